@@ -1,0 +1,207 @@
+"""The attempts of one step: phases, retries and time limits."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+
+from cano.errors import (
+    NodeError,
+    PluginError,
+    RetryExhaustedError,
+    StepTimeoutError,
+    TaskError,
+)
+from cano.protocols import Call
+
+if TYPE_CHECKING:
+    from cano.binding import BoundState
+    from cano.run import Run
+    from cano.step import Step
+    from cano.view import Changes
+
+
+class _Progress:
+    """What the attempts of a node have achieved so far: the phases before `step.phase` are done."""
+
+    __slots__ = ("prepared", "result", "savepoint")
+
+    def __init__(self) -> None:
+        self.prepared: Any = None
+        self.result: Any = None
+        self.savepoint: Changes | None = None
+
+
+class Limits(NamedTuple):
+    """Monotonic seconds at which a step, and its run, must have ended; None is never."""
+
+    step: float | None
+    run: float | None
+
+
+async def attempt_until_done(
+    run: Run, bound: BoundState, error: Exception | None = None, began: float | None = None
+) -> Any:
+    """Attempt the task of `bound` until an attempt succeeds or the retry strategy gives up.
+
+    Args:
+        run: the run.
+        bound: the state.
+        error: what the first attempt has raised, where the step loop made it already.
+        began: when it did that, in monotonic seconds.
+
+    Raises:
+        TaskError: the last attempt failed.
+        StepTimeoutError: it, or the whole step, took too long.
+    """
+    step, clock = run.step, run.kernel.clock
+    detail = step._own()
+    if began is None:
+        began = clock.monotonic()
+    limits = Limits(None if bound.total_timeout is None else began + bound.total_timeout, run.deadline)
+    done = _Progress()
+    if bound.node is not None:
+        detail.phase = "prep"
+    while True:
+        if error is None:
+            try:
+                if bound.timeout is None and limits.step is None:
+                    return await _attempt(run, bound, done)
+                return await _attempt_within(run, bound, done, limits)
+            except Exception as caught:  # noqa: BLE001
+                error = caught
+        run.rollback(bound, error, done.savepoint)
+        if isinstance(error, StepTimeoutError) and error.total:
+            raise error
+        delay = _delay(bound, step, error, clock.monotonic() - began)
+        if delay is None:
+            if bound.node is None or detail.phase != "exec":
+                raise_failed(step, error)
+            try:
+                done.result = await bound.node.exec_fallback(done.prepared, error)
+            except Exception as last:  # noqa: BLE001
+                raise_failed(step, last)
+            detail.phase = "post"
+            error = None
+            continue
+        if limits.step is not None and clock.monotonic() + delay >= limits.step:
+            raise _total_timeout(step, bound) from error
+        detail.error, detail.delay = error, delay
+        if run.plan.step_retrying:
+            run.notify(run.plan.step_retrying, step)
+        await clock.sleep(delay)
+        detail.attempt += 1
+        detail.error = detail.delay = error = None
+
+
+async def _attempt(run: Run, bound: BoundState, done: _Progress) -> Any:
+    """One attempt: the whole task, or the phases of a node that are still to be done."""
+    node, step = bound.node, run.step
+    if node is None:
+        return await bound.call(run.store)
+    detail = step._own()
+    if detail.phase == "prep":
+        done.prepared = await node.prep(run.store)
+        done.savepoint = run.view.savepoint()
+        detail.phase = "exec"
+    if detail.phase == "exec":
+        executor = run.kernel.executor
+        if executor is None:
+            done.result = await node.exec(done.prepared)
+        else:
+            done.result = await executor.submit(
+                Call(node.exec, (done.prepared,), run.run_id, bound.name, step.seq, step.attempt, step.idempotency_key)
+            )
+        detail.phase = "post"
+    return await node.post(run.store, done.prepared, done.result)
+
+
+async def _attempt_within(run: Run, bound: BoundState, done: _Progress, limits: Limits) -> Any:
+    """One attempt within its time limits."""
+    step, watch = run.step, run.watchdog()
+    soonest = math.inf if bound.timeout is None else run.kernel.clock.monotonic() + bound.timeout
+    for limit in limits:
+        if limit is not None and limit < soonest:
+            soonest = limit
+    step._own().deadline = soonest
+    watch.arm(soonest)
+    try:
+        result = await _attempt(run, bound, done)
+    except (Exception, asyncio.CancelledError) as error:
+        if watch.cancels and (timeout := _expired(run, bound, limits)) is not None:
+            raise timeout from error
+        raise
+    finally:
+        watch.arm(run.deadline)
+    if watch.cancels:
+        # the task swallowed the cancellation of its timeout: it has still timed out
+        if (timeout := _expired(run, bound, limits)) is not None:
+            raise timeout
+        raise asyncio.CancelledError
+    return result
+
+
+def _expired(run: Run, bound: BoundState, limits: Limits) -> StepTimeoutError | None:
+    """The error of the limit that was reached; None where the run itself is to end."""
+    watch, step = run.watch, run.step
+    assert watch is not None
+    now = run.kernel.clock.monotonic()
+    if run.stopping() or (limits.run is not None and now >= limits.run):
+        return None
+    watch.clear()
+    if limits.step is not None and now >= limits.step:
+        return _total_timeout(step, bound)
+    assert bound.timeout is not None
+    message = f"attempt {step.attempt} of task {bound.task_name!r} took longer than {bound.timeout:g} s"
+    return _timeout_error(message, bound.timeout, step, bound, total=False)
+
+
+def _total_timeout(step: Step, bound: BoundState) -> StepTimeoutError:
+    assert bound.total_timeout is not None
+    message = f"task {bound.task_name!r} took longer than {bound.total_timeout:g} s, retries included"
+    return _timeout_error(message, bound.total_timeout, step, bound, total=True)
+
+
+def _timeout_error(message: str, limit: float, step: Step, bound: BoundState, *, total: bool) -> StepTimeoutError:
+    if bound.threaded:
+        message += "; its thread cannot be stopped and was abandoned"
+    return StepTimeoutError(message, timeout=limit, total=total, abandoned=bound.threaded, **place(step))
+
+
+def _delay(bound: BoundState, step: Step, error: Exception, elapsed: float) -> float | None:
+    """What the retry strategy says. It is a decider: what is wrong with it fails the run."""
+    if bound.retry is None:
+        return None
+    try:
+        delay = bound.retry.delay(step.attempt, error, elapsed)
+    except Exception as problem:
+        raise PluginError(f"retry strategy {bound.retry!r} raised {problem!r}") from problem
+    if delay is None:
+        return None
+    if isinstance(delay, bool) or not isinstance(delay, int | float) or not 0 <= delay < math.inf:
+        raise PluginError(f"retry strategy {bound.retry!r} returned {delay!r}, not seconds to wait or None")
+    return delay
+
+
+def raise_failed(step: Step, error: Exception) -> NoReturn:
+    """End a step whose last attempt raised `error`."""
+    if step.attempt > 1:
+        message = f"task {step.task!r} failed {step.attempt} times, the last time with {_show(error)}"
+        raise RetryExhaustedError(message, attempts=step.attempt, phase=step.phase, **place(step)) from error
+    if isinstance(error, StepTimeoutError):
+        raise error
+    if step.phase is not None:
+        message = f"node {step.task!r} failed in {step.phase}: {_show(error)}"
+        raise NodeError(message, phase=step.phase, **place(step)) from error
+    raise TaskError(f"task {step.task!r} failed: {_show(error)}", **place(step)) from error
+
+
+def place(step: Step) -> dict[str, Any]:
+    """Where a step is, as the arguments of a `WorkflowError`."""
+    return {"run_id": step.run_id, "workflow": step.workflow, "state": step.state, "attempt": step.attempt}
+
+
+def _show(error: BaseException) -> str:
+    text = str(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,0 +1,168 @@
+"""Binding: everything about a workflow that the step loop needs, resolved once into plain objects."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from cano.config import TaskConfig
+from cano.errors import ConfigurationError, TransitionError
+from cano.node import Node
+from cano.protocols import RetryStrategy
+from cano.task import FunctionTask, Task, is_async
+from cano.workflow import state_name
+
+if TYPE_CHECKING:
+    from cano.kernel import Kernel
+    from cano.workflow import Registration, Workflow
+
+Listener = Callable[[Any], None]
+
+
+class Refused(Exception):
+    """A result that is no next state. The engine's own, so that no task can raise it."""
+
+    def __init__(self, error: TransitionError) -> None:
+        self.error = error
+
+
+class BoundState:
+    """One state of a bound workflow.
+
+    Attributes:
+        state, name: the state, and how it is written.
+        task, task_name: its task, None for an exit state.
+        call: the coroutine function that does the work: `await call(store)`.
+        fast: whether `call` is all there is: no limits and no phases; the step loop awaits it directly.
+        threaded: whether it runs in a thread, which outlives its cancellation.
+        node: the task, where its phases are attempted one by one.
+        retry, timeout, total_timeout, on_exhausted: its config, resolved.
+        last_result, last_target: what the task returned last, and the state that it meant. Comparing by
+            identity spares the loop `Enum.__hash__`, which is Python code.
+    """
+
+    __slots__ = (
+        "allowed", "call", "fast", "is_exit", "last_result", "last_target", "name", "node", "on_exhausted",
+        "plan", "retry", "state", "task", "task_name", "threaded", "timeout", "total_timeout",
+    )  # fmt: skip
+
+    def __init__(self, plan: Plan, state: Any) -> None:
+        self.plan = plan
+        self.state = state
+        self.name = state_name(state)
+        self.is_exit = True
+        self.task: Task[Any] | None = None
+        self.task_name = ""
+        self.call: Callable[[Any], Any] = _no_call
+        self.fast = False
+        self.threaded = False
+        self.node: Node[Any, Any, Any] | None = None
+        self.retry: RetryStrategy | None = None
+        self.timeout: float | None = None
+        self.total_timeout: float | None = None
+        self.on_exhausted: BoundState | None = None
+        self.allowed: frozenset[Any] | None = None
+        self.last_result: Any = _no_call
+        self.last_target: BoundState = self
+
+    def attach(self, kernel: Kernel, registration: Registration, default: TaskConfig) -> None:
+        """Resolve the state's task."""
+        task = registration.task
+        config = registration.config or task.config or default
+        self.is_exit = False
+        self.task = task
+        self.task_name = task.name
+        self.retry = kernel.retry_strategy(config.retry)
+        self.timeout = config.timeout
+        self.total_timeout = config.total_timeout
+        if config.on_exhausted is not None:
+            self.on_exhausted = self.plan.states[config.on_exhausted]
+        if registration.targets is not None:
+            self.allowed = frozenset(registration.targets)
+        if isinstance(task, Node) and type(task).run is Node.run:
+            self.node = task
+        function = task.function if isinstance(task, FunctionTask) else task.run
+        self.threaded = not is_async(function)
+        self.call = kernel.threads.wrap(function) if self.threaded else function
+        self.fast = self.node is None and self.timeout is None and self.total_timeout is None
+
+    def follow(self, result: Any) -> BoundState:
+        """The state that `result` means; it is remembered for the next time.
+
+        Raises:
+            Refused: it is no state of the workflow, or none that the task declares.
+        """
+        states = self.plan.states
+        try:
+            target = states.get(result)
+        except TypeError:
+            target = None
+        if target is None or (self.allowed is not None and target.state not in self.allowed):
+            raise Refused(self._refuse(result, target))
+        self.last_result, self.last_target = result, target
+        return target
+
+    def _refuse(self, result: Any, target: BoundState | None) -> TransitionError:
+        if inspect.isawaitable(result):
+            problem = "an awaitable: was an `await`, or `async def`, forgotten?"
+            if inspect.iscoroutine(result):
+                result.close()
+        elif target is not None:
+            problem = f"{result}, which it does not declare as a target"
+        else:
+            problem = f"{result!r}, which is no state of the workflow"
+        allowed = self.plan.states if self.allowed is None else self.allowed
+        names = ", ".join(sorted(map(str, allowed)))
+        return TransitionError(
+            f"task {self.task_name!r} of state {self.state} returned {problem}; it may return: {names}",
+            returned=result,
+            allowed=allowed,
+        )
+
+    def __repr__(self) -> str:
+        return f"<BoundState {self.name}>"
+
+
+class Plan:
+    """A workflow bound to a kernel.
+
+    Attributes:
+        states: every state that a run can be in, by state; `by_name` the same by name.
+        run_started ... run_finished: the lifecycle listeners, in pluggy's order.
+    """
+
+    __slots__ = (
+        "by_name", "fingerprint", "flow", "name", "run_finished", "run_parked", "run_started", "start", "states",
+        "step_failed", "step_finished", "step_retrying", "step_started", "transition_committed", "version",
+    )  # fmt: skip
+
+    def __init__(self, kernel: Kernel, flow: Workflow[Any]) -> None:
+        flow.validate()
+        flow._bound = True
+        self.flow = flow
+        self.name = flow.name
+        self.version = flow.version
+        self.fingerprint = flow.fingerprint()
+        self.states = {state: BoundState(self, state) for state in [*flow.tasks, *flow.exit_states, flow.start]}
+        self.by_name = {bound.name: bound for bound in self.states.values()}
+        self.start = self.states[flow.start]
+        default = flow.default_config or kernel.default_config()
+        for state, registration in flow.tasks.items():
+            try:
+                self.states[state].attach(kernel, registration, default)
+            except ConfigurationError as error:
+                error.add_note(f"in workflow {flow.name!r}, state {state}, task {registration.task.name!r}")
+                raise
+        self.run_started = kernel.listeners("cano_run_started")
+        self.run_parked = kernel.listeners("cano_run_parked")
+        self.run_finished = kernel.listeners("cano_run_finished")
+        self.step_started = kernel.listeners("cano_step_started")
+        self.step_retrying = kernel.listeners("cano_step_retrying")
+        self.step_finished = kernel.listeners("cano_step_finished")
+        self.step_failed = kernel.listeners("cano_step_failed")
+        self.transition_committed = kernel.listeners("cano_transition_committed")
+
+
+async def _no_call(store: Any) -> Any:
+    raise AssertionError("an exit state has no task")

@@ -1,0 +1,21 @@
+"""Real time. Tests inject `cano.testing.VirtualClock` instead."""
+
+from __future__ import annotations
+
+import asyncio
+import time as _time
+from collections.abc import Callable
+
+from cano.protocols import Timer
+
+
+class SystemClock:
+    """The `Clock` of the running event loop and the operating system."""
+
+    time = staticmethod(_time.time)
+    monotonic = staticmethod(_time.monotonic)
+    sleep = staticmethod(asyncio.sleep)
+
+    def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
+        """See `Clock.call_at`."""
+        return asyncio.get_running_loop().call_later(max(0.0, when - _time.monotonic()), callback)

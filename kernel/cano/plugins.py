@@ -1,0 +1,234 @@
+"""Plugins: how they are found, ordered, blocked, checked, and kept from breaking a run."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import inspect
+import logging
+import os
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pluggy
+
+from cano import hookspecs
+from cano.errors import ConfigurationError, PluginError
+from cano.hookspecs import API_VERSION, HOOK_NAMESPACE
+
+LIFECYCLE = (
+    "cano_run_started", "cano_run_parked", "cano_run_finished", "cano_step_started", "cano_step_retrying",
+    "cano_step_finished", "cano_step_failed", "cano_transition_committed",
+)  # fmt: skip
+_DIRECT = "given to the kernel"
+_log = logging.getLogger("cano")
+
+
+class PluginWarning(UserWarning):
+    """A plugin was skipped. The message names it and says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class PluginInfo:
+    """What is known of one plugin.
+
+    Attributes:
+        name: its entry point's name, or the object's.
+        distribution: the distribution that ships it, or where else it came from.
+        version: that distribution's version, or "".
+        status: "active", "blocked" or "failed".
+        hooks: the hooks that it implements, sorted.
+        error: why it failed, or None.
+    """
+
+    name: str
+    distribution: str
+    version: str
+    status: str
+    hooks: tuple[str, ...] = ()
+    error: str | None = None
+
+    @property
+    def origin(self) -> str:
+        """Distribution and version in one."""
+        return f"{self.distribution} {self.version}".rstrip()
+
+
+class Plugins:
+    """The plugins of one kernel.
+
+    Args:
+        plugins: objects with hook implementations, or names of installed plugins.
+        discover: whether to load every installed plugin.
+        block: names that are never imported; the environment variable CANO_BLOCK adds to them.
+        strict: whether a broken plugin is refused, rather than skipped with a warning.
+    """
+
+    def __init__(self, plugins: Iterable[Any], *, discover: bool, block: Iterable[str], strict: bool) -> None:
+        if isinstance(block, str) or not all(isinstance(name, str) for name in block):
+            raise ConfigurationError(f"block must be a list of plugin names, such as ['retry'], not {block!r}")
+        if isinstance(plugins, str):
+            raise ConfigurationError(f"plugins must be a list of plugins or their names, not the string {plugins!r}")
+        self.manager = pluggy.PluginManager(HOOK_NAMESPACE)
+        self.manager.add_hookspecs(hookspecs)
+        self.observer_errors: Counter[str] = Counter()
+        self._given = tuple(plugins)
+        self._discover = discover
+        self._blocked = {*block, *filter(None, map(str.strip, os.environ.get("CANO_BLOCK", "").split(",")))}
+        self._strict = strict
+        self._infos: dict[str, PluginInfo] = {}
+        self._loaded = False
+
+    @property
+    def infos(self) -> list[PluginInfo]:
+        """Every plugin that was met, active or not, in the order of registration."""
+        return list(self._infos.values())
+
+    def load(self) -> None:
+        """Import and register. Does nothing the second time.
+
+        Raises:
+            PluginError: two plugins have one name, or, when strict, one is broken.
+            ConfigurationError: a plugin asked for by name is not installed.
+        """
+        if self._loaded:
+            return
+        self._loaded = True
+        wanted = {plugin for plugin in self._given if isinstance(plugin, str)}
+        for point in self._entry_points(wanted):
+            distribution = point.dist
+            info = PluginInfo(
+                point.name,
+                distribution.name if distribution else "unknown distribution",
+                distribution.version if distribution else "",
+                "active",
+            )
+            self._admit(info, point.load)
+        for plugin in self._given:
+            if not isinstance(plugin, str):
+                name = str(getattr(plugin, "__name__", type(plugin).__name__))
+                while name in self._infos:
+                    name += "'"
+                self._admit(PluginInfo(name, _DIRECT, "", "active"), partial(_itself, plugin))
+        self.manager.hook.cano_add_hookspecs(pm=self.manager)
+        for info in self.infos:
+            if info.status == "active":
+                self._check_hooks(info)
+
+    def _entry_points(self, wanted: set[str]) -> list[importlib.metadata.EntryPoint]:
+        if not self._discover and not wanted:
+            return []
+        points: dict[str, importlib.metadata.EntryPoint] = {}
+        for point in sorted(importlib.metadata.entry_points(group="cano"), key=lambda point: point.name):
+            if not self._discover and point.name not in wanted:
+                continue
+            other = points.setdefault(point.name, point)
+            if other.value != point.value:
+                both = " and ".join(f"{p.dist.name} {p.dist.version}" if p.dist else p.value for p in (other, point))
+                raise PluginError(
+                    f"two plugins are named {point.name!r}: those of {both}; uninstall one",
+                    plugin=point.name,
+                    distribution=both,
+                )
+        if missing := wanted - points.keys():
+            there = ", ".join(points) or "none"
+            raise ConfigurationError(
+                f"no plugin named {', '.join(map(repr, sorted(missing)))} is installed; there are: {there}"
+            )
+        return list(points.values())
+
+    def _admit(self, info: PluginInfo, load: Callable[[], Any]) -> None:
+        """Register one plugin, or note why not. A broken one is never half-registered."""
+        self._infos[info.name] = info
+        if info.name in self._blocked:
+            self.manager.set_blocked(info.name)
+            self._infos[info.name] = _with(info, "blocked")
+            return
+        try:
+            plugin = load()
+            plugin = plugin() if isinstance(plugin, type) else plugin
+            version = getattr(plugin, "CANO_API_VERSION", API_VERSION)
+            if version != API_VERSION:
+                raise PluginError(f"it was written for version {version} of Cano's plugin API, this is {API_VERSION}")
+            self.manager.register(plugin, info.name)
+        except Exception as error:  # noqa: BLE001  # whatever a stranger's module raises, it is named
+            self._fail(info, error)
+
+    def _check_hooks(self, info: PluginInfo) -> None:
+        plugin = self.manager.get_plugin(info.name)
+        callers = self.manager.get_hookcallers(plugin) or []
+        names = sorted(caller.name for caller in callers)
+        unknown = [
+            caller.name
+            for caller in callers
+            if not caller.has_spec() and not any(i.optionalhook for i in caller.get_hookimpls() if i.plugin is plugin)
+        ]
+        asynchronous = [name for name in names if name in LIFECYCLE and _is_async(getattr(plugin, name, None))]
+        try:
+            if unknown:
+                raise PluginError(f"it implements hooks that do not exist: {', '.join(unknown)}; check their spelling")
+            if asynchronous:
+                raise PluginError(f"lifecycle hooks are synchronous, but {', '.join(asynchronous)} is async")
+        except PluginError as error:
+            self._fail(info, error)
+        else:
+            self._infos[info.name] = _with(info, "active", hooks=tuple(names))
+
+    def _fail(self, info: PluginInfo, error: Exception) -> None:
+        if self.manager.has_plugin(info.name):
+            self.manager.unregister(name=info.name)
+        reason = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
+        self._infos[info.name] = _with(info, "failed", error=reason)
+        message = (
+            f"the plugin {info.name!r} ({info.origin}) cannot be used: {reason}. "
+            f"Repair or uninstall it, or block it: Kernel(block=[{info.name!r}]) or CANO_BLOCK={info.name}"
+        )
+        if self._strict or info.distribution == _DIRECT:
+            raise PluginError(message, plugin=info.name, distribution=info.origin) from error
+        warnings.warn(message, PluginWarning, stacklevel=2)
+
+    # what a kernel asks
+
+    def listeners(self, hook: str) -> tuple[Callable[[Any], None], ...]:
+        """The implementations of a lifecycle hook, to be called directly, in pluggy's order."""
+        caller = getattr(self.manager.hook, hook)
+        impls = caller.get_hookimpls()
+        argument = caller.spec.argnames[0]
+        if any(impl.wrapper or impl.hookwrapper for impl in impls):
+            return (lambda subject: caller(**{argument: subject}),)
+        return tuple(_one_argument(impl) for impl in reversed(impls))
+
+    def observer_failed(self, listener: Callable[[Any], None], error: Exception) -> None:
+        """Count an observer's failure, and report the first one."""
+        name = f"{getattr(listener, '__module__', '')}.{getattr(listener, '__qualname__', listener)}"
+        self.observer_errors[name] += 1
+        if self.observer_errors[name] == 1:
+            _log.error("observer %s raised; the run goes on, and this is not reported again", name, exc_info=error)
+
+    def failures(self) -> str:
+        """The plugins that failed to load, as a clause for an error message; empty where there are none."""
+        failed = [f"{info.name} ({info.error})" for info in self.infos if info.status == "failed"]
+        blocked = [info.name for info in self.infos if info.status == "blocked"]
+        parts = [*(["failed: " + ", ".join(failed)] if failed else [])]
+        parts += ["blocked: " + ", ".join(blocked)] if blocked else []
+        return "; ".join(parts)
+
+
+def _itself(plugin: Any) -> Any:
+    return plugin
+
+
+def _one_argument(impl: pluggy.HookImpl) -> Callable[[Any], None]:
+    function: Callable[..., Any] = impl.function
+    return function if impl.argnames else lambda _: function()
+
+
+def _is_async(function: Any) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+
+
+def _with(info: PluginInfo, status: str, hooks: tuple[str, ...] = (), error: str | None = None) -> PluginInfo:
+    return PluginInfo(info.name, info.distribution, info.version, status, hooks, error)

@@ -1,0 +1,338 @@
+"""What plugins implement: stores, retry strategies, executors, codecs, clocks, and the records they exchange.
+
+Nothing here is inherited: an object with these methods is enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+R = TypeVar("R")
+
+
+@runtime_checkable
+class RetryStrategy(Protocol):
+    """Decides whether a failed attempt is followed by another. Must hold no state of a single run."""
+
+    def delay(self, attempt: int, error: Exception, elapsed: float) -> float | None:
+        """Seconds to wait before the next attempt, or None to give up.
+
+        Args:
+            attempt: the attempt that has just failed, counted from 1.
+            error: what it raised.
+            elapsed: seconds since the step's first attempt began.
+        """
+        ...
+
+
+class Timer(Protocol):
+    """A callback that is due later."""
+
+    def cancel(self) -> None:
+        """Drop it. Harmless when it has run already."""
+        ...
+
+
+@runtime_checkable
+class Clock(Protocol):
+    """Where the kernel takes time from."""
+
+    def time(self) -> float:
+        """Wall-clock seconds since the Unix epoch."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds that only grow, from any origin."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Return after `seconds`."""
+        ...
+
+    def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
+        """Call `callback` in the running event loop when `monotonic()` has reached `when`."""
+        ...
+
+
+@runtime_checkable
+class Codec(Protocol):
+    """Turns values into bytes and back. Decoding must be unable to run code: never pickle."""
+
+    def encode(self, value: Any) -> bytes:
+        """Bytes from which `decode` makes an equal value of the same type.
+
+        Raises:
+            SerializationError: the value cannot be kept.
+        """
+        ...
+
+    def decode(self, data: bytes, type: Any = None) -> Any:
+        """The value that `encode` was given; of `type`, where one is asked for.
+
+        Raises:
+            SerializationError: the bytes are damaged, or name a class that the program did not register.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call that an executor carries out: `await call()` does it right here.
+
+    Attributes:
+        function: an importable callable or bound method; may be a coroutine function.
+        args: its positional arguments.
+        run_id: the run it belongs to.
+        state: name of the state whose step it belongs to.
+        seq: number of that step in its run.
+        attempt: which attempt this is, counted from 1.
+        idempotency_key: stable across attempts, resumes and processes.
+    """
+
+    function: Callable[..., Awaitable[Any]]
+    args: tuple[Any, ...]
+    run_id: str
+    state: str
+    seq: int
+    attempt: int
+    idempotency_key: str
+
+    async def __call__(self) -> Any:
+        return await self.function(*self.args)
+
+
+@runtime_checkable
+class Executor(Protocol):
+    """Carries out the `exec` phase of nodes elsewhere. It never sees the store."""
+
+    async def submit(self, call: Call) -> Any:
+        """The result of `call`. Cancelling this cancels the call as far as it can be.
+
+        Raises:
+            Exception: what the call raised; it is retried like a local failure.
+        """
+        ...
+
+
+class RunStatus(Enum):
+    """Where a run stands. A stored run that says RUNNING while nobody holds its lease is INTERRUPTED."""
+
+    RUNNING = "running"
+    PARKED = "parked"
+    INTERRUPTED = "interrupted"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has ended for good, unless somebody resumes a failed one."""
+        return self in _FINISHED
+
+
+_FINISHED = frozenset({RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait:
+    """What a parked run waits for.
+
+    Attributes:
+        signal: the signal's name, or None where only time is waited for.
+        then: name of the state that follows.
+        until: wall-clock seconds at which the wait ends without a signal, or None.
+        on_timeout: name of the state that follows then; None where that is `then`.
+    """
+
+    then: str
+    signal: str | None = None
+    until: float | None = None
+    on_timeout: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    """A run as a store keeps it.
+
+    Attributes:
+        run_id: its id, unique in the store.
+        workflow, version, fingerprint: the definition that it runs under.
+        state: name of the state whose task is next (or of the exit state).
+        seq: number of transitions committed so far.
+        status: as last committed.
+        data: key to value; values are bytes unless the store's `Capabilities` say otherwise.
+        error: a failed run's error: class, message, and the state and attempt it happened at.
+        wait: what a parked run waits for.
+        payload: what the signal that woke it carried, for the step that follows.
+        parent: id of the run that started it as a sub-workflow.
+        created, updated: wall-clock seconds.
+        holder, expires: who holds the lease and until when (wall-clock seconds); None when nobody does.
+        token: the fencing token: grows by one with every claim.
+    """
+
+    run_id: str
+    workflow: str
+    version: str
+    fingerprint: str
+    state: str
+    seq: int = 0
+    status: RunStatus = RunStatus.RUNNING
+    data: Mapping[str, Any] = field(default_factory=dict)
+    error: Mapping[str, Any] | None = None
+    wait: Wait | None = None
+    payload: Any = None
+    parent: str | None = None
+    created: float = 0.0
+    updated: float = 0.0
+    holder: str | None = None
+    expires: float | None = None
+    token: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commit:
+    """One atomic change of one run. All of it happens, or none.
+
+    Attributes:
+        run_id: the run.
+        token: the fencing token that the committer holds.
+        expected_seq: the run's `seq` before this commit.
+        seq: its `seq` after; equal to `expected_seq` where no transition is made.
+        state, status, error, wait, payload: the record's new values.
+        changed: keys to set. Keys that are not named stay as they are.
+        removed: keys to remove, before `changed` is applied.
+        consumed: ids of signals that this commit takes.
+        release: whether to free the lease with it.
+        at: wall-clock seconds.
+    """
+
+    run_id: str
+    token: int
+    expected_seq: int
+    seq: int
+    state: str
+    status: RunStatus
+    changed: Mapping[str, Any] = field(default_factory=dict)
+    removed: Sequence[str] = ()
+    error: Mapping[str, Any] | None = None
+    wait: Wait | None = None
+    payload: Any = None
+    consumed: Sequence[str] = ()
+    release: bool = False
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transition:
+    """One line of a run's history: the commit that led to `state`."""
+
+    seq: int
+    state: str
+    status: RunStatus
+    at: float
+    changed: Mapping[str, Any] = field(default_factory=dict)
+    removed: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """A signal sent to a run. `id` is unique: a signal put twice under one id counts once."""
+
+    id: str
+    name: str
+    payload: Any = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFilter:
+    """Which runs to list, newest first. None means any."""
+
+    workflow: str | None = None
+    status: RunStatus | None = None
+    parent: str | None = None
+    limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What a store promises.
+
+    Attributes:
+        durable: what was committed survives the process. A workflow's steps are then committed one by one.
+        encoded: values reach the store as bytes, through the codec. Otherwise as the objects they are.
+    """
+
+    durable: bool = True
+    encoded: bool = True
+
+
+@runtime_checkable
+class StoreBackend(Protocol):
+    """Keeps runs. Every method is atomic, whatever other tasks, threads and processes do meanwhile."""
+
+    capabilities: Capabilities
+
+    async def open(self) -> None:
+        """Make ready, creating what is missing. Raises StoreUnavailableError."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what is under way and free everything. Calls after it raise StoreUnavailableError."""
+        ...
+
+    async def create(self, run: RunRecord) -> RunRecord:
+        """Store a new run, its lease included, or return the one that has this id already, unchanged.
+
+        The caller tells the two apart by `holder` and `token`: a new run comes back as it was given.
+        """
+        ...
+
+    async def load(self, run_id: str) -> RunRecord | None:
+        """The run with all its data, or None."""
+        ...
+
+    async def commit(self, commit: Commit) -> None:
+        """Apply `commit`. When this returns, it is as durable as the store is.
+
+        Raises:
+            ConflictError: the run's `seq` or `token` is another, or the run is gone. Nothing is changed.
+        """
+        ...
+
+    async def claim(self, run_id: str, holder: str, now: float, expires: float) -> int | None:
+        """Take the lease of a run that nobody holds, or whose lease ended before `now`.
+
+        Returns the new fencing token, or None where somebody else holds it or there is no such run.
+        """
+        ...
+
+    async def renew(self, holder: str, tokens: Mapping[str, int], expires: float) -> Sequence[str]:
+        """Extend the leases of many runs (id to token) to `expires`; returns the ids that are lost."""
+        ...
+
+    async def release(self, run_id: str, token: int) -> None:
+        """Free the lease, if `token` still holds it."""
+        ...
+
+    async def runs(self, filter: RunFilter) -> Sequence[RunRecord]:
+        """The runs that match, newest first, with empty `data`."""
+        ...
+
+    async def history(self, run_id: str) -> Sequence[Transition]:
+        """Every commit of the run that made a transition, oldest first, its creation (`seq` 0) included."""
+        ...
+
+    async def put_signal(self, run_id: str, signal: Signal) -> None:
+        """Keep a signal until a commit consumes it. A second one of the same id is ignored."""
+        ...
+
+    async def take_signal(self, run_id: str, name: str) -> Signal | None:
+        """The oldest signal of that name that no commit has consumed. It stays until one does."""
+        ...
+
+    async def delete(self, run_id: str) -> bool:
+        """Forget a run with its data, history and signals; whether there was one."""
+        ...

@@ -1,0 +1,346 @@
+"""A run: one pass of a workflow, and the step loop that drives it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from cano.attempts import attempt_until_done, place
+from cano.binding import BoundState, Listener, Plan, Refused
+from cano.deadline import Watchdog
+from cano.errors import RunCancelledError, RunInterruptedError, RunTimeoutError, StepTimeoutError, TaskError
+from cano.protocols import RunStatus
+from cano.result import RunResult
+from cano.step import Step, running
+from cano.view import StoreView
+
+if TYPE_CHECKING:
+    from cano.kernel import Kernel
+
+BREATH = 1024
+"""Steps after which a run that never waits lets the event loop turn, so that others run and timers fire."""
+
+
+class Run:
+    """One pass of a workflow. Read it; the engine alone writes it.
+
+    Attributes:
+        run_id: its id.
+        plan: the bound workflow; `workflow` and `version` are its name and version.
+        status: where it stands.
+        error: what it failed with, or None.
+        parent_id: id of the run that started it as a sub-workflow, or None.
+        resumed: whether it goes on from an earlier time.
+        store: what the tasks get.
+    """
+
+    __slots__ = (
+        "_base_cancelling", "_ended", "_stop", "_stop_cancels", "_task", "bound", "deadline", "error", "kernel",
+        "parent_id", "plan", "resumed", "run_id", "status", "step", "store", "timeout", "view", "watch",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        plan: Plan,
+        run_id: str,
+        store: Any,
+        *,
+        timeout: float | None = None,
+        parent_id: str | None = None,
+    ) -> None:
+        self.kernel = kernel
+        self.plan = plan
+        self.run_id = run_id
+        self.store = store
+        self.view: StoreView = store if isinstance(store, StoreView) else UNMANAGED
+        self.timeout = timeout
+        self.parent_id = parent_id
+        self.resumed = False
+        self.status = RunStatus.RUNNING
+        self.error: BaseException | None = None
+        self.bound = plan.start
+        self.step = Step(self, plan.start)
+        self.deadline: float | None = None
+        self.watch: Watchdog | None = None
+        self._task: asyncio.Task[Any] | None = None
+        self._ended: asyncio.Future[None] | None = None
+        self._stop: RunStatus | None = None
+        self._stop_cancels = 0
+
+    @property
+    def workflow(self) -> str:
+        """The workflow's name."""
+        return self.plan.name
+
+    @property
+    def version(self) -> str:
+        """The workflow's version."""
+        return self.plan.version
+
+    @property
+    def state(self) -> Any:
+        """The state that it is in."""
+        return self.bound.state if self.status.finished else self.step.state
+
+    @property
+    def steps(self) -> int:
+        """How many transitions it has made."""
+        return self.step.seq if self.status.finished else max(0, self.step.seq - 1)
+
+    def __repr__(self) -> str:
+        return f"<Run {self.run_id} of {self.workflow}: {self.status.value} in {self.state}>"
+
+    def result(self, state: Any) -> RunResult:
+        """What the run has come to."""
+        data = self.view._base if self.store is self.view else self.store
+        return RunResult(self.run_id, state, data, self.steps)
+
+    def in_current_task(self) -> bool:
+        """Whether this very task drives the run."""
+        return self._task is not None and self._task is asyncio.current_task()
+
+    async def ended(self) -> None:
+        """Wait until the run has ended, without a say in how."""
+        if self._ended is None:
+            self._ended = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._ended)
+
+    # driving
+
+    async def drive_quietly(self) -> None:
+        """Run to the end; what it fails with is kept in `error`."""
+        try:
+            await self.drive()
+        except BaseException as error:
+            if not isinstance(error, Exception | asyncio.CancelledError):
+                raise
+
+    async def drive(self) -> Any:
+        """Run until an exit state, and return it.
+
+        Raises:
+            WorkflowError: the run failed, timed out, or was cancelled or interrupted through Cano.
+            asyncio.CancelledError: the task that awaits this was cancelled.
+        """
+        self._task = task = asyncio.current_task()
+        assert task is not None
+        self._base_cancelling = task.cancelling()
+        token = running.set(self.step)
+        self.kernel.active[self.run_id] = self
+        try:
+            if self.timeout is not None:
+                self.deadline = self.kernel.clock.monotonic() + self.timeout
+                self.watchdog().arm(self.deadline)
+            if self.plan.run_started:
+                self.notify(self.plan.run_started, self)
+            self.bound = await self._loop()
+            if self.watch is not None and self.watch.cancels:
+                raise self._timed_out()
+            if self._stop is RunStatus.CANCELLED:
+                raise asyncio.CancelledError  # its last task swallowed the cancellation
+            self.status = RunStatus.SUCCEEDED
+            return self.bound.state
+        except BaseException as error:  # noqa: BLE001  # raised again there
+            self._end_badly(error)
+        finally:
+            if self.watch is not None:
+                self.watch.close()
+                self.watch.clear()
+            if self._stop_cancels:
+                await self._take_back_stop()
+            del self.kernel.active[self.run_id]
+            if self.plan.run_finished:
+                self.notify(self.plan.run_finished, self)
+            running.reset(token)
+            if self._ended is not None:
+                self._ended.set_result(None)
+
+    async def _loop(self) -> BoundState:
+        """The step loop. It is short because it is hot; what is rare lives in the methods that it calls.
+
+        Per step it costs a few attribute reads beside the task itself: everything about a state was resolved
+        at bind time; a state remembers the last result it followed and compares by identity; the sequence
+        number is counted by `range`; one field says whether the last step left anything to forget, one whether
+        the store was touched; listeners that nobody registered are an empty tuple.
+        """
+        plan, step, bound = self.plan, self.step, self.bound
+        store, view = self.store, self.view
+        started, finished, committed = plan.step_started, plan.step_finished, plan.transition_committed
+        monotonic, began = self.kernel.clock.monotonic, 0.0
+        while True:
+            for step._seq in range(step._seq + 1, step._seq + 1 + BREATH):  # noqa: B020  # counts in place
+                if bound.is_exit:
+                    step._seq -= 1
+                    return bound
+                if step._detail is not None:
+                    self._check_stopped()
+                    step._detail = step._detail.following
+                step._bound = bound
+                if started:
+                    for listener in started:
+                        try:
+                            listener(step)
+                        except Exception as error:  # noqa: BLE001
+                            self.kernel.observer_failed(listener, error)
+                if bound.retry is not None:
+                    began = monotonic()
+                try:
+                    result = await (bound.call(store) if bound.fast else attempt_until_done(self, bound))
+                    target = bound.last_target if result is bound.last_result else bound.follow(result)
+                except BaseException as error:  # noqa: BLE001
+                    target = await self._failed(bound, error, began)
+                    store, view = self.store, self.view
+                else:
+                    if finished:
+                        step._next = target
+                        for listener in finished:
+                            try:
+                                listener(step)
+                            except Exception as error:  # noqa: BLE001
+                                self.kernel.observer_failed(listener, error)
+                if view.touched:
+                    view.commit()
+                if committed:
+                    step._next = target
+                    for listener in committed:
+                        try:
+                            listener(step)
+                        except Exception as error:  # noqa: BLE001
+                            self.kernel.observer_failed(listener, error)
+                bound = target
+            await asyncio.sleep(0)
+
+    async def _failed(self, bound: BoundState, error: BaseException, began: float) -> BoundState:
+        """What follows a step that raised: a successful later attempt, its `on_exhausted` state, or the end."""
+        step = self.step
+        if bound.fast and isinstance(error, Exception) and not isinstance(error, Refused):
+            try:
+                target = bound.follow(await attempt_until_done(self, bound, error, began))
+            except BaseException as last:  # noqa: BLE001
+                error = last
+            else:
+                if self.plan.step_finished:
+                    step._next = target
+                    self.notify(self.plan.step_finished, step)
+                return target
+        if isinstance(error, Refused):
+            error = error.error
+            error._locate(**place(step))
+        self.rollback(bound, error)
+        if isinstance(error, asyncio.CancelledError):
+            error = self._why_cancelled(error)
+        step._own().error = error
+        step._next = None
+        if self.plan.step_failed:
+            self.notify(self.plan.step_failed, step)
+        if bound.on_exhausted is not None and isinstance(error, TaskError | StepTimeoutError):
+            step._hand_on(error=error)
+            return bound.on_exhausted
+        raise error
+
+    def rollback(self, bound: BoundState, error: BaseException, savepoint: Any = None) -> None:
+        """Leave no trace of a failed attempt in the store."""
+        if bound.threaded and isinstance(error, asyncio.CancelledError | StepTimeoutError):
+            # the thread may still be writing: it keeps the old view, which nobody will commit
+            self.kernel.threads.abandon()
+            if self.store is self.view:
+                self.store = self.view = self.view.detached()
+        else:
+            self.view.rollback(savepoint)
+
+    def notify(self, listeners: tuple[Listener, ...], subject: Any) -> None:
+        """Call observers; none of them can break the run."""
+        for listener in listeners:
+            try:
+                listener(subject)
+            except Exception as error:  # noqa: BLE001
+                self.kernel.observer_failed(listener, error)
+
+    # stopping
+
+    def stop(self, why: RunStatus) -> None:
+        """Ask the run to end as CANCELLED or INTERRUPTED. Harmless once it has ended."""
+        if self.status is not RunStatus.RUNNING:
+            return
+        self._stop = self._stop or why
+        self.step._own()  # so that the loop looks up before the next step
+        if self._task is not None:
+            self._stop_cancels += 1
+            self._task.cancel()
+
+    def watchdog(self) -> Watchdog:
+        """The run's one timer, made when the first limit is met."""
+        if self.watch is None:
+            assert self._task is not None
+            self.watch = Watchdog(self.kernel.clock, self._task, self._notice)
+        return self.watch
+
+    def _notice(self) -> None:
+        self.step._own()  # so that the loop looks up before the next step
+
+    def stopping(self) -> bool:
+        """Whether the run is to end before its next step, whatever its task does."""
+        return self._stop is not None or self.cancelled_from_outside()
+
+    def cancelled_from_outside(self) -> bool:
+        """Whether somebody other than the run's own limits and `stop` has cancelled its task."""
+        assert self._task is not None
+        own = self._stop_cancels + (self.watch.cancels if self.watch is not None else 0)
+        return self._task.cancelling() > self._base_cancelling + own
+
+    def _check_stopped(self) -> None:
+        """End a run whose task has swallowed the cancellation."""
+        if self._stop is not None or (self.watch is not None and self.watch.cancels):
+            raise asyncio.CancelledError
+
+    def _why_cancelled(self, error: asyncio.CancelledError) -> BaseException:
+        """The error that a cancellation stands for."""
+        if self.cancelled_from_outside():
+            return error
+        if self.watch is not None and self.watch.cancels:
+            return self._timed_out()
+        if self._stop is RunStatus.CANCELLED:
+            return RunCancelledError(f"run {self.run_id} was cancelled", **place(self.step))
+        if self._stop is RunStatus.INTERRUPTED:
+            return RunInterruptedError(f"run {self.run_id} was interrupted: the kernel closed", **place(self.step))
+        return error
+
+    def _timed_out(self) -> RunTimeoutError:
+        assert self.timeout is not None
+        message = f"run {self.run_id} took longer than {self.timeout:g} s; it was in state {self.step.state}"
+        return RunTimeoutError(message, timeout=self.timeout, **place(self.step))
+
+    def _end_badly(self, error: BaseException) -> NoReturn:
+        if isinstance(error, asyncio.CancelledError):
+            error = self._why_cancelled(error)
+        self.bound = self.step._bound
+        self.error = error
+        if isinstance(error, RunInterruptedError):
+            self.status = RunStatus.INTERRUPTED
+        elif isinstance(error, Exception) and not isinstance(error, RunCancelledError):
+            self.status = RunStatus.FAILED
+        else:
+            self.status = RunStatus.CANCELLED
+        raise error
+
+    async def _take_back_stop(self) -> None:
+        assert self._task is not None
+        try:
+            # a cancellation that no await of the task has met yet must not hit whoever awaits the run
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            if self.cancelled_from_outside():
+                raise
+        for _ in range(self._stop_cancels):
+            self._task.uncancel()
+
+
+class _Unmanaged(StoreView):
+    """Stands in where the store is an object of the user's own: there is nothing to commit or roll back."""
+
+    def rollback(self, savepoint: Any = None) -> None:
+        pass
+
+
+UNMANAGED = _Unmanaged({})

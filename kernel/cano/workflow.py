@@ -1,0 +1,223 @@
+"""A Workflow: states, the task of each, and the states that end a run. A value; it holds no run."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+from weakref import WeakKeyDictionary
+
+from cano.config import TaskConfig
+from cano.errors import ConfigurationError, ValidationError
+from cano.targets import declared_targets
+from cano.task import FunctionTask, StateT, Task, check_config
+
+AnyTask = TypeVar("AnyTask", bound=Callable[..., Any] | Task[Any] | type[Task[Any]])
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """One state's task, as it was registered.
+
+    Attributes:
+        state: the state.
+        task: its task.
+        config: what the registration itself asks for; it goes before the task's own config.
+        targets: the states that the task declares, or None.
+    """
+
+    state: Any
+    task: Task[Any]
+    config: TaskConfig | None = None
+    targets: tuple[Any, ...] | None = field(default=None)
+
+
+class Workflow(Generic[StateT]):
+    """A state machine: what a state's task returns is the next state; exit states end the run.
+
+    A workflow can be started any number of times at once. Once a kernel has bound it, it cannot be changed.
+
+    Args:
+        start: the first state.
+        name: what it is called in stores, logs and errors; by default the name of the states' enum.
+        version: to be raised when a change makes old runs unable to go on.
+        default_config: the config of tasks that have none of their own.
+
+    Raises:
+        ConfigurationError: an argument is of the wrong kind.
+    """
+
+    def __init__(
+        self,
+        start: StateT,
+        *,
+        name: str | None = None,
+        version: str = "1",
+        default_config: TaskConfig | None = None,
+    ) -> None:
+        if isinstance(start, type):
+            raise ConfigurationError(f"start must be a state such as {start.__name__}.START, not the class itself")
+        default_name = type(start).__name__ if isinstance(start, enum.Enum) else "workflow"
+        self.name = default_name if name is None else _text("name", name)
+        self.version = _text("version", version)
+        self.start = _hashable(start)
+        self.default_config = None if default_config is None else check_config(default_config)
+        self._registered: dict[Any, Registration] = {}
+        self._exits: dict[Any, None] = {}
+        self._bound = False
+        self._plans: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+
+    # defining
+
+    def register(
+        self,
+        state: StateT,
+        task: Task[StateT] | Callable[[Any], Any],
+        *,
+        config: TaskConfig | None = None,
+    ) -> Workflow[StateT]:
+        """Let `task` do the work of `state`. Returns the workflow, for chaining.
+
+        Args:
+            state: the state.
+            task: a `Task`, or a function of the store that returns the next state.
+            config: retries and limits for this registration, instead of the task's own.
+
+        Raises:
+            ConfigurationError: the state has a task already, the workflow is bound, or `task` is no task.
+        """
+        self._open_for("register", state)
+        if _hashable(state) in self._registered:
+            raise ConfigurationError(
+                f"state {state} of workflow {self.name!r} already has the task {self._registered[state].task.name!r}"
+            )
+        if isinstance(task, type):
+            raise ConfigurationError(f"register an instance: {task.__name__}(), not the class {task.__name__}")
+        made = task if isinstance(task, Task) else FunctionTask[StateT](task)
+        checked = None if config is None else check_config(config)
+        self._registered[state] = Registration(state, made, checked, declared_targets(made))
+        return self
+
+    def on(self, state: StateT, *, config: TaskConfig | None = None) -> Callable[[AnyTask], AnyTask]:
+        """Decorator form of `register`, for a function, a task, or a `Task` class that needs no arguments."""
+
+        def decorate(task: AnyTask) -> AnyTask:
+            self.register(state, task() if isinstance(task, type) else task, config=config)
+            return task
+
+        return decorate
+
+    def add_exit_state(self, state: StateT) -> Workflow[StateT]:
+        """Let a run that reaches `state` end there, in success. Returns the workflow."""
+        self._open_for("add exit state", state)
+        self._exits[_hashable(state)] = None
+        return self
+
+    def add_exit_states(self, states: Iterable[StateT]) -> Workflow[StateT]:
+        """Add several exit states. Returns the workflow."""
+        for state in states:
+            self.add_exit_state(state)
+        return self
+
+    def _open_for(self, what: str, state: Any) -> None:
+        if self._bound:
+            raise ConfigurationError(
+                f"cannot {what} {state}: workflow {self.name!r} was bound by a kernel already; define it first"
+            )
+
+    # looking
+
+    @property
+    def tasks(self) -> Mapping[StateT, Registration]:
+        """The registered states with their tasks, in order of registration."""
+        return dict(self._registered)
+
+    @property
+    def exit_states(self) -> tuple[StateT, ...]:
+        """The exit states, in the order in which they were added."""
+        return tuple(self._exits)
+
+    def validate(self) -> Workflow[StateT]:
+        """Check the definition as a whole. Returns the workflow.
+
+        Raises:
+            ValidationError: with every problem found.
+        """
+        from cano.validation import problems
+
+        if found := problems(self):
+            raise ValidationError(self.name, found)
+        return self
+
+    def mermaid(self) -> str:
+        """The workflow as a Mermaid state diagram."""
+        from cano.drawing import mermaid
+
+        return mermaid(self)
+
+    def fingerprint(self) -> str:
+        """A hash of the definition: states, tasks, declared targets and exit states. 16 hex digits."""
+        lines = [f"start {state_name(self.start)}", *(f"exit {name}" for name in sorted(map(state_name, self._exits)))]
+        for state, registration in self._registered.items():
+            targets = ",".join(sorted(map(state_name, registration.targets or ())))
+            lines.append(f"state {state_name(state)} {registration.task.name} -> {targets}")
+        return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()[:16]
+
+    def __repr__(self) -> str:
+        return f"<Workflow {self.name!r} version {self.version!r}, {len(self._registered)} task(s)>"
+
+    # running
+
+    async def orchestrate(self, store: Any) -> StateT:
+        """Run with the default kernel, on any object as store. The shortest way in.
+
+        Args:
+            store: what the tasks get. A dict is shown to them as a `KeyValueStore`; a `MemoryStore` and a
+                dict change only when a step succeeds; any other object is handed over as it is.
+
+        Returns:
+            The exit state.
+
+        Raises:
+            ValidationError: the definition is wrong.
+            WorkflowError: the run failed; the cause is what a task raised.
+        """
+        from cano.kernel import default_kernel
+
+        kernel = default_kernel()
+        state: StateT = await kernel.orchestrate(self, store)
+        return state
+
+    def orchestrate_sync(self, store: Any) -> StateT:
+        """`orchestrate` for scripts, in an event loop of its own.
+
+        Raises:
+            ConfigurationError: an event loop is running here already; await `orchestrate` instead.
+        """
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return asyncio.run(self.orchestrate(store))
+        raise ConfigurationError("orchestrate_sync() inside a running event loop: use `await flow.orchestrate(store)`")
+
+
+def state_name(state: Any) -> str:
+    """How a state is written in stores and drawings: an enum member's name, or the value as text."""
+    return state.name if isinstance(state, enum.Enum) else str(state)
+
+
+def _hashable(state: Any) -> Any:
+    try:
+        hash(state)
+    except TypeError:
+        raise ConfigurationError(f"a state must be hashable, such as an enum member, not {state!r}") from None
+    return state
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise ConfigurationError(f"{name} must be a non-empty string, not {value!r}")
+    return value

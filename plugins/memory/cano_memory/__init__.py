@@ -1,0 +1,5 @@
+"""The in-memory store of Cano."""
+
+from cano_memory.store import MemoryStore
+
+__all__ = ["MemoryStore"]
