@@ -1,6 +1,15 @@
 """Cano: async workflows as state machines, on a plugin-based microkernel."""
 
 from cano.clock import SystemClock
+from cano.concurrent import (
+    Cancelled,
+    ConcurrentWorkflow,
+    ConcurrentWorkflowStatus,
+    Failed,
+    Success,
+    WaitStrategy,
+    WorkflowResult,
+)
 from cano.config import TaskConfig
 from cano.drawing import edges, undeclared
 from cano.errors import (
@@ -32,6 +41,7 @@ from cano.errors import (
 from cano.handle import RunHandle, RunInfo
 from cano.hookspecs import API_VERSION, HOOK_NAMESPACE, hookimpl, hookspec
 from cano.kernel import Kernel, default_kernel
+from cano.limits import Limit
 from cano.node import Node
 from cano.plugins import PluginInfo, PluginWarning
 from cano.protocols import (
@@ -53,31 +63,42 @@ from cano.protocols import (
 )
 from cano.result import RunResult
 from cano.run import Run
+from cano.split import BranchOutcome, BranchStatus, JoinConfig, JoinStrategy, SplitOutcome
 from cano.step import Progress, Step, current_step
 from cano.store import MISSING, Key, KeyValueStore, TypedStore, not_a_list
+from cano.subworkflow import SubWorkflow
 from cano.task import FunctionTask, Task, task
 from cano.view import Changes, ManagedStore, StoreView, apply_changes, isolate
 from cano.workflow import Registration, Workflow, state_name
 
 __all__ = [
     "API_VERSION",
+    "BranchOutcome",
+    "BranchStatus",
     "Call",
+    "Cancelled",
     "CanoError",
     "Capabilities",
     "Changes",
     "Clock",
     "Codec",
     "Commit",
+    "ConcurrentWorkflow",
+    "ConcurrentWorkflowStatus",
     "ConfigurationError",
     "ConflictError",
     "Executor",
+    "Failed",
     "FunctionTask",
     "HOOK_NAMESPACE",
+    "JoinConfig",
     "JoinError",
+    "JoinStrategy",
     "Kernel",
     "Key",
     "KeyNotFoundError",
     "KeyValueStore",
+    "Limit",
     "MISSING",
     "ManagedStore",
     "MergeConflictError",
@@ -104,12 +125,15 @@ __all__ = [
     "SchedulerError",
     "SerializationError",
     "Signal",
+    "SplitOutcome",
     "Step",
     "StepTimeoutError",
     "StoreBackend",
     "StoreError",
     "StoreUnavailableError",
     "StoreView",
+    "SubWorkflow",
+    "Success",
     "SystemClock",
     "Task",
     "TaskConfig",
@@ -122,8 +146,10 @@ __all__ = [
     "ValidationError",
     "VersionMismatchError",
     "Wait",
+    "WaitStrategy",
     "Workflow",
     "WorkflowError",
+    "WorkflowResult",
     "apply_changes",
     "current_step",
     "default_kernel",

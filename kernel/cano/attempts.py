@@ -17,8 +17,8 @@ from cano.protocols import Call
 
 if TYPE_CHECKING:
     from cano.binding import BoundState
-    from cano.run import Run
     from cano.step import Step
+    from cano.strand import Strand
     from cano.view import Changes
 
 
@@ -41,12 +41,12 @@ class Limits(NamedTuple):
 
 
 async def attempt_until_done(
-    run: Run, bound: BoundState, error: Exception | None = None, began: float | None = None
+    run: Strand, bound: BoundState, error: Exception | None = None, began: float | None = None
 ) -> Any:
     """Attempt the task of `bound` until an attempt succeeds or the retry strategy gives up.
 
     Args:
-        run: the run.
+        run: the run, or the branch of it.
         bound: the state.
         error: what the first attempt has raised, where the step loop made it already.
         began: when it did that, in monotonic seconds.
@@ -95,7 +95,7 @@ async def attempt_until_done(
         detail.error = detail.delay = error = None
 
 
-async def _attempt(run: Run, bound: BoundState, done: _Progress) -> Any:
+async def _attempt(run: Strand, bound: BoundState, done: _Progress) -> Any:
     """One attempt: the whole task, or the phases of a node that are still to be done."""
     node, step = bound.node, run.step
     if node is None:
@@ -111,13 +111,13 @@ async def _attempt(run: Run, bound: BoundState, done: _Progress) -> Any:
             done.result = await node.exec(done.prepared)
         else:
             done.result = await executor.submit(
-                Call(node.exec, (done.prepared,), run.run_id, bound.name, step.seq, step.attempt, step.idempotency_key)
+                Call(node.exec, (done.prepared,), step.run_id, bound.name, step.seq, step.attempt, step.idempotency_key)
             )
         detail.phase = "post"
     return await node.post(run.store, done.prepared, done.result)
 
 
-async def _attempt_within(run: Run, bound: BoundState, done: _Progress, limits: Limits) -> Any:
+async def _attempt_within(run: Strand, bound: BoundState, done: _Progress, limits: Limits) -> Any:
     """One attempt within its time limits."""
     step, watch = run.step, run.watchdog()
     soonest = math.inf if bound.timeout is None else run.kernel.clock.monotonic() + bound.timeout
@@ -142,7 +142,7 @@ async def _attempt_within(run: Run, bound: BoundState, done: _Progress, limits: 
     return result
 
 
-def _expired(run: Run, bound: BoundState, limits: Limits) -> StepTimeoutError | None:
+def _expired(run: Strand, bound: BoundState, limits: Limits) -> StepTimeoutError | None:
     """The error of the limit that was reached; None where the run itself is to end."""
     watch, step = run.watch, run.step
     assert watch is not None

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
+from cano.attempts import attempt_until_done
 from cano.config import TaskConfig
 from cano.errors import ConfigurationError, TransitionError
+from cano.join import run_split
+from cano.limits import Limiter, places
 from cano.node import Node
 from cano.protocols import RetryStrategy
-from cano.task import FunctionTask, Task, is_async
+from cano.split import SplitTask
+from cano.task import FunctionTask, Task, function_name, is_async
 from cano.workflow import state_name
 
 if TYPE_CHECKING:
@@ -33,18 +37,21 @@ class BoundState:
     Attributes:
         state, name: the state, and how it is written.
         task, task_name: its task, None for an exit state.
-        call: the coroutine function that does the work: `await call(store)`.
+        call: the coroutine function that does the task's work: `await call(store)`.
         fast: whether `call` is all there is: no limits and no phases; the step loop awaits it directly.
+        work: what the step loop awaits otherwise: `await work(strand, bound)`.
         threaded: whether it runs in a thread, which outlives its cancellation.
         node: the task, where its phases are attempted one by one.
+        split, branches: the task, where branches do its work, and those that are known at bind time.
         retry, timeout, total_timeout, on_exhausted: its config, resolved.
         last_result, last_target: what the task returned last, and the state that it meant. Comparing by
             identity spares the loop `Enum.__hash__`, which is Python code.
     """
 
     __slots__ = (
-        "allowed", "call", "fast", "is_exit", "last_result", "last_target", "name", "node", "on_exhausted",
-        "plan", "retry", "state", "task", "task_name", "threaded", "timeout", "total_timeout",
+        "_branch_config", "allowed", "branches", "call", "fast", "is_exit", "last_result", "last_target", "name",
+        "node", "on_exhausted", "plan", "retry", "split", "state", "task", "task_name", "threaded", "timeout",
+        "total_timeout", "work",
     )  # fmt: skip
 
     def __init__(self, plan: Plan, state: Any) -> None:
@@ -57,7 +64,11 @@ class BoundState:
         self.call: Callable[[Any], Any] = _no_call
         self.fast = False
         self.threaded = False
+        self.work: Callable[[Any, BoundState], Awaitable[Any]] = attempt_until_done
         self.node: Node[Any, Any, Any] | None = None
+        self.split: SplitTask | None = None
+        self.branches: list[BoundState] = []
+        self._branch_config: TaskConfig | None = None
         self.retry: RetryStrategy | None = None
         self.timeout: float | None = None
         self.total_timeout: float | None = None
@@ -66,26 +77,45 @@ class BoundState:
         self.last_result: Any = _no_call
         self.last_target: BoundState = self
 
-    def attach(self, kernel: Kernel, registration: Registration, default: TaskConfig) -> None:
-        """Resolve the state's task."""
+    def attach(self, kernel: Kernel, registration: Registration) -> None:
+        """Resolve the state's registration."""
         task = registration.task
-        config = registration.config or task.config or default
+        config = registration.config or task.config or self.plan.default
         self.is_exit = False
-        self.task = task
-        self.task_name = task.name
-        self.retry = kernel.retry_strategy(config.retry)
-        self.timeout = config.timeout
-        self.total_timeout = config.total_timeout
         if config.on_exhausted is not None:
             self.on_exhausted = self.plan.states[config.on_exhausted]
         if registration.targets is not None:
             self.allowed = frozenset(registration.targets)
+        if isinstance(task, SplitTask):
+            self.task, self.task_name, self.split = task, task.name, task
+            self.work = run_split
+            self._branch_config = registration.config
+            self.branches = [self.branch(kernel, branch) for branch in task.branches]
+        else:
+            self._attach_task(kernel, task, config)
+        if registration.limits:
+            self.fast = False
+            self.work = _within([kernel.limiter(limit) for limit in registration.limits], self.work)
+
+    def _attach_task(self, kernel: Kernel, task: Task[Any] | Callable[[Any], Any], config: TaskConfig) -> None:
+        self.task = task if isinstance(task, Task) else None
+        self.task_name = task.name if isinstance(task, Task) else function_name(task)
+        self.retry = kernel.retry_strategy(config.retry)
+        self.timeout = config.timeout
+        self.total_timeout = config.total_timeout
         if isinstance(task, Node) and type(task).run is Node.run:
             self.node = task
-        function = task.function if isinstance(task, FunctionTask) else task.run
+        function = task.function if isinstance(task, FunctionTask) else task.run if isinstance(task, Task) else task
         self.threaded = not is_async(function)
         self.call = kernel.threads.wrap(function) if self.threaded else function
         self.fast = self.node is None and self.timeout is None and self.total_timeout is None
+
+    def branch(self, kernel: Kernel, task: Task[Any] | Callable[[Any], Any]) -> BoundState:
+        """One branch of this state's split, bound."""
+        bound = BoundState(self.plan, self.state)
+        own = task.config if isinstance(task, Task) else None
+        bound._attach_task(kernel, task, self._branch_config or own or self.plan.default)
+        return bound
 
     def follow(self, result: Any) -> BoundState:
         """The state that `result` means; it is remembered for the next time.
@@ -128,13 +158,15 @@ class Plan:
     """A workflow bound to a kernel.
 
     Attributes:
+        default: the config of tasks that have none.
+        limiters: the limits on the workflow's runs.
         states: every state that a run can be in, by state; `by_name` the same by name.
         run_started ... run_finished: the lifecycle listeners, in pluggy's order.
     """
 
     __slots__ = (
-        "by_name", "fingerprint", "flow", "name", "run_finished", "run_parked", "run_started", "start", "states",
-        "step_failed", "step_finished", "step_retrying", "step_started", "transition_committed", "version",
+        "by_name", "default", "fingerprint", "flow", "limiters", "name", "run_finished", "run_parked", "run_started",
+        "start", "states", "step_failed", "step_finished", "step_retrying", "step_started", "transition_committed", "version",
     )  # fmt: skip
 
     def __init__(self, kernel: Kernel, flow: Workflow[Any]) -> None:
@@ -144,13 +176,14 @@ class Plan:
         self.name = flow.name
         self.version = flow.version
         self.fingerprint = flow.fingerprint()
-        self.states = {state: BoundState(self, state) for state in [*flow.tasks, *flow.exit_states, flow.start]}
+        self.states = {state: BoundState(self, state) for state in (*flow.tasks, *flow.exit_states, flow.start)}
         self.by_name = {bound.name: bound for bound in self.states.values()}
         self.start = self.states[flow.start]
-        default = flow.default_config or kernel.default_config()
+        self.default = flow.default_config or kernel.default_config()
+        self.limiters = [kernel.limiter(limit) for limit in flow.limits]
         for state, registration in flow.tasks.items():
             try:
-                self.states[state].attach(kernel, registration, default)
+                self.states[state].attach(kernel, registration)
             except ConfigurationError as error:
                 error.add_note(f"in workflow {flow.name!r}, state {state}, task {registration.task.name!r}")
                 raise
@@ -162,6 +195,18 @@ class Plan:
         self.step_finished = kernel.listeners("cano_step_finished")
         self.step_failed = kernel.listeners("cano_step_failed")
         self.transition_committed = kernel.listeners("cano_transition_committed")
+
+
+def _within(
+    limiters: list[Limiter], work: Callable[[Any, BoundState], Awaitable[Any]]
+) -> Callable[[Any, BoundState], Awaitable[Any]]:
+    """`work`, begun when every limit has a place for it."""
+
+    async def limited(strand: Any, bound: BoundState) -> Any:
+        async with places(limiters, strand.store):
+            return await work(strand, bound)
+
+    return limited
 
 
 async def _no_call(store: Any) -> Any:

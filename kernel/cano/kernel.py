@@ -11,16 +11,19 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any
+from weakref import WeakValueDictionary
 
 from cano.binding import Plan
 from cano.clock import SystemClock
 from cano.config import TaskConfig, positive_seconds
 from cano.errors import ConfigurationError, PluginError, StoreUnavailableError
 from cano.handle import RunHandle
+from cano.limits import Limit, Limiter
 from cano.plugins import PluginInfo, Plugins
 from cano.protocols import Clock, Codec, Executor, RetryStrategy, RunStatus, StoreBackend
 from cano.result import RunResult
 from cano.run import Run
+from cano.step import Step
 from cano.store import Key
 from cano.threads import Threads
 from cano.view import StoreView, isolate
@@ -73,6 +76,7 @@ class Kernel:
         self._plugins = Plugins(plugins, discover=discover, block=block, strict=strict)
         self._store = store
         self._executor = executor
+        self._limiters: WeakValueDictionary[Limit, Limiter] = WeakValueDictionary()
         self._ids = itertools.count(1)
         self._prefix = f"{int(time.time() * 1000):012x}{os.urandom(4).hex()}"
         self._lock = threading.Lock()
@@ -254,6 +258,13 @@ class Kernel:
             raise PluginError(f"a plugin answered {strategy!r} as the retry strategy {spec!r}: it has no delay()")
         return strategy
 
+    def limiter(self, limit: Limit) -> Limiter:
+        """The places of `limit` in this kernel."""
+        limiter = self._limiters.get(limit)  # kept by the plans that use it, and by nothing else
+        if limiter is None:
+            limiter = self._limiters[limit] = Limiter(limit)
+        return limiter
+
     # running
 
     async def run(
@@ -296,6 +307,12 @@ class Kernel:
         elif hasattr(store, "live") and hasattr(store, "apply"):
             store = StoreView(store.live(), store.apply)
         return await Run(self, plan, self._new_id(), store).drive()
+
+    async def run_child(self, flow: Workflow[Any], data: Mapping[str, Any], parent: Step) -> RunResult:
+        """Run `flow` as a child of the step `parent`, in its task. What `SubWorkflow` does."""
+        run = self._new(flow, data, f"{parent.idempotency_key}/{flow.name}", None)
+        run.parent_id = parent.run_id
+        return run.result(await run.drive())
 
     def _new(self, flow: Workflow[Any], data: Any, run_id: str | None, timeout: float | None) -> Run:
         plan = self.bind(flow)

@@ -6,13 +6,13 @@ import asyncio
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from cano.attempts import attempt_until_done, place
-from cano.binding import BoundState, Listener, Plan, Refused
-from cano.deadline import Watchdog
-from cano.errors import RunCancelledError, RunInterruptedError, RunTimeoutError, StepTimeoutError, TaskError
+from cano.binding import BoundState, Plan, Refused
+from cano.errors import JoinError, RunCancelledError, RunInterruptedError, RunTimeoutError, StepTimeoutError, TaskError
+from cano.limits import places
 from cano.protocols import RunStatus
 from cano.result import RunResult
 from cano.step import Step, running
-from cano.view import StoreView
+from cano.strand import Strand
 
 if TYPE_CHECKING:
     from cano.kernel import Kernel
@@ -21,7 +21,7 @@ BREATH = 1024
 """Steps after which a run that never waits lets the event loop turn, so that others run and timers fire."""
 
 
-class Run:
+class Run(Strand):
     """One pass of a workflow. Read it; the engine alone writes it.
 
     Attributes:
@@ -35,8 +35,7 @@ class Run:
     """
 
     __slots__ = (
-        "_base_cancelling", "_ended", "_stop", "_stop_cancels", "_task", "bound", "deadline", "error", "kernel",
-        "parent_id", "plan", "resumed", "run_id", "status", "step", "store", "timeout", "view", "watch",
+        "_ended", "_stop", "_stop_cancels", "bound", "error", "parent_id", "resumed", "run_id", "status", "timeout"
     )  # fmt: skip
 
     def __init__(
@@ -49,11 +48,8 @@ class Run:
         timeout: float | None = None,
         parent_id: str | None = None,
     ) -> None:
-        self.kernel = kernel
-        self.plan = plan
+        Strand.__init__(self, kernel, plan, store)
         self.run_id = run_id
-        self.store = store
-        self.view: StoreView = store if isinstance(store, StoreView) else UNMANAGED
         self.timeout = timeout
         self.parent_id = parent_id
         self.resumed = False
@@ -61,9 +57,6 @@ class Run:
         self.error: BaseException | None = None
         self.bound = plan.start
         self.step = Step(self, plan.start)
-        self.deadline: float | None = None
-        self.watch: Watchdog | None = None
-        self._task: asyncio.Task[Any] | None = None
         self._ended: asyncio.Future[None] | None = None
         self._stop: RunStatus | None = None
         self._stop_cancels = 0
@@ -123,9 +116,7 @@ class Run:
             WorkflowError: the run failed, timed out, or was cancelled or interrupted through Cano.
             asyncio.CancelledError: the task that awaits this was cancelled.
         """
-        self._task = task = asyncio.current_task()
-        assert task is not None
-        self._base_cancelling = task.cancelling()
+        self.enter()
         token = running.set(self.step)
         self.kernel.active[self.run_id] = self
         try:
@@ -134,7 +125,11 @@ class Run:
                 self.watchdog().arm(self.deadline)
             if self.plan.run_started:
                 self.notify(self.plan.run_started, self)
-            self.bound = await self._loop()
+            if self.plan.limiters:
+                async with places(self.plan.limiters, self.store):
+                    self.bound = await self._loop()
+            else:
+                self.bound = await self._loop()
             if self.watch is not None and self.watch.cancels:
                 raise self._timed_out()
             if self._stop is RunStatus.CANCELLED:
@@ -144,9 +139,7 @@ class Run:
         except BaseException as error:  # noqa: BLE001  # raised again there
             self._end_badly(error)
         finally:
-            if self.watch is not None:
-                self.watch.close()
-                self.watch.clear()
+            self.leave()
             if self._stop_cancels:
                 await self._take_back_stop()
             del self.kernel.active[self.run_id]
@@ -186,7 +179,7 @@ class Run:
                 if bound.retry is not None:
                     began = monotonic()
                 try:
-                    result = await (bound.call(store) if bound.fast else attempt_until_done(self, bound))
+                    result = await (bound.call(store) if bound.fast else bound.work(self, bound))
                     target = bound.last_target if result is bound.last_result else bound.follow(result)
                 except BaseException as error:  # noqa: BLE001
                     target = await self._failed(bound, error, began)
@@ -234,28 +227,10 @@ class Run:
         step._next = None
         if self.plan.step_failed:
             self.notify(self.plan.step_failed, step)
-        if bound.on_exhausted is not None and isinstance(error, TaskError | StepTimeoutError):
+        if bound.on_exhausted is not None and isinstance(error, TaskError | StepTimeoutError | JoinError):
             step._hand_on(error=error)
             return bound.on_exhausted
         raise error
-
-    def rollback(self, bound: BoundState, error: BaseException, savepoint: Any = None) -> None:
-        """Leave no trace of a failed attempt in the store."""
-        if bound.threaded and isinstance(error, asyncio.CancelledError | StepTimeoutError):
-            # the thread may still be writing: it keeps the old view, which nobody will commit
-            self.kernel.threads.abandon()
-            if self.store is self.view:
-                self.store = self.view = self.view.detached()
-        else:
-            self.view.rollback(savepoint)
-
-    def notify(self, listeners: tuple[Listener, ...], subject: Any) -> None:
-        """Call observers; none of them can break the run."""
-        for listener in listeners:
-            try:
-                listener(subject)
-            except Exception as error:  # noqa: BLE001
-                self.kernel.observer_failed(listener, error)
 
     # stopping
 
@@ -269,25 +244,13 @@ class Run:
             self._stop_cancels += 1
             self._task.cancel()
 
-    def watchdog(self) -> Watchdog:
-        """The run's one timer, made when the first limit is met."""
-        if self.watch is None:
-            assert self._task is not None
-            self.watch = Watchdog(self.kernel.clock, self._task, self._notice)
-        return self.watch
-
-    def _notice(self) -> None:
-        self.step._own()  # so that the loop looks up before the next step
+    def own_cancels(self) -> int:
+        """How often the run has cancelled its own task, `stop` included."""
+        return self._stop_cancels + (0 if self.watch is None else self.watch.cancels)
 
     def stopping(self) -> bool:
         """Whether the run is to end before its next step, whatever its task does."""
         return self._stop is not None or self.cancelled_from_outside()
-
-    def cancelled_from_outside(self) -> bool:
-        """Whether somebody other than the run's own limits and `stop` has cancelled its task."""
-        assert self._task is not None
-        own = self._stop_cancels + (self.watch.cancels if self.watch is not None else 0)
-        return self._task.cancelling() > self._base_cancelling + own
 
     def _check_stopped(self) -> None:
         """End a run whose task has swallowed the cancellation."""
@@ -334,13 +297,3 @@ class Run:
                 raise
         for _ in range(self._stop_cancels):
             self._task.uncancel()
-
-
-class _Unmanaged(StoreView):
-    """Stands in where the store is an object of the user's own: there is nothing to commit or roll back."""
-
-    def rollback(self, savepoint: Any = None) -> None:
-        pass
-
-
-UNMANAGED = _Unmanaged({})

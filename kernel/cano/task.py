@@ -65,7 +65,7 @@ class FunctionTask(Task[StateT_co]):
             inspect.signature(function).bind(object())
         except TypeError:
             raise ConfigurationError(
-                f"task {_name(function)!r} must take the store as its one argument; "
+                f"task {function_name(function)!r} must take the store as its one argument; "
                 f"its signature is {inspect.signature(function)}"
             ) from None
         except ValueError:
@@ -88,7 +88,7 @@ class FunctionTask(Task[StateT_co]):
     @property
     def name(self) -> str:
         """The function's name."""
-        return _name(self.function)
+        return function_name(self.function)
 
 
 @overload
@@ -139,6 +139,8 @@ def check_config(config: Any) -> TaskConfig:
     return config
 
 
-def _name(function: Any) -> str:
+def function_name(function: Any) -> str:
+    """What a function is called."""
+    function = getattr(function, "func", function)  # what a functools.partial is of
     name: str = getattr(function, "__name__", None) or type(function).__name__
     return name

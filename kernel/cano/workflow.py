@@ -6,12 +6,14 @@ import asyncio
 import enum
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
 from cano.config import TaskConfig
 from cano.errors import ConfigurationError, ValidationError
+from cano.limits import Limit, LimitKey, limits
+from cano.split import Branches, JoinConfig, SplitTask
 from cano.targets import declared_targets
 from cano.task import FunctionTask, StateT, Task, check_config
 
@@ -27,12 +29,14 @@ class Registration:
         task: its task.
         config: what the registration itself asks for; it goes before the task's own config.
         targets: the states that the task declares, or None.
+        limits: how many steps of this state may run at once.
     """
 
     state: Any
     task: Task[Any]
     config: TaskConfig | None = None
-    targets: tuple[Any, ...] | None = field(default=None)
+    targets: tuple[Any, ...] | None = None
+    limits: tuple[Limit, ...] = ()
 
 
 class Workflow(Generic[StateT]):
@@ -45,6 +49,8 @@ class Workflow(Generic[StateT]):
         name: what it is called in stores, logs and errors; by default the name of the states' enum.
         version: to be raised when a change makes old runs unable to go on.
         default_config: the config of tasks that have none of their own.
+        limit: how many runs a kernel drives at once, or one or several `Limit`s; others wait for their turn.
+        limit_key: counts the runs of each value on their own: a key of the data, or a function of the store.
 
     Raises:
         ConfigurationError: an argument is of the wrong kind.
@@ -57,6 +63,8 @@ class Workflow(Generic[StateT]):
         name: str | None = None,
         version: str = "1",
         default_config: TaskConfig | None = None,
+        limit: int | Limit | Iterable[Limit] | None = None,
+        limit_key: LimitKey | None = None,
     ) -> None:
         if isinstance(start, type):
             raise ConfigurationError(f"start must be a state such as {start.__name__}.START, not the class itself")
@@ -65,6 +73,7 @@ class Workflow(Generic[StateT]):
         self.version = _text("version", version)
         self.start = _hashable(start)
         self.default_config = None if default_config is None else check_config(default_config)
+        self.limits = limits(limit, limit_key)
         self._registered: dict[Any, Registration] = {}
         self._exits: dict[Any, None] = {}
         self._bound = False
@@ -78,6 +87,8 @@ class Workflow(Generic[StateT]):
         task: Task[StateT] | Callable[[Any], Any],
         *,
         config: TaskConfig | None = None,
+        limit: int | Limit | Iterable[Limit] | None = None,
+        limit_key: LimitKey | None = None,
     ) -> Workflow[StateT]:
         """Let `task` do the work of `state`. Returns the workflow, for chaining.
 
@@ -85,20 +96,52 @@ class Workflow(Generic[StateT]):
             state: the state.
             task: a `Task`, or a function of the store that returns the next state.
             config: retries and limits for this registration, instead of the task's own.
+            limit: how many steps of this state a kernel runs at once, or one or several `Limit`s. The wait for a
+                place counts into the run's timeout, not into the step's.
+            limit_key: counts the steps of each value on their own: a key of the data, or a function of the store.
 
         Raises:
             ConfigurationError: the state has a task already, the workflow is bound, or `task` is no task.
         """
-        self._open_for("register", state)
-        if _hashable(state) in self._registered:
-            raise ConfigurationError(
-                f"state {state} of workflow {self.name!r} already has the task {self._registered[state].task.name!r}"
-            )
         if isinstance(task, type):
             raise ConfigurationError(f"register an instance: {task.__name__}(), not the class {task.__name__}")
         made = task if isinstance(task, Task) else FunctionTask[StateT](task)
+        return self._add(state, made, config, limits(limit, limit_key))
+
+    def register_split(
+        self,
+        state: StateT,
+        tasks: Branches | Callable[[Any], Any],
+        join: JoinConfig,
+        *,
+        config: TaskConfig | None = None,
+    ) -> Workflow[StateT]:
+        """Let several tasks do the work of `state` side by side. Returns the workflow, for chaining.
+
+        Each branch has retries and limits of its own and writes to its own view of the store; the views are merged
+        at the join. What a branch returns is found, by the task of the next state, in `current_step().outcome`.
+
+        Args:
+            state: the state.
+            tasks: the branches: tasks, or functions of the store; or one function of the store that returns
+                them, where their number is known only at run time.
+            join: when the split is done, and which state follows.
+            config: retries and limits of every branch, instead of its own; its `on_exhausted` is the split's.
+
+        Raises:
+            ConfigurationError: an argument is of the wrong kind, or the join could never be met.
+        """
+        return self._add(state, SplitTask(tasks, join), config, ())
+
+    def _add(
+        self, state: Any, task: Task[Any], config: TaskConfig | None, limits: tuple[Limit, ...]
+    ) -> Workflow[StateT]:
+        self._open_for("register", state)
+        if _hashable(state) in self._registered:
+            there = self._registered[state].task.name
+            raise ConfigurationError(f"state {state} of workflow {self.name!r} already has the task {there!r}")
         checked = None if config is None else check_config(config)
-        self._registered[state] = Registration(state, made, checked, declared_targets(made))
+        self._registered[state] = Registration(state, task, checked, declared_targets(task), limits)
         return self
 
     def on(self, state: StateT, *, config: TaskConfig | None = None) -> Callable[[AnyTask], AnyTask]:

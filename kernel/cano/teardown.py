@@ -1,0 +1,43 @@
+"""Ending asyncio tasks that are no longer wanted: cancelled, and awaited."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from typing import Any
+
+from cano.deadline import TEARDOWN_GRACE
+from cano.protocols import Clock, Timer
+
+
+async def reap(tasks: Collection[asyncio.Task[Any]], clock: Clock) -> None:
+    """Cancel `tasks` and return when all have ended; one whose clean-up hangs is cancelled again.
+
+    Raises:
+        asyncio.CancelledError: this was cancelled meanwhile; the tasks have ended all the same.
+    """
+    pending = [task for task in tasks if not task.done()]
+    if not pending:
+        return
+    cancelled: asyncio.CancelledError | None = None
+    timer: Timer | None = None
+
+    def cancel_all() -> None:
+        nonlocal timer
+        for task in pending:
+            if not task.done():
+                task.cancel()
+        timer = clock.call_at(clock.monotonic() + TEARDOWN_GRACE, cancel_all)
+
+    cancel_all()
+    try:
+        while not all(task.done() for task in pending):
+            try:
+                await asyncio.wait(pending)
+            except asyncio.CancelledError as error:
+                cancelled = error
+    finally:
+        if timer is not None:
+            timer.cancel()
+    if cancelled is not None:
+        raise cancelled
