@@ -40,6 +40,7 @@ from cano.errors import (
 )
 from cano.handle import RunHandle, RunInfo
 from cano.hookspecs import API_VERSION, HOOK_NAMESPACE, hookimpl, hookspec
+from cano.inspection import Explanation, Finding, Retention, RunListing, Standstill
 from cano.kernel import Kernel, default_kernel
 from cano.limits import Limit
 from cano.node import Node
@@ -69,6 +70,7 @@ from cano.store import MISSING, Key, KeyValueStore, TypedStore, not_a_list
 from cano.subworkflow import SubWorkflow
 from cano.task import FunctionTask, Task, task
 from cano.view import Changes, ManagedStore, StoreView, apply_changes, isolate
+from cano.waiting import sleep_until, wait_for
 from cano.workflow import Registration, Workflow, state_name
 
 __all__ = [
@@ -88,7 +90,9 @@ __all__ = [
     "ConfigurationError",
     "ConflictError",
     "Executor",
+    "Explanation",
     "Failed",
+    "Finding",
     "FunctionTask",
     "HOOK_NAMESPACE",
     "JoinConfig",
@@ -109,6 +113,7 @@ __all__ = [
     "PluginWarning",
     "Progress",
     "Registration",
+    "Retention",
     "RetryExhaustedError",
     "RetryStrategy",
     "Run",
@@ -117,6 +122,7 @@ __all__ = [
     "RunHandle",
     "RunInfo",
     "RunInterruptedError",
+    "RunListing",
     "RunNotFoundError",
     "RunRecord",
     "RunResult",
@@ -126,6 +132,7 @@ __all__ = [
     "SerializationError",
     "Signal",
     "SplitOutcome",
+    "Standstill",
     "Step",
     "StepTimeoutError",
     "StoreBackend",
@@ -158,7 +165,9 @@ __all__ = [
     "hookspec",
     "isolate",
     "not_a_list",
+    "sleep_until",
     "state_name",
     "task",
     "undeclared",
+    "wait_for",
 ]

@@ -25,9 +25,11 @@ if TYPE_CHECKING:
 class _Progress:
     """What the attempts of a node have achieved so far: the phases before `step.phase` are done."""
 
-    __slots__ = ("prepared", "result", "savepoint")
+    __slots__ = ("failure", "prepared", "result", "savepoint")
 
     def __init__(self) -> None:
+        self.failure: Exception | None = None
+        """What the last allowed attempt of `exec` raised: from then on `exec_fallback` takes its place."""
         self.prepared: Any = None
         self.result: Any = None
         self.savepoint: Changes | None = None
@@ -57,6 +59,7 @@ async def attempt_until_done(
     """
     step, clock = run.step, run.kernel.clock
     detail = step._own()
+    led_here = detail.error  # of the step before, where its `on_exhausted` led to this one
     if began is None:
         began = clock.monotonic()
     limits = Limits(None if bound.total_timeout is None else began + bound.total_timeout, run.deadline)
@@ -72,27 +75,26 @@ async def attempt_until_done(
             except Exception as caught:  # noqa: BLE001
                 error = caught
         run.rollback(bound, error, done.savepoint)
-        if isinstance(error, StepTimeoutError) and error.total:
+        if run.stopping() or (run.watch is not None and run.watch.cancels):
+            raise asyncio.CancelledError from error  # it is what the task made of its cancellation
+        if isinstance(error, StepTimeoutError) and error.total and _is_own(error, step):
             raise error
+        if done.failure is not None and detail.phase == "exec":
+            raise_failed(step, error)
         delay = _delay(bound, step, error, clock.monotonic() - began)
         if delay is None:
             if bound.node is None or detail.phase != "exec":
                 raise_failed(step, error)
-            try:
-                done.result = await bound.node.exec_fallback(done.prepared, error)
-            except Exception as last:  # noqa: BLE001
-                raise_failed(step, last)
-            detail.phase = "post"
-            error = None
+            done.failure, error = error, None
             continue
         if limits.step is not None and clock.monotonic() + delay >= limits.step:
-            raise _total_timeout(step, bound) from error
+            raise _total_timeout(step, bound, abandoned=False) from error
         detail.error, detail.delay = error, delay
         if run.plan.step_retrying:
             run.notify(run.plan.step_retrying, step)
-        await clock.sleep(delay)
+        await run.wait_to_retry(delay)
         detail.attempt += 1
-        detail.error = detail.delay = error = None
+        detail.error, detail.delay, error = led_here, None, None
 
 
 async def _attempt(run: Strand, bound: BoundState, done: _Progress) -> Any:
@@ -107,7 +109,9 @@ async def _attempt(run: Strand, bound: BoundState, done: _Progress) -> Any:
         detail.phase = "exec"
     if detail.phase == "exec":
         executor = run.kernel.executor
-        if executor is None:
+        if done.failure is not None:
+            done.result = await node.exec_fallback(done.prepared, done.failure)
+        elif executor is None:
             done.result = await node.exec(done.prepared)
         else:
             done.result = await executor.submit(
@@ -151,22 +155,27 @@ def _expired(run: Strand, bound: BoundState, limits: Limits) -> StepTimeoutError
         return None
     watch.clear()
     if limits.step is not None and now >= limits.step:
-        return _total_timeout(step, bound)
+        return _total_timeout(step, bound, abandoned=bound.threaded)
     assert bound.timeout is not None
     message = f"attempt {step.attempt} of task {bound.task_name!r} took longer than {bound.timeout:g} s"
-    return _timeout_error(message, bound.timeout, step, bound, total=False)
+    return _timeout_error(message, bound.timeout, step, total=False, abandoned=bound.threaded)
 
 
-def _total_timeout(step: Step, bound: BoundState) -> StepTimeoutError:
+def _total_timeout(step: Step, bound: BoundState, *, abandoned: bool) -> StepTimeoutError:
     assert bound.total_timeout is not None
     message = f"task {bound.task_name!r} took longer than {bound.total_timeout:g} s, retries included"
-    return _timeout_error(message, bound.total_timeout, step, bound, total=True)
+    return _timeout_error(message, bound.total_timeout, step, total=True, abandoned=abandoned)
 
 
-def _timeout_error(message: str, limit: float, step: Step, bound: BoundState, *, total: bool) -> StepTimeoutError:
-    if bound.threaded:
+def _timeout_error(message: str, limit: float, step: Step, *, total: bool, abandoned: bool) -> StepTimeoutError:
+    if abandoned:
         message += "; its thread cannot be stopped and was abandoned"
-    return StepTimeoutError(message, timeout=limit, total=total, abandoned=bound.threaded, **place(step))
+    return StepTimeoutError(message, timeout=limit, total=total, abandoned=abandoned, **place(step))
+
+
+def _is_own(error: StepTimeoutError, step: Step) -> bool:
+    """Whether `error` is about this step, and not something that its task raised."""
+    return error.run_id == step.run_id
 
 
 def _delay(bound: BoundState, step: Step, error: Exception, elapsed: float) -> float | None:
@@ -176,11 +185,14 @@ def _delay(bound: BoundState, step: Step, error: Exception, elapsed: float) -> f
     try:
         delay = bound.retry.delay(step.attempt, error, elapsed)
     except Exception as problem:
+        if problem is not error and problem.__context__ is None:
+            problem.__context__ = error
         raise PluginError(f"retry strategy {bound.retry!r} raised {problem!r}") from problem
     if delay is None:
         return None
     if isinstance(delay, bool) or not isinstance(delay, int | float) or not 0 <= delay < math.inf:
-        raise PluginError(f"retry strategy {bound.retry!r} returned {delay!r}, not seconds to wait or None")
+        message = f"retry strategy {bound.retry!r} returned {delay!r}, not seconds to wait or None"
+        raise PluginError(message) from error
     return delay
 
 
@@ -189,7 +201,7 @@ def raise_failed(step: Step, error: Exception) -> NoReturn:
     if step.attempt > 1:
         message = f"task {step.task!r} failed {step.attempt} times, the last time with {_show(error)}"
         raise RetryExhaustedError(message, attempts=step.attempt, phase=step.phase, **place(step)) from error
-    if isinstance(error, StepTimeoutError):
+    if isinstance(error, StepTimeoutError) and _is_own(error, step):
         raise error
     if step.phase is not None:
         message = f"node {step.task!r} failed in {step.phase}: {_show(error)}"

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cano.attempts import attempt_until_done
 from cano.config import TaskConfig
 from cano.errors import ConfigurationError, TransitionError
 from cano.join import run_split
+from cano.known_types import known_types
 from cano.limits import Limiter, places
 from cano.node import Node
 from cano.protocols import RetryStrategy
 from cano.split import SplitTask
 from cano.task import FunctionTask, Task, function_name, is_async
+from cano.waiting import Pause, Paused
 from cano.workflow import state_name
 
 if TYPE_CHECKING:
@@ -44,6 +47,7 @@ class BoundState:
         node: the task, where its phases are attempted one by one.
         split, branches: the task, where branches do its work, and those that are known at bind time.
         retry, timeout, total_timeout, on_exhausted: its config, resolved.
+        timed: whether the retry strategy wants to know when the first attempt began.
         last_result, last_target: what the task returned last, and the state that it meant. Comparing by
             identity spares the loop `Enum.__hash__`, which is Python code.
     """
@@ -51,7 +55,7 @@ class BoundState:
     __slots__ = (
         "_branch_config", "allowed", "branches", "call", "fast", "is_exit", "last_result", "last_target", "name",
         "node", "on_exhausted", "plan", "retry", "split", "state", "task", "task_name", "threaded", "timeout",
-        "total_timeout", "work",
+        "timed", "total_timeout", "work",
     )  # fmt: skip
 
     def __init__(self, plan: Plan, state: Any) -> None:
@@ -70,6 +74,7 @@ class BoundState:
         self.branches: list[BoundState] = []
         self._branch_config: TaskConfig | None = None
         self.retry: RetryStrategy | None = None
+        self.timed = False
         self.timeout: float | None = None
         self.total_timeout: float | None = None
         self.on_exhausted: BoundState | None = None
@@ -83,7 +88,10 @@ class BoundState:
         config = registration.config or task.config or self.plan.default
         self.is_exit = False
         if config.on_exhausted is not None:
-            self.on_exhausted = self.plan.states[config.on_exhausted]
+            try:
+                self.on_exhausted = self.plan.states[config.on_exhausted]
+            except (KeyError, TypeError):
+                raise ConfigurationError(f"on_exhausted={config.on_exhausted!r} is no state of the workflow") from None
         if registration.targets is not None:
             self.allowed = frozenset(registration.targets)
         if isinstance(task, SplitTask):
@@ -101,6 +109,7 @@ class BoundState:
         self.task = task if isinstance(task, Task) else None
         self.task_name = task.name if isinstance(task, Task) else function_name(task)
         self.retry = kernel.retry_strategy(config.retry)
+        self.timed = self.retry is not None and getattr(self.retry, "uses_elapsed", True)
         self.timeout = config.timeout
         self.total_timeout = config.total_timeout
         if isinstance(task, Node) and type(task).run is Node.run:
@@ -121,6 +130,7 @@ class BoundState:
         """The state that `result` means; it is remembered for the next time.
 
         Raises:
+            Paused: the run is to wait before it goes on.
             Refused: it is no state of the workflow, or none that the task declares.
         """
         states = self.plan.states
@@ -128,6 +138,9 @@ class BoundState:
             target = states.get(result)
         except TypeError:
             target = None
+        if target is None and isinstance(result, Pause):
+            on_timeout = None if result.on_timeout is None else self.follow(result.on_timeout)
+            raise Paused(result, self.follow(result.then), on_timeout)
         if target is None or (self.allowed is not None and target.state not in self.allowed):
             raise Refused(self._refuse(result, target))
         self.last_result, self.last_target = result, target
@@ -159,6 +172,7 @@ class Plan:
 
     Attributes:
         default: the config of tasks that have none.
+        types: what its runs' data may consist of, called when a store needs to know.
         limiters: the limits on the workflow's runs.
         states: every state that a run can be in, by state; `by_name` the same by name.
         run_started ... run_finished: the lifecycle listeners, in pluggy's order.
@@ -166,12 +180,12 @@ class Plan:
 
     __slots__ = (
         "by_name", "default", "fingerprint", "flow", "limiters", "name", "run_finished", "run_parked", "run_started",
-        "start", "states", "step_failed", "step_finished", "step_retrying", "step_started", "transition_committed", "version",
+        "start", "states", "step_failed", "step_finished", "step_retrying", "step_started",
+        "transition_committed", "types", "version",
     )  # fmt: skip
 
     def __init__(self, kernel: Kernel, flow: Workflow[Any]) -> None:
         flow.validate()
-        flow._bound = True
         self.flow = flow
         self.name = flow.name
         self.version = flow.version
@@ -187,6 +201,7 @@ class Plan:
             except ConfigurationError as error:
                 error.add_note(f"in workflow {flow.name!r}, state {state}, task {registration.task.name!r}")
                 raise
+        self.types = partial(known_types, flow)
         self.run_started = kernel.listeners("cano_run_started")
         self.run_parked = kernel.listeners("cano_run_parked")
         self.run_finished = kernel.listeners("cano_run_finished")
@@ -195,6 +210,7 @@ class Plan:
         self.step_finished = kernel.listeners("cano_step_finished")
         self.step_failed = kernel.listeners("cano_step_failed")
         self.transition_committed = kernel.listeners("cano_transition_committed")
+        flow._bound = True
 
 
 def _within(

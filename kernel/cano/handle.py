@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Generator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cano.protocols import RunStatus
+from cano.result import RunResult
 from cano.step import Progress
 
 if TYPE_CHECKING:
-    from cano.result import RunResult
+    from cano.binding import Plan
+    from cano.kernel import Kernel
     from cano.run import Run
 
 
@@ -40,9 +41,10 @@ class RunInfo(NamedTuple):
 class RunHandle:
     """A started run. Dropping the handle, or cancelling who waits for it, does not stop the run."""
 
-    def __init__(self, run: Run, task: asyncio.Task[None]) -> None:
+    def __init__(self, kernel: Kernel, plan: Plan, run: Run) -> None:
+        self._kernel = kernel
+        self._plan = plan
         self._run = run
-        self._task = task
 
     @property
     def run_id(self) -> str:
@@ -50,41 +52,56 @@ class RunHandle:
         return self._run.run_id
 
     async def result(self) -> RunResult:
-        """Wait for the run's end.
+        """Wait for the run's end, also when it is parked meanwhile.
 
         Raises:
             WorkflowError: the run failed, timed out, was cancelled or interrupted.
         """
-        await asyncio.shield(self._task)
-        if self._run.error is not None:
-            raise self._run.error
-        return self._run.result(self._run.bound.state)
+        run = self._run
+        await run.ended()
+        if run.status is RunStatus.PARKED:
+            assert self._kernel.durability is not None
+            return await self._kernel.durability.settled(self._plan, run.run_id)
+        if run.error is not None:
+            raise run.error
+        return run.result(run.bound.state)
 
     def cancel(self) -> Awaitable[None]:
         """Cancel the run. Await what this returns to be sure that it has ended.
 
         Harmless when it has ended already: then its outcome stays what it was.
         """
-        self._run.stop(RunStatus.CANCELLED)
-        return _Ended(self._task)
+        run = self._latest()
+        if run.status is RunStatus.PARKED:
+            return self._kernel.spawn(self._cancel_parked())
+        run.stop(RunStatus.CANCELLED)
+        return _Ended(run)
+
+    async def _cancel_parked(self) -> None:
+        await self._kernel.cancel(self.run_id)
+        self._run.status = RunStatus.CANCELLED if self._run is self._latest() else self._run.status
 
     def status(self) -> RunInfo:
-        """Where the run stands now."""
-        run = self._run
+        """Where the run stands now, as far as this kernel knows."""
+        run = self._latest()
         step = run.step
         return RunInfo(
             run.run_id, run.workflow, run.status, run.state, step.seq, step.attempt, step.last_progress, run.error
         )
 
+    def _latest(self) -> Run:
+        """The run object that drives the run now: another one after it was parked."""
+        return self._kernel.active.get(self.run_id, self._run)
+
     def __repr__(self) -> str:
-        return f"<RunHandle of {self._run!r}>"
+        return f"<RunHandle of {self._latest()!r}>"
 
 
 class _Ended:
     """Awaitable that may as well not be awaited."""
 
-    def __init__(self, task: asyncio.Task[None]) -> None:
-        self._task = task
+    def __init__(self, run: Run) -> None:
+        self._run = run
 
-    def __await__(self) -> Any:
-        return asyncio.shield(self._task).__await__()
+    def __await__(self) -> Generator[Any, None, None]:
+        return self._run.ended().__await__()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cano.attempts import attempt_until_done, place
 from cano.errors import ConfigurationError, JoinError, MergeConflictError
-from cano.split import BranchOutcome, BranchStatus, JoinConfig, SplitOutcome, SplitTask, check_branches
+from cano.split import HIDDEN, OUTCOME, BranchOutcome, BranchStatus, JoinConfig, SplitOutcome, SplitTask, check_branches
 from cano.step import Step, running
 from cano.strand import Strand
 from cano.teardown import reap
@@ -45,6 +45,8 @@ async def run_split(run: Run, bound: BoundState) -> Any:
     written = [(branch.name, branch.view.changes()) for branch in branches if branch.status is BranchStatus.OK]
     merge(run.view, written, split.join.reducers)  # type: ignore[arg-type]  # a mapping once constructed
     run.step._hand_on(outcome=outcome)
+    if run.journal is not None and run.journal.eager:
+        run.journal.hidden[OUTCOME] = outcome.packed()
     return split.join.next_state
 
 
@@ -85,7 +87,9 @@ class Branch(Strand):
         if plan.step_started:
             self.notify(plan.step_started, self.step)
         try:
-            self.result = await attempt_until_done(self, self.bound)
+            if not self._restore():
+                self.result = await attempt_until_done(self, self.bound)
+                await self._keep()
         except BaseException as error:
             self.rollback(self.bound, error)
             self.step._own().error = error
@@ -102,6 +106,26 @@ class Branch(Strand):
         finally:
             self.leave()
         return self.status
+
+    # a durable run keeps what a branch has done, so that a resumed split runs the unfinished ones only
+
+    @property
+    def _key(self) -> str:
+        return f"{HIDDEN}branch {self.step.seq} {self.name}"
+
+    def _restore(self) -> bool:
+        kept = self.step.run.kept.get(self._key)
+        if kept is not None:
+            self.result, (cleared, removed, changed, appended) = kept
+            self.view.merge(Changes(cleared, frozenset(removed), changed, appended))
+        return kept is not None
+
+    async def _keep(self) -> None:
+        journal = self.step.run.journal
+        if journal is not None and journal.eager:
+            cleared, removed, changed, appended = self.view.changes()
+            done = (cleared, sorted(removed), dict(changed), dict(appended))
+            await journal.keep(self._key, [self.result, done])
 
 
 class _Race:

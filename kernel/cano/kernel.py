@@ -8,19 +8,22 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from types import TracebackType
 from typing import Any
 from weakref import WeakValueDictionary
 
+from cano import inspection
 from cano.binding import Plan
 from cano.clock import SystemClock
 from cano.config import TaskConfig, positive_seconds
-from cano.errors import ConfigurationError, PluginError, StoreUnavailableError
+from cano.durability import Durability
+from cano.errors import ConfigurationError, ConflictError, PluginError, StoreUnavailableError
 from cano.handle import RunHandle
+from cano.inspection import Explanation, Finding, Retention, RunListing, seen_at
 from cano.limits import Limit, Limiter
 from cano.plugins import PluginInfo, Plugins
-from cano.protocols import Clock, Codec, Executor, RetryStrategy, RunStatus, StoreBackend
+from cano.protocols import Clock, Codec, Executor, RetryStrategy, RunFilter, RunStatus, StoreBackend, Transition
 from cano.result import RunResult
 from cano.run import Run
 from cano.step import Step
@@ -43,6 +46,8 @@ class Kernel:
         block: names of plugins never to import; the environment variable CANO_BLOCK adds to them.
         strict: whether a broken plugin is an error, rather than skipped with a warning.
         clock: where time comes from.
+        lease: seconds for which a silent holder keeps a run: how soon others take over after a crash.
+        poll: seconds between two looks into a durable store for what other processes did.
         grace: seconds that runs get to finish when the kernel closes, before they are interrupted.
 
     Raises:
@@ -59,6 +64,8 @@ class Kernel:
         block: Iterable[str] = (),
         strict: bool = False,
         clock: Clock | None = None,
+        lease: float = 30.0,
+        poll: float = 1.0,
         grace: float = 10.0,
     ) -> None:
         _one_of("store", store, "a URL such as 'memory://' or a StoreBackend", StoreBackend)
@@ -66,12 +73,16 @@ class Kernel:
             _one_of("executor", executor, "a URL, an Executor or None", Executor)
         if isinstance(grace, bool) or not isinstance(grace, int | float) or not grace >= 0:
             raise ConfigurationError(f"grace must be a number of seconds, 0 or more, not {grace!r}")
+        positive_seconds("lease", lease)
+        positive_seconds("poll", poll)
+        self._lease, self._poll = lease, poll
         self.clock: Clock = SystemClock() if clock is None else clock
         self.threads = Threads(self.clock)
         self.active: dict[str, Run] = {}
         self.executor: Executor | None = None
         self.backend: StoreBackend | None = None
         self.codec: Codec | None = None
+        self.durability: Durability | None = None
         self.grace = grace
         self._plugins = Plugins(plugins, discover=discover, block=block, strict=strict)
         self._store = store
@@ -151,6 +162,8 @@ class Kernel:
                 if (opener := getattr(part, "open", None)) is not None:
                     await opener()
                     opened.append(part)
+            if self.backend is not None:
+                self.durability = Durability(self, self.backend, lease=self._lease, poll=self._poll)
             for awaitable in self.hook.cano_kernel_started(kernel=self):
                 if inspect.isawaitable(awaitable):
                     await awaitable
@@ -182,6 +195,8 @@ class Kernel:
         if self._closed:
             return
         self._closed = True
+        if self.durability is not None:
+            await self.durability.close()
         await self._finish_runs(self.grace if grace is None else grace)
         if self._open:
             self._open = False
@@ -193,6 +208,11 @@ class Kernel:
                 for part in (self.executor, self.backend):
                     await _close(part)
         self.threads.close()
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed, or is about to be."""
+        return self._closed
 
     async def _finish_runs(self, grace: float) -> None:
         runs = [run for run in self.active.values() if not run.in_current_task()]
@@ -284,9 +304,29 @@ class Kernel:
         """
         if not self._open:
             await self.open()
-        run = self._new(flow, data, run_id, timeout)
+        plan, store = self._prepared(flow, data, run_id, timeout)
+        if self._kept(run_id):
+            return await self._run_kept(plan, store, run_id or self._new_id(), timeout)
+        run = Run(self, plan, run_id or self._new_id(), store, timeout=timeout)
         state = await run.drive()
+        if run.status is RunStatus.PARKED:
+            return await self.store_of_runs.settled(plan, run.run_id)
         return run.result(state)
+
+    async def _run_kept(
+        self, plan: Plan, store: Any, run_id: str, timeout: float | None, parent_id: str | None = None
+    ) -> RunResult:
+        durability = self.store_of_runs
+        run = await durability.begin(plan, store, run_id, timeout=timeout, parent_id=parent_id)
+        if run is not None:
+            self.drive(run)
+        try:
+            return await durability.settled(plan, run_id)
+        except asyncio.CancelledError:
+            if run is not None:
+                run.stop(RunStatus.INTERRUPTED)
+                await run.ended()
+            raise
 
     async def start(
         self, flow: Workflow[Any], data: Any = None, *, run_id: str | None = None, timeout: float | None = None
@@ -294,8 +334,16 @@ class Kernel:
         """Start `flow` in the background. Arguments and errors are those of `run`."""
         if not self._open:
             await self.open()
-        run = self._new(flow, data, run_id, timeout)
-        return RunHandle(run, self._spawn(run))
+        plan, store = self._prepared(flow, data, run_id, timeout)
+        kept, run_id = self._kept(run_id), run_id or self._new_id()
+        run: Run | None = None
+        if kept:
+            run = await self.store_of_runs.begin(plan, store, run_id, timeout=timeout)
+            if run is None:
+                return RunHandle(self, plan, self.active.get(run_id) or await self.store_of_runs.seen(plan, run_id))
+        run = run or Run(self, plan, run_id, store, timeout=timeout)
+        self.drive(run)
+        return RunHandle(self, plan, run)
 
     async def orchestrate(self, flow: Workflow[Any], store: Any) -> Any:
         """Run `flow` on `store` itself, and return the exit state. See `Workflow.orchestrate`."""
@@ -306,47 +354,186 @@ class Kernel:
             store = StoreView(store)
         elif hasattr(store, "live") and hasattr(store, "apply"):
             store = StoreView(store.live(), store.apply)
-        return await Run(self, plan, self._new_id(), store).drive()
+        run = Run(self, plan, self._new_id(), store)
+        state = await run.drive()
+        if run.status is not RunStatus.PARKED:
+            return state
+        result = await self.store_of_runs.settled(plan, run.run_id)
+        run.view.clear()
+        for key, value in result.data.items():
+            run.view.put(key, value)
+        run.view.commit()
+        return result.state
 
     async def run_child(self, flow: Workflow[Any], data: Mapping[str, Any], parent: Step) -> RunResult:
         """Run `flow` as a child of the step `parent`, in its task. What `SubWorkflow` does."""
-        run = self._new(flow, data, f"{parent.idempotency_key}/{flow.name}", None)
-        run.parent_id = parent.run_id
-        return run.result(await run.drive())
+        plan, store = self._prepared(flow, data, None, None)
+        run_id = f"{parent.idempotency_key}/{flow.name}"
+        journal = parent.run.journal
+        if journal is None or not journal.eager:
+            run: Run | None = Run(self, plan, run_id, store, parent_id=parent.run_id)
+        else:
+            run = await self.store_of_runs.begin(plan, store, run_id, parent_id=parent.run_id)
+            if run is None and (parent.attempt > 1 or parent.run.resumed):
+                run = await self.store_of_runs.take(plan, run_id, again=True)
+        state = None if run is None else await run.drive()
+        if run is None or run.status is RunStatus.PARKED:
+            return await self.store_of_runs.settled(plan, run_id)
+        return run.result(state)
 
-    def _new(self, flow: Workflow[Any], data: Any, run_id: str | None, timeout: float | None) -> Run:
+    def _prepared(self, flow: Workflow[Any], data: Any, run_id: str | None, timeout: float | None) -> tuple[Plan, Any]:
         plan = self.bind(flow)
         if timeout is not None:
             positive_seconds("timeout", timeout)
-        if run_id is None:
-            run_id = self._new_id()
-        elif not isinstance(run_id, str) or not run_id:
+        if run_id is not None and (not isinstance(run_id, str) or not run_id):
             raise ConfigurationError(f"run_id must be a non-empty string, not {run_id!r}")
-        return Run(self, plan, run_id, _store_of(data), timeout=timeout)
+        return plan, self._view_of(data)
 
-    def _new_id(self) -> str:
-        # ids sort by time; one prefix per kernel is far cheaper than a UUID per run
-        return f"{self._prefix}-{next(self._ids):06x}"
+    def _view_of(self, data: Any) -> Any:
+        """What tasks get for the data that a run was started with."""
+        if data is None:
+            data = {}
+        if data.__class__ is dict or isinstance(data, Mapping):
+            for key in data:
+                if not isinstance(key, str | Key):
+                    raise ConfigurationError(f"the keys of a run's data must be strings, not {key!r}")
+            values = {str(key): isolate(value) for key, value in data.items()}
+            return StoreView(values) if self.durability is None else self.durability.view(values)
+        if hasattr(data, "live") and hasattr(data, "apply"):
+            return StoreView(data.live(), data.apply)
+        return data
 
-    def _spawn(self, run: Run) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(run.drive_quietly(), name=f"cano run {run.run_id}")
+    def _kept(self, run_id: str | None) -> bool:
+        """Whether a run is kept in the store from its start: always in a durable one, else where it has a name."""
+        durability = self.durability
+        return durability is not None and (run_id is not None or durability.capabilities.durable)
+
+    # runs that live in the store
+
+    @property
+    def store_of_runs(self) -> Durability:
+        """The runs in the store. Raises ConfigurationError where there is no store."""
+        if self.durability is None:
+            raise ConfigurationError(f"this needs a store, and no plugin opens {self._store!r}; install cano-memory")
+        return self.durability
+
+    async def resume(self, flow: Workflow[Any], run_id: str) -> RunResult:
+        """Let an interrupted or failed run go on from its last commit, and wait for its end.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            ConflictError: somebody else is driving it; nothing is changed.
+            VersionMismatchError: it belongs to another definition, and `migrate` does not say how to go on.
+        """
+        await self.open()
+        plan, durability = self.bind(flow), self.store_of_runs
+        run = await durability.take(plan, run_id, again=True)
+        if run is not None:
+            self.drive(run)
+        elif run_id not in self.active:
+            record = seen_at(await durability.load(run_id), durability.now())
+            if record.status is RunStatus.RUNNING:
+                raise ConflictError(f"run {run_id} is being driven by {record.holder}", run_id=run_id)
+        else:
+            raise ConflictError(f"run {run_id} is being driven by this kernel", run_id=run_id)
+        return await durability.settled(plan, run_id)
+
+    async def recover(self, *flows: Workflow[Any]) -> list[RunHandle]:
+        """Take over every run of `flows` that can go on and that nobody drives; from now on watch for more.
+
+        That is: runs whose process died, or was closed; parked runs whose signal or time has come. A run that
+        cannot go on (a changed definition, a damaged row) is logged and left; the others go on.
+        """
+        await self.open()
+        taken = await self.store_of_runs.recover([self.bind(flow) for flow in flows])
+        return [RunHandle(self, run.plan, run) for run in taken]
+
+    async def signal(self, run_id: str, name: str, payload: Any = None, *, id: str | None = None) -> bool:
+        """Send a signal to a run that waits for it, or will. False where the run has ended already.
+
+        Args:
+            run_id: the run.
+            name: the signal's name, as in `wait_for(name, …)`.
+            payload: what the state that follows finds in `current_step().payload`.
+            id: a signal sent twice under one id counts once.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            SerializationError: the payload cannot be kept.
+        """
+        await self.open()
+        return await self.store_of_runs.signal(run_id, name, payload, id)
+
+    async def cancel(self, run_id: str) -> bool:
+        """Cancel a run, wherever it is driven. False where it has ended already. Raises RunNotFoundError."""
+        await self.open()
+        return await self.store_of_runs.cancel(run_id)
+
+    def runs(
+        self,
+        *,
+        workflow: str | None = None,
+        status: RunStatus | str | None = None,
+        parent: str | None = None,
+        limit: int | None = None,
+    ) -> RunListing:
+        """The runs that match, newest first: `await` it for a list, or go through it with `async for`."""
+        wanted = None if status is None else RunStatus(status)
+        filter = RunFilter(workflow=workflow, status=wanted, parent=parent, limit=limit)
+        return RunListing(self, filter)
+
+    async def history(self, run_id: str) -> list[Transition]:
+        """Every transition of a run with what it changed, oldest first. Raises RunNotFoundError."""
+        await self.open()
+        return await inspection.history(self.store_of_runs, run_id)
+
+    async def fork(self, run_id: str, seq: int, new_run_id: str) -> str:
+        """Make a run that stands where `run_id` stood after transition `seq`; `resume` lets it go on.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            ConfigurationError: it has no such transition, or `new_run_id` is taken.
+        """
+        await self.open()
+        return await inspection.fork(self.store_of_runs, run_id, seq, new_run_id)
+
+    async def explain(self, run_id: str) -> Explanation:
+        """Why a run does not move: one reason out of a closed list. Raises RunNotFoundError."""
+        await self.open()
+        return await inspection.explain(self.store_of_runs, run_id, run_id in self.active)
+
+    async def check(self) -> list[Finding]:
+        """What is wrong in the store: corrupt rows, orphans, stale leases."""
+        await self.open()
+        return await inspection.check(self.store_of_runs)
+
+    async def prune(self, retention: Retention) -> list[str]:
+        """Forget the finished runs that `retention` does not keep; returns their ids."""
+        await self.open()
+        return await inspection.prune(self.store_of_runs, retention)
+
+    # owning
+
+    def drive(self, run: Run) -> None:
+        """Drive `run` in the background."""
+        self.active[run.run_id] = run
+        self.spawn(run.drive_quietly())
+
+    def left(self, run: Run) -> None:
+        """A run that is kept in the store was left: it has ended, or is parked."""
+        if self.durability is not None:
+            self.durability.left(run)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Do `work` in the background; closing the kernel awaits it."""
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
-
-def _store_of(data: Any) -> Any:
-    """What tasks get for the data that a run was started with."""
-    if data is None:
-        return StoreView({})
-    if data.__class__ is dict or isinstance(data, Mapping):
-        for key in data:
-            if not isinstance(key, str | Key):
-                raise ConfigurationError(f"the keys of a run's data must be strings, not {key!r}")
-        return StoreView({str(key): isolate(value) for key, value in data.items()})
-    if hasattr(data, "live") and hasattr(data, "apply"):
-        return StoreView(data.live(), data.apply)
-    return data
+    def _new_id(self) -> str:
+        # ids sort by time; one prefix per kernel is far cheaper than a UUID per run
+        return f"{self._prefix}-{next(self._ids):06x}"
 
 
 def _one_of(name: str, value: Any, what: str, protocol: type) -> None:

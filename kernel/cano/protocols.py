@@ -15,7 +15,11 @@ R = TypeVar("R")
 
 @runtime_checkable
 class RetryStrategy(Protocol):
-    """Decides whether a failed attempt is followed by another. Must hold no state of a single run."""
+    """Decides whether a failed attempt is followed by another. Must hold no state of a single run.
+
+    A strategy that never looks at `elapsed` may say so with an attribute `uses_elapsed = False`: the kernel then
+    takes no time before the first attempt, and `elapsed` counts from that attempt's failure.
+    """
 
     def delay(self, attempt: int, error: Exception, elapsed: float) -> float | None:
         """Seconds to wait before the next attempt, or None to give up.
@@ -59,7 +63,17 @@ class Clock(Protocol):
 
 @runtime_checkable
 class Codec(Protocol):
-    """Turns values into bytes and back. Decoding must be unable to run code: never pickle."""
+    """Turns values into bytes and back. Decoding must be unable to run code: never pickle.
+
+    It builds instances of those classes alone that the program has registered, through `register`.
+    """
+
+    def register(self, *types: Any) -> None:
+        """Let values of these types be decoded. Classes, or annotations such as `list[Order]`.
+
+        The kernel registers what the annotations of tasks and the `Key`s that they use name.
+        """
+        ...
 
     def encode(self, value: Any) -> bytes:
         """Bytes from which `decode` makes an equal value of the same type.
@@ -205,7 +219,7 @@ class Commit:
         changed: keys to set. Keys that are not named stay as they are.
         removed: keys to remove, before `changed` is applied.
         consumed: ids of signals that this commit takes.
-        release: whether to free the lease with it.
+        release: whether to free the lease with it. Then nobody holds the run; its `token` stays what it was.
         at: wall-clock seconds.
     """
 
@@ -263,10 +277,12 @@ class Capabilities:
     Attributes:
         durable: what was committed survives the process. A workflow's steps are then committed one by one.
         encoded: values reach the store as bytes, through the codec. Otherwise as the objects they are.
+        strict: values pass through the codec already when a task puts or gets them.
     """
 
     durable: bool = True
     encoded: bool = True
+    strict: bool = False
 
 
 @runtime_checkable
@@ -331,6 +347,14 @@ class StoreBackend(Protocol):
 
     async def take_signal(self, run_id: str, name: str) -> Signal | None:
         """The oldest signal of that name that no commit has consumed. It stays until one does."""
+        ...
+
+    async def ready(self, now: float) -> Sequence[RunRecord]:
+        """The runs that could go on, if somebody claimed them, with empty `data`.
+
+        Those are the parked runs whose `wait.until` is `now` or earlier, or for which there is an unconsumed signal
+        of the name `wait.signal`; and the running ones that nobody holds, or whose lease ended before `now`.
+        """
         ...
 
     async def delete(self, run_id: str) -> bool:

@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from cano.attempts import attempt_until_done, place
 from cano.binding import BoundState, Plan, Refused
-from cano.errors import JoinError, RunCancelledError, RunInterruptedError, RunTimeoutError, StepTimeoutError, TaskError
+from cano.errors import (
+    ConfigurationError,
+    ConflictError,
+    JoinError,
+    RunCancelledError,
+    RunInterruptedError,
+    RunTimeoutError,
+    StepTimeoutError,
+    StoreUnavailableError,
+    TaskError,
+)
+from cano.journal import PARK_AFTER, Journal
 from cano.limits import places
-from cano.protocols import RunStatus
+from cano.protocols import RunStatus, Wait
 from cano.result import RunResult
 from cano.step import Step, running
 from cano.strand import Strand
+from cano.waiting import Parked, Paused
 
 if TYPE_CHECKING:
     from cano.kernel import Kernel
 
 BREATH = 1024
 """Steps after which a run that never waits lets the event loop turn, so that others run and timers fire."""
+
+NOTHING_KEPT: Mapping[str, Any] = {}
 
 
 class Run(Strand):
@@ -32,10 +47,14 @@ class Run(Strand):
         parent_id: id of the run that started it as a sub-workflow, or None.
         resumed: whether it goes on from an earlier time.
         store: what the tasks get.
+        wait: what it waits for, while it is parked.
+        journal: its line in the store, or None.
+        kept: values of the engine's own that a resumed run was found with.
     """
 
     __slots__ = (
-        "_ended", "_stop", "_stop_cancels", "bound", "error", "parent_id", "resumed", "run_id", "status", "timeout"
+        "_ended", "_over", "_stop", "_stop_cancels", "bound", "error", "journal", "kept", "parent_id", "resumed",
+        "run_id", "status", "timeout", "wait",
     )  # fmt: skip
 
     def __init__(
@@ -53,11 +72,15 @@ class Run(Strand):
         self.timeout = timeout
         self.parent_id = parent_id
         self.resumed = False
+        self.journal: Journal | None = None
+        self.kept: Mapping[str, Any] = NOTHING_KEPT
+        self.wait: Wait | None = None
         self.status = RunStatus.RUNNING
         self.error: BaseException | None = None
         self.bound = plan.start
         self.step = Step(self, plan.start)
         self._ended: asyncio.Future[None] | None = None
+        self._over = False
         self._stop: RunStatus | None = None
         self._stop_cancels = 0
 
@@ -74,19 +97,19 @@ class Run(Strand):
     @property
     def state(self) -> Any:
         """The state that it is in."""
-        return self.bound.state if self.status.finished else self.step.state
+        return self.bound.state if self.bound.is_exit else self.step.state
 
     @property
     def steps(self) -> int:
         """How many transitions it has made."""
-        return self.step.seq if self.status.finished else max(0, self.step.seq - 1)
+        return self.step.seq if self.bound.is_exit else max(0, self.step.seq - 1)
 
     def __repr__(self) -> str:
         return f"<Run {self.run_id} of {self.workflow}: {self.status.value} in {self.state}>"
 
     def result(self, state: Any) -> RunResult:
         """What the run has come to."""
-        data = self.view._base if self.store is self.view else self.store
+        data = self.view.base if self.store is self.view else self.store
         return RunResult(self.run_id, state, data, self.steps)
 
     def in_current_task(self) -> bool:
@@ -94,10 +117,21 @@ class Run(Strand):
         return self._task is not None and self._task is asyncio.current_task()
 
     async def ended(self) -> None:
-        """Wait until the run has ended, without a say in how."""
-        if self._ended is None:
-            self._ended = asyncio.get_running_loop().create_future()
-        await asyncio.shield(self._ended)
+        """Wait until this is driven no longer, without a say in how."""
+        if not self._over:
+            if self._ended is None:
+                self._ended = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._ended)
+
+    def mark_over(self) -> None:
+        """Let go who waits in `ended`."""
+        self._over = True
+        if self._ended is not None:
+            self._ended.set_result(None)
+
+    def lose(self) -> None:
+        """Stop: the lease has gone to somebody else."""
+        self.stop(RunStatus.INTERRUPTED)
 
     # driving
 
@@ -110,7 +144,7 @@ class Run(Strand):
                 raise
 
     async def drive(self) -> Any:
-        """Run until an exit state, and return it.
+        """Run until an exit state, and return it; None where the run was parked instead.
 
         Raises:
             WorkflowError: the run failed, timed out, or was cancelled or interrupted through Cano.
@@ -136,18 +170,28 @@ class Run(Strand):
                 raise asyncio.CancelledError  # its last task swallowed the cancellation
             self.status = RunStatus.SUCCEEDED
             return self.bound.state
-        except BaseException as error:  # noqa: BLE001  # raised again there
-            self._end_badly(error)
+        except Parked:
+            self.status = RunStatus.PARKED
+            return None
+        except BaseException as error:
+            self.error = error = self._ended_with(error)
+            self.leave()
+            if self.journal is not None:
+                await self.journal.end(self)
+            raise error
         finally:
             self.leave()
+            if self.kernel.active.get(self.run_id) is self:
+                del self.kernel.active[self.run_id]
+            ended = self.plan.run_parked if self.status is RunStatus.PARKED else self.plan.run_finished
+            if ended:
+                self.notify(ended, self)
+            running.reset(token)
+            if self.journal is not None:
+                self.kernel.left(self)
+            self.mark_over()
             if self._stop_cancels:
                 await self._take_back_stop()
-            del self.kernel.active[self.run_id]
-            if self.plan.run_finished:
-                self.notify(self.plan.run_finished, self)
-            running.reset(token)
-            if self._ended is not None:
-                self._ended.set_result(None)
 
     async def _loop(self) -> BoundState:
         """The step loop. It is short because it is hot; what is rare lives in the methods that it calls.
@@ -158,32 +202,36 @@ class Run(Strand):
         the store was touched; listeners that nobody registered are an empty tuple.
         """
         plan, step, bound = self.plan, self.step, self.bound
-        store, view = self.store, self.view
+        store, view, journal = self.store, self.view, self.journal
         started, finished, committed = plan.step_started, plan.step_finished, plan.transition_committed
-        monotonic, began = self.kernel.clock.monotonic, 0.0
+        monotonic, began = self.kernel.clock.monotonic, None
         while True:
             for step._seq in range(step._seq + 1, step._seq + 1 + BREATH):  # noqa: B020  # counts in place
                 if bound.is_exit:
                     step._seq -= 1
                     return bound
+                step._bound = bound
                 if step._detail is not None:
                     self._check_stopped()
                     step._detail = step._detail.following
-                step._bound = bound
                 if started:
                     for listener in started:
                         try:
                             listener(step)
                         except Exception as error:  # noqa: BLE001
                             self.kernel.observer_failed(listener, error)
-                if bound.retry is not None:
+                if bound.timed:
                     began = monotonic()
                 try:
-                    result = await (bound.call(store) if bound.fast else bound.work(self, bound))
+                    if bound.fast:
+                        result = await bound.call(store)
+                    else:
+                        result = await bound.work(self, bound)
+                        store, view = self.store, self.view  # an attempt that timed out in a thread keeps the old
                     target = bound.last_target if result is bound.last_result else bound.follow(result)
                 except BaseException as error:  # noqa: BLE001
-                    target = await self._failed(bound, error, began)
-                    store, view = self.store, self.view
+                    target = await self._failed(bound, error, began if bound.timed else None)
+                    store, view, journal = self.store, self.view, self.journal
                 else:
                     if finished:
                         step._next = target
@@ -192,7 +240,10 @@ class Run(Strand):
                                 listener(step)
                             except Exception as error:  # noqa: BLE001
                                 self.kernel.observer_failed(listener, error)
-                if view.touched:
+                        step._next = None
+                if journal is not None:
+                    await journal.transition(self, target)
+                elif view.touched:
                     view.commit()
                 if committed:
                     step._next = target
@@ -201,13 +252,17 @@ class Run(Strand):
                             listener(step)
                         except Exception as error:  # noqa: BLE001
                             self.kernel.observer_failed(listener, error)
+                    step._next = None
                 bound = target
+            step._bound = bound  # what comes next, should the run end here
+            step._seq += 1
             await asyncio.sleep(0)
+            step._seq -= 1
 
-    async def _failed(self, bound: BoundState, error: BaseException, began: float) -> BoundState:
+    async def _failed(self, bound: BoundState, error: BaseException, began: float | None) -> BoundState:
         """What follows a step that raised: a successful later attempt, its `on_exhausted` state, or the end."""
         step = self.step
-        if bound.fast and isinstance(error, Exception) and not isinstance(error, Refused):
+        if bound.fast and isinstance(error, Exception) and not isinstance(error, Refused | Paused):
             try:
                 target = bound.follow(await attempt_until_done(self, bound, error, began))
             except BaseException as last:  # noqa: BLE001
@@ -216,21 +271,43 @@ class Run(Strand):
                 if self.plan.step_finished:
                     step._next = target
                     self.notify(self.plan.step_finished, step)
+                    step._next = None
                 return target
+        if isinstance(error, Paused):
+            return await self._pause(error)
         if isinstance(error, Refused):
             error = error.error
             error._locate(**place(step))
         self.rollback(bound, error)
+        parked = isinstance(error, Parked)
         if isinstance(error, asyncio.CancelledError):
             error = self._why_cancelled(error)
-        step._own().error = error
-        step._next = None
+        step._own().error = error if not parked else step.error
         if self.plan.step_failed:
             self.notify(self.plan.step_failed, step)
         if bound.on_exhausted is not None and isinstance(error, TaskError | StepTimeoutError | JoinError):
             step._hand_on(error=error)
             return bound.on_exhausted
         raise error
+
+    async def _pause(self, paused: Paused) -> BoundState:
+        """Park the run, unless what it waits for is there already: then the state that follows."""
+        if self.plan.step_finished:
+            self.step._next = paused.then
+            self.notify(self.plan.step_finished, self.step)
+            self.step._next = None
+        durability = self.kernel.durability
+        if durability is None:
+            raise ConfigurationError(
+                f"{paused.pause!r} needs a store to park the run in: install cano-memory or another"
+            )
+        return await durability.pause(self, paused)
+
+    async def wait_to_retry(self, delay: float) -> None:
+        """Let the seconds before the next attempt pass; in the store, where they are many."""
+        if delay > PARK_AFTER and self.journal is not None and self.journal.eager:
+            await self.journal.wait_to_retry(self, delay)
+        await self.kernel.clock.sleep(delay)
 
     # stopping
 
@@ -274,18 +351,22 @@ class Run(Strand):
         message = f"run {self.run_id} took longer than {self.timeout:g} s; it was in state {self.step.state}"
         return RunTimeoutError(message, timeout=self.timeout, **place(self.step))
 
-    def _end_badly(self, error: BaseException) -> NoReturn:
+    def _ended_with(self, error: BaseException) -> BaseException:
+        """Note how the run ended, and the error to raise for it."""
+        self.view.rollback()
         if isinstance(error, asyncio.CancelledError):
             error = self._why_cancelled(error)
-        self.bound = self.step._bound
-        self.error = error
-        if isinstance(error, RunInterruptedError):
+        if not self.bound.is_exit:  # otherwise its last task swallowed the cancellation
+            self.bound = self.step._bound
+        lost = self.journal is not None and isinstance(error, ConflictError | StoreUnavailableError)
+        cut = self.journal is not None and not isinstance(error, Exception)
+        if lost or cut or isinstance(error, RunInterruptedError):
             self.status = RunStatus.INTERRUPTED
         elif isinstance(error, Exception) and not isinstance(error, RunCancelledError):
             self.status = RunStatus.FAILED
         else:
             self.status = RunStatus.CANCELLED
-        raise error
+        return error
 
     async def _take_back_stop(self) -> None:
         assert self._task is not None

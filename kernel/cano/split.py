@@ -9,10 +9,12 @@ from enum import Enum
 from typing import Any, Literal
 
 from cano.config import positive_seconds
-from cano.errors import ConfigurationError
+from cano.errors import ConfigurationError, TaskError
 from cano.store import Key
 from cano.task import Task
 
+HIDDEN = "\0"  # keys that begin with it are the engine's own; no task sees them
+OUTCOME = HIDDEN + "outcome"  # how the split ended that led to the present state
 Branches = Sequence[Task[Any] | Callable[[Any], Any]]
 
 
@@ -157,6 +159,20 @@ class SplitOutcome:
     def count(self, status: BranchStatus) -> int:
         """How many branches ended like that."""
         return sum(branch.status is status for branch in self.branches)
+
+    def packed(self) -> Any:
+        """The outcome in plain values, for a store. Errors become text."""
+        rows = [[b.name, b.status.value, b.result, None if b.error is None else str(b.error)] for b in self.branches]
+        return [rows, self.timed_out]
+
+    @classmethod
+    def unpacked(cls, packed: Any) -> SplitOutcome:
+        """The outcome that `packed` was made of."""
+        branches = [
+            BranchOutcome(name, BranchStatus(status), result, None if error is None else TaskError(error))
+            for name, status, result, error in packed[0]
+        ]
+        return cls(tuple(branches), packed[1])
 
     def __str__(self) -> str:
         counts = ", ".join(f"{self.count(status)} {status.value}" for status in BranchStatus if self.count(status))

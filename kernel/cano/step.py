@@ -137,7 +137,8 @@ class Step:
     @property
     def deadline(self) -> float | None:
         """When the attempt will be stopped, in seconds of the kernel's monotonic clock; None is never."""
-        return self._known.deadline
+        deadline = self._known.deadline
+        return self._run.deadline if deadline is None else deadline
 
     @property
     def error(self) -> BaseException | None:

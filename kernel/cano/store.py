@@ -39,7 +39,9 @@ class Key(Generic[T]):
 
     __slots__ = ("name", "reducer", "type")
 
-    def __init__(self, name: str, type: type[T], *, reducer: Callable[[T, T], T] | None = None) -> None:
+    def __init__(
+        self, name: str, type: type[T] | types.UnionType, *, reducer: Callable[[T, T], T] | None = None
+    ) -> None:
         if not isinstance(name, str):
             raise ConfigurationError(f"a key's name must be a string, not {name!r}")
         _concrete(name, type)
@@ -172,12 +174,24 @@ class TypedStore(ABC):
     def clear(self) -> None:
         """Remove every key."""
 
+    @overload
+    def get(self, key: Key[T]) -> T: ...
+    @overload
+    def get(self, key: Key[T], *, default: D) -> T | D: ...
+    @overload
+    def get(self, key: str, type: type[T]) -> T: ...
+    @overload
+    def get(self, key: str, type: type[T], default: D) -> T | D: ...
+    @overload
+    def get(self, key: str, type: None = None, default: Any = ...) -> Any: ...
     def get(self, key: Any, type: Any = None, default: Any = MISSING) -> Any:
         """See `KeyValueStore.get`."""
         if key.__class__ is not str:
-            key, type = _unpack(key, type)
+            key, type = unpack_key(key, type)
         value = self._find(key)
         if value is MISSING:
+            if type is not None:
+                _concrete(key, type)
             if default is MISSING:
                 raise self._missing(key, type)
             return default
@@ -185,18 +199,27 @@ class TypedStore(ABC):
             check_type(key, value, type)
         return value
 
+    @overload
+    def put(self, key: Key[T], value: T) -> None: ...
+    @overload
+    def put(self, key: str, value: Any) -> None: ...
     def put(self, key: Any, value: Any) -> None:
         """See `KeyValueStore.put`."""
         if key.__class__ is not str:
-            key, type = _unpack(key, None)
-            check_type(key, value, type)
+            key, type = unpack_key(key, None)
+            if type is not None and value.__class__ is not type:
+                check_type(key, value, type)
         self._set(key, value)
 
+    @overload
+    def append(self, key: Key[list[T]], item: T) -> None: ...
+    @overload
+    def append(self, key: str, item: Any) -> None: ...
     def append(self, key: Any, item: Any) -> None:
         """See `KeyValueStore.append`."""
         if key.__class__ is not str:
-            key, type = _unpack(key, None)
-            if _concrete(key, type) is not list:
+            key, type = unpack_key(key, None)
+            if type is not None and _concrete(key, type) is not list:
                 raise TypeMismatchError(
                     f"append to key {key!r}, which is declared as {_show(type)}, not as a list",
                     key=key, expected=list, actual=type,
@@ -205,13 +228,21 @@ class TypedStore(ABC):
 
     def remove(self, key: AnyKey) -> None:
         """See `KeyValueStore.remove`."""
-        name = key if isinstance(key, str) else _unpack(key, None)[0]
+        name = key if key.__class__ is str else unpack_key(key, None)[0]
         if not self._discard(name):
             raise self._missing(name, None)
 
+    @overload
+    def __getitem__(self, key: Key[T]) -> T: ...
+    @overload
+    def __getitem__(self, key: str) -> Any: ...
     def __getitem__(self, key: Any) -> Any:
         return self.get(key)
 
+    @overload
+    def __setitem__(self, key: Key[T], value: T) -> None: ...
+    @overload
+    def __setitem__(self, key: str, value: Any) -> None: ...
     def __setitem__(self, key: Any, value: Any) -> None:
         self.put(key, value)
 
@@ -219,8 +250,7 @@ class TypedStore(ABC):
         self.remove(key)
 
     def __contains__(self, key: object) -> bool:
-        name = key.name if isinstance(key, Key) else key
-        return isinstance(name, str) and self._find(name) is not MISSING
+        return isinstance(key, str | Key) and self._find(unpack_key(key, None)[0]) is not MISSING
 
     def __len__(self) -> int:
         return len(self.keys())
@@ -253,21 +283,27 @@ def not_a_list(key: str, value: Any) -> NoReturn:
     )  # fmt: skip
 
 
-def _unpack(key: Any, expected: Any) -> tuple[str, Any]:
+def unpack_key(key: Any, expected: Any) -> tuple[str, Any]:
     """Name and type of a key that is not simply a string."""
     if isinstance(key, Key):
         return key.name, key.type if expected is None else expected
     if isinstance(key, str):
-        return str(key), expected
+        return str.__str__(key), expected  # of an enum's member the value, which its own str() may not be
     raise ConfigurationError(f"a key must be a string or a Key, not {key!r} ({type(key).__name__})")
 
 
 def _concrete(key: str, expected: Any) -> Any:
     """The class (or union of classes) to test instances against."""
-    if isinstance(expected, type) and not isinstance(expected, types.GenericAlias):
-        return expected
     if expected is Any:
         return object
+    if typing.is_typeddict(expected):
+        return dict
+    if isinstance(expected, type):
+        try:
+            isinstance(None, expected)
+        except TypeError as error:  # such as a protocol that is not @runtime_checkable
+            raise ConfigurationError(f"key {key!r}: values cannot be tested for {expected!r}: {error}") from None
+        return expected
     origin = typing.get_origin(expected)
     if origin in (typing.Union, types.UnionType):
         return tuple(type(None) if part is None else _concrete(key, part) for part in typing.get_args(expected))

@@ -77,13 +77,18 @@ class Strand:
 
     def rollback(self, bound: BoundState, error: BaseException, savepoint: Any = None) -> None:
         """Leave no trace of a failed attempt in the store."""
-        if bound.threaded and isinstance(error, asyncio.CancelledError | StepTimeoutError):
+        cut = isinstance(error, asyncio.CancelledError) or (isinstance(error, StepTimeoutError) and error.abandoned)
+        if bound.threaded and cut:
             # the thread may still be writing: it keeps the old view, which nobody will commit
             self.kernel.threads.abandon()
             if self.store is self.view:
                 self.store = self.view = self.view.detached()
         else:
             self.view.rollback(savepoint)
+
+    async def wait_to_retry(self, delay: float) -> None:
+        """Let the seconds before the next attempt pass."""
+        await self.kernel.clock.sleep(delay)
 
     def notify(self, listeners: tuple[Listener, ...], subject: Any) -> None:
         """Call observers; none of them can break the run."""

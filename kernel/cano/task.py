@@ -6,7 +6,7 @@ import asyncio
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Coroutine, Iterable
-from typing import Any, ClassVar, Generic, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, cast, overload
 
 from cano.config import TaskConfig
 from cano.errors import ConfigurationError
@@ -81,7 +81,7 @@ class FunctionTask(Task[StateT_co]):
             return cast(StateT_co, await self.function(store))
         return cast(StateT_co, await asyncio.to_thread(self.function, store))
 
-    def __call__(self, store: Any) -> Any:
+    def __call__(self, store: Any) -> object:
         """The function's own result: a coroutine where it is `async def`."""
         return self.function(store)
 
@@ -91,14 +91,31 @@ class FunctionTask(Task[StateT_co]):
         return function_name(self.function)
 
 
+if TYPE_CHECKING:  # what a call of a task gives, and what `@task(...)` takes, as type checkers see it
+
+    class AsyncTask(FunctionTask[StateT_co]):
+        def __call__(self, store: Any) -> Coroutine[Any, Any, StateT_co]: ...
+
+    class PlainTask(FunctionTask[StateT_co]):
+        def __call__(self, store: Any) -> StateT_co: ...
+
+    class TaskMaker(Protocol):
+        @overload  # a coroutine is never a state
+        def __call__(  # type: ignore[overload-overlap]
+            self, function: Callable[[Any], Coroutine[Any, Any, StateT]], /
+        ) -> AsyncTask[StateT]: ...
+        @overload
+        def __call__(self, function: Callable[[Any], StateT], /) -> PlainTask[StateT]: ...
+
+
 @overload
-def task(function: Callable[[Any], Coroutine[Any, Any, StateT]], /) -> FunctionTask[StateT]: ...
+def task(  # type: ignore[overload-overlap]  # a coroutine is never a state
+    function: Callable[[Any], Coroutine[Any, Any, StateT]], /
+) -> AsyncTask[StateT]: ...
 @overload
-def task(function: Callable[[Any], StateT], /) -> FunctionTask[StateT]: ...
+def task(function: Callable[[Any], StateT], /) -> PlainTask[StateT]: ...
 @overload
-def task(
-    *, config: TaskConfig | None = None, targets: Iterable[Any] | None = None
-) -> Callable[[Callable[[Any], Any]], FunctionTask[Any]]: ...
+def task(*, config: TaskConfig | None = None, targets: Iterable[Any] | None = None) -> TaskMaker: ...
 def task(
     function: Callable[[Any], Any] | None = None,
     /,

@@ -25,19 +25,27 @@ class Threads:
     def wrap(self, function: Callable[[Any], Any]) -> Callable[[Any], Coroutine[Any, Any, Any]]:
         """An async form of `function`. Cancelling it abandons the thread: threads cannot be stopped."""
 
-        def guarded(context: contextvars.Context, store: Any) -> Any:
+        def guarded(context: contextvars.Context, store: Any) -> tuple[Any, BaseException | None]:
+            # asyncio's futures carry no StopIteration, and replace TimeoutError and CancelledError by their own
             try:
-                return context.run(function, store)
-            except StopIteration as error:
-                # a future cannot carry a StopIteration: the waiter would hang for ever
-                raise RuntimeError("the task raised StopIteration") from error
+                return context.run(function, store), None
+            except BaseException as error:  # noqa: BLE001  # raised again in the event loop
+                return None, error
 
         async def call(store: Any) -> Any:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(MAX_WORKERS, thread_name_prefix="cano")
             context = contextvars.copy_context()
             with self._hold():
-                return await asyncio.get_running_loop().run_in_executor(self._pool, guarded, context, store)
+                result, error = await asyncio.get_running_loop().run_in_executor(self._pool, guarded, context, store)
+            if error is None:
+                return result
+            try:
+                if isinstance(error, StopIteration):
+                    raise RuntimeError("the task raised StopIteration") from error
+                raise error
+            finally:
+                del error  # its traceback holds this frame
 
         return call
 

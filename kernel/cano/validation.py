@@ -57,6 +57,9 @@ def _tasks(flow: Workflow[Any]) -> Iterator[str]:
 
 def _targets(flow: Workflow[Any]) -> Iterator[str]:
     tasks, exits = flow.tasks, flow.exit_states
+    for old, new in (flow.migrate or {}).items():
+        if new not in tasks and new not in exits:
+            yield f"migrate sends the old state {old} to {new!r}, which has no task and is no exit state"
     for state, registration in tasks.items():
         for target in registration.targets or ():
             if target not in tasks and target not in exits:

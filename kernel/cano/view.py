@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import copy
 import enum
+import operator
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from cano.store import MISSING, TypedStore, not_a_list
+from cano.store import MISSING, Key, TypedStore, not_a_list, unpack_key
 
 _IMMUTABLE = frozenset({int, str, float, bool, bytes, type(None), complex, range, type, frozenset})
 _CONTAINERS = (list, dict, set, deque, bytearray)
@@ -38,7 +39,13 @@ def isolate(value: Any) -> Any:
         return value.copy()
     if isinstance(value, enum.Enum | type):
         return value
-    if isinstance(value, _CONTAINERS) or hasattr(kind, "__dataclass_fields__") or hasattr(kind, "_fields"):
+    if (
+        isinstance(value, _CONTAINERS)
+        or hasattr(kind, "__dataclass_fields__")
+        or hasattr(kind, "_fields")
+        or hasattr(kind, "__struct_fields__")
+        or hasattr(kind, "__pydantic_fields__")
+    ):
         try:
             return copy.deepcopy(value)
         except (TypeError, copy.Error):
@@ -112,6 +119,11 @@ class StoreView(TypedStore):
             self._appended: dict[str, list[Any]] = {}
             self._cleared = False
 
+    @property
+    def base(self) -> Mapping[str, Any]:
+        """The committed data below, for reading."""
+        return self._base
+
     # reading
 
     def get(self, key: Any, type: Any = None, default: Any = MISSING) -> Any:
@@ -155,9 +167,9 @@ class StoreView(TypedStore):
         return lent
 
     def __contains__(self, key: object) -> bool:
-        name = getattr(key, "name", key)
-        if not isinstance(name, str):
+        if not isinstance(key, str | Key):
             return False
+        name = key if key.__class__ is str else unpack_key(key, None)[0]
         if name in self._local or (self._mixed and name in self._appended):
             return True
         return self._below(name) is not MISSING
@@ -227,7 +239,7 @@ class StoreView(TypedStore):
         for key, lent in self._lent.items():
             if key in self._local:
                 self._local[key] = self._isolate(lent)
-            elif not _equal(lent, self._expected(key)):
+            elif not _unchanged(lent, self._expected(key)):
                 self._appended.pop(key, None)
                 self._local[key] = self._isolate(lent)
         self._lent = {}
@@ -292,8 +304,16 @@ class StoreView(TypedStore):
 
 
 def apply_changes(data: Any, changes: Changes) -> None:
-    """Write a step's changes into a dict, in the order that `Changes` states."""
+    """Write a step's changes into a dict, in the order that `Changes` states.
+
+    Raises:
+        TypeMismatchError: an item is to be added to what is no list any more. Nothing is written.
+    """
     cleared, removed, changed, appended = changes
+    for key in appended:
+        held = data.get(key, MISSING)
+        if not isinstance(held, list) and held is not MISSING and not (cleared or key in removed or key in changed):
+            not_a_list(key, held)
     if cleared:
         data.clear()
     if removed:
@@ -309,8 +329,28 @@ def _same(one: Any, other: Any) -> bool:
     return one is other
 
 
-def _equal(one: Any, other: Any) -> bool:
+def _unchanged(lent: Any, original: Any) -> bool:
+    """Whether a copy is still what it was made as, types and order included: `==` would take a True for a 1."""
+    kind = lent.__class__
+    if lent is original or kind is not original.__class__:
+        return lent is original
+    if kind is list or kind is tuple:
+        # most items are shared with the original, which is seen fastest
+        return len(lent) == len(original) and (
+            all(map(operator.is_, lent, original)) or all(map(_unchanged, lent, original))
+        )
+    if kind is dict:
+        return _unchanged(list(lent), list(original)) and _unchanged(list(lent.values()), list(original.values()))
     try:
-        return bool(one == other)
-    except Exception:  # noqa: BLE001  # a user's __eq__ may raise; then the value counts as changed
+        if kind in _IMMUTABLE or kind is set:
+            return bool(lent == original)
+        return _unchanged(_parts(lent), _parts(original))
+    except Exception:  # noqa: BLE001  # what cannot be taken apart counts as changed
         return False
+
+
+def _parts(value: Any) -> list[Any]:
+    """All that makes up an object, as `copy` sees it."""
+    make, arguments, *rest = value.__reduce_ex__(4)
+    state, items, pairs = [*rest, None, None, None][:3]
+    return [make, arguments, state, list(items or ()), list(pairs or ())]

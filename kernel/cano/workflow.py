@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import enum
-import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, overload
 from weakref import WeakKeyDictionary
 
 from cano.config import TaskConfig
@@ -17,7 +16,25 @@ from cano.split import Branches, JoinConfig, SplitTask
 from cano.targets import declared_targets
 from cano.task import FunctionTask, StateT, Task, check_config
 
-AnyTask = TypeVar("AnyTask", bound=Callable[..., Any] | Task[Any] | type[Task[Any]])
+StoreT = TypeVar("StoreT")
+TaskT = TypeVar("TaskT", bound=Task[Any])
+
+
+class Registers(Protocol[StateT]):
+    """What `Workflow.on` returns: it registers what it decorates, and gives it back."""
+
+    @overload
+    def __call__(  # type: ignore[overload-overlap]  # a task made of a function is still a function
+        self, task: FunctionTask[StateT], /
+    ) -> FunctionTask[StateT]: ...
+    @overload
+    def __call__(self, task: type[TaskT], /) -> type[TaskT]: ...
+    @overload
+    def __call__(
+        self, task: Callable[[StoreT], Coroutine[Any, Any, StateT]], /
+    ) -> Callable[[StoreT], Coroutine[Any, Any, StateT]]: ...
+    @overload
+    def __call__(self, task: Callable[[StoreT], StateT], /) -> Callable[[StoreT], StateT]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +68,12 @@ class Workflow(Generic[StateT]):
         default_config: the config of tasks that have none of their own.
         limit: how many runs a kernel drives at once, or one or several `Limit`s; others wait for their turn.
         limit_key: counts the runs of each value on their own: a key of the data, or a function of the store.
+        durability: "step" commits every transition to a durable store, "exit" only the run's end (and its waits):
+            faster, but a crash takes the run back to its last commit.
+        migrate: how runs of an older definition go on: names of old states to states. Without it they do not;
+            an empty mapping lets every run go on whose state still exists.
+        types: classes that a durable store may hold in this workflow's runs, beside those that the annotations of
+            its tasks and the `Key`s in their code name.
 
     Raises:
         ConfigurationError: an argument is of the wrong kind.
@@ -65,6 +88,9 @@ class Workflow(Generic[StateT]):
         default_config: TaskConfig | None = None,
         limit: int | Limit | Iterable[Limit] | None = None,
         limit_key: LimitKey | None = None,
+        durability: str = "step",
+        migrate: Mapping[str, StateT] | None = None,
+        types: Iterable[Any] = (),
     ) -> None:
         if isinstance(start, type):
             raise ConfigurationError(f"start must be a state such as {start.__name__}.START, not the class itself")
@@ -74,6 +100,13 @@ class Workflow(Generic[StateT]):
         self.start = _hashable(start)
         self.default_config = None if default_config is None else check_config(default_config)
         self.limits = limits(limit, limit_key)
+        if durability not in ("step", "exit"):
+            raise ConfigurationError(f"durability must be 'step' or 'exit', not {durability!r}")
+        self.durability = durability
+        if migrate is not None and not isinstance(migrate, Mapping):
+            raise ConfigurationError(f"migrate must map names of old states to states, not {migrate!r}")
+        self.migrate = None if migrate is None else {state_name(old): new for old, new in migrate.items()}
+        self.types = tuple(types)
         self._registered: dict[Any, Registration] = {}
         self._exits: dict[Any, None] = {}
         self._bound = False
@@ -84,7 +117,7 @@ class Workflow(Generic[StateT]):
     def register(
         self,
         state: StateT,
-        task: Task[StateT] | Callable[[Any], Any],
+        task: Task[StateT] | Callable[[Any], StateT | Awaitable[StateT]],
         *,
         config: TaskConfig | None = None,
         limit: int | Limit | Iterable[Limit] | None = None,
@@ -144,10 +177,10 @@ class Workflow(Generic[StateT]):
         self._registered[state] = Registration(state, task, checked, declared_targets(task), limits)
         return self
 
-    def on(self, state: StateT, *, config: TaskConfig | None = None) -> Callable[[AnyTask], AnyTask]:
+    def on(self, state: StateT, *, config: TaskConfig | None = None) -> Registers[StateT]:
         """Decorator form of `register`, for a function, a task, or a `Task` class that needs no arguments."""
 
-        def decorate(task: AnyTask) -> AnyTask:
+        def decorate(task: Any) -> Any:
             self.register(state, task() if isinstance(task, type) else task, config=config)
             return task
 
@@ -202,12 +235,12 @@ class Workflow(Generic[StateT]):
         return mermaid(self)
 
     def fingerprint(self) -> str:
-        """A hash of the definition: states, tasks, declared targets and exit states. 16 hex digits."""
-        lines = [f"start {state_name(self.start)}", *(f"exit {name}" for name in sorted(map(state_name, self._exits)))]
+        """The definition in one line of text: start, states with tasks and declared targets, exit states."""
+        parts = [f"exit {state_name(state)}" for state in self._exits]
         for state, registration in self._registered.items():
-            targets = ",".join(sorted(map(state_name, registration.targets or ())))
-            lines.append(f"state {state_name(state)} {registration.task.name} -> {targets}")
-        return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()[:16]
+            targets = ", ".join(sorted(map(state_name, registration.targets or ())))
+            parts.append(f"state {state_name(state)} does {registration.task.name}" + (targets and f" -> {targets}"))
+        return "; ".join([f"start {state_name(self.start)}", *sorted(parts)])
 
     def __repr__(self) -> str:
         return f"<Workflow {self.name!r} version {self.version!r}, {len(self._registered)} task(s)>"

@@ -66,6 +66,11 @@ class Chain(Strategy):
         super().__init__(total, retry_on, give_up_on, max_elapsed, True, budget)
         self._fill(strategies=strategies)
 
+    @property
+    def uses_elapsed(self) -> bool:
+        """Whether the elapsed time matters to the chain, or to one of its strategies."""
+        return super().uses_elapsed or any(getattr(each, "uses_elapsed", True) for each in self.strategies)
+
     def _pause(self, attempt: int, error: Exception, elapsed: float, hint: float | None) -> float | None:
         *before, last = self.strategies
         for strategy in before:

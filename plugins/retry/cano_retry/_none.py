@@ -15,6 +15,7 @@ class NoRetry(Value):
     __slots__ = ()
 
     max_retries = 0
+    uses_elapsed = False
 
     def delay(self, attempt: int, error: Exception, elapsed: float) -> float | None:
         """None: give up.

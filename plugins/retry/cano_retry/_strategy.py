@@ -54,6 +54,11 @@ class Strategy(Value):
             budget=budget,
         )
 
+    @property
+    def uses_elapsed(self) -> bool:
+        """Whether the elapsed time matters: where it does not, the kernel need not take it."""
+        return self.max_elapsed is not None
+
     def delay(self, attempt: int, error: Exception, elapsed: float) -> float | None:
         """Seconds to wait before the next attempt, or None to give up.
 

@@ -40,6 +40,11 @@ class WithBudget(Value):
             _check.refuse("budget", budget, "a RetryBudget")
         self._fill(strategy=strategy, budget=budget, max_retries=retries_of(strategy))
 
+    @property
+    def uses_elapsed(self) -> bool:
+        """Whether the elapsed time matters to the strategy."""
+        return bool(getattr(self.strategy, "uses_elapsed", True))
+
     def delay(self, attempt: int, error: Exception, elapsed: float) -> float | None:
         """Seconds to wait before the next attempt, or None to give up.
 

@@ -1,0 +1,257 @@
+"""A run's line in the store: one commit per transition, each all or nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from cano.deadline import TEARDOWN_GRACE
+from cano.errors import CanoError, ConflictError, RunCancelledError, SerializationError, StoreUnavailableError
+from cano.protocols import Clock, Codec, Commit, RunRecord, RunStatus, StoreBackend, Wait
+from cano.split import HIDDEN
+from cano.view import Changes, StoreView, isolate
+from cano.waiting import Parked
+
+if TYPE_CHECKING:
+    from cano.binding import BoundState
+    from cano.run import Run
+
+R = TypeVar("R")
+
+RETRY = HIDDEN + "retry"  # how many attempts of the present step have failed
+PARK_AFTER = 60.0
+"""Seconds: a retry that comes later than that is waited for in the store, without a task or a lease."""
+_log = logging.getLogger("cano")
+
+
+class Values:
+    """How values reach one store: encoded, or as the objects they are."""
+
+    def __init__(self, backend: StoreBackend, codec: Codec | None) -> None:
+        self._codec = codec if backend.capabilities.encoded else None
+        self.strict = backend.capabilities.strict
+
+    def encode(self, key: str, value: Any) -> Any:
+        """`value` as the store keeps it. Raises SerializationError naming `key`."""
+        if self._codec is None:
+            return isolate(value)
+        try:
+            return self._codec.encode(value)
+        except SerializationError as error:
+            raise _named(error, f"key {key!r}: {error}", key) from error
+
+    def decode(self, key: str, value: Any, run_id: str) -> Any:
+        """The value that the store has kept. Raises SerializationError naming run and key."""
+        if self._codec is None:
+            return isolate(value)
+        try:
+            return self._codec.decode(value)
+        except SerializationError as error:
+            raise _named(error, f"run {run_id}, key {key!r}: {error}", key, run_id) from error
+
+    def isolate(self, value: Any) -> Any:
+        """A copy of `value`; through the codec where the store is strict."""
+        if self._codec is None or not self.strict:
+            return isolate(value)
+        return self._codec.decode(self._codec.encode(value))
+
+    def register(self, *types: Any) -> None:
+        """Let the codec build instances of these types."""
+        if self._codec is not None:
+            self._codec.register(*types)
+
+
+class Journal:
+    """Commits what one run does.
+
+    Attributes:
+        seq, state: the last transition committed, and the state that it led to.
+        token: the fencing token that the run is held under.
+        hidden: values of the engine's own, kept beside the data for the state that follows.
+        payload: what the signal carried that led to `state`, as it is stored; next_payload: the same, still to come.
+        consumed: ids of the signals that the next commit takes.
+    """
+
+    __slots__ = (
+        "_backend", "_clock", "_stored", "_unsaved", "consumed", "eager", "hidden", "next_payload", "payload",
+        "run_id", "seq", "state", "token", "values",
+    )  # fmt: skip
+
+    def __init__(self, backend: StoreBackend, values: Values, clock: Clock, record: RunRecord, eager: bool) -> None:
+        self._backend = backend
+        self._clock = clock
+        self.values = values
+        self.eager = eager
+        self.run_id = record.run_id
+        self.seq = record.seq
+        self.state = record.state
+        self.token = record.token
+        self.payload = record.payload
+        self.next_payload: Any = None
+        self.consumed: tuple[str, ...] = ()
+        self.hidden: dict[str, Any] = {}
+        self._stored = {key for key in record.data if key.startswith(HIDDEN)}
+        self._unsaved: set[str] = set()
+
+    async def transition(self, run: Run, target: BoundState) -> None:
+        """Commit what the step wrote, and that `target` follows. An exit state ends the run with it."""
+        if not self.eager and not target.is_exit:
+            self._note(run.view)
+        else:
+            status = RunStatus.SUCCEEDED if target.is_exit else RunStatus.RUNNING
+            await self.commit(run.view, target.name, status, run.step.seq, release=target.is_exit)
+
+    async def commit(
+        self,
+        view: StoreView,
+        state: str,
+        status: RunStatus,
+        seq: int,
+        *,
+        wait: Wait | None = None,
+        error: Mapping[str, Any] | None = None,
+        release: bool = False,
+    ) -> None:
+        """Commit what `view` holds, under `seq`. When it returns, that is as durable as the store is.
+
+        Raises:
+            ConflictError: the run was claimed by somebody else meanwhile.
+            SerializationError: a value cannot be kept.
+        """
+        changes = view.changes()
+        changed, removed = self._encoded(view, changes)
+        moves = seq != self.seq
+        if moves:
+            removed.update(self._stored - self.hidden.keys())
+            changed.update({key: self.values.encode(key, value) for key, value in self.hidden.items()})
+        payload = self.next_payload if moves else self.payload
+        await self._send(
+            Commit(
+                run_id=self.run_id, token=self.token, expected_seq=self.seq, seq=seq, state=state, status=status,
+                changed=changed, removed=sorted(removed), error=error, wait=wait, payload=payload,
+                consumed=self.consumed, release=release, at=self._clock.time(),
+            )
+        )  # fmt: skip
+        view.settle(changes)
+        self._unsaved.clear()
+        if moves:
+            self._stored = set(self.hidden)
+            self.hidden = {}
+            self.payload, self.next_payload, self.consumed = payload, None, ()
+        self.seq, self.state = seq, state
+
+    async def keep(self, key: str, value: Any) -> None:
+        """Commit a value of the engine's own, for as long as the run is in its present state."""
+        encoded = self.values.encode(key, value)
+        self._stored.add(key)
+        await self._send(
+            Commit(
+                run_id=self.run_id, token=self.token, expected_seq=self.seq, seq=self.seq, state=self.state,
+                status=RunStatus.RUNNING, changed={key: encoded}, payload=self.payload, at=self._clock.time(),
+            )
+        )  # fmt: skip
+
+    async def _send(self, commit: Commit) -> None:
+        try:
+            await self._backend.commit(commit)
+        except asyncio.CancelledError:
+            # the store may have done it all the same: what is there decides what the run goes on from
+            if await self._landed(commit):
+                self.seq, self.state = commit.seq, commit.state
+            raise
+
+    async def _landed(self, commit: Commit) -> bool:
+        record = await within_grace(self._backend.load(self.run_id), self._clock)
+        return record is not None and record.seq == commit.seq and record.token == commit.token
+
+    def _encoded(self, view: StoreView, changes: Changes) -> tuple[dict[str, Any], set[str]]:
+        """What a commit sets and removes."""
+        base = view.base
+        removed = set(changes.removed)
+        if changes.cleared:
+            removed.update(base)
+        values = dict(changes.changed)
+        for key, items in changes.appended.items():
+            values[key] = [*(() if key in removed else base.get(key, ())), *items]
+        for key in self._unsaved - values.keys():
+            if key in base and key not in removed:
+                values[key] = base[key]
+            else:
+                removed.add(key)
+        return {key: self.values.encode(key, value) for key, value in values.items()}, removed - values.keys()
+
+    def _note(self, view: StoreView) -> None:
+        """Make the step visible to the run alone, and remember what a later commit has to save."""
+        changes = view.changes()
+        self._unsaved.update(changes.removed, changes.changed, changes.appended, view.base if changes.cleared else ())
+        view.settle(changes)
+
+    async def wait_to_retry(self, run: Run, delay: float) -> None:
+        """Park the run until its step's next attempt. Raises Parked."""
+        name = run.step._bound.name
+        await self.keep(RETRY, run.step.attempt)
+        run.wait = Wait(then=name, until=self._clock.time() + delay)
+        await self.commit(run.view, name, RunStatus.PARKED, self.seq, wait=run.wait, release=True)
+        raise Parked
+
+    async def end(self, run: Run) -> None:
+        """Commit how a run ended that did not reach an exit state, and free its lease. Never raises."""
+        error = run.error
+        ours = isinstance(error, CanoError) and not isinstance(error, ConflictError | StoreUnavailableError)
+        if run.status is RunStatus.CANCELLED and isinstance(error, RunCancelledError):
+            ending = self.commit(run.view, run.step._bound.name, run.status, self._reached(run), release=True)
+        elif run.status is RunStatus.FAILED and ours:
+            state, seq, said = run.step._bound.name, self._reached(run), describe(run, error)
+            ending = self.commit(run.view, state, run.status, seq, error=said, release=True)
+        else:
+            ending = self._backend.release(self.run_id, self.token)
+        try:
+            await within_grace(ending, self._clock)
+        except Exception as problem:  # noqa: BLE001  # the run has ended; its lease will lapse by itself
+            _log.warning("run %s ended with %r, which could not be stored: %r", self.run_id, error, problem)
+
+    def _reached(self, run: Run) -> int:
+        """Number of the last transition that is not undone."""
+        return self.seq if self.eager else max(self.seq, run.steps)
+
+
+def describe(run: Run, error: BaseException | None) -> dict[str, Any]:
+    """An error as a run's record keeps it."""
+    cause = None if error is None else error.__cause__
+    return {
+        "type": type(error).__name__,
+        "message": str(error),
+        "cause": None if cause is None else f"{type(cause).__name__}: {cause}",
+        "state": run.step._bound.name,
+        "attempt": run.step.attempt,
+    }
+
+
+async def within_grace(work: Coroutine[Any, Any, R], clock: Clock) -> R | None:
+    """Await `work` even while this is being cancelled; a store that hangs is given up after a moment."""
+    task = asyncio.ensure_future(work)
+    patience = asyncio.ensure_future(clock.sleep(TEARDOWN_GRACE))
+    cancelled: asyncio.CancelledError | None = None
+    try:
+        while not task.done() and not patience.done():
+            try:
+                await asyncio.wait({task, patience}, return_when=asyncio.FIRST_COMPLETED)
+            except asyncio.CancelledError as error:
+                cancelled = error
+        task.cancel()
+        await asyncio.wait({task}, timeout=0)
+        if cancelled is not None:
+            raise cancelled
+        return task.result() if task.done() and not task.cancelled() else None
+    finally:
+        patience.cancel()
+        if task.done() and not task.cancelled():
+            task.exception()
+
+
+def _named(error: SerializationError, message: str, key: str, run_id: str | None = None) -> SerializationError:
+    named = SerializationError(message, key=key, expected=error.expected, actual=error.actual)
+    named.run_id = run_id
+    return named

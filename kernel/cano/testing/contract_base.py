@@ -1,0 +1,181 @@
+"""What the clauses of the store contract are made of."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import functools
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from cano.errors import ConfigurationError
+from cano.kernel import Kernel
+from cano.protocols import Commit, RunRecord, RunStatus, StoreBackend, Transition
+
+NOW = 1_700_000_000.123456
+LATER = NOW + 30
+
+ContractT = TypeVar("ContractT", bound="Contract")
+ErrorT = TypeVar("ErrorT", bound=BaseException)
+
+
+class Contract:
+    """What every part of the contract needs: a store to test."""
+
+    patience = 60.0
+    """Seconds that one clause may take before it has failed: a store that hangs is a broken store."""
+
+    def make_url(self, tmp_path: Path) -> str:
+        """URL of a store that nobody uses yet. Called once for each test.
+
+        Args:
+            tmp_path: a fresh folder, pytest's fixture of this name.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must say what to test: def make_url(self, tmp_path) -> str")
+
+    def open_backend(self, url: str) -> StoreBackend:
+        """A backend on `url`, not yet opened. By default the installed plugins are asked, as a kernel does."""
+        return installed_backend(url)
+
+    @asynccontextmanager
+    async def opened(self, url: str) -> AsyncIterator[StoreBackend]:
+        """A backend on `url`, open while in here."""
+        store = self.open_backend(url)
+        await store.open()
+        try:
+            yield store
+        finally:
+            await store.close()
+
+
+def clause(test: Callable[[ContractT, StoreBackend], Awaitable[None]]) -> Callable[[ContractT, Path], None]:
+    """Make a plain pytest test of an async one that takes an open backend, empty as yet."""
+
+    async def on_store(contract: ContractT, url: str) -> None:
+        async with contract.opened(url) as store:
+            await test(contract, store)
+
+    return _test_like(test, on_store)
+
+
+def clause_of_url(test: Callable[[ContractT, str], Awaitable[None]]) -> Callable[[ContractT, Path], None]:
+    """The same for a test that takes the store's URL, and opens it itself, as often as it likes."""
+    return _test_like(test, test)
+
+
+def _test_like(
+    original: Callable[..., Any], test: Callable[[ContractT, str], Awaitable[None]]
+) -> Callable[[ContractT, Path], None]:
+    async def within_patience(contract: ContractT, url: str) -> None:
+        async with asyncio.timeout(contract.patience):
+            await test(contract, url)
+
+    @functools.wraps(original)
+    def run(self: ContractT, tmp_path: Path) -> None:
+        asyncio.run(within_patience(self, self.make_url(tmp_path)))
+
+    del run.__dict__["__wrapped__"]  # pytest would take the original's arguments for fixtures
+    return run
+
+
+def installed_backend(url: str) -> StoreBackend:
+    """The backend that an installed plugin makes of `url`, not yet opened.
+
+    Raises:
+        ConfigurationError: there is none, or the URL is wrong.
+    """
+    kernel = Kernel(store=url)
+    kernel.load()
+    backend: StoreBackend | None = kernel.hook.cano_open_store(url=url)
+    if backend is None:
+        raise ConfigurationError(f"no installed plugin opens {url!r}; install it, or override open_backend")
+    return backend
+
+
+# what goes into a store
+
+
+def new_run(run_id: str = "run", **fields: Any) -> RunRecord:
+    """A run at its start, held by "me" with token 1 until `LATER`."""
+    given: dict[str, Any] = {
+        "workflow": "flow", "version": "1", "fingerprint": "f1", "state": "S0", "created": NOW, "updated": NOW,
+        "holder": "me", "expires": LATER, "token": 1,
+    }  # fmt: skip
+    return RunRecord(run_id=run_id, **given | fields)
+
+
+def free_run(run_id: str = "run", **fields: Any) -> RunRecord:
+    """A run at its start that nobody holds, or has ever held."""
+    return new_run(run_id, **{"holder": None, "expires": None, "token": 0} | fields)
+
+
+def step(seq: int, run_id: str = "run", **fields: Any) -> Commit:
+    """The commit of a `new_run` that makes its transition number `seq`."""
+    return note(seq - 1, run_id, **{"seq": seq, "state": f"S{seq}", "at": NOW + seq} | fields)
+
+
+def note(seq: int, run_id: str = "run", **fields: Any) -> Commit:
+    """A commit of a `new_run` at `seq` that makes no transition."""
+    given: dict[str, Any] = {
+        "token": 1, "expected_seq": seq, "seq": seq, "state": f"S{seq}", "status": RunStatus.RUNNING, "at": NOW + seq,
+    }  # fmt: skip
+    return Commit(run_id=run_id, **given | fields)
+
+
+def value(store: StoreBackend, thing: Any) -> Any:
+    """`thing` as the kernel would hand it to this store: bytes where it keeps bytes."""
+    return repr(thing).encode() if store.capabilities.encoded else thing
+
+
+def values(store: StoreBackend, **data: Any) -> dict[str, Any]:
+    """The same for several."""
+    return {key: value(store, thing) for key, thing in data.items()}
+
+
+# what comes out of it
+
+
+async def loaded(store: StoreBackend, run_id: str = "run") -> RunRecord:
+    """The run, which must be there. Shares nothing with what the store handed out."""
+    run = await store.load(run_id)
+    assert run is not None, f"the run {run_id!r} is gone"
+    return copy.deepcopy(replace(run, data=dict(run.data), error=None if run.error is None else dict(run.error)))
+
+
+def lines(history: Sequence[Transition]) -> list[tuple[Any, ...]]:
+    """A history to compare, whatever kinds of sequence and mapping the store hands out."""
+    return [
+        (line.seq, line.state, line.status, line.at, copy.deepcopy(dict(line.changed)), list(line.removed))
+        for line in history
+    ]
+
+
+async def kept(store: StoreBackend, run_id: str = "run") -> Any:
+    """All that the store keeps of a run, to compare: the run, its history, its oldest signal "go"."""
+    signal = copy.deepcopy(await store.take_signal(run_id, "go"))
+    return await loaded(store, run_id), lines(await store.history(run_id)), signal
+
+
+async def raised(kind: type[ErrorT], call: Awaitable[Any]) -> ErrorT:
+    """The error of `kind` that `call` must raise."""
+    try:
+        answer = await call
+    except kind as error:
+        return error
+    raise AssertionError(f"{kind.__name__} was not raised; the answer was {answer!r}")
+
+
+def _explain_failures() -> None:
+    """Let pytest, where it runs, show both sides of a failed comparison in the clauses."""
+    if (pytest := sys.modules.get("pytest")) is None:
+        return
+    topics = ("commit", "create", "delete", "durable", "history", "lease", "life", "ready", "runs", "signal", "values")
+    modules = {f"cano.testing.contract_{topic}" for topic in topics}
+    pytest.register_assert_rewrite(*modules - sys.modules.keys())
+
+
+_explain_failures()

@@ -1,0 +1,183 @@
+"""The store contract: commits are atomic, and refused where they are stale."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+from cano.errors import ConflictError
+from cano.protocols import Commit, RunFilter, RunStatus, Signal, StoreBackend, Wait
+from cano.testing.contract_base import (
+    LATER,
+    NOW,
+    Contract,
+    clause,
+    kept,
+    loaded,
+    new_run,
+    note,
+    raised,
+    step,
+    value,
+    values,
+)
+
+
+class CommitClauses(Contract):
+    """Commits are atomic, and refused where they are stale."""
+
+    @clause
+    async def test_a_commit_makes_the_transition_and_the_changes(self, store: StoreBackend) -> None:
+        """State, seq, status, time, changed and removed keys of a commit all take effect together."""
+        await store.create(new_run(data=values(store, a=1, b=2)))
+        await store.commit(step(1, status=RunStatus.SUCCEEDED, changed=values(store, a=3, c=4), removed=["b"]))
+
+        assert await loaded(store) == new_run(
+            state="S1", seq=1, status=RunStatus.SUCCEEDED, updated=NOW + 1, data=values(store, a=3, c=4)
+        )
+
+    @clause
+    async def test_keys_that_are_not_named_stay(self, store: StoreBackend) -> None:
+        """A commit touches the keys that it names and no other; one that names none touches none."""
+        await store.create(new_run(data=values(store, a=1, b=2)))
+        await store.commit(step(1, changed=values(store, c=3)))
+        await store.commit(step(2, removed=["a"]))
+        await store.commit(step(3))
+
+        assert (await loaded(store)).data == values(store, b=2, c=3)
+
+    @clause
+    async def test_removed_comes_before_changed(self, store: StoreBackend) -> None:
+        """A key that is both removed and changed has its new value."""
+        await store.create(new_run(data=values(store, a=1)))
+        await store.commit(step(1, removed=["a"], changed=values(store, a=2)))
+
+        assert (await loaded(store)).data == values(store, a=2)
+
+    @clause
+    async def test_removing_what_is_not_there_is_harmless(self, store: StoreBackend) -> None:
+        """A commit may remove a key that the run does not have, or one key twice."""
+        await store.create(new_run(data=values(store, a=1, b=2)))
+        await store.commit(step(1, removed=["nothing", "b", "b"], changed=values(store, c=3)))
+
+        assert (await loaded(store)).data == values(store, a=1, c=3)
+
+    @clause
+    async def test_a_stale_seq_is_refused(self, store: StoreBackend) -> None:
+        """A commit that expects another seq than the run's, lower or higher, raises ConflictError and changes nothing.
+
+        Its keys, its release and the signals that it consumes have no effect either.
+        """
+        await store.create(new_run(data=values(store, a=1)))
+        await store.put_signal("run", Signal("1", "go"))
+        await store.commit(step(1))
+        before = await kept(store)
+
+        for stale in (step(1), step(3), note(0), note(2)):
+            await raised(ConflictError, store.commit(_all_of(stale, store)))
+            assert await kept(store) == before
+
+    @clause
+    async def test_a_stale_token_is_refused(self, store: StoreBackend) -> None:
+        """A commit with another token than the run's, lower or higher, raises ConflictError and changes nothing.
+
+        Its keys, its release and the signals that it consumes have no effect either.
+        """
+        await store.create(new_run(data=values(store, a=1)))
+        await store.put_signal("run", Signal("1", "go"))
+        assert await store.claim("run", "another", LATER + 1, LATER + 9) == 2
+        before = await kept(store)
+
+        for token in (0, 1, 3):
+            for stale in (step(1, token=token), note(0, token=token)):
+                await raised(ConflictError, store.commit(_all_of(stale, store)))
+                assert await kept(store) == before
+        await store.commit(step(1, token=2))
+
+    @clause
+    async def test_a_run_that_is_gone_is_refused(self, store: StoreBackend) -> None:
+        """A commit to a run that is deleted, or was never there, raises ConflictError and makes no run."""
+        await store.create(new_run("deleted"))
+        await store.delete("deleted")
+        for run_id in ("deleted", "never"):
+            for stale in (step(1, run_id), note(0, run_id), note(0, run_id, token=0)):
+                await raised(ConflictError, store.commit(_all_of(stale, store)))
+            assert await store.load(run_id) is None
+            assert list(await store.history(run_id)) == []
+        assert list(await store.runs(RunFilter())) == []
+
+    @clause
+    async def test_a_refusal_names_the_run(self, store: StoreBackend) -> None:
+        """A ConflictError has the run's id, as its attribute and in its message."""
+        await store.create(new_run())
+        for stale in (step(2), step(1, token=2), step(1, "gone")):
+            error = await raised(ConflictError, store.commit(stale))
+            assert error.run_id == stale.run_id
+            assert stale.run_id in str(error)
+
+    @clause
+    async def test_the_token_decides_and_not_the_clock(self, store: StoreBackend) -> None:
+        """A lease that has run out, but that nobody took, still commits: only a claim makes its token stale."""
+        await store.create(new_run(expires=NOW - 1))
+        await store.commit(step(1))
+        assert (await loaded(store)).seq == 1
+
+        assert await store.claim("run", "another", NOW, LATER) == 2
+        await raised(ConflictError, store.commit(step(2)))
+
+    @clause
+    async def test_a_commit_without_a_transition_changes_the_record(self, store: StoreBackend) -> None:
+        """A commit whose seq is the expected one changes status, wait, error, payload and data, and not the seq."""
+        await store.create(new_run(data=values(store, a=1)))
+        wait, error = Wait(then="B", signal="go"), {"class": "E"}
+        for status in (RunStatus.PARKED, RunStatus.FAILED):
+            await store.commit(
+                note(0, status=status, wait=wait, error=error, payload=value(store, 5), changed=values(store, b=2),
+                     removed=["a"], at=NOW + 8)
+            )  # fmt: skip
+            assert await loaded(store) == new_run(
+                status=status, wait=wait, error=error, payload=value(store, 5), data=values(store, b=2),
+                updated=NOW + 8,
+            )  # fmt: skip
+
+    @clause
+    async def test_a_commit_keeps_the_lease(self, store: StoreBackend) -> None:
+        """A commit leaves holder, expiry and token as they are, whatever status it gives the run."""
+        await store.create(new_run())
+        for seq, status in enumerate(RunStatus, 1):
+            await store.commit(step(seq, status=status))
+            run = await loaded(store)
+            assert (run.holder, run.expires, run.token) == ("me", LATER, 1)
+
+    @clause
+    async def test_a_commit_can_release_the_lease(self, store: StoreBackend) -> None:
+        """With `release` a commit also frees the lease: nobody holds the run, and its token stays what it was."""
+        await store.create(new_run())
+        await store.commit(step(1, release=True, changed=values(store, a=1)))
+
+        run = await loaded(store)
+        assert (run.seq, run.data) == (1, values(store, a=1))
+        assert (run.holder, run.expires, run.token) == (None, None, 1)
+        assert await store.claim("run", "another", NOW, LATER) == 2
+
+    @clause
+    async def test_of_twenty_commits_at_once_one_wins(self, store: StoreBackend) -> None:
+        """Of many commits that expect the same seq exactly one is made, and all of it; the others are refused."""
+        await store.create(new_run())
+        answers = await asyncio.gather(
+            *(store.commit(step(1, changed=values(store, a=n, b=n))) for n in range(20)), return_exceptions=True
+        )
+
+        (winner,) = (number for number, answer in enumerate(answers) if answer is None)
+        assert [type(answer) for answer in answers].count(ConflictError) == 19
+        run, history = await loaded(store), await store.history("run")
+        assert run.data == history[-1].changed == values(store, a=winner, b=winner)
+        assert [line.seq for line in history] == [0, 1]
+
+
+def _all_of(stale: Commit, store: StoreBackend) -> Commit:
+    """The same commit, trying to change everything that a commit can."""
+    return replace(
+        stale, state="X", status=RunStatus.FAILED, changed=values(store, b=9), removed=["a"], error={"class": "E"},
+        wait=Wait(then="B"), payload=value(store, 9), consumed=["1"], release=True, at=NOW + 999,
+    )  # fmt: skip

@@ -1,0 +1,75 @@
+"""The store contract: making runs and finding them again."""
+
+from __future__ import annotations
+
+import asyncio
+
+from cano.protocols import Capabilities, RunStatus, StoreBackend
+from cano.testing.contract_base import NOW, Contract, clause, free_run, lines, loaded, new_run, step, value, values
+
+
+class CreateClauses(Contract):
+    """Making runs and finding them again."""
+
+    @clause
+    async def test_capabilities_are_declared(self, store: StoreBackend) -> None:
+        """A store has every method of the protocol, and says what it promises."""
+        assert isinstance(store, StoreBackend)
+        assert isinstance(store.capabilities, Capabilities)
+        assert isinstance(store.capabilities.durable, bool)
+        assert isinstance(store.capabilities.encoded, bool)
+
+    @clause
+    async def test_a_new_run_comes_back_as_it_was_given(self, store: StoreBackend) -> None:
+        """`create` returns a new run as it was given, lease and token included, and `load` finds it so."""
+        for run in (new_run("held", data=values(store, a=1, b=[2])), free_run("free")):
+            assert await store.create(run) == run
+            assert await loaded(store, run.run_id) == run
+
+    @clause
+    async def test_an_unknown_run_is_none(self, store: StoreBackend) -> None:
+        """Of a run that was never made there is no record, no history and no signal."""
+        await store.create(new_run("other"))
+
+        assert await store.load("run") is None
+        assert list(await store.history("run")) == []
+        assert await store.take_signal("run", "go") is None
+
+    @clause
+    async def test_an_existing_run_comes_back_unchanged(self, store: StoreBackend) -> None:
+        """`create` with an id that is there returns that run as it is now, data included, and changes nothing."""
+        await store.create(new_run(data=values(store, a=1)))
+        await store.commit(step(1, changed=values(store, b=2)))
+        before, history = await loaded(store), lines(await store.history("run"))
+
+        again = new_run(
+            workflow="other", version="2", fingerprint="f2", state="X", seq=9, status=RunStatus.PARKED,
+            data=values(store, c=3), error={"class": "E"}, payload=value(store, 4), parent="p", created=NOW + 5,
+            updated=NOW + 5, holder="another", expires=NOW + 99, token=7,
+        )  # fmt: skip
+
+        assert await store.create(again) == before
+        assert await loaded(store) == before
+        assert lines(await store.history("run")) == history
+
+    @clause
+    async def test_twenty_creates_at_once_make_one_run(self, store: StoreBackend) -> None:
+        """Of many callers who create one id at once exactly one makes it; the others get the run that this one made."""
+        given = [new_run(holder=f"holder {n}", data=values(store, n=n)) for n in range(20)]
+        returned = await asyncio.gather(*map(store.create, given))
+
+        assert [run == mine for run, mine in zip(returned, given, strict=True)].count(True) == 1
+        assert all(run == returned[0] for run in returned)
+        assert await loaded(store) == returned[0]
+        assert len(await store.history("run")) == 1
+
+    @clause
+    async def test_runs_are_apart(self, store: StoreBackend) -> None:
+        """What happens to one run happens to no other, whatever their keys and ids have in common."""
+        for run_id in ("run", "run/child", "RUN"):
+            await store.create(new_run(run_id, data=values(store, a=run_id, b=1)))
+        await store.commit(step(1, changed=values(store, a="new"), removed=["b"], release=True))
+
+        for run_id in ("run/child", "RUN"):
+            assert await loaded(store, run_id) == new_run(run_id, data=values(store, a=run_id, b=1))
+            assert len(await store.history(run_id)) == 1

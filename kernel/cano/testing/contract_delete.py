@@ -1,0 +1,72 @@
+"""The store contract: forgetting runs."""
+
+from __future__ import annotations
+
+from cano.protocols import RunFilter, Signal, StoreBackend
+from cano.testing.contract_base import LATER, NOW, Contract, clause, free_run, kept, lines, loaded, new_run, step, values
+
+
+class DeleteClauses(Contract):
+    """Forgetting runs."""
+
+    @clause
+    async def test_deleting_tells_whether_there_was_one(self, store: StoreBackend) -> None:
+        """`delete` returns whether there was such a run; it may be asked twice, and does not mind a lease."""
+        await store.create(new_run("held"))
+        await store.create(free_run("free"))
+
+        assert [await store.delete(run_id) for run_id in ("held", "free", "held", "never")] == [
+            True, True, False, False,
+        ]  # fmt: skip
+
+    @clause
+    async def test_a_deleted_run_is_gone(self, store: StoreBackend) -> None:
+        """Of a deleted run nothing is found: no record, history or signal, nor in any list; it can't be claimed."""
+        await store.create(free_run(data=values(store, a=1)))
+        await store.put_signal("run", Signal("1", "go"))
+        await store.delete("run")
+
+        assert await store.load("run") is None
+        assert list(await store.history("run")) == []
+        assert await store.take_signal("run", "go") is None
+        assert list(await store.runs(RunFilter())) == []
+        assert list(await store.ready(NOW)) == []
+        assert await store.claim("run", "me", NOW, LATER) is None
+
+    @clause
+    async def test_a_deleted_id_can_be_used_anew(self, store: StoreBackend) -> None:
+        """A run made under a deleted id is a new one: no data, history, signal or consumed id of the old one is left."""
+        await store.create(new_run(data=values(store, a=1)))
+        for each in "12":
+            await store.put_signal("run", Signal(each, "go"))
+        await store.commit(step(1, changed=values(store, b=2), consumed=["1"]))
+        await store.delete("run")
+
+        fresh = free_run(data=values(store, c=3))
+        assert await store.create(fresh) == fresh
+        assert await loaded(store) == fresh
+        assert [line[0] for line in lines(await store.history("run"))] == [0]
+        assert await store.take_signal("run", "go") is None
+        await store.put_signal("run", Signal("1", "go"))
+        assert await store.take_signal("run", "go") == Signal("1", "go")
+
+    @clause
+    async def test_deleting_forgets_signals_that_came_early(self, store: StoreBackend) -> None:
+        """`delete` also forgets signals that were sent to an id under which no run was ever made."""
+        await store.put_signal("run", Signal("1", "go"))
+
+        assert await store.delete("run") is False
+        assert await store.take_signal("run", "go") is None
+
+    @clause
+    async def test_deleting_leaves_other_runs(self, store: StoreBackend) -> None:
+        """Other runs stay whole, children of the deleted one too."""
+        others = ("run/child", "ru", "run2", "RUN")
+        for run_id in ("run", *others):
+            await store.create(new_run(run_id, parent="run", data=values(store, a=1)))
+            await store.commit(step(1, run_id, changed=values(store, b=2)))
+            await store.put_signal(run_id, Signal("1", "go"))
+        before = [await kept(store, run_id) for run_id in others]
+        await store.delete("run")
+
+        assert [await kept(store, run_id) for run_id in others] == before

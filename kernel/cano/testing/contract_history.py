@@ -1,0 +1,60 @@
+"""The store contract: a run's history."""
+
+from __future__ import annotations
+
+from cano.errors import ConflictError
+from cano.protocols import RunStatus, StoreBackend
+from cano.testing.contract_base import NOW, Contract, clause, lines, new_run, note, raised, step, value, values
+
+
+class HistoryClauses(Contract):
+    """A run's history."""
+
+    @clause
+    async def test_history_begins_with_the_creation(self, store: StoreBackend) -> None:
+        """The first line is the run's creation: its seq, state, status, its time `created`, and all of its data."""
+        await store.create(new_run(data=values(store, a=1, b=2), status=RunStatus.PARKED, updated=NOW + 5))
+        await store.create(new_run("fork", seq=7, state="S7", data=values(store, a=1)))
+
+        running = RunStatus.RUNNING
+        assert lines(await store.history("run")) == [(0, "S0", RunStatus.PARKED, NOW, values(store, a=1, b=2), [])]
+        assert lines(await store.history("fork")) == [(7, "S7", running, NOW, values(store, a=1), [])]
+
+    @clause
+    async def test_history_is_every_transition_in_order(self, store: StoreBackend) -> None:
+        """Each transition is a line, oldest first, with the state it led to and exactly what it changed and removed."""
+        await store.create(new_run())
+        expected = [(0, "S0", RunStatus.RUNNING, NOW, {}, [])]
+        for seq in range(1, 13):
+            status = RunStatus.SUCCEEDED if seq == 12 else RunStatus.RUNNING
+            changed = {f"k{n}": value(store, seq) for n in range(seq % 4)}
+            removed = ["k2", "nothing", "k1"][: seq % 3]
+            state, at = "LOOP" if seq % 2 else f"S{seq}", NOW - seq
+            await store.commit(step(seq, state=state, status=status, at=at, changed=changed, removed=removed))
+            expected.append((seq, state, status, at, changed, removed))
+
+        assert lines(await store.history("run")) == expected
+
+    @clause
+    async def test_a_commit_without_a_transition_makes_no_line(self, store: StoreBackend) -> None:
+        """A commit that makes no transition is in no line of the history, and changes none."""
+        await store.create(new_run(data=values(store, a=1)))
+        await store.commit(step(1, changed=values(store, b=1)))
+        before = lines(await store.history("run"))
+        await store.commit(note(1, state="X", status=RunStatus.PARKED, changed=values(store, b=2), removed=["a"]))
+        assert lines(await store.history("run")) == before
+
+        await store.commit(step(2, changed=values(store, c=3)))
+        assert lines(await store.history("run")) == [
+            *before, (2, "S2", RunStatus.RUNNING, NOW + 2, values(store, c=3), []),
+        ]  # fmt: skip
+
+    @clause
+    async def test_a_refused_commit_makes_no_line(self, store: StoreBackend) -> None:
+        """A commit that was refused is in no line of the history."""
+        await store.create(new_run())
+        await raised(ConflictError, store.commit(step(2)))
+        await raised(ConflictError, store.commit(step(1, token=9)))
+        await store.commit(step(1))
+
+        assert [line.seq for line in await store.history("run")] == [0, 1]

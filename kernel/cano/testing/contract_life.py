@@ -1,0 +1,88 @@
+"""The store contract: many at once, cancellation, closing."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+from cano.errors import ConflictError, StoreUnavailableError
+from cano.protocols import RunFilter, RunRecord, Signal, StoreBackend
+from cano.testing.contract_base import LATER, NOW, Contract, clause, loaded, new_run, raised, step, value, values
+
+
+class LifeClauses(Contract):
+    """Many at once, cancellation, closing."""
+
+    @clause
+    async def test_many_runs_commit_at_once(self, store: StoreBackend) -> None:
+        """A hundred runs that make twenty steps each at the same time all end right, with unbroken histories."""
+
+        async def drive(run_id: str) -> RunRecord:
+            await store.create(new_run(run_id))
+            for seq in range(1, 21):
+                await store.commit(step(seq, run_id, changed=values(store, n=seq, last=run_id), removed=["first"]))
+            return await loaded(store, run_id)
+
+        ids = [f"run {n}" for n in range(100)]
+        runs = await asyncio.gather(*map(drive, ids))
+
+        assert [(run.seq, run.state, run.data) for run in runs] == [
+            (20, "S20", values(store, n=20, last=run_id)) for run_id in ids
+        ]
+        for run_id in ids:
+            assert [(line.seq, line.changed.get("n")) for line in await store.history(run_id)] == [
+                (0, None), *((seq, value(store, seq)) for seq in range(1, 21)),
+            ]  # fmt: skip
+
+    @clause
+    async def test_a_cancelled_commit_happens_whole_or_not_at_all(self, store: StoreBackend) -> None:
+        """When the caller of `commit` is cancelled, all of the commit is made or nothing, and the store goes on."""
+        await store.create(new_run(data=values(store, a=0, b=0)))
+        for turns in range(8):
+            seq = (await loaded(store)).seq + 1
+            commit = asyncio.ensure_future(store.commit(step(seq, changed=values(store, a=seq, b=seq))))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            commit.cancel()
+            await asyncio.gather(commit, return_exceptions=True)
+        while True:  # a commit that was cancelled may still be on its way
+            seq = (await loaded(store)).seq + 1
+            with suppress(ConflictError):
+                await store.commit(step(seq, changed=values(store, a=seq, b=seq)))
+                break
+
+        assert (await loaded(store)).data == values(store, a=seq, b=seq)
+        assert [(line.seq, line.changed) for line in await store.history("run")] == [
+            (n, values(store, a=n, b=n)) for n in range(seq + 1)
+        ]
+
+    @clause
+    async def test_after_closing_every_call_is_refused(self, store: StoreBackend) -> None:
+        """Once the store is closed every call raises StoreUnavailableError."""
+        await store.create(new_run())
+        await store.close()
+
+        for call in (
+            lambda: store.create(new_run("other")),
+            lambda: store.create(new_run()),
+            lambda: store.load("run"),
+            lambda: store.load("never"),
+            lambda: store.commit(step(1)),
+            lambda: store.commit(step(9)),
+            lambda: store.claim("run", "another", LATER + 1, LATER + 2),
+            lambda: store.renew("me", {"run": 1}, LATER),
+            lambda: store.release("run", 1),
+            lambda: store.runs(RunFilter()),
+            lambda: store.history("run"),
+            lambda: store.put_signal("run", Signal("1", "go")),
+            lambda: store.take_signal("run", "go"),
+            lambda: store.ready(NOW),
+            lambda: store.delete("run"),
+        ):
+            await raised(StoreUnavailableError, call())
+
+    @clause
+    async def test_closing_twice_is_harmless(self, store: StoreBackend) -> None:
+        """`close` of a closed store does nothing."""
+        await store.close()
+        await store.close()

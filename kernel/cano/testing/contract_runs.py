@@ -1,0 +1,75 @@
+"""The store contract: listing runs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+
+from cano.protocols import RunFilter, RunStatus, StoreBackend, Wait
+from cano.testing.contract_base import NOW, Contract, clause, free_run, loaded, new_run, step, value, values
+
+
+class RunsClauses(Contract):
+    """Listing runs."""
+
+    @clause
+    async def test_runs_are_listed_newest_first(self, store: StoreBackend) -> None:
+        """All runs are listed, the one `created` last first, whatever order they were stored and updated in."""
+        for age in (3, 1, 4, 0, 5, 2):
+            await store.create(new_run(f"{age}", created=NOW - age, updated=NOW - age))
+        await store.commit(step(1, "4", at=NOW + 99))
+
+        assert [run.run_id for run in await store.runs(RunFilter())] == list("012345")
+
+    @clause
+    async def test_runs_are_listed_without_their_data(self, store: StoreBackend) -> None:
+        """A listed run is the whole record as it is now, lease and wait included, but with empty `data`."""
+        run = new_run(
+            status=RunStatus.PARKED, data=values(store, a=1), error={"class": "E"}, payload=value(store, 2),
+            wait=Wait(then="B", signal="go", until=NOW + 1, on_timeout="C"), parent="parent",
+        )  # fmt: skip
+        await store.create(run)
+        assert list(await store.runs(RunFilter())) == [replace(run, data={})]
+
+        await store.commit(step(1, changed=values(store, b=2)))
+        assert list(await store.runs(RunFilter())) == [replace(await loaded(store), data={})]
+
+    @clause
+    async def test_runs_are_filtered(self, store: StoreBackend) -> None:
+        """A filter's workflow, status and parent must all match exactly, each as it was last committed."""
+        workflows, statuses, parents = ("flow", "Flow", "flow2"), tuple(RunStatus), (None, "p", "p/1")
+        runs = {}
+        for number, (workflow, status, parent) in enumerate(product(workflows, statuses, parents)):
+            # created in another status than the one that it is to be found by
+            run = new_run(f"run {number}", workflow=workflow, parent=parent, created=NOW - number)
+            await store.create(run)
+            await store.commit(step(1, run.run_id, status=status))
+            runs[run.run_id] = (workflow, status, parent)
+
+        for wanted in product((None, *workflows, "fl%"), (None, *statuses), (None, "p", "p/1", "_", "")):
+            expected = [
+                run_id
+                for run_id, run in runs.items()
+                if all(want is None or want == has for want, has in zip(wanted, run, strict=True))
+            ]
+            workflow, status, parent = wanted
+            found = await store.runs(RunFilter(workflow=workflow, status=status, parent=parent))
+            assert [run.run_id for run in found] == expected
+
+    @clause
+    async def test_the_status_is_the_stored_one(self, store: StoreBackend) -> None:
+        """A filter compares the stored status: a running run that nobody holds is listed as RUNNING."""
+        await store.create(free_run())
+
+        assert [run.status for run in await store.runs(RunFilter(status=RunStatus.RUNNING))] == [RunStatus.RUNNING]
+        assert list(await store.runs(RunFilter(status=RunStatus.INTERRUPTED))) == []
+
+    @clause
+    async def test_runs_are_limited(self, store: StoreBackend) -> None:
+        """A limit keeps the newest of the runs that match; 0 keeps none, None all."""
+        for age in range(6):
+            await store.create(new_run(f"{age}", workflow="even" if age % 2 == 0 else "odd", created=NOW - age))
+
+        for limit, expected in ((0, ""), (1, "1"), (2, "13"), (3, "135"), (9, "135"), (None, "135")):
+            found = await store.runs(RunFilter(workflow="odd", limit=limit))
+            assert [run.run_id for run in found] == list(expected)

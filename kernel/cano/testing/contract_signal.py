@@ -1,0 +1,131 @@
+"""The store contract: signals."""
+
+from __future__ import annotations
+
+import asyncio
+
+from cano.errors import ConflictError
+from cano.protocols import RunStatus, Signal, StoreBackend, Wait
+from cano.testing.contract_base import Contract, clause, loaded, new_run, note, raised, step, value
+
+
+class SignalClauses(Contract):
+    """Signals."""
+
+    @clause
+    async def test_taking_a_signal_leaves_it(self, store: StoreBackend) -> None:
+        """`take_signal` returns the signal with its payload, as often as it is asked, and changes nothing."""
+        await store.create(new_run())
+        signal = Signal("1", "go", value(store, {"by": "Ada"}))
+        await store.put_signal("run", signal)
+
+        assert [await store.take_signal("run", "go") for _ in range(3)] == [signal] * 3
+        assert await loaded(store) == new_run()
+        assert len(await store.history("run")) == 1
+
+    @clause
+    async def test_an_early_signal_is_kept(self, store: StoreBackend) -> None:
+        """A signal may come before its run waits for it, and even before there is such a run."""
+        early, next = Signal("1", "go", value(store, 1)), Signal("2", "go", value(store, 2))
+        await store.put_signal("run", early)
+        assert await store.take_signal("run", "go") == early
+        assert await store.load("run") is None
+
+        await store.create(new_run())
+        await store.put_signal("run", next)
+        await store.commit(step(1, status=RunStatus.PARKED, wait=Wait(then="B", signal="go"), release=True))
+        assert await store.take_signal("run", "go") == early
+        await store.commit(step(2, consumed=["1"]))
+        assert await store.take_signal("run", "go") == next
+
+    @clause
+    async def test_a_late_signal_is_kept(self, store: StoreBackend) -> None:
+        """A signal that comes when its run has moved on, or ended, is kept, and does not change the run."""
+        await store.create(new_run())
+        await store.commit(note(0, status=RunStatus.PARKED, wait=Wait(then="B", signal="go")))
+        await store.commit(step(1, status=RunStatus.SUCCEEDED, release=True))
+        before = await loaded(store)
+        await store.put_signal("run", Signal("1", "go"))
+
+        assert await store.take_signal("run", "go") == Signal("1", "go")
+        assert await loaded(store) == before
+
+    @clause
+    async def test_a_signal_sent_twice_counts_once(self, store: StoreBackend) -> None:
+        """Of signals with one id the first counts; a second one is ignored, whatever its name and payload."""
+        first = Signal("1", "go", value(store, 1))
+        await store.create(new_run())
+        await store.put_signal("run", first)
+        again = (Signal("1", name, value(store, n)) for n in range(2, 8) for name in ("go", "stop"))
+        await asyncio.gather(*(store.put_signal("run", signal) for signal in (first, *again)))
+
+        assert await store.take_signal("run", "go") == first
+        assert await store.take_signal("run", "stop") is None
+        await store.commit(step(1, consumed=["1"]))
+        assert await store.take_signal("run", "go") is None
+
+    @clause
+    async def test_a_consumed_signal_does_not_come_back(self, store: StoreBackend) -> None:
+        """A signal whose id was consumed is ignored: a sender may repeat itself until it knows that it was heard."""
+        await store.create(new_run())
+        await store.put_signal("run", Signal("1", "go"))
+        await store.commit(step(1, consumed=["1"]))
+        await store.put_signal("run", Signal("1", "go"))
+        assert await store.take_signal("run", "go") is None
+
+        await store.put_signal("run", Signal("2", "go"))
+        assert await store.take_signal("run", "go") == Signal("2", "go")
+
+    @clause
+    async def test_signals_of_one_name_come_in_order(self, store: StoreBackend) -> None:
+        """Of several signals of one name the one put first is taken first, whatever their ids."""
+        await store.create(new_run())
+        ids = ["9", "1", "10", "a", "A", "0"]
+        for each in ids:
+            await store.put_signal("run", Signal(each, "go", value(store, each)))
+        for seq, each in enumerate(ids, 1):
+            assert await store.take_signal("run", "go") == Signal(each, "go", value(store, each))
+            await store.commit(step(seq, consumed=[each]))
+        assert await store.take_signal("run", "go") is None
+
+    @clause
+    async def test_signals_are_apart(self, store: StoreBackend) -> None:
+        """A signal is for one run and one name. Ids are unique in a run: two runs may use the same."""
+        for run_id in ("run", "other"):
+            await store.create(new_run(run_id))
+            await store.put_signal(run_id, Signal("1", "go", value(store, run_id)))
+        await store.put_signal("run", Signal("2", "stop"))
+        assert await store.take_signal("run", "Go") is None
+        assert await store.take_signal("other", "stop") is None
+
+        await store.commit(step(1, consumed=["1"]))
+        assert await store.take_signal("run", "go") is None
+        assert await store.take_signal("run", "stop") == Signal("2", "stop")
+        assert await store.take_signal("other", "go") == Signal("1", "go", value(store, "other"))
+
+    @clause
+    async def test_a_commit_consumes_exactly_what_it_names(self, store: StoreBackend) -> None:
+        """A commit, with or without a transition, removes the signals whose ids it names, and no others.
+
+        It may name several, of any name and in any order; an id that is not there is ignored.
+        """
+        await store.create(new_run())
+        for each in "12345":
+            await store.put_signal("run", Signal(each, "odd" if int(each) % 2 else "even"))
+        await store.commit(note(0, consumed=["4", "1", "nothing"]))
+        assert await store.take_signal("run", "odd") == Signal("3", "odd")
+        assert await store.take_signal("run", "even") == Signal("2", "even")
+
+        await store.commit(step(1, consumed=["3"]))
+        assert await store.take_signal("run", "odd") == Signal("5", "odd")
+        await store.commit(step(2))
+        assert await store.take_signal("run", "even") == Signal("2", "even")
+
+    @clause
+    async def test_a_refused_commit_consumes_nothing(self, store: StoreBackend) -> None:
+        """A signal is consumed with the commit that names it or not at all: not by one that was refused."""
+        await store.create(new_run())
+        await store.put_signal("run", Signal("1", "go"))
+        for stale in (step(2, consumed=["1"]), step(1, token=9, consumed=["1"])):
+            await raised(ConflictError, store.commit(stale))
+            assert await store.take_signal("run", "go") == Signal("1", "go")
