@@ -54,8 +54,8 @@ class BoundState:
 
     __slots__ = (
         "_branch_config", "allowed", "branches", "call", "fast", "is_exit", "last_result", "last_target", "name",
-        "node", "on_exhausted", "plan", "retry", "split", "state", "task", "task_name", "threaded", "timeout",
-        "timed", "total_timeout", "work",
+        "node", "on_exhausted", "plan", "retry", "split", "state", "task", "task_name", "threaded", "timed",
+        "timeout", "total_timeout", "work",
     )  # fmt: skip
 
     def __init__(self, plan: Plan, state: Any) -> None:

@@ -181,11 +181,12 @@ class Durability:
             seq, state = seq + 1, landing_state(plan, record, record.wait.on_timeout)
         payload = record.payload if signal is None else signal.payload
         if record.status is not RunStatus.RUNNING or state != record.state:
+            over = plan.by_name[state].is_exit
             await self.backend.commit(
                 Commit(
                     run_id=record.run_id, token=record.token, expected_seq=record.seq, seq=seq, state=state,
-                    status=RunStatus.RUNNING, payload=payload, consumed=() if signal is None else (signal.id,),
-                    at=self._kernel.clock.time(),
+                    status=RunStatus.SUCCEEDED if over else RunStatus.RUNNING, payload=payload, release=over,
+                    consumed=() if signal is None else (signal.id,), at=self._kernel.clock.time(),
                 )
             )  # fmt: skip
         run.journal.seq, run.journal.state, run.journal.payload = seq, state, payload
@@ -268,9 +269,13 @@ class Durability:
         self._alarms[record.run_id] = clock.call_at(clock.monotonic() + max(0.0, wait.until - clock.time()), ring)
 
     async def _wake(self, run_id: str) -> None:
-        """Drive the run if it can go on, and its workflow is known here."""
+        """Drive a parked run if it can go on, and its workflow is known here."""
         record = await self.backend.load(run_id)
-        if record is None or (plan := self._plans.get(record.workflow)) is None:
+        if (
+            record is None
+            or record.status is not RunStatus.PARKED
+            or (plan := self._plans.get(record.workflow)) is None
+        ):
             return
         try:
             run = await self._take(plan, record)
@@ -282,8 +287,10 @@ class Durability:
 
     async def signal(self, run_id: str, name: str, payload: Any, id: str | None) -> bool:
         """Keep a signal for a run, and let it go on if it waits for it here. False where the run has ended."""
-        if run_id not in self._kernel.active and (await self.load(run_id)).status.finished:
-            return False
+        if run_id not in self._kernel.active:
+            record = await self.load(run_id)
+            if record.status.finished and not _failed(record):  # a failed one may be resumed
+                return False
         encoded = None if payload is None else self.values.encode(f"the payload of signal {name!r}", payload)
         await self.backend.put_signal(run_id, Signal(id or uuid.uuid4().hex, name, encoded))
         if run_id not in self._kernel.active:

@@ -92,7 +92,7 @@ class StoreView(TypedStore):
 
     __slots__ = (
         "_appended", "_apply", "_base", "_base_get", "_cleared", "_isolate", "_lent", "_local", "_mixed",
-        "_removed", "touched",
+        "_origins", "_removed", "touched",
     )  # fmt: skip
 
     def __init__(
@@ -115,6 +115,7 @@ class StoreView(TypedStore):
         if not self._mixed:
             self._mixed = True
             self._lent: dict[str, Any] = {}
+            self._origins: dict[str, tuple[Any, int]] = {}
             self._removed: set[str] = set()
             self._appended: dict[str, list[Any]] = {}
             self._cleared = False
@@ -164,6 +165,7 @@ class StoreView(TypedStore):
         if added:
             lent.extend(map(self._isolate, added))
         self._lent[key] = lent
+        self._origins[key] = value, len(value) if isinstance(value, list) else 0
         return lent
 
     def __contains__(self, key: object) -> bool:
@@ -247,8 +249,12 @@ class StoreView(TypedStore):
 
     def _expected(self, key: str) -> Any:
         """What a lent value looks like if the task has not changed it in place."""
-        below, added = self._below(key), self._appended.get(key)
-        return below if added is None else [*(() if below is MISSING else below), *added]
+        # not what is below now: others may have committed meanwhile, which replaces values or makes lists longer
+        origin, length = self._origins[key]
+        if isinstance(origin, list) and len(origin) != length:
+            origin = origin[:length]
+        added = self._appended.get(key)
+        return origin if added is None else [*(() if origin is MISSING else origin), *added]
 
     def commit(self) -> None:
         """Make the step's changes visible at once, and start the next step."""
