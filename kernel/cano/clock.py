@@ -16,6 +16,6 @@ class SystemClock:
     monotonic = staticmethod(_time.monotonic)
     sleep = staticmethod(asyncio.sleep)
 
-    def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
+    def call_at(self, when: float, callback: Callable[[], object]) -> Timer:
         """See `Clock.call_at`."""
         return asyncio.get_running_loop().call_later(max(0.0, when - _time.monotonic()), callback)

@@ -77,7 +77,8 @@ class Durability:
             VersionMismatchError: the id is that of a run of another definition.
         """
         self._know(plan)
-        if run_id in self._kernel.active:
+        if (running := self._kernel.active.get(run_id)) is not None:
+            self._same_workflow(plan, run_id, running.workflow)
             return None
         if not isinstance(data, StoreView):
             raise ConfigurationError(f"a durable run needs a mapping as its data, not a {type(data).__name__}")
@@ -85,7 +86,14 @@ class Durability:
         there = await self.backend.create(record)
         if there.holder == self.holder and there.token == record.token and there.created == record.created:
             return self._run(plan, there, data, timeout)
+        self._same_workflow(plan, run_id, there.workflow)
         return await self._take(plan, there, timeout=timeout)
+
+    def _same_workflow(self, plan: Plan, run_id: str, workflow: str) -> None:
+        if workflow != plan.name:
+            raise ConfigurationError(
+                f"the run id {run_id!r} is that of a run of workflow {workflow!r}, not {plan.name!r}"
+            )
 
     def _new_record(self, plan: Plan, data: StoreView, run_id: str, parent_id: str | None) -> RunRecord:
         now = self._kernel.clock.time()
@@ -123,7 +131,7 @@ class Durability:
         Args:
             plan: its workflow.
             run_id: its id.
-            again: whether a failed run goes on too, from the state that failed.
+            again: whether a run that failed, or was cancelled with its parent, goes on too, from where it stood.
 
         Raises:
             RunNotFoundError: there is no such run.
@@ -135,7 +143,7 @@ class Durability:
     async def _take(
         self, plan: Plan, record: RunRecord, *, again: bool = False, timeout: float | None = None
     ) -> Run | None:
-        if record.run_id in self._kernel.active or (record.status.finished and not (again and _failed(record))):
+        if self._kernel.closed or record.run_id in self._kernel.active or _over(record, again):
             return None
         state = landing_state(plan, record)
         now = self._kernel.clock.time()
@@ -147,7 +155,7 @@ class Durability:
         if token is None:
             return None
         record = await self.load(record.run_id)  # what it was before the claim may be outdated
-        if record.status.finished and not (again and _failed(record)):
+        if _over(record, again):
             await self.backend.release(record.run_id, token)
             return None
         try:
@@ -289,7 +297,7 @@ class Durability:
         """Keep a signal for a run, and let it go on if it waits for it here. False where the run has ended."""
         if run_id not in self._kernel.active:
             record = await self.load(run_id)
-            if record.status.finished and not _failed(record):  # a failed one may be resumed
+            if _over(record, again=True):
                 return False
         encoded = None if payload is None else self.values.encode(f"the payload of signal {name!r}", payload)
         await self.backend.put_signal(run_id, Signal(id or uuid.uuid4().hex, name, encoded))
@@ -375,7 +383,8 @@ class Durability:
             for key, value in record.data.items()
             if not key.startswith(HIDDEN)
         }
-        return RunResult(record.run_id, plan.by_name[landing_state(plan, record)].state, data, record.seq)
+        name = record.state if record.state in plan.by_name else landing_state(plan, record)
+        return RunResult(record.run_id, plan.by_name[name].state, data, record.seq)
 
     # taking care
 
@@ -457,8 +466,12 @@ async def first_of(news: asyncio.Future[None], clock: Clock, seconds: float | No
             timer.cancel()
 
 
-def _failed(record: RunRecord) -> bool:
-    return record.status is RunStatus.FAILED
+def _over(record: RunRecord, again: bool) -> bool:
+    """Whether a run has ended for good; `again` lets one go on that failed, or was cancelled with its parent."""
+    resumable = record.status is RunStatus.FAILED or (
+        record.status is RunStatus.CANCELLED and record.parent is not None
+    )
+    return record.status.finished and not (again and resumable)
 
 
 def stored_error(record: RunRecord) -> WorkflowError:

@@ -75,8 +75,21 @@ class Journal:
     """
 
     __slots__ = (
-        "_backend", "_clock", "_stored", "_unsaved", "consumed", "eager", "hidden", "next_payload", "payload",
-        "run_id", "seq", "state", "token", "values",
+        "_backend",
+        "_clock",
+        "_stored",
+        "_unsaved",
+        "consumed",
+        "eager",
+        "hidden",
+        "next_payload",
+        "over",
+        "payload",
+        "run_id",
+        "seq",
+        "state",
+        "token",
+        "values",
     )  # fmt: skip
 
     def __init__(self, backend: StoreBackend, values: Values, clock: Clock, record: RunRecord, eager: bool) -> None:
@@ -88,6 +101,7 @@ class Journal:
         self.seq = record.seq
         self.state = record.state
         self.token = record.token
+        self.over = False  # whether the run has reached its end in the store, whatever becomes of it here
         self.payload = record.payload
         self.next_payload: Any = None
         self.consumed: tuple[str, ...] = ()
@@ -159,7 +173,7 @@ class Journal:
         except asyncio.CancelledError:
             # the store may have done it all the same: what is there decides what the run goes on from
             if await self._landed(commit):
-                self.seq, self.state = commit.seq, commit.state
+                self.seq, self.state, self.over = commit.seq, commit.state, commit.status.finished
             raise
 
     async def _landed(self, commit: Commit) -> bool:
@@ -198,6 +212,8 @@ class Journal:
 
     async def end(self, run: Run) -> None:
         """Commit how a run ended that did not reach an exit state, and free its lease. Never raises."""
+        if self.over:
+            return
         error = run.error
         ours = isinstance(error, CanoError) and not isinstance(error, ConflictError | StoreUnavailableError)
         if run.status is RunStatus.CANCELLED and isinstance(error, RunCancelledError):

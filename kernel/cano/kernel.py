@@ -18,7 +18,7 @@ from cano.binding import Plan
 from cano.clock import SystemClock
 from cano.config import TaskConfig, positive_seconds
 from cano.durability import Durability
-from cano.errors import ConfigurationError, ConflictError, PluginError, StoreUnavailableError
+from cano.errors import ConfigurationError, ConflictError, PluginError, RunTimeoutError, StoreUnavailableError
 from cano.handle import RunHandle
 from cano.inspection import Explanation, Finding, Retention, RunListing, seen_at
 from cano.limits import Limit, Limiter
@@ -28,6 +28,7 @@ from cano.result import RunResult
 from cano.run import Run
 from cano.step import Step
 from cano.store import Key
+from cano.teardown import within
 from cano.threads import Threads
 from cano.view import StoreView, isolate
 from cano.workflow import Workflow
@@ -195,9 +196,9 @@ class Kernel:
         if self._closed:
             return
         self._closed = True
+        await self._finish_runs(self.grace if grace is None else grace)
         if self.durability is not None:
             await self.durability.close()
-        await self._finish_runs(self.grace if grace is None else grace)
         if self._open:
             self._open = False
             try:
@@ -313,11 +314,9 @@ class Kernel:
             return await self.store_of_runs.settled(plan, run.run_id)
         return run.result(state)
 
-    async def _run_kept(
-        self, plan: Plan, store: Any, run_id: str, timeout: float | None, parent_id: str | None = None
-    ) -> RunResult:
+    async def _run_kept(self, plan: Plan, store: Any, run_id: str, timeout: float | None) -> RunResult:
         durability = self.store_of_runs
-        run = await durability.begin(plan, store, run_id, timeout=timeout, parent_id=parent_id)
+        run = await self._begin(plan, store, run_id, timeout)
         if run is not None:
             self.drive(run)
         try:
@@ -327,6 +326,16 @@ class Kernel:
                 run.stop(RunStatus.INTERRUPTED)
                 await run.ended()
             raise
+
+    async def _begin(self, plan: Plan, store: Any, run_id: str, timeout: float | None) -> Run | None:
+        beginning = self.store_of_runs.begin(plan, store, run_id, timeout=timeout)
+        if timeout is None:
+            return await beginning
+        try:
+            return await within(beginning, self.clock, timeout)
+        except TimeoutError:
+            message = f"run {run_id} took longer than {timeout:g} s: its store did not answer"
+            raise RunTimeoutError(message, timeout=timeout, run_id=run_id, workflow=plan.name) from None
 
     async def start(
         self, flow: Workflow[Any], data: Any = None, *, run_id: str | None = None, timeout: float | None = None
@@ -338,7 +347,7 @@ class Kernel:
         kept, run_id = self._kept(run_id), run_id or self._new_id()
         run: Run | None = None
         if kept:
-            run = await self.store_of_runs.begin(plan, store, run_id, timeout=timeout)
+            run = await self._begin(plan, store, run_id, timeout)
             if run is None:
                 return RunHandle(self, plan, self.active.get(run_id) or await self.store_of_runs.seen(plan, run_id))
         run = run or Run(self, plan, run_id, store, timeout=timeout)
@@ -376,6 +385,8 @@ class Kernel:
             run = await self.store_of_runs.begin(plan, store, run_id, parent_id=parent.run_id)
             if run is None and (parent.attempt > 1 or parent.run.resumed):
                 run = await self.store_of_runs.take(plan, run_id, again=True)
+        if run is not None:
+            run.parent = parent.run
         state = None if run is None else await run.drive()
         if run is None or run.status is RunStatus.PARKED:
             return await self.store_of_runs.settled(plan, run_id)

@@ -56,7 +56,7 @@ class Clock(Protocol):
         """Return after `seconds`."""
         ...
 
-    def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
+    def call_at(self, when: float, callback: Callable[[], object]) -> Timer:
         """Call `callback` in the running event loop when `monotonic()` has reached `when`."""
         ...
 

@@ -53,8 +53,8 @@ class Run(Strand):
     """
 
     __slots__ = (
-        "_ended", "_over", "_stop", "_stop_cancels", "bound", "error", "journal", "kept", "parent_id", "resumed",
-        "run_id", "status", "timeout", "wait",
+        "_ended", "_over", "_stop", "_stop_cancels", "bound", "error", "journal", "kept", "parent", "parent_id",
+        "resumed", "run_id", "status", "timeout", "wait",
     )  # fmt: skip
 
     def __init__(
@@ -71,6 +71,7 @@ class Run(Strand):
         self.run_id = run_id
         self.timeout = timeout
         self.parent_id = parent_id
+        self.parent: Run | None = None
         self.resumed = False
         self.journal: Journal | None = None
         self.kept: Mapping[str, Any] = NOTHING_KEPT
@@ -329,6 +330,14 @@ class Run(Strand):
         """Whether the run is to end before its next step, whatever its task does."""
         return self._stop is not None or self.cancelled_from_outside()
 
+    def interrupted(self) -> bool:
+        """Whether the run is to go on at another time: a child cancelled for that reason is not cancelled for good."""
+        if self._stop is not None:
+            return self._stop is RunStatus.INTERRUPTED
+        if self.parent is not None:
+            return self.parent.interrupted()
+        return self.cancelled_from_outside()
+
     def _check_stopped(self) -> None:
         """End a run whose task has swallowed the cancellation."""
         if self._stop is not None or (self.watch is not None and self.watch.cancels):
@@ -337,7 +346,9 @@ class Run(Strand):
     def _why_cancelled(self, error: asyncio.CancelledError) -> BaseException:
         """The error that a cancellation stands for."""
         if self.cancelled_from_outside():
-            return error
+            if self.parent is None or self.parent.interrupted():
+                return error
+            return RunCancelledError(f"run {self.run_id} was cancelled with its parent", **place(self.step))
         if self.watch is not None and self.watch.cancels:
             return self._timed_out()
         if self._stop is RunStatus.CANCELLED:

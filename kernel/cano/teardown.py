@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Collection, Coroutine
+from typing import Any, TypeVar
 
 from cano.deadline import TEARDOWN_GRACE
 from cano.protocols import Clock, Timer
+
+R = TypeVar("R")
+
+
+async def within(work: Coroutine[Any, Any, R], clock: Clock, seconds: float) -> R:
+    """The result of `work`. Raises TimeoutError, with the work cancelled, if it takes longer than `seconds`."""
+    task = asyncio.ensure_future(work)
+    timer = clock.call_at(clock.monotonic() + seconds, task.cancel)
+    try:
+        await asyncio.wait({task})
+    finally:
+        timer.cancel()
+        await reap([task], clock)
+    if task.cancelled():
+        raise TimeoutError
+    return task.result()
 
 
 async def reap(tasks: Collection[asyncio.Task[Any]], clock: Clock) -> None:
