@@ -75,6 +75,7 @@ async def attempt_until_done(
             except Exception as caught:  # noqa: BLE001
                 error = caught
         run.rollback(bound, error, done.savepoint)
+        run.forgive_group(error)
         if run.stopping() or (run.watch is not None and run.watch.cancels):
             raise asyncio.CancelledError from error  # it is what the task made of its cancellation
         if isinstance(error, StepTimeoutError) and error.total and _is_own(error, step):

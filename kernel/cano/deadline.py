@@ -55,8 +55,8 @@ class Watchdog:
         if now < self.deadline:
             self._schedule(self.deadline)
             return
-        self.cancels += 1
         self._notice()
+        self.cancels += 1
         self._task.cancel()
         # a clean-up that hangs, or swallows the cancellation, is cancelled again
         self._schedule(now + TEARDOWN_GRACE)

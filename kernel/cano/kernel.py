@@ -539,8 +539,13 @@ class Kernel:
         """Do `work` in the background; closing the kernel awaits it."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
         return task
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # an interrupt has gone through the event loop already: it is nobody's to retrieve
 
     def _new_id(self) -> str:
         # ids sort by time; one prefix per kernel is far cheaper than a UUID per run

@@ -81,6 +81,7 @@ class Plugins:
         self._strict = strict
         self._infos: dict[str, PluginInfo] = {}
         self._loaded = False
+        self._problem: Exception | None = None
 
     @property
     def infos(self) -> list[PluginInfo]:
@@ -96,7 +97,16 @@ class Plugins:
         """
         if self._loaded:
             return
+        if self._problem is not None:
+            raise self._problem
+        try:
+            self._load()
+        except Exception as error:
+            self._problem = error
+            raise
         self._loaded = True
+
+    def _load(self) -> None:
         wanted = {plugin for plugin in self._given if isinstance(plugin, str)}
         for point in self._entry_points(wanted):
             distribution = point.dist
@@ -154,7 +164,7 @@ class Plugins:
             if version != API_VERSION:
                 raise PluginError(f"it was written for version {version} of Cano's plugin API, this is {API_VERSION}")
             self.manager.register(plugin, info.name)
-        except Exception as error:  # noqa: BLE001  # whatever a stranger's module raises, it is named
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever a stranger's module raises, it is named
             self._fail(info, error)
 
     def _check_hooks(self, info: PluginInfo) -> None:
@@ -177,7 +187,7 @@ class Plugins:
         else:
             self._infos[info.name] = _with(info, "active", hooks=tuple(names))
 
-    def _fail(self, info: PluginInfo, error: Exception) -> None:
+    def _fail(self, info: PluginInfo, error: BaseException) -> None:
         if self.manager.has_plugin(info.name):
             self.manager.unregister(name=info.name)
         reason = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"

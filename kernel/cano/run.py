@@ -205,6 +205,7 @@ class Run(Strand):
         plan, step, bound = self.plan, self.step, self.bound
         store, view, journal = self.store, self.view, self.journal
         started, finished, committed = plan.step_started, plan.step_finished, plan.transition_committed
+        caught: BaseException | None = None
         monotonic, began = self.kernel.clock.monotonic, None
         while True:
             for step._seq in range(step._seq + 1, step._seq + 1 + BREATH):  # noqa: B020  # counts in place
@@ -231,17 +232,18 @@ class Run(Strand):
                         store, view = self.store, self.view  # an attempt that timed out in a thread keeps the old
                     target = bound.last_target if result is bound.last_result else bound.follow(result)
                 except BaseException as error:  # noqa: BLE001
-                    target = await self._failed(bound, error, began if bound.timed else None)
-                    store, view, journal = self.store, self.view, self.journal
-                else:
-                    if finished:
-                        step._next = target
-                        for listener in finished:
-                            try:
-                                listener(step)
-                            except Exception as error:  # noqa: BLE001
-                                self.kernel.observer_failed(listener, error)
-                        step._next = None
+                    caught = error  # dealt with outside, so that later errors do not drag it along as their context
+                if caught is not None:
+                    target = await self._failed(bound, caught, began if bound.timed else None)
+                    store, view, journal, caught = self.store, self.view, self.journal, None
+                elif finished:
+                    step._next = target
+                    for listener in finished:
+                        try:
+                            listener(step)
+                        except Exception as error:  # noqa: BLE001
+                            self.kernel.observer_failed(listener, error)
+                    step._next = None
                 if journal is not None:
                     await journal.transition(self, target)
                 elif view.touched:
@@ -317,7 +319,7 @@ class Run(Strand):
         if self.status is not RunStatus.RUNNING:
             return
         self._stop = self._stop or why
-        self.step._own()  # so that the loop looks up before the next step
+        self.note_own_cancel()
         if self._task is not None:
             self._stop_cancels += 1
             self._task.cancel()

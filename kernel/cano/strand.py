@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING, Any
 
 from cano.deadline import Watchdog
@@ -56,11 +57,8 @@ class Strand:
         """The timer of all limits."""
         if self.watch is None:
             assert self._task is not None
-            self.watch = Watchdog(self.kernel.clock, self._task, self._notice)
+            self.watch = Watchdog(self.kernel.clock, self._task, self.note_own_cancel)
         return self.watch
-
-    def _notice(self) -> None:
-        self.step._own()  # so that the step loop looks up before the next step
 
     def own_cancels(self) -> int:
         """How often the strand has cancelled its own task."""
@@ -70,6 +68,18 @@ class Strand:
         """Whether somebody else has cancelled the task."""
         assert self._task is not None
         return self._task.cancelling() > self._base_cancelling + self.own_cancels()
+
+    def forgive_group(self, error: BaseException) -> None:
+        """Take back the cancellation that a failed `asyncio.TaskGroup` leaves behind before Python 3.13."""
+        if sys.version_info < (3, 13) and isinstance(error, BaseExceptionGroup) and self.cancelled_from_outside():
+            assert self._task is not None
+            self._task.uncancel()
+
+    def note_own_cancel(self) -> None:
+        """Called before the strand cancels its own task: whatever cancelled it earlier has been dealt with by now."""
+        self.step._own()  # so that the step loop looks up before the next step
+        if self.own_cancels() == 0 and self._task is not None:
+            self._base_cancelling = self._task.cancelling()
 
     def stopping(self) -> bool:
         """Whether it is to end now, whatever its task does."""

@@ -1,0 +1,96 @@
+"""The run's first data: `--data key=value` and `--data @file.json`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from cano_cli.errors import CliError
+
+
+class _NotJsonError(ValueError):
+    """Python's parser takes it, JSON does not know it."""
+
+
+def read_data(given: Iterable[str]) -> dict[str, Any]:
+    """The data that the values of `--data` stand for.
+
+    Args:
+        given: each `key=value`, where a value that is no JSON is a string; or `@file`, a JSON object.
+
+    Raises:
+        CliError: a value is neither, a file cannot be read, or a key is given twice.
+    """
+    data: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for item in given:
+        if item.startswith("@"):
+            found = _read_file(item[1:])
+        else:
+            key, equals, text = item.partition("=")
+            if not equals or not key:
+                raise CliError(f"--data {item}: expected key=value, or @file.json for a file with a JSON object")
+            found = {key: _value(text, f"--data {item}")}
+        for key, value in found.items():
+            if key in data:
+                both = f"by --data {origins[key]} and by --data {item}"
+                raise CliError(f"the data key {key!r} is given twice: {both}; leave one out")
+            data[key], origins[key] = value, item
+    return data
+
+
+def _value(text: str, place: str) -> Any:
+    try:
+        return _parse(text, place)
+    except ValueError:
+        return text
+    except RecursionError:
+        raise CliError(f"{place[:60]}...: the JSON value is nested too deeply") from None
+
+
+def _read_file(name: str) -> dict[str, Any]:
+    if not name:
+        raise CliError("--data @: the name of a file is missing after the @")
+    try:
+        text = Path(name).read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise CliError(f"--data @{name}: cannot read the file: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise CliError(f"--data @{name}: the file is not UTF-8 text (byte {error.start})") from error
+    except ValueError as error:
+        raise CliError(f"--data @{name}: cannot read the file: {error}") from error
+    try:
+        data = _parse(text, f"--data @{name}")
+    except json.JSONDecodeError as error:
+        raise CliError(f"{name}:{error.lineno}:{error.colno}: not JSON: {error.msg}") from error
+    except ValueError as error:
+        raise CliError(f"{name}: not JSON: {error}") from error
+    except RecursionError:
+        raise CliError(f"{name}: the JSON is nested too deeply") from None
+    if not isinstance(data, dict):
+        raise CliError(f'--data @{name}: expected a JSON object such as {{"key": 1}}, but the file holds {_kind(data)}')
+    return data
+
+
+def _parse(text: str, place: str) -> Any:
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            keys = [key for key, _ in pairs]
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise CliError(f"{place}: the key {twice!r} is there twice in one JSON object; leave one out")
+        return found
+
+    return json.loads(text, object_pairs_hook=once, parse_constant=_refuse)
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise _NotJsonError(f"{constant} is no JSON value")
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, list):
+        return "a list"
+    return "a string" if isinstance(value, str) else json.dumps(value)

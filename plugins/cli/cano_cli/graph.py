@@ -1,0 +1,109 @@
+"""`cano graph`: draw a workflow."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import click
+from cano import Workflow, edges, state_name, undeclared
+
+from cano_cli.errors import tracebacks
+from cano_cli.loading import load_flow
+from cano_cli.settings import flow_argument
+from cano_cli.tables import plain
+
+
+@click.command()
+@flow_argument
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["mermaid", "text", "dot"]),
+    default="mermaid",
+    show_default=True,
+    help="Mermaid and Graphviz (dot) make pictures; text is one line for each state.",
+)
+def graph(*, target: str, traceback: bool, form: str) -> None:
+    """Draw a workflow.
+
+    Where a task does not declare the states that it leads to, the drawing says so; nothing is guessed.
+    """
+    with tracebacks(traceback):
+        flow = load_flow(target)
+    click.echo(DRAWERS[form](flow), nl=False)
+
+
+def as_text(flow: Workflow[Any]) -> str:
+    """One line for each state: its name, what it is, its task, and the states that may follow."""
+    open_ended = set(undeclared(flow))
+    targets = _targets(flow)
+    rows = []
+    for state in _states(flow):
+        task = flow.tasks[state].task.name if state in flow.tasks else ""
+        arrow = "-> " + ", ".join(map(state_name, targets[state])) if targets[state] else ""
+        if state in open_ended:
+            arrow += ", or any state (undeclared)" if arrow else "-> any state (undeclared)"
+        rows.append([state_name(state), _marks(flow, state), task, arrow])
+    return "".join(f"{line}\n" for line in plain(rows))
+
+
+def as_dot(flow: Workflow[Any]) -> str:
+    """A Graphviz digraph: exit states have two lines round them, dashed edges lead to any state."""
+    states = _states(flow)
+    ids = {state: f"s{number}" for number, state in enumerate(states)}
+    lines = [
+        f"digraph {_quoted(flow.name)} {{",
+        "  rankdir=LR;",
+        '  node [shape=box, style=rounded, fontname="sans-serif"];',
+        "  start [shape=point];",
+    ]
+    for state in states:
+        label = state_name(state)
+        if state in flow.tasks:
+            label += f"\n{flow.tasks[state].task.name}"
+        look = ", peripheries=2" if state in flow.exit_states else ""
+        if _is_loose(flow, state):
+            label, look = f"{label}\nno task", ", color=red"
+        lines.append(f"  {ids[state]} [label={_quoted(label)}{look}];")
+    lines.append(f"  start -> {ids[flow.start]};")
+    lines += [f"  {ids[source]} -> {ids[target]};" for source, target in edges(flow)]
+    if open_ended := undeclared(flow):
+        lines.append('  any [label="any state", shape=plaintext];')
+        lines += [f"  {ids[state]} -> any [style=dashed];" for state in open_ended]
+    return "\n".join([*lines, "}"]) + "\n"
+
+
+DRAWERS: dict[str, Callable[[Workflow[Any]], str]] = {"mermaid": Workflow.mermaid, "text": as_text, "dot": as_dot}
+
+
+def _states(flow: Workflow[Any]) -> list[Any]:
+    """Every state that is spoken of, the start first; also those that nobody has registered."""
+    return list(dict.fromkeys([flow.start, *flow.tasks, *flow.exit_states, *(target for _, target in edges(flow))]))
+
+
+def _targets(flow: Workflow[Any]) -> dict[Any, list[Any]]:
+    targets: dict[Any, list[Any]] = defaultdict(list)
+    for source, target in edges(flow):
+        targets[source].append(target)
+    return targets
+
+
+def _marks(flow: Workflow[Any], state: Any) -> str:
+    marks = ["start"] if state == flow.start else []
+    if state in flow.exit_states:
+        marks.append("exit")
+    if _is_loose(flow, state):
+        marks.append("no task")
+    return f"({', '.join(marks)})" if marks else ""
+
+
+def _is_loose(flow: Workflow[Any], state: Any) -> bool:
+    """Whether a run that came to `state` could not go on: the workflow is not valid."""
+    return state not in flow.tasks and state not in flow.exit_states
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'

@@ -1,0 +1,124 @@
+"""The command `cano`."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import click
+from cano import CanoError
+
+from cano_cli.commands import add_plugin_commands
+from cano_cli.errors import refused
+from cano_cli.graph import graph
+from cano_cli.notices import Notices
+from cano_cli.plugins import plugins
+from cano_cli.run import STOPPED, run
+from cano_cli.settings import Settings
+from cano_cli.validate import validate
+
+THREAD_GRACE = 0.5
+"""Seconds that threads of tasks get to end after the command has."""
+
+
+class App(click.Group):
+    """The command with its commands, and those of the installed plugins."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._notices = Notices()
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Add the plugins' commands, then parse the arguments."""
+        try:
+            # the plugins to block have to be known before the commands are
+            probe = super().make_context(info_name, [*args], parent, **{**extra, "resilient_parsing": True})
+            settings = Settings(tuple(probe.params.get("block") or ()))
+            with self._notices.listening():
+                kernel = settings.kernel()
+                add_plugin_commands(self, kernel, self._notices.show)
+                self._check_blocked(settings, {info.name for info in kernel.load()})
+        except KeyboardInterrupt:
+            raise click.exceptions.Exit(STOPPED) from None
+        return super().make_context(info_name, args, parent, **extra)
+
+    def _check_blocked(self, settings: Settings, there: set[str]) -> None:
+        for name in settings.block:
+            if there and name not in there:
+                self._notices.show(f"--block {name}: no such plugin; there are: {', '.join(sorted(there))}")
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was asked for."""
+        try:
+            with self._notices.listening():
+                return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("Stopped.", err=True)
+            ctx.exit(STOPPED)
+        except CanoError as error:  # of a plugin's command
+            raise click.ClickException(refused(error).message) from error
+
+
+def make_app() -> App:
+    """A new `cano` command."""
+
+    @click.group(cls=App, name="cano")
+    @click.option("--block", multiple=True, metavar="NAME", help="Do not load the plugin NAME. May be repeated.")
+    @click.version_option(package_name="cano-cli", prog_name="cano", message="%(prog)s %(version)s")
+    @click.pass_context
+    def app(ctx: click.Context, block: tuple[str, ...]) -> None:
+        """Run, draw and check Cano workflows."""
+        ctx.obj = Settings(block)
+
+    for command in (run, graph, validate, plugins):
+        app.add_command(command)
+    return app
+
+
+def main(args: Sequence[str] | None = None) -> NoReturn:
+    """Run the command, and end the process with its exit code.
+
+    Args:
+        args: the arguments; by default those of the process.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # data may hold what the terminal cannot show
+    try:
+        make_app().main(args, prog_name="cano")
+    except SystemExit as error:
+        leave(error.code)
+    except KeyboardInterrupt:
+        leave(STOPPED)
+
+
+def leave(code: int | str | None) -> NoReturn:
+    """End the process, also where the thread of a task that was given up is still at work.
+
+    Python would wait for it for ever. What it writes to a store is discarded anyway.
+    """
+    deadline = time.monotonic() + THREAD_GRACE
+    with contextlib.suppress(KeyboardInterrupt):
+        for thread in _task_threads():
+            thread.join(max(0.0, deadline - time.monotonic()))
+    if _task_threads() and isinstance(code, int):
+        click.echo("Warning: a task's thread is still at work and is left behind; threads cannot be stopped", err=True)
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def _task_threads() -> list[threading.Thread]:
+    """The threads in which a kernel runs plain functions."""
+    return [thread for thread in threading.enumerate() if thread.name.startswith("cano_")]

@@ -1,0 +1,36 @@
+"""`cano validate`: check a workflow's definition."""
+
+from __future__ import annotations
+
+import click
+from cano import ConfigurationError, PluginError, ValidationError, state_name, undeclared
+
+from cano_cli.errors import refused, tracebacks
+from cano_cli.loading import load_flow
+from cano_cli.settings import Settings, flow_argument
+
+
+@click.command()
+@flow_argument
+@click.pass_context
+def validate(ctx: click.Context, *, target: str, traceback: bool) -> None:
+    """Check a workflow without running it.
+
+    Prints a summary, or every problem of the definition. Names of retry strategies must be known to the installed
+    plugins. The exit code is 0 when all is well, else 2.
+    """
+    settings: Settings = ctx.obj
+    with tracebacks(traceback):
+        flow = load_flow(target)
+        try:
+            settings.kernel().bind(flow)
+        except (ConfigurationError, ValidationError, PluginError) as error:
+            raise refused(error) from error
+    count = len({flow.start, *flow.tasks, *flow.exit_states})
+    exits = ", ".join(map(state_name, flow.exit_states))
+    click.echo(
+        f"ok: workflow {flow.name!r} version {flow.version}: {count} states, from {state_name(flow.start)} to {exits}"
+    )
+    if open_ended := undeclared(flow):
+        names = ", ".join(map(state_name, open_ended))
+        click.echo(f"not checked: what follows on {names}, whose tasks do not declare it")
