@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from cano.errors import (
     NodeError,
@@ -35,11 +35,7 @@ class _Progress:
         self.savepoint: Changes | None = None
 
 
-class Limits(NamedTuple):
-    """Monotonic seconds at which a step, and its run, must have ended; None is never."""
-
-    step: float | None
-    run: float | None
+_NO_PHASES = _Progress()  # for tasks that are no nodes; nobody writes to it
 
 
 async def attempt_until_done(
@@ -62,16 +58,16 @@ async def attempt_until_done(
     led_here = detail.error  # of the step before, where its `on_exhausted` led to this one
     if began is None:
         began = clock.monotonic()
-    limits = Limits(None if bound.total_timeout is None else began + bound.total_timeout, run.deadline)
-    done = _Progress()
+    limit = None if bound.total_timeout is None else began + bound.total_timeout
+    done = _NO_PHASES
     if bound.node is not None:
-        detail.phase = "prep"
+        detail.phase, done = "prep", _Progress()
     while True:
         if error is None:
             try:
-                if bound.timeout is None and limits.step is None:
+                if bound.timeout is None and limit is None:
                     return await _attempt(run, bound, done)
-                return await _attempt_within(run, bound, done, limits)
+                return await _attempt_within(run, bound, done, limit)
             except Exception as caught:  # noqa: BLE001
                 error = caught
         run.rollback(bound, error, done.savepoint)
@@ -88,7 +84,7 @@ async def attempt_until_done(
                 raise_failed(step, error)
             done.failure, error = error, None
             continue
-        if limits.step is not None and clock.monotonic() + delay >= limits.step:
+        if limit is not None and clock.monotonic() + delay >= limit:
             raise _total_timeout(step, bound, abandoned=False) from error
         detail.error, detail.delay = error, delay
         if run.plan.step_retrying:
@@ -122,40 +118,41 @@ async def _attempt(run: Strand, bound: BoundState, done: _Progress) -> Any:
     return await node.post(run.store, done.prepared, done.result)
 
 
-async def _attempt_within(run: Strand, bound: BoundState, done: _Progress, limits: Limits) -> Any:
-    """One attempt within its time limits."""
-    step, watch = run.step, run.watchdog()
+async def _attempt_within(run: Strand, bound: BoundState, done: _Progress, limit: float | None) -> Any:
+    """One attempt within its time limits; `limit` is that of the whole step, in monotonic seconds."""
+    watch = run.watchdog()
     soonest = math.inf if bound.timeout is None else run.kernel.clock.monotonic() + bound.timeout
-    for limit in limits:
-        if limit is not None and limit < soonest:
-            soonest = limit
-    step._own().deadline = soonest
+    if limit is not None and limit < soonest:
+        soonest = limit
+    if run.deadline is not None and run.deadline < soonest:
+        soonest = run.deadline
+    run.step._own().deadline = soonest
     watch.arm(soonest)
     try:
-        result = await _attempt(run, bound, done)
+        result = await (bound.call(run.store) if bound.node is None else _attempt(run, bound, done))
     except (Exception, asyncio.CancelledError) as error:
-        if watch.cancels and (timeout := _expired(run, bound, limits)) is not None:
+        if watch.cancels and (timeout := _expired(run, bound, limit)) is not None:
             raise timeout from error
         raise
     finally:
         watch.arm(run.deadline)
     if watch.cancels:
         # the task swallowed the cancellation of its timeout: it has still timed out
-        if (timeout := _expired(run, bound, limits)) is not None:
+        if (timeout := _expired(run, bound, limit)) is not None:
             raise timeout
         raise asyncio.CancelledError
     return result
 
 
-def _expired(run: Strand, bound: BoundState, limits: Limits) -> StepTimeoutError | None:
+def _expired(run: Strand, bound: BoundState, limit: float | None) -> StepTimeoutError | None:
     """The error of the limit that was reached; None where the run itself is to end."""
     watch, step = run.watch, run.step
     assert watch is not None
     now = run.kernel.clock.monotonic()
-    if run.stopping() or (limits.run is not None and now >= limits.run):
+    if run.stopping() or (run.deadline is not None and now >= run.deadline):
         return None
     watch.clear()
-    if limits.step is not None and now >= limits.step:
+    if limit is not None and now >= limit:
         return _total_timeout(step, bound, abandoned=bound.threaded)
     assert bound.timeout is not None
     message = f"attempt {step.attempt} of task {bound.task_name!r} took longer than {bound.timeout:g} s"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cano.attempts import attempt_until_done
 from cano.config import TaskConfig
-from cano.errors import ConfigurationError, TransitionError
+from cano.errors import ConfigurationError, PluginError, TransitionError
 from cano.join import run_split
 from cano.known_types import known_types
 from cano.limits import Limiter, places
@@ -194,6 +194,8 @@ class Plan:
         self.by_name = {bound.name: bound for bound in self.states.values()}
         self.start = self.states[flow.start]
         self.default = flow.default_config or kernel.default_config()
+        if not isinstance(self.default, TaskConfig):
+            raise PluginError(f"a plugin answered {self.default!r} as the default config; it must be a TaskConfig")
         self.limiters = [kernel.limiter(limit) for limit in flow.limits]
         for state, registration in flow.tasks.items():
             try:

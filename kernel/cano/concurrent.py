@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sized
+import traceback
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping, Sized
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic
 
 from cano.config import positive_seconds
-from cano.errors import ConfigurationError, RunCancelledError
+from cano.errors import ConfigurationError, JoinError, RunCancelledError
 from cano.protocols import Timer
+from cano.store import KeyValueStore
 from cano.task import StateT
 from cano.teardown import reap
 from cano.workflow import Workflow
@@ -148,14 +151,14 @@ class ConcurrentWorkflow(Generic[StateT]):
 
         Args:
             stores: one store per run, as for `Workflow.orchestrate`. An iterator, plain or async, is pulled only
-                as fast as runs begin.
+                as fast as runs begin; what it raises ends the batch. An async generator is closed at the end.
             wait: when to stop; by default when every run has ended.
 
         Returns:
             The results in the order of the stores, and the status.
 
         Raises:
-            ConfigurationError: the quota is above the number of stores.
+            ConfigurationError: an argument is of the wrong kind, or the quota is above the number of stores.
             ValidationError: the workflow's definition is wrong.
         """
         from cano.kernel import default_kernel
@@ -163,6 +166,8 @@ class ConcurrentWorkflow(Generic[StateT]):
         wait = WaitStrategy.forever() if wait is None else wait
         if not isinstance(wait, WaitStrategy):
             raise ConfigurationError(f"wait must be a WaitStrategy, such as WaitStrategy.forever(), not {wait!r}")
+        if isinstance(stores, str | Mapping | KeyValueStore) or not isinstance(stores, Iterable | AsyncIterable):
+            raise ConfigurationError(f"stores must be a list or an (async) iterator of stores, not {stores!r}")
         if isinstance(stores, Sized) and wait.successes is not None and wait.successes > len(stores):
             raise ConfigurationError(f"a quota of {wait.successes} over {len(stores)} store(s) can never be met")
         kernel = self.kernel or default_kernel()
@@ -189,6 +194,7 @@ class _Batch:
         self._exhausted = False
         self._completed = self._failed = self._cancelled = 0
         self._ended_by: str | None = None
+        self._broken_by: BaseException | None = None
         self._changed = asyncio.Event()
 
     async def run(self) -> None:
@@ -199,47 +205,59 @@ class _Batch:
         feeder = asyncio.get_running_loop().create_task(self._feed())
         feeder.add_done_callback(self._fed)
         try:
-            while self._ended_by is None and not (feeder.done() and not feeder.cancelled() and feeder.exception()):
+            while self._ended_by is None and self._broken_by is None:
                 await self._changed.wait()
                 self._changed.clear()
         finally:
             if timer is not None:
                 timer.cancel()
             await reap([feeder, *self._tasks], clock)
-        if not feeder.cancelled() and (error := feeder.exception()) is not None:
-            raise error
+        if self._broken_by is not None:
+            raise self._broken_by
 
     async def _feed(self) -> None:
         """Pull stores and begin runs, as many at a time as allowed."""
         limit = self._owner.limit or math.inf
         room = self._room = asyncio.Event()
         loop = asyncio.get_running_loop()
-        async for store in _each(self._stores):
-            task = loop.create_task(self._one(store))
-            del store  # the run alone keeps it, and only while it lasts
-            self._tasks[task] = self._pulled
-            self._pulled += 1
-            task.add_done_callback(self._run_ended)
-            while len(self._tasks) >= limit:
-                room.clear()
-                await room.wait()
+        async with aclosing(_each(self._stores)) as stores:
+            async for store in stores:
+                task = loop.create_task(self._one(store))
+                del store  # the run alone keeps it, and only while it lasts
+                self._tasks[task] = self._pulled
+                self._pulled += 1
+                task.add_done_callback(self._run_ended)
+                while len(self._tasks) >= limit:
+                    room.clear()
+                    await room.wait()
         self._exhausted = True
 
     def _fed(self, feeder: asyncio.Task[None]) -> None:
+        error = asyncio.CancelledError() if feeder.cancelled() else feeder.exception()
+        if error is not None and self._ended_by is None:
+            self._broken_by = error  # raised by the iterator
         self._judge()
         self._changed.set()
 
     async def _one(self, store: Any) -> WorkflowResult[Any]:
+        run = self._kernel.orchestrate(self._owner.flow, store)
+        del store  # an error's traceback refers to this frame
         try:
-            return Success(await self._kernel.orchestrate(self._owner.flow, store))
+            return Success(await run)
         except RunCancelledError:
             return Cancelled()
         except Exception as error:  # noqa: BLE001  # whatever a run fails with is its result
+            if self._known is None:
+                _forget_locals(error)
             return Failed(error)
 
     def _run_ended(self, task: asyncio.Task[WorkflowResult[Any]]) -> None:
         index = self._tasks.pop(task)
         self._room.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._broken_by = self._broken_by or error  # no `Exception`: it ends the batch, as itself
+            self._changed.set()
+            return
         result: WorkflowResult[Any] = Cancelled() if task.cancelled() else task.result()
         self._results[index] = result
         if isinstance(result, Success):
@@ -295,10 +313,34 @@ class _Batch:
         )
 
 
-async def _each(stores: Stores) -> AsyncIterator[Any]:
+def _forget_locals(error: BaseException) -> None:
+    """Let the frames that `error` went through forget their variables.
+
+    A result would otherwise keep its run's store, which an iterator made so that it need not be kept.
+    """
+    todo: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while todo:
+        one = todo.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        traceback.clear_frames(one.__traceback__)
+        todo += [one.__cause__, one.__context__]
+        if isinstance(one, BaseExceptionGroup):
+            todo += one.exceptions
+        if isinstance(one, JoinError):
+            todo += one.outcome.errors
+
+
+async def _each(stores: Stores) -> AsyncGenerator[Any, None]:
     if isinstance(stores, AsyncIterable):
-        async for store in stores:
-            yield store
+        try:
+            async for store in stores:
+                yield store
+        finally:
+            if isinstance(stores, AsyncGenerator):
+                await stores.aclose()  # here and now, rather than by the garbage collector some time later
     else:
         for store in stores:
             yield store

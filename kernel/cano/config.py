@@ -34,7 +34,8 @@ class TaskConfig:
     def __post_init__(self) -> None:
         positive_seconds("timeout", self.timeout)
         positive_seconds("total_timeout", self.total_timeout)
-        if self.retry is not None and not isinstance(self.retry, str | RetryStrategy):
+        # a class has a delay() too: NoRetry where NoRetry() was meant
+        if isinstance(self.retry, type) or not isinstance(self.retry, str | RetryStrategy | None):
             raise ConfigurationError(
                 f"retry must be a strategy with a delay() method, its name, or None, not {self.retry!r}"
             )

@@ -6,21 +6,24 @@ import asyncio
 import inspect
 from collections.abc import Callable, Mapping
 from functools import reduce
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
-from cano.attempts import attempt_until_done, place
-from cano.errors import ConfigurationError, JoinError, MergeConflictError
-from cano.split import HIDDEN, OUTCOME, BranchOutcome, BranchStatus, JoinConfig, SplitOutcome, SplitTask, check_branches
+from cano.attempts import attempt_until_done, place, raise_failed
+from cano.errors import ConfigurationError, JoinError, MergeConflictError, StoreError, TransitionError
+from cano.split import HIDDEN, OUTCOME, BranchOutcome, BranchStatus, JoinConfig, SplitOutcome, check_branches
 from cano.step import Step, running
 from cano.strand import Strand
 from cano.teardown import reap
 from cano.view import Changes, StoreView
+from cano.waiting import Pause
 
 if TYPE_CHECKING:
     from cano.binding import BoundState
     from cano.run import Run
 
 _SHOWN = 20  # branches named in an error message
+_NO_RESULTS = frozenset({CoroutineType, Pause})
 
 
 async def run_split(run: Run, bound: BoundState) -> Any:
@@ -29,31 +32,46 @@ async def run_split(run: Run, bound: BoundState) -> Any:
     Raises:
         JoinError: the join's condition is not met, or cannot be.
         MergeConflictError: branches wrote different values to one key.
+        TaskError: the function that makes the branches, or a reducer, raised.
     """
     split = bound.split
     assert split is not None
-    branches = [Branch(run, target, index) for index, target in enumerate(await _targets(run, bound, split))]
+    join, step = split.join, run.step
     try:
-        needed = split.join.strategy.needed(len(branches))
+        targets = bound.branches if split.make is None else await _made(run, bound, split.make)
+    except Exception as error:  # noqa: BLE001  # wrapped, like all that a user's code raises
+        raise_failed(step, error)
+    race = _Race(run, join)
+    branches = [Branch(race, run, target, index) for index, target in enumerate(targets)]
+    try:
+        needed = join.strategy.needed(len(branches))
     except ConfigurationError as error:
-        raise JoinError(str(error), outcome=SplitOutcome(()), **place(run.step)) from error
-    race = _Race(run, branches, split.join, needed)
-    met = await race.run()
+        outcome = SplitOutcome(tuple(branch.outcome() for branch in branches))
+        raise JoinError(str(error), outcome=outcome, **place(step)) from error
+    met = await race.run(branches, needed)
     outcome = SplitOutcome(tuple(branch.outcome() for branch in branches), race.timed_out)
     if not met:
-        raise _failure(run, split.join, outcome)
-    written = [(branch.name, branch.view.changes()) for branch in branches if branch.status is BranchStatus.OK]
-    merge(run.view, written, split.join.reducers)  # type: ignore[arg-type]  # a mapping once constructed
-    run.step._hand_on(outcome=outcome)
+        raise _failure(run, join, outcome)
+    written = [
+        (branch.name, branch.view.changes())
+        for branch in branches
+        if branch.status is BranchStatus.OK and branch.view.touched
+    ]
+    try:
+        merge(run.view, written, join.reducers)  # type: ignore[arg-type]  # a mapping once constructed
+    except StoreError:
+        raise
+    except Exception as error:  # noqa: BLE001  # a reducer raised
+        raise_failed(step, error)
+    step._hand_on(outcome=outcome)
     if run.journal is not None and run.journal.eager:
         run.journal.hidden[OUTCOME] = outcome.packed()
-    return split.join.next_state
+    return join.next_state
 
 
-async def _targets(run: Run, bound: BoundState, split: SplitTask) -> list[BoundState]:
-    if split.make is None:
-        return bound.branches
-    made = split.make(run.store)
+async def _made(run: Run, bound: BoundState, make: Callable[[Any], Any]) -> list[BoundState]:
+    """The branches that a user's function makes of the store."""
+    made = make(run.store)
     if inspect.isawaitable(made):
         made = await made
     return [bound.branch(run.kernel, task) for task in check_branches(made)]
@@ -62,10 +80,11 @@ async def _targets(run: Run, bound: BoundState, split: SplitTask) -> list[BoundS
 class Branch(Strand):
     """One branch of a split, with a view of the store of its own."""
 
-    __slots__ = ("bound", "error", "name", "result", "status")
+    __slots__ = ("bound", "error", "name", "race", "result", "status")
 
-    def __init__(self, run: Run, bound: BoundState, index: int) -> None:
-        super().__init__(run.kernel, run.plan, run.store if run.store is not run.view else run.view.detached())
+    def __init__(self, race: _Race, run: Run, bound: BoundState, index: int) -> None:
+        Strand.__init__(self, run.kernel, run.plan, run.store if run.store is not run.view else run.view.detached())
+        self.race = race
         self.bound = bound
         self.name = f"{index}:{bound.task_name}"
         self.status = BranchStatus.NOT_STARTED
@@ -78,8 +97,11 @@ class Branch(Strand):
         """How it ended."""
         return BranchOutcome(self.name, self.status, self.result, self.error)
 
-    async def execute(self) -> BranchStatus:
-        """Do the branch's work, with retries and limits of its own; note, and return, how it ended."""
+    async def execute(self) -> None:
+        """Do the branch's work, with retries and limits of its own; note how it ended, and tell the race."""
+        race = self.race
+        if race.decided.done():
+            return
         self.status = BranchStatus.CANCELLED
         self.enter()
         running.set(self.step)  # the task has a context of its own: there is nothing to reset
@@ -87,116 +109,137 @@ class Branch(Strand):
         if plan.step_started:
             self.notify(plan.step_started, self.step)
         try:
-            if not self._restore():
-                self.result = await attempt_until_done(self, self.bound)
-                await self._keep()
-        except BaseException as error:
+            result = await self._work()
+            if race.decided.done():
+                raise asyncio.CancelledError  # it comes too late: it would have been cancelled
+        except BaseException as error:  # noqa: BLE001  # what is no `Exception` goes on through the race
             self.rollback(self.bound, error)
             self.step._own().error = error
             if plan.step_failed:
                 self.notify(plan.step_failed, self.step)
-            if not isinstance(error, Exception):
-                raise
-            self.error = error
-            self.status = BranchStatus.FAILED
+            if isinstance(error, Exception):
+                self.error = error
+                self.status = BranchStatus.FAILED
+            elif not isinstance(error, asyncio.CancelledError):
+                race.abort(error)
         else:
+            self.result = result
             self.status = BranchStatus.OK
             if plan.step_finished:
                 self.notify(plan.step_finished, self.step)
-        finally:
-            self.leave()
-        return self.status
+        self.leave()
+        race.ended(self)
 
-    # a durable run keeps what a branch has done, so that a resumed split runs the unfinished ones only
+    async def _work(self) -> Any:
+        bound, run = self.bound, self.step._run
+        if run.kept and (kept := run.kept.get(self._key)) is not None:
+            result, (cleared, removed, changed, appended) = kept
+            self.view.merge(Changes(cleared, frozenset(removed), changed, appended))
+            return result
+        if bound.fast:  # as in the step loop
+            began = self.kernel.clock.monotonic() if bound.timed else None
+            try:
+                result = await bound.call(self.store)
+            except Exception as error:  # noqa: BLE001
+                result = await attempt_until_done(self, bound, error, began)
+        else:
+            result = await attempt_until_done(self, bound)
+        if result.__class__ in _NO_RESULTS:
+            raise self._refusal(result)
+        if run.journal is not None and run.journal.eager and not self.race.decided.done():
+            # a durable run keeps what a branch has done, so that a resumed split runs the unfinished ones only
+            cleared, removed, changed, appended = self.view.changes()
+            await run.journal.keep(self._key, [result, (cleared, sorted(removed), dict(changed), dict(appended))])
+        return result
 
     @property
     def _key(self) -> str:
         return f"{HIDDEN}branch {self.step.seq} {self.name}"
 
-    def _restore(self) -> bool:
-        kept = self.step.run.kept.get(self._key)
-        if kept is not None:
-            self.result, (cleared, removed, changed, appended) = kept
-            self.view.merge(Changes(cleared, frozenset(removed), changed, appended))
-        return kept is not None
-
-    async def _keep(self) -> None:
-        journal = self.step.run.journal
-        if journal is not None and journal.eager:
-            cleared, removed, changed, appended = self.view.changes()
-            done = (cleared, sorted(removed), dict(changed), dict(appended))
-            await journal.keep(self._key, [self.result, done])
+    def _refusal(self, result: Any) -> TransitionError:
+        """The error of a branch whose work is not done when it returns."""
+        if inspect.iscoroutine(result):
+            result.close()
+            problem = "a coroutine: was an `await`, or `async def`, forgotten?"
+        else:
+            problem = f"{result!r}: a branch cannot wait; a state can, or a sub-workflow's"
+        message = f"branch {self.name!r} of state {self.step.state} returned {problem}"
+        return TransitionError(message, returned=result, **place(self.step))
 
 
 class _Race:
     """Starts branches, as many at a time as allowed, until the join can be decided; then ends the rest."""
 
-    def __init__(self, run: Run, branches: list[Branch], join: JoinConfig, needed: int) -> None:
+    def __init__(self, run: Run, join: JoinConfig) -> None:
         self.timed_out = False
+        self.decided: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._run = run
-        self._branches = branches
-        self._waiting = iter(branches)
-        self._needed = needed
-        self._limit = join.limit or len(branches)
+        self._join = join
         self._patient = join.strategy.kind == "partial"
-        self._timeout = join.timeout
-        self._tasks: set[asyncio.Task[BranchStatus]] = set()
-        self._ended = self._ok = 0
-        self._decided: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._branches: list[Branch] = []
+        self._needed = 0
+        self._tasks: list[asyncio.Task[None]] = []
+        self._started = self._ended = self._ok = 0
 
-    async def run(self) -> bool:
-        """Whether the join's condition was met."""
+    async def run(self, branches: list[Branch], needed: int) -> bool:
+        """Whether as many branches as needed have succeeded."""
         clock = self._run.kernel.clock
+        self._branches, self._needed = branches, needed
         timer = None
-        if self._timeout is not None:
-            timer = clock.call_at(clock.monotonic() + self._timeout, self._time_is_over)
+        if self._join.timeout is not None:
+            timer = clock.call_at(clock.monotonic() + self._join.timeout, self._time_is_over)
         try:
             self._judge()
             self._start()
-            return await self._decided
+            return await self.decided
         finally:
             if timer is not None:
                 timer.cancel()
-            if not self._decided.done():
-                self._decided.cancel()
-            await reap(list(self._tasks), clock)
+            if not self.decided.done():
+                self.decided.cancel()
+            self._branches = []  # each of them refers to the race
+            await reap(self._tasks, clock)
 
     def _start(self) -> None:
-        while len(self._tasks) < self._limit and not self._decided.done():
-            branch = next(self._waiting, None)
-            if branch is None:
-                return
-            task = asyncio.get_running_loop().create_task(branch.execute())
-            self._tasks.add(task)
-            task.add_done_callback(self._branch_ended)
+        limit = self._join.limit or len(self._branches)
+        while self._started - self._ended < limit and self._started < len(self._branches) and not self.decided.done():
+            task = asyncio.get_running_loop().create_task(self._branches[self._started].execute())
+            self._started += 1
+            self._tasks.append(task)
 
-    def _branch_ended(self, task: asyncio.Task[BranchStatus]) -> None:
-        self._tasks.discard(task)
+    def ended(self, branch: Branch) -> None:
+        """Count a branch that has ended, decide if that decides, and let the next one begin."""
         self._ended += 1
-        if not task.cancelled() and task.exception() is None and task.result() is BranchStatus.OK:
-            self._ok += 1
+        self._ok += branch.status is BranchStatus.OK
         self._judge()
-        self._start()
+        if self._started < len(self._branches):
+            self._start()
+
+    def abort(self, error: BaseException) -> None:
+        """End the split with what a branch raised that is no `Exception`."""
+        if not self.decided.done():
+            self.decided.set_exception(error)
 
     def _judge(self) -> None:
-        if self._decided.done():
+        if self.decided.done():
             return
         pending = len(self._branches) - self._ended
         if self._ok + pending < self._needed:
-            self._decided.set_result(False)
+            self.decided.set_result(False)
         elif self._ok >= self._needed and not (self._patient and pending):
-            self._decided.set_result(True)
+            self.decided.set_result(True)
 
     def _time_is_over(self) -> None:
-        if not self._decided.done():
+        if not self.decided.done():
             self.timed_out = True
-            self._decided.set_result(self._ok >= self._needed)
+            self.decided.set_result(self._ok >= self._needed)
 
 
 def _failure(run: Run, join: JoinConfig, outcome: SplitOutcome) -> JoinError:
+    shown = sorted(outcome.branches, key=lambda branch: branch.error is None)[:_SHOWN]  # the failed ones first
     lines = [
         f"\n  - {branch.name}: {branch.status.value}" + (f" ({branch.error})" if branch.error is not None else "")
-        for branch in outcome.branches[:_SHOWN]
+        for branch in shown
     ]
     if len(outcome.branches) > _SHOWN:
         lines.append(f"\n  … and {len(outcome.branches) - _SHOWN} more")

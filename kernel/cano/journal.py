@@ -194,7 +194,7 @@ class Journal:
                 values[key] = base[key]
             else:
                 removed.add(key)
-        return {key: self.values.encode(key, value) for key, value in values.items()}, removed - values.keys()
+        return {key: self.values.encode(key, value) for key, value in values.items()}, removed
 
     def _note(self, view: StoreView) -> None:
         """Make the step visible to the run alone, and remember what a later commit has to save."""

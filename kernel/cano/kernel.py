@@ -28,6 +28,7 @@ from cano.result import RunResult
 from cano.run import Run
 from cano.step import Step
 from cano.store import Key
+from cano.strand import UNMANAGED
 from cano.teardown import within
 from cano.threads import Threads
 from cano.view import StoreView, isolate
@@ -157,6 +158,10 @@ class Kernel:
         self.codec = self.hook.cano_codec()
         self.executor = self._answer("executor", self._executor, lambda url: self.hook.cano_open_executor(url=url))
         self.backend = self._answer("store", self._store, lambda url: self.hook.cano_open_store(url=url))
+        if self.backend is not None and self.backend.capabilities.encoded and self.codec is None:
+            raise ConfigurationError(
+                f"the store {self._store!r} keeps bytes, and no installed plugin has a codec; install cano-msgspec"
+            )
         opened = []
         try:
             for part in (self.backend, self.executor):
@@ -364,15 +369,19 @@ class Kernel:
         elif hasattr(store, "live") and hasattr(store, "apply"):
             store = StoreView(store.live(), store.apply)
         run = Run(self, plan, self._new_id(), store)
-        state = await run.drive()
-        if run.status is not RunStatus.PARKED:
-            return state
-        result = await self.store_of_runs.settled(plan, run.run_id)
-        run.view.clear()
-        for key, value in result.data.items():
-            run.view.put(key, value)
-        run.view.commit()
-        return result.state
+        try:
+            state = await run.drive()
+            if run.status is not RunStatus.PARKED:
+                return state
+            result = await self.store_of_runs.settled(plan, run.run_id)
+            run.view.clear()
+            for key, value in result.data.items():
+                run.view.put(key, value)
+            run.view.commit()
+            return result.state
+        finally:
+            # a run and its step refer to each other: they would keep the store until the next garbage collection
+            run.store = run.view = UNMANAGED
 
     async def run_child(self, flow: Workflow[Any], data: Mapping[str, Any], parent: Step) -> RunResult:
         """Run `flow` as a child of the step `parent`, in its task. What `SubWorkflow` does."""

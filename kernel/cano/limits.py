@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-from cano.errors import ConfigurationError
+from cano.attempts import place
+from cano.errors import ConfigurationError, TaskError
+from cano.step import current_step
 from cano.store import Key, KeyValueStore
 
 LimitKey = str | Key[Any] | Callable[[Any], Any]
@@ -72,8 +74,13 @@ class Limiter:
 
     @asynccontextmanager
     async def place(self, store: Any) -> AsyncIterator[None]:
-        """Wait for a place, and hold it."""
-        value = self._limit.value(store)
+        """Wait for a place, and hold it. Raises TaskError where the key's value cannot be had."""
+        try:
+            value = self._limit.value(store)
+            hash(value)
+        except Exception as error:
+            message = f"limit_key {self._limit.key!r} gives no value to count by: {error!r}"
+            raise TaskError(message, **place(current_step())) from error
         semaphore, users = self._places.setdefault(value, (asyncio.Semaphore(self._limit.limit), set()))
         user = object()
         users.add(user)

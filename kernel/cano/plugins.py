@@ -10,7 +10,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, wraps
 from typing import Any
 
 import pluggy
@@ -19,10 +19,7 @@ from cano import hookspecs
 from cano.errors import ConfigurationError, PluginError
 from cano.hookspecs import API_VERSION, HOOK_NAMESPACE
 
-LIFECYCLE = (
-    "cano_run_started", "cano_run_parked", "cano_run_finished", "cano_step_started", "cano_step_retrying",
-    "cano_step_finished", "cano_step_failed", "cano_transition_committed",
-)  # fmt: skip
+_MAY_BE_ASYNC = ("cano_kernel_started", "cano_kernel_stopping")
 _DIRECT = "given to the kernel"
 _log = logging.getLogger("cano")
 
@@ -68,16 +65,17 @@ class Plugins:
     """
 
     def __init__(self, plugins: Iterable[Any], *, discover: bool, block: Iterable[str], strict: bool) -> None:
-        if isinstance(block, str) or not all(isinstance(name, str) for name in block):
+        if isinstance(plugins, str) or not isinstance(plugins, Iterable):
+            raise ConfigurationError(f"plugins must be a list of plugins or their names, not {plugins!r}")
+        blocked = () if isinstance(block, str) or not isinstance(block, Iterable) else tuple(block)
+        if (block and not blocked) or not all(isinstance(name, str) for name in blocked):
             raise ConfigurationError(f"block must be a list of plugin names, such as ['retry'], not {block!r}")
-        if isinstance(plugins, str):
-            raise ConfigurationError(f"plugins must be a list of plugins or their names, not the string {plugins!r}")
         self.manager = pluggy.PluginManager(HOOK_NAMESPACE)
         self.manager.add_hookspecs(hookspecs)
         self.observer_errors: Counter[str] = Counter()
         self._given = tuple(plugins)
         self._discover = discover
-        self._blocked = {*block, *filter(None, map(str.strip, os.environ.get("CANO_BLOCK", "").split(",")))}
+        self._blocked = {*blocked, *filter(None, map(str.strip, os.environ.get("CANO_BLOCK", "").split(",")))}
         self._strict = strict
         self._infos: dict[str, PluginInfo] = {}
         self._loaded = False
@@ -123,7 +121,7 @@ class Plugins:
                 while name in self._infos:
                     name += "'"
                 self._admit(PluginInfo(name, _DIRECT, "", "active"), partial(_itself, plugin))
-        self.manager.hook.cano_add_hookspecs(pm=self.manager)
+        self._add_hookspecs()
         for info in self.infos:
             if info.status == "active":
                 self._check_hooks(info)
@@ -136,7 +134,7 @@ class Plugins:
             if not self._discover and point.name not in wanted:
                 continue
             other = points.setdefault(point.name, point)
-            if other.value != point.value:
+            if other.value != point.value and point.name not in self._blocked:
                 both = " and ".join(f"{p.dist.name} {p.dist.version}" if p.dist else p.value for p in (other, point))
                 raise PluginError(
                     f"two plugins are named {point.name!r}: those of {both}; uninstall one",
@@ -167,6 +165,19 @@ class Plugins:
         except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever a stranger's module raises, it is named
             self._fail(info, error)
 
+    def _add_hookspecs(self) -> None:
+        """Let plugins add hookspecs of their own, one by one: what one of them raises names that one."""
+        plugins = [impl.plugin for impl in reversed(self.manager.hook.cano_add_hookspecs.get_hookimpls())]
+        for plugin in plugins:
+            others = [other for other in plugins if other is not plugin]
+            try:
+                self.manager.subset_hook_caller("cano_add_hookspecs", others)(pm=self.manager)
+            except Exception as error:  # noqa: BLE001  # it is named
+                # a plugin that implements another's new hook wrongly takes that one along: its hooks are not all there
+                wrong = error.plugin if isinstance(error, pluggy.PluginValidationError) else plugin
+                for name in dict.fromkeys([self.manager.get_name(wrong), self.manager.get_name(plugin)]):
+                    self._fail(self._infos[str(name)], error)
+
     def _check_hooks(self, info: PluginInfo) -> None:
         plugin = self.manager.get_plugin(info.name)
         callers = self.manager.get_hookcallers(plugin) or []
@@ -176,12 +187,20 @@ class Plugins:
             for caller in callers
             if not caller.has_spec() and not any(i.optionalhook for i in caller.get_hookimpls() if i.plugin is plugin)
         ]
-        asynchronous = [name for name in names if name in LIFECYCLE and _is_async(getattr(plugin, name, None))]
+        asynchronous = [
+            caller.name
+            for caller in callers
+            if hasattr(hookspecs, caller.name)
+            and caller.name not in _MAY_BE_ASYNC
+            and any(_is_async(impl.function) for impl in caller.get_hookimpls() if impl.plugin is plugin)
+        ]
         try:
             if unknown:
                 raise PluginError(f"it implements hooks that do not exist: {', '.join(unknown)}; check their spelling")
             if asynchronous:
-                raise PluginError(f"lifecycle hooks are synchronous, but {', '.join(asynchronous)} is async")
+                raise PluginError(
+                    f"it implements {', '.join(asynchronous)} as async; only {' and '.join(_MAY_BE_ASYNC)} may be"
+                )
         except PluginError as error:
             self._fail(info, error)
         else:
@@ -208,7 +227,12 @@ class Plugins:
         impls = caller.get_hookimpls()
         argument = caller.spec.argnames[0]
         if any(impl.wrapper or impl.hookwrapper for impl in impls):
-            return (lambda subject: caller(**{argument: subject}),)
+
+            def through_pluggy(subject: Any) -> None:
+                caller(**{argument: subject})
+
+            through_pluggy.__qualname__ = hook
+            return (through_pluggy,)
         return tuple(_one_argument(impl) for impl in reversed(impls))
 
     def observer_failed(self, listener: Callable[[Any], None], error: Exception) -> None:
@@ -233,7 +257,7 @@ def _itself(plugin: Any) -> Any:
 
 def _one_argument(impl: pluggy.HookImpl) -> Callable[[Any], None]:
     function: Callable[..., Any] = impl.function
-    return function if impl.argnames else lambda _: function()
+    return function if impl.argnames else wraps(function)(lambda _: function())
 
 
 def _is_async(function: Any) -> bool:

@@ -216,9 +216,9 @@ class Commit:
         expected_seq: the run's `seq` before this commit.
         seq: its `seq` after; equal to `expected_seq` where no transition is made.
         state, status, error, wait, payload: the record's new values.
-        changed: keys to set. Keys that are not named stay as they are.
-        removed: keys to remove, before `changed` is applied.
-        consumed: ids of signals that this commit takes.
+        changed: keys to set. Keys that are not named stay as they are; a new key comes last in the order.
+        removed: keys to remove, before `changed` is applied; some may be missing, or be set again.
+        consumed: ids of signals that this commit takes; unknown ones are ignored.
         release: whether to free the lease with it. Then nobody holds the run; its `token` stays what it was.
         at: wall-clock seconds.
     """
@@ -287,7 +287,14 @@ class Capabilities:
 
 @runtime_checkable
 class StoreBackend(Protocol):
-    """Keeps runs. Every method is atomic, whatever other tasks, threads and processes do meanwhile."""
+    """Keeps runs. Every method is atomic, whatever other tasks, threads and processes do meanwhile.
+
+    A lease is free when nobody holds it or when its `expires` is before `now`. Fencing token and `seq` alone decide
+    on a commit, not the clock: a lapsed lease that nobody has taken still commits. Keys, and the names and ids of
+    signals, are any text, NUL included; the ids of runs and holders contain no NUL. Values, payloads included, are
+    bytes (a payload may also be None) unless `capabilities` say otherwise.
+    `cano.testing.StoreBackendContract` is this text as a test suite.
+    """
 
     capabilities: Capabilities
 
@@ -313,20 +320,26 @@ class StoreBackend(Protocol):
     async def commit(self, commit: Commit) -> None:
         """Apply `commit`. When this returns, it is as durable as the store is.
 
+        `seq` may jump: that makes one line of history, under the new number. The lease stays, unless `release` is set.
+        After a cancelled call the commit may have been applied; a `load` that follows tells for good.
+
         Raises:
             ConflictError: the run's `seq` or `token` is another, or the run is gone. Nothing is changed.
         """
         ...
 
     async def claim(self, run_id: str, holder: str, now: float, expires: float) -> int | None:
-        """Take the lease of a run that nobody holds, or whose lease ended before `now`.
+        """Take the lease of a run in any status, if it is free; its holder cannot claim it a second time.
 
         Returns the new fencing token, or None where somebody else holds it or there is no such run.
         """
         ...
 
     async def renew(self, holder: str, tokens: Mapping[str, int], expires: float) -> Sequence[str]:
-        """Extend the leases of many runs (id to token) to `expires`; returns the ids that are lost."""
+        """Extend the leases of many runs (id to token) to `expires`; returns the ids that are lost.
+
+        Lost are those that `holder` does not hold, or not under that token.
+        """
         ...
 
     async def release(self, run_id: str, token: int) -> None:
@@ -334,25 +347,31 @@ class StoreBackend(Protocol):
         ...
 
     async def runs(self, filter: RunFilter) -> Sequence[RunRecord]:
-        """The runs that match, newest first, with empty `data`."""
+        """The runs that match, the one created last first, with empty `data`."""
         ...
 
     async def history(self, run_id: str) -> Sequence[Transition]:
-        """Every commit of the run that made a transition, oldest first, its creation (`seq` 0) included."""
+        """Every commit of the run that made a transition, oldest first.
+
+        The first line is its creation, under the `seq` that it was created with, with all its data.
+        """
         ...
 
     async def put_signal(self, run_id: str, signal: Signal) -> None:
-        """Keep a signal until a commit consumes it. A second one of the same id is ignored."""
+        """Keep a signal, also for a run that does not exist yet, until a commit consumes it.
+
+        A second one of the same id is ignored, even after the first was consumed.
+        """
         ...
 
     async def take_signal(self, run_id: str, name: str) -> Signal | None:
-        """The oldest signal of that name that no commit has consumed. It stays until one does."""
+        """The signal of that name that was put first and that no commit has consumed. It stays until one does."""
         ...
 
     async def ready(self, now: float) -> Sequence[RunRecord]:
         """The runs that could go on, if somebody claimed them, with empty `data`.
 
-        Those are the parked runs whose `wait.until` is `now` or earlier, or for which there is an unconsumed signal
+        Those are the parked runs that nobody holds and whose `wait.until` is `now` or earlier, or for which there is an unconsumed signal
         of the name `wait.signal`; and the running ones that nobody holds, or whose lease ended before `now`.
         """
         ...

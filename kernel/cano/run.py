@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cano.attempts import attempt_until_done, place
 from cano.binding import BoundState, Plan, Refused
+from cano.deadline import TEARDOWN_GRACE
 from cano.errors import (
     ConfigurationError,
     ConflictError,
@@ -21,7 +22,7 @@ from cano.errors import (
 )
 from cano.journal import PARK_AFTER, Journal
 from cano.limits import places
-from cano.protocols import RunStatus, Wait
+from cano.protocols import RunStatus, Timer, Wait
 from cano.result import RunResult
 from cano.step import Step, running
 from cano.strand import Strand
@@ -53,8 +54,8 @@ class Run(Strand):
     """
 
     __slots__ = (
-        "_ended", "_over", "_stop", "_stop_cancels", "bound", "error", "journal", "kept", "parent", "parent_id",
-        "resumed", "run_id", "status", "timeout", "wait",
+        "_again", "_ended", "_over", "_stop", "_stop_cancels", "bound", "error", "journal", "kept", "parent",
+        "parent_id", "resumed", "run_id", "status", "timeout", "wait",
     )  # fmt: skip
 
     def __init__(
@@ -84,6 +85,7 @@ class Run(Strand):
         self._over = False
         self._stop: RunStatus | None = None
         self._stop_cancels = 0
+        self._again: Timer | None = None
 
     @property
     def workflow(self) -> str:
@@ -161,6 +163,7 @@ class Run(Strand):
             if self.plan.run_started:
                 self.notify(self.plan.run_started, self)
             if self.plan.limiters:
+                self._check_stopped()
                 async with places(self.plan.limiters, self.store):
                     self.bound = await self._loop()
             else:
@@ -278,7 +281,9 @@ class Run(Strand):
                 return target
         if isinstance(error, Paused):
             return await self._pause(error)
-        if isinstance(error, Refused):
+        if isinstance(error, Refused) and self._told_to_end():
+            error = asyncio.CancelledError()  # the task swallowed it and returned no state
+        elif isinstance(error, Refused):
             error = error.error
             error._locate(**place(step))
         self.rollback(bound, error)
@@ -321,8 +326,23 @@ class Run(Strand):
         self._stop = self._stop or why
         self.note_own_cancel()
         if self._task is not None:
-            self._stop_cancels += 1
-            self._task.cancel()
+            self._cancel_task()
+
+    def _cancel_task(self) -> None:
+        """Cancel it, and again where its clean-up hangs or swallows that."""
+        assert self._task is not None
+        self._stop_cancels += 1
+        self._task.cancel()
+        if self._again is not None:
+            self._again.cancel()
+        clock = self.kernel.clock
+        self._again = clock.call_at(clock.monotonic() + TEARDOWN_GRACE, self._cancel_task)
+
+    def leave(self) -> None:
+        """Cancel the task no more."""
+        Strand.leave(self)
+        if self._again is not None:
+            self._again.cancel()
 
     def own_cancels(self) -> int:
         """How often the run has cancelled its own task, `stop` included."""
@@ -342,22 +362,28 @@ class Run(Strand):
 
     def _check_stopped(self) -> None:
         """End a run whose task has swallowed the cancellation."""
-        if self._stop is not None or (self.watch is not None and self.watch.cancels):
+        if self._told_to_end():
             raise asyncio.CancelledError
 
+    def _told_to_end(self) -> bool:
+        return self._stop is not None or (self.watch is not None and self.watch.cancels > 0)
+
     def _why_cancelled(self, error: asyncio.CancelledError) -> BaseException:
-        """The error that a cancellation stands for."""
+        """The error that a cancellation stands for; where the task was at that time stays visible in its context."""
+        where = place(self.step)
+        reason: BaseException = error
         if self.cancelled_from_outside():
-            if self.parent is None or self.parent.interrupted():
-                return error
-            return RunCancelledError(f"run {self.run_id} was cancelled with its parent", **place(self.step))
-        if self.watch is not None and self.watch.cancels:
-            return self._timed_out()
-        if self._stop is RunStatus.CANCELLED:
-            return RunCancelledError(f"run {self.run_id} was cancelled", **place(self.step))
-        if self._stop is RunStatus.INTERRUPTED:
-            return RunInterruptedError(f"run {self.run_id} was interrupted: the kernel closed", **place(self.step))
-        return error
+            if self.parent is not None and not self.parent.interrupted():
+                reason = RunCancelledError(f"run {self.run_id} was cancelled with its parent", **where)
+        elif self.watch is not None and self.watch.cancels:
+            reason = self._timed_out()
+        elif self._stop is RunStatus.CANCELLED:
+            reason = RunCancelledError(f"run {self.run_id} was cancelled", **where)
+        elif self._stop is RunStatus.INTERRUPTED:
+            reason = RunInterruptedError(f"run {self.run_id} was interrupted: the kernel closed", **where)
+        if reason is not error:
+            reason.__context__ = error
+        return reason
 
     def _timed_out(self) -> RunTimeoutError:
         assert self.timeout is not None

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from cano.config import positive_seconds
 from cano.errors import ConfigurationError, TaskError
@@ -68,7 +68,8 @@ class JoinStrategy:
         if self.kind == "all":
             return total
         if self.kind == "percentage":
-            return math.ceil(round(self.number * total, 9))  # 0.07 * 100 is a little more than 7
+            # rounded first, since 0.07 * 100 is a little more than 7; at least one, where there are any
+            return max(min(1, total), math.ceil(round(self.number * total, 9)))
         if self.number > total:
             raise ConfigurationError(f"{self} over {total} branch(es) can never be met")
         return int(self.number)
@@ -117,8 +118,7 @@ class BranchStatus(Enum):
     NOT_STARTED = "not started"
 
 
-@dataclass(frozen=True, slots=True)
-class BranchOutcome:
+class BranchOutcome(NamedTuple):
     """How one branch ended.
 
     Attributes:
@@ -221,6 +221,8 @@ def check_branches(branches: Any) -> tuple[Any, ...]:
 
 
 def _reducers(given: Any) -> dict[str, Callable[[Any, Any], Any]]:
+    if not isinstance(given, Iterable) or isinstance(given, str):
+        raise ConfigurationError(f"reducers must map keys to functions, or list Keys that have one, not {given!r}")
     reducers = {}
     for key in given:
         reducer = given[key] if isinstance(given, Mapping) else getattr(key, "reducer", None)

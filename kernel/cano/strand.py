@@ -52,6 +52,7 @@ class Strand:
         if self.watch is not None:
             self.watch.close()
             self.watch.clear()
+            self.watch = None  # it refers to the strand
 
     def watchdog(self) -> Watchdog:
         """The timer of all limits."""

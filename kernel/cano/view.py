@@ -310,25 +310,32 @@ class StoreView(TypedStore):
 
 
 def apply_changes(data: Any, changes: Changes) -> None:
-    """Write a step's changes into a dict, in the order that `Changes` states.
+    """Write a step's changes into a dict, to the effect that `Changes` states.
+
+    Each key goes from its old value to its new one at once, whoever reads meanwhile in another thread.
 
     Raises:
         TypeMismatchError: an item is to be added to what is no list any more. Nothing is written.
     """
     cleared, removed, changed, appended = changes
+    if not (cleared or removed or appended):
+        data.update(changed)
+        return
+    lists = {}
     for key in appended:
-        held = data.get(key, MISSING)
-        if not isinstance(held, list) and held is not MISSING and not (cleared or key in removed or key in changed):
+        gone = (cleared or key in removed) and key not in changed
+        lists[key] = held = MISSING if gone else changed.get(key, data.get(key, MISSING))
+        if held is not MISSING and not isinstance(held, list):
             not_a_list(key, held)
-    if cleared:
-        data.clear()
-    if removed:
-        for key in removed:
-            data.pop(key, None)
     data.update(changed)
-    if appended:
-        for key, items in appended.items():
-            data.setdefault(key, []).extend(items)
+    for key, items in appended.items():
+        if lists[key] is MISSING:
+            data[key] = [*items]
+        else:
+            lists[key].extend(items)
+    for key in list(data) if cleared else removed:
+        if key not in changed and key not in appended:
+            data.pop(key, None)
 
 
 def _same(one: Any, other: Any) -> bool:

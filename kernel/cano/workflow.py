@@ -276,6 +276,10 @@ class Workflow(Generic[StateT]):
         try:
             asyncio.get_running_loop()
         except RuntimeError:
+            running = False
+        else:
+            running = True
+        if not running:  # out here, so that no failure drags that RuntimeError along as its context
             return asyncio.run(self.orchestrate(store))
         raise ConfigurationError("orchestrate_sync() inside a running event loop: use `await flow.orchestrate(store)`")
 

@@ -11,6 +11,7 @@ The plugin that answers the URL must be installed; or override `open_backend`. N
 
 from __future__ import annotations
 
+from cano.testing.contract_base import Contract
 from cano.testing.contract_commit import CommitClauses
 from cano.testing.contract_create import CreateClauses
 from cano.testing.contract_delete import DeleteClauses
@@ -35,6 +36,7 @@ class StoreBackendContract(
     ReadyClauses,
     DeleteClauses,
     LifeClauses,
+    Contract,
 ):
     """What every store promises. A subclass says which one to test: see `make_url` and `open_backend`."""
 

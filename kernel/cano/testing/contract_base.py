@@ -88,12 +88,17 @@ def installed_backend(url: str) -> StoreBackend:
     Raises:
         ConfigurationError: there is none, or the URL is wrong.
     """
-    kernel = Kernel(store=url)
-    kernel.load()
-    backend: StoreBackend | None = kernel.hook.cano_open_store(url=url)
+    backend: StoreBackend | None = _plugins().hook.cano_open_store(url=url)
     if backend is None:
         raise ConfigurationError(f"no installed plugin opens {url!r}; install it, or override open_backend")
     return backend
+
+
+@functools.cache  # finding the plugins takes longer than most clauses
+def _plugins() -> Kernel:
+    kernel = Kernel()
+    kernel.load()
+    return kernel
 
 
 # what goes into a store
@@ -115,15 +120,15 @@ def free_run(run_id: str = "run", **fields: Any) -> RunRecord:
 
 def step(seq: int, run_id: str = "run", **fields: Any) -> Commit:
     """The commit of a `new_run` that makes its transition number `seq`."""
-    return note(seq - 1, run_id, **{"seq": seq, "state": f"S{seq}", "at": NOW + seq} | fields)
+    return note(seq, run_id, **{"expected_seq": seq - 1} | fields)
 
 
 def note(seq: int, run_id: str = "run", **fields: Any) -> Commit:
     """A commit of a `new_run` at `seq` that makes no transition."""
     given: dict[str, Any] = {
-        "token": 1, "expected_seq": seq, "seq": seq, "state": f"S{seq}", "status": RunStatus.RUNNING, "at": NOW + seq,
+        "token": 1, "expected_seq": seq, "state": f"S{seq}", "status": RunStatus.RUNNING, "at": NOW + seq,
     }  # fmt: skip
-    return Commit(run_id=run_id, **given | fields)
+    return Commit(run_id=run_id, seq=seq, **given | fields)
 
 
 def value(store: StoreBackend, thing: Any) -> Any:
@@ -134,6 +139,15 @@ def value(store: StoreBackend, thing: Any) -> Any:
 def values(store: StoreBackend, **data: Any) -> dict[str, Any]:
     """The same for several."""
     return {key: value(store, thing) for key, thing in data.items()}
+
+
+def endless(store: StoreBackend, seq: int, token: int) -> Commit:
+    """Transition `seq` of the stream of commits in whose middle a process is killed.
+
+    It consumes the signal whose id is its seq. The keys go round in a circle of seven, of which five are there.
+    """
+    changed = {"seq": value(store, seq), f"key {seq % 7}": value(store, seq), "same": value(store, seq)}
+    return step(seq, token=token, changed=changed, removed=[f"key {(seq + 2) % 7}"], consumed=[str(seq)])
 
 
 # what comes out of it
@@ -170,7 +184,7 @@ async def raised(kind: type[ErrorT], call: Awaitable[Any]) -> ErrorT:
 
 
 def _explain_failures() -> None:
-    """Let pytest, where it runs, show both sides of a failed comparison in the clauses."""
+    """Let pytest, where it runs, show both sides of a failed comparison in the clauses, which are imported later."""
     if (pytest := sys.modules.get("pytest")) is None:
         return
     topics = ("commit", "create", "delete", "durable", "history", "lease", "life", "ready", "runs", "signal", "values")

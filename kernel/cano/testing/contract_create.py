@@ -16,8 +16,8 @@ class CreateClauses(Contract):
         """A store has every method of the protocol, and says what it promises."""
         assert isinstance(store, StoreBackend)
         assert isinstance(store.capabilities, Capabilities)
-        assert isinstance(store.capabilities.durable, bool)
-        assert isinstance(store.capabilities.encoded, bool)
+        declared = store.capabilities
+        assert {type(flag) for flag in (declared.durable, declared.encoded, declared.strict)} == {bool}
 
     @clause
     async def test_a_new_run_comes_back_as_it_was_given(self, store: StoreBackend) -> None:

@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 from cano.protocols import RunFilter, Signal, StoreBackend
-from cano.testing.contract_base import LATER, NOW, Contract, clause, free_run, kept, lines, loaded, new_run, step, values
+from cano.testing.contract_base import (
+    LATER,
+    NOW,
+    Contract,
+    clause,
+    free_run,
+    kept,
+    lines,
+    loaded,
+    new_run,
+    step,
+    values,
+)
 
 
 class DeleteClauses(Contract):
@@ -35,7 +47,7 @@ class DeleteClauses(Contract):
 
     @clause
     async def test_a_deleted_id_can_be_used_anew(self, store: StoreBackend) -> None:
-        """A run made under a deleted id is a new one: no data, history, signal or consumed id of the old one is left."""
+        """A run made under a deleted id is new: no data, history, signal or consumed id of the old one is left."""
         await store.create(new_run(data=values(store, a=1)))
         for each in "12":
             await store.put_signal("run", Signal(each, "go"))

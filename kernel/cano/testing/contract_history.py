@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from cano.errors import ConflictError
 from cano.protocols import RunStatus, StoreBackend
 from cano.testing.contract_base import NOW, Contract, clause, lines, new_run, note, raised, step, value, values
@@ -24,7 +26,7 @@ class HistoryClauses(Contract):
     async def test_history_is_every_transition_in_order(self, store: StoreBackend) -> None:
         """Each transition is a line, oldest first, with the state it led to and exactly what it changed and removed."""
         await store.create(new_run())
-        expected = [(0, "S0", RunStatus.RUNNING, NOW, {}, [])]
+        expected: list[Any] = [(0, "S0", RunStatus.RUNNING, NOW, {}, [])]
         for seq in range(1, 13):
             status = RunStatus.SUCCEEDED if seq == 12 else RunStatus.RUNNING
             changed = {f"k{n}": value(store, seq) for n in range(seq % 4)}
@@ -34,6 +36,16 @@ class HistoryClauses(Contract):
             expected.append((seq, state, status, at, changed, removed))
 
         assert lines(await store.history("run")) == expected
+
+    @clause
+    async def test_the_seq_may_skip(self, store: StoreBackend) -> None:
+        """A commit may be of several transitions at once: it makes one line, under the seq that it ends with."""
+        await store.create(new_run())
+        await store.commit(step(5, expected_seq=0))
+        await raised(ConflictError, store.commit(step(2)))
+        await store.commit(step(6))
+
+        assert [line.seq for line in await store.history("run")] == [0, 5, 6]
 
     @clause
     async def test_a_commit_without_a_transition_makes_no_line(self, store: StoreBackend) -> None:

@@ -46,14 +46,14 @@ class RunsClauses(Contract):
             await store.commit(step(1, run.run_id, status=status))
             runs[run.run_id] = (workflow, status, parent)
 
-        for wanted in product((None, *workflows, "fl%"), (None, *statuses), (None, "p", "p/1", "_", "")):
+        wants = product((None, *workflows, "fl%", ""), (None, *statuses), (None, "p", "p/1", "_", ""))
+        for wanted in wants:
             expected = [
                 run_id
                 for run_id, run in runs.items()
                 if all(want is None or want == has for want, has in zip(wanted, run, strict=True))
             ]
-            workflow, status, parent = wanted
-            found = await store.runs(RunFilter(workflow=workflow, status=status, parent=parent))
+            found = await store.runs(RunFilter(workflow=wanted[0], status=wanted[1], parent=wanted[2]))
             assert [run.run_id for run in found] == expected
 
     @clause

@@ -20,8 +20,9 @@ from cano.testing.contract_base import (
 )
 
 TEXTS = (
-    "", " ", "a", "A", "a ", "ключ", "日本語", "🗝️🔑", "é", "e\u0301", "nul\0inside", "nul", "line\nbreak", "tab\t",
-    "'; DROP TABLE runs; --", '"', "\\", "%s", "%25", "a/b", "../a", ".", "a:b", "{}", "*", "k" * 300,
+    "", " ", "a", "A", "a ", "ключ", "日本語", "🗝️🔑", "é", "e\u0301", "nul\0inside", "nul", "\0", "\0engine",
+    "line\nbreak", "tab\t", "'; DROP TABLE runs; --", '"', "\\", "%s", "%25", "a/b", "../a", ".", "a:b", "{}", "*",
+    "k" * 300,
 )  # fmt: skip
 """No two are alike, though they may seem so to a store that folds case, trims or normalises."""
 
@@ -43,8 +44,8 @@ class ValueClauses(Contract):
         assert await loaded(store) == run
 
         error, wait = {"class": "F", "message": "", "state": "S", "attempt": 1}, Wait(then="Ü", until=third + 3)
-        change = note(
-            3, token=2**40, seq=4, state="Zustand", status=RunStatus.FAILED, error=error, wait=wait,
+        change = step(
+            4, token=2**40, state="Zustand", status=RunStatus.FAILED, error=error, wait=wait,
             payload=value(store, "p"), at=third + 4,
         )  # fmt: skip
         await store.commit(change)
@@ -99,7 +100,10 @@ class ValueClauses(Contract):
 
     @clause
     async def test_any_text_is_an_id(self, store: StoreBackend) -> None:
-        """Run ids, holders, names and ids of signals are any text without NUL; similar ones are different ones."""
+        """Run ids, holders, workflows, names and ids of signals are any text; similar ones are different ones.
+
+        NUL occurs in names and ids of signals alone: those that begin with it are the engine's own.
+        """
         texts = [text for text in TEXTS if text and "\0" not in text]
         for text in texts:
             await store.create(new_run(text, workflow=text, holder=text, parent=text, data=values(store, a=text)))
@@ -111,6 +115,10 @@ class ValueClauses(Contract):
             for filter in (RunFilter(workflow=text), RunFilter(parent=text)):
                 assert [run.run_id for run in await store.runs(filter)] == [text]
             assert list(await store.renew(text, {text: 1}, NOW)) == []
+        for text in TEXTS:
+            await store.put_signal("run", Signal(text, text, value(store, text)))
+        for text in TEXTS:
+            assert await store.take_signal("run", text) == Signal(text, text, value(store, text))
 
     @clause
     async def test_empty_is_not_missing(self, store: StoreBackend) -> None:
@@ -160,46 +168,50 @@ class ValueClauses(Contract):
     @clause
     async def test_what_was_passed_in_stays_the_callers(self, store: StoreBackend) -> None:
         """Changing what was passed to the store, after it has returned, changes nothing in the store."""
-        run, change = [_bundle(store) for _ in range(2)]
-        gone = ["x"]
-        payload = value(store, ["payload"])
-        await store.create(new_run(**run))
-        await store.put_signal("run", Signal("1", "go", payload))
-        await store.commit(step(1, removed=gone, changed=change["data"], error=change["error"], payload=change["payload"]))
-        before = await kept(store)
-        for bundle in (run, change):
-            _spoil(bundle["data"], bundle["error"], bundle["payload"])
-        _spoil(gone, payload)
+        data, changed = (values(store, a=[[1]], x={"y": [2]}) for _ in range(2))
+        error, other_error = {"class": "E"}, {"class": "F"}
+        payload, other_payload, sent = (value(store, ["p", {}]) for _ in range(3))
+        removed, consumed = ["x"], ["1"]
 
+        await store.create(new_run(data=data, error=error, payload=payload))
+        before = await kept(store)
+        _spoil(data, error, payload)
+        assert await kept(store) == before
+
+        for each in "12":
+            await store.put_signal("run", Signal(each, "go", sent))
+        await store.commit(
+            step(1, changed=changed, removed=removed, error=other_error, payload=other_payload, consumed=consumed)
+        )
+        before = await kept(store)
+        _spoil(changed, removed, other_error, other_payload, consumed, sent)
         assert await kept(store) == before
 
     @clause
     async def test_what_is_handed_out_is_the_callers(self, store: StoreBackend) -> None:
         """Changing what the store has returned changes nothing in the store, nor what it returns to others."""
-        created = await store.create(new_run(**_bundle(store)))
-        await store.commit(step(1, **{**(fields := _bundle(store)), "changed": fields.pop("data")}))
-        await store.put_signal("run", Signal("1", "go", value(store, ["payload"])))
-        before = await kept(store)
+        given = new_run(data=values(store, a=[1], x={"y": [2]}), error={"class": "E"}, payload=value(store, ["p"]))
+        created = await store.create(given)
         again = await store.create(new_run())
-        run, signal = await store.load("run"), await store.take_signal("run", "go")
-        history, listed = await store.history("run"), await store.runs(RunFilter())
-        ready = await store.ready(NOW + 99)
-        assert run is not None
-        assert signal is not None
-        for each in (created, again, run, *listed, *ready):
+        before = await kept(store)
+        for run in (created, again):
+            _spoil(run.data, run.error, run.payload)
+        assert await kept(store) == before
+
+        change = step(1, changed=values(store, a=[3]), removed=["x"], error={"class": "F"}, payload=value(store, []))
+        await store.commit(change)
+        await store.put_signal("run", Signal("1", "go", value(store, ["sent"])))
+        before = await kept(store)
+        history, listed, ready = await store.history("run"), await store.runs(RunFilter()), await store.ready(NOW + 99)
+        for each in (await store.load("run"), *listed, *ready):
+            assert each is not None
             _spoil(each.data, each.error, each.payload)
         for line in history:
             _spoil(line.changed, line.removed)
-        _spoil(signal.payload, history, listed, ready)
-
+        signal = await store.take_signal("run", "go")
+        _spoil(history, listed, ready, signal and signal.payload)
         assert await kept(store) == before
         assert len(await store.runs(RunFilter())) == len(await store.ready(NOW + 99)) == 1
-
-
-def _bundle(store: StoreBackend) -> dict[str, Any]:
-    return {
-        "data": values(store, a=[[1]], x={"y": [2]}), "error": {"class": "E"}, "payload": value(store, ["p", {}]),
-    }  # fmt: skip
 
 
 def _spoil(*things: Any) -> None:

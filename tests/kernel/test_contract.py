@@ -1,0 +1,498 @@
+"""The store contract itself: each of its clauses fails on a store that breaks it."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import itertools
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from cano import (
+    CanoError,
+    ConfigurationError,
+    ConflictError,
+    RunFilter,
+    RunRecord,
+    RunStatus,
+    StoreBackend,
+    Transition,
+)
+from cano.testing import StoreBackendContract
+from cano_memory import MemoryBackend
+
+CLAUSES = sorted(name for name in dir(StoreBackendContract) if name.startswith("test_"))
+Methods = dict[str, Callable[..., Any]]
+NO_MAIL = SimpleNamespace(waiting={}, seen=set())
+NEW = RunRecord(run_id="", workflow="flow", version="1", fingerprint="f1", state="S0")
+
+
+def broken(**methods: Callable[..., Any]) -> Callable[[], MemoryBackend]:
+    """A store like the one in memory, but for these methods. Each takes the store, its honest method, the arguments."""
+
+    def bind(name: str, lie: Callable[..., Any]) -> Callable[..., Any]:
+        async def method(self: MemoryBackend, *args: Any) -> Any:
+            answer = lie(self, getattr(super(Broken, self), name), *args)
+            return await answer if inspect.isawaitable(answer) else answer
+
+        return method
+
+    class Broken(MemoryBackend):
+        pass
+
+    for name, lie in methods.items():
+        setattr(Broken, name, bind(name, lie))
+    return Broken
+
+
+async def then(call: Awaitable[Any], change: Callable[[Any], Any]) -> Any:
+    """What `change` makes of an answer."""
+    return change(await call)
+
+
+async def before(call: Awaitable[Any], next: Callable[[], Awaitable[Any]]) -> Any:
+    """One call, then the next, whose answer counts."""
+    await call
+    return await next()
+
+
+def keep(store: Any, run_id: str, **fields: Any) -> Any:
+    """Change what the store keeps of a run, behind its back. None, to be part of an expression."""
+    if run_id in store._runs:
+        store._runs[run_id] = replace(store._runs[run_id], **fields)
+
+
+def known(store: Any, run_id: str) -> Any:
+    """What the store keeps of a run; of one that it does not have, what can do no harm."""
+    return store._runs.get(run_id, NEW)
+
+
+def mapped(change: Callable[[str, Any], tuple[str, Any]]) -> Methods:
+    """A store that changes the keys and values it is given."""
+
+    def changed(data: Mapping[str, Any]) -> dict[str, Any]:
+        return dict(itertools.starmap(change, data.items()))
+
+    return {
+        "create": lambda s, honest, run: honest(replace(run, data=changed(run.data))),
+        "commit": lambda s, honest, c: honest(replace(c, changed=changed(c.changed))),
+    }
+
+
+def altered(**fields: Any) -> Methods:
+    """A store that alters fields of a commit; a callable computes one from the store and the commit."""
+    return {
+        "commit": lambda s, honest, c: honest(
+            replace(c, **{name: to(s, c) if callable(to) else to for name, to in fields.items()})
+        )
+    }
+
+
+def listed(method: str, change: Callable[[Any, Any], Any]) -> Methods:
+    """A store that changes the answer of one method."""
+    return {method: lambda s, honest, *args: then(honest(*args), lambda answer: change(s, answer))}
+
+
+def refusing(when: Callable[[Any, Any], bool]) -> Methods:
+    """A store that refuses some commits on a whim."""
+
+    async def commit(store: Any, honest: Any, commit: Any) -> None:
+        if when(known(store, commit.run_id), commit):
+            raise ConflictError(f"no commit to {commit.run_id}", run_id=commit.run_id)
+        await honest(commit)
+
+    return {"commit": commit}
+
+
+async def outdated(store: Any, honest: Any, *args: Any) -> Any:
+    """Look at the runs, wait, and then work on what was seen."""
+    seen = dict(store._runs)
+    await asyncio.sleep(0)
+    store._runs = seen
+    return await honest(*args)
+
+
+async def halved(store: Any, honest: Any, commit: Any) -> None:
+    """Commit the half of the keys, then the rest."""
+    half = dict(list(commit.changed.items())[:1])
+    await honest(replace(commit, seq=commit.expected_seq, changed=half, consumed=(), release=False))
+    await asyncio.sleep(0)
+    await honest(commit)
+
+
+async def late(store: Any, honest: Any, commit: Any) -> None:
+    """Commit in a task of its own, whoever still waits for it."""
+
+    async def later() -> None:
+        for _ in range(10):
+            await asyncio.sleep(0)
+        with suppress(CanoError):
+            await honest(commit)
+
+    await asyncio.shield(asyncio.ensure_future(later()))
+
+
+async def mixed_up(store: Any, honest: Any, commit: Any) -> None:
+    """Commit what the latest caller wants changed."""
+    store.latest = commit
+    await asyncio.sleep(0)
+    await honest(replace(commit, changed=store.latest.changed))
+
+
+async def hasty(store: Any, honest: Any, commit: Any) -> None:
+    """Write the line of the history, then look whether the commit is stale."""
+    try:
+        await honest(commit)
+    except ConflictError:
+        store._history.setdefault(commit.run_id, []).append(line_of(commit))
+        raise
+
+
+async def nameless(store: Any, honest: Any, commit: Any) -> None:
+    """Refuse without saying whom."""
+    try:
+        await honest(commit)
+    except ConflictError:
+        raise ConflictError("stale") from None
+
+
+async def talkative(store: Any, honest: Any, commit: Any) -> None:
+    """Write a line for every commit."""
+    await honest(commit)
+    if commit.seq == commit.expected_seq:
+        store._history[commit.run_id].append(line_of(commit))
+
+
+def line_of(commit: Any) -> Transition:
+    """A line of a history."""
+    return Transition(seq=commit.seq, state=commit.state, status=commit.status, at=commit.at)
+
+
+FINISHED = (RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED)
+NOBODY: dict[str, Any] = {"holder": None, "expires": None}
+PARKED = RunStatus.PARKED
+
+# what is wrong with a store: how it is done, and the clauses that see it
+# fmt: off
+MUTANTS: dict[str, tuple[Methods, str]] = {
+    # creating
+    "overwrites runs": (
+        {"create": lambda s, honest, run: before(s.delete(run.run_id), lambda: honest(run))},
+        "an_existing_run_comes_back_unchanged twenty_creates_at_once_make_one_run"),
+    "creates in a race": ({"create": outdated}, "twenty_creates_at_once_make_one_run"),
+    "forgets the lease of a new run": (
+        {"create": lambda s, honest, run: honest(replace(run, **NOBODY))},
+        "a_new_run_comes_back_as_it_was_given a_held_run_cannot_be_claimed"),
+    "folds the case of ids": (
+        {name: lambda s, honest, run_id: honest(run_id.lower()) for name in ("load", "history")}
+        | {"create": lambda s, honest, run: honest(replace(run, run_id=run.run_id.lower()))},
+        "runs_are_apart any_text_is_an_id deleting_leaves_other_runs"),
+    "has a history of unknown runs": (
+        {"history": lambda s, honest, run_id: honest(run_id) if run_id in s._runs else [NEW]},
+        "an_unknown_run_is_none"),
+    # values
+    "rounds times": (
+        {"create": lambda s, honest, run: honest(replace(run, created=round(run.created, 6)))},
+        "every_field_survives"),
+    "has no word for cancelled": (
+        altered(status=lambda s, c: RunStatus.FAILED if c.status is RunStatus.CANCELLED else c.status),
+        "every_status_survives"),
+    "loses empty parts of a wait": (
+        altered(wait=lambda s, c: c.wait and replace(c.wait, signal=c.wait.signal or None)),
+        "every_kind_of_wait_survives"),
+    "keeps old errors": (
+        altered(error=lambda s, c: c.error or known(s, c.run_id).error),
+        "a_commit_without_error_wait_or_payload_clears_them"),
+    "trims keys": (mapped(lambda key, v: (key.strip(), v)), "any_text_is_a_key"),
+    "ends keys at NUL": (mapped(lambda key, v: (key.partition("\0")[0], v)), "any_text_is_a_key"),
+    "cannot tell empty from missing": (altered(payload=lambda s, c: c.payload or None), "empty_is_not_missing"),
+    "takes values for text": (
+        mapped(lambda key, v: (key, v.decode(errors="replace").encode() if isinstance(v, bytes) else v)),
+        "every_byte_survives"),
+    "cuts off long values": (
+        mapped(lambda key, v: (key, v[: 2**20] if isinstance(v, bytes) else v)), "ten_megabytes_survive"),
+    "sorts keys": (
+        {"load": lambda s, honest, run_id: then(
+            honest(run_id), lambda run: run and replace(run, data=dict(sorted(run.data.items()))))},
+        "keys_keep_their_order"),
+    "keeps what it is given": (
+        {"create": lambda s, honest, run: before(
+            honest(run), lambda: (keep(s, run.run_id, data=run.data), s.load(run.run_id))[1])},
+        "what_was_passed_in_stays_the_callers"),
+    "hands out what it keeps": (
+        {"load": lambda s, honest, run_id: s._runs.get(run_id)}, "what_is_handed_out_is_the_callers"),
+    # commits
+    "forgets removed keys": (
+        altered(removed=()), "a_commit_makes_the_transition_and_the_changes keys_that_are_not_named_stay"),
+    "replaces all data": (
+        altered(removed=lambda s, c: tuple(known(s, c.run_id).data)), "keys_that_are_not_named_stay"),
+    "removes last": (
+        altered(changed=lambda s, c: {key: v for key, v in c.changed.items() if key not in c.removed}),
+        "removed_comes_before_changed"),
+    "insists on what is to be removed": (
+        refusing(lambda run, c: not run.data.keys() >= set(c.removed)), "removing_what_is_not_there_is_harmless"),
+    "ignores the seq": (
+        altered(expected_seq=lambda s, c: known(s, c.run_id).seq),
+        "a_stale_seq_is_refused of_twenty_commits_at_once_one_wins a_refused_commit_makes_no_line"),
+    "takes a seq of the future": (
+        altered(expected_seq=lambda s, c: min(c.expected_seq, known(s, c.run_id).seq)), "a_stale_seq_is_refused"),
+    "ignores the token": (
+        altered(token=lambda s, c: known(s, c.run_id).token),
+        "a_stale_token_is_refused the_token_decides_and_not_the_clock a_refused_commit_consumes_nothing"),
+    "takes a token of the future": (
+        altered(token=lambda s, c: min(c.token, known(s, c.run_id).token)), "a_stale_token_is_refused"),
+    "makes the run that a commit is for": (
+        {"commit": lambda s, honest, c: before(
+            s.create(replace(NEW, run_id=c.run_id, seq=c.expected_seq, token=c.token)), lambda: honest(c))},
+        "a_run_that_is_gone_is_refused"),
+    "refuses without a name": ({"commit": nameless}, "a_refusal_names_the_run"),
+    "looks at the clock": (
+        refusing(lambda run, c: run.expires is not None and run.expires < c.at), "the_token_decides_and_not_the_clock"),
+    "ignores commits without a transition": (
+        {"commit": lambda s, honest, c: honest(c) if c.seq != c.expected_seq else None},
+        "a_commit_without_a_transition_changes_the_record"),
+    "releases finished runs": (
+        altered(release=lambda s, c: c.release or c.status.finished), "a_commit_keeps_the_lease"),
+    "ignores the release": (
+        altered(release=False), "a_commit_can_release_the_lease a_running_run_is_ready_when_nobody_holds_it"),
+    "commits in a race": ({"commit": outdated}, "of_twenty_commits_at_once_one_wins"),
+    # history
+    "has no line for the creation": (listed("history", lambda s, lines: lines[1:]), "history_begins_with_the_creation"),
+    "has the newest line first": (
+        listed("history", lambda s, lines: lines[::-1]), "history_is_every_transition_in_order"),
+    "numbers the lines itself": (
+        listed("history", lambda s, lines: [replace(line, seq=n) for n, line in enumerate(lines)]),
+        "the_seq_may_skip history_begins_with_the_creation"),
+    "writes a line for every commit": ({"commit": talkative}, "a_commit_without_a_transition_makes_no_line"),
+    "writes lines of refused commits": (
+        {"commit": hasty},
+        "a_refused_commit_makes_no_line a_run_that_is_gone_is_refused a_stale_seq_is_refused"),
+    # leases
+    "claims without a new token": (
+        {"claim": lambda s, honest, run_id, *args: then(
+            honest(run_id, *args), lambda token: token and (keep(s, run_id, token=token - 1), token - 1)[1])},
+        "a_free_run_can_be_claimed the_token_grows_by_one_with_each_claim"),
+    "claims what is held": (
+        {"claim": lambda s, honest, run_id, *args: (keep(s, run_id, **NOBODY), honest(run_id, *args))[1]},
+        "a_held_run_cannot_be_claimed a_lease_ends_after_its_last_moment"),
+    "claims at the last moment": (
+        {"claim": lambda s, honest, run_id, holder, now, end: honest(run_id, holder, now + 1e-6, end)},
+        "a_lease_ends_after_its_last_moment"),
+    "makes the run that a claim is for": (
+        {"claim": lambda s, honest, run_id, *args: before(
+            s.create(replace(NEW, run_id=run_id)), lambda: honest(run_id, *args))},
+        "an_unknown_run_cannot_be_claimed a_deleted_run_is_gone"),
+    "never claims finished runs": (
+        {"claim": lambda s, honest, run_id, *args: (
+            None if known(s, run_id).status.finished else honest(run_id, *args))},
+        "a_run_can_be_claimed_in_any_status"),
+    "claims in a race": ({"claim": outdated}, "of_twenty_claims_at_once_one_wins"),
+    "renews nothing": ({"renew": lambda s, honest, *args: []}, "renewing_extends_the_leases"),
+    "renews whatever the holder": (
+        {"renew": lambda s, honest, holder, tokens, end: [
+            i for i, t in tokens.items() if i not in s._runs or s._runs[i].token != t or keep(s, i, expires=end)]},
+        "renewing_reports_what_is_lost"),
+    "reports no lost leases": (
+        {"renew": lambda s, honest, *args: then(honest(*args), lambda lost: [])}, "renewing_reports_what_is_lost"),
+    "loses leases that ran out": (
+        {"renew": lambda s, honest, h, tokens, end: [
+            i for i in tokens if i in s._runs and s._runs[i].expires < end - 30] or honest(h, tokens, end)},
+        "renewing_saves_a_lease_that_nobody_took"),
+    "frees nothing": ({"release": lambda s, honest, *args: None}, "releasing_frees_the_lease"),
+    "frees for any token": (
+        {"release": lambda s, honest, run_id, token: keep(s, run_id, **NOBODY)},
+        "releasing_with_a_stale_token_is_harmless"),
+    "starts tokens anew": (
+        {"release": lambda s, honest, run_id, token: keep(s, run_id, token=0, **NOBODY)},
+        "the_token_grows_by_one_with_each_claim"),
+    # signals
+    "takes signals for good": (
+        {"take_signal": lambda s, honest, run_id, name: then(
+            honest(run_id, name), lambda signal: signal and s._mail[run_id].waiting.pop(signal.id))},
+        "taking_a_signal_leaves_it"),
+    "drops signals to runs that are not parked": (
+        {"put_signal": lambda s, honest, run_id, signal: (
+            honest(run_id, signal) if known(s, run_id).status is PARKED else None)},
+        "an_early_signal_is_kept a_late_signal_is_kept"),
+    "counts every signal": (
+        {"put_signal": lambda s, honest, run_id, signal: honest(
+            run_id, replace(signal, id=f"{signal.id} {len(s._mail.get(run_id, NO_MAIL).seen)}"))},
+        "a_signal_sent_twice_counts_once"),
+    "keeps the last signal of an id": (
+        {"put_signal": lambda s, honest, run_id, signal: (s._mail.pop(run_id, None), honest(run_id, signal))[1]},
+        "a_signal_sent_twice_counts_once"),
+    "forgets consumed ids": (
+        {"put_signal": lambda s, honest, run_id, signal: (
+            signal.id not in s._mail.get(run_id, NO_MAIL).waiting and s._mail.get(run_id, NO_MAIL).seen.clear(),
+            honest(run_id, signal))[1]},
+        "a_consumed_signal_does_not_come_back"),
+    "orders signals by id": (
+        {"take_signal": lambda s, honest, run_id, name: min(
+            (x for x in s._mail.get(run_id, NO_MAIL).waiting.values() if x.name == name),
+            key=lambda x: x.id, default=None)},
+        "signals_of_one_name_come_in_order"),
+    "has one signal of an id in all": (
+        {"put_signal": lambda s, honest, run_id, signal: (
+            None if any(signal.id in mail.seen for mail in s._mail.values()) else honest(run_id, signal))},
+        "signals_are_apart"),
+    "consumes all of a name": (
+        altered(consumed=lambda s, c: [
+            x.id for x in s._mail.get(c.run_id, NO_MAIL).waiting.values()
+            if x.name in {y.name for y in s._mail[c.run_id].waiting.values() if y.id in c.consumed}]),
+        "a_commit_consumes_exactly_what_it_names"),
+    "consumes before it commits": (
+        {"commit": lambda s, honest, c: (
+            [s._mail.get(c.run_id, NO_MAIL).waiting.pop(i, None) for i in c.consumed], honest(c))[1]},
+        "a_refused_commit_consumes_nothing a_stale_seq_is_refused a_stale_token_is_refused"),
+    # lists
+    "lists what was updated last first": (
+        listed("runs", lambda s, runs: sorted(runs, key=lambda run: -run.updated)), "runs_are_listed_newest_first"),
+    "lists data": (
+        listed("runs", lambda s, runs: [s._runs[run.run_id] for run in runs]), "runs_are_listed_without_their_data"),
+    "takes an empty filter for none": (
+        {"runs": lambda s, honest, f: honest(replace(f, parent=f.parent or None))}, "runs_are_filtered"),
+    "filters by workflow alone": (
+        {"runs": lambda s, honest, f: honest(RunFilter(workflow=f.workflow, limit=f.limit))}, "runs_are_filtered"),
+    "derives a status": (
+        listed("runs", lambda s, runs: [
+            replace(run, status=RunStatus.INTERRUPTED) if run.holder is None else run for run in runs]),
+        "the_status_is_the_stored_one"),
+    "takes a limit of 0 for none": (
+        {"runs": lambda s, honest, f: honest(replace(f, limit=f.limit or None))}, "runs_are_limited"),
+    "is ready too late": (
+        {"ready": lambda s, honest, now: honest(math.nextafter(now, 0))},
+        "a_parked_run_is_ready_when_its_time_has_come"),
+    "is ready without regard to signals": (
+        {"ready": lambda s, honest, now: then(honest(now), lambda runs: [
+            run for run in runs if run.wait is None or (run.wait.until is not None and run.wait.until <= now)])},
+        "a_parked_run_is_ready_when_its_signal_is_there"),
+    "is ready for any signal": (
+        listed("ready", lambda s, runs: [*runs, *(
+            run for i, run in s._runs.items() if run.status is PARKED and i in s._mail and run not in runs)]),
+        "a_parked_run_is_ready_when_its_signal_is_there"),
+    "is ready though held": (
+        {"ready": lambda s, honest, now: ([keep(s, i, **NOBODY) for i in s._runs], honest(now))[1]},
+        "a_running_run_is_ready_when_nobody_holds_it a_held_parked_run_is_not_ready a_run_that_went_on_is_not_ready"),
+    "is ready though finished": (
+        {"ready": lambda s, honest, now: (
+            [keep(s, i, status=PARKED) for i, run in s._runs.items() if run.status in FINISHED], honest(now))[1]},
+        "a_finished_run_is_not_ready"),
+    "is ready with data": (
+        listed("ready", lambda s, runs: [s._runs[run.run_id] for run in runs]), "ready_runs_come_without_their_data"),
+    "is ready once for each signal": (
+        listed("ready", lambda s, runs: [run for run in runs for _ in s._mail.get(run.run_id, NO_MAIL).waiting]),
+        "ready_runs_come_without_their_data"),
+    # deleting
+    "always says deleted": (
+        {"delete": lambda s, honest, run_id: then(honest(run_id), lambda there: True)},
+        "deleting_tells_whether_there_was_one"),
+    "deletes no held runs": (
+        {"delete": lambda s, honest, run_id: (
+            False if known(s, run_id).holder else honest(run_id))},
+        "deleting_tells_whether_there_was_one"),
+    "deletes the record alone": (
+        {"delete": lambda s, honest, run_id: s._runs.pop(run_id, None) is not None},
+        "a_deleted_run_is_gone a_deleted_id_can_be_used_anew deleting_forgets_signals_that_came_early"),
+    "deletes children": (
+        {"delete": lambda s, honest, run_id: (
+            [s._forget(i) for i, run in list(s._runs.items()) if run.parent == run_id], honest(run_id))[1]},
+        "deleting_leaves_other_runs"),
+    # living
+    "mixes up commits": ({"commit": mixed_up}, "many_runs_commit_at_once"),
+    "commits by halves": ({"commit": halved}, "a_cancelled_commit_happens_whole_or_not_at_all"),
+    "commits behind one's back": ({"commit": late}, "a_cancelled_commit_happens_whole_or_not_at_all"),
+    "stays open": ({"close": lambda s, honest: None}, "after_closing_every_call_is_refused"),
+    "closes only once": (
+        {"close": lambda s, honest: s.load("any") if s._closed else honest()}, "closing_twice_is_harmless"),
+}
+# fmt: on
+
+
+class OnStore(StoreBackendContract):
+    """The contract, for a store that is given to it."""
+
+    def __init__(self, make: Callable[[], StoreBackend]) -> None:
+        self.make = make
+
+    def make_url(self, tmp_path: Path) -> str:
+        """It has no URL."""
+        return "none"
+
+    def open_backend(self, url: str) -> StoreBackend:
+        """The store."""
+        return self.make()
+
+
+PAIRS = [(name, f"test_{clause}") for name, (_, clauses) in MUTANTS.items() for clause in clauses.split()]
+
+
+@pytest.mark.parametrize(("mutant", "clause"), PAIRS)
+def test_a_broken_store_fails_its_clause(mutant: str, clause: str, tmp_path: Path) -> None:
+    """A store that breaks one clause fails the test of that clause, and not by accident; the failure says why."""
+    contract = OnStore(broken(**MUTANTS[mutant][0]))
+
+    with pytest.raises((AssertionError, CanoError)) as failed:
+        getattr(contract, clause)(tmp_path)
+    assert str(failed.value)  # pytest explains the asserts of the kit as if they were the user's own
+
+
+def test_a_store_without_capabilities_is_refused(tmp_path: Path) -> None:
+    """A store must declare its capabilities."""
+
+    class Silent(MemoryBackend):
+        capabilities: Any = None
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.capabilities = None
+
+    with pytest.raises(AssertionError):
+        OnStore(Silent).test_capabilities_are_declared(tmp_path)
+
+
+@pytest.mark.parametrize("clause", CLAUSES)
+def test_an_honest_store_keeps_every_clause(clause: str, tmp_path: Path) -> None:
+    """The store that the broken ones are made of keeps the clause, so that it is their own fault."""
+    getattr(OnStore(broken()), clause)(tmp_path)
+
+
+def test_every_clause_has_a_store_that_fails_it() -> None:
+    """No clause is in the contract that nothing is known to fail."""
+    assert sorted({clause for _, clause in PAIRS} | {"test_capabilities_are_declared"}) == CLAUSES
+
+
+def test_every_clause_is_stated() -> None:
+    """Each test of the contract says in a docstring what a store must do, and takes nothing but a folder."""
+    for clause in CLAUSES:
+        test = getattr(StoreBackendContract, clause)
+        assert inspect.getdoc(test)
+        assert list(inspect.signature(test).parameters) == ["self", "tmp_path"]
+        assert not inspect.iscoroutinefunction(test)
+
+
+def test_a_store_that_hangs_has_failed(tmp_path: Path) -> None:
+    """A clause does not wait for ever: a store that does not answer fails it."""
+    contract = OnStore(broken(create=lambda s, honest, run: asyncio.Event().wait()))
+    contract.patience = 0.01
+
+    with pytest.raises(TimeoutError):
+        contract.test_runs_are_apart(tmp_path)
+
+
+def test_the_store_to_test_must_be_given(tmp_path: Path) -> None:
+    """A subclass that gives no URL, or one that no plugin opens, is told what to do."""
+
+    class Unknown(StoreBackendContract):
+        def make_url(self, tmp_path: Path) -> str:
+            return "nosuch://store"
+
+    with pytest.raises(NotImplementedError, match="make_url"):
+        StoreBackendContract().test_runs_are_apart(tmp_path)
+    with pytest.raises(ConfigurationError, match=r"nosuch://store.*open_backend"):
+        Unknown().test_runs_are_apart(tmp_path)

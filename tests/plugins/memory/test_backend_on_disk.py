@@ -1,0 +1,244 @@
+"""The durable contract: a small store on disk keeps it, and stores that break one of its clauses fail that one.
+
+The store is a log of calls that every process replays into a `MemoryBackend` of its own. This file, run as a program,
+is its worker.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pickle
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cano import CanoError, Capabilities, StoreBackend, StoreUnavailableError
+from cano.testing import DurableStoreBackendContract, StoreBackendContract
+from cano.testing.contract_worker import main
+from cano_memory import MemoryBackend
+
+
+def logged(name: str) -> Any:
+    """A method that writes its call to the log when it has done what it was asked."""
+
+    async def method(self: LogBackend, *args: Any) -> Any:
+        with self.locked():
+            await self.catch_up()
+            answer = await getattr(self.memory, name)(*args)
+            self.log(name, args)
+            return answer
+
+    return method
+
+
+def unlogged(name: str) -> Any:
+    """A method that only reads."""
+
+    async def method(self: LogBackend, *args: Any) -> Any:
+        with self.locked():
+            await self.catch_up()
+            return await getattr(self.memory, name)(*args)
+
+    return method
+
+
+class LogBackend:
+    """Keeps calls in a file. Pickled, since nobody else can write to it: a test's toy, and no example."""
+
+    def __init__(self, url: str) -> None:
+        self.capabilities = Capabilities()
+        self.memory = MemoryBackend(strict=True)
+        self.path = url.removeprefix("log://")
+        self.file: Any = None
+
+    async def open(self) -> None:
+        """Open the file."""
+        self.file = open(self.path, "a+b")  # noqa: SIM115, ASYNC230  # a test's toy
+        self.file.seek(0)
+
+    async def close(self) -> None:
+        """Close the file."""
+        if self.file is not None:
+            self.file.close()
+            self.file = None
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep every other process, and every other backend of this one, out."""
+        if self.file is None:
+            raise StoreUnavailableError("closed")
+        fcntl.flock(self.file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(self.file, fcntl.LOCK_UN)
+
+    async def catch_up(self) -> None:
+        """Do what others have written meanwhile."""
+        while length := self.file.read(8):
+            entry = self.file.read(int.from_bytes(length, "big"))
+            if len(entry) < int.from_bytes(length, "big"):  # its writer was killed: it does not count
+                self.file.seek(-len(length + entry), os.SEEK_CUR)
+                self.file.truncate()
+                return
+            name, args = pickle.loads(entry)
+            await getattr(self.memory, name)(*args)
+
+    def log(self, name: str, args: Sequence[Any]) -> None:
+        """Write one entry."""
+        entry = pickle.dumps((name, args))
+        self.file.write(len(entry).to_bytes(8, "big") + entry)
+        self.file.flush()
+
+    create, commit, claim, renew = logged("create"), logged("commit"), logged("claim"), logged("renew")
+    release, put_signal, delete = logged("release"), logged("put_signal"), logged("delete")
+    load, runs, history = unlogged("load"), unlogged("runs"), unlogged("history")
+    take_signal, ready = unlogged("take_signal"), unlogged("ready")
+
+
+class Modest(LogBackend):
+    """Does not say that it is durable."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.capabilities = Capabilities(durable=False)
+
+
+class Forgetful(LogBackend):
+    """Writes nothing."""
+
+    def log(self, name: str, args: Sequence[Any]) -> None:
+        """Do nothing."""
+
+
+class Hasty(LogBackend):
+    """Acknowledges commits before they are written: when some have come together, or when it closes."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.waiting: list[Any] = []
+
+    def log(self, name: str, args: Sequence[Any]) -> None:
+        """Write a hundred commits at a time."""
+        if name == "commit":
+            self.waiting.append(args)
+        else:
+            super().log(name, args)
+        if len(self.waiting) == 100:
+            self.write()
+
+    def write(self) -> None:
+        """Write what waits."""
+        for args in self.waiting:
+            super().log("commit", args)
+        self.waiting = []
+
+    async def close(self) -> None:
+        """Write what waits, and close."""
+        if self.file is not None:
+            self.write()
+        await super().close()
+
+
+class Careless(Hasty):
+    """Acknowledges commits before they are written, and closes without a look at them."""
+
+    async def close(self) -> None:
+        """Close."""
+        await LogBackend.close(self)
+
+
+class Partial(LogBackend):
+    """Writes what a commit changes, but not which signals it consumes."""
+
+    def log(self, name: str, args: Sequence[Any]) -> None:
+        """Write all calls, commits without some of it."""
+        if name == "commit":
+            (commit,) = args
+            args = (type(commit)(**{field: getattr(commit, field) for field in commit.__slots__} | {"consumed": ()}),)
+        super().log(name, args)
+
+
+class Alone(LogBackend):
+    """Reads the file when it is opened, and never again."""
+
+    async def open(self) -> None:
+        """Open the file and read it."""
+        await super().open()
+        await super().catch_up()
+
+    async def catch_up(self) -> None:
+        """Do nothing."""
+
+
+BROKEN: dict[type[LogBackend], str] = {
+    Modest: "durable_is_declared",
+    Forgetful: "everything_survives_reopening two_backends_see_the_same",
+    Hasty: "a_killed_process_leaves_a_prefix",
+    Careless: "closing_finishes_what_is_under_way",
+    Partial: "a_killed_process_leaves_a_prefix everything_survives_reopening",
+    Alone: "two_backends_see_the_same two_processes_create_each_run_once two_processes_claim_each_run_once "
+    "no_two_processes_get_one_token two_processes_commit_each_transition_once",
+}
+PAIRS = [(store, f"test_{clause}") for store, clauses in BROKEN.items() for clause in clauses.split()]
+ALL: list[type[LogBackend]] = [LogBackend, *BROKEN]
+STORES = {store.__name__: store for store in ALL}
+
+
+class OnDisk(DurableStoreBackendContract):
+    """The durable contract for one of the stores above."""
+
+    store: type[LogBackend] = LogBackend
+
+    def make_url(self, tmp_path: Path) -> str:
+        """A log in the test's own folder."""
+        return f"log://{tmp_path}/log"
+
+    def open_backend(self, url: str) -> StoreBackend:
+        """The store."""
+        return self.store(url)
+
+    def worker_command(self, url: str, *arguments: str) -> Sequence[str]:
+        """This file."""
+        return [sys.executable, __file__, self.store.__name__, url, *arguments]
+
+
+class TestOnDisk(OnDisk):
+    """The store on disk keeps the contract."""
+
+
+@pytest.mark.parametrize(("store", "clause"), PAIRS)
+def test_a_broken_store_fails_its_clause(store: type[LogBackend], clause: str, tmp_path: Path) -> None:
+    """A store that breaks one clause fails the test of that clause, which says why."""
+    contract = OnDisk()
+    contract.store = store
+
+    with pytest.raises((AssertionError, CanoError)) as failed:
+        getattr(contract, clause)(tmp_path)
+    assert str(failed.value)
+
+
+def test_every_clause_has_a_store_that_fails_it() -> None:
+    """No clause is in the durable contract that nothing is known to fail."""
+    clauses = {name for name in dir(DurableStoreBackendContract) if name.startswith("test_")}
+
+    assert {clause for _, clause in PAIRS} == clauses - set(dir(StoreBackendContract))
+
+
+def test_a_worker_that_fails_is_noticed(tmp_path: Path) -> None:
+    """A worker that ends early fails the clause, rather than letting it wait for ever."""
+
+    class NoWorker(OnDisk):
+        def worker_command(self, url: str, *arguments: str) -> Sequence[str]:
+            return [sys.executable, "-c", "raise SystemExit(3)"]
+
+    with pytest.raises(AssertionError, match="ended early, its exit status is 3"):
+        NoWorker().test_no_two_processes_get_one_token(tmp_path)
+
+
+if __name__ == "__main__":
+    main(sys.argv[2:], STORES[sys.argv[1]])
