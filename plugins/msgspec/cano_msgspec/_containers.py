@@ -1,0 +1,88 @@
+"""Collections other than lists, and dicts with keys that MessagePack does not keep."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any
+
+from cano_msgspec._kind import Refusal, at_index, at_key, builtin, whole
+
+_FACTORIES: dict[str | None, Any] = {
+    made.__name__: made for made in (list, dict, set, frozenset, tuple, int, float, str, bytes, bool)
+}
+_FACTORIES[None] = None
+
+
+def _write_deque(value: deque[Any]) -> list[Any]:
+    return [value.maxlen, *value]
+
+
+def _read_deque(parts: list[Any]) -> deque[Any]:
+    longest, *items = parts
+    if longest is not None and len(items) > longest:
+        raise ValueError("more items than it has room for")
+    return deque(items, longest)
+
+
+def _at_deque(parts: list[Any], index: int) -> str:
+    return at_index(parts, index - 1)
+
+
+def _write_pairs(value: dict[Any, Any]) -> list[Any]:
+    return list(chain.from_iterable(value.items()))
+
+
+def _pairs(parts: list[Any]) -> Iterator[tuple[Any, Any]]:
+    items = iter(parts)
+    return zip(items, items, strict=True)
+
+
+def _at_pair(parts: list[Any], index: int) -> str:
+    key = parts[index & ~1]
+    return at_key(key) if index & 1 else f"[key {at_key(key).strip('.[]')}]"
+
+
+def _read_dict(parts: list[Any]) -> dict[Any, Any]:
+    return dict(_pairs(parts))
+
+
+def _read_ordered(parts: list[Any]) -> OrderedDict[Any, Any]:
+    return OrderedDict(_pairs(parts))
+
+
+def _read_counter(parts: list[Any]) -> Counter[Any]:
+    counter: Counter[Any] = Counter()
+    dict.update(counter, _pairs(parts))  # its own update would add
+    return counter
+
+
+def _write_defaultdict(value: defaultdict[Any, Any]) -> list[Any]:
+    factory = value.default_factory
+    name = getattr(factory, "__name__", None)
+    if _FACTORIES.get(name) is not factory:
+        allowed = ", ".join(filter(None, _FACTORIES))
+        raise Refusal(f"a defaultdict whose default_factory is none of {allowed} and None", defaultdict)
+    return [name, *_write_pairs(value)]
+
+
+def _read_defaultdict(parts: list[Any]) -> defaultdict[Any, Any]:
+    name, *rest = parts
+    return defaultdict(_FACTORIES[name], _pairs(rest))
+
+
+def _at_default_pair(parts: list[Any], index: int) -> str:
+    return _at_pair(parts[1:], index - 1) if index else ""
+
+
+KINDS = (
+    builtin(tuple, "t", whole, tuple, at_index),
+    builtin(set, "s", whole, set, at_index),
+    builtin(frozenset, "fs", whole, frozenset, at_index),
+    builtin(deque, "dq", _write_deque, _read_deque, _at_deque),
+    builtin(dict, "d", _write_pairs, _read_dict, _at_pair),
+    builtin(OrderedDict, "od", _write_pairs, _read_ordered, _at_pair),
+    builtin(Counter, "co", _write_pairs, _read_counter, _at_pair),
+    builtin(defaultdict, "dd", _write_defaultdict, _read_defaultdict, _at_default_pair),
+)

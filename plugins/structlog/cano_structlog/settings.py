@@ -1,0 +1,112 @@
+"""What is logged, and how."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from cano import ConfigurationError
+
+from cano_structlog.events import EVENTS, LEVELS
+
+REDACTED = "[redacted]"
+_SECRETS = frozenset({"password", "passwd", "secret", "token", "api_key", "authorization"})
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """What is logged, and how.
+
+    Attributes:
+        levels: event names (with or without the leading "cano.") to "debug", "info", "warning", "error",
+            "critical" or "off"; events that are not named keep the level of `EVENTS`.
+        sample_steps: the fraction of runs, in [0, 1], whose step and transition events are logged. A run is
+            logged whole or not at all; failures and retries are always logged.
+        data: names of data keys whose values the run's last event carries; none by default.
+        redact: keys whose values are never logged, in `data` at any depth; added to a few that usually are secrets.
+        render: "console", "json", or "auto": console on a terminal, else JSON. Used only where the application
+            has not configured structlog itself.
+        level: the lowest level that is written, again only where the application has not configured structlog.
+        stdlib: whether lines go through the standard library's `logging` (logger "cano") instead of to stderr.
+
+    Raises:
+        ConfigurationError: a value is not one of those.
+    """
+
+    levels: Mapping[str, str] = field(default_factory=dict)
+    sample_steps: float = 1.0
+    data: Iterable[str] = ()
+    redact: Iterable[str] = ()
+    render: str = "auto"
+    level: str = "info"
+    stdlib: bool = False
+
+    def __post_init__(self) -> None:
+        levels = dict(EVENTS)
+        for name, level in self.levels.items():
+            full = name if name.startswith("cano.") else f"cano.{name}"
+            if full not in EVENTS:
+                raise ConfigurationError(f"levels: there is no event {name!r}; there are: {', '.join(EVENTS)}")
+            if level not in LEVELS:
+                raise ConfigurationError(f"levels: {level!r} for {name!r} is not one of: {', '.join(LEVELS)}")
+            levels[full] = level
+        sample = self.sample_steps
+        if isinstance(sample, bool) or not isinstance(sample, int | float) or not 0 <= sample <= 1:
+            raise ConfigurationError(f"sample_steps must be a fraction in [0, 1], not {sample!r}")
+        if self.render not in ("auto", "console", "json"):
+            raise ConfigurationError(f"render must be 'auto', 'console' or 'json', not {self.render!r}")
+        if self.level not in LEVELS[:-1]:
+            raise ConfigurationError(f"level must be one of {', '.join(LEVELS[:-1])}, not {self.level!r}")
+        for name in ("data", "redact"):
+            if isinstance(getattr(self, name), str):
+                raise ConfigurationError(f"{name} must be a list of keys, not the string {getattr(self, name)!r}")
+        object.__setattr__(self, "levels", levels)
+        object.__setattr__(self, "data", tuple(self.data))
+        object.__setattr__(self, "redact", _SECRETS | {key.lower() for key in self.redact})
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> LogSettings:
+        """The settings that `CANO_LOG_LEVELS` (`step.started=info,run.started=off`), `CANO_LOG_SAMPLE_STEPS`,
+        `CANO_LOG_DATA` and `CANO_LOG_REDACT` (comma-separated), `CANO_LOG_RENDER`,
+        `CANO_LOG_LEVEL` and `CANO_LOG_STDLIB` (0 or 1) say.
+
+        Raises:
+            ConfigurationError: naming the variable.
+        """
+        env = os.environ if environment is None else environment
+        try:
+            pairs = [part.partition("=") for part in _parts(env.get("CANO_LOG_LEVELS", ""))]
+            if any(not equals for _, equals, _ in pairs):
+                raise ConfigurationError("CANO_LOG_LEVELS must look like step.started=info,run.started=off")
+            return cls(
+                levels={name.strip(): level.strip() for name, _, level in pairs},
+                sample_steps=_number("CANO_LOG_SAMPLE_STEPS", env.get("CANO_LOG_SAMPLE_STEPS", "1")),
+                data=_parts(env.get("CANO_LOG_DATA", "")),
+                redact=_parts(env.get("CANO_LOG_REDACT", "")),
+                render=env.get("CANO_LOG_RENDER", "auto"),
+                level=env.get("CANO_LOG_LEVEL", "info"),
+                stdlib=env.get("CANO_LOG_STDLIB", "0") not in ("", "0"),
+            )
+        except ConfigurationError as error:
+            error.add_note("set by an environment variable CANO_LOG_…")
+            raise
+
+    def redacted(self, value: object) -> object:
+        """`value` without the secrets in it: mappings and lists are gone through."""
+        if isinstance(value, Mapping):
+            return {k: REDACTED if str(k).lower() in self.redact else self.redacted(v) for k, v in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.redacted(item) for item in value]
+        return value
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigurationError(f"{name} must be a number, not {text!r}") from None

@@ -1,0 +1,34 @@
+"""Configuring structlog, where the application has not done it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+from cano_structlog.settings import LogSettings
+
+
+def configure(settings: LogSettings) -> None:
+    """Give structlog a useful configuration. One that the application made is left as it is."""
+    import structlog
+
+    if structlog.is_configured():
+        return
+    processors: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    as_text = settings.render == "console" or (settings.render == "auto" and sys.stderr.isatty())
+    processors += (
+        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        if as_text
+        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
+    )
+    factory: Any = structlog.PrintLoggerFactory(sys.stderr)
+    wrapper: Any = structlog.make_filtering_bound_logger(getattr(logging, settings.level.upper()))
+    if settings.stdlib:
+        factory, wrapper = structlog.stdlib.LoggerFactory(), structlog.stdlib.BoundLogger
+        processors.insert(1, structlog.stdlib.filter_by_level)
+    structlog.configure(processors=processors, wrapper_class=wrapper, logger_factory=factory)

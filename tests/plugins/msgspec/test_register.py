@@ -1,0 +1,278 @@
+"""Which classes an annotation registers, and what happens to those that were not registered."""
+
+from __future__ import annotations
+
+import enum
+import sys
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    Final,
+    Generic,
+    Literal,
+    NamedTuple,
+    NewType,
+    Protocol,
+    TypeVar,
+)
+
+import msgspec
+import pytest
+import typing_extensions
+from cano import Codec, SerializationError
+from cano_msgspec import MsgspecCodec
+
+if TYPE_CHECKING:
+    from nowhere import Nothing  # type: ignore[import-not-found]
+
+
+class Color(enum.Enum):
+    RED = 1
+
+
+@dataclass
+class Leaf:
+    n: int = 0
+
+
+class Pair(NamedTuple):
+    left: Leaf
+    right: Color | None = None
+
+
+class Record(msgspec.Struct):
+    pair: list[Pair] | None = None
+
+
+class Row(typing.TypedDict, total=False):
+    record: typing.Required[Record]
+
+
+class ExtendedRow(typing_extensions.TypedDict):
+    leaf: Leaf
+
+
+@dataclass
+class Tree:
+    """Leads to every class above, and back to itself."""
+
+    children: list[Tree] = field(default_factory=list)
+    row: Row | None = None
+    everything: ClassVar[dict[str, Any]] = {}
+
+
+@dataclass
+class Half:
+    """One of its annotations cannot be resolved; the others can."""
+
+    missing: Nothing | None = None
+    color: Annotated[Color, "a color"] = Color.RED
+    same: Half | None = None
+
+
+T = TypeVar("T")
+B = TypeVar("B", bound=Leaf)
+C = TypeVar("C", Leaf, Color)
+Alias = NewType("Alias", Leaf)
+Later = typing_extensions.TypeAliasType("Later", Leaf | list[int])
+
+
+@dataclass
+class Box(Generic[T]):
+    item: T
+
+
+@typing.runtime_checkable
+class Shaped(Protocol):
+    n: int
+
+
+class Unchecked(Protocol):
+    m: int
+
+
+def test_is_a_codec(codec: MsgspecCodec) -> None:
+    """It implements the kernel's protocol."""
+    assert isinstance(codec, Codec)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        (Leaf, Leaf()),
+        (list[Leaf], Leaf()),
+        (Leaf | None, Leaf()),
+        (typing.Optional[Leaf], Leaf()),  # noqa: UP045  the old way is an annotation too
+        (dict[str, tuple[Leaf, ...]], Leaf()),
+        (Mapping[str, Sequence[Leaf]], Leaf()),
+        (Literal[Color.RED], Color.RED),
+        (Annotated[Leaf, ["unhashable"]], Leaf()),
+        (Final[Leaf], Leaf()),
+        (type[Leaf], Leaf()),
+        (Callable[[Leaf], Color], [Leaf(), Color.RED]),
+        (Box[Leaf], Box(Leaf())),
+        (Box, Box(1)),
+        (Alias, Leaf()),
+        (Later, Leaf()),
+        (B, Leaf()),
+        (C, [Leaf(), Color.RED]),
+        (Tree, [Tree(), Record(), Pair(Leaf(), Color.RED)]),
+        (Row, [Record(), Pair(Leaf(), Color.RED)]),
+        (ExtendedRow, Leaf()),
+        (Half, [Half(), Color.RED]),
+    ],
+    ids=str,
+)
+def test_annotations(annotation: Any, value: Any) -> None:
+    """Whatever way an annotation names a class, its instances can be read afterwards."""
+    data = MsgspecCodec().encode(value)
+    codec, other = MsgspecCodec(), MsgspecCodec()
+    with pytest.raises(SerializationError, match="is not registered"):
+        codec.decode(data)
+    codec.register(annotation)
+    other.register(int, annotation, str)
+
+    assert codec.decode(data) == other.decode(data) == value
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        int, None, Any, object, list, list[int], "Leaf", typing.ForwardRef("Leaf"), ..., T, Protocol, Shaped, Exception,
+        5, Literal["a"], [],
+    ],
+)  # fmt: skip
+def test_what_names_no_class(codec: MsgspecCodec, annotation: Any) -> None:
+    """What names no class that can be kept is passed over."""
+    codec.register(annotation)
+
+    assert not codec._registry.names
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="the type statement is newer")
+def test_type_statement(codec: MsgspecCodec) -> None:
+    """An alias may name itself; one that cannot be worked out is passed over."""
+    names: dict[str, Any] = {"Leaf": Leaf}
+    exec("type Nested = Leaf | list[Nested]\ntype Broken = Missing", names)
+    codec.register(names["Broken"], names["Nested"])
+
+    assert codec.decode(codec.encode([Leaf()]), names["Nested"]) == [Leaf()]
+    assert codec.decode(codec.encode(1), names["Broken"]) == 1
+
+
+def test_local_annotations(codec: MsgspecCodec) -> None:
+    """A local class may name itself, and others where Python can resolve them."""
+
+    @dataclass
+    class Node:
+        next: Node | None = None
+
+    codec.register(Node)
+    assert codec.decode(codec.encode(Node(Node()))) == Node(Node())
+
+
+def test_unregistered_class_is_named(codec: MsgspecCodec) -> None:
+    """The error says which class is missing, where, and what to do about it."""
+    data = MsgspecCodec().encode({"items": [1, (Leaf(),)]})
+
+    with pytest.raises(SerializationError) as caught:
+        codec.decode(data)
+    assert str(caught.value) == (
+        f"cannot decode $.items[1][0]: the class '{__name__}:Leaf' is not registered; "
+        "pass it to the codec's register() first"
+    )
+
+
+def test_codecs_are_apart(codec: MsgspecCodec) -> None:
+    """What is registered with one codec is not with another."""
+    MsgspecCodec().register(Leaf)
+    data = MsgspecCodec().encode(Leaf())
+
+    with pytest.raises(SerializationError, match="is not registered"):
+        codec.decode(data)
+
+
+@pytest.mark.parametrize(
+    ("value", "type"),
+    [
+        (1, int),
+        (True, int),
+        ([1], list),
+        (["a"], list[int]),
+        ({}, dict[str, int]),
+        ({}, Row),
+        ({}, ExtendedRow),
+        ((1,), Sequence[int]),
+        (None, int | None),
+        (1, typing.Optional[int]),  # noqa: UP045
+        (Leaf(), Leaf),
+        (Leaf(), Alias),
+        (Leaf(), Later),
+        ([Leaf()], list[Leaf]),
+        (Box(1), Box[int]),
+        (Color.RED, Literal[Color.RED]),
+        ("a", Literal["a", 1]),
+        (1, Annotated[int, []]),
+        (1, Any),
+        (1, object),
+        (1, T),
+        (Leaf(), Shaped),
+        (Leaf(), Unchecked),
+        (Pair(Leaf()), tuple),
+        (Leaf(), Leaf | Color | None),
+    ],
+    ids=str,
+)
+def test_expected_types(value: Any, type: Any) -> None:
+    """A value that is of the type asked for is returned; asking registers the type."""
+    data = MsgspecCodec().encode(value)
+    codec = MsgspecCodec()
+    codec.register(Box, Leaf, Color, Pair)
+
+    assert codec.decode(data, type) == codec.decode(data, type=type) == value
+
+
+@pytest.mark.parametrize(
+    ("value", "type", "names"),
+    [
+        (1, str, "a int, not a str"),
+        ([1], dict[str, int], r"a list, not a dict\[str, int\]"),
+        ([1], Row, "a list, not a Row"),
+        (1, Leaf, "a int, not a Leaf"),
+        (Leaf(), Color, "a Leaf, not a Color"),
+        (1.0, int | None, r"a float, not a int \| None"),
+        (True, Literal[1], r"a bool, not a typing.Literal\[1\]"),
+        (Color.RED, Alias, "a Color, not a .*Alias"),
+        ("x", Annotated[int, ["a"]], "a str, not a"),
+        (None, Later, "a NoneType, not a Later"),
+    ],
+)
+def test_other_types(codec: MsgspecCodec, value: Any, type: Any, names: str) -> None:
+    """A value that is not of the type asked for is an error that carries both."""
+    data = codec.encode(value)
+
+    with pytest.raises(SerializationError, match=f"decoded {names}") as caught:
+        codec.decode(data, type)
+    assert caught.value.expected == type
+    assert caught.value.actual is value.__class__
+
+
+def test_decoding_for_a_type_registers_it() -> None:
+    """Asking for a type is naming it in code; also for the second time, and after the name was taken by another."""
+    data = MsgspecCodec().encode([Tree([Tree()], {"record": Record()})])
+    codec = MsgspecCodec()
+    for _ in range(2):
+        assert codec.decode(data, list[Tree]) == [Tree([Tree()], {"record": Record()})]
+
+
+def test_annotations_do_not_pile_up(codec: MsgspecCodec) -> None:
+    """A codec does not remember every annotation for good that it was ever asked for."""
+    for n in range(3000):
+        codec.decode(codec.encode("a"), Literal["a", n])
+
+    assert len(codec._registry._done) <= 1000
