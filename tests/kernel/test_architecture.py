@@ -1,0 +1,158 @@
+"""The workspace: one name in three spellings for each plugin, and tools that know of all of them."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+from typing import Any
+
+import cano
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PLUGINS = sorted(path.parent.name for path in ROOT.glob("plugins/*/pyproject.toml"))
+every_plugin = pytest.mark.parametrize("name", PLUGINS)
+
+
+def project(folder: str) -> Any:
+    """A member's pyproject.toml."""
+    return tomllib.loads((ROOT / folder / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def sources(name: str) -> list[Path]:
+    """A plugin's modules."""
+    return sorted((ROOT / "plugins" / name / f"cano_{name}").rglob("*.py"))
+
+
+def test_the_root_is_no_project() -> None:
+    """The root holds members and tool settings only; otherwise `uv sync` would take the members out again."""
+    assert "project" not in project(".")
+    assert PLUGINS
+
+
+@every_plugin
+def test_one_name_in_three_spellings(name: str) -> None:
+    """Folder `x`, distribution `cano-x`, package `cano_x` and an entry point `x` in the group `cano`."""
+    member = project(f"plugins/{name}")
+
+    assert member["project"]["name"] == f"cano-{name}"
+    assert list(member["project"]["entry-points"]["cano"]) == [name]
+    assert member["project"]["entry-points"]["cano"][name].startswith(f"cano_{name}")
+    assert member["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"] == [f"cano_{name}"]
+    assert (ROOT / "plugins" / name / f"cano_{name}" / "py.typed").is_file()
+    assert (ROOT / "plugins" / name / "README.md").is_file()
+
+
+@every_plugin
+def test_one_version_for_all(name: str) -> None:
+    """All members are released together, and each plugin wants the kernel of its own version."""
+    kernel, member = project("kernel")["project"], project(f"plugins/{name}")["project"]
+    minor = ".".join(kernel["version"].split(".")[:2])
+
+    assert member["version"] == kernel["version"]
+    assert member["requires-python"] == kernel["requires-python"]
+    wanted = [need for need in member["dependencies"] if need.startswith("cano")]
+    assert f"cano~={minor}" in wanted
+    assert all(need.endswith(f"~={minor}") for need in wanted)
+
+
+@every_plugin
+def test_the_tools_know_every_plugin(name: str) -> None:
+    """A new plugin is in the workspace's sources, on mypy's path and in import-linter's contracts."""
+    tools = project(".")["tool"]
+
+    assert tools["uv"]["sources"][f"cano-{name}"] == {"workspace": True}
+    assert f"plugins/{name}" in tools["mypy"]["mypy_path"]
+    assert f"cano_{name}" in tools["importlinter"]["root_packages"]
+    for contract in tools["importlinter"]["contracts"]:
+        assert f"cano_{name}" in [*contract.get("forbidden_modules", ()), *contract.get("modules", ())]
+
+
+@every_plugin
+def test_plugins_use_public_names_only(name: str) -> None:
+    """A plugin imports from the kernel what is public there: a third party could have written it."""
+    for path in sources(name):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                assert not [alias.name for alias in node.names if alias.name.startswith("cano.")], path
+            if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "cano":
+                assert node.module == "cano", f"{path}: from {node.module}"
+                assert {alias.name for alias in node.names} <= set(cano.__all__), path
+
+
+def test_every_pin_is_exact_and_names_no_place() -> None:
+    """The constraints pin one version each, and hold neither an address nor a path."""
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = [line for line in lines if not line.startswith("#")]
+
+    assert pins
+    for pin in pins:
+        name, _, version = pin.partition(" ")[0].partition("==")
+        assert name, pin
+        assert version.replace(".", "").isalnum(), pin
+        assert "/" not in pin, pin
+        assert "cano" not in name, pin
+
+
+def declared() -> set[str]:
+    """The third-party distributions that members and developers need, as they say."""
+    needed = [*project(".")["dependency-groups"]["dev"]]
+    for folder in ["kernel", *(f"plugins/{name}" for name in PLUGINS)]:
+        member = project(folder)["project"]
+        needed += member.get("dependencies", [])
+        needed += [need for extra in member.get("optional-dependencies", {}).values() for need in extra]
+    names = {need.split(";")[0].split("[")[0].rstrip("<>=~!.,0123456789 ") for need in needed}
+    return {name for name in names if not name.startswith("cano")}
+
+
+def test_every_dependency_is_pinned() -> None:
+    """What members and developers need is in the constraints."""
+    pinned = {line.partition("==")[0] for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()}
+
+    assert declared() <= pinned
+
+
+@pytest.mark.parametrize("folder", ["tests", "examples", "plugins"])
+def test_what_is_imported_is_declared(folder: str) -> None:
+    """Nothing works only because it happens to be installed: what a module imports from outside is declared."""
+    known, needed = packages_distributions(), declared()
+    for path in (ROOT / folder).rglob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            names: list[str] = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                names = [node.module or ""]
+            for name in {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"tests"}:
+                if name != "cano" and not name.startswith("cano_"):
+                    shipped_by = {each.replace("_", "-").lower() for each in known.get(name, ["nothing"])}
+                    assert shipped_by & needed, f"{path} imports {name}"
+
+
+def test_the_scripts_refuse_an_old_python(tmp_path: Path) -> None:
+    """The set-up says what is wrong with an interpreter that is too old or missing, and what to do."""
+    old = tmp_path / "python3"
+    old.write_text('#!/bin/sh\ncase "$2" in *print*) echo 3.9 ;; *) exit 1 ;; esac\n')
+    old.chmod(0o755)
+    for python, problem in ((str(old), "is Python 3.9"), (str(tmp_path / "none"), "there is no")):
+        done = subprocess.run(
+            ["sh", str(ROOT / ".ci" / "setup.sh")],
+            env={"PATH": "/usr/bin:/bin", "PYTHON": python},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+        assert done.returncode == 2
+        assert problem in done.stderr
+        assert "install Python 3.11 or newer" in done.stderr
+
+
+def test_the_scripts_are_plain_shell() -> None:
+    """Every script can be read by a plain shell."""
+    for script in (".ci/setup.sh", "tests/run.sh", "examples/run.sh"):
+        subprocess.run(["sh", "-n", str(ROOT / script)], check=True)

@@ -1,0 +1,247 @@
+"""The public face of the kernel, and how large it is behind it."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import io
+import sys
+import tokenize
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import cano
+import cano.testing
+import pytest
+
+HERE = Path(cano.__file__).parent
+MODULES = sorted(HERE.glob("*.py"))
+EVERY_FILE = sorted(HERE.rglob("*.py"))
+
+NAMES = [
+    "API_VERSION",
+    "BranchOutcome",
+    "BranchStatus",
+    "Call",
+    "Cancelled",
+    "CanoError",
+    "Capabilities",
+    "Changes",
+    "Clock",
+    "Codec",
+    "Commit",
+    "ConcurrentWorkflow",
+    "ConcurrentWorkflowStatus",
+    "ConfigurationError",
+    "ConflictError",
+    "Executor",
+    "Explanation",
+    "Failed",
+    "Finding",
+    "FunctionTask",
+    "HOOK_NAMESPACE",
+    "JoinConfig",
+    "JoinError",
+    "JoinStrategy",
+    "Kernel",
+    "Key",
+    "KeyNotFoundError",
+    "KeyValueStore",
+    "Limit",
+    "MISSING",
+    "ManagedStore",
+    "MergeConflictError",
+    "Node",
+    "NodeError",
+    "PluginError",
+    "PluginInfo",
+    "PluginWarning",
+    "Progress",
+    "Registration",
+    "Retention",
+    "RetryExhaustedError",
+    "RetryStrategy",
+    "Run",
+    "RunCancelledError",
+    "RunFilter",
+    "RunHandle",
+    "RunInfo",
+    "RunInterruptedError",
+    "RunListing",
+    "RunNotFoundError",
+    "RunRecord",
+    "RunResult",
+    "RunStatus",
+    "RunTimeoutError",
+    "SchedulerError",
+    "SerializationError",
+    "Signal",
+    "SplitOutcome",
+    "Standstill",
+    "Step",
+    "StepTimeoutError",
+    "StoreBackend",
+    "StoreError",
+    "StoreUnavailableError",
+    "StoreView",
+    "SubWorkflow",
+    "Success",
+    "SystemClock",
+    "Task",
+    "TaskConfig",
+    "TaskError",
+    "Timer",
+    "Transition",
+    "TransitionError",
+    "TypeMismatchError",
+    "TypedStore",
+    "ValidationError",
+    "VersionMismatchError",
+    "Wait",
+    "WaitStrategy",
+    "Workflow",
+    "WorkflowError",
+    "WorkflowResult",
+    "apply_changes",
+    "current_step",
+    "default_kernel",
+    "edges",
+    "hookimpl",
+    "hookspec",
+    "isolate",
+    "not_a_list",
+    "sleep_until",
+    "state_name",
+    "task",
+    "undeclared",
+    "wait_for",
+]
+
+TESTING = [
+    "DurableStoreBackendContract",
+    "Fault",
+    "Faults",
+    "FaultyStore",
+    "StoreBackendContract",
+    "VirtualClock",
+]
+
+
+# names
+
+
+def test_exactly_these_names_are_public() -> None:
+    """What users may import is decided here: a name that comes or goes has to be put down in this list."""
+    assert cano.__all__ == NAMES
+    assert cano.testing.__all__ == TESTING
+
+
+def test_names_are_sorted() -> None:
+    """Names are in plain order, each once."""
+    for names in (cano.__all__, cano.testing.__all__):
+        assert names == sorted(set(names))
+
+
+def test_nothing_else_is_public() -> None:
+    """Whatever the package has besides is a module, or has an underscore before it."""
+    for package in (cano, cano.testing):
+        others = {name for name in vars(package) if not name.startswith("_")} - set(package.__all__)
+
+        assert [name for name in others if not isinstance(vars(package)[name], ModuleType)] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_name_is_documented(name: str) -> None:
+    """Each public class and function has a docstring of its own, and so has each public method of a class."""
+    thing = getattr(cano, name)
+    if not (inspect.isclass(thing) or inspect.isfunction(thing)):
+        return
+    assert documented(thing), f"{name} has no docstring"
+    members = vars(thing) if inspect.isclass(thing) else {}
+    for member, value in members.items():
+        value = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
+        if inspect.isfunction(value) and not member.startswith("_"):
+            assert documented(value), f"{name}.{member} has no docstring"
+
+
+def documented(thing: Any) -> bool:
+    """Whether there is a docstring that somebody wrote: dataclasses and named tuples make one of their own."""
+    text = vars(thing).get("__doc__") if inspect.isclass(thing) else thing.__doc__
+    return text is not None and bool(text) and not text.startswith(f"{thing.__name__}(")
+
+
+@pytest.mark.parametrize("path", EVERY_FILE, ids=lambda path: str(path.relative_to(HERE)))
+def test_every_module_says_what_it_is(path: Path) -> None:
+    """A module begins with a docstring."""
+    assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+
+
+# size
+
+
+def lines_of_code(path: Path) -> int:
+    """Lines that are neither blank, nor a comment, nor part of a docstring."""
+    text = path.read_text(encoding="utf-8")
+    counted: set[int] = set()
+    nothing = {
+        tokenize.COMMENT,
+        tokenize.NL,
+        tokenize.NEWLINE,
+        tokenize.INDENT,
+        tokenize.DEDENT,
+        tokenize.ENDMARKER,
+    }
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type not in nothing:
+            counted.update(range(token.start[0], token.end[0] + 1))
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            counted.difference_update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    return len(counted)
+
+
+def test_lines_of_code_are_counted_right(tmp_path: Path) -> None:
+    """Blank lines, comments and docstrings do not count; a string that is a value does."""
+    path = tmp_path / "sample.py"
+    path.write_text(
+        '"""Doc\n\nstring."""\n\n# comment\nx = """a\nb"""\n\n\ndef f():\n    """Doc."""\n    return x  # why\n'
+    )
+
+    assert lines_of_code(path) == 4
+
+
+@pytest.mark.xfail(reason="the design allows 2,000 lines; durable runs, splits and batches have outgrown it")
+def test_the_kernel_is_small() -> None:
+    """Without its testing kit the kernel has fewer than 2,000 lines of code."""
+    assert sum(map(lines_of_code, MODULES)) < 2000
+
+
+LARGE = {"durability.py", "faults.py", "kernel.py", "run.py"}
+"""Files to be divided."""
+
+
+@pytest.mark.parametrize("path", EVERY_FILE, ids=lambda path: str(path.relative_to(HERE)))
+def test_a_file_can_be_read_at_once(path: Path, request: pytest.FixtureRequest) -> None:
+    """No file has more than 320 lines of code, or 400 lines in all."""
+    if path.name in LARGE:
+        request.applymarker(pytest.mark.xfail(reason="to be divided", strict=False))
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+    assert lines_of_code(path) <= 320
+
+
+# imports
+
+
+@pytest.mark.parametrize("path", EVERY_FILE, ids=lambda path: str(path.relative_to(HERE)))
+def test_the_kernel_needs_nothing_but_pluggy(path: Path) -> None:
+    """The kernel imports the standard library, pluggy and itself, at whatever place in a file."""
+    imported: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            imported.update(alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            imported.add((node.module or "").partition(".")[0])
+
+    assert imported - sys.stdlib_module_names <= {"cano", "pluggy"}
