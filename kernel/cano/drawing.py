@@ -31,7 +31,7 @@ def mermaid(flow: Workflow[Any]) -> str:
     ids = {state: f"s{index}_{re.sub(r'[^A-Za-z0-9_]', '_', state_name(state))}" for index, state in enumerate(states)}
     lines = ["stateDiagram-v2"]
     for state in states:
-        task = f"<br/>{flow.tasks[state].task.name}" if state in flow.tasks else ""
+        task = f"<br/>{_escaped(flow.tasks[state].task.name)}" if state in flow.tasks else ""
         lines.append(f'    state "{_escaped(state_name(state))}{task}" as {ids[state]}')
     lines.append(f"    [*] --> {ids[flow.start]}")
     lines += [f"    {ids[source]} --> {ids[target]}" for source, target in edges(flow) if target in ids]
@@ -41,4 +41,6 @@ def mermaid(flow: Workflow[Any]) -> str:
 
 
 def _escaped(text: str) -> str:
-    return text.replace('"', "#quot;").replace("\n", " ")
+    for sign, entity in ("#", "#35;"), ('"', "#quot;"), ("<", "#lt;"), (">", "#gt;"), ("\n", " "):
+        text = text.replace(sign, entity)
+    return text

@@ -57,7 +57,7 @@ class ValidationError(CanoError, ValueError):
         super().__init__(f"workflow {workflow!r} has {len(self.problems)} problem(s):{lines}")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.workflow, self.problems)
+        return type(self), (self.workflow, self.problems), self.__dict__
 
 
 class PluginError(CanoError):

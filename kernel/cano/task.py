@@ -71,6 +71,8 @@ class FunctionTask(Task[StateT_co]):
         except ValueError:
             pass  # some callables written in C tell no signature
         self.function = function
+        if isinstance(targets, str):
+            raise ConfigurationError(f"targets must be a list of states, not the string {targets!r}")
         if targets is not None:
             self.targets = tuple(targets)  # type: ignore[misc]  # for this task only
         self.__doc__ = function.__doc__

@@ -174,6 +174,8 @@ class Workflow(Generic[StateT]):
             there = self._registered[state].task.name
             raise ConfigurationError(f"state {state} of workflow {self.name!r} already has the task {there!r}")
         checked = None if config is None else check_config(config)
+        if task.config is not None:
+            check_config(task.config)
         self._registered[state] = Registration(state, task, checked, declared_targets(task), limits)
         return self
 
@@ -194,6 +196,10 @@ class Workflow(Generic[StateT]):
 
     def add_exit_states(self, states: Iterable[StateT]) -> Workflow[StateT]:
         """Add several exit states. Returns the workflow."""
+        if isinstance(states, str):
+            raise ConfigurationError(
+                f"add_exit_states takes a list of states; for the one state {states!r} it is add_exit_state"
+            )
         for state in states:
             self.add_exit_state(state)
         return self

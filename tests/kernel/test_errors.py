@@ -196,7 +196,6 @@ def test_notes_travel_too(error: WorkflowError) -> None:
     assert arrived.__notes__ == error.__notes__ == ["at run r1, workflow orders, state State.WORK, attempt 2"]
 
 
-@pytest.mark.xfail(reason="ValidationError.__reduce__ leaves its notes behind", strict=True)
 def test_notes_of_a_validation_error_travel() -> None:
     """A note that somebody added is not lost on the way."""
     error = ValidationError("orders", ["problem"])

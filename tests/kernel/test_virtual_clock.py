@@ -189,7 +189,6 @@ async def test_timers_may_make_timers() -> None:
     assert called == [1, 2, 2, 3]
 
 
-@pytest.mark.xfail(reason="VirtualClock._turn() stops watching when a timer's callback raises", strict=True)
 async def test_a_timer_that_raises_does_not_stop_the_clock() -> None:
     """As in a real event loop, a failing callback is reported, and others are called all the same."""
     clock, called, reported = VirtualClock(), asyncio.Event(), []
@@ -200,10 +199,9 @@ async def test_a_timer_that_raises_does_not_stop_the_clock() -> None:
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: reported.append(context["exception"]))
     clock.call_at(1, fail)
     clock.call_at(2, called.set)
-    await turns(50)
+    await called.wait()
 
     assert [str(error) for error in reported] == ["broken timer"]
-    assert called.is_set()
 
 
 # moved by hand

@@ -15,6 +15,8 @@ from cano.errors import ConfigurationError
 START = 1_700_000_000.0
 _SETTLE = 3  # turns of the event loop without any work, I/O included, that count as idle
 
+_LOOK_AGAIN = 0.0005  # real seconds between two looks at whether something real is still at work
+
 
 class VirtualClock:
     """A `Clock` that jumps to the next timer whenever the event loop has nothing else to do.
@@ -96,7 +98,7 @@ class VirtualClock:
         loop = asyncio.get_running_loop()
         turns = 0
         while turns < _SETTLE:
-            await asyncio.sleep(0)
+            await asyncio.sleep(_LOOK_AGAIN if self._holds else 0)
             turns = turns + 1 if not _busy(loop) and not self._holds else 0
 
     def _next_due(self) -> float | None:
@@ -126,15 +128,18 @@ class VirtualClock:
         if due is None:
             return
         self._idle_turns = 0 if _busy(loop) or self._holds else self._idle_turns + 1
-        if self._idle_turns > _SETTLE:
-            self._idle_turns = 0
-            self._jump(due)
-        if self._watching is None and self._next_due() is not None:  # a timer that ran may have begun to watch
-            if self._holds:
-                # something real is at work: look again a little later, without spinning
-                self._watching = loop.call_later(0.0005, self._turn, loop)
-            else:
-                self._watching = loop.call_soon(self._turn, loop)
+        try:
+            if self._idle_turns > _SETTLE:
+                self._idle_turns = 0
+                self._jump(due)
+        finally:
+            # also after a callback that raised; a timer that ran may have begun to watch itself
+            if self._watching is None and self._next_due() is not None:
+                if self._holds:
+                    # something real is at work: look again a little later, without spinning
+                    self._watching = loop.call_later(_LOOK_AGAIN, self._turn, loop)
+                else:
+                    self._watching = loop.call_soon(self._turn, loop)
 
 
 class VirtualTimer:
