@@ -85,6 +85,9 @@ async def attempt_until_done(
             done.failure, error = error, None
             continue
         if limit is not None and clock.monotonic() + delay >= limit:
+            if bound.node is not None and detail.phase == "exec":
+                done.failure, error = error, None  # it was the last attempt after all
+                continue
             raise _total_timeout(step, bound, abandoned=False) from error
         detail.error, detail.delay = error, delay
         if run.plan.step_retrying:

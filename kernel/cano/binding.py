@@ -108,7 +108,7 @@ class BoundState:
     def _attach_task(self, kernel: Kernel, task: Task[Any] | Callable[[Any], Any], config: TaskConfig) -> None:
         self.task = task if isinstance(task, Task) else None
         self.task_name = task.name if isinstance(task, Task) else function_name(task)
-        self.retry = kernel.retry_strategy(config.retry)
+        self.retry = _retry_strategy(kernel, config.retry)
         self.timed = self.retry is not None and getattr(self.retry, "uses_elapsed", True)
         self.timeout = config.timeout
         self.total_timeout = config.total_timeout
@@ -193,7 +193,7 @@ class Plan:
         self.states = {state: BoundState(self, state) for state in (*flow.tasks, *flow.exit_states, flow.start)}
         self.by_name = {bound.name: bound for bound in self.states.values()}
         self.start = self.states[flow.start]
-        self.default = flow.default_config or kernel.default_config()
+        self.default = flow.default_config or _default_config(kernel)
         if not isinstance(self.default, TaskConfig):
             raise PluginError(f"a plugin answered {self.default!r} as the default config; it must be a TaskConfig")
         self.limiters = [kernel.limiter(limit) for limit in flow.limits]
@@ -213,6 +213,24 @@ class Plan:
         self.step_failed = kernel.listeners("cano_step_failed")
         self.transition_committed = kernel.listeners("cano_transition_committed")
         flow._bound = True
+
+
+def _default_config(kernel: Kernel) -> TaskConfig:
+    config = kernel.hook.cano_default_config()
+    return TaskConfig.minimal() if config is None else config
+
+
+def _retry_strategy(kernel: Kernel, spec: RetryStrategy | str | None) -> RetryStrategy | None:
+    if spec is None or not isinstance(spec, str):
+        return spec
+    strategy = kernel.hook.cano_retry_strategy(spec=spec)
+    if strategy is None and spec != "none":
+        raise ConfigurationError(
+            f"no installed plugin has a retry strategy named {spec!r}; cano-retry has 'fixed' and 'exponential'"
+        )
+    if strategy is not None and not isinstance(strategy, RetryStrategy):
+        raise PluginError(f"a plugin answered {strategy!r} as the retry strategy {spec!r}: it has no delay()")
+    return strategy
 
 
 def _within(

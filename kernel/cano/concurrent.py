@@ -189,7 +189,7 @@ class _Batch:
         self._began = kernel.clock.monotonic()
         self._known = len(stores) if isinstance(stores, Sized) else None
         self._results: dict[int, WorkflowResult[Any]] = {}
-        self._tasks: dict[asyncio.Task[WorkflowResult[Any]], int] = {}
+        self._tasks: dict[asyncio.Task[Any], int] = {}
         self._pulled = 0
         self._exhausted = False
         self._completed = self._failed = self._cancelled = 0
@@ -218,15 +218,15 @@ class _Batch:
     async def _feed(self) -> None:
         """Pull stores and begin runs, as many at a time as allowed."""
         limit = self._owner.limit or math.inf
+        orchestrate, flow, ended = self._kernel.orchestrate, self._owner.flow, self._run_ended
         room = self._room = asyncio.Event()
         loop = asyncio.get_running_loop()
         async with aclosing(_each(self._stores)) as stores:
             async for store in stores:
-                task = loop.create_task(self._one(store))
-                del store  # the run alone keeps it, and only while it lasts
+                task = loop.create_task(orchestrate(flow, store))
                 self._tasks[task] = self._pulled
                 self._pulled += 1
-                task.add_done_callback(self._run_ended)
+                task.add_done_callback(ended)
                 while len(self._tasks) >= limit:
                     room.clear()
                     await room.wait()
@@ -239,35 +239,26 @@ class _Batch:
         self._judge()
         self._changed.set()
 
-    async def _one(self, store: Any) -> WorkflowResult[Any]:
-        run = self._kernel.orchestrate(self._owner.flow, store)
-        del store  # an error's traceback refers to this frame
-        try:
-            return Success(await run)
-        except RunCancelledError:
-            return Cancelled()
-        except Exception as error:  # noqa: BLE001  # whatever a run fails with is its result
-            if self._known is None:
-                _forget_locals(error)
-            return Failed(error)
-
-    def _run_ended(self, task: asyncio.Task[WorkflowResult[Any]]) -> None:
+    def _run_ended(self, task: asyncio.Task[Any]) -> None:
         index = self._tasks.pop(task)
         self._room.set()
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._broken_by = self._broken_by or error  # no `Exception`: it ends the batch, as itself
-            self._changed.set()
-            return
-        result: WorkflowResult[Any] = Cancelled() if task.cancelled() else task.result()
-        self._results[index] = result
-        if isinstance(result, Success):
+        self._changed.set()
+        error = None if task.cancelled() else task.exception()
+        if task.cancelled() or isinstance(error, RunCancelledError):
+            self._results[index] = Cancelled()
+            self._cancelled += 1
+        elif error is None:
+            self._results[index] = Success(task.result())
             self._completed += 1
-        elif isinstance(result, Failed):
+        elif isinstance(error, Exception):
+            if self._known is None:
+                _forget_locals(error)
+            self._results[index] = Failed(error)
             self._failed += 1
         else:
-            self._cancelled += 1
+            self._broken_by = self._broken_by or error  # it ends the batch, as itself
+            return
         self._judge()
-        self._changed.set()
         if self._owner.progress is not None:
             try:
                 self._owner.progress(self.status())

@@ -4,25 +4,40 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import socket
 import uuid
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakValueDictionary
 
 from cano import errors
 from cano.errors import (
-    CanoError,
     ConfigurationError,
     RunCancelledError,
     RunInterruptedError,
     RunNotFoundError,
+    SerializationError,
     TaskError,
     WorkflowError,
 )
-from cano.journal import RETRY, Journal, Values
+from cano.journal import DEFINITION, ERROR, RETRY, Journal, StrictView, Values, within_grace
 from cano.migration import landing_state
-from cano.protocols import Capabilities, Clock, Commit, RunRecord, RunStatus, Signal, StoreBackend, Timer, Wait
+from cano.protocols import (
+    Capabilities,
+    Clock,
+    Commit,
+    RunFilter,
+    RunRecord,
+    RunStatus,
+    Signal,
+    StoreBackend,
+    Timer,
+    Wait,
+)
 from cano.result import RunResult
 from cano.run import Run
 from cano.split import HIDDEN, OUTCOME, SplitOutcome
@@ -38,6 +53,18 @@ CANCEL = HIDDEN + "cancel"  # the signal that asks whoever holds a run to cancel
 _log = logging.getLogger("cano")
 
 
+class Woken(NamedTuple):
+    """What lets a run go on.
+
+    Attributes:
+        signal: the signal that it was waiting for.
+        late: whether its time has come without one.
+    """
+
+    signal: Signal | None = None
+    late: bool = False
+
+
 class Durability:
     """The runs that one kernel keeps in its store.
 
@@ -51,12 +78,17 @@ class Durability:
         self.values = Values(backend, kernel.codec)
         self.holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:12]}"
         self._kernel = kernel
-        self._lease = lease
+        self._lease = lease if backend.capabilities.durable else math.inf  # it cannot outlive its holder
         self._poll = poll
+        self._last = 0.0
         self._plans: dict[str, Plan] = {}
         self._watched: set[str] = set()  # workflows whose runs this kernel takes over when nobody holds them
         self._news: dict[str, set[asyncio.Future[None]]] = {}  # by run id: who waits here for something to happen
-        self._alarms: dict[str, Timer] = {}
+        self._alarms: dict[str, tuple[float, Timer]] = {}
+        self._left: set[str] = set()  # runs that were parked here: whoever sends their signal, they go on here too
+        self._parked: WeakValueDictionary[str, Run] = WeakValueDictionary()  # as long as a handle shows them
+        self._logged: set[tuple[str, str]] = set()
+        self._shut = False
         self._caretaker: asyncio.Task[None] | None = None
 
     @property
@@ -84,10 +116,13 @@ class Durability:
             raise ConfigurationError(f"a durable run needs a mapping as its data, not a {type(data).__name__}")
         record = self._new_record(plan, data, run_id, parent_id)
         there = await self.backend.create(record)
-        if there.holder == self.holder and there.token == record.token and there.created == record.created:
+        if (there.holder, there.token, there.created) == (self.holder, record.token, record.created):
+            if self._kernel.closed:  # meanwhile: others may have it at once
+                await self.backend.release(run_id, record.token)
+                return None
             return self._run(plan, there, data, timeout)
         self._same_workflow(plan, run_id, there.workflow)
-        return await self._take(plan, there, timeout=timeout)
+        return await self._take(plan, self._migrated(there), timeout=timeout)
 
     def _same_workflow(self, plan: Plan, run_id: str, workflow: str) -> None:
         if workflow != plan.name:
@@ -96,15 +131,27 @@ class Durability:
             )
 
     def _new_record(self, plan: Plan, data: StoreView, run_id: str, parent_id: str | None) -> RunRecord:
-        now = self._kernel.clock.time()
+        now = self.moment()
         return RunRecord(
             run_id=run_id, workflow=plan.name, version=plan.version, fingerprint=plan.fingerprint,
             state=plan.start.name, data={key: self.values.encode(key, value) for key, value in data.base.items()},
             parent=parent_id, created=now, updated=now, holder=self.holder, expires=now + self._lease, token=1,
         )  # fmt: skip
 
+    def moment(self) -> float:
+        """The time, but never the same twice: what tells a run that was made just now from one that was there."""
+        self._last = max(self._kernel.clock.time(), math.nextafter(self._last, math.inf))
+        return self._last
+
     async def adopt(self, run: Run) -> Journal:
-        """Give a run that was not kept so far, because its store is not durable, a place in it to be parked."""
+        """Give a run that was not kept so far, because its store is not durable, a place in it to be parked.
+
+        Raises:
+            ConfigurationError: the run's data is an object of the user's own, which no store can keep.
+        """
+        if run.store is not run.view:
+            kind = type(run.store).__name__
+            raise ConfigurationError(f"a run that waits is parked with its data, which must be a mapping, not a {kind}")
         self._know(run.plan)
         record = self._new_record(run.plan, run.view, run.run_id, run.parent_id)
         await self.backend.create(record)
@@ -115,6 +162,8 @@ class Durability:
         run = Run(self._kernel, plan, record.run_id, view, timeout=timeout, parent_id=record.parent)
         eager = self.capabilities.durable and plan.flow.durability == "step"
         run.journal = Journal(self.backend, self.values, self._kernel.clock, record, eager)
+        if (parked := self._parked.pop(run.run_id, None)) is not None:
+            parked.successor = run
         self._care()
         return run
 
@@ -122,6 +171,10 @@ class Durability:
         if self._plans.get(plan.name) is not plan:
             self._plans[plan.name] = plan
             self.values.register(*plan.types())
+
+    def knows(self, workflow: str) -> bool:
+        """Whether this kernel has met the workflow, and registered its types."""
+        return workflow in self._plans
 
     # going on
 
@@ -143,37 +196,54 @@ class Durability:
     async def _take(
         self, plan: Plan, record: RunRecord, *, again: bool = False, timeout: float | None = None
     ) -> Run | None:
-        if self._kernel.closed or record.run_id in self._kernel.active or _over(record, again):
+        if await self._woken(plan, record, again) is None:
             return None
-        state = landing_state(plan, record)
-        now = self._kernel.clock.time()
-        signal, until = await self._reason_to_wake(record)
-        if record.status is RunStatus.PARKED and signal is None and (until is None or until > now):
-            self._set_alarm(record)
-            return None
-        token = await self.backend.claim(record.run_id, self.holder, now, now + self._lease)
+        run_id, now = record.run_id, self._kernel.clock.time()
+        token = await self.backend.claim(run_id, self.holder, now, now + self._lease)
         if token is None:
             return None
-        record = await self.load(record.run_id)  # what it was before the claim may be outdated
-        if _over(record, again):
-            await self.backend.release(record.run_id, token)
-            return None
         try:
-            return await self._go_on(plan, record, state, timeout)
+            record = await self.load(run_id)  # what it was before the claim may be outdated
+            woken = await self._woken(plan, record, again)
+            if woken is not None:
+                asked = await self.backend.take_signal(run_id, CANCEL)
+                if asked is not None and not record.status.finished:
+                    await self._commit_cancelled(record, (asked.id,))
+                    return None
+                run = await self._go_on(plan, record, woken, timeout, outdated=asked)
+                if not self._kernel.closed:
+                    return run
         except BaseException:
-            await self.backend.release(record.run_id, token)
+            await within_grace(self.backend.release(run_id, token), self._kernel.clock)
             raise
+        await self.backend.release(run_id, token)
+        return None
 
-    async def _reason_to_wake(self, record: RunRecord) -> tuple[Signal | None, float | None]:
-        """The signal that a parked run waits for, if it is there, and the time at which it goes on without."""
+    async def _woken(self, plan: Plan, record: RunRecord, again: bool) -> Woken | None:
+        """What lets the run go on now; None where it does not, or not here.
+
+        Raises:
+            VersionMismatchError: it belongs to another definition.
+            SerializationError: its record is damaged.
+        """
+        if self._kernel.closed or record.run_id in self._kernel.active or _over(record, again):
+            return None
+        landing_state(plan, record)
+        if record.status is not RunStatus.PARKED:
+            return Woken()
         wait = record.wait
-        if wait is None or record.status is not RunStatus.PARKED:
-            return None, None
+        if wait is None:
+            raise _damaged(record, "it is parked, but does not say what it waits for")
         signal = None if wait.signal is None else await self.backend.take_signal(record.run_id, wait.signal)
-        return signal, wait.until
+        late = signal is None and wait.until is not None and wait.until <= self._kernel.clock.time()
+        if signal is None and not late:
+            self._set_alarm(record.run_id, wait)
+            return None
+        return Woken(signal, late)
 
-    async def _go_on(self, plan: Plan, record: RunRecord, state: str, timeout: float | None) -> Run:
-        signal, until = await self._reason_to_wake(record)
+    async def _go_on(
+        self, plan: Plan, record: RunRecord, woken: Woken, timeout: float | None, outdated: Signal | None
+    ) -> Run:
         hidden = {key: value for key, value in record.data.items() if key.startswith(HIDDEN)}
         data = {
             key: self.values.decode(key, value, record.run_id)
@@ -181,44 +251,70 @@ class Durability:
             if key not in hidden
         }
         run = self._run(plan, record, self.view(data), timeout)
-        assert run.journal is not None
+        journal = run.journal
+        assert journal is not None
         run.resumed = True
-        seq = record.seq
-        late = record.status is RunStatus.PARKED and signal is None and until is not None
-        if late and record.wait is not None and record.wait.on_timeout is not None:
+        run.kept = {key: self.values.decode(key, value, record.run_id) for key, value in hidden.items()}
+        seq, state, changed, removed = record.seq, landing_state(plan, record), {}, []
+        if woken.late and record.wait is not None and record.wait.on_timeout is not None:
             seq, state = seq + 1, landing_state(plan, record, record.wait.on_timeout)
-        payload = record.payload if signal is None else signal.payload
-        if record.status is not RunStatus.RUNNING or state != record.state:
-            over = plan.by_name[state].is_exit
+        payload = record.payload if woken.signal is None else woken.signal.payload
+        detail = self._restored(record, run.kept)
+        detail.payload = self._payload(payload, record.run_id)
+        if record.status.finished and RETRY in hidden:
+            detail.attempt = 1  # somebody has seen to it: the attempts begin anew
+            removed.append(RETRY)
+        if (record.version, record.fingerprint) != (plan.version, plan.fingerprint):
+            changed[DEFINITION] = self.values.encode(DEFINITION, [plan.version, plan.fingerprint])
+        over = plan.by_name[state].is_exit
+        if record.status is not RunStatus.RUNNING or over or changed or state != record.state:
+            used = [signal.id for signal in (woken.signal, outdated) if signal is not None]
             await self.backend.commit(
                 Commit(
                     run_id=record.run_id, token=record.token, expected_seq=record.seq, seq=seq, state=state,
                     status=RunStatus.SUCCEEDED if over else RunStatus.RUNNING, payload=payload, release=over,
-                    consumed=() if signal is None else (signal.id,), at=self._kernel.clock.time(),
+                    changed=changed, removed=removed, consumed=used, at=self._kernel.clock.time(),
                 )
             )  # fmt: skip
-        run.journal.seq, run.journal.state, run.journal.payload = seq, state, payload
+        journal.seq, journal.state, journal.payload, journal.over = seq, state, payload, over
         run.bound = plan.by_name[state]
         run.step._bound, run.step._seq = run.bound, seq
-        said = None if payload is None else self.values.decode("the signal's payload", payload, record.run_id)
-        run.kept = {key: self.values.decode(key, value, record.run_id) for key, value in hidden.items()}
-        detail = Detail(payload=said)
-        if OUTCOME in run.kept:
-            detail.outcome = SplitOutcome.unpacked(run.kept[OUTCOME])
-        detail.attempt = run.kept.get(RETRY, 0) + 1
         run.step._own().following = detail
+        self._forget_alarm(record.run_id)
         return run
+
+    def _restored(self, record: RunRecord, kept: Mapping[str, Any]) -> Detail:
+        """What the run's present step starts with. Raises SerializationError."""
+        detail = Detail()
+        try:
+            if OUTCOME in kept:
+                detail.outcome = SplitOutcome.unpacked(kept[OUTCOME])
+            if ERROR in kept:
+                detail.error = stored_error(record, kept[ERROR])
+            detail.attempt = int(kept.get(RETRY, 0)) + 1
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise _damaged(record, f"what it knows of its present step makes no sense: {error!r}") from error
+        return detail
 
     def view(self, data: dict[str, Any]) -> StoreView:
         """The tasks' view of a durable run's data."""
-        return StoreView(data, None, self.values.isolate)
+        return StrictView(data, None, self.values.isolate) if self.values.strict else StoreView(data)
 
     async def load(self, run_id: str) -> RunRecord:
-        """The run's record. Raises RunNotFoundError."""
+        """The run's record, with the definition that it runs under by now. Raises RunNotFoundError."""
         record = await self.backend.load(run_id)
         if record is None:
             raise RunNotFoundError(f"the store has no run {run_id!r}", run_id=run_id)
-        return record
+        return self._migrated(record)
+
+    def _migrated(self, record: RunRecord) -> RunRecord:
+        if (migrated := record.data.get(DEFINITION)) is None:
+            return record
+        try:
+            version, fingerprint = map(str, self.values.decode(DEFINITION, migrated, record.run_id))
+        except (TypeError, ValueError) as error:
+            raise _damaged(record, f"the definition that it has migrated to makes no sense: {error!r}") from error
+        return replace(record, version=version, fingerprint=fingerprint)
 
     # waiting
 
@@ -237,7 +333,7 @@ class Durability:
             signal = await self.backend.take_signal(run.run_id, pause.signal)
             if signal is not None:
                 journal.consumed, journal.next_payload = (signal.id,), signal.payload
-                run.step._hand_on(payload=self.values.decode("the signal's payload", signal.payload, run.run_id))
+                run.step._hand_on(payload=self._payload(signal.payload, run.run_id))
                 return then
         elif until is not None and until <= now:
             return then
@@ -246,10 +342,16 @@ class Durability:
         await journal.commit(run.view, then.name, RunStatus.PARKED, run.step.seq, wait=run.wait, release=True)
         raise Parked
 
+    def _payload(self, payload: Any, run_id: str) -> Any:
+        return None if payload is None else self.values.decode("the signal's payload", payload, run_id)
+
     def left(self, run: Run) -> None:
         """A run was left here: it has ended, or is parked. What that one waits for may have come meanwhile."""
         self.tell(run.run_id)
+        self._left.discard(run.run_id)
         if run.status is RunStatus.PARKED and not self._kernel.closed:
+            self._left.add(run.run_id)
+            self._parked[run.run_id] = run
             self._care()
             self._kernel.spawn(self._wake(run.run_id))
 
@@ -260,38 +362,59 @@ class Durability:
     async def seen(self, plan: Plan, run_id: str) -> Run:
         """A run that is driven elsewhere, or has ended, as an object to look at: its end is in the store."""
         self._know(plan)
-        run = Run(self._kernel, plan, run_id, self.view({}))
+        if (parked := self._parked.get(run_id)) is not None:
+            return parked
+        run = self._parked[run_id] = Run(self._kernel, plan, run_id, self.view({}))
         run.status = RunStatus.PARKED
         run.mark_over()
         return run
 
-    def _set_alarm(self, record: RunRecord) -> None:
-        wait, clock = record.wait, self._kernel.clock
-        if wait is None or wait.until is None or record.run_id in self._alarms:
+    def _set_alarm(self, run_id: str, wait: Wait) -> None:
+        known = self._alarms.get(run_id)
+        if known is not None and known[0] == wait.until:
+            return
+        self._forget_alarm(run_id)
+        if wait.until is None:
             return
 
         def ring() -> None:
-            self._alarms.pop(record.run_id, None)
-            self._kernel.spawn(self._wake(record.run_id))
+            self._alarms.pop(run_id, None)
+            self._kernel.spawn(self._wake(run_id))
 
-        self._alarms[record.run_id] = clock.call_at(clock.monotonic() + max(0.0, wait.until - clock.time()), ring)
+        clock = self._kernel.clock
+        timer = clock.call_at(clock.monotonic() + max(0.0, wait.until - clock.time()), ring)
+        self._alarms[run_id] = wait.until, timer
+
+    def _forget_alarm(self, run_id: str) -> None:
+        _, timer = self._alarms.pop(run_id, (0.0, None))
+        if timer is not None:
+            timer.cancel()
 
     async def _wake(self, run_id: str) -> None:
-        """Drive a parked run if it can go on, and its workflow is known here."""
-        record = await self.backend.load(run_id)
-        if (
-            record is None
-            or record.status is not RunStatus.PARKED
-            or (plan := self._plans.get(record.workflow)) is None
-        ):
-            return
+        """Drive a parked run if it can go on, and its workflow is known here; or cancel it, if that was asked for."""
         try:
-            run = await self._take(plan, record)
-        except CanoError as error:
-            _log.error("run %s of workflow %s cannot go on: %s", run_id, record.workflow, error)
-        else:
-            if run is not None:
-                self._kernel.drive(run)
+            record = await self.backend.load(run_id)
+            if record is None or record.status is not RunStatus.PARKED:
+                self._left.discard(run_id)
+                return
+            if await self.backend.take_signal(run_id, CANCEL):
+                await self._cancel_free(run_id)
+            elif (plan := self._plans.get(record.workflow)) is not None:
+                await self._take_and_drive(plan, run_id)
+        except Exception as error:  # noqa: BLE001  # nobody waits for this
+            self._cannot_go_on(run_id, error)
+
+    async def _take_and_drive(self, plan: Plan, run_id: str) -> Run | None:
+        run = await self._take(plan, await self.load(run_id))
+        if run is not None:
+            self._kernel.drive(run)
+        return run
+
+    def _cannot_go_on(self, run_id: str, error: Exception) -> None:
+        """Say so, once."""
+        if (run_id, str(error)) not in self._logged:
+            self._logged.add((run_id, str(error)))
+            _log.error("run %s cannot go on: %s", run_id, error, exc_info=not isinstance(error, errors.CanoError))
 
     async def signal(self, run_id: str, name: str, payload: Any, id: str | None) -> bool:
         """Keep a signal for a run, and let it go on if it waits for it here. False where the run has ended."""
@@ -310,22 +433,55 @@ class Durability:
         if (run := self._kernel.active.get(run_id)) is not None:
             run.stop(RunStatus.CANCELLED)
             return True
-        record, now = await self.load(run_id), self._kernel.clock.time()
+        record = await self.load(run_id)
         if record.status.finished:
             return False
+        # whoever holds it looks for this when it renews its leases, and when it lets go of a run that has not ended
+        await self.backend.put_signal(run_id, Signal(f"{CANCEL} {record.token}", CANCEL))
+        await self._cancel_free(run_id)
+        return True
+
+    async def _cancel_free(self, run_id: str) -> None:
+        """End a run as cancelled that nobody drives, with its children."""
+        now = self._kernel.clock.time()
         token = await self.backend.claim(run_id, self.holder, now, now + self._lease)
-        if token is None:  # its holder looks for this signal when it renews its leases
-            await self.backend.put_signal(run_id, Signal(CANCEL, CANCEL))
-            return True
-        record = await self.load(run_id)
+        if token is None:
+            return
+        try:
+            record, asked = await self.load(run_id), await self.backend.take_signal(run_id, CANCEL)
+            if not record.status.finished:
+                await self._commit_cancelled(record, () if asked is None else (asked.id,))
+                return
+        except BaseException:
+            await within_grace(self.backend.release(run_id, token), self._kernel.clock)
+            raise
+        await self.backend.release(run_id, token)
+
+    async def _commit_cancelled(self, record: RunRecord, consumed: Sequence[str]) -> None:
         await self.backend.commit(
             Commit(
-                run_id=run_id, token=token, expected_seq=record.seq, seq=record.seq, state=record.state,
-                status=RunStatus.CANCELLED, release=True, at=now,
+                run_id=record.run_id, token=record.token, expected_seq=record.seq, seq=record.seq, state=record.state,
+                status=RunStatus.CANCELLED, consumed=consumed, release=True, at=self._kernel.clock.time(),
             )
         )  # fmt: skip
-        self.tell(run_id)
-        return True
+        self._forget_alarm(record.run_id)
+        self._left.discard(record.run_id)
+        self.tell(record.run_id)
+        for child in await self.backend.runs(RunFilter(parent=record.run_id)):
+            await self.cancel(child.run_id)
+
+    async def forget(self, run_id: str) -> bool:
+        """Delete a finished run, unless somebody resumes it just now, or it is damaged: `check` tells of that."""
+        now = self._kernel.clock.time()
+        token = await self.backend.claim(run_id, self.holder, now, now + self._lease)
+        if token is None:
+            return False
+        with suppress(SerializationError):
+            record = await self.backend.load(run_id)
+            if record is not None and record.status.finished:
+                return await self.backend.delete(run_id)
+        await self.backend.release(run_id, token)
+        return False
 
     # results
 
@@ -346,14 +502,14 @@ class Durability:
                         raise run.error
                     if run.status is RunStatus.SUCCEEDED:
                         return run.result(run.bound.state)
+                if self._shut:
+                    message = f"run {run_id} goes on elsewhere, or later: the kernel closed"
+                    raise RunInterruptedError(message, run_id=run_id, workflow=plan.name)
                 record = await self.load(run_id)
                 if record.status.finished:
                     return self.result(plan, record)
                 if (again := await self._take(plan, record)) is not None:
                     self._kernel.drive(again)
-                elif self._kernel.closed:
-                    message = f"run {run_id} goes on elsewhere, or later: the kernel closed"
-                    raise RunInterruptedError(message, run_id=run_id, workflow=plan.name)
                 elif run_id not in self._kernel.active:
                     await first_of(news, self._kernel.clock, self._poll if self.capabilities.durable else None)
             finally:
@@ -367,17 +523,12 @@ class Durability:
             if not news.done():
                 news.set_result(None)
 
-    def tell_all(self) -> None:
-        """Wake everybody who waits: the kernel closes."""
-        for run_id in self._news:
-            self.tell(run_id)
-
     def result(self, plan: Plan, record: RunRecord) -> RunResult:
         """What a finished run has come to. Raises its error, if it failed."""
         if record.status is RunStatus.CANCELLED:
             raise RunCancelledError(f"run {record.run_id} was cancelled", run_id=record.run_id, workflow=plan.name)
         if record.status is RunStatus.FAILED:
-            raise stored_error(record)
+            raise stored_error(record, record.error or {})
         data = {
             key: self.values.decode(key, value, record.run_id)
             for key, value in record.data.items()
@@ -400,16 +551,14 @@ class Durability:
         taken = []
         for record in await self.backend.ready(self._kernel.clock.time()):
             plan = self._plans.get(record.workflow)
-            if plan is None or record.workflow not in self._watched:
+            if plan is None or not (record.workflow in self._watched or record.run_id in self._left):
                 continue
             try:
-                run = await self._take(plan, await self.load(record.run_id))
-            except CanoError as error:
-                _log.error("run %s of workflow %s cannot go on: %s", record.run_id, record.workflow, error)
-                continue
-            if run is not None:
-                self._kernel.drive(run)
-                taken.append(run)
+                run = await self._take_and_drive(plan, record.run_id)
+            except Exception as error:  # noqa: BLE001  # others can go on all the same
+                self._cannot_go_on(record.run_id, error)
+            else:
+                taken += [] if run is None else [run]
         return taken
 
     def _care(self) -> None:
@@ -426,29 +575,36 @@ class Durability:
                 if clock.monotonic() - renewed >= self._lease / 3:
                     renewed = clock.monotonic()
                     await self._renew()
-                if self._watched:
+                if self._watched or self._left:
                     await self._take_ready()
             except Exception as error:  # noqa: BLE001  # a store may be out of reach for a while
                 _log.warning("the store could not be asked: %r; trying again", error)
 
     async def _renew(self) -> None:
-        held = {run.run_id: run.journal.token for run in self._kernel.active.values() if run.journal is not None}
+        held = {run.run_id: run.journal for run in self._kernel.active.values() if run.journal is not None}
         if not held:
             return
-        lost = await self.backend.renew(self.holder, held, self._kernel.clock.time() + self._lease)
+        tokens = {run_id: journal.token for run_id, journal in held.items()}
+        lost = await self.backend.renew(self.holder, tokens, self._kernel.clock.time() + self._lease)
         for run_id in lost:
-            if (run := self._kernel.active.get(run_id)) is not None:
+            run = self._kernel.active.get(run_id)
+            # unless it gave the lease back meanwhile, or does so right now
+            if run is not None and run.journal is held[run_id] and not run.journal.leaving:
                 run.lose()
-        for run_id in held:
-            if await self.backend.take_signal(run_id, CANCEL) and (run := self._kernel.active.get(run_id)) is not None:
+        for run_id, journal in held.items():
+            asked = await self.backend.take_signal(run_id, CANCEL)
+            run = self._kernel.active.get(run_id)
+            if asked is not None and run is not None and run.journal is journal:
+                journal.consumed = (*journal.consumed, asked.id)
                 run.stop(RunStatus.CANCELLED)
 
     async def close(self) -> None:
-        """Take care no longer."""
-        for timer in self._alarms.values():
-            timer.cancel()
-        self._alarms.clear()
-        self.tell_all()
+        """Take care no longer, and tell who waits."""
+        self._shut = True
+        for run_id in tuple(self._alarms):
+            self._forget_alarm(run_id)
+        for run_id in self._news:
+            self.tell(run_id)
         if self._caretaker is not None:
             self._caretaker.cancel()
             await asyncio.gather(self._caretaker, return_exceptions=True)
@@ -474,9 +630,8 @@ def _over(record: RunRecord, again: bool) -> bool:
     return record.status.finished and not (again and resumable)
 
 
-def stored_error(record: RunRecord) -> WorkflowError:
-    """The error of a failed run, made again from its record."""
-    said: Mapping[str, Any] = record.error or {}
+def stored_error(record: RunRecord, said: Mapping[str, Any]) -> WorkflowError:
+    """An error of a run, made again from what its record says."""
     kind = getattr(errors, str(said.get("type")), TaskError)
     if not (isinstance(kind, type) and issubclass(kind, WorkflowError)):
         kind = TaskError
@@ -486,4 +641,10 @@ def stored_error(record: RunRecord) -> WorkflowError:
     )  # fmt: skip
     if said.get("cause"):
         error.add_note(f"caused by {said['cause']}")
+    return error
+
+
+def _damaged(record: RunRecord, problem: str) -> SerializationError:
+    error = SerializationError(f"run {record.run_id} is damaged: {problem}")
+    error.run_id = record.run_id
     return error

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Generator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from cano.errors import RunCancelledError
 from cano.protocols import RunStatus
 from cano.result import RunResult
 from cano.step import Progress
@@ -57,7 +58,7 @@ class RunHandle:
         Raises:
             WorkflowError: the run failed, timed out, was cancelled or interrupted.
         """
-        run = self._run
+        run = self._latest()
         await run.ended()
         if run.status is RunStatus.PARKED:
             assert self._kernel.durability is not None
@@ -73,13 +74,16 @@ class RunHandle:
         """
         run = self._latest()
         if run.status is RunStatus.PARKED:
-            return self._kernel.spawn(self._cancel_parked())
+            return self._kernel.spawn(self._cancel_parked(run))
         run.stop(RunStatus.CANCELLED)
         return _Ended(run)
 
-    async def _cancel_parked(self) -> None:
+    async def _cancel_parked(self, run: Run) -> None:
         await self._kernel.cancel(self.run_id)
-        self._run.status = RunStatus.CANCELLED if self._run is self._latest() else self._run.status
+        record = await self._kernel.store_of_runs.load(self.run_id)
+        if record.status is RunStatus.CANCELLED and run is self._latest():
+            run.status = RunStatus.CANCELLED
+            run.error = RunCancelledError(f"run {run.run_id} was cancelled", run_id=run.run_id, workflow=run.workflow)
 
     def status(self) -> RunInfo:
         """Where the run stands now, as far as this kernel knows."""
@@ -91,7 +95,9 @@ class RunHandle:
 
     def _latest(self) -> Run:
         """The run object that drives the run now: another one after it was parked."""
-        return self._kernel.active.get(self.run_id, self._run)
+        while (successor := self._run.successor) is not None:
+            self._run = successor
+        return self._run
 
     def __repr__(self) -> str:
         return f"<RunHandle of {self._latest()!r}>"

@@ -142,11 +142,15 @@ async def history(durability: Durability, run_id: str) -> list[Transition]:
 async def fork(durability: Durability, run_id: str, seq: int, new_run_id: str) -> str:
     """A new run that stands where `run_id` stood after transition `seq`; `resume` lets it go on from there.
 
+    Where that one waits there now, so does the fork. An earlier wait it has behind it, and goes on without a payload.
+
     Raises:
         RunNotFoundError: there is no such run.
         ConfigurationError: it has no such transition, or `new_run_id` is taken.
     """
-    record = await durability.load(run_id)
+    record = await durability.backend.load(run_id)
+    if record is None:
+        raise RunNotFoundError(f"the store has no run {run_id!r}", run_id=run_id)
     lines = await durability.backend.history(run_id)
     point = next((line for line in lines if line.seq == seq), None)
     if point is None:
@@ -157,14 +161,19 @@ async def fork(durability: Durability, run_id: str, seq: int, new_run_id: str) -
         for key in line.removed:
             data.pop(key, None)
         data.update(line.changed)
-    now = durability.now()
+    present = record.seq == seq
+    waits = present and record.status is RunStatus.PARKED
+    now = durability.moment()
     forked = RunRecord(
         run_id=new_run_id, workflow=record.workflow, version=record.version, fingerprint=record.fingerprint,
-        state=point.state, seq=seq, data=data, created=now, updated=now,
+        state=point.state, seq=seq, data=data, status=RunStatus.PARKED if waits else RunStatus.RUNNING,
+        wait=record.wait if waits else None, payload=record.payload if present else None,
+        created=now, updated=now, holder=durability.holder, expires=now, token=1,
     )  # fmt: skip
     there = await durability.backend.create(forked)
-    if there.created != now or there.seq != seq or there.state != point.state:
+    if (there.holder, there.token, there.created) != (durability.holder, 1, now):
         raise ConfigurationError(f"the run id {new_run_id!r} is taken; fork to another")
+    await durability.backend.release(new_run_id, 1)
     return new_run_id
 
 
@@ -179,8 +188,10 @@ async def explain(durability: Durability, run_id: str, here: bool) -> Explanatio
         return Explanation(Standstill.RUNNING_ELSEWHERE, f"{record.holder}, whose lease lasts {left:.1f} s more")
     if status is RunStatus.PARKED and wait is not None:
         signal = None if wait.signal is None else await durability.backend.take_signal(run_id, wait.signal)
-        if signal is not None or (wait.until is not None and wait.until <= durability.now()):
-            return Explanation(Standstill.READY, f"next state {record.state}")
+        late = signal is None and wait.until is not None and wait.until <= durability.now()
+        if signal is not None or late:
+            following = wait.on_timeout if late and wait.on_timeout is not None else wait.then
+            return Explanation(Standstill.READY, f"next state {following}")
         until = "" if wait.until is None else f"for {wait.until - durability.now():.1f} s more"
         if wait.signal is not None:
             return Explanation(Standstill.WAITING_FOR_SIGNAL, f"{wait.signal!r}" + (until and f", {until}"))
@@ -192,16 +203,21 @@ async def explain(durability: Durability, run_id: str, here: bool) -> Explanatio
 
 
 async def check(durability: Durability) -> list[Finding]:
-    """What is wrong in the store: rows that cannot be read, children without a parent, leases that have lapsed."""
+    """What is wrong in the store: rows that cannot be read, children without a parent, leases that have lapsed.
+
+    The values in a run's data are looked at where its workflow is known to this kernel, and with it their classes.
+    """
     findings = []
     records = {record.run_id: record for record in await durability.backend.runs(RunFilter())}
     for run_id, record in records.items():
         try:
             loaded = await durability.load(run_id)
-            for key, value in loaded.data.items():
+            for key, value in loaded.data.items() if durability.knows(record.workflow) else ():
                 durability.values.decode(key, value, run_id)
         except SerializationError as error:
             findings.append(Finding("corrupt", run_id, str(error)))
+        except RunNotFoundError:  # somebody has deleted it just now
+            continue
         if record.parent is not None and not record.status.finished:
             parent = records.get(record.parent)
             if parent is None or parent.status.finished:
@@ -215,12 +231,17 @@ async def check(durability: Durability) -> list[Finding]:
 
 
 async def prune(durability: Durability, retention: Retention) -> list[str]:
-    """Forget the finished runs that `retention` does not keep; returns their ids."""
+    """Forget the finished runs that `retention` does not keep; returns their ids.
+
+    A child stays as long as its parent has not ended, which may still ask for its result.
+    """
     gone, newer = [], dict[str, int]()
-    for record in await durability.backend.runs(RunFilter()):
+    records = await durability.backend.runs(RunFilter())
+    unfinished = {record.run_id for record in records if not record.status.finished}
+    for record in records:
         if record.status.finished:
             seen = newer[record.workflow] = newer.get(record.workflow, 0) + 1
-            if retention.expired(seen - 1, durability.now() - record.updated):
-                await durability.backend.delete(record.run_id)
+            expired = retention.expired(seen - 1, durability.now() - record.updated)
+            if expired and record.parent not in unfinished and await durability.forget(record.run_id):
                 gone.append(record.run_id)
     return gone

@@ -178,6 +178,7 @@ class _Race:
         self._patient = join.strategy.kind == "partial"
         self._branches: list[Branch] = []
         self._needed = 0
+        self._broken_by: BaseException | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._started = self._ended = self._ok = 0
 
@@ -191,7 +192,7 @@ class _Race:
         try:
             self._judge()
             self._start()
-            return await self.decided
+            met = await self.decided
         finally:
             if timer is not None:
                 timer.cancel()
@@ -199,6 +200,9 @@ class _Race:
                 self.decided.cancel()
             self._branches = []  # each of them refers to the race
             await reap(self._tasks, clock)
+        if self._broken_by is not None:
+            raise self._broken_by
+        return met
 
     def _start(self) -> None:
         limit = self._join.limit or len(self._branches)
@@ -218,7 +222,8 @@ class _Race:
     def abort(self, error: BaseException) -> None:
         """End the split with what a branch raised that is no `Exception`."""
         if not self.decided.done():
-            self.decided.set_exception(error)
+            self._broken_by = error
+            self.decided.set_result(False)
 
     def _judge(self) -> None:
         if self.decided.done():
@@ -261,14 +266,17 @@ def merge(
     puts: dict[str, dict[str, Any]] = {}
     removals: dict[str, list[str]] = {}
     appends: dict[str, list[Any]] = {}
+    there = frozenset(view.keys())
     for name, changes in written:
-        for key in changes.removed.union(view.keys() if changes.cleared else ()):
-            if key not in changes.changed:
-                removals.setdefault(key, []).append(name)
-        for key, value in changes.changed.items():
+        gone = there if changes.cleared else changes.removed & there
+        replaced = {key: items for key, items in changes.appended.items() if key in gone}  # by a list of its own
+        for key, value in {**changes.changed, **replaced}.items():
             puts.setdefault(key, {})[name] = value
+        for key in sorted(gone.difference(changes.changed, replaced)):
+            removals.setdefault(key, []).append(name)
         for key, items in changes.appended.items():
-            appends.setdefault(key, []).extend(items)
+            if key not in replaced:
+                appends.setdefault(key, []).extend(items)
     for key, values in puts.items():
         different = [value for value in values.values() if not _alike(value, next(iter(values.values())))]
         if key in removals or key in appends or (different and key not in reducers):

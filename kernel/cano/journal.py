@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 RETRY = HIDDEN + "retry"  # how many attempts of the present step have failed
+ERROR = HIDDEN + "error"  # the error whose `on_exhausted` led to the present state
+DEFINITION = HIDDEN + "definition"  # version and fingerprint that the run has migrated to; it stays
 PARK_AFTER = 60.0
 """Seconds: a retry that comes later than that is waited for in the store, without a task or a lease."""
 _log = logging.getLogger("cano")
@@ -63,12 +65,35 @@ class Values:
             self._codec.register(*types)
 
 
+class StrictView(StoreView):
+    """A view whose values pass through the codec already when a task puts them; what is refused is named."""
+
+    __slots__ = ()
+
+    def _set(self, key: str, value: Any) -> None:
+        try:
+            StoreView._set(self, key, value)
+        except SerializationError as error:
+            raise _named(error, f"key {key!r}: {error}", key) from error
+
+    def _append(self, key: str, item: Any) -> None:
+        try:
+            StoreView._append(self, key, item)
+        except SerializationError as error:
+            raise _named(error, f"an item for key {key!r}: {error}", key) from error
+
+    def detached(self) -> StrictView:
+        """See `StoreView.detached`."""
+        return StrictView(self._base, self._apply, self._isolate)
+
+
 class Journal:
     """Commits what one run does.
 
     Attributes:
         seq, state: the last transition committed, and the state that it led to.
         token: the fencing token that the run is held under.
+        leaving: whether a commit that frees the lease is under way, or was made.
         hidden: values of the engine's own, kept beside the data for the state that follows.
         payload: what the signal carried that led to `state`, as it is stored; next_payload: the same, still to come.
         consumed: ids of the signals that the next commit takes.
@@ -82,6 +107,7 @@ class Journal:
         "consumed",
         "eager",
         "hidden",
+        "leaving",
         "next_payload",
         "over",
         "payload",
@@ -101,17 +127,18 @@ class Journal:
         self.seq = record.seq
         self.state = record.state
         self.token = record.token
+        self.leaving = False
         self.over = False  # whether the run has reached its end in the store, whatever becomes of it here
         self.payload = record.payload
         self.next_payload: Any = None
         self.consumed: tuple[str, ...] = ()
         self.hidden: dict[str, Any] = {}
-        self._stored = {key for key in record.data if key.startswith(HIDDEN)}
+        self._stored = {key for key in record.data if key.startswith(HIDDEN) and key != DEFINITION}
         self._unsaved: set[str] = set()
 
     async def transition(self, run: Run, target: BoundState) -> None:
         """Commit what the step wrote, and that `target` follows. An exit state ends the run with it."""
-        if not self.eager and not target.is_exit:
+        if not self.eager and not target.is_exit and not self.consumed:
             self._note(run.view)
         else:
             status = RunStatus.SUCCEEDED if target.is_exit else RunStatus.RUNNING
@@ -141,7 +168,7 @@ class Journal:
             removed.update(self._stored - self.hidden.keys())
             changed.update({key: self.values.encode(key, value) for key, value in self.hidden.items()})
         payload = self.next_payload if moves else self.payload
-        await self._send(
+        cut = await self._send(
             Commit(
                 run_id=self.run_id, token=self.token, expected_seq=self.seq, seq=seq, state=state, status=status,
                 changed=changed, removed=sorted(removed), error=error, wait=wait, payload=payload,
@@ -153,28 +180,35 @@ class Journal:
         if moves:
             self._stored = set(self.hidden)
             self.hidden = {}
-            self.payload, self.next_payload, self.consumed = payload, None, ()
-        self.seq, self.state = seq, state
+            self.next_payload = None
+        self.seq, self.state, self.payload, self.consumed = seq, state, payload, ()
+        self.over = status.finished
+        if cut is not None:
+            raise cut
 
     async def keep(self, key: str, value: Any) -> None:
         """Commit a value of the engine's own, for as long as the run is in its present state."""
         encoded = self.values.encode(key, value)
         self._stored.add(key)
-        await self._send(
+        cut = await self._send(
             Commit(
                 run_id=self.run_id, token=self.token, expected_seq=self.seq, seq=self.seq, state=self.state,
                 status=RunStatus.RUNNING, changed={key: encoded}, payload=self.payload, at=self._clock.time(),
             )
         )  # fmt: skip
+        if cut is not None:
+            raise cut
 
-    async def _send(self, commit: Commit) -> None:
+    async def _send(self, commit: Commit) -> asyncio.CancelledError | None:
+        """Let the store do it. A cancellation that came too late for that is returned, to be raised in the end."""
+        self.leaving = commit.release
         try:
             await self._backend.commit(commit)
-        except asyncio.CancelledError:
-            # the store may have done it all the same: what is there decides what the run goes on from
-            if await self._landed(commit):
-                self.seq, self.state, self.over = commit.seq, commit.state, commit.status.finished
+        except asyncio.CancelledError as cut:
+            if await self._landed(commit):  # what is in the store decides what the run goes on from
+                return cut
             raise
+        return None
 
     async def _landed(self, commit: Commit) -> bool:
         record = await within_grace(self._backend.load(self.run_id), self._clock)
@@ -214,23 +248,29 @@ class Journal:
         """Commit how a run ended that did not reach an exit state, and free its lease. Never raises."""
         if self.over:
             return
-        error = run.error
-        ours = isinstance(error, CanoError) and not isinstance(error, ConflictError | StoreUnavailableError)
-        if run.status is RunStatus.CANCELLED and isinstance(error, RunCancelledError):
-            ending = self.commit(run.view, run.step._bound.name, run.status, self._reached(run), release=True)
-        elif run.status is RunStatus.FAILED and ours:
-            state, seq, said = run.step._bound.name, self._reached(run), describe(run, error)
-            ending = self.commit(run.view, state, run.status, seq, error=said, release=True)
-        else:
-            ending = self._backend.release(self.run_id, self.token)
         try:
-            await within_grace(ending, self._clock)
+            await within_grace(self._end(run), self._clock)
         except Exception as problem:  # noqa: BLE001  # the run has ended; its lease will lapse by itself
-            _log.warning("run %s ended with %r, which could not be stored: %r", self.run_id, error, problem)
+            _log.warning("run %s ended with %r, which could not be stored: %r", self.run_id, run.error, problem)
 
-    def _reached(self, run: Run) -> int:
-        """Number of the last transition that is not undone."""
-        return self.seq if self.eager else max(self.seq, run.steps)
+    async def _end(self, run: Run) -> None:
+        error, status = run.error, run.status
+        cancelled = status is RunStatus.CANCELLED and isinstance(error, RunCancelledError)
+        ours = isinstance(error, CanoError) and not isinstance(error, ConflictError | StoreUnavailableError)
+        if not cancelled and not (status is RunStatus.FAILED and ours):
+            self.leaving = True
+            await self._backend.release(self.run_id, self.token)
+            return
+        said = None if cancelled else describe(run, error)
+        # a commit may have been made although its step was cut short: what is there counts, not where the step was
+        state, seq = self.state, self.seq
+        if not self.eager and run.steps > seq:
+            state, seq = run.step._bound.name, run.steps
+        try:
+            await self.commit(run.view, state, status, seq, error=said, release=True)
+        except SerializationError:  # of a value that no commit has met before
+            self._unsaved.clear()
+            await self.commit(run.view, self.state, status, self.seq, error=said, release=True)
 
 
 def describe(run: Run, error: BaseException | None) -> dict[str, Any]:

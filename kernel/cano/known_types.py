@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import typing
 from collections.abc import Iterator
 from contextlib import suppress
+from types import CodeType, ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from cano.node import Node
 from cano.store import Key
+from cano.subworkflow import SubWorkflow
 from cano.task import FunctionTask, Task
 
 if TYPE_CHECKING:
@@ -16,13 +19,20 @@ if TYPE_CHECKING:
 
 
 def known_types(flow: Workflow[Any]) -> Iterator[Any]:
-    """The states' enum, the workflow's `types`, the annotations of its tasks, and the `Key`s that their code uses."""
-    yield type(flow.start)
-    yield from flow.types
-    for registration in flow.tasks.values():
-        for task in (registration.task, *getattr(registration.task, "branches", ())):
-            for function in _functions(task):
-                yield from _named_by(function)
+    """The states' enum, the workflow's `types`, the annotations of its tasks, and the `Key`s that their code uses.
+
+    So for the workflows that it runs as its parts: what they put out becomes its own data.
+    """
+    flows = [flow]
+    for one in flows:
+        yield type(one.start)
+        yield from one.types
+        for registration in one.tasks.values():
+            for task in (registration.task, *getattr(registration.task, "branches", ())):
+                if isinstance(task, SubWorkflow) and task.flow not in flows:
+                    flows.append(task.flow)
+                for function in _functions(task):
+                    yield from _named_by(function)
 
 
 def _functions(task: Any) -> Iterator[Any]:
@@ -38,11 +48,35 @@ def _functions(task: Any) -> Iterator[Any]:
 
 def _named_by(function: Any) -> Iterator[Any]:
     function = getattr(function, "func", function)  # what a functools.partial is of
-    function = getattr(function, "__func__", function)
-    with suppress(Exception):  # an annotation that cannot be evaluated names no type
-        yield from typing.get_type_hints(function).values()
-    code = getattr(function, "__code__", None)
-    names = getattr(function, "__globals__", {})
-    for name in () if code is None else code.co_names:
-        if isinstance(used := names.get(name), Key):
+    if not hasattr(function, "__code__"):  # an object that can be called
+        function = getattr(function, "__func__", getattr(type(function), "__call__", None))  # noqa: B004
+    function = inspect.unwrap(function)
+    if (code := getattr(function, "__code__", None)) is None:
+        return
+    known = dict(_closure(function))
+    for annotation in function.__annotations__.values():
+        # each by itself: one that cannot be evaluated, such as a name imported for type checkers only, names no type
+        with suppress(Exception):
+            alone = SimpleNamespace(__annotations__={"it": annotation})
+            yield from typing.get_type_hints(alone, function.__globals__, known).values()
+    names = {*_names(code)}
+    for used in (*known.values(), *map(function.__globals__.get, names)):
+        if isinstance(used, Key):
             yield used.type
+        elif isinstance(used, ModuleType):
+            yield from (key.type for key in map(vars(used).get, names) if isinstance(key, Key))
+
+
+def _closure(function: Any) -> Iterator[tuple[str, Any]]:
+    """What a function knows of the function that it is local to."""
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
+        with suppress(ValueError):  # not assigned yet
+            yield name, cell.cell_contents
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    """The names that code uses, that of functions inside it included."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names(constant)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -13,6 +14,7 @@ from cano.step import current_step
 from cano.store import Key, KeyValueStore
 
 LimitKey = str | Key[Any] | Callable[[Any], Any]
+_made = itertools.count()
 
 
 class Limit:
@@ -33,6 +35,7 @@ class Limit:
             raise ConfigurationError(f"limit_key must be a key of the data or a function of the store, not {key!r}")
         self.limit = limit
         self.key = key
+        self._made = next(_made)
 
     def value(self, store: Any) -> Any:
         """What is counted on its own for the run on `store`; None without a key."""
@@ -62,7 +65,11 @@ def limits(limit: int | Limit | Iterable[Limit] | None, limit_key: LimitKey | No
     for one in several:
         if not isinstance(one, Limit):
             raise ConfigurationError(f"limit must be a whole number, a Limit or a list of Limits, not {limit!r}")
-    return several
+    if len(set(several)) < len(several):
+        raise ConfigurationError(f"limit has the same Limit twice, which would wait for itself: {limit!r}")
+    # in one order everywhere, so that two who need places of both never wait for each other; those that have a key
+    # first, so that who waits for a place of its key does not sit on one that others could use
+    return tuple(sorted(several, key=lambda one: (one.key is None, one._made)))
 
 
 class Limiter:

@@ -22,13 +22,13 @@ def landing_state(plan: Plan, record: RunRecord, state: str | None = None) -> st
     state = record.state if state is None else state
     migrate = plan.flow.migrate
     differences = _differences(plan, record)
+    if not differences and state in plan.by_name:
+        return state  # also where `migrate` names it, which speaks of runs of older definitions
     if migrate is not None:
         if state in migrate:
             return state_name(migrate[state])
         if state in plan.by_name:
             return state
-    elif not differences and state in plan.by_name:
-        return state
     if state not in plan.by_name:
         differences.append(f"the run is in state {state}, which does not exist any more")
     raise VersionMismatchError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import inspect
 import logging
 import os
@@ -11,13 +10,16 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial, wraps
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
 from cano import hookspecs
 from cano.errors import ConfigurationError, PluginError
 from cano.hookspecs import API_VERSION, HOOK_NAMESPACE
+
+if TYPE_CHECKING:
+    import importlib.metadata
 
 _MAY_BE_ASYNC = ("cano_kernel_started", "cano_kernel_stopping")
 _DIRECT = "given to the kernel"
@@ -129,6 +131,8 @@ class Plugins:
     def _entry_points(self, wanted: set[str]) -> list[importlib.metadata.EntryPoint]:
         if not self._discover and not wanted:
             return []
+        import importlib.metadata  # here, since it takes longer to import than all of cano does
+
         points: dict[str, importlib.metadata.EntryPoint] = {}
         for point in sorted(importlib.metadata.entry_points(group="cano"), key=lambda point: point.name):
             if not self._discover and point.name not in wanted:
@@ -195,6 +199,8 @@ class Plugins:
             and any(_is_async(impl.function) for impl in caller.get_hookimpls() if impl.plugin is plugin)
         ]
         try:
+            if not names and info.distribution == _DIRECT:
+                raise PluginError("it implements no hook; mark its functions with @hookimpl")
             if unknown:
                 raise PluginError(f"it implements hooks that do not exist: {', '.join(unknown)}; check their spelling")
             if asynchronous:
@@ -228,8 +234,8 @@ class Plugins:
         argument = caller.spec.argnames[0]
         if any(impl.wrapper or impl.hookwrapper for impl in impls):
 
-            def through_pluggy(subject: Any) -> None:
-                caller(**{argument: subject})
+            def through_pluggy(subject: Any) -> Any:
+                return caller(**{argument: subject})
 
             through_pluggy.__qualname__ = hook
             return (through_pluggy,)

@@ -371,8 +371,9 @@ class StoreBackend(Protocol):
     async def ready(self, now: float) -> Sequence[RunRecord]:
         """The runs that could go on, if somebody claimed them, with empty `data`.
 
-        Those are the parked runs that nobody holds and whose `wait.until` is `now` or earlier, or for which there is an unconsumed signal
-        of the name `wait.signal`; and the running ones that nobody holds, or whose lease ended before `now`.
+        Those are the parked runs that nobody holds and whose `wait.until` is `now` or earlier, or for which there is
+        an unconsumed signal of the name `wait.signal`; and the running ones that nobody holds, or whose lease ended
+        before `now`.
         """
         ...
 

@@ -20,7 +20,7 @@ from cano.errors import (
     StoreUnavailableError,
     TaskError,
 )
-from cano.journal import PARK_AFTER, Journal
+from cano.journal import ERROR, PARK_AFTER, Journal, describe
 from cano.limits import places
 from cano.protocols import RunStatus, Timer, Wait
 from cano.result import RunResult
@@ -51,11 +51,12 @@ class Run(Strand):
         wait: what it waits for, while it is parked.
         journal: its line in the store, or None.
         kept: values of the engine's own that a resumed run was found with.
+        successor: the object that drives it now, after this one was parked.
     """
 
     __slots__ = (
-        "_again", "_ended", "_over", "_stop", "_stop_cancels", "bound", "error", "journal", "kept", "parent",
-        "parent_id", "resumed", "run_id", "status", "timeout", "wait",
+        "__weakref__", "_again", "_ended", "_lost", "_over", "_stop", "_stop_cancels", "bound", "error", "journal",
+        "kept", "parent", "parent_id", "resumed", "run_id", "status", "successor", "timeout", "wait",
     )  # fmt: skip
 
     def __init__(
@@ -77,6 +78,7 @@ class Run(Strand):
         self.journal: Journal | None = None
         self.kept: Mapping[str, Any] = NOTHING_KEPT
         self.wait: Wait | None = None
+        self.successor: Run | None = None
         self.status = RunStatus.RUNNING
         self.error: BaseException | None = None
         self.bound = plan.start
@@ -84,6 +86,7 @@ class Run(Strand):
         self._ended: asyncio.Future[None] | None = None
         self._over = False
         self._stop: RunStatus | None = None
+        self._lost = False
         self._stop_cancels = 0
         self._again: Timer | None = None
 
@@ -112,12 +115,13 @@ class Run(Strand):
 
     def result(self, state: Any) -> RunResult:
         """What the run has come to."""
-        data = self.view.base if self.store is self.view else self.store
+        view = self.view
+        data = self.store if self.store is not view else view.base if view.owner is None else view.owner
         return RunResult(self.run_id, state, data, self.steps)
 
-    def in_current_task(self) -> bool:
-        """Whether this very task drives the run."""
-        return self._task is not None and self._task is asyncio.current_task()
+    def driven_by(self, task: asyncio.Task[Any] | None) -> bool:
+        """Whether it is `task` that drives the run."""
+        return self._task is not None and self._task is task
 
     async def ended(self) -> None:
         """Wait until this is driven no longer, without a say in how."""
@@ -134,6 +138,7 @@ class Run(Strand):
 
     def lose(self) -> None:
         """Stop: the lease has gone to somebody else."""
+        self._lost = True
         self.stop(RunStatus.INTERRUPTED)
 
     # driving
@@ -168,16 +173,20 @@ class Run(Strand):
                     self.bound = await self._loop()
             else:
                 self.bound = await self._loop()
-            if self.watch is not None and self.watch.cancels:
-                raise self._timed_out()
-            if self._stop is RunStatus.CANCELLED:
-                raise asyncio.CancelledError  # its last task swallowed the cancellation
+            if self.journal is None or not self.journal.over:  # what is in the store as a success is one
+                if self.watch is not None and self.watch.cancels:
+                    raise self._timed_out()
+                if self._stop is RunStatus.CANCELLED:
+                    raise asyncio.CancelledError  # its last task swallowed the cancellation
             self.status = RunStatus.SUCCEEDED
             return self.bound.state
         except Parked:
             self.status = RunStatus.PARKED
             return None
         except BaseException as error:
+            if self._succeeded_before(error):
+                self.status = RunStatus.SUCCEEDED
+                return self.bound.state
             self.error = error = self._ended_with(error)
             self.leave()
             if self.journal is not None:
@@ -295,6 +304,8 @@ class Run(Strand):
             self.notify(self.plan.step_failed, step)
         if bound.on_exhausted is not None and isinstance(error, TaskError | StepTimeoutError | JoinError):
             step._hand_on(error=error)
+            if self.journal is not None and self.journal.eager:
+                self.journal.hidden[ERROR] = describe(self, error)
             return bound.on_exhausted
         raise error
 
@@ -309,7 +320,14 @@ class Run(Strand):
             raise ConfigurationError(
                 f"{paused.pause!r} needs a store to park the run in: install cano-memory or another"
             )
-        return await durability.pause(self, paused)
+        try:
+            return await durability.pause(self, paused)
+        except Parked:
+            if self.plan.transition_committed:
+                self.step._next = paused.then
+                self.notify(self.plan.transition_committed, self.step)
+                self.step._next = None
+            raise
 
     async def wait_to_retry(self, delay: float) -> None:
         """Let the seconds before the next attempt pass; in the store, where they are many."""
@@ -379,6 +397,8 @@ class Run(Strand):
             reason = self._timed_out()
         elif self._stop is RunStatus.CANCELLED:
             reason = RunCancelledError(f"run {self.run_id} was cancelled", **where)
+        elif self._lost:
+            reason = ConflictError(f"run {self.run_id} was taken over by another holder", run_id=self.run_id)
         elif self._stop is RunStatus.INTERRUPTED:
             reason = RunInterruptedError(f"run {self.run_id} was interrupted: the kernel closed", **where)
         if reason is not error:
@@ -406,6 +426,16 @@ class Run(Strand):
         else:
             self.status = RunStatus.CANCELLED
         return error
+
+    def _succeeded_before(self, error: BaseException) -> bool:
+        """Whether the exit state was in the store already when the run was told to end."""
+        journal = self.journal
+        if journal is None or not journal.over or not isinstance(error, asyncio.CancelledError):
+            return False
+        if self.cancelled_from_outside():
+            return False
+        self.bound = self.plan.by_name[journal.state]
+        return True
 
     async def _take_back_stop(self) -> None:
         assert self._task is not None

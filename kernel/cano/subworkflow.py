@@ -35,7 +35,7 @@ class SubWorkflow(Task[StateT_co]):
         inputs: Mapping[Any, Any] | None = None,
         outputs: Mapping[Any, Any] | None = None,
         *,
-        then: Any,
+        then: StateT_co | Mapping[Any, Any],
         config: Any = None,
     ) -> None:
         super().__init__(config)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Coroutine
-from typing import Any, TypeVar
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cano.deadline import TEARDOWN_GRACE
-from cano.protocols import Clock, Timer
+from cano.protocols import Clock, RunStatus, Timer
+
+if TYPE_CHECKING:
+    from cano.run import Run
 
 R = TypeVar("R")
 
@@ -24,6 +28,34 @@ async def within(work: Coroutine[Any, Any, R], clock: Clock, seconds: float) -> 
     if task.cancelled():
         raise TimeoutError
     return task.result()
+
+
+async def finish(runs: Collection[Run], tasks: Collection[asyncio.Task[Any]], grace: float, clock: Clock) -> None:
+    """Wait `grace` seconds for `runs` to end, then interrupt those that have not; end the other `tasks` too."""
+    ended = asyncio.ensure_future(_all_ended(runs))
+    patience = asyncio.ensure_future(clock.sleep(grace))
+    try:
+        await asyncio.wait({ended, patience}, return_when=asyncio.FIRST_COMPLETED)
+        for run in runs:
+            run.stop(RunStatus.INTERRUPTED)
+        await ended
+    finally:
+        ended.cancel()
+        patience.cancel()
+        await asyncio.gather(ended, patience, return_exceptions=True)
+    if tasks:  # what looks into the store for parked runs; a store that hangs does not hold this up
+        with suppress(TimeoutError):
+            await within(_all_done(tasks), clock, TEARDOWN_GRACE)
+        await reap(tasks, clock)
+
+
+async def _all_ended(runs: Collection[Run]) -> None:
+    for run in runs:
+        await run.ended()
+
+
+async def _all_done(tasks: Collection[asyncio.Task[Any]]) -> None:
+    await asyncio.wait(tasks)
 
 
 async def reap(tasks: Collection[asyncio.Task[Any]], clock: Clock) -> None:

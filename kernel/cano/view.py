@@ -88,11 +88,12 @@ class StoreView(TypedStore):
         base: the data below.
         apply: makes changes of a step visible in `base` at once; by default they are written into it.
         isolate: copies a value on its way in and out.
+        owner: the store that `base` belongs to, where it is that of a store.
     """
 
     __slots__ = (
         "_appended", "_apply", "_base", "_base_get", "_cleared", "_isolate", "_lent", "_local", "_mixed",
-        "_origins", "_removed", "touched",
+        "_origins", "_removed", "owner", "touched",
     )  # fmt: skip
 
     def __init__(
@@ -100,8 +101,10 @@ class StoreView(TypedStore):
         base: Mapping[str, Any],
         apply: Callable[[Changes], None] | None = None,
         isolate: Callable[[Any], Any] = isolate,
+        owner: Any = None,
     ) -> None:
         self._base = base
+        self.owner = owner
         self._base_get = base.get
         self._apply = apply
         self._isolate = isolate
@@ -306,7 +309,7 @@ class StoreView(TypedStore):
 
     def detached(self) -> StoreView:
         """A fresh view of the same base, for when somebody may still write to this one."""
-        return StoreView(self._base, self._apply, self._isolate)
+        return StoreView(self._base, self._apply, self._isolate, self.owner)
 
 
 def apply_changes(data: Any, changes: Changes) -> None:

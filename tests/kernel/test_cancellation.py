@@ -871,7 +871,6 @@ async def test_a_started_run_may_close_its_kernel(clock: VirtualClock) -> None:
     assert status is RunStatus.SUCCEEDED
 
 
-@pytest.mark.xfail(reason="Kernel.start() works while the kernel closes, which then waits for that run", strict=True)
 async def test_no_run_begins_while_the_kernel_closes() -> None:
     """A kernel that is closing takes no more work, so that closing comes to an end."""
     clock = VirtualClock(auto=False)
@@ -892,7 +891,6 @@ async def test_no_run_begins_while_the_kernel_closes() -> None:
     assert begun is None
 
 
-@pytest.mark.xfail(reason="Kernel.close() notes that it is closed before it has done anything", strict=True)
 async def test_closing_again_after_a_cancelled_close(clock: VirtualClock) -> None:
     """A `close` that was cancelled has not closed: the next one does."""
     kernel = Kernel(discover=False, clock=clock)
@@ -911,7 +909,6 @@ async def test_closing_again_after_a_cancelled_close(clock: VirtualClock) -> Non
     assert status is RunStatus.INTERRUPTED
 
 
-@pytest.mark.xfail(reason="a second Kernel.close() returns at once, while the first is still at it", strict=True)
 async def test_closing_twice_at_once(clock: VirtualClock) -> None:
     """Both calls return when the kernel is closed, not earlier."""
     kernel = Kernel(discover=False, clock=clock)

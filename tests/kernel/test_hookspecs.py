@@ -277,7 +277,7 @@ async def start_run_and_stop(plugin: Everything) -> None:
     )
     plugin.calls.clear()
     async with kernel:
-        starting = ["cano_add_hookspecs", "cano_codec", "cano_open_executor", "cano_open_store", "cano_kernel_started"]
+        starting = ["cano_add_hookspecs", "cano_codec", "cano_open_store", "cano_open_executor", "cano_kernel_started"]
         assert plugin.calls == starting
         assert plugin.notes["cano_open_store"] == "guest://"
         assert plugin.notes["cano_open_executor"] == "other://"

@@ -132,7 +132,6 @@ def test_bad_options(option: str, value: Any, message: str) -> None:
         Kernel(**{option: value})
 
 
-@pytest.mark.xfail(reason="Kernel() takes anything as its clock, and None for lease and poll", strict=True)
 @pytest.mark.parametrize(("option", "value"), [("clock", 5), ("clock", "now"), ("lease", None), ("poll", None)])
 def test_bad_options_that_are_taken(option: str, value: Any) -> None:
     """These are of the wrong kind too."""

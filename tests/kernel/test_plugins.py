@@ -21,6 +21,7 @@ from cano import (
     PluginError,
     PluginInfo,
     PluginWarning,
+    Run,
     RunResult,
     Step,
     TaskConfig,
@@ -273,13 +274,20 @@ def test_two_given_plugins_of_one_class_are_two() -> None:
     """Two objects of one class are told apart; the same object twice is refused."""
 
     class Given:
-        pass
+        @hookimpl
+        def cano_run_started(self, run: Run) -> None: ...
 
     one = Given()
 
     assert [info.name for info in Kernel(plugins=[one, Given()], discover=False).load()] == ["Given", "Given'"]
     with pytest.raises(PluginError, match="already registered"):
         Kernel(plugins=[one, one], discover=False).load()
+
+
+def test_a_given_plugin_without_hooks_is_refused() -> None:
+    """What implements no hook at all was meant to be something else."""
+    with pytest.raises(PluginError, match="implements no hook"):
+        Kernel(plugins=[5], discover=False).load()
 
 
 # broken ones

@@ -1,0 +1,410 @@
+"""Fault injection: an error, a delay, a hang or SIGKILL at any call of a store and at any attempt of a task.
+
+    faults = Faults()
+    faults.at_call("commit", 3).kill()                            # the third commit from now on
+    faults.at_call("commit", 2, after=True).fail(OSError("gone")) # it was made, but its caller never hears of it
+    faults.at_task(State.CHARGE, attempt=1).fail(TimeoutError())
+
+    kernel = Kernel(store=FaultyStore(backend, faults))
+    await kernel.run(faults.into(flow))
+
+What a fault does is done in the order in which it was told: `fault.delay(2).fail(error)`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import functools
+import os
+import signal
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+from cano.clock import SystemClock
+from cano.errors import ConfigurationError, StoreUnavailableError
+from cano.known_types import known_types
+from cano.node import Node
+from cano.protocols import Capabilities, Clock, Commit, RunFilter, RunRecord, Signal, StoreBackend, Transition
+from cano.split import SplitTask
+from cano.step import Step, current_step
+from cano.task import FunctionTask, Task, is_async
+from cano.workflow import Workflow, state_name
+
+R = TypeVar("R")
+StateT = TypeVar("StateT")
+
+CALLS = (
+    "open", "close", "create", "load", "commit", "claim", "renew", "release", "runs", "history", "put_signal",
+    "take_signal", "ready", "delete",
+)  # fmt: skip
+"""The calls of a store, as `Faults.at_call` names them."""
+
+
+class Faults:
+    """What is to go wrong, and when.
+
+    Args:
+        clock: where delays take their time from; a `VirtualClock` stands still while a store is at work.
+    """
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock: Clock = SystemClock() if clock is None else clock
+        self._at_calls: list[_AtCall] = []
+        self._at_tasks: list[_AtTask] = []
+        self.calls: Counter[str] = Counter()
+        """How often each call of a store was made."""
+
+    def at_call(self, call: str, nth: int | None = 1, *, after: bool = False) -> Fault:
+        """A fault at a call of the store.
+
+        Args:
+            call: its name, such as "commit".
+            nth: which one from now on, counted from 1; None is every one.
+            after: whether to let the store do it first, so that only the answer is lost.
+
+        Raises:
+            ConfigurationError: there is no such call.
+        """
+        if call not in CALLS:
+            raise ConfigurationError(f"a store has no call {call!r}; it has: {', '.join(CALLS)}")
+        fault = _AtCall(self._clock, _nth(nth), call, after)
+        self._at_calls.append(fault)
+        return fault
+
+    def at_task(
+        self, state: Any, attempt: int | None = 1, *, branch: str | None = None, nth: int | None = None
+    ) -> Fault:
+        """A fault at the beginning of an attempt of a state's task, in the workflows that `into` has made.
+
+        Args:
+            state: the state, or its name.
+            attempt: which attempt, counted from 1; None is every one.
+            branch: where branches do the state's work, the name of one, such as "0:fetch"; None is every one.
+            nth: which of the attempts that match, counted from 1; None is every one.
+        """
+        fault = _AtTask(self._clock, _nth(nth), state_name(state), attempt, branch)
+        self._at_tasks.append(fault)
+        return fault
+
+    def into(self, flow: Workflow[StateT]) -> Workflow[StateT]:
+        """A twin of `flow` whose tasks meet the faults. To a store it is the same definition."""
+        twin = copy.copy(flow)
+        twin._bound, twin._plans, twin._exits = False, WeakKeyDictionary(), dict(flow._exits)
+        twin.types = (*flow.types, *known_types(flow))
+        twin._registered = {
+            state: replace(registration, task=self._faulty(registration.task))
+            for state, registration in flow.tasks.items()
+        }
+        return twin
+
+    async def meet_call(self, call: str, done: bool, subject: Any) -> None:
+        """Called by a store before and after each call."""
+        for fault in tuple(self._at_calls):
+            if fault.call == call and fault.after == done and fault.counts():
+                await fault.happen(subject)
+
+    async def meet_task(self) -> None:
+        """Called at the beginning of each attempt."""
+        for fault in self._due_at(current_step()):
+            await fault.happen(current_step())
+
+    def meet_task_in_thread(self) -> None:
+        """The same, for a plain function, which runs in a thread."""
+        for fault in self._due_at(current_step()):
+            fault.happen_in_thread(current_step())
+
+    def _due_at(self, step: Step) -> list[_AtTask]:
+        return [fault for fault in tuple(self._at_tasks) if fault.matches(step) and fault.counts()]
+
+    def holding(self) -> AbstractContextManager[None]:
+        """While in here, no virtual time passes by itself."""
+        hold: Callable[[], AbstractContextManager[None]] = getattr(self._clock, "hold", nullcontext)
+        return hold()
+
+    def _faulty(self, task: Any) -> Any:
+        if isinstance(task, SplitTask):
+            make = task.make
+            branches: Any = [self._faulty(branch) for branch in task.branches] if make is None else self._making(make)
+            return SplitTask(branches, task.join)
+        if isinstance(task, FunctionTask):
+            return FunctionTask(self._faulty(task.function), config=task.config, targets=task.targets)
+        if isinstance(task, Node) and type(task).run is Node.run:
+            return _FaultyNode(self, task)
+        if isinstance(task, Task):
+            return _FaultyTask(self, task)
+        return self._around(task)
+
+    def _making(self, make: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        @functools.wraps(make)
+        def made(store: Any) -> Any:
+            branches = make(store)
+            return awaited(branches) if isinstance(branches, Awaitable) else [*map(self._faulty, branches)]
+
+        async def awaited(branches: Awaitable[Any]) -> list[Any]:
+            return [*map(self._faulty, await branches)]
+
+        return made
+
+    def _around(self, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        if is_async(function):
+
+            async def faulty(store: Any) -> Any:
+                await self.meet_task()
+                return await function(store)
+
+        else:
+
+            def faulty(store: Any) -> Any:  # type: ignore[misc]  # the kernel tells the two apart as we do
+                self.meet_task_in_thread()
+                return function(store)
+
+        functools.update_wrapper(faulty, getattr(function, "func", function))  # of a partial, what it is of
+        faulty.__name__ = getattr(faulty, "__name__", type(function).__name__)
+        return faulty
+
+
+class Fault:
+    """Something that goes wrong at one place. Until it is told what, it only counts how often it was met.
+
+    Attributes:
+        met: how often it has happened.
+    """
+
+    def __init__(self, clock: Clock, nth: int | None) -> None:
+        self.met = 0
+        self._clock = clock
+        self._nth = nth
+        self._matched = 0
+        self._actions: list[tuple[str, Callable[[Any], Awaitable[None] | None]]] = []
+        self._reached = asyncio.Event()
+        self._released = asyncio.Event()
+
+    def fail(self, error: Exception | type[Exception]) -> Fault:
+        """Raise `error`."""
+
+        def act(subject: Any) -> None:
+            raise error
+
+        return self._told("fail", act)
+
+    def kill(self) -> Fault:
+        """Kill this process on the spot, with SIGKILL."""
+        return self._told("kill", lambda subject: os.kill(os.getpid(), signal.SIGKILL))
+
+    def do(self, action: Callable[[Any], object]) -> Fault:
+        """Call `action` with what the fault was met at: the store call's first argument, or the step."""
+
+        def act(subject: Any) -> None:
+            action(subject)
+
+        return self._told("do", act)
+
+    def delay(self, seconds: float) -> Fault:
+        """Let `seconds` pass first."""
+        return self._told("delay", lambda subject: self._clock.sleep(seconds))
+
+    def hang(self) -> Fault:
+        """Wait until `release`, or for ever."""
+
+        async def act(subject: Any) -> None:
+            await self._released.wait()
+
+        return self._told("hang", act)
+
+    def release(self) -> None:
+        """Let go what hangs here, and hang no more."""
+        self._released.set()
+
+    async def reached(self) -> None:
+        """Return when it has been met for the first time."""
+        await self._reached.wait()
+
+    def _told(self, name: str, act: Callable[[Any], Awaitable[None] | None]) -> Fault:
+        self._actions.append((name, act))
+        return self
+
+    def counts(self) -> bool:
+        """Note a match; whether it is the one that is meant."""
+        self._matched += 1
+        return self._nth is None or self._matched == self._nth
+
+    async def happen(self, subject: Any) -> None:
+        """Do what it was told."""
+        self.met += 1
+        self._reached.set()
+        for _, act in self._actions:
+            waits = act(subject)
+            if waits is not None:
+                await waits
+
+    def happen_in_thread(self, subject: Any) -> None:
+        """The same in a thread, where nothing can be awaited."""
+        self.met += 1
+        for name, act in self._actions:
+            if name in ("delay", "hang"):
+                raise ConfigurationError(f"a plain function cannot {name}: it runs in a thread, which nothing can stop")
+            act(subject)
+
+
+class _AtCall(Fault):
+    def __init__(self, clock: Clock, nth: int | None, call: str, after: bool) -> None:
+        super().__init__(clock, nth)
+        self.call = call
+        self.after = after
+
+
+class _AtTask(Fault):
+    def __init__(self, clock: Clock, nth: int | None, state: str, attempt: int | None, branch: str | None) -> None:
+        super().__init__(clock, nth)
+        self._state = state
+        self._attempt = attempt
+        self._branch = branch
+
+    def matches(self, step: Step) -> bool:
+        """Whether `step` is where it is to happen."""
+        return (
+            state_name(step.state) == self._state
+            and self._attempt in (None, step.attempt)
+            and self._branch in (None, step.branch)
+        )
+
+
+class FaultyStore:
+    """A store that meets faults; otherwise it is the store that it was given.
+
+    Args:
+        backend: that store.
+        faults: what is to go wrong; by default nothing as yet: `store.faults.at_call(…)`.
+    """
+
+    def __init__(self, backend: StoreBackend, faults: Faults | None = None) -> None:
+        self.backend = backend
+        self.faults = Faults() if faults is None else faults
+        self.capabilities: Capabilities = backend.capabilities
+        self._crashed = False
+
+    def crash(self) -> None:
+        """From now on let nothing through, as if the process had died here. Its leases stay as they are."""
+        self._crashed = True
+
+    async def _call(self, name: str, call: Callable[..., Awaitable[R]], *arguments: Any) -> R:
+        faults = self.faults
+        faults.calls[name] += 1
+        subject = arguments[0] if arguments else None
+        await faults.meet_call(name, False, subject)
+        if self._crashed:
+            raise StoreUnavailableError("the store has crashed, for a test")
+        with faults.holding():
+            result = await call(*arguments)
+        await faults.meet_call(name, True, subject)
+        return result
+
+    async def open(self) -> None:
+        """See `StoreBackend`; so for all the others."""
+        await self._call("open", self.backend.open)
+
+    async def close(self) -> None:
+        with self.faults.holding():
+            await self.faults.meet_call("close", False, None)
+            await self.backend.close()
+
+    async def create(self, run: RunRecord) -> RunRecord:
+        return await self._call("create", self.backend.create, run)
+
+    async def load(self, run_id: str) -> RunRecord | None:
+        return await self._call("load", self.backend.load, run_id)
+
+    async def commit(self, commit: Commit) -> None:
+        await self._call("commit", self.backend.commit, commit)
+
+    async def claim(self, run_id: str, holder: str, now: float, expires: float) -> int | None:
+        return await self._call("claim", self.backend.claim, run_id, holder, now, expires)
+
+    async def renew(self, holder: str, tokens: Mapping[str, int], expires: float) -> Sequence[str]:
+        return await self._call("renew", self.backend.renew, holder, tokens, expires)
+
+    async def release(self, run_id: str, token: int) -> None:
+        await self._call("release", self.backend.release, run_id, token)
+
+    async def runs(self, filter: RunFilter) -> Sequence[RunRecord]:
+        return await self._call("runs", self.backend.runs, filter)
+
+    async def history(self, run_id: str) -> Sequence[Transition]:
+        return await self._call("history", self.backend.history, run_id)
+
+    async def put_signal(self, run_id: str, signal: Signal) -> None:
+        await self._call("put_signal", self.backend.put_signal, run_id, signal)
+
+    async def take_signal(self, run_id: str, name: str) -> Signal | None:
+        return await self._call("take_signal", self.backend.take_signal, run_id, name)
+
+    async def ready(self, now: float) -> Sequence[RunRecord]:
+        return await self._call("ready", self.backend.ready, now)
+
+    async def delete(self, run_id: str) -> bool:
+        return await self._call("delete", self.backend.delete, run_id)
+
+
+class _FaultyTask(Task[Any]):
+    """A task that meets faults before it does its work."""
+
+    def __init__(self, faults: Faults, task: Task[Any]) -> None:
+        super().__init__(task.config)
+        self._name = task.name
+        self.run = faults._around(task.run)  # type: ignore[assignment,method-assign]  # plain where the task's own is
+
+    async def run(self, store: Any) -> Any:
+        """Replaced in each instance."""
+
+    @property
+    def name(self) -> str:
+        """The task's own name."""
+        return self._name
+
+
+class _FaultyNode(Node[Any, Any, Any]):
+    """A node that meets faults before the first phase of each attempt."""
+
+    def __init__(self, faults: Faults, node: Node[Any, Any, Any]) -> None:
+        super().__init__(node.config)
+        self._faults = faults
+        self._node = node
+        self._seen: dict[tuple[str, str | None], tuple[int, int]] = {}
+
+    async def _meet(self) -> None:
+        step = current_step()
+        place, attempt = (step.run_id, step.branch), (step.seq, step.attempt)
+        if self._seen.get(place) != attempt:
+            self._seen[place] = attempt
+            await self._faults.meet_task()
+
+    async def prep(self, store: Any) -> Any:
+        await self._meet()
+        return await self._node.prep(store)
+
+    async def exec(self, prepared: Any) -> Any:
+        await self._meet()
+        return await self._node.exec(prepared)
+
+    async def post(self, store: Any, prepared: Any, result: Any) -> Any:
+        await self._meet()
+        return await self._node.post(store, prepared, result)
+
+    async def exec_fallback(self, prepared: Any, error: Exception) -> Any:
+        return await self._node.exec_fallback(prepared, error)
+
+    @property
+    def name(self) -> str:
+        """The node's own name."""
+        return self._node.name
+
+
+def _nth(nth: int | None) -> int | None:
+    if nth is not None and (isinstance(nth, bool) or not isinstance(nth, int) or nth < 1):
+        raise ConfigurationError(f"nth counts from 1, or is None for every one, not {nth!r}")
+    return nth
