@@ -1,0 +1,90 @@
+"""An open store: a thread that writes, a thread that reads, and what they are given to do."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Mapping, Sequence
+from functools import partial
+
+from cano import Commit, RunFilter, RunRecord, Signal, Transition
+
+from cano_sqlite import leases, reading, records, signals
+from cano_sqlite.journal import Append
+from cano_sqlite.packing import payload_bytes
+from cano_sqlite.reader import Reader
+from cano_sqlite.settings import Settings
+from cano_sqlite.worker import Worker
+from cano_sqlite.writer import Writer
+
+
+class Engine:
+    """The threads of one open store. Writes happen in the order of the calls."""
+
+    def __init__(self, settings: Settings, closed: str) -> None:
+        self._every = settings.snapshot_every
+        writer = Writer(settings)
+        self._writer = Worker("cano-sqlite writer", writer, closed)
+        self._reader = Worker("cano-sqlite reader", Reader(settings, self._writer.opened), closed)
+        writer.readers.append(self._reader.ended)
+
+    async def opened(self) -> None:
+        """Return when both threads are ready. Raises what went wrong in one of them."""
+        for worker in (self._writer, self._reader):
+            await asyncio.wrap_future(worker.opened)
+
+    def stop(self) -> None:
+        """Let the threads end when they have done what they were given."""
+        self._writer.stop()
+        self._reader.stop()
+
+    async def ended(self) -> None:
+        """Return when the threads have ended."""
+        for worker in (self._writer, self._reader):
+            await asyncio.wrap_future(worker.ended)
+            worker.join()
+
+    # writing
+
+    def create(self, run: RunRecord) -> Awaitable[RunRecord]:
+        """See `SqliteBackend`; so for all the others."""
+        work = records.Create(run)
+        return self._writer.do(work, run.run_id, work.size)
+
+    def commit(self, commit: Commit) -> Awaitable[None]:
+        work = Append(commit, self._every)
+        return self._writer.do(work, commit.run_id, work.size)
+
+    def claim(self, run_id: str, holder: str, now: float, expires: float) -> Awaitable[int | None]:
+        work = partial(leases.claim, run_id=run_id, holder=holder, now=now, expires=expires)
+        return self._writer.do(work, run_id)
+
+    def renew(self, holder: str, tokens: Mapping[str, int], expires: float) -> Awaitable[Sequence[str]]:
+        work = partial(leases.renew, holder=holder, tokens=tuple(tokens.items()), expires=expires)
+        return self._writer.do(work)
+
+    def release(self, run_id: str, token: int) -> Awaitable[None]:
+        return self._writer.do(partial(leases.release, run_id=run_id, token=token), run_id)
+
+    def put_signal(self, run_id: str, signal: Signal) -> Awaitable[None]:
+        size = len(payload_bytes(signal.payload) or b"")
+        return self._writer.do(partial(signals.put, run_id=run_id, signal=signal), run_id, size)
+
+    def delete(self, run_id: str) -> Awaitable[bool]:
+        return self._writer.do(partial(records.delete, run_id=run_id), run_id)
+
+    # reading
+
+    def load(self, run_id: str) -> Awaitable[RunRecord | None]:
+        return self._reader.do(partial(reading.load, run_id=run_id), run_id)
+
+    def runs(self, filter: RunFilter) -> Awaitable[Sequence[RunRecord]]:
+        return self._reader.do(partial(reading.runs, filter=filter))
+
+    def history(self, run_id: str) -> Awaitable[Sequence[Transition]]:
+        return self._reader.do(partial(reading.history, run_id=run_id), run_id)
+
+    def take_signal(self, run_id: str, name: str) -> Awaitable[Signal | None]:
+        return self._reader.do(partial(signals.oldest, run_id=run_id, name=name), run_id)
+
+    def ready(self, now: float) -> Awaitable[Sequence[RunRecord]]:
+        return self._reader.do(partial(reading.ready, now=now))

@@ -1,0 +1,34 @@
+"""Leases: who may commit to a run, and until when nobody else may claim it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+_CLAIM = """
+    UPDATE runs SET token = token + 1, holder = ?, expires = ?
+    WHERE run_id = ? AND (holder IS NULL OR expires < ?)"""
+_RENEW = "UPDATE runs SET expires = ? WHERE run_id = ? AND token = ? AND holder = ?"
+_RELEASE = "UPDATE runs SET holder = NULL, expires = NULL WHERE run_id = ? AND token = ?"
+
+
+def claim(connection: sqlite3.Connection, run_id: str, holder: str, now: float, expires: float) -> int | None:
+    """The new token, or None where the run is held or not there."""
+    if connection.execute(_CLAIM, (holder, expires, run_id, now)).rowcount != 1:
+        return None
+    (token,) = connection.execute("SELECT token FROM runs WHERE run_id = ?", (run_id,)).fetchone()
+    return int(token)
+
+
+def renew(
+    connection: sqlite3.Connection, holder: str, tokens: Sequence[tuple[str, int]], expires: float
+) -> Sequence[str]:
+    """Extend the leases; the ids of those that are lost."""
+    return [
+        run_id for run_id, token in tokens if connection.execute(_RENEW, (expires, run_id, token, holder)).rowcount != 1
+    ]
+
+
+def release(connection: sqlite3.Connection, run_id: str, token: int) -> None:
+    """Free the lease, if it is still that of `token`."""
+    connection.execute(_RELEASE, (run_id, token))

@@ -1,0 +1,51 @@
+"""Reading beside the writer: questions that came in together are answered from one moment of the store."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
+
+from cano_sqlite.connection import connect_for_reading, patiently, roll_back
+from cano_sqlite.failures import translated
+from cano_sqlite.settings import Settings
+from cano_sqlite.worker import Job
+
+
+class Reader:
+    """The hand that reads. A job's work is a function of the connection."""
+
+    writes = False
+
+    def __init__(self, settings: Settings, ready: Future[None]) -> None:
+        self._settings = settings
+        self._ready = ready
+        self._connection: sqlite3.Connection
+
+    def open(self) -> None:
+        """Connect, as soon as the writer has made the tables."""
+        self._ready.result()
+        self._connection = connect_for_reading(self._settings)
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._connection.close()
+
+    def failed(self, error: Exception, run_id: str | None) -> Exception:
+        """What the caller is told."""
+        return translated(error, self._settings.path, run_id)
+
+    def carry_out(self, take: Callable[[], list[Job]]) -> None:
+        """Answer the questions that are there; later ones must see what was committed before they were asked."""
+        connection = self._connection
+        jobs = take()
+        connection.execute("BEGIN")
+        try:
+            for job in jobs:
+                try:
+                    job.result = patiently(self._settings, partial(job.work, connection))
+                except Exception as error:  # noqa: BLE001  # it is handed to whoever asked
+                    job.error = self.failed(error, job.run_id)
+        finally:
+            roll_back(connection)

@@ -1,0 +1,129 @@
+"""Questions: functions of a connection, called inside a transaction that sees one moment of the store."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+from cano import RunFilter, RunRecord, RunStatus, SerializationError, Transition
+
+from cano_sqlite.failures import unreadable
+from cano_sqlite.packing import DamagedError, unpack_extra
+from cano_sqlite.snapshot import Place, fetch, lines, read_data
+
+_STATUSES = {status.value: status for status in RunStatus}
+_NONE = type(None)
+_TYPES: tuple[Any, ...] = (str, str, str, str, (str, _NONE), float, float, str, int, (str, _NONE), (float, _NONE), int)
+"""Of the columns of `_RECORDS` from `run_id` to `token`."""
+
+_RECORDS = """
+    SELECT runs.id, runs.head, runs.folded, runs.run_id, runs.workflow, runs.version, runs.fingerprint, runs.parent,
+        runs.created, runs.updated, runs.status, runs.seq, runs.holder, runs.expires, runs.token,
+        journal.run, journal.seq, journal.status, journal.state, journal.extra
+    FROM runs LEFT JOIN journal ON journal.id = runs.head """
+_BY_ID = _RECORDS + "WHERE runs.run_id = ?"
+_NEWEST_FIRST = " ORDER BY runs.created DESC, runs.id DESC LIMIT :limit"
+ALL = _RECORDS + "WHERE (:workflow IS NULL OR runs.workflow = :workflow)" + _NEWEST_FIRST
+BY_STATUS = (
+    _RECORDS + "WHERE runs.status = :status AND (:workflow IS NULL OR runs.workflow = :workflow)" + _NEWEST_FIRST
+)
+BY_PARENT = (
+    _RECORDS
+    + """WHERE runs.parent = :parent AND (:workflow IS NULL OR runs.workflow = :workflow)
+        AND (:status IS NULL OR runs.status = :status)"""
+    + _NEWEST_FIRST
+)
+READY = (
+    _RECORDS
+    + """WHERE runs.id IN (
+        SELECT id FROM runs WHERE wake <= :now AND status = 'parked'
+        UNION ALL
+        SELECT parked.id FROM signals CROSS JOIN runs AS parked
+        WHERE signals.consumed = 0 AND parked.run_id = signals.run_id AND parked.awaited = signals.name
+            AND parked.status = 'parked'
+        UNION ALL
+        SELECT id FROM runs WHERE status = 'running'
+    ) AND (runs.holder IS NULL OR runs.expires < :now) ORDER BY runs.id"""
+)
+
+
+def load(connection: sqlite3.Connection, run_id: str) -> RunRecord | None:
+    """The run with all its data, or None."""
+    row = connection.execute(_BY_ID, (run_id,)).fetchone()
+    if row is None:
+        return None
+    run, head, folded, *_ = row
+    return _record(row, read_data(connection, Place(run_id, run, head, folded)))
+
+
+def runs(connection: sqlite3.Connection, filter: RunFilter) -> Sequence[RunRecord]:
+    """The runs that match, newest first, without their data."""
+    wanted = {
+        "workflow": filter.workflow,
+        "status": None if filter.status is None else filter.status.value,
+        "parent": filter.parent,
+        "limit": -1 if filter.limit is None else max(filter.limit, 0),
+    }
+    if filter.parent is not None:
+        rows = fetch(connection, BY_PARENT, wanted)
+    elif filter.status is not None:
+        rows = fetch(connection, BY_STATUS, wanted)
+    else:
+        rows = fetch(connection, ALL, wanted)
+    return [_listed(row) for row in rows]
+
+
+def ready(connection: sqlite3.Connection, now: float) -> Sequence[RunRecord]:
+    """The runs that could go on, and that nobody holds."""
+    return [_listed(row) for row in fetch(connection, READY, {"now": now})]
+
+
+def history(connection: sqlite3.Connection, run_id: str) -> Sequence[Transition]:
+    """Every commit of the run that made a transition, oldest first, its creation included."""
+    row = connection.execute("SELECT run_id, id, head, 0 FROM runs WHERE run_id = ?", (run_id,)).fetchone()
+    if row is None:
+        return []
+    found: list[Transition] = []
+    for (changed, removed), (seq, state, status, at) in lines(connection, Place(*row)):
+        right = isinstance(seq, int) and isinstance(state, str) and isinstance(at, float) and status in _STATUSES
+        if not right or (found and seq < found[-1].seq):
+            raise unreadable(run_id, f"its journal is damaged at transition {seq}")
+        if found and seq == found[-1].seq:
+            continue  # a commit that made no transition
+        made = Transition(seq=seq, state=state, status=_STATUSES[status], at=at, changed=changed, removed=removed)
+        found.append(made)
+    return found
+
+
+def _record(row: tuple[Any, ...], data: dict[str, bytes]) -> RunRecord:
+    """The run that a row of `_RECORDS` is. Raises SerializationError."""
+    run, _, _, run_id, *columns, owner, line_seq, line_status, state, extra = row
+    workflow, version, fingerprint, parent, created, updated, status, seq, holder, expires, token = columns
+    right = all(isinstance(value, type) for value, type in zip((run_id, *columns), _TYPES, strict=True))
+    if not right or status not in _STATUSES:
+        raise unreadable(run_id, "its row is damaged")
+    if (owner, line_seq, line_status) != (run, seq, status) or not isinstance(state, str):
+        raise unreadable(run_id, "its row and the newest line of its journal do not agree")
+    try:
+        error, wait, payload = unpack_extra(extra)
+    except DamagedError as problem:
+        raise unreadable(run_id, problem) from problem
+    return RunRecord(
+        run_id=run_id, workflow=workflow, version=version, fingerprint=fingerprint, state=state, seq=seq,
+        status=_STATUSES[status], data=data, error=error, wait=wait, payload=payload, parent=parent, created=created,
+        updated=updated, holder=holder, expires=expires, token=token,
+    )  # fmt: skip
+
+
+def _listed(row: tuple[Any, ...]) -> RunRecord:
+    """The same for a list, in which a damaged run must not hide the others: it shows what is wrong as its error."""
+    try:
+        return _record(row, {})
+    except SerializationError as error:
+        run_id, workflow = str(row[3]), str(row[4])
+        status = _STATUSES.get(row[10], RunStatus.INTERRUPTED)
+        said = {"type": "SerializationError", "message": str(error)}
+        return RunRecord(
+            run_id=run_id, workflow=workflow, version="", fingerprint="", state="", status=status, error=said
+        )

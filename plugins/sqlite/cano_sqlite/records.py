@@ -1,0 +1,75 @@
+"""Making runs and forgetting them."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+from cano import RunRecord, RunStatus
+
+from cano_sqlite.packing import LARGE, pack_changes, pack_extra, size_of
+from cano_sqlite.reading import load
+
+_CREATE = """
+    INSERT INTO runs (run_id, workflow, version, fingerprint, parent, created, updated, status, seq, head, folded,
+        tail, holder, expires, token, wake, awaited)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, ?, ?, ?, ?, ?, ?) ON CONFLICT (run_id) DO NOTHING"""
+_FIRST_LINE = """
+    INSERT INTO journal (run, prev, seq, state, status, at, extra, changes) VALUES (?, 0, ?, ?, ?, ?, ?, ?)"""
+_FORGET_LINES = """
+    WITH RECURSIVE chain (id, prev) AS (
+        SELECT id, prev FROM journal WHERE id = :head
+        UNION ALL
+        SELECT older.id, older.prev FROM chain CROSS JOIN journal AS older
+        WHERE older.id = chain.prev AND chain.prev < chain.id
+    )
+    DELETE FROM journal WHERE id IN (SELECT id FROM chain) AND run = :run"""
+
+
+class Create:
+    """The work of making a run. All is packed, or copied, when it is made: the record may change afterwards."""
+
+    __slots__ = ("given", "line", "row", "size")
+
+    def __init__(self, run: RunRecord) -> None:
+        changes: Any = (dict(run.data), ())
+        extra = pack_extra(run.error, run.wait, run.payload)
+        wait = run.wait if run.status is RunStatus.PARKED else None
+        wake, awaited = (None, None) if wait is None else (wait.until, wait.signal)
+        self.given = run
+        self.size = size_of(run.data)
+        if self.size < LARGE:
+            changes = pack_changes(*changes)
+        self.row = (
+            run.run_id, run.workflow, run.version, run.fingerprint, run.parent, run.created, run.updated,
+            run.status.value, run.seq, 1 + self.size // LARGE, run.holder, run.expires, run.token, wake, awaited,
+        )  # fmt: skip
+        self.line = (run.seq, run.state, run.status.value, run.created, extra, changes)
+
+    def __call__(self, connection: sqlite3.Connection) -> RunRecord:
+        """The run as it was given, or the one that has its id already."""
+        made = connection.execute(_CREATE, self.row)
+        if made.rowcount != 1:
+            there = load(connection, self.given.run_id)
+            assert there is not None  # or it could have been made
+            return there
+        run: Any = made.lastrowid
+        *line, changes = self.line
+        if self.size >= LARGE:
+            changes = pack_changes(*changes)
+        head = connection.execute(_FIRST_LINE, (run, *line, changes)).lastrowid
+        connection.execute("UPDATE runs SET head = ? WHERE id = ?", (head, run))
+        return self.given
+
+
+def delete(connection: sqlite3.Connection, run_id: str) -> bool:
+    """Forget a run with its journal, snapshot and signals; whether there was one."""
+    connection.execute("DELETE FROM signals WHERE run_id = ?", (run_id,))
+    row = connection.execute("SELECT id, head FROM runs WHERE run_id = ?", (run_id,)).fetchone()
+    if row is None:
+        return False
+    run, head = row
+    connection.execute(_FORGET_LINES, {"head": head, "run": run})
+    connection.execute("DELETE FROM snapshot WHERE run = ?", (run,))
+    connection.execute("DELETE FROM runs WHERE id = ?", (run,))
+    return True

@@ -1,0 +1,100 @@
+"""A run's data: its snapshot, and the tail of its journal that came after it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from cano_sqlite.failures import unreadable
+from cano_sqlite.packing import Changes, DamagedError, unpack_changes
+
+# a run's lines, from its newest one back to the one after `folded`; each is younger than the one it points at
+_CHAIN = """
+    WITH RECURSIVE chain (id, prev) AS (
+        SELECT id, prev FROM journal WHERE id = :head AND id > :folded
+        UNION ALL
+        SELECT older.id, older.prev FROM chain CROSS JOIN journal AS older
+        WHERE older.id = chain.prev AND chain.prev > :folded AND chain.prev < chain.id
+    )"""
+_CHANGES = _CHAIN + "SELECT id, prev, run, changes FROM journal WHERE id IN (SELECT id FROM chain) ORDER BY id"
+_LINES = (
+    _CHAIN
+    + """SELECT id, prev, run, changes, seq, state, status, at FROM journal
+    WHERE id IN (SELECT id FROM chain) ORDER BY id"""
+)
+_PUT = """
+    INSERT INTO snapshot (run, key, value) VALUES (?, ?, ?)
+    ON CONFLICT (run, key) DO UPDATE SET value = excluded.value"""
+
+
+class Place(NamedTuple):
+    """Where the journal lines are that a run's snapshot has not."""
+
+    run_id: str
+    run: int
+    head: int
+    folded: int
+
+
+def fetch(connection: sqlite3.Connection, question: str, values: Any) -> list[tuple[Any, ...]]:
+    """All rows at once: a question that is left half answered, because a row is damaged, keeps its transaction open."""
+    return connection.execute(question, values).fetchall()
+
+
+def lines(connection: sqlite3.Connection, place: Place) -> Iterator[tuple[Changes, Sequence[Any]]]:
+    """What each line after the snapshot changed, with its seq, state, status and time; oldest first.
+
+    Raises:
+        SerializationError: they are not one unbroken chain, or one cannot be read.
+    """
+    return _unpacked(fetch(connection, _LINES, {"head": place.head, "folded": place.folded}), place)
+
+
+def read_data(connection: sqlite3.Connection, place: Place) -> dict[str, bytes]:
+    """All the data of a run."""
+    data: dict[str, bytes] = {}
+    for key, value in fetch(connection, "SELECT key, value FROM snapshot WHERE run = ? ORDER BY id", (place.run,)):
+        if not isinstance(key, str) or not isinstance(value, bytes):
+            raise unreadable(place.run_id, f"the value of key {key!r} is damaged", key=str(key))
+        data[key] = value
+    for changed, removed in _changes(connection, place):
+        for key in removed:
+            data.pop(key, None)
+        data.update(changed)
+    return data
+
+
+def fold(connection: sqlite3.Connection, run_id: str) -> None:
+    """Bring a run's snapshot up to its newest line, so that loading it reads no line before that one any more."""
+    row = connection.execute("SELECT run_id, id, head, folded FROM runs WHERE run_id = ?", (run_id,)).fetchone()
+    place = Place(*row)
+    gone: dict[str, None] = {}
+    latest: dict[str, bytes] = {}
+    for changed, removed in _changes(connection, place):
+        for key in removed:
+            gone[key] = None
+            latest.pop(key, None)  # set anew, it comes last
+        latest.update(changed)
+    connection.executemany("DELETE FROM snapshot WHERE run = ? AND key = ?", [(place.run, key) for key in gone])
+    connection.executemany(_PUT, [(place.run, key, value) for key, value in latest.items()])
+    connection.execute("UPDATE runs SET folded = ?, tail = 0 WHERE id = ?", (place.head, place.run))
+
+
+def _changes(connection: sqlite3.Connection, place: Place) -> Iterator[Changes]:
+    rows = fetch(connection, _CHANGES, {"head": place.head, "folded": place.folded})
+    return (changes for changes, _ in _unpacked(rows, place))
+
+
+def _unpacked(rows: Iterable[tuple[Any, ...]], place: Place) -> Iterator[tuple[Changes, Sequence[Any]]]:
+    before = place.folded
+    for id, prev, run, blob, *rest in rows:
+        if prev != before or run != place.run:
+            raise unreadable(place.run_id, f"its journal is broken before line {id}")
+        try:
+            yield unpack_changes(blob), rest
+        except DamagedError as error:
+            raise unreadable(place.run_id, error) from error
+        before = id
+    if before != place.head:
+        raise unreadable(place.run_id, f"line {place.head} of its journal is missing")

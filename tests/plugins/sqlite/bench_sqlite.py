@@ -1,0 +1,125 @@
+"""How fast commits are, beside raw sqlite3 commits in the same folder, in interleaved rounds.
+
+    python tests/plugins/sqlite/bench_sqlite.py [--folder DIR] [--rounds N]
+
+Not a test: nothing is asserted. The disk's speed may change several times over within a minute, so each round measures
+all the ways shortly after each other, and what counts is the median of the ratios within the rounds. In memory, in
+/dev/shm say, the difference shows what a commit costs beside the disk: the way to the thread and back, mostly.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sqlite3
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from cano import Commit, RunRecord, RunStatus
+from cano_sqlite import SqliteBackend
+
+VALUE = os.urandom(100)
+RUNS = 100
+
+
+class Raw:
+    """One `INSERT` and `COMMIT` after the other, by hand, in the main thread."""
+
+    def __init__(self, folder: Path) -> None:
+        self.connection = sqlite3.connect(folder / "raw.db", isolation_level=None)
+        self.connection.execute("PRAGMA journal_mode = WAL")
+        self.connection.execute("PRAGMA synchronous = FULL")
+        self.connection.execute("CREATE TABLE steps (id INTEGER PRIMARY KEY, value BLOB)")
+
+    def commits(self, count: int) -> float:
+        """Seconds for each of `count` commits."""
+        execute = self.connection.execute
+        begin = time.perf_counter()
+        for _ in range(count):
+            execute("BEGIN IMMEDIATE")
+            execute("INSERT INTO steps (value) VALUES (?)", (VALUE,))
+            execute("COMMIT")
+        return (time.perf_counter() - begin) / count
+
+
+class Cano:
+    """Commits of runs that go on, each changing one key."""
+
+    def __init__(self, store: SqliteBackend) -> None:
+        self.store = store
+        self.seqs: dict[str, int] = {}
+
+    async def begin(self, run_id: str) -> None:
+        """Make a run."""
+        await self.store.create(
+            RunRecord(run_id=run_id, workflow="bench", version="1", fingerprint="f" * 64, state="A", holder="me",
+                      expires=time.time() + 3600, token=1, created=time.time())
+        )  # fmt: skip
+        self.seqs[run_id] = 0
+
+    async def drive(self, run_id: str, count: int) -> None:
+        """Commit step by step."""
+        commit, made = self.store.commit, self.seqs[run_id]
+        for seq in range(made + 1, made + count + 1):
+            await commit(
+                Commit(run_id=run_id, token=1, expected_seq=seq - 1, seq=seq, state="B", status=RunStatus.RUNNING,
+                       changed={"value": VALUE}, at=1.7e9 + seq)
+            )  # fmt: skip
+        self.seqs[run_id] = made + count
+
+    async def one(self, count: int) -> float:
+        """Seconds for each of `count` commits of one run."""
+        begin = time.perf_counter()
+        await self.drive("one", count)
+        return (time.perf_counter() - begin) / count
+
+    async def many(self, count: int) -> float:
+        """Seconds for each commit of many runs at once, `count` of each."""
+        begin = time.perf_counter()
+        await asyncio.gather(*(self.drive(f"run {number}", count) for number in range(RUNS)))
+        return (time.perf_counter() - begin) / count / RUNS
+
+
+async def measure(folder: Path, rounds: int) -> None:
+    """Print a line for each round, and the medians."""
+    raw = Raw(folder)
+    store = SqliteBackend(folder / "runs.db")
+    await store.open()
+    cano = Cano(store)
+    for run_id in ("one", *(f"run {number}" for number in range(RUNS))):
+        await cano.begin(run_id)
+    # a write-ahead log that still grows is slower than one that is written over
+    await cano.many(20)
+    await cano.one(600)
+    raw.commits(1200)
+
+    print(f"{'raw':>8} {'one run':>8} {'ratio':>6} {'100 runs':>9} {'ratio':>6}   µs for each commit")
+    ones, manys = [], []
+    for _ in range(rounds):
+        before = raw.commits(100)
+        one, many = await cano.one(100), await cano.many(30)
+        by_hand = (before + raw.commits(100)) / 2
+        ones.append(one / by_hand)
+        manys.append(by_hand / many)
+        print(f"{by_hand * 1e6:8.0f} {one * 1e6:8.0f} {ones[-1]:6.2f} {many * 1e6:9.1f} {manys[-1]:6.1f}")
+    print(f"one run: {statistics.median(ones):.2f} times as long as a raw commit (goal: at most 1.3)")
+    print(f"{RUNS} runs: {statistics.median(manys):.1f} times as many commits in a second (goal: at least 10)")
+    await store.close()
+    raw.connection.close()
+
+
+def main() -> None:
+    """Measure."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--folder", type=Path, help="where to write; a folder of the system's for such things")
+    parser.add_argument("--rounds", type=int, default=15)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        asyncio.run(measure(Path(folder), options.rounds))
+
+
+if __name__ == "__main__":
+    main()

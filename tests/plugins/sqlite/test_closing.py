@@ -1,0 +1,110 @@
+"""Closing: what is finished first, and what is left behind, also where nobody closes."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from cano import RunFilter, StoreUnavailableError
+from cano.testing.contract_base import new_run, step
+from cano_sqlite import SqliteBackend
+
+
+def threads() -> list[str]:
+    """The names of the stores' threads that live."""
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("cano-sqlite")]
+
+
+async def test_closed_for_good(path: Path) -> None:
+    """A closed store cannot be opened again, whether it was ever open or not; `close` may come before `open`."""
+    store = SqliteBackend(path)
+    await store.close()
+    await store.close()
+
+    with pytest.raises(StoreUnavailableError, match="was closed"):
+        await store.open()
+    with pytest.raises(StoreUnavailableError, match="was closed"):
+        await store.load("run")
+    assert sorted(os.listdir(path.parent)) == []
+
+
+async def test_closing_leaves_one_file(path: Path) -> None:
+    """After the last store on a file was closed, no log is left beside it."""
+    async with asyncio.timeout(60):
+        first, second = SqliteBackend(path), SqliteBackend(path)
+        await first.open()
+        await second.open()
+        await first.create(new_run())
+        await first.close()
+        assert (await second.load("run")) == new_run()
+        await second.close()
+
+    assert sorted(os.listdir(path.parent)) == ["runs.db"]
+
+
+async def test_closing_finishes_what_was_asked_for(path: Path) -> None:
+    """Commits that are under way when the store is closed are done first, all of them."""
+    store = SqliteBackend(path)
+    await store.open()
+    for number in range(50):
+        await store.create(new_run(str(number)))
+    commits = [asyncio.ensure_future(store.commit(step(1, str(number)))) for number in range(50)]
+    await asyncio.sleep(0)
+    await store.close()
+
+    assert await asyncio.gather(*commits) == [None] * 50
+    assert threads() == []
+
+
+async def test_a_forgotten_store_ends_its_threads(path: Path) -> None:
+    """A store that nobody has closed ends its threads, and frees the file, when nobody refers to it any more."""
+    store = SqliteBackend(path)
+    await store.open()
+    await store.create(new_run())
+    workers = [thread for thread in threading.enumerate() if thread.name.startswith("cano-sqlite")]
+    assert len(workers) == 2
+    del store
+    gc.collect()
+    for worker in workers:
+        worker.join(60)
+
+    assert threads() == []
+
+
+@pytest.mark.parametrize("ending", ["pass", "sys.exit()", "1 / 0", "asyncio.get_running_loop().stop()"])
+def test_a_store_does_not_keep_the_process_alive(path: Path, ending: str) -> None:
+    """A process whose store was never closed ends, without a warning, and what it has committed is there."""
+    program = f"""
+import asyncio, sys, threading
+from cano.testing.contract_base import new_run
+from cano_sqlite import SqliteBackend
+store = SqliteBackend({str(path)!r})
+async def main():
+    await store.open()
+    await store.create(new_run())
+    print("created", flush=True)
+    {ending}
+try:
+    asyncio.run(main())
+except (ZeroDivisionError, RuntimeError):
+    pass
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, timeout=60,
+        check=False,
+    )  # fmt: skip
+    assert (done.stderr, done.stdout, done.returncode) == ("", "created\n", 0)
+
+    async def check() -> None:
+        store = SqliteBackend(path)
+        await store.open()
+        assert [run.run_id for run in await store.runs(RunFilter())] == ["run"]
+        await store.close()
+
+    asyncio.run(check())

@@ -1,0 +1,212 @@
+"""Opening: what is made, and what is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sqlite3
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cano import StoreUnavailableError
+from cano.testing.contract_base import new_run
+from cano_sqlite import SqliteBackend
+from cano_sqlite.schema import APPLICATION_ID, MIGRATIONS
+
+Ask = Callable[..., list[Any]]
+
+
+def threads() -> list[str]:
+    """The names of the stores' threads that live."""
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("cano-sqlite")]
+
+
+def content(path: Path) -> bytes:
+    """What is in a file."""
+    return path.read_bytes()
+
+
+def write(path: Path, content: bytes) -> None:
+    """Make a file."""
+    path.write_bytes(content)
+
+
+def protect(folder: Path, *files: Path) -> None:
+    """Make a folder and files in it read-only."""
+    for file in files:
+        file.chmod(0o444)
+    folder.chmod(0o555)
+
+
+async def refusal(store: SqliteBackend) -> str:
+    """What is said by the error that opening the store raises; nothing may be left behind."""
+    with pytest.raises(StoreUnavailableError) as caught:
+        await store.open()
+    await store.close()
+    return str(caught.value)
+
+
+async def test_a_new_file(store: SqliteBackend, ask: Ask) -> None:
+    """A new file is marked as Cano's, has the newest schema, and is in write-ahead mode."""
+    assert ask("PRAGMA application_id") == [(APPLICATION_ID,)]
+    assert ask("PRAGMA user_version") == [(len(MIGRATIONS),)]
+    assert ask("PRAGMA journal_mode") == [("wal",)]
+
+
+@pytest.mark.parametrize(("synchronous", "level"), [("full", 2), ("normal", 1)])
+async def test_synchronous(path: Path, synchronous: str, level: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection that writes has the level asked for."""
+    levels = []
+    original = sqlite3.connect
+
+    class Spy(sqlite3.Connection):
+        def close(self) -> None:
+            levels.append(self.execute("PRAGMA synchronous").fetchone()[0])
+            super().close()
+
+    monkeypatch.setattr(sqlite3, "connect", lambda *args, **options: original(*args, **options, factory=Spy))
+    store = SqliteBackend(path, synchronous=synchronous)
+    await store.open()
+    await store.create(new_run())
+    await store.close()
+
+    assert level in levels
+
+
+async def test_opening_twice_is_harmless(path: Path) -> None:
+    """`open` of an open store does nothing, also when two open it at once."""
+    store = SqliteBackend(path)
+    await asyncio.gather(store.open(), store.open())
+    await store.open()
+    assert sorted(threads()) == ["cano-sqlite reader", "cano-sqlite writer"]
+
+    await asyncio.gather(store.close(), store.close())
+    assert threads() == []
+
+
+async def test_use_before_opening(path: Path) -> None:
+    """A store that is not open yet says so."""
+    with pytest.raises(StoreUnavailableError, match="is not open"):
+        await SqliteBackend(path).load("run")
+
+
+async def test_a_missing_folder(tmp_path: Path) -> None:
+    """Where the folder is missing, the error says which, and that it must be made; then opening works."""
+    folder = tmp_path / "missing"
+    store = SqliteBackend(folder / "runs.db")
+    with pytest.raises(StoreUnavailableError) as caught:
+        await store.open()
+    assert f"the folder {folder} does not exist; make it first" in str(caught.value)
+    with pytest.raises(StoreUnavailableError, match="is not open"):
+        await store.load("run")
+
+    folder.mkdir()
+    await store.open()
+    assert await store.load("run") is None
+    await store.close()
+
+
+async def test_no_file(tmp_path: Path) -> None:
+    """A folder in the file's place, or a file in the folder's place, are named."""
+    (tmp_path / "file").touch()
+
+    assert f"the store {tmp_path} cannot be used: it is a folder" in await refusal(SqliteBackend(tmp_path))
+    assert f"{tmp_path / 'file'} is not a folder" in await refusal(SqliteBackend(tmp_path / "file" / "runs.db"))
+
+
+async def test_no_database(path: Path) -> None:
+    """A file of another kind is refused, and stays as it is."""
+    text = b"Not a database, but a text that is longer than the header of one would be. " * 20
+    write(path, text)
+
+    assert f"the store {path} cannot be used: it is not an SQLite database" in await refusal(SqliteBackend(path))
+    assert content(path) == text
+
+
+@pytest.mark.parametrize("mark", ["CREATE TABLE theirs (x)", "PRAGMA user_version = 3", "PRAGMA application_id = 7"])
+async def test_the_database_of_another_program(path: Path, ask: Ask, mark: str) -> None:
+    """A database that another program has made is refused, and stays as it is."""
+    ask(mark)
+    before = content(path)
+
+    assert "it is the database of another program" in await refusal(SqliteBackend(path))
+    assert content(path) == before
+
+
+async def test_a_newer_schema(path: Path, store: SqliteBackend, ask: Ask) -> None:
+    """A file that a newer version has written is refused; both versions are named."""
+    ask(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
+
+    said = await refusal(SqliteBackend(path))
+
+    assert (
+        f"has schema version {len(MIGRATIONS) + 1}, but this cano-sqlite knows versions up to {len(MIGRATIONS)}" in said
+    )
+
+
+async def test_an_empty_file_is_a_new_one(path: Path) -> None:
+    """An empty file becomes a store."""
+    write(path, b"")
+    store = SqliteBackend(path)
+    await store.open()
+    assert await store.create(new_run()) == new_run()
+    await store.close()
+
+
+@contextmanager
+def somebody_else() -> Iterator[None]:
+    """A block in which root is nobody, for whom permissions count."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.fixture
+def readable() -> Iterator[Path]:
+    """A folder that everybody may read and nobody but its owner write."""
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))
+    folder.chmod(0o755)
+    yield folder
+    folder.chmod(0o755)
+    shutil.rmtree(folder)
+
+
+@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="needs POSIX permissions")
+async def test_read_only(readable: Path) -> None:
+    """A file that may only be read, or a folder in which none can be made, is named with the remedy."""
+    path = readable / "runs.db"
+    store = SqliteBackend(path)
+    await store.open()
+    await store.close()
+    protect(readable, path)
+    with somebody_else():
+        there, not_there = await refusal(SqliteBackend(path)), await refusal(SqliteBackend(readable / "new.db"))
+
+    assert f"the store {path} cannot be used: " in there
+    assert "make the file and its folder" in there
+    assert "make the file and its folder accessible" in not_there
+
+
+async def test_an_interrupted_creation_is_made_good(path: Path) -> None:
+    """Tables are made all or none: a process that is killed while it makes them leaves a file that can be used."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("BEGIN IMMEDIATE")
+        for statement in MIGRATIONS[0]:
+            connection.execute(statement)
+        shutil.copy(path, path.with_suffix(".copy"))
+    store = SqliteBackend(path.with_suffix(".copy"))
+    await store.open()
+    assert await store.create(new_run()) == new_run()
+    await store.close()

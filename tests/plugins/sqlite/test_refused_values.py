@@ -1,0 +1,90 @@
+"""What cannot be written: values that are no bytes, and what the disk has no room for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cano import SerializationError, Signal
+from cano.testing.contract_base import loaded, new_run, step
+from cano_sqlite import SqliteBackend
+
+
+@pytest.mark.parametrize(
+    "fields", [{"changed": {"a": "text"}}, {"changed": {"a": 1}}, {"changed": {"a": None}}, {"changed": {1: b""}},
+               {"changed": {"\ud800": b""}}, {"removed": ["\ud800"]}, {"payload": "text"}, {"error": {"a": object()}},
+               {"error": {"a": (1, 2)}}, {"error": {"a": 2**70}}, {"error": {1: "a"}}],
+)  # fmt: skip
+async def test_what_cannot_be_kept(store: SqliteBackend, fields: dict[str, Any]) -> None:
+    """Values that are not bytes, and what would not come back as it was, are refused, and nothing is changed."""
+    await store.create(new_run())
+    with pytest.raises(SerializationError):
+        await store.commit(step(1, **fields))
+    assert await loaded(store) == new_run()
+
+    if "removed" not in fields:
+        with pytest.raises(SerializationError):
+            await store.create(
+                new_run("other", **{"data" if name == "changed" else name: x for name, x in fields.items()})
+            )
+        assert await store.load("other") is None
+
+
+async def test_a_key_that_cannot_be_kept_is_named(store: SqliteBackend) -> None:
+    """The error about a value has its key, and what it is."""
+    await store.create(new_run())
+    with pytest.raises(SerializationError) as caught:
+        await store.commit(step(1, changed={"fine": b"", "price": 1.5}))
+
+    assert (caught.value.key, caught.value.actual) == ("price", float)
+    with pytest.raises(SerializationError):
+        await store.put_signal("run", Signal("1", "go", 5))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX limits")
+def test_a_full_disk(path: Path) -> None:
+    """When there is no room, commits fail, with a remedy, and nothing acknowledged is lost; with room, they go on."""
+    program = f"""
+import asyncio, resource
+from cano import StoreUnavailableError
+from cano.testing.contract_base import loaded, new_run, step
+from cano_sqlite import SqliteBackend
+async def main():
+    store = SqliteBackend({str(path)!r})
+    await store.open()
+    ids = [f"run {{n}}" for n in range(5)]
+    for i in ids:
+        await store.create(new_run(i))
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, hard))
+    made = dict.fromkeys(ids, 0)
+    for seq in range(1, 100):
+        commits = [store.commit(step(seq, i, changed={{"a": bytes(9_000)}})) for i in ids if made[i] == seq - 1]
+        if not commits:
+            break
+        answers = await asyncio.gather(*commits, return_exceptions=True)
+        for i, answer in zip([i for i in ids if made[i] == seq - 1], answers):
+            if answer is None:
+                made[i] = seq
+            else:
+                assert isinstance(answer, StoreUnavailableError), answer
+                assert "the disk" in str(answer), answer
+    assert max(made.values()) < 99
+    for i in ids:
+        run = await loaded(store, i)
+        assert run.seq == made[i], (run.seq, made[i])
+    resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    for i in ids:
+        await store.commit(step(made[i] + 1, i))
+        assert [line.seq for line in await store.history(i)] == [*range(made[i] + 2)]
+    await store.close()
+asyncio.run(main())
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert (done.stderr, done.returncode) == ("", 0)

@@ -1,0 +1,155 @@
+"""Folding: loading a run reads its snapshot and a short tail, and nobody can tell the difference."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import random
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cano import RunStatus, Wait
+from cano.testing.contract_base import loaded, new_run, note, step
+from cano_sqlite import SqliteBackend
+
+Ask = Callable[..., list[Any]]
+
+TAIL = """
+    SELECT count(journal.id) FROM runs LEFT JOIN journal ON journal.run = runs.id AND journal.id > runs.folded
+    WHERE runs.run_id = ?"""
+
+
+@asynccontextmanager
+async def opened(path: Path, **options: Any) -> AsyncIterator[SqliteBackend]:
+    """An open store, quick on any disk."""
+    store = SqliteBackend(path, synchronous="normal", **options)
+    await store.open()
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@pytest.mark.parametrize("every", [1, 2, 3, 7, 100])
+async def test_folding_changes_nothing(path: Path, every: int) -> None:
+    """Whatever is committed, and through whichever store, data and their order are those of a dict."""
+    chance = random.Random(every)
+    data: dict[str, bytes] = {"k0": b"", "k1": b"1"}
+    history: list[tuple[Any, ...]] = [(0, dict(data), [])]
+    async with opened(path, snapshot_every=every) as one, opened(path, snapshot_every=every + 1) as two:
+        await one.create(new_run(data=dict(data)))
+        seq = 0
+        for number in range(120):
+            changed = {f"k{chance.randrange(8)}": bytes([number]) for _ in range(chance.randrange(4))}
+            removed = [f"k{chance.randrange(8)}" for _ in range(chance.randrange(3))]
+            moves = chance.random() < 0.8
+            status = RunStatus.RUNNING if chance.random() < 0.7 else RunStatus.PARKED
+            commit = step(seq + 1, status=status) if moves else note(seq, status=status)
+            store = one if chance.random() < 0.5 else two
+            await store.commit(
+                type(commit)(**{name: getattr(commit, name) for name in commit.__slots__}
+                             | {"changed": changed, "removed": removed})
+            )  # fmt: skip
+            for key in removed:
+                data.pop(key, None)
+            data |= changed
+            if moves:
+                seq += 1
+                history.append((seq, changed, removed))
+            run = await loaded(chance.choice((one, two)))
+            assert list(run.data.items()) == list(data.items())
+            assert (run.seq, run.status, run.updated) == (seq, status, commit.at)
+
+        assert [(line.seq, line.changed, line.removed) for line in await two.history("run")] == history
+
+
+@pytest.mark.parametrize("kind", ["steps", "notes", "parked", "jumps"])
+async def test_the_tail_is_short(path: Path, ask: Ask, kind: str) -> None:
+    """However a run is committed to, what its snapshot lacks is never more than `snapshot_every` lines."""
+    async with opened(path, snapshot_every=10) as store:
+        await store.create(new_run())
+        seq = 0
+        for number in range(64):
+            value = {"a": bytes([number])}
+            if kind == "steps":
+                commit = step(seq + 1, changed=value)
+            elif kind == "notes":
+                commit = note(seq, changed=value)
+            elif kind == "parked":
+                wait = Wait(then="B", signal="go")
+                commit = step(seq + 1, changed=value, status=RunStatus.PARKED, wait=wait)
+            else:
+                commit = step(seq + 3, changed=value, expected_seq=seq)
+            seq = commit.seq
+            await store.commit(commit)
+            assert ask(TAIL, "run")[0][0] <= 10
+        assert (await loaded(store)).data == value
+
+
+async def test_large_values_are_folded_at_once(path: Path, ask: Ask) -> None:
+    """A value of many megabytes is not read again and again: its commit is folded at once."""
+    async with opened(path) as store:
+        await store.create(new_run())
+        for seq in range(1, 4):
+            await store.commit(step(seq, changed={"large": bytes([seq]) * 8_000_000}))
+            assert ask(TAIL, "run") == [(0,)]
+        assert (await loaded(store)).data == {"large": bytes([3]) * 8_000_000}
+
+
+async def test_folding_in_the_middle_of_a_transaction(path: Path) -> None:
+    """Many runs in step, whose folds fall into shared transactions, all keep what is theirs."""
+    async with opened(path, snapshot_every=4) as store:
+
+        async def drive(run_id: str) -> None:
+            await store.create(new_run(run_id, data={"id": run_id.encode()}))
+            for seq in range(1, 31):
+                await store.commit(step(seq, run_id, changed={f"k{seq % 3}": f"{run_id} {seq}".encode()}))
+
+        ids = [f"run {number}" for number in range(60)]
+        await asyncio.gather(*map(drive, ids))
+        for run_id in ids:
+            assert (await loaded(store, run_id)).data == {
+                "id": run_id.encode(), **{f"k{seq % 3}": f"{run_id} {seq}".encode() for seq in (28, 29, 30)}
+            }  # fmt: skip
+            assert [line.seq for line in await store.history(run_id)] == [*range(31)]
+
+
+async def test_deleting_leaves_nothing(path: Path, store: SqliteBackend, ask: Ask) -> None:
+    """Of deleted runs no row is left in any table."""
+    for run_id in ("a", "b"):
+        await store.create(new_run(run_id, data={"x": b"1"}))
+        for seq in range(1, 13):
+            await store.commit(step(seq, run_id, changed={"y": b"2"}))
+    for run_id in ("a", "b"):
+        assert await store.delete(run_id)
+
+    tables = ("runs", "journal", "snapshot", "signals")
+    assert [ask(f"SELECT count(*) FROM {table}") for table in tables] == [[(0,)]] * 4
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+async def test_a_very_long_run(path: Path, ask: Ask) -> None:
+    """Memory is flat, and loading reads a snapshot and a short tail, after 100,000 transitions too; none is lost."""
+    count, group = 100_000 if os.environ.get("CANO_SOAK") else 10_000, 100
+    async with opened(path) as store:
+        await store.create(new_run())
+        blocks = []
+        for first in range(1, count, group):
+            steps = (step(seq, changed={"n": b"%d" % seq, f"k{seq % 9}": b""}) for seq in range(first, first + group))
+            await asyncio.gather(*map(store.commit, steps))
+            gc.collect()
+            blocks.append(sys.getallocatedblocks())
+
+        half = len(blocks) // 2
+        assert max(blocks[half:]) - max(blocks[:half]) < count / 10
+        assert ask(TAIL, "run")[0][0] <= 100
+        assert ask("SELECT count(*) FROM snapshot") == [(10,)]
+        run = await loaded(store)
+        assert (run.seq, run.data["n"], len(run.data)) == (count, b"%d" % count, 10)
+        assert [line.seq for line in await store.history("run")] == [*range(count + 1)]

@@ -1,0 +1,291 @@
+"""The writer: what goes into one transaction, what happens to those in it, and to those who wait."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cano import ConflictError, RunStatus, SerializationError, Signal, StoreUnavailableError, Wait
+from cano.testing.contract_base import LATER, NOW, loaded, new_run, note, step
+from cano_sqlite import SqliteBackend
+from cano_sqlite.writer import Writer
+
+Ask = Callable[..., list[Any]]
+Locked = Callable[[], AbstractContextManager[None]]
+
+
+@pytest.fixture
+def transactions(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many jobs were in each transaction that was tried."""
+    sizes: list[int] = []
+    original = Writer.carry_out
+
+    def spied(self: Writer, take: Callable[[], list[Any]]) -> None:
+        sizes.append(0)
+
+        def counted() -> list[Any]:
+            jobs = take()
+            sizes[-1] += len(jobs)
+            return jobs
+
+        original(self, counted)
+
+    monkeypatch.setattr(Writer, "carry_out", spied)
+    return sizes
+
+
+async def make(store: SqliteBackend, count: int) -> list[str]:
+    """Runs at their start; their ids."""
+    ids = [f"run {number}" for number in range(count)]
+    await asyncio.gather(*(store.create(new_run(run_id)) for run_id in ids))
+    return ids
+
+
+async def at_once(locked: Locked, *calls: Any) -> list[Any]:
+    """The results of calls that were all made while the file was locked."""
+    with locked():
+        tasks = [asyncio.ensure_future(call) for call in calls]
+        for _ in range(3):
+            await asyncio.sleep(0)
+    return await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_concurrent_commits_share_a_transaction(
+    store: SqliteBackend, locked: Locked, transactions: list[int]
+) -> None:
+    """What came in while the file was busy goes into one transaction."""
+    ids = await make(store, 100)
+    transactions.clear()
+
+    assert await at_once(locked, *(store.commit(step(1, run_id)) for run_id in ids)) == [None] * 100
+    assert transactions == [100]
+    assert [(await loaded(store, run_id)).seq for run_id in ids] == [1] * 100
+
+
+async def test_a_transaction_has_an_end(store: SqliteBackend, locked: Locked, transactions: list[int]) -> None:
+    """However much comes in, a transaction takes a limited number of jobs and bytes; the rest goes into the next."""
+    ids = await make(store, 1200)
+    transactions.clear()
+    await at_once(locked, *(store.commit(step(1, run_id)) for run_id in ids))
+    assert transactions == [500, 500, 200]
+
+    transactions.clear()
+    large = {"a": bytes(3_000_000)}
+    await at_once(locked, *(store.commit(step(2, run_id, changed=large)) for run_id in ids[:7]))
+    assert transactions == [3, 3, 1]
+    assert [(await loaded(store, run_id)).data for run_id in ids[:7]] == [large] * 7
+
+
+async def test_a_refusal_concerns_nobody_else(store: SqliteBackend, locked: Locked, transactions: list[int]) -> None:
+    """Of the commits of one transaction those that are stale are refused, and all others made."""
+    ids = await make(store, 20)
+    transactions.clear()
+    answers = await at_once(
+        locked, *(store.commit(step(1 + (n % 7 == 3), ids[n], changed={"a": b"1"})) for n in range(20))
+    )
+
+    assert transactions == [20]
+    for number, (run_id, answer) in enumerate(zip(ids, answers, strict=True)):
+        stale = number % 7 == 3
+        assert isinstance(answer, ConflictError) if stale else answer is None
+        run = await loaded(store, run_id)
+        assert (run.seq, run.data) == ((0, {}) if stale else (1, {"a": b"1"}))
+        assert len(await store.history(run_id)) == run.seq + 1
+
+
+@pytest.mark.parametrize("spoilt", [{"state": "\ud800"}, {"state": object()}, {"at": "\ud800"}, {"token": 2**70}])
+async def test_a_failure_concerns_nobody_else(
+    store: SqliteBackend, locked: Locked, transactions: list[int], spoilt: dict[str, Any]
+) -> None:
+    """Where one commit has something that SQLite cannot keep, that one fails, by name, and all others are made."""
+    ids = await make(store, 9)
+    transactions.clear()
+    answers = await at_once(locked, *(store.commit(step(1, i, **(spoilt if i == "run 4" else {}))) for i in ids))
+
+    assert transactions == [9]
+    error = answers.pop(4)
+    assert isinstance(error, SerializationError)
+    assert error.run_id == "run 4"
+    assert answers == [None] * 8
+    assert [(await loaded(store, run_id)).seq for run_id in ids] == [1, 1, 1, 1, 0, 1, 1, 1, 1]
+
+
+async def test_writes_happen_in_the_order_of_the_calls(
+    store: SqliteBackend, locked: Locked, transactions: list[int]
+) -> None:
+    """Calls of different kinds, and several for one run, take effect in their order, in one transaction too."""
+    await store.create(new_run())
+    transactions.clear()
+    answers = await at_once(
+        locked,
+        store.commit(step(1)),
+        store.commit(step(2, changed={"a": b"2"})),
+        store.release("run", 1),
+        store.claim("run", "another", NOW, LATER),
+        store.commit(step(3)),
+        store.commit(step(3, token=2, changed={"b": b"3"})),
+        store.create(new_run("other")),
+        store.commit(step(1, "other")),
+        store.create(new_run()),
+        store.delete("other"),
+        store.commit(step(2, "other")),
+        store.put_signal("run", Signal("1", "go")),
+        store.commit(note(3, token=2, consumed=["1"])),
+    )
+
+    assert transactions == [13]
+    assert [type(answer) for answer in answers if isinstance(answer, Exception)] == [ConflictError] * 2
+    run = await loaded(store)
+    assert answers[3] == 2
+    assert answers[8].seq == 3
+    assert (run.seq, run.token, run.holder, run.data) == (3, 2, "another", {"a": b"2", "b": b"3"})
+    assert await store.load("other") is None
+    assert await store.take_signal("run", "go") is None
+
+
+async def test_running_is_resumed_from_any_status(store: SqliteBackend) -> None:
+    """A plain step of a run that stood still makes it run again, and it waits for nothing any more."""
+    for number, status in enumerate(RunStatus):
+        wait = Wait(then="B", until=0.0, signal="go")
+        await store.create(new_run(str(number), status=status, wait=wait, holder=None, expires=None))
+        await store.commit(step(1, str(number)))
+
+        assert await loaded(store, str(number)) == new_run(
+            str(number), seq=1, state="S1", updated=NOW + 1, holder=None, expires=None
+        )
+    assert len(await store.ready(NOW)) == len(RunStatus)
+
+
+async def test_the_loop_goes_on_while_the_file_is_locked(store: SqliteBackend, locked: Locked) -> None:
+    """While a commit waits for the lock, other coroutines run, and reads are answered."""
+    await store.create(new_run())
+    with locked():
+        commit = asyncio.ensure_future(store.commit(step(1)))
+        for _ in range(20):
+            assert (await loaded(store)).seq == 0
+        assert not commit.done()
+    await commit
+
+    assert (await loaded(store)).seq == 1
+
+
+async def test_a_lock_that_is_never_freed(path: Path, locked: Locked) -> None:
+    """A write that has waited for `busy_timeout` fails, with a remedy; reads do not, and the next write is made."""
+    store = SqliteBackend(path, busy_timeout=0.02)
+    await store.open()
+    await store.create(new_run())
+    with locked():
+        answers = await asyncio.gather(*(store.commit(step(1)) for _ in range(3)), return_exceptions=True)
+        assert (await loaded(store)).seq == 0
+
+    for answer in answers:
+        assert isinstance(answer, StoreUnavailableError)
+        assert "others kept it locked for longer than busy_timeout" in str(answer)
+        assert answer.run_id == "run"
+    await store.commit(step(1))
+    await store.close()
+
+
+async def test_a_cancelled_write_that_waits_is_taken_back(store: SqliteBackend, locked: Locked) -> None:
+    """A commit that is cancelled while it waits for the lock is cancelled at once, and never made."""
+    ids = await make(store, 3)
+    with locked():
+        commits = [asyncio.ensure_future(store.commit(step(1, run_id))) for run_id in ids]
+        await asyncio.sleep(0)
+        commits[1].cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await commits[1]
+    await asyncio.gather(commits[0], commits[2])
+
+    assert [(await loaded(store, run_id)).seq for run_id in ids] == [1, 0, 1]
+
+
+async def test_a_cancelled_write_that_has_begun_is_awaited(
+    store: SqliteBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A commit that is cancelled while it is being made, even twice, is made before the cancellation goes on."""
+    await store.create(new_run())
+    begun, goes_on = threading.Event(), threading.Event()
+    original = Writer.carry_out
+
+    def slow(self: Writer, take: Callable[[], list[Any]]) -> None:
+        def and_stop() -> list[Any]:
+            jobs = take()
+            begun.set()
+            goes_on.wait(60)
+            return jobs
+
+        original(self, and_stop)
+
+    monkeypatch.setattr(Writer, "carry_out", slow)
+    commit = asyncio.ensure_future(store.commit(step(1)))
+    await asyncio.to_thread(begun.wait, 60)
+    for _ in range(2):
+        commit.cancel()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not commit.done()
+    goes_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await commit
+
+    assert (await loaded(store)).seq == 1
+
+
+async def test_a_cancelled_write_that_was_refused_is_silent(
+    store: SqliteBackend, locked: Locked, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody is told of the error of a write whose caller has gone."""
+    await store.create(new_run())
+    for turns in range(12):
+        commit = asyncio.ensure_future(store.commit(step(9)))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        commit.cancel()
+        await asyncio.gather(commit, return_exceptions=True)
+        del commit
+
+    assert (await loaded(store)).seq == 0
+    assert caplog.records == []
+
+
+async def test_several_event_loops(store: SqliteBackend) -> None:
+    """One store serves the event loops of several threads."""
+
+    async def drive(name: str) -> None:
+        async def one(run_id: str) -> None:
+            await store.create(new_run(run_id))
+            for seq in range(1, 11):
+                await store.commit(step(seq, run_id))
+            assert (await loaded(store, run_id)).seq == 10
+
+        await asyncio.gather(*(one(f"{name} {number}") for number in range(10)))
+
+    await asyncio.gather(*(asyncio.to_thread(asyncio.run, drive(str(number))) for number in range(4)))
+
+
+async def test_a_loop_that_is_gone(store: SqliteBackend, locked: Locked) -> None:
+    """A loop that was closed while it waited for the store does no harm to it."""
+
+    async def abandoned() -> None:
+        asyncio.get_running_loop().create_task(store.commit(step(1)))
+        await asyncio.sleep(0)
+
+    def run_and_abandon() -> None:
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(abandoned())
+        for task in asyncio.all_tasks(loop):
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+        loop.close()
+
+    await store.create(new_run())
+    with locked():
+        await asyncio.to_thread(run_and_abandon)
+    await store.commit(step(2))
+
+    assert (await loaded(store)).seq == 2
