@@ -41,6 +41,7 @@ class BoundState:
         state, name: the state, and how it is written.
         task, task_name: its task, None for an exit state.
         call: the coroutine function that does the task's work: `await call(store)`.
+        function: what the user wrote, where `call` wraps it.
         fast: whether `call` is all there is: no limits and no phases; the step loop awaits it directly.
         work: what the step loop awaits otherwise: `await work(strand, bound)`.
         threaded: whether it runs in a thread, which outlives its cancellation.
@@ -53,7 +54,8 @@ class BoundState:
     """
 
     __slots__ = (
-        "_branch_config", "allowed", "branches", "call", "fast", "is_exit", "last_result", "last_target", "name",
+        "_branch_config", "allowed", "branches", "call", "fast", "function", "is_exit", "last_result",
+        "last_target", "name",
         "node", "on_exhausted", "plan", "retry", "split", "state", "task", "task_name", "threaded", "timed",
         "timeout", "total_timeout", "work",
     )  # fmt: skip
@@ -66,6 +68,7 @@ class BoundState:
         self.task: Task[Any] | None = None
         self.task_name = ""
         self.call: Callable[[Any], Any] = _no_call
+        self.function: Callable[[Any], Any] = _no_call
         self.fast = False
         self.threaded = False
         self.work: Callable[[Any, BoundState], Awaitable[Any]] = attempt_until_done
@@ -115,6 +118,7 @@ class BoundState:
         if isinstance(task, Node) and type(task).run is Node.run:
             self.node = task
         function = task.function if isinstance(task, FunctionTask) else task.run if isinstance(task, Task) else task
+        self.function = function
         self.threaded = not is_async(function)
         self.call = kernel.threads.wrap(function) if self.threaded else function
         self.fast = self.node is None and self.timeout is None and self.total_timeout is None
@@ -198,6 +202,10 @@ class Plan:
             raise PluginError(f"a plugin answered {self.default!r} as the default config; it must be a TaskConfig")
         self.limiters = [kernel.limiter(limit) for limit in flow.limits]
         for state, registration in flow.tasks.items():
+            if shared := [limit for limit in registration.limits if limit in flow.limits]:
+                raise ConfigurationError(
+                    f"{shared[0]} limits both workflow {flow.name!r} and its state {state}: a run would wait for itself"
+                )
             try:
                 self.states[state].attach(kernel, registration)
             except ConfigurationError as error:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cano.attempts import attempt_until_done, place, raise_failed
 from cano.errors import ConfigurationError, JoinError, MergeConflictError, StoreError, TransitionError
+from cano.known_types import functions_of, keys_used
 from cano.split import HIDDEN, OUTCOME, BranchOutcome, BranchStatus, JoinConfig, SplitOutcome, check_branches
 from cano.step import Step, running
 from cano.strand import Strand
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from cano.binding import BoundState
     from cano.run import Run
 
+Reducer = Callable[[Any, Any], Any]
 _SHOWN = 20  # branches named in an error message
 _NO_RESULTS = frozenset({CoroutineType, Pause})
 
@@ -58,7 +60,7 @@ async def run_split(run: Run, bound: BoundState) -> Any:
         if branch.status is BranchStatus.OK and branch.view.touched
     ]
     try:
-        merge(run.view, written, join.reducers)  # type: ignore[arg-type]  # a mapping once constructed
+        merge(run.view, written, _reducers(join, targets))
     except StoreError:
         raise
     except Exception as error:  # noqa: BLE001  # a reducer raised
@@ -67,6 +69,19 @@ async def run_split(run: Run, bound: BoundState) -> Any:
     if run.journal is not None and run.journal.eager:
         run.journal.hidden[OUTCOME] = outcome.packed()
     return join.next_state
+
+
+def _reducers(join: JoinConfig, branches: list[BoundState]) -> Callable[[str], Reducer | None]:
+    """Finds the reducer of a key: the join's own, or that of a `Key` in the branches' code."""
+
+    def find(key: str) -> Reducer | None:
+        stated: Mapping[str, Reducer] = join.reducers  # type: ignore[assignment]  # a mapping once constructed
+        if key in stated:
+            return stated[key]
+        used = (k for branch in branches for f in functions_of(branch.task or branch.function) for k in keys_used(f))
+        return next((k.reducer for k in used if k.name == key and k.reducer is not None), None)
+
+    return find
 
 
 async def _made(run: Run, bound: BoundState, make: Callable[[Any], Any]) -> list[BoundState]:
@@ -255,9 +270,7 @@ def _failure(run: Run, join: JoinConfig, outcome: SplitOutcome) -> JoinError:
     return error
 
 
-def merge(
-    view: StoreView, written: list[tuple[str, Changes]], reducers: Mapping[str, Callable[[Any, Any], Any]]
-) -> None:
+def merge(view: StoreView, written: list[tuple[str, Changes]], reducer_of: Callable[[str], Reducer | None]) -> None:
     """Write what several branches did into one view.
 
     Raises:
@@ -278,10 +291,12 @@ def merge(
             if key not in replaced:
                 appends.setdefault(key, []).extend(items)
     for key, values in puts.items():
-        different = [value for value in values.values() if not _alike(value, next(iter(values.values())))]
-        if key in removals or key in appends or (different and key not in reducers):
+        first = next(iter(values.values()))
+        reducer = reducer_of(key) if len(values) > 1 else None
+        different = reducer is None and any(not _alike(value, first) for value in values.values())
+        if key in removals or key in appends or different:
             raise _conflict(key, values, removals.get(key, []), appends.get(key))
-        view.put(key, reduce(reducers[key], values.values()) if key in reducers else next(iter(values.values())))
+        view.put(key, first if reducer is None else reduce(reducer, values.values()))
     for key, names in removals.items():
         if key in appends:
             raise _conflict(key, {}, names, appends[key])

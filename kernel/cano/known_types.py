@@ -31,11 +31,13 @@ def known_types(flow: Workflow[Any]) -> Iterator[Any]:
             for task in (registration.task, *getattr(registration.task, "branches", ())):
                 if isinstance(task, SubWorkflow) and task.flow not in flows:
                     flows.append(task.flow)
-                for function in _functions(task):
-                    yield from _named_by(function)
+                for function in functions_of(task):
+                    yield from _annotated(function)
+                    yield from (key.type for key in keys_used(function))
 
 
-def _functions(task: Any) -> Iterator[Any]:
+def functions_of(task: Any) -> Iterator[Any]:
+    """The functions that a task, or a function that stands for one, consists of."""
     if isinstance(task, FunctionTask):
         yield task.function
     elif isinstance(task, Node):
@@ -46,12 +48,29 @@ def _functions(task: Any) -> Iterator[Any]:
         yield task
 
 
-def _named_by(function: Any) -> Iterator[Any]:
+def keys_used(function: Any) -> Iterator[Key[Any]]:
+    """The `Key`s that the code of `function` names."""
+    if (function := _plain(function)) is None:
+        return
+    names = {*_names(function.__code__)}
+    for used in (*dict(_closure(function)).values(), *map(function.__globals__.get, names)):
+        if isinstance(used, Key):
+            yield used
+        elif isinstance(used, ModuleType):
+            yield from (key for key in map(vars(used).get, names) if isinstance(key, Key))
+
+
+def _plain(function: Any) -> Any:
+    """The function with code in it that a callable is made of, or None."""
     function = getattr(function, "func", function)  # what a functools.partial is of
     if not hasattr(function, "__code__"):  # an object that can be called
         function = getattr(function, "__func__", getattr(type(function), "__call__", None))  # noqa: B004
     function = inspect.unwrap(function)
-    if (code := getattr(function, "__code__", None)) is None:
+    return function if hasattr(function, "__code__") else None
+
+
+def _annotated(function: Any) -> Iterator[Any]:
+    if (function := _plain(function)) is None:
         return
     known = dict(_closure(function))
     for annotation in function.__annotations__.values():
@@ -59,12 +78,6 @@ def _named_by(function: Any) -> Iterator[Any]:
         with suppress(Exception):
             alone = SimpleNamespace(__annotations__={"it": annotation})
             yield from typing.get_type_hints(alone, function.__globals__, known).values()
-    names = {*_names(code)}
-    for used in (*known.values(), *map(function.__globals__.get, names)):
-        if isinstance(used, Key):
-            yield used.type
-        elif isinstance(used, ModuleType):
-            yield from (key.type for key in map(vars(used).get, names) if isinstance(key, Key))
 
 
 def _closure(function: Any) -> Iterator[tuple[str, Any]]:

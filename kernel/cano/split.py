@@ -89,7 +89,8 @@ class JoinConfig:
             failure unless the strategy's condition is met by then.
         limit: how many branches run at a time; None is no limit.
         reducers: how values that several branches put under one key are merged: key to `(one, other) -> merged`,
-            applied in the order of the branches; or `Key`s that have a reducer.
+            applied in the order of the branches; or `Key`s that have a reducer. A `Key` with a reducer that the
+            branches' own code names need not be listed.
     """
 
     strategy: JoinStrategy

@@ -1,0 +1,84 @@
+"""Traces and metrics of a few runs, sent over OTLP to a collector.
+
+    python examples/otlp_export.py                          brings a collector of its own, which tells what it gets
+    python examples/otlp_export.py http://localhost:4318    sends them to yours
+
+The workflow says nothing of all this: the environment asks for an exporter, and the installed plugin does the rest.
+"""
+
+import asyncio
+import os
+import sys
+import threading
+from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Literal
+
+from cano import Kernel, KeyValueStore, Workflow
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+flow = Workflow("ask", name="collatz").add_exit_state("one")
+
+
+@flow.on("ask")
+async def ask(store: KeyValueStore) -> Literal["halve", "triple", "one"]:
+    number = store["number"]
+    if number == 1:
+        return "one"
+    return "triple" if number % 2 else "halve"
+
+
+@flow.on("halve")
+async def halve(store: KeyValueStore) -> Literal["ask"]:
+    store["number"] //= 2
+    return "ask"
+
+
+@flow.on("triple")
+async def triple(store: KeyValueStore) -> Literal["ask"]:
+    store["number"] = 3 * store["number"] + 1
+    return "ask"
+
+
+SPANS: Counter[str] = Counter()
+METRICS: set[str] = set()
+
+
+class Collector(BaseHTTPRequestHandler):
+    """The least that a collector is: it decodes what it gets, and counts it."""
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path == "/v1/traces":
+            for traces in ExportTraceServiceRequest.FromString(body).resource_spans:
+                SPANS.update(span.name for scope in traces.scope_spans for span in scope.spans)
+        else:
+            for metrics in ExportMetricsServiceRequest.FromString(body).resource_metrics:
+                METRICS.update(metric.name for scope in metrics.scope_metrics for metric in scope.metrics)
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+async def main(endpoint: str) -> None:
+    os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = endpoint
+    os.environ.setdefault("OTEL_SERVICE_NAME", "collatz")
+    async with Kernel(block=["structlog"]) as kernel:  # it is when the kernel stops that all is sent
+        results = await asyncio.gather(*(kernel.run(flow, {"number": number}) for number in range(1, 8)))
+    print(f"{len(results)} runs with {sum(result.steps for result in results)} steps were sent to {endpoint}")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        asyncio.run(main(sys.argv[1]))
+    else:
+        with ThreadingHTTPServer(("127.0.0.1", 0), Collector) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            asyncio.run(main(f"http://127.0.0.1:{server.server_port}"))
+            server.shutdown()
+        for name, count in sorted(SPANS.items()):
+            print(f"{count:5} spans {name!r}")
+        print("metrics", ", ".join(sorted(METRICS)))

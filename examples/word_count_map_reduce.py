@@ -1,0 +1,126 @@
+"""Counts the words of many texts by map and reduce: branches count, a reducer adds up what they found.
+
+Run as `python examples/word_count_map_reduce.py [FOLDER] [--top N] [--parts N]`.
+
+Without a folder it reads what came with Python: the documentation strings of its library's modules, and the licences
+of the installed packages. The files are dealt out to as many branches as there are parts. Each branch writes its
+counts under the same key of its own view of the store; at the join the key's reducer makes one value of them.
+"""
+
+import argparse
+import ast
+import operator
+import os
+import re
+import sys
+import sysconfig
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from enum import Enum, auto
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from cano import JoinConfig, JoinStrategy, Key, KeyValueStore, TaskConfig, Workflow
+
+
+class State(Enum):
+    FIND = auto()
+    MAP = auto()
+    REPORT = auto()
+    DONE = auto()
+
+
+FOLDER = Key("folder", str)
+TOP = Key("top", int)
+PARTS = Key("parts", int)
+PATHS = Key("paths", list[str])
+COUNTS: Key[Counter[str]] = Key("counts", Counter, reducer=operator.add)
+UNREADABLE = Key("unreadable", list[str])
+
+WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")
+LICENCE = re.compile(r"(licen[cs]e|copying|notice|authors)([.-].*)?", re.IGNORECASE)
+TEXT = re.compile(rf".*\.(txt|md|rst|py)|{LICENCE.pattern}", re.IGNORECASE)
+
+flow = Workflow(State.FIND, name="word count", default_config=TaskConfig.minimal())
+flow.add_exit_state(State.DONE)
+
+
+@flow.on(State.FIND)
+def find(store: KeyValueStore) -> Literal[State.MAP]:
+    folder = store.get(FOLDER, default=None)
+    found = files_that_came_with_python() if folder is None else Path(folder).rglob("*")
+    store[PATHS] = sorted(str(path) for path in found if TEXT.fullmatch(path.name) and path.is_file())
+    store[COUNTS], store[UNREADABLE] = Counter(), []
+    return State.MAP
+
+
+def files_that_came_with_python() -> Iterator[Path]:
+    yield from Path(sysconfig.get_path("stdlib")).glob("*.py")
+    for licence in Path(sysconfig.get_path("purelib")).glob("*.dist-info/**/*"):
+        if LICENCE.fullmatch(licence.name):
+            yield licence
+
+
+def deal_out(store: KeyValueStore) -> list[Callable[[KeyValueStore], int]]:
+    paths, parts = store[PATHS], store.get(PARTS, default=os.cpu_count() or 1)
+    return [partial(count, paths[part::parts]) for part in range(min(parts, len(paths)))]
+
+
+def count(paths: list[str], store: KeyValueStore) -> int:
+    counts: Counter[str] = Counter()
+    for path in paths:
+        try:
+            counts.update(word.casefold() for word in WORD.findall(read(Path(path))))
+        except (OSError, ValueError, SyntaxError) as error:
+            store.append(UNREADABLE, f"{path}: {type(error).__name__}")  # appends of all branches are kept
+    store[COUNTS] = counts
+    return len(paths)
+
+
+flow.register_split(State.MAP, deal_out, JoinConfig(JoinStrategy.all(), State.REPORT, reducers=[COUNTS]))
+
+
+def read(path: Path) -> str:
+    if path.suffix != ".py":
+        return path.read_text(encoding="utf-8")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what the compiler thinks of other people's code is not our subject
+        tree = ast.parse(path.read_bytes())
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    return "\n".join(ast.get_docstring(node) or "" for node in ast.walk(tree) if isinstance(node, documented))
+
+
+@flow.on(State.REPORT)
+async def report(store: KeyValueStore) -> Literal[State.DONE]:
+    counts, unreadable = store[COUNTS], store[UNREADABLE]
+    print(f"{len(store[PATHS]) - len(unreadable)} texts, {counts.total()} words, {len(counts)} different ones")
+    for word, times in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[: store.get(TOP, default=10)]:
+        print(f"{times:8} {word}")
+    for line in sorted(unreadable):
+        print("unreadable:", line)
+    return State.DONE
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Count the words of many texts.")
+    parser.add_argument("folder", nargs="?", type=Path, help="by default the texts that came with Python")
+    parser.add_argument("--top", type=int, default=10, help="how many words to show")
+    parser.add_argument("--parts", type=int, help="how many branches; by default one per processor")
+    given = parser.parse_args()
+    data: dict[str, object] = {"top": given.top}
+    if given.parts is not None:
+        if given.parts < 1:
+            parser.error(f"--parts must be 1 or more, not {given.parts}")
+        data["parts"] = given.parts
+    if given.folder is not None:
+        if not given.folder.is_dir():
+            parser.error(f"not a folder: {given.folder}")
+        data["folder"] = str(given.folder)
+    flow.orchestrate_sync(data)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,59 @@
+"""The benchmarks run and print every line. What they measure is not looked at."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+WORK = [
+    "a no-op step, no observer",
+    "a no-op step, the default retry config",
+    "1 listener, each",
+    "2 listeners, each",
+    "3 listeners, each",
+    "an attempt timeout",
+    "the hand-written loop itself, a step",
+    "get and put of one key, atomically",
+    "20 concurrent three-step runs",
+    "the same with cano-memory and cano-retry",
+    "memory of a run in flight",
+    "memory of a run in flight, beyond",
+    "a batch of 20 three-step runs",
+    "the same, 100 at a time, from an iterator",
+    "memory of a run of a batch in flight",
+    "100 branches that do nothing, per branch",
+    "100 branches that wait once, per branch",
+    "100 branches that append to one list, per branch",
+    "100 branches that are sub-workflows, per branch",
+    "an attempt and a total timeout",
+    "a timeout of the run",
+    "import cano",
+    "import asyncio, a part of it",
+]
+
+
+def test_every_line_is_printed() -> None:
+    """One command prints, for each kind of work, what was measured, and the goal where there is one."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "tests.benchmarks", "--steps", "30", "--runs", "20", "--rounds", "1"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    head, columns, rule, *lines = done.stdout.splitlines()
+
+    assert head.startswith("Python 3.")
+    assert columns.split() == ["work", "against", "measured", "goal", "met"]
+    assert set(rule) == {"-", " "}
+    assert [re.split(r"\s{2,}", line)[0] for line in lines] == WORK
+    number = re.compile(r"\s-?[\d,]+(\.\d+)? (x|µs|bytes|ms)(\s|$)")
+    assert [line for line in lines if not number.search(line)] == []
+    assert sum("≤" in line for line in lines) == 13
+    assert [line for line in lines if ("≤" in line) != line.endswith(("yes", "NO"))] == []

@@ -1,0 +1,14 @@
+#!/bin/sh
+# Every check, the quick ones first. Arguments are handed on to pytest, such as -k view or --lf.
+set -eu
+root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
+sh "$root/.ci/setup.sh"
+cd "$root"
+VIRTUAL_ENV=$root/.venv PATH=$root/.venv/bin:$PATH
+export VIRTUAL_ENV PATH
+
+ruff check .
+ruff format --check .
+mypy
+lint-imports --no-logo
+exec pytest "$@"

@@ -1,0 +1,611 @@
+"""A user's program and a plugin author's module that use every public name. It is not run, only type-checked.
+
+`assert_type` holds the types that a checker has to infer; `wrong_*.py` holds what it has to refuse.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Any, Literal, assert_type
+
+from cano import (
+    API_VERSION,
+    HOOK_NAMESPACE,
+    MISSING,
+    BranchOutcome,
+    BranchStatus,
+    Call,
+    Cancelled,
+    CanoError,
+    Capabilities,
+    Changes,
+    Clock,
+    Codec,
+    Commit,
+    ConcurrentWorkflow,
+    ConcurrentWorkflowStatus,
+    ConfigurationError,
+    ConflictError,
+    Executor,
+    Explanation,
+    Failed,
+    Finding,
+    FunctionTask,
+    JoinConfig,
+    JoinError,
+    JoinStrategy,
+    Kernel,
+    Key,
+    KeyNotFoundError,
+    KeyValueStore,
+    Limit,
+    ManagedStore,
+    MergeConflictError,
+    Node,
+    NodeError,
+    PluginError,
+    PluginInfo,
+    PluginWarning,
+    Progress,
+    Registration,
+    Retention,
+    RetryExhaustedError,
+    RetryStrategy,
+    Run,
+    RunCancelledError,
+    RunFilter,
+    RunHandle,
+    RunInfo,
+    RunInterruptedError,
+    RunListing,
+    RunNotFoundError,
+    RunRecord,
+    RunResult,
+    RunStatus,
+    RunTimeoutError,
+    SchedulerError,
+    SerializationError,
+    Signal,
+    SplitOutcome,
+    Standstill,
+    Step,
+    StepTimeoutError,
+    StoreBackend,
+    StoreError,
+    StoreUnavailableError,
+    StoreView,
+    SubWorkflow,
+    Success,
+    SystemClock,
+    Task,
+    TaskConfig,
+    TaskError,
+    Timer,
+    Transition,
+    TransitionError,
+    TypedStore,
+    TypeMismatchError,
+    ValidationError,
+    VersionMismatchError,
+    Wait,
+    WaitStrategy,
+    Workflow,
+    WorkflowError,
+    WorkflowResult,
+    apply_changes,
+    current_step,
+    default_kernel,
+    edges,
+    hookimpl,
+    hookspec,
+    isolate,
+    not_a_list,
+    sleep_until,
+    state_name,
+    task,
+    undeclared,
+    wait_for,
+)
+from cano_memory import MemoryStore
+
+
+class State(Enum):
+    """The states."""
+
+    FETCH = 1
+    PARSE = 2
+    ASK = 3
+    DONE = 4
+    FAILED = 5
+
+
+PAGES = Key("pages", list[str])
+COUNT = Key("count", int, reducer=max)
+NOTE: Key[str | None] = Key("note", str | None)
+
+
+# tasks, in every form
+
+
+class Fetch(Task[State]):
+    """A class, with a narrower result than it has to have."""
+
+    config = TaskConfig(retry="exponential", timeout=5, total_timeout=60.0, on_exhausted=State.FAILED)
+
+    async def run(self, store: KeyValueStore) -> Literal[State.PARSE]:
+        """Typed keys know their values."""
+        assert_type(store.get(COUNT), int)
+        assert_type(store[COUNT], int)
+        assert_type(store.get(COUNT, default=None), int | None)
+        assert_type(store.get(PAGES), list[str])
+        assert_type(store.get("n", int), int)
+        assert_type(store.get("n", int, None), int | None)
+        assert_type(store.get("anything"), Any)
+        assert_type(store[NOTE], str | None)
+        store.put(COUNT, 3)
+        store[COUNT] = store[COUNT] + 1
+        store.append(PAGES, "text")
+        store.append("anything", 3)
+        store["anything"] = object()
+        store.put(NOTE, None)
+        store.remove(COUNT)
+        del store["n"]
+        assert_type(store.keys(), list[str])
+        for key in store:
+            assert_type(key, str)
+        if COUNT in store and "n" in store and len(store) > 3:
+            store.clear()
+        return State.PARSE
+
+
+class Parse(Node[State, list[str], int]):
+    """A node: what one phase gives the next one takes."""
+
+    async def prep(self, store: KeyValueStore) -> list[str]:
+        """What exec needs."""
+        return store[PAGES]
+
+    async def exec(self, prepared: list[str]) -> int:
+        """The work."""
+        current_step().progress(1, len(prepared), "counting")
+        return len(prepared)
+
+    async def exec_fallback(self, prepared: list[str], error: Exception) -> int:
+        """Instead."""
+        return 0
+
+    async def post(self, store: KeyValueStore, prepared: list[str], result: int) -> State:
+        """The end."""
+        store[COUNT] = result
+        return State.ASK
+
+
+@task
+async def fetch(store: KeyValueStore) -> Literal[State.PARSE, State.DONE]:
+    """An async function."""
+    return State.PARSE
+
+
+@task
+def parse(store: KeyValueStore) -> State:
+    """A plain function."""
+    return State.DONE
+
+
+@task(config=TaskConfig.minimal(), targets=[State.DONE])
+async def configured(store: KeyValueStore) -> State:
+    """An async function with a config."""
+    return State.DONE
+
+
+@task(config=TaskConfig(retry="none"))
+def plainly_configured(store: dict[str, int]) -> State:
+    """A plain function with a config."""
+    return State.DONE
+
+
+async def ask(store: KeyValueStore) -> State:
+    """A function without a decorator; it waits."""
+    if current_step().payload is None:
+        return wait_for("approved", then=State.DONE, timeout=timedelta(hours=1), on_timeout=State.FAILED)
+    return sleep_until(datetime.fromisoformat("2026-01-01T00:00:00+00:00"), then=State.DONE)
+
+
+def plain(store: KeyValueStore) -> Literal[State.DONE]:
+    """A plain function without a decorator."""
+    return State.DONE
+
+
+@dataclass
+class Record:
+    """Any object is a store."""
+
+    count: int = 0
+
+
+async def on_a_dataclass(store: Record) -> State:
+    """Takes an object of its own."""
+    store.count += 1
+    return State.DONE
+
+
+async def with_argument(limit: int, store: KeyValueStore) -> State:
+    """To be bound with functools.partial."""
+    return State.DONE
+
+
+async def call_tasks_directly(store: KeyValueStore) -> None:
+    """A task made of a function is still that function."""
+    assert_type(await fetch(store), Literal[State.PARSE, State.DONE])
+    assert_type(await fetch.run(store), Literal[State.PARSE, State.DONE])
+    assert_type(await configured(store), State)
+    assert_type(parse(store), State)
+    assert_type(await parse.run(store), State)
+    assert_type(plainly_configured({}), State)
+    made: FunctionTask[State] = parse
+    assert_type(made.name, str)
+
+
+# workflows
+
+flow = Workflow(State.FETCH, name="pages", version="2", default_config=TaskConfig(retry="fixed"), limit=3)
+assert_type(flow, Workflow[State])
+assert_type(
+    flow.register(State.FETCH, Fetch())
+    .register(State.FETCH, Parse(), config=TaskConfig())
+    .register(State.FETCH, fetch)
+    .register(State.FETCH, parse, limit=Limit(2, key="customer"))
+    .register(State.FETCH, configured)
+    .register(State.FETCH, ask)
+    .register(State.FETCH, plain)
+    .register(State.FETCH, on_a_dataclass)
+    .register(State.FETCH, functools.partial(with_argument, 3))
+    .register(State.FETCH, lambda store: State.DONE)
+    .register(State.FETCH, SubWorkflow(flow, {"pages": PAGES}, {COUNT: "n"}, then=State.DONE))
+    .register_split(State.FETCH, [fetch, plain, Fetch()], JoinConfig(JoinStrategy.all(), State.DONE, timeout=3))
+    .register_split(State.FETCH, lambda store: [plain] * 3, JoinConfig(JoinStrategy.quorum(2), State.DONE, limit=2))
+    .add_exit_state(State.DONE)
+    .add_exit_states([State.DONE, State.FAILED])
+    .validate(),
+    Workflow[State],
+)
+text_flow = Workflow("start").register("start", lambda store: "end").add_exit_state("end")
+assert_type(text_flow, Workflow[str])
+strategies = [JoinStrategy.any(), JoinStrategy.percentage(0.5), JoinStrategy.partial(1)]
+
+
+@flow.on(State.PARSE)
+async def on_async(store: KeyValueStore) -> State:
+    """Registered by decorator."""
+    return State.DONE
+
+
+@flow.on(State.ASK, config=TaskConfig(timeout=1))
+def on_plain(store: Record) -> Literal[State.DONE]:
+    """A plain one, on an object."""
+    return State.DONE
+
+
+@flow.on(State.ASK)
+class OnClass(Task[State]):
+    """A class that needs no arguments."""
+
+    async def run(self, store: KeyValueStore) -> State:
+        """Do it."""
+        return State.DONE
+
+
+@flow.on(State.ASK)
+@task(config=TaskConfig())
+async def on_task(store: KeyValueStore) -> State:
+    """A task."""
+    return State.DONE
+
+
+async def decorated(store: KeyValueStore) -> None:
+    """The decorator leaves what it decorates as it was."""
+    assert_type(await on_async(store), State)
+    assert_type(on_plain(Record()), State)
+    assert_type(OnClass(), OnClass)
+    assert_type(await on_task.run(store), State)
+
+
+async def shortest() -> None:
+    """The library's shortest way in."""
+    assert_type(await flow.orchestrate({"n": 1}), State)
+    assert_type(flow.orchestrate_sync(MemoryStore({"n": 1})), State)
+    assert_type(await flow.orchestrate(Record()), State)
+    assert_type(await text_flow.orchestrate({}), str)
+
+
+def looking() -> None:
+    """What a workflow tells of itself."""
+    registration: Registration = flow.tasks[State.FETCH]
+    name: str = state_name(registration.state) + flow.mermaid() + flow.fingerprint()
+    pairs: list[tuple[Any, Any]] = list(edges(flow))
+    assert_type(flow.exit_states, tuple[State, ...])
+    print(name, pairs, undeclared(flow))
+
+
+# kernels and runs
+
+
+async def kernels() -> None:
+    """Everything that a kernel does for its user."""
+    async with Kernel(store="memory://", plugins=["retry"], block=["otel"], clock=SystemClock(), grace=1) as kernel:
+        result: RunResult = await kernel.run(flow, {"n": 1}, run_id="one", timeout=10)
+        handle: RunHandle = await kernel.start(flow, MemoryStore())
+        info: RunInfo = handle.status()
+        progress: Progress | None = info.progress
+        cancelled: Awaitable[None] = handle.cancel()
+        await cancelled
+        await kernel.signal(result.run_id, "approved", {"by": "me"})
+        handles: list[RunHandle] = await kernel.recover(flow)
+        print(progress, handles, await kernel.resume(flow, "one"))
+        listing: RunListing = kernel.runs(status=RunStatus.FAILED, limit=3)
+        records: Sequence[RunRecord] = await listing
+        history: Sequence[Transition] = await kernel.history("one")
+        forked: str = await kernel.fork("one", 2, "two")
+        why: Explanation = await kernel.explain(forked)
+        findings: Sequence[Finding] = await kernel.check()
+        await kernel.prune(Retention(keep_last=3))
+        print(records, history, why.reason is Standstill.FAILED, findings)
+    infos: list[PluginInfo] = default_kernel().load()
+    print(infos, kernel.observer_errors)
+
+
+async def many() -> None:
+    """Many runs of one workflow."""
+    runs = ConcurrentWorkflow(flow, limit=3)
+    results, status = await runs.execute_concurrent([{"n": 1}, MemoryStore()], WaitStrategy.quota_or_duration(1, 3.0))
+    assert_type(status, ConcurrentWorkflowStatus)
+    for result in results:
+        only: WorkflowResult[State] = result
+        match only:
+            case Success(state):
+                assert_type(state, State)
+            case Failed(error):
+                assert_type(error, Exception)
+            case Cancelled():
+                pass
+    waits = [WaitStrategy.forever(), WaitStrategy.quota(3), WaitStrategy.duration(1)]
+    print(status.running, status.is_complete, waits)
+
+
+def outcomes() -> None:
+    """What the state after a split finds."""
+    outcome: SplitOutcome = current_step().outcome
+    branches: tuple[BranchOutcome, ...] = outcome.branches
+    print(branches, outcome.count(BranchStatus.OK), outcome.results)
+
+
+def errors() -> list[type[CanoError]]:
+    """Every error is one of Cano's, and has its attributes."""
+    try:
+        flow.orchestrate_sync({})
+    except KeyNotFoundError as error:
+        print(error.key, error.expected, error.actual)
+    except RetryExhaustedError as error:
+        assert_type(error.attempts, int)
+        print(error.run_id, error.workflow, error.state, error.attempt, error.__cause__)
+    except ValidationError as error:
+        assert_type(error.problems, tuple[str, ...])
+    return [
+        ConfigurationError,
+        ConflictError,
+        JoinError,
+        MergeConflictError,
+        NodeError,
+        PluginError,
+        RunCancelledError,
+        RunInterruptedError,
+        RunNotFoundError,
+        RunTimeoutError,
+        SchedulerError,
+        SerializationError,
+        StepTimeoutError,
+        StoreError,
+        StoreUnavailableError,
+        TaskError,
+        TransitionError,
+        TypeMismatchError,
+        VersionMismatchError,
+        WorkflowError,
+    ]
+
+
+# a plugin
+
+
+class Patient:
+    """A retry strategy."""
+
+    def delay(self, attempt: int, error: Exception, elapsed: float) -> float | None:
+        """Wait longer each time."""
+        return attempt if attempt < 3 else None
+
+
+class Here:
+    """An executor."""
+
+    async def submit(self, call: Call) -> Any:
+        """Do it here."""
+        return await call()
+
+
+class Small(TypedStore):
+    """A store of one's own, that a kernel can make steps on atomic."""
+
+    def __init__(self) -> None:
+        self.data: dict[str, Any] = {}
+
+    def _find(self, key: str) -> Any:
+        return self.data.get(key, MISSING)
+
+    def _set(self, key: str, value: Any) -> None:
+        self.data[key] = isolate(value)
+
+    def _append(self, key: str, item: Any) -> None:
+        held = self.data.setdefault(key, [])
+        if not isinstance(held, list):
+            not_a_list(key, held)
+        held.append(item)
+
+    def _discard(self, key: str) -> bool:
+        return self.data.pop(key, MISSING) is not MISSING
+
+    def keys(self) -> list[str]:
+        """All keys."""
+        return list(self.data)
+
+    def clear(self) -> None:
+        """Nothing left."""
+        self.data.clear()
+
+    def live(self) -> Mapping[str, Any]:
+        """The data."""
+        return self.data
+
+    def apply(self, changes: Changes) -> None:
+        """At once."""
+        apply_changes(self.data, changes)
+
+
+class Backend:
+    """A store of runs."""
+
+    capabilities = Capabilities(durable=False, encoded=False)
+
+    async def open(self) -> None:
+        """Make ready."""
+
+    async def close(self) -> None:
+        """Free everything."""
+
+    async def create(self, run: RunRecord) -> RunRecord:
+        """A new run."""
+        return run
+
+    async def load(self, run_id: str) -> RunRecord | None:
+        """A run."""
+        return None
+
+    async def commit(self, commit: Commit) -> None:
+        """A change."""
+        raise ConflictError(f"{commit.run_id} is somebody else's")
+
+    async def claim(self, run_id: str, holder: str, now: float, expires: float) -> int | None:
+        """A lease."""
+        return None
+
+    async def renew(self, holder: str, tokens: Mapping[str, int], expires: float) -> Sequence[str]:
+        """Leases."""
+        return []
+
+    async def release(self, run_id: str, token: int) -> None:
+        """No lease."""
+
+    async def runs(self, filter: RunFilter) -> Sequence[RunRecord]:
+        """Runs."""
+        return []
+
+    async def history(self, run_id: str) -> Sequence[Transition]:
+        """Commits."""
+        return []
+
+    async def put_signal(self, run_id: str, signal: Signal) -> None:
+        """A signal."""
+
+    async def take_signal(self, run_id: str, name: str) -> Signal | None:
+        """A signal."""
+        return None
+
+    async def ready(self, now: float) -> Sequence[RunRecord]:
+        """Runs."""
+        return []
+
+    async def delete(self, run_id: str) -> bool:
+        """No run."""
+        return False
+
+
+class Text:
+    """A codec."""
+
+    def register(self, *types: Any) -> None:
+        """Types."""
+
+    def encode(self, value: Any) -> bytes:
+        """Bytes."""
+        return str(value).encode()
+
+    def decode(self, data: bytes, type: Any = None) -> Any:
+        """A value."""
+        return data.decode()
+
+
+class Still:
+    """A clock that stands still."""
+
+    def time(self) -> float:
+        """Now."""
+        return 0.0
+
+    def monotonic(self) -> float:
+        """Now."""
+        return 0.0
+
+    async def sleep(self, seconds: float) -> None:
+        """No time."""
+
+    def call_at(self, when: float, callback: Callable[[], object]) -> Timer:
+        """Never."""
+        raise NotImplementedError
+
+
+class Plugin:
+    """Implements hooks of every kind."""
+
+    CANO_API_VERSION = API_VERSION
+
+    @hookimpl
+    def cano_open_store(self, url: str) -> StoreBackend | None:
+        """Answer."""
+        return Backend() if url.startswith("own:") else None
+
+    @hookimpl
+    def cano_codec(self) -> Codec | None:
+        """Answer."""
+        return Text()
+
+    @hookimpl(tryfirst=True)
+    def cano_retry_strategy(self, spec: str) -> RetryStrategy | None:
+        """Answer."""
+        return Patient() if spec == "patient" else None
+
+    @hookimpl
+    def cano_step_started(self, step: Step) -> None:
+        """Listen."""
+        print(step.run_id, step.workflow, step.state, step.seq, step.attempt, step.idempotency_key, step.deadline)
+
+    @hookimpl
+    def cano_run_finished(self, run: Run) -> None:
+        """Listen."""
+        print(run.run_id, run.status, run.error, run.steps, HOOK_NAMESPACE)
+
+    @hookspec
+    def cano_own_hook(self, number: int) -> None:
+        """A hook of its own."""
+
+
+executor: Executor = Here()
+clock: Clock = Still()
+managed: ManagedStore = Small()
+seen: KeyValueStore = StoreView(managed.live(), managed.apply)
+kernel = Kernel(store=Backend(), executor=executor, plugins=[Plugin()], clock=clock)
+parked = Wait(then="DONE", signal="approved")
+warning: type[Warning] = PluginWarning
