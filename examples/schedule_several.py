@@ -15,30 +15,34 @@ index: Workflow[str] = Workflow("index", name="index").add_exit_state("indexed")
 
 
 @count.on("count")
-def count_files(store: KeyValueStore) -> str:
+async def count_files(store: KeyValueStore) -> str:
     folder = Path(store.get("folder", str))
-    print(f"count: {sum(path.is_file() for path in folder.iterdir())} files in {folder.name}")
+    number = await asyncio.to_thread(lambda: sum(path.is_file() for path in folder.iterdir()))
+    print(f"count: {number} files in {folder.name}")
     return "counted"
 
 
 @index.on("index")
-def index_file(store: KeyValueStore) -> str:
+async def index_file(store: KeyValueStore) -> str:
     path = Path(store.get("path", str))
-    print(f"index: {path.name} has {len(path.read_text(encoding='utf-8').split())} words")
+    text = await asyncio.to_thread(path.read_text, encoding="utf-8")
+    print(f"index: {path.name} has {len(text.split())} words")
     return "indexed"
 
 
 async def main(folder: Path, files: list[Path]) -> None:
-    async with Kernel() as kernel, Scheduler(kernel) as scheduler:
+    async with Kernel() as kernel:
+        scheduler = Scheduler(kernel)
         scheduler.every("count", count, 0.5, data={"folder": str(folder)})
         scheduler.cron("nightly", count, "0 0 3 * * *", tz="Europe/Berlin", data={"folder": str(folder)})
         scheduler.on("index", index, "new file", overlap="queue")
         scheduler.manual("reindex", index)
-        for path in files:
-            await scheduler.emit("new file", {"path": str(path)})
-        handle = await scheduler.trigger("reindex", {"path": str(Path(__file__))})
-        await handle.result()
-        await asyncio.sleep(1.8)
+        async with scheduler:
+            for path in files:
+                await scheduler.emit("new file", {"path": str(path)})
+            handle = await scheduler.trigger("reindex", {"path": str(Path(__file__))})
+            await handle.result()
+            await asyncio.sleep(1.8)
         for info in await scheduler.list():
             print(f"{info.id}: {info.kind}, {info.state}, {info.run_count} runs, {info.failures} failed")
 

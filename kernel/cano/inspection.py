@@ -196,6 +196,8 @@ async def explain(durability: Durability, run_id: str, here: bool) -> Explanatio
         if wait.signal is not None:
             return Explanation(Standstill.WAITING_FOR_SIGNAL, f"{wait.signal!r}" + (until and f", {until}"))
         return Explanation(Standstill.WAITING_FOR_TIME, until)
+    if status is RunStatus.PARKED:  # a record that a plugin keeps for itself
+        return Explanation(Standstill.WAITING_FOR_SIGNAL, "of whoever parked it")
     if status is RunStatus.FAILED:
         error = record.error or {}
         return Explanation(Standstill.FAILED, f"in state {error.get('state')}: {error.get('message')}")

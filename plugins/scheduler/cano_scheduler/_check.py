@@ -1,0 +1,84 @@
+"""Arguments are checked when a schedule is added, so that a mistake shows before anything is due."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any, NoReturn
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from cano import ConfigurationError, Key, isolate
+
+from cano_scheduler._times import micros, micros_of
+from cano_scheduler._zone import Zone, zone_of
+
+_LONGEST = 100 * 366 * 86_400.0
+
+
+def refuse(name: str, value: object, allowed: str) -> NoReturn:
+    """Raise ConfigurationError: the field `name` has a `value` that is not `allowed`."""
+    raise ConfigurationError(f"{name} must be {allowed}, not {value!r}")
+
+
+def duration(name: str, value: object, least: int = 1) -> int:
+    """`value`, seconds or a timedelta, in microseconds."""
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(seconds, int | float) and not isinstance(seconds, bool) and math.isfinite(seconds):
+        found = micros(seconds)
+        if least <= found and seconds <= _LONGEST:
+            return found
+    refuse(name, value, f"seconds or a timedelta, {'0' if least == 0 else 'above 0'} and up to a century")
+
+
+def whole(name: str, value: object, least: int = 1) -> int:
+    """`value`, if it is a whole number of at least `least`."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= least:
+        return value
+    refuse(name, value, f"a whole number, {least} or more")
+
+
+def choice(name: str, value: object, allowed: Iterable[str]) -> Any:
+    """`value`, if it is one of `allowed`."""
+    allowed = tuple(allowed)
+    if isinstance(value, str) and value in allowed:
+        return value
+    refuse(name, value, f"one of {', '.join(map(repr, allowed))}")
+
+
+def name(field: str, value: object) -> str:
+    """`value`, if it is fit to be an id: printable text without blanks around it, or "@"."""
+    if isinstance(value, str) and value and value.strip() == value and value.isprintable() and "@" not in value:
+        return value
+    refuse(field, value, "a non-empty string without '@' and without blanks around it")
+
+
+def aware(field: str, value: object) -> int:
+    """`value`, an aware datetime or seconds since the epoch, in microseconds."""
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            refuse(field, value, "a datetime with a time zone")
+        return micros_of(value)
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0:
+        return micros(value)
+    refuse(field, value, "a datetime with a time zone, or seconds since the epoch")
+
+
+def zone(value: object) -> Zone:
+    """The zone named `value`."""
+    key = value.key if isinstance(value, ZoneInfo) else value
+    if isinstance(key, str) and key:
+        try:
+            return zone_of(key)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            pass
+    refuse("tz", value, "the name of a time zone, such as 'Europe/Berlin'")
+
+
+def data(field: str, value: object) -> dict[str, Any] | None:
+    """`value`, if it can be the data of a run."""
+    if value is None:
+        return None
+    if not isinstance(value, Mapping) or not all(isinstance(key, str | Key) for key in value):
+        refuse(field, value, "a mapping whose keys are strings")
+    return {str(key): isolate(item) for key, item in value.items()}

@@ -1,0 +1,134 @@
+"""Defining schedules: everything that can be wrong with one is found here, before it is due."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, TypedDict
+from zoneinfo import ZoneInfo
+
+from cano import ConfigurationError, Kernel, RetryStrategy, WaitStrategy, Workflow
+
+from cano_scheduler import _backoff, _check
+from cano_scheduler._batch import batch_of
+from cano_scheduler._cron import Cron
+from cano_scheduler._daylight import Fold, Gap, ZonedCron
+from cano_scheduler._schedule import Misfire, Overlap, Schedule
+from cano_scheduler._times import SECOND
+from cano_scheduler._triggers import CronTrigger, EveryTrigger, Trigger
+
+Seconds = float | timedelta
+
+
+class Options(TypedDict, total=False):
+    """What every schedule can be told; `Scheduler` explains it."""
+
+    data: Mapping[str, Any] | None
+    instances: int | Sequence[Mapping[str, Any]] | None
+    wait: WaitStrategy | None
+    jitter: Seconds
+    grace: Seconds
+    misfire: Misfire
+    limit: int
+    overlap: Overlap
+    overlap_limit: int | None
+    timeout: Seconds | None
+    backoff: Seconds | RetryStrategy | None
+    trip_after: int | None
+    replace: bool
+
+
+def cron_trigger(expr: str, tz: str | ZoneInfo, gap: Gap | None, fold: Fold | None) -> CronTrigger:
+    """The trigger of a cron expression in a zone.
+
+    Raises:
+        ConfigurationError: an argument is wrong, or the expression never matches.
+    """
+    cron, zone = Cron(expr), _check.zone(tz)
+    # classic cron's rule: what counts elapsed time goes on counting, what names a time of day happens once
+    gap = ("skip" if cron.elastic else "next") if gap is None else _check.choice("gap", gap, ("next", "skip", "shift"))
+    fold = ("both" if cron.elastic else "first") if fold is None else _check.choice("fold", fold, _FOLDS)
+    zoned = ZonedCron(cron, zone, gap, fold)
+    zoned.next(0)
+    return CronTrigger(zoned)
+
+
+_FOLDS = ("first", "last", "both")
+
+
+def every_trigger(interval: Seconds, first: Seconds | datetime | None) -> EveryTrigger:
+    """The trigger of an interval. Raises ConfigurationError."""
+    width = _check.duration("interval", interval)
+    if isinstance(first, datetime):
+        return EveryTrigger(width, _check.aware("first", first), True)
+    return EveryTrigger(width, 0 if first is None else _check.duration("first", first, least=0), False)
+
+
+def make(
+    kernel: Kernel,
+    id: str,
+    flow: Workflow[Any],
+    trigger: Trigger,
+    default_grace: Seconds,
+    *,
+    data: Mapping[str, Any] | None = None,
+    instances: int | Sequence[Mapping[str, Any]] | None = None,
+    wait: WaitStrategy | None = None,
+    jitter: Seconds = 0,
+    grace: Seconds | None = None,
+    misfire: Misfire = "once",
+    limit: int = 100,
+    overlap: Overlap = "skip",
+    overlap_limit: int | None = None,
+    timeout: Seconds | None = None,
+    backoff: Seconds | RetryStrategy | None = None,
+    trip_after: int | None = None,
+) -> Schedule:
+    """A schedule with these options.
+
+    Raises:
+        ConfigurationError: one of them is wrong; the message names it.
+        ValidationError: the workflow is wrong.
+    """
+    if not isinstance(flow, Workflow):
+        _check.refuse("flow", flow, "a Workflow")
+    kernel.bind(flow)
+    batch = _instances(instances)
+    if batch is None and wait is not None:
+        raise ConfigurationError("wait= goes with instances=, the number of runs to wait for")
+    if wait is not None and not isinstance(wait, WaitStrategy):
+        _check.refuse("wait", wait, "a WaitStrategy, such as WaitStrategy.quota(2)")
+    if batch is not None:
+        wait = WaitStrategy.forever() if wait is None else wait
+        if wait.successes is not None and wait.successes > len(batch):
+            raise ConfigurationError(f"wait: a quota of {wait.successes} of {len(batch)} instance(s) can never be met")
+        flow = batch_of(id, flow, batch, wait, kernel)
+        kernel.bind(flow)
+    return Schedule(
+        id=id,
+        flow=flow,
+        trigger=trigger,
+        data=_check.data("data", data),
+        batch=None if batch is None else len(batch),
+        jitter=_check.duration("jitter", jitter, least=0),
+        grace=_check.duration("grace", default_grace if grace is None else grace, least=0),
+        misfire=_check.choice("misfire", misfire, ("once", "skip", "all")),
+        limit=_check.whole("limit", limit),
+        overlap=_check.choice("overlap", overlap, ("skip", "queue", "replace", "allow")),
+        overlap_limit=None if overlap_limit is None else _check.whole("overlap_limit", overlap_limit),
+        timeout=None if timeout is None else _check.duration("timeout", timeout) / SECOND,
+        backoff=_backoff.strategy(backoff),
+        trip_after=None if trip_after is None else _check.whole("trip_after", trip_after),
+    )
+
+
+def _instances(given: Any) -> list[Mapping[str, Any]] | None:
+    if given is None:
+        return None
+    if isinstance(given, Sequence) and not isinstance(given, str | bytes):
+        found = [_check.data(f"instances[{number}]", own) or {} for number, own in enumerate(given)]
+        if found:
+            return list(found)
+    if isinstance(given, int) and not isinstance(given, bool) and given > 0:
+        return [{} for _ in range(given)]
+    _check.refuse("instances", given, "a number of runs, 1 or more, or a list with the data of each")

@@ -1,0 +1,41 @@
+"""Telling other plugins what became of a schedule's times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from cano import Kernel
+
+from cano_scheduler.tick import Tick
+
+
+class Observers:
+    """The implementations of the scheduler's own hooks in one kernel; none where it does not load this plugin.
+
+    Args:
+        kernel: has loaded its plugins.
+    """
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._listeners: dict[str, tuple[Callable[[Any], None], ...]] = {
+            outcome: kernel.listeners(hook) if _is_known(kernel, hook) else ()
+            for outcome in ("fired", "late", "skipped")
+            if (hook := f"cano_schedule_{outcome}")
+        }
+        self._any = any(self._listeners.values())
+
+    def tell(self, ticks: Iterable[Tick]) -> None:
+        """Call the hooks of `ticks`. What an observer raises is counted, and breaks nothing."""
+        for tick in ticks if self._any else ():
+            for listener in self._listeners[tick.outcome]:
+                try:
+                    listener(tick)
+                except Exception as error:  # noqa: BLE001  # an observer cannot stop a schedule
+                    self._kernel.observer_failed(listener, error)
+
+
+def _is_known(kernel: Kernel, hook: str) -> bool:
+    caller = getattr(kernel.hook, hook, None)
+    return caller is not None and caller.has_spec()

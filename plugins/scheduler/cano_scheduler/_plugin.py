@@ -1,0 +1,25 @@
+"""What the kernel finds through the entry point. It imports little, since every kernel imports it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cano import hookimpl
+
+CANO_API_VERSION = 1
+
+
+@hookimpl
+def cano_add_hookspecs(pm: Any) -> None:
+    """Add the hooks by which the scheduler is observed."""
+    from cano_scheduler import hookspecs
+
+    pm.add_hookspecs(hookspecs)
+
+
+@hookimpl
+def cano_commands(app: Any) -> None:
+    """Add `cano schedule`."""
+    from cano_scheduler.cli import schedule
+
+    app.add_command(schedule)

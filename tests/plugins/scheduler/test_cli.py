@@ -1,0 +1,168 @@
+"""`cano schedule`, as a user runs it: in processes of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sysconfig
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cano_scheduler.cli.shown import next_shown
+
+COMMAND = shutil.which("cano", path=sysconfig.get_path("scripts"))
+PLUGINS = "['cli', 'memory', 'msgspec', 'scheduler', 'sqlite']"
+MODULE = f"""
+from cano import Kernel, Workflow
+from cano_scheduler import Scheduler
+
+flow = Workflow("work", name="report").add_exit_state("done")
+
+@flow.on("work")
+async def work(store):
+    if store.get("fail", default=False):
+        raise ValueError("as it was told to")
+    return "done"
+
+def on(store):
+    scheduler = Scheduler(Kernel(store=store, discover=False, plugins={PLUGINS}))
+    scheduler.cron("nightly", flow, "30 2 * * *", tz="America/New_York", data={{"fail": False}})
+    return scheduler.every("often", flow, 3600)
+
+def durable():
+    return on("sqlite:///jobs.db")
+
+volatile = on("memory://")
+number = 3
+def broken():
+    raise RuntimeError("broken")
+"""
+
+Cano = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with the module `jobs`."""
+    (tmp_path / "jobs.py").write_text(MODULE)
+    return tmp_path
+
+
+@pytest.fixture
+def cano(folder: Path) -> Cano:
+    """Runs `cano schedule` on its arguments, in that folder."""
+
+    def run(*arguments: str, target: str | None = "jobs:durable") -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, **({} if target is None else {"CANO_SCHEDULER": target})}
+        command = [str(COMMAND), "schedule", *arguments]
+        return subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+
+    return run
+
+
+def test_the_next_times_are_shown_with_the_days_of_change(cano: Cano) -> None:
+    """In the zone that was asked for."""
+    done = cano("next", "nightly", "-n", "400", "--tz", "America/New_York")
+    assert (done.returncode, done.stderr) == (0, "")
+    marked = [line for line in done.stdout.splitlines() if "DST" in line]
+    assert len(done.stdout.splitlines()) == 400
+    assert {"03:00:00-04:00" in line and "forward 1:00:00" in line for line in marked} == {True, False}
+    assert {"02:30:00-05:00" in line and "back 1:00:00" in line for line in marked} == {True, False}
+
+
+def test_trigger_runs_and_waits(cano: Cano) -> None:
+    """The data cover those of the schedule; a failure is told, with its cause."""
+    done = cano("trigger", "nightly")
+    assert (done.returncode, done.stdout.split(": ")[1]) == (0, "done\n")
+    failed = cano("trigger", "nightly", "--data", '{"fail": true}')
+    assert failed.returncode == 1
+    assert "as it was told to" in failed.stderr
+    assert cano("trigger", "nightly", "--data", "{").returncode == 2
+    assert cano("trigger", "nightly", "--data", "[1]").returncode == 2
+    row = next(line for line in cano("list").stdout.splitlines() if line.startswith("nightly"))
+    assert row.split()[1:6] == ["cron", "idle", "2", "1", "0"]
+
+
+def test_pause_and_resume_reach_other_processes(cano: Cano) -> None:
+    """Through the store; without a durable one there is nothing to reach."""
+    assert cano("pause", "nightly").stdout == "nightly: paused\n"
+    assert "paused" in cano("list").stdout
+    assert cano("resume", "nightly").stdout == "nightly: resumed\n"
+    assert "paused" not in cano("list").stdout
+    refused = cano("pause", "nightly", target="jobs:volatile")
+    assert (refused.returncode, "not durable" in refused.stderr) == (2, True)
+
+
+def test_backfill_runs_the_past(cano: Cano) -> None:
+    """Each time once, also when it is asked for twice; across the change of the clocks on 8 March."""
+    done = cano("backfill", "nightly", "2026-03-07", "2026-03-10")
+    assert done.stdout.splitlines() == [
+        "nightly@2026-03-07T07:30:00Z: succeeded",
+        "nightly@2026-03-08T07:00:00Z: succeeded",
+        "nightly@2026-03-09T06:30:00Z: succeeded",
+        "3 run(s) from 2026-03-07 00:00:00+00:00 to 2026-03-10 00:00:00+00:00, 0 failed",
+    ]
+    again = cano("backfill", "nightly", "2026-03-07", "2026-03-10")
+    assert again.stdout.startswith("0 run(s)")
+    assert cano("backfill", "nightly", "yesterday", "2026-03-10").returncode == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_run_stops_on_a_signal(folder: Path, number: signal.Signals) -> None:
+    """It shows the schedules, fires, and ends well."""
+    with subprocess.Popen(
+        [str(COMMAND), "schedule", "run", "jobs.py:durable"],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        said = []
+        for line in process.stdout:
+            said.append(line)
+            if line.startswith("Running"):
+                process.send_signal(number)
+        assert process.stderr is not None
+        assert (process.wait(60), process.stderr.read()) == (0, "")
+    assert said[1].startswith("nightly")
+    assert said[-1] == "Stopping: runs get 10 s to end.\n"
+
+
+@pytest.mark.parametrize(
+    ("target", "why"),
+    [
+        (None, "Missing option"),
+        ("nothing:x", "cannot be imported"),
+        ("nothing.py:x", "does not exist"),
+        ("jobs:nothing", "there is no 'nothing' in 'jobs'"),
+        ("jobs:number", "is a int; expected a Scheduler"),
+        ("jobs:broken", "RuntimeError: broken"),
+        ("no module:x", "is no module"),
+    ],
+)
+def test_a_wrong_target_is_told(cano: Cano, target: str | None, why: str) -> None:
+    """In one line, with exit code 2."""
+    done = cano("list", target=target)
+    assert done.returncode == 2
+    assert why in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_only_scheduler_of_a_module_needs_no_name(cano: Cano) -> None:
+    """`jobs` is enough."""
+    assert "nightly" in cano("list", target="jobs").stdout
+    assert "there is no schedule 'x'" in cano("next", "x").stderr
+    assert cano("next", "nightly", "--tz", "Mars").returncode == 2
+
+
+def test_no_times_are_no_lines() -> None:
+    """A manual schedule has none."""
+    from datetime import UTC
+
+    assert list(next_shown([], UTC)) == []

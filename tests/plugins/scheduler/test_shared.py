@@ -1,0 +1,224 @@
+"""Several schedulers on one durable store: what several processes are to each other."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from typing import Any
+
+import pytest
+from cano import Kernel, KeyValueStore, RunStatus, Workflow, sleep_until, wait_for
+from cano.testing import VirtualClock
+from cano_memory import MemoryBackend
+from cano_scheduler import Scheduler
+
+from tests.plugins.scheduler.conftest import Diary, MakeKernel
+
+
+async def reasons(scheduler: Scheduler, id: str) -> list[str]:
+    """What became of each tick."""
+    return [tick.reason or tick.outcome for tick in await scheduler.history(id) for _ in range(tick.times)]
+
+
+async def test_each_time_is_fired_by_one_of_them(make_kernel: MakeKernel, diary: Diary) -> None:
+    """Three schedulers of the same definition: each nominal time runs once, and all agree on what became of it."""
+    flows = [diary.flow() for _ in range(3)]
+    async with make_kernel() as one, make_kernel() as two, make_kernel() as three:
+        schedulers = [
+            Scheduler(kernel).every("e", flow, 1, jitter=0.5)
+            for kernel, flow in zip((one, two, three), flows, strict=True)
+        ]
+        for scheduler in schedulers:
+            await scheduler.start()
+        await one.clock.sleep(20.6)
+        for scheduler in schedulers:
+            await scheduler.stop()
+        assert len(diary.ids) == len(set(diary.ids)) == 21
+        infos = [await scheduler.status("e") for scheduler in schedulers]
+        assert infos[0] == infos[1] == infos[2]
+        assert (infos[0].fired, infos[0].run_count, infos[0].running) == (21, 21, ())
+
+
+async def test_a_restart_moves_nothing(make_kernel: MakeKernel, diary: Diary) -> None:
+    """A later process goes on where the earlier one stood: same grid, same counts, what was missed is told."""
+    for _ in range(2):
+        async with make_kernel() as kernel, Scheduler(kernel).every("e", diary.flow(), 10):
+            await kernel.clock.sleep(15)
+        await diary.clock.sleep(20)
+    async with make_kernel() as kernel:
+        scheduler = Scheduler(kernel).every("e", diary.flow(), 10)
+        assert await reasons(scheduler, "e") == ["fired", "fired", "misfire", "misfire", "fired"]
+        seconds = [tick.nominal.second for tick in await scheduler.history("e") if tick.nominal]
+        assert seconds == [20, 30, 40, 50, 0]
+
+
+async def test_a_pause_holds_in_every_process(make_kernel: MakeKernel, diary: Diary) -> None:
+    """Told to one, obeyed by all, without waiting for a poll; and it survives them."""
+    async with make_kernel() as one, make_kernel() as two:
+        first = Scheduler(one, poll=1000).every("e", diary.flow(), 1)
+        second = Scheduler(two, poll=1000).every("e", diary.flow(), 1)
+        async with first:
+            await one.clock.sleep(0.5)
+            await second.pause("e")
+            await one.clock.sleep(2)
+            assert await reasons(first, "e") == ["fired", "paused", "paused"]
+    async with make_kernel() as three:
+        assert (await Scheduler(three).every("e", diary.flow(), 1).status("e")).state == "paused"
+
+
+async def test_the_newest_definition_counts(make_kernel: MakeKernel, diary: Diary) -> None:
+    """A process that still has an older trigger stands down, so that a rolling deployment fires nothing twice."""
+    async with make_kernel() as one, make_kernel() as two:
+        old, new = Scheduler(one).every("e", diary.flow(), 1), Scheduler(two).every("e", diary.flow(), 5)
+        async with old:
+            await one.clock.sleep(2.5)
+            async with new:
+                await one.clock.sleep(11)
+                assert (await old.status("e")).state == "superseded"
+                assert len(diary.ids) == len(set(diary.ids)) == 3 + 3
+
+
+async def test_removed_holds_in_every_process(make_kernel: MakeKernel, diary: Diary) -> None:
+    """The others stop firing it."""
+    async with make_kernel() as one, make_kernel() as two:
+        first = Scheduler(one).every("e", diary.flow(), 1)
+        second = Scheduler(two).every("e", diary.flow(), 1)
+        async with first:
+            await one.clock.sleep(0.5)
+            await second.remove("e")
+            await one.clock.sleep(3)
+            assert len(diary.ids) == 1
+
+
+async def test_a_run_that_was_never_started_is_started_by_another(
+    make_kernel: MakeKernel, diary: Diary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process dies between its decision and the start of the run: another one starts it, once."""
+    async with make_kernel() as one, make_kernel() as two:
+        dying = Scheduler(one).every("e", diary.flow(), 100)
+
+        async def die(*args: Any, **options: Any) -> Any:
+            raise asyncio.CancelledError
+
+        monkeypatch.setattr(one, "start", die)
+        await dying.start()
+        await one.clock.sleep(0.1)
+        assert (await dying.status("e")).running == ("e@2023-11-14T22:13:20Z",)
+        assert diary.ids == []
+        async with Scheduler(two).every("e", diary.flow(), 100) as other:
+            await two.clock.sleep(5)
+            info = await other.status("e")
+        assert (diary.ids, info.running, info.fired) == (["e@2023-11-14T22:13:20Z"], (), 1)
+        await dying.stop(0)
+
+
+async def test_an_interrupted_run_is_taken_over_and_its_end_noted(make_kernel: MakeKernel, diary: Diary) -> None:
+    """The process that runs it goes; another one finishes the run, and the schedule is free again."""
+    one = make_kernel()
+    first = Scheduler(one).every("e", diary.flow(takes=50), 100)
+    await first.start()
+    await diary.clock.sleep(1)
+    await one.close()  # interrupts the run
+    await first.stop(0)
+    assert diary.cancelled == 1
+    async with make_kernel() as two, Scheduler(two).every("e", diary.flow(takes=50), 100) as second:
+        await two.clock.sleep(60)
+        info = await second.status("e")
+    assert diary.ids == ["e@2023-11-14T22:13:20Z"] * 2
+    assert (info.run_count, info.failures, info.cancelled, info.running) == (1, 0, 0, ())
+
+
+@pytest.mark.parametrize("how", ["time", "signal"])
+async def test_a_run_may_wait_in_the_store(make_kernel: MakeKernel, clock: VirtualClock, how: str) -> None:
+    """A parked run is under way for its schedule; a stop leaves it parked, and another process sees its end."""
+
+    def waiting() -> Workflow[str]:
+        flow: Workflow[str] = Workflow("ask", name="waiting").add_exit_state("done")
+
+        async def ask(store: KeyValueStore) -> str:
+            pause: str = wait_for("go", then="done") if how == "signal" else sleep_until(1_700_000_030, then="done")
+            return pause
+
+        return flow.register("ask", ask)
+
+    async with make_kernel() as one, Scheduler(one).every("e", waiting(), 1000) as first:
+        await clock.sleep(1)
+        (run_id,) = (await first.status("e")).running
+    assert clock.time() == pytest.approx(1_700_000_001, abs=1)
+    async with make_kernel() as two, Scheduler(two).every("e", waiting(), 1000) as second:
+        await clock.sleep(5)
+        assert (await second.status("e")).state == "running"
+        if how == "signal":
+            await two.signal(run_id, "go")
+        await clock.sleep(40)
+        info = await second.status("e")
+    assert (info.state, info.run_count, info.cancelled, info.failures) == ("idle", 1, 0, 0)
+
+
+async def test_events_keep_their_data_across_processes(make_kernel: MakeKernel, diary: Diary) -> None:
+    """What waits in a queue is started by whoever is there, with the data that it was emitted with."""
+
+    @dataclasses.dataclass
+    class Order:
+        number: int
+
+    def flow() -> Workflow[str]:
+        made: Workflow[str] = diary.flow(takes=5)
+        return made
+
+    async with make_kernel() as one:
+        one.codec.register(Order)  # type: ignore[union-attr]  # there is a codec
+        first = Scheduler(one).on("o", flow(), "order", overlap="queue")
+        async with first:
+            await first.emit("order", {"order": Order(1)})
+            await first.emit("order", {"order": Order(2)})
+            await one.clock.sleep(1)
+    async with make_kernel() as two:
+        two.codec.register(Order)  # type: ignore[union-attr]  # there is a codec
+        async with Scheduler(two).on("o", flow(), "order", overlap="queue"):
+            await two.clock.sleep(10)
+    assert [data["order"].number for _, _, data in diary.runs] == [1, 2]
+
+
+async def test_the_records_of_schedules_disturb_nobody(
+    make_kernel: MakeKernel, diary: Diary, store: MemoryBackend
+) -> None:
+    """They are parked for ever: the kernel's recover, check and ready leave them alone, and explain can tell."""
+    async with make_kernel() as kernel:
+        async with Scheduler(kernel).every("e", diary.flow(), 1):
+            await kernel.clock.sleep(2.5)
+        assert [record.run_id async for record in kernel.runs(workflow="cano.schedule")] == ["schedule:e"]
+        assert await kernel.check() == []
+        assert await store.ready(kernel.clock.time() + 1e6) == []
+        assert await kernel.recover(diary.flow()) == []
+        assert "waits" in str(await kernel.explain("schedule:e"))
+        assert [run async for run in kernel.runs(status=RunStatus.FAILED)] == []
+
+
+async def test_a_store_that_fails_for_a_while_is_asked_again(
+    make_kernel: MakeKernel, diary: Diary, store: MemoryBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scheduler goes on when the store does; what was due meanwhile is late, not lost."""
+    from cano import StoreUnavailableError
+
+    async def fail(*args: Any) -> Any:
+        raise StoreUnavailableError("away")
+
+    async with make_kernel() as kernel, Scheduler(kernel, grace=0.1).every("e", diary.flow(), 1) as scheduler:
+        await kernel.clock.sleep(1.5)
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "commit", fail)
+            await kernel.clock.sleep(2)
+        await kernel.clock.sleep(2)
+        found = await reasons(scheduler, "e")
+        info = await scheduler.status("e")
+    assert found.count("misfire") >= 1
+    assert info.fired + info.late + info.skipped == len(found) == 6
+
+
+async def test_data_beyond_the_store_need_a_durable_one_to_matter(kernel: Kernel, diary: Diary) -> None:
+    """In memory any object may be a run's data."""
+    thing = object()
+    async with Scheduler(kernel).manual("m", diary.flow(), data={"thing": thing}) as scheduler:
+        await (await scheduler.trigger("m")).result()
+    assert list(diary.runs[0][2]) == ["thing"]
