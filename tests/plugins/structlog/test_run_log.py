@@ -57,7 +57,8 @@ def _structlog() -> Iterator[None]:
 
 
 def kernel(settings: LogSettings | None = None, **options: Any) -> Kernel:
-    return Kernel(discover=False, plugins=[RunLog(settings or LogSettings(level="debug"))], clock=VirtualClock(), **options)
+    log = RunLog(settings or LogSettings(level="debug"))
+    return Kernel(discover=False, plugins=[log], clock=VirtualClock(), **options)
 
 
 def two_steps() -> Workflow[State]:
