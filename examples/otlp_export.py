@@ -11,34 +11,45 @@ import os
 import sys
 import threading
 from collections import Counter
+from enum import Enum, auto
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
 
-from cano import Kernel, KeyValueStore, Workflow
+from cano import Kernel, Key, KeyValueStore, Workflow
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-flow = Workflow("ask", name="collatz").add_exit_state("one")
+
+class State(Enum):
+    ASK = auto()
+    HALVE = auto()
+    TRIPLE = auto()
+    DONE = auto()
 
 
-@flow.on("ask")
-async def ask(store: KeyValueStore) -> Literal["halve", "triple", "one"]:
-    number = store["number"]
+NUMBER = Key("number", int)
+
+flow = Workflow(State.ASK, name="collatz").add_exit_state(State.DONE)
+
+
+@flow.on(State.ASK)
+async def ask(store: KeyValueStore) -> Literal[State.HALVE, State.TRIPLE, State.DONE]:
+    number = store[NUMBER] = store.get(NUMBER, default=6)
     if number == 1:
-        return "one"
-    return "triple" if number % 2 else "halve"
+        return State.DONE
+    return State.TRIPLE if number % 2 else State.HALVE
 
 
-@flow.on("halve")
-async def halve(store: KeyValueStore) -> Literal["ask"]:
-    store["number"] //= 2
-    return "ask"
+@flow.on(State.HALVE)
+async def halve(store: KeyValueStore) -> Literal[State.ASK]:
+    store[NUMBER] //= 2
+    return State.ASK
 
 
-@flow.on("triple")
-async def triple(store: KeyValueStore) -> Literal["ask"]:
-    store["number"] = 3 * store["number"] + 1
-    return "ask"
+@flow.on(State.TRIPLE)
+async def triple(store: KeyValueStore) -> Literal[State.ASK]:
+    store[NUMBER] = 3 * store[NUMBER] + 1
+    return State.ASK
 
 
 SPANS: Counter[str] = Counter()
@@ -67,7 +78,7 @@ async def main(endpoint: str) -> None:
     os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = endpoint
     os.environ.setdefault("OTEL_SERVICE_NAME", "collatz")
     async with Kernel(block=["structlog"]) as kernel:  # it is when the kernel stops that all is sent
-        results = await asyncio.gather(*(kernel.run(flow, {"number": number}) for number in range(1, 8)))
+        results = await asyncio.gather(*(kernel.run(flow, {NUMBER: number}) for number in range(1, 8)))
     print(f"{len(results)} runs with {sum(result.steps for result in results)} steps were sent to {endpoint}")
 
 

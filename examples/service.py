@@ -62,7 +62,7 @@ class State(Enum):
     CHECK = auto()
     PRICE = auto()
     RESERVE = auto()
-    ACCEPTED = auto()
+    DONE = auto()
     REJECTED = auto()
 
 
@@ -70,12 +70,13 @@ ITEMS = Key("items", dict[str, int])
 TOTAL = Key("total", int)
 PRICES = {"lamp": 30, "chair": 45, "vase": 12}
 
-flow = Workflow(State.CHECK, name="order").add_exit_states([State.ACCEPTED, State.REJECTED])
+flow = Workflow(State.CHECK, name="order").add_exit_states([State.DONE, State.REJECTED])
 
 
 @flow.on(State.CHECK)
 async def check(store: KeyValueStore) -> Literal[State.PRICE, State.REJECTED]:
-    unknown = sorted(store[ITEMS].keys() - PRICES.keys())
+    items = store[ITEMS] = store.get(ITEMS, default={"lamp": 1})
+    unknown = sorted(items.keys() - PRICES.keys())
     if unknown:
         log.warning("unknown items", items=unknown)
         return State.REJECTED
@@ -94,12 +95,12 @@ flow.register_split(State.PRICE, [add_up, weigh], JoinConfig(JoinStrategy.all(),
 
 
 @flow.on(State.RESERVE, config=TaskConfig(retry=Fixed(2, 0.01)))
-async def reserve(store: KeyValueStore) -> Literal[State.ACCEPTED]:
+async def reserve(store: KeyValueStore) -> Literal[State.DONE]:
     with tracer.start_as_current_span("ask the warehouse"):
         if "vase" in store[ITEMS] and current_step().attempt == 1:
             raise ConnectionError("the warehouse does not answer")
     log.info("reserved", total=store[TOTAL])
-    return State.ACCEPTED
+    return State.DONE
 
 
 # the service
@@ -133,9 +134,8 @@ async def order(request: Request) -> Response:
     """Start a workflow, and wait for its end."""
     kernel: Kernel = request.app.state.kernel
     result = await kernel.run(flow, {ITEMS: await request.json()})
-    accepted = result.state is State.ACCEPTED
     answer = {"order": result.run_id, "state": result.state.name, "total": result.data.get("total")}
-    return JSONResponse(answer, status_code=201 if accepted else 422)
+    return JSONResponse(answer, status_code=201 if result.state is State.DONE else 422)
 
 
 def make_app(*plugins: Any) -> Starlette:

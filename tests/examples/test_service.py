@@ -19,7 +19,7 @@ def test_logs_and_traces_of_a_request_are_joined(run_example: RunPython) -> None
     answers = [line.split() for line in done.stdout.splitlines()[:3]]
     log = [json.loads(line) for line in done.stderr.splitlines()]
 
-    assert [answer[:2] for answer in answers] == [["201", "ACCEPTED"], ["422", "REJECTED"], ["201", "ACCEPTED"]]
+    assert [answer[:2] for answer in answers] == [["201", "DONE"], ["422", "REJECTED"], ["201", "DONE"]]
     traces = [answer[-1] for answer in answers]
     assert len(set(traces)) == 3
     assert traces[2] == CALLER

@@ -41,6 +41,38 @@ def read_data(given: Iterable[str]) -> dict[str, Any]:
     return data
 
 
+def parse_value(text: str, where: str) -> Any:
+    """The value that `text`, which is JSON, stands for.
+
+    Raises:
+        CliError: it is no JSON; the message begins with `where`.
+    """
+    try:
+        return _parse(text, where)
+    except json.JSONDecodeError as error:
+        raise CliError(f"{where}:{error.colno}: not JSON: {error.msg}") from error
+    except ValueError as error:
+        raise CliError(f"{where}: not JSON: {error}") from error
+    except RecursionError:
+        raise CliError(f"{where}: the JSON is nested too deeply") from None
+
+
+def parse_line(text: str, where: str) -> dict[str, Any]:
+    """The JSON object that a line of a file holds.
+
+    Args:
+        text: the line.
+        where: the file's name and the line's number.
+
+    Raises:
+        CliError: it is none.
+    """
+    data = parse_value(text, where)
+    if not isinstance(data, dict):
+        raise CliError(f'{where}: expected a JSON object such as {{"key": 1}}, but the line holds {_kind(data)}')
+    return data
+
+
 def _value(text: str, place: str) -> Any:
     try:
         return _parse(text, place)

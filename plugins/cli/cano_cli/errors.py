@@ -9,6 +9,10 @@ from contextlib import contextmanager
 import click
 from cano import CanoError
 
+FAILED = 1
+WRONG = 2
+STOPPED = 130  # what a shell says of a program that Ctrl-C ended
+
 
 class CliError(click.ClickException):
     """What was asked for cannot be done: it is worded, defined or configured wrongly. Exit code 2.
@@ -16,7 +20,7 @@ class CliError(click.ClickException):
     The message says what is wrong, where, and what to do. The error that it comes from is its `__cause__`.
     """
 
-    exit_code = 2
+    exit_code = WRONG
 
 
 def refused(error: CanoError) -> CliError:

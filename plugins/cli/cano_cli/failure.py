@@ -8,15 +8,33 @@ from dataclasses import dataclass
 from typing import Any
 
 import click
-from cano import CanoError, Run, RunStatus, Workflow, WorkflowError, state_name
+from cano import (
+    CanoError,
+    ConflictError,
+    Run,
+    RunCancelledError,
+    RunInterruptedError,
+    RunStatus,
+    RunTimeoutError,
+    StoreUnavailableError,
+    Workflow,
+    WorkflowError,
+    state_name,
+)
 
 from cano_cli.errors import one_line
 from cano_cli.places import came_through_cano, defined_at, raised_at
 
+TITLES = {
+    RunStatus.FAILED: ("Error", "red"),
+    RunStatus.CANCELLED: ("Cancelled", "yellow"),
+    RunStatus.INTERRUPTED: ("Interrupted", "yellow"),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A run's failure, ready to be shown.
+    """Why a run has not reached an exit state here, ready to be shown.
 
     Attributes:
         error: the error that ended the run.
@@ -25,7 +43,9 @@ class Failure:
         notes: what the root cause's author added to it.
         place: where in the user's code the root cause was raised, or where the task is defined.
         run_id, workflow, state, attempt: which step of which run, as far as known.
-        stopped: whether it was the user who stopped the run.
+        status: how the run stands now.
+        stopped: whether it was the user who stopped the command.
+        hint: what to do now, in place of asking for the traceback.
     """
 
     error: BaseException
@@ -37,11 +57,13 @@ class Failure:
     workflow: str | None = None
     state: str | None = None
     attempt: int | None = None
+    status: RunStatus = RunStatus.FAILED
     stopped: bool = False
+    hint: str | None = None
 
     def lines(self) -> Iterator[str]:
         """The failure for people."""
-        title, colour = ("Cancelled", "yellow") if self.stopped else ("Error", "red")
+        title, colour = TITLES.get(self.status, ("Stopped", "yellow"))
         yield f"{click.style(f'{title}:', fg=colour)} {_indented(self.message)}"
         for number, cause in enumerate(self.causes):
             yield _field("cause" if number == 0 else "due to", cause)
@@ -55,11 +77,13 @@ class Failure:
             yield _field("state", self.state + ("" if self.attempt is None else f", attempt {self.attempt}"))
         if self.run_id is not None:
             yield _field("run", self.run_id)
+        if self.hint is not None:
+            yield f"  ({self.hint})"
 
     def as_json(self) -> dict[str, Any]:
         """The failure for programs."""
         return {
-            "status": "cancelled" if self.stopped else "failed",
+            "status": self.status.value,
             "run_id": self.run_id,
             "workflow": self.workflow,
             "state": self.state,
@@ -89,11 +113,11 @@ def failure_of(error: BaseException, flow: Workflow[Any], run: Run | None) -> Fa
     if state is None and run is not None:
         state, attempt = run.state, run.step.attempt
     place = next((found for link in reversed(chain) if (found := raised_at(link))), None)
-    if place is None and state in flow.tasks:
-        place = defined_at(flow.tasks[state].task)
+    if place is None and not isinstance(error, RunTimeoutError):  # its time may have been over between two tasks
+        place = _task_of(flow, state)
     return Failure(
         error,
-        _message(error),
+        message_of(error),
         causes=tuple(map(one_line, causes)),
         notes=tuple(_notes(causes[-1] if causes else error)),
         place=place,
@@ -101,32 +125,25 @@ def failure_of(error: BaseException, flow: Workflow[Any], run: Run | None) -> Fa
         workflow=flow.name,
         state=None if state is None else state_name(state),
         attempt=attempt,
+        status=_status(error, run),
     )
 
 
-def stopped(error: KeyboardInterrupt, flow: Workflow[Any], run: Run | None) -> Failure:
-    """What is to be told of a run that the user has stopped.
+def _status(error: BaseException, run: Run | None) -> RunStatus:
+    """How a run stands that was left with `error`."""
+    if isinstance(error, RunCancelledError):
+        return RunStatus.CANCELLED
+    # the store tells it to somebody else by now, or cannot tell
+    lost = run is not None and isinstance(error, ConflictError | StoreUnavailableError)
+    return RunStatus.INTERRUPTED if lost or isinstance(error, RunInterruptedError) else RunStatus.FAILED
 
-    Args:
-        error: what Ctrl-C has become.
-        flow: the workflow.
-        run: the run, if it had begun.
-    """
-    if run is None:
-        return Failure(error, "stopped before the run began", workflow=flow.name, stopped=True)
-    if run.status in (RunStatus.SUCCEEDED, RunStatus.FAILED):
-        message = f"stopped when the run had {run.status.value} already"
-    else:
-        message = "the run was stopped"
-    return Failure(
-        error,
-        message,
-        run_id=run.run_id,
-        workflow=run.workflow,
-        state=state_name(run.state),
-        attempt=run.step.attempt,
-        stopped=True,
-    )
+
+def _task_of(flow: Workflow[Any], state: Any) -> str | None:
+    """Where the task of `state` is defined; an error that comes from a store knows no more than the state's name."""
+    for known, registration in flow.tasks.items():
+        if state is not None and state in (known, state_name(known)):
+            return defined_at(registration.task)
+    return None
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -157,7 +174,8 @@ def _is_telling(error: BaseException) -> bool:
     return context is not None and not came_through_cano(context)
 
 
-def _message(error: BaseException) -> str:
+def message_of(error: BaseException) -> str:
+    """What `error`, which ended a run, says."""
     if isinstance(error, asyncio.CancelledError):
         return "the run was cancelled from within: a task raised CancelledError, or cancelled the run's own task"
     if isinstance(error, SystemExit):
@@ -166,8 +184,9 @@ def _message(error: BaseException) -> str:
 
 
 def _notes(error: BaseException) -> list[str]:
-    """Notes of the user's; those of a WorkflowError say the place, which is told anyway."""
-    return [] if isinstance(error, WorkflowError) else [str(note) for note in getattr(error, "__notes__", ())]
+    """Notes of the user's, and the cause that a store kept; where a WorkflowError was raised is told anyway."""
+    notes = [str(note) for note in getattr(error, "__notes__", ())]
+    return [note for note in notes if not (isinstance(error, WorkflowError) and note.startswith("at "))]
 
 
 def _field(name: str, text: str) -> str:

@@ -15,15 +15,28 @@ from typing import Any, NoReturn
 import click
 from cano import CanoError
 
+from cano_cli.cancel import cancel
+from cano_cli.check import check
 from cano_cli.commands import add_plugin_commands
-from cano_cli.errors import refused
+from cano_cli.errors import STOPPED, refused
+from cano_cli.explain import explain
+from cano_cli.fork import fork
 from cano_cli.graph import graph
 from cano_cli.notices import Notices
 from cano_cli.plugins import plugins
-from cano_cli.run import STOPPED, run
+from cano_cli.prune import prune
+from cano_cli.recover import recover
+from cano_cli.resume import resume
+from cano_cli.run import run
+from cano_cli.runs import runs
 from cano_cli.settings import Settings
+from cano_cli.show import show
+from cano_cli.signal import signal
 from cano_cli.validate import validate
 
+COMMANDS = (
+    run, graph, validate, plugins, runs, show, resume, recover, signal, fork, cancel, explain, check, prune,
+)  # fmt: skip
 THREAD_GRACE = 0.5
 """Seconds that threads of tasks get to end after the command has."""
 
@@ -44,9 +57,7 @@ class App(click.Group):
             probe = super().make_context(info_name, [*args], parent, **{**extra, "resilient_parsing": True})
             settings = Settings(tuple(probe.params.get("block") or ()))
             with self._notices.listening():
-                kernel = settings.kernel()
-                add_plugin_commands(self, kernel, self._notices.show)
-                self._check_blocked(settings, {info.name for info in kernel.load()})
+                self._check_blocked(settings, add_plugin_commands(self, settings.kernel(), self._notices.show))
         except KeyboardInterrupt:
             raise click.exceptions.Exit(STOPPED) from None
         return super().make_context(info_name, args, parent, **extra)
@@ -76,10 +87,10 @@ def make_app() -> App:
     @click.version_option(package_name="cano-cli", prog_name="cano", message="%(prog)s %(version)s")
     @click.pass_context
     def app(ctx: click.Context, block: tuple[str, ...]) -> None:
-        """Run, draw and check Cano workflows."""
+        """Run, draw and check Cano workflows, and look after their runs."""
         ctx.obj = Settings(block)
 
-    for command in (run, graph, validate, plugins):
+    for command in COMMANDS:
         app.add_command(command)
     return app
 

@@ -1,17 +1,19 @@
-"""A live view of a run's states."""
+"""What is shown live while runs go on."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from cano_cli.batch import Batch
 from cano_cli.recorder import HEADERS, Recorder
+from cano_cli.times import show_seconds
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
     from rich.live import Live
-    from rich.table import Table
 
 REFRESHES = 8  # a second
 COLOURS = {"running": "cyan", "retrying": "yellow", "done": "green", "failed": "red", "cancelled": "yellow"}
@@ -24,14 +26,14 @@ class View:
         self._live = live
 
     def keep(self, wanted: bool) -> None:
-        """Whether it stays on the screen when the run has ended. By default it does."""
+        """Whether it stays on the screen at the end. By default it does."""
         if self._live is not None:
             self._live.transient = not wanted
 
 
 @contextmanager
-def live_view(recorder: Recorder, *, wanted: bool) -> Iterator[View]:
-    """Show the states on stderr while a run goes on, if that is `wanted` and stderr is a terminal."""
+def live_view(draw: Callable[[], RenderableType], *, wanted: bool) -> Iterator[View]:
+    """Show what `draw` draws on stderr, again and again, if that is `wanted` and stderr is a terminal."""
     if not wanted or not sys.stderr.isatty():
         yield View()
         return
@@ -40,7 +42,7 @@ def live_view(recorder: Recorder, *, wanted: bool) -> Iterator[View]:
 
     with Live(
         console=Console(stderr=True),
-        get_renderable=lambda: _drawn(recorder),
+        get_renderable=draw,
         refresh_per_second=REFRESHES,
         redirect_stdout=sys.stdout.isatty(),  # what tasks print into a file or pipe must get there
     ) as live:
@@ -52,7 +54,8 @@ def live_view(recorder: Recorder, *, wanted: bool) -> Iterator[View]:
             sys.stderr.flush()
 
 
-def _drawn(recorder: Recorder) -> Table:
+def states(recorder: Recorder) -> RenderableType:
+    """The states of one run."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -61,4 +64,23 @@ def _drawn(recorder: Recorder) -> Table:
     for row, cells in zip(list(recorder.rows.values()), recorder.table(), strict=False):
         style = COLOURS.get(row.status, "")
         table.add_row(*map(Text, cells[:2]), Text(cells[2], style), *map(Text, cells[3:]), Text(row.note, "dim"))
+    return table
+
+
+def bar(batch: Batch) -> RenderableType:
+    """How far many runs are: towards the quota, else towards the end of the file, if that is known."""
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    total, done = (batch.quota, batch.succeeded) if batch.quota else (batch.lines.total, batch.bytes_done)
+    pulse = total is None
+    shown = ProgressBar(total=total, completed=done, width=40, pulse=pulse)
+    counts = Text.assemble(
+        (f"{batch.succeeded} succeeded", "green"),
+        (f"  {batch.failed} failed", "red" if batch.failed else "dim"),
+        f"  {batch.running} running  {batch.rate:.1f}/s  {show_seconds(batch.seconds)}",
+    )
+    table = Table.grid(padding=(0, 1))
+    table.add_row(shown, counts)
     return table

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any, NamedTuple
 
-from cano import Run, RunCancelledError, Step, Wait, hookimpl, state_name
+from cano import Run, RunCancelledError, Step, hookimpl, state_name
 
 from cano_cli.errors import one_line
+from cano_cli.records import counted, waits_for
+from cano_cli.times import show_seconds
 
 HEADERS = ["state", "task", "status", "attempts", "time"]
 
@@ -88,11 +89,12 @@ class Recorder:
 
     Args:
         now: seconds that only grow.
-        tell: told of what people may wonder about: that the run waits for something.
+        tell: told of what people may wonder about: that the run waits for something, or does not begin at its start.
 
     Attributes:
         run: the run that was asked for, once it has begun.
         rows: a row for each state, in the order in which the run came to them.
+        advice: what is told to people whose run waits.
     """
 
     def __init__(
@@ -102,6 +104,7 @@ class Recorder:
         self.tell = tell
         self.run: Run | None = None
         self.rows: dict[tuple[str, str, str | None], StateRow] = {}
+        self.advice = "Ctrl-C cancels it"
         self._began = 0.0
         self._ended: float | None = None
 
@@ -119,6 +122,9 @@ class Recorder:
             self.run, self._began = run, self.now()
         elif self.run.run_id == run.run_id:
             self.run = run
+        if run is self.run and run.resumed:
+            step = counted(run.step.seq, "step")
+            self.tell(f"Resumed: run {run.run_id} goes on in state {state_name(run.state)} after {step}")
 
     @hookimpl
     def cano_run_finished(self, run: Run) -> None:
@@ -129,14 +135,7 @@ class Recorder:
     @hookimpl
     def cano_run_parked(self, run: Run) -> None:
         """Tell what the run waits for."""
-        wait: Wait | None = getattr(run, "wait", None)
-        what = []
-        if wait is not None and wait.signal is not None:
-            what.append(f" for the signal {wait.signal!r}")
-        if wait is not None and wait.until is not None:
-            until = datetime.fromtimestamp(wait.until).astimezone()
-            what.append(f" until {until.isoformat(sep=' ', timespec='seconds')}")
-        self.tell(f"run {run.run_id} waits{','.join(what)}; Ctrl-C cancels it")
+        self.tell(f"Parked: run {run.run_id} waits{waits_for(run.wait)}; {self.advice}")
 
     @hookimpl
     def cano_step_started(self, step: Step) -> None:
@@ -191,12 +190,3 @@ class Recorder:
 
 def _attempts(row: StateRow) -> str:
     return str(row.attempts) if row.visits < 2 else f"{row.attempts} in {row.visits} steps"
-
-
-def show_seconds(seconds: float) -> str:
-    """A duration for people."""
-    if seconds < 120:
-        return f"{seconds:.2f} s"
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}"

@@ -1,27 +1,30 @@
-"""`cano run`: run a workflow and tell how it ended."""
+"""`cano run`: run a workflow, once or many times, and tell how it ended."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
-from collections.abc import Callable, Mapping
-from typing import Any
 
 import click
-from cano import ConfigurationError, Kernel, PluginError, RunResult, ValidationError, Workflow
+from cano import Kernel, RunResult
+from click.core import ParameterSource
 
 from cano_cli.data import read_data
-from cano_cli.errors import print_traceback, refused, tracebacks
-from cano_cli.failure import Failure, failure_of, stopped
+from cano_cli.driving import Driver, drive, stdout_kept
+from cano_cli.errors import CliError, tracebacks
 from cano_cli.loading import load_flow
-from cano_cli.progress import live_view
-from cano_cli.recorder import Recorder
-from cano_cli.report import result_as_json, show_json, show_result
-from cano_cli.settings import Settings, flow_argument
+from cano_cli.many import run_many
+from cano_cli.report import tell_end
+from cano_cli.settings import SHORT_LEASE, flow_argument, lease_option, store_option
 
-FAILED = 1
-STOPPED = 130  # what a shell says of a program that Ctrl-C ended
+LIMIT = 100
+OF_MANY = ("limit", "quota", "duration")
+OF_ONE = {
+    "store": "all are kept in memory",
+    "timeout": "the time is limited by --duration",
+    "run_id": "each has an id of its own",
+    "lease": "all are kept in memory",
+}
 
 
 @click.command()
@@ -32,9 +35,14 @@ STOPPED = 130  # what a shell says of a program that Ctrl-C ended
     metavar="KEY=VALUE|@FILE",
     help="First data of the run; repeat it for more. A VALUE that is not JSON is a string. FILE holds a JSON object.",
 )
-@click.option("--store", metavar="URL", help="Where the run is kept, such as sqlite:///runs.db. [default: in memory]")
+@store_option
+@click.option("--run-id", metavar="ID", help="The run's id: with a store, the same one again goes on.")
 @click.option("--timeout", type=float, metavar="SECONDS", help="How long the run may take.")
-@click.option("--run-id", metavar="ID", help="The run's id. [default: a new one]")
+@lease_option(SHORT_LEASE)
+@click.option("--many", metavar="FILE", help="One run for each line of FILE, which is its data; - reads stdin.")
+@click.option("--limit", type=int, default=LIMIT, show_default=True, metavar="N", help="How many runs at a time.")
+@click.option("--quota", type=int, metavar="N", help="Stop when so many runs have succeeded.")
+@click.option("--duration", type=float, metavar="SECONDS", help="Stop after this time.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON; what tasks print goes to stderr.")
 @click.option("--no-progress", is_flag=True, help="Show no live view of the states.")
 @click.pass_context
@@ -45,8 +53,13 @@ def run(
     traceback: bool,
     data: tuple[str, ...],
     store: str | None,
-    timeout: float | None,
     run_id: str | None,
+    timeout: float | None,
+    lease: float,
+    many: str | None,
+    limit: int,
+    quota: int | None,
+    duration: float | None,
     as_json: bool,
     no_progress: bool,
 ) -> None:
@@ -55,102 +68,56 @@ def run(
     MODULE is the name of a module, or a path to a .py file; FLOW is a workflow in it, or a function without
     arguments that returns one. FLOW may be left out where the module has one workflow only.
 
-    The exit code is 0 when the run ends in an exit state, 1 when it fails, 2 when what was asked for is wrong, and
-    130 after Ctrl-C, which cancels the run.
+    Runs are kept in memory, unless there is a store. There a run with a --run-id outlives this command: the same
+    command again goes on where the last one stopped, or was killed, and prints a finished run's result.
+
+    With --many there is one run for each line of a file, a JSON object. Blank lines are passed over. A line that
+    cannot be read counts as a failed run, and is named with its number; the others are run.
+
+    The exit code is 0 when the run ends in an exit state (all of --many, or its --quota), 1 when it fails, 2 when
+    what was asked for is wrong, and 130 after Ctrl-C, which cancels a run in memory and leaves one in a store to go on.
 
     Example: cano run examples/quickstart.py:flow --data name=Ada --data tries=3
     """
-    settings: Settings = ctx.obj
+    _check_together(ctx, many is not None)
     first = read_data(data)
-    recorder = Recorder(tell=lambda message: click.echo(f"Parked: {message}", err=True))
-    options = {} if store is None else {"store": store}
-    with _stdout_kept(as_json), tracebacks(traceback):
-        flow = load_flow(target)
-        with live_view(recorder, wanted=not no_progress) as view:
-            ended = run_to_end(
-                flow,
-                lambda: settings.kernel(plugins=[recorder], **options),
+    with stdout_kept(as_json) as stdout, tracebacks(traceback):
+        if many is not None:
+            run_many(
+                ctx,
+                load_flow(target),
+                many,
                 first,
-                recorder,
-                run_id=run_id,
-                timeout=timeout,
+                limit=limit,
+                quota=quota,
+                duration=duration,
+                output=stdout if as_json else None,
+                progress=not no_progress,
+                traceback=traceback,
             )
-            view.keep(isinstance(ended, Failure))
-    if isinstance(ended, RunResult):
-        if as_json:
-            show_json(result_as_json(flow, ended), recorder)
-        else:
-            show_result(flow, ended, recorder)
-        return
-    if as_json:
-        show_json(ended.as_json(), recorder)
-    show_failure(ended, traceback=traceback)
-    ctx.exit(STOPPED if ended.stopped else FAILED)
+            return
+        driver = Driver(load_flow(target), target, run_id, patient=True)
+
+        async def work(kernel: Kernel) -> RunResult:
+            handle = await kernel.start(driver.flow, first, run_id=run_id, timeout=timeout)
+            try:
+                return await handle.result()
+            except asyncio.CancelledError:
+                if not driver.durable:
+                    with contextlib.suppress(SystemExit, KeyboardInterrupt):  # of a task: it ends the loop anyway
+                        await handle.cancel()
+                raise
+
+        ended = drive(ctx, driver, work, store=store, lease=lease, progress=not no_progress)
+    tell_end(ctx, driver, ended, as_json=as_json, traceback=traceback)
 
 
-def run_to_end(
-    flow: Workflow[Any],
-    make_kernel: Callable[[], Kernel],
-    data: Mapping[str, Any],
-    recorder: Recorder,
-    *,
-    run_id: str | None,
-    timeout: float | None,
-) -> RunResult | Failure:
-    """Run `flow` in an event loop of its own, and tell how it ended.
-
-    Args:
-        flow: the workflow.
-        make_kernel: makes the kernel to run it on, which `recorder` observes.
-        data: the run's first data.
-        recorder: knows the run, once it has begun.
-        run_id: the run's id; None for a new one.
-        timeout: seconds for the whole run.
-
-    Raises:
-        CliError: the definition or the configuration is wrong; the run has not begun.
-    """
-    try:
-        return asyncio.run(run_one(make_kernel(), flow, data, run_id=run_id, timeout=timeout))
-    except KeyboardInterrupt as error:
-        return stopped(error, flow, recorder.run)
-    except (Exception, asyncio.CancelledError, SystemExit) as error:
-        if recorder.run is None and isinstance(error, ConfigurationError | ValidationError | PluginError):
-            raise refused(error) from error
-        return failure_of(error, flow, recorder.run)
-
-
-async def run_one(
-    kernel: Kernel, flow: Workflow[Any], data: Mapping[str, Any], *, run_id: str | None, timeout: float | None
-) -> RunResult:
-    """One run on `kernel`, which is closed after it. Cancelling this cancels the run, and waits until it has ended."""
-    asyncio.get_running_loop().set_exception_handler(_report_unhandled)
-    async with kernel:
-        handle = await kernel.start(flow, data, run_id=run_id, timeout=timeout)
-        try:
-            return await handle.result()
-        except asyncio.CancelledError:
-            with contextlib.suppress(SystemExit, KeyboardInterrupt):  # of a task: it ends the event loop anyway
-                await handle.cancel()
-            raise
-
-
-def _report_unhandled(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """What asyncio does itself, except for what ends the whole event loop: that is told as the run's failure."""
-    if not isinstance(context.get("exception"), SystemExit | KeyboardInterrupt):
-        loop.default_exception_handler(context)
-
-
-def show_failure(failure: Failure, *, traceback: bool) -> None:
-    """Print the failure for people, on stderr."""
-    if traceback:
-        print_traceback(failure.error)
-    for line in failure.lines():
-        click.echo(line, err=True)
-    if not traceback and not failure.stopped:
-        click.echo("  (--traceback prints the whole traceback)", err=True)
-
-
-def _stdout_kept(wanted: bool) -> contextlib.AbstractContextManager[Any]:
-    """Let what the user's code prints go to stderr, so that stdout has nothing but the answer."""
-    return contextlib.redirect_stdout(sys.stderr) if wanted else contextlib.nullcontext()
+def _check_together(ctx: click.Context, many: bool) -> None:
+    """Refuse options that make no sense together."""
+    given = {name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    for name in OF_ONE if many else OF_MANY:
+        if name in given:
+            option = "--" + name.replace("_", "-")
+            if many:
+                raise CliError(f"{option} is for a single run; with --many, {OF_ONE[name]}; leave it out")
+            raise CliError(f"{option} is for many runs: give --many FILE, too")

@@ -50,6 +50,56 @@ FLOWS = """
     flow = build()
 """
 
+SHOP = """
+    import asyncio, os, signal
+    from dataclasses import dataclass
+
+    from cano import TaskConfig, Workflow, current_step, task, wait_for
+
+
+    @dataclass
+    class Order:
+        number: int
+
+
+    def note(line):
+        with open("journal", "a") as journal:
+            journal.write(line + "\\n")
+
+
+    @task
+    async def take(store):
+        note("take")
+        store["order"] = Order(store.get("number", default=7))
+        return "pay"
+
+
+    @task
+    async def pay(store):
+        note("pay")
+        if os.path.exists("hold"):
+            print("paying", flush=True)
+            await asyncio.Event().wait()
+        if os.path.exists("stop"):
+            signal.raise_signal(signal.SIGINT)
+            await asyncio.Event().wait()
+        if os.path.exists("broken"):
+            raise ValueError("no money")
+        store["paid"] = True
+        return wait_for("approved", then="ship") if "wait" in store else "ship"
+
+
+    @task
+    async def ship(store):
+        note("ship")
+        store["by"] = current_step().payload
+        return "shipped"
+
+
+    flow = Workflow("take", name="shop", default_config=TaskConfig.minimal(), types=[Order])
+    flow.register("take", take).register("pay", pay).register("ship", ship).add_exit_state("shipped")
+"""
+
 
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[[str, str], Path]:
@@ -70,6 +120,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[st
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.delenv("CANO_BLOCK", raising=False)
+    monkeypatch.delenv("CANO_STORE", raising=False)
     write("flows.py", FLOWS)
     before = set(sys.modules)
     yield tmp_path
@@ -77,6 +128,14 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[st
         file = getattr(sys.modules[name], "__file__", None)
         if file is None or Path(file).is_relative_to(tmp_path):
             del sys.modules[name]
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C interrupts, also where whoever started the tests has had it ignored: in the background, say."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
@@ -87,6 +146,18 @@ def cano() -> Callable[..., Result]:
         return CliRunner().invoke(make_app(), args, prog_name="cano", catch_exceptions=False)
 
     return cano
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch, write: Callable[[str, str], Path]) -> str:
+    """A store that outlives the process, which the commands find by themselves; and a module `shop` to fill it with.
+
+    Files in the current directory say what is to happen to an order: `hold`, `stop` or `broken`.
+    """
+    url = "sqlite:///runs.db"
+    monkeypatch.setenv("CANO_STORE", url)
+    write("shop.py", SHOP)
+    return url
 
 
 @pytest.fixture
@@ -112,7 +183,7 @@ def start(project: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     for process in started:
         process.kill()
         process.wait()
-        for stream in (process.stdout, process.stderr):
+        for stream in (process.stdin, process.stdout, process.stderr):
             if stream is not None:
                 stream.close()
 

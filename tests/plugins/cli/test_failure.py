@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
-from cano import Kernel, TaskConfig, Workflow, task
+from cano import Kernel, RunTimeoutError, TaskConfig, TaskError, Workflow, task
 from cano_cli.failure import Failure, failure_of
 from cano_cli.recorder import Recorder
 
 HERE = "test_failure.py"
+
+
+class Place(enum.Enum):
+    """States that are no strings."""
+
+    HERE = 1
+    THERE = 2
 
 
 def fail(step: Callable[[Any], Coroutine[Any, Any, str]], config: TaskConfig | None = None) -> Failure:
@@ -159,6 +167,26 @@ def test_no_line_of_the_users() -> None:
     assert place is not None
     assert HERE in place
     assert place.endswith(" (task step)")
+
+
+def test_error_out_of_a_store() -> None:
+    """An error that a store has kept knows the state's name alone: that is enough to find its task."""
+
+    async def step(store: Any) -> Any:
+        return 5
+
+    flow = Workflow(Place.HERE, name="w").register(Place.HERE, task(step)).add_exit_state(Place.THERE)
+    kept = TaskError("task 'step' failed", run_id="r1", workflow="w", state="HERE", attempt=2)
+    kept.add_note("caused by ValueError: no")
+    late = RunTimeoutError("too long", run_id="r1", workflow="w", state="HERE")
+
+    failure = failure_of(kept, flow, None)
+
+    assert failure.place is not None
+    assert failure.place.endswith(" (task step)")
+    assert (failure.state, failure.attempt, failure.run_id) == ("HERE", 2, "r1")
+    assert failure.notes == ("caused by ValueError: no",)
+    assert failure_of(late, flow, None).place is None
 
 
 def test_timeout_of_an_attempt() -> None:

@@ -82,10 +82,10 @@ def test_file_with_a_dash(write: Write) -> None:
 
 
 def test_current_directory_is_searched_first(write: Write) -> None:
-    """What lies in the current directory goes before what is installed."""
-    write("croniter.py", FLOW + "\n    flow = make('mine')\n")
+    """What lies in the current directory goes before what was there already."""
+    write("wave.py", FLOW + "\n    flow = make('mine')\n")
 
-    assert load_flow("croniter:flow").name == "mine"
+    assert load_flow("wave:flow").name == "mine"
 
 
 @pytest.mark.parametrize(

@@ -133,8 +133,6 @@ def test_plugin_command(cano: Cano, install: Install) -> None:
         (BROKEN, "RuntimeError: not today"),
         (GREETING.replace("@app.command()", "@app.command('run')"),
          "ValueError: it takes the place of commands that were there before: run"),
-        (GREETING.replace("def cano_commands(app)", "async def cano_commands(app)"),
-         "TypeError: its hook cano_commands is async; it must be a plain function"),
         (BROKEN.replace("@hookimpl", "@hookimpl(wrapper=True)").replace("raise", "yield; raise"),
          "TypeError: it wraps the hook cano_commands, which cano-cli does not support"),
         (BROKEN.replace("raise RuntimeError", "raise SystemExit"), "SystemExit: not today"),
@@ -153,10 +151,21 @@ def test_plugin_that_cannot_add_its_commands(cano: Cano, install: Install, code:
     assert cano("run", "flows:flow").exit_code == 0
 
 
+def test_async_commands(cano: Cano, install: Install) -> None:
+    """The kernel refuses a plugin whose hook is async where it cannot be; its commands are not there."""
+    install("ape", GREETING.replace("def cano_commands(app)", "async def cano_commands(app)"))
+
+    result = cano("run", "flows:flow")
+
+    assert result.exit_code == 0
+    assert result.stderr.startswith("Warning: the plugin 'ape' (cano-ape 1.2) cannot be used: ")
+    assert cano("greet", "Ada").exit_code == 2
+
+
 def test_readme(cano: Cano, install: Install) -> None:
     """The plugin in the README works."""
     readme = Path(__file__).parents[3] / "plugins" / "cli" / "README.md"
-    (code,) = re.findall(r"```python\n(.*?)```", readme.read_text(encoding="utf-8"), re.DOTALL)
+    *_, code = re.findall(r"```python\n(.*?)```", readme.read_text(encoding="utf-8"), re.DOTALL)
     install("readme", code)
 
     assert cano("hello").stdout == "hello\n"

@@ -305,3 +305,66 @@ def test_no_progress(start: Start) -> None:
     assert code == 0
     assert "running" not in shown
     assert "w ended in c" in out
+
+
+MANY = """
+    from cano import TaskConfig, Workflow, task
+
+    @task
+    async def step(store):
+        if store["n"] < 0:
+            raise ValueError("negative")
+        return "b"
+
+    flow = Workflow("a", name="w", default_config=TaskConfig.minimal()).register("a", step).add_exit_state("b")
+"""
+
+
+@pytest.mark.usefixtures("dressed")
+@pytest.mark.parametrize("quota", [[], ["--quota", "9"]])
+def test_bar(start: Start, write: Write, quota: list[str]) -> None:
+    """On a terminal a bar shows how many runs have ended how, while others are still to come."""
+    write("m.py", MANY)
+    terminal = Terminal()
+    process = start("run", "m", "--many", "-", "--json", *quota, stdin=subprocess.PIPE, stderr=terminal.writer)
+    assert process.stdin is not None
+    process.stdin.write('{"n": 1}\n{"n": -1}\n{"n": 2}\n')
+    process.stdin.flush()
+    terminal.wait_for("2 succeeded")
+    terminal.wait_for("1 failed")
+    terminal.wait_for("0 running")
+    assert "cancelled" not in terminal.text
+    out, _ = process.communicate()
+    terminal.close()
+
+    assert process.returncode == 1
+    assert [json.loads(line)["status"] for line in out.splitlines()] == ["succeeded", "failed", "succeeded"]
+
+
+@pytest.mark.usefixtures("dressed")
+def test_no_bar_over_the_answers(start: Start, write: Write) -> None:
+    """Where the answers themselves go to the terminal, no bar is drawn over them."""
+    write("m.py", MANY)
+    write("items.jsonl", '{"n": 1}\n' * 3)
+    terminal = Terminal()
+    process = start("run", "m", "--many", "items.jsonl", "--json", stdout=terminal.writer, stderr=terminal.writer)
+    process.wait()
+    terminal.close()
+
+    assert terminal.text.count('"status": "succeeded"') == 3
+    assert "running" not in terminal.text
+
+
+@pytest.mark.usefixtures("dressed")
+def test_bar_of_a_file(start: Start, write: Write) -> None:
+    """Of a file it is known how much there is to do."""
+    write("m.py", MANY)
+    write("items.jsonl", '{"n": 1}\n\n{"n": 2}\n')
+    terminal = Terminal()
+    process = start("run", "m", "--many", "items.jsonl", stderr=terminal.writer)
+    out, _ = process.communicate()
+    terminal.close()
+
+    assert process.returncode == 0
+    assert "2 succeeded" in terminal.text
+    assert out.splitlines()[0].split() == ["succeeded", "failed", "cancelled", "time", "rate"]

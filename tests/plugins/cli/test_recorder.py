@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from cano import Kernel, TaskConfig, Wait, Workflow, current_step, hookimpl, task
 from cano.testing import VirtualClock
-from cano_cli.recorder import Recorder, show_seconds
+from cano_cli.recorder import Recorder
+from cano_cli.times import show_seconds
 
 EPOCH = datetime.fromtimestamp(0).astimezone().isoformat(sep=" ", timespec="seconds")
 
@@ -75,7 +76,7 @@ def test_parked(signal: str | None, until: float | None, what: str) -> None:
 
     Recorder(tell=told.append).cano_run_parked(parked)
 
-    assert told == [f"run r1 waits{what}; Ctrl-C cancels it"]
+    assert told == [f"Parked: run r1 waits{what}; Ctrl-C cancels it"]
 
 
 async def test_failed_and_cancelled() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,7 @@ def test_json(cano: Cano, write: Write) -> None:
         "state": "DONE",
         "steps": 2,
         "data": {"name": "Ada", "pages": [1, 2]},
+        "earlier": None,
         "seconds": 0,
         "states": [
             {"state": "FETCH", "task": "fetch", "status": "done", "visits": 1, "attempts": 1, "seconds": 0},
@@ -148,6 +150,7 @@ def test_failure_as_json(cano: Cano) -> None:
             "notes": [],
             "place": 'flows.py:23 in parse: raise ValueError("bad page")',
         },
+        "earlier": None,
     }
 
 
@@ -169,6 +172,41 @@ def test_timeout(cano: Cano, write: Write) -> None:
         "  run:      r1\n"
         "  (--traceback prints the whole traceback)\n"
     )
+
+
+SHELF = """
+    import asyncio
+
+    from cano import hookimpl
+    from cano_memory import MemoryBackend
+
+    class Shelf(MemoryBackend):
+        async def {method}(self, what):
+            await asyncio.Event().wait()
+
+    @hookimpl
+    def cano_open_store(url):
+        return Shelf(strict=True) if url == "shelf://" else None
+"""
+
+
+@pytest.mark.parametrize(
+    ("method", "told"),
+    [
+        ("create", "Error: run r1 took longer than 0.05 s: its store did not answer\n  workflow: pages\n"),
+        ("commit", "Error: run r1 took longer than 0.05 s; it was in state State.FETCH\n"
+         "  at:       site/plugin_shelf.py:9 in commit: await asyncio.Event().wait()\n"
+         "  workflow: pages\n  state:    FETCH, attempt 1\n"),
+    ],
+)  # fmt: skip
+def test_timeout_in_the_store(cano: Cano, install: Install, method: str, told: str) -> None:
+    """Where it was the store that took too long, no task is blamed."""
+    install("shelf", textwrap.dedent(SHELF).format(method=method))
+
+    result = cano("run", "flows:flow", "--store", "shelf://", "--timeout", "0.05", "--run-id", "r1")
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith(told + "  run:      r1\n")
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,10 @@ def test_valid(cano: Cano) -> None:
 
 def test_what_is_not_checked(cano: Cano, write: Write) -> None:
     """What could not be checked is told."""
-    write("w.py", "from cano import *\nflow = Workflow('a').register('a', task(lambda s: 'b')).add_exit_states('bc')")
+    write(
+        "w.py",
+        "from cano import *\nflow = Workflow('a').register('a', task(lambda s: 'b')).add_exit_states(['b', 'c'])",
+    )
 
     result = cano("validate", "w")
 

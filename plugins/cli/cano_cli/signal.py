@@ -1,0 +1,57 @@
+"""`cano signal`: send a signal to a run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+from cano import Kernel
+
+from cano_cli.data import parse_value
+from cano_cli.errors import FAILED
+from cano_cli.jsonable import dumps
+from cano_cli.settings import Settings, json_option, store_option
+from cano_cli.stores import ask
+
+
+@click.command()
+@click.argument("run")
+@click.argument("name")
+@click.argument("payload", metavar="[JSON]", required=False)
+@store_option
+@click.option("--id", "signal_id", metavar="ID", help="A signal sent twice under one id counts once.")
+@json_option
+@click.pass_context
+def signal(
+    ctx: click.Context,
+    *,
+    run: str,
+    name: str,
+    payload: str | None,
+    store: str | None,
+    signal_id: str | None,
+    as_json: bool,
+) -> None:
+    """Send a signal to a run that waits for it, or will.
+
+    JSON is what the state that follows finds as the payload. The exit code is 1 where the run has ended already.
+
+    Example: cano signal order-17 approved '{"by": "Ada"}'
+    """
+    settings: Settings = ctx.obj
+    value = None if payload is None else parse_value(payload, "JSON")
+
+    async def question(kernel: Kernel) -> tuple[bool, str]:
+        sent = await kernel.signal(run, name, value, id=signal_id)
+        return sent, str(await kernel.explain(run))
+
+    sent, why = ask(settings, store, question)
+    if as_json:
+        answer: dict[str, Any] = {"run_id": run, "signal": name, "sent": sent, "why": why}
+        click.echo(dumps(answer, indent=2))
+    elif sent:
+        click.echo(f"sent {name!r} to run {run}: {why}")
+    else:
+        click.echo(f"not sent: run {run} has ended: {why}", err=True)
+    if not sent:
+        ctx.exit(FAILED)

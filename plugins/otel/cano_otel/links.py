@@ -1,0 +1,65 @@
+"""Where a run's span belongs: its parent, its links, and the line that continues it in another process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cano import Run
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace import Link, Span, SpanContext
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from cano_otel.names import CALLER, EARLIER, LINK
+
+TRACEPARENT = "traceparent"
+KEPT = "\0otel"
+"""The key beside a run's data, seen by no task, under which the store has the W3C traceparent of its last segment."""
+
+_propagator = TraceContextTextMapPropagator()
+
+
+def traceparent(span: Span) -> str:
+    """`span` as a line of text."""
+    carrier: dict[str, str] = {}
+    _propagator.inject(carrier, trace.set_span_in_context(span, Context()))
+    return carrier.get(TRACEPARENT, "")
+
+
+def keep(run: Run, line: str) -> None:
+    """Let the run's next commit take `line` along. A run that no store keeps has no use for it."""
+    if run.journal is not None and line:
+        run.journal.hidden[KEPT] = line
+
+
+def earlier(kept: Mapping[str, Any]) -> SpanContext | None:
+    """The segment that the store knows of; None where there is none, or what is there makes no sense."""
+    line = kept.get(KEPT)
+    if not isinstance(line, str):
+        return None
+    found = trace.get_current_span(_propagator.extract({TRACEPARENT: line}, Context())).get_span_context()
+    return found if found.is_valid else None
+
+
+def place(run: Run) -> tuple[Context | None, list[Link]]:
+    """The context to begin a run's span in, None for the current one; and the span's links.
+
+    A run belongs to what is current where it was started. One that goes on is a trace of its own, linked to its
+    earlier segment, whoever lets it go on; so is one that was started by something that has ended since. A child
+    belongs to its parent's step in either case.
+    """
+    current = trace.get_current_span()
+    links = []
+    if run.resumed and (before := earlier(run.kept)) is not None:
+        links.append(Link(before, {LINK: EARLIER}))
+    if run.parent is not None or not (run.resumed or _over(current)):
+        return None, links
+    if current.get_span_context().is_valid:
+        links.append(Link(current.get_span_context(), {LINK: CALLER}))
+    return trace.set_span_in_context(trace.INVALID_SPAN), links
+
+
+def _over(span: Span) -> bool:
+    """Whether the span was recorded and has ended. One that came over the network, or is not sampled, has not."""
+    return getattr(span, "end_time", None) is not None

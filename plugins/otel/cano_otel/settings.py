@@ -1,0 +1,82 @@
+"""What is traced and measured, and where it goes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cano import ConfigurationError
+
+EXPORTERS = ("otlp", "console", "none")
+DETAILS = ("run", "step", "attempt")
+SIGNALS = ("traces", "metrics")
+
+
+@dataclass(frozen=True, slots=True)
+class OtelSettings:
+    """What is traced and measured, and where it goes.
+
+    Attributes:
+        traces, metrics: the exporter of each, where the application has set no provider: "otlp", "console", "none",
+            or another that is installed under that name; several with commas.
+        protocol: which of the OTLP exporters: "http/protobuf" or "grpc".
+        detail: the finest spans: "run", "step" or "attempt" (with the phases of nodes).
+        flush_timeout: seconds that a stopping kernel, and the process at its end, wait for what is still to be sent.
+
+    Raises:
+        ConfigurationError: a value is not one of those.
+    """
+
+    traces: str = "none"
+    metrics: str = "none"
+    protocol: str = "http/protobuf"
+    detail: str = "attempt"
+    flush_timeout: float = 2.0
+
+    def __post_init__(self) -> None:
+        if self.detail not in DETAILS:
+            raise ConfigurationError(f"detail must be one of {', '.join(DETAILS)}, not {self.detail!r}")
+        limit = self.flush_timeout
+        if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 <= limit < float("inf"):
+            raise ConfigurationError(f"flush_timeout must be a number of seconds, 0 or more, not {limit!r}")
+        if self.protocol not in ("http/protobuf", "grpc"):
+            raise ConfigurationError(f"protocol must be 'http/protobuf' or 'grpc', not {self.protocol!r}")
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> OtelSettings:
+        """What `CANO_OTEL_EXPORTER`, `CANO_OTEL_DETAIL`, `CANO_OTEL_FLUSH_TIMEOUT` and the standard `OTEL_…` say.
+
+        Raises:
+            ConfigurationError: naming the variable.
+        """
+        env = os.environ if environment is None else environment
+        own = env.get("CANO_OTEL_EXPORTER", "").strip()
+        if own and own not in EXPORTERS:
+            raise ConfigurationError(f"CANO_OTEL_EXPORTER must be one of {', '.join(EXPORTERS)}, not {own!r}")
+        text = env.get("CANO_OTEL_FLUSH_TIMEOUT", "").strip() or "2"
+        try:
+            limit = float(text)
+        except ValueError:
+            raise ConfigurationError(f"CANO_OTEL_FLUSH_TIMEOUT must be a number of seconds, not {text!r}") from None
+        traces, metrics = (own or _standard(env, signal) for signal in SIGNALS)
+        try:
+            return cls(
+                traces=traces,
+                metrics=metrics,
+                protocol=env.get("OTEL_EXPORTER_OTLP_PROTOCOL", "").strip() or "http/protobuf",
+                detail=env.get("CANO_OTEL_DETAIL", "").strip() or "attempt",
+                flush_timeout=limit,
+            )
+        except ConfigurationError as error:
+            error.add_note("set by an environment variable CANO_OTEL_… or OTEL_…")
+            raise
+
+
+def _standard(env: Mapping[str, str], signal: str) -> str:
+    """The exporter that the standard variables ask for. An endpoint asks for "otlp"."""
+    upper = signal.upper()
+    if asked := env.get(f"OTEL_{upper}_EXPORTER", "").strip():
+        return asked
+    endpoints = ("OTEL_EXPORTER_OTLP_ENDPOINT", f"OTEL_EXPORTER_OTLP_{upper}_ENDPOINT")
+    return "otlp" if any(env.get(name, "").strip() for name in endpoints) else "none"

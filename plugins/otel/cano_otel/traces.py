@@ -1,0 +1,250 @@
+"""The observer that traces: a span for each segment of a run, for each step in it, and for each attempt."""
+
+from __future__ import annotations
+
+from contextvars import Token
+from typing import Any
+
+from cano import Run, RunStatus, Step, TaskError, hookimpl, state_name
+from opentelemetry import trace
+from opentelemetry.context import Context, attach
+from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer, TracerProvider
+
+from cano_otel import names
+from cano_otel.current import leave
+from cano_otel.failures import CUT, error_type, result_of
+from cano_otel.links import keep, place, traceparent
+
+
+class _OpenRun:
+    """A run's segment that is under way."""
+
+    __slots__ = ("line", "span", "token")
+
+    def __init__(self, span: Span, token: Token[Context]) -> None:
+        self.span = span
+        self.token = token
+        self.line = traceparent(span)
+
+
+class _OpenStep:
+    """A step that is under way, and its present attempt; with `detail` "step" it has none."""
+
+    __slots__ = ("attempt", "context", "phase", "phase_name", "span", "token")
+
+    def __init__(self, span: Span, context: Context) -> None:
+        self.span = span
+        self.context = context
+        self.attempt: Span | None = None
+        self.phase: Span | None = None
+        self.phase_name = ""
+        self.token: Token[Context] | None = None
+
+
+class Traces:
+    """Traces runs. Its spans are current while tasks run, in their threads and in what they start, too.
+
+    Times are those of the kernel's clock.
+
+    Args:
+        provider: where the spans go.
+        detail: the finest spans: "run", "step" or "attempt".
+    """
+
+    def __init__(self, provider: TracerProvider, detail: str = "attempt") -> None:
+        self.provider = provider
+        self._tracer: Tracer = provider.get_tracer(names.SCOPE)
+        self._steps = detail != "run"
+        self._attempts = detail == "attempt"
+        # by the identity of the run or step: each is there from its started to its finished or failed
+        self._runs: dict[int, _OpenRun] = {}
+        self._open: dict[int, _OpenStep] = {}
+
+    # runs
+
+    @hookimpl(tryfirst=True)
+    def cano_run_started(self, run: Run) -> None:
+        """Begin a segment's span, and make it current."""
+        context, links = place(run)
+        attributes: dict[str, Any] = {
+            names.ACTION: names.RUN,
+            names.WORKFLOW: run.workflow,
+            names.RUN_ID: run.run_id,
+            names.VERSION: run.version,
+            names.RESUMED: run.resumed,
+        }
+        if run.parent_id is not None:
+            attributes[names.PARENT_ID] = run.parent_id
+        own = trace.get_current_span(context).get_span_context()
+        span = self._tracer.start_span(
+            f"{names.RUN} {run.workflow}",
+            context,
+            kind=SpanKind.INTERNAL if own.is_valid and not own.is_remote else SpanKind.SERVER,
+            attributes=attributes,
+            links=links,
+            start_time=_now(run),
+        )
+        self._runs[id(run)] = _OpenRun(span, attach(trace.set_span_in_context(span, context)))
+
+    @hookimpl(trylast=True)
+    def cano_run_parked(self, run: Run) -> None:
+        """End the segment. The next one links to it."""
+        if run.wait is not None and (open_run := self._runs.get(id(run))) is not None:
+            if run.wait.signal is not None:
+                open_run.span.set_attribute(names.WAIT_SIGNAL, run.wait.signal)
+            if run.wait.until is not None:
+                open_run.span.set_attribute(names.WAIT_UNTIL, run.wait.until)
+        self._end_run(run)
+
+    @hookimpl(trylast=True)
+    def cano_run_finished(self, run: Run) -> None:
+        """End the segment."""
+        self._end_run(run)
+
+    def _end_run(self, run: Run) -> None:
+        open_run = self._runs.pop(id(run), None)
+        if open_run is None:
+            return
+        leave(open_run.token)
+        span = open_run.span
+        span.set_attribute(names.STATUS, run.status.value)
+        span.set_attribute(names.FINAL_STATE, state_name(run.state))
+        span.set_attribute(names.STEPS, run.steps)
+        if run.status.finished:  # it may go on otherwise: what has come of it will be seen
+            span.set_attribute(names.RESULT, result_of(run.error))
+        if run.error is not None:
+            span.set_attribute(names.ERROR_TYPE, error_type(run.error))
+            if run.status is not RunStatus.INTERRUPTED:
+                span.set_status(StatusCode.ERROR, str(run.error))
+        span.end(_now(run))
+
+    # steps
+
+    @hookimpl(tryfirst=True)
+    def cano_step_started(self, step: Step) -> None:
+        """Begin a step's span, and that of its attempt."""
+        if step.branch is None and (open_run := self._runs.get(id(step.run))) is not None:
+            keep(step.run, open_run.line)
+        if not self._steps:
+            return
+        now = _now(step.run)
+        state = state_name(step.state)
+        attributes: dict[str, Any] = {
+            names.WORKFLOW: step.workflow,
+            names.RUN_ID: step.run_id,
+            names.TASK: step.task,
+            names.TASK_RUN_ID: step.idempotency_key,
+            names.STATE: state,
+            names.SEQ: step.seq,
+        }
+        if step.branch is None:
+            name = f"{names.STEP} {state}"
+        else:
+            name = f"{names.BRANCH} {step.task}"
+            attributes[names.BRANCH_NAME] = step.branch
+        span = self._tracer.start_span(name, attributes=attributes, start_time=now)
+        self._open[id(step)] = open_step = _OpenStep(span, trace.set_span_in_context(span))
+        if self._attempts:
+            self._begin_attempt(open_step, step.attempt, now)
+        else:
+            open_step.token = attach(open_step.context)
+
+    @hookimpl(trylast=True)
+    def cano_step_retrying(self, step: Step) -> None:
+        """End the attempt, and begin the next one, which is to come when its delay is over."""
+        open_step = self._open.get(id(step))
+        if open_step is None or open_step.attempt is None:
+            return
+        leave(open_step.token)
+        now, delay = _now(step.run), step.delay or 0.0
+        open_step.attempt.set_attribute(names.DELAY, delay)
+        self._end_attempt(open_step, step, now, step.error, step.error)
+        self._begin_attempt(open_step, step.attempt + 1, now + int(delay * 1e9))
+
+    @hookimpl(optionalhook=True, tryfirst=True)
+    def cano_phase_started(self, step: Step) -> None:
+        """Begin the span of a node's phase. The one before it was successful, unless it is `exec` and again."""
+        open_step = self._open.get(id(step))
+        if open_step is None or open_step.attempt is None or step.phase is None:
+            return
+        now, name = _now(step.run), step.phase
+        leave(open_step.token)
+        if open_step.phase is not None:
+            fallback = open_step.phase_name == name
+            open_step.phase.set_attribute(names.TASK_RESULT, names.FAILURE if fallback else names.SUCCESS)
+            open_step.phase.end(now)
+            name = names.FALLBACK if fallback else name
+        context = trace.set_span_in_context(open_step.attempt, open_step.context)
+        open_step.phase_name = step.phase
+        open_step.phase = self._tracer.start_span(name, context, start_time=now)
+        open_step.token = attach(trace.set_span_in_context(open_step.phase, context))
+
+    @hookimpl(trylast=True)
+    def cano_step_finished(self, step: Step) -> None:
+        """End the step and its attempt."""
+        open_step = self._open.pop(id(step), None)
+        if open_step is not None:
+            if step.branch is None:
+                open_step.span.set_attribute(names.NEXT_STATE, state_name(step.next_state))
+            self._end_step(open_step, step, None)
+
+    @hookimpl(trylast=True)
+    def cano_step_failed(self, step: Step) -> None:
+        """End the step and its attempt, with the error on them."""
+        open_step = self._open.pop(id(step), None)
+        if open_step is not None:
+            self._end_step(open_step, step, step.error)
+
+    # what they have in common
+
+    def _begin_attempt(self, open_step: _OpenStep, number: int, at: int) -> None:
+        open_step.attempt = self._tracer.start_span(
+            names.ATTEMPT, open_step.context, attributes={names.NUMBER: number}, start_time=at
+        )
+        open_step.token = attach(trace.set_span_in_context(open_step.attempt, open_step.context))
+
+    def _end_attempt(
+        self, open_step: _OpenStep, step: Step, now: int, error: BaseException | None, raised: BaseException | None
+    ) -> None:
+        """End an attempt: `error` is how it ended, `raised` what its task raised."""
+        assert open_step.attempt is not None
+        if open_step.phase is not None:
+            _set_result(open_step.phase, error, step)
+            open_step.phase.end(now)
+            open_step.phase = None
+        if error is not None and step.phase is not None:
+            open_step.attempt.set_attribute(names.PHASE, step.phase)
+        _set_result(open_step.attempt, error, step, raised)
+        open_step.attempt.end(now)
+        open_step.attempt = None
+
+    def _end_step(self, open_step: _OpenStep, step: Step, error: BaseException | None) -> None:
+        leave(open_step.token)
+        now = _now(step.run)
+        raised = None
+        if error is not None:
+            raised = error.__cause__ if isinstance(error, TaskError) and error.__cause__ is not None else error
+        waits = step.delay is not None  # cut short before the next attempt, which has no span then; or parked for it
+        if open_step.attempt is not None and not waits:
+            self._end_attempt(open_step, step, now, error, raised)
+            raised = None
+        _set_result(open_step.span, error, step, None if waits else raised)
+        open_step.span.end(now)
+
+
+def _set_result(span: Span, error: BaseException | None, step: Step, raised: BaseException | None = None) -> None:
+    """Say on a span how it ended. What was raised is recorded once, on the span that it was raised in."""
+    span.set_attribute(names.TASK_RESULT, result_of(error))
+    if error is None:
+        return
+    span.set_attribute(names.ERROR_TYPE, error_type(error))
+    if step.branch is not None and isinstance(error, CUT):
+        return  # its split is decided: nothing is wrong with that
+    span.set_status(StatusCode.ERROR, str(error))
+    if raised is not None and not isinstance(raised, CUT) and span.is_recording():
+        span.record_exception(raised)
+
+
+def _now(run: Run) -> int:
+    """Nanoseconds since the Unix epoch."""
+    return int(run.kernel.clock.time() * 1e9)

@@ -1,0 +1,178 @@
+"""`cano signal`, `cano fork`, `cano cancel`, `cano prune` and `cano check`."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+pytestmark = pytest.mark.usefixtures("store")
+
+Cano = Callable[..., Result]
+Write = Callable[[str, str], Path]
+
+
+@pytest.fixture
+def stopped(cano: Cano, project: Path, store: str) -> None:
+    """An order `r1` that was interrupted while it was being paid, and is to wait after that."""
+    (project / "stop").touch()
+    cano("run", "shop", "--run-id", "r1", "--data", "wait=1")
+    (project / "stop").unlink()
+
+
+@pytest.mark.usefixtures("stopped")
+def test_signal_before_the_wait(cano: Cano) -> None:
+    """A signal that comes early is kept; its payload is JSON."""
+    sent = cano("signal", "r1", "approved", '["Ada"]')
+    recovered = cano("recover", "shop")
+
+    assert sent.exit_code == 0
+    assert sent.stdout == (
+        "sent 'approved' to run r1: nobody drives it; recover() or resume() takes it over: in state pay\n"
+    )
+    assert recovered.stdout == "run r1 of shop succeeded in shipped after 3 steps\n"
+    assert json.loads(cano("show", "r1", "--json").stdout)["data"]["by"] == ["Ada"]
+
+
+@pytest.mark.usefixtures("stopped")
+def test_signal_twice(cano: Cano) -> None:
+    """A signal sent twice under one id counts once; without a payload it carries null."""
+    cano("recover", "shop")
+    for _ in range(2):
+        answer = json.loads(cano("signal", "r1", "approved", "--id", "s1", "--json").stdout)
+        assert answer["sent"] is True
+    cano("recover", "shop")
+
+    late = cano("signal", "r1", "approved", "--json")
+
+    assert late.exit_code == 1
+    assert json.loads(late.stdout)["sent"] is False
+    assert cano("signal", "r1", "approved").stderr == (
+        "not sent: run r1 has ended: it has ended in success: in state shipped\n"
+    )
+
+
+@pytest.mark.parametrize(("payload", "message"), [("{", "JSON:2: not JSON: "), ("NaN", "JSON: not JSON: NaN is no")])
+def test_signal_with_a_wrong_payload(cano: Cano, payload: str, message: str) -> None:
+    """A payload that is no JSON is refused, and nothing is sent."""
+    result = cano("signal", "r1", "approved", payload)
+
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"Error: {message}")
+
+
+def test_fork(cano: Cano) -> None:
+    """A fork stands where the run stood, and goes on by itself; the run stays as it is."""
+    cano("run", "shop", "--run-id", "r1")
+
+    forked = cano("fork", "r1", "1", "r2")
+    as_json = json.loads(cano("fork", "r1", "2", "r3", "--json").stdout)
+    resumed = cano("resume", "shop", "r2")
+
+    assert forked.exit_code == 0
+    assert forked.stdout == "run r2 stands in state pay, as run r1 did after step 1\n"
+    assert (as_json["run_id"], as_json["state"], as_json["status"]) == ("r3", "ship", "interrupted")
+    assert resumed.stdout.startswith("shop ended in shipped after 3 steps")
+    assert json.loads(cano("show", "r1", "--json").stdout)["steps"] == 3
+
+
+@pytest.mark.parametrize(
+    ("seq", "new", "message"),
+    [("9", "r2", "run r1 has no transition 9; there are: 0 to 3"), ("1", "r1", "the run id 'r1' is taken")],
+)
+def test_fork_that_cannot_be(cano: Cano, seq: str, new: str, message: str) -> None:
+    """A step that was not made, or an id that is taken, is a mistake: exit code 2."""
+    cano("run", "shop", "--run-id", "r1")
+
+    result = cano("fork", "r1", seq, new)
+
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+@pytest.mark.usefixtures("stopped")
+def test_cancel(cano: Cano) -> None:
+    """A run that nobody drives is cancelled at once, for good."""
+    first = cano("cancel", "r1")
+    second = cano("cancel", "r1")
+    as_json = cano("cancel", "r1", "--json")
+
+    assert (first.exit_code, first.stdout) == (0, "run r1 is cancelled\n")
+    assert (second.exit_code, second.stderr) == (1, "run r1 has ended already: cancelled\n")
+    assert (as_json.exit_code, json.loads(as_json.stdout)["accepted"]) == (1, False)
+    assert json.loads(cano("explain", "r1", "--json").stdout)["reason"] == "CANCELLED"
+
+
+@pytest.mark.usefixtures("stopped")
+def test_prune(cano: Cano) -> None:
+    """Finished runs that are not to be kept are forgotten; what can go on is kept in any case."""
+    for number in range(3):
+        cano("run", "flows", "--run-id", f"page-{number}")
+
+    kept = cano("prune", "--max-age", "3600", "--json")
+    some = cano("prune", "--keep-last", "1")
+    rest = cano("prune", "--delete-all-finished", "--json")
+
+    assert json.loads(kept.stdout) == {"pruned": []}
+    assert sorted(some.stdout.splitlines()) == ["2 runs forgotten", "page-0", "page-1"]
+    assert json.loads(rest.stdout) == {"pruned": ["page-2"]}
+    assert [run["run_id"] for run in json.loads(cano("runs", "--json").stdout)] == ["r1"]
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ([], "prune what? Give --keep-last N, --max-age SECONDS or --delete-all-finished"),
+        (["--keep-last", "-1"], "keep_last must be a whole number, 0 or more, or None, not -1"),
+        (["--max-age", "0"], "max_age must be a positive number of seconds or None, not 0.0"),
+    ],
+)
+def test_prune_what(cano: Cano, args: list[str], message: str) -> None:
+    """Nothing is forgotten that was not named."""
+    result = cano("prune", *args)
+
+    assert result.exit_code == 2
+    assert result.stderr == f"Error: {message}\n"
+
+
+@pytest.mark.usefixtures("stopped")
+def test_check(cano: Cano) -> None:
+    """A store in which all is well: classes that this process does not know are no damage."""
+    result = cano("check")
+
+    assert (result.exit_code, result.stdout) == (0, "ok: nothing is wrong\n")
+    assert json.loads(cano("check", "shop", "--json").stdout) == []
+
+
+@pytest.mark.usefixtures("stopped")
+def test_check_finds_damage(cano: Cano, project: Path) -> None:
+    """A row that somebody has damaged is found and named; the exit code is 1."""
+    with sqlite3.connect(project / "runs.db") as connection:
+        connection.execute("UPDATE runs SET seq = seq + 1")
+    connection.close()
+
+    result = cano("check", "shop")
+    as_json = cano("check", "--json")
+
+    assert result.exit_code == as_json.exit_code == 1
+    assert result.stdout.splitlines()[1].split()[:2] == ["corrupt", "r1"]
+    assert [(found["kind"], found["run_id"]) for found in json.loads(as_json.stdout)] == [("corrupt", "r1")]
+    assert "r1" in cano("runs").stdout
+    assert cano("show", "r1").exit_code == 1
+
+
+@pytest.mark.usefixtures("stopped")
+def test_check_knows_the_classes(cano: Cano, project: Path, write: Write) -> None:
+    """With a workflow named, values of classes that it does not have any more are found."""
+    shop = (project / "shop.py").read_text()
+    write("later.py", shop.replace(", types=[Order]", "").replace("Order", "Basket"))
+
+    result = cano("check", "later")
+
+    assert result.exit_code == 1
+    assert "key 'order': " in result.stdout
+    assert "'shop:Order' is not registered" in result.stdout

@@ -1,0 +1,242 @@
+"""`cano runs`, `cano show` and `cano explain`: what is in a store."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cano_cli.settings import STORE_VARIABLE
+from click.testing import Result
+
+Cano = Callable[..., Result]
+Write = Callable[[str, str], Path]
+
+ABOUT_RUNS = [
+    ["runs"],
+    ["show", "r1"],
+    ["resume", "shop", "r1"],
+    ["recover", "shop"],
+    ["signal", "r1", "approved"],
+    ["fork", "r1", "1", "r2"],
+    ["cancel", "r1"],
+    ["explain", "r1"],
+    ["check"],
+    ["prune", "--keep-last", "1"],
+]
+
+
+def without_times(text: str) -> str:
+    """The text with what depends on time taken out."""
+    return re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[+-]\d\d:\d\d", "TIME", text)
+
+
+@pytest.fixture
+def orders(cano: Cano, project: Path, store: str) -> None:
+    """A failed order, one that waits, and one that was shipped; and a run of another workflow."""
+    (project / "broken").touch()
+    cano("run", "shop", "--run-id", "failed")
+    (project / "broken").unlink()
+    (project / "stop").touch()
+    cano("run", "shop", "--run-id", "stopped", "--data", "wait=1")
+    (project / "stop").unlink()
+    cano("run", "shop", "--run-id", "shipped")
+    cano("run", "flows", "--run-id", "page")
+
+
+@pytest.mark.parametrize("args", ABOUT_RUNS, ids=lambda args: args[0])
+def test_which_store(cano: Cano, store: str, monkeypatch: pytest.MonkeyPatch, args: list[str]) -> None:
+    """Without a store, both ways to name one are told. A store that lives and dies with its process is of no use."""
+    in_memory = cano(*args, "--store", "memory://")
+    monkeypatch.delenv(STORE_VARIABLE)
+    nowhere = cano(*args)
+
+    assert nowhere.exit_code == in_memory.exit_code == 2
+    assert nowhere.stderr == ("Error: which store? Give --store URL, such as sqlite:///runs.db, or set CANO_STORE\n")
+    assert "this store forgets its runs with the process that made them" in in_memory.stderr
+
+
+@pytest.mark.parametrize("args", [args for args in ABOUT_RUNS if "r1" in args], ids=lambda args: args[0])
+def test_no_such_run(cano: Cano, store: str, args: list[str]) -> None:
+    """A run that is not there is a mistake in the question: exit code 2."""
+    result = cano(*args)
+
+    assert result.exit_code == 2
+    assert result.stderr == "Error: the store has no run 'r1'\n"
+
+
+def test_unreachable_store(cano: Cano) -> None:
+    """A store that cannot be opened is a failure, told in a line: exit code 1."""
+    result = cano("runs", "--store", "sqlite:///no/such/folder/runs.db")
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: ")
+    assert "Traceback" not in result.stderr
+
+
+def test_no_runs(cano: Cano, store: str) -> None:
+    """A store with nothing in it."""
+    assert cano("runs").stdout == "no runs\n"
+    assert json.loads(cano("runs", "--json").stdout) == []
+
+
+@pytest.mark.usefixtures("orders")
+def test_runs(cano: Cano) -> None:
+    """The newest first, with how they stand, and what is worth knowing beside that."""
+    result = cano("runs")
+
+    assert result.exit_code == 0
+    assert re.sub(" {2,}", "  ", without_times(result.stdout)).splitlines() == [
+        "run  workflow  status  state  steps  updated  note",
+        "page  pages  succeeded  DONE  2  TIME",
+        "shipped  shop  succeeded  shipped  3  TIME",
+        "stopped  shop  interrupted  pay  1  TIME",
+        "failed  shop  failed  pay  1  TIME  task 'pay' failed: ValueError: no money",
+    ]
+
+
+@pytest.mark.usefixtures("orders")
+def test_some_runs(cano: Cano) -> None:
+    """Those of one workflow, of one status, or the newest few; that there are more is told."""
+
+    def ids(*args: str) -> list[str]:
+        found = cano("runs", *args, "--json")
+        return [run["run_id"] for run in json.loads(found.stdout)]
+
+    assert ids() == ["page", "shipped", "stopped", "failed"]
+    assert ids("--workflow", "shop") == ["shipped", "stopped", "failed"]
+    assert ids("--status", "interrupted") == ["stopped"]
+    assert ids("--status", "running") == []
+    assert ids("--workflow", "shop", "--limit", "1") == ["shipped"]
+    assert cano("runs", "--limit", "3").stderr == "there are more than these 3; --limit N shows more\n"
+    assert cano("runs", "--limit", "4").stderr == ""
+    assert cano("runs", "--status", "odd").exit_code == 2
+
+
+@pytest.mark.usefixtures("orders")
+def test_runs_as_json(cano: Cano) -> None:
+    """Every field of the records, for programs."""
+    answer: dict[str, Any] = json.loads(cano("runs", "--status", "failed", "--json").stdout)[0]
+
+    assert answer.pop("created") < answer.pop("updated")
+    assert answer.pop("error")["type"] == "TaskError"
+    assert answer == {
+        "run_id": "failed",
+        "workflow": "shop",
+        "version": "1",
+        "status": "failed",
+        "state": "pay",
+        "steps": 1,
+        "parent": None,
+        "holder": None,
+        "lease_until": None,
+        "waits_for": None,
+    }
+
+
+@pytest.mark.usefixtures("orders")
+def test_show(cano: Cano) -> None:
+    """A run with its data and history, by a process that knows nothing of the workflow: what is unreadable is named."""
+    result = cano("show", "failed")
+
+    assert result.exit_code == 0
+    assert re.sub(r"register\(\).*", "register()…)", without_times(result.stdout)) == (
+        "run:       failed\n"
+        "workflow:  shop, version 1\n"
+        "status:    failed in state pay after 1 step\n"
+        "why:       it failed; resume() tries again from the state that failed: in state pay: "
+        "task 'pay' failed: ValueError: no money\n"
+        "error:     TaskError: task 'pay' failed: ValueError: no money\n"
+        "cause:     ValueError: no money\n"
+        "at:        state pay, attempt 1\n"
+        "begun:     TIME\n"
+        "updated:   TIME\n"
+        "\n"
+        "key    value\n"
+        "order  (cannot decode $: the class 'shop:Order' is not registered; pass it to the codec's register()…)\n"
+        "\n"
+        "step  time                       status   state  changed\n"
+        "0     TIME  running  take\n"
+        "1     TIME  running  pay    order\n"
+    )
+    assert result.stderr == "\n--flow MODULE:FLOW makes the classes of a workflow's data known\n"
+
+
+@pytest.mark.usefixtures("orders")
+def test_show_with_the_flow(cano: Cano) -> None:
+    """With the workflow at hand its classes are known."""
+    result = cano("show", "failed", "--flow", "shop")
+
+    assert 'order  {"number": 7}\n' in result.stdout
+    assert result.stderr == ""
+
+
+@pytest.mark.usefixtures("orders")
+def test_show_as_json(cano: Cano) -> None:
+    """All of it for programs."""
+    answer: dict[str, Any] = json.loads(cano("show", "shipped", "--json").stdout)
+
+    assert answer["status"] == "succeeded"
+    assert answer["why"] == {"reason": "SUCCEEDED", "text": "it has ended in success: in state shipped"}
+    assert answer["data"] == {"paid": True, "by": None}
+    assert list(answer["unreadable"]) == ["order"]
+    assert "is not registered" in answer["unreadable"]["order"]
+    assert answer["definition"].startswith("start take; exit shipped; ")
+    assert [(line["seq"], line["state"], line["changed"], list(line["unreadable"])) for line in answer["history"]] == [
+        (0, "take", {}, []),
+        (1, "pay", {}, ["order"]),
+        (2, "ship", {"paid": True}, []),
+        (3, "shipped", {"by": None}, []),
+    ]
+
+
+@pytest.mark.usefixtures("orders")
+def test_waiting(cano: Cano) -> None:
+    """A run that waits: for what, and what follows."""
+    recovered = cano("recover", "shop")
+    shown = cano("show", "stopped")
+    answer: dict[str, Any] = json.loads(cano("show", "stopped", "--json").stdout)
+
+    assert recovered.exit_code == 0
+    assert "\nstatus:    parked in state ship after 2 steps\n" in shown.stdout
+    assert "\nwaits:     for the signal 'approved', then ship\n" in shown.stdout
+    assert answer["waits_for"] == {"signal": "approved", "until": None, "then": "ship", "on_timeout": None}
+    assert re.search(r"^stopped .* waits for the signal 'approved'$", cano("runs").stdout, re.MULTILINE)
+
+
+@pytest.mark.usefixtures("orders")
+def test_explain(cano: Cano) -> None:
+    """One reason, for people and for programs."""
+    result = cano("explain", "stopped")
+    answer = json.loads(cano("explain", "stopped", "--json").stdout)
+
+    assert result.stdout == "nobody drives it; recover() or resume() takes it over: in state pay\n"
+    assert answer == {
+        "run_id": "stopped",
+        "reason": "INTERRUPTED",
+        "detail": "in state pay",
+        "text": "nobody drives it; recover() or resume() takes it over: in state pay",
+    }
+
+
+def test_removed_keys(cano: Cano, store: str, write: Write) -> None:
+    """A key that a step has removed is told as such; what the engine keeps for itself is not shown."""
+    write(
+        "w.py",
+        "from cano import *\n"
+        "async def put(store):\n    store['a'] = store['b'] = 1\n    return 'y'\n"
+        "async def drop(store):\n    store.remove('a')\n    return 'z'\n"
+        "flow = Workflow('x', name='w', default_config=TaskConfig.minimal()).register('x', task(put))\n"
+        "flow.register('y', task(drop)).add_exit_state('z')\n",
+    )
+    cano("run", "w", "--run-id", "r1")
+
+    lines = cano("show", "r1").stdout.splitlines()
+    answer: dict[str, Any] = json.loads(cano("show", "r1", "--json").stdout)
+
+    assert [line.split()[-1] for line in lines[-2:]] == ["b", "-a"]
+    assert [line["removed"] for line in answer["history"]] == [[], [], ["a"]]
+    assert answer["data"] == {"b": 1}

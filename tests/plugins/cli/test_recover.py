@@ -1,0 +1,166 @@
+"""`cano recover`: taking over what can go on."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+pytestmark = pytest.mark.usefixtures("store")
+
+Cano = Callable[..., Result]
+Write = Callable[[str, str], Path]
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def stop(cano: Cano, project: Path, store: str) -> Callable[..., None]:
+    """Begin an order that is interrupted while it is being paid."""
+
+    def stop(run_id: str, *args: str) -> None:
+        (project / "stop").touch()
+        cano("run", "shop", "--run-id", run_id, *args)
+        (project / "stop").unlink()
+
+    return stop
+
+
+def test_nothing_to_recover(cano: Cano) -> None:
+    """Where nothing can go on, nothing is done."""
+    result = cano("recover", "shop", "flows")
+
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "0 runs taken over\n")
+
+
+def test_recover(cano: Cano, stop: Callable[..., None]) -> None:
+    """Every run goes on to its end, or to where it waits, and how it ended is told."""
+    stop("r1")
+    stop("r2", "--data", "wait=1")
+
+    result = cano("recover", "shop")
+
+    assert result.exit_code == 0
+    assert result.stderr == "2 runs taken over\n"
+    assert sorted(result.stdout.splitlines()) == [
+        "run r1 of shop succeeded in shipped after 3 steps",
+        "run r2 of shop parked in state ship after 2 steps: waits for the signal 'approved'",
+    ]
+    assert cano("recover", "shop").stderr == "0 runs taken over\n"
+
+
+def test_recover_as_json(cano: Cano, stop: Callable[..., None], project: Path) -> None:
+    """A line of JSON for each; what tasks print goes to stderr. One that fails makes the exit code 1."""
+    stop("r1")
+    (project / "broken").touch()
+
+    result = cano("recover", "shop", "--json")
+
+    assert result.exit_code == 1
+    assert [json.loads(line) for line in result.stdout.splitlines()] == [
+        {
+            "run_id": "r1",
+            "workflow": "shop",
+            "status": "failed",
+            "state": "pay",
+            "steps": 1,
+            "note": "TaskError: task 'pay' failed: ValueError: no money",
+        }
+    ]
+
+
+def test_changed_definition(start: Start, stop: Callable[..., None], project: Path, write: Write) -> None:
+    """A run that cannot go on under the present definition is named with the reason, and left; the exit code is 1."""
+    stop("r1")
+    write("later.py", (project / "shop.py").read_text().replace('name="shop"', 'name="shop", version="2"'))
+
+    process = start("recover", "later")
+    out, err = process.communicate()
+
+    assert (process.returncode, out) == (1, "")
+    assert "0 runs taken over\n1 run cannot go on\n" in err
+    assert "its version was '1', this one is '2'" in err
+
+
+def test_two_of_one_name(cano: Cano, project: Path, write: Write) -> None:
+    """Two workflows of one name cannot both own a run."""
+    write("other.py", (project / "shop.py").read_text())
+
+    result = cano("recover", "shop", "other")
+
+    assert result.exit_code == 2
+    assert result.stderr == "Error: two of these workflows are named 'shop'; a run could belong to either\n"
+
+
+def test_left_to_its_holder(start: Start, cano: Cano, project: Path) -> None:
+    """A run that another process drives is left to it, which is told."""
+    (project / "hold").touch()
+    process = start("run", "shop", "--run-id", "r1", "--lease", "60")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "paying\n"
+
+    result = cano("recover", "shop")
+
+    assert result.exit_code == 0
+    assert result.stderr.startswith("0 runs taken over\nrun r1 is left to ")
+    assert process.poll() is None
+
+
+def test_task_that_exits(cano: Cano, project: Path, write: Write) -> None:
+    """A task that calls sys.exit() ends neither the command nor, as if all were well, the run."""
+    shop = (project / "shop.py").read_text()
+    write("shop.py", shop.replace('raise ValueError("no money")', "raise SystemExit(0)"))
+    (project / "broken").touch()
+    cano("run", "shop", "--run-id", "r1")
+
+    result = cano("recover", "shop")
+
+    assert result.exit_code == 1
+    assert "Error: a task called sys.exit(0), which ends a program, not a run" in result.stderr
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_watch(start: Start, cano: Cano, stop: Callable[..., None], project: Path, how: signal.Signals) -> None:
+    """With `--watch` it stays, and takes over what can go on later; Ctrl-C and SIGTERM are its proper end."""
+    stop("r1", "--data", "wait=1")
+    process = start("recover", "shop", "--watch", "--json")
+    assert process.stdout is not None
+    first = json.loads(process.stdout.readline())
+    cano("signal", "r1", "approved")
+    second = json.loads(process.stdout.readline())
+    stop("r2")
+    third = json.loads(process.stdout.readline())
+
+    process.send_signal(how)
+    out, err = process.communicate()
+
+    assert [(told["run_id"], told["status"]) for told in (first, second, third)] == [
+        ("r1", "parked"),
+        ("r1", "succeeded"),
+        ("r2", "succeeded"),
+    ]
+    assert (process.returncode, out) == (0, "")
+    assert err.endswith("1 run taken over\nStopped.\n")
+
+
+def test_stopped(start: Start, stop: Callable[..., None], cano: Cano, project: Path) -> None:
+    """Ctrl-C lets runs that end soon end; a second one interrupts them, and others may have them at once."""
+    stop("r1")
+    (project / "hold").touch()
+    process = start("recover", "shop")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.readline() == "paying\n"
+
+    process.send_signal(signal.SIGINT)
+    assert process.stderr.readline() == "1 run taken over\n"
+    assert process.stderr.readline().startswith("Stopping: 1 run under way, with 10 s to finish; ")
+    process.send_signal(signal.SIGINT)
+    process.communicate()
+
+    assert process.returncode == 130
+    assert json.loads(cano("explain", "r1", "--json").stdout)["reason"] == "INTERRUPTED"
