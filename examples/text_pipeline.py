@@ -296,7 +296,7 @@ def report_lines(store: KeyValueStore) -> Iterator[str]:
 
 
 def row(place: str, book: Book) -> str:
-    name = book.name if len(book.name) <= 24 else f"{book.name[:21]}..."
+    name = book.name if len(book.name) <= 24 else f"{book.name[:10]}...{book.name[-11:]}"
     most_used = ", ".join(f"{word} {times}" for word, times in book.prepositions.most_common(4))
     numbers = f"{book.files:>5} {book.words:>9} {book.prepositions.total():>12} {book.share:>6.1%}"
     return f"{place:>4}  {name:<24} {numbers}  {most_used}".rstrip()

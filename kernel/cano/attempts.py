@@ -103,11 +103,16 @@ async def _attempt(run: Strand, bound: BoundState, done: _Progress) -> Any:
     if node is None:
         return await bound.call(run.store)
     detail = step._own()
+    heard = run.plan.phase_started
     if detail.phase == "prep":
+        if heard:
+            run.notify(heard, step)
         done.prepared = await node.prep(run.store)
         done.savepoint = run.view.savepoint()
         detail.phase = "exec"
     if detail.phase == "exec":
+        if heard:
+            run.notify(heard, step)
         executor = run.kernel.executor
         if done.failure is not None:
             done.result = await node.exec_fallback(done.prepared, done.failure)
@@ -118,6 +123,8 @@ async def _attempt(run: Strand, bound: BoundState, done: _Progress) -> Any:
                 Call(node.exec, (done.prepared,), step.run_id, bound.name, step.seq, step.attempt, step.idempotency_key)
             )
         detail.phase = "post"
+    if heard:
+        run.notify(heard, step)
     return await node.post(run.store, done.prepared, done.result)
 
 

@@ -183,8 +183,8 @@ class Plan:
     """
 
     __slots__ = (
-        "by_name", "default", "fingerprint", "flow", "limiters", "name", "run_finished", "run_parked", "run_started",
-        "start", "states", "step_failed", "step_finished", "step_retrying", "step_started",
+        "by_name", "default", "fingerprint", "flow", "limiters", "name", "phase_started", "run_finished",
+        "run_parked", "run_started", "start", "states", "step_failed", "step_finished", "step_retrying", "step_started",
         "transition_committed", "types", "version",
     )  # fmt: skip
 
@@ -216,6 +216,7 @@ class Plan:
         self.run_parked = kernel.listeners("cano_run_parked")
         self.run_finished = kernel.listeners("cano_run_finished")
         self.step_started = kernel.listeners("cano_step_started")
+        self.phase_started = kernel.listeners("cano_phase_started")
         self.step_retrying = kernel.listeners("cano_step_retrying")
         self.step_finished = kernel.listeners("cano_step_finished")
         self.step_failed = kernel.listeners("cano_step_failed")

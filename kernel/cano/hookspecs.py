@@ -140,6 +140,16 @@ def cano_step_started(step: Step) -> None:
 
 
 @hookspec
+def cano_phase_started(step: Step) -> None:
+    """A phase of a node begins, in any attempt; `step.phase` says which. It ends with the next one, or the attempt.
+
+    Not called for other tasks.
+
+    :param step: the step.
+    """
+
+
+@hookspec
 def cano_step_retrying(step: Step) -> None:
     """An attempt has failed and another will follow. Called before the wait.
 

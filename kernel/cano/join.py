@@ -10,7 +10,14 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from cano.attempts import attempt_until_done, place, raise_failed
-from cano.errors import ConfigurationError, JoinError, MergeConflictError, StoreError, TransitionError
+from cano.errors import (
+    ConfigurationError,
+    JoinError,
+    MergeConflictError,
+    SerializationError,
+    StoreError,
+    TransitionError,
+)
 from cano.known_types import functions_of, keys_used
 from cano.split import HIDDEN, OUTCOME, BranchOutcome, BranchStatus, JoinConfig, SplitOutcome, check_branches
 from cano.step import Step, running
@@ -148,8 +155,12 @@ class Branch(Strand):
     async def _work(self) -> Any:
         bound, run = self.bound, self.step._run
         if run.kept and (kept := run.kept.get(self._key)) is not None:
-            result, (cleared, removed, changed, appended) = kept
-            self.view.merge(Changes(cleared, frozenset(removed), changed, appended))
+            try:
+                result, (cleared, removed, changed, appended) = kept
+                self.view.merge(Changes(cleared, frozenset(removed), changed, appended))
+            except (AttributeError, TypeError, ValueError) as error:
+                message = f"run {run.run_id} is damaged: what branch {self.name} has done makes no sense: {error!r}"
+                raise SerializationError(message, key=self._key) from error
             return result
         if bound.fast:  # as in the step loop
             began = self.kernel.clock.monotonic() if bound.timed else None

@@ -23,6 +23,7 @@ R = TypeVar("R")
 RETRY = HIDDEN + "retry"  # how many attempts of the present step have failed
 ERROR = HIDDEN + "error"  # the error whose `on_exhausted` led to the present state
 DEFINITION = HIDDEN + "definition"  # version and fingerprint that the run has migrated to; it stays
+CARRIED = HIDDEN + "carried"  # what observers keep with the run; it stays
 PARK_AFTER = 60.0
 """Seconds: a retry that comes later than that is waited for in the store, without a task or a lease."""
 _log = logging.getLogger("cano")
@@ -95,6 +96,7 @@ class Journal:
         token: the fencing token that the run is held under.
         leaving: whether a commit that frees the lease is under way, or was made.
         hidden: values of the engine's own, kept beside the data for the state that follows.
+        carried: what observers keep with the run, until a commit has taken it.
         payload: what the signal carried that led to `state`, as it is stored; next_payload: the same, still to come.
         consumed: ids of the signals that the next commit takes.
     """
@@ -104,6 +106,7 @@ class Journal:
         "_clock",
         "_stored",
         "_unsaved",
+        "carried",
         "consumed",
         "eager",
         "hidden",
@@ -133,7 +136,8 @@ class Journal:
         self.next_payload: Any = None
         self.consumed: tuple[str, ...] = ()
         self.hidden: dict[str, Any] = {}
-        self._stored = {key for key in record.data if key.startswith(HIDDEN) and key != DEFINITION}
+        self.carried: Mapping[str, str] | None = None
+        self._stored = {key for key in record.data if key.startswith(HIDDEN) and key not in (DEFINITION, CARRIED)}
         self._unsaved: set[str] = set()
 
     async def transition(self, run: Run, target: BoundState) -> None:
@@ -167,6 +171,8 @@ class Journal:
         if moves:
             removed.update(self._stored - self.hidden.keys())
             changed.update({key: self.values.encode(key, value) for key, value in self.hidden.items()})
+        if (carried := self.carried) is not None:
+            changed[CARRIED] = self.values.encode(CARRIED, dict(carried))
         payload = self.next_payload if moves else self.payload
         cut = await self._send(
             Commit(
@@ -177,6 +183,8 @@ class Journal:
         )  # fmt: skip
         view.settle(changes)
         self._unsaved.clear()
+        if self.carried is carried:
+            self.carried = None
         if moves:
             self._stored = set(self.hidden)
             self.hidden = {}

@@ -45,10 +45,11 @@ class Run(Endable):
         wait: what it waits for, while it is parked.
         journal: its line in the store, or None.
         kept: values of the engine's own that a resumed run was found with.
+        carried: text that observers keep with the run, also when it goes on elsewhere; see `carry`.
         successor: the object that drives it now, after this one was parked.
     """
 
-    __slots__ = ("kept", "parent_id", "resumed", "successor", "wait")
+    __slots__ = ("carried", "kept", "parent_id", "resumed", "successor", "wait")
 
     def __init__(
         self,
@@ -64,6 +65,7 @@ class Run(Endable):
         self.parent_id = parent_id
         self.resumed = False
         self.kept: Mapping[str, Any] = NOTHING_KEPT
+        self.carried: Mapping[str, str] = NOTHING_KEPT
         self.wait: Wait | None = None
         self.successor: Run | None = None
         self.step = Step(self, plan.start)
@@ -98,6 +100,12 @@ class Run(Endable):
         return RunResult(self.run_id, state, data, self.steps)
 
     # driving
+
+    def carry(self, name: str, text: str) -> None:
+        """Keep a line of an observer's with the run, such as a W3C traceparent, from its next commit on."""
+        self.carried = {**self.carried, name: text}
+        if self.journal is not None:
+            self.journal.carried = self.carried
 
     async def drive_quietly(self) -> None:
         """Run to the end; what it fails with is kept in `error`."""

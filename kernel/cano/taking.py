@@ -21,7 +21,7 @@ from cano.errors import (
     TaskError,
     WorkflowError,
 )
-from cano.journal import DEFINITION, ERROR, RETRY, Journal, StrictView, Values, within_grace
+from cano.journal import CARRIED, DEFINITION, ERROR, RETRY, Journal, StrictView, Values, within_grace
 from cano.migration import landing_state
 from cano.protocols import (
     Capabilities,
@@ -148,6 +148,7 @@ class Taking(ABC):
         record = self._new_record(run.plan, run.view, run.run_id, run.parent_id)
         await self.backend.create(record)
         journal = Journal(self.backend, self.values, self._kernel.clock, record, False)
+        journal.carried = run.carried or None
         return journal
 
     def _run(self, plan: Plan, record: RunRecord, view: StoreView, timeout: float | None) -> Run:
@@ -247,6 +248,8 @@ class Taking(ABC):
         assert journal is not None
         run.resumed = True
         run.kept = {key: self.values.decode(key, value, record.run_id) for key, value in hidden.items()}
+        if isinstance(carried := run.kept.get(CARRIED), Mapping):
+            run.carried = carried
         seq, state, changed, removed = record.seq, landing_state(plan, record), {}, []
         if woken.late and record.wait is not None and record.wait.on_timeout is not None:
             seq, state = seq + 1, landing_state(plan, record, record.wait.on_timeout)
@@ -284,7 +287,7 @@ class Taking(ABC):
             if ERROR in kept:
                 detail.error = stored_error(record, kept[ERROR])
             detail.attempt = int(kept.get(RETRY, 0)) + 1
-        except (AttributeError, LookupError, TypeError, ValueError) as error:
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise damaged(record, f"what it knows of its present step makes no sense: {error!r}") from error
         return detail
 

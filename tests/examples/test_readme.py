@@ -1,11 +1,14 @@
-"""What README.md says is true."""
+"""What README.md says is true, and so is the store recipe in CONTRIBUTING.md."""
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
 import sys
+import sysconfig
+import textwrap
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -15,11 +18,19 @@ import pytest
 RunPython = Callable[..., subprocess.CompletedProcess[str]]
 
 README = Path(__file__).parents[2] / "README.md"
+CONTRIBUTING = README.with_name("CONTRIBUTING.md")
 
 
-def blocks(language: str) -> list[str]:
+def blocks(language: str, page: Path = README) -> list[str]:
     """The code blocks in that language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    found = re.findall(rf"^( *)```{language}\n(.*?)^\1```$", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    return [textwrap.dedent(code) for _, code in found]
+
+
+def stored() -> str:
+    """The block of commands about runs in a store: they follow one upon the other."""
+    (block,) = (block for block in blocks("sh") if "CANO_STORE" in block)
+    return block
 
 
 def table(heading: str) -> list[list[str]]:
@@ -30,12 +41,17 @@ def table(heading: str) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("number", range(len(blocks("python"))))
-def test_code_runs_and_prints_what_it_says(run_python: RunPython, number: int) -> None:
-    """Every block stands alone; a comment behind a print is its output."""
+def test_code_runs_and_prints_what_it_says(run_python: RunPython, tmp_path: Path, number: int) -> None:
+    """Every block stands alone; a comment behind a print is its output; tests pass."""
     code = blocks("python")[number]
     promised = re.findall(r"^ *print\(.*\)  # (.*)$", code, re.MULTILINE)
 
-    done = run_python("-c", code)
+    if "\ndef test_" in code:
+        (tmp_path / "test_block.py").write_text(code, encoding="utf-8")
+        done = run_python("-m", "pytest", "-q", "-p", "no:asyncio", "test_block.py")
+        assert f"{code.count('def test_')} passed" in done.stdout
+    else:
+        done = run_python("-c", code)
 
     assert (done.returncode, done.stderr) == (0, "")
     if promised:
@@ -68,12 +84,47 @@ def test_quickstart_is_the_file(run_python: RunPython, root: Path) -> None:
     assert f"prints\n`{done.stdout.strip()}`" in README.read_text(encoding="utf-8")
 
 
+def test_demo_is_the_file(root: Path) -> None:
+    """It is shown whole, and is no longer than it is said to be."""
+    code = (root / "examples" / "order_payment.py").read_text(encoding="utf-8")
+    _, *lines = [line for line in code.splitlines() if line.strip()]
+
+    assert blocks("python")[1] == code
+    assert len(lines) <= 20
+
+
+def test_demo_is_killed_and_goes_on(root: Path, tmp_path: Path) -> None:
+    """The two commands below it do what is said there."""
+    (block,) = (block for block in blocks("sh") if "kill -9" in block)
+
+    done = in_shell(block, root, tmp_path)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "RunResult(run_id='order-17', state='DONE', data={'items': []}, steps=3)"
+    payments = [line.split()[1] for line in (tmp_path / "payments.txt").read_text().splitlines()]
+    assert payments == ["lamp", "chair", "vase"]
+
+
+def in_shell(commands: str, root: Path, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Runs commands in a folder where the examples are, too."""
+    if not (folder / "examples").exists():
+        (folder / "examples").symlink_to(root / "examples")
+    path = os.pathsep.join([sysconfig.get_path("scripts"), str(Path(sys.executable).parent), os.environ["PATH"]])
+    return subprocess.run(
+        ["sh", "-e"], input=commands, cwd=folder, env={**os.environ, "PATH": path},
+        capture_output=True, encoding="utf-8", timeout=100, check=False,
+    )  # fmt: skip
+
+
 def test_drawing_is_that_of_the_command(run_cano: RunPython) -> None:
     """The diagram is what `cano graph` draws today."""
     assert blocks("mermaid") == [run_cano("graph", "examples/order_processing.py:flow").stdout]
 
 
-@pytest.mark.parametrize("line", [line for block in blocks("sh") for line in block.splitlines() if "cano " in line])
+@pytest.mark.parametrize(
+    "line",
+    [line for block in blocks("sh") if block != stored() for line in block.splitlines() if line.startswith("cano ")],
+)
 def test_commands_work(run_cano: RunPython, line: str) -> None:
     """Each `cano` command does something, and succeeds."""
     command, *arguments = shlex.split(line, comments=True)
@@ -82,6 +133,32 @@ def test_commands_work(run_cano: RunPython, line: str) -> None:
     assert command == "cano"
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout
+
+
+def test_runs_in_a_store(root: Path, tmp_path: Path) -> None:
+    """The commands work one after the other, and each one prints something."""
+    lines = [line for line in stored().splitlines() if not line.startswith("echo ")]
+    marked = stored().replace("\ncano ", "\necho '>'; cano ")
+
+    done = in_shell(marked, root, tmp_path)
+
+    assert done.returncode == 0, done.stderr
+    parts = [part.strip() for part in done.stdout.split(">\n")]
+    assert len(parts) == 1 + sum(line.startswith("cano ") for line in lines)
+    assert all(parts[1:])
+    assert "run trip-7 of expense succeeded in DONE" in done.stdout
+    assert "ok: nothing is wrong" in parts
+    payments = [line.split()[0].split(":")[0] for line in (tmp_path / "payments.txt").read_text().splitlines()]
+    assert payments == ["trip-7", "trip-8"]
+
+
+def test_commands_exist(run_cano: RunPython) -> None:
+    """Every command that is named is one."""
+    known = re.findall(r"^  (\w+) ", run_cano("--help").stdout.split("Commands:")[1], re.MULTILINE)
+    named = re.findall(r"(?:^|`)cano (\w+)", README.read_text(encoding="utf-8"), re.MULTILINE)
+
+    assert set(named) <= set(known)
+    assert len(set(named)) >= 14
 
 
 USE_PLUGIN = """
@@ -108,27 +185,47 @@ asyncio.run(main())
 """
 
 
-def test_plugin_is_found_by_its_entry_point(run_python: RunPython, tmp_path: Path) -> None:
-    """The plugin works as an installed distribution, named as the README names it."""
-    code = next(block for block in blocks("python") if "stubborn" in block)
-    (group, entries), *others = tomllib.loads(blocks("toml")[0])["project"]["entry-points"].items()
-    (name, module), *more = entries.items()
-    site = tmp_path / "site"
-    package = site / module.split(".")[0]
-    info = site / "my_package-1.0.dist-info"
+def installed(site: Path, code: str, pyproject: str) -> Path:
+    """A folder with a distribution whose one module, and whose one entry point, are these."""
+    ((group, entries),) = tomllib.loads(pyproject)["project"]["entry-points"].items()
+    ((name, module),) = entries.items()
+    package, info = site / module.split(".")[0], site / "my_package-1.0.dist-info"
     package.mkdir(parents=True)
     info.mkdir()
     (package / f"{module.split('.')[1]}.py").write_text(code, encoding="utf-8")
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-package\nVersion: 1.0\n", encoding="utf-8")
     (info / "entry_points.txt").write_text(f"[{group}]\n{name} = {module}\n", encoding="utf-8")
+    return site
+
+
+def test_plugin_is_found_by_its_entry_point(run_python: RunPython, tmp_path: Path) -> None:
+    """The plugin works as an installed distribution, named as the README names it."""
+    code = next(block for block in blocks("python") if "stubborn" in block)
+    site = installed(tmp_path / "site", code, blocks("toml")[0])
 
     done = run_python("-c", USE_PLUGIN, path=site)
 
-    assert (others, more) == ([], [])
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == ["work: WORK to DONE", "{'attempts': 4}"]
     lines = [line for line in code.splitlines() if line.strip()]
     assert len(lines) <= 15
+
+
+def test_store_recipe_keeps_the_contract(run_python: RunPython, tmp_path: Path) -> None:
+    """The store in CONTRIBUTING.md is found by its entry point, well typed, and passes from the start."""
+    code = next(block for block in blocks("python", CONTRIBUTING) if "cano_open_store" in block)
+    judge = next(block for block in blocks("python", CONTRIBUTING) if "StoreBackendContract" in block)
+    entry = next(block for block in blocks("toml", CONTRIBUTING) if "shelf" in block)
+    site = installed(tmp_path / "site", code, entry)
+    (tmp_path / "test_shelf.py").write_text(judge, encoding="utf-8")
+    typed = [sys.executable, "-m", "mypy", "--strict", f"--cache-dir={tmp_path}", *map(str, tmp_path.rglob("*.py"))]
+
+    done = run_python("-m", "pytest", "-q", "-p", "no:asyncio", "test_shelf.py", path=site)
+    checked = subprocess.run(typed, cwd=README.parent, capture_output=True, text=True, timeout=100, check=False)
+
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert int(re.findall(r"(\d+) passed", done.stdout)[0]) > 50
+    assert (checked.returncode, checked.stderr) == (0, ""), checked.stdout
 
 
 def test_every_example_is_listed(root: Path) -> None:
@@ -156,7 +253,7 @@ def test_packages_are_those_of_the_workspace(root: Path) -> None:
 
     install = next(block for block in blocks("sh") if "pip install" in block)
     assert sorted(names) == sorted(workspace)
-    assert install.split()[4:] == [f"./{folder}" for folder in folders]
+    assert install.replace("\\\n", "").split()[4:] == [f"./{folder}" for folder in folders]
 
 
 def test_links_and_paths_lead_somewhere(root: Path) -> None:

@@ -201,6 +201,11 @@ class Everything:
         self.note("cano_step_started", (step.state, step.attempt, step.next_state))
 
     @hookimpl
+    def cano_phase_started(self, step: Step) -> None:
+        """Note it."""
+        self.note("cano_phase_started", step.phase)
+
+    @hookimpl
     def cano_step_retrying(self, step: Step) -> None:
         """Note it."""
         self.note("cano_step_retrying", (step.attempt, type(step.error), step.delay))
@@ -291,7 +296,9 @@ async def start_run_and_stop(plugin: Everything) -> None:
             "cano_retry_strategy",
             "cano_run_started",
             "cano_step_started",
+            *["cano_phase_started"] * 3,
             "cano_step_retrying",
+            "cano_phase_started",
             "cano_step_finished",
             "cano_transition_committed",
             "cano_run_finished",
@@ -299,6 +306,7 @@ async def start_run_and_stop(plugin: Everything) -> None:
         assert plugin.notes["cano_retry_strategy"] == "twice"
         assert plugin.notes["cano_run_started"] is False
         assert plugin.notes["cano_step_started"] == (State.WORK, 1, None)
+        assert plugin.notes["cano_phase_started"] == "post"
         assert plugin.notes["cano_step_retrying"] == (1, OSError, 1.0)
         assert plugin.notes["cano_step_finished"] == (State.WORK, State.DONE)
         assert plugin.notes["cano_transition_committed"] == (State.WORK, State.DONE)
@@ -310,7 +318,9 @@ async def start_run_and_stop(plugin: Everything) -> None:
         assert plugin.calls == [
             "cano_run_started",
             "cano_step_started",
+            *["cano_phase_started"] * 3,
             "cano_step_retrying",
+            "cano_phase_started",
             "cano_step_failed",
             "cano_run_finished",
         ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from cano import Run
 from opentelemetry import trace
@@ -14,8 +13,6 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from cano_otel.names import CALLER, EARLIER, LINK
 
 TRACEPARENT = "traceparent"
-KEPT = "\0otel"
-"""The key beside a run's data, seen by no task, under which the store has the W3C traceparent of its last segment."""
 
 _propagator = TraceContextTextMapPropagator()
 
@@ -27,15 +24,9 @@ def traceparent(span: Span) -> str:
     return carrier.get(TRACEPARENT, "")
 
 
-def keep(run: Run, line: str) -> None:
-    """Let the run's next commit take `line` along. A run that no store keeps has no use for it."""
-    if run.journal is not None and line:
-        run.journal.hidden[KEPT] = line
-
-
-def earlier(kept: Mapping[str, Any]) -> SpanContext | None:
-    """The segment that the store knows of; None where there is none, or what is there makes no sense."""
-    line = kept.get(KEPT)
+def earlier(carried: Mapping[str, str]) -> SpanContext | None:
+    """The segment that the run goes on from; None where there is none, or what is there makes no sense."""
+    line = carried.get(TRACEPARENT)
     if not isinstance(line, str):
         return None
     found = trace.get_current_span(_propagator.extract({TRACEPARENT: line}, Context())).get_span_context()
@@ -51,7 +42,7 @@ def place(run: Run) -> tuple[Context | None, list[Link]]:
     """
     current = trace.get_current_span()
     links = []
-    if run.resumed and (before := earlier(run.kept)) is not None:
+    if run.resumed and (before := earlier(run.carried)) is not None:
         links.append(Link(before, {LINK: EARLIER}))
     if run.parent is not None or not (run.resumed or _over(current)):
         return None, links

@@ -13,18 +13,17 @@ from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer, TracerProvid
 from cano_otel import names
 from cano_otel.current import leave
 from cano_otel.failures import CUT, error_type, result_of
-from cano_otel.links import keep, place, traceparent
+from cano_otel.links import TRACEPARENT, place, traceparent
 
 
 class _OpenRun:
     """A run's segment that is under way."""
 
-    __slots__ = ("line", "span", "token")
+    __slots__ = ("span", "token")
 
     def __init__(self, span: Span, token: Token[Context]) -> None:
         self.span = span
         self.token = token
-        self.line = traceparent(span)
 
 
 class _OpenStep:
@@ -84,6 +83,8 @@ class Traces:
             links=links,
             start_time=_now(run),
         )
+        if line := traceparent(span):
+            run.carry(TRACEPARENT, line)
         self._runs[id(run)] = _OpenRun(span, attach(trace.set_span_in_context(span, context)))
 
     @hookimpl(trylast=True)
@@ -123,8 +124,6 @@ class Traces:
     @hookimpl(tryfirst=True)
     def cano_step_started(self, step: Step) -> None:
         """Begin a step's span, and that of its attempt."""
-        if step.branch is None and (open_run := self._runs.get(id(step.run))) is not None:
-            keep(step.run, open_run.line)
         if not self._steps:
             return
         now = _now(step.run)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 import time
 import zlib
 from typing import Any, NamedTuple
 
-from cano import Kernel, Run, RunStatus, Step, WorkflowError, hookimpl
+from cano import Kernel, Run, RunStatus, Step, TaskError, hookimpl
 
 from cano_structlog.settings import LogSettings
 from cano_structlog.setup import configure
+from cano_structlog.traces import trace_ids
 
 
 class _Begun(NamedTuple):
@@ -134,7 +134,7 @@ class RunLog:
     def _log(self, event: str, **values: Any) -> None:
         level = self._settings.levels[event]
         if level != "off":
-            getattr(self._logger, level)(event, **values, **_trace())
+            getattr(self._logger, level)(event, **values, **trace_ids())
 
     def _sampled(self, run_id: str) -> bool:
         share = self._settings.sample_steps
@@ -166,16 +166,5 @@ def _error(error: BaseException | None) -> dict[str, Any]:
     """The error as text, and the class of what the user's code raised."""
     if error is None:
         return {}
-    cause = error.__cause__ if isinstance(error, WorkflowError) and error.__cause__ is not None else error
+    cause = error.__cause__ if isinstance(error, TaskError) and error.__cause__ is not None else error
     return {"error": str(error), "error_type": type(cause).__name__}
-
-
-def _trace() -> dict[str, str]:
-    """The ids of the current OpenTelemetry span, where there is one."""
-    trace = sys.modules.get("opentelemetry.trace")
-    if trace is None:
-        return {}
-    context = trace.get_current_span().get_span_context()
-    if not context.is_valid:
-        return {}
-    return {"trace_id": f"{context.trace_id:032x}", "span_id": f"{context.span_id:016x}"}

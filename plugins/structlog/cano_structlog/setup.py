@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from cano_structlog.settings import LogSettings
+from cano_structlog.traces import add_trace_ids
 
 
 def configure(settings: LogSettings) -> None:
@@ -17,6 +18,7 @@ def configure(settings: LogSettings) -> None:
         return
     processors: list[Any] = [
         structlog.contextvars.merge_contextvars,
+        add_trace_ids,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]

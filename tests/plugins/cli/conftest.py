@@ -119,7 +119,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[st
     """The current directory: it has a module `flows`, and leaves nothing imported behind."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.delenv("CANO_BLOCK", raising=False)
+    monkeypatch.setenv("CANO_BLOCK", "structlog")  # it writes to stderr, which these tests compare
     monkeypatch.delenv("CANO_STORE", raising=False)
     write("flows.py", FLOWS)
     before = set(sys.modules)

@@ -17,7 +17,6 @@ from cano import (
     TaskError,
     Workflow,
     hookimpl,
-    hookspecs,
 )
 from cano.testing import VirtualClock
 from opentelemetry import trace
@@ -253,7 +252,6 @@ async def test_phases_that_failed_are_named(make_kernel: MakeKernel, seen: Seen)
     assert (seen.one("attempt").attributes or {})["cano.node.phase"] == "exec"
 
 
-@pytest.mark.skipif(not hasattr(hookspecs, "cano_phase_started"), reason="the kernel does not tell of phases")
 async def test_phases(make_kernel: MakeKernel, seen: Seen) -> None:
     """Each phase that is gone through is a span, current in that phase; the fallback of a failed `exec` is another."""
     current: list[str | None] = []

@@ -1,0 +1,30 @@
+"""Kill this with kill -9 whenever you like, and run it again: it goes on, and nothing is paid for twice."""
+
+import asyncio
+import time
+from typing import Literal
+
+from cano import Kernel, KeyValueStore, Workflow, current_step
+
+flow = Workflow("PAY", name="order").add_exit_state("DONE")
+
+
+@flow.on("PAY")
+def pay(store: KeyValueStore) -> Literal["PAY", "DONE"]:
+    if items := store.get("items", list, []):
+        with open("payments.txt", "a+") as provider:  # stands for a payment provider: it takes a key once
+            provider.seek(0)
+            if current_step().idempotency_key not in provider.read().split():
+                print(current_step().idempotency_key, items[0], file=provider)
+        print("paid for", items.pop(0), flush=True)
+        time.sleep(1)  # the worst moment to be killed in: it is paid for, and the store does not know yet
+    return "PAY" if items else "DONE"
+
+
+async def main() -> None:
+    async with Kernel(store="sqlite:///order.db", lease=1) as kernel:
+        print(await kernel.run(flow, {"items": ["lamp", "chair", "vase"]}, run_id="order-17"))
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
