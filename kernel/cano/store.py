@@ -267,7 +267,12 @@ class TypedStore(ABC):
 
 
 def check_type(key: str, value: Any, expected: Any) -> None:
-    """Raise TypeMismatchError unless `value` is an instance of `expected` (of its origin: `list` for `list[int]`)."""
+    """Raise TypeMismatchError unless `value` is an instance of `expected` (of its origin: `list` for `list[int]`).
+
+    An int will do for a float, as it does for type checkers.
+    """
+    if expected is float and value.__class__ is int:
+        return
     if not isinstance(value, _concrete(key, expected)):
         raise TypeMismatchError(
             f"key {key!r} holds a {type(value).__name__}, not a {_show(expected)}",

@@ -63,7 +63,8 @@ def test_a_type_is_a_type(kind: Any) -> None:
     [
         (int, 3, "3"),
         (int, True, 3.0),
-        (float, 3.0, 3),
+        (float, 3.0, True),
+        (float, 3, "3"),
         (list[int], [3], (3,)),
         (dict[str, int], {"a": 1}, [("a", 1)]),
         (Sequence, (1,), {1}),
