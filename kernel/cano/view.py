@@ -66,7 +66,11 @@ class Changes(NamedTuple):
 
 @runtime_checkable
 class ManagedStore(Protocol):
-    """A store whose steps the kernel makes atomic, because it lets the kernel apply a step's changes at once."""
+    """A store whose steps the kernel makes atomic, because it lets the kernel apply a step's changes at once.
+
+    It may also have `put_many(changed: Mapping[str, Any]) -> None`, which sets several keys at once: a step that only
+    put is then committed without a `Changes`.
+    """
 
     def live(self) -> Mapping[str, Any]:
         """The current data, for reading only; always the same object."""
@@ -93,7 +97,7 @@ class StoreView(TypedStore):
 
     __slots__ = (
         "_appended", "_apply", "_base", "_base_get", "_cleared", "_isolate", "_lent", "_local", "_mixed",
-        "_origins", "_removed", "owner", "touched",
+        "_origins", "_put_many", "_removed", "owner", "touched",
     )  # fmt: skip
 
     def __init__(
@@ -107,6 +111,7 @@ class StoreView(TypedStore):
         self.owner = owner
         self._base_get = base.get
         self._apply = apply
+        self._put_many = getattr(base if apply is None else owner, "update" if apply is None else "put_many", None)
         self._isolate = isolate
         self._local: dict[str, Any] = {}
         self.touched = False
@@ -266,11 +271,11 @@ class StoreView(TypedStore):
             return
         local, self._local = self._local, {}
         self.touched = False
-        if self._apply is None:
-            self._base.update(local)  # type: ignore[attr-defined]  # without apply the base is a dict
+        if self._put_many is not None:
+            self._put_many(local)
         else:
-            # the tuple's own constructor is three times as fast as the named one
-            self._apply(tuple.__new__(Changes, (False, _NOTHING_REMOVED, local, _NOTHING_APPENDED)))
+            assert self._apply is not None
+            self._apply(Changes(False, _NOTHING_REMOVED, local, _NOTHING_APPENDED))
 
     def settle(self, changes: Changes) -> None:
         """Write `changes`, which were taken from this view, into the base, and start the next step."""

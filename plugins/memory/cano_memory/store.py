@@ -68,9 +68,10 @@ class MemoryStore(TypedStore):
 
     def apply(self, changes: Changes) -> None:
         """Make all of a step's changes visible at once."""
-        cleared, removed, changed, appended = changes
         with self._lock:
-            if cleared or removed or appended:
-                apply_changes(self._data, changes)
-            else:
-                self._data.update(changed)  # most steps only put: this spares them a call
+            apply_changes(self._data, changes)
+
+    def put_many(self, changed: Mapping[str, Any]) -> None:
+        """Set several keys at once: what most steps come to."""
+        with self._lock:
+            self._data.update(changed)
