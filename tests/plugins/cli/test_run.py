@@ -216,7 +216,7 @@ def test_timeout_in_the_store(cano: Cano, install: Install, method: str, told: s
         (["--timeout", "nan"], "Error: timeout must be a positive number of seconds or None, not nan\n"),
         (["--run-id", ""], "Error: run_id must be a non-empty string, not ''\n"),
         (["--store", "nosuch://x"], "Error: no installed plugin opens the store 'nosuch://x'; install the one for "
-         "'nosuch' (such as cano-nosuch)\n"),
+         "'nosuch' (such as cano-nosuch). Plugins that were not loaded: blocked: structlog\n"),
         (["--data", "x"], "Error: --data x: expected key=value, or @file.json for a file with a JSON object\n"),
     ],
 )  # fmt: skip
