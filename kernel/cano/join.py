@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 from cano.attempts import attempt_until_done, place, raise_failed
 from cano.errors import (
     ConfigurationError,
+    ConflictError,
     JoinError,
     MergeConflictError,
     SerializationError,
     StoreError,
+    StoreUnavailableError,
     TransitionError,
 )
 from cano.known_types import functions_of, keys_used
@@ -24,7 +26,7 @@ from cano.step import Step, running
 from cano.strand import Strand
 from cano.teardown import reap
 from cano.view import Changes, StoreView
-from cano.waiting import Pause
+from cano.waiting import Pause, StoreFailed
 
 if TYPE_CHECKING:
     from cano.binding import BoundState
@@ -136,7 +138,7 @@ class Branch(Strand):
                 raise asyncio.CancelledError  # it comes too late: it would have been cancelled
         except BaseException as error:  # noqa: BLE001  # what is no `Exception` goes on through the race
             self.rollback(self.bound, error)
-            self.step._own().error = error
+            self.step._own().error = error.error if isinstance(error, StoreFailed) else error
             if plan.step_failed:
                 self.notify(plan.step_failed, self.step)
             if isinstance(error, Exception):
@@ -175,7 +177,11 @@ class Branch(Strand):
         if run.journal is not None and run.journal.eager and not self.race.decided.done():
             # a durable run keeps what a branch has done, so that a resumed split runs the unfinished ones only
             cleared, removed, changed, appended = self.view.changes()
-            await run.journal.keep(self._key, [result, (cleared, sorted(removed), dict(changed), dict(appended))])
+            done = [result, (cleared, sorted(removed), dict(changed), dict(appended))]
+            try:
+                await run.journal.keep(self._key, done)
+            except (ConflictError, StoreUnavailableError) as error:
+                raise StoreFailed(error) from error
         return result
 
     @property

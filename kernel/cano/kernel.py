@@ -10,7 +10,7 @@ from typing import Any
 
 from cano.binding import Plan
 from cano.config import positive_seconds
-from cano.errors import ConfigurationError, ConflictError, RunTimeoutError, StoreError
+from cano.errors import ConfigurationError, ConflictError, RunTimeoutError, StoreError, StoreUnavailableError
 from cano.handle import RunHandle
 from cano.journal import within_grace
 from cano.protocols import RunStatus
@@ -22,6 +22,7 @@ from cano.stored_runs import StoredRuns
 from cano.strand import UNMANAGED
 from cano.teardown import within
 from cano.view import StoreView, isolate
+from cano.waiting import StoreFailed
 from cano.workflow import Workflow
 
 
@@ -141,6 +142,12 @@ class Kernel(StoredRuns):
 
     async def run_child(self, flow: Workflow[Any], data: Mapping[str, Any], parent: Step) -> RunResult:
         """Run `flow` as a child of the step `parent`, in its task. What `SubWorkflow` does."""
+        try:
+            return await self._run_child(flow, data, parent)
+        except (ConflictError, StoreUnavailableError) as error:  # what tasks raise comes as a TaskError
+            raise StoreFailed(error) from error
+
+    async def _run_child(self, flow: Workflow[Any], data: Mapping[str, Any], parent: Step) -> RunResult:
         plan, store = self._prepared(flow, data, None, None)
         run_id = f"{parent.idempotency_key}/{flow.name}"
         journal = parent.run.journal

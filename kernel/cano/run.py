@@ -20,7 +20,7 @@ from cano.limits import places
 from cano.protocols import RunStatus, Wait
 from cano.result import RunResult
 from cano.step import Step, running
-from cano.waiting import Parked, Paused
+from cano.waiting import Parked, Paused, StoreFailed
 
 if TYPE_CHECKING:
     from cano.kernel import Kernel
@@ -259,6 +259,8 @@ class Run(Endable):
         elif isinstance(error, Refused):
             error = error.error
             error._locate(**place(step))
+        elif isinstance(error, StoreFailed):
+            error = error.error
         self.rollback(bound, error)
         parked = isinstance(error, Parked)
         if isinstance(error, asyncio.CancelledError):

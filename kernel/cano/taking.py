@@ -155,8 +155,6 @@ class Taking(ABC):
         run = Run(self._kernel, plan, record.run_id, view, timeout=timeout, parent_id=record.parent)
         eager = self.capabilities.durable and plan.flow.durability == "step"
         run.journal = Journal(self.backend, self.values, self._kernel.clock, record, eager)
-        if (parked := self._parked.pop(run.run_id, None)) is not None:
-            parked.successor = run
         self.care()
         return run
 
@@ -205,6 +203,8 @@ class Taking(ABC):
                     return None
                 run = await self._go_on(plan, record, woken, timeout, outdated=asked)
                 if not self._kernel.closed:
+                    if (parked := self._parked.pop(run_id, None)) is not None:
+                        parked.successor = run
                     return run
         except BaseException:
             await within_grace(self.backend.release(run_id, token), self._kernel.clock)

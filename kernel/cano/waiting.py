@@ -48,6 +48,16 @@ class Parked(Exception):
     """The run is parked in the store: its step loop ends here, the run does not."""
 
 
+class StoreFailed(BaseException):
+    """The store failed a run in the middle of a step: its task has not failed, and is not to be retried.
+
+    The engine's own. The run is interrupted with the store's error, and goes on another time.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
 def wait_for(signal: str, *, then: S, timeout: float | timedelta | None = None, on_timeout: S | None = None) -> S:
     """Return this from a task to park the run until `kernel.signal(run_id, signal, payload)`.
 

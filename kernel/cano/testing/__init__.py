@@ -1,14 +1,40 @@
-"""What tests of workflows and of plugins need."""
+"""What tests of workflows and of plugins need.
 
-from cano.testing.clock import VirtualClock
-from cano.testing.contract import DurableStoreBackendContract, StoreBackendContract
-from cano.testing.faults import Fault, Faults, FaultyStore
+Each name is imported when it is first used: pytest imports this package at its start, for `pytest_plugin`.
+"""
+
+import importlib as _importlib
+import typing
+
+if typing.TYPE_CHECKING:
+    from cano.testing.clock import VirtualClock
+    from cano.testing.contract import DurableStoreBackendContract, StoreBackendContract
+    from cano.testing.crashes import CrashPoint, CrashReport, Outcome, survives_crashes
+    from cano.testing.faults import Fault, Faults, FaultyStore
 
 __all__ = [
+    "CrashPoint",
+    "CrashReport",
     "DurableStoreBackendContract",
     "Fault",
     "Faults",
     "FaultyStore",
+    "Outcome",
     "StoreBackendContract",
     "VirtualClock",
+    "survives_crashes",
 ]
+
+_MODULES = {
+    "clock": ("VirtualClock",),
+    "contract": ("DurableStoreBackendContract", "StoreBackendContract"),
+    "crashes": ("CrashPoint", "CrashReport", "Outcome", "survives_crashes"),
+    "faults": ("Fault", "Faults", "FaultyStore"),
+}
+
+
+def __getattr__(name: str) -> typing.Any:
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(_importlib.import_module(f"cano.testing.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -54,8 +54,8 @@ class Faults:
 
     def __init__(self, clock: Clock | None = None) -> None:
         self._clock: Clock = SystemClock() if clock is None else clock
-        self._at_calls: list[_AtCall] = []
-        self._at_tasks: list[_AtTask] = []
+        self._at_calls: list[tuple[str, bool, Fault]] = []
+        self._at_tasks: list[tuple[str, int | None, str | None, Fault]] = []
         self.calls: Counter[str] = Counter()
         """How often each call of a store was made."""
 
@@ -72,8 +72,8 @@ class Faults:
         """
         if call not in CALLS:
             raise ConfigurationError(f"a store has no call {call!r}; it has: {', '.join(CALLS)}")
-        fault = _AtCall(self._clock, _nth(nth), call, after)
-        self._at_calls.append(fault)
+        fault = Fault(self._clock, nth)
+        self._at_calls.append((call, after, fault))
         return fault
 
     def at_task(
@@ -87,8 +87,8 @@ class Faults:
             branch: where branches do the state's work, the name of one, such as "0:fetch"; None is every one.
             nth: which of the attempts that match, counted from 1; None is every one.
         """
-        fault = _AtTask(self._clock, _nth(nth), state_name(state), attempt, branch)
-        self._at_tasks.append(fault)
+        fault = Fault(self._clock, nth)
+        self._at_tasks.append((state_name(state), attempt, branch, fault))
         return fault
 
     def into(self, flow: Workflow[StateT]) -> Workflow[StateT]:
@@ -104,8 +104,8 @@ class Faults:
 
     async def meet_call(self, call: str, done: bool, subject: Any) -> None:
         """Called by a store before and after each call."""
-        for fault in tuple(self._at_calls):
-            if fault.call == call and fault.after == done and fault.counts():
+        for name, after, fault in tuple(self._at_calls):
+            if (name, after) == (call, done) and fault.counts():
                 await fault.happen(subject)
 
     async def meet_task(self) -> None:
@@ -118,8 +118,13 @@ class Faults:
         for fault in self._due_at(current_step()):
             fault.happen_in_thread(current_step())
 
-    def _due_at(self, step: Step) -> list[_AtTask]:
-        return [fault for fault in tuple(self._at_tasks) if fault.matches(step) and fault.counts()]
+    def _due_at(self, step: Step) -> list[Fault]:
+        here = state_name(step.state)
+        return [
+            fault
+            for state, attempt, branch, fault in tuple(self._at_tasks)
+            if state == here and attempt in (None, step.attempt) and branch in (None, step.branch) and fault.counts()
+        ]
 
     def holding(self) -> AbstractContextManager[None]:
         """While in here, no virtual time passes by itself."""
@@ -176,6 +181,8 @@ class Fault:
     """
 
     def __init__(self, clock: Clock, nth: int | None) -> None:
+        if nth is not None and (isinstance(nth, bool) or not isinstance(nth, int) or nth < 1):
+            raise ConfigurationError(f"nth counts from 1, or is None for every one, not {nth!r}")
         self.met = 0
         self._clock = clock
         self._nth = nth
@@ -249,29 +256,6 @@ class Fault:
             if name in ("delay", "hang"):
                 raise ConfigurationError(f"a plain function cannot {name}: it runs in a thread, which nothing can stop")
             act(subject)
-
-
-class _AtCall(Fault):
-    def __init__(self, clock: Clock, nth: int | None, call: str, after: bool) -> None:
-        super().__init__(clock, nth)
-        self.call = call
-        self.after = after
-
-
-class _AtTask(Fault):
-    def __init__(self, clock: Clock, nth: int | None, state: str, attempt: int | None, branch: str | None) -> None:
-        super().__init__(clock, nth)
-        self._state = state
-        self._attempt = attempt
-        self._branch = branch
-
-    def matches(self, step: Step) -> bool:
-        """Whether `step` is where it is to happen."""
-        return (
-            state_name(step.state) == self._state
-            and self._attempt in (None, step.attempt)
-            and self._branch in (None, step.branch)
-        )
 
 
 class FaultyStore:
@@ -402,9 +386,3 @@ class _FaultyNode(Node[Any, Any, Any]):
     def name(self) -> str:
         """The node's own name."""
         return self._node.name
-
-
-def _nth(nth: int | None) -> int | None:
-    if nth is not None and (isinstance(nth, bool) or not isinstance(nth, int) or nth < 1):
-        raise ConfigurationError(f"nth counts from 1, or is None for every one, not {nth!r}")
-    return nth

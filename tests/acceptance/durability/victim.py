@@ -64,6 +64,8 @@ async def main(url: str) -> None:
             await kernel.resume(flow, names[0])  # imports what an error imports
         except CanoError as error:
             outcomes[names[0]] = f"{type(error).__name__}: {error}"
+        else:
+            outcomes[names[0]] = "fine"
         sys.addaudithook(hook)
         modules = set(sys.modules)
         active = True

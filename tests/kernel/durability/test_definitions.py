@@ -1,0 +1,206 @@
+"""Resuming under another definition: refused with a readable difference, unless the workflow says how to go on."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cano import Kernel, RunResult, RunStatus, VersionMismatchError, Workflow, current_step, wait_for
+
+if TYPE_CHECKING:
+    from tests.kernel.durability.conftest import World
+
+
+class Program:
+    """A program that is changed while its runs are under way. It notes the states that it goes through."""
+
+    def __init__(self) -> None:
+        self.did: list[str] = []
+
+    def flow(self, *states: str, **options: Any) -> Workflow[str]:
+        """States one after the other; one named "wait" waits for the signal "go"."""
+        flow = Workflow(states[0], name="flow", **options)
+        for state, following in itertools.pairwise(states):
+
+            async def task(store: Any, following: str = following) -> Any:
+                self.did.append(current_step().state)
+                return wait_for("go", then=following) if current_step().state == "wait" else following
+
+            task.__name__ = f"do_{state}"
+            flow.register(state, task)
+        return flow.add_exit_state(states[-1])
+
+    async def stop(self, kernel: Kernel, flow: Workflow[str], world: World, at: int) -> None:
+        """Start a run, and let its process die before the step with number `at` is committed."""
+        fault = world.faults(kernel).at_call("commit", at).hang()
+        await kernel.start(flow, run_id="r")
+        await fault.reached()
+        await world.crash(kernel)
+        await world.lapse()
+        self.did.clear()
+
+
+@pytest.fixture
+def program() -> Program:
+    """A program."""
+    return Program()
+
+
+async def refusal(world: World, flow: Workflow[str]) -> VersionMismatchError:
+    """How a resume under `flow` is refused, in every way of asking for it; the run is as it was."""
+    before = await world.look("r")
+    kernel = await world.kernel()
+    with pytest.raises(VersionMismatchError) as started:
+        await kernel.run(flow, run_id="r")
+    with pytest.raises(VersionMismatchError) as caught:
+        await kernel.resume(flow, "r")
+    assert str(started.value) == str(caught.value)
+    assert await kernel.recover(flow) == []
+    assert await world.look("r") == before
+    assert (caught.value.run_id, caught.value.workflow) == ("r", "flow")
+    return caught.value
+
+
+async def test_a_renamed_state(kernel: Kernel, world: World, program: Program) -> None:
+    """The difference names the old state and the new one, and the remedy."""
+    await program.stop(kernel, program.flow("a", "b", "end"), world, at=2)
+    error = await refusal(world, program.flow("a", "beta", "end"))
+    assert error.differences == (
+        "it had: state b does do_b",
+        "there is now: state beta does do_beta",
+        "the run is in state b, which does not exist any more",
+    )
+    assert error.state == "b"
+    assert str(error) == (
+        "run r was begun under another definition of workflow 'flow':"
+        "\n  - it had: state b does do_b"
+        "\n  - there is now: state beta does do_beta"
+        "\n  - the run is in state b, which does not exist any more"
+        "\nFinish it with the old program, or say Workflow(migrate={'b': …})"
+    )
+    assert program.did == []
+
+
+async def test_a_removed_state(kernel: Kernel, world: World, program: Program) -> None:
+    """A run is refused too that stands in a state which is still there."""
+    await program.stop(kernel, program.flow("a", "b", "c", "end"), world, at=2)
+    error = await refusal(world, program.flow("a", "b", "end"))
+    assert error.differences == ("it had: state c does do_c",)
+
+
+async def test_another_version(kernel: Kernel, world: World, program: Program) -> None:
+    """The version says that a change matters though the definition looks the same."""
+    await program.stop(kernel, program.flow("a", "b", "end"), world, at=2)
+    error = await refusal(world, program.flow("a", "b", "end", version="2"))
+    assert error.differences == ("its version was '1', this one is '2'",)
+
+
+async def test_recovering_says_so(
+    kernel: Kernel, world: World, program: Program, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`recover` reports the run once, and leaves it as it is."""
+    await program.stop(kernel, program.flow("a", "b", "end"), world, at=2)
+    other = await world.kernel()
+    caplog.clear()
+    with caplog.at_level(logging.ERROR):
+        await other.recover(program.flow("a", "b", "end", version="2"))
+        await world.clock.advance(10)
+    assert [record.getMessage().splitlines()[0] for record in caplog.records] == [
+        "run r cannot go on: run r was begun under another definition of workflow 'flow':"
+    ]
+
+
+async def test_a_parked_run(kernel: Kernel, world: World, program: Program) -> None:
+    """A run that waits is refused as well, also when its signal comes; the signal is kept for the right program."""
+    await (await kernel.start(program.flow("wait", "b", "end"), run_id="r"))._run.ended()
+    await world.crash(kernel)
+    other = await world.kernel()
+    changed = program.flow("wait", "b", "end", version="2")
+    with pytest.raises(VersionMismatchError):
+        await other.run(changed, run_id="r")
+    await other.signal("r", "go")
+    await world.settle()
+    assert (await world.look("r")).status is RunStatus.PARKED
+    assert (await (await world.kernel()).run(program.flow("wait", "b", "end"), run_id="r")).state == "end"
+
+
+async def test_migrating(kernel: Kernel, world: World, program: Program) -> None:
+    """`migrate` says where runs of old states go on."""
+    await program.stop(kernel, program.flow("a", "b", "end"), world, at=2)
+    flow = program.flow("a", "beta", "gamma", "end", version="2", migrate={"b": "beta"})
+    other = await world.kernel()
+    assert await other.run(flow, run_id="r") == RunResult("r", "end", {}, 3)
+    assert program.did == ["beta", "gamma"]
+    assert [(line.seq, line.state) for line in await other.history("r")] == [
+        (0, "a"), (1, "b"), (2, "gamma"), (3, "end"),
+    ]  # fmt: skip
+
+
+async def test_an_empty_migration(kernel: Kernel, world: World, program: Program) -> None:
+    """An empty `migrate` lets every run go on whose state still exists, and no other."""
+    await program.stop(kernel, program.flow("a", "b", "c", "end"), world, at=2)
+    error = await refusal(world, program.flow("a", "c", "end", migrate={}))
+    assert "the run is in state b, which does not exist any more" in error.differences
+    flow = program.flow("a", "b", "end", migrate={})
+    assert (await (await world.kernel()).run(flow, run_id="r")).state == "end"
+    assert program.did == ["b"]
+
+
+async def test_migrating_to_the_end(kernel: Kernel, world: World, program: Program) -> None:
+    """An old state may be migrated to an exit state: the run has succeeded with that, in the store too."""
+    await program.stop(kernel, program.flow("a", "b", "end"), world, at=2)
+    flow = program.flow("a", "end", version="2", migrate={"b": "end"})
+    assert await (await world.kernel()).run(flow, run_id="r") == RunResult("r", "end", {}, 1)
+    assert (await world.look("r")).status is RunStatus.SUCCEEDED
+    assert program.did == []
+
+
+async def test_a_run_migrates_once(kernel: Kernel, world: World, program: Program) -> None:
+    """A run that has migrated belongs to the new definition: a crash after that does not migrate it again."""
+    await program.stop(kernel, program.flow("a", "b", "end"), world, at=2)
+    # the names have moved on by one: what was b is c now, and what was c is d
+    flow = program.flow("a", "b", "c", "d", "end", version="2", migrate={"b": "c", "c": "d"})
+    for after in (True, False):  # it dies right after the migration, and then before its first step is committed
+        between = await world.kernel()
+        fault = world.faults(between).at_call("commit", after=after).hang()
+        starting = asyncio.ensure_future(between.start(flow, run_id="r"))
+        await fault.reached()
+        await world.crash(between)
+        fault.release()
+        await asyncio.gather(starting, return_exceptions=True)
+        await world.lapse()
+    result = await (await world.kernel()).run(flow, run_id="r")
+    assert program.did == ["c", "c", "d"]
+    assert result.steps == 3
+
+
+async def test_after_a_migration_no_migration_is_needed(kernel: Kernel, world: World, program: Program) -> None:
+    """A run that has migrated goes on under the new definition also when that says nothing of old ones any more."""
+    await program.stop(kernel, program.flow("a", "b", "c", "end"), world, at=2)
+    between = await world.kernel()
+    migrating = program.flow("a", "beta", "c", "end", version="2", migrate={"b": "beta"})
+    fault = world.faults(between).at_call("commit", 3).hang()  # the migration, beta, and then c
+    await between.start(migrating, run_id="r")
+    await fault.reached()
+    await world.crash(between)
+    await world.lapse()
+    program.did.clear()
+    assert (await (await world.kernel()).run(program.flow("a", "beta", "c", "end", version="2"), run_id="r")).steps == 3
+    assert program.did == ["c"]
+
+
+async def test_a_migration_is_for_old_runs_only(kernel: Kernel, world: World, program: Program) -> None:
+    """A run of the new definition goes on where it stands, though `migrate` names its state."""
+    flow = program.flow("a", "b", "c", "end", version="2", migrate={"b": "c"})
+    await program.stop(kernel, flow, world, at=2)
+    assert (await (await world.kernel()).run(flow, run_id="r")).state == "end"
+    assert program.did == ["b", "c"]
+
+
+async def test_the_result_of_an_old_run(kernel: Kernel, world: World, program: Program) -> None:
+    """A run that has ended is not asked for its definition: its result is what it is."""
+    result = await kernel.run(program.flow("a", "b", "end"), run_id="r")
+    assert await kernel.run(program.flow("a", "end", version="2"), run_id="r") == result

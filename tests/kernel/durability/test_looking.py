@@ -1,0 +1,447 @@
+"""Looking into a store: lists, time travel, why a run stands still, what is wrong, and what to forget."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cano import (
+    ConfigurationError,
+    Finding,
+    Kernel,
+    Retention,
+    RunCancelledError,
+    RunNotFoundError,
+    RunResult,
+    RunStatus,
+    Signal,
+    Standstill,
+    SubWorkflow,
+    TaskError,
+    Workflow,
+    current_step,
+    sleep_until,
+    wait_for,
+)
+
+if TYPE_CHECKING:
+    from tests.kernel.durability.conftest import World
+
+
+class Flow:
+    """Three steps, of which the second does what it is told."""
+
+    def __init__(self) -> None:
+        self.does = "nothing"
+        self.keys: list[str] = []
+        self.gate = asyncio.Event()
+
+    async def one(self, store: Any) -> str:
+        """Write."""
+        self.keys.append(current_step().idempotency_key)
+        store["one"] = store["x"] + 1
+        store["old"] = 1
+        return "two"
+
+    async def two(self, store: Any) -> Any:
+        """Fail, hang, wait, or write."""
+        self.keys.append(current_step().idempotency_key)
+        if self.does == "fail":
+            raise ValueError("no")
+        if self.does == "hang":
+            await self.gate.wait()
+        store["two"] = store["one"] + 1
+        del store["old"]
+        if self.does == "wait":
+            return wait_for("go", then="three", timeout=100, on_timeout="end")
+        if self.does == "wait for ever":
+            return wait_for("go", then="three")
+        return "three"
+
+    async def three(self, store: Any) -> str:
+        """Write."""
+        self.keys.append(current_step().idempotency_key)
+        store["three"] = store["two"] + 1
+        return "end"
+
+    def flow(self, name: str = "flow") -> Workflow[Any]:
+        """Its workflow."""
+        flow: Workflow[Any] = Workflow("one", name=name).register("one", self.one).register("two", self.two)
+        return flow.register("three", self.three).add_exit_state("end")
+
+    async def start(self, kernel: Kernel, world: World, run_id: str, does: str = "nothing", name: str = "flow") -> None:
+        """Start a run, and let it come as far as it can."""
+        self.does = does
+        await kernel.start(self.flow(name), {"x": 0}, run_id=run_id)
+        await world.settle()
+
+
+@pytest.fixture
+def flow() -> Flow:
+    """A flow."""
+    return Flow()
+
+
+END = {"x": 0, "one": 1, "two": 2, "three": 3}
+
+
+# lists
+
+
+async def test_runs(kernel: Kernel, world: World, flow: Flow) -> None:
+    """Runs are listed newest first, without their data; filters combine; what nobody drives is interrupted."""
+    dead = await world.kernel()
+    await flow.start(dead, world, "interrupted", "hang")
+    await world.crash(dead)
+    await world.lapse()
+    for run_id, does in [("done", "nothing"), ("failed", "fail"), ("parked", "wait"), ("running", "hang")]:
+        await world.clock.advance(1)
+        await flow.start(kernel, world, run_id, does)
+    await flow.start(kernel, world, "other", "nothing", "another")
+
+    async def ids(**filter: Any) -> list[str]:
+        return [run.run_id for run in await kernel.runs(**filter)]
+
+    assert await ids() == ["other", "running", "parked", "failed", "done", "interrupted"]
+    assert await ids(workflow="flow") == ["running", "parked", "failed", "done", "interrupted"]
+    for status in RunStatus:
+        expected = {"succeeded": ["other", "done"], "cancelled": []}.get(status.value, [status.value])
+        assert await ids(status=status) == await ids(status=status.value) == expected
+    assert await ids(workflow="flow", status="succeeded") == ["done"]
+    assert await ids(limit=2) == ["other", "running"]
+    assert await ids(status="interrupted", limit=1) == ["interrupted"]
+    assert await ids(parent="done") == []
+    assert [run.run_id async for run in kernel.runs(limit=1)] == ["other"]
+    assert [dict(run.data) for run in await kernel.runs(limit=1)] == [{}]
+    with pytest.raises(ValueError, match="asleep"):
+        kernel.runs(status="asleep")
+
+
+async def test_history(kernel: Kernel, world: World, flow: Flow) -> None:
+    """The history shows each transition with its time and what it changed."""
+    await flow.start(kernel, world, "r", "hang")
+    await world.clock.advance(10)
+    flow.gate.set()
+    await world.settle()
+    lines = await kernel.history("r")
+    start = lines[0].at
+    assert [(line.seq, line.state, line.at - start) for line in lines] == [
+        (0, "one", 0), (1, "two", 0), (2, "three", 10), (3, "end", 10),
+    ]  # fmt: skip
+    assert [(dict(line.changed), list(line.removed)) for line in lines] == [
+        ({"x": 0}, []), ({"one": 1, "old": 1}, []), ({"two": 2}, ["old"]), ({"three": 3}, []),
+    ]  # fmt: skip
+    with pytest.raises(RunNotFoundError, match="'nobody'"):
+        await kernel.history("nobody")
+
+
+# time travel
+
+
+async def test_fork(kernel: Kernel, world: World, flow: Flow) -> None:
+    """A fork stands where the run stood: the data of that moment, a history of its own, keys of its own."""
+    original = await kernel.run(flow.flow(), {"x": 0}, run_id="r")
+    for seq in range(4):
+        flow.keys.clear()
+        assert await kernel.fork("r", seq, f"f{seq}") == f"f{seq}"
+        record = await world.look(f"f{seq}")
+        assert (record.status, record.holder, record.seq) == (RunStatus.RUNNING, None, seq)
+        assert (await kernel.explain(f"f{seq}")).reason is Standstill.INTERRUPTED
+        result = await kernel.resume(flow.flow(), f"f{seq}")
+        assert result == replace_id(original, f"f{seq}")
+        assert flow.keys == [f"f{seq}:{number}" for number in range(seq + 1, 4)]
+        assert [line.seq for line in await kernel.history(f"f{seq}")] == [*range(seq, 4)]
+        assert (await world.look(f"f{seq}")).status is RunStatus.SUCCEEDED
+    assert await kernel.run(flow.flow(), run_id="r") == original
+    assert list((await kernel.history("f2"))[0].changed) == ["x", "one", "two"]
+
+
+def replace_id(result: RunResult, run_id: str) -> RunResult:
+    """The same result of another run."""
+    return result._replace(run_id=run_id)
+
+
+async def test_a_fork_is_recovered_like_any_other_run(kernel: Kernel, flow: Flow) -> None:
+    """Nobody drives a fork: `recover` takes it."""
+    await kernel.run(flow.flow(), {"x": 0}, run_id="r")
+    await kernel.fork("r", 1, "f")
+    (handle,) = await kernel.recover(flow.flow())
+    assert (await handle.result()).data == END
+
+
+async def test_fork_of_a_failed_run(kernel: Kernel, flow: Flow) -> None:
+    """The fork of a failed run has not failed."""
+    flow.does = "fail"
+    with pytest.raises(TaskError):
+        await kernel.run(flow.flow(), {"x": 0}, run_id="r")
+    await kernel.fork("r", 1, "f")
+    flow.does = "nothing"
+    assert (await kernel.resume(flow.flow(), "f")).data == END
+
+
+async def test_fork_of_a_parked_run(kernel: Kernel, world: World, flow: Flow) -> None:
+    """The fork of a run that waits waits too, for a signal of its own."""
+    await flow.start(kernel, world, "r", "wait for ever")
+    await kernel.fork("r", 2, "f")
+    assert (await kernel.explain("f")).reason is Standstill.WAITING_FOR_SIGNAL
+    await kernel.signal("r", "go")
+    await world.settle()
+    assert (await world.look("f")).status is RunStatus.PARKED
+    await kernel.signal("f", "go")
+    await world.settle()
+    assert (await world.look("f")).status is RunStatus.SUCCEEDED
+
+
+async def test_forks_that_are_refused(kernel: Kernel, world: World, flow: Flow) -> None:
+    """A fork needs a run, one of its transitions, and an id that is free; a refused one changes nothing."""
+    await kernel.run(flow.flow(), {"x": 0}, run_id="r")
+    with pytest.raises(RunNotFoundError, match="'nobody'"):
+        await kernel.fork("nobody", 0, "f")
+    for seq in (4, -1):
+        with pytest.raises(ConfigurationError, match=rf"run r has no transition {seq}; there are: 0 to 3"):
+            await kernel.fork("r", seq, "f")
+    assert await world.find("f") is None
+    await kernel.fork("r", 1, "f")
+    before = await world.look("f")
+    for seq in (0, 1):
+        with pytest.raises(ConfigurationError, match="the run id 'f' is taken"):
+            await kernel.fork("r", seq, "f")
+    with pytest.raises(ConfigurationError, match="the run id 'r' is taken"):
+        await kernel.fork("r", 0, "r")
+    assert await world.look("f") == before
+
+
+# why a run stands still
+
+
+async def test_explain(kernel: Kernel, world: World, flow: Flow) -> None:
+    """Exactly one reason out of a closed list, with its particulars."""
+    said: dict[Standstill, str] = {}
+
+    async def ask(run_id: str, asked: Kernel) -> Standstill:
+        reason, detail = await asked.explain(run_id)
+        said[reason] = detail
+        return reason
+
+    dead = await world.kernel()
+    await flow.start(dead, world, "dead", "hang")
+    await world.crash(dead)
+    await world.clock.advance(10)
+    other = await world.kernel()
+    assert await ask("dead", other) is Standstill.RUNNING_ELSEWHERE
+    assert said[Standstill.RUNNING_ELSEWHERE].endswith(", whose lease lasts 20.0 s more")
+    await world.lapse()
+    assert await ask("dead", other) is Standstill.INTERRUPTED
+    assert said[Standstill.INTERRUPTED] == "in state two"
+
+    await flow.start(kernel, world, "hangs", "hang")
+    assert await ask("hangs", kernel) is Standstill.RUNNING_HERE
+    await flow.start(kernel, world, "fails", "fail")
+    assert await ask("fails", kernel) is Standstill.FAILED
+    assert said[Standstill.FAILED] == "in state two: task 'two' failed: ValueError: no"
+    await flow.start(kernel, world, "ends")
+    assert await ask("ends", kernel) is Standstill.SUCCEEDED
+    await kernel.cancel("hangs")
+    await world.settle()
+    assert await ask("hangs", kernel) is Standstill.CANCELLED
+
+    parking = await world.kernel()
+    await flow.start(parking, world, "waits", "wait")
+    await flow.start(parking, world, "waits for ever", "wait for ever")
+    await parking.close()
+    await world.clock.advance(40)
+    assert await ask("waits for ever", kernel) is Standstill.WAITING_FOR_SIGNAL
+    assert said[Standstill.WAITING_FOR_SIGNAL] == "'go'"
+    assert await ask("waits", kernel) is Standstill.WAITING_FOR_SIGNAL
+    assert said[Standstill.WAITING_FOR_SIGNAL] == "'go', for 60.0 s more"
+    looking = await world.kernel()
+    await world.store(looking).backend.put_signal("waits for ever", Signal("1", "go"))
+    assert await ask("waits for ever", looking) is Standstill.READY
+    assert said[Standstill.READY] == "next state three"
+    await world.clock.advance(60)
+    assert await ask("waits", looking) is Standstill.READY
+    assert said[Standstill.READY] == "next state end"
+    record = await world.look("waits")
+    assert record.wait is not None
+    assert str(await looking.explain("waits")) == f"{Standstill.READY.value}: next state end"
+
+    sleeping = Workflow("s", name="sleeps").add_exit_state("end")
+
+    async def sleeps(store: Any) -> Any:
+        return sleep_until(world.clock.time() + 50, then="end")
+
+    await kernel.start(sleeping.register("s", sleeps), run_id="sleeps")
+    await world.settle()
+    assert await ask("sleeps", kernel) is Standstill.WAITING_FOR_TIME
+    assert said[Standstill.WAITING_FOR_TIME] == "for 50.0 s more"
+
+    assert said.keys() == set(Standstill)
+    with pytest.raises(RunNotFoundError, match="'nobody'"):
+        await kernel.explain("nobody")
+
+
+# what is wrong
+
+
+async def test_check_finds_nothing_in_a_healthy_store(kernel: Kernel, world: World, flow: Flow) -> None:
+    """Runs that are running, parked, interrupted or over are no finding."""
+    for does in ("nothing", "fail", "wait", "hang"):
+        await flow.start(kernel, world, does, does)
+    assert await kernel.check() == []
+    await kernel.close()
+    assert await (await world.kernel()).check() == []
+
+
+async def test_check_finds_stale_leases(kernel: Kernel, world: World, flow: Flow) -> None:
+    """The lease of a dead holder is named, with how long ago it ended."""
+    dead = await world.kernel()
+    await flow.start(dead, world, "r", "hang")
+    holder = (await world.look("r")).holder
+    await world.crash(dead)
+    await world.clock.advance(45)
+    assert await kernel.check() == [Finding("stale lease", "r", f"that of {holder} ended 15.0 s ago")]
+
+
+async def test_check_finds_orphans(kernel: Kernel, world: World, flow: Flow) -> None:
+    """A child that has not ended though its parent has, or is gone, is an orphan."""
+    flow.does = "hang"
+    parent = Workflow("call", name="parent").add_exit_state("end")
+    parent.register("call", SubWorkflow(flow.flow("child"), {"x": "x"}, then="end"))
+    await kernel.start(parent, {"x": 0}, run_id="p")
+    await world.settle()
+    await kernel.close()
+    other = await world.kernel()
+    assert await other.check() == []
+    await world.store(other).backend.delete("p")
+    assert await other.check() == [Finding("orphan", "p:1/child", "its parent p does not exist")]
+
+
+@dataclass
+class Secret:
+    """A class that only the workflow's own program knows."""
+
+
+async def test_check_finds_corrupt_rows(kernel: Kernel, world: World, flow: Flow) -> None:
+    """A row that cannot be read is named, and hides no other."""
+    for run_id in ("a", "b", "c"):
+        await kernel.run(flow.flow(), {"x": 0}, run_id=run_id)
+    backend: Any = world.store(kernel).backend
+    if world.path is None:
+        run = backend._runs["b"]
+        backend._runs["b"] = replace(run, data={**run.data, "one": b"rubbish"})
+    else:
+        with sqlite3.connect(world.path) as connection:
+            connection.execute(
+                "UPDATE journal SET changes = X'00' WHERE run = (SELECT id FROM runs WHERE run_id = 'b') AND seq = 2"
+            )
+        connection.close()
+    (finding,) = await kernel.check()
+    assert (finding.kind, finding.run_id) == ("corrupt", "b")
+    assert "b" in finding.detail
+
+
+async def test_check_does_not_take_strange_classes_for_damage(kernel: Kernel, world: World, flow: Flow) -> None:
+    """A kernel that does not know a workflow, such as the command line's, does not call its classes corrupt."""
+    own = Workflow("x", name="own", types=[Secret]).add_exit_state("end")
+
+    async def put(store: Any) -> str:
+        store["secret"] = Secret()
+        return "end"
+
+    await kernel.run(own.register("x", put), run_id="r")
+    assert await kernel.check() == []
+    assert await (await world.kernel()).check() == []
+
+
+# what to forget
+
+
+async def test_prune(kernel: Kernel, world: World, flow: Flow) -> None:
+    """Finished runs go that are too old or too many, by workflow; what has not ended stays."""
+    for number in range(4):
+        await flow.start(kernel, world, f"r{number}")
+        await world.clock.advance(100)
+    await flow.start(kernel, world, "parked", "wait")
+    await flow.start(kernel, world, "running", "hang")
+    await flow.start(kernel, world, "failed", "fail")
+    await flow.start(kernel, world, "other", "nothing", "another")
+
+    async def left() -> list[str]:
+        return [run.run_id for run in await kernel.runs()]
+
+    everything = await left()
+    assert await kernel.prune(Retention()) == []
+    assert await left() == everything
+    assert await kernel.prune(Retention(max_age=350)) == ["r0"]
+    assert await kernel.prune(Retention(keep_last=2)) == ["r2", "r1"]
+    assert await left() == ["other", "failed", "running", "parked", "r3"]
+    assert await kernel.prune(Retention(on_terminal="delete")) == ["other", "failed", "r3"]
+    assert await left() == ["running", "parked"]
+    with pytest.raises(RunNotFoundError):
+        await kernel.history("r3")
+    assert (await kernel.run(flow.flow(), {"x": 5}, run_id="r3")).data["one"] == 6  # a new run, of an id that is free
+
+
+async def test_prune_keeps_what_somebody_holds(kernel: Kernel, world: World, flow: Flow) -> None:
+    """A failed run that somebody resumes in this very moment is not forgotten under his hands."""
+    await flow.start(kernel, world, "r", "fail")
+    other = await world.kernel()
+    delete = world.faults(kernel).at_call("claim").hang()
+    pruning = asyncio.ensure_future(kernel.prune(Retention(on_terminal="delete")))
+    await delete.reached()
+    flow.does = "hang"
+    resumed = asyncio.ensure_future(other.resume(flow.flow(), "r"))
+    await world.settle()
+    delete.release()
+    assert await pruning == []
+    flow.gate.set()
+    assert (await resumed).data == END
+
+
+async def test_prune_keeps_the_children_of_the_living(kernel: Kernel, world: World, flow: Flow) -> None:
+    """A finished child stays as long as its parent may ask for its result; then both may go."""
+    did: list[int] = []
+
+    async def count(store: Any) -> str:
+        did.append(1)
+        return "end"
+
+    async def wait(store: Any) -> str:
+        await flow.gate.wait()
+        return "end"
+
+    def parent() -> Workflow[str]:
+        child = Workflow("count", name="child").register("count", count).add_exit_state("end")
+        made = Workflow("call", name="parent").add_exit_state("end").register("wait", wait)
+        return made.register("call", SubWorkflow(child, then="wait"))
+
+    fault = world.faults(kernel).at_call("commit", 2).hang()  # the child's end, and then the parent's step
+    await kernel.start(parent(), run_id="p")
+    await fault.reached()
+    other = await world.kernel()
+    assert await other.prune(Retention(on_terminal="delete")) == []
+    await world.crash(kernel)
+    await world.lapse()
+    flow.gate.set()
+    await other.resume(parent(), "p")
+    assert did == [1]
+    assert sorted(await other.prune(Retention(on_terminal="delete"))) == ["p", "p:1/child"]
+
+
+def test_a_retention_that_is_none() -> None:
+    """What makes no sense is refused."""
+    for wrong in ({"keep_last": -1}, {"keep_last": True}, {"max_age": 0}, {"max_age": -1.0}, {"on_terminal": "burn"}):
+        with pytest.raises(ConfigurationError):
+            Retention(**wrong)
+
+
+async def test_cancelled_runs_are_finished(kernel: Kernel, world: World, flow: Flow) -> None:
+    """A cancelled run is over, and may be forgotten."""
+    await flow.start(kernel, world, "r", "wait")
+    await kernel.cancel("r")
+    with pytest.raises(RunCancelledError):
+        await kernel.run(flow.flow(), run_id="r")
+    assert await kernel.prune(Retention(on_terminal="delete")) == ["r"]
