@@ -475,7 +475,7 @@ async def test_errors_of_the_store_keep_their_kind(kernel: Kernel) -> None:
     """What a store says while branches merge is not taken for a reducer's mistake."""
 
     class Refusing(MemoryStore):
-        def apply(self, changes: Any) -> None:
+        def put_many(self, changed: Any) -> None:
             raise StoreUnavailableError("full")
 
     with pytest.raises(StoreUnavailableError, match="full"):
