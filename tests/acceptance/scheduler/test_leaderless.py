@@ -137,7 +137,7 @@ async def test_every_nominal_time_is_decided_once(tmp_path: Path) -> None:
 
             fired = [tick.run_id for tick in ticks if tick.outcome != "skipped"]
             runs = {run.run_id: run async for run in kernel.runs(workflow=info.id)}
-            assert sorted(runs) == sorted(str(run_id) for run_id in fired)
+            assert sorted(runs) == sorted({str(run_id) for run_id in fired})
             assert {run.status for run in runs.values()} == {RunStatus.SUCCEEDED}
             for run_id in runs:
                 assert [line.seq for line in await kernel.history(run_id)] == [0, 1, 2]
