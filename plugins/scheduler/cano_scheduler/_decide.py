@@ -186,10 +186,16 @@ def _skip(
     tick = Tick(schedule.id, kind, "skipped", reason, None, nominal, now, 1, nominal)
     state.count(tick)
     before = decision.ticks[-1] if decision.ticks else None
-    if kind == "time" and before is not None and (before.kind, before.reason) == (kind, reason) and not before.run_id:
+    alike = before is not None and (before.kind, before.reason) == ("time", reason) and not before.run_id
+    # times that waited in a queue need not follow each other: one line stands for times without a gap only
+    if alike and before is not None and kind == "time" and _follows(schedule, state, before, nominal):
         decision.ticks[-1] = before._replace(times=before.times + 1, last_us=nominal)
     else:
         decision.ticks.append(tick)
+
+
+def _follows(schedule: Schedule, state: State, before: Tick, nominal: int | None) -> bool:
+    return before.last_us is not None and schedule.next(before.last_us, state.anchor) == nominal
 
 
 def drop_waiting(schedule: Schedule, state: State, now: int, decision: Decision) -> None:

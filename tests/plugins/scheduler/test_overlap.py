@@ -78,3 +78,18 @@ async def test_a_timeout_ends_what_would_block_for_hours(kernel: Kernel, diary: 
     info = await scheduler.status("e")
     assert (info.failures, "RunTimeoutError" in str(info.last_error)) == (1, True)
     await scheduler.stop(0)
+
+
+async def test_times_with_a_gap_between_them_are_told_apart(kernel: Kernel, diary: Diary) -> None:
+    """What waits when a schedule is paused is skipped, each time for itself where another one lies between."""
+    options: dict[str, Any] = {"overlap": "queue", "overlap_limit": 2}
+    _, scheduler = await outcome(kernel, diary, 2.5, 5.2, **options)
+    await scheduler.pause("e")
+    await kernel.clock.sleep(5)
+
+    ticks = await scheduler.history("e")
+    nominal = [(tick.nominal_us or 0) + number * 1_000_000 for tick in ticks for number in range(tick.times)]
+    assert len(nominal) == len(set(nominal))
+    assert sorted(nominal) == list(range(min(nominal), max(nominal) + 1, 1_000_000))
+    assert [tick.times for tick in ticks if tick.reason == "paused"][:2] == [1, 1]
+    await scheduler.stop(0)
