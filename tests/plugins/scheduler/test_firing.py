@@ -6,8 +6,9 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from cano import Kernel
+from cano import Kernel, KeyValueStore, TaskConfig, Workflow, current_step, sleep_until
 from cano.testing import VirtualClock
+from cano_retry import Fixed
 from cano_scheduler import Scheduler, nominal_time
 
 from tests.plugins.scheduler.conftest import Diary
@@ -132,6 +133,21 @@ async def test_a_run_gets_the_schedules_data(kernel: Kernel, diary: Diary) -> No
     assert [found for _, _, found in diary.runs] == [{"paths": ["a"]}] * 2
 
 
+def patient(clock: VirtualClock) -> Workflow[str]:
+    """Its first task succeeds at the third attempt, and then waits an hour in the store."""
+    flow: Workflow[str] = Workflow("call", name="patient").add_exit_state("done")
+
+    async def call(store: KeyValueStore) -> str:
+        if current_step().attempt < 3:
+            raise ConnectionError("not yet")
+        return sleep_until(clock.time() + 3600, then="rest")
+
+    async def rest(store: KeyValueStore) -> str:
+        return "done"
+
+    return flow.register("call", call, config=TaskConfig(retry=Fixed(2, 45))).register("rest", rest)
+
+
 async def test_a_month_passes_in_order(diary: Diary) -> None:
     """A month of cron, intervals, retries and waits is the same each time, tick by tick."""
     rounds = []
@@ -144,8 +160,11 @@ async def test_a_month_passes_in_order(diary: Diary) -> None:
             scheduler.cron("weekdays", diary.flow("weekdays"), "0 0 9 * * MON-FRI", tz="Asia/Kathmandu")
             scheduler.every("often", diary.flow("often", takes=30, fails=20), timedelta(hours=2), backoff=60)
             scheduler.every("slow", diary.flow("slow", takes=90_000), timedelta(days=1), overlap="queue")
+            scheduler.cron("patient", patient(clock), "15 */6 * * *")
             async with scheduler:
                 await clock.sleep(30 * 86_400)
+                assert (await scheduler.status("patient")).run_count == 120
+                assert (await scheduler.status("patient")).failures == 0
                 rounds.append([await scheduler.history(id) for id in scheduler.ids()] + [diary.ids])
     assert rounds[0] == rounds[1]
     assert len(rounds[0][-1]) > 400
