@@ -8,7 +8,7 @@ import traceback
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping, Sized
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple
 
 from cano.config import positive_seconds
 from cano.errors import ConfigurationError, JoinError, RunCancelledError
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from cano.kernel import Kernel
 
 
-@dataclass(frozen=True, slots=True)
-class WaitStrategy:
+class WaitStrategy(NamedTuple):
     """When to stop waiting. Made by `forever()`, `quota(n)`, `duration(seconds)`, `quota_or_duration(n, seconds)`.
 
     Attributes:
@@ -82,8 +81,7 @@ class Cancelled:
 WorkflowResult = Success[StateT] | Failed | Cancelled
 
 
-@dataclass(frozen=True, slots=True)
-class ConcurrentWorkflowStatus:
+class ConcurrentWorkflowStatus(NamedTuple):
     """Where a batch stands.
 
     Attributes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Generator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -99,7 +99,7 @@ class RunListing:
     async def _records(self) -> list[RunRecord]:
         wanted = self._filter
         derived = wanted.status in (RunStatus.INTERRUPTED, RunStatus.RUNNING)
-        ask = replace(wanted, status=RunStatus.RUNNING, limit=None) if derived else wanted
+        ask = wanted._replace(status=RunStatus.RUNNING, limit=None) if derived else wanted
         await self._kernel.open()
         durability = self._kernel.store_of_runs
         records = [seen_at(record, durability.now()) for record in await durability.backend.runs(ask)]
@@ -117,7 +117,7 @@ class RunListing:
 def seen_at(record: RunRecord, now: float) -> RunRecord:
     """`record` with INTERRUPTED in place of RUNNING where nobody holds it."""
     held = record.holder is not None and record.expires is not None and record.expires >= now
-    return replace(record, status=RunStatus.INTERRUPTED) if record.status is RunStatus.RUNNING and not held else record
+    return record._replace(status=RunStatus.INTERRUPTED) if record.status is RunStatus.RUNNING and not held else record
 
 
 async def history(durability: Durability, run_id: str) -> list[Transition]:
@@ -126,8 +126,7 @@ async def history(durability: Durability, run_id: str) -> list[Transition]:
     if not lines:
         raise RunNotFoundError(f"the store has no run {run_id!r}", run_id=run_id)
     return [
-        replace(
-            line,
+        line._replace(
             changed={
                 key: durability.values.decode(key, value, run_id)
                 for key, value in line.changed.items()

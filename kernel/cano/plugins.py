@@ -8,9 +8,8 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import partial, wraps
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pluggy
 
@@ -30,8 +29,7 @@ class PluginWarning(UserWarning):
     """A plugin was skipped. The message names it and says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class PluginInfo:
+class PluginInfo(NamedTuple):
     """What is known of one plugin.
 
     Attributes:

@@ -6,11 +6,10 @@ Nothing here is inherited: an object with these methods is enough.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-R = TypeVar("R")
+_NOTHING: Mapping[str, Any] = {}
 
 
 @runtime_checkable
@@ -92,8 +91,7 @@ class Codec(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """One call that an executor carries out: `await call()` does it right here.
 
     Attributes:
@@ -150,8 +148,7 @@ class RunStatus(Enum):
 _FINISHED = frozenset({RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wait:
+class Wait(NamedTuple):
     """What a parked run waits for.
 
     Attributes:
@@ -167,8 +164,7 @@ class Wait:
     on_timeout: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunRecord:
+class RunRecord(NamedTuple):
     """A run as a store keeps it.
 
     Attributes:
@@ -194,7 +190,7 @@ class RunRecord:
     state: str
     seq: int = 0
     status: RunStatus = RunStatus.RUNNING
-    data: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = _NOTHING
     error: Mapping[str, Any] | None = None
     wait: Wait | None = None
     payload: Any = None
@@ -206,8 +202,7 @@ class RunRecord:
     token: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Commit:
+class Commit(NamedTuple):
     """One atomic change of one run. All of it happens, or none.
 
     Attributes:
@@ -229,7 +224,7 @@ class Commit:
     seq: int
     state: str
     status: RunStatus
-    changed: Mapping[str, Any] = field(default_factory=dict)
+    changed: Mapping[str, Any] = _NOTHING
     removed: Sequence[str] = ()
     error: Mapping[str, Any] | None = None
     wait: Wait | None = None
@@ -239,20 +234,18 @@ class Commit:
     at: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Transition:
+class Transition(NamedTuple):
     """One line of a run's history: the commit that led to `state`."""
 
     seq: int
     state: str
     status: RunStatus
     at: float
-    changed: Mapping[str, Any] = field(default_factory=dict)
+    changed: Mapping[str, Any] = _NOTHING
     removed: Sequence[str] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Signal:
+class Signal(NamedTuple):
     """A signal sent to a run. `id` is unique: a signal put twice under one id counts once."""
 
     id: str
@@ -260,8 +253,7 @@ class Signal:
     payload: Any = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunFilter:
+class RunFilter(NamedTuple):
     """Which runs to list, newest first. None means any."""
 
     workflow: str | None = None
@@ -270,8 +262,7 @@ class RunFilter:
     limit: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Capabilities:
+class Capabilities(NamedTuple):
     """What a store promises.
 
     Attributes:

@@ -18,8 +18,7 @@ OUTCOME = HIDDEN + "outcome"  # how the split ended that led to the present stat
 Branches = Sequence[Task[Any] | Callable[[Any], Any]]
 
 
-@dataclass(frozen=True, slots=True)
-class JoinStrategy:
+class JoinStrategy(NamedTuple):
     """When a split is done. Every strategy decides as soon as it can.
 
     Made by `all()`, `any()`, `quorum(n)`, `percentage(p)` and `partial(min)`.
@@ -135,8 +134,7 @@ class BranchOutcome(NamedTuple):
     error: BaseException | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SplitOutcome:
+class SplitOutcome(NamedTuple):
     """How a split ended; the task of the next state finds it in `current_step().outcome`.
 
     Attributes:

@@ -9,7 +9,6 @@ import socket
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakValueDictionary
 
@@ -309,7 +308,7 @@ class Taking(ABC):
             version, fingerprint = map(str, self.values.decode(DEFINITION, migrated, record.run_id))
         except (TypeError, ValueError) as error:
             raise damaged(record, f"the definition that it has migrated to makes no sense: {error!r}") from error
-        return replace(record, version=version, fingerprint=fingerprint)
+        return record._replace(version=version, fingerprint=fingerprint)
 
     def payload(self, payload: Any, run_id: str) -> Any:
         """What a signal carried, as a task sees it."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import enum
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar, overload
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar, overload
 from weakref import WeakKeyDictionary
 
 from cano.config import TaskConfig
@@ -37,8 +36,7 @@ class Registers(Protocol[StateT]):
     def __call__(self, task: Callable[[StoreT], StateT], /) -> Callable[[StoreT], StateT]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Registration:
+class Registration(NamedTuple):
     """One state's task, as it was registered.
 
     Attributes:

@@ -8,7 +8,6 @@ import itertools
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -65,7 +64,7 @@ async def before(call: Awaitable[Any], next: Callable[[], Awaitable[Any]]) -> An
 def keep(store: Any, run_id: str, **fields: Any) -> Any:
     """Change what the store keeps of a run, behind its back. None, to be part of an expression."""
     if run_id in store._runs:
-        store._runs[run_id] = replace(store._runs[run_id], **fields)
+        store._runs[run_id] = store._runs[run_id]._replace(**fields)
 
 
 def known(store: Any, run_id: str) -> Any:
@@ -80,8 +79,8 @@ def mapped(change: Callable[[str, Any], tuple[str, Any]]) -> Methods:
         return dict(itertools.starmap(change, data.items()))
 
     return {
-        "create": lambda s, honest, run: honest(replace(run, data=changed(run.data))),
-        "commit": lambda s, honest, c: honest(replace(c, changed=changed(c.changed))),
+        "create": lambda s, honest, run: honest(run._replace(data=changed(run.data))),
+        "commit": lambda s, honest, c: honest(c._replace(changed=changed(c.changed))),
     }
 
 
@@ -89,7 +88,7 @@ def altered(**fields: Any) -> Methods:
     """A store that alters fields of a commit; a callable computes one from the store and the commit."""
     return {
         "commit": lambda s, honest, c: honest(
-            replace(c, **{name: to(s, c) if callable(to) else to for name, to in fields.items()})
+            c._replace(**{name: to(s, c) if callable(to) else to for name, to in fields.items()})
         )
     }
 
@@ -121,7 +120,7 @@ async def outdated(store: Any, honest: Any, *args: Any) -> Any:
 async def halved(store: Any, honest: Any, commit: Any) -> None:
     """Commit the half of the keys, then the rest."""
     half = dict(list(commit.changed.items())[:1])
-    await honest(replace(commit, seq=commit.expected_seq, changed=half, consumed=(), release=False))
+    await honest(commit._replace(seq=commit.expected_seq, changed=half, consumed=(), release=False))
     await asyncio.sleep(0)
     await honest(commit)
 
@@ -142,7 +141,7 @@ async def mixed_up(store: Any, honest: Any, commit: Any) -> None:
     """Commit what the latest caller wants changed."""
     store.latest = commit
     await asyncio.sleep(0)
-    await honest(replace(commit, changed=store.latest.changed))
+    await honest(commit._replace(changed=store.latest.changed))
 
 
 async def hasty(store: Any, honest: Any, commit: Any) -> None:
@@ -187,24 +186,24 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
         "an_existing_run_comes_back_unchanged twenty_creates_at_once_make_one_run"),
     "creates in a race": ({"create": outdated}, "twenty_creates_at_once_make_one_run"),
     "forgets the lease of a new run": (
-        {"create": lambda s, honest, run: honest(replace(run, **NOBODY))},
+        {"create": lambda s, honest, run: honest(run._replace(**NOBODY))},
         "a_new_run_comes_back_as_it_was_given a_held_run_cannot_be_claimed"),
     "folds the case of ids": (
         {name: lambda s, honest, run_id: honest(run_id.lower()) for name in ("load", "history")}
-        | {"create": lambda s, honest, run: honest(replace(run, run_id=run.run_id.lower()))},
+        | {"create": lambda s, honest, run: honest(run._replace(run_id=run.run_id.lower()))},
         "runs_are_apart any_text_is_an_id deleting_leaves_other_runs"),
     "has a history of unknown runs": (
         {"history": lambda s, honest, run_id: honest(run_id) if run_id in s._runs else [NEW]},
         "an_unknown_run_is_none"),
     # values
     "rounds times": (
-        {"create": lambda s, honest, run: honest(replace(run, created=round(run.created, 6)))},
+        {"create": lambda s, honest, run: honest(run._replace(created=round(run.created, 6)))},
         "every_field_survives"),
     "has no word for cancelled": (
         altered(status=lambda s, c: RunStatus.FAILED if c.status is RunStatus.CANCELLED else c.status),
         "every_status_survives"),
     "loses empty parts of a wait": (
-        altered(wait=lambda s, c: c.wait and replace(c.wait, signal=c.wait.signal or None)),
+        altered(wait=lambda s, c: c.wait and c.wait._replace(signal=c.wait.signal or None)),
         "every_kind_of_wait_survives"),
     "keeps old errors": (
         altered(error=lambda s, c: c.error or known(s, c.run_id).error),
@@ -219,7 +218,7 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
         mapped(lambda key, v: (key, v[: 2**20] if isinstance(v, bytes) else v)), "ten_megabytes_survive"),
     "sorts keys": (
         {"load": lambda s, honest, run_id: then(
-            honest(run_id), lambda run: run and replace(run, data=dict(sorted(run.data.items()))))},
+            honest(run_id), lambda run: run and run._replace(data=dict(sorted(run.data.items()))))},
         "keys_keep_their_order"),
     "keeps what it is given": (
         {"create": lambda s, honest, run: before(
@@ -249,7 +248,7 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
         altered(token=lambda s, c: min(c.token, known(s, c.run_id).token)), "a_stale_token_is_refused"),
     "makes the run that a commit is for": (
         {"commit": lambda s, honest, c: before(
-            s.create(replace(NEW, run_id=c.run_id, seq=c.expected_seq, token=c.token)), lambda: honest(c))},
+            s.create(NEW._replace(run_id=c.run_id, seq=c.expected_seq, token=c.token)), lambda: honest(c))},
         "a_run_that_is_gone_is_refused"),
     "refuses without a name": ({"commit": nameless}, "a_refusal_names_the_run"),
     "looks at the clock": (
@@ -267,7 +266,7 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
     "has the newest line first": (
         listed("history", lambda s, lines: lines[::-1]), "history_is_every_transition_in_order"),
     "numbers the lines itself": (
-        listed("history", lambda s, lines: [replace(line, seq=n) for n, line in enumerate(lines)]),
+        listed("history", lambda s, lines: [line._replace(seq=n) for n, line in enumerate(lines)]),
         "the_seq_may_skip history_begins_with_the_creation"),
     "writes a line for every commit": ({"commit": talkative}, "a_commit_without_a_transition_makes_no_line"),
     "writes lines of refused commits": (
@@ -286,7 +285,7 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
         "a_lease_ends_after_its_last_moment"),
     "makes the run that a claim is for": (
         {"claim": lambda s, honest, run_id, *args: before(
-            s.create(replace(NEW, run_id=run_id)), lambda: honest(run_id, *args))},
+            s.create(NEW._replace(run_id=run_id)), lambda: honest(run_id, *args))},
         "an_unknown_run_cannot_be_claimed a_deleted_run_is_gone"),
     "never claims finished runs": (
         {"claim": lambda s, honest, run_id, *args: (
@@ -322,7 +321,7 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
         "an_early_signal_is_kept a_late_signal_is_kept"),
     "counts every signal": (
         {"put_signal": lambda s, honest, run_id, signal: honest(
-            run_id, replace(signal, id=f"{signal.id} {len(s._mail.get(run_id, NO_MAIL).seen)}"))},
+            run_id, signal._replace(id=f"{signal.id} {len(s._mail.get(run_id, NO_MAIL).seen)}"))},
         "a_signal_sent_twice_counts_once"),
     "keeps the last signal of an id": (
         {"put_signal": lambda s, honest, run_id, signal: (s._mail.pop(run_id, None), honest(run_id, signal))[1]},
@@ -356,15 +355,15 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
     "lists data": (
         listed("runs", lambda s, runs: [s._runs[run.run_id] for run in runs]), "runs_are_listed_without_their_data"),
     "takes an empty filter for none": (
-        {"runs": lambda s, honest, f: honest(replace(f, parent=f.parent or None))}, "runs_are_filtered"),
+        {"runs": lambda s, honest, f: honest(f._replace(parent=f.parent or None))}, "runs_are_filtered"),
     "filters by workflow alone": (
         {"runs": lambda s, honest, f: honest(RunFilter(workflow=f.workflow, limit=f.limit))}, "runs_are_filtered"),
     "derives a status": (
         listed("runs", lambda s, runs: [
-            replace(run, status=RunStatus.INTERRUPTED) if run.holder is None else run for run in runs]),
+            run._replace(status=RunStatus.INTERRUPTED) if run.holder is None else run for run in runs]),
         "the_status_is_the_stored_one"),
     "takes a limit of 0 for none": (
-        {"runs": lambda s, honest, f: honest(replace(f, limit=f.limit or None))}, "runs_are_limited"),
+        {"runs": lambda s, honest, f: honest(f._replace(limit=f.limit or None))}, "runs_are_limited"),
     "is ready too late": (
         {"ready": lambda s, honest, now: honest(math.nextafter(now, 0))},
         "a_parked_run_is_ready_when_its_time_has_come"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import threading
 from dataclasses import dataclass
 from enum import Enum
@@ -142,7 +141,7 @@ def test_what_is_looked_at_cannot_change_the_workflow() -> None:
     flow.tasks.clear()  # type: ignore[attr-defined]
 
     assert list(flow.tasks) == [State.START, State.WORK]
-    with pytest.raises(dataclasses.FrozenInstanceError):
+    with pytest.raises(AttributeError):
         flow.tasks[State.START].state = State.DONE  # type: ignore[misc]
 
 

@@ -8,7 +8,6 @@ import functools
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -157,7 +156,7 @@ async def loaded(store: StoreBackend, run_id: str = "run") -> RunRecord:
     """The run, which must be there. Shares nothing with what the store handed out."""
     run = await store.load(run_id)
     assert run is not None, f"the run {run_id!r} is gone"
-    return copy.deepcopy(replace(run, data=dict(run.data), error=None if run.error is None else dict(run.error)))
+    return copy.deepcopy(run._replace(data=dict(run.data), error=None if run.error is None else dict(run.error)))
 
 
 def lines(history: Sequence[Transition]) -> list[tuple[Any, ...]]:

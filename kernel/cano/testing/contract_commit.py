@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 from cano.errors import ConflictError
 from cano.protocols import Commit, RunFilter, RunStatus, Signal, StoreBackend, Wait
@@ -178,7 +177,7 @@ class CommitClauses(Contract):
 
 def _all_of(stale: Commit, store: StoreBackend) -> Commit:
     """The same commit, trying to change everything that a commit can."""
-    return replace(
-        stale, state="X", status=RunStatus.FAILED, changed=values(store, b=9), removed=["a"], error={"class": "E"},
+    return stale._replace(
+        state="X", status=RunStatus.FAILED, changed=values(store, b=9), removed=["a"], error={"class": "E"},
         wait=Wait(then="B"), payload=value(store, 9), consumed=["1"], release=True, at=NOW + 999,
     )  # fmt: skip

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from dataclasses import replace
 
 from cano.protocols import RunFilter, RunStatus, StoreBackend
 from cano.testing.contract_base import LATER, NOW, Contract, clause, free_run, loaded, new_run, step, values
@@ -87,7 +86,7 @@ class LeaseClauses(Contract):
 
         assert list(await store.renew("me", {str(n): n + 1 for n in range(4)}, LATER + 5)) == []
         for run in runs[:4]:
-            assert await loaded(store, run.run_id) == replace(run, expires=LATER + 5)
+            assert await loaded(store, run.run_id) == run._replace(expires=LATER + 5)
         assert await loaded(store, "4") == runs[4]
         assert list(await store.renew("me", {}, LATER + 5)) == []
 

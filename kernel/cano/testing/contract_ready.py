@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 from cano.protocols import RunStatus, Signal, StoreBackend, Wait
 from cano.testing.contract_base import LATER, NOW, Contract, clause, free_run, loaded, new_run, note, step, values
@@ -106,6 +105,6 @@ class ReadyClauses(Contract):
         for each in "12":
             await store.put_signal("run", Signal(each, "go"))
 
-        assert list(await store.ready(NOW)) == [replace(run, data={})]
+        assert list(await store.ready(NOW)) == [run._replace(data={})]
         assert await loaded(store) == run
         assert await store.take_signal("run", "go") == Signal("1", "go")

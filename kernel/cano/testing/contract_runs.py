@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import product
 
 from cano.protocols import RunFilter, RunStatus, StoreBackend, Wait
@@ -29,10 +28,10 @@ class RunsClauses(Contract):
             wait=Wait(then="B", signal="go", until=NOW + 1, on_timeout="C"), parent="parent",
         )  # fmt: skip
         await store.create(run)
-        assert list(await store.runs(RunFilter())) == [replace(run, data={})]
+        assert list(await store.runs(RunFilter())) == [run._replace(data={})]
 
         await store.commit(step(1, changed=values(store, b=2)))
-        assert list(await store.runs(RunFilter())) == [replace(await loaded(store), data={})]
+        assert list(await store.runs(RunFilter())) == [(await loaded(store))._replace(data={})]
 
     @clause
     async def test_runs_are_filtered(self, store: StoreBackend) -> None:

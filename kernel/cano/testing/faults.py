@@ -21,7 +21,6 @@ import signal
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -97,7 +96,7 @@ class Faults:
         twin._bound, twin._plans, twin._exits = False, WeakKeyDictionary(), dict(flow._exits)
         twin.types = (*flow.types, *known_types(flow))
         twin._registered = {
-            state: replace(registration, task=self._faulty(registration.task))
+            state: registration._replace(task=self._faulty(registration.task))
             for state, registration in flow.tasks.items()
         }
         return twin

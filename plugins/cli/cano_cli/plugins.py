@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import click
 from cano import CanoError, PluginInfo
 
@@ -28,7 +26,7 @@ def plugins(ctx: click.Context, *, as_json: bool) -> None:
     except CanoError as error:
         raise refused(error) from error
     if as_json:
-        answer = [{"order": order, **dataclasses.asdict(info)} for order, info in enumerate(found, 1)]
+        answer = [{"order": order, **info._asdict()} for order, info in enumerate(found, 1)]
         click.echo(dumps(answer, indent=2))
     elif not found:
         click.echo("no plugin is installed")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from cano import (
@@ -83,7 +83,7 @@ class MemoryBackend:
         with self._use():
             if (there := self._runs.get(run.run_id)) is not None:
                 return _handed_out(there)
-            new = replace(run, data=self._taken(run.data), error=_copy(run.error), payload=self._value(run.payload))
+            new = run._replace(data=self._taken(run.data), error=_copy(run.error), payload=self._value(run.payload))
             self._note(
                 new, Transition(seq=run.seq, state=run.state, status=run.status, at=run.created, changed=new.data)
             )
@@ -106,12 +106,12 @@ class MemoryBackend:
                 and filter.parent in (None, run.parent)
             ]
             found.sort(key=lambda run: run.created, reverse=True)
-            return [_handed_out(replace(run, data={})) for run in found[: filter.limit]]
+            return [_handed_out(run._replace(data={})) for run in found[: filter.limit]]
 
     async def history(self, run_id: str) -> Sequence[Transition]:
         """The run's transitions, oldest first."""
         with self._use():
-            return [replace(line, changed=_copy(line.changed)) for line in self._history.get(run_id, ())]
+            return [line._replace(changed=_copy(line.changed)) for line in self._history.get(run_id, ())]
 
     async def delete(self, run_id: str) -> bool:
         """Forget the run, held or not, and every signal that was sent to its id."""
@@ -128,12 +128,12 @@ class MemoryBackend:
             for key in commit.removed:
                 data.pop(key, None)
             data.update(changed)
-            run = replace(
-                run, state=commit.state, seq=commit.seq, status=commit.status, data=data, error=_copy(commit.error),
+            run = run._replace(
+                state=commit.state, seq=commit.seq, status=commit.status, data=data, error=_copy(commit.error),
                 wait=commit.wait, payload=self._value(commit.payload), updated=commit.at,
             )  # fmt: skip
             if commit.release:
-                run = replace(run, holder=None, expires=None)
+                run = run._replace(holder=None, expires=None)
             line = Transition(
                 seq=commit.seq, state=commit.state, status=commit.status, at=commit.at, changed=changed,
                 removed=tuple(commit.removed),
@@ -151,7 +151,7 @@ class MemoryBackend:
             run = self._runs.get(run_id)
             if run is None or _is_held(run, now):
                 return None
-            self._runs[run_id] = replace(run, holder=holder, expires=expires, token=run.token + 1)
+            self._runs[run_id] = run._replace(holder=holder, expires=expires, token=run.token + 1)
             return run.token + 1
 
     async def renew(self, holder: str, tokens: Mapping[str, int], expires: float) -> Sequence[str]:
@@ -161,7 +161,7 @@ class MemoryBackend:
             for run_id, token in tokens.items():
                 run = self._runs.get(run_id)
                 if run is not None and (run.holder, run.token) == (holder, token):
-                    self._runs[run_id] = replace(run, expires=expires)
+                    self._runs[run_id] = run._replace(expires=expires)
                 else:
                     lost.append(run_id)
             return lost
@@ -171,7 +171,7 @@ class MemoryBackend:
         with self._use():
             run = self._runs.get(run_id)
             if run is not None and run.token == token:
-                self._runs[run_id] = replace(run, holder=None, expires=None)
+                self._runs[run_id] = run._replace(holder=None, expires=None)
 
     # signals
 
@@ -182,18 +182,18 @@ class MemoryBackend:
             mail = self._mail.setdefault(run_id, _Mailbox())
             if signal.id not in mail.seen:
                 mail.seen.add(signal.id)
-                mail.waiting[signal.id] = replace(signal, payload=payload)
+                mail.waiting[signal.id] = signal._replace(payload=payload)
 
     async def take_signal(self, run_id: str, name: str) -> Signal | None:
         """The oldest signal of that name, which stays."""
         with self._use():
             signal = self._signal(run_id, name)
-            return None if signal is None else replace(signal, payload=isolate(signal.payload))
+            return None if signal is None else signal._replace(payload=isolate(signal.payload))
 
     async def ready(self, now: float) -> Sequence[RunRecord]:
         """The runs that could go on, and that nobody holds."""
         with self._use():
-            return [_handed_out(replace(run, data={})) for run in self._runs.values() if self._is_ready(run, now)]
+            return [_handed_out(run._replace(data={})) for run in self._runs.values() if self._is_ready(run, now)]
 
     # how it is done; called with the lock held
 
@@ -277,7 +277,7 @@ def _is_held(run: RunRecord, now: float) -> bool:
 
 def _handed_out(run: RunRecord) -> RunRecord:
     """A copy of a stored run that shares nothing changeable with it."""
-    return replace(run, data=_copy(run.data), error=_copy(run.error), payload=isolate(run.payload))
+    return run._replace(data=_copy(run.data), error=_copy(run.error), payload=isolate(run.payload))
 
 
 def _copy(mapping: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -331,7 +331,7 @@ async def test_check_finds_corrupt_rows(kernel: Kernel, world: World, flow: Flow
     backend: Any = world.store(kernel).backend
     if world.path is None:
         run = backend._runs["b"]
-        backend._runs["b"] = replace(run, data={**run.data, "one": b"rubbish"})
+        backend._runs["b"] = run._replace(data={**run.data, "one": b"rubbish"})
     else:
         with sqlite3.connect(world.path) as connection:
             connection.execute(

@@ -51,10 +51,7 @@ async def test_folding_changes_nothing(path: Path, every: int) -> None:
             status = RunStatus.RUNNING if chance.random() < 0.7 else RunStatus.PARKED
             commit = step(seq + 1, status=status) if moves else note(seq, status=status)
             store = one if chance.random() < 0.5 else two
-            await store.commit(
-                type(commit)(**{name: getattr(commit, name) for name in commit.__slots__}
-                             | {"changed": changed, "removed": removed})
-            )  # fmt: skip
+            await store.commit(commit._replace(changed=changed, removed=removed))
             for key in removed:
                 data.pop(key, None)
             data |= changed
