@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import os
 
+import pytest
 from hypothesis import settings
+
+from tests.servers import missing
+from tests.servers.postgres import postgres
+
+__all__ = ["postgres"]
 
 # the whole workspace is installed here: plugins that write to stderr by themselves stay out of tests of other things
 os.environ.setdefault("CANO_BLOCK", "structlog")
@@ -13,3 +19,8 @@ os.environ.setdefault("CANO_BLOCK", "structlog")
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
     settings.load_profile("ci")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say at the end which servers were missing."""
+    missing.report(terminalreporter)

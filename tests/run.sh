@@ -2,6 +2,7 @@
 # Every check, the quick ones first. Arguments are handed on to pytest, such as -k view or --lf.
 set -eu
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
+[ -z "${CI:-}" ] || sh "$root/.ci/servers.sh"
 sh "$root/.ci/setup.sh"
 cd "$root"
 VIRTUAL_ENV=$root/.venv PATH=$root/.venv/bin:$PATH

@@ -154,5 +154,5 @@ def test_the_scripts_refuse_an_old_python(tmp_path: Path) -> None:
 
 def test_the_scripts_are_plain_shell() -> None:
     """Every script can be read by a plain shell."""
-    for script in (".ci/setup.sh", "tests/run.sh", "examples/run.sh"):
+    for script in (".ci/setup.sh", ".ci/servers.sh", "tests/run.sh", "examples/run.sh"):
         subprocess.run(["sh", "-n", str(ROOT / script)], check=True)
