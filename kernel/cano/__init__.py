@@ -42,6 +42,7 @@ from cano.handle import RunHandle, RunInfo
 from cano.hookspecs import API_VERSION, HOOK_NAMESPACE, hookimpl, hookspec
 from cano.inspection import Explanation, Finding, Retention, RunListing, Standstill
 from cano.kernel import Kernel, default_kernel
+from cano.layers import CodecLayer
 from cano.limits import Limit
 from cano.node import Node
 from cano.plugins import PluginInfo, PluginWarning
@@ -84,6 +85,7 @@ __all__ = [
     "Changes",
     "Clock",
     "Codec",
+    "CodecLayer",
     "Commit",
     "ConcurrentWorkflow",
     "ConcurrentWorkflowStatus",

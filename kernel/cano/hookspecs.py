@@ -20,6 +20,7 @@ import pluggy
 if TYPE_CHECKING:
     from cano.config import TaskConfig
     from cano.kernel import Kernel
+    from cano.layers import CodecLayer
     from cano.protocols import Codec, Executor, RetryStrategy, StoreBackend
     from cano.run import Run
     from cano.step import Step
@@ -58,10 +59,23 @@ def cano_codec() -> Codec | None:
 
 
 @hookspec(firstresult=True)
+def cano_codec_layer(spec: str) -> CodecLayer | None:
+    """A layer around the codec, or None where the name is another plugin's.
+
+    Called when a kernel starts, once for each item of `codec=` in its store's URL, which no `cano_open_store` sees.
+    Values, and the payloads of signals, pass the layers from left to right when they are written, and backwards
+    when they are read. What it raises (a wrong argument, a missing key) stops the kernel.
+
+    :param spec: a name, or a name with arguments: `zstd`, `zstd:9`, `offload:1MiB:/var/lib/blobs`; percent-decoded.
+    """
+    raise NotImplementedError
+
+
+@hookspec(firstresult=True)
 def cano_open_store(url: str) -> StoreBackend | None:
     """A store for `url`, not yet opened, or None where the scheme is another plugin's.
 
-    Called once, when a kernel starts, with its `store=` URL; not called where that is a store object.
+    Called once, when a kernel starts, with its `store=` URL without `codec=`; not called where that is a store object.
     What it raises (a wrong option in the URL, say) stops the kernel.
 
     :param url: such as `memory://?strict=1` or `sqlite:///runs.db`.

@@ -18,6 +18,7 @@ from cano.binding import Plan
 from cano.clock import SystemClock
 from cano.config import positive_seconds
 from cano.errors import ConfigurationError, StoreUnavailableError
+from cano.layers import LayeredCodec, Layers, split_codec
 from cano.limits import Limit, Limiter
 from cano.plugins import PluginInfo, Plugins
 from cano.protocols import Clock, Codec, Executor, StoreBackend
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from cano.kernel import Kernel
 
 IN_MEMORY = "memory://"
+LAYERS = "cano-zstd for zstd, cano-encryption for encrypt, cano-offload for limit and offload"
 
 
 class Host:
@@ -143,12 +145,14 @@ class Host:
 
         self.load()
         self.codec = self.hook.cano_codec()
-        self.backend = self._answer("store", self._store, lambda url: self.hook.cano_open_store(url=url))
+        self.backend, layers = self.store_at(self._store) if isinstance(self._store, str) else (self._store, Layers())
         self.executor = self._answer("executor", self._executor, lambda url: self.hook.cano_open_executor(url=url))
         if self.backend is not None and self.backend.capabilities.encoded and self.codec is None:
             raise ConfigurationError(
                 f"the store {self._store!r} keeps bytes, and no installed plugin has a codec; install cano-msgspec"
             )
+        if layers and self.codec is not None:
+            self.codec = LayeredCodec(self.codec, layers)
         opened = []
         try:
             for part in (self.backend, self.executor):
@@ -165,7 +169,30 @@ class Host:
             raise
         self._open = True
 
-    def _answer(self, kind: str, given: Any, ask: Callable[[str], Any]) -> Any:
+    def store_at(self, url: str) -> tuple[StoreBackend | None, Layers]:
+        """The store at `url`, not yet opened, and the layers around its codec, which wrap and unwrap what it keeps.
+
+        With these, runs can be copied from store to store without decoding a value. The store is None where `url` is
+        memory:// and no plugin opens it.
+
+        Args:
+            url: as in `store=`.
+
+        Raises:
+            ConfigurationError: no plugin opens the URL or has a layer that it names; or the store keeps no bytes.
+        """
+        self.load()
+        place, specs = split_codec(url)
+        layers = Layers(
+            self._answer("codec layer", spec, lambda spec: self.hook.cano_codec_layer(spec=spec), LAYERS)
+            for spec in specs
+        )
+        backend: StoreBackend | None = self._answer("store", place, lambda url: self.hook.cano_open_store(url=url))
+        if layers and (backend is None or not backend.capabilities.encoded):
+            raise ConfigurationError(f"{url!r} has codec=, but this store keeps objects, not bytes; leave it out")
+        return backend, layers
+
+    def _answer(self, kind: str, given: Any, ask: Callable[[str], Any], known: str | None = None) -> Any:
         if not isinstance(given, str):
             return given
         answer = ask(given)
@@ -173,8 +200,9 @@ class Host:
             scheme = given.split(":", 1)[0]
             failures = self._plugins.failures()
             raise ConfigurationError(
-                f"no installed plugin opens the {kind} {given!r}; install the one for {scheme!r} "
-                f"(such as cano-{scheme})" + (f". Plugins that were not loaded: {failures}" if failures else "")
+                f"no installed plugin opens the {kind} {given!r}; install "
+                + (known or f"the one for {scheme!r} (such as cano-{scheme})")
+                + (f". Plugins that were not loaded: {failures}" if failures else "")
             )
         return answer
 

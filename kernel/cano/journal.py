@@ -11,7 +11,8 @@ from cano.deadline import TEARDOWN_GRACE
 from cano.errors import CanoError, ConflictError, RunCancelledError, SerializationError, StoreUnavailableError
 from cano.protocols import Clock, Codec, Commit, RunRecord, RunStatus, StoreBackend, Wait
 from cano.split import HIDDEN
-from cano.view import Changes, StoreView, isolate
+from cano.store import TypedStore
+from cano.view import _IMMUTABLE, Changes, StoreView, isolate
 from cano.waiting import Parked
 
 if TYPE_CHECKING:
@@ -71,8 +72,14 @@ class StrictView(StoreView):
 
     __slots__ = ()
 
+    def put(self, key: Any, value: Any) -> None:
+        """See `KeyValueStore.put`."""
+        TypedStore.put(self, key, value)  # the short way for what needs no copy would pass by what a layer refuses
+
     def _set(self, key: str, value: Any) -> None:
         try:
+            if value.__class__ in _IMMUTABLE:
+                self._isolate(value)
             StoreView._set(self, key, value)
         except SerializationError as error:
             raise _named(error, f"key {key!r}: {error}", key) from error

@@ -20,6 +20,7 @@ from cano import (
     Call,
     Capabilities,
     Codec,
+    CodecLayer,
     Executor,
     Kernel,
     Key,
@@ -136,6 +137,18 @@ class Text:
         """It makes no use of types."""
 
 
+class Mirror:
+    """A layer that turns bytes round."""
+
+    def wrap(self, data: bytes) -> bytes:
+        """Backwards."""
+        return data[::-1]
+
+    def unwrap(self, data: bytes) -> bytes:
+        """Forwards again."""
+        return data[::-1]
+
+
 class Everything:
     """Implements every hook, and notes each call in order."""
 
@@ -162,10 +175,16 @@ class Everything:
         return Text()
 
     @hookimpl
+    def cano_codec_layer(self, spec: str) -> CodecLayer | None:
+        """Note it."""
+        self.note("cano_codec_layer", spec)
+        return Mirror()
+
+    @hookimpl
     def cano_open_store(self, url: str) -> StoreBackend | None:
         """Note it."""
         self.note("cano_open_store", url)
-        return MemoryBackend()
+        return MemoryBackend(strict=url.startswith("layered:"))
 
     @hookimpl
     def cano_open_executor(self, url: str) -> Executor | None:
@@ -347,6 +366,15 @@ async def park_and_go_on(plugin: Everything) -> None:
         assert plugin.calls[-1] == "cano_run_finished"
 
 
+async def start_with_layers(plugin: Everything) -> None:
+    """A kernel whose store's URL names layers around the codec."""
+    plugin.calls.clear()
+    async with Kernel(store="layered://?codec=mirror:1&a=b", plugins=[plugin], discover=False):
+        assert plugin.calls[1:] == ["cano_codec", "cano_codec_layer", "cano_open_store", "cano_kernel_started"]
+        assert plugin.notes["cano_codec_layer"] == "mirror:1"
+        assert plugin.notes["cano_open_store"] == "layered://?a=b"
+
+
 def add_commands(plugin: Everything) -> None:
     """What the command line does with plugins."""
     app = click.Group("cano")
@@ -367,6 +395,11 @@ async def test_parking_is_told() -> None:
     await park_and_go_on(Everything())
 
 
+async def test_layers_are_asked_for() -> None:
+    """Each layer that a store's URL names is asked for by its item, and the store's plugin sees nothing of it."""
+    await start_with_layers(Everything())
+
+
 def test_the_command_line_calls_its_hook() -> None:
     """The hook of the command line, which the kernel itself never calls, is called by cano-cli with its group."""
     add_commands(Everything())
@@ -377,6 +410,7 @@ async def test_no_hook_is_dead() -> None:
     plugin = Everything()
     await start_run_and_stop(plugin)
     await park_and_go_on(plugin)
+    await start_with_layers(plugin)
     add_commands(plugin)
 
     assert plugin.heard == set(SPECS)

@@ -30,6 +30,7 @@ NAMES = [
     "Changes",
     "Clock",
     "Codec",
+    "CodecLayer",
     "Commit",
     "ConcurrentWorkflow",
     "ConcurrentWorkflowStatus",

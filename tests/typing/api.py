@@ -25,6 +25,7 @@ from cano import (
     Changes,
     Clock,
     Codec,
+    CodecLayer,
     Commit,
     ConcurrentWorkflow,
     ConcurrentWorkflowStatus,
@@ -567,6 +568,18 @@ class Still:
         raise NotImplementedError
 
 
+class Mirror:
+    """A layer."""
+
+    def wrap(self, data: bytes) -> bytes:
+        """Backwards."""
+        return data[::-1]
+
+    def unwrap(self, data: bytes) -> bytes:
+        """Forwards again."""
+        return data[::-1]
+
+
 class Plugin:
     """Implements hooks of every kind."""
 
@@ -581,6 +594,11 @@ class Plugin:
     def cano_codec(self) -> Codec | None:
         """Answer."""
         return Text()
+
+    @hookimpl
+    def cano_codec_layer(self, spec: str) -> CodecLayer | None:
+        """Answer."""
+        return Mirror() if spec == "mirror" else None
 
     @hookimpl(tryfirst=True)
     def cano_retry_strategy(self, spec: str) -> RetryStrategy | None:

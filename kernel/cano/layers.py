@@ -1,0 +1,90 @@
+"""Layers around the codec, which a store's URL names: `sqlite:///runs.db?codec=zstd:9,encrypt`."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+from urllib.parse import unquote
+
+from cano.errors import ConfigurationError
+from cano.protocols import Codec
+
+
+class CodecLayer(Protocol):
+    """Changes the bytes that a codec has made on their way into a store, and back: compresses, encrypts, refuses.
+
+    Called in the event loop, and by strict stores in worker threads too. Its store may also keep bytes that were
+    written before the layer was there.
+    """
+
+    def wrap(self, data: bytes) -> bytes:
+        """Bytes for the store, from which `unwrap` makes `data` again.
+
+        Raises:
+            SerializationError: this value is not to be kept. The kernel adds the key.
+            StoreUnavailableError: it cannot be kept now.
+        """
+        ...
+
+    def unwrap(self, data: bytes) -> bytes:
+        """What `wrap` was given.
+
+        Raises:
+            SerializationError: the bytes are damaged, or not to be read by this layer. The kernel adds run and key.
+        """
+        ...
+
+
+class Layers(tuple[CodecLayer, ...]):
+    """Layers as one: the first of them is the innermost, next to the codec."""
+
+    __slots__ = ()
+
+    def wrap(self, data: bytes) -> bytes:
+        """What the store keeps. Raises SerializationError."""
+        for layer in self:
+            data = layer.wrap(data)
+        return data
+
+    def unwrap(self, data: bytes) -> bytes:
+        """What the codec wrote. Raises SerializationError."""
+        for layer in reversed(self):
+            data = layer.unwrap(data)
+        return data
+
+
+class LayeredCodec:
+    """A codec whose bytes pass through layers."""
+
+    def __init__(self, codec: Codec, layers: Layers) -> None:
+        self._codec = codec
+        self._layers = layers
+
+    def register(self, *types: Any) -> None:
+        """See `Codec.register`."""
+        self._codec.register(*types)
+
+    def encode(self, value: Any) -> bytes:
+        """See `Codec.encode`."""
+        return self._layers.wrap(self._codec.encode(value))
+
+    def decode(self, data: bytes, type: Any = None) -> Any:
+        """See `Codec.decode`."""
+        return self._codec.decode(self._layers.unwrap(data), type)
+
+
+def split_codec(url: str) -> tuple[str, list[str]]:
+    """A store's URL as its plugin gets it, without the option `codec`; and the items of that option.
+
+    Each item is percent-decoded by itself, so that a folder's name may have a comma, as %2C.
+    """
+    place, _, query = url.partition("?")
+    options = [option.partition("=") for option in query.split("&")]
+    given = [value for name, _, value in options if name == "codec"]
+    rest = "&".join("".join(option) for option in options if option[0] != "codec")
+    if not given:
+        return url, []
+    if len(given) > 1:
+        raise ConfigurationError(
+            f"{url!r} has the option 'codec' twice; name all layers in one, as in codec=zstd,encrypt"
+        )
+    return place + ("?" + rest if rest else ""), [unquote(item) for item in given[0].split(",")]
