@@ -51,18 +51,13 @@ from cano.protocols import (
     Capabilities,
     Clock,
     Codec,
-    Commit,
     Executor,
+    NotifyingStore,
     RetryStrategy,
-    RunFilter,
-    RunRecord,
-    RunStatus,
-    Signal,
     StoreBackend,
     Timer,
-    Transition,
-    Wait,
 )
+from cano.records import Commit, RunFilter, RunRecord, RunStatus, Signal, Signals, Transition, Wait
 from cano.result import RunResult
 from cano.run import Run
 from cano.split import BranchOutcome, BranchStatus, JoinConfig, JoinStrategy, SplitOutcome
@@ -110,6 +105,7 @@ __all__ = [
     "MergeConflictError",
     "Node",
     "NodeError",
+    "NotifyingStore",
     "PluginError",
     "PluginInfo",
     "PluginWarning",
@@ -133,6 +129,7 @@ __all__ = [
     "SchedulerError",
     "SerializationError",
     "Signal",
+    "Signals",
     "SplitOutcome",
     "Standstill",
     "Step",

@@ -16,15 +16,8 @@ from cano.errors import (
 )
 from cano.journal import within_grace
 from cano.migration import landing_state
-from cano.protocols import (
-    Clock,
-    Commit,
-    RunFilter,
-    RunRecord,
-    RunStatus,
-    Signal,
-    Wait,
-)
+from cano.protocols import Clock
+from cano.records import Commit, RunFilter, RunRecord, RunStatus, Signal, Wait
 from cano.result import RunResult
 from cano.run import Run
 from cano.split import HIDDEN

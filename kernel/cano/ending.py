@@ -16,7 +16,8 @@ from cano.errors import (
     StoreUnavailableError,
 )
 from cano.journal import Journal
-from cano.protocols import RunStatus, Timer
+from cano.protocols import Timer
+from cano.records import RunStatus
 from cano.strand import Strand
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Generator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cano.errors import RunCancelledError
-from cano.protocols import RunStatus
+from cano.records import RunStatus
 from cano.result import RunResult
 from cano.step import Progress
 

@@ -12,7 +12,7 @@ module in an entry point of group `cano`. Three kinds of hook:
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pluggy
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cano.config import TaskConfig
     from cano.kernel import Kernel
     from cano.layers import CodecLayer
-    from cano.protocols import Codec, Executor, RetryStrategy, StoreBackend
+    from cano.protocols import Capabilities, Codec, Executor, RetryStrategy, StoreBackend
     from cano.run import Run
     from cano.step import Step
 
@@ -79,6 +79,15 @@ def cano_open_store(url: str) -> StoreBackend | None:
     What it raises (a wrong option in the URL, say) stops the kernel.
 
     :param url: such as `memory://?strict=1` or `sqlite:///runs.db`.
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def cano_stores() -> Mapping[str, Capabilities]:
+    """The stores that this plugin opens: each URL scheme, and what such a store promises by default.
+
+    Collected to be shown, by `cano plugins` say; nothing is opened for it, and no URL is refused because of it.
     """
     raise NotImplementedError
 

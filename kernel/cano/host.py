@@ -199,9 +199,11 @@ class Host:
         if answer is None and given != IN_MEMORY:
             scheme = given.split(":", 1)[0]
             failures = self._plugins.failures()
+            stores = ", ".join(sorted(itertools.chain(*self.hook.cano_stores()))) if kind == "store" else ""
             raise ConfigurationError(
                 f"no installed plugin opens the {kind} {given!r}; install "
                 + (known or f"the one for {scheme!r} (such as cano-{scheme})")
+                + (f"; installed are stores for: {stores}" if stores else "")
                 + (f". Plugins that were not loaded: {failures}" if failures else "")
             )
         return answer

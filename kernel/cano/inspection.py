@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cano.config import positive_seconds
 from cano.errors import ConfigurationError, RunNotFoundError, SerializationError
-from cano.protocols import RunFilter, RunRecord, RunStatus, Transition
+from cano.records import RunFilter, RunRecord, RunStatus, Transition
 from cano.split import HIDDEN
 
 if TYPE_CHECKING:

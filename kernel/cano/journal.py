@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from cano.deadline import TEARDOWN_GRACE
 from cano.errors import CanoError, ConflictError, RunCancelledError, SerializationError, StoreUnavailableError
-from cano.protocols import Clock, Codec, Commit, RunRecord, RunStatus, StoreBackend, Wait
+from cano.protocols import Clock, Codec, StoreBackend
+from cano.records import Commit, RunRecord, RunStatus, Wait
 from cano.split import HIDDEN
 from cano.store import TypedStore
 from cano.view import _IMMUTABLE, Changes, StoreView, isolate

@@ -13,7 +13,7 @@ from cano.config import positive_seconds
 from cano.errors import ConfigurationError, ConflictError, RunTimeoutError, StoreError, StoreUnavailableError
 from cano.handle import RunHandle
 from cano.journal import within_grace
-from cano.protocols import RunStatus
+from cano.records import RunStatus
 from cano.result import RunResult
 from cano.run import Run
 from cano.step import Step

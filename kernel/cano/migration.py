@@ -6,7 +6,7 @@ import difflib
 from typing import TYPE_CHECKING
 
 from cano.errors import VersionMismatchError
-from cano.protocols import RunRecord
+from cano.records import RunRecord
 from cano.workflow import state_name
 
 if TYPE_CHECKING:

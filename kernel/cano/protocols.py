@@ -1,4 +1,4 @@
-"""What plugins implement: stores, retry strategies, executors, codecs, clocks, and the records they exchange.
+"""What plugins implement: stores, retry strategies, executors, codecs and clocks.
 
 Nothing here is inherited: an object with these methods is enough.
 """
@@ -6,10 +6,9 @@ Nothing here is inherited: an object with these methods is enough.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from enum import Enum
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-_NOTHING: Mapping[str, Any] = {}
+from cano.records import Commit, RunFilter, RunRecord, Signal, Signals, Transition
 
 
 @runtime_checkable
@@ -129,139 +128,6 @@ class Executor(Protocol):
         ...
 
 
-class RunStatus(Enum):
-    """Where a run stands. A stored run that says RUNNING while nobody holds its lease is INTERRUPTED."""
-
-    RUNNING = "running"
-    PARKED = "parked"
-    INTERRUPTED = "interrupted"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-    @property
-    def finished(self) -> bool:
-        """Whether the run has ended for good, unless somebody resumes a failed one."""
-        return self in _FINISHED
-
-
-_FINISHED = frozenset({RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED})
-
-
-class Wait(NamedTuple):
-    """What a parked run waits for.
-
-    Attributes:
-        signal: the signal's name, or None where only time is waited for.
-        then: name of the state that follows.
-        until: wall-clock seconds at which the wait ends without a signal, or None.
-        on_timeout: name of the state that follows then; None where that is `then`.
-    """
-
-    then: str
-    signal: str | None = None
-    until: float | None = None
-    on_timeout: str | None = None
-
-
-class RunRecord(NamedTuple):
-    """A run as a store keeps it.
-
-    Attributes:
-        run_id: its id, unique in the store.
-        workflow, version, fingerprint: the definition that it runs under.
-        state: name of the state whose task is next (or of the exit state).
-        seq: number of transitions committed so far.
-        status: as last committed.
-        data: key to value; values are bytes unless the store's `Capabilities` say otherwise.
-        error: a failed run's error: class, message, and the state and attempt it happened at.
-        wait: what a parked run waits for.
-        payload: what the signal that woke it carried, for the step that follows.
-        parent: id of the run that started it as a sub-workflow.
-        created, updated: wall-clock seconds.
-        holder, expires: who holds the lease and until when (wall-clock seconds); None when nobody does.
-        token: the fencing token: grows by one with every claim.
-    """
-
-    run_id: str
-    workflow: str
-    version: str
-    fingerprint: str
-    state: str
-    seq: int = 0
-    status: RunStatus = RunStatus.RUNNING
-    data: Mapping[str, Any] = _NOTHING
-    error: Mapping[str, Any] | None = None
-    wait: Wait | None = None
-    payload: Any = None
-    parent: str | None = None
-    created: float = 0.0
-    updated: float = 0.0
-    holder: str | None = None
-    expires: float | None = None
-    token: int = 0
-
-
-class Commit(NamedTuple):
-    """One atomic change of one run. All of it happens, or none.
-
-    Attributes:
-        run_id: the run.
-        token: the fencing token that the committer holds.
-        expected_seq: the run's `seq` before this commit.
-        seq: its `seq` after; equal to `expected_seq` where no transition is made.
-        state, status, error, wait, payload: the record's new values.
-        changed: keys to set. Keys that are not named stay as they are; a new key comes last in the order.
-        removed: keys to remove, before `changed` is applied; some may be missing, or be set again.
-        consumed: ids of signals that this commit takes; unknown ones are ignored.
-        release: whether to free the lease with it. Then nobody holds the run; its `token` stays what it was.
-        at: wall-clock seconds.
-    """
-
-    run_id: str
-    token: int
-    expected_seq: int
-    seq: int
-    state: str
-    status: RunStatus
-    changed: Mapping[str, Any] = _NOTHING
-    removed: Sequence[str] = ()
-    error: Mapping[str, Any] | None = None
-    wait: Wait | None = None
-    payload: Any = None
-    consumed: Sequence[str] = ()
-    release: bool = False
-    at: float = 0.0
-
-
-class Transition(NamedTuple):
-    """One line of a run's history: the commit that led to `state`."""
-
-    seq: int
-    state: str
-    status: RunStatus
-    at: float
-    changed: Mapping[str, Any] = _NOTHING
-    removed: Sequence[str] = ()
-
-
-class Signal(NamedTuple):
-    """A signal sent to a run. `id` is unique: a signal put twice under one id counts once."""
-
-    id: str
-    name: str
-    payload: Any = None
-
-
-class RunFilter(NamedTuple):
-    """Which runs to list, newest first. None means any."""
-
-    workflow: str | None = None
-    status: RunStatus | None = None
-    parent: str | None = None
-    limit: int | None = None
-
-
 class Capabilities(NamedTuple):
     """What a store promises.
 
@@ -269,11 +135,17 @@ class Capabilities(NamedTuple):
         durable: what was committed survives the process. A workflow's steps are then committed one by one.
         encoded: values reach the store as bytes, through the codec. Otherwise as the objects they are.
         strict: values pass through the codec already when a task puts or gets them.
+        history: every transition is kept. Otherwise `history` is always empty, and no run can be forked.
+        retention: `delete` works. Otherwise it raises StoreError, and runs are kept for ever.
+        notify: it is a `NotifyingStore`, whose `watch` tells of what others do. The kernel polls all the same.
     """
 
     durable: bool = True
     encoded: bool = True
     strict: bool = False
+    history: bool = True
+    retention: bool = True
+    notify: bool = False
 
 
 @runtime_checkable
@@ -359,6 +231,14 @@ class StoreBackend(Protocol):
         """The signal of that name that was put first and that no commit has consumed. It stays until one does."""
         ...
 
+    async def signals(self, run_id: str) -> Signals:
+        """Every signal that was ever put for the run, consumed or not."""
+        ...
+
+    async def recipients(self) -> Sequence[str]:
+        """The ids that signals were put for and that no run has."""
+        ...
+
     async def ready(self, now: float) -> Sequence[RunRecord]:
         """The runs that could go on, if somebody claimed them, with empty `data`.
 
@@ -370,4 +250,18 @@ class StoreBackend(Protocol):
 
     async def delete(self, run_id: str) -> bool:
         """Forget a run with its data, history and signals; whether there was one."""
+        ...
+
+
+@runtime_checkable
+class NotifyingStore(StoreBackend, Protocol):
+    """A store that tells of what others do, so that nobody waits for the next poll."""
+
+    def watch(self, tell: Callable[[str | None], None]) -> None:
+        """From now on until `close`, call `tell` in the event loop that opened the store.
+
+        It gets the id of a run soon after another backend object, in whatever process, did what may let somebody go
+        on: put a signal for it, freed its lease, ended, deleted it, or created it without a holder. Twice or late does
+        no harm. None says that news may have been lost, as after a broken connection: look at everything.
+        """
         ...

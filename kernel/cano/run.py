@@ -17,7 +17,7 @@ from cano.errors import (
 )
 from cano.journal import ERROR, PARK_AFTER, describe
 from cano.limits import places
-from cano.protocols import RunStatus, Wait
+from cano.records import RunStatus, Wait
 from cano.result import RunResult
 from cano.step import Step, running
 from cano.waiting import Parked, Paused, StoreFailed

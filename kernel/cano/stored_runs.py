@@ -9,7 +9,7 @@ from cano.errors import ConflictError
 from cano.handle import RunHandle
 from cano.host import Host
 from cano.inspection import Explanation, Finding, Retention, RunListing, seen_at
-from cano.protocols import RunFilter, RunStatus, Transition
+from cano.records import RunFilter, RunStatus, Transition
 from cano.result import RunResult
 from cano.workflow import Workflow
 

@@ -22,16 +22,8 @@ from cano.errors import (
 )
 from cano.journal import CARRIED, DEFINITION, ERROR, RETRY, Journal, StrictView, Values, within_grace
 from cano.migration import landing_state
-from cano.protocols import (
-    Capabilities,
-    Commit,
-    RunRecord,
-    RunStatus,
-    Signal,
-    StoreBackend,
-    Timer,
-    Wait,
-)
+from cano.protocols import Capabilities, StoreBackend, Timer
+from cano.records import Commit, RunRecord, RunStatus, Signal, Wait
 from cano.run import Run
 from cano.split import HIDDEN, OUTCOME, SplitOutcome
 from cano.step import Detail

@@ -8,7 +8,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cano.deadline import TEARDOWN_GRACE
-from cano.protocols import Clock, RunStatus, Timer
+from cano.protocols import Clock, Timer
+from cano.records import RunStatus
 
 if TYPE_CHECKING:
     from cano.run import Run

@@ -402,6 +402,12 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
         {"delete": lambda s, honest, run_id: (
             [s._forget(i) for i, run in list(s._runs.items()) if run.parent == run_id], honest(run_id))[1]},
         "deleting_leaves_other_runs"),
+    "tells of consumed signals": (
+        listed("signals", lambda s, mail: mail._replace(consumed=())), "all_signals_are_told"),
+    "sorts signals": (
+        listed("signals", lambda s, mail: mail._replace(waiting=sorted(mail.waiting))), "all_signals_are_told"),
+    "takes everybody for a stranger": (
+        {"recipients": lambda s, honest: list(s._mail)}, "recipients_without_a_run_are_told"),
     # living
     "mixes up commits": ({"commit": mixed_up}, "many_runs_commit_at_once"),
     "commits by halves": ({"commit": halved}, "a_cancelled_commit_happens_whole_or_not_at_all"),

@@ -6,9 +6,9 @@ import importlib.metadata
 import inspect
 import re
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum
-from types import FunctionType
+from types import FunctionType, SimpleNamespace
 from typing import Any
 
 import cano
@@ -21,6 +21,7 @@ from cano import (
     Capabilities,
     Codec,
     CodecLayer,
+    ConfigurationError,
     Executor,
     Kernel,
     Key,
@@ -185,6 +186,12 @@ class Everything:
         """Note it."""
         self.note("cano_open_store", url)
         return MemoryBackend(strict=url.startswith("layered:"))
+
+    @hookimpl
+    def cano_stores(self) -> Mapping[str, Capabilities]:
+        """Note it."""
+        self.note("cano_stores")
+        return {"guest": MemoryBackend().capabilities}
 
     @hookimpl
     def cano_open_executor(self, url: str) -> Executor | None:
@@ -405,6 +412,13 @@ def test_the_command_line_calls_its_hook() -> None:
     add_commands(Everything())
 
 
+async def ask_for_another_store(plugin: Everything) -> None:
+    """A kernel that no plugin can open the store of tells what there would be."""
+    hookless = SimpleNamespace(cano_stores=plugin.cano_stores)
+    with pytest.raises(ConfigurationError, match=r"'other://'.*installed are stores for: guest"):
+        await Kernel(store="other://", plugins=[hookless], discover=False).open()
+
+
 async def test_no_hook_is_dead() -> None:
     """Every hook of the file is called by something."""
     plugin = Everything()
@@ -412,6 +426,7 @@ async def test_no_hook_is_dead() -> None:
     await park_and_go_on(plugin)
     await start_with_layers(plugin)
     add_commands(plugin)
+    await ask_for_another_store(plugin)
 
     assert plugin.heard == set(SPECS)
 

@@ -22,4 +22,4 @@ def test_elsewhere_it_is_a_skip_that_is_reported(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(pytest.skip.Exception, match="Oracle is not installed"):
         missing.not_installed("Oracle", "buy one")
 
-    assert {"Oracle": "buy one"} == missing.MISSING
+    assert missing.MISSING == {"Oracle": "buy one"}

@@ -48,6 +48,7 @@ from cano import (
     MergeConflictError,
     Node,
     NodeError,
+    NotifyingStore,
     PluginError,
     PluginInfo,
     PluginWarning,
@@ -71,6 +72,7 @@ from cano import (
     SchedulerError,
     SerializationError,
     Signal,
+    Signals,
     SplitOutcome,
     Standstill,
     Step,
@@ -525,6 +527,14 @@ class Backend:
         """A signal."""
         return None
 
+    async def signals(self, run_id: str) -> Signals:
+        """Signals."""
+        return Signals(waiting=[Signal("1", "go")], consumed=["2"])
+
+    async def recipients(self) -> Sequence[str]:
+        """Ids."""
+        return []
+
     async def ready(self, now: float) -> Sequence[RunRecord]:
         """Runs."""
         return []
@@ -532,6 +542,17 @@ class Backend:
     async def delete(self, run_id: str) -> bool:
         """No run."""
         return False
+
+
+class Telling(Backend):
+    """A store that tells of news."""
+
+    def watch(self, tell: Callable[[str | None], None]) -> None:
+        """News."""
+        tell(None)
+
+
+teller: NotifyingStore = Telling()
 
 
 class Text:
@@ -589,6 +610,11 @@ class Plugin:
     def cano_open_store(self, url: str) -> StoreBackend | None:
         """Answer."""
         return Backend() if url.startswith("own:") else None
+
+    @hookimpl
+    def cano_stores(self) -> Mapping[str, Capabilities]:
+        """Answer."""
+        return {"own": Backend.capabilities, "other": Capabilities(history=False, retention=False, notify=True)}
 
     @hookimpl
     def cano_codec(self) -> Codec | None:

@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 
 from cano.errors import ConfigurationError
 from cano.kernel import Kernel
-from cano.protocols import Commit, RunRecord, RunStatus, StoreBackend, Transition
+from cano.protocols import StoreBackend
+from cano.records import Commit, RunRecord, RunStatus, Transition
 
 NOW = 1_700_000_000.123456
 LATER = NOW + 30

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from cano.errors import ConflictError
-from cano.protocols import Commit, RunFilter, RunStatus, Signal, StoreBackend, Wait
+from cano.protocols import StoreBackend
+from cano.records import Commit, RunFilter, RunStatus, Signal, Wait
 from cano.testing.contract_base import (
     LATER,
     NOW,

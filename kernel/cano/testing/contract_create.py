@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from cano.protocols import Capabilities, RunStatus, StoreBackend
+from cano.protocols import Capabilities, StoreBackend
+from cano.records import RunStatus
 from cano.testing.contract_base import NOW, Contract, clause, free_run, lines, loaded, new_run, step, value, values
 
 

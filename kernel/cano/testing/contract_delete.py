@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from cano.protocols import RunFilter, Signal, StoreBackend
+from cano.protocols import StoreBackend
+from cano.records import RunFilter, Signal
 from cano.testing.contract_base import (
     LATER,
     NOW,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from cano.errors import ConflictError
-from cano.protocols import RunStatus, StoreBackend
+from cano.protocols import StoreBackend
+from cano.records import RunStatus
 from cano.testing.contract_base import NOW, Contract, clause, lines, new_run, note, raised, step, value, values
 
 

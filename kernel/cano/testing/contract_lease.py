@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 
-from cano.protocols import RunFilter, RunStatus, StoreBackend
+from cano.protocols import StoreBackend
+from cano.records import RunFilter, RunStatus
 from cano.testing.contract_base import LATER, NOW, Contract, clause, free_run, loaded, new_run, step, values
 
 

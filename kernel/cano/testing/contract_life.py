@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from cano.errors import StoreUnavailableError
-from cano.protocols import RunFilter, RunRecord, Signal, StoreBackend
+from cano.protocols import StoreBackend
+from cano.records import RunFilter, RunRecord, Signal
 from cano.testing.contract_base import LATER, NOW, Contract, clause, loaded, new_run, raised, step, value, values
 
 
@@ -81,6 +82,8 @@ class LifeClauses(Contract):
             lambda: store.history("run"),
             lambda: store.put_signal("run", Signal("1", "go")),
             lambda: store.take_signal("run", "go"),
+            lambda: store.signals("run"),
+            lambda: store.recipients(),
             lambda: store.ready(NOW),
             lambda: store.delete("run"),
         ):

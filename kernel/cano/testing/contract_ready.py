@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from cano.protocols import RunStatus, Signal, StoreBackend, Wait
+from cano.protocols import StoreBackend
+from cano.records import RunStatus, Signal, Wait
 from cano.testing.contract_base import LATER, NOW, Contract, clause, free_run, loaded, new_run, note, step, values
 
 JUST_BEFORE = math.nextafter(NOW, -math.inf)

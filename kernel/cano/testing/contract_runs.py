@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from itertools import product
 
-from cano.protocols import RunFilter, RunStatus, StoreBackend, Wait
+from cano.protocols import StoreBackend
+from cano.records import RunFilter, RunStatus, Wait
 from cano.testing.contract_base import NOW, Contract, clause, free_run, loaded, new_run, step, value, values
 
 

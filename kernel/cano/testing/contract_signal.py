@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from cano.errors import ConflictError
-from cano.protocols import RunStatus, Signal, StoreBackend, Wait
+from cano.protocols import StoreBackend
+from cano.records import RunStatus, Signal, Wait
 from cano.testing.contract_base import Contract, clause, loaded, new_run, note, raised, step, value
 
 
@@ -129,3 +130,34 @@ class SignalClauses(Contract):
         for stale in (step(2, consumed=["1"]), step(1, token=9, consumed=["1"])):
             await raised(ConflictError, store.commit(stale))
             assert await store.take_signal("run", "go") == Signal("1", "go")
+
+    @clause
+    async def test_all_signals_are_told(self, store: StoreBackend) -> None:
+        """`signals` tells which wait, of all names, in the order they were put in, and the ids of those consumed."""
+        await store.create(new_run())
+        await store.put_signal("another", Signal("x", "go"))
+        for each in "3142":
+            await store.put_signal("run", Signal(each, f"name {each}", value(store, each)))
+        await store.put_signal("run", Signal("3", "again"))
+        await store.commit(note(0, consumed=["1", "never"]))
+        waiting, consumed = await store.signals("run")
+
+        assert list(waiting) == [Signal(each, f"name {each}", value(store, each)) for each in "342"]
+        assert list(consumed) == ["1"]
+        assert [list(each) for each in await store.signals("nobody")] == [[], []]
+        assert list((await store.signals("another")).waiting) == [Signal("x", "go")]
+
+    @clause
+    async def test_recipients_without_a_run_are_told(self, store: StoreBackend) -> None:
+        """`recipients` are the ids that signals were put for and that no run has, each once."""
+        assert list(await store.recipients()) == []
+        await store.create(new_run())
+        for run_id in ("run", "early", "late", "early"):
+            for each in "12":
+                await store.put_signal(run_id, Signal(each, "go"))
+        assert sorted(await store.recipients()) == ["early", "late"]
+
+        await store.create(new_run("late"))
+        assert list(await store.recipients()) == ["early"]
+        await store.delete("early")
+        assert list(await store.recipients()) == []

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import MutableMapping
 from typing import Any
 
-from cano.protocols import RunFilter, RunStatus, Signal, StoreBackend, Wait
+from cano.protocols import StoreBackend
+from cano.records import RunFilter, RunStatus, Signal, Wait
 from cano.testing.contract_base import (
     NOW,
     Contract,

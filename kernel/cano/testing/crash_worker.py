@@ -25,7 +25,8 @@ from typing import Any
 from cano.clock import SystemClock
 from cano.errors import CanoError, ConfigurationError, RunNotFoundError
 from cano.kernel import Kernel
-from cano.protocols import Clock, Commit, RunFilter, RunRecord
+from cano.protocols import Clock
+from cano.records import Commit, RunFilter, RunRecord
 from cano.split import HIDDEN
 from cano.testing.clock import START, VirtualClock
 from cano.testing.contract_base import installed_backend

@@ -28,7 +28,8 @@ from cano.clock import SystemClock
 from cano.errors import ConfigurationError, StoreUnavailableError
 from cano.known_types import known_types
 from cano.node import Node
-from cano.protocols import Capabilities, Clock, Commit, RunFilter, RunRecord, Signal, StoreBackend, Transition
+from cano.protocols import Capabilities, Clock, StoreBackend
+from cano.records import Commit, RunFilter, RunRecord, Signal, Signals, Transition
 from cano.split import SplitTask
 from cano.step import Step, current_step
 from cano.task import FunctionTask, Task, is_async
@@ -39,7 +40,7 @@ StateT = TypeVar("StateT")
 
 CALLS = (
     "open", "close", "create", "load", "commit", "claim", "renew", "release", "runs", "history", "put_signal",
-    "take_signal", "ready", "delete",
+    "take_signal", "signals", "recipients", "ready", "delete",
 )  # fmt: skip
 """The calls of a store, as `Faults.at_call` names them."""
 
@@ -268,7 +269,7 @@ class FaultyStore:
     def __init__(self, backend: StoreBackend, faults: Faults | None = None) -> None:
         self.backend = backend
         self.faults = Faults() if faults is None else faults
-        self.capabilities: Capabilities = backend.capabilities
+        self.capabilities: Capabilities = backend.capabilities._replace(notify=False)
         self._crashed = False
 
     def crash(self) -> None:
@@ -325,6 +326,12 @@ class FaultyStore:
 
     async def take_signal(self, run_id: str, name: str) -> Signal | None:
         return await self._call("take_signal", self.backend.take_signal, run_id, name)
+
+    async def signals(self, run_id: str) -> Signals:
+        return await self._call("signals", self.backend.signals, run_id)
+
+    async def recipients(self) -> Sequence[str]:
+        return await self._call("recipients", self.backend.recipients)
 
     async def ready(self, now: float) -> Sequence[RunRecord]:
         return await self._call("ready", self.backend.ready, now)

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from urllib.parse import parse_qsl
 
-from cano import ConfigurationError, hookimpl
+from cano import Capabilities, ConfigurationError, hookimpl
 
 from cano_memory.backend import MemoryBackend
 
 CANO_API_VERSION = 1
 
 _OPTIONS = "memory:// takes the options strict=0 or 1 and, without strict, keep=N finished runs"
+
+
+@hookimpl
+def cano_stores() -> dict[str, Capabilities]:
+    """What a store in memory promises."""
+    return {"memory": Capabilities(durable=False, encoded=False)}
 
 
 @hookimpl

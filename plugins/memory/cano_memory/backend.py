@@ -18,6 +18,7 @@ from cano import (
     RunStatus,
     SerializationError,
     Signal,
+    Signals,
     StoreUnavailableError,
     Transition,
     isolate,
@@ -189,6 +190,18 @@ class MemoryBackend:
         with self._use():
             signal = self._signal(run_id, name)
             return None if signal is None else signal._replace(payload=isolate(signal.payload))
+
+    async def signals(self, run_id: str) -> Signals:
+        """All that was sent to this id."""
+        with self._use():
+            mail = self._mail.get(run_id, _NO_MAIL)
+            waiting = [signal._replace(payload=isolate(signal.payload)) for signal in mail.waiting.values()]
+            return Signals(waiting, sorted(mail.seen - mail.waiting.keys()))
+
+    async def recipients(self) -> Sequence[str]:
+        """The ids with mail and no run."""
+        with self._use():
+            return [run_id for run_id in self._mail if run_id not in self._runs]
 
     async def ready(self, now: float) -> Sequence[RunRecord]:
         """The runs that could go on, and that nobody holds."""

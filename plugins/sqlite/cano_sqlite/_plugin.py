@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from cano import StoreBackend, hookimpl
+from cano import Capabilities, StoreBackend, hookimpl
 
 from cano_sqlite.backend import SqliteBackend
-from cano_sqlite.url import options_from_url
+from cano_sqlite.url import SCHEME, options_from_url
 
 CANO_API_VERSION = 1
+
+
+@hookimpl
+def cano_stores() -> dict[str, Capabilities]:
+    """What a store in an SQLite file promises."""
+    return {SCHEME: Capabilities()}
 
 
 @hookimpl

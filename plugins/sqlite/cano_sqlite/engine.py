@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
 from functools import partial
 
-from cano import Commit, RunFilter, RunRecord, Signal, Transition
+from cano import Commit, RunFilter, RunRecord, Signal, Signals, Transition
 
 from cano_sqlite import leases, reading, records, signals
 from cano_sqlite.journal import Append
@@ -85,6 +85,12 @@ class Engine:
 
     def take_signal(self, run_id: str, name: str) -> Awaitable[Signal | None]:
         return self._reader.do(partial(signals.oldest, run_id=run_id, name=name), run_id)
+
+    def signals(self, run_id: str) -> Awaitable[Signals]:
+        return self._reader.do(partial(signals.every, run_id=run_id), run_id)
+
+    def recipients(self) -> Awaitable[Sequence[str]]:
+        return self._reader.do(signals.recipients)
 
     def ready(self, now: float) -> Awaitable[Sequence[RunRecord]]:
         return self._reader.do(partial(reading.ready, now=now))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from cano import Signal
+from cano import Signal, Signals
 
 from cano_sqlite.failures import unreadable
 
@@ -14,6 +14,8 @@ _PUT = """
 _OLDEST = """
     SELECT signal, name, payload FROM signals
     WHERE run_id = ? AND name = ? AND consumed = 0 ORDER BY id LIMIT 1"""
+_EVERY = "SELECT signal, name, payload, consumed FROM signals WHERE run_id = ? ORDER BY id"
+_RECIPIENTS = "SELECT DISTINCT run_id FROM signals WHERE run_id NOT IN (SELECT run_id FROM runs)"
 _CONSUME = "UPDATE signals SET consumed = 1, payload = NULL WHERE run_id = ? AND signal = ?"
 
 
@@ -25,12 +27,31 @@ def put(connection: sqlite3.Connection, run_id: str, signal: Signal) -> None:
 def oldest(connection: sqlite3.Connection, run_id: str, name: str) -> Signal | None:
     """The oldest signal of that name that no commit has consumed."""
     row = connection.execute(_OLDEST, (run_id, name)).fetchone()
-    if row is None:
-        return None
-    id, name, payload = row
-    if not isinstance(id, str) or not isinstance(payload, bytes | None):
-        raise unreadable(run_id, f"its signal {id!r} is damaged")
-    return Signal(id, name, payload)
+    return None if row is None else _checked(run_id, Signal(*row))
+
+
+def every(connection: sqlite3.Connection, run_id: str) -> Signals:
+    """All that was ever sent to the run."""
+    waiting: list[Signal] = []
+    consumed: list[str] = []
+    for id, name, payload, gone in connection.execute(_EVERY, (run_id,)):
+        signal = _checked(run_id, Signal(id, name, payload))
+        if gone:
+            consumed.append(signal.id)
+        else:
+            waiting.append(signal)
+    return Signals(waiting, consumed)
+
+
+def recipients(connection: sqlite3.Connection) -> list[str]:
+    """The ids that signals were sent to and that no run has."""
+    return [run_id for (run_id,) in connection.execute(_RECIPIENTS)]
+
+
+def _checked(run_id: str, signal: Signal) -> Signal:
+    if not isinstance(signal.id, str) or not isinstance(signal.payload, bytes | None):
+        raise unreadable(run_id, f"its signal {signal.id!r} is damaged")
+    return signal
 
 
 def consume(connection: sqlite3.Connection, run_id: str, signal: str) -> None:

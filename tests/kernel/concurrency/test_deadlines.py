@@ -22,6 +22,7 @@ from cano import (
     RunStatus,
     RunTimeoutError,
     Signal,
+    Signals,
     StepTimeoutError,
     SubWorkflow,
     TaskConfig,
@@ -395,6 +396,14 @@ class HungStore:
     async def take_signal(self, run_id: str, name: str) -> Signal | None:
         """None."""
         return None
+
+    async def signals(self, run_id: str) -> Signals:
+        """None."""
+        return Signals()
+
+    async def recipients(self) -> Sequence[str]:
+        """None."""
+        return ()
 
     async def ready(self, now: float) -> Sequence[RunRecord]:
         """None."""

@@ -71,7 +71,7 @@ async def test_without_faults(world: World) -> None:
     kernel = await world.kernel()
     store = world.store(kernel)
     assert isinstance(store, StoreBackend)
-    assert store.capabilities is store.backend.capabilities
+    assert store.capabilities == store.backend.capabilities
     assert (await kernel.run(flow(), run_id="r")).data == {"did": ["one 1", "two 1"]}
     assert store.faults.calls["create"] == 1
     assert store.faults.calls["commit"] == 2

@@ -59,9 +59,14 @@ def test_list(cano: Cano, install: Install) -> None:
     install("absent", "import no_such_module\n", version="3")
 
     result = cano("--block", "retry", "plugins")
-    rows = [line.split(maxsplit=5) for line in result.stdout.splitlines()]
+    plugins, stores = result.stdout.split("\n\n")
+    rows = [line.split(maxsplit=5) for line in plugins.splitlines()]
 
     assert result.exit_code == 0
+    table = [line.split() for line in stores.splitlines()]
+    assert table[0] == ["store", "durable", "encoded", "strict", "history", "retention", "notify"]
+    assert ["memory:", "no", "no", "no", "yes", "yes", "no"] in table
+    assert ["sqlite:", "yes", "yes", "no", "yes", "yes", "no"] in table
     assert rows[0] == ["order", "name", "distribution", "version", "status", "hooks"]
     assert rows[1] == [
         "1", "absent", "cano-absent", "3", "failed", "ModuleNotFoundError: No module named 'no_such_module'",
@@ -89,7 +94,10 @@ def test_list_as_json(cano: Cano, install: Install, monkeypatch: pytest.MonkeyPa
         "status": "failed",
         "hooks": [],
         "error": "ModuleNotFoundError: No module named 'no_such_module'",
+        "stores": {},
     }
+    assert by_name["memory"]["stores"] == {}
+    assert by_name["sqlite"]["stores"]["sqlite"]["durable"] is True
     assert by_name["memory"]["status"] == "blocked"
     assert by_name["cli"]["status"] == "active"
     assert by_name["retry"]["hooks"] == ["cano_default_config", "cano_retry_strategy"]

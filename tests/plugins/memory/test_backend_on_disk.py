@@ -98,6 +98,7 @@ class LogBackend:
     release, put_signal, delete = logged("release"), logged("put_signal"), logged("delete")
     load, runs, history = unlogged("load"), unlogged("runs"), unlogged("history")
     take_signal, ready = unlogged("take_signal"), unlogged("ready")
+    signals, recipients = unlogged("signals"), unlogged("recipients")
 
 
 class Modest(LogBackend):
@@ -106,6 +107,14 @@ class Modest(LogBackend):
     def __init__(self, url: str) -> None:
         super().__init__(url)
         self.capabilities = Capabilities(durable=False)
+
+
+class Boastful(LogBackend):
+    """Says that it tells of news, and has no way to."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.capabilities = Capabilities(notify=True)
 
 
 class Forgetful(LogBackend):
@@ -159,7 +168,7 @@ class Partial(LogBackend):
         """Write all calls, commits without some of it."""
         if name == "commit":
             (commit,) = args
-            args = (type(commit)(**{field: getattr(commit, field) for field in commit.__slots__} | {"consumed": ()}),)
+            args = (commit._replace(consumed=()),)
         super().log(name, args)
 
 
@@ -177,6 +186,7 @@ class Alone(LogBackend):
 
 BROKEN: dict[type[LogBackend], str] = {
     Modest: "durable_is_declared",
+    Boastful: "news_is_told",
     Forgetful: "everything_survives_reopening two_backends_see_the_same",
     Hasty: "a_killed_process_leaves_a_prefix",
     Careless: "closing_finishes_what_is_under_way",
