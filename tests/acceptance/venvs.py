@@ -35,9 +35,9 @@ def build_wheel(project: Path, into: Path) -> Path:
 
 
 class Venv:
-    """A venv with the wheels given, what they need, and nothing else."""
+    """A venv with the wheels (or requirements) given, what they need, and nothing else."""
 
-    def __init__(self, path: Path, *wheels: Path) -> None:
+    def __init__(self, path: Path, *wheels: Path | str) -> None:
         uv: list[str | Path] = [sys.executable, "-m", "uv", "--quiet"]
         self.python = path / "bin" / "python"
         checked(*uv, "venv", "--python", sys.executable, path)

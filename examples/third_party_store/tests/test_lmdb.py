@@ -1,0 +1,198 @@
+"""What is this store's own: crashes, growth, damage, long texts, URLs."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+import lmdb
+import pytest
+from cano import (
+    ConfigurationError,
+    Kernel,
+    KeyValueStore,
+    RunFilter,
+    RunRecord,
+    SerializationError,
+    Signal,
+    StoreUnavailableError,
+    Workflow,
+    wait_for,
+)
+from cano.testing import survives_crashes
+from lmdb_runs.plugin import PROMISES, cano_open_store
+from lmdb_runs.store import LmdbStore
+
+T = TypeVar("T")
+RUN = RunRecord(run_id="run", workflow="flow", version="1", fingerprint="f", state="S")
+
+flow = Workflow("order", name="orders").add_exit_state("shipped")
+
+
+@flow.on("order")
+async def order(store: KeyValueStore) -> str:
+    store["parcels"] = [{"weight": 0.1 + 0.2}]
+    return wait_for("paid", then="ship")
+
+
+@flow.on("ship")
+async def ship(store: KeyValueStore) -> str:
+    store["shipped"] = len(store["parcels"])
+    return "shipped"
+
+
+def use(path: Path, work: Callable[[LmdbStore], Awaitable[T]]) -> T:
+    """What `work` makes of an open store."""
+
+    async def main() -> T:
+        store = LmdbStore(str(path), PROMISES)
+        await store.open()
+        try:
+            return await work(store)
+        finally:
+            await store.close()
+
+    return asyncio.run(main())
+
+
+def test_a_run_survives_sigkill_at_every_write(tmp_path: Path) -> None:
+    """Killed before and after each write to this store, the flow comes to the same end."""
+    report = survives_crashes(flow, store=f"lmdb:///{tmp_path}/runs.mdb", signals=[("paid", None)])
+
+    assert report.outcome.state == "shipped"
+    assert report.outcome.data["parcels"] == [{"weight": 0.1 + 0.2}]
+    assert [point.when for point in report.points] == ["before", "after"] * 3  # its creation and two transitions
+
+
+def test_a_kernel_runs_on_it(tmp_path: Path) -> None:
+    """A run with an id is done once, however often it is asked for, by whichever kernel."""
+
+    async def main() -> list[object]:
+        found: list[object] = []
+        for _ in range(2):
+            async with Kernel(store=f"lmdb:///{tmp_path}/runs.mdb") as kernel:
+                handle = await kernel.start(flow, run_id="7")
+                if not found:
+                    await kernel.signal("7", "paid")
+                found.append((await handle.result()).data["shipped"])
+        return found
+
+    assert asyncio.run(main()) == [1, 1]
+
+
+GROW = """
+import asyncio, sys
+from cano import RunRecord
+from lmdb_runs.plugin import PROMISES
+from lmdb_runs.store import LmdbStore
+
+async def main(path):
+    store = LmdbStore(path, PROMISES)
+    await store.open()
+    for n in range(4):
+        await store.create(RunRecord(f"{n}", "flow", "1", "f", "S", data={"large": bytes(10_000_000)}))
+    await store.close()
+
+asyncio.run(main(sys.argv[1]))
+"""
+
+
+def test_the_file_grows_under_several_processes(tmp_path: Path) -> None:
+    """A store sees, and writes on, what another process has written since, though the file has grown many times."""
+    path = tmp_path / "runs.mdb"
+
+    async def work(store: LmdbStore) -> list[int]:
+        await store.create(RUN)
+        done = await asyncio.to_thread(
+            subprocess.run, [sys.executable, "-c", GROW, str(path)], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        await store.create(RUN._replace(run_id="late", data={"large": bytes(10_000_000)}))
+        loaded = [await store.load(run_id) for run_id in ("0", "3", "late")]
+        return [len(run.data["large"]) for run in loaded if run is not None]
+
+    assert use(path, work) == [10_000_000] * 3
+
+
+def test_long_texts_are_told_apart(tmp_path: Path) -> None:
+    """Ids and keys that differ in their last letter alone are two, however long they are."""
+    one, two = (("🗝" * 1000) + end for end in "12")
+
+    async def work(store: LmdbStore) -> None:
+        for run_id in (one, two):
+            data = {key: f"{run_id}{key}".encode() for key in (one, two)}
+            await store.create(RUN._replace(run_id=run_id, data=data))
+            await store.put_signal(run_id, Signal(one, two, run_id.encode()))
+        for run_id in (one, two):
+            run = await store.load(run_id)
+            assert run is not None
+            assert run.data == {key: f"{run_id}{key}".encode() for key in (one, two)}
+            assert await store.take_signal(run_id, two) == Signal(one, two, run_id.encode())
+
+    use(path := tmp_path / "runs.mdb", work)
+    assert path.is_file()
+
+
+def test_damage_names_the_run(tmp_path: Path) -> None:
+    """Of a damaged run it is said which one it is; the others go on, and it can be deleted."""
+    path = tmp_path / "runs.mdb"
+
+    async def fill(store: LmdbStore) -> None:
+        for run_id in ("good", "record", "value"):
+            await store.create(RUN._replace(run_id=run_id, data={"key": b"value"}))
+
+    use(path, fill)
+    with lmdb.open(str(path), subdir=False) as env, env.begin(write=True) as txn:
+        for key, row in list(txn.cursor()):
+            if (key[:1], key[3:]) == (b"r", b"record") or (key[:1] == b"d" and b"valuekey" in key):
+                txn.put(key, row[:-1] + bytes([row[-1] ^ 1]))
+
+    async def look(store: LmdbStore) -> None:
+        for run_id in ("record", "value"):
+            with pytest.raises(SerializationError, match=run_id) as raised:
+                await store.load(run_id)
+            assert raised.value.run_id == run_id
+        listed = {run.run_id: run.error for run in await store.runs(RunFilter())}
+        assert (listed["good"], listed["value"]) == (None, None)
+        assert "'record'" in (listed["record"] or {})["message"]
+        assert [run.run_id for run in await store.ready(0)] == ["good", "value"]
+        assert [await store.delete(run_id) for run_id in ("record", "value")] == [True, True]
+        assert [run.run_id for run in await store.runs(RunFilter())] == ["good"]
+
+    use(path, look)
+
+
+def test_what_is_no_value_is_refused(tmp_path: Path) -> None:
+    """Values that are not bytes, and errors that are no JSON, are refused, and nothing of them is kept."""
+
+    async def work(store: LmdbStore) -> RunRecord | None:
+        for wrong in (RUN._replace(data={"a": b"1", "b": 2}), RUN._replace(error={"cause": object()})):
+            with pytest.raises(SerializationError):
+                await store.create(wrong)
+        return await store.load("run")
+
+    assert use(tmp_path / "runs.mdb", work) is None
+
+
+def test_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
+    """What is no LMDB file, or has no folder, is said to be unavailable."""
+    (tmp_path / "text").write_text("text" * 10_000)
+    for path in (tmp_path / "text", tmp_path / "none" / "runs.mdb"):
+        with pytest.raises(StoreUnavailableError, match=str(path)):
+            use(path, LmdbStore.close)
+
+
+@pytest.mark.parametrize("url", ["lmdb://", "lmdb:///", "lmdb://host/runs.mdb", "lmdb:///runs.mdb?sync=no"])
+def test_wrong_urls(url: str) -> None:
+    """A URL that names no file is refused with an example of one that does."""
+    with pytest.raises(ConfigurationError, match=r"lmdb:///runs\.mdb"):
+        cano_open_store(url)
+
+
+def test_urls_of_others() -> None:
+    """Other schemes are for other plugins."""
+    assert cano_open_store("sqlite:///runs.db") is None
