@@ -61,6 +61,10 @@ async def before(call: Awaitable[Any], next: Callable[[], Awaitable[Any]]) -> An
     return await next()
 
 
+async def nothing(done: Any) -> None:
+    """What was done meanwhile is done."""
+
+
 def keep(store: Any, run_id: str, **fields: Any) -> Any:
     """Change what the store keeps of a run, behind its back. None, to be part of an expression."""
     if run_id in store._runs:
@@ -151,6 +155,12 @@ async def hasty(store: Any, honest: Any, commit: Any) -> None:
     except ConflictError:
         store._history.setdefault(commit.run_id, []).append(line_of(commit))
         raise
+
+
+async def expectant(store: Any, honest: Any, commit: Any) -> None:
+    """Take the ids that a commit consumes for known, whether or not they came."""
+    await honest(commit)
+    store._mail.setdefault(commit.run_id, SimpleNamespace(waiting={}, seen=set())).seen.update(commit.consumed)
 
 
 async def nameless(store: Any, honest: Any, commit: Any) -> None:
@@ -251,6 +261,19 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
             s.create(NEW._replace(run_id=c.run_id, seq=c.expected_seq, token=c.token)), lambda: honest(c))},
         "a_run_that_is_gone_is_refused"),
     "refuses without a name": ({"commit": nameless}, "a_refusal_names_the_run"),
+    "keeps the state without a transition": (
+        altered(state=lambda s, c: c.state if c.seq != c.expected_seq else known(s, c.run_id).state),
+        "a_commit_without_a_transition_changes_the_record"),
+    "refuses whoever has no lease": (
+        refusing(lambda run, c: run.holder is None), "a_freed_run_commits_until_it_is_claimed"),
+    "takes the lease with a commit": (
+        {"commit": lambda s, honest, c: before(
+            honest(c), lambda: nothing(c.release or keep(s, c.run_id, holder="me", expires=c.at)))},
+        "a_freed_run_commits_until_it_is_claimed"),
+    "changes a thousand keys at most": (
+        altered(changed=lambda s, c: dict(itertools.islice(c.changed.items(), 1000))), "a_commit_may_be_large"),
+    "consumes a thousand signals at most": (
+        altered(consumed=lambda s, c: c.consumed[:1000]), "a_commit_may_be_large"),
     "looks at the clock": (
         refusing(lambda run, c: run.expires is not None and run.expires < c.at), "the_token_decides_and_not_the_clock"),
     "ignores commits without a transition": (
@@ -269,6 +292,10 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
         listed("history", lambda s, lines: [line._replace(seq=n) for n, line in enumerate(lines)]),
         "the_seq_may_skip history_begins_with_the_creation"),
     "writes a line for every commit": ({"commit": talkative}, "a_commit_without_a_transition_makes_no_line"),
+    "writes a line for a release": (
+        {"release": lambda s, honest, run_id, token: before(
+            honest(run_id, token), lambda: nothing(s._history[run_id].append(s._history[run_id][0])))},
+        "leases_and_signals_make_no_line"),
     "writes lines of refused commits": (
         {"commit": hasty},
         "a_refused_commit_makes_no_line a_run_that_is_gone_is_refused a_stale_seq_is_refused"),
@@ -299,6 +326,9 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
         "renewing_reports_what_is_lost"),
     "reports no lost leases": (
         {"renew": lambda s, honest, *args: then(honest(*args), lambda lost: [])}, "renewing_reports_what_is_lost"),
+    "renews a thousand at most": (
+        {"renew": lambda s, honest, h, tokens, end: honest(h, dict(itertools.islice(tokens.items(), 1000)), end)},
+        "many_leases_are_renewed_at_once"),
     "loses leases that ran out": (
         {"renew": lambda s, honest, h, tokens, end: [
             i for i in tokens if i in s._runs and s._runs[i].expires < end - 30] or honest(h, tokens, end)},
@@ -319,6 +349,10 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
         {"put_signal": lambda s, honest, run_id, signal: (
             honest(run_id, signal) if known(s, run_id).status is PARKED else None)},
         "an_early_signal_is_kept a_late_signal_is_kept"),
+    "forgets early ids": (
+        {"create": lambda s, honest, run: (s._mail.get(run.run_id, NO_MAIL).seen.clear(), honest(run))[1]},
+        "an_early_signal_counts_once"),
+    "remembers ids that never came": ({"commit": expectant}, "consuming_what_never_came_is_forgotten"),
     "counts every signal": (
         {"put_signal": lambda s, honest, run_id, signal: honest(
             run_id, signal._replace(id=f"{signal.id} {len(s._mail.get(run_id, NO_MAIL).seen)}"))},
@@ -375,6 +409,9 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
         listed("ready", lambda s, runs: [*runs, *(
             run for i, run in s._runs.items() if run.status is PARKED and i in s._mail and run not in runs)]),
         "a_parked_run_is_ready_when_its_signal_is_there"),
+    "takes an empty name for none": (
+        listed("ready", lambda s, runs: [run for run in runs if run.wait is None or run.wait.signal or run.wait.until]),
+        "a_signal_without_a_name_wakes_its_run"),
     "is ready though held": (
         {"ready": lambda s, honest, now: ([keep(s, i, **NOBODY) for i in s._runs], honest(now))[1]},
         "a_running_run_is_ready_when_nobody_holds_it a_held_parked_run_is_not_ready a_run_that_went_on_is_not_ready"),
@@ -410,6 +447,10 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
         {"recipients": lambda s, honest: list(s._mail)}, "recipients_without_a_run_are_told"),
     # living
     "mixes up commits": ({"commit": mixed_up}, "many_runs_commit_at_once"),
+    "renews what it saw earlier": ({"renew": outdated}, "different_calls_at_once_undo_nothing"),
+    "commits on what it saw earlier": (
+        {"commit": outdated}, "a_claim_and_a_commit_at_once different_calls_at_once_undo_nothing"),
+    "opens again": ({"open": lambda s, honest: None}, "after_closing_every_call_is_refused"),
     "commits by halves": ({"commit": halved}, "a_cancelled_commit_happens_whole_or_not_at_all"),
     "commits behind one's back": ({"commit": late}, "a_cancelled_commit_happens_whole_or_not_at_all"),
     "stays open": ({"close": lambda s, honest: None}, "after_closing_every_call_is_refused"),

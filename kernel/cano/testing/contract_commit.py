@@ -127,16 +127,16 @@ class CommitClauses(Contract):
 
     @clause
     async def test_a_commit_without_a_transition_changes_the_record(self, store: StoreBackend) -> None:
-        """A commit whose seq is the expected one changes status, wait, error, payload and data, and not the seq."""
+        """A commit whose seq is the expected one changes state, status, wait, error, payload, data; not the seq."""
         await store.create(new_run(data=values(store, a=1)))
         wait, error = Wait(then="B", signal="go"), {"class": "E"}
         for status in (RunStatus.PARKED, RunStatus.FAILED):
             await store.commit(
-                note(0, status=status, wait=wait, error=error, payload=value(store, 5), changed=values(store, b=2),
-                     removed=["a"], at=NOW + 8)
+                note(0, state="X", status=status, wait=wait, error=error, payload=value(store, 5),
+                     changed=values(store, b=2), removed=["a"], at=NOW + 8)
             )  # fmt: skip
             assert await loaded(store) == new_run(
-                status=status, wait=wait, error=error, payload=value(store, 5), data=values(store, b=2),
+                state="X", status=status, wait=wait, error=error, payload=value(store, 5), data=values(store, b=2),
                 updated=NOW + 8,
             )  # fmt: skip
 
@@ -159,6 +159,33 @@ class CommitClauses(Contract):
         assert (run.seq, run.data) == (1, values(store, a=1))
         assert (run.holder, run.expires, run.token) == (None, None, 1)
         assert await store.claim("run", "another", NOW, LATER) == 2
+
+    @clause
+    async def test_a_freed_run_commits_until_it_is_claimed(self, store: StoreBackend) -> None:
+        """Whoever had the lease last may commit after it was freed, by its token, and does not take it with that."""
+        await store.create(new_run())
+        await store.release("run", 1)
+        await store.commit(step(1))
+        run = await loaded(store)
+        assert (run.seq, run.holder, run.expires, run.token) == (1, None, None, 1)
+
+        assert await store.claim("run", "another", NOW, LATER) == 2
+        await raised(ConflictError, store.commit(step(2)))
+
+    @clause
+    async def test_a_commit_may_be_large(self, store: StoreBackend) -> None:
+        """One commit may change, remove and consume thousands; it happens whole all the same."""
+        keys = [f"key {number}" for number in range(5000)]
+        await store.create(new_run(data={key: value(store, 0) for key in keys}))
+        for each in ("first", "last"):
+            await store.put_signal("run", Signal(each, "go"))
+        changed = {f"new {key}": value(store, 1) for key in keys}
+        await store.commit(step(1, changed=changed, removed=keys, consumed=["first", *keys, "last"]))
+
+        assert (await loaded(store)).data == changed
+        creation, line = await store.history("run")
+        assert (len(creation.changed), line.changed, list(line.removed)) == (5000, changed, keys)
+        assert await store.take_signal("run", "go") is None
 
     @clause
     async def test_of_twenty_commits_at_once_one_wins(self, store: StoreBackend) -> None:

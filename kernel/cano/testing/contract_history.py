@@ -6,8 +6,8 @@ from typing import Any
 
 from cano.errors import ConflictError
 from cano.protocols import StoreBackend
-from cano.records import RunStatus
-from cano.testing.contract_base import NOW, Contract, clause, lines, new_run, note, raised, step, value, values
+from cano.records import RunStatus, Signal
+from cano.testing.contract_base import LATER, NOW, Contract, clause, lines, new_run, note, raised, step, value, values
 
 
 class HistoryClauses(Contract):
@@ -61,6 +61,17 @@ class HistoryClauses(Contract):
         assert lines(await store.history("run")) == [
             *before, (2, "S2", RunStatus.RUNNING, NOW + 2, values(store, c=3), []),
         ]  # fmt: skip
+
+    @clause
+    async def test_leases_and_signals_make_no_line(self, store: StoreBackend) -> None:
+        """Nothing but commits is in the history: no claim, renewal or release, and no signal."""
+        await store.create(new_run())
+        await store.renew("me", {"run": 1}, LATER)
+        await store.release("run", 1)
+        assert await store.claim("run", "another", NOW, LATER) == 2
+        await store.put_signal("run", Signal("1", "go"))
+
+        assert [line.seq for line in await store.history("run")] == [0]
 
     @clause
     async def test_a_refused_commit_makes_no_line(self, store: StoreBackend) -> None:

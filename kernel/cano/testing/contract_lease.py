@@ -114,6 +114,16 @@ class LeaseClauses(Contract):
         assert (await loaded(store, "kept")).expires == LATER + 50
 
     @clause
+    async def test_many_leases_are_renewed_at_once(self, store: StoreBackend) -> None:
+        """`renew` takes thousands of leases in one call, and answers for each of them."""
+        for run_id in ("first", "last"):
+            await store.create(new_run(run_id))
+        gone = [f"gone {number}" for number in range(5000)]
+
+        assert sorted(await store.renew("me", dict.fromkeys(["first", *gone, "last"], 1), LATER + 5)) == sorted(gone)
+        assert [(await loaded(store, run_id)).expires for run_id in ("first", "last")] == [LATER + 5] * 2
+
+    @clause
     async def test_renewing_saves_a_lease_that_nobody_took(self, store: StoreBackend) -> None:
         """A lease that has run out, but that nobody claimed, is renewed like any other."""
         await store.create(new_run(expires=NOW - 99))

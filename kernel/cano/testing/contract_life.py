@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from cano.errors import StoreUnavailableError
+from cano.errors import ConflictError, StoreUnavailableError
 from cano.protocols import StoreBackend
 from cano.records import RunFilter, RunRecord, Signal
 from cano.testing.contract_base import LATER, NOW, Contract, clause, loaded, new_run, raised, step, value, values
@@ -33,6 +33,39 @@ class LifeClauses(Contract):
             assert [(line.seq, line.changed.get("n")) for line in await store.history(run_id)] == [
                 (0, None), *((seq, value(store, seq)) for seq in range(1, 21)),
             ]  # fmt: skip
+
+    @clause
+    async def test_different_calls_at_once_undo_nothing(self, store: StoreBackend) -> None:
+        """A commit, a renewal and a signal for one run at the same time all take effect, whichever comes first."""
+        await store.create(new_run())
+        for seq in range(1, 21):
+            calls = [
+                store.commit(step(seq, changed=values(store, n=seq))),
+                store.renew("me", {"run": 1}, LATER + seq),
+                store.put_signal("run", Signal(str(seq), "go")),
+            ]
+            await asyncio.gather(*(calls if seq % 2 else reversed(calls)))
+            run = await loaded(store)
+            assert (run.seq, run.data, run.expires) == (seq, values(store, n=seq), LATER + seq)
+        assert len((await store.signals("run")).waiting) == 20
+
+    @clause
+    async def test_a_claim_and_a_commit_at_once(self, store: StoreBackend) -> None:
+        """Of a claim and a stale holder's commit at the same time one is first: the commit is whole, or refused."""
+        for number in range(20):
+            await store.create(new_run(run_id := str(number), data=values(store, n=0)))
+            claim = store.claim(run_id, "another", LATER + 1, LATER + 9)
+            commit = store.commit(step(1, run_id, changed=values(store, n=1)))
+            calls = (claim, commit) if number % 2 else (commit, claim)
+            answers = await asyncio.gather(*calls, return_exceptions=True)
+
+            seq = 0 if any(isinstance(answer, ConflictError) for answer in answers) else 1
+            assert await loaded(store, run_id) == new_run(
+                run_id, state=f"S{seq}", seq=seq, data=values(store, n=seq), updated=NOW + seq, holder="another",
+                expires=LATER + 9, token=2,
+            )  # fmt: skip
+            assert 2 in answers
+            assert [line.seq for line in await store.history(run_id)] == [0, 1][: seq + 1]
 
     @clause
     async def test_a_cancelled_commit_happens_whole_or_not_at_all(self, store: StoreBackend) -> None:
@@ -64,7 +97,7 @@ class LifeClauses(Contract):
 
     @clause
     async def test_after_closing_every_call_is_refused(self, store: StoreBackend) -> None:
-        """Once the store is closed every call raises StoreUnavailableError."""
+        """Once the store is closed every call raises StoreUnavailableError; it is not opened a second time either."""
         await store.create(new_run())
         await store.close()
 
@@ -86,6 +119,7 @@ class LifeClauses(Contract):
             lambda: store.recipients(),
             lambda: store.ready(NOW),
             lambda: store.delete("run"),
+            lambda: store.open(),
         ):
             await raised(StoreUnavailableError, call())
 

@@ -53,6 +53,15 @@ class ReadyClauses(Contract):
         assert await ready(store) == ["after", "before"]
 
     @clause
+    async def test_a_signal_without_a_name_wakes_its_run(self, store: StoreBackend) -> None:
+        """The empty text is a name as any other: a run may wait for a signal of it, and is ready when that is there."""
+        await store.create(free_run(status=RunStatus.PARKED, wait=Wait(then="B", signal="")))
+        await store.put_signal("run", Signal("1", "go"))
+        assert await ready(store) == []
+        await store.put_signal("run", Signal("", ""))
+        assert await ready(store) == ["run"]
+
+    @clause
     async def test_a_running_run_is_ready_when_nobody_holds_it(self, store: StoreBackend) -> None:
         """A running run is ready when nobody holds it or its lease ended before `now`, and not at its last moment."""
         await store.create(free_run("free"))

@@ -40,6 +40,19 @@ class SignalClauses(Contract):
         assert await store.take_signal("run", "go") == next
 
     @clause
+    async def test_an_early_signal_counts_once(self, store: StoreBackend) -> None:
+        """An id that was put before there was such a run is known when there is one."""
+        early = Signal("1", "go", value(store, 1))
+        await store.put_signal("run", early)
+        await store.create(new_run())
+        await store.put_signal("run", Signal("1", "go", value(store, 2)))
+        assert await store.take_signal("run", "go") == early
+
+        await store.commit(step(1, consumed=["1"]))
+        await store.put_signal("run", Signal("1", "go", value(store, 3)))
+        assert await store.take_signal("run", "go") is None
+
+    @clause
     async def test_a_late_signal_is_kept(self, store: StoreBackend) -> None:
         """A signal that comes when its run has moved on, or ended, is kept, and does not change the run."""
         await store.create(new_run())
@@ -121,6 +134,16 @@ class SignalClauses(Contract):
         assert await store.take_signal("run", "odd") == Signal("5", "odd")
         await store.commit(step(2))
         assert await store.take_signal("run", "even") == Signal("2", "even")
+
+    @clause
+    async def test_consuming_what_never_came_is_forgotten(self, store: StoreBackend) -> None:
+        """An id that a commit consumes though there is no such signal is ignored: one that comes later counts."""
+        await store.create(new_run())
+        await store.commit(step(1, consumed=["1"]))
+        await store.put_signal("run", Signal("1", "go"))
+
+        assert await store.take_signal("run", "go") == Signal("1", "go")
+        assert list((await store.signals("run")).consumed) == []
 
     @clause
     async def test_a_refused_commit_consumes_nothing(self, store: StoreBackend) -> None:

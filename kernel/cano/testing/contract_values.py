@@ -210,7 +210,9 @@ class ValueClauses(Contract):
         for line in history:
             _spoil(line.changed, line.removed)
         signal = await store.take_signal("run", "go")
-        _spoil(history, listed, ready, signal and signal.payload)
+        waiting, consumed = await store.signals("run")
+        _spoil(history, listed, ready, signal and signal.payload, *(each.payload for each in waiting))
+        _spoil(waiting, consumed, await store.recipients())
         assert await kept(store) == before
         assert len(await store.runs(RunFilter())) == len(await store.ready(NOW + 99)) == 1
 
