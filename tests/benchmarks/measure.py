@@ -37,7 +37,12 @@ class Line:
 
 
 async def best(rounds: int, *variants: Variant) -> list[float]:
-    """The shortest time of each variant, in seconds.
+    """The shortest time of each variant, in seconds; see `timed`."""
+    return [min(taken) for taken in await timed(rounds, *variants)]
+
+
+async def timed(rounds: int, *variants: Variant) -> list[list[float]]:
+    """The times of each variant, one for each round, in seconds.
 
     They take turns, so that what slows the machine slows all of them; and what counts is the time of the processor,
     since none of them waits for anything.
@@ -53,7 +58,7 @@ async def best(rounds: int, *variants: Variant) -> list[float]:
                 taken.append(time.process_time() - begin)
             finally:
                 gc.enable()
-    return [min(taken) for taken in times]
+    return times
 
 
 def table(lines: list[Line]) -> str:

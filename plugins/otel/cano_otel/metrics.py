@@ -14,14 +14,44 @@ from cano_otel.failures import error_type, result_of
 SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
 
 
-class _Begun:
-    """A run or step that is under way, or a step that is being committed: then `at` is when it ended."""
+class _OpenRun:
+    """A run that is under way, and the labels of its states, made once: by the identity of the state."""
 
-    __slots__ = ("at", "attributes")
+    __slots__ = ("at", "labels", "monotonic", "workflow")
 
-    def __init__(self, at: float, attributes: dict[str, Any]) -> None:
-        self.at = at
-        self.attributes = attributes
+    def __init__(self, run: Run) -> None:
+        self.monotonic = run.kernel.clock.monotonic
+        self.at = self.monotonic()
+        self.workflow = {names.WORKFLOW: run.workflow}
+        self.labels: dict[int, _Labels] = {}
+
+    def of(self, state: Any) -> _Labels:
+        """The labels of a state."""
+        found = self.labels.get(id(state))  # a workflow keeps its states; to hash an Enum's member takes longer
+        if found is None:
+            found = self.labels[id(state)] = _Labels({**self.workflow, names.STATE: state_name(state)})
+        return found
+
+
+class _Labels:
+    """The labels of a state, and of what succeeds in it."""
+
+    __slots__ = ("success", "these")
+
+    def __init__(self, these: dict[str, Any]) -> None:
+        self.these = these
+        self.success = {**these, names.TASK_RESULT: names.SUCCESS}
+
+
+class _OpenStep:
+    """A step that is under way, or one that is being committed: then `at` is when it ended."""
+
+    __slots__ = ("at", "labels", "run")
+
+    def __init__(self, run: _OpenRun, labels: _Labels) -> None:
+        self.run = run
+        self.labels = labels
+        self.at = run.monotonic()
 
 
 class Metrics:
@@ -50,8 +80,8 @@ class Metrics:
         self._lateness = histogram(names.LATENESS, "From a schedule's time to the start of its run")
         self._skipped = meter.create_counter(names.SKIPPED, "{time}", "Times of schedules that passed without a run")
         self._observer_errors = meter.create_counter(names.OBSERVER_ERRORS, "{error}", "Errors of observers")
-        self._runs: dict[int, _Begun] = {}
-        self._steps: dict[int, _Begun] = {}
+        self._runs: dict[int, _OpenRun] = {}
+        self._steps: dict[int, _OpenStep] = {}
         self._told: Counter[str] = Counter()
 
     # runs
@@ -59,10 +89,9 @@ class Metrics:
     @hookimpl
     def cano_run_started(self, run: Run) -> None:
         """Count it."""
-        attributes = {names.WORKFLOW: run.workflow}
-        self._runs[id(run)] = _Begun(_now(run), attributes)
-        self._active.add(1, {**attributes, names.RUN_STATE: names.EXECUTING})
-        self._started.add(1, {**attributes, names.RESUMED: run.resumed})
+        self._runs[id(run)] = open_run = _OpenRun(run)
+        self._active.add(1, {**open_run.workflow, names.RUN_STATE: names.EXECUTING})
+        self._started.add(1, {**open_run.workflow, names.RESUMED: run.resumed})
 
     @hookimpl
     def cano_run_parked(self, run: Run) -> None:
@@ -81,16 +110,16 @@ class Metrics:
             self._run_errors.add(1, {names.WORKFLOW: run.workflow, names.ERROR_TYPE: error_type(run.error)})
 
     def _end(self, run: Run) -> None:
-        begun = self._runs.pop(id(run), None)
-        if begun is not None:
-            attributes = {**begun.attributes, names.RUN_STATE: names.EXECUTING}
+        open_run = self._runs.pop(id(run), None)
+        if open_run is not None:
+            attributes = {**open_run.workflow, names.RUN_STATE: names.EXECUTING}
             self._active.add(-1, attributes)
             attributes[names.STATUS] = run.status.value
             if run.status.finished:
                 attributes[names.RESULT] = result_of(run.error)
             if run.error is not None:
                 attributes[names.ERROR_TYPE] = error_type(run.error)
-            self._run_duration.record(_now(run) - begun.at, attributes)
+            self._run_duration.record(open_run.monotonic() - open_run.at, attributes)
         self._steps.pop(id(run.step), None)  # of a step that was not committed
         self._count_observer_errors(run.kernel)
 
@@ -99,16 +128,15 @@ class Metrics:
     @hookimpl
     def cano_step_started(self, step: Step) -> None:
         """Take the time."""
-        self._steps[id(step)] = _Begun(
-            _now(step.run), {names.WORKFLOW: step.workflow, names.STATE: state_name(step.state)}
-        )
+        open_run = self._runs[id(step.run)]
+        self._steps[id(step)] = _OpenStep(open_run, open_run.of(step.state))
 
     @hookimpl
     def cano_step_retrying(self, step: Step) -> None:
         """Count it."""
-        begun = self._steps.get(id(step))
-        if begun is not None and step.error is not None:
-            self._retries.add(1, {**begun.attributes, names.ERROR_TYPE: error_type(step.error)})
+        open_step = self._steps.get(id(step))
+        if open_step is not None and step.error is not None:
+            self._retries.add(1, {**open_step.labels.these, names.ERROR_TYPE: error_type(step.error)})
 
     @hookimpl
     def cano_step_finished(self, step: Step) -> None:
@@ -121,24 +149,23 @@ class Metrics:
         self._end_step(step, step.error)
 
     def _end_step(self, step: Step, error: BaseException | None) -> None:
-        begun = self._steps.get(id(step)) if step.branch is None else self._steps.pop(id(step), None)
-        if begun is None:
+        open_step = self._steps.get(id(step)) if step.branch is None else self._steps.pop(id(step), None)
+        if open_step is None:
             return
-        now, attributes = _now(step.run), begun.attributes
-        self._attempts.add(step.attempt, attributes)
-        if error is None:
-            attributes = {**attributes, names.TASK_RESULT: names.SUCCESS}
-        else:
-            attributes = {**attributes, names.TASK_RESULT: result_of(error), names.ERROR_TYPE: error_type(error)}
-        self._step_duration.record(now - begun.at, attributes)
-        begun.at = now
+        now, labels = open_step.run.monotonic(), open_step.labels
+        self._attempts.add(step.attempt, labels.these)
+        attributes = labels.success
+        if error is not None:
+            attributes = {**labels.these, names.TASK_RESULT: result_of(error), names.ERROR_TYPE: error_type(error)}
+        self._step_duration.record(now - open_step.at, attributes)
+        open_step.at = now
 
     @hookimpl
     def cano_transition_committed(self, step: Step) -> None:
         """Measure the commit."""
         ended = self._steps.pop(id(step), None)
         if ended is not None:
-            self._commit.record(_now(step.run) - ended.at, {names.WORKFLOW: step.workflow})
+            self._commit.record(ended.run.monotonic() - ended.at, ended.run.workflow)
 
     # schedules: these hooks are the scheduler's, where one is installed
 
@@ -173,8 +200,3 @@ class Metrics:
             if count > self._told[observer]:
                 self._observer_errors.add(count - self._told[observer], {names.OBSERVER: observer})
                 self._told[observer] = count
-
-
-def _now(run: Run) -> float:
-    """Seconds that only grow."""
-    return run.kernel.clock.monotonic()

@@ -14,6 +14,22 @@ from cano_otel import names
 from cano_otel.current import leave
 from cano_otel.failures import CUT, error_type, result_of
 from cano_otel.links import TRACEPARENT, place, traceparent
+from cano_otel.names import (  # by themselves: a step needs them all
+    ATTEMPT,
+    BRANCH,
+    BRANCH_NAME,
+    NEXT_STATE,
+    NUMBER,
+    RUN_ID,
+    SEQ,
+    STATE,
+    STEP,
+    SUCCESS,
+    TASK,
+    TASK_RESULT,
+    TASK_RUN_ID,
+    WORKFLOW,
+)
 
 
 class _OpenRun:
@@ -126,21 +142,21 @@ class Traces:
         """Begin a step's span, and that of its attempt."""
         if not self._steps:
             return
-        now = _now(step.run)
-        state = state_name(step.state)
+        run, state = step.run, state_name(step.state)
+        now = _now(run)
         attributes: dict[str, Any] = {
-            names.WORKFLOW: step.workflow,
-            names.RUN_ID: step.run_id,
-            names.TASK: step.task,
-            names.TASK_RUN_ID: step.idempotency_key,
-            names.STATE: state,
-            names.SEQ: step.seq,
+            WORKFLOW: run.workflow,
+            RUN_ID: run.run_id,
+            TASK: step.task,
+            TASK_RUN_ID: step.idempotency_key,
+            STATE: state,
+            SEQ: step.seq,
         }
-        if step.branch is None:
-            name = f"{names.STEP} {state}"
+        if (branch := step.branch) is None:
+            name = f"{STEP} {state}"
         else:
-            name = f"{names.BRANCH} {step.task}"
-            attributes[names.BRANCH_NAME] = step.branch
+            name = f"{BRANCH} {step.task}"
+            attributes[BRANCH_NAME] = branch
         span = self._tracer.start_span(name, attributes=attributes, start_time=now)
         self._open[id(step)] = open_step = _OpenStep(span, trace.set_span_in_context(span))
         if self._attempts:
@@ -184,7 +200,7 @@ class Traces:
         open_step = self._open.pop(id(step), None)
         if open_step is not None:
             if step.branch is None:
-                open_step.span.set_attribute(names.NEXT_STATE, state_name(step.next_state))
+                open_step.span.set_attribute(NEXT_STATE, state_name(step.next_state))
             self._end_step(open_step, step, None)
 
     @hookimpl(trylast=True)
@@ -197,29 +213,30 @@ class Traces:
     # what they have in common
 
     def _begin_attempt(self, open_step: _OpenStep, number: int, at: int) -> None:
-        open_step.attempt = self._tracer.start_span(
-            names.ATTEMPT, open_step.context, attributes={names.NUMBER: number}, start_time=at
+        open_step.attempt = attempt = self._tracer.start_span(
+            ATTEMPT, open_step.context, attributes={NUMBER: number}, start_time=at
         )
-        open_step.token = attach(trace.set_span_in_context(open_step.attempt, open_step.context))
+        open_step.token = attach(trace.set_span_in_context(attempt, open_step.context))
 
     def _end_attempt(
         self, open_step: _OpenStep, step: Step, now: int, error: BaseException | None, raised: BaseException | None
     ) -> None:
         """End an attempt: `error` is how it ended, `raised` what its task raised."""
-        assert open_step.attempt is not None
+        attempt = open_step.attempt
+        assert attempt is not None
         if open_step.phase is not None:
             _set_result(open_step.phase, error, step)
             open_step.phase.end(now)
             open_step.phase = None
         if error is not None and step.phase is not None:
-            open_step.attempt.set_attribute(names.PHASE, step.phase)
-        _set_result(open_step.attempt, error, step, raised)
-        open_step.attempt.end(now)
+            attempt.set_attribute(names.PHASE, step.phase)
+        _set_result(attempt, error, step, raised)
+        attempt.end(now)
         open_step.attempt = None
 
     def _end_step(self, open_step: _OpenStep, step: Step, error: BaseException | None) -> None:
         leave(open_step.token)
-        now = _now(step.run)
+        now, span = _now(step.run), open_step.span
         raised = None
         if error is not None:
             raised = error.__cause__ if isinstance(error, TaskError) and error.__cause__ is not None else error
@@ -227,15 +244,16 @@ class Traces:
         if open_step.attempt is not None and not waits:
             self._end_attempt(open_step, step, now, error, raised)
             raised = None
-        _set_result(open_step.span, error, step, None if waits else raised)
-        open_step.span.end(now)
+        _set_result(span, error, step, None if waits else raised)
+        span.end(now)
 
 
 def _set_result(span: Span, error: BaseException | None, step: Step, raised: BaseException | None = None) -> None:
     """Say on a span how it ended. What was raised is recorded once, on the span that it was raised in."""
-    span.set_attribute(names.TASK_RESULT, result_of(error))
     if error is None:
+        span.set_attribute(TASK_RESULT, SUCCESS)
         return
+    span.set_attribute(TASK_RESULT, result_of(error))
     span.set_attribute(names.ERROR_TYPE, error_type(error))
     if step.branch is not None and isinstance(error, CUT):
         return  # its split is decided: nothing is wrong with that

@@ -4,20 +4,36 @@ from __future__ import annotations
 
 import time
 import zlib
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from contextvars import ContextVar
+from enum import Enum
+from typing import Any, TypeAlias
 
 from cano import Kernel, Run, RunStatus, Step, TaskError, hookimpl
 
+from cano_structlog.bound import Tokens, structlog_variables, take_back
 from cano_structlog.settings import LogSettings
 from cano_structlog.setup import configure
 from cano_structlog.traces import trace_ids
 
+RUN_KEYS = ("run_id", "workflow", "version")
+STEP_KEYS = ("state", "seq", "attempt", "branch")
 
-class _Begun(NamedTuple):
-    """What is to be taken back when a run or a step ends."""
 
-    at: float
-    tokens: Any
+class _OpenRun:
+    """A run that is under way: its logger, whether its steps are logged, and what is to be taken back."""
+
+    __slots__ = ("at", "log", "sampled", "tokens")
+
+    def __init__(self, log: Any, sampled: bool, tokens: Tokens) -> None:
+        self.log = log
+        self.sampled = sampled
+        self.tokens = tokens
+        self.at = time.perf_counter()
+
+
+_OpenStep: TypeAlias = tuple[dict[str, Any], Tokens, float]
+"""A step that is under way: the keys that say where, what is to be taken back, and when it began."""
 
 
 class RunLog:
@@ -25,6 +41,9 @@ class RunLog:
 
     Installing cano-structlog is enough to have one, set by the environment. For other settings:
     `Kernel(plugins=[RunLog(LogSettings(…))], block=["structlog"])`.
+
+    Its own lines carry the context as keys of their own, so that they are whole where an application's configuration
+    has no `merge_contextvars`, and cost no more than a line by hand.
 
     Args:
         settings: what is logged, and how; by default what the environment says.
@@ -35,11 +54,18 @@ class RunLog:
 
     def __init__(self, settings: LogSettings | None = None, *, logger: Any = None) -> None:
         self._settings = LogSettings.from_environment() if settings is None else settings
+        levels = {event: "" if level == "off" else level for event, level in self._settings.levels.items()}
+        self._levels: Mapping[str, str] = levels
+        self._step_started = levels["cano.step.started"]
+        self._step_finished = levels["cano.step.finished"]
+        self._committed = levels["cano.transition.committed"]
         self._given = logger
         self._logger: Any = logger
-        self._context: Any = None
+        self._run_variables: tuple[ContextVar[Any], ...] = ()
+        self._step_variables: tuple[ContextVar[Any], ...] = ()
         # by the identity of the run or step: each is there from its started to its finished or failed
-        self._begun: dict[int, _Begun] = {}
+        self._runs: dict[int, _OpenRun] = {}
+        self._steps: dict[int, _OpenStep] = {}
 
     @hookimpl
     def cano_kernel_started(self, kernel: Kernel) -> None:
@@ -47,7 +73,9 @@ class RunLog:
         import structlog
 
         configure(self._settings)
-        self._context = structlog.contextvars
+        self._run_variables = structlog_variables(RUN_KEYS)
+        self._step_variables = structlog_variables(STEP_KEYS)
+        self._state, self._seq, self._attempt, self._branch = self._step_variables
         if self._given is None:
             self._logger = structlog.get_logger("cano")
 
@@ -56,99 +84,117 @@ class RunLog:
     @hookimpl
     def cano_run_started(self, run: Run) -> None:
         """Bind and log."""
-        tokens = self._context.bind_contextvars(run_id=run.run_id, workflow=run.workflow, version=run.version)
-        self._begun[id(run)] = _Begun(time.perf_counter(), tokens)
+        values = (run.run_id, run.workflow, run.version)
+        tokens = [variable.set(value) for variable, value in zip(self._run_variables, values, strict=True)]
+        # of the step that it was started in, if any: that is another run's
+        tokens += [variable.set(...) for variable in self._step_variables if variable.get() is not ...]
+        log = self._logger.bind(**dict(zip(RUN_KEYS, values, strict=True)))
+        open_run = self._runs[id(run)] = _OpenRun(log, self._sampled(run.run_id), tokens)
         extra = {"resumed": True} if run.resumed else {}
         if run.parent_id is not None:
             extra["parent_id"] = run.parent_id  # type: ignore[assignment]
-        self._log("cano.run.started", state=_name(run.state), **extra)
+        self._log(open_run, "cano.run.started", state=_name(run.state), **extra)
 
     @hookimpl
     def cano_run_parked(self, run: Run) -> None:
         """Log and unbind."""
-        wait = run.wait
+        open_run, wait = self._runs.pop(id(run)), run.wait
         waits = {} if wait is None else {"signal": wait.signal, "until": wait.until}
-        self._log("cano.run.parked", **waits, duration_ms=self._duration(run))
-        self._unbind(run)
+        try:
+            self._log(open_run, "cano.run.parked", **waits, duration_ms=_milliseconds(open_run.at))
+        finally:
+            take_back(open_run.tokens)
 
     @hookimpl
     def cano_run_finished(self, run: Run) -> None:
         """Log and unbind."""
-        event = "cano.run.failed" if run.status is RunStatus.FAILED else "cano.run.finished"
-        self._log(
-            event,
-            status=run.status.value,
-            state=_name(run.state),
-            seq=run.steps,
-            duration_ms=self._duration(run),
-            **_error(run.error),
-            **self._data(run),
-        )
-        self._unbind(run)
+        open_run = self._runs.pop(id(run))
+        try:
+            self._log(
+                open_run,
+                "cano.run.failed" if run.status is RunStatus.FAILED else "cano.run.finished",
+                status=run.status.value,
+                state=_name(run.state),
+                seq=run.steps,
+                duration_ms=_milliseconds(open_run.at),
+                **_error(run.error),
+                **self._data(run),
+            )
+        finally:
+            take_back(open_run.tokens)
 
     # steps
 
     @hookimpl
     def cano_step_started(self, step: Step) -> None:
-        """Bind and log."""
-        place: dict[str, Any] = {"state": _name(step.state), "seq": step.seq, "attempt": step.attempt}
-        if step.branch is not None:
-            place["branch"] = step.branch
-        self._begun[id(step)] = _Begun(time.perf_counter(), self._context.bind_contextvars(**place))
-        if self._sampled(step.run_id):
-            self._log("cano.step.started")
+        """Log and bind."""
+        place = {"state": _name(step.state), "seq": step.seq, "attempt": step.attempt}
+        if (branch := step.branch) is not None:
+            place["branch"] = branch
+        try:
+            open_run = self._runs[id(step.run)]
+            if self._step_started and open_run.sampled:
+                line = place | ids if (ids := trace_ids()) else place
+                getattr(open_run.log, self._step_started)("cano.step.started", **line)
+        finally:  # the task's own lines have their context in any case
+            tokens = [self._state.set(place["state"]), self._seq.set(place["seq"]), self._attempt.set(place["attempt"])]
+            if branch is not None:
+                tokens.append(self._branch.set(branch))
+            self._steps[id(step)] = (place, tokens, time.perf_counter())
 
     @hookimpl
     def cano_step_retrying(self, step: Step) -> None:
         """Log, and bind the number of the attempt that comes next."""
-        self._log("cano.step.retrying", delay_s=step.delay, **_error(step.error))
-        self._context.bind_contextvars(attempt=step.attempt + 1)
+        place = self._steps[id(step)][0]
+        try:
+            self._log(self._runs[id(step.run)], "cano.step.retrying", **place, delay_s=step.delay, **_error(step.error))
+        finally:
+            place["attempt"] = step.attempt + 1
+            self._attempt.set(place["attempt"])
 
     @hookimpl
     def cano_step_finished(self, step: Step) -> None:
-        """Log and unbind."""
-        if self._sampled(step.run_id):
-            self._log("cano.step.finished", next_state=_name(step.next_state), duration_ms=self._duration(step))
-        self._unbind(step)
+        """Unbind and log."""
+        line, tokens, began = self._steps.pop(id(step))
+        duration = _milliseconds(began)
+        take_back(tokens)
+        if self._step_finished and (open_run := self._runs[id(step.run)]).sampled:
+            line["next_state"] = _name(step.next_state)
+            line["duration_ms"] = duration
+            line.update(trace_ids())
+            getattr(open_run.log, self._step_finished)("cano.step.finished", **line)
 
     @hookimpl
     def cano_step_failed(self, step: Step) -> None:
-        """Log and unbind."""
-        self._log("cano.step.failed", duration_ms=self._duration(step), **_error(step.error))
-        self._unbind(step)
+        """Unbind and log."""
+        line, tokens, began = self._steps.pop(id(step))
+        duration = _milliseconds(began)
+        take_back(tokens)
+        self._log(self._runs[id(step.run)], "cano.step.failed", **line, duration_ms=duration, **_error(step.error))
 
     @hookimpl
     def cano_transition_committed(self, step: Step) -> None:
         """Log."""
-        if self._sampled(step.run_id):
-            self._log(
+        if self._committed and (open_run := self._runs[id(step.run)]).sampled:
+            getattr(open_run.log, self._committed)(
                 "cano.transition.committed",
                 state=_name(step.state),
-                next_state=_name(step.next_state),
                 seq=step.seq,
                 attempt=step.attempt,
+                next_state=_name(step.next_state),
+                **trace_ids(),
             )
 
     # what they have in common
 
-    def _log(self, event: str, **values: Any) -> None:
-        level = self._settings.levels[event]
-        if level != "off":
-            getattr(self._logger, level)(event, **values, **trace_ids())
+    def _log(self, open_run: _OpenRun, event: str, **values: Any) -> None:
+        if level := self._levels[event]:
+            getattr(open_run.log, level)(event, **values, **trace_ids())
 
     def _sampled(self, run_id: str) -> bool:
         share = self._settings.sample_steps
         # a hash of the id, so that a run is logged whole or not, in every process that drives a part of it
         return share >= 1 or zlib.crc32(run_id.encode()) < share * 2**32
-
-    def _duration(self, subject: Run | Step) -> float | None:
-        begun = self._begun.get(id(subject))
-        return None if begun is None else round((time.perf_counter() - begun.at) * 1000, 3)
-
-    def _unbind(self, subject: Run | Step) -> None:
-        begun = self._begun.pop(id(subject), None)
-        if begun is not None:
-            self._context.reset_contextvars(**begun.tokens)
 
     def _data(self, run: Run) -> dict[str, Any]:
         store = run.store
@@ -158,8 +204,13 @@ class RunLog:
         return {"data": self._settings.redacted(found)}
 
 
+def _milliseconds(began: float) -> float:
+    return round((time.perf_counter() - began) * 1000, 3)
+
+
 def _name(state: Any) -> Any:
-    return getattr(state, "name", state)
+    # what an Enum's `name` is, several times as fast
+    return state._name_ if isinstance(state, Enum) else getattr(state, "name", state)
 
 
 def _error(error: BaseException | None) -> dict[str, Any]:

@@ -12,7 +12,10 @@ def trace_ids() -> dict[str, str]:
     trace = sys.modules.get("opentelemetry.trace")
     if trace is None:
         return {}
-    context = trace.get_current_span().get_span_context()
+    span = trace.get_current_span()
+    if span is trace.INVALID_SPAN:  # which is what there mostly is, where there is none
+        return {}
+    context = span.get_span_context()
     if not context.is_valid:
         return {}
     return {"trace_id": f"{context.trace_id:032x}", "span_id": f"{context.span_id:016x}"}
