@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cano_msgspec._kind import Refusal
 
 _UNTAGGED, _TAGGED = 0x10, 0x11
+_LAYERED = 0xC1  # how the layers of ?codec= mark what they have wrapped
 _HEAD = Struct(">BI")
 
 
@@ -124,7 +125,10 @@ class MsgspecCodec:
             raise self._refusal("the bytes are damaged: too few")
         head, checksum = _HEAD.unpack_from(data)
         if head not in (_TAGGED, _UNTAGGED):
-            raise self._refusal(f"the bytes are damaged, or of a format that this version cannot read ({head:#x})")
+            raise self._refusal(
+                f"the bytes are damaged, or of a format that this version cannot read ({head:#x})"
+                + ("; a layer wrote them, which codec= in the store's URL has to name" if head == _LAYERED else "")
+            )
         body = memoryview(data)[_HEAD.size :]
         if crc32(body, head) != checksum:
             raise self._refusal("the bytes are damaged: the checksum is another")
