@@ -1,0 +1,7 @@
+"""Large values: refused by `?codec=limit:SIZE`, kept in files by `?codec=offload:SIZE:FOLDER`."""
+
+from cano_offload.folder import Folder
+from cano_offload.layer import LimitLayer, OffloadLayer
+from cano_offload.sizes import size_in_bytes
+
+__all__ = ["Folder", "LimitLayer", "OffloadLayer", "size_in_bytes"]

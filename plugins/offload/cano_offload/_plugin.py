@@ -1,0 +1,35 @@
+"""What the kernel finds through the entry point."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cano import ConfigurationError, hookimpl
+
+from cano_offload.folder import Folder
+from cano_offload.layer import LimitLayer, OffloadLayer
+from cano_offload.sizes import size_in_bytes
+
+CANO_API_VERSION = 1
+
+
+@hookimpl
+def cano_codec_layer(spec: str) -> LimitLayer | OffloadLayer | None:
+    """The layer that `limit:SIZE`, or `offload:SIZE:FOLDER`, stands for."""
+    name, _, arguments = spec.partition(":")
+    if name == "limit":
+        return LimitLayer(size_in_bytes(arguments))
+    if name != "offload":
+        return None
+    size, _, folder = arguments.partition(":")
+    if not folder:
+        raise ConfigurationError(f"codec={spec} names no folder; write offload:SIZE:FOLDER, as in offload:1MiB:blobs")
+    return OffloadLayer(size_in_bytes(size), Folder(folder))
+
+
+@hookimpl
+def cano_commands(app: Any) -> None:
+    """Add `cano offload-sweep`."""
+    from cano_offload.cli import add_sweep
+
+    add_sweep(app)

@@ -1,0 +1,121 @@
+"""Encryption: what goes in comes out, for who has the key; and nothing else is taken for it."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cano_encryption
+import pytest
+from cano import ConfigurationError, SerializationError
+from cano_encryption import EncryptionLayer, Key
+from cano_encryption.layer import MARK, NONCE, SALT, TAG
+from hypothesis import given
+from hypothesis import strategies as st
+
+OLD, NEW = Key("old", bytes(range(32))), Key("new", bytes(range(32, 64)))
+LAYER = EncryptionLayer([OLD])
+
+
+@given(st.binary(max_size=2000))
+def test_what_goes_in_comes_out(data: bytes) -> None:
+    """Whatever it is, encrypted values included; each time as other bytes, which do not hold the plain ones."""
+    for each in (data, MARK + data, LAYER.wrap(data)):
+        one, two = LAYER.wrap(each), LAYER.wrap(each)
+        assert one != two
+        assert LAYER.unwrap(one) == LAYER.unwrap(two) == each
+        assert len(one) == len(each) + 4 + len(OLD.id) + SALT + NONCE + TAG
+        assert len(each) < 4 or each not in one
+
+
+@given(st.data())
+def test_damage_is_found(data: st.DataObject) -> None:
+    """Any change anywhere is refused, and so is any cut."""
+    wrapped = LAYER.wrap(b"to be or not to be")
+    at = data.draw(st.integers(0, len(wrapped) - 1))
+    flipped = bytes([wrapped[at] ^ data.draw(st.integers(1, 255))])
+    for damaged in (wrapped[:at] + flipped + wrapped[at + 1 :], wrapped[:at], wrapped + flipped):
+        with pytest.raises(SerializationError):
+            LAYER.unwrap(damaged)
+
+
+@given(st.binary(max_size=100))
+def test_what_is_not_encrypted_is_refused(data: bytes) -> None:
+    """Unless the store is being migrated: else who can write to it could put there what is then believed."""
+    if data.startswith(MARK):
+        return
+    with pytest.raises(SerializationError, match=r"not encrypted, and .* codec=encrypt:migrating"):
+        LAYER.unwrap(data)
+    assert EncryptionLayer([OLD], migrating=True).unwrap(data) == data
+
+
+def test_keys_are_rotated() -> None:
+    """The first one encrypts, all decrypt; one that is gone is named, with what to do."""
+    both, after = EncryptionLayer([NEW, OLD]), EncryptionLayer([NEW])
+    old, new = LAYER.wrap(b"value"), both.wrap(b"value")
+
+    assert both.unwrap(old) == both.unwrap(new) == after.unwrap(new) == b"value"
+    with pytest.raises(SerializationError, match=r"key 'old', which is not among .* \(new\); put it back at their end"):
+        after.unwrap(old)
+    with pytest.raises(SerializationError, match="key 'new'"):
+        LAYER.unwrap(new)
+
+
+def test_another_key_of_the_same_id() -> None:
+    """Is found out, and named by its id."""
+    other = EncryptionLayer([Key("old", bytes(32))])
+    with pytest.raises(SerializationError, match=r"damaged, or the key 'old' .* another of the same id"):
+        other.unwrap(LAYER.wrap(b"value"))
+
+
+def test_a_later_version_is_refused() -> None:
+    """It is not guessed at."""
+    wrapped = LAYER.wrap(b"value")
+    with pytest.raises(SerializationError, match="later version"):
+        LAYER.unwrap(MARK + b"\x02" + wrapped[3:])
+
+
+def test_each_kernel_has_a_salt_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And renews it long before random nonces may repeat."""
+    monkeypatch.setattr("cano_encryption.layer.PER_SALT", 3)
+    layer = EncryptionLayer([OLD])
+    start = 4 + len(OLD.id)
+    wrapped = [layer.wrap(b"value") for _ in range(9)]
+
+    assert len({each[start : start + SALT] for each in wrapped}) == 3
+    assert {LAYER.unwrap(each) for each in wrapped} == {b"value"}
+    assert LAYER.wrap(b"")[start : start + SALT] not in {each[start : start + SALT] for each in wrapped}
+
+
+def test_threads_share_a_layer() -> None:
+    """A strict store calls it from the threads of tasks too."""
+    layer = EncryptionLayer([NEW, OLD])
+    with ThreadPoolExecutor(8) as pool:
+        values = [bytes([number]) * number for number in range(200)]
+        assert list(pool.map(lambda data: layer.unwrap(layer.wrap(data)), values)) == values
+
+
+def test_wrong_layers_are_refused() -> None:
+    """Encryption needs keys that can be told apart."""
+    with pytest.raises(ConfigurationError, match="needs a key"):
+        EncryptionLayer([])
+    with pytest.raises(ConfigurationError, match="the same id"):
+        EncryptionLayer([OLD, Key("old", NEW.secret)])
+
+
+def test_an_enormous_value_is_refused() -> None:
+    """The library takes 2 GiB at most; what reports that length stands for it."""
+
+    class Enormous(bytes):
+        def __len__(self) -> int:
+            return 2**31
+
+    with pytest.raises(SerializationError, match="too many to be encrypted at once"):
+        LAYER.wrap(Enormous())
+
+
+def test_the_readme_says_it() -> None:
+    """Every public name, the variable and the mark."""
+    text = (Path(cano_encryption.__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    for promised in (*cano_encryption.__all__, cano_encryption.VARIABLE, MARK.hex(" ").upper()):
+        assert f"{promised}" in text
