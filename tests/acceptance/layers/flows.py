@@ -1,0 +1,55 @@
+"""The workflow of these tests, and what it writes."""
+
+from __future__ import annotations
+
+import random
+from typing import Any, Literal
+
+from cano import Kernel, KeyValueStore, TaskConfig, Workflow, current_step, wait_for
+
+SECRET = "the plain words of a secret "
+LONG = SECRET * 200
+NOISE = random.Random(7).randbytes(3000)
+
+flow = Workflow("WRITE", name="layered", default_config=TaskConfig.minimal()).add_exit_state("DONE")
+
+
+@flow.on("WRITE")
+async def write(store: KeyValueStore) -> Literal["READ"]:
+    """Keep something long, something that does not shrink and something small; wait."""
+    store["long"] = LONG
+    store["noise"] = NOISE
+    store["small"] = 7
+    return wait_for("more", then="READ")
+
+
+@flow.on("READ")
+async def read(store: KeyValueStore) -> Literal["LAST"]:
+    """Take over what the signal carried."""
+    assert store["long"] == LONG
+    store["more"] = current_step().payload
+    return "LAST"
+
+
+@flow.on("LAST")
+async def last(store: KeyValueStore) -> Literal["DONE"]:
+    """Change what there is."""
+    store["long"] = store["long"] + store["given"]
+    return "DONE"
+
+
+END: dict[str, Any] = {
+    "given": SECRET, "long": LONG + SECRET, "noise": NOISE, "small": 7, "more": [LONG, NOISE],
+}  # fmt: skip
+
+
+async def parked(kernel: Kernel, run_id: str = "one") -> None:
+    """Start a run, and return when it waits."""
+    await kernel.start(flow, {"given": SECRET}, run_id=run_id)
+    while (await kernel.runs())[0].state != "READ":
+        await kernel.clock.sleep(0.005)
+
+
+async def signalled(kernel: Kernel, run_id: str = "one") -> None:
+    """Send what it waits for."""
+    await kernel.signal(run_id, "more", [LONG, NOISE])

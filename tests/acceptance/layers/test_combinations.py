@@ -1,0 +1,171 @@
+"""Every combination of layers on SQLite: runs that go on elsewhere, history, forks, payloads, damage, new keys."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cano import Commit, ConfigurationError, Kernel, RunStatus, SerializationError, Standstill
+from cano_encryption import VARIABLE, new_key
+
+from tests.acceptance.layers.flows import END, LONG, NOISE, SECRET, flow, parked, signalled
+
+LAYERS = ("zstd:9", "encrypt", "limit:1MiB", "offload:1KiB:FOLDER")
+SOME = [each for number in range(1, 4) for each in itertools.combinations(LAYERS, number)]
+Url = Callable[..., str]
+
+
+@pytest.fixture
+def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Url:
+    """The URL of a store with those layers; there is a key."""
+    monkeypatch.setenv(VARIABLE, new_key("first"))
+
+    def made(*layers: str) -> str:
+        codec = ",".join(layers).replace("FOLDER", str(tmp_path / "blobs"))
+        return f"sqlite:///{tmp_path}/runs.db?synchronous=normal" + (f"&codec={codec}" if layers else "")
+
+    return made
+
+
+def on_disk(folder: Path) -> bytes:
+    """All that there is in files."""
+    return b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("layers", [*SOME, *itertools.permutations(LAYERS)], ids=",".join)
+async def test_a_durable_run(url: Url, tmp_path: Path, layers: tuple[str, ...]) -> None:
+    """Begun in one kernel, ended in another, looked into and forked in a third."""
+    store = url(*layers)
+    async with Kernel(store=store) as kernel:
+        await parked(kernel)
+        await signalled(kernel)
+    async with Kernel(store=store) as kernel:
+        result = await kernel.run(flow, run_id="one")
+        assert result.data == END
+    async with Kernel(store=store) as kernel:
+        first, second, third, *_ = await kernel.history("one")
+        assert (first.changed, second.changed["noise"], third.changed) == (
+            {"given": SECRET}, NOISE, {"more": [LONG, NOISE]},
+        )  # fmt: skip
+        await kernel.fork("one", 2, "two")
+        assert (await kernel.resume(flow, "two")).data == END
+        assert (await kernel.explain("two")).reason is Standstill.SUCCEEDED
+        assert await kernel.check() == []
+    offloads = [layer.partition(":")[0] for layer in layers]
+    plain = "encrypt" not in offloads or "offload" in offloads[: offloads.index("encrypt")]
+    if not plain:
+        assert SECRET.encode() not in on_disk(tmp_path)
+    assert (tmp_path / "blobs").exists() is ("offload" in offloads)
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+async def test_damaged_values(url: Url, layer: str) -> None:
+    """Are named with run and key, by the run and by `check`; `explain` works, and other runs are not concerned."""
+    store = url(layer)
+    async with Kernel(store=store) as kernel:
+        await parked(kernel)
+        await parked(kernel, "other")
+        await signalled(kernel, "other")
+    backend, _ = Kernel().store_at(store)
+    assert backend is not None
+    await backend.open()
+    token = await backend.claim("one", "me", 0, 1)
+    record = await backend.load("one")
+    assert record is not None
+    assert token is not None
+    damaged = record.data["long"][:-1] + b"?"
+    await backend.commit(
+        Commit(
+            run_id="one", token=token, expected_seq=record.seq, seq=record.seq, state=record.state,
+            status=RunStatus.PARKED, wait=record.wait, changed={"long": damaged}, release=True,
+        )
+    )  # fmt: skip
+    await backend.close()
+
+    async with Kernel(store=store) as kernel:
+        assert (await kernel.explain("one")).reason is Standstill.WAITING_FOR_SIGNAL
+        assert (await kernel.run(flow, run_id="other")).data == END
+        (finding,) = await kernel.check()
+        assert (finding.kind, finding.run_id) == ("corrupt", "one")
+        assert "key 'long'" in finding.detail
+        await signalled(kernel)
+        with pytest.raises(SerializationError, match=r"^run one, key 'long': ") as caught:
+            await kernel.run(flow, run_id="one")
+        assert (caught.value.run_id, caught.value.key) == ("one", "long")
+
+
+async def test_keys_are_rotated_over_restarts(url: Url, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the old key has encrypted is read while it is there; without it, run, key and the key's id are named."""
+    old, new = new_key("old"), new_key("new")
+    store = url("zstd", "encrypt")
+    monkeypatch.setenv(VARIABLE, old)
+    async with Kernel(store=store) as kernel:
+        await parked(kernel)
+    monkeypatch.setenv(VARIABLE, f"{new},{old}")
+    async with Kernel(store=store) as kernel:
+        await signalled(kernel)
+        assert (await kernel.run(flow, run_id="one")).data == END
+        assert kernel.backend is not None
+        record = await kernel.backend.load("one")
+        assert record is not None
+        assert {key: value[4:7] for key, value in record.data.items() if key in END} == {
+            "given": b"old", "long": b"new", "noise": b"old", "small": b"old", "more": b"new",
+        }  # fmt: skip
+    monkeypatch.setenv(VARIABLE, new)
+    async with Kernel(store=store) as kernel:
+        with pytest.raises(SerializationError, match=r"^run one, key '\w+': it is encrypted with the key 'old'"):
+            await kernel.run(flow, run_id="one")
+
+
+async def test_layers_are_turned_on_later(url: Url) -> None:
+    """A store from before is read on: by encryption only where that was asked for."""
+    async with Kernel(store=url()) as kernel:
+        await parked(kernel)
+    async with Kernel(store=url("zstd", "encrypt", "offload:1KiB:FOLDER")) as kernel:
+        await signalled(kernel)
+        with pytest.raises(SerializationError, match="not encrypted, and might have been put there by anybody"):
+            await kernel.run(flow, run_id="one")
+    async with Kernel(store=url("zstd", "encrypt:migrating", "offload:1KiB:FOLDER")) as kernel:
+        assert (await kernel.run(flow, run_id="one")).data == END
+
+
+async def test_layers_are_turned_off(url: Url) -> None:
+    """What they have wrapped cannot be read then, which is said as damage with run and key."""
+    async with Kernel(store=url("zstd")) as kernel:
+        await parked(kernel)
+        await signalled(kernel)
+    async with Kernel(store=url()) as kernel:
+        with pytest.raises(SerializationError, match=r"run one, key 'long': .*codec="):
+            await kernel.run(flow, run_id="one")
+
+
+async def test_a_value_over_the_limit(url: Url) -> None:
+    """Fails the run with one error that names key, size and limit; the run's record says so, and can be resumed."""
+    async with Kernel(store=url("limit:4KiB")) as kernel:
+        with pytest.raises(SerializationError, match=r"^key 'long': it takes 5608 bytes, .* limit is 4 KiB \(4096 "):
+            await kernel.run(flow, {"given": SECRET}, run_id="one")
+        told = await kernel.explain("one")
+        assert told.reason is Standstill.FAILED
+        assert "key 'long'" in told.detail
+    async with Kernel(store=url("limit:1MiB")) as kernel:
+        handle = await kernel.start(flow, {}, run_id="two")
+        await signalled(kernel, "two")
+        await handle.cancel()
+
+
+async def test_a_limit_for_payloads(url: Url) -> None:
+    """A signal that carries too much is refused where it is sent, and the run goes on waiting."""
+    async with Kernel(store=url("limit:6KiB")) as kernel:
+        await parked(kernel)
+        with pytest.raises(SerializationError, match=r"the payload of signal .*: it takes 8612 bytes"):
+            await signalled(kernel)
+        assert (await kernel.explain("one")).reason is Standstill.WAITING_FOR_SIGNAL
+
+
+async def test_a_kernel_without_a_key_does_not_start(url: Url, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says which variable is missing, and how to get a key."""
+    monkeypatch.delenv(VARIABLE)
+    with pytest.raises(ConfigurationError, match=f"{VARIABLE} holds no key; python -m cano_encryption prints"):
+        await Kernel(store=url("encrypt")).open()

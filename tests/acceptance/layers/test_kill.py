@@ -1,0 +1,58 @@
+"""A process that is killed between a file and the commit that refers to it leaves a file too many, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cano import Kernel
+from cano_offload import Folder
+from cano_offload.sweep import sweep
+
+from tests.acceptance.layers.flows import END, SECRET, flow, signalled
+
+ROOT = Path(__file__).parents[3]
+
+
+def killed(url: str, moment: str) -> int:
+    """How a process ended that was to die at that moment."""
+    command = [sys.executable, "-m", "tests.acceptance.layers.victim", url, moment]
+    return subprocess.run(command, cwd=ROOT, check=False, timeout=50).returncode
+
+
+@pytest.mark.parametrize(
+    ("moment", "unfinished"),
+    [("before the file has its name", 1), ("before the name is on disk", 0), ("before the commit", 0)],
+)
+async def test_killed_between_file_and_commit(tmp_path: Path, moment: str, unfinished: int) -> None:
+    """The run goes on in another process, nothing is damaged, and the sweep finds what is left."""
+    url = f"sqlite:///{tmp_path}/runs.db?codec=zstd,offload:1KiB:{tmp_path}/blobs"
+    assert killed(url, moment) == -signal.SIGKILL
+
+    folder = Folder(tmp_path / "blobs")
+    left = [*folder.files()]
+    assert len(left) == 1
+    assert sum(file.digest is None for file in left) == unfinished
+    async with Kernel(store=url) as kernel:
+        assert await kernel.check() in (
+            [],
+            [finding for finding in await kernel.check() if finding.kind == "stale lease"],
+        )
+        record = await kernel.runs()
+        assert (record[0].seq, record[0].state) == (0, "WRITE")
+        assert [line.changed for line in await kernel.history("one")] == [{"given": SECRET}]
+        await signalled(kernel)
+        assert (await kernel.run(flow, run_id="one")).data == END
+        assert await kernel.check() == []
+
+    for file in folder.files():
+        os.utime(file.path, (0, 0))
+    swept = await sweep(Kernel(), [url], delete=True)
+    assert len(swept.removed) == unfinished  # the other file was the right one: the second process took it
+    assert swept.missing == []
+    async with Kernel(store=url) as kernel:
+        assert (await kernel.run(flow, run_id="one")).data == END
