@@ -12,7 +12,7 @@ from cano.config import TaskConfig
 from cano.errors import ConfigurationError, PluginError, TransitionError
 from cano.join import run_split
 from cano.known_types import known_types
-from cano.limits import Limiter, places
+from cano.limiter import Limiter, places
 from cano.node import Node
 from cano.protocols import RetryStrategy
 from cano.split import SplitTask

@@ -19,7 +19,8 @@ from cano.clock import SystemClock
 from cano.config import positive_seconds
 from cano.errors import ConfigurationError, StoreUnavailableError
 from cano.layers import LayeredCodec, Layers, split_codec
-from cano.limits import Limit, Limiter
+from cano.limiter import Limiter
+from cano.limits import Limit
 from cano.plugins import PluginInfo, Plugins
 from cano.protocols import Clock, Codec, Executor, StoreBackend
 from cano.run import Run

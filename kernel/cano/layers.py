@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any, Protocol
-from urllib.parse import unquote
 
 from cano.errors import ConfigurationError
 from cano.protocols import Codec
@@ -77,6 +76,8 @@ def split_codec(url: str) -> tuple[str, list[str]]:
 
     Each item is percent-decoded by itself, so that a folder's name may have a comma, as %2C.
     """
+    from urllib.parse import unquote  # late: it takes 3 ms to import
+
     place, _, query = url.partition("?")
     options = [option.partition("=") for option in query.split("&")]
     given = [value for name, _, value in options if name == "codec"]

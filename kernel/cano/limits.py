@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from cano.attempts import place
-from cano.errors import ConfigurationError, TaskError
-from cano.step import current_step
+from cano.errors import ConfigurationError
 from cano.store import Key, KeyValueStore
 
 LimitKey = str | Key[Any] | Callable[[Any], Any]
@@ -70,40 +66,3 @@ def limits(limit: int | Limit | Iterable[Limit] | None, limit_key: LimitKey | No
     # in one order everywhere, so that two who need places of both never wait for each other; those that have a key
     # first, so that who waits for a place of its key does not sit on one that others could use
     return tuple(sorted(several, key=lambda one: (one.key is None, one._made)))
-
-
-class Limiter:
-    """The places of one `Limit` in one kernel. First come, first served."""
-
-    def __init__(self, limit: Limit) -> None:
-        self._limit = limit
-        self._places: dict[Any, tuple[asyncio.Semaphore, set[object]]] = {}
-
-    @asynccontextmanager
-    async def place(self, store: Any) -> AsyncIterator[None]:
-        """Wait for a place, and hold it. Raises TaskError where the key's value cannot be had."""
-        try:
-            value = self._limit.value(store)
-            hash(value)
-        except Exception as error:
-            message = f"limit_key {self._limit.key!r} gives no value to count by: {error!r}"
-            raise TaskError(message, **place(current_step())) from error
-        semaphore, users = self._places.setdefault(value, (asyncio.Semaphore(self._limit.limit), set()))
-        user = object()
-        users.add(user)
-        try:
-            async with semaphore:
-                yield
-        finally:
-            users.discard(user)
-            if not users:
-                self._places.pop(value, None)  # nothing is kept for a key that nobody uses
-
-
-@asynccontextmanager
-async def places(limiters: Sequence[Limiter], store: Any) -> AsyncIterator[None]:
-    """Hold a place of every limiter, taken in their order."""
-    async with AsyncExitStack() as stack:
-        for limiter in limiters:
-            await stack.enter_async_context(limiter.place(store))
-        yield

@@ -16,7 +16,7 @@ from cano.errors import (
     TaskError,
 )
 from cano.journal import ERROR, PARK_AFTER, describe
-from cano.limits import places
+from cano.limiter import places
 from cano.records import RunStatus, Wait
 from cano.result import RunResult
 from cano.step import Step, running

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Coroutine, Iterable
@@ -81,6 +80,8 @@ class FunctionTask(Task[StateT_co]):
         """Call the function; in a worker thread where it is a plain one."""
         if is_async(self.function):
             return cast(StateT_co, await self.function(store))
+        import asyncio
+
         return cast(StateT_co, await asyncio.to_thread(self.function, store))
 
     def __call__(self, store: Any) -> object:

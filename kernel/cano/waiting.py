@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cano.config import positive_seconds
 from cano.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from datetime import datetime, timedelta
 
 S = TypeVar("S")
 
@@ -74,6 +76,8 @@ def wait_for(signal: str, *, then: S, timeout: float | timedelta | None = None, 
     """
     if not isinstance(signal, str) or not signal:
         raise ConfigurationError(f"wait_for takes a signal's name, not {signal!r}")
+    from datetime import timedelta
+
     seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
     positive_seconds("timeout", seconds)
     if on_timeout is not None and seconds is None:
@@ -92,6 +96,8 @@ def sleep_until(when: datetime | float, *, then: S) -> S:
     Raises:
         ConfigurationError: `when` has no time zone, or is no time.
     """
+    from datetime import datetime
+
     if isinstance(when, datetime):
         if when.tzinfo is None:
             raise ConfigurationError(f"sleep_until takes a datetime with a time zone, not {when!r}")

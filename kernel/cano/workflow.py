@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import enum
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar, overload
@@ -277,6 +276,8 @@ class Workflow(Generic[StateT]):
         Raises:
             ConfigurationError: an event loop is running here already; await `orchestrate` instead.
         """
+        import asyncio
+
         try:
             asyncio.get_running_loop()
         except RuntimeError:

@@ -38,7 +38,10 @@ def test_no_plugin_is_imported_before_a_kernel_starts() -> None:
 
 
 def test_importing_is_light() -> None:
-    """Importing cano imports pluggy and nothing else from outside, and none of Python's own heavy modules."""
+    """Importing cano imports pluggy and nothing else from outside, and none of Python's own heavy modules:
+
+    asyncio comes with what drives runs, when that is first asked for.
+    """
     program = (
         "import json, sys; before = set(sys.modules); import cano\n"
         "new = set(sys.modules) - before\n"
@@ -48,5 +51,35 @@ def test_importing_is_light() -> None:
     foreign, everything = python(program)
 
     assert foreign == ["cano", "pluggy"]
-    heavy = {"sqlite3", "xml", "http", "unittest", "ctypes", "multiprocessing", "tkinter", "curses", "pdb"}
+    heavy = {
+        "asyncio",
+        "logging",
+        "ssl",
+        "sqlite3",
+        "xml",
+        "http",
+        "unittest",
+        "ctypes",
+        "multiprocessing",
+        "tkinter",
+        "curses",
+        "pdb",
+    }
     assert heavy & set(everything) == set()
+
+
+def test_a_workflow_is_defined_without_asyncio() -> None:
+    """States, tasks, nodes, splits and limits are defined with what `import cano` has loaded."""
+    program = (
+        "import json, sys, cano\n"
+        "class N(cano.Node):\n"
+        "    async def prep(self, store): ...\n"
+        "    async def exec(self, prepared): ...\n"
+        "    async def post(self, store, prepared, result): return 'b'\n"
+        "join = cano.JoinConfig(cano.JoinStrategy.all(), 'c')\n"
+        "flow = cano.Workflow('a', limit=2).register('a', N(), config=cano.TaskConfig(timeout=1))\n"
+        "flow.register_split('b', [cano.task(lambda store: None)], join).add_exit_state('c').validate()\n"
+        "print(json.dumps('asyncio' in sys.modules))\n"
+    )
+
+    assert python(program) is False

@@ -32,7 +32,8 @@ WORK = [
     "an attempt and a total timeout",
     "a timeout of the run",
     "import cano",
-    "import asyncio, a part of it",
+    "from cano import Kernel, asyncio with it",
+    "import asyncio, by itself",
 ]
 
 
