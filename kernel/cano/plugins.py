@@ -16,6 +16,7 @@ import pluggy
 from cano import hookspecs
 from cano.errors import ConfigurationError, PluginError
 from cano.hookspecs import API_VERSION, HOOK_NAMESPACE
+from cano.wrapped import Wrapped
 
 if TYPE_CHECKING:
     import importlib.metadata
@@ -228,16 +229,15 @@ class Plugins:
     def listeners(self, hook: str) -> tuple[Callable[[Any], None], ...]:
         """The implementations of a lifecycle hook, to be called directly, in pluggy's order."""
         caller = getattr(self.manager.hook, hook)
-        impls = caller.get_hookimpls()
-        argument = caller.spec.argnames[0]
-        if any(impl.wrapper or impl.hookwrapper for impl in impls):
-
-            def through_pluggy(subject: Any) -> Any:
-                return caller(**{argument: subject})
-
-            through_pluggy.__qualname__ = hook
-            return (through_pluggy,)
-        return tuple(_one_argument(impl) for impl in reversed(impls))
+        impls = list(reversed(caller.get_hookimpls()))
+        wrappers = [impl for impl in impls if impl.wrapper or impl.hookwrapper]
+        if wrappers and hook in _MAY_BE_ASYNC:  # what is raised in these is the caller's business
+            return (partial(_through_pluggy, caller),)
+        listeners = tuple(_one_argument(impl) for impl in impls if impl not in wrappers)
+        if not wrappers:
+            return listeners
+        around = [(_one_argument(impl), impl.hookwrapper) for impl in wrappers]
+        return (Wrapped(around, listeners, self.observer_failed),)
 
     def observer_failed(self, listener: Callable[[Any], None], error: Exception) -> None:
         """Count an observer's failure, and report the first one."""
@@ -262,6 +262,12 @@ def _itself(plugin: Any) -> Any:
 def _one_argument(impl: pluggy.HookImpl) -> Callable[[Any], None]:
     function: Callable[..., Any] = impl.function
     return function if impl.argnames else wraps(function)(lambda _: function())
+
+
+async def _through_pluggy(caller: pluggy.HookCaller, kernel: Any) -> None:
+    for answer in caller(kernel=kernel):
+        if inspect.isawaitable(answer):
+            await answer
 
 
 def _is_async(function: Any) -> bool:

@@ -918,21 +918,92 @@ async def test_what_is_counted_cannot_be_changed(clock: VirtualClock) -> None:
         assert kernel.observer_errors == {}
 
 
-async def test_wrappers_that_raise_are_isolated_too(clock: VirtualClock) -> None:
-    """A hook with a wrapper goes through pluggy; what comes out of there does not break the run either."""
+async def test_wrappers_and_what_they_wrap_are_isolated_from_each_other(clock: VirtualClock) -> None:
+    """Around a hook with wrappers, too, everybody is called, whoever raises; and who it was is counted."""
+    seen: list[str] = []
 
-    class Wraps:
+    class Before:
+        @hookimpl(wrapper=True)
+        def cano_step_started(self, step: Step) -> Iterator[None]:
+            raise RuntimeError("before")
+            yield
+
+    class After:
         @hookimpl(wrapper=True)
         def cano_step_started(self, step: Step) -> Iterator[None]:
             yield
             raise RuntimeError("after")
 
-    async with Kernel(discover=False, plugins=[Wraps()], clock=clock) as kernel:
+    class Never:
+        @hookimpl(wrapper=True)
+        def cano_step_started(self, step: Step) -> Iterator[None]:
+            yield from ()
+
+    class Twice:
+        @hookimpl(wrapper=True)
+        def cano_step_started(self, step: Step) -> Iterator[None]:
+            yield
+            yield
+
+    class Old:
+        @hookimpl(hookwrapper=True)
+        def cano_step_started(self) -> Iterator[None]:
+            outcome: Any = yield
+            seen.append(f"old got {outcome.get_result()}")
+
+    class New:
+        @hookimpl(wrapper=True)
+        def cano_step_started(self, step: Step) -> Iterator[None]:
+            answers = yield
+            seen.append(f"new got {answers}")
+            return answers
+
+    class Inside:
+        @hookimpl
+        def cano_step_started(self, step: Step) -> None:
+            raise RuntimeError("inside")
+
+    last = observer(lambda name, step: seen.append("last"), "cano_step_started")
+    plugins = [Old(), last, Before(), After(), Never(), Inside(), Twice(), New()]
+    async with Kernel(discover=False, plugins=plugins, clock=clock) as kernel:
         assert (await kernel.run(flow_of(end))).state == "end"
         counted = kernel.observer_errors
 
-    assert list(counted.values()) == [1]
-    assert "cano_step_started" in next(iter(counted))
+    assert seen == ["last", "old got []", "new got []"]
+    names = {name.partition("<locals>.")[2].partition(".")[0]: count for name, count in counted.items()}
+    assert names == {"Before": 1, "After": 1, "Never": 1, "Twice": 1, "Inside": 1}
+
+
+async def test_a_wrapper_around_a_kernels_start_and_stop(clock: VirtualClock) -> None:
+    """These may be async: they are awaited, and what is raised in them is raised, as without the wrapper."""
+    seen: list[str] = []
+
+    class Wraps:
+        @hookimpl(wrapper=True)
+        def cano_kernel_started(self, kernel: Kernel) -> Iterator[None]:
+            seen.append("before")
+            return (yield)
+
+        @hookimpl(wrapper=True)
+        def cano_kernel_stopping(self, kernel: Kernel) -> Iterator[None]:
+            return (yield)
+
+    class Waits:
+        @hookimpl
+        async def cano_kernel_started(self, kernel: Kernel) -> None:
+            await asyncio.sleep(0)
+            seen.append("started")
+
+        @hookimpl
+        async def cano_kernel_stopping(self, kernel: Kernel) -> None:
+            await asyncio.sleep(0)
+            raise LookupError("stopping")
+
+    kernel = Kernel(discover=False, plugins=[Waits(), Wraps()], clock=clock)
+    await kernel.run(flow_of(end))
+    assert seen == ["before", "started"]
+    with pytest.raises(LookupError, match="stopping"):
+        await kernel.close()
 
 
 async def test_each_kernel_counts_for_itself(clock: VirtualClock) -> None:
