@@ -232,7 +232,8 @@ class Plugins:
         impls = list(reversed(caller.get_hookimpls()))
         wrappers = [impl for impl in impls if impl.wrapper or impl.hookwrapper]
         if wrappers and hook in _MAY_BE_ASYNC:  # what is raised in these is the caller's business
-            return (partial(_through_pluggy, caller),)
+            through: Callable[[Any], Any] = partial(_through_pluggy, caller)
+            return (through,)
         listeners = tuple(_one_argument(impl) for impl in impls if impl not in wrappers)
         if not wrappers:
             return listeners

@@ -33,18 +33,18 @@ def earlier(carried: Mapping[str, str]) -> SpanContext | None:
     return found if found.is_valid else None
 
 
-def place(run: Run) -> tuple[Context | None, list[Link]]:
+def place(run: Run, scheduled: bool) -> tuple[Context | None, list[Link]]:
     """The context to begin a run's span in, None for the current one; and the span's links.
 
     A run belongs to what is current where it was started. One that goes on is a trace of its own, linked to its
-    earlier segment, whoever lets it go on; so is one that was started by something that has ended since. A child
-    belongs to its parent's step in either case.
+    earlier segment, whoever lets it go on; so is one that was started by something that has ended since, or because
+    its time had come, whatever is current around the scheduler. A child belongs to its parent's step in either case.
     """
     current = trace.get_current_span()
     links = []
     if run.resumed and (before := earlier(run.carried)) is not None:
         links.append(Link(before, {LINK: EARLIER}))
-    if run.parent is not None or not (run.resumed or _over(current)):
+    if run.parent is not None or not (run.resumed or scheduled or _over(current)):
         return None, links
     if current.get_span_context().is_valid:
         links.append(Link(current.get_span_context(), {LINK: CALLER}))

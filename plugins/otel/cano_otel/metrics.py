@@ -182,7 +182,7 @@ class Metrics:
     @hookimpl(optionalhook=True)
     def cano_schedule_skipped(self, tick: Any) -> None:
         """Count the times."""
-        self._skipped.add(tick.count, {names.SCHEDULE: tick.schedule, names.REASON: str(tick.reason)})
+        self._skipped.add(tick.times, {names.SCHEDULE: tick.schedule, names.REASON: str(tick.reason)})
 
     def _late(self, tick: Any) -> None:
         if tick.nominal is not None:

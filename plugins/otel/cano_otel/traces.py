@@ -31,6 +31,9 @@ from cano_otel.names import (  # by themselves: a step needs them all
     WORKFLOW,
 )
 
+EXPECTED = 1000
+"""Runs of schedules that are told of before they start, at most."""
+
 
 class _OpenRun:
     """A run's segment that is under way."""
@@ -74,13 +77,35 @@ class Traces:
         # by the identity of the run or step: each is there from its started to its finished or failed
         self._runs: dict[int, _OpenRun] = {}
         self._open: dict[int, _OpenStep] = {}
+        # the schedule by the id of a run that is about to be started for it
+        self._scheduled: dict[str, str] = {}
+
+    # schedules: these hooks are the scheduler's, where one is installed
+
+    @hookimpl(optionalhook=True)
+    def cano_schedule_fired(self, tick: Any) -> None:
+        """A run follows."""
+        self._expect(tick)
+
+    @hookimpl(optionalhook=True)
+    def cano_schedule_late(self, tick: Any) -> None:
+        """A run follows."""
+        self._expect(tick)
+
+    def _expect(self, tick: Any) -> None:
+        if tick.nominal is None or tick.run_id is None:
+            return  # it is no time that starts the run, but somebody who is there
+        self._scheduled[tick.run_id] = tick.schedule
+        if len(self._scheduled) > EXPECTED:  # of runs that could not be started
+            del self._scheduled[next(iter(self._scheduled))]
 
     # runs
 
     @hookimpl(tryfirst=True)
     def cano_run_started(self, run: Run) -> None:
         """Begin a segment's span, and make it current."""
-        context, links = place(run)
+        schedule = self._scheduled.pop(run.run_id, None)
+        context, links = place(run, schedule is not None)
         attributes: dict[str, Any] = {
             names.ACTION: names.RUN,
             names.WORKFLOW: run.workflow,
@@ -90,6 +115,8 @@ class Traces:
         }
         if run.parent_id is not None:
             attributes[names.PARENT_ID] = run.parent_id
+        if schedule is not None:
+            attributes[names.SCHEDULE] = schedule
         own = trace.get_current_span(context).get_span_context()
         span = self._tracer.start_span(
             f"{names.RUN} {run.workflow}",

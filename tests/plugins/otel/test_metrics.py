@@ -179,6 +179,26 @@ async def test_schedules(make_kernel: MakeKernel, seen: Seen) -> None:
     assert (dict(key), count >= 3) == ({"cano.schedule.id": "often", "cano.schedule.outcome": "fired"}, True)
 
 
+async def test_times_that_passed_without_a_run(make_kernel: MakeKernel, seen: Seen) -> None:
+    """They are counted by schedule and reason, each of them, also where one tick stands for many."""
+    flow = Workflow("a", name="flow").add_exit_state("done")
+
+    async with make_kernel("scheduler") as kernel:
+
+        @flow.on("a")
+        async def a(store: KeyValueStore) -> str:
+            await kernel.clock.sleep(3.5)
+            return "done"
+
+        async with Scheduler(kernel).every("often", flow, 1, overlap="skip"):
+            await kernel.clock.sleep(4.25)  # at 0 and 4 it runs
+        counted = kernel.observer_errors
+
+    assert counted == {}
+    ((key, count),) = seen.metrics("cano.schedule.skipped").items()
+    assert (dict(key), count) == ({"cano.schedule.id": "often", "cano.schedule.reason": "overlap"}, 3)
+
+
 async def test_no_ids_in_labels(make_kernel: MakeKernel, seen: Seen) -> None:
     """However many runs there are, the labels stay as many as there are workflows and states."""
     flow = Workflow("a", name="flow").add_exit_state("done")
