@@ -226,19 +226,16 @@ class Plugins:
 
     # what a kernel asks
 
-    def listeners(self, hook: str) -> tuple[Callable[[Any], None], ...]:
+    def listeners(self, hook: str) -> tuple[Callable[[Any], Any], ...]:
         """The implementations of a lifecycle hook, to be called directly, in pluggy's order."""
         caller = getattr(self.manager.hook, hook)
         impls = list(reversed(caller.get_hookimpls()))
         wrappers = [impl for impl in impls if impl.wrapper or impl.hookwrapper]
         if wrappers and hook in _MAY_BE_ASYNC:  # what is raised in these is the caller's business
-            through: Callable[[Any], Any] = partial(_through_pluggy, caller)
-            return (through,)
+            return (lambda kernel: _awaited(caller(kernel=kernel)),)
         listeners = tuple(_one_argument(impl) for impl in impls if impl not in wrappers)
-        if not wrappers:
-            return listeners
         around = [(_one_argument(impl), impl.hookwrapper) for impl in wrappers]
-        return (Wrapped(around, listeners, self.observer_failed),)
+        return (Wrapped(around, listeners, self.observer_failed),) if wrappers else listeners
 
     def observer_failed(self, listener: Callable[[Any], None], error: Exception) -> None:
         """Count an observer's failure, and report the first one."""
@@ -265,8 +262,8 @@ def _one_argument(impl: pluggy.HookImpl) -> Callable[[Any], None]:
     return function if impl.argnames else wraps(function)(lambda _: function())
 
 
-async def _through_pluggy(caller: pluggy.HookCaller, kernel: Any) -> None:
-    for answer in caller(kernel=kernel):
+async def _awaited(answers: Iterable[Any]) -> None:
+    for answer in answers:
         if inspect.isawaitable(answer):
             await answer
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import pluggy
 
 Listener = Callable[[Any], Any]
-Failed = Callable[[Listener, Exception], None]
 
 
 class Wrapped:
@@ -23,37 +22,42 @@ class Wrapped:
     """
 
     def __init__(
-        self, wrappers: Iterable[tuple[Listener, bool]], listeners: Iterable[Listener], failed: Failed
+        self,
+        wrappers: Sequence[tuple[Listener, bool]],
+        listeners: Sequence[Listener],
+        failed: Callable[[Listener, Exception], None],
     ) -> None:
-        self._wrappers = tuple(wrappers)
-        self._listeners = tuple(listeners)
+        self._wrappers = wrappers
+        self._listeners = listeners
         self._failed = failed
 
     def __call__(self, subject: Any) -> None:
         """Tell all of them."""
-        begun: list[tuple[Listener, bool, Generator[None, Any, Any]]] = []
-        for wrapper, old in self._wrappers:
-            try:
-                generator = wrapper(subject)
-                for _ in generator:
-                    begun.append((wrapper, old, generator))
-                    break
-                else:
-                    raise RuntimeError("a wrapper must yield once, and this one did not")
-            except Exception as error:  # noqa: BLE001  # an observer cannot break a run, nor the others
-                self._failed(wrapper, error)
+        begun = [(wrapper, old, self._try(wrapper, _begin, wrapper, subject)) for wrapper, old in self._wrappers]
         for listener in self._listeners:
-            try:
-                listener(subject)
-            except Exception as error:  # noqa: BLE001
-                self._failed(listener, error)
+            self._try(listener, listener, subject)
         for wrapper, old, generator in reversed(begun):
-            try:
-                generator.send(pluggy.Result([], None) if old else [])
-            except StopIteration:
-                pass
-            except Exception as error:  # noqa: BLE001
-                self._failed(wrapper, error)
-            else:
-                generator.close()
-                self._failed(wrapper, RuntimeError("a wrapper must yield once, and this one did again"))
+            if generator is not None:
+                self._try(wrapper, _end, generator, pluggy.Result([], None) if old else [])
+
+    def _try(self, listener: Listener, act: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return act(*arguments)
+        except Exception as error:  # noqa: BLE001  # an observer cannot break a run, nor the other observers
+            self._failed(listener, error)
+
+
+def _begin(wrapper: Listener, subject: Any) -> Generator[None, Any, Any]:
+    generator: Generator[None, Any, Any] = wrapper(subject)
+    for _ in generator:
+        return generator
+    raise RuntimeError("a wrapper must yield once, and this one did not")
+
+
+def _end(generator: Generator[None, Any, Any], answer: Any) -> None:
+    try:
+        generator.send(answer)
+    except StopIteration:
+        return
+    generator.close()
+    raise RuntimeError("a wrapper must yield once, and this one did so again")

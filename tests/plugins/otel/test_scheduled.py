@@ -31,6 +31,11 @@ def schedule_of(span: Any) -> Any:
     return (span.attributes or {}).get("cano.schedule.id")
 
 
+def links(span: Any) -> list[tuple[Any, Any]]:
+    """What a span's links are, and where they lead."""
+    return [(link.attributes["cano.link"], link.context.span_id) for link in span.links]
+
+
 async def test_each_run_is_a_trace_that_links_to_what_the_scheduler_was_started_in(
     make_kernel: MakeKernel, seen: Seen
 ) -> None:
@@ -44,11 +49,7 @@ async def test_each_run_is_a_trace_that_links_to_what_the_scheduler_was_started_
     runs = seen.named("RUN due")
     assert [(span.parent, schedule_of(span)) for span in runs] == [(None, "tick")] * 3
     expected = [("caller", service.get_span_context().span_id)]
-    assert [[(link.attributes["cano.link"], link.context.span_id) for link in span.links] for span in runs] == [
-        expected,
-        expected,
-        expected,
-    ]
+    assert [links(span) for span in runs] == [expected] * 3
     traces = {span.context.trace_id for span in [*runs, seen.one("service")] if span.context is not None}
     assert len(traces) == 4
     assert [span.kind for span in runs] == [trace.SpanKind.SERVER] * 3
@@ -114,9 +115,7 @@ async def test_a_run_of_a_schedule_goes_on_in_another_kernel(
     assert begun.context is not None
     assert (begun.parent, schedule_of(begun), list(begun.links)) == (None, "tick", [])
     assert resumed.parent is None
-    assert [(link.attributes, link.context.span_id) for link in resumed.links] == [
-        ({"cano.link": "earlier"}, begun.context.span_id)
-    ]
+    assert links(resumed) == [("earlier", begun.context.span_id)]
 
 
 def test_runs_that_never_start_are_forgotten(seen: Seen) -> None:
