@@ -9,8 +9,9 @@ from hypothesis import settings
 
 from tests.servers import missing
 from tests.servers.postgres import postgres
+from tests.servers.redis import redis
 
-__all__ = ["postgres"]
+__all__ = ["postgres", "redis"]
 
 # the whole workspace is installed here: plugins that write to stderr by themselves stay out of tests of other things
 os.environ.setdefault("CANO_BLOCK", "structlog")

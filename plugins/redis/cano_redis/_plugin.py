@@ -1,0 +1,23 @@
+"""What the kernel finds through the entry point."""
+
+from __future__ import annotations
+
+from cano import Capabilities, StoreBackend, hookimpl
+
+from cano_redis.backend import RedisBackend
+from cano_redis.url import SCHEMES, options_from_url
+
+CANO_API_VERSION = 1
+
+
+@hookimpl
+def cano_stores() -> dict[str, Capabilities]:
+    """What a store in a Redis server promises."""
+    return dict.fromkeys(SCHEMES, Capabilities(notify=True))
+
+
+@hookimpl
+def cano_open_store(url: str) -> StoreBackend | None:
+    """The runs in the Redis server that a URL such as `redis://localhost:6379/0` names."""
+    options = options_from_url(url)
+    return None if options is None else RedisBackend(**options)

@@ -1,0 +1,221 @@
+"""An open store: each call as a script and its arguments, and each answer as what the caller wants."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping, Sequence
+from itertools import count
+from typing import Any
+
+from cano import Commit, ConflictError, RunFilter, RunRecord, RunStatus, SerializationError, Signal, Signals, Transition
+
+from cano_redis import reading, scripts
+from cano_redis.news import News
+from cano_redis.packing import number, pack_extra, pack_line, pairs, payload_bytes, text, texts, time
+from cano_redis.pump import Pump
+from cano_redis.records import fields, whole
+from cano_redis.server import Server
+from cano_redis.settings import Settings
+
+PAGE = 256
+"""How many records are asked for at once: the server does nothing else meanwhile."""
+
+
+class Engine:
+    """The connections of one open store."""
+
+    def __init__(self, settings: Settings, found: Callable[[Server], None], closed: str) -> None:
+        self._pump = Pump(settings, found, closed)
+        self._tag = os.urandom(8)
+        self._news = News(settings, self._tag)
+        self._ops = count()
+        self._keys = settings.keys
+        self._channel = settings.channel
+
+    async def open(self) -> None:
+        """Connect. Raises StoreUnavailableError."""
+        await self._pump.open()
+        try:
+            await self._news.open()
+        except BaseException:
+            await self._pump.close()
+            raise
+
+    async def close(self) -> None:
+        """Finish what was asked for, and disconnect."""
+        await self._news.close()
+        await self._pump.close()
+
+    def watch(self, tell: Callable[[str | None], None]) -> None:
+        """See `RedisBackend`; so for all the others."""
+        self._news.watch(tell)
+
+    # runs
+
+    async def create(self, run: RunRecord) -> RunRecord:
+        try:
+            record, data = fields(run), pairs(run.data)
+            line = pack_line(self._op(), run.seq, run.state, run.status.value, run.created, (run.data, ()))
+        except SerializationError as error:
+            raise _of(error, run.run_id) from None
+        parent = b"" if run.parent is None else text(run.parent)
+        news = self._news_of(run.run_id) if run.holder is None else (b"", b"")
+        answer = await self._do(
+            scripts.CREATE, run.run_id, time(run.created), run.status.value.encode(), text(run.workflow),
+            b"0" if run.parent is None else b"1", parent, line, *news, b"%d" % len(record), *record, *data,
+        )  # fmt: skip
+        return run if answer == 1 else whole(run.run_id, answer)
+
+    async def load(self, run_id: str) -> RunRecord | None:
+        answer = await self._do(scripts.LOAD, run_id)
+        return None if answer is None else whole(run_id, answer)
+
+    async def commit(self, commit: Commit) -> None:
+        try:
+            arguments = self._arguments(commit)
+        except SerializationError as error:
+            raise _of(error, commit.run_id) from None
+        answer = await self._do(scripts.COMMIT, commit.run_id, *arguments)
+        if answer != 1:
+            raise _conflict(commit, *answer)
+
+    async def runs(self, filter: RunFilter) -> Sequence[RunRecord]:
+        limit = -1 if filter.limit is None else max(filter.limit, 0)
+        if limit == 0:
+            return []
+        indexes = []
+        if filter.workflow is not None:
+            indexes.append(b"workflow:" + text(filter.workflow))
+        if filter.status is not None:
+            indexes.append(b"status:" + filter.status.value.encode())
+        if filter.parent is not None:
+            indexes.append(b"parent:" + text(filter.parent))
+        answer = await self._ask(scripts.RUNS, b"%d" % limit, b"%d" % PAGE, *(indexes or (b"runs",)))
+        return [run for run in await self._records(answer) if reading.matches(run, filter)]
+
+    async def ready(self, now: float) -> Sequence[RunRecord]:
+        answer = await self._ask(scripts.READY, time(now), b"%d" % PAGE)
+        return [run for run in await self._records(answer) if reading.could_go_on(run, now)]
+
+    async def history(self, run_id: str) -> Sequence[Transition]:
+        answer = await self._do(scripts.HISTORY, run_id)
+        return [] if answer is None else reading.history(run_id, *answer)
+
+    async def delete(self, run_id: str) -> bool:
+        return bool(await self._do(scripts.DELETE, run_id, self._op(), *self._news_of(run_id)))
+
+    # leases
+
+    async def claim(self, run_id: str, holder: str, now: float, expires: float) -> int | None:
+        answer = await self._do(scripts.CLAIM, run_id, self._op(), text(holder), time(now), time(expires))
+        return None if answer is None else int(answer)
+
+    async def renew(self, holder: str, tokens: Mapping[str, int], expires: float) -> Sequence[str]:
+        leases = [(text(run_id), number(token)) for run_id, token in tokens.items()]
+        answers = await asyncio.gather(
+            *(
+                self._ask(scripts.RENEW, text(holder), time(expires), *(each for lease in some for each in lease))
+                for some in (leases[at : at + PAGE] for at in range(0, len(leases), PAGE))
+            )
+        )
+        return [run_id.decode() for lost in answers for run_id in lost]
+
+    async def release(self, run_id: str, token: int) -> None:
+        await self._do(scripts.RELEASE, run_id, number(token), *self._news_of(run_id))
+
+    # signals
+
+    async def put_signal(self, run_id: str, signal: Signal) -> None:
+        try:
+            payload = payload_bytes(signal.payload)
+            sent = (text(signal.id), text(signal.name), b"0" if payload is None else b"1", payload or b"")
+        except SerializationError as error:
+            raise _of(error, run_id) from None
+        await self._do(scripts.PUT_SIGNAL, run_id, *sent, *self._news_of(run_id))
+
+    async def take_signal(self, run_id: str, name: str) -> Signal | None:
+        answer = await self._do(scripts.TAKE_SIGNAL, run_id, text(name))
+        return None if answer is None else reading.signal(run_id, name, *answer)
+
+    async def signals(self, run_id: str) -> Signals:
+        return reading.signals(run_id, *await self._do(scripts.SIGNALS, run_id))
+
+    async def recipients(self) -> Sequence[str]:
+        return [run_id.decode(errors="replace") for run_id in await self._ask(scripts.RECIPIENTS)]
+
+    # how
+
+    async def _do(self, script: scripts.Script, run_id: str, *arguments: bytes) -> Any:
+        """The answer of a script about one run."""
+        try:
+            id = text(run_id)
+        except SerializationError as error:
+            raise _of(error, run_id) from None
+        keys = self._keys
+        return await self._pump.do(script, keys + b"run:" + id, (keys, id, *arguments), run_id)
+
+    async def _ask(self, script: scripts.Script, *arguments: bytes) -> Any:
+        """The answer of a script about many."""
+        return await self._pump.do(script, self._keys + b"runs", (self._keys, *arguments))
+
+    async def _records(self, answer: Any) -> list[RunRecord]:
+        """The records of the members of an index: the first of them are in the answer, the others are asked for."""
+        members, found = answer
+        flat = list(found)
+        for at in range(PAGE, len(members), PAGE):
+            flat += await self._ask(scripts.RECORDS, *members[at : at + PAGE])
+        return reading.records(flat)
+
+    def _op(self) -> bytes:
+        """What a script recognises a call by that was made already."""
+        return self._tag + next(self._ops).to_bytes(8, "big")
+
+    def _news_of(self, run_id: str) -> tuple[bytes, bytes]:
+        return self._channel, self._tag + text(run_id)
+
+    def _arguments(self, commit: Commit) -> list[bytes]:
+        """Of the script that commits. Raises SerializationError."""
+        seq, expected, status, wait = commit.seq, commit.expected_seq, commit.status, commit.wait
+        removed, consumed, release = commit.removed, commit.consumed, commit.release
+        op, at, changed = self._op(), commit.at, pairs(commit.changed)
+        made = (commit.changed, removed) if seq != expected else None
+        plain = made is not None and status is RunStatus.RUNNING and not (removed or consumed or release)
+        arguments = [
+            op, number(commit.token), number(expected), number(seq), status.value.encode(), text(commit.state),
+            time(at), pack_extra(commit.error, wait, commit.payload),
+            pack_line(op, seq, commit.state, status.value, at, made), b"1" if plain else b"0",
+            b"%d" % len(changed), *changed,
+        ]  # fmt: skip
+        if plain:
+            return arguments
+        waits = wait if status is RunStatus.PARKED else None
+        until = b"" if waits is None or waits.until is None else time(waits.until)
+        awaited = None if waits is None else waits.signal
+        tells = release or status.finished
+        return [
+            *arguments, b"%d" % len(removed), b"%d" % len(consumed), until, b"0" if awaited is None else b"1",
+            b"" if awaited is None else text(awaited), b"1" if release else b"0",
+            *(self._news_of(commit.run_id) if tells else (b"", b"")), *texts(removed), *texts(consumed),
+        ]  # fmt: skip
+
+
+def _of(error: SerializationError, run_id: str) -> SerializationError:
+    """The same error, saying which run."""
+    said = SerializationError(
+        f"the run {run_id!r} has something that cannot be stored: {error}", key=error.key, actual=error.actual
+    )
+    said.run_id = run_id
+    return said
+
+
+def _conflict(commit: Commit, seq: bytes | None, token: bytes | None) -> ConflictError:
+    """Why the run is not as a commit expects it to be."""
+    if seq is None or token is None:
+        stale = "it is gone"
+    elif token != b"%d" % commit.token:
+        stale = f"it was claimed anew: its token is {token.decode()}, not {commit.token}"
+    else:
+        stale = f"it has made {seq.decode()} transitions, not {commit.expected_seq}"
+    run_id = commit.run_id
+    return ConflictError(f"a commit to the run {run_id!r} is stale: {stale}", run_id=run_id)

@@ -1,0 +1,22 @@
+-- Put a run where `ready` looks for it, as its record is now.
+-- lease: running ones, by the end of their lease; wake: parked ones, by the time they wait for;
+-- heard: parked ones for which there is a signal of the name they wait for.
+local function place(id)
+  local is = redis.call('HMGET', p .. 'run:' .. id, 'n', 'status', 'holder', 'expires', 'until', 'awaited')
+  local member, parked = is[1] .. ':' .. id, is[2] == 'parked'
+  if is[2] == 'running' then
+    redis.call('ZADD', p .. 'lease', is[3] and is[4] or '-inf', member)
+  else
+    redis.call('ZREM', p .. 'lease', member)
+  end
+  if parked and is[5] then
+    redis.call('ZADD', p .. 'wake', is[5], member)
+  else
+    redis.call('ZREM', p .. 'wake', member)
+  end
+  if parked and is[6] and redis.call('EXISTS', p .. 'queue:' .. id .. '\0' .. is[6]) == 1 then
+    redis.call('SADD', p .. 'heard', member)
+  else
+    redis.call('SREM', p .. 'heard', member)
+  end
+end

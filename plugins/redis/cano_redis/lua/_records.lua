@@ -1,0 +1,13 @@
+-- The records of members of an index, from `first` to `last`: id and record of each; a record that is damaged is false.
+local function records(members, first, last)
+  local found = {}
+  for at = first, math.min(last, #members) do
+    local id = string.sub(members[at], 18)
+    if redis.call('HGET', p .. 'ids', id) == string.sub(members[at], 1, 16) then
+      local record = redis.pcall('HGETALL', p .. 'run:' .. id)
+      found[#found + 1] = id
+      found[#found + 1] = not record.err and record
+    end
+  end
+  return found
+end

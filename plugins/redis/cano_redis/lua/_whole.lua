@@ -1,0 +1,9 @@
+-- A run with all its data, as it goes to the client; false where there is none.
+local function whole(id)
+  local record = redis.call('HGETALL', p .. 'run:' .. id)
+  if #record == 0 and redis.call('HEXISTS', p .. 'ids', id) == 0 then return false end
+  return {
+    record, redis.call('ZRANGE', p .. 'keys:' .. id, 0, -1), redis.call('HGETALL', p .. 'data:' .. id),
+    redis.call('LLEN', p .. 'lines:' .. id),
+  }
+end

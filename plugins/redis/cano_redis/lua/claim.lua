@@ -1,0 +1,9 @@
+-- (_names, _place) id, op, holder, now, expires. The new token; false where it is held, or not there.
+local is = redis.call('HMGET', KEYS[1], 'token', 'holder', 'expires', 'claim')
+if not is[1] then return false end
+if is[4] == ARGV[3] then return is[1] end -- this very claim was made, its answer being lost
+if is[2] and not (tonumber(is[3]) < tonumber(ARGV[5])) then return false end
+local token = redis.call('HINCRBY', KEYS[1], 'token', 1)
+redis.call('HSET', KEYS[1], 'holder', ARGV[4], 'expires', ARGV[6], 'claim', ARGV[3])
+place(id)
+return redis.call('HGET', KEYS[1], 'token') -- as text: a number would lose its last digits

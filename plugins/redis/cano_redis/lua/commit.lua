@@ -1,0 +1,64 @@
+-- (_names, _place, _set) id, op, token, expected seq, seq, status, state, at, extra, line, plain, number of changed
+-- texts, changed; where it is not plain also the rest. 1, or where it is stale what the run's seq and token are.
+local op, seq, status, plain = ARGV[3], ARGV[6], ARGV[7], ARGV[12] == '1'
+local run, lines = KEYS[1], p .. 'lines:' .. id
+
+-- Whether this very commit was made before, its answer being lost: then it is one of the newest lines.
+local function made()
+  local floor = tonumber(plain and seq or ARGV[5])
+  for last = -1, -1000000000, -20 do
+    local some = redis.call('LRANGE', lines, last - 19, last)
+    for at = #some, 1, -1 do
+      if string.sub(some[at], 1, 16) == op then return true end
+      if tonumber(string.sub(some[at], 17, 32)) < floor then return false end
+    end
+    if #some < 20 then return false end
+  end
+end
+
+local is = redis.call('HMGET', run, 'seq', 'token', 'status')
+local stale = is[1] ~= ARGV[5] or is[2] ~= ARGV[4]
+if (stale or not plain) and is[1] and made() then return 1 end
+if stale then return { is[1], is[2] } end
+
+local last = 13 + ARGV[13]
+local count = redis.call('RPUSH', lines, ARGV[11])
+if plain then
+  if last > 13 then set(id, count, 14, last) end
+  redis.call('HSET', run, 'seq', seq, 'state', ARGV[8], 'updated', ARGV[9], 'extra', ARGV[10], 'lines', count)
+  if is[3] == status then return 1 end
+else
+  local removed, consumed = ARGV[last + 1], ARGV[last + 2]
+  local rest = last + 8
+  for at = rest + 1, rest + removed do
+    redis.call('HDEL', p .. 'data:' .. id, ARGV[at])
+    redis.call('ZREM', p .. 'keys:' .. id, ARGV[at])
+  end
+  if last > 13 then set(id, count, 14, last) end
+  redis.call('HSET', run, 'seq', seq, 'state', ARGV[8], 'updated', ARGV[9], 'extra', ARGV[10], 'lines', count)
+  for at = rest + removed + 1, rest + removed + consumed do
+    local signal = ARGV[at]
+    local known = redis.call('HGET', p .. 'signals:' .. id, signal)
+    if known and string.sub(known, 1, 1) == 'w' then
+      redis.call('LREM', p .. 'queue:' .. id .. '\0' .. string.sub(known, 18), 1, signal)
+      redis.call('HSET', p .. 'signals:' .. id, signal, 'c')
+      redis.call('HDEL', p .. 'payloads:' .. id, signal)
+    end
+  end
+end
+redis.call('HDEL', run, 'until', 'awaited')
+if is[3] ~= status then
+  local its = redis.call('HMGET', run, 'n', 'created')
+  local member = its[1] .. ':' .. id
+  redis.call('ZREM', p .. 'status:' .. (is[3] or ''), member)
+  redis.call('ZADD', p .. 'status:' .. status, its[2], member)
+  redis.call('HSET', run, 'status', status)
+end
+if not plain then
+  if ARGV[last + 3] ~= '' then redis.call('HSET', run, 'until', ARGV[last + 3]) end
+  if ARGV[last + 4] == '1' then redis.call('HSET', run, 'awaited', ARGV[last + 5]) end
+  if ARGV[last + 6] == '1' then redis.call('HDEL', run, 'holder', 'expires') end
+end
+place(id)
+if not plain and ARGV[last + 7] ~= '' then redis.pcall('PUBLISH', ARGV[last + 7], ARGV[last + 8]) end
+return 1

@@ -1,0 +1,20 @@
+-- (_names, _place, _set, _whole) id, created, status, workflow, whether there is a parent, parent, line, channel, news,
+-- number of texts of the record, record, data. 1, or the run that is there.
+local there = whole(id)
+if there then return there end
+local created, fields = ARGV[3], 11 + ARGV[11]
+local n = string.format('%016.0f', redis.call('INCR', p .. 'count'))
+local member = n .. ':' .. id
+redis.call('DEL', p .. 'lines:' .. id, p .. 'data:' .. id, p .. 'keys:' .. id)
+redis.call('HSET', KEYS[1], 'n', n, 'lines', '1', unpack(ARGV, 12, fields))
+redis.call('RPUSH', p .. 'lines:' .. id, ARGV[8])
+if #ARGV > fields then set(id, 1, fields + 1, #ARGV) end
+redis.call('HSET', p .. 'ids', id, n)
+redis.call('ZADD', p .. 'runs', created, member)
+redis.call('ZADD', p .. 'status:' .. ARGV[4], created, member)
+redis.call('ZADD', p .. 'workflow:' .. ARGV[5], created, member)
+if ARGV[6] == '1' then redis.call('ZADD', p .. 'parent:' .. ARGV[7], created, member) end
+redis.call('SREM', p .. 'orphans', id)
+place(id)
+if ARGV[9] ~= '' then redis.pcall('PUBLISH', ARGV[9], ARGV[10]) end
+return 1

@@ -1,0 +1,2 @@
+-- (_names, _whole) id
+return whole(id)

@@ -1,0 +1,2 @@
+-- (_names) The ids for which there are signals, but no run.
+return redis.call('SMEMBERS', p .. 'orphans')

@@ -1,0 +1,112 @@
+"""News of what other backends did, on a connection of its own: a subscription to the store's channel."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from contextlib import suppress
+
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import RedisError
+
+from cano_redis.server import ask, connection_to
+from cano_redis.settings import Settings
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.02, 2.0
+TAG = 8
+"""Bytes of a message that say which backend it is from; the rest is the id of the run."""
+
+logger = logging.getLogger("cano.redis")
+
+_TROUBLE = (RedisError, OSError, TimeoutError)
+
+
+class News:
+    """Listens from `open` to `close`, and tells whoever watches."""
+
+    def __init__(self, settings: Settings, tag: bytes) -> None:
+        self._settings = settings
+        self._tag = tag
+        self._tell: Callable[[str | None], None] | None = None
+        self._connection: AbstractConnection | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Subscribe: what is published from now on is heard. Raises what Redis raises."""
+        await self._subscribe()
+        self._task = asyncio.get_running_loop().create_task(self._listen(), name="cano-redis news")
+
+    def watch(self, tell: Callable[[str | None], None]) -> None:
+        """Call `tell` with the id of each run that somebody else touched; with None when news may have been lost."""
+        self._tell = tell
+
+    async def close(self) -> None:
+        """Stop listening."""
+        self._tell = None
+        task, self._task = self._task, None
+        if task is not None and not task.get_loop().is_closed():
+            task.cancel()
+            await asyncio.wait((task,))
+            await self._drop()  # a task that is cancelled before it has begun drops nothing
+
+    async def _subscribe(self) -> None:
+        connection = connection_to(self._settings)
+        try:
+            async with asyncio.timeout(self._settings.timeout):
+                await connection.connect()  # type: ignore[no-untyped-call]  # redis-py leaves it out
+                await ask(connection, "SUBSCRIBE", self._settings.channel)
+        except BaseException:
+            await connection.disconnect()
+            raise
+        self._connection = connection
+
+    async def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(*_TROUBLE):
+                await connection.disconnect()
+
+    async def _listen(self) -> None:
+        pause = FIRST_PAUSE
+        try:
+            while True:
+                try:
+                    if self._connection is None:
+                        await self._subscribe()
+                        self._say(None)
+                    pause = FIRST_PAUSE
+                    await self._hear()
+                except _TROUBLE:
+                    await self._drop()
+                await asyncio.sleep(pause * random.uniform(0.5, 1))
+                pause = min(2 * pause, LONGEST_PAUSE)
+        finally:
+            await self._drop()
+
+    async def _hear(self) -> None:
+        """Hand on what comes in, until the connection is lost: silent ones are asked whether they live."""
+        connection, asked = self._connection, False
+        assert connection is not None
+        while True:
+            message = await connection.read_response(
+                disable_decoding=True, timeout=self._settings.timeout, disconnect_on_error=False
+            )
+            if message is not None:
+                asked = False
+                if message[0] == b"message" and message[2][:TAG] != self._tag:
+                    self._say(message[2][TAG:].decode(errors="replace"))
+            elif asked:
+                return
+            else:
+                asked = True
+                await connection.send_command("PING", check_health=False)
+
+    def _say(self, run_id: str | None) -> None:
+        if self._tell is None:
+            return
+        try:
+            self._tell(run_id)
+        except Exception:
+            logger.exception("whoever watches the store %s failed", self._settings.place)

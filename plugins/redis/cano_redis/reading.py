@@ -1,0 +1,79 @@
+"""Answers of the scripts that ask: histories, lists and signals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from cano import RunFilter, RunRecord, RunStatus, Signal, Signals, Transition
+
+from cano_redis.failures import DamagedError, unreadable
+from cano_redis.packing import unpack_line, unpaired
+from cano_redis.records import STATUSES, listed
+
+
+def history(run_id: str, count: bytes, lines: Sequence[bytes]) -> Sequence[Transition]:
+    """Every commit of the run that made a transition. Raises SerializationError."""
+    if count != b"%d" % len(lines):
+        raise unreadable(run_id, "lines of its history are missing")
+    found: list[Transition] = []
+    for line in lines:
+        try:
+            seq, body = unpack_line(line)
+        except DamagedError as error:
+            raise unreadable(run_id, error) from error
+        last = found[-1].seq if found else -1
+        if body is None:  # a commit that made no transition
+            if seq != last:
+                raise unreadable(run_id, f"its history is damaged at transition {seq}")
+            continue
+        state, status, at, changed, removed = body
+        if seq <= last or status not in STATUSES:
+            raise unreadable(run_id, f"its history is damaged at transition {seq}")
+        made = Transition(seq=seq, state=state, status=STATUSES[status], at=at, changed=changed, removed=removed)
+        found.append(made)
+    return found
+
+
+def records(flat: Sequence[Any]) -> list[RunRecord]:
+    """The runs of a list of ids, each with its hash."""
+    return [listed(run_id.decode(errors="replace"), has) for run_id, has in zip(flat[::2], flat[1::2], strict=True)]
+
+
+def matches(run: RunRecord, filter: RunFilter) -> bool:
+    """Whether a run is still what a list was asked for. A damaged one is shown in any list that it was in."""
+    return (run.version, run.fingerprint, run.state) == ("", "", "") or (
+        filter.workflow in (None, run.workflow)
+        and filter.status in (None, run.status)
+        and filter.parent in (None, run.parent)
+    )
+
+
+def could_go_on(run: RunRecord, now: float) -> bool:
+    """Whether a run is still in a status to go on, and nobody holds it."""
+    free = run.holder is None or (run.expires is not None and run.expires < now)
+    return free and run.status in (RunStatus.RUNNING, RunStatus.PARKED)
+
+
+def signal(run_id: str, name: str, id: bytes, known: bytes | None, payload: bytes | None) -> Signal:
+    """The oldest signal of a name. Raises SerializationError."""
+    try:
+        if known is None or known[:1] != b"w" or known[17:].decode() != name:
+            raise unreadable(run_id, f"its signal {id!r} is damaged")
+        return Signal(id.decode(), name, payload)
+    except UnicodeDecodeError as error:
+        raise unreadable(run_id, f"its signal {id!r} is damaged: {error}") from error
+
+
+def signals(run_id: str, flat: Any, payloads: Any) -> Signals:
+    """The signals that wait, in their order, and the ids of the consumed ones. Raises SerializationError."""
+    try:
+        known, with_payload = unpaired(flat), unpaired(payloads)
+        waiting = sorted((value[1:17], id, value[17:]) for id, value in known.items() if value[:1] == b"w")
+        consumed = [id.decode() for id, value in known.items() if value == b"c"]
+        if len(waiting) + len(consumed) != len(known):
+            raise unreadable(run_id, "its signals are damaged")
+        found = [Signal(id.decode(), name.decode(), with_payload.get(id)) for _, id, name in waiting]
+    except (DamagedError, UnicodeDecodeError) as error:
+        raise unreadable(run_id, f"its signals are damaged: {error}") from error
+    return Signals(found, consumed)

@@ -1,0 +1,101 @@
+"""Records, from the fields of a hash and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cano import RunRecord, RunStatus, SerializationError
+
+from cano_redis.failures import DamagedError, unreadable
+from cano_redis.packing import number, pack_extra, text, time, unpack_extra, unpaired
+
+STATUSES = {status.value: status for status in RunStatus}
+
+
+def fields(run: RunRecord) -> list[bytes]:
+    """Names and values of the hash that a new run is. Raises SerializationError."""
+    flat = [
+        b"workflow", text(run.workflow), b"version", text(run.version), b"fingerprint", text(run.fingerprint),
+        b"state", text(run.state), b"seq", number(run.seq), b"status", run.status.value.encode(),
+        b"created", time(run.created), b"updated", time(run.updated), b"token", number(run.token),
+        b"extra", pack_extra(run.error, run.wait, run.payload),
+    ]  # fmt: skip
+    if run.parent is not None:
+        flat += (b"parent", text(run.parent))
+    if run.holder is not None:
+        flat += (b"holder", text(run.holder))
+    if run.expires is not None:
+        flat += (b"expires", time(run.expires))
+    if run.status is RunStatus.PARKED and run.wait is not None:
+        if run.wait.until is not None:
+            flat += (b"until", time(run.wait.until))
+        if run.wait.signal is not None:
+            flat += (b"awaited", text(run.wait.signal))
+    return flat
+
+
+def record(run_id: str, flat: Any, data: dict[str, bytes]) -> RunRecord:
+    """The run whose hash the server handed out. Raises SerializationError."""
+    try:
+        return _record(run_id, unpaired(flat), data)
+    except (DamagedError, ValueError, KeyError) as error:
+        if isinstance(error, SerializationError):
+            raise
+        what = f"its field {error} is missing" if isinstance(error, KeyError) else error
+        raise unreadable(run_id, f"its record is damaged: {what}") from error
+
+
+def _record(run_id: str, has: dict[bytes, bytes], data: dict[str, bytes]) -> RunRecord:
+    error, wait, payload = unpack_extra(has[b"extra"])
+    parent, holder, expires = has.get(b"parent"), has.get(b"holder"), has.get(b"expires")
+    status = STATUSES.get(has[b"status"].decode())
+    if status is None:
+        raise DamagedError(f"there is no status {has[b'status']!r}")
+    return RunRecord(
+        run_id=run_id,
+        workflow=has[b"workflow"].decode(),
+        version=has[b"version"].decode(),
+        fingerprint=has[b"fingerprint"].decode(),
+        state=has[b"state"].decode(),
+        seq=int(has[b"seq"]),
+        status=status,
+        data=data,
+        error=error,
+        wait=wait,
+        payload=payload,
+        parent=None if parent is None else parent.decode(),
+        created=float(has[b"created"]),
+        updated=float(has[b"updated"]),
+        holder=None if holder is None else holder.decode(),
+        expires=None if expires is None else float(expires),
+        token=int(has[b"token"]),
+    )
+
+
+def whole(run_id: str, answer: Any) -> RunRecord:
+    """The run with its data, of the answer of `load` and `create`. Raises SerializationError."""
+    flat, keys, values, lines = answer
+    run = record(run_id, flat, {})
+    has = unpaired(values)
+    if len(keys) != len(has) or any(key not in has for key in keys):
+        raise unreadable(run_id, "its keys and its values do not agree")
+    if unpaired(flat).get(b"lines") != b"%d" % lines:
+        raise unreadable(run_id, "lines of its history are missing")
+    try:
+        return run._replace(data={key.decode(): has[key] for key in keys})
+    except UnicodeDecodeError as error:
+        raise unreadable(run_id, f"a key is damaged: {error}") from error
+
+
+def listed(run_id: str, flat: Any) -> RunRecord:
+    """The same for a list, in which a damaged run must not hide the others: it shows what is wrong as its error."""
+    try:
+        return record(run_id, flat, {})
+    except SerializationError as error:
+        has = unpaired(flat) if isinstance(flat, list) else {}
+        workflow = has.get(b"workflow", b"").decode(errors="replace")
+        status = STATUSES.get(has.get(b"status", b"").decode(errors="replace"), RunStatus.INTERRUPTED)
+        said = {"type": "SerializationError", "message": str(error)}
+        return RunRecord(
+            run_id=run_id, workflow=workflow, version="", fingerprint="", state="", status=status, error=said
+        )

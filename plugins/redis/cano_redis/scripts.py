@@ -1,0 +1,46 @@
+"""The Lua scripts, which the server runs one at a time: each is one atomic change or question."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from importlib.resources import files
+from typing import NamedTuple
+
+_PARTS = re.compile(r"\A-- \(([^)]*)\)")
+
+
+class Script(NamedTuple):
+    """A script as the server has it: its text, and what it is called by."""
+
+    text: bytes
+    sha: bytes
+
+
+def _read(name: str) -> Script:
+    folder = files("cano_redis") / "lua"
+    own = (folder / f"{name}.lua").read_text(encoding="utf-8")
+    parts = _PARTS.match(own)  # the first line of each script names those that it begins with
+    assert parts is not None
+    text = "".join((folder / f"{part}.lua").read_text(encoding="utf-8") for part in parts[1].split(", ")) + own
+    return Script(text.encode(), hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest().encode())
+
+
+COMMIT = _read("commit")
+CREATE = _read("create")
+LOAD = _read("load")
+HISTORY = _read("history")
+DELETE = _read("delete")
+CLAIM = _read("claim")
+RENEW = _read("renew")
+RELEASE = _read("release")
+PUT_SIGNAL = _read("put_signal")
+TAKE_SIGNAL = _read("take_signal")
+SIGNALS = _read("signals")
+RECIPIENTS = _read("recipients")
+RUNS = _read("runs")
+READY = _read("ready")
+RECORDS = _read("records")
+OPEN = _read("open")
+
+ALL = tuple(each for each in list(globals().values()) if isinstance(each, Script))

@@ -1,0 +1,176 @@
+"""A connection to the server, made ready: who is there, how it keeps what it is given, and our scripts in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from cano import StoreUnavailableError
+from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
+
+from cano_redis import scripts
+from cano_redis.failures import refusal
+from cano_redis.settings import REQUIRE, Durability, Settings
+
+SCHEMA = 1
+OLDEST = (6, 2)
+
+
+class Server(NamedTuple):
+    """What was found at the other end.
+
+    Attributes:
+        run: which start of the server it is.
+        client: the connection's number in it.
+        durability: what it does before it acknowledges.
+        evicts: its policy where it may drop keys as soon as it has a memory limit.
+    """
+
+    run: str
+    client: int
+    durability: Durability
+    evicts: str | None
+
+
+def connection_to(settings: Settings) -> AbstractConnection:
+    """A connection, not yet made. It tries nothing twice by itself: whether that is safe only the caller knows."""
+    given: dict[str, Any] = {
+        "db": settings.db, "username": settings.username, "password": settings.password, "client_name": "cano",
+        "protocol": 2, "driver_info": None, "socket_timeout": None, "socket_connect_timeout": settings.timeout,
+    }  # fmt: skip
+    if settings.path is not None:
+        return UnixDomainSocketConnection(path=settings.path, **given)
+    given |= {"host": settings.host, "port": settings.port}
+    if not settings.tls:
+        return Connection(**given)
+    files = {name: getattr(settings, name) for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")}
+    return SSLConnection(**given, **files)
+
+
+async def ask(connection: AbstractConnection, *command: Any) -> Any:
+    """The answer to one command."""
+    await connection.send_command(*command, check_health=False)
+    return await connection.read_response(disable_decoding=True)
+
+
+async def greet(connection: AbstractConnection, settings: Settings, before: Server | None) -> Server:
+    """Look at the server that `connection` leads to, and make ready what calls need.
+
+    Args:
+        before: what was found by the connection that this one replaces. That one is ended: nothing that was sent on
+            it, and not yet done, is done from now on.
+
+    Raises:
+        StoreUnavailableError: it cannot be used, or does not do what the settings require.
+    """
+    told = _pairs(await ask(connection, "INFO"))
+    if told.get("loading", "0") != "0":
+        raise RedisConnectionError("it is still reading its data")
+    _check(told, settings)
+    client = int(await ask(connection, "CLIENT", "ID"))
+    server = Server(told.get("run_id", ""), client, await _durability(connection, told), _evicts(told))
+    if before is not None and before.run == server.run:
+        await _try(connection, "CLIENT", "KILL", "ID", before.client)
+    if server.durability not in REQUIRE[settings.require]:
+        raise StoreUnavailableError(
+            f"the store {settings.place} cannot be used: it requires appendfsync {settings.require}, but the server "
+            f"has {_described(server.durability)}; set appendonly and appendfsync there, or require less"
+        )
+    await load_scripts(connection)
+    await _check_schema(connection, settings)
+    return server
+
+
+async def load_scripts(connection: AbstractConnection) -> None:
+    """Give the server our scripts. It forgets them when it is restarted, or told to."""
+    for script in scripts.ALL:
+        await connection.send_command("SCRIPT", "LOAD", script.text, check_health=False)
+    for _ in scripts.ALL:
+        await connection.read_response(disable_decoding=True)
+
+
+def warnings(server: Server, settings: Settings) -> Sequence[str]:
+    """What whoever runs the store should know of it."""
+    found = []
+    if server.durability is not Durability.ALWAYS:
+        found.append(
+            f"the store {settings.place}: the server has {_described(server.durability)}. What was committed survives "
+            "this process, but a crash of the server may undo the last of it; the README of cano-redis says how much"
+        )
+    if server.evicts is not None:
+        found.append(
+            f"the store {settings.place}: the server's maxmemory-policy is {server.evicts}. As soon as it has a "
+            "maxmemory, it will drop runs; set maxmemory-policy noeviction"
+        )
+    return found
+
+
+def _described(durability: Durability) -> str:
+    if durability is Durability.NONE:
+        return "no append-only file (appendonly no)"
+    if durability is Durability.UNKNOWN:
+        return "an append-only file, but does not tell its appendfsync"
+    return f"appendfsync {durability.value}"
+
+
+def _check(told: dict[str, str], settings: Settings) -> None:
+    version = told.get("redis_version", "")
+    digits = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    if digits < OLDEST:
+        raise StoreUnavailableError(f"the store {settings.place} cannot be used: Redis {version} is older than 6.2")
+    if told.get("role", "master") != "master":
+        raise StoreUnavailableError(
+            f"the store {settings.place} cannot be used: it is a replica; name the server that it follows"
+        )
+    if _evicts(told) and told.get("maxmemory", "0") != "0":
+        raise StoreUnavailableError(
+            f"the store {settings.place} cannot be used: with its maxmemory-policy {told['maxmemory_policy']} the "
+            "server would drop runs when its memory is full; set maxmemory-policy noeviction"
+        )
+
+
+def _evicts(told: dict[str, str]) -> str | None:
+    policy = told.get("maxmemory_policy", "noeviction")
+    return policy if policy.startswith("allkeys") else None  # the others drop only keys that expire anyway
+
+
+async def _durability(connection: AbstractConnection, told: dict[str, str]) -> Durability:
+    if told.get("aof_enabled", "0") != "1":
+        return Durability.NONE
+    answer = await _try(connection, "CONFIG", "GET", "appendfsync")
+    try:
+        return Durability(answer[1].decode())
+    except (TypeError, IndexError, ValueError):
+        return Durability.UNKNOWN  # it may not be asked by everybody
+
+
+async def _check_schema(connection: AbstractConnection, settings: Settings) -> None:
+    key = settings.keys + b"schema"
+    try:
+        there = await ask(connection, "EVALSHA", scripts.OPEN.sha, 1, key, settings.keys, SCHEMA)
+    except ResponseError as error:
+        raise refusal(error, settings.place, None) from error
+    if not there.isdigit():
+        raise StoreUnavailableError(
+            f"the store {settings.place} cannot be used: its keys are another program's; choose another prefix"
+        )
+    if int(there) > SCHEMA:
+        raise StoreUnavailableError(
+            f"the store {settings.place} has schema version {int(there)}, but this cano-redis knows versions up to "
+            f"{SCHEMA}; install the newer cano-redis that wrote it"
+        )
+
+
+async def _try(connection: AbstractConnection, *command: Any) -> Any:
+    """The answer to a command that not everybody may give; None for those who may not."""
+    try:
+        return await ask(connection, *command)
+    except ResponseError:
+        return None
+
+
+def _pairs(info: bytes) -> dict[str, str]:
+    lines = (line.partition(":") for line in info.decode(errors="replace").splitlines())
+    return {name: value for name, colon, value in lines if colon}
