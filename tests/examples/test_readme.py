@@ -154,8 +154,8 @@ def test_runs_in_a_store(root: Path, tmp_path: Path) -> None:
 
 def test_commands_exist(run_cano: RunPython) -> None:
     """Every command that is named is one."""
-    known = re.findall(r"^  (\w+) ", run_cano("--help").stdout.split("Commands:")[1], re.MULTILINE)
-    named = re.findall(r"(?:^|`)cano (\w+)", README.read_text(encoding="utf-8"), re.MULTILINE)
+    known = re.findall(r"^  (\w[\w-]*) ", run_cano("--help").stdout.split("Commands:")[1], re.MULTILINE)
+    named = re.findall(r"(?:^|`)cano (\w[\w-]*)", README.read_text(encoding="utf-8"), re.MULTILINE)
 
     assert set(named) <= set(known)
     assert len(set(named)) >= 14

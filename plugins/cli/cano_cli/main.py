@@ -22,6 +22,7 @@ from cano_cli.errors import STOPPED, refused
 from cano_cli.explain import explain
 from cano_cli.fork import fork
 from cano_cli.graph import graph
+from cano_cli.migrate_store import migrate_store
 from cano_cli.notices import Notices
 from cano_cli.plugins import plugins
 from cano_cli.prune import prune
@@ -36,6 +37,7 @@ from cano_cli.validate import validate
 
 COMMANDS = (
     run, graph, validate, plugins, runs, show, resume, recover, signal, fork, cancel, explain, check, prune,
+    migrate_store,
 )  # fmt: skip
 THREAD_GRACE = 0.5
 """Seconds that threads of tasks get to end after the command has."""

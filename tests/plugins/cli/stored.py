@@ -1,0 +1,45 @@
+"""All that a store keeps, to be compared with what another one keeps."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from cano import RunFilter, Signals, StoreBackend
+from cano.testing.contract_base import installed_backend, lines
+
+
+async def everything(store: StoreBackend) -> dict[str, Any]:
+    """By id: the run but for its lease, its history, its signals; of ids without a run the signals."""
+    kept: dict[str, Any] = {}
+    for listed in await store.runs(RunFilter()):
+        run_id, record = listed.run_id, await store.load(listed.run_id)
+        assert record is not None
+        plain = record._replace(data={}, holder=None, expires=None, token=0)
+        kept[run_id] = (
+            plain,
+            list(record.data.items()),
+            lines(await store.history(run_id)),
+            _all(await store.signals(run_id)),
+        )
+    for run_id in await store.recipients():
+        kept[run_id] = _all(await store.signals(run_id))
+    return kept
+
+
+def _all(signals: Signals) -> Any:
+    return list(signals.waiting), sorted(signals.consumed)
+
+
+def stored_at(url: str) -> dict[str, Any]:
+    """`everything` in the store at `url`."""
+
+    async def look() -> dict[str, Any]:
+        store = installed_backend(url)
+        await store.open()
+        try:
+            return await everything(store)
+        finally:
+            await store.close()
+
+    return asyncio.run(look())

@@ -1,0 +1,342 @@
+"""`cano migrate-store`: what is copied goes on in the other store as it would have in the first."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cano import Commit, RunRecord, RunStatus, Signal, StoreBackend
+from cano.testing.contract_base import installed_backend
+from click.testing import Result
+
+from tests.plugins.cli.stored import stored_at
+from tests.plugins.cli.test_durable import journal, killed, wait_for_line
+
+pytestmark = pytest.mark.usefixtures("store")
+
+Cano = Callable[..., Result]
+Write = Callable[[str, str], Path]
+Start = Callable[..., "subprocess.Popen[str]"]
+
+SRC, DST = "sqlite:///runs.db", "sqlite:///new.db"
+PATIENCE = 60.0
+TEXT = """
+    from cano import CodecLayer, SerializationError, hookimpl
+
+    CANO_API_VERSION = 1
+
+
+    class Layer:
+        def __init__(self, mark):
+            self.mark = mark
+
+        def wrap(self, data):
+            if self.mark == b"no" and b"secret" in data:
+                raise SerializationError("this is not to be kept")
+            return self.mark + data
+
+        def unwrap(self, data):
+            if not data.startswith(self.mark):
+                raise SerializationError(f"this was not marked {self.mark.decode()}")
+            return data[len(self.mark):]
+
+
+    @hookimpl
+    def cano_codec_layer(spec):
+        name, _, mark = spec.partition(":")
+        return Layer(mark.encode()) if name == "mark" else None
+"""
+
+
+def stop_in_pay(cano: Cano, project: Path, run_id: str, *args: str) -> None:
+    """Start an order, and let Ctrl-C come while it is being paid."""
+    (project / "stop").touch()
+    cano("run", "shop", "--run-id", run_id, *args)
+    (project / "stop").unlink()
+
+
+def do(url: str, work: Callable[[StoreBackend], Any]) -> None:
+    """Do something in the store at `url`."""
+
+    async def done() -> None:
+        store = installed_backend(url)
+        await store.open()
+        try:
+            await work(store)
+        finally:
+            await store.close()
+
+    asyncio.run(done())
+
+
+async def fill(store: StoreBackend, runs: int, steps: int) -> None:
+    """Finished runs with a history, and signals that wait, were consumed, and came early."""
+    for number in range(runs):
+        run_id = f"r{number:03}"
+        parent = f"r{number - 1:03}" if number % 3 == 2 else None
+        await store.create(
+            RunRecord(run_id=run_id, workflow="flow", version="1", fingerprint="f", state="S0", token=1, parent=parent,
+                      created=1000.0 + number, updated=1000.0 + number, data={"first": b"1"})
+        )  # fmt: skip
+        for id in "123":
+            await store.put_signal(run_id, Signal(id, "go", b"payload"))
+        for seq in range(1, steps + 1):
+            status = RunStatus.SUCCEEDED if seq == steps else RunStatus.RUNNING
+            changed = {f"key {seq % 5}": str(seq).encode()}
+            await store.commit(
+                Commit(run_id=run_id, token=1, expected_seq=seq - 1, seq=seq, state=f"S{seq}", status=status,
+                       changed=changed, removed=["key 1"], consumed=["2"], at=2000.0 + seq)
+            )  # fmt: skip
+        await store.put_signal(f"early {number}", Signal("1", "go", None))
+
+
+def test_runs_go_on_in_the_copy(cano: Cano, project: Path) -> None:
+    """A finished, an interrupted, a failed and a waiting run: copied, each goes on as it would have."""
+    cano("run", "shop", "--run-id", "done", "--data", "number=9")
+    stop_in_pay(cano, project, "stopped")
+    (project / "broken").touch()
+    cano("run", "shop", "--run-id", "failed")
+    (project / "broken").unlink()
+    stop_in_pay(cano, project, "waits", "--data", "wait=1")
+    cano("recover", "shop")  # it takes what was interrupted, too
+    stop_in_pay(cano, project, "stopped again")
+    cano("signal", "stopped again", "approved", '"early"')
+
+    copied = cano("migrate-store", SRC, DST)
+
+    assert copied.exit_code == 0
+    assert copied.stdout.startswith("copied 5 runs (")
+    assert stored_at(DST) == stored_at(SRC)
+    noted = journal(project)
+    again = json.loads(cano("run", "shop", "--run-id", "done", "--store", DST, "--json").stdout)
+    assert (again["state"], again["data"]["order"]) == ("shipped", {"number": 9})
+    assert journal(project) == noted
+    for url in (SRC, DST):
+        assert cano("resume", "shop", "failed", "--store", url).exit_code == 0
+        assert cano("resume", "shop", "stopped again", "--store", url).exit_code == 0
+        assert cano("signal", "waits", "approved", '"Ada"', "--store", url).exit_code == 0
+        assert (
+            cano("recover", "shop", "--store", url).stdout == "run waits of shop succeeded in shipped after 3 steps\n"
+        )
+    shown = [json.loads(cano("show", "waits", "--store", url, "--json").stdout) for url in (SRC, DST)]
+    assert shown[0]["data"] == shown[1]["data"]
+    assert shown[0]["data"]["by"] == "Ada"
+    mine, its = stored_at(SRC), stored_at(DST)
+    assert {run_id: found[1] for run_id, found in mine.items()} == {run_id: found[1] for run_id, found in its.items()}
+
+
+def test_again_and_further(cano: Cano, project: Path) -> None:
+    """Done again, nothing is copied again; a run that has moved on in SRC, and a new one, are."""
+    stop_in_pay(cano, project, "r1")
+    stop_in_pay(cano, project, "r2")
+    dry = cano("migrate-store", SRC, DST, "--dry-run")
+    assert stored_at(DST) == {}
+    first = cano("migrate-store", SRC, DST)
+    second = cano("migrate-store", SRC, DST)
+    cano("resume", "shop", "r1")
+    cano("run", "flows", "--run-id", "r3")
+    would = cano("migrate-store", SRC, DST, "--dry-run")
+    third = json.loads(cano("migrate-store", SRC, DST, "--json").stdout)
+
+    assert dry.stdout == "would copy 2 runs (2 transitions)\n"
+    assert first.stdout == "copied 2 runs (2 transitions)\n"
+    assert second.stdout == "copied 0 runs (0 transitions), 2 up to date\n"
+    assert would.stdout == "would copy 1 run (4 transitions), 1 brought up to date, 1 up to date\n"
+    assert third == {
+        "dry_run": False, "copied": 1, "updated": 1, "up_to_date": 1, "transitions": 4, "signals": 0, "held": [],
+        "damaged": [], "refused": [], "different": [], "notes": [],
+    }  # fmt: skip
+    assert stored_at(DST) == stored_at(SRC)
+
+
+def test_a_run_that_is_driven_is_left(start: Start, cano: Cano, project: Path) -> None:
+    """What somebody drives in SRC is not copied, but named; once it is free, it is."""
+    cano("run", "flows", "--run-id", "r0")
+    (project / "hold").touch()
+    process = start("run", "shop", "--run-id", "r1", "--lease", "30")
+    wait_for_line(process, "paying")
+
+    held = cano("migrate-store", SRC, DST)
+    as_json = json.loads(cano("migrate-store", SRC, DST, "--json").stdout)
+    process.send_signal(signal.SIGINT)
+    process.communicate()
+    free = cano("migrate-store", SRC, DST)
+
+    assert held.exit_code == 1
+    assert held.stdout.splitlines()[1].split()[:2] == ["held", "r1"]
+    assert held.stdout.splitlines()[-1] == "copied 1 run (2 transitions), 1 held"
+    assert held.stderr == "Stop the workers of SRC, then do this again: what is copied is not copied again\n"
+    assert [run["run_id"] for run in as_json["held"]] == ["r1"]
+    assert (free.exit_code, free.stdout) == (0, "copied 1 run (1 transition), 1 up to date\n")
+    assert stored_at(DST) == stored_at(SRC)
+
+
+def test_a_run_whose_process_was_killed(start: Start, cano: Cano, project: Path) -> None:
+    """Once the lease of the dead is over its run is copied, and goes on in DST."""
+    killed(start, project)
+    deadline = time.monotonic() + PATIENCE
+    while cano("migrate-store", SRC, DST).exit_code:
+        assert time.monotonic() < deadline
+
+    resumed = cano("run", "shop", "--run-id", "r1", "--store", DST)
+
+    assert resumed.exit_code == 0
+    assert journal(project) == ["take", "pay", "pay", "ship"]
+
+
+def test_one_workflow(cano: Cano, write: Write) -> None:
+    """With --workflow its runs are copied, and those that they have started."""
+    write("trip.py", """
+        from cano import SubWorkflow, TaskConfig, Workflow
+
+        inner = Workflow("go", name="inner").add_exit_state("gone")
+
+        @inner.on("go")
+        async def go(store):
+            return "gone"
+
+        outer = Workflow("ride", name="outer").add_exit_state("there")
+        outer.register("ride", SubWorkflow(inner, inputs={}, outputs={}, then="there"))
+    """)  # fmt: skip
+    cano("run", "trip:outer", "--run-id", "t1")
+    cano("run", "flows", "--run-id", "r1")
+    do(SRC, lambda store: store.put_signal("early", Signal("1", "go")))
+
+    copied = cano("migrate-store", SRC, DST, "--workflow", "outer")
+
+    assert copied.stdout.startswith("copied 2 runs (")
+    found, source = stored_at(DST), stored_at(SRC)
+    assert found == {run_id: kept for run_id, kept in source.items() if run_id.startswith("t1")}
+    assert sorted(kept[0].parent or "" for kept in found.values()) == ["", "t1"]
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "message"),
+    [
+        (SRC, SRC, "SRC and DST are the same store: sqlite:///runs.db"),
+        (SRC, "sqlite:///./runs.db?busy_timeout=3", "SRC and DST are the same store: sqlite:///runs.db and "),
+        ("memory://", DST, "SRC memory:// keeps objects in memory, not bytes: its runs cannot be copied, "),
+        (SRC, "memory://", "DST memory:// keeps objects in memory, not bytes: its runs cannot be copied, "),
+        (SRC, "shelf://x", "no installed plugin opens the store 'shelf://x'"),
+    ],
+)
+def test_stores_that_will_not_do(cano: Cano, source: str, target: str, message: str) -> None:
+    """Each with a message of its own, and exit code 2."""
+    cano("run", "flows", "--run-id", "r1")
+    before = stored_at(SRC)
+
+    result = cano("migrate-store", source, target)
+
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"Error: {message}")
+    assert stored_at(SRC) == before
+
+
+def test_into_a_strict_store_in_memory(cano: Cano) -> None:
+    """It is copied and compared, although it does not outlive the command."""
+    cano("run", "flows", "--run-id", "r1")
+
+    assert cano("migrate-store", SRC, "memory://?strict=1").stdout == "copied 1 run (2 transitions)\n"
+
+
+def test_a_damaged_run_hides_no_other(cano: Cano, project: Path) -> None:
+    """What cannot be read is named and skipped; all others are copied."""
+    for number in range(3):
+        cano("run", "flows", "--run-id", f"r{number}")
+    with sqlite3.connect(project / "runs.db") as connection:
+        connection.execute("UPDATE runs SET seq = seq + 1 WHERE run_id = 'r1'")
+    connection.close()
+
+    result = cano("migrate-store", SRC, DST)
+
+    assert result.exit_code == 1
+    assert result.stdout.splitlines()[1].split()[:2] == ["damaged", "r1"]
+    assert result.stdout.splitlines()[-1] == "copied 2 runs (4 transitions), 1 damaged"
+    assert sorted(stored_at(DST)) == ["r0", "r2"]
+
+
+def test_layers_are_changed(cano: Cano, project: Path, install: Callable[..., None]) -> None:
+    """SRC's layers are taken off and DST's put on, payloads and history included; the same ones are left alone."""
+    install("mark", TEXT)
+    a, b = f"{SRC}?codec=mark:aa", f"{DST}?codec=mark:bb,mark:c"
+    stop_in_pay(cano, project, "r1", "--data", "wait=1", "--store", a)
+    cano("signal", "r1", "approved", '"Ada"', "--store", a)
+
+    first = cano("migrate-store", a, b)
+    same = cano("migrate-store", a, "sqlite:///third.db?codec=mark:aa")
+    again = cano("migrate-store", a, b)
+    resumed = json.loads(cano("run", "shop", "--run-id", "r1", "--store", b, "--json").stdout)
+
+    assert (first.exit_code, same.exit_code) == (0, 0)
+    assert again.stdout == "copied 0 runs (0 transitions), 1 up to date\n"
+    assert stored_at("sqlite:///third.db") == stored_at(SRC)
+    assert resumed["data"]["by"] == "Ada"
+    wrapped = [value for _, value in stored_at(DST)["r1"][1]]
+    assert wrapped
+    assert all(value.startswith(b"cbb") for value in wrapped)
+
+
+def test_layers_that_refuse(cano: Cano, install: Callable[..., None]) -> None:
+    """A value that DST's layers do not take, or SRC's cannot read, is named; nothing is half copied."""
+    install("mark", TEXT)
+    cano("run", "flows", "--run-id", "r1", "--data", "name=secret")
+    cano("run", "flows", "--run-id", "r2")
+
+    refused = json.loads(cano("migrate-store", SRC, f"{DST}?codec=mark:no", "--json").stdout)
+    unreadable = json.loads(cano("migrate-store", f"{SRC}?codec=mark:x", "sqlite:///c.db", "--json").stdout)
+
+    assert refused["refused"] == [
+        {"run_id": "r1", "detail": "it cannot be kept there: the key 'name': this is not to be kept"}
+    ]
+    assert sorted(stored_at(DST)) == ["r2"]
+    assert {run["run_id"] for run in unreadable["damaged"]} == {"r1", "r2"}
+    assert stored_at("sqlite:///c.db") == {}
+
+
+def test_killed_at_ten_moments(start: Start, cano: Cano, project: Path) -> None:
+    """Killed with SIGKILL ten times in the middle of it, and done again: all is there, once, and nobody holds it."""
+    chance = random.Random(os.environ.get("CANO_SEED", "3"))
+    do(SRC, lambda store: fill(store, runs=40, steps=20))
+    before, kills = stored_at(SRC), 0
+    for share in sorted(chance.sample(range(1, 80), 10)):
+        process = start("migrate-store", SRC, DST, "--lease", "0.05")
+        wanted, deadline = 40 * 21 * share // 100, time.monotonic() + PATIENCE
+        while process.poll() is None and lines_in(project / "new.db") < wanted:
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        kills += process.poll() is None
+        process.kill()
+        process.communicate()
+
+    last = start("migrate-store", SRC, DST, "--lease", "0.05", "--json")
+    told = json.loads(last.communicate()[0])
+
+    assert kills == 10
+    assert (last.returncode, told["refused"], told["different"]) == (0, [], [])
+    assert told["copied"] + told["up_to_date"] == 40
+    assert told["up_to_date"] > 0
+    assert stored_at(DST) == stored_at(SRC) == before
+    assert lines_in(project / "new.db", "SELECT count(*) FROM runs WHERE holder IS NOT NULL") == 0
+
+
+def lines_in(file: Path, question: str = "SELECT count(*) FROM journal") -> int:
+    """A number that SQLite tells of the copy, as far as it is there."""
+    if not file.exists():
+        return 0
+    connection = sqlite3.connect(f"file:{file}?mode=ro", uri=True)
+    try:
+        return int(connection.execute(question).fetchone()[0])
+    except sqlite3.OperationalError:
+        return 0  # its tables are not made yet, or it is just being opened
+    finally:
+        connection.close()
