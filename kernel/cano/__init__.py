@@ -69,6 +69,7 @@ if typing.TYPE_CHECKING:
     )
     from cano.drawing import edges, undeclared
     from cano.handle import RunHandle, RunInfo
+    from cano.holders import is_held
     from cano.inspection import Explanation, Finding, Retention, RunListing, Standstill
     from cano.kernel import Kernel, default_kernel
     from cano.plugins import PluginInfo, PluginWarning
@@ -167,6 +168,7 @@ __all__ = [
     "edges",
     "hookimpl",
     "hookspec",
+    "is_held",
     "isolate",
     "not_a_list",
     "sleep_until",
@@ -182,6 +184,7 @@ _LATE = {
     "concurrent": "Cancelled ConcurrentWorkflow ConcurrentWorkflowStatus Failed Success WaitStrategy WorkflowResult",
     "drawing": "edges undeclared",
     "handle": "RunHandle RunInfo",
+    "holders": "is_held",
     "inspection": "Explanation Finding Retention RunListing Standstill",
     "kernel": "Kernel default_kernel",
     "plugins": "PluginInfo PluginWarning",

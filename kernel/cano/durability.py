@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import uuid
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from cano import errors
+from cano.caretaking import Caretaking
 from cano.errors import (
     RunCancelledError,
     RunInterruptedError,
@@ -21,16 +20,14 @@ from cano.records import Commit, RunFilter, RunRecord, RunStatus, Signal, Wait
 from cano.result import RunResult
 from cano.run import Run
 from cano.split import HIDDEN
-from cano.taking import CANCEL, Taking, is_over, stored_error
+from cano.taking import CANCEL, is_over, stored_error
 from cano.waiting import Parked, Paused
 
 if TYPE_CHECKING:
     from cano.binding import BoundState, Plan
 
-_log = logging.getLogger("cano")
 
-
-class Durability(Taking):
+class Durability(Caretaking):
     """The runs that one kernel keeps in its store."""
 
     # waiting
@@ -112,23 +109,11 @@ class Durability(Taking):
                 self._left.discard(run_id)
                 return
             if await self.backend.take_signal(run_id, CANCEL):
-                await self._cancel_free(run_id)
+                await self._cancel_free(record)
             elif (plan := self._plans.get(record.workflow)) is not None:
                 await self._take_and_drive(plan, run_id)
         except Exception as error:  # noqa: BLE001  # nobody waits for this
             self._cannot_go_on(run_id, error)
-
-    async def _take_and_drive(self, plan: Plan, run_id: str) -> Run | None:
-        run = await self._take(plan, await self.load(run_id))
-        if run is not None:
-            self._kernel.drive(run)
-        return run
-
-    def _cannot_go_on(self, run_id: str, error: Exception) -> None:
-        """Say so, once."""
-        if (run_id, str(error)) not in self._logged:
-            self._logged.add((run_id, str(error)))
-            _log.error("run %s cannot go on: %s", run_id, error, exc_info=not isinstance(error, errors.CanoError))
 
     async def signal(self, run_id: str, name: str, payload: Any, id: str | None) -> bool:
         """Keep a signal for a run, and let it go on if it waits for it here. False where the run has ended."""
@@ -152,13 +137,13 @@ class Durability(Taking):
             return False
         # whoever holds it looks for this when it renews its leases, and when it lets go of a run that has not ended
         await self.backend.put_signal(run_id, Signal(f"{CANCEL} {record.token}", CANCEL))
-        await self._cancel_free(run_id)
+        await self._cancel_free(record)
         return True
 
-    async def _cancel_free(self, run_id: str) -> None:
+    async def _cancel_free(self, record: RunRecord) -> None:
         """End a run as cancelled that nobody drives, with its children."""
-        now = self._kernel.clock.time()
-        token = await self.backend.claim(run_id, self.holder, now, now + self._lease)
+        run_id = record.run_id
+        token = await self._claim(record)
         if token is None:
             return
         try:
@@ -231,12 +216,6 @@ class Durability(Taking):
                 if not waiting and self._news.get(run_id) is waiting:
                     del self._news[run_id]
 
-    def tell(self, run_id: str) -> None:
-        """Wake who waits for the run here."""
-        for news in self._news.get(run_id, ()):
-            if not news.done():
-                news.set_result(None)
-
     def result(self, plan: Plan, record: RunRecord) -> RunResult:
         """What a finished run has come to. Raises its error, if it failed."""
         if record.status is RunStatus.CANCELLED:
@@ -250,67 +229,6 @@ class Durability(Taking):
         }
         name = record.state if record.state in plan.by_name else landing_state(plan, record)
         return RunResult(record.run_id, plan.by_name[name].state, data, record.seq)
-
-    # taking care
-
-    async def recover(self, plans: list[Plan]) -> list[Run]:
-        """Every run of these workflows that can go on and that nobody holds; from now on watch for more."""
-        for plan in plans:
-            self._know(plan)
-            self._watched.add(plan.name)
-        self.care()
-        return await self._take_ready()
-
-    async def _take_ready(self) -> list[Run]:
-        taken = []
-        for record in await self.backend.ready(self._kernel.clock.time()):
-            plan = self._plans.get(record.workflow)
-            if plan is None or not (record.workflow in self._watched or record.run_id in self._left):
-                continue
-            try:
-                run = await self._take_and_drive(plan, record.run_id)
-            except Exception as error:  # noqa: BLE001  # others can go on all the same
-                self._cannot_go_on(record.run_id, error)
-            else:
-                taken += [] if run is None else [run]
-        return taken
-
-    def care(self) -> None:
-        if self.capabilities.durable and (self._caretaker is None or self._caretaker.done()):
-            self._caretaker = asyncio.get_running_loop().create_task(self._take_care(), name="cano caretaker")
-
-    async def _take_care(self) -> None:
-        """Renew leases, look for runs to take over, and wake who waits, as long as there is anything to do."""
-        clock = self._kernel.clock
-        renewed = clock.monotonic()
-        while True:
-            await clock.sleep(min(self._poll, self._lease / 3))
-            try:
-                if clock.monotonic() - renewed >= self._lease / 3:
-                    renewed = clock.monotonic()
-                    await self._renew()
-                if self._watched or self._left:
-                    await self._take_ready()
-            except Exception as error:  # noqa: BLE001  # a store may be out of reach for a while
-                _log.warning("the store could not be asked: %r; trying again", error)
-
-    async def _renew(self) -> None:
-        held = {run.run_id: run.journal for run in self._kernel.active.values() if run.journal is not None}
-        if not held:
-            return
-        tokens = {run_id: journal.token for run_id, journal in held.items()}
-        lost = await self.backend.renew(self.holder, tokens, self._kernel.clock.time() + self._lease)
-        for run_id in lost:
-            run = self._kernel.active.get(run_id)
-            # unless it gave the lease back meanwhile, or does so right now
-            if run is not None and run.journal is held[run_id] and not run.journal.leaving:
-                run.lose()
-        for run_id, journal in held.items():
-            asked = await self.backend.take_signal(run_id, CANCEL)
-            run = self._kernel.active.get(run_id)
-            if asked is not None and run is not None and run.journal is journal:
-                journal.consumed = (*journal.consumed, asked.id)
-                run.stop(RunStatus.CANCELLED)
 
     async def close(self) -> None:
         """Take care no longer, and tell who waits."""

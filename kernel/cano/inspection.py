@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cano.config import positive_seconds
 from cano.errors import ConfigurationError, RunNotFoundError, SerializationError
+from cano.holders import is_held
 from cano.records import RunFilter, RunRecord, RunStatus, Transition
 from cano.split import HIDDEN
 
@@ -116,8 +117,8 @@ class RunListing:
 
 def seen_at(record: RunRecord, now: float) -> RunRecord:
     """`record` with INTERRUPTED in place of RUNNING where nobody holds it."""
-    held = record.holder is not None and record.expires is not None and record.expires >= now
-    return record._replace(status=RunStatus.INTERRUPTED) if record.status is RunStatus.RUNNING and not held else record
+    interrupted = record.status is RunStatus.RUNNING and not is_held(record, now)
+    return record._replace(status=RunStatus.INTERRUPTED) if interrupted else record
 
 
 async def history(durability: Durability, run_id: str) -> list[Transition]:
@@ -227,7 +228,8 @@ async def check(durability: Durability) -> list[Finding]:
         interrupted = seen_at(record, durability.now()).status is RunStatus.INTERRUPTED
         if interrupted and record.holder is not None:
             ago = durability.now() - (record.expires or 0)
-            findings.append(Finding("stale lease", run_id, f"that of {record.holder} ended {ago:.1f} s ago"))
+            over = f"that of {record.holder} ended {ago:.1f} s ago" if ago > 0 else f"{record.holder} is dead"
+            findings.append(Finding("stale lease", run_id, over))
     return findings
 
 

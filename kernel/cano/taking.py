@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
-import socket
-import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,6 +17,7 @@ from cano.errors import (
     TaskError,
     WorkflowError,
 )
+from cano.holders import is_dead, new_holder
 from cano.journal import CARRIED, DEFINITION, ERROR, RETRY, Journal, StrictView, Values, within_grace
 from cano.migration import landing_state
 from cano.protocols import Capabilities, StoreBackend, Timer
@@ -59,7 +57,7 @@ class Taking(ABC):
     def __init__(self, kernel: Kernel, backend: StoreBackend, *, lease: float, poll: float) -> None:
         self.backend = backend
         self.values = Values(backend, kernel.codec)
-        self.holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:12]}"
+        self.holder = new_holder()
         self._kernel = kernel
         self._lease = lease if backend.capabilities.durable else math.inf  # it cannot outlive its holder
         self._poll = poll
@@ -180,8 +178,8 @@ class Taking(ABC):
     ) -> Run | None:
         if await self._woken(plan, record, again) is None:
             return None
-        run_id, now = record.run_id, self._kernel.clock.time()
-        token = await self.backend.claim(run_id, self.holder, now, now + self._lease)
+        run_id = record.run_id
+        token = await self._claim(record)
         if token is None:
             return None
         try:
@@ -202,6 +200,15 @@ class Taking(ABC):
             raise
         await self.backend.release(run_id, token)
         return None
+
+    async def _claim(self, record: RunRecord) -> int | None:
+        """The new token of a run that nobody holds, or whose holder is dead; else None."""
+        now = self._kernel.clock.time()
+        token = await self.backend.claim(record.run_id, self.holder, now, now + self._lease)
+        if token is not None or record.holder is None or record.expires is None or not is_dead(record.holder):
+            return token
+        over = math.nextafter(record.expires, math.inf)  # as if its lease had ended: a token that it has is stale now
+        return await self.backend.claim(record.run_id, self.holder, max(now, over), now + self._lease)
 
     async def _woken(self, plan: Plan, record: RunRecord, again: bool) -> Woken | None:
         """What lets the run go on now; None where it does not, or not here.

@@ -113,6 +113,7 @@ NAMES = [
     "edges",
     "hookimpl",
     "hookspec",
+    "is_held",
     "isolate",
     "not_a_list",
     "sleep_until",
@@ -238,7 +239,7 @@ def test_lines_of_code_are_counted_right(tmp_path: Path) -> None:
     assert lines_of_code(path) == 4
 
 
-BUDGET = 5_250
+BUDGET = 5_350
 
 
 def test_the_kernel_stays_small() -> None:

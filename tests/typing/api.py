@@ -105,6 +105,7 @@ from cano import (
     edges,
     hookimpl,
     hookspec,
+    is_held,
     isolate,
     not_a_list,
     sleep_until,
@@ -491,7 +492,7 @@ class Backend:
 
     async def create(self, run: RunRecord) -> RunRecord:
         """A new run."""
-        return run
+        return run if is_held(run, 0.0) else run._replace(holder="me")
 
     async def load(self, run_id: str) -> RunRecord | None:
         """A run."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cano import RunRecord, RunStatus, Wait
+from cano import RunRecord, RunStatus, Wait, is_held
 
 from cano_cli.times import iso, when
 
@@ -18,11 +18,6 @@ def status_of(record: RunRecord, now: float) -> RunStatus:
     if record.status is not RunStatus.RUNNING or is_held(record, now):
         return record.status
     return RunStatus.INTERRUPTED
-
-
-def is_held(record: RunRecord, now: float) -> bool:
-    """Whether somebody drives it."""
-    return record.holder is not None and record.expires is not None and record.expires >= now
 
 
 def holder_of(record: RunRecord, now: float) -> str:

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import click
-from cano import Explanation, Kernel, RunRecord, Transition
+from cano import Explanation, Kernel, RunRecord, Transition, is_held
 
 from cano_cli.jsonable import dumps
 from cano_cli.loading import load_flow
-from cano_cli.records import HIDDEN, counted, holder_of, is_held, record_as_json, status_of, waits_for
+from cano_cli.records import HIDDEN, counted, holder_of, record_as_json, status_of, waits_for
 from cano_cli.settings import Settings, json_option, store_option
 from cano_cli.stores import ask, backend_of, record_of
 from cano_cli.tables import show as show_table

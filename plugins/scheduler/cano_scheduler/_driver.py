@@ -17,6 +17,7 @@ from cano import (
     RunStatus,
     StoreError,
     StoreView,
+    is_held,
     isolate,
 )
 
@@ -182,7 +183,7 @@ class Driver:
             if record is not None and not record.status.finished:
                 if entry.cancelled:
                     await self._kernel.cancel(entry.run_id)
-                if record.expires is not None and record.expires >= now:
+                if is_held(record, now):
                     continue  # somebody drives it
                 if record.status is RunStatus.PARKED and not await self._wakes(schedule, entry):
                     continue

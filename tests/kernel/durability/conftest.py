@@ -59,7 +59,8 @@ class World:
 
     async def kernel(self, **options: Any) -> Kernel:
         """A new kernel on the store. Whatever is still running at the end of the test is interrupted."""
-        store = FaultyStore(self.backend(), Faults(self.clock))
+        kind = options.pop("kind", FaultyStore)
+        store = kind(self.backend(), Faults(self.clock))
         plugins = [CODEC, *options.pop("plugins", ())]
         given = {"lease": LEASE, "poll": POLL, "grace": 0, **options}
         kernel = Kernel(store=store, discover=False, plugins=plugins, clock=self.clock, **given)
