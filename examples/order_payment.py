@@ -22,7 +22,7 @@ def pay(store: KeyValueStore) -> Literal["PAY", "DONE"]:
 
 
 async def main() -> None:
-    async with Kernel(store="sqlite:///order.db", lease=1) as kernel:
+    async with Kernel(store="sqlite:///order.db") as kernel:
         print(await kernel.run(flow, {"items": ["lamp", "chair", "vase"]}, run_id="order-17"))
 
 
