@@ -9,10 +9,10 @@ from collections.abc import Iterable, Sequence
 from enum import Enum
 from typing import NamedTuple
 
-from cano import Clock, Commit, ConflictError, RunRecord, SerializationError, Signal, Transition
+from cano import Clock, Commit, ConflictError, RunRecord, SerializationError, Signal, Transition, is_held
 
 from cano_cli.contents import CHANGING, Contents, Place, differences, obstacle, reshaping, signals_obstacle
-from cano_cli.records import holder_of, is_held
+from cano_cli.records import holder_of
 
 HOLDER = "cano migrate-store "
 """What the name of every holder of an unfinished copy begins with."""
@@ -70,6 +70,7 @@ class Copier:
         self._clock = clock
         self._silence = silence
         self._dry = dry
+        # not a name of which a kernel would see that its process is dead: nobody but this command takes half a copy
         self._holder = f"{HOLDER}{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:12]}"
         self._renewed = 0.0
 

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import click
 from cano import CanoError
 
+from cano_cli.bench_store import bench_store
 from cano_cli.cancel import cancel
 from cano_cli.check import check
 from cano_cli.commands import add_plugin_commands
@@ -37,7 +38,7 @@ from cano_cli.validate import validate
 
 COMMANDS = (
     run, graph, validate, plugins, runs, show, resume, recover, signal, fork, cancel, explain, check, prune,
-    migrate_store,
+    migrate_store, bench_store,
 )  # fmt: skip
 THREAD_GRACE = 0.5
 """Seconds that threads of tasks get to end after the command has."""

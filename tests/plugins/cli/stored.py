@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from cano import RunFilter, Signals, StoreBackend
@@ -43,3 +44,17 @@ def stored_at(url: str) -> dict[str, Any]:
             await store.close()
 
     return asyncio.run(look())
+
+
+def do(url: str, work: Callable[[StoreBackend], Coroutine[Any, Any, Any]]) -> None:
+    """Do something in the store at `url`."""
+
+    async def done() -> None:
+        store = installed_backend(url)
+        await store.open()
+        try:
+            await work(store)
+        finally:
+            await store.close()
+
+    asyncio.run(done())

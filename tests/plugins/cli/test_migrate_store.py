@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import random
@@ -12,14 +11,12 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from cano import Commit, RunRecord, RunStatus, Signal, StoreBackend
-from cano.testing.contract_base import installed_backend
 from click.testing import Result
 
-from tests.plugins.cli.stored import stored_at
+from tests.plugins.cli.stored import do, stored_at
 from tests.plugins.cli.test_durable import journal, killed, wait_for_line
 
 pytestmark = pytest.mark.usefixtures("store")
@@ -63,20 +60,6 @@ def stop_in_pay(cano: Cano, project: Path, run_id: str, *args: str) -> None:
     (project / "stop").touch()
     cano("run", "shop", "--run-id", run_id, *args)
     (project / "stop").unlink()
-
-
-def do(url: str, work: Callable[[StoreBackend], Any]) -> None:
-    """Do something in the store at `url`."""
-
-    async def done() -> None:
-        store = installed_backend(url)
-        await store.open()
-        try:
-            await work(store)
-        finally:
-            await store.close()
-
-    asyncio.run(done())
 
 
 async def fill(store: StoreBackend, runs: int, steps: int) -> None:
