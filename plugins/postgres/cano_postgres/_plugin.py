@@ -1,0 +1,20 @@
+"""What the kernel finds through the entry point."""
+
+from __future__ import annotations
+
+from cano import StoreBackend, hookimpl
+
+from cano_postgres.backend import PostgresBackend
+from cano_postgres.url import split_options
+
+CANO_API_VERSION = 1
+
+
+@hookimpl
+def cano_open_store(url: str) -> StoreBackend | None:
+    """The runs in the PostgreSQL database that a URL such as `postgresql://user@host/database` names."""
+    found = split_options(url)
+    if found is None:
+        return None
+    address, options = found
+    return PostgresBackend(address, **options)

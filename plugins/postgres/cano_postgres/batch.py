@@ -1,0 +1,74 @@
+"""One batch: works of different runs, done in one transaction and one round trip."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from cano_postgres.commits import WHERE_THEY_STAND, Append, joined, refused
+from cano_postgres.connection import Connection
+from cano_postgres.notices import sender, telling
+from cano_postgres.work import Statement, Work, carry_out
+
+
+class Batch:
+    """Does works together, and tells others of those that are news to them.
+
+    Args:
+        schema: the name of the schema, which is also that of the channel for news.
+        key: the writer's.
+    """
+
+    def __init__(self, schema: str, key: int) -> None:
+        self._channel = schema
+        self._sender = sender(key)
+
+    async def carry_out(self, connection: Connection, works: Sequence[Work], *, again: bool) -> list[Any]:
+        """What came of each of the works; an exception where it was refused.
+
+        Args:
+            connection: the one that writes.
+            works: of different runs.
+            again: whether they may have been done before.
+
+        Raises:
+            psycopg.Error: something went wrong, and none of them is done.
+        """
+        statements: list[Statement] = []
+        spans: list[tuple[int, int]] = [(0, 0)] * len(works)
+        groups: list[list[Append]] = [[], []]
+        # in the order of the ids: two processes that lock the same rows then never wait for each other
+        for index in sorted(range(len(works)), key=lambda index: works[index].run_id or ""):
+            work = works[index]
+            if isinstance(work, Append) and not again:
+                groups[work.plain].append(work)
+                continue
+            begin = len(statements)
+            statements += work.statements(again=again)
+            spans[index] = begin, len(statements)
+        begin = len(statements)
+        statements += [joined(group) for group in groups if group]
+        end = len(statements)
+        if news := [work.news for work in works if work.news is not None]:
+            statements.append(telling(self._channel, self._sender, news))
+        rows = await carry_out(connection, statements)
+
+        tails = {run_id: tail for made in rows[begin:end] for run_id, tail in made}
+        answers: list[Any] = []
+        for work, (first, last) in zip(works, spans, strict=True):
+            if isinstance(work, Append) and not again:
+                answers.append(tails.get(work.run_id))
+            else:
+                answers.append(work.outcome(rows[first:last], again=again))
+        await self._explain(connection, works, answers)
+        return answers
+
+    async def _explain(self, connection: Connection, works: Sequence[Work], answers: list[Any]) -> None:
+        """Put an error in the place of each commit that was not made."""
+        stale = {index: work for index, work in enumerate(works) if isinstance(work, Append) and answers[index] is None}
+        if not stale:
+            return
+        (rows,) = await carry_out(connection, [(WHERE_THEY_STAND, ([work.run_id for work in stale.values()],))])
+        stand = {run_id: (seq, token) for run_id, seq, token in rows}
+        for index, work in stale.items():
+            answers[index] = refused(work, stand.get(work.run_id))

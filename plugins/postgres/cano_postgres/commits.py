@@ -1,0 +1,125 @@
+"""Commits: each is a line of the journal and a change of one small row. One statement makes many."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import getrandbits
+from typing import Any
+
+from cano import Commit, ConflictError, RunStatus
+
+from cano_postgres.packing import LARGE, pack_changes, pack_extra, size_of
+from cano_postgres.work import Rows, Statement
+
+# the database itself compares seq and token: nothing that this process remembers counts
+_STEPS = """
+    WITH given AS (
+        SELECT * FROM unnest(%s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %s::text[], %s::float8[],
+            %s::bigint[], %s::bytea[], %s::integer[])
+            AS given (run_id, token, expected, seq, state, at, mark, changes, weight)
+    ), made AS (
+        UPDATE runs SET seq = given.seq, state = given.state, updated = given.at, head = runs.head + 1,
+            tail = runs.tail + given.weight, status = 'running', wake = NULL, awaited = NULL, extra = NULL
+        FROM given WHERE runs.run_id = given.run_id AND runs.seq = given.expected AND runs.token = given.token
+        RETURNING runs.id, runs.head, runs.tail, given.*
+    ), line AS (
+        INSERT INTO journal (run, line, seq, state, status, at, mark, changes)
+        SELECT id, head, seq, state, 'running', at, mark, changes FROM made
+    )
+    SELECT run_id, tail FROM made"""
+_CHANGES = """
+    WITH given AS (
+        SELECT * FROM unnest(%s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %s::text[], %s::float8[],
+            %s::bigint[], %s::bytea[], %s::integer[], %s::text[], %s::float8[], %s::bytea[], %s::bytea[], %s::boolean[])
+            AS given (run_id, token, expected, seq, state, at, mark, changes, weight, status, wake, awaited, extra,
+                release)
+    ), made AS (
+        UPDATE runs SET seq = given.seq, state = given.state, updated = given.at, head = runs.head + 1,
+            tail = runs.tail + given.weight, status = given.status, wake = given.wake, awaited = given.awaited,
+            extra = given.extra, holder = CASE WHEN given.release THEN NULL ELSE runs.holder END,
+            expires = CASE WHEN given.release THEN NULL ELSE runs.expires END
+        FROM given WHERE runs.run_id = given.run_id AND runs.seq = given.expected AND runs.token = given.token
+        RETURNING runs.id, runs.head, runs.tail, given.*
+    ), line AS (
+        INSERT INTO journal (run, line, seq, state, status, at, mark, changes)
+        SELECT id, head, seq, state, status, at, mark, changes FROM made
+    ), taken AS (
+        UPDATE signals SET consumed = true, payload = NULL
+        FROM unnest(%s::text[], %s::bytea[]) AS consumed (run_id, signal), made
+        WHERE made.run_id = consumed.run_id AND signals.run_id = consumed.run_id
+            AND sha256(signals.signal) = sha256(consumed.signal)
+    )
+    SELECT run_id, tail FROM made"""
+_MADE = """
+    SELECT 1 FROM runs JOIN journal ON journal.run = runs.id
+    WHERE runs.run_id = %s AND journal.seq = %s AND journal.mark = %s"""
+WHERE_THEY_STAND = "SELECT run_id, seq, token FROM runs WHERE run_id = ANY(%s)"
+
+
+class Append:
+    """The work of one commit. Its outcome is the length of the run's tail, or None where it was refused.
+
+    Attributes:
+        plain: whether it is a mere step of a run that goes on, as most commits are.
+        line: what every commit has.
+        rest: what is seldom there.
+        consumed: the ids of signals that it takes.
+    """
+
+    __slots__ = ("consumed", "line", "news", "plain", "rest", "run_id", "size")
+
+    def __init__(self, commit: Commit) -> None:
+        self.run_id = commit.run_id
+        self.size = size = size_of(commit.changed)
+        changes = pack_changes(commit.changed, commit.removed)
+        extra = pack_extra(commit.error, commit.wait, commit.payload)
+        status, wait = commit.status, commit.wait if commit.status is RunStatus.PARKED else None
+        self.consumed = [signal.encode() for signal in commit.consumed]
+        weight = 1 + size // LARGE  # a large line is as much to read again as many small ones
+        self.line = (
+            commit.run_id, commit.token, commit.expected_seq, commit.seq, commit.state, commit.at, getrandbits(63),
+            changes, weight,
+        )  # fmt: skip
+        awaited = None if wait is None or wait.signal is None else wait.signal.encode()
+        self.rest = (status.value, None if wait is None else wait.until, awaited, extra, commit.release)
+        self.plain = status is RunStatus.RUNNING and extra is None and not commit.release and not self.consumed
+        self.news = commit.run_id if commit.release or status.finished else None
+
+    def statements(self, *, again: bool) -> Sequence[Statement]:
+        """The commit, after a look whether it was made already."""
+        made = [(_MADE, (self.run_id, self.line[3], self.line[6]))] if again else []
+        return [*made, joined([self])]
+
+    def outcome(self, rows: Sequence[Rows], *, again: bool) -> int | None:
+        """How long the run's tail is, or None."""
+        if again and rows[0]:
+            return 0
+        return next((tail for _, tail in rows[-1]), None)
+
+
+def joined(appends: Sequence[Append]) -> Statement:
+    """The statement that makes commits of different runs, all plain ones or any."""
+    columns: list[list[Any]] = [list(column) for column in zip(*(append.line for append in appends), strict=True)]
+    if all(append.plain for append in appends):
+        return _STEPS, columns
+    columns += [list(column) for column in zip(*(append.rest for append in appends), strict=True)]
+    consumed = [(append.run_id, signal) for append in appends for signal in append.consumed]
+    columns += [[run_id for run_id, _ in consumed], [signal for _, signal in consumed]]
+    return _CHANGES, columns
+
+
+def refused(append: Append, stands: tuple[int, int] | None) -> ConflictError:
+    """Why the run is not as a commit expects it to be.
+
+    Args:
+        append: the commit.
+        stands: the run's seq and token, or None where there is no such run.
+    """
+    run_id, token, expected_seq, *_ = append.line
+    if stands is None:
+        stale = "it is gone"
+    elif stands[1] != token:
+        stale = f"it was claimed anew: its token is {stands[1]}, not {token}"
+    else:
+        stale = f"it has made {stands[0]} transitions, not {expected_seq}"
+    return ConflictError(f"a commit to the run {run_id!r} is stale: {stale}", run_id=run_id)

@@ -1,0 +1,154 @@
+"""An open store: a connection that writes, some that read, one that listens, and what they are given to do."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from time import monotonic
+
+import psycopg
+from cano import Commit, RunFilter, RunRecord, Signal, StoreError, StoreUnavailableError, Transition
+
+from cano_postgres import reading, signals
+from cano_postgres.commits import Append
+from cano_postgres.connection import Connection, check_parameters, check_server, connect
+from cano_postgres.failures import passes, translated, unkept, unreachable
+from cano_postgres.leases import Claim, Release, Renew
+from cano_postgres.listener import Listener
+from cano_postgres.reader import Reader
+from cano_postgres.records import Create, Delete
+from cano_postgres.schema import migrate
+from cano_postgres.settings import Settings
+from cano_postgres.writer import Writer
+
+
+class Engine:
+    """The connections of one open store."""
+
+    def __init__(self, settings: Settings, closed: Callable[[], StoreUnavailableError]) -> None:
+        self._settings = settings
+        self._writer = Writer(settings, closed)
+        self._reader = Reader(settings, closed)
+        self._listener = Listener(settings, self._writer.key)
+
+    async def open(self) -> None:
+        """Connect, and bring the schema up to date.
+
+        Raises:
+            ConfigurationError: libpq knows no parameter of that name.
+            StoreUnavailableError: the server cannot be reached, or is none that can be used.
+        """
+        check_parameters(self._settings)
+        connection = await self._first_connection()
+        try:
+            await check_server(connection, self._settings.label)
+            await migrate(connection, self._settings.schema, self._settings.label)
+        except BaseException as error:
+            await connection.close()
+            if isinstance(error, psycopg.Error):
+                raise translated(error, self._settings.label, None) from error
+            raise
+        try:
+            await self._writer.start(connection)
+            await self._reader.open()
+            await self._listener.start()
+        except BaseException as error:
+            await self.close()
+            if isinstance(error, psycopg.Error):
+                raise unreachable(error, self._settings.label) from error
+            raise
+
+    async def close(self) -> None:
+        """Do what was asked for, and disconnect."""
+        await self._listener.close()
+        await self._writer.close()
+        await self._reader.close()
+
+    async def _first_connection(self) -> Connection:
+        """A connection. A server that is not ready or full is waited for; one that refuses, or is not there, is not."""
+        patience = self._settings.retry_for
+        deadline = monotonic() + patience
+        while True:
+            try:
+                return await connect(self._settings)
+            except (psycopg.Error, OSError) as error:
+                waits = passes(error)
+                if not waits or monotonic() >= deadline:
+                    raise unreachable(error, self._settings.label, patience if waits else None) from error
+            await asyncio.sleep(random.uniform(0.05, 0.2))
+
+    # writing
+
+    async def create(self, run: RunRecord) -> RunRecord:
+        """See `PostgresBackend`; so for all the others."""
+        try:
+            work = Create(run, self._settings.snapshot_every)
+        except UnicodeError as error:
+            raise unkept(error, run.run_id) from error
+        while True:
+            if await self._writer.do(work):
+                return run
+            there = await self.load(run.run_id)
+            if there is not None:
+                return there
+
+    async def commit(self, commit: Commit) -> None:
+        try:
+            work = Append(commit)
+        except UnicodeError as error:
+            raise unkept(error, commit.run_id) from error
+        if await self._writer.do(work) >= self._settings.snapshot_every:
+            with suppress(StoreError):  # it is tried again at the next commit; this one is made
+                await self._fold(commit.run_id)
+
+    async def _fold(self, run_id: str) -> None:
+        work = await self._reader.ask(reading.fold, run_id, run_id=run_id)
+        if work is not None:
+            await self._writer.do(work)
+
+    async def claim(self, run_id: str, holder: str, now: float, expires: float) -> int | None:
+        token: int | None = await self._writer.do(Claim(run_id, holder, now, expires))
+        return token
+
+    async def renew(self, holder: str, tokens: Mapping[str, int], expires: float) -> Sequence[str]:
+        lost: Sequence[str] = await self._writer.do(Renew(holder, tokens, expires))
+        return lost
+
+    async def release(self, run_id: str, token: int) -> None:
+        await self._writer.do(Release(run_id, token))
+
+    async def put_signal(self, run_id: str, signal: Signal) -> None:
+        try:
+            work = signals.Put(run_id, signal)
+        except UnicodeError as error:
+            raise unkept(error, run_id) from error
+        await self._writer.do(work)
+
+    async def delete(self, run_id: str) -> bool:
+        there = await self._reader.ask(reading.exists, run_id, run_id=run_id)
+        gone: bool = await self._writer.do(Delete(run_id, there))
+        return gone
+
+    # reading
+
+    async def load(self, run_id: str) -> RunRecord | None:
+        return await self._reader.ask(reading.load, run_id, run_id=run_id)
+
+    async def runs(self, filter: RunFilter) -> Sequence[RunRecord]:
+        return await self._reader.ask(reading.runs, filter)
+
+    async def history(self, run_id: str) -> Sequence[Transition]:
+        return await self._reader.ask(reading.history, run_id, run_id=run_id)
+
+    async def take_signal(self, run_id: str, name: str) -> Signal | None:
+        return await self._reader.ask(signals.oldest, run_id, name, run_id=run_id)
+
+    async def ready(self, now: float) -> Sequence[RunRecord]:
+        return await self._reader.ask(reading.ready, now)
+
+    # news
+
+    def watch(self, tell: Callable[[str | None], None]) -> None:
+        self._listener.watch(tell)

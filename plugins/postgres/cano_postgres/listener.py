@@ -1,0 +1,87 @@
+"""Hearing what other backends tell, on a connection of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+
+from psycopg import sql
+
+from cano_postgres.connection import Connection, connect
+from cano_postgres.notices import sender, told
+from cano_postgres.settings import Settings
+
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
+_log = logging.getLogger("cano.postgres")
+
+
+class Listener:
+    """Listens from `start` on, and tells whoever watches."""
+
+    def __init__(self, settings: Settings, key: int) -> None:
+        self._settings = settings
+        self._own = sender(key)
+        self._tell: Callable[[str | None], None] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._connection: Connection | None = None
+
+    async def start(self) -> None:
+        """Begin to listen.
+
+        Raises:
+            psycopg.Error: the server cannot be reached.
+        """
+        await self._connect()
+        self._task = asyncio.create_task(self._live(), name="cano-postgres listener")
+
+    def watch(self, tell: Callable[[str | None], None]) -> None:
+        """Let `tell` be called from now on."""
+        self._tell = tell
+
+    async def close(self) -> None:
+        """Stop."""
+        self._tell = None
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait((self._task,))
+        await self._disconnect()
+
+    async def _connect(self) -> None:
+        self._connection = await connect(self._settings)
+        await self._connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self._settings.schema)))
+
+    async def _disconnect(self) -> None:
+        if self._connection is not None:
+            await self._connection.close()
+            self._connection = None
+
+    async def _live(self) -> None:
+        pause = _SHORTEST_PAUSE
+        while True:
+            try:
+                if self._connection is None:
+                    await self._connect()
+                    self._say(None)  # news may have been lost meanwhile
+                pause = _SHORTEST_PAUSE
+                await self._hear()
+            except Exception as error:  # noqa: BLE001  # whatever it is, polling goes on, and so does this
+                _log.info("no news from %s: %s", self._settings.label, error)
+            await self._disconnect()
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+    async def _hear(self) -> None:
+        assert self._connection is not None
+        async for notice in self._connection.notifies():
+            from_another, run_id = told(notice.payload, self._own)
+            if from_another:
+                self._say(run_id)
+
+    def _say(self, run_id: str | None) -> None:
+        if self._tell is not None:
+            try:
+                self._tell(run_id)
+            except Exception:  # noqa: BLE001  # it is reported, and others go on being told
+                _log.exception("whoever watches the store failed")

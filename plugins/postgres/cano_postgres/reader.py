@@ -1,0 +1,127 @@
+"""Reading beside the writer, on connections of a pool."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from time import monotonic
+from typing import Any, Self, TypeVar
+
+import psycopg
+from cano import StoreUnavailableError
+from psycopg import AsyncConnection
+from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
+
+from cano_postgres.connection import Connection, keywords, prepare
+from cano_postgres.failures import is_lost, is_worth_another_attempt, translated, unreachable
+from cano_postgres.settings import Settings
+
+R = TypeVar("R")
+
+_LONGEST_PAUSE = 0.5
+
+
+class Reader:
+    """Answers questions. Those that meet a broken connection are asked again: they change nothing."""
+
+    def __init__(self, settings: Settings, closed: Callable[[], StoreUnavailableError]) -> None:
+        self._settings = settings
+        self._closed = closed
+        self._closing = False
+        self._under_way = 0
+        self._idle = asyncio.Event()
+        self._refusals: list[BaseException] = []
+        self._pool = AsyncConnectionPool(
+            connection_class=_noting_refusals(self._refusals),
+            kwargs=keywords(settings),
+            min_size=1,
+            max_size=settings.pool_size,
+            configure=self._configure,
+            open=False,
+            name="cano-postgres",
+        )
+
+    async def _configure(self, connection: AsyncConnection[Any]) -> None:
+        await prepare(connection, self._settings)
+        self._refusals.clear()
+
+    async def open(self) -> None:
+        """Connect."""
+        try:
+            await self._pool.open(wait=True, timeout=max(self._settings.retry_for, 1.0))
+        except PoolTimeout as error:
+            raise self._no_connection(error) from error
+
+    async def close(self) -> None:
+        """Answer what was asked, and disconnect."""
+        self._closing = True
+        while self._under_way:
+            self._idle.clear()
+            await self._idle.wait()
+        await self._pool.close()
+
+    async def ask(self, question: Callable[..., Awaitable[R]], *arguments: Any, run_id: str | None = None) -> R:
+        """What `question` answers, which gets a connection and the arguments.
+
+        Raises:
+            StoreUnavailableError: no connection was to be had for `retry_for` seconds.
+            SerializationError: what is stored is damaged.
+        """
+        if self._closing:
+            raise self._closed()
+        self._under_way += 1
+        try:
+            return await self._patiently(question, arguments)
+        except (psycopg.Error, UnicodeError) as error:
+            raise translated(error, self._settings.label, run_id) from error
+        finally:
+            self._under_way -= 1
+            self._idle.set()
+
+    async def _patiently(self, question: Callable[..., Awaitable[R]], arguments: tuple[Any, ...]) -> R:
+        patience = self._settings.retry_for
+        deadline = monotonic() + patience
+        pause = 0.01
+        while True:
+            connection: Connection | None = None
+            try:
+                async with self._pool.connection(timeout=max(deadline - monotonic(), 0.1)) as connection:
+                    return await question(connection, *arguments)
+            except PoolClosed as error:
+                raise self._closed() from error
+            except PoolTimeout as error:
+                raise self._no_connection(error) from error
+            except psycopg.Error as error:
+                lost = connection is not None and is_lost(error, connection)
+                if not lost and not is_worth_another_attempt(error):
+                    raise
+                if self._closing or monotonic() >= deadline:
+                    raise unreachable(error, self._settings.label, patience) from error
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+    def _no_connection(self, error: BaseException) -> StoreUnavailableError:
+        """Why there is none: the server refuses them, or all that there may be are busy."""
+        settings = self._settings
+        if self._refusals:
+            return unreachable(self._refusals[-1], settings.label, settings.retry_for)
+        return StoreUnavailableError(
+            f"the store {settings.label} could not be read for {settings.retry_for:g} seconds: all connections that "
+            f"may read, {settings.pool_size} of them, are busy; raise pool_size ({error})"
+        )
+
+
+def _noting_refusals(refusals: list[BaseException]) -> type[AsyncConnection[Any]]:
+    """The class of connections that keeps the last error that kept one from being made: the pool tells nobody."""
+
+    class Noting(AsyncConnection[Any]):
+        @classmethod
+        async def connect(cls, conninfo: str = "", **options: Any) -> Self:
+            try:
+                return await super().connect(conninfo, **options)
+            except psycopg.Error as error:
+                refusals[:] = [error]
+                raise
+
+    return Noting

@@ -1,0 +1,133 @@
+"""Questions: each is one statement, so that its answer is of one moment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, LiteralString
+
+from cano import RunFilter, RunRecord, RunStatus, SerializationError, Transition
+
+from cano_postgres.connection import Connection
+from cano_postgres.failures import unreadable
+from cano_postgres.packing import DamagedError, unpack_extra
+from cano_postgres.snapshot import TAIL, Fold, merged, unpacked
+
+_STATUSES = {status.value: status for status in RunStatus}
+
+_COLUMNS: LiteralString = """
+    runs.run_id, runs.workflow, runs.version, runs.fingerprint, runs.parent, runs.created, runs.updated, runs.state,
+    runs.status, runs.seq, runs.holder, runs.expires, runs.token, runs.extra"""
+_BY_ID = f"""
+    SELECT {_COLUMNS}, folded, head,
+        ARRAY(SELECT key FROM snapshot WHERE run = runs.id ORDER BY place),
+        ARRAY(SELECT value FROM snapshot WHERE run = runs.id ORDER BY place),
+        ARRAY(SELECT line FROM journal WHERE run = runs.id AND line > folded ORDER BY line),
+        ARRAY(SELECT changes FROM journal WHERE run = runs.id AND line > folded ORDER BY line)
+    FROM runs WHERE run_id = %s"""
+_LIST = f"""
+    SELECT {_COLUMNS} FROM runs
+    WHERE (%(workflow)s::text IS NULL OR workflow = %(workflow)s) AND (%(status)s::text IS NULL OR status = %(status)s)
+        AND (%(parent)s::text IS NULL OR parent = %(parent)s)
+    ORDER BY created DESC, id DESC LIMIT %(limit)s::bigint"""
+READY = f"""
+    SELECT {_COLUMNS} FROM runs
+    WHERE id IN (
+        SELECT id FROM runs WHERE wake <= %(now)s AND status = 'parked'
+        UNION ALL
+        SELECT parked.id FROM signals JOIN runs AS parked ON parked.run_id = signals.run_id
+        WHERE NOT signals.consumed AND parked.awaited = signals.name AND parked.status = 'parked'
+        UNION ALL
+        SELECT id FROM runs WHERE status = 'running'
+    ) AND (holder IS NULL OR expires < %(now)s) ORDER BY id"""
+_HISTORY = """
+    SELECT runs.head, journal.line, journal.seq, journal.state, journal.status, journal.at, journal.changes
+    FROM runs LEFT JOIN journal ON journal.run = runs.id WHERE run_id = %s ORDER BY journal.line"""
+
+
+async def load(connection: Connection, run_id: str) -> RunRecord | None:
+    """The run with all its data, or None."""
+    row = await (await connection.execute(_BY_ID, (run_id,), binary=True)).fetchone()
+    if row is None:
+        return None
+    *columns, folded, head, keys, values, numbers, blobs = row
+    return _record(columns, merged(run_id, (folded, head), (keys, values), (numbers, blobs)))
+
+
+async def exists(connection: Connection, run_id: str) -> bool:
+    """Whether there is such a run."""
+    return await (await connection.execute("SELECT 1 FROM runs WHERE run_id = %s", (run_id,))).fetchone() is not None
+
+
+async def runs(connection: Connection, filter: RunFilter) -> Sequence[RunRecord]:
+    """The runs that match, newest first, without their data."""
+    wanted = {
+        "workflow": filter.workflow,
+        "status": None if filter.status is None else filter.status.value,
+        "parent": filter.parent,
+        "limit": None if filter.limit is None else max(filter.limit, 0),
+    }
+    return [_listed(row) for row in await (await connection.execute(_LIST, wanted, binary=True)).fetchall()]
+
+
+async def ready(connection: Connection, now: float) -> Sequence[RunRecord]:
+    """The runs that could go on, and that nobody holds."""
+    return [_listed(row) for row in await (await connection.execute(READY, {"now": now}, binary=True)).fetchall()]
+
+
+async def history(connection: Connection, run_id: str) -> Sequence[Transition]:
+    """Every commit of the run that made a transition, oldest first, its creation included."""
+    rows = await (await connection.execute(_HISTORY, (run_id,), binary=True)).fetchall()
+    if not rows:
+        return []
+    numbers = [row[1] for row in rows if row[1] is not None]
+    found: list[Transition] = []
+    lines = unpacked(run_id, 0, rows[0][0], numbers, [row[6] for row in rows])
+    for (_, (changed, removed)), (_, _, seq, state, status, at, _) in zip(lines, rows, strict=True):
+        if status not in _STATUSES or (found and seq < found[-1].seq):
+            raise unreadable(run_id, f"its journal is damaged at transition {seq}")
+        if found and seq == found[-1].seq:
+            continue  # a commit that made no transition
+        made = Transition(seq=seq, state=state, status=_STATUSES[status], at=at, changed=changed, removed=removed)
+        found.append(made)
+    return found
+
+
+async def fold(connection: Connection, run_id: str) -> Fold | None:
+    """The work of folding a run's journal as it is now; None where the run is gone."""
+    row = await (await connection.execute(TAIL, (run_id,), binary=True)).fetchone()
+    if row is None:
+        return None
+    run, head, folded, numbers, blobs = row
+    return Fold(run_id, (run, head, folded, numbers, blobs))
+
+
+def _record(row: Sequence[Any], data: dict[str, bytes]) -> RunRecord:
+    """The run that a row of `_COLUMNS` is. Raises SerializationError."""
+    (
+        run_id, workflow, version, fingerprint, parent, created, updated, state, status, seq, holder, expires, token,
+        extra,
+    ) = row  # fmt: skip
+    if status not in _STATUSES:
+        raise unreadable(run_id, "its row is damaged")
+    try:
+        error, wait, payload = unpack_extra(extra)
+    except DamagedError as problem:
+        raise unreadable(run_id, problem) from problem
+    return RunRecord(
+        run_id=run_id, workflow=workflow, version=version, fingerprint=fingerprint, state=state, seq=seq,
+        status=_STATUSES[status], data=data, error=error, wait=wait, payload=payload, parent=parent, created=created,
+        updated=updated, holder=holder, expires=expires, token=token,
+    )  # fmt: skip
+
+
+def _listed(row: Sequence[Any]) -> RunRecord:
+    """The same for a list, in which a damaged run must not hide the others: it shows what is wrong as its error."""
+    try:
+        return _record(row, {})
+    except SerializationError as error:
+        run_id, workflow = row[0], row[1]
+        status = _STATUSES.get(row[8], RunStatus.INTERRUPTED)
+        said = {"type": "SerializationError", "message": str(error)}
+        return RunRecord(
+            run_id=run_id, workflow=workflow, version="", fingerprint="", state="", status=status, error=said
+        )

@@ -1,0 +1,81 @@
+"""Making runs and forgetting them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from zlib import crc32
+
+from cano import RunRecord, RunStatus
+
+from cano_postgres.packing import LARGE, pack_changes, pack_extra, size_of
+from cano_postgres.work import Rows, Statement
+
+_CREATE = """
+    WITH made AS (
+        INSERT INTO runs (run_id, workflow, version, fingerprint, parent, created, updated, state, status, seq, head,
+            folded, tail, holder, expires, token, wake, awaited, extra)
+        VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 1, 0, %s, %s, %s, %s, %s, %s, %s)
+        ON CONFLICT (run_id) DO NOTHING RETURNING id, seq, state, status, created
+    )
+    INSERT INTO journal (run, line, seq, state, status, at, changes)
+    SELECT id, 1, seq, state, status, created, %s FROM made RETURNING run"""
+# first the row, so that no commit is under way that the next statement would not see
+_LOCK = "SELECT 1 FROM runs WHERE run_id = %s FOR UPDATE"
+_FORGET = """
+    WITH gone AS (DELETE FROM runs WHERE run_id = %s RETURNING id),
+        signals AS (DELETE FROM signals WHERE run_id = %s),
+        lines AS (DELETE FROM journal USING gone WHERE journal.run = gone.id),
+        data AS (DELETE FROM snapshot USING gone WHERE snapshot.run = gone.id)
+    SELECT id FROM gone"""
+
+
+class Create:
+    """The work of making a run. Its outcome is whether it was made."""
+
+    def __init__(self, run: RunRecord, every: int) -> None:
+        self.run_id = run.run_id
+        self.news = run.run_id if run.holder is None else None
+        self.size = size_of(run.data)
+        wait = run.wait if run.status is RunStatus.PARKED else None
+        wake, awaited = (None, None) if wait is None else (wait.until, wait.signal)
+        # runs that go in step fold at different steps
+        tail = 1 + self.size // LARGE + crc32(run.run_id.encode()) % every // 2
+        row: tuple[Any, ...] = (
+            run.run_id, run.workflow, run.version, run.fingerprint, run.parent, run.created, run.updated, run.state,
+            run.status.value, run.seq, tail, run.holder, run.expires, run.token, wake,
+            None if awaited is None else awaited.encode(), pack_extra(run.error, run.wait, run.payload),
+            pack_changes(run.data, ()),
+        )  # fmt: skip
+        self._create: Statement = _CREATE, row
+
+    def statements(self, *, again: bool) -> Sequence[Statement]:
+        """The same, however often: its id is taken then."""
+        return [self._create]
+
+    def outcome(self, rows: Sequence[Rows], *, again: bool) -> bool:
+        """Whether it is new."""
+        return bool(rows[0])
+
+
+class Delete:
+    """The work of forgetting a run with its journal, snapshot and signals. Its outcome is whether there was one.
+
+    Args:
+        run_id: its id.
+        there: whether there was one a moment ago, which counts where the answer is lost.
+    """
+
+    size = 0
+
+    def __init__(self, run_id: str, there: bool) -> None:
+        self.run_id = self.news = run_id
+        self._there = there
+
+    def statements(self, *, again: bool) -> Sequence[Statement]:
+        """The same, however often."""
+        return [(_LOCK, (self.run_id,)), (_FORGET, (self.run_id, self.run_id))]
+
+    def outcome(self, rows: Sequence[Rows], *, again: bool) -> bool:
+        """Whether it was there."""
+        return bool(rows[1]) or (again and self._there)

@@ -1,0 +1,51 @@
+"""Signals: kept until a commit consumes them, and known by their id ever after."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cano import Signal
+
+from cano_postgres.connection import Connection
+from cano_postgres.failures import unreadable
+from cano_postgres.packing import payload_bytes
+from cano_postgres.work import Rows, Statement
+
+_PUT = """
+    INSERT INTO signals (run_id, signal, name, payload) VALUES (%s, %s, %s, %s)
+    ON CONFLICT (run_id, sha256(signal)) DO NOTHING"""
+_OLDEST = """
+    SELECT signal, name, payload FROM signals
+    WHERE run_id = %s AND name = %s AND NOT consumed ORDER BY id LIMIT 1"""
+
+
+class Put:
+    """The work of keeping a signal, unless one of its id was sent to the run before."""
+
+    def __init__(self, run_id: str, signal: Signal) -> None:
+        payload = payload_bytes(signal.payload)
+        self.run_id = self.news = run_id
+        self.size = len(payload or b"")
+        self._put: Statement = _PUT, (run_id, signal.id.encode(), signal.name.encode(), payload)
+
+    def statements(self, *, again: bool) -> Sequence[Statement]:
+        """The same, however often: its id is known."""
+        return [self._put]
+
+    def outcome(self, rows: Sequence[Rows], *, again: bool) -> None:
+        """Nothing."""
+
+
+async def oldest(connection: Connection, run_id: str, name: str) -> Signal | None:
+    """The oldest signal of that name that no commit has consumed."""
+    cursor = await connection.execute(_OLDEST, (run_id, name.encode()), binary=True)
+    row = await cursor.fetchone()
+    return None if row is None else read(run_id, *row)
+
+
+def read(run_id: str, signal: bytes, name: bytes, payload: bytes | None) -> Signal:
+    """The signal that a row is. Raises SerializationError."""
+    try:
+        return Signal(signal.decode(), name.decode(), payload)
+    except UnicodeDecodeError as error:
+        raise unreadable(run_id, f"its signal {signal!r} is damaged") from error
