@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from cano import StoreBackend, hookimpl
+from cano import Capabilities, StoreBackend, hookimpl
 
 from cano_postgres.backend import PostgresBackend
-from cano_postgres.url import split_options
+from cano_postgres.url import SCHEMES, split_options
 
 CANO_API_VERSION = 1
+
+
+@hookimpl
+def cano_stores() -> dict[str, Capabilities]:
+    """What a store in a PostgreSQL database promises."""
+    return dict.fromkeys(SCHEMES, Capabilities(notify=True))
 
 
 @hookimpl

@@ -12,6 +12,7 @@ from cano import (
     RunFilter,
     RunRecord,
     Signal,
+    Signals,
     StoreUnavailableError,
     Transition,
 )
@@ -70,7 +71,7 @@ class PostgresBackend:
             snapshot_every=snapshot_every,
             strict=strict,
         )
-        self.capabilities = Capabilities(durable=True, encoded=True, strict=strict)
+        self.capabilities = Capabilities(durable=True, encoded=True, strict=strict, notify=True)
         self._engine: Engine | None = None
         self._closed = False
         self._turn = asyncio.Lock()
@@ -170,6 +171,14 @@ class PostgresBackend:
     async def take_signal(self, run_id: str, name: str) -> Signal | None:
         """The oldest signal of that name that no commit has consumed. It stays."""
         return await self._open_engine().take_signal(run_id, name)
+
+    async def signals(self, run_id: str) -> Signals:
+        """Every signal that was ever put for the run, consumed or not."""
+        return await self._open_engine().signals(run_id)
+
+    async def recipients(self) -> Sequence[str]:
+        """The ids that signals were put for and that no run has."""
+        return await self._open_engine().recipients()
 
     async def ready(self, now: float) -> Sequence[RunRecord]:
         """The runs that could go on, and that nobody holds, without their data."""

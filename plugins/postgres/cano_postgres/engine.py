@@ -9,7 +9,7 @@ from contextlib import suppress
 from time import monotonic
 
 import psycopg
-from cano import Commit, RunFilter, RunRecord, Signal, StoreError, StoreUnavailableError, Transition
+from cano import Commit, RunFilter, RunRecord, Signal, Signals, StoreError, StoreUnavailableError, Transition
 
 from cano_postgres import reading, signals
 from cano_postgres.commits import Append
@@ -144,6 +144,12 @@ class Engine:
 
     async def take_signal(self, run_id: str, name: str) -> Signal | None:
         return await self._reader.ask(signals.oldest, run_id, name, run_id=run_id)
+
+    async def signals(self, run_id: str) -> Signals:
+        return await self._reader.ask(signals.every, run_id, run_id=run_id)
+
+    async def recipients(self) -> Sequence[str]:
+        return await self._reader.ask(signals.recipients)
 
     async def ready(self, now: float) -> Sequence[RunRecord]:
         return await self._reader.ask(reading.ready, now)

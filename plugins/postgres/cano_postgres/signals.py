@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cano import Signal
+from cano import Signal, Signals
 
 from cano_postgres.connection import Connection
 from cano_postgres.failures import unreadable
@@ -17,6 +17,11 @@ _PUT = """
 _OLDEST = """
     SELECT signal, name, payload FROM signals
     WHERE run_id = %s AND name = %s AND NOT consumed ORDER BY id LIMIT 1"""
+
+_EVERY = "SELECT signal, name, payload, consumed FROM signals WHERE run_id = %s ORDER BY id"
+_RECIPIENTS = """
+    SELECT DISTINCT run_id FROM signals
+    WHERE NOT EXISTS (SELECT FROM runs WHERE runs.run_id = signals.run_id)"""
 
 
 class Put:
@@ -40,10 +45,29 @@ async def oldest(connection: Connection, run_id: str, name: str) -> Signal | Non
     """The oldest signal of that name that no commit has consumed."""
     cursor = await connection.execute(_OLDEST, (run_id, name.encode()), binary=True)
     row = await cursor.fetchone()
-    return None if row is None else read(run_id, *row)
+    return None if row is None else _read(run_id, *row)
 
 
-def read(run_id: str, signal: bytes, name: bytes, payload: bytes | None) -> Signal:
+async def every(connection: Connection, run_id: str) -> Signals:
+    """All that was ever sent to the run."""
+    waiting: list[Signal] = []
+    consumed: list[str] = []
+    cursor = await connection.execute(_EVERY, (run_id,), binary=True)
+    for *columns, gone in await cursor.fetchall():
+        signal = _read(run_id, *columns)
+        if gone:
+            consumed.append(signal.id)
+        else:
+            waiting.append(signal)
+    return Signals(waiting, consumed)
+
+
+async def recipients(connection: Connection) -> list[str]:
+    """The ids that signals were sent to and that no run has."""
+    return [run_id for (run_id,) in await (await connection.execute(_RECIPIENTS)).fetchall()]
+
+
+def _read(run_id: str, signal: bytes, name: bytes, payload: bytes | None) -> Signal:
     """The signal that a row is. Raises SerializationError."""
     try:
         return Signal(signal.decode(), name.decode(), payload)
