@@ -112,6 +112,7 @@ class AtExit:
 
 
 def _in_thread(work: Callable[[], object]) -> threading.Thread:
-    thread = threading.Thread(target=work, name="cano_otel flush", daemon=True)
+    # no name that begins with "cano_": those are the threads of tasks, for which the command waits
+    thread = threading.Thread(target=work, name="otel flush", daemon=True)
     thread.start()
     return thread

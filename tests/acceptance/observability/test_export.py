@@ -85,6 +85,35 @@ def test_a_dead_collector_does_not_hold_the_process_up(dead: str) -> None:
     assert "could not all be sent within 0.5 s" in errors
 
 
+@pytest.mark.parametrize("answers", [True, False], ids=["a collector", "a dead one"])
+def test_the_command_exports(receiving: Collector, dead: str, tmp_path: Path, answers: bool) -> None:
+    """`cano run` sends its run, or gives up after the limit; it takes no thread of the exporter for a task's."""
+    file = tmp_path / "flows.py"
+    file.write_text(
+        "from cano import Workflow\n"
+        "flow = Workflow('a', name='flow').add_exit_state('b')\n"
+        "flow.register('a', lambda store: 'b')\n"
+    )
+    environment = {
+        "CANO_BLOCK": "structlog",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": receiving.endpoint if answers else dead,
+        "OTEL_EXPORTER_OTLP_TIMEOUT": "3600",
+        "CANO_OTEL_FLUSH_TIMEOUT": "30" if answers else "0.5",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", "from cano_cli.main import main; main()", "run", f"{file}:flow"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        timeout=60,
+        check=False,
+    )
+
+    given_up = "traces or metrics could not all be sent within 0.5 s; the rest is left behind\n"
+    assert (done.returncode, done.stderr) == (0, "" if answers else given_up)
+    assert [span.name for span in receiving.runs("flow")] == (["RUN flow"] if answers else [])
+
+
 @pytest.mark.parametrize("signal_", ["traces", "metrics"])
 def test_only_what_is_asked_for(receiving: Collector, signal_: str) -> None:
     """An endpoint for one of the two asks for that one."""
