@@ -10,7 +10,7 @@ import argparse
 import asyncio
 import contextlib
 import sys
-from collections.abc import AsyncIterator, MutableMapping
+from collections.abc import AsyncIterator
 from enum import Enum, auto
 from typing import Any, Literal
 
@@ -20,7 +20,7 @@ import uvicorn
 from cano import JoinConfig, JoinStrategy, Kernel, Key, KeyValueStore, TaskConfig, Workflow, current_step
 from cano_otel import Otel, SpanTree
 from cano_retry import Fixed
-from cano_structlog import LogSettings, RunLog
+from cano_structlog import LogSettings, RunLog, add_trace_ids
 from opentelemetry import propagate, trace
 from opentelemetry.sdk.trace import TracerProvider
 from rich.console import Console
@@ -35,18 +35,10 @@ provider = TracerProvider()
 tracer = provider.get_tracer("shop")
 
 
-def add_trace_ids(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Put the ids of the current span on a log line."""
-    span = trace.get_current_span().get_span_context()
-    if span.is_valid:
-        event["trace_id"], event["span_id"] = trace.format_trace_id(span.trace_id), trace.format_span_id(span.span_id)
-    return event
-
-
 structlog.configure(
     processors=[
         structlog.contextvars.merge_contextvars,
-        add_trace_ids,
+        add_trace_ids,  # those of the current span
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso"),
         structlog.processors.JSONRenderer(sort_keys=True),

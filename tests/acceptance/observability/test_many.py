@@ -176,3 +176,81 @@ async def test_an_observer_that_raises_is_counted() -> None:
         if metric.name == "cano.observer.errors"
     ]
     assert sorted(point.value for point in points if hasattr(point, "value")) == [2, 2]
+
+
+class Slow:
+    """An observer that blocks in every step until a thread lets it go on, and then raises."""
+
+    def __init__(self) -> None:
+        self._blocked, self._go_on = threading.Event(), threading.Event()
+        self._over = False
+        self._thread = threading.Thread(target=self._let_go)
+        self._thread.start()
+
+    def _let_go(self) -> None:
+        while not self._over:
+            self._blocked.wait()
+            self._blocked.clear()
+            self._go_on.set()
+
+    @hookimpl(tryfirst=True)
+    def cano_step_started(self, step: Step) -> None:
+        self._go_on.clear()
+        self._blocked.set()
+        self._go_on.wait()
+        raise RuntimeError("at last")
+
+    def stop(self) -> None:
+        """Let its thread end."""
+        self._over = True
+        self._blocked.set()
+        self._thread.join()
+
+
+class Watching:
+    """Notes every moment of a step, in order."""
+
+    def __init__(self) -> None:
+        self.moments: list[str] = []
+
+    @hookimpl
+    def cano_step_started(self, step: Step) -> None:
+        self.moments.append(f"{step.run_id} started {step.state}")
+
+    @hookimpl
+    def cano_step_finished(self, step: Step) -> None:
+        self.moments.append(f"{step.run_id} finished {step.state}")
+
+    @hookimpl
+    def cano_transition_committed(self, step: Step) -> None:
+        self.moments.append(f"{step.run_id} committed {step.state}")
+
+
+async def interleaved(*plugins: Any) -> tuple[list[str], list[Any], int]:
+    """The moments of 20 runs at once, what they came to, and how often observers raised."""
+    flow = Workflow("a", name="flow").add_exit_state("done")
+
+    @flow.on("a")
+    async def a(store: KeyValueStore) -> str:
+        await asyncio.sleep(0)
+        return "b"
+
+    flow.register("b", at_once)
+    watching = Watching()
+    async with Kernel(discover=False, plugins=["memory", watching, *plugins]) as kernel:
+        results = await asyncio.gather(*(kernel.run(flow, run_id=f"r{number}") for number in range(20)))
+        return watching.moments, [result.state for result in results], sum(kernel.observer_errors.values())
+
+
+async def test_a_slow_observer_reorders_nothing() -> None:
+    """Runs at once do the same in the same order with an observer that blocks, and each of its errors is counted."""
+    slow = Slow()
+    try:
+        with_it = await interleaved(slow)
+    finally:
+        slow.stop()
+    without = await interleaved()
+
+    assert with_it[:2] == without[:2]
+    assert len(with_it[0]) == 20 * 2 * 3
+    assert (with_it[2], without[2]) == (40, 0)
