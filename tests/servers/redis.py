@@ -26,13 +26,14 @@ class RedisServer:
     """One server with its own data. Unless told otherwise, what it has acknowledged is on disk.
 
     Attributes:
+        options: more arguments, for its next start.
         folder: everything that it has, its socket too.
         socket: its socket.
     """
 
     def __init__(self, program: str, *options: str) -> None:
         self._program = program
-        self._options = options
+        self.options = options
         self._numbers = count(1)
         self._process: subprocess.Popen[bytes] | None = None
         self.folder = Path(tempfile.mkdtemp(prefix="cano-redis-", dir="/tmp"))  # the path of a socket must be short
@@ -76,7 +77,7 @@ class RedisServer:
         place = ["--port", "0", "--unixsocket", str(self.socket), "--dir", str(self.folder), "--save", ""]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [self._program, *place, *SAFE, *self._options],
+                [self._program, *place, *SAFE, *self.options],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True,
             )  # fmt: skip
         deadline = time.monotonic() + PATIENCE

@@ -25,6 +25,7 @@ _REMEDIES = {
     "WRONGPASS": "it does not know this user and password",
     "NOPERM": "this user may not do that there; the README of cano-redis says what it needs",
 }
+_WITHIN = (*_REMEDIES, "WRONGTYPE")
 
 
 class DamagedError(Exception):
@@ -32,15 +33,19 @@ class DamagedError(Exception):
 
 
 def code(error: Exception) -> str:
-    """The code that a refusal of the server's begins with."""
+    """The code of a refusal of the server's. Older servers put that of a script behind one of their own."""
     known = getattr(error, "status_code", None)
-    return str(known or str(error).partition(" ")[0]).strip("-:")
+    kind = str(known or str(error).partition(" ")[0])
+    if kind != "ERR":
+        return kind
+    return next((each for each in _WITHIN if f"-{each} " in str(error) or f" {each} " in str(error)), kind)
 
 
 def refusal(error: ResponseError, place: str, run_id: str | None) -> StoreError:
     """What the caller gets to see of a refusal of the server's."""
     kind = code(error)
-    if run_id is not None and (kind == "WRONGTYPE" or "user_script" in str(error) or "not an integer" in str(error)):
+    odd = kind == "ERR" and ("user_script" in str(error) or "not an integer" in str(error))
+    if run_id is not None and (odd or kind == "WRONGTYPE"):
         return unreadable(run_id, f"its keys hold something else ({error})")
     remedy = _REMEDIES.get(kind)
     what = f"the store {place} cannot be used: {remedy or error}"

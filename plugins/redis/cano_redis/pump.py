@@ -250,6 +250,8 @@ class Pump:
                 server = await greet(connection, settings, self._before)
         except BaseException as error:
             await connection.disconnect()
+            if isinstance(error, RedisConnectionError) and isinstance(error.__cause__, RedisError):
+                error = error.__cause__  # on a Unix socket, redis-py wraps what is refused in the handshake
             if isinstance(error, AuthenticationError | AuthorizationError) or (
                 isinstance(error, ResponseError) and code(error) not in TRY_AGAIN
             ):

@@ -1,0 +1,138 @@
+"""News: what others do is told soon, what one does oneself is not, and a broken connection is told."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from cano import Kernel, RunStatus, Signal, Wait, Workflow, wait_for
+from cano.testing.contract_base import LATER, NOW, free_run, new_run, note, step
+from cano_redis import RedisBackend
+
+from tests.servers.redis import RedisServer
+
+
+async def test_what_others_do_is_told(redis: RedisServer, prefix: str, store: RedisBackend) -> None:
+    """Each thing that may let somebody go on is told once, with any id; what goes on by itself is not."""
+    told: list[str | None] = []
+    heard = asyncio.Event()
+
+    def tell(run_id: str | None) -> None:
+        told.append(run_id)
+        if run_id == "end":
+            heard.set()
+
+    other = RedisBackend(path=str(redis.socket), prefix=prefix)
+    await other.open()
+    store.watch(tell)
+    await other.create(free_run("ключ {} \n"))
+    await other.create(new_run("held"))
+    await other.commit(step(1, "held"))
+    await other.commit(note(1, "held", status=RunStatus.PARKED, wait=Wait(then="B", signal="go")))
+    await other.renew("me", {"held": 1}, LATER + 1)
+    await other.claim("ключ {} \n", "me", NOW, LATER)
+    await other.put_signal("early", Signal("\0", "\0"))
+    await other.put_signal("early", Signal("\0", "\0"))
+    await other.commit(step(2, "held", status=RunStatus.FAILED))
+    await other.delete("never")
+    await other.delete("held")
+    for own in ("mine", "mine too"):
+        await store.create(free_run(own))
+        await store.delete(own)
+    await other.put_signal("end", Signal("1", "go"))
+    await heard.wait()
+
+    assert told == ["ключ {} \n", "early", "held", "held", "end"]
+    await other.close()
+
+
+async def test_stores_are_apart(redis: RedisServer, store: RedisBackend, prefix: str) -> None:
+    """Other prefixes and other databases of a server have news of their own."""
+    told: asyncio.Queue[str | None] = asyncio.Queue()
+    store.watch(told.put_nowait)
+    for options in ({"prefix": prefix + "x"}, {"db": 1, "prefix": prefix}, {"prefix": prefix}):
+        other = RedisBackend(path=str(redis.socket), **options)
+        await other.open()
+        await other.create(free_run(str(options.get("db", 0)) + str(options["prefix"])))
+        await other.close()
+
+    assert await told.get() == f"0{prefix}"
+    assert told.empty()
+
+
+async def test_a_lost_connection_is_told(a_server: Callable[..., RedisServer]) -> None:
+    """When the connection breaks, None is told as soon as there is a new one, and news are told again."""
+    server = a_server()
+    one, two = RedisBackend(path=str(server.socket)), RedisBackend(path=str(server.socket))
+    told: asyncio.Queue[str | None] = asyncio.Queue()
+    for store in (one, two):
+        await store.open()
+    one.watch(told.put_nowait)
+    for breaks in (lambda: server.cli("client", "kill", "type", "pubsub"), server.restart):
+        breaks()
+        assert await told.get() is None
+        await two.put_signal("run", Signal(str(breaks), "go"))
+        assert await told.get() == "run"
+    for store in (one, two):
+        await store.close()
+
+
+async def test_a_silent_connection_is_asked(redis: RedisServer, prefix: str) -> None:
+    """A connection on which nothing comes in is asked whether it lives, and stays."""
+    one = RedisBackend(path=str(redis.socket), prefix=prefix, timeout=0.05)
+    two = RedisBackend(path=str(redis.socket), prefix=prefix)
+    told: asyncio.Queue[str | None] = asyncio.Queue()
+    for store in (one, two):
+        await store.open()
+    one.watch(told.put_nowait)
+    asked = 0
+    while asked < 3:
+        asked = sum("cmd=ping" in line and "sub=1" in line for line in redis.cli("client", "list").splitlines()) + asked
+        await asyncio.sleep(0.01)  # it asks by itself
+    await two.put_signal("run", Signal("1", "go"))
+
+    assert await told.get() == "run"
+    assert told.empty()
+    for store in (one, two):
+        await store.close()
+
+
+async def test_a_watcher_that_fails(
+    store: RedisBackend, redis: RedisServer, prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A watcher that raises is reported, and told again."""
+    calls: asyncio.Queue[str | None] = asyncio.Queue()
+
+    def tell(run_id: str | None) -> None:
+        calls.put_nowait(run_id)
+        raise ValueError("no")
+
+    other = RedisBackend(path=str(redis.socket), prefix=prefix)
+    await other.open()
+    store.watch(tell)
+    for number in range(2):
+        await other.create(free_run(str(number)))
+        assert await calls.get() == str(number)
+    await other.close()
+
+    assert [record.levelno for record in caplog.records] == [logging.ERROR] * 2
+
+
+async def test_a_kernel_hears_of_a_signal(redis: RedisServer) -> None:
+    """A run that waits in one kernel goes on when another one signals."""
+    url = redis.new_url()
+    flow = Workflow("ask", name="approval").add_exit_state("done")
+
+    @flow.on("ask")
+    async def ask(store: dict[str, object]) -> Any:
+        return wait_for("approved", then="done")
+
+    async with Kernel(store=url) as one, Kernel(store=url) as two:
+        handle = await one.start(flow, run_id="run")
+        while (await two.backend.load("run")).status is not RunStatus.PARKED:  # type: ignore[union-attr]
+            pass
+        await two.signal("run", "approved")
+        assert (await handle.result()).state == "done"

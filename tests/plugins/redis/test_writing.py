@@ -1,0 +1,238 @@
+"""What goes out together, in what order, and what happens to those in it, and to those who wait."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from cano import Commit, ConflictError, RunFilter, SerializationError, Signal, StoreUnavailableError
+from cano.testing.contract_base import LATER, NOW, free_run, loaded, new_run, note, step
+from cano_redis import RedisBackend
+from cano_redis.engine import PAGE
+from cano_redis.pump import Pump
+
+from tests.plugins.redis.conftest import Ask, until
+
+
+@pytest.fixture
+def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many calls went out together, each time."""
+    sizes: list[int] = []
+    original = Pump._take
+
+    def spied(self: Pump) -> Any:
+        batch = original(self)
+        if batch:
+            sizes.append(len(batch))
+        return batch
+
+    monkeypatch.setattr(Pump, "_take", spied)
+    return sizes
+
+
+async def make(store: RedisBackend, count: int) -> list[str]:
+    """Runs at their start; their ids."""
+    ids = [f"run {number}" for number in range(count)]
+    await asyncio.gather(*(store.create(new_run(run_id)) for run_id in ids))
+    return ids
+
+
+async def test_concurrent_commits_go_out_together(store: RedisBackend, batches: list[int]) -> None:
+    """What comes in at the same time, or while the server is busy, makes one trip."""
+    ids = await make(store, 100)
+    batches.clear()
+    first = asyncio.ensure_future(store.commit(step(1, ids[0])))
+    await until(lambda: bool(batches))
+    await asyncio.gather(first, *(store.commit(step(1, run_id)) for run_id in ids[1:]))
+
+    assert batches == [1, 99]
+    assert [(await loaded(store, run_id)).seq for run_id in ids] == [1] * 100
+
+
+async def test_a_trip_has_an_end(store: RedisBackend, batches: list[int]) -> None:
+    """However much comes in, a limited number of calls and bytes goes out together; the rest goes with the next."""
+    ids = await make(store, 1200)
+    batches.clear()
+    await asyncio.gather(*(store.commit(step(1, run_id)) for run_id in ids))
+    assert batches == [500, 500, 200]
+
+    batches.clear()
+    large = {"a": bytes(1_500_000)}
+    await asyncio.gather(*(store.commit(step(2, run_id, changed=large)) for run_id in ids[:7]))
+    assert batches == [3, 3, 1]
+    assert [(await loaded(store, run_id)).data for run_id in ids[:7]] == [large] * 7
+
+
+async def test_a_refusal_concerns_nobody_else(store: RedisBackend, batches: list[int]) -> None:
+    """Of the commits of one trip those that are stale are refused, and all others made."""
+    ids = await make(store, 20)
+    batches.clear()
+    answers = await asyncio.gather(
+        *(store.commit(step(1 + (n % 7 == 3), ids[n], changed={"a": b"1"})) for n in range(20)), return_exceptions=True
+    )
+
+    assert batches == [20]
+    for number, (run_id, answer) in enumerate(zip(ids, answers, strict=True)):
+        stale = number % 7 == 3
+        assert isinstance(answer, ConflictError) if stale else answer is None
+        assert (await loaded(store, run_id)).seq == (0 if stale else 1)
+        assert len(await store.history(run_id)) == (1 if stale else 2)
+
+
+async def test_calls_happen_in_their_order(store: RedisBackend) -> None:
+    """Calls of different kinds, and several for one run, take effect in their order."""
+    await store.create(new_run())
+    answers = await asyncio.gather(
+        store.commit(step(1)),
+        store.commit(step(2, changed={"a": b"2"})),
+        store.load("run"),
+        store.release("run", 1),
+        store.claim("run", "another", NOW, LATER),
+        store.commit(step(3)),
+        store.commit(step(3, token=2, changed={"b": b"3"})),
+        store.create(new_run("other")),
+        store.commit(step(1, "other")),
+        store.create(new_run()),
+        store.delete("other"),
+        store.commit(step(2, "other")),
+        store.put_signal("run", Signal("1", "go")),
+        store.commit(note(3, token=2, consumed=["1"])),
+        return_exceptions=True,
+    )
+
+    assert [type(answer) for answer in answers if isinstance(answer, Exception)] == [ConflictError] * 2
+    assert (answers[2].seq, answers[4], answers[9].seq, answers[10]) == (2, 2, 3, True)  # type: ignore[union-attr]
+    run = await loaded(store)
+    assert (run.seq, run.token, run.holder, run.data) == (3, 2, "another", {"a": b"2", "b": b"3"})
+    assert await store.load("other") is None
+    assert await store.take_signal("run", "go") is None
+
+
+async def test_a_cancelled_call_that_waits_is_taken_back(store: RedisBackend) -> None:
+    """A commit that is cancelled before it went out is cancelled at once, and never made."""
+    await make(store, 2)
+    calls = [store.commit(step(1, "run 0")), store.commit(step(2, "run 0")), store.commit(step(1, "run 1"))]
+    commits = [asyncio.ensure_future(call) for call in calls]
+    await asyncio.sleep(0)
+    commits[1].cancel()  # it must wait for the first one's answer
+    await asyncio.gather(*commits, return_exceptions=True)
+
+    assert [commit.cancelled() for commit in commits] == [False, True, False]
+    assert [(await loaded(store, run_id)).seq for run_id in ("run 0", "run 1")] == [1, 1]
+
+
+async def test_a_cancelled_call_that_is_under_way_is_awaited(store: RedisBackend, batches: list[int]) -> None:
+    """A commit that is cancelled once it went out, even twice, is made before the cancellation goes on."""
+    for number in range(20):
+        run_id = f"run {number}"
+        await store.create(new_run(run_id))
+        batches.clear()
+        commit = asyncio.ensure_future(store.commit(step(1, run_id)))
+        await until(lambda: bool(batches))
+        await asyncio.sleep(0)
+        if commit.done():
+            continue
+        commit.cancel()
+        await asyncio.sleep(0)
+        commit.cancel()
+        await asyncio.gather(commit, return_exceptions=True)
+
+        assert (await loaded(store, run_id)).seq == 1
+    assert await store.load("never") is None
+
+
+async def test_a_cancelled_call_that_was_refused_is_silent(
+    store: RedisBackend, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody is told of the error of a call whose caller has gone."""
+    await store.create(new_run())
+    for turns in range(12):
+        commit = asyncio.ensure_future(store.commit(step(9)))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        commit.cancel()
+        await asyncio.gather(commit, return_exceptions=True)
+        del commit
+
+    assert (await loaded(store)).seq == 0
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    "fields", [{"changed": {"a": "text"}}, {"changed": {"a": 1}}, {"changed": {"a": None}}, {"changed": {1: b""}},
+               {"changed": {"\ud800": b""}}, {"removed": ["\ud800"]}, {"payload": "text"}, {"error": {"a": object()}},
+               {"error": {"a": (1, 2)}}, {"error": {"a": 2**70}}, {"error": {1: "a"}}, {"state": "\ud800"},
+               {"state": None}, {"seq": 2**60}, {"token": -1}, {"token": "1"}, {"at": "now"}, {"at": float("nan")}],
+)  # fmt: skip
+async def test_what_cannot_be_kept(store: RedisBackend, fields: dict[str, Any]) -> None:
+    """What would not come back as it was is refused, by an error that names the run, and nothing is changed."""
+    await store.create(new_run())
+    with pytest.raises(SerializationError, match="'run' has something that cannot be stored") as caught:
+        await store.commit(step(1)._replace(**fields))
+    assert caught.value.run_id == "run"
+    assert await loaded(store) == new_run()
+
+    given = {{"changed": "data", "at": "created"}.get(name, name): x for name, x in fields.items()}
+    if "removed" not in given:
+        with pytest.raises(SerializationError):
+            await store.create(new_run("other")._replace(**given))
+        assert await store.load("other") is None
+    with pytest.raises(SerializationError):
+        await store.put_signal("run", Signal("1", "go", 5))
+    with pytest.raises(SerializationError):
+        await store.load("\ud800")
+
+
+async def test_many_keys(store: RedisBackend) -> None:
+    """A commit may change and remove any number of keys, and their order is kept."""
+    data = {f"key {number}": b"%d" % number for number in range(5000)}
+    await store.create(new_run(data=data))
+    more = {f"more {number}": b"" for number in range(12_345)}
+    gone = [f"key {number}" for number in range(0, 5000, 2)]
+    await store.commit(step(1, changed=more | {"key 0": b"again"}, removed=gone))
+    left = {key: value for key, value in data.items() if key not in set(gone)} | more | {"key 0": b"again"}
+
+    run = await loaded(store)
+    assert run.data == left
+    assert list(run.data) == list(left)
+
+
+async def test_long_lists(store: RedisBackend) -> None:
+    """Lists that are read in parts are whole, and in their order; so are many leases."""
+    count = 2 * PAGE + 17
+    await asyncio.gather(*(store.create(new_run(str(n), created=NOW + n, expires=NOW)) for n in range(count)))
+    newest = [str(n) for n in reversed(range(count))]
+
+    assert [run.run_id for run in await store.runs(RunFilter())] == newest
+    assert [run.run_id for run in await store.runs(RunFilter(workflow="flow", limit=PAGE + 3))] == newest[: PAGE + 3]
+    assert sorted(run.run_id for run in await store.ready(LATER)) == sorted(newest)
+    tokens = dict.fromkeys([*newest, "no", "none"], 1)
+    assert sorted(await store.renew("me", tokens, LATER)) == ["no", "none"]
+    assert await store.ready(LATER) == []
+
+
+async def test_nothing_is_left(store: RedisBackend, ask: Ask, prefix: str) -> None:
+    """When all runs are deleted, what is left of them ends by itself."""
+    for run_id in ("run", "\n{}", "other"):
+        await store.create(free_run(run_id, parent="p", data={"a": b"1"}))
+        for each in "12":
+            await store.put_signal(run_id, Signal(each, "go\0", b"1"))
+        await store.commit(Commit(**note(0, run_id, token=0)._asdict() | {"consumed": ["1"]}))
+        assert await store.delete(run_id)
+    left = await ask("KEYS", f"{{{prefix}}}:*")
+
+    ends = {key for key in left if b":gone:" in key}
+    assert {key.partition(b":")[2] for key in left if key not in ends} == {b"count", b"schema"}
+    assert [await ask("TTL", key) > 0 for key in ends] == [True] * 3
+
+
+async def test_after_closing(store: RedisBackend) -> None:
+    """Calls that wait when the store closes are made; later ones are refused, in words that say why."""
+    ids = await make(store, 5)
+    commits = [asyncio.ensure_future(store.commit(step(1, run_id))) for run_id in ids]
+    await asyncio.sleep(0)
+    await store.close()
+    assert await asyncio.gather(*commits) == [None] * 5
+    with pytest.raises(StoreUnavailableError, match="was closed"):
+        store.watch(print)
