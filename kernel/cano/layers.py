@@ -52,23 +52,28 @@ class Layers(tuple[CodecLayer, ...]):
 
 
 class LayeredCodec:
-    """A codec whose bytes pass through layers."""
+    """A codec whose bytes pass through layers.
+
+    Attributes:
+        plain: the codec itself, for what becomes a part of a value that passes through the layers as a whole.
+        layers: what is around it.
+    """
 
     def __init__(self, codec: Codec, layers: Layers) -> None:
-        self._codec = codec
-        self._layers = layers
+        self.plain = codec
+        self.layers = layers
 
     def register(self, *types: Any) -> None:
         """See `Codec.register`."""
-        self._codec.register(*types)
+        self.plain.register(*types)
 
     def encode(self, value: Any) -> bytes:
         """See `Codec.encode`."""
-        return self._layers.wrap(self._codec.encode(value))
+        return self.layers.wrap(self.plain.encode(value))
 
     def decode(self, data: bytes, type: Any = None) -> Any:
         """See `Codec.decode`."""
-        return self._codec.decode(self._layers.unwrap(data), type)
+        return self.plain.decode(self.layers.unwrap(data), type)
 
 
 def split_codec(url: str) -> tuple[str, list[str]]:

@@ -24,8 +24,10 @@ from typing import Any
 
 from cano.clock import SystemClock
 from cano.errors import CanoError, ConfigurationError, RunNotFoundError
+from cano.hookspecs import hookimpl
 from cano.kernel import Kernel
-from cano.protocols import Clock
+from cano.layers import Layers, split_codec
+from cano.protocols import Clock, StoreBackend
 from cano.records import Commit, RunFilter, RunRecord
 from cano.split import HIDDEN
 from cano.testing.clock import START, VirtualClock
@@ -110,16 +112,22 @@ class Stage:
         self._say = say
         self._clock = Virtual() if order["virtual"] else Real()
         self._points = Points(self._clock, say)
-        store = FaultyStore(installed_backend(order["store"]), self._points.faults)
-        self._kernel = Kernel(store=store, clock=self._clock, lease=LEASE, poll=LEASE / 3, grace=0)
+        self._kernel = Kernel(
+            store=order["store"], plugins=[self], clock=self._clock, lease=LEASE, poll=LEASE / 3, grace=0
+        )
         self._kernel.bind(flow)
         asyncio.run(self._warm_up(order["store"]))
         self._data: Mapping[str, str] = order["data"]
         self._signals: list[tuple[str, str]] = order["signals"]
 
+    @hookimpl(tryfirst=True)
+    def cano_open_store(self, url: str) -> StoreBackend:
+        """The store, with its points: by this hook, so that the kernel sees to the layers that its URL names."""
+        return FaultyStore(installed_backend(url), self._points.faults)
+
     async def _warm_up(self, url: str) -> None:
         """Import whatever store and codec import when they are used first: once for all, before the fork."""
-        store, codec = installed_backend(url), self._kernel.hook.cano_codec()
+        store, codec = installed_backend(split_codec(url)[0]), self._kernel.hook.cano_codec()
         await store.open()
         await store.runs(RunFilter(limit=0))
         await store.close()
@@ -142,9 +150,8 @@ class Stage:
     async def _play(self, run_id: str, again: bool) -> None:
         async with self._kernel as kernel:
             assert kernel.durability is not None
-            values = kernel.durability.values
             kernel.durability._know(kernel.bind(self._flow))
-            data = {key: values.decode(key, base64.b64decode(value), run_id) for key, value in self._data.items()}
+            data = {key: self._decoded(value) for key, value in self._data.items()}
             if again:  # what it waited for was there already, had it not died
                 await self._signal(run_id)
                 await kernel.recover(self._flow)
@@ -154,7 +161,8 @@ class Stage:
             with suppress(CanoError):
                 await handle.result()
             record = await kernel.durability.load(run_id)
-            own = {key: value for key, value in record.data.items() if not key.startswith(HIDDEN)}
+            layers = getattr(kernel.codec, "layers", Layers())
+            own = {key: layers.unwrap(value) for key, value in record.data.items() if not key.startswith(HIDDEN)}
             numbers = [line.seq for line in await kernel.history(run_id)]
             self._say(
                 status=record.status.value,
@@ -168,11 +176,14 @@ class Stage:
 
     async def _signal(self, run_id: str) -> None:
         """Send the signals, each under an id of its own, so that it counts once however often it is sent."""
-        assert self._kernel.durability is not None
         for number, (name, payload) in enumerate(self._signals):
-            value = self._kernel.durability.values.decode(name, base64.b64decode(payload), run_id)
             with suppress(RunNotFoundError):
-                await self._kernel.signal(run_id, name, value, id=f"{number} {name}")
+                await self._kernel.signal(run_id, name, self._decoded(payload), id=f"{number} {name}")
+
+    def _decoded(self, text: str) -> Any:
+        """What the parent's codec has written, without layers."""
+        codec: Any = self._kernel.codec
+        return getattr(codec, "plain", codec).decode(base64.b64decode(text))
 
 
 class Points:

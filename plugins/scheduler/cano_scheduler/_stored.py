@@ -40,6 +40,8 @@ class StoredLedger:
     def __init__(self, backend: StoreBackend, codec: Codec | None) -> None:
         self._backend = backend
         self._codec = codec if backend.capabilities.encoded else None
+        # what becomes a part of the state is not compressed or encrypted by itself: the state is, as a whole
+        self._part = getattr(self._codec, "plain", self._codec)
         self._seen: dict[str, tuple[RunRecord, State]] = {}
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
@@ -124,11 +126,14 @@ class StoredLedger:
 
     def pack(self, data: Mapping[str, Any] | None) -> Any:
         """The data as one encoded value, so that a state can be read without knowing the classes in them."""
-        return None if data is None else self._encode(dict(data))
+        if data is None or self._part is None:
+            return None if data is None else dict(data)
+        return self._part.encode(dict(data))
 
     def unpack(self, packed: Any) -> dict[str, Any]:
         """The data that `pack` was given."""
-        return {} if packed is None else self._decode(packed)
+        data: dict[str, Any] = packed if packed is None or self._part is None else self._part.decode(packed)
+        return {} if data is None else data
 
     def _encode(self, value: Any) -> Any:
         return value if self._codec is None else self._codec.encode(value)
