@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+import os
 import re
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -48,7 +48,7 @@ def new_key(id: str | None = None) -> str:
     Raises:
         ConfigurationError: the id is wrong.
     """
-    key = Key(secrets.token_hex(4) if id is None else id, secrets.token_bytes(KEY_BYTES))
+    key = Key(os.urandom(4).hex() if id is None else id, os.urandom(KEY_BYTES))
     return f"{key.id}:{base64.b64encode(key.secret).decode()}"
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,7 +72,7 @@ class Folder:
         Raises:
             StoreUnavailableError: it cannot be written.
         """
-        digest = hashlib.sha256(data).hexdigest()
+        digest = _sha256(data)
         file = self.file(digest)
         try:
             for folder in (self.path, file.parent):
@@ -107,7 +105,7 @@ class Folder:
             raise SerializationError(f"its file {file} is missing") from None
         except OSError as error:
             raise StoreUnavailableError(f"cannot read {file}: {error.strerror or error}") from error
-        if len(data) != size or hashlib.sha256(data).hexdigest() != digest:
+        if len(data) != size or _sha256(data) != digest:
             raise SerializationError(f"its file {file} was changed: it does not have the SHA-256 that it is named for")
         return data
 
@@ -142,6 +140,12 @@ class Folder:
             yield
 
 
+def _sha256(data: bytes) -> str:
+    import hashlib  # late: a program that only loads its plugins need not pay for OpenSSL
+
+    return hashlib.sha256(data).hexdigest()
+
+
 def _holds(file: Path, data: bytes) -> bool:
     """Whether the file is there, and has not been damaged."""
     try:
@@ -152,7 +156,7 @@ def _holds(file: Path, data: bytes) -> bool:
 
 def _write(file: Path, data: bytes) -> None:
     """Write a file so that, whatever happens, it is there as a whole or not at all."""
-    unfinished = file.parent / f".{secrets.token_hex(8)}{UNFINISHED}"
+    unfinished = file.parent / f".{os.urandom(8).hex()}{UNFINISHED}"
     try:
         with unfinished.open("xb") as opened:
             opened.write(data)

@@ -105,3 +105,8 @@ def reference_in(data: bytes) -> Reference | None:
     if found is None:
         raise SerializationError("the reference to its file is damaged")
     return Reference(found[1].decode(), int(found[2]))
+
+
+def references_inside(data: bytes) -> set[str]:
+    """The SHA-256 of whatever looks like a reference anywhere in `data`."""
+    return {found[1].decode() for found in _REFERENCE.finditer(data)}

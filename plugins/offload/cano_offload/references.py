@@ -7,7 +7,7 @@ from typing import Any
 
 from cano import CodecLayer, ConfigurationError, RunFilter, SerializationError, StoreBackend
 
-from cano_offload.layer import OffloadLayer, reference_in
+from cano_offload.layer import OffloadLayer, reference_in, references_inside
 
 WRAPPED = b"\xc1"
 
@@ -35,12 +35,17 @@ class References:
     Args:
         backend: the store, open.
         layers: those around its codec.
+
+    Attributes:
+        mentioned: what looks like a reference inside some value: of who has put bytes that the layers have wrapped
+            into a value of its own. Such files are better left alone.
     """
 
     def __init__(self, backend: StoreBackend, layers: Sequence[CodecLayer]) -> None:
         self._backend = backend
         self._layers = layers
         self._digests: set[str] = set()
+        self.mentioned: set[str] = set()
 
     async def all(self) -> set[str]:
         """The SHA-256 of every file that is referred to.
@@ -83,6 +88,7 @@ class References:
                     self._digests.add(reference.digest)
                     return
                 data = layer.unwrap(data)
+            self.mentioned.update(references_inside(data))
             if data.startswith(WRAPPED):
                 raise SerializationError("it is wrapped in a layer that the store's URL does not name")
         except SerializationError as error:

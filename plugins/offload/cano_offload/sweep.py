@@ -50,6 +50,7 @@ async def sweep(kernel: Kernel, urls: Sequence[str], *, delete: bool = False, ev
     before = kernel.clock.time() - GRACE  # of now: looking may take longer than that
     folders: list[Folder] = []
     referenced: set[str] = set()
+    mentioned: set[str] = set()
     for url in urls:
         backend, layers = kernel.store_at(url)
         folders.append(offload_layer(url, layers).folder)
@@ -58,11 +59,13 @@ async def sweep(kernel: Kernel, urls: Sequence[str], *, delete: bool = False, ev
         assert backend is not None  # it has layers
         try:
             await backend.open()
-            referenced |= await References(backend, layers).all()
+            references = References(backend, layers)
+            referenced |= await references.all()
+            mentioned |= references.mentioned
         finally:
             await backend.close()
     files = [*folders[0].files()]
-    loose = [file for file in files if file.digest not in referenced]
+    loose = [file for file in files if file.digest not in referenced | mentioned]
     unreferenced = [file for file in loose if file.changed < before]
     if delete and unreferenced and not referenced and not even_all:
         raise ConfigurationError(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cano import Commit, ConfigurationError, Kernel, RunStatus, SerializationError, Standstill
+from cano import CanoError, Commit, ConfigurationError, Kernel, RunStatus, SerializationError, Standstill
 from cano_encryption import VARIABLE, new_key
 
 from tests.acceptance.layers.flows import END, LONG, NOISE, SECRET, flow, parked, signalled
@@ -153,6 +153,23 @@ async def test_a_value_over_the_limit(url: Url) -> None:
         handle = await kernel.start(flow, {}, run_id="two")
         await signalled(kernel, "two")
         await handle.cancel()
+
+
+async def test_a_disk_that_is_full(url: Url, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is no fault of the run: it does not fail, and goes on from its last commit when there is room."""
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cano_offload.folder._write", full)
+        async with Kernel(store=url("offload:1KiB:FOLDER")) as kernel:
+            with pytest.raises(CanoError, match="No space left on device"):
+                await kernel.run(flow, {"given": SECRET}, run_id="one")
+            assert (await kernel.explain("one")).reason is Standstill.INTERRUPTED
+    async with Kernel(store=url("offload:1KiB:FOLDER")) as kernel:
+        await signalled(kernel)
+        assert (await kernel.run(flow, run_id="one")).data == END
 
 
 async def test_a_limit_for_payloads(url: Url) -> None:

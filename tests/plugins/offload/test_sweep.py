@@ -152,6 +152,18 @@ async def test_what_is_asked_for_again_stays(url: str, folder: Folder) -> None:
     assert not folder.remove(found[True], time.time())  # it is gone
 
 
+async def test_a_reference_inside_a_value_stays(url: str, folder: Folder) -> None:
+    """Somebody may have put bytes that the kernel's codec has made into a value of its own."""
+    await fill(url)
+    async with Kernel(store=url) as kernel:
+        assert kernel.codec is not None
+        inside = kernel.codec.encode("inside " * 100)
+        await kernel.start(flow, {"text": ["bytes", inside]}, run_id="two")
+    age(folder)
+    swept = await sweep(Kernel(), [url], delete=True)
+    assert (swept.removed, swept.missing) == ([], [])
+
+
 async def test_several_stores_share_a_folder(url: str, folder: Folder, tmp_path: Path) -> None:
     """Each of them has to be named: then what either refers to stays."""
     other = url_of(tmp_path / "other.db", folder)
