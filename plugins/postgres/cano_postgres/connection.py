@@ -23,6 +23,22 @@ _DEFAULTS = {
 }
 _OLDEST = 120_000
 
+# Every statement that writes finds its rows by an index, and its plan is made once. The server must not decide that:
+# what it knows about a table that has just grown is out of date, and a plan that reads all of it would be kept.
+_BY_INDEX = tuple(
+    sql.SQL(command)
+    for command in (
+        "SET enable_seqscan TO off",
+        "SET enable_hashjoin TO off",
+        "SET enable_mergejoin TO off",
+        "SET jit TO off",
+        "SET plan_cache_mode TO force_generic_plan",
+    )
+)
+_ON_DISK = sql.SQL(
+    "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
+)
+
 
 def check_parameters(settings: Settings) -> None:
     """Raise ConfigurationError where libpq would not know one of the parameters."""
@@ -36,14 +52,14 @@ def check_parameters(settings: Settings) -> None:
 
 
 async def connect(settings: Settings) -> Connection:
-    """A connection in which every statement is a transaction of its own.
+    """A connection in which every statement is a transaction of its own, for writing and listening.
 
     Raises:
         psycopg.Error: the server cannot be reached, or refuses.
     """
     connection = await AsyncConnection.connect(**keywords(settings))
     try:
-        await prepare(connection, settings)
+        await prepare(connection, settings, sql.SQL("; ").join(_BY_INDEX))
     except BaseException:
         await connection.close()
         raise
@@ -61,28 +77,17 @@ def keywords(settings: Settings) -> dict[str, Any]:
     }
 
 
-async def prepare(connection: AsyncConnection[Any], settings: Settings) -> None:
-    """Tell a new connection what it is for. All statements find their rows by an index: no plan may decide otherwise.
-
-    What the server knows about a table that has just grown is out of date, and plans are kept.
-    """
-    commands = [
+async def prepare(connection: AsyncConnection[Any], settings: Settings, *more: sql.Composable) -> None:
+    """Tell a new connection what it is for, and more."""
+    commands: list[sql.Composable] = [
         sql.SQL("SET search_path TO {}").format(sql.Identifier(settings.schema)),
-        sql.SQL("SET enable_seqscan TO off"),
-        sql.SQL("SET enable_hashjoin TO off"),
-        sql.SQL("SET enable_mergejoin TO off"),
-        sql.SQL("SET jit TO off"),
         sql.SQL("SET default_transaction_isolation TO 'read committed'"),
+        *more,
     ]
     if settings.synchronous_commit is not None:
         commands.append(sql.SQL("SET synchronous_commit TO {}").format(sql.Literal(settings.synchronous_commit)))
     else:
-        commands.append(
-            sql.SQL(
-                "SELECT set_config('synchronous_commit', 'on', false) "
-                "WHERE current_setting('synchronous_commit') = 'off'"
-            )
-        )
+        commands.append(_ON_DISK)
     await connection.execute(sql.SQL("; ").join(commands), prepare=False)
 
 

@@ -1,0 +1,62 @@
+"""A store in a schema of its own, and a look into that from outside."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from itertools import count
+from typing import Any
+
+import psycopg
+import pytest
+from cano_postgres import PostgresBackend
+
+from tests.servers.postgres import PostgresServer, start_postgres
+
+_numbers = count(1)
+
+
+@pytest.fixture(scope="session")
+def database(postgres: PostgresServer) -> str:
+    """A database for all tests that need no empty one."""
+    return postgres.new_database()
+
+
+@pytest.fixture
+def schema() -> str:
+    """The name of a schema that is not there yet."""
+    return f"tests{next(_numbers)}"
+
+
+@pytest.fixture
+def url(postgres: PostgresServer, database: str) -> str:
+    """The database's URL."""
+    return postgres.url(database)
+
+
+@pytest.fixture
+async def store(url: str, schema: str) -> AsyncIterator[PostgresBackend]:
+    """An open store that folds early."""
+    store = PostgresBackend(url, schema=schema, snapshot_every=5)
+    await store.open()
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+def ask(url: str, schema: str) -> Iterator[Callable[..., list[Any]]]:
+    """Runs a statement in the schema on a connection of its own; returns the rows."""
+    with psycopg.connect(url, autocommit=True, options=f"-c search_path={schema}") as connection:
+
+        def run(statement: Any, *values: Any) -> list[Any]:
+            cursor = connection.execute(statement, values)
+            return cursor.fetchall() if cursor.description else []
+
+        yield run
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
+    """A server that this module's tests may kill and restart, and must leave running. It does wait for the disk."""
+    server = start_postgres()
+    yield server
+    server.throw_away()
