@@ -1,4 +1,4 @@
-"""What the acceptance tests share: the kernel's wheel, and a venv that has it alone."""
+"""What the acceptance tests share: every durable store of ours; the kernel's wheel, and a venv that has it alone."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.venvs import ROOT, Venv, build_wheel
+from tests.servers.postgres import PostgresServer
+from tests.servers.redis import RedisServer
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +21,12 @@ def kernel_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def kernel_venv(kernel_wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Venv:
     """A venv with the kernel's wheel alone."""
     return Venv(tmp_path_factory.mktemp("alone") / "venv", kernel_wheel)
+
+
+@pytest.fixture(params=["sqlite", "postgres", "redis"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a durable store that nobody uses yet, for each kind of store that we have."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'runs.db'}"
+    server: PostgresServer | RedisServer = request.getfixturevalue(request.param)
+    return server.new_url()

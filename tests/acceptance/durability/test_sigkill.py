@@ -14,7 +14,7 @@ import pytest
 from cano import Kernel
 
 PROGRAM = Path(__file__).with_name("shop.py")
-KILLS = 200 if os.environ.get("CANO_SOAK") else 24
+KILLS = {"sqlite": 24} if not os.environ.get("CANO_SOAK") else {"sqlite": 200, "postgresql": 200, "redis": 100}
 PAID = 4
 EXPECTED = {
     "packed": 40,
@@ -50,26 +50,25 @@ def run_and_kill(url: str, run_id: str, provider: Path, after: int | None) -> An
 
 @pytest.mark.soak
 @pytest.mark.timeout(900)
-async def test_killed_at_random_instants(tmp_path: Path) -> None:
+async def test_killed_at_random_instants(store_url: str, tmp_path: Path) -> None:
     """Every run recovers; each transition is committed once; counters are exact; each charge is seen once."""
-    url = f"sqlite:///{tmp_path / 'shop.db'}"
     seed = int(os.environ.get("CANO_SEED", random.SystemRandom().randrange(10**6)))
     print("seed", seed)  # shown where the test fails
     chance = random.Random(seed)
     kills = runs = 0
-    while kills < KILLS:
+    while kills < KILLS.get(store_url.partition(":")[0], 8):
         runs += 1
         run_id, provider = f"order-{runs}", tmp_path / f"provider-{runs}"
         result = None
         for _ in range(12):
-            if (result := run_and_kill(url, run_id, provider, chance.randrange(1, 30))) is not None:
+            if (result := run_and_kill(store_url, run_id, provider, chance.randrange(1, 30))) is not None:
                 break
             kills += 1
         if result is None:
-            result = run_and_kill(url, run_id, provider, None)
+            result = run_and_kill(store_url, run_id, provider, None)
         assert result == ["DONE", EXPECTED]
 
-    async with Kernel(store=url) as kernel:
+    async with Kernel(store=store_url) as kernel:
         for number in range(1, runs + 1):
             history = await kernel.history(f"order-{number}")
             assert [line.seq for line in history] == list(range(len(history)))
@@ -79,26 +78,26 @@ async def test_killed_at_random_instants(tmp_path: Path) -> None:
         assert await kernel.check() == []
 
 
-async def test_killed_between_start_and_first_step(tmp_path: Path) -> None:
+async def test_killed_between_start_and_first_step(store_url: str, tmp_path: Path) -> None:
     """A run that was killed at once is there, and goes on from its beginning."""
-    url, provider = f"sqlite:///{tmp_path / 'shop.db'}", tmp_path / "provider"
+    provider = tmp_path / "provider"
 
-    assert run_and_kill(url, "order", provider, 0) is None
-    assert run_and_kill(url, "order", provider, None) == ["DONE", EXPECTED]
+    assert run_and_kill(store_url, "order", provider, 0) is None
+    assert run_and_kill(store_url, "order", provider, None) == ["DONE", EXPECTED]
 
 
-async def test_uncrashed_run(tmp_path: Path) -> None:
+async def test_uncrashed_run(store_url: str, tmp_path: Path) -> None:
     """What the others are compared with: nobody kills it, and each charge is made exactly once."""
-    url, provider = f"sqlite:///{tmp_path / 'shop.db'}", tmp_path / "provider"
+    provider = tmp_path / "provider"
 
-    assert run_and_kill(url, "order", provider, None) == ["DONE", EXPECTED]
+    assert run_and_kill(store_url, "order", provider, None) == ["DONE", EXPECTED]
     assert len(provider.read_text().split()) == PAID
 
 
-async def test_same_id_from_two_processes(tmp_path: Path) -> None:
+async def test_same_id_from_two_processes(store_url: str, tmp_path: Path) -> None:
     """Two processes start one run id at once: exactly one drives it, and both get the same result."""
-    url, provider = f"sqlite:///{tmp_path / 'shop.db'}", tmp_path / "provider"
-    children = [program(url, "order", provider) for _ in range(2)]
+    provider = tmp_path / "provider"
+    children = [program(store_url, "order", provider) for _ in range(2)]
     lines = [child.communicate(timeout=60)[0].splitlines() for child in children]
 
     results = [

@@ -31,13 +31,12 @@ def tell(child: subprocess.Popen[str], word: str) -> None:
     child.stdin.flush()
 
 
-async def test_stopped_holder_changes_nothing(tmp_path: Path) -> None:
+async def test_stopped_holder_changes_nothing(store_url: str) -> None:
     """A holder that was stopped while its lease lapsed finds a ConflictError; history is one unbroken line."""
-    url = f"sqlite:///{tmp_path / 'held.db'}"
-    with holder(url) as stale:
+    with holder(store_url) as stale:
         assert said(stale) == "in step"
         stale.send_signal(signal.SIGSTOP)
-        with holder(url) as heir:
+        with holder(store_url) as heir:
             assert said(heir) == "in step"  # not before the lease of the first one has lapsed
             tell(heir, "heir")
             assert said(heir) == "result heir"
@@ -45,7 +44,7 @@ async def test_stopped_holder_changes_nothing(tmp_path: Path) -> None:
         tell(stale, "stale")
         assert said(stale) == "error ConflictError"
 
-    async with Kernel(store=url) as kernel:
+    async with Kernel(store=store_url) as kernel:
         history = await kernel.history("run")
         assert [(line.seq, line.state) for line in history] == [(0, "FIRST"), (1, "SECOND"), (2, "DONE")]
         assert history[-1].changed == {"steps": 2, "by": "heir"}

@@ -1,4 +1,4 @@
-"""One of several processes that run the same scheduler on one SQLite file. Started by the test, killed by it.
+"""One of several processes that run the same scheduler on one store. Started by the test, killed by it.
 
     python -m tests.acceptance.scheduler.replica STORE EFFECTS [drain]
 
@@ -21,7 +21,7 @@ from cano_scheduler import Scheduler, Tick
 INTERVAL = 0.1
 LEASE = 1.0
 POLL = 0.1
-PLUGINS = ("memory", "msgspec", "scheduler", "sqlite")
+PLUGINS = ("memory", "msgspec", "scheduler", "sqlite", "postgres", "redis")
 
 
 class State(Enum):
