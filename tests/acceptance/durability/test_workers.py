@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from cano import Kernel, RunStatus
+from cano import Kernel
 
 from tests.acceptance.durability.errand import BEGUN, STEPS, flow
 from tests.servers.postgres import PostgresServer
@@ -21,10 +21,10 @@ WORKERS = 4
 RUNS, KILLS = (2000, 40) if os.environ.get("CANO_SOAK") else (300, 6)
 
 
-def worker(url: str, begun: Path) -> subprocess.Popen[bytes]:
+def worker(url: str) -> subprocess.Popen[bytes]:
     """The command-line worker, which takes over whatever nobody drives."""
     arguments = ["recover", "tests.acceptance.durability.errand:flow", "--watch", "--store", url, "--lease", "3"]
-    environment = os.environ | {"CANO_BLOCK": "structlog,otel", BEGUN: str(begun)}
+    environment = os.environ | {"CANO_BLOCK": "structlog,otel"}
     return subprocess.Popen(
         [sys.executable, "-m", "cano_cli.main", *arguments], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL
     )
@@ -39,39 +39,63 @@ async def hand_in(url: str) -> list[str]:
     return run_ids
 
 
-async def grown(begun: Path, lines: int) -> None:
-    """Return when so many steps were begun."""
-    while not begun.exists() or begun.stat().st_size < lines * len("errand-0 0\n"):  # noqa: ASYNC110  # it is a file
-        await asyncio.sleep(0.01)
+class Begun:
+    """The steps that were begun, read from a pipe as the workers write them."""
+
+    def __init__(self, path: Path) -> None:
+        os.mkfifo(path)
+        self.steps: Counter[str] = Counter()
+        self._pipe = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+        self._news = asyncio.Event()
+        self._rest = b""
+        asyncio.get_running_loop().add_reader(self._pipe, self._read)
+
+    def _read(self) -> None:
+        *lines, self._rest = (self._rest + os.read(self._pipe, 1 << 16)).split(b"\n")
+        self.steps.update(line.decode() for line in lines)
+        self._news.set()
+
+    async def reached(self, steps: int) -> None:
+        """Return when so many different steps were begun."""
+        while len(self.steps) < steps:
+            self._news.clear()
+            await self._news.wait()
+
+    def close(self) -> None:
+        """Read no more."""
+        asyncio.get_running_loop().remove_reader(self._pipe)
+        os.close(self._pipe)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(900)
-async def test_workers_are_killed_at_random(postgres: PostgresServer, tmp_path: Path) -> None:
+async def test_workers_are_killed_at_random(
+    postgres: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Four workers, random kill -9 among them: every run ends right, and each transition is there once."""
-    url, begun = postgres.new_url(), tmp_path / "begun"
+    url, path = postgres.new_url(), tmp_path / "begun"
     chance = random.Random(os.environ.get("CANO_SEED", "7"))
+    monkeypatch.setenv(BEGUN, str(path))
+    begun = Begun(path)
     run_ids = await hand_in(url)
-    workers = [worker(url, begun) for _ in range(WORKERS)]
+    workers = [worker(url) for _ in range(WORKERS)]
     try:
         for kill in range(1, KILLS + 1):
-            await grown(begun, kill * RUNS * STEPS // (2 * KILLS))  # while half of the steps is still to be made
+            await begun.reached(kill * RUNS * STEPS * 3 // (4 * KILLS))  # a quarter is made after the last one
             victim = workers.pop(chance.randrange(WORKERS))
             victim.kill()
             victim.wait()
-            workers.append(worker(url, begun))
+            workers.append(worker(url))
         async with Kernel(store=url) as kernel:
-            while len(await kernel.runs(status=RunStatus.SUCCEEDED)) < RUNS:
-                await asyncio.sleep(0.1)
+            results = await asyncio.gather(*(kernel.run(flow, run_id=run_id) for run_id in run_ids))
+            assert [result.data for result in results] == [{"count": STEPS, "seqs": list(range(1, STEPS + 1))}] * RUNS
             for run_id in run_ids:
-                history = await kernel.history(run_id)
-                assert [line.seq for line in history] == list(range(STEPS + 1))
-                result = await kernel.run(flow, run_id=run_id)
-                assert result.data == {"count": STEPS, "seqs": list(range(STEPS))}
+                assert [line.seq for line in await kernel.history(run_id)] == list(range(STEPS + 1))
             assert await kernel.check() == []
+        await begun.reached(RUNS * STEPS)
+        assert set(begun.steps) == {f"{run_id} {seq}" for run_id in run_ids for seq in range(1, STEPS + 1)}
     finally:
         for each in workers:
             each.kill()
             each.wait()
-    steps = Counter(begun.read_text().splitlines())
-    assert set(steps) == {f"{run_id} {seq}" for run_id in run_ids for seq in range(STEPS)}
+        begun.close()
