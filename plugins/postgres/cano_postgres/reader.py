@@ -54,12 +54,12 @@ class Reader:
             raise self._no_connection(error) from error
 
     async def close(self) -> None:
-        """Answer what was asked, and disconnect."""
+        """Disconnect as soon as what is being answered is answered; what still waits for a connection is refused."""
         self._closing = True
+        await self._pool.close()
         while self._under_way:
             self._idle.clear()
             await self._idle.wait()
-        await self._pool.close()
 
     async def ask(self, question: Callable[..., Awaitable[R]], *arguments: Any, run_id: str | None = None) -> R:
         """What `question` answers, which gets a connection and the arguments.
