@@ -1,0 +1,242 @@
+"""Opening: what is made, and what is refused, at once and with a remedy."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import psycopg
+import pytest
+from cano import ConfigurationError, StoreUnavailableError
+from cano.testing.contract_base import new_run
+from cano_postgres import PostgresBackend
+from cano_postgres.schema import MIGRATIONS
+
+from tests.servers.postgres import PostgresServer, start_postgres
+
+Ask = Callable[..., list[Any]]
+OPEN = """
+import asyncio, sys
+from cano.testing.contract_base import new_run
+from cano_postgres import PostgresBackend
+
+async def main():
+    store = PostgresBackend(sys.argv[1], schema=sys.argv[2])
+    print("ready", flush=True)
+    sys.stdin.readline()
+    await store.open()
+    await store.create(new_run(sys.argv[3]))
+    await store.close()
+
+asyncio.run(main())
+"""
+
+
+async def refusal(store: PostgresBackend) -> str:
+    """What is said by the error that opening the store raises; nothing may be left behind."""
+    before = asyncio.all_tasks()
+    with pytest.raises(StoreUnavailableError) as caught:
+        await store.open()
+    await store.close()
+    assert asyncio.all_tasks() <= before
+    return str(caught.value)
+
+
+def test_ten_processes_at_once(url: str, schema: str, ask: Ask) -> None:
+    """Ten processes that open a new store at the same time all succeed, and make its tables once."""
+    with ExitStack() as stack:
+        processes = [
+            stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-c", OPEN, url, schema, f"run {number}"],
+                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                )
+            )
+            for number in range(10)
+        ]  # fmt: skip
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        for process in processes:
+            _, error = process.communicate(timeout=60)
+            assert (error, process.returncode) == ("", 0)
+
+    assert ask("SELECT version FROM cano_schema") == [(len(MIGRATIONS),)]
+    assert ask("SELECT count(*) FROM runs") == [(10,)]
+
+
+async def test_opening_twice_is_harmless(url: str, schema: str) -> None:
+    """`open` of an open store does nothing, also when two open it at once; a closed one cannot be opened again."""
+    store = PostgresBackend(url, schema=schema)
+    with pytest.raises(StoreUnavailableError, match="is not open"):
+        await store.load("run")
+    await asyncio.gather(store.open(), store.open())
+    await store.open()
+    assert await store.create(new_run()) == new_run()
+    assert repr(store).endswith("open>")
+    await asyncio.gather(store.close(), store.close())
+    assert len(asyncio.all_tasks()) == 1
+    assert "was closed" in await refusal(store)
+
+
+async def test_any_name_is_a_schema(url: str) -> None:
+    """Names of schemas are quoted."""
+    for schema in ('a "b"; DROP TABLE runs; --', "Ä %s {}", "x" * 63):
+        store = PostgresBackend(url, schema=schema)
+        await store.open()
+        await store.create(new_run(holder=None))
+        await store.close()
+
+
+async def test_a_newer_schema(url: str, schema: str, store: PostgresBackend, ask: Ask) -> None:
+    """Tables that a newer version has made are refused; both versions are named."""
+    ask("UPDATE cano_schema SET version = %s", len(MIGRATIONS) + 1)
+
+    said = await refusal(PostgresBackend(url, schema=schema))
+
+    assert f"has schema version {len(MIGRATIONS) + 1}, but this cano-postgres knows versions up to" in said
+    assert "install the newer cano-postgres" in said
+
+
+async def test_the_schema_of_another_program(url: str, schema: str, ask: Ask) -> None:
+    """A schema that another program uses is refused, and stays as it is; an empty one is taken."""
+    ask(psycopg.sql.SQL("CREATE SCHEMA {}").format(psycopg.sql.Identifier(schema)))
+    ask("CREATE TABLE runs (theirs int)")
+    assert "the tables of another program; name one of our own" in await refusal(PostgresBackend(url, schema=schema))
+
+    ask("DROP TABLE runs")
+    store = PostgresBackend(url, schema=schema)
+    await store.open()
+    await store.close()
+
+
+async def test_an_unknown_option(url: str) -> None:
+    """An option that neither Cano nor libpq knows is named."""
+    with pytest.raises(ConfigurationError, match="the unknown option 'poolsize'; known are schema, pool_size"):
+        await PostgresBackend(url + "&poolsize=5").open()
+
+
+async def test_who_may_not(postgres: PostgresServer, database: str) -> None:
+    """Unknown databases and users, and missing servers, are errors at once, however long a restart is waited for."""
+    assert "there is no such" not in await refusal(PostgresBackend("postgresql:///runs?host=/nowhere", retry_for=9999))
+    assert 'database "nope" does not exist' in await refusal(PostgresBackend(postgres.url("nope"), retry_for=9999))
+    said = await refusal(PostgresBackend(postgres.url(database, user="nobody"), retry_for=9999))
+    assert 'role "nobody" does not exist' in said
+
+
+@pytest.fixture
+def small() -> Iterator[PostgresServer]:
+    """A server with few connections, and a user with a password."""
+    server = start_postgres("-c", "max_connections=8", "-c", "superuser_reserved_connections=1", "-c", "fsync=off")
+    server.psql("CREATE USER ada PASSWORD 'secret'")
+    server.psql("GRANT CREATE ON DATABASE postgres TO ada")
+    rules = server.folder / "data" / "pg_hba.conf"
+    rules.write_text("local all ada scram-sha-256\n" + rules.read_text())
+    server.restart()
+    yield server
+    server.throw_away()
+
+
+async def test_passwords_and_rights(small: PostgresServer) -> None:
+    """A wrong password is an error at once, and not shown; a user who may not make a schema is told so."""
+    address = f"postgresql://ada:{{}}@{str(small.folder).replace('/', '%2F')}/postgres"
+    for wrong in ("wrong", "secret2"):
+        said = await refusal(PostgresBackend(address.format(wrong), retry_for=9999))
+        assert "password authentication failed" in said
+        assert wrong not in said
+    store = PostgresBackend(address.format("secret"))
+    await store.open()
+    await store.close()
+    small.psql("REVOKE CREATE ON DATABASE postgres FROM ada")
+    store = PostgresBackend(address.format("secret"))  # it is there already
+    await store.open()
+    await store.close()
+    assert "grant CREATE on the database" in await refusal(PostgresBackend(address.format("secret"), schema="new"))
+
+
+async def test_too_many_connections(small: PostgresServer) -> None:
+    """A server that is full is waited for, and then named as the reason; it is gone on with when there is room."""
+    waits, fails = (PostgresBackend(small.url(user="ada", password="secret"), retry_for=each) for each in (30, 0.3))
+    with ExitStack() as stack:
+        for _ in range(7):
+            stack.enter_context(psycopg.connect(small.url()))
+        assert "could not be reached for 0.3 seconds: the server has too many connections; raise its max_conn" in (
+            await refusal(fails)
+        )
+        opening = asyncio.ensure_future(waits.open())
+        await asyncio.sleep(0)
+    await opening
+    await waits.close()
+
+
+async def test_a_busy_pool(url: str, schema: str, ask: Ask) -> None:
+    """When all connections that read are busy for too long, the error says that there should be more."""
+    store = PostgresBackend(url, schema=schema, pool_size=1, retry_for=0.3)
+    await store.open()
+    ask("BEGIN")
+    ask("LOCK TABLE runs")
+    blocked = asyncio.ensure_future(store.load("run"))
+    await asyncio.sleep(0)
+    with pytest.raises(StoreUnavailableError, match="all connections that may read, 1 of them, are busy"):
+        await store.load("run")
+    ask("ROLLBACK")
+    assert await blocked is None
+    await store.close()
+
+
+async def test_read_only(postgres: PostgresServer) -> None:
+    """A database that may only be read is refused when it is opened; one that becomes so, when it is written."""
+    database = postgres.new_database()
+    store = PostgresBackend(postgres.url(database))
+    await store.open()
+    postgres.psql(f"ALTER DATABASE {database} SET default_transaction_read_only TO on")
+    assert "it is read-only; set default_transaction_read_only to off" in (
+        await refusal(PostgresBackend(postgres.url(database)))
+    )
+    postgres.psql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'")
+    with pytest.raises(StoreUnavailableError, match="it is read-only; name the primary server"):
+        await store.create(new_run())
+    assert await store.load("run") is None
+    await store.close()
+
+
+async def test_another_encoding(postgres: PostgresServer) -> None:
+    """A database whose encoding cannot hold all texts is refused."""
+    postgres.psql("CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
+
+    assert "its encoding is LATIN1; make a database with the encoding UTF8" in (
+        await refusal(PostgresBackend(postgres.url("latin")))
+    )
+
+
+@pytest.mark.parametrize(
+    ("chosen", "server_says", "used"),
+    [
+        (None, "off", "on"),
+        (None, "local", "local"),
+        (None, "on", "on"),
+        ("off", "on", "off"),
+        ("local", "off", "local"),
+    ],
+)
+async def test_synchronous_commit(
+    postgres: PostgresServer, database: str, schema: str, chosen: str | None, server_says: str, used: str
+) -> None:
+    """Commits are on disk whatever the server says by default, unless the URL says otherwise."""
+    url = postgres.url(database, options=f"-c synchronous_commit={server_says}")
+    store = PostgresBackend(url, schema=schema, synchronous_commit=chosen)
+    await store.open()
+    assert store._engine is not None
+    connection = store._engine._writer._connection
+    assert connection is not None
+    row = await (await connection.execute("SHOW synchronous_commit")).fetchone()
+    assert row == (used,)
+    await store.close()
