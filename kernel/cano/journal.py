@@ -176,7 +176,7 @@ class Journal:
         changes = view.changes()
         changed, removed = self._encoded(view, changes)
         moves = seq != self.seq
-        if moves:
+        if moves and (self._stored or self.hidden):
             removed.update(self._stored - self.hidden.keys())
             changed.update({key: self.values.encode(key, value) for key, value in self.hidden.items()})
         if (carried := self.carried) is not None:
@@ -194,8 +194,9 @@ class Journal:
         if self.carried is carried:
             self.carried = None
         if moves:
-            self._stored = set(self.hidden)
-            self.hidden = {}
+            if self._stored or self.hidden:
+                self._stored = set(self.hidden)
+                self.hidden = {}
             self.next_payload = None
         self.seq, self.state, self.payload, self.consumed = seq, state, payload, ()
         self.over = status.finished
@@ -232,6 +233,9 @@ class Journal:
 
     def _encoded(self, view: StoreView, changes: Changes) -> tuple[dict[str, Any], set[str]]:
         """What a commit sets and removes."""
+        encode = self.values.encode
+        if not (changes.removed or changes.appended or changes.cleared or self._unsaved):  # as after most steps
+            return {key: encode(key, value) for key, value in changes.changed.items()}, set()
         base = view.base
         removed = set(changes.removed)
         if changes.cleared:
@@ -244,7 +248,7 @@ class Journal:
                 values[key] = base[key]
             else:
                 removed.add(key)
-        return {key: self.values.encode(key, value) for key, value in values.items()}, removed
+        return {key: encode(key, value) for key, value in values.items()}, removed
 
     def _note(self, view: StoreView) -> None:
         """Make the step visible to the run alone, and remember what a later commit has to save."""

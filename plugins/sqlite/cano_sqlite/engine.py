@@ -13,6 +13,7 @@ from cano_sqlite.journal import Append
 from cano_sqlite.packing import payload_bytes
 from cano_sqlite.reader import Reader
 from cano_sqlite.settings import Settings
+from cano_sqlite.tails import Tails
 from cano_sqlite.worker import Worker
 from cano_sqlite.writer import Writer
 
@@ -22,6 +23,7 @@ class Engine:
 
     def __init__(self, settings: Settings, closed: str) -> None:
         self._every = settings.snapshot_every
+        self._tails = Tails()
         writer = Writer(settings)
         self._writer = Worker("cano-sqlite writer", writer, closed)
         self._reader = Worker("cano-sqlite reader", Reader(settings, self._writer.opened), closed)
@@ -51,7 +53,7 @@ class Engine:
         return self._writer.do(work, run.run_id, work.size)
 
     def commit(self, commit: Commit) -> Awaitable[None]:
-        work = Append(commit, self._every)
+        work = Append(commit, self._every, self._tails)
         return self._writer.do(work, commit.run_id, work.size)
 
     def claim(self, run_id: str, holder: str, now: float, expires: float) -> Awaitable[int | None]:

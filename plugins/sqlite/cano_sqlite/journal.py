@@ -12,12 +12,26 @@ from cano import Commit, ConflictError, RunStatus
 from cano_sqlite.packing import LARGE, pack_changes, pack_extra, size_of
 from cano_sqlite.signals import consume
 from cano_sqlite.snapshot import fold
+from cano_sqlite.tails import Tails
 from cano_sqlite.worker import Job
 
 # the database itself compares seq and token, inside the transaction: nothing that this process remembers counts
 _APPEND = """
     INSERT INTO journal (run, prev, seq, state, status, at, extra, changes)
     SELECT id, head, ?, ?, ?, ?, ?, ? FROM runs WHERE run_id = ? AND seq = ? AND token = ?"""
+_GROUPS = (100, 30, 10, 3)
+_VALUES = "(?, ?, ?, ?, ?, ?, ?, ?, ?)"
+# the same for so many lines in one statement, which takes half as long; of few sizes, so that each stays prepared
+_APPEND_GROUP = {
+    size: f"""
+    INSERT INTO journal (run, prev, seq, state, status, at, extra, changes)
+    WITH line (seq, state, status, at, extra, changes, run_id, expected, token)
+        AS (VALUES {", ".join([_VALUES] * size)})
+    SELECT runs.id, runs.head, line.seq, line.state, line.status, line.at, line.extra, line.changes
+    FROM line CROSS JOIN runs
+    WHERE runs.run_id = line.run_id AND runs.seq = line.expected AND runs.token = line.token"""
+    for size in _GROUPS
+}
 # sets no column that has an index
 _ADVANCE = """
     UPDATE runs SET seq = ?, head = ?, updated = ?, tail = tail + 1
@@ -40,47 +54,53 @@ class Append:
         folds: whether a plain one is followed by a fold. Runs that go in step fold at different steps.
         size: about how many bytes it writes.
         line: what goes into the journal, and the id, seq and token that the run must have.
+        changed, removed: what the line says of the data.
+        tails: what earlier lines have changed.
     """
 
-    __slots__ = ("consumed", "every", "folds", "line", "plain", "release", "size", "wait")
+    __slots__ = (
+        "changed", "consumed", "every", "folds", "line", "plain", "release", "removed", "size", "tails", "wait",
+    )  # fmt: skip
 
-    def __init__(self, commit: Commit, every: int) -> None:
-        seq, run_id, wait, status = commit.seq, commit.run_id, commit.wait, commit.status
-        size = size_of(commit.changed)
+    def __init__(self, commit: Commit, every: int, tails: Tails) -> None:
+        (
+            run_id, token, expected_seq, seq, state, status, changed, removed, error, wait, payload, consumed, release,
+            at,
+        ) = commit  # fmt: skip
+        size = size_of(changed)
         large = size >= LARGE
-        changes: Any
-        if large:
-            changes = (dict(commit.changed), tuple(commit.removed))
-        else:
-            changes = pack_changes(commit.changed, commit.removed)
-        extra = pack_extra(commit.error, wait, commit.payload)
+        changed, removed = dict(changed), tuple(removed)
+        changes: Any = None if large else pack_changes(changed, removed)
+        extra = pack_extra(error, wait, payload)
         running = status is RunStatus.RUNNING
         self.size = size
         self.every = every
+        self.tails = tails
+        self.changed = changed
+        self.removed = removed
         self.wait = wait if status is RunStatus.PARKED else None
-        self.consumed = commit.consumed and tuple(commit.consumed)
-        self.release = commit.release
-        self.plain = running and not large and not self.consumed and not self.release and seq != commit.expected_seq
+        self.consumed = consumed and tuple(consumed)
+        self.release = release
+        self.plain = plain = running and not large and not consumed and not release and seq != expected_seq
         turn = crc32(run_id.encode(errors="replace"))
-        self.folds = self.plain and (seq + turn) // every != (commit.expected_seq + turn) // every
+        self.folds = plain and (seq + turn) // every != (expected_seq + turn) // every
         self.line = (
-            seq, commit.state, "running" if running else status.value, commit.at, extra, changes,
-            run_id, commit.expected_seq, commit.token,
+            seq, state, "running" if running else status.value, at, extra, changes, run_id, expected_seq, token,
         )  # fmt: skip
 
     def __call__(self, connection: sqlite3.Connection) -> None:
         """Do it by itself. Raises ConflictError, and has written nothing then."""
-        seq, _, status, at, _, changes, run_id, expected_seq, token = line = self.line
+        seq, _, status, at, _, _, run_id, expected_seq, token = line = self.line
         if self.size >= LARGE:
-            line = (*line[:5], pack_changes(*changes), *line[6:])
+            line = (*line[:5], pack_changes(self.changed, self.removed), *line[6:])
         appended = connection.execute(_APPEND, line)
         head = appended.lastrowid
         if appended.rowcount != 1:
             raise _conflict(connection, run_id, expected_seq, token)
         if self.plain and connection.execute(_ADVANCE, (seq, head, at, run_id, expected_seq, token)).rowcount == 1:
-            if self.folds:
-                fold(connection, run_id)
+            self.advanced(connection)
             return
+        self.tails.take(run_id)
         wake = awaited = None
         if self.wait is not None:
             wake, awaited = self.wait.until, self.wait.signal
@@ -92,7 +112,14 @@ class Append:
             consume(connection, run_id, signal)
         (tail,) = connection.execute("SELECT tail FROM runs WHERE run_id = ?", (run_id,)).fetchone()
         if tail >= self.every:
-            fold(connection, run_id)
+            fold(connection, run_id, self.tails)
+
+    def advanced(self, connection: sqlite3.Connection) -> None:
+        """What follows when it was done as a plain one."""
+        seq, _, _, _, _, _, run_id, expected_seq, token = self.line
+        self.tails.add(run_id, expected_seq, seq, token, self.size, self.changed, self.removed)
+        if self.folds:
+            fold(connection, run_id, self.tails)
 
 
 def append_all(connection: sqlite3.Connection, jobs: Sequence[Job]) -> None:
@@ -116,14 +143,21 @@ def _append_together(connection: sqlite3.Connection, appends: Sequence[Append]) 
     count = len(appends)
     if sqlite3.sqlite_version_info < (3, 33):
         return False
-    if connection.executemany(_APPEND, [append.line for append in appends]).rowcount != count:
+    done = 0
+    for size in _GROUPS:
+        while count - done >= size:
+            group = [value for append in appends[done : done + size] for value in append.line]
+            if connection.execute(_APPEND_GROUP[size], group).rowcount != size:
+                return False
+            done += size
+    rest = [append.line for append in appends[done:]]
+    if rest and connection.executemany(_APPEND, rest).rowcount != len(rest):
         return False
     (last,) = connection.execute("SELECT last_insert_rowid()").fetchone()
     if connection.execute(_ADVANCE_ALL, (last - count,)).rowcount != count:
         return False
     for append in appends:
-        if append.folds:
-            fold(connection, append.line[6])
+        append.advanced(connection)
     return True
 
 

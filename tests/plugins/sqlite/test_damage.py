@@ -162,19 +162,22 @@ async def test_damaged_history(store: SqliteBackend, ask: Ask, damage: str) -> N
     assert [line.seq for line in await store.history("other")] == [*range(9)]
 
 
-async def test_commits_to_a_damaged_run(store: SqliteBackend, ask: Ask) -> None:
+async def test_commits_to_a_damaged_run(path: Path, store: SqliteBackend, ask: Ask) -> None:
     """A commit that would have to fold what is damaged is refused, and leaves everything as it is."""
     await with_a_neighbour(store)
     ask(f"UPDATE journal SET changes = x'00' WHERE id = {LAST}")
     seq, error = 8, None
+    another = SqliteBackend(path, snapshot_every=5, synchronous="normal")  # which has not written the lines itself
+    await another.open()
     while error is None:
         before = ask("SELECT * FROM journal"), ask("SELECT * FROM snapshot"), ask("SELECT * FROM runs")
         seq += 1
-        (error,) = await asyncio.gather(store.commit(step(seq)), return_exceptions=True)
+        (error,) = await asyncio.gather(another.commit(step(seq)), return_exceptions=True)
 
     assert isinstance(error, SerializationError)
     assert error.run_id == "run"
     assert (ask("SELECT * FROM journal"), ask("SELECT * FROM snapshot"), ask("SELECT * FROM runs")) == before
+    await another.close()
 
 
 async def test_a_thousand_mutations(store: SqliteBackend, ask: Ask) -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cano import RunStatus, Wait
-from cano.testing.contract_base import loaded, new_run, note, step
+from cano import ConflictError, RunStatus, Wait
+from cano.testing.contract_base import LATER, NOW, loaded, new_run, note, step
 from cano_sqlite import SqliteBackend
 
 Ask = Callable[..., list[Any]]
@@ -114,6 +114,67 @@ async def test_folding_in_the_middle_of_a_transaction(path: Path) -> None:
                 "id": run_id.encode(), **{f"k{seq % 3}": f"{run_id} {seq}".encode() for seq in (28, 29, 30)}
             }  # fmt: skip
             assert [line.seq for line in await store.history(run_id)] == [*range(31)]
+
+
+async def test_what_a_process_remembers_is_not_read_again(path: Path, ask: Ask) -> None:
+    """A fold takes what this store has written since the last one from memory: its lines may be gone by then."""
+    async with opened(path, snapshot_every=5) as store:
+        await store.create(new_run())
+        for seq in range(1, 41):
+            await store.commit(step(seq, changed={f"k{seq % 3}": b"%d" % seq}, removed=["k1"] if seq % 7 == 0 else []))
+            if 20 < seq <= 30:
+                ask("UPDATE journal SET changes = x'00'")
+        run = await loaded(store)
+
+    assert run.data == {"k2": b"38", "k0": b"39", "k1": b"40"}
+
+
+@pytest.mark.parametrize("kind", ["another store", "a new lease", "a note", "a refused commit", "anew", "large"])
+async def test_what_a_process_remembers_is_never_taken_for_more(path: Path, kind: str) -> None:
+    """Where others have written to a run between two steps, or a step was taken back, the fold reads the lines."""
+    async with opened(path, snapshot_every=6) as store, opened(path, snapshot_every=1000) as other:
+        for turn in range(1, 13):  # so that it comes at each place between two folds
+            run_id, seq, token = f"run {turn}", 0, 1
+            data: dict[str, bytes] = {}
+
+            async def commit(to: SqliteBackend, key: str) -> None:
+                nonlocal seq
+                seq += 1
+                value = data[key] = f"{key} {seq}".encode()  # noqa: B023  # called within this turn only
+                await to.commit(step(seq, run_id, token=token, changed={key: value}))  # noqa: B023
+
+            await store.create(new_run(run_id))
+            for number in range(1, 31):
+                await commit(store, f"k{number % 4}")
+                if number != 12 + turn:
+                    continue
+                if kind == "another store":
+                    await commit(other, "k0")
+                    await commit(other, "theirs")
+                elif kind == "a new lease":
+                    await store.release(run_id, token)
+                    taken = await other.claim(run_id, "me", NOW, LATER)
+                    assert taken is not None
+                    token = taken
+                    await commit(other, "theirs")
+                elif kind == "a note":
+                    data["theirs"] = b"noted"
+                    await other.commit(note(seq, run_id, changed={"theirs": b"noted"}))
+                elif kind == "a refused commit":
+                    lost = step(seq, run_id, expected_seq=seq - 1, changed={"k0": b"never"})
+                    good = asyncio.ensure_future(commit(store, "k1"))
+                    refused, _ = await asyncio.gather(store.commit(lost), good, return_exceptions=True)
+                    assert isinstance(refused, ConflictError)
+                elif kind == "anew":
+                    await other.delete(run_id)
+                    await store.create(new_run(run_id))
+                    seq = 0
+                    data.clear()
+                else:
+                    data["large"] = os.urandom(100_000)
+                    seq += 1
+                    await store.commit(step(seq, run_id, changed={"large": data["large"]}))
+            assert (await loaded(store, run_id)).data == data
 
 
 async def test_deleting_leaves_nothing(path: Path, store: SqliteBackend, ask: Ask) -> None:
