@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Generator
 from dataclasses import dataclass
 from enum import Enum
@@ -16,6 +17,11 @@ from cano.split import HIDDEN
 if TYPE_CHECKING:
     from cano.durability import Durability
     from cano.kernel import Kernel
+
+_LACKS = {
+    "history": "keeps no history of its runs, so none can be shown, and no run forked",
+    "retention": "keeps everything, so no run can be deleted",
+}
 
 
 class Standstill(Enum):
@@ -119,6 +125,18 @@ def seen_at(record: RunRecord, now: float) -> RunRecord:
     """`record` with INTERRUPTED in place of RUNNING where nobody holds it."""
     interrupted = record.status is RunStatus.RUNNING and not is_held(record, now)
     return record._replace(status=RunStatus.INTERRUPTED) if interrupted else record
+
+
+def insist(durability: Durability, promise: str, store: Any) -> Durability:
+    """`durability`, whose store must promise `history` or `retention`.
+
+    Raises:
+        ConfigurationError: it does not. The message calls the store by its URL, without what may be secret there.
+    """
+    if not getattr(durability.capabilities, promise):
+        name = re.sub(r"(?<=://)[^/]*@|[?].*", "", store) if isinstance(store, str) else store
+        raise ConfigurationError(f"the store {name!r} {_LACKS[promise]}; `cano plugins` lists stores with {promise}")
+    return durability
 
 
 async def history(durability: Durability, run_id: str) -> list[Transition]:

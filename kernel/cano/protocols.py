@@ -129,14 +129,14 @@ class Executor(Protocol):
 
 
 class Capabilities(NamedTuple):
-    """What a store promises.
+    """What a store promises beyond what every store does: atomic commits, fencing and signals.
 
     Attributes:
         durable: what was committed survives the process. A workflow's steps are then committed one by one.
         encoded: values reach the store as bytes, through the codec. Otherwise as the objects they are.
         strict: values pass through the codec already when a task puts or gets them.
         history: every transition is kept. Otherwise `history` is always empty, and no run can be forked.
-        retention: `delete` works. Otherwise it raises StoreError, and runs are kept for ever.
+        retention: `delete` works. Otherwise it always raises StoreError, and everything is kept for ever.
         notify: it is a `NotifyingStore`, whose `watch` tells of what others do. The kernel polls all the same.
     """
 
@@ -210,13 +210,17 @@ class StoreBackend(Protocol):
         ...
 
     async def runs(self, filter: RunFilter) -> Sequence[RunRecord]:
-        """The runs that match, the one created last first, with empty `data`."""
+        """The runs that match, the one with the latest `created` first, with empty `data`.
+
+        Those with the same `created` come in any order: a store need not know which of them it got first.
+        """
         ...
 
     async def history(self, run_id: str) -> Sequence[Transition]:
         """Every commit of the run that made a transition, oldest first.
 
-        The first line is its creation, under the `seq` that it was created with, with all its data.
+        The first line is its creation, under the `seq` that it was created with, with all its data. Empty for a run
+        that is not there, and always where the store does not promise `history`.
         """
         ...
 
@@ -249,7 +253,11 @@ class StoreBackend(Protocol):
         ...
 
     async def delete(self, run_id: str) -> bool:
-        """Forget a run with its data, history and signals; whether there was one."""
+        """Forget a run with its data, history and signals; whether there was one.
+
+        Raises:
+            StoreError: the store does not promise `retention`. Nothing is changed.
+        """
         ...
 
 

@@ -86,19 +86,26 @@ class StoredRuns(Host):
         return RunListing(cast("Kernel", self), filter)
 
     async def history(self, run_id: str) -> list[Transition]:
-        """Every transition of a run with what it changed, oldest first. Raises RunNotFoundError."""
+        """Every transition of a run with what it changed, oldest first.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            ConfigurationError: the store keeps no history.
+        """
         await self.open()
-        return await inspection.history(self.store_of_runs, run_id)
+        return await inspection.history(inspection.insist(self.store_of_runs, "history", self._store), run_id)
 
     async def fork(self, run_id: str, seq: int, new_run_id: str) -> str:
         """Make a run that stands where `run_id` stood after transition `seq`; `resume` lets it go on.
 
         Raises:
             RunNotFoundError: there is no such run.
-            ConfigurationError: it has no such transition, or `new_run_id` is taken.
+            ConfigurationError: it has no such transition, `new_run_id` is taken, or the store keeps no history.
         """
         await self.open()
-        return await inspection.fork(self.store_of_runs, run_id, seq, new_run_id)
+        return await inspection.fork(
+            inspection.insist(self.store_of_runs, "history", self._store), run_id, seq, new_run_id
+        )
 
     async def explain(self, run_id: str) -> Explanation:
         """Why a run does not move: one reason out of a closed list. Raises RunNotFoundError."""
@@ -111,6 +118,10 @@ class StoredRuns(Host):
         return await inspection.check(self.store_of_runs)
 
     async def prune(self, retention: Retention) -> list[str]:
-        """Forget the finished runs that `retention` does not keep; returns their ids."""
+        """Forget the finished runs that `retention` does not keep; returns their ids.
+
+        Raises:
+            ConfigurationError: the store keeps everything.
+        """
         await self.open()
-        return await inspection.prune(self.store_of_runs, retention)
+        return await inspection.prune(inspection.insist(self.store_of_runs, "retention", self._store), retention)

@@ -11,14 +11,15 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cano.errors import ConfigurationError
+from cano.errors import ConfigurationError, StoreError, StoreUnavailableError
 from cano.kernel import Kernel
-from cano.protocols import StoreBackend
+from cano.protocols import Capabilities, StoreBackend
 from cano.records import Commit, RunRecord, RunStatus, Transition
 
 NOW = 1_700_000_000.123456
 LATER = NOW + 30
 
+T = TypeVar("T")
 ContractT = TypeVar("ContractT", bound="Contract")
 ErrorT = TypeVar("ErrorT", bound=BaseException)
 
@@ -92,6 +93,14 @@ def installed_backend(url: str) -> StoreBackend:
     if backend is None:
         raise ConfigurationError(f"no installed plugin opens {url!r}; install it, or override open_backend")
     return backend
+
+
+def declared_stores() -> dict[str, Capabilities]:
+    """What the installed plugins say of the stores that they open, by URL scheme."""
+    declared: dict[str, Capabilities] = {}
+    for stores in _plugins().hook.cano_stores():
+        declared.update(stores)
+    return declared
 
 
 @functools.cache  # finding the plugins takes longer than most clauses
@@ -168,10 +177,39 @@ def lines(history: Sequence[Transition]) -> list[tuple[Any, ...]]:
     ]
 
 
+def told(store: StoreBackend, history: Sequence[T]) -> list[T]:
+    """What `store` must tell of this history: all of it, or, if it keeps none, nothing."""
+    return list(history) if store.capabilities.history else []
+
+
 async def kept(store: StoreBackend, run_id: str = "run") -> Any:
     """All that the store keeps of a run, to compare: the run, its history, its oldest signal "go"."""
     signal = copy.deepcopy(await store.take_signal(run_id, "go"))
     return await loaded(store, run_id), lines(await store.history(run_id)), signal
+
+
+async def deleted(store: StoreBackend, run_id: str = "run") -> bool:
+    """Delete a run; whether that can be. A store that keeps everything must refuse it, and change nothing."""
+    if store.capabilities.retention:
+        await store.delete(run_id)
+    else:
+        await refuses_to_delete(store, run_id)
+    return store.capabilities.retention
+
+
+async def refuses_to_delete(store: StoreBackend, run_id: str) -> None:
+    """Check that a store that keeps everything says so, and does."""
+
+    async def everything() -> Any:
+        run = None if await store.load(run_id) is None else await kept(store, run_id)
+        waiting, consumed = await store.signals(run_id)
+        return run, copy.deepcopy(list(waiting)), sorted(consumed)
+
+    before = await everything()
+    error = await raised(StoreError, store.delete(run_id))
+    # that one says that it might work another time
+    assert not isinstance(error, StoreUnavailableError), f"no retention, and yet delete says {error!r}"
+    assert await everything() == before, f"no retention, and yet delete changed {run_id!r}"
 
 
 async def raised(kind: type[ErrorT], call: Awaitable[Any]) -> ErrorT:

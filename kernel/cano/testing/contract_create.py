@@ -6,7 +6,21 @@ import asyncio
 
 from cano.protocols import Capabilities, StoreBackend
 from cano.records import RunStatus
-from cano.testing.contract_base import NOW, Contract, clause, free_run, lines, loaded, new_run, step, value, values
+from cano.testing.contract_base import (
+    NOW,
+    Contract,
+    clause,
+    clause_of_url,
+    declared_stores,
+    free_run,
+    lines,
+    loaded,
+    new_run,
+    step,
+    told,
+    value,
+    values,
+)
 
 
 class CreateClauses(Contract):
@@ -17,8 +31,21 @@ class CreateClauses(Contract):
         """A store has every method of the protocol, and says what it promises."""
         assert isinstance(store, StoreBackend)
         assert isinstance(store.capabilities, Capabilities)
-        declared = store.capabilities
-        assert {type(flag) for flag in (declared.durable, declared.encoded, declared.strict)} == {bool}
+        assert {type(flag) for flag in store.capabilities} == {bool}
+
+    @clause_of_url
+    async def test_its_plugin_declares_the_same(self, url: str) -> None:
+        """What the hook `cano_stores` says of the URL's scheme is what the store says, unless the URL has options.
+
+        Of a store that an `open_backend` of its own opens no plugin says anything.
+        """
+        if type(self).open_backend is not Contract.open_backend:
+            return
+        scheme = url.partition(":")[0].lower()
+        declared = declared_stores().get(scheme)
+        assert declared is not None, f"the plugin that opens {scheme}: does not declare it by the hook cano_stores"
+        async with self.opened(url) as store:
+            assert declared == store.capabilities or "?" in url
 
     @clause
     async def test_a_new_run_comes_back_as_it_was_given(self, store: StoreBackend) -> None:
@@ -62,7 +89,7 @@ class CreateClauses(Contract):
         assert [run == mine for run, mine in zip(returned, given, strict=True)].count(True) == 1
         assert all(run == returned[0] for run in returned)
         assert await loaded(store) == returned[0]
-        assert len(await store.history("run")) == 1
+        assert [line.changed for line in await store.history("run")] == told(store, [returned[0].data])
 
     @clause
     async def test_runs_are_apart(self, store: StoreBackend) -> None:
@@ -73,4 +100,4 @@ class CreateClauses(Contract):
 
         for run_id in ("run/child", "RUN"):
             assert await loaded(store, run_id) == new_run(run_id, data=values(store, a=run_id, b=1))
-            assert len(await store.history(run_id)) == 1
+            assert [line.seq for line in await store.history(run_id)] == told(store, [0])

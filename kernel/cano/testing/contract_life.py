@@ -7,7 +7,19 @@ import asyncio
 from cano.errors import ConflictError, StoreUnavailableError
 from cano.protocols import StoreBackend
 from cano.records import RunFilter, RunRecord, Signal
-from cano.testing.contract_base import LATER, NOW, Contract, clause, loaded, new_run, raised, step, value, values
+from cano.testing.contract_base import (
+    LATER,
+    NOW,
+    Contract,
+    clause,
+    loaded,
+    new_run,
+    raised,
+    step,
+    told,
+    value,
+    values,
+)
 
 
 class LifeClauses(Contract):
@@ -29,10 +41,9 @@ class LifeClauses(Contract):
         assert [(run.seq, run.state, run.data) for run in runs] == [
             (20, "S20", values(store, n=20, last=run_id)) for run_id in ids
         ]
+        unbroken = told(store, [(0, None), *((seq, value(store, seq)) for seq in range(1, 21))])
         for run_id in ids:
-            assert [(line.seq, line.changed.get("n")) for line in await store.history(run_id)] == [
-                (0, None), *((seq, value(store, seq)) for seq in range(1, 21)),
-            ]  # fmt: skip
+            assert [(line.seq, line.changed.get("n")) for line in await store.history(run_id)] == unbroken
 
     @clause
     async def test_different_calls_at_once_undo_nothing(self, store: StoreBackend) -> None:
@@ -65,7 +76,7 @@ class LifeClauses(Contract):
                 expires=LATER + 9, token=2,
             )  # fmt: skip
             assert 2 in answers
-            assert [line.seq for line in await store.history(run_id)] == [0, 1][: seq + 1]
+            assert [line.seq for line in await store.history(run_id)] == told(store, [0, 1][: seq + 1])
 
     @clause
     async def test_a_cancelled_commit_happens_whole_or_not_at_all(self, store: StoreBackend) -> None:
@@ -91,9 +102,8 @@ class LifeClauses(Contract):
             assert run.data == values(store, a=made[-1], b=made[-1])
         await store.commit(step(len(made), changed=values(store, a=99, b=99)))
 
-        assert [(line.seq, line.changed) for line in await store.history("run")] == [
-            (seq, values(store, a=number, b=number)) for seq, number in enumerate([*made, 99])
-        ]
+        history = [(seq, values(store, a=number, b=number)) for seq, number in enumerate([*made, 99])]
+        assert [(line.seq, line.changed) for line in await store.history("run")] == told(store, history)
 
     @clause
     async def test_after_closing_every_call_is_refused(self, store: StoreBackend) -> None:

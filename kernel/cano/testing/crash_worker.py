@@ -163,7 +163,8 @@ class Stage:
             record = await kernel.durability.load(run_id)
             layers = getattr(kernel.codec, "layers", Layers())
             own = {key: layers.unwrap(value) for key, value in record.data.items() if not key.startswith(HIDDEN)}
-            numbers = [line.seq for line in await kernel.history(run_id)]
+            keeps = kernel.durability.capabilities.history
+            numbers = [line.seq for line in await kernel.history(run_id)] if keeps else [record.seq]
             self._say(
                 status=record.status.value,
                 state=record.state,

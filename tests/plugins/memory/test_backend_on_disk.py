@@ -10,13 +10,13 @@ import fcntl
 import os
 import pickle
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
-from cano import CanoError, Capabilities, StoreBackend, StoreUnavailableError
+from cano import CanoError, Capabilities, StoreBackend, StoreError, StoreUnavailableError, Transition
 from cano.testing import DurableStoreBackendContract, StoreBackendContract
 from cano.testing.contract_worker import main
 from cano_memory import MemoryBackend
@@ -54,14 +54,18 @@ class LogBackend:
         self.memory = MemoryBackend(strict=True)
         self.path = url.removeprefix("log://")
         self.file: Any = None
+        self.closed = False
 
     async def open(self) -> None:
         """Open the file."""
+        if self.closed:
+            raise StoreUnavailableError("closed")
         self.file = open(self.path, "a+b")  # noqa: SIM115, ASYNC230  # a test's toy
         self.file.seek(0)
 
     async def close(self) -> None:
         """Close the file."""
+        self.closed = True
         if self.file is not None:
             self.file.close()
             self.file = None
@@ -115,6 +119,50 @@ class Boastful(LogBackend):
     def __init__(self, url: str) -> None:
         super().__init__(url)
         self.capabilities = Capabilities(notify=True)
+
+
+class Shy(LogBackend):
+    """Has a way to tell of news, and does not say so."""
+
+    def watch(self, tell: Callable[[str | None], None]) -> None:
+        """Do nothing."""
+
+
+class Telling(Boastful):
+    """Tells the others of this process what it does."""
+
+    watchers: ClassVar[dict[LogBackend, Callable[[str | None], None]]] = {}
+
+    def watch(self, tell: Callable[[str | None], None]) -> None:
+        """Tell it from now on."""
+        self.watchers[self] = tell
+
+    def log(self, name: str, args: Sequence[Any]) -> None:
+        """Write, and tell the others."""
+        super().log(name, args)
+        for other, tell in self.watchers.items():
+            if other is not self and other.path == self.path:
+                tell(getattr(args[0], "run_id", args[0]))
+
+    async def close(self) -> None:
+        """Close, and be told nothing more."""
+        self.watchers.pop(self, None)
+        await super().close()
+
+
+class Mute(Boastful):
+    """Says that it tells of news, and never does."""
+
+    def watch(self, tell: Callable[[str | None], None]) -> None:
+        """Do nothing."""
+
+
+class Secretive(Telling):
+    """Tells of everything but deletions."""
+
+    def log(self, name: str, args: Sequence[Any]) -> None:
+        """Tell, unless it is a deletion."""
+        LogBackend.log(self, name, args) if name == "delete" else super().log(name, args)
 
 
 class Forgetful(LogBackend):
@@ -184,9 +232,67 @@ class Alone(LogBackend):
         """Do nothing."""
 
 
+class NoHistory(LogBackend):
+    """Keeps no history, as it says."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.capabilities = self.capabilities._replace(history=False)
+
+    async def history(self, run_id: str) -> Sequence[Transition]:
+        """Nothing, ever."""
+        with self.locked():
+            return ()
+
+
+class NoRetention(LogBackend):
+    """Deletes nothing, as it says."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.capabilities = self.capabilities._replace(retention=False)
+
+    async def delete(self, run_id: str) -> bool:
+        """Refuse."""
+        with self.locked():
+            raise StoreError(f"this store keeps everything, {run_id} too")
+
+
+class Neither(NoHistory, NoRetention):
+    """Keeps no history and deletes nothing, as it says."""
+
+
+class Gossip(NoHistory):
+    """Says that it keeps no history, and has one."""
+
+    history = LogBackend.history
+
+
+class Shredder(NoRetention):
+    """Says that it keeps everything, and deletes."""
+
+    delete = LogBackend.delete
+
+
+class Sly(NoRetention):
+    """Refuses to delete, and does it all the same."""
+
+    async def delete(self, run_id: str) -> bool:
+        """Delete, and refuse."""
+        await LogBackend.delete(self, run_id)
+        return await super().delete(run_id)
+
+
 BROKEN: dict[type[LogBackend], str] = {
     Modest: "durable_is_declared",
     Boastful: "news_is_told",
+    Shy: "news_is_told",
+    Mute: "news_is_told",
+    Secretive: "news_is_told",
+    Gossip: "two_processes_create_each_run_once two_processes_commit_each_transition_once "
+    "a_killed_process_leaves_a_prefix",
+    Shredder: "everything_survives_reopening two_backends_see_the_same",
+    Sly: "everything_survives_reopening two_backends_see_the_same",
     Forgetful: "everything_survives_reopening two_backends_see_the_same",
     Hasty: "a_killed_process_leaves_a_prefix",
     Careless: "closing_finishes_what_is_under_way",
@@ -195,7 +301,11 @@ BROKEN: dict[type[LogBackend], str] = {
     "no_two_processes_get_one_token two_processes_commit_each_transition_once",
 }
 PAIRS = [(store, f"test_{clause}") for store, clauses in BROKEN.items() for clause in clauses.split()]
-ALL: list[type[LogBackend]] = [LogBackend, *BROKEN]
+HONEST: list[type[LogBackend]] = [NoHistory, NoRetention, Telling, Neither]
+ALL: list[type[LogBackend]] = [LogBackend, *BROKEN, *HONEST]
+CLAUSES = {name for name in set(dir(DurableStoreBackendContract)) - set(dir(StoreBackendContract)) if "test_" in name}
+IN_ONE_PROCESS = {clause for clause in CLAUSES if not {"process", "processes"} & set(clause.split("_"))}
+KEPT = [(store, clause) for store in HONEST for clause in sorted(CLAUSES if store is Neither else IN_ONE_PROCESS)]
 STORES = {store.__name__: store for store in ALL}
 
 
@@ -226,17 +336,25 @@ def test_a_broken_store_fails_its_clause(store: type[LogBackend], clause: str, t
     """A store that breaks one clause fails the test of that clause, which says why."""
     contract = OnDisk()
     contract.store = store
+    if store in (Mute, Secretive):
+        contract.patience = 6  # nothing is told however long one waits
 
     with pytest.raises((AssertionError, CanoError)) as failed:
         getattr(contract, clause)(tmp_path)
     assert str(failed.value)
 
 
+@pytest.mark.parametrize(("store", "clause"), KEPT)
+def test_an_honest_store_keeps_every_clause(store: type[LogBackend], clause: str, tmp_path: Path) -> None:
+    """A store that declines what is optional, or tells of news, keeps the clause, and none is skipped."""
+    contract = OnDisk()
+    contract.store = store
+    getattr(contract, clause)(tmp_path)
+
+
 def test_every_clause_has_a_store_that_fails_it() -> None:
     """No clause is in the durable contract that nothing is known to fail."""
-    clauses = {name for name in dir(DurableStoreBackendContract) if name.startswith("test_")}
-
-    assert {clause for _, clause in PAIRS} == clauses - set(dir(StoreBackendContract))
+    assert {clause for _, clause in PAIRS} == CLAUSES
 
 
 def test_a_worker_that_fails_is_noticed(tmp_path: Path) -> None:
