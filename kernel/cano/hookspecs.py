@@ -87,7 +87,8 @@ def cano_open_store(url: str) -> StoreBackend | None:
 def cano_stores() -> Mapping[str, Capabilities]:
     """The stores that this plugin opens: each URL scheme, and what such a store promises by default.
 
-    Collected to be shown, by `cano plugins` say; nothing is opened for it, and no URL is refused because of it.
+    Collected to be shown, by `cano plugins` say; nothing is opened for it, and no URL is refused because of it. The
+    contract of stores compares it with the `capabilities` of the store of a URL without options.
     """
     raise NotImplementedError
 

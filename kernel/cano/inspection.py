@@ -135,7 +135,7 @@ def insist(durability: Durability, promise: str, store: Any) -> Durability:
     """
     if not getattr(durability.capabilities, promise):
         name = re.sub(r"(?<=://)[^/]*@|[?].*", "", store) if isinstance(store, str) else store
-        raise ConfigurationError(f"the store {name!r} {_LACKS[promise]}; `cano plugins` lists stores with {promise}")
+        raise ConfigurationError(f"the store {name!r} {_LACKS[promise]}; use one with {promise}, see `cano plugins`")
     return durability
 
 

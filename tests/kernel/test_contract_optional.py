@@ -8,7 +8,16 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
-from cano import CanoError, Capabilities, Kernel, StoreError, StoreUnavailableError, Transition, hookimpl
+from cano import (
+    CanoError,
+    Capabilities,
+    ConfigurationError,
+    Kernel,
+    StoreError,
+    StoreUnavailableError,
+    Transition,
+    hookimpl,
+)
 from cano.testing import StoreBackendContract
 from cano_memory import MemoryBackend
 
@@ -143,12 +152,14 @@ class OfUrl(StoreBackendContract):
         return self.url
 
 
-def installed(monkeypatch: pytest.MonkeyPatch, **declared: Capabilities) -> OfUrl:
+def installed(monkeypatch: pytest.MonkeyPatch, *, needs_options: bool = False, **declared: Capabilities) -> OfUrl:
     """The contract where a plugin is installed that opens stores in memory, and declares this of them."""
 
     @hookimpl
     def cano_open_store(url: str) -> MemoryBackend:
-        return MemoryBackend()
+        if url == "memory://" and needs_options:
+            raise ConfigurationError("memory:// needs options")
+        return MemoryBackend(strict="strict=1" in url)
 
     @hookimpl
     def cano_stores() -> dict[str, Capabilities]:
@@ -161,7 +172,7 @@ def installed(monkeypatch: pytest.MonkeyPatch, **declared: Capabilities) -> OfUr
     return OfUrl()
 
 
-IN_MEMORY = MemoryBackend().capabilities
+IN_MEMORY, STRICT = MemoryBackend().capabilities, MemoryBackend(strict=True).capabilities
 
 
 @pytest.mark.parametrize("flag", Capabilities._fields)
@@ -184,10 +195,15 @@ def test_a_plugin_that_declares_nothing_fails(monkeypatch: pytest.MonkeyPatch, t
 
 
 def test_a_plugin_declares_what_holds_without_options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """What a URL's options change need not be what the plugin declares; without options it must be."""
+    """What a plugin declares is what holds without options, whatever those of the tested URL change."""
     contract = installed(monkeypatch, memory=IN_MEMORY)
-    contract.test_its_plugin_declares_the_same(tmp_path)
+    for contract.url in ("memory://", "memory://?strict=1"):
+        contract.test_its_plugin_declares_the_same(tmp_path)
+    contract = installed(monkeypatch, memory=STRICT)
+    contract.url = "memory://?strict=1"
+    with pytest.raises(AssertionError):
+        contract.test_its_plugin_declares_the_same(tmp_path)
 
-    contract = installed(monkeypatch, memory=IN_MEMORY._replace(strict=True))
-    contract.url = "memory://?strict=0"
+    contract = installed(monkeypatch, memory=STRICT, needs_options=True)
+    contract.url = "memory://?strict=1"
     contract.test_its_plugin_declares_the_same(tmp_path)

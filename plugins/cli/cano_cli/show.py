@@ -26,7 +26,7 @@ class Portrait(NamedTuple):
     explanation: Explanation
     data: Values
     payload: Values
-    history: list[tuple[Transition, Values]]
+    history: list[tuple[Transition, Values]] | None  # None where the store keeps none
 
 
 @click.command()
@@ -47,14 +47,15 @@ def show(ctx: click.Context, *, run: str, store: str | None, flows: tuple[str, .
     async def question(kernel: Kernel) -> Portrait:
         know(kernel, loaded)
         record = await record_of(kernel, run)
-        lines = await backend_of(kernel).history(run)
+        backend = backend_of(kernel)
+        lines = await backend.history(run) if backend.capabilities.history else None
         return Portrait(
             record,
             kernel.clock.time(),
             await kernel.explain(run),
             read(kernel, record.data),
             read(kernel, {} if record.payload is None else {"payload": record.payload}),
-            [(line, read(kernel, line.changed)) for line in lines],
+            None if lines is None else [(line, read(kernel, line.changed)) for line in lines],
         )
 
     portrait = ask(settings, store, question)
@@ -69,7 +70,10 @@ def show(ctx: click.Context, *, run: str, store: str | None, flows: tuple[str, .
         click.echo()
         show_table(["key", "value"], rows)
     click.echo()
-    show_table(["step", "time", "status", "state", "changed"], [_line(*line) for line in portrait.history])
+    if portrait.history is None:
+        click.echo("no history: this store keeps none, so no run can be forked; `cano plugins` lists stores that do")
+    else:
+        show_table(["step", "time", "status", "state", "changed"], [_line(*line) for line in portrait.history])
     if not flows and (portrait.data.unreadable or portrait.payload.unreadable):
         click.echo("\n--flow MODULE:FLOW makes the classes of a workflow's data known", err=True)
 
@@ -119,7 +123,9 @@ def _as_json(portrait: Portrait) -> dict[str, Any]:
         "payload": portrait.payload.data.get("payload"),
         "data": portrait.data.data,
         "unreadable": {**portrait.data.unreadable, **portrait.payload.unreadable},
-        "history": [
+        "history": None
+        if portrait.history is None
+        else [
             {
                 "seq": line.seq,
                 "at": iso(line.at),
