@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from cano_postgres import quick
 from cano_postgres.commits import WHERE_THEY_STAND, Append, joined, refused
 from cano_postgres.connection import Connection
 from cano_postgres.notices import sender, telling
@@ -34,6 +35,15 @@ class Batch:
         Raises:
             psycopg.Error: something went wrong, and none of them is done.
         """
+        if len(works) == 1 and isinstance(work := works[0], Append) and not again and (values := quick.values(work)):
+            answers: list[Any] = [await quick.step(connection, values)]
+        else:
+            answers = await self._together(connection, works, again=again)
+        if None in answers:
+            await self._explain(connection, works, answers)
+        return answers
+
+    async def _together(self, connection: Connection, works: Sequence[Work], *, again: bool) -> list[Any]:
         statements: list[Statement] = []
         spans: list[tuple[int, int]] = [(0, 0)] * len(works)
         groups: list[list[Append]] = [[], []]
@@ -60,7 +70,6 @@ class Batch:
                 answers.append(tails.get(work.run_id))
             else:
                 answers.append(work.outcome(rows[first:last], again=again))
-        await self._explain(connection, works, answers)
         return answers
 
     async def _explain(self, connection: Connection, works: Sequence[Work], answers: list[Any]) -> None:

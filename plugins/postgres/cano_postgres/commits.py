@@ -27,17 +27,6 @@ _STEPS = """
         SELECT id, head, seq, state, 'running', at, mark, changes FROM made
     )
     SELECT run_id, tail FROM made"""
-# the same for one commit alone: reading arrays takes longer than all the rest
-_STEP = """
-    WITH made AS (
-        UPDATE runs SET seq = %(seq)s, state = %(state)s, updated = %(at)s, head = head + 1, tail = tail + %(weight)s,
-            status = 'running', wake = NULL, awaited = NULL, extra = NULL
-        WHERE run_id = %(run_id)s AND seq = %(expected)s AND token = %(token)s RETURNING id, head, tail
-    ), line AS (
-        INSERT INTO journal (run, line, seq, state, status, at, mark, changes)
-        SELECT id, head, %(seq)s, %(state)s, 'running', %(at)s, %(mark)s, %(changes)s FROM made
-    )
-    SELECT %(run_id)s::text, tail FROM made"""
 _CHANGES = """
     WITH given AS (
         SELECT * FROM unnest(%s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %s::text[], %s::float8[],
@@ -61,7 +50,6 @@ _CHANGES = """
             AND sha256(signals.signal) = sha256(consumed.signal)
     )
     SELECT run_id, tail FROM made"""
-_NAMES = ("run_id", "token", "expected", "seq", "state", "at", "mark", "changes", "weight")
 _MADE = """
     SELECT 1 FROM runs JOIN journal ON journal.run = runs.id
     WHERE runs.run_id = %s AND journal.seq = %s AND journal.mark = %s"""
@@ -111,8 +99,6 @@ class Append:
 
 def joined(appends: Sequence[Append]) -> Statement:
     """The statement that makes commits of different runs, all plain ones or any."""
-    if len(appends) == 1 and appends[0].plain:
-        return _STEP, dict(zip(_NAMES, appends[0].line, strict=True))
     columns: list[list[Any]] = [list(column) for column in zip(*(append.line for append in appends), strict=True)]
     if all(append.plain for append in appends):
         return _STEPS, columns

@@ -22,6 +22,7 @@ from typing import Any
 import psycopg
 from cano import StoreUnavailableError
 
+from cano_postgres import quick
 from cano_postgres.batch import Batch
 from cano_postgres.connection import Connection, be_the_only_one, connect
 from cano_postgres.failures import is_lost, is_worth_another_attempt, translated, unreachable
@@ -106,6 +107,7 @@ class Writer:
     async def start(self, connection: Connection) -> None:
         """Begin, with a connection that is ready."""
         await be_the_only_one(connection, self.key, again=False)
+        await quick.prepare(connection)
         self._connection = connection
         self._task = asyncio.create_task(self._live(), name="cano-postgres writer")
 
@@ -246,6 +248,7 @@ class Writer:
                 connection = await connect(self._settings)
                 try:
                     await be_the_only_one(connection, self.key, again=True)
+                    await quick.prepare(connection)
                 except BaseException:
                     await connection.close()
                     raise

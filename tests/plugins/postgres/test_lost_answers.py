@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from cano import ConflictError, RunStatus, Signal, Wait
+from cano import ConflictError, RunStatus, Signal, StoreUnavailableError, Wait
 from cano.testing.contract_base import LATER, NOW, free_run, loaded, new_run, note, step
-from cano_postgres import PostgresBackend
+from cano_postgres import PostgresBackend, writer
 
 from tests.plugins.postgres.relay import Relay, relay
 from tests.servers.postgres import PostgresServer
@@ -142,3 +142,24 @@ async def test_a_call_that_was_cancelled_is_not_repeated(
     await remote.put_signal("run", Signal("1", "go"))
 
     assert (await loaded(store)).seq == 1
+
+
+async def test_a_server_that_falls_silent(
+    store: PostgresBackend, between: Relay, database: str, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that answers no more is given up, and what it was asked for is done now or never, and not later."""
+    monkeypatch.setattr(writer, "ANSWER_WITHIN", 0.2)
+    url = f"postgresql:///{database}?host={between.folder}&user=cano&connect_timeout=2"
+    remote = PostgresBackend(url, schema=schema, retry_for=0.2)
+    await remote.open()
+    await store.create(new_run())
+    between.silent.clear()
+    with pytest.raises(StoreUnavailableError, match="what was asked for may have been done"):
+        await remote.commit(step(1))
+    between.silent.set()
+    await remote.put_signal("run", Signal("1", "go"))
+    seq = (await loaded(store)).seq
+    await remote.commit(note(seq, changed={"a": b""}))
+
+    assert (await loaded(store)).seq == seq
+    await remote.close()
