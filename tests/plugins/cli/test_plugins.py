@@ -71,7 +71,7 @@ def test_list(cano: Cano, install: Install) -> None:
     assert rows[1] == [
         "1", "absent", "cano-absent", "3", "failed", "ModuleNotFoundError: No module named 'no_such_module'",
     ]  # fmt: skip
-    assert rows[-1][1:] == ["zoo", "cano-zoo", "1.2", "active", "cano_commands"]
+    assert ["zoo", "cano-zoo", "1.2", "active", "cano_commands"] in [row[1:] for row in rows]
     assert ["retry", "cano-retry", version("cano-retry"), "blocked", "blocked by --block or CANO_BLOCK"] in [
         row[1:] for row in rows
     ]
@@ -130,7 +130,7 @@ def test_plugin_command(cano: Cano, install: Install) -> None:
     install("zoo", GREETING)
 
     assert cano("greet", "Ada").stdout == "hello Ada\n"
-    assert "greet     Say hello." in cano("--help").stdout
+    assert re.search(r"^  greet +Say hello\.$", cano("--help").stdout, re.MULTILINE)
     assert cano("--block", "zoo", "greet", "Ada").exit_code == 2
     assert "greet" not in cano("--block", "zoo", "--help").stdout
 
