@@ -9,7 +9,17 @@ from contextvars import copy_context
 from typing import Any
 
 import pytest
-from cano import JoinConfig, JoinStrategy, Kernel, KeyValueStore, SubWorkflow, TaskConfig, TaskError, Workflow
+from cano import (
+    ConcurrentWorkflow,
+    JoinConfig,
+    JoinStrategy,
+    Kernel,
+    KeyValueStore,
+    SubWorkflow,
+    TaskConfig,
+    TaskError,
+    Workflow,
+)
 from cano_otel.current import leave
 from opentelemetry import baggage, context, trace
 from opentelemetry.sdk.trace import SpanProcessor
@@ -69,6 +79,20 @@ async def test_branches_and_children_are_below_their_step(make_kernel: MakeKerne
     assert (seen.one("branch right").attributes or {})["cano.step.branch"] == "1:right"
     assert (seen.one("RUN child").attributes or {})["cano.run.parent_id"] == result.run_id
     assert seen.one("RUN child").kind is SpanKind.INTERNAL
+
+
+async def test_runs_at_once_are_below_what_started_them(make_kernel: MakeKernel, seen: Seen) -> None:
+    """Of runs that are gathered, or are a batch, each is a child of the span around them, and of no other run."""
+    flow = one_step(done)
+    async with make_kernel() as kernel:
+        with seen.tracers.get_tracer("mine").start_as_current_span("request") as request:
+            await asyncio.gather(*(kernel.run(flow) for _ in range(3)))
+            await ConcurrentWorkflow(flow, kernel=kernel).execute_concurrent([{}, {}])
+
+    runs = [span for span in seen.spans if span.name.startswith("RUN ")]
+    assert len(runs) == 5
+    assert {span.parent.span_id for span in runs if span.parent is not None} == {request.get_span_context().span_id}
+    assert all(span.parent is not None for span in runs)
 
 
 async def test_losers_of_a_race_are_no_errors(make_kernel: MakeKernel, seen: Seen) -> None:
