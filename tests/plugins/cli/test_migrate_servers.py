@@ -1,0 +1,75 @@
+"""From a file through servers into a file again: the last store's runs equal the first's."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cano.testing.contract_base import installed_backend
+from cano_memory import MemoryBackend
+from click.testing import Result
+from hypothesis import given, settings
+
+from tests.plugins.cli.stored import do, stored_at
+from tests.plugins.cli.test_migrate_random import ACTIONS, Ticking, check_equal, copied, play
+from tests.plugins.cli.test_migrate_store import fill, stop_in_pay
+from tests.servers.redis import RedisServer
+
+Cano = Callable[..., Result]
+
+SRC, DST = "sqlite:///runs.db", "sqlite:///new.db"
+
+
+@pytest.mark.usefixtures("store")
+def test_through_servers_and_back(cano: Cano, project: Path, redis: RedisServer) -> None:
+    """Nothing is lost on a long way, and a waiting run still goes on at its end."""
+    do(SRC, lambda store: fill(store, runs=12, steps=15))
+    stop_in_pay(cano, project, "waits", "--data", "wait=1")
+    cano("recover", "shop")
+    stop_in_pay(cano, project, "stopped")
+    before = stored_at(SRC)
+    way = [SRC, redis.new_url(), DST]
+
+    for source, target in pairwise(way):
+        copied = json.loads(cano("migrate-store", source, target, "--json").stdout)
+        again = json.loads(cano("migrate-store", source, target, "--json").stdout)
+        assert (copied["copied"], copied["signals"]) == (14, 12)
+        assert (again["copied"], again["updated"], again["up_to_date"], again["signals"]) == (0, 0, 14, 0)
+        assert stored_at(target) == before
+
+    assert cano("signal", "waits", "approved", '"Ada"', "--store", DST).exit_code == 0
+    recovered = cano("recover", "shop", "--store", DST).stdout
+    assert sorted(recovered.splitlines()) == [
+        "run stopped of shop succeeded in shipped after 3 steps",
+        "run waits of shop succeeded in shipped after 3 steps",
+    ]
+
+
+@pytest.mark.parametrize("server", ["redis"])
+def test_any_history_is_copied(server: str, request: pytest.FixtureRequest) -> None:
+    """What a server makes of a random history is what a store in memory has; also when that has moved on."""
+    place: RedisServer = request.getfixturevalue(server)
+
+    @given(ACTIONS, ACTIONS)
+    @settings(deadline=None, max_examples=25)
+    def check(first: list[Any], then: list[Any]) -> None:
+        async def work() -> None:
+            clock, source, target = Ticking(), MemoryBackend(strict=True), installed_backend(place.new_url())
+            await target.open()
+            try:
+                for actions in (first, then):
+                    await play(source, actions, clock)
+                    tally = await copied(source, target, clock)
+                    assert tally.problems == []
+                    await check_equal(source, target, clock)
+            finally:
+                await target.close()
+
+        asyncio.run(work())
+
+    check()
