@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from cano import CodecLayer, RunRecord, SerializationError, Signal, Signals, StoreBackend, Transition
+from cano import CodecLayer, RunRecord, RunStatus, SerializationError, Signal, Signals, StoreBackend, Transition
 
 FIXED = ("workflow", "version", "fingerprint", "parent", "created")
 """Fields that no commit changes."""
@@ -105,7 +105,7 @@ def differences(wanted: Contents, found: Contents) -> list[str]:
 
 def _in_record(wanted: RunRecord, found: RunRecord) -> list[str]:
     different = [
-        f"its {name} is {getattr(found, name)!r}, not {getattr(wanted, name)!r}"
+        f"its {name} is {_shown(getattr(found, name))}, not {_shown(getattr(wanted, name))}"
         for name in (*FIXED, *CHANGING)
         if name != "payload" and getattr(wanted, name) != getattr(found, name)
     ]
@@ -118,6 +118,10 @@ def _in_record(wanted: RunRecord, found: RunRecord) -> list[str]:
     elif list(data) != list(other):
         different.append("the order of its keys")
     return different
+
+
+def _shown(value: object) -> str:
+    return value.value if isinstance(value, RunStatus) else repr(value)
 
 
 def _in_history(wanted: Sequence[Transition], found: Sequence[Transition]) -> list[str]:

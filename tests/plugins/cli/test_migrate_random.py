@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-import pytest
 from cano import Commit, RunRecord, RunStatus, Signal, StoreBackend, StoreUnavailableError, Wait
 from cano.testing import Faults, FaultyStore
 from cano_cli.contents import Place
@@ -199,83 +198,3 @@ def test_without_history(first: list[Any], then: list[Any]) -> None:
             assert mine == its
 
     asyncio.run(work())
-
-
-@pytest.mark.parametrize(
-    ("spoil", "why"),
-    [
-        ({"workflow": "other"}, "another run has this id there: its workflow is 'other', not 'flow'"),
-        ({"data": {"k": b"other"}}, "its history there is another, from seq 0 on"),
-        ({"created": 5.0}, "another run has this id there: its created is 5.0, not 1.0"),
-    ],
-)
-async def test_another_run_is_refused(spoil: dict[str, Any], why: str) -> None:
-    """An id that the target has already, for something else, is named; nothing is overwritten, others are copied."""
-    clock, source, target = Ticking(), MemoryBackend(strict=True), MemoryBackend(strict=True)
-    run = RunRecord(run_id="a", workflow="flow", version="1", fingerprint="f", state="S", created=1.0, updated=1.0)
-    await source.create(run)
-    await source.create(run._replace(run_id="b"))
-    await target.create(run._replace(**spoil))
-    before = await target.load("a")
-
-    tally = await copied(source, target, clock)
-
-    assert [(each.run_id, each.kind, each.detail) for each in tally.problems] == [("a", Kind.REFUSED, why)]
-    assert tally.counts[Kind.COPIED] == 1
-    assert await target.load("a") == before
-
-
-@pytest.mark.parametrize(
-    ("fields", "why"),
-    [
-        ({"seq": 1}, "it has gone on there, to seq 1; the source is at seq 0"),
-        ({"status": RunStatus.CANCELLED}, "it was changed there: its status is <RunStatus.CANCELLED: 'cancelled'>"),
-        ({"consumed": ["1"]}, "it has consumed the signal '1' there"),
-    ],
-)
-async def test_what_went_on_in_the_target_is_refused(fields: dict[str, Any], why: str) -> None:
-    """What was done to a run in the target after it had been copied is never undone."""
-    clock, source, target = Ticking(), MemoryBackend(strict=True), MemoryBackend(strict=True)
-    run = RunRecord(run_id="a", workflow="flow", version="1", fingerprint="f", state="S", created=1.0, updated=1.0)
-    await source.create(run)
-    await source.put_signal("a", Signal("1", "go"))
-    await copied(source, target, clock)
-    given: dict[str, Any] = {"seq": 0, "state": "S", "status": RunStatus.RUNNING, **fields}
-    await target.commit(Commit(run_id="a", token=0, expected_seq=0, at=clock.time(), **given))
-    before = await everything(target)
-
-    [refused] = (await copied(source, target, clock)).problems
-
-    assert refused.kind is Kind.REFUSED
-    assert refused.detail.startswith(why)
-    assert await everything(target) == before
-
-
-async def test_a_signal_that_came_to_the_target_is_no_copy() -> None:
-    """A signal that only the target has got is named."""
-    clock, source, target = Ticking(), MemoryBackend(strict=True), MemoryBackend(strict=True)
-    await source.put_signal("early", Signal("1", "go"))
-    await target.put_signal("early", Signal("2", "go"))
-
-    [refused] = (await copied(source, target, clock)).problems
-
-    assert refused.detail == "it has got the signal '2' there, which the source has not"
-
-
-async def test_of_two_migrations_at_once_one_waits() -> None:
-    """A copy that another process has begun, and still works at, is left to it until it falls silent."""
-    clock, source, target = Ticking(), MemoryBackend(strict=True), MemoryBackend(strict=True)
-    run = RunRecord(run_id="a", workflow="flow", version="1", fingerprint="f", state="S", created=1.0, updated=1.0)
-    await source.create(run)
-    await source.commit(Commit(run_id="a", token=0, expected_seq=0, seq=1, state="T", status=RunStatus.RUNNING, at=2.0))
-    faults = Faults()
-    faults.at_call("commit", 1).fail(StoreUnavailableError("as it was told to"))
-    with pytest.raises(StoreUnavailableError):
-        await copied(source, FaultyStore(target, faults), clock)
-    begun = clock.now
-
-    tally = await copied(source, target, clock)
-
-    assert tally.problems == []
-    assert clock.now > begun + 2
-    await check_equal(source, target, clock)

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from tests.plugins.cli.stored import do, stored_at
 from tests.plugins.cli.test_migrate_random import ACTIONS, Ticking, check_equal, copied, play
 from tests.plugins.cli.test_migrate_store import fill, stop_in_pay
+from tests.servers.postgres import PostgresServer
 from tests.servers.redis import RedisServer
 
 Cano = Callable[..., Result]
@@ -26,14 +27,14 @@ SRC, DST = "sqlite:///runs.db", "sqlite:///new.db"
 
 
 @pytest.mark.usefixtures("store")
-def test_through_servers_and_back(cano: Cano, project: Path, redis: RedisServer) -> None:
+def test_through_servers_and_back(cano: Cano, project: Path, postgres: PostgresServer, redis: RedisServer) -> None:
     """Nothing is lost on a long way, and a waiting run still goes on at its end."""
     do(SRC, lambda store: fill(store, runs=12, steps=15))
     stop_in_pay(cano, project, "waits", "--data", "wait=1")
     cano("recover", "shop")
     stop_in_pay(cano, project, "stopped")
     before = stored_at(SRC)
-    way = [SRC, redis.new_url(), DST]
+    way = [SRC, postgres.new_url(), redis.new_url(), DST]
 
     for source, target in pairwise(way):
         copied = json.loads(cano("migrate-store", source, target, "--json").stdout)
@@ -50,10 +51,10 @@ def test_through_servers_and_back(cano: Cano, project: Path, redis: RedisServer)
     ]
 
 
-@pytest.mark.parametrize("server", ["redis"])
+@pytest.mark.parametrize("server", ["postgres", "redis"])
 def test_any_history_is_copied(server: str, request: pytest.FixtureRequest) -> None:
     """What a server makes of a random history is what a store in memory has; also when that has moved on."""
-    place: RedisServer = request.getfixturevalue(server)
+    place: PostgresServer | RedisServer = request.getfixturevalue(server)
 
     @given(ACTIONS, ACTIONS)
     @settings(deadline=None, max_examples=25)
