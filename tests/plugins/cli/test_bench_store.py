@@ -68,7 +68,7 @@ def test_leaves_other_runs(cano: Cano) -> None:
 @pytest.mark.parametrize("moment", [1, 2, 5, 7])
 def test_ctrl_c_leaves_nothing(start: Start, project: Path, moment: int) -> None:
     """Also Ctrl-C deletes what was made, whichever part of it is under way."""
-    process = start("bench-store", URL, "--seconds", "0.5" if moment > 1 else "60", "--runs", "3")
+    process = start("bench-store", URL, "--seconds", "1" if moment > 1 else "60", "--runs", "3")
     deadline = time.monotonic() + PATIENCE
     while made_runs(project) < moment:
         assert time.monotonic() < deadline
