@@ -139,8 +139,8 @@ def test_a_flow_that_ends_its_process() -> None:
 
 def test_a_flow_that_hangs() -> None:
     """A run that does not end is given up."""
-    with pytest.raises(AssertionError, match=r"without a crash, the run did not end within 0\.5 s"):
-        survives_crashes(flows.hanging, patience=0.5)
+    with pytest.raises(AssertionError, match=r"without a crash, the run did not end within 3 s"):
+        survives_crashes(flows.hanging, patience=3)
 
 
 def test_a_store_of_the_users_own(tmp_path: Path) -> None:
