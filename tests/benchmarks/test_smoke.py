@@ -58,3 +58,19 @@ def test_every_line_is_printed() -> None:
     assert [line for line in lines if not number.search(line)] == []
     assert sum("≤" in line for line in lines) == 13
     assert [line for line in lines if ("≤" in line) != line.endswith(("yes", "NO"))] == []
+
+
+def test_the_stores_are_measured() -> None:
+    """One command measures each durable store beside its driver, at one run and at a hundred."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "tests.benchmarks.stores", "--rounds", "1"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    goals = [line for line in done.stdout.splitlines() if "goal" in line]
+
+    assert [line.partition(":")[0] for line in goals] == ["one run", "100 runs"] * 3
