@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from cano import Kernel
 
-from tests.acceptance.durability.errand import BEGUN, STEPS, flow
+from tests.acceptance.durability.errand import BEGUN, LET_GO, STEPS, flow
 from tests.servers.postgres import PostgresServer
 
 ROOT = Path(__file__).parents[3]
@@ -26,16 +26,21 @@ def worker(url: str) -> subprocess.Popen[bytes]:
     arguments = ["recover", "tests.acceptance.durability.errand:flow", "--watch", "--store", url, "--lease", "3"]
     environment = os.environ | {"CANO_BLOCK": "structlog,otel"}
     return subprocess.Popen(
-        [sys.executable, "-m", "cano_cli.main", *arguments], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL
+        [sys.executable, "-c", "from cano_cli.main import main; main()", *arguments],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.DEVNULL,
     )
 
 
 async def hand_in(url: str) -> list[str]:
     """Start the runs, and let go of them at once."""
     run_ids = [f"errand-{number}" for number in range(RUNS)]
+    LET_GO.clear()
     async with Kernel(store=url, grace=0) as kernel:
         for run_id in run_ids:
             await kernel.start(flow, run_id=run_id)
+    LET_GO.set()
     return run_ids
 
 
@@ -78,6 +83,7 @@ async def test_workers_are_killed_at_random(
     monkeypatch.setenv(BEGUN, str(path))
     begun = Begun(path)
     run_ids = await hand_in(url)
+    assert not begun.steps
     workers = [worker(url) for _ in range(WORKERS)]
     try:
         for kill in range(1, KILLS + 1):
