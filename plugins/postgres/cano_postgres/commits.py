@@ -7,8 +7,8 @@ from random import getrandbits
 from typing import Any
 
 from cano import Commit, ConflictError, RunStatus
+from cano_msgspec.packing import LARGE, pack_changes, pack_extra, size_of
 
-from cano_postgres.packing import LARGE, pack_changes, pack_extra, size_of
 from cano_postgres.work import Rows, Statement
 
 # the database itself compares seq and token: nothing that this process remembers counts

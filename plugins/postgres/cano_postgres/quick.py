@@ -11,12 +11,12 @@ from collections.abc import Callable
 from typing import Any
 
 import psycopg
+from cano_msgspec.packing import LARGE
 from psycopg.pq import DiagnosticField, ExecStatus
 from psycopg.pq.abc import PGconn, PGresult
 
 from cano_postgres.commits import Append
 from cano_postgres.connection import Connection
-from cano_postgres.packing import LARGE
 
 _PREPARE = """
     PREPARE cano_step (text, bigint, bigint, bigint, text, float8, bigint, bytea, integer) AS

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any, LiteralString
 
 from cano import RunFilter, RunRecord, RunStatus, SerializationError, Transition
+from cano_msgspec.packing import DamagedError, unpack_extra
 
 from cano_postgres.connection import Connection
 from cano_postgres.failures import unreadable
-from cano_postgres.packing import DamagedError, unpack_extra
 from cano_postgres.snapshot import TAIL, Fold, merged, unpacked
 
 _STATUSES = {status.value: status for status in RunStatus}

@@ -7,8 +7,8 @@ from typing import Any
 from zlib import crc32
 
 from cano import RunRecord, RunStatus
+from cano_msgspec.packing import LARGE, pack_changes, pack_extra, size_of
 
-from cano_postgres.packing import LARGE, pack_changes, pack_extra, size_of
 from cano_postgres.work import Rows, Statement
 
 _CREATE = """

@@ -9,10 +9,11 @@ from itertools import count
 from typing import Any
 
 from cano import Commit, ConflictError, RunFilter, RunRecord, RunStatus, SerializationError, Signal, Signals, Transition
+from cano_msgspec.packing import pack_extra, payload_bytes
 
 from cano_redis import reading, scripts
 from cano_redis.news import News
-from cano_redis.packing import number, pack_extra, pack_line, pairs, payload_bytes, text, texts, time
+from cano_redis.packing import number, pack_line, pairs, text, texts, time
 from cano_redis.pump import Pump
 from cano_redis.records import fields, whole
 from cano_redis.server import Server
@@ -183,7 +184,7 @@ class Engine:
         plain = made is not None and status is RunStatus.RUNNING and not (removed or consumed or release)
         arguments = [
             op, number(commit.token), number(expected), number(seq), status.value.encode(), text(commit.state),
-            time(at), pack_extra(commit.error, wait, commit.payload),
+            time(at), pack_extra(commit.error, wait, commit.payload) or b"",
             pack_line(op, seq, commit.state, status.value, at, made), b"1" if plain else b"0",
             b"%d" % len(changed), *changed,
         ]  # fmt: skip

@@ -28,10 +28,6 @@ _REMEDIES = {
 _WITHIN = (*_REMEDIES, "WRONGTYPE")
 
 
-class DamagedError(Exception):
-    """Something stored is not what was written."""
-
-
 def code(error: Exception) -> str:
     """The code of a refusal of the server's. Older servers put that of a script behind one of their own."""
     known = getattr(error, "status_code", None)

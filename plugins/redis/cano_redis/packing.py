@@ -6,27 +6,21 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from cano import SerializationError, Wait
+from cano import SerializationError
+from cano_msgspec.packing import DamagedError
 from msgspec import MsgspecError
 from msgspec.msgpack import Decoder, Encoder
 
-from cano_redis.failures import DamagedError
-
-Extra = tuple[dict[str, Any] | None, Wait | None, bytes | None]
 Body = tuple[str, str, float, dict[str, bytes], list[str]]
 """Of a line of history: its state, status and time, what it changed, what it removed."""
 
 HEAD = 32
 """Bytes of a line before its body: the id of the commit, and its seq in 16 digits."""
 
-_PLAIN = (str, bytes, int, float, bool, type(None))
 _LARGEST = 2**53  # what Lua can count to
 
 _encode = Encoder().encode
 _decode_body = Decoder(Body).decode
-_decode_extra = Decoder(
-    tuple[dict[str, Any] | None, tuple[str, str | None, float | None, str | None] | None, bytes | None]
-).decode
 
 
 def text(value: Any) -> bytes:
@@ -97,59 +91,6 @@ def unpack_line(line: bytes) -> tuple[int, Body | None]:
         raise DamagedError(f"a line of its history is damaged: {error}") from error
 
 
-def pack_extra(error: Mapping[str, Any] | None, wait: Wait | None, payload: Any) -> bytes:
-    """The parts of a record that are seldom there; empty where none of them is."""
-    if error is None and wait is None and payload is None:
-        return b""
-    waits = None if wait is None else (wait.then, wait.signal, wait.until, wait.on_timeout)
-    try:
-        return _encode((None if error is None else _plain(dict(error)), waits, payload_bytes(payload)))
-    except (TypeError, ValueError, OverflowError, RecursionError) as problem:
-        if isinstance(problem, SerializationError):
-            raise
-        raise SerializationError(f"the run's error or wait cannot be stored: {problem}") from problem
-
-
-def unpack_extra(blob: bytes) -> Extra:
-    """What `pack_extra` was given. Raises DamagedError."""
-    if not blob:
-        return None, None, None
-    try:
-        error, waits, payload = _decode_extra(blob)
-        if error is not None:
-            _plain(error)
-    except (MsgspecError, RecursionError, TypeError, ValueError) as problem:
-        raise DamagedError(f"its error, wait or payload is damaged: {problem}") from problem
-    if waits is None:
-        return error, None, payload
-    then, signal, until, on_timeout = waits
-    return error, Wait(then=then, signal=signal, until=until, on_timeout=on_timeout), payload
-
-
-def payload_bytes(payload: Any) -> bytes | None:
-    """A payload, checked."""
-    if payload is not None and payload.__class__ is not bytes:
-        raise SerializationError(
-            f"this store keeps bytes, but the payload is of type {type(payload).__name__}", actual=type(payload)
-        )
-    return payload
-
-
 def texts(values: Iterable[Any] | Sequence[Any]) -> list[bytes]:
     """Several texts, checked."""
     return [text(value) for value in values]
-
-
-def _plain(value: Any) -> Any:
-    """`value`, unless there is something in it that would not come back as it is."""
-    if value.__class__ is dict:
-        for key, item in value.items():
-            if key.__class__ is not str:
-                raise TypeError(f"{key!r} is no text")
-            _plain(item)
-    elif value.__class__ is list:
-        for item in value:
-            _plain(item)
-    elif value.__class__ not in _PLAIN:
-        raise TypeError(f"{value!r} is of type {type(value).__name__}")
-    return value

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from cano import RunFilter, RunRecord, RunStatus, Signal, Signals, Transition
+from cano_msgspec.packing import DamagedError
 
-from cano_redis.failures import DamagedError, unreadable
+from cano_redis.failures import unreadable
 from cano_redis.packing import unpack_line, unpaired
 from cano_redis.records import STATUSES, listed
 

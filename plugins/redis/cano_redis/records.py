@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from cano import RunRecord, RunStatus, SerializationError
+from cano_msgspec.packing import DamagedError, pack_extra, unpack_extra
 
-from cano_redis.failures import DamagedError, unreadable
-from cano_redis.packing import number, pack_extra, text, time, unpack_extra, unpaired
+from cano_redis.failures import unreadable
+from cano_redis.packing import number, text, time, unpaired
 
 STATUSES = {status.value: status for status in RunStatus}
 
@@ -18,7 +19,7 @@ def fields(run: RunRecord) -> list[bytes]:
         b"workflow", text(run.workflow), b"version", text(run.version), b"fingerprint", text(run.fingerprint),
         b"state", text(run.state), b"seq", number(run.seq), b"status", run.status.value.encode(),
         b"created", time(run.created), b"updated", time(run.updated), b"token", number(run.token),
-        b"extra", pack_extra(run.error, run.wait, run.payload),
+        b"extra", pack_extra(run.error, run.wait, run.payload) or b"",
     ]  # fmt: skip
     if run.parent is not None:
         flat += (b"parent", text(run.parent))
@@ -46,7 +47,7 @@ def record(run_id: str, flat: Any, data: dict[str, bytes]) -> RunRecord:
 
 
 def _record(run_id: str, has: dict[bytes, bytes], data: dict[str, bytes]) -> RunRecord:
-    error, wait, payload = unpack_extra(has[b"extra"])
+    error, wait, payload = unpack_extra(has[b"extra"] or None)
     parent, holder, expires = has.get(b"parent"), has.get(b"holder"), has.get(b"expires")
     status = STATUSES.get(has[b"status"].decode())
     if status is None:

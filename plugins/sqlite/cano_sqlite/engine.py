@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Mapping, Sequence
 from functools import partial
 
 from cano import Commit, RunFilter, RunRecord, Signal, Signals, Transition
+from cano_msgspec.packing import payload_bytes
 
 from cano_sqlite import leases, reading, records, signals
 from cano_sqlite.journal import Append
-from cano_sqlite.packing import payload_bytes
 from cano_sqlite.reader import Reader
 from cano_sqlite.settings import Settings
 from cano_sqlite.tails import Tails

@@ -8,8 +8,8 @@ from typing import Any
 from zlib import crc32
 
 from cano import Commit, ConflictError, RunStatus
+from cano_msgspec.packing import LARGE, pack_changes, pack_extra, size_of
 
-from cano_sqlite.packing import LARGE, pack_changes, pack_extra, size_of
 from cano_sqlite.signals import consume
 from cano_sqlite.snapshot import fold
 from cano_sqlite.tails import Tails

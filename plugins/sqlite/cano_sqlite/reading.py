@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from cano import RunFilter, RunRecord, RunStatus, SerializationError, Transition
+from cano_msgspec.packing import DamagedError, unpack_extra
 
 from cano_sqlite.failures import unreadable
-from cano_sqlite.packing import DamagedError, unpack_extra
 from cano_sqlite.snapshot import Place, fetch, lines, read_data
 
 _STATUSES = {status.value: status for status in RunStatus}

@@ -6,8 +6,8 @@ import sqlite3
 from typing import Any
 
 from cano import RunRecord, RunStatus
+from cano_msgspec.packing import LARGE, pack_changes, pack_extra, size_of
 
-from cano_sqlite.packing import LARGE, pack_changes, pack_extra, size_of
 from cano_sqlite.reading import load
 
 _CREATE = """

@@ -6,8 +6,9 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from cano_msgspec.packing import Changes, DamagedError, unpack_changes
+
 from cano_sqlite.failures import unreadable
-from cano_sqlite.packing import Changes, DamagedError, unpack_changes
 from cano_sqlite.tails import Tail, Tails
 
 # a run's lines, from its newest one back to the one after `folded`; each is younger than the one it points at

@@ -1,4 +1,4 @@
-"""What goes into a row as one blob: msgpack of plain values, so that reading it back can build nothing else."""
+"""For stores: what goes into a row as one blob. msgpack of plain values: reading it back can build nothing else."""
 
 from __future__ import annotations
 
@@ -55,8 +55,9 @@ def pack_extra(error: Mapping[str, Any] | None, wait: Wait | None, payload: Any)
     if error is None and wait is None and payload is None:
         return None
     waits = None if wait is None else (wait.then, wait.signal, wait.until, wait.on_timeout)
+    checked = payload_bytes(payload)
     try:
-        return _encode((None if error is None else _plain(dict(error)), waits, payload_bytes(payload)))
+        return _encode((None if error is None else _plain(dict(error)), waits, checked))
     except (TypeError, ValueError, OverflowError, RecursionError) as problem:
         raise SerializationError(f"the run's error or wait cannot be stored: {problem}") from problem
 
@@ -79,7 +80,7 @@ def unpack_extra(blob: object) -> Extra:
 
 def payload_bytes(payload: Any) -> bytes | None:
     """A payload, checked."""
-    if payload is not None and not isinstance(payload, bytes):
+    if payload is not None and payload.__class__ is not bytes:
         raise SerializationError(
             f"this store keeps bytes, but the payload is of type {type(payload).__name__}", actual=type(payload)
         )
