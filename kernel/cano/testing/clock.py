@@ -22,7 +22,8 @@ class VirtualClock:
     """A `Clock` that jumps to the next timer whenever the event loop has nothing else to do.
 
     Give it to `Kernel(clock=VirtualClock())`: retries, time limits, waits and schedules then take no real time.
-    It serves one event loop at a time.
+    It serves one event loop at a time. It cannot see the work of a store in a file or on a server, and jumps meanwhile:
+    let that store be a `FaultyStore(store, Faults(clock))`, which holds the clock while it works.
 
     Args:
         start: wall-clock seconds at first.

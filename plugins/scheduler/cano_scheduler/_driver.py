@@ -209,14 +209,17 @@ class Driver:
         finally:
             patience.cancel()
             await asyncio.gather(patience, return_exceptions=True)
-        for handle, task in list(self._followed.values()):
-            if self._is_parked(handle):
-                task.cancel()
-            else:
-                await handle.cancel()
-        while tasks := self._tasks | {task for _, task in self._followed.values()}:
-            await asyncio.wait(tasks)
-            await asyncio.sleep(0)
+        # in each turn anew: work that the store held up may begin a run late, and a run may park instead of ending
+        while self._tasks or self._followed:
+            for end in [handle.cancel() for handle, _ in self._followed.values() if not self._is_parked(handle)]:
+                await end
+            for handle, task in self._followed.values():
+                if self._is_parked(handle):
+                    task.cancel()
+            tasks = self._tasks | {task for _, task in self._followed.values()}
+            if tasks:
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.sleep(0)
 
     def _busy(self) -> set[asyncio.Task[None]]:
         return self._tasks | {task for handle, task in self._followed.values() if not self._is_parked(handle)}

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
-from cano import Kernel, KeyValueStore, RunStatus, Workflow, sleep_until, wait_for
+from cano import Kernel, KeyValueStore, RunRecord, RunStatus, Workflow, sleep_until, wait_for
 from cano.testing import VirtualClock
 from cano_memory import MemoryBackend
 from cano_scheduler import Scheduler
 
-from tests.plugins.scheduler.conftest import Diary, MakeKernel
+from tests.plugins.scheduler.conftest import PLUGINS, Diary, MakeKernel
 
 
 async def reasons(scheduler: Scheduler, id: str) -> list[str]:
@@ -153,6 +154,54 @@ async def test_a_run_may_wait_in_the_store(make_kernel: MakeKernel, clock: Virtu
         await clock.sleep(40)
         info = await second.status("e")
     assert (info.state, info.run_count, info.cancelled, info.failures) == ("idle", 1, 0, 0)
+
+
+@pytest.mark.parametrize("takes", [0.0, 1e6], ids=["parks", "works"])
+async def test_a_stop_does_not_wait_for_a_run_that_begins_late(
+    make_kernel: MakeKernel, clock: VirtualClock, store: MemoryBackend, monkeypatch: pytest.MonkeyPatch, takes: float
+) -> None:
+    """The store holds up a run's start until after the stop: the run is left parked, or cancelled if it works."""
+    flow: Workflow[str] = Workflow("ask", name="late").add_exit_state("done")
+
+    async def ask(store: KeyValueStore) -> str:
+        await clock.sleep(takes)
+        pause: str = wait_for("go", then="done")
+        return pause
+
+    create = store.create
+
+    async def slowly(run: RunRecord) -> RunRecord:
+        if run.workflow == "late":
+            await clock.sleep(30)
+        return await create(run)
+
+    monkeypatch.setattr(store, "create", slowly)
+    async with make_kernel() as kernel:
+        scheduler = Scheduler(kernel, stop_timeout=10).every("e", flow.register("ask", ask), 1000)
+        async with asyncio.timeout(30):  # of real time: it did not return
+            async with scheduler:
+                await clock.sleep(1)
+        (run,) = [record async for record in kernel.runs(workflow="late")]
+        assert run.status is (RunStatus.CANCELLED if takes else RunStatus.PARKED)
+        assert clock.time() < 1_700_000_000 + 100
+
+
+async def test_a_stop_returns_on_a_store_in_a_file(clock: VirtualClock, tmp_path: Path) -> None:
+    """Virtual time does not wait for a disk: the stop's patience is over before the file has answered once."""
+    flow: Workflow[str] = Workflow("ask", name="waits").add_exit_state("done")
+
+    async def ask(store: KeyValueStore) -> str:
+        pause: str = wait_for("go", then="done")
+        return pause
+
+    flow.register("ask", ask)
+    plugins = (*PLUGINS, "sqlite")
+    url = f"sqlite:///{tmp_path}/runs.db?synchronous=normal"
+    for _ in range(3):
+        async with Kernel(store=url, discover=False, plugins=plugins, clock=clock) as kernel:
+            async with asyncio.timeout(30):  # of real time: it did not return
+                async with Scheduler(kernel).every("e", flow, 3600):
+                    await clock.sleep(7300)
 
 
 async def test_events_keep_their_data_across_processes(make_kernel: MakeKernel, diary: Diary) -> None:
