@@ -52,6 +52,7 @@ class Durability(Caretaking):
         elif until is not None and until <= now:
             return then
         timeout = None if paused.on_timeout is None else paused.on_timeout.name
+        until = run.before_due(until)  # stores and alarms know one time; who takes the run up sees which one it was
         run.wait = Wait(signal=pause.signal, then=then.name, until=until, on_timeout=timeout)
         await journal.commit(run.view, then.name, RunStatus.PARKED, run.step.seq, wait=run.wait, release=True)
         raise Parked
@@ -65,10 +66,6 @@ class Durability(Caretaking):
             self._parked[run.run_id] = run
             self.care()
             self._kernel.spawn(self._wake(run.run_id))
-
-    def now(self) -> float:
-        """Wall-clock seconds."""
-        return self._kernel.clock.time()
 
     async def seen(self, plan: Plan, run_id: str) -> Run:
         """A run that is driven elsewhere, or has ended, as an object to look at: its end is in the store."""
@@ -166,7 +163,11 @@ class Durability(Caretaking):
         self.forget_alarm(record.run_id)
         self._left.discard(record.run_id)
         self.tell(record.run_id)
-        for child in await self.backend.runs(RunFilter(parent=record.run_id)):
+        await self.cancel_children(record.run_id)
+
+    async def cancel_children(self, run_id: str) -> None:
+        """End the children of a run that nobody waits for any more."""
+        for child in await self.backend.runs(RunFilter(parent=run_id)):
             await self.cancel(child.run_id)
 
     async def forget(self, run_id: str) -> bool:

@@ -28,14 +28,15 @@ class Endable(Strand):
     """The part of a run that is about its end. See `Run`."""
 
     __slots__ = (
-        "__weakref__", "_again", "_ended", "_lost", "_over", "_stop", "_stop_cancels", "bound", "error", "journal",
-        "parent", "run_id", "status", "timeout",
+        "__weakref__", "_again", "_ended", "_lost", "_over", "_stop", "_stop_cancels", "bound", "due", "error",
+        "journal", "parent", "run_id", "status", "timeout",
     )  # fmt: skip
 
     def __init__(self, kernel: Kernel, plan: Plan, run_id: str, store: Any, timeout: float | None) -> None:
         Strand.__init__(self, kernel, plan, store)
         self.run_id = run_id
         self.timeout = timeout
+        self.due: float | None = None
         self.parent: Endable | None = None
         self.journal: Journal | None = None
         self.status = RunStatus.RUNNING
@@ -47,6 +48,23 @@ class Endable(Strand):
         self._lost = False
         self._stop_cancels = 0
         self._again: Timer | None = None
+
+    def arm(self) -> bool:
+        """Watch the run's time from now on; False where it is over already."""
+        if self.timeout is None:
+            return True
+        clock, left = self.kernel.clock, self.timeout
+        if self.due is None:
+            self.due = clock.time() + left
+        else:
+            left = min(left, self.due - clock.time())
+        self.deadline = clock.monotonic() + left
+        self.watchdog().arm(self.deadline)
+        return left > 0
+
+    def before_due(self, until: float | None) -> float | None:
+        """The earlier of `until` and the end of the run's time, as wall-clock seconds; None is never."""
+        return min((at for at in (until, self.due) if at is not None), default=None)
 
     def driven_by(self, task: asyncio.Task[Any] | None) -> bool:
         """Whether it is `task` that drives the run."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from cano.config import positive_seconds
 from cano.errors import ConfigurationError, RunNotFoundError, SerializationError
 from cano.holders import is_held
+from cano.journal import DEADLINE
 from cano.records import RunFilter, RunRecord, RunStatus, Transition
 from cano.split import HIDDEN
 
@@ -181,11 +182,15 @@ async def fork(durability: Durability, run_id: str, seq: int, new_run_id: str) -
         data.update(line.changed)
     present = record.seq == seq
     waits = present and record.status is RunStatus.PARKED
-    now = durability.moment()
+    now, wait = durability.moment(), record.wait if waits else None
+    if (limit := durability.limit(record)) is not None:  # its time counts anew
+        data[DEADLINE] = durability.values.encode(DEADLINE, (limit[0], now + limit[0]))
+        if wait is not None and wait.until == limit[1]:
+            wait = wait._replace(until=now + limit[0])
     forked = RunRecord(
         run_id=new_run_id, workflow=record.workflow, version=record.version, fingerprint=record.fingerprint,
         state=point.state, seq=seq, data=data, status=RunStatus.PARKED if waits else RunStatus.RUNNING,
-        wait=record.wait if waits else None, payload=record.payload if present else None,
+        wait=wait, payload=record.payload if present else None,
         created=now, updated=now, holder=durability.holder, expires=now, token=1,
     )  # fmt: skip
     there = await durability.backend.create(forked)
@@ -206,6 +211,8 @@ async def explain(durability: Durability, run_id: str, here: bool) -> Explanatio
         return Explanation(Standstill.RUNNING_ELSEWHERE, f"{record.holder}, whose lease lasts {left:.1f} s more")
     if status is RunStatus.PARKED and wait is not None:
         signal = None if wait.signal is None else await durability.backend.take_signal(run_id, wait.signal)
+        if (limit := durability.limit(record)) is not None and limit[1] <= durability.now():
+            return Explanation(Standstill.READY, f"it took longer than {limit[0]:g} s, and ends with that")
         late = signal is None and wait.until is not None and wait.until <= durability.now()
         if signal is not None or late:
             following = wait.on_timeout if late and wait.on_timeout is not None else wait.then

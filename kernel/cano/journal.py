@@ -26,6 +26,8 @@ RETRY = HIDDEN + "retry"  # how many attempts of the present step have failed
 ERROR = HIDDEN + "error"  # the error whose `on_exhausted` led to the present state
 DEFINITION = HIDDEN + "definition"  # version and fingerprint that the run has migrated to; it stays
 CARRIED = HIDDEN + "carried"  # what observers keep with the run; it stays
+DEADLINE = HIDDEN + "deadline"  # the seconds that the run may take, and the wall-clock time of their end; it stays
+_STAYING = (DEFINITION, CARRIED, DEADLINE)
 PARK_AFTER = 60.0
 """Seconds: a retry that comes later than that is waited for in the store, without a task or a lease."""
 _log = logging.getLogger("cano")
@@ -145,7 +147,7 @@ class Journal:
         self.consumed: tuple[str, ...] = ()
         self.hidden: dict[str, Any] = {}
         self.carried: Mapping[str, str] | None = None
-        self._stored = {key for key in record.data if key.startswith(HIDDEN) and key not in (DEFINITION, CARRIED)}
+        self._stored = {key for key in record.data if key.startswith(HIDDEN) and key not in _STAYING}
         self._unsaved: set[str] = set()
 
     async def transition(self, run: Run, target: BoundState) -> None:
@@ -260,7 +262,7 @@ class Journal:
         """Park the run until its step's next attempt. Raises Parked."""
         name = run.step._bound.name
         await self.keep(RETRY, run.step.attempt)
-        run.wait = Wait(then=name, until=self._clock.time() + delay)
+        run.wait = Wait(then=name, until=run.before_due(self._clock.time() + delay))
         await self.commit(run.view, name, RunStatus.PARKED, self.seq, wait=run.wait, release=True)
         raise Parked
 
@@ -296,12 +298,14 @@ class Journal:
 def describe(run: Run, error: BaseException | None) -> dict[str, Any]:
     """An error as a run's record keeps it."""
     cause = None if error is None else error.__cause__
+    limit = {"timeout": error.timeout} if error is not None and hasattr(error, "timeout") else {}
     return {
         "type": type(error).__name__,
         "message": str(error),
         "cause": None if cause is None else f"{type(cause).__name__}: {cause}",
         "state": run.step._bound.name,
         "attempt": run.step.attempt,
+        **limit,
     }
 
 

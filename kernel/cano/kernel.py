@@ -54,7 +54,9 @@ class Kernel(StoredRuns):
             flow: the workflow.
             data: a mapping with the run's first data, which is copied; or an object that the tasks get as it is.
             run_id: the run's id; by default a new one.
-            timeout: seconds for the whole run; None is no limit.
+            timeout: seconds for the whole run, by the wall clock: also while it is parked or its process is down.
+                None is no limit. A run that was started before keeps its own; resumed after it failed, it has as long
+                again.
 
         Raises:
             ValidationError: the definition is wrong.

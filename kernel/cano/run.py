@@ -39,6 +39,7 @@ class Run(Endable):
         plan: the bound workflow; `workflow` and `version` are its name and version.
         status: where it stands.
         error: what it failed with, or None.
+        timeout: seconds that it may take, or None; due: wall-clock seconds when these are over, once it has begun.
         parent_id: id of the run that started it as a sub-workflow, or None.
         resumed: whether it goes on from an earlier time.
         store: what the tasks get.
@@ -126,11 +127,13 @@ class Run(Endable):
         token = running.set(self.step)
         self.kernel.active[self.run_id] = self
         try:
-            if self.timeout is not None:
-                self.deadline = self.kernel.clock.monotonic() + self.timeout
-                self.watchdog().arm(self.deadline)
+            in_time = self.arm()
             if self.plan.run_started:
                 self.notify(self.plan.run_started, self)
+            if not in_time:
+                if self.journal is not None:
+                    await self.kernel.store_of_runs.cancel_children(self.run_id)
+                raise self._timed_out()
             if self.plan.limiters:
                 self._check_stopped()
                 async with places(self.plan.limiters, self.store):

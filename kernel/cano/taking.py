@@ -18,7 +18,7 @@ from cano.errors import (
     WorkflowError,
 )
 from cano.holders import is_dead, new_holder
-from cano.journal import CARRIED, DEFINITION, ERROR, RETRY, Journal, StrictView, Values, within_grace
+from cano.journal import CARRIED, DEADLINE, DEFINITION, ERROR, RETRY, Journal, StrictView, Values, within_grace
 from cano.migration import landing_state
 from cano.protocols import Capabilities, StoreBackend, Timer
 from cano.records import Commit, RunRecord, RunStatus, Signal, Wait
@@ -95,7 +95,8 @@ class Taking(ABC):
             return None
         if not isinstance(data, StoreView):
             raise ConfigurationError(f"a durable run needs a mapping as its data, not a {type(data).__name__}")
-        record = self._new_record(plan, data, run_id, parent_id)
+        limit = None if timeout is None else (float(timeout), self.now() + timeout)
+        record = self._new_record(plan, data, run_id, parent_id, limit)
         there = await self.backend.create(record)
         if (there.holder, there.token, there.created) == (self.holder, record.token, record.created):
             if self._kernel.closed:  # meanwhile: others may have it at once
@@ -111,13 +112,22 @@ class Taking(ABC):
                 f"the run id {run_id!r} is that of a run of workflow {workflow!r}, not {plan.name!r}"
             )
 
-    def _new_record(self, plan: Plan, data: StoreView, run_id: str, parent_id: str | None) -> RunRecord:
+    def _new_record(
+        self, plan: Plan, data: StoreView, run_id: str, parent_id: str | None, limit: tuple[float, float] | None
+    ) -> RunRecord:
         now = self.moment()
+        values = {key: self.values.encode(key, value) for key, value in data.base.items()}
+        if limit is not None:
+            values[DEADLINE] = self.values.encode(DEADLINE, limit)
         return RunRecord(
             run_id=run_id, workflow=plan.name, version=plan.version, fingerprint=plan.fingerprint,
-            state=plan.start.name, data={key: self.values.encode(key, value) for key, value in data.base.items()},
-            parent=parent_id, created=now, updated=now, holder=self.holder, expires=now + self._lease, token=1,
+            state=plan.start.name, data=values, parent=parent_id, created=now, updated=now, holder=self.holder,
+            expires=now + self._lease, token=1,
         )  # fmt: skip
+
+    def now(self) -> float:
+        """Wall-clock seconds."""
+        return self._kernel.clock.time()
 
     def moment(self) -> float:
         """The time, but never the same twice: what tells a run that was made just now from one that was there."""
@@ -134,7 +144,8 @@ class Taking(ABC):
             kind = type(run.store).__name__
             raise ConfigurationError(f"a run that waits is parked with its data, which must be a mapping, not a {kind}")
         self._know(run.plan)
-        record = self._new_record(run.plan, run.view, run.run_id, run.parent_id)
+        limit = None if run.timeout is None or run.due is None else (run.timeout, run.due)
+        record = self._new_record(run.plan, run.view, run.run_id, run.parent_id, limit)
         await self.backend.create(record)
         journal = Journal(self.backend, self.values, self._kernel.clock, record, False)
         journal.carried = run.carried or None
@@ -241,7 +252,7 @@ class Taking(ABC):
             for key, value in record.data.items()
             if key not in hidden
         }
-        run = self._run(plan, record, self.view(data), timeout)
+        run = self._run(plan, record, self.view(data), None)
         journal = run.journal
         assert journal is not None
         run.resumed = True
@@ -249,7 +260,14 @@ class Taking(ABC):
         if isinstance(carried := run.kept.get(CARRIED), Mapping):
             run.carried = carried
         seq, state, changed, removed = record.seq, landing_state(plan, record), {}, []
-        if woken.late and record.wait is not None and record.wait.on_timeout is not None:
+        if (limit := self.limit(record)) is not None:
+            timeout = limit[0]
+        if timeout is not None and (limit is None or record.status.finished):  # of one that has ended it counts anew
+            limit = float(timeout), self.now() + timeout
+            changed[DEADLINE] = self.values.encode(DEADLINE, limit)
+        run.timeout, run.due = (None, None) if limit is None else limit
+        overdue = run.due is not None and run.due <= self.now()
+        if woken.late and not overdue and record.wait is not None and record.wait.on_timeout is not None:
             seq, state = seq + 1, landing_state(plan, record, record.wait.on_timeout)
         payload = record.payload if woken.signal is None else woken.signal.payload
         detail = self._restored(record, run.kept)
@@ -259,7 +277,7 @@ class Taking(ABC):
             removed.append(RETRY)
         if (record.version, record.fingerprint) != (plan.version, plan.fingerprint):
             changed[DEFINITION] = self.values.encode(DEFINITION, [plan.version, plan.fingerprint])
-        over = plan.by_name[state].is_exit
+        over = plan.by_name[state].is_exit and not overdue
         if record.status is not RunStatus.RUNNING or over or changed or state != record.state:
             used = [signal.id for signal in (woken.signal, outdated) if signal is not None]
             await self.backend.commit(
@@ -288,6 +306,16 @@ class Taking(ABC):
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise damaged(record, f"what it knows of its present step makes no sense: {error!r}") from error
         return detail
+
+    def limit(self, record: RunRecord) -> tuple[float, float] | None:
+        """How many seconds the run may take, and the wall-clock time of their end. Raises SerializationError."""
+        if (kept := record.data.get(DEADLINE)) is None:
+            return None
+        try:
+            timeout, due = map(float, self.values.decode(DEADLINE, kept, record.run_id))
+        except (TypeError, ValueError) as error:
+            raise damaged(record, f"its deadline makes no sense: {error!r}") from error
+        return timeout, due
 
     def view(self, data: dict[str, Any]) -> StoreView:
         """The tasks' view of a durable run's data."""
@@ -329,10 +357,6 @@ class Taking(ABC):
     def set_alarm(self, run_id: str, wait: Wait) -> None:
         """Wake a parked run when its time has come."""
 
-    @abstractmethod
-    def now(self) -> float:
-        """Wall-clock seconds."""
-
 
 def is_over(record: RunRecord, again: bool) -> bool:
     """Whether a run has ended for good; `again` lets one go on that failed, or was cancelled with its parent."""
@@ -351,6 +375,8 @@ def stored_error(record: RunRecord, said: Mapping[str, Any]) -> WorkflowError:
         str(said.get("message", "the run failed")), run_id=record.run_id, workflow=record.workflow,
         state=said.get("state"), attempt=said.get("attempt"),
     )  # fmt: skip
+    if hasattr(error, "timeout"):
+        error.timeout = said.get("timeout", 0.0)
     if said.get("cause"):
         error.add_note(f"caused by {said['cause']}")
     return error

@@ -239,7 +239,7 @@ def test_lines_of_code_are_counted_right(tmp_path: Path) -> None:
     assert lines_of_code(path) == 4
 
 
-BUDGET = 5_360
+BUDGET = 5_415
 
 
 def test_the_kernel_stays_small() -> None:

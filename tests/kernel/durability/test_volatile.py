@@ -15,6 +15,7 @@ from cano import (
     RunInterruptedError,
     RunResult,
     RunStatus,
+    RunTimeoutError,
     Standstill,
     Workflow,
     current_step,
@@ -196,3 +197,12 @@ async def test_closing(clock: VirtualClock) -> None:
         assert handle.status().status is RunStatus.PARKED
     with pytest.raises(RunInterruptedError, match="the kernel closed"):
         await waiting
+
+
+@pytest.mark.parametrize("run_id", [None, "r"])
+async def test_a_timeout_counts_while_a_run_waits(kernel: Kernel, clock: VirtualClock, run_id: str | None) -> None:
+    """The time of a whole run is over while it is parked, though its wait were longer."""
+    begun = clock.time()
+    with pytest.raises(RunTimeoutError, match="longer than 60 s"):
+        await kernel.run(flow(), run_id=run_id, timeout=60)
+    assert clock.time() == begun + 60
