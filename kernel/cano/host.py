@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import itertools
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
@@ -88,7 +89,13 @@ class Host:
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "open" if self._open else "not started"
-        return f"<Kernel on {self._store!r}, {state}, {len(self.active)} active run(s)>"
+        return f"<Kernel on {self.store_name}, {state}, {len(self.active)} active run(s)>"
+
+    @property
+    def store_name(self) -> str:
+        """What messages call the store: its URL, without what may be secret there, or its repr."""
+        store = self._store
+        return repr(re.sub(r"(?<=://)[^/]*@|[?].*", "", store) if isinstance(store, str) else store)
 
     # starting and stopping
 
@@ -150,7 +157,7 @@ class Host:
         self.executor = self._answer("executor", self._executor, lambda url: self.hook.cano_open_executor(url=url))
         if self.backend is not None and self.backend.capabilities.encoded and self.codec is None:
             raise ConfigurationError(
-                f"the store {self._store!r} keeps bytes, and no installed plugin has a codec; install cano-msgspec"
+                f"the store {self.store_name} keeps bytes, and no installed plugin has a codec; install cano-msgspec"
             )
         if layers and self.codec is not None:
             self.codec = LayeredCodec(self.codec, layers)
@@ -309,7 +316,7 @@ class Host:
     def store_of_runs(self) -> Durability:
         """The runs in the store. Raises ConfigurationError where there is no store."""
         if self.durability is None:
-            raise ConfigurationError(f"this needs a store, and no plugin opens {self._store!r}; install cano-memory")
+            raise ConfigurationError(f"this needs a store, and no plugin opens {self.store_name}; install cano-memory")
         return self.durability
 
 

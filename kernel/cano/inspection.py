@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator, Generator
 from dataclasses import dataclass
 from enum import Enum
@@ -128,15 +127,10 @@ def seen_at(record: RunRecord, now: float) -> RunRecord:
     return record._replace(status=RunStatus.INTERRUPTED) if interrupted else record
 
 
-def insist(durability: Durability, promise: str, store: Any) -> Durability:
-    """`durability`, whose store must promise `history` or `retention`.
-
-    Raises:
-        ConfigurationError: it does not. The message calls the store by its URL, without what may be secret there.
-    """
+def insist(durability: Durability, promise: str, store: str) -> Durability:
+    """`durability`, whose store must promise `history` or `retention`. Raises ConfigurationError naming the `store`."""
     if not getattr(durability.capabilities, promise):
-        name = re.sub(r"(?<=://)[^/]*@|[?].*", "", store) if isinstance(store, str) else store
-        raise ConfigurationError(f"the store {name!r} {_LACKS[promise]}; use one with {promise}, see `cano plugins`")
+        raise ConfigurationError(f"the store {store} {_LACKS[promise]}; use one with {promise}, see `cano plugins`")
     return durability
 
 

@@ -93,7 +93,7 @@ class StoredRuns(Host):
             ConfigurationError: the store keeps no history.
         """
         await self.open()
-        return await inspection.history(insist(self.store_of_runs, "history", self._store), run_id)
+        return await inspection.history(insist(self.store_of_runs, "history", self.store_name), run_id)
 
     async def fork(self, run_id: str, seq: int, new_run_id: str) -> str:
         """Make a run that stands where `run_id` stood after transition `seq`; `resume` lets it go on.
@@ -103,7 +103,7 @@ class StoredRuns(Host):
             ConfigurationError: it has no such transition, `new_run_id` is taken, or the store keeps no history.
         """
         await self.open()
-        return await inspection.fork(insist(self.store_of_runs, "history", self._store), run_id, seq, new_run_id)
+        return await inspection.fork(insist(self.store_of_runs, "history", self.store_name), run_id, seq, new_run_id)
 
     async def explain(self, run_id: str) -> Explanation:
         """Why a run does not move: one reason out of a closed list. Raises RunNotFoundError."""
@@ -122,4 +122,4 @@ class StoredRuns(Host):
             ConfigurationError: the store keeps everything.
         """
         await self.open()
-        return await inspection.prune(insist(self.store_of_runs, "retention", self._store), retention)
+        return await inspection.prune(insist(self.store_of_runs, "retention", self.store_name), retention)

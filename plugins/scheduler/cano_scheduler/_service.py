@@ -264,6 +264,12 @@ class Service:
     async def history(self, id: str) -> list[Tick]:
         """What became of its times."""
         _, _, driver = await self._state(id)
+        backend = self._kernel.backend
+        if driver.ledger.shared and backend is not None and not backend.capabilities.history:
+            raise ConfigurationError(
+                f"the store {self._kernel.store_name} keeps no history, so that of schedule {id!r} cannot be told; "
+                "status() has its counts; use a store with history, see `cano plugins`"
+            )
         return await driver.ledger.history(id)
 
     async def upcoming(self, id: str, count: int) -> list[int]:

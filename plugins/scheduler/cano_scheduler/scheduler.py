@@ -240,9 +240,13 @@ class Scheduler:
         return [await self._service.status(id) for id in tuple(self._service.schedules)]
 
     async def history(self, id: str) -> tuple[Tick, ...]:
-        """What became of a schedule's times, events and triggers, oldest first. Raises SchedulerError.
+        """What became of a schedule's times, events and triggers, oldest first.
 
         A durable store has all since the schedule was first added; without one the last 1,000 are remembered.
+
+        Raises:
+            SchedulerError: there is no such schedule.
+            ConfigurationError: the store is durable and keeps no history.
         """
         return tuple(await self._service.history(id))
 

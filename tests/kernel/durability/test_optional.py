@@ -89,6 +89,7 @@ async def test_what_needs_a_history_says_so(kernel: Kernel) -> None:
                 await call
             said = str(refused.value)
             assert said.startswith("the store 'sparse://host/runs' keeps no history")
+            assert repr(kernel).startswith("<Kernel on 'sparse://host/runs', open")
             assert "cano plugins" in said
         assert await kernel.runs() == []
 

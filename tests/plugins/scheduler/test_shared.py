@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cano import Kernel, KeyValueStore, RunRecord, RunStatus, Workflow, sleep_until, wait_for
+from cano import ConfigurationError, Kernel, KeyValueStore, RunRecord, RunStatus, Workflow, sleep_until, wait_for
 from cano.testing import VirtualClock
 from cano_memory import MemoryBackend
 from cano_scheduler import Scheduler
@@ -263,6 +263,23 @@ async def test_a_store_that_fails_for_a_while_is_asked_again(
         info = await scheduler.status("e")
     assert found.count("misfire") >= 1
     assert info.fired + info.late + info.skipped == len(found) == 6
+
+
+async def test_a_store_without_history_has_none_to_tell(
+    make_kernel: MakeKernel, diary: Diary, store: MemoryBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the store does not keep is refused, not told as nothing; all else works, and the counts are right."""
+
+    async def nothing(run_id: str) -> list[Any]:
+        return []
+
+    monkeypatch.setattr(store, "capabilities", store.capabilities._replace(history=False))
+    monkeypatch.setattr(store, "history", nothing)
+    async with make_kernel() as kernel, Scheduler(kernel).every("e", diary.flow(), 1) as scheduler:
+        await kernel.clock.sleep(2.5)
+        with pytest.raises(ConfigurationError, match=r"the store <.*NeverClosed.*> keeps no history.*schedule 'e'"):
+            await scheduler.history("e")
+        assert (await scheduler.status("e")).fired == len(diary.ids) == 3
 
 
 async def test_data_beyond_the_store_need_a_durable_one_to_matter(kernel: Kernel, diary: Diary) -> None:
