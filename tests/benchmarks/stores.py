@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -15,6 +17,8 @@ from tests.plugins.redis import bench_redis
 from tests.plugins.sqlite import bench_sqlite
 from tests.servers.postgres import start_postgres
 from tests.servers.redis import start_redis
+
+LMDB = Path(__file__).parents[2] / "examples" / "third_party_store" / "bench_lmdb.py"
 
 
 def main() -> None:
@@ -26,6 +30,8 @@ def main() -> None:
     print("SQLite beside sqlite3, synchronous=FULL")
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(bench_sqlite.measure(Path(folder), rounds))
+    print("\nLMDB beside py-lmdb: the store that somebody else might have written, by its own program", flush=True)
+    subprocess.run([sys.executable, LMDB, "--rounds", str(rounds)], check=True)
     print("\nPostgreSQL beside psycopg")
     postgres = start_postgres()
     try:

@@ -73,4 +73,4 @@ def test_the_stores_are_measured() -> None:
     assert (done.returncode, done.stderr) == (0, "")
     goals = [line for line in done.stdout.splitlines() if "goal" in line]
 
-    assert [line.partition(":")[0] for line in goals] == ["one run", "100 runs"] * 3
+    assert [line.partition(":")[0] for line in goals] == ["one run", "100 runs"] * 4

@@ -6,11 +6,12 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import lmdb
 from cano import StoreUnavailableError
+
+from lmdb_runs.group import Group
 
 if TYPE_CHECKING:
     Transaction = lmdb.Transaction[bytes]
@@ -22,73 +23,72 @@ FIRST_SIZE = 16 * 2**20
 
 
 class LmdbFile:
-    """What opens, closes, and works in transactions.
-
-    One thread does one call after the other. So a call that was cancelled is either dropped, or done before the next
-    one begins, and closing comes after all that was asked for before.
-    """
+    """What opens, closes, and works in transactions: in the order in which it is asked for, off the event loop."""
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._thread: ThreadPoolExecutor | None = None
         self._shared: Shared | None = None
+        self._group: Group | None = None
         self._closed = False
+        self._guard = threading.Lock()  # of those who open and close it
 
     async def open(self) -> None:
         """Open the file, making it where it is missing, in a folder that must be there."""
-        if self._thread is None and not self._closed:
-            self._thread = ThreadPoolExecutor(1, "lmdb-runs")
-        await self.in_thread(self._enter)
+        try:
+            await asyncio.to_thread(self._enter)
+        except lmdb.Error as error:
+            raise self._unavailable(error) from error
+        self._working()
 
     async def close(self) -> None:
         """Finish what was asked for, then close the file."""
         self._closed = True
-        if self._thread is not None:
-            left = asyncio.get_running_loop().run_in_executor(self._thread, self._leave)
-            self._thread.shutdown(wait=False)
-            self._thread = None
-            await asyncio.shield(left)
+        await asyncio.shield(asyncio.to_thread(self._leave))
 
-    async def in_thread(self, work: Callable[[], T]) -> T:
-        """What `work` returns. Raises StoreUnavailableError."""
-        if self._thread is None:
-            raise StoreUnavailableError(f"the store {self._path} {'was closed' if self._closed else 'is not open'}")
+    async def do(self, work: Callable[[Transaction], T], writes: bool) -> T:
+        """What `work` returns, done in a transaction; what it wrote is on disk then. Raises StoreUnavailableError."""
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+            return await self._working().do(work, writes)
         except lmdb.Error as error:
-            raise StoreUnavailableError(f"the store {self._path} cannot be used: {error}") from error
+            raise self._unavailable(error) from error
 
-    def transaction(self, work: Callable[[Transaction], T], write: bool) -> T:
-        """What `work` returns, done in one transaction; what it wrote is on disk then."""
-        if self._shared is None:
-            raise StoreUnavailableError(f"the store {self._path} is not open")
-        return self._shared.transaction(work, write)
+    def _working(self) -> Group:
+        if self._group is None or self._closed:
+            raise StoreUnavailableError(f"the store {self._path} {'was closed' if self._closed else 'is not open'}")
+        return self._group
+
+    def _unavailable(self, error: lmdb.Error) -> StoreUnavailableError:
+        return StoreUnavailableError(f"the store {self._path} cannot be used: {error}")
 
     def _enter(self) -> None:
-        if self._shared is None:
-            self._shared = enter(self._path)
+        with self._guard:
+            if self._shared is None and not self._closed:
+                self._shared = enter(self._path)
+                self._group = Group(self._shared.transaction)
 
     def _leave(self) -> None:
-        if self._shared is not None:
-            leave(self._shared)
-            self._shared = None
+        with self._guard:
+            if self._shared is not None and self._group is not None:
+                self._group.end()
+                leave(self._shared)
+                self._shared = None
 
 
 def reads(work: Callable[Concatenate[S, Transaction, P], T]) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
     """An async method of a method that takes a transaction in which it may read."""
-    return _method(work, write=False)
+    return _method(work, writes=False)
 
 
 def writes(work: Callable[Concatenate[S, Transaction, P], T]) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
     """An async method of a method that takes a transaction in which it may write."""
-    return _method(work, write=True)
+    return _method(work, writes=True)
 
 
 def _method(
-    work: Callable[Concatenate[S, Transaction, P], T], write: bool
+    work: Callable[Concatenate[S, Transaction, P], T], writes: bool
 ) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
     async def method(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self.in_thread(lambda: self.transaction(lambda txn: work(self, txn, *args, **kwargs), write))
+        return await self.do(lambda txn: work(self, txn, *args, **kwargs), writes)
 
     method.__doc__ = work.__doc__
     return method

@@ -1,38 +1,74 @@
-"""Keys and values as bytes: what a row is made of. No pickle: JSON, bytes and a checksum."""
+"""Keys and values as bytes: what a row is made of. No pickle: MessagePack, and a checksum."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import struct
 import zlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any, NamedTuple, TypeVar
 
-from cano import RunRecord, RunStatus, SerializationError, Wait
+from cano import RunRecord, SerializationError, Signal, Transition
+from msgspec import MsgspecError
+from msgspec.msgpack import Decoder, Encoder
 
-# the first byte of a key says what the row is
-RUN = b"r"  # run: its record, without data
+T = TypeVar("T")
+
+# What keys begin with. The rows of a run lie side by side: LMDB writes whole pages, and so a step touches few of them.
+OF_RUNS = b"."  # run, table, rest
 UNFINISHED = b"u"  # run: empty; an index of those that could be ready
-DATA = b"d"  # run, key of the data: its number, the key, the value
-HISTORY = b"h"  # run, seq: a transition
-WAITING = b"w"  # run, number: a signal that no commit has consumed
-SEEN = (
-    b"s"  # run, id of a signal: its number, the run, the id; there as long as the run, so that no signal counts twice
-)
 COUNTER = b"c"  # the last number given out: numbers put keys and signals in order
 
+# The tables of each run, in the order in which they lie.
+HISTORY = b"h"  # seq: Transition
+DATA = b"k"  # key of the data: Data
+RUN = b"r"  # RunRecord, without data
+SEEN = b"s"  # id of a signal: Seen; there as long as the run, so that no signal counts twice
+WAITING = b"w"  # number: Signal that no commit has consumed
 
-def key(table: bytes, run_id: str, rest: str | int | None = None) -> bytes:
-    """The key of a row. Without `rest` it begins the keys of all of the run's rows in that table, and of no others."""
-    run = _short(run_id)
+
+class Data(NamedTuple):
+    """A key of a run's data, and its value."""
+
+    number: int
+    key: str
+    value: bytes | None
+
+
+class Seen(NamedTuple):
+    """A signal, consumed or not."""
+
+    number: int
+    run_id: str
+    signal_id: str
+
+
+def key(run_id: str, table: bytes = b"", rest: str | int | None = None) -> bytes:
+    """The key of a row of a run. Without `rest` it begins the keys of the whole table, or run, and of no others."""
     end = b"" if rest is None else struct.pack(">Q", rest) if isinstance(rest, int) else _short(rest)
-    return table + struct.pack(">H", len(run)) + run + end
+    return _start(OF_RUNS, run_id) + table + end
+
+
+def unfinished(run_id: str) -> bytes:
+    """The key of a run in that index."""
+    return _start(UNFINISHED, run_id)
+
+
+@lru_cache(1000)
+def _start(first: bytes, run_id: str) -> bytes:
+    run = _short(run_id)
+    return first + len(run).to_bytes(2) + run
+
+
+def run_of(key: bytes) -> bytes:
+    """The beginning of all keys of the run that a key is about."""
+    return OF_RUNS + key[1 : 3 + int.from_bytes(key[1:3])]
 
 
 def run_id(key: bytes) -> str:
-    """The run that a row is about, or, where its id is long, how that begins. To name it where the row is damaged."""
-    return key[3 : 3 + int.from_bytes(key[1:3])].decode(errors="replace")
+    """The run that a key is about, or, where its id is long, how that begins. To name it where the row is damaged."""
+    return run_of(key)[3:].decode(errors="replace")
 
 
 def _short(text: str) -> bytes:
@@ -41,49 +77,31 @@ def _short(text: str) -> bytes:
     return raw if len(raw) < 200 else raw[:168] + hashlib.sha256(raw).digest()
 
 
-def pack(head: Any, *values: bytes | None) -> bytes:
-    """A row of something JSON can keep (floats exactly) and of values. Raises SerializationError."""
+_encode = Encoder(enc_hook=dict).encode  # a mapping of another class is kept as a dict
+_decode: dict[type[Any], Any] = {each: Decoder(each).decode for each in (RunRecord, Transition, Signal, Data, Seen)}
+
+
+def pack(row: Any, values: Iterable[object] = ()) -> bytes:
+    """A row. Raises SerializationError where it cannot be kept as it is, or one of its `values` is not bytes."""
+    for value in values:
+        if value is not None and not isinstance(value, bytes):
+            raise SerializationError(f"LMDB keeps values as bytes, not as {type(value).__name__}: is a codec there?")
     try:
-        sizes = [None if value is None else len(value) for value in values]
-        text = json.dumps([head, sizes]).encode("ascii")
-        body = b"".join([struct.pack(">I", len(text)), text, *(value for value in values if value is not None)])
-    except (TypeError, ValueError) as error:
-        raise SerializationError(
-            f"LMDB keeps values as bytes and errors as JSON: {error}; is a codec there?"
-        ) from error
-    return struct.pack(">I", zlib.crc32(body)) + body
+        body = _encode(row)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise SerializationError(f"LMDB cannot keep {row!r}: {error}") from error
+    return zlib.crc32(body).to_bytes(4) + body
 
 
-def unpack(run_id: str, row: bytes) -> tuple[Any, list[bytes | None]]:
-    """What `pack` was given. Raises SerializationError, which names the run, where the row is damaged."""
-    if row[:4] != struct.pack(">I", zlib.crc32(row[4:])):
-        raise damaged(run_id)
-    end = 8 + struct.unpack(">I", row[4:8])[0]
-    head, sizes = json.loads(row[8:end])
-    values: list[bytes | None] = []
-    for size in sizes:
-        values.append(None if size is None else row[end : end + size])
-        end += size or 0
-    return head, values
-
-
-def damaged(run_id: str) -> SerializationError:
-    """The error for a run whose rows cannot be read."""
+def unpack(run_id: str, row: bytes, type: type[T]) -> T:
+    """What `pack` was given, of this type. Raises SerializationError, which names the run, where it is damaged."""
+    body = row[4:]
+    try:
+        if row[:4] == zlib.crc32(body).to_bytes(4):
+            found: T = _decode[type](body)
+            return found
+    except MsgspecError:
+        pass  # written by something else
     error = SerializationError(f"what LMDB has of the run {run_id!r} is damaged: delete it, or restore a copy")
     error.run_id = run_id
-    return error
-
-
-def pack_run(run: RunRecord) -> bytes:
-    """The row of a record, without its data."""
-    fields = run._replace(data={})._asdict()
-    del fields["payload"]
-    return pack(fields | {"status": run.status.value}, run.payload)
-
-
-def unpack_run(run_id: str, row: bytes) -> RunRecord:
-    """The record of a row, without its data. Raises SerializationError."""
-    fields, (payload,) = unpack(run_id, row)
-    wait: Sequence[Any] | None = fields["wait"]
-    fields |= {"status": RunStatus(fields["status"]), "wait": None if wait is None else Wait(*wait)}
-    return RunRecord(**fields, payload=payload)
+    raise error

@@ -20,7 +20,7 @@ from cano import (
 
 from lmdb_runs import rows
 from lmdb_runs.file import LmdbFile, reads, writes
-from lmdb_runs.rows import COUNTER, DATA, HISTORY, RUN, SEEN, UNFINISHED, WAITING
+from lmdb_runs.rows import COUNTER, DATA, HISTORY, OF_RUNS, RUN, SEEN, UNFINISHED, WAITING, Data, Seen
 
 if TYPE_CHECKING:
     from lmdb_runs.file import Transaction
@@ -37,7 +37,8 @@ class LmdbStore(LmdbFile):
     def create(self, txn: Transaction, run: RunRecord) -> RunRecord:
         if (there := _load(txn, run.run_id)) is not None:
             return there
-        _put_run(txn, run)
+        _put_run(txn, run._replace(data={}))
+        _put_status(txn, run)
         _put_data(txn, run.run_id, run.data)
         _put_line(txn, run.run_id, Transition(run.seq, run.state, run.status, run.created, run.data))
         return run._replace(data=dict(run.data))
@@ -48,41 +49,38 @@ class LmdbStore(LmdbFile):
 
     @writes
     def commit(self, txn: Transaction, commit: Commit) -> None:
-        run_id, run = commit.run_id, _run(txn, commit.run_id)
-        if run is None or (run.token, run.seq) != (commit.token, commit.expected_seq):
+        run_id, old = commit.run_id, _run(txn, commit.run_id)
+        if old is None or (old.token, old.seq) != (commit.token, commit.expected_seq):
             said = f"the commit with token {commit.token} at seq {commit.expected_seq}"
-            found = "it is gone" if run is None else f"it has token {run.token} and seq {run.seq}"
+            found = "it is gone" if old is None else f"it has token {old.token} and seq {old.seq}"
             raise ConflictError(f"the run {run_id!r} refuses {said}: {found}", run_id=run_id)
-        run = run._replace(
+        holder, expires = (None, None) if commit.release else (old.holder, old.expires)
+        run = old._replace(
             state=commit.state, seq=commit.seq, status=commit.status, error=commit.error, wait=commit.wait,
-            payload=commit.payload, updated=commit.at,
+            payload=commit.payload, updated=commit.at, holder=holder, expires=expires,
         )  # fmt: skip
-        _put_run(txn, run._replace(holder=None, expires=None) if commit.release else run)
+        _put_run(txn, run)
+        if run.status is not old.status:
+            _put_status(txn, run)
         for key in commit.removed:
-            txn.delete(rows.key(DATA, run_id, key))
+            txn.delete(rows.key(run_id, DATA, key))
         _put_data(txn, run_id, commit.changed)
         for signal_id in commit.consumed:
-            if (seen := txn.get(rows.key(SEEN, run_id, signal_id))) is not None:
-                number, _, _ = rows.unpack(run_id, seen)[0]
-                txn.delete(rows.key(WAITING, run_id, number))
+            if (seen := txn.get(rows.key(run_id, SEEN, signal_id))) is not None:
+                txn.delete(rows.key(run_id, WAITING, rows.unpack(run_id, seen, Seen).number))
         if commit.seq != commit.expected_seq:
             line = Transition(commit.seq, commit.state, commit.status, commit.at, commit.changed, commit.removed)
             _put_line(txn, run_id, line)
 
     @reads
     def history(self, txn: Transaction, run_id: str) -> Sequence[Transition]:
-        found = []
-        for _, row in _scan(txn, rows.key(HISTORY, run_id)):
-            (seq, state, status, at, keys, removed), values = rows.unpack(run_id, row)
-            found.append(Transition(seq, state, RunStatus(status), at, dict(zip(keys, values, strict=True)), removed))
-        return found
+        return [rows.unpack(run_id, row, Transition) for _, row in _scan(txn, rows.key(run_id, HISTORY))]
 
     @writes
     def delete(self, txn: Transaction, run_id: str) -> bool:
-        there = txn.delete(rows.key(RUN, run_id))
-        for table in (UNFINISHED, DATA, HISTORY, WAITING, SEEN):
-            for key in [key for key, _ in _scan(txn, rows.key(table, run_id))]:
-                txn.delete(key)
+        there = txn.delete(rows.key(run_id, RUN))
+        for key in [rows.unfinished(run_id), *(key for key, _ in _scan(txn, rows.key(run_id)))]:
+            txn.delete(key)
         return there
 
     @writes
@@ -112,11 +110,11 @@ class LmdbStore(LmdbFile):
 
     @writes
     def put_signal(self, txn: Transaction, run_id: str, signal: Signal) -> None:
-        seen = rows.key(SEEN, run_id, signal.id)
+        seen = rows.key(run_id, SEEN, signal.id)
         if txn.get(seen) is None:
             number = _number(txn)
-            txn.put(seen, rows.pack([number, run_id, signal.id]))
-            txn.put(rows.key(WAITING, run_id, number), rows.pack([signal.id, signal.name], signal.payload))
+            txn.put(seen, rows.pack(Seen(number, run_id, signal.id)))
+            txn.put(rows.key(run_id, WAITING, number), rows.pack(signal, [signal.payload]))
 
     @reads
     def take_signal(self, txn: Transaction, run_id: str, name: str) -> Signal | None:
@@ -125,20 +123,20 @@ class LmdbStore(LmdbFile):
     @reads
     def signals(self, txn: Transaction, run_id: str) -> Signals:
         waiting = list(_signals(txn, run_id))
-        seen = [signal_id for _, _, signal_id in _seen(txn, rows.key(SEEN, run_id))]
+        seen = [rows.unpack(run_id, row, Seen).signal_id for _, row in _scan(txn, rows.key(run_id, SEEN))]
         there = {signal.id for signal in waiting}
         return Signals(waiting, [signal_id for signal_id in seen if signal_id not in there])
 
     @reads
     def recipients(self, txn: Transaction) -> Sequence[str]:
-        found = {run_id for _, run_id, _ in _seen(txn, SEEN)}
-        return [run_id for run_id in found if txn.get(rows.key(RUN, run_id)) is None]
+        early = [key for key, row in _records(txn) if row is None]  # they have nothing but signals
+        return [rows.unpack(rows.run_id(key), next(_scan(txn, key + SEEN))[1], Seen).run_id for key in early]
 
     @reads
     def runs(self, txn: Transaction, filter: RunFilter) -> Sequence[RunRecord]:
         found = [
             run
-            for run in (_listed(key, row) for key, row in _scan(txn, RUN))
+            for run in (_listed(key, row) for key, row in _records(txn) if row is not None)
             if filter.workflow in (None, run.workflow)
             and filter.status in (None, run.status)
             and filter.parent in (None, run.parent)
@@ -147,31 +145,30 @@ class LmdbStore(LmdbFile):
 
     @reads
     def ready(self, txn: Transaction, now: float) -> Sequence[RunRecord]:
-        keys = [RUN + key[1:] for key, _ in _scan(txn, UNFINISHED)]
-        return [run for key in keys if _is_ready(txn, run := _listed(key, txn.get(key, b"")), now)]
+        keys = [rows.run_of(key) for key, _ in _scan(txn, UNFINISHED)]
+        return [run for key in keys if _is_ready(txn, run := _listed(key, txn.get(key + RUN, b"")), now)]
 
 
 # inside a transaction
 
 
 def _run(txn: Transaction, run_id: str) -> RunRecord | None:
-    row = txn.get(rows.key(RUN, run_id))
-    return None if row is None else rows.unpack_run(run_id, row)
+    row = txn.get(rows.key(run_id, RUN))
+    return None if row is None else rows.unpack(run_id, row, RunRecord)
 
 
 def _load(txn: Transaction, run_id: str) -> RunRecord | None:
     if (run := _run(txn, run_id)) is None:
         return None
-    found = [rows.unpack(run_id, row) for _, row in _scan(txn, rows.key(DATA, run_id))]
-    found.sort(key=lambda row: row[0])  # by number: the order in which the keys were first set
-    return run._replace(data={key: value for (_, key), (value,) in found})
+    found = [rows.unpack(run_id, row, Data) for _, row in _scan(txn, rows.key(run_id, DATA))]
+    return run._replace(data={key: value for _, key, value in sorted(found)})  # in the order they were first set in
 
 
 def _listed(key: bytes, row: bytes) -> RunRecord:
     """A run for a list, in which a damaged one must not hide the others: it shows what is wrong as its error."""
     run_id = rows.run_id(key)
     try:
-        return rows.unpack_run(run_id, row)
+        return rows.unpack(run_id, row, RunRecord)
     except SerializationError as error:
         said: dict[str, Any] = {"type": "SerializationError", "message": str(error)}
         return RunRecord(run_id, "", "", "", "", status=RunStatus.INTERRUPTED, error=said)
@@ -191,16 +188,8 @@ def _is_ready(txn: Transaction, run: RunRecord, now: float) -> bool:
 
 def _signals(txn: Transaction, run_id: str) -> Iterator[Signal]:
     """Those that no commit has consumed, in the order in which they were put."""
-    for _, row in _scan(txn, rows.key(WAITING, run_id)):
-        (signal_id, name), (payload,) = rows.unpack(run_id, row)
-        yield Signal(signal_id, name, payload)
-
-
-def _seen(txn: Transaction, prefix: bytes) -> Iterator[tuple[int, str, str]]:
-    """Number, run and id of all signals, consumed or not, whose keys begin with `prefix`."""
-    for key, row in _scan(txn, prefix):
-        number, run_id, signal_id = rows.unpack(rows.run_id(key), row)[0]
-        yield number, run_id, signal_id
+    for _, row in _scan(txn, rows.key(run_id, WAITING)):
+        yield rows.unpack(run_id, row, Signal)
 
 
 def _take(txn: Transaction, run_id: str, name: str) -> Signal | None:
@@ -208,24 +197,26 @@ def _take(txn: Transaction, run_id: str, name: str) -> Signal | None:
 
 
 def _put_run(txn: Transaction, run: RunRecord) -> None:
-    txn.put(rows.key(RUN, run.run_id), rows.pack_run(run))
+    txn.put(rows.key(run.run_id, RUN), rows.pack(run, [run.payload]))
+
+
+def _put_status(txn: Transaction, run: RunRecord) -> None:
     if run.status.finished:
-        txn.delete(rows.key(UNFINISHED, run.run_id))
+        txn.delete(rows.unfinished(run.run_id))
     else:
-        txn.put(rows.key(UNFINISHED, run.run_id), b"")
+        txn.put(rows.unfinished(run.run_id), b"")
 
 
 def _put_data(txn: Transaction, run_id: str, changed: Mapping[str, Any]) -> None:
     for name, value in changed.items():
-        where = rows.key(DATA, run_id, name)
+        where = rows.key(run_id, DATA, name)
         old = txn.get(where)
-        number = _number(txn) if old is None else rows.unpack(run_id, old)[0][0]
-        txn.put(where, rows.pack([number, name], value))
+        number = _number(txn) if old is None else rows.unpack(run_id, old, Data).number
+        txn.put(where, rows.pack(Data(number, name, value), [value]))
 
 
 def _put_line(txn: Transaction, run_id: str, line: Transition) -> None:
-    head = [line.seq, line.state, line.status.value, line.at, list(line.changed), list(line.removed)]
-    txn.put(rows.key(HISTORY, run_id, line.seq), rows.pack(head, *line.changed.values()))
+    txn.put(rows.key(run_id, HISTORY, line.seq), rows.pack(line))
 
 
 def _number(txn: Transaction) -> int:
@@ -233,6 +224,16 @@ def _number(txn: Transaction) -> int:
     number = int.from_bytes(txn.get(COUNTER, b"")) + 1
     txn.put(COUNTER, number.to_bytes(8))
     return number
+
+
+def _records(txn: Transaction) -> Iterator[tuple[bytes, bytes | None]]:
+    """For each run that has rows: what their keys begin with, and its record."""
+    cursor = txn.cursor()
+    there = cursor.set_range(OF_RUNS)
+    while there and cursor.key().startswith(OF_RUNS):
+        run = rows.run_of(cursor.key())
+        yield run, txn.get(run + RUN)
+        there = cursor.set_range(run + b"\xff")  # beyond its last row
 
 
 def _scan(txn: Transaction, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
