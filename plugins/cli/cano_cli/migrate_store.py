@@ -17,7 +17,7 @@ from cano_cli.migration import Tally, are_one, migrate
 from cano_cli.progress import live_view
 from cano_cli.records import counted
 from cano_cli.settings import SHORT_LEASE, Settings, json_option
-from cano_cli.stores import WRONG_QUESTIONS
+from cano_cli.stores import WRONG_QUESTIONS, check_there
 from cano_cli.tables import show
 
 if TYPE_CHECKING:
@@ -61,10 +61,10 @@ def migrate_store(
     settings: Settings = ctx.obj
     if source == target:
         raise CliError(f"SRC and DST are the same store: {source}")
-    tally, notes = Tally(), list[str]()
+    kernel, tally, notes = settings.kernel(), Tally(), list[str]()
+    check_there(kernel, source)
 
     async def work() -> None:
-        kernel = settings.kernel()
         async with AsyncExitStack() as stack:
             backends: list[StoreBackend] = []
             layers: list[CodecLayer | None] = []

@@ -9,8 +9,8 @@ from cano_cli.driving import Driver, drive, stdout_kept
 from cano_cli.errors import tracebacks
 from cano_cli.loading import load_flow
 from cano_cli.report import tell_end
-from cano_cli.settings import SHORT_LEASE, flow_argument, lease_option, store_option
-from cano_cli.stores import backend_of, needed
+from cano_cli.settings import SHORT_LEASE, Settings, flow_argument, lease_option, store_option
+from cano_cli.stores import backend_of, check_there, needed
 
 
 @click.command()
@@ -37,8 +37,10 @@ def resume(
     One that was interrupted or has failed goes on from its last commit. One that waits goes on when what it waits for
     is there. One that somebody else drives is left alone: exit code 1.
     """
+    settings: Settings = ctx.obj
     url = needed(store)
     with stdout_kept(as_json), tracebacks(traceback):
+        check_there(settings.kernel(), url)
         driver = Driver(load_flow(target), target, run, patient=False)
 
         async def work(kernel: Kernel) -> RunResult:

@@ -243,6 +243,7 @@ def test_of_another_workflow(cano: Cano, command: str) -> None:
 
 def test_resume_of_nothing(cano: Cano) -> None:
     """A run that is not there cannot be resumed: exit code 2."""
+    cano("recover", "shop")  # makes the store
     result = cano("resume", "shop", "r1")
 
     assert result.exit_code == 2

@@ -62,15 +62,76 @@ def test_which_store(cano: Cano, store: str, monkeypatch: pytest.MonkeyPatch, ar
 @pytest.mark.parametrize("args", [args for args in ABOUT_RUNS if "r1" in args], ids=lambda args: args[0])
 def test_no_such_run(cano: Cano, store: str, args: list[str]) -> None:
     """A run that is not there is a mistake in the question: exit code 2."""
+    cano("recover", "shop")  # makes the store
     result = cano(*args)
 
     assert result.exit_code == 2
     assert result.stderr == "Error: the store has no run 'r1'\n"
 
 
-def test_unreachable_store(cano: Cano) -> None:
+LOOKING = [args for args in ABOUT_RUNS if args[0] != "recover"]
+
+
+@pytest.mark.parametrize("args", LOOKING, ids=lambda args: args[0])
+def test_no_such_store(cano: Cano, project: Path, store: str, args: list[str]) -> None:
+    """A wrong name is not made a store: exit code 2. `recover` may wait for runs in one that is still to be filled."""
+    result = cano(*args, "--store", "sqlite:///my%20typo.db?synchronous=normal&codec=zstd")
+
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr == (
+        f"Error: there is no such store: the file {project}/my typo.db does not exist. "
+        "Is the URL right? `cano run` makes it where it is missing\n"
+    )
+    assert list(project.glob("*.db*")) == []
+
+
+@pytest.mark.parametrize("args", LOOKING, ids=lambda args: args[0])
+def test_any_store_may_say_that_it_is_not_there(
+    cano: Cano, project: Path, store: str, install: Callable[..., None], args: list[str]
+) -> None:
+    """A store of anybody's has a method for that, which is called in place of `open`."""
+    install("lazy", LAZY)
+    (project / "there").touch()
+    there = cano(*args, "--store", "lazy://there")
+    missing = cano(*args, "--store", "lazy://missing")
+
+    assert "there is no such store" not in there.stderr
+    assert missing.exit_code == 2
+    assert missing.stderr.startswith("Error: there is no such store: the folder 'missing' does not exist")
+    assert not (project / "missing").exists()
+
+
+LAZY = """
+    from pathlib import Path
+    from cano import hookimpl
+    from cano_sqlite import SqliteBackend
+
+    class Lazy(SqliteBackend):
+        async def exists(self):
+            return self.place.exists()
+
+        async def open(self):
+            self.place.touch()
+            await super().open()
+
+        def __repr__(self):
+            return f"the folder {str(self.place)!r}"
+
+    @hookimpl
+    def cano_open_store(url):
+        if not url.startswith("lazy://"):
+            return None
+        store = Lazy("lazy.db")
+        store.place = Path(url.removeprefix("lazy://"))
+        return store
+"""
+
+
+def test_unreachable_store(cano: Cano, project: Path) -> None:
     """A store that cannot be opened is a failure, told in a line: exit code 1."""
-    result = cano("runs", "--store", "sqlite:///no/such/folder/runs.db")
+    (project / "folder").mkdir()
+    result = cano("runs", "--store", "sqlite:///folder")
 
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: ")
@@ -79,6 +140,7 @@ def test_unreachable_store(cano: Cano) -> None:
 
 def test_no_runs(cano: Cano, store: str) -> None:
     """A store with nothing in it."""
+    cano("recover", "shop")  # makes it
     assert cano("runs").stdout == "no runs\n"
     assert json.loads(cano("runs", "--json").stdout) == []
 
