@@ -31,8 +31,9 @@ class SqliteBackend:
     """Keeps runs in an SQLite file, which several processes may share.
 
     When `commit` returns, the commit is on disk. All that concurrent runs commit while the disk is busy is written
-    with one sync. The event loop never waits for the disk: a thread writes, another one reads. A write whose caller
-    is cancelled is taken back, or, where it has begun, is done before the cancellation goes on: `load` tells.
+    with one sync. The event loop does not wait for the disk: a thread writes, another one reads; only a loop that has
+    nothing else to do makes a lone run's commit itself. A write whose caller is cancelled is taken back, or, where it
+    has begun, is done before the cancellation goes on: `load` tells.
 
     Args:
         path: the file; it is made where it is missing, in a folder that must be there.
@@ -128,7 +129,9 @@ class SqliteBackend:
             ConflictError: the run's `seq` or `token` is another, or the run is gone.
             SerializationError: it has something that cannot be stored.
         """
-        await self._open_engine().commit(commit)
+        under_way = self._open_engine().commit(commit)
+        if under_way is not None:
+            await under_way
 
     async def runs(self, filter: RunFilter) -> Sequence[RunRecord]:
         """The runs that match, newest first, without their data. A damaged one shows what is wrong as its error."""

@@ -13,6 +13,7 @@ from cano_sqlite import leases, reading, records, signals
 from cano_sqlite.journal import Append
 from cano_sqlite.reader import Reader
 from cano_sqlite.settings import Settings
+from cano_sqlite.shortcut import Shortcut
 from cano_sqlite.tails import Tails
 from cano_sqlite.worker import Worker
 from cano_sqlite.writer import Writer
@@ -22,10 +23,10 @@ class Engine:
     """The threads of one open store. Writes happen in the order of the calls."""
 
     def __init__(self, settings: Settings, closed: str) -> None:
-        self._every = settings.snapshot_every
-        self._tails = Tails()
+        self._tails = Tails(settings.snapshot_every)
         writer = Writer(settings)
         self._writer = Worker("cano-sqlite writer", writer, closed)
+        self._shortcut = Shortcut(self._writer, writer)
         self._reader = Worker("cano-sqlite reader", Reader(settings, self._writer.opened), closed)
         writer.readers.append(self._reader.ended)
 
@@ -49,12 +50,13 @@ class Engine:
 
     def create(self, run: RunRecord) -> Awaitable[RunRecord]:
         """See `SqliteBackend`; so for all the others."""
-        work = records.Create(run)
+        work = records.Create(run, self._tails)
         return self._writer.do(work, run.run_id, work.size)
 
-    def commit(self, commit: Commit) -> Awaitable[None]:
-        work = Append(commit, self._every, self._tails)
-        return self._writer.do(work, commit.run_id, work.size)
+    def commit(self, commit: Commit) -> Awaitable[None] | None:
+        """None where it is made already."""
+        append = Append(commit, self._tails)
+        return None if self._shortcut.take(append) else self._writer.do(append, commit.run_id, append.size)
 
     def claim(self, run_id: str, holder: str, now: float, expires: float) -> Awaitable[int | None]:
         work = partial(leases.claim, run_id=run_id, holder=holder, now=now, expires=expires)

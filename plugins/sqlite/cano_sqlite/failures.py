@@ -37,12 +37,12 @@ def unavailable(error: sqlite3.Error, path: Path) -> StoreUnavailableError:
     return StoreUnavailableError(f"{what} (SQLite says: {error})" if remedy else what)
 
 
-def primary_code(error: sqlite3.Error) -> int:
+def primary_code(error: Exception) -> int:
     """Which of SQLite's kinds of error it is; 0 where it comes from Python's module."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
-def is_busy(error: sqlite3.Error) -> bool:
+def is_busy(error: Exception) -> bool:
     """Whether another connection was in the way."""
     return _REMEDIES.get(primary_code(error)) is _LOCKED
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from typing import Any
 from zlib import crc32
 
 from cano import Commit, ConflictError, RunStatus
@@ -12,34 +11,40 @@ from cano_msgspec.packing import LARGE, pack_changes, pack_extra, size_of
 
 from cano_sqlite.signals import consume
 from cano_sqlite.snapshot import fold
-from cano_sqlite.tails import Tails
+from cano_sqlite.tails import Tail, Tails
 from cano_sqlite.worker import Job
 
 # the database itself compares seq and token, inside the transaction: nothing that this process remembers counts
 _APPEND = """
     INSERT INTO journal (run, prev, seq, state, status, at, extra, changes)
     SELECT id, head, ?, ?, ?, ?, ?, ? FROM runs WHERE run_id = ? AND seq = ? AND token = ?"""
-_GROUPS = (100, 30, 10, 3)
+_STEP = _APPEND + " AND status = 'running'"
+# the same where the run's number and newest line are known: that they are the right ones shows in its row
+_LINE = """
+    INSERT INTO journal (seq, state, status, at, extra, changes, run, prev) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
+_MOVE = """
+    UPDATE runs SET seq = ?, head = ?, updated = ?, tail = tail + 1
+    WHERE id = ? AND head = ? AND run_id = ? AND seq = ? AND token = ? AND status = 'running'"""
+_GROUPS = (100, 50, 25, 10, 3)
 _VALUES = "(?, ?, ?, ?, ?, ?, ?, ?, ?)"
 # the same for so many lines in one statement, which takes half as long; of few sizes, so that each stays prepared
-_APPEND_GROUP = {
+_STEPS = {
     size: f"""
     INSERT INTO journal (run, prev, seq, state, status, at, extra, changes)
     WITH line (seq, state, status, at, extra, changes, run_id, expected, token)
         AS (VALUES {", ".join([_VALUES] * size)})
     SELECT runs.id, runs.head, line.seq, line.state, line.status, line.at, line.extra, line.changes
     FROM line CROSS JOIN runs
-    WHERE runs.run_id = line.run_id AND runs.seq = line.expected AND runs.token = line.token"""
+    WHERE runs.run_id = line.run_id AND runs.seq = line.expected AND runs.token = line.token
+        AND runs.status = 'running'"""
     for size in _GROUPS
 }
 # sets no column that has an index
-_ADVANCE = """
-    UPDATE runs SET seq = ?, head = ?, updated = ?, tail = tail + 1
-    WHERE run_id = ? AND seq = ? AND token = ? AND status = 'running'"""
+_ADVANCE = "UPDATE runs SET seq = ?, head = ?, updated = ?, tail = tail + 1 WHERE run_id = ?"
 # the same for all lines that were just appended; SQLite knows UPDATE FROM since 3.33
 _ADVANCE_ALL = """
     UPDATE runs SET seq = line.seq, head = line.id, updated = line.at, tail = tail + 1
-    FROM journal AS line WHERE line.id > ? AND runs.id = line.run AND runs.status = 'running'"""
+    FROM journal AS line WHERE line.id > ? AND runs.id = line.run"""
 _CHANGE = """
     UPDATE runs SET seq = ?, head = ?, updated = ?, status = ?, tail = tail + ?, wake = ?, awaited = ?
     WHERE run_id = ?"""
@@ -54,72 +59,92 @@ class Append:
         folds: whether a plain one is followed by a fold. Runs that go in step fold at different steps.
         size: about how many bytes it writes.
         line: what goes into the journal, and the id, seq and token that the run must have.
-        changed, removed: what the line says of the data.
+        changes: what the line says of the data: what is set, and what is removed.
+        rest: what only others than plain ones have: a wait, whether the lease is freed, and the signals consumed.
         tails: what earlier lines have changed.
     """
 
-    __slots__ = (
-        "changed", "consumed", "every", "folds", "line", "plain", "release", "removed", "size", "tails", "wait",
-    )  # fmt: skip
+    __slots__ = ("changes", "folds", "line", "plain", "rest", "size", "tails")
 
-    def __init__(self, commit: Commit, every: int, tails: Tails) -> None:
+    def __init__(self, commit: Commit, tails: Tails) -> None:
         (
             run_id, token, expected_seq, seq, state, status, changed, removed, error, wait, payload, consumed, release,
             at,
         ) = commit  # fmt: skip
-        size = size_of(changed)
-        large = size >= LARGE
-        changed, removed = dict(changed), tuple(removed)
-        changes: Any = None if large else pack_changes(changed, removed)
-        extra = pack_extra(error, wait, payload)
-        running = status is RunStatus.RUNNING
-        self.size = size
-        self.every = every
+        self.size = size = size_of(changed)
+        self.changes = changes = dict(changed), tuple(removed)
         self.tails = tails
-        self.changed = changed
-        self.removed = removed
-        self.wait = wait if status is RunStatus.PARKED else None
-        self.consumed = consumed and tuple(consumed)
-        self.release = release
-        self.plain = plain = running and not large and not consumed and not release and seq != expected_seq
-        turn = crc32(run_id.encode(errors="replace"))
-        self.folds = plain and (seq + turn) // every != (expected_seq + turn) // every
+        running = status is RunStatus.RUNNING
+        self.rest = wait, release, consumed and tuple(consumed)
+        self.plain = running and size < LARGE and not consumed and not release and seq != expected_seq
+        turn, every = crc32(run_id.encode(errors="replace")), tails.every
+        self.folds = self.plain and (seq + turn) // every != (expected_seq + turn) // every
+        packed = pack_changes(*changes) if size < LARGE else b""  # a large one is packed in the thread
         self.line = (
-            seq, state, "running" if running else status.value, at, extra, changes, run_id, expected_seq, token,
+            seq, state, "running" if running else status.value, at, pack_extra(error, wait, payload), packed,
+            run_id, expected_seq, token,
         )  # fmt: skip
 
+    def step(self, cursor: sqlite3.Cursor) -> bool:
+        """Do a plain one of a run that is known; False where it is not done, and has to be undone."""
+        tail = self.tails.find(self.line[6])
+        if tail is None:
+            return False
+        seq, state, status, at, extra, changes, run_id, expected_seq, token = self.line
+        run, prev = tail.run, tail.head
+        cursor.execute(_LINE, (seq, state, status, at, extra, changes, run, prev))
+        head = cursor.lastrowid or 0
+        cursor.execute(_MOVE, (seq, head, at, run, prev, run_id, expected_seq, token))
+        if cursor.rowcount != 1:
+            self.tails.take(run_id)
+            return False
+        self.tails.add(self, head)
+        return True
+
     def __call__(self, connection: sqlite3.Connection) -> None:
-        """Do it by itself. Raises ConflictError, and has written nothing then."""
+        """Do it inside a transaction. Raises ConflictError, and has written nothing then."""
+        if self.plain and self._go_on(connection):
+            return
         seq, _, status, at, _, _, run_id, expected_seq, token = line = self.line
         if self.size >= LARGE:
-            line = (*line[:5], pack_changes(self.changed, self.removed), *line[6:])
+            line = (*line[:5], pack_changes(*self.changes), *line[6:])
         appended = connection.execute(_APPEND, line)
-        head = appended.lastrowid
         if appended.rowcount != 1:
             raise _conflict(connection, run_id, expected_seq, token)
-        if self.plain and connection.execute(_ADVANCE, (seq, head, at, run_id, expected_seq, token)).rowcount == 1:
-            self.advanced(connection)
-            return
         self.tails.take(run_id)
         wake = awaited = None
-        if self.wait is not None:
-            wake, awaited = self.wait.until, self.wait.signal
+        wait, release, consumed = self.rest
+        if status == "parked" and wait is not None:
+            wake, awaited = wait.until, wait.signal
         weight = 1 + self.size // LARGE  # a large line is as much to read again as many small ones
-        connection.execute(_CHANGE, (seq, head, at, status, weight, wake, awaited, run_id))
-        if self.release:
+        connection.execute(_CHANGE, (seq, appended.lastrowid, at, status, weight, wake, awaited, run_id))
+        if release:
             connection.execute(_RELEASE, (run_id,))
-        for signal in self.consumed:
+        for signal in consumed:
             consume(connection, run_id, signal)
         (tail,) = connection.execute("SELECT tail FROM runs WHERE run_id = ?", (run_id,)).fetchone()
-        if tail >= self.every:
+        if tail >= self.tails.every:
             fold(connection, run_id, self.tails)
 
-    def advanced(self, connection: sqlite3.Connection) -> None:
-        """What follows when it was done as a plain one."""
-        seq, _, _, _, _, _, run_id, expected_seq, token = self.line
-        self.tails.add(run_id, expected_seq, seq, token, self.size, self.changed, self.removed)
+    def _go_on(self, connection: sqlite3.Connection) -> bool:
+        """Do a plain one, unless the run does not just go on."""
+        seq, _, _, at, _, _, run_id, _, token = line = self.line
+        appended = connection.execute(_STEP, line)
+        if appended.rowcount != 1:
+            return False
+        head = appended.lastrowid or 0
+        connection.execute(_ADVANCE, (seq, head, at, run_id))
+        self.note(connection, head)
+        if self.tails.find(run_id) is None:
+            (run,) = connection.execute("SELECT id FROM runs WHERE run_id = ?", (run_id,)).fetchone()
+            self.tails.begin(run_id, Tail(run, head, None, seq, token))
+        return True
+
+    def note(self, connection: sqlite3.Connection, head: int) -> None:
+        """What follows when it was done as a plain one, and is the journal's line `head`."""
+        self.tails.add(self, head)
         if self.folds:
-            fold(connection, run_id, self.tails)
+            fold(connection, self.line[6], self.tails)
 
 
 def append_all(connection: sqlite3.Connection, jobs: Sequence[Job]) -> None:
@@ -147,17 +172,17 @@ def _append_together(connection: sqlite3.Connection, appends: Sequence[Append]) 
     for size in _GROUPS:
         while count - done >= size:
             group = [value for append in appends[done : done + size] for value in append.line]
-            if connection.execute(_APPEND_GROUP[size], group).rowcount != size:
+            if connection.execute(_STEPS[size], group).rowcount != size:
                 return False
             done += size
     rest = [append.line for append in appends[done:]]
-    if rest and connection.executemany(_APPEND, rest).rowcount != len(rest):
+    if rest and connection.executemany(_STEP, rest).rowcount != len(rest):
         return False
     (last,) = connection.execute("SELECT last_insert_rowid()").fetchone()
     if connection.execute(_ADVANCE_ALL, (last - count,)).rowcount != count:
-        return False
-    for append in appends:
-        append.advanced(connection)
+        return False  # two of one run, say
+    for head, append in enumerate(appends, last - count + 1):
+        append.note(connection, head)
     return True
 
 

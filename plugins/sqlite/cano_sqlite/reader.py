@@ -36,7 +36,7 @@ class Reader:
         """What the caller is told."""
         return translated(error, self._settings.path, run_id)
 
-    def carry_out(self, take: Callable[[], list[Job]]) -> None:
+    def carry_out(self, take: Callable[[], list[Job]], pause: Callable[[], None]) -> None:
         """Answer the questions that are there; later ones must see what was committed before they were asked."""
         connection = self._connection
         jobs = take()

@@ -9,6 +9,7 @@ from cano import RunRecord, RunStatus
 from cano_msgspec.packing import LARGE, pack_changes, pack_extra, size_of
 
 from cano_sqlite.reading import load
+from cano_sqlite.tails import Tail, Tails
 
 _CREATE = """
     INSERT INTO runs (run_id, workflow, version, fingerprint, parent, created, updated, status, seq, head, folded,
@@ -29,14 +30,16 @@ _FORGET_LINES = """
 class Create:
     """The work of making a run. All is packed, or copied, when it is made: the record may change afterwards."""
 
-    __slots__ = ("given", "line", "row", "size")
+    __slots__ = ("changes", "given", "line", "row", "size", "tails")
 
-    def __init__(self, run: RunRecord) -> None:
+    def __init__(self, run: RunRecord, tails: Tails) -> None:
         changes: Any = (dict(run.data), ())
+        self.changes = changes
         extra = pack_extra(run.error, run.wait, run.payload)
         wait = run.wait if run.status is RunStatus.PARKED else None
         wake, awaited = (None, None) if wait is None else (wait.until, wait.signal)
         self.given = run
+        self.tails = tails
         self.size = size_of(run.data)
         if self.size < LARGE:
             changes = pack_changes(*changes)
@@ -57,8 +60,11 @@ class Create:
         *line, changes = self.line
         if self.size >= LARGE:
             changes = pack_changes(*changes)
-        head = connection.execute(_FIRST_LINE, (run, *line, changes)).lastrowid
+        head: Any = connection.execute(_FIRST_LINE, (run, *line, changes)).lastrowid
         connection.execute("UPDATE runs SET head = ? WHERE id = ?", (head, run))
+        tail = Tail(run, head, None if self.size >= LARGE else 0, self.given.seq, self.given.token)
+        tail.changes.append(self.changes)
+        self.tails.begin(self.given.run_id, tail)
         return self.given
 
 

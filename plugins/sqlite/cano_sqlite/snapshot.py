@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from cano_msgspec.packing import Changes, DamagedError, unpack_changes
 
 from cano_sqlite.failures import unreadable
-from cano_sqlite.tails import Tail, Tails
+from cano_sqlite.tails import Change, Tail, Tails
 
 # a run's lines, from its newest one back to the one after `folded`; each is younger than the one it points at
 _CHAIN = """
@@ -79,14 +79,21 @@ def fold(connection: sqlite3.Connection, run_id: str, tails: Tails) -> None:
     run, head, folded, count, seq, token = connection.execute(
         "SELECT id, head, folded, tail, seq, token FROM runs WHERE run_id = ?", (run_id,)
     ).fetchone()
-    if tail is None or not tail.is_all(folded, count, seq, token):
-        tail = Tail(folded, seq, token)
-        for changed, removed in _changes(connection, Place(run_id, run, head, folded)):
-            tail.add(changed, removed)
-    connection.executemany("DELETE FROM snapshot WHERE run = ? AND key = ?", [(run, key) for key in tail.gone])
-    connection.executemany(_PUT, [(run, key, value) for key, value in tail.latest.items()])
+    if tail is not None and tail.is_all(folded, count, seq, token):
+        changes: Iterable[Change] = tail.changes
+    else:
+        changes = _changes(connection, Place(run_id, run, head, folded))
+    gone: dict[str, None] = {}
+    latest: dict[str, bytes] = {}
+    for changed, removed in changes:
+        for key in removed:
+            gone[key] = None
+            latest.pop(key, None)  # set anew, it comes last
+        latest.update(changed)
+    connection.executemany("DELETE FROM snapshot WHERE run = ? AND key = ?", [(run, key) for key in gone])
+    connection.executemany(_PUT, [(run, key, value) for key, value in latest.items()])
     connection.execute("UPDATE runs SET folded = ?, tail = 0 WHERE id = ?", (head, run))
-    tails.begin(run_id, head, seq, token)
+    tails.begin(run_id, Tail(run, head, head, seq, token))
 
 
 def _changes(connection: sqlite3.Connection, place: Place) -> Iterator[Changes]:

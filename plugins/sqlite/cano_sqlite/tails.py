@@ -1,12 +1,18 @@
-"""What a run's lines have changed since its last fold, remembered by the process that wrote them.
+"""Where the runs stand that this process writes to, and what their lines have changed since the last fold.
 
-Reading them again for the next fold takes as long as all else that their commits do. What is remembered counts only
-where the run's row in the database, compared inside the transaction, shows that it is all there is.
+Finding that out again takes as long as all else that a commit does. What is remembered counts only where the run's
+row in the database, compared inside the transaction, says the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cano_sqlite.journal import Append
+
+Change = tuple[Mapping[str, bytes], Sequence[str]]
 
 MOST_TAILS = 1000
 MOST_BYTES = 65_536
@@ -17,62 +23,68 @@ class Tail:
     """The lines of one run after its journal line `folded`.
 
     Attributes:
-        gone, latest: what they have removed and set.
-        count: how many they are.
+        run, head: the run's number, and that of its newest line.
+        folded: None where there may be more lines than are remembered here.
         seq, token: where they have brought the run, and under which lease.
+        changes: what each has set and removed.
         size: about how many bytes they have set.
     """
 
-    __slots__ = ("count", "folded", "gone", "latest", "seq", "size", "token")
+    __slots__ = ("changes", "folded", "head", "run", "seq", "size", "token")
 
-    def __init__(self, folded: int, seq: int, token: int) -> None:
+    def __init__(self, run: int, head: int, folded: int | None, seq: int, token: int) -> None:
+        self.run = run
+        self.head = head
         self.folded = folded
         self.seq = seq
         self.token = token
-        self.count = 0
         self.size = 0
-        self.gone: dict[str, None] = {}
-        self.latest: dict[str, bytes] = {}
-
-    def add(self, changed: Mapping[str, bytes], removed: Sequence[str]) -> None:
-        """One more line."""
-        for key in removed:
-            self.gone[key] = None
-            self.latest.pop(key, None)  # set anew, it comes last
-        self.latest.update(changed)
+        self.changes: list[Change] = []
 
     def is_all(self, folded: int, count: int, seq: int, token: int) -> bool:
         """Whether a run whose row says this has made these lines since its last fold, and no other."""
-        return (self.folded, self.count, self.seq, self.token) == (folded, count, seq, token)
+        return (self.folded, len(self.changes), self.seq, self.token) == (folded, count, seq, token)
 
 
 class Tails:
-    """The tails of many runs; used in the thread that writes."""
+    """The tails of many runs; used by whoever has the hand that writes.
 
-    def __init__(self) -> None:
+    Attributes:
+        every: after how many commits a run is folded.
+    """
+
+    def __init__(self, every: int) -> None:
+        self.every = every
         self._tails: dict[str, Tail] = {}
 
-    def begin(self, run_id: str, folded: int, seq: int, token: int) -> None:
-        """From now on remember what the run changes: it was folded up to its newest line."""
+    def begin(self, run_id: str, tail: Tail) -> None:
+        """From now on remember what the run changes."""
         if len(self._tails) >= MOST_TAILS:
             self._tails.clear()
-        self._tails[run_id] = Tail(folded, seq, token)
+        self._tails[run_id] = tail
 
-    def add(
-        self, run_id: str, expected_seq: int, seq: int, token: int, size: int,
-        changed: Mapping[str, bytes], removed: Sequence[str],
-    ) -> None:  # fmt: skip
-        """Note a line that was written."""
+    def find(self, run_id: str) -> Tail | None:
+        """The run's tail."""
+        return self._tails.get(run_id)
+
+    def add(self, append: Append, head: int) -> None:
+        """Note a line that was written, `head`."""
+        seq, _, _, _, _, _, run_id, expected_seq, token = append.line
         tail = self._tails.get(run_id)
         if tail is None:
             return
-        tail.size += size
-        if tail.seq != expected_seq or tail.token != token or tail.size > MOST_BYTES:
+        if tail.seq != expected_seq or tail.token != token:
             del self._tails[run_id]  # others have written to it, or a line was taken back with its transaction
             return
         tail.seq = seq
-        tail.count += 1
-        tail.add(changed, removed)
+        tail.head = head
+        if tail.folded is None:
+            return
+        tail.size += append.size
+        tail.changes.append(append.changes)
+        if tail.size > MOST_BYTES:
+            tail.folded = None
+            tail.changes = []
 
     def take(self, run_id: str) -> Tail | None:
         """The run's tail, which is forgotten with that."""

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from queue import SimpleQueue
 from typing import Any, Protocol
 
 from cano import StoreUnavailableError
@@ -15,6 +14,9 @@ from cano import StoreUnavailableError
 MOST_JOBS = 500
 MOST_BYTES = 8 * 1024 * 1024
 """How much is taken into one transaction, more or less."""
+
+MANY = 16
+"""Of so many jobs that wait, half go first: later the event loop works for them while the others are done."""
 
 
 class Job:
@@ -29,9 +31,11 @@ class Job:
         result, error: what came of it.
     """
 
-    __slots__ = ("error", "future", "loop", "result", "run_id", "size", "state", "work")
-
     WAITING, TAKEN, DONE = range(3)
+
+    state = WAITING
+    result: Any = None
+    error: Exception | None = None
 
     def __init__(self, work: Any, run_id: str | None, size: int, loop: asyncio.AbstractEventLoop) -> None:
         self.work = work
@@ -39,13 +43,10 @@ class Job:
         self.size = size
         self.loop = loop
         self.future: asyncio.Future[Any] = loop.create_future()
-        self.state = self.WAITING
-        self.result: Any = None
-        self.error: Exception | None = None
 
 
 class Hand(Protocol):
-    """Does the jobs. Everything but its construction happens in the worker's thread.
+    """Does the jobs. `open`, `carry_out` and `close` are called in the worker's thread.
 
     Attributes:
         writes: whether its jobs change something.
@@ -57,11 +58,12 @@ class Hand(Protocol):
         """Connect."""
         ...
 
-    def carry_out(self, take: Callable[[], list[Job]]) -> None:
+    def carry_out(self, take: Callable[[], list[Job]], pause: Callable[[], None]) -> None:
         """Do jobs, setting the result or error of each.
 
         Args:
             take: jobs that have come in since it was called last; empty where there are none, or enough for once.
+            pause: to be called before the disk is waited for: then the event loop gets to work meanwhile.
         """
         ...
 
@@ -85,12 +87,15 @@ class Worker:
     def __init__(self, name: str, hand: Hand, closed: str) -> None:
         self._hand = hand
         self._closed = closed
-        self._queue: SimpleQueue[Job | None] = SimpleQueue()
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # whoever changes what is known of jobs has it
+        self._news = threading.Lock()  # the thread waits for it when there is nothing to do
+        self._news.acquire()
+        self._hold = threading.Lock()  # whoever uses the hand has it
         self._stopped = False
-        self._last = False
         self._waiting: list[Job] = []
         self._taken: list[Job] = []
+        self._done: list[Job] = []
+        self._under_way = 0
         self.opened: Future[None] = Future()
         self.ended: Future[None] = Future()
         for future in (self.opened, self.ended):
@@ -107,7 +112,10 @@ class Worker:
         with self._lock:
             if self._stopped:
                 raise StoreUnavailableError(self._closed)
-            self._queue.put(job)
+            self._waiting.append(job)
+            self._under_way += 1
+            if self._under_way == 1:
+                self._wake()
         try:
             return await job.future
         except asyncio.CancelledError:
@@ -119,6 +127,7 @@ class Worker:
         with self._lock:
             if job.state == Job.WAITING:
                 job.state = Job.DONE
+                self._under_way -= 1
         while job.state != Job.DONE and self._hand.writes:
             job.future = job.loop.create_future()
             with suppress(asyncio.CancelledError):  # it is being cancelled already
@@ -126,12 +135,33 @@ class Worker:
         if job.future.done() and not job.future.cancelled():
             job.future.exception()  # or asyncio would report that nobody has looked at it
 
+    @property
+    def busy(self) -> bool:
+        """Whether there is a job that is not done, or whose caller does not know so yet."""
+        return self._under_way > 0
+
+    def borrow(self) -> bool:
+        """Take the hand from the thread, if that has nothing to do; whether it could be had. See `give_back`."""
+        if self._hold.acquire(blocking=False):
+            if not self._under_way and not self._stopped:
+                return True
+            self._hold.release()
+        return False
+
+    def give_back(self) -> None:
+        """Let the thread have its hand again."""
+        self._hold.release()
+
     def stop(self) -> None:
         """Let it end once it has done what was submitted before."""
         with self._lock:
             if not self._stopped:
                 self._stopped = True
-                self._queue.put(None)
+                self._wake()
+
+    def _wake(self) -> None:
+        if self._news.locked():
+            self._news.release()
 
     def join(self) -> None:
         """Wait for the thread itself, which has next to nothing left to do once `ended` is done."""
@@ -144,9 +174,8 @@ class Worker:
             self._serve()
         finally:
             self.stop()
-            self._fetch(block=False)  # what came in while the hand could not be opened
-            self._fail(StoreUnavailableError(self._closed))
-            _deliver(self._taken)
+            self._fail(StoreUnavailableError(self._closed))  # what came in while the hand could not be opened
+            self._deliver()
             self.ended.set_result(None)
 
     def _serve(self) -> None:
@@ -157,38 +186,35 @@ class Worker:
             return
         self.opened.set_result(None)
         try:
-            while self._fetch(block=True):
-                self._work()
+            while self._waiting or not self._stopped:
+                if self._waiting:
+                    self._work()
+                else:
+                    self._news.acquire()
         finally:
-            self._hand.close()
+            with self._hold:
+                self._hand.close()
 
     def _work(self) -> None:
-        """Do the jobs that wait, and those that come in meanwhile."""
-        try:
-            self._hand.carry_out(self._take)
-        except Exception as error:  # noqa: BLE001  # nobody may be left waiting, whatever went wrong
-            self._fail(error)
-        _deliver(self._taken)
+        """Do jobs that wait, and those that come in meanwhile."""
+        with self._hold:
+            try:
+                self._hand.carry_out(self._take, self._deliver)
+            except Exception as error:  # noqa: BLE001  # nobody may be left waiting, whatever went wrong
+                self._fail(error)
+        self._done += self._taken
         self._taken = []
-
-    def _fetch(self, *, block: bool) -> bool:
-        """Put what has come in among the jobs that wait, or wait until something does; whether there is any."""
-        while not self._last and not ((self._waiting or not block) and self._queue.empty()):
-            job = self._queue.get()
-            if job is None:
-                self._last = True
-            else:
-                self._waiting.append(job)
-        return bool(self._waiting)
+        if len(self._waiting) < MANY:
+            self._deliver()
 
     def _take(self) -> list[Job]:
-        if not self._fetch(block=False):
-            return []
         size, room = sum(job.size for job in self._taken), MOST_JOBS - len(self._taken)
         fresh: list[Job] = []
         seen = 0
         with self._lock:
-            for job in self._waiting:
+            if len(self._waiting) >= MANY:
+                room = min(room, len(self._waiting) if self._done else len(self._waiting) // 2)
+            for job in self._waiting if len(self._taken) < MANY else ():
                 if size >= MOST_BYTES or len(fresh) >= room:
                     break
                 seen += 1
@@ -196,7 +222,7 @@ class Worker:
                     job.state = Job.TAKEN
                     fresh.append(job)
                     size += job.size
-        del self._waiting[:seen]
+            del self._waiting[:seen]
         self._taken += fresh
         return fresh
 
@@ -209,16 +235,20 @@ class Worker:
                 job.state = Job.TAKEN
         for job in self._taken:
             job.error = job.error or self._hand.failed(error, job.run_id)
+        self._done += self._taken
+        self._taken = []
 
-
-def _deliver(jobs: list[Job]) -> None:
-    """Wake each event loop once, with all that it waits for."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[Job]] = {}
-    for job in jobs:
-        by_loop.setdefault(job.loop, []).append(job)
-    for loop, done in by_loop.items():
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(_settle, done)
+    def _deliver(self) -> None:
+        """Wake each event loop once, with all that it waits for."""
+        with self._lock:
+            jobs, self._done = self._done, []
+            self._under_way -= len(jobs)
+        while jobs:
+            loop = jobs[0].loop
+            done = [job for job in jobs if job.loop is loop]
+            jobs = [] if len(done) == len(jobs) else [job for job in jobs if job.loop is not loop]
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(_settle, done)
 
 
 def _settle(jobs: list[Job]) -> None:

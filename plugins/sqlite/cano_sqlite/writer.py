@@ -8,8 +8,8 @@ from concurrent.futures import Future
 
 from cano import ConflictError
 
-from cano_sqlite.connection import connect_for_writing, patiently, roll_back
-from cano_sqlite.failures import translated
+from cano_sqlite.connection import CHECKPOINT, connect_for_writing, patiently, roll_back
+from cano_sqlite.failures import is_busy, translated
 from cano_sqlite.journal import Append, append_all
 from cano_sqlite.settings import Settings
 from cano_sqlite.worker import Job
@@ -31,31 +31,37 @@ class Writer:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._connection: sqlite3.Connection
+        self._cursor: sqlite3.Cursor  # a new one for each commit of a lone run would take its time
+        self._checkpoints = True
         self.readers: list[Future[None]] = []
 
     def open(self) -> None:
         """Connect, and bring the schema up to date."""
         self._connection = connect_for_writing(self._settings)
+        self._cursor = self._connection.cursor()
 
     def close(self) -> None:
         """Disconnect, as the last one: then SQLite tidies up its log."""
         for ended in self.readers:
             ended.result()
+        self._cursor.close()
         self._connection.close()
 
     def failed(self, error: Exception, run_id: str | None) -> Exception:
         """What the caller is told."""
         return translated(error, self._settings.path, run_id)
 
-    def carry_out(self, take: Callable[[], list[Job]]) -> None:
+    def carry_out(self, take: Callable[[], list[Job]], pause: Callable[[], None]) -> None:
         """Do what there is in one transaction, with what comes in before it is committed."""
         connection = self._connection
         jobs: list[Job] = []
         try:
+            self._checkpoint_in_commits(True)
             patiently(self._settings, self._begin)
             while fresh := take():
                 jobs += fresh
                 _do(connection, fresh)
+            pause()
             connection.execute("COMMIT")
         except Exception as error:  # any of them may be to blame
             roll_back(connection)
@@ -65,6 +71,33 @@ class Writer:
                 self._do_one_by_one(jobs)
             else:
                 jobs[0].error = self.failed(error, jobs[0].run_id)
+
+    def step(self, append: Append) -> bool:
+        """Make a commit in the event loop's thread, unless somebody else writes or it is refused; whether it is made.
+
+        Raises:
+            StoreError: something went wrong, and it is not made.
+        """
+        connection, execute = self._connection, self._cursor.execute
+        try:
+            self._checkpoint_in_commits(False)
+            execute("BEGIN IMMEDIATE")
+            if append.step(self._cursor):
+                execute("COMMIT")
+                return True
+        except Exception as error:
+            if connection.in_transaction or not is_busy(error):
+                raise self.failed(error, append.line[6]) from error
+        finally:
+            if connection.in_transaction:
+                roll_back(connection)
+        return False
+
+    def _checkpoint_in_commits(self, allowed: bool) -> None:
+        """Let commits tidy up the log now and then, which takes long, or leave that to later ones."""
+        if allowed is not self._checkpoints:
+            self._connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT if allowed else 0}")
+            self._checkpoints = allowed
 
     def _begin(self) -> None:
         # IMMEDIATE: a transaction that reads first and writes later fails at once where another one wrote between

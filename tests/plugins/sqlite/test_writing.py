@@ -25,7 +25,7 @@ def transactions(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     sizes: list[int] = []
     original = Writer.carry_out
 
-    def spied(self: Writer, take: Callable[[], list[Any]]) -> None:
+    def spied(self: Writer, take: Callable[[], list[Any]], pause: Callable[[], None]) -> None:
         sizes.append(0)
 
         def counted() -> list[Any]:
@@ -33,7 +33,7 @@ def transactions(monkeypatch: pytest.MonkeyPatch) -> list[int]:
             sizes[-1] += len(jobs)
             return jobs
 
-        original(self, counted)
+        original(self, counted, pause)
 
     monkeypatch.setattr(Writer, "carry_out", spied)
     return sizes
@@ -58,12 +58,12 @@ async def at_once(locked: Locked, *calls: Any) -> list[Any]:
 async def test_concurrent_commits_share_a_transaction(
     store: SqliteBackend, locked: Locked, transactions: list[int]
 ) -> None:
-    """What came in while the file was busy goes into one transaction."""
+    """What came in while the file was busy goes into one transaction; of much, a half goes into the next one."""
     ids = await make(store, 100)
     transactions.clear()
 
     assert await at_once(locked, *(store.commit(step(1, run_id)) for run_id in ids)) == [None] * 100
-    assert transactions == [100]
+    assert transactions == [50, 50]
     assert [(await loaded(store, run_id)).seq for run_id in ids] == [1] * 100
 
 
@@ -213,17 +213,17 @@ async def test_a_cancelled_write_that_has_begun_is_awaited(
     begun, goes_on = threading.Event(), threading.Event()
     original = Writer.carry_out
 
-    def slow(self: Writer, take: Callable[[], list[Any]]) -> None:
+    def slow(self: Writer, take: Callable[[], list[Any]], pause: Callable[[], None]) -> None:
         def and_stop() -> list[Any]:
             jobs = take()
             begun.set()
             goes_on.wait(60)
             return jobs
 
-        original(self, and_stop)
+        original(self, and_stop, pause)
 
     monkeypatch.setattr(Writer, "carry_out", slow)
-    commit = asyncio.ensure_future(store.commit(step(1)))
+    commit = asyncio.ensure_future(store.commit(step(1, release=True)))
     await asyncio.to_thread(begun.wait, 60)
     for _ in range(2):
         commit.cancel()

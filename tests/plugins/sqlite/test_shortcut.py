@@ -1,0 +1,177 @@
+"""A lone commit is made in the event loop's own thread, where nothing else waits for that thread."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from cano import ConflictError, RunStatus, SerializationError, StoreUnavailableError
+from cano.testing.contract_base import NOW, lines, loaded, new_run, step
+from cano_sqlite import SqliteBackend
+from cano_sqlite.shortcut import MOST, has_time
+from cano_sqlite.writer import Writer
+
+Ask = Callable[..., list[Any]]
+Locked = Callable[[], AbstractContextManager[None]]
+
+
+@pytest.fixture
+async def store(path: Path) -> AsyncIterator[SqliteBackend]:
+    """An open store whose runs are not folded in these tests, and that is quick on any disk."""
+    store = SqliteBackend(path, snapshot_every=100_000, synchronous="normal")
+    await store.open()
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+def taken(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Of each commit that took the shortcut, whether it got through."""
+    made: list[bool] = []
+    original = Writer.step
+
+    def spied(self: Writer, append: Any) -> bool:
+        assert threading.current_thread() is threading.main_thread()
+        made.append(original(self, append))
+        return made[-1]
+
+    monkeypatch.setattr(Writer, "step", spied)
+    return made
+
+
+async def test_a_lone_commit_takes_it(store: SqliteBackend, taken: list[bool], path: Path) -> None:
+    """With nothing else to do the loop's thread commits by itself: whole, in the file, and seen by everybody."""
+    await store.create(new_run(data={"gone": b"1"}))
+    for seq in range(1, 5):
+        await store.commit(step(seq, changed={f"k{seq}": b"v"}, removed=["gone"]))
+    assert taken == [True] * 4
+
+    other = SqliteBackend(path)
+    await other.open()
+    assert (await loaded(other)).data == {f"k{seq}": b"v" for seq in range(1, 5)}
+    assert [line[0] for line in lines(await other.history("run"))] == [0, 1, 2, 3, 4]
+    assert (await loaded(other)).updated == NOW + 4
+    await other.close()
+
+
+async def test_it_is_not_taken_while_others_commit(store: SqliteBackend, taken: list[bool]) -> None:
+    """Runs that commit at once share a transaction."""
+    for run_id in ("a", "b", "c"):
+        await store.create(new_run(run_id))
+    await asyncio.gather(*(store.commit(step(1, run_id)) for run_id in ("a", "b", "c")))
+
+    assert taken == []
+    assert [(await loaded(store, run_id)).seq for run_id in ("a", "b", "c")] == [1, 1, 1]
+
+
+async def test_what_is_more_than_a_step_does_not_take_it(path: Path, taken: list[bool]) -> None:
+    """Large values, the end of a run, and a fold of its journal, have more to write: a thread does that."""
+    store = SqliteBackend(path, snapshot_every=5, synchronous="normal")
+    await store.open()
+    await store.create(new_run())
+    for seq in range(1, 11):
+        await store.commit(step(seq))  # two of ten are followed by a fold
+    assert taken == [True] * 8
+    await store.commit(step(11, changed={"large": b"x" * 100_000}))
+    await store.commit(step(12, status=RunStatus.SUCCEEDED, release=True))
+
+    assert len(taken) == 8
+    assert (await loaded(store)).seq == 12
+    await store.close()
+
+
+async def test_the_loop_turns_now_and_then(store: SqliteBackend, taken: list[bool]) -> None:
+    """However long a run goes on by itself, a commit goes the long way from time to time."""
+    await store.create(new_run())
+    for seq in range(1, 2 * MOST + 3):
+        await store.commit(step(seq))
+
+    assert taken == [True] * (2 * MOST)
+
+
+async def test_a_stale_commit_is_refused(store: SqliteBackend, taken: list[bool], ask: Ask) -> None:
+    """The file decides, whatever this process remembers: a run that others have moved on, claimed or replaced."""
+    await store.create(new_run())
+    await store.commit(step(1))
+    with pytest.raises(ConflictError, match="has made 1 transitions, not 4"):
+        await store.commit(step(5))
+
+    ask("UPDATE runs SET token = 2")
+    with pytest.raises(ConflictError, match="its token is 2, not 1"):
+        await store.commit(step(2))
+    ask("UPDATE runs SET token = 1, id = 7")
+    ask("UPDATE journal SET run = 7")
+    await store.commit(step(2))
+    await store.commit(step(3))
+    ask("UPDATE runs SET status = 'parked'")
+    await store.commit(step(4))
+    assert await loaded(store) == new_run(seq=4, state="S4", updated=NOW + 4, data={})
+
+    ask("DELETE FROM runs")
+    with pytest.raises(ConflictError, match="it is gone"):
+        await store.commit(step(5))
+    assert ask("SELECT count(*) FROM journal") == [(5,)]
+    assert taken == [True, False, False, False, True, False, False]
+
+
+async def test_others_that_write_are_waited_for(store: SqliteBackend, locked: Locked, taken: list[bool]) -> None:
+    """While another program has the write lock, the commit goes the long way, and the loop turns."""
+    await store.create(new_run())
+    with ExitStack() as other:
+        other.enter_context(locked())
+        asyncio.get_running_loop().call_later(0.1, other.close)
+        await store.commit(step(1))
+
+    assert taken == [False]
+    assert (await loaded(store)).seq == 1
+
+
+async def test_what_cannot_be_kept_is_named(store: SqliteBackend) -> None:
+    """A value that SQLite refuses is refused with the run's name, and the next commit is made."""
+    await store.create(new_run())
+    with pytest.raises(SerializationError, match="'run'"):
+        await store.commit(step(1, state="\ud800"))
+    await store.commit(step(1))
+    assert (await loaded(store)).seq == 1
+
+
+async def test_a_closed_store_says_so(store: SqliteBackend) -> None:
+    """After `close` there is no way past it."""
+    await store.create(new_run())
+    await store.commit(step(1))
+    await store.close()
+    with pytest.raises(StoreUnavailableError, match="was closed"):
+        await store.commit(step(2))
+
+
+async def test_when_a_loop_has_time() -> None:
+    """A callback, a timer that is due soon, or a socket may need the loop; a timer that is due later does not."""
+    loop = asyncio.get_running_loop()
+    assert has_time(loop)
+    later = loop.call_later(60, print)
+    assert has_time(loop)
+    later.cancel()
+
+    soon = loop.call_later(0.001, print)
+    assert not has_time(loop)
+    soon.cancel()
+    loop.call_soon(lambda: None)
+    assert not has_time(loop)
+    await asyncio.sleep(0)
+
+    one, other = socket.socketpair()
+    with one, other:
+        loop.add_reader(one, print)
+        assert not has_time(loop)
+        loop.remove_reader(one)
+
+
+def test_a_loop_of_another_make_has_no_time() -> None:
+    """What is not asyncio's own loop is not looked into."""
+    assert not has_time(cast("asyncio.AbstractEventLoop", object()))
