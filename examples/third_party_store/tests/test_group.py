@@ -1,0 +1,187 @@
+"""Group commit: what is done together, what is refused or fails among it, and what a cancelled caller may rely on."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from cano import Commit, ConflictError, RunRecord, RunStatus, SerializationError
+from lmdb_runs.plugin import PROMISES
+from lmdb_runs.store import LmdbStore
+
+T = TypeVar("T")
+IDS = [f"{number}" for number in range(10)]
+
+
+class Busy:
+    """Keeps the store's thread at work on a call of its own."""
+
+    def __init__(self, store: LmdbStore) -> None:
+        self._begun, self._gate = threading.Event(), threading.Event()
+        self._call = asyncio.create_task(store.do(self._work, True))
+
+    def _work(self, txn: Any) -> None:
+        self._begun.set()
+        self._gate.wait()
+        txn.put(b"busy", b"done")
+
+    async def begun(self) -> None:
+        """Return when the thread has taken the call, so that all later ones have to wait."""
+        await asyncio.to_thread(self._begun.wait)
+
+    def end(self) -> None:
+        """Let the thread go on."""
+        self._gate.set()
+
+    async def cancelled(self) -> None:
+        """Cancel the call twice, which must wait all the same; return when it is done."""
+        for _ in range(2):
+            self._call.cancel()
+            await turns()
+            assert not self._call.done()
+        self.end()
+        with pytest.raises(asyncio.CancelledError):
+            await self._call
+
+
+async def turns() -> None:
+    """Let everything go on in the loop that can."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def opened(path: Path) -> AsyncIterator[tuple[LmdbStore, Busy]]:
+    """A store with ten runs, whose thread is busy."""
+    store = LmdbStore(str(path / "runs.mdb"), PROMISES)
+    await store.open()
+    for run_id in IDS:
+        await store.create(RunRecord(run_id, "flow", "1", "f", "S0"))
+    busy = Busy(store)
+    await busy.begun()
+    try:
+        yield store, busy
+    finally:
+        busy.end()
+        await store.close()
+
+
+def step(run_id: str, seq: int = 1, value: object = b"value") -> Commit:
+    """The commit of a step."""
+    return Commit(run_id, 0, seq - 1, seq, f"S{seq}", RunStatus.RUNNING, changed={"key": value})
+
+
+async def together(busy: Busy, *calls: Awaitable[T]) -> list[T | BaseException]:
+    """What the calls return or raise that wait while the thread is busy."""
+    waiting = asyncio.gather(*calls, return_exceptions=True)
+    await turns()
+    busy.end()
+    return await waiting
+
+
+async def seqs(store: LmdbStore) -> list[int]:
+    """How far the runs are."""
+    return [run.seq for run_id in IDS if (run := await store.load(run_id)) is not None]
+
+
+def test_what_waits_is_done_in_one_transaction(tmp_path: Path) -> None:
+    """All calls that came in while the thread was busy share a transaction."""
+
+    def work(txn: Any) -> int:
+        txn.put(b"somebody", b"%d" % txn.id())  # an empty transaction leaves its number to the next
+        number: int = txn.id()
+        return number
+
+    async def main() -> None:
+        async with opened(tmp_path) as (store, busy):
+            numbers = await together(busy, *(store.do(work, True) for _ in range(10)))
+            assert len(numbers) == 10
+            assert len(set(numbers)) == 1
+            assert await store.do(work, True) not in numbers
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"), [(step("4", seq=7), ConflictError), (step("4", value="no bytes"), SerializationError)]
+)
+def test_one_that_is_refused_or_fails_undoes_no_other(
+    tmp_path: Path, wrong: Commit, error: Callable[..., Exception]
+) -> None:
+    """Of ten commits at once nine are made; nothing of the other one is, though it may have failed half-way."""
+
+    async def main() -> None:
+        async with opened(tmp_path) as (store, busy):
+            answers = await together(busy, *(store.commit(wrong if each == "4" else step(each)) for each in IDS))
+            assert [type(answer) for answer in answers] == [error if each == "4" else type(None) for each in IDS]
+            assert await seqs(store) == [0 if each == "4" else 1 for each in IDS]
+            assert [len(await store.history(each)) for each in IDS] == [1 if each == "4" else 2 for each in IDS]
+
+    asyncio.run(main())
+
+
+def test_a_cancelled_call_that_waits_is_dropped(tmp_path: Path) -> None:
+    """It ends at once, though the thread is busy, and is never done; those that waited with it are."""
+
+    async def main() -> None:
+        async with opened(tmp_path) as (store, busy):
+            calls = [asyncio.create_task(store.commit(step(each))) for each in IDS]
+            await turns()
+            calls[4].cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await calls[4]
+            busy.end()
+            await asyncio.wait(calls)
+            assert await seqs(store) == [0 if each == "4" else 1 for each in IDS]
+
+    asyncio.run(main())
+
+
+def test_a_cancelled_call_that_has_begun_is_done_first(tmp_path: Path) -> None:
+    """However often it is cancelled, the cancellation goes on only when the call is done."""
+
+    async def main() -> None:
+        async with opened(tmp_path) as (store, busy):
+            await busy.cancelled()
+            assert await store.do(lambda txn: txn.get(b"busy"), False) == b"done"
+
+    asyncio.run(main())
+
+
+def test_a_slow_transaction_does_not_hold_up_the_loop(tmp_path: Path) -> None:
+    """A caller that is alone is waited for on the spot, but not for long; then it is the others' turn."""
+
+    async def main() -> None:
+        async with opened(tmp_path) as (store, busy):
+            busy.end()
+            await seqs(store)  # the first one after the busy call; from then on each is alone
+            gate, others = threading.Event(), threading.Event()
+
+            async def open_gate() -> None:
+                await turns()
+                gate.set()
+
+            opening = asyncio.create_task(open_gate())
+            await store.do(lambda txn: gate.wait(), True)  # would never end if the loop stood still
+            await opening
+            asyncio.get_running_loop().call_soon(others.set)
+            await store.do(lambda txn: None, True)
+            assert others.is_set()
+
+    asyncio.run(main())
+
+
+def test_several_event_loops_use_a_store(tmp_path: Path) -> None:
+    """Callers in other threads are served by the same thread, and woken in their own loops."""
+
+    async def main() -> None:
+        async with opened(tmp_path) as (store, busy):
+            await together(busy, *(asyncio.to_thread(asyncio.run, store.commit(step(each))) for each in IDS))
+            assert await seqs(store) == [1] * 10
+
+    asyncio.run(main())
