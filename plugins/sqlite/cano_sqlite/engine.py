@@ -26,7 +26,7 @@ class Engine:
         self._tails = Tails(settings.snapshot_every)
         writer = Writer(settings)
         self._writer = Worker("cano-sqlite writer", writer, closed)
-        self._shortcut = Shortcut(self._writer, writer)
+        self._shortcut = Shortcut(self._writer, writer, self._tails)
         self._reader = Worker("cano-sqlite reader", Reader(settings, self._writer.opened), closed)
         writer.readers.append(self._reader.ended)
 
@@ -55,8 +55,10 @@ class Engine:
 
     def commit(self, commit: Commit) -> Awaitable[None] | None:
         """None where it is made already."""
+        if self._shortcut.take(commit):
+            return None
         append = Append(commit, self._tails)
-        return None if self._shortcut.take(append) else self._writer.do(append, commit.run_id, append.size)
+        return self._writer.do(append, commit.run_id, append.size)
 
     def claim(self, run_id: str, holder: str, now: float, expires: float) -> Awaitable[int | None]:
         work = partial(leases.claim, run_id=run_id, holder=holder, now=now, expires=expires)

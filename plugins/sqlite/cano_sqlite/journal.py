@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from zlib import crc32
 
 from cano import Commit, ConflictError, RunStatus
 from cano_msgspec.packing import LARGE, pack_changes, pack_extra, size_of
@@ -19,12 +18,6 @@ _APPEND = """
     INSERT INTO journal (run, prev, seq, state, status, at, extra, changes)
     SELECT id, head, ?, ?, ?, ?, ?, ? FROM runs WHERE run_id = ? AND seq = ? AND token = ?"""
 _STEP = _APPEND + " AND status = 'running'"
-# the same where the run's number and newest line are known: that they are the right ones shows in its row
-_LINE = """
-    INSERT INTO journal (seq, state, status, at, extra, changes, run, prev) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
-_MOVE = """
-    UPDATE runs SET seq = ?, head = ?, updated = ?, tail = tail + 1
-    WHERE id = ? AND head = ? AND run_id = ? AND seq = ? AND token = ? AND status = 'running'"""
 _GROUPS = (100, 50, 25, 10, 3)
 _VALUES = "(?, ?, ?, ?, ?, ?, ?, ?, ?)"
 # the same for so many lines in one statement, which takes half as long; of few sizes, so that each stays prepared
@@ -77,29 +70,12 @@ class Append:
         running = status is RunStatus.RUNNING
         self.rest = wait, release, consumed and tuple(consumed)
         self.plain = running and size < LARGE and not consumed and not release and seq != expected_seq
-        turn, every = crc32(run_id.encode(errors="replace")), tails.every
-        self.folds = self.plain and (seq + turn) // every != (expected_seq + turn) // every
+        self.folds = self.plain and tails.fold_between(run_id, expected_seq, seq)
         packed = pack_changes(*changes) if size < LARGE else b""  # a large one is packed in the thread
         self.line = (
             seq, state, "running" if running else status.value, at, pack_extra(error, wait, payload), packed,
             run_id, expected_seq, token,
         )  # fmt: skip
-
-    def step(self, cursor: sqlite3.Cursor) -> bool:
-        """Do a plain one of a run that is known; False where it is not done, and has to be undone."""
-        tail = self.tails.find(self.line[6])
-        if tail is None:
-            return False
-        seq, state, status, at, extra, changes, run_id, expected_seq, token = self.line
-        run, prev = tail.run, tail.head
-        cursor.execute(_LINE, (seq, state, status, at, extra, changes, run, prev))
-        head = cursor.lastrowid or 0
-        cursor.execute(_MOVE, (seq, head, at, run, prev, run_id, expected_seq, token))
-        if cursor.rowcount != 1:
-            self.tails.take(run_id)
-            return False
-        self.tails.add(self, head)
-        return True
 
     def __call__(self, connection: sqlite3.Connection) -> None:
         """Do it inside a transaction. Raises ConflictError, and has written nothing then."""

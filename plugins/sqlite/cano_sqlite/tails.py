@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 if TYPE_CHECKING:
     from cano_sqlite.journal import Append
@@ -41,6 +42,18 @@ class Tail:
         self.size = 0
         self.changes: list[Change] = []
 
+    def add(self, seq: int, head: int, size: int, change: Change) -> None:
+        """One more line."""
+        self.seq = seq
+        self.head = head
+        if self.folded is None:
+            return
+        self.size += size
+        self.changes.append(change)
+        if self.size > MOST_BYTES:
+            self.folded = None
+            self.changes = []
+
     def is_all(self, folded: int, count: int, seq: int, token: int) -> bool:
         """Whether a run whose row says this has made these lines since its last fold, and no other."""
         return (self.folded, len(self.changes), self.seq, self.token) == (folded, count, seq, token)
@@ -56,6 +69,11 @@ class Tails:
     def __init__(self, every: int) -> None:
         self.every = every
         self._tails: dict[str, Tail] = {}
+
+    def fold_between(self, run_id: str, before: int, after: int) -> bool:
+        """Whether a run is folded on its way from one seq to another; those that go in step are at different ones."""
+        turn = crc32(run_id.encode(errors="replace"))
+        return (after + turn) // self.every != (before + turn) // self.every
 
     def begin(self, run_id: str, tail: Tail) -> None:
         """From now on remember what the run changes."""
@@ -76,15 +94,7 @@ class Tails:
         if tail.seq != expected_seq or tail.token != token:
             del self._tails[run_id]  # others have written to it, or a line was taken back with its transaction
             return
-        tail.seq = seq
-        tail.head = head
-        if tail.folded is None:
-            return
-        tail.size += append.size
-        tail.changes.append(append.changes)
-        if tail.size > MOST_BYTES:
-            tail.folded = None
-            tail.changes = []
+        tail.add(seq, head, append.size, append.changes)
 
     def take(self, run_id: str) -> Tail | None:
         """The run's tail, which is forgotten with that."""

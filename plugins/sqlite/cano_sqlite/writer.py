@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from cano import ConflictError
 
 from cano_sqlite.connection import CHECKPOINT, connect_for_writing, patiently, roll_back
-from cano_sqlite.failures import is_busy, translated
+from cano_sqlite.failures import translated
 from cano_sqlite.journal import Append, append_all
 from cano_sqlite.settings import Settings
 from cano_sqlite.worker import Job
@@ -24,6 +24,7 @@ class Writer:
 
     Attributes:
         readers: done when the store's other threads have disconnected.
+        cursor: for whoever borrows the hand.
     """
 
     writes = True
@@ -31,20 +32,20 @@ class Writer:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._connection: sqlite3.Connection
-        self._cursor: sqlite3.Cursor  # a new one for each commit of a lone run would take its time
+        self.cursor: sqlite3.Cursor
         self._checkpoints = True
         self.readers: list[Future[None]] = []
 
     def open(self) -> None:
         """Connect, and bring the schema up to date."""
         self._connection = connect_for_writing(self._settings)
-        self._cursor = self._connection.cursor()
+        self.cursor = self._connection.cursor()
 
     def close(self) -> None:
         """Disconnect, as the last one: then SQLite tidies up its log."""
         for ended in self.readers:
             ended.result()
-        self._cursor.close()
+        self.cursor.close()
         self._connection.close()
 
     def failed(self, error: Exception, run_id: str | None) -> Exception:
@@ -56,7 +57,7 @@ class Writer:
         connection = self._connection
         jobs: list[Job] = []
         try:
-            self._checkpoint_in_commits(True)
+            self.let_commits_checkpoint(True)
             patiently(self._settings, self._begin)
             while fresh := take():
                 jobs += fresh
@@ -72,28 +73,7 @@ class Writer:
             else:
                 jobs[0].error = self.failed(error, jobs[0].run_id)
 
-    def step(self, append: Append) -> bool:
-        """Make a commit in the event loop's thread, unless somebody else writes or it is refused; whether it is made.
-
-        Raises:
-            StoreError: something went wrong, and it is not made.
-        """
-        connection, execute = self._connection, self._cursor.execute
-        try:
-            self._checkpoint_in_commits(False)
-            execute("BEGIN IMMEDIATE")
-            if append.step(self._cursor):
-                execute("COMMIT")
-                return True
-        except Exception as error:
-            if connection.in_transaction or not is_busy(error):
-                raise self.failed(error, append.line[6]) from error
-        finally:
-            if connection.in_transaction:
-                roll_back(connection)
-        return False
-
-    def _checkpoint_in_commits(self, allowed: bool) -> None:
+    def let_commits_checkpoint(self, allowed: bool) -> None:
         """Let commits tidy up the log now and then, which takes long, or leave that to later ones."""
         if allowed is not self._checkpoints:
             self._connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT if allowed else 0}")
