@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,23 +25,30 @@ class Batch:
         self._channel = schema
         self._sender = sender(key)
 
-    async def carry_out(self, connection: Connection, works: Sequence[Work], *, again: bool) -> list[Any]:
+    async def carry_out(
+        self, connection: Connection, works: Sequence[Work], *, again: bool, within: float
+    ) -> list[Any]:
         """What came of each of the works; an exception where it was refused.
 
         Args:
             connection: the one that writes.
             works: of different runs.
             again: whether they may have been done before.
+            within: seconds after which a silent server is given up.
 
         Raises:
             psycopg.Error: something went wrong, and none of them is done.
+            TimeoutError: the server said nothing.
         """
-        if len(works) == 1 and isinstance(work := works[0], Append) and not again and (values := quick.values(work)):
-            answers: list[Any] = [await quick.step(connection, values)]
-        else:
+        answers: list[Any]
+        if len(works) == 1 and not again and (values := quick.values(works[0])):
+            answers = [await quick.step(connection, values, within)]
+            if None not in answers:
+                return answers
+        async with asyncio.timeout(within):
             answers = await self._together(connection, works, again=again)
-        if None in answers:
-            await self._explain(connection, works, answers)
+            if None in answers:
+                await self._explain(connection, works, answers)
         return answers
 
     async def _together(self, connection: Connection, works: Sequence[Work], *, again: bool) -> list[Any]:

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Callable
-from typing import Any
 
 import psycopg
 from cano_msgspec.packing import LARGE
@@ -17,6 +15,7 @@ from psycopg.pq.abc import PGconn, PGresult
 
 from cano_postgres.commits import Append
 from cano_postgres.connection import Connection
+from cano_postgres.work import Work
 
 _PREPARE = """
     PREPARE cano_step (text, bigint, bigint, bigint, text, float8, bigint, bytea, integer) AS
@@ -38,11 +37,11 @@ async def prepare(connection: Connection) -> None:
     await connection.execute(_PREPARE, prepare=False)
 
 
-def values(append: Append) -> list[bytes] | None:
-    """What `step` tells the server of a commit; None where it must go the other way."""
-    if not append.plain or append.size >= LARGE:
+def values(work: Work) -> list[bytes] | None:
+    """What `step` tells the server of a commit; None for what must go the other way."""
+    if not isinstance(work, Append) or not work.plain or work.size >= LARGE:
         return None
-    run_id, token, expected, seq, state, at, mark, changes, weight = append.line
+    run_id, token, expected, seq, state, at, mark, changes, weight = work.line
     big = _big.pack
     try:
         return [
@@ -53,47 +52,101 @@ def values(append: Append) -> list[bytes] | None:
         return None  # the other way has the words for what is wrong
 
 
-async def step(connection: Connection, values: list[bytes]) -> int | None:
+async def step(connection: Connection, values: list[bytes], within: float) -> int | None:
     """Make a commit: the length of the run's tail, or None where it is stale.
+
+    Whatever comes of it, the connection is then ready for what is next, or closed: when this is cancelled, it reads the
+    answer before the cancellation goes on.
+
+    Args:
+        connection: one that nobody else uses meanwhile.
+        values: what `values` says.
+        within: seconds after which a silent server is given up.
 
     Raises:
         psycopg.Error: something went wrong, and it is not made; or nobody knows, if the connection is lost.
+        TimeoutError: the server said nothing, and nobody knows.
     """
-    pgconn = connection.pgconn
-    loop, socket = asyncio.get_running_loop(), pgconn.socket
-    pgconn.send_query_prepared(b"cano_step", values, _BINARY, result_format=1)
-    while pgconn.flush():
-        await _until(loop.add_writer, loop.remove_writer, socket)
-    while True:
-        await _until(loop.add_reader, loop.remove_reader, socket)
-        pgconn.consume_input()
-        if not pgconn.is_busy():
-            break
-    tail = None
-    failure: psycopg.Error | None = None
-    while (result := pgconn.get_result()) is not None:
-        if result.status != ExecStatus.TUPLES_OK:
-            failure = failure or _error(pgconn, result)
-        elif result.ntuples:
-            (tail,) = _small.unpack(result.get_value(0, 0) or b"")
-    if failure is not None:
-        raise failure
-    return tail
+    connection.pgconn.send_query_prepared(b"cano_step", values, _BINARY, result_format=1)
+    answer = _Answer(connection.pgconn, within)
+    await answer.arrival()
+    if answer.error is not None:
+        raise answer.error
+    return answer.tail
 
 
-async def _until(add: Callable[..., Any], remove: Callable[[int], Any], socket: int) -> None:
-    """Return when the socket is ready, as the event loop says."""
-    ready = asyncio.get_running_loop().create_future()
-    add(socket, _set, ready)
-    try:
-        await ready
-    finally:
-        remove(socket)
+class _Answer:
+    """What the server says to a step. The event loop reads it when it comes, whoever may still wait for it.
 
+    Attributes:
+        tail: the length of the run's tail, or None.
+        error: what went wrong, or None.
+    """
 
-def _set(ready: asyncio.Future[None]) -> None:
-    if not ready.done():
-        ready.set_result(None)
+    __slots__ = ("_arrived", "_loop", "_pgconn", "_socket", "_timer", "_waiter", "error", "tail")
+
+    def __init__(self, pgconn: PGconn, within: float) -> None:
+        self._pgconn = pgconn
+        self._socket = pgconn.socket
+        self._loop = loop = asyncio.get_running_loop()
+        self._arrived = False
+        self._waiter: asyncio.Future[None] | None = None
+        self.tail: int | None = None
+        self.error: Exception | None = None
+        self._timer = loop.call_later(within, self._give_up)
+        loop.add_reader(self._socket, self._read)
+        self._send()
+
+    async def arrival(self) -> None:
+        """Return, or go on with being cancelled, when all of it is there."""
+        cancelled: asyncio.CancelledError | None = None
+        while not self._arrived:
+            self._waiter = self._loop.create_future()
+            try:
+                await self._waiter
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if cancelled is not None:
+            raise cancelled
+
+    def _send(self) -> None:
+        """Send what is not yet on its way."""
+        try:
+            if self._pgconn.flush():
+                self._loop.add_writer(self._socket, self._send)
+            else:
+                self._loop.remove_writer(self._socket)
+        except psycopg.Error as error:
+            self._end(error)
+
+    def _read(self) -> None:
+        """Take what is there."""
+        pgconn = self._pgconn
+        try:
+            pgconn.consume_input()
+            while not pgconn.is_busy():
+                result = pgconn.get_result()
+                if result is None:
+                    return self._end(self.error)
+                if result.status != ExecStatus.TUPLES_OK:
+                    self.error = self.error or _error(pgconn, result)
+                elif result.ntuples:
+                    (self.tail,) = _small.unpack(result.get_value(0, 0) or b"")
+        except psycopg.Error as error:
+            self._end(error)
+
+    def _give_up(self) -> None:
+        self._end(TimeoutError())
+        self._pgconn.finish()  # what comes later is the answer to nothing
+
+    def _end(self, error: Exception | None) -> None:
+        self._timer.cancel()
+        self._loop.remove_reader(self._socket)
+        self._loop.remove_writer(self._socket)
+        self.error = error
+        self._arrived = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
 
 def _error(pgconn: PGconn, result: PGresult) -> psycopg.Error:

@@ -4,6 +4,9 @@ There is one connection that writes, and one batch at a time on its way. A batch
 out its statements as one transaction, with one sync to disk. Nothing in it harms the rest: what is refused writes
 nothing and says so; and where anything else goes wrong the transaction is undone, and each job is done alone.
 
+A step whose run is the only one at work is sent by its caller at once, which spares a change of tasks there and back.
+Whatever does not come of that, the batches do.
+
 When the connection breaks, nobody knows whether the jobs on their way were done. The writer connects anew, makes sure
 that the old connection is gone for good, and sends each of them `again`, which means: unless it was done already.
 """
@@ -26,6 +29,7 @@ from cano_postgres import quick
 from cano_postgres.batch import Batch
 from cano_postgres.connection import Connection, be_the_only_one, connect
 from cano_postgres.failures import is_lost, is_worth_another_attempt, translated, unreachable
+from cano_postgres.job import Job
 from cano_postgres.settings import Settings
 from cano_postgres.work import Work
 
@@ -42,49 +46,6 @@ ANSWER_WITHIN = 60.0
 _LONGEST_PAUSE = 0.5
 
 
-class Job:
-    """One call, and who waits for it.
-
-    Attributes:
-        work: what is to be done.
-        future: done when it is.
-        state: how far it is.
-        flying: whether it is on its way to the server.
-        withdrawn: whether its caller was cancelled.
-        again: whether it was sent before, and its answer was lost.
-        deadline: when to give up if there is no connection.
-    """
-
-    __slots__ = ("again", "deadline", "flying", "future", "state", "withdrawn", "work")
-
-    WAITING, TAKEN, DONE = range(3)
-
-    def __init__(self, work: Work, future: asyncio.Future[Any], deadline: float) -> None:
-        self.work = work
-        self.future = future
-        self.state = self.WAITING
-        self.flying = self.withdrawn = self.again = False
-        self.deadline = deadline
-
-    def land(self) -> None:
-        """It is no longer on its way; where its caller was cancelled, it does not set out again."""
-        self.flying = False
-        if self.withdrawn and self.state == self.TAKEN:
-            self.succeed(None)
-
-    def succeed(self, result: Any) -> None:
-        """Hand over what came of it."""
-        self.state = self.DONE
-        if not self.future.done():
-            self.future.set_result(result)
-
-    def fail(self, error: Exception) -> None:
-        """Tell why nothing came of it."""
-        self.state = self.DONE
-        if not self.future.done():
-            self.future.set_exception(error)
-
-
 class Writer:
     """The connection that writes, and the task that uses it.
 
@@ -96,8 +57,10 @@ class Writer:
         self._settings = settings
         self._closed = closed
         self._connection: Connection | None = None
+        self._turn = asyncio.Lock()  # whose turn it is to use the connection
         self._waiting: list[Job] = []
         self._taken: list[Job] = []
+        self._crowded = False  # whether there were several jobs in the last batch
         self._news = asyncio.Event()
         self._closing = False
         self._task: asyncio.Task[None] | None = None
@@ -127,8 +90,18 @@ class Writer:
         """
         if self._closing:
             raise self._closed()
+        again = False
+        if (connection := self._free()) is not None and (values := quick.values(work)) is not None:
+            async with self._turn:
+                try:
+                    tail = await quick.step(connection, values, self._patience)
+                except (psycopg.Error, TimeoutError) as error:
+                    again = await self._note_loss(error, ())
+                else:
+                    if tail is not None:
+                        return tail
         deadline = monotonic() + self._settings.retry_for
-        job = Job(work, asyncio.get_running_loop().create_future(), deadline)
+        job = Job(work, asyncio.get_running_loop().create_future(), deadline, again=again)
         self._waiting.append(job)
         self._news.set()
         try:
@@ -136,6 +109,10 @@ class Writer:
         except asyncio.CancelledError:
             await self._withdraw(job)
             raise
+
+    def _free(self) -> Connection | None:
+        """The connection, if nobody needs it now, nor is likely to: what was alone last time is alone again."""
+        return None if self._waiting or self._crowded or self._turn.locked() else self._connection
 
     async def _withdraw(self, job: Job) -> None:
         """Take a job back; where it is on its way, wait until it is done, or until its connection is lost."""
@@ -152,18 +129,20 @@ class Writer:
 
     async def _live(self) -> None:
         while True:
-            if not self._waiting:
-                if self._closing:
-                    return
-                self._news.clear()
-                await self._news.wait()
-                continue
-            self._take()
-            try:
-                await self._carry_out(self._taken)
-            except Exception as error:  # noqa: BLE001  # nobody may be left waiting, whatever went wrong
-                self._fail(self._taken, error)
-            self._taken = []
+            await self._news.wait()
+            async with self._turn:
+                self._take()
+                if not self._taken:
+                    if self._closing:
+                        return
+                    self._news.clear()
+                    continue
+                self._crowded = len(self._taken) > 1
+                try:
+                    await self._carry_out(self._taken)
+                except Exception as error:  # noqa: BLE001  # nobody may be left waiting, whatever went wrong
+                    self._fail(self._taken, error)
+                self._taken = []
 
     def _take(self) -> None:
         """Take the jobs that go into one batch: of each run the first one, in the order in which they came."""
@@ -213,8 +192,7 @@ class Writer:
         for job in jobs:
             job.flying = True
         try:
-            async with asyncio.timeout(max(self._settings.retry_for, ANSWER_WITHIN)):
-                answers = await self._batch.carry_out(connection, works, again=again)
+            answers = await self._batch.carry_out(connection, works, again=again, within=self._patience)
         except BaseException:
             for job in jobs:
                 job.land()
@@ -225,6 +203,11 @@ class Writer:
                 job.fail(answer)
             else:
                 job.succeed(answer)
+
+    @property
+    def _patience(self) -> float:
+        """Seconds for which a silent server is waited for."""
+        return max(self._settings.retry_for, ANSWER_WITHIN)
 
     async def _note_loss(self, error: Exception, jobs: Sequence[Job]) -> bool:
         """Whether `error` means that the connection is lost; then it is given up, and the jobs are in doubt."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 from cano_postgres import PostgresBackend
 
+from tests.plugins.postgres.relay import Relay, relay
 from tests.servers.postgres import PostgresServer, start_postgres
 
 _numbers = count(1)
@@ -52,6 +55,23 @@ def ask(url: str, schema: str) -> Iterator[Callable[..., list[Any]]]:
             return cursor.fetchall() if cursor.description else []
 
         yield run
+
+
+@pytest.fixture
+async def between(postgres: PostgresServer) -> AsyncIterator[Relay]:
+    """A relay to the server."""
+    with tempfile.TemporaryDirectory(prefix="cano-", dir="/tmp") as folder:  # the path of a socket must be short
+        async with relay(Path(folder), postgres.folder) as between:
+            yield between
+
+
+@pytest.fixture
+async def remote(between: Relay, store: PostgresBackend, database: str, schema: str) -> AsyncIterator[PostgresBackend]:
+    """A store behind the relay, the same as `store`."""
+    remote = PostgresBackend(f"postgresql:///{database}?host={between.folder}&user=cano", schema=schema)
+    await remote.open()
+    yield remote
+    await remote.close()
 
 
 @pytest.fixture(scope="module")

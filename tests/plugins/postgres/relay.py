@@ -22,12 +22,13 @@ class Relay:
         lost: how many answers were lost.
         loss: set when one is lost.
         silent: while it is cleared, nothing of what is asked on any connection is handed on.
+        crumbs: whether answers are handed on byte by byte.
     """
 
     def __init__(self, folder: Path, server: Path) -> None:
         self.folder = folder
         self._server = server
-        self.lose = False
+        self.lose = self.crumbs = False
         self.lost = 0
         self.loss = asyncio.Event()
         self.silent = asyncio.Event()
@@ -65,8 +66,10 @@ class Relay:
                     self.lost += 1
                     self.loss.set()
                     return
-                writer.write(data)
-                await writer.drain()
+                for piece in [data[at : at + 1] for at in range(len(data))] if self.crumbs else [data]:
+                    writer.write(piece)
+                    await writer.drain()
+                    await asyncio.sleep(0)  # whoever reads gets to see this piece alone
 
 
 @asynccontextmanager

@@ -3,34 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from cano import ConflictError, RunStatus, Signal, StoreUnavailableError, Wait
 from cano.testing.contract_base import LATER, NOW, free_run, loaded, new_run, note, step
 from cano_postgres import PostgresBackend, writer
 
-from tests.plugins.postgres.relay import Relay, relay
-from tests.servers.postgres import PostgresServer
-
-
-@pytest.fixture
-async def between(postgres: PostgresServer) -> AsyncIterator[Relay]:
-    """A relay to the server."""
-    with tempfile.TemporaryDirectory(prefix="cano-", dir="/tmp") as folder:  # the path of a socket must be short
-        async with relay(Path(folder), postgres.folder) as between:
-            yield between
-
-
-@pytest.fixture
-async def remote(between: Relay, store: PostgresBackend, database: str, schema: str) -> AsyncIterator[PostgresBackend]:
-    """A store behind the relay, the same as `store`."""
-    remote = PostgresBackend(f"postgresql:///{database}?host={between.folder}&user=cano", schema=schema)
-    await remote.open()
-    yield remote
-    await remote.close()
+from tests.plugins.postgres.relay import Relay
 
 
 async def test_commits_are_made_once(store: PostgresBackend, remote: PostgresBackend, between: Relay) -> None:
