@@ -30,7 +30,7 @@ def main() -> None:
     print("SQLite beside sqlite3, synchronous=FULL")
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(bench_sqlite.measure(Path(folder), rounds))
-    print("\nLMDB beside py-lmdb: the store that somebody else might have written, by its own program", flush=True)
+    print("\nLMDB beside py-lmdb", flush=True)  # the store of somebody else: by its own program
     subprocess.run([sys.executable, LMDB, "--rounds", str(rounds)], check=True)
     print("\nPostgreSQL beside psycopg")
     postgres = start_postgres()

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from queue import SimpleQueue
-from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from cano import ConflictError
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
     Transaction = lmdb.Transaction[bytes]
 
 T = TypeVar("T")
-HOLD = 0.001
-"""Seconds for which a caller may hold up the event loop, for to wake it takes half as long as most commits."""
 
 
 class Transact(Protocol):
@@ -33,17 +30,18 @@ class Job:
 
     Attributes:
         begun: held once somebody has taken it: the thread, to do it, or its cancelled caller, to drop it.
-        done: held until it is done.
-        wake: where there is one, to be called then, in `loop`.
+        loop, wake: when it is done, the caller is woken in its event loop.
+        done: whether it is, as far as that loop knows.
     """
 
-    __slots__ = ("begun", "done", "error", "result", "wake", "work", "writes")
+    __slots__ = ("begun", "done", "error", "loop", "result", "wake", "work", "writes")
 
     def __init__(self, work: Callable[[Transaction], Any], writes: bool) -> None:
         self.work, self.writes = work, writes
-        self.begun, self.done = threading.Lock(), threading.Lock()
-        self.done.acquire()
-        self.wake: asyncio.Future[None] | None = None
+        self.begun = threading.Lock()
+        self.loop = asyncio.get_running_loop()
+        self.wake: asyncio.Future[None] = self.loop.create_future()
+        self.done = False
         self.result: Any = None
         self.error: Exception | None = None
 
@@ -54,8 +52,6 @@ class Group:
     def __init__(self, transact: Transact) -> None:
         self._transact = transact
         self._queue: SimpleQueue[Job | None] = SimpleQueue()
-        self._under_way: set[Job] = set()
-        self._held = 0.0
         self._thread = threading.Thread(target=self._serve, name="lmdb-runs", daemon=True)
         self._thread.start()
 
@@ -71,31 +67,18 @@ class Group:
         """
         job = Job(work, writes)
         self._queue.put(job)
-        self._under_way.add(job)
         try:
-            if self._held > HOLD:
-                self._held = 0.0
-                await asyncio.sleep(0)  # the others' turn
-            if len(self._under_way) > 1 or not self._wait_on_the_spot(job):
-                await _until_done(job)
+            await job.wake
         except asyncio.CancelledError:
-            while not job.begun.acquire(blocking=False) and job.done.locked():
-                with suppress(asyncio.CancelledError):  # it is being cancelled already
-                    await _until_done(job)
+            while not job.done and not job.begun.acquire(blocking=False):
+                job.wake = job.loop.create_future()  # the one before was cancelled
+                with suppress(asyncio.CancelledError):  # so is this call, already
+                    await job.wake
             raise
-        finally:
-            self._under_way.discard(job)
         if job.error is not None:
             raise job.error
         result: T = job.result
         return result
-
-    def _wait_on_the_spot(self, job: Job) -> bool:
-        """Whether it is done by now."""
-        begin = perf_counter()
-        done = job.done.acquire(timeout=HOLD)
-        self._held += perf_counter() - begin
-        return done
 
     # in the thread
 
@@ -128,25 +111,18 @@ class Group:
                     self._do([job])
 
 
-async def _until_done(job: Job) -> None:
-    job.wake = asyncio.get_running_loop().create_future()
-    if job.done.locked():  # or the thread may have seen that nobody is to be woken
-        await job.wake
-
-
 def _tell(jobs: list[Job]) -> None:
     """Let their callers know; each event loop is woken once."""
-    sleeping: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+    by_loop: dict[asyncio.AbstractEventLoop, list[Job]] = {}
     for job in jobs:
-        job.done.release()
-        if job.wake is not None:
-            sleeping.setdefault(job.wake.get_loop(), []).append(job.wake)
-    for loop, futures in sleeping.items():
+        by_loop.setdefault(job.loop, []).append(job)
+    for loop, done in by_loop.items():
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(_wake, futures)
+            loop.call_soon_threadsafe(_wake, done)
 
 
-def _wake(futures: list[asyncio.Future[None]]) -> None:
-    for future in futures:
-        if not future.done():  # or its caller was cancelled
-            future.set_result(None)
+def _wake(jobs: list[Job]) -> None:
+    for job in jobs:
+        job.done = True
+        if not job.wake.done():  # or it was cancelled
+            job.wake.set_result(None)
