@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +34,10 @@ class LmdbStore(LmdbFile):
     def __init__(self, path: str, capabilities: Capabilities) -> None:
         super().__init__(path)
         self.capabilities = capabilities
+
+    async def exists(self) -> bool:
+        """Whether the file is there, for those who only look."""
+        return await asyncio.to_thread(os.path.exists, self._path)
 
     @writes
     def create(self, txn: Transaction, run: RunRecord) -> RunRecord:

@@ -59,6 +59,15 @@ def use(path: Path, work: Callable[[LmdbStore], Awaitable[T]]) -> T:
     return asyncio.run(main())
 
 
+def test_whether_it_is_there(tmp_path: Path) -> None:
+    """That can be asked before it is opened, and makes nothing."""
+    path = tmp_path / "runs.mdb"
+
+    assert not asyncio.run(LmdbStore(str(path), PROMISES).exists())
+    assert not path.exists()
+    assert use(path, LmdbStore.exists)
+
+
 def test_a_run_survives_sigkill_at_every_write(tmp_path: Path) -> None:
     """Killed before and after each write to this store, the flow comes to the same end."""
     report = survives_crashes(flow, store=f"lmdb:///{tmp_path}/runs.mdb", signals=[("paid", None)])

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import TypeVar
-from urllib.parse import unquote
 
 from cano import ConfigurationError, Kernel, PluginError, RunNotFoundError, RunRecord, StoreBackend, ValidationError
 
@@ -51,9 +49,6 @@ def needed(url: str | None) -> str:
 def check_there(kernel: Kernel, url: str) -> None:
     """See that there is a store at `url`: to open it would make an empty one, and tell of no runs.
 
-    A store may have a method `exists()` that tells; it is called instead of `open`, and must make nothing. Without one
-    only the missing file of SQLite is noticed.
-
     Raises:
         CliError: there is none, or no plugin opens the URL.
         CanoError: the store failed.
@@ -62,14 +57,22 @@ def check_there(kernel: Kernel, url: str) -> None:
         backend, _ = kernel.store_at(url)
     except WRONG_QUESTIONS as error:
         raise refused(error) from error
-    scheme, _, place = url.partition("?")[0].partition(":")
-    missing = None
-    if (exists := getattr(backend, "exists", None)) is not None:
-        missing = None if asyncio.run(exists()) else f"{backend!r} does not exist"
-    elif scheme.lower() == "sqlite" and not (path := Path(unquote(place.removeprefix("///"))).absolute()).exists():
-        missing = f"the file {path} does not exist"
-    if missing is not None:
-        raise CliError(f"there is no such store: {missing}. Is the URL right? `cano run` makes it where it is missing")
+    if not asyncio.run(is_there(backend)):
+        raise CliError(
+            f"there is no such store: {name_of(url)}. Is the URL right, and the current folder? "
+            "`cano run` makes it where it is missing"
+        )
+
+
+async def is_there(backend: StoreBackend | None) -> bool:
+    """Whether there is a store, as far as can be told: by a method `exists()`, which makes nothing as `open` might."""
+    exists: Callable[[], Awaitable[bool]] | None = getattr(backend, "exists", None)
+    return exists is None or await exists()
+
+
+def name_of(url: str) -> str:
+    """What messages call the store at `url`: without its password, and what else may be secret."""
+    return Kernel(store=url, discover=False).store_name
 
 
 def backend_of(kernel: Kernel) -> StoreBackend:

@@ -74,6 +74,20 @@ class SqliteBackend:
         state = "closed" if self._closed else "not open" if self._engine is None else "open"
         return f"<SqliteBackend {str(self._settings.path)!r}, {state}>"
 
+    async def exists(self) -> bool:
+        """Whether the file is there; `open` would make it. Nothing is made.
+
+        Raises:
+            StoreUnavailableError: that cannot be told.
+        """
+        try:
+            await asyncio.to_thread(self._settings.path.stat)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            raise self._unavailable(f"cannot be looked for: {error.strerror or error}") from error
+        return True
+
     async def open(self) -> None:
         """Open the file, making it and its tables where they are missing.
 

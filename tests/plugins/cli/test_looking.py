@@ -80,8 +80,8 @@ def test_no_such_store(cano: Cano, project: Path, store: str, args: list[str]) -
     assert result.exit_code == 2
     assert result.stdout == ""
     assert result.stderr == (
-        f"Error: there is no such store: the file {project}/my typo.db does not exist. "
-        "Is the URL right? `cano run` makes it where it is missing\n"
+        "Error: there is no such store: 'sqlite:///my%20typo.db'. Is the URL right, and the current folder? "
+        "`cano run` makes it where it is missing\n"
     )
     assert list(project.glob("*.db*")) == []
 
@@ -98,7 +98,7 @@ def test_any_store_may_say_that_it_is_not_there(
 
     assert "there is no such store" not in there.stderr
     assert missing.exit_code == 2
-    assert missing.stderr.startswith("Error: there is no such store: the folder 'missing' does not exist")
+    assert missing.stderr.startswith("Error: there is no such store: 'lazy://missing'. Is the URL right")
     assert not (project / "missing").exists()
 
 
@@ -114,9 +114,6 @@ LAZY = """
         async def open(self):
             self.place.touch()
             await super().open()
-
-        def __repr__(self):
-            return f"the folder {str(self.place)!r}"
 
     @hookimpl
     def cano_open_store(url):

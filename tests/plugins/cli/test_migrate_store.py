@@ -182,7 +182,7 @@ def test_one_workflow(cano: Cano, write: Write) -> None:
     [
         (SRC, SRC, "SRC and DST are the same store: sqlite:///runs.db"),
         (SRC, "sqlite:///./runs.db?busy_timeout=3", "SRC and DST are the same store: sqlite:///runs.db and "),
-        ("sqlite:///typo.db", DST, "there is no such store: the file "),
+        ("sqlite:///typo.db", DST, "there is no such store: 'sqlite:///typo.db'. "),
         ("memory://", DST, "SRC memory:// keeps objects in memory, not bytes: its runs cannot be copied, "),
         (SRC, "memory://", "DST memory:// keeps objects in memory, not bytes: its runs cannot be copied, "),
         (SRC, "shelf://x", "no installed plugin opens the store 'shelf://x'"),

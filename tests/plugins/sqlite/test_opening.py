@@ -27,6 +27,27 @@ def threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("cano-sqlite")]
 
 
+def test_whether_it_is_there(tmp_path: Path) -> None:
+    """That can be asked before it is opened, and makes nothing."""
+    store, astray = (SqliteBackend(tmp_path / name) for name in ("runs.db", "no folder/runs.db"))
+
+    async def make() -> bool:
+        await store.open()
+        await store.close()
+        return await store.exists()
+
+    assert not asyncio.run(store.exists())
+    assert not asyncio.run(astray.exists())
+    assert [*tmp_path.iterdir()] == []
+    assert asyncio.run(make())
+
+
+async def test_whether_it_is_there_cannot_be_told() -> None:
+    """A name that the system refuses to look for is neither there nor missing."""
+    with pytest.raises(StoreUnavailableError, match="cannot be looked for: File name too long"):
+        await SqliteBackend("x" * 5000).exists()
+
+
 def content(path: Path) -> bytes:
     """What is in a file."""
     return path.read_bytes()
