@@ -6,7 +6,6 @@ import asyncio
 import inspect
 import itertools
 import os
-import re
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
@@ -19,7 +18,7 @@ from cano.binding import Plan
 from cano.clock import SystemClock
 from cano.config import positive_seconds
 from cano.errors import ConfigurationError, StoreUnavailableError
-from cano.layers import LayeredCodec, Layers, split_codec
+from cano.layers import LayeredCodec, Layers, shown, split_codec
 from cano.limiter import Limiter
 from cano.limits import Limit
 from cano.plugins import PluginInfo, Plugins
@@ -95,7 +94,7 @@ class Host:
     def store_name(self) -> str:
         """What messages call the store: its URL, without what may be secret there, or its repr."""
         store = self._store
-        return repr(re.sub(r"(?<=://)[^/]*@|[?].*", "", store) if isinstance(store, str) else store)
+        return repr(shown(store) if isinstance(store, str) else store)
 
     # starting and stopping
 
@@ -197,7 +196,7 @@ class Host:
         )
         backend: StoreBackend | None = self._answer("store", place, lambda url: self.hook.cano_open_store(url=url))
         if layers and (backend is None or not backend.capabilities.encoded):
-            raise ConfigurationError(f"{url!r} has codec=, but this store keeps objects, not bytes; leave it out")
+            raise ConfigurationError(f"{shown(url)!r} has codec=; this store keeps objects, not bytes: leave it out")
         return backend, layers
 
     def _answer(self, kind: str, given: Any, ask: Callable[[str], Any], known: str | None = None) -> Any:
@@ -205,11 +204,11 @@ class Host:
             return given
         answer = ask(given)
         if answer is None and given != IN_MEMORY:
-            scheme = given.split(":", 1)[0]
+            scheme = shown(given).partition(":")[0]
             failures = self._plugins.failures()
             stores = ", ".join(sorted(itertools.chain(*self.hook.cano_stores()))) if kind == "store" else ""
             raise ConfigurationError(
-                f"no installed plugin opens the {kind} {given!r}; install "
+                f"no installed plugin opens the {kind} {shown(given)!r}; install "
                 + (known or f"the one for {scheme!r} (such as cano-{scheme})")
                 + (f"; installed are stores for: {stores}" if stores else "")
                 + (f". Plugins that were not loaded: {failures}" if failures else "")

@@ -76,6 +76,15 @@ class LayeredCodec:
         return self.plain.decode(self.layers.unwrap(data), type)
 
 
+def shown(url: str) -> str:
+    """What messages call `url`: without user, password and options, which may be secret, however they are written."""
+    scheme, colon, rest = url.partition(":")
+    place = rest.partition("?")[0]
+    if "@" in rest and not place.startswith("///"):  # in a path an @ is a letter
+        place = "//" + (place.rpartition("@")[2] if "@" in place else "***")  # a password may have a / or a ? in it
+    return scheme + colon + place if "=" not in scheme else scheme.partition("=")[0] + "=***"
+
+
 def split_codec(url: str) -> tuple[str, list[str]]:
     """A store's URL as its plugin gets it, without the option `codec`; and the items of that option.
 
@@ -90,7 +99,5 @@ def split_codec(url: str) -> tuple[str, list[str]]:
     if not given:
         return url, []
     if len(given) > 1:
-        raise ConfigurationError(
-            f"{url!r} has the option 'codec' twice; name all layers in one, as in codec=zstd,encrypt"
-        )
+        raise ConfigurationError(f"{shown(url)!r} has the option 'codec' twice; name all in one: codec=zstd,encrypt")
     return place + ("?" + rest if rest else ""), [unquote(item) for item in given[0].split(",")]

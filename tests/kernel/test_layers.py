@@ -192,6 +192,29 @@ async def test_wrong_urls_are_refused(url: str, problem: str) -> None:
         await Plugin().kernel(url).open()
 
 
+SECRET = [
+    "://ada:hunter2@host/db?x=1", "://ada:hun/ter2@host/db", "://ada:hun?ter2@host/db", "://ada:hun@ter2@host/db",
+    "://ada:hun/?@ter2@host", ":ada:hunter2@host", ":hunter2@host", "://host/db?password=hunter2", "://h?p=hun@ter2",
+    "://host/db?x=1\n&password=hunter2", "=1 password=hunter2", "=1 password=hun:hunter2", "://ada:hun\nter2@host",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("rest", SECRET)
+@pytest.mark.parametrize("option", ["store", "executor"])
+async def test_what_is_secret_in_a_url_is_not_shown(rest: str, option: str) -> None:
+    """Not where nobody opens it, where its layers are wrong, nor where the kernel is shown; however it is written."""
+    kernel = Kernel(discover=False, **{option: f"nowhere{rest}"})  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match=f"no installed plugin opens the {option} 'nowhere") as caught:
+        await kernel.open()
+    said = [repr(kernel), str(caught.value)]
+    for scheme, codec in (("kept", "tag:a&codec=tag:b"), ("memory", "tag:a")):
+        with pytest.raises(ConfigurationError) as caught:
+            Plugin().kernel("memory://").store_at(f"{scheme}{rest}{'&' if '?' in rest else '?'}codec={codec}")
+        said.append(str(caught.value))
+
+    assert not [text for text in said if "hun" in text or "ter2" in text]
+
+
 async def test_layers_need_a_store() -> None:
     """A kernel without any store has nothing for layers to work on."""
     with pytest.raises(ConfigurationError, match="install cano-"):

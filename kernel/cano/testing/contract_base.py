@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from cano.errors import ConfigurationError, StoreError, StoreUnavailableError
 from cano.kernel import Kernel
+from cano.layers import shown
 from cano.protocols import Capabilities, StoreBackend
 from cano.records import Commit, RunRecord, RunStatus, Transition
 
@@ -91,7 +92,7 @@ def installed_backend(url: str) -> StoreBackend:
     """
     backend: StoreBackend | None = _plugins().hook.cano_open_store(url=url)
     if backend is None:
-        raise ConfigurationError(f"no installed plugin opens {url!r}; install it, or override open_backend")
+        raise ConfigurationError(f"no installed plugin opens {shown(url)!r}; install it, or override open_backend")
     return backend
 
 

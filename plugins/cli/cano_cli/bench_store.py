@@ -43,7 +43,7 @@ def bench_store(ctx: click.Context, *, url: str, runs: int, seconds: float, as_j
     async def work() -> list[Speed]:
         quiet = Settings((*settings.block, *TALKERS))
         async with quiet.kernel(store=url) as kernel:
-            return await _measure(kernel, url, runs, seconds)
+            return await _measure(kernel, runs, seconds)
 
     try:
         found = asyncio.run(work())
@@ -60,10 +60,10 @@ def bench_store(ctx: click.Context, *, url: str, runs: int, seconds: float, as_j
     show(["through", "runs", "commits/s", "p50", "p99"], rows)
 
 
-async def _measure(kernel: Kernel, url: str, runs: int, seconds: float) -> list[Speed]:
+async def _measure(kernel: Kernel, runs: int, seconds: float) -> list[Speed]:
     backend = kernel.backend
     if backend is None:
-        raise CliError(f"no plugin opens {url}; install cano-memory")
+        raise CliError(f"no plugin opens {kernel.store_name}; install cano-memory")
     async with Benchmark(
         kernel, backend, seconds, lambda problem: click.echo(f"Warning: {problem}", err=True)
     ) as bench:

@@ -17,7 +17,7 @@ from cano_cli.migration import Tally, are_one, migrate
 from cano_cli.progress import live_view
 from cano_cli.records import counted
 from cano_cli.settings import SHORT_LEASE, Settings, json_option
-from cano_cli.stores import WRONG_QUESTIONS, check_there
+from cano_cli.stores import WRONG_QUESTIONS, check_there, name_of
 from cano_cli.tables import show
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def migrate_store(
     """
     settings: Settings = ctx.obj
     if source == target:
-        raise CliError(f"SRC and DST are the same store: {source}")
+        raise CliError(f"SRC and DST are the same store: {name_of(source)}")
     kernel, tally, notes = settings.kernel(), Tally(), list[str]()
     check_there(kernel, source)
 
@@ -75,7 +75,7 @@ def migrate_store(
                 await backend.open()
                 stack.push_async_callback(backend.close)
             if not dry_run and await are_one(*backends):
-                raise CliError(f"SRC and DST are the same store: {source} and {target}")
+                raise CliError(f"SRC and DST are the same store: {name_of(source)} and {name_of(target)}")
             notes.extend(_without_history(backends))
             if _codec(source) == _codec(target):
                 layers = [None, None]  # what the one has written the other can read
@@ -99,8 +99,8 @@ def _store(kernel: Kernel, role: str, url: str) -> tuple[StoreBackend, CodecLaye
     """The store at `url`, not yet opened, and its layers. Raises CliError where it does not keep bytes."""
     backend, layers = kernel.store_at(url)
     if backend is None or not backend.capabilities.encoded:
-        raise CliError(f"{role} {url} keeps objects in memory, not bytes: its runs cannot be copied, nor survive this "
-                       "command; name a durable store, such as sqlite:///runs.db")  # fmt: skip
+        raise CliError(f"{role} {name_of(url)} keeps objects in memory, not bytes: its runs cannot be copied, nor "
+                       "survive this command; name a durable store, such as sqlite:///runs.db")  # fmt: skip
     return backend, layers
 
 

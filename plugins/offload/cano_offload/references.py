@@ -12,15 +12,15 @@ from cano_offload.layer import OffloadLayer, reference_in, references_inside
 WRAPPED = b"\xc1"
 
 
-def offload_layer(url: str, layers: Iterable[CodecLayer]) -> OffloadLayer:
-    """The one offload layer among `layers`, those of the store at `url`.
+def offload_layer(store: str, layers: Iterable[CodecLayer]) -> OffloadLayer:
+    """The one offload layer among `layers`, those of the store that messages call `store`.
 
     Raises:
         ConfigurationError: there is none, or more than one.
     """
     found = [layer for layer in layers if isinstance(layer, OffloadLayer)]
     if len(found) != 1:
-        raise ConfigurationError(f"the store's URL {url!r} must name one offload:SIZE:FOLDER, but has {len(found)}")
+        raise ConfigurationError(f"the URL of store {store} must name one offload:SIZE:FOLDER, but has {len(found)}")
     return found[0]
 
 

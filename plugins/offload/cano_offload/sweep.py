@@ -51,11 +51,12 @@ async def sweep(kernel: Kernel, urls: Sequence[str], *, delete: bool = False, ev
     folders: list[Folder] = []
     referenced: set[str] = set()
     mentioned: set[str] = set()
-    for url in urls:
+    names = [Kernel(store=url, discover=False).store_name for url in urls]  # nothing secret is in these
+    for name, url in zip(names, urls, strict=True):
         backend, layers = kernel.store_at(url)
-        folders.append(offload_layer(url, layers).folder)
+        folders.append(offload_layer(name, layers).folder)
         if folders[-1].path != folders[0].path:
-            raise ConfigurationError(f"{urls[0]!r} and {url!r} offload to different folders; sweep one at a time")
+            raise ConfigurationError(f"{names[0]} and {name} offload to different folders; sweep one at a time")
         assert backend is not None  # it has layers
         try:
             await backend.open()

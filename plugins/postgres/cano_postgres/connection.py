@@ -43,10 +43,11 @@ _ON_DISK = sql.SQL(
 def check_parameters(settings: Settings) -> None:
     """Raise ConfigurationError where libpq would not know one of the parameters."""
     known = {option.keyword.decode() for option in pq.Conninfo.get_defaults()}
-    for name in settings.parameters:
+    for name, value in settings.parameters.items():
         if name not in known:
+            what = "***" if "@" in value else repr(name)  # the rest of a password with a question mark in it
             raise ConfigurationError(
-                f"the store's URL has the unknown option {name!r}; known are {', '.join(OPTIONS)}, and those of "
+                f"the store's URL has the unknown option {what}; known are {', '.join(OPTIONS)}, and those of "
                 "PostgreSQL's libpq, such as host, sslmode and connect_timeout"
             )
 

@@ -68,7 +68,8 @@ def parameters_from_url(url: str) -> dict[str, str]:
         name, equals, value = part.partition("=")
         name = unquote(name)
         if not equals or name in found:
-            raise ConfigurationError(f"the store's URL has {name!r} {'twice' if equals else 'without a value'}")
+            what = "***" if "@" in query else repr(name)  # the rest of a password with a question mark in it
+            raise ConfigurationError(f"the store's URL has {what} {'twice' if equals else 'without a value'}")
         found[name] = unquote(value)
     if any("\0" in value for value in found.values()):
         raise ConfigurationError("the store's URL contains NUL")

@@ -54,6 +54,8 @@ def _server(parts: SplitResult) -> dict[str, Any]:
     if parts.port is not None:
         place["port"] = parts.port
     number = parts.path.strip("/")
+    if "@" in number:
+        raise ValueError  # it is the rest of a password with a slash in it
     if number:
         place["db"] = _number("db", number)
     return place
@@ -69,7 +71,8 @@ def _options(query: str) -> dict[str, Any]:
     options: dict[str, Any] = {}
     for name, value in parse_qsl(query, keep_blank_values=True):
         if name not in _READ:
-            raise ConfigurationError(f"the Redis URL has the unknown option {name!r}; known are {', '.join(_READ)}")
+            what = "***" if "@" in query else repr(name)  # the rest of a password with a question mark in it
+            raise ConfigurationError(f"the Redis URL has the unknown option {what}; known are {', '.join(_READ)}")
         if name in options:
             raise ConfigurationError(f"the Redis URL has the option {name!r} twice")
         options[name] = _READ[name](name, value)

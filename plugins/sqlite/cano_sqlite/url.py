@@ -34,7 +34,7 @@ def _path(url: str, place: str) -> str:
     if place in ("", "//", "///"):
         raise ConfigurationError(f"{url!r} names no file: {EXAMPLES}")
     if not place.startswith("///"):
-        raise ConfigurationError(f"{url!r} names a host, which SQLite has not: {EXAMPLES}")
+        raise ConfigurationError(f"the URL names a host, which SQLite has not: {EXAMPLES}")
     return path
 
 

@@ -180,11 +180,15 @@ def test_one_workflow(cano: Cano, write: Write) -> None:
 @pytest.mark.parametrize(
     ("source", "target", "message"),
     [
-        (SRC, SRC, "SRC and DST are the same store: sqlite:///runs.db"),
-        (SRC, "sqlite:///./runs.db?busy_timeout=3", "SRC and DST are the same store: sqlite:///runs.db and "),
+        (SRC, SRC, "SRC and DST are the same store: 'sqlite:///runs.db'"),
+        (
+            SRC,
+            "sqlite:///./runs.db?busy_timeout=3",
+            "SRC and DST are the same store: 'sqlite:///runs.db' and 'sqlite:///./runs.db'",
+        ),
         ("sqlite:///typo.db", DST, "there is no such store: 'sqlite:///typo.db'. "),
-        ("memory://", DST, "SRC memory:// keeps objects in memory, not bytes: its runs cannot be copied, "),
-        (SRC, "memory://", "DST memory:// keeps objects in memory, not bytes: its runs cannot be copied, "),
+        ("memory://", DST, "SRC 'memory://' keeps objects in memory, not bytes: its runs cannot be copied, "),
+        (SRC, "memory://", "DST 'memory://' keeps objects in memory, not bytes: its runs cannot be copied, "),
         (SRC, "shelf://x", "no installed plugin opens the store 'shelf://x'"),
     ],
 )

@@ -75,6 +75,7 @@ WRONG = [
     ("postgresql://ada:secret@db:70000/runs", "a port that is no number"),
     ("postgresql://ada:sec/ret@db/runs", "write special characters of user and password as %40"),
     ("postgresql://ada:123/secret@db/runs", "write special characters of user and password as %40"),
+    ("postgresql://ada:123?secret@db/runs", "*** without a value"),
     ("postgresql://ada:secret@[::1/runs", "no IPv6 address"),
     ("postgresql://ada:secret%00@db/runs", "contains NUL"),
 ]

@@ -86,7 +86,8 @@ def test_wrong_arguments(arguments: dict[str, Any]) -> None:
     "url",
     ["redis://ada:hunter2@host:1", "unix://ada:hunter2@/nowhere/s", "redis://ada:hunter2@host:port",
      "redis://ada:hunter2@[::1", "redis:ada:hunter2@host", "redis://ada:hunter2@host?x=1", "redis://:hunter2@h\u2100",
-     "rediss://ada:hunter2@host#x", "redis://hunter2:hunter2@host?require=x"],
+     "rediss://ada:hunter2@host#x", "redis://hunter2:hunter2@host?require=x",
+     "redis://ada:12/hunter2@host", "redis://ada:12?hunter2@host", "redis://ada:12?hunter2=x@host"],
 )  # fmt: skip
 def test_passwords_are_never_shown(url: str) -> None:
     """Neither an error nor a repr has the password in it."""
