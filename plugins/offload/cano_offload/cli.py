@@ -20,7 +20,7 @@ def add_sweep(app: Any) -> None:
         help="A store that offloads to the folder, with its codec=. Name each that does.",
     )  # fmt: skip
     @click.option("--delete", is_flag=True, help="Remove them.")
-    @click.option("--even-all", is_flag=True, help="Also where the stores refer to no file at all.")
+    @click.option("--even-all", is_flag=True, help="Also where one of the stores refers to no file at all.")
     @click.pass_context
     def offload_sweep(ctx: click.Context, stores: tuple[str, ...], delete: bool, even_all: bool) -> None:
         """List the files of offloaded values that no run refers to, nor did within the last hour.

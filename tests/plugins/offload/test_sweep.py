@@ -181,6 +181,8 @@ async def test_the_wrong_store_removes_nothing(url: str, folder: Folder, tmp_pat
     await fill(url)
     age(folder)
     wrong = url_of(tmp_path / "wrong.db", folder)
+    async with Kernel(store=wrong):
+        pass  # it is there, and empty
 
     with pytest.raises(ConfigurationError, match="is this the right store"):
         await sweep(Kernel(), [wrong], delete=True)
@@ -188,8 +190,40 @@ async def test_the_wrong_store_removes_nothing(url: str, folder: Folder, tmp_pat
     assert len((await sweep(Kernel(), [wrong], delete=True, even_all=True)).removed) == 4
 
 
+async def test_one_wrong_store_of_two_removes_nothing(url: str, folder: Folder, tmp_path: Path) -> None:
+    """Also where the other one refers to some files: those that the wrong one does not refer to are needed."""
+    await fill(url)
+    needed = strays(folder)
+    age(folder)
+    wrong = url_of(tmp_path / "wrong.db", folder)
+    async with Kernel(store=wrong):
+        pass
+
+    for urls in ([url, wrong], [wrong, url]):
+        with pytest.raises(ConfigurationError, match=r"no run in '\S+/wrong\.db' refers to any of the 6 files"):
+            await sweep(Kernel(), urls, delete=True)
+    assert all(path.exists() for path in needed)
+    assert len((await sweep(Kernel(), [url, wrong], delete=True, even_all=True)).removed) == 2
+
+
+@pytest.mark.parametrize("delete", [False, True])
+async def test_a_store_that_is_not_there(url: str, folder: Folder, tmp_path: Path, delete: bool) -> None:
+    """It is not made: nothing is looked at or removed, whatever else is named."""
+    await fill(url)
+    needed = strays(folder)
+    age(folder)
+    typo = url_of(tmp_path / "typo.db", folder)
+
+    for urls in ([typo], [url, typo], [typo, url]):
+        with pytest.raises(ConfigurationError, match=r"there is no such store: 'sqlite:///\S+/typo\.db'\. "):
+            await sweep(Kernel(), urls, delete=delete, even_all=True)
+    assert [*tmp_path.glob("typo*")] == []  # noqa: ASYNC240
+    assert all(path.exists() for path in needed)
+
+
 async def test_wrong_urls_are_refused(url: str, tmp_path: Path) -> None:
     """Every store has one offload layer, and all of them the same folder."""
+    await fill(url)
     elsewhere = url_of(tmp_path / "other.db", Folder(tmp_path / "elsewhere"))
     for urls, problem in (
         ([url.partition("?")[0]], "must name one offload:SIZE:FOLDER, but has 0"),
