@@ -24,7 +24,7 @@ class Engine:
 
     def __init__(self, settings: Settings, closed: str) -> None:
         self._tails = Tails(settings.snapshot_every)
-        writer = Writer(settings)
+        writer = Writer(settings, self._tails)
         self._writer = Worker("cano-sqlite writer", writer, closed)
         self._shortcut = Shortcut(self._writer, writer, self._tails)
         self._reader = Worker("cano-sqlite reader", Reader(settings, self._writer.opened), closed)

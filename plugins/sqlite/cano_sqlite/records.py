@@ -45,7 +45,7 @@ class Create:
             changes = pack_changes(*changes)
         self.row = (
             run.run_id, run.workflow, run.version, run.fingerprint, run.parent, run.created, run.updated,
-            run.status.value, run.seq, 1 + self.size // LARGE, run.holder, run.expires, run.token, wake, awaited,
+            run.status.value, run.seq, self.size // LARGE, run.holder, run.expires, run.token, wake, awaited,
         )  # fmt: skip
         self.line = (run.seq, run.state, run.status.value, run.created, extra, changes)
 
@@ -60,9 +60,9 @@ class Create:
         *line, changes = self.line
         if self.size >= LARGE:
             changes = pack_changes(*changes)
-        head: Any = connection.execute(_FIRST_LINE, (run, *line, changes)).lastrowid
-        connection.execute("UPDATE runs SET head = ? WHERE id = ?", (head, run))
-        tail = Tail(run, head, None if self.size >= LARGE else 0, self.given.seq, self.given.token)
+        connection.execute(_FIRST_LINE, (run, *line, changes))
+        connection.execute("UPDATE runs SET updated = ? WHERE id = ?", (self.given.updated, run))
+        tail = Tail(self.given.run_id, run, None if self.size >= LARGE else 0, self.given.seq, self.given.token)
         tail.changes.append(self.changes)
         self.tails.begin(self.given.run_id, tail)
         return self.given

@@ -2,7 +2,8 @@
 
 - `runs` has one small row for each run, updated in place: where the run stands, and its lease.
 - `journal` is appended to: a line for each commit, which points at the line before it of the same run. `runs.head`
-  is the last one. So a commit touches the end of one table and one row of another, and no index.
+  is the last one, which a trigger sees to. So a commit touches the end of one table and one row of another, and no
+  index; and a step, or the steps of many runs, are one statement, during which Python can do something else.
 - `snapshot` holds a run's data as they were after its journal line `runs.folded`, a row for each key.
 - `signals` holds what was sent to a run, or to an id under which there is none yet. Consumed ones keep their id.
 """
@@ -72,6 +73,12 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX signals_waiting ON signals (run_id, name) WHERE consumed = 0",
         "PRAGMA application_id = 0x43616E6F",
         "PRAGMA user_version = 1",
+    ),
+    (
+        """CREATE TRIGGER runs_follow AFTER INSERT ON journal BEGIN
+            UPDATE runs SET seq = new.seq, head = new.id, updated = new.at, tail = tail + 1 WHERE id = new.run;
+        END""",
+        "PRAGMA user_version = 2",
     ),
 )
 """What brings a file from each version of the schema to the next, beginning with an empty file."""

@@ -24,12 +24,11 @@ HORIZON = 0.02
 MOST = 100
 """How many commits in a row take it, before one goes the long way: the loop turns then, and the log is tidied up."""
 
-# what is remembered of the run is right, or else its row is another, and nothing comes of the transaction
-_APPEND = """
-    INSERT INTO journal (run, prev, seq, state, status, at, changes) VALUES (?, ?, ?, ?, 'running', ?, ?)"""
-_ADVANCE = """
-    UPDATE runs SET seq = ?, head = ?, updated = ?, tail = tail + 1
-    WHERE id = ? AND head = ? AND run_id = ? AND seq = ? AND token = ? AND status = 'running'"""
+# what is remembered of the run is right, or else its row is another, and no line is written
+_STEP = """
+    INSERT INTO journal (run, prev, seq, state, status, at, changes)
+    SELECT id, head, ?, ?, 'running', ?, ? FROM runs
+    WHERE id = ? AND run_id = ? AND seq = ? AND token = ? AND status = 'running'"""
 
 
 class Shortcut:
@@ -56,7 +55,7 @@ class Shortcut:
         (
             run_id, token, before, seq, state, status, changed, removed, error, wait, payload, consumed, release, at,
         ) = commit  # fmt: skip
-        tail = self._tails.find(run_id)
+        tail, every = self._tails.find(run_id), self._tails.every
         if (
             tail is None
             or tail.seq != before
@@ -68,7 +67,7 @@ class Shortcut:
             or payload is not None
             or consumed
             or release
-            or self._tails.fold_between(run_id, before, seq)
+            or (seq + tail.turn) // every != (before + tail.turn) // every  # it is to be folded
             or (size := size_of(changed)) >= LARGE
             or not has_time(asyncio.get_running_loop())
         ):
@@ -78,20 +77,15 @@ class Shortcut:
             return False
         writer = self._writer
         cursor = writer.cursor
-        execute = cursor.execute
         try:
             writer.let_commits_checkpoint(False)
-            execute("BEGIN IMMEDIATE")
-            execute(_APPEND, (tail.run, tail.head, seq, state, at, changes))
-            head = cursor.lastrowid or 0
-            execute(_ADVANCE, (seq, head, at, tail.run, tail.head, run_id, before, token))
+            cursor.execute(_STEP, (seq, state, at, changes, tail.run, run_id, before, token))  # and commit
             if cursor.rowcount != 1:
                 self._tails.take(run_id)
                 return False
-            execute("COMMIT")
-            tail.add(seq, head, size, (dict(changed), tuple(removed)))
+            tail.add(seq, size, (dict(changed), tuple(removed)))
         except Exception as problem:
-            if cursor.connection.in_transaction or not is_busy(problem):
+            if not is_busy(problem):
                 raise writer.failed(problem, run_id) from problem
             return False
         finally:

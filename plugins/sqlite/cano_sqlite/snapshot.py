@@ -72,13 +72,16 @@ def fold(connection: sqlite3.Connection, run_id: str, tails: Tails) -> None:
 
     Args:
         connection: in a transaction.
-        run_id: the run.
+        run_id: the run; it may be gone.
         tails: what may spare reading the lines.
     """
     tail = tails.take(run_id)
-    run, head, folded, count, seq, token = connection.execute(
+    row = connection.execute(
         "SELECT id, head, folded, tail, seq, token FROM runs WHERE run_id = ?", (run_id,)
     ).fetchone()
+    if row is None:
+        return
+    run, head, folded, count, seq, token = row
     if tail is not None and tail.is_all(folded, count, seq, token):
         changes: Iterable[Change] = tail.changes
     else:
@@ -93,7 +96,7 @@ def fold(connection: sqlite3.Connection, run_id: str, tails: Tails) -> None:
     connection.executemany("DELETE FROM snapshot WHERE run = ? AND key = ?", [(run, key) for key in gone])
     connection.executemany(_PUT, [(run, key, value) for key, value in latest.items()])
     connection.execute("UPDATE runs SET folded = ?, tail = 0 WHERE id = ?", (head, run))
-    tails.begin(run_id, Tail(run, head, head, seq, token))
+    tails.begin(run_id, Tail(run_id, run, head, seq, token))
 
 
 def _changes(connection: sqlite3.Connection, place: Place) -> Iterator[Changes]:

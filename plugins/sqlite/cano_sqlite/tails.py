@@ -24,28 +24,28 @@ class Tail:
     """The lines of one run after its journal line `folded`.
 
     Attributes:
-        run, head: the run's number, and that of its newest line.
+        run: the run's number.
+        turn: what tells the seq at which it is folded from those of other runs, so that not all are folded at once.
         folded: None where there may be more lines than are remembered here.
         seq, token: where they have brought the run, and under which lease.
         changes: what each has set and removed.
         size: about how many bytes they have set.
     """
 
-    __slots__ = ("changes", "folded", "head", "run", "seq", "size", "token")
+    __slots__ = ("changes", "folded", "run", "seq", "size", "token", "turn")
 
-    def __init__(self, run: int, head: int, folded: int | None, seq: int, token: int) -> None:
+    def __init__(self, run_id: str, run: int, folded: int | None, seq: int, token: int) -> None:
         self.run = run
-        self.head = head
+        self.turn = turn_of(run_id)
         self.folded = folded
         self.seq = seq
         self.token = token
         self.size = 0
         self.changes: list[Change] = []
 
-    def add(self, seq: int, head: int, size: int, change: Change) -> None:
+    def add(self, seq: int, size: int, change: Change) -> None:
         """One more line."""
         self.seq = seq
-        self.head = head
         if self.folded is None:
             return
         self.size += size
@@ -70,23 +70,19 @@ class Tails:
         self.every = every
         self._tails: dict[str, Tail] = {}
 
-    def fold_between(self, run_id: str, before: int, after: int) -> bool:
-        """Whether a run is folded on its way from one seq to another; those that go in step are at different ones."""
-        turn = crc32(run_id.encode(errors="replace"))
-        return (after + turn) // self.every != (before + turn) // self.every
-
-    def begin(self, run_id: str, tail: Tail) -> None:
+    def begin(self, run_id: str, tail: Tail) -> Tail:
         """From now on remember what the run changes."""
         if len(self._tails) >= MOST_TAILS:
             self._tails.clear()
         self._tails[run_id] = tail
+        return tail
 
     def find(self, run_id: str) -> Tail | None:
         """The run's tail."""
         return self._tails.get(run_id)
 
-    def add(self, append: Append, head: int) -> None:
-        """Note a line that was written, `head`."""
+    def add(self, append: Append) -> None:
+        """Note a line that was written."""
         seq, _, _, _, _, _, run_id, expected_seq, token = append.line
         tail = self._tails.get(run_id)
         if tail is None:
@@ -94,8 +90,13 @@ class Tails:
         if tail.seq != expected_seq or tail.token != token:
             del self._tails[run_id]  # others have written to it, or a line was taken back with its transaction
             return
-        tail.add(seq, head, append.size, append.changes)
+        tail.add(seq, append.size, append.changes)
 
     def take(self, run_id: str) -> Tail | None:
         """The run's tail, which is forgotten with that."""
         return self._tails.pop(run_id, None)
+
+
+def turn_of(run_id: str) -> int:
+    """See `Tail`: the run is folded where its seq and this cross a multiple of `Tails.every`."""
+    return crc32(run_id.encode(errors="replace"))

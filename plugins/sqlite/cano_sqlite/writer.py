@@ -5,14 +5,21 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
+from itertools import compress
 
 from cano import ConflictError
 
 from cano_sqlite.connection import CHECKPOINT, connect_for_writing, patiently, roll_back
 from cano_sqlite.failures import translated
-from cano_sqlite.journal import Append, append_all
+from cano_sqlite.journal import Append, are_steps, step_all
 from cano_sqlite.settings import Settings
+from cano_sqlite.snapshot import fold
+from cano_sqlite.tails import Tails
 from cano_sqlite.worker import Job
+
+MOST_DUE = 16
+"""How many runs may wait for a fold, which only a transaction can do that does more than steps, and takes longer."""
 
 
 class Writer:
@@ -29,8 +36,11 @@ class Writer:
 
     writes = True
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, tails: Tails) -> None:
         self._settings = settings
+        self._tails = tails
+        self._due: set[str] = set()  # the runs that are to be folded, soon
+        self._overdue = False
         self._connection: sqlite3.Connection
         self.cursor: sqlite3.Cursor
         self._checkpoints = True
@@ -53,25 +63,53 @@ class Writer:
         return translated(error, self._settings.path, run_id)
 
     def carry_out(self, take: Callable[[], list[Job]], pause: Callable[[], None]) -> None:
-        """Do what there is in one transaction, with what comes in before it is committed."""
-        connection = self._connection
-        jobs: list[Job] = []
+        """Do what there is with one sync to disk."""
+        self.let_commits_checkpoint(True)
+        begun_at_once = self._begin_patiently()  # before any is taken: whoever waits for others may be cancelled
+        jobs = take()
+        if begun_at_once and not self._overdue and are_steps([job.work for job in jobs]):
+            roll_back(self._connection)  # nobody else writes: the statement is its own transaction
+            pause()
+            self._do_steps(jobs)
+        else:
+            self._do_all(jobs, take, pause)
+
+    def _do_steps(self, jobs: list[Job]) -> None:
+        """Let many runs go a step. SQLite is busy with them while Python works for other runs."""
+        appends: list[Append] = [job.work for job in jobs]
         try:
-            self.let_commits_checkpoint(True)
-            patiently(self._settings, self._begin)
-            while fresh := take():
-                jobs += fresh
+            done = patiently(self._settings, partial(step_all, self._connection, appends))
+        except Exception:  # noqa: BLE001  # any of them may be to blame
+            roll_back(self._connection)
+            self._do_one_by_one(jobs)
+            return
+        for append in compress(appends, done):
+            if append.note(self._connection):
+                run_id = append.line[6]
+                self._overdue = run_id in self._due or len(self._due) >= MOST_DUE
+                self._due.add(run_id)
+        self._do_one_by_one([job for job, made in zip(jobs, done, strict=True) if not made])
+
+    def _do_all(self, jobs: list[Job], take: Callable[[], list[Job]], pause: Callable[[], None]) -> None:
+        """Do jobs of any kind in one transaction, with what comes in before it is committed."""
+        connection = self._connection
+        due, self._due, self._overdue = self._due, set(), False
+        try:
+            fresh = jobs
+            while fresh:
                 _do(connection, fresh)
+                fresh = take()
+                jobs += fresh
+            for run_id in due:
+                fold(connection, run_id, self._tails)
             pause()
             connection.execute("COMMIT")
-        except Exception as error:  # any of them may be to blame
+        except Exception as error:  # noqa: BLE001  # any of them may be to blame
             roll_back(connection)
-            if not jobs:
-                raise
-            if len(jobs) > 1:
-                self._do_one_by_one(jobs)
-            else:
+            if len(jobs) == 1:
                 jobs[0].error = self.failed(error, jobs[0].run_id)
+            else:
+                self._do_one_by_one(jobs)
 
     def let_commits_checkpoint(self, allowed: bool) -> None:
         """Let commits tidy up the log now and then, which takes long, or leave that to later ones."""
@@ -79,16 +117,27 @@ class Writer:
             self._connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT if allowed else 0}")
             self._checkpoints = allowed
 
-    def _begin(self) -> None:
-        # IMMEDIATE: a transaction that reads first and writes later fails at once where another one wrote between
-        self._connection.execute("BEGIN IMMEDIATE")
+    def _begin_patiently(self) -> bool:
+        """Begin a transaction; whether that could be done without waiting for others."""
+        waited = False
+
+        def begin() -> bool:
+            nonlocal waited
+            try:
+                # IMMEDIATE: one that reads first and writes later fails at once where another one wrote between
+                self._connection.execute("BEGIN IMMEDIATE")
+                return not waited
+            finally:
+                waited = True
+
+        return patiently(self._settings, begin)
 
     def _do_one_by_one(self, jobs: list[Job]) -> None:
         connection = self._connection
         for job in jobs:
             job.error = None
             try:
-                patiently(self._settings, self._begin)
+                self._begin_patiently()
                 _do(connection, [job])
                 connection.execute("COMMIT")
             except Exception as error:  # noqa: BLE001  # it is handed to the caller
@@ -97,18 +146,8 @@ class Writer:
 
 
 def _do(connection: sqlite3.Connection, jobs: list[Job]) -> None:
-    """Do the jobs in their order; neighbouring steps of runs that just go on, all at once."""
-    steps: list[Job] = []
     for job in jobs:
-        if job.work.__class__ is Append and job.work.plain:
-            steps.append(job)
-            continue
-        if steps:
-            append_all(connection, steps)
-            steps = []
         try:
             job.result = job.work(connection)
         except ConflictError as error:
             job.error = error
-    if steps:
-        append_all(connection, steps)

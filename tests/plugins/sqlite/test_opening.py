@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 from cano import StoreUnavailableError
-from cano.testing.contract_base import new_run
+from cano.testing.contract_base import LATER, NOW, loaded, new_run, step
+from cano_msgspec.packing import pack_changes
 from cano_sqlite import SqliteBackend
 from cano_sqlite.schema import APPLICATION_ID, MIGRATIONS
 
@@ -230,4 +231,32 @@ async def test_an_interrupted_creation_is_made_good(path: Path) -> None:
     store = SqliteBackend(path.with_suffix(".copy"))
     await store.open()
     assert await store.create(new_run()) == new_run()
+    await store.close()
+
+
+async def test_a_file_of_an_earlier_version(path: Path) -> None:
+    """A file that was made by an earlier version is brought up to date, and its runs go on."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        for statement in MIGRATIONS[0]:
+            connection.execute(statement)
+        connection.execute(
+            """INSERT INTO runs (run_id, workflow, version, fingerprint, created, updated, status, seq, head, folded,
+                tail, holder, expires, token) VALUES ('run', 'flow', '1', 'f1', ?, ?, 'running', 1, 2, 0, 2, 'me', ?, 1)
+            """,
+            (NOW, NOW + 1, LATER),
+        )
+        for seq in (0, 1):
+            connection.execute(
+                "INSERT INTO journal (run, prev, seq, state, status, at, changes) VALUES (1, ?, ?, ?, 'running', ?, ?)",
+                (seq, seq, f"S{seq}", NOW + seq, pack_changes({f"k{seq}": b"v"}, ())),
+            )
+    store = SqliteBackend(path)
+    await store.open()
+    for seq in (2, 3):
+        await store.commit(step(seq, changed={f"k{seq}": b"v"}))
+
+    run = await loaded(store)
+    assert (run.seq, run.updated, list(run.data)) == (3, NOW + 3, ["k0", "k1", "k2", "k3"])
+    assert [line.seq for line in await store.history("run")] == [0, 1, 2, 3]
     await store.close()

@@ -88,6 +88,20 @@ async def test_the_tail_is_short(path: Path, ask: Ask, kind: str) -> None:
         assert (await loaded(store)).data == value
 
 
+async def test_the_tails_of_many_runs_are_short(path: Path, ask: Ask) -> None:
+    """Runs that go on together are folded together, the latest when they are to be folded a second time."""
+    async with opened(path, snapshot_every=10) as store:
+
+        async def drive(run_id: str) -> None:
+            await store.create(new_run(run_id))
+            for seq in range(1, 56):
+                await store.commit(step(seq, run_id, changed={"a": bytes([seq])}))
+                assert ask(TAIL, run_id)[0][0] <= 20
+
+        await asyncio.gather(*(drive(f"run {number}") for number in range(40)))
+        assert [(await loaded(store, f"run {number}")).data for number in range(40)] == [{"a": bytes([55])}] * 40
+
+
 async def test_large_values_are_folded_at_once(path: Path, ask: Ask) -> None:
     """A value of many megabytes is not read again and again: its commit is folded at once."""
     async with opened(path) as store:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from cano import ConflictError, RunStatus, SerializationError, Signal, StoreUnavailableError, Wait
 from cano.testing.contract_base import LATER, NOW, loaded, new_run, note, step
 from cano_sqlite import SqliteBackend
+from cano_sqlite.journal import step_all
 from cano_sqlite.writer import Writer
 
 Ask = Callable[..., list[Any]]
@@ -82,20 +84,69 @@ async def test_a_transaction_has_an_end(store: SqliteBackend, locked: Locked, tr
 
 
 async def test_a_refusal_concerns_nobody_else(store: SqliteBackend, locked: Locked, transactions: list[int]) -> None:
-    """Of the commits of one transaction those that are stale are refused, and all others made."""
+    """Of commits that are made together those that are stale are refused, and all others made."""
     ids = await make(store, 20)
     transactions.clear()
     answers = await at_once(
         locked, *(store.commit(step(1 + (n % 7 == 3), ids[n], changed={"a": b"1"})) for n in range(20))
     )
 
-    assert transactions == [20]
+    assert sum(transactions) == 20
     for number, (run_id, answer) in enumerate(zip(ids, answers, strict=True)):
         stale = number % 7 == 3
         assert isinstance(answer, ConflictError) if stale else answer is None
         run = await loaded(store, run_id)
         assert (run.seq, run.data) == ((0, {}) if stale else (1, {"a": b"1"}))
         assert len(await store.history(run_id)) == run.seq + 1
+
+
+@pytest.fixture
+def held_up(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Until this is set the thread does nothing: what comes in before is there all at once."""
+    goes_on = threading.Event()
+    original = Writer.carry_out
+
+    def waits(self: Writer, take: Callable[[], list[Any]], pause: Callable[[], None]) -> None:
+        goes_on.wait(60)
+        original(self, take, pause)
+
+    monkeypatch.setattr(Writer, "carry_out", waits)
+    yield goes_on
+    goes_on.set()
+
+
+async def test_steps_that_share_a_statement(
+    store: SqliteBackend, held_up: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps of many runs are one statement, half of them in each; of two of one run the first one is made."""
+    sizes: list[int] = []
+
+    def counted(connection: sqlite3.Connection, appends: list[Any]) -> list[bool]:
+        sizes.append(len(appends))
+        return step_all(connection, appends)
+
+    monkeypatch.setattr("cano_sqlite.writer.step_all", counted)
+    held_up.set()
+    ids = await make(store, 40)
+    held_up.clear()
+    commits = [step(3 if number % 10 == 4 else 1, run_id) for number, run_id in enumerate(ids)]
+    tasks = [asyncio.ensure_future(store.commit(commit)) for commit in commits]
+    await asyncio.sleep(0)
+    held_up.set()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [number for number, result in enumerate(results) if result is not None] == [4, 14, 24, 34]
+    assert {type(result) for result in results if result is not None} == {ConflictError}
+    assert [(await loaded(store, run_id)).seq for run_id in ids] == [number % 10 != 4 for number in range(40)]
+    assert sizes == [20, 20]
+
+    held_up.clear()
+    tasks = [asyncio.ensure_future(store.commit(step(2, "run 0", changed={"a": b"%d" % turn}))) for turn in range(9)]
+    await asyncio.sleep(0)
+    held_up.set()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [result is None for result in results] == [True] + [False] * 8
+    assert (await loaded(store, "run 0")).data == {"a": b"0"}
+    assert sizes == [20, 20]
 
 
 @pytest.mark.parametrize("spoilt", [{"state": "\ud800"}, {"state": object()}, {"at": "\ud800"}, {"token": 2**70}])
