@@ -94,6 +94,18 @@ class Place:
             raise SerializationError(f"{what}: {error}") from error
 
 
+class Missing(Place):
+    """A store that is not there yet, for whoever only looks: it keeps nothing. To open it would make it."""
+
+    async def record(self, run_id: str) -> RunRecord | None:
+        """None."""
+        return None
+
+    async def signals(self, run_id: str) -> Signals:
+        """None."""
+        return Signals((), ())
+
+
 def differences(wanted: Contents, found: Contents) -> list[str]:
     """What of `found` is not as in `wanted`, leases and tokens aside."""
     return [

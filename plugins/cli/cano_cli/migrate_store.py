@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from cano import CodecLayer, Kernel, StoreBackend
 
-from cano_cli.contents import Place
+from cano_cli.contents import Missing, Place
 from cano_cli.copying import Kind
 from cano_cli.errors import FAILED, CliError, refused
 from cano_cli.jsonable import dumps
@@ -17,7 +17,7 @@ from cano_cli.migration import Tally, are_one, migrate
 from cano_cli.progress import live_view
 from cano_cli.records import counted
 from cano_cli.settings import SHORT_LEASE, Settings, json_option
-from cano_cli.stores import WRONG_QUESTIONS, check_there, name_of
+from cano_cli.stores import WRONG_QUESTIONS, check_there, is_there, name_of
 from cano_cli.tables import show
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.argument("source", metavar="SRC")
 @click.argument("target", metavar="DST")
 @click.option("--workflow", metavar="NAME", help="Only the runs of this workflow, and those that they have started.")
-@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be done, and make nothing.")
 @click.option(
     "--lease", type=click.FloatRange(min=0, min_open=True), default=SHORT_LEASE, show_default=True, metavar="SECONDS",
     help="After how long a silence another migration to DST is taken for dead.",
@@ -68,19 +68,23 @@ def migrate_store(
         async with AsyncExitStack() as stack:
             backends: list[StoreBackend] = []
             layers: list[CodecLayer | None] = []
+            kinds: list[type[Place]] = []
             for role, url in (("SRC", source), ("DST", target)):
                 backend, around = _store(kernel, role, url)
                 backends.append(backend)
                 layers.append(around)
-                await backend.open()
-                stack.push_async_callback(backend.close)
+                kinds.append(Missing if dry_run and not await is_there(backend) else Place)
+                if kinds[-1] is Place:
+                    await backend.open()
+                    stack.push_async_callback(backend.close)
             if not dry_run and await are_one(*backends):
                 raise CliError(f"SRC and DST are the same store: {name_of(source)} and {name_of(target)}")
             notes.extend(_without_history(backends))
             if _codec(source) == _codec(target):
                 layers = [None, None]  # what the one has written the other can read
             here, there = (
-                Place(backend, around, history=not notes) for backend, around in zip(backends, layers, strict=True)
+                kind(backend, around, history=not notes)
+                for kind, backend, around in zip(kinds, backends, layers, strict=True)
             )
             await migrate(here, there, kernel.clock, tally, workflow=workflow, silence=lease, dry=dry_run)
 

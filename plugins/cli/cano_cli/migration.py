@@ -127,7 +127,7 @@ async def _copy_early(source: Place, target: Place, run_id: str, tally: Tally, d
     try:
         wanted, found = await source.signals(run_id), await target.signals(run_id)
         problem = signals_obstacle(wanted, found)
-        if problem is None and await target.backend.load(run_id) is not None:
+        if problem is None and await target.record(run_id) is not None:
             problem = "the source has signals for it and no run, but there is a run of this id there"
         if problem is None and not dry:
             known = {signal.id for signal in found.waiting}

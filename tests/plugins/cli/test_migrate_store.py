@@ -116,6 +116,18 @@ def test_again_and_further(cano: Cano, project: Path) -> None:
     assert stored_at(DST) == stored_at(SRC)
 
 
+def test_a_dry_run_makes_no_store(cano: Cano, project: Path) -> None:
+    """A target that is not there is as an empty one: it is not opened."""
+    cano("run", "flows", "--run-id", "r1")
+    do(SRC, lambda store: store.put_signal("early", Signal("1", "go")))
+    dry = cano("migrate-store", SRC, DST, "--dry-run")
+
+    assert (dry.exit_code, dry.stdout, dry.stderr) == (0, "would copy 1 run (2 transitions)\n", "")
+    assert [*project.glob("new.db*")] == []
+    assert cano("migrate-store", SRC, DST).stdout == "copied 1 run (2 transitions), 1 signal for runs to come\n"
+    assert stored_at(DST) == stored_at(SRC)
+
+
 def test_a_run_that_is_driven_is_left(start: Start, cano: Cano, project: Path) -> None:
     """What somebody drives in SRC is not copied, but named; once it is free, it is."""
     cano("run", "flows", "--run-id", "r0")
