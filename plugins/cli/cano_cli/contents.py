@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from cano import CodecLayer, RunRecord, RunStatus, SerializationError, Signal, Signals, StoreBackend, Transition
+from cano import (
+    CodecLayer,
+    RunFilter,
+    RunRecord,
+    RunStatus,
+    SerializationError,
+    Signal,
+    Signals,
+    StoreBackend,
+    Transition,
+)
 
 FIXED = ("workflow", "version", "fingerprint", "parent", "created")
 """Fields that no commit changes."""
@@ -60,6 +70,10 @@ class Place:
             return None
         return record._replace(data=self._plain(record.data), payload=self._opened("the payload", record.payload))
 
+    async def listed(self) -> Sequence[RunRecord]:
+        """All runs, without their data."""
+        return await self.backend.runs(RunFilter())
+
     async def signals(self, run_id: str) -> Signals:
         """All signals of an id. Raises SerializationError."""
         found = await self.backend.signals(run_id)
@@ -100,6 +114,10 @@ class Missing(Place):
     async def record(self, run_id: str) -> RunRecord | None:
         """None."""
         return None
+
+    async def listed(self) -> Sequence[RunRecord]:
+        """None."""
+        return ()
 
     async def signals(self, run_id: str) -> Signals:
         """None."""

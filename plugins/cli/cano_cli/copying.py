@@ -30,6 +30,7 @@ class Kind(Enum):
     HELD = "held"
     BUSY = "being copied"
     GONE = "gone"
+    REMOVED = "removed"
     DAMAGED = "damaged"
     REFUSED = "refused"
     DIFFERENT = "different"
@@ -49,6 +50,11 @@ class Outcome(NamedTuple):
     kind: Kind
     detail: str = ""
     transitions: int = 0
+
+
+def is_half(record: RunRecord) -> bool:
+    """Whether it is a copy that was begun, and has not been compared yet."""
+    return (record.holder or "").startswith(HOLDER)
 
 
 class Copier:
@@ -87,6 +93,31 @@ class Copier:
                 continue  # somebody else was at work here or there: look again
         return Outcome(run_id, Kind.HELD, "it was changed again and again while it was copied")
 
+    async def remove_half(self, run_id: str) -> Outcome:
+        """Delete an unfinished copy of a run that the source has no longer: nobody else would ever free it.
+
+        Raises:
+            StoreError: one of the stores fails.
+        """
+        nothing = Outcome(run_id, Kind.GONE)
+        try:
+            there = await self._target.backend.load(run_id)
+            if there is None or not is_half(there) or await self._source.backend.load(run_id) is not None:
+                return nothing
+        except SerializationError:
+            return nothing  # it is damaged here or there, but there it is
+        if there.holder != self._holder and self._is_at_work(there):
+            return Outcome(run_id, Kind.BUSY, there.holder or "")  # it may be of another source
+        if not self._target.backend.capabilities.retention:
+            return Outcome(run_id, Kind.REFUSED, "half a copy stays held: its run is gone, and DST keeps everything")
+        if not self._dry:
+            try:
+                await self._take(there, there.token)
+            except ConflictError:
+                return nothing
+            await self._target.backend.delete(run_id)
+        return Outcome(run_id, Kind.REMOVED)
+
     async def _copy(self, run_id: str) -> Outcome:
         try:
             source = await self._read_source(run_id)
@@ -104,8 +135,7 @@ class Copier:
         if there is None:
             problem, kind = signals_obstacle(source.signals, signals), Kind.COPIED
         else:
-            holder = there.record.holder or ""
-            unfinished = holder.startswith(HOLDER)
+            holder, unfinished = there.record.holder or "", is_half(there.record)
             problem = obstacle(source, there, unfinished=unfinished)
             kind = Kind.COPIED if unfinished else Kind.UPDATED
             if problem is None and not unfinished:

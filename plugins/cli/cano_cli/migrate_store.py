@@ -51,8 +51,9 @@ def migrate_store(
     Values are not decoded; where the URLs name other layers (codec=) they are taken off and put on. SRC is not changed.
 
     It can be killed at any time, and done again: what is there already is compared and left, what has changed in SRC
-    since is added. Until a copy is whole nobody can drive it. A run that somebody drives in SRC is not copied; stop the
-    workers of SRC, and do it again. What DST has under the same id with other content is never overwritten.
+    since is added. Until a copy is whole nobody can drive it; half a copy of a run that SRC has no longer is removed. A
+    run that somebody drives in SRC is not copied; stop the workers of SRC, and do it again. What DST has under the same
+    id with other content is never overwritten.
 
     The exit code is 1 where a run was not copied: because it is driven, damaged, or refused.
 
@@ -153,6 +154,8 @@ def summary(tally: Tally, *, dry_run: bool) -> str:
         parts.append(f"{count[Kind.UPDATED]:,} brought up to date")
     if tally.signals:
         parts.append(f"{counted(tally.signals, 'signal')} for runs to come")
+    if removed := count[Kind.REMOVED]:
+        parts.append(f"{removed:,} half {'copy' if removed == 1 else 'copies'} removed")
     rest = (Kind.UP_TO_DATE, Kind.HELD, Kind.DAMAGED, Kind.REFUSED, Kind.DIFFERENT)
     parts += [f"{count[kind]:,} {kind.value}" for kind in rest if count[kind]]
     return ", ".join(parts)
@@ -165,6 +168,7 @@ def _as_json(tally: Tally, notes: list[str], dry_run: bool) -> dict[str, Any]:
         "copied": count[Kind.COPIED],
         "updated": count[Kind.UPDATED],
         "up_to_date": count[Kind.UP_TO_DATE],
+        "removed": count[Kind.REMOVED],
         "transitions": tally.transitions,
         "signals": tally.signals,
         "held": _listed(tally, Kind.HELD),

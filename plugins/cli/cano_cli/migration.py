@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
-from cano import Clock, RunFilter, RunRecord, SerializationError, Signal, StoreBackend
+from cano import Clock, RunRecord, SerializationError, Signal, StoreBackend
 
 from cano_cli.contents import Place, in_signals, signals_obstacle
-from cano_cli.copying import Copier, Kind, Outcome
+from cano_cli.copying import Copier, Kind, Outcome, is_half
 
 SCHEDULES = "cano.schedule"
 """The workflow under which the scheduler keeps its records. They name runs, and whoever sees them starts those."""
@@ -60,7 +60,7 @@ async def migrate(
     silence: float,
     dry: bool,
 ) -> None:
-    """Copy all runs and signals, one after the other.
+    """Copy all runs and signals, one after the other, and remove unfinished copies of runs that are gone.
 
     Args:
         source, target: two stores, open.
@@ -74,13 +74,25 @@ async def migrate(
         StoreError: one of the stores fails.
     """
     copier = Copier(source, target, clock, silence=silence, dry=dry)
-    waiting = in_order(await source.backend.runs(RunFilter()), workflow)
-    tally.total = len(waiting)
+    await _each(copier.copy, in_order(await source.listed(), workflow), clock, tally, silence)
+    halves = [each.run_id for each in await target.listed() if is_half(each) and workflow in (None, each.workflow)]
+    await _each(copier.remove_half, halves, clock, tally, silence)
+    if workflow is None:
+        for run_id in await source.backend.recipients():
+            if not run_id.startswith(PROBE):
+                await _copy_early(source, target, run_id, tally, dry)
+
+
+async def _each(
+    work: Callable[[str], Awaitable[Outcome]], waiting: list[str], clock: Clock, tally: Tally, silence: float
+) -> None:
+    """Do `work` for each run; where another migration is at it, when it is done with it, or dead."""
+    tally.total += len(waiting)
     while waiting:
         busy = []
         for run_id in waiting:
             tally.present = run_id
-            outcome = await copier.copy(run_id)
+            outcome = await work(run_id)
             if outcome.kind is Kind.BUSY:
                 busy.append(run_id)  # its copy was begun by somebody else a moment ago: perhaps he is dead
             else:
@@ -88,10 +100,6 @@ async def migrate(
         if busy:
             await clock.sleep(min(1.0, silence / 4))
         waiting = busy
-    if workflow is None:
-        for run_id in await source.backend.recipients():
-            if not run_id.startswith(PROBE):
-                await _copy_early(source, target, run_id, tally, dry)
 
 
 def in_order(records: Iterable[RunRecord], workflow: str | None = None) -> list[str]:

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from cano import Commit, RunRecord, RunStatus, Signal, StoreUnavailableError, Transition, Wait
+from cano import Commit, RunRecord, RunStatus, SerializationError, Signal, StoreUnavailableError, Transition, Wait
 from cano.testing import Faults, FaultyStore
+from cano_cli.contents import Place
 from cano_cli.copying import HOLDER, Kind
+from cano_cli.migration import Tally, migrate
 from cano_memory import MemoryBackend
 
 from tests.plugins.cli.stored import everything
@@ -268,3 +270,94 @@ async def test_somebody_else_finishes_the_copy() -> None:
 
     assert (tally.problems, tally.counts[Kind.UP_TO_DATE], tally.counts[Kind.COPIED]) == ([], 1, 0)
     await check_equal(source, target, clock)
+
+
+async def half_copied(source: MemoryBackend, target: MemoryBackend, clock: Ticking) -> None:
+    """What a migration leaves that ends just before the copy is whole; the run is then pruned in the source."""
+    await source.create(RUN)
+    await source.put_signal("a", Signal("1", "go"))
+    faults = Faults()
+    faults.at_call("release", 1).fail(StoreUnavailableError("as it was told to"))
+    with pytest.raises(StoreUnavailableError):
+        await copied(source, FaultyStore(target, faults), clock)
+    await source.delete("a")
+
+
+async def test_half_a_copy_of_a_run_that_is_gone() -> None:
+    """It is removed by the next migration, once that which began it is silent; what is whole there stays."""
+    clock, source, target = Ticking(), MemoryBackend(strict=True), MemoryBackend(strict=True)
+    await target.create(RUN._replace(run_id="whole"))
+    await target.create(RUN._replace(run_id="driven", holder="somebody", expires=1e9))
+    before = await everything(target)
+    await half_copied(source, target, clock)
+    await source.put_signal("a", Signal("2", "go"))  # for another run of this id, which may come
+    begun = clock.now
+
+    tally = await copied(source, target, clock)
+
+    assert clock.now > begun + 2
+    assert (tally.problems, tally.counts[Kind.REMOVED], tally.done, tally.total) == ([], 1, 1, 1)
+    assert await everything(target) == {**before, "a": ([Signal("2", "go")], [])}
+
+
+async def test_a_run_that_is_deleted_while_it_is_copied() -> None:
+    """The same migration removes what it has begun."""
+
+    class Fleeting(MemoryBackend):
+        """A store in which a run moves, and is deleted, while it is read again."""
+
+        async def signals(self, run_id: str) -> Any:
+            """What they were; the second time the run goes."""
+            self.asked += 1
+            if self.asked == 2:
+                await self.delete(run_id)
+            return await super().signals(run_id)
+
+        asked = 0
+
+    clock, source, target = Ticking(), Fleeting(strict=True), MemoryBackend(strict=True)
+    await source.create(RUN)
+    await source.put_signal("a", Signal("1", "go"))
+
+    tally = await copied(source, target, clock)
+
+    assert (tally.problems, tally.counts[Kind.GONE], tally.counts[Kind.REMOVED]) == ([], 1, 1)
+    assert await everything(target) == {}
+
+
+async def test_half_a_copy_that_has_to_stay() -> None:
+    """Of a run that cannot be read; that somebody finishes just then; or, as is said, where nothing can be deleted."""
+
+    class Torn(MemoryBackend):
+        """A store whose runs are damaged."""
+
+        async def load(self, run_id: str) -> RunRecord | None:
+            """None can be read."""
+            raise SerializationError("damaged")
+
+    clock, source, target = Ticking(), MemoryBackend(strict=True), Contested(strict=True)
+    await half_copied(source, target, clock)
+    clock.now += 30
+    assert (await copied(Torn(strict=True), target, clock)).counts[Kind.REMOVED] == 0
+    assert (await copied(source, target, clock)).counts[Kind.REMOVED] == 0
+    assert list(await everything(target)) == ["a"]
+
+    keeping = MemoryBackend(strict=True)
+    await half_copied(source, keeping, clock)
+    clock.now += 30
+    keeping.capabilities = keeping.capabilities._replace(retention=False)
+    [refused] = (await copied(source, keeping, clock)).problems
+    assert (refused.kind, refused.detail.partition(":")[0]) == (Kind.REFUSED, "half a copy stays held")
+
+
+@pytest.mark.parametrize("dry", [False, True])
+async def test_half_a_copy_of_another_workflow(dry: bool) -> None:
+    """With a workflow named, only its unfinished copies are removed; a dry run counts them."""
+    clock, source, target = Ticking(), MemoryBackend(strict=True), MemoryBackend(strict=True)
+    await half_copied(source, target, clock)
+    clock.now += 30
+    for workflow, count in (("other", 0), ("flow", 1)):
+        tally, there = Tally(), Place(target)
+        await migrate(Place(source), there, clock, tally, workflow=workflow, silence=3.0, dry=dry)
+        assert tally.counts[Kind.REMOVED] == count
+    assert (await target.load("a") is None) is not dry

@@ -110,8 +110,8 @@ def test_again_and_further(cano: Cano, project: Path) -> None:
     assert second.stdout == "copied 0 runs (0 transitions), 2 up to date\n"
     assert would.stdout == "would copy 1 run (4 transitions), 1 brought up to date, 1 up to date\n"
     assert third == {
-        "dry_run": False, "copied": 1, "updated": 1, "up_to_date": 1, "transitions": 4, "signals": 0, "held": [],
-        "damaged": [], "refused": [], "different": [], "notes": [],
+        "dry_run": False, "copied": 1, "updated": 1, "up_to_date": 1, "removed": 0, "transitions": 4, "signals": 0,
+        "held": [], "damaged": [], "refused": [], "different": [], "notes": [],
     }  # fmt: skip
     assert stored_at(DST) == stored_at(SRC)
 
