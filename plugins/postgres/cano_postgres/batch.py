@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from cano_postgres import quick
 from cano_postgres.commits import WHERE_THEY_STAND, Append, joined, refused
 from cano_postgres.connection import Connection
 from cano_postgres.notices import sender, telling
+from cano_postgres.quick import QuickConnection, values_of
 from cano_postgres.work import Statement, Work, carry_out
 
 
@@ -26,7 +26,7 @@ class Batch:
         self._sender = sender(key)
 
     async def carry_out(
-        self, connection: Connection, works: Sequence[Work], *, again: bool, within: float
+        self, connection: QuickConnection, works: Sequence[Work], *, again: bool, within: float
     ) -> list[Any]:
         """What came of each of the works; an exception where it was refused.
 
@@ -41,8 +41,8 @@ class Batch:
             TimeoutError: the server said nothing.
         """
         answers: list[Any]
-        if len(works) == 1 and not again and (values := quick.values(works[0])):
-            answers = [await quick.step(connection, values, within)]
+        if len(works) == 1 and not again and (values := values_of(works[0])):
+            answers = [await connection.step(values, within)]
             if None not in answers:
                 return answers
         async with asyncio.timeout(within):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 from cano import ConfigurationError, StoreUnavailableError
 from psycopg import AsyncConnection, pq, sql
@@ -11,6 +11,7 @@ from cano_postgres.settings import Settings
 from cano_postgres.url import OPTIONS
 
 Connection = AsyncConnection[tuple[Any, ...]]
+C = TypeVar("C", bound=Connection)
 
 _DEFAULTS = {
     "fallback_application_name": "cano",
@@ -52,13 +53,17 @@ def check_parameters(settings: Settings) -> None:
             )
 
 
-async def connect(settings: Settings) -> Connection:
+async def connect(settings: Settings, kind: type[C]) -> C:
     """A connection in which every statement is a transaction of its own, for writing and listening.
+
+    Args:
+        settings: the store's.
+        kind: the class of it.
 
     Raises:
         psycopg.Error: the server cannot be reached, or refuses.
     """
-    connection = await AsyncConnection.connect(**keywords(settings))
+    connection = await kind.connect(**keywords(settings))
     try:
         await prepare(connection, settings, sql.SQL("; ").join(_BY_INDEX))
     except BaseException:

@@ -13,10 +13,11 @@ from cano import Commit, RunFilter, RunRecord, Signal, Signals, StoreError, Stor
 
 from cano_postgres import reading, signals
 from cano_postgres.commits import Append
-from cano_postgres.connection import Connection, check_parameters, check_server, connect
+from cano_postgres.connection import check_parameters, check_server, connect
 from cano_postgres.failures import passes, translated, unkept, unreachable
 from cano_postgres.leases import Claim, Release, Renew
 from cano_postgres.listener import Listener
+from cano_postgres.quick import QuickConnection
 from cano_postgres.reader import Reader
 from cano_postgres.records import Create, Delete
 from cano_postgres.schema import migrate
@@ -66,13 +67,13 @@ class Engine:
         await self._writer.close()
         await self._reader.close()
 
-    async def _first_connection(self) -> Connection:
+    async def _first_connection(self) -> QuickConnection:
         """A connection. A server that is not ready or full is waited for; one that refuses, or is not there, is not."""
         patience = self._settings.retry_for
         deadline = monotonic() + patience
         while True:
             try:
-                return await connect(self._settings)
+                return await connect(self._settings, QuickConnection)
             except (psycopg.Error, OSError) as error:
                 waits = passes(error)
                 if not waits or monotonic() >= deadline:

@@ -49,7 +49,7 @@ class Listener:
         await self._disconnect()
 
     async def _connect(self) -> None:
-        self._connection = await connect(self._settings)
+        self._connection = await connect(self._settings, Connection)
         await self._connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self._settings.schema)))
 
     async def _disconnect(self) -> None:

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from typing import Any
 
 import psycopg
 from cano_msgspec.packing import LARGE
+from psycopg import AsyncConnection
 from psycopg.pq import DiagnosticField, ExecStatus
 from psycopg.pq.abc import PGconn, PGresult
 
 from cano_postgres.commits import Append
-from cano_postgres.connection import Connection
 from cano_postgres.work import Work
 
 _PREPARE = """
@@ -32,12 +33,7 @@ _BINARY = [1] * 9
 _big, _real, _small = (struct.Struct(form) for form in ("!q", "!d", "!i"))
 
 
-async def prepare(connection: Connection) -> None:
-    """Make a new connection ready for `step`."""
-    await connection.execute(_PREPARE, prepare=False)
-
-
-def values(work: Work) -> list[bytes] | None:
+def values_of(work: Work) -> list[bytes] | None:
     """What `step` tells the server of a commit; None for what must go the other way."""
     if not isinstance(work, Append) or not work.plain or work.size >= LARGE:
         return None
@@ -52,101 +48,115 @@ def values(work: Work) -> list[bytes] | None:
         return None  # the other way has the words for what is wrong
 
 
-async def step(connection: Connection, values: list[bytes], within: float) -> int | None:
-    """Make a commit: the length of the run's tail, or None where it is stale.
+class QuickConnection(AsyncConnection[tuple[Any, ...]]):
+    """A connection that also makes steps, one at a time. All else that it does is psycopg's.
 
-    Whatever comes of it, the connection is then ready for what is next, or closed: when this is cancelled, it reads the
-    answer before the cancellation goes on.
-
-    Args:
-        connection: one that nobody else uses meanwhile.
-        values: what `values` says.
-        within: seconds after which a silent server is given up.
-
-    Raises:
-        psycopg.Error: something went wrong, and it is not made; or nobody knows, if the connection is lost.
-        TimeoutError: the server said nothing, and nobody knows.
-    """
-    connection.pgconn.send_query_prepared(b"cano_step", values, _BINARY, result_format=1)
-    answer = _Answer(connection.pgconn, within)
-    await answer.arrival()
-    if answer.error is not None:
-        raise answer.error
-    return answer.tail
-
-
-class _Answer:
-    """What the server says to a step. The event loop reads it when it comes, whoever may still wait for it.
-
-    Attributes:
-        tail: the length of the run's tail, or None.
-        error: what went wrong, or None.
+    From its first step on it stays watched by the event loop, until it is used in another way.
     """
 
-    __slots__ = ("_arrived", "_loop", "_pgconn", "_socket", "_timer", "_waiter", "error", "tail")
+    _watched: int | None = None
+    """The socket, while it is watched: where it breaks, libpq closes and forgets it at once."""
+    _pending = False
+    _tail: int | None = None
+    _failure: Exception | None = None
+    _waiter: asyncio.Future[None] | None = None
 
-    def __init__(self, pgconn: PGconn, within: float) -> None:
-        self._pgconn = pgconn
-        self._socket = pgconn.socket
-        self._loop = loop = asyncio.get_running_loop()
-        self._arrived = False
-        self._waiter: asyncio.Future[None] | None = None
-        self.tail: int | None = None
-        self.error: Exception | None = None
-        self._timer = loop.call_later(within, self._give_up)
-        loop.add_reader(self._socket, self._read)
+    async def prepare_steps(self) -> None:
+        """Make a new connection ready for `step`."""
+        await self.execute(_PREPARE, prepare=False)
+
+    async def step(self, values: list[bytes], within: float) -> int | None:
+        """Make a commit: the length of the run's tail, or None where it is stale.
+
+        Whatever comes of it, the connection is then ready for what is next, or closed: when this is cancelled, the
+        answer is read before the cancellation goes on.
+
+        Args:
+            values: what `values_of` says.
+            within: seconds after which a silent server is given up.
+
+        Raises:
+            psycopg.Error: something went wrong, and it is not made; or nobody knows, if the connection is lost.
+            TimeoutError: the server said nothing, and nobody knows.
+        """
+        loop = asyncio.get_running_loop()
+        self.pgconn.send_query_prepared(b"cano_step", values, _BINARY, result_format=1)
+        self._pending, self._tail, self._failure = True, None, None
+        if self._watched is None:
+            self._watched = self.pgconn.socket
+            loop.add_reader(self._watched, self._read)
         self._send()
-
-    async def arrival(self) -> None:
-        """Return, or go on with being cancelled, when all of it is there."""
+        timer = loop.call_later(within, self._break, TimeoutError())
         cancelled: asyncio.CancelledError | None = None
-        while not self._arrived:
-            self._waiter = self._loop.create_future()
+        while self._pending:
+            self._waiter = loop.create_future()
             try:
                 await self._waiter
             except asyncio.CancelledError as error:
                 cancelled = error
+        timer.cancel()
         if cancelled is not None:
             raise cancelled
+        if self._failure is not None:
+            raise self._failure
+        return self._tail
+
+    async def wait(self, gen: Any, *more: Any, **options: Any) -> Any:
+        """See psycopg: all that it sends and reads goes through this."""
+        self._rest()
+        return await super().wait(gen, *more, **options)
+
+    async def close(self) -> None:
+        """See psycopg."""
+        self._rest()
+        await super().close()
 
     def _send(self) -> None:
         """Send what is not yet on its way."""
+        assert self._watched is not None
+        loop = asyncio.get_running_loop()
         try:
-            if self._pgconn.flush():
-                self._loop.add_writer(self._socket, self._send)
+            if self.pgconn.flush():
+                loop.add_writer(self._watched, self._send)
             else:
-                self._loop.remove_writer(self._socket)
+                loop.remove_writer(self._watched)
         except psycopg.Error as error:
-            self._end(error)
+            self._break(error)
 
     def _read(self) -> None:
         """Take what is there."""
-        pgconn = self._pgconn
+        pgconn = self.pgconn
         try:
             pgconn.consume_input()
             while not pgconn.is_busy():
                 result = pgconn.get_result()
                 if result is None:
-                    return self._end(self.error)
+                    return self._end(self._failure)
                 if result.status != ExecStatus.TUPLES_OK:
-                    self.error = self.error or _error(pgconn, result)
+                    self._failure = self._failure or _error(pgconn, result)
                 elif result.ntuples:
-                    (self.tail,) = _small.unpack(result.get_value(0, 0) or b"")
+                    (self._tail,) = _small.unpack(result.get_value(0, 0) or b"")
         except psycopg.Error as error:
-            self._end(error)
+            self._break(error)
 
-    def _give_up(self) -> None:
-        self._end(TimeoutError())
-        self._pgconn.finish()  # what comes later is the answer to nothing
+    def _break(self, failure: Exception) -> None:
+        """Give the connection up: whatever it would still say is the answer to nothing."""
+        self._rest()
+        self.pgconn.finish()
+        self._end(failure)
 
-    def _end(self, error: Exception | None) -> None:
-        self._timer.cancel()
-        self._loop.remove_reader(self._socket)
-        self._loop.remove_writer(self._socket)
-        self.error = error
-        self._arrived = True
+    def _end(self, failure: Exception | None) -> None:
+        self._pending, self._failure = False, failure
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+    def _rest(self) -> None:
+        """Let the event loop watch it no longer."""
+        if self._watched is not None:
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(self._watched)
+            loop.remove_writer(self._watched)
+            self._watched = None
 
 
 def _error(pgconn: PGconn, result: PGresult) -> psycopg.Error:

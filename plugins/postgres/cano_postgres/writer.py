@@ -25,11 +25,11 @@ from typing import Any
 import psycopg
 from cano import StoreUnavailableError
 
-from cano_postgres import quick
 from cano_postgres.batch import Batch
-from cano_postgres.connection import Connection, be_the_only_one, connect
+from cano_postgres.connection import be_the_only_one, connect
 from cano_postgres.failures import is_lost, is_worth_another_attempt, translated, unreachable
 from cano_postgres.job import Job
+from cano_postgres.quick import QuickConnection, values_of
 from cano_postgres.settings import Settings
 from cano_postgres.work import Work
 
@@ -56,7 +56,7 @@ class Writer:
     def __init__(self, settings: Settings, closed: Callable[[], StoreUnavailableError]) -> None:
         self._settings = settings
         self._closed = closed
-        self._connection: Connection | None = None
+        self._connection: QuickConnection | None = None
         self._turn = asyncio.Lock()  # whose turn it is to use the connection
         self._waiting: list[Job] = []
         self._taken: list[Job] = []
@@ -67,10 +67,10 @@ class Writer:
         (self.key,) = struct.unpack("q", urandom(8))
         self._batch = Batch(settings.schema, self.key)
 
-    async def start(self, connection: Connection) -> None:
+    async def start(self, connection: QuickConnection) -> None:
         """Begin, with a connection that is ready."""
         await be_the_only_one(connection, self.key, again=False)
-        await quick.prepare(connection)
+        await connection.prepare_steps()
         self._connection = connection
         self._task = asyncio.create_task(self._live(), name="cano-postgres writer")
 
@@ -91,10 +91,10 @@ class Writer:
         if self._closing:
             raise self._closed()
         again = False
-        if (connection := self._free()) is not None and (values := quick.values(work)) is not None:
+        if (connection := self._free()) is not None and (values := values_of(work)) is not None:
             async with self._turn:
                 try:
-                    tail = await quick.step(connection, values, self._patience)
+                    tail = await connection.step(values, self._patience)
                 except (psycopg.Error, TimeoutError) as error:
                     again = await self._note_loss(error, ())
                 else:
@@ -110,7 +110,7 @@ class Writer:
             await self._withdraw(job)
             raise
 
-    def _free(self) -> Connection | None:
+    def _free(self) -> QuickConnection | None:
         """The connection, if nobody needs it now, nor is likely to: what was alone last time is alone again."""
         return None if self._waiting or self._crowded or self._turn.locked() else self._connection
 
@@ -223,15 +223,15 @@ class Writer:
                 job.deadline = monotonic() + self._settings.retry_for
         return True
 
-    async def _reconnect(self) -> Connection | None:
+    async def _reconnect(self) -> QuickConnection | None:
         """A new connection, or None where all jobs that were taken have been given up."""
         pause = 0.02
         while True:
             try:
-                connection = await connect(self._settings)
+                connection = await connect(self._settings, QuickConnection)
                 try:
                     await be_the_only_one(connection, self.key, again=True)
-                    await quick.prepare(connection)
+                    await connection.prepare_steps()
                 except BaseException:
                     await connection.close()
                     raise

@@ -13,12 +13,12 @@ import pytest
 from cano import ConflictError
 from cano.testing.contract_base import loaded, new_run, step
 from cano_postgres import PostgresBackend
-from psycopg import AsyncConnection
+from cano_postgres.quick import QuickConnection
 
 from tests.plugins.postgres.relay import Relay
 
 
-def writing(store: PostgresBackend) -> AsyncConnection[Any]:
+def writing(store: PostgresBackend) -> QuickConnection:
     """The connection that writes."""
     assert store._engine is not None
     connection = store._engine._writer._connection
@@ -119,6 +119,21 @@ async def test_a_step_that_does_not_go_out_at_once(
         assert commit.cancelled() == (seq == 2)
 
     assert [line.seq for line in await store.history("run")] == [0, 1, 2, 3]
+
+
+async def test_a_connection_that_ends_between_steps(store: PostgresBackend, ask: Callable[..., list[Any]]) -> None:
+    """The event loop, which watches it between two steps, does so no longer; the next step gets another connection."""
+    await store.create(new_run())
+    await store.commit(step(1))
+    connection = writing(store)
+    assert connection._watched is not None
+    assert ask("SELECT pg_terminate_backend(%s)", connection.info.backend_pid) == [(True,)]
+    while connection._watched is not None:
+        await store.load("run")
+    await store.commit(step(2))
+
+    assert writing(store) is not connection
+    assert [line.seq for line in await store.history("run")] == [0, 1, 2]
 
 
 async def test_runs_that_are_not_alone(url: str, schema: str, ask: Callable[..., list[Any]]) -> None:
