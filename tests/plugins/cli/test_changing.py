@@ -8,7 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cano import RunRecord, RunStatus, Wait
+from cano_cli.migration import SCHEDULES
 from click.testing import Result
+
+from tests.plugins.cli.stored import do
 
 pytestmark = pytest.mark.usefixtures("store")
 
@@ -146,6 +150,34 @@ def test_check(cano: Cano) -> None:
 
     assert (result.exit_code, result.stdout) == (0, "ok: nothing is wrong\n")
     assert json.loads(cano("check", "shop", "--json").stdout) == []
+
+
+@pytest.mark.usefixtures("stopped")
+def test_check_says_what_it_has_not_looked_into(cano: Cano) -> None:
+    """The values of the workflows that were not named: of how many runs, which, and what to do; also with --json."""
+    cano("run", "flows", "--run-id", "p1")
+    cano("run", "flows", "--run-id", "p2")
+    how = "; name their workflows for that: cano check MODULE:FLOW...\n"
+
+    none, one, both = cano("check", "--json"), cano("check", "flows"), cano("check", "flows", "shop")
+
+    assert json.loads(none.stdout) == []
+    assert none.stderr == f"Note: the values of 3 runs were not looked into (of pages, shop){how}"
+    assert (one.exit_code, one.stdout) == (0, "ok: nothing is wrong\n")
+    assert one.stderr == f"Note: the values of 1 run were not looked into (of shop){how}"
+    assert (both.stdout, both.stderr) == ("ok: nothing is wrong\n", "")
+
+
+def test_check_looks_into_schedules(cano: Cano) -> None:
+    """Nobody can name a workflow for these, and nobody has to: their values need no classes."""
+    schedule = RunRecord(run_id="s", workflow=SCHEDULES, version="1", fingerprint="", state="active",
+                         status=RunStatus.PARKED, data={"state": b"\xc1"}, wait=Wait("on", signal="x"))  # fmt: skip
+    do("sqlite:///runs.db", lambda store: store.create(schedule))
+
+    result = cano("check")
+
+    assert (result.exit_code, result.stderr) == (1, "")
+    assert result.stdout.splitlines()[1].split()[:4] == ["corrupt", "s", "key", "'state':"]
 
 
 @pytest.mark.usefixtures("stopped")
