@@ -20,7 +20,7 @@ _APPEND = """
 _STEP = _APPEND + " AND status = 'running'"
 _COLUMNS = 9
 _MADE = """
-    SELECT runs.run_id, journal.seq FROM journal JOIN runs ON runs.id = journal.run
+    SELECT runs.run_id, journal.id FROM journal JOIN runs ON runs.id = journal.run
     WHERE journal.id <= :last AND journal.id > :last - :count"""
 _CHANGE = "UPDATE runs SET status = ?, tail = tail + ?, wake = ?, awaited = ? WHERE run_id = ?"
 _RELEASE = "UPDATE runs SET holder = NULL, expires = NULL WHERE run_id = ?"
@@ -63,10 +63,12 @@ class Append:
 
     def __call__(self, connection: sqlite3.Connection) -> None:
         """Do it inside a transaction. Raises ConflictError, and has written nothing then."""
-        if self.plain and connection.execute(_STEP, self.line).rowcount == 1:
-            if self.note(connection):
-                fold(connection, self.line[6], self.tails)
-            return
+        if self.plain:
+            made = connection.execute(_STEP, self.line)
+            if made.rowcount == 1:
+                if self.note(connection, made.lastrowid or 0):
+                    fold(connection, self.line[6], self.tails)
+                return
         _, _, status, _, _, _, run_id, expected_seq, token = line = self.line
         if self.size >= LARGE:
             line = (*line[:5], pack_changes(*self.changes), *line[6:])
@@ -87,15 +89,15 @@ class Append:
         if tail >= self.tails.every:
             fold(connection, run_id, self.tails)
 
-    def note(self, connection: sqlite3.Connection) -> bool:
-        """Remember that it was done as a plain one; whether a fold is to follow."""
+    def note(self, connection: sqlite3.Connection, head: int) -> bool:
+        """Remember that it was done as a plain one, and is the line `head`; whether a fold is to follow."""
         tails = self.tails
-        tails.add(self)
+        tails.add(self, head)
         seq, _, _, _, _, _, run_id, expected_seq, token = self.line
         tail = tails.find(run_id)
         if tail is None:
             (run,) = connection.execute("SELECT id FROM runs WHERE run_id = ?", (run_id,)).fetchone()
-            tail = tails.begin(run_id, Tail(run_id, run, None, seq, token))
+            tail = tails.begin(run_id, Tail(run_id, run, head, None, seq, token))
         return (seq + tail.turn) // tails.every != (expected_seq + tail.turn) // tails.every
 
 
@@ -107,17 +109,22 @@ def are_steps(works: Sequence[object]) -> bool:
     return len(runs) == len(works)  # two of one run would not see each other
 
 
-def step_all(connection: sqlite3.Connection, appends: Sequence[Append]) -> list[bool]:
-    """Do many plain ones with a single statement, which is a transaction of its own; which of them are done."""
+def step_all(connection: sqlite3.Connection, appends: Sequence[Append]) -> Sequence[int | None]:
+    """Do many plain ones with a single statement, which is a transaction of its own.
+
+    Returns:
+        The line that each has become; None where it could not be done.
+    """
     count = len(appends)
     size = -(-count // 10) * 10
     values = [value for append in appends for value in append.line]
     values += [None] * (_COLUMNS * (size - count))  # lines of no run
     made = connection.execute(_steps(size), values)
+    last = made.lastrowid or 0
     if made.rowcount == count:
-        return [True] * count
-    found = set(connection.execute(_MADE, {"last": made.lastrowid, "count": made.rowcount})) if made.rowcount else ()
-    return [(append.line[6], append.line[0]) in found for append in appends]
+        return range(last - count + 1, last + 1)
+    heads = dict(connection.execute(_MADE, {"last": last, "count": made.rowcount}) if made.rowcount else ())
+    return [heads.get(append.line[6]) for append in appends]
 
 
 @cache

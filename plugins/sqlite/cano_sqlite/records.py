@@ -60,9 +60,10 @@ class Create:
         *line, changes = self.line
         if self.size >= LARGE:
             changes = pack_changes(*changes)
-        connection.execute(_FIRST_LINE, (run, *line, changes))
+        head: Any = connection.execute(_FIRST_LINE, (run, *line, changes)).lastrowid
         connection.execute("UPDATE runs SET updated = ? WHERE id = ?", (self.given.updated, run))
-        tail = Tail(self.given.run_id, run, None if self.size >= LARGE else 0, self.given.seq, self.given.token)
+        folded = None if self.size >= LARGE else 0
+        tail = Tail(self.given.run_id, run, head, folded, self.given.seq, self.given.token)
         tail.changes.append(self.changes)
         self.tails.begin(self.given.run_id, tail)
         return self.given

@@ -7,12 +7,12 @@ wherever the event loop has something else to do meanwhile, or several runs shar
 from __future__ import annotations
 
 import asyncio
+from sqlite3 import IntegrityError
 from typing import Any
 
 from cano import Commit, RunStatus
 from cano_msgspec.packing import LARGE, pack_changes, size_of
 
-from cano_sqlite.connection import roll_back
 from cano_sqlite.failures import is_busy
 from cano_sqlite.tails import Tails
 from cano_sqlite.worker import Worker
@@ -24,11 +24,12 @@ HORIZON = 0.02
 MOST = 100
 """How many commits in a row take it, before one goes the long way: the loop turns then, and the log is tidied up."""
 
-# what is remembered of the run is right, or else its row is another, and no line is written
+# what is remembered of the run is right, or else its row is another: then `run` is NULL, which is refused
 _STEP = """
-    INSERT INTO journal (run, prev, seq, state, status, at, changes)
-    SELECT id, head, ?, ?, 'running', ?, ? FROM runs
-    WHERE id = ? AND run_id = ? AND seq = ? AND token = ? AND status = 'running'"""
+    INSERT INTO journal (run, prev, seq, state, status, at, changes) VALUES (
+        (SELECT id FROM runs WHERE id = ?1 AND head = ?2 AND run_id = ?3 AND seq = ?4 AND token = ?5
+            AND status = 'running'),
+        ?2, ?6, ?7, 'running', ?8, ?9)"""
 
 
 class Shortcut:
@@ -78,19 +79,19 @@ class Shortcut:
         writer = self._writer
         cursor = writer.cursor
         try:
-            writer.let_commits_checkpoint(False)
-            cursor.execute(_STEP, (seq, state, at, changes, tail.run, run_id, before, token))  # and commit
-            if cursor.rowcount != 1:
-                self._tails.take(run_id)
-                return False
-            tail.add(seq, size, (dict(changed), tuple(removed)))
+            if writer.checkpoints:
+                writer.let_commits_checkpoint(False)
+            # one statement, which is a transaction of its own
+            cursor.execute(_STEP, (tail.run, tail.head, run_id, before, token, seq, state, at, changes))
+            tail.add(cursor.lastrowid or 0, seq, size, (dict(changed), tuple(removed)))
+        except IntegrityError:
+            self._tails.take(run_id)
+            return False
         except Exception as problem:
             if not is_busy(problem):
                 raise writer.failed(problem, run_id) from problem
             return False
         finally:
-            if cursor.connection.in_transaction:
-                roll_back(cursor.connection)
             worker.give_back()
         self._count = count + 1
         return True

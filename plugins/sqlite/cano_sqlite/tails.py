@@ -24,7 +24,7 @@ class Tail:
     """The lines of one run after its journal line `folded`.
 
     Attributes:
-        run: the run's number.
+        run, head: the run's number, and that of its newest line.
         turn: what tells the seq at which it is folded from those of other runs, so that not all are folded at once.
         folded: None where there may be more lines than are remembered here.
         seq, token: where they have brought the run, and under which lease.
@@ -32,10 +32,11 @@ class Tail:
         size: about how many bytes they have set.
     """
 
-    __slots__ = ("changes", "folded", "run", "seq", "size", "token", "turn")
+    __slots__ = ("changes", "folded", "head", "run", "seq", "size", "token", "turn")
 
-    def __init__(self, run_id: str, run: int, folded: int | None, seq: int, token: int) -> None:
+    def __init__(self, run_id: str, run: int, head: int, folded: int | None, seq: int, token: int) -> None:
         self.run = run
+        self.head = head
         self.turn = turn_of(run_id)
         self.folded = folded
         self.seq = seq
@@ -43,8 +44,9 @@ class Tail:
         self.size = 0
         self.changes: list[Change] = []
 
-    def add(self, seq: int, size: int, change: Change) -> None:
+    def add(self, head: int, seq: int, size: int, change: Change) -> None:
         """One more line."""
+        self.head = head
         self.seq = seq
         if self.folded is None:
             return
@@ -81,8 +83,8 @@ class Tails:
         """The run's tail."""
         return self._tails.get(run_id)
 
-    def add(self, append: Append) -> None:
-        """Note a line that was written."""
+    def add(self, append: Append, head: int) -> None:
+        """Note a line that was written, `head`."""
         seq, _, _, _, _, _, run_id, expected_seq, token = append.line
         tail = self._tails.get(run_id)
         if tail is None:
@@ -90,7 +92,7 @@ class Tails:
         if tail.seq != expected_seq or tail.token != token:
             del self._tails[run_id]  # others have written to it, or a line was taken back with its transaction
             return
-        tail.add(seq, append.size, append.changes)
+        tail.add(head, seq, append.size, append.changes)
 
     def take(self, run_id: str) -> Tail | None:
         """The run's tail, which is forgotten with that."""

@@ -6,7 +6,6 @@ import sqlite3
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
-from itertools import compress
 
 from cano import ConflictError
 
@@ -32,6 +31,7 @@ class Writer:
     Attributes:
         readers: done when the store's other threads have disconnected.
         cursor: for whoever borrows the hand.
+        checkpoints: whether commits tidy up the log.
     """
 
     writes = True
@@ -43,7 +43,7 @@ class Writer:
         self._overdue = False
         self._connection: sqlite3.Connection
         self.cursor: sqlite3.Cursor
-        self._checkpoints = True
+        self.checkpoints = True
         self.readers: list[Future[None]] = []
 
     def open(self) -> None:
@@ -64,7 +64,8 @@ class Writer:
 
     def carry_out(self, take: Callable[[], list[Job]], pause: Callable[[], None]) -> None:
         """Do what there is with one sync to disk."""
-        self.let_commits_checkpoint(True)
+        if not self.checkpoints:
+            self.let_commits_checkpoint(True)
         begun_at_once = self._begin_patiently()  # before any is taken: whoever waits for others may be cancelled
         jobs = take()
         if begun_at_once and not self._overdue and are_steps([job.work for job in jobs]):
@@ -78,17 +79,20 @@ class Writer:
         """Let many runs go a step. SQLite is busy with them while Python works for other runs."""
         appends: list[Append] = [job.work for job in jobs]
         try:
-            done = patiently(self._settings, partial(step_all, self._connection, appends))
+            heads = patiently(self._settings, partial(step_all, self._connection, appends))
         except Exception:  # noqa: BLE001  # any of them may be to blame
             roll_back(self._connection)
             self._do_one_by_one(jobs)
             return
-        for append in compress(appends, done):
-            if append.note(self._connection):
+        rest: list[Job] = []
+        for job, append, head in zip(jobs, appends, heads, strict=True):
+            if head is None:
+                rest.append(job)
+            elif append.note(self._connection, head):
                 run_id = append.line[6]
-                self._overdue = run_id in self._due or len(self._due) >= MOST_DUE
+                self._overdue = self._overdue or run_id in self._due or len(self._due) >= MOST_DUE
                 self._due.add(run_id)
-        self._do_one_by_one([job for job, made in zip(jobs, done, strict=True) if not made])
+        self._do_one_by_one(rest)
 
     def _do_all(self, jobs: list[Job], take: Callable[[], list[Job]], pause: Callable[[], None]) -> None:
         """Do jobs of any kind in one transaction, with what comes in before it is committed."""
@@ -113,9 +117,8 @@ class Writer:
 
     def let_commits_checkpoint(self, allowed: bool) -> None:
         """Let commits tidy up the log now and then, which takes long, or leave that to later ones."""
-        if allowed is not self._checkpoints:
-            self._connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT if allowed else 0}")
-            self._checkpoints = allowed
+        self._connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT if allowed else 0}")
+        self.checkpoints = allowed
 
     def _begin_patiently(self) -> bool:
         """Begin a transaction; whether that could be done without waiting for others."""

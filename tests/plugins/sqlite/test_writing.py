@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -121,7 +121,7 @@ async def test_steps_that_share_a_statement(
     """Steps of many runs are one statement, half of them in each; of two of one run the first one is made."""
     sizes: list[int] = []
 
-    def counted(connection: sqlite3.Connection, appends: list[Any]) -> list[bool]:
+    def counted(connection: sqlite3.Connection, appends: list[Any]) -> Sequence[int | None]:
         sizes.append(len(appends))
         return step_all(connection, appends)
 
