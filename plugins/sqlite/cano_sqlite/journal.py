@@ -16,9 +16,9 @@ from cano_sqlite.tails import Tail, Tails
 # the database itself compares seq and token, inside the transaction: nothing that this process remembers counts
 _APPEND = """
     INSERT INTO journal (run, prev, seq, state, status, at, extra, changes)
-    SELECT id, head, ?, ?, ?, ?, ?, ? FROM runs WHERE run_id = ? AND seq = ? AND token = ?"""
-_STEP = _APPEND + " AND status = 'running'"
-_COLUMNS = 9
+    SELECT id, head, ?1, ?2, ?9, ?3, ?4, ?5 FROM runs WHERE run_id = ?6 AND seq = ?7 AND token = ?8"""
+_STEP = _APPEND.replace("?9", "'running'") + " AND status = 'running'"
+_COLUMNS = 8
 _MADE = """
     SELECT runs.run_id, journal.id FROM journal JOIN runs ON runs.id = journal.run
     WHERE journal.id <= :last AND journal.id > :last - :count"""
@@ -38,7 +38,7 @@ class Append:
         size: about how many bytes it writes.
         line: what goes into the journal, and the id, seq and token that the run must have.
         changes: what the line says of the data: what is set, and what is removed.
-        rest: what only others than plain ones have: a wait, whether the lease is freed, and the signals consumed.
+        rest: what others than plain ones have: a status, a wait, whether the lease is freed, and the signals consumed.
         tails: what earlier lines have changed.
     """
 
@@ -52,14 +52,12 @@ class Append:
         self.size = size = size_of(changed)
         self.changes = changes = dict(changed), tuple(removed)
         self.tails = tails
-        running = status is RunStatus.RUNNING
-        self.rest = wait, release, consumed and tuple(consumed)
-        self.plain = running and size < LARGE and not consumed and not release and seq != expected_seq
+        self.plain = (
+            status is RunStatus.RUNNING and size < LARGE and not consumed and not release and seq != expected_seq
+        )
         packed = pack_changes(*changes) if size < LARGE else b""  # a large one is packed in the thread
-        self.line = (
-            seq, state, "running" if running else status.value, at, pack_extra(error, wait, payload), packed,
-            run_id, expected_seq, token,
-        )  # fmt: skip
+        self.line = seq, state, at, pack_extra(error, wait, payload), packed, run_id, expected_seq, token
+        self.rest = status.value, wait, release, consumed and tuple(consumed)
 
     def __call__(self, connection: sqlite3.Connection) -> None:
         """Do it inside a transaction. Raises ConflictError, and has written nothing then."""
@@ -67,16 +65,16 @@ class Append:
             made = connection.execute(_STEP, self.line)
             if made.rowcount == 1:
                 if self.note(connection, made.lastrowid or 0):
-                    fold(connection, self.line[6], self.tails)
+                    fold(connection, self.line[5], self.tails)
                 return
-        _, _, status, _, _, _, run_id, expected_seq, token = line = self.line
+        _, _, _, _, _, run_id, expected_seq, token = line = self.line
+        status, wait, release, consumed = self.rest
         if self.size >= LARGE:
-            line = (*line[:5], pack_changes(*self.changes), *line[6:])
-        if connection.execute(_APPEND, line).rowcount != 1:
+            line = (*line[:4], pack_changes(*self.changes), *line[5:])
+        if connection.execute(_APPEND, (*line, status)).rowcount != 1:
             raise _conflict(connection, run_id, expected_seq, token)
         self.tails.take(run_id)
         wake = awaited = None
-        wait, release, consumed = self.rest
         if status == "parked" and wait is not None:
             wake, awaited = wait.until, wait.signal
         more = self.size // LARGE  # a large line is as much to read again as many small ones
@@ -92,9 +90,8 @@ class Append:
     def note(self, connection: sqlite3.Connection, head: int) -> bool:
         """Remember that it was done as a plain one, and is the line `head`; whether a fold is to follow."""
         tails = self.tails
-        tails.add(self, head)
-        seq, _, _, _, _, _, run_id, expected_seq, token = self.line
-        tail = tails.find(run_id)
+        seq, _, _, _, _, run_id, expected_seq, token = self.line
+        tail = tails.add(self, head)
         if tail is None:
             (run,) = connection.execute("SELECT id FROM runs WHERE run_id = ?", (run_id,)).fetchone()
             tail = tails.begin(run_id, Tail(run_id, run, head, None, seq, token))
@@ -105,7 +102,7 @@ def are_steps(works: Sequence[object]) -> bool:
     """Whether these are plain ones of different runs, as many as are worth a statement of their own."""
     if not FEWEST_STEPS <= len(works) <= MOST_STEPS:
         return False
-    runs = {work.line[6] for work in works if isinstance(work, Append) and work.plain}
+    runs = {work.line[5] for work in works if isinstance(work, Append) and work.plain}
     return len(runs) == len(works)  # two of one run would not see each other
 
 
@@ -124,7 +121,7 @@ def step_all(connection: sqlite3.Connection, appends: Sequence[Append]) -> Seque
     if made.rowcount == count:
         return range(last - count + 1, last + 1)
     heads = dict(connection.execute(_MADE, {"last": last, "count": made.rowcount}) if made.rowcount else ())
-    return [heads.get(append.line[6]) for append in appends]
+    return [heads.get(append.line[5]) for append in appends]
 
 
 @cache
@@ -132,9 +129,9 @@ def _steps(size: int) -> str:
     """`_STEP` for so many runs; of few sizes, so that each stays prepared."""
     return f"""
         INSERT INTO journal (run, prev, seq, state, status, at, extra, changes)
-        WITH line (seq, state, status, at, extra, changes, run_id, expected, token)
-            AS (VALUES {", ".join(["(?, ?, ?, ?, ?, ?, ?, ?, ?)"] * size)})
-        SELECT runs.id, runs.head, line.seq, line.state, line.status, line.at, line.extra, line.changes
+        WITH line (seq, state, at, extra, changes, run_id, expected, token)
+            AS (VALUES {", ".join(["(?, ?, ?, ?, ?, ?, ?, ?)"] * size)})
+        SELECT runs.id, runs.head, line.seq, line.state, 'running', line.at, line.extra, line.changes
         FROM line CROSS JOIN runs
         WHERE runs.run_id = line.run_id AND runs.seq = line.expected AND runs.token = line.token
             AND runs.status = 'running'"""

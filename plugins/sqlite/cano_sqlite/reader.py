@@ -39,6 +39,7 @@ class Reader:
     def carry_out(self, take: Callable[[], list[Job]], pause: Callable[[], None]) -> None:
         """Answer the questions that are there; later ones must see what was committed before they were asked."""
         connection = self._connection
+        pause()
         jobs = take()
         connection.execute("BEGIN")
         try:

@@ -83,16 +83,17 @@ class Tails:
         """The run's tail."""
         return self._tails.get(run_id)
 
-    def add(self, append: Append, head: int) -> None:
-        """Note a line that was written, `head`."""
-        seq, _, _, _, _, _, run_id, expected_seq, token = append.line
+    def add(self, append: Append, head: int) -> Tail | None:
+        """Note a line that was written, `head`: the tail that it is in, if there is one."""
+        seq, _, _, _, _, run_id, expected_seq, token = append.line
         tail = self._tails.get(run_id)
         if tail is None:
-            return
+            return None
         if tail.seq != expected_seq or tail.token != token:
             del self._tails[run_id]  # others have written to it, or a line was taken back with its transaction
-            return
+            return None
         tail.add(head, seq, append.size, append.changes)
+        return tail
 
     def take(self, run_id: str) -> Tail | None:
         """The run's tail, which is forgotten with that."""

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from cano import StoreUnavailableError
 
-MOST_JOBS = 500
+MOST_JOBS = 100
 MOST_BYTES = 8 * 1024 * 1024
 """How much is taken into one transaction, more or less."""
 
@@ -63,7 +63,7 @@ class Hand(Protocol):
 
         Args:
             take: jobs that have come in since it was called last; empty where there are none, or enough for once.
-            pause: to be called before the disk is waited for: then the event loop gets to work meanwhile.
+            pause: to be called before something is waited for: those whose jobs were done before go on meanwhile.
         """
         ...
 

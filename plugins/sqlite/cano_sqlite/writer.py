@@ -66,7 +66,7 @@ class Writer:
         """Do what there is with one sync to disk."""
         if not self.checkpoints:
             self.let_commits_checkpoint(True)
-        begun_at_once = self._begin_patiently()  # before any is taken: whoever waits for others may be cancelled
+        begun_at_once = self._begin(pause)  # before any is taken: whoever waits for others may be cancelled
         jobs = take()
         if begun_at_once and not self._overdue and are_steps([job.work for job in jobs]):
             roll_back(self._connection)  # nobody else writes: the statement is its own transaction
@@ -89,7 +89,7 @@ class Writer:
             if head is None:
                 rest.append(job)
             elif append.note(self._connection, head):
-                run_id = append.line[6]
+                run_id = append.line[5]
                 self._overdue = self._overdue or run_id in self._due or len(self._due) >= MOST_DUE
                 self._due.add(run_id)
         self._do_one_by_one(rest)
@@ -120,27 +120,27 @@ class Writer:
         self._connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT if allowed else 0}")
         self.checkpoints = allowed
 
-    def _begin_patiently(self) -> bool:
+    def _begin(self, pause: Callable[[], None] = lambda: None) -> bool:
         """Begin a transaction; whether that could be done without waiting for others."""
-        waited = False
+        tries = 0
 
-        def begin() -> bool:
-            nonlocal waited
-            try:
-                # IMMEDIATE: one that reads first and writes later fails at once where another one wrote between
-                self._connection.execute("BEGIN IMMEDIATE")
-                return not waited
-            finally:
-                waited = True
+        def begin() -> None:
+            nonlocal tries
+            tries += 1
+            if tries == 2:
+                pause()
+            # IMMEDIATE: one that reads first and writes later fails at once where another one wrote between
+            self._connection.execute("BEGIN IMMEDIATE")
 
-        return patiently(self._settings, begin)
+        patiently(self._settings, begin)
+        return tries == 1
 
     def _do_one_by_one(self, jobs: list[Job]) -> None:
         connection = self._connection
         for job in jobs:
             job.error = None
             try:
-                self._begin_patiently()
+                self._begin()
                 _do(connection, [job])
                 connection.execute("COMMIT")
             except Exception as error:  # noqa: BLE001  # it is handed to the caller
