@@ -11,7 +11,7 @@ from cano_msgspec.packing import LARGE, pack_changes, pack_extra, size_of
 
 from cano_sqlite.signals import consume
 from cano_sqlite.snapshot import fold
-from cano_sqlite.tails import Tail, Tails
+from cano_sqlite.tails import Tails
 
 # the database itself compares seq and token, inside the transaction: nothing that this process remembers counts
 _APPEND = """
@@ -56,8 +56,9 @@ class Append:
             status is RunStatus.RUNNING and size < LARGE and not consumed and not release and seq != expected_seq
         )
         packed = pack_changes(*changes) if size < LARGE else b""  # a large one is packed in the thread
-        self.line = seq, state, at, pack_extra(error, wait, payload), packed, run_id, expected_seq, token
-        self.rest = status.value, wait, release, consumed and tuple(consumed)
+        extra = None if error is None and wait is None and payload is None else pack_extra(error, wait, payload)
+        self.line = seq, state, at, extra, packed, run_id, expected_seq, token
+        self.rest = None if self.plain else (status.value, wait, release, tuple(consumed))
 
     def __call__(self, connection: sqlite3.Connection) -> None:
         """Do it inside a transaction. Raises ConflictError, and has written nothing then."""
@@ -68,7 +69,7 @@ class Append:
                     fold(connection, self.line[5], self.tails)
                 return
         _, _, _, _, _, run_id, expected_seq, token = line = self.line
-        status, wait, release, consumed = self.rest
+        status, wait, release, consumed = self.rest or ("running", None, False, ())
         if self.size >= LARGE:
             line = (*line[:4], pack_changes(*self.changes), *line[5:])
         if connection.execute(_APPEND, (*line, status)).rowcount != 1:
@@ -89,13 +90,12 @@ class Append:
 
     def note(self, connection: sqlite3.Connection, head: int) -> bool:
         """Remember that it was done as a plain one, and is the line `head`; whether a fold is to follow."""
-        tails = self.tails
-        seq, _, _, _, _, run_id, expected_seq, token = self.line
-        tail = tails.add(self, head)
+        seq, _, _, _, _, run_id, _, token = self.line
+        tail = self.tails.add(self, head)
         if tail is None:
             (run,) = connection.execute("SELECT id FROM runs WHERE run_id = ?", (run_id,)).fetchone()
-            tail = tails.begin(run_id, Tail(run_id, run, head, None, seq, token))
-        return (seq + tail.turn) // tails.every != (expected_seq + tail.turn) // tails.every
+            tail = self.tails.begin(run_id, run, head, None, seq, token)
+        return seq >= tail.due
 
 
 def are_steps(works: Sequence[object]) -> bool:

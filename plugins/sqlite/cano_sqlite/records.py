@@ -9,7 +9,7 @@ from cano import RunRecord, RunStatus
 from cano_msgspec.packing import LARGE, pack_changes, pack_extra, size_of
 
 from cano_sqlite.reading import load
-from cano_sqlite.tails import Tail, Tails
+from cano_sqlite.tails import Tails
 
 _CREATE = """
     INSERT INTO runs (run_id, workflow, version, fingerprint, parent, created, updated, status, seq, head, folded,
@@ -63,9 +63,8 @@ class Create:
         head: Any = connection.execute(_FIRST_LINE, (run, *line, changes)).lastrowid
         connection.execute("UPDATE runs SET updated = ? WHERE id = ?", (self.given.updated, run))
         folded = None if self.size >= LARGE else 0
-        tail = Tail(self.given.run_id, run, head, folded, self.given.seq, self.given.token)
+        tail = self.tails.begin(self.given.run_id, run, head, folded, self.given.seq, self.given.token)
         tail.changes.append(self.changes)
-        self.tails.begin(self.given.run_id, tail)
         return self.given
 
 

@@ -56,7 +56,7 @@ class Shortcut:
         (
             run_id, token, before, seq, state, status, changed, removed, error, wait, payload, consumed, release, at,
         ) = commit  # fmt: skip
-        tail, every = self._tails.find(run_id), self._tails.every
+        tail = self._tails.find(run_id)
         if (
             tail is None
             or tail.seq != before
@@ -68,7 +68,7 @@ class Shortcut:
             or payload is not None
             or consumed
             or release
-            or (seq + tail.turn) // every != (before + tail.turn) // every  # it is to be folded
+            or seq >= tail.due
             or (size := size_of(changed)) >= LARGE
             or not has_time(asyncio.get_running_loop())
         ):

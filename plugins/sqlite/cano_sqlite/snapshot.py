@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from cano_msgspec.packing import Changes, DamagedError, unpack_changes
 
 from cano_sqlite.failures import unreadable
-from cano_sqlite.tails import Change, Tail, Tails
+from cano_sqlite.tails import Change, Tails
 
 # a run's lines, from its newest one back to the one after `folded`; each is younger than the one it points at
 _CHAIN = """
@@ -96,7 +96,7 @@ def fold(connection: sqlite3.Connection, run_id: str, tails: Tails) -> None:
     connection.executemany("DELETE FROM snapshot WHERE run = ? AND key = ?", [(run, key) for key in gone])
     connection.executemany(_PUT, [(run, key, value) for key, value in latest.items()])
     connection.execute("UPDATE runs SET folded = ?, tail = 0 WHERE id = ?", (head, run))
-    tails.begin(run_id, Tail(run_id, run, head, head, seq, token))
+    tails.begin(run_id, run, head, head, seq, token)
 
 
 def _changes(connection: sqlite3.Connection, place: Place) -> Iterator[Changes]:

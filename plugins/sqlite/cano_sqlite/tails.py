@@ -25,19 +25,19 @@ class Tail:
 
     Attributes:
         run, head: the run's number, and that of its newest line.
-        turn: what tells the seq at which it is folded from those of other runs, so that not all are folded at once.
+        due: the seq from which on it is to be folded.
         folded: None where there may be more lines than are remembered here.
         seq, token: where they have brought the run, and under which lease.
         changes: what each has set and removed.
         size: about how many bytes they have set.
     """
 
-    __slots__ = ("changes", "folded", "head", "run", "seq", "size", "token", "turn")
+    __slots__ = ("changes", "due", "folded", "head", "run", "seq", "size", "token")
 
-    def __init__(self, run_id: str, run: int, head: int, folded: int | None, seq: int, token: int) -> None:
+    def __init__(self, run: int, head: int, folded: int | None, seq: int, token: int, due: int) -> None:
         self.run = run
         self.head = head
-        self.turn = turn_of(run_id)
+        self.due = due
         self.folded = folded
         self.seq = seq
         self.token = token
@@ -72,11 +72,13 @@ class Tails:
         self.every = every
         self._tails: dict[str, Tail] = {}
 
-    def begin(self, run_id: str, tail: Tail) -> Tail:
-        """From now on remember what the run changes."""
+    def begin(self, run_id: str, run: int, head: int, folded: int | None, seq: int, token: int) -> Tail:
+        """From now on remember what the run changes; see `Tail`."""
         if len(self._tails) >= MOST_TAILS:
             self._tails.clear()
-        self._tails[run_id] = tail
+        turn = crc32(run_id.encode(errors="replace"))  # so that runs that go in step are folded at different ones
+        due = seq + self.every - (seq + turn) % self.every
+        tail = self._tails[run_id] = Tail(run, head, folded, seq, token, due)
         return tail
 
     def find(self, run_id: str) -> Tail | None:
@@ -98,8 +100,3 @@ class Tails:
     def take(self, run_id: str) -> Tail | None:
         """The run's tail, which is forgotten with that."""
         return self._tails.pop(run_id, None)
-
-
-def turn_of(run_id: str) -> int:
-    """See `Tail`: the run is folded where its seq and this cross a multiple of `Tails.every`."""
-    return crc32(run_id.encode(errors="replace"))
