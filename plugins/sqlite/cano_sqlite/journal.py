@@ -14,10 +14,11 @@ from cano_sqlite.snapshot import fold
 from cano_sqlite.tails import Tails
 
 # the database itself compares seq and token, inside the transaction: nothing that this process remembers counts
-_APPEND = """
-    INSERT INTO journal (run, prev, seq, state, status, at, extra, changes)
-    SELECT id, head, ?1, ?2, ?9, ?3, ?4, ?5 FROM runs WHERE run_id = ?6 AND seq = ?7 AND token = ?8"""
-_STEP = _APPEND.replace("?9", "'running'") + " AND status = 'running'"
+_LINE = """
+    INSERT INTO journal (run, prev, seq, state, at, extra, changes, status)
+    SELECT id, head, ?, ?, ?, ?, ?, {status} FROM runs WHERE run_id = ? AND seq = ? AND token = ?"""
+_APPEND = _LINE.format(status="?")
+_STEP = _LINE.format(status="'running'") + " AND status = 'running'"
 _COLUMNS = 8
 _MADE = """
     SELECT runs.run_id, journal.id FROM journal JOIN runs ON runs.id = journal.run
@@ -70,9 +71,8 @@ class Append:
                 return
         _, _, _, _, _, run_id, expected_seq, token = line = self.line
         status, wait, release, consumed = self.rest or ("running", None, False, ())
-        if self.size >= LARGE:
-            line = (*line[:4], pack_changes(*self.changes), *line[5:])
-        if connection.execute(_APPEND, (*line, status)).rowcount != 1:
+        changes = line[4] if self.size < LARGE else pack_changes(*self.changes)
+        if connection.execute(_APPEND, (*line[:4], changes, status, *line[5:])).rowcount != 1:
             raise _conflict(connection, run_id, expected_seq, token)
         self.tails.take(run_id)
         wake = awaited = None

@@ -27,9 +27,8 @@ MOST = 100
 # what is remembered of the run is right, or else its row is another: then `run` is NULL, which is refused
 _STEP = """
     INSERT INTO journal (run, prev, seq, state, status, at, changes) VALUES (
-        (SELECT id FROM runs WHERE id = ?1 AND head = ?2 AND run_id = ?3 AND seq = ?4 AND token = ?5
-            AND status = 'running'),
-        ?2, ?6, ?7, 'running', ?8, ?9)"""
+        (SELECT id FROM runs WHERE id = ? AND head = ? AND run_id = ? AND seq = ? AND token = ? AND status = 'running'),
+        ?, ?, ?, 'running', ?, ?)"""
 
 
 class Shortcut:
@@ -82,7 +81,8 @@ class Shortcut:
             if writer.checkpoints:
                 writer.let_commits_checkpoint(False)
             # one statement, which is a transaction of its own
-            cursor.execute(_STEP, (tail.run, tail.head, run_id, before, token, seq, state, at, changes))
+            head = tail.head
+            cursor.execute(_STEP, (tail.run, head, run_id, before, token, head, seq, state, at, changes))
             tail.add(cursor.lastrowid or 0, seq, size, (dict(changed), tuple(removed)))
         except IntegrityError:
             self._tails.take(run_id)
