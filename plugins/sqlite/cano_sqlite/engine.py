@@ -61,7 +61,7 @@ class Engine:
         return self._writer.do(append, commit.run_id, append.size)
 
     def claim(self, run_id: str, holder: str, now: float, expires: float) -> Awaitable[int | None]:
-        work = partial(leases.claim, run_id=run_id, holder=holder, now=now, expires=expires)
+        work = partial(leases.claim, run_id=run_id, holder=holder, now=now, expires=expires, tails=self._tails)
         return self._writer.do(work, run_id)
 
     def renew(self, holder: str, tokens: Mapping[str, int], expires: float) -> Awaitable[Sequence[str]]:
@@ -76,7 +76,7 @@ class Engine:
         return self._writer.do(partial(signals.put, run_id=run_id, signal=signal), run_id, size)
 
     def delete(self, run_id: str) -> Awaitable[bool]:
-        return self._writer.do(partial(records.delete, run_id=run_id), run_id)
+        return self._writer.do(partial(records.delete, run_id=run_id, tails=self._tails), run_id)
 
     # reading
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from functools import cache
+from typing import NamedTuple
 
 from cano import Commit, ConflictError, RunStatus
 from cano_msgspec.packing import LARGE, pack_changes, pack_extra, size_of
@@ -22,7 +23,7 @@ _STEP = _LINE.format(status="'running'") + " AND status = 'running'"
 _COLUMNS = 8
 _MADE = """
     SELECT runs.run_id, journal.id FROM journal JOIN runs ON runs.id = journal.run
-    WHERE journal.id <= :last AND journal.id > :last - :count"""
+    WHERE journal.id <= :last AND journal.id > :last - :lines"""
 _CHANGE = "UPDATE runs SET status = ?, tail = tail + ?, wake = ?, awaited = ? WHERE run_id = ?"
 _RELEASE = "UPDATE runs SET holder = NULL, expires = NULL WHERE run_id = ?"
 
@@ -92,10 +93,14 @@ class Append:
         """Remember that it was done as a plain one, and is the line `head`; whether a fold is to follow."""
         seq, _, _, _, _, run_id, _, token = self.line
         tail = self.tails.add(self, head)
-        if tail is None:
-            (run,) = connection.execute("SELECT id FROM runs WHERE run_id = ?", (run_id,)).fetchone()
-            tail = self.tails.begin(run_id, run, head, None, seq, token)
-        return seq >= tail.due
+        if tail is not None:
+            return seq >= tail.due
+        row = connection.execute("SELECT id, tail FROM runs WHERE run_id = ?", (run_id,)).fetchone()
+        if row is None:
+            return False  # others have deleted it meanwhile
+        run, count = row
+        self.tails.begin(run_id, run, head, None, seq, token)
+        return bool(count >= self.tails.every)
 
 
 def are_steps(works: Sequence[object]) -> bool:
@@ -106,21 +111,27 @@ def are_steps(works: Sequence[object]) -> bool:
     return len(runs) == len(works)  # two of one run would not see each other
 
 
-def step_all(connection: sqlite3.Connection, appends: Sequence[Append]) -> Sequence[int | None]:
-    """Do many plain ones with a single statement, which is a transaction of its own.
+class Made(NamedTuple):
+    """The lines that a statement has written: how many they are, and the last of them."""
 
-    Returns:
-        The line that each has become; None where it could not be done.
-    """
-    count = len(appends)
-    size = -(-count // 10) * 10
+    lines: int
+    last: int
+
+
+def step_all(connection: sqlite3.Connection, appends: Sequence[Append]) -> Made:
+    """Do many plain ones with a single statement, which is a transaction of its own; those that it can."""
+    size = -(-len(appends) // 10) * 10
     values = [value for append in appends for value in append.line]
-    values += [None] * (_COLUMNS * (size - count))  # lines of no run
+    values += [None] * (_COLUMNS * (size - len(appends)))  # lines of no run
     made = connection.execute(_steps(size), values)
-    last = made.lastrowid or 0
-    if made.rowcount == count:
-        return range(last - count + 1, last + 1)
-    heads = dict(connection.execute(_MADE, {"last": last, "count": made.rowcount}) if made.rowcount else ())
+    return Made(made.rowcount, made.lastrowid or 0)
+
+
+def lines_of(connection: sqlite3.Connection, appends: Sequence[Append], made: Made) -> Sequence[int | None]:
+    """The line that each of these has become, after `step_all`; None where it could not be done."""
+    if made.lines == len(appends):
+        return range(made.last - made.lines + 1, made.last + 1)
+    heads = dict(connection.execute(_MADE, made._asdict()) if made.lines else ())
     return [heads.get(append.line[5]) for append in appends]
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
+from cano_sqlite.tails import Tails
+
 _CLAIM = """
     UPDATE runs SET token = token + 1, holder = ?, expires = ?
     WHERE run_id = ? AND (holder IS NULL OR expires < ?)"""
@@ -12,8 +14,11 @@ _RENEW = "UPDATE runs SET expires = ? WHERE run_id = ? AND token = ? AND holder 
 _RELEASE = "UPDATE runs SET holder = NULL, expires = NULL WHERE run_id = ? AND token = ?"
 
 
-def claim(connection: sqlite3.Connection, run_id: str, holder: str, now: float, expires: float) -> int | None:
+def claim(
+    connection: sqlite3.Connection, run_id: str, holder: str, now: float, expires: float, tails: Tails
+) -> int | None:
     """The new token, or None where the run is held or not there."""
+    tails.take(run_id)  # whatever is remembered of it, others may have written since
     if connection.execute(_CLAIM, (holder, expires, run_id, now)).rowcount != 1:
         return None
     (token,) = connection.execute("SELECT token FROM runs WHERE run_id = ?", (run_id,)).fetchone()

@@ -64,12 +64,13 @@ class Create:
         connection.execute("UPDATE runs SET updated = ? WHERE id = ?", (self.given.updated, run))
         folded = None if self.size >= LARGE else 0
         tail = self.tails.begin(self.given.run_id, run, head, folded, self.given.seq, self.given.token)
-        tail.changes.append(self.changes)
+        tail.add(head, self.given.seq, self.size, self.changes)
         return self.given
 
 
-def delete(connection: sqlite3.Connection, run_id: str) -> bool:
+def delete(connection: sqlite3.Connection, run_id: str, tails: Tails) -> bool:
     """Forget a run with its journal, snapshot and signals; whether there was one."""
+    tails.take(run_id)
     connection.execute("DELETE FROM signals WHERE run_id = ?", (run_id,))
     row = connection.execute("SELECT id, head FROM runs WHERE run_id = ?", (run_id,)).fetchone()
     if row is None:

@@ -7,6 +7,7 @@ wherever the event loop has something else to do meanwhile, or several runs shar
 from __future__ import annotations
 
 import asyncio
+import os
 from sqlite3 import IntegrityError
 from typing import Any
 
@@ -50,7 +51,7 @@ class Shortcut:
         """
         worker, count = self._worker, self._count
         self._count = 0
-        if worker.busy or count >= MOST:
+        if not worker.idle or count >= MOST or os.getpid() != worker.pid:
             return False
         (
             run_id, token, before, seq, state, status, changed, removed, error, wait, payload, consumed, release, at,
@@ -73,26 +74,27 @@ class Shortcut:
         ):
             return False
         changes = pack_changes(changed, removed)
-        if not worker.borrow():
+        if worker.hold.locked():
             return False
         writer = self._writer
         cursor = writer.cursor
-        try:
-            if writer.checkpoints:
-                writer.let_commits_checkpoint(False)
-            # one statement, which is a transaction of its own
-            head = tail.head
-            cursor.execute(_STEP, (tail.run, head, run_id, before, token, head, seq, state, at, changes))
-            tail.add(cursor.lastrowid or 0, seq, size, (dict(changed), tuple(removed)))
-        except IntegrityError:
-            self._tails.take(run_id)
-            return False
-        except Exception as problem:
-            if not is_busy(problem):
-                raise writer.failed(problem, run_id) from problem
-            return False
-        finally:
-            worker.give_back()
+        with worker.hold:  # a signal that raises cannot come between this and its release
+            if not worker.idle:
+                return False
+            try:
+                if writer.checkpoints:
+                    writer.let_commits_checkpoint(False)
+                # one statement, which is a transaction of its own
+                head = tail.head
+                cursor.execute(_STEP, (tail.run, head, run_id, before, token, head, seq, state, at, changes))
+                tail.add(cursor.lastrowid or 0, seq, size, (dict(changed), tuple(removed)))
+            except IntegrityError:
+                self._tails.take(run_id)
+                return False
+            except Exception as problem:
+                if not is_busy(problem):
+                    raise writer.failed(problem, run_id) from problem
+                return False
         self._count = count + 1
         return True
 
@@ -100,13 +102,16 @@ class Shortcut:
 def has_time(loop: asyncio.AbstractEventLoop) -> bool:
     """Whether `loop` would only wait, for `HORIZON` at least: it has no callback, no timer and no socket to look after.
 
-    What other threads hand it meanwhile waits until it is asked again. A loop that is not asyncio's own has no time.
+    What other threads hand it meanwhile waits until it is asked again. A loop that is not asyncio's own has no time;
+    nor has one whose tasks begin before it turns: several runs may be about to commit together.
     """
-    own: Any = loop  # asyncio has no public name for any of this
+    own: Any = loop  # asyncio has no public name for what it has to do
     try:
         timers = own._scheduled
         return (
-            not own._ready
+            type(loop) is asyncio.SelectorEventLoop
+            and loop.get_task_factory() is None
+            and not own._ready
             and len(own._selector.get_map()) == 1  # the pipe by which other threads wake it
             and (not timers or timers[0]._when - own.time() > HORIZON)
         )

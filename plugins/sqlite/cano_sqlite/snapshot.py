@@ -82,7 +82,7 @@ def fold(connection: sqlite3.Connection, run_id: str, tails: Tails) -> None:
     if row is None:
         return
     run, head, folded, count, seq, token = row
-    if tail is not None and tail.is_all(folded, count, seq, token):
+    if tail is not None and tail.is_all(run, head, folded, count, seq, token):
         changes: Iterable[Change] = tail.changes
     else:
         changes = _changes(connection, Place(run_id, run, head, folded))

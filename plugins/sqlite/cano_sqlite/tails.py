@@ -19,6 +19,9 @@ MOST_TAILS = 1000
 MOST_BYTES = 65_536
 """What is not worth the memory: more runs than that, or more than so many bytes written by one of them."""
 
+OVERHEAD = 240
+"""Bytes that a line takes beside what it has set."""
+
 
 class Tail:
     """The lines of one run after its journal line `folded`.
@@ -50,15 +53,16 @@ class Tail:
         self.seq = seq
         if self.folded is None:
             return
-        self.size += size
+        self.size += size + OVERHEAD
         self.changes.append(change)
         if self.size > MOST_BYTES:
             self.folded = None
             self.changes = []
 
-    def is_all(self, folded: int, count: int, seq: int, token: int) -> bool:
+    def is_all(self, run: int, head: int, folded: int, count: int, seq: int, token: int) -> bool:
         """Whether a run whose row says this has made these lines since its last fold, and no other."""
-        return (self.folded, len(self.changes), self.seq, self.token) == (folded, count, seq, token)
+        mine = self.run, self.head, self.folded, len(self.changes), self.seq, self.token
+        return mine == (run, head, folded, count, seq, token)
 
 
 class Tails:
@@ -75,7 +79,7 @@ class Tails:
     def begin(self, run_id: str, run: int, head: int, folded: int | None, seq: int, token: int) -> Tail:
         """From now on remember what the run changes; see `Tail`."""
         if len(self._tails) >= MOST_TAILS:
-            self._tails.clear()
+            del self._tails[next(iter(self._tails))]  # the one that was begun first
         turn = crc32(run_id.encode(errors="replace"))  # so that runs that go in step are folded at different ones
         due = seq + self.every - (seq + turn) % self.every
         tail = self._tails[run_id] = Tail(run, head, folded, seq, token, due)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -82,6 +83,8 @@ class Worker:
     Attributes:
         opened: done when its hand is open, or could not be opened.
         ended: done when all that was submitted is done and the hand is closed.
+        hold: held by whoever uses the hand.
+        pid: the process that it belongs to.
     """
 
     def __init__(self, name: str, hand: Hand, closed: str) -> None:
@@ -90,7 +93,8 @@ class Worker:
         self._lock = threading.Lock()  # whoever changes what is known of jobs has it
         self._news = threading.Lock()  # the thread waits for it when there is nothing to do
         self._news.acquire()
-        self._hold = threading.Lock()  # whoever uses the hand has it
+        self.hold = threading.Lock()
+        self.pid = os.getpid()
         self._stopped = False
         self._waiting: list[Job] = []
         self._taken: list[Job] = []
@@ -108,12 +112,16 @@ class Worker:
 
         When this is cancelled, the work is not done, or it is done before the cancellation goes on: never later.
         """
+        if os.getpid() != self.pid:
+            raise StoreUnavailableError(
+                "the store was opened by the process that this one was forked from; open another"
+            )
         job = Job(work, run_id, size, asyncio.get_running_loop())
         with self._lock:
             if self._stopped:
                 raise StoreUnavailableError(self._closed)
-            self._waiting.append(job)
             self._under_way += 1
+            self._waiting.append(job)
             if self._under_way == 1:
                 self._wake()
         try:
@@ -136,21 +144,9 @@ class Worker:
             job.future.exception()  # or asyncio would report that nobody has looked at it
 
     @property
-    def busy(self) -> bool:
-        """Whether there is a job that is not done, or whose caller does not know so yet."""
-        return self._under_way > 0
-
-    def borrow(self) -> bool:
-        """Take the hand from the thread, if that has nothing to do; whether it could be had. See `give_back`."""
-        if self._hold.acquire(blocking=False):
-            if not self._under_way and not self._stopped:
-                return True
-            self._hold.release()
-        return False
-
-    def give_back(self) -> None:
-        """Let the thread have its hand again."""
-        self._hold.release()
+    def idle(self) -> bool:
+        """Whether the thread has nothing to do, and will do nothing while its `hold` is held."""
+        return not self._under_way and not self._stopped
 
     def stop(self) -> None:
         """Let it end once it has done what was submitted before."""
@@ -192,12 +188,12 @@ class Worker:
                 else:
                     self._news.acquire()
         finally:
-            with self._hold:
+            with self.hold:
                 self._hand.close()
 
     def _work(self) -> None:
         """Do jobs that wait, and those that come in meanwhile."""
-        with self._hold:
+        with self.hold:
             try:
                 self._hand.carry_out(self._take, self._deliver)
             except Exception as error:  # noqa: BLE001  # nobody may be left waiting, whatever went wrong

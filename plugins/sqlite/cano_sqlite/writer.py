@@ -10,8 +10,8 @@ from functools import partial
 from cano import ConflictError
 
 from cano_sqlite.connection import CHECKPOINT, connect_for_writing, patiently, roll_back
-from cano_sqlite.failures import translated
-from cano_sqlite.journal import Append, are_steps, step_all
+from cano_sqlite.failures import is_busy, translated
+from cano_sqlite.journal import Append, are_steps, lines_of, step_all
 from cano_sqlite.settings import Settings
 from cano_sqlite.snapshot import fold
 from cano_sqlite.tails import Tails
@@ -79,20 +79,29 @@ class Writer:
         """Let many runs go a step. SQLite is busy with them while Python works for other runs."""
         appends: list[Append] = [job.work for job in jobs]
         try:
-            heads = patiently(self._settings, partial(step_all, self._connection, appends))
-        except Exception:  # noqa: BLE001  # any of them may be to blame
+            made = patiently(self._settings, partial(step_all, self._connection, appends))
+        except Exception as error:
             roll_back(self._connection)
-            self._do_one_by_one(jobs)
+            if is_busy(error):
+                raise  # to wait as long again for each would take for ever
+            self._do_one_by_one(jobs)  # any of them may be to blame
             return
         rest: list[Job] = []
-        for job, append, head in zip(jobs, appends, heads, strict=True):
+        for job, append, head in zip(jobs, appends, lines_of(self._connection, appends, made), strict=True):
             if head is None:
                 rest.append(job)
-            elif append.note(self._connection, head):
+            elif self._is_due(append, head):
                 run_id = append.line[5]
                 self._overdue = self._overdue or run_id in self._due or len(self._due) >= MOST_DUE
                 self._due.add(run_id)
         self._do_one_by_one(rest)
+
+    def _is_due(self, append: Append, head: int) -> bool:
+        try:
+            return append.note(self._connection, head)
+        except sqlite3.Error:  # it is on disk: that less is remembered of it is no reason to say that it is not
+            self._tails.take(append.line[5])
+            return False
 
     def _do_all(self, jobs: list[Job], take: Callable[[], list[Job]], pause: Callable[[], None]) -> None:
         """Do jobs of any kind in one transaction, with what comes in before it is committed."""
@@ -110,6 +119,7 @@ class Writer:
             connection.execute("COMMIT")
         except Exception as error:  # noqa: BLE001  # any of them may be to blame
             roll_back(connection)
+            pause()
             if len(jobs) == 1:
                 jobs[0].error = self.failed(error, jobs[0].run_id)
             else:

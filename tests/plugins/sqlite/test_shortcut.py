@@ -15,6 +15,7 @@ from cano import Commit, ConflictError, RunStatus, SerializationError, StoreUnav
 from cano.testing.contract_base import NOW, lines, loaded, new_run, step
 from cano_sqlite import SqliteBackend
 from cano_sqlite.shortcut import MOST, Shortcut, has_time
+from cano_sqlite.writer import Writer
 
 Ask = Callable[..., list[Any]]
 Locked = Callable[[], AbstractContextManager[None]]
@@ -174,3 +175,42 @@ async def test_when_a_loop_has_time() -> None:
 def test_a_loop_of_another_make_has_no_time() -> None:
     """What is not asyncio's own loop is not looked into."""
     assert not has_time(cast("asyncio.AbstractEventLoop", object()))
+
+
+async def test_no_time_where_tasks_begin_at_once() -> None:
+    """A loop with a task factory of its own may begin several runs before it turns."""
+    loop = asyncio.get_running_loop()
+    loop.set_task_factory(lambda loop, coro, **options: asyncio.Task(coro, loop=loop, **options))
+    assert not has_time(loop)
+    loop.set_task_factory(None)
+    assert has_time(loop)
+
+
+async def test_a_signal_that_raises_leaves_the_store_usable(
+    store: SqliteBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a signal's handler raises in a commit, the next ones are made, and the store can be closed."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    await store.create(new_run())
+    with monkeypatch.context() as patch:
+        patch.setattr(Writer, "let_commits_checkpoint", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            await store.commit(step(1))
+    await store.commit(step(1))
+    await store.commit(step(2, status=RunStatus.SUCCEEDED, release=True))
+    assert (await loaded(store)).seq == 2
+
+
+async def test_a_forked_process_is_refused(store: SqliteBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a process inherits by a fork is not used: its file may be closed by the other one at any time."""
+    await store.create(new_run())
+    await store.commit(step(1))
+    with monkeypatch.context() as patch:
+        patch.setattr("os.getpid", lambda: -1)
+        with pytest.raises(StoreUnavailableError, match="was forked from"):
+            await store.commit(step(2))
+    await store.commit(step(2))
+    assert (await loaded(store)).seq == 2

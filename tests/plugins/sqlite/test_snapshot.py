@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from cano import ConflictError, RunStatus, Wait
-from cano.testing.contract_base import LATER, NOW, loaded, new_run, note, step
+from cano.testing.contract_base import LATER, NOW, free_run, loaded, new_run, note, step
 from cano_sqlite import SqliteBackend
 
 Ask = Callable[..., list[Any]]
@@ -225,3 +225,37 @@ async def test_a_very_long_run(path: Path, ask: Ask) -> None:
         run = await loaded(store)
         assert (run.seq, run.data["n"], len(run.data)) == (count, b"%d" % count, 10)
         assert [line.seq for line in await store.history("run")] == [*range(count + 1)]
+
+
+async def test_more_runs_than_are_remembered_are_folded(path: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many runs go on together, the tail of each stays short."""
+    monkeypatch.setattr("cano_sqlite.tails.MOST_TAILS", 20)
+    async with opened(path, snapshot_every=10) as store:
+
+        async def drive(run_id: str) -> None:
+            await store.create(new_run(run_id))
+            for seq in range(1, 41):
+                await store.commit(step(seq, run_id, changed={"a": bytes([seq])}))
+
+        await asyncio.gather(*(drive(f"run {number}") for number in range(50)))
+        assert ask("SELECT max(tail) <= 20 FROM runs") == [(1,)]
+        assert [(await loaded(store, f"run {number}")).data for number in range(50)] == [{"a": bytes([40])}] * 50
+
+
+async def test_a_run_that_others_have_made_anew(path: Path) -> None:
+    """Nothing that is remembered of a run's earlier life gets into the one that has its id now."""
+    async with opened(path, snapshot_every=10) as one, opened(path, snapshot_every=10) as two:
+        await one.create(new_run(data={"k": b"first"}))
+        for seq in range(1, 15):
+            await one.commit(step(seq, changed={"k": b"first", f"a{seq}": b"1"}))
+        await two.delete("run")
+        await two.create(free_run(data={"k": b"second", "kept": b"2"}))
+        for store, name in ((two, "two"), (one, "one")):
+            run = await loaded(store)
+            token = await store.claim("run", name, NOW, LATER)
+            assert token is not None
+            for seq in range(run.seq + 1, run.seq + 15):
+                await store.commit(step(seq, token=token, changed={f"b{seq}": b"2"}))
+            await store.release("run", token)
+
+        assert (await loaded(one)).data == {"k": b"second", "kept": b"2", **{f"b{seq}": b"2" for seq in range(1, 29)}}
