@@ -12,21 +12,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import statistics
 import sys
 import time
 from pathlib import Path
 
 import psycopg
-from cano import Commit, RunRecord, RunStatus
 from cano_postgres import PostgresBackend
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
+from tests.benchmarks.commits import RUNS, VALUE, Cano
 from tests.servers.postgres import start_postgres
-
-VALUE = os.urandom(100)
-RUNS = 100
 
 
 class Raw:
@@ -48,45 +44,6 @@ class Raw:
         for _ in range(count):
             await execute("UPDATE raw_steps SET seq = seq + 1, value = %s WHERE id = %s", (VALUE, 1))
         return (time.perf_counter() - begin) / count
-
-
-class Cano:
-    """Commits of runs that go on, each changing one key."""
-
-    def __init__(self, store: PostgresBackend) -> None:
-        self.store = store
-        self.seqs: dict[str, int] = {}
-
-    async def begin(self, run_id: str) -> None:
-        """Make a run."""
-        await self.store.delete(run_id)
-        await self.store.create(
-            RunRecord(run_id=run_id, workflow="bench", version="1", fingerprint="f" * 64, state="A", holder="me",
-                      expires=time.time() + 3600, token=1, created=time.time())
-        )  # fmt: skip
-        self.seqs[run_id] = 0
-
-    async def drive(self, run_id: str, count: int) -> None:
-        """Commit step by step."""
-        commit, made = self.store.commit, self.seqs[run_id]
-        for seq in range(made + 1, made + count + 1):
-            await commit(
-                Commit(run_id=run_id, token=1, expected_seq=seq - 1, seq=seq, state="B", status=RunStatus.RUNNING,
-                       changed={"value": VALUE}, at=1.7e9 + seq)
-            )  # fmt: skip
-        self.seqs[run_id] = made + count
-
-    async def one(self, count: int) -> float:
-        """Seconds for each of `count` commits of one run."""
-        begin = time.perf_counter()
-        await self.drive("one", count)
-        return (time.perf_counter() - begin) / count
-
-    async def many(self, count: int) -> float:
-        """Seconds for each commit of many runs at once, `count` of each."""
-        begin = time.perf_counter()
-        await asyncio.gather(*(self.drive(f"run {number}", count) for number in range(RUNS)))
-        return (time.perf_counter() - begin) / count / RUNS
 
 
 async def measure(url: str, rounds: int) -> None:

@@ -14,13 +14,10 @@ import statistics
 import time
 from typing import Any
 
-from cano.testing.contract_base import new_run, step
 from cano_redis import RedisBackend
 
+from tests.benchmarks.commits import RUNS, VALUE, Cano
 from tests.servers.redis import RedisServer, start_redis
-
-RUNS = 100
-VALUE = bytes(100)
 
 
 class ByHand:
@@ -50,37 +47,6 @@ class ByHand:
                 pipeline.xadd("by hand, history", {"seq": self._seq, "state": "S1", "value": VALUE})
                 await pipeline.execute()
         return (time.perf_counter() - begin) / count
-
-
-class Cano:
-    """The store."""
-
-    def __init__(self, store: RedisBackend) -> None:
-        self._store = store
-        self._seqs: dict[str, int] = {}
-
-    async def begin(self, run_id: str) -> None:
-        """Make a run."""
-        await self._store.create(new_run(run_id))
-        self._seqs[run_id] = 0
-
-    async def steps(self, run_id: str, count: int) -> None:
-        """Commit `count` steps of a run, one after the other."""
-        for _ in range(count):
-            seq = self._seqs[run_id] = self._seqs[run_id] + 1
-            await self._store.commit(step(seq, run_id, changed={"value": VALUE}))
-
-    async def one(self, count: int) -> float:
-        """Seconds for each step of one run."""
-        begin = time.perf_counter()
-        await self.steps("one", count)
-        return (time.perf_counter() - begin) / count
-
-    async def many(self, count: int) -> float:
-        """Seconds for each step where all runs go on at the same time."""
-        begin = time.perf_counter()
-        await asyncio.gather(*(self.steps(f"run {number}", count) for number in range(RUNS)))
-        return (time.perf_counter() - begin) / count / RUNS
 
 
 async def measure(server: RedisServer, rounds: int) -> None:
