@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from weakref import WeakValueDictionary
 
 from cano import errors
@@ -30,6 +30,8 @@ from cano.view import StoreView
 if TYPE_CHECKING:
     from cano.binding import Plan
     from cano.kernel import Kernel
+
+P = TypeVar("P")
 
 CANCEL = HIDDEN + "cancel"  # the signal that asks whoever holds a run to cancel it
 
@@ -309,13 +311,17 @@ class Taking(ABC):
 
     def limit(self, record: RunRecord) -> tuple[float, float] | None:
         """How many seconds the run may take, and the wall-clock time of their end. Raises SerializationError."""
-        if (kept := record.data.get(DEADLINE)) is None:
+        return self._pair(record, DEADLINE, float, "its deadline")
+
+    def _pair(self, record: RunRecord, key: str, kind: Callable[[Any], P], what: str) -> tuple[P, P] | None:
+        """Two values of the engine's own that stay with a run. Raises SerializationError saying `what` is damaged."""
+        if (kept := record.data.get(key)) is None:
             return None
         try:
-            timeout, due = map(float, self.values.decode(DEADLINE, kept, record.run_id))
+            first, second = map(kind, self.values.decode(key, kept, record.run_id))
         except (TypeError, ValueError) as error:
-            raise damaged(record, f"its deadline makes no sense: {error!r}") from error
-        return timeout, due
+            raise damaged(record, f"{what} makes no sense: {error!r}") from error
+        return first, second
 
     def view(self, data: dict[str, Any]) -> StoreView:
         """The tasks' view of a durable run's data."""
@@ -329,13 +335,8 @@ class Taking(ABC):
         return self._migrated(record)
 
     def _migrated(self, record: RunRecord) -> RunRecord:
-        if (migrated := record.data.get(DEFINITION)) is None:
-            return record
-        try:
-            version, fingerprint = map(str, self.values.decode(DEFINITION, migrated, record.run_id))
-        except (TypeError, ValueError) as error:
-            raise damaged(record, f"the definition that it has migrated to makes no sense: {error!r}") from error
-        return record._replace(version=version, fingerprint=fingerprint)
+        migrated = self._pair(record, DEFINITION, str, "the definition that it has migrated to")
+        return record if migrated is None else record._replace(version=migrated[0], fingerprint=migrated[1])
 
     def payload(self, payload: Any, run_id: str) -> Any:
         """What a signal carried, as a task sees it."""
