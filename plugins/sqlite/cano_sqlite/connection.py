@@ -19,8 +19,6 @@ R = TypeVar("R")
 
 _SYNCHRONOUS = {"full": "PRAGMA synchronous = FULL", "normal": "PRAGMA synchronous = NORMAL"}
 _PAUSE = 0.002
-CHECKPOINT = 2000
-"""Pages of the log from which a commit brings them into the file itself."""
 
 
 def connect_for_writing(settings: Settings) -> sqlite3.Connection:
@@ -36,7 +34,6 @@ def connect_for_writing(settings: Settings) -> sqlite3.Connection:
             )
         connection.execute(_SYNCHRONOUS[settings.synchronous])
         connection.execute("PRAGMA journal_size_limit = 67108864")
-        connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT}")
         connection.execute("BEGIN IMMEDIATE")
         migrate(connection, settings.path)
         connection.execute("COMMIT")

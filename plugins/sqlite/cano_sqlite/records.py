@@ -30,24 +30,22 @@ _FORGET_LINES = """
 class Create:
     """The work of making a run. All is packed, or copied, when it is made: the record may change afterwards."""
 
-    __slots__ = ("changes", "given", "line", "row", "size", "tails")
+    __slots__ = ("changes", "given", "line", "packed", "row", "size", "tails")
 
     def __init__(self, run: RunRecord, tails: Tails) -> None:
-        changes: Any = (dict(run.data), ())
-        self.changes = changes
+        self.changes = changes = dict(run.data), ()
         extra = pack_extra(run.error, run.wait, run.payload)
         wait = run.wait if run.status is RunStatus.PARKED else None
         wake, awaited = (None, None) if wait is None else (wait.until, wait.signal)
         self.given = run
         self.tails = tails
         self.size = size_of(run.data)
-        if self.size < LARGE:
-            changes = pack_changes(*changes)
+        self.packed = pack_changes(*changes) if self.size < LARGE else b""  # a large one is packed in the thread
         self.row = (
             run.run_id, run.workflow, run.version, run.fingerprint, run.parent, run.created, run.updated,
             run.status.value, run.seq, self.size // LARGE, run.holder, run.expires, run.token, wake, awaited,
         )  # fmt: skip
-        self.line = (run.seq, run.state, run.status.value, run.created, extra, changes)
+        self.line = (run.seq, run.state, run.status.value, run.created, extra)
 
     def __call__(self, connection: sqlite3.Connection) -> RunRecord:
         """The run as it was given, or the one that has its id already."""
@@ -57,10 +55,8 @@ class Create:
             assert there is not None  # or it could have been made
             return there
         run: Any = made.lastrowid
-        *line, changes = self.line
-        if self.size >= LARGE:
-            changes = pack_changes(*changes)
-        head: Any = connection.execute(_FIRST_LINE, (run, *line, changes)).lastrowid
+        packed = self.packed if self.size < LARGE else pack_changes(*self.changes)
+        head: Any = connection.execute(_FIRST_LINE, (run, *self.line, packed)).lastrowid
         connection.execute("UPDATE runs SET updated = ? WHERE id = ?", (self.given.updated, run))
         folded = None if self.size >= LARGE else 0
         tail = self.tails.begin(self.given.run_id, run, head, folded, self.given.seq, self.given.token)

@@ -7,7 +7,6 @@ wherever the event loop has something else to do meanwhile, or several runs shar
 from __future__ import annotations
 
 import asyncio
-import os
 from sqlite3 import IntegrityError
 from typing import Any
 
@@ -51,7 +50,7 @@ class Shortcut:
         """
         worker, count = self._worker, self._count
         self._count = 0
-        if not worker.idle or count >= MOST or os.getpid() != worker.pid:
+        if not worker.idle or count >= MOST:
             return False
         (
             run_id, token, before, seq, state, status, changed, removed, error, wait, payload, consumed, release, at,

@@ -84,7 +84,6 @@ class Worker:
         opened: done when its hand is open, or could not be opened.
         ended: done when all that was submitted is done and the hand is closed.
         hold: held by whoever uses the hand.
-        pid: the process that it belongs to.
     """
 
     def __init__(self, name: str, hand: Hand, closed: str) -> None:
@@ -94,7 +93,7 @@ class Worker:
         self._news = threading.Lock()  # the thread waits for it when there is nothing to do
         self._news.acquire()
         self.hold = threading.Lock()
-        self.pid = os.getpid()
+        self._pid = os.getpid()
         self._stopped = False
         self._waiting: list[Job] = []
         self._taken: list[Job] = []
@@ -112,7 +111,7 @@ class Worker:
 
         When this is cancelled, the work is not done, or it is done before the cancellation goes on: never later.
         """
-        if os.getpid() != self.pid:
+        if os.getpid() != self._pid:
             raise StoreUnavailableError(
                 "the store was opened by the process that this one was forked from; open another"
             )
@@ -145,8 +144,8 @@ class Worker:
 
     @property
     def idle(self) -> bool:
-        """Whether the thread has nothing to do, and will do nothing while its `hold` is held."""
-        return not self._under_way and not self._stopped
+        """Whether the thread is this process's, has nothing to do, and will do nothing while its `hold` is held."""
+        return not self._under_way and not self._stopped and os.getpid() == self._pid
 
     def stop(self) -> None:
         """Let it end once it has done what was submitted before."""
@@ -239,12 +238,9 @@ class Worker:
         with self._lock:
             jobs, self._done = self._done, []
             self._under_way -= len(jobs)
-        while jobs:
-            loop = jobs[0].loop
-            done = [job for job in jobs if job.loop is loop]
-            jobs = [] if len(done) == len(jobs) else [job for job in jobs if job.loop is not loop]
+        for loop in {job.loop for job in jobs}:
             with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                loop.call_soon_threadsafe(_settle, done)
+                loop.call_soon_threadsafe(_settle, [job for job in jobs if job.loop is loop])
 
 
 def _settle(jobs: list[Job]) -> None:

@@ -9,13 +9,16 @@ from functools import partial
 
 from cano import ConflictError
 
-from cano_sqlite.connection import CHECKPOINT, connect_for_writing, patiently, roll_back
+from cano_sqlite.connection import connect_for_writing, patiently, roll_back
 from cano_sqlite.failures import is_busy, translated
 from cano_sqlite.journal import Append, are_steps, lines_of, step_all
 from cano_sqlite.settings import Settings
 from cano_sqlite.snapshot import fold
 from cano_sqlite.tails import Tails
 from cano_sqlite.worker import Job
+
+CHECKPOINT = 2000
+"""Pages of the log from which a commit brings them into the file itself."""
 
 MOST_DUE = 16
 """How many runs may wait for a fold, which only a transaction can do that does more than steps, and takes longer."""
@@ -43,13 +46,14 @@ class Writer:
         self._overdue = False
         self._connection: sqlite3.Connection
         self.cursor: sqlite3.Cursor
-        self.checkpoints = True
+        self.checkpoints: bool
         self.readers: list[Future[None]] = []
 
     def open(self) -> None:
         """Connect, and bring the schema up to date."""
         self._connection = connect_for_writing(self._settings)
         self.cursor = self._connection.cursor()
+        self.let_commits_checkpoint(True)
 
     def close(self) -> None:
         """Disconnect, as the last one: then SQLite tidies up its log."""
