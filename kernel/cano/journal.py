@@ -185,10 +185,9 @@ class Journal:
             changed[CARRIED] = self.values.encode(CARRIED, dict(carried))
         payload = self.next_payload if moves else self.payload
         cut = await self._send(
-            Commit(
-                run_id=self.run_id, token=self.token, expected_seq=self.seq, seq=seq, state=state, status=status,
-                changed=changed, removed=sorted(removed), error=error, wait=wait, payload=payload,
-                consumed=self.consumed, release=release, at=self._clock.time(),
+            Commit(  # by position: by name it takes twice as long
+                self.run_id, self.token, self.seq, seq, state, status, changed, sorted(removed), error, wait, payload,
+                self.consumed, release, self._clock.time(),
             )
         )  # fmt: skip
         view.settle(changes)

@@ -31,11 +31,10 @@ class Cano:
     async def drive(self, run_id: str, count: int) -> None:
         """Commit step by step."""
         commit, made = self.store.commit, self.seqs[run_id]
+        running = RunStatus.RUNNING
         for seq in range(made + 1, made + count + 1):
-            await commit(
-                Commit(run_id=run_id, token=1, expected_seq=seq - 1, seq=seq, state="B", status=RunStatus.RUNNING,
-                       changed={"value": VALUE}, at=1.7e9 + seq)
-            )  # fmt: skip
+            changed, at = {"value": VALUE}, 1.7e9 + seq
+            await commit(Commit(run_id, 1, seq - 1, seq, "B", running, changed, (), None, None, None, (), False, at))
         self.seqs[run_id] = made + count
 
     async def one(self, count: int) -> float:

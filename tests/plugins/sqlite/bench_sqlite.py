@@ -2,9 +2,10 @@
 
     python tests/plugins/sqlite/bench_sqlite.py [--folder DIR] [--rounds N]
 
-Not a test: nothing is asserted. The disk's speed may change several times over within a minute, so each round measures
-all the ways shortly after each other, and what counts is the median of the ratios within the rounds. In memory, in
-/dev/shm say, the difference shows what a commit costs beside the disk: the way to the thread and back, mostly.
+Not a test: nothing is asserted. 100 runs keep two CPUs busy, raw commits one: where a CPU is slow at the moment, only
+they lose by that, so how fast each is gets printed first and last. The disk's speed may change several times over
+within a minute, so each round measures all the ways shortly after each other, and what counts is the median of the
+ratios within the rounds. In memory, in /dev/shm say, the difference shows what a commit costs beside the disk.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from cano_sqlite import SqliteBackend
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
 from tests.benchmarks.commits import RUNS, VALUE, Cano
+from tests.benchmarks.cpus import speeds
 
 
 class Raw:
@@ -59,6 +61,7 @@ async def measure(folder: Path, rounds: int) -> None:
     await lone.one(1200)
     raw.commits(1200)
 
+    print(speeds())
     print(f"{'raw':>8} {'one run':>8} {'ratio':>6} {'100 runs':>9} {'ratio':>6}   µs for each commit")
     ones, manys = [], []
     for _ in range(rounds):
@@ -70,6 +73,7 @@ async def measure(folder: Path, rounds: int) -> None:
         print(f"{by_hand * 1e6:8.0f} {one * 1e6:8.0f} {ones[-1]:6.2f} {many * 1e6:9.1f} {manys[-1]:6.1f}")
     print(f"one run: {statistics.median(ones):.2f} times as long as a raw commit (goal: at most 1.3)")
     print(f"{RUNS} runs: {statistics.median(manys):.1f} times as many commits in a second (goal: at least 10)")
+    print(speeds())
     for cano in (lone, crowd):
         await cano.store.close()
     raw.connection.close()
