@@ -143,9 +143,17 @@ class SqliteBackend:
             ConflictError: the run's `seq` or `token` is another, or the run is gone.
             SerializationError: it has something that cannot be stored.
         """
-        under_way = self._open_engine().commit(commit)
-        if under_way is not None:
-            await under_way
+        engine = self._engine
+        if engine is None or self._closed:
+            raise self._unavailable()
+        append = engine.commit(commit)
+        if append is None:
+            return
+        try:  # as `Worker.do`, which would be one more coroutine
+            await append.future
+        except asyncio.CancelledError:
+            await engine.withdraw(append)
+            raise
 
     async def runs(self, filter: RunFilter) -> Sequence[RunRecord]:
         """The runs that match, newest first, without their data. A damaged one shows what is wrong as its error."""
@@ -201,10 +209,11 @@ class SqliteBackend:
 
     def _open_engine(self) -> Engine:
         if self._engine is None or self._closed:
-            raise self._unavailable("was closed" if self._closed else "is not open; await its open() first")
+            raise self._unavailable()
         return self._engine
 
-    def _unavailable(self, why: str) -> StoreUnavailableError:
+    def _unavailable(self, why: str | None = None) -> StoreUnavailableError:
+        why = why or ("was closed" if self._closed else "is not open; await its open() first")
         return StoreUnavailableError(f"the store {self._settings.path} {why}")
 
 

@@ -15,7 +15,7 @@ from cano_sqlite.reader import Reader
 from cano_sqlite.settings import Settings
 from cano_sqlite.shortcut import Shortcut
 from cano_sqlite.tails import Tails
-from cano_sqlite.worker import Worker
+from cano_sqlite.worker import Call, Worker
 from cano_sqlite.writer import Writer
 
 
@@ -50,53 +50,57 @@ class Engine:
 
     def create(self, run: RunRecord) -> Awaitable[RunRecord]:
         """See `SqliteBackend`; so for all the others."""
-        work = records.Create(run, self._tails)
-        return self._writer.do(work, run.run_id, work.size)
+        return self._writer.do(records.Create(run, self._tails))
 
-    def commit(self, commit: Commit) -> Awaitable[None] | None:
-        """None where it is made already."""
+    def commit(self, commit: Commit) -> Append | None:
+        """What is to be awaited; None where it is made already."""
         if self._shortcut.take(commit):
             return None
         append = Append(commit, self._tails)
-        return self._writer.do(append, commit.run_id, append.size)
+        self._writer.submit(append)
+        return append
+
+    def withdraw(self, append: Append) -> Awaitable[None]:
+        """To be awaited where `commit` was cancelled."""
+        return self._writer.withdraw(append)
 
     def claim(self, run_id: str, holder: str, now: float, expires: float) -> Awaitable[int | None]:
         work = partial(leases.claim, run_id=run_id, holder=holder, now=now, expires=expires, tails=self._tails)
-        return self._writer.do(work, run_id)
+        return self._writer.do(Call(work, run_id))
 
     def renew(self, holder: str, tokens: Mapping[str, int], expires: float) -> Awaitable[Sequence[str]]:
         work = partial(leases.renew, holder=holder, tokens=tuple(tokens.items()), expires=expires)
-        return self._writer.do(work)
+        return self._writer.do(Call(work))
 
     def release(self, run_id: str, token: int) -> Awaitable[None]:
-        return self._writer.do(partial(leases.release, run_id=run_id, token=token), run_id)
+        return self._writer.do(Call(partial(leases.release, run_id=run_id, token=token), run_id))
 
     def put_signal(self, run_id: str, signal: Signal) -> Awaitable[None]:
         size = len(payload_bytes(signal.payload) or b"")
-        return self._writer.do(partial(signals.put, run_id=run_id, signal=signal), run_id, size)
+        return self._writer.do(Call(partial(signals.put, run_id=run_id, signal=signal), run_id, size))
 
     def delete(self, run_id: str) -> Awaitable[bool]:
-        return self._writer.do(partial(records.delete, run_id=run_id, tails=self._tails), run_id)
+        return self._writer.do(Call(partial(records.delete, run_id=run_id, tails=self._tails), run_id))
 
     # reading
 
     def load(self, run_id: str) -> Awaitable[RunRecord | None]:
-        return self._reader.do(partial(reading.load, run_id=run_id), run_id)
+        return self._reader.do(Call(partial(reading.load, run_id=run_id), run_id))
 
     def runs(self, filter: RunFilter) -> Awaitable[Sequence[RunRecord]]:
-        return self._reader.do(partial(reading.runs, filter=filter))
+        return self._reader.do(Call(partial(reading.runs, filter=filter)))
 
     def history(self, run_id: str) -> Awaitable[Sequence[Transition]]:
-        return self._reader.do(partial(reading.history, run_id=run_id), run_id)
+        return self._reader.do(Call(partial(reading.history, run_id=run_id), run_id))
 
     def take_signal(self, run_id: str, name: str) -> Awaitable[Signal | None]:
-        return self._reader.do(partial(signals.oldest, run_id=run_id, name=name), run_id)
+        return self._reader.do(Call(partial(signals.oldest, run_id=run_id, name=name), run_id))
 
     def signals(self, run_id: str) -> Awaitable[Signals]:
-        return self._reader.do(partial(signals.every, run_id=run_id), run_id)
+        return self._reader.do(Call(partial(signals.every, run_id=run_id), run_id))
 
     def recipients(self) -> Awaitable[Sequence[str]]:
-        return self._reader.do(signals.recipients)
+        return self._reader.do(Call(signals.recipients))
 
     def ready(self, now: float) -> Awaitable[Sequence[RunRecord]]:
-        return self._reader.do(partial(reading.ready, now=now))
+        return self._reader.do(Call(partial(reading.ready, now=now)))

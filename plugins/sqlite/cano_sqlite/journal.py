@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
-from typing import NamedTuple
+from itertools import chain
+from operator import attrgetter
+from typing import Any, NamedTuple, TypeGuard
 
-from cano import Commit, ConflictError, RunStatus
+from cano import Commit, ConflictError, RunStatus, Wait
 from cano_msgspec.packing import LARGE, pack_changes, pack_extra, size_of
 
 from cano_sqlite.signals import consume
 from cano_sqlite.snapshot import fold
 from cano_sqlite.tails import Tails
+from cano_sqlite.worker import Job
 
 # the database itself compares seq and token, inside the transaction: nothing that this process remembers counts
-_LINE = """
-    INSERT INTO journal (run, prev, seq, state, at, extra, changes, status)
-    SELECT id, head, ?, ?, ?, ?, ?, {status} FROM runs WHERE run_id = ? AND seq = ? AND token = ?"""
-_APPEND = _LINE.format(status="?")
-_STEP = _LINE.format(status="'running'") + " AND status = 'running'"
-_COLUMNS = 8
+_APPEND = """
+    INSERT INTO journal (run, prev, seq, status, extra, state, at, changes)
+    SELECT id, head, ?, ?, ?, ?, ?, ? FROM runs WHERE run_id = ? AND seq = ? AND token = ?"""
+_STEP = """
+    INSERT INTO journal (run, prev, seq, status, state, at, changes)
+    SELECT id, head, seq + 1, 'running', ?, ?, ? FROM runs
+    WHERE run_id = ? AND seq = ? AND token = ? AND status = 'running'"""
+_COLUMNS = 6
 _MADE = """
     SELECT runs.run_id, journal.id FROM journal JOIN runs ON runs.id = journal.run
     WHERE journal.id <= :last AND journal.id > :last - :lines"""
@@ -31,49 +36,66 @@ _RELEASE = "UPDATE runs SET holder = NULL, expires = NULL WHERE run_id = ?"
 FEWEST_STEPS, MOST_STEPS = 3, 100
 """How many runs go a step in one statement."""
 
+_RUNNING = RunStatus.RUNNING  # looking it up takes as long as a call
+_line_of = attrgetter("line")
 
-class Append:
-    """The work of one commit. All is packed, or copied, when it is made: its arguments may change afterwards.
+
+class Append(Job):
+    """Makes one commit. All is packed, or copied, when it is made: its arguments may change afterwards.
 
     Attributes:
-        plain: whether it is a mere step of a run that goes on, as most commits are.
-        size: about how many bytes it writes.
-        line: what goes into the journal, and the id, seq and token that the run must have.
+        seq: the run's number of transitions after it.
+        token: that which the run must have.
+        line: the state, time and packed changes for the journal, and the id, seq and token that the run must have.
         changes: what the line says of the data: what is set, and what is removed.
-        rest: what others than plain ones have: a status, a wait, whether the lease is freed, and the signals consumed.
+        rest: what others than plain ones have: a status, the packed parts that are seldom there, a wait, whether the
+            lease is freed, and the signals consumed.
         tails: what earlier lines have changed.
     """
 
-    __slots__ = ("changes", "line", "plain", "rest", "size", "tails")
+    run_id: str
+    rest: tuple[str, bytes | None, Wait | None, bool, Sequence[str]] = "running", None, None, False, ()
 
     def __init__(self, commit: Commit, tails: Tails) -> None:
         (
-            run_id, token, expected_seq, seq, state, status, changed, removed, error, wait, payload, consumed, release,
-            at,
+            run_id, token, expected_seq, seq, state, status, changed, removed, error, wait, payload, consumed,
+            release, at,
         ) = commit  # fmt: skip
+        self.run_id = run_id
+        self.seq = seq
+        self.tails = tails
+        self.token = token
         self.size = size = size_of(changed)
         self.changes = changes = dict(changed), tuple(removed)
-        self.tails = tails
+        # sqlite3 takes a bytearray as it is, but looks for adapters of bytes, which takes as long as all other values
+        packed = bytearray(pack_changes(*changes) if size < LARGE else b"")  # a large one is packed in the thread
+        self.line = state, at, packed, run_id, expected_seq, token
         self.plain = (
-            status is RunStatus.RUNNING and size < LARGE and not consumed and not release and seq != expected_seq
+            status is _RUNNING
+            and seq == expected_seq + 1
+            and error is None
+            and wait is None
+            and payload is None
+            and not consumed
+            and not release
+            and size < LARGE
         )
-        packed = pack_changes(*changes) if size < LARGE else b""  # a large one is packed in the thread
-        extra = None if error is None and wait is None and payload is None else pack_extra(error, wait, payload)
-        self.line = seq, state, at, extra, packed, run_id, expected_seq, token
-        self.rest = None if self.plain else (status.value, wait, release, tuple(consumed))
+        if not self.plain:
+            self.rest = status.value, pack_extra(error, wait, payload), wait, release, tuple(consumed)
 
-    def __call__(self, connection: sqlite3.Connection) -> None:
+    def do(self, connection: sqlite3.Connection) -> None:
         """Do it inside a transaction. Raises ConflictError, and has written nothing then."""
+        state, at, packed, run_id, expected_seq, token = line = self.line
         if self.plain:
-            made = connection.execute(_STEP, self.line)
+            made = connection.execute(_STEP, line)
             if made.rowcount == 1:
-                if self.note(connection, made.lastrowid or 0):
-                    fold(connection, self.line[5], self.tails)
+                if remember(connection, self.tails, [(self, made.lastrowid or 0)]):
+                    fold(connection, run_id, self.tails)
                 return
-        _, _, _, _, _, run_id, expected_seq, token = line = self.line
-        status, wait, release, consumed = self.rest or ("running", None, False, ())
-        changes = line[4] if self.size < LARGE else pack_changes(*self.changes)
-        if connection.execute(_APPEND, (*line[:4], changes, status, *line[5:])).rowcount != 1:
+        status, extra, wait, release, consumed = self.rest
+        changes = packed if self.size < LARGE else pack_changes(*self.changes)
+        values = self.seq, status, extra, state, at, changes, run_id, expected_seq, token
+        if connection.execute(_APPEND, values).rowcount != 1:
             raise _conflict(connection, run_id, expected_seq, token)
         self.tails.take(run_id)
         wake = awaited = None
@@ -89,26 +111,43 @@ class Append:
         if tail >= self.tails.every:
             fold(connection, run_id, self.tails)
 
-    def note(self, connection: sqlite3.Connection, head: int) -> bool:
-        """Remember that it was done as a plain one, and is the line `head`; whether a fold is to follow."""
-        seq, _, _, _, _, run_id, _, token = self.line
-        tail = self.tails.add(self, head)
-        if tail is not None:
-            return seq >= tail.due
+
+def remember(connection: sqlite3.Connection, tails: Tails, made: Iterable[tuple[Append, int]]) -> list[str]:
+    """Remember that plain ones were done, and the line that each has become; the runs that are to be folded."""
+    due = []
+    find = tails.find
+    for append, head in made:
+        run_id, seq = append.run_id, append.seq
+        changed, removed = append.changes
+        tail = find(run_id)
+        if tail is None or not tail.add(head, seq - 1, append.token, seq, append.size, changed, removed):
+            if _is_long(connection, tails, append, head):
+                due.append(run_id)
+        elif seq >= tail.due:
+            due.append(run_id)
+    return due
+
+
+def _is_long(connection: sqlite3.Connection, tails: Tails, append: Append, head: int) -> bool:
+    """Remember what the run changes after the line `head`; whether it is to be folded."""
+    tails.take(append.run_id)
+    _, _, _, run_id, _, token = append.line
+    try:
         row = connection.execute("SELECT id, tail FROM runs WHERE run_id = ?", (run_id,)).fetchone()
-        if row is None:
-            return False  # others have deleted it meanwhile
-        run, count = row
-        self.tails.begin(run_id, run, head, None, seq, token)
-        return bool(count >= self.tails.every)
-
-
-def are_steps(works: Sequence[object]) -> bool:
-    """Whether these are plain ones of different runs, as many as are worth a statement of their own."""
-    if not FEWEST_STEPS <= len(works) <= MOST_STEPS:
+    except sqlite3.Error:  # the line is written: that less is remembered of it is no reason to say that it is not
         return False
-    runs = {work.line[5] for work in works if isinstance(work, Append) and work.plain}
-    return len(runs) == len(works)  # two of one run would not see each other
+    if row is None:
+        return False  # others have deleted it meanwhile
+    run, count = row
+    tails.begin(run_id, run, head, None, append.seq, token)
+    return bool(count >= tails.every)
+
+
+def are_steps(jobs: Sequence[Job]) -> TypeGuard[Sequence[Append]]:
+    """Whether these are plain commits of different runs, as many as are worth a statement of their own."""
+    if not FEWEST_STEPS <= len(jobs) <= MOST_STEPS:
+        return False
+    return len({job.run_id for job in jobs if job.plain}) == len(jobs)  # two of one run would not see each other
 
 
 class Made(NamedTuple):
@@ -121,28 +160,25 @@ class Made(NamedTuple):
 def step_all(connection: sqlite3.Connection, appends: Sequence[Append]) -> Made:
     """Do many plain ones with a single statement, which is a transaction of its own; those that it can."""
     size = -(-len(appends) // 10) * 10
-    values = [value for append in appends for value in append.line]
-    values += [None] * (_COLUMNS * (size - len(appends)))  # lines of no run
+    values: list[Any] = list(chain.from_iterable(map(_line_of, appends)))
+    values += [-1] * (_COLUMNS * (size - len(appends)))  # lines of no run: none has such a seq
     made = connection.execute(_steps(size), values)
     return Made(made.rowcount, made.lastrowid or 0)
 
 
-def lines_of(connection: sqlite3.Connection, appends: Sequence[Append], made: Made) -> Sequence[int | None]:
-    """The line that each of these has become, after `step_all`; None where it could not be done."""
-    if made.lines == len(appends):
-        return range(made.last - made.lines + 1, made.last + 1)
-    heads = dict(connection.execute(_MADE, made._asdict()) if made.lines else ())
-    return [heads.get(append.line[5]) for append in appends]
+def heads_of(connection: sqlite3.Connection, made: Made) -> dict[str, int]:
+    """The runs that have gone a step with `step_all`, where not all have, and the line that each has got."""
+    return dict(connection.execute(_MADE, made._asdict()) if made.lines else ())
 
 
 @cache
 def _steps(size: int) -> str:
     """`_STEP` for so many runs; of few sizes, so that each stays prepared."""
     return f"""
-        INSERT INTO journal (run, prev, seq, state, status, at, extra, changes)
-        WITH line (seq, state, at, extra, changes, run_id, expected, token)
-            AS (VALUES {", ".join(["(?, ?, ?, ?, ?, ?, ?, ?)"] * size)})
-        SELECT runs.id, runs.head, line.seq, line.state, 'running', line.at, line.extra, line.changes
+        INSERT INTO journal (run, prev, seq, status, state, at, changes)
+        WITH line (state, at, changes, run_id, expected, token)
+            AS (VALUES {", ".join(["(?, ?, ?, ?, ?, ?)"] * size)})
+        SELECT runs.id, runs.head, line.expected + 1, 'running', line.state, line.at, line.changes
         FROM line CROSS JOIN runs
         WHERE runs.run_id = line.run_id AND runs.seq = line.expected AND runs.token = line.token
             AND runs.status = 'running'"""

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
 
 from cano_sqlite.connection import connect_for_reading, patiently, roll_back
 from cano_sqlite.failures import translated
 from cano_sqlite.settings import Settings
-from cano_sqlite.worker import Job
+from cano_sqlite.worker import Desk
 
 
 class Reader:
-    """The hand that reads. A job's work is a function of the connection."""
+    """The hand that reads."""
 
     writes = False
 
@@ -36,16 +35,16 @@ class Reader:
         """What the caller is told."""
         return translated(error, self._settings.path, run_id)
 
-    def carry_out(self, take: Callable[[], list[Job]], pause: Callable[[], None]) -> None:
+    def carry_out(self, desk: Desk) -> None:
         """Answer the questions that are there; later ones must see what was committed before they were asked."""
         connection = self._connection
-        pause()
-        jobs = take()
+        desk.deliver()
+        jobs = desk.take()
         connection.execute("BEGIN")
         try:
             for job in jobs:
                 try:
-                    job.result = patiently(self._settings, partial(job.work, connection))
+                    job.result = patiently(self._settings, partial(job.do, connection))
                 except Exception as error:  # noqa: BLE001  # it is handed to whoever asked
                     job.error = self.failed(error, job.run_id)
         finally:

@@ -10,6 +10,7 @@ from cano_msgspec.packing import LARGE, pack_changes, pack_extra, size_of
 
 from cano_sqlite.reading import load
 from cano_sqlite.tails import Tails
+from cano_sqlite.worker import Job
 
 _CREATE = """
     INSERT INTO runs (run_id, workflow, version, fingerprint, parent, created, updated, status, seq, head, folded,
@@ -27,10 +28,8 @@ _FORGET_LINES = """
     DELETE FROM journal WHERE id IN (SELECT id FROM chain) AND run = :run"""
 
 
-class Create:
-    """The work of making a run. All is packed, or copied, when it is made: the record may change afterwards."""
-
-    __slots__ = ("changes", "given", "line", "packed", "row", "size", "tails")
+class Create(Job):
+    """Makes a run. All is packed, or copied, when it is made: the record may change afterwards."""
 
     def __init__(self, run: RunRecord, tails: Tails) -> None:
         self.changes = changes = dict(run.data), ()
@@ -38,6 +37,7 @@ class Create:
         wait = run.wait if run.status is RunStatus.PARKED else None
         wake, awaited = (None, None) if wait is None else (wait.until, wait.signal)
         self.given = run
+        self.run_id = run.run_id
         self.tails = tails
         self.size = size_of(run.data)
         self.packed = pack_changes(*changes) if self.size < LARGE else b""  # a large one is packed in the thread
@@ -47,7 +47,7 @@ class Create:
         )  # fmt: skip
         self.line = (run.seq, run.state, run.status.value, run.created, extra)
 
-    def __call__(self, connection: sqlite3.Connection) -> RunRecord:
+    def do(self, connection: sqlite3.Connection) -> RunRecord:
         """The run as it was given, or the one that has its id already."""
         made = connection.execute(_CREATE, self.row)
         if made.rowcount != 1:
@@ -59,8 +59,9 @@ class Create:
         head: Any = connection.execute(_FIRST_LINE, (run, *self.line, packed)).lastrowid
         connection.execute("UPDATE runs SET updated = ? WHERE id = ?", (self.given.updated, run))
         folded = None if self.size >= LARGE else 0
-        tail = self.tails.begin(self.given.run_id, run, head, folded, self.given.seq, self.given.token)
-        tail.add(head, self.given.seq, self.size, self.changes)
+        seq, token = self.given.seq, self.given.token
+        tail = self.tails.begin(self.given.run_id, run, head, folded, seq, token)
+        tail.add(head, seq, token, seq, self.size, *self.changes)
         return self.given
 
 

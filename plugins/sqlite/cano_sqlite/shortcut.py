@@ -24,6 +24,8 @@ HORIZON = 0.02
 MOST = 100
 """How many commits in a row take it, before one goes the long way: the loop turns then, and the log is tidied up."""
 
+_RUNNING = RunStatus.RUNNING  # looking it up takes as long as a call
+
 # what is remembered of the run is right, or else its row is another: then `run` is NULL, which is refused
 _STEP = """
     INSERT INTO journal (run, prev, seq, state, status, at, changes) VALUES (
@@ -50,7 +52,7 @@ class Shortcut:
         """
         worker, count = self._worker, self._count
         self._count = 0
-        if not worker.idle or count >= MOST:
+        if worker.under_way or count >= MOST:
             return False
         (
             run_id, token, before, seq, state, status, changed, removed, error, wait, payload, consumed, release, at,
@@ -61,7 +63,7 @@ class Shortcut:
             or tail.seq != before
             or tail.token != token
             or seq == before
-            or status is not RunStatus.RUNNING
+            or status is not _RUNNING
             or error is not None
             or wait is not None
             or payload is not None
@@ -72,7 +74,7 @@ class Shortcut:
             or not has_time(asyncio.get_running_loop())
         ):
             return False
-        changes = pack_changes(changed, removed)
+        changes = bytearray(pack_changes(changed, removed))  # as in `Append`
         if worker.hold.locked():
             return False
         writer = self._writer
@@ -86,7 +88,7 @@ class Shortcut:
                 # one statement, which is a transaction of its own
                 head = tail.head
                 cursor.execute(_STEP, (tail.run, head, run_id, before, token, head, seq, state, at, changes))
-                tail.add(cursor.lastrowid or 0, seq, size, (dict(changed), tuple(removed)))
+                tail.add(cursor.lastrowid or 0, before, token, seq, size, changed, removed)
             except IntegrityError:
                 self._tails.take(run_id)
                 return False

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cano_msgspec.packing import Changes, DamagedError, unpack_changes
 
 from cano_sqlite.failures import unreadable
-from cano_sqlite.tails import Change, Tails
+from cano_sqlite.tails import Tails, merge
 
 # a run's lines, from its newest one back to the one after `folded`; each is younger than the one it points at
 _CHAIN = """
@@ -28,6 +28,10 @@ _LINES = (
 _PUT = """
     INSERT INTO snapshot (run, key, value) VALUES (?, ?, ?)
     ON CONFLICT (run, key) DO UPDATE SET value = excluded.value"""
+
+_FOLDED = """
+    UPDATE runs SET folded = head, tail = 0
+    WHERE run_id = ? AND id = ? AND head = ? AND folded = ? AND tail = ? AND seq = ? AND token = ?"""
 
 
 class Place(NamedTuple):
@@ -76,27 +80,29 @@ def fold(connection: sqlite3.Connection, run_id: str, tails: Tails) -> None:
         tails: what may spare reading the lines.
     """
     tail = tails.take(run_id)
-    row = connection.execute(
-        "SELECT id, head, folded, tail, seq, token FROM runs WHERE run_id = ?", (run_id,)
-    ).fetchone()
+    if tail is not None and tail.folded is not None:
+        mine = run_id, tail.run, tail.head, tail.folded, tail.count, tail.seq, tail.token
+        if connection.execute(_FOLDED, mine).rowcount == 1:
+            _put(connection, tail.run, tail.gone, tail.latest)
+            tails.begin(run_id, tail.run, tail.head, tail.head, tail.seq, tail.token)
+            return
+    row = connection.execute("SELECT id, head, folded, seq, token FROM runs WHERE run_id = ?", (run_id,)).fetchone()
     if row is None:
         return
-    run, head, folded, count, seq, token = row
-    if tail is not None and tail.is_all(run, head, folded, count, seq, token):
-        changes: Iterable[Change] = tail.changes
-    else:
-        changes = _changes(connection, Place(run_id, run, head, folded))
+    run, head, folded, seq, token = row
     gone: dict[str, None] = {}
     latest: dict[str, bytes] = {}
-    for changed, removed in changes:
-        for key in removed:
-            gone[key] = None
-            latest.pop(key, None)  # set anew, it comes last
-        latest.update(changed)
-    connection.executemany("DELETE FROM snapshot WHERE run = ? AND key = ?", [(run, key) for key in gone])
-    connection.executemany(_PUT, [(run, key, value) for key, value in latest.items()])
-    connection.execute("UPDATE runs SET folded = ?, tail = 0 WHERE id = ?", (head, run))
+    for changed, removed in _changes(connection, Place(run_id, run, head, folded)):
+        merge(gone, latest, changed, removed)
+    _put(connection, run, gone, latest)
+    connection.execute("UPDATE runs SET folded = head, tail = 0 WHERE id = ?", (run,))
     tails.begin(run_id, run, head, head, seq, token)
+
+
+def _put(connection: sqlite3.Connection, run: int, gone: Iterable[str], latest: Mapping[str, bytes]) -> None:
+    if gone:
+        connection.executemany("DELETE FROM snapshot WHERE run = ? AND key = ?", [(run, key) for key in gone])
+    connection.executemany(_PUT, [(run, key, value) for key, value in latest.items()])
 
 
 def _changes(connection: sqlite3.Connection, place: Place) -> Iterator[Changes]:

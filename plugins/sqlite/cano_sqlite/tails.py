@@ -7,20 +7,11 @@ row in the database, compared inside the transaction, says the same.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 from zlib import crc32
-
-if TYPE_CHECKING:
-    from cano_sqlite.journal import Append
-
-Change = tuple[Mapping[str, bytes], Sequence[str]]
 
 MOST_TAILS = 1000
 MOST_BYTES = 65_536
 """What is not worth the memory: more runs than that, or more than so many bytes written by one of them."""
-
-OVERHEAD = 240
-"""Bytes that a line takes beside what it has set."""
 
 
 class Tail:
@@ -31,11 +22,12 @@ class Tail:
         due: the seq from which on it is to be folded.
         folded: None where there may be more lines than are remembered here.
         seq, token: where they have brought the run, and under which lease.
-        changes: what each has set and removed.
-        size: about how many bytes they have set.
+        count: how many they are.
+        size: how many bytes they have set.
+        gone, latest: see `merge`.
     """
 
-    __slots__ = ("changes", "due", "folded", "head", "run", "seq", "size", "token")
+    __slots__ = ("count", "due", "folded", "gone", "head", "latest", "run", "seq", "size", "token")
 
     def __init__(self, run: int, head: int, folded: int | None, seq: int, token: int, due: int) -> None:
         self.run = run
@@ -44,25 +36,51 @@ class Tail:
         self.folded = folded
         self.seq = seq
         self.token = token
+        self.count = 0
         self.size = 0
-        self.changes: list[Change] = []
+        self.gone: dict[str, None] = {}
+        self.latest: dict[str, bytes] = {}
 
-    def add(self, head: int, seq: int, size: int, change: Change) -> None:
-        """One more line."""
+    def add(
+        self,
+        head: int,
+        before: int,
+        token: int,
+        seq: int,
+        size: int,
+        changed: Mapping[str, bytes],
+        removed: Sequence[str],
+    ) -> bool:
+        """One more line, which was written when the run's `seq` was `before`; False where it is not the next one.
+
+        Then others have written to the run, or a line was taken back with its transaction.
+        """
+        if self.seq != before or self.token != token:
+            return False
         self.head = head
         self.seq = seq
         if self.folded is None:
-            return
-        self.size += size + OVERHEAD
-        self.changes.append(change)
+            return True
+        self.count += 1
+        self.size += size
         if self.size > MOST_BYTES:
             self.folded = None
-            self.changes = []
+            self.gone, self.latest = {}, {}
+        elif removed:
+            merge(self.gone, self.latest, changed, removed)
+        else:
+            self.latest.update(changed)
+        return True
 
-    def is_all(self, run: int, head: int, folded: int, count: int, seq: int, token: int) -> bool:
-        """Whether a run whose row says this has made these lines since its last fold, and no other."""
-        mine = self.run, self.head, self.folded, len(self.changes), self.seq, self.token
-        return mine == (run, head, folded, count, seq, token)
+
+def merge(
+    gone: dict[str, None], latest: dict[str, bytes], changed: Mapping[str, bytes], removed: Sequence[str]
+) -> None:
+    """Add what one more line says: to the keys that were removed from a run's data, and what was set since then."""
+    for key in removed:
+        gone[key] = None
+        latest.pop(key, None)  # set anew, it comes last
+    latest.update(changed)
 
 
 class Tails:
@@ -70,11 +88,13 @@ class Tails:
 
     Attributes:
         every: after how many commits a run is folded.
+        find: the tail of a run, or None.
     """
 
     def __init__(self, every: int) -> None:
         self.every = every
         self._tails: dict[str, Tail] = {}
+        self.find = self._tails.get
 
     def begin(self, run_id: str, run: int, head: int, folded: int | None, seq: int, token: int) -> Tail:
         """From now on remember what the run changes; see `Tail`."""
@@ -83,22 +103,6 @@ class Tails:
         turn = crc32(run_id.encode(errors="replace"))  # so that runs that go in step are folded at different ones
         due = seq + self.every - (seq + turn) % self.every
         tail = self._tails[run_id] = Tail(run, head, folded, seq, token, due)
-        return tail
-
-    def find(self, run_id: str) -> Tail | None:
-        """The run's tail."""
-        return self._tails.get(run_id)
-
-    def add(self, append: Append, head: int) -> Tail | None:
-        """Note a line that was written, `head`: the tail that it is in, if there is one."""
-        seq, _, _, _, _, run_id, expected_seq, token = append.line
-        tail = self._tails.get(run_id)
-        if tail is None:
-            return None
-        if tail.seq != expected_seq or tail.token != token:
-            del self._tails[run_id]  # others have written to it, or a line was taken back with its transaction
-            return None
-        tail.add(head, seq, append.size, append.changes)
         return tail
 
     def take(self, run_id: str) -> Tail | None:

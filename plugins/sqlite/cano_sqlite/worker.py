@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
+from operator import attrgetter
 from typing import Any, Protocol
 
 from cano import StoreUnavailableError
@@ -19,31 +22,64 @@ MOST_BYTES = 8 * 1024 * 1024
 MANY = 16
 """Of so many jobs that wait, half go first: later the event loop works for them while the others are done."""
 
+_loop_of = attrgetter("loop")
+
 
 class Job:
-    """One call, and what came of it.
+    """Something to do, and what came of it.
 
     Attributes:
-        work: what is to be done; what it is depends on the hand.
         run_id: the run concerned, for error messages.
         size: about how many bytes it writes.
-        loop, future: who waits for it.
-        state: how far it is; guarded by the worker's lock.
+        plain: whether it is a mere step of a run that goes on, as most are.
+        loop, future: who waits for it; the worker sets them.
+        unwanted: whether they were cancelled after it was taken.
+        done: whether they have been told, or need not be.
         result, error: what came of it.
     """
 
-    WAITING, TAKEN, DONE = range(3)
-
-    state = WAITING
+    run_id: str | None = None
+    size = 0
+    plain = False
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[Any]
+    unwanted = False
+    done = False
     result: Any = None
     error: Exception | None = None
 
-    def __init__(self, work: Any, run_id: str | None, size: int, loop: asyncio.AbstractEventLoop) -> None:
-        self.work = work
+    def do(self, connection: sqlite3.Connection) -> Any:
+        """Do it: its result."""
+        raise NotImplementedError
+
+
+class Call(Job):
+    """A function of the connection."""
+
+    def __init__(self, work: Callable[[sqlite3.Connection], Any], run_id: str | None = None, size: int = 0) -> None:
+        self._work = work
         self.run_id = run_id
         self.size = size
-        self.loop = loop
-        self.future: asyncio.Future[Any] = loop.create_future()
+
+    def do(self, connection: sqlite3.Connection) -> Any:
+        """Call it."""
+        return self._work(connection)
+
+
+class Desk(Protocol):
+    """Where jobs come in, and the results go out."""
+
+    def take(self) -> list[Job]:
+        """Jobs that have come in since this was called last; none where there are none, or enough for once."""
+        ...
+
+    def put_back(self) -> None:
+        """Let all that were taken be taken again. Only those that nobody has taken can be withdrawn."""
+        ...
+
+    def deliver(self) -> None:
+        """To be called before something is waited for: those whose jobs were done before go on meanwhile."""
+        ...
 
 
 class Hand(Protocol):
@@ -59,13 +95,8 @@ class Hand(Protocol):
         """Connect."""
         ...
 
-    def carry_out(self, take: Callable[[], list[Job]], pause: Callable[[], None]) -> None:
-        """Do jobs, setting the result or error of each.
-
-        Args:
-            take: jobs that have come in since it was called last; empty where there are none, or enough for once.
-            pause: to be called before something is waited for: those whose jobs were done before go on meanwhile.
-        """
+    def carry_out(self, desk: Desk) -> None:
+        """Do jobs, setting the result or error of each."""
         ...
 
     def failed(self, error: Exception, run_id: str | None) -> Exception:
@@ -84,6 +115,7 @@ class Worker:
         opened: done when its hand is open, or could not be opened.
         ended: done when all that was submitted is done and the hand is closed.
         hold: held by whoever uses the hand.
+        under_way: how many jobs there are whose callers have not been told.
     """
 
     def __init__(self, name: str, hand: Hand, closed: str) -> None:
@@ -93,59 +125,70 @@ class Worker:
         self._news = threading.Lock()  # the thread waits for it when there is nothing to do
         self._news.acquire()
         self.hold = threading.Lock()
-        self._pid = os.getpid()
         self._stopped = False
         self._waiting: list[Job] = []
         self._taken: list[Job] = []
         self._done: list[Job] = []
-        self._under_way = 0
+        self.under_way = 0
         self.opened: Future[None] = Future()
         self.ended: Future[None] = Future()
         for future in (self.opened, self.ended):
             future.set_running_or_notify_cancel()  # so that whoever waits for it cannot cancel it
         self._thread = threading.Thread(target=self._live, name=name, daemon=True)
         self._thread.start()
+        _workers.add(self)
 
-    async def do(self, work: Any, run_id: str | None = None, size: int = 0) -> Any:
-        """The result of `work`, once it is done.
+    async def do(self, job: Job) -> Any:
+        """The result of a job, once it is done.
 
-        When this is cancelled, the work is not done, or it is done before the cancellation goes on: never later.
+        When this is cancelled, it is not done, or it is done before the cancellation goes on: never later.
         """
-        if os.getpid() != self._pid:
-            raise StoreUnavailableError(
-                "the store was opened by the process that this one was forked from; open another"
-            )
-        job = Job(work, run_id, size, asyncio.get_running_loop())
-        with self._lock:
-            if self._stopped:
-                raise StoreUnavailableError(self._closed)
-            self._under_way += 1
-            self._waiting.append(job)
-            if self._under_way == 1:
-                self._wake()
+        self.submit(job)
         try:
             return await job.future
         except asyncio.CancelledError:
-            await self._withdraw(job)
+            await self.withdraw(job)
             raise
 
-    async def _withdraw(self, job: Job) -> None:
+    def submit(self, job: Job) -> None:
+        """Let a job be done, whose `future` is to be awaited."""
+        job.loop = loop = asyncio.get_running_loop()
+        job.future = loop.create_future()
+        with self._lock:
+            if self._stopped:
+                raise StoreUnavailableError(self._closed)
+            self._waiting.append(job)
+            self.under_way += 1
+            if self.under_way == 1:
+                self._wake()
+
+    async def withdraw(self, job: Job) -> None:
         """Take a job back; where it is too late for that, and it changes something, wait until it is done."""
         with self._lock:
-            if job.state == Job.WAITING:
-                job.state = Job.DONE
-                self._under_way -= 1
-        while job.state != Job.DONE and self._hand.writes:
+            if job in self._waiting:
+                self._waiting.remove(job)
+                self.under_way -= 1
+                job.done = True
+            job.unwanted = True
+        while not job.done and self._hand.writes:
             job.future = job.loop.create_future()
             with suppress(asyncio.CancelledError):  # it is being cancelled already
                 await asyncio.wait((job.future,))
         if job.future.done() and not job.future.cancelled():
             job.future.exception()  # or asyncio would report that nobody has looked at it
 
+    def orphan(self) -> None:
+        """Take no more jobs: the process was forked, and the thread is not in this one."""
+        self._stopped = True
+        self._closed = "the store was opened by the process that this one was forked from; open another"
+        self._lock = threading.Lock()  # the thread may have had it
+        self.ended = Future()
+        self.ended.set_result(None)
+
     @property
     def idle(self) -> bool:
         """Whether the thread is this process's, has nothing to do, and will do nothing while its `hold` is held."""
-        return not self._under_way and not self._stopped and os.getpid() == self._pid
+        return not self.under_way and not self._stopped
 
     def stop(self) -> None:
         """Let it end once it has done what was submitted before."""
@@ -170,7 +213,7 @@ class Worker:
         finally:
             self.stop()
             self._fail(StoreUnavailableError(self._closed))  # what came in while the hand could not be opened
-            self._deliver()
+            self.deliver()
             self.ended.set_result(None)
 
     def _serve(self) -> None:
@@ -184,6 +227,8 @@ class Worker:
             while self._waiting or not self._stopped:
                 if self._waiting:
                     self._work()
+                elif self._done:  # those that were to come next were withdrawn
+                    self.deliver()
                 else:
                     self._news.acquire()
         finally:
@@ -194,58 +239,72 @@ class Worker:
         """Do jobs that wait, and those that come in meanwhile."""
         with self.hold:
             try:
-                self._hand.carry_out(self._take, self._deliver)
+                self._hand.carry_out(self)
             except Exception as error:  # noqa: BLE001  # nobody may be left waiting, whatever went wrong
                 self._fail(error)
         self._done += self._taken
         self._taken = []
         if len(self._waiting) < MANY:
-            self._deliver()
+            self.deliver()
 
-    def _take(self) -> list[Job]:
-        size, room = sum(job.size for job in self._taken), MOST_JOBS - len(self._taken)
-        fresh: list[Job] = []
-        seen = 0
+    def take(self) -> list[Job]:
+        """See `Desk`."""
+        taken = self._taken
+        size, room = sum([job.size for job in taken]) if taken else 0, MOST_JOBS - len(taken)
+        if len(taken) >= MANY or size >= MOST_BYTES:
+            return []
         with self._lock:
-            if len(self._waiting) >= MANY:
-                room = min(room, len(self._waiting) if self._done else len(self._waiting) // 2)
-            for job in self._waiting if len(self._taken) < MANY else ():
-                if size >= MOST_BYTES or len(fresh) >= room:
-                    break
-                seen += 1
-                if job.state == Job.WAITING:  # or it was withdrawn
-                    job.state = Job.TAKEN
-                    fresh.append(job)
-                    size += job.size
-            del self._waiting[:seen]
-        self._taken += fresh
+            waiting = self._waiting
+            if len(waiting) >= MANY and not self._done:
+                room = min(room, len(waiting) // 2)
+            fresh = waiting[:room]
+            if size + sum([job.size for job in fresh]) > MOST_BYTES:
+                fresh = _as_many(fresh, MOST_BYTES - size)
+            del waiting[: len(fresh)]
+        taken += fresh
         return fresh
+
+    def put_back(self) -> None:
+        """See `Desk`."""
+        with self._lock:
+            self._waiting[:0] = [job for job in self._taken if not job.unwanted]
+            self._done += [job for job in self._taken if job.unwanted]
+            self._taken = []
 
     def _fail(self, error: Exception) -> None:
         """Let every job fail that waits, or was taken and has come to nothing."""
         with self._lock:
-            self._taken += [job for job in self._waiting if job.state == Job.WAITING]
+            self._taken += self._waiting
             self._waiting = []
-            for job in self._taken:
-                job.state = Job.TAKEN
         for job in self._taken:
             job.error = job.error or self._hand.failed(error, job.run_id)
         self._done += self._taken
         self._taken = []
 
-    def _deliver(self) -> None:
-        """Wake each event loop once, with all that it waits for."""
+    def deliver(self) -> None:
+        """See `Desk`. Wakes each event loop once, with all that it waits for."""
         with self._lock:
             jobs, self._done = self._done, []
-            self._under_way -= len(jobs)
-        for loop in {job.loop for job in jobs}:
+            self.under_way -= len(jobs)
+        loops = set(map(_loop_of, jobs))
+        for loop in loops:
             with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                loop.call_soon_threadsafe(_settle, [job for job in jobs if job.loop is loop])
+                mine = jobs if len(loops) == 1 else [job for job in jobs if job.loop is loop]
+                loop.call_soon_threadsafe(_settle, mine)
+
+
+def _as_many(jobs: list[Job], room: int) -> list[Job]:
+    """The first of these, until they write so many bytes."""
+    for count, job in enumerate(jobs, 1):
+        room -= job.size
+        if room <= 0:
+            return jobs[:count]
+    return jobs
 
 
 def _settle(jobs: list[Job]) -> None:
     for job in jobs:
-        job.state = Job.DONE
+        job.done = True
         future = job.future
         if future.done():
             continue  # cancelled
@@ -253,3 +312,16 @@ def _settle(jobs: list[Job]) -> None:
             future.set_result(job.result)
         else:
             future.set_exception(job.error)
+
+
+_workers: weakref.WeakSet[Worker] = weakref.WeakSet()
+"""All of this process: a fork is to be told to them, since asking whether there was one takes a call to the system."""
+
+
+def _forked() -> None:
+    for worker in _workers:
+        worker.orphan()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)

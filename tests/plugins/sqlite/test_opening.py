@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -234,7 +237,48 @@ async def test_an_interrupted_creation_is_made_good(path: Path) -> None:
     await store.close()
 
 
-async def test_a_file_of_an_earlier_version(path: Path) -> None:
+FORKS = """
+import asyncio, os, sys
+from cano import StoreUnavailableError
+from cano.testing.contract_base import loaded, new_run, step
+from cano_sqlite import SqliteBackend
+
+store = SqliteBackend(sys.argv[1])
+loop = asyncio.new_event_loop()
+loop.run_until_complete(store.open())
+loop.run_until_complete(store.create(new_run()))
+loop.run_until_complete(store.commit(step(1)))
+
+async def refused():
+    for call in (store.commit(step(2)), store.load("run"), store.delete("run")):
+        try:
+            await call
+        except StoreUnavailableError as error:
+            assert "was forked from" in str(error)
+        else:
+            os._exit(3)
+    await store.close()
+
+child = os.fork()
+if not child:
+    asyncio.run(refused())
+    os._exit(7)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+loop.run_until_complete(store.commit(step(2)))
+assert loop.run_until_complete(loaded(store)).seq == 2
+loop.run_until_complete(store.close())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a system that forks")
+def test_a_forked_process_is_refused(path: Path) -> None:
+    """What a process inherits by a fork is not used: the other one uses it, and goes on."""
+    done = subprocess.run([sys.executable, "-c", FORKS, str(path)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("version", range(1, len(MIGRATIONS)))
+async def test_a_file_of_an_earlier_version(path: Path, version: int) -> None:
     """A file that was made by an earlier version is brought up to date, and its runs go on."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
@@ -251,12 +295,14 @@ async def test_a_file_of_an_earlier_version(path: Path) -> None:
                 "INSERT INTO journal (run, prev, seq, state, status, at, changes) VALUES (1, ?, ?, ?, 'running', ?, ?)",
                 (seq, seq, f"S{seq}", NOW + seq, pack_changes({f"k{seq}": b"v"}, ())),
             )
+        for statement in itertools.chain(*MIGRATIONS[1:version]):
+            connection.execute(statement)
     store = SqliteBackend(path)
     await store.open()
     for seq in (2, 3):
         await store.commit(step(seq, changed={f"k{seq}": b"v"}))
 
     run = await loaded(store)
-    assert (run.seq, run.updated, list(run.data)) == (3, NOW + 3, ["k0", "k1", "k2", "k3"])
+    assert run == new_run(seq=3, state="S3", updated=NOW + 3, data={f"k{seq}": b"v" for seq in range(4)})
     assert [line.seq for line in await store.history("run")] == [0, 1, 2, 3]
     await store.close()

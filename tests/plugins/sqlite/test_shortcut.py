@@ -202,15 +202,3 @@ async def test_a_signal_that_raises_leaves_the_store_usable(
     await store.commit(step(1))
     await store.commit(step(2, status=RunStatus.SUCCEEDED, release=True))
     assert (await loaded(store)).seq == 2
-
-
-async def test_a_forked_process_is_refused(store: SqliteBackend, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a process inherits by a fork is not used: its file may be closed by the other one at any time."""
-    await store.create(new_run())
-    await store.commit(step(1))
-    with monkeypatch.context() as patch:
-        patch.setattr("os.getpid", lambda: -1)
-        with pytest.raises(StoreUnavailableError, match="was forked from"):
-            await store.commit(step(2))
-    await store.commit(step(2))
-    assert (await loaded(store)).seq == 2

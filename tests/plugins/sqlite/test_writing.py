@@ -14,11 +14,35 @@ import pytest
 from cano import ConflictError, RunStatus, SerializationError, Signal, StoreUnavailableError, Wait
 from cano.testing.contract_base import LATER, NOW, loaded, new_run, note, step
 from cano_sqlite import SqliteBackend
-from cano_sqlite.journal import step_all
+from cano_sqlite.journal import Append, step_all
+from cano_sqlite.worker import Desk, Job
 from cano_sqlite.writer import Writer
 
 Ask = Callable[..., list[Any]]
 Locked = Callable[[], AbstractContextManager[None]]
+
+
+class Watched:
+    """A desk of which one sees what is taken from it."""
+
+    def __init__(self, desk: Desk, taken: Callable[[int], None]) -> None:
+        self.deliver = desk.deliver
+        self._desk = desk
+        self._taken = taken
+        self._count = 0
+
+    def take(self) -> list[Job]:
+        """Take what there is."""
+        jobs = self._desk.take()
+        self._count += len(jobs)
+        self._taken(len(jobs))
+        return jobs
+
+    def put_back(self) -> None:
+        """Put it back."""
+        self._taken(-self._count)
+        self._count = 0
+        self._desk.put_back()
 
 
 @pytest.fixture
@@ -27,15 +51,13 @@ def transactions(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     sizes: list[int] = []
     original = Writer.carry_out
 
-    def spied(self: Writer, take: Callable[[], list[Any]], pause: Callable[[], None]) -> None:
+    def spied(self: Writer, desk: Desk) -> None:
         sizes.append(0)
 
-        def counted() -> list[Any]:
-            jobs = take()
-            sizes[-1] += len(jobs)
-            return jobs
+        def count(taken: int) -> None:
+            sizes[-1] += taken
 
-        original(self, counted, pause)
+        original(self, Watched(desk, count))
 
     monkeypatch.setattr(Writer, "carry_out", spied)
     return sizes
@@ -106,9 +128,9 @@ def held_up(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     goes_on = threading.Event()
     original = Writer.carry_out
 
-    def waits(self: Writer, take: Callable[[], list[Any]], pause: Callable[[], None]) -> None:
+    def waits(self: Writer, desk: Desk) -> None:
         goes_on.wait(60)
-        original(self, take, pause)
+        original(self, desk)
 
     monkeypatch.setattr(Writer, "carry_out", waits)
     yield goes_on
@@ -262,18 +284,15 @@ async def test_a_cancelled_write_that_has_begun_is_awaited(
     """A commit that is cancelled while it is being made, even twice, is made before the cancellation goes on."""
     await store.create(new_run())
     begun, goes_on = threading.Event(), threading.Event()
-    original = Writer.carry_out
 
-    def slow(self: Writer, take: Callable[[], list[Any]], pause: Callable[[], None]) -> None:
-        def and_stop() -> list[Any]:
-            jobs = take()
-            begun.set()
-            goes_on.wait(60)
-            return jobs
+    original = Append.do
 
-        original(self, and_stop, pause)
+    def slow(self: Append, connection: sqlite3.Connection) -> None:
+        begun.set()
+        goes_on.wait(60)
+        original(self, connection)
 
-    monkeypatch.setattr(Writer, "carry_out", slow)
+    monkeypatch.setattr(Append, "do", slow)
     commit = asyncio.ensure_future(store.commit(step(1, release=True)))
     await asyncio.to_thread(begun.wait, 60)
     for _ in range(2):
@@ -286,6 +305,35 @@ async def test_a_cancelled_write_that_has_begun_is_awaited(
         await commit
 
     assert (await loaded(store)).seq == 1
+
+
+async def test_a_write_that_is_cancelled_while_its_turn_is_tried(
+    store: SqliteBackend, locked: Locked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A commit that was taken, and put back because others write, is cancelled like one that waits."""
+    ids = await make(store, 9)
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def slow(connection: sqlite3.Connection, appends: Sequence[Append]) -> Any:
+        begun.set()
+        goes_on.wait(60)
+        return step_all(connection, appends)
+
+    monkeypatch.setattr("cano_sqlite.writer.step_all", slow)
+    with locked():
+        commits = [asyncio.ensure_future(store.commit(step(1, run_id))) for run_id in ids]
+        await asyncio.to_thread(begun.wait, 60)
+        commits[1].cancel()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not commits[1].done()
+        goes_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await commits[1]
+        assert not any(commit.done() for number, commit in enumerate(commits) if number != 1)
+    await asyncio.gather(*commits, return_exceptions=True)
+
+    assert [(await loaded(store, run_id)).seq for run_id in ids] == [1, 0, 1, 1, 1, 1, 1, 1, 1]
 
 
 async def test_a_cancelled_write_that_was_refused_is_silent(
