@@ -18,19 +18,19 @@ _TYPES: tuple[Any, ...] = (str, str, str, str, (str, _NONE), float, float, str, 
 """Of the columns of `_RECORDS` from `run_id` to `token`."""
 
 _RECORDS = """
-    SELECT runs.id, runs.head, runs.folded, runs.run_id, runs.workflow, runs.version, runs.fingerprint, runs.parent,
-        runs.created, runs.updated, runs.status, runs.seq, runs.holder, runs.expires, runs.token,
-        journal.run, journal.seq, journal.status, journal.state, journal.extra
-    FROM runs LEFT JOIN journal ON journal.id = runs.head """
+    SELECT runs.id, runs.head, runs.folded, runs.run_id, definitions.workflow, definitions.version,
+        definitions.fingerprint, runs.parent, runs.created, runs.updated, runs.status, runs.seq, runs.holder,
+        runs.expires, runs.token, journal.run, journal.seq, journal.status, journal.state, journal.extra
+    FROM runs LEFT JOIN journal ON journal.id = runs.head LEFT JOIN definitions ON definitions.run = runs.id """
 _BY_ID = _RECORDS + "WHERE runs.run_id = ?"
 _NEWEST_FIRST = " ORDER BY runs.created DESC, runs.id DESC LIMIT :limit"
-ALL = _RECORDS + "WHERE (:workflow IS NULL OR runs.workflow = :workflow)" + _NEWEST_FIRST
+ALL = _RECORDS + "WHERE (:workflow IS NULL OR definitions.workflow = :workflow)" + _NEWEST_FIRST
 BY_STATUS = (
-    _RECORDS + "WHERE runs.status = :status AND (:workflow IS NULL OR runs.workflow = :workflow)" + _NEWEST_FIRST
+    _RECORDS + "WHERE runs.status = :status AND (:workflow IS NULL OR definitions.workflow = :workflow)" + _NEWEST_FIRST
 )
 BY_PARENT = (
     _RECORDS
-    + """WHERE runs.parent = :parent AND (:workflow IS NULL OR runs.workflow = :workflow)
+    + """WHERE runs.parent = :parent AND (:workflow IS NULL OR definitions.workflow = :workflow)
         AND (:status IS NULL OR runs.status = :status)"""
     + _NEWEST_FIRST
 )

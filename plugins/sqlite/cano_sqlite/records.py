@@ -13,9 +13,10 @@ from cano_sqlite.tails import Tails
 from cano_sqlite.worker import Job
 
 _CREATE = """
-    INSERT INTO runs (run_id, workflow, version, fingerprint, parent, created, updated, status, seq, head, folded,
-        tail, holder, expires, token, wake, awaited)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, ?, ?, ?, ?, ?, ?) ON CONFLICT (run_id) DO NOTHING"""
+    INSERT INTO runs (run_id, parent, created, updated, status, seq, head, folded, tail, holder, expires, token, wake,
+        awaited)
+    VALUES (?, ?, ?, ?, ?, ?, 0, 0, ?, ?, ?, ?, ?, ?) ON CONFLICT (run_id) DO NOTHING"""
+_DEFINE = "INSERT INTO definitions (run, workflow, version, fingerprint) VALUES (?, ?, ?, ?)"
 _FIRST_LINE = """
     INSERT INTO journal (run, prev, seq, state, status, at, extra, changes) VALUES (?, 0, ?, ?, ?, ?, ?, ?)"""
 _FORGET_LINES = """
@@ -42,8 +43,8 @@ class Create(Job):
         self.size = size_of(run.data)
         self.packed = pack_changes(*changes) if self.size < LARGE else b""  # a large one is packed in the thread
         self.row = (
-            run.run_id, run.workflow, run.version, run.fingerprint, run.parent, run.created, run.updated,
-            run.status.value, run.seq, self.size // LARGE, run.holder, run.expires, run.token, wake, awaited,
+            run.run_id, run.parent, run.created, run.updated, run.status.value, run.seq, self.size // LARGE, run.holder,
+            run.expires, run.token, wake, awaited,
         )  # fmt: skip
         self.line = (run.seq, run.state, run.status.value, run.created, extra)
 
@@ -55,6 +56,7 @@ class Create(Job):
             assert there is not None  # or it could have been made
             return there
         run: Any = made.lastrowid
+        connection.execute(_DEFINE, (run, self.given.workflow, self.given.version, self.given.fingerprint))
         packed = self.packed if self.size < LARGE else pack_changes(*self.changes)
         head: Any = connection.execute(_FIRST_LINE, (run, *self.line, packed)).lastrowid
         connection.execute("UPDATE runs SET updated = ? WHERE id = ?", (self.given.updated, run))
@@ -75,5 +77,6 @@ def delete(connection: sqlite3.Connection, run_id: str, tails: Tails) -> bool:
     run, head = row
     connection.execute(_FORGET_LINES, {"head": head, "run": run})
     connection.execute("DELETE FROM snapshot WHERE run = ?", (run,))
+    connection.execute("DELETE FROM definitions WHERE run = ?", (run,))
     connection.execute("DELETE FROM runs WHERE id = ?", (run,))
     return True

@@ -1,6 +1,8 @@
 """The tables, and how a file gets the newest ones.
 
-- `runs` has one small row for each run, updated in place: where the run stands, and its lease.
+- `runs` has one small row for each run, updated in place: where the run stands, and its lease. The more rows there are
+  in a page, the fewer pages are written when many runs go on together.
+- `definitions` says what each run is a run of. That is longer, and never changes.
 - `journal` is appended to: a line for each commit, which points at the line before it of the same run. `runs.head`
   is the last one, which a trigger sees to. So a commit touches the end of one table and one row of another, and no
   index; and a step, or the steps of many runs, are one statement, during which Python can do something else.
@@ -79,6 +81,45 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             UPDATE runs SET seq = new.seq, head = new.id, updated = new.at, tail = tail + 1 WHERE id = new.run;
         END""",
         "PRAGMA user_version = 2",
+    ),
+    (
+        """CREATE TABLE definitions (
+            run INTEGER PRIMARY KEY,
+            workflow TEXT NOT NULL,
+            version TEXT NOT NULL,
+            fingerprint TEXT NOT NULL
+        )""",
+        "INSERT INTO definitions SELECT id, workflow, version, fingerprint FROM runs",
+        """CREATE TABLE small_runs (
+            id INTEGER PRIMARY KEY,
+            run_id TEXT NOT NULL UNIQUE,
+            parent TEXT,
+            created REAL NOT NULL,
+            updated REAL NOT NULL,
+            status TEXT NOT NULL,
+            seq INTEGER NOT NULL,
+            head INTEGER NOT NULL,
+            folded INTEGER NOT NULL,
+            tail INTEGER NOT NULL,
+            holder TEXT,
+            expires REAL,
+            token INTEGER NOT NULL,
+            wake REAL,
+            awaited TEXT
+        )""",
+        """INSERT INTO small_runs SELECT id, run_id, parent, created, updated, status, seq, head, folded, tail, holder,
+            expires, token, wake, awaited FROM runs""",
+        "DROP TRIGGER runs_follow",
+        "DROP TABLE runs",
+        "ALTER TABLE small_runs RENAME TO runs",
+        "CREATE INDEX runs_by_age ON runs (created)",
+        "CREATE INDEX runs_by_status ON runs (status, created)",
+        "CREATE INDEX runs_by_parent ON runs (parent) WHERE parent IS NOT NULL",
+        "CREATE INDEX runs_to_wake ON runs (wake) WHERE wake IS NOT NULL",
+        """CREATE TRIGGER runs_follow AFTER INSERT ON journal BEGIN
+            UPDATE runs SET seq = new.seq, head = new.id, updated = new.at, tail = tail + 1 WHERE id = new.run;
+        END""",
+        "PRAGMA user_version = 3",
     ),
 )
 """What brings a file from each version of the schema to the next, beginning with an empty file."""

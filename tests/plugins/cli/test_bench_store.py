@@ -29,7 +29,7 @@ def made_runs(project: Path) -> int:
         return 0
     connection = sqlite3.connect(f"file:{project / 'runs.db'}?mode=ro", uri=True)
     try:
-        return int(connection.execute("SELECT count(*) FROM runs WHERE workflow = 'cano.bench'").fetchone()[0])
+        return int(connection.execute("SELECT count(*) FROM definitions WHERE workflow = 'cano.bench'").fetchone()[0])
     except sqlite3.OperationalError:
         return 0
     finally:

@@ -36,6 +36,7 @@ EXTRAS = [
 ]  # fmt: skip
 """What cannot be the error, wait and payload of a line."""
 
+ITS_ID = "(SELECT id FROM runs WHERE run_id = 'run')"
 LAST = "(SELECT head FROM runs WHERE run_id = 'run')"
 ROWS: list[tuple[Any, ...]] = [
     *((f"UPDATE journal SET changes = ? WHERE id = {LAST}", blob) for blob in CHANGES),
@@ -50,7 +51,7 @@ ROWS: list[tuple[Any, ...]] = [
     (f"UPDATE journal SET state = x'00' WHERE id = {LAST}",),
     (f"DELETE FROM journal WHERE id = {LAST}",),
     (f"DELETE FROM journal WHERE id = (SELECT prev FROM journal WHERE id = {LAST})",),
-    ("DELETE FROM journal WHERE run = (SELECT id FROM runs WHERE run_id = 'run')",),
+    (f"DELETE FROM journal WHERE run = {ITS_ID}",),
     ("UPDATE runs SET head = 0 WHERE run_id = 'run'",),
     ("UPDATE runs SET head = (SELECT head FROM runs WHERE run_id = 'other') WHERE run_id = 'run'",),
     ("UPDATE runs SET head = 'text' WHERE run_id = 'run'",),
@@ -62,12 +63,14 @@ ROWS: list[tuple[Any, ...]] = [
     ("UPDATE runs SET token = x'01' WHERE run_id = 'run'",),
     ("UPDATE runs SET status = 'os.system' WHERE run_id = 'run'",),
     ("UPDATE runs SET status = 'failed' WHERE run_id = 'run'",),
-    ("UPDATE runs SET workflow = x'ff' WHERE run_id = 'run'",),
+    (f"UPDATE definitions SET workflow = x'ff' WHERE run = {ITS_ID}",),
+    (f"UPDATE definitions SET fingerprint = x'ff' WHERE run = {ITS_ID}",),
+    (f"DELETE FROM definitions WHERE run = {ITS_ID}",),
     ("UPDATE runs SET parent = x'ff' WHERE run_id = 'run'",),
     ("UPDATE runs SET created = 'text' WHERE run_id = 'run'",),
     ("UPDATE runs SET expires = 'text' WHERE run_id = 'run'",),
-    ("UPDATE snapshot SET value = 'text' WHERE run = (SELECT id FROM runs WHERE run_id = 'run')",),
-    ("UPDATE snapshot SET key = x'ff' WHERE run = (SELECT id FROM runs WHERE run_id = 'run') AND key = 'b'",),
+    (f"UPDATE snapshot SET value = 'text' WHERE run = {ITS_ID}",),
+    (f"UPDATE snapshot SET key = x'ff' WHERE run = {ITS_ID} AND key = 'b'",),
 ]
 
 

@@ -107,6 +107,7 @@ async def test_a_stale_commit_is_refused(store: SqliteBackend, taken: list[bool]
         await store.commit(step(2))
     ask("UPDATE runs SET token = 1, id = 7")
     ask("UPDATE journal SET run = 7")
+    ask("UPDATE definitions SET run = 7")
     await store.commit(step(2))
     await store.commit(step(3))
     ask("UPDATE runs SET status = 'parked'")
