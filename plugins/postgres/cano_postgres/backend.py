@@ -80,6 +80,15 @@ class PostgresBackend:
         state = "closed" if self._closed else "not open" if self._engine is None else "open"
         return f"<PostgresBackend {self._settings.label}, {state}>"
 
+    async def exists(self) -> bool:
+        """Whether its tables are there; `open` would make them. Nothing is made.
+
+        Raises:
+            ConfigurationError: the URL has an option that nobody knows.
+            StoreUnavailableError: that cannot be told, since the server cannot be reached or lets nobody in.
+        """
+        return await (await self._new_engine()).exists()
+
     async def open(self) -> None:
         """Connect, making the schema and its tables where they are missing.
 
@@ -92,8 +101,7 @@ class PostgresBackend:
             if self._closed:
                 raise self._unavailable("was closed; make a new backend")
             if self._engine is None:
-                kind = await asyncio.to_thread(_import_engine)
-                engine = kind(self._settings, lambda: self._unavailable("was closed"))
+                engine = await self._new_engine()
                 await engine.open()
                 self._engine = engine
 
@@ -191,6 +199,10 @@ class PostgresBackend:
             tell: called in the event loop; with None where news may have been lost.
         """
         self._open_engine().watch(tell)
+
+    async def _new_engine(self) -> Engine:
+        kind = await asyncio.to_thread(_import_engine)
+        return kind(self._settings, lambda: self._unavailable("was closed"))
 
     def _open_engine(self) -> Engine:
         if self._engine is None or self._closed:

@@ -20,7 +20,7 @@ from cano_postgres.listener import Listener
 from cano_postgres.quick import QuickConnection
 from cano_postgres.reader import Reader
 from cano_postgres.records import Create, Delete
-from cano_postgres.schema import migrate
+from cano_postgres.schema import is_there, migrate
 from cano_postgres.settings import Settings
 from cano_postgres.writer import Writer
 
@@ -33,6 +33,17 @@ class Engine:
         self._writer = Writer(settings, closed)
         self._reader = Reader(settings, closed)
         self._listener = Listener(settings, self._writer.key)
+
+    async def exists(self) -> bool:
+        """Whether `open` would find tables. See it for what is raised."""
+        check_parameters(self._settings)
+        connection = await self._first_connection()
+        try:
+            return await is_there(connection, self._settings.schema)
+        except psycopg.Error as error:
+            raise translated(error, self._settings.label, None) from error
+        finally:
+            await connection.close()
 
     async def open(self) -> None:
         """Connect, and bring the schema up to date.

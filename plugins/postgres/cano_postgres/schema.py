@@ -111,6 +111,13 @@ async def migrate(connection: AsyncConnection[Any], schema: str, label: str) -> 
         await connection.execute("UPDATE cano_schema SET version = %s", (VERSION,))
 
 
+async def is_there(connection: AsyncConnection[Any], schema: str) -> bool:
+    """Whether there are tables of this plugin, whatever their version. Nothing is made."""
+    row = await (await connection.execute(_FOUND, {"schema": schema})).fetchone()
+    assert row is not None
+    return bool(row[0])
+
+
 async def _exists(connection: AsyncConnection[Any], schema: str) -> bool:
     row = await (await connection.execute(_FOUND, {"schema": schema})).fetchone()
     assert row is not None

@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from cano.testing.contract_base import installed_backend
 from cano_memory import MemoryBackend
@@ -49,6 +50,21 @@ def test_through_servers_and_back(cano: Cano, project: Path, postgres: PostgresS
         "run stopped of shop succeeded in shipped after 3 steps",
         "run waits of shop succeeded in shipped after 3 steps",
     ]
+
+
+@pytest.mark.usefixtures("store")
+def test_looking_makes_no_tables(cano: Cano, postgres: PostgresServer) -> None:
+    """Neither a list of the runs in an empty database nor a trial of a copy into it makes anything there."""
+    do(SRC, lambda store: fill(store, runs=3, steps=5))
+    url = postgres.new_url()
+    looked = cano("runs", "--store", url)
+    tried = json.loads(cano("migrate-store", SRC, url, "--dry-run", "--json").stdout)
+
+    assert looked.exit_code == 2
+    assert looked.stderr.startswith("Error: there is no such store")
+    assert tried["copied"] == 3
+    with psycopg.connect(url) as connection:
+        assert connection.execute("SELECT to_regnamespace('cano')").fetchone() == (None,)
 
 
 @pytest.mark.parametrize("server", ["postgres", "redis"])

@@ -87,6 +87,23 @@ async def test_opening_twice_is_harmless(url: str, schema: str) -> None:
     assert "was closed" in await refusal(store)
 
 
+async def test_whether_it_is_there(url: str, schema: str, ask: Ask) -> None:
+    """That there are no tables yet can be told without making them, and for as long as there are none."""
+    store = PostgresBackend(url, schema=schema)
+    before = asyncio.all_tasks()
+    assert not await store.exists()
+    assert ask("SELECT to_regnamespace(format('%%I', %s::text))", schema) == [(None,)]
+    assert asyncio.all_tasks() <= before
+
+    await store.open()
+    assert await store.exists()
+    await store.close()
+    with pytest.raises(ConfigurationError, match="unknown option"):
+        await PostgresBackend(f"{url}&nonsense=1" if "?" in url else f"{url}?nonsense=1").exists()
+    with pytest.raises(StoreUnavailableError, match="could not be reached"):
+        await PostgresBackend("postgresql://nobody@127.0.0.1:1/none", retry_for=0.0).exists()
+
+
 async def test_any_name_is_a_schema(url: str) -> None:
     """Names of schemas are quoted."""
     for schema in ('a "b"; DROP TABLE runs; --', "Ä %s {}", "x" * 63):
