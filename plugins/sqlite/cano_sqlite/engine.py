@@ -10,12 +10,13 @@ from cano import Commit, RunFilter, RunRecord, Signal, Signals, Transition
 from cano_msgspec.packing import payload_bytes
 
 from cano_sqlite import leases, reading, records, signals
+from cano_sqlite.job import Call
 from cano_sqlite.journal import Append
 from cano_sqlite.reader import Reader
 from cano_sqlite.settings import Settings
 from cano_sqlite.shortcut import Shortcut
 from cano_sqlite.tails import Tails
-from cano_sqlite.worker import Call, Worker
+from cano_sqlite.worker import Worker
 from cano_sqlite.writer import Writer
 
 

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple, TypeGuard
 from cano import Commit, ConflictError, RunStatus, Wait
 from cano_msgspec.packing import LARGE, pack_changes, pack_extra, size_of
 
+from cano_sqlite.job import Job
 from cano_sqlite.signals import consume
 from cano_sqlite.snapshot import fold
 from cano_sqlite.tails import Tails
-from cano_sqlite.worker import Job
 
 # the database itself compares seq and token, inside the transaction: nothing that this process remembers counts
 _APPEND = """
@@ -25,7 +25,6 @@ _STEP = """
     INSERT INTO journal (run, prev, seq, status, state, at, changes)
     SELECT id, head, seq + 1, 'running', ?, ?, ? FROM runs
     WHERE run_id = ? AND seq = ? AND token = ? AND status = 'running'"""
-_COLUMNS = 6
 _MADE = """
     SELECT runs.run_id, journal.id FROM journal JOIN runs ON runs.id = journal.run
     WHERE journal.id <= :last AND journal.id > :last - :lines"""
@@ -33,8 +32,8 @@ _CHANGE = "UPDATE runs SET status = ?, tail = tail + ?, wake = ?, awaited = ? WH
 _RELEASE = "UPDATE runs SET holder = NULL, expires = NULL WHERE run_id = ?"
 
 
-FEWEST_STEPS, MOST_STEPS = 3, 100
-"""How many runs go a step in one statement."""
+FEWEST_STEPS = 3
+"""How many runs have to go a step for that to be a statement of its own."""
 
 _RUNNING = RunStatus.RUNNING  # looking it up takes as long as a call
 _line_of = attrgetter("line")
@@ -129,13 +128,15 @@ def remember(connection: sqlite3.Connection, tails: Tails, made: Iterable[tuple[
 
 
 def _is_long(connection: sqlite3.Connection, tails: Tails, append: Append, head: int) -> bool:
-    """Remember what the run changes after the line `head`; whether it is to be folded."""
+    """Remember that the run's newest line is `head`, but not what it changes; whether it is to be folded."""
     tails.take(append.run_id)
     _, _, _, run_id, _, token = append.line
     try:
         row = connection.execute("SELECT id, tail FROM runs WHERE run_id = ?", (run_id,)).fetchone()
-    except sqlite3.Error:  # the line is written: that less is remembered of it is no reason to say that it is not
-        return False
+    except sqlite3.Error:
+        if connection.in_transaction:
+            raise
+        return False  # the line is on disk: that less is remembered of it is no reason to say that it is not
     if row is None:
         return False  # others have deleted it meanwhile
     run, count = row
@@ -145,7 +146,7 @@ def _is_long(connection: sqlite3.Connection, tails: Tails, append: Append, head:
 
 def are_steps(jobs: Sequence[Job]) -> TypeGuard[Sequence[Append]]:
     """Whether these are plain commits of different runs, as many as are worth a statement of their own."""
-    if not FEWEST_STEPS <= len(jobs) <= MOST_STEPS:
+    if len(jobs) < FEWEST_STEPS:
         return False
     return len({job.run_id for job in jobs if job.plain}) == len(jobs)  # two of one run would not see each other
 
@@ -158,10 +159,10 @@ class Made(NamedTuple):
 
 
 def step_all(connection: sqlite3.Connection, appends: Sequence[Append]) -> Made:
-    """Do many plain ones with a single statement, which is a transaction of its own; those that it can."""
+    """Do many plain ones with a single statement; those that it can."""
     size = -(-len(appends) // 10) * 10
     values: list[Any] = list(chain.from_iterable(map(_line_of, appends)))
-    values += [-1] * (_COLUMNS * (size - len(appends)))  # lines of no run: none has such a seq
+    values += [-1] * (len(appends[0].line) * (size - len(appends)))  # lines of no run: none has such a seq
     made = connection.execute(_steps(size), values)
     return Made(made.rowcount, made.lastrowid or 0)
 

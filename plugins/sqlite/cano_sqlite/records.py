@@ -8,15 +8,15 @@ from typing import Any
 from cano import RunRecord, RunStatus
 from cano_msgspec.packing import LARGE, pack_changes, pack_extra, size_of
 
+from cano_sqlite.job import Job
 from cano_sqlite.reading import load
 from cano_sqlite.tails import Tails
-from cano_sqlite.worker import Job
 
 _CREATE = """
     INSERT INTO runs (run_id, parent, created, updated, status, seq, head, folded, tail, holder, expires, token, wake,
         awaited)
     VALUES (?, ?, ?, ?, ?, ?, 0, 0, ?, ?, ?, ?, ?, ?) ON CONFLICT (run_id) DO NOTHING"""
-_DEFINE = "INSERT INTO definitions (run, workflow, version, fingerprint) VALUES (?, ?, ?, ?)"
+_DEFINE = "INSERT OR REPLACE INTO definitions (run, workflow, version, fingerprint) VALUES (?, ?, ?, ?)"
 _FIRST_LINE = """
     INSERT INTO journal (run, prev, seq, state, status, at, extra, changes) VALUES (?, 0, ?, ?, ?, ?, ?, ?)"""
 _FORGET_LINES = """
@@ -26,7 +26,12 @@ _FORGET_LINES = """
         SELECT older.id, older.prev FROM chain CROSS JOIN journal AS older
         WHERE older.id = chain.prev AND chain.prev < chain.id
     )
-    DELETE FROM journal WHERE id IN (SELECT id FROM chain) AND run = :run"""
+    DELETE FROM journal WHERE id IN (SELECT id FROM chain) AND run = :run AND id < (SELECT max(id) FROM journal)"""
+# the newest line of all stays, empty: its number must not become that of another line, by which some process would
+# take what it remembers of one run for another's
+_EMPTY_LINE = """
+    UPDATE journal SET run = 0, prev = 0, seq = 0, state = '', status = '', at = 0, extra = NULL, changes = x''
+    WHERE id = :head AND run = :run"""
 
 
 class Create(Job):
@@ -52,6 +57,7 @@ class Create(Job):
         """The run as it was given, or the one that has its id already."""
         made = connection.execute(_CREATE, self.row)
         if made.rowcount != 1:
+            self.tails.take(self.given.run_id)
             there = load(connection, self.given.run_id)
             assert there is not None  # or it could have been made
             return there
@@ -75,7 +81,8 @@ def delete(connection: sqlite3.Connection, run_id: str, tails: Tails) -> bool:
     if row is None:
         return False
     run, head = row
-    connection.execute(_FORGET_LINES, {"head": head, "run": run})
+    for statement in (_FORGET_LINES, _EMPTY_LINE):
+        connection.execute(statement, {"head": head, "run": run})
     connection.execute("DELETE FROM snapshot WHERE run = ?", (run,))
     connection.execute("DELETE FROM definitions WHERE run = ?", (run,))
     connection.execute("DELETE FROM runs WHERE id = ?", (run,))

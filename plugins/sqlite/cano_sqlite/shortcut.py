@@ -62,7 +62,7 @@ class Shortcut:
             tail is None
             or tail.seq != before
             or tail.token != token
-            or seq == before
+            or seq != before + 1
             or status is not _RUNNING
             or error is not None
             or wait is not None

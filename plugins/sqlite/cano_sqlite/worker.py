@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sqlite3
 import threading
 import weakref
-from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from operator import attrgetter
@@ -15,55 +13,19 @@ from typing import Any, Protocol
 
 from cano import StoreUnavailableError
 
+from cano_sqlite.job import Job
+
 MOST_JOBS = 100
 MOST_BYTES = 8 * 1024 * 1024
 """How much is taken into one transaction, more or less."""
 
 MANY = 16
-"""Of so many jobs that wait, half go first: later the event loop works for them while the others are done."""
+"""Of so many jobs that wait, half go first: later the event loop works for them while the others are done.
+
+So many are also enough for one transaction that has begun, and a reason to let those that are done wait until it has.
+"""
 
 _loop_of = attrgetter("loop")
-
-
-class Job:
-    """Something to do, and what came of it.
-
-    Attributes:
-        run_id: the run concerned, for error messages.
-        size: about how many bytes it writes.
-        plain: whether it is a mere step of a run that goes on, as most are.
-        loop, future: who waits for it; the worker sets them.
-        unwanted: whether they were cancelled after it was taken.
-        done: whether they have been told, or need not be.
-        result, error: what came of it.
-    """
-
-    run_id: str | None = None
-    size = 0
-    plain = False
-    loop: asyncio.AbstractEventLoop
-    future: asyncio.Future[Any]
-    unwanted = False
-    done = False
-    result: Any = None
-    error: Exception | None = None
-
-    def do(self, connection: sqlite3.Connection) -> Any:
-        """Do it: its result."""
-        raise NotImplementedError
-
-
-class Call(Job):
-    """A function of the connection."""
-
-    def __init__(self, work: Callable[[sqlite3.Connection], Any], run_id: str | None = None, size: int = 0) -> None:
-        self._work = work
-        self.run_id = run_id
-        self.size = size
-
-    def do(self, connection: sqlite3.Connection) -> Any:
-        """Call it."""
-        return self._work(connection)
 
 
 class Desk(Protocol):
@@ -115,7 +77,7 @@ class Worker:
         opened: done when its hand is open, or could not be opened.
         ended: done when all that was submitted is done and the hand is closed.
         hold: held by whoever uses the hand.
-        under_way: how many jobs there are whose callers have not been told.
+        under_way: how many jobs there are, until their event loops have been called.
     """
 
     def __init__(self, name: str, hand: Hand, closed: str) -> None:
@@ -135,8 +97,8 @@ class Worker:
         for future in (self.opened, self.ended):
             future.set_running_or_notify_cancel()  # so that whoever waits for it cannot cancel it
         self._thread = threading.Thread(target=self._live, name=name, daemon=True)
-        self._thread.start()
         _workers.add(self)
+        self._thread.start()
 
     async def do(self, job: Job) -> Any:
         """The result of a job, once it is done.
@@ -159,17 +121,16 @@ class Worker:
                 raise StoreUnavailableError(self._closed)
             self._waiting.append(job)
             self.under_way += 1
-            if self.under_way == 1:
+            if self.under_way <= 1:  # less where a signal has raised before it was counted
                 self._wake()
 
     async def withdraw(self, job: Job) -> None:
         """Take a job back; where it is too late for that, and it changes something, wait until it is done."""
         with self._lock:
-            if job in self._waiting:
-                self._waiting.remove(job)
-                self.under_way -= 1
+            job.unwanted = job.taken
+            if not job.taken:  # it stays where it is: to look for it among many takes long
                 job.done = True
-            job.unwanted = True
+                self.under_way -= 1
         while not job.done and self._hand.writes:
             job.future = job.loop.create_future()
             with suppress(asyncio.CancelledError):  # it is being cancelled already
@@ -212,7 +173,8 @@ class Worker:
             self._serve()
         finally:
             self.stop()
-            self._fail(StoreUnavailableError(self._closed))  # what came in while the hand could not be opened
+            # what came in while the hand could not be opened
+            self._fail(StoreUnavailableError(self._closed), len(self._waiting))
             self.deliver()
             self.ended.set_result(None)
 
@@ -237,11 +199,12 @@ class Worker:
 
     def _work(self) -> None:
         """Do jobs that wait, and those that come in meanwhile."""
+        count = len(self._waiting)
         with self.hold:
             try:
                 self._hand.carry_out(self)
             except Exception as error:  # noqa: BLE001  # nobody may be left waiting, whatever went wrong
-                self._fail(error)
+                self._fail(error, count)
         self._done += self._taken
         self._taken = []
         if len(self._waiting) < MANY:
@@ -261,21 +224,30 @@ class Worker:
             if size + sum([job.size for job in fresh]) > MOST_BYTES:
                 fresh = _as_many(fresh, MOST_BYTES - size)
             del waiting[: len(fresh)]
+            fresh = [job for job in fresh if not job.done]  # or it was withdrawn
+            for job in fresh:
+                job.taken = True
         taken += fresh
         return fresh
 
     def put_back(self) -> None:
         """See `Desk`."""
         with self._lock:
-            self._waiting[:0] = [job for job in self._taken if not job.unwanted]
             self._done += [job for job in self._taken if job.unwanted]
+            self._waiting[:0] = back = [job for job in self._taken if not job.unwanted]
+            for job in back:
+                job.taken = False
             self._taken = []
 
-    def _fail(self, error: Exception) -> None:
-        """Let every job fail that waits, or was taken and has come to nothing."""
+    def _fail(self, error: Exception, count: int) -> None:
+        """Let the first `count` jobs fail: those that were taken and have come to nothing, and of those that wait."""
         with self._lock:
-            self._taken += self._waiting
-            self._waiting = []
+            rest = max(count - len(self._taken), 0)
+            for job in self._waiting[:rest]:
+                if not job.done:
+                    job.taken = True
+                    self._taken.append(job)
+            del self._waiting[:rest]
         for job in self._taken:
             job.error = job.error or self._hand.failed(error, job.run_id)
         self._done += self._taken

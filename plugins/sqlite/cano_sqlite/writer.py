@@ -5,22 +5,28 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
 
-from cano import ConflictError
+from cano import ConflictError, SerializationError
 
 from cano_sqlite.connection import connect_for_writing, patiently, roll_back
 from cano_sqlite.failures import is_busy, translated
+from cano_sqlite.job import Job
 from cano_sqlite.journal import Append, Made, are_steps, heads_of, remember, step_all
 from cano_sqlite.settings import Settings
 from cano_sqlite.snapshot import fold
 from cano_sqlite.tails import Tails
-from cano_sqlite.worker import Desk, Job
+from cano_sqlite.worker import Desk
 
 CHECKPOINT = 2000
 """Pages of the log from which a commit brings them into the file itself."""
 
 MOST_DUE = 16
-"""How many runs may wait for a fold, which takes long: while it lasts, or until a tail is longer by a quarter."""
+"""How many runs may wait for a fold, since one by one each would make a transaction of steps longer.
+
+None waits for long: not until its tail is longer by half than it should be.
+"""
 
 
 class Writer:
@@ -95,6 +101,7 @@ class Writer:
         """Do jobs of any kind in one transaction, with what comes in before it is committed."""
         connection = self._connection
         jobs = desk.take()
+        due: set[str] = set()
         try:
             fresh: Sequence[Job] = jobs
             while fresh:
@@ -106,13 +113,14 @@ class Writer:
                 jobs += fresh
             due, self._due, self._rounds = self._due, set(), 0
             for run_id in due:
-                fold(connection, run_id, self._tails)
+                with suppress(SerializationError):  # it is damaged, which whoever loads it is told; nothing is written
+                    fold(connection, run_id, self._tails)
             desk.deliver()
             connection.execute("COMMIT")
         except Exception as error:  # noqa: BLE001  # any of them may be to blame
             roll_back(connection)
             desk.deliver()
-            if len(jobs) == 1:
+            if len(jobs) == 1 and not due:
                 jobs[0].error = self.failed(error, jobs[0].run_id)
             else:
                 self._do_one_by_one(jobs)
@@ -124,7 +132,7 @@ class Writer:
         if made.lines == len(steps):
             lines = zip(steps, range(made.last - made.lines + 1, made.last + 1), strict=True)
         else:
-            heads = heads_of(self._connection, made)
+            heads = patiently(self._settings, partial(heads_of, self._connection, made))
             rest = [step for step in steps if step.run_id not in heads]
             lines = [(step, heads[step.run_id]) for step in steps if step.run_id in heads]
         self._due.update(remember(self._connection, self._tails, lines))
@@ -157,7 +165,7 @@ class Writer:
 
     def _do_one_by_one(self, jobs: Sequence[Job]) -> None:
         connection = self._connection
-        for job in jobs:
+        for number, job in enumerate(jobs):
             job.error = None
             try:
                 self._begin()
@@ -166,6 +174,10 @@ class Writer:
             except Exception as error:  # noqa: BLE001  # it is handed to the caller
                 roll_back(connection)
                 job.error = self.failed(error, job.run_id)
+                if is_busy(error):  # to wait as long again for each would take for ever
+                    for other in jobs[number + 1 :]:
+                        other.error = self.failed(error, other.run_id)
+                    return
 
 
 def _do(connection: sqlite3.Connection, jobs: Sequence[Job]) -> None:

@@ -130,6 +130,13 @@ async def test_a_listed_damaged_run_says_so(store: SqliteBackend, ask: Ask) -> N
     ]  # fmt: skip
 
 
+async def test_a_definition_that_was_left_behind(store: SqliteBackend, ask: Ask) -> None:
+    """What is there of a run that is not keeps no other from being made."""
+    ask("INSERT INTO definitions VALUES (1, 'gone', '0', 'f0')")
+    assert await store.create(new_run()) == new_run()
+    assert await loaded(store) == new_run()
+
+
 async def test_a_damaged_signal(store: SqliteBackend, ask: Ask) -> None:
     """A signal that cannot be read is an error that names its run; the signals of others can be read."""
     for run_id in ("run", "other"):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cano import ConflictError, RunStatus, Wait
+from cano import ConflictError, RunStatus, SerializationError, Signal, Wait
 from cano.testing.contract_base import LATER, NOW, free_run, loaded, new_run, note, step
 from cano_sqlite import SqliteBackend
 
@@ -192,7 +192,7 @@ async def test_what_a_process_remembers_is_never_taken_for_more(path: Path, kind
 
 
 async def test_deleting_leaves_nothing(path: Path, store: SqliteBackend, ask: Ask) -> None:
-    """Of deleted runs no row is left in any table."""
+    """Of deleted runs no row is left in any table, but for an empty line whose number is not to be given again."""
     for run_id in ("a", "b"):
         await store.create(new_run(run_id, data={"x": b"1"}))
         for seq in range(1, 13):
@@ -200,8 +200,9 @@ async def test_deleting_leaves_nothing(path: Path, store: SqliteBackend, ask: As
     for run_id in ("a", "b"):
         assert await store.delete(run_id)
 
-    tables = ("runs", "journal", "snapshot", "signals")
+    tables = ("runs", "definitions", "snapshot", "signals")
     assert [ask(f"SELECT count(*) FROM {table}") for table in tables] == [[(0,)]] * 4
+    assert ask("SELECT * FROM journal") == [(26, 0, 0, 0, "", "", 0.0, None, b"")]
 
 
 @pytest.mark.soak
@@ -240,6 +241,47 @@ async def test_more_runs_than_are_remembered_are_folded(path: Path, ask: Ask, mo
         await asyncio.gather(*(drive(f"run {number}") for number in range(50)))
         assert ask("SELECT max(tail) <= 20 FROM runs") == [(1,)]
         assert [(await loaded(store, f"run {number}")).data for number in range(50)] == [{"a": bytes([40])}] * 50
+
+
+async def test_runs_that_are_to_be_folded_and_were_made_anew(path: Path, ask: Ask) -> None:
+    """A fold that is put off is not done for runs that others have deleted, and made again just like them."""
+    ids = ["a", "b", "c"]
+    async with opened(path, snapshot_every=1) as one, opened(path) as two:
+        for run_id in ids:
+            await one.create(new_run(run_id))
+        await asyncio.gather(*(one.commit(step(1, run_id, changed={"k": b"first"})) for run_id in ids))
+        for run_id in ids:
+            await two.delete(run_id)
+        for run_id in ids:
+            await two.create(new_run(run_id))
+        await asyncio.gather(*(two.commit(step(1, run_id, changed={"k": b"second"})) for run_id in ids))
+        await one.put_signal("other", Signal("1", "go"))
+
+        assert [(await loaded(two, run_id)).data for run_id in ids] == [{"k": b"second"}] * 3
+        assert ask("SELECT DISTINCT value FROM snapshot") == [(b"second",)]
+
+
+async def test_a_damaged_run_that_is_to_be_folded(path: Path, ask: Ask) -> None:
+    """A run that cannot be folded is nobody else's trouble: neither a lone call's, nor that of others to be folded."""
+    ids = ["a", "b", "c", "damaged"]
+    async with opened(path, snapshot_every=4) as store:
+        for run_id in [*ids, "other"]:
+            await store.create(new_run(run_id))
+        for seq in range(1, 31):
+            answers = await asyncio.gather(*(store.commit(step(seq, run_id)) for run_id in ids), return_exceptions=True)
+            assert answers == [None] * 4
+            if seq == 2:
+                newest = "(SELECT head FROM runs WHERE run_id = 'damaged')"
+                ask(f"UPDATE journal SET changes = x'00' WHERE id = {newest}")
+                assert await store.claim("damaged", "somebody", LATER + 1, LATER + 2) == 2  # what is remembered goes
+                ask("UPDATE runs SET token = 1 WHERE run_id = 'damaged'")
+            await store.put_signal("other", Signal(str(seq), "go"))
+        assert await store.renew("me", {"other": 1}, LATER) == []
+
+        assert ask("SELECT max(tail) <= 6 FROM runs WHERE run_id <> 'damaged'") == [(1,)]
+        assert ask("SELECT tail >= 28 FROM runs WHERE run_id = 'damaged'") == [(1,)]
+        with pytest.raises(SerializationError):
+            await store.load("damaged")
 
 
 async def test_a_run_that_others_have_made_anew(path: Path) -> None:

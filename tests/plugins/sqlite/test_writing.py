@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,11 @@ import pytest
 from cano import ConflictError, RunStatus, SerializationError, Signal, StoreUnavailableError, Wait
 from cano.testing.contract_base import LATER, NOW, loaded, new_run, note, step
 from cano_sqlite import SqliteBackend
-from cano_sqlite.journal import Append, step_all
-from cano_sqlite.worker import Desk, Job
+from cano_sqlite.connection import patiently
+from cano_sqlite.job import Job
+from cano_sqlite.journal import Append, Made, heads_of, step_all
+from cano_sqlite.settings import Settings
+from cano_sqlite.worker import Desk
 from cano_sqlite.writer import Writer
 
 Ask = Callable[..., list[Any]]
@@ -261,6 +264,63 @@ async def test_a_lock_that_is_never_freed(path: Path, locked: Locked) -> None:
         assert "others kept it locked for longer than busy_timeout" in str(answer)
         assert answer.run_id == "run"
     await store.commit(step(1))
+    await store.close()
+
+
+async def test_who_comes_late_waits_as_long(path: Path, locked: Locked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write that comes in while an earlier one waits for the lock does not fail together with that one."""
+    store = SqliteBackend(path, busy_timeout=1.0)
+    await store.open()
+    ids = await make(store, 2)
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def slow(settings: Settings, action: Callable[[], Any]) -> Any:
+        begun.set()
+        goes_on.wait(60)
+        return patiently(settings, action)
+
+    monkeypatch.setattr("cano_sqlite.writer.patiently", slow)
+    with locked():
+        early = asyncio.ensure_future(store.commit(step(1, ids[0])))
+        await asyncio.to_thread(begun.wait, 60)
+        late = asyncio.ensure_future(store.commit(step(1, ids[1])))
+        await asyncio.sleep(0)
+        goes_on.set()
+        with pytest.raises(StoreUnavailableError):
+            await early
+    await late
+
+    assert [(await loaded(store, run_id)).seq for run_id in ids] == [0, 1]
+    await store.close()
+
+
+async def test_others_that_write_between_a_statement_and_the_rest(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps that are on disk do not wait for each of the stale ones to find the file locked."""
+    store = SqliteBackend(path, busy_timeout=0.05)
+    await store.open()
+    ids = await make(store, 9)
+    waits = 0
+
+    def then_locked(connection: sqlite3.Connection, made: Made) -> dict[str, int]:
+        heads = heads_of(connection, made)
+        other.execute("BEGIN IMMEDIATE")
+        return heads
+
+    def counted(settings: Settings, action: Callable[[], Any]) -> Any:
+        nonlocal waits
+        waits += other.in_transaction
+        return patiently(settings, action)
+
+    monkeypatch.setattr("cano_sqlite.writer.heads_of", then_locked)
+    monkeypatch.setattr("cano_sqlite.writer.patiently", counted)
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+        calls = (store.commit(step(1, run_id, token=1 + (number > 4))) for number, run_id in enumerate(ids))
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+
+    assert answers[:5] == [None] * 5
+    assert [type(answer) for answer in answers[5:]] == [StoreUnavailableError] * 4
+    assert {answer.run_id for answer in answers[5:] if isinstance(answer, StoreUnavailableError)} == set(ids[5:])
+    assert waits == 1
     await store.close()
 
 
