@@ -143,17 +143,9 @@ class SqliteBackend:
             ConflictError: the run's `seq` or `token` is another, or the run is gone.
             SerializationError: it has something that cannot be stored.
         """
-        engine = self._engine
-        if engine is None or self._closed:
-            raise self._unavailable()
-        append = engine.commit(commit)
-        if append is None:
-            return
-        try:  # as `Worker.do`, which would be one more coroutine
-            await append.future
-        except asyncio.CancelledError:
-            await engine.withdraw(append)
-            raise
+        under_way = self._open_engine().commit(commit)
+        if under_way is not None:
+            await under_way
 
     async def runs(self, filter: RunFilter) -> Sequence[RunRecord]:
         """The runs that match, newest first, without their data. A damaged one shows what is wrong as its error."""
@@ -209,11 +201,10 @@ class SqliteBackend:
 
     def _open_engine(self) -> Engine:
         if self._engine is None or self._closed:
-            raise self._unavailable()
+            raise self._unavailable("was closed" if self._closed else "is not open; await its open() first")
         return self._engine
 
-    def _unavailable(self, why: str | None = None) -> StoreUnavailableError:
-        why = why or ("was closed" if self._closed else "is not open; await its open() first")
+    def _unavailable(self, why: str) -> StoreUnavailableError:
         return StoreUnavailableError(f"the store {self._settings.path} {why}")
 
 

@@ -53,17 +53,11 @@ class Engine:
         """See `SqliteBackend`; so for all the others."""
         return self._writer.do(records.Create(run, self._tails))
 
-    def commit(self, commit: Commit) -> Append | None:
-        """What is to be awaited; None where it is made already."""
+    def commit(self, commit: Commit) -> Awaitable[None] | None:
+        """None where it is made already."""
         if self._shortcut.take(commit):
             return None
-        append = Append(commit, self._tails)
-        self._writer.submit(append)
-        return append
-
-    def withdraw(self, append: Append) -> Awaitable[None]:
-        """To be awaited where `commit` was cancelled."""
-        return self._writer.withdraw(append)
+        return self._writer.do(Append(commit, self._tails))
 
     def claim(self, run_id: str, holder: str, now: float, expires: float) -> Awaitable[int | None]:
         work = partial(leases.claim, run_id=run_id, holder=holder, now=now, expires=expires, tails=self._tails)

@@ -36,6 +36,8 @@ FEWEST_STEPS = 3
 """How many runs have to go a step for that to be a statement of its own."""
 
 _RUNNING = RunStatus.RUNNING  # looking it up takes as long as a call
+_MORE = slice(Commit._fields.index("error"), Commit._fields.index("at"))  # what seldom comes with a step
+_NOTHING_MORE = tuple(Commit._field_defaults[name] for name in Commit._fields[_MORE])
 _line_of = attrgetter("line")
 
 
@@ -69,16 +71,7 @@ class Append(Job):
         # sqlite3 takes a bytearray as it is, but looks for adapters of bytes, which takes as long as all other values
         packed = bytearray(pack_changes(*changes) if size < LARGE else b"")  # a large one is packed in the thread
         self.line = state, at, packed, run_id, expected_seq, token
-        self.plain = (
-            status is _RUNNING
-            and seq == expected_seq + 1
-            and error is None
-            and wait is None
-            and payload is None
-            and not consumed
-            and not release
-            and size < LARGE
-        )
+        self.plain = size < LARGE and is_step(commit)
         if not self.plain:
             self.rest = status.value, pack_extra(error, wait, payload), wait, release, tuple(consumed)
 
@@ -111,6 +104,11 @@ class Append(Job):
             fold(connection, run_id, self.tails)
 
 
+def is_step(commit: Commit) -> bool:
+    """Whether a run goes on by one step, and no error, wait, payload or signal comes with that, and no freed lease."""
+    return commit.status is _RUNNING and commit.seq == commit.expected_seq + 1 and commit[_MORE] == _NOTHING_MORE
+
+
 def remember(connection: sqlite3.Connection, tails: Tails, made: Iterable[tuple[Append, int]]) -> list[str]:
     """Remember that plain ones were done, and the line that each has become; the runs that are to be folded."""
     due = []
@@ -129,8 +127,8 @@ def remember(connection: sqlite3.Connection, tails: Tails, made: Iterable[tuple[
 
 def _is_long(connection: sqlite3.Connection, tails: Tails, append: Append, head: int) -> bool:
     """Remember that the run's newest line is `head`, but not what it changes; whether it is to be folded."""
-    tails.take(append.run_id)
-    _, _, _, run_id, _, token = append.line
+    run_id = append.run_id
+    tails.take(run_id)
     try:
         row = connection.execute("SELECT id, tail FROM runs WHERE run_id = ?", (run_id,)).fetchone()
     except sqlite3.Error:
@@ -140,7 +138,7 @@ def _is_long(connection: sqlite3.Connection, tails: Tails, append: Append, head:
     if row is None:
         return False  # others have deleted it meanwhile
     run, count = row
-    tails.begin(run_id, run, head, None, append.seq, token)
+    tails.begin(run_id, run, head, None, append.seq, append.token)
     return bool(count >= tails.every)
 
 

@@ -10,10 +10,11 @@ import asyncio
 from sqlite3 import IntegrityError
 from typing import Any
 
-from cano import Commit, RunStatus
+from cano import Commit
 from cano_msgspec.packing import LARGE, pack_changes, size_of
 
 from cano_sqlite.failures import is_busy
+from cano_sqlite.journal import is_step
 from cano_sqlite.tails import Tails
 from cano_sqlite.worker import Worker
 from cano_sqlite.writer import Writer
@@ -23,8 +24,6 @@ HORIZON = 0.02
 
 MOST = 100
 """How many commits in a row take it, before one goes the long way: the loop turns then, and the log is tidied up."""
-
-_RUNNING = RunStatus.RUNNING  # looking it up takes as long as a call
 
 # what is remembered of the run is right, or else its row is another: then `run` is NULL, which is refused
 _STEP = """
@@ -55,21 +54,15 @@ class Shortcut:
         if worker.under_way or count >= MOST:
             return False
         (
-            run_id, token, before, seq, state, status, changed, removed, error, wait, payload, consumed, release, at,
+            run_id, token, before, seq, state, _, changed, removed, _, _, _, _, _, at,
         ) = commit  # fmt: skip
         tail = self._tails.find(run_id)
         if (
             tail is None
             or tail.seq != before
             or tail.token != token
-            or seq != before + 1
-            or status is not _RUNNING
-            or error is not None
-            or wait is not None
-            or payload is not None
-            or consumed
-            or release
             or seq >= tail.due
+            or not is_step(commit)
             or (size := size_of(changed)) >= LARGE
             or not has_time(asyncio.get_running_loop())
         ):

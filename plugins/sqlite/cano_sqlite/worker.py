@@ -105,15 +105,6 @@ class Worker:
 
         When this is cancelled, it is not done, or it is done before the cancellation goes on: never later.
         """
-        self.submit(job)
-        try:
-            return await job.future
-        except asyncio.CancelledError:
-            await self.withdraw(job)
-            raise
-
-    def submit(self, job: Job) -> None:
-        """Let a job be done, whose `future` is to be awaited."""
         job.loop = loop = asyncio.get_running_loop()
         job.future = loop.create_future()
         with self._lock:
@@ -123,8 +114,13 @@ class Worker:
             self.under_way += 1
             if self.under_way <= 1:  # less where a signal has raised before it was counted
                 self._wake()
+        try:
+            return await job.future
+        except asyncio.CancelledError:
+            await self._withdraw(job)
+            raise
 
-    async def withdraw(self, job: Job) -> None:
+    async def _withdraw(self, job: Job) -> None:
         """Take a job back; where it is too late for that, and it changes something, wait until it is done."""
         with self._lock:
             job.unwanted = job.taken
@@ -189,8 +185,6 @@ class Worker:
             while self._waiting or not self._stopped:
                 if self._waiting:
                     self._work()
-                elif self._done:  # those that were to come next were withdrawn
-                    self.deliver()
                 else:
                     self._news.acquire()
         finally:
