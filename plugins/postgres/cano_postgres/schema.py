@@ -15,7 +15,7 @@ are in it as a hash, since an index holds nothing that is longer than about 2,70
 from __future__ import annotations
 
 from hashlib import sha256
-from typing import Any, LiteralString
+from typing import Any, LiteralString, NamedTuple
 
 from cano import StoreUnavailableError
 from psycopg import AsyncConnection, sql
@@ -101,7 +101,7 @@ async def migrate(connection: AsyncConnection[Any], schema: str, label: str) -> 
         await connection.execute("SELECT pg_advisory_xact_lock(%s)", (lock,))
         version = await _version(connection, schema, label)
         if version == 0:
-            if not await _exists(connection, schema):
+            if not (await _found(connection, schema)).exists:
                 await connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
             await connection.execute("CREATE TABLE cano_schema (version integer NOT NULL)")
             await connection.execute("INSERT INTO cano_schema VALUES (0)")
@@ -113,24 +113,28 @@ async def migrate(connection: AsyncConnection[Any], schema: str, label: str) -> 
 
 async def is_there(connection: AsyncConnection[Any], schema: str) -> bool:
     """Whether there are tables of this plugin, whatever their version. Nothing is made."""
-    row = await (await connection.execute(_FOUND, {"schema": schema})).fetchone()
-    assert row is not None
-    return bool(row[0])
+    return (await _found(connection, schema)).marked
 
 
-async def _exists(connection: AsyncConnection[Any], schema: str) -> bool:
+class _Found(NamedTuple):
+    """What is known of a schema: whether it has our tables, and any; and whether there is such a schema."""
+
+    marked: bool
+    used: bool
+    exists: bool
+
+
+async def _found(connection: AsyncConnection[Any], schema: str) -> _Found:
     row = await (await connection.execute(_FOUND, {"schema": schema})).fetchone()
     assert row is not None
-    return bool(row[2])
+    return _Found(*row)
 
 
 async def _version(connection: AsyncConnection[Any], schema: str, label: str) -> int:
     """The version that the tables have; 0 where there are none."""
-    row = await (await connection.execute(_FOUND, {"schema": schema})).fetchone()
-    assert row is not None
-    marked, used, _ = row
-    if not marked:
-        if used:
+    found = await _found(connection, schema)
+    if not found.marked:
+        if found.used:
             raise StoreUnavailableError(
                 f"the store {label} cannot be used: its schema {schema!r} holds the tables of another program; name "
                 "one of our own with ?schema=..."
