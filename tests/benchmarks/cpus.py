@@ -24,5 +24,5 @@ def speeds() -> str:
 
 def _work() -> float:
     begin = time.perf_counter()
-    assert len([(number, str(number)) for number in range(1000)]) == 1000
+    sorted(map(str, range(1000)))
     return time.perf_counter() - begin
