@@ -78,7 +78,7 @@ async def kernel(clock: VirtualClock) -> AsyncIterator[Kernel]:
 @pytest.fixture
 def store() -> MemoryBackend:
     """A store that is to the scheduler what a durable one is."""
-    return MemoryBackend(strict=True)
+    return _NeverClosed(strict=True)
 
 
 @pytest.fixture
@@ -87,20 +87,17 @@ def make_kernel(clock: VirtualClock, store: MemoryBackend) -> MakeKernel:
 
     def make(*plugins: Any) -> Kernel:
         return Kernel(
-            store=_NeverClosed(store), discover=False, plugins=(*PLUGINS, *plugins), clock=clock, grace=0, lease=5.0,
+            store=store, discover=False, plugins=(*PLUGINS, *plugins), clock=clock, grace=0, lease=5.0,
         )  # fmt: skip
 
     return make
 
 
-class _NeverClosed:
+class _NeverClosed(MemoryBackend):
     """A store that outlives the kernels on it."""
 
-    def __init__(self, store: MemoryBackend) -> None:
-        self._store = store
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
+    def __repr__(self) -> str:
+        return f"<_NeverClosed {super().__repr__()}>"
 
     async def close(self) -> None:
         """Keep everything."""
