@@ -3,7 +3,9 @@
 import importlib
 import typing
 
-from cano.config import TaskConfig
+from cano.concurrency.subworkflow import SubWorkflow
+from cano.engine.step import Progress, Step, current_step
+from cano.engine.view import Changes, ManagedStore, StoreView, apply_changes, isolate
 from cano.errors import (
     CanoError,
     ConfigurationError,
@@ -31,9 +33,16 @@ from cano.errors import (
     WorkflowError,
 )
 from cano.hookspecs import API_VERSION, HOOK_NAMESPACE, hookimpl, hookspec
-from cano.layers import CodecLayer
-from cano.limits import Limit
-from cano.node import Node
+from cano.model.config import TaskConfig
+from cano.model.limits import Limit
+from cano.model.node import Node
+from cano.model.result import RunResult
+from cano.model.split import BranchOutcome, BranchStatus, JoinConfig, JoinStrategy, SplitOutcome
+from cano.model.store import MISSING, Key, KeyValueStore, TypedStore, not_a_list
+from cano.model.task import FunctionTask, Task, task
+from cano.model.waiting import sleep_until, wait_for
+from cano.model.workflow import Registration, Workflow, state_name
+from cano.plugins.codec_layers import CodecLayer
 from cano.protocols import (
     Call,
     Capabilities,
@@ -46,19 +55,9 @@ from cano.protocols import (
     Timer,
 )
 from cano.records import Commit, RunFilter, RunRecord, RunStatus, Signal, Signals, Transition, Wait
-from cano.result import RunResult
-from cano.split import BranchOutcome, BranchStatus, JoinConfig, JoinStrategy, SplitOutcome
-from cano.step import Progress, Step, current_step
-from cano.store import MISSING, Key, KeyValueStore, TypedStore, not_a_list
-from cano.subworkflow import SubWorkflow
-from cano.task import FunctionTask, Task, task
-from cano.view import Changes, ManagedStore, StoreView, apply_changes, isolate
-from cano.waiting import sleep_until, wait_for
-from cano.workflow import Registration, Workflow, state_name
 
 if typing.TYPE_CHECKING:
-    from cano.clock import SystemClock
-    from cano.concurrent import (
+    from cano.concurrency.batch import (
         Cancelled,
         ConcurrentWorkflow,
         ConcurrentWorkflowStatus,
@@ -67,13 +66,14 @@ if typing.TYPE_CHECKING:
         WaitStrategy,
         WorkflowResult,
     )
-    from cano.drawing import edges, undeclared
-    from cano.handle import RunHandle, RunInfo
-    from cano.holders import is_held
-    from cano.inspection import Explanation, Finding, Retention, RunListing, Standstill
-    from cano.kernel import Kernel, default_kernel
-    from cano.plugins import PluginInfo, PluginWarning
-    from cano.run import Run
+    from cano.durability.holders import is_held
+    from cano.durability.inspection import Explanation, Finding, Retention, RunListing, Standstill
+    from cano.engine.clock import SystemClock
+    from cano.engine.run import Run
+    from cano.kernel.handle import RunHandle, RunInfo
+    from cano.kernel.kernel import Kernel, default_kernel
+    from cano.model.drawing import edges, undeclared
+    from cano.plugins.loading import PluginInfo, PluginWarning
 
 __all__ = [
     "API_VERSION",
@@ -180,15 +180,17 @@ __all__ = [
 
 # What drives runs needs asyncio, which takes longer to import than all of this: it comes when it is first asked for.
 _LATE = {
-    "clock": "SystemClock",
-    "concurrent": "Cancelled ConcurrentWorkflow ConcurrentWorkflowStatus Failed Success WaitStrategy WorkflowResult",
-    "drawing": "edges undeclared",
-    "handle": "RunHandle RunInfo",
-    "holders": "is_held",
-    "inspection": "Explanation Finding Retention RunListing Standstill",
-    "kernel": "Kernel default_kernel",
-    "plugins": "PluginInfo PluginWarning",
-    "run": "Run",
+    "engine.clock": "SystemClock",
+    "concurrency.batch": (
+        "Cancelled ConcurrentWorkflow ConcurrentWorkflowStatus Failed Success WaitStrategy WorkflowResult"
+    ),
+    "model.drawing": "edges undeclared",
+    "kernel.handle": "RunHandle RunInfo",
+    "durability.holders": "is_held",
+    "durability.inspection": "Explanation Finding Retention RunListing Standstill",
+    "kernel.kernel": "Kernel default_kernel",
+    "plugins.loading": "PluginInfo PluginWarning",
+    "engine.run": "Run",
 }
 
 if not typing.TYPE_CHECKING:  # a type checker would take every name for one that exists

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 if TYPE_CHECKING:
-    from cano.config import TaskConfig
-    from cano.kernel import Kernel
-    from cano.layers import CodecLayer
+    from cano.engine.run import Run
+    from cano.engine.step import Step
+    from cano.kernel.kernel import Kernel
+    from cano.model.config import TaskConfig
+    from cano.plugins.codec_layers import CodecLayer
     from cano.protocols import Capabilities, Codec, Executor, RetryStrategy, StoreBackend
-    from cano.run import Run
-    from cano.step import Step
 
 HOOK_NAMESPACE = "cano"
 API_VERSION = 1

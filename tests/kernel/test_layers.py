@@ -22,7 +22,7 @@ from cano import (
     hookimpl,
     wait_for,
 )
-from cano.layers import Layers, split_codec
+from cano.plugins.codec_layers import Layers, split_codec
 from cano.testing import VirtualClock
 from cano_memory import MemoryBackend
 from hypothesis import given

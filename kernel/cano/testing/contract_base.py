@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cano.errors import ConfigurationError, StoreError, StoreUnavailableError
-from cano.kernel import Kernel
-from cano.layers import shown
+from cano.kernel.kernel import Kernel
+from cano.plugins.codec_layers import shown
 from cano.protocols import Capabilities, StoreBackend
 from cano.records import Commit, RunRecord, RunStatus, Transition
 

@@ -22,18 +22,18 @@ from functools import partial
 from types import ModuleType
 from typing import Any
 
-from cano.clock import SystemClock
+from cano.engine.clock import SystemClock
 from cano.errors import CanoError, ConfigurationError, RunNotFoundError
 from cano.hookspecs import hookimpl
-from cano.kernel import Kernel
-from cano.layers import Layers, split_codec
+from cano.kernel.kernel import Kernel
+from cano.model.split import HIDDEN
+from cano.model.workflow import Workflow
+from cano.plugins.codec_layers import Layers, split_codec
 from cano.protocols import Clock, StoreBackend
 from cano.records import Commit, RunFilter, RunRecord
-from cano.split import HIDDEN
 from cano.testing.clock import START, VirtualClock
 from cano.testing.contract_base import installed_backend
 from cano.testing.faults import Faults, FaultyStore
-from cano.workflow import Workflow
 
 LEASE = 3e7
 """Seconds. So long that no virtual time is spent on renewals and looks into the store; nobody waits for it to lapse."""

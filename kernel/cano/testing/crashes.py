@@ -28,12 +28,12 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from cano.errors import ConfigurationError, SerializationError
-from cano.kernel import Kernel
-from cano.known_types import known_types
+from cano.kernel.kernel import Kernel
+from cano.model.known_types import known_types
+from cano.model.store import MISSING
+from cano.model.workflow import Workflow
 from cano.protocols import Codec
-from cano.store import MISSING
 from cano.testing.crash_worker import LEASE, load_flow
-from cano.workflow import Workflow
 
 
 class CrashPoint(NamedTuple):

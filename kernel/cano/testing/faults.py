@@ -24,16 +24,16 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from cano.clock import SystemClock
+from cano.engine.clock import SystemClock
+from cano.engine.step import Step, current_step
 from cano.errors import ConfigurationError, StoreUnavailableError
-from cano.known_types import known_types
-from cano.node import Node
+from cano.model.known_types import known_types
+from cano.model.node import Node
+from cano.model.split import SplitTask
+from cano.model.task import FunctionTask, Task, is_async
+from cano.model.workflow import Workflow, state_name
 from cano.protocols import Capabilities, Clock, StoreBackend
 from cano.records import Commit, RunFilter, RunRecord, Signal, Signals, Transition
-from cano.split import SplitTask
-from cano.step import Step, current_step
-from cano.task import FunctionTask, Task, is_async
-from cano.workflow import Workflow, state_name
 
 R = TypeVar("R")
 StateT = TypeVar("StateT")

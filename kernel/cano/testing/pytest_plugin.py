@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from cano.kernel import Kernel
+    from cano.kernel.kernel import Kernel
     from cano.testing.clock import VirtualClock
     from cano.testing.faults import Faults
 
@@ -45,7 +45,7 @@ def cano_kernel(cano_clock: VirtualClock, cano_faults: Faults) -> Iterator[Kerne
 
     It opens by itself when it is used. A run that is still active when the test ends is ended with its event loop.
     """
-    from cano.kernel import Kernel
+    from cano.kernel.kernel import Kernel
     from cano.testing.contract_base import installed_backend
     from cano.testing.faults import FaultyStore
 

@@ -29,7 +29,7 @@ from cano import (
     current_step,
     task,
 )
-from cano.known_types import known_types
+from cano.model.known_types import known_types
 from cano.testing import Faults, VirtualClock
 from cano_memory import MemoryBackend
 

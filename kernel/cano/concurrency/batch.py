@@ -1,0 +1,335 @@
+"""One workflow on many stores at once."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import traceback
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping, Sized
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple
+
+from cano.engine.teardown import reap
+from cano.errors import ConfigurationError, JoinError, RunCancelledError
+from cano.model.config import positive_seconds
+from cano.model.store import KeyValueStore
+from cano.model.task import StateT
+from cano.model.workflow import Workflow
+from cano.protocols import Timer
+
+if TYPE_CHECKING:
+    from cano.kernel.kernel import Kernel
+
+
+class WaitStrategy(NamedTuple):
+    """When to stop waiting. Made by `forever()`, `quota(n)`, `duration(seconds)`, `quota_or_duration(n, seconds)`.
+
+    Attributes:
+        successes: stop when so many runs have succeeded, or when that can no longer be; None is every run.
+        seconds: stop after so many seconds; None is never.
+    """
+
+    successes: int | None = None
+    seconds: float | None = None
+
+    @classmethod
+    def forever(cls) -> WaitStrategy:
+        """Wait until every run has ended."""
+        return cls()
+
+    @classmethod
+    def quota(cls, n: int) -> WaitStrategy:
+        """Wait until `n` runs have succeeded; the others are then cancelled."""
+        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+            raise ConfigurationError(f"quota(n) takes a whole number, 1 or more, not {n!r}")
+        return cls(successes=n)
+
+    @classmethod
+    def duration(cls, seconds: float) -> WaitStrategy:
+        """Wait so long; what has not ended by then is cancelled."""
+        if seconds is None:
+            raise ConfigurationError("duration(seconds) takes a positive number of seconds, not None")
+        positive_seconds("duration", seconds)
+        return cls(seconds=seconds)
+
+    @classmethod
+    def quota_or_duration(cls, n: int, seconds: float) -> WaitStrategy:
+        """Wait for whichever comes first."""
+        return cls(cls.quota(n).successes, cls.duration(seconds).seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Success(Generic[StateT]):
+    """The run reached the exit state `state`."""
+
+    state: StateT
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The run failed with `error`."""
+
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """The run was cancelled, or never begun, because the wait ended before it."""
+
+
+WorkflowResult = Success[StateT] | Failed | Cancelled
+
+
+class ConcurrentWorkflowStatus(NamedTuple):
+    """Where a batch stands.
+
+    Attributes:
+        total_workflows: how many stores there are, as far as they were pulled.
+        completed: how many runs have succeeded.
+        failed: how many have failed.
+        cancelled: how many were cancelled, or never begun.
+        duration: seconds since the batch began.
+        ended_by: why the wait ended: "all", "quota", "quota unreachable" or "duration"; None while it goes on.
+    """
+
+    total_workflows: int
+    completed: int
+    failed: int
+    cancelled: int
+    duration: float
+    ended_by: str | None = None
+
+    @property
+    def running(self) -> int:
+        """How many are waiting or under way."""
+        return self.total_workflows - self.completed - self.failed - self.cancelled
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing is waiting or under way any more."""
+        return self.running == 0
+
+
+Progress = Callable[[ConcurrentWorkflowStatus], None]
+Stores = Iterable[Any] | AsyncIterable[Any]
+
+
+class ConcurrentWorkflow(Generic[StateT]):
+    """Runs one workflow on many stores at once.
+
+    Args:
+        flow: the workflow.
+        limit: how many runs are under way at a time; None is all of them.
+        kernel: who drives the runs; by default the default kernel.
+        progress: called with the status after every run that has ended. What it raises does not stop the batch.
+    """
+
+    def __init__(
+        self,
+        flow: Workflow[StateT],
+        *,
+        limit: int | None = None,
+        kernel: Kernel | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        if not isinstance(flow, Workflow):
+            raise ConfigurationError(f"flow must be a Workflow, not {flow!r}")
+        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+            raise ConfigurationError(f"limit must be a whole number, 1 or more, or None, not {limit!r}")
+        self.flow = flow
+        self.limit = limit
+        self.kernel = kernel
+        self.progress = progress
+
+    async def execute_concurrent(
+        self, stores: Stores, wait: WaitStrategy | None = None
+    ) -> tuple[list[WorkflowResult[StateT]], ConcurrentWorkflowStatus]:
+        """Run the workflow on every store. When the wait ends, what still runs is cancelled and awaited.
+
+        Args:
+            stores: one store per run, as for `Workflow.orchestrate`. An iterator, plain or async, is pulled only
+                as fast as runs begin; what it raises ends the batch. An async generator is closed at the end.
+            wait: when to stop; by default when every run has ended.
+
+        Returns:
+            The results in the order of the stores, and the status.
+
+        Raises:
+            ConfigurationError: an argument is of the wrong kind, or the quota is above the number of stores.
+            ValidationError: the workflow's definition is wrong.
+        """
+        from cano.kernel.kernel import default_kernel
+
+        wait = WaitStrategy.forever() if wait is None else wait
+        if not isinstance(wait, WaitStrategy):
+            raise ConfigurationError(f"wait must be a WaitStrategy, such as WaitStrategy.forever(), not {wait!r}")
+        if isinstance(stores, str | Mapping | KeyValueStore) or not isinstance(stores, Iterable | AsyncIterable):
+            raise ConfigurationError(f"stores must be a list or an (async) iterator of stores, not {stores!r}")
+        if isinstance(stores, Sized) and wait.successes is not None and wait.successes > len(stores):
+            raise ConfigurationError(f"a quota of {wait.successes} over {len(stores)} store(s) can never be met")
+        kernel = self.kernel or default_kernel()
+        await kernel.open()
+        kernel.bind(self.flow)
+        batch = _Batch(self, kernel, stores, wait)
+        await batch.run()
+        return batch.results(), batch.status()
+
+
+class _Batch:
+    """One call of `execute_concurrent`."""
+
+    def __init__(self, owner: ConcurrentWorkflow[Any], kernel: Kernel, stores: Stores, wait: WaitStrategy) -> None:
+        self._owner = owner
+        self._kernel = kernel
+        self._stores = stores
+        self._wait = wait
+        self._began = kernel.clock.monotonic()
+        self._known = len(stores) if isinstance(stores, Sized) else None
+        self._results: dict[int, WorkflowResult[Any]] = {}
+        self._tasks: dict[asyncio.Task[Any], int] = {}
+        self._pulled = 0
+        self._exhausted = False
+        self._completed = self._failed = self._cancelled = 0
+        self._ended_by: str | None = None
+        self._broken_by: BaseException | None = None
+        self._changed = asyncio.Event()
+
+    async def run(self) -> None:
+        clock = self._kernel.clock
+        timer: Timer | None = None
+        if self._wait.seconds is not None:
+            timer = clock.call_at(self._began + self._wait.seconds, self._time_is_over)
+        feeder = asyncio.get_running_loop().create_task(self._feed())
+        feeder.add_done_callback(self._fed)
+        try:
+            while self._ended_by is None and self._broken_by is None:
+                await self._changed.wait()
+                self._changed.clear()
+        finally:
+            if timer is not None:
+                timer.cancel()
+            await reap([feeder, *self._tasks], clock)
+        if self._broken_by is not None:
+            raise self._broken_by
+
+    async def _feed(self) -> None:
+        """Pull stores and begin runs, as many at a time as allowed."""
+        limit = self._owner.limit or math.inf
+        orchestrate, flow, ended = self._kernel.orchestrate, self._owner.flow, self._run_ended
+        room = self._room = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        async with aclosing(_each(self._stores)) as stores:
+            async for store in stores:
+                task = loop.create_task(orchestrate(flow, store))
+                self._tasks[task] = self._pulled
+                self._pulled += 1
+                task.add_done_callback(ended)
+                while len(self._tasks) >= limit:
+                    room.clear()
+                    await room.wait()
+        self._exhausted = True
+
+    def _fed(self, feeder: asyncio.Task[None]) -> None:
+        error = asyncio.CancelledError() if feeder.cancelled() else feeder.exception()
+        if error is not None and self._ended_by is None:
+            self._broken_by = error  # raised by the iterator
+        self._judge()
+        self._changed.set()
+
+    def _run_ended(self, task: asyncio.Task[Any]) -> None:
+        index = self._tasks.pop(task)
+        self._room.set()
+        self._changed.set()
+        error = None if task.cancelled() else task.exception()
+        if task.cancelled() or isinstance(error, RunCancelledError):
+            self._results[index] = Cancelled()
+            self._cancelled += 1
+        elif error is None:
+            self._results[index] = Success(task.result())
+            self._completed += 1
+        elif isinstance(error, Exception):
+            if self._known is None:
+                _forget_locals(error)
+            self._results[index] = Failed(error)
+            self._failed += 1
+        else:
+            self._broken_by = self._broken_by or error  # it ends the batch, as itself
+            return
+        self._judge()
+        if self._owner.progress is not None:
+            try:
+                self._owner.progress(self.status())
+            except Exception as error:  # noqa: BLE001  # an observer cannot stop a batch
+                self._kernel.observer_failed(self._owner.progress, error)
+
+    def _judge(self) -> None:
+        if self._ended_by is not None:
+            return
+        quota = self._wait.successes
+        if quota is not None and self._completed >= quota:
+            self._ended_by = "quota"
+        elif quota is not None and self._completed + self._possible() < quota:
+            self._ended_by = "quota unreachable"
+        elif self._exhausted and not self._tasks:
+            self._ended_by = "all"
+
+    def _possible(self) -> float:
+        """How many runs may still succeed."""
+        if self._known is not None:
+            return self._known - self._completed - self._failed - self._cancelled
+        return len(self._tasks) if self._exhausted else math.inf
+
+    def _time_is_over(self) -> None:
+        if self._ended_by is None:
+            self._ended_by = "duration"
+            self._changed.set()
+
+    def results(self) -> list[WorkflowResult[Any]]:
+        total = self._pulled if self._known is None else max(self._known, self._pulled)
+        return [self._results.get(index, Cancelled()) for index in range(total)]
+
+    def status(self) -> ConcurrentWorkflowStatus:
+        total = self._pulled if self._known is None else max(self._known, self._pulled)
+        never_begun = total - self._pulled if self._ended_by is not None and not self._tasks else 0
+        return ConcurrentWorkflowStatus(
+            total,
+            self._completed,
+            self._failed,
+            self._cancelled + never_begun,
+            self._kernel.clock.monotonic() - self._began,
+            self._ended_by,
+        )
+
+
+def _forget_locals(error: BaseException) -> None:
+    """Let the frames that `error` went through forget their variables.
+
+    A result would otherwise keep its run's store, which an iterator made so that it need not be kept.
+    """
+    todo: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while todo:
+        one = todo.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        traceback.clear_frames(one.__traceback__)
+        todo += [one.__cause__, one.__context__]
+        if isinstance(one, BaseExceptionGroup):
+            todo += one.exceptions
+        if isinstance(one, JoinError):
+            todo += one.outcome.errors
+
+
+async def _each(stores: Stores) -> AsyncGenerator[Any, None]:
+    if isinstance(stores, AsyncIterable):
+        try:
+            async for store in stores:
+                yield store
+        finally:
+            if isinstance(stores, AsyncGenerator):
+                await stores.aclose()  # here and now, rather than by the garbage collector some time later
+    else:
+        for store in stores:
+            yield store

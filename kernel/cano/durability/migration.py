@@ -1,0 +1,58 @@
+"""Whether a stored run may go on under a workflow's present definition, and in which state."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING
+
+from cano.errors import VersionMismatchError
+from cano.model.workflow import state_name
+from cano.records import RunRecord
+
+if TYPE_CHECKING:
+    from cano.engine.binding import Plan
+
+
+def landing_state(plan: Plan, record: RunRecord, state: str | None = None) -> str:
+    """The name, under `plan`, of the state that the run is in (or of `state`, a name that its record holds).
+
+    Raises:
+        VersionMismatchError: the definitions differ, and the workflow's `migrate` does not say how to go on.
+    """
+    state = record.state if state is None else state
+    migrate = plan.flow.migrate
+    differences = _differences(plan, record)
+    if not differences and state in plan.by_name:
+        return state  # also where `migrate` names it, which speaks of runs of older definitions
+    if migrate is not None:
+        if state in migrate:
+            return state_name(migrate[state])
+        if state in plan.by_name:
+            return state
+    if state not in plan.by_name:
+        differences.append(f"the run is in state {state}, which does not exist any more")
+    raise VersionMismatchError(
+        f"run {record.run_id} was begun under another definition of workflow {plan.name!r}:"
+        + "".join(f"\n  - {difference}" for difference in differences)
+        + f"\nFinish it with the old program, or say Workflow(migrate={{{state!r}: …}})",
+        differences=differences,
+        run_id=record.run_id,
+        workflow=plan.name,
+        state=state,
+    )
+
+
+def _differences(plan: Plan, record: RunRecord) -> list[str]:
+    found = []
+    if record.workflow != plan.name:
+        found.append(f"its workflow was named {record.workflow!r}, this one is {plan.name!r}")
+    if record.version != plan.version:
+        found.append(f"its version was {record.version!r}, this one is {plan.version!r}")
+    if record.fingerprint != plan.fingerprint:
+        old, new = record.fingerprint.split("; "), plan.fingerprint.split("; ")
+        for line in difflib.ndiff(old, new):
+            if line.startswith("- "):
+                found.append(f"it had: {line[2:]}")
+            elif line.startswith("+ "):
+                found.append(f"there is now: {line[2:]}")
+    return found

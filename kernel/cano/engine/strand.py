@@ -1,0 +1,125 @@
+"""A strand: one asyncio task's worth of a run. The run itself is one, and so is each branch of a split."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING, Any
+
+from cano.engine.deadline import Watchdog
+from cano.engine.step import Step
+from cano.engine.view import StoreView
+from cano.errors import StepTimeoutError
+
+if TYPE_CHECKING:
+    from cano.engine.binding import BoundState, Listener, Plan
+    from cano.kernel.kernel import Kernel
+
+
+class Strand:
+    """What the attempts of a step need to know about where they run.
+
+    Attributes:
+        kernel, plan: who runs it, and what.
+        store: what the tasks get; view: the same, where the kernel makes its steps atomic.
+        step: the running step.
+        deadline: monotonic seconds at which it must have ended, or None.
+        watch: the one timer, made when the first limit is met.
+    """
+
+    __slots__ = ("_base_cancelling", "_task", "deadline", "kernel", "plan", "step", "store", "view", "watch")
+
+    def __init__(self, kernel: Kernel, plan: Plan, store: Any) -> None:
+        self.kernel = kernel
+        self.plan = plan
+        self.store = store
+        self.view: StoreView = store if isinstance(store, StoreView) else UNMANAGED
+        self.step: Step
+        self.deadline: float | None = None
+        self.watch: Watchdog | None = None
+        self._task: asyncio.Task[Any] | None = None
+        self._base_cancelling = 0
+
+    def enter(self) -> None:
+        """Note the asyncio task that drives this from now on."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self._base_cancelling = task.cancelling()
+
+    def leave(self) -> None:
+        """Watch no longer, and take back what the watchdog did to the task."""
+        if self.watch is not None:
+            self.watch.close()
+            self.watch.clear()
+            self.watch = None  # it refers to the strand
+
+    def watchdog(self) -> Watchdog:
+        """The timer of all limits."""
+        if self.watch is None:
+            assert self._task is not None
+            self.watch = Watchdog(self.kernel.clock, self._task, self.note_own_cancel)
+        return self.watch
+
+    def own_cancels(self) -> int:
+        """How often the strand has cancelled its own task."""
+        return 0 if self.watch is None else self.watch.cancels
+
+    def cancelled_from_outside(self) -> bool:
+        """Whether somebody else has cancelled the task."""
+        assert self._task is not None
+        return self._task.cancelling() > self._base_cancelling + self.own_cancels()
+
+    def forgive_group(self, error: BaseException) -> None:
+        """Take back the cancellation that a failed `asyncio.TaskGroup` leaves behind before Python 3.13."""
+        if sys.version_info < (3, 13) and isinstance(error, BaseExceptionGroup) and self.cancelled_from_outside():
+            assert self._task is not None
+            self._task.uncancel()
+
+    def note_own_cancel(self) -> None:
+        """Called before the strand cancels its own task: whatever cancelled it earlier has been dealt with by now."""
+        self.step._own()  # so that the step loop looks up before the next step
+        if self.own_cancels() == 0 and self._task is not None:
+            self._base_cancelling = self._task.cancelling()
+
+    def stopping(self) -> bool:
+        """Whether it is to end now, whatever its task does."""
+        return self.cancelled_from_outside()
+
+    def rollback(self, bound: BoundState, error: BaseException, savepoint: Any = None) -> None:
+        """Leave no trace of a failed attempt in the store."""
+        cut = isinstance(error, asyncio.CancelledError) or (isinstance(error, StepTimeoutError) and error.abandoned)
+        if bound.threaded and cut:
+            # the thread may still be writing: it keeps the old view, which nobody will commit
+            self.kernel.threads.abandon()
+            if self.store is self.view:
+                self.store = self.view = self.view.detached()
+        else:
+            self.view.rollback(savepoint)
+
+    async def wait_to_retry(self, delay: float) -> None:
+        """Let the seconds before the next attempt pass."""
+        await self.kernel.clock.sleep(delay)
+
+    def notify(self, listeners: tuple[Listener, ...], subject: Any) -> None:
+        """Call observers; none of them can break the run."""
+        for listener in listeners:
+            try:
+                listener(subject)
+            except Exception as error:  # noqa: BLE001  # an observer cannot break a run
+                self.kernel.observer_failed(listener, error)
+
+
+class _Unmanaged(StoreView):
+    """Stands in where the store is an object of the user's own: there is nothing to commit or roll back."""
+
+    __slots__ = ()
+
+    def rollback(self, savepoint: Any = None) -> None:
+        pass
+
+    def detached(self) -> StoreView:
+        return self
+
+
+UNMANAGED = _Unmanaged({})

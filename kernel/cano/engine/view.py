@@ -1,0 +1,377 @@
+"""A step's own view of a store: writes are held back until the step commits.
+
+Values that could be changed in place are copied on their way in and out, so that a failed attempt
+leaves no trace, and what a task changes in place is committed like what it puts.
+"""
+
+from __future__ import annotations
+
+import copy
+import enum
+import operator
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+from cano.model.store import MISSING, Key, TypedStore, not_a_list, unpack_key
+
+_IMMUTABLE = frozenset({int, str, float, bool, bytes, type(None), complex, range, type, frozenset})
+_CONTAINERS = (list, dict, set, deque, bytearray)
+
+
+def isolate(value: Any) -> Any:
+    """A copy of `value` that shares nothing changeable with it.
+
+    Containers and dataclasses are copied through and through. Other objects (clients, locks, models) are
+    shared: in memory they are passed by reference.
+    """
+    kind = value.__class__
+    if kind in _IMMUTABLE:
+        return value
+    if kind is list:
+        return [item if item.__class__ in _IMMUTABLE else isolate(item) for item in value]
+    if kind is dict:
+        return {key: item if item.__class__ in _IMMUTABLE else isolate(item) for key, item in value.items()}
+    if kind is tuple:
+        items = tuple(map(isolate, value))
+        return value if all(map(_same, items, value)) else items
+    if kind is set:
+        return value.copy()
+    if isinstance(value, enum.Enum | type):
+        return value
+    if (
+        isinstance(value, _CONTAINERS)
+        or hasattr(kind, "__dataclass_fields__")
+        or hasattr(kind, "_fields")
+        or hasattr(kind, "__struct_fields__")
+        or hasattr(kind, "__pydantic_fields__")
+    ):
+        try:
+            return copy.deepcopy(value)
+        except (TypeError, copy.Error):
+            return value  # it holds something that has no copy, such as a lock: shared like any other object
+    return value
+
+
+class Changes(NamedTuple):
+    """What one step did to a store. Apply in the order of the fields."""
+
+    cleared: bool
+    """Whether everything that was there is gone."""
+    removed: frozenset[str]
+    changed: Mapping[str, Any]
+    appended: Mapping[str, list[Any]]
+    """Items to add to the list at each key; the list is made where there is none."""
+
+
+@runtime_checkable
+class ManagedStore(Protocol):
+    """A store whose steps the kernel makes atomic, because it lets the kernel apply a step's changes at once.
+
+    It may also have `put_many(changed: Mapping[str, Any]) -> None`, which sets several keys at once: a step that only
+    put is then committed without a `Changes`.
+    """
+
+    def live(self) -> Mapping[str, Any]:
+        """The current data, for reading only; always the same object."""
+        ...
+
+    def apply(self, changes: Changes) -> None:
+        """Make all of a step's changes visible at once."""
+        ...
+
+
+_NOTHING_REMOVED: frozenset[str] = frozenset()
+_NOTHING_APPENDED: Mapping[str, list[Any]] = {}
+
+
+class StoreView(TypedStore):
+    """The `KeyValueStore` that a step works on: reads fall through to the base, writes wait for `commit`.
+
+    Args:
+        base: the data below.
+        apply: makes changes of a step visible in `base` at once; by default they are written into it.
+        isolate: copies a value on its way in and out.
+        owner: the store that `base` belongs to, where it is that of a store.
+    """
+
+    __slots__ = (
+        "_appended", "_apply", "_base", "_base_get", "_cleared", "_isolate", "_lent", "_local", "_mixed",
+        "_origins", "_put_many", "_removed", "owner", "touched",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        base: Mapping[str, Any],
+        apply: Callable[[Changes], None] | None = None,
+        isolate: Callable[[Any], Any] = isolate,
+        owner: Any = None,
+    ) -> None:
+        self._base = base
+        self.owner = owner
+        self._base_get = base.get
+        self._apply = apply
+        self._put_many = getattr(base if apply is None else owner, "update" if apply is None else "put_many", None)
+        self._isolate = isolate
+        self._local: dict[str, Any] = {}
+        self.touched = False
+        """Whether anything was written, or lent out so that it may have been changed, since the last commit."""
+        self._mixed = False  # whether this step did anything but put; only then do the next four exist
+
+    def _mix(self) -> None:
+        self.touched = True
+        if not self._mixed:
+            self._mixed = True
+            self._lent: dict[str, Any] = {}
+            self._origins: dict[str, tuple[Any, int]] = {}
+            self._removed: set[str] = set()
+            self._appended: dict[str, list[Any]] = {}
+            self._cleared = False
+
+    @property
+    def base(self) -> Mapping[str, Any]:
+        """The committed data below, for reading."""
+        return self._base
+
+    # reading
+
+    def get(self, key: Any, type: Any = None, default: Any = MISSING) -> Any:
+        """See `KeyValueStore.get`."""
+        if not self.touched and key.__class__ is str:
+            value = self._base_get(key, MISSING)
+            if value.__class__ in _IMMUTABLE and (type is None or value.__class__ is type):
+                return value
+        return TypedStore.get(self, key, type, default)
+
+    def _find(self, key: str) -> Any:
+        if not self.touched:
+            value = self._base_get(key, MISSING)
+            return value if value.__class__ in _IMMUTABLE else self._lend(key, value)
+        if (value := self._local.get(key, MISSING)) is not MISSING:
+            if value.__class__ not in _IMMUTABLE:
+                self._mix()
+                self._lent[key] = value
+            return value
+        if self._mixed and key in self._lent:
+            return self._lent[key]
+        value = self._below(key)
+        return value if value.__class__ in _IMMUTABLE else self._lend(key, value)
+
+    def _below(self, key: str) -> Any:
+        """The committed value, as far as this step has not removed it."""
+        if self._mixed and (self._cleared or key in self._removed):
+            return MISSING
+        return self._base_get(key, MISSING)
+
+    def _lend(self, key: str, value: Any) -> Any:
+        """A copy to hand out; whether the task changed it is seen at the commit."""
+        added = self._appended.get(key) if self._mixed else None
+        if value is MISSING and added is None:
+            return MISSING
+        self._mix()
+        lent = [] if value is MISSING else self._isolate(value)
+        if added:
+            lent.extend(map(self._isolate, added))
+        self._lent[key] = lent
+        self._origins[key] = value, len(value) if isinstance(value, list) else 0
+        return lent
+
+    def __contains__(self, key: object) -> bool:
+        if not isinstance(key, str | Key):
+            return False
+        name = key if key.__class__ is str else unpack_key(key, None)[0]
+        if name in self._local or (self._mixed and name in self._appended):
+            return True
+        return self._below(name) is not MISSING
+
+    def keys(self) -> list[str]:
+        """All keys, those of the base first."""
+        if not self._mixed:
+            return [*self._base, *(key for key in self._local if key not in self._base)]
+        below = {} if self._cleared else dict.fromkeys(self._base)
+        for key in self._removed:
+            below.pop(key, None)
+        return list(below | dict.fromkeys(self._local) | dict.fromkeys(self._appended))
+
+    # writing
+
+    def put(self, key: Any, value: Any) -> None:
+        """See `KeyValueStore.put`."""
+        if key.__class__ is str and value.__class__ in _IMMUTABLE and not self._mixed:
+            self._local[key] = value
+            self.touched = True
+        else:
+            TypedStore.put(self, key, value)
+
+    def _set(self, key: str, value: Any) -> None:
+        self.touched = True
+        self._local[key] = value if value.__class__ in _IMMUTABLE else self._isolate(value)
+        if self._mixed:
+            self._lent.pop(key, None)
+            self._appended.pop(key, None)
+
+    def _append(self, key: str, item: Any) -> None:
+        self._mix()
+        held = self._local[key] if key in self._local else self._lent.get(key, MISSING)
+        known = self._below(key) if held is MISSING else held
+        if known is not MISSING and not isinstance(known, list):
+            not_a_list(key, known)
+        item = self._isolate(item)
+        if key in self._local:
+            held.append(item)
+            return
+        self._appended.setdefault(key, []).append(item)
+        if held is not MISSING:
+            held.append(self._isolate(item))  # what was handed out shows the new item too
+
+    def _discard(self, key: str) -> bool:
+        there = key in self
+        if there:
+            self._mix()
+            self._local.pop(key, None)
+            self._lent.pop(key, None)
+            self._appended.pop(key, None)
+            self._removed.add(key)
+        return there
+
+    def clear(self) -> None:
+        """Remove every key."""
+        self.rollback()
+        self._mix()
+        self._cleared = True
+
+    # the step's end
+
+    def changes(self) -> Changes:
+        """What this step has done so far. Nothing in it is shared with what was handed out."""
+        if not self._mixed:
+            return Changes(False, _NOTHING_REMOVED, self._local, _NOTHING_APPENDED)
+        for key, lent in self._lent.items():
+            if key in self._local:
+                self._local[key] = self._isolate(lent)
+            elif not _unchanged(lent, self._expected(key)):
+                self._appended.pop(key, None)
+                self._local[key] = self._isolate(lent)
+        self._lent = {}
+        return Changes(self._cleared, frozenset(self._removed), self._local, self._appended)
+
+    def _expected(self, key: str) -> Any:
+        """What a lent value looks like if the task has not changed it in place."""
+        # not what is below now: others may have committed meanwhile, which replaces values or makes lists longer
+        origin, length = self._origins[key]
+        if isinstance(origin, list) and len(origin) != length:
+            origin = origin[:length]
+        added = self._appended.get(key)
+        return origin if added is None else [*(() if origin is MISSING else origin), *added]
+
+    def commit(self) -> None:
+        """Make the step's changes visible at once, and start the next step."""
+        if self._mixed:
+            self.settle(self.changes())
+            return
+        local, self._local = self._local, {}
+        self.touched = False
+        if self._put_many is not None:
+            self._put_many(local)
+        else:
+            assert self._apply is not None
+            self._apply(Changes(False, _NOTHING_REMOVED, local, _NOTHING_APPENDED))
+
+    def settle(self, changes: Changes) -> None:
+        """Write `changes`, which were taken from this view, into the base, and start the next step."""
+        if self._apply is None:
+            apply_changes(self._base, changes)
+        else:
+            self._apply(changes)
+        self._local = {}
+        self.touched = self._mixed = False
+
+    def rollback(self, savepoint: Changes | None = None) -> None:
+        """Forget what was done since the last commit, or since `savepoint`."""
+        self._local = {}
+        self.touched = self._mixed = False
+        if savepoint is not None:
+            self.merge(savepoint)
+
+    def merge(self, changes: Changes) -> None:
+        """Do to this view what `changes` says."""
+        if changes.cleared:
+            self.clear()
+        for key in changes.removed:
+            self._discard(key)
+        for key, value in changes.changed.items():
+            self._set(key, value)
+        for key, items in changes.appended.items():
+            for item in items:
+                self._append(key, item)
+
+    def savepoint(self) -> Changes | None:
+        """A point to roll back to: the changes so far, or None where there are none."""
+        if not self.touched:
+            return None
+        now = self.changes()
+        return Changes(now.cleared, now.removed, self._isolate(dict(now.changed)), self._isolate(dict(now.appended)))
+
+    def detached(self) -> StoreView:
+        """A fresh view of the same base, for when somebody may still write to this one."""
+        return StoreView(self._base, self._apply, self._isolate, self.owner)
+
+
+def apply_changes(data: Any, changes: Changes) -> None:
+    """Write a step's changes into a dict, to the effect that `Changes` states.
+
+    Each key goes from its old value to its new one at once, whoever reads meanwhile in another thread.
+
+    Raises:
+        TypeMismatchError: an item is to be added to what is no list any more. Nothing is written.
+    """
+    cleared, removed, changed, appended = changes
+    if not (cleared or removed or appended):
+        data.update(changed)
+        return
+    lists = {}
+    for key in appended:
+        gone = (cleared or key in removed) and key not in changed
+        lists[key] = held = MISSING if gone else changed.get(key, data.get(key, MISSING))
+        if held is not MISSING and not isinstance(held, list):
+            not_a_list(key, held)
+    data.update(changed)
+    for key, items in appended.items():
+        if lists[key] is MISSING:
+            data[key] = [*items]
+        else:
+            lists[key].extend(items)
+    for key in list(data) if cleared else removed:
+        if key not in changed and key not in appended:
+            data.pop(key, None)
+
+
+def _same(one: Any, other: Any) -> bool:
+    return one is other
+
+
+def _unchanged(lent: Any, original: Any) -> bool:
+    """Whether a copy is still what it was made as, types and order included: `==` would take a True for a 1."""
+    kind = lent.__class__
+    if lent is original or kind is not original.__class__:
+        return lent is original
+    if kind is list or kind is tuple:
+        # most items are shared with the original, which is seen fastest
+        return len(lent) == len(original) and (
+            all(map(operator.is_, lent, original)) or all(map(_unchanged, lent, original))
+        )
+    if kind is dict:
+        return _unchanged(list(lent), list(original)) and _unchanged(list(lent.values()), list(original.values()))
+    try:
+        if kind in _IMMUTABLE or kind is set:
+            return bool(lent == original)
+        return _unchanged(_parts(lent), _parts(original))
+    except Exception:  # noqa: BLE001  # what cannot be taken apart counts as changed
+        return False
+
+
+def _parts(value: Any) -> list[Any]:
+    """All that makes up an object, as `copy` sees it."""
+    make, arguments, *rest = value.__reduce_ex__(4)
+    state, items, pairs = [*rest, None, None, None][:3]
+    return [make, arguments, state, list(items or ()), list(pairs or ())]

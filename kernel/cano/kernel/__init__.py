@@ -1,0 +1,1 @@
+"""The kernel: the public API, and what it is made of."""

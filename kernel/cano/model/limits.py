@@ -1,0 +1,68 @@
+"""Limits on how much happens at once: per workflow, per state, and per key of the data."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from cano.errors import ConfigurationError
+from cano.model.store import Key, KeyValueStore
+
+LimitKey = str | Key[Any] | Callable[[Any], Any]
+_made = itertools.count()
+
+
+class Limit:
+    """At most so many at once. One `Limit` given in several places is one limit shared by all of them.
+
+    Args:
+        limit: how many, 1 or more.
+        key: counts each value of it on its own: a key of the data, or a function of the store.
+
+    Raises:
+        ConfigurationError: an argument is of the wrong kind.
+    """
+
+    def __init__(self, limit: int, *, key: LimitKey | None = None) -> None:
+        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+            raise ConfigurationError(f"limit must be a whole number, 1 or more, not {limit!r}")
+        if key is not None and not isinstance(key, str | Key) and not callable(key):
+            raise ConfigurationError(f"limit_key must be a key of the data or a function of the store, not {key!r}")
+        self.limit = limit
+        self.key = key
+        self._made = next(_made)
+
+    def value(self, store: Any) -> Any:
+        """What is counted on its own for the run on `store`; None without a key."""
+        if self.key is None:
+            return None
+        if not isinstance(self.key, str | Key):
+            return self.key(store)
+        if isinstance(store, Mapping | KeyValueStore):
+            return store[self.key if isinstance(store, KeyValueStore) else str(self.key)]
+        return getattr(store, str(self.key))
+
+    def __repr__(self) -> str:
+        return f"Limit({self.limit}{'' if self.key is None else f', key={self.key!r}'})"
+
+
+def limits(limit: int | Limit | Iterable[Limit] | None, limit_key: LimitKey | None) -> tuple[Limit, ...]:
+    """The limits that the arguments `limit` and `limit_key` of a registration mean."""
+    if limit is None:
+        if limit_key is not None:
+            raise ConfigurationError("limit_key without a limit; say limit= too")
+        return ()
+    if isinstance(limit, int):
+        return (Limit(limit, key=limit_key),)
+    if limit_key is not None:
+        raise ConfigurationError("limit_key goes with a number as limit; a Limit has its own key")
+    several = (limit,) if isinstance(limit, Limit) else tuple(limit) if isinstance(limit, Iterable) else (limit,)
+    for one in several:
+        if not isinstance(one, Limit):
+            raise ConfigurationError(f"limit must be a whole number, a Limit or a list of Limits, not {limit!r}")
+    if len(set(several)) < len(several):
+        raise ConfigurationError(f"limit has the same Limit twice, which would wait for itself: {limit!r}")
+    # in one order everywhere, so that two who need places of both never wait for each other; those that have a key
+    # first, so that who waits for a place of its key does not sit on one that others could use
+    return tuple(sorted(several, key=lambda one: (one.key is None, one._made)))

@@ -1,0 +1,166 @@
+"""A Task: one `run()`."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Coroutine, Iterable
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, cast, overload
+
+from cano.errors import ConfigurationError
+from cano.model.config import TaskConfig
+
+StateT = TypeVar("StateT")
+StateT_co = TypeVar("StateT_co", covariant=True)
+
+
+class Task(ABC, Generic[StateT_co]):
+    """One step's work: reads and writes the store, and returns the next state.
+
+    Args:
+        config: retries and time limits of this one task; a subclass may set the class attribute instead.
+
+    Attributes:
+        config: retries and time limits, or None: the workflow's default.
+        targets: the states that `run` may return; None reads them from its return annotation
+            (`-> Literal[State.A, State.B]`), or allows every state of the workflow.
+    """
+
+    config: TaskConfig | None = None
+    targets: ClassVar[Collection[Any] | None] = None
+
+    def __init__(self, config: TaskConfig | None = None) -> None:
+        if config is not None:
+            self.config = check_config(config)
+
+    @abstractmethod
+    async def run(self, store: Any) -> StateT_co:
+        """Do the work and return the next state.
+
+        Args:
+            store: the run's data: a `KeyValueStore`, or the object that the run was started on.
+        """
+
+    @property
+    def name(self) -> str:
+        """What the task is called in drawings, logs and errors."""
+        return type(self).__name__
+
+
+class FunctionTask(Task[StateT_co]):
+    """A task made of a function by `@task`. Still callable as the function that it was."""
+
+    def __init__(
+        self,
+        function: Callable[[Any], Any],
+        *,
+        config: TaskConfig | None = None,
+        targets: Iterable[Any] | None = None,
+    ) -> None:
+        super().__init__(config)
+        if not callable(function):
+            raise ConfigurationError(f"a task must be a function of the store, not {function!r}")
+        try:
+            inspect.signature(function).bind(object())
+        except TypeError:
+            raise ConfigurationError(
+                f"task {function_name(function)!r} must take the store as its one argument; "
+                f"its signature is {inspect.signature(function)}"
+            ) from None
+        except ValueError:
+            pass  # some callables written in C tell no signature
+        self.function = function
+        if isinstance(targets, str):
+            raise ConfigurationError(f"targets must be a list of states, not the string {targets!r}")
+        if targets is not None:
+            self.targets = tuple(targets)  # type: ignore[misc]  # for this task only
+        self.__doc__ = function.__doc__
+
+    async def run(self, store: Any) -> StateT_co:
+        """Call the function; in a worker thread where it is a plain one."""
+        if is_async(self.function):
+            return cast(StateT_co, await self.function(store))
+        import asyncio
+
+        return cast(StateT_co, await asyncio.to_thread(self.function, store))
+
+    def __call__(self, store: Any) -> object:
+        """The function's own result: a coroutine where it is `async def`."""
+        return self.function(store)
+
+    @property
+    def name(self) -> str:
+        """The function's name."""
+        return function_name(self.function)
+
+
+if TYPE_CHECKING:  # what a call of a task gives, and what `@task(...)` takes, as type checkers see it
+
+    class AsyncTask(FunctionTask[StateT_co]):
+        def __call__(self, store: Any) -> Coroutine[Any, Any, StateT_co]: ...
+
+    class PlainTask(FunctionTask[StateT_co]):
+        def __call__(self, store: Any) -> StateT_co: ...
+
+    class TaskMaker(Protocol):
+        @overload  # a coroutine is never a state
+        def __call__(  # type: ignore[overload-overlap]
+            self, function: Callable[[Any], Coroutine[Any, Any, StateT]], /
+        ) -> AsyncTask[StateT]: ...
+        @overload
+        def __call__(self, function: Callable[[Any], StateT], /) -> PlainTask[StateT]: ...
+
+
+@overload
+def task(  # type: ignore[overload-overlap]  # a coroutine is never a state
+    function: Callable[[Any], Coroutine[Any, Any, StateT]], /
+) -> AsyncTask[StateT]: ...
+@overload
+def task(function: Callable[[Any], StateT], /) -> PlainTask[StateT]: ...
+@overload
+def task(*, config: TaskConfig | None = None, targets: Iterable[Any] | None = None) -> TaskMaker: ...
+def task(
+    function: Callable[[Any], Any] | None = None,
+    /,
+    *,
+    config: TaskConfig | None = None,
+    targets: Iterable[Any] | None = None,
+) -> Any:
+    """Make a task of a function `(store) -> state`.
+
+    An async function runs in the event loop, a plain one in a worker thread, with the context copied.
+
+    Args:
+        config: retries and time limits.
+        targets: the states that it may return, where its return annotation does not say.
+
+    Example:
+        @task
+        async def fetch(store: KeyValueStore) -> Literal[State.PARSE]:
+            store["page"] = await download(store["url"])
+            return State.PARSE
+    """
+    if function is not None:
+        return FunctionTask(function)
+    return lambda function: FunctionTask(function, config=config, targets=targets)
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Whether calling `function` gives a coroutine."""
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004  # an object with an async __call__
+    )
+
+
+def check_config(config: Any) -> TaskConfig:
+    """`config`, or ConfigurationError where it is something else."""
+    if not isinstance(config, TaskConfig):
+        raise ConfigurationError(f"config must be a TaskConfig, not {config!r}")
+    return config
+
+
+def function_name(function: Any) -> str:
+    """What a function is called."""
+    function = getattr(function, "func", function)  # what a functools.partial is of
+    name: str = getattr(function, "__name__", None) or type(function).__name__
+    return name

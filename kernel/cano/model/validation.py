@@ -1,0 +1,106 @@
+"""What can be wrong with a workflow's definition, all of it at once."""
+
+from __future__ import annotations
+
+import enum
+import inspect
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from cano.model.node import Node
+from cano.model.workflow import Registration, state_name
+
+if TYPE_CHECKING:
+    from cano.model.workflow import Workflow
+
+
+def problems(flow: Workflow[Any]) -> list[str]:
+    """Every problem of `flow`, one sentence each."""
+    return [*_states(flow), *_tasks(flow), *_targets(flow), *_graph(flow)]
+
+
+def _states(flow: Workflow[Any]) -> Iterator[str]:
+    tasks, exits = flow.tasks, flow.exit_states
+    known = [*tasks, *(state for state in exits if state not in tasks)]
+    if flow.start not in tasks and flow.start not in exits:
+        yield f"the start state {flow.start} has no task"
+    if not exits:
+        yield "there is no exit state: a run could never end"
+    for state in exits:
+        if state in tasks:
+            yield f"the exit state {state} has a task ({tasks[state].task.name}), which would never run"
+    if isinstance(flow.start, enum.Enum):
+        kind = type(flow.start)
+        for state in known:
+            if not isinstance(state, kind):
+                yield f"the state {state!r} is no {kind.__name__}"
+        for state in kind:
+            if state not in tasks and state not in exits and state != flow.start:
+                yield f"the state {state} has no task and is no exit state"
+    names = defaultdict(list)
+    for state in known:
+        names[state_name(state)].append(state)
+    for name, states in names.items():
+        if len(states) > 1:
+            yield f"the states {', '.join(map(repr, states))} have the same name {name!r}"
+
+
+def _tasks(flow: Workflow[Any]) -> Iterator[str]:
+    for state, registration in flow.tasks.items():
+        task = registration.task
+        if isinstance(task, Node) and type(task).run is Node.run:
+            for phase in ("prep", "exec", "post", "exec_fallback"):
+                if not inspect.iscoroutinefunction(getattr(task, phase)):
+                    yield f"the state {state}: {task.name}.{phase} must be `async def`"
+
+
+def _targets(flow: Workflow[Any]) -> Iterator[str]:
+    tasks, exits = flow.tasks, flow.exit_states
+    for old, new in (flow.migrate or {}).items():
+        if new not in tasks and new not in exits:
+            yield f"migrate sends the old state {old} to {new!r}, which has no task and is no exit state"
+    for state, registration in tasks.items():
+        for target in registration.targets or ():
+            if target not in tasks and target not in exits:
+                yield f"the state {state} declares the target {target!r}, which has no task and is no exit state"
+        for config in (registration.config, registration.task.config):
+            fallback = None if config is None else config.on_exhausted
+            if fallback is not None and fallback not in tasks and fallback not in exits:
+                yield f"the state {state} has on_exhausted={fallback!r}, which has no task and is no exit state"
+
+
+def _graph(flow: Workflow[Any]) -> Iterator[str]:
+    tasks = flow.tasks
+    if any(registration.targets is None for registration in tasks.values()):
+        return
+    edges = {state: outgoing(flow, registration) for state, registration in tasks.items()}
+    reached = _closure({flow.start}, edges)
+    for state in [*tasks, *flow.exit_states]:
+        if state not in reached:
+            yield f"the state {state} is unreachable from {flow.start}"
+    back: dict[Any, list[Any]] = defaultdict(list)
+    for state, targets in edges.items():
+        for target in targets:
+            back[target].append(state)
+    ending = _closure(set(flow.exit_states), back)
+    for state in tasks:
+        if flow.exit_states and state in reached and state not in ending:
+            yield f"the state {state} is in a loop with no way out to an exit state"
+
+
+def outgoing(flow: Workflow[Any], registration: Registration) -> list[Any]:
+    """The states that a registration can lead to, as far as it declares them."""
+    config = registration.config or registration.task.config or flow.default_config
+    fallback = [] if config is None or config.on_exhausted is None else [config.on_exhausted]
+    return list(dict.fromkeys([*(registration.targets or ()), *fallback]))
+
+
+def _closure(seeds: set[Any], edges: Any) -> set[Any]:
+    seen, todo = set(seeds), list(seeds)
+    while todo:
+        for target in edges.get(todo.pop(), ()):
+            if target not in seen:
+                seen.add(target)
+                todo.append(target)
+    return seen

@@ -1,0 +1,1 @@
+"""Plugins: finding, ordering, blocking and isolating them."""

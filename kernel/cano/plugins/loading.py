@@ -1,0 +1,276 @@
+"""Plugins: how they are found, ordered, blocked, checked, and kept from breaking a run."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable
+from functools import partial, wraps
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pluggy
+
+from cano import hookspecs
+from cano.errors import ConfigurationError, PluginError
+from cano.hookspecs import API_VERSION, HOOK_NAMESPACE
+from cano.plugins.wrapping import Wrapped
+
+if TYPE_CHECKING:
+    import importlib.metadata
+
+_MAY_BE_ASYNC = ("cano_kernel_started", "cano_kernel_stopping")
+_DIRECT = "given to the kernel"
+_log = logging.getLogger("cano")
+
+
+class PluginWarning(UserWarning):
+    """A plugin was skipped. The message names it and says why."""
+
+
+class PluginInfo(NamedTuple):
+    """What is known of one plugin.
+
+    Attributes:
+        name: its entry point's name, or the object's.
+        distribution: the distribution that ships it, or where else it came from.
+        version: that distribution's version, or "".
+        status: "active", "blocked" or "failed".
+        hooks: the hooks that it implements, sorted.
+        error: why it failed, or None.
+    """
+
+    name: str
+    distribution: str
+    version: str
+    status: str
+    hooks: tuple[str, ...] = ()
+    error: str | None = None
+
+    @property
+    def origin(self) -> str:
+        """Distribution and version in one."""
+        return f"{self.distribution} {self.version}".rstrip()
+
+
+class Plugins:
+    """The plugins of one kernel.
+
+    Args:
+        plugins: objects with hook implementations, or names of installed plugins.
+        discover: whether to load every installed plugin.
+        block: names that are never imported; the environment variable CANO_BLOCK adds to them.
+        strict: whether a broken plugin is refused, rather than skipped with a warning.
+    """
+
+    def __init__(self, plugins: Iterable[Any], *, discover: bool, block: Iterable[str], strict: bool) -> None:
+        if isinstance(plugins, str) or not isinstance(plugins, Iterable):
+            raise ConfigurationError(f"plugins must be a list of plugins or their names, not {plugins!r}")
+        blocked = () if isinstance(block, str) or not isinstance(block, Iterable) else tuple(block)
+        if (block and not blocked) or not all(isinstance(name, str) for name in blocked):
+            raise ConfigurationError(f"block must be a list of plugin names, such as ['retry'], not {block!r}")
+        self.manager = pluggy.PluginManager(HOOK_NAMESPACE)
+        self.manager.add_hookspecs(hookspecs)
+        self.observer_errors: Counter[str] = Counter()
+        self._given = tuple(plugins)
+        self._discover = discover
+        self._blocked = {*blocked, *filter(None, map(str.strip, os.environ.get("CANO_BLOCK", "").split(",")))}
+        self._strict = strict
+        self._infos: dict[str, PluginInfo] = {}
+        self._loaded = False
+        self._problem: Exception | None = None
+
+    @property
+    def infos(self) -> list[PluginInfo]:
+        """Every plugin that was met, active or not, in the order of registration."""
+        return list(self._infos.values())
+
+    def load(self) -> None:
+        """Import and register. Does nothing the second time.
+
+        Raises:
+            PluginError: two plugins have one name, or, when strict, one is broken.
+            ConfigurationError: a plugin asked for by name is not installed.
+        """
+        if self._loaded:
+            return
+        if self._problem is not None:
+            raise self._problem
+        try:
+            self._load()
+        except Exception as error:
+            self._problem = error
+            raise
+        self._loaded = True
+
+    def _load(self) -> None:
+        wanted = {plugin for plugin in self._given if isinstance(plugin, str)}
+        for point in self._entry_points(wanted):
+            distribution = point.dist
+            info = PluginInfo(
+                point.name,
+                distribution.name if distribution else "unknown distribution",
+                distribution.version if distribution else "",
+                "active",
+            )
+            self._admit(info, point.load)
+        for plugin in self._given:
+            if not isinstance(plugin, str):
+                name = str(getattr(plugin, "__name__", type(plugin).__name__))
+                while name in self._infos:
+                    name += "'"
+                self._admit(PluginInfo(name, _DIRECT, "", "active"), partial(_itself, plugin))
+        self._add_hookspecs()
+        for info in self.infos:
+            if info.status == "active":
+                self._check_hooks(info)
+
+    def _entry_points(self, wanted: set[str]) -> list[importlib.metadata.EntryPoint]:
+        if not self._discover and not wanted:
+            return []
+        import importlib.metadata  # here, since it takes longer to import than all of cano does
+
+        points: dict[str, importlib.metadata.EntryPoint] = {}
+        for point in sorted(importlib.metadata.entry_points(group="cano"), key=lambda point: point.name):
+            if not self._discover and point.name not in wanted:
+                continue
+            other = points.setdefault(point.name, point)
+            if other.value != point.value and point.name not in self._blocked:
+                both = " and ".join(f"{p.dist.name} {p.dist.version}" if p.dist else p.value for p in (other, point))
+                raise PluginError(
+                    f"two plugins are named {point.name!r}: those of {both}; uninstall one",
+                    plugin=point.name,
+                    distribution=both,
+                )
+        if missing := wanted - points.keys():
+            there = ", ".join(points) or "none"
+            raise ConfigurationError(
+                f"no plugin named {', '.join(map(repr, sorted(missing)))} is installed; there are: {there}"
+            )
+        return list(points.values())
+
+    def _admit(self, info: PluginInfo, load: Callable[[], Any]) -> None:
+        """Register one plugin, or note why not. A broken one is never half-registered."""
+        self._infos[info.name] = info
+        if info.name in self._blocked:
+            self.manager.set_blocked(info.name)
+            self._infos[info.name] = _with(info, "blocked")
+            return
+        try:
+            plugin = load()
+            plugin = plugin() if isinstance(plugin, type) else plugin
+            version = getattr(plugin, "CANO_API_VERSION", API_VERSION)
+            if version != API_VERSION:
+                raise PluginError(f"it was written for version {version} of Cano's plugin API, this is {API_VERSION}")
+            self.manager.register(plugin, info.name)
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever a stranger's module raises, it is named
+            self._fail(info, error)
+
+    def _add_hookspecs(self) -> None:
+        """Let plugins add hookspecs of their own, one by one: what one of them raises names that one."""
+        plugins = [impl.plugin for impl in reversed(self.manager.hook.cano_add_hookspecs.get_hookimpls())]
+        for plugin in plugins:
+            others = [other for other in plugins if other is not plugin]
+            try:
+                self.manager.subset_hook_caller("cano_add_hookspecs", others)(pm=self.manager)
+            except Exception as error:  # noqa: BLE001  # it is named
+                # a plugin that implements another's new hook wrongly takes that one along: its hooks are not all there
+                wrong = error.plugin if isinstance(error, pluggy.PluginValidationError) else plugin
+                for name in dict.fromkeys([self.manager.get_name(wrong), self.manager.get_name(plugin)]):
+                    self._fail(self._infos[str(name)], error)
+
+    def _check_hooks(self, info: PluginInfo) -> None:
+        plugin = self.manager.get_plugin(info.name)
+        callers = self.manager.get_hookcallers(plugin) or []
+        names = sorted(caller.name for caller in callers)
+        unknown = [
+            caller.name
+            for caller in callers
+            if not caller.has_spec() and not any(i.optionalhook for i in caller.get_hookimpls() if i.plugin is plugin)
+        ]
+        asynchronous = [
+            caller.name
+            for caller in callers
+            if hasattr(hookspecs, caller.name)
+            and caller.name not in _MAY_BE_ASYNC
+            and any(_is_async(impl.function) for impl in caller.get_hookimpls() if impl.plugin is plugin)
+        ]
+        try:
+            if not names and info.distribution == _DIRECT:
+                raise PluginError("it implements no hook; mark its functions with @hookimpl")
+            if unknown:
+                raise PluginError(f"it implements hooks that do not exist: {', '.join(unknown)}; check their spelling")
+            if asynchronous:
+                raise PluginError(
+                    f"it implements {', '.join(asynchronous)} as async; only {' and '.join(_MAY_BE_ASYNC)} may be"
+                )
+        except PluginError as error:
+            self._fail(info, error)
+        else:
+            self._infos[info.name] = _with(info, "active", hooks=tuple(names))
+
+    def _fail(self, info: PluginInfo, error: BaseException) -> None:
+        if self.manager.has_plugin(info.name):
+            self.manager.unregister(name=info.name)
+        reason = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
+        self._infos[info.name] = _with(info, "failed", error=reason)
+        message = (
+            f"the plugin {info.name!r} ({info.origin}) cannot be used: {reason}. "
+            f"Repair or uninstall it, or block it: Kernel(block=[{info.name!r}]) or CANO_BLOCK={info.name}"
+        )
+        if self._strict or info.distribution == _DIRECT:
+            raise PluginError(message, plugin=info.name, distribution=info.origin) from error
+        warnings.warn(message, PluginWarning, stacklevel=2)
+
+    # what a kernel asks
+
+    def listeners(self, hook: str) -> tuple[Callable[[Any], Any], ...]:
+        """The implementations of a lifecycle hook, to be called directly, in pluggy's order."""
+        caller = getattr(self.manager.hook, hook)
+        impls = list(reversed(caller.get_hookimpls()))
+        wrappers = [impl for impl in impls if impl.wrapper or impl.hookwrapper]
+        if wrappers and hook in _MAY_BE_ASYNC:  # what is raised in these is the caller's business
+            return (lambda kernel: _awaited(caller(kernel=kernel)),)
+        listeners = tuple(_one_argument(impl) for impl in impls if impl not in wrappers)
+        around = [(_one_argument(impl), impl.hookwrapper) for impl in wrappers]
+        return (Wrapped(around, listeners, self.observer_failed),) if wrappers else listeners
+
+    def observer_failed(self, listener: Callable[[Any], None], error: Exception) -> None:
+        """Count an observer's failure, and report the first one."""
+        name = f"{getattr(listener, '__module__', '')}.{getattr(listener, '__qualname__', listener)}"
+        self.observer_errors[name] += 1
+        if self.observer_errors[name] == 1:
+            _log.error("observer %s raised; the run goes on, and this is not reported again", name, exc_info=error)
+
+    def failures(self) -> str:
+        """The plugins that failed to load, as a clause for an error message; empty where there are none."""
+        failed = [f"{info.name} ({info.error})" for info in self.infos if info.status == "failed"]
+        blocked = [info.name for info in self.infos if info.status == "blocked"]
+        parts = [*(["failed: " + ", ".join(failed)] if failed else [])]
+        parts += ["blocked: " + ", ".join(blocked)] if blocked else []
+        return "; ".join(parts)
+
+
+def _itself(plugin: Any) -> Any:
+    return plugin
+
+
+def _one_argument(impl: pluggy.HookImpl) -> Callable[[Any], None]:
+    function: Callable[..., Any] = impl.function
+    return function if impl.argnames else wraps(function)(lambda _: function())
+
+
+async def _awaited(answers: Iterable[Any]) -> None:
+    for answer in answers:
+        if inspect.isawaitable(answer):
+            await answer
+
+
+def _is_async(function: Any) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+
+
+def _with(info: PluginInfo, status: str, hooks: tuple[str, ...] = (), error: str | None = None) -> PluginInfo:
+    return PluginInfo(info.name, info.distribution, info.version, status, hooks, error)
