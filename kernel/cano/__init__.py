@@ -4,8 +4,11 @@ import importlib
 import typing
 
 from cano.concurrency.subworkflow import SubWorkflow
+from cano.data.changes import Changes, ManagedStore, apply_changes
+from cano.data.copying import isolate
+from cano.data.store import MISSING, Key, KeyValueStore, TypedStore, not_a_list
+from cano.data.view import StoreView
 from cano.engine.step import Progress, Step, current_step
-from cano.engine.view import Changes, ManagedStore, StoreView, apply_changes, isolate
 from cano.errors import (
     CanoError,
     ConfigurationError,
@@ -38,23 +41,35 @@ from cano.model.limits import Limit
 from cano.model.node import Node
 from cano.model.result import RunResult
 from cano.model.split import BranchOutcome, BranchStatus, JoinConfig, JoinStrategy, SplitOutcome
-from cano.model.store import MISSING, Key, KeyValueStore, TypedStore, not_a_list
 from cano.model.task import FunctionTask, Task, task
 from cano.model.waiting import sleep_until, wait_for
 from cano.model.workflow import Registration, Workflow, state_name
-from cano.plugins.codec_layers import CodecLayer
 from cano.protocols import (
     Call,
     Capabilities,
     Clock,
     Codec,
+    CodecLayer,
     Executor,
     NotifyingStore,
     RetryStrategy,
     StoreBackend,
     Timer,
 )
-from cano.records import Commit, RunFilter, RunRecord, RunStatus, Signal, Signals, Transition, Wait
+from cano.records import (
+    Commit,
+    Explanation,
+    Finding,
+    Retention,
+    RunFilter,
+    RunRecord,
+    RunStatus,
+    Signal,
+    Signals,
+    Standstill,
+    Transition,
+    Wait,
+)
 
 if typing.TYPE_CHECKING:
     from cano.concurrency.batch import (
@@ -66,117 +81,31 @@ if typing.TYPE_CHECKING:
         WaitStrategy,
         WorkflowResult,
     )
-    from cano.durability.holders import is_held
-    from cano.durability.inspection import Explanation, Finding, Retention, RunListing, Standstill
     from cano.engine.clock import SystemClock
     from cano.engine.run import Run
-    from cano.kernel.handle import RunHandle, RunInfo
-    from cano.kernel.kernel import Kernel, default_kernel
+    from cano.holders import is_held
+    from cano.kernel.default import default_kernel
+    from cano.kernel.handles import RunHandle, RunInfo, RunListing
+    from cano.kernel.kernel import Kernel
     from cano.model.drawing import edges, undeclared
     from cano.plugins.loading import PluginInfo, PluginWarning
 
 __all__ = [
-    "API_VERSION",
-    "BranchOutcome",
-    "BranchStatus",
-    "Call",
-    "Cancelled",
-    "CanoError",
-    "Capabilities",
-    "Changes",
-    "Clock",
-    "Codec",
-    "CodecLayer",
-    "Commit",
-    "ConcurrentWorkflow",
-    "ConcurrentWorkflowStatus",
-    "ConfigurationError",
-    "ConflictError",
-    "Executor",
-    "Explanation",
-    "Failed",
-    "Finding",
-    "FunctionTask",
-    "HOOK_NAMESPACE",
-    "JoinConfig",
-    "JoinError",
-    "JoinStrategy",
-    "Kernel",
-    "Key",
-    "KeyNotFoundError",
-    "KeyValueStore",
-    "Limit",
-    "MISSING",
-    "ManagedStore",
-    "MergeConflictError",
-    "Node",
-    "NodeError",
-    "NotifyingStore",
-    "PluginError",
-    "PluginInfo",
-    "PluginWarning",
-    "Progress",
-    "Registration",
-    "Retention",
-    "RetryExhaustedError",
-    "RetryStrategy",
-    "Run",
-    "RunCancelledError",
-    "RunFilter",
-    "RunHandle",
-    "RunInfo",
-    "RunInterruptedError",
-    "RunListing",
-    "RunNotFoundError",
-    "RunRecord",
-    "RunResult",
-    "RunStatus",
-    "RunTimeoutError",
-    "SchedulerError",
-    "SerializationError",
-    "Signal",
-    "Signals",
-    "SplitOutcome",
-    "Standstill",
-    "Step",
-    "StepTimeoutError",
-    "StoreBackend",
-    "StoreError",
-    "StoreUnavailableError",
-    "StoreView",
-    "SubWorkflow",
-    "Success",
-    "SystemClock",
-    "Task",
-    "TaskConfig",
-    "TaskError",
-    "Timer",
-    "Transition",
-    "TransitionError",
-    "TypeMismatchError",
-    "TypedStore",
-    "ValidationError",
-    "VersionMismatchError",
-    "Wait",
-    "WaitStrategy",
-    "Workflow",
-    "WorkflowError",
-    "WorkflowResult",
-    "apply_changes",
-    "current_step",
-    "default_kernel",
-    "edges",
-    "hookimpl",
-    "hookspec",
-    "is_held",
-    "isolate",
-    "not_a_list",
-    "sleep_until",
-    "state_name",
-    "task",
-    "undeclared",
-    "wait_for",
-]
+    "API_VERSION", "BranchOutcome", "BranchStatus", "Call", "Cancelled", "CanoError", "Capabilities", "Changes",
+    "Clock", "Codec", "CodecLayer", "Commit", "ConcurrentWorkflow", "ConcurrentWorkflowStatus", "ConfigurationError",
+    "ConflictError", "Executor", "Explanation", "Failed", "Finding", "FunctionTask", "HOOK_NAMESPACE", "JoinConfig",
+    "JoinError", "JoinStrategy", "Kernel", "Key", "KeyNotFoundError", "KeyValueStore", "Limit", "MISSING",
+    "ManagedStore", "MergeConflictError", "Node", "NodeError", "NotifyingStore", "PluginError", "PluginInfo",
+    "PluginWarning", "Progress", "Registration", "Retention", "RetryExhaustedError", "RetryStrategy", "Run",
+    "RunCancelledError", "RunFilter", "RunHandle", "RunInfo", "RunInterruptedError", "RunListing", "RunNotFoundError",
+    "RunRecord", "RunResult", "RunStatus", "RunTimeoutError", "SchedulerError", "SerializationError", "Signal",
+    "Signals", "SplitOutcome", "Standstill", "Step", "StepTimeoutError", "StoreBackend", "StoreError",
+    "StoreUnavailableError", "StoreView", "SubWorkflow", "Success", "SystemClock", "Task", "TaskConfig", "TaskError",
+    "Timer", "Transition", "TransitionError", "TypeMismatchError", "TypedStore", "ValidationError",
+    "VersionMismatchError", "Wait", "WaitStrategy", "Workflow", "WorkflowError", "WorkflowResult", "apply_changes",
+    "current_step", "default_kernel", "edges", "hookimpl", "hookspec", "is_held", "isolate", "not_a_list",
+    "sleep_until", "state_name", "task", "undeclared", "wait_for",
+]  # fmt: skip
 
 # What drives runs needs asyncio, which takes longer to import than all of this: it comes when it is first asked for.
 _LATE = {
@@ -185,10 +114,10 @@ _LATE = {
         "Cancelled ConcurrentWorkflow ConcurrentWorkflowStatus Failed Success WaitStrategy WorkflowResult"
     ),
     "model.drawing": "edges undeclared",
-    "kernel.handle": "RunHandle RunInfo",
-    "durability.holders": "is_held",
-    "durability.inspection": "Explanation Finding Retention RunListing Standstill",
-    "kernel.kernel": "Kernel default_kernel",
+    "kernel.handles": "RunHandle RunInfo RunListing",
+    "holders": "is_held",
+    "kernel.default": "default_kernel",
+    "kernel.kernel": "Kernel",
     "plugins.loading": "PluginInfo PluginWarning",
     "engine.run": "Run",
 }

@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 if TYPE_CHECKING:
+    from cano.engine.ports import BoundState, Host, RunKeeper, Work
     from cano.engine.run import Run
     from cano.engine.step import Step
     from cano.kernel.kernel import Kernel
     from cano.model.config import TaskConfig
-    from cano.plugins.codec_layers import CodecLayer
-    from cano.protocols import Capabilities, Codec, Executor, RetryStrategy, StoreBackend
+    from cano.protocols import Capabilities, Codec, CodecLayer, Executor, RetryStrategy, StoreBackend
 
 HOOK_NAMESPACE = "cano"
-API_VERSION = 1
+API_VERSION = 2
 """The version of this contract. A plugin may state the one it was written for as `CANO_API_VERSION`."""
 
 hookspec = pluggy.HookspecMarker(HOOK_NAMESPACE)
@@ -55,7 +55,6 @@ def cano_codec() -> Codec | None:
 
     Called once, when a kernel starts. With no answer, such stores cannot be opened.
     """
-    raise NotImplementedError
 
 
 @hookspec(firstresult=True)
@@ -68,7 +67,6 @@ def cano_codec_layer(spec: str) -> CodecLayer | None:
 
     :param spec: a name, or a name with arguments: `zstd`, `zstd:9`, `offload:1MiB:/var/lib/blobs`; percent-decoded.
     """
-    raise NotImplementedError
 
 
 @hookspec(firstresult=True)
@@ -80,7 +78,6 @@ def cano_open_store(url: str) -> StoreBackend | None:
 
     :param url: such as `memory://?strict=1` or `sqlite:///runs.db`.
     """
-    raise NotImplementedError
 
 
 @hookspec
@@ -102,7 +99,17 @@ def cano_open_executor(url: str) -> Executor | None:
 
     :param url: such as `dask://host:port`.
     """
-    raise NotImplementedError
+
+
+@hookspec(firstresult=True)
+def cano_keep_runs(kernel: Host) -> RunKeeper | None:
+    """The keeper of runs: it commits the steps of runs to the kernel's store, parks runs and takes them over.
+
+    Called once, when a kernel with a store starts; `kernel.backend` is open. With no answer, runs live in memory only:
+    no run can wait or be resumed, and any store but the default one is refused. cano-durability answers it.
+
+    :param kernel: the kernel, of which `cano.engine.ports.Host` names the parts that a keeper may use.
+    """
 
 
 @hookspec
@@ -121,12 +128,23 @@ def cano_kernel_started(kernel: Kernel) -> Awaitable[None] | None:
 
 
 @hookspec(firstresult=True)
+def cano_bind_state(state: BoundState, kernel: Host) -> Work | None:
+    """The work that executes a state in place of its task, or None for a task that the engine executes itself.
+
+    Called when a workflow is bound, once for each state with a task. The step loop then awaits `work(run, state)` for
+    each step in that state; the result is the next state. The built-in plugin `concurrency` answers it for splits.
+
+    :param state: the state; `state.task` is its task.
+    :param kernel: the kernel that binds the workflow.
+    """
+
+
+@hookspec(firstresult=True)
 def cano_default_config() -> TaskConfig | None:
     """The config of tasks that have none, in workflows that have no `default_config`.
 
     Called once for each workflow bound. With no answer: no retries and no limits.
     """
-    raise NotImplementedError
 
 
 @hookspec(firstresult=True)
@@ -137,7 +155,6 @@ def cano_retry_strategy(spec: str) -> RetryStrategy | None:
 
     :param spec: such as `fixed` or `exponential`.
     """
-    raise NotImplementedError
 
 
 # -------------------------------------------------------------------------

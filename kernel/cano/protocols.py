@@ -90,6 +90,31 @@ class Codec(Protocol):
         ...
 
 
+class CodecLayer(Protocol):
+    """Changes the bytes that a codec has made on their way into a store, and back: compresses, encrypts, refuses.
+
+    Called in the event loop, and by strict stores in worker threads too. Its store may also keep bytes that were
+    written before the layer was there.
+    """
+
+    def wrap(self, data: bytes) -> bytes:
+        """Bytes for the store, from which `unwrap` makes `data` again.
+
+        Raises:
+            SerializationError: this value is not to be kept. The kernel adds the key.
+            StoreUnavailableError: it cannot be kept now.
+        """
+        ...
+
+    def unwrap(self, data: bytes) -> bytes:
+        """What `wrap` was given.
+
+        Raises:
+            SerializationError: the bytes are damaged, or not to be read by this layer. The kernel adds run and key.
+        """
+        ...
+
+
 class Call(NamedTuple):
     """One call that an executor carries out: `await call()` does it right here.
 
@@ -231,7 +256,7 @@ class StoreBackend(Protocol):
         """
         ...
 
-    async def take_signal(self, run_id: str, name: str) -> Signal | None:
+    async def next_signal(self, run_id: str, name: str) -> Signal | None:
         """The signal of that name that was put first and that no commit has consumed. It stays until one does."""
         ...
 
@@ -239,7 +264,7 @@ class StoreBackend(Protocol):
         """Every signal that was ever put for the run, consumed or not."""
         ...
 
-    async def recipients(self) -> Sequence[str]:
+    async def missing_recipients(self) -> Sequence[str]:
         """The ids that signals were put for and that no run has."""
         ...
 

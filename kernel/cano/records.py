@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple
+
+from cano.checks import one_of, time_limit, whole_or_none
 
 _NOTHING: Mapping[str, Any] = {}
 
@@ -147,3 +150,75 @@ class RunFilter(NamedTuple):
     status: RunStatus | None = None
     parent: str | None = None
     limit: int | None = None
+
+
+class Standstill(Enum):
+    """Why a run is not progressing; exactly one applies."""
+
+    RUNNING_HERE = "this kernel executes it"
+    RUNNING_ELSEWHERE = "another holder executes it"
+    INTERRUPTED = "no process executes it; recover() or resume() takes it over"
+    WAITING_FOR_SIGNAL = "it waits for a signal"
+    WAITING_FOR_TIME = "it waits for a time"
+    READY = "its wait is over; recover() or resume() takes it over"
+    FAILED = "it failed; resume() tries again from the state that failed"
+    SUCCEEDED = "it has ended in success"
+    CANCELLED = "it was cancelled"
+
+
+class Explanation(NamedTuple):
+    """Why a run is not progressing.
+
+    Attributes:
+        reason: one of a closed list.
+        detail: the particulars: the holder, the signal's name, the time, the error.
+    """
+
+    reason: Standstill
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.reason.value}: {self.detail}" if self.detail else self.reason.value
+
+
+class Finding(NamedTuple):
+    """A problem in a store.
+
+    Attributes:
+        kind: "corrupt", "orphan" or "stale lease".
+        run_id: the run.
+        detail: what is wrong.
+    """
+
+    kind: str
+    run_id: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """How long finished runs are kept.
+
+    Attributes:
+        keep_last: how many finished runs of each workflow are kept, the newest; None is all.
+        max_age: seconds after its end for which a finished run is kept; None is for ever.
+        on_terminal: "keep", or "delete" to delete every finished run at once.
+
+    Raises:
+        ConfigurationError: a value is of the wrong kind.
+    """
+
+    keep_last: int | None = None
+    max_age: float | None = None
+    on_terminal: str = "keep"
+
+    def __post_init__(self) -> None:
+        whole_or_none("keep_last", self.keep_last, 0)
+        time_limit("max_age", self.max_age)
+        one_of("on_terminal", self.on_terminal, ("keep", "delete"))
+
+    def expired(self, newer: int, age: float) -> bool:
+        """Whether to delete a finished run that ended `age` seconds ago, with `newer` later ones of its workflow."""
+        if self.on_terminal == "delete" or (self.keep_last is not None and newer >= self.keep_last):
+            return True
+        return self.max_age is not None and age > self.max_age

@@ -43,7 +43,7 @@ class Patience:
 
 
 class Plugin:
-    CANO_API_VERSION = 1
+    CANO_API_VERSION = 2
 
     @hookimpl
     def cano_retry_strategy(self, spec: str) -> RetryStrategy | None:

@@ -340,7 +340,7 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
         "the_token_grows_by_one_with_each_claim"),
     # signals
     "takes signals for good": (
-        {"take_signal": lambda s, honest, run_id, name: then(
+        {"next_signal": lambda s, honest, run_id, name: then(
             honest(run_id, name), lambda signal: signal and s._mail[run_id].waiting.pop(signal.id))},
         "taking_a_signal_leaves_it"),
     "drops signals to runs that are not parked": (
@@ -364,7 +364,7 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
             honest(run_id, signal))[1]},
         "a_consumed_signal_does_not_come_back"),
     "orders signals by id": (
-        {"take_signal": lambda s, honest, run_id, name: min(
+        {"next_signal": lambda s, honest, run_id, name: min(
             (x for x in s._mail.get(run_id, NO_MAIL).waiting.values() if x.name == name),
             key=lambda x: x.id, default=None)},
         "signals_of_one_name_come_in_order"),
@@ -442,7 +442,7 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
     "sorts signals": (
         listed("signals", lambda s, mail: mail._replace(waiting=sorted(mail.waiting))), "all_signals_are_told"),
     "takes everybody for a stranger": (
-        {"recipients": lambda s, honest: list(s._mail)}, "recipients_without_a_run_are_told"),
+        {"missing_recipients": lambda s, honest: list(s._mail)}, "recipients_without_a_run_are_told"),
     # living
     "mixes up commits": ({"commit": mixed_up}, "many_runs_commit_at_once"),
     "renews what it saw earlier": ({"renew": outdated}, "different_calls_at_once_undo_nothing"),

@@ -39,6 +39,8 @@ from cano import (
     hookspecs,
     wait_for,
 )
+from cano.engine import ports
+from cano.engine.ports import BoundState, Host, RunKeeper, Work
 from cano.testing import VirtualClock
 from cano_cli.commands import add_plugin_commands
 from cano_memory.backend import MemoryBackend
@@ -59,7 +61,7 @@ def parameters(function: Callable[..., Any]) -> list[str]:
 
 def hints(function: Callable[..., Any]) -> dict[str, Any]:
     """The annotations of a spec or an implementation, resolved."""
-    return typing.get_type_hints(function, localns=vars(cano))
+    return typing.get_type_hints(function, localns={**vars(ports), **vars(cano)})
 
 
 # documented
@@ -200,9 +202,21 @@ class Everything:
         return Here()
 
     @hookimpl
+    def cano_keep_runs(self, kernel: Host) -> RunKeeper | None:
+        """Note it, and leave runs to another plugin."""
+        self.note("cano_keep_runs", kernel)
+        return None
+
+    @hookimpl
     async def cano_kernel_started(self, kernel: Kernel) -> None:
         """Note it."""
         self.note("cano_kernel_started", kernel)
+
+    @hookimpl
+    def cano_bind_state(self, state: BoundState, kernel: Host) -> Work | None:
+        """Note it, and leave the state to the engine."""
+        self.note("cano_bind_state", (state.state, kernel))
+        return None
 
     @hookimpl
     def cano_default_config(self) -> TaskConfig | None:
@@ -275,7 +289,7 @@ class Everything:
 FAILING = Key("failing", int)
 
 
-class Work(Node[State, None, None]):
+class Flaky(Node[State, None, None]):
     """Fails as often as the store says."""
 
     async def prep(self, store: KeyValueStore) -> None:
@@ -308,17 +322,19 @@ async def start_run_and_stop(plugin: Everything) -> None:
     )
     plugin.calls.clear()
     async with kernel:
-        starting = ["cano_add_hookspecs", "cano_codec", "cano_open_store", "cano_open_executor", "cano_kernel_started"]
-        assert plugin.calls == starting
+        starting = ["cano_codec", "cano_open_store", "cano_open_executor", "cano_keep_runs", "cano_kernel_started"]
+        assert plugin.calls == ["cano_add_hookspecs", *starting]
         assert plugin.notes["cano_open_store"] == "guest://"
         assert plugin.notes["cano_open_executor"] == "other://"
+        assert plugin.notes["cano_keep_runs"] is kernel
         assert plugin.notes["cano_kernel_started"] is kernel
         plugin.calls.clear()
 
-        flow = Workflow(State.WORK).register(State.WORK, Work()).add_exit_states([State.DONE, State.ASK])
+        flow = Workflow(State.WORK).register(State.WORK, Flaky()).add_exit_states([State.DONE, State.ASK])
         await kernel.run(flow, {"failing": 1})
         assert plugin.calls == [
             "cano_default_config",
+            "cano_bind_state",
             "cano_retry_strategy",
             "cano_run_started",
             "cano_step_started",
@@ -329,6 +345,7 @@ async def start_run_and_stop(plugin: Everything) -> None:
             "cano_transition_committed",
             "cano_run_finished",
         ]
+        assert plugin.notes["cano_bind_state"] == (State.WORK, kernel)
         assert plugin.notes["cano_retry_strategy"] == "twice"
         assert plugin.notes["cano_run_started"] is False
         assert plugin.notes["cano_step_started"] == (State.WORK, 1, None)
@@ -360,7 +377,7 @@ async def start_run_and_stop(plugin: Everything) -> None:
 async def park_and_go_on(plugin: Everything) -> None:
     """A run that waits for a signal and gets it."""
     async with Kernel(plugins=[plugin], discover=False, store="guest://", clock=VirtualClock()) as kernel:
-        flow = Workflow(State.ASK).register(State.ASK, ask).register(State.WORK, Work()).add_exit_state(State.DONE)
+        flow = Workflow(State.ASK).register(State.ASK, ask).register(State.WORK, Flaky()).add_exit_state(State.DONE)
         handle = await kernel.start(flow, {})
         while "cano_run_parked" not in plugin.calls:
             await kernel.clock.sleep(1)
@@ -377,7 +394,9 @@ async def start_with_layers(plugin: Everything) -> None:
     """A kernel whose store's URL names layers around the codec."""
     plugin.calls.clear()
     async with Kernel(store="layered://?codec=mirror:1&a=b", plugins=[plugin], discover=False):
-        assert plugin.calls[1:] == ["cano_codec", "cano_codec_layer", "cano_open_store", "cano_kernel_started"]
+        assert plugin.calls[1:] == [
+            "cano_codec", "cano_codec_layer", "cano_open_store", "cano_keep_runs", "cano_kernel_started",
+        ]  # fmt: skip
         assert plugin.notes["cano_codec_layer"] == "mirror:1"
         assert plugin.notes["cano_open_store"] == "layered://?a=b"
 

@@ -524,7 +524,7 @@ class Backend:
     async def put_signal(self, run_id: str, signal: Signal) -> None:
         """A signal."""
 
-    async def take_signal(self, run_id: str, name: str) -> Signal | None:
+    async def next_signal(self, run_id: str, name: str) -> Signal | None:
         """A signal."""
         return None
 
@@ -532,7 +532,7 @@ class Backend:
         """Signals."""
         return Signals(waiting=[Signal("1", "go")], consumed=["2"])
 
-    async def recipients(self) -> Sequence[str]:
+    async def missing_recipients(self) -> Sequence[str]:
         """Ids."""
         return []
 

@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 from cano import Capabilities, ConfigurationError, StoreBackend, hookimpl
 
-CANO_API_VERSION = 1
+CANO_API_VERSION = 2
 PROMISES = Capabilities(durable=True, encoded=True)
 
 

@@ -123,7 +123,7 @@ class LmdbStore(LmdbFile):
             txn.put(rows.key(run_id, WAITING, number), rows.pack(signal, [signal.payload]))
 
     @reads
-    def take_signal(self, txn: Transaction, run_id: str, name: str) -> Signal | None:
+    def next_signal(self, txn: Transaction, run_id: str, name: str) -> Signal | None:
         return _take(txn, run_id, name)
 
     @reads
@@ -134,7 +134,7 @@ class LmdbStore(LmdbFile):
         return Signals(waiting, [signal_id for signal_id in seen if signal_id not in there])
 
     @reads
-    def recipients(self, txn: Transaction) -> Sequence[str]:
+    def missing_recipients(self, txn: Transaction) -> Sequence[str]:
         early = [key for key, row in _records(txn) if row is None]  # they have nothing but signals
         return [rows.unpack(rows.run_id(key), next(_scan(txn, key + SEEN))[1], Seen).run_id for key in early]
 

@@ -140,7 +140,7 @@ def test_long_texts_are_told_apart(tmp_path: Path) -> None:
             run = await store.load(run_id)
             assert run is not None
             assert run.data == {key: f"{run_id}{key}".encode() for key in (one, two)}
-            assert await store.take_signal(run_id, two) == Signal(one, two, run_id.encode())
+            assert await store.next_signal(run_id, two) == Signal(one, two, run_id.encode())
 
     use(path := tmp_path / "runs.mdb", work)
     assert path.is_file()

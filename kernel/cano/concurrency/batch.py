@@ -10,10 +10,10 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple
 
+from cano.checks import positive_seconds, whole, whole_or_none
+from cano.data.store import KeyValueStore
 from cano.engine.teardown import reap
 from cano.errors import ConfigurationError, JoinError, RunCancelledError
-from cano.model.config import positive_seconds
-from cano.model.store import KeyValueStore
 from cano.model.task import StateT
 from cano.model.workflow import Workflow
 from cano.protocols import Timer
@@ -41,17 +41,12 @@ class WaitStrategy(NamedTuple):
     @classmethod
     def quota(cls, n: int) -> WaitStrategy:
         """Wait until `n` runs have succeeded; the others are then cancelled."""
-        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-            raise ConfigurationError(f"quota(n) takes a whole number, 1 or more, not {n!r}")
-        return cls(successes=n)
+        return cls(successes=whole("quota", n, 1))
 
     @classmethod
     def duration(cls, seconds: float) -> WaitStrategy:
-        """Wait so long; what has not ended by then is cancelled."""
-        if seconds is None:
-            raise ConfigurationError("duration(seconds) takes a positive number of seconds, not None")
-        positive_seconds("duration", seconds)
-        return cls(seconds=seconds)
+        """Wait that long, then cancel the runs that have not ended."""
+        return cls(seconds=positive_seconds("duration", seconds))
 
     @classmethod
     def quota_or_duration(cls, n: int, seconds: float) -> WaitStrategy:
@@ -135,8 +130,7 @@ class ConcurrentWorkflow(Generic[StateT]):
     ) -> None:
         if not isinstance(flow, Workflow):
             raise ConfigurationError(f"flow must be a Workflow, not {flow!r}")
-        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
-            raise ConfigurationError(f"limit must be a whole number, 1 or more, or None, not {limit!r}")
+        whole_or_none("limit", limit, 1)
         self.flow = flow
         self.limit = limit
         self.kernel = kernel
@@ -159,7 +153,7 @@ class ConcurrentWorkflow(Generic[StateT]):
             ConfigurationError: an argument is of the wrong kind, or the quota is above the number of stores.
             ValidationError: the workflow's definition is wrong.
         """
-        from cano.kernel.kernel import default_kernel
+        from cano.kernel.default import default_kernel
 
         wait = WaitStrategy.forever() if wait is None else wait
         if not isinstance(wait, WaitStrategy):
@@ -170,6 +164,8 @@ class ConcurrentWorkflow(Generic[StateT]):
             raise ConfigurationError(f"a quota of {wait.successes} over {len(stores)} store(s) can never be met")
         kernel = self.kernel or default_kernel()
         await kernel.open()
+        if (problem := kernel.inactive("concurrency")) is not None:
+            raise ConfigurationError(f"a batch needs the plugin 'concurrency', which is {problem}")
         kernel.bind(self.flow)
         batch = _Batch(self, kernel, stores, wait)
         await batch.run()

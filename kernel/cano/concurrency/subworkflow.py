@@ -1,13 +1,13 @@
-"""A workflow as a task of another."""
+"""A workflow as a task of another workflow."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from cano.data.store import AnyKey, Key
 from cano.engine.step import current_step
 from cano.errors import ConfigurationError
-from cano.model.store import AnyKey, Key
 from cano.model.task import StateT_co, Task
 from cano.model.workflow import Workflow
 
@@ -28,6 +28,8 @@ class SubWorkflow(Task[StateT_co]):
     Raises:
         ConfigurationError: an argument is of the wrong kind, or an exit state of the child is not mapped.
     """
+
+    plugin = "concurrency"
 
     def __init__(
         self,

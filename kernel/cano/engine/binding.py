@@ -1,66 +1,61 @@
-"""Binding: everything about a workflow that the step loop needs, resolved once into plain objects."""
+"""Binding: resolves everything about a workflow that the step loop needs, once, into plain objects."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from cano.concurrency.branches import run_split
 from cano.engine.attempts import attempt_until_done
-from cano.engine.limiter import Limiter, places
+from cano.engine.control import Paused, Refused
+from cano.engine.limiter import Limiter, slots
 from cano.errors import ConfigurationError, PluginError, TransitionError
+from cano.model.code_reading import types_of
 from cano.model.config import TaskConfig
-from cano.model.known_types import known_types
 from cano.model.node import Node
-from cano.model.split import SplitTask
 from cano.model.task import FunctionTask, Task, function_name, is_async
-from cano.model.waiting import Pause, Paused
+from cano.model.waiting import Pause
 from cano.model.workflow import state_name
 from cano.protocols import RetryStrategy
 
 if TYPE_CHECKING:
-    from cano.kernel.kernel import Kernel
+    from cano.engine.ports import Host, Work
+    from cano.engine.run import Run
     from cano.model.workflow import Registration, Workflow
 
 Listener = Callable[[Any], None]
-
-
-class Refused(Exception):
-    """A result that is no next state. The engine's own, so that no task can raise it."""
-
-    def __init__(self, error: TransitionError) -> None:
-        self.error = error
 
 
 class BoundState:
     """One state of a bound workflow.
 
     Attributes:
-        state, name: the state, and how it is written.
-        task, task_name: its task, None for an exit state.
-        call: the coroutine function that does the task's work: `await call(store)`.
-        function: what the user wrote, where `call` wraps it.
-        fast: whether `call` is all there is: no limits and no phases; the step loop awaits it directly.
+        plan: the bound workflow that it belongs to.
+        state, name: the state, and its name in stores.
+        is_exit: whether it is an exit state.
+        task, task_name: its task, None for an exit state; and the task's name.
+        call: the coroutine function that executes the task: `await call(store)`.
+        function: the user's function, which `call` wraps.
+        fast: whether the step loop awaits `call` directly, since there are no limits and no phases.
         work: what the step loop awaits otherwise: `await work(strand, bound)`.
-        threaded: whether it runs in a thread, which outlives its cancellation.
-        node: the task, where its phases are attempted one by one.
-        split, branches: the task, where branches do its work, and those that are known at bind time.
-        retry, timeout, total_timeout, on_exhausted: its config, resolved.
-        timed: whether the retry strategy wants to know when the first attempt began.
-        last_result, last_target: what the task returned last, and the state that it meant. Comparing by
+        threaded: whether the task runs in a thread, which continues after its cancellation.
+        node: the task, if its phases are attempted one by one.
+        given_config: the config of the state's registration, which its branches share; or None.
+        retry, timeout, total_timeout, on_exhausted: the task's config, resolved.
+        timed: whether the retry strategy uses the time of the first attempt.
+        allowed: the states that the task declares; None if it declares none.
+        last_result, last_target: the task's last result, and the state that it meant. Comparing by
             identity spares the loop `Enum.__hash__`, which is Python code.
     """
 
     __slots__ = (
-        "_branch_config", "allowed", "branches", "call", "fast", "function", "is_exit", "last_result",
-        "last_target", "name",
-        "node", "on_exhausted", "plan", "retry", "split", "state", "task", "task_name", "threaded", "timed",
-        "timeout", "total_timeout", "work",
+        "allowed", "call", "fast", "function", "given_config", "is_exit", "last_result", "last_target", "name",
+        "node", "on_exhausted", "plan", "retry", "state", "task", "task_name", "threaded", "timed", "timeout",
+        "total_timeout", "work",
     )  # fmt: skip
 
-    def __init__(self, plan: Plan, state: Any) -> None:
+    def __init__(self, plan: BoundWorkflow, state: Any) -> None:
         self.plan = plan
         self.state = state
         self.name = state_name(state)
@@ -71,11 +66,9 @@ class BoundState:
         self.function: Callable[[Any], Any] = _no_call
         self.fast = False
         self.threaded = False
-        self.work: Callable[[Any, BoundState], Awaitable[Any]] = attempt_until_done
+        self.work: Work = attempt_until_done
         self.node: Node[Any, Any, Any] | None = None
-        self.split: SplitTask | None = None
-        self.branches: list[BoundState] = []
-        self._branch_config: TaskConfig | None = None
+        self.given_config: TaskConfig | None = None
         self.retry: RetryStrategy | None = None
         self.timed = False
         self.timeout: float | None = None
@@ -85,8 +78,12 @@ class BoundState:
         self.last_result: Any = _no_call
         self.last_target: BoundState = self
 
-    def attach(self, kernel: Kernel, registration: Registration) -> None:
-        """Resolve the state's registration."""
+    def attach(self, kernel: Host, registration: Registration) -> None:
+        """Resolve the state's registration.
+
+        Raises:
+            ConfigurationError: a name in its config means nothing here, or the plugin that executes it is missing.
+        """
         task = registration.task
         config = registration.config or task.config or self.plan.default
         self.is_exit = False
@@ -94,21 +91,23 @@ class BoundState:
             try:
                 self.on_exhausted = self.plan.states[config.on_exhausted]
             except (KeyError, TypeError):
-                raise ConfigurationError(f"on_exhausted={config.on_exhausted!r} is no state of the workflow") from None
+                message = f"on_exhausted={config.on_exhausted!r} is not a state of the workflow"
+                raise ConfigurationError(message) from None
         if registration.targets is not None:
             self.allowed = frozenset(registration.targets)
-        if isinstance(task, SplitTask):
-            self.task, self.task_name, self.split = task, task.name, task
-            self.work = run_split
-            self._branch_config = registration.config
-            self.branches = [self.branch(kernel, branch) for branch in task.branches]
+        self.task, self.task_name, self.given_config = task, task.name, registration.config
+        work = kernel.hook.cano_bind_state(state=self, kernel=kernel)
+        if work is not None:
+            self.work = work
+        elif task.plugin is not None and (problem := kernel.inactive(task.plugin)) is not None:
+            raise ConfigurationError(f"the plugin {task.plugin!r}, which executes this task, is {problem}")
         else:
             self._attach_task(kernel, task, config)
         if registration.limits:
             self.fast = False
-            self.work = _within([kernel.limiter(limit) for limit in registration.limits], self.work)
+            self.work = _limited([kernel.limiter(limit) for limit in registration.limits], self.work)
 
-    def _attach_task(self, kernel: Kernel, task: Task[Any] | Callable[[Any], Any], config: TaskConfig) -> None:
+    def _attach_task(self, kernel: Host, task: Task[Any] | Callable[[Any], Any], config: TaskConfig) -> None:
         self.task = task if isinstance(task, Task) else None
         self.task_name = task.name if isinstance(task, Task) else function_name(task)
         self.retry = _retry_strategy(kernel, config.retry)
@@ -123,19 +122,19 @@ class BoundState:
         self.call = kernel.threads.wrap(function) if self.threaded else function
         self.fast = self.node is None and self.timeout is None and self.total_timeout is None
 
-    def branch(self, kernel: Kernel, task: Task[Any] | Callable[[Any], Any]) -> BoundState:
-        """One branch of this state's split, bound."""
+    def bind_branch(self, kernel: Host, task: Task[Any] | Callable[[Any], Any]) -> BoundState:
+        """Bind a task that does a part of this state's work, with the config of the state's registration."""
         bound = BoundState(self.plan, self.state)
         own = task.config if isinstance(task, Task) else None
-        bound._attach_task(kernel, task, self._branch_config or own or self.plan.default)
+        bound._attach_task(kernel, task, self.given_config or own or self.plan.default)
         return bound
 
     def follow(self, result: Any) -> BoundState:
-        """The state that `result` means; it is remembered for the next time.
+        """The state that `result` means, remembered for the next time.
 
         Raises:
-            Paused: the run is to wait before it goes on.
-            Refused: it is no state of the workflow, or none that the task declares.
+            Paused: the run is to wait.
+            Refused: it is not a state of the workflow, or not one that the task declares.
         """
         states = self.plan.states
         try:
@@ -158,7 +157,7 @@ class BoundState:
         elif target is not None:
             problem = f"{result}, which it does not declare as a target"
         else:
-            problem = f"{result!r}, which is no state of the workflow"
+            problem = f"{result!r}, which is not a state of the workflow"
         allowed = self.plan.states if self.allowed is None else self.allowed
         names = ", ".join(sorted(map(str, allowed)))
         return TransitionError(
@@ -171,14 +170,16 @@ class BoundState:
         return f"<BoundState {self.name}>"
 
 
-class Plan:
+class BoundWorkflow:
     """A workflow bound to a kernel.
 
     Attributes:
+        flow, name, version, fingerprint: the workflow, and what identifies its definition in stores.
         default: the config of tasks that have none.
-        types: what its runs' data may consist of, called when a store needs to know.
+        types: called by keepers of runs; yields the types that its runs' data may consist of.
         limiters: the limits on the workflow's runs.
-        states: every state that a run can be in, by state; `by_name` the same by name.
+        start: the state that runs start in.
+        states: every state that a run can be in, by state; `by_name` has them by name.
         run_started ... run_finished: the lifecycle listeners, in pluggy's order.
     """
 
@@ -188,7 +189,7 @@ class Plan:
         "transition_committed", "types", "version",
     )  # fmt: skip
 
-    def __init__(self, kernel: Kernel, flow: Workflow[Any]) -> None:
+    def __init__(self, kernel: Host, flow: Workflow[Any]) -> None:
         flow.validate()
         self.flow = flow
         self.name = flow.name
@@ -211,7 +212,7 @@ class Plan:
             except ConfigurationError as error:
                 error.add_note(f"in workflow {flow.name!r}, state {state}, task {registration.task.name!r}")
                 raise
-        self.types = partial(known_types, flow)
+        self.types = partial(types_of, flow)
         self.run_started = kernel.listeners("cano_run_started")
         self.run_parked = kernel.listeners("cano_run_parked")
         self.run_finished = kernel.listeners("cano_run_finished")
@@ -221,15 +222,15 @@ class Plan:
         self.step_finished = kernel.listeners("cano_step_finished")
         self.step_failed = kernel.listeners("cano_step_failed")
         self.transition_committed = kernel.listeners("cano_transition_committed")
-        flow._bound = True
+        flow.freeze()
 
 
-def _default_config(kernel: Kernel) -> TaskConfig:
+def _default_config(kernel: Host) -> TaskConfig:
     config = kernel.hook.cano_default_config()
     return TaskConfig.minimal() if config is None else config
 
 
-def _retry_strategy(kernel: Kernel, spec: RetryStrategy | str | None) -> RetryStrategy | None:
+def _retry_strategy(kernel: Host, spec: RetryStrategy | str | None) -> RetryStrategy | None:
     if spec is None or not isinstance(spec, str):
         return spec
     strategy = kernel.hook.cano_retry_strategy(spec=spec)
@@ -242,14 +243,12 @@ def _retry_strategy(kernel: Kernel, spec: RetryStrategy | str | None) -> RetrySt
     return strategy
 
 
-def _within(
-    limiters: list[Limiter], work: Callable[[Any, BoundState], Awaitable[Any]]
-) -> Callable[[Any, BoundState], Awaitable[Any]]:
-    """`work`, begun when every limit has a place for it."""
+def _limited(limiters: list[Limiter], work: Work) -> Work:
+    """`work`, begun when every limit has a slot for it."""
 
-    async def limited(strand: Any, bound: BoundState) -> Any:
-        async with places(limiters, strand.store):
-            return await work(strand, bound)
+    async def limited(run: Run, bound: BoundState) -> Any:
+        async with slots(limiters, run.store):
+            return await work(run, bound)
 
     return limited
 

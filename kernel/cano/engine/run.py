@@ -1,4 +1,4 @@
-"""A run: one pass of a workflow, and the step loop that drives it."""
+"""A run: one execution of a workflow, and the step loop that executes it."""
 
 from __future__ import annotations
 
@@ -6,70 +6,91 @@ import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from cano.durability.journal import ERROR, PARK_AFTER, describe
-from cano.engine.attempts import attempt_until_done, place
-from cano.engine.binding import BoundState, Plan, Refused
-from cano.engine.limiter import places
-from cano.engine.step import Step, running
-from cano.engine.stopping import Endable
-from cano.errors import (
-    ConfigurationError,
-    JoinError,
-    StepTimeoutError,
-    TaskError,
-)
+from cano.engine.attempts import attempt_until_done
+from cano.engine.binding import BoundState, BoundWorkflow
+from cano.engine.control import Parked, Paused, Refused, StoreFailed
+from cano.engine.limiter import slots
+from cano.engine.step import Step, location_of, running
+from cano.engine.stopping import Stop, reason_of, status_of, timed_out
+from cano.engine.strand import Strand
+from cano.errors import JoinError, StepTimeoutError, TaskError
 from cano.model.result import RunResult
-from cano.model.waiting import Parked, Paused, StoreFailed
 from cano.records import RunStatus, Wait
 
 if TYPE_CHECKING:
-    from cano.kernel.kernel import Kernel
+    from cano.engine.ports import Host, Journal, RestorePoint
 
 BREATH = 1024
 """Steps after which a run that never waits lets the event loop turn, so that others run and timers fire."""
 
-NOTHING_KEPT: Mapping[str, Any] = {}
+NO_VALUES: Mapping[str, Any] = {}
 
 
-class Run(Endable):
-    """One pass of a workflow. Read it; the engine alone writes it.
+class Run(Strand):
+    """One execution of a workflow. Read-only for everyone but the engine.
 
     Attributes:
         run_id: its id.
         plan: the bound workflow; `workflow` and `version` are its name and version.
-        status: where it stands.
+        status: its status.
         error: what it failed with, or None.
-        timeout: seconds that it may take, or None; due: wall-clock seconds when these are over, once it has begun.
+        timeout: seconds that it may take, or None; due: the wall-clock time when they are over, once it has begun.
         parent_id: id of the run that started it as a sub-workflow, or None.
-        resumed: whether it goes on from an earlier time.
+        parent: that run, if this kernel executes it.
+        resumed: whether it continues an earlier execution.
         store: what the tasks get.
         wait: what it waits for, while it is parked.
-        journal: its line in the store, or None.
-        kept: values of the engine's own that a resumed run was found with.
-        carried: text that observers keep with the run, also when it goes on elsewhere; see `carry`.
-        successor: the object that drives it now, after this one was parked.
+        journal: its entries in the store, or None.
+        restored_values: the engine's own values that a resumed run was found with.
+        carried: texts that observers keep with the run, in every process; see `carry`.
+        successor: the object that continues it, after this one was parked.
     """
 
-    __slots__ = ("carried", "kept", "parent_id", "resumed", "successor", "wait")
+    __slots__ = (
+        "__weakref__", "_ended", "_stop", "bound", "carried", "due", "error", "journal", "parent", "parent_id",
+        "restored_values", "resumed", "run_id", "status", "stopped", "successor", "timeout", "wait",
+    )  # fmt: skip
 
     def __init__(
         self,
-        kernel: Kernel,
-        plan: Plan,
+        kernel: Host,
+        plan: BoundWorkflow,
         run_id: str,
         store: Any,
         *,
         timeout: float | None = None,
         parent_id: str | None = None,
     ) -> None:
-        Endable.__init__(self, kernel, plan, run_id, store, timeout)
+        Strand.__init__(self, kernel, plan, store)
+        self.run_id = run_id
+        self.timeout = timeout
+        self.due: float | None = None
+        self.parent: Run | None = None
         self.parent_id = parent_id
+        self.journal: Journal | None = None
+        self.status = RunStatus.RUNNING
+        self.error: BaseException | None = None
+        self.bound = plan.start
         self.resumed = False
-        self.kept: Mapping[str, Any] = NOTHING_KEPT
-        self.carried: Mapping[str, str] = NOTHING_KEPT
+        self.restored_values: Mapping[str, Any] = NO_VALUES
+        self.carried: Mapping[str, str] = NO_VALUES
         self.wait: Wait | None = None
         self.successor: Run | None = None
+        self.stopped = False  # whether this object executes nothing any more
         self.step = Step(self, plan.start)
+        self._ended: asyncio.Future[None] | None = None
+        self._stop: Stop | None = None
+
+    @classmethod
+    def restored(cls, kernel: Host, plan: BoundWorkflow, point: RestorePoint) -> Run:
+        """The run that continues from `point`."""
+        run = cls(kernel, plan, point.run_id, point.view, timeout=point.timeout, parent_id=point.parent_id)
+        run.resumed = True
+        run.journal, run.due = point.journal, point.due
+        run.restored_values, run.carried = point.values, point.carried
+        run.bound = plan.by_name[point.state]
+        run.step.restore(run.bound, point.seq, point.detail)
+        return run
 
     @property
     def workflow(self) -> str:
@@ -95,21 +116,21 @@ class Run(Endable):
         return f"<Run {self.run_id} of {self.workflow}: {self.status.value} in {self.state}>"
 
     def result(self, state: Any) -> RunResult:
-        """What the run has come to."""
+        """The result of a run that ended in `state`."""
         view = self.view
         data = self.store if self.store is not view else view.base if view.owner is None else view.owner
         return RunResult(self.run_id, state, data, self.steps)
 
-    # driving
-
     def carry(self, name: str, text: str) -> None:
-        """Keep a line of an observer's with the run, such as a W3C traceparent, from its next commit on."""
+        """Keep a text of an observer with the run, such as a W3C traceparent, from its next commit on."""
         self.carried = {**self.carried, name: text}
         if self.journal is not None:
-            self.journal.carried = self.carried
+            self.journal.carry(self.carried)
+
+    # executing
 
     async def drive_quietly(self) -> None:
-        """Run to the end; what it fails with is kept in `error`."""
+        """Execute the run to its end. What it fails with is kept in `error` and not raised."""
         try:
             await self.drive()
         except BaseException as error:
@@ -117,33 +138,33 @@ class Run(Endable):
                 raise
 
     async def drive(self) -> Any:
-        """Run until an exit state, and return it; None where the run was parked instead.
+        """Execute the run until an exit state, and return that; None if the run was parked instead.
 
         Raises:
             WorkflowError: the run failed, timed out, or was cancelled or interrupted through Cano.
-            asyncio.CancelledError: the task that awaits this was cancelled.
+            asyncio.CancelledError: the asyncio task that awaits this was cancelled.
         """
         self.enter()
         token = running.set(self.step)
         self.kernel.active[self.run_id] = self
         try:
-            in_time = self.arm()
+            in_time = self._arm()
             if self.plan.run_started:
                 self.notify(self.plan.run_started, self)
             if not in_time:
-                if self.journal is not None:
-                    await self.kernel.store_of_runs.cancel_children(self.run_id)
-                raise self._timed_out()
+                if self.kernel.keeper is not None and self.journal is not None:
+                    await self.kernel.keeper.cancel_children(self.run_id)
+                raise timed_out(self)
             if self.plan.limiters:
                 self._check_stopped()
-                async with places(self.plan.limiters, self.store):
+                async with slots(self.plan.limiters, self.store):
                     self.bound = await self._loop()
             else:
                 self.bound = await self._loop()
-            if self.journal is None or not self.journal.over:  # what is in the store as a success is one
+            if self.journal is None or not self.journal.ended:  # what the store has as a success is one
                 if self.watch is not None and self.watch.cancels:
-                    raise self._timed_out()
-                if self._stop is RunStatus.CANCELLED:
+                    raise timed_out(self)
+                if self._stop is not None and self._stop.status is RunStatus.CANCELLED:
                     raise asyncio.CancelledError  # its last task swallowed the cancellation
             self.status = RunStatus.SUCCEEDED
             return self.bound.state
@@ -151,7 +172,7 @@ class Run(Endable):
             self.status = RunStatus.PARKED
             return None
         except BaseException as error:
-            if self._succeeded_before(error):
+            if self._ended_in_store(error):
                 self.status = RunStatus.SUCCEEDED
                 return self.bound.state
             self.error = error = self._ended_with(error)
@@ -167,11 +188,11 @@ class Run(Endable):
             if ended:
                 self.notify(ended, self)
             running.reset(token)
-            if self.journal is not None:
-                self.kernel.left(self)
-            self.mark_over()
-            if self._stop_cancels:
-                await self._take_back_stop()
+            if self.kernel.keeper is not None and self.journal is not None:
+                self.kernel.keeper.stopped_driving(self)
+            self.mark_stopped()
+            if self._stop is not None and self._task is not None:
+                await self._stop.take_back(self._task, self)
 
     async def _loop(self) -> BoundState:
         """The step loop. It is short because it is hot; what is rare lives in the methods that it calls.
@@ -242,7 +263,11 @@ class Run(Endable):
             step._seq -= 1
 
     async def _failed(self, bound: BoundState, error: BaseException, began: float | None) -> BoundState:
-        """What follows a step that raised: a successful later attempt, its `on_exhausted` state, or the end."""
+        """The state that follows a step whose first attempt raised, or whose last did.
+
+        Raises:
+            BaseException: no later attempt succeeds and there is no `on_exhausted` state: the run ends with this.
+        """
         step = self.step
         if bound.fast and isinstance(error, Exception) and not isinstance(error, Refused | Paused):
             try:
@@ -250,10 +275,7 @@ class Run(Endable):
             except BaseException as last:  # noqa: BLE001
                 error = last
             else:
-                if self.plan.step_finished:
-                    step._next = target
-                    self.notify(self.plan.step_finished, step)
-                    step._next = None
+                self._notify_following(self.plan.step_finished, target)
                 return target
         if isinstance(error, Paused):
             return await self._pause(error)
@@ -261,45 +283,145 @@ class Run(Endable):
             error = asyncio.CancelledError()  # the task swallowed it and returned no state
         elif isinstance(error, Refused):
             error = error.error
-            error._locate(**place(step))
+            error._locate(**location_of(step))
         elif isinstance(error, StoreFailed):
             error = error.error
         self.rollback(bound, error)
         parked = isinstance(error, Parked)
         if isinstance(error, asyncio.CancelledError):
-            error = self._why_cancelled(error)
-        step._own().error = error if not parked else step.error
+            error = reason_of(self, error)
+        if not parked:
+            step.fail(error)
         if self.plan.step_failed:
             self.notify(self.plan.step_failed, step)
         if bound.on_exhausted is not None and isinstance(error, TaskError | StepTimeoutError | JoinError):
-            step._hand_on(error=error)
-            if self.journal is not None and self.journal.eager:
-                self.journal.hidden[ERROR] = describe(self, error)
+            step.hand_on(error=error)
+            if self.journal is not None:
+                self.journal.remember_error(self, error)
             return bound.on_exhausted
         raise error
 
     async def _pause(self, paused: Paused) -> BoundState:
-        """Park the run, unless what it waits for is there already: then the state that follows."""
-        if self.plan.step_finished:
-            self.step._next = paused.then
-            self.notify(self.plan.step_finished, self.step)
-            self.step._next = None
-        durability = self.kernel.durability
-        if durability is None:
-            raise ConfigurationError(
-                f"{paused.pause!r} needs a store to park the run in: install cano-memory or another"
-            )
+        """Park the run; or, if its signal or time has already come, return the next state. Raises Parked."""
+        self._notify_following(self.plan.step_finished, paused.then)
         try:
-            return await durability.pause(self, paused)
+            return await self.kernel.required_keeper(repr(paused.pause)).park(self, paused)
         except Parked:
-            if self.plan.transition_committed:
-                self.step._next = paused.then
-                self.notify(self.plan.transition_committed, self.step)
-                self.step._next = None
+            self._notify_following(self.plan.transition_committed, paused.then)
             raise
 
+    def _notify_following(self, listeners: tuple[Any, ...], target: BoundState) -> None:
+        """Call observers while `step.next_state` is the state that follows."""
+        if listeners:
+            self.step._next = target
+            self.notify(listeners, self.step)
+            self.step._next = None
+
     async def wait_to_retry(self, delay: float) -> None:
-        """Let the seconds before the next attempt pass; in the store, where they are many."""
-        if delay > PARK_AFTER and self.journal is not None and self.journal.eager:
+        """Wait the seconds before the next attempt; many of them parked in the store. Raises Parked."""
+        if self.journal is not None:
             await self.journal.wait_to_retry(self, delay)
         await self.kernel.clock.sleep(delay)
+
+    # ending
+
+    def _arm(self) -> bool:
+        """Start the run's time limit. Return False if the time is already over."""
+        if self.timeout is None:
+            return True
+        clock, left = self.kernel.clock, self.timeout
+        if self.due is None:
+            self.due = clock.time() + left
+        else:
+            left = min(left, self.due - clock.time())
+        self.deadline = clock.monotonic() + left
+        self.watchdog().arm(self.deadline)
+        return left > 0
+
+    def before_due(self, until: float | None) -> float | None:
+        """The earlier of `until` and the run's deadline, both wall-clock seconds; None is never."""
+        return min((at for at in (until, self.due) if at is not None), default=None)
+
+    def driven_by(self, task: asyncio.Task[Any] | None) -> bool:
+        """Whether `task` executes the run."""
+        return self._task is not None and self._task is task
+
+    async def ended(self) -> None:
+        """Wait until this object executes nothing any more. The run's error is not raised."""
+        if not self.stopped:
+            if self._ended is None:
+                self._ended = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._ended)
+
+    def mark_stopped(self) -> None:
+        """Wake all callers that wait in `ended`."""
+        self.stopped = True
+        if self._ended is not None:
+            self._ended.set_result(None)
+
+    def stop(self, why: RunStatus, *, lost: bool = False) -> None:
+        """Ask the run to end as CANCELLED or INTERRUPTED. Harmless after its end.
+
+        Args:
+            why: the status that it is to end with, unless it was asked before.
+            lost: whether another process has taken over its lease.
+        """
+        if self.status is not RunStatus.RUNNING:
+            return
+        if self._stop is None:
+            self._stop = Stop(why)
+        self._stop.lost |= lost
+        self.note_own_cancel()
+        if self._task is not None:
+            self._stop.cancel(self._task, self.kernel.clock)
+
+    def leave(self) -> None:
+        """See `Strand.leave`; an asked stop cancels the task no more."""
+        Strand.leave(self)
+        if self._stop is not None:
+            self._stop.close()
+
+    def own_cancels(self) -> int:
+        """How often the run has cancelled its own task, `stop` included."""
+        cancels = 0 if self.watch is None else self.watch.cancels
+        return cancels if self._stop is None else cancels + self._stop.cancels
+
+    def stopping(self) -> bool:
+        """Whether the run is to end before its next step, whatever its task does."""
+        return self._stop is not None or self.cancelled_from_outside()
+
+    def interrupted(self) -> bool:
+        """Whether the run will be resumed later. A child cancelled for that reason is interrupted, too."""
+        if self._stop is not None:
+            return self._stop.status is RunStatus.INTERRUPTED
+        if self.parent is not None:
+            return self.parent.interrupted()
+        return self.cancelled_from_outside()
+
+    def _check_stopped(self) -> None:
+        """End a run whose task has swallowed the cancellation."""
+        if self._told_to_end():
+            raise asyncio.CancelledError
+
+    def _told_to_end(self) -> bool:
+        return self._stop is not None or (self.watch is not None and self.watch.cancels > 0)
+
+    def _ended_with(self, error: BaseException) -> BaseException:
+        """Set the status that `error` ends the run with, and return the error to raise."""
+        self.view.rollback()
+        if isinstance(error, asyncio.CancelledError):
+            error = reason_of(self, error)
+        if not self.bound.is_exit:  # otherwise its last task swallowed the cancellation
+            self.bound = self.step._bound
+        self.status = status_of(error, kept=self.journal is not None)
+        return error
+
+    def _ended_in_store(self, error: BaseException) -> bool:
+        """Whether the exit state was committed before the run was told to end."""
+        journal = self.journal
+        if journal is None or not journal.ended or not isinstance(error, asyncio.CancelledError):
+            return False
+        if self.cancelled_from_outside():
+            return False
+        self.bound = self.plan.by_name[journal.state]
+        return True

@@ -1,4 +1,4 @@
-"""The running step, as tasks and observers see it."""
+"""The current step, as tasks and observers see it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ running: ContextVar[Step] = ContextVar("cano_step")
 
 
 class Progress(NamedTuple):
-    """How far a step says it is."""
+    """A step's report of how far its work is."""
 
     done: float
     total: float | None
@@ -24,12 +24,14 @@ class Progress(NamedTuple):
 
 
 class Detail:
-    """What most steps have nothing of. It lasts for one step."""
+    """The rarely used attributes of a step. Allocated on first use, dropped when the step ends."""
 
     __slots__ = ("attempt", "deadline", "delay", "error", "following", "outcome", "payload", "phase", "progress")
 
-    def __init__(self, error: BaseException | None = None, payload: Any = None, outcome: Any = None) -> None:
-        self.attempt = 1
+    def __init__(
+        self, error: BaseException | None = None, payload: Any = None, outcome: Any = None, attempt: int = 1
+    ) -> None:
+        self.attempt = attempt
         self.phase: str | None = None
         self.error = error
         self.delay: float | None = None
@@ -38,42 +40,55 @@ class Detail:
         self.payload = payload
         self.outcome = outcome
         self.following: Detail | None = None
-        """What the next step starts with: what led to it."""
+        """The details that the next step starts with."""
 
 
 NO_DETAIL = Detail()
 
 
 class Step:
-    """The step that a run (or one branch of a split) is in. Read it; the engine alone writes it.
+    """The current step of a run, or of one branch of a split. Read-only for everyone but the engine.
 
-    One object serves all steps of a run, updated in place: keep its values rather than the object.
+    One object serves all steps of a run and is updated in place: keep its values rather than the object.
     """
 
     __slots__ = ("_bound", "_branch", "_detail", "_next", "_run", "_seq")
 
-    def __init__(self, run: Run, bound: BoundState, branch: str | None = None) -> None:
+    def __init__(self, run: Run, bound: BoundState, branch: str | None = None, seq: int = 0) -> None:
         self._run = run
         self._bound = bound
         self._branch = branch
-        self._seq = 0
+        self._seq = seq
         self._next: BoundState | None = None
         self._detail: Detail | None = None
 
     def _own(self) -> Detail:
-        """The step's details, to be written."""
+        """The step's details, for writing."""
         if self._detail is None:
             self._detail = Detail()
         return self._detail
 
     @property
     def _known(self) -> Detail:
-        """The step's details, to be read."""
+        """The step's details, for reading."""
         return NO_DETAIL if self._detail is None else self._detail
 
-    def _hand_on(self, error: BaseException | None = None, payload: Any = None, outcome: Any = None) -> None:
-        """Let the next step see what led to it."""
+    # for the engine and the plugins that extend it
+
+    def hand_on(self, error: BaseException | None = None, payload: Any = None, outcome: Any = None) -> None:
+        """Set what the next step finds in `error`, `payload` and `outcome`. For the engine."""
         self._own().following = Detail(error, payload, outcome)
+
+    def fail(self, error: BaseException) -> None:
+        """Set what observers find in `error`. For the engine."""
+        self._own().error = error
+
+    def restore(self, bound: BoundState, seq: int, detail: Detail) -> None:
+        """Continue after transition `seq`, in a state that starts with `detail`. For the engine."""
+        self._bound, self._seq = bound, seq
+        self._own().following = detail
+
+    # for tasks and observers
 
     @property
     def run_id(self) -> str:
@@ -107,7 +122,7 @@ class Step:
 
     @property
     def branch(self) -> str | None:
-        """Which branch of a split this is, or None."""
+        """The branch of a split that this step belongs to, or None."""
         return self._branch
 
     @property
@@ -117,7 +132,7 @@ class Step:
 
     @property
     def attempt(self) -> int:
-        """Which attempt this is, counted from 1."""
+        """The current attempt, counted from 1."""
         return self._known.attempt
 
     @property
@@ -127,22 +142,22 @@ class Step:
 
     @property
     def idempotency_key(self) -> str:
-        """The same for every attempt of this step, also after a resume and in another process.
+        """A key that is the same for every attempt of this step, also after a resume and in another process.
 
-        Give it to outside services, so that what is done at least once has its effect exactly once.
+        Pass it to outside services, so that a call made more than once has its effect once.
         """
         key = f"{self._run.run_id}:{self._seq}"
         return key if self._branch is None else f"{key}:{self._branch}"
 
     @property
     def deadline(self) -> float | None:
-        """When the attempt will be stopped, in seconds of the kernel's monotonic clock; None is never."""
+        """When the attempt is stopped, in seconds of the kernel's monotonic clock; None is never."""
         deadline = self._known.deadline
         return self._run.deadline if deadline is None else deadline
 
     @property
     def error(self) -> BaseException | None:
-        """What failed last: for observers the failure at hand, for a state reached by `on_exhausted` its cause."""
+        """For observers the last failure of this step; for a state reached by `on_exhausted` what led to it."""
         return self._known.error
 
     @property
@@ -157,7 +172,7 @@ class Step:
 
     @property
     def payload(self) -> Any:
-        """What the signal carried that this state was waiting for; None otherwise."""
+        """The payload of the signal that led to this state; None otherwise."""
         return self._known.payload
 
     @property
@@ -166,20 +181,25 @@ class Step:
         return self._known.outcome
 
     def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
-        """Say how far the work is; `RunHandle.status()` shows it."""
+        """Report how far the work is. `RunHandle.status()` shows it."""
         self._own().progress = Progress(done, total, message)
 
     @property
     def last_progress(self) -> Progress | None:
-        """What `progress` was told last in this step."""
+        """The last report of `progress` in this step."""
         return self._known.progress
 
     def __repr__(self) -> str:
         return f"<Step {self.seq} of run {self.run_id}: {self.workflow} in {self.state}, attempt {self.attempt}>"
 
 
+def location_of(step: Step) -> dict[str, Any]:
+    """Where a step is, as the arguments of a `WorkflowError`."""
+    return {"run_id": step.run_id, "workflow": step.workflow, "state": step.state, "attempt": step.attempt}
+
+
 def current_step() -> Step:
-    """The step that is running here: in a task, in what it awaits, and in threads that the kernel started for it.
+    """The step that is running here: in a task, in coroutines it awaits, and in threads the kernel started for it.
 
     Raises:
         ConfigurationError: no step is running here.

@@ -1,4 +1,4 @@
-"""A strand: one asyncio task's worth of a run. The run itself is one, and so is each branch of a split."""
+"""A strand: the part of a run that one asyncio task executes. The run is one, and so is each branch of a split."""
 
 from __future__ import annotations
 
@@ -6,30 +6,30 @@ import asyncio
 import sys
 from typing import TYPE_CHECKING, Any
 
+from cano.data.view import StoreView
 from cano.engine.deadline import Watchdog
 from cano.engine.step import Step
-from cano.engine.view import StoreView
 from cano.errors import StepTimeoutError
 
 if TYPE_CHECKING:
-    from cano.engine.binding import BoundState, Listener, Plan
-    from cano.kernel.kernel import Kernel
+    from cano.engine.binding import BoundState, BoundWorkflow, Listener
+    from cano.engine.ports import Host
 
 
 class Strand:
-    """What the attempts of a step need to know about where they run.
+    """The context in which the attempts of a step are made.
 
     Attributes:
-        kernel, plan: who runs it, and what.
+        kernel, plan: the kernel that executes it, and the bound workflow.
         store: what the tasks get; view: the same, where the kernel makes its steps atomic.
-        step: the running step.
+        step: the current step.
         deadline: monotonic seconds at which it must have ended, or None.
-        watch: the one timer, made when the first limit is met.
+        watch: the one timer of all time limits, made for the first limit.
     """
 
     __slots__ = ("_base_cancelling", "_task", "deadline", "kernel", "plan", "step", "store", "view", "watch")
 
-    def __init__(self, kernel: Kernel, plan: Plan, store: Any) -> None:
+    def __init__(self, kernel: Host, plan: BoundWorkflow, store: Any) -> None:
         self.kernel = kernel
         self.plan = plan
         self.store = store
@@ -41,14 +41,14 @@ class Strand:
         self._base_cancelling = 0
 
     def enter(self) -> None:
-        """Note the asyncio task that drives this from now on."""
+        """Note the asyncio task that executes this from now on."""
         task = asyncio.current_task()
         assert task is not None
         self._task = task
         self._base_cancelling = task.cancelling()
 
     def leave(self) -> None:
-        """Watch no longer, and take back what the watchdog did to the task."""
+        """Close the watchdog, and take back its cancellations of the task."""
         if self.watch is not None:
             self.watch.close()
             self.watch.clear()
@@ -66,7 +66,7 @@ class Strand:
         return 0 if self.watch is None else self.watch.cancels
 
     def cancelled_from_outside(self) -> bool:
-        """Whether somebody else has cancelled the task."""
+        """Whether anyone but the strand itself has cancelled the task."""
         assert self._task is not None
         return self._task.cancelling() > self._base_cancelling + self.own_cancels()
 
@@ -77,7 +77,7 @@ class Strand:
             self._task.uncancel()
 
     def note_own_cancel(self) -> None:
-        """Called before the strand cancels its own task: whatever cancelled it earlier has been dealt with by now."""
+        """Called before the strand cancels its own task: earlier cancellations of it count as handled."""
         self.step._own()  # so that the step loop looks up before the next step
         if self.own_cancels() == 0 and self._task is not None:
             self._base_cancelling = self._task.cancelling()
@@ -98,28 +98,17 @@ class Strand:
             self.view.rollback(savepoint)
 
     async def wait_to_retry(self, delay: float) -> None:
-        """Let the seconds before the next attempt pass."""
+        """Wait the seconds before the next attempt."""
         await self.kernel.clock.sleep(delay)
 
     def notify(self, listeners: tuple[Listener, ...], subject: Any) -> None:
-        """Call observers; none of them can break the run."""
+        """Call observers; none of them can fail the run."""
         for listener in listeners:
             try:
                 listener(subject)
-            except Exception as error:  # noqa: BLE001  # an observer cannot break a run
+            except Exception as error:  # noqa: BLE001  # an observer cannot fail a run
                 self.kernel.observer_failed(listener, error)
 
 
-class _Unmanaged(StoreView):
-    """Stands in where the store is an object of the user's own: there is nothing to commit or roll back."""
-
-    __slots__ = ()
-
-    def rollback(self, savepoint: Any = None) -> None:
-        pass
-
-    def detached(self) -> StoreView:
-        return self
-
-
-UNMANAGED = _Unmanaged({})
+UNMANAGED = StoreView({})
+"""The view of a run whose store is an object of the user's own: there is nothing to commit or roll back."""

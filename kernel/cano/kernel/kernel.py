@@ -1,54 +1,245 @@
-"""The Kernel: binds workflows and drives runs."""
+"""The Kernel: binds workflows and executes runs. Its methods are the library's API."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
+import os
 import threading
-from collections.abc import Mapping
-from contextlib import suppress
-from typing import Any
+import time
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any, Self
+from weakref import WeakValueDictionary
 
-from cano.durability.journal import within_grace
-from cano.engine.binding import Plan
+from cano.checks import positive_seconds, seconds, text, time_limit
+from cano.data.copying import isolate
+from cano.data.store import unpack_key
+from cano.data.view import StoreView
+from cano.engine.binding import BoundWorkflow
+from cano.engine.clock import SystemClock
+from cano.engine.control import StoreFailed
+from cano.engine.limiter import Limiter
 from cano.engine.run import Run
-from cano.engine.step import Step
 from cano.engine.strand import UNMANAGED
-from cano.engine.teardown import within
-from cano.engine.view import StoreView, isolate
-from cano.errors import ConfigurationError, ConflictError, RunTimeoutError, StoreError, StoreUnavailableError
-from cano.kernel.handle import RunHandle
-from cano.kernel.stored_runs import StoredRuns
-from cano.model.config import positive_seconds
+from cano.engine.teardown import finish, within
+from cano.engine.threads import Threads
+from cano.errors import ConfigurationError, ConflictError, RunTimeoutError, StoreUnavailableError
+from cano.kernel.handles import RunHandle, RunListing
+from cano.kernel.resources import IN_MEMORY, Resources, called
+from cano.model.limits import Limit
 from cano.model.result import RunResult
-from cano.model.store import Key, unpack_key
-from cano.model.waiting import StoreFailed
 from cano.model.workflow import Workflow
-from cano.records import RunStatus
+from cano.protocols import Clock, Codec, Executor, StoreBackend
+from cano.records import Explanation, Finding, Retention, RunFilter, RunStatus, Transition
+
+if TYPE_CHECKING:
+    from cano.engine.ports import RunKeeper
+    from cano.engine.step import Step
+    from cano.plugins.codec_layers import Layers
+    from cano.plugins.loading import PluginInfo
 
 
-class Kernel(StoredRuns):
-    """Runs workflows. An async context manager; used without `async with` it starts by itself.
+class Kernel:
+    """Executes workflows. An async context manager; without `async with` it opens itself at the first call.
 
     Args:
-        store: URL of the store that keeps the runs, answered by a plugin; or a `StoreBackend`.
-        executor: URL of an executor for the `exec` phase of nodes, or an `Executor`; None runs it right here.
+        store: URL of the store that keeps the runs, opened by a plugin; or a `StoreBackend`.
+        executor: URL of an executor for the `exec` phase of nodes, or an `Executor`; None is the event loop itself.
         plugins: objects with hook implementations, or names of installed plugins.
-        discover: whether to load every installed plugin.
-        block: names of plugins never to import; the environment variable CANO_BLOCK adds to them.
+        discover: whether to load every installed plugin. `cano-durability` is loaded in any case.
+        block: names of plugins that are never imported; the environment variable CANO_BLOCK adds to them.
         strict: whether a broken plugin is an error, rather than skipped with a warning.
-        clock: where time comes from.
-        lease: seconds for which a silent holder keeps a run: how soon others take over after a crash.
-        poll: seconds between two looks into a durable store for what other processes did.
-        grace: seconds that runs get to finish when the kernel closes, before they are interrupted.
+        clock: the source of time.
+        lease: seconds without a renewal after which another process may take over a run.
+        poll: seconds between two looks into a durable store for changes by other processes.
+        grace: seconds for which a closing kernel lets runs finish before it interrupts them.
+
+    Attributes:
+        clock, threads: the source of time, and the worker threads of plain functions.
+        active: the runs that this kernel executes now, by run id.
+        codec: the codec with the layers of the store's URL, or None.
+        backend, executor: the open store and executor, or None.
+        keeper: keeps runs in the store; None without a store or without a plugin that keeps runs.
+        closed: whether the kernel was closed, or is about to be.
 
     Raises:
         ConfigurationError: an argument is of the wrong kind.
     """
 
+    def __init__(
+        self,
+        *,
+        store: str | StoreBackend = IN_MEMORY,
+        executor: str | Executor | None = None,
+        plugins: Iterable[Any] = (),
+        discover: bool = True,
+        block: Iterable[str] = (),
+        strict: bool = False,
+        clock: Clock | None = None,
+        lease: float = 30.0,
+        poll: float = 1.0,
+        grace: float = 10.0,
+    ) -> None:
+        self._resources = Resources(store, executor, plugins, discover=discover, block=block, strict=strict)
+        if clock is not None and not isinstance(clock, Clock):
+            raise ConfigurationError(f"clock must be a Clock, such as cano.testing.VirtualClock(), not {clock!r}")
+        self.lease, self.poll = positive_seconds("lease", lease), positive_seconds("poll", poll)
+        self.grace = seconds("grace", grace)
+        self.clock: Clock = SystemClock() if clock is None else clock
+        self.threads = Threads(self.clock)
+        self.active: dict[str, Run] = {}
+        self.codec: Codec | None = None
+        self.backend: StoreBackend | None = None
+        self.executor: Executor | None = None
+        self.keeper: RunKeeper | None = None
+        self._limiters: WeakValueDictionary[Limit, Limiter] = WeakValueDictionary()
+        self._ids = itertools.count(1)
+        self._prefix = f"{int(time.time() * 1000):012x}{os.urandom(4).hex()}"
+        self._lock = threading.Lock()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._opening: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
+        self._open = False
+        self.closed = False
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "open" if self._open else "not started"
+        return f"<Kernel on {self.store_name}, {state}, {len(self.active)} active run(s)>"
+
+    # opening and closing
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.close()
+
+    async def open(self) -> None:
+        """Load the plugins and open store and executor. An open kernel is left as it is.
+
+        Raises:
+            ConfigurationError: no plugin opens the store or the executor, or keeps runs in the store.
+            PluginError: a plugin is broken.
+            StoreError: the store cannot be opened.
+        """
+        if self.closed:
+            raise StoreUnavailableError("this kernel was closed; make a new one")
+        if self._open:
+            return
+        if self._opening is None or self._opening.get_loop() is not asyncio.get_running_loop():
+            self._opening = asyncio.get_running_loop().create_task(self._do_open())
+        try:
+            await asyncio.shield(self._opening)
+        finally:
+            if self._opening is not None and self._opening.done():
+                self._opening = None
+
+    async def _do_open(self) -> None:
+        self.load()
+        self.codec, self.backend, self.executor = await self._resources.open()
+        try:
+            self.keeper = self._resources.keeper(self)
+            for started in self.listeners("cano_kernel_started"):
+                await called(started, self)
+        except BaseException:
+            await self._resources.close()
+            raise
+        self._open = True
+
+    async def close(self, grace: float | None = None) -> None:
+        """Let active runs finish, interrupt those that have not, and release everything.
+
+        Cancelling this does not stop the closing; a second call waits for it.
+
+        Args:
+            grace: seconds for runs to finish; by default the kernel's.
+        """
+        if self._closing is None or self._closing.get_loop() is not asyncio.get_running_loop():
+            if self.closed:
+                return
+            opened, self.closed, self._open = self._open, True, False
+            work = self._do_close(opened, self.grace if grace is None else grace, asyncio.current_task())
+            self._closing = asyncio.get_running_loop().create_task(work)
+        await asyncio.shield(self._closing)
+
+    async def _do_close(self, opened: bool, grace: float, caller: asyncio.Task[Any] | None) -> None:
+        # a run that closes its own kernel continues, and is not waited for
+        runs = [run for run in self.active.values() if not run.driven_by(caller)]
+        await finish(runs, [task for task in self._tasks if task is not caller], grace, self.clock)
+        if self.keeper is not None:
+            await self.keeper.close()
+        if opened:
+            async with AsyncExitStack() as stack:  # each is called, whatever the others raise
+                stack.push_async_callback(self._resources.close)
+                for stopping in reversed(self.listeners("cano_kernel_stopping")):
+                    stack.push_async_callback(called, stopping, self)
+        self.threads.close()
+
+    # what the kernel consists of
+
+    @property
+    def store_name(self) -> str:
+        """The store's name in messages: its URL without secrets, or its repr."""
+        return self._resources.store_name
+
+    @property
+    def hook(self) -> Any:
+        """pluggy's hook relay, for plugins that call hooks of their own."""
+        return self._resources.hook
+
+    @property
+    def observer_errors(self) -> Mapping[str, int]:
+        """How often each observer has raised."""
+        return dict(self._resources.plugins.observer_errors)
+
+    def load(self) -> list[PluginInfo]:
+        """Import the plugins, unless that is done, and return a list of them.
+
+        Raises:
+            PluginError: two plugins have one name, or, when strict, one is broken.
+        """
+        with self._lock:
+            self._resources.plugins.load()
+        return self._resources.plugins.infos
+
+    def store_at(self, url: str) -> tuple[StoreBackend | None, Layers]:
+        """Return the store at `url`, not yet opened, and the codec layers, which wrap and unwrap its values.
+
+        With these, runs can be copied from store to store without decoding a value. The store is None if `url` is
+        memory:// and no plugin opens it.
+
+        Args:
+            url: as in `store=`.
+
+        Raises:
+            ConfigurationError: no plugin opens the URL or has a layer that it names; or the store keeps no bytes.
+        """
+        with self._lock:
+            return self._resources.store_at(url)
+
+    def inactive(self, plugin: str) -> str | None:
+        """Return why a plugin does not work here, such as "blocked"; None if it is active."""
+        return self._resources.plugins.inactive(plugin)
+
+    def required_keeper(self, need: str = "this") -> RunKeeper:
+        """Return the keeper of runs. Raises ConfigurationError if there is none, naming the `need` for it."""
+        if self.keeper is None:
+            raise ConfigurationError(f"{need} needs runs in a store: {self._resources.no_keeper()}")
+        return self.keeper
+
+    async def opened_keeper(self) -> RunKeeper:
+        """Open the kernel and return its keeper of runs. Raises ConfigurationError if there is none."""
+        await self.open()
+        return self.required_keeper()
+
+    # executing workflows
+
     async def run(
         self, flow: Workflow[Any], data: Any = None, *, run_id: str | None = None, timeout: float | None = None
     ) -> RunResult:
-        """Run `flow` to its end.
+        """Execute `flow` to its end.
 
         Args:
             flow: the workflow.
@@ -62,77 +253,55 @@ class Kernel(StoredRuns):
             ValidationError: the definition is wrong.
             WorkflowError: the run failed; the cause is what a task raised.
         """
-        if not self._open:  # and so when it was closed, which `open` refuses
-            await self.open()
-        plan, store = self._prepared(flow, data, run_id, timeout)
-        if self._kept(run_id):
-            return await self._run_kept(plan, store, run_id or self._new_id(), timeout)
-        if run_id in self.active:
-            raise ConflictError(
-                f"run {run_id} is under way, and there is no store to tell its result by", run_id=run_id
-            )
-        run = Run(self, plan, run_id or self._new_id(), store, timeout=timeout)
-        state = await run.drive()
-        if run.status is RunStatus.PARKED:
-            return await self.store_of_runs.settled(plan, run.run_id)
-        return run.result(state)
-
-    async def _run_kept(self, plan: Plan, store: Any, run_id: str, timeout: float | None) -> RunResult:
-        durability = self.store_of_runs
-        run = await self._begin(plan, store, run_id, timeout)
-        if run is not None:
+        plan, run_id, run, kept = await self._begin(flow, data, run_id, timeout, True, None)
+        if not kept:
+            assert run is not None
+            state = await run.drive()
+            if run.status is not RunStatus.PARKED:
+                return run.result(state)
+        elif run is not None:
             self.drive(run)
         try:
-            return await durability.settled(plan, run_id)
+            return await self.required_keeper().settled(plan, run_id)
         except asyncio.CancelledError:
-            if run is not None:
+            if kept and run is not None:
                 run = self.active.get(run_id, run)  # another one, if it was parked meanwhile
                 run.stop(RunStatus.INTERRUPTED)
                 await run.ended()
             raise
 
-    async def _begin(self, plan: Plan, store: Any, run_id: str, timeout: float | None) -> Run | None:
-        beginning = self.store_of_runs.begin(plan, store, run_id, timeout=timeout)
-        if timeout is None:
-            return await beginning
-        try:
-            return await within(beginning, self.clock, timeout)
-        except TimeoutError:
-            message = f"run {run_id} took longer than {timeout:g} s: its store did not answer"
-            raise RunTimeoutError(message, timeout=timeout, run_id=run_id, workflow=plan.name) from None
-
     async def start(
-        self, flow: Workflow[Any], data: Any = None, *, run_id: str | None = None, timeout: float | None = None
+        self,
+        flow: Workflow[Any],
+        data: Any = None,
+        *,
+        run_id: str | None = None,
+        timeout: float | None = None,
+        keep: bool = True,
     ) -> RunHandle:
-        """Start `flow` in the background. Arguments and errors are those of `run`."""
-        if not self._open:
-            await self.open()
-        plan, store = self._prepared(flow, data, run_id, timeout)
-        kept, run_id = self._kept(run_id), run_id or self._new_id()
-        run: Run | None = None
-        if kept:
-            run = await self._begin(plan, store, run_id, timeout)
-            if run is None:
-                return RunHandle(self, plan, self.active.get(run_id) or await self.store_of_runs.seen(plan, run_id))
-        run = run or Run(self, plan, run_id, store, timeout=timeout)
+        """Start `flow` in the background. The other arguments and the errors are those of `run`.
+
+        Args:
+            keep: False keeps the run out of the store, unless it is parked. Without it, every run is stored
+                in a durable store, and every run with a `run_id` in any store.
+        """
+        plan, run_id, run, _ = await self._begin(flow, data, run_id, timeout, keep, None)
+        if run is None:
+            return RunHandle(self, plan, self.active.get(run_id) or await self.required_keeper().observed(plan, run_id))
         self.drive(run)
         return RunHandle(self, plan, run)
 
     async def orchestrate(self, flow: Workflow[Any], store: Any) -> Any:
-        """Run `flow` on `store` itself, and return the exit state. See `Workflow.orchestrate`."""
+        """Execute `flow` on `store` itself, and return the exit state. See `Workflow.orchestrate`."""
         if not self._open:
             await self.open()
         plan = self.bind(flow)
-        if isinstance(store, dict):
-            store = StoreView(store)
-        elif hasattr(store, "live") and hasattr(store, "apply"):
-            store = StoreView(store.live(), store.apply, owner=store)
-        run = Run(self, plan, self._new_id(), store)
+        run = Run(self, plan, self._new_id(), StoreView(store) if isinstance(store, dict) else _managed(store))
         try:
             state = await run.drive()
             if run.status is not RunStatus.PARKED:
                 return state
-            result = await self.store_of_runs.settled(plan, run.run_id)
+            result = await self.required_keeper().settled(plan, run.run_id)
             run.view.clear()
             for key, value in result.data.items():
                 run.view.put(key, value)
@@ -143,78 +312,215 @@ class Kernel(StoredRuns):
             run.store = run.view = UNMANAGED
 
     async def run_child(self, flow: Workflow[Any], data: Mapping[str, Any], parent: Step) -> RunResult:
-        """Run `flow` as a child of the step `parent`, in its task. What `SubWorkflow` does."""
+        """Execute `flow` as a child run of the step `parent`, in its task. `SubWorkflow` calls this."""
+        run_id = f"{parent.idempotency_key}/{flow.name}"
         try:
-            return await self._run_child(flow, data, parent)
-        except (ConflictError, StoreUnavailableError) as error:  # what tasks raise comes as a TaskError
+            plan, run_id, run, _ = await self._begin(flow, data, run_id, None, True, parent)
+            state = None if run is None else await run.drive()
+            if run is not None and run.status is not RunStatus.PARKED:
+                return run.result(state)
+            return await self.required_keeper().settled(plan, run_id)
+        except asyncio.CancelledError:
+            if (active := self.active.get(run_id)) is not None:
+                active.stop(RunStatus.INTERRUPTED if parent.run.interrupted() else RunStatus.CANCELLED)
+                await active.ended()
+            elif self.keeper is not None:
+                await self.keeper.end_child(run_id, parent.run)
+            raise
+        except (ConflictError, StoreUnavailableError) as error:  # the task has not failed, the store has
             raise StoreFailed(error) from error
 
-    async def _run_child(self, flow: Workflow[Any], data: Mapping[str, Any], parent: Step) -> RunResult:
-        plan, store = self._prepared(flow, data, None, None)
-        run_id = f"{parent.idempotency_key}/{flow.name}"
-        journal = parent.run.journal
-        if journal is None or not journal.eager:
-            run: Run | None = Run(self, plan, run_id, store, parent_id=parent.run_id)
-        else:
-            run = await self.store_of_runs.begin(plan, store, run_id, parent_id=parent.run_id)
-            if run is None and (parent.attempt > 1 or parent.run.resumed):
-                run = await self.store_of_runs.take(plan, run_id, again=True)
-        if run is not None:
+    async def _begin(
+        self, flow: Workflow[Any], data: Any, run_id: str | None, timeout: float | None, keep: bool, parent: Step | None
+    ) -> tuple[BoundWorkflow, str, Run | None, bool]:
+        """Make a new run, or find the one with that id: the one way to begin for run, start and child.
+
+        Returns:
+            The bound workflow; the run's id; the run, or None if it is not to be executed here now; whether a store
+            keeps it.
+        """
+        if not self._open:  # or it was closed, which `open` refuses
+            await self.open()
+        plan, keeper = self.bind(flow), self.keeper
+        time_limit("timeout", timeout)
+        if run_id is not None:
+            text("run_id", run_id)
+        view = self._view_of(data)
+        if parent is not None:
+            keep = parent.run.journal is not None and parent.run.journal.commits_steps
+        if keeper is not None and keep and keeper.keeps(run_id):
+            run_id = run_id or self._new_id()
+            beginning = keeper.begin(plan, view, run_id, timeout=timeout, parent=parent)
+            try:
+                run = await (beginning if timeout is None else within(beginning, self.clock, timeout))
+            except TimeoutError:
+                if timeout is None:
+                    raise
+                message = f"run {run_id} took longer than {timeout:g} s: its store did not answer"
+                raise RunTimeoutError(message, timeout=timeout, run_id=run_id, workflow=plan.name) from None
+            return plan, run_id, run, True
+        if run_id in self.active:
+            raise ConflictError(
+                f"run {run_id} is already running without a store; use another run_id, or install cano-memory",
+                run_id=run_id,
+            )
+        run_id = run_id or self._new_id()
+        run = Run(self, plan, run_id, view, timeout=timeout, parent_id=None if parent is None else parent.run_id)
+        if parent is not None:
             run.parent = parent.run
-        try:
-            state = None if run is None else await run.drive()
-            if run is None or run.status is RunStatus.PARKED:
-                return await self.store_of_runs.settled(plan, run_id)
-        except asyncio.CancelledError:
-            await self._end_child(run_id, parent.run)
-            raise
-        return run.result(state)
-
-    async def _end_child(self, run_id: str, parent: Run) -> None:
-        """End a child that its parent waits for no longer: for good, unless the parent goes on at another time."""
-        if (run := self.active.get(run_id)) is not None:
-            run.stop(RunStatus.INTERRUPTED if parent.interrupted() else RunStatus.CANCELLED)
-            await run.ended()
-        elif not parent.interrupted() and self.durability is not None:
-            with suppress(StoreError):
-                await within_grace(self.durability.cancel(run_id), self.clock)
-
-    def _prepared(self, flow: Workflow[Any], data: Any, run_id: str | None, timeout: float | None) -> tuple[Plan, Any]:
-        plan = self.bind(flow)
-        if timeout is not None:
-            positive_seconds("timeout", timeout)
-        if run_id is not None and (not isinstance(run_id, str) or not run_id):
-            raise ConfigurationError(f"run_id must be a non-empty string, not {run_id!r}")
-        return plan, self._view_of(data)
+        return plan, run_id, run, False
 
     def _view_of(self, data: Any) -> Any:
         """What tasks get for the data that a run was started with."""
-        if data is None:
-            data = {}
-        if data.__class__ is dict or isinstance(data, Mapping):
-            for key in data:
-                if not isinstance(key, str | Key):
-                    raise ConfigurationError(f"the keys of a run's data must be strings, not {key!r}")
-            values = {unpack_key(key, None)[0]: isolate(value) for key, value in data.items()}
-            return StoreView(values) if self.durability is None else self.durability.view(values)
-        if hasattr(data, "live") and hasattr(data, "apply"):
-            return StoreView(data.live(), data.apply, owner=data)
-        return data
+        if data is not None and not isinstance(data, Mapping):
+            return _managed(data)
+        values = {unpack_key(key, None)[0]: isolate(value) for key, value in (data or {}).items()}
+        return StoreView(values) if self.keeper is None else self.keeper.view(values)
 
-    def _kept(self, run_id: str | None) -> bool:
-        """Whether a run is kept in the store from its start: always in a durable one, else where it has a name."""
-        durability = self.durability
-        return durability is not None and (run_id is not None or durability.capabilities.durable)
+    def bind(self, flow: Workflow[Any]) -> BoundWorkflow:
+        """Resolve everything that executing `flow` needs, once per workflow and kernel.
+
+        Raises:
+            ValidationError: the definition is wrong.
+            ConfigurationError: no plugin answers a retry strategy's name, or a plugin that a task needs is missing.
+        """
+        if not isinstance(flow, Workflow):
+            raise ConfigurationError(f"expected a Workflow, not {flow!r}")
+        plan: BoundWorkflow | None = flow.bindings.get(self)
+        if plan is None:
+            self.load()
+            plan = flow.bindings[self] = BoundWorkflow(self, flow)
+        return plan
+
+    # runs in the store
+
+    async def resume(self, flow: Workflow[Any], run_id: str) -> RunResult:
+        """Continue an interrupted or failed run from its last commit, and wait for its end.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            ConflictError: it is being executed already; nothing is changed.
+            VersionMismatchError: it belongs to another definition, and `migrate` does not say how to continue.
+        """
+        keeper = await self.opened_keeper()
+        return await keeper.resume(self.bind(flow), run_id)
+
+    async def recover(self, *flows: Workflow[Any]) -> list[RunHandle]:
+        """Take over every run of `flows` that can continue and is not executed by any process; then watch for more.
+
+        Those are runs whose process died or closed its kernel, and parked runs whose signal or time has come. A run
+        that cannot continue (a changed definition, a corrupt row) is logged; it does not stop the others.
+        """
+        keeper = await self.opened_keeper()
+        taken = await keeper.recover([self.bind(flow) for flow in flows])
+        return [RunHandle(self, run.plan, run) for run in taken]
+
+    async def signal(self, run_id: str, name: str, payload: Any = None, *, id: str | None = None) -> bool:
+        """Send a signal to a run that waits for it, or will. Return False if the run has already ended.
+
+        Args:
+            run_id: the run.
+            name: the signal's name, as in `wait_for(name, …)`.
+            payload: becomes `current_step().payload` in the next state.
+            id: a signal sent twice under one id counts once.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            SerializationError: the payload cannot be stored.
+        """
+        return await (await self.opened_keeper()).signal(run_id, name, payload, id)
+
+    async def cancel(self, run_id: str) -> bool:
+        """Cancel a run in any process. Return False if it has already ended. Raises RunNotFoundError."""
+        return await (await self.opened_keeper()).cancel(run_id)
+
+    def runs(
+        self,
+        *,
+        workflow: str | None = None,
+        status: RunStatus | str | None = None,
+        parent: str | None = None,
+        limit: int | None = None,
+    ) -> RunListing:
+        """The runs that match, newest first: `await` it for a list, or iterate over it with `async for`."""
+        wanted = None if status is None else RunStatus(status)
+        return RunListing(self, RunFilter(workflow=workflow, status=wanted, parent=parent, limit=limit))
+
+    async def history(self, run_id: str) -> list[Transition]:
+        """Return every transition of a run with the data that it changed, oldest first.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            ConfigurationError: the store keeps no history.
+        """
+        return await (await self.opened_keeper()).history(run_id)
+
+    async def fork(self, run_id: str, seq: int, new_run_id: str) -> str:
+        """Create a run with the state and data of `run_id` after transition `seq`; `resume` executes it.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            ConfigurationError: it has no such transition, `new_run_id` is in use, or the store keeps no history.
+        """
+        return await (await self.opened_keeper()).fork(run_id, seq, new_run_id)
+
+    async def explain(self, run_id: str) -> Explanation:
+        """Explain why a run is not progressing: one reason out of a closed list. Raises RunNotFoundError."""
+        return await (await self.opened_keeper()).explain(run_id)
+
+    async def check(self) -> list[Finding]:
+        """Find what is wrong in the store: corrupt rows, orphans, stale leases."""
+        return await (await self.opened_keeper()).check()
+
+    async def prune(self, retention: Retention) -> list[str]:
+        """Delete the finished runs that `retention` does not keep. Return their ids.
+
+        Raises:
+            ConfigurationError: the store cannot delete runs.
+        """
+        return await (await self.opened_keeper()).prune(retention)
+
+    # for the engine and plugins
+
+    def listeners(self, hook: str) -> tuple[Callable[[Any], None], ...]:
+        """Return the implementations of a lifecycle hook, in calling order."""
+        return self._resources.plugins.listeners(hook)
+
+    def observer_failed(self, listener: Callable[[Any], None], error: Exception) -> None:
+        """Count an observer's exception; log its first one."""
+        self._resources.plugins.observer_failed(listener, error)
+
+    def limiter(self, limit: Limit) -> Limiter:
+        """Return the slots of `limit` in this kernel."""
+        limiter = self._limiters.get(limit)  # kept alive by the bound workflows that use it, and by nothing else
+        if limiter is None:
+            limiter = self._limiters[limit] = Limiter(limit)
+        return limiter
+
+    def drive(self, run: Run) -> None:
+        """Execute `run` in the background."""
+        self.active[run.run_id] = run
+        self.spawn(run.drive_quietly())
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Start a background task, which closing the kernel awaits."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # an interrupt has already gone through the event loop: no caller needs to retrieve it
+
+    def _new_id(self) -> str:
+        # ids sort by time; one prefix per kernel is far cheaper than a UUID per run
+        return f"{self._prefix}-{next(self._ids):06x}"
 
 
-_default: Kernel | None = None
-_default_lock = threading.Lock()
-
-
-def default_kernel() -> Kernel:
-    """The kernel that `Workflow.orchestrate` uses: in memory, with every installed plugin."""
-    global _default
-    with _default_lock:
-        if _default is None:
-            _default = Kernel()
-        return _default
+def _managed(store: Any) -> Any:
+    """A view of a store that lets the kernel apply a step's changes at once; any other object as it is."""
+    if hasattr(store, "live") and hasattr(store, "apply"):
+        return StoreView(store.live(), store.apply, owner=store)
+    return store

@@ -1,194 +1,113 @@
-"""What a kernel is made of: plugins, store, executor, clock, worker threads; how it is opened and closed."""
+"""What a kernel gets from plugins and owns: the plugins themselves, codec, store and executor."""
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import itertools
-import os
-import threading
-import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, cast
-from weakref import WeakValueDictionary
+from typing import TYPE_CHECKING, Any
 
-from cano.engine.binding import Plan
-from cano.engine.clock import SystemClock
-from cano.engine.limiter import Limiter
-from cano.engine.run import Run
-from cano.engine.teardown import finish
-from cano.engine.threads import Threads
-from cano.errors import ConfigurationError, StoreUnavailableError
-from cano.model.config import positive_seconds
-from cano.model.limits import Limit
-from cano.model.workflow import Workflow
+from cano.errors import ConfigurationError
 from cano.plugins.codec_layers import LayeredCodec, Layers, shown, split_codec
-from cano.plugins.loading import PluginInfo, Plugins
-from cano.protocols import Clock, Codec, Executor, StoreBackend
+from cano.plugins.loading import Plugins
+from cano.protocols import Codec, Executor, StoreBackend
 
 if TYPE_CHECKING:
-    from cano.durability.keeper import Durability
-    from cano.kernel.kernel import Kernel
+    from cano.engine.ports import Host, RunKeeper
 
 IN_MEMORY = "memory://"
 LAYERS = "cano-zstd for zstd, cano-encryption for encrypt, cano-offload for limit and offload"
 
 
-class Host:
-    """The parts of a kernel. Users make a `Kernel`; its docstring explains the arguments."""
+class Resources:
+    """Loads the plugins, and opens and closes what they provide. `Kernel` documents the arguments.
+
+    Attributes:
+        plugins: the plugins; `hook` is pluggy's hook relay.
+    """
 
     def __init__(
         self,
+        store: str | StoreBackend,
+        executor: str | Executor | None,
+        plugins: Iterable[Any],
         *,
-        store: str | StoreBackend = IN_MEMORY,
-        executor: str | Executor | None = None,
-        plugins: Iterable[Any] = (),
-        discover: bool = True,
-        block: Iterable[str] = (),
-        strict: bool = False,
-        clock: Clock | None = None,
-        lease: float = 30.0,
-        poll: float = 1.0,
-        grace: float = 10.0,
+        discover: bool,
+        block: Iterable[str],
+        strict: bool,
     ) -> None:
-        _one_of("store", store, "a URL such as 'memory://' or a StoreBackend", StoreBackend)
-        if executor is not None:
-            _one_of("executor", executor, "a URL, an Executor or None", Executor)
-        if isinstance(grace, bool) or not isinstance(grace, int | float) or not grace >= 0:
-            raise ConfigurationError(f"grace must be a number of seconds, 0 or more, not {grace!r}")
-        if clock is not None and not isinstance(clock, Clock):
-            raise ConfigurationError(f"clock must be a Clock, such as cano.testing.VirtualClock(), not {clock!r}")
-        for name, seconds in (("lease", lease), ("poll", poll)):
-            if seconds is None:
-                raise ConfigurationError(f"{name} must be a positive number of seconds, not None")
-            positive_seconds(name, seconds)
-        self._lease, self._poll = lease, poll
-        self.clock: Clock = SystemClock() if clock is None else clock
-        self.threads = Threads(self.clock)
-        self.active: dict[str, Run] = {}
-        self.executor: Executor | None = None
-        self.backend: StoreBackend | None = None
-        self.codec: Codec | None = None
-        self.durability: Durability | None = None
-        self.grace = grace
-        self._plugins = Plugins(plugins, discover=discover, block=block, strict=strict)
+        for name, value, kind, what in (
+            ("store", store, StoreBackend, "a URL such as 'memory://' or a StoreBackend"),
+            ("executor", executor, Executor | None, "a URL, an Executor or None"),
+        ):
+            if not isinstance(value, str) and not isinstance(value, kind):
+                raise ConfigurationError(f"{name} must be {what}, not {value!r}")
+        self.plugins = Plugins(plugins, discover=discover, block=block, strict=strict)
+        self.hook: Any = self.plugins.manager.hook
+        self._opened: list[Any] = []
         self._store = store
         self._executor = executor
-        self._limiters: WeakValueDictionary[Limit, Limiter] = WeakValueDictionary()
-        self._ids = itertools.count(1)
-        self._prefix = f"{int(time.time() * 1000):012x}{os.urandom(4).hex()}"
-        self._lock = threading.Lock()
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._opening: asyncio.Task[None] | None = None
-        self._closing: asyncio.Task[None] | None = None
-        self._open = False
-        self._closed = False
-
-    def __repr__(self) -> str:
-        state = "closed" if self._closed else "open" if self._open else "not started"
-        return f"<Kernel on {self.store_name}, {state}, {len(self.active)} active run(s)>"
 
     @property
     def store_name(self) -> str:
-        """What messages call the store: its URL, without what may be secret there, or its repr."""
-        store = self._store
-        return repr(shown(store) if isinstance(store, str) else store)
+        """The store's name in messages: its URL without secrets, or its repr."""
+        return repr(shown(self._store) if isinstance(self._store, str) else self._store)
 
-    # starting and stopping
-
-    async def __aenter__(self) -> Self:
-        await self.open()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    def load(self) -> list[PluginInfo]:
-        """Import the plugins, if that is still to be done, and tell which there are.
+    async def open(self) -> tuple[Codec | None, StoreBackend | None, Executor | None]:
+        """Open codec, store and executor, and return them.
 
         Raises:
-            PluginError: two plugins have one name, or, when strict, one is broken.
-        """
-        with self._lock:
-            self._plugins.load()
-        return self._plugins.infos
-
-    @property
-    def hook(self) -> Any:
-        """pluggy's hook relay, for plugins that call hooks of their own."""
-        return self._plugins.manager.hook
-
-    @property
-    def observer_errors(self) -> Mapping[str, int]:
-        """How often each observer has raised."""
-        return dict(self._plugins.observer_errors)
-
-    async def open(self) -> None:
-        """Load the plugins and open store and executor. Does nothing when that is done.
-
-        Raises:
-            ConfigurationError: no plugin answers the store's or the executor's URL.
+            ConfigurationError: no plugin opens the store or the executor.
             PluginError: a plugin is broken.
             StoreError: the store cannot be opened.
         """
-        if self._closed:
-            raise StoreUnavailableError("this kernel was closed; make a new one")
-        if self._open:
-            return
-        if self._opening is None or self._opening.get_loop() is not asyncio.get_running_loop():
-            self._opening = asyncio.get_running_loop().create_task(self._do_open())
-        try:
-            await asyncio.shield(self._opening)
-        finally:
-            if self._opening is not None and self._opening.done():
-                self._opening = None
-
-    async def _do_open(self) -> None:
-        from cano.durability.keeper import Durability  # late: a program that only imports cano need not pay for it
-
-        self.load()
-        self.codec = self.hook.cano_codec()
-        self.backend, layers = self.store_at(self._store) if isinstance(self._store, str) else (self._store, Layers())
-        self.executor = self._answer("executor", self._executor, lambda url: self.hook.cano_open_executor(url=url))
-        if self.backend is not None and self.backend.capabilities.encoded and self.codec is None:
+        codec: Codec | None = self.hook.cano_codec()
+        backend, layers = self.store_at(self._store) if isinstance(self._store, str) else (self._store, Layers())
+        executor = self._answer("executor", self._executor, lambda url: self.hook.cano_open_executor(url=url))
+        if backend is not None and backend.capabilities.encoded and codec is None:
             raise ConfigurationError(
                 f"the store {self.store_name} keeps bytes, and no installed plugin has a codec; install cano-msgspec"
             )
-        if layers and self.codec is not None:
-            self.codec = LayeredCodec(self.codec, layers)
-        opened = []
+        if layers and codec is not None:
+            codec = LayeredCodec(codec, layers)
         try:
-            for part in (self.backend, self.executor):
+            for part in (backend, executor):
                 if (opener := getattr(part, "open", None)) is not None:
                     await opener()
-                    opened.append(part)
-            if self.backend is not None:
-                self.durability = Durability(cast("Kernel", self), self.backend, lease=self._lease, poll=self._poll)
-            for started in self.listeners("cano_kernel_started"):
-                await _called(started, self)
+                self._opened.append(part)
         except BaseException:
-            for part in opened:
-                await _close(part)
+            await self.close()
             raise
-        self._open = True
+        return codec, backend, executor
 
-    def store_at(self, url: str) -> tuple[StoreBackend | None, Layers]:
-        """The store at `url`, not yet opened, and the layers around its codec, which wrap and unwrap what it keeps.
+    async def close(self) -> None:
+        """Close what is open, each part whatever the others raise."""
+        async with AsyncExitStack() as stack:
+            while self._opened:
+                if (closer := getattr(self._opened.pop(0), "close", None)) is not None:
+                    stack.push_async_callback(closer)
 
-        With these, runs can be copied from store to store without decoding a value. The store is None where `url` is
-        memory:// and no plugin opens it.
-
-        Args:
-            url: as in `store=`.
+    def keeper(self, kernel: Host) -> RunKeeper | None:
+        """Return a plugin's keeper of the runs in the kernel's store. The default store may go without one.
 
         Raises:
-            ConfigurationError: no plugin opens the URL or has a layer that it names; or the store keeps no bytes.
+            ConfigurationError: no plugin keeps runs in another store.
         """
-        self.load()
+        keeper: RunKeeper | None = None if kernel.backend is None else self.hook.cano_keep_runs(kernel=kernel)
+        if keeper is None and self._store != IN_MEMORY:
+            raise ConfigurationError(self.no_keeper())
+        return keeper
+
+    def no_keeper(self) -> str:
+        """Why no run is kept in the store, and the remedy."""
+        if (problem := self.plugins.inactive("durability")) is None:
+            return f"no plugin opens {self.store_name}; install cano-memory"
+        return f"the plugin 'durability', which keeps runs in the store {self.store_name}, is {problem}"
+
+    def store_at(self, url: str) -> tuple[StoreBackend | None, Layers]:
+        """See `Kernel.store_at`."""
+        self.plugins.load()
         place, specs = split_codec(url)
         layers = Layers(
             self._answer("codec layer", spec, lambda spec: self.hook.cano_codec_layer(spec=spec), LAYERS)
@@ -200,12 +119,13 @@ class Host:
         return backend, layers
 
     def _answer(self, kind: str, given: Any, ask: Callable[[str], Any], known: str | None = None) -> Any:
+        """What a plugin makes of a URL or a name; objects are taken as they are."""
         if not isinstance(given, str):
             return given
         answer = ask(given)
         if answer is None and given != IN_MEMORY:
             scheme = shown(given).partition(":")[0]
-            failures = self._plugins.failures()
+            failures = self.plugins.failures()
             stores = ", ".join(sorted(itertools.chain(*self.hook.cano_stores()))) if kind == "store" else ""
             raise ConfigurationError(
                 f"no installed plugin opens the {kind} {shown(given)!r}; install "
@@ -215,123 +135,10 @@ class Host:
             )
         return answer
 
-    async def close(self, grace: float | None = None) -> None:
-        """Let active runs finish, then interrupt those that have not, and free everything.
 
-        Cancelling this does not stop the closing; closing again waits for it.
-
-        Args:
-            grace: seconds for runs to finish; by default the kernel's.
-        """
-        if self._closing is None or self._closing.get_loop() is not asyncio.get_running_loop():
-            if self._closed:
-                return
-            opened, self._closed, self._open = self._open, True, False
-            work = self._do_close(opened, self.grace if grace is None else grace, asyncio.current_task())
-            self._closing = asyncio.get_running_loop().create_task(work)
-        await asyncio.shield(self._closing)
-
-    async def _do_close(self, opened: bool, grace: float, caller: asyncio.Task[Any] | None) -> None:
-        # a run that closes its own kernel goes on, and is not waited for
-        runs = [run for run in self.active.values() if not run.driven_by(caller)]
-        await finish(runs, [task for task in self._tasks if task is not caller], grace, self.clock)
-        if self.durability is not None:
-            await self.durability.close()
-        if opened:
-            async with AsyncExitStack() as stack:  # each is called, whatever the others raise
-                for part in (self.backend, self.executor):
-                    stack.push_async_callback(_close, part)
-                for stopping in reversed(self.listeners("cano_kernel_stopping")):
-                    stack.push_async_callback(_called, stopping, self)
-        self.threads.close()
-
-    @property
-    def closed(self) -> bool:
-        """Whether it was closed, or is about to be."""
-        return self._closed
-
-    # binding
-
-    def bind(self, flow: Workflow[Any]) -> Plan:
-        """Resolve everything that running `flow` needs; done once per workflow and kernel.
-
-        Raises:
-            ValidationError: the definition is wrong.
-            ConfigurationError: no plugin answers a retry strategy's name.
-        """
-        try:
-            plan: Plan | None = flow._plans.get(self)
-        except AttributeError:
-            raise ConfigurationError(f"expected a Workflow, not {flow!r}") from None
-        if plan is None:
-            self.load()
-            plan = flow._plans[self] = Plan(cast("Kernel", self), flow)
-        return plan
-
-    def listeners(self, hook: str) -> tuple[Callable[[Any], None], ...]:
-        """The implementations of a lifecycle hook, in calling order."""
-        return self._plugins.listeners(hook)
-
-    def observer_failed(self, listener: Callable[[Any], None], error: Exception) -> None:
-        """Note that an observer raised."""
-        self._plugins.observer_failed(listener, error)
-
-    def limiter(self, limit: Limit) -> Limiter:
-        """The places of `limit` in this kernel."""
-        limiter = self._limiters.get(limit)  # kept by the plans that use it, and by nothing else
-        if limiter is None:
-            limiter = self._limiters[limit] = Limiter(limit)
-        return limiter
-
-    # owning
-
-    def drive(self, run: Run) -> None:
-        """Drive `run` in the background."""
-        self.active[run.run_id] = run
-        self.spawn(run.drive_quietly())
-
-    def left(self, run: Run) -> None:
-        """A run that is kept in the store was left: it has ended, or is parked."""
-        if self.durability is not None:
-            self.durability.left(run)
-
-    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Do `work` in the background; closing the kernel awaits it."""
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-        return task
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()  # an interrupt has gone through the event loop already: it is nobody's to retrieve
-
-    def _new_id(self) -> str:
-        # ids sort by time; one prefix per kernel is far cheaper than a UUID per run
-        return f"{self._prefix}-{next(self._ids):06x}"
-
-    @property
-    def store_of_runs(self) -> Durability:
-        """The runs in the store. Raises ConfigurationError where there is no store."""
-        if self.durability is None:
-            raise ConfigurationError(f"this needs a store, and no plugin opens {self.store_name}; install cano-memory")
-        return self.durability
-
-
-def _one_of(name: str, value: Any, what: str, protocol: type) -> None:
-    if not isinstance(value, str | protocol):
-        raise ConfigurationError(f"{name} must be {what}, not {value!r}")
-
-
-async def _called(hook: Callable[[Any], Any], kernel: Host) -> None:
-    """Call a hook that may be async; one with wrappers around it gives a list."""
+async def called(hook: Callable[[Any], Any], kernel: Host) -> None:
+    """Call a hook that may be async. A hook with wrappers around it returns a list."""
     answers = hook(kernel)
     for answer in answers if isinstance(answers, list) else [answers]:
         if inspect.isawaitable(answer):
             await answer
-
-
-async def _close(part: Any) -> None:
-    if (closer := getattr(part, "close", None)) is not None:
-        await closer()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
+from cano.checks import time_limit
 from cano.errors import ConfigurationError
 from cano.protocols import RetryStrategy
 
@@ -32,8 +32,8 @@ class TaskConfig:
     on_exhausted: Any = None
 
     def __post_init__(self) -> None:
-        positive_seconds("timeout", self.timeout)
-        positive_seconds("total_timeout", self.total_timeout)
+        time_limit("timeout", self.timeout)
+        time_limit("total_timeout", self.total_timeout)
         # a class has a delay() too: NoRetry where NoRetry() was meant
         if isinstance(self.retry, type) or not isinstance(self.retry, str | RetryStrategy | None):
             raise ConfigurationError(
@@ -44,11 +44,3 @@ class TaskConfig:
     def minimal(cls) -> TaskConfig:
         """No retries and no limits."""
         return cls(retry=None)
-
-
-def positive_seconds(name: str, value: float | None) -> None:
-    """Raise ConfigurationError unless `value` is None or a positive number."""
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value) or value <= 0:
-        raise ConfigurationError(f"{name} must be a positive number of seconds or None, not {value!r}")

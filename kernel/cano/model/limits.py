@@ -6,8 +6,9 @@ import itertools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from cano.checks import whole
+from cano.data.store import Key, KeyValueStore
 from cano.errors import ConfigurationError
-from cano.model.store import Key, KeyValueStore
 
 LimitKey = str | Key[Any] | Callable[[Any], Any]
 _made = itertools.count()
@@ -25,11 +26,9 @@ class Limit:
     """
 
     def __init__(self, limit: int, *, key: LimitKey | None = None) -> None:
-        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
-            raise ConfigurationError(f"limit must be a whole number, 1 or more, not {limit!r}")
         if key is not None and not isinstance(key, str | Key) and not callable(key):
             raise ConfigurationError(f"limit_key must be a key of the data or a function of the store, not {key!r}")
-        self.limit = limit
+        self.limit = whole("limit", limit, 1)
         self.key = key
         self._made = next(_made)
 

@@ -8,13 +8,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Literal, NamedTuple
 
+from cano.checks import time_limit, whole, whole_or_none
+from cano.data.store import Key
 from cano.errors import ConfigurationError, TaskError
-from cano.model.config import positive_seconds
-from cano.model.store import Key
 from cano.model.task import Task
 
-HIDDEN = "\0"  # keys that begin with it are the engine's own; no task sees them
-OUTCOME = HIDDEN + "outcome"  # how the split ended that led to the present state
 Branches = Sequence[Task[Any] | Callable[[Any], Any]]
 
 
@@ -40,7 +38,7 @@ class JoinStrategy(NamedTuple):
     @classmethod
     def quorum(cls, n: int) -> JoinStrategy:
         """`n` branches succeed; the others are then cancelled."""
-        return cls("quorum", _count("quorum", n, 1))
+        return cls("quorum", whole("quorum", n, 1))
 
     @classmethod
     def percentage(cls, p: float) -> JoinStrategy:
@@ -56,7 +54,7 @@ class JoinStrategy(NamedTuple):
     @classmethod
     def partial(cls, min: int) -> JoinStrategy:
         """Every branch ends, or the time is over, and at least `min` have succeeded; `min` may be 0."""
-        return cls("partial", _count("partial", min, 0))
+        return cls("partial", whole("partial", min, 0))
 
     def needed(self, total: int) -> int:
         """How many of `total` branches must succeed.
@@ -103,9 +101,8 @@ class JoinConfig:
             raise ConfigurationError(
                 f"strategy must be a JoinStrategy, such as JoinStrategy.all(), not {self.strategy!r}"
             )
-        positive_seconds("timeout", self.timeout)
-        if self.limit is not None:
-            _count("limit", self.limit, 1)
+        time_limit("timeout", self.timeout)
+        whole_or_none("limit", self.limit, 1)
         object.__setattr__(self, "reducers", _reducers(self.reducers))
 
 
@@ -181,6 +178,8 @@ class SplitOutcome(NamedTuple):
 class SplitTask(Task[Any]):
     """The task of a state whose work is done by branches, side by side."""
 
+    plugin = "concurrency"
+
     def __init__(self, branches: Branches | Callable[[Any], Any], join: JoinConfig) -> None:
         super().__init__()
         if not isinstance(join, JoinConfig):
@@ -229,9 +228,3 @@ def _reducers(given: Any) -> dict[str, Callable[[Any, Any], Any]]:
             raise ConfigurationError(f"reducers: {key!r} needs a function (one, other) -> merged, not {reducer!r}")
         reducers[str(key)] = reducer
     return reducers
-
-
-def _count(name: str, value: Any, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigurationError(f"{name} must be a whole number, {least} or more, not {value!r}")
-    return value

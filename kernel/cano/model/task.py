@@ -24,10 +24,12 @@ class Task(ABC, Generic[StateT_co]):
         config: retries and time limits, or None: the workflow's default.
         targets: the states that `run` may return; None reads them from its return annotation
             (`-> Literal[State.A, State.B]`), or allows every state of the workflow.
+        plugin: the name of the plugin that executes the task; None is the engine.
     """
 
     config: TaskConfig | None = None
     targets: ClassVar[Collection[Any] | None] = None
+    plugin: ClassVar[str | None] = None
 
     def __init__(self, config: TaskConfig | None = None) -> None:
         if config is not None:

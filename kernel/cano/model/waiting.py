@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from cano.checks import time_limit
 from cano.errors import ConfigurationError
-from cano.model.config import positive_seconds
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
@@ -32,34 +32,6 @@ class Pause:
         return f"<{what}, then {self.then}>"
 
 
-class Paused(Exception):
-    """A step ended with a `Pause`. The engine's own, so that no task can raise it.
-
-    Attributes:
-        pause: what the task returned.
-        then, on_timeout: the bound states that may follow.
-    """
-
-    def __init__(self, pause: Pause, then: Any, on_timeout: Any) -> None:
-        self.pause = pause
-        self.then = then
-        self.on_timeout = on_timeout
-
-
-class Parked(Exception):
-    """The run is parked in the store: its step loop ends here, the run does not."""
-
-
-class StoreFailed(BaseException):
-    """The store failed a run in the middle of a step: its task has not failed, and is not to be retried.
-
-    The engine's own. The run is interrupted with the store's error, and goes on another time.
-    """
-
-    def __init__(self, error: Exception) -> None:
-        self.error = error
-
-
 def wait_for(signal: str, *, then: S, timeout: float | timedelta | None = None, on_timeout: S | None = None) -> S:
     """Return this from a task to park the run until `kernel.signal(run_id, signal, payload)`.
 
@@ -79,7 +51,7 @@ def wait_for(signal: str, *, then: S, timeout: float | timedelta | None = None, 
     from datetime import timedelta
 
     seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
-    positive_seconds("timeout", seconds)
+    time_limit("timeout", seconds)
     if on_timeout is not None and seconds is None:
         raise ConfigurationError("on_timeout= without timeout= can never be reached")
     pause: Any = Pause(signal, then, seconds, None, on_timeout)

@@ -8,10 +8,10 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar, overload
 from weakref import WeakKeyDictionary
 
 from cano.errors import ConfigurationError, ValidationError
+from cano.model.code_reading import declared_targets
 from cano.model.config import TaskConfig
 from cano.model.limits import Limit, LimitKey, limits
 from cano.model.split import Branches, JoinConfig, SplitTask
-from cano.model.targets import declared_targets
 from cano.model.task import FunctionTask, StateT, Task, check_config
 
 StoreT = TypeVar("StoreT")
@@ -106,8 +106,8 @@ class Workflow(Generic[StateT]):
         self.types = tuple(types)
         self._registered: dict[Any, Registration] = {}
         self._exits: dict[Any, None] = {}
-        self._bound = False
-        self._plans: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+        self._frozen = False
+        self.bindings: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()  # by kernel; for the kernels
 
     # defining
 
@@ -201,8 +201,12 @@ class Workflow(Generic[StateT]):
             self.add_exit_state(state)
         return self
 
+    def freeze(self) -> None:
+        """Refuse further registrations. A kernel calls it when it binds the workflow."""
+        self._frozen = True
+
     def _open_for(self, what: str, state: Any) -> None:
-        if self._bound:
+        if self._frozen:
             raise ConfigurationError(
                 f"cannot {what} {state}: workflow {self.name!r} was bound by a kernel already; define it first"
             )
@@ -264,7 +268,7 @@ class Workflow(Generic[StateT]):
             ValidationError: the definition is wrong.
             WorkflowError: the run failed; the cause is what a task raised.
         """
-        from cano.kernel.kernel import default_kernel
+        from cano.kernel.default import default_kernel
 
         kernel = default_kernel()
         state: StateT = await kernel.orchestrate(self, store)

@@ -2,35 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 from cano.errors import ConfigurationError
-from cano.protocols import Codec
-
-
-class CodecLayer(Protocol):
-    """Changes the bytes that a codec has made on their way into a store, and back: compresses, encrypts, refuses.
-
-    Called in the event loop, and by strict stores in worker threads too. Its store may also keep bytes that were
-    written before the layer was there.
-    """
-
-    def wrap(self, data: bytes) -> bytes:
-        """Bytes for the store, from which `unwrap` makes `data` again.
-
-        Raises:
-            SerializationError: this value is not to be kept. The kernel adds the key.
-            StoreUnavailableError: it cannot be kept now.
-        """
-        ...
-
-    def unwrap(self, data: bytes) -> bytes:
-        """What `wrap` was given.
-
-        Raises:
-            SerializationError: the bytes are damaged, or not to be read by this layer. The kernel adds run and key.
-        """
-        ...
+from cano.protocols import Codec, CodecLayer
 
 
 class Layers(tuple[CodecLayer, ...]):

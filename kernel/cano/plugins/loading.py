@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import logging
 import os
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,8 +23,14 @@ from cano.plugins.wrapping import Wrapped
 if TYPE_CHECKING:
     import importlib.metadata
 
+_BUILT_IN = ("concurrency",)
+"""Plugins that ship with the kernel: packages of `cano`, registered before all others, which can replace them."""
+_ALWAYS = "durability"
+"""The plugin that is loaded wherever its distribution `cano-durability` is installed, unless it is blocked."""
 _MAY_BE_ASYNC = ("cano_kernel_started", "cano_kernel_stopping")
+_GROUP = "cano"
 _DIRECT = "given to the kernel"
+_WITH_KERNEL = "cano, built in"
 _log = logging.getLogger("cano")
 
 
@@ -106,6 +114,8 @@ class Plugins:
         self._loaded = True
 
     def _load(self) -> None:
+        for name in _BUILT_IN:
+            self._admit(PluginInfo(name, _WITH_KERNEL, "", "active"), partial(importlib.import_module, f"cano.{name}"))
         wanted = {plugin for plugin in self._given if isinstance(plugin, str)}
         for point in self._entry_points(wanted):
             distribution = point.dist
@@ -128,13 +138,17 @@ class Plugins:
                 self._check_hooks(info)
 
     def _entry_points(self, wanted: set[str]) -> list[importlib.metadata.EntryPoint]:
-        if not self._discover and not wanted:
-            return []
         import importlib.metadata  # here, since it takes longer to import than all of cano does
 
+        found: Iterable[importlib.metadata.EntryPoint] = ()
+        if self._discover or wanted:
+            found = importlib.metadata.entry_points(group=_GROUP)
+        else:  # one distribution is looked up much faster than all of them
+            with suppress(importlib.metadata.PackageNotFoundError):
+                found = importlib.metadata.distribution(f"cano-{_ALWAYS}").entry_points.select(group=_GROUP)
         points: dict[str, importlib.metadata.EntryPoint] = {}
-        for point in sorted(importlib.metadata.entry_points(group="cano"), key=lambda point: point.name):
-            if not self._discover and point.name not in wanted:
+        for point in sorted(found, key=lambda point: point.name):
+            if not self._discover and point.name not in {*wanted, _ALWAYS}:
                 continue
             other = points.setdefault(point.name, point)
             if other.value != point.value and point.name not in self._blocked:
@@ -162,7 +176,8 @@ class Plugins:
             plugin = load()
             plugin = plugin() if isinstance(plugin, type) else plugin
             version = getattr(plugin, "CANO_API_VERSION", API_VERSION)
-            if version != API_VERSION:
+            # stores of version 1 lack methods that version 2 renamed; nothing else has changed
+            if version != API_VERSION and (version != 1 or hasattr(plugin, "cano_open_store")):
                 raise PluginError(f"it was written for version {version} of Cano's plugin API, this is {API_VERSION}")
             self.manager.register(plugin, info.name)
         except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever a stranger's module raises, it is named
@@ -243,6 +258,13 @@ class Plugins:
         self.observer_errors[name] += 1
         if self.observer_errors[name] == 1:
             _log.error("observer %s raised; the run goes on, and this is not reported again", name, exc_info=error)
+
+    def inactive(self, name: str) -> str | None:
+        """Why a plugin does not work here, with the remedy; None if it is active."""
+        info = self._infos.get(name)
+        if info is None:
+            return f"not installed; install cano-{name}"
+        return {"active": None, "blocked": "blocked"}.get(info.status, f"broken: {info.error}")
 
     def failures(self) -> str:
         """The plugins that failed to load, as a clause for an error message; empty where there are none."""

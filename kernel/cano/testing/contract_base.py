@@ -185,7 +185,7 @@ def told(store: StoreBackend, history: Sequence[T]) -> list[T]:
 
 async def kept(store: StoreBackend, run_id: str = "run") -> Any:
     """All that the store keeps of a run, to compare: the run, its history, its oldest signal "go"."""
-    signal = copy.deepcopy(await store.take_signal(run_id, "go"))
+    signal = copy.deepcopy(await store.next_signal(run_id, "go"))
     return await loaded(store, run_id), lines(await store.history(run_id)), signal
 
 

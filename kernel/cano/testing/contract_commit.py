@@ -188,7 +188,7 @@ class CommitClauses(Contract):
         assert (await loaded(store)).data == changed
         history = [(len(line.changed), list(line.removed)) for line in await store.history("run")]
         assert history == told(store, [(5000, []), (5000, keys)])
-        assert await store.take_signal("run", "go") is None
+        assert await store.next_signal("run", "go") is None
 
     @clause
     async def test_of_twenty_commits_at_once_one_wins(self, store: StoreBackend) -> None:

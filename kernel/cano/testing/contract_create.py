@@ -65,7 +65,7 @@ class CreateClauses(Contract):
 
         assert await store.load("run") is None
         assert list(await store.history("run")) == []
-        assert await store.take_signal("run", "go") is None
+        assert await store.next_signal("run", "go") is None
 
     @clause
     async def test_an_existing_run_comes_back_unchanged(self, store: StoreBackend) -> None:

@@ -47,7 +47,7 @@ class DeleteClauses(Contract):
 
         assert await store.load("run") is None
         assert list(await store.history("run")) == []
-        assert await store.take_signal("run", "go") is None
+        assert await store.next_signal("run", "go") is None
         assert list(await store.runs(RunFilter())) == []
         assert list(await store.ready(NOW)) == []
         assert await store.claim("run", "me", NOW, LATER) is None
@@ -66,9 +66,9 @@ class DeleteClauses(Contract):
         assert await store.create(fresh) == fresh
         assert await loaded(store) == fresh
         assert [line[0] for line in lines(await store.history("run"))] == told(store, [0])
-        assert await store.take_signal("run", "go") is None
+        assert await store.next_signal("run", "go") is None
         await store.put_signal("run", Signal("1", "go"))
-        assert await store.take_signal("run", "go") == Signal("1", "go")
+        assert await store.next_signal("run", "go") == Signal("1", "go")
 
     @clause
     async def test_deleting_forgets_signals_that_came_early(self, store: StoreBackend) -> None:
@@ -77,7 +77,7 @@ class DeleteClauses(Contract):
 
         if store.capabilities.retention:
             assert await store.delete("run") is False
-            assert await store.take_signal("run", "go") is None
+            assert await store.next_signal("run", "go") is None
         else:
             await refuses_to_delete(store, "run")
 

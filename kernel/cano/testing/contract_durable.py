@@ -146,9 +146,9 @@ class DurableClauses(Contract):
             assert await kept(store) == before
             assert list((await loaded(store)).data) == ["z", "b"]
             assert (await store.load("deleted") is None) == is_deleted
-            assert await store.take_signal("early", "go") == Signal("1", "go", value(store, 1))
+            assert await store.next_signal("early", "go") == Signal("1", "go", value(store, 1))
             await store.put_signal("run", Signal("2", "go"))
-            assert await store.take_signal("run", "go") == Signal("3", "go", value(store, "3"))
+            assert await store.next_signal("run", "go") == Signal("3", "go", value(store, "3"))
             assert await store.claim("run", "third", LATER, LATER + 9) is None
             await store.commit(step(2, token=2))
 
@@ -177,7 +177,7 @@ class DurableClauses(Contract):
             for seq in range(1, 11):
                 here, there = (one, two) if seq % 2 else (two, one)
                 await here.put_signal("run", Signal(str(seq), "go"))
-                assert await there.take_signal("run", "go") == Signal(str(seq), "go")
+                assert await there.next_signal("run", "go") == Signal(str(seq), "go")
                 await here.commit(step(seq, changed=values(one, a=seq), consumed=[str(seq)]))
                 assert await kept(there) == await kept(here)
                 assert (await loaded(there)).seq == seq
@@ -302,7 +302,7 @@ class DurableClauses(Contract):
                 assert run.data == data
                 history = [(c.seq, c.state, c.status, c.at, c.changed, list(c.removed)) for c in expected]
                 assert lines(await store.history("run"))[1:] == told(store, history)
-                signal = await store.take_signal("run", "go")
+                signal = await store.next_signal("run", "go")
                 assert signal in (None, Signal(str(run.seq + 1), "go", value(store, run.seq + 1)))
 
         for _ in range(3):

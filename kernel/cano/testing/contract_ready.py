@@ -117,4 +117,4 @@ class ReadyClauses(Contract):
 
         assert list(await store.ready(NOW)) == [run._replace(data={})]
         assert await loaded(store) == run
-        assert await store.take_signal("run", "go") == Signal("1", "go")
+        assert await store.next_signal("run", "go") == Signal("1", "go")

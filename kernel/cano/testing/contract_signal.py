@@ -15,12 +15,12 @@ class SignalClauses(Contract):
 
     @clause
     async def test_taking_a_signal_leaves_it(self, store: StoreBackend) -> None:
-        """`take_signal` returns the signal with its payload, as often as it is asked, and changes nothing."""
+        """`next_signal` returns the signal with its payload, as often as it is asked, and changes nothing."""
         await store.create(new_run())
         signal = Signal("1", "go", value(store, {"by": "Ada"}))
         await store.put_signal("run", signal)
 
-        assert [await store.take_signal("run", "go") for _ in range(3)] == [signal] * 3
+        assert [await store.next_signal("run", "go") for _ in range(3)] == [signal] * 3
         assert await loaded(store) == new_run()
         assert [line.seq for line in await store.history("run")] == told(store, [0])
 
@@ -29,15 +29,15 @@ class SignalClauses(Contract):
         """A signal may come before its run waits for it, and even before there is such a run."""
         early, next = Signal("1", "go", value(store, 1)), Signal("2", "go", value(store, 2))
         await store.put_signal("run", early)
-        assert await store.take_signal("run", "go") == early
+        assert await store.next_signal("run", "go") == early
         assert await store.load("run") is None
 
         await store.create(new_run())
         await store.put_signal("run", next)
         await store.commit(step(1, status=RunStatus.PARKED, wait=Wait(then="B", signal="go"), release=True))
-        assert await store.take_signal("run", "go") == early
+        assert await store.next_signal("run", "go") == early
         await store.commit(step(2, consumed=["1"]))
-        assert await store.take_signal("run", "go") == next
+        assert await store.next_signal("run", "go") == next
 
     @clause
     async def test_an_early_signal_counts_once(self, store: StoreBackend) -> None:
@@ -46,11 +46,11 @@ class SignalClauses(Contract):
         await store.put_signal("run", early)
         await store.create(new_run())
         await store.put_signal("run", Signal("1", "go", value(store, 2)))
-        assert await store.take_signal("run", "go") == early
+        assert await store.next_signal("run", "go") == early
 
         await store.commit(step(1, consumed=["1"]))
         await store.put_signal("run", Signal("1", "go", value(store, 3)))
-        assert await store.take_signal("run", "go") is None
+        assert await store.next_signal("run", "go") is None
 
     @clause
     async def test_a_late_signal_is_kept(self, store: StoreBackend) -> None:
@@ -61,7 +61,7 @@ class SignalClauses(Contract):
         before = await loaded(store)
         await store.put_signal("run", Signal("1", "go"))
 
-        assert await store.take_signal("run", "go") == Signal("1", "go")
+        assert await store.next_signal("run", "go") == Signal("1", "go")
         assert await loaded(store) == before
 
     @clause
@@ -73,10 +73,10 @@ class SignalClauses(Contract):
         again = (Signal("1", name, value(store, n)) for n in range(2, 8) for name in ("go", "stop"))
         await asyncio.gather(*(store.put_signal("run", signal) for signal in (first, *again)))
 
-        assert await store.take_signal("run", "go") == first
-        assert await store.take_signal("run", "stop") is None
+        assert await store.next_signal("run", "go") == first
+        assert await store.next_signal("run", "stop") is None
         await store.commit(step(1, consumed=["1"]))
-        assert await store.take_signal("run", "go") is None
+        assert await store.next_signal("run", "go") is None
 
     @clause
     async def test_a_consumed_signal_does_not_come_back(self, store: StoreBackend) -> None:
@@ -85,10 +85,10 @@ class SignalClauses(Contract):
         await store.put_signal("run", Signal("1", "go"))
         await store.commit(step(1, consumed=["1"]))
         await store.put_signal("run", Signal("1", "go"))
-        assert await store.take_signal("run", "go") is None
+        assert await store.next_signal("run", "go") is None
 
         await store.put_signal("run", Signal("2", "go"))
-        assert await store.take_signal("run", "go") == Signal("2", "go")
+        assert await store.next_signal("run", "go") == Signal("2", "go")
 
     @clause
     async def test_signals_of_one_name_come_in_order(self, store: StoreBackend) -> None:
@@ -98,9 +98,9 @@ class SignalClauses(Contract):
         for each in ids:
             await store.put_signal("run", Signal(each, "go", value(store, each)))
         for seq, each in enumerate(ids, 1):
-            assert await store.take_signal("run", "go") == Signal(each, "go", value(store, each))
+            assert await store.next_signal("run", "go") == Signal(each, "go", value(store, each))
             await store.commit(step(seq, consumed=[each]))
-        assert await store.take_signal("run", "go") is None
+        assert await store.next_signal("run", "go") is None
 
     @clause
     async def test_signals_are_apart(self, store: StoreBackend) -> None:
@@ -109,13 +109,13 @@ class SignalClauses(Contract):
             await store.create(new_run(run_id))
             await store.put_signal(run_id, Signal("1", "go", value(store, run_id)))
         await store.put_signal("run", Signal("2", "stop"))
-        assert await store.take_signal("run", "Go") is None
-        assert await store.take_signal("other", "stop") is None
+        assert await store.next_signal("run", "Go") is None
+        assert await store.next_signal("other", "stop") is None
 
         await store.commit(step(1, consumed=["1"]))
-        assert await store.take_signal("run", "go") is None
-        assert await store.take_signal("run", "stop") == Signal("2", "stop")
-        assert await store.take_signal("other", "go") == Signal("1", "go", value(store, "other"))
+        assert await store.next_signal("run", "go") is None
+        assert await store.next_signal("run", "stop") == Signal("2", "stop")
+        assert await store.next_signal("other", "go") == Signal("1", "go", value(store, "other"))
 
     @clause
     async def test_a_commit_consumes_exactly_what_it_names(self, store: StoreBackend) -> None:
@@ -127,13 +127,13 @@ class SignalClauses(Contract):
         for each in "12345":
             await store.put_signal("run", Signal(each, "odd" if int(each) % 2 else "even"))
         await store.commit(note(0, consumed=["4", "1", "nothing"]))
-        assert await store.take_signal("run", "odd") == Signal("3", "odd")
-        assert await store.take_signal("run", "even") == Signal("2", "even")
+        assert await store.next_signal("run", "odd") == Signal("3", "odd")
+        assert await store.next_signal("run", "even") == Signal("2", "even")
 
         await store.commit(step(1, consumed=["3"]))
-        assert await store.take_signal("run", "odd") == Signal("5", "odd")
+        assert await store.next_signal("run", "odd") == Signal("5", "odd")
         await store.commit(step(2))
-        assert await store.take_signal("run", "even") == Signal("2", "even")
+        assert await store.next_signal("run", "even") == Signal("2", "even")
 
     @clause
     async def test_consuming_what_never_came_is_forgotten(self, store: StoreBackend) -> None:
@@ -142,7 +142,7 @@ class SignalClauses(Contract):
         await store.commit(step(1, consumed=["1"]))
         await store.put_signal("run", Signal("1", "go"))
 
-        assert await store.take_signal("run", "go") == Signal("1", "go")
+        assert await store.next_signal("run", "go") == Signal("1", "go")
         assert list((await store.signals("run")).consumed) == []
 
     @clause
@@ -152,7 +152,7 @@ class SignalClauses(Contract):
         await store.put_signal("run", Signal("1", "go"))
         for stale in (step(2, consumed=["1"]), step(1, token=9, consumed=["1"])):
             await raised(ConflictError, store.commit(stale))
-            assert await store.take_signal("run", "go") == Signal("1", "go")
+            assert await store.next_signal("run", "go") == Signal("1", "go")
 
     @clause
     async def test_all_signals_are_told(self, store: StoreBackend) -> None:
@@ -172,15 +172,15 @@ class SignalClauses(Contract):
 
     @clause
     async def test_recipients_without_a_run_are_told(self, store: StoreBackend) -> None:
-        """`recipients` are the ids that signals were put for and that no run has, each once."""
-        assert list(await store.recipients()) == []
+        """`missing_recipients` are the ids that signals were put for and that no run has, each once."""
+        assert list(await store.missing_recipients()) == []
         await store.create(new_run())
         for run_id in ("run", "early", "late", "early"):
             for each in "12":
                 await store.put_signal(run_id, Signal(each, "go"))
-        assert sorted(await store.recipients()) == ["early", "late"]
+        assert sorted(await store.missing_recipients()) == ["early", "late"]
 
         await store.create(new_run("late"))
-        assert list(await store.recipients()) == ["early"]
+        assert list(await store.missing_recipients()) == ["early"]
         left = [] if await deleted(store, "early") else ["early"]
-        assert list(await store.recipients()) == left
+        assert list(await store.missing_recipients()) == left

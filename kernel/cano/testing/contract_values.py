@@ -114,14 +114,14 @@ class ValueClauses(Contract):
         for text in texts:
             expected = new_run(text, workflow=text, holder=text, parent=text, data=values(store, a=text))
             assert await loaded(store, text) == expected
-            assert await store.take_signal(text, text) == Signal(text, text, value(store, text))
+            assert await store.next_signal(text, text) == Signal(text, text, value(store, text))
             for filter in (RunFilter(workflow=text), RunFilter(parent=text)):
                 assert [run.run_id for run in await store.runs(filter)] == [text]
             assert list(await store.renew(text, {text: 1}, NOW)) == []
         for text in TEXTS:
             await store.put_signal("run", Signal(text, text, value(store, text)))
         for text in TEXTS:
-            assert await store.take_signal("run", text) == Signal(text, text, value(store, text))
+            assert await store.next_signal("run", text) == Signal(text, text, value(store, text))
 
     @clause
     async def test_empty_is_not_missing(self, store: StoreBackend) -> None:
@@ -130,7 +130,7 @@ class ValueClauses(Contract):
         await store.put_signal("run", Signal("1", "go", b""))
         await store.commit(note(0, changed={"b": b""}, payload=b""))
 
-        run, signal = await loaded(store), await store.take_signal("run", "go")
+        run, signal = await loaded(store), await store.next_signal("run", "go")
         assert (run.data, run.payload, signal) == ({"a": b"", "b": b""}, b"", Signal("1", "go", b""))
         if not store.capabilities.encoded:
             await store.commit(step(1, changed={"a": None, "b": ""}))
@@ -153,7 +153,7 @@ class ValueClauses(Contract):
         await store.put_signal("run", Signal("1", "go", large))
         await store.commit(step(1, changed={"committed": large + b"!"}))
 
-        run, signal = await loaded(store), await store.take_signal("run", "go")
+        run, signal = await loaded(store), await store.next_signal("run", "go")
         equal = run.data == {"created": large, "committed": large + b"!"}
         assert equal, {key: len(kept) for key, kept in run.data.items()}
         equal = signal is not None and signal.payload == large
@@ -211,10 +211,10 @@ class ValueClauses(Contract):
             _spoil(each.data, each.error, each.payload)
         for line in history:
             _spoil(line.changed, line.removed)
-        signal = await store.take_signal("run", "go")
+        signal = await store.next_signal("run", "go")
         waiting, consumed = await store.signals("run")
         _spoil(history, listed, ready, signal and signal.payload, *(each.payload for each in waiting))
-        _spoil(waiting, consumed, await store.recipients())
+        _spoil(waiting, consumed, await store.missing_recipients())
         assert await kept(store) == before
         assert len(await store.runs(RunFilter())) == len(await store.ready(NOW + 99)) == 1
 

@@ -26,7 +26,6 @@ from cano.engine.clock import SystemClock
 from cano.errors import CanoError, ConfigurationError, RunNotFoundError
 from cano.hookspecs import hookimpl
 from cano.kernel.kernel import Kernel
-from cano.model.split import HIDDEN
 from cano.model.workflow import Workflow
 from cano.plugins.codec_layers import Layers, split_codec
 from cano.protocols import Clock, StoreBackend
@@ -149,8 +148,8 @@ class Stage:
 
     async def _play(self, run_id: str, again: bool) -> None:
         async with self._kernel as kernel:
-            assert kernel.durability is not None
-            kernel.durability._know(kernel.bind(self._flow))
+            if kernel.codec is not None:
+                kernel.codec.register(*kernel.bind(self._flow).types())
             data = {key: self._decoded(value) for key, value in self._data.items()}
             if again:  # what it waited for was there already, had it not died
                 await self._signal(run_id)
@@ -160,10 +159,12 @@ class Stage:
                 await self._signal(run_id)
             with suppress(CanoError):
                 await handle.result()
-            record = await kernel.durability.load(run_id)
+            record = await kernel.required_keeper().load(run_id)
             layers = getattr(kernel.codec, "layers", Layers())
-            own = {key: layers.unwrap(value) for key, value in record.data.items() if not key.startswith(HIDDEN)}
-            keeps = kernel.durability.capabilities.history
+            own = {
+                key: layers.unwrap(value) for key, value in record.data.items() if not key.startswith("\0")
+            }  # the rest is the engine's
+            keeps = kernel.backend is not None and kernel.backend.capabilities.history
             numbers = [line.seq for line in await kernel.history(run_id)] if keeps else [record.seq]
             self._say(
                 status=record.status.value,

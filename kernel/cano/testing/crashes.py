@@ -27,10 +27,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from cano.data.store import MISSING
 from cano.errors import ConfigurationError, SerializationError
 from cano.kernel.kernel import Kernel
-from cano.model.known_types import known_types
-from cano.model.store import MISSING
+from cano.model.code_reading import types_of
 from cano.model.workflow import Workflow
 from cano.protocols import Codec
 from cano.testing.crash_worker import LEASE, load_flow
@@ -308,7 +308,7 @@ def _codec(flow: Workflow[Any]) -> Codec:
     codec: Codec | None = kernel.hook.cano_codec()
     if codec is None:
         raise ConfigurationError("a durable store needs a codec: install cano-msgspec")
-    codec.register(*known_types(flow))
+    codec.register(*types_of(flow))
     return codec
 
 

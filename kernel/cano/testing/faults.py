@@ -27,7 +27,7 @@ from weakref import WeakKeyDictionary
 from cano.engine.clock import SystemClock
 from cano.engine.step import Step, current_step
 from cano.errors import ConfigurationError, StoreUnavailableError
-from cano.model.known_types import known_types
+from cano.model.code_reading import types_of
 from cano.model.node import Node
 from cano.model.split import SplitTask
 from cano.model.task import FunctionTask, Task, is_async
@@ -40,7 +40,7 @@ StateT = TypeVar("StateT")
 
 CALLS = (
     "open", "close", "create", "load", "commit", "claim", "renew", "release", "runs", "history", "put_signal",
-    "take_signal", "signals", "recipients", "ready", "delete",
+    "next_signal", "signals", "missing_recipients", "ready", "delete",
 )  # fmt: skip
 """The calls of a store, as `Faults.at_call` names them."""
 
@@ -94,8 +94,8 @@ class Faults:
     def into(self, flow: Workflow[StateT]) -> Workflow[StateT]:
         """A twin of `flow` whose tasks meet the faults. To a store it is the same definition."""
         twin = copy.copy(flow)
-        twin._bound, twin._plans, twin._exits = False, WeakKeyDictionary(), dict(flow._exits)
-        twin.types = (*flow.types, *known_types(flow))
+        twin._frozen, twin.bindings, twin._exits = False, WeakKeyDictionary(), dict(flow._exits)
+        twin.types = (*flow.types, *types_of(flow))
         twin._registered = {
             state: registration._replace(task=self._faulty(registration.task))
             for state, registration in flow.tasks.items()
@@ -324,14 +324,14 @@ class FaultyStore:
     async def put_signal(self, run_id: str, signal: Signal) -> None:
         await self._call("put_signal", self.backend.put_signal, run_id, signal)
 
-    async def take_signal(self, run_id: str, name: str) -> Signal | None:
-        return await self._call("take_signal", self.backend.take_signal, run_id, name)
+    async def next_signal(self, run_id: str, name: str) -> Signal | None:
+        return await self._call("next_signal", self.backend.next_signal, run_id, name)
 
     async def signals(self, run_id: str) -> Signals:
         return await self._call("signals", self.backend.signals, run_id)
 
-    async def recipients(self) -> Sequence[str]:
-        return await self._call("recipients", self.backend.recipients)
+    async def missing_recipients(self) -> Sequence[str]:
+        return await self._call("missing_recipients", self.backend.missing_recipients)
 
     async def ready(self, now: float) -> Sequence[RunRecord]:
         return await self._call("ready", self.backend.ready, now)

@@ -4,4 +4,4 @@ There is no hook in it: the command's own commands are built in, so that `cano p
 when plugins cannot be loaded. It imports nothing, since every kernel imports it.
 """
 
-CANO_API_VERSION = 1
+CANO_API_VERSION = 2

@@ -78,7 +78,7 @@ async def migrate(
     halves = [each.run_id for each in await target.listed() if is_half(each) and workflow in (None, each.workflow)]
     await _each(copier.remove_half, halves, clock, tally, silence)
     if workflow is None:
-        for run_id in await source.backend.recipients():
+        for run_id in await source.backend.missing_recipients():
             if not run_id.startswith(PROBE):
                 await _copy_early(source, target, run_id, tally, dry)
 
@@ -157,7 +157,7 @@ async def are_one(source: StoreBackend, target: StoreBackend) -> bool:
     probe = f"{PROBE}{uuid.uuid4().hex}"
     if not target.capabilities.retention:
         return False  # the probe would stay for ever; and copying a store onto itself changes nothing
-    for left in await target.recipients():
+    for left in await target.missing_recipients():
         if left.startswith(PROBE):  # by a process that was killed just here
             await target.delete(left)
     await target.put_signal(probe, Signal("probe", "probe"))

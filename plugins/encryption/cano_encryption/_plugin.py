@@ -9,7 +9,7 @@ from cano import ConfigurationError, hookimpl
 from cano_encryption.keys import VARIABLE, read_keys
 from cano_encryption.layer import EncryptionLayer
 
-CANO_API_VERSION = 1
+CANO_API_VERSION = 2
 
 
 @hookimpl

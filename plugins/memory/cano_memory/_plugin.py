@@ -8,7 +8,7 @@ from cano import Capabilities, ConfigurationError, hookimpl
 
 from cano_memory.backend import MemoryBackend
 
-CANO_API_VERSION = 1
+CANO_API_VERSION = 2
 
 _OPTIONS = "memory:// takes the options strict=0 or 1 and, without strict, keep=N finished runs"
 

@@ -185,7 +185,7 @@ class MemoryBackend:
                 mail.seen.add(signal.id)
                 mail.waiting[signal.id] = signal._replace(payload=payload)
 
-    async def take_signal(self, run_id: str, name: str) -> Signal | None:
+    async def next_signal(self, run_id: str, name: str) -> Signal | None:
         """The oldest signal of that name, which stays."""
         with self._use():
             signal = self._signal(run_id, name)
@@ -198,7 +198,7 @@ class MemoryBackend:
             waiting = [signal._replace(payload=isolate(signal.payload)) for signal in mail.waiting.values()]
             return Signals(waiting, sorted(mail.seen - mail.waiting.keys()))
 
-    async def recipients(self) -> Sequence[str]:
+    async def missing_recipients(self) -> Sequence[str]:
         """The ids with mail and no run."""
         with self._use():
             return [run_id for run_id in self._mail if run_id not in self._runs]

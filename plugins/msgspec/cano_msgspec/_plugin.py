@@ -6,7 +6,7 @@ from cano import Codec, hookimpl
 
 from cano_msgspec.codec import MsgspecCodec
 
-CANO_API_VERSION = 1
+CANO_API_VERSION = 2
 
 
 @hookimpl

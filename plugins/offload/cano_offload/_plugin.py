@@ -10,7 +10,7 @@ from cano_offload.folder import Folder
 from cano_offload.layer import LimitLayer, OffloadLayer
 from cano_offload.sizes import size_in_bytes
 
-CANO_API_VERSION = 1
+CANO_API_VERSION = 2
 
 
 @hookimpl

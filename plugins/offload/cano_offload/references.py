@@ -57,7 +57,7 @@ class References:
         while True:
             # with the time: another run of an id that was there before is another run
             listed = {(record.run_id, record.created) for record in await self._backend.runs(RunFilter())}
-            new = {*listed, *((run_id, None) for run_id in await self._backend.recipients())} - seen
+            new = {*listed, *((run_id, None) for run_id in await self._backend.missing_recipients())} - seen
             if not new:
                 return self._digests
             for run_id in sorted({run_id for run_id, _ in new}):

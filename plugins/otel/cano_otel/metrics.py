@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cano import Kernel, Run, Step, hookimpl, state_name
 from opentelemetry.metrics import MeterProvider
 
 from cano_otel import names
 from cano_otel.failures import error_type, result_of
+
+if TYPE_CHECKING:
+    from cano.engine.ports import Host
 
 SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
 
@@ -195,7 +198,7 @@ class Metrics:
         """Count what observers have raised since the last run ended."""
         self._count_observer_errors(kernel)
 
-    def _count_observer_errors(self, kernel: Kernel) -> None:
+    def _count_observer_errors(self, kernel: Kernel | Host) -> None:
         for observer, count in kernel.observer_errors.items():
             if count > self._told[observer]:
                 self._observer_errors.add(count - self._told[observer], {names.OBSERVER: observer})

@@ -30,7 +30,7 @@ class Otel:
             for: the other one, if None, is done without.
     """
 
-    CANO_API_VERSION = 1
+    CANO_API_VERSION = 2
 
     def __init__(
         self,

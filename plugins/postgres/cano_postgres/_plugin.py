@@ -7,7 +7,7 @@ from cano import Capabilities, StoreBackend, hookimpl
 from cano_postgres.backend import PostgresBackend
 from cano_postgres.url import SCHEMES, split_options
 
-CANO_API_VERSION = 1
+CANO_API_VERSION = 2
 
 
 @hookimpl

@@ -154,14 +154,14 @@ class Engine:
     async def history(self, run_id: str) -> Sequence[Transition]:
         return await self._reader.ask(reading.history, run_id, run_id=run_id)
 
-    async def take_signal(self, run_id: str, name: str) -> Signal | None:
+    async def next_signal(self, run_id: str, name: str) -> Signal | None:
         return await self._reader.ask(signals.oldest, run_id, name, run_id=run_id)
 
     async def signals(self, run_id: str) -> Signals:
         return await self._reader.ask(signals.every, run_id, run_id=run_id)
 
-    async def recipients(self) -> Sequence[str]:
-        return await self._reader.ask(signals.recipients)
+    async def missing_recipients(self) -> Sequence[str]:
+        return await self._reader.ask(signals.missing_recipients)
 
     async def ready(self, now: float) -> Sequence[RunRecord]:
         return await self._reader.ask(reading.ready, now)

@@ -62,7 +62,7 @@ async def every(connection: Connection, run_id: str) -> Signals:
     return Signals(waiting, consumed)
 
 
-async def recipients(connection: Connection) -> list[str]:
+async def missing_recipients(connection: Connection) -> list[str]:
     """The ids that signals were sent to and that no run has."""
     return [run_id for (run_id,) in await (await connection.execute(_RECIPIENTS)).fetchall()]
 

@@ -7,7 +7,7 @@ from cano import Capabilities, StoreBackend, hookimpl
 from cano_redis.backend import RedisBackend
 from cano_redis.url import SCHEMES, options_from_url
 
-CANO_API_VERSION = 1
+CANO_API_VERSION = 2
 
 
 @hookimpl

@@ -178,17 +178,17 @@ class RedisBackend:
         """Keep a signal until a commit consumes it, unless one of its id was sent to the run before."""
         await self._open_engine().put_signal(run_id, signal)
 
-    async def take_signal(self, run_id: str, name: str) -> Signal | None:
+    async def next_signal(self, run_id: str, name: str) -> Signal | None:
         """The oldest signal of that name that no commit has consumed. It stays."""
-        return await self._open_engine().take_signal(run_id, name)
+        return await self._open_engine().next_signal(run_id, name)
 
     async def signals(self, run_id: str) -> Signals:
         """Every signal that was ever put for the run, consumed or not."""
         return await self._open_engine().signals(run_id)
 
-    async def recipients(self) -> Sequence[str]:
+    async def missing_recipients(self) -> Sequence[str]:
         """The ids that signals were put for and that no run has."""
-        return await self._open_engine().recipients()
+        return await self._open_engine().missing_recipients()
 
     async def ready(self, now: float) -> Sequence[RunRecord]:
         """The runs that could go on, and that nobody holds, without their data."""

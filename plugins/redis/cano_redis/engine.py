@@ -135,14 +135,14 @@ class Engine:
             raise _of(error, run_id) from None
         await self._do(scripts.PUT_SIGNAL, run_id, *sent, *self._news_of(run_id))
 
-    async def take_signal(self, run_id: str, name: str) -> Signal | None:
+    async def next_signal(self, run_id: str, name: str) -> Signal | None:
         answer = await self._do(scripts.TAKE_SIGNAL, run_id, text(name))
         return None if answer is None else reading.signal(run_id, name, *answer)
 
     async def signals(self, run_id: str) -> Signals:
         return reading.signals(run_id, *await self._do(scripts.SIGNALS, run_id))
 
-    async def recipients(self) -> Sequence[str]:
+    async def missing_recipients(self) -> Sequence[str]:
         return [run_id.decode(errors="replace") for run_id in await self._ask(scripts.RECIPIENTS)]
 
     # how

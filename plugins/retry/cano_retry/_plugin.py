@@ -8,7 +8,7 @@ from cano_retry._exponential import Exponential
 from cano_retry._fixed import Fixed
 from cano_retry._none import NoRetry
 
-CANO_API_VERSION = 1
+CANO_API_VERSION = 2
 
 _STRATEGIES: dict[str, RetryStrategy] = {
     "none": NoRetry(),

@@ -6,7 +6,7 @@ from typing import Any
 
 from cano import hookimpl
 
-CANO_API_VERSION = 1
+CANO_API_VERSION = 2
 
 
 @hookimpl

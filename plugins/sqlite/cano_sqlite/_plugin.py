@@ -7,7 +7,7 @@ from cano import Capabilities, StoreBackend, hookimpl
 from cano_sqlite.backend import SqliteBackend
 from cano_sqlite.url import SCHEME, options_from_url
 
-CANO_API_VERSION = 1
+CANO_API_VERSION = 2
 
 
 @hookimpl

@@ -88,14 +88,14 @@ class Engine:
     def history(self, run_id: str) -> Awaitable[Sequence[Transition]]:
         return self._reader.do(Call(partial(reading.history, run_id=run_id), run_id))
 
-    def take_signal(self, run_id: str, name: str) -> Awaitable[Signal | None]:
+    def next_signal(self, run_id: str, name: str) -> Awaitable[Signal | None]:
         return self._reader.do(Call(partial(signals.oldest, run_id=run_id, name=name), run_id))
 
     def signals(self, run_id: str) -> Awaitable[Signals]:
         return self._reader.do(Call(partial(signals.every, run_id=run_id), run_id))
 
-    def recipients(self) -> Awaitable[Sequence[str]]:
-        return self._reader.do(Call(signals.recipients))
+    def missing_recipients(self) -> Awaitable[Sequence[str]]:
+        return self._reader.do(Call(signals.missing_recipients))
 
     def ready(self, now: float) -> Awaitable[Sequence[RunRecord]]:
         return self._reader.do(Call(partial(reading.ready, now=now)))

@@ -43,7 +43,7 @@ def every(connection: sqlite3.Connection, run_id: str) -> Signals:
     return Signals(waiting, consumed)
 
 
-def recipients(connection: sqlite3.Connection) -> list[str]:
+def missing_recipients(connection: sqlite3.Connection) -> list[str]:
     """The ids that signals were sent to and that no run has."""
     return [run_id for (run_id,) in connection.execute(_RECIPIENTS)]
 

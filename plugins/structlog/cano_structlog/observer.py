@@ -50,7 +50,7 @@ class RunLog:
         logger: the structlog logger to use; by default `structlog.get_logger("cano")`.
     """
 
-    CANO_API_VERSION = 1
+    CANO_API_VERSION = 2
 
     def __init__(self, settings: LogSettings | None = None, *, logger: Any = None) -> None:
         self._settings = LogSettings.from_environment() if settings is None else settings

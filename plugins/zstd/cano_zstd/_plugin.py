@@ -6,7 +6,7 @@ from cano import ConfigurationError, hookimpl
 
 from cano_zstd.layer import LEVELS, ZstdLayer
 
-CANO_API_VERSION = 1
+CANO_API_VERSION = 2
 
 
 @hookimpl

@@ -393,7 +393,7 @@ class HungStore:
     async def put_signal(self, run_id: str, signal: Signal) -> None:
         """Ignore it."""
 
-    async def take_signal(self, run_id: str, name: str) -> Signal | None:
+    async def next_signal(self, run_id: str, name: str) -> Signal | None:
         """None."""
         return None
 
@@ -401,7 +401,7 @@ class HungStore:
         """None."""
         return Signals()
 
-    async def recipients(self) -> Sequence[str]:
+    async def missing_recipients(self) -> Sequence[str]:
         """None."""
         return ()
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tests.kernel.durability.conftest import World
 
 RUNS = [f"r{number}" for number in range(4)]
-FALLIBLE = ("create", "load", "commit", "claim", "renew", "release", "put_signal", "take_signal", "ready")
+FALLIBLE = ("create", "load", "commit", "claim", "renew", "release", "put_signal", "next_signal", "ready")
 
 
 class Later:

@@ -28,6 +28,7 @@ from cano import (
     current_step,
     wait_for,
 )
+from cano_durability.keeper import Keeper
 
 if TYPE_CHECKING:
     from tests.kernel.durability.conftest import World
@@ -235,8 +236,8 @@ async def test_what_cannot_be_kept_is_refused_at_put(kernel: Kernel, value: Any)
 async def test_what_cannot_be_kept_is_refused_at_the_commit(world: World) -> None:
     """Where the store is not strict, the commit refuses it: the step fails, and nothing of it is kept."""
     kernel = await world.kernel()
-    assert kernel.durability is not None
-    kernel.durability.values.strict = False
+    assert isinstance(kernel.keeper, Keeper)
+    kernel.keeper.stored.values.strict = False
 
     async def good(store: Any) -> None:
         store["good"] = 1
@@ -451,8 +452,8 @@ async def test_exit_commits_a_failure_where_it_happened(kernel: Kernel, world: W
 
 async def test_exit_with_a_value_that_cannot_be_kept(kernel: Kernel, world: World) -> None:
     """With durability="exit" a value that only the last commit refuses fails the run all the same, for all to see."""
-    assert kernel.durability is not None
-    kernel.durability.values.strict = False
+    assert isinstance(kernel.keeper, Keeper)
+    kernel.keeper.stored.values.strict = False
 
     async def bad(store: Any) -> None:
         store["bad"] = Stranger()

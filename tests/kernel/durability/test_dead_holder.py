@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 from cano import ConflictError, RunRecord, RunStatus, Standstill, Workflow, is_held
-from cano.durability.holders import is_dead, new_holder
+from cano.holders import is_dead, new_holder
 
 if TYPE_CHECKING:
     from tests.kernel.durability.conftest import World
 
 HOUR = 3600.0
-PROGRAM = "from cano.durability.holders import new_holder; print(new_holder(), flush=True); input()"
+PROGRAM = "from cano.holders import new_holder; print(new_holder(), flush=True); input()"
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ from cano import (
     wait_for,
 )
 from cano.testing import VirtualClock
+from cano_durability.keeper import Keeper
 
 if TYPE_CHECKING:
     from tests.kernel.durability.conftest import World
@@ -312,15 +313,15 @@ async def test_a_damaged_deadline_is_an_error(kernel: Kernel, world: World, slow
     """What makes no sense is said, and the run is left as it is."""
     slow.pause = wait_for("go", then="work")
     await slow.start(kernel)
-    assert kernel.durability is not None
-    key, values, store = "\0deadline", kernel.durability.values, world.store(kernel).backend
+    assert isinstance(kernel.keeper, Keeper)
+    key, values, store = "\0deadline", kernel.keeper.stored.values, world.store(kernel).backend
     record = await world.look("r")
     damaged = {**record.data, key: values.encode(key, ["soon"])}
     await store.create(record._replace(run_id="d", data=damaged))
-    with pytest.raises(SerializationError, match="run d is damaged: its deadline"):
+    with pytest.raises(SerializationError, match="run d is corrupt: its deadline"):
         await kernel.explain("d")
     await kernel.signal("d", "go")
-    with pytest.raises(SerializationError, match="run d is damaged: its deadline"):
+    with pytest.raises(SerializationError, match="run d is corrupt: its deadline"):
         await kernel.resume(slow.flow(), "d")
     assert (await world.look("d")).status is RunStatus.PARKED
 

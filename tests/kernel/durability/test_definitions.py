@@ -71,14 +71,14 @@ async def test_a_renamed_state(kernel: Kernel, world: World, program: Program) -
     assert error.differences == (
         "it had: state b does do_b",
         "there is now: state beta does do_beta",
-        "the run is in state b, which does not exist any more",
+        "the run is in state b, which no longer exists",
     )
     assert error.state == "b"
     assert str(error) == (
         "run r was begun under another definition of workflow 'flow':"
         "\n  - it had: state b does do_b"
         "\n  - there is now: state beta does do_beta"
-        "\n  - the run is in state b, which does not exist any more"
+        "\n  - the run is in state b, which no longer exists"
         "\nFinish it with the old program, or say Workflow(migrate={'b': …})"
     )
     assert program.did == []
@@ -109,7 +109,7 @@ async def test_recovering_says_so(
         await other.recover(program.flow("a", "b", "end", version="2"))
         await world.clock.advance(10)
     assert [record.getMessage().splitlines()[0] for record in caplog.records] == [
-        "run r cannot go on: run r was begun under another definition of workflow 'flow':"
+        "run r cannot continue: run r was begun under another definition of workflow 'flow':"
     ]
 
 
@@ -143,7 +143,7 @@ async def test_an_empty_migration(kernel: Kernel, world: World, program: Program
     """An empty `migrate` lets every run go on whose state still exists, and no other."""
     await program.stop(kernel, program.flow("a", "b", "c", "end"), world, at=2)
     error = await refusal(world, program.flow("a", "c", "end", migrate={}))
-    assert "the run is in state b, which does not exist any more" in error.differences
+    assert "the run is in state b, which no longer exists" in error.differences
     flow = program.flow("a", "b", "end", migrate={})
     assert (await (await world.kernel()).run(flow, run_id="r")).state == "end"
     assert program.did == ["b"]

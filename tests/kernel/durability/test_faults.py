@@ -29,7 +29,7 @@ from cano import (
     current_step,
     task,
 )
-from cano.model.known_types import known_types
+from cano.model.code_reading import types_of
 from cano.testing import Faults, VirtualClock
 from cano_memory import MemoryBackend
 
@@ -310,7 +310,7 @@ async def test_a_twin_knows_the_same_types() -> None:
         return "end"
 
     made = Workflow("x", name="x").register("x", uses).add_exit_state("end")
-    assert {*known_types(made)} <= {*known_types(Faults().into(made))}
+    assert {*types_of(made)} <= {*types_of(Faults().into(made))}
 
 
 @pytest.mark.parametrize("where", ["at_call('commit')", "at_call('commit', after=True)", "at_task('x')"])

@@ -207,9 +207,9 @@ async def test_forks_that_are_refused(kernel: Kernel, world: World, flow: Flow) 
     await kernel.fork("r", 1, "f")
     before = await world.look("f")
     for seq in (0, 1):
-        with pytest.raises(ConfigurationError, match="the run id 'f' is taken"):
+        with pytest.raises(ConfigurationError, match="the run id 'f' is in use"):
             await kernel.fork("r", seq, "f")
-    with pytest.raises(ConfigurationError, match="the run id 'r' is taken"):
+    with pytest.raises(ConfigurationError, match="the run id 'r' is in use"):
         await kernel.fork("r", 0, "r")
     assert await world.look("f") == before
 
@@ -302,7 +302,7 @@ async def test_check_finds_stale_leases(kernel: Kernel, world: World, flow: Flow
     holder = (await world.look("r")).holder
     await world.crash(dead)
     await world.clock.advance(45)
-    assert await kernel.check() == [Finding("stale lease", "r", f"that of {holder} ended 15.0 s ago")]
+    assert await kernel.check() == [Finding("stale lease", "r", f"that of {holder} expired 15.0 s ago")]
 
 
 async def test_check_finds_orphans(kernel: Kernel, world: World, flow: Flow) -> None:

@@ -179,7 +179,7 @@ async def test_news_of_a_store_out_of_reach(
     await two.signal("r", "answer", 42)
     await world.settle()
     assert handle.status().status is RunStatus.PARKED
-    assert "could not be asked: StoreUnavailableError('gone')" in caplog.text
+    assert "the store failed: StoreUnavailableError('gone')" in caplog.text
     await world.clock.advance(1)
 
     assert (await handle.result()).data == {"answer": 42}

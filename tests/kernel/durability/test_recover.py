@@ -173,7 +173,7 @@ async def test_one_broken_run_does_not_stop_the_others(
     for handle in handles:
         assert await handle.result() == done(handle.run_id)
     messages = [record.getMessage() for record in caplog.records]
-    assert messages == ["run b cannot go on: the row is a mess"]
+    assert messages == ["run b cannot continue: the row is a mess"]
 
 
 async def test_leases_are_renewed(kernel: Kernel, world: World, counter: Counter) -> None:
@@ -200,7 +200,7 @@ async def test_a_store_that_is_away_for_a_moment(
     world.faults(kernel).at_call("renew", 2).fail(StoreUnavailableError("away"))
     flow = await counter.hold(kernel, "a")
     await world.clock.advance(3 * LEASE)
-    assert "the store could not be asked" in caplog.text
+    assert "the store failed" in caplog.text
     counter.go()
     assert await (await kernel.start(flow, run_id="a")).result() == done("a")
     assert (await world.look("a")).token == 1

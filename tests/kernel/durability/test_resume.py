@@ -187,10 +187,10 @@ async def test_a_run_that_is_alive_is_refused(kernel: Kernel, world: World, mach
     await world.settle()
     before = await world.look("r")
     other = await world.kernel()
-    with pytest.raises(ConflictError, match=r"run r is being driven by .*:") as caught:
+    with pytest.raises(ConflictError, match=r"run r is held by .*:") as caught:
         await other.resume(machine.flow(), "r")
     assert caught.value.run_id == "r"
-    with pytest.raises(ConflictError, match="run r is being driven by this kernel"):
+    with pytest.raises(ConflictError, match="run r is already executed by this kernel"):
         await kernel.resume(flow, "r")
     assert await world.look("r") == before
     assert len(await other.history("r")) == 2

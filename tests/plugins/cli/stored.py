@@ -23,7 +23,7 @@ async def everything(store: StoreBackend) -> dict[str, Any]:
             lines(await store.history(run_id)),
             _all(await store.signals(run_id)),
         )
-    for run_id in await store.recipients():
+    for run_id in await store.missing_recipients():
         kept[run_id] = _all(await store.signals(run_id))
     return kept
 

@@ -20,7 +20,7 @@ SRC, DST = "sqlite:///runs.db", "sqlite:///new.db"
 TEXT = """
     from cano import CodecLayer, SerializationError, hookimpl
 
-    CANO_API_VERSION = 1
+    CANO_API_VERSION = 2
 
 
     class Layer:

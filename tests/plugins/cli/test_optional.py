@@ -15,7 +15,7 @@ SPARSE = """
     from cano import Capabilities, StoreError, hookimpl
     from cano_sqlite import SqliteBackend
 
-    CANO_API_VERSION = 1
+    CANO_API_VERSION = 2
 
 
     class Sparse(SqliteBackend):

@@ -45,7 +45,7 @@ def test_entry_points() -> None:
     (script,) = entry_points(group="console_scripts", name="cano")
     assert script.load() is main
     (plugin,) = entry_points(group="cano", name="cli")
-    assert plugin.load().CANO_API_VERSION == 1
+    assert plugin.load().CANO_API_VERSION == 2
 
 
 def test_version(cano: Cano) -> None:

@@ -80,7 +80,7 @@ async def test_the_run_that_finished_first_is_dropped() -> None:
 
     assert await ids(store) == ["a", "b", "d"]
     assert await store.history("c") == []
-    assert await store.take_signal("c", "go") is None
+    assert await store.next_signal("c", "go") is None
 
 
 async def test_runs_that_have_not_finished_are_never_dropped() -> None:
@@ -150,7 +150,7 @@ async def test_a_strict_store_keeps_payloads_of_bytes_or_none() -> None:
     with pytest.raises(SerializationError, match="a payload is a int"):
         await store.commit(commit_to("run", payload=5, consumed=["1"]))
 
-    assert await store.take_signal("run", "go") == Signal("1", "go")
+    assert await store.next_signal("run", "go") == Signal("1", "go")
 
 
 @dataclass

@@ -101,8 +101,8 @@ class LogBackend:
     create, commit, claim, renew = logged("create"), logged("commit"), logged("claim"), logged("renew")
     release, put_signal, delete = logged("release"), logged("put_signal"), logged("delete")
     load, runs, history = unlogged("load"), unlogged("runs"), unlogged("history")
-    take_signal, ready = unlogged("take_signal"), unlogged("ready")
-    signals, recipients = unlogged("signals"), unlogged("recipients")
+    next_signal, ready = unlogged("next_signal"), unlogged("ready")
+    signals, missing_recipients = unlogged("signals"), unlogged("missing_recipients")
 
 
 class Modest(LogBackend):

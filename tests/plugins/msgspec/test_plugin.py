@@ -35,7 +35,7 @@ def test_entry_point() -> None:
     (entry,) = (point for point in entry_points(group="cano") if point.name == "msgspec")
 
     assert entry.load() is _plugin
-    assert _plugin.CANO_API_VERSION == 1
+    assert _plugin.CANO_API_VERSION == 2
 
 
 def test_names() -> None:

@@ -154,7 +154,7 @@ async def test_hooks_are_the_kernels(make_kernel: Callable[..., Kernel]) -> None
     """Every hook that the observers implement exists, or is another plugin's by name."""
     kernel = make_kernel("scheduler")
     kernel.load()
-    manager: Any = kernel._plugins.manager
+    manager: Any = kernel._resources.plugins.manager
 
     unknown = {
         name for name in vars(manager.hook) if name.startswith("cano_") and not getattr(manager.hook, name).has_spec()

@@ -125,11 +125,11 @@ async def test_a_damaged_signal(store: PostgresBackend, ask: Ask) -> None:
         await store.put_signal(run_id, Signal("1", "go", b"1"))
     ask("UPDATE signals SET signal = '\\xff' WHERE run_id = 'run'")
     with pytest.raises(SerializationError, match="'run' cannot be read"):
-        await store.take_signal("run", "go")
+        await store.next_signal("run", "go")
     with pytest.raises(SerializationError, match="'run' cannot be read"):
         await store.signals("run")
 
-    assert await store.take_signal("other", "go") == Signal("1", "go", b"1")
+    assert await store.next_signal("other", "go") == Signal("1", "go", b"1")
 
 
 @pytest.mark.parametrize(

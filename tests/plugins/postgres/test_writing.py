@@ -71,7 +71,7 @@ async def test_other_things_that_cannot_be_stored(store: PostgresBackend) -> Non
     with pytest.raises(SerializationError):
         await store.put_signal("run", Signal("1", "go", "text"))
     assert list(await store.runs(RunFilter())) == []
-    assert list(await store.recipients()) == []
+    assert list(await store.missing_recipients()) == []
 
 
 async def test_folding_is_not_seen(store: PostgresBackend, ask: Ask) -> None:

@@ -31,7 +31,7 @@ def test_plugin() -> None:
     (entry,) = (point for point in entry_points(group="cano") if point.name == "redis")
 
     assert entry.load() is _plugin
-    assert _plugin.CANO_API_VERSION == 1
+    assert _plugin.CANO_API_VERSION == 2
     promised = Capabilities(durable=True, encoded=True, notify=True)
     assert _plugin.cano_stores() == {"redis": promised, "rediss": promised, "unix": promised}
     assert RedisBackend().capabilities == promised

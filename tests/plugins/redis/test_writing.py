@@ -106,7 +106,7 @@ async def test_calls_happen_in_their_order(store: RedisBackend) -> None:
     run = await loaded(store)
     assert (run.seq, run.token, run.holder, run.data) == (3, 2, "another", {"a": b"2", "b": b"3"})
     assert await store.load("other") is None
-    assert await store.take_signal("run", "go") is None
+    assert await store.next_signal("run", "go") is None
 
 
 async def test_a_cancelled_call_that_waits_is_taken_back(store: RedisBackend) -> None:

@@ -75,4 +75,4 @@ def test_entry_point() -> None:
 
 def test_api_version() -> None:
     """It says which version of the contract it was written for."""
-    assert _plugin.CANO_API_VERSION == 1
+    assert _plugin.CANO_API_VERSION == 2

@@ -144,8 +144,8 @@ async def test_a_damaged_signal(store: SqliteBackend, ask: Ask) -> None:
     for damage in ("payload = 'text'", "payload = 5", "signal = x'00', payload = NULL"):
         ask(f"UPDATE signals SET {damage} WHERE run_id = 'run'")
         with pytest.raises(SerializationError, match="'run' cannot be read"):
-            await store.take_signal("run", "go")
-        assert await store.take_signal("other", "go") == Signal("1", "go", b"1")
+            await store.next_signal("run", "go")
+        assert await store.next_signal("other", "go") == Signal("1", "go", b"1")
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def test_plugin() -> None:
     (entry,) = (point for point in entry_points(group="cano") if point.name == "sqlite")
 
     assert entry.load() is _plugin
-    assert _plugin.CANO_API_VERSION == 1
+    assert _plugin.CANO_API_VERSION == 2
 
 
 async def test_a_kernel_opens_it(path: Path) -> None:

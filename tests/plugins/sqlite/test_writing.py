@@ -221,7 +221,7 @@ async def test_writes_happen_in_the_order_of_the_calls(
     assert answers[8].seq == 3
     assert (run.seq, run.token, run.holder, run.data) == (3, 2, "another", {"a": b"2", "b": b"3"})
     assert await store.load("other") is None
-    assert await store.take_signal("run", "go") is None
+    assert await store.next_signal("run", "go") is None
 
 
 async def test_running_is_resumed_from_any_status(store: SqliteBackend) -> None:

@@ -1,36 +1,31 @@
-"""Whether a stored run may go on under a workflow's present definition, and in which state."""
+"""Whether a stored run may continue under its workflow's present definition, and in which state."""
 
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING
 
-from cano.errors import VersionMismatchError
-from cano.model.workflow import state_name
-from cano.records import RunRecord
-
-if TYPE_CHECKING:
-    from cano.engine.binding import Plan
+from cano import RunRecord, VersionMismatchError, state_name
+from cano.engine.ports import BoundWorkflow
 
 
-def landing_state(plan: Plan, record: RunRecord, state: str | None = None) -> str:
-    """The name, under `plan`, of the state that the run is in (or of `state`, a name that its record holds).
+def landing_state(plan: BoundWorkflow, record: RunRecord, state: str | None = None) -> str:
+    """Return the name, under `plan`, of the state that the run is in (or of `state`, a name that its record holds).
 
     Raises:
-        VersionMismatchError: the definitions differ, and the workflow's `migrate` does not say how to go on.
+        VersionMismatchError: the definitions differ, and the workflow's `migrate` does not say how to continue.
     """
     state = record.state if state is None else state
     migrate = plan.flow.migrate
     differences = _differences(plan, record)
     if not differences and state in plan.by_name:
-        return state  # also where `migrate` names it, which speaks of runs of older definitions
+        return state  # even if `migrate` names it, which is about runs of older definitions
     if migrate is not None:
         if state in migrate:
             return state_name(migrate[state])
         if state in plan.by_name:
             return state
     if state not in plan.by_name:
-        differences.append(f"the run is in state {state}, which does not exist any more")
+        differences.append(f"the run is in state {state}, which no longer exists")
     raise VersionMismatchError(
         f"run {record.run_id} was begun under another definition of workflow {plan.name!r}:"
         + "".join(f"\n  - {difference}" for difference in differences)
@@ -42,7 +37,7 @@ def landing_state(plan: Plan, record: RunRecord, state: str | None = None) -> st
     )
 
 
-def _differences(plan: Plan, record: RunRecord) -> list[str]:
+def _differences(plan: BoundWorkflow, record: RunRecord) -> list[str]:
     found = []
     if record.workflow != plan.name:
         found.append(f"its workflow was named {record.workflow!r}, this one is {plan.name!r}")

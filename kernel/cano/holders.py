@@ -1,4 +1,4 @@
-"""Who holds a run's lease, and whether that process is known to be dead: then nobody need wait for the lease's end."""
+"""Names of lease holders, and whether a holder's process is known to be dead: its lease then need not expire first."""
 
 from __future__ import annotations
 
@@ -11,28 +11,31 @@ from cano.records import RunRecord
 
 
 def new_holder() -> str:
-    """A name for one kernel of this process, as `host:pid@place:random`. The place is empty where there is no /proc."""
+    """Return a name for one kernel of this process: `host:pid@place:random`. The place is empty without a /proc."""
     return f"{socket.gethostname()}:{os.getpid()}@{_place()}:{uuid.uuid4().hex[:12]}"
 
 
 def is_held(record: RunRecord, now: float) -> bool:
-    """Whether somebody drives the run at `now`, wall-clock seconds, as far as can be told from here.
+    """Return whether a process holds the run at `now`, in wall-clock seconds.
 
-    That is so until the lease has ended, unless its holder is seen to be dead: a process that ran on this machine.
+    It does until its lease expires, unless it ran on this machine and is dead.
     """
     holder, expires = record.holder, record.expires
     return holder is not None and expires is not None and expires >= now and not is_dead(holder)
 
 
 def is_dead(holder: str) -> bool:
-    """Whether the process of a holder was one of this machine, and is no more. A stopped one may wake: it is alive."""
+    """Return whether the holder's process ran on this machine and is gone. A stopped process is alive."""
     name, _, place = holder.rpartition(":")[0].partition("@")
     pid = name.rpartition(":")[2]
     if not place or place != _place() or not pid.isdecimal():
-        return False  # who knows
+        return False  # it cannot be told from here
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[0] in (b"Z", b"X")  # killed, and not yet waited for
+            return file.read().rpartition(b")")[2].split()[0] in (
+                b"Z",
+                b"X",
+            )  # killed, and its parent has not collected it yet
     except FileNotFoundError:
         return True
     except OSError:
@@ -40,7 +43,10 @@ def is_dead(holder: str) -> bool:
 
 
 def _place() -> str:
-    """What tells this machine since its last start, and our view of its processes, from every other; or nothing."""
+    """A hash of this machine's boot id and PID namespace; empty without a /proc.
+
+    Two processes with the same hash can check each other's PIDs.
+    """
     try:
         with open("/proc/sys/kernel/random/boot_id", "rb") as file:
             boot = file.read()

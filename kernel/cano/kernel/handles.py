@@ -1,31 +1,30 @@
-"""A handle on a started run."""
+"""Handles to runs: to one that was started, and to a list of stored ones."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Generator
+from collections.abc import AsyncIterator, Awaitable, Generator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cano.engine.step import Progress
-from cano.errors import RunCancelledError
 from cano.model.result import RunResult
-from cano.records import RunStatus
+from cano.records import RunFilter, RunRecord, RunStatus
 
 if TYPE_CHECKING:
-    from cano.engine.binding import Plan
+    from cano.engine.binding import BoundWorkflow
     from cano.engine.run import Run
     from cano.kernel.kernel import Kernel
 
 
 class RunInfo(NamedTuple):
-    """Where a run stands.
+    """The progress of a run.
 
     Attributes:
-        run_id, workflow: which run it is.
+        run_id, workflow: the run's id, and its workflow's name.
         status: running, parked, interrupted, succeeded, failed or cancelled.
         state: the state it is in.
         seq: number of the step it is in, or has ended with.
         attempt: which attempt of that step.
-        progress: what the step last said of itself, or None.
+        progress: the step's last report of its progress, or None.
         error: what the run failed with, or None.
     """
 
@@ -40,9 +39,9 @@ class RunInfo(NamedTuple):
 
 
 class RunHandle:
-    """A started run. Dropping the handle, or cancelling who waits for it, does not stop the run."""
+    """A handle to a started run. Dropping it, or cancelling its waiters, does not stop the run."""
 
-    def __init__(self, kernel: Kernel, plan: Plan, run: Run) -> None:
+    def __init__(self, kernel: Kernel, plan: BoundWorkflow, run: Run) -> None:
         self._kernel = kernel
         self._plan = plan
         self._run = run
@@ -53,7 +52,7 @@ class RunHandle:
         return self._run.run_id
 
     async def result(self) -> RunResult:
-        """Wait for the run's end, also when it is parked meanwhile.
+        """Wait for the run's end, even if it is parked meanwhile.
 
         Raises:
             WorkflowError: the run failed, timed out, was cancelled or interrupted.
@@ -61,32 +60,24 @@ class RunHandle:
         run = self._latest()
         await run.ended()
         if run.status is RunStatus.PARKED:
-            assert self._kernel.durability is not None
-            return await self._kernel.durability.settled(self._plan, run.run_id)
+            return await self._kernel.required_keeper().settled(self._plan, run.run_id)
         if run.error is not None:
             raise run.error
         return run.result(run.bound.state)
 
     def cancel(self) -> Awaitable[None]:
-        """Cancel the run. Await what this returns to be sure that it has ended.
+        """Cancel the run. Await the result to be sure that the run has ended.
 
-        Harmless when it has ended already: then its outcome stays what it was.
+        A run that has already ended keeps its outcome.
         """
         run = self._latest()
         if run.status is RunStatus.PARKED:
-            return self._kernel.spawn(self._cancel_parked(run))
+            return self._kernel.spawn(self._kernel.required_keeper().cancel_parked(run))
         run.stop(RunStatus.CANCELLED)
         return _Ended(run)
 
-    async def _cancel_parked(self, run: Run) -> None:
-        await self._kernel.cancel(self.run_id)
-        record = await self._kernel.store_of_runs.load(self.run_id)
-        if record.status is RunStatus.CANCELLED and run is self._latest():
-            run.status = RunStatus.CANCELLED
-            run.error = RunCancelledError(f"run {run.run_id} was cancelled", run_id=run.run_id, workflow=run.workflow)
-
     def status(self) -> RunInfo:
-        """Where the run stands now, as far as this kernel knows."""
+        """Return the run's progress, as far as this kernel knows it."""
         run = self._latest()
         step = run.step
         return RunInfo(
@@ -94,7 +85,7 @@ class RunHandle:
         )
 
     def _latest(self) -> Run:
-        """The run object that drives the run now: another one after it was parked."""
+        """The object that executes the run now: another one after it was parked."""
         while (successor := self._run.successor) is not None:
             self._run = successor
         return self._run
@@ -104,10 +95,28 @@ class RunHandle:
 
 
 class _Ended:
-    """Awaitable that may as well not be awaited."""
+    """An awaitable that need not be awaited."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
 
     def __await__(self) -> Generator[Any, None, None]:
         return self._run.ended().__await__()
+
+
+class RunListing:
+    """The runs of a store, newest first: `await` it for a list, or iterate over it with `async for`."""
+
+    def __init__(self, kernel: Kernel, filter: RunFilter) -> None:
+        self._kernel = kernel
+        self._filter = filter
+
+    async def _records(self) -> list[RunRecord]:
+        return await (await self._kernel.opened_keeper()).runs(self._filter)
+
+    def __await__(self) -> Generator[Any, None, list[RunRecord]]:
+        return self._records().__await__()
+
+    async def __aiter__(self) -> AsyncIterator[RunRecord]:
+        for record in await self._records():
+            yield record

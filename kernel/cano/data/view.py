@@ -1,85 +1,17 @@
-"""A step's own view of a store: writes are held back until the step commits.
+"""A step's own view of a store: writes wait until the step commits.
 
-Values that could be changed in place are copied on their way in and out, so that a failed attempt
-leaves no trace, and what a task changes in place is committed like what it puts.
+Values that could be changed in place are copied on their way in and out. So a failed attempt leaves no trace, and
+a value that a task changes in place is committed like one that it puts.
 """
 
 from __future__ import annotations
 
-import copy
-import enum
-import operator
-from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any
 
-from cano.model.store import MISSING, Key, TypedStore, not_a_list, unpack_key
-
-_IMMUTABLE = frozenset({int, str, float, bool, bytes, type(None), complex, range, type, frozenset})
-_CONTAINERS = (list, dict, set, deque, bytearray)
-
-
-def isolate(value: Any) -> Any:
-    """A copy of `value` that shares nothing changeable with it.
-
-    Containers and dataclasses are copied through and through. Other objects (clients, locks, models) are
-    shared: in memory they are passed by reference.
-    """
-    kind = value.__class__
-    if kind in _IMMUTABLE:
-        return value
-    if kind is list:
-        return [item if item.__class__ in _IMMUTABLE else isolate(item) for item in value]
-    if kind is dict:
-        return {key: item if item.__class__ in _IMMUTABLE else isolate(item) for key, item in value.items()}
-    if kind is tuple:
-        items = tuple(map(isolate, value))
-        return value if all(map(_same, items, value)) else items
-    if kind is set:
-        return value.copy()
-    if isinstance(value, enum.Enum | type):
-        return value
-    if (
-        isinstance(value, _CONTAINERS)
-        or hasattr(kind, "__dataclass_fields__")
-        or hasattr(kind, "_fields")
-        or hasattr(kind, "__struct_fields__")
-        or hasattr(kind, "__pydantic_fields__")
-    ):
-        try:
-            return copy.deepcopy(value)
-        except (TypeError, copy.Error):
-            return value  # it holds something that has no copy, such as a lock: shared like any other object
-    return value
-
-
-class Changes(NamedTuple):
-    """What one step did to a store. Apply in the order of the fields."""
-
-    cleared: bool
-    """Whether everything that was there is gone."""
-    removed: frozenset[str]
-    changed: Mapping[str, Any]
-    appended: Mapping[str, list[Any]]
-    """Items to add to the list at each key; the list is made where there is none."""
-
-
-@runtime_checkable
-class ManagedStore(Protocol):
-    """A store whose steps the kernel makes atomic, because it lets the kernel apply a step's changes at once.
-
-    It may also have `put_many(changed: Mapping[str, Any]) -> None`, which sets several keys at once: a step that only
-    put is then committed without a `Changes`.
-    """
-
-    def live(self) -> Mapping[str, Any]:
-        """The current data, for reading only; always the same object."""
-        ...
-
-    def apply(self, changes: Changes) -> None:
-        """Make all of a step's changes visible at once."""
-        ...
-
+from cano.data.changes import Changes, apply_changes
+from cano.data.copying import IMMUTABLE, isolate, unchanged
+from cano.data.store import MISSING, Key, TypedStore, not_a_list, unpack_key
 
 _NOTHING_REMOVED: frozenset[str] = frozenset()
 _NOTHING_APPENDED: Mapping[str, list[Any]] = {}
@@ -139,23 +71,23 @@ class StoreView(TypedStore):
         """See `KeyValueStore.get`."""
         if not self.touched and key.__class__ is str:
             value = self._base_get(key, MISSING)
-            if value.__class__ in _IMMUTABLE and (type is None or value.__class__ is type):
+            if value.__class__ in IMMUTABLE and (type is None or value.__class__ is type):
                 return value
         return TypedStore.get(self, key, type, default)
 
     def _find(self, key: str) -> Any:
         if not self.touched:
             value = self._base_get(key, MISSING)
-            return value if value.__class__ in _IMMUTABLE else self._lend(key, value)
+            return value if value.__class__ in IMMUTABLE else self._lend(key, value)
         if (value := self._local.get(key, MISSING)) is not MISSING:
-            if value.__class__ not in _IMMUTABLE:
+            if value.__class__ not in IMMUTABLE:
                 self._mix()
                 self._lent[key] = value
             return value
         if self._mixed and key in self._lent:
             return self._lent[key]
         value = self._below(key)
-        return value if value.__class__ in _IMMUTABLE else self._lend(key, value)
+        return value if value.__class__ in IMMUTABLE else self._lend(key, value)
 
     def _below(self, key: str) -> Any:
         """The committed value, as far as this step has not removed it."""
@@ -197,7 +129,7 @@ class StoreView(TypedStore):
 
     def put(self, key: Any, value: Any) -> None:
         """See `KeyValueStore.put`."""
-        if key.__class__ is str and value.__class__ in _IMMUTABLE and not self._mixed:
+        if key.__class__ is str and value.__class__ in IMMUTABLE and not self._mixed:
             self._local[key] = value
             self.touched = True
         else:
@@ -205,7 +137,7 @@ class StoreView(TypedStore):
 
     def _set(self, key: str, value: Any) -> None:
         self.touched = True
-        self._local[key] = value if value.__class__ in _IMMUTABLE else self._isolate(value)
+        self._local[key] = value if value.__class__ in IMMUTABLE else self._isolate(value)
         if self._mixed:
             self._lent.pop(key, None)
             self._appended.pop(key, None)
@@ -249,7 +181,7 @@ class StoreView(TypedStore):
         for key, lent in self._lent.items():
             if key in self._local:
                 self._local[key] = self._isolate(lent)
-            elif not _unchanged(lent, self._expected(key)):
+            elif not unchanged(lent, self._expected(key)):
                 self._appended.pop(key, None)
                 self._local[key] = self._isolate(lent)
         self._lent = {}
@@ -315,63 +247,3 @@ class StoreView(TypedStore):
     def detached(self) -> StoreView:
         """A fresh view of the same base, for when somebody may still write to this one."""
         return StoreView(self._base, self._apply, self._isolate, self.owner)
-
-
-def apply_changes(data: Any, changes: Changes) -> None:
-    """Write a step's changes into a dict, to the effect that `Changes` states.
-
-    Each key goes from its old value to its new one at once, whoever reads meanwhile in another thread.
-
-    Raises:
-        TypeMismatchError: an item is to be added to what is no list any more. Nothing is written.
-    """
-    cleared, removed, changed, appended = changes
-    if not (cleared or removed or appended):
-        data.update(changed)
-        return
-    lists = {}
-    for key in appended:
-        gone = (cleared or key in removed) and key not in changed
-        lists[key] = held = MISSING if gone else changed.get(key, data.get(key, MISSING))
-        if held is not MISSING and not isinstance(held, list):
-            not_a_list(key, held)
-    data.update(changed)
-    for key, items in appended.items():
-        if lists[key] is MISSING:
-            data[key] = [*items]
-        else:
-            lists[key].extend(items)
-    for key in list(data) if cleared else removed:
-        if key not in changed and key not in appended:
-            data.pop(key, None)
-
-
-def _same(one: Any, other: Any) -> bool:
-    return one is other
-
-
-def _unchanged(lent: Any, original: Any) -> bool:
-    """Whether a copy is still what it was made as, types and order included: `==` would take a True for a 1."""
-    kind = lent.__class__
-    if lent is original or kind is not original.__class__:
-        return lent is original
-    if kind is list or kind is tuple:
-        # most items are shared with the original, which is seen fastest
-        return len(lent) == len(original) and (
-            all(map(operator.is_, lent, original)) or all(map(_unchanged, lent, original))
-        )
-    if kind is dict:
-        return _unchanged(list(lent), list(original)) and _unchanged(list(lent.values()), list(original.values()))
-    try:
-        if kind in _IMMUTABLE or kind is set:
-            return bool(lent == original)
-        return _unchanged(_parts(lent), _parts(original))
-    except Exception:  # noqa: BLE001  # what cannot be taken apart counts as changed
-        return False
-
-
-def _parts(value: Any) -> list[Any]:
-    """All that makes up an object, as `copy` sees it."""
-    make, arguments, *rest = value.__reduce_ex__(4)
-    state, items, pairs = [*rest, None, None, None][:3]
-    return [make, arguments, state, list(items or ()), list(pairs or ())]

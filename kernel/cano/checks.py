@@ -1,0 +1,95 @@
+"""Checks of arguments and options. Each returns the value, or raises ConfigurationError with what is allowed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from typing import NoReturn
+
+from cano.errors import ConfigurationError
+
+
+class Text(str):
+    """A value as a URL or an environment variable spells it: checks of numbers and switches read it."""
+
+    __slots__ = ()
+
+
+def refuse(name: str, value: object, allowed: str) -> NoReturn:
+    """Raise ConfigurationError: `name` must be `allowed`, not `value`."""
+    raise ConfigurationError(f"{name} must be {allowed}, not {value!r}")
+
+
+def whole(name: str, value: object, least: int = 0, most: int | None = None) -> int:
+    """Return `value` if it is a whole number within the limits, both included."""
+    number = _number(value)
+    if isinstance(number, int) and least <= number and (most is None or number <= most):
+        return number
+    refuse(name, value, f"a whole number{_limits(least, most)}")
+
+
+def whole_or_none(name: str, value: object, least: int) -> int | None:
+    """Return `value` if it is None, or a whole number of at least `least`."""
+    number = _number(value)
+    if value is not None and not (isinstance(number, int) and number >= least):
+        refuse(name, value, f"a whole number, {least} or more, or None")
+    return number  # type: ignore[return-value]  # an int by now
+
+
+def seconds(name: str, value: object, least: float = 0, most: float = math.inf) -> float:
+    """Return `value` if it is a number of seconds within the limits, both included."""
+    number = _number(value)
+    if number is not None and least <= number <= most:
+        return number
+    refuse(name, value, f"a number of seconds{_limits(least, most)}")
+
+
+def positive_seconds(name: str, value: object) -> float:
+    """Return `value` if it is a number of seconds above 0."""
+    number = _number(value)
+    if number is not None and number > 0:
+        return number
+    refuse(name, value, "a positive number of seconds")
+
+
+def time_limit(name: str, value: object) -> float | None:
+    """Return `value` if it is None, or a number of seconds above 0."""
+    number = _number(value)
+    if value is not None and not (number is not None and number > 0):
+        refuse(name, value, "a positive number of seconds or None")
+    return number
+
+
+def switch(name: str, value: object) -> bool:
+    """Return `value` if it is a bool. Text is 0 or 1."""
+    if isinstance(value, Text):
+        return one_of(name, value, ("0", "1")) == "1"
+    if isinstance(value, bool):
+        return value
+    refuse(name, value, "True or False")
+
+
+def one_of(name: str, value: object, allowed: Collection[str]) -> str:
+    """Return `value` if it is one of the `allowed` strings, two or more."""
+    if isinstance(value, str) and value in allowed:
+        return str(value)
+    *others, last = allowed
+    refuse(name, value, f"{', '.join(others)} or {last}")
+
+
+def text(name: str, value: object) -> str:
+    """Return `value` if it is a string that is not empty and contains no NUL."""
+    if isinstance(value, str) and value and "\0" not in value:
+        return str(value)
+    refuse(name, value, "a string that is not empty and contains no NUL")
+
+
+def _number(value: object) -> int | float | None:
+    """Return `value` as a number, or None if it is not one. A bool is not: `timeout=True` is a slip."""
+    if isinstance(value, Text) and value.isascii() and len(value) < 20 and value.replace(".", "", 1).isdecimal():
+        return int(value) if value.isdecimal() else float(value)
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _limits(least: float, most: float | None) -> str:
+    return f", {least} or more" if most in (None, math.inf) else f" from {least} to {most}"

@@ -1,0 +1,69 @@
+"""The merge of what the branches of a split wrote into the run's view."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import reduce
+from typing import Any
+
+from cano.data.changes import Changes
+from cano.data.view import StoreView
+from cano.errors import MergeConflictError
+
+Reducer = Callable[[Any, Any], Any]
+SHOWN = 20  # branches named in an error message
+
+
+def merge(view: StoreView, written: list[tuple[str, Changes]], reducer_of: Callable[[str], Reducer | None]) -> None:
+    """Write the changes of several branches, by branch name, into one view.
+
+    Raises:
+        MergeConflictError: two branches changed one key differently, and it has no reducer.
+    """
+    puts: dict[str, dict[str, Any]] = {}
+    removals: dict[str, list[str]] = {}
+    appends: dict[str, list[Any]] = {}
+    there = frozenset(view.keys())
+    for name, changes in written:
+        gone = there if changes.cleared else changes.removed & there
+        replaced = {key: items for key, items in changes.appended.items() if key in gone}  # by a list of its own
+        for key, value in {**changes.changed, **replaced}.items():
+            puts.setdefault(key, {})[name] = value
+        for key in sorted(gone.difference(changes.changed, replaced)):
+            removals.setdefault(key, []).append(name)
+        for key, items in changes.appended.items():
+            if key not in replaced:
+                appends.setdefault(key, []).extend(items)
+    for key, values in puts.items():
+        first = next(iter(values.values()))
+        reducer = reducer_of(key) if len(values) > 1 else None
+        different = reducer is None and any(not _alike(value, first) for value in values.values())
+        if key in removals or key in appends or different:
+            raise _conflict(key, values, removals.get(key, []), appends.get(key))
+        view.put(key, first if reducer is None else reduce(reducer, values.values()))
+    for key, names in removals.items():
+        if key in appends:
+            raise _conflict(key, {}, names, appends[key])
+        view.remove(key)
+    for key, items in appends.items():
+        for item in items:
+            view.append(key, item)
+
+
+def _conflict(key: str, values: Mapping[str, Any], removers: list[str], appended: Any) -> MergeConflictError:
+    did = {**values, **dict.fromkeys(removers, "(removed)")}
+    if appended is not None:
+        did["(appended by others)"] = appended
+    shown = "; ".join(f"{name} wrote {value!r:.80}" for name, value in list(did.items())[:SHOWN])
+    return MergeConflictError(
+        f"branches wrote different values to key {key!r}: {shown}. Give the key a reducer, or let them append",
+        key=key,
+        values=did,
+    )
+
+
+def _alike(one: Any, other: Any) -> bool:
+    try:
+        return one is other or (type(one) is type(other) and bool(one == other))
+    except Exception:  # noqa: BLE001  # a user's __eq__ may raise; the values then count as different
+        return False

@@ -1,1 +1,0 @@
-"""Runs that are kept in a store."""

@@ -1,0 +1,45 @@
+"""The engine's control-flow exceptions. Tasks never raise them, so no task's own error is mistaken for one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cano.engine.binding import BoundState
+    from cano.errors import TransitionError
+    from cano.model.waiting import Pause
+
+
+class Refused(Exception):
+    """A task's result is not a valid next state; `error` says why."""
+
+    def __init__(self, error: TransitionError) -> None:
+        self.error = error
+
+
+class Paused(Exception):
+    """A task returned a `Pause`: its run is to wait.
+
+    Attributes:
+        pause: what the task returned.
+        then, on_timeout: the bound states that may follow; `on_timeout` is None if the pause names none.
+    """
+
+    def __init__(self, pause: Pause, then: BoundState, on_timeout: BoundState | None) -> None:
+        self.pause = pause
+        self.then = then
+        self.on_timeout = on_timeout
+
+
+class Parked(Exception):
+    """The run is parked in the store. Its step loop ends here; the run does not."""
+
+
+class StoreFailed(BaseException):
+    """The store failed in the middle of a step. The task has not failed and is not retried.
+
+    The run is interrupted with `error`, the store's error, and can be resumed later.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error

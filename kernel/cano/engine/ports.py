@@ -1,0 +1,237 @@
+"""The ports of the engine: what it asks of a kernel, of a plugin that keeps runs, and of one that executes a state.
+
+Plugins that extend the engine import from here; `cano_bind_state` and `cano_keep_runs` are their hooks. The protocols
+need no inheritance: an object with these attributes is enough.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+
+from cano.data.copying import IMMUTABLE
+from cano.data.view import StoreView
+from cano.engine.binding import BoundState, BoundWorkflow, Listener
+from cano.engine.control import Parked, Paused, Refused, StoreFailed
+from cano.engine.run import Run
+from cano.engine.step import Detail
+from cano.engine.strand import Strand
+from cano.holders import is_dead, is_held, new_holder
+
+if TYPE_CHECKING:
+    from cano.engine.limiter import Limiter
+    from cano.engine.step import Step
+    from cano.engine.threads import Threads
+    from cano.model.limits import Limit
+    from cano.model.result import RunResult
+    from cano.protocols import Clock, Codec, Executor, StoreBackend
+    from cano.records import Explanation, Finding, Retention, RunFilter, RunRecord, Transition
+
+__all__ = [
+    "BoundState", "BoundWorkflow", "Detail", "Host", "IMMUTABLE", "Journal", "Listener", "Parked", "Paused", "Refused",
+    "RestorePoint", "RunKeeper", "StoreFailed", "Strand", "Work", "is_dead", "is_held", "new_holder",
+]  # fmt: skip
+
+Work: TypeAlias = Callable[[Run, BoundState], Awaitable[Any]]
+"""Executes a state in place of its task: `await work(run, state)` is the next state."""
+
+
+class Host(Protocol):
+    """What the engine, and the plugins that extend it, ask of a kernel.
+
+    Attributes:
+        clock: the source of time.
+        threads: the worker threads of plain functions.
+        executor: executes the `exec` phase of nodes; None is the event loop itself.
+        hook: pluggy's hook relay.
+        active: the runs that this kernel executes now, by run id.
+        keeper: keeps runs in the store; None without a store or without a plugin that keeps runs.
+        closed: whether the kernel was closed, or is about to be.
+        backend, codec: the open store, and the codec with its layers.
+        lease: seconds without a renewal after which another process may take over a run.
+        poll: seconds between two looks into the store for changes by other processes.
+        store_name: the store's name in messages; it contains no secret.
+        observer_errors: how often each observer has raised.
+    """
+
+    clock: Clock
+    threads: Threads
+    active: dict[str, Run]
+    backend: StoreBackend | None
+    codec: Codec | None
+    executor: Executor | None
+    keeper: RunKeeper | None
+    closed: bool
+    lease: float
+    poll: float
+
+    @property
+    def hook(self) -> Any: ...
+    @property
+    def store_name(self) -> str: ...
+    @property
+    def observer_errors(self) -> Mapping[str, int]: ...
+
+    def listeners(self, hook: str) -> tuple[Listener, ...]:
+        """The implementations of a lifecycle hook, in calling order."""
+
+    def limiter(self, limit: Limit) -> Limiter:
+        """The slots of `limit` in this kernel."""
+
+    def observer_failed(self, listener: Listener, error: Exception) -> None:
+        """Count an observer's exception; log its first one."""
+
+    def inactive(self, plugin: str) -> str | None:
+        """Why a plugin does not work here, such as "blocked"; None if it is active."""
+
+    def required_keeper(self, need: str = "this") -> RunKeeper:
+        """The keeper of runs. Raises ConfigurationError if there is none, naming the `need` for it."""
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Start a background task, which closing the kernel awaits."""
+
+    def drive(self, run: Run) -> None:
+        """Execute `run` in the background."""
+
+    async def run_child(self, flow: Any, data: Mapping[str, Any], parent: Step) -> RunResult:
+        """Run `flow` as a child of the step `parent`."""
+
+
+class Journal(Protocol):
+    """One run's entries in a store. `run.journal` is None for a run that no store keeps.
+
+    The values that `remember` and `save` take are the engine's, apart from the run's data. A restored run finds them
+    in `run.restored_values`.
+
+    Attributes:
+        commits_steps: whether each step is committed by itself, so that a crash loses only the current one.
+        ended: whether the run has ended in the store.
+        state: name of the state that the last committed transition led to.
+    """
+
+    commits_steps: bool
+    ended: bool
+    state: str
+
+    async def transition(self, run: Run, target: BoundState) -> None:
+        """Commit what the step wrote, and the transition to `target`.
+
+        Raises:
+            ConflictError: another holder has claimed the run.
+            SerializationError: a value cannot be stored.
+        """
+
+    async def wait_to_retry(self, run: Run, delay: float) -> None:
+        """Park the run if the next attempt is far away; otherwise return at once. Raises Parked."""
+
+    def remember(self, name: str, value: Any) -> None:
+        """Store a value with the next transition, for the state that it leads to."""
+
+    def remember_error(self, run: Run, error: BaseException) -> None:
+        """Store the error that leads to an `on_exhausted` state with the next transition."""
+
+    async def save(self, name: str, value: Any) -> None:
+        """Commit a value now; it is kept until the next transition."""
+
+    def carry(self, texts: Mapping[str, str]) -> None:
+        """Store texts of observers with the next commit, for as long as the run lives."""
+
+    async def end(self, run: Run) -> None:
+        """Commit how a run ended that did not reach an exit state, and release its lease. Never raises."""
+
+
+class RunKeeper(Protocol):
+    """Keeps the runs of one kernel in its store."""
+
+    def keeps(self, run_id: str | None) -> bool:
+        """Whether a run with that id, or with a new one for None, is stored from its start."""
+
+    def view(self, data: dict[str, Any]) -> StoreView:
+        """The tasks' view of a run's data."""
+
+    async def begin(
+        self, plan: BoundWorkflow, view: Any, run_id: str, *, timeout: float | None = None, parent: Step | None = None
+    ) -> Run | None:
+        """Store a new run and return it, to be executed here.
+
+        None: the id is in use, and its run is executed elsewhere, waits, or has ended. A run with that id that can
+        continue here is returned, too.
+
+        Raises:
+            ConfigurationError: the data is not a mapping, or the id belongs to another workflow's run.
+            SerializationError: the data cannot be stored.
+            VersionMismatchError: the id belongs to a run of another definition.
+        """
+
+    async def park(self, run: Run, paused: Paused) -> BoundState:
+        """Park the run; or, if its signal or time has already come, return the next state. Raises Parked."""
+
+    async def settled(self, plan: BoundWorkflow, run_id: str) -> RunResult:
+        """Wait for the run's end, in any process; execute it here if no other process does.
+
+        Raises:
+            WorkflowError: it failed, was cancelled, or was interrupted here.
+        """
+
+    async def observed(self, plan: BoundWorkflow, run_id: str) -> Run:
+        """A read-only `Run` for one that another kernel executes, or that has ended."""
+
+    def stopped_driving(self, run: Run) -> None:
+        """Called when this kernel stops executing a run, because it ended or was parked."""
+
+    async def end_child(self, run_id: str, parent: Run) -> None:
+        """Cancel a child that its parent no longer waits for, unless the parent will be resumed."""
+
+    async def cancel_parked(self, run: Run) -> None:
+        """Cancel a run that `run`, which was parked, stands for, and set its status and error."""
+
+    async def cancel_children(self, run_id: str) -> None:
+        """Cancel the unfinished children of a run."""
+
+    async def load(self, run_id: str) -> RunRecord:
+        """The run's record. Raises RunNotFoundError."""
+
+    async def close(self) -> None:
+        """Stop all background work, and wake all callers that wait for a run."""
+
+    # `Kernel` has a method for each of these; see there
+
+    async def resume(self, plan: BoundWorkflow, run_id: str) -> RunResult: ...
+    async def recover(self, plans: Sequence[BoundWorkflow]) -> list[Run]: ...
+    async def signal(self, run_id: str, name: str, payload: Any, id: str | None) -> bool: ...
+    async def cancel(self, run_id: str) -> bool: ...
+    async def runs(self, filter: RunFilter) -> list[RunRecord]: ...
+    async def history(self, run_id: str) -> list[Transition]: ...
+    async def fork(self, run_id: str, seq: int, new_run_id: str) -> str: ...
+    async def explain(self, run_id: str) -> Explanation: ...
+    async def check(self) -> list[Finding]: ...
+    async def prune(self, retention: Retention) -> list[str]: ...
+
+
+class RestorePoint(NamedTuple):
+    """Where a stored run continues; `Run.restored` makes the run from it.
+
+    Attributes:
+        run_id, parent_id: its id, and the id of its parent run, if any.
+        view: the tasks' view of its data.
+        journal: its entries in the store.
+        state: name of the state that is next.
+        seq: number of transitions committed.
+        timeout, due: the seconds that it may take, and the wall-clock time when they are over; None is no limit.
+        values: what the engine stored with `Journal.remember` and `Journal.save`.
+        carried: texts of observers.
+        detail: the next attempt of the present step, and what led to its state, for `current_step()`.
+    """
+
+    run_id: str
+    parent_id: str | None
+    view: StoreView
+    journal: Journal
+    state: str
+    seq: int
+    timeout: float | None
+    due: float | None
+    values: Mapping[str, Any]
+    carried: Mapping[str, str]
+    detail: Detail

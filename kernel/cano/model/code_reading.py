@@ -1,0 +1,128 @@
+"""What the code of tasks names: the states that they return, their types, and the `Key`s that they use."""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from types import CodeType, ModuleType, SimpleNamespace
+from typing import TYPE_CHECKING, Any, Literal
+
+from cano.data.store import Key
+from cano.model.node import Node
+from cano.model.task import FunctionTask, Task
+
+if TYPE_CHECKING:
+    from cano.model.workflow import Workflow
+
+
+def declared_targets(task: Task[Any]) -> tuple[Any, ...] | None:
+    """The states that `task` declares to return, or None if it declares none."""
+    if task.targets is not None:
+        return tuple(task.targets)
+    if isinstance(task, FunctionTask):
+        function: Any = task.function
+    else:
+        function = task.post if isinstance(task, Node) and type(task).run is Node.run else task.run
+    function = getattr(function, "__func__", function)
+    try:
+        # a state enum that is local to a function is known to the annotation through the closure only
+        local = _closure(function) if hasattr(function, "__code__") else {}
+        return _literals(typing.get_type_hints(function, localns=local).get("return"))
+    except Exception:  # noqa: BLE001  # an annotation that cannot be evaluated declares nothing
+        return None
+
+
+def types_of(flow: Workflow[Any]) -> Iterator[Any]:
+    """The states' enum, the workflow's `types`, the annotations of its tasks, and the types of `Key`s in their code.
+
+    Sub-workflows are included, because their outputs become data of this run.
+    """
+    flows = [flow]
+    for one in flows:
+        yield type(one.start)
+        yield from one.types
+        for registration in one.tasks.values():
+            for task in (registration.task, *getattr(registration.task, "branches", ())):
+                part: Any = getattr(task, "flow", None)  # of a sub-workflow
+                if hasattr(part, "tasks") and part not in flows:
+                    flows.append(part)
+                for function in functions_of(task):
+                    yield from _annotated(function)
+                    yield from (key.type for key in keys_used(function))
+
+
+def functions_of(task: Any) -> Iterator[Any]:
+    """The functions that a task consists of; a function stands for itself."""
+    if isinstance(task, FunctionTask):
+        yield task.function
+    elif isinstance(task, Node):
+        yield from (task.prep, task.exec, task.post, task.exec_fallback)
+    elif isinstance(task, Task):
+        yield task.run
+    else:
+        yield task
+
+
+def keys_used(function: Any) -> Iterator[Key[Any]]:
+    """The `Key`s that the code of `function` names."""
+    if (function := _plain(function)) is None:
+        return
+    names = {*_names(function.__code__)}
+    for used in (*_closure(function).values(), *map(function.__globals__.get, names)):
+        if isinstance(used, Key):
+            yield used
+        elif isinstance(used, ModuleType):
+            yield from (key for key in map(vars(used).get, names) if isinstance(key, Key))
+
+
+def _plain(function: Any) -> Any:
+    """The function with code that a callable is made of, or None."""
+    function = getattr(function, "func", function)  # the function of a functools.partial
+    if not hasattr(function, "__code__"):  # a callable object
+        function = getattr(function, "__func__", getattr(type(function), "__call__", None))  # noqa: B004
+    function = inspect.unwrap(function)
+    return function if hasattr(function, "__code__") else None
+
+
+def _annotated(function: Any) -> Iterator[Any]:
+    """The types in the annotations of `function`."""
+    if (function := _plain(function)) is None:
+        return
+    known = _closure(function)
+    for annotation in function.__annotations__.values():
+        # each by itself: one that cannot be evaluated, such as a name imported for type checkers only, names no type
+        with suppress(Exception):
+            alone = SimpleNamespace(__annotations__={"it": annotation})
+            yield from typing.get_type_hints(alone, function.__globals__, known).values()
+
+
+def _closure(function: Any) -> Mapping[str, Any]:
+    """The variables of outer functions that a function uses, by name."""
+    found = {}
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
+        with suppress(ValueError):  # not assigned yet
+            found[name] = cell.cell_contents
+    return found
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    """The names that code uses, those in its inner functions included."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names(constant)
+
+
+def _literals(hint: Any) -> tuple[Any, ...] | None:
+    """The values of a `Literal`, or of a union of such."""
+    origin = typing.get_origin(hint)
+    if origin is Literal:
+        return typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        parts = [_literals(part) for part in typing.get_args(hint)]
+        if all(part is not None for part in parts):
+            return tuple(value for part in parts for value in part or ())
+    return None

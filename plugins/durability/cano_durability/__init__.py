@@ -1,0 +1,1 @@
+"""Keeps the runs of a kernel in its store."""

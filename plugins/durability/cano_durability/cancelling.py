@@ -1,0 +1,90 @@
+"""Cancelling runs in any process, with their children."""
+
+from __future__ import annotations
+
+from cano import Commit, RunFilter, RunRecord, RunStatus, Signal
+from cano.engine.ports import Host
+
+from cano_durability.keys import CANCEL
+from cano_durability.leases import Leases, journal_of
+from cano_durability.stored_runs import StoredRuns
+from cano_durability.waiting import Alarms, Waiters
+from cano_durability.watchlist import Watchlist
+
+
+class Canceller:
+    """Cancels runs: those of this kernel at once, those of others by a signal to their holders."""
+
+    def __init__(
+        self,
+        kernel: Host,
+        stored: StoredRuns,
+        leases: Leases,
+        watchlist: Watchlist,
+        alarms: Alarms,
+        waiters: Waiters,
+    ) -> None:
+        self._kernel = kernel
+        self._stored = stored
+        self._leases = leases
+        self._watchlist = watchlist
+        self._alarms = alarms
+        self._waiters = waiters
+
+    async def cancel(self, run_id: str) -> bool:
+        """Cancel a run in any process. Return False if it has already ended. Raises RunNotFoundError."""
+        if (run := self._kernel.active.get(run_id)) is not None:
+            run.stop(RunStatus.CANCELLED)
+            return True
+        record = await self._stored.load(run_id)
+        if record.status.finished:
+            return False
+        # the holder checks for it when it renews leases or releases an unfinished run
+        await self._stored.backend.put_signal(run_id, Signal(f"{CANCEL} {record.token}", CANCEL))
+        await self.cancel_unheld(record)
+        return True
+
+    async def asked(self, run_id: str) -> Signal | None:
+        """Return the signal that asks for the run's cancellation, if there is one."""
+        return await self._stored.backend.next_signal(run_id, CANCEL)
+
+    async def cancel_unheld(self, record: RunRecord) -> None:
+        """Cancel a run that no live process holds; a held one is left to its holder."""
+        run_id = record.run_id
+        token = await self._leases.claim(record)
+        if token is None:
+            return
+        try:
+            record, asked = await self._stored.load(run_id), await self.asked(run_id)
+            if not record.status.finished:
+                await self.commit(record, () if asked is None else (asked.id,))
+                return
+        except BaseException:
+            await self._leases.release(run_id, token)
+            raise
+        await self._stored.backend.release(run_id, token)
+
+    async def commit(self, record: RunRecord, consumed: tuple[str, ...]) -> None:
+        """End a run as cancelled whose lease this kernel has just claimed, and its children."""
+        await self._stored.backend.commit(
+            Commit(
+                run_id=record.run_id, token=record.token, expected_seq=record.seq, seq=record.seq, state=record.state,
+                status=RunStatus.CANCELLED, consumed=consumed, release=True, at=self._stored.now(),
+            )
+        )  # fmt: skip
+        self._alarms.cancel(record.run_id)
+        self._watchlist.parked.discard(record.run_id)
+        self._waiters.notify(record.run_id)
+        await self.cancel_children(record.run_id)
+
+    async def cancel_children(self, run_id: str) -> None:
+        """Cancel the unfinished children of a run."""
+        for child in await self._stored.backend.runs(RunFilter(parent=run_id)):
+            await self.cancel(child.run_id)
+
+    def stop(self, run_id: str, signal: Signal) -> None:
+        """Stop a run of this kernel whose cancellation another process asked for with `signal`."""
+        run = self._kernel.active[run_id]
+        journal = journal_of(run)
+        journal.consumed = (*journal.consumed, signal.id)
+        run.stop(RunStatus.CANCELLED)

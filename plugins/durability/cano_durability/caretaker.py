@@ -1,0 +1,177 @@
+"""The background work of a kernel with a durable store: renewing leases, taking runs over, following notifications."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection, Iterable
+
+from cano import CanoError, NotifyingStore, Run, RunFilter, RunRecord, RunStatus
+from cano.engine.ports import BoundWorkflow, Host, is_held
+
+from cano_durability.cancelling import Canceller
+from cano_durability.claiming import Claimer
+from cano_durability.leases import Leases
+from cano_durability.stored_runs import StoredRuns
+from cano_durability.waiting import Waiters
+from cano_durability.watchlist import Watchlist
+
+_AT_ONCE = 100
+_log = logging.getLogger("cano")
+
+
+class Caretaker:
+    """Looks after the runs of one kernel, and takes over the runs on its watchlist that can continue."""
+
+    def __init__(
+        self,
+        kernel: Host,
+        stored: StoredRuns,
+        leases: Leases,
+        watchlist: Watchlist,
+        waiters: Waiters,
+        claimer: Claimer,
+        canceller: Canceller,
+    ) -> None:
+        self._kernel = kernel
+        self._stored = stored
+        self._leases = leases
+        self._watchlist = watchlist
+        self._waiters = waiters
+        self._claimer = claimer
+        self._canceller = canceller
+        self._task: asyncio.Task[None] | None = None
+        self._logged: set[tuple[str, str]] = set()
+        self._changed: set[str | None] = set()  # runs that notifications named, None for any
+        self._follower: asyncio.Task[None] | None = None
+        if isinstance(stored.backend, NotifyingStore):
+            stored.backend.watch(self._notified)
+
+    def start(self) -> None:
+        """Start the background task, unless it runs already or the store needs none."""
+        if self._stored.durable and (self._task is None or self._task.done()):
+            self._task = asyncio.get_running_loop().create_task(self._look_after(), name="cano caretaker")
+
+    async def close(self) -> None:
+        """Stop the background task."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _look_after(self) -> None:
+        """Renew leases and take over runs, until it is cancelled."""
+        clock, lease = self._kernel.clock, self._stored.lease
+        renewed = clock.monotonic()
+        while True:
+            await clock.sleep(min(self._kernel.poll, lease / 3))
+            try:
+                if clock.monotonic() - renewed >= lease / 3:
+                    renewed = clock.monotonic()
+                    await self._cancel_asked(await self._leases.renew())
+                if self._watchlist:
+                    await self._take_ready()
+            except Exception as error:  # noqa: BLE001  # a store may be unreachable for a while
+                _retrying(error)
+
+    # taking over
+
+    async def recover(self, plans: Iterable[BoundWorkflow]) -> list[Run]:
+        """See `RunKeeper.recover`."""
+        for plan in plans:
+            self._stored.learn(plan)
+            self._watchlist.workflows.add(plan.name)
+        self.start()
+        now = self._stored.now()
+        running = await self._stored.backend.runs(RunFilter(status=RunStatus.RUNNING))
+        held_by_the_dead = [record for record in running if record.holder is not None and not is_held(record, now)]
+        return [*await self._take_ready(), *await self._take_all(held_by_the_dead)]
+
+    async def _take_ready(self) -> list[Run]:
+        return await self._take_all(await self._stored.backend.ready(self._stored.now()))
+
+    async def _take_all(self, records: Iterable[RunRecord]) -> list[Run]:
+        taken = []
+        for record in records:
+            plan = self._stored.plan_of(record.workflow)
+            if plan is None or record not in self._watchlist:
+                continue
+            try:
+                run = await self.take_and_drive(plan, record.run_id)
+            except Exception as error:  # noqa: BLE001  # the other runs can continue all the same
+                self._cannot_continue(record.run_id, error)
+            else:
+                taken += [] if run is None else [run]
+        return taken
+
+    async def take_and_drive(self, plan: BoundWorkflow, run_id: str, *, again: bool = False) -> Run | None:
+        """Claim a run and execute it here, if it can continue and no live process holds it. See `Claimer.take`."""
+        self._stored.learn(plan)
+        run = await self._claimer.take(plan, await self._stored.load(run_id), again=again)
+        if run is not None:
+            self.start()
+            self._kernel.drive(run)
+        return run
+
+    async def wake(self, run_id: str) -> None:
+        """Execute a parked run if it can continue and its workflow is known; or cancel it, if that was asked for."""
+        try:
+            record = await self._stored.backend.load(run_id)
+            if record is None or record.status is not RunStatus.PARKED:
+                self._watchlist.parked.discard(run_id)
+            elif await self._canceller.asked(run_id):
+                await self._canceller.cancel_unheld(record)
+            elif (plan := self._stored.plan_of(record.workflow)) is not None:
+                await self.take_and_drive(plan, run_id)
+        except Exception as error:  # noqa: BLE001  # no caller waits for this
+            self._cannot_continue(run_id, error)
+
+    def _cannot_continue(self, run_id: str, error: Exception) -> None:
+        """Log an error of a run, once."""
+        if (run_id, str(error)) not in self._logged:
+            self._logged.add((run_id, str(error)))
+            _log.error("run %s cannot continue: %s", run_id, error, exc_info=not isinstance(error, CanoError))
+
+    # cancelling
+
+    async def _cancel_asked(self, run_ids: Collection[str]) -> None:
+        """Stop those of the runs executed here whose cancellation another process has asked for."""
+        active = self._kernel.active
+        held = [run for run in map(active.get, run_ids) if run is not None and run.journal is not None]
+        for first in range(0, len(held), _AT_ONCE):
+            some = held[first : first + _AT_ONCE]
+            asked = await asyncio.gather(*(self._canceller.asked(run.run_id) for run in some))
+            for run, signal in zip(some, asked, strict=True):
+                if signal is not None and active.get(run.run_id) is run:  # unless it has stopped meanwhile
+                    self._canceller.stop(run.run_id, signal)
+
+    # notifications
+
+    def _notified(self, run_id: str | None) -> None:
+        """Handle a notification: this run changed, or with None, any run may have."""
+        self._changed.add(run_id)
+        if self._follower is None and not self._kernel.closed:
+            self._follower = self._kernel.spawn(self._follow())
+
+    async def _follow(self) -> None:
+        """Handle the notifications that have come, and those that come meanwhile."""
+        try:
+            while self._changed and not self._kernel.closed:
+                changed, self._changed = self._changed, set()
+                active = self._kernel.active.keys()
+                concerned = {run_id for run_id in changed if run_id is not None}
+                others = None in changed or not concerned <= active
+                if None in changed:
+                    concerned |= self._waiters.run_ids | active
+                for run_id in concerned:
+                    self._waiters.notify(run_id)
+                await self._cancel_asked(concerned)
+                if others and self._watchlist:
+                    await self._take_ready()
+        except Exception as error:  # noqa: BLE001  # a store may be unreachable for a while; the next poll looks again
+            _retrying(error)
+        finally:
+            self._follower = None
+
+
+def _retrying(error: Exception) -> None:
+    _log.warning("the store failed: %r; retrying", error)

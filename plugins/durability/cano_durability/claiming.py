@@ -1,0 +1,220 @@
+"""Starting a run in the store, and claiming one that can continue and restoring it from its record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from cano import Commit, ConfigurationError, Run, RunRecord, RunStatus, Signal, SplitOutcome, Step, StoreView
+from cano.engine.ports import BoundWorkflow, Detail, Host, RestorePoint
+
+from cano_durability.cancelling import Canceller
+from cano_durability.failures import corrupt, stored_error
+from cano_durability.keys import CARRIED, DEADLINE, DEFINITION, ERROR, OUTCOME, PREFIX, RETRY
+from cano_durability.leases import Leases
+from cano_durability.migration import landing_state
+from cano_durability.stored_runs import StoredRuns
+from cano_durability.waiting import Alarms
+from cano_durability.watchlist import Watchlist
+
+
+class Woken(NamedTuple):
+    """Why a run can continue.
+
+    Attributes:
+        signal: the signal that it waited for.
+        late: whether its time has come without a signal.
+    """
+
+    signal: Signal | None = None
+    late: bool = False
+
+
+class Claimer:
+    """Starts runs in the store, and claims those that can continue."""
+
+    def __init__(
+        self,
+        kernel: Host,
+        stored: StoredRuns,
+        leases: Leases,
+        watchlist: Watchlist,
+        alarms: Alarms,
+        canceller: Canceller,
+    ) -> None:
+        self._kernel = kernel
+        self._stored = stored
+        self._leases = leases
+        self._watchlist = watchlist
+        self._alarms = alarms
+        self._canceller = canceller
+
+    # starting
+
+    async def begin(
+        self, plan: BoundWorkflow, view: Any, run_id: str, *, timeout: float | None = None, parent: Step | None = None
+    ) -> Run | None:
+        """See `RunKeeper.begin`."""
+        stored = self._stored
+        stored.learn(plan)
+        if (running := self._kernel.active.get(run_id)) is not None:
+            _check_workflow(plan, run_id, running.workflow)
+            return None
+        if not isinstance(view, StoreView):
+            raise ConfigurationError(f"a durable run needs a mapping as its data, not a {type(view).__name__}")
+        limit = None if timeout is None else (float(timeout), stored.now() + timeout)
+        record = stored.new_record(plan, view, run_id, None if parent is None else parent.run_id, limit)
+        found = await stored.backend.create(record)
+        if (found.holder, found.token, found.created) == (stored.holder, record.token, record.created):
+            if self._kernel.closed:  # meanwhile: others may have it at once
+                await stored.backend.release(run_id, record.token)
+                return None
+            run = Run(self._kernel, plan, run_id, view, timeout=timeout, parent_id=record.parent)
+            run.journal = stored.journal(plan, record)
+            return run
+        _check_workflow(plan, run_id, found.workflow)
+        again = parent is not None and (parent.attempt > 1 or parent.run.resumed)
+        return await self.take(plan, stored.migrated(found), again=again, timeout=timeout)
+
+    # continuing
+
+    async def take(
+        self, plan: BoundWorkflow, record: RunRecord, *, again: bool = False, timeout: float | None = None
+    ) -> Run | None:
+        """Claim the run and restore it, if it can continue and no live process holds it; otherwise return None.
+
+        Args:
+            plan: its workflow.
+            record: its record, as it was loaded.
+            again: whether a run that failed, or was cancelled with its parent, continues where it stood.
+            timeout: seconds that a run without a time limit gets.
+
+        Raises:
+            RunNotFoundError: the run was deleted meanwhile.
+            VersionMismatchError: it belongs to another definition.
+            SerializationError: its record is corrupt.
+        """
+        if await self._woken(plan, record, again) is None:
+            return None
+        run_id = record.run_id
+        token = await self._leases.claim(record)
+        if token is None:
+            return None
+        try:
+            record = await self._stored.load(run_id)  # it may have changed before the claim
+            woken = await self._woken(plan, record, again)
+            if woken is not None:
+                asked = await self._canceller.asked(run_id)
+                if asked is not None and not record.status.finished:
+                    await self._canceller.commit(record, (asked.id,))
+                    return None
+                run = await self._restore(plan, record, woken, timeout, outdated=asked)
+                if not self._kernel.closed:
+                    self._watchlist.continued(run)
+                    return run
+        except BaseException:
+            await self._leases.release(run_id, token)
+            raise
+        await self._stored.backend.release(run_id, token)
+        return None
+
+    async def _woken(self, plan: BoundWorkflow, record: RunRecord, again: bool) -> Woken | None:
+        """Return why the run can continue now; None if it cannot, or not in this kernel.
+
+        Raises:
+            VersionMismatchError: it belongs to another definition.
+            SerializationError: its record is corrupt.
+        """
+        if self._kernel.closed or record.run_id in self._kernel.active or has_ended(record, again):
+            return None
+        landing_state(plan, record)
+        if record.status is not RunStatus.PARKED:
+            return Woken()
+        wait = record.wait
+        if wait is None:
+            raise corrupt(record, "it is parked, but does not say what it waits for")
+        signal = None if wait.signal is None else await self._stored.backend.next_signal(record.run_id, wait.signal)
+        late = signal is None and wait.until is not None and wait.until <= self._stored.now()
+        if signal is None and not late:
+            self._alarms.set(record.run_id, wait)
+            return None
+        return Woken(signal, late)
+
+    async def _restore(
+        self, plan: BoundWorkflow, record: RunRecord, woken: Woken, timeout: float | None, outdated: Signal | None
+    ) -> Run:
+        """Return the run that continues from `record`, whose lease this kernel has claimed.
+
+        The commit that it takes, if any, stores what woke the run, its new deadline, and its new definition.
+        """
+        stored, decode = self._stored, self._stored.values.decode
+        own = {key: value for key, value in record.data.items() if key.startswith(PREFIX)}
+        data = {key: decode(key, value, record.run_id) for key, value in record.data.items() if key not in own}
+        values = {key.removeprefix(PREFIX): decode(key, value, record.run_id) for key, value in own.items()}
+        journal = stored.journal(plan, record)
+        seq, state, changed, removed = record.seq, landing_state(plan, record), {}, []
+        if (limit := stored.limit(record)) is not None:
+            timeout = limit[0]
+        if timeout is not None and (limit is None or record.status.finished):  # an ended run has as long again
+            limit = float(timeout), stored.now() + timeout
+            changed[DEADLINE] = stored.values.encode(DEADLINE, limit)
+        timeout, due = (None, None) if limit is None else limit
+        overdue = due is not None and due <= stored.now()
+        if woken.late and not overdue and record.wait is not None and record.wait.on_timeout is not None:
+            seq, state = seq + 1, landing_state(plan, record, record.wait.on_timeout)
+        payload = record.payload if woken.signal is None else woken.signal.payload
+        outcome, error, attempt = _step_values(record, values)
+        if record.status.finished and RETRY in own:
+            attempt = 1  # the failed run was resumed on request: the attempts begin anew
+            removed.append(RETRY)
+        if (record.version, record.fingerprint) != (plan.version, plan.fingerprint):
+            changed[DEFINITION] = stored.values.encode(DEFINITION, [plan.version, plan.fingerprint])
+        ended = plan.by_name[state].is_exit and not overdue
+        decoded = stored.values.payload(payload, record.run_id)
+        if record.status is not RunStatus.RUNNING or ended or changed or state != record.state:
+            used = [signal.id for signal in (woken.signal, outdated) if signal is not None]
+            await stored.backend.commit(
+                Commit(
+                    run_id=record.run_id, token=record.token, expected_seq=record.seq, seq=seq, state=state,
+                    status=RunStatus.SUCCEEDED if ended else RunStatus.RUNNING, payload=payload, release=ended,
+                    changed=changed, removed=removed, consumed=used, at=stored.now(),
+                )
+            )  # fmt: skip
+        journal.seq, journal.state, journal.payload, journal.ended = seq, state, payload, ended
+        self._alarms.cancel(record.run_id)
+        carried = values.get(CARRIED.removeprefix(PREFIX))
+        return Run.restored(
+            self._kernel, plan,
+            RestorePoint(
+                run_id=record.run_id, parent_id=record.parent, view=stored.values.view(data), journal=journal,
+                state=state, seq=seq, timeout=timeout, due=due, values=values,
+                carried=carried if isinstance(carried, Mapping) else {},
+                detail=Detail(error, decoded, outcome, attempt),
+            ),
+        )  # fmt: skip
+
+
+def has_ended(record: RunRecord, again: bool) -> bool:
+    """Whether a run has ended for good. With `again`, one that failed or was cancelled with its parent has not."""
+    resumable = record.status is RunStatus.FAILED or (
+        record.status is RunStatus.CANCELLED and record.parent is not None
+    )
+    return record.status.finished and not (again and resumable)
+
+
+def _step_values(record: RunRecord, values: Mapping[str, Any]) -> tuple[Any, BaseException | None, int]:
+    """What the run's present step starts with: the split's outcome, the error, the attempt."""
+    outcome, error, attempts = (values.get(key.removeprefix(PREFIX)) for key in (OUTCOME, ERROR, RETRY))
+    try:
+        return (
+            None if outcome is None else SplitOutcome.unpacked(outcome),
+            None if error is None else stored_error(record, error),
+            int(attempts or 0) + 1,
+        )
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as problem:
+        raise corrupt(record, f"the values of its present step cannot be read: {problem!r}") from problem
+
+
+def _check_workflow(plan: BoundWorkflow, run_id: str, workflow: str) -> None:
+    if workflow != plan.name:
+        raise ConfigurationError(f"the run id {run_id!r} is that of a run of workflow {workflow!r}, not {plan.name!r}")

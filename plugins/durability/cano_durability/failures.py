@@ -1,0 +1,46 @@
+"""Errors of runs as their records keep them, and the error of a corrupt record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import cano
+from cano import Run, RunRecord, SerializationError, TaskError, WorkflowError, state_name
+
+
+def described(run: Run, error: BaseException | None) -> dict[str, Any]:
+    """Return an error of `run` as its record keeps it."""
+    cause = None if error is None else error.__cause__
+    limit = {"timeout": error.timeout} if error is not None and hasattr(error, "timeout") else {}
+    return {
+        "type": type(error).__name__,
+        "message": str(error),
+        "cause": None if cause is None else f"{type(cause).__name__}: {cause}",
+        "state": state_name(run.step.state),
+        "attempt": run.step.attempt,
+        **limit,
+    }
+
+
+def stored_error(record: RunRecord, stored: Mapping[str, Any]) -> WorkflowError:
+    """Return an error of a run, made again from its record."""
+    kind = getattr(cano, str(stored.get("type")), TaskError)
+    if not (isinstance(kind, type) and issubclass(kind, WorkflowError)):
+        kind = TaskError
+    error = kind(
+        str(stored.get("message", "the run failed")), run_id=record.run_id, workflow=record.workflow,
+        state=stored.get("state"), attempt=stored.get("attempt"),
+    )  # fmt: skip
+    if hasattr(error, "timeout"):
+        error.timeout = stored.get("timeout", 0.0)
+    if stored.get("cause"):
+        error.add_note(f"caused by {stored['cause']}")
+    return error
+
+
+def corrupt(record: RunRecord, problem: str) -> SerializationError:
+    """Return the error of a record that cannot be read."""
+    error = SerializationError(f"run {record.run_id} is corrupt: {problem}")
+    error.run_id = record.run_id
+    return error

@@ -1,0 +1,186 @@
+"""Looking into stored runs: lists, history, forks, why a run is not progressing, and what is wrong in a store."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+from cano import (
+    ConfigurationError,
+    Explanation,
+    Finding,
+    Retention,
+    RunFilter,
+    RunNotFoundError,
+    RunRecord,
+    RunStatus,
+    SerializationError,
+    Standstill,
+    Transition,
+)
+from cano.engine.ports import Host
+
+from cano_durability.keys import DEADLINE, PREFIX
+from cano_durability.leases import seen_at
+from cano_durability.stored_runs import StoredRuns
+
+_LACKS = {
+    "history": "keeps no history of its runs, so none can be shown, and no run can be forked",
+    "retention": "keeps everything, so no run can be deleted",
+}
+
+
+class Inspector:
+    """Answers questions about the stored runs of one kernel. `Kernel` documents the methods."""
+
+    def __init__(self, kernel: Host, stored: StoredRuns) -> None:
+        self._kernel = kernel
+        self._stored = stored
+
+    async def runs(self, filter: RunFilter) -> list[RunRecord]:
+        """See `Kernel.runs`."""
+        derived = filter.status in (RunStatus.INTERRUPTED, RunStatus.RUNNING)
+        ask = filter._replace(status=RunStatus.RUNNING, limit=None) if derived else filter
+        records = [seen_at(record, self._stored.now()) for record in await self._stored.backend.runs(ask)]
+        found = [record for record in records if filter.status is None or record.status is filter.status]
+        return found[: filter.limit]
+
+    async def history(self, run_id: str) -> list[Transition]:
+        """See `Kernel.history`."""
+        self._require("history")
+        entries = await self._stored.backend.history(run_id)
+        if not entries:
+            raise RunNotFoundError(f"the store has no run {run_id!r}", run_id=run_id)
+        return [
+            entry._replace(
+                changed={
+                    key: self._stored.values.decode(key, value, run_id)
+                    for key, value in entry.changed.items()
+                    if not key.startswith(PREFIX)
+                },
+                removed=[key for key in entry.removed if not key.startswith(PREFIX)],
+            )
+            for entry in entries
+        ]
+
+    async def fork(self, run_id: str, seq: int, new_run_id: str) -> str:
+        """See `Kernel.fork`. If the run waits at `seq` now, so does the fork. It skips a wait that is over."""
+        self._require("history")
+        stored = self._stored
+        record = await stored.backend.load(run_id)
+        if record is None:
+            raise RunNotFoundError(f"the store has no run {run_id!r}", run_id=run_id)
+        entries = await stored.backend.history(run_id)
+        point = next((entry for entry in entries if entry.seq == seq), None)
+        if point is None:
+            known = f"{entries[0].seq} to {entries[-1].seq}" if entries else "none"
+            raise ConfigurationError(f"run {run_id} has no transition {seq!r}; there are: {known}")
+        data: dict[str, Any] = {}
+        for entry in entries[: entries.index(point) + 1]:
+            for key in entry.removed:
+                data.pop(key, None)
+            data.update(entry.changed)
+        present = record.seq == seq
+        waits = present and record.status is RunStatus.PARKED
+        now, wait = stored.moment(), record.wait if waits else None
+        if (limit := stored.limit(record)) is not None:  # its time starts anew
+            data[DEADLINE] = stored.values.encode(DEADLINE, (limit[0], now + limit[0]))
+            if wait is not None and wait.until == limit[1]:
+                wait = wait._replace(until=now + limit[0])
+        forked = RunRecord(
+            run_id=new_run_id, workflow=record.workflow, version=record.version, fingerprint=record.fingerprint,
+            state=point.state, seq=seq, data=data, status=RunStatus.PARKED if waits else RunStatus.RUNNING,
+            wait=wait, payload=record.payload if present else None,
+            created=now, updated=now, holder=stored.holder, expires=now, token=1,
+        )  # fmt: skip
+        found = await stored.backend.create(forked)
+        if (found.holder, found.token, found.created) != (stored.holder, 1, now):
+            raise ConfigurationError(f"the run id {new_run_id!r} is in use; fork to another")
+        await stored.backend.release(new_run_id, 1)
+        return new_run_id
+
+    async def explain(self, run_id: str) -> Explanation:
+        """See `Kernel.explain`."""
+        stored = self._stored
+        record = seen_at(await stored.load(run_id), stored.now())
+        status, wait = record.status, record.wait
+        if run_id in self._kernel.active:
+            return Explanation(Standstill.RUNNING_HERE, f"in state {record.state}")
+        if status is RunStatus.RUNNING:
+            left = (record.expires or 0) - stored.now()
+            return Explanation(Standstill.RUNNING_ELSEWHERE, f"{record.holder}, whose lease lasts {left:.1f} s more")
+        if status is RunStatus.PARKED and wait is not None:
+            signal = None if wait.signal is None else await stored.backend.next_signal(run_id, wait.signal)
+            if (limit := stored.limit(record)) is not None and limit[1] <= stored.now():
+                return Explanation(Standstill.READY, f"it took longer than {limit[0]:g} s, and ends with that")
+            late = signal is None and wait.until is not None and wait.until <= stored.now()
+            if signal is not None or late:
+                following = wait.on_timeout if late and wait.on_timeout is not None else wait.then
+                return Explanation(Standstill.READY, f"next state {following}")
+            until = "" if wait.until is None else f"for {wait.until - stored.now():.1f} s more"
+            if wait.signal is not None:
+                return Explanation(Standstill.WAITING_FOR_SIGNAL, f"{wait.signal!r}" + (until and f", {until}"))
+            return Explanation(Standstill.WAITING_FOR_TIME, until)
+        if status is RunStatus.PARKED:  # a record that a plugin keeps for itself
+            return Explanation(Standstill.WAITING_FOR_SIGNAL, "from the plugin that parked it")
+        if status is RunStatus.FAILED:
+            error = record.error or {}
+            return Explanation(Standstill.FAILED, f"in state {error.get('state')}: {error.get('message')}")
+        return Explanation(Standstill[status.name], f"in state {record.state}")
+
+    async def check(self) -> list[Finding]:
+        """See `Kernel.check`. Values are decoded if the run's workflow, and so its classes, are known here."""
+        findings, stored = [], self._stored
+        records = {record.run_id: record for record in await stored.backend.runs(RunFilter())}
+        for run_id, record in records.items():
+            try:
+                loaded = await stored.load(run_id)
+                for key, value in loaded.data.items() if stored.plan_of(record.workflow) is not None else ():
+                    stored.values.decode(key, value, run_id)
+            except SerializationError as error:
+                findings.append(Finding("corrupt", run_id, str(error)))
+            except RunNotFoundError:  # it was deleted just now
+                continue
+            if record.parent is not None and not record.status.finished:
+                parent = records.get(record.parent)
+                if parent is None or parent.status.finished:
+                    gone = "does not exist" if parent is None else f"has {parent.status.value}"
+                    findings.append(Finding("orphan", run_id, f"its parent {record.parent} {gone}"))
+            if record.holder is not None and seen_at(record, stored.now()).status is RunStatus.INTERRUPTED:
+                ago = stored.now() - (record.expires or 0)
+                over = f"that of {record.holder} expired {ago:.1f} s ago" if ago > 0 else f"{record.holder} is dead"
+                findings.append(Finding("stale lease", run_id, over))
+        return findings
+
+    async def prune(self, retention: Retention) -> list[str]:
+        """See `Kernel.prune`. A child is kept until its parent has ended, which may still ask for its result."""
+        self._require("retention")
+        deleted, newer = [], dict[str, int]()
+        records = await self._stored.backend.runs(RunFilter())
+        unfinished = {record.run_id for record in records if not record.status.finished}
+        for record in records:
+            if record.status.finished:
+                seen = newer[record.workflow] = newer.get(record.workflow, 0) + 1
+                expired = retention.expired(seen - 1, self._stored.now() - record.updated)
+                if expired and record.parent not in unfinished and await self._delete(record.run_id):
+                    deleted.append(record.run_id)
+        return deleted
+
+    async def _delete(self, run_id: str) -> bool:
+        """Delete a finished run, unless it is being resumed or is corrupt: `check` reports that."""
+        backend, now = self._stored.backend, self._stored.now()
+        token = await backend.claim(run_id, self._stored.holder, now, now + self._stored.lease)
+        if token is None:
+            return False
+        with suppress(SerializationError):
+            record = await backend.load(run_id)
+            if record is not None and record.status.finished:
+                return await backend.delete(run_id)
+        await backend.release(run_id, token)
+        return False
+
+    def _require(self, promise: str) -> None:
+        """Raise ConfigurationError unless the store promises `history` or `retention`."""
+        if not getattr(self._stored.backend.capabilities, promise):
+            name = self._kernel.store_name
+            raise ConfigurationError(f"the store {name} {_LACKS[promise]}; use one with {promise}, see `cano plugins`")

@@ -1,0 +1,237 @@
+"""One run's entries in the store: each transition is one commit, applied completely or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from cano import (
+    CanoError,
+    Changes,
+    Clock,
+    Commit,
+    ConflictError,
+    Run,
+    RunCancelledError,
+    RunRecord,
+    RunStatus,
+    SerializationError,
+    StoreBackend,
+    StoreUnavailableError,
+    StoreView,
+    Wait,
+    state_name,
+)
+from cano.engine.ports import BoundState, Parked
+
+from cano_durability.failures import described
+from cano_durability.keys import CARRIED, ERROR, LASTING, PREFIX, RETRY
+from cano_durability.patience import despite_cancellation
+from cano_durability.values import Values
+
+PARK_AFTER = 60.0
+"""Seconds: a run parks for a retry that comes later than that, so that it needs no task and no lease meanwhile."""
+_log = logging.getLogger("cano")
+
+
+class Journal:
+    """Commits the steps of one run.
+
+    Attributes:
+        run_id: the run.
+        commits_steps: whether each step is committed by itself.
+        seq, state: number of the last committed transition, and the state that it led to.
+        token: the fencing token of the run's lease.
+        releasing: whether a commit that releases the lease is under way, or was made.
+        ended: whether the run has ended in the store.
+        payload: the payload that led to `state`, as the store keeps it; next_payload: that of the next state.
+        consumed: ids of the signals that the next commit consumes.
+    """
+
+    __slots__ = (
+        "_backend", "_carried", "_clock", "_remembered", "_stored", "_unsaved", "_values", "commits_steps", "consumed",
+        "ended", "next_payload", "payload", "releasing", "run_id", "seq", "state", "token",
+    )  # fmt: skip
+
+    def __init__(
+        self, backend: StoreBackend, values: Values, clock: Clock, record: RunRecord, *, commits_steps: bool
+    ) -> None:
+        self._backend = backend
+        self._clock = clock
+        self._values = values
+        self.commits_steps = commits_steps
+        self.run_id = record.run_id
+        self.seq = record.seq
+        self.state = record.state
+        self.token = record.token
+        self.releasing = False
+        self.ended = False
+        self.payload = record.payload
+        self.next_payload: Any = None
+        self.consumed: tuple[str, ...] = ()
+        self._remembered: dict[str, Any] = {}  # values for the next state
+        self._carried: Mapping[str, str] | None = None  # texts of observers that no commit has stored yet
+        self._stored = {key for key in record.data if key.startswith(PREFIX) and key not in LASTING}
+        self._unsaved: set[str] = set()  # keys whose changes a later commit has to store
+
+    async def transition(self, run: Run, target: BoundState) -> None:
+        """Commit what the step wrote, and the transition to `target`. An exit state ends the run with it."""
+        if not self.commits_steps and not target.is_exit and not self.consumed:
+            self._note(run.view)
+        else:
+            status = RunStatus.SUCCEEDED if target.is_exit else RunStatus.RUNNING
+            await self.commit(run.view, target.name, status, run.step.seq, release=target.is_exit)
+
+    async def commit(
+        self,
+        view: StoreView,
+        state: str,
+        status: RunStatus,
+        seq: int,
+        *,
+        wait: Wait | None = None,
+        error: Mapping[str, Any] | None = None,
+        release: bool = False,
+    ) -> None:
+        """Commit the changes in `view`, as durably as the store promises.
+
+        Raises:
+            ConflictError: another holder has claimed the run.
+            SerializationError: a value cannot be stored.
+        """
+        changes = view.changes()
+        changed, removed = self._encoded(view, changes)
+        moves = seq != self.seq
+        if moves and (self._stored or self._remembered):
+            removed.update(self._stored - self._remembered.keys())
+            changed.update({key: self._values.encode(key, value) for key, value in self._remembered.items()})
+        if (carried := self._carried) is not None:
+            changed[CARRIED] = self._values.encode(CARRIED, dict(carried))
+        payload = self.next_payload if moves else self.payload
+        cut = await self._send(
+            Commit(  # by position: by name it takes twice as long
+                self.run_id, self.token, self.seq, seq, state, status, changed, sorted(removed), error, wait, payload,
+                self.consumed, release, self._clock.time(),
+            )
+        )  # fmt: skip
+        view.settle(changes)
+        self._unsaved.clear()
+        if self._carried is carried:
+            self._carried = None
+        if moves:
+            if self._stored or self._remembered:
+                self._stored = set(self._remembered)
+                self._remembered = {}
+            self.next_payload = None
+        self.seq, self.state, self.payload, self.consumed = seq, state, payload, ()
+        self.ended = status.finished
+        if cut is not None:
+            raise cut
+
+    def remember(self, name: str, value: Any) -> None:
+        """Store a value of the engine with the next transition, for the state that it leads to."""
+        self._remembered[PREFIX + name] = value
+
+    def remember_error(self, run: Run, error: BaseException) -> None:
+        """Store the error that leads to an `on_exhausted` state with the next transition."""
+        if self.commits_steps:
+            self._remembered[ERROR] = described(run, error)
+
+    def carry(self, texts: Mapping[str, str]) -> None:
+        """Store texts of observers with the next commit, for the life of the run."""
+        self._carried = texts or None
+
+    async def save(self, name: str, value: Any) -> None:
+        """Commit a value of the engine now; it is kept until the next transition."""
+        key = PREFIX + name
+        encoded = self._values.encode(key, value)
+        self._stored.add(key)
+        cut = await self._send(
+            Commit(
+                run_id=self.run_id, token=self.token, expected_seq=self.seq, seq=self.seq, state=self.state,
+                status=RunStatus.RUNNING, changed={key: encoded}, payload=self.payload, at=self._clock.time(),
+            )
+        )  # fmt: skip
+        if cut is not None:
+            raise cut
+
+    async def _send(self, commit: Commit) -> asyncio.CancelledError | None:
+        """Commit. A cancellation that comes too late to stop the commit is returned, for the caller to raise it."""
+        self.releasing = commit.release
+        try:
+            await self._backend.commit(commit)
+        except asyncio.CancelledError as cut:
+            if await self._landed(commit):  # the store decides where the run continues
+                return cut
+            raise
+        return None
+
+    async def _landed(self, commit: Commit) -> bool:
+        """Whether the store has applied `commit`."""
+        record = await despite_cancellation(self._backend.load(self.run_id), self._clock)
+        return record is not None and record.seq == commit.seq and record.token == commit.token
+
+    def _encoded(self, view: StoreView, changes: Changes) -> tuple[dict[str, Any], set[str]]:
+        """The values that a commit sets, encoded, and the keys that it removes."""
+        encode = self._values.encode
+        if not (changes.removed or changes.appended or changes.cleared or self._unsaved):  # as after most steps
+            return {key: encode(key, value) for key, value in changes.changed.items()}, set()
+        base = view.base
+        removed = set(changes.removed)
+        if changes.cleared:
+            removed.update(base)
+        values = dict(changes.changed)
+        for key, items in changes.appended.items():
+            values[key] = [*(() if key in removed else base.get(key, ())), *items]
+        for key in self._unsaved - values.keys():
+            if key in base and key not in removed:
+                values[key] = base[key]
+            else:
+                removed.add(key)
+        return {key: encode(key, value) for key, value in values.items()}, removed
+
+    def _note(self, view: StoreView) -> None:
+        """Make the step visible to the run alone; a later commit stores it."""
+        changes = view.changes()
+        self._unsaved.update(changes.removed, changes.changed, changes.appended, view.base if changes.cleared else ())
+        view.settle(changes)
+
+    async def wait_to_retry(self, run: Run, delay: float) -> None:
+        """Park the run until its step's next attempt, if that is far away. Raises Parked."""
+        if delay <= PARK_AFTER or not self.commits_steps:
+            return
+        name = state_name(run.step.state)
+        await self.save(RETRY.removeprefix(PREFIX), run.step.attempt)
+        run.wait = Wait(then=name, until=run.before_due(self._clock.time() + delay))
+        await self.commit(run.view, name, RunStatus.PARKED, self.seq, wait=run.wait, release=True)
+        raise Parked
+
+    async def end(self, run: Run) -> None:
+        """Commit how a run ended that did not reach an exit state, and release its lease. Never raises."""
+        if self.ended:
+            return
+        try:
+            await despite_cancellation(self._end(run), self._clock)
+        except Exception as problem:  # noqa: BLE001  # the run has ended; its lease expires by itself
+            _log.warning("run %s ended with %r, which could not be stored: %r", self.run_id, run.error, problem)
+
+    async def _end(self, run: Run) -> None:
+        error, status = run.error, run.status
+        cancelled = status is RunStatus.CANCELLED and isinstance(error, RunCancelledError)
+        ours = isinstance(error, CanoError) and not isinstance(error, ConflictError | StoreUnavailableError)
+        if not cancelled and not (status is RunStatus.FAILED and ours):
+            self.releasing = True
+            await self._backend.release(self.run_id, self.token)
+            return
+        failure = None if cancelled else described(run, error)
+        # a step that was cut short may have been committed all the same: the journal's place counts, not the step's
+        state, seq = self.state, self.seq
+        if not self.commits_steps and run.steps > seq:
+            state, seq = state_name(run.step.state), run.steps
+        try:
+            await self.commit(run.view, state, status, seq, error=failure, release=True)
+        except SerializationError:  # of a value that was not committed step by step
+            self._unsaved.clear()
+            await self.commit(run.view, self.state, status, self.seq, error=failure, release=True)

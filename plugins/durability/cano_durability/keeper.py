@@ -1,0 +1,199 @@
+"""The keeper of a kernel's runs: the port through which kernel and engine use this plugin."""
+
+from __future__ import annotations
+
+import uuid
+from contextlib import suppress
+from typing import Any
+
+from cano import (
+    ConflictError,
+    Run,
+    RunCancelledError,
+    RunInterruptedError,
+    RunRecord,
+    RunResult,
+    RunStatus,
+    Signal,
+    Step,
+    StoreError,
+    Wait,
+)
+from cano.engine.ports import BoundState, BoundWorkflow, Host, Parked, Paused
+
+from cano_durability.cancelling import Canceller
+from cano_durability.caretaker import Caretaker
+from cano_durability.claiming import Claimer, has_ended
+from cano_durability.failures import stored_error
+from cano_durability.inspection import Inspector
+from cano_durability.keys import PREFIX
+from cano_durability.leases import Leases, journal_of, seen_at
+from cano_durability.migration import landing_state
+from cano_durability.patience import despite_cancellation
+from cano_durability.stored_runs import StoredRuns
+from cano_durability.waiting import Alarms, Waiters
+from cano_durability.watchlist import Watchlist
+
+
+class Keeper:
+    """Keeps the runs of one kernel in its store. It implements `cano.engine.ports.RunKeeper`, which documents it."""
+
+    def __init__(self, kernel: Host) -> None:
+        assert kernel.backend is not None
+        self._kernel = kernel
+        self._closed = False
+        self.stored = stored = StoredRuns(kernel, kernel.backend)
+        self._watchlist = watchlist = Watchlist()
+        self._waiters = waiters = Waiters(kernel.clock)
+        self._alarms = alarms = Alarms(kernel.clock, lambda run_id: kernel.spawn(self._caretaker.wake(run_id)))
+        leases = Leases(kernel, stored)
+        self._canceller = canceller = Canceller(kernel, stored, leases, watchlist, alarms, waiters)
+        self._claimer = claimer = Claimer(kernel, stored, leases, watchlist, alarms, canceller)
+        self._caretaker = Caretaker(kernel, stored, leases, watchlist, waiters, claimer, canceller)
+        self.view, self.load = stored.values.view, stored.load
+        self.cancel, self.cancel_children = canceller.cancel, canceller.cancel_children
+        self.recover = self._caretaker.recover
+        inspector = Inspector(kernel, stored)
+        self.runs, self.history, self.fork = inspector.runs, inspector.history, inspector.fork
+        self.explain, self.check, self.prune = inspector.explain, inspector.check, inspector.prune
+
+    async def close(self) -> None:
+        """See `RunKeeper.close`."""
+        self._closed = True
+        self._alarms.close()
+        for run_id in self._waiters.run_ids:
+            self._waiters.notify(run_id)
+        await self._caretaker.close()
+
+    # starting and ending
+
+    def keeps(self, run_id: str | None) -> bool:
+        """See `RunKeeper.keeps`."""
+        return run_id is not None or self.stored.durable
+
+    async def begin(
+        self, plan: BoundWorkflow, view: Any, run_id: str, *, timeout: float | None = None, parent: Step | None = None
+    ) -> Run | None:
+        """See `RunKeeper.begin`."""
+        run = await self._claimer.begin(plan, view, run_id, timeout=timeout, parent=parent)
+        if run is not None:
+            self._caretaker.start()
+            run.parent = None if parent is None else parent.run
+        return run
+
+    def stopped_driving(self, run: Run) -> None:
+        """See `RunKeeper.stopped_driving`. A parked run is checked once more: its signal may just have arrived."""
+        self._waiters.notify(run.run_id)
+        self._watchlist.parked.discard(run.run_id)
+        if run.status is RunStatus.PARKED and not self._kernel.closed:
+            self._watchlist.parked.add(run.run_id)
+            self._watchlist.objects[run.run_id] = run
+            self._caretaker.start()
+            self._kernel.spawn(self._caretaker.wake(run.run_id))
+
+    async def observed(self, plan: BoundWorkflow, run_id: str) -> Run:
+        """See `RunKeeper.observed`."""
+        self.stored.learn(plan)
+        if (parked := self._watchlist.objects.get(run_id)) is not None:
+            return parked
+        run = self._watchlist.objects[run_id] = Run(self._kernel, plan, run_id, self.view({}))
+        run.status = RunStatus.PARKED  # a handle then asks `settled` for the outcome
+        run.mark_stopped()
+        return run
+
+    async def settled(self, plan: BoundWorkflow, run_id: str) -> RunResult:
+        """See `RunKeeper.settled`."""
+        while True:
+            with self._waiters.waiter(run_id) as changed:
+                if (run := self._kernel.active.get(run_id)) is not None:
+                    await run.ended()
+                    if run.error is not None:
+                        raise run.error
+                    if run.status is RunStatus.SUCCEEDED:
+                        return run.result(run.bound.state)
+                if self._closed:
+                    message = f"run {run_id} continues elsewhere, or later: the kernel closed"
+                    raise RunInterruptedError(message, run_id=run_id, workflow=plan.name)
+                record = await self.stored.load(run_id)
+                if record.status.finished:
+                    return self._result(plan, record)
+                if (again := await self._claimer.take(plan, record)) is not None:
+                    self._caretaker.start()
+                    self._kernel.drive(again)
+                elif run_id not in self._kernel.active:
+                    await self._waiters.change(changed, self._kernel.poll if self.stored.durable else None)
+
+    def _result(self, plan: BoundWorkflow, record: RunRecord) -> RunResult:
+        """Return the result of a finished run. Raises its error, if it failed."""
+        if record.status is RunStatus.CANCELLED:
+            raise RunCancelledError(f"run {record.run_id} was cancelled", run_id=record.run_id, workflow=plan.name)
+        if record.status is RunStatus.FAILED:
+            raise stored_error(record, record.error or {})
+        data = {
+            key: self.stored.values.decode(key, value, record.run_id)
+            for key, value in record.data.items()
+            if not key.startswith(PREFIX)
+        }
+        name = record.state if record.state in plan.by_name else landing_state(plan, record)
+        return RunResult(record.run_id, plan.by_name[name].state, data, record.seq)
+
+    # waiting
+
+    async def park(self, run: Run, paused: Paused) -> BoundState:
+        """See `RunKeeper.park`."""
+        if run.journal is None:
+            run.journal = await self.stored.adopt(run)
+        pause, journal, now = paused.pause, journal_of(run), self.stored.now()
+        until = now + pause.timeout if pause.timeout is not None else pause.until
+        if pause.signal is not None:
+            signal = await self.stored.backend.next_signal(run.run_id, pause.signal)
+            if signal is not None:
+                journal.consumed, journal.next_payload = (signal.id,), signal.payload
+                run.step.hand_on(payload=self.stored.values.payload(signal.payload, run.run_id))
+                return paused.then
+        elif until is not None and until <= now:
+            return paused.then
+        on_timeout = None if paused.on_timeout is None else paused.on_timeout.name
+        until = run.before_due(until)  # stores and alarms know one time; who resumes the run sees which one it was
+        run.wait = Wait(signal=pause.signal, then=paused.then.name, until=until, on_timeout=on_timeout)
+        await journal.commit(run.view, run.wait.then, RunStatus.PARKED, run.step.seq, wait=run.wait, release=True)
+        raise Parked
+
+    async def signal(self, run_id: str, name: str, payload: Any, id: str | None) -> bool:
+        """See `Kernel.signal`."""
+        if run_id not in self._kernel.active:
+            record = await self.stored.load(run_id)
+            if has_ended(record, again=True):
+                return False
+        encoded = None if payload is None else self.stored.values.encode(f"the payload of signal {name!r}", payload)
+        await self.stored.backend.put_signal(run_id, Signal(id or uuid.uuid4().hex, name, encoded))
+        if run_id not in self._kernel.active:
+            await self._caretaker.wake(run_id)
+        return True
+
+    async def cancel_parked(self, run: Run) -> None:
+        """See `RunKeeper.cancel_parked`."""
+        await self.cancel(run.run_id)
+        record = await self.load(run.run_id)
+        if record.status is RunStatus.CANCELLED and run.successor is None:
+            run.status = RunStatus.CANCELLED
+            run.error = RunCancelledError(f"run {run.run_id} was cancelled", run_id=run.run_id, workflow=run.workflow)
+
+    # continuing and cancelling
+
+    async def resume(self, plan: BoundWorkflow, run_id: str) -> RunResult:
+        """See `Kernel.resume`."""
+        if await self._caretaker.take_and_drive(plan, run_id, again=True) is None:
+            if run_id in self._kernel.active:
+                raise ConflictError(f"run {run_id} is already executed by this kernel", run_id=run_id)
+            record = seen_at(await self.stored.load(run_id), self.stored.now())
+            if record.status is RunStatus.RUNNING:
+                message = f"run {run_id} is held by {record.holder}; to wait for its result, call "
+                raise ConflictError(message + f"kernel.run(flow, run_id={run_id!r})", run_id=run_id)
+        return await self.settled(plan, run_id)
+
+    async def end_child(self, run_id: str, parent: Run) -> None:
+        """See `RunKeeper.end_child`."""
+        if not parent.interrupted():
+            with suppress(StoreError):
+                await despite_cancellation(self._canceller.cancel(run_id), self._kernel.clock)

@@ -1,0 +1,137 @@
+"""The records of a kernel's runs: making new ones, loading them, and reading what lies beside their data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TypeVar
+
+from cano import ConfigurationError, Run, RunNotFoundError, RunRecord, StoreBackend, StoreView, Workflow
+from cano.engine.ports import BoundWorkflow, Host, new_holder
+
+from cano_durability.failures import corrupt
+from cano_durability.journal import Journal
+from cano_durability.keys import DEADLINE, DEFINITION
+from cano_durability.values import Values
+
+P = TypeVar("P")
+
+
+class StoredRuns:
+    """The records of one kernel's runs.
+
+    Attributes:
+        backend, values: the store, and how values reach it.
+        holder: the kernel's name in the leases that it holds.
+        lease: seconds until a lease expires that is not renewed. Leases in a store that dies with its process never do.
+        durable: whether the store survives its process.
+    """
+
+    def __init__(self, kernel: Host, backend: StoreBackend) -> None:
+        self.backend = backend
+        self.values = Values(backend, kernel.codec)
+        self.holder = new_holder()
+        self.durable = backend.capabilities.durable
+        self.lease = kernel.lease if self.durable else math.inf
+        self._clock = kernel.clock
+        self._last_moment = 0.0
+        self._plans: dict[str, BoundWorkflow] = {}
+
+    def now(self) -> float:
+        """Return the wall-clock time in seconds."""
+        return self._clock.time()
+
+    def moment(self) -> float:
+        """Return the wall-clock time in seconds, nudged so that it is unique in this kernel.
+
+        `begin` compares it to see whether `create` stored the new run or returned an existing one.
+        """
+        self._last_moment = max(self._clock.time(), math.nextafter(self._last_moment, math.inf))
+        return self._last_moment
+
+    # workflows
+
+    def learn(self, plan: BoundWorkflow) -> None:
+        """Register a workflow, and the types that its runs' data may consist of."""
+        if self._plans.get(plan.name) is not plan:
+            self._plans[plan.name] = plan
+            self.values.register(*plan.types())
+
+    def plan_of(self, workflow: str) -> BoundWorkflow | None:
+        """Return the workflow of that name, if this kernel has registered it."""
+        return self._plans.get(workflow)
+
+    # records
+
+    def new_record(
+        self,
+        plan: BoundWorkflow,
+        data: StoreView,
+        run_id: str,
+        parent_id: str | None,
+        limit: tuple[float, float] | None,
+    ) -> RunRecord:
+        """Return the record of a new run. Raises SerializationError if its data cannot be stored."""
+        now = self.moment()
+        values = {key: self.values.encode(key, value) for key, value in data.base.items()}
+        if limit is not None:
+            values[DEADLINE] = self.values.encode(DEADLINE, limit)
+        return RunRecord(
+            run_id=run_id, workflow=plan.name, version=plan.version, fingerprint=plan.fingerprint,
+            state=plan.start.name, data=values, parent=parent_id, created=now, updated=now, holder=self.holder,
+            expires=now + self.lease, token=1,
+        )  # fmt: skip
+
+    async def load(self, run_id: str) -> RunRecord:
+        """Return the run's record, with the definition that it has migrated to. Raises RunNotFoundError."""
+        record = await self.backend.load(run_id)
+        if record is None:
+            raise RunNotFoundError(f"the store has no run {run_id!r}", run_id=run_id)
+        return self.migrated(record)
+
+    def migrated(self, record: RunRecord) -> RunRecord:
+        """Return `record` with the definition that it has migrated to. Raises SerializationError."""
+        definition = self._pair(record, DEFINITION, str, "the definition that it has migrated to")
+        return record if definition is None else record._replace(version=definition[0], fingerprint=definition[1])
+
+    def limit(self, record: RunRecord) -> tuple[float, float] | None:
+        """Return the seconds that the run may take, and the wall-clock time when they are over.
+
+        Raises:
+            SerializationError: they are stored, and cannot be read.
+        """
+        return self._pair(record, DEADLINE, float, "its deadline")
+
+    def _pair(self, record: RunRecord, key: str, kind: Callable[..., P], what: str) -> tuple[P, P] | None:
+        if (stored := record.data.get(key)) is None:
+            return None
+        try:
+            first, second = map(kind, self.values.decode(key, stored, record.run_id))
+        except (TypeError, ValueError) as error:
+            raise corrupt(record, f"{what} cannot be read: {error!r}") from error
+        return first, second
+
+    # journals
+
+    def journal(self, plan: BoundWorkflow, record: RunRecord) -> Journal:
+        """Return the journal of a run that this kernel holds."""
+        flow: Workflow[object] = plan.flow
+        steps = self.durable and flow.durability == "step"
+        return Journal(self.backend, self.values, self._clock, record, commits_steps=steps)
+
+    async def adopt(self, run: Run) -> Journal:
+        """Store a run that has lived in memory so far, so that it can be parked.
+
+        Raises:
+            ConfigurationError: the run's data is an object of the user's own, which no store can keep.
+        """
+        if run.store is not run.view:
+            kind = type(run.store).__name__
+            raise ConfigurationError(f"a run that waits is parked with its data, which must be a mapping, not a {kind}")
+        self.learn(run.plan)
+        limit = None if run.timeout is None or run.due is None else (run.timeout, run.due)
+        record = self.new_record(run.plan, run.view, run.run_id, run.parent_id, limit)
+        await self.backend.create(record)
+        journal = Journal(self.backend, self.values, self._clock, record, commits_steps=False)
+        journal.carry(run.carried)
+        return journal

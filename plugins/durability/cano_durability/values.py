@@ -1,0 +1,91 @@
+"""How values reach a store: encoded by the codec, or as the objects that they are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cano import Codec, SerializationError, StoreBackend, StoreView, TypedStore, isolate
+from cano.engine.ports import IMMUTABLE
+
+
+class Values:
+    """Encodes and decodes the values of one store. Errors name the key and the run.
+
+    Attributes:
+        strict: whether values pass through the codec whenever a task puts or gets them.
+    """
+
+    def __init__(self, backend: StoreBackend, codec: Codec | None) -> None:
+        self._codec = codec if backend.capabilities.encoded else None
+        self.strict = backend.capabilities.strict
+
+    def encode(self, key: str, value: Any) -> Any:
+        """Return `value` as the store keeps it. Raises SerializationError naming `key`."""
+        if self._codec is None:
+            return isolate(value)
+        try:
+            return self._codec.encode(value)
+        except SerializationError as error:
+            raise _named(error, f"key {key!r}: {error}", key) from error
+
+    def decode(self, key: str, value: Any, run_id: str) -> Any:
+        """Return the value that the store has kept. Raises SerializationError naming run and key."""
+        if self._codec is None:
+            return isolate(value)
+        try:
+            return self._codec.decode(value)
+        except SerializationError as error:
+            raise _named(error, f"run {run_id}, key {key!r}: {error}", key, run_id) from error
+
+    def payload(self, payload: Any, run_id: str) -> Any:
+        """Return a signal's payload as a task sees it. Raises SerializationError."""
+        return None if payload is None else self.decode("the signal's payload", payload, run_id)
+
+    def register(self, *types: Any) -> None:
+        """Let the codec build instances of these types."""
+        if self._codec is not None:
+            self._codec.register(*types)
+
+    def view(self, data: dict[str, Any]) -> StoreView:
+        """Return the tasks' view of a run's data."""
+        return StrictView(data, None, self._copy) if self.strict else StoreView(data)
+
+    def _copy(self, value: Any) -> Any:
+        """Copy `value` through the codec, so that a strict store shows at once what would be lost."""
+        if self._codec is None or not self.strict:
+            return isolate(value)
+        return self._codec.decode(self._codec.encode(value))
+
+
+class StrictView(StoreView):
+    """A view whose values pass through the codec when a task puts them. Errors name the key."""
+
+    __slots__ = ()
+
+    def put(self, key: Any, value: Any) -> None:
+        """See `KeyValueStore.put`."""
+        TypedStore.put(self, key, value)  # without the shortcut for values that need no copy: a layer may refuse them
+
+    def _set(self, key: str, value: Any) -> None:
+        try:
+            if value.__class__ in IMMUTABLE:
+                self._isolate(value)
+            StoreView._set(self, key, value)
+        except SerializationError as error:
+            raise _named(error, f"key {key!r}: {error}", key) from error
+
+    def _append(self, key: str, item: Any) -> None:
+        try:
+            StoreView._append(self, key, item)
+        except SerializationError as error:
+            raise _named(error, f"an item for key {key!r}: {error}", key) from error
+
+    def detached(self) -> StrictView:
+        """See `StoreView.detached`."""
+        return StrictView(self._base, self._apply, self._isolate)
+
+
+def _named(error: SerializationError, message: str, key: str, run_id: str | None = None) -> SerializationError:
+    named = SerializationError(message, key=key, expected=error.expected, actual=error.actual)
+    named.run_id = run_id
+    return named

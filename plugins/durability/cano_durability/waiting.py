@@ -1,0 +1,93 @@
+"""Callers that wait for a change of a run, and the alarms of parked runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from cano import Clock, Timer, Wait
+
+
+class Waiters:
+    """The callers in this kernel that wait until something happens to a run."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._waiting: dict[str, set[asyncio.Future[None]]] = {}
+
+    @contextmanager
+    def waiter(self, run_id: str) -> Iterator[asyncio.Future[None]]:
+        """A future that is done at the next change of the run."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiting = self._waiting.setdefault(run_id, set())
+        waiting.add(future)
+        try:
+            yield future
+        finally:
+            waiting.discard(future)
+            if not waiting and self._waiting.get(run_id) is waiting:
+                del self._waiting[run_id]
+
+    async def change(self, future: asyncio.Future[None], seconds: float | None) -> None:
+        """Wait until `future` is done, but at most `seconds`; None is for ever."""
+        timer = None
+        if seconds is not None:
+            timer = self._clock.call_at(self._clock.monotonic() + seconds, lambda: _finish(future))
+        try:
+            await future
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    def notify(self, run_id: str) -> None:
+        """Wake all callers that wait for the run."""
+        for future in self._waiting.get(run_id, ()):
+            _finish(future)
+
+    @property
+    def run_ids(self) -> set[str]:
+        """The runs that callers wait for."""
+        return set(self._waiting)
+
+
+class Alarms:
+    """Timers that wake parked runs when their time has come."""
+
+    def __init__(self, clock: Clock, wake: Callable[[str], object]) -> None:
+        self._clock = clock
+        self._wake = wake
+        self._alarms: dict[str, tuple[float, Timer]] = {}
+
+    def set(self, run_id: str, wait: Wait) -> None:
+        """Wake the run when its wait is over; a wait without a time has no alarm."""
+        known = self._alarms.get(run_id)
+        if known is not None and known[0] == wait.until:
+            return
+        self.cancel(run_id)
+        if wait.until is None:
+            return
+
+        def ring() -> None:
+            self._alarms.pop(run_id, None)
+            self._wake(run_id)
+
+        clock = self._clock
+        timer = clock.call_at(clock.monotonic() + max(0.0, wait.until - clock.time()), ring)
+        self._alarms[run_id] = wait.until, timer
+
+    def cancel(self, run_id: str) -> None:
+        """Do not wake the run."""
+        _, timer = self._alarms.pop(run_id, (0.0, None))
+        if timer is not None:
+            timer.cancel()
+
+    def close(self) -> None:
+        """Cancel all alarms."""
+        for run_id in tuple(self._alarms):
+            self.cancel(run_id)
+
+
+def _finish(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
