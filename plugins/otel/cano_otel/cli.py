@@ -1,4 +1,4 @@
-"""`--trace` for the commands of cano-cli that drive a run."""
+"""The option `--trace` of `cano run` and `cano resume`."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ OPTION = "trace"
 
 
 def add_trace_option(app: Any) -> None:
-    """Give `run` and `resume` the option --trace, which prints the span tree on stderr when they end.
+    """Add the option --trace to `run` and `resume`. It prints the span tree to stderr when the command ends.
 
     Args:
-        app: the `click.Group` of the command.
+        app: the `click.Group` of the `cano` command.
     """
     import click
 
     for name in COMMANDS:
         command = app.commands.get(name)
-        # commands outlive the app that they are in: a second app has the option already
+        # apps share their command objects, so an earlier app may have added the option already
         if command is not None and all(option.name != OPTION for option in command.params):
             command.params.append(
                 click.Option(
                     ["--trace"],
                     is_flag=True,
                     expose_value=False,
-                    callback=_begin,
-                    help="Print the tree of the run's spans, with durations, on stderr when it ends.",
+                    callback=_start_tracing,
+                    help="Print the run's spans as a tree with durations to stderr when the run ends.",
                 )
             )
 
 
-def _begin(ctx: Any, option: Any, wanted: bool) -> None:
+def _start_tracing(ctx: Any, option: Any, wanted: bool) -> None:
     if not wanted or ctx.resilient_parsing:
         return
     from cano_otel.tree import SpanTree
 
     tree = SpanTree()
-    ctx.obj = _Traced(ctx.obj, tree)
+    ctx.obj = _TracedSettings(ctx.obj, tree)
 
     def end() -> None:
         from rich.console import Console
@@ -47,15 +47,15 @@ def _begin(ctx: Any, option: Any, wanted: bool) -> None:
     ctx.call_on_close(end)
 
 
-class _Traced:
-    """The command's settings, whose kernels have one plugin more."""
+class _TracedSettings:
+    """The command's settings with one more plugin in each kernel."""
 
     def __init__(self, settings: Any, plugin: Any) -> None:
         self._settings = settings
         self._plugin = plugin
 
     def kernel(self, **options: Any) -> Any:
-        """A new kernel."""
+        """Return a new kernel."""
         return self._settings.kernel(**{**options, "plugins": [*options.get("plugins", ()), self._plugin]})
 
     def __getattr__(self, name: str) -> Any:

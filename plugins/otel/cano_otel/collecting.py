@@ -1,4 +1,4 @@
-"""A span processor that hands on every span that has ended."""
+"""A span processor that passes every ended span to a function."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 
 
 class Collector(SpanProcessor):
-    """Hands on every span that has ended.
+    """A span processor that passes every ended span to a function.
 
     Args:
-        add: what it is handed to.
+        add: the function.
     """
 
     def __init__(self, add: Callable[[ReadableSpan], None]) -> None:

@@ -1,4 +1,4 @@
-"""Making a context the current one for a while."""
+"""`detach`: restores OpenTelemetry's current context."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from contextvars import Token
 from opentelemetry.context import Context
 
 
-def leave(token: Token[Context] | None) -> None:
-    """Make current again what was before, if anything was made current.
+def detach(token: Token[Context] | None) -> None:
+    """Restore the context that was current before `token` was made. Do nothing if `token` is None.
 
-    What is torn down late, by the garbage collector say, ends in a context that it was not begun in: there is nothing
-    to be taken back there. OpenTelemetry's own `detach` logs an error then.
+    Do nothing either if this runs in another `contextvars` context than `attach`, as when the garbage collector closes
+    a coroutine. OpenTelemetry's own `detach` logs an error then.
     """
     if token is not None:
-        try:  # noqa: SIM105  # `suppress` takes several times as long, and this is for every step
+        try:  # noqa: SIM105  # `suppress` takes several times as long, and every step pays for it
             token.var.reset(token)
         except ValueError:
             pass

@@ -1,4 +1,4 @@
-"""What an error is called in spans and metrics."""
+"""Names of errors and results in spans and metrics."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from cano import RunCancelledError, RunInterruptedError, TaskError
 
 from cano_otel.names import CANCELLATION, FAILURE, SUCCESS, TIMEOUT
 
-CUT = (asyncio.CancelledError, RunCancelledError, RunInterruptedError)
+CANCELLATIONS = (asyncio.CancelledError, RunCancelledError, RunInterruptedError)
 
 
-def origin(error: BaseException) -> BaseException:
-    """What the user's code raised, where `error` only wraps it; through sub-workflows too."""
+def user_error(error: BaseException) -> BaseException:
+    """Return the exception that the user's code raised, unwrapped from `TaskError`, also across sub-workflows."""
     while isinstance(error, TaskError) and error.__cause__ is not None:
         error = error.__cause__
     return error
 
 
 def error_type(error: BaseException) -> str:
-    """The class of what went wrong, by its full name."""
-    kind = type(origin(error))
+    """Return the full name of the class that the user's code raised."""
+    kind = type(user_error(error))
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def result_of(error: BaseException | None) -> str:
-    """How something ended, in the conventions' words."""
+    """Return the result in the terms of OpenTelemetry's conventions; None means success."""
     if error is None:
         return SUCCESS
-    error = origin(error)
-    if isinstance(error, CUT):
+    error = user_error(error)
+    if isinstance(error, CANCELLATIONS):
         return CANCELLATION
     return TIMEOUT if isinstance(error, TimeoutError) else FAILURE

@@ -1,4 +1,4 @@
-"""Sending what is still to be sent, within a limit."""
+"""Flushes unsent telemetry, with a timeout, when a kernel closes or the process exits."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _log = logging.getLogger("cano_otel")
 
 
 class Flusher:
-    """Flushes providers when a kernel stops, in threads that nobody waits for longer than the limit.
+    """A plugin that flushes providers in threads when a kernel closes.
 
     Args:
-        providers: the providers; those without `force_flush` have nothing to be flushed.
-        limit: seconds to wait.
-        at_exit: what else waits for them, when the process ends.
+        providers: the providers. Those without `force_flush` are ignored.
+        limit: seconds to wait for all of them.
+        at_exit: flushes at process exit, unless every kernel was closed or the limit was used up.
     """
 
     def __init__(self, providers: Iterable[Any], limit: float, at_exit: AtExit) -> None:
@@ -31,30 +31,34 @@ class Flusher:
 
     @hookimpl
     def cano_kernel_started(self, kernel: Kernel) -> None:
-        """Should it never be closed, the process flushes at its end."""
-        self._at_exit.unflushed += 1
+        """Count the kernel as open. If it is never closed, the process flushes when it exits."""
+        self._at_exit.open_kernels += 1
 
     @hookimpl(trylast=True)
     async def cano_kernel_stopping(self, kernel: Kernel) -> None:
-        """Send what the kernel's runs have left, while the event loop goes on."""
-        self._at_exit.unflushed -= 1
-        sent = await asyncio.gather(*(_flushed(provider, self._limit) for provider in self._providers))
-        self._at_exit.gave_up = not all(sent)
+        """Flush the telemetry of the kernel's runs without blocking the event loop."""
+        self._at_exit.open_kernels -= 1
+        sent = await asyncio.gather(*(_flush_in_thread(provider, self._limit) for provider in self._providers))
+        self._at_exit.timed_out = not all(sent)
         if not all(sent):
-            _log.warning("traces or metrics could not all be sent within %g s; the rest is left behind", self._limit)
+            _log.warning(
+                "traces or metrics could not all be sent within %g s, and the rest may be lost; "
+                "to wait longer, raise CANO_OTEL_FLUSH_TIMEOUT",
+                self._limit,
+            )
 
 
-async def _flushed(provider: Any, limit: float) -> bool:
-    """Whether everything was sent within the limit."""
+async def _flush_in_thread(provider: Any, limit: float) -> bool:
+    """Flush `provider` in a thread. Return whether that was done within the limit."""
     loop = asyncio.get_running_loop()
     sent: asyncio.Future[None] = loop.create_future()
 
     def work() -> None:
         flush(provider, limit)
-        with suppress(RuntimeError):  # it took so long that the loop is closed
+        with suppress(RuntimeError):  # the flush outlasted the event loop
             loop.call_soon_threadsafe(lambda: None if sent.done() else sent.set_result(None))
 
-    _in_thread(work)
+    _start_thread(work)
     try:
         async with asyncio.timeout(limit):
             await sent
@@ -64,55 +68,55 @@ async def _flushed(provider: Any, limit: float) -> bool:
 
 
 def flush(provider: Any, limit: float) -> None:
-    """Send what `provider` holds. A failure is logged."""
+    """Flush `provider`. A failure is logged, not raised."""
     try:
         provider.force_flush(int(limit * 1000))
-    except Exception as error:  # noqa: BLE001  # an exporter's failure is nobody's at this point
+    except Exception as error:  # noqa: BLE001  # no caller could handle an exporter's failure
         _log.warning("%s could not be flushed: %s", type(provider).__name__, error)
 
 
 class AtExit:
-    """Flushes when the process ends, once for all providers that were added, where a kernel was never closed.
+    """Flushes providers once, when the process exits, if a kernel was never closed.
 
-    The threads that do it are there from the beginning: a process that ends cannot start any.
+    It starts the threads in advance, because an exiting process cannot start any.
 
     Attributes:
-        unflushed: how many kernels have been started that have not been closed.
-        gave_up: whether the last attempt has used up the limit already.
+        open_kernels: number of kernels that were started and not closed.
+        timed_out: whether the last flush already used up the limit.
     """
 
     def __init__(self) -> None:
-        self.unflushed = 0
-        self.gave_up = False
-        self._ending = threading.Event()
-        self._waiting: list[tuple[threading.Thread, threading.Event]] = []
+        self.open_kernels = 0
+        self.timed_out = False
+        self._exiting = threading.Event()
+        self._threads: list[tuple[threading.Thread, threading.Event]] = []
         self._limit = 0.0
 
     def add(self, provider: Any, limit: float) -> None:
-        """Flush `provider`, too."""
-        if not self._waiting:
-            atexit.register(self._end)
+        """Flush `provider` at exit and wait for it up to `limit` seconds."""
+        if not self._threads:
+            atexit.register(self._flush_all)
         sent = threading.Event()
 
         def work() -> None:
-            self._ending.wait()
+            self._exiting.wait()
             flush(provider, limit)
             sent.set()
 
         self._limit = limit
-        self._waiting.append((_in_thread(work), sent))
+        self._threads.append((_start_thread(work), sent))
 
-    def _end(self) -> None:
-        if self.gave_up or not self.unflushed:
+    def _flush_all(self) -> None:
+        if self.timed_out or not self.open_kernels:
             return
-        self._ending.set()
-        for thread, sent in self._waiting:
-            if thread.is_alive():  # it is not in a forked process
+        self._exiting.set()
+        for thread, sent in self._threads:
+            if thread.is_alive():  # False in a forked process, which has no copy of the thread
                 sent.wait(self._limit)
 
 
-def _in_thread(work: Callable[[], object]) -> threading.Thread:
-    # no name that begins with "cano_": those are the threads of tasks, for which the command waits
+def _start_thread(work: Callable[[], object]) -> threading.Thread:
+    # no "cano_" prefix: the `cano` command waits for threads with such names, which execute tasks
     thread = threading.Thread(target=work, name="otel flush", daemon=True)
     thread.start()
     return thread

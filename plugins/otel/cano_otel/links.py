@@ -1,4 +1,4 @@
-"""Where a run's span belongs: its parent, its links, and the line that continues it in another process."""
+"""Parent and links of a run's span, and the W3C traceparent that is stored with the run."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _propagator = TraceContextTextMapPropagator()
 
 
 def traceparent(span: Span) -> str:
-    """`span` as a line of text."""
+    """Return the W3C traceparent of `span`, or an empty string if its context is invalid."""
     carrier: dict[str, str] = {}
     _propagator.inject(carrier, trace.set_span_in_context(span, Context()))
     return carrier.get(TRACEPARENT, "")
 
 
-def earlier(carried: Mapping[str, str]) -> SpanContext | None:
-    """The segment that the run goes on from; None where there is none, or what is there makes no sense."""
+def previous_segment(carried: Mapping[str, str]) -> SpanContext | None:
+    """Return the context of the segment that the run resumes; None if it is missing or unreadable."""
     line = carried.get(TRACEPARENT)
     if not isinstance(line, str):
         return None
@@ -33,24 +33,27 @@ def earlier(carried: Mapping[str, str]) -> SpanContext | None:
     return found if found.is_valid else None
 
 
-def place(run: Run, scheduled: bool) -> tuple[Context | None, list[Link]]:
-    """The context to begin a run's span in, None for the current one; and the span's links.
+def parent_and_links(run: Run, scheduled: bool) -> tuple[Context | None, list[Link]]:
+    """Return the context to start a run's span in, None for the current one, and the span's links.
 
-    A run belongs to what is current where it was started. One that goes on is a trace of its own, linked to its
-    earlier segment, whoever lets it go on; so is one that was started by something that has ended since, or because
-    its time had come, whatever is current around the scheduler. A child belongs to its parent's step in either case.
+    A child run's span is a child of its parent's step. The span of a new run is a child of the current span. In these
+    cases a run begins a trace of its own, with links to its earlier segment and to the current span:
+
+    - the run is resumed;
+    - a schedule started it;
+    - the current span has already ended.
     """
     current = trace.get_current_span()
     links = []
-    if run.resumed and (before := earlier(run.carried)) is not None:
+    if run.resumed and (before := previous_segment(run.carried)) is not None:
         links.append(Link(before, {LINK: EARLIER}))
-    if run.parent is not None or not (run.resumed or scheduled or _over(current)):
+    if run.parent is not None or not (run.resumed or scheduled or _has_ended(current)):
         return None, links
     if current.get_span_context().is_valid:
         links.append(Link(current.get_span_context(), {LINK: CALLER}))
     return trace.set_span_in_context(trace.INVALID_SPAN), links
 
 
-def _over(span: Span) -> bool:
-    """Whether the span was recorded and has ended. One that came over the network, or is not sampled, has not."""
+def _has_ended(span: Span) -> bool:
+    """Return whether the span was recorded here and has ended. Remote and unsampled spans never have."""
     return getattr(span, "end_time", None) is not None

@@ -1,4 +1,4 @@
-"""The observer that measures. Its labels are names out of the program, never ids of runs."""
+"""The observer that measures runs. Its labels are names from the program, never run ids."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 6
 
 
 class _OpenRun:
-    """A run that is under way, and the labels of its states, made once: by the identity of the state."""
+    """A run that this kernel is executing, with the labels of each state by the state's `id()`."""
 
     __slots__ = ("at", "labels", "monotonic", "workflow")
 
@@ -28,26 +28,26 @@ class _OpenRun:
         self.workflow = {names.WORKFLOW: run.workflow}
         self.labels: dict[int, _Labels] = {}
 
-    def of(self, state: Any) -> _Labels:
-        """The labels of a state."""
-        found = self.labels.get(id(state))  # a workflow keeps its states; to hash an Enum's member takes longer
+    def labels_of(self, state: Any) -> _Labels:
+        """Return the labels of a state."""
+        found = self.labels.get(id(state))  # the workflow keeps its states alive; hashing an Enum member takes longer
         if found is None:
             found = self.labels[id(state)] = _Labels({**self.workflow, names.STATE: state_name(state)})
         return found
 
 
 class _Labels:
-    """The labels of a state, and of what succeeds in it."""
+    """The labels of a state: `base`, and `success` for its successful steps."""
 
-    __slots__ = ("success", "these")
+    __slots__ = ("base", "success")
 
-    def __init__(self, these: dict[str, Any]) -> None:
-        self.these = these
-        self.success = {**these, names.TASK_RESULT: names.SUCCESS}
+    def __init__(self, base: dict[str, Any]) -> None:
+        self.base = base
+        self.success = {**base, names.TASK_RESULT: names.SUCCESS}
 
 
 class _OpenStep:
-    """A step that is under way, or one that is being committed: then `at` is when it ended."""
+    """A step before its commit. `at` is its start time or, once its task has returned, its end time."""
 
     __slots__ = ("at", "labels", "run")
 
@@ -58,10 +58,10 @@ class _OpenStep:
 
 
 class Metrics:
-    """Measures runs, steps, commits and schedules.
+    """An observer that measures runs, steps, commits and schedules.
 
     Args:
-        provider: where the measurements go.
+        provider: receives the measurements.
     """
 
     def __init__(self, provider: MeterProvider) -> None:
@@ -70,41 +70,43 @@ class Metrics:
         def histogram(name: str, description: str) -> Any:
             return meter.create_histogram(name, "s", description, explicit_bucket_boundaries_advisory=SECONDS)
 
-        self._active = meter.create_up_down_counter(names.RUNS_ACTIVE, "{run}", "Runs that are being driven")
-        self._started = meter.create_counter(names.RUNS_STARTED, "{run}", "Segments of runs begun")
-        self._finished = meter.create_counter(names.RUNS_FINISHED, "{run}", "Runs ended, by result")
-        self._parked = meter.create_counter(names.RUNS_PARKED, "{run}", "Times that a run was parked")
+        self._active = meter.create_up_down_counter(names.RUNS_ACTIVE, "{run}", "Runs being executed")
+        self._started = meter.create_counter(names.RUNS_STARTED, "{run}", "Segments of runs started")
+        self._finished = meter.create_counter(names.RUNS_FINISHED, "{run}", "Finished runs, by result")
+        self._parked = meter.create_counter(names.RUNS_PARKED, "{run}", "Times that runs were parked")
         self._run_errors = meter.create_counter(names.RUN_ERRORS, "{error}", "Runs that failed")
         self._run_duration = histogram(names.RUN_DURATION, "Duration of a segment of a run")
         self._step_duration = histogram(names.STEP_DURATION, "Duration of a step, retries and waits included")
-        self._attempts = meter.create_counter(names.ATTEMPTS, "{attempt}", "Attempts of steps that have ended")
-        self._retries = meter.create_counter(names.RETRIES, "{retry}", "Attempts that failed and were followed by one")
-        self._commit = histogram(names.COMMIT_DURATION, "From a task's return to its transition being committed")
-        self._lateness = histogram(names.LATENESS, "From a schedule's time to the start of its run")
-        self._skipped = meter.create_counter(names.SKIPPED, "{time}", "Times of schedules that passed without a run")
-        self._observer_errors = meter.create_counter(names.OBSERVER_ERRORS, "{error}", "Errors of observers")
+        self._attempts = meter.create_counter(names.ATTEMPTS, "{attempt}", "Attempts of ended steps")
+        self._retries = meter.create_counter(names.RETRIES, "{retry}", "Failed attempts that were retried")
+        self._commit = histogram(names.COMMIT_DURATION, "From a task's return to the commit of its transition")
+        self._lateness = histogram(names.LATENESS, "From a schedule's due time to the start of its run")
+        self._skipped = meter.create_counter(names.SKIPPED, "{time}", "Due times of schedules that were skipped")
+        self._observer_errors = meter.create_counter(
+            names.OBSERVER_ERRORS, "{error}", "Exceptions that observers raised"
+        )
         self._runs: dict[int, _OpenRun] = {}
         self._steps: dict[int, _OpenStep] = {}
-        self._told: Counter[str] = Counter()
+        self._reported: Counter[str] = Counter()
 
     # runs
 
     @hookimpl
     def cano_run_started(self, run: Run) -> None:
-        """Count it."""
+        """Count a started segment of a run."""
         self._runs[id(run)] = open_run = _OpenRun(run)
         self._active.add(1, {**open_run.workflow, names.RUN_STATE: names.EXECUTING})
         self._started.add(1, {**open_run.workflow, names.RESUMED: run.resumed})
 
     @hookimpl
     def cano_run_parked(self, run: Run) -> None:
-        """Count it, and what it has taken."""
+        """Count the parked run and record its segment's duration."""
         self._parked.add(1, {names.WORKFLOW: run.workflow})
         self._end(run)
 
     @hookimpl
     def cano_run_finished(self, run: Run) -> None:
-        """Count it, and what it has taken."""
+        """Count the run, unless it was interrupted, and record its segment's duration."""
         self._end(run)
         if run.status.finished:
             result = {names.WORKFLOW: run.workflow, names.RESULT: result_of(run.error)}
@@ -123,32 +125,32 @@ class Metrics:
             if run.error is not None:
                 attributes[names.ERROR_TYPE] = error_type(run.error)
             self._run_duration.record(open_run.monotonic() - open_run.at, attributes)
-        self._steps.pop(id(run.step), None)  # of a step that was not committed
+        self._steps.pop(id(run.step), None)  # the last step, if it was not committed
         self._count_observer_errors(run.kernel)
 
     # steps
 
     @hookimpl
     def cano_step_started(self, step: Step) -> None:
-        """Take the time."""
+        """Remember the step's start time."""
         open_run = self._runs[id(step.run)]
-        self._steps[id(step)] = _OpenStep(open_run, open_run.of(step.state))
+        self._steps[id(step)] = _OpenStep(open_run, open_run.labels_of(step.state))
 
     @hookimpl
     def cano_step_retrying(self, step: Step) -> None:
-        """Count it."""
+        """Count a retry."""
         open_step = self._steps.get(id(step))
         if open_step is not None and step.error is not None:
-            self._retries.add(1, {**open_step.labels.these, names.ERROR_TYPE: error_type(step.error)})
+            self._retries.add(1, {**open_step.labels.base, names.ERROR_TYPE: error_type(step.error)})
 
     @hookimpl
     def cano_step_finished(self, step: Step) -> None:
-        """Measure it; a commit follows."""
+        """Record the step's duration. A commit follows."""
         self._end_step(step, None)
 
     @hookimpl
     def cano_step_failed(self, step: Step) -> None:
-        """Measure it; a commit may follow."""
+        """Record the step's duration. A commit may follow."""
         self._end_step(step, step.error)
 
     def _end_step(self, step: Step, error: BaseException | None) -> None:
@@ -156,35 +158,35 @@ class Metrics:
         if open_step is None:
             return
         now, labels = open_step.run.monotonic(), open_step.labels
-        self._attempts.add(step.attempt, labels.these)
+        self._attempts.add(step.attempt, labels.base)
         attributes = labels.success
         if error is not None:
-            attributes = {**labels.these, names.TASK_RESULT: result_of(error), names.ERROR_TYPE: error_type(error)}
+            attributes = {**labels.base, names.TASK_RESULT: result_of(error), names.ERROR_TYPE: error_type(error)}
         self._step_duration.record(now - open_step.at, attributes)
         open_step.at = now
 
     @hookimpl
     def cano_transition_committed(self, step: Step) -> None:
-        """Measure the commit."""
+        """Record the commit's duration."""
         ended = self._steps.pop(id(step), None)
         if ended is not None:
             self._commit.record(ended.run.monotonic() - ended.at, ended.run.workflow)
 
-    # schedules: these hooks are the scheduler's, where one is installed
+    # schedules: these hooks come from cano-scheduler, if it is installed
 
     @hookimpl(optionalhook=True)
     def cano_schedule_fired(self, tick: Any) -> None:
-        """Measure how late it is."""
+        """Record how late the run starts."""
         self._late(tick)
 
     @hookimpl(optionalhook=True)
     def cano_schedule_late(self, tick: Any) -> None:
-        """Measure how late it is."""
+        """Record how late the run starts."""
         self._late(tick)
 
     @hookimpl(optionalhook=True)
     def cano_schedule_skipped(self, tick: Any) -> None:
-        """Count the times."""
+        """Count the skipped due times."""
         self._skipped.add(tick.times, {names.SCHEDULE: tick.schedule, names.REASON: str(tick.reason)})
 
     def _late(self, tick: Any) -> None:
@@ -195,11 +197,11 @@ class Metrics:
 
     @hookimpl(tryfirst=True)
     def cano_kernel_stopping(self, kernel: Kernel) -> None:
-        """Count what observers have raised since the last run ended."""
+        """Count the exceptions that observers have raised since the last run ended."""
         self._count_observer_errors(kernel)
 
     def _count_observer_errors(self, kernel: Kernel | Host) -> None:
         for observer, count in kernel.observer_errors.items():
-            if count > self._told[observer]:
-                self._observer_errors.add(count - self._told[observer], {names.OBSERVER: observer})
-                self._told[observer] = count
+            if count > self._reported[observer]:
+                self._observer_errors.add(count - self._reported[observer], {names.OBSERVER: observer})
+                self._reported[observer] = count

@@ -1,16 +1,16 @@
-"""Every name that reaches a backend. Those that begin with "cicd." or "error." are OpenTelemetry's conventions.
+"""All names of spans, attributes and metrics. OpenTelemetry defines those that begin with "cicd." or "error.".
 
-The README has the same as a table; a test compares the two.
+The README lists them in a table; a test compares the two.
 """
 
 from __future__ import annotations
 
 SCOPE = "cano_otel"
-"""Name of the tracer and of the meter."""
+"""The name of the tracer and of the meter."""
 
 # spans
 RUN = "RUN"
-"""A span of a run is named with this and the workflow, as the conventions have it for a pipeline's run."""
+"""A run's span is named `RUN <workflow>`, by OpenTelemetry's convention for pipeline runs."""
 STEP = "step"
 BRANCH = "branch"
 ATTEMPT = "attempt"
@@ -52,7 +52,7 @@ OBSERVER = "cano.observer"
 EXECUTING = "executing"
 SUCCESS, FAILURE, TIMEOUT, CANCELLATION = "success", "failure", "timeout", "cancellation"
 EARLIER, CALLER = "earlier", "caller"
-"""What a link leads to: the same run's earlier segment, or what was current where the run was set going again."""
+"""The target of a link: the run's earlier segment, or the span that was current where it was started or resumed."""
 
 # metrics
 RUNS_ACTIVE = "cicd.pipeline.run.active"

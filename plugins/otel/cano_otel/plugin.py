@@ -1,4 +1,4 @@
-"""The plugin: observers where there is somebody to tell, and nothing at all where there is not."""
+"""The plugin: it registers observers if a provider or an exporter is configured, else nothing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from cano import hookimpl
 
 from cano_otel.flush import Flusher
-from cano_otel.providers import applications, disabled, own
+from cano_otel.providers import application_provider, own_providers, sdk_disabled
 from cano_otel.settings import SIGNALS, OtelSettings
 
 if TYPE_CHECKING:
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 
 class Otel:
-    """Traces and measures runs with OpenTelemetry.
+    """A plugin that traces and measures runs with OpenTelemetry.
 
-    Installing cano-otel is enough to have one. It uses the providers that the application has set by the time the
-    kernel loads its plugins; for what is not set it makes its own, if the environment asks for an exporter. Otherwise
-    it adds no listener to any run, and does not import OpenTelemetry.
+    Kernels load it if cano-otel is installed. It uses the providers that the application sets before the kernel loads
+    its plugins. If one is not set and the environment names an exporter, the plugin makes a provider of its own.
+    Otherwise it registers no listener and does not import OpenTelemetry.
 
-    For other providers: `Kernel(plugins=[Otel(tracer_provider=…, meter_provider=…)], block=["otel"])`.
+    To pass providers: `Kernel(plugins=[Otel(tracer_provider=…, meter_provider=…)], block=["otel"])`.
 
     Args:
-        settings: by default what the environment says.
-        tracer_provider, meter_provider: where spans and measurements go. Where either is given, nothing is looked
-            for: the other one, if None, is done without.
+        settings: by default read from the environment.
+        tracer_provider, meter_provider: receive the spans and the measurements. If either is given, the plugin looks
+            for no other provider; None for the other one turns that signal off.
     """
 
     CANO_API_VERSION = 2
@@ -44,7 +44,7 @@ class Otel:
 
     @hookimpl
     def cano_add_hookspecs(self, pm: Any) -> None:
-        """Register the observers: all plugins are loaded by now, and no workflow is bound."""
+        """Register the observers. By now all plugins are loaded, and no workflow is bound yet."""
         tracers, meters = self._providers()
         if tracers is not None:
             from cano_otel.traces import Traces
@@ -55,11 +55,11 @@ class Otel:
 
             pm.register(Metrics(meters))
         if tracers is not None or meters is not None:
-            pm.register(Flusher((tracers, meters), self._settings.flush_timeout, own.at_exit))
+            pm.register(Flusher((tracers, meters), self._settings.flush_timeout, own_providers.at_exit))
 
     @hookimpl
     def cano_commands(self, app: Any) -> None:
-        """Add `--trace` to the commands that drive a run."""
+        """Add `--trace` to the commands that execute a run."""
         from cano_otel.cli import add_trace_option
 
         add_trace_option(app)
@@ -67,7 +67,9 @@ class Otel:
     def _providers(self) -> tuple[Any, Any]:
         if any(provider is not None for provider in self._given):
             return self._given
-        if disabled():
+        if sdk_disabled():
             return None, None
-        tracers, meters = (applications(signal) or own.provider(signal, self._settings) for signal in SIGNALS)
+        tracers, meters = (
+            application_provider(signal) or own_providers.provider(signal, self._settings) for signal in SIGNALS
+        )
         return tracers, meters

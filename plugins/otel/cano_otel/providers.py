@@ -1,4 +1,4 @@
-"""The providers of spans and measurements: the application's, or our own where it has set none."""
+"""The OpenTelemetry providers: the application's or, if it has set none, our own."""
 
 from __future__ import annotations
 
@@ -26,25 +26,29 @@ _API = {
 _VARIABLES = {"traces": "OTEL_PYTHON_TRACER_PROVIDER", "metrics": "OTEL_PYTHON_METER_PROVIDER"}
 
 
-def disabled() -> bool:
-    """Whether OpenTelemetry is switched off altogether."""
+def sdk_disabled() -> bool:
+    """Return whether OTEL_SDK_DISABLED switches OpenTelemetry off."""
     return os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
 
 
-def applications(signal: str) -> Any:
-    """The provider that the application has set, or None. OpenTelemetry is not imported to find that there is none."""
+def application_provider(signal: str) -> Any:
+    """Return the provider that the application has set, or None.
+
+    Does not import OpenTelemetry if the application has not imported it either.
+    """
     module, getter = _API[signal]
     if module not in sys.modules and not os.environ.get(_VARIABLES[signal]):
         return None
     provider = getattr(importlib.import_module(module), getter)()
-    # what the API has by itself, until somebody sets a provider, are stand-ins
+    # until an application sets a provider, the API returns a placeholder of its own
     return None if type(provider).__module__.startswith("opentelemetry." + signal.removesuffix("s")) else provider
 
 
 class OwnProviders:
-    """The providers that this process has, made of the environment when they are first asked for.
+    """The providers that this plugin makes from the environment, each on first use.
 
-    All kernels share them: each has a thread and a connection of its own. They end with the process.
+    All kernels of the process share them, because each provider has its own thread and connection. They live until
+    the process exits.
     """
 
     def __init__(self) -> None:
@@ -53,12 +57,12 @@ class OwnProviders:
         self._made: dict[str, Any] = {}
 
     def provider(self, signal: str, settings: OtelSettings) -> Any:
-        """The provider for "traces" or "metrics" that exports as `settings` say; None where they ask for no exporter.
+        """Return the provider for "traces" or "metrics", or None if `settings` name no exporter for it.
 
         Raises:
             ConfigurationError: the exporter is not installed.
         """
-        exporters = asked_for(settings.traces if signal == "traces" else settings.metrics)
+        exporters = exporter_names(settings.traces if signal == "traces" else settings.metrics)
         if not exporters:
             return None
         with self._lock:
@@ -73,7 +77,7 @@ def _tracers(exporters: list[Any]) -> TracerProvider:
     from opentelemetry.sdk.trace import TracerProvider as Provider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-    provider = Provider(shutdown_on_exit=False)  # which would wait without limit
+    provider = Provider(shutdown_on_exit=False)  # its own shutdown at exit waits without a limit
     for exporter in exporters:
         provider.add_span_processor(BatchSpanProcessor(exporter))
     return provider
@@ -86,16 +90,21 @@ def _meters(exporters: list[Any]) -> MeterProvider:
     return Provider([PeriodicExportingMetricReader(exporter) for exporter in exporters], shutdown_on_exit=False)
 
 
-def asked_for(exporters: str) -> list[str]:
-    """The exporters' names, without "none"."""
+def exporter_names(exporters: str) -> list[str]:
+    """Return the exporter names of a comma-separated list, without "none"."""
     return [name for part in exporters.split(",") if (name := part.strip()) and name != "none"]
 
 
 def make_exporter(signal: str, name: str, protocol: str) -> Any:
-    """The exporter of that name, as it sets itself up from the standard variables.
+    """Return a new exporter, which reads its options from the standard environment variables.
+
+    Args:
+        signal: "traces" or "metrics".
+        name: its name, such as "otlp".
+        protocol: "grpc" or "http/protobuf", for "otlp".
 
     Raises:
-        ConfigurationError: it is not installed.
+        ConfigurationError: the exporter is not installed.
     """
     if name == "otlp":
         name = "otlp_proto_grpc" if protocol == "grpc" else "otlp_proto_http"
@@ -104,8 +113,8 @@ def make_exporter(signal: str, name: str, protocol: str) -> Any:
     remedy = {
         "otlp_proto_http": "pip install 'cano-otel[otlp]'",
         "otlp_proto_grpc": "pip install opentelemetry-exporter-otlp-proto-grpc",
-    }.get(name, "install the package that has it")
+    }.get(name, "install the package that provides it")
     raise ConfigurationError(f"the exporter {name!r} for {signal} is not installed: {remedy}")
 
 
-own = OwnProviders()
+own_providers = OwnProviders()

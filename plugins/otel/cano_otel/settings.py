@@ -1,4 +1,4 @@
-"""What is traced and measured, and where it goes."""
+"""`OtelSettings`: exporters, detail and flush timeout."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ SIGNALS = ("traces", "metrics")
 
 @dataclass(frozen=True, slots=True)
 class OtelSettings:
-    """What is traced and measured, and where it goes.
+    """Settings of the plugin: exporters, detail and flush timeout.
 
     Attributes:
-        traces, metrics: the exporter of each, where the application has set no provider: "otlp", "console", "none",
-            or another that is installed under that name; several with commas.
-        protocol: which of the OTLP exporters: "http/protobuf" or "grpc".
-        detail: the finest spans: "run", "step" or "attempt" (with the phases of nodes).
-        flush_timeout: seconds that a stopping kernel, and the process at its end, wait for what is still to be sent.
+        traces, metrics: the exporter of each signal, used if the application has set no provider: "otlp", "console",
+            "none", or the name of another installed exporter. Separate several with commas.
+        protocol: the protocol of the "otlp" exporter: "http/protobuf" or "grpc".
+        detail: the finest spans: "run", "step" or "attempt" (which includes the phases of nodes).
+        flush_timeout: seconds that a closing kernel, or an exiting process, waits for unsent telemetry.
 
     Raises:
-        ConfigurationError: a value is not one of those.
+        ConfigurationError: a value is out of range.
     """
 
     traces: str = "none"
@@ -45,10 +45,10 @@ class OtelSettings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> OtelSettings:
-        """What `CANO_OTEL_EXPORTER`, `CANO_OTEL_DETAIL`, `CANO_OTEL_FLUSH_TIMEOUT` and the standard `OTEL_…` say.
+        """Read `CANO_OTEL_EXPORTER`, `CANO_OTEL_DETAIL`, `CANO_OTEL_FLUSH_TIMEOUT` and the standard `OTEL_…`.
 
         Raises:
-            ConfigurationError: naming the variable.
+            ConfigurationError: a variable has a wrong value.
         """
         env = os.environ if environment is None else environment
         own = env.get("CANO_OTEL_EXPORTER", "").strip()
@@ -74,7 +74,7 @@ class OtelSettings:
 
 
 def _standard(env: Mapping[str, str], signal: str) -> str:
-    """The exporter that the standard variables ask for. An endpoint asks for "otlp"."""
+    """Return the exporter that the standard variables name. If only an endpoint is set, that is "otlp"."""
     upper = signal.upper()
     if asked := env.get(f"OTEL_{upper}_EXPORTER", "").strip():
         return asked

@@ -1,4 +1,4 @@
-"""The observer that traces: a span for each segment of a run, for each step in it, and for each attempt."""
+"""The observer that traces runs: a span for each segment of a run, each step, each attempt and each node phase."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from opentelemetry.context import Context, attach
 from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer, TracerProvider
 
 from cano_otel import names
-from cano_otel.current import leave
-from cano_otel.failures import CUT, error_type, result_of
-from cano_otel.links import TRACEPARENT, place, traceparent
-from cano_otel.names import (  # by themselves: a step needs them all
+from cano_otel.current import detach
+from cano_otel.failures import CANCELLATIONS, error_type, result_of
+from cano_otel.links import TRACEPARENT, parent_and_links, traceparent
+from cano_otel.names import (  # imported one by one, because every step reads them
     ATTEMPT,
     BRANCH,
     BRANCH_NAME,
@@ -31,12 +31,12 @@ from cano_otel.names import (  # by themselves: a step needs them all
     WORKFLOW,
 )
 
-EXPECTED = 1000
-"""Runs of schedules that are told of before they start, at most."""
+MAX_SCHEDULED = 1000
+"""The number of due runs to remember until they start."""
 
 
 class _OpenRun:
-    """A run's segment that is under way."""
+    """The open span of a run's current segment."""
 
     __slots__ = ("span", "token")
 
@@ -46,7 +46,7 @@ class _OpenRun:
 
 
 class _OpenStep:
-    """A step that is under way, and its present attempt; with `detail` "step" it has none."""
+    """The open spans of a step, its current attempt and phase. With `detail` "step" there is no attempt."""
 
     __slots__ = ("attempt", "context", "phase", "phase_name", "span", "token")
 
@@ -60,12 +60,12 @@ class _OpenStep:
 
 
 class Traces:
-    """Traces runs. Its spans are current while tasks run, in their threads and in what they start, too.
+    """An observer that traces runs, with times of the kernel's clock.
 
-    Times are those of the kernel's clock.
+    A span is current while its task runs, in the task's threads and in the asyncio tasks that it starts.
 
     Args:
-        provider: where the spans go.
+        provider: receives the spans.
         detail: the finest spans: "run", "step" or "attempt".
     """
 
@@ -74,38 +74,38 @@ class Traces:
         self._tracer: Tracer = provider.get_tracer(names.SCOPE)
         self._steps = detail != "run"
         self._attempts = detail == "attempt"
-        # by the identity of the run or step: each is there from its started to its finished or failed
+        # by `id()` of the run or step, which lives from its `started` hook to `finished`, `parked` or `failed`
         self._runs: dict[int, _OpenRun] = {}
         self._open: dict[int, _OpenStep] = {}
-        # the schedule by the id of a run that is about to be started for it
+        # id of a run that is about to start -> its schedule
         self._scheduled: dict[str, str] = {}
 
-    # schedules: these hooks are the scheduler's, where one is installed
+    # schedules: these hooks come from cano-scheduler, if it is installed
 
     @hookimpl(optionalhook=True)
     def cano_schedule_fired(self, tick: Any) -> None:
-        """A run follows."""
-        self._expect(tick)
+        """Remember the schedule of the run that starts next."""
+        self._remember_schedule(tick)
 
     @hookimpl(optionalhook=True)
     def cano_schedule_late(self, tick: Any) -> None:
-        """A run follows."""
-        self._expect(tick)
+        """Remember the schedule of the run that starts next."""
+        self._remember_schedule(tick)
 
-    def _expect(self, tick: Any) -> None:
+    def _remember_schedule(self, tick: Any) -> None:
         if tick.nominal is None or tick.run_id is None:
-            return  # it is no time that starts the run, but somebody who is there
+            return  # triggered by a caller, not by the time: its span is a child of the caller's
         self._scheduled[tick.run_id] = tick.schedule
-        if len(self._scheduled) > EXPECTED:  # of runs that could not be started
+        if len(self._scheduled) > MAX_SCHEDULED:  # of a run that could not start
             del self._scheduled[next(iter(self._scheduled))]
 
     # runs
 
     @hookimpl(tryfirst=True)
     def cano_run_started(self, run: Run) -> None:
-        """Begin a segment's span, and make it current."""
+        """Start a segment's span and make it current."""
         schedule = self._scheduled.pop(run.run_id, None)
-        context, links = place(run, schedule is not None)
+        context, links = parent_and_links(run, schedule is not None)
         attributes: dict[str, Any] = {
             names.ACTION: names.RUN,
             names.WORKFLOW: run.workflow,
@@ -117,22 +117,22 @@ class Traces:
             attributes[names.PARENT_ID] = run.parent_id
         if schedule is not None:
             attributes[names.SCHEDULE] = schedule
-        own = trace.get_current_span(context).get_span_context()
+        parent = trace.get_current_span(context).get_span_context()
         span = self._tracer.start_span(
             f"{names.RUN} {run.workflow}",
             context,
-            kind=SpanKind.INTERNAL if own.is_valid and not own.is_remote else SpanKind.SERVER,
+            kind=SpanKind.INTERNAL if parent.is_valid and not parent.is_remote else SpanKind.SERVER,
             attributes=attributes,
             links=links,
             start_time=_now(run),
         )
-        if line := traceparent(span):
-            run.carry(TRACEPARENT, line)
+        if header := traceparent(span):
+            run.carry(TRACEPARENT, header)
         self._runs[id(run)] = _OpenRun(span, attach(trace.set_span_in_context(span, context)))
 
     @hookimpl(trylast=True)
     def cano_run_parked(self, run: Run) -> None:
-        """End the segment. The next one links to it."""
+        """End the segment's span. The next segment links to it."""
         if run.wait is not None and (open_run := self._runs.get(id(run))) is not None:
             if run.wait.signal is not None:
                 open_run.span.set_attribute(names.WAIT_SIGNAL, run.wait.signal)
@@ -142,19 +142,19 @@ class Traces:
 
     @hookimpl(trylast=True)
     def cano_run_finished(self, run: Run) -> None:
-        """End the segment."""
+        """End the segment's span."""
         self._end_run(run)
 
     def _end_run(self, run: Run) -> None:
         open_run = self._runs.pop(id(run), None)
         if open_run is None:
             return
-        leave(open_run.token)
+        detach(open_run.token)
         span = open_run.span
         span.set_attribute(names.STATUS, run.status.value)
         span.set_attribute(names.FINAL_STATE, state_name(run.state))
         span.set_attribute(names.STEPS, run.steps)
-        if run.status.finished:  # it may go on otherwise: what has come of it will be seen
+        if run.status.finished:  # a parked or interrupted run has no result yet
             span.set_attribute(names.RESULT, result_of(run.error))
         if run.error is not None:
             span.set_attribute(names.ERROR_TYPE, error_type(run.error))
@@ -166,7 +166,7 @@ class Traces:
 
     @hookimpl(tryfirst=True)
     def cano_step_started(self, step: Step) -> None:
-        """Begin a step's span, and that of its attempt."""
+        """Start the spans of a step and of its first attempt."""
         if not self._steps:
             return
         run, state = step.run, state_name(step.state)
@@ -193,11 +193,11 @@ class Traces:
 
     @hookimpl(trylast=True)
     def cano_step_retrying(self, step: Step) -> None:
-        """End the attempt, and begin the next one, which is to come when its delay is over."""
+        """End the attempt's span and start that of the next attempt, at the end of the delay."""
         open_step = self._open.get(id(step))
         if open_step is None or open_step.attempt is None:
             return
-        leave(open_step.token)
+        detach(open_step.token)
         now, delay = _now(step.run), step.delay or 0.0
         open_step.attempt.set_attribute(names.DELAY, delay)
         self._end_attempt(open_step, step, now, step.error, step.error)
@@ -205,12 +205,15 @@ class Traces:
 
     @hookimpl(optionalhook=True, tryfirst=True)
     def cano_phase_started(self, step: Step) -> None:
-        """Begin the span of a node's phase. The one before it was successful, unless it is `exec` and again."""
+        """Start the span of a node's phase and end that of the phase before.
+
+        That phase succeeded, unless both are `exec`: then it failed, and this one is `exec_fallback`.
+        """
         open_step = self._open.get(id(step))
         if open_step is None or open_step.attempt is None or step.phase is None:
             return
         now, name = _now(step.run), step.phase
-        leave(open_step.token)
+        detach(open_step.token)
         if open_step.phase is not None:
             fallback = open_step.phase_name == name
             open_step.phase.set_attribute(names.TASK_RESULT, names.FAILURE if fallback else names.SUCCESS)
@@ -223,7 +226,7 @@ class Traces:
 
     @hookimpl(trylast=True)
     def cano_step_finished(self, step: Step) -> None:
-        """End the step and its attempt."""
+        """End the spans of the step and its attempt."""
         open_step = self._open.pop(id(step), None)
         if open_step is not None:
             if step.branch is None:
@@ -232,12 +235,12 @@ class Traces:
 
     @hookimpl(trylast=True)
     def cano_step_failed(self, step: Step) -> None:
-        """End the step and its attempt, with the error on them."""
+        """End the spans of the step and its attempt with the error."""
         open_step = self._open.pop(id(step), None)
         if open_step is not None:
             self._end_step(open_step, step, step.error)
 
-    # what they have in common
+    # shared by the hooks
 
     def _begin_attempt(self, open_step: _OpenStep, number: int, at: int) -> None:
         open_step.attempt = attempt = self._tracer.start_span(
@@ -248,7 +251,7 @@ class Traces:
     def _end_attempt(
         self, open_step: _OpenStep, step: Step, now: int, error: BaseException | None, raised: BaseException | None
     ) -> None:
-        """End an attempt: `error` is how it ended, `raised` what its task raised."""
+        """End an attempt's span; `error` is why it ended, `raised` the exception of its task."""
         attempt = open_step.attempt
         assert attempt is not None
         if open_step.phase is not None:
@@ -262,33 +265,33 @@ class Traces:
         open_step.attempt = None
 
     def _end_step(self, open_step: _OpenStep, step: Step, error: BaseException | None) -> None:
-        leave(open_step.token)
+        detach(open_step.token)
         now, span = _now(step.run), open_step.span
         raised = None
         if error is not None:
             raised = error.__cause__ if isinstance(error, TaskError) and error.__cause__ is not None else error
-        waits = step.delay is not None  # cut short before the next attempt, which has no span then; or parked for it
-        if open_step.attempt is not None and not waits:
+        delayed = step.delay is not None  # stopped during a retry delay: the next attempt's span is dropped
+        if open_step.attempt is not None and not delayed:
             self._end_attempt(open_step, step, now, error, raised)
             raised = None
-        _set_result(span, error, step, None if waits else raised)
+        _set_result(span, error, step, None if delayed else raised)
         span.end(now)
 
 
 def _set_result(span: Span, error: BaseException | None, step: Step, raised: BaseException | None = None) -> None:
-    """Say on a span how it ended. What was raised is recorded once, on the span that it was raised in."""
+    """Set a span's result. The exception is recorded once, on the span in which it was raised."""
     if error is None:
         span.set_attribute(TASK_RESULT, SUCCESS)
         return
     span.set_attribute(TASK_RESULT, result_of(error))
     span.set_attribute(names.ERROR_TYPE, error_type(error))
-    if step.branch is not None and isinstance(error, CUT):
-        return  # its split is decided: nothing is wrong with that
+    if step.branch is not None and isinstance(error, CANCELLATIONS):
+        return  # the join cancelled the branch because its split is decided: not an error
     span.set_status(StatusCode.ERROR, str(error))
-    if raised is not None and not isinstance(raised, CUT) and span.is_recording():
+    if raised is not None and not isinstance(raised, CANCELLATIONS) and span.is_recording():
         span.record_exception(raised)
 
 
 def _now(run: Run) -> int:
-    """Nanoseconds since the Unix epoch."""
+    """Return the kernel clock's time in nanoseconds since the Unix epoch."""
     return int(run.kernel.clock.time() * 1e9)

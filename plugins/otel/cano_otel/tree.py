@@ -1,4 +1,4 @@
-"""The tree of a run's spans, for people to read."""
+"""`SpanTree`: the spans of runs, printed as a tree."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.tree import Tree
 
-MOST = 1000
-"""Spans that are shown. More are counted only."""
+MAX_SPANS = 1000
+"""The number of spans to show. More are only counted."""
 
 
 class SpanTree:
-    """Keeps the spans of the runs of a kernel, and prints them as a tree with durations.
+    """A plugin that keeps the spans of a kernel's runs and prints them as a tree with durations.
 
-    Give it to a kernel: `Kernel(plugins=[tree])`. Where the kernel traces its runs anyway, it sees the same spans;
-    otherwise it has them made.
+    Pass it to a kernel: `Kernel(plugins=[tree])`. It shares the spans of another tracing plugin, if there is one.
     """
 
     def __init__(self) -> None:
@@ -30,7 +29,7 @@ class SpanTree:
 
     @hookimpl(trylast=True)
     def cano_add_hookspecs(self, pm: Any) -> None:
-        """See to it that there are spans."""
+        """Collect the spans of the kernel's tracer, or register a tracer."""
         from opentelemetry.sdk.trace import TracerProvider
 
         from cano_otel.collecting import Collector
@@ -46,23 +45,23 @@ class SpanTree:
         provider.add_span_processor(Collector(self.add))
 
     def add(self, span: ReadableSpan) -> None:
-        """Keep a span that has ended."""
-        if len(self.spans) < MOST:
+        """Keep an ended span, or count it if there are `MAX_SPANS` already."""
+        if len(self.spans) < MAX_SPANS:
             self.spans.append(span)
         else:
             self.more += 1
 
     def print(self, console: Console) -> None:
-        """Print what has been kept."""
+        """Print the spans kept so far."""
         if not self.spans:
-            console.print("no spans: no run was begun, or OTEL_TRACES_SAMPLER has left it out")
+            console.print("no spans: no run was started, or OTEL_TRACES_SAMPLER dropped it")
         for tree in self.trees():
             console.print(tree)
         if self.more:
             console.print(f"and {self.more} more spans")
 
     def trees(self) -> list[Tree]:
-        """A tree for each span whose parent is not there, in the order in which they began."""
+        """Return a tree for each span without a parent here, in the order of their start times."""
         from rich.tree import Tree
 
         spans = sorted(self.spans, key=lambda span: span.start_time or 0)
@@ -70,16 +69,16 @@ class SpanTree:
         roots = []
         for span in spans:
             node = nodes[span.context.span_id] if span.context is not None else Tree(_label(span))
-            above = None if span.parent is None else nodes.get(span.parent.span_id)
-            if above is None:
+            parent = None if span.parent is None else nodes.get(span.parent.span_id)
+            if parent is None:
                 roots.append(node)
             else:
-                above.children.append(node)
+                parent.children.append(node)
         return roots
 
 
 def _label(span: ReadableSpan) -> str:
-    """A span in one line, in rich's markup."""
+    """Return one line about a span, in rich's markup."""
     from rich.markup import escape
 
     attributes = span.attributes or {}

@@ -1,6 +1,6 @@
-"""A service that starts 100 runs, of which 90 end; told to stop by SIGTERM, it closes its kernel. Arguments: none.
+"""A service that starts 100 runs, of which 90 end; on SIGTERM it closes its kernel. Arguments: none.
 
-What it exports, and where to, is for the environment to say.
+The environment selects the exporters.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ RUNS, HANGING = 100, 10
 
 
 async def main() -> None:
-    """Begin all, tell that they have, and wait to be stopped."""
+    """Start all runs, print "ready" when the 90 have ended, and wait for SIGTERM."""
     stop, never = asyncio.Event(), asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     all_begun = asyncio.Event()

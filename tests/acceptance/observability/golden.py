@@ -1,6 +1,6 @@
-"""A program with one workflow that does all there is: branch, retry, timeout, split, sub-workflow, and a crash.
+"""A program whose workflow has a branch, retry, timeout, split, sub-workflow, and a crash.
 
-`python golden.py async|sync FOLDER`: the first time it crashes in the last state; the second time it goes on and ends.
+`python golden.py async|sync FOLDER`: the first time it crashes in the last state; the second time it resumes and ends.
 Spans are written to FOLDER/spans.jsonl as they end, log lines to stderr.
 """
 
@@ -125,7 +125,7 @@ def golden(kind: str, crash: bool) -> Workflow[State]:
 
 
 async def main(kind: str, folder: Path) -> None:
-    """Begin the run, or go on with it."""
+    """Start or resume the run."""
     tracers = TracerProvider(shutdown_on_exit=False)
     tracers.add_span_processor(SimpleSpanProcessor(File(folder / "spans.jsonl")))
     levels = dict.fromkeys(EVENTS, "info")
@@ -136,7 +136,7 @@ async def main(kind: str, folder: Path) -> None:
     async with Kernel(
         store=store, discover=False, plugins=[*plugins, Otel(tracer_provider=tracers)], lease=0.5
     ) as kernel:
-        await kernel.run(flow, {"all": True}, run_id="golden")  # the second time when the dead one's lease has ended
+        await kernel.run(flow, {"all": True}, run_id="golden")  # the second process waits for the first one's lease
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A collector: takes what is exported over OTLP/HTTP, with the protocol's own package."""
+"""A collector that receives OTLP/HTTP exports."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 
 class Collector:
-    """What has been received.
+    """The telemetry received so far.
 
     Attributes:
         spans: every span, in the order of arrival.
         metrics: names of the metrics.
-        endpoint: where to send it to.
+        endpoint: its URL.
     """
 
     def __init__(self, endpoint: str) -> None:
@@ -27,7 +27,7 @@ class Collector:
         self.metrics: set[str] = set()
 
     def receive(self, path: str, body: bytes) -> None:
-        """Take one request."""
+        """Store the content of one request."""
         if path == "/v1/traces":
             traces = ExportTraceServiceRequest.FromString(body)
             self.spans += [s for group in traces.resource_spans for scope in group.scope_spans for s in scope.spans]

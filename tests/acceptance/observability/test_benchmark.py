@@ -1,4 +1,4 @@
-"""The benchmark of observability prints every line. What it measures is not looked at."""
+"""The observability benchmark prints every line. Its figures are not checked."""
 
 from __future__ import annotations
 

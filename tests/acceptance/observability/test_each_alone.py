@@ -1,4 +1,4 @@
-"""Each of the two plugins does its work where the other one and its library are not to be had."""
+"""Each of the two plugins works if the other one and its library are not installed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One workflow that does all there is: what is logged and traced of it, in which order, whose child is what."""
+"""The expected log lines and spans of one workflow with a branch, retry, timeout, split, sub-workflow and crash."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def observed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 def named_ids(spans: list[dict[str, Any]]) -> dict[str, str]:
-    """Every span's name by its id; the crashed segment's, which was never sent, is the one that the next links to."""
+    """Return span names by id. The crashed segment's root was never sent; its id comes from the next segment's link."""
     ids = {span["context"]["span_id"]: name(span) for span in spans}
     ids |= {link["context"]["span_id"]: span["name"] for span in spans for link in span["links"]}
     return ids
@@ -143,7 +143,7 @@ def test_spans(observed: Any) -> None:
 
 
 def test_the_segment_after_the_crash_links_to_the_one_before(observed: Any) -> None:
-    """Each process's spans are a trace; the second one's root leads to the first, whose root the crash has taken."""
+    """Each process's spans are one trace. The second root links to the first, which was never sent."""
     log, spans = observed
     root = spans[-1]
     before, after = (root["links"][0]["context"]["trace_id"], root["context"]["trace_id"])

@@ -1,4 +1,4 @@
-"""Very many runs at once, and observers that raise or are slow: no id is crossed, no run is broken or reordered."""
+"""A thousand runs at once, and observers that raise or are slow: no ids get mixed up, no run fails or changes order."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _structlog() -> Iterator[None]:
 
 
 def busy(tracer: trace.Tracer) -> Workflow[str]:
-    """A workflow whose tasks yield to others all the time, log lines and make spans, in branches and a child, too."""
+    """A workflow whose tasks often yield, write log lines and make spans, also in branches and a child run."""
     log = structlog.get_logger("mine")
 
     async def look(store: KeyValueStore) -> None:
@@ -101,7 +101,7 @@ def context(span: ReadableSpan) -> Any:
 
 
 class Stuck(SpanExporter):
-    """An exporter that takes as long as it is let."""
+    """An exporter that blocks until it is released."""
 
     def __init__(self) -> None:
         self.go_on = threading.Event()
@@ -114,8 +114,8 @@ class Stuck(SpanExporter):
         return SpanExportResult.SUCCESS
 
 
-async def test_a_slow_exporter_holds_nobody_up() -> None:
-    """Runs end while the exporter hangs; what they left is sent when it goes on."""
+async def test_a_slow_exporter_blocks_no_run() -> None:
+    """Runs end while the exporter hangs; their spans are sent when it continues."""
     stuck = Stuck()
     tracers = TracerProvider(shutdown_on_exit=False)
     tracers.add_span_processor(BatchSpanProcessor(stuck, max_export_batch_size=1, max_queue_size=1000))
@@ -135,7 +135,7 @@ async def at_once(store: Any) -> str:
 
 
 async def test_an_observer_that_raises_is_counted() -> None:
-    """Every hook of an observer may raise: runs, logs and traces stay what they are, and each failure is counted."""
+    """If an observer's hooks raise, runs, logs and traces are complete all the same, and each failure is counted."""
     order: list[str] = []
 
     class Broken:
@@ -179,7 +179,7 @@ async def test_an_observer_that_raises_is_counted() -> None:
 
 
 class Slow:
-    """An observer that blocks in every step until a thread lets it go on, and then raises."""
+    """An observer that blocks in every step until a thread releases it, and then raises."""
 
     def __init__(self) -> None:
         self._blocked, self._go_on = threading.Event(), threading.Event()
@@ -227,7 +227,7 @@ class Watching:
 
 
 async def interleaved(*plugins: Any) -> tuple[list[str], list[Any], int]:
-    """The moments of 20 runs at once, what they came to, and how often observers raised."""
+    """Execute 20 runs at once. Return their hook calls, their results, and how often observers raised."""
     flow = Workflow("a", name="flow").add_exit_state("done")
 
     @flow.on("a")
@@ -243,7 +243,7 @@ async def interleaved(*plugins: Any) -> tuple[list[str], list[Any], int]:
 
 
 async def test_a_slow_observer_reorders_nothing() -> None:
-    """Runs at once do the same in the same order with an observer that blocks, and each of its errors is counted."""
+    """A blocking observer does not change the order of concurrent runs' steps, and each of its errors is counted."""
     slow = Slow()
     try:
         with_it = await interleaved(slow)

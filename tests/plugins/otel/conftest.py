@@ -1,4 +1,4 @@
-"""What the tests of tracing and measuring share: a kernel whose spans and measurements stay in memory."""
+"""Fixtures for tracing and measuring: a kernel that keeps its spans and measurements in memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NESTED = list[Any]
 
 
 class Seen:
-    """What was traced and measured."""
+    """The spans and measurements so far."""
 
     def __init__(self) -> None:
         self._exporter = InMemorySpanExporter()
@@ -30,7 +30,7 @@ class Seen:
 
     @property
     def spans(self) -> list[ReadableSpan]:
-        """Every span that has ended, by its start; of those that began at one moment a parent comes first."""
+        """All ended spans by start time; of spans with the same start, parents come first."""
         spans = list(self._exporter.get_finished_spans())
         depth = {span.context.span_id: span for span in spans if span.context}
 
@@ -86,7 +86,7 @@ class Seen:
 
 @pytest.fixture
 def seen() -> Iterator[Seen]:
-    """What the kernels of `make_kernel` have traced and measured."""
+    """The spans and measurements of the kernels of `make_kernel`."""
     seen = Seen()
     yield seen
     seen.tracers.shutdown()

@@ -1,4 +1,4 @@
-"""Whose children spans are, and what is current when."""
+"""The parents of spans, and which span is current when."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cano import (
     TaskError,
     Workflow,
 )
-from cano_otel.current import leave
+from cano_otel.current import detach
 from opentelemetry import baggage, context, trace
 from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.trace import SpanKind, StatusCode
@@ -191,17 +191,17 @@ async def test_a_run_inside_an_async_generator(
 
 
 def test_torn_down_elsewhere(caplog: pytest.LogCaptureFixture) -> None:
-    """A run's spans end without a word where it is torn down in a context that it was not begun in."""
+    """Detaching in another context than the token's logs nothing."""
     token = context.attach(context.set_value("key", 1))
     with caplog.at_level(logging.WARNING):
-        copy_context().run(leave, token)
+        copy_context().run(detach, token)
     context.detach(token)
 
     assert caplog.messages == []
 
 
-async def test_started_by_something_that_is_over(make_kernel: MakeKernel, seen: Seen) -> None:
-    """A run that was started under a span which has ended since is no child of it, but linked to it."""
+async def test_started_in_a_span_that_has_ended(make_kernel: MakeKernel, seen: Seen) -> None:
+    """A run links to the span in which it was started, instead of being its child, if that span has ended."""
     tracer = seen.tracers.get_tracer("mine")
     async with make_kernel() as kernel:
         with tracer.start_as_current_span("request") as request:

@@ -36,7 +36,7 @@ def kernel_with(flusher: Flusher) -> Kernel:
 
 
 async def test_the_event_loop_goes_on() -> None:
-    """While spans are sent, other tasks run: one of them is what the sending waits for here."""
+    """Other tasks run while spans are sent; here the flush waits for one of them."""
     provider, at_exit = Provider(), AtExit()
 
     async def release() -> None:
@@ -48,11 +48,11 @@ async def test_the_event_loop_goes_on() -> None:
         pass
 
     await other
-    assert not at_exit.gave_up
+    assert not at_exit.timed_out
 
 
 async def test_a_dead_endpoint(caplog: pytest.LogCaptureFixture) -> None:
-    """After the limit the kernel stops all the same, says so, and the process will not wait a second time."""
+    """After the limit the kernel closes and logs a warning, and the process does not wait a second time."""
     dead, alive, at_exit = Provider(), Provider(), AtExit()
     alive.release.set()
     with caplog.at_level(logging.WARNING, "cano_otel"):
@@ -60,13 +60,13 @@ async def test_a_dead_endpoint(caplog: pytest.LogCaptureFixture) -> None:
             pass
 
     assert alive.flushing.is_set()
-    assert at_exit.gave_up
+    assert at_exit.timed_out
     assert "could not all be sent within 0.01 s" in caplog.text
     dead.release.set()
 
 
 async def test_a_flush_that_raises(caplog: pytest.LogCaptureFixture) -> None:
-    """It is logged, and the kernel stops."""
+    """The error is logged, and the kernel closes."""
     provider = Provider(ValueError("no"))
     provider.release.set()
     with caplog.at_level(logging.WARNING, "cano_otel"):
@@ -76,9 +76,11 @@ async def test_a_flush_that_raises(caplog: pytest.LogCaptureFixture) -> None:
     assert "Provider could not be flushed: no" in caplog.text
 
 
-@pytest.mark.parametrize(("unflushed", "gave_up", "expected"), [(1, False, True), (0, False, False), (1, True, False)])
-def test_at_exit(monkeypatch: pytest.MonkeyPatch, unflushed: int, gave_up: bool, expected: bool) -> None:
-    """A process flushes at its end where a kernel was never closed, unless another has used up the limit already."""
+@pytest.mark.parametrize(
+    ("open_kernels", "timed_out", "expected"), [(1, False, True), (0, False, False), (1, True, False)]
+)
+def test_at_exit(monkeypatch: pytest.MonkeyPatch, open_kernels: int, timed_out: bool, expected: bool) -> None:
+    """A process flushes at exit if a kernel was never closed, unless an earlier flush used up the limit."""
     handlers: list[Any] = []
     monkeypatch.setattr("atexit.register", handlers.append)
     one, two = Provider(), Provider()
@@ -88,7 +90,7 @@ def test_at_exit(monkeypatch: pytest.MonkeyPatch, unflushed: int, gave_up: bool,
     at_exit = AtExit()
     at_exit.add(one, 60)
     at_exit.add(two, 60)
-    at_exit.unflushed, at_exit.gave_up = unflushed, gave_up
+    at_exit.open_kernels, at_exit.timed_out = open_kernels, timed_out
     (end,) = handlers
     end()
 
@@ -96,8 +98,8 @@ def test_at_exit(monkeypatch: pytest.MonkeyPatch, unflushed: int, gave_up: bool,
 
 
 async def test_kernels_are_counted() -> None:
-    """From its start until it is closed a kernel has something to be flushed."""
+    """A kernel counts as open from its start until it is closed."""
     at_exit = AtExit()
     async with kernel_with(Flusher([], 60, at_exit)):
-        assert at_exit.unflushed == 1
-    assert (at_exit.unflushed, at_exit.gave_up) == (0, False)
+        assert at_exit.open_kernels == 1
+    assert (at_exit.open_kernels, at_exit.timed_out) == (0, False)

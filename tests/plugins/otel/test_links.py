@@ -1,4 +1,4 @@
-"""Runs that go on later: each segment is a trace of its own, linked to the one before through the store."""
+"""Resumed runs: each segment is its own trace, linked to the earlier segment through the store."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cano import (
     hookimpl,
     wait_for,
 )
-from cano_otel.links import TRACEPARENT, earlier
+from cano_otel.links import TRACEPARENT, previous_segment
 from opentelemetry import trace
 
 from tests.plugins.otel.conftest import Seen
@@ -40,7 +40,7 @@ def durable(make_kernel: MakeKernel, tmp_path: Path) -> Callable[..., Kernel]:
 
 
 class Parked:
-    """Tells that a run was parked."""
+    """Sets an event when a run is parked."""
 
     def __init__(self) -> None:
         self.event = asyncio.Event()
@@ -70,7 +70,7 @@ def links(span: Any) -> list[tuple[Any, Any]]:
 
 
 async def test_parked_run_in_another_kernel(durable: Callable[..., Kernel], seen: Seen) -> None:
-    """The segment after a wait is a root that links to the segment before; the signal's sender is no parent of it."""
+    """The segment after a wait is a root span. It links to the segment before and to the sender of the signal."""
     flow = waiting()
     parked = Parked()
     async with durable(parked) as kernel:
@@ -97,8 +97,8 @@ async def test_parked_run_in_another_kernel(durable: Callable[..., Kernel], seen
     assert [span.name for span in seen.spans if span.name.startswith("step")] == ["step ask", "step heard"]
 
 
-async def test_a_segment_links_to_what_it_goes_on_from(durable: Callable[..., Kernel], seen: Seen) -> None:
-    """The link leads to the segment that made the last commit: one that committed nothing has left no trace."""
+async def test_a_segment_links_to_the_one_it_resumes(durable: Callable[..., Kernel], seen: Seen) -> None:
+    """The link leads to the segment that made the last commit, past segments that committed nothing."""
     entered, never = asyncio.Event(), asyncio.Event()
     flow = Workflow("one", name="chain").add_exit_state("done")
     begun: list[str] = []
@@ -140,7 +140,7 @@ async def test_a_segment_links_to_what_it_goes_on_from(durable: Callable[..., Ke
 
 
 async def test_failed_run_that_is_resumed(durable: Callable[..., Kernel], seen: Seen) -> None:
-    """A failed run that somebody resumes links to the segment that failed."""
+    """A failed run that is resumed links to the segment that failed."""
     broken = [True]
     flow = Workflow("one", name="mend").add_exit_state("done")
 
@@ -166,7 +166,7 @@ async def test_failed_run_that_is_resumed(durable: Callable[..., Kernel], seen: 
 
 
 async def test_child_of_a_resumed_run(durable: Callable[..., Kernel], seen: Seen) -> None:
-    """A sub-workflow that goes on with its parent is below the parent's new segment, and linked to its own first."""
+    """A child run resumed with its parent is below the parent's new segment and links to its own first segment."""
     child, parent = waiting(), Workflow("sub", name="parent").add_exit_state("end")
     parent.register("sub", SubWorkflow(child, then="end"))
     parked = Parked()
@@ -186,13 +186,13 @@ async def test_child_of_a_resumed_run(durable: Callable[..., Kernel], seen: Seen
     assert len(outer) == 2
 
 
-def test_what_the_store_has_may_make_no_sense() -> None:
-    """A traceparent that cannot be read is none."""
+def test_unreadable_traceparent() -> None:
+    """A traceparent that cannot be parsed counts as missing."""
     good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
-    found = earlier({TRACEPARENT: good})
+    found = previous_segment({TRACEPARENT: good})
     assert found is not None
     assert (found.is_remote, trace.format_span_id(found.span_id)) == (True, "b7ad6b7169203331")
     for bad in ("", "00-zz", 7, None, good.replace("00-", "ff-")):
-        assert earlier({TRACEPARENT: bad}) is None  # type: ignore[dict-item]  # a store may hold anything
-    assert earlier({}) is None
+        assert previous_segment({TRACEPARENT: bad}) is None  # type: ignore[dict-item]  # a store may hold anything
+    assert previous_segment({}) is None

@@ -40,7 +40,7 @@ def labels(**values: Any) -> tuple[tuple[str, Any], ...]:
 
 
 async def test_runs_and_steps(make_kernel: MakeKernel, seen: Seen) -> None:
-    """One run that succeeds at the second attempt, and one that fails, are told apart in every metric."""
+    """Every metric distinguishes a run that succeeds at its second attempt from one that fails."""
     flow = Workflow("a", name="flow").add_exit_state("done")
     tries = {"well": 0}
 
@@ -82,7 +82,7 @@ async def test_runs_and_steps(make_kernel: MakeKernel, seen: Seen) -> None:
 
 
 async def test_in_flight(make_kernel: MakeKernel, seen: Seen) -> None:
-    """Runs that are being driven are counted while they are."""
+    """Runs are counted as active while they are executed."""
     flow = Workflow("a", name="flow").add_exit_state("done")
     all_in, go_on = asyncio.Event(), asyncio.Event()
     inside = []
@@ -108,7 +108,7 @@ async def test_in_flight(make_kernel: MakeKernel, seen: Seen) -> None:
 
 
 async def test_parked(make_kernel: MakeKernel, seen: Seen) -> None:
-    """A run that waits is counted as parked, and not as in flight or finished before it is."""
+    """A parked run is counted as parked, not as active or finished."""
     flow = Workflow("a", name="flow").add_exit_state("done")
     parked = asyncio.Event()
 
@@ -133,7 +133,7 @@ async def test_parked(make_kernel: MakeKernel, seen: Seen) -> None:
 
 
 async def test_observer_errors(make_kernel: MakeKernel, seen: Seen) -> None:
-    """What observers raise is counted by observer, and breaks nothing."""
+    """Exceptions of observers are counted by observer and fail no run."""
 
     class Broken:
         @hookimpl
@@ -180,7 +180,7 @@ async def test_schedules(make_kernel: MakeKernel, seen: Seen) -> None:
 
 
 async def test_times_that_passed_without_a_run(make_kernel: MakeKernel, seen: Seen) -> None:
-    """They are counted by schedule and reason, each of them, also where one tick stands for many."""
+    """Skipped due times are counted by schedule and reason, also if one tick covers several."""
     flow = Workflow("a", name="flow").add_exit_state("done")
 
     async with make_kernel("scheduler") as kernel:
@@ -200,7 +200,7 @@ async def test_times_that_passed_without_a_run(make_kernel: MakeKernel, seen: Se
 
 
 async def test_no_ids_in_labels(make_kernel: MakeKernel, seen: Seen) -> None:
-    """However many runs there are, the labels stay as many as there are workflows and states."""
+    """The number of label sets does not grow with the number of runs."""
     flow = Workflow("a", name="flow").add_exit_state("done")
 
     @flow.on("a")

@@ -1,4 +1,4 @@
-"""The plugin: which providers it uses, and that it costs nothing where there are none."""
+"""The plugin: which providers it uses, and that it registers nothing without one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from cano import ConfigurationError, Kernel, PluginError, Workflow
 from cano_otel import Otel, OtelSettings
-from cano_otel.providers import asked_for, make_exporter
+from cano_otel.providers import exporter_names, make_exporter
 
 RUN = """
 import asyncio, sys
@@ -29,14 +29,14 @@ async def main():
 
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No variable of whoever runs the tests has a say."""
+    """Remove OpenTelemetry's variables of the surrounding shell."""
     for name in list(os.environ):
         if name.startswith(("OTEL_", "CANO_OTEL_")):
             monkeypatch.delenv(name)
 
 
 def python(code: str, **environment: str) -> str:
-    """What a program prints that runs a workflow with the plugin; it must say nothing on stderr."""
+    """Run `code` after `RUN` and return its output; stderr must stay empty."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", RUN + code],
         capture_output=True,
@@ -58,8 +58,8 @@ def python(code: str, **environment: str) -> str:
         {"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none"},
     ],
 )
-def test_nothing_where_nobody_asked(environment: dict[str, str]) -> None:
-    """With no provider and no exporter asked for, no listener is registered and OpenTelemetry is not imported."""
+def test_nothing_without_a_provider(environment: dict[str, str]) -> None:
+    """Without a provider or exporter, no listener is registered and OpenTelemetry is not imported."""
     code = """
 kernel = asyncio.run(main())
 plan = kernel.bind(flow)
@@ -71,7 +71,7 @@ print([name for name in sys.modules if name.startswith("opentelemetry")])
 
 
 def test_the_applications_providers_are_used() -> None:
-    """What the application has set is used, and the environment has no say then."""
+    """The application's provider is used, and exporters in the environment are ignored."""
     code = """
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
@@ -88,7 +88,7 @@ print([span.name for span in exporter.get_finished_spans()])
 
 
 def test_console_exporter() -> None:
-    """Asked for by the environment, spans and metrics are exported, at the latest when the kernel stops."""
+    """With an exporter in the environment, spans and metrics are exported before the kernel is closed."""
     output = python("asyncio.run(main())\nprint('over')", CANO_OTEL_EXPORTER="console")
 
     before, _, after = output.partition("over")
@@ -98,7 +98,7 @@ def test_console_exporter() -> None:
 
 
 def test_a_kernel_that_is_never_closed() -> None:
-    """What its runs have left is exported when the process ends."""
+    """Its runs' telemetry is exported when the process exits."""
     output = python("print(flow.orchestrate_sync({}))", OTEL_TRACES_EXPORTER="console", CANO_BLOCK="structlog")
 
     assert output.startswith("done\n")
@@ -106,7 +106,7 @@ def test_a_kernel_that_is_never_closed() -> None:
 
 
 def test_settings_from_the_environment() -> None:
-    """Own variables come before the standard ones; an endpoint asks for OTLP, for the signals that it is for."""
+    """The plugin's variables take precedence; an endpoint selects OTLP for its signals."""
     read = OtelSettings.from_environment
 
     assert read({}) == OtelSettings()
@@ -136,14 +136,14 @@ def test_settings_from_the_environment() -> None:
     ],
 )
 def test_bad_settings(variable: str, value: str) -> None:
-    """A wrong value is refused, and named."""
+    """A wrong value is refused with an error that shows it."""
     with pytest.raises(ConfigurationError, match=value):
         OtelSettings.from_environment({variable: value})
 
 
 def test_missing_exporter() -> None:
-    """An exporter that is not installed is named with the remedy, and so is the plugin."""
-    assert asked_for("otlp, none,console,") == ["otlp", "console"]
+    """The error about a missing exporter names the exporter, the remedy and the plugin."""
+    assert exporter_names("otlp, none,console,") == ["otlp", "console"]
     with pytest.raises(ConfigurationError, match="exporter-otlp-proto-grpc"):
         make_exporter("traces", "otlp", "grpc")
     with pytest.raises(PluginError, match="'pigeon' for traces is not installed"):
@@ -151,7 +151,7 @@ def test_missing_exporter() -> None:
 
 
 async def test_hooks_are_the_kernels(make_kernel: Callable[..., Kernel]) -> None:
-    """Every hook that the observers implement exists, or is another plugin's by name."""
+    """Every hook that the observers implement is specified, except an optional one."""
     kernel = make_kernel("scheduler")
     kernel.load()
     manager: Any = kernel._resources.plugins.manager

@@ -1,4 +1,4 @@
-"""Runs of schedules: traces of their own, that say whose they are and go on by links, like all that go on later."""
+"""Runs of schedules: each is its own trace, names its schedule, and links to earlier segments as other runs do."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cano import Kernel, KeyValueStore, SystemClock, Workflow
-from cano_otel.traces import EXPECTED, Traces
+from cano_otel.traces import MAX_SCHEDULED, Traces
 from cano_scheduler import Scheduler
 from opentelemetry import trace
 
@@ -32,14 +32,12 @@ def schedule_of(span: Any) -> Any:
 
 
 def links(span: Any) -> list[tuple[Any, Any]]:
-    """What a span's links are, and where they lead."""
+    """Return the kind and the target's span id of each link."""
     return [(link.attributes["cano.link"], link.context.span_id) for link in span.links]
 
 
-async def test_each_run_is_a_trace_that_links_to_what_the_scheduler_was_started_in(
-    make_kernel: MakeKernel, seen: Seen
-) -> None:
-    """However long that lasts, no run of a schedule is a part of it."""
+async def test_each_run_is_a_trace_that_links_to_the_scheduler_s(make_kernel: MakeKernel, seen: Seen) -> None:
+    """A due run links to the span in which the scheduler was started, instead of being its child."""
     async with make_kernel("scheduler") as kernel:
         with seen.tracers.get_tracer("mine").start_as_current_span("service") as service:
             async with Scheduler(kernel).every("tick", flow_of(at_once), 1) as scheduler:
@@ -55,8 +53,8 @@ async def test_each_run_is_a_trace_that_links_to_what_the_scheduler_was_started_
     assert [span.kind for span in runs] == [trace.SpanKind.SERVER] * 3
 
 
-async def test_without_anything_around_it_there_is_nothing_to_link_to(make_kernel: MakeKernel, seen: Seen) -> None:
-    """The usual case: the scheduler was started at the top of the program."""
+async def test_no_link_outside_a_span(make_kernel: MakeKernel, seen: Seen) -> None:
+    """If no span is current where the scheduler is started, which is usual, its runs have no links."""
     async with make_kernel("scheduler") as kernel, Scheduler(kernel).every("tick", flow_of(at_once), 1):
         await kernel.clock.sleep(0.5)
 
@@ -64,8 +62,8 @@ async def test_without_anything_around_it_there_is_nothing_to_link_to(make_kerne
     assert (run.parent, list(run.links), schedule_of(run)) == (None, [], "tick")
 
 
-async def test_a_run_that_somebody_triggers_belongs_to_them(make_kernel: MakeKernel, seen: Seen) -> None:
-    """It was not the time that started it."""
+async def test_a_triggered_run_is_a_child(make_kernel: MakeKernel, seen: Seen) -> None:
+    """A run started by `trigger` is a child of the caller's span."""
     tracer = seen.tracers.get_tracer("mine")
     async with (
         make_kernel("scheduler") as kernel,
@@ -82,10 +80,10 @@ async def test_a_run_that_somebody_triggers_belongs_to_them(make_kernel: MakeKer
     assert schedule_of(run) is None
 
 
-async def test_a_run_of_a_schedule_goes_on_in_another_kernel(
+async def test_a_run_of_a_schedule_is_resumed_by_another_kernel(
     make_kernel: MakeKernel, seen: Seen, tmp_path: Path
 ) -> None:
-    """The line in the store links it to the segment that its schedule has started."""
+    """The stored traceparent links it to the segment that the schedule started."""
     entered, never = asyncio.Event(), [asyncio.Event()]
 
     async def first(store: KeyValueStore) -> str:
@@ -118,8 +116,8 @@ async def test_a_run_of_a_schedule_goes_on_in_another_kernel(
     assert links(resumed) == [("earlier", begun.context.span_id)]
 
 
-def test_runs_that_never_start_are_forgotten(seen: Seen) -> None:
-    """Where no run follows what a schedule has told, the observer does not grow."""
+def test_runs_that_never_start_are_dropped(seen: Seen) -> None:
+    """If due runs never start, the observer remembers a bounded number of them."""
 
     class Tick:
         nominal = object()
@@ -129,7 +127,7 @@ def test_runs_that_never_start_are_forgotten(seen: Seen) -> None:
             self.run_id = run_id
 
     traces = Traces(seen.tracers)
-    for number in range(EXPECTED + 10):
+    for number in range(MAX_SCHEDULED + 10):
         traces.cano_schedule_fired(Tick(str(number)))
 
-    assert len(traces._scheduled) == EXPECTED
+    assert len(traces._scheduled) == MAX_SCHEDULED

@@ -1,4 +1,4 @@
-"""Spans: which there are, when they begin and end, and what they say."""
+"""Spans: their names, attributes, start and end times."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ async def test_failure(make_kernel: MakeKernel, seen: Seen) -> None:
 
 
 async def test_timeout(make_kernel: MakeKernel, seen: Seen) -> None:
-    """A timeout is told from other failures."""
+    """A timeout has a result of its own."""
 
     async def hang(store: Any) -> str:
         await kernel.clock.sleep(100)
@@ -163,7 +163,7 @@ async def test_timeout(make_kernel: MakeKernel, seen: Seen) -> None:
 
 
 async def test_cancellation(make_kernel: MakeKernel, seen: Seen) -> None:
-    """A cancelled run's spans all end, and say so. There is no traceback of a cancellation."""
+    """All spans of a cancelled run end with the result `cancellation` and without a traceback."""
     entered, never = asyncio.Event(), asyncio.Event()
 
     async def hang(store: Any) -> str:
@@ -212,7 +212,7 @@ async def test_no_span_for_an_attempt_that_never_began(make_kernel: MakeKernel, 
 
 
 async def test_interrupted_run(make_kernel: MakeKernel, seen: Seen) -> None:
-    """A segment that is interrupted has no result, since the run may go on."""
+    """An interrupted segment has no result, since the run may be resumed."""
     entered, never = asyncio.Event(), asyncio.Event()
 
     async def hang(store: Any) -> str:

@@ -66,7 +66,7 @@ def flow_with_retry() -> Workflow[str]:
 
 
 async def test_the_tree(make_kernel: MakeKernel) -> None:
-    """Each span is a line below its parent, with its duration and what went wrong."""
+    """Each span is a line below its parent, with its duration and its error."""
     tree = SpanTree()
     async with Kernel(discover=False, plugins=["memory", tree], clock=VirtualClock()) as kernel:
         with pytest.raises(TaskError):
@@ -85,7 +85,7 @@ async def test_the_tree(make_kernel: MakeKernel) -> None:
 
 
 async def test_beside_the_tracing_plugin(make_kernel: MakeKernel, seen: Seen) -> None:
-    """Where a kernel traces its runs anyway, the tree shows the same spans, and none is made twice."""
+    """If the kernel already traces its runs, the tree shows the same spans, and none is made twice."""
     tree = SpanTree()
     async with make_kernel(tree) as kernel:
         with pytest.raises(TaskError):
@@ -96,15 +96,15 @@ async def test_beside_the_tracing_plugin(make_kernel: MakeKernel, seen: Seen) ->
 
 
 async def test_very_many_spans(make_kernel: MakeKernel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is too much to be shown is counted."""
-    monkeypatch.setattr("cano_otel.tree.MOST", 2)
+    """Spans beyond the limit are only counted."""
+    monkeypatch.setattr("cano_otel.tree.MAX_SPANS", 2)
     tree = SpanTree()
     async with make_kernel(tree) as kernel:
         with pytest.raises(TaskError):
             await kernel.run(flow_with_retry())
 
     assert printed(tree)[-1] == "and 6 more spans"
-    assert printed(SpanTree()) == ["no spans: no run was begun, or OTEL_TRACES_SAMPLER has left it out"]
+    assert printed(SpanTree()) == ["no spans: no run was started, or OTEL_TRACES_SAMPLER dropped it"]
 
 
 @pytest.mark.parametrize("data", [(), ("--data", "broken=1")])
@@ -130,7 +130,7 @@ def test_cano_run_trace(tmp_path: Path, data: tuple[str, ...]) -> None:
 
 
 def test_trace_is_in_the_help(tmp_path: Path) -> None:
-    """The option is there once, in every app of a process."""
+    """Every app of a process has the option exactly once."""
     from cano_cli.main import make_app
     from click.testing import CliRunner
 

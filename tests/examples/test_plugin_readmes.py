@@ -1,0 +1,44 @@
+"""The examples in the plugins' READMEs run and print what they show."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+PLUGINS = Path(__file__).parents[2] / "plugins"
+OUTPUT = re.compile(r"^(?:asyncio\.run\(main\(\)\)  | *print\(.*\)  )?# (.*)$", re.MULTILINE)
+
+
+def blocks(name: str, language: str) -> list[str]:
+    """Return the code blocks in that language of a plugin's README, but for the installation."""
+    text = (PLUGINS / name / "README.md").read_text(encoding="utf-8")
+    found = re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    return [block for block in found if not block.startswith("python -m pip install ")]
+
+
+def run(command: list[str], folder: Path, text: str) -> list[str]:
+    """Run a command on that input and return the lines that it prints. It must succeed and print no error."""
+    path = os.pathsep.join([sysconfig.get_path("scripts"), str(Path(sys.executable).parent), os.environ["PATH"]])
+    done = subprocess.run(
+        command, cwd=folder, input=text, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("name", ["otel"])
+def test_python(tmp_path: Path, name: str) -> None:
+    """Each Python block prints what its comments say: those behind a `print`, and those that begin a line."""
+    for number, block in enumerate(blocks(name, "python")):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        expected = OUTPUT.findall(block)
+
+        assert expected
+        assert run([sys.executable, "-W", "error", "-"], folder, block) == expected
