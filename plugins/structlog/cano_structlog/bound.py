@@ -1,4 +1,4 @@
-"""structlog's context variables, set and taken back directly: a step does it every time."""
+"""Direct access to structlog's context variables, because every step sets and resets some."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ Tokens: TypeAlias = Sequence[Token[Any]]
 
 
 def structlog_variables(keys: Iterable[str]) -> tuple[ContextVar[Any], ...]:
-    """The variables in which `bind_contextvars` keeps these keys; `...` in one stands for a key that is not bound."""
+    """Return the context variables that `bind_contextvars` uses for these keys. `...` in one means "not bound"."""
     from structlog.contextvars import bind_contextvars
 
-    # in a context of its own, of which nothing is left
+    # in a copied context, so that nothing stays bound
     tokens = copy_context().run(lambda: bind_contextvars(**dict.fromkeys(keys)))
     return tuple(token.var for token in tokens.values())
 
 
-def take_back(tokens: Tokens) -> None:
-    """Bind again what was bound before.
+def reset(tokens: Tokens) -> None:
+    """Restore the values from before `tokens` were made.
 
-    What is torn down late, by the garbage collector say, ends in a context that it was not begun in: there is nothing
-    to be taken back there.
+    Do nothing if this runs in another `contextvars` context than the tokens' own, as when the garbage collector closes
+    a coroutine.
     """
     try:
         for token in tokens:

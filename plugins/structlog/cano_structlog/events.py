@@ -1,4 +1,4 @@
-"""The events' names, and the level at which each is logged."""
+"""The names of the events and their default levels."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ EVENTS = {
     "cano.step.failed": "error",
     "cano.transition.committed": "debug",
 }
-"""Each event with its default level. `cano.run.failed` is a run's end in failure, `finished` any other end."""
+"""Each event with its default level. A failed run ends with `cano.run.failed`, any other with `cano.run.finished`."""
 
 LEVELS = ("debug", "info", "warning", "error", "critical", "off")

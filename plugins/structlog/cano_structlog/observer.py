@@ -1,4 +1,4 @@
-"""The observer: one event per lifecycle moment, and the run's context for every line that a task writes."""
+"""`RunLog`: an observer that logs one event per lifecycle hook and binds the run's context while tasks run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from cano import Kernel, Run, RunStatus, Step, TaskError, hookimpl
 
-from cano_structlog.bound import Tokens, structlog_variables, take_back
+from cano_structlog.bound import Tokens, reset, structlog_variables
 from cano_structlog.settings import LogSettings
 from cano_structlog.setup import configure
 from cano_structlog.traces import trace_ids
@@ -21,33 +21,33 @@ STEP_KEYS = ("state", "seq", "attempt", "branch")
 
 
 class _OpenRun:
-    """A run that is under way: its logger, whether its steps are logged, and what is to be taken back."""
+    """A run that this kernel is executing: its logger, whether its steps are logged, and the tokens to reset."""
 
-    __slots__ = ("at", "log", "sampled", "tokens")
+    __slots__ = ("log", "sampled", "started_at", "tokens")
 
     def __init__(self, log: Any, sampled: bool, tokens: Tokens) -> None:
         self.log = log
         self.sampled = sampled
         self.tokens = tokens
-        self.at = time.perf_counter()
+        self.started_at = time.perf_counter()
 
 
 _OpenStep: TypeAlias = tuple[dict[str, Any], Tokens, float]
-"""A step that is under way: the keys that say where, what is to be taken back, and when it began."""
+"""A running step: its context (state, seq, attempt, branch), the tokens to reset, and its start time."""
 
 
 class RunLog:
-    """Logs runs with structlog, and binds their context while their tasks run.
+    """A plugin that logs runs with structlog and binds their context while their tasks run.
 
-    Installing cano-structlog is enough to have one, set by the environment. For other settings:
+    Kernels load it if cano-structlog is installed, with settings from the environment. For other settings:
     `Kernel(plugins=[RunLog(LogSettings(…))], block=["structlog"])`.
 
-    Its own lines carry the context as keys of their own, so that they are whole where an application's configuration
-    has no `merge_contextvars`, and cost no more than a line by hand.
+    The plugin passes the context to its own lines as keys. So they carry it even if the application's configuration
+    has no `merge_contextvars`, and each costs no more than a hand-written line.
 
     Args:
-        settings: what is logged, and how; by default what the environment says.
-        logger: the structlog logger to use; by default `structlog.get_logger("cano")`.
+        settings: by default read from the environment.
+        logger: the structlog logger to use, by default `structlog.get_logger("cano")`.
     """
 
     CANO_API_VERSION = 2
@@ -59,34 +59,34 @@ class RunLog:
         self._step_started = levels["cano.step.started"]
         self._step_finished = levels["cano.step.finished"]
         self._committed = levels["cano.transition.committed"]
-        self._given = logger
+        self._custom_logger = logger
         self._logger: Any = logger
         self._run_variables: tuple[ContextVar[Any], ...] = ()
         self._step_variables: tuple[ContextVar[Any], ...] = ()
-        # by the identity of the run or step: each is there from its started to its finished or failed
+        # by `id()` of the run or step, which lives from its `started` hook to `finished`, `parked` or `failed`
         self._runs: dict[int, _OpenRun] = {}
         self._steps: dict[int, _OpenStep] = {}
 
     @hookimpl
     def cano_kernel_started(self, kernel: Kernel) -> None:
-        """Import structlog, and configure it unless the application has."""
+        """Import structlog, and configure it unless the application has done so."""
         import structlog
 
         configure(self._settings)
         self._run_variables = structlog_variables(RUN_KEYS)
         self._step_variables = structlog_variables(STEP_KEYS)
         self._state, self._seq, self._attempt, self._branch = self._step_variables
-        if self._given is None:
+        if self._custom_logger is None:
             self._logger = structlog.get_logger("cano")
 
     # runs
 
     @hookimpl
     def cano_run_started(self, run: Run) -> None:
-        """Bind and log."""
+        """Bind the run's context and log the event."""
         values = (run.run_id, run.workflow, run.version)
         tokens = [variable.set(value) for variable, value in zip(self._run_variables, values, strict=True)]
-        # of the step that it was started in, if any: that is another run's
+        # unbind the keys of the step in which it was started, if any: they belong to another run
         tokens += [variable.set(...) for variable in self._step_variables if variable.get() is not ...]
         log = self._logger.bind(**dict(zip(RUN_KEYS, values, strict=True)))
         open_run = self._runs[id(run)] = _OpenRun(log, self._sampled(run.run_id), tokens)
@@ -97,17 +97,17 @@ class RunLog:
 
     @hookimpl
     def cano_run_parked(self, run: Run) -> None:
-        """Log and unbind."""
+        """Log the event and unbind the run's context."""
         open_run, wait = self._runs.pop(id(run)), run.wait
         waits = {} if wait is None else {"signal": wait.signal, "until": wait.until}
         try:
-            self._log(open_run, "cano.run.parked", **waits, duration_ms=_milliseconds(open_run.at))
+            self._log(open_run, "cano.run.parked", **waits, duration_ms=_milliseconds(open_run.started_at))
         finally:
-            take_back(open_run.tokens)
+            reset(open_run.tokens)
 
     @hookimpl
     def cano_run_finished(self, run: Run) -> None:
-        """Log and unbind."""
+        """Log the event and unbind the run's context."""
         open_run = self._runs.pop(id(run))
         try:
             self._log(
@@ -116,48 +116,48 @@ class RunLog:
                 status=run.status.value,
                 state=_name(run.state),
                 seq=run.steps,
-                duration_ms=_milliseconds(open_run.at),
+                duration_ms=_milliseconds(open_run.started_at),
                 **_error(run.error),
                 **self._data(run),
             )
         finally:
-            take_back(open_run.tokens)
+            reset(open_run.tokens)
 
     # steps
 
     @hookimpl
     def cano_step_started(self, step: Step) -> None:
-        """Log and bind."""
-        place = {"state": _name(step.state), "seq": step.seq, "attempt": step.attempt}
+        """Log the event and bind the step's context."""
+        keys = {"state": _name(step.state), "seq": step.seq, "attempt": step.attempt}
         if (branch := step.branch) is not None:
-            place["branch"] = branch
+            keys["branch"] = branch
         try:
             open_run = self._runs[id(step.run)]
             if self._step_started and open_run.sampled:
-                line = place | ids if (ids := trace_ids()) else place
+                line = keys | ids if (ids := trace_ids()) else keys
                 getattr(open_run.log, self._step_started)("cano.step.started", **line)
-        finally:  # the task's own lines have their context in any case
-            tokens = [self._state.set(place["state"]), self._seq.set(place["seq"]), self._attempt.set(place["attempt"])]
+        finally:  # if logging fails, the task's own lines still carry the context
+            tokens = [self._state.set(keys["state"]), self._seq.set(keys["seq"]), self._attempt.set(keys["attempt"])]
             if branch is not None:
                 tokens.append(self._branch.set(branch))
-            self._steps[id(step)] = (place, tokens, time.perf_counter())
+            self._steps[id(step)] = (keys, tokens, time.perf_counter())
 
     @hookimpl
     def cano_step_retrying(self, step: Step) -> None:
-        """Log, and bind the number of the attempt that comes next."""
-        place = self._steps[id(step)][0]
+        """Log the event and bind the number of the next attempt."""
+        keys = self._steps[id(step)][0]
         try:
-            self._log(self._runs[id(step.run)], "cano.step.retrying", **place, delay_s=step.delay, **_error(step.error))
+            self._log(self._runs[id(step.run)], "cano.step.retrying", **keys, delay_s=step.delay, **_error(step.error))
         finally:
-            place["attempt"] = step.attempt + 1
-            self._attempt.set(place["attempt"])
+            keys["attempt"] = step.attempt + 1
+            self._attempt.set(keys["attempt"])
 
     @hookimpl
     def cano_step_finished(self, step: Step) -> None:
-        """Unbind and log."""
+        """Unbind the step's context and log the event."""
         line, tokens, began = self._steps.pop(id(step))
         duration = _milliseconds(began)
-        take_back(tokens)
+        reset(tokens)
         if self._step_finished and (open_run := self._runs[id(step.run)]).sampled:
             line["next_state"] = _name(step.next_state)
             line["duration_ms"] = duration
@@ -166,15 +166,15 @@ class RunLog:
 
     @hookimpl
     def cano_step_failed(self, step: Step) -> None:
-        """Unbind and log."""
+        """Unbind the step's context and log the event."""
         line, tokens, began = self._steps.pop(id(step))
         duration = _milliseconds(began)
-        take_back(tokens)
+        reset(tokens)
         self._log(self._runs[id(step.run)], "cano.step.failed", **line, duration_ms=duration, **_error(step.error))
 
     @hookimpl
     def cano_transition_committed(self, step: Step) -> None:
-        """Log."""
+        """Log the event."""
         if self._committed and (open_run := self._runs[id(step.run)]).sampled:
             getattr(open_run.log, self._committed)(
                 "cano.transition.committed",
@@ -185,7 +185,7 @@ class RunLog:
                 **trace_ids(),
             )
 
-    # what they have in common
+    # shared by the hooks
 
     def _log(self, open_run: _OpenRun, event: str, **values: Any) -> None:
         if level := self._levels[event]:
@@ -193,7 +193,7 @@ class RunLog:
 
     def _sampled(self, run_id: str) -> bool:
         share = self._settings.sample_steps
-        # a hash of the id, so that a run is logged whole or not, in every process that drives a part of it
+        # by a hash of the id, so that all processes that execute parts of the run make the same choice
         return share >= 1 or zlib.crc32(run_id.encode()) < share * 2**32
 
     def _data(self, run: Run) -> dict[str, Any]:
@@ -209,12 +209,12 @@ def _milliseconds(began: float) -> float:
 
 
 def _name(state: Any) -> Any:
-    # what an Enum's `name` is, several times as fast
+    # `_name_` equals an Enum member's `name` and is several times as fast
     return state._name_ if isinstance(state, Enum) else getattr(state, "name", state)
 
 
 def _error(error: BaseException | None) -> dict[str, Any]:
-    """The error as text, and the class of what the user's code raised."""
+    """Return the error as text and the class name of the exception that the user's code raised."""
     if error is None:
         return {}
     cause = error.__cause__ if isinstance(error, TaskError) and error.__cause__ is not None else error

@@ -1,4 +1,4 @@
-"""What is logged, and how."""
+"""`LogSettings`: which events are logged, and how."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ _SECRETS = frozenset({"password", "passwd", "secret", "token", "api_key", "autho
 
 @dataclass(frozen=True, slots=True)
 class LogSettings:
-    """What is logged, and how.
+    """Settings of the plugin: which events are logged, and how.
+
+    `render`, `level` and `stdlib` are ignored if the application has configured structlog.
 
     Attributes:
         levels: event names (with or without the leading "cano.") to "debug", "info", "warning", "error",
-            "critical" or "off"; events that are not named keep the level of `EVENTS`.
-        sample_steps: the fraction of runs, in [0, 1], whose step and transition events are logged. A run is
-            logged whole or not at all; failures and retries are always logged.
-        data: names of data keys whose values the run's last event carries; none by default.
-        redact: keys whose values are never logged, in `data` at any depth; added to a few that usually are secrets.
-        render: "console", "json", or "auto": console on a terminal, else JSON. Used only where the application
-            has not configured structlog itself.
-        level: the lowest level that is written, again only where the application has not configured structlog.
-        stdlib: whether lines go through the standard library's `logging` (logger "cano") instead of to stderr.
+            "critical" or "off". Other events keep their level from `EVENTS`.
+        sample_steps: the fraction of runs, from 0 to 1, whose step and transition events are logged. All or none of
+            a run's are; failures and retries are always logged.
+        data: keys of the data that a run's last event includes; by default none.
+        redact: keys whose values are never logged, at any depth of `data`, besides "password", "token" and the like.
+        render: "console", "json", or "auto": console on a terminal, else JSON.
+        level: the lowest level that is written.
+        stdlib: whether lines go to the standard library's `logging` (logger "cano") instead of stderr.
 
     Raises:
-        ConfigurationError: a value is not one of those.
+        ConfigurationError: a value is out of range.
     """
 
     levels: Mapping[str, str] = field(default_factory=dict)
@@ -47,7 +48,7 @@ class LogSettings:
         for name, level in self.levels.items():
             full = name if name.startswith("cano.") else f"cano.{name}"
             if full not in EVENTS:
-                raise ConfigurationError(f"levels: there is no event {name!r}; there are: {', '.join(EVENTS)}")
+                raise ConfigurationError(f"levels: there is no event {name!r}; the events are: {', '.join(EVENTS)}")
             if level not in LEVELS:
                 raise ConfigurationError(f"levels: {level!r} for {name!r} is not one of: {', '.join(LEVELS)}")
             levels[full] = level
@@ -67,12 +68,14 @@ class LogSettings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> LogSettings:
-        """The settings that `CANO_LOG_LEVELS` (`step.started=info,run.started=off`), `CANO_LOG_SAMPLE_STEPS`,
-        `CANO_LOG_DATA` and `CANO_LOG_REDACT` (comma-separated), `CANO_LOG_RENDER`,
-        `CANO_LOG_LEVEL` and `CANO_LOG_STDLIB` (0 or 1) say.
+        """Read the settings from the environment.
+
+        The variables are `CANO_LOG_LEVELS` (such as `step.started=info,run.started=off`), `CANO_LOG_SAMPLE_STEPS`,
+        `CANO_LOG_DATA` and `CANO_LOG_REDACT` (comma-separated), `CANO_LOG_RENDER`, `CANO_LOG_LEVEL` and
+        `CANO_LOG_STDLIB` (0 or 1).
 
         Raises:
-            ConfigurationError: naming the variable.
+            ConfigurationError: a variable has a wrong value.
         """
         env = os.environ if environment is None else environment
         try:
@@ -93,7 +96,7 @@ class LogSettings:
             raise
 
     def redacted(self, value: object) -> object:
-        """`value` without the secrets in it: mappings and lists are gone through."""
+        """Return a copy of `value` with the values of secret keys replaced, also inside mappings and lists."""
         if isinstance(value, Mapping):
             return {k: REDACTED if str(k).lower() in self.redact else self.redacted(v) for k, v in value.items()}
         if isinstance(value, list | tuple):

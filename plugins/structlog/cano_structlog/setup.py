@@ -1,4 +1,4 @@
-"""Configuring structlog, where the application has not done it."""
+"""The configuration of structlog, used if the application has made none."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cano_structlog.traces import add_trace_ids
 
 
 def configure(settings: LogSettings) -> None:
-    """Give structlog a useful configuration. One that the application made is left as it is."""
+    """Configure structlog by `settings`. Do nothing if the application has configured it."""
     import structlog
 
     if structlog.is_configured():

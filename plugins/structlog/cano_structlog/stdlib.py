@@ -1,4 +1,4 @@
-"""The run's context on the lines of the standard library's `logging`."""
+"""`ContextFilter`: the run's context on records of the standard library's `logging`."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import logging
 
 
 class ContextFilter(logging.Filter):
-    """Adds what is bound in structlog's context (`run_id`, `workflow`, `state`, …) to every record as attributes.
+    """A filter that adds structlog's context (`run_id`, `workflow`, `state`, …) to every record as attributes.
 
-    Add it to a handler: `handler.addFilter(ContextFilter())`; a format may then say `%(run_id)s`. Outside a run the
-    attributes of `defaults` are there, empty.
+    Add it to a handler, `handler.addFilter(ContextFilter())`, and use `%(run_id)s` in the handler's format.
 
     Args:
-        defaults: attributes that every record has.
+        defaults: attributes that every record has; outside a run they are empty.
     """
 
     def __init__(self, defaults: tuple[str, ...] = ("run_id", "workflow", "state", "seq", "attempt")) -> None:
@@ -20,7 +19,7 @@ class ContextFilter(logging.Filter):
         self._defaults = defaults
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Complete `record`; every record passes."""
+        """Add the attributes to `record`. Return True, so that every record passes."""
         from structlog.contextvars import get_contextvars
 
         for name in self._defaults:

@@ -1,4 +1,4 @@
-"""The ids of the current OpenTelemetry span, on every line."""
+"""`add_trace_ids`: the ids of the current OpenTelemetry span on every line."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 
 def trace_ids() -> dict[str, str]:
-    """The ids of the current OpenTelemetry span, where there is one."""
+    """Return the ids of the current OpenTelemetry span, or an empty dict if there is none."""
     trace = sys.modules.get("opentelemetry.trace")
     if trace is None:
         return {}
     span = trace.get_current_span()
-    if span is trace.INVALID_SPAN:  # which is what there mostly is, where there is none
+    if span is trace.INVALID_SPAN:  # a quick check of the usual case
         return {}
     context = span.get_span_context()
     if not context.is_valid:
@@ -22,9 +22,9 @@ def trace_ids() -> dict[str, str]:
 
 
 def add_trace_ids(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """A structlog processor: gives every line, those of user code too, the ids of the span that is current.
+    """A structlog processor that adds the ids of the current OpenTelemetry span to every line.
 
-    It is part of the configuration that this plugin makes; an application that configures structlog itself adds it.
+    The plugin's own configuration includes it. An application that configures structlog must add it itself.
     """
     for name, value in trace_ids().items():
         event.setdefault(name, value)

@@ -1,4 +1,4 @@
-"""What is bound, what is on the plugin's own lines, and what is left when something goes wrong."""
+"""The bound context, the context on the plugin's own lines, and clean-up after errors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import structlog
 from cano import JoinConfig, JoinStrategy, Kernel, KeyValueStore, SubWorkflow, Workflow
 from cano_structlog import EVENTS, LogSettings, RunLog
-from cano_structlog.bound import structlog_variables, take_back
+from cano_structlog.bound import reset, structlog_variables
 from structlog.contextvars import bind_contextvars, get_contextvars
 from structlog.testing import capture_logs
 
@@ -19,7 +19,7 @@ ALL_AT_INFO = LogSettings(levels=dict.fromkeys(EVENTS, "info"))
 
 @pytest.fixture(autouse=True)
 def _structlog() -> Iterator[None]:
-    """Every test begins and ends with a structlog that nobody has configured, and nothing bound."""
+    """Before and after each test structlog is unconfigured and nothing is bound."""
     structlog.reset_defaults()
     structlog.contextvars.clear_contextvars()
     yield
@@ -28,7 +28,7 @@ def _structlog() -> Iterator[None]:
 
 
 def one_step(seen: list[dict[str, Any]]) -> Workflow[str]:
-    """A workflow whose task notes what is bound."""
+    """A workflow whose task records the bound context."""
     flow = Workflow("a", name="one").add_exit_state("b")
 
     @flow.on("a")
@@ -40,7 +40,7 @@ def one_step(seen: list[dict[str, Any]]) -> Workflow[str]:
 
 
 async def test_lines_are_whole_without_merged_context() -> None:
-    """The plugin's own lines say where they belong under a configuration that merges no context."""
+    """The plugin's own lines carry the context even under a configuration without `merge_contextvars`."""
     async with Kernel(discover=False, plugins=[RunLog(ALL_AT_INFO)]) as k:
         with capture_logs() as lines:
             result = await k.run(one_step([]))
@@ -51,7 +51,7 @@ async def test_lines_are_whole_without_merged_context() -> None:
 
 
 async def test_a_child_has_nothing_of_its_parents_step() -> None:
-    """Number, attempt and branch of the step that started a child are on no line of the child."""
+    """No line of a child run carries the number, attempt or branch of the parent's step."""
     seen: list[dict[str, Any]] = []
     parent = Workflow("p", name="parent").add_exit_state("end")
     parent.register_split("p", [SubWorkflow(one_step(seen), then="end")], JoinConfig(JoinStrategy.all(), "end"))
@@ -68,7 +68,7 @@ async def test_a_child_has_nothing_of_its_parents_step() -> None:
 
 
 async def test_a_logger_that_raises() -> None:
-    """Where nothing can be written, tasks have their context all the same, nothing stays bound, and it is counted."""
+    """If logging fails, tasks still have their context, nothing stays bound, and each failure is counted."""
 
     def broken(logger: Any, method: str, event: Any) -> Any:
         raise OSError("the disk is full")
@@ -88,22 +88,22 @@ async def test_a_logger_that_raises() -> None:
 
 
 def test_variables_are_those_of_structlog() -> None:
-    """Finding them binds nothing; setting one is what `bind_contextvars` does."""
+    """Looking them up binds nothing; setting one has the effect of `bind_contextvars`."""
     (mine,) = structlog_variables(["mine"])
     assert get_contextvars() == {}
 
     token = mine.set(1)
     assert get_contextvars() == {"mine": 1}
     bind_contextvars(mine=2)
-    take_back([token])
+    reset([token])
     assert get_contextvars() == {}
 
 
-def test_taking_back_elsewhere() -> None:
-    """What is taken back in another context than it was bound in is left as it is."""
+def test_reset_in_another_context() -> None:
+    """Resetting a token in another context than its own changes nothing."""
     (mine,) = structlog_variables(["mine"])
     token = contextvars.copy_context().run(mine.set, 1)
 
-    take_back([token])
+    reset([token])
 
     assert get_contextvars() == {}

@@ -1,4 +1,4 @@
-"""What is logged of runs that wait and go on later, in another kernel."""
+"""Log lines of runs that are parked and resumed by another kernel."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _structlog() -> Iterator[None]:
 
 
 class Parked:
-    """Tells that a run was parked, and what was bound then."""
+    """Records the bound context when a run is parked."""
 
     def __init__(self) -> None:
         self.event = asyncio.Event()
@@ -35,7 +35,7 @@ class Parked:
 
 
 async def test_a_run_that_waits_and_goes_on(tmp_path: Path) -> None:
-    """It is parked with what it waits for, and goes on under its id as resumed; its steps are numbered on."""
+    """The run is logged as parked with its wait, then as resumed under the same id; step numbers continue."""
     flow = Workflow("ask", name="ask").add_exit_state("done")
 
     @flow.on("ask")

@@ -1,4 +1,4 @@
-"""What a program that configures nothing gets, as its environment says."""
+"""Log output of a program that does not configure structlog, by environment variables."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ flow.orchestrate_sync({})
 
 
 def lines_of(program: str = PROGRAM, **environment: str) -> list[str]:
-    """What the program has written to stderr."""
+    """Return the program's stderr."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", program],
         capture_output=True,
@@ -37,7 +37,7 @@ def lines_of(program: str = PROGRAM, **environment: str) -> list[str]:
 
 
 def test_console() -> None:
-    """For people: one line for each event, the context behind it; no colours, for this is no terminal."""
+    """The console format: one line per event followed by its context, without colours outside a terminal."""
     started, mine, finished = lines_of(CANO_LOG_RENDER="console")
 
     assert "[info     ] cano.run.started" in started
@@ -49,7 +49,7 @@ def test_console() -> None:
 
 
 def test_the_lowest_level() -> None:
-    """Steps are told where debug is asked for; nothing but errors where those are."""
+    """At level debug steps are logged; at level error only errors are."""
     debug = [json.loads(line)["event"] for line in lines_of(CANO_LOG_LEVEL="debug")]
 
     assert debug == [

@@ -1,4 +1,4 @@
-"""The observer: which events a run gives, with which keys, and what is bound while tasks run."""
+"""The observer: its events, their keys, and the context bound while tasks run."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Once:
 
 @pytest.fixture(autouse=True)
 def _structlog() -> Iterator[None]:
-    """Every test begins and ends with a structlog that nobody has configured, and nothing bound."""
+    """Before and after each test structlog is unconfigured and nothing is bound."""
     structlog.reset_defaults()
     structlog.contextvars.clear_contextvars()
     yield
@@ -81,7 +81,7 @@ def two_steps() -> Workflow[State]:
 
 
 def at_once() -> Workflow[str]:
-    """A workflow that ends where it begins."""
+    """A workflow whose start state is an exit state."""
     return Workflow("done").add_exit_state("done")
 
 
@@ -93,7 +93,7 @@ async def logged(flow: Workflow[Any], settings: LogSettings | None = None, **run
 
 
 async def test_sequence_of_events() -> None:
-    """Each moment of a run gives its event, in order, for async and plain tasks alike."""
+    """Each lifecycle hook logs its event, in order, for async and plain tasks alike."""
     lines = await logged(two_steps(), run_id=None)
 
     assert [line["event"] for line in lines] == [
@@ -139,7 +139,7 @@ async def test_keys_of_events() -> None:
 
 
 async def test_context_in_tasks() -> None:
-    """What a task logs itself carries run, state and attempt, in the event loop and in a thread."""
+    """A task's own lines carry run, state and attempt, in the event loop and in a thread."""
     mine = [line for line in await logged(two_steps()) if line["event"].startswith("mine")]
 
     assert [(line["event"], line["state"], line["seq"], line["attempt"]) for line in mine] == [
@@ -150,7 +150,7 @@ async def test_context_in_tasks() -> None:
 
 
 async def test_nothing_bound_after() -> None:
-    """After a run, whether it succeeds, fails or is cancelled, the context is what it was."""
+    """After a run succeeds, fails or is cancelled, the context is as before."""
     structlog.contextvars.bind_contextvars(request="r", state="outer")
     flow = Workflow(State.FIRST).add_exit_states([State.SECOND, State.DONE])
     entered, never = asyncio.Event(), asyncio.Event()
@@ -204,7 +204,7 @@ async def test_cancelled_run_is_not_failed() -> None:
 
 
 async def test_failed_run() -> None:
-    """A failed run says what the user's code raised, once for the step and once for the run."""
+    """A failed run logs the exception of the user's code once for the step and once for the run."""
     flow = Workflow(State.FIRST).add_exit_states([State.SECOND, State.DONE])
 
     @flow.on(State.FIRST)
@@ -220,7 +220,7 @@ async def test_failed_run() -> None:
 
 
 async def test_branches_and_children() -> None:
-    """Branches log under their own name, and a child under its own run id, with the parent's restored after it."""
+    """Branches log their own name, and a child run its own id; afterwards the parent's context is restored."""
     child = Workflow(State.SECOND, name="child").add_exit_states([State.FIRST, State.DONE])
     parent = Workflow(State.FIRST, name="parent").add_exit_state(State.DONE)
 
@@ -283,7 +283,7 @@ async def test_levels_and_sampling() -> None:
 
 
 async def test_data_is_redacted() -> None:
-    """Asked-for data is on the last event, without secrets at any depth."""
+    """The last event carries the selected data, without secrets at any depth."""
     flow = at_once()
     data = {"user": {"name": "Ada", "Password": "x", "pins": [{"pin": 1}]}, "other": 1}
 
@@ -294,7 +294,7 @@ async def test_data_is_redacted() -> None:
 
 
 async def test_configured_structlog_is_left_alone() -> None:
-    """The application's own configuration stays, and gets the events."""
+    """The application's own configuration is kept and receives the events."""
     seen: list[Any] = []
 
     def keep(logger: Any, method: str, event: Any) -> Any:
@@ -352,13 +352,13 @@ async def test_stdlib_records_carry_the_context() -> None:
     ],
 )
 def test_bad_settings(options: dict[str, Any], named: str) -> None:
-    """A wrong setting is named."""
+    """The error about a wrong setting names it."""
     with pytest.raises(ConfigurationError, match=named):
         LogSettings(**options)
 
 
 def test_settings_from_the_environment() -> None:
-    """Every variable is read; a wrong one is named."""
+    """Every variable is read; the error about a wrong one names it."""
     env = {
         "CANO_LOG_LEVELS": "step.started=info, run.started=off",
         "CANO_LOG_SAMPLE_STEPS": "0.25",
@@ -380,7 +380,7 @@ def test_settings_from_the_environment() -> None:
 
 
 def test_installed_plugin_writes_json_to_stderr() -> None:
-    """Installing is enough: a program that never mentions structlog logs JSON lines to stderr."""
+    """A program that never mentions structlog logs JSON lines to stderr."""
     program = (
         "from cano import Workflow\n"
         "flow = Workflow('a', name='w').add_exit_state('b')\n"
@@ -397,7 +397,7 @@ def test_installed_plugin_writes_json_to_stderr() -> None:
 
 
 async def test_trace_ids_where_there_are_any() -> None:
-    """Where an OpenTelemetry span is current, every event carries its ids."""
+    """If an OpenTelemetry span is current, every event carries its ids."""
     trace = pytest.importorskip("opentelemetry.trace")
     span = trace.NonRecordingSpan(trace.SpanContext(0xABC, 0xDEF, is_remote=False))
 
