@@ -17,7 +17,7 @@ from typing import Literal
 from urllib.parse import quote
 
 from cano import Kernel, KeyValueStore, SerializationError, Workflow, current_step, wait_for
-from cano_encryption import VARIABLE, new_key
+from cano_encryption import KEYS_ENV, new_key
 
 PATIENT = "Ada Lovelace, born 10 December 1815"
 FINDINGS = "the left wrist is sprained, and should not be used for writing programs; " * 100
@@ -70,13 +70,13 @@ async def main(folder: Path) -> None:
     old, new = new_key("2026"), new_key("2027")
     place = quote(f"{folder}/secret")
     secret = f"sqlite:///{place}/runs.db?codec=zstd,encrypt,offload:128:{place}/blobs"
-    os.environ[VARIABLE] = old
+    os.environ[KEYS_ENV] = old
     await begin(secret)
-    os.environ[VARIABLE] = f"{new},{old}"  # the first encrypts, all of them decrypt
+    os.environ[KEYS_ENV] = f"{new},{old}"  # the first encrypts, all of them decrypt
     print("encrypted, and with a new key on the way:", await answer(secret))
     print("encrypted, the disk tells:", ", ".join(found(folder / "secret")) or "nothing")
 
-    os.environ[VARIABLE] = new
+    os.environ[KEYS_ENV] = new
     try:
         await answer(secret)
     except SerializationError as error:

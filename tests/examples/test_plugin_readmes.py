@@ -42,3 +42,19 @@ def test_python(tmp_path: Path, name: str) -> None:
 
         assert expected
         assert run([sys.executable, "-W", "error", "-"], folder, block) == expected
+
+
+def test_encryption(tmp_path: Path) -> None:
+    """The commands make a key, run a workflow and find no plain text in the store."""
+    (block,) = blocks("encryption", "sh")
+    first, *_, end = run(["sh", "-e"], tmp_path, block)
+    assert (first, end) == ("{'note': 'for your eyes only'}", "not found in the store")
+
+
+def test_sweeping(tmp_path: Path) -> None:
+    """The sweep commands work on the store that the first block leaves."""
+    (script,), (commands,) = blocks("offload", "python"), blocks("offload", "sh")
+    run([sys.executable, "-"], tmp_path, script)
+    first, second = run(["sh", "-e"], tmp_path, commands)
+    assert first.endswith("1 referred to, 0 young, 0 to remove, with --delete")
+    assert second.endswith("1 referred to, 0 young, 0 removed")

@@ -10,7 +10,7 @@ from cano_encryption.keys import new_key
 
 
 def main(arguments: list[str]) -> int:
-    """Print a new key; returns the exit code."""
+    """Print a new key. Return the exit code: 2 for a usage error."""
     if len(arguments) > 1 or any(each.startswith("-") for each in arguments):
         print("usage: python -m cano_encryption [ID]", file=sys.stderr)
         return 2

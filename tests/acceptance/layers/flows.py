@@ -1,4 +1,4 @@
-"""The workflow of these tests, and what it writes."""
+"""The workflow of these tests, and the values that it writes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ flow = Workflow("WRITE", name="layered", default_config=TaskConfig.minimal()).ad
 
 @flow.on("WRITE")
 async def write(store: KeyValueStore) -> Literal["READ"]:
-    """Keep something long, something that does not shrink and something small; wait."""
+    """Store a long value, one that does not shrink and a small one; then wait."""
     store["long"] = LONG
     store["noise"] = NOISE
     store["small"] = 7
@@ -25,7 +25,7 @@ async def write(store: KeyValueStore) -> Literal["READ"]:
 
 @flow.on("READ")
 async def read(store: KeyValueStore) -> Literal["LAST"]:
-    """Take over what the signal carried."""
+    """Store the signal's payload."""
     assert store["long"] == LONG
     store["more"] = current_step().payload
     return "LAST"
@@ -33,7 +33,7 @@ async def read(store: KeyValueStore) -> Literal["LAST"]:
 
 @flow.on("LAST")
 async def last(store: KeyValueStore) -> Literal["DONE"]:
-    """Change what there is."""
+    """Change the long value."""
     store["long"] = store["long"] + store["given"]
     return "DONE"
 
@@ -44,12 +44,12 @@ END: dict[str, Any] = {
 
 
 async def parked(kernel: Kernel, run_id: str = "one") -> None:
-    """Start a run, and return when it waits."""
+    """Start a run and return when it is parked."""
     await kernel.start(flow, {"given": SECRET}, run_id=run_id)
     while (await kernel.runs())[0].state != "READ":
         await kernel.clock.sleep(0.005)
 
 
 async def signalled(kernel: Kernel, run_id: str = "one") -> None:
-    """Send what it waits for."""
+    """Send the signal that the run waits for."""
     await kernel.signal(run_id, "more", [LONG, NOISE])

@@ -1,4 +1,4 @@
-"""Every combination of layers on SQLite: runs that go on elsewhere, history, forks, payloads, damage, new keys."""
+"""Every combination of layers on SQLite: runs resumed by another kernel, history, forks, payloads, new keys, errors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from cano import CanoError, Commit, ConfigurationError, Kernel, RunStatus, SerializationError, Standstill
-from cano_encryption import VARIABLE, new_key
+from cano_encryption import KEYS_ENV, new_key
 
 from tests.acceptance.layers.flows import END, LONG, NOISE, SECRET, flow, parked, signalled
 
@@ -19,8 +19,8 @@ Url = Callable[..., str]
 
 @pytest.fixture
 def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Url:
-    """The URL of a store with those layers; there is a key."""
-    monkeypatch.setenv(VARIABLE, new_key("first"))
+    """Return a function that makes the URL of a store with those layers. A key is set."""
+    monkeypatch.setenv(KEYS_ENV, new_key("first"))
 
     def made(*layers: str) -> str:
         codec = ",".join(layers).replace("FOLDER", str(tmp_path / "blobs"))
@@ -30,13 +30,13 @@ def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Url:
 
 
 def on_disk(folder: Path) -> bytes:
-    """All that there is in files."""
+    """Return the content of all files."""
     return b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
 
 
 @pytest.mark.parametrize("layers", [*SOME, *itertools.permutations(LAYERS)], ids=",".join)
 async def test_a_durable_run(url: Url, tmp_path: Path, layers: tuple[str, ...]) -> None:
-    """Begun in one kernel, ended in another, looked into and forked in a third."""
+    """A run is started in one kernel, finished in another, and inspected and forked in a third."""
     store = url(*layers)
     async with Kernel(store=store) as kernel:
         await parked(kernel)
@@ -61,8 +61,8 @@ async def test_a_durable_run(url: Url, tmp_path: Path, layers: tuple[str, ...]) 
 
 
 @pytest.mark.parametrize("layer", LAYERS)
-async def test_damaged_values(url: Url, layer: str) -> None:
-    """Are named with run and key, by the run and by `check`; `explain` works, and other runs are not concerned."""
+async def test_corrupt_values(url: Url, layer: str) -> None:
+    """The run and `check` name the run and key of a corrupt value; `explain` and other runs still work."""
     store = url(layer)
     async with Kernel(store=store) as kernel:
         await parked(kernel)
@@ -75,11 +75,11 @@ async def test_damaged_values(url: Url, layer: str) -> None:
     record = await backend.load("one")
     assert record is not None
     assert token is not None
-    damaged = record.data["long"][:-1] + b"?"
+    corrupt = record.data["long"][:-1] + b"?"
     await backend.commit(
         Commit(
             run_id="one", token=token, expected_seq=record.seq, seq=record.seq, state=record.state,
-            status=RunStatus.PARKED, wait=record.wait, changed={"long": damaged}, release=True,
+            status=RunStatus.PARKED, wait=record.wait, changed={"long": corrupt}, release=True,
         )
     )  # fmt: skip
     await backend.close()
@@ -97,13 +97,13 @@ async def test_damaged_values(url: Url, layer: str) -> None:
 
 
 async def test_keys_are_rotated_over_restarts(url: Url, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the old key has encrypted is read while it is there; without it, run, key and the key's id are named."""
+    """Values under the old key can be read as long as it is set; afterwards the error names run, key and key id."""
     old, new = new_key("old"), new_key("new")
     store = url("zstd", "encrypt")
-    monkeypatch.setenv(VARIABLE, old)
+    monkeypatch.setenv(KEYS_ENV, old)
     async with Kernel(store=store) as kernel:
         await parked(kernel)
-    monkeypatch.setenv(VARIABLE, f"{new},{old}")
+    monkeypatch.setenv(KEYS_ENV, f"{new},{old}")
     async with Kernel(store=store) as kernel:
         await signalled(kernel)
         assert (await kernel.run(flow, run_id="one")).data == END
@@ -113,26 +113,26 @@ async def test_keys_are_rotated_over_restarts(url: Url, monkeypatch: pytest.Monk
         assert {key: value[4:7] for key, value in record.data.items() if key in END} == {
             "given": b"old", "long": b"new", "noise": b"old", "small": b"old", "more": b"new",
         }  # fmt: skip
-    monkeypatch.setenv(VARIABLE, new)
+    monkeypatch.setenv(KEYS_ENV, new)
     async with Kernel(store=store) as kernel:
         with pytest.raises(SerializationError, match=r"^run one, key '\w+': it is encrypted with the key 'old'"):
             await kernel.run(flow, run_id="one")
 
 
 async def test_layers_are_turned_on_later(url: Url) -> None:
-    """A store from before is read on: by encryption only where that was asked for."""
+    """Layers added later read the values from before; encryption only does so if it is migrating."""
     async with Kernel(store=url()) as kernel:
         await parked(kernel)
     async with Kernel(store=url("zstd", "encrypt", "offload:1KiB:FOLDER")) as kernel:
         await signalled(kernel)
-        with pytest.raises(SerializationError, match="not encrypted, and might have been put there by anybody"):
+        with pytest.raises(SerializationError, match="not encrypted, so anyone with write access may have forged it"):
             await kernel.run(flow, run_id="one")
     async with Kernel(store=url("zstd", "encrypt:migrating", "offload:1KiB:FOLDER")) as kernel:
         assert (await kernel.run(flow, run_id="one")).data == END
 
 
 async def test_layers_are_turned_off(url: Url) -> None:
-    """What they have wrapped cannot be read then, which is said as damage with run and key."""
+    """Without a layer its values cannot be read; the error names run, key and `codec=`."""
     async with Kernel(store=url("zstd")) as kernel:
         await parked(kernel)
         await signalled(kernel)
@@ -142,13 +142,13 @@ async def test_layers_are_turned_off(url: Url) -> None:
 
 
 async def test_a_value_over_the_limit(url: Url) -> None:
-    """Fails the run with one error that names key, size and limit; the run's record says so, and can be resumed."""
+    """A value over the limit fails the run with one error that names key, size and limit; `explain` shows it."""
     async with Kernel(store=url("limit:4KiB")) as kernel:
         with pytest.raises(SerializationError, match=r"^key 'long': it takes 5608 bytes, .* limit is 4 KiB \(4096 "):
             await kernel.run(flow, {"given": SECRET}, run_id="one")
-        told = await kernel.explain("one")
-        assert told.reason is Standstill.FAILED
-        assert "key 'long'" in told.detail
+        explained = await kernel.explain("one")
+        assert explained.reason is Standstill.FAILED
+        assert "key 'long'" in explained.detail
     async with Kernel(store=url("limit:1MiB")) as kernel:
         handle = await kernel.start(flow, {}, run_id="two")
         await signalled(kernel, "two")
@@ -156,7 +156,7 @@ async def test_a_value_over_the_limit(url: Url) -> None:
 
 
 async def test_a_disk_that_is_full(url: Url, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Is no fault of the run: it does not fail, and goes on from its last commit when there is room."""
+    """A full disk interrupts the run instead of failing it; later it resumes from its last commit."""
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -173,7 +173,7 @@ async def test_a_disk_that_is_full(url: Url, monkeypatch: pytest.MonkeyPatch) ->
 
 
 async def test_a_limit_for_payloads(url: Url) -> None:
-    """A signal that carries too much is refused where it is sent, and the run goes on waiting."""
+    """A signal with a payload over the limit is refused where it is sent, and the run keeps waiting."""
     async with Kernel(store=url("limit:6KiB")) as kernel:
         await parked(kernel)
         with pytest.raises(SerializationError, match=r"the payload of signal .*: it takes 8612 bytes"):
@@ -182,7 +182,7 @@ async def test_a_limit_for_payloads(url: Url) -> None:
 
 
 async def test_a_kernel_without_a_key_does_not_start(url: Url, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It says which variable is missing, and how to get a key."""
-    monkeypatch.delenv(VARIABLE)
-    with pytest.raises(ConfigurationError, match=f"{VARIABLE} holds no key; python -m cano_encryption prints"):
+    """Without a key the kernel does not start; the error names the variable and how to make a key."""
+    monkeypatch.delenv(KEYS_ENV)
+    with pytest.raises(ConfigurationError, match=f"{KEYS_ENV} holds no key; python -m cano_encryption prints"):
         await Kernel(store=url("encrypt")).open()

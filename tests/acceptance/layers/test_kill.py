@@ -1,4 +1,4 @@
-"""A process that is killed between a file and the commit that refers to it leaves a file too many, and nothing else."""
+"""A process killed between writing a file and committing its reference leaves an unreferenced file and nothing else."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def killed(url: str, moment: str) -> int:
-    """How a process ended that was to die at that moment."""
+    """Return the exit code of a process that kills itself at that moment."""
     command = [sys.executable, "-m", "tests.acceptance.layers.victim", url, moment]
     return subprocess.run(command, cwd=ROOT, check=False, timeout=50).returncode
 
@@ -29,7 +29,7 @@ def killed(url: str, moment: str) -> int:
     [("before the file has its name", 1), ("before the name is on disk", 0), ("before the commit", 0)],
 )
 async def test_killed_between_file_and_commit(tmp_path: Path, moment: str, unfinished: int) -> None:
-    """The run goes on in another process, nothing is damaged, and the sweep finds what is left."""
+    """Another process resumes the run, nothing is corrupt, and the sweep finds the unfinished file."""
     url = f"sqlite:///{tmp_path}/runs.db?codec=zstd,offload:1KiB:{tmp_path}/blobs"
     assert killed(url, moment) == -signal.SIGKILL
 
@@ -52,7 +52,7 @@ async def test_killed_between_file_and_commit(tmp_path: Path, moment: str, unfin
     for file in folder.files():
         os.utime(file.path, (0, 0))
     swept = await sweep(Kernel(), [url], delete=True)
-    assert len(swept.removed) == unfinished  # the other file was the right one: the second process took it
+    assert len(swept.removed) == unfinished  # a finished file had the right content, so the second process used it
     assert swept.missing == []
     async with Kernel(store=url) as kernel:
         assert (await kernel.run(flow, run_id="one")).data == END

@@ -1,4 +1,4 @@
-"""What else keeps values in a store with layers: the scheduler, crash tests, and the command line."""
+"""Stores with layers under the scheduler, crash tests and the command line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from cano import Kernel
 from cano.testing import survives_crashes
-from cano_encryption import VARIABLE, new_key
+from cano_encryption import KEYS_ENV, new_key
 from cano_offload.sweep import sweep
 from cano_scheduler import Scheduler
 
@@ -23,22 +23,22 @@ Url = Callable[[str], str]
 
 @pytest.fixture
 def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Url:
-    """The URL of a store with everything; there is a key."""
-    monkeypatch.setenv(VARIABLE, new_key())
+    """Return a function that makes the URL of a store with three layers. A key is set."""
+    monkeypatch.setenv(KEYS_ENV, new_key())
     return lambda name: (
         f"sqlite:///{tmp_path}/{name}.db?synchronous=normal&codec=zstd,encrypt,offload:1KiB:{tmp_path}/blobs"
     )
 
 
 def test_a_run_survives_crashes(url: Url) -> None:
-    """Killed before and after every write, it comes to the same end, with the same values."""
+    """A run killed before and after every write ends in the same state with the same values."""
     report = survives_crashes(flow, {"given": SECRET}, store=url("crashes"), signals=[("more", [LONG, NOISE])])
     assert report.outcome.data == END
     assert len(report.points) >= 8
 
 
 async def test_schedules(url: Url, tmp_path: Path) -> None:
-    """A schedule's data is encrypted, and it goes on after a sweep: none of its files was taken for a stray one."""
+    """A schedule's data is encrypted, and a sweep removes none of the files that it refers to."""
     data = {"given": NOISE.hex() + SECRET}
     async with Kernel(store=url("schedules")) as kernel:
         scheduler = Scheduler(kernel).manual("by hand", flow, data=data)
@@ -61,27 +61,27 @@ async def test_schedules(url: Url, tmp_path: Path) -> None:
 
 
 async def test_the_command_line(url: Url) -> None:
-    """Shows what there is, and finds nothing wrong."""
+    """`cano show` prints the values, and `cano check` finds no problem."""
     async with Kernel(store=url("shown")) as kernel:
         await parked(kernel)
     command = shutil.which("cano", path=sysconfig.get_path("scripts"))
     assert command is not None
-    for arguments, told in ((["show", "one"], SECRET), (["check", "tests/acceptance/layers/flows.py:flow"], "ok: ")):
-        assert told in shown([command, *arguments, "--store", url("shown")])
+    for arguments, output in ((["show", "one"], SECRET), (["check", "tests/acceptance/layers/flows.py:flow"], "ok: ")):
+        assert output in shown([command, *arguments, "--store", url("shown")])
 
 
 def everything(folder: Path) -> bytes:
-    """All that there is in files."""
+    """Return the content of all files."""
     return b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
 
 
 def age(folder: Path) -> None:
-    """Let every file be very old."""
+    """Set the time of every file to 1970."""
     for path in folder.glob("*/*"):
         os.utime(path, (0, 0))
 
 
 def shown(command: list[str]) -> str:
-    """What a command prints."""
+    """Return the output of a command."""
     root = Path(__file__).parents[3]
     return subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout

@@ -16,13 +16,13 @@ from tests.acceptance.layers.flows import SECRET, flow
 
 
 def die(*_: Any) -> NoReturn:
-    """At once, with nothing cleaned up."""
+    """Kill this process without any clean-up."""
     os.kill(os.getpid(), signal.SIGKILL)
     raise SystemExit("still alive")
 
 
 def prepare(moment: str) -> None:
-    """Die at that moment, when a file of one of its values has more than 1 KiB."""
+    """Patch the process so that it dies at that moment of offloading its first value."""
     replace = Path.replace
 
     def replaced(self: Path, target: Any) -> Path:
@@ -42,7 +42,7 @@ def prepare(moment: str) -> None:
 
 
 async def main(url: str, moment: str) -> None:
-    """Run until then."""
+    """Execute the run until the process dies."""
     async with Kernel(store=url, lease=0.5) as kernel:
         prepare(moment)
         await kernel.run(flow, {"given": SECRET}, run_id="one")

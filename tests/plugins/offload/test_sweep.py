@@ -236,9 +236,9 @@ async def test_wrong_urls_are_refused(url: str, tmp_path: Path) -> None:
 
 async def test_what_cannot_be_read_stops_the_sweep(url: str, folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     """A value under a layer that the URL does not name may be a reference: nothing is removed then."""
-    from cano_encryption import VARIABLE, new_key
+    from cano_encryption import KEYS_ENV, new_key
 
-    monkeypatch.setenv(VARIABLE, new_key())
+    monkeypatch.setenv(KEYS_ENV, new_key())
     async with Kernel(store=f"{url},encrypt") as kernel:
         await kernel.start(flow, {"text": "hidden " * 100}, run_id="two")
     age(folder)
