@@ -56,5 +56,5 @@ def test_sweeping(tmp_path: Path) -> None:
     (script,), (commands,) = blocks("offload", "python"), blocks("offload", "sh")
     run([sys.executable, "-"], tmp_path, script)
     first, second = run(["sh", "-e"], tmp_path, commands)
-    assert first.endswith("1 referred to, 0 young, 0 to remove, with --delete")
-    assert second.endswith("1 referred to, 0 young, 0 removed")
+    assert first.endswith("1 referenced, 0 too recent, 0 to remove with --delete")
+    assert second.endswith("1 referenced, 0 too recent, 0 removed")

@@ -1,4 +1,4 @@
-"""Large values: refused by `?codec=limit:SIZE`, kept in files by `?codec=offload:SIZE:FOLDER`."""
+"""Large values: `?codec=limit:SIZE` refuses them, `?codec=offload:SIZE:FOLDER` keeps them in files."""
 
 from cano_offload.folder import Folder
 from cano_offload.layer import LimitLayer, OffloadLayer

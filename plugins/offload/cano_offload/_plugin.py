@@ -1,4 +1,4 @@
-"""What the kernel finds through the entry point."""
+"""The plugin: its entry point leads here."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CANO_API_VERSION = 2
 
 @hookimpl
 def cano_codec_layer(spec: str) -> LimitLayer | OffloadLayer | None:
-    """The layer that `limit:SIZE`, or `offload:SIZE:FOLDER`, stands for."""
+    """Return the layer for `limit:SIZE` or `offload:SIZE:FOLDER`."""
     name, _, arguments = spec.partition(":")
     if name == "limit":
         return LimitLayer(size_in_bytes(arguments))

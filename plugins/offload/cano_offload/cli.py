@@ -1,4 +1,4 @@
-"""`cano offload-sweep`: what nobody refers to any more."""
+"""`cano offload-sweep`: lists or removes unreferenced files."""
 
 from __future__ import annotations
 
@@ -7,33 +7,34 @@ from typing import Any
 
 
 def add_sweep(app: Any) -> None:
-    """Add the command.
+    """Add the command `offload-sweep`.
 
     Args:
-        app: the `click.Group` of the command.
+        app: the `click.Group` of the `cano` command.
     """
     import click
 
     @app.command("offload-sweep")  # type: ignore[untyped-decorator]  # of an app that may be any
     @click.option(
         "--store", "stores", multiple=True, required=True, envvar="CANO_STORE", show_envvar=True, metavar="URL",
-        help="A store that offloads to the folder, with its codec=. Name each that does.",
+        help="URL, with codec=, of a store that offloads to the folder. Give every such store.",
     )  # fmt: skip
-    @click.option("--delete", is_flag=True, help="Remove them.")
-    @click.option("--even-all", is_flag=True, help="Also where one of the stores refers to no file at all.")
+    @click.option("--delete", is_flag=True, help="Remove the files.")
+    @click.option("--even-all", is_flag=True, help="Remove files even if a store refers to none at all.")
     @click.pass_context
     def offload_sweep(ctx: click.Context, stores: tuple[str, ...], delete: bool, even_all: bool) -> None:
-        """List the files of offloaded values that no run refers to, nor did within the last hour.
+        """List offloaded files that no store refers to.
 
-        Looks at all runs, their history, and the signals that wait. Exit code 1 where a file is missing.
+        Files written or reused within the last hour are always kept. The command reads all runs, their history and the
+        waiting signals. The exit code is 1 if a referenced file is missing.
         """
         from cano_offload.sweep import sweep
 
         swept = asyncio.run(sweep(ctx.obj.kernel(), stores, delete=delete, even_all=even_all))
         for file in swept.removed if delete else swept.unreferenced:
             click.echo(f"{file.size:>12}  {file.path}")
-        done = f"{len(swept.removed)} removed" if delete else f"{len(swept.unreferenced)} to remove, with --delete"
-        click.echo(f"{swept.folder.path}: {swept.referenced} referred to, {swept.young} young, {done}")
+        done = f"{len(swept.removed)} removed" if delete else f"{len(swept.unreferenced)} to remove with --delete"
+        click.echo(f"{swept.folder.path}: {swept.referenced} referenced, {swept.recent} too recent, {done}")
         for digest in swept.missing:
             click.echo(f"missing: {swept.folder.file(digest)}", err=True)
         if swept.missing:

@@ -1,4 +1,4 @@
-"""`Folder`: files that are named by the SHA-256 of what is in them."""
+"""`Folder`: files named after the SHA-256 of their content."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _PREFIX = re.compile(r"[0-9a-f]{2}", re.ASCII)
 _NAME = re.compile(r"[0-9a-f]{62}|\.[0-9a-f]{16}\.tmp", re.ASCII)
 
 
-class Found(NamedTuple):
-    """A file of the folder.
+class StoredFile(NamedTuple):
+    """A file in the folder.
 
     Attributes:
         path: the file.
-        digest: what it is named for; None for one that a crash has left unfinished.
+        digest: the SHA-256 in its name; None for an unfinished file that a crash has left.
         size: bytes.
-        changed: when it was written or asked for last, in wall-clock seconds.
+        changed: when its value was last stored, in seconds since the Unix epoch.
     """
 
     path: Path
@@ -37,13 +37,13 @@ class Found(NamedTuple):
 
 
 class Folder:
-    """Files `ab/cdef…` that hold what has the SHA-256 `abcdef…`. They are written once, and never changed.
+    """A folder of files `ab/cdef…`, where `abcdef…` is the SHA-256 of the content. Files are never changed.
 
     Args:
-        path: the folder. It is made where it is missing, in one that must be there.
+        path: the folder. It is created on first use; its parent must exist.
 
     Raises:
-        ConfigurationError: there is none to make it in, or it is a file.
+        ConfigurationError: the parent does not exist, or the path is a file.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -51,78 +51,86 @@ class Folder:
             raise ConfigurationError(f"{path!r} cannot be the name of a folder")
         self.path = Path(path).absolute()
         if not self.path.parent.is_dir():
-            raise ConfigurationError(f"cannot make the folder {self.path}: there is no {self.path.parent}")
+            raise ConfigurationError(
+                f"cannot create the folder {self.path}: {self.path.parent} does not exist; create it first"
+            )
         if self.path.exists() and not self.path.is_dir():
             raise ConfigurationError(f"{self.path} is a file; offload needs a folder")
-        self._durable: set[Path] = set()  # folders whose own entry this process has seen on disk
+        self._synced: set[Path] = set()  # folders whose name this process has synced to disk
 
     def file(self, digest: str) -> Path:
-        """Where what has that SHA-256 is kept.
+        """Return the path of the file with that SHA-256.
 
         Raises:
-            SerializationError: it is no SHA-256 in hexadecimal, and so might be the way to somewhere else.
+            SerializationError: `digest` is not a hexadecimal SHA-256, so the path could lie outside the folder.
         """
         if not _DIGEST.fullmatch(digest):
-            raise SerializationError("the reference to its file is damaged")
+            raise SerializationError("the reference to its file is corrupt; restore the value from a backup")
         return self.path / digest[:2] / digest[2:]
 
     def keep(self, data: bytes) -> str:
-        """Have `data` on disk, and its name; returns its SHA-256.
+        """Write `data` to its file and sync it and its name to disk. Return its SHA-256.
+
+        If the file exists, only its time changes, so that a sweep leaves it.
 
         Raises:
-            StoreUnavailableError: it cannot be written.
+            StoreUnavailableError: the file cannot be written.
         """
         digest = _sha256(data)
         file = self.file(digest)
         try:
             for folder in (self.path, file.parent):
                 folder.mkdir(exist_ok=True)
-                if folder not in self._durable:
-                    _sync(folder.parent)
-                    self._durable.add(folder)
-            with locked(self.path / LOCK, shared=True):  # nobody removes it between our look and our touch
-                if _holds(file, data):
+                if folder not in self._synced:
+                    _sync_folder(folder.parent)
+                    self._synced.add(folder)
+            with locked(
+                self.path / LOCK, shared=True
+            ):  # no sweep can remove the file between the check and the new time
+                if _has_content(file, data):
                     os.utime(file)
                 else:
-                    _write(file, data)
-                _sync(file.parent)  # also where another process has written it just now
+                    _write_atomically(file, data)
+                _sync_folder(file.parent)  # even if another process has just written the file
         except OSError as error:
             raise StoreUnavailableError(f"cannot write {file}: {error.strerror or error}") from error
         return digest
 
     def read(self, digest: str, size: int) -> bytes:
-        """What was kept under that SHA-256.
+        """Return the content of the file with that SHA-256 and size.
 
         Raises:
-            SerializationError: the file is missing, or holds something else.
-            StoreUnavailableError: it cannot be read now.
+            SerializationError: the file is missing or its content differs.
+            StoreUnavailableError: the file cannot be read now.
         """
         file = self.file(digest)
         try:
             with file.open("rb") as opened:
                 data = opened.read(size + 1) if os.fstat(opened.fileno()).st_size == size else b""
         except FileNotFoundError:
-            raise SerializationError(f"its file {file} is missing") from None
+            raise SerializationError(f"its file {file} is missing; restore it from a backup") from None
         except OSError as error:
             raise StoreUnavailableError(f"cannot read {file}: {error.strerror or error}") from error
         if len(data) != size or _sha256(data) != digest:
-            raise SerializationError(f"its file {file} was changed: it does not have the SHA-256 that it is named for")
+            raise SerializationError(
+                f"its file {file} was changed: its SHA-256 differs from its name; restore it from a backup"
+            )
         return data
 
-    def files(self) -> Iterator[Found]:
-        """All files of ours that are there. Others are passed over."""
+    def files(self) -> Iterator[StoredFile]:
+        """Return all files that `keep` has written, also unfinished ones. Ignore other files in the folder."""
         for prefix in sorted(self.path.glob("??")):
             for path in sorted(prefix.iterdir()) if _PREFIX.fullmatch(prefix.name) and prefix.is_dir() else ():
                 if _NAME.fullmatch(path.name) and path.is_file() and not path.is_symlink():
                     digest = None if path.name.endswith(UNFINISHED) else prefix.name + path.name
-                    yield Found(path, digest, path.stat().st_size, path.stat().st_mtime)
+                    yield StoredFile(path, digest, path.stat().st_size, path.stat().st_mtime)
 
-    def remove(self, found: Found, before: float) -> bool:
-        """Remove a file, unless it was written or asked for at `before` or later; whether it is gone.
+    def remove(self, found: StoredFile, before: float) -> bool:
+        """Remove a file unless its value was stored at `before` or later. Return whether this removed it.
 
         Raises:
-            OSError: it cannot be removed.
-            ConfigurationError: this system cannot lock files, so that it would not be safe.
+            OSError: the file cannot be removed.
+            ConfigurationError: this system cannot lock files, so removing one is not safe.
         """
         with self.exclusively():
             try:
@@ -135,27 +143,27 @@ class Folder:
 
     @contextmanager
     def exclusively(self) -> Iterator[None]:
-        """While this lasts, nobody writes or asks for a file."""
+        """Hold the folder's exclusive lock, so that no process stores a value meanwhile."""
         with locked(self.path / LOCK, shared=False):
             yield
 
 
 def _sha256(data: bytes) -> str:
-    import hashlib  # late: a program that only loads its plugins need not pay for OpenSSL
+    import hashlib  # imported on first use, because it loads OpenSSL
 
     return hashlib.sha256(data).hexdigest()
 
 
-def _holds(file: Path, data: bytes) -> bool:
-    """Whether the file is there, and has not been damaged."""
+def _has_content(file: Path, data: bytes) -> bool:
+    """Return whether the file exists and contains exactly `data`."""
     try:
         return file.stat().st_size == len(data) and file.read_bytes() == data
     except FileNotFoundError:
         return False
 
 
-def _write(file: Path, data: bytes) -> None:
-    """Write a file so that, whatever happens, it is there as a whole or not at all."""
+def _write_atomically(file: Path, data: bytes) -> None:
+    """Write a file so that after a crash it either exists completely or not at all."""
     unfinished = file.parent / f".{os.urandom(8).hex()}{UNFINISHED}"
     try:
         with unfinished.open("xb") as opened:
@@ -168,10 +176,10 @@ def _write(file: Path, data: bytes) -> None:
         raise
 
 
-def _sync(folder: Path) -> None:
-    """Have the names in a folder on disk."""
+def _sync_folder(folder: Path) -> None:
+    """Sync the names in a folder to disk."""
     if os.name == "nt":
-        return  # folders cannot be opened there; renaming is journaled
+        return  # Windows cannot open folders, and journals renames
     opened = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(opened)

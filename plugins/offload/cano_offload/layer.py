@@ -1,7 +1,7 @@
-"""`LimitLayer` and `OffloadLayer`: what becomes of values that are too large for the store.
+"""`LimitLayer` refuses values that are too large for a store; `OffloadLayer` keeps them in files.
 
-A value that was offloaded is a reference in the store: the mark C1 46, the SHA-256 of its bytes in hexadecimal, a
-colon, and how many they are. No value of cano-msgspec begins with C1: what begins otherwise was not offloaded.
+The store keeps a reference to an offloaded value: the mark C1 46, the hexadecimal SHA-256 of its bytes, a colon, and
+their number. No value of cano-msgspec begins with C1, so bytes that begin otherwise were not offloaded.
 """
 
 from __future__ import annotations
@@ -12,56 +12,59 @@ from typing import NamedTuple
 from cano import SerializationError
 
 from cano_offload.folder import Folder
-from cano_offload.sizes import shown
+from cano_offload.sizes import format_size
 
 MARK = b"\xc1F"
 _REFERENCE = re.compile(rb"\xc1F([0-9a-f]{64}):([0-9]{1,15})")
 
 
 class Reference(NamedTuple):
-    """Where an offloaded value is."""
+    """A reference to an offloaded value: the SHA-256 of its bytes, and their number."""
 
     digest: str
     size: int
 
 
 class LimitLayer:
-    """Refuses values over a limit.
+    """A layer that refuses values over a limit.
 
     Args:
-        limit: how many bytes a value may have, as it comes from the layers before this one.
+        limit: the largest number of bytes of a value, measured after the layers to the left of this one.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
 
     def __repr__(self) -> str:
-        return f"<LimitLayer, {shown(self.limit)}>"
+        return f"<LimitLayer, {format_size(self.limit)}>"
 
     def wrap(self, data: bytes) -> bytes:
-        """`data`, if it is not over the limit.
+        """Return `data` unchanged.
 
         Raises:
-            SerializationError: it is.
+            SerializationError: `data` is over the limit.
         """
         if len(data) > self.limit:
-            raise SerializationError(f"it takes {len(data)} bytes, and the store's limit is {shown(self.limit)}")
+            raise SerializationError(
+                f"its {len(data)} bytes exceed the store's limit of {format_size(self.limit)}; "
+                "store less, or raise the limit in the store's URL"
+            )
         return data
 
     def unwrap(self, data: bytes) -> bytes:
-        """`data`: what was stored before there was a limit can be read."""
+        """Return `data` unchanged, so that values from before the limit can be read."""
         return data
 
 
 class OffloadLayer:
-    """Keeps values over a limit in files, and a reference to each in the store.
+    """A layer that keeps values over a limit in files, and a reference to each in the store.
 
-    A file is on disk, whole, when `wrap` returns: before anything is committed that refers to it. That blocks the event
-    loop for as long as the disk takes. Safe to share between threads and processes.
+    When `wrap` returns, the file is completely on disk, so it exists before any commit refers to it. The event loop
+    waits for the disk. Safe to share between threads and processes.
 
     Args:
-        limit: how many bytes a value may have to stay in the store.
-        folder: where the files are.
+        limit: the largest number of bytes of a value that stays in the store.
+        folder: the folder of the files.
     """
 
     def __init__(self, limit: int, folder: Folder) -> None:
@@ -69,24 +72,24 @@ class OffloadLayer:
         self.folder = folder
 
     def __repr__(self) -> str:
-        return f"<OffloadLayer, over {shown(self.limit)} to {str(self.folder.path)!r}>"
+        return f"<OffloadLayer, over {format_size(self.limit)} to {str(self.folder.path)!r}>"
 
     def wrap(self, data: bytes) -> bytes:
-        """`data`, or a reference to the file that keeps it.
+        """Return `data`, or a reference to a file with it.
 
         Raises:
             StoreUnavailableError: the file cannot be written.
         """
-        # what looks like a reference could not be told from one if it stayed
+        # data that begins with the mark is offloaded too: in the store it would be mistaken for a reference
         if len(data) <= self.limit and not data.startswith(MARK):
             return data
         return MARK + f"{self.folder.keep(data)}:{len(data)}".encode()
 
     def unwrap(self, data: bytes) -> bytes:
-        """What `wrap` was given.
+        """Return the data that `wrap` was given.
 
         Raises:
-            SerializationError: its file is missing, or is not what it was; or the reference is damaged.
+            SerializationError: the file is missing or changed, or the reference is corrupt.
             StoreUnavailableError: the file cannot be read now.
         """
         reference = reference_in(data)
@@ -94,19 +97,21 @@ class OffloadLayer:
 
 
 def reference_in(data: bytes) -> Reference | None:
-    """The reference that the store keeps in place of a value, or None where it keeps the value.
+    """Parse the reference in stored bytes. Return None if they are a value.
+
+    The returned SHA-256 is always well-formed, so the reference cannot lead outside the folder.
 
     Raises:
-        SerializationError: it is a damaged one. Nothing else than the name of a file of ours gets through here.
+        SerializationError: the reference is corrupt.
     """
     if not data.startswith(MARK):
         return None
     found = _REFERENCE.fullmatch(data)
     if found is None:
-        raise SerializationError("the reference to its file is damaged")
+        raise SerializationError("the reference to its file is corrupt; restore the value from a backup")
     return Reference(found[1].decode(), int(found[2]))
 
 
-def references_inside(data: bytes) -> set[str]:
-    """The SHA-256 of whatever looks like a reference anywhere in `data`."""
+def embedded_references(data: bytes) -> set[str]:
+    """Return the SHA-256 of everything in `data` that has the form of a reference."""
     return {found[1].decode() for found in _REFERENCE.finditer(data)}

@@ -1,4 +1,4 @@
-"""A lock between processes, on a file."""
+"""A file lock that excludes other processes."""
 
 from __future__ import annotations
 
@@ -16,15 +16,19 @@ except ImportError:  # Windows
 
 @contextmanager
 def locked(file: Path, *, shared: bool) -> Iterator[None]:
-    """Hold the lock on `file`, which is made where it is missing; a crash frees it.
+    """Hold a lock on `file`, which is created if it is missing. The system releases the lock after a crash.
+
+    On a system without `flock` a shared lock does nothing.
 
     Raises:
         OSError: the file cannot be opened or locked.
-        ConfigurationError: this system has no such locks, and an exclusive one is wanted. Shared ones are done without.
+        ConfigurationError: the lock is exclusive and this system has no `flock`.
     """
     if fcntl is None:
         if not shared:
-            raise ConfigurationError("this system cannot lock files, so nothing can be removed safely while it is used")
+            raise ConfigurationError(
+                "this system cannot lock files, so files cannot be removed safely; sweep on a system with flock"
+            )
         yield
         return
     with file.open("ab") as opened:

@@ -1,4 +1,4 @@
-"""What a store's runs refer to in an offload layer's folder."""
+"""`References`: finds the offloaded files that a store refers to."""
 
 from __future__ import annotations
 
@@ -7,79 +7,82 @@ from typing import Any
 
 from cano import CodecLayer, ConfigurationError, RunFilter, SerializationError, StoreBackend
 
-from cano_offload.layer import OffloadLayer, reference_in, references_inside
+from cano_offload.layer import OffloadLayer, embedded_references, reference_in
 
-WRAPPED = b"\xc1"
+LAYER_MARK = b"\xc1"
 
 
 def offload_layer(store: str, layers: Iterable[CodecLayer]) -> OffloadLayer:
-    """The one offload layer among `layers`, those of the store that messages call `store`.
+    """Return the only offload layer among `layers`.
+
+    Args:
+        store: the store's name for messages.
+        layers: the layers around the store's codec.
 
     Raises:
-        ConfigurationError: there is none, or more than one.
+        ConfigurationError: there is no offload layer, or more than one.
     """
     found = [layer for layer in layers if isinstance(layer, OffloadLayer)]
     if len(found) != 1:
-        raise ConfigurationError(f"the URL of store {store} must name one offload:SIZE:FOLDER, but has {len(found)}")
+        raise ConfigurationError(f"the URL of store {store} must contain one offload:SIZE:FOLDER, not {len(found)}")
     return found[0]
 
 
 class References:
-    """Finds every file that a store refers to, while it is in use.
+    """Finds every file that a store refers to, even while the store is in use.
 
-    Whatever a store keeps at the time of looking is found, but for what was written since: the files of that are young.
-    What a commit moves is looked for where it was before where it is afterwards: a signal's payload becomes that of its
-    run. A fork has what its origin had, which may be deleted meanwhile: so runs are listed again until there is no
-    new one.
+    It may miss references committed meanwhile; the files of these are too recent to be swept. It misses no reference
+    that a commit moves: a signal's payload moves to its run, so signals are read first. A fork copies the references
+    of its origin, which may be deleted meanwhile: so runs are listed again until there is no new one.
 
     Args:
-        backend: the store, open.
-        layers: those around its codec.
+        backend: the open store.
+        layers: the layers around its codec.
 
     Attributes:
-        mentioned: what looks like a reference inside some value: of who has put bytes that the layers have wrapped
-            into a value of its own. Such files are better left alone.
+        embedded: digests of apparent references inside values, found by `all`. A program may have stored bytes that
+            the layers had wrapped, so a sweep keeps these files.
     """
 
     def __init__(self, backend: StoreBackend, layers: Sequence[CodecLayer]) -> None:
         self._backend = backend
         self._layers = layers
         self._digests: set[str] = set()
-        self.mentioned: set[str] = set()
+        self.embedded: set[str] = set()
 
     async def all(self) -> set[str]:
-        """The SHA-256 of every file that is referred to.
+        """Return the SHA-256 of every file that the store refers to.
 
         Raises:
-            SerializationError: something cannot be read, so that what it refers to is not known.
+            SerializationError: a value cannot be read, so its references are unknown.
         """
         seen: set[tuple[str, float | None]] = set()
         while True:
-            # with the time: another run of an id that was there before is another run
+            # with its time, since a deleted run's id can be used again by a new run
             listed = {(record.run_id, record.created) for record in await self._backend.runs(RunFilter())}
             new = {*listed, *((run_id, None) for run_id in await self._backend.missing_recipients())} - seen
             if not new:
                 return self._digests
             for run_id in sorted({run_id for run_id, _ in new}):
-                await self._look_at(run_id)
+                await self._scan(run_id)
             seen |= new
 
-    async def _look_at(self, run_id: str) -> None:
+    async def _scan(self, run_id: str) -> None:
         for signal in (await self._backend.signals(run_id)).waiting:
-            self._note(run_id, f"the payload of signal {signal.name!r}", signal.payload)
+            self._add(run_id, f"the payload of signal {signal.name!r}", signal.payload)
         record = await self._backend.load(run_id)
         if record is not None:
-            self._note(run_id, "the payload", record.payload)
-            self._note_all(run_id, record.data.items())
+            self._add(run_id, "the payload", record.payload)
+            self._add_all(run_id, record.data.items())
         if self._backend.capabilities.history:
-            for line in await self._backend.history(run_id):
-                self._note_all(run_id, line.changed.items())
+            for entry in await self._backend.history(run_id):
+                self._add_all(run_id, entry.changed.items())
 
-    def _note_all(self, run_id: str, items: Iterable[tuple[str, Any]]) -> None:
+    def _add_all(self, run_id: str, items: Iterable[tuple[str, Any]]) -> None:
         for key, value in items:
-            self._note(run_id, f"key {key!r}", value)
+            self._add(run_id, f"key {key!r}", value)
 
-    def _note(self, run_id: str, what: str, data: Any) -> None:
+    def _add(self, run_id: str, what: str, data: Any) -> None:
         if data is None:
             return
         try:
@@ -88,8 +91,8 @@ class References:
                     self._digests.add(reference.digest)
                     return
                 data = layer.unwrap(data)
-            self.mentioned.update(references_inside(data))
-            if data.startswith(WRAPPED):
-                raise SerializationError("it is wrapped in a layer that the store's URL does not name")
+            self.embedded.update(embedded_references(data))
+            if data.startswith(LAYER_MARK):
+                raise SerializationError("a layer that the store's URL does not name wrote it; add the layer to codec=")
         except SerializationError as error:
             raise SerializationError(f"run {run_id}, {what}: {error}") from error

@@ -1,4 +1,4 @@
-"""Files that no store refers to any more."""
+"""`sweep`: finds and removes the files that no store refers to."""
 
 from __future__ import annotations
 
@@ -7,81 +7,81 @@ from typing import NamedTuple
 
 from cano import CodecLayer, ConfigurationError, Kernel, StoreBackend
 
-from cano_offload.folder import Folder, Found
+from cano_offload.folder import Folder, StoredFile
 from cano_offload.references import References, offload_layer
 
 GRACE = 3600.0
-"""Seconds for which a file is kept in any case: what refers to it may be about to be committed."""
+"""Seconds for which an unreferenced file is kept, because a reference to it may be about to be committed."""
 
 _Store = tuple[str, StoreBackend, Sequence[CodecLayer]]
 
 
 class Swept(NamedTuple):
-    """What a sweep has found.
+    """The result of a sweep.
 
     Attributes:
         folder: the folder.
-        referenced: how many files the stores refer to.
-        missing: the SHA-256 of those that are referred to, but are not there.
-        unreferenced: the files that are old enough to go.
-        young: how many are referred to by nobody, but were written or asked for less than `GRACE` seconds ago.
-        removed: those of `unreferenced` that were removed.
+        referenced: number of files that the stores refer to.
+        missing: the SHA-256 of referenced files that do not exist.
+        unreferenced: unreferenced files that are old enough to be removed.
+        recent: number of unreferenced files whose value was stored less than `GRACE` seconds ago.
+        removed: the removed files.
     """
 
     folder: Folder
     referenced: int
     missing: list[str]
-    unreferenced: list[Found]
-    young: int
-    removed: list[Found]
+    unreferenced: list[StoredFile]
+    recent: int
+    removed: list[StoredFile]
 
 
 async def sweep(kernel: Kernel, urls: Sequence[str], *, delete: bool = False, even_all: bool = False) -> Swept:
-    """Find the files that none of the stores refers to, and, with `delete`, remove them.
+    """Find the files that no store refers to and, with `delete`, remove them.
 
     Args:
-        kernel: knows the plugins and the time; it need not be open.
+        kernel: provides the plugins and the clock; it need not be open.
         urls: every store that offloads to the folder.
-        delete: whether to remove what is found.
-        even_all: whether to do so where one of the stores refers to no file at all.
+        delete: whether to remove the files.
+        even_all: whether to remove files even if one of the stores refers to no file at all.
 
     Raises:
-        ConfigurationError: the stores offload to different folders, or not at all; one of them is not there, as far
-            as can be told; or `even_all` is missing. Nothing is removed.
-        SerializationError: a run cannot be read: nothing is removed.
+        ConfigurationError: the stores offload to different folders or not at all, a store does not exist, or
+            `even_all` is required. Nothing was removed.
+        SerializationError: a run cannot be read. Nothing was removed.
     """
-    before = kernel.clock.time() - GRACE  # of now: looking may take longer than that
+    before = kernel.clock.time() - GRACE  # from the start: reading the stores may take long
     stores, folder = await _stores(kernel, urls)
     referenced: set[str] = set()
-    mentioned: set[str] = set()
-    without: list[str] = []
+    embedded: set[str] = set()
+    without_references: list[str] = []
     for name, backend, layers in stores:
         try:
             await backend.open()
             references = References(backend, layers)
             if not (found := await references.all()):
-                without.append(name)
+                without_references.append(name)
             referenced |= found
-            mentioned |= references.mentioned
+            embedded |= references.embedded
         finally:
             await backend.close()
     files = [*folder.files()]
-    loose = [file for file in files if file.digest not in referenced | mentioned]
-    unreferenced = [file for file in loose if file.changed < before]
-    if delete and unreferenced and without and not even_all:
+    all_unreferenced = [file for file in files if file.digest not in referenced | embedded]
+    unreferenced = [file for file in all_unreferenced if file.changed < before]
+    if delete and unreferenced and without_references and not even_all:
         raise ConfigurationError(
-            f"no run in {' and '.join(without)} refers to any of the {len(files)} files in {folder.path}: is this the "
-            "right store? --even-all removes what no other refers to all the same"
+            f"no run in {' and '.join(without_references)} refers to any of the {len(files)} files in {folder.path}, "
+            "so the URL may be wrong; to remove the unreferenced files all the same, add --even-all"
         )
     removed = [file for file in unreferenced if delete and folder.remove(file, before)]
     missing = sorted(referenced - {file.digest for file in files if file.digest is not None})
-    return Swept(folder, len(referenced), missing, unreferenced, len(loose) - len(unreferenced), removed)
+    return Swept(folder, len(referenced), missing, unreferenced, len(all_unreferenced) - len(unreferenced), removed)
 
 
 async def _stores(kernel: Kernel, urls: Sequence[str]) -> tuple[list[_Store], Folder]:
-    """Every store with what messages call it, not yet opened, and their folder: all are looked at before any is used.
+    """Return each store, unopened and with its name for messages, and their common folder.
 
-    One that tells by a method `exists()` that it is not there would be made by its `open`, and refer to nothing.
+    A store with a method `exists()` must exist, because its `open` would create an empty store.
     """
     stores: list[_Store] = []
     folders: list[Folder] = []
@@ -90,10 +90,12 @@ async def _stores(kernel: Kernel, urls: Sequence[str]) -> tuple[list[_Store], Fo
         backend, layers = kernel.store_at(url)
         folders.append(offload_layer(name, layers).folder)
         if folders[-1].path != folders[0].path:
-            raise ConfigurationError(f"{stores[0][0]} and {name} offload to different folders; sweep one at a time")
-        assert backend is not None  # it has layers
+            raise ConfigurationError(
+                f"{stores[0][0]} and {name} offload to different folders; sweep one folder at a time"
+            )
+        assert backend is not None  # a store with layers always has a backend
         exists = getattr(backend, "exists", None)
         if exists is not None and not await exists():
-            raise ConfigurationError(f"there is no such store: {name}. Is the URL right, and the current folder?")
+            raise ConfigurationError(f"there is no such store: {name}; check the URL and the current directory")
         stores.append((name, backend, layers))
     return stores, folders[0]

@@ -144,7 +144,7 @@ async def test_layers_are_turned_off(url: Url) -> None:
 async def test_a_value_over_the_limit(url: Url) -> None:
     """A value over the limit fails the run with one error that names key, size and limit; `explain` shows it."""
     async with Kernel(store=url("limit:4KiB")) as kernel:
-        with pytest.raises(SerializationError, match=r"^key 'long': it takes 5608 bytes, .* limit is 4 KiB \(4096 "):
+        with pytest.raises(SerializationError, match=r"^key 'long': its 5608 bytes exceed .* limit of 4 KiB \(4096 "):
             await kernel.run(flow, {"given": SECRET}, run_id="one")
         explained = await kernel.explain("one")
         assert explained.reason is Standstill.FAILED
@@ -162,7 +162,7 @@ async def test_a_disk_that_is_full(url: Url, monkeypatch: pytest.MonkeyPatch) ->
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("cano_offload.folder._write", full)
+        patch.setattr("cano_offload.folder._write_atomically", full)
         async with Kernel(store=url("offload:1KiB:FOLDER")) as kernel:
             with pytest.raises(CanoError, match="No space left on device"):
                 await kernel.run(flow, {"given": SECRET}, run_id="one")
@@ -176,7 +176,7 @@ async def test_a_limit_for_payloads(url: Url) -> None:
     """A signal with a payload over the limit is refused where it is sent, and the run keeps waiting."""
     async with Kernel(store=url("limit:6KiB")) as kernel:
         await parked(kernel)
-        with pytest.raises(SerializationError, match=r"the payload of signal .*: it takes 8612 bytes"):
+        with pytest.raises(SerializationError, match=r"the payload of signal .*: its 8612 bytes exceed"):
             await signalled(kernel)
         assert (await kernel.explain("one")).reason is Standstill.WAITING_FOR_SIGNAL
 

@@ -1,4 +1,4 @@
-"""What these tests share: a folder for offloaded values, and files in it that are old."""
+"""Fixtures: a folder for offloaded values, and a way to make its files old."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from cano_offload import Folder
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Folder:
-    """A folder that is not there yet."""
+    """A folder that does not exist yet."""
     return Folder(tmp_path / "blobs")
 
 
 def age(folder: Folder, seconds: float = 4000) -> None:
-    """Let every file in the folder be as old."""
+    """Set the time of every file in the folder that many seconds back."""
     for found in folder.files():
         os.utime(found.path, (found.changed - seconds, found.changed - seconds))

@@ -1,4 +1,4 @@
-"""Sweeping: what anybody refers to stays, wherever the reference is; what is young stays; the rest goes when asked."""
+"""Sweeping: referenced and recent files stay; the others are removed with `delete`."""
 
 from __future__ import annotations
 
@@ -45,30 +45,30 @@ async def write(store: KeyValueStore) -> Literal["READ"]:
 
 @flow.on("READ")
 async def read(store: KeyValueStore) -> Literal["LAST"]:
-    """Wait with a payload at hand."""
+    """Wait again, with a payload in the run's record."""
     assert current_step().payload
     return wait_for("never", then="LAST")
 
 
 @flow.on("LAST")
 async def last(store: KeyValueStore) -> Literal["DONE"]:
-    """The end."""
+    """End the run."""
     return "DONE"
 
 
 @pytest.fixture
 def url(tmp_path: Path, folder: Folder) -> str:
-    """A store that offloads what has more than 100 bytes."""
+    """A store that offloads values over 100 bytes."""
     return url_of(tmp_path / "runs.db", folder)
 
 
 def url_of(path: Path, folder: Folder) -> str:
-    """A store in that file that offloads to the folder."""
+    """Return the URL of a store in that file that offloads to the folder."""
     return f"sqlite:///{path}?synchronous=normal&codec=offload:100:{folder.path}"
 
 
 async def fill(url: str) -> None:
-    """A run with a value that it has replaced; a signal that it waits for no more; and one for nobody."""
+    """Start a run that replaces a value, send it a signal that it does not wait for, and one to a missing run."""
     async with Kernel(store=url) as kernel:
         handle = await kernel.start(flow, {"text": "first " * 100}, run_id="one")
         while (await kernel.explain("one")).detail != "'more'":
@@ -82,40 +82,40 @@ async def fill(url: str) -> None:
 
 
 def strays(folder: Folder) -> list[Path]:
-    """A file that nobody refers to, one that a crash has left unfinished, and some that are none of ours."""
-    loose = folder.file(folder.keep(b"nobody refers to this"))
-    unfinished = loose.parent / ".0123456789abcdef.tmp"
+    """Make an unreferenced file, an unfinished one, and two that are not the folder's. Return the first two."""
+    unreferenced = folder.file(folder.keep(b"unreferenced"))
+    unfinished = unreferenced.parent / ".0123456789abcdef.tmp"
     unfinished.write_bytes(b"half")
-    (loose.parent / "notes.txt").write_text("mine")
+    (unreferenced.parent / "notes.txt").write_text("mine")
     (folder.path / "zz").mkdir()
     (folder.path / "zz" / ("a" * 62)).write_text("mine")
-    return sorted([loose, unfinished])
+    return sorted([unreferenced, unfinished])
 
 
-async def test_what_is_referred_to_stays(url: str, folder: Folder) -> None:
-    """Data, history, waiting signals, those to nobody; what else is old enough goes, and only when it is asked for."""
+async def test_referenced_files_stay(url: str, folder: Folder) -> None:
+    """Files stay that data, history or signals refer to, even signals to missing runs; others go with `delete`."""
     await fill(url)
-    loose = strays(folder)
-    young = await sweep(Kernel(), [url], delete=True)
-    assert (young.referenced, young.unreferenced, young.young, young.removed) == (4, [], 2, [])
+    unreferenced = strays(folder)
+    recent = await sweep(Kernel(), [url], delete=True)
+    assert (recent.referenced, recent.unreferenced, recent.recent, recent.removed) == (4, [], 2, [])
     age(folder)
 
     seen = await sweep(Kernel(), [url])
-    assert sorted(file.path for file in seen.unreferenced) == loose
+    assert sorted(file.path for file in seen.unreferenced) == unreferenced
     assert seen.removed == []
-    assert all(path.exists() for path in loose)
+    assert all(path.exists() for path in unreferenced)
 
     swept = await sweep(Kernel(), [url], delete=True)
-    assert sorted(file.path for file in swept.removed) == loose
-    assert not any(path.exists() for path in loose)
-    assert (swept.referenced, swept.missing, swept.young) == (4, [], 0)
-    assert len([*folder.path.glob("*/*")]) == 6  # four, and two of somebody else's
+    assert sorted(file.path for file in swept.removed) == unreferenced
+    assert not any(path.exists() for path in unreferenced)
+    assert (swept.referenced, swept.missing, swept.recent) == (4, [], 0)
+    assert len([*folder.path.glob("*/*")]) == 6  # four, and two that are not the folder's
     async with Kernel(store=url) as kernel:
-        assert [line.changed["text"][:6] for line in await kernel.history("one")] == ["first ", "second"]
+        assert [entry.changed["text"][:6] for entry in await kernel.history("one")] == ["first ", "second"]
 
 
 async def test_a_payload_that_a_run_was_woken_with_stays(url: str, folder: Folder) -> None:
-    """It is in the run's record, as bytes that came from the signal."""
+    """A file stays if the payload in a run's record refers to it."""
     await fill(url)
     backend = SqliteBackend(folder.path.parent / "runs.db")
     await backend.open()
@@ -138,22 +138,22 @@ async def test_a_payload_that_a_run_was_woken_with_stays(url: str, folder: Folde
     assert layer.unwrap(payload)
 
 
-async def test_what_is_asked_for_again_stays(url: str, folder: Folder) -> None:
-    """A value that is stored again is young, although its file is old; also if that happens after the look."""
+async def test_a_value_stored_again_stays(url: str, folder: Folder) -> None:
+    """Storing a value again makes its old file recent, even after the sweep has listed it."""
     await fill(url)
-    loose = strays(folder)
+    unreferenced = strays(folder)
     age(folder)
-    found = {file.digest is None: file for file in folder.files() if file.path in loose}
-    folder.keep(b"nobody refers to this")
+    found = {file.digest is None: file for file in folder.files() if file.path in unreferenced}
+    folder.keep(b"unreferenced")
 
     assert not folder.remove(found[False], time.time() - GRACE)
     assert found[False].path.exists()
     assert folder.remove(found[True], time.time() - GRACE)
-    assert not folder.remove(found[True], time.time())  # it is gone
+    assert not folder.remove(found[True], time.time())  # already removed
 
 
 async def test_a_reference_inside_a_value_stays(url: str, folder: Folder) -> None:
-    """Somebody may have put bytes that the kernel's codec has made into a value of its own."""
+    """A file stays if a value contains encoded bytes with a reference to it."""
     await fill(url)
     async with Kernel(store=url) as kernel:
         assert kernel.codec is not None
@@ -165,7 +165,7 @@ async def test_a_reference_inside_a_value_stays(url: str, folder: Folder) -> Non
 
 
 async def test_several_stores_share_a_folder(url: str, folder: Folder, tmp_path: Path) -> None:
-    """Each of them has to be named: then what either refers to stays."""
+    """If every store is given, the files of all of them stay."""
     other = url_of(tmp_path / "other.db", folder)
     await fill(url)
     async with Kernel(store=other) as kernel:
@@ -177,21 +177,21 @@ async def test_several_stores_share_a_folder(url: str, folder: Folder, tmp_path:
 
 
 async def test_the_wrong_store_removes_nothing(url: str, folder: Folder, tmp_path: Path) -> None:
-    """A store that refers to no file is more likely the wrong one than an empty one."""
+    """A store that refers to no file is taken for the wrong one."""
     await fill(url)
     age(folder)
     wrong = url_of(tmp_path / "wrong.db", folder)
     async with Kernel(store=wrong):
-        pass  # it is there, and empty
+        pass  # it exists and is empty
 
-    with pytest.raises(ConfigurationError, match="is this the right store"):
+    with pytest.raises(ConfigurationError, match="so the URL may be wrong"):
         await sweep(Kernel(), [wrong], delete=True)
     assert len((await sweep(Kernel(), [wrong])).unreferenced) == 4
     assert len((await sweep(Kernel(), [wrong], delete=True, even_all=True)).removed) == 4
 
 
 async def test_one_wrong_store_of_two_removes_nothing(url: str, folder: Folder, tmp_path: Path) -> None:
-    """Also where the other one refers to some files: those that the wrong one does not refer to are needed."""
+    """Nothing is removed even if the other store refers to some files."""
     await fill(url)
     needed = strays(folder)
     age(folder)
@@ -208,26 +208,26 @@ async def test_one_wrong_store_of_two_removes_nothing(url: str, folder: Folder, 
 
 @pytest.mark.parametrize("delete", [False, True])
 async def test_a_store_that_is_not_there(url: str, folder: Folder, tmp_path: Path, delete: bool) -> None:
-    """It is not made: nothing is looked at or removed, whatever else is named."""
+    """A missing store is not created, and nothing is removed, even if other stores exist."""
     await fill(url)
     needed = strays(folder)
     age(folder)
     typo = url_of(tmp_path / "typo.db", folder)
 
     for urls in ([typo], [url, typo], [typo, url]):
-        with pytest.raises(ConfigurationError, match=r"there is no such store: 'sqlite:///\S+/typo\.db'\. "):
+        with pytest.raises(ConfigurationError, match=r"there is no such store: 'sqlite:///\S+/typo\.db'; "):
             await sweep(Kernel(), urls, delete=delete, even_all=True)
     assert [*tmp_path.glob("typo*")] == []  # noqa: ASYNC240
     assert all(path.exists() for path in needed)
 
 
 async def test_wrong_urls_are_refused(url: str, tmp_path: Path) -> None:
-    """Every store has one offload layer, and all of them the same folder."""
+    """Every store must have one offload layer, and all of them the same folder."""
     await fill(url)
     elsewhere = url_of(tmp_path / "other.db", Folder(tmp_path / "elsewhere"))
     for urls, problem in (
-        ([url.partition("?")[0]], "must name one offload:SIZE:FOLDER, but has 0"),
-        ([f"{url},offload:7:{tmp_path}/b"], "but has 2"),
+        ([url.partition("?")[0]], "must contain one offload:SIZE:FOLDER, not 0"),
+        ([f"{url},offload:7:{tmp_path}/b"], "FOLDER, not 2"),
         ([url, elsewhere], "different folders"),
     ):
         with pytest.raises(ConfigurationError, match=problem):
@@ -235,33 +235,31 @@ async def test_wrong_urls_are_refused(url: str, tmp_path: Path) -> None:
 
 
 async def test_what_cannot_be_read_stops_the_sweep(url: str, folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A value under a layer that the URL does not name may be a reference: nothing is removed then."""
+    """Nothing is removed if a layer is missing from the URL, since its values may contain references."""
     from cano_encryption import KEYS_ENV, new_key
 
     monkeypatch.setenv(KEYS_ENV, new_key())
     async with Kernel(store=f"{url},encrypt") as kernel:
         await kernel.start(flow, {"text": "hidden " * 100}, run_id="two")
     age(folder)
-    with pytest.raises(
-        SerializationError, match=r"run two, key 'text': it is wrapped in a layer that .* does not name"
-    ):
+    with pytest.raises(SerializationError, match=r"run two, key 'text': a layer that .* does not name wrote it"):
         await sweep(Kernel(), [url], delete=True)
 
     swept: Swept = await sweep(Kernel(), [f"{url},encrypt"], delete=True)
     assert (swept.referenced, swept.removed) == (2, [])
 
 
-async def test_a_fork_keeps_what_its_origin_had(url: str, folder: Folder) -> None:
-    """Also when it is made, and the origin deleted, while the sweep looks."""
+async def test_a_fork_keeps_the_files_of_its_origin(url: str, folder: Folder) -> None:
+    """A fork's files stay even if it is made, and its origin deleted, during the sweep."""
     await fill(url)
     backend, layers = Kernel().store_at(url)
     assert backend is not None
 
     class Busy(SqliteBackend):
-        """Forks the run and deletes it between the listing and the look."""
+        """A store in which the run is forked and deleted between being listed and being read."""
 
         async def load(self, run_id: str) -> RunRecord | None:
-            """What happens meanwhile."""
+            """Fork and delete the run before its first load."""
             if run_id == "one" and not self.done:
                 self.done = True
                 async with Kernel(store=url) as kernel:
@@ -278,13 +276,13 @@ async def test_a_fork_keeps_what_its_origin_had(url: str, folder: Folder) -> Non
     await busy.close()
 
     async with Kernel(store=url) as kernel:
-        assert [line.changed["text"][:6] for line in await kernel.history("two")] == ["second"]
+        assert [entry.changed["text"][:6] for entry in await kernel.history("two")] == ["second"]
     assert folder.file(next(iter(referenced))).exists()
-    assert len(referenced) >= 3  # that of the fork among them
+    assert len(referenced) >= 3  # the fork's among them
 
 
 def cano(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """The command."""
+    """Run the `cano` command."""
     command = shutil.which("cano", path=sysconfig.get_path("scripts"))
     assert command is not None
     return subprocess.run(
@@ -294,16 +292,16 @@ def cano(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str
 
 
 async def test_the_command(url: str, folder: Folder) -> None:
-    """Lists by default, removes with --delete, and says what is missing."""
+    """The command lists files, removes them with --delete, and names missing ones."""
     await fill(url)
     strays(folder)
     age(folder)
 
     dry = cano("offload-sweep", "--store", url)
     assert (dry.returncode, dry.stderr) == (0, "")
-    assert dry.stdout.splitlines()[-1] == f"{folder.path}: 4 referred to, 0 young, 2 to remove, with --delete"
+    assert dry.stdout.splitlines()[-1] == f"{folder.path}: 4 referenced, 0 too recent, 2 to remove with --delete"
     swept = cano("offload-sweep", "--delete", CANO_STORE=url)
-    assert swept.stdout.splitlines()[-1] == f"{folder.path}: 4 referred to, 0 young, 2 removed"
+    assert swept.stdout.splitlines()[-1] == f"{folder.path}: 4 referenced, 0 too recent, 2 removed"
     assert swept.returncode == 0
 
     shutil.rmtree(next(folder.path.glob("[0-9a-f][0-9a-f]")))
@@ -312,9 +310,9 @@ async def test_the_command(url: str, folder: Folder) -> None:
     assert "missing: " in missing.stderr
 
 
-def test_the_command_refuses_what_makes_no_sense(tmp_path: Path) -> None:
-    """In one line."""
+def test_usage_error(tmp_path: Path) -> None:
+    """A store without an offload layer is refused without a traceback."""
     done = cano("offload-sweep", "--store", f"sqlite:///{tmp_path}/runs.db")
     assert done.returncode != 0
-    assert "must name one offload:SIZE:FOLDER" in done.stderr
+    assert "must contain one offload:SIZE:FOLDER" in done.stderr
     assert "Traceback" not in done.stderr
