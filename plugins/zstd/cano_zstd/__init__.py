@@ -1,4 +1,4 @@
-"""Compression of what stores keep, with Zstandard: `?codec=zstd`."""
+"""Compression of the values in a store with Zstandard: `?codec=zstd`."""
 
 from cano_zstd.layer import ZstdLayer
 

@@ -1,4 +1,4 @@
-"""What the kernel finds through the entry point."""
+"""The plugin: its entry point leads here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CANO_API_VERSION = 2
 
 @hookimpl
 def cano_codec_layer(spec: str) -> ZstdLayer | None:
-    """The layer that `zstd`, or `zstd:LEVEL`, stands for."""
+    """Return the layer for `zstd` or `zstd:LEVEL`."""
     name, colon, level = spec.partition(":")
     if name != "zstd":
         return None

@@ -1,7 +1,7 @@
-"""`ZstdLayer`: values are compressed in the store, where that makes them smaller.
+"""`ZstdLayer`: compresses values in the store, if that makes them smaller.
 
-What it compresses begins with the mark C1 5A, and is a Zstandard frame with a checksum from there on. No MessagePack
-begins with C1, and no value of cano-msgspec does: what begins otherwise was not compressed, and is given back as it is.
+A compressed value is the mark C1 5A and a Zstandard frame with a checksum. No value of cano-msgspec begins with C1, a
+byte that MessagePack does not use. So bytes that begin otherwise were not compressed and are returned unchanged.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ if TYPE_CHECKING:
 
 MARK = b"\xc1Z"
 LEVELS = range(1, 23)
-LARGEST = 256 * 1024 * 1024
-"""Bytes: what is larger is stored uncompressed, and nothing becomes larger when it is read."""
-SMALLEST = 64
-"""Bytes: what is smaller is not tried."""
-WINDOW = 27
-"""The logarithm of the largest window that a reader sets aside: 128 MiB, as the zstd command does."""
+MAX_SIZE = 256 * 1024 * 1024
+"""Bytes. Larger values are stored uncompressed, and no value decompresses to more."""
+MIN_SIZE = 64
+"""Bytes. Smaller values are stored uncompressed."""
+MAX_WINDOW_LOG = 27
+"""Log2 of the largest decompression window, 128 MiB, which is also the zstd command's default."""
 
 
 class ZstdLayer:
-    """Compresses values with Zstandard, where that makes them smaller. Safe to share between threads.
+    """A layer that compresses values with Zstandard, if that makes them smaller. Safe to share between threads.
 
     Args:
-        level: from 1, the fastest, to 22, the smallest; both are read back equally fast.
+        level: from 1 (fastest) to 22 (smallest). It does not change the speed of reading.
 
     Raises:
-        ConfigurationError: there is no such level.
+        ConfigurationError: the level is out of range.
     """
 
     def __init__(self, level: int = 3) -> None:
         if isinstance(level, bool) or not isinstance(level, int) or level not in LEVELS:
             raise ConfigurationError(f"zstd's level must be a number from {LEVELS[0]} to {LEVELS[-1]}, not {level!r}")
         self.level = level
-        zstd = _library()
+        zstd = _import_zstd()
         self._compress = zstd.compress
         self._options = {
             zstd.CompressionParameter.compression_level: level,
@@ -46,50 +46,55 @@ class ZstdLayer:
         }
         self._frame_info = zstd.get_frame_info
         self._decompressor = zstd.ZstdDecompressor
-        self._limits = {zstd.DecompressionParameter.window_log_max: WINDOW}
+        self._limits = {zstd.DecompressionParameter.window_log_max: MAX_WINDOW_LOG}
         self._error = zstd.ZstdError
 
     def __repr__(self) -> str:
         return f"<ZstdLayer, level {self.level}>"
 
     def wrap(self, data: bytes) -> bytes:
-        """`data`, compressed where that makes it smaller.
+        """Return `data`, compressed if that makes it smaller.
 
         Raises:
-            SerializationError: it looks as if it were compressed already, and is too large to be compressed again.
+            SerializationError: `data` begins with the mark and is too large to compress.
         """
-        marked = data.startswith(MARK)  # such bytes could not be told from our own if they were left as they are
-        if not marked and not SMALLEST <= len(data) <= LARGEST:
+        marked = data.startswith(MARK)  # compress such bytes in any case, or they would be mistaken for our own
+        if not marked and not MIN_SIZE <= len(data) <= MAX_SIZE:
             return data
-        if len(data) > LARGEST:
-            raise SerializationError(f"it takes {len(data)} bytes; zstd compresses {LARGEST} at most")
+        if len(data) > MAX_SIZE:
+            raise SerializationError(f"it has {len(data)} bytes, but zstd compresses at most {MAX_SIZE}; split it")
         packed: bytes = MARK + self._compress(data, options=self._options)
         return packed if marked or len(packed) < len(data) else data
 
     def unwrap(self, data: bytes) -> bytes:
-        """What `wrap` was given.
+        """Return the data that `wrap` was given.
 
         Raises:
-            SerializationError: it is damaged, or would become larger than anything that `wrap` compresses.
+            SerializationError: `data` is corrupt, or would decompress to more than `MAX_SIZE` bytes.
         """
         if not data.startswith(MARK):
             return data
         frame = memoryview(data)[len(MARK) :]
         try:
             size = self._frame_info(frame).decompressed_size
-            if size is None or size > LARGEST:  # ours say it
-                raise SerializationError(f"its compressed bytes would become {size} bytes; {LARGEST} are allowed")
+            if size is None or size > MAX_SIZE:  # `wrap` always declares the size
+                raise SerializationError(
+                    f"its compressed bytes declare a size of {size} bytes, but at most {MAX_SIZE} are allowed; "
+                    "restore the value from a backup"
+                )
             reader = self._decompressor(options=self._limits)
             plain: bytes = reader.decompress(frame, max_length=size + 1)
         except self._error as error:
-            raise SerializationError(f"its compressed bytes are damaged: {error}") from error
+            raise SerializationError(
+                f"its compressed bytes are corrupt: {error}; restore the value from a backup"
+            ) from error
         if len(plain) != size or not reader.eof or reader.unused_data:
-            raise SerializationError("its compressed bytes are damaged: too few, or too many")
+            raise SerializationError("its compressed bytes are corrupt; restore the value from a backup")
         return plain
 
 
-def _library() -> ModuleType | Any:
-    """Zstandard, which is in the standard library from Python 3.14 on. Imported late: it takes a few milliseconds."""
+def _import_zstd() -> ModuleType | Any:
+    """Import Zstandard on first use, because that takes a few milliseconds. Python 3.14 and later include it."""
     if sys.version_info >= (3, 14):
         from compression import zstd
     else:

@@ -1,4 +1,4 @@
-"""Compression: what goes in comes out, what does not shrink stays, and nothing damaged or oversized gets through."""
+"""Compression: values survive a round trip, or stay as they are; corrupt and oversized ones are refused."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from cano import ConfigurationError, SerializationError
 from cano_msgspec import MsgspecCodec
 from cano_zstd._plugin import cano_codec_layer
-from cano_zstd.layer import LARGEST, MARK, SMALLEST, ZstdLayer
+from cano_zstd.layer import MARK, MAX_SIZE, MIN_SIZE, ZstdLayer
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,13 +23,13 @@ plain = st.binary(max_size=300) | st.builds(bytes.__mul__, st.binary(max_size=40
 
 
 def zstandard() -> Any:
-    """The library."""
-    return cano_zstd.layer._library()
+    """Return the Zstandard module."""
+    return cano_zstd.layer._import_zstd()
 
 
 @given(plain)
-def test_what_goes_in_comes_out(data: bytes) -> None:
-    """Whatever it is, also what begins with the mark; and it does not get longer, unless it does so."""
+def test_round_trip(data: bytes) -> None:
+    """Any bytes survive; none get longer except those that begin with the mark."""
     for each in (data, MARK + data):
         assert LAYER.unwrap(LAYER.wrap(each)) == each
         assert LAYER.unwrap(LAYER.unwrap(LAYER.wrap(LAYER.wrap(each)))) == each
@@ -38,19 +38,19 @@ def test_what_goes_in_comes_out(data: bytes) -> None:
 
 @given(plain.filter(lambda data: not data.startswith(MARK)))
 def test_what_was_not_compressed_is_read_as_it_is(data: bytes) -> None:
-    """A store may have values from before it was compressed."""
+    """Uncompressed values, as from before the layer was added, are returned unchanged."""
     assert LAYER.unwrap(data) == data
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text() | st.binary(), st.lists))
 def test_the_codec_never_writes_the_mark(value: Any) -> None:
-    """So what it wrote before there was compression cannot be taken for something compressed."""
+    """No encoded value begins with the mark's first byte, so none is mistaken for a compressed one."""
     assert not MsgspecCodec().encode(value).startswith(MARK[:1])
 
 
 @given(st.data())
 def test_damage_is_found(data: st.DataObject) -> None:
-    """A changed, cut or lengthened frame is refused; or, where the mark is what changed, it is not read as ours."""
+    """A changed, truncated or extended frame is refused, or returned unchanged if its mark is gone."""
     packed = LAYER.wrap(LONG)
     at = data.draw(st.integers(0, len(packed) - 1))
     flipped = bytes([packed[at] ^ data.draw(st.integers(1, 255))])
@@ -61,38 +61,38 @@ def test_damage_is_found(data: st.DataObject) -> None:
             seen = LAYER.unwrap(damaged)
         except SerializationError:
             continue
-        # a bit of the header that says nothing, or the mark itself
+        # an unused bit of the header, or the mark itself, has changed
         assert seen == (LONG if damaged.startswith(MARK) else damaged)
 
 
 def test_small_values_and_noise_stay_as_they_are() -> None:
-    """What would not get shorter is not touched."""
-    for data in (b"", b"a" * (SMALLEST - 1), os.urandom(2000)):
+    """Values that compression would not shorten stay unchanged."""
+    for data in (b"", b"a" * (MIN_SIZE - 1), os.urandom(2000)):
         assert LAYER.wrap(data) is data
-    assert len(LAYER.wrap(b"a" * SMALLEST)) < SMALLEST
+    assert len(LAYER.wrap(b"a" * MIN_SIZE)) < MIN_SIZE
     assert len(LAYER.wrap(LONG)) < len(LONG) / 20
 
 
 def test_too_large_a_value_is_not_compressed() -> None:
-    """It could not be read back."""
-    large = b"\0" * (LARGEST + 1)
+    """A value over the size limit stays uncompressed, and is refused if it begins with the mark."""
+    large = b"\0" * (MAX_SIZE + 1)
     assert LAYER.wrap(large) is large
-    with pytest.raises(SerializationError, match="zstd compresses 268435456 at most"):
+    with pytest.raises(SerializationError, match="zstd compresses at most 268435456"):
         LAYER.wrap(MARK + large)
 
 
-def test_a_bomb_is_refused_before_it_goes_off() -> None:
-    """Few bytes that become very many are refused by what they say, without being decompressed; so is silence."""
+def test_a_bomb_is_refused_before_it_is_decompressed() -> None:
+    """A frame that declares too large a size, or none, is refused without being decompressed."""
     zstd = zstandard()
     silent = zstd.ZstdCompressor()
-    for bomb in (zstd.compress(b"\0" * (LARGEST + 1)), silent.compress(b"\0" * LARGEST) + silent.flush()):
+    for bomb in (zstd.compress(b"\0" * (MAX_SIZE + 1)), silent.compress(b"\0" * MAX_SIZE) + silent.flush()):
         assert len(bomb) < 50_000
-        with pytest.raises(SerializationError, match="would become"):
+        with pytest.raises(SerializationError, match="declare a size of"):
             LAYER.unwrap(MARK + bomb)
 
 
 def test_a_bomb_that_lies_is_stopped() -> None:
-    """A frame that holds more than it says is refused, and costs no more memory than it says."""
+    """A frame with more data than it declares is refused, and takes no more memory than it declares."""
     frame = bytearray(zstandard().compress(b"\0" * (64 << 20)))
     assert frame[4] >> 6 == 2  # the size is in four bytes
     frame[6:10] = (1000).to_bytes(4, "little")
@@ -105,13 +105,13 @@ def test_a_bomb_that_lies_is_stopped() -> None:
     done = subprocess.run([sys.executable, "-c", script], input=bytes(frame), capture_output=True, check=True)
 
     grown, _, error = done.stdout.decode().partition(" ")
-    assert "damaged" in error
+    assert "corrupt" in error
     assert int(grown) < 32_000  # KiB
 
 
 @pytest.mark.parametrize("level", [1, 3, 22])
 def test_levels(level: int) -> None:
-    """Whatever the level, every layer reads it."""
+    """Every layer reads the values of every level."""
     layer = cano_codec_layer(f"zstd:{level}")
     assert layer is not None
     assert layer.level == level
@@ -119,7 +119,7 @@ def test_levels(level: int) -> None:
 
 
 def test_the_level_is_three() -> None:
-    """Without one, and other layers are others'."""
+    """The default level is 3; the plugin ignores the names of other layers."""
     layer = cano_codec_layer("zstd")
     assert repr(layer) == "<ZstdLayer, level 3>"
     assert cano_codec_layer("zstandard") is None
@@ -127,20 +127,20 @@ def test_the_level_is_three() -> None:
 
 @pytest.mark.parametrize("spec", ["zstd:", "zstd:0", "zstd:23", "zstd:-1", "zstd:x", "zstd:3:4", "zstd:٣", "zstd: 3"])
 def test_wrong_levels_are_refused(spec: str) -> None:
-    """A level is a number that there is."""
+    """A level in a URL must be a number from 1 to 22."""
     with pytest.raises(ConfigurationError, match="level must be a number from 1 to 22"):
         cano_codec_layer(spec)
 
 
 @pytest.mark.parametrize("level", [True, 1.0, "3", None, 99])
 def test_wrong_levels_of_a_layer_are_refused(level: Any) -> None:
-    """So it is for who makes one."""
+    """A level passed to `ZstdLayer` must be an int from 1 to 22."""
     with pytest.raises(ConfigurationError, match="level must be a number from 1 to 22"):
         ZstdLayer(level)
 
 
-def test_discovery_does_not_load_the_library() -> None:
-    """A program that only loads its plugins pays nothing for this one."""
+def test_discovery_does_not_load_the_import_zstd() -> None:
+    """Loading the plugin does not import Zstandard."""
     script = (
         "import sys, cano_zstd._plugin; print([name for name in sys.modules if 'zstd' in name and 'cano' not in name])"
     )
@@ -149,7 +149,7 @@ def test_discovery_does_not_load_the_library() -> None:
 
 
 def test_the_readme_says_it() -> None:
-    """The public name, the mark and the limits are those of the code."""
+    """The README contains the public name, and the code's mark and limits."""
     text = (Path(cano_zstd.__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-    for promised in ("`ZstdLayer`", MARK.hex(" ").upper(), f"{LARGEST >> 20} MiB", f"{SMALLEST} bytes"):
+    for promised in ("`ZstdLayer`", MARK.hex(" ").upper(), f"{MAX_SIZE >> 20} MiB", f"{MIN_SIZE} bytes"):
         assert promised in text
