@@ -435,7 +435,7 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
         "a_deleted_run_is_gone a_deleted_id_can_be_used_anew deleting_forgets_signals_that_came_early"),
     "deletes children": (
         {"delete": lambda s, honest, run_id: (
-            [s._forget(i) for i, run in list(s._runs.items()) if run.parent == run_id], honest(run_id))[1]},
+            [s._delete(i) for i, run in list(s._runs.items()) if run.parent == run_id], honest(run_id))[1]},
         "deleting_leaves_other_runs"),
     "tells of consumed signals": (
         listed("signals", lambda s, mail: mail._replace(consumed=())), "all_signals_are_told"),

@@ -51,7 +51,7 @@ class WithoutHistory(SaysNoHistory):
 
     async def history(self, run_id: str) -> Sequence[Transition]:
         """Nothing, ever."""
-        with self._use():
+        with self._locked():
             return ()
 
 
@@ -60,7 +60,7 @@ class WithoutRetention(SaysNoRetention):
 
     async def delete(self, run_id: str) -> bool:
         """Refuse."""
-        with self._use():
+        with self._locked():
             raise StoreError(f"this store keeps everything, {run_id} too")
 
 
@@ -103,7 +103,7 @@ MUTANTS: dict[str, tuple[type[MemoryBackend], Methods, str]] = {
     "declares no retention and says that there was nothing": (
         WithoutRetention, {"delete": lambda s, honest, run_id: False}, ALL_OF_DELETE),
     "deletes, and then refuses": (
-        WithoutRetention, {"delete": lambda s, honest, run_id: (s._forget(run_id), honest(run_id))[1]},
+        WithoutRetention, {"delete": lambda s, honest, run_id: (s._delete(run_id), honest(run_id))[1]},
         ALL_OF_DELETE),
     "forgets the signals, and then refuses": (
         WithoutRetention, {"delete": lambda s, honest, run_id: (s._mail.pop(run_id, None), honest(run_id))[1]},

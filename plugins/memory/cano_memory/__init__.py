@@ -1,4 +1,4 @@
-"""The in-memory store of Cano."""
+"""Runs and data in memory: `memory://` and `MemoryStore`."""
 
 from cano_memory.backend import MemoryBackend
 from cano_memory.store import MemoryStore

@@ -1,4 +1,4 @@
-"""What the kernel finds through the entry point."""
+"""The plugin: its entry point leads here."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _OPTIONS = "memory:// takes the options strict=0 or 1 and, without strict, keep=
 
 @hookimpl
 def cano_stores() -> dict[str, Capabilities]:
-    """What a store in memory promises."""
+    """Return the capabilities of `memory://`."""
     return {"memory": Capabilities(durable=False, encoded=False)}
 
 
 @hookimpl
 def cano_open_store(url: str) -> MemoryBackend | None:
-    """A new, empty store for `memory://`, such as `memory://?strict=1` or `memory://?keep=50`."""
+    """Return a new, empty store for a URL such as `memory://?strict=1` or `memory://?keep=50`."""
     scheme, colon, rest = url.partition(":")
     if scheme.lower() != "memory" or not colon:
         return None

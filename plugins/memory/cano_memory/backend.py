@@ -1,4 +1,4 @@
-"""`MemoryBackend`: the runs of one process, in a dict. The readable specification of `StoreBackend`."""
+"""`MemoryBackend`: keeps runs in a dict. Read it as the shortest implementation of `StoreBackend`."""
 
 from __future__ import annotations
 
@@ -27,26 +27,25 @@ from cano import (
 
 @dataclass(slots=True)
 class _Mailbox:
-    """The signals sent to one id, whether or not there is a run: those that wait, and the ids of all that ever came."""
+    """The signals sent to a run id, even before the run exists: the waiting ones, and the ids of all."""
 
     waiting: dict[str, Signal] = field(default_factory=dict)
     seen: set[str] = field(default_factory=set)
 
 
 class MemoryBackend:
-    """Keeps runs in memory, for one process and as long as it lives.
+    """A store that keeps runs in memory until it is closed.
 
-    It may be shared between threads and event loops: no method waits for anything but a short lock. What changes
-    hands is copied as far as it could be changed, so that the store and its callers share nothing.
+    Safe to share between threads and event loops; a method waits at most for a short lock. Mutable values are copied
+    when they are stored and when they are returned, so the store and its callers share none.
 
     Args:
-        strict: whether to be what a durable store is to its callers: every step is committed, values must be bytes
-            (those that no codec can keep are refused already when a task puts them), and no run is ever dropped.
-            For tests: it forgets everything all the same.
-        keep: how many finished runs to keep, unless `strict`. The one that finished first is dropped first.
+        strict: whether to behave like a durable store, for tests. Every step is committed, values are bytes, a task
+            cannot put a value that the codec cannot encode, and finished runs are never dropped.
+        keep: number of finished runs to keep, unless `strict`. The run that finished first is dropped first.
 
     Raises:
-        ConfigurationError: `keep` is not a number of runs.
+        ConfigurationError: `keep` is not a whole number, 0 or more.
     """
 
     def __init__(self, strict: bool = False, keep: int = 1000) -> None:
@@ -66,39 +65,41 @@ class MemoryBackend:
         return f"<MemoryBackend of {len(self._runs)} run(s){', strict' if self._strict else ''}>"
 
     async def open(self) -> None:
-        """Do nothing: it is ready. A closed one stays closed."""
-        with self._use():
+        """Do nothing, since the store is ready. A closed store cannot be opened again."""
+        with self._locked():
             pass
 
     async def close(self) -> None:
-        """Forget everything."""
+        """Delete everything."""
         with self._lock:
             self._closed = True
-            for kept in (self._runs, self._history, self._mail, self._finished):
-                kept.clear()
+            for mapping in (self._runs, self._history, self._mail, self._finished):
+                mapping.clear()
 
     # runs
 
     async def create(self, run: RunRecord) -> RunRecord:
-        """Keep a new run, or return the one that has this id already."""
-        with self._use():
-            if (there := self._runs.get(run.run_id)) is not None:
-                return _handed_out(there)
-            new = run._replace(data=self._taken(run.data), error=_copy(run.error), payload=self._value(run.payload))
-            self._note(
+        """Store a new run, or return the existing run with this id unchanged."""
+        with self._locked():
+            if (existing := self._runs.get(run.run_id)) is not None:
+                return _copy_of(existing)
+            new = run._replace(
+                data=self._stored_data(run.data), error=_isolated(run.error), payload=self._stored_value(run.payload)
+            )
+            self._save(
                 new, Transition(seq=run.seq, state=run.state, status=run.status, at=run.created, changed=new.data)
             )
-            return _handed_out(new)
+            return _copy_of(new)
 
     async def load(self, run_id: str) -> RunRecord | None:
-        """The run with all its data, or None."""
-        with self._use():
+        """Return the run with all its data, or None."""
+        with self._locked():
             run = self._runs.get(run_id)
-            return None if run is None else _handed_out(run)
+            return None if run is None else _copy_of(run)
 
     async def runs(self, filter: RunFilter) -> Sequence[RunRecord]:
-        """The runs that match, the one created last first; of those created together, the one stored last."""
-        with self._use():
+        """Return the matching runs, newest first; of those with equal times, the one stored last comes first."""
+        with self._locked():
             found = [
                 run
                 for run in reversed(self._runs.values())
@@ -107,48 +108,48 @@ class MemoryBackend:
                 and filter.parent in (None, run.parent)
             ]
             found.sort(key=lambda run: run.created, reverse=True)
-            return [_handed_out(run._replace(data={})) for run in found[: filter.limit]]
+            return [_copy_of(run._replace(data={})) for run in found[: filter.limit]]
 
     async def history(self, run_id: str) -> Sequence[Transition]:
-        """The run's transitions, oldest first."""
-        with self._use():
-            return [line._replace(changed=_copy(line.changed)) for line in self._history.get(run_id, ())]
+        """Return the run's history, oldest entry first."""
+        with self._locked():
+            return [entry._replace(changed=_isolated(entry.changed)) for entry in self._history.get(run_id, ())]
 
     async def delete(self, run_id: str) -> bool:
-        """Forget the run, held or not, and every signal that was sent to its id."""
-        with self._use():
-            return self._forget(run_id)
+        """Delete the run, even if it is held, and every signal sent to its id. Return whether the run existed."""
+        with self._locked():
+            return self._delete(run_id)
 
     # commits
 
     async def commit(self, commit: Commit) -> None:
-        """Make all of `commit` so, or raise and change nothing."""
-        with self._use():
-            run = _fresh(self._runs.get(commit.run_id), commit)
-            changed, data = self._taken(commit.changed), dict(run.data)
+        """Apply `commit` completely, or raise and change nothing."""
+        with self._locked():
+            run = _check_current(self._runs.get(commit.run_id), commit)
+            changed, data = self._stored_data(commit.changed), dict(run.data)
             for key in commit.removed:
                 data.pop(key, None)
             data.update(changed)
             run = run._replace(
-                state=commit.state, seq=commit.seq, status=commit.status, data=data, error=_copy(commit.error),
-                wait=commit.wait, payload=self._value(commit.payload), updated=commit.at,
+                state=commit.state, seq=commit.seq, status=commit.status, data=data, error=_isolated(commit.error),
+                wait=commit.wait, payload=self._stored_value(commit.payload), updated=commit.at,
             )  # fmt: skip
             if commit.release:
                 run = run._replace(holder=None, expires=None)
-            line = Transition(
+            entry = Transition(
                 seq=commit.seq, state=commit.state, status=commit.status, at=commit.at, changed=changed,
                 removed=tuple(commit.removed),
             )  # fmt: skip
             # nothing from here on can fail
             for signal_id in commit.consumed:
                 self._mail.get(commit.run_id, _NO_MAIL).waiting.pop(signal_id, None)
-            self._note(run, line if commit.seq != commit.expected_seq else None)
+            self._save(run, entry if commit.seq != commit.expected_seq else None)
 
     # leases
 
     async def claim(self, run_id: str, holder: str, now: float, expires: float) -> int | None:
-        """Take the lease, if nobody has it or it ended before `now`; the new token, or None."""
-        with self._use():
+        """Claim the lease if it is free or expired before `now`. Return the new token, or None."""
+        with self._locked():
             run = self._runs.get(run_id)
             if run is None or _is_held(run, now):
                 return None
@@ -156,8 +157,8 @@ class MemoryBackend:
             return run.token + 1
 
     async def renew(self, holder: str, tokens: Mapping[str, int], expires: float) -> Sequence[str]:
-        """Extend each lease that `holder` still has with its token; the ids of the others."""
-        with self._use():
+        """Extend each lease that `holder` has under the given token. Return the ids of the other runs."""
+        with self._locked():
             lost = []
             for run_id, token in tokens.items():
                 run = self._runs.get(run_id)
@@ -168,8 +169,8 @@ class MemoryBackend:
             return lost
 
     async def release(self, run_id: str, token: int) -> None:
-        """Free the lease, if it is still that of `token`."""
-        with self._use():
+        """Release the lease, if `token` is still its token."""
+        with self._locked():
             run = self._runs.get(run_id)
             if run is not None and run.token == token:
                 self._runs[run_id] = run._replace(holder=None, expires=None)
@@ -177,69 +178,69 @@ class MemoryBackend:
     # signals
 
     async def put_signal(self, run_id: str, signal: Signal) -> None:
-        """Keep a signal, unless one of its id was sent to this run before, consumed or not."""
-        with self._use():
-            payload = self._value(signal.payload)
-            mail = self._mail.setdefault(run_id, _Mailbox())
-            if signal.id not in mail.seen:
-                mail.seen.add(signal.id)
-                mail.waiting[signal.id] = signal._replace(payload=payload)
+        """Store a signal, unless one with its id was ever sent to this run id, consumed or not."""
+        with self._locked():
+            payload = self._stored_value(signal.payload)
+            mailbox = self._mail.setdefault(run_id, _Mailbox())
+            if signal.id not in mailbox.seen:
+                mailbox.seen.add(signal.id)
+                mailbox.waiting[signal.id] = signal._replace(payload=payload)
 
     async def next_signal(self, run_id: str, name: str) -> Signal | None:
-        """The oldest signal of that name, which stays."""
-        with self._use():
-            signal = self._signal(run_id, name)
+        """Return the oldest waiting signal of that name, without consuming it."""
+        with self._locked():
+            signal = self._oldest_signal(run_id, name)
             return None if signal is None else signal._replace(payload=isolate(signal.payload))
 
     async def signals(self, run_id: str) -> Signals:
-        """All that was sent to this id."""
-        with self._use():
-            mail = self._mail.get(run_id, _NO_MAIL)
-            waiting = [signal._replace(payload=isolate(signal.payload)) for signal in mail.waiting.values()]
-            return Signals(waiting, sorted(mail.seen - mail.waiting.keys()))
+        """Return all signals sent to this id, consumed or not."""
+        with self._locked():
+            mailbox = self._mail.get(run_id, _NO_MAIL)
+            waiting = [signal._replace(payload=isolate(signal.payload)) for signal in mailbox.waiting.values()]
+            return Signals(waiting, sorted(mailbox.seen - mailbox.waiting.keys()))
 
     async def missing_recipients(self) -> Sequence[str]:
-        """The ids with mail and no run."""
-        with self._use():
+        """Return the ids with signals and no run."""
+        with self._locked():
             return [run_id for run_id in self._mail if run_id not in self._runs]
 
     async def ready(self, now: float) -> Sequence[RunRecord]:
-        """The runs that could go on, and that nobody holds."""
-        with self._use():
-            return [_handed_out(run._replace(data={})) for run in self._runs.values() if self._is_ready(run, now)]
+        """Return the runs that a kernel can claim and resume now, with empty data."""
+        with self._locked():
+            return [_copy_of(run._replace(data={})) for run in self._runs.values() if self._is_ready(run, now)]
 
-    # how it is done; called with the lock held
+    # private methods; all but `_locked` are called with the lock held
 
     @contextmanager
-    def _use(self) -> Iterator[None]:
+    def _locked(self) -> Iterator[None]:
         with self._lock:
             if self._closed:
                 raise StoreUnavailableError("this store was closed; open a new one")
             yield
 
-    def _note(self, run: RunRecord, line: Transition | None) -> None:
-        """Keep `run` as it is now, with a new line of its history; drop finished runs that are too many."""
+    def _save(self, run: RunRecord, entry: Transition | None) -> None:
+        """Store `run` and, if there is one, a new history entry. Drop the earliest of too many finished runs."""
         run_id = run.run_id
         self._runs[run_id] = run
-        if line is not None:
-            self._history.setdefault(run_id, []).append(line)
+        if entry is not None:
+            self._history.setdefault(run_id, []).append(entry)
         if not run.status.finished:
-            self._finished.pop(run_id, None)  # somebody resumed it
+            self._finished.pop(run_id, None)  # a failed run was resumed
         else:
             self._finished.setdefault(run_id)
         if not self._strict:
             while len(self._finished) > self._keep:
-                self._forget(next(iter(self._finished)))
+                self._delete(next(iter(self._finished)))
 
-    def _forget(self, run_id: str) -> bool:
-        there = self._runs.pop(run_id, None) is not None
-        for kept in (self._history, self._mail, self._finished):
-            kept.pop(run_id, None)
-        return there
+    def _delete(self, run_id: str) -> bool:
+        existed = self._runs.pop(run_id, None) is not None
+        for mapping in (self._history, self._mail, self._finished):
+            mapping.pop(run_id, None)
+        return existed
 
-    def _signal(self, run_id: str, name: str) -> Signal | None:
-        mail = self._mail.get(run_id, _NO_MAIL)
-        return next((signal for signal in mail.waiting.values() if signal.name == name), None)
+    def _oldest_signal(self, run_id: str, name: str) -> Signal | None:
+        mailbox = self._mail.get(run_id, _NO_MAIL)
+        return next((signal for signal in mailbox.waiting.values() if signal.name == name), None)
 
     def _is_ready(self, run: RunRecord, now: float) -> bool:
         if _is_held(run, now):
@@ -251,17 +252,17 @@ class MemoryBackend:
             return False
         if wait.until is not None and wait.until <= now:
             return True
-        return wait.signal is not None and self._signal(run.run_id, wait.signal) is not None
+        return wait.signal is not None and self._oldest_signal(run.run_id, wait.signal) is not None
 
-    def _taken(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        return {key: self._value(value, key) for key, value in data.items()}
+    def _stored_data(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: self._stored_value(value, key) for key, value in data.items()}
 
-    def _value(self, value: Any, key: str | None = None) -> Any:
-        """A copy of what is stored under `key`, or, without one, of a payload, which may be None."""
+    def _stored_value(self, value: Any, key: str | None = None) -> Any:
+        """Return a copy of a value to store under `key` or, without a key, of a payload. A payload may be None."""
         if self._strict and not isinstance(value, bytes) and (value is not None or key is not None):
             what = "a payload" if key is None else f"key {key!r}"
             raise SerializationError(
-                f"a strict store keeps bytes, but {what} is a {type(value).__name__}; is a codec installed?",
+                f"a strict store keeps bytes, but {what} is a {type(value).__name__}; install a codec: cano-msgspec",
                 key=key, actual=type(value),
             )  # fmt: skip
         return isolate(value)
@@ -270,12 +271,12 @@ class MemoryBackend:
 _NO_MAIL = _Mailbox()
 
 
-def _fresh(run: RunRecord | None, commit: Commit) -> RunRecord:
-    """The run that `commit` is for, unless the commit is stale."""
+def _check_current(run: RunRecord | None, commit: Commit) -> RunRecord:
+    """Return the run of `commit`. Raise ConflictError if the commit is stale."""
     if run is None:
-        stale = "it is gone"
+        stale = "it does not exist"
     elif run.token != commit.token:
-        stale = f"it was claimed anew: its token is {run.token}, not {commit.token}"
+        stale = f"another holder claimed it: its token is {run.token}, not {commit.token}"
     elif run.seq != commit.expected_seq:
         stale = f"it has made {run.seq} transitions, not {commit.expected_seq}"
     else:
@@ -284,14 +285,14 @@ def _fresh(run: RunRecord | None, commit: Commit) -> RunRecord:
 
 
 def _is_held(run: RunRecord, now: float) -> bool:
-    """Whether somebody has the lease at `now`: its last moment is `expires` itself."""
+    """Return whether the run's lease is held at `now`. At `expires` itself it still is."""
     return run.expires is not None and run.expires >= now
 
 
-def _handed_out(run: RunRecord) -> RunRecord:
-    """A copy of a stored run that shares nothing changeable with it."""
-    return run._replace(data=_copy(run.data), error=_copy(run.error), payload=isolate(run.payload))
+def _copy_of(run: RunRecord) -> RunRecord:
+    """Return a copy of a stored run that shares no mutable value with it."""
+    return run._replace(data=_isolated(run.data), error=_isolated(run.error), payload=isolate(run.payload))
 
 
-def _copy(mapping: Any) -> Any:
+def _isolated(mapping: Any) -> Any:
     return None if mapping is None else {key: isolate(value) for key, value in mapping.items()}

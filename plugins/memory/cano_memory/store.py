@@ -1,4 +1,4 @@
-"""`MemoryStore`: typed data in a dict, safe to share between threads."""
+"""`MemoryStore`: a thread-safe dict of typed data."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from cano import MISSING, Changes, ConfigurationError, TypedStore, apply_changes
 
 
 class MemoryStore(TypedStore):
-    """A `KeyValueStore` in memory: all that a run without durability needs.
+    """A thread-safe `KeyValueStore` in memory, for runs that need not survive the process.
 
-    Every method is atomic, whatever other threads do. A run on it changes it only when a step succeeds. Outside
-    a run values are kept and handed out as they are, without a copy.
+    Every method is atomic. A run changes the store only when a step succeeds. Outside a run values are stored and
+    returned without a copy.
 
     Args:
-        data: what it holds at first; a shallow copy is taken.
+        data: the initial data; the store takes a shallow copy.
+
+    Raises:
+        ConfigurationError: `data` is not a mapping.
     """
 
     __slots__ = ("_data", "_lock")
@@ -25,12 +28,12 @@ class MemoryStore(TypedStore):
         self._lock = threading.Lock()
         self._data: dict[str, Any] = {}
         if data is not None and not isinstance(data, Mapping):
-            raise ConfigurationError(f"a MemoryStore is made from a mapping, not from {data!r}")
+            raise ConfigurationError(f"the data of a MemoryStore must be a mapping, not {data!r}")
         for key, value in (data or {}).items():
             self.put(key, value)
 
     def _find(self, key: str) -> Any:
-        return self._data.get(key, MISSING)  # one look into a dict is atomic
+        return self._data.get(key, MISSING)  # one dict lookup is atomic
 
     def _set(self, key: str, value: Any) -> None:
         with self._lock:
@@ -48,7 +51,7 @@ class MemoryStore(TypedStore):
             return self._data.pop(key, MISSING) is not MISSING
 
     def keys(self) -> list[str]:
-        """All keys, in the order in which they were first put."""
+        """Return all keys, in the order in which they were first put."""
         with self._lock:
             return list(self._data)
 
@@ -60,18 +63,18 @@ class MemoryStore(TypedStore):
         with self._lock:
             self._data.clear()
 
-    # what the kernel asks, to make steps atomic
+    # the kernel calls these, to make steps atomic
 
     def live(self) -> Mapping[str, Any]:
-        """The current data, for reading only."""
+        """Return the current data. It is read-only for the caller and shows later changes."""
         return self._data
 
     def apply(self, changes: Changes) -> None:
-        """Make all of a step's changes visible at once."""
+        """Apply all of a step's changes atomically."""
         with self._lock:
             apply_changes(self._data, changes)
 
     def put_many(self, changed: Mapping[str, Any]) -> None:
-        """Set several keys at once: what most steps come to."""
+        """Set several keys atomically. Most steps need nothing else."""
         with self._lock:
             self._data.update(changed)

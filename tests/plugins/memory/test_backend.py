@@ -1,4 +1,4 @@
-"""What the in-memory backend does beyond the contract: how many runs it keeps, strictness, threads."""
+"""The in-memory backend beyond the contract: the number of runs it keeps, strictness, threads."""
 
 from __future__ import annotations
 
@@ -26,35 +26,35 @@ from cano_memory import MemoryBackend
 
 
 def run_of(run_id: str, **fields: Any) -> RunRecord:
-    """A new run that nobody holds."""
+    """Return a new run without a holder."""
     return RunRecord(run_id=run_id, workflow="flow", version="1", fingerprint="f", state="S", **fields)
 
 
 def commit_to(run_id: str, status: RunStatus = RunStatus.RUNNING, **fields: Any) -> Commit:
-    """A commit to such a run, without a transition."""
+    """Return a commit to such a run, without a transition."""
     given: dict[str, Any] = {"token": 0, "expected_seq": 0, "seq": 0, "state": "S"}
     return Commit(run_id=run_id, status=status, **given | fields)
 
 
 async def ids(store: MemoryBackend) -> list[str]:
-    """The ids of all runs, in order of the alphabet."""
+    """Return the ids of all runs, sorted."""
     return sorted(run.run_id for run in await store.runs(RunFilter()))
 
 
 def test_public_names() -> None:
-    """The package has its two stores, and nothing else."""
+    """The package exports its two stores and nothing else."""
     assert cano_memory.__all__ == ["MemoryBackend", "MemoryStore"]
 
 
 def test_it_is_a_store() -> None:
-    """It has all of the protocol, and says what it promises: nothing, unless strict."""
+    """It implements the protocol. Its capabilities are not durable, unless it is strict."""
     assert isinstance(MemoryBackend(), StoreBackend)
     assert MemoryBackend().capabilities == Capabilities(durable=False, encoded=False, strict=False)
     assert MemoryBackend(strict=True).capabilities == Capabilities(durable=True, encoded=True, strict=True)
 
 
 async def test_repr() -> None:
-    """It shows how many runs there are, and whether it is strict; no data."""
+    """The `repr` shows the number of runs and whether the store is strict, but no data."""
     store = MemoryBackend(strict=True)
     await store.create(run_of("secret"))
 
@@ -64,13 +64,13 @@ async def test_repr() -> None:
 
 @pytest.mark.parametrize("keep", [-1, 1.5, "3", None, True])
 def test_keep_is_a_number_of_runs(keep: Any) -> None:
-    """What is no number of runs is refused, and named."""
+    """A wrong number of runs is refused with an error that shows it."""
     with pytest.raises(ConfigurationError, match=f"keep must be .* not {keep!r}"):
         MemoryBackend(keep=keep)
 
 
 async def test_the_run_that_finished_first_is_dropped() -> None:
-    """Of more than `keep` finished runs the one that finished first goes, with its history and signals."""
+    """Of more than `keep` finished runs, the one that finished first is dropped with its history and signals."""
     store = MemoryBackend(keep=2)
     for run_id in "abcd":
         await store.create(run_of(run_id))
@@ -109,7 +109,7 @@ async def test_a_deleted_run_does_not_count() -> None:
 
 
 async def test_keep_may_be_nothing() -> None:
-    """With keep=0 a run is forgotten as soon as it has finished."""
+    """With keep=0 a run is dropped as soon as it has finished."""
     store = MemoryBackend(keep=0)
     await store.create(run_of("a"))
     await store.commit(commit_to("a", RunStatus.SUCCEEDED))
@@ -127,7 +127,7 @@ async def test_a_strict_store_drops_nothing() -> None:
 
 @pytest.mark.parametrize("value", [1, "text", None, bytearray(b"x")])
 async def test_a_strict_store_keeps_bytes_alone(value: Any) -> None:
-    """Where values must be bytes, any other one is refused with the key's name, and nothing is changed."""
+    """A strict store refuses a value that is not bytes; the error names the key, and nothing changes."""
     store = MemoryBackend(strict=True)
     kind = type(value).__name__
     await store.create(run_of("run"))
@@ -141,7 +141,7 @@ async def test_a_strict_store_keeps_bytes_alone(value: Any) -> None:
 
 
 async def test_a_strict_store_keeps_payloads_of_bytes_or_none() -> None:
-    """A payload may be missing, where values must be bytes, but be nothing else."""
+    """In a strict store a payload must be bytes or None."""
     store = MemoryBackend(strict=True)
     await store.create(run_of("run", payload=None))
     await store.put_signal("run", Signal("1", "go", None))
@@ -155,13 +155,13 @@ async def test_a_strict_store_keeps_payloads_of_bytes_or_none() -> None:
 
 @dataclass
 class Order:
-    """A value with something changeable in it."""
+    """A mutable value."""
 
     lines: list[str] = field(default_factory=list)
 
 
 async def test_objects_are_copied_as_far_as_they_can_change() -> None:
-    """Containers and dataclasses are copied on their way in and out; other objects are the very same ones."""
+    """Containers and dataclasses are copied when stored and returned; other objects are shared."""
     store, order, client = MemoryBackend(), Order(["a"]), object()
     await store.create(run_of("run", data={"order": order, "client": client}))
     order.lines.append("b")
@@ -175,7 +175,7 @@ async def test_objects_are_copied_as_far_as_they_can_change() -> None:
 
 
 async def test_a_closed_store_cannot_be_opened_again() -> None:
-    """A closed store has forgotten everything, and says so rather than begin anew."""
+    """A closed store has deleted everything and refuses every call."""
     store = MemoryBackend()
     await store.open()
     await store.close()

@@ -8,7 +8,7 @@ from cano.testing import StoreBackendContract
 
 
 class TestMemory(StoreBackendContract):
-    """Values are kept as the objects they are."""
+    """Values are stored as objects."""
 
     def make_url(self, tmp_path: Path) -> str:
         """The default store."""

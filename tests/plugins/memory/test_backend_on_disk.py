@@ -23,7 +23,7 @@ from cano_memory import MemoryBackend
 
 
 def logged(name: str) -> Any:
-    """A method that writes its call to the log when it has done what it was asked."""
+    """Wrap a method so that it logs its call after it has succeeded."""
 
     async def method(self: LogBackend, *args: Any) -> Any:
         with self.locked():
@@ -36,7 +36,7 @@ def logged(name: str) -> Any:
 
 
 def unlogged(name: str) -> Any:
-    """A method that only reads."""
+    """Wrap a method that only reads."""
 
     async def method(self: LogBackend, *args: Any) -> Any:
         with self.locked():
@@ -47,7 +47,7 @@ def unlogged(name: str) -> Any:
 
 
 class LogBackend:
-    """Keeps calls in a file. Pickled, since nobody else can write to it: a test's toy, and no example."""
+    """Keeps calls in a file, pickled, because only this test can write to it. Do not copy this."""
 
     def __init__(self, url: str) -> None:
         self.capabilities = Capabilities()
@@ -72,7 +72,7 @@ class LogBackend:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep every other process, and every other backend of this one, out."""
+        """Hold a lock against other processes and the other backends of this process."""
         if self.file is None:
             raise StoreUnavailableError("closed")
         fcntl.flock(self.file, fcntl.LOCK_EX)
@@ -82,7 +82,7 @@ class LogBackend:
             fcntl.flock(self.file, fcntl.LOCK_UN)
 
     async def catch_up(self) -> None:
-        """Do what others have written meanwhile."""
+        """Apply the calls that other backends have logged meanwhile."""
         while length := self.file.read(8):
             entry = self.file.read(int.from_bytes(length, "big"))
             if len(entry) < int.from_bytes(length, "big"):  # its writer was killed: it does not count
@@ -106,7 +106,7 @@ class LogBackend:
 
 
 class Modest(LogBackend):
-    """Does not say that it is durable."""
+    """Does not declare that it is durable."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
@@ -114,7 +114,7 @@ class Modest(LogBackend):
 
 
 class Boastful(LogBackend):
-    """Says that it tells of news, and has no way to."""
+    """Declares `notify`, but has no `watch`."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
@@ -122,46 +122,46 @@ class Boastful(LogBackend):
 
 
 class Shy(LogBackend):
-    """Has a way to tell of news, and does not say so."""
+    """Has `watch`, but does not declare `notify`."""
 
     def watch(self, tell: Callable[[str | None], None]) -> None:
         """Do nothing."""
 
 
 class Telling(Boastful):
-    """Tells the others of this process what it does."""
+    """Notifies the other backends of this process of its writes."""
 
     watchers: ClassVar[dict[LogBackend, Callable[[str | None], None]]] = {}
 
     def watch(self, tell: Callable[[str | None], None]) -> None:
-        """Tell it from now on."""
+        """Notify `tell` from now on."""
         self.watchers[self] = tell
 
     def log(self, name: str, args: Sequence[Any]) -> None:
-        """Write, and tell the others."""
+        """Write, and notify the other backends."""
         super().log(name, args)
         for other, tell in self.watchers.items():
             if other is not self and other.path == self.path:
                 tell(getattr(args[0], "run_id", args[0]))
 
     async def close(self) -> None:
-        """Close, and be told nothing more."""
+        """Close, and receive no more notifications."""
         self.watchers.pop(self, None)
         await super().close()
 
 
 class Mute(Boastful):
-    """Says that it tells of news, and never does."""
+    """Declares `notify`, but never sends a notification."""
 
     def watch(self, tell: Callable[[str | None], None]) -> None:
         """Do nothing."""
 
 
 class Secretive(Telling):
-    """Tells of everything but deletions."""
+    """Sends notifications of everything but deletions."""
 
     def log(self, name: str, args: Sequence[Any]) -> None:
-        """Tell, unless it is a deletion."""
+        """Send a notification, unless the call is a deletion."""
         LogBackend.log(self, name, args) if name == "delete" else super().log(name, args)
 
 
@@ -173,7 +173,7 @@ class Forgetful(LogBackend):
 
 
 class Hasty(LogBackend):
-    """Acknowledges commits before they are written: when some have come together, or when it closes."""
+    """Acknowledges commits before it writes them, a hundred at a time or when it closes."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
@@ -189,20 +189,20 @@ class Hasty(LogBackend):
             self.write()
 
     def write(self) -> None:
-        """Write what waits."""
+        """Write the waiting commits."""
         for args in self.waiting:
             super().log("commit", args)
         self.waiting = []
 
     async def close(self) -> None:
-        """Write what waits, and close."""
+        """Write the waiting commits, and close."""
         if self.file is not None:
             self.write()
         await super().close()
 
 
 class Careless(Hasty):
-    """Acknowledges commits before they are written, and closes without a look at them."""
+    """Acknowledges commits before it writes them, and closes without writing them."""
 
     async def close(self) -> None:
         """Close."""
@@ -210,10 +210,10 @@ class Careless(Hasty):
 
 
 class Partial(LogBackend):
-    """Writes what a commit changes, but not which signals it consumes."""
+    """Logs a commit's changes, but not the signals that it consumes."""
 
     def log(self, name: str, args: Sequence[Any]) -> None:
-        """Write all calls, commits without some of it."""
+        """Log the call; of a commit only a part."""
         if name == "commit":
             (commit,) = args
             args = (commit._replace(consumed=()),)
@@ -233,20 +233,20 @@ class Alone(LogBackend):
 
 
 class NoHistory(LogBackend):
-    """Keeps no history, as it says."""
+    """Keeps no history, as declared."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
         self.capabilities = self.capabilities._replace(history=False)
 
     async def history(self, run_id: str) -> Sequence[Transition]:
-        """Nothing, ever."""
+        """Return nothing."""
         with self.locked():
             return ()
 
 
 class NoRetention(LogBackend):
-    """Deletes nothing, as it says."""
+    """Deletes nothing, as declared."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
@@ -259,23 +259,23 @@ class NoRetention(LogBackend):
 
 
 class Neither(NoHistory, NoRetention):
-    """Keeps no history and deletes nothing, as it says."""
+    """Keeps no history and deletes nothing, as declared."""
 
 
 class Gossip(NoHistory):
-    """Says that it keeps no history, and has one."""
+    """Declares no history, but keeps one."""
 
     history = LogBackend.history
 
 
 class Shredder(NoRetention):
-    """Says that it keeps everything, and deletes."""
+    """Declares no retention, but deletes."""
 
     delete = LogBackend.delete
 
 
 class Sly(NoRetention):
-    """Refuses to delete, and does it all the same."""
+    """Deletes, and then refuses to."""
 
     async def delete(self, run_id: str) -> bool:
         """Delete, and refuse."""
@@ -333,7 +333,7 @@ class TestOnDisk(OnDisk):
 
 @pytest.mark.parametrize(("store", "clause"), PAIRS)
 def test_a_broken_store_fails_its_clause(store: type[LogBackend], clause: str, tmp_path: Path) -> None:
-    """A store that breaks one clause fails the test of that clause, which says why."""
+    """A store that breaks one clause fails the test of that clause."""
     contract = OnDisk()
     contract.store = store
     if store in (Mute, Secretive):
@@ -346,14 +346,14 @@ def test_a_broken_store_fails_its_clause(store: type[LogBackend], clause: str, t
 
 @pytest.mark.parametrize(("store", "clause"), KEPT)
 def test_an_honest_store_keeps_every_clause(store: type[LogBackend], clause: str, tmp_path: Path) -> None:
-    """A store that declines what is optional, or tells of news, keeps the clause, and none is skipped."""
+    """A store without an optional feature, or with notifications, passes the clause, and no clause is skipped."""
     contract = OnDisk()
     contract.store = store
     getattr(contract, clause)(tmp_path)
 
 
 def test_every_clause_has_a_store_that_fails_it() -> None:
-    """No clause is in the durable contract that nothing is known to fail."""
+    """For every clause of the durable contract there is a store above that fails it."""
     assert {clause for _, clause in PAIRS} == CLAUSES
 
 

@@ -1,4 +1,4 @@
-"""`MemoryStore`, on its own and as what a run works on."""
+"""`MemoryStore`, on its own and as the store of a run."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class State(Enum):
 
 
 def test_it_is_a_store() -> None:
-    """It has all that tasks expect of a store, and all that the kernel needs to make steps atomic."""
+    """It implements `KeyValueStore` and the methods that the kernel needs to make steps atomic."""
     store = MemoryStore()
 
     assert isinstance(store, KeyValueStore)
@@ -63,8 +63,8 @@ def test_it_starts_with_what_it_is_given() -> None:
 
 @pytest.mark.parametrize("data", [3, "text", [("a", 1)], [], object(), MemoryStore()])
 def test_it_is_made_from_a_mapping(data: Any) -> None:
-    """Anything else is refused, and shown."""
-    with pytest.raises(ConfigurationError, match="made from a mapping") as caught:
+    """Data that is not a mapping is refused with an error that shows it."""
+    with pytest.raises(ConfigurationError, match="must be a mapping") as caught:
         MemoryStore(data)
 
     assert repr(data) in str(caught.value)
@@ -79,7 +79,7 @@ def test_what_it_starts_with_is_checked() -> None:
 
 
 def test_get_put_and_remove() -> None:
-    """What is put is found, as the very object, until it is removed."""
+    """The very object that was put is found until it is removed."""
     store = MemoryStore()
     value = [1]
     store.put("list", value)
@@ -101,7 +101,7 @@ def test_get_put_and_remove() -> None:
 
 
 def test_append() -> None:
-    """The first item makes the list."""
+    """The first `append` creates the list."""
     store = MemoryStore({"old": [1]})
     store.append("old", 2)
     store.append(NAMES, "Ada")
@@ -111,7 +111,7 @@ def test_append() -> None:
 
 
 def test_a_missing_key() -> None:
-    """Its error is a KeyError and names the key, and the type that was asked for."""
+    """The error about a missing key is a KeyError and names the key and the expected type."""
     store = MemoryStore({"a": 1})
     uses: list[tuple[Callable[[], object], type | None]] = [
         (lambda: store.get("count"), None),
@@ -132,7 +132,7 @@ def test_a_missing_key() -> None:
 
 
 def test_a_wrong_type() -> None:
-    """Its error is a TypeError and names the key, the expected and the actual type; nothing is changed."""
+    """The error about a wrong type is a TypeError and names the key and both types; nothing changes."""
     store = MemoryStore({"count": "three", "list": {1}})
     uses: list[tuple[Callable[[], object], str, object, type]] = [
         (lambda: store.get("count", int), "count", int, str),
@@ -156,7 +156,7 @@ def test_a_wrong_type() -> None:
 
 @pytest.fixture
 def hurry() -> Iterator[None]:
-    """Threads take turns as often as they can."""
+    """Make threads switch as often as possible."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield
@@ -164,7 +164,7 @@ def hurry() -> Iterator[None]:
 
 
 def in_threads(work: Callable[[int], Any]) -> list[Any]:
-    """The results of `work(number)` in several threads that start at the same moment."""
+    """Return the results of `work(number)` in several threads that start at the same moment."""
     gate = Barrier(THREADS)
 
     def start(number: int) -> Any:
@@ -209,7 +209,7 @@ def test_no_put_is_lost() -> None:
 
 @pytest.mark.usefixtures("hurry")
 def test_a_key_is_removed_once() -> None:
-    """Of many threads that remove the same keys exactly one succeeds for each; the others are told."""
+    """If many threads remove the same keys, exactly one succeeds for each key; the others get an error."""
     store = MemoryStore({str(number): number for number in range(TIMES)})
 
     def work(number: int) -> int:
@@ -228,7 +228,7 @@ def test_a_key_is_removed_once() -> None:
 
 @pytest.mark.usefixtures("hurry")
 def test_changes_are_applied_whole() -> None:
-    """Changes that threads apply do not mix: what one of them sets is set by the same one under both keys."""
+    """Changes applied by threads do not mix: both keys always have values of the same thread."""
     store = MemoryStore({"a": -1, "b": -1, "list": []})
 
     def work(number: int) -> bool:
@@ -265,7 +265,7 @@ async def test_runs_in_threads_lose_nothing() -> None:
 
 
 def test_live_is_always_the_same_object() -> None:
-    """The kernel may keep it: it shows every later change."""
+    """The mapping from `live` shows every later change."""
     store = MemoryStore({"a": 1})
     live = store.live()
     store["b"] = 2
@@ -279,7 +279,7 @@ def test_live_is_always_the_same_object() -> None:
 
 
 def test_changes_that_do_not_fit_change_nothing() -> None:
-    """When a key to append to holds no list, the error names it and the store stays as it was."""
+    """Appending to a value that is not a list raises an error that names the key, and changes nothing."""
     store = MemoryStore({"a": 1, "b": 2})
     with pytest.raises(TypeMismatchError, match="'b'") as caught:
         store.apply(Changes(False, frozenset({"a"}), {"c": 3}, {"b": [4]}))
@@ -319,7 +319,7 @@ async def test_a_step_is_atomic() -> None:
 
 
 async def test_orchestrate_runs_on_the_store_itself() -> None:
-    """The shortest way in works on a MemoryStore as on a dict."""
+    """`orchestrate` works on a MemoryStore as on a dict."""
     store = MemoryStore({"count": 1})
 
     async def work(view: KeyValueStore) -> State:
