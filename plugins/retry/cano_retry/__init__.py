@@ -1,4 +1,4 @@
-"""Retry strategies of Cano."""
+"""Retry strategies for Cano's tasks."""
 
 from cano_retry._budget import RetryBudget
 from cano_retry._chain import Chain

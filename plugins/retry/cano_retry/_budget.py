@@ -1,4 +1,4 @@
-"""A limit on retries that many tasks share."""
+"""`RetryBudget`: a limit on retries that many tasks share."""
 
 from __future__ import annotations
 
@@ -10,31 +10,28 @@ from cano_retry import _check
 
 
 class RetryBudget:
-    """Stops retry storms: a token bucket that all its users' retries draw from.
+    """A token bucket, shared by strategies, that prevents retry storms.
 
-    When a service is down, every run that needs it fails, and if each is retried three times the service sees
-    four times the load at the worst moment. Give one budget to all strategies that call it: the bucket starts
-    full, each retry takes a token, tokens come back at a steady rate, and while there is none, failures are
-    final at once. So within any t seconds at most `tokens + refill_per_second * t` retries are made, and
-    first attempts are never held back.
+    If a service is down, every run that calls it fails. With three retries each, the service sees four times its usual
+    load. Give one budget to all strategies for a service. The bucket starts full, each retry takes a token, and tokens
+    are refilled at a steady rate. While there is no token, strategies give up at once. So within any t seconds at most
+    `tokens + refill_per_second * t` retries are made. First attempts need no token.
 
-    The rate is per second and not a share of the calls made, since a strategy hears of failures only. A token
-    that was taken is not given back when something else then forbids the retry, such as the `max_elapsed` of
-    a chain around the strategy or the `total_timeout` of the task.
+    The rate is per second, not per call, because a strategy sees only failures. A token is not returned if something
+    else then prevents the retry, such as the `max_elapsed` of a surrounding chain or the task's `total_timeout`.
 
-    A budget may be used from any number of runs and threads of one process; other processes have their own.
+    Safe to share between runs and threads of one process. Other processes have their own budgets.
 
     Args:
-        tokens: how many retries can be made at once (int), 1 or more.
-        refill_per_second: how many tokens come back each second (float), 0 or more. With 0 there are never
-            more retries than `tokens`.
-        clock: a function that gives monotonic seconds (float), such as a kernel clock's `monotonic`.
+        tokens: number of retries that can be made at once (int), 1 or more.
+        refill_per_second: tokens added per second (float), 0 or more. 0 limits all retries ever made to `tokens`.
+        clock: a function that returns monotonic seconds (float), such as the `monotonic` of a kernel's clock.
 
     Raises:
-        ConfigurationError: an argument is out of its range or of a wrong type.
+        ConfigurationError: an argument is out of range or of a wrong type.
     """
 
-    __slots__ = ("_clock", "_level", "_lock", "_refill", "_since", "_tokens")
+    __slots__ = ("_clock", "_level", "_lock", "_refill", "_tokens", "_updated")
 
     def __init__(self, tokens: int, refill_per_second: float, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._tokens = _check.whole("tokens", tokens, "a whole number, 1 or more", 1)
@@ -45,39 +42,39 @@ class RetryBudget:
         self._clock = clock
         self._lock = threading.Lock()
         self._level = float(tokens)
-        self._since = clock()
+        self._updated = clock()
 
     @property
     def tokens(self) -> int:
-        """How many retries can be made at once."""
+        """The number of retries that can be made at once."""
         return self._tokens
 
     @property
     def refill_per_second(self) -> float:
-        """How many tokens come back each second."""
+        """The number of tokens added per second."""
         return self._refill
 
     @property
     def available(self) -> float:
-        """Tokens that are there now. Another thread may take them before you do."""
+        """The number of tokens now. Another thread may take them before you do."""
         with self._lock:
             return self._level_at(self._clock())
 
     def take(self) -> bool:
-        """Take one token, if there is one. Never waits; whether it was taken."""
+        """Take one token, if there is one. Return whether there was. Never waits."""
         with self._lock:
             now = self._clock()
             level = self._level_at(now)
-            # a refusal changes nothing: adding up many small refills would lose some to rounding
+            # a refusal stores nothing, because adding many small refills would accumulate rounding errors
             if level < 1:
                 return False
             self._level = level - 1
-            self._since = max(self._since, now)
+            self._updated = max(self._updated, now)
             return True
 
     def _level_at(self, now: float) -> float:
-        # a clock that went back adds nothing, and takes nothing away
-        return min(self._level + max(now - self._since, 0.0) * self._refill, float(self._tokens))
+        # if the clock goes back, no tokens are added or removed
+        return min(self._level + max(now - self._updated, 0.0) * self._refill, float(self._tokens))
 
     def __repr__(self) -> str:
         return f"RetryBudget(tokens={self._tokens}, refill_per_second={self._refill})"

@@ -1,4 +1,4 @@
-"""One strategy after another."""
+"""`Chain`: strategies used one after another."""
 
 from __future__ import annotations
 
@@ -13,33 +13,30 @@ from cano_retry._strategy import Strategy
 
 
 class Chain(Strategy):
-    """Follows the first strategy until its retries are used up, then the next, and so on.
+    """A strategy that uses the first strategy until its retries are used up, then the next, and so on.
 
-    `Chain(Fixed(2, 0.1), Exponential(3))` makes six attempts: two quick retries, then three with growing
-    pauses. Each strategy counts its attempts from 1, as if it stood alone.
+    `Chain(Fixed(2, 0.1), Exponential(3))` makes six attempts: the first, two quick retries, and three with increasing
+    delays. Each strategy counts its attempts from 1.
 
-    Which strategy is at work follows from the number of the attempt alone, so a chain remembers nothing of a
-    run and may be shared. Hence:
+    The attempt's number alone selects the strategy, so a chain keeps no state and can be shared. Therefore:
 
-    - Only used-up retries lead to the next strategy. When a strategy gives up for another reason (an error
-      that its `retry_on` or `give_up_on` rules out, its `max_elapsed`, its empty `budget`), the whole chain
-      gives up: a strategy that says "not this error" is not overruled by the ones behind it.
-    - Every strategy but the last needs a known number of retries: a `max_retries` attribute that is a whole
-      number. The strategies of this package have one, unless they are unlimited.
-    - `elapsed`, and so any `max_elapsed`, counts from the step's first attempt, not from where a strategy
-      took over.
-    - Whether an error's `retry_after` is obeyed is up to the strategy at work.
+    - Every strategy but the last needs a `max_retries` attribute that is a whole number. The strategies of this
+      package have one, unless they are unlimited.
+    - The next strategy is used only if the retries of the one before are used up. If a strategy gives up for another
+      reason (its `retry_on`, `give_up_on`, `max_elapsed` or `budget`), the whole chain gives up.
+    - `elapsed`, and so `max_elapsed`, counts from the step's first attempt, in every strategy of the chain.
+    - The selected strategy decides whether to obey an error's `retry_after`.
 
     Args:
         strategies: one or more strategies, in order.
-        retry_on: retry only these errors, asked before any strategy is: an exception type, a tuple of types,
-            or a function error -> bool.
-        give_up_on: never retry these errors, whatever `retry_on` says.
-        max_elapsed: seconds since the first attempt began; a retry that would begin later is not made.
-        budget: a `RetryBudget` that each retry of the chain takes a token from.
+        retry_on: retry only these errors, checked before any strategy: an exception type, a tuple of types, or a
+            function error -> bool.
+        give_up_on: never retry these errors; takes precedence over `retry_on`.
+        max_elapsed: give up if the next attempt would begin more than this many seconds after the first one began.
+        budget: a shared `RetryBudget`. Each retry takes one token; without a token the chain gives up.
 
     Raises:
-        ConfigurationError: an argument is out of its range or of a wrong type.
+        ConfigurationError: an argument is out of range or of a wrong type.
     """
 
     __slots__ = ("strategies",)
@@ -56,37 +53,37 @@ class Chain(Strategy):
     ) -> None:
         if not strategies:
             _check.refuse("strategies", strategies, "one or more retry strategies")
-        for place, strategy in enumerate(strategies):
-            _check.strategy(f"strategies[{place}]", strategy)
-            if retries_of(strategy) is None and place < len(strategies) - 1:
+        for index, strategy in enumerate(strategies):
+            _check.strategy(f"strategies[{index}]", strategy)
+            if max_retries_of(strategy) is None and index < len(strategies) - 1:
                 allowed = "a strategy with a limited number of retries (max_retries), since others follow"
-                _check.refuse(f"strategies[{place}]", strategy, allowed)
-        *before, last = (retries_of(strategy) for strategy in strategies)
+                _check.refuse(f"strategies[{index}]", strategy, allowed)
+        *before, last = (max_retries_of(strategy) for strategy in strategies)
         total = None if last is None else sum(filter(None, before)) + last
         super().__init__(total, retry_on, give_up_on, max_elapsed, True, budget)
-        self._fill(strategies=strategies)
+        self._set_fields(strategies=strategies)
 
     @property
     def uses_elapsed(self) -> bool:
-        """Whether the elapsed time matters to the chain, or to one of its strategies."""
+        """Whether the chain, or one of its strategies, reads the elapsed time."""
         return super().uses_elapsed or any(getattr(each, "uses_elapsed", True) for each in self.strategies)
 
-    def _pause(self, attempt: int, error: Exception, elapsed: float, hint: float | None) -> float | None:
+    def _next_delay(self, attempt: int, error: Exception, elapsed: float, hint: float | None) -> float | None:
         *before, last = self.strategies
         for strategy in before:
-            retries = retries_of(strategy) or 0
+            retries = max_retries_of(strategy) or 0
             if attempt <= retries:
                 return strategy.delay(attempt, error, elapsed)
             attempt -= retries
         return last.delay(attempt, error, elapsed)
 
-    def _shown(self) -> Iterator[tuple[str, object]]:
+    def _repr_arguments(self) -> Iterator[tuple[str, object]]:
         for strategy in self.strategies:
             yield "", strategy
-        yield from super()._shown()
+        yield from super()._repr_arguments()
 
 
-def retries_of(strategy: RetryStrategy) -> int | None:
-    """How many retries `strategy` grants at most, where it says so."""
+def max_retries_of(strategy: RetryStrategy) -> int | None:
+    """Return the largest number of retries that `strategy` grants, or None if it is unknown or unlimited."""
     known: object = getattr(strategy, "max_retries", None)
     return known if isinstance(known, int) and not isinstance(known, bool) and known >= 0 else None

@@ -1,4 +1,4 @@
-"""Pauses that grow."""
+"""`Exponential`: increasing delays."""
 
 from __future__ import annotations
 
@@ -18,32 +18,31 @@ class _HasRandom(Protocol):
 
 
 class Exponential(Strategy):
-    """Waits longer before each retry, up to a limit, and never quite as long as its neighbour does.
+    """A strategy with exponential backoff and jitter.
 
-    After failed attempt n (counted from 1) it waits
-    `min(base_delay * multiplier ** (n - 1), max_delay)` seconds, times a factor drawn evenly from
-    `1 - jitter` to `1 + jitter`: so many runs that failed together do not come back together. The limit
-    applies before the factor.
+    After failed attempt n (counted from 1) it waits `min(base_delay * multiplier ** (n - 1), max_delay)` seconds, times
+    a uniform random factor from `1 - jitter` to `1 + jitter`. So runs that failed together do not retry together.
+    `max_delay` applies before the factor.
 
     Args:
-        max_retries: how many retries, at most (int): with 3, four attempts are made. None is no limit.
+        max_retries: the largest number of retries (int); 3 means four attempts. None: no limit.
         base_delay: seconds before the first retry (float), 0 or more.
-        multiplier: what each pause is longer by than the one before (float), 1 or more.
-        max_delay: the longest pause in seconds (float), `base_delay` or more.
-        jitter: by which fraction a pause may be shorter or longer (float), 0 to 1.
-        random: what the factor is drawn with: a `random.Random`, or any function that returns floats from 0
-            to below 1. None takes the `random` module.
-        retry_on: retry only these errors: an exception type, a tuple of types, or a function error -> bool.
-            Types also match an exception group that holds nothing else.
-        give_up_on: never retry these errors, whatever `retry_on` says. Types also match an exception group
-            that holds one.
-        max_elapsed: seconds since the first attempt began; a retry that would begin later is not made.
-        after_hint: wait exactly as long as the error's `retry_after` says (seconds, int or float), where it
-            has one, even beyond `max_delay`: who comes back earlier is only turned away again.
-        budget: a `RetryBudget` that each retry takes a token from; with none left the strategy gives up.
+        multiplier: the factor by which each delay is longer than the one before (float), 1 or more.
+        max_delay: the longest delay in seconds (float), `base_delay` or more.
+        jitter: the fraction by which a delay may be shorter or longer (float), from 0 to 1.
+        random: the source of the random factor: a `random.Random`, or a function that returns floats from 0 to below
+            1. None: the `random` module.
+        retry_on: retry only these errors: an exception type, a tuple of types, or a function error -> bool. Types also
+            match an exception group if they match all its errors.
+        give_up_on: never retry these errors; takes precedence over `retry_on`. Types also match an exception group if
+            they match any of its errors.
+        max_elapsed: give up if the next attempt would begin more than this many seconds after the first one began.
+        after_hint: whether to wait exactly as long as the error's `retry_after` (seconds, int or float), if it has
+            one, even beyond `max_delay`, because an earlier retry would only be rejected again.
+        budget: a shared `RetryBudget`. Each retry takes one token; without a token the strategy gives up.
 
     Raises:
-        ConfigurationError: an argument is out of its range or of a wrong type.
+        ConfigurationError: an argument is out of range or of a wrong type.
     """
 
     __slots__ = ("base_delay", "jitter", "max_delay", "multiplier", "random")
@@ -74,26 +73,26 @@ class Exponential(Strategy):
         base = _check.seconds("base_delay", base_delay)
         longest = f"a finite number of seconds, at least the base_delay of {base!r}"
         growth = "a finite number, 1 or more"
-        self._fill(
+        self._set_fields(
             base_delay=base,
             multiplier=_check.number("multiplier", multiplier, growth, lambda x: x >= 1),
             max_delay=_check.number("max_delay", max_delay, longest, lambda x: x >= base),
             jitter=_check.number("jitter", jitter, "a number from 0 to 1", lambda x: 0 <= x <= 1),
-            random=_source(random),
+            random=_random_function(random),
         )
 
-    def _pause(self, attempt: int, error: Exception, elapsed: float, hint: float | None) -> float:
+    def _next_delay(self, attempt: int, error: Exception, elapsed: float, hint: float | None) -> float:
         if hint is not None:
             return hint
-        pause = self._unjittered(attempt)
+        delay = self._unjittered(attempt)
         if not self.jitter:
-            return pause
+            return delay
         draw = (self.random or _random.random)()
-        # the largest float as max_delay is a way to say "no limit", and infinity is no delay
-        return min(pause * (1 + self.jitter * (2 * draw - 1)), sys.float_info.max)
+        # max_delay may be the largest float to mean "no limit", and the factor must not make it infinite
+        return min(delay * (1 + self.jitter * (2 * draw - 1)), sys.float_info.max)
 
     def _unjittered(self, attempt: int) -> float:
-        # these two never reach the limit, however far the power overflows
+        # without growth there is no need for the power, which could overflow
         if self.base_delay == 0 or self.multiplier == 1:
             return self.base_delay
         try:
@@ -101,15 +100,15 @@ class Exponential(Strategy):
         except OverflowError:
             return self.max_delay
 
-    def _shown(self) -> Iterator[tuple[str, object]]:
+    def _repr_arguments(self) -> Iterator[tuple[str, object]]:
         for name in ("max_retries", "base_delay", "multiplier", "max_delay", "jitter"):
             yield name, getattr(self, name)
         if self.random is not None:
             yield "random", self.random
-        yield from super()._shown()
+        yield from super()._repr_arguments()
 
 
-def _source(random: object) -> object:
+def _random_function(random: object) -> object:
     if random is None:
         return None
     draw = random if callable(random) else getattr(random, "random", random)

@@ -1,4 +1,4 @@
-"""The same pause every time."""
+"""`Fixed`: equal delays."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from cano_retry._strategy import Strategy
 
 
 class Fixed(Strategy):
-    """Waits equally long before each retry.
+    """A strategy with the same delay before each retry.
 
     Args:
-        retries: how many retries, at most (int); one more attempt than that is made. None is no limit.
-        delay: seconds before each of them (float), 0 or more. Kept as `seconds`.
-        retry_on: retry only these errors: an exception type, a tuple of types, or a function error -> bool.
-            Types also match an exception group that holds nothing else.
-        give_up_on: never retry these errors, whatever `retry_on` says. Types also match an exception group
-            that holds one.
-        max_elapsed: seconds since the first attempt began; a retry that would begin later is not made.
-        after_hint: wait as long as the error's `retry_after` says (seconds, int or float), where it has one,
+        retries: the largest number of retries (int); 3 means four attempts. None: no limit.
+        delay: seconds before each retry (float), 0 or more. The attribute is named `seconds`.
+        retry_on: retry only these errors: an exception type, a tuple of types, or a function error -> bool. Types also
+            match an exception group if they match all its errors.
+        give_up_on: never retry these errors; takes precedence over `retry_on`. Types also match an exception group if
+            they match any of its errors.
+        max_elapsed: give up if the next attempt would begin more than this many seconds after the first one began.
+        after_hint: whether to wait as long as the error's `retry_after` (seconds, int or float), if it has one,
             instead of `delay`.
-        budget: a `RetryBudget` that each retry takes a token from; with none left the strategy gives up.
+        budget: a shared `RetryBudget`. Each retry takes one token; without a token the strategy gives up.
 
     Raises:
-        ConfigurationError: an argument is out of its range or of a wrong type.
+        ConfigurationError: an argument is out of range or of a wrong type.
     """
 
     __slots__ = ("seconds",)
@@ -46,12 +46,12 @@ class Fixed(Strategy):
     ) -> None:
         retries = _check.retries("retries", retries)
         super().__init__(retries, retry_on, give_up_on, max_elapsed, after_hint, budget)
-        self._fill(seconds=_check.seconds("delay", delay))
+        self._set_fields(seconds=_check.seconds("delay", delay))
 
-    def _pause(self, attempt: int, error: Exception, elapsed: float, hint: float | None) -> float:
+    def _next_delay(self, attempt: int, error: Exception, elapsed: float, hint: float | None) -> float:
         return self.seconds if hint is None else hint
 
-    def _shown(self) -> Iterator[tuple[str, object]]:
+    def _repr_arguments(self) -> Iterator[tuple[str, object]]:
         yield "retries", self.max_retries
         yield "delay", self.seconds
-        yield from super()._shown()
+        yield from super()._repr_arguments()

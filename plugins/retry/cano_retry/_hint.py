@@ -1,4 +1,4 @@
-"""Errors that say themselves when to try again."""
+"""The `retry_after` of an error, such as a server's answer "too many requests"."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import math
 
 
 def hint_of(error: Exception) -> float | None:
-    """Seconds that `error.retry_after` asks to wait, or None where it does not say, or nothing sensible.
+    """Return `error.retry_after` in seconds, or None if it is missing or not a finite number, 0 or more.
 
-    Of an exception group that does not say itself, the longest that any of its errors asks for.
+    For an exception group without `retry_after`, return the longest one of its errors.
     """
     hint: object = getattr(error, "retry_after", None)
     if isinstance(hint, int | float) and not isinstance(hint, bool):

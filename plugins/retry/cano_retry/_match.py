@@ -1,9 +1,8 @@
-"""Which errors `retry_on` and `give_up_on` mean.
+"""Matching of errors against `retry_on` and `give_up_on`.
 
-Types look into exception groups, since a task group wraps whatever its tasks raise: an attempt is repeated
-if each error in the group is one to retry, and given up if any of them is one to give up on. A group that
-mixes errors worth a retry with others would only fail again. A predicate gets what the attempt raised, as
-it is, a group too.
+Types are also matched against the errors in an exception group, since a task group wraps its tasks' errors. A group is
+retried if all its errors match `retry_on`, and never if any of them matches `give_up_on`: one error that is not worth a
+retry would only occur again. A function gets the exception as it was raised, even if it is a group.
 """
 
 from __future__ import annotations
@@ -18,18 +17,18 @@ _ALLOWED = "an exception type, a non-empty tuple of them, or a plain function er
 
 
 def check_match(name: str, match: Match | None) -> None:
-    """Raise ConfigurationError unless `match` is something that `retry_on` may be."""
+    """Raise ConfigurationError unless `match` is a valid value of `retry_on` or `give_up_on`."""
     if isinstance(match, type | tuple):
         kinds = match if isinstance(match, tuple) else (match,)
-        # BaseExceptions never reach a strategy: to name one would promise what cannot happen
+        # the kernel never asks a strategy about a BaseException, so naming one is a mistake
         if not kinds or not all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):
             refuse(name, match, _ALLOWED)
     elif match is not None:
         function(name, match, _ALLOWED)
 
 
-def worth_retrying(error: Exception, retry_on: Match | None, give_up_on: Match | None) -> bool:
-    """Whether the two allow another attempt after `error`; `give_up_on` has the last word."""
+def is_retryable(error: Exception, retry_on: Match | None, give_up_on: Match | None) -> bool:
+    """Return whether `error` may be retried; `give_up_on` takes precedence over `retry_on`."""
     if retry_on is not None and not _matches(error, retry_on, all):
         return False
     return give_up_on is None or not _matches(error, give_up_on, any)

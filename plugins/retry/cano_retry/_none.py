@@ -1,4 +1,4 @@
-"""No retries."""
+"""`NoRetry`: no retries."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from cano_retry._value import Value
 
 
 class NoRetry(Value):
-    """Gives up after the first failed attempt.
+    """A strategy that gives up after the first failed attempt.
 
     Attributes:
         max_retries: 0.
@@ -18,11 +18,11 @@ class NoRetry(Value):
     uses_elapsed = False
 
     def delay(self, attempt: int, error: Exception, elapsed: float) -> float | None:
-        """None: give up.
+        """Return None, which means to give up.
 
         Args:
-            attempt: the attempt that has just failed, counted from 1.
-            error: what it raised.
+            attempt: the number of the failed attempt, from 1.
+            error: the exception that the attempt raised.
             elapsed: seconds since the step's first attempt began.
         """
         return None

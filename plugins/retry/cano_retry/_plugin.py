@@ -1,4 +1,4 @@
-"""What the kernel finds through the entry point."""
+"""The plugin: its entry point leads here."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _STRATEGIES: dict[str, RetryStrategy] = {
 
 @hookimpl
 def cano_retry_strategy(spec: str) -> RetryStrategy | None:
-    """The strategy of that name: no retries, 3 retries a second apart, or 3 with growing pauses."""
+    """Return the strategy named "none" (no retries), "fixed" (3, each after 1 s) or "exponential" (3), else None."""
     return _STRATEGIES.get(spec)
 
 
 @hookimpl(trylast=True)
 def cano_default_config() -> TaskConfig:
-    """Three retries with growing pauses, unless another plugin has its own idea."""
+    """Return the default config: three retries with increasing delays. Another plugin's default takes precedence."""
     return TaskConfig(retry=_STRATEGIES["exponential"])

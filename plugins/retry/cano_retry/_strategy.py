@@ -1,4 +1,4 @@
-"""The questions that every strategy asks before it grants a retry, in one place and one order."""
+"""`Strategy`: the checks that all strategies share, in a fixed order."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from cano_retry._budget import RetryBudget
 from cano_retry._check import number, refuse
 from cano_retry._hint import hint_of
-from cano_retry._match import Match, check_match, worth_retrying
+from cano_retry._match import Match, check_match, is_retryable
 from cano_retry._value import Value
 
 
 class Strategy(Value):
-    """A retry strategy; a subclass says how long to wait.
+    """Base class of strategies: decides whether to retry. A subclass decides the delay.
 
     Attributes:
-        max_retries: how many retries it grants at most, or None where that is not known or not limited.
+        max_retries: the largest number of retries, or None if it is unknown or unlimited.
     """
 
     __slots__ = ("after_hint", "budget", "give_up_on", "max_elapsed", "max_retries", "retry_on")
@@ -45,7 +45,7 @@ class Strategy(Value):
             refuse("after_hint", after_hint, "True or False")
         if budget is not None and not isinstance(budget, RetryBudget):
             refuse("budget", budget, "a RetryBudget or None")
-        self._fill(
+        self._set_fields(
             max_retries=max_retries,
             retry_on=retry_on,
             give_up_on=give_up_on,
@@ -56,34 +56,34 @@ class Strategy(Value):
 
     @property
     def uses_elapsed(self) -> bool:
-        """Whether the elapsed time matters: where it does not, the kernel need not take it."""
+        """Whether the strategy reads the elapsed time. If not, the kernel need not measure it."""
         return self.max_elapsed is not None
 
     def delay(self, attempt: int, error: Exception, elapsed: float) -> float | None:
-        """Seconds to wait before the next attempt, or None to give up.
+        """Return the seconds to wait before the next attempt, or None to give up.
 
         Args:
-            attempt: the attempt that has just failed, counted from 1.
-            error: what it raised.
+            attempt: the number of the failed attempt, from 1.
+            error: the exception that the attempt raised.
             elapsed: seconds since the step's first attempt began.
         """
         if self.max_retries is not None and attempt > self.max_retries:
             return None
-        if not worth_retrying(error, self.retry_on, self.give_up_on):
+        if not is_retryable(error, self.retry_on, self.give_up_on):
             return None
-        pause = self._pause(attempt, error, elapsed, hint_of(error) if self.after_hint else None)
-        if pause is None or (self.max_elapsed is not None and elapsed + pause > self.max_elapsed):
+        delay = self._next_delay(attempt, error, elapsed, hint_of(error) if self.after_hint else None)
+        if delay is None or (self.max_elapsed is not None and elapsed + delay > self.max_elapsed):
             return None
-        # last, so that a token is taken only for a retry that nothing else forbids
+        # checked last, so that a token is taken only for a retry that passes every other check
         if self.budget is not None and not self.budget.take():
             return None
-        return pause
+        return delay
 
-    def _pause(self, attempt: int, error: Exception, elapsed: float, hint: float | None) -> float | None:
-        """Seconds to wait, or None to give up; `hint` is what the error asks for, if it may be obeyed."""
+    def _next_delay(self, attempt: int, error: Exception, elapsed: float, hint: float | None) -> float | None:
+        """Return the seconds to wait, or None to give up. `hint` is the error's `retry_after`, or None."""
         raise NotImplementedError
 
-    def _shown(self) -> Iterator[tuple[str, object]]:
+    def _repr_arguments(self) -> Iterator[tuple[str, object]]:
         for name in ("retry_on", "give_up_on", "max_elapsed", "budget"):
             if getattr(self, name) is not None:
                 yield name, getattr(self, name)

@@ -1,4 +1,4 @@
-"""A budget for a strategy that has no place for one."""
+"""`WithBudget`: adds a retry budget to any strategy."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from cano import RetryStrategy
 
 from cano_retry import _check
 from cano_retry._budget import RetryBudget
-from cano_retry._chain import retries_of
+from cano_retry._chain import max_retries_of
 from cano_retry._value import Value
 
 
 class WithBudget(Value):
-    """Any strategy, as long as the budget lasts: each retry takes a token, and with none left it gives up.
+    """A strategy that takes a token of a budget for each retry of another strategy, and gives up without one.
 
-    The strategies of this package take `budget=` themselves; this is for those from elsewhere.
+    The strategies of this package accept `budget=` themselves. This is for strategies of other packages.
 
     Args:
         strategy: a retry strategy.
-        budget: the `RetryBudget`, to be shared with others.
+        budget: a shared `RetryBudget`.
 
     Attributes:
-        max_retries: how many retries the strategy grants at most, where it says so, else None.
+        max_retries: the strategy's largest number of retries, or None if it is unknown or unlimited.
 
     Raises:
-        ConfigurationError: `strategy` is no retry strategy, or `budget` no budget.
+        ConfigurationError: `strategy` is not a retry strategy, or `budget` is not a RetryBudget.
     """
 
     __slots__ = ("budget", "max_retries", "strategy")
@@ -38,26 +38,26 @@ class WithBudget(Value):
         _check.strategy("strategy", strategy)
         if not isinstance(budget, RetryBudget):
             _check.refuse("budget", budget, "a RetryBudget")
-        self._fill(strategy=strategy, budget=budget, max_retries=retries_of(strategy))
+        self._set_fields(strategy=strategy, budget=budget, max_retries=max_retries_of(strategy))
 
     @property
     def uses_elapsed(self) -> bool:
-        """Whether the elapsed time matters to the strategy."""
+        """Whether the strategy reads the elapsed time."""
         return bool(getattr(self.strategy, "uses_elapsed", True))
 
     def delay(self, attempt: int, error: Exception, elapsed: float) -> float | None:
-        """Seconds to wait before the next attempt, or None to give up.
+        """Return the seconds to wait before the next attempt, or None to give up.
 
         Args:
-            attempt: the attempt that has just failed, counted from 1.
-            error: what it raised.
+            attempt: the number of the failed attempt, from 1.
+            error: the exception that the attempt raised.
             elapsed: seconds since the step's first attempt began.
         """
-        pause = self.strategy.delay(attempt, error, elapsed)
-        if pause is None or not self.budget.take():
+        delay = self.strategy.delay(attempt, error, elapsed)
+        if delay is None or not self.budget.take():
             return None
-        return pause
+        return delay
 
-    def _shown(self) -> Iterator[tuple[str, object]]:
+    def _repr_arguments(self) -> Iterator[tuple[str, object]]:
         yield "strategy", self.strategy
         yield "budget", self.budget

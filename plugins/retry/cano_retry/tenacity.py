@@ -1,6 +1,6 @@
-"""Strategies written for tenacity, asked by Cano's own loop.
+"""`FromTenacity`: tenacity's `retry`, `wait` and `stop` objects as a strategy for Cano.
 
-Needs tenacity: `pip install 'cano-retry[tenacity]'`. Nothing else of this package imports it.
+Needs tenacity: `pip install 'cano-retry[tenacity]'`. No other module of this package imports it.
 """
 
 from __future__ import annotations
@@ -30,30 +30,29 @@ __all__ = ["FromTenacity"]
 
 
 class FromTenacity(Strategy):
-    """Asks tenacity's `retry`, `wait` and `stop`, in this order, as tenacity's own loop would.
+    """A strategy that calls tenacity's `retry`, `wait` and `stop`, in this order, as tenacity's own loop does.
 
-    The loop stays Cano's, so that pauses follow its clock and end with its cancellation. The three see the
-    attempt's number, its error, the seconds since the step's first attempt, and the pause that would come
-    next; the function, its arguments and the `Retrying` object are not there (`None`, `()` and `{}`).
-    `raise TryAgain` is retried whatever `retry` says. In a `Chain` it has to come last, since how many
-    retries it grants is not known.
+    Cano keeps its own retry loop, so delays follow the kernel's clock and can be cancelled. The three objects see the
+    attempt's number, its error, the seconds since the step's first attempt, and the next delay. They do not see the
+    function, its arguments or the `Retrying` object (`None`, `()` and `{}`). `raise TryAgain` is retried even if
+    `retry` refuses. In a `Chain` this strategy must come last, since its number of retries is unknown.
 
     Args:
-        stop: when to give up, such as `stop_after_attempt(5) | stop_after_delay(60)`. There is no default:
-            tenacity's own would never stop.
-        wait: how long to pause, such as `wait_exponential() + wait_random(0, 1)`. None: no pause.
-        retry: which errors to retry, such as `retry_if_exception_type(OSError)`. None: all of them. What
-            asks for results (`retry_if_result`) has none to look at, and says no.
+        stop: when to give up, such as `stop_after_attempt(5) | stop_after_delay(60)`. There is no default, because
+            tenacity's default never stops.
+        wait: the delay, such as `wait_exponential() + wait_random(0, 1)`. None: no delay.
+        retry: the errors to retry, such as `retry_if_exception_type(OSError)`. None: all errors. Objects that look at
+            results, such as `retry_if_result`, retry nothing.
         retry_on: retry only these errors: an exception type, a tuple of types, or a function error -> bool.
-        give_up_on: never retry these errors, whatever `retry_on` and `retry` say.
-        max_elapsed: seconds since the first attempt began; a retry that would begin later is not made.
-        after_hint: wait as long as the error's `retry_after` says (seconds, int or float), where it has one,
-            instead of asking `wait`.
-        budget: a `RetryBudget` that each retry takes a token from; with none left the strategy gives up.
+        give_up_on: never retry these errors; takes precedence over `retry_on` and `retry`.
+        max_elapsed: give up if the next attempt would begin more than this many seconds after the first one began.
+        after_hint: whether to wait as long as the error's `retry_after` (seconds, int or float), if it has one,
+            instead of calling `wait`.
+        budget: a shared `RetryBudget`. Each retry takes one token; without a token the strategy gives up.
 
     Raises:
-        ConfigurationError: an argument is out of its range or of a wrong type; or, from `delay`, `wait`
-            returned something that is no number of seconds.
+        ConfigurationError: an argument is out of range or of a wrong type. `delay` raises it if `wait` returns
+            anything but seconds.
     """
 
     __slots__ = ("retry", "stop", "wait")
@@ -75,36 +74,36 @@ class FromTenacity(Strategy):
         budget: RetryBudget | None = None,
     ) -> None:
         super().__init__(None, retry_on, give_up_on, max_elapsed, after_hint, budget)
-        wait = _EVERY_TIME_AT_ONCE if wait is None else wait
-        retry = _EVERY_EXCEPTION if retry is None else retry
-        for name, asked in {"stop": stop, "wait": wait, "retry": retry}.items():
-            _check.function(name, asked, f"a {name} object of tenacity's, or a plain function of its state")
-        self._fill(stop=stop, wait=wait, retry=retry)
+        wait = _NO_WAIT if wait is None else wait
+        retry = _ANY_EXCEPTION if retry is None else retry
+        for name, value in {"stop": stop, "wait": wait, "retry": retry}.items():
+            _check.function(name, value, f"a {name} object of tenacity's, or a plain function of its state")
+        self._set_fields(stop=stop, wait=wait, retry=retry)
 
-    def _pause(self, attempt: int, error: Exception, elapsed: float, hint: float | None) -> float | None:
+    def _next_delay(self, attempt: int, error: Exception, elapsed: float, hint: float | None) -> float | None:
         state = _State(attempt, error, elapsed)
         if not (isinstance(error, TryAgain) or self.retry(state)):
             return None
         if hint is None:
-            hint = _check.seconds(f"what {self.wait!r} returns", self.wait(state))
+            hint = _check.seconds(f"the return value of {self.wait!r}", self.wait(state))
         state.upcoming_sleep = hint
         return None if self.stop(state) else state.upcoming_sleep
 
-    def _shown(self) -> Iterator[tuple[str, object]]:
+    def _repr_arguments(self) -> Iterator[tuple[str, object]]:
         yield "stop", self.stop
-        if self.wait is not _EVERY_TIME_AT_ONCE:
+        if self.wait is not _NO_WAIT:
             yield "wait", self.wait
-        if self.retry is not _EVERY_EXCEPTION:
+        if self.retry is not _ANY_EXCEPTION:
             yield "retry", self.retry
-        yield from super()._shown()
+        yield from super()._repr_arguments()
 
 
-_EVERY_TIME_AT_ONCE = wait_none()
-_EVERY_EXCEPTION = retry_if_exception_type()
+_NO_WAIT = wait_none()
+_ANY_EXCEPTION = retry_if_exception_type()
 
 
 class _State(RetryCallState):
-    """What tenacity's objects look at: one failed attempt of a call that Cano makes."""
+    """The state of one failed attempt, in the form that tenacity's objects expect."""
 
     def __init__(self, attempt: int, error: Exception, elapsed: float) -> None:
         super().__init__(cast("BaseRetrying", None), None, (), {})
@@ -115,5 +114,5 @@ class _State(RetryCallState):
 
     @property
     def seconds_since_start(self) -> float:
-        # exact, where the difference of two timestamps is rounded
+        # exact, unlike the difference of two timestamps
         return self._elapsed

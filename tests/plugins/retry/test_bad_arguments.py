@@ -25,7 +25,7 @@ class AsynchronousObject:
 
 
 class Bare:
-    """A strategy from elsewhere that does not say how many retries it grants."""
+    """A strategy of another package without `max_retries`."""
 
     def delay(self, attempt: int, error: Exception, elapsed: float) -> float | None:
         """Retry at once."""
@@ -135,7 +135,7 @@ def test_message_in_full() -> None:
 
 
 def test_cap_below_base_names_both() -> None:
-    """A cap that would shorten the first pause is a contradiction, and the message says with what."""
+    """A max_delay below base_delay is refused with both values."""
     with pytest.raises(ConfigurationError, match=r"max_delay must be .* base_delay of 60\.0, not 30"):
         Exponential(base_delay=60)
 
@@ -148,7 +148,7 @@ def test_chain_of_nothing() -> None:
 
 @pytest.mark.parametrize("stranger", [None, "fixed", NoRetry, 5, OSError()])
 def test_chain_of_strangers(stranger: Any) -> None:
-    """Whatever is no strategy is refused with its place: also a class where an instance was meant."""
+    """An argument that is not a strategy, such as a class, is refused with its index."""
     with pytest.raises(ConfigurationError, match=r"^strategies\[1\] must be a retry strategy") as caught:
         Chain(NoRetry(), stranger)
 
@@ -157,14 +157,14 @@ def test_chain_of_strangers(stranger: Any) -> None:
 
 @pytest.mark.parametrize("endless", [Fixed(None, 1), Exponential(None), Bare(), Chain(Bare())], ids=repr)
 def test_chain_that_would_never_move_on(endless: Any) -> None:
-    """A strategy with no known end may only come last."""
+    """A strategy with an unknown number of retries may only come last."""
     with pytest.raises(ConfigurationError, match=r"^strategies\[1\] must be a strategy with a limited "):
         Chain(NoRetry(), endless, NoRetry())
 
 
 @pytest.mark.parametrize("claim", [True, -1, 2.0, "2", None])
 def test_claimed_retries_are_checked(claim: Any) -> None:
-    """A max_retries that is no number of retries counts as none."""
+    """A max_retries that is not a valid number counts as unknown."""
 
     class Claiming(Bare):
         max_retries = claim
@@ -175,7 +175,7 @@ def test_claimed_retries_are_checked(claim: Any) -> None:
 
 @pytest.mark.parametrize("make", [fixed, Exponential, chain, budget])
 def test_unknown_options_raise(make: Callable[..., Any]) -> None:
-    """A misspelled option is not passed over."""
+    """A misspelled option is refused."""
     with pytest.raises(TypeError, match="retry_in"):
         make(retry_in=OSError)
 

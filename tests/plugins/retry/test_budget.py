@@ -15,7 +15,7 @@ ERROR = OSError("down")
 
 
 class Clock:
-    """A clock that moves when told."""
+    """A clock that the test advances."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -39,7 +39,7 @@ def takes(budget: RetryBudget, number: int) -> list[bool]:
 
 
 def test_starts_full() -> None:
-    """All tokens are there at the start, and no more than these."""
+    """The bucket starts with exactly `tokens` tokens."""
     assert takes(RetryBudget(3, 1, clock=Clock()), 4) == [True, True, True, False]
 
 
@@ -56,7 +56,7 @@ def test_refills_steadily() -> None:
 
 
 def test_asking_too_early_costs_nothing() -> None:
-    """Many refusals in a row do not put the next token off, not even by rounding."""
+    """Many refusals in a row do not delay the next token, not even by rounding."""
     clock = Clock()
     budget = RetryBudget(1, 0.125, clock=clock)
     budget.take()
@@ -69,7 +69,7 @@ def test_asking_too_early_costs_nothing() -> None:
 
 
 def test_never_overflows() -> None:
-    """A long rest does not save up more than `tokens`."""
+    """The bucket never contains more than `tokens`."""
     clock = Clock()
     budget = RetryBudget(2, 100, clock=clock)
     clock.now += 3600
@@ -79,7 +79,7 @@ def test_never_overflows() -> None:
 
 
 def test_without_refill() -> None:
-    """With a rate of 0 the tokens are all there will ever be."""
+    """With a rate of 0 the bucket is never refilled."""
     clock = Clock()
     budget = RetryBudget(1, 0, clock=clock)
     budget.take()
@@ -102,7 +102,7 @@ def test_clock_that_goes_back() -> None:
 
 
 def test_attributes() -> None:
-    """What it was made with can be read, and what is left too."""
+    """The arguments and the available tokens can be read."""
     clock = Clock()
     budget = RetryBudget(4, 0.5, clock=clock)
     budget.take()
@@ -187,7 +187,7 @@ def test_only_retries_take_tokens() -> None:
 
 
 def test_hinted_retries_take_tokens() -> None:
-    """A retry that the error itself asks for is a retry."""
+    """A retry after the error's `retry_after` takes a token too."""
     budget = RetryBudget(1, 0)
     error = OSError("busy")
     error.retry_after = 3  # type: ignore[attr-defined]  # some client libraries set it like this
@@ -196,7 +196,7 @@ def test_hinted_retries_take_tokens() -> None:
 
 
 def test_with_budget_wraps_any_strategy() -> None:
-    """A strategy from elsewhere gets a budget by being wrapped; when it gives up no token is taken."""
+    """WithBudget adds a budget to any strategy; if the strategy gives up, no token is taken."""
 
     class Twice:
         def delay(self, attempt: int, error: Exception, elapsed: float) -> float | None:

@@ -11,12 +11,12 @@ ERROR = OSError("down")
 
 
 def delays(strategy: RetryStrategy, number: int, error: Exception = ERROR) -> list[float | None]:
-    """What `strategy` says after each of the first `number` failures."""
+    """Return the delays of `strategy` after the first `number` failures."""
     return [strategy.delay(attempt, error, 0.0) for attempt in range(1, number + 1)]
 
 
 class Echo:
-    """A strategy from elsewhere: waits as many seconds as the attempt's number says, for ever."""
+    """A strategy of another package: waits as many seconds as the attempt's number, without a limit."""
 
     def delay(self, attempt: int, error: Exception, elapsed: float) -> float | None:
         """The number of the attempt."""
@@ -76,7 +76,7 @@ def test_wrapped_strategy_keeps_its_retries() -> None:
 
 
 def test_ruled_out_error_ends_the_chain() -> None:
-    """A strategy that rules an error out is not overruled by the next one."""
+    """If a strategy refuses an error, the next strategy is not asked."""
     chain = Chain(Fixed(2, 1, retry_on=OSError), Fixed(2, 5))
 
     assert delays(chain, 1, ValueError()) == [None]
@@ -84,7 +84,7 @@ def test_ruled_out_error_ends_the_chain() -> None:
 
 
 def test_only_the_strategy_at_work_is_asked() -> None:
-    """A strategy's opinion on errors counts while it is at work, not before and not after."""
+    """Only the selected strategy's retry_on and give_up_on apply."""
     chain = Chain(Fixed(1, 1), Fixed(1, 5, give_up_on=OSError))
 
     assert delays(chain, 2) == [1, None]
@@ -100,7 +100,7 @@ def test_chain_rules_errors_out_for_all() -> None:
 
 
 def test_max_elapsed_of_a_strategy_ends_the_chain() -> None:
-    """Running out of time is not running out of retries: the next strategy does not take over."""
+    """If a strategy's max_elapsed is reached, the chain gives up."""
     assert Chain(Fixed(2, 1, max_elapsed=5), Fixed(2, 0)).delay(1, ERROR, 5.0) is None
 
 
@@ -113,7 +113,7 @@ def test_elapsed_is_the_steps() -> None:
 
 
 def test_empty_budget_of_a_strategy_ends_the_chain() -> None:
-    """A storm is not to go on under the next strategy's name."""
+    """If a strategy's budget is empty, the chain gives up."""
     budget = RetryBudget(1, 0)
     chain = Chain(Fixed(2, 1, budget=budget), Fixed(2, 5))
 
@@ -148,7 +148,7 @@ def test_attempts_add_up(counts: list[int]) -> None:
 @settings(deadline=None)
 @given(order=st.permutations(range(1, 7)))
 def test_chain_remembers_nothing(order: list[int]) -> None:
-    """The answer depends on the attempt's number alone, whatever was asked before."""
+    """The delay depends on the attempt's number alone, not on earlier calls."""
     chain = Chain(Fixed(2, 1), Exponential(2, 10, jitter=0), Fixed(1, 3))
     expected = {1: 1, 2: 1, 3: 10, 4: 20, 5: 3, 6: None}
 

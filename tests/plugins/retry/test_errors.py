@@ -59,7 +59,7 @@ def test_retry_on_predicate(make: Any) -> None:
 
 
 def test_predicate_may_return_anything_true(make: Any) -> None:
-    """What the function returns counts as true or false, as Python has it."""
+    """The function's return value is converted to bool."""
     assert retried(make(retry_on=lambda error: error.args), ValueError("something"))
     assert not retried(make(retry_on=lambda error: error.args), ValueError())
 
@@ -87,7 +87,7 @@ def test_give_up_on(make: Any, give_up_on: Any) -> None:
 
 
 def test_give_up_on_has_the_last_word(make: Any) -> None:
-    """An error that both options mean is not retried."""
+    """An error that matches both options is not retried."""
     strategy = make(retry_on=OSError, give_up_on=PermissionError)
 
     assert retried(strategy, TimeoutError())
@@ -95,13 +95,13 @@ def test_give_up_on_has_the_last_word(make: Any) -> None:
 
 
 def test_predicate_that_raises_is_not_hidden(make: Any) -> None:
-    """A mistake in a predicate shows: the strategy neither retries nor gives up in silence."""
+    """An exception in a predicate is raised, so that the mistake shows."""
     with pytest.raises(ZeroDivisionError):
         retried(make(retry_on=lambda error: 1 / 0), ValueError())
 
 
 def test_retry_on_looks_into_groups(make: Any) -> None:
-    """A group is retried if all that it holds is to be retried, however deep."""
+    """A group is retried if all its errors match retry_on, at any depth."""
     strategy = make(retry_on=OSError)
     inner = ExceptionGroup("inner", [ConnectionError(), OSError()])
 
@@ -111,7 +111,7 @@ def test_retry_on_looks_into_groups(make: Any) -> None:
 
 
 def test_give_up_on_looks_into_groups(make: Any) -> None:
-    """A group is given up if anything that it holds is to be given up, however deep."""
+    """A group is given up if any of its errors matches give_up_on, at any depth."""
     strategy = make(give_up_on=ValueError)
     inner = ExceptionGroup("inner", [OSError(), ValueError()])
 
@@ -127,7 +127,7 @@ def test_group_itself_may_be_named(make: Any) -> None:
 
 
 def test_predicate_gets_the_group(make: Any) -> None:
-    """A predicate is asked once, about what was raised."""
+    """A predicate is called once, with the raised exception."""
     seen: list[Exception] = []
     group = ExceptionGroup("two", [ValueError(), OSError()])
 
@@ -140,5 +140,5 @@ def test_predicate_gets_the_group(make: Any) -> None:
 
 
 def test_used_up_retries_ask_nobody(make: Any) -> None:
-    """When there is no retry left, predicates are not asked any more."""
+    """If no retry is left, predicates are not called."""
     assert make(retry_on=lambda error: 1 / 0).delay(4, ValueError(), 0.0) is None

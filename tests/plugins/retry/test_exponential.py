@@ -21,7 +21,7 @@ draws = st.floats(0, 1, exclude_max=True)
 
 
 def delays(strategy: Exponential, number: int) -> list[float | None]:
-    """What `strategy` says after each of the first `number` failures."""
+    """Return the delays of `strategy` after the first `number` failures."""
     return [strategy.delay(attempt, ERROR, 0.0) for attempt in range(1, number + 1)]
 
 
@@ -64,7 +64,7 @@ def test_random_function(drawn: float, expected: float) -> None:
 
 
 def test_no_jitter_draws_nothing() -> None:
-    """With no jitter the random source is left alone."""
+    """Without jitter the random source is not called."""
 
     def never() -> float:
         raise AssertionError

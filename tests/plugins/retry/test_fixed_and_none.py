@@ -15,12 +15,12 @@ def test_fixed_waits_equally_long() -> None:
 
 
 def test_fixed_without_retries() -> None:
-    """No retries is a number of retries, too."""
+    """Zero is a valid number of retries."""
     assert Fixed(0, 1.0).delay(1, ERROR, 0.0) is None
 
 
 def test_fixed_may_be_immediate() -> None:
-    """A pause of 0 seconds is a retry, not a giving up."""
+    """A delay of 0 seconds means to retry, not to give up."""
     assert Fixed(1, 0).delay(1, ERROR, 0.0) == 0.0
 
 
@@ -30,7 +30,7 @@ def test_fixed_without_limit() -> None:
 
 
 def test_no_retry_gives_up() -> None:
-    """NoRetry grants nothing, whatever went wrong."""
+    """NoRetry retries no error."""
     error = OSError("down")
     error.retry_after = 1  # type: ignore[attr-defined]  # some client libraries set it like this
 

@@ -1,4 +1,4 @@
-"""The strategies at work: a kernel that discovers the plugin and never really sleeps."""
+"""The strategies in a kernel that discovers the plugin and never really sleeps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cano import Kernel, RetryExhaustedError, SystemClock, Task, TaskConfig, Wor
 from cano_retry import Chain, Fixed, RetryBudget
 
 LONG = 5.0
-"""Seconds from which a pause is none of a strategy here but the kernel's own, which ends when it closes."""
+"""Seconds. Longer sleeps are the kernel's own, not a strategy's, and end when the kernel closes."""
 
 
 class State(Enum):
@@ -22,7 +22,7 @@ class State(Enum):
 
 
 class Instant(SystemClock):
-    """A clock that notes the pauses between attempts instead of making them."""
+    """A clock that records the delays between attempts instead of sleeping."""
 
     def __init__(self) -> None:
         self.slept: list[float] = []
@@ -71,7 +71,7 @@ async def test_default_is_three_retries() -> None:
 
 
 async def test_four_failures_are_too_many() -> None:
-    """The fourth failure is final, and the error says how often it was tried."""
+    """The fourth failure is final, and the error has the number of attempts."""
     with pytest.raises(RetryExhaustedError) as caught:
         await run(Flaky(4))
 
@@ -85,14 +85,14 @@ async def test_strategy_by_name() -> None:
 
 
 async def test_chain() -> None:
-    """The kernel follows a chain through."""
+    """The kernel makes all retries of a chain."""
     strategy = Chain(Fixed(1, 0.5), Fixed(2, 4))
 
     assert await run(Flaky(3, TaskConfig(retry=strategy))) == [0.5, 4, 4]
 
 
 async def test_shared_budget() -> None:
-    """Workflows that share a budget share its retries: what one has used, the next has not."""
+    """Workflows that share a budget share its tokens."""
     config = TaskConfig(retry=Fixed(3, 1, budget=RetryBudget(2, 0)))
     greedy, late = Flaky(2, config), Flaky(1, config)
     with pytest.raises(Exception, match="down"):

@@ -1,4 +1,4 @@
-"""What the kernel finds."""
+"""The plugin: its entry point and hooks."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def test_strategies_by_name(manager: pluggy.PluginManager, spec: str, expected: 
 
 @pytest.mark.parametrize("spec", ["", "Fixed", "fibonacci", "exponential "])
 def test_other_names_are_others(manager: pluggy.PluginManager, spec: str) -> None:
-    """A name that is not its own is left to other plugins."""
+    """The plugin ignores other names."""
     assert manager.hook.cano_retry_strategy(spec=spec) is None
 
 
 def test_default_config(manager: pluggy.PluginManager) -> None:
-    """Where it is installed, tasks without a config have 3 retries with growing pauses, and no time limit."""
+    """The default config has 3 retries with increasing delays, and no timeout."""
     assert manager.hook.cano_default_config() == TaskConfig(retry=Exponential(max_retries=3))
 
 
@@ -74,5 +74,5 @@ def test_entry_point() -> None:
 
 
 def test_api_version() -> None:
-    """It says which version of the contract it was written for."""
-    assert _plugin.CANO_API_VERSION == 2
+    """The plugin declares its API version."""
+    assert _plugin.CANO_API_VERSION == 1

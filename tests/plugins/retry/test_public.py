@@ -1,4 +1,4 @@
-"""The public face: names, documentation, what is imported."""
+"""The public names, their documentation, and the imports."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_every_name_is_documented(name: str) -> None:
 
 
 def test_readme_runs() -> None:
-    """The README's examples run, and print what they say they print."""
+    """The README's examples run and print what their comments show."""
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
     assert blocks
     for block in blocks:
@@ -41,7 +41,7 @@ def test_readme_runs() -> None:
 
 
 def test_imports_are_light() -> None:
-    """Importing the plugin does not import tenacity, asyncio loops or anything else that cano does not."""
+    """Importing the plugin imports no third-party package that cano does not import."""
     program = (
         "import sys, cano; before = set(sys.modules); import cano_retry._plugin;"
         "new = {n.partition('.')[0] for n in set(sys.modules) - before} - set(sys.stdlib_module_names);"

@@ -19,13 +19,13 @@ ERROR = OSError("down")
 
 
 class Busy(Exception):
-    """A server's answer that says when to come back."""
+    """An error with `retry_after`, such as a server's answer."""
 
     retry_after = 7
 
 
 def delays(strategy: RetryStrategy, number: int, error: Exception = ERROR) -> list[float | None]:
-    """What `strategy` says after each of the first `number` failures."""
+    """Return the delays of `strategy` after the first `number` failures."""
     return [strategy.delay(attempt, error, 0.0) for attempt in range(1, number + 1)]
 
 
@@ -47,7 +47,7 @@ def test_waits_that_add_up() -> None:
 
 
 def test_stop_after_attempt_or_delay() -> None:
-    """stop_a | stop_b gives up at whichever comes first, by the elapsed time that Cano tells."""
+    """stop_a | stop_b gives up at the earlier of the two, by Cano's elapsed time."""
     strategy = FromTenacity(stop=t.stop_after_attempt(3) | t.stop_after_delay(10))
 
     assert strategy.delay(1, ERROR, 0.0) == 0
@@ -58,7 +58,7 @@ def test_stop_after_attempt_or_delay() -> None:
 
 @pytest.mark.parametrize("elapsed", [0.1, 0.3, 1e-9, 123.456, 1e6 / 3])
 def test_elapsed_is_exact(elapsed: float) -> None:
-    """A limit of time is met to the bit, however long the machine has been up."""
+    """A time limit is exact, however long the machine has been up."""
     assert FromTenacity(stop=t.stop_after_delay(elapsed)).delay(1, ERROR, elapsed) is None
     assert FromTenacity(stop=t.stop_after_delay(elapsed)).delay(1, ERROR, math.nextafter(elapsed, 0)) == 0
 
@@ -94,7 +94,7 @@ def test_everything_is_retried_at_once_by_default() -> None:
 
 
 def test_results_are_not_there() -> None:
-    """What asks for results has none to look at: it does not retry."""
+    """Objects that look at results retry nothing."""
     strategy = FromTenacity(stop=t.stop_never, retry=t.retry_if_result(lambda result: result is None))
 
     assert strategy.delay(1, ERROR, 0.0) is None
@@ -109,7 +109,7 @@ def test_try_again() -> None:
 
 
 def test_plain_functions() -> None:
-    """Functions of the state will do, and see what tenacity's loop would show them."""
+    """Plain functions of the state are accepted and see what tenacity's loop would show them."""
     seen: list[t.RetryCallState] = []
 
     def wait(retry_state: t.RetryCallState) -> float:
@@ -129,14 +129,14 @@ def test_plain_functions() -> None:
 
 
 def test_each_attempt_has_its_own_state() -> None:
-    """Nothing is kept from one question to the next, so runs do not mix."""
+    """The strategy keeps no state between calls, so runs do not mix."""
     strategy = FromTenacity(stop=t.stop_after_attempt(3), wait=t.wait_incrementing(1, 1))
 
     assert [strategy.delay(n, ERROR, 0.0) for n in (3, 1, 2, 1)] == [None, 1, 2, 1]
 
 
 def test_retry_after_is_obeyed() -> None:
-    """The error's own wish replaces `wait`, and `stop` sees it."""
+    """The error's `retry_after` replaces `wait`, and `stop` sees it."""
     strategy = FromTenacity(stop=t.stop_before_delay(10), wait=t.wait_fixed(1))
 
     assert strategy.delay(1, Busy(), 0.0) == 7
@@ -181,7 +181,7 @@ def test_is_a_value() -> None:
 
 
 def test_repr() -> None:
-    """It shows what it asks."""
+    """The `repr` shows the tenacity objects."""
 
     def endless(state: t.RetryCallState) -> bool:
         return False
@@ -199,7 +199,7 @@ async def asynchronous(state: Any) -> Any:
 @pytest.mark.parametrize("name", ["stop", "wait", "retry"])
 @pytest.mark.parametrize("value", [5, "x", t.wait_none, asynchronous, async_retry_if_exception(asynchronous)])
 def test_bad_objects(name: str, value: Any) -> None:
-    """What cannot be asked, or would answer with a coroutine, is refused by name."""
+    """An argument that is not callable, or a coroutine function, is refused with its name."""
     given: dict[str, Any] = {"stop": t.stop_never, name: value}
     with pytest.raises(ConfigurationError, match=f"^{name} must be a {name} object of tenacity's") as caught:
         FromTenacity(**given)
@@ -229,12 +229,12 @@ def test_bad_options(name: str, value: Any) -> None:
 
 @pytest.mark.parametrize("pause", [-1, math.nan, math.inf, None, "1"])
 def test_wait_that_is_no_time(pause: Any) -> None:
-    """A wait that returns no number of seconds raises, naming the wait."""
+    """A wait that does not return seconds raises an error that names the wait."""
 
     def broken(state: t.RetryCallState) -> Any:
         return pause
 
-    with pytest.raises(ConfigurationError, match=r"broken.* returns must be a finite number of seconds"):
+    with pytest.raises(ConfigurationError, match=r"return value of .*broken.* must be a finite number of seconds"):
         FromTenacity(stop=t.stop_never, wait=broken).delay(1, ERROR, 0.0)
 
 
@@ -250,7 +250,7 @@ except ModuleNotFoundError as error:
 
 
 def test_without_tenacity() -> None:
-    """Without tenacity all else works, and the adapter says what to install."""
+    """Without tenacity all other modules work, and the adapter's error names the package to install."""
     done = subprocess.run([sys.executable, "-c", WITHOUT_TENACITY], capture_output=True, text=True, check=True)
 
     assert done.stdout == "tenacity cano_retry.tenacity needs tenacity: pip install 'cano-retry[tenacity]'\n"

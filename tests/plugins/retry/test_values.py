@@ -1,4 +1,4 @@
-"""Strategies are values: they never change, compare by content, and show how they were made."""
+"""Strategies are immutable, compare by their fields, and show their arguments."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def is_temporary(error: Exception) -> bool:
 
 
 def made() -> list[Any]:
-    """One strategy of each kind, made anew."""
+    """Return a new strategy of each kind."""
     return [
         NoRetry(),
         Fixed(3, 1.0),
@@ -37,7 +37,7 @@ def made() -> list[Any]:
 
 @pytest.mark.parametrize("strategy", made(), ids=repr)
 def test_is_a_strategy(strategy: Any) -> None:
-    """Each satisfies the kernel's protocol and says how many retries it grants."""
+    """Each implements the kernel's protocol and has max_retries."""
     assert isinstance(strategy.max_retries, int)
     assert isinstance(strategy, RetryStrategy)
 
@@ -83,7 +83,7 @@ def test_unhashable_content() -> None:
 
 
 def test_copies_are_the_same() -> None:
-    """Copying changes nothing, and above all does not double a budget."""
+    """A copy is the object itself, so that copies share a budget."""
     for strategy in made():
         assert copy.copy(strategy) is strategy
         assert copy.deepcopy([strategy])[0] is strategy
@@ -96,7 +96,7 @@ def test_pickles(strategy: Any) -> None:
 
 
 def test_attributes() -> None:
-    """What a strategy was made with can be read."""
+    """The arguments of a strategy can be read."""
     exponential = Exponential(5, 1, 3, 20, 0.5, retry_on=OSError, max_elapsed=60)
     chain = Chain(Fixed(2, 7), exponential)
 
