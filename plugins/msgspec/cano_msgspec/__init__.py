@@ -1,4 +1,4 @@
-"""The codec of Cano, on msgspec's MessagePack."""
+"""Cano's codec, based on msgspec's MessagePack."""
 
 from cano_msgspec.codec import MsgspecCodec
 

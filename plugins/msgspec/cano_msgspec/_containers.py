@@ -1,4 +1,4 @@
-"""Collections other than lists, and dicts with keys that MessagePack does not keep."""
+"""Collections other than lists, and dicts with keys that MessagePack cannot represent."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import Any
 
-from cano_msgspec._kind import Refusal, at_index, at_key, builtin, whole
+from cano_msgspec._kind import Refusal, at_index, at_key, builtin, identity
 
 _FACTORIES: dict[str | None, Any] = {
     made.__name__: made for made in (list, dict, set, frozenset, tuple, int, float, str, bytes, bool)
@@ -22,7 +22,7 @@ def _write_deque(value: deque[Any]) -> list[Any]:
 def _read_deque(parts: list[Any]) -> deque[Any]:
     longest, *items = parts
     if longest is not None and len(items) > longest:
-        raise ValueError("more items than it has room for")
+        raise ValueError("more items than its maxlen")
     return deque(items, longest)
 
 
@@ -54,7 +54,7 @@ def _read_ordered(parts: list[Any]) -> OrderedDict[Any, Any]:
 
 def _read_counter(parts: list[Any]) -> Counter[Any]:
     counter: Counter[Any] = Counter()
-    dict.update(counter, _pairs(parts))  # its own update would add
+    dict.update(counter, _pairs(parts))  # Counter.update would add the counts
     return counter
 
 
@@ -63,7 +63,7 @@ def _write_defaultdict(value: defaultdict[Any, Any]) -> list[Any]:
     name = getattr(factory, "__name__", None)
     if _FACTORIES.get(name) is not factory:
         allowed = ", ".join(filter(None, _FACTORIES))
-        raise Refusal(f"a defaultdict whose default_factory is none of {allowed} and None", defaultdict)
+        raise Refusal(f"the default_factory of a defaultdict must be one of {allowed} or None", defaultdict)
     return [name, *_write_pairs(value)]
 
 
@@ -77,9 +77,9 @@ def _at_default_pair(parts: list[Any], index: int) -> str:
 
 
 KINDS = (
-    builtin(tuple, "t", whole, tuple, at_index),
-    builtin(set, "s", whole, set, at_index),
-    builtin(frozenset, "fs", whole, frozenset, at_index),
+    builtin(tuple, "t", identity, tuple, at_index),
+    builtin(set, "s", identity, set, at_index),
+    builtin(frozenset, "fs", identity, frozenset, at_index),
     builtin(deque, "dq", _write_deque, _read_deque, _at_deque),
     builtin(dict, "d", _write_pairs, _read_dict, _at_pair),
     builtin(OrderedDict, "od", _write_pairs, _read_ordered, _at_pair),

@@ -1,4 +1,4 @@
-"""A kind: what the writer and the reader know about the values of one type."""
+"""`Kind`: how the writer and the reader convert the values of one type."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 
 from msgspec.msgpack import Ext
 
-PLAIN = frozenset({type(None), bool, int, float, str, bytes})  # what MessagePack keeps by itself
-BUILTIN, CLASS = 1, 2  # codes of tags: of the codec's own types, and of the program's classes
-DEPTH = 400  # levels of arrays and maps; an object takes two
+PLAIN = frozenset({type(None), bool, int, float, str, bytes})  # MessagePack's own types
+BUILTIN, CLASS = 1, 2  # codes of tags: for Python's types, and for the program's classes
+DEPTH = 400  # the largest number of nested arrays and maps; an object needs two
 
 
 class Refusal(Exception):
-    """A value cannot be kept, or not be read. On its way out each level adds where it was.
+    """A value cannot be encoded or decoded. Each level through which the exception passes adds its step to the path.
 
     Attributes:
-        reason: why.
-        actual: type of the value, where there is one.
+        reason: the reason.
+        actual: the type of the value, if known.
     """
 
     def __init__(self, reason: str, actual: type | None = None) -> None:
@@ -28,48 +28,49 @@ class Refusal(Exception):
         self._steps: list[str] = []
 
     def within(self, step: str) -> None:
-        """Put one more step before those that are known."""
+        """Add a step in front of the path."""
         self._steps.append(step)
 
     @property
     def path(self) -> str:
-        """Where in the value, such as `$.items[3].price`."""
+        """The path to the part of the value, such as `$.items[3].price`."""
         steps = [step for step in reversed(self._steps) if step]
         return "$" + "".join(steps if len(steps) < 20 else [*steps[:10], " … ", *steps[-9:]])
 
 
 def at_index(parts: Sequence[Any], index: int) -> str:
-    """The step to an item of a sequence."""
+    """Return the step to an item of a sequence."""
     return f"[{index}]"
 
 
 def at_key(key: object) -> str:
-    """The step to what a key or an attribute names."""
+    """Return the step to the value of a key or attribute."""
     if type(key) is str and key.isidentifier():
         return f".{key[:60]}"
     if isinstance(key, str | bytes):
         key = key[:60]
     elif type(key) not in PLAIN or (isinstance(key, int) and key.bit_length() > 256):
-        return f"[{type(key).__name__}]"  # whose repr may be long, or anything
+        return f"[{type(key).__name__}]"  # its repr may be long, or run the program's code
     return f"[{key!a}]"
 
 
-def nowhere(parts: Sequence[Any], index: int) -> str:
-    """The step to a part that no program sees by itself."""
+def no_step(parts: Sequence[Any], index: int) -> str:
+    """Return an empty step, for a part that is not visible in the value."""
     return ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Kind:
-    """How values of one type are taken apart and put together. What the parts are made of is others' concern.
+    """How to convert values of one type to parts and back. The writer and the reader convert the parts themselves.
 
     Attributes:
         cls: the type.
         code: `BUILTIN` or `CLASS`.
-        name: what it is called in the bytes.
-        write: the parts of a value, all of types that have a kind, or are plain, or a list or dict.
-        read: the value made of such parts. May raise anything where they are not what `write` gives.
-        step: how to show the way to a part: of the parts and an index.
+        name: the type's name in the bytes.
+        write: returns the parts of a value. Each is plain, a list, a dict, or of a type that has a kind.
+        read: returns the value made of parts. May raise any exception if `write` did not make them.
+        step: returns the step to a part for messages, from the parts and an index.
+        tag: the tag in front of the parts, made once.
     """
 
     cls: type
@@ -77,11 +78,11 @@ class Kind:
     name: bytes
     write: Callable[[Any], Any]
     read: Callable[[list[Any]], Any]
-    step: Callable[[Any, int], str] = nowhere
+    step: Callable[[Any, int], str] = no_step
     tag: Ext = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "tag", Ext(self.code, self.name))  # made once, and stands before the parts
+        object.__setattr__(self, "tag", Ext(self.code, self.name))
 
 
 def builtin(
@@ -89,22 +90,22 @@ def builtin(
     name: str,
     write: Callable[[Any], Any],
     read: Callable[[list[Any]], Any],
-    step: Callable[[Any, int], str] = nowhere,
+    step: Callable[[Any, int], str] = no_step,
 ) -> Kind:
-    """The kind of a type that is known to every program."""
+    """Return the kind of one of Python's types, which every program knows."""
     return Kind(cls, BUILTIN, name.encode(), write, read, step)
 
 
-def whole(value: Any) -> Any:
-    """A collection's parts are its items: itself."""
+def identity(value: Any) -> Any:
+    """Return the value itself, since the parts of a collection are its items."""
     return value
 
 
 def of_class(cls: type, write: Callable[[Any], Any], read: Callable[[list[Any]], Any]) -> Kind:
-    """The kind of a program's class."""
+    """Return the kind of a program's class."""
     return Kind(cls, CLASS, name_of(cls).encode(), write, read)
 
 
 def name_of(cls: type) -> str:
-    """The name that stands for a class: `module:qualname`."""
+    """Return the name of a class in the bytes: `module:qualname`."""
     return f"{cls.__module__}:{cls.__qualname__}"

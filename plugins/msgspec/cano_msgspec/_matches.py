@@ -1,4 +1,4 @@
-"""Whether a value is what an annotation asks for."""
+"""`matches`: whether a value is of an annotated type."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import types
 import typing
 from typing import Any
 
-from cano_msgspec._annotations import is_typed_dict, stands_for
+from cano_msgspec._annotations import alias_target, is_typed_dict
 
 
 def matches(value: object, expected: Any) -> bool:
-    """Whether it is an instance of `expected`, as far as a class or the origin of a generic tells."""
+    """Return whether `value` is an instance of `expected`. Of a generic only the origin is checked."""
     if is_typed_dict(expected):
         return isinstance(value, dict)
     origin = typing.get_origin(expected)
@@ -22,14 +22,14 @@ def matches(value: object, expected: Any) -> bool:
         return any(type(value) is type(part) and value == part for part in typing.get_args(expected))
     if origin is typing.Annotated:
         return matches(value, expected.__origin__)
-    meant = stands_for(expected)
-    if meant is not None:
-        return matches(value, meant)
-    return origin is None or matches(value, origin)  # Any, a type variable: nothing to tell by
+    target = alias_target(expected)
+    if target is not None:
+        return matches(value, target)
+    return origin is None or matches(value, origin)  # Any and type variables match every value
 
 
-def shown(expected: Any) -> str:
-    """How an annotation is written."""
+def format_type(expected: Any) -> str:
+    """Return an annotation as it is written in code."""
     return expected.__name__ if isinstance(expected, type) and typing.get_origin(expected) is None else str(expected)
 
 

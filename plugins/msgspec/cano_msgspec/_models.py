@@ -1,7 +1,7 @@
 """Instances of pydantic's BaseModel: fields, extra and private attributes, and which fields were set.
 
-They are restored, not validated: what was valid when it was written is given back as it was. Pydantic is never
-imported here: whoever has a model has imported it.
+Models are restored without validation, since they were valid when they were written. This module never imports
+pydantic, since a program with a model has imported it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _set = object.__setattr__
 
 
 def kind_of(cls: Any) -> Kind | None:
-    """The kind of a pydantic model."""
+    """Return the kind of a pydantic model, or None for another class."""
     pydantic = sys.modules.get("pydantic")
     if pydantic is None or not issubclass(cls, pydantic.BaseModel):
         return None
@@ -27,7 +27,7 @@ def kind_of(cls: Any) -> Kind | None:
         for name, field in declared.items()
         if not field.is_required()
     }
-    own = fields_of(cls, declared, defaults)
+    fields = fields_of(cls, declared, defaults)
     private = {name: attribute.get_default for name, attribute in cls.__private_attributes__.items()}
     is_root = issubclass(cls, pydantic.RootModel)
     undefined = type(pydantic.fields.PydanticUndefined)
@@ -35,10 +35,10 @@ def kind_of(cls: Any) -> Kind | None:
     def write(value: Any) -> tuple[Any, ...]:
         held = value.__dict__
         stored = {name: held[name] for name in declared if name in held}
-        if missing := own.required - stored.keys():
-            own.unset(min(missing))
-        if extras := own.extras(value):
-            raise Refusal(f"a {cls.__name__} with an attribute {min(extras)!r} that is no field", cls)
+        if missing := fields.required - stored.keys():
+            fields.refuse_unset(min(missing))
+        if extras := fields.extras(value):
+            raise Refusal(f"the {cls.__name__} has an attribute {min(extras)!r} that is not a field", cls)
         hidden = value.__pydantic_private__
         if hidden is not None:
             hidden = {name: item for name, item in hidden.items() if type(item) is not undefined}
@@ -47,11 +47,11 @@ def kind_of(cls: Any) -> Kind | None:
     def read(parts: list[Any]) -> Any:
         stored, were_set, more, hidden = parts
         value = object.__new__(cls)
-        _set(value, "__dict__", own.complete(stored))
+        _set(value, "__dict__", fields.complete(stored))
         _set(value, "__pydantic_fields_set__", _subset(were_set, {*declared, *(more or ())}))
         if not is_root:
             if more is not None and (type(more) is not dict or cls.model_config.get("extra") != "allow"):
-                raise Refusal(f"{cls.__name__} takes no fields beyond its own, but some were stored", cls)
+                raise Refusal(f"{cls.__name__} does not allow extra fields, but some were stored", cls)
             _set(value, "__pydantic_extra__", more)
             _set(value, "__pydantic_private__", _private(hidden))
         return value
@@ -69,5 +69,5 @@ def kind_of(cls: Any) -> Kind | None:
 
 def _subset(names: Any, of: Any) -> set[str]:
     if type(names) is not set or not names <= set(of):
-        raise ValueError("names of fields that there are not")
+        raise ValueError("names of fields that do not exist")
     return names

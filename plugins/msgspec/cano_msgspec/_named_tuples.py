@@ -1,4 +1,4 @@
-"""Named tuples, with the names, so that a class may get more fields. Their `__new__` does not run."""
+"""Named tuples, stored with their field names so that a class can get new fields. `__new__` does not run."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from cano_msgspec._kind import Kind, of_class
 
 
 def kind_of(cls: Any) -> Kind | None:
-    """The kind of a class made by `typing.NamedTuple` or `collections.namedtuple`, or derived from one."""
+    """Return the kind of a class made by `typing.NamedTuple` or `namedtuple`, or of a subclass, else None."""
     if not issubclass(cls, tuple) or not isinstance(names := getattr(cls, "_fields", None), tuple):
         return None
-    defaults = {name: partial(_same, value) for name, value in cls._field_defaults.items()}
-    own = fields_of(cls, names, defaults)
+    defaults = {name: partial(_identity, value) for name, value in cls._field_defaults.items()}
+    fields = fields_of(cls, names, defaults)
 
     def write(value: Any) -> tuple[Any, ...]:
         stored = dict(zip(names, tuple.__iter__(value), strict=True))
-        extras = own.extras(value)
+        extras = fields.extras(value)
         return (stored, extras) if extras else (stored,)
 
     def read(parts: list[Any]) -> Any:
         stored, *extras = parts
-        complete = own.complete(stored)
+        complete = fields.complete(stored)
         value = tuple.__new__(cls, [complete[name] for name in names])
-        own.restore(value, extras)
+        fields.restore(value, extras)
         return value
 
     return of_class(cls, write, read)
 
 
-def _same(value: Any) -> Any:
+def _identity(value: Any) -> Any:
     return value

@@ -1,4 +1,4 @@
-"""Numbers that MessagePack has no type for."""
+"""Numbers without a MessagePack type."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from typing import Any
 
 from cano_msgspec._kind import Refusal, builtin
 
-_EXACT = Context(capitals=1, traps=[InvalidOperation])  # whatever the program has set for its own arithmetic
-_LONGEST = 8 * 4096  # bits of a fraction's parts: reducing it takes time quadratic in them
+_EXACT = Context(capitals=1, traps=[InvalidOperation])  # independent of the program's own decimal context
+_MAX_BITS = (
+    8 * 4096
+)  # of a fraction's numerator and denominator, since the time to reduce it is quadratic in their size
 
 
 def fits(value: int) -> bool:
-    """Whether MessagePack has room for an integer."""
+    """Return whether MessagePack can represent the integer."""
     return -(2**63) <= value < 2**64
 
 
@@ -24,7 +26,7 @@ def _write_int(value: int) -> tuple[bytes]:
 def _read_int(parts: list[Any]) -> int:
     (raw,) = parts
     if type(raw) is not bytes:
-        raise TypeError("an integer is kept as bytes")
+        raise TypeError("an integer must be stored as bytes")
     return int.from_bytes(raw, "big", signed=True)
 
 
@@ -35,7 +37,7 @@ def _write_decimal(value: Decimal) -> tuple[str]:
 def _read_decimal(parts: list[Any]) -> Decimal:
     (text,) = parts
     if type(text) is not str:
-        raise TypeError("a decimal is kept as a string")
+        raise TypeError("a decimal must be stored as a string")
     return Decimal(text, _EXACT)
 
 
@@ -46,22 +48,22 @@ def _write_complex(value: complex) -> tuple[float, float]:
 def _read_complex(parts: list[Any]) -> complex:
     real, imag = parts
     if type(real) is not float or type(imag) is not float:
-        raise TypeError("a complex number is kept as two floats")
+        raise TypeError("a complex number must be stored as two floats")
     return complex(real, imag)
 
 
 def _write_fraction(value: Fraction) -> tuple[int, int]:
-    if max(value.numerator.bit_length(), value.denominator.bit_length()) > _LONGEST:
-        raise Refusal(f"a fraction with more than {_LONGEST} bits in a part", Fraction)
+    if max(value.numerator.bit_length(), value.denominator.bit_length()) > _MAX_BITS:
+        raise Refusal(f"the fraction has more than {_MAX_BITS} bits in its numerator or denominator", Fraction)
     return value.numerator, value.denominator
 
 
 def _read_fraction(parts: list[Any]) -> Fraction:
     numerator, denominator = parts
     if not type(numerator) is type(denominator) is int:
-        raise TypeError("a fraction is kept as two integers")
-    if max(numerator.bit_length(), denominator.bit_length()) > _LONGEST:
-        raise ValueError("a part is too long")
+        raise TypeError("a fraction must be stored as two integers")
+    if max(numerator.bit_length(), denominator.bit_length()) > _MAX_BITS:
+        raise ValueError("the numerator or denominator is too long")
     return Fraction(numerator, denominator)
 
 

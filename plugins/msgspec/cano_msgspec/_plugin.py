@@ -1,4 +1,4 @@
-"""What the kernel finds through the entry point."""
+"""The plugin: its entry point leads here."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ CANO_API_VERSION = 2
 
 @hookimpl
 def cano_codec() -> Codec:
-    """A codec of its own for each kernel, so that what one program part registers is no other's."""
+    """Return a new codec for each kernel, so that kernels do not share registered classes."""
     return MsgspecCodec()

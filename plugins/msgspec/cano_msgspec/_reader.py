@@ -1,4 +1,4 @@
-"""From what msgspec has unpacked back to a value."""
+"""`Reader`: converts the output of msgspec's decoder back to a value."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BY_NAME = {kind.name: kind for kind in (*BUILTINS, _times.PYDANTIC_ZONE)}
 
 
 class Reader:
-    """Puts values together, in place where it can: the lists and dicts are msgspec's, and nobody else's."""
+    """Builds values. It changes lists and dicts in place, since only msgspec's decoder has made them."""
 
     __slots__ = ("_names",)
 
@@ -25,12 +25,12 @@ class Reader:
         self._names = registry.names
 
     def read(self, node: Any) -> Any:
-        """The value that was written.
+        """Return the value that a `Writer` converted to `node`.
 
         Raises:
-            Refusal: a class is not registered, or what there is was not written by a `Writer`.
+            Refusal: a class is not registered, or no `Writer` made `node`.
         """
-        # One Python frame for each level, as in the writer.
+        # one Python frame per level, as in the writer
         cls = type(node)
         if cls is list:
             kind = self._kind(node.pop(0)) if node and type(node[0]) is Ext else None
@@ -42,10 +42,10 @@ class Reader:
                 except Refusal as refusal:
                     refusal.within(kind.step(node, index) if kind else at_index(node, index))
                     raise
-            return _made(kind, node) if kind else node
+            return _build(kind, node) if kind else node
         if cls is dict:
             if not PLAIN.issuperset(map(type, node)):
-                raise Refusal("the bytes are damaged: a key is not plain")
+                raise Refusal("the bytes are corrupt: a key is not plain")
             try:
                 for key, item in node.items():
                     if type(item) not in PLAIN:
@@ -56,7 +56,7 @@ class Reader:
             return node
         if cls in PLAIN:
             return node
-        raise Refusal(f"the bytes are damaged: a {cls.__name__} by itself")
+        raise Refusal(f"the bytes are corrupt: a {cls.__name__} outside a tagged array")
 
     def _kind(self, tag: Any) -> Kind:
         if tag.code == CLASS:
@@ -67,19 +67,19 @@ class Reader:
             return kind
         kind = _BY_NAME.get(tag.data) if tag.code == BUILTIN else None
         if kind is None:
-            raise Refusal("the bytes are damaged, or of a later version: an unknown tag")
+            raise Refusal("the bytes are corrupt, or of a later version: an unknown tag")
         return kind
 
 
-def _made(kind: Kind, parts: list[Any]) -> Any:
+def _build(kind: Kind, parts: list[Any]) -> Any:
     try:
         return kind.read(parts)
     except (Refusal, RecursionError):
         raise
-    except Exception as error:  # a constructor's, about parts that are not what they should be
-        raise Refusal(f"the bytes are damaged: no {kind.cls.__name__} can be made: {error}", kind.cls) from error
+    except Exception as error:  # a constructor refuses corrupt parts with any exception
+        raise Refusal(f"the bytes are corrupt: cannot build a {kind.cls.__name__}: {error}", kind.cls) from error
 
 
 def no_tags(code: int, data: memoryview) -> NoReturn:
-    """For bytes that say that they have no tags."""
-    raise Refusal("the bytes are damaged: a tag where none was announced")
+    """Refuse a tag in bytes whose format byte declares none."""
+    raise Refusal("the bytes are corrupt: a tag in an untagged format")

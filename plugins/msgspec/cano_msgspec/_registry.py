@@ -1,4 +1,4 @@
-"""Which classes a codec may build, and under which names."""
+"""`Registry`: the classes that a codec may build, and their names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cano_msgspec._annotations import classes_in
 from cano_msgspec._kind import CLASS, Kind, Refusal, name_of
 from cano_msgspec._reader import BUILTINS
 
-_MAKERS = (
+_KIND_FUNCTIONS = (
     _enums.kind_of,
     _named_tuples.kind_of,
     _structs.kind_of,
@@ -19,54 +19,58 @@ _MAKERS = (
     _dataclasses.kind_of,
     _times.zone_kind_of,
 )
-_REMEMBERED = 1000
+_MAX_ANNOTATIONS = 1000
 
 
 class Registry:
     """Kinds by class, for writing, and by name, for reading.
 
     Attributes:
-        kinds: the kind of each class.
-        names: the kind of the class that each name stands for.
+        kinds: class -> its kind.
+        names: name in the bytes -> the kind of the class with this name that was registered last.
     """
 
     def __init__(self) -> None:
         self.kinds: dict[type, Kind] = {kind.cls: kind for kind in BUILTINS}
         self.names: dict[bytes, Kind] = {}
         self._replaced: WeakSet[type] = WeakSet()
-        self._done: set[Any] = set()
+        self._registered: set[Any] = set()
         self._lock = threading.RLock()
 
     def register(self, *annotations: Any) -> None:
-        """Add the classes that annotations name, and those that their fields name. Passes over what has no kind."""
+        """Add the classes in annotations and in the annotations of their fields. Ignore unsupported types."""
         for cls in classes_in(annotations):
             try:
                 self._add(cls)
             except Refusal:
-                continue  # an annotation may name anything; encoding a value of it says what is wrong
+                continue  # an annotation may contain any type; only encoding a value of it is an error
 
     def register_once(self, annotation: Any) -> None:
-        """The same for an annotation that is met often."""
+        """Register an annotation, and remember it so that the next call returns at once."""
         try:
-            if annotation in self._done:
+            if annotation in self._registered:
                 return
         except TypeError:  # not hashable, such as Annotated with a list in it
             self.register(annotation)
             return
         self.register(annotation)
         with self._lock:
-            if len(self._done) >= _REMEMBERED:  # classes that are made on the fly must not pile up
-                self._done.clear()
-            self._done.add(annotation)
+            if len(self._registered) >= _MAX_ANNOTATIONS:  # bounds the memory for classes created at run time
+                self._registered.clear()
+            self._registered.add(annotation)
 
-    def learn(self, cls: type) -> Kind:
-        """The kind of a class that an instance was met of.
+    def kind_for(self, cls: type) -> Kind:
+        """Return the kind of the class of an instance, and register the class.
 
         Raises:
-            Refusal: its instances cannot be kept, or its name stands for another class by now.
+            Refusal: the class is not supported, or another class with its name was registered later.
         """
         if cls in self._replaced:
-            raise Refusal(f"{name_of(cls)} stands for another class of this name, registered later", cls)
+            raise Refusal(
+                f"another class named {name_of(cls)} was registered later; to encode instances of this one, "
+                "register it again",
+                cls,
+            )
         return self._add(cls)
 
     def _add(self, cls: type) -> Kind:
@@ -80,7 +84,7 @@ class Registry:
                 if former is not None:
                     del self.kinds[former.cls]
                     self._replaced.add(former.cls)
-                    self._done.clear()
+                    self._registered.clear()
                 self._replaced.discard(cls)
                 self.names[kind.name] = kind
             self.kinds[cls] = kind
@@ -88,10 +92,10 @@ class Registry:
 
 
 def _kind_of(cls: type) -> Kind:
-    for make in _MAKERS:
+    for make in _KIND_FUNCTIONS:
         kind = make(cls)
         if kind is not None:
             return kind
     base = next((base for base in cls.__mro__[1:] if base in (str, int, float, bytes, list, dict, set, tuple)), None)
-    more = f": it would come back as no more than a {base.__name__}" if base else ""
-    raise Refusal(f"a {name_of(cls).replace(':', '.')} cannot be kept{more}", cls)
+    more = f"; its value would come back as a plain {base.__name__}" if base else ""
+    raise Refusal(f"the type {name_of(cls).replace(':', '.')} is not supported{more}", cls)

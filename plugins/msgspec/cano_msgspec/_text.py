@@ -1,4 +1,4 @@
-"""Strings, bytes and what is made of one of them."""
+"""Strings, bytes, and types that are stored as one of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cano_msgspec._kind import Kind, builtin
 
 
 def fits(value: str) -> bool:
-    """Whether MessagePack has room for a string: whether it has no lone surrogates."""
+    """Return whether MessagePack can represent the string: whether it has no lone surrogates."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -61,7 +61,7 @@ def _write_unset(value: UnsetType) -> tuple[()]:
 
 def _read_unset(parts: list[Any]) -> UnsetType:
     if parts:
-        raise ValueError("nothing belongs to UNSET")
+        raise ValueError("UNSET has no parts")
     return UNSET
 
 

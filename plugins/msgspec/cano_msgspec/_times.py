@@ -1,7 +1,7 @@
 """Dates, times and time zones.
 
-A datetime in a named zone keeps the zone and its fold, not an offset. A zone is looked up among those that are
-installed on this machine, since zoneinfo would look for any other name as a package to import.
+A datetime in a named zone is stored with the zone and its fold, not with an offset. Only names of zones installed on
+this machine are accepted, because zoneinfo tries to import a package for any other name.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _ZONE_NAME = re.compile(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*")
 
 def _write_moment(value: Any) -> tuple[Any, ...]:
     zone = value.tzinfo
-    if not value.fold and (zone is None or (type(zone) is timezone and _unnamed(zone))):
+    if not value.fold and (zone is None or (type(zone) is timezone and _has_default_name(zone))):
         return (value.isoformat(),)
     return value.replace(tzinfo=None).isoformat(), value.fold, zone
 
@@ -67,13 +67,13 @@ def _read_timedelta(parts: list[Any]) -> timedelta:
     return timedelta(days, seconds, microseconds)
 
 
-def _unnamed(zone: timezone) -> bool:
+def _has_default_name(zone: timezone) -> bool:
     return zone is UTC or zone.tzname(None) == timezone(zone.utcoffset(None)).tzname(None)
 
 
 def _write_timezone(value: timezone) -> tuple[Any, ...]:
     offset = value.utcoffset(None)
-    return (offset,) if _unnamed(value) else (offset, value.tzname(None))
+    return (offset,) if _has_default_name(value) else (offset, value.tzname(None))
 
 
 def _read_timezone(parts: list[Any]) -> timezone:
@@ -82,7 +82,7 @@ def _read_timezone(parts: list[Any]) -> timezone:
 
 def _write_zone(value: ZoneInfo) -> tuple[str]:
     if value.key is None or not _installed(value.key):
-        raise Refusal(f"the time zone {value.key!r} is not one of the installed ones", ZoneInfo)
+        raise Refusal(f"the time zone {value.key!r} is not installed", ZoneInfo)
     return (value.key,)
 
 
@@ -93,7 +93,7 @@ def _read_zone(parts: list[Any]) -> ZoneInfo:
     return ZoneInfo(key)
 
 
-_found: set[str] = set()  # so that the disk is asked once
+_found: set[str] = set()  # so that each zone is looked up on disk only once
 
 
 def _installed(key: str) -> bool:
@@ -109,7 +109,7 @@ def _installed(key: str) -> bool:
 
 @cache
 def _packaged() -> frozenset[str]:
-    """The zones of the package tzdata, where there is one: what zoneinfo falls back to."""
+    """Return the zones of the package tzdata, to which zoneinfo falls back, if it is installed."""
     found = find_spec("tzdata")
     if found is None or found.origin is None:
         return frozenset()
@@ -123,7 +123,7 @@ def _write_pydantic_zone(value: tzinfo) -> tuple[timedelta | None]:
 def _read_pydantic_zone(parts: list[Any]) -> Any:
     cls = _pydantic_zone()
     if cls is None:
-        raise Refusal("a time zone of pydantic's, which the program has not imported")
+        raise Refusal("the time zone is one of pydantic's; import pydantic")
     (offset,) = parts
     return cls(offset.total_seconds())
 
@@ -133,11 +133,13 @@ def _pydantic_zone() -> Any:
 
 
 def zone_kind_of(cls: type) -> Kind | None:
-    """The kind of the zone in which pydantic gives the times that it parsed, if that is what `cls` is."""
+    """Return the kind of `cls` if it is the time zone class of pydantic's parsed times, else None."""
     return dataclasses.replace(PYDANTIC_ZONE, cls=cls) if cls is _pydantic_zone() else None
 
 
-PYDANTIC_ZONE = builtin(tzinfo, "zp", _write_pydantic_zone, _read_pydantic_zone)  # its class once it is imported
+PYDANTIC_ZONE = builtin(
+    tzinfo, "zp", _write_pydantic_zone, _read_pydantic_zone
+)  # `cls` is replaced by pydantic's class once that is imported
 
 KINDS = (
     builtin(datetime, "dt", _write_moment, _read_datetime),

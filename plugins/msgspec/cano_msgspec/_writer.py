@@ -1,4 +1,4 @@
-"""From a value to what msgspec packs: plain values, lists, dicts with plain keys, and tagged arrays."""
+"""`Writer`: converts a value to the types that msgspec packs: plain values, lists, dicts and tagged arrays."""
 
 from __future__ import annotations
 
@@ -14,31 +14,33 @@ _CAREFUL = PLAIN - {int, str}
 
 
 class Writer:
-    """Takes one value apart.
+    """Converts one value.
 
     Args:
         registry: the kinds of values.
-        careful: whether to look at each integer and string for what MessagePack has no room for.
+        careful: whether to check each integer and string, since MessagePack cannot represent all of them.
 
     Attributes:
-        tagged: whether it has needed a tag.
+        tagged: whether the result contains a tag.
     """
 
-    __slots__ = ("kinds", "learn", "plain", "tagged")
+    __slots__ = ("kind_for", "kinds", "plain", "tagged")
 
     def __init__(self, registry: Registry, careful: bool = False) -> None:
         self.kinds = registry.kinds
-        self.learn = registry.learn
+        self.kind_for = registry.kind_for
         self.plain = _CAREFUL if careful else PLAIN
         self.tagged = False
 
     def write(self, value: Any, depth: int = 0) -> Any:
-        """The same with everything replaced that MessagePack does not keep; itself where there is no such thing.
+        """Return `value` with each part that MessagePack cannot represent replaced by a tagged array.
+
+        If there is no such part, return `value` itself.
 
         Raises:
-            Refusal: some part of it cannot be kept.
+            Refusal: a part has an unsupported type.
         """
-        # One Python frame for each level, and none for plain values: that decides how deep and how fast it goes.
+        # one Python frame per level and none for plain values, which decides the possible depth and the speed
         cls = type(value)
         plain = self.plain
         if cls in plain:
@@ -71,7 +73,7 @@ class Writer:
             return entries
         if (cls is int and _numbers.fits(value)) or (cls is str and _text.fits(value)):
             return value
-        kind = self.kinds.get(cls) or self.learn(cls)
+        kind = self.kinds.get(cls) or self.kind_for(cls)
         self.tagged = True
         parts = kind.write(value)
         tagged = [kind.tag, *parts]

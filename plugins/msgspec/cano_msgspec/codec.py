@@ -1,13 +1,13 @@
-"""`MsgspecCodec`: values to bytes and back, with their types.
+"""`MsgspecCodec`: converts values to bytes and back, with their types.
 
-The bytes are one byte for the format, four for a checksum over all the rest, and MessagePack. Values that
-MessagePack keeps by itself stand there as they are. Anything else is an array whose first item is a tag (an
-extension value, which no other array starts with), followed by the parts the value is made of:
+The bytes are a format byte, a four-byte checksum of all other bytes, and MessagePack. Values of MessagePack's own types
+are stored directly. Any other value is an array. Its first item is a tag, an extension value with which no other array
+begins. The parts of the value follow:
 
     (1, 2)                    [tag "t", 1, 2]
     Order(id=7) of shop.py    [tag "shop:Order", {"id": 7}]
 
-The format byte says whether there are tags at all, since bytes without any are read by msgspec alone.
+The format byte shows whether there are tags, because msgspec alone can decode bytes without tags.
 """
 
 from __future__ import annotations
@@ -22,27 +22,26 @@ if TYPE_CHECKING:
     from cano_msgspec._kind import Refusal
 
 _UNTAGGED, _TAGGED = 0x10, 0x11
-_LAYERED = 0xC1  # how the layers of ?codec= mark what they have wrapped
+_LAYERED = 0xC1  # the first byte of values that a layer of ?codec= has wrapped
 _HEAD = Struct(">BI")
 
 
 class MsgspecCodec:
-    """Turns values into bytes and back: equal values of the same types, or a SerializationError.
+    """Converts values to bytes and back: to an equal value of the same type, or a SerializationError.
 
-    Reading builds instances of registered classes alone. `register` registers a class; so does encoding an
-    instance of it, since the program has that class at hand. Where two classes have the same module and
-    qualified name, such as a local class that is defined again on each call, the name stands for the one that was
-    registered last, and instances of the other one are refused until it is registered again.
+    Decoding builds instances of registered classes only. `register` registers a class, and so does encoding an instance
+    of it. If two classes have the same module and qualified name, such as a local class defined on each call, the name
+    refers to the class that was registered last. Instances of the other class are refused until it is registered again.
 
-    Safe to share between threads. Each codec has a registry of its own.
+    Safe to share between threads. Each codec has its own registry.
     """
 
     def __init__(self) -> None:
-        # Imported here, so that a program that only loads its plugins does not load msgspec: 0.1 s.
+        # imported on first use, because loading msgspec takes 0.1 s
         from msgspec.msgpack import Decoder, Encoder
 
         from cano_msgspec._kind import Refusal
-        from cano_msgspec._matches import matches, shown
+        from cano_msgspec._matches import format_type, matches
         from cano_msgspec._reader import Reader, no_tags
         from cano_msgspec._registry import Registry
         from cano_msgspec._writer import Writer
@@ -52,16 +51,16 @@ class MsgspecCodec:
         self._read = Reader(self._registry).read
         self._refusal = Refusal
         self._matches = matches
-        self._shown = shown
+        self._format_type = format_type
         self._pack = Encoder().encode
         self._unpack = Decoder().decode
         self._unpack_untagged = Decoder(ext_hook=no_tags).decode
 
     def register(self, *types: Any) -> None:
-        """Let values of these types be decoded, and those of the types that their fields are annotated with.
+        """Allow values of these types, and of the types of their fields, to be decoded.
 
-        Dataclasses, enums, NamedTuples, msgspec Structs and pydantic models are registered; whatever else an
-        annotation names is passed over. So are names in annotations that cannot be resolved.
+        Registers dataclasses, enums, NamedTuples, msgspec Structs and pydantic models. Ignores other types, and names
+        in annotations that cannot be resolved.
 
         Args:
             types: classes, or annotations such as `list[Order]` or `Order | None`.
@@ -69,41 +68,41 @@ class MsgspecCodec:
         self._registry.register(*types)
 
     def encode(self, value: Any) -> bytes:
-        """Bytes from which `decode` makes an equal value of the same type.
+        """Return bytes from which `decode` makes an equal value of the same type.
 
         Raises:
-            SerializationError: some part of the value cannot be kept; the message says which, and where it is.
+            SerializationError: a part of the value has an unsupported type. The message gives the type and the path.
         """
         try:
             writer = self._writer(self._registry)
             try:
                 body = self._pack(writer.write(value))
-            except (OverflowError, UnicodeEncodeError):  # an integer or a string that MessagePack has no room for
+            except (OverflowError, UnicodeEncodeError):  # an integer or a string that MessagePack cannot represent
                 writer = self._writer(self._registry, careful=True)
                 body = self._pack(writer.write(value))
         except self._refusal as refusal:
             self._refused("encode", refusal)
         except RecursionError as error:
-            raise SerializationError("cannot encode a value this deep in the call stack", actual=type(value)) from error
-        except Exception as error:  # value's own code may run, such as a metaclass's
+            raise SerializationError("cannot encode a value so deep in the call stack", actual=type(value)) from error
+        except Exception as error:  # code of the value's class may run, such as a metaclass's
             raise SerializationError(f"cannot encode a {type(value).__name__}: {error}", actual=type(value)) from error
         head = _TAGGED if writer.tagged else _UNTAGGED
         return _HEAD.pack(head, crc32(body, head)) + body
 
     def decode(self, data: bytes, type: Any = None) -> Any:
-        """The value that `encode` was given.
+        """Return the value that `encode` was given.
 
-        A class whose fields have changed since: a new field takes its default; a new one without a default, and a
-        stored one that the class no longer has, raise. Neither `__init__` nor `__post_init__` runs, but a Struct's
-        `__post_init__`, which msgspec always runs; the fields are afterwards what they were.
+        If the fields of a class have changed since, a new field gets its default. A new field without a default, and a
+        stored field that the class no longer has, raise. `__init__` and `__post_init__` do not run. Only a Struct's
+        `__post_init__` always runs, but its fields get their stored values afterwards.
 
         Args:
-            data: what `encode` returned.
-            type: the type to expect, which is registered first. Of `list[Order]` only the list is checked.
+            data: the bytes that `encode` returned.
+            type: the expected type, which is registered first. Of `list[Order]` only the list is checked.
 
         Raises:
-            SerializationError: the bytes are damaged, or name a class that is not registered, or the value is not
-                of `type`.
+            SerializationError: the bytes are corrupt or contain a class that is not registered, or the value is not of
+                `type`.
         """
         if type is not None:
             self._registry.register_once(type)
@@ -111,27 +110,27 @@ class MsgspecCodec:
             value = self._decode(data)
         except self._refusal as refusal:
             self._refused("decode", refusal, type)
-        except Exception as error:  # whatever damaged bytes lead to
-            raise SerializationError(f"cannot decode damaged bytes: {error}", expected=type) from error
+        except Exception as error:  # corrupt bytes may cause any exception
+            raise SerializationError(f"cannot decode corrupt bytes: {error}", expected=type) from error
         if type is not None and value.__class__ is not type and not self._matches(value, type):
             raise SerializationError(
-                f"decoded a {value.__class__.__name__}, not a {self._shown(type)}",
+                f"decoded a {value.__class__.__name__}, not a {self._format_type(type)}",
                 expected=type, actual=value.__class__,
             )  # fmt: skip
         return value
 
     def _decode(self, data: bytes) -> Any:
         if len(data) < _HEAD.size:
-            raise self._refusal("the bytes are damaged: too few")
+            raise self._refusal("the bytes are corrupt: too few")
         head, checksum = _HEAD.unpack_from(data)
         if head not in (_TAGGED, _UNTAGGED):
             raise self._refusal(
-                f"the bytes are damaged, or of a format that this version cannot read ({head:#x})"
-                + ("; a layer wrote them, which codec= in the store's URL has to name" if head == _LAYERED else "")
+                f"the bytes are corrupt, or of a format that this version cannot read ({head:#x})"
+                + ("; a layer wrote them: add it to codec= in the store's URL" if head == _LAYERED else "")
             )
         body = memoryview(data)[_HEAD.size :]
         if crc32(body, head) != checksum:
-            raise self._refusal("the bytes are damaged: the checksum is another")
+            raise self._refusal("the bytes are corrupt: the checksum does not match")
         if head == _UNTAGGED:
             return self._unpack_untagged(body)
         return self._read(self._unpack(body))

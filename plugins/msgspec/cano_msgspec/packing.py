@@ -1,4 +1,4 @@
-"""For stores: what goes into a row as one blob. msgpack of plain values: reading it back can build nothing else."""
+"""For stores: packs the parts of a row into MessagePack blobs of plain values. Unpacking can build nothing else."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _decode_extra = Decoder(
 ).decode
 
 LARGE = 65_536
-"""Bytes of changes from which they are packed by the writer: copying them would hold up the event loop."""
+"""Bytes. The store's writer packs changes of this size or more, so that copying them does not block the event loop."""
 
 _PLAIN = (str, bytes, int, float, bool, type(None))
 
 
 def size_of(changed: Mapping[str, Any]) -> int:
-    """How many bytes there are. Raises SerializationError where a value is something else."""
+    """Return the total size of the values. Raises SerializationError if a value is not bytes or a key not a string."""
     size = 0
     for key, value in changed.items():
         if value.__class__ is not bytes or not isinstance(key, str):
@@ -35,7 +35,7 @@ def size_of(changed: Mapping[str, Any]) -> int:
 
 
 def pack_changes(changed: Mapping[str, Any], removed: Sequence[str]) -> bytes:
-    """The keys that a commit sets, each with its bytes, and those that it removes."""
+    """Pack the keys and values that a commit sets, and the keys that it removes."""
     try:
         return _encode((changed if changed.__class__ is dict else dict(changed), removed))
     except (TypeError, ValueError, OverflowError) as error:
@@ -43,15 +43,15 @@ def pack_changes(changed: Mapping[str, Any], removed: Sequence[str]) -> bytes:
 
 
 def unpack_changes(blob: object) -> Changes:
-    """What `pack_changes` was given. Raises DamagedError."""
+    """Return the arguments of `pack_changes`. Raises DamagedError if the blob is corrupt."""
     try:
         return _decode_changes(_bytes(blob))
     except (MsgspecError, RecursionError, ValueError) as error:
-        raise DamagedError(f"a journal line is damaged: {error}") from error
+        raise DamagedError(f"a journal entry is corrupt: {error}") from error
 
 
 def pack_extra(error: Mapping[str, Any] | None, wait: Wait | None, payload: Any) -> bytes | None:
-    """The parts of a record that are seldom there; None where none of them is."""
+    """Pack the parts that most records lack. Return None if all are missing."""
     if error is None and wait is None and payload is None:
         return None
     waits = None if wait is None else (wait.then, wait.signal, wait.until, wait.on_timeout)
@@ -63,7 +63,7 @@ def pack_extra(error: Mapping[str, Any] | None, wait: Wait | None, payload: Any)
 
 
 def unpack_extra(blob: object) -> Extra:
-    """What `pack_extra` was given. Raises DamagedError."""
+    """Return the arguments of `pack_extra`. Raises DamagedError if the blob is corrupt."""
     if blob is None:
         return None, None, None
     try:
@@ -71,7 +71,7 @@ def unpack_extra(blob: object) -> Extra:
         if error is not None:
             _plain(error)
     except (MsgspecError, RecursionError, TypeError, ValueError) as problem:
-        raise DamagedError(f"its error, wait or payload is damaged: {problem}") from problem
+        raise DamagedError(f"its error, wait or payload is corrupt: {problem}") from problem
     if waits is None:
         return error, None, payload
     then, signal, until, on_timeout = waits
@@ -79,7 +79,7 @@ def unpack_extra(blob: object) -> Extra:
 
 
 def payload_bytes(payload: Any) -> bytes | None:
-    """A payload, checked."""
+    """Return the payload. Raises SerializationError unless it is bytes or None."""
     if payload is not None and payload.__class__ is not bytes:
         raise SerializationError(
             f"this store keeps bytes, but the payload is of type {type(payload).__name__}", actual=type(payload)
@@ -88,12 +88,12 @@ def payload_bytes(payload: Any) -> bytes | None:
 
 
 class DamagedError(Exception):
-    """A blob is not what was written."""
+    """A stored blob is corrupt."""
 
 
 def _refused(key: object, value: object) -> SerializationError:
     if not isinstance(key, str):
-        return SerializationError(f"keys are text, but {key!r} is of type {type(key).__name__}")
+        return SerializationError(f"keys must be strings, but {key!r} is of type {type(key).__name__}")
     return SerializationError(
         f"this store keeps bytes, but the value of key {key!r} is of type {type(value).__name__}",
         key=key,
@@ -103,16 +103,16 @@ def _refused(key: object, value: object) -> SerializationError:
 
 def _bytes(blob: object) -> bytes:
     if not isinstance(blob, bytes):
-        raise DamagedError(f"it holds a value of type {type(blob).__name__} where a blob belongs")
+        raise DamagedError(f"it contains a value of type {type(blob).__name__} instead of a blob")
     return blob
 
 
 def _plain(value: Any) -> Any:
-    """`value`, unless there is something in it that would not come back as it is."""
+    """Return `value`. Raises TypeError unless it consists of plain values, lists, and dicts with string keys."""
     if value.__class__ is dict:
         for key, item in value.items():
             if key.__class__ is not str:
-                raise TypeError(f"{key!r} is no text")
+                raise TypeError(f"{key!r} is not a string")
             _plain(item)
     elif value.__class__ is list:
         for item in value:

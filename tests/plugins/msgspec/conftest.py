@@ -1,4 +1,4 @@
-"""What the tests of the codec share."""
+"""Fixtures and checks for the tests of the codec."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cano_msgspec import MsgspecCodec
 
 
 def same(left: Any, right: Any) -> bool:
-    """Whether two values are alike in every type, sign, order and NaN, which `==` does not tell."""
+    """Return whether two values are equal and also agree in every type, sign, order and NaN."""
     if type(left) is not type(right):
         return False
     if isinstance(left, float):
@@ -62,7 +62,7 @@ def codec() -> MsgspecCodec:
 
 @pytest.fixture(scope="session")
 def comes_back() -> Callable[..., Any]:
-    """Check that a value comes back exactly, by way of a codec; returns what came back."""
+    """Check that a value survives a round trip exactly. Return the decoded value."""
 
     def check(value: Any, codec: MsgspecCodec | None = None) -> Any:
         codec = codec or MsgspecCodec()

@@ -1,4 +1,4 @@
-"""Reading imports nothing, runs nothing and opens nothing, whatever the bytes say: an audit hook watches."""
+"""An audit hook checks that decoding any bytes imports nothing, runs nothing and opens nothing."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ VALUES: list[Any] = [
 
 
 def watch() -> None:
-    """Decode the bodies on standard input under an audit hook, and report. Runs in a process of its own."""
+    """Decode the bodies on stdin under an audit hook and print its events. Runs in its own process."""
     codec = MsgspecCodec()
     codec.register(*CLASSES)
     datas = [
@@ -109,7 +109,7 @@ module.watch()
 
 
 def audited(nodes: list[Any], **environment: str) -> Any:
-    """What was seen while such nodes were decoded; bytes are taken for packed nodes."""
+    """Return the audit events while such nodes are decoded; bytes count as packed nodes."""
     bodies = (node if isinstance(node, bytes) else msgspec.msgpack.encode(node) for node in nodes)
     command = [sys.executable, "-c", PROGRAM, __name__, __file__]
     given = "\n".join(body.hex() for body in bodies)
@@ -140,7 +140,7 @@ def test_nothing_is_imported_or_run() -> None:
 
 
 def test_values_are_read_without_imports() -> None:
-    """The values themselves come back without any import as well."""
+    """Decoding valid values imports nothing either."""
     report = audited([MsgspecCodec().encode(value)[5:] for value in VALUES])
 
     assert [event for event in report["seen"] if not event.startswith("open ")] == []
@@ -149,7 +149,7 @@ def test_values_are_read_without_imports() -> None:
 
 
 def test_zones_without_a_system_database() -> None:
-    """Where zones come from the package tzdata, a name that is none of its zones is not looked for as a module."""
+    """If zones come from the package tzdata, an unknown zone name is not imported as a module."""
     strange = ["No/Such", "this", "antigravity", "__init__", "Europe/__init__", "json", "Europe"]
     report = audited([[Ext(BUILTIN, b"zi"), name] for name in strange], PYTHONTZPATH="")
 

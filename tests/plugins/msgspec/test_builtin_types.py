@@ -1,4 +1,4 @@
-"""Values of Python's own types come back as they were."""
+"""Values of Python's own types survive a round trip."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_comes_back(comes_back: Callable[[Any], Any], around: Callable[[Any], An
 
 
 def is_hashable(value: object) -> bool:
-    """Whether Python takes a value as a key: not if there is a list in it, nor a signalling NaN."""
+    """Return whether Python accepts a value as a key: not with a list in it, nor a signalling NaN."""
     try:
         hash(value)
     except TypeError:
@@ -90,7 +90,7 @@ def test_singletons_are_the_same_objects(comes_back: Callable[[Any], Any]) -> No
 
 
 def test_defaultdict_goes_on_working(comes_back: Callable[[Any], Any]) -> None:
-    """A defaultdict that came back makes its defaults, and a Counter counts."""
+    """A decoded defaultdict makes its defaults, and a decoded Counter counts."""
     back = comes_back([defaultdict(list), Counter("aa")])
 
     back[0]["new"].append(1)
@@ -106,7 +106,7 @@ def test_uuid_of_a_clock(codec: MsgspecCodec) -> None:
 
 
 def test_decimals_in_a_strange_context(comes_back: Callable[[Any], Any]) -> None:
-    """The program's own decimal context neither rounds nor spells what is kept."""
+    """The program's decimal context does not change stored decimals."""
     value = Decimal("1.2345678901234567890123456789012345E+50")
     with localcontext(Context(prec=2, capitals=0, traps=[])):
         comes_back([value, Decimal("sNaN"), Decimal("1E+20")])
@@ -114,7 +114,7 @@ def test_decimals_in_a_strange_context(comes_back: Callable[[Any], Any]) -> None
 
 @pytest.mark.parametrize("levels", [1, 50, 195])
 def test_depth(codec: MsgspecCodec, levels: int) -> None:
-    """Deep values come back, whatever they are made of."""
+    """Deep values of every kind survive a round trip."""
     value: Any = "bottom"
     for level in range(levels):
         value = [value] if level % 2 else {"k": (value,)} if level % 3 else {1: value}
@@ -130,7 +130,7 @@ def test_bytes_are_small(codec: MsgspecCodec) -> None:
 
 
 def test_encoding_changes_nothing(codec: MsgspecCodec) -> None:
-    """A value is as it was after it was encoded."""
+    """Encoding does not change a value."""
     value = {"a": [(1,), {2}], "b": {"c": Decimal(1)}, (1,): [[2**70]]}
     before = repr(value)
     codec.encode(value)
@@ -149,5 +149,5 @@ def test_what_comes_back_is_a_copy(codec: MsgspecCodec) -> None:
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
 def test_any_bytes(codec: MsgspecCodec, kind: Callable[[bytes], Any]) -> None:
-    """Stores may hand out bytes in any of Python's wrappings."""
+    """The codec decodes bytes, bytearray and memoryview, since stores may return any of them."""
     assert codec.decode(kind(codec.encode({"a": (1,)}))) == {"a": (1,)}

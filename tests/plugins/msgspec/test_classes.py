@@ -1,4 +1,4 @@
-"""Instances of a program's own classes come back as they were."""
+"""Instances of a program's own classes survive a round trip."""
 
 from __future__ import annotations
 
@@ -84,12 +84,12 @@ class SlotsOnDict(Point):
 
 
 class Plain(Derived):
-    """A dataclass's child that is none itself."""
+    """A subclass of a dataclass that is not a dataclass itself."""
 
 
 @dataclass
 class Computed:
-    """Counts what its constructor does, and keeps what no field declares."""
+    """Counts its constructor's calls, and has an attribute that is not a field."""
 
     raw: int
     total: int = field(init=False)
@@ -125,7 +125,7 @@ class Empty:
 
 @dataclass
 class Shadow:
-    """Fields whose names the codec or Python use as well."""
+    """Fields with names that the codec or Python also use."""
 
     self: int
     cls: int
@@ -139,7 +139,7 @@ class Coordinates(NamedTuple):
 
 
 class Named(Coordinates):
-    """A named tuple's child, whose instances have attributes."""
+    """A subclass of a named tuple, with a `__dict__`."""
 
 
 Old = namedtuple("Old", "a b")
@@ -193,12 +193,12 @@ VALUES: list[Any] = [
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: ascii(value)[:50])
 @pytest.mark.parametrize("around", [lambda v: v, lambda v: Box([v, 2**90]), lambda v: {(1,): v}], ids="0bd")
 def test_comes_back(comes_back: Callable[[Any], Any], around: Callable[[Any], Any], value: Any) -> None:
-    """Every instance comes back with its class, its fields and what else it carries."""
+    """Every instance comes back with its class, fields and other attributes."""
     comes_back(around(value))
 
 
 def test_another_process_reads(codec: MsgspecCodec) -> None:
-    """A codec that was only told of the classes reads what another one wrote."""
+    """A codec with registered classes decodes the bytes of another codec."""
     other = MsgspecCodec()
     for value in VALUES:
         codec.register(*(type(part) for part in (value, *(value if isinstance(value, list | set | dict) else ()))))
@@ -208,7 +208,7 @@ def test_another_process_reads(codec: MsgspecCodec) -> None:
 
 
 def test_constructors_do_not_run(codec: MsgspecCodec) -> None:
-    """A dataclass's `__post_init__` does not run again; what it made is there, what it did not make is not."""
+    """A dataclass's `__post_init__` does not run again; attributes that it had set are restored."""
     value = Computed(1)
     _ = value.dear
     CREATED.clear()
@@ -228,7 +228,7 @@ def test_struct_is_not_doubled(codec: MsgspecCodec) -> None:
 
 
 def test_cached_hash(codec: MsgspecCodec) -> None:
-    """A Struct that remembers its hash has the right one after it came back."""
+    """A decoded Struct with a cached hash has the right hash."""
     assert hash(codec.decode(codec.encode(OPEN))) == hash(Open(1))
 
 
@@ -242,5 +242,5 @@ def test_enum_members_are_the_members(codec: MsgspecCodec) -> None:
 
 
 def test_money(comes_back: Callable[[Any], Any]) -> None:
-    """A whole order, with all kinds of things in it, comes back."""
+    """An order with values of many types survives a round trip."""
     comes_back(Derived(1, more={"prices": [Decimal("1.10")], Color.RED: (Job(1), {Coordinates(1.0, 2.0)})}))

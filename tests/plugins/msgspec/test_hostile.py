@@ -1,4 +1,4 @@
-"""Bytes that were damaged, or made up by somebody who means harm, give a SerializationError and nothing else."""
+"""Corrupt and malicious bytes raise a SerializationError and nothing else."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Model(pydantic.BaseModel):
 
 @dataclass
 class Unregistered:
-    """Must never be made."""
+    """A class that must never be instantiated."""
 
     a: int = 0
 
@@ -93,36 +93,36 @@ VALUES: list[Any] = [
 
 
 @pytest.fixture(scope="module")
-def told() -> MsgspecCodec:
-    """A codec that has the classes of this module registered."""
+def registered() -> MsgspecCodec:
+    """A codec with the classes of this module registered."""
     codec = MsgspecCodec()
     codec.register(*CLASSES)
     return codec
 
 
 def sealed(body: bytes, tagged: bool = True) -> bytes:
-    """MessagePack with a head and a checksum that are right."""
+    """Return a MessagePack body with a valid format byte and checksum."""
     head = 0x11 if tagged else 0x10
     return bytes([head]) + zlib.crc32(body, head).to_bytes(4, "big") + body
 
 
 def forged(node: Any) -> bytes:
-    """Something that no writer would write, with a right checksum."""
+    """Return bytes that no writer makes, with a valid checksum."""
     return sealed(msgspec.msgpack.encode(node))
 
 
 def tag(name: str, code: int = BUILTIN) -> Ext:
-    """A tag."""
+    """Return a tag of one of Python's types."""
     return Ext(code, name.encode())
 
 
 def own(cls: type) -> Ext:
-    """The tag of a class of this module."""
+    """Return the tag of a class of this module."""
     return tag(f"{__name__}:{cls.__qualname__}", CLASS)
 
 
 def is_sound(codec: MsgspecCodec, data: bytes) -> bool:
-    """Whether bytes are read as a value that can be written again; otherwise they must give the one error."""
+    """Return whether bytes decode to a value that can be encoded again; if not, they must raise SerializationError."""
     try:
         value = codec.decode(data)
     except SerializationError as error:
@@ -132,23 +132,23 @@ def is_sound(codec: MsgspecCodec, data: bytes) -> bool:
     return True
 
 
-def test_every_bit_counts(told: MsgspecCodec) -> None:
-    """Any one bit flipped, any end cut off and any byte added is noticed: no value comes back as another."""
+def test_every_bit_counts(registered: MsgspecCodec) -> None:
+    """Any flipped bit, truncation or added byte is refused."""
     for value in VALUES:
-        data = told.encode(value)
+        data = registered.encode(value)
         for index in range(len(data)):
             for bit in range(8):
                 broken = bytearray(data)
                 broken[index] ^= 1 << bit
-                assert not is_sound(told, bytes(broken))
-            assert not is_sound(told, data[:index])
-            assert not is_sound(told, data + data[: index + 1])
+                assert not is_sound(registered, bytes(broken))
+            assert not is_sound(registered, data[:index])
+            assert not is_sound(registered, data + data[: index + 1])
 
 
-def test_random_damage_behind_a_right_checksum(told: MsgspecCodec) -> None:
-    """Whatever somebody does who can compute checksums, there is a value or the one error."""
+def test_random_damage_behind_a_right_checksum(registered: MsgspecCodec) -> None:
+    """Corrupt bytes with a valid checksum give a value or a SerializationError."""
     chance = random.Random(4)
-    bodies = [told.encode(value)[5:] for value in VALUES]
+    bodies = [registered.encode(value)[5:] for value in VALUES]
     outcomes = Counter[bool]()
     for _ in range(20_000):
         body = bytearray(chance.choice(bodies))
@@ -165,16 +165,16 @@ def test_random_damage_behind_a_right_checksum(told: MsgspecCodec) -> None:
                     other = chance.choice(bodies)
                     start = chance.randrange(len(other))
                     body[place:place] = other[start : start + chance.randint(1, 30)]
-        outcomes[is_sound(told, sealed(bytes(body), chance.random() < 0.8))] += 1
+        outcomes[is_sound(registered, sealed(bytes(body), chance.random() < 0.8))] += 1
     assert min(outcomes.values()) > 200
 
 
 @settings(max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.binary(max_size=200), st.booleans())
-def test_any_bytes(told: MsgspecCodec, body: bytes, tagged: bool) -> None:
-    """Bytes of any kind give a value or the one error, with a right checksum and without."""
-    is_sound(told, body)
-    is_sound(told, sealed(body, tagged))
+def test_any_bytes(registered: MsgspecCodec, body: bytes, tagged: bool) -> None:
+    """Random bytes, with and without a valid checksum, give a value or a SerializationError."""
+    is_sound(registered, body)
+    is_sound(registered, sealed(body, tagged))
 
 
 KINDS = "i n c f r S ba u p pp w pw U dt tm da td tz zi zp t s fs dq d od co dd x"
@@ -213,9 +213,9 @@ nodes = st.recursive(
 
 @settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(nodes)
-def test_any_tree_of_tags(told: MsgspecCodec, node: Any) -> None:
-    """Tags in any place with any parts give a value or the one error."""
-    is_sound(told, forged(node))
+def test_any_tree_of_tags(registered: MsgspecCodec, node: Any) -> None:
+    """Tags in any position with any parts give a value or a SerializationError."""
+    is_sound(registered, forged(node))
 
 
 @pytest.mark.parametrize(
@@ -275,9 +275,9 @@ def test_any_tree_of_tags(told: MsgspecCodec, node: Any) -> None:
     ],
     ids=lambda node: ascii(msgspec.msgpack.encode(node))[2:50],
 )  # fmt: skip
-def test_forged(told: MsgspecCodec, node: Any) -> None:
-    """Tags with parts that do not belong to them give the one error."""
-    assert not is_sound(told, forged(node))
+def test_forged(registered: MsgspecCodec, node: Any) -> None:
+    """Tags with wrong parts raise a SerializationError."""
+    assert not is_sound(registered, forged(node))
 
 
 @pytest.mark.parametrize(
@@ -294,12 +294,12 @@ def test_forged(told: MsgspecCodec, node: Any) -> None:
     ids=lambda body: ascii(body[:12]),
 )  # fmt: skip
 @pytest.mark.parametrize("tagged", [True, False])
-def test_malformed(told: MsgspecCodec, body: bytes, tagged: bool) -> None:
-    """MessagePack that is too deep, too short or promises gigabytes gives the one error, and takes no memory."""
+def test_malformed(registered: MsgspecCodec, body: bytes, tagged: bool) -> None:
+    """MessagePack that is too deep, too short or declares gigabytes raises a SerializationError and takes no memory."""
     data = sealed(body, tagged)
     tracemalloc.start()
     try:
-        assert not is_sound(told, data)
+        assert not is_sound(registered, data)
         assert tracemalloc.get_traced_memory()[1] < 30 * len(data) + 1_000_000
     finally:
         tracemalloc.stop()
@@ -320,28 +320,28 @@ def test_malformed(told: MsgspecCodec, body: bytes, tagged: bool) -> None:
         b"\x80\x04K\x01.",
     ],
 )
-def test_no_bytes_of_ours(told: MsgspecCodec, data: Any) -> None:
-    """Bytes of another origin, and what is no bytes at all, give the one error."""
-    assert not is_sound(told, data)
+def test_foreign_bytes(registered: MsgspecCodec, data: Any) -> None:
+    """Bytes of other formats, and objects that are not bytes, raise a SerializationError."""
+    assert not is_sound(registered, data)
 
 
-def test_later_formats_are_told_apart(told: MsgspecCodec) -> None:
-    """Bytes of a later version are named as such."""
+def test_later_formats(registered: MsgspecCodec) -> None:
+    """The error about bytes of a later version says so."""
     with pytest.raises(SerializationError, match=r"of a format that this version cannot read \(0x21\)"):
-        told.decode(b"\x21" + told.encode(1)[1:])
+        registered.decode(b"\x21" + registered.encode(1)[1:])
 
 
-def test_attributes_are_only_data(told: MsgspecCodec) -> None:
-    """Attributes beyond the fields land in the instance's dict, and cannot touch its class."""
-    back = told.decode(forged([own(Order), {"id": 1}, {"__class__": 5, "__init__": 6}]))
+def test_attributes_are_only_data(registered: MsgspecCodec) -> None:
+    """Attributes that are not fields go into the instance's dict and cannot change its class."""
+    back = registered.decode(forged([own(Order), {"id": 1}, {"__class__": 5, "__init__": 6}]))
 
     assert type(back) is Order
     assert vars(back) == {"id": 1, "lines": [], "__class__": 5, "__init__": 6}
 
 
-def test_damage_names_its_place(told: MsgspecCodec) -> None:
-    """The error says where in the value the damage is."""
+def test_damage_names_its_place(registered: MsgspecCodec) -> None:
+    """The error gives the path to the corrupt part."""
     with pytest.raises(
-        SerializationError, match=r"cannot decode \$\.a\[1\]\.id\[0\]: the bytes are damaged: no UUID can be made"
+        SerializationError, match=r"cannot decode \$\.a\[1\]\.id\[0\]: the bytes are corrupt: cannot build a UUID"
     ):
-        told.decode(forged({"a": [1, [own(Order), {"id": [tag("t"), [tag("u"), b"1"]]}]]}))
+        registered.decode(forged({"a": [1, [own(Order), {"id": [tag("t"), [tag("u"), b"1"]]}]]}))

@@ -1,4 +1,4 @@
-"""What the kernel finds, and the public face."""
+"""The plugin's hooks and public names."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_names() -> None:
 
 
 def test_imports_are_light() -> None:
-    """Importing the plugin imports neither msgspec nor anything else that cano does not."""
+    """Importing the plugin imports no third-party package that cano does not import, not even msgspec."""
     program = (
         "import sys, cano; before = set(sys.modules); import cano_msgspec._plugin;"
         "new = {n.partition('.')[0] for n in set(sys.modules) - before} - set(sys.stdlib_module_names);"
@@ -61,7 +61,7 @@ def test_imports_are_light() -> None:
     "block", re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
 )
 def test_readme_runs(block: str) -> None:
-    """The README's example runs, and prints what it says it prints."""
+    """The README's example runs and prints what its comments show."""
     expected = "".join(f"{line}\n" for line in re.findall(r"print\(.*?\)  # (.*)", block))
     done = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True, check=False)
 

@@ -1,4 +1,4 @@
-"""What cannot be kept is refused, with its type and its place, and never turned into something else."""
+"""Unsupported values are refused with their type and path, and never converted to another type."""
 
 from __future__ import annotations
 
@@ -213,7 +213,7 @@ REFUSED: list[Any] = [
 @pytest.mark.parametrize("value", REFUSED, ids=lambda value: type(value).__qualname__)
 @pytest.mark.parametrize("around", ["alone", "list", "dict", "key", "tuple", "field"])
 def test_refused(codec: MsgspecCodec, around: str, value: Any) -> None:
-    """A value that cannot be kept is refused wherever it stands."""
+    """An unsupported value is refused in every position."""
     if around == "key":
         try:
             whole: Any = {value: 1}
@@ -233,28 +233,28 @@ def test_refused(codec: MsgspecCodec, around: str, value: Any) -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ({"items": [0, 1, 2, {"price": Plain()}]}, r"$.items[3].price: a {}.Plain cannot be kept"),
+        ({"items": [0, 1, 2, {"price": Plain()}]}, r"$.items[3].price: the type {}.Plain is not supported"),
         (
             Order([1, Order([], Str("x"))]),
-            r"$.items[1].price: a {}.Str cannot be kept: it would come back as no more than a str",
+            r"$.items[1].price: the type {}.Str is not supported; its value would come back as a plain str",
         ),
-        ({"a b": {1: {None: {"": Plain()}}}}, r"$['a b'][1][None]['']: a {}.Plain cannot be kept"),
-        ({(1, 2): [Plain()]}, r"$[tuple][0]: a {}.Plain cannot be kept"),
-        ({(1, Plain()): 1}, r"$[key tuple][1]: a {}.Plain cannot be kept"),
-        (collections.defaultdict(None, {"a": Plain()}), r"$.a: a {}.Plain cannot be kept"),
-        (collections.deque([1, Plain()]), r"$[1]: a {}.Plain cannot be kept"),
-        (Point([Plain()]), r"$.a[0]: a {}.Plain cannot be kept"),
-        ({2**300: Plain()}, r"$[int]: a {}.Plain cannot be kept"),
-        ([2**70, {"a": Plain()}], r"$[1].a: a {}.Plain cannot be kept"),
+        ({"a b": {1: {None: {"": Plain()}}}}, r"$['a b'][1][None]['']: the type {}.Plain is not supported"),
+        ({(1, 2): [Plain()]}, r"$[tuple][0]: the type {}.Plain is not supported"),
+        ({(1, Plain()): 1}, r"$[key tuple][1]: the type {}.Plain is not supported"),
+        (collections.defaultdict(None, {"a": Plain()}), r"$.a: the type {}.Plain is not supported"),
+        (collections.deque([1, Plain()]), r"$[1]: the type {}.Plain is not supported"),
+        (Point([Plain()]), r"$.a[0]: the type {}.Plain is not supported"),
+        ({2**300: Plain()}, r"$[int]: the type {}.Plain is not supported"),
+        ([2**70, {"a": Plain()}], r"$[1].a: the type {}.Plain is not supported"),
         (WithInitVar(1), r"$: WithInitVar has an InitVar 'b', whose value would be lost"),
-        (unset(), r"$: a Unset whose field 'a' is not set"),
-        (OnList(), r"$: OnList is a list too, whose content would be lost"),
-        (OnSlots(), r"$: OnSlots has a slot 'hidden' that is no field"),
-        (dt.datetime(2024, 1, 1, tzinfo=Zone()), r"$: a {}.Zone cannot be kept"),
+        (unset(), r"$: the field 'a' of Unset is not set"),
+        (OnList(), r"$: OnList inherits from list, whose content would be lost"),
+        (OnSlots(), r"$: OnSlots has a slot 'hidden' that is not a field"),
+        (dt.datetime(2024, 1, 1, tzinfo=Zone()), r"$: the type {}.Zone is not supported"),
     ],
 )
 def test_messages(codec: MsgspecCodec, value: Any, message: str) -> None:
-    """The error says what is wrong and where."""
+    """The error gives the reason and the path."""
     with pytest.raises(SerializationError) as caught:
         codec.encode(value)
     assert str(caught.value) == "cannot encode " + message.format(__name__)
@@ -281,7 +281,7 @@ def cyclic() -> Iterator[Any]:
 
 @pytest.mark.parametrize("value", [*cyclic()], ids=lambda value: type(value).__name__)
 def test_cycles(codec: MsgspecCodec, value: Any) -> None:
-    """A value that contains itself is refused, without a long wait; the path is cut short."""
+    """A value that contains itself is refused quickly; the path in the message is shortened."""
     with pytest.raises(SerializationError, match="nested too deeply, or contains itself") as caught:
         codec.encode(value)
     assert len(str(caught.value)) < 400
@@ -289,19 +289,19 @@ def test_cycles(codec: MsgspecCodec, value: Any) -> None:
 
 @pytest.mark.parametrize("levels", [401, 5000, 100_000])
 def test_too_deep(codec: MsgspecCodec, levels: int) -> None:
-    """A value with more levels than can be read back anywhere is refused."""
+    """A value with more levels than every machine can decode is refused."""
     value: Any = []
     for _ in range(levels):
         value = [value]
 
     with pytest.raises(SerializationError, match="nested too deeply"):
         codec.encode(value)
-    while value:  # or Python takes it apart level by level
+    while value:  # otherwise Python would free it recursively
         value = value.pop()
 
 
 def test_deep_in_the_call_stack(codec: MsgspecCodec) -> None:
-    """Where the call stack is nearly used up, it is still a SerializationError."""
+    """If the call stack is nearly used up, encoding raises a SerializationError."""
     value: Any = [()]
     for _ in range(100):
         value = [value]
@@ -325,7 +325,7 @@ def test_deep_in_the_call_stack(codec: MsgspecCodec) -> None:
 
 
 def test_hostile_attributes(codec: MsgspecCodec) -> None:
-    """A class whose own code fails while it is looked at gives a SerializationError too."""
+    """A class whose own code fails during encoding raises a SerializationError."""
 
     class Meta(type):
         @property

@@ -1,4 +1,4 @@
-"""Which classes an annotation registers, and what happens to those that were not registered."""
+"""The classes that an annotation registers, and errors about unregistered ones."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class ExtendedRow(typing_extensions.TypedDict):
 
 @dataclass
 class Tree:
-    """Leads to every class above, and back to itself."""
+    """Refers to every class above and to itself."""
 
     children: list[Tree] = field(default_factory=list)
     row: Row | None = None
@@ -68,7 +68,7 @@ class Tree:
 
 @dataclass
 class Half:
-    """One of its annotations cannot be resolved; the others can."""
+    """A class of which one annotation cannot be resolved."""
 
     missing: Nothing | None = None
     color: Annotated[Color, "a color"] = Color.RED
@@ -129,7 +129,7 @@ def test_is_a_codec(codec: MsgspecCodec) -> None:
     ids=str,
 )
 def test_annotations(annotation: Any, value: Any) -> None:
-    """Whatever way an annotation names a class, its instances can be read afterwards."""
+    """Registering any annotation that contains a class allows its instances to be decoded."""
     data = MsgspecCodec().encode(value)
     codec, other = MsgspecCodec(), MsgspecCodec()
     with pytest.raises(SerializationError, match="is not registered"):
@@ -148,7 +148,7 @@ def test_annotations(annotation: Any, value: Any) -> None:
     ],
 )  # fmt: skip
 def test_what_names_no_class(codec: MsgspecCodec, annotation: Any) -> None:
-    """What names no class that can be kept is passed over."""
+    """Annotations without a supported class are ignored."""
     codec.register(annotation)
 
     assert not codec._registry.names
@@ -157,7 +157,7 @@ def test_what_names_no_class(codec: MsgspecCodec, annotation: Any) -> None:
 if sys.version_info >= (3, 12):  # older versions have no type statement
 
     def test_type_statement(codec: MsgspecCodec) -> None:
-        """An alias may name itself; one that cannot be worked out is passed over."""
+        """An alias may refer to itself; one that cannot be evaluated is ignored."""
         names: dict[str, Any] = {"Leaf": Leaf}
         exec("type Nested = Leaf | list[Nested]\ntype Broken = Missing", names)
         codec.register(names["Broken"], names["Nested"])
@@ -167,7 +167,7 @@ if sys.version_info >= (3, 12):  # older versions have no type statement
 
 
 def test_local_annotations(codec: MsgspecCodec) -> None:
-    """A local class may name itself, and others where Python can resolve them."""
+    """A local class may refer to itself, and to other classes that Python can resolve."""
 
     @dataclass
     class Node:
@@ -178,7 +178,7 @@ def test_local_annotations(codec: MsgspecCodec) -> None:
 
 
 def test_unregistered_class_is_named(codec: MsgspecCodec) -> None:
-    """The error says which class is missing, where, and what to do about it."""
+    """The error names the class, the path and the remedy."""
     data = MsgspecCodec().encode({"items": [1, (Leaf(),)]})
 
     with pytest.raises(SerializationError) as caught:
@@ -190,7 +190,7 @@ def test_unregistered_class_is_named(codec: MsgspecCodec) -> None:
 
 
 def test_codecs_are_apart(codec: MsgspecCodec) -> None:
-    """What is registered with one codec is not with another."""
+    """Codecs do not share registered classes."""
     MsgspecCodec().register(Leaf)
     data = MsgspecCodec().encode(Leaf())
 
@@ -230,7 +230,7 @@ def test_codecs_are_apart(codec: MsgspecCodec) -> None:
     ids=str,
 )
 def test_expected_types(value: Any, type: Any) -> None:
-    """A value that is of the type asked for is returned; asking registers the type."""
+    """A value of the expected type is returned; expecting a type registers it."""
     data = MsgspecCodec().encode(value)
     codec = MsgspecCodec()
     codec.register(Box, Leaf, Color, Pair)
@@ -254,7 +254,7 @@ def test_expected_types(value: Any, type: Any) -> None:
     ],
 )
 def test_other_types(codec: MsgspecCodec, value: Any, type: Any, names: str) -> None:
-    """A value that is not of the type asked for is an error that carries both."""
+    """A value of another type raises an error with both types."""
     data = codec.encode(value)
 
     with pytest.raises(SerializationError, match=f"decoded {names}") as caught:
@@ -264,7 +264,7 @@ def test_other_types(codec: MsgspecCodec, value: Any, type: Any, names: str) -> 
 
 
 def test_decoding_for_a_type_registers_it() -> None:
-    """Asking for a type is naming it in code; also for the second time, and after the name was taken by another."""
+    """Expecting a type registers it, also for the second time and after another class has taken its name."""
     data = MsgspecCodec().encode([Tree([Tree()], {"record": Record()})])
     codec = MsgspecCodec()
     for _ in range(2):
@@ -272,8 +272,8 @@ def test_decoding_for_a_type_registers_it() -> None:
 
 
 def test_annotations_do_not_pile_up(codec: MsgspecCodec) -> None:
-    """A codec does not remember every annotation for good that it was ever asked for."""
+    """A codec remembers a bounded number of annotations."""
     for n in range(3000):
         codec.decode(codec.encode("a"), Literal["a", n])
 
-    assert len(codec._registry._done) <= 1000
+    assert len(codec._registry._registered) <= 1000
