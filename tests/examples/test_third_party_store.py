@@ -9,6 +9,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import cano
+import cano.options
 import cano.testing
 import pytest
 from cano.testing import DurableStoreBackendContract
@@ -16,7 +17,7 @@ from cano.testing import DurableStoreBackendContract
 from tests.acceptance.venvs import ROOT, Venv, build_wheel, checked
 
 PROJECT = ROOT / "examples" / "third_party_store"
-PUBLIC = {"cano": set(cano.__all__), "cano.testing": set(cano.testing.__all__)}
+PUBLIC = {module.__name__: set(module.__all__) for module in (cano, cano.options, cano.testing)}
 CLAUSES = {name for name in dir(DurableStoreBackendContract) if name.startswith("test_")}
 
 

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import cano
+import cano.options
 import pytest
 from cano.engine import ports
 
 ROOT = Path(__file__).parents[2]
 PLUGINS = sorted(path.parent.name for path in ROOT.glob("plugins/*/pyproject.toml"))
+PUBLIC = {"cano": cano.__all__, "cano.options": cano.options.__all__, "cano.engine.ports": ports.__all__}
 every_plugin = pytest.mark.parametrize("name", PLUGINS)
 
 
@@ -83,9 +85,8 @@ def test_plugins_use_public_names_only(name: str) -> None:
             if isinstance(node, ast.Import):
                 assert not [alias.name for alias in node.names if alias.name.startswith("cano.")], path
             if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "cano":
-                public = {"cano": cano.__all__, "cano.engine.ports": ports.__all__}
-                assert node.module in public, f"{path}: from {node.module}"
-                assert {alias.name for alias in node.names} <= set(public[node.module]), path
+                assert node.module in PUBLIC, f"{path}: from {node.module}"
+                assert {alias.name for alias in node.names} <= set(PUBLIC[node.module]), path
 
 
 def test_every_pin_is_exact_and_names_no_place() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import operator
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import cano
+import cano.options
 import cano.testing
 import pytest
 
@@ -120,6 +122,19 @@ NAMES = [
     "wait_for",
 ]
 
+OPTIONS = [
+    "Options",
+    "Text",
+    "one_of",
+    "optional",
+    "positive_seconds",
+    "refuse",
+    "seconds",
+    "switch",
+    "text",
+    "whole",
+]
+
 TESTING = [
     "CrashPoint",
     "CrashReport",
@@ -141,11 +156,12 @@ def test_exactly_these_names_are_public() -> None:
     """What users may import is decided here: a name that comes or goes has to be put down in this list."""
     assert cano.__all__ == NAMES
     assert cano.testing.__all__ == TESTING
+    assert cano.options.__all__ == OPTIONS
 
 
 def test_names_are_sorted() -> None:
     """Names are in plain order, each once."""
-    for names in (cano.__all__, cano.testing.__all__):
+    for names in (cano.__all__, cano.options.__all__, cano.testing.__all__):
         assert names == sorted(set(names))
 
 
@@ -176,10 +192,10 @@ def test_nothing_else_is_public() -> None:
         assert [name for name in others if not isinstance(vars(package)[name], ModuleType)] == []
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *(f"options.{name}" for name in OPTIONS)])
 def test_every_name_is_documented(name: str) -> None:
     """Each public class and function has a docstring of its own, and so has each public method of a class."""
-    thing = getattr(cano, name)
+    thing = operator.attrgetter(name)(cano)
     if not (inspect.isclass(thing) or inspect.isfunction(thing)):
         return
     assert documented(thing), f"{name} has no docstring"

@@ -11,7 +11,6 @@ from typing import Any
 from cano import (
     Capabilities,
     Commit,
-    ConfigurationError,
     ConflictError,
     RunFilter,
     RunRecord,
@@ -23,6 +22,7 @@ from cano import (
     Transition,
     isolate,
 )
+from cano.options import whole
 
 
 @dataclass(slots=True)
@@ -49,8 +49,7 @@ class MemoryBackend:
     """
 
     def __init__(self, strict: bool = False, keep: int = 1000) -> None:
-        if isinstance(keep, bool) or not isinstance(keep, int) or keep < 0:
-            raise ConfigurationError(f"keep must be a number of runs, 0 or more, not {keep!r}")
+        whole("keep", keep)
         self.capabilities = Capabilities(durable=strict, encoded=strict, strict=strict)
         self._strict = strict
         self._keep = keep

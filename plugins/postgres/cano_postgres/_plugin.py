@@ -5,7 +5,8 @@ from __future__ import annotations
 from cano import Capabilities, StoreBackend, hookimpl
 
 from cano_postgres.backend import PostgresBackend
-from cano_postgres.url import SCHEMES, split_options
+from cano_postgres.settings import OPTIONS
+from cano_postgres.url import SCHEMES, is_ours
 
 CANO_API_VERSION = 2
 
@@ -19,8 +20,7 @@ def cano_stores() -> dict[str, Capabilities]:
 @hookimpl
 def cano_open_store(url: str) -> StoreBackend | None:
     """The runs in the PostgreSQL database that a URL such as `postgresql://user@host/database` names."""
-    found = split_options(url)
-    if found is None:
+    if not is_ours(url):
         return None
-    address, options = found
+    address, options = OPTIONS.split(url)
     return PostgresBackend(address, **options)

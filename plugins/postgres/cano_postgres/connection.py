@@ -7,8 +7,7 @@ from typing import Any, TypeVar
 from cano import ConfigurationError, StoreUnavailableError
 from psycopg import AsyncConnection, pq, sql
 
-from cano_postgres.settings import Settings
-from cano_postgres.url import OPTIONS
+from cano_postgres.settings import OPTIONS, Settings
 
 Connection = AsyncConnection[tuple[Any, ...]]
 C = TypeVar("C", bound=Connection)
@@ -46,10 +45,9 @@ def check_parameters(settings: Settings) -> None:
     known = {option.keyword.decode() for option in pq.Conninfo.get_defaults()}
     for name, value in settings.parameters.items():
         if name not in known:
-            what = "***" if "@" in value else repr(name)  # the rest of a password with a question mark in it
+            what = "***" if "@" in value else name  # the rest of a password with a question mark in it
             raise ConfigurationError(
-                f"the store's URL has the unknown option {what}; known are {', '.join(OPTIONS)}, and those of "
-                "PostgreSQL's libpq, such as host, sslmode and connect_timeout"
+                f"{OPTIONS.unknown(what)}, and those of PostgreSQL's libpq, such as host, sslmode and connect_timeout"
             )
 
 

@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from cano import ConfigurationError
+from cano.options import Options, one_of, optional, refuse, seconds, switch, whole
 
-SYNCHRONOUS_COMMIT = ("on", "off", "local", "remote_write", "remote_apply")
-LONGEST = 86_400.0
+
+def schema_name(name: str, value: Any) -> str:
+    """Return `value` if it can be the name of a schema of ours."""
+    if not isinstance(value, str) or not 0 < len(value.encode(errors="replace")) < 64 or "\0" in value:
+        refuse(name, value, "a name of 1 to 63 bytes")
+    if value.startswith("pg_") or value == "information_schema":
+        refuse(name, value, "a name that is not PostgreSQL's own")
+    return value
+
+
+OPTIONS = Options(
+    schema=schema_name,
+    pool_size=partial(whole, least=1, most=1000),
+    retry_for=partial(seconds, most=86_400),
+    synchronous_commit=optional(partial(one_of, allowed=("on", "off", "local", "remote_write", "remote_apply"))),
+    snapshot_every=partial(whole, least=1, most=999_999),
+    strict=switch,
+)
+"""The options that are Cano's own. Any other in a URL is libpq's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,31 +58,4 @@ class Settings:
     strict: bool = False
 
     def __post_init__(self) -> None:
-        schema: Any = self.schema
-        if not isinstance(schema, str) or not 0 < len(schema.encode(errors="replace")) < 64 or "\0" in schema:
-            raise wrong("schema", schema, "a name of 1 to 63 bytes")
-        if schema.startswith("pg_") or schema == "information_schema":
-            raise wrong("schema", schema, "a name that is not PostgreSQL's own")
-        if not _is_whole(self.pool_size) or not 1 <= self.pool_size <= 1000:
-            raise wrong("pool_size", self.pool_size, "a number of connections, from 1 to 1000")
-        if not _is_number(self.retry_for) or not math.isfinite(self.retry_for) or not 0 <= self.retry_for <= LONGEST:
-            raise wrong("retry_for", self.retry_for, f"seconds, from 0 to {LONGEST:.0f}")
-        if self.synchronous_commit is not None and self.synchronous_commit not in SYNCHRONOUS_COMMIT:
-            raise wrong("synchronous_commit", self.synchronous_commit, "one of " + ", ".join(SYNCHRONOUS_COMMIT))
-        if not _is_whole(self.snapshot_every) or not 1 <= self.snapshot_every < 1_000_000:
-            raise wrong("snapshot_every", self.snapshot_every, "a number of commits, from 1 to 999999")
-        if not isinstance(self.strict, bool):
-            raise wrong("strict", self.strict, "True or False")
-
-
-def wrong(name: str, value: object, allowed: str) -> ConfigurationError:
-    """The error for an option with a value that it cannot have."""
-    return ConfigurationError(f"{name} must be {allowed}, not {value!r}")
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+        OPTIONS.check(self)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
-from cano import ConfigurationError
-
-LONGEST = 86_400.0
+from cano.options import Options, one_of, optional, refuse, seconds, switch, text, whole
 
 
 class Durability(Enum):
@@ -34,6 +32,26 @@ REQUIRE: dict[str, tuple[Durability, ...]] = {
     "always": (Durability.ALWAYS,),
 }
 """What each value of `require` accepts."""
+
+
+def key_prefix(name: str, value: Any) -> str:
+    """Return `value` if keys may begin with it."""
+    if not isinstance(value, str) or not value.isprintable() or not value or set("{}") & set(value):
+        refuse(name, value, "a text, without braces")
+    return value
+
+
+OPTIONS = Options(
+    db=partial(whole, most=999_999),
+    prefix=key_prefix,
+    require=partial(one_of, allowed=REQUIRE),
+    retry_for=partial(seconds, most=86_400),
+    timeout=partial(seconds, least=0.001, most=86_400),
+    strict=switch,
+    ssl_ca_certs=optional(text),
+    ssl_certfile=optional(text),
+    ssl_keyfile=optional(text),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,25 +92,13 @@ class Settings:
     strict: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("host", "path", "username", "password", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile"):
-            value = getattr(self, name)
-            if not ((isinstance(value, str) and value and "\0" not in value) or (value is None and name != "host")):
-                raise wrong(name, "***" if name == "password" else value, "a text")
-        if not _is_number(self.port, int) or not 0 < self.port < 65536:
-            raise wrong("port", self.port, "a number from 1 to 65535")
-        if not _is_number(self.db, int) or not 0 <= self.db < 1_000_000:
-            raise wrong("db", self.db, "the number of a database, such as 0")
-        prefix = self.prefix
-        if not isinstance(prefix, str) or not prefix.isprintable() or not prefix or set("{}") & set(prefix):
-            raise wrong("prefix", prefix, "a text, without braces")
-        if self.require not in REQUIRE:
-            raise wrong("require", self.require, "'any', 'everysec' or 'always'")
-        for name, least in (("retry_for", 0.0), ("timeout", 0.001)):
-            value = getattr(self, name)
-            if not _is_number(value, int | float) or not math.isfinite(value) or not least <= value <= LONGEST:
-                raise wrong(name, value, f"seconds, from {least:g} to {LONGEST:.0f}")
-        if not isinstance(self.strict, bool):
-            raise wrong("strict", self.strict, "True or False")
+        OPTIONS.check(self)
+        text("host", self.host)
+        whole("port", self.port, 1, 65_535)
+        optional(text)("path", self.path)
+        optional(text)("username", self.username)
+        if self.password is not None and (not isinstance(self.password, str) or "\0" in self.password):
+            refuse("password", "***", "a string without NUL")
 
     @property
     def place(self) -> str:
@@ -112,12 +118,3 @@ class Settings:
     def channel(self) -> bytes:
         """Where news of the store is published. Channels are the same in all databases of a server."""
         return b"%snews:%d" % (self.keys, self.db)
-
-
-def wrong(name: str, value: object, allowed: str) -> ConfigurationError:
-    """The error for an option with a value that it cannot have."""
-    return ConfigurationError(f"{name} must be {allowed}, not {value!r}")
-
-
-def _is_number(value: Any, kinds: Any) -> bool:
-    return isinstance(value, kinds) and not isinstance(value, bool)

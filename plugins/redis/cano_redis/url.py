@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from cano import ConfigurationError
+from cano.options import Text, whole
 
-from cano_redis.settings import wrong
+from cano_redis.settings import OPTIONS
 
 SCHEMES = ("redis", "rediss", "unix")
 EXAMPLES = "write redis://host:6379/0, rediss://… for TLS, or unix:///path/to/redis.sock?db=0"
@@ -40,7 +40,7 @@ def options_from_url(url: str) -> dict[str, Any] | None:
     for name, value in (("username", parts.username), ("password", parts.password)):
         if value:
             place[name] = unquote(value)
-    for name, value in _options(parts.query).items():
+    for name, value in OPTIONS.read(url).items():
         if name in place:
             raise ConfigurationError(f"the Redis URL has the option {name!r} twice")
         place[name] = value
@@ -54,10 +54,10 @@ def _server(parts: SplitResult) -> dict[str, Any]:
     if parts.port is not None:
         place["port"] = parts.port
     number = parts.path.strip("/")
-    if "@" in number:
-        raise ValueError  # it is the rest of a password with a slash in it
     if number:
-        place["db"] = _number("db", number)
+        if not number.isdecimal() and "@" in number + parts.query:
+            raise ValueError  # it is the rest of a password with a slash in it
+        place["db"] = whole("db", Text(number))
     return place
 
 
@@ -65,50 +65,3 @@ def _socket(parts: SplitResult) -> dict[str, Any]:
     if parts.hostname or len(parts.path) < 2:
         raise ConfigurationError(f"a URL of the scheme unix names a socket by its absolute path: {EXAMPLES}")
     return {"path": unquote(parts.path)}
-
-
-def _options(query: str) -> dict[str, Any]:
-    options: dict[str, Any] = {}
-    for name, value in parse_qsl(query, keep_blank_values=True):
-        if name not in _READ:
-            what = "***" if "@" in query else repr(name)  # the rest of a password with a question mark in it
-            raise ConfigurationError(f"the Redis URL has the unknown option {what}; known are {', '.join(_READ)}")
-        if name in options:
-            raise ConfigurationError(f"the Redis URL has the option {name!r} twice")
-        options[name] = _READ[name](name, value)
-    return options
-
-
-def _text(name: str, value: str) -> str:
-    return value
-
-
-def _seconds(name: str, value: str) -> float:
-    if not value.replace(".", "", 1).isdecimal() or not value.isascii():
-        raise wrong(name, value, "seconds, such as 30 or 0.5")
-    return float(value)
-
-
-def _number(name: str, value: str) -> int:
-    if not value.isdecimal() or not value.isascii() or len(value) > 9:
-        raise wrong(name, value, "a number, such as 0")
-    return int(value)
-
-
-def _switch(name: str, value: str) -> bool:
-    if value not in ("0", "1"):
-        raise wrong(name, value, "0 or 1")
-    return value == "1"
-
-
-_READ: dict[str, Callable[[str, str], Any]] = {
-    "db": _number,
-    "prefix": _text,
-    "require": _text,
-    "retry_for": _seconds,
-    "timeout": _seconds,
-    "strict": _switch,
-    "ssl_ca_certs": _text,
-    "ssl_certfile": _text,
-    "ssl_keyfile": _text,
-}

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from cano import RetryStrategy
+from cano.options import refuse
 
 from cano_scheduler import _check
 from cano_scheduler._times import SECOND
@@ -36,5 +37,5 @@ def strategy(value: Any) -> RetryStrategy | None:
     if isinstance(value, int | float | timedelta) and not isinstance(value, bool):
         return Doubling(_check.duration("backoff", value) / SECOND)
     if isinstance(value, type) or not isinstance(value, RetryStrategy):
-        _check.refuse("backoff", value, "seconds, a timedelta or a retry strategy (an object with a delay() method)")
+        refuse("backoff", value, "seconds, a timedelta or a retry strategy (an object with a delay() method)")
     return value

@@ -5,20 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Any, NoReturn
+from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from cano import ConfigurationError, Key, isolate
+from cano import Key, isolate
+from cano.options import refuse
 
 from cano_scheduler._times import micros, micros_of
 from cano_scheduler._zone import Zone, zone_of
 
 _LONGEST = 100 * 366 * 86_400.0
-
-
-def refuse(name: str, value: object, allowed: str) -> NoReturn:
-    """Raise ConfigurationError: the field `name` has a `value` that is not `allowed`."""
-    raise ConfigurationError(f"{name} must be {allowed}, not {value!r}")
 
 
 def duration(name: str, value: object, least: int = 1) -> int:
@@ -29,13 +25,6 @@ def duration(name: str, value: object, least: int = 1) -> int:
         if least <= found and seconds <= _LONGEST:
             return found
     refuse(name, value, f"seconds or a timedelta, {'0' if least == 0 else 'above 0'} and up to a century")
-
-
-def whole(name: str, value: object, least: int = 1) -> int:
-    """`value`, if it is a whole number of at least `least`."""
-    if isinstance(value, int) and not isinstance(value, bool) and value >= least:
-        return value
-    refuse(name, value, f"a whole number, {least} or more")
 
 
 def choice(name: str, value: object, allowed: Iterable[str]) -> Any:

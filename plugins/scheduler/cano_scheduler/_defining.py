@@ -8,6 +8,7 @@ from typing import Any, TypedDict
 from zoneinfo import ZoneInfo
 
 from cano import ConfigurationError, Kernel, RetryStrategy, WaitStrategy, Workflow
+from cano.options import refuse, whole
 
 from cano_scheduler import _backoff, _check
 from cano_scheduler._batch import batch_of
@@ -91,13 +92,13 @@ def make(
         ValidationError: the workflow is wrong.
     """
     if not isinstance(flow, Workflow):
-        _check.refuse("flow", flow, "a Workflow")
+        refuse("flow", flow, "a Workflow")
     kernel.bind(flow)
     batch = _instances(instances)
     if batch is None and wait is not None:
         raise ConfigurationError("wait= goes with instances=, the number of runs to wait for")
     if wait is not None and not isinstance(wait, WaitStrategy):
-        _check.refuse("wait", wait, "a WaitStrategy, such as WaitStrategy.quota(2)")
+        refuse("wait", wait, "a WaitStrategy, such as WaitStrategy.quota(2)")
     if batch is not None:
         wait = WaitStrategy.forever() if wait is None else wait
         if wait.successes is not None and wait.successes > len(batch):
@@ -113,12 +114,12 @@ def make(
         jitter=_check.duration("jitter", jitter, least=0),
         grace=_check.duration("grace", default_grace if grace is None else grace, least=0),
         misfire=_check.choice("misfire", misfire, ("once", "skip", "all")),
-        limit=_check.whole("limit", limit),
+        limit=whole("limit", limit, 1),
         overlap=_check.choice("overlap", overlap, ("skip", "queue", "replace", "allow")),
-        overlap_limit=None if overlap_limit is None else _check.whole("overlap_limit", overlap_limit),
+        overlap_limit=None if overlap_limit is None else whole("overlap_limit", overlap_limit, 1),
         timeout=None if timeout is None else _check.duration("timeout", timeout) / SECOND,
         backoff=_backoff.strategy(backoff),
-        trip_after=None if trip_after is None else _check.whole("trip_after", trip_after),
+        trip_after=None if trip_after is None else whole("trip_after", trip_after, 1),
     )
 
 
@@ -131,4 +132,4 @@ def _instances(given: Any) -> list[Mapping[str, Any]] | None:
             return list(found)
     if isinstance(given, int) and not isinstance(given, bool) and given > 0:
         return [{} for _ in range(given)]
-    _check.refuse("instances", given, "a number of runs, 1 or more, or a list with the data of each")
+    refuse("instances", given, "a number of runs, 1 or more, or a list with the data of each")

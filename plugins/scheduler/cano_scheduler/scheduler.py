@@ -9,6 +9,7 @@ from typing import Any, Unpack
 from zoneinfo import ZoneInfo
 
 from cano import Kernel, RunHandle, Workflow
+from cano.options import refuse, whole
 
 from cano_scheduler import _check
 from cano_scheduler._daylight import Fold, Gap
@@ -55,7 +56,7 @@ class Scheduler:
         self, kernel: Kernel, *, grace: Seconds = 1.0, poll: Seconds = 1.0, stop_timeout: Seconds = 10.0
     ) -> None:
         if not isinstance(kernel, Kernel):
-            _check.refuse("kernel", kernel, "a Kernel")
+            refuse("kernel", kernel, "a Kernel")
         _check.duration("grace", grace, least=0)
         self._grace = grace
         self._stop_timeout = _check.duration("stop_timeout", stop_timeout, least=0) / SECOND
@@ -227,7 +228,7 @@ class Scheduler:
             ConfigurationError: an argument is wrong.
         """
         span = _check.aware("start", start), _check.aware("end", end)
-        return await self._service.backfill(id, *span, _check.whole("limit", limit))
+        return await self._service.backfill(id, *span, whole("limit", limit, 1))
 
     # looking
 
@@ -252,7 +253,7 @@ class Scheduler:
 
     async def upcoming(self, id: str, count: int = 5) -> tuple[datetime, ...]:
         """The next nominal times of a schedule, in UTC. Raises SchedulerError."""
-        return tuple(map(moment, await self._service.upcoming(id, _check.whole("count", count))))
+        return tuple(map(moment, await self._service.upcoming(id, whole("count", count, 1))))
 
     def ids(self) -> tuple[str, ...]:
         """The ids of all schedules, in the order in which they were added."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from cano import ConfigurationError
+from cano.options import Options, one_of, seconds, switch, whole
 
-SYNCHRONOUS = ("full", "normal")
-LONGEST_TIMEOUT = 86_400.0
+OPTIONS = Options(
+    synchronous=partial(one_of, allowed=("full", "normal")),
+    busy_timeout=partial(seconds, most=86_400),
+    snapshot_every=partial(whole, least=1, most=999_999),
+    strict=switch,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,22 +38,4 @@ class Settings:
     strict: bool = False
 
     def __post_init__(self) -> None:
-        if self.synchronous not in SYNCHRONOUS:
-            raise wrong("synchronous", self.synchronous, "'full' or 'normal'")
-        timeout = self.busy_timeout
-        if not _is_number(timeout) or not math.isfinite(timeout) or not 0 <= timeout <= LONGEST_TIMEOUT:
-            raise wrong("busy_timeout", timeout, f"seconds, from 0 to {LONGEST_TIMEOUT:.0f}")
-        every = self.snapshot_every
-        if not isinstance(every, int) or isinstance(every, bool) or not 1 <= every < 1_000_000:
-            raise wrong("snapshot_every", every, "a number of commits, from 1 to 999999")
-        if not isinstance(self.strict, bool):
-            raise wrong("strict", self.strict, "True or False")
-
-
-def wrong(name: str, value: object, allowed: str) -> ConfigurationError:
-    """The error for an option with a value that it cannot have."""
-    return ConfigurationError(f"{name} must be {allowed}, not {value!r}")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+        OPTIONS.check(self)

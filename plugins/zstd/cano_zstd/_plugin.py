@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from cano import ConfigurationError, hookimpl
+from cano import hookimpl
+from cano.options import Text, whole
 
 from cano_zstd.layer import LEVELS, ZstdLayer
 
@@ -17,6 +18,4 @@ def cano_codec_layer(spec: str) -> ZstdLayer | None:
         return None
     if not colon:
         return ZstdLayer()
-    if not (level.isascii() and level.isdecimal() and len(level) < 3):
-        raise ConfigurationError(f"codec={spec}: the level must be a number from {LEVELS[0]} to {LEVELS[-1]}")
-    return ZstdLayer(int(level))
+    return ZstdLayer(whole("zstd's level", Text(level), LEVELS[0], LEVELS[-1]))

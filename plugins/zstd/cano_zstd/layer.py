@@ -9,7 +9,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from cano import ConfigurationError, SerializationError
+from cano import SerializationError
+from cano.options import whole
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -35,9 +36,7 @@ class ZstdLayer:
     """
 
     def __init__(self, level: int = 3) -> None:
-        if isinstance(level, bool) or not isinstance(level, int) or level not in LEVELS:
-            raise ConfigurationError(f"zstd's level must be a number from {LEVELS[0]} to {LEVELS[-1]}, not {level!r}")
-        self.level = level
+        self.level = level = whole("zstd's level", level, LEVELS[0], LEVELS[-1])
         zstd = _import_zstd()
         self._compress = zstd.compress
         self._options = {

@@ -64,22 +64,22 @@ def test_other_urls_are_others(url: str) -> None:
 @pytest.mark.parametrize(
     ("url", "wrong"),
     [
-        ("memory://host", "'//host'"),
-        ("memory:///path", "'///path'"),
-        ("memory:", "''"),
-        ("memory:path", "'path'"),
-        ("memory://?strict", "strict=''"),
-        ("memory://?strict=yes", "strict='yes'"),
-        ("memory://?strict=2", "strict='2'"),
-        ("memory://?keep=", "keep=''"),
-        ("memory://?keep=-1", "keep='-1'"),
-        ("memory://?keep=1.5", "keep='1.5'"),
-        ("memory://?keep=٣", "keep='٣'"),
-        ("memory://?keep=" + "9" * 5000, "keep='999"),
-        ("memory://?keep=5#part", "keep='5#part'"),
-        ("memory://?strict=1&keep=5", "keep='5'"),
-        ("memory://?size=5", "the unknown option 'size'"),
-        ("memory://?Strict=1", "the unknown option 'Strict'"),
+        ("memory://host", "write memory://"),
+        ("memory:///path", "write memory://"),
+        ("memory:", "write memory://"),
+        ("memory:path", "write memory://"),
+        ("memory://?strict", "strict must be 0 or 1, not ''"),
+        ("memory://?strict=yes", "strict must be 0 or 1, not 'yes'"),
+        ("memory://?strict=2", "strict must be 0 or 1, not '2'"),
+        ("memory://?keep=", "keep must be a whole number from 0 to 999999999, not ''"),
+        ("memory://?keep=-1", "keep must be a whole number from 0 to 999999999, not '-1'"),
+        ("memory://?keep=1.5", "keep must be a whole number"),
+        ("memory://?keep=٣", "keep must be a whole number"),
+        ("memory://?keep=" + "9" * 5000, "keep must be a whole number"),
+        ("memory://?keep=5#part", "keep must be a whole number from 0 to 999999999, not '5#part'"),
+        ("memory://?strict=1&keep=5", "give strict=1 or keep=N, not both"),
+        ("memory://?size=5", "the unknown option 'size'; known are strict, keep"),
+        ("memory://?Strict=1", "the unknown option 'Strict' (did you mean 'strict'?)"),
         ("memory://?strict=1&strict=0", "the option 'strict' twice"),
     ],
 )
@@ -89,7 +89,6 @@ def test_what_is_wrong_is_named(url: str, wrong: str) -> None:
         _plugin.cano_open_store(url)
 
     assert wrong in str(caught.value)
-    assert "memory://" in str(caught.value)
 
 
 async def test_every_kernel_has_its_own() -> None:

@@ -137,7 +137,7 @@ async def test_the_schema_of_another_program(url: str, schema: str, ask: Ask) ->
 
 async def test_an_unknown_option(url: str) -> None:
     """An option that neither Cano nor libpq knows is named."""
-    with pytest.raises(ConfigurationError, match="the unknown option 'poolsize'; known are schema, pool_size"):
+    with pytest.raises(ConfigurationError, match=r"'poolsize' \(did you mean 'pool_size'\?\); known are schema"):
         await PostgresBackend(url + "&poolsize=5").open()
 
 

@@ -128,14 +128,14 @@ def test_the_level_is_three() -> None:
 @pytest.mark.parametrize("spec", ["zstd:", "zstd:0", "zstd:23", "zstd:-1", "zstd:x", "zstd:3:4", "zstd:٣", "zstd: 3"])
 def test_wrong_levels_are_refused(spec: str) -> None:
     """A level in a URL must be a number from 1 to 22."""
-    with pytest.raises(ConfigurationError, match="level must be a number from 1 to 22"):
+    with pytest.raises(ConfigurationError, match="level must be a whole number from 1 to 22"):
         cano_codec_layer(spec)
 
 
 @pytest.mark.parametrize("level", [True, 1.0, "3", None, 99])
 def test_wrong_levels_of_a_layer_are_refused(level: Any) -> None:
     """A level passed to `ZstdLayer` must be an int from 1 to 22."""
-    with pytest.raises(ConfigurationError, match="level must be a number from 1 to 22"):
+    with pytest.raises(ConfigurationError, match="level must be a whole number from 1 to 22"):
         ZstdLayer(level)
 
 
