@@ -87,6 +87,7 @@ if typing.TYPE_CHECKING:
     from cano.kernel.default import default_kernel
     from cano.kernel.handles import RunHandle, RunInfo, RunListing
     from cano.kernel.kernel import Kernel
+    from cano.lazy_backend import LazyBackend
     from cano.model.drawing import edges, undeclared
     from cano.plugins.loading import PluginInfo, PluginWarning
 
@@ -94,8 +95,8 @@ __all__ = [
     "API_VERSION", "BranchOutcome", "BranchStatus", "Call", "Cancelled", "CanoError", "Capabilities", "Changes",
     "Clock", "Codec", "CodecLayer", "Commit", "ConcurrentWorkflow", "ConcurrentWorkflowStatus", "ConfigurationError",
     "ConflictError", "Executor", "Explanation", "Failed", "Finding", "FunctionTask", "HOOK_NAMESPACE", "JoinConfig",
-    "JoinError", "JoinStrategy", "Kernel", "Key", "KeyNotFoundError", "KeyValueStore", "Limit", "MISSING",
-    "ManagedStore", "MergeConflictError", "Node", "NodeError", "NotifyingStore", "PluginError", "PluginInfo",
+    "JoinError", "JoinStrategy", "Kernel", "Key", "KeyNotFoundError", "KeyValueStore", "LazyBackend", "Limit",
+    "MISSING", "ManagedStore", "MergeConflictError", "Node", "NodeError", "NotifyingStore", "PluginError", "PluginInfo",
     "PluginWarning", "Progress", "Registration", "Retention", "RetryExhaustedError", "RetryStrategy", "Run",
     "RunCancelledError", "RunFilter", "RunHandle", "RunInfo", "RunInterruptedError", "RunListing", "RunNotFoundError",
     "RunRecord", "RunResult", "RunStatus", "RunTimeoutError", "SchedulerError", "SerializationError", "Signal",
@@ -118,6 +119,7 @@ _LATE = {
     "holders": "is_held",
     "kernel.default": "default_kernel",
     "kernel.kernel": "Kernel",
+    "lazy_backend": "LazyBackend",
     "plugins.loading": "PluginInfo PluginWarning",
     "engine.run": "Run",
 }

@@ -827,18 +827,19 @@ async def test_wrappers_go_around_the_others(clock: VirtualClock) -> None:
             seen.append("new after")
             return result
 
-    class Old:
-        @hookimpl(hookwrapper=True)
+    class Outer:
+        @hookimpl(wrapper=True)
         def cano_step_started(self, step: Step) -> Iterator[None]:
-            seen.append("old before")
-            yield
-            seen.append("old after")
+            seen.append("outer before")
+            result = yield
+            seen.append("outer after")
+            return result
 
     plain = observer(lambda name, step: seen.append(f"plain {step.seq}"), "cano_step_started")
-    async with Kernel(discover=False, plugins=[New(), Old(), plain], clock=clock) as kernel:
+    async with Kernel(discover=False, plugins=[New(), Outer(), plain], clock=clock) as kernel:
         await kernel.run(flow_of(end))
 
-    assert seen == ["old before", "new before", "plain 1", "new after", "old after"]
+    assert seen == ["outer before", "new before", "plain 1", "new after", "outer after"]
 
 
 @pytest.mark.parametrize("failing", [True, False], ids=["failing run", "good run"])
@@ -945,11 +946,12 @@ async def test_wrappers_and_what_they_wrap_are_isolated_from_each_other(clock: V
             yield
             yield
 
-    class Old:
-        @hookimpl(hookwrapper=True)
+    class Short:
+        @hookimpl(wrapper=True)
         def cano_step_started(self) -> Iterator[None]:
-            outcome: Any = yield
-            seen.append(f"old got {outcome.get_result()}")
+            answers = yield
+            seen.append(f"short got {answers}")
+            return answers
 
     class New:
         @hookimpl(wrapper=True)
@@ -964,12 +966,12 @@ async def test_wrappers_and_what_they_wrap_are_isolated_from_each_other(clock: V
             raise RuntimeError("inside")
 
     last = observer(lambda name, step: seen.append("last"), "cano_step_started")
-    plugins = [Old(), last, Before(), After(), Never(), Inside(), Twice(), New()]
+    plugins = [Short(), last, Before(), After(), Never(), Inside(), Twice(), New()]
     async with Kernel(discover=False, plugins=plugins, clock=clock) as kernel:
         assert (await kernel.run(flow_of(end))).state == "end"
         counted = kernel.observer_errors
 
-    assert seen == ["last", "old got []", "new got []"]
+    assert seen == ["last", "short got []", "new got []"]
     names = {name.partition("<locals>.")[2].partition(".")[0]: count for name, count in counted.items()}
     assert names == {"Before": 1, "After": 1, "Never": 1, "Twice": 1, "Inside": 1}
 

@@ -303,6 +303,14 @@ BROKEN = {
     "a syntax error": ("def", "SyntaxError"),
     "a version from the future": ("CANO_API_VERSION = 3", "written for version 3 of Cano's plugin API, this is 2"),
     "a version that is none": ("CANO_API_VERSION = '1'", "written for version 1"),
+    "a store of version 1": (
+        "CANO_API_VERSION = 1\n@hookimpl\ndef cano_open_store(url): calls.append('wrong')",
+        "written for version 1 of Cano's plugin API, this is 2",
+    ),
+    "a wrapper of pluggy's old kind": (
+        "@hookimpl(hookwrapper=True)\ndef cano_step_started(step): yield",
+        "it wraps cano_step_started in the old way; write wrapper=True for hookwrapper=True",
+    ),
     "a misspelt hook": (
         "@hookimpl\ndef cano_run_startet(run): calls.append('wrong')",
         "implements hooks that do not exist: cano_run_startet; check their spelling",
@@ -412,6 +420,16 @@ def test_a_hook_may_be_optional(site: Site) -> None:
     site.install("guest", "@hookimpl(optionalhook=True)\ndef cano_of_another(thing): pass")
 
     assert [(info.name, info.status) for info in found(Kernel(strict=True))] == [("guest", "active")]
+
+
+async def test_an_observer_of_version_1_still_works(site: Site) -> None:
+    """Only stores have changed since version 1: a plugin that states it, and opens no store, is loaded."""
+    site.install("guest", f"CANO_API_VERSION = 1\n{OBSERVER}")
+    async with Kernel() as kernel:
+        await run(kernel)
+
+    assert [(info.name, info.status) for info in found(kernel)] == [("guest", "active")]
+    assert site.log == ["site_dist_guest", "site_dist_guest called"]
 
 
 def test_the_current_version_is_fine(site: Site) -> None:

@@ -49,6 +49,7 @@ NAMES = [
     "Key",
     "KeyNotFoundError",
     "KeyValueStore",
+    "LazyBackend",
     "Limit",
     "MISSING",
     "ManagedStore",

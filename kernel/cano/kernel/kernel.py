@@ -492,10 +492,8 @@ class Kernel:
 
     def limiter(self, limit: Limit) -> Limiter:
         """Return the slots of `limit` in this kernel."""
-        limiter = self._limiters.get(limit)  # kept alive by the bound workflows that use it, and by nothing else
-        if limiter is None:
-            limiter = self._limiters[limit] = Limiter(limit)
-        return limiter
+        # kept alive by the bound workflows that use it, and by nothing else
+        return self._limiters.setdefault(limit, Limiter(limit))
 
     def drive(self, run: Run) -> None:
         """Execute `run` in the background."""

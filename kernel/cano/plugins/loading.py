@@ -131,7 +131,7 @@ class Plugins:
                 name = str(getattr(plugin, "__name__", type(plugin).__name__))
                 while name in self._infos:
                     name += "'"
-                self._admit(PluginInfo(name, _DIRECT, "", "active"), partial(_itself, plugin))
+                self._admit(PluginInfo(name, _DIRECT, "", "active"), lambda given=plugin: given)  # type: ignore[misc]
         self._add_hookspecs()
         for info in self.infos:
             if info.status == "active":
@@ -170,7 +170,7 @@ class Plugins:
         self._infos[info.name] = info
         if info.name in self._blocked:
             self.manager.set_blocked(info.name)
-            self._infos[info.name] = _with(info, "blocked")
+            self._infos[info.name] = info._replace(status="blocked")
             return
         try:
             plugin = load()
@@ -199,24 +199,22 @@ class Plugins:
     def _check_hooks(self, info: PluginInfo) -> None:
         plugin = self.manager.get_plugin(info.name)
         callers = self.manager.get_hookcallers(plugin) or []
+        own = [(caller, impl) for caller in callers for impl in caller.get_hookimpls() if impl.plugin is plugin]
         names = sorted(caller.name for caller in callers)
-        unknown = [
-            caller.name
-            for caller in callers
-            if not caller.has_spec() and not any(i.optionalhook for i in caller.get_hookimpls() if i.plugin is plugin)
-        ]
+        unknown = [caller.name for caller, impl in own if not caller.has_spec() and not impl.optionalhook]
+        old = [caller.name for caller, impl in own if impl.hookwrapper]
         asynchronous = [
             caller.name
-            for caller in callers
-            if hasattr(hookspecs, caller.name)
-            and caller.name not in _MAY_BE_ASYNC
-            and any(_is_async(impl.function) for impl in caller.get_hookimpls() if impl.plugin is plugin)
+            for caller, impl in own
+            if hasattr(hookspecs, caller.name) and caller.name not in _MAY_BE_ASYNC and _is_async(impl.function)
         ]
         try:
             if not names and info.distribution == _DIRECT:
                 raise PluginError("it implements no hook; mark its functions with @hookimpl")
             if unknown:
                 raise PluginError(f"it implements hooks that do not exist: {', '.join(unknown)}; check their spelling")
+            if old:
+                raise PluginError(f"it wraps {', '.join(old)} in the old way; write wrapper=True for hookwrapper=True")
             if asynchronous:
                 raise PluginError(
                     f"it implements {', '.join(asynchronous)} as async; only {' and '.join(_MAY_BE_ASYNC)} may be"
@@ -224,13 +222,13 @@ class Plugins:
         except PluginError as error:
             self._fail(info, error)
         else:
-            self._infos[info.name] = _with(info, "active", hooks=tuple(names))
+            self._infos[info.name] = info._replace(hooks=tuple(names))
 
     def _fail(self, info: PluginInfo, error: BaseException) -> None:
         if self.manager.has_plugin(info.name):
             self.manager.unregister(name=info.name)
         reason = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
-        self._infos[info.name] = _with(info, "failed", error=reason)
+        self._infos[info.name] = info._replace(status="failed", hooks=(), error=reason)
         message = (
             f"the plugin {info.name!r} ({info.origin}) cannot be used: {reason}. "
             f"Repair or uninstall it, or block it: Kernel(block=[{info.name!r}]) or CANO_BLOCK={info.name}"
@@ -245,11 +243,11 @@ class Plugins:
         """The implementations of a lifecycle hook, to be called directly, in pluggy's order."""
         caller = getattr(self.manager.hook, hook)
         impls = list(reversed(caller.get_hookimpls()))
-        wrappers = [impl for impl in impls if impl.wrapper or impl.hookwrapper]
+        wrappers = [impl for impl in impls if impl.wrapper]
         if wrappers and hook in _MAY_BE_ASYNC:  # what is raised in these is the caller's business
             return (lambda kernel: _awaited(caller(kernel=kernel)),)
         listeners = tuple(_one_argument(impl) for impl in impls if impl not in wrappers)
-        around = [(_one_argument(impl), impl.hookwrapper) for impl in wrappers]
+        around = tuple(map(_one_argument, wrappers))
         return (Wrapped(around, listeners, self.observer_failed),) if wrappers else listeners
 
     def observer_failed(self, listener: Callable[[Any], None], error: Exception) -> None:
@@ -270,13 +268,8 @@ class Plugins:
         """The plugins that failed to load, as a clause for an error message; empty where there are none."""
         failed = [f"{info.name} ({info.error})" for info in self.infos if info.status == "failed"]
         blocked = [info.name for info in self.infos if info.status == "blocked"]
-        parts = [*(["failed: " + ", ".join(failed)] if failed else [])]
-        parts += ["blocked: " + ", ".join(blocked)] if blocked else []
-        return "; ".join(parts)
-
-
-def _itself(plugin: Any) -> Any:
-    return plugin
+        kinds = {"failed": failed, "blocked": blocked}
+        return "; ".join(f"{kind}: {', '.join(names)}" for kind, names in kinds.items() if names)
 
 
 def _one_argument(impl: pluggy.HookImpl) -> Callable[[Any], None]:
@@ -292,7 +285,3 @@ async def _awaited(answers: Iterable[Any]) -> None:
 
 def _is_async(function: Any) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
-
-
-def _with(info: PluginInfo, status: str, hooks: tuple[str, ...] = (), error: str | None = None) -> PluginInfo:
-    return PluginInfo(info.name, info.distribution, info.version, status, hooks, error)

@@ -1,29 +1,27 @@
-"""A lifecycle hook that somebody has wrapped: what one implementation raises still silences none of the others."""
+"""A lifecycle hook with wrappers: an exception in one implementation does not keep the others from being called."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
-import pluggy
-
 Listener = Callable[[Any], Any]
 
 
 class Wrapped:
-    """Calls wrappers around the other implementations, in pluggy's order, and each of them by itself.
+    """Calls wrappers around the other implementations, in pluggy's order, each isolated from the others' exceptions.
 
-    A wrapper gets what pluggy would give it where nothing was raised and nothing was answered.
+    The `yield` of a wrapper returns an empty list, as with pluggy if no implementation returns anything.
 
     Args:
-        wrappers: generator functions with one `yield`, the outermost first, and whether each is of pluggy's old kind.
-        listeners: what is called within them.
-        failed: told what one of them raised.
+        wrappers: generator functions with one `yield`, the outermost first.
+        listeners: the implementations that are called within them.
+        failed: called with an implementation and the exception that it raised.
     """
 
     def __init__(
         self,
-        wrappers: Sequence[tuple[Listener, bool]],
+        wrappers: Sequence[Listener],
         listeners: Sequence[Listener],
         failed: Callable[[Listener, Exception], None],
     ) -> None:
@@ -32,18 +30,18 @@ class Wrapped:
         self._failed = failed
 
     def __call__(self, subject: Any) -> None:
-        """Tell all of them."""
-        begun = [(wrapper, old, self._try(wrapper, _begin, wrapper, subject)) for wrapper, old in self._wrappers]
+        """Call all of them."""
+        begun = [(wrapper, self._try(wrapper, _begin, wrapper, subject)) for wrapper in self._wrappers]
         for listener in self._listeners:
             self._try(listener, listener, subject)
-        for wrapper, old, generator in reversed(begun):
+        for wrapper, generator in reversed(begun):
             if generator is not None:
-                self._try(wrapper, _end, generator, pluggy.Result([], None) if old else [])
+                self._try(wrapper, _end, generator)
 
     def _try(self, listener: Listener, act: Callable[..., Any], *arguments: Any) -> Any:
         try:
             return act(*arguments)
-        except Exception as error:  # noqa: BLE001  # an observer cannot break a run, nor the other observers
+        except Exception as error:  # noqa: BLE001  # an observer cannot fail a run
             self._failed(listener, error)
 
 
@@ -54,9 +52,9 @@ def _begin(wrapper: Listener, subject: Any) -> Generator[None, Any, Any]:
     raise RuntimeError("a wrapper must yield once, and this one did not")
 
 
-def _end(generator: Generator[None, Any, Any], answer: Any) -> None:
+def _end(generator: Generator[None, Any, Any]) -> None:
     try:
-        generator.send(answer)
+        generator.send([])
     except StopIteration:
         return
     generator.close()

@@ -29,6 +29,7 @@ class Engine:
     """The connections of one open store."""
 
     def __init__(self, settings: Settings, closed: Callable[[], StoreUnavailableError]) -> None:
+        self.capabilities = settings.capabilities
         self._settings = settings
         self._writer = Writer(settings, closed)
         self._reader = Reader(settings, closed)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from cano import Capabilities
 from cano.options import Options, one_of, optional, refuse, seconds, switch, whole
 
 
@@ -59,3 +60,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         OPTIONS.check(self)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the store promises."""
+        return Capabilities(strict=self.strict, notify=True)

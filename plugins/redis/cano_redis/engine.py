@@ -27,6 +27,7 @@ class Engine:
     """The connections of one open store."""
 
     def __init__(self, settings: Settings, found: Callable[[Server], None], closed: str) -> None:
+        self.capabilities = settings.capabilities
         self._pump = Pump(settings, found, closed)
         self._tag = os.urandom(8)
         self._news = News(settings, self._tag)

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote
 
+from cano import Capabilities
 from cano.options import Options, one_of, optional, refuse, seconds, switch, text, whole
 
 
@@ -99,6 +100,11 @@ class Settings:
         optional(text)("username", self.username)
         if self.password is not None and (not isinstance(self.password, str) or "\0" in self.password):
             refuse("password", "***", "a string without NUL")
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the store promises."""
+        return Capabilities(strict=self.strict, notify=True)
 
     @property
     def place(self) -> str:

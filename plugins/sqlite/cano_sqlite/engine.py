@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
+import weakref
+from collections.abc import Coroutine, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from cano import Commit, RunFilter, RunRecord, Signal, Signals, Transition
 from cano_msgspec.packing import payload_bytes
@@ -24,78 +26,84 @@ class Engine:
     """The threads of one open store. Writes happen in the order of the calls."""
 
     def __init__(self, settings: Settings, closed: str) -> None:
+        self.capabilities = settings.capabilities
         self._tails = Tails(settings.snapshot_every)
         writer = Writer(settings, self._tails)
         self._writer = Worker("cano-sqlite writer", writer, closed)
         self._shortcut = Shortcut(self._writer, writer, self._tails)
         self._reader = Worker("cano-sqlite reader", Reader(settings, self._writer.opened), closed)
         writer.readers.append(self._reader.ended)
+        self._stop = weakref.finalize(self, _stop, self._writer, self._reader)  # also when nobody has closed it
+        self._stop.atexit = False
 
-    async def opened(self) -> None:
+    async def open(self) -> None:
         """Return when both threads are ready. Raises what went wrong in one of them."""
-        for worker in (self._writer, self._reader):
-            await asyncio.wrap_future(worker.opened)
+        try:
+            for worker in (self._writer, self._reader):
+                await asyncio.wrap_future(worker.opened)
+        except BaseException:
+            self._stop()
+            raise
 
-    def stop(self) -> None:
-        """Let the threads end when they have done what they were given."""
-        self._writer.stop()
-        self._reader.stop()
-
-    async def ended(self) -> None:
-        """Return when the threads have ended."""
+    async def close(self) -> None:
+        """Return when the threads have done what they were given, and have ended."""
+        self._stop()
         for worker in (self._writer, self._reader):
             await asyncio.wrap_future(worker.ended)
             worker.join()
 
     # writing
 
-    def create(self, run: RunRecord) -> Awaitable[RunRecord]:
+    def create(self, run: RunRecord) -> Coroutine[Any, Any, RunRecord]:
         """See `SqliteBackend`; so for all the others."""
         return self._writer.do(records.Create(run, self._tails))
 
-    def commit(self, commit: Commit) -> Awaitable[None] | None:
-        """None where it is made already."""
-        if self._shortcut.take(commit):
-            return None
-        return self._writer.do(Append(commit, self._tails))
+    async def commit(self, commit: Commit) -> None:
+        if not self._shortcut.take(commit):
+            await self._writer.do(Append(commit, self._tails))
 
-    def claim(self, run_id: str, holder: str, now: float, expires: float) -> Awaitable[int | None]:
+    def claim(self, run_id: str, holder: str, now: float, expires: float) -> Coroutine[Any, Any, int | None]:
         work = partial(leases.claim, run_id=run_id, holder=holder, now=now, expires=expires, tails=self._tails)
         return self._writer.do(Call(work, run_id))
 
-    def renew(self, holder: str, tokens: Mapping[str, int], expires: float) -> Awaitable[Sequence[str]]:
+    def renew(self, holder: str, tokens: Mapping[str, int], expires: float) -> Coroutine[Any, Any, Sequence[str]]:
         work = partial(leases.renew, holder=holder, tokens=tuple(tokens.items()), expires=expires)
         return self._writer.do(Call(work))
 
-    def release(self, run_id: str, token: int) -> Awaitable[None]:
+    def release(self, run_id: str, token: int) -> Coroutine[Any, Any, None]:
         return self._writer.do(Call(partial(leases.release, run_id=run_id, token=token), run_id))
 
-    def put_signal(self, run_id: str, signal: Signal) -> Awaitable[None]:
+    def put_signal(self, run_id: str, signal: Signal) -> Coroutine[Any, Any, None]:
         size = len(payload_bytes(signal.payload) or b"")
         return self._writer.do(Call(partial(signals.put, run_id=run_id, signal=signal), run_id, size))
 
-    def delete(self, run_id: str) -> Awaitable[bool]:
+    def delete(self, run_id: str) -> Coroutine[Any, Any, bool]:
         return self._writer.do(Call(partial(records.delete, run_id=run_id, tails=self._tails), run_id))
 
     # reading
 
-    def load(self, run_id: str) -> Awaitable[RunRecord | None]:
+    def load(self, run_id: str) -> Coroutine[Any, Any, RunRecord | None]:
         return self._reader.do(Call(partial(reading.load, run_id=run_id), run_id))
 
-    def runs(self, filter: RunFilter) -> Awaitable[Sequence[RunRecord]]:
+    def runs(self, filter: RunFilter) -> Coroutine[Any, Any, Sequence[RunRecord]]:
         return self._reader.do(Call(partial(reading.runs, filter=filter)))
 
-    def history(self, run_id: str) -> Awaitable[Sequence[Transition]]:
+    def history(self, run_id: str) -> Coroutine[Any, Any, Sequence[Transition]]:
         return self._reader.do(Call(partial(reading.history, run_id=run_id), run_id))
 
-    def next_signal(self, run_id: str, name: str) -> Awaitable[Signal | None]:
+    def next_signal(self, run_id: str, name: str) -> Coroutine[Any, Any, Signal | None]:
         return self._reader.do(Call(partial(signals.oldest, run_id=run_id, name=name), run_id))
 
-    def signals(self, run_id: str) -> Awaitable[Signals]:
+    def signals(self, run_id: str) -> Coroutine[Any, Any, Signals]:
         return self._reader.do(Call(partial(signals.every, run_id=run_id), run_id))
 
-    def missing_recipients(self) -> Awaitable[Sequence[str]]:
+    def missing_recipients(self) -> Coroutine[Any, Any, Sequence[str]]:
         return self._reader.do(Call(signals.missing_recipients))
 
-    def ready(self, now: float) -> Awaitable[Sequence[RunRecord]]:
+    def ready(self, now: float) -> Coroutine[Any, Any, Sequence[RunRecord]]:
         return self._reader.do(Call(partial(reading.ready, now=now)))
+
+
+def _stop(*workers: Worker) -> None:
+    for worker in workers:
+        worker.stop()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from cano import Capabilities
 from cano.options import Options, one_of, seconds, switch, whole
 
 OPTIONS = Options(
@@ -39,3 +40,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         OPTIONS.check(self)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the store promises."""
+        return Capabilities(strict=self.strict)

@@ -33,7 +33,7 @@ def prepare(moment: str) -> None:
             die()
         return done
 
-    async def commit(self: SqliteBackend, commit: Commit) -> None:
+    async def commit(self: Any, commit: Commit) -> None:
         die()
 
     Path.replace = replaced  # type: ignore[method-assign, assignment]

@@ -20,8 +20,8 @@ from tests.plugins.postgres.relay import Relay
 
 def writing(store: PostgresBackend) -> QuickConnection:
     """The connection that writes."""
-    assert store._engine is not None
-    connection = store._engine._writer._connection
+    assert store._backend is not None
+    connection = store._backend._writer._connection
     assert connection is not None
     return connection
 
@@ -74,8 +74,8 @@ async def test_a_step_that_is_cancelled_on_its_way(
 async def test_closing(store: PostgresBackend, remote: PostgresBackend, between: Relay) -> None:
     """A step that is on its way is made, or refused with its reason, before the store is closed."""
     await store.create(new_run())
-    assert remote._engine is not None
-    writer = remote._engine._writer
+    assert remote._backend is not None
+    writer = remote._backend._writer
     between.silent.clear()
     stale = asyncio.ensure_future(remote.commit(step(3)))
     await asyncio.sleep(0)

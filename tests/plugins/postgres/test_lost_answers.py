@@ -108,8 +108,8 @@ async def test_a_call_that_was_cancelled_is_not_repeated(
     made = asyncio.ensure_future(remote.commit(step(1)))
     await between.loss.wait()
     between.silent.clear()
-    assert remote._engine is not None
-    while remote._engine._writer._connection is not None:
+    assert remote._backend is not None
+    while remote._backend._writer._connection is not None:
         await store.load("run")  # which takes a turn or two
     late = asyncio.ensure_future(remote.commit(step(2)))
     await asyncio.sleep(0)

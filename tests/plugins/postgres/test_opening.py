@@ -251,8 +251,8 @@ async def test_synchronous_commit(
     url = postgres.url(database, options=f"-c synchronous_commit={server_says}")
     store = PostgresBackend(url, schema=schema, synchronous_commit=chosen)
     await store.open()
-    assert store._engine is not None
-    connection = store._engine._writer._connection
+    assert store._backend is not None
+    connection = store._backend._writer._connection
     assert connection is not None
     row = await (await connection.execute("SHOW synchronous_commit")).fetchone()
     assert row == (used,)

@@ -44,12 +44,12 @@ async def test_a_kernel_opens_it(redis: RedisServer) -> None:
     shown = f"unix://{redis.socket}?db=0&prefix={prefix}"
     async with Kernel(store=redis.url(prefix=prefix)) as kernel:
         assert isinstance(kernel.backend, RedisBackend)
-        assert repr(kernel.backend) == f"<RedisBackend {shown!r}, open>"
+        assert repr(kernel.backend) == f"<RedisBackend {shown}, open>"
         backend = kernel.backend
 
-    assert repr(backend) == f"<RedisBackend {shown!r}, closed>"
+    assert repr(backend) == f"<RedisBackend {shown}, closed>"
     assert repr(RedisBackend("::1", username="ada", password="x", tls=True, db=3)) == (
-        "<RedisBackend 'rediss://ada@[::1]:6379/3?prefix=cano', not open>"
+        "<RedisBackend rediss://ada@[::1]:6379/3?prefix=cano, not open>"
     )
 
 

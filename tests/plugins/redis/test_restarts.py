@@ -100,8 +100,8 @@ async def test_a_frozen_server(a_server: Start) -> None:
     store = RedisBackend(path=str(server.socket), timeout=0.2)
     await store.open()
     await store.create(new_run())
-    assert store._engine is not None
-    pump = store._engine._pump
+    assert store._backend is not None
+    pump = store._backend._pump
     os.kill(server.pid, signal.SIGSTOP)
     commit = asyncio.ensure_future(store.commit(step(1)))
     await until(lambda: pump._since is not None)
@@ -139,8 +139,8 @@ async def test_a_busy_server(a_server: Start) -> None:
     while "BUSY" not in server.cli("ping"):
         pass
     commit = asyncio.ensure_future(store.commit(step(1)))
-    assert store._engine is not None
-    pump = store._engine._pump
+    assert store._backend is not None
+    pump = store._backend._pump
     await until(lambda: pump._since is not None)
     server.cli("script", "kill")
     await commit

@@ -35,11 +35,11 @@ async def test_a_kernel_opens_it(path: Path) -> None:
     """A kernel finds the store by its URL, and closes it."""
     async with Kernel(store=f"sqlite:///{path}") as kernel:
         assert isinstance(kernel.backend, SqliteBackend)
-        assert repr(kernel.backend) == f"<SqliteBackend '{path}', open>"
+        assert repr(kernel.backend) == f"<SqliteBackend {path}, open>"
         backend = kernel.backend
 
-    assert repr(backend) == f"<SqliteBackend '{path}', closed>"
-    assert repr(SqliteBackend(path)) == f"<SqliteBackend '{path}', not open>"
+    assert repr(backend) == f"<SqliteBackend {path}, closed>"
+    assert repr(SqliteBackend(path)) == f"<SqliteBackend {path}, not open>"
 
 
 def test_options_are_documented() -> None:

@@ -1,0 +1,130 @@
+"""`LazyBackend`: what every store needs that imports its driver, and connects, only when it is opened."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Generic, TypeVar
+
+from cano.errors import StoreUnavailableError
+from cano.protocols import Capabilities, StoreBackend
+from cano.records import Commit, RunFilter, RunRecord, Signal, Signals, Transition
+
+BackendT = TypeVar("BackendT", bound=StoreBackend)
+
+
+class LazyBackend(ABC, Generic[BackendT]):
+    """A `StoreBackend` that makes another one when it is opened, and lets that do the work.
+
+    So a program that only names a store does not import its driver. A subclass says in `_load` which backend that is,
+    and adds the optional methods that its store has: `exists`, `watch`.
+
+    Args:
+        name: what messages call the store. It must not contain a password.
+        capabilities: what the store promises.
+    """
+
+    def __init__(self, name: str, capabilities: Capabilities) -> None:
+        self.capabilities = capabilities
+        self._name = name
+        self._backend: BackendT | None = None
+        self._closed = False
+        self._turn = asyncio.Lock()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "not open" if self._backend is None else "open"
+        return f"<{type(self).__name__} {self._name}, {state}>"
+
+    @abstractmethod
+    def _load(self) -> Callable[[], BackendT]:
+        """Import what is needed, and return a function that makes a backend. Called in a worker thread.
+
+        That function is called in the event loop. If the `open` of its backend raises, that must leave nothing behind.
+        """
+
+    async def _make(self) -> BackendT:
+        """Return a new backend that is not open."""
+        return (await asyncio.to_thread(self._load))()
+
+    def _opened(self) -> BackendT:
+        """Return the backend that does the work. Raises StoreUnavailableError unless the store is open."""
+        if self._backend is None or self._closed:
+            raise self._unavailable("was closed" if self._closed else "is not open; await its open() first")
+        return self._backend
+
+    def _unavailable(self, why: str) -> StoreUnavailableError:
+        return StoreUnavailableError(f"the store {self._name} {why}")
+
+    async def open(self) -> None:
+        """See `StoreBackend.open`. Harmless if the store is open; refused once it was closed."""
+        async with self._turn:
+            if self._closed:
+                raise self._unavailable("was closed; make a new backend")
+            if self._backend is None:
+                backend = await self._make()
+                await backend.open()
+                self._backend = backend
+
+    async def close(self) -> None:
+        """See `StoreBackend.close`."""
+        self._closed = True
+        async with self._turn:
+            if self._backend is not None:
+                await self._backend.close()
+
+    async def create(self, run: RunRecord) -> RunRecord:
+        """See `StoreBackend.create`."""
+        return await self._opened().create(run)
+
+    async def load(self, run_id: str) -> RunRecord | None:
+        """See `StoreBackend.load`."""
+        return await self._opened().load(run_id)
+
+    async def commit(self, commit: Commit) -> None:
+        """See `StoreBackend.commit`."""
+        await self._opened().commit(commit)
+
+    async def claim(self, run_id: str, holder: str, now: float, expires: float) -> int | None:
+        """See `StoreBackend.claim`."""
+        return await self._opened().claim(run_id, holder, now, expires)
+
+    async def renew(self, holder: str, tokens: Mapping[str, int], expires: float) -> Sequence[str]:
+        """See `StoreBackend.renew`."""
+        return await self._opened().renew(holder, tokens, expires)
+
+    async def release(self, run_id: str, token: int) -> None:
+        """See `StoreBackend.release`."""
+        await self._opened().release(run_id, token)
+
+    async def runs(self, filter: RunFilter) -> Sequence[RunRecord]:
+        """See `StoreBackend.runs`."""
+        return await self._opened().runs(filter)
+
+    async def history(self, run_id: str) -> Sequence[Transition]:
+        """See `StoreBackend.history`."""
+        return await self._opened().history(run_id)
+
+    async def put_signal(self, run_id: str, signal: Signal) -> None:
+        """See `StoreBackend.put_signal`."""
+        await self._opened().put_signal(run_id, signal)
+
+    async def next_signal(self, run_id: str, name: str) -> Signal | None:
+        """See `StoreBackend.next_signal`."""
+        return await self._opened().next_signal(run_id, name)
+
+    async def signals(self, run_id: str) -> Signals:
+        """See `StoreBackend.signals`."""
+        return await self._opened().signals(run_id)
+
+    async def missing_recipients(self) -> Sequence[str]:
+        """See `StoreBackend.missing_recipients`."""
+        return await self._opened().missing_recipients()
+
+    async def ready(self, now: float) -> Sequence[RunRecord]:
+        """See `StoreBackend.ready`."""
+        return await self._opened().ready(now)
+
+    async def delete(self, run_id: str) -> bool:
+        """See `StoreBackend.delete`."""
+        return await self._opened().delete(run_id)
