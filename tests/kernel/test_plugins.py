@@ -424,7 +424,7 @@ def test_a_hook_may_be_optional(site: Site) -> None:
 
 async def test_an_observer_of_version_1_still_works(site: Site) -> None:
     """Only stores have changed since version 1: a plugin that states it, and opens no store, is loaded."""
-    site.install("guest", f"CANO_API_VERSION = 1\n{OBSERVER}")
+    site.install("guest", "    CANO_API_VERSION = 1\n" + OBSERVER)
     async with Kernel() as kernel:
         await run(kernel)
 

@@ -104,7 +104,7 @@ def test_a_file_can_be_read_at_once() -> None:
 
 BASES = {
     "Task", "Generic", "Protocol", "NamedTuple", "Enum", "Strand", "TypedStore", "StoreView", "KeyValueStore",
-    "StoreBackend", "UserWarning", "tuple", "ABC",
+    "StoreBackend", "UserWarning", "tuple", "str", "ABC",
 }  # fmt: skip
 """What a class of the kernel may inherit from, beside the errors: interfaces, and the few real kinds-of."""
 
@@ -144,7 +144,7 @@ CIRCLES: list[set[str]] = [
         "cano.hookspecs", "cano.kernel.handles", "cano.kernel.kernel", "cano.kernel.resources", "cano.plugins.loading",
     },
     # `Workflow.validate` and `Workflow.mermaid` call what is kept in files of its own, which takes a workflow
-    {"cano.model.drawing", "cano.model.validation", "cano.model.workflow"},
+    {"cano.model.code_reading", "cano.model.drawing", "cano.model.validation", "cano.model.workflow"},
 ]  # fmt: skip
 """The import cycles that stay, annotations included; each with its reason."""
 
