@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.servers import missing
 from tests.servers.postgres import postgres
@@ -16,10 +17,27 @@ __all__ = ["postgres", "redis"]
 # the whole workspace is installed here: plugins that write to stderr by themselves stay out of tests of other things
 os.environ.setdefault("CANO_BLOCK", "structlog")
 
-# new examples are tried where somebody is there to look at them; in CI the same ones every time
-settings.register_profile("ci", derandomize=True)
-if os.environ.get("CI"):
-    settings.load_profile("ci")
+# no example may fail because other tests keep the machine busy
+settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# a developer gets new examples each time, CI the same ones
+settings.register_profile("ci", settings.get_profile("default"), derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+@pytest.hookimpl(optionalhook=True)  # without pytest-xdist there is no such hook
+def pytest_xdist_auto_num_workers() -> int:
+    """Start three workers for two cores, since tests also wait: for processes, servers and disks."""
+    return min(8, max(2, (os.cpu_count() or 1) * 3 // 2))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Send the missing servers from a worker to the process that reports them."""
+    missing.hand_over(session.config)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take the missing servers from a worker that has ended; one that crashed has sent none."""
+    missing.take_over(getattr(node, "workeroutput", {}))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -10,6 +10,7 @@ export VIRTUAL_ENV PATH
 
 ruff check .
 ruff format --check .
-mypy
+mypy --num-workers auto
 lint-imports --no-logo
-exec pytest "$@"
+# each file's tests stay together, with the fixtures that they share; the order is that of tests/conftest.py
+exec pytest -n auto --dist loadfile --no-loadscope-reorder "$@"

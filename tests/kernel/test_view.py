@@ -353,9 +353,9 @@ def test_clear_is_handed_on_as_such() -> None:
         float("nan"),
         [float("nan")],
         Colour.RED,
-        Client(),
-        [Client()],
-        threading.Lock(),
+        pytest.param(Client(), id="client"),
+        pytest.param([Client()], id="client in a list"),
+        pytest.param(threading.Lock(), id="lock"),
     ],
     ids=repr,
 )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import NoReturn
+from collections.abc import Mapping
+from typing import Any, NoReturn
 
 import pytest
 
@@ -23,6 +24,17 @@ def not_installed(server: str, remedy: str) -> NoReturn:
         pytest.fail(problem, pytrace=False)
     MISSING[server] = remedy
     pytest.skip(problem)
+
+
+def hand_over(config: pytest.Config) -> None:
+    """In a worker of pytest-xdist: send what is missing to the process that writes the summary."""
+    if hasattr(config, "workeroutput"):
+        config.workeroutput["missing servers"] = MISSING
+
+
+def take_over(workeroutput: Mapping[str, Any]) -> None:
+    """In the process that writes the summary: add what a worker has sent."""
+    MISSING.update(workeroutput.get("missing servers", {}))
 
 
 def report(terminal: pytest.TerminalReporter) -> None:

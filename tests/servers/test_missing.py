@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from tests.servers import missing
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_in_ci_it_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,3 +30,15 @@ def test_elsewhere_it_is_a_skip_that_is_reported(monkeypatch: pytest.MonkeyPatch
         missing.not_installed("Oracle", "buy one")
 
     assert missing.MISSING == {"Oracle": "buy one"}
+
+
+def test_workers_tell_the_process_that_reports(tmp_path: Path) -> None:
+    """Where pytest-xdist distributes the tests, the end of the output names the missing servers all the same."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("CI", "PYTEST_ADDOPTS")}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "1", "tests/servers/test_redis.py"],
+        cwd=ROOT, env={**environment, "PATH": str(tmp_path / "empty")}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "NOT TESTED: Redis" in done.stdout

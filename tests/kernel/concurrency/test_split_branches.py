@@ -271,7 +271,11 @@ async def test_a_maker_that_raises(watched: Kernel, asynchronous: bool) -> None:
     assert len(store) == 0
 
 
-@pytest.mark.parametrize("made", [None, 5, "work", [5], {"a": plain}, [plain, None], plain], ids=str)
+@pytest.mark.parametrize(
+    "made",
+    [None, 5, "work", [5], {"a": plain}, [plain, None], plain],
+    ids=["None", "number", "text", "number in a list", "function in a dict", "None in a list", "function"],
+)
 async def test_a_maker_that_makes_nonsense(kernel: Kernel, made: Any) -> None:
     """The same for what is no list of tasks."""
     with pytest.raises(TaskError, match="branch") as caught:

@@ -17,12 +17,13 @@ from tests.plugins.redis.conftest import Ask
 
 pack = msgspec.msgpack.encode
 DEEP = b"\x91" * 100_000
+TODAY = datetime(2026, 1, 1, tzinfo=UTC)
 HEAD = b"0123456789abcdef0000000000000008"
 
 EXTRAS = [
     b"\xc1", "text", pack(5), pack((None, None)), pack(("text", None, None)), pack((None, "text", None)),
     pack((None, ("then", None, "soon", None), None)), pack((None, ("then",), None)), pack((None, None, "text")),
-    pack(({"a": msgspec.msgpack.Ext(5, b"")}, None, None)), pack(({"a": datetime.now(UTC)}, None, None)), DEEP,
+    pack(({"a": msgspec.msgpack.Ext(5, b"")}, None, None)), pack(({"a": TODAY}, None, None)), DEEP,
 ]  # fmt: skip
 """What cannot be the error, wait and payload of a record."""
 

@@ -155,7 +155,9 @@ def test_chain_of_strangers(stranger: Any) -> None:
     assert str(caught.value).endswith(repr(stranger))
 
 
-@pytest.mark.parametrize("endless", [Fixed(None, 1), Exponential(None), Bare(), Chain(Bare())], ids=repr)
+@pytest.mark.parametrize(
+    "endless", [Fixed(None, 1), Exponential(None), Bare(), Chain(Bare())], ids=["fixed", "exponential", "bare", "chain"]
+)
 def test_chain_that_would_never_move_on(endless: Any) -> None:
     """A strategy with an unknown number of retries may only come last."""
     with pytest.raises(ConfigurationError, match=r"^strategies\[1\] must be a strategy with a limited "):
