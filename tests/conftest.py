@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +23,25 @@ settings.register_profile("default", deadline=None, suppress_health_check=[Healt
 # a developer gets new examples each time, CI the same ones
 settings.register_profile("ci", settings.get_profile("default"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+HERE = Path(__file__).parent
+SLOW_FOLDERS = [HERE / name for name in ("acceptance", "benchmarks", "examples", "servers", "typing")]
+SLOW_FIXTURES = {"postgres", "redis", "server", "a_server", "start"}
+"""Those that start servers and processes. Other files that do so, or compute for long, say `pytestmark`."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest looks at what `-m` selects
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark slow tests by their folders and fixtures. Workers run these first, so that none is left for the end."""
+    for item in items:
+        if SLOW_FIXTURES.intersection(getattr(item, "fixturenames", ())) or (
+            any(item.path.is_relative_to(folder) for folder in SLOW_FOLDERS)
+        ):
+            item.add_marker(pytest.mark.slow)
+    if hasattr(config, "workerinput"):
+        slow = {item.path for item in items if item.get_closest_marker("slow")}
+        items.sort(key=lambda item: item.path not in slow)
+
 
 @pytest.hookimpl(optionalhook=True)  # without pytest-xdist there is no such hook
 def pytest_xdist_auto_num_workers() -> int:

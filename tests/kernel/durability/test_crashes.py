@@ -13,7 +13,7 @@ from cano.testing import CrashPoint, CrashReport, Outcome, survives_crashes
 
 from tests.kernel.durability import crash_flows as flows
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")]
 APPROVED = [("approved", {"by": "Ada"})]
 
 

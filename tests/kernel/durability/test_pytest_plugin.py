@@ -15,6 +15,8 @@ import cano
 import cano.testing
 import pytest
 
+pytestmark = pytest.mark.slow
+
 NAME = "cano.testing.pytest_plugin"
 PYPROJECT = Path(cano.__file__).parents[1] / "pyproject.toml"
 

@@ -21,6 +21,8 @@ from cano.testing import DurableStoreBackendContract, StoreBackendContract
 from cano.testing.contract_worker import main
 from cano_memory import MemoryBackend
 
+pytestmark = pytest.mark.slow
+
 
 def logged(name: str) -> Any:
     """Wrap a method so that it logs its call after it has succeeded."""

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from cano_scheduler.cli.shown import next_shown
 
+pytestmark = pytest.mark.slow
+
 COMMAND = shutil.which("cano", path=sysconfig.get_path("scripts"))
 PLUGINS = "['cli', 'memory', 'msgspec', 'scheduler', 'sqlite']"
 MODULE = f"""

@@ -17,6 +17,8 @@ from cano import RunFilter
 from cano.testing.contract_base import loaded
 from cano_sqlite import SqliteBackend
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = """
 import asyncio, sys
 from cano.testing.contract_base import new_run, step
