@@ -22,8 +22,6 @@ POLL = 1.0
 
 (_CODEC,) = entry_points(group="cano", name="msgspec")
 CODEC = _CODEC.load()  # once: to look for it takes longer than most of these tests
-gc.collect()
-gc.freeze()  # what is there by now is not looked at again after each test
 
 
 RAM = "/dev/shm" if Path("/dev/shm").is_dir() else None  # no disk need be waited for: crashes are tested elsewhere
