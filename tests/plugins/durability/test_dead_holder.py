@@ -14,7 +14,7 @@ from cano import ConflictError, RunRecord, RunStatus, Standstill, Workflow, is_h
 from cano.holders import is_dead, new_holder
 
 if TYPE_CHECKING:
-    from tests.kernel.durability.conftest import World
+    from tests.plugins.durability.conftest import World
 
 HOUR = 3600.0
 PROGRAM = "from cano.holders import new_holder; print(new_holder(), flush=True); input()"

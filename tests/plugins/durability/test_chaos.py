@@ -25,7 +25,7 @@ from cano import (
 )
 
 if TYPE_CHECKING:
-    from tests.kernel.durability.conftest import World
+    from tests.plugins.durability.conftest import World
 
 RUNS = [f"r{number}" for number in range(4)]
 FALLIBLE = ("create", "load", "commit", "claim", "renew", "release", "put_signal", "next_signal", "ready")

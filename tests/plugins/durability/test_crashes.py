@@ -11,7 +11,7 @@ import pytest
 from cano import ConfigurationError, Workflow
 from cano.testing import CrashPoint, CrashReport, Outcome, survives_crashes
 
-from tests.kernel.durability import crash_flows as flows
+from tests.plugins.durability import crash_flows as flows
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")]
 APPROVED = [("approved", {"by": "Ada"})]

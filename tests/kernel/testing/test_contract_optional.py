@@ -21,7 +21,7 @@ from cano import (
 from cano.testing import StoreBackendContract
 from cano_memory import MemoryBackend
 
-from tests.kernel.test_contract import CLAUSES, Methods, OnStore, before, broken
+from tests.kernel.testing.test_contract import CLAUSES, Methods, OnStore, before, broken
 
 
 class Promising(MemoryBackend):

@@ -11,7 +11,7 @@ from cano import Kernel, RunCancelledError, RunStatus, StoreUnavailableError, Wo
 from cano.testing import Faults, FaultyStore
 
 if TYPE_CHECKING:
-    from tests.kernel.durability.conftest import World
+    from tests.plugins.durability.conftest import World
 
 R = TypeVar("R")
 TOLD = ("put_signal", "commit", "release", "create", "delete")

@@ -11,7 +11,7 @@ import pytest
 from cano import Kernel, RunResult, RunStatus, VersionMismatchError, Workflow, current_step, wait_for
 
 if TYPE_CHECKING:
-    from tests.kernel.durability.conftest import World
+    from tests.plugins.durability.conftest import World
 
 
 class Program:

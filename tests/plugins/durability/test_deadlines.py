@@ -29,7 +29,7 @@ from cano.testing import VirtualClock
 from cano_durability.keeper import Keeper
 
 if TYPE_CHECKING:
-    from tests.kernel.durability.conftest import World
+    from tests.plugins.durability.conftest import World
 
 
 class After:

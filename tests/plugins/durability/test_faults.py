@@ -34,7 +34,7 @@ from cano.testing import Faults, VirtualClock
 from cano_memory import MemoryBackend
 
 if TYPE_CHECKING:
-    from tests.kernel.durability.conftest import World
+    from tests.plugins.durability.conftest import World
 
 
 class Twice:

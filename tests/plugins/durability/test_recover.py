@@ -20,7 +20,7 @@ from cano import (
 )
 
 if TYPE_CHECKING:
-    from tests.kernel.durability.conftest import World
+    from tests.plugins.durability.conftest import World
 
 LEASE = 30.0
 

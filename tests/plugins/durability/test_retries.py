@@ -9,7 +9,7 @@ import pytest
 from cano import Kernel, Node, RetryExhaustedError, RunStatus, TaskConfig, Wait, Workflow, current_step
 
 if TYPE_CHECKING:
-    from tests.kernel.durability.conftest import World
+    from tests.plugins.durability.conftest import World
 
 
 class After:

@@ -21,7 +21,7 @@ from cano import (
 )
 
 if TYPE_CHECKING:
-    from tests.kernel.durability.conftest import World
+    from tests.plugins.durability.conftest import World
 
 
 class S(enum.Enum):

@@ -9,7 +9,7 @@ import pytest
 from cano import ConflictError, Run, Step, TaskConfig, Workflow, current_step, hookimpl, wait_for
 
 if TYPE_CHECKING:
-    from tests.kernel.durability.conftest import World
+    from tests.plugins.durability.conftest import World
 
 
 class Watcher:

@@ -31,7 +31,7 @@ from cano import (
 from cano_durability.keeper import Keeper
 
 if TYPE_CHECKING:
-    from tests.kernel.durability.conftest import World
+    from tests.plugins.durability.conftest import World
 
 Work = Callable[[Any], Awaitable[object]]
 

@@ -26,7 +26,7 @@ from cano import (
 from cano.testing import VirtualClock
 
 if TYPE_CHECKING:
-    from tests.kernel.durability.conftest import World
+    from tests.plugins.durability.conftest import World
 
 
 class Waiter:
