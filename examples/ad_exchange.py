@@ -1,10 +1,10 @@
-"""An ad exchange: for every page view many bidders are asked, and what has not answered in 100 ms is too late.
+"""An ad exchange: asks 20 bidders for each page view and ignores bids after 100 ms.
 
 Run as `python examples/ad_exchange.py [VIEWS] [--seed N]`.
 
-The first five bids are enough: the highest of them wins, and the other bidders are told to stop. The banner is then
-fetched from three servers at once, and the first to answer is the one. Time is virtual: a thousand auctions of up to
-100 ms each take about a second, and the same seed gives the same sales, whatever else the machine does.
+The first five bids are a quorum: the highest of them wins, and Cano cancels the other branches. Then the banner is
+fetched from three servers at once, and the first answer is used. The example uses a virtual clock: a thousand auctions
+of up to 100 ms take about a second, and the same seed gives the same sales on every machine.
 """
 
 import argparse
@@ -58,12 +58,12 @@ flow.add_exit_states([State.DONE, State.NO_AD])
 
 
 def sleep(seconds: float) -> Awaitable[None]:
-    # on the kernel's clock, so that it may be a virtual one
+    # by the kernel's clock, which may be virtual
     return current_step().run.kernel.clock.sleep(seconds)
 
 
 def behaviour(who: str, view: str) -> tuple[float, bool, int]:
-    """How long somebody takes to answer, whether the line breaks, and what they offer: fixed by the page view."""
+    """Return the seconds until `who` answers, whether the connection breaks, and the offer, seeded by the page view."""
     random = Random(f"{who} {view}")
     return random.expovariate(1 / 0.2), random.random() < 0.1, random.randint(1, 500)
 
@@ -95,7 +95,7 @@ class Server(Task[str]):
         await sleep(seconds / 10)
         if breaks:
             raise ConnectionError(self.place)
-        store[SERVER] = self.place  # only the first to answer has this kept
+        store[SERVER] = self.place  # the join keeps only the winner's data
         return self.place
 
     @property
@@ -103,7 +103,7 @@ class Server(Task[str]):
         return self.place
 
 
-# too few bids in time, and the page stays without an ad
+# if there are too few bids before the deadline, the page shows no ad
 flow.register_split(
     State.ASK,
     [Bidder(bidder) for bidder in BIDDERS],
@@ -135,8 +135,8 @@ async def show(store: KeyValueStore) -> Literal[State.DONE]:
 
 async def main() -> None:
     parser = argparse.ArgumentParser(description="Sell the ads of many page views.")
-    parser.add_argument("views", nargs="?", type=int, default=1000, help="how many page views")
-    parser.add_argument("--seed", type=int, default=1, help="another seed gives other sales")
+    parser.add_argument("views", nargs="?", type=int, default=1000, help="number of page views")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the random numbers")
     given = parser.parse_args()
     clock = VirtualClock()
     sold: list[tuple[int, str, str]] = []

@@ -1,12 +1,12 @@
-"""Expenses that a person has to approve, which may take days. Nothing runs while they wait: the store keeps them.
+"""Expenses that a person must approve, which may take days. Meanwhile no process runs: the store keeps the run.
 
-    python examples/approval.py request trip-7 --cents 50000     asks, and ends
-    python examples/approval.py status trip-7                    how it stands, and why
-    python examples/approval.py approve trip-7 --by Ada          decides, and pays; or: reject
-    python examples/approval.py work                             reminds and gives up where time is over; run it daily
+    python examples/approval.py request trip-7 --cents 50000     asks for approval and ends
+    python examples/approval.py status trip-7                    prints the status, the reason and the history
+    python examples/approval.py approve trip-7 --by Ada          approves and pays; `reject` rejects
+    python examples/approval.py work                             sends due reminders; run it daily
 
-Each is a process of its own, and may be killed at any time: the same command again goes on, and so does `work`. A
-request that nobody decides on is brought to mind after three days, and again after six; after nine it has expired.
+Each command is its own process and can be killed at any time. To resume, repeat the command or run `work`. An undecided
+request gets a reminder after three and after six days, and expires after nine.
 """
 
 import argparse
@@ -36,7 +36,7 @@ REMINDERS = Key("reminders", int)
 DECIDED_BY = Key("decided by", str)
 PAYMENTS = Key("payments", str)
 
-NEEDS_NOBODY = 10_000
+AUTO_APPROVED = 10_000
 MAX_REMINDERS = 2
 
 flow = Workflow(State.ASK, name="expense")
@@ -46,7 +46,7 @@ flow.add_exit_states([State.DONE, State.REJECTED, State.EXPIRED])
 @flow.on(State.ASK)
 async def ask(store: KeyValueStore) -> Literal[State.PAY, State.DECIDE, State.REMIND]:
     store[REMINDERS] = 0
-    if store.get(CENTS, default=0) <= NEEDS_NOBODY:
+    if store.get(CENTS, default=0) <= AUTO_APPROVED:
         return State.PAY
     say(f"may {current_step().run_id} cost {euros(store[CENTS])}?")
     return decision(store)
@@ -86,7 +86,7 @@ def pay(store: KeyValueStore) -> Literal[State.DONE]:
 
 
 def transfer(bank: Path, key: str, cents: int) -> None:
-    """What a bank does: asked for the same key again, it transfers nothing."""
+    """Transfer money as a bank would: ignore a key that was used before."""
     known = [line.split()[0] for line in bank.read_text().splitlines()] if bank.exists() else []
     if key not in known:
         with bank.open("a") as ledger:
@@ -106,18 +106,18 @@ def say(text: str) -> None:
 
 async def request(kernel: Kernel, given: argparse.Namespace) -> None:
     data = {CENTS: given.cents, DAYS: given.days, PAYMENTS: str(given.payments.absolute())}
-    await kernel.start(flow, data, run_id=given.id)  # closing the kernel lets it get as far as it can
+    await kernel.start(flow, data, run_id=given.id)  # closing the kernel lets the run continue until it waits
     while (await kernel.explain(given.id)).reason in (Standstill.RUNNING_ELSEWHERE, Standstill.INTERRUPTED):
-        await asyncio.sleep(0.1)  # a process that was killed keeps it until its lease has ended
+        await asyncio.sleep(0.1)  # the lease of a killed process may not have expired yet
         await kernel.start(flow, data, run_id=given.id)
 
 
 async def decide_on(kernel: Kernel, given: argparse.Namespace) -> None:
-    # under one id the first decision counts, also where two people decide at the same time
+    # both decisions use the same id, so only the first one counts, even if two people decide at the same time
     payload = (given.command == "approve", given.by)
     if not await kernel.signal(given.id, "decision", payload, id="the decision"):
-        say("too late: it has been decided on")
-    await kernel.run(flow, run_id=given.id)  # a known id goes on where it stands, and a finished one stays as it is
+        say("too late: a decision was already made")
+    await kernel.run(flow, run_id=given.id)  # resumes the run, or returns its result if it has finished
 
 
 async def work(kernel: Kernel, given: argparse.Namespace) -> None:
@@ -126,16 +126,16 @@ async def work(kernel: Kernel, given: argparse.Namespace) -> None:
 
 async def status(kernel: Kernel, given: argparse.Namespace) -> None:
     say(f"{given.id}: {await kernel.explain(given.id)}")
-    for line in await kernel.history(given.id):
-        changes = ", ".join(f"{key}: {value}" for key, value in line.changed.items() if key != str(PAYMENTS))
-        say(f"{line.seq:4} {line.status.value:9} {line.state:8} {changes}".rstrip())
+    for entry in await kernel.history(given.id):
+        changes = ", ".join(f"{key}: {value}" for key, value in entry.changed.items() if key != str(PAYMENTS))
+        say(f"{entry.seq:4} {entry.status.value:9} {entry.state:8} {changes}".rstrip())
 
 
 async def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--store", default="sqlite:///approvals.db", help="where the requests are kept")
+    parser.add_argument("--store", default="sqlite:///approvals.db", help="URL of the store for the requests")
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, does in (
+    for name, function in (
         ("request", request),
         ("approve", decide_on),
         ("reject", decide_on),
@@ -143,19 +143,21 @@ async def main() -> int:
         ("work", work),
     ):
         command = commands.add_parser(name)
-        command.set_defaults(does=does)
+        command.set_defaults(function=function)
         if name != "work":
-            command.add_argument("id", help="a name for the request")
-        if does is decide_on:
-            command.add_argument("--by", default="the boss", help="who decides")
+            command.add_argument("id", help="id of the request")
+        if function is decide_on:
+            command.add_argument("--by", default="the boss", help="name of the person who decides")
         if name == "request":
-            command.add_argument("--cents", type=int, default=50_000, help="what it costs")
-            command.add_argument("--days", type=float, default=3.0, help="how long until the next reminder")
-            command.add_argument("--payments", type=Path, default=Path("payments.txt"), help="the bank's ledger")
+            command.add_argument("--cents", type=int, default=50_000, help="amount in cents")
+            command.add_argument("--days", type=float, default=3.0, help="days until the next reminder")
+            command.add_argument(
+                "--payments", type=Path, default=Path("payments.txt"), help="file of the bank's ledger"
+            )
     given = parser.parse_args()
     try:
         async with Kernel(store=given.store, lease=2) as kernel:
-            await given.does(kernel, given)
+            await given.function(kernel, given)
     except CanoError as error:
         print(error, file=sys.stderr)
         return 1

@@ -1,10 +1,10 @@
-"""A survey by telephone: 1,000 numbers, 30 callers, and the evening is over when 200 people have answered.
+"""A telephone survey: 30 callers call up to 1,000 numbers until 200 people have answered.
 
 Run as `python examples/batch_quota.py [--quota N] [--callers N] [--hours N] [--seed N]`.
 
-Every number is a run of one workflow, and all of them are one batch with a limit and a quota. When the quota is met,
-or can no longer be met, or the time is over, the calls that are under way are ended, and the rest is never made. Time
-is virtual, and a minute lasts no more than 10 ms of it: a single call is quick on a real clock as well.
+Each number is a run, and all runs are one batch with a limit and a quota. The batch ends when the quota is met, can no
+longer be met, or the time is over. Then Cano cancels the running calls and does not start the others. The example uses
+a virtual clock, and a minute of the survey takes 10 ms of it. So a single run is quick on a real clock too.
 """
 
 import argparse
@@ -38,11 +38,11 @@ class State(Enum):
 
 
 class Busy(Exception):
-    """The line is busy: another attempt may help."""
+    """The line is busy, so another attempt may help."""
 
 
 class Refused(Exception):
-    """The person does not want to answer: that is final."""
+    """The person does not want to answer, so do not call again."""
 
 
 NUMBER = Key("number", int)
@@ -57,12 +57,12 @@ flow = Workflow(State.DIAL, name="survey", default_config=TaskConfig.minimal()).
 
 
 def sleep(minutes: float) -> Awaitable[None]:
-    # on the kernel's clock, so that it may be a virtual one
+    # by the kernel's clock, which may be virtual
     return current_step().run.kernel.clock.sleep(minutes * MINUTE)
 
 
 def chance(store: KeyValueStore) -> Random:
-    # fixed by number, step and attempt, so that an evening with the same seed is the same evening
+    # seeded by number, step and attempt, so that the same seed gives the same survey
     step = current_step()
     return Random(f"{store.get(SEED, default=1)} {store.get(NUMBER, default=1)} {step.seq} {step.attempt}")
 
@@ -95,11 +95,11 @@ def show(status: ConcurrentWorkflowStatus) -> None:
 
 async def main() -> None:
     parser = argparse.ArgumentParser(description="Call people until enough of them have answered.")
-    parser.add_argument("--quota", type=int, default=200, help="how many answers are wanted")
-    parser.add_argument("--callers", type=int, default=30, help="how many calls at a time")
-    parser.add_argument("--hours", type=float, default=4, help="how long the evening is")
-    parser.add_argument("--seed", type=int, default=1, help="another seed gives another evening")
-    parser.add_argument("--progress", action="store_true", help="tell on stderr how it goes")
+    parser.add_argument("--quota", type=int, default=200, help="number of answers to collect")
+    parser.add_argument("--callers", type=int, default=30, help="number of calls at the same time")
+    parser.add_argument("--hours", type=float, default=4, help="duration of the survey in hours")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the random numbers")
+    parser.add_argument("--progress", action="store_true", help="print the progress to stderr")
     given = parser.parse_args()
     if not 1 <= given.quota <= NUMBERS:
         parser.error(f"--quota must be from 1 to {NUMBERS}, not {given.quota}")
@@ -110,9 +110,9 @@ async def main() -> None:
             stores, WaitStrategy.quota_or_duration(given.quota, given.hours * 60 * MINUTE)
         )
     print(f"ended by {status.ended_by} after {status.duration / MINUTE:.1f} minutes")
-    print(f"{status.completed} answered, {status.failed} did not, {status.cancelled} not called to the end")
+    print(f"{status.completed} answered, {status.failed} did not, {status.cancelled} cancelled or not called")
     causes = [type(result.error.__cause__).__name__ for result in results if isinstance(result, Failed)]
-    print(", ".join(f"{cause} {causes.count(cause)}" for cause in sorted(set(causes))) or "nobody refused")
+    print(", ".join(f"{cause} {causes.count(cause)}" for cause in sorted(set(causes))) or "no call failed")
     answers = [store["answer"] for store in stores if "answer" in store]
     print(", ".join(f"{answer}: {answers.count(answer)}" for answer in ANSWERS))
 

@@ -1,7 +1,7 @@
-"""A dataclass as the store: tasks read and write its attributes, and a type checker knows each of them.
+"""A dataclass as the store: tasks read and write its attributes, which a type checker knows.
 
-An object of your own is handed to the tasks as it is. Cano makes steps atomic for dicts and `MemoryStore`s only,
-so a task that works on your object should change it last, when nothing can fail any more.
+Tasks get the object itself. Cano makes steps atomic only for dicts and `MemoryStore`s. So a task should change the
+object last, after everything that can fail.
 """
 
 from dataclasses import dataclass, field

@@ -1,11 +1,11 @@
-"""A run whose store can be read by nobody without the key, and a change of keys while it waits.
+"""Encrypted runs: a store that cannot be read without the key, and a key rotation while a run waits.
 
     python examples/encrypted_runs.py [FOLDER]
 
-A patient's record waits for a doctor's answer, in a store of its own in FOLDER (by default a temporary one). First in
-clear, to see what somebody with a copy of the disk reads; then encrypted, where nothing is to be found; then the keys
-are changed, the run goes on, and at last the old key is left out. Keys are made here, and set in this process alone:
-yours come from `python -m cano_encryption`, and are kept where you keep secrets.
+A patient's record waits for a doctor's answer in a store below FOLDER (by default a temporary folder). The example
+searches the files of an unencrypted and of an encrypted store for plain text. Then it adds a new key, resumes the run,
+and removes the old key too early. It makes its keys and sets them in its own process. Make yours with
+`python -m cano_encryption` and store them with your other secrets.
 """
 
 import asyncio
@@ -40,20 +40,20 @@ async def treat(store: KeyValueStore) -> Literal["DISCHARGED"]:
 
 
 async def begin(store: str) -> None:
-    """Admit the patient. The run then waits in the store."""
+    """Admit the patient. The run is then parked in the store."""
     async with Kernel(store=store) as kernel:
         await kernel.start(flow, {"patient": PATIENT}, run_id="ada")
 
 
 async def answer(store: str) -> str:
-    """Let the doctor answer; what the run comes to."""
+    """Send the doctor's answer. Return the treatment when the run has finished."""
     async with Kernel(store=store) as kernel:
         await kernel.signal("ada", "answer", ANSWER)
         return str((await kernel.run(flow, run_id="ada")).data["treatment"])
 
 
 def found(folder: Path) -> list[str]:
-    """What somebody reads who has a copy of every file."""
+    """Return the plain text that can be found in the files."""
     everything = b"".join(path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file())
     return [text for text in PLAINTEXT if text.encode() in everything]
 
@@ -65,22 +65,22 @@ async def main(folder: Path) -> None:
     clear = f"sqlite:///{quote(str(folder))}/clear/runs.db"
     await begin(clear)
     await answer(clear)
-    print("in clear, the disk tells:", ", ".join(found(folder / "clear")))
+    print("unencrypted, found on disk:", ", ".join(found(folder / "clear")))
 
     old, new = new_key("2026"), new_key("2027")
     place = quote(f"{folder}/secret")
     secret = f"sqlite:///{place}/runs.db?codec=zstd,encrypt,offload:128:{place}/blobs"
     os.environ[KEYS_ENV] = old
     await begin(secret)
-    os.environ[KEYS_ENV] = f"{new},{old}"  # the first encrypts, all of them decrypt
-    print("encrypted, and with a new key on the way:", await answer(secret))
-    print("encrypted, the disk tells:", ", ".join(found(folder / "secret")) or "nothing")
+    os.environ[KEYS_ENV] = f"{new},{old}"  # the first key encrypts, all keys decrypt
+    print("encrypted, with a new key added:", await answer(secret))
+    print("encrypted, found on disk:", ", ".join(found(folder / "secret")) or "nothing")
 
     os.environ[KEYS_ENV] = new
     try:
         await answer(secret)
     except SerializationError as error:
-        print("without the old key, too early:", error)
+        print("old key removed too early:", error)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Counts the lines of every Python file below a folder, all files side by side, and says which could not be read.
+"""Counts the lines of every Python file below a folder, all files concurrently, and lists unreadable files.
 
 Run as `python examples/fan_out_files.py [FOLDER] [--top N]`. Without a folder it reads Python's own library.
 
-How many branches the split has is known only when the files were found. A branch that fails is no failure of the
-whole: the join takes what it can get, and the next state's task finds in the outcome what became of each file.
+The split has one branch per file, so their number is known only at run time. A failed branch does not fail the run: the
+join accepts any number of results, and the next task reads the outcome of each branch.
 """
 
 import argparse
@@ -29,7 +29,7 @@ class State(Enum):
 
 
 class Lines(NamedTuple):
-    """How many lines a file has of each kind."""
+    """The numbers of lines of each kind in a file."""
 
     path: str
     code: int
@@ -47,7 +47,7 @@ PATHS = Key("paths", list[str])
 
 LEFT_OUT = {"__pycache__", "site-packages", "dist-packages"}
 
-# a drive that hiccups is asked again; a file that is gone, or not ours to read, is not there the next time either
+# an I/O error may be temporary, but a missing or forbidden file will stay so
 CAREFUL = TaskConfig(retry=Fixed(2, 0.05, retry_on=OSError, give_up_on=(FileNotFoundError, PermissionError)))
 
 flow = Workflow(State.FIND, name="line count", default_config=TaskConfig.minimal())
@@ -66,9 +66,9 @@ def find(store: KeyValueStore) -> Literal[State.COUNT]:
 
 
 def count(path: str, store: KeyValueStore) -> Lines:
-    # a plain function: it blocks a worker thread, and nobody else
+    # a plain function runs in a worker thread, so it may block
     lines = comments = blank = 0
-    with tokenize.open(path) as file:  # in the encoding that the file says it has
+    with tokenize.open(path) as file:  # in the encoding that the file declares
         for line in file:
             text = line.strip()
             lines += 1
@@ -100,7 +100,7 @@ def report(store: KeyValueStore) -> Literal[State.DONE]:
         print(f"{lines.total:8} {lines.path}")
     for path, branch in zip(paths, outcome.branches, strict=True):
         if branch.status is not BranchStatus.OK:
-            # what the task raised is the cause of the branch's error; one that was cut off has none
+            # the cause of the branch's error is the task's exception; a cancelled branch has no error
             why = branch.status.value if branch.error is None else repr(branch.error.__cause__)
             print(f"not counted: {os.path.relpath(path, store[FOLDER])}: {why}")
     return State.DONE
@@ -108,8 +108,8 @@ def report(store: KeyValueStore) -> Literal[State.DONE]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Count the lines of Python files.")
-    parser.add_argument("folder", nargs="?", type=Path, help="by default Python's own library")
-    parser.add_argument("--top", type=int, default=5, help="how many of the longest files to show")
+    parser.add_argument("folder", nargs="?", type=Path, help="folder to read; by default Python's own library")
+    parser.add_argument("--top", type=int, default=5, help="number of longest files to show")
     given = parser.parse_args()
     data: dict[str, object] = {"top": given.top}
     if given.folder is not None:

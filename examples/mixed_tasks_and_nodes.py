@@ -1,4 +1,4 @@
-"""A weather report: tasks where one method is enough, a node where reading, work and writing are kept apart."""
+"""A weather report: a node with separate phases, a function and a class as tasks of one workflow."""
 
 from enum import Enum, auto
 from statistics import mean
@@ -23,7 +23,7 @@ REPORT = Key("report", str)
 
 
 class AskStation(Node[State, str, list[str]]):
-    """The station's line is bad: its first call fails, and only that call is made again."""
+    """Calls the station. The first call fails, and only the phase `exec` is retried."""
 
     config = TaskConfig(retry=Fixed(2, 0.01, retry_on=ConnectionError))
 
@@ -44,7 +44,7 @@ class AskStation(Node[State, str, list[str]]):
 
 @task
 def clean(store: KeyValueStore) -> Literal[State.SUMMARISE]:
-    # a plain function runs in a worker thread: it may block without holding up other runs
+    # a plain function runs in a worker thread, so it may block without delaying other runs
     store[DEGREES] = [float(reading) for reading in store[READINGS] if reading not in ("", "n/a")]
     return State.SUMMARISE
 

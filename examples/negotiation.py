@@ -1,7 +1,7 @@
-"""Two parties haggle over a price until they agree, or one of them has had enough.
+"""A buyer and a seller negotiate a price until they agree or the buyer leaves.
 
-Each party is a task, each proposal a step, and the workflow is the table between them. A seed may be given as the
-argument; the same seed gives the same negotiation.
+Each party is a task, and each proposal is a step. The optional argument is a seed; the same seed gives the same
+negotiation.
 """
 
 from argparse import ArgumentParser
@@ -73,15 +73,15 @@ async def buyer(store: KeyValueStore) -> Literal[State.SELLER, State.AGREED, Sta
 
 
 def concession(store: KeyValueStore, gap: int) -> int:
-    # the generator's next seed is kept in the store, and so is rolled back with a failed attempt like all else
+    # the next seed is in the store, so a failed attempt rolls it back like all other data
     random = Random(store[SEED])
     store[SEED] = random.randrange(2**32)
     return round(gap * random.uniform(0.15, 0.4))
 
 
 if __name__ == "__main__":
-    parser = ArgumentParser(description="Haggle over a price.")
-    parser.add_argument("seed", nargs="?", type=int, default=1, help="another seed gives another negotiation")
+    parser = ArgumentParser(description="Negotiate a price.")
+    parser.add_argument("seed", nargs="?", type=int, default=1, help="seed of the random numbers")
     data = {"seed": parser.parse_args().seed}
     if flow.orchestrate_sync(data) is State.AGREED:
         print(f"agreed on {data['offer']} in round {data['round']}")

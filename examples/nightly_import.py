@@ -1,11 +1,13 @@
-"""A nightly import: text files go into a database, a batch of lines at a time. Kill it at any time and run it again: it
-goes on with the batch it was in, and no line is missing or there twice.
+"""A nightly import: writes the lines of text files to a database in batches.
 
 Run as `python examples/nightly_import.py [FOLDER] [--night 2026-11-24] [--batch N]`.
 
-Without a folder it reads the modules of Python's library. The night is the run's id: however often it is started, one
-night's import is done once. Each batch is one step: the store keeps how far the import has come, and the database,
-which is another one, keeps the lines together with the step's idempotency key, in one transaction.
+Kill it at any time and run it again: it resumes with the batch that was interrupted, and no line is lost or imported
+twice. Without a folder it reads the modules of Python's library.
+
+The night is the run's id, so each night is imported once, however often the command is started. Each batch is one
+step. The store keeps the position. The database, a different one, stores the lines and the step's idempotency key in
+one transaction.
 """
 
 import argparse
@@ -35,7 +37,7 @@ FOLDER = Key("folder", str)
 DATABASE = Key("database", str)
 BATCH = Key("batch", int)
 FILES = Key("files", list[str])
-FILE = Key("file", int)  # which one it is in
+FILE = Key("file", int)  # index of the current file
 OFFSET = Key("offset", int)  # in bytes
 LINE = Key("line", int)
 TOTAL = Key("total", int)
@@ -55,7 +57,7 @@ def find(store: KeyValueStore) -> Literal[State.LOAD]:
     return State.LOAD
 
 
-# a drive that does not answer for a moment is no reason to give up the night
+# a network drive may time out for a moment
 @flow.on(State.LOAD, config=TaskConfig(retry=Exponential(3, retry_on=TimeoutError)))
 def load(store: KeyValueStore) -> Literal[State.LOAD, State.REPORT]:
     if store[FILE] == len(store[FILES]):
@@ -83,7 +85,7 @@ def load(store: KeyValueStore) -> Literal[State.LOAD, State.REPORT]:
 
 
 def insert(database: str | None, path: str, first: int, lines: list[bytes]) -> None:
-    """Put a batch into the database, unless it is there already: a step that was killed is done again."""
+    """Insert a batch, unless the database has its key already: a step interrupted by a crash is repeated."""
     if database is None:
         return
     step = current_step()
@@ -105,14 +107,12 @@ async def report(store: KeyValueStore) -> Literal[State.DONE]:
 
 
 async def main() -> int:
-    parser = argparse.ArgumentParser(description="Import text files into a database, once a night.")
-    parser.add_argument("folder", nargs="?", type=Path, help="its *.txt files; by default Python's library")
-    parser.add_argument(
-        "--night", default=f"{datetime.now(UTC):%Y-%m-%d}", help="which night's import; by default today's"
-    )
-    parser.add_argument("--batch", type=int, default=1000, help="lines in a batch")
-    parser.add_argument("--database", type=Path, default=Path("lines.db"), help="where the lines go")
-    parser.add_argument("--store", default="sqlite:///imports.db", help="where the runs are kept")
+    parser = argparse.ArgumentParser(description="Import text files into a database, once per night.")
+    parser.add_argument("folder", nargs="?", type=Path, help="folder with *.txt files; by default Python's library")
+    parser.add_argument("--night", default=f"{datetime.now(UTC):%Y-%m-%d}", help="night to import; by default today's")
+    parser.add_argument("--batch", type=int, default=1000, help="lines per batch")
+    parser.add_argument("--database", type=Path, default=Path("lines.db"), help="file of the database for the lines")
+    parser.add_argument("--store", default="sqlite:///imports.db", help="URL of the store for the runs")
     given = parser.parse_args()
     if given.batch < 1:
         parser.error(f"--batch must be 1 or more, not {given.batch}")

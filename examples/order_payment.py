@@ -1,4 +1,4 @@
-"""Kill this with kill -9 whenever you like, and run it again: it goes on, and nothing is paid for twice."""
+"""Kill this with kill -9 at any time and run it again: it resumes, and no item is paid for twice."""
 
 import asyncio
 import time
@@ -12,12 +12,12 @@ flow = Workflow("PAY", name="order").add_exit_state("DONE")
 @flow.on("PAY")
 def pay(store: KeyValueStore) -> Literal["PAY", "DONE"]:
     if items := store.get("items", list, []):
-        with open("payments.txt", "a+") as provider:  # stands for a payment provider: it takes a key once
+        with open("payments.txt", "a+") as provider:  # a payment provider that accepts each key once
             provider.seek(0)
             if current_step().idempotency_key not in provider.read().split():
                 print(current_step().idempotency_key, items[0], file=provider)
         print("paid for", items.pop(0), flush=True)
-        time.sleep(1)  # the worst moment to be killed in: it is paid for, and the store does not know yet
+        time.sleep(1)  # the worst moment for a crash: the item is paid for, but the step is not committed
     return "PAY" if items else "DONE"
 
 

@@ -1,8 +1,7 @@
-"""Orders on their way to the lorry: validation, a warehouse that does not always answer, and a quality check that
-sends poor work back to be done again.
+"""Order processing: validation, a warehouse that sometimes fails to answer, and a quality check that can reject work.
 
-Two kinds of "again" meet here. A call that fails is retried within its step, and leaves no trace in the store.
-Work that was done, but badly, is no failure: the workflow goes back to an earlier state.
+The example shows two kinds of repetition. Cano retries a failed call within its step, and a failed attempt changes
+nothing in the store. Packing that fails the quality check is not an error: the workflow returns to an earlier state.
 """
 
 import asyncio
@@ -55,15 +54,15 @@ async def validate(store: KeyValueStore) -> Literal[State.PACK, State.REJECTED]:
 
 @flow.on(State.PACK)
 class Pack(Node[State, dict[str, int], int]):
-    # only what may pass by itself is worth another attempt
+    # retry only errors that may be temporary
     config = TaskConfig(retry=Exponential(4, base_delay=0.01, retry_on=ConnectionError), on_exhausted=State.HOLD)
 
     async def prep(self, store: KeyValueStore) -> dict[str, int]:
         return store[ITEMS]
 
     async def exec(self, prepared: dict[str, int]) -> int:
-        """Pack the pieces and say how many were damaged in doing so."""
-        # seeded by the place in the run, so that an order has the same fortune whenever this script is run
+        """Pack the pieces. Return how many were damaged."""
+        # seeded by run, step and attempt, so that the script always gives the same results
         step = current_step()
         random = Random(f"{step.run_id} {step.seq} {step.attempt}")
         if "sofa" in prepared or random.random() < 0.3:
@@ -92,13 +91,13 @@ async def hold(store: KeyValueStore) -> Literal[State.ON_HOLD]:
 
 @flow.on(State.SHIP)
 async def ship(store: KeyValueStore) -> Literal[State.SHIPPED]:
-    # a carrier that is given this key sends the parcel once, however often it is asked
+    # a carrier that knows this key sends the parcel once, even if this step is repeated
     store[NOTE] = f"parcel {current_step().idempotency_key}"
     return State.SHIPPED
 
 
 class FailedCalls:
-    """A plugin that counts what the table at the end shows."""
+    """A plugin that counts failed attempts by order."""
 
     def __init__(self) -> None:
         self.by_order: Counter[str] = Counter()

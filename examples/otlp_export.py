@@ -1,9 +1,9 @@
 """Traces and metrics of a few runs, sent over OTLP to a collector.
 
-    python examples/otlp_export.py                          brings a collector of its own, which tells what it gets
-    python examples/otlp_export.py http://localhost:4318    sends them to yours
+    python examples/otlp_export.py                          starts a collector and prints what it receives
+    python examples/otlp_export.py http://localhost:4318    sends them to your collector
 
-The workflow says nothing of all this: the environment asks for an exporter, and the installed plugin does the rest.
+The workflow needs no code for this: the environment names an exporter, and the installed plugin does the rest.
 """
 
 import asyncio
@@ -57,7 +57,7 @@ METRICS: set[str] = set()
 
 
 class Collector(BaseHTTPRequestHandler):
-    """The least that a collector is: it decodes what it gets, and counts it."""
+    """A minimal collector that decodes requests and counts spans and metrics."""
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -71,13 +71,13 @@ class Collector(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 async def main(endpoint: str) -> None:
     os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = endpoint
     os.environ.setdefault("OTEL_SERVICE_NAME", "collatz")
-    async with Kernel(block=["structlog"]) as kernel:  # it is when the kernel stops that all is sent
+    async with Kernel(block=["structlog"]) as kernel:  # closing the kernel sends everything
         results = await asyncio.gather(*(kernel.run(flow, {NUMBER: number}) for number in range(1, 8)))
     print(f"{len(results)} runs with {sum(result.steps for result in results)} steps were sent to {endpoint}")
 

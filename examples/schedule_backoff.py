@@ -1,8 +1,8 @@
-"""Backoff and trip: a service that is down is asked less and less often, and after four failures not at all.
+"""Backoff and trip: the scheduler calls a failing service less often, and stops after four failures.
 
     python examples/schedule_backoff.py
 
-Half an hour passes in virtual time.
+The virtual clock advances 25 minutes.
 """
 
 import asyncio

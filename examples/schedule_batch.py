@@ -1,4 +1,4 @@
-"""A concurrent batch per tick: every half second, ask four mirrors at once and be content with the first two answers.
+"""A concurrent batch per tick: every half second, ask four mirrors at once and use the first two answers.
 
 python examples/schedule_batch.py
 """

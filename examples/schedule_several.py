@@ -1,4 +1,4 @@
-"""Several workflows on one scheduler: by the clock, by an event, by hand. Watches a folder of files for two seconds.
+"""Workflows started by one scheduler: by the clock, by events and by hand. It watches a folder for two seconds.
 
 python examples/schedule_several.py [FOLDER]
 """

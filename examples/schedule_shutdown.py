@@ -1,4 +1,4 @@
-"""Graceful shutdown: on SIGTERM nothing new is fired, and what is under way gets two seconds to end.
+"""Graceful shutdown: on SIGTERM the scheduler starts no new run and gives active runs two seconds to end.
 
 python examples/schedule_shutdown.py           # then kill -TERM it, or press Ctrl-C
 """

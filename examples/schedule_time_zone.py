@@ -1,8 +1,8 @@
-"""Cron in a time zone: what happens at half past one and half past two when the clocks are changed.
+"""Cron in a time zone: schedules at 01:30 and 02:30 on the days of a daylight-saving change.
 
     python examples/schedule_time_zone.py [ZONE]
 
-It goes through both weekends of 2026 in New York, in virtual time.
+A virtual clock passes both changes of 2026 in New York.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ async def work(store: KeyValueStore) -> str:
     return "done"
 
 
-async def weekend(zone: str, begin: datetime) -> None:
+async def change_day(zone: str, begin: datetime) -> None:
     print(f"{begin:%d %B %Y}")
     clock = VirtualClock(begin.timestamp())
     async with Kernel(clock=clock) as kernel, Scheduler(kernel) as scheduler:
@@ -43,7 +43,7 @@ async def weekend(zone: str, begin: datetime) -> None:
 
 async def main(zone: str) -> None:
     for month, day in ((3, 8), (11, 1)):
-        await weekend(zone, datetime(2026, month, day, 4, tzinfo=UTC))
+        await change_day(zone, datetime(2026, month, day, 4, tzinfo=UTC))
 
 
 if __name__ == "__main__":

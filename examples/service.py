@@ -1,9 +1,9 @@
-"""A web service whose requests start workflows. Every log line and span of a request carries the request's trace id.
+"""A web service whose requests start workflows. All log lines and spans of a request carry its trace id.
 
-    python examples/service.py            three requests, then what was logged and traced of them
-    python examples/service.py --serve    the service on http://127.0.0.1:8000, until Ctrl-C
+    python examples/service.py            sends three requests, then prints their log lines and spans
+    python examples/service.py --serve    serves on http://127.0.0.1:8000 until Ctrl-C
 
-Order something: curl -i -d '{"lamp": 2}' http://127.0.0.1:8000/orders
+To order: curl -i -d '{"lamp": 2}' http://127.0.0.1:8000/orders
 """
 
 import argparse
@@ -38,7 +38,7 @@ tracer = provider.get_tracer("shop")
 structlog.configure(
     processors=[
         structlog.contextvars.merge_contextvars,
-        add_trace_ids,  # those of the current span
+        add_trace_ids,  # the ids of the current span
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso"),
         structlog.processors.JSONRenderer(sort_keys=True),
@@ -47,7 +47,7 @@ structlog.configure(
 )
 
 
-# the workflow knows nothing of HTTP and traces
+# the workflow, which is independent of HTTP and tracing
 
 
 class State(Enum):
@@ -99,7 +99,7 @@ async def reserve(store: KeyValueStore) -> Literal[State.DONE]:
 
 
 class TraceRequests:
-    """Middleware: a span for each request, in the trace of the caller if it has one; its id goes into the answer."""
+    """Middleware: starts a span for each request, in the caller's trace if it has one, and returns its traceparent."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -123,7 +123,7 @@ class TraceRequests:
 
 
 async def order(request: Request) -> Response:
-    """Start a workflow, and wait for its end."""
+    """Start a run and wait for its result."""
     kernel: Kernel = request.app.state.kernel
     result = await kernel.run(flow, {ITEMS: await request.json()})
     answer = {"order": result.run_id, "state": result.state.name, "total": result.data.get("total")}
@@ -131,10 +131,10 @@ async def order(request: Request) -> Response:
 
 
 def make_app(*plugins: Any) -> Starlette:
-    """The service.
+    """Return the service.
 
     Args:
-        plugins: more plugins for its kernel.
+        plugins: additional plugins for its kernel.
     """
 
     @contextlib.asynccontextmanager
@@ -143,7 +143,7 @@ def make_app(*plugins: Any) -> Starlette:
             LogSettings(levels={"step.started": "off", "step.finished": "off", "transition.committed": "off"})
         )
         kernel = Kernel(plugins=[Otel(tracer_provider=provider), logs, *plugins], block=["otel", "structlog"])
-        async with kernel:  # closing it sends what is still to be sent
+        async with kernel:  # closing it flushes its telemetry
             app.state.kernel = kernel
             yield
 
@@ -153,7 +153,7 @@ def make_app(*plugins: Any) -> Starlette:
 
 
 async def demonstrate() -> None:
-    """Three requests, the last one from a caller with a trace of its own."""
+    """Send three requests, the last one from a caller with its own trace."""
     tree = SpanTree()
     app = make_app(tree)
     transport = httpx.ASGITransport(app)

@@ -1,11 +1,11 @@
-"""Counts the prepositions in the texts of a folder, or in those that came with Python, and ranks the books.
+"""Counts the prepositions in the texts of a folder, or in texts that come with Python, and ranks the books.
 
 Run as `python examples/text_pipeline.py [FOLDER] [--top N]`.
 
-Without a folder it reads what is there already: the documentation strings of Python's standard library, and the
-licences of the installed packages. A book is a file, or a folder with all that is in it; of Python files only the
-documentation strings are read. Hidden folders, and links to folders, are left out. Of the text files nothing is
-lost: each is counted, or listed with the reason why it could not be; one in an odd encoding is counted and listed.
+Without a folder it reads the docstrings of Python's standard library and the licences of the installed packages. A book
+is a file, or a folder with all files in it. Of Python files only the docstrings are read. Hidden folders and links to
+folders are ignored. Every text file is counted, or listed with the reason why it was skipped. Files that are not UTF-8
+are counted and listed too.
 """
 
 import argparse
@@ -90,7 +90,7 @@ WORD = re.compile(r"[^\W\d_]+(?:['-][^\W\d_]+)*")
 LICENCE = re.compile(r"(licen[cs]e|copying|notice|authors)([.-].*)?", re.IGNORECASE)
 TEXT_FILE = re.compile(rf".*\.(txt|text|md|rst|py)|readme|{LICENCE.pattern}", re.IGNORECASE)
 BYTE_ORDER_MARKS = {
-    codecs.BOM_UTF32_LE: "utf-32",  # first, since it begins like that of UTF-16
+    codecs.BOM_UTF32_LE: "utf-32",  # first, because it begins with the mark of UTF-16
     codecs.BOM_UTF32_BE: "utf-32",
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
@@ -98,7 +98,7 @@ BYTE_ORDER_MARKS = {
 NO_DOCUMENTATION = {"__pycache__", "test", "tests", "idlelib", "lib2to3", "site-packages", "dist-packages"}
 FAULTS_OF_A_FILE = (OSError, ValueError, SyntaxError, RecursionError, MemoryError)
 
-# a drive that hiccups is asked again; a file that is gone, or not ours to read, is not there the next time either
+# an I/O error may be temporary, but a missing or forbidden file will stay so
 CAREFUL = TaskConfig(
     retry=Fixed(2, 0.05, retry_on=OSError, give_up_on=(FileNotFoundError, PermissionError)),
     on_exhausted=State.SKIP,
@@ -109,13 +109,13 @@ flow.add_exit_states([State.DONE, State.NO_TEXT])
 
 
 def source(number: int) -> Key[Source]:
-    # each file has a key of its own: reading a list copies it, and this one would be read once for each item
+    # one key per file, because reading a list copies it, and every step would read the list
     return Key(f"source {number}", Source)
 
 
 @flow.on(State.FIND)
 def find(store: KeyValueStore) -> Literal[State.LOAD, State.NO_TEXT]:
-    # like all plain functions it runs in a worker thread, where it may block
+    # a plain function runs in a worker thread, so it may block
     store[SKIPPED] = []
     files = list(find_files(store.get(FOLDER, default=None), lambda problem: store.append(SKIPPED, problem)))
     texts = [file for file in files if TEXT_FILE.fullmatch(os.path.basename(file.path))]
@@ -191,20 +191,20 @@ async def report(store: KeyValueStore) -> Literal[State.DONE]:
     encoding = sys.stdout.encoding or "utf-8"
     try:
         for line in report_lines(store):
-            # a file may have a name that is no text at all
+            # a file name may contain bytes that are not valid text
             print(line.encode(encoding, "backslashreplace").decode(encoding))
         sys.stdout.flush()
     except BrokenPipeError:
-        # the reader, such as `head`, has seen enough; Python itself must not try again when it exits
+        # the reader, such as `head`, has closed the pipe; keep Python from flushing it again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return State.DONE
 
 
-# what the tasks call: it knows files and texts, and nothing of the workflow
+# functions for files and texts, independent of the workflow
 
 
 def find_files(folder: str | None, problem: Callable[[str], None]) -> Iterator[Source]:
-    """Every file in the folder, or Python's own texts where it is None."""
+    """Return every file in the folder, or Python's own texts if it is None."""
     if folder is not None:
         yield from files_below(check_folder(folder), set(), problem)
         return
@@ -234,7 +234,7 @@ def check_folder(folder: str) -> Path:
 
 
 def read_text(path: Path) -> tuple[str, str]:
-    """The text, and how it was encoded."""
+    """Return the text and its encoding."""
     if path.exists() and not path.is_file():
         raise ValueError("not a regular file")
     data = path.read_bytes()
@@ -247,19 +247,19 @@ def read_text(path: Path) -> tuple[str, str]:
         encoding = tokenize.detect_encoding(io.BytesIO(data).readline)[0] if path.suffix == ".py" else "utf-8-sig"
         return data.decode(encoding), encoding.removesuffix("-sig")
     except (ValueError, LookupError, SyntaxError):
-        return data.decode("latin-1"), "latin-1"  # which no bytes are wrong in
+        return data.decode("latin-1"), "latin-1"  # in which any bytes are valid
 
 
 def docstrings(code: str) -> str:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what the compiler thinks of other people's code is not our subject
+        warnings.simplefilter("ignore")  # ignore the compiler's warnings about the code
         tree = ast.parse(code)
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     return "\n".join(ast.get_docstring(node) or "" for node in ast.walk(tree) if isinstance(node, documented))
 
 
 def prose(text: str) -> str:
-    """The text without examples, addresses, and what Project Gutenberg puts around its books."""
+    """Return the text without code examples, URLs, and Project Gutenberg's header and footer."""
     text = re.split(r"\*\*\* ?START OF TH[^\n]*\*\*\*", text, maxsplit=1)[-1]
     text = re.split(r"\*\*\* ?END OF TH", text, maxsplit=1)[0]
     text = re.sub(r"^\s*(>>>|\.\.\.) .*$", "", text, flags=re.MULTILINE)
@@ -304,8 +304,8 @@ def row(place: str, book: Book) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Count the prepositions in text files, and rank the books.")
-    parser.add_argument("folder", nargs="?", help="the folder with the texts; by default those that came with Python")
-    parser.add_argument("--top", type=int, default=15, help="how many books to show (default: %(default)s)")
+    parser.add_argument("folder", nargs="?", help="folder with texts; by default texts that come with Python")
+    parser.add_argument("--top", type=int, default=15, help="number of books to show (default: %(default)s)")
     arguments = parser.parse_args()
     data = {"top": arguments.top}
     if arguments.top < 1:

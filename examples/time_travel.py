@@ -1,11 +1,13 @@
-"""Time travel: go back to where a run was decided, and see what another decision would have come to.
+"""Time travel: fork a finished run at an earlier decision and try another one.
 
 Run as `python examples/time_travel.py [FOLDER] [--store URL]`.
 
-The run reads text files, which is slow, then waits a moment for somebody to choose how to compress them; nobody does,
-and it takes zlib. Its history says at which transition that was. A fork from there has all the data of that moment and
-chooses anew, without reading a single file again. Without a folder the texts are the modules of Python's library. Kill
-it at any time and run it again: every run, forked ones too, goes on where it was.
+The run reads text files, which is slow, then waits 0.1 s for a signal with the name of a codec. No signal comes, so it
+uses zlib. The example finds this transition in the run's history and forks the run there. A fork has all the data of
+that moment, so it uses another codec without reading the files again.
+
+Without a folder the texts are the modules of Python's library. Kill it at any time and run it again: every run and fork
+is resumed.
 """
 
 import argparse
@@ -64,9 +66,9 @@ def compress(store: KeyValueStore) -> Literal[State.DONE]:
 
 
 async def main() -> int:
-    parser = argparse.ArgumentParser(description="Compress texts, then go back and choose another way to do it.")
-    parser.add_argument("folder", nargs="?", type=Path, help="its *.txt files; by default Python's library")
-    parser.add_argument("--store", default="sqlite:///time_travel.db", help="where the runs are kept")
+    parser = argparse.ArgumentParser(description="Compress texts, then fork the run and use other codecs.")
+    parser.add_argument("folder", nargs="?", type=Path, help="folder with *.txt files; by default Python's library")
+    parser.add_argument("--store", default="sqlite:///time_travel.db", help="URL of the store for the runs")
     given = parser.parse_args()
     data = {}
     if given.folder is not None:
@@ -77,19 +79,19 @@ async def main() -> int:
     async with Kernel(store=given.store, lease=1) as kernel:
         first = await kernel.run(flow, data, run_id="first")
         print("seq  status     next      changed")
-        crossroads = 0
-        for line in await kernel.history("first"):
-            print(f"{line.seq:3}  {line.status.value:9}  {line.state:8}  {', '.join(line.changed)}")
-            if line.state == State.CHOOSE.name:
-                crossroads = line.seq
+        decision = 0
+        for entry in await kernel.history("first"):
+            print(f"{entry.seq:3}  {entry.status.value:9}  {entry.state:8}  {', '.join(entry.changed)}")
+            if entry.state == State.CHOOSE.name:
+                decision = entry.seq
 
         known = {run.run_id for run in await kernel.runs(workflow=flow.name)}
         for codec in ("bz2", "lzma"):
             fork = f"first with {codec}"
             if fork not in known:
-                await kernel.fork("first", crossroads, fork)
-            await kernel.signal(fork, "codec", codec, id="the choice")  # sent again after a crash it counts once
-            result = await kernel.run(flow, run_id=fork)  # a known id goes on from where it stands
+                await kernel.fork("first", decision, fork)
+            await kernel.signal(fork, "codec", codec, id="the choice")  # with an id, so that it counts once
+            result = await kernel.run(flow, run_id=fork)  # resumes the fork, or returns its result
             saved = first.data[str(SIZE)] - result.data[str(SIZE)]
             print(f"{result.data[str(CODEC)]} instead of {first.data[str(CODEC)]} saves {saved} bytes", flush=True)
     return 0

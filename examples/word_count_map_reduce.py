@@ -1,10 +1,10 @@
-"""Counts the words of many texts by map and reduce: branches count, a reducer adds up what they found.
+"""Counts the words of many texts by map and reduce: branches count words, and a reducer adds the counts.
 
 Run as `python examples/word_count_map_reduce.py [FOLDER] [--top N] [--parts N]`.
 
-Without a folder it reads what came with Python: the documentation strings of its library's modules, and the licences
-of the installed packages. The files are dealt out to as many branches as there are parts. Each branch writes its
-counts under the same key of its own view of the store; at the join the key's reducer makes one value of them.
+Without a folder it reads texts that come with Python: the docstrings of its library's modules and the licences of the
+installed packages. It distributes the files over the given number of branches. Each branch writes its counts under the
+same key in its own view of the store. At the join the key's reducer merges them.
 """
 
 import argparse
@@ -50,20 +50,20 @@ flow.add_exit_state(State.DONE)
 @flow.on(State.FIND)
 def find(store: KeyValueStore) -> Literal[State.MAP]:
     folder = store.get(FOLDER, default=None)
-    found = files_that_came_with_python() if folder is None else Path(folder).rglob("*")
+    found = texts_of_python() if folder is None else Path(folder).rglob("*")
     store[PATHS] = sorted(str(path) for path in found if TEXT.fullmatch(path.name) and path.is_file())
     store[COUNTS], store[UNREADABLE] = Counter(), []
     return State.MAP
 
 
-def files_that_came_with_python() -> Iterator[Path]:
+def texts_of_python() -> Iterator[Path]:
     yield from Path(sysconfig.get_path("stdlib")).glob("*.py")
     for licence in Path(sysconfig.get_path("purelib")).glob("*.dist-info/**/*"):
         if LICENCE.fullmatch(licence.name):
             yield licence
 
 
-def deal_out(store: KeyValueStore) -> list[Callable[[KeyValueStore], int]]:
+def distribute(store: KeyValueStore) -> list[Callable[[KeyValueStore], int]]:
     paths, parts = store[PATHS], store.get(PARTS, default=os.cpu_count() or 1)
     return [partial(count, paths[part::parts]) for part in range(min(parts, len(paths)))]
 
@@ -74,19 +74,19 @@ def count(paths: list[str], store: KeyValueStore) -> int:
         try:
             counts.update(word.casefold() for word in WORD.findall(read(Path(path))))
         except (OSError, ValueError, SyntaxError) as error:
-            store.append(UNREADABLE, f"{path}: {type(error).__name__}")  # appends of all branches are kept
+            store.append(UNREADABLE, f"{path}: {type(error).__name__}")  # the join keeps the appends of all branches
     store[COUNTS] = counts
     return len(paths)
 
 
-flow.register_split(State.MAP, deal_out, JoinConfig(JoinStrategy.all(), State.REPORT, reducers=[COUNTS]))
+flow.register_split(State.MAP, distribute, JoinConfig(JoinStrategy.all(), State.REPORT, reducers=[COUNTS]))
 
 
 def read(path: Path) -> str:
     if path.suffix != ".py":
         return path.read_text(encoding="utf-8")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what the compiler thinks of other people's code is not our subject
+        warnings.simplefilter("ignore")  # ignore the compiler's warnings about the code
         tree = ast.parse(path.read_bytes())
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     return "\n".join(ast.get_docstring(node) or "" for node in ast.walk(tree) if isinstance(node, documented))
@@ -105,9 +105,9 @@ async def report(store: KeyValueStore) -> Literal[State.DONE]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Count the words of many texts.")
-    parser.add_argument("folder", nargs="?", type=Path, help="by default the texts that came with Python")
-    parser.add_argument("--top", type=int, default=10, help="how many words to show")
-    parser.add_argument("--parts", type=int, help="how many branches; by default one per processor")
+    parser.add_argument("folder", nargs="?", type=Path, help="folder to read; by default texts that come with Python")
+    parser.add_argument("--top", type=int, default=10, help="number of words to show")
+    parser.add_argument("--parts", type=int, help="number of branches; by default one per processor")
     given = parser.parse_args()
     data: dict[str, object] = {"top": given.top}
     if given.parts is not None:

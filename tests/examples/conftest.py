@@ -1,4 +1,4 @@
-"""Examples run as a user runs them: by the path of the file, in a process of their own."""
+"""Examples run as a user runs them: by the path of the file, in their own process."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def root() -> Path:
 
 @pytest.fixture
 def run_python(tmp_path: Path) -> RunPython:
-    """Runs Python on its arguments, far from the repository, with warnings as errors."""
+    """Run Python with these arguments outside the repository, with warnings as errors."""
 
     def run(*arguments: str | Path, path: Path | None = None) -> Output:
         environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
@@ -52,7 +52,7 @@ def run_example(run_python: RunPython) -> RunPython:
 
 @pytest.fixture
 def output_of(run_example: RunPython) -> Callable[..., list[str]]:
-    """The lines that the example prints; it must end well and say nothing on stderr."""
+    """Return the lines that the example prints; it must succeed and print nothing to stderr."""
 
     def output(name: str, *arguments: str | Path) -> list[str]:
         done = run_example(name, *arguments)

@@ -1,4 +1,4 @@
-"""The exchange sells to the highest of the first five bids, and shows what the first server sends."""
+"""The exchange sells to the highest of the first five bids and uses the first server's answer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def example() -> dict[str, Any]:
 
 
 def sale(example: dict[str, Any], view: str) -> tuple[int, str, str] | None:
-    """What a page view brings, without any workflow."""
+    """Compute the result of a page view without a workflow."""
     bidders = [(*example["behaviour"](bidder, view), place) for place, bidder in enumerate(example["BIDDERS"])]
     bids = sorted((seconds, place, cents) for seconds, breaks, cents, place in bidders if not breaks and seconds < 0.1)
     servers = [(*example["behaviour"](server, view), server) for server in example["SERVERS"]]
@@ -33,7 +33,7 @@ def sale(example: dict[str, Any], view: str) -> tuple[int, str, str] | None:
 
 @pytest.mark.parametrize(("views", "seed"), [(1000, 1), (300, 7)])
 def test_sales_are_as_foreseen(output_of: OutputOf, example: dict[str, Any], views: int, seed: int) -> None:
-    """Every number printed is that of a calculation by hand; no auction takes longer than its deadlines."""
+    """All printed numbers equal those of a direct computation; no auction takes longer than its timeouts."""
     sales = [sale(example, f"{seed}.{number}") for number in range(views)]
     sold = [one for one in sales if one is not None]
 
@@ -51,7 +51,7 @@ def test_sales_are_as_foreseen(output_of: OutputOf, example: dict[str, Any], vie
 
 
 def test_the_same_seed_gives_the_same_sales(output_of: OutputOf) -> None:
-    """Time is virtual: nothing depends on the machine."""
+    """The output does not depend on the machine."""
     assert (
         output_of("ad_exchange", "50")
         == output_of("ad_exchange", "50")

@@ -1,4 +1,4 @@
-"""A request waits for days without a process, is decided on once, and paid for once, whatever is killed."""
+"""A request waits for days without a process, and is decided and paid for once, even if processes are killed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Start = Callable[..., subprocess.Popen[str]]
 
 @pytest.fixture
 def start(root: Path, tmp_path: Path) -> Start:
-    """Starts the example, and does not wait for it."""
+    """Start the example without waiting for it."""
 
     def started(*arguments: str) -> subprocess.Popen[str]:
         command = [sys.executable, str(root / "examples" / "approval.py"), *arguments]
@@ -35,7 +35,7 @@ def start(root: Path, tmp_path: Path) -> Start:
 
 
 def kill_after(process: subprocess.Popen[str], line: str) -> list[str]:
-    """Kill it as soon as it prints that line; what else it printed."""
+    """Kill the process when it has printed that line. Return its other output."""
     assert process.stdout is not None
     with process:
         assert process.stdout.readline().rstrip() == line
@@ -47,7 +47,7 @@ def kill_after(process: subprocess.Popen[str], line: str) -> list[str]:
 
 
 def test_a_request_is_approved(output_of: OutputOf, tmp_path: Path) -> None:
-    """Between the commands nothing runs; the second decision comes too late."""
+    """No process runs between the commands; a second decision is too late."""
     assert output_of("approval", "request", "trip-7") == [ASKED]
     assert output_of("approval", "request", "trip-7") == []
     first, *steps = output_of("approval", "status", "trip-7")
@@ -55,7 +55,7 @@ def test_a_request_is_approved(output_of: OutputOf, tmp_path: Path) -> None:
     assert steps == ["   0 running   ASK      cents: 50000, days: 3.0", "   1 parked    DECIDE   reminders: 0"]
 
     assert output_of("approval", "approve", "trip-7", "--by", "Ada") == [PAYING]
-    assert output_of("approval", "reject", "trip-7") == ["too late: it has been decided on"]
+    assert output_of("approval", "reject", "trip-7") == ["too late: a decision was already made"]
 
     first, *steps = output_of("approval", "status", "trip-7")
     assert first == "trip-7: it has ended in success: in state DONE"
@@ -64,7 +64,7 @@ def test_a_request_is_approved(output_of: OutputOf, tmp_path: Path) -> None:
 
 
 def test_a_request_is_rejected(output_of: OutputOf, tmp_path: Path) -> None:
-    """Nothing is paid."""
+    """A rejected request is not paid."""
     assert output_of("approval", "request", "trip-7") == [ASKED]
     assert output_of("approval", "reject", "trip-7", "--by", "Bo") == []
 
@@ -75,13 +75,13 @@ def test_a_request_is_rejected(output_of: OutputOf, tmp_path: Path) -> None:
 
 
 def test_a_small_sum_needs_nobody(output_of: OutputOf, tmp_path: Path) -> None:
-    """It is paid at once."""
+    """A small request is paid at once."""
     assert output_of("approval", "request", "pen", "--cents", "199") == ["paying 1.99 euros for pen"]
     assert (tmp_path / "payments.txt").read_text() == "pen:2 199\n"
 
 
 def test_time_passes_while_nothing_runs(output_of: OutputOf) -> None:
-    """`work` does what has become due meanwhile: two reminders, and the end."""
+    """`work` does everything due: two reminders, and the expiry."""
     assert output_of("approval", "request", "trip-7", "--days", "1e-9") == [ASKED]
     assert output_of("approval", "status", "trip-7")[0].endswith("takes it over: next state REMIND")
     due = [line for _ in range(3) for line in output_of("approval", "work")]
@@ -92,7 +92,7 @@ def test_time_passes_while_nothing_runs(output_of: OutputOf) -> None:
 
 
 def test_killed_when_it_asks(output_of: OutputOf, start: Start, tmp_path: Path) -> None:
-    """The same command again goes on, and asks again at most once."""
+    """Repeating the command resumes the run and asks at most once more."""
     kill_after(start("request", "trip-7"), ASKED)
 
     assert output_of("approval", "request", "trip-7") in ([], [ASKED])
@@ -103,7 +103,7 @@ def test_killed_when_it_asks(output_of: OutputOf, start: Start, tmp_path: Path) 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a bank that does not answer is a named pipe here")
 def test_killed_when_it_pays(output_of: OutputOf, start: Start, tmp_path: Path) -> None:
-    """The decision is not lost, and paid for once."""
+    """The decision survives a crash, and the request is paid for once."""
     bank = tmp_path / "payments.txt"
     os.mkfifo(bank)  # whoever opens it waits
     assert output_of("approval", "request", "trip-7") == [ASKED]
@@ -116,7 +116,7 @@ def test_killed_when_it_pays(output_of: OutputOf, start: Start, tmp_path: Path) 
 
 
 def test_many_decide_at_once(output_of: OutputOf, start: Start, tmp_path: Path) -> None:
-    """One decision counts, and all see it carried out."""
+    """Of concurrent decisions one counts, and every process waits for its result."""
     assert output_of("approval", "request", "trip-7") == [ASKED]
     everybody = [start("approve" if number % 2 else "reject", "trip-7", "--by", str(number)) for number in range(4)]
     lines = [line for process in everybody for line in process.communicate(timeout=60)[0].splitlines()]
@@ -130,7 +130,7 @@ def test_many_decide_at_once(output_of: OutputOf, start: Start, tmp_path: Path) 
 
 
 def test_an_unknown_request(run_example: RunPython) -> None:
-    """It is named, without a traceback."""
+    """An unknown request gives an error without a traceback."""
     done = run_example("approval", "approve", "trip-8")
 
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "the store has no run 'trip-8'\n")
@@ -141,7 +141,7 @@ def test_an_unknown_request(run_example: RunPython) -> None:
 
 @pytest.mark.parametrize(("day", "reminders"), [(2, 0), (4, 1), (8, 2)])
 async def test_days_pass(root: Path, tmp_path: Path, day: int, reminders: int) -> None:
-    """Every three days there is a reminder; whenever the decision comes, it counts."""
+    """There is a reminder every three days, and the decision counts whenever it comes."""
     example: dict[str, Any] = runpy.run_path(str(root / "examples" / "approval.py"))
     clock = VirtualClock()
     async with Kernel(clock=clock) as kernel:
@@ -158,7 +158,7 @@ async def test_days_pass(root: Path, tmp_path: Path, day: int, reminders: int) -
 
 
 async def test_it_expires_after_nine_days(root: Path) -> None:
-    """Not a second earlier."""
+    """The request expires after exactly nine days."""
     example: dict[str, Any] = runpy.run_path(str(root / "examples" / "approval.py"))
     clock = VirtualClock()
     async with Kernel(clock=clock) as kernel:

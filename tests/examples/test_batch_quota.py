@@ -1,4 +1,4 @@
-"""The evening ends when it should, and the numbers add up."""
+"""The batch ends when it should, and the numbers add up."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RunPython = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def call(seed: int, number: int) -> tuple[float, str]:
-    """How many minutes a number takes, and what comes of it."""
+    """Return the minutes that a number takes, and its result."""
     minutes = 0.0
     for attempt in (1, 2, 3):
         random = Random(f"{seed} {number} 1 {attempt}")
@@ -34,7 +34,7 @@ def call(seed: int, number: int) -> tuple[float, str]:
 
 
 class Evening(NamedTuple):
-    """What comes of it all."""
+    """The result of the survey."""
 
     ended_by: str
     minutes: float
@@ -42,7 +42,7 @@ class Evening(NamedTuple):
 
 
 def evening(quota: int, callers: int, minutes: float, seed: int) -> Evening:
-    """The evening without any workflow."""
+    """Simulate the survey without a workflow."""
     said: Counter[str] = Counter()
     calls = [call(seed, number) for number in range(1000)]
     waiting = iter(calls)
@@ -72,10 +72,10 @@ def evening(quota: int, callers: int, minutes: float, seed: int) -> Evening:
         (900, 30, 4, 2, "quota unreachable"),
     ],
 )
-def test_an_evening_is_as_foreseen(
+def test_the_numbers_of_a_survey(
     output_of: OutputOf, quota: int, callers: int, hours: float, seed: int, ended_by: str
 ) -> None:
-    """Every number printed is that of a simulation by hand."""
+    """All printed numbers equal those of a simulation."""
     expected = evening(quota, callers, hours * 60, seed)
     options = {"quota": quota, "callers": callers, "hours": hours, "seed": seed}
 
@@ -90,27 +90,27 @@ def test_an_evening_is_as_foreseen(
     assert [int(number) for number in re.findall(r"\d+", counts)] == [answered, failed, 1000 - answered - failed]
     assert causes == ", ".join(
         f"{cause} {expected.said[cause]}" for cause in ("Busy", "Refused") if expected.said[cause]
-    ) or (causes == "nobody refused")
+    ) or (causes == "no call failed")
     assert answers == ", ".join(f"{answer}: {expected.said[answer]}" for answer in ("yes", "no", "do not know"))
 
 
 def test_progress_is_shown(run_example: RunPython) -> None:
-    """On stderr, as the batch goes on."""
+    """The example prints its progress to stderr."""
     done = run_example("batch_quota", "--progress")
 
     assert done.returncode == 0
     lines = [
         re.fullmatch(r" *([\d.]+) min: (\d+) numbers done, (\d+) answers", line) for line in done.stderr.splitlines()
     ]
-    told = [(float(line[1]), int(line[2]), int(line[3])) for line in lines if line is not None]
-    assert len(told) == len(lines) >= 4
-    assert told == sorted(told)
-    assert {number for _, number, _ in told} >= {100, 200, 300, 400}
+    progress = [(float(line[1]), int(line[2]), int(line[3])) for line in lines if line is not None]
+    assert len(progress) == len(lines) >= 4
+    assert progress == sorted(progress)
+    assert {number for _, number, _ in progress} >= {100, 200, 300, 400}
 
 
 @pytest.mark.parametrize("quota", ["0", "1001", "many"])
 def test_a_quota_that_cannot_be_met(run_example: RunPython, quota: str) -> None:
-    """It is refused with the exit code of a wrong command."""
+    """A wrong quota is a usage error."""
     done = run_example("batch_quota", "--quota", quota)
 
     assert done.returncode == 2

@@ -1,4 +1,4 @@
-"""The fan-out counts what can be read, and says what cannot."""
+"""The example counts readable files and lists the others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RunPython = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def test_what_cannot_be_read_stops_nothing(output_of: OutputOf, tmp_path: Path) -> None:
-    """Every file is counted, or listed with the reason; hidden and foreign folders are left out."""
+    """Every file is counted or listed with a reason; hidden and third-party folders are ignored."""
     files = {
         "a.py": b"import os\n\n# a comment\nprint(1)  # no comment line\n",
         "deep/down/b.py": b"x = 1\n" * 40,
@@ -46,7 +46,7 @@ def test_what_cannot_be_read_stops_nothing(output_of: OutputOf, tmp_path: Path) 
 
 
 def test_nothing_to_count(output_of: OutputOf, tmp_path: Path) -> None:
-    """A split into no branches joins as well."""
+    """A split into no branches joins too."""
     assert output_of("fan_out_files", tmp_path) == [
         "0 files: 0 counted, 0 not",
         "0 lines of code, 0 of comments, 0 blank",
@@ -54,7 +54,7 @@ def test_nothing_to_count(output_of: OutputOf, tmp_path: Path) -> None:
 
 
 def test_python_itself(output_of: OutputOf) -> None:
-    """All of its library's lines are counted, and no file is lost."""
+    """All lines of Python's library are counted."""
     root = Path(sysconfig.get_path("stdlib"))
     left_out = {"__pycache__", "site-packages", "dist-packages"}
     paths = [
@@ -79,7 +79,7 @@ def test_python_itself(output_of: OutputOf) -> None:
 
 
 def test_a_folder_that_is_none(run_example: RunPython, tmp_path: Path) -> None:
-    """The mistake is named."""
+    """The error names the wrong argument."""
     done = run_example("fan_out_files", tmp_path / "nowhere")
 
     assert done.returncode == 2

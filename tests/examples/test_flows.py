@@ -1,4 +1,4 @@
-"""Every example has a workflow that can be checked and drawn, and that the command line runs."""
+"""Every example has a workflow that can be checked, drawn and run from the command line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RunPython = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_flow_is_valid_and_drawn_whole(run_python: RunPython, root: Path, name: str) -> None:
-    """Importing prints nothing, and every task says where it leads."""
+    """Importing prints nothing, and every task declares its targets."""
     done = run_python("-c", LOOK, root / "examples" / f"{name}.py")
 
     assert (done.returncode, done.stderr) == (0, "")
@@ -34,7 +34,7 @@ def test_flow_is_valid_and_drawn_whole(run_python: RunPython, root: Path, name: 
 
 @pytest.mark.parametrize("name", sorted({*EXAMPLES} - {"dataclass_store", WAITING}))
 def test_the_command_line_runs_it(run_cano: RunPython, name: str) -> None:
-    """Without any data it has something to work on, and it ends well."""
+    """The workflow succeeds without any data."""
     done = run_cano("run", f"examples/{name}.py:flow", "--json")
 
     assert done.returncode == 0, done.stderr
@@ -42,7 +42,7 @@ def test_the_command_line_runs_it(run_cano: RunPython, name: str) -> None:
 
 
 def test_the_command_line_cannot_make_an_object(run_cano: RunPython) -> None:
-    """As README says: the tasks of this one want a dataclass."""
+    """As the README says, this example needs a dataclass."""
     done = run_cano("run", "examples/dataclass_store.py:flow")
 
     assert done.returncode == 1

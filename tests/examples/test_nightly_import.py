@@ -1,4 +1,4 @@
-"""However often the import is killed, every line is in the database once."""
+"""Every line is imported exactly once, however often the import is killed."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ RunPython = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def imported(database: Path) -> list[tuple[str, int, str]]:
-    """The lines that are in the database: file, number, text."""
+    """Return the lines in the database: file, number, text."""
     with closing(sqlite3.connect(database)) as connection:
         rows = connection.execute("SELECT path, number, text FROM lines ORDER BY path, number").fetchall()
     return [(Path(path).name, number, text) for path, number, text in rows]
 
 
 def lines_of(paths: list[Path]) -> list[tuple[str, int, str]]:
-    """The same, read from the files at once."""
+    """Return the lines as read directly from the files."""
     return [
         (path.name, number, line.decode(errors="replace"))
         for path in sorted(paths)
@@ -38,12 +38,12 @@ def lines_of(paths: list[Path]) -> list[tuple[str, int, str]]:
 
 
 def batches(paths: list[Path], size: int) -> int:
-    """How many batches the files make."""
+    """Return the number of batches of the files."""
     return sum(math.ceil(len(lines_of([path])) / size) for path in paths)
 
 
 def killed(root: Path, folder: Path, lines: int, *arguments: str) -> list[int]:
-    """The numbers of the batches that the example printed before it was killed, after that many lines."""
+    """Kill the example after that many lines. Return the numbers of the batches that it printed."""
     command = [sys.executable, str(root / "examples" / "nightly_import.py"), "--night", NIGHT, *arguments]
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -55,7 +55,7 @@ def killed(root: Path, folder: Path, lines: int, *arguments: str) -> list[int]:
 
 @pytest.fixture
 def texts(tmp_path: Path) -> list[Path]:
-    """Files of all lengths, with and without an end of the last line, and with bytes that are no UTF-8."""
+    """Files of all lengths, with and without a final newline, and with invalid UTF-8."""
     random = Random(11)
     folder = tmp_path / "texts"
     folder.mkdir()
@@ -69,7 +69,7 @@ def texts(tmp_path: Path) -> list[Path]:
 
 
 def test_killed_again_and_again(root: Path, tmp_path: Path, texts: list[Path], output_of: OutputOf) -> None:
-    """Each process goes on with the batch in which the last one was killed, or the one after it."""
+    """Each process resumes with the batch in which the last one was killed, or with the next one."""
     arguments = (str(texts[0].parent), "--batch", "9")
     known, total = 0, batches(texts, 9)
     for lines in (1, 40, 2, 25, 1):
@@ -87,7 +87,7 @@ def test_killed_again_and_again(root: Path, tmp_path: Path, texts: list[Path], o
 
 
 def test_a_night_is_imported_once(tmp_path: Path, texts: list[Path], output_of: OutputOf) -> None:
-    """The same night again does nothing; another night has a run of its own."""
+    """Importing the same night again does nothing; another night is another run."""
     arguments = (str(texts[0].parent), "--night")
     *_, first = output_of("nightly_import", *arguments, NIGHT)
 
@@ -98,7 +98,7 @@ def test_a_night_is_imported_once(tmp_path: Path, texts: list[Path], output_of: 
 
 
 def test_a_file_that_vanishes_is_listed(root: Path, tmp_path: Path, texts: list[Path], output_of: OutputOf) -> None:
-    """Between two processes it was deleted: the others are imported all the same."""
+    """If a file is deleted between two processes, the others are still imported."""
     arguments = (str(texts[0].parent), "--batch", "50")
     killed(root, tmp_path, 1, *arguments)
     last = texts.pop()
@@ -111,7 +111,7 @@ def test_a_file_that_vanishes_is_listed(root: Path, tmp_path: Path, texts: list[
 
 
 def test_the_library_of_python(root: Path, tmp_path: Path, output_of: OutputOf) -> None:
-    """Without a folder there is something real to import."""
+    """Without a folder the example imports Python's library."""
     assert killed(root, tmp_path, 30)[:30] == list(range(1, 31))
     *_, report, _ = output_of("nightly_import", "--night", NIGHT)
 
@@ -123,7 +123,7 @@ def test_the_library_of_python(root: Path, tmp_path: Path, output_of: OutputOf) 
 
 @pytest.mark.parametrize("arguments", [["--batch", "0"], ["nowhere"]])
 def test_wrong_arguments(run_example: RunPython, arguments: list[str]) -> None:
-    """They are refused with the exit code of a wrong command."""
+    """Wrong arguments are a usage error."""
     done = run_example("nightly_import", *arguments)
 
     assert done.returncode == 2

@@ -1,4 +1,4 @@
-"""The order survives kill -9, and everything is paid for once."""
+"""The order survives kill -9, and each item is paid for once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OutputOf = Callable[..., list[str]]
 
 
 def killed(root: Path, folder: Path, after: str) -> list[str]:
-    """What the example printed before it was killed, as soon as it had printed that line."""
+    """Kill the example when it has printed that line. Return its output."""
     command = [sys.executable, str(root / "examples" / "order_payment.py")]
     lines = []
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
@@ -31,7 +31,7 @@ def killed(root: Path, folder: Path, after: str) -> list[str]:
 
 
 def test_it_goes_on_after_every_kill(root: Path, tmp_path: Path, output_of: OutputOf) -> None:
-    """Killed each time when an item has just been paid for: the step is done again, and the provider charges once."""
+    """Killed after each payment, the step is repeated, and the provider charges once."""
     printed = [killed(root, tmp_path, f"paid for {item}") for item in ITEMS]
     printed.append(output_of("order_payment"))
 
@@ -42,7 +42,7 @@ def test_it_goes_on_after_every_kill(root: Path, tmp_path: Path, output_of: Outp
 
 
 def test_a_finished_order_stays_finished(tmp_path: Path, output_of: OutputOf) -> None:
-    """Run again it tells its result, and pays nothing."""
+    """Run again, it prints its result and pays nothing."""
     first, again = output_of("order_payment"), output_of("order_payment")
 
     assert first == [*(f"paid for {item}" for item in ITEMS), RESULT]

@@ -1,4 +1,4 @@
-"""The scheduler's examples do what they say."""
+"""The scheduler's examples."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ OutputOf = Callable[..., list[str]]
 
 
 def test_several_workflows_share_a_scheduler(output_of: OutputOf, tmp_path: Path) -> None:
-    """By the clock, by events and by hand, on the folder it is given."""
+    """Runs start by the clock, by events and by hand, on the given folder."""
     for name in ("a.py", "b.py"):
         (tmp_path / name).write_text("one two three")
     lines = output_of("schedule_several", tmp_path)
@@ -27,7 +27,7 @@ def test_several_workflows_share_a_scheduler(output_of: OutputOf, tmp_path: Path
 
 
 def test_a_time_zone_is_followed(output_of: OutputOf) -> None:
-    """Each policy does what its name says, in spring and in autumn."""
+    """Each policy has the effect that its name says, in spring and in autumn."""
     lines = output_of("schedule_time_zone")
     autumn = lines.index("01 November 2026")
     assert sorted(lines[1:autumn]) == [
@@ -44,7 +44,7 @@ def test_a_time_zone_is_followed(output_of: OutputOf) -> None:
 
 
 def test_a_shutdown_is_graceful(root: Path) -> None:
-    """On SIGTERM short runs end, long ones are cancelled, none has failed."""
+    """On SIGTERM short runs end, long ones are cancelled, and none fails."""
     command = [sys.executable, "-W", "error", str(root / "examples" / "schedule_shutdown.py")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -60,7 +60,7 @@ def test_a_shutdown_is_graceful(root: Path) -> None:
 
 
 def test_a_batch_is_content_with_its_quota(output_of: OutputOf) -> None:
-    """Two answers of four are enough, and the failure is counted."""
+    """Two of four answers are enough, and the failure is counted."""
     lines = output_of("schedule_batch")
     assert set(lines[:-1]) == {"near answered about index.html", "far answered about index.html"}
     number = lines[:-1].count("near answered about index.html")
@@ -69,7 +69,7 @@ def test_a_batch_is_content_with_its_quota(output_of: OutputOf) -> None:
 
 
 def test_a_failing_flow_is_left_alone(output_of: OutputOf) -> None:
-    """It backs off, trips, and goes on after a trigger that succeeds."""
+    """The schedule backs off, trips, and continues after a successful trigger."""
     lines = output_of("schedule_backoff")
     assert lines[0].startswith("tripped after 4 failures: TaskError: task 'ping' failed: ConnectionError")
     kinds = [line.split(": ")[1] for line in lines[1:]]

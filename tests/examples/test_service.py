@@ -1,4 +1,4 @@
-"""The examples that are seen from outside: a service with logs and traces joined, and an export over OTLP."""
+"""The service with correlated logs and traces, and the export over OTLP."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CALLER = "0af7651916cd43dd8448eb211c80319c"
 
 
 def test_logs_and_traces_of_a_request_are_joined(run_example: RunPython) -> None:
-    """Each request has a trace, in which all its log lines are; the third one's is its caller's."""
+    """Each request has a trace that contains all its log lines; the third trace is the caller's."""
     done = run_example("service")
     assert done.returncode == 0, done.stderr
     answers = [line.split() for line in done.stdout.splitlines()[:3]]
@@ -36,7 +36,7 @@ def test_logs_and_traces_of_a_request_are_joined(run_example: RunPython) -> None
 
 
 def test_the_span_tree_of_a_request(run_example: RunPython) -> None:
-    """The tree reaches from the request to the task's own span, and shows which attempt failed."""
+    """The tree reaches from the request to the task's own span and shows the failed attempt."""
     lines = [re.sub(r" \d[\d.]* (µs|ms|s)", "", line) for line in run_example("service").stdout.splitlines()[3:]]
 
     assert lines.count("POST /orders") == 3
@@ -61,7 +61,7 @@ def test_the_span_tree_of_a_request(run_example: RunPython) -> None:
 
 
 def test_export_over_otlp(output_of: Callable[..., list[str]]) -> None:
-    """What the collector got is what was run: each step once, and all metrics of the runs."""
+    """The collector receives each step once, and all metrics of the runs."""
     first, *spans, metrics = output_of("otlp_export")
     counts = Counter({name: int(count) for count, name in re.findall(r"(\d+) spans '(.*?)'", "\n".join(spans))})
     steps = sum(count for name, count in counts.items() if name.startswith("step "))

@@ -1,4 +1,4 @@
-"""Each small example prints what it should."""
+"""The output of each small example."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_quickstart_counts_words(output_of: OutputOf) -> None:
 
 
 def test_mixed_retries_the_call_only(output_of: OutputOf) -> None:
-    """The second call succeeds, and what is no reading is left out of the mean."""
+    """The second call succeeds, and unusable readings are left out of the mean."""
     mean = (11.5 + 12.0 + 14.5 + 13.0) / 4
 
     assert [
@@ -51,12 +51,12 @@ def test_orders_take_every_way(output_of: OutputOf) -> None:
 
 
 def test_orders_end_alike_every_time(output_of: OutputOf) -> None:
-    """What looks like chance is fixed by the orders' names."""
+    """The random numbers depend only on the orders' ids."""
     assert output_of("order_processing") == output_of("order_processing")
 
 
 def test_loan_is_paid_off_to_the_cent(output_of: OutputOf) -> None:
-    """Payments add up to the loan and its interest, and a loan that cannot be paid back is seen at once."""
+    """Payments add up to the loan and its interest; a loan that cannot be repaid is rejected at once."""
     owed, interest = 100_000, 0
     expected: list[str] = []
     while owed:
@@ -71,7 +71,7 @@ def test_loan_is_paid_off_to_the_cent(output_of: OutputOf) -> None:
 
 @pytest.mark.parametrize("seed", [*range(1, 8), -1, 2**70])
 def test_negotiation_is_fair_and_ends(output_of: OutputOf, seed: int) -> None:
-    """Nobody goes beyond a limit of their own or takes a step back, and within eight rounds there is an end."""
+    """No party passes its limit or takes an offer back, and the negotiation ends within eight rounds."""
     first, *rounds, last = output_of("negotiation", str(seed))
     least, most = map(int, re.findall(r"\d+", first))
     asks = [int(line.split()[-1]) for line in rounds if "seller asks" in line]
@@ -89,7 +89,7 @@ def test_negotiation_is_fair_and_ends(output_of: OutputOf, seed: int) -> None:
 
 
 def test_negotiation_can_end_both_ways(output_of: OutputOf) -> None:
-    """The seed decides, and nothing else."""
+    """The result depends only on the seed."""
     runs = {seed: output_of("negotiation", str(seed)) for seed in range(1, 8)}
 
     assert {"agreed", "no"} == {lines[-1].split()[0] for lines in runs.values()}
@@ -97,7 +97,7 @@ def test_negotiation_can_end_both_ways(output_of: OutputOf) -> None:
 
 
 def test_negotiation_refuses_a_seed_that_is_no_number(run_example: RunPython) -> None:
-    """The mistake is named, and the exit code is that of a wrong command."""
+    """A wrong seed is a usage error with a message that shows it."""
     done = run_example("negotiation", "often")
 
     assert (done.returncode, done.stdout) == (2, "")

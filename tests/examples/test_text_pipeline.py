@@ -1,4 +1,4 @@
-"""The main job: what it counts, what it reports, what it refuses."""
+"""The text pipeline: its counts, its report and its errors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ROW = re.compile(r"(?:....)  (.{24}) +(\d+) +(\d+) +(\d+) +(\d+\.\d)%(?:  (.*))?
 
 
 def table(lines: list[str]) -> dict[str, Row]:
-    """The report's table by book; the shares are checked on the way."""
+    """Return the report's table by book, and check the shares."""
     rows = {}
     for line in lines[1 : lines.index("")]:
         found = ROW.fullmatch(line)
@@ -39,12 +39,12 @@ def table(lines: list[str]) -> dict[str, Row]:
 
 
 def summary(lines: list[str]) -> list[int]:
-    """Files found, counted, without words, skipped, passed over."""
+    """Return the numbers of files found, counted, without words, skipped and passed over."""
     return [int(number) for line in lines if "text files found" in line for number in re.findall(r"\d+", line)]
 
 
 def section(lines: list[str], title: str) -> list[str]:
-    """The lines below a title of the report."""
+    """Return the lines below a title of the report."""
     if title not in lines:
         return []
     below = lines[lines.index(title) + 1 :]
@@ -55,7 +55,7 @@ def section(lines: list[str], title: str) -> list[str]:
 
 
 def test_it_counts_files_folders_and_documentation(output_of: OutputOf, tmp_path: Path) -> None:
-    """A book is a file or a folder; of Python only docstrings count, of Gutenberg's books the author's words."""
+    """A book is a file or a folder; only docstrings of Python and the authors' words of Gutenberg's books count."""
     texts = {
         "letter.txt": "To you, and to nobody else: I'm OF the up-to-date kind, with it.",
         "poems/one.md": "Over the hill, under the tree.",
@@ -89,7 +89,7 @@ def test_it_counts_files_folders_and_documentation(output_of: OutputOf, tmp_path
 
 
 def test_it_ranks_by_prepositions_then_name(output_of: OutputOf, tmp_path: Path) -> None:
-    """The counts are those that the texts were made with, and the table is sorted."""
+    """The counts equal those of generated texts, and the table is sorted."""
     random = Random(20)
     made = {}
     for number in range(40):
@@ -109,7 +109,7 @@ def test_it_ranks_by_prepositions_then_name(output_of: OutputOf, tmp_path: Path)
 
 
 def test_books_below_the_top_are_summed_up(output_of: OutputOf, tmp_path: Path) -> None:
-    """Whatever is shown, the sums stay the same."""
+    """The sums do not depend on `--top`."""
     for number in range(1, 6):
         (tmp_path / f"{number}.txt").write_text("of " * number)
 
@@ -124,7 +124,7 @@ def test_books_below_the_top_are_summed_up(output_of: OutputOf, tmp_path: Path) 
 
 
 def test_the_richest_long_book_is_named(output_of: OutputOf, tmp_path: Path) -> None:
-    """Short books are left out of this: their shares are chance."""
+    """Short books are excluded from the ranking by share."""
     (tmp_path / "short.txt").write_text("of in at")
     (tmp_path / "rich.txt").write_text("of tree " * 500)
     (tmp_path / "poor.txt").write_text("of tree tree " * 1000)
@@ -135,7 +135,7 @@ def test_the_richest_long_book_is_named(output_of: OutputOf, tmp_path: Path) -> 
 
 
 def test_odd_encodings_are_counted_and_listed(output_of: OutputOf, tmp_path: Path) -> None:
-    """A text that is no UTF-8 loses no word, and the report says how it was read."""
+    """A text that is not UTF-8 is counted completely, and the report names its encoding."""
     (tmp_path / "plain.txt").write_text("caf\u00e9 of", encoding="utf-8")
     (tmp_path / "marked.txt").write_text("caf\u00e9 of", encoding="utf-8-sig")
     (tmp_path / "western.txt").write_bytes("caf\u00e9 of".encode("latin-1"))
@@ -164,7 +164,7 @@ def test_odd_encodings_are_counted_and_listed(output_of: OutputOf, tmp_path: Pat
 
 
 def test_what_cannot_be_read_is_listed(output_of: OutputOf, tmp_path: Path) -> None:
-    """Every file that was found is counted or listed with a reason, and the others are counted all the same."""
+    """Every file is counted or listed with a reason; a skipped file does not affect the others."""
     (tmp_path / "good.txt").write_text("of")
     (tmp_path / "binary.txt").write_bytes(b"of\0of")
     (tmp_path / "cut.txt").write_bytes(b"\xff\xfeo")
@@ -196,7 +196,7 @@ os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 
 
 def test_forbidden_files_and_folders_are_listed(run_python: RunPython, root: Path, tmp_path: Path) -> None:
-    """What the user may not read is listed too."""
+    """Files that the user may not read are listed too."""
     (tmp_path / "good.txt").write_text("of")
     (tmp_path / "secret.txt").write_text("of")
     (tmp_path / "closed").mkdir()
@@ -214,14 +214,14 @@ def test_forbidden_files_and_folders_are_listed(run_python: RunPython, root: Pat
 
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="file names are text there")
 def test_a_name_that_is_no_text_can_be_reported(output_of: OutputOf, tmp_path: Path) -> None:
-    """The report shows it escaped."""
+    """The report shows an undecodable file name with escapes."""
     (tmp_path / os.fsdecode(b"\xff.txt")).write_text("of")
 
     assert table(output_of("text_pipeline", tmp_path))[r"\udcff.txt"] == (1, 1, 1, "of 1")
 
 
 def test_without_a_folder_it_reads_what_python_brought(output_of: OutputOf) -> None:
-    """The sums agree, and one module's numbers are those that another way of counting gives."""
+    """The sums agree, and one module's numbers equal those of an independent count."""
     lines = output_of("text_pipeline", "--top", "100000")
     rows = table(lines)
     total = rows.pop("all books")
@@ -246,7 +246,7 @@ def test_without_a_folder_it_reads_what_python_brought(output_of: OutputOf) -> N
 
 
 def test_a_reader_may_stop_reading(root: Path, tmp_path: Path) -> None:
-    """As `head` does: that is no failure, and nothing is said of it."""
+    """A reader that closes the pipe, like `head`, causes no error."""
     (tmp_path / "a.txt").write_text("of")
     reader, writer = os.pipe()
     os.close(reader)
@@ -276,7 +276,7 @@ def test_a_reader_may_stop_reading(root: Path, tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_argument_is_named(run_example: RunPython, tmp_path: Path, arguments: list[str], message: str) -> None:
-    """Nothing is counted, the message says what is wrong, and the exit code is 2."""
+    """A usage error prints its message and counts nothing."""
     (tmp_path / "file.txt").write_text("of")
 
     done = run_example("text_pipeline", *arguments)
@@ -287,7 +287,7 @@ def test_a_wrong_argument_is_named(run_example: RunPython, tmp_path: Path, argum
 
 
 def test_a_folder_without_texts_is_no_success(run_example: RunPython, tmp_path: Path) -> None:
-    """It says so, with exit code 1."""
+    """Without text files it prints a message and exits with code 1."""
     (tmp_path / "photo.png").write_bytes(b"")
 
     done = run_example("text_pipeline", tmp_path)
@@ -300,7 +300,7 @@ def test_a_folder_without_texts_is_no_success(run_example: RunPython, tmp_path: 
 
 @pytest.fixture
 def pipeline(root: Path) -> Iterator[ModuleType]:
-    """The example as a module."""
+    """Import the example as a module."""
     spec = importlib.util.spec_from_file_location("text_pipeline", root / "examples" / "text_pipeline.py")
     assert spec is not None
     assert spec.loader is not None
@@ -312,7 +312,7 @@ def pipeline(root: Path) -> Iterator[ModuleType]:
 
 
 class Drive:
-    """Reads files, but fails at first."""
+    """A drive whose first reads fail."""
 
     def __init__(self, error: Exception, failures: int) -> None:
         self.error = error
@@ -320,7 +320,7 @@ class Drive:
         self.calls = 0
 
     def read(self, path: Path) -> tuple[str, str]:
-        """The file's text as UTF-8."""
+        """Return the file's text as UTF-8."""
         self.calls += 1
         if self.calls <= self.failures:
             raise self.error
@@ -346,7 +346,7 @@ async def test_reading_is_retried_while_it_may_help(
     calls: int,
     skipped: str | None,
 ) -> None:
-    """A hiccup is tried three times; then, or for what will not pass, the file is listed and the run goes on."""
+    """A temporary error is retried twice; after that, or after a permanent error, the file is listed and skipped."""
     drive = Drive(error, failures)
     monkeypatch.setattr(pipeline, "read_text", drive.read)
     (tmp_path / "a.txt").write_text("of")
@@ -363,7 +363,7 @@ async def test_reading_is_retried_while_it_may_help(
 async def test_a_mistake_in_the_program_is_no_fault_of_a_file(
     pipeline: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """It fails the run instead of emptying the report."""
+    """A programming error fails the run instead of emptying the report."""
     monkeypatch.setattr(pipeline, "read_text", Drive(AttributeError("misspelled"), 1).read)
     (tmp_path / "a.txt").write_text("of")
     async with Kernel() as kernel:
@@ -372,7 +372,7 @@ async def test_a_mistake_in_the_program_is_no_fault_of_a_file(
 
 
 async def test_nothing_is_left_of_the_work(pipeline: ModuleType, tmp_path: Path) -> None:
-    """At the end the data holds what the report was made of, and no text and no queue."""
+    """At the end the data contains the report's input, but no text and no queue."""
     (tmp_path / "a.txt").write_text("of")
     (tmp_path / "z.py").write_text("def (:")
     async with Kernel() as kernel:

@@ -1,4 +1,4 @@
-"""A fork has the data of its moment, and comes to what its own decision comes to."""
+"""A fork has the data of its transition and the result of its own decision."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def folder(tmp_path: Path) -> Path:
 
 
 def text_of(paths: list[Path]) -> bytes:
-    """What the run reads."""
+    """Return the content that the run reads."""
     return b"".join(path.read_bytes() for path in sorted(paths))
 
 
 def expected(text: bytes, files: int) -> tuple[list[str], list[str]]:
-    """What the run and its forks print in any case, and what they print when they are at work."""
+    """Return the lines that are always printed, and those printed only by a working run."""
     sizes = {"zlib": len(zlib.compress(text)), "bz2": len(bz2.compress(text)), "lzma": len(lzma.compress(text))}
     forks = {"first": "zlib", "first with bz2": "bz2", "first with lzma": "lzma"}
     told = [f"{codec} instead of zlib saves {sizes['zlib'] - sizes[codec]} bytes" for codec in ("bz2", "lzma")]
@@ -50,7 +50,7 @@ def expected(text: bytes, files: int) -> tuple[list[str], list[str]]:
 
 
 def test_other_decisions(output_of: OutputOf, folder: Path) -> None:
-    """The forks use what was chosen for them, without reading anything; a second time nothing is done at all."""
+    """The forks use their own codecs without reading the files; a second execution does no work."""
     told, at_work = expected(text_of(list(folder.glob("*.txt"))), 9)
     first, again = output_of("time_travel", folder), output_of("time_travel", folder)
 
@@ -61,7 +61,7 @@ def test_other_decisions(output_of: OutputOf, folder: Path) -> None:
 
 
 def test_killed_after_each_line(root: Path, tmp_path: Path, output_of: OutputOf, folder: Path) -> None:
-    """Whatever is killed, the run or a fork, goes on, and comes to the same."""
+    """A killed run or fork resumes and gives the same result."""
     told, at_work = expected(text_of(list(folder.glob("*.txt"))), 9)
     command = [sys.executable, str(root / "examples" / "time_travel.py"), str(folder)]
     printed: list[str] = []
@@ -80,7 +80,7 @@ def test_killed_after_each_line(root: Path, tmp_path: Path, output_of: OutputOf,
 
 
 def test_the_library_of_python(output_of: OutputOf) -> None:
-    """Without a folder there is something real to compress."""
+    """Without a folder the example compresses Python's library."""
     paths = list(Path(sysconfig.get_path("stdlib")).glob("[a-d]*.py"))
     told, at_work = expected(text_of(paths), len(paths))
 
@@ -92,7 +92,7 @@ def test_the_library_of_python(output_of: OutputOf) -> None:
 
 
 def test_a_wrong_folder(run_example: RunPython) -> None:
-    """It is refused with the exit code of a wrong command."""
+    """A wrong folder is a usage error."""
     done = run_example("time_travel", "nowhere")
 
     assert (done.returncode, "error: not a folder: nowhere" in done.stderr) == (2, True)

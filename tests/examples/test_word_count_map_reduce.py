@@ -1,4 +1,4 @@
-"""However the texts are dealt out, the counts are the same."""
+"""The counts do not depend on the number of branches."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RunPython = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.mark.parametrize("parts", [None, 1, 2, 7, 100])
 def test_counts_are_those_of_the_texts(output_of: OutputOf, tmp_path: Path, parts: int | None) -> None:
-    """Of text files every word counts, of Python files those of the documentation; case makes no difference."""
+    """Every word of text files and of Python's docstrings counts; case makes no difference."""
     random = Random(3)
     expected: Counter[str] = Counter()
     for number in range(40):
@@ -44,12 +44,12 @@ def test_counts_are_those_of_the_texts(output_of: OutputOf, tmp_path: Path, part
 
 
 def test_nothing_to_count(output_of: OutputOf, tmp_path: Path) -> None:
-    """No texts, no branches, no words."""
+    """Without texts there are no branches and no words."""
     assert output_of("word_count_map_reduce", tmp_path) == ["0 texts, 0 words, 0 different ones"]
 
 
 def test_what_came_with_python(output_of: OutputOf) -> None:
-    """Real texts, dealt out in two ways."""
+    """Python's own texts, distributed in two ways."""
     one, eight = (output_of("word_count_map_reduce", "--parts", parts) for parts in ("1", "8"))
 
     assert one == eight
@@ -64,7 +64,7 @@ def test_what_came_with_python(output_of: OutputOf) -> None:
 
 @pytest.mark.parametrize("arguments", [["--parts", "0"], ["nowhere"]])
 def test_wrong_arguments(run_example: RunPython, arguments: list[str]) -> None:
-    """They are refused with the exit code of a wrong command."""
+    """Wrong arguments are usage errors."""
     done = run_example("word_count_map_reduce", *arguments)
 
     assert done.returncode == 2
