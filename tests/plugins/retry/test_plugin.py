@@ -75,4 +75,4 @@ def test_entry_point() -> None:
 
 def test_api_version() -> None:
     """The plugin declares its API version."""
-    assert _plugin.CANO_API_VERSION == 1
+    assert _plugin.CANO_API_VERSION == 2
