@@ -147,7 +147,7 @@ def test_runs_in_a_store(root: Path, tmp_path: Path) -> None:
     assert len(parts) == 1 + sum(line.startswith("cano ") for line in lines)
     assert all(parts[1:])
     assert "run trip-7 of expense succeeded in DONE" in done.stdout
-    assert "ok: nothing is wrong" in parts
+    assert "ok: no problems found" in parts
     payments = [line.split()[0].split(":")[0] for line in (tmp_path / "payments.txt").read_text().splitlines()]
     assert payments == ["trip-7", "trip-8"]
 

@@ -1,1 +1,1 @@
-"""The `cano` command. Nothing here is to be imported by programs; plugins add commands with `cano_commands`."""
+"""The `cano` command. Programs import nothing from here; plugins add commands through `cano_commands`."""

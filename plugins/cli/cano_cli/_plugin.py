@@ -1,7 +1,7 @@
-"""What the kernel finds through the entry point.
+"""The module that the entry point names.
 
-There is no hook in it: the command's own commands are built in, so that `cano plugins` can say what is wrong
-when plugins cannot be loaded. It imports nothing, since every kernel imports it.
+It implements no hook: the commands are built in, so that `cano plugins` works even if plugins cannot be loaded.
+It imports nothing, because every kernel imports it.
 """
 
 CANO_API_VERSION = 2

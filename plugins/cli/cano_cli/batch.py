@@ -1,4 +1,4 @@
-"""Many runs: which line each belongs to, how it ended, and what is printed of it, in the order of the lines."""
+"""A batch: one run for each line of a file, with the results printed in the order of the lines."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from cano_cli.failure import failure_of
 from cano_cli.jsonable import dumps
 from cano_cli.lines import Lines
 
-SHOWN = 5
-"""So many errors are shown to people."""
+ERRORS_SHOWN = 5
+"""How many errors the summary for people lists."""
 
 
 class BadLineError(CanoError):
-    """A line holds no JSON object."""
+    """A line is not a JSON object."""
 
 
 @dataclass(slots=True)
-class Entry:
-    """A line that was read.
+class LineRun:
+    """A line of the file and its run.
 
     Attributes:
         number, size: see `Line`.
-        index: which of the stores that were handed out is its own; None where it has none.
-        data: its run's data, until that has ended.
-        run: its run, from its beginning to its end.
-        began: when that was.
-        answer: what is to be printed of it; None as long as it has not ended.
+        index: the position of its data set among those that `data_sets` yielded; None if the line is invalid.
+        data: the run's data, until the run has ended.
+        run: the run, while it is executed.
+        began: when the run began, on the monotonic clock.
+        answer: the JSON line to print; None until the run has ended.
     """
 
     number: int
@@ -46,25 +46,25 @@ class Entry:
 
 
 class Batch:
-    """An observer of one kernel that runs one workflow on many stores, and the one who hands these out.
+    """An observer that yields the data sets of a batch and prints the results of its runs.
 
     Args:
         flow: the workflow.
-        lines: where the stores come from.
-        first: data that all runs begin with; a line's own is put over it.
-        output: where to print a line of JSON for each run, if that is wanted.
-        quota: how many runs are to succeed, if not all.
+        lines: the lines with the runs' data.
+        initial: data that all runs begin with; the data of a line overrides it.
+        output: where to print a line of JSON for each run; None prints none.
+        quota: the number of runs that must succeed; None if there is no quota.
 
     Attributes:
-        succeeded, failed, cancelled: how many have ended so; a line that cannot be read has failed.
-        bytes_done: how much of the file has been dealt with.
-        failures: the first few: number of the line, message, place.
+        succeeded, failed, cancelled: how many runs ended that way; an invalid line counts as failed.
+        bytes_done: the size of the lines whose runs have ended.
+        failures: the first failures: line number, message, place.
         all_read: whether every line of the file was read.
-        broken: why nothing can be printed any more.
+        output_error: the error after which nothing more is printed; None if there was none.
     """
 
     def __init__(
-        self, flow: Workflow[Any], lines: Lines, first: Mapping[str, Any], output: TextIO | None, quota: int | None
+        self, flow: Workflow[Any], lines: Lines, initial: Mapping[str, Any], output: TextIO | None, quota: int | None
     ) -> None:
         self.lines = lines
         self.quota = quota
@@ -72,125 +72,125 @@ class Batch:
         self.bytes_done = 0
         self.failures: list[tuple[int, str, str]] = []
         self.all_read = False
-        self.broken: OSError | None = None
+        self.output_error: OSError | None = None
         self._flow = flow
-        self._first = first
+        self._initial = initial
         self._output = output
-        self._handed_out = 0
+        self._yielded = 0
         self._began = time.monotonic()
         self._ended: float | None = None
-        self._by_store: dict[int, Entry] = {}  # by the identity of the dict that was handed out
-        self._by_run: dict[str, Entry] = {}
-        self._open: dict[int, Entry] = {}  # by number of the line
-        self._queue: deque[Entry] = deque()  # what is to be printed, in the order of the lines
+        self._by_data: dict[int, LineRun] = {}  # key: id() of the data set
+        self._by_run: dict[str, LineRun] = {}
+        self._open: dict[int, LineRun] = {}  # key: line number
+        self._queue: deque[LineRun] = deque()  # not yet printed, in the order of the lines
 
     @property
     def running(self) -> int:
-        """How many lines were read whose run has not ended."""
+        """The number of lines read whose runs have not ended."""
         return len(self._open)
 
     @property
     def seconds(self) -> float:
-        """How long it has taken so far."""
+        """The seconds that the batch has taken so far."""
         return (time.monotonic() if self._ended is None else self._ended) - self._began
 
     @property
     def rate(self) -> float:
-        """How many runs have ended in a second."""
+        """Finished runs per second."""
         return (self.succeeded + self.failed) / max(self.seconds, 1e-9)
 
-    async def stores(self) -> AsyncIterator[dict[str, Any]]:
-        """The data of each run: a dict, into which the kernel writes."""
+    async def data_sets(self) -> AsyncIterator[dict[str, Any]]:
+        """Yield the initial data of each run. The kernel writes the run's results into the same dict."""
         async for line in self.lines:
-            if self.broken is not None:
+            if self.output_error is not None:
                 return
-            entry = self._open[line.number] = Entry(line.number, line.size)
+            item = self._open[line.number] = LineRun(line.number, line.size)
             if self._output is not None:
-                self._queue.append(entry)
+                self._queue.append(item)
             if line.data is None:
-                self._fail(entry, BadLineError(line.problem))
+                self._fail(item, BadLineError(line.problem))
                 continue
-            entry.index, entry.data = self._handed_out, {**self._first, **line.data}
-            self._handed_out += 1
-            self._by_store[id(entry.data)] = entry
-            yield entry.data
+            item.index, item.data = self._yielded, {**self._initial, **line.data}
+            self._yielded += 1
+            self._by_data[id(item.data)] = item
+            yield item.data
         self.all_read = True
 
     @hookimpl
     def cano_run_started(self, run: Run) -> None:
-        """Note which line the run belongs to."""
-        entry = self._by_store.pop(id(run.view.base), None)
-        if entry is not None:
-            entry.run, entry.began = run, time.monotonic()
-            self._by_run[run.run_id] = entry
+        """Find the line that the run belongs to."""
+        item = self._by_data.pop(id(run.view.base), None)
+        if item is not None:
+            item.run, item.began = run, time.monotonic()
+            self._by_run[run.run_id] = item
 
     @hookimpl
     def cano_run_finished(self, run: Run) -> None:
-        """Note how it ended."""
-        entry = self._by_run.pop(run.run_id, None)
-        if entry is None:
+        """Record and print the run's result."""
+        item = self._by_run.pop(run.run_id, None)
+        if item is None:
             return
         if run.status is RunStatus.SUCCEEDED:
-            self._succeed(entry, run.state, run.result(run.state).data, run.steps)
+            self._succeed(item, run.state, run.result(run.state).data, run.steps)
         elif run.status is RunStatus.FAILED and run.error is not None:
-            self._fail(entry, run.error)
+            self._fail(item, run.error)
         else:
-            self._cancel(entry)
+            self._cancel(item)
 
     def end(self, results: Sequence[WorkflowResult[Any]] = ()) -> None:
-        """Nothing runs any more.
+        """Record the results of all remaining runs, after the kernel has stopped.
 
         Args:
-            results: how the runs ended, in the order of the stores, as far as known.
+            results: the results in the order of the data sets; a run without one counts as cancelled.
         """
         self._ended = time.monotonic()
-        for entry in list(self._open.values()):
+        for item in list(self._open.values()):
             result = None
-            if entry.index is not None and entry.index < len(results):
-                result = results[entry.index]
+            if item.index is not None and item.index < len(results):
+                result = results[item.index]
             if isinstance(result, Success):
-                self._succeed(entry, result.state, entry.data, None)
+                self._succeed(item, result.state, item.data, None)
             elif isinstance(result, Failed):
-                self._fail(entry, result.error)
+                self._fail(item, result.error)
             else:
-                self._cancel(entry)
+                self._cancel(item)
 
-    def _succeed(self, entry: Entry, state: Any, data: Any, steps: int | None) -> None:
+    def _succeed(self, item: LineRun, state: Any, data: Any, steps: int | None) -> None:
         self.succeeded += 1
-        self._settle(entry, {"status": "succeeded", "state": state_name(state), "steps": steps, "data": data})
+        self._settle(item, {"status": "succeeded", "state": state_name(state), "steps": steps, "data": data})
 
-    def _fail(self, entry: Entry, error: BaseException) -> None:
+    def _fail(self, item: LineRun, error: BaseException) -> None:
         self.failed += 1
         answer: dict[str, Any] = {}
-        if self._output is not None or len(self.failures) < SHOWN:
-            failure = failure_of(error, self._flow, entry.run)
+        if self._output is not None or len(self.failures) < ERRORS_SHOWN:
+            failure = failure_of(error, self._flow, item.run)
             answer = failure.as_json()
-            if len(self.failures) < SHOWN:
-                self.failures.append((entry.number, failure.message, failure.place or ""))
-        self._settle(entry, answer)
+            if len(self.failures) < ERRORS_SHOWN:
+                self.failures.append((item.number, failure.message, failure.place or ""))
+        self._settle(item, answer)
 
-    def _cancel(self, entry: Entry) -> None:
+    def _cancel(self, item: LineRun) -> None:
         self.cancelled += 1
-        state = None if entry.run is None else state_name(entry.run.state)
-        self._settle(entry, {"status": "cancelled", "state": state})
+        state = None if item.run is None else state_name(item.run.state)
+        self._settle(item, {"status": "cancelled", "state": state})
 
-    def _settle(self, entry: Entry, answer: dict[str, Any]) -> None:
-        del self._open[entry.number]
-        self.bytes_done += entry.size
+    def _settle(self, item: LineRun, answer: dict[str, Any]) -> None:
+        del self._open[item.number]
+        self.bytes_done += item.size
         if self._output is None:
             return
-        run_id = None if entry.run is None else entry.run.run_id
-        seconds = 0.0 if entry.run is None else time.monotonic() - entry.began
-        head = {"line": entry.number, "status": None, "run_id": run_id, "workflow": self._flow.name}
-        entry.answer = dumps({**head, **answer, "seconds": round(seconds, 6)})
-        entry.run = entry.data = None
+        run_id = None if item.run is None else item.run.run_id
+        seconds = 0.0 if item.run is None else time.monotonic() - item.began
+        head = {"line": item.number, "status": None, "run_id": run_id, "workflow": self._flow.name}
+        item.answer = dumps({**head, **answer, "seconds": round(seconds, 6)})
+        item.run = item.data = None
         while self._queue and (text := self._queue[0].answer) is not None:
             self._queue.popleft()
             self._print(text)
 
     def _print(self, text: str) -> None:
-        if self.broken is None:
+        if self.output_error is None:
             try:
                 click.echo(text, file=self._output)
             except OSError as error:
-                self.broken = error
+                self.output_error = error

@@ -1,4 +1,4 @@
-"""`cano bench-store`: measure how fast a store commits."""
+"""`cano bench-store`: measure the commits per second of a store."""
 
 from __future__ import annotations
 
@@ -8,54 +8,54 @@ import click
 from cano import Kernel
 
 from cano_cli.benchmark import SIZE, Benchmark, Speed
-from cano_cli.errors import CliError, refused
+from cano_cli.errors import CliError, usage_error
 from cano_cli.jsonable import dumps
 from cano_cli.settings import Settings, json_option
-from cano_cli.stores import WRONG_QUESTIONS
+from cano_cli.stores import USAGE_ERRORS
 from cano_cli.tables import show
 
-TALKERS = ("structlog",)
-"""Plugins that would write a line for each step."""
+LOGGING_PLUGINS = ("structlog",)
+"""Plugins that log every step. They are blocked, because logging would slow the benchmark."""
 
 
 @click.command("bench-store")
 @click.argument("url", metavar="URL")
-@click.option("--runs", type=click.IntRange(min=1), default=100, show_default=True, help="How many runs at once.")
+@click.option("--runs", type=click.IntRange(min=1), default=100, show_default=True, help="Number of concurrent runs.")
 @click.option(
     "--seconds", type=click.FloatRange(min=0, min_open=True), default=3.0, show_default=True,
-    help="How long each of the four measurements takes.",
+    help="Duration of each of the four measurements.",
 )  # fmt: skip
 @json_option
 @click.pass_context
 def bench_store(ctx: click.Context, *, url: str, runs: int, seconds: float, as_json: bool) -> None:
-    """Measure how fast the store at URL commits, here and now.
+    """Measure the commits per second of the store at URL on this machine.
 
-    One run, then --runs of them at once, commit a changed value of 200 bytes again and again, as durably as URL says:
-    asked of the store directly, and as the steps of a workflow that a kernel drives.
+    First one run, then --runs concurrent runs repeatedly commit a changed value of 200 bytes. They do so directly
+    through the store, then as steps of a workflow that a kernel executes. URL sets the durability of the commits.
 
-    The runs that are made for it have ids and a workflow name of their own, and are deleted in the end, also after
-    Ctrl-C. Other runs in the store are left alone.
+    The benchmark's runs have their own ids and workflow name, and are deleted at the end, also after Ctrl-C. Other
+    runs in the store are not changed.
 
     Example: cano bench-store sqlite:///runs.db --runs 20
     """
     settings: Settings = ctx.obj
 
     async def work() -> list[Speed]:
-        quiet = Settings((*settings.block, *TALKERS))
+        quiet = Settings((*settings.block, *LOGGING_PLUGINS))
         async with quiet.kernel(store=url) as kernel:
             return await _measure(kernel, runs, seconds)
 
     try:
-        found = asyncio.run(work())
-    except WRONG_QUESTIONS as error:
-        raise refused(error) from error
+        speeds = asyncio.run(work())
+    except USAGE_ERRORS as error:
+        raise usage_error(error) from error
     if as_json:
-        answer = {"runs": runs, "seconds": seconds, "bytes": SIZE, "results": [each.as_json() for each in found]}
+        answer = {"runs": runs, "seconds": seconds, "bytes": SIZE, "results": [each.as_json() for each in speeds]}
         click.echo(dumps(answer, indent=2))
         return
     rows = [
         [each.through, str(each.runs), f"{each.rate:,.0f}", f"{each.p50 * 1000:.2f} ms", f"{each.p99 * 1000:.2f} ms"]
-        for each in found
+        for each in speeds
     ]
     show(["through", "runs", "commits/s", "p50", "p99"], rows)
 

@@ -1,4 +1,4 @@
-"""`cano cancel`: end a run."""
+"""`cano cancel`: cancel a run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cano_cli.errors import FAILED
 from cano_cli.jsonable import dumps
 from cano_cli.records import holder_of, status_of
 from cano_cli.settings import Settings, json_option, store_option
-from cano_cli.stores import ask, record_of
+from cano_cli.stores import record_of, with_store
 
 
 @click.command()
@@ -18,25 +18,25 @@ from cano_cli.stores import ask, record_of
 @json_option
 @click.pass_context
 def cancel(ctx: click.Context, *, run: str, store: str | None, as_json: bool) -> None:
-    """Cancel a run, for good. One that is being driven ends when its process looks into the store next.
+    """Cancel a run permanently. A running one stops when its process next checks the store.
 
-    The exit code is 1 where the run has ended already.
+    The exit code is 1 if the run has already ended.
     """
     settings: Settings = ctx.obj
 
-    async def question(kernel: Kernel) -> tuple[bool, RunStatus, str]:
+    async def action(kernel: Kernel) -> tuple[bool, RunStatus, str]:
         done = await kernel.cancel(run)
         record, now = await record_of(kernel, run), kernel.clock.time()
         return done, status_of(record, now), holder_of(record, now)
 
-    done, status, holder = ask(settings, store, question)
+    done, status, holder = with_store(settings, store, action)
     if as_json:
         click.echo(dumps({"run_id": run, "accepted": done, "status": status.value}, indent=2))
     elif not done:
-        click.echo(f"run {run} has ended already: {status.value}", err=True)
+        click.echo(f"run {run} has already ended: {status.value}", err=True)
     elif status is RunStatus.CANCELLED:
         click.echo(f"run {run} is cancelled")
     else:
-        click.echo(f"run {run} was asked to end; it is driven by {holder}")
+        click.echo(f"cancellation of run {run} requested; it is held by {holder}")
     if not done:
         ctx.exit(FAILED)

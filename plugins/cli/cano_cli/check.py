@@ -1,4 +1,4 @@
-"""`cano check`: what is wrong in a store."""
+"""`cano check`: find corrupt runs, orphans and stale leases in a store."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from cano_cli.loading import load_flow
 from cano_cli.migration import SCHEDULES
 from cano_cli.records import counted
 from cano_cli.settings import Settings, json_option, store_option
-from cano_cli.stores import ask, backend_of
+from cano_cli.stores import backend_of, with_store
 from cano_cli.tables import show
-from cano_cli.values import know, read
+from cano_cli.values import decode_values, register_types
 
-SHOWN = 5
-"""How many names of workflows are told."""
+NAMES_SHOWN = 5
+"""How many workflow names the note on stderr lists."""
 
 
 @click.command()
@@ -28,17 +28,17 @@ SHOWN = 5
 @json_option
 @click.pass_context
 def check(ctx: click.Context, *, targets: tuple[str, ...], store: str | None, as_json: bool) -> None:
-    """Look for what is wrong in a store.
+    """Check the runs in a store.
 
-    That is: damaged runs, sub-workflows without their parent, leases of processes that died. The values in the data are
-    looked into for the workflows that are named, since their classes are known then; of how many runs they were not is
-    said on stderr. The exit code is 1 when anything is found.
+    Finds corrupt runs, sub-workflows without their parent, and leases of dead processes. Values are checked only for
+    the workflows given as MODULE:FLOW, because their classes are known; a note on stderr says how many runs had
+    unchecked values. The exit code is 1 if anything was found.
     """
     settings: Settings = ctx.obj
     flows = [load_flow(target) for target in targets]
 
-    async def question(kernel: Kernel) -> tuple[list[Finding], Counter[str]]:
-        know(kernel, flows)
+    async def action(kernel: Kernel) -> tuple[list[Finding], Counter[str]]:
+        register_types(kernel, flows)
         found = await kernel.check()
         corrupt = {finding.run_id for finding in found if finding.kind == "corrupt"}
         intact = [record for record in await kernel.runs() if record.run_id not in corrupt]
@@ -46,18 +46,18 @@ def check(ctx: click.Context, *, targets: tuple[str, ...], store: str | None, as
         unreadable = await _unreadable(kernel, [record.run_id for record in intact if record.workflow in known])
         return found + unreadable, Counter(record.workflow for record in intact if record.workflow not in known)
 
-    findings, passed_over = ask(settings, store, question)
+    findings, unchecked = with_store(settings, store, action)
     if as_json:
         click.echo(dumps([finding._asdict() for finding in findings], indent=2))
     elif findings:
         show(["kind", "run", "detail"], [[kind, run, " ".join(detail.split())] for kind, run, detail in findings])
     else:
-        click.echo("ok: nothing is wrong")
-    if passed_over:
-        names = ", ".join(sorted(passed_over)[:SHOWN]) + (", …" if len(passed_over) > SHOWN else "")
+        click.echo("ok: no problems found")
+    if unchecked:
+        names = ", ".join(sorted(unchecked)[:NAMES_SHOWN]) + (", …" if len(unchecked) > NAMES_SHOWN else "")
         click.echo(
-            f"Note: the values of {counted(passed_over.total(), 'run')} were not looked into (of {names}); name their "
-            "workflows for that: cano check MODULE:FLOW...",
+            f"Note: the values of {counted(unchecked.total(), 'run')} were not checked (workflows: {names}); to check "
+            "them, name the workflows: cano check MODULE:FLOW...",
             err=True,
         )
     if findings:
@@ -65,13 +65,13 @@ def check(ctx: click.Context, *, targets: tuple[str, ...], store: str | None, as
 
 
 async def _unreadable(kernel: Kernel, run_ids: Iterable[str]) -> list[Finding]:
-    """The values of these runs that cannot be read."""
+    """Return a finding for each value of these runs that cannot be decoded."""
     found = []
     for run_id in run_ids:
         try:
             record = await backend_of(kernel).load(run_id)
         except SerializationError:
-            continue  # damaged since the kernel has looked
-        unreadable = {} if record is None else read(kernel, record.data).unreadable
+            continue  # corrupt since the kernel's check
+        unreadable = {} if record is None else decode_values(kernel, record.data).unreadable
         found += [Finding("corrupt", run_id, f"key {key!r}: {why}") for key, why in unreadable.items()]
     return found

@@ -12,28 +12,28 @@ from cano_cli.errors import one_line
 
 
 def add_plugin_commands(app: click.Group, kernel: Kernel, warn: Callable[[str], None]) -> set[str]:
-    """Let every plugin add its commands. One that fails adds none, and breaks nothing.
+    """Call every plugin's `cano_commands`. If a plugin fails, `app` keeps none of its commands.
 
     Args:
-        app: the command.
-        kernel: knows the plugins.
-        warn: told of each plugin that fails.
+        app: the `cano` command.
+        kernel: loads the plugins.
+        warn: called with a message for each plugin that fails.
 
     Returns:
-        The names of all plugins; none where they cannot be loaded.
+        The names of all plugins; empty if they cannot be loaded.
     """
     try:
         origins = {info.name: info.origin for info in kernel.load()}
     except CanoError as error:
         warn(f"no plugin is loaded: {error}")
         return set()
-    # one by one, in pluggy's order: called as a whole, the first that raises would silence the others
+    # one by one, in pluggy's order: in one pluggy call, the first exception would skip the remaining plugins
     for implementation in reversed(kernel.hook.cano_commands.get_hookimpls()):
         before = dict(app.commands)
         try:
             _call(implementation, app)
-            _check_taken(app, before)
-        except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever a plugin raises, it is named
+            _check_not_replaced(app, before)
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # the warning names the plugin for any exception
             app.commands.clear()
             app.commands.update(before)
             name = implementation.plugin_name
@@ -43,11 +43,11 @@ def add_plugin_commands(app: click.Group, kernel: Kernel, warn: Callable[[str], 
 
 def _call(implementation: Any, app: click.Group) -> None:
     if implementation.wrapper or implementation.hookwrapper:
-        raise TypeError("it wraps the hook cano_commands, which cano-cli does not support")
+        raise TypeError("it implements cano_commands as a wrapper, which cano-cli does not support")
     implementation.function(*([app] if implementation.argnames else []))
 
 
-def _check_taken(app: click.Group, before: dict[str, click.Command]) -> None:
-    taken = sorted(name for name, command in before.items() if app.commands.get(name) is not command)
-    if taken:
-        raise ValueError(f"it takes the place of commands that were there before: {', '.join(taken)}")
+def _check_not_replaced(app: click.Group, before: dict[str, click.Command]) -> None:
+    replaced = sorted(name for name, command in before.items() if app.commands.get(name) is not command)
+    if replaced:
+        raise ValueError(f"it replaces existing commands: {', '.join(replaced)}")

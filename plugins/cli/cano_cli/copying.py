@@ -1,4 +1,4 @@
-"""Copying one run from store to store: resumed where it was broken off, and compared in the end."""
+"""Copying one run from store to store. An interrupted copy is resumed; a complete copy is compared with its source."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import NamedTuple
 
 from cano import Clock, Commit, ConflictError, RunRecord, SerializationError, Signal, Transition, is_held
 
-from cano_cli.contents import CHANGING, Contents, Place, differences, obstacle, reshaping, signals_obstacle
+from cano_cli.contents import CHANGING, Contents, LayeredStore, conflict_in, data_changes, differences, signal_conflict
 from cano_cli.records import holder_of
 
 HOLDER = "cano migrate-store "
-"""What the name of every holder of an unfinished copy begins with."""
-UNTIL_WHOLE = 10 * 365 * 86_400.0
-"""Seconds for which an unfinished copy is held: nobody is to drive it, also when its copying was killed."""
+"""Prefix of the holder's name of every incomplete copy."""
+COPY_LEASE = 10 * 365 * 86_400.0
+"""Seconds of the lease on an incomplete copy, so that no worker executes it even if the copying process was killed."""
 ATTEMPTS = 5
 
 
 class Kind(Enum):
-    """What became of one run."""
+    """The result of copying one run."""
 
     COPIED = "copied"
     UPDATED = "updated"
@@ -31,19 +31,19 @@ class Kind(Enum):
     BUSY = "being copied"
     GONE = "gone"
     REMOVED = "removed"
-    DAMAGED = "damaged"
+    CORRUPT = "corrupt"
     REFUSED = "refused"
     DIFFERENT = "different"
 
 
 class Outcome(NamedTuple):
-    """What became of one run.
+    """The result of copying one run, with its details.
 
     Attributes:
         run_id: the run.
-        kind: what became of it.
-        detail: why, where it was not copied.
-        transitions: how many lines of its history were written, or would be.
+        kind: the result.
+        detail: why the run was not copied.
+        transitions: the number of history entries written; in a dry run, of those to write.
     """
 
     run_id: str
@@ -52,69 +52,73 @@ class Outcome(NamedTuple):
     transitions: int = 0
 
 
-def is_half(record: RunRecord) -> bool:
-    """Whether it is a copy that was begun, and has not been compared yet."""
+def is_incomplete(record: RunRecord) -> bool:
+    """Return whether the run is an incomplete copy."""
     return (record.holder or "").startswith(HOLDER)
 
 
 class Copier:
-    """Copies runs, one at a time.
+    """A copier of runs, one at a time.
 
-    An unfinished copy is held, so that nobody drives it. Its lease ends in years, and tells by that when its holder
-    was last seen at work: one that has been silent for long is taken over.
+    It holds an incomplete copy under a lease of years, so that no worker executes it. The lease's expiry shows when
+    the holder last renewed it. After `dead_after` seconds without a renewal, another copier takes over.
 
     Args:
         source, target: the stores.
-        clock: tells the time.
-        silence: seconds after which whoever holds an unfinished copy is taken for dead.
-        dry: whether to find out only what would be done.
+        clock: the time source.
+        dead_after: seconds of inactivity after which another copier counts as dead.
+        dry: whether only to report what would be done.
     """
 
-    def __init__(self, source: Place, target: Place, clock: Clock, *, silence: float, dry: bool = False) -> None:
+    def __init__(
+        self, source: LayeredStore, target: LayeredStore, clock: Clock, *, dead_after: float, dry: bool = False
+    ) -> None:
         self._source = source
         self._target = target
         self._clock = clock
-        self._silence = silence
+        self._dead_after = dead_after
         self._dry = dry
-        # not a name of which a kernel would see that its process is dead: nobody but this command takes half a copy
+        # not a kernel's holder name: a kernel would notice the dead process and claim the incomplete copy
         self._holder = f"{HOLDER}{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:12]}"
         self._renewed = 0.0
 
     async def copy(self, run_id: str) -> Outcome:
-        """Make the target's run what the source's is, unless that cannot be.
+        """Make the run in the target equal to the run in the source, or report why that is not possible.
 
         Raises:
-            StoreError: one of the stores fails.
+            StoreError: one of the stores failed.
         """
         for _ in range(ATTEMPTS):
             try:
                 return await self._copy(run_id)
             except (ConflictError, _ChangedError):
-                continue  # somebody else was at work here or there: look again
-        return Outcome(run_id, Kind.HELD, "it was changed again and again while it was copied")
+                continue  # another process changed the run in one of the stores: retry
+        return Outcome(run_id, Kind.HELD, f"it was changed during each of {ATTEMPTS} attempts to copy it")
 
-    async def remove_half(self, run_id: str) -> Outcome:
-        """Delete an unfinished copy of a run that the source has no longer: nobody else would ever free it.
+    async def remove_incomplete(self, run_id: str) -> Outcome:
+        """Delete an incomplete copy whose run the source no longer has. Otherwise it would stay leased.
 
         Raises:
-            StoreError: one of the stores fails.
+            StoreError: one of the stores failed.
         """
-        nothing = Outcome(run_id, Kind.GONE)
+        gone = Outcome(run_id, Kind.GONE)
         try:
-            there = await self._target.backend.load(run_id)
-            if there is None or not is_half(there) or await self._source.backend.load(run_id) is not None:
-                return nothing
+            copy = await self._target.backend.load(run_id)
+            if copy is None or not is_incomplete(copy) or await self._source.backend.load(run_id) is not None:
+                return gone
         except SerializationError:
-            return nothing  # it is damaged here or there, but there it is
-        if there.holder != self._holder and self._is_at_work(there):
-            return Outcome(run_id, Kind.BUSY, there.holder or "")  # it may be of another source
+            return gone  # the run or the copy is corrupt, so neither is missing
+        if copy.holder != self._holder and self._is_active(copy):
+            return Outcome(run_id, Kind.BUSY, copy.holder or "")  # it may come from a different source
         if not self._target.backend.capabilities.retention:
-            return Outcome(run_id, Kind.REFUSED, "half a copy stays held: its run is gone, and DST keeps everything")
+            return Outcome(
+                run_id, Kind.REFUSED, "SRC no longer has this run, but DST cannot delete its incomplete copy"
+            )
         if not self._dry:
             try:
-                await self._take(there, there.token)
+                await self._claim(copy, copy.token)
             except ConflictError:
-                return nothing
+                return gone
             await self._target.backend.delete(run_id)
         return Outcome(run_id, Kind.REMOVED)
 
@@ -122,174 +126,174 @@ class Copier:
         try:
             source = await self._read_source(run_id)
         except SerializationError as error:
-            return Outcome(run_id, Kind.DAMAGED, str(error))
+            return Outcome(run_id, Kind.CORRUPT, str(error))
         if source is None:
             return Outcome(run_id, Kind.GONE)
         if is_held(source.record, self._clock.time()):
             return Outcome(run_id, Kind.HELD, holder_of(source.record, self._clock.time()))
         try:
-            there = await self._target.read(run_id)
-            signals = await self._target.signals(run_id) if there is None else there.signals
+            copy = await self._target.read(run_id)
+            signals = await self._target.signals(run_id) if copy is None else copy.signals
         except SerializationError as error:
-            return Outcome(run_id, Kind.REFUSED, f"it is damaged there: {error}")
-        if there is None:
-            problem, kind = signals_obstacle(source.signals, signals), Kind.COPIED
+            return Outcome(run_id, Kind.REFUSED, f"it is corrupt in DST: {error}")
+        if copy is None:
+            problem, kind = signal_conflict(source.signals, signals), Kind.COPIED
         else:
-            holder, unfinished = there.record.holder or "", is_half(there.record)
-            problem = obstacle(source, there, unfinished=unfinished)
+            holder, unfinished = copy.record.holder or "", is_incomplete(copy.record)
+            problem = conflict_in(source, copy, unfinished=unfinished)
             kind = Kind.COPIED if unfinished else Kind.UPDATED
             if problem is None and not unfinished:
-                same = not differences(source, there) and there.record.token >= source.record.token
+                same = not differences(source, copy) and copy.record.token >= source.record.token
                 if same:
                     return Outcome(run_id, Kind.UP_TO_DATE)
-                if is_held(there.record, self._clock.time()):
-                    problem = f"it is driven there by {holder_of(there.record, self._clock.time())}"
-            elif problem is None and holder != self._holder and self._is_at_work(there.record):
+                if is_held(copy.record, self._clock.time()):
+                    problem = f"it is held in DST by {holder_of(copy.record, self._clock.time())}"
+            elif problem is None and holder != self._holder and self._is_active(copy.record):
                 return Outcome(run_id, Kind.BUSY, holder)
         if problem is not None:
             return Outcome(run_id, Kind.REFUSED, problem)
-        return await self._make(source, there, kind)
+        return await self._write(source, copy, kind)
 
     async def _read_source(self, run_id: str) -> Contents | None:
         for _ in range(ATTEMPTS):
             source = await self._source.read(run_id)
             if source is None or not self._source.history:
                 return source
-            ends = source.history[-1].seq if source.history else None
-            if ends == source.record.seq:
+            last = source.history[-1].seq if source.history else None
+            if last == source.record.seq:
                 return source
-            again = await self._source.record(run_id)  # it may have moved while it was read
-            if again is not None and again.seq == source.record.seq:
-                raise SerializationError(f"it is at seq {again.seq}, but its history ends at {ends}")
+            record = await self._source.record(run_id)  # a commit may have come between the two reads
+            if record is not None and record.seq == source.record.seq:
+                raise SerializationError(f"it is at seq {record.seq}, but its history ends at seq {last}")
         raise _ChangedError
 
-    def _is_at_work(self, record: RunRecord) -> bool:
-        """Whether whoever holds an unfinished copy has lately said that he lives."""
-        seen = (record.expires or 0.0) - UNTIL_WHOLE
-        return self._clock.time() - seen < self._silence
+    def _is_active(self, record: RunRecord) -> bool:
+        """Return whether the holder of an incomplete copy renewed its lease within the last `dead_after` seconds."""
+        renewed = (record.expires or 0.0) - COPY_LEASE
+        return self._clock.time() - renewed < self._dead_after
 
     # writing
 
-    async def _make(self, source: Contents, there: Contents | None, kind: Kind) -> Outcome:
+    async def _write(self, source: Contents, copy: Contents | None, kind: Kind) -> Outcome:
         run_id, rest = source.record.run_id, list(source.history)
-        if there is not None:
-            del rest[: len(there.history)]
-        count = max(0, len(rest) - (there is None))  # the first line is the creation
+        if copy is not None:
+            del rest[: len(copy.history)]
+        count = max(0, len(rest) - (copy is None))  # the first entry is the creation
         if self._dry:
             return Outcome(run_id, kind, transitions=count)
-        try:  # all of it, before anything is written
-            lines = [line._replace(changed=self._target.wrapped(line.changed)) for line in rest]
+        try:  # wrap everything before the first write
+            entries = [entry._replace(changed=self._target.wrap_values(entry.changed)) for entry in rest]
             signals = [self._wrapped(signal) for signal in source.signals.waiting]
-            first = self._first(source.record, lines) if there is None else None
+            first = self._first(source.record, entries) if copy is None else None
         except SerializationError as error:
-            return Outcome(run_id, Kind.REFUSED, f"it cannot be kept there: {error}")
+            return Outcome(run_id, Kind.REFUSED, f"DST's layers refuse it: {error}")
         if first is not None:
             token, seq = await self._create(first), first.seq
-            del lines[:1]
+            del entries[:1]
         else:
-            assert there is not None
-            token, seq = await self._take(there.record, source.record.token), there.record.seq
-        for line in lines:
-            await self._append(run_id, token, seq, line)
-            seq = line.seq
+            assert copy is not None
+            token, seq = await self._claim(copy.record, source.record.token), copy.record.seq
+        for entry in entries:
+            await self._append(run_id, token, seq, entry)
+            seq = entry.seq
         await self._put_signals(source, signals)
         try:
-            await self._settle(source, token)
+            await self._commit_rest(source, token)
             found = await self._target.read(run_id)
         except SerializationError as error:
-            return Outcome(run_id, Kind.DIFFERENT, f"the copy cannot be kept or read: {error}; it stays held")
+            return Outcome(run_id, Kind.DIFFERENT, f"the copy cannot be written or read: {error}; it stays leased")
         if found is None:
             raise ConflictError("the copy was deleted", run_id=run_id)
         await self._check_source(source)
         if different := differences(source, found):
-            return Outcome(run_id, Kind.DIFFERENT, f"{different[0]}; the copy stays held")
+            return Outcome(run_id, Kind.DIFFERENT, f"the copy differs: {different[0]}; it stays leased")
         await self._target.backend.release(run_id, token)
         return Outcome(run_id, kind, transitions=count)
 
-    def _first(self, record: RunRecord, lines: Sequence[Transition]) -> RunRecord:
-        """The run as it is created: as its first line has it, or, without a history, as it is now."""
-        if not lines:
-            payload = self._target.closed("the payload", record.payload)
-            return record._replace(data=self._target.wrapped(record.data), payload=payload)
-        line = lines[0]
+    def _first(self, record: RunRecord, entries: Sequence[Transition]) -> RunRecord:
+        """Return the run as it is created: as in its first history entry, or as it is now if there is no history."""
+        if not entries:
+            payload = self._target.wrap_value("the payload", record.payload)
+            return record._replace(data=self._target.wrap_values(record.data), payload=payload)
+        entry = entries[0]
         return record._replace(
-            state=line.state, seq=line.seq, status=line.status, data=line.changed, updated=line.at, error=None,
+            state=entry.state, seq=entry.seq, status=entry.status, data=entry.changed, updated=entry.at, error=None,
             wait=None, payload=None,
         )  # fmt: skip
 
     async def _create(self, first: RunRecord) -> int:
-        """Make the copy, held from the beginning; its token."""
+        """Create the copy under a lease and return its fencing token."""
         self._renewed = now = self._clock.time()
-        held = first._replace(holder=self._holder, expires=now + UNTIL_WHOLE)
+        held = first._replace(holder=self._holder, expires=now + COPY_LEASE)
         if (await self._target.backend.create(held)).holder != self._holder:
-            raise ConflictError("somebody else has made it", run_id=first.run_id)
+            raise ConflictError("another process created the copy", run_id=first.run_id)
         return first.token
 
-    async def _take(self, there: RunRecord, least: int) -> int:
-        """Have the copy that is there under a lease of ours: its token, which is `least` or more.
+    async def _claim(self, copy: RunRecord, least: int) -> int:
+        """Claim the existing copy and return its fencing token, which is at least `least`.
 
-        With a smaller one than in the source, what is asked for once for each token might seem to be asked for again.
+        A token below the source's could repeat the id of a consumed cancellation signal, which contains the token.
         """
-        backend, token, expires = self._target.backend, there.token, there.expires or 0.0
-        mine = there.holder == self._holder
+        backend, token, expires = self._target.backend, copy.token, copy.expires or 0.0
+        mine = copy.holder == self._holder
         while not mine or token < least:
             self._renewed = now = self._clock.time()
-            late = max(now, expires + 1)  # the lease of an unfinished copy lasts for years
-            claimed = await backend.claim(there.run_id, self._holder, late, now + UNTIL_WHOLE)
+            after = max(now, expires + 1)  # to the store, the years of an incomplete copy's lease have passed
+            claimed = await backend.claim(copy.run_id, self._holder, after, now + COPY_LEASE)
             if claimed != token + 1:
-                if claimed is not None:  # somebody has finished it, and somebody else begun to drive it
-                    await backend.release(there.run_id, claimed)
-                raise ConflictError("somebody else has taken it", run_id=there.run_id)
-            mine, token, expires = True, claimed, now + UNTIL_WHOLE
+                if claimed is not None:  # another process completed the copy, and a worker has executed it since
+                    await backend.release(copy.run_id, claimed)
+                raise ConflictError("another process claimed the copy", run_id=copy.run_id)
+            mine, token, expires = True, claimed, now + COPY_LEASE
         return token
 
-    async def _append(self, run_id: str, token: int, seq: int, line: Transition) -> None:
-        await self._stay(run_id, token)
+    async def _append(self, run_id: str, token: int, seq: int, entry: Transition) -> None:
+        await self._renew(run_id, token)
         await self._target.backend.commit(
             Commit(
-                run_id=run_id, token=token, expected_seq=seq, seq=line.seq, state=line.state, status=line.status,
-                changed=line.changed, removed=line.removed, at=line.at,
+                run_id=run_id, token=token, expected_seq=seq, seq=entry.seq, state=entry.state, status=entry.status,
+                changed=entry.changed, removed=entry.removed, at=entry.at,
             )
         )  # fmt: skip
 
-    async def _stay(self, run_id: str, token: int) -> None:
-        """Say now and then that this one lives."""
+    async def _renew(self, run_id: str, token: int) -> None:
+        """Renew the lease if a third of `dead_after` has passed since the last renewal."""
         now = self._clock.time()
-        if now - self._renewed >= self._silence / 3:
+        if now - self._renewed >= self._dead_after / 3:
             self._renewed = now
-            await self._target.backend.renew(self._holder, {run_id: token}, now + UNTIL_WHOLE)
+            await self._target.backend.renew(self._holder, {run_id: token}, now + COPY_LEASE)
 
     async def _put_signals(self, source: Contents, waiting: Iterable[Signal]) -> None:
-        """Put what is missing, in its order. What is to be known as consumed is put, too, and then consumed."""
+        """Put the missing signals in order, including those that `_commit_rest` will consume."""
         run_id, backend = source.record.run_id, self._target.backend
-        there = await backend.signals(run_id)
-        known = {*there.consumed, *(signal.id for signal in there.waiting)}
+        present = await backend.signals(run_id)
+        known = {*present.consumed, *(signal.id for signal in present.waiting)}
         for signal in (*waiting, *(Signal(id, "") for id in source.signals.consumed)):
             if signal.id not in known:
                 await backend.put_signal(run_id, signal)
 
-    async def _settle(self, source: Contents, token: int) -> None:
-        """Commit what no line of the history has: what was changed between two lines, or after the last one."""
-        record, place = source.record, self._target
-        there, signals = await place.record(record.run_id), await place.signals(record.run_id)
-        if there is None:
+    async def _commit_rest(self, source: Contents, token: int) -> None:
+        """Commit the changes that no history entry contains: those between entries or after the last one."""
+        record, target = source.record, self._target
+        copy, signals = await target.record(record.run_id), await target.signals(record.run_id)
+        if copy is None:
             raise ConflictError("the copy was deleted", run_id=record.run_id)
-        changed, removed = reshaping(there.data, record.data)
+        changed, removed = data_changes(copy.data, record.data)
         consumed = [signal.id for signal in signals.waiting if signal.id in set(source.signals.consumed)]
-        if not (changed or removed or consumed or any(getattr(record, name) != getattr(there, name)
+        if not (changed or removed or consumed or any(getattr(record, name) != getattr(copy, name)
                                                       for name in CHANGING)):  # fmt: skip
             return
         await self._target.backend.commit(
             Commit(
-                run_id=record.run_id, token=token, expected_seq=there.seq, seq=record.seq, state=record.state,
-                status=record.status, changed=place.wrapped(changed), removed=removed, error=record.error,
-                wait=record.wait, payload=place.closed("the payload", record.payload), consumed=consumed,
+                run_id=record.run_id, token=token, expected_seq=copy.seq, seq=record.seq, state=record.state,
+                status=record.status, changed=target.wrap_values(changed), removed=removed, error=record.error,
+                wait=record.wait, payload=target.wrap_value("the payload", record.payload), consumed=consumed,
                 at=record.updated,
             )
         )  # fmt: skip
 
     async def _check_source(self, source: Contents) -> None:
-        """See that the source is still what was copied. Raises _ChangedError."""
+        """Check that the run in the source is unchanged. Raises _ChangedError."""
         run_id = source.record.run_id
         now, signals = await self._source.backend.load(run_id), await self._source.backend.signals(run_id)
         before = source.record
@@ -302,9 +306,9 @@ class Copier:
             raise _ChangedError
 
     def _wrapped(self, signal: Signal) -> Signal:
-        payload = self._target.closed(f"the payload of the signal {signal.id!r}", signal.payload)
+        payload = self._target.wrap_value(f"the payload of the signal {signal.id!r}", signal.payload)
         return signal._replace(payload=payload)
 
 
 class _ChangedError(Exception):
-    """The source has moved while it was copied."""
+    """The run in the source changed while it was copied."""

@@ -1,4 +1,4 @@
-"""The run's first data: `--data key=value` and `--data @file.json`."""
+"""Parsing the initial data of a run: `--data key=value` and `--data @file.json`."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from cano_cli.errors import CliError
 
 
 class _NotJsonError(ValueError):
-    """Python's parser takes it, JSON does not know it."""
+    """A constant that Python's parser accepts but JSON does not have, such as NaN."""
 
 
 def read_data(given: Iterable[str]) -> dict[str, Any]:
-    """The data that the values of `--data` stand for.
+    """Parse the values of `--data`.
 
     Args:
-        given: each `key=value`, where a value that is no JSON is a string; or `@file`, a JSON object.
+        given: each `key=value`, with JSON or else a string as the value, or `@file` with a JSON object.
 
     Raises:
-        CliError: a value is neither, a file cannot be read, or a key is given twice.
+        CliError: a value has another form, a file cannot be read, or a key is given twice.
     """
     data: dict[str, Any] = {}
     origins: dict[str, str] = {}
@@ -36,16 +36,16 @@ def read_data(given: Iterable[str]) -> dict[str, Any]:
         for key, value in found.items():
             if key in data:
                 both = f"by --data {origins[key]} and by --data {item}"
-                raise CliError(f"the data key {key!r} is given twice: {both}; leave one out")
+                raise CliError(f"the data key {key!r} is given twice: {both}; remove one")
             data[key], origins[key] = value, item
     return data
 
 
 def parse_value(text: str, where: str) -> Any:
-    """The value that `text`, which is JSON, stands for.
+    """Parse JSON.
 
     Raises:
-        CliError: it is no JSON; the message begins with `where`.
+        CliError: `text` is not JSON; the message begins with `where`.
     """
     try:
         return _parse(text, where)
@@ -58,18 +58,18 @@ def parse_value(text: str, where: str) -> Any:
 
 
 def parse_line(text: str, where: str) -> dict[str, Any]:
-    """The JSON object that a line of a file holds.
+    """Parse a line that is a JSON object.
 
     Args:
         text: the line.
-        where: the file's name and the line's number.
+        where: the file name and the line number.
 
     Raises:
-        CliError: it is none.
+        CliError: the line is not a JSON object.
     """
     data = parse_value(text, where)
     if not isinstance(data, dict):
-        raise CliError(f'{where}: expected a JSON object such as {{"key": 1}}, but the line holds {_kind(data)}')
+        raise CliError(f'{where}: expected a JSON object such as {{"key": 1}}, but the line contains {_kind(data)}')
     return data
 
 
@@ -84,7 +84,7 @@ def _value(text: str, place: str) -> Any:
 
 def _read_file(name: str) -> dict[str, Any]:
     if not name:
-        raise CliError("--data @: the name of a file is missing after the @")
+        raise CliError("--data @: the file name is missing after the @")
     try:
         text = Path(name).read_bytes().decode("utf-8-sig")
     except OSError as error:
@@ -102,7 +102,8 @@ def _read_file(name: str) -> dict[str, Any]:
     except RecursionError:
         raise CliError(f"{name}: the JSON is nested too deeply") from None
     if not isinstance(data, dict):
-        raise CliError(f'--data @{name}: expected a JSON object such as {{"key": 1}}, but the file holds {_kind(data)}')
+        expected = 'expected a JSON object such as {"key": 1}'
+        raise CliError(f"--data @{name}: {expected}, but the file contains {_kind(data)}")
     return data
 
 
@@ -112,14 +113,14 @@ def _parse(text: str, place: str) -> Any:
         if len(found) < len(pairs):
             keys = [key for key, _ in pairs]
             twice = next(key for key in keys if keys.count(key) > 1)
-            raise CliError(f"{place}: the key {twice!r} is there twice in one JSON object; leave one out")
+            raise CliError(f"{place}: the key {twice!r} occurs twice in one JSON object; remove one")
         return found
 
     return json.loads(text, object_pairs_hook=once, parse_constant=_refuse)
 
 
 def _refuse(constant: str) -> NoReturn:
-    raise _NotJsonError(f"{constant} is no JSON value")
+    raise _NotJsonError(f"{constant} is not a JSON value")
 
 
 def _kind(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Errors that the command reports in a few lines."""
+"""Errors that the command reports in a few lines, and its exit codes."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ import click
 from cano import CanoError
 
 FAILED = 1
-WRONG = 2
-STOPPED = 130  # what a shell says of a program that Ctrl-C ended
+USAGE_ERROR = 2
+STOPPED = 130  # as shells report a program that SIGINT ended
 
 
 class CliError(click.ClickException):
-    """What was asked for cannot be done: it is worded, defined or configured wrongly. Exit code 2.
+    """A usage error: a wrong argument, workflow definition or configuration. Exit code 2.
 
-    The message says what is wrong, where, and what to do. The error that it comes from is its `__cause__`.
+    The message says what is wrong, where, and what to do. `__cause__` is the original error.
     """
 
-    exit_code = WRONG
+    exit_code = USAGE_ERROR
 
 
-def refused(error: CanoError) -> CliError:
-    """`error` of the engine, with the notes that say where, as what was asked for wrongly."""
+def usage_error(error: CanoError) -> CliError:
+    """Convert an error of the kernel to a usage error that includes its notes."""
     notes = [f"  {note}" for note in getattr(error, "__notes__", ())]
     return CliError("\n".join([str(error), *notes]))
 
 
 @contextmanager
 def tracebacks(wanted: bool) -> Iterator[None]:
-    """Print the whole traceback of what a `CliError` comes from, where that is `wanted`."""
+    """Print the traceback of a `CliError`'s cause, if `wanted`."""
     try:
         yield
     except CliError as error:
@@ -41,12 +41,12 @@ def tracebacks(wanted: bool) -> Iterator[None]:
 
 
 def print_traceback(error: BaseException) -> None:
-    """Print all that is known of `error` on stderr."""
+    """Print `error` with its traceback on stderr."""
     click.echo("".join(traceback.format_exception(error)), nl=False, err=True)
 
 
 def one_line(error: BaseException) -> str:
-    """Class and message of `error`, without line breaks."""
+    """Return the class and the message of `error` without line breaks."""
     try:
         text = " ".join(str(error).split())
     except Exception as broken:  # noqa: BLE001  # a user's __str__ may raise

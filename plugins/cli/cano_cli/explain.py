@@ -1,4 +1,4 @@
-"""`cano explain`: why a run does not move."""
+"""`cano explain`: explain why a run is not progressing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import click
 
 from cano_cli.jsonable import dumps
 from cano_cli.settings import Settings, json_option, store_option
-from cano_cli.stores import ask
+from cano_cli.stores import with_store
 
 
 @click.command()
@@ -15,12 +15,12 @@ from cano_cli.stores import ask
 @json_option
 @click.pass_context
 def explain(ctx: click.Context, *, run: str, store: str | None, as_json: bool) -> None:
-    """Say why a run does not move.
+    """Explain why a run is not progressing.
 
-    It is one reason out of a closed list, and the particulars.
+    Prints one reason and its details; the set of reasons is fixed.
     """
     settings: Settings = ctx.obj
-    found = ask(settings, store, lambda kernel: kernel.explain(run))
+    found = with_store(settings, store, lambda kernel: kernel.explain(run))
     if as_json:
         answer = {"run_id": run, "reason": found.reason.name, "detail": found.detail, "text": str(found)}
         click.echo(dumps(answer, indent=2))

@@ -1,4 +1,4 @@
-"""What is told of a run that failed: the error, its root cause, and the place where that was raised."""
+"""Describing a failed run: its error, the root cause, and where that was raised."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from cano import (
 )
 
 from cano_cli.errors import one_line
-from cano_cli.places import came_through_cano, defined_at, raised_at
+from cano_cli.places import defined_at, propagated_through_cano, raised_at
 
 TITLES = {
     RunStatus.FAILED: ("Error", "red"),
@@ -34,18 +34,18 @@ TITLES = {
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a run has not reached an exit state here, ready to be shown.
+    """The reason why a run did not reach an exit state in this process.
 
     Attributes:
         error: the error that ended the run.
-        message: what it says.
-        causes: what it comes from, the root cause last.
-        notes: what the root cause's author added to it.
-        place: where in the user's code the root cause was raised, or where the task is defined.
-        run_id, workflow, state, attempt: which step of which run, as far as known.
-        status: how the run stands now.
-        stopped: whether it was the user who stopped the command.
-        hint: what to do now, in place of asking for the traceback.
+        message: its message.
+        causes: its causes, the root cause last.
+        notes: the notes that user code added to the root cause.
+        place: the location in the user's code that raised the root cause, or the definition of the task.
+        run_id, workflow, state, attempt: the failed step, as far as known.
+        status: the run's present status.
+        stopped: whether the user stopped the command.
+        hint: what the user can do next.
     """
 
     error: BaseException
@@ -62,7 +62,7 @@ class Failure:
     hint: str | None = None
 
     def lines(self) -> Iterator[str]:
-        """The failure for people."""
+        """Yield the lines that describe the failure to people."""
         title, colour = TITLES.get(self.status, ("Stopped", "yellow"))
         yield f"{click.style(f'{title}:', fg=colour)} {_indented(self.message)}"
         for number, cause in enumerate(self.causes):
@@ -81,7 +81,7 @@ class Failure:
             yield f"  ({self.hint})"
 
     def as_json(self) -> dict[str, Any]:
-        """The failure for programs."""
+        """Return the failure as JSON."""
         return {
             "status": self.status.value,
             "run_id": self.run_id,
@@ -99,12 +99,12 @@ class Failure:
 
 
 def failure_of(error: BaseException, flow: Workflow[Any], run: Run | None) -> Failure:
-    """What is to be told of `error`, which ended a run of `flow`.
+    """Describe `error`, which ended a run of `flow`.
 
     Args:
         error: the error.
         flow: the workflow.
-        run: the run, if it has begun.
+        run: the run, if it began.
     """
     chain = list(_chain(error))
     causes = [link for link in chain[1:] if not isinstance(link, asyncio.CancelledError)]
@@ -113,7 +113,7 @@ def failure_of(error: BaseException, flow: Workflow[Any], run: Run | None) -> Fa
     if state is None and run is not None:
         state, attempt = run.state, run.step.attempt
     place = next((found for link in reversed(chain) if (found := raised_at(link))), None)
-    if place is None and not isinstance(error, RunTimeoutError):  # its time may have been over between two tasks
+    if place is None and not isinstance(error, RunTimeoutError):  # the timeout may have passed between two tasks
         place = _task_of(flow, state)
     return Failure(
         error,
@@ -130,16 +130,16 @@ def failure_of(error: BaseException, flow: Workflow[Any], run: Run | None) -> Fa
 
 
 def _status(error: BaseException, run: Run | None) -> RunStatus:
-    """How a run stands that was left with `error`."""
+    """Return the status of a run after `error`."""
     if isinstance(error, RunCancelledError):
         return RunStatus.CANCELLED
-    # the store tells it to somebody else by now, or cannot tell
+    # another process holds the run by now, or the store is unavailable
     lost = run is not None and isinstance(error, ConflictError | StoreUnavailableError)
     return RunStatus.INTERRUPTED if lost or isinstance(error, RunInterruptedError) else RunStatus.FAILED
 
 
 def _task_of(flow: Workflow[Any], state: Any) -> str | None:
-    """Where the task of `state` is defined; an error that comes from a store knows no more than the state's name."""
+    """Return where the task of `state` is defined. An error loaded from a store gives only the state's name."""
     for known, registration in flow.tasks.items():
         if state is not None and state in (known, state_name(known)):
             return defined_at(registration.task)
@@ -147,7 +147,7 @@ def _task_of(flow: Workflow[Any], state: Any) -> str | None:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """`error` and what it comes from, the root cause last."""
+    """Yield `error` and its causes, the root cause last."""
     link: BaseException | None = error
     seen: set[int] = set()
     while link is not None and id(link) not in seen:
@@ -158,33 +158,32 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         elif link.__cause__ is not None or link.__suppress_context__:
             link = link.__cause__
         else:
-            link = link.__context__ if _is_telling(link) else None
+            link = link.__context__ if _context_is_cause(link) else None
 
 
-def _is_telling(error: BaseException) -> bool:
-    """Whether what was being handled when `error` was raised is a reason for it.
+def _context_is_cause(error: BaseException) -> bool:
+    """Return whether the implicit `__context__` of `error` is a cause of it.
 
-    For the engine's own errors that is so only where it tells what a run was at when its time was over. An
-    exception that a task raised was raised on its own account where the other is of an earlier attempt: then
-    that one has come through the engine.
+    For an error of the kernel, only the cancellation after a timeout is: it shows what the run was doing. For an
+    error of a task, a context that propagated through the kernel is not: it belongs to an earlier attempt.
     """
     context = error.__context__
     if isinstance(error, CanoError):
         return isinstance(context, asyncio.CancelledError)
-    return context is not None and not came_through_cano(context)
+    return context is not None and not propagated_through_cano(context)
 
 
 def message_of(error: BaseException) -> str:
-    """What `error`, which ended a run, says."""
+    """Return the message for `error`, which ended a run."""
     if isinstance(error, asyncio.CancelledError):
-        return "the run was cancelled from within: a task raised CancelledError, or cancelled the run's own task"
+        return "a task of the run raised CancelledError, or cancelled the run's asyncio task"
     if isinstance(error, SystemExit):
-        return f"a task called sys.exit({error.code!r}), which ends a program, not a run; return an exit state"
+        return f"a task called sys.exit({error.code!r}), which ends the program; return an exit state to end the run"
     return str(error) if isinstance(error, CanoError) else one_line(error)
 
 
 def _notes(error: BaseException) -> list[str]:
-    """Notes of the user's, and the cause that a store kept; where a WorkflowError was raised is told anyway."""
+    """Return the notes of `error`, but not a WorkflowError's own note of its location, which is reported anyway."""
     notes = [str(note) for note in getattr(error, "__notes__", ())]
     return [note for note in notes if not (isinstance(error, WorkflowError) and note.startswith("at "))]
 

@@ -15,34 +15,34 @@ from cano_cli.places import raised_at
 
 
 def find_flow(module: ModuleType, where: str, attribute: str | None) -> Workflow[Any]:
-    """The workflow at the path `attribute` of `module`, or its only one.
+    """Return the workflow at the path `attribute` of `module`, or its only workflow.
 
     Args:
         module: the module.
-        where: how the user has named it.
-        attribute: names separated by dots; None asks for the only workflow there is.
+        where: the module's name or path as the user gave it.
+        attribute: names separated by dots; None means the only workflow of the module.
 
     Raises:
-        CliError: there is none, or what is there is none.
+        CliError: there is no workflow at the path, or no single one in the module.
     """
     if attribute is None:
-        return _only(module, where)
+        return _only_workflow(module, where)
     found: Any = module
-    walked = where
+    path = where
     for name in attribute.split("."):
         try:
             value = getattr(found, name)
         except AttributeError as error:
-            raise CliError(_missing(found, walked, name)) from error
+            raise CliError(_missing(found, path, name)) from error
         except Exception as error:
-            raise CliError(f"reading {name!r} of {walked!r} raised {one_line(error)}") from error
-        walked = f"{walked}.{name}" if found is not module else f"{where}:{name}"
+            raise CliError(f"reading {name!r} of {path!r} raised {one_line(error)}") from error
+        path = f"{path}.{name}" if found is not module else f"{where}:{name}"
         found = value
-    return found if isinstance(found, Workflow) else _made_by(found, walked)
+    return found if isinstance(found, Workflow) else _call_factory(found, path)
 
 
 def suggestion(wrong: str, names: Iterable[str]) -> str:
-    """A hint at the name that is nearest to `wrong`, as the end of a message; empty where none is near."""
+    """Return "; did you mean …?" with the name most similar to `wrong`, or "" if none is similar."""
     close = difflib.get_close_matches(wrong, sorted(names), n=1)
     return f"; did you mean {close[0]}?" if close else ""
 
@@ -51,20 +51,20 @@ def _workflows(holder: Any) -> dict[str, Workflow[Any]]:
     return {name: value for name, value in vars(holder).items() if isinstance(value, Workflow)}
 
 
-def _only(module: ModuleType, where: str) -> Workflow[Any]:
+def _only_workflow(module: ModuleType, where: str) -> Workflow[Any]:
     flows = _workflows(module)
-    # one workflow may have several names
+    # a workflow may have several names in the module
     distinct = list({id(flow): flow for flow in flows.values()}.values())
     if len(distinct) == 1:
         return distinct[0]
     if not distinct:
         raise CliError(f"there is no workflow in module {where!r}; name a function that returns one: {where}:FUNCTION")
-    lines = [f"there are {len(distinct)} workflows in module {where!r}; say which:"]
+    lines = [f"there are {len(distinct)} workflows in module {where!r}; name one of them:"]
     raise CliError("\n".join([*lines, *(f"  {where}:{name}" for name in flows)]))
 
 
-def _missing(holder: Any, walked: str, name: str) -> str:
-    message = f"there is no {name!r} in {walked!r}"
+def _missing(holder: Any, path: str, name: str) -> str:
+    message = f"there is no {name!r} in {path!r}"
     try:
         names = vars(holder)
     except TypeError:
@@ -73,12 +73,12 @@ def _missing(holder: Any, walked: str, name: str) -> str:
     message += suggestion(name, flows) or suggestion(name, names)
     separator = ":" if isinstance(holder, ModuleType) else "."
     if flows:
-        return "\n".join([f"{message}\nWorkflows there:", *(f"  {walked}{separator}{flow}" for flow in flows)])
-    return f"{message}\nThere is no workflow there."
+        return "\n".join([f"{message}\nWorkflows in it:", *(f"  {path}{separator}{flow}" for flow in flows)])
+    return f"{message}\nIt has no workflow."
 
 
-def _made_by(factory: Any, path: str) -> Workflow[Any]:
-    """The workflow that a function without arguments returns."""
+def _call_factory(factory: Any, path: str) -> Workflow[Any]:
+    """Call a function without arguments and return its workflow."""
     kind = f"the class {factory.__name__}" if isinstance(factory, type) else f"of type {type(factory).__name__}"
     expected = "expected a Workflow, or a function without arguments that returns one"
     if isinstance(factory, Task) or not callable(factory):
@@ -88,7 +88,7 @@ def _made_by(factory: Any, path: str) -> Workflow[Any]:
     except TypeError as error:
         raise CliError(f"{path!r} is {kind} and takes arguments; {expected}") from error
     except ValueError:
-        pass  # some callables written in C tell no signature
+        pass  # some callables written in C have no signature
     try:
         flow = factory()
     except (Exception, SystemExit) as error:

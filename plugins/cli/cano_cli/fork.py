@@ -1,4 +1,4 @@
-"""`cano fork`: a new run that stands where another one stood."""
+"""`cano fork`: create a run from an earlier step of another run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from cano import Kernel, RunRecord
 from cano_cli.jsonable import dumps
 from cano_cli.records import record_as_json
 from cano_cli.settings import Settings, json_option, store_option
-from cano_cli.stores import ask, record_of
+from cano_cli.stores import record_of, with_store
 
 
 @click.command()
@@ -19,19 +19,19 @@ from cano_cli.stores import ask, record_of
 @json_option
 @click.pass_context
 def fork(ctx: click.Context, *, run: str, seq: int, new_run: str, store: str | None, as_json: bool) -> None:
-    """Make a run that stands where another one stood.
+    """Create a run from an earlier step of another run.
 
-    NEW_RUN stands where RUN stood after its step SEQ (`cano show RUN` lists them), and `cano resume` lets it go on. RUN
-    stays as it is.
+    NEW_RUN gets the state and the data of RUN after its step SEQ; `cano show RUN` lists the steps. `cano resume`
+    executes NEW_RUN from there. RUN does not change.
     """
     settings: Settings = ctx.obj
 
-    async def question(kernel: Kernel) -> tuple[RunRecord, float]:
+    async def action(kernel: Kernel) -> tuple[RunRecord, float]:
         await kernel.fork(run, seq, new_run)
         return await record_of(kernel, new_run), kernel.clock.time()
 
-    record, now = ask(settings, store, question)
+    record, now = with_store(settings, store, action)
     if as_json:
         click.echo(dumps(record_as_json(record, now), indent=2))
     else:
-        click.echo(f"run {new_run} stands in state {record.state}, as run {run} did after step {seq}")
+        click.echo(f"run {new_run} created in state {record.state}, from run {run} after step {seq}")

@@ -23,20 +23,20 @@ from cano_cli.tables import plain
     type=click.Choice(["mermaid", "text", "dot"]),
     default="mermaid",
     show_default=True,
-    help="Mermaid and Graphviz (dot) make pictures; text is one line for each state.",
+    help="mermaid and dot (Graphviz) are drawings; text is one line for each state.",
 )
 def graph(*, target: str, traceback: bool, form: str) -> None:
     """Draw a workflow.
 
-    Where a task does not declare the states that it leads to, the drawing says so; nothing is guessed.
+    If a task does not declare its next states, the drawing shows that any state may follow.
     """
     with tracebacks(traceback):
         flow = load_flow(target)
-    click.echo(DRAWERS[form](flow), nl=False)
+    click.echo(FORMATS[form](flow), nl=False)
 
 
 def as_text(flow: Workflow[Any]) -> str:
-    """One line for each state: its name, what it is, its task, and the states that may follow."""
+    """Draw one line for each state: its name, start or exit, its task, and its next states."""
     open_ended = set(undeclared(flow))
     targets = _targets(flow)
     rows = []
@@ -50,7 +50,7 @@ def as_text(flow: Workflow[Any]) -> str:
 
 
 def as_dot(flow: Workflow[Any]) -> str:
-    """A Graphviz digraph: exit states have two lines round them, dashed edges lead to any state."""
+    """Draw a Graphviz digraph: exit states have a double border; a dashed edge means that any state may follow."""
     states = _states(flow)
     ids = {state: f"s{number}" for number, state in enumerate(states)}
     lines = [
@@ -64,7 +64,7 @@ def as_dot(flow: Workflow[Any]) -> str:
         if state in flow.tasks:
             label += f"\n{flow.tasks[state].task.name}"
         look = ", peripheries=2" if state in flow.exit_states else ""
-        if _is_loose(flow, state):
+        if _is_undefined(flow, state):
             label, look = f"{label}\nno task", ", color=red"
         lines.append(f"  {ids[state]} [label={_quoted(label)}{look}];")
     lines.append(f"  start -> {ids[flow.start]};")
@@ -75,11 +75,11 @@ def as_dot(flow: Workflow[Any]) -> str:
     return "\n".join([*lines, "}"]) + "\n"
 
 
-DRAWERS: dict[str, Callable[[Workflow[Any]], str]] = {"mermaid": Workflow.mermaid, "text": as_text, "dot": as_dot}
+FORMATS: dict[str, Callable[[Workflow[Any]], str]] = {"mermaid": Workflow.mermaid, "text": as_text, "dot": as_dot}
 
 
 def _states(flow: Workflow[Any]) -> list[Any]:
-    """Every state that is spoken of, the start first; also those that nobody has registered."""
+    """Return every state that the workflow mentions, registered or not, the start state first."""
     return list(dict.fromkeys([flow.start, *flow.tasks, *flow.exit_states, *(target for _, target in edges(flow))]))
 
 
@@ -94,13 +94,13 @@ def _marks(flow: Workflow[Any], state: Any) -> str:
     marks = ["start"] if state == flow.start else []
     if state in flow.exit_states:
         marks.append("exit")
-    if _is_loose(flow, state):
+    if _is_undefined(flow, state):
         marks.append("no task")
     return f"({', '.join(marks)})" if marks else ""
 
 
-def _is_loose(flow: Workflow[Any], state: Any) -> bool:
-    """Whether a run that came to `state` could not go on: the workflow is not valid."""
+def _is_undefined(flow: Workflow[Any], state: Any) -> bool:
+    """Return whether `state` has no task and is not an exit state, which makes the workflow invalid."""
     return state not in flow.tasks and state not in flow.exit_states
 
 

@@ -1,4 +1,4 @@
-"""Any value as JSON: what JSON cannot say is said in the nearest way, and nothing raises."""
+"""Conversion of any value to JSON. It never raises: values without a JSON form are approximated."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ MAX_DEPTH = 100
 
 
 def dumps(value: Any, *, indent: int | None = None, ascii: bool = True) -> str:
-    """`value` as JSON text."""
+    """Return `value` as JSON text."""
     return json.dumps(jsonable(value), indent=indent, ensure_ascii=ascii)
 
 
 def jsonable(value: Any, depth: int = MAX_DEPTH) -> Any:
-    """`value` made of what JSON has.
+    """Convert `value` to JSON types.
 
-    Dataclasses become objects, enum members their names, sets lists, times ISO 8601, bytes base64, numbers that
-    JSON does not have strings; of all else, and of what is nested deeper than `depth`, its repr is taken.
+    Dataclasses become objects, enum members their names, sets lists, times ISO 8601 and bytes base64. Numbers that
+    JSON lacks become strings. Any other value becomes its repr. Containers below `depth` levels become "...".
     """
     if value is None or value is True or value is False:
         return value
@@ -67,7 +67,7 @@ def _integer(value: int) -> Any:
     try:
         str(value)
     except ValueError:
-        return hex(value)  # Python refuses to write out numbers of thousands of digits
+        return hex(value)  # Python refuses to convert integers of thousands of digits to decimal
     return int(value)
 
 

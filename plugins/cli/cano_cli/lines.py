@@ -1,4 +1,4 @@
-"""JSON Lines: a JSON object on each line of a file, read only as fast as they are asked for."""
+"""Reading JSON Lines (a JSON object on each line), only as fast as the lines are consumed."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Line(NamedTuple):
     """A line that is not blank.
 
     Attributes:
-        number: its number in the file, counted from 1.
-        size: its bytes, and those of the blank lines before it.
-        data: the object on it; None where there is none.
-        problem: why there is none, with the place.
+        number: its number in the file, from 1.
+        size: its size in bytes, including the blank lines before it.
+        data: its JSON object; None if it is invalid.
+        problem: why it is invalid, with file and line.
     """
 
     number: int
@@ -37,16 +37,16 @@ class Line(NamedTuple):
 
 
 class Lines:
-    """The lines of a file, to be gone through once with `async for`, within `with`.
+    """The lines of a file. Iterate once with `async for`, inside a `with` block.
 
     Args:
         name: the file; `-` is stdin.
 
     Attributes:
-        total: its bytes, where that is known.
+        total: the size of the file in bytes; None if it is unknown.
 
     Raises:
-        CliError: it cannot be opened.
+        CliError: the file cannot be opened.
     """
 
     def __init__(self, name: str) -> None:
@@ -58,13 +58,14 @@ class Lines:
         try:
             self._file = open(name, "rb", buffering=0) if self._owned else sys.stdin.buffer  # noqa: SIM115
         except (OSError, ValueError) as error:
-            raise CliError(f"--many {name}: cannot read it: {getattr(error, 'strerror', None) or error}") from error
-        self._quick = True  # whether reading never waits for anybody
+            reason = getattr(error, "strerror", None) or error
+            raise CliError(f"--many {name}: cannot read the file: {reason}") from error
+        self._never_blocks = True  # unlike a pipe or a terminal
         self._being_read = False  # by a thread, which cannot be stopped
         with contextlib.suppress(io.UnsupportedOperation, OSError):
             about = os.fstat(self._file.fileno())
-            self._quick = stat.S_ISREG(about.st_mode)
-            self.total = about.st_size if self._quick else None
+            self._never_blocks = stat.S_ISREG(about.st_mode)
+            self.total = about.st_size if self._never_blocks else None
 
     def __enter__(self) -> Lines:
         return self
@@ -84,7 +85,8 @@ class Lines:
                     yield self._line(raw, number, size)
                     size = 0
         except OSError as error:
-            yield Line(number + 1, size, None, f"{self._name}:{number + 1}: cannot read on: {error.strerror or error}")
+            reason = error.strerror or error
+            yield Line(number + 1, size, None, f"{self._name}:{number + 1}: cannot read any further: {reason}")
 
     def _line(self, raw: bytes, number: int, size: int) -> Line:
         try:
@@ -96,20 +98,20 @@ class Lines:
             return Line(number, size, None, error.message)
 
     async def _raw(self) -> AsyncIterator[bytes]:
-        """The lines as bytes, without their ends."""
-        begun: list[bytes] = []
+        """Yield the lines as bytes, without line ends."""
+        partial: list[bytes] = []
         while chunk := await self._chunk():
             *whole, rest = chunk.split(b"\n")
             for part in whole:
-                yield b"".join([*begun, part])
-                begun = []
-            begun.append(rest)
-        if last := b"".join(begun):
+                yield b"".join([*partial, part])
+                partial = []
+            partial.append(rest)
+        if last := b"".join(partial):
             yield last
 
     async def _chunk(self) -> bytes:
-        """Some of what there is; nothing at the end."""
-        if self._quick:
+        """Read the next bytes; return b"" at the end of the file."""
+        if self._never_blocks:
             return self._file.read(CHUNK)
         descriptor, self._being_read = self._file.fileno(), True
         chunk = await _in_thread(lambda: os.read(descriptor, CHUNK))
@@ -118,7 +120,7 @@ class Lines:
 
 
 async def _in_thread(read: Callable[[], bytes]) -> bytes:
-    """What `read` returns, which may wait for ever: its thread keeps neither the event loop nor the process."""
+    """Call `read` in a daemon thread, so that a read that never returns blocks neither the event loop nor exit."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[bytes] = loop.create_future()
 
@@ -136,7 +138,7 @@ async def _in_thread(read: Callable[[], bytes]) -> bytes:
             found = read()
         except OSError as error:
             problem = error
-        with contextlib.suppress(RuntimeError):  # the event loop was closed meanwhile
+        with contextlib.suppress(RuntimeError):  # the event loop has been closed
             loop.call_soon_threadsafe(settle, found, problem)
 
     threading.Thread(target=work, name="cano-cli reader", daemon=True).start()

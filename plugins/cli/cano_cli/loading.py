@@ -1,4 +1,4 @@
-"""MODULE:FLOW: importing a module, and finding a workflow in it."""
+"""Importing the module of MODULE:FLOW and finding the workflow in it."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from cano_cli.places import raised_at, shown_path
 
 
 def load_flow(target: str) -> Workflow[Any]:
-    """The workflow that `target` names.
+    """Import and return the workflow that `target` names.
 
     Args:
-        target: MODULE:FLOW. MODULE is the name of a module, which may lie in the current directory, or a path to
+        target: MODULE:FLOW. MODULE is the name of a module, which may be in the current directory, or the path of
             a .py file. FLOW is the attribute path of a `Workflow`, or of a function without arguments that
-            returns one; without it the module's only workflow is meant.
+            returns one. Without :FLOW, it is the only workflow of the module.
 
     Raises:
-        CliError: there is no such module, it cannot be imported, or no such workflow is in it.
+        CliError: the module does not exist or cannot be imported, or it has no such workflow.
     """
     where, attribute = _split(target)
     _put_on_path(Path.cwd())
@@ -44,7 +44,7 @@ def _split(target: str) -> tuple[str, str | None]:
     if not where:
         raise CliError(f"{target!r}: the module is missing; expected MODULE:FLOW, such as flows:main or flows.py:main")
     if attribute_path is not None and not all(part.isidentifier() for part in attribute_path.split(".")):
-        raise CliError(f"{target!r}: {attribute_path!r} after the colon is no name; expected MODULE:FLOW")
+        raise CliError(f"{target!r}: {attribute_path!r} after the colon is not a name; expected MODULE:FLOW")
     return where, attribute_path
 
 
@@ -58,7 +58,7 @@ def _put_on_path(folder: Path) -> None:
 
 
 def _import_file(where: str) -> ModuleType:
-    """Import a .py file as what it is: a module, perhaps in a package."""
+    """Import a .py file as a module, inside its package if it belongs to one."""
     file = Path(where).absolute()
     if not file.is_file() or file.suffix != ".py":
         raise CliError(f"{where!r} {_why_no_file(file)}{_hint_for_file(file)}")
@@ -68,8 +68,8 @@ def _import_file(where: str) -> ModuleType:
     while (root / "__init__.py").is_file():
         root, parts = root.parent, [root.name, *parts]
     if any("." in part for part in parts):
-        raise CliError(f"{where!r} cannot be imported: a module's name has no dot in it; rename the file")
-    # what lies beside the file is to be found first, as when Python runs it
+        raise CliError(f"{where!r} cannot be imported: a module name cannot contain a dot; rename the file")
+    # modules next to the file come first, as when Python runs it
     if str(root) in sys.path:
         sys.path.remove(str(root))
     sys.path.insert(0, str(root))
@@ -84,9 +84,9 @@ def _import_file(where: str) -> ModuleType:
 
 def _why_no_file(file: Path) -> str:
     if file.is_dir():
-        return "is a directory; expected a module's name or a path to a .py file"
+        return "is a directory; expected a module name or the path of a .py file"
     if file.exists():
-        return "is no .py file; expected a module's name or a path to a .py file"
+        return "is not a .py file; expected a module name or the path of a .py file"
     return "does not exist"
 
 
@@ -102,7 +102,7 @@ def _hint_for_file(file: Path) -> str:
 
 def _import_name(name: str) -> ModuleType:
     if not all(part.isidentifier() for part in name.split(".")):
-        raise CliError(f"{name!r} is no module name; expected MODULE:FLOW, such as flows:main or flows.py:main")
+        raise CliError(f"{name!r} is not a module name; expected MODULE:FLOW, such as flows:main or flows.py:main")
     return _import(name, name)
 
 
@@ -110,13 +110,13 @@ def _import(name: str, shown: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        # the module itself, or a package that it would lie in; anything else is an import of its own
+        # the module or one of its parent packages is missing; otherwise the module's own import failed
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
             raise CliError(_unknown(name, error.name)) from error
         raise CliError(_raised(shown, error)) from error
     except SystemExit as error:
-        guard = 'put what the script does under `if __name__ == "__main__":`'
-        raise CliError(f"module {shown!r} ended with sys.exit({error.code!r}) on import; {guard}") from error
+        guard = 'move the script\'s code below `if __name__ == "__main__":`'
+        raise CliError(f"module {shown!r} called sys.exit({error.code!r}) on import; {guard}") from error
     except Exception as error:
         raise CliError(_raised(shown, error)) from error
 
@@ -126,7 +126,7 @@ def _raised(shown: str, error: Exception) -> str:
     if (place := raised_at(error)) is not None:
         lines.append(f"  at {place}")
     if isinstance(error, ModuleNotFoundError):
-        lines.append("  Install what is missing into the environment of this command, or correct the import.")
+        lines.append("  Install the missing module into the environment of this command, or correct the import.")
     return "\n".join(lines)
 
 
@@ -139,7 +139,7 @@ def _unknown(name: str, missing: str) -> str:
         parent = sys.modules.get(package)
         folders = list(getattr(parent, "__path__", ()))
         if not folders:
-            return f"{message}: {package!r} is a module, not a package. Put a colon before a workflow's name"
+            return f"{message}: {package!r} is a module, not a package; put a colon before a workflow's name"
         names = [module.name for module in pkgutil.iter_modules(folders)]
         return message + suggestion(last, names)
     file = Path(*name.split(".")).with_suffix(".py")
@@ -148,4 +148,4 @@ def _unknown(name: str, missing: str) -> str:
     if close := suggestion(missing, names):
         return message + close
     found = sorted(shown_path(str(path)) for path in Path.cwd().glob(f"*/{file.name}"))
-    return message + (f"; did you mean {found[0]}?" if found else "; give a path to a .py file otherwise")
+    return message + (f"; did you mean {found[0]}?" if found else "; for a file, give its path with .py")

@@ -1,4 +1,4 @@
-"""The command `cano`."""
+"""The `cano` command and its entry point."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cano_cli.bench_store import bench_store
 from cano_cli.cancel import cancel
 from cano_cli.check import check
 from cano_cli.commands import add_plugin_commands
-from cano_cli.errors import STOPPED, refused
+from cano_cli.errors import STOPPED, usage_error
 from cano_cli.explain import explain
 from cano_cli.fork import fork
 from cano_cli.graph import graph
@@ -41,11 +41,11 @@ COMMANDS = (
     migrate_store, bench_store,
 )  # fmt: skip
 THREAD_GRACE = 0.5
-"""Seconds that threads of tasks get to end after the command has."""
+"""Seconds that the threads of tasks have to finish after the command has finished."""
 
 
 class App(click.Group):
-    """The command with its commands, and those of the installed plugins."""
+    """The `cano` command with its own subcommands and those of installed plugins."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -56,41 +56,42 @@ class App(click.Group):
     ) -> click.Context:
         """Add the plugins' commands, then parse the arguments."""
         try:
-            # the plugins to block have to be known before the commands are
+            # --block decides which plugins add commands, so it is parsed first
             probe = super().make_context(info_name, [*args], parent, **{**extra, "resilient_parsing": True})
             settings = Settings(tuple(probe.params.get("block") or ()))
-            with self._notices.listening():
+            with self._notices.showing_warnings():
                 self._check_blocked(settings, add_plugin_commands(self, settings.kernel(), self._notices.show))
         except KeyboardInterrupt:
             raise click.exceptions.Exit(STOPPED) from None
         return super().make_context(info_name, args, parent, **extra)
 
-    def _check_blocked(self, settings: Settings, there: set[str]) -> None:
+    def _check_blocked(self, settings: Settings, installed: set[str]) -> None:
         for name in settings.block:
-            if there and name not in there:
-                self._notices.show(f"--block {name}: no such plugin; there are: {', '.join(sorted(there))}")
+            if installed and name not in installed:
+                names = ", ".join(sorted(installed))
+                self._notices.show(f"--block {name}: no such plugin; installed plugins: {names}")
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command that was asked for."""
+        """Run the subcommand and report errors that it does not handle itself."""
         try:
-            with self._notices.listening():
+            with self._notices.showing_warnings():
                 return super().invoke(ctx)
         except KeyboardInterrupt:
             click.echo("Stopped.", err=True)
             ctx.exit(STOPPED)
-        except CanoError as error:  # of a plugin's command
-            raise click.ClickException(refused(error).message) from error
+        except CanoError as error:  # from a plugin's command
+            raise click.ClickException(usage_error(error).message) from error
 
 
 def make_app() -> App:
-    """A new `cano` command."""
+    """Create the `cano` command."""
 
     @click.group(cls=App, name="cano")
     @click.option("--block", multiple=True, metavar="NAME", help="Do not load the plugin NAME. May be repeated.")
     @click.version_option(package_name="cano-cli", prog_name="cano", message="%(prog)s %(version)s")
     @click.pass_context
     def app(ctx: click.Context, block: tuple[str, ...]) -> None:
-        """Run, draw and check Cano workflows, and look after their runs."""
+        """Run, draw and check Cano workflows, and manage their runs."""
         ctx.obj = Settings(block)
 
     for command in COMMANDS:
@@ -99,33 +100,33 @@ def make_app() -> App:
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
-    """Run the command, and end the process with its exit code.
+    """Run the command and exit the process with its exit code.
 
     Args:
         args: the arguments; by default those of the process.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # data may hold what the terminal cannot show
+            stream.reconfigure(errors="backslashreplace")  # data may contain characters the terminal cannot encode
     try:
         make_app().main(args, prog_name="cano")
     except SystemExit as error:
-        leave(error.code)
+        exit_process(error.code)
     except KeyboardInterrupt:
-        leave(STOPPED)
+        exit_process(STOPPED)
 
 
-def leave(code: int | str | None) -> NoReturn:
-    """End the process, also where the thread of a task that was given up is still at work.
+def exit_process(code: int | str | None) -> NoReturn:
+    """Exit the process even if the thread of an abandoned task is still running.
 
-    Python would wait for it for ever. What it writes to a store is discarded anyway.
+    Python would wait for that thread without limit. Cano discards whatever it writes to a store.
     """
     deadline = time.monotonic() + THREAD_GRACE
     with contextlib.suppress(KeyboardInterrupt):
         for thread in _task_threads():
             thread.join(max(0.0, deadline - time.monotonic()))
     if _task_threads() and isinstance(code, int):
-        click.echo("Warning: a task's thread is still at work and is left behind; threads cannot be stopped", err=True)
+        click.echo("Warning: a task's thread is still running and was abandoned; threads cannot be stopped", err=True)
         logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()
@@ -134,5 +135,5 @@ def leave(code: int | str | None) -> NoReturn:
 
 
 def _task_threads() -> list[threading.Thread]:
-    """The threads in which a kernel runs plain functions."""
+    """Return the threads in which kernels run plain functions."""
     return [thread for thread in threading.enumerate() if thread.name.startswith("cano_")]

@@ -9,15 +9,15 @@ from typing import Any, TextIO
 import click
 from cano import ConcurrentWorkflow, WaitStrategy, Workflow
 
-from cano_cli.batch import SHOWN, Batch
-from cano_cli.driving import report_unhandled
-from cano_cli.errors import FAILED, STOPPED, refused
+from cano_cli.batch import ERRORS_SHOWN, Batch
+from cano_cli.errors import FAILED, STOPPED, usage_error
+from cano_cli.execution import report_unhandled
 from cano_cli.failure import failure_of
 from cano_cli.lines import Lines
-from cano_cli.progress import bar, live_view
+from cano_cli.progress import batch_progress, live_view
 from cano_cli.report import show_failure
 from cano_cli.settings import Settings
-from cano_cli.stores import WRONG_QUESTIONS
+from cano_cli.stores import USAGE_ERRORS
 from cano_cli.tables import show
 from cano_cli.times import show_seconds
 
@@ -26,7 +26,7 @@ def run_many(
     ctx: click.Context,
     flow: Workflow[Any],
     file: str,
-    first: Mapping[str, Any],
+    initial: Mapping[str, Any],
     *,
     limit: int,
     quota: int | None,
@@ -35,22 +35,22 @@ def run_many(
     progress: bool,
     traceback: bool,
 ) -> None:
-    """Run `flow` on each line of `file`, tell how that went, and end the command unless all is well.
+    """Run `flow` once for each line of `file` and print a summary. Exit with 1 unless all runs, or the quota, succeed.
 
     Args:
         ctx: the command's context.
         flow: the workflow.
-        file: JSON Lines; `-` is stdin.
-        first: data that all runs begin with.
-        limit: how many run at a time.
-        quota: stop when so many have succeeded.
-        duration: stop after so many seconds.
-        output: where to print a line of JSON for each run; None prints none, and the summary for people on stdout.
-        progress: whether to show a bar on a terminal.
-        traceback: whether to print the traceback of what ends all runs at once.
+        file: the name of a JSON Lines file; `-` is stdin.
+        initial: data that all runs begin with.
+        limit: the maximum number of concurrent runs.
+        quota: stop after this number of successful runs.
+        duration: stop after this number of seconds.
+        output: where to print a line of JSON for each run; if None, only the summary is printed, on stdout.
+        progress: whether to show a progress bar on a terminal.
+        traceback: whether to print the traceback of an error that stops the whole batch.
 
     Raises:
-        CliError: the file cannot be opened, or an option is wrong.
+        CliError: the file cannot be opened, or an option is invalid.
     """
     settings: Settings = ctx.obj
     ended_by: str | None = None
@@ -61,29 +61,30 @@ def run_many(
         async with settings.kernel(plugins=[batch]) as kernel:
             try:
                 concurrent = ConcurrentWorkflow(flow, limit=limit, kernel=kernel)
-                results, status = await concurrent.execute_concurrent(batch.stores(), _wait(quota, duration))
+                strategy = _wait_strategy(quota, duration)
+                results, status = await concurrent.execute_concurrent(batch.data_sets(), strategy)
             finally:
-                await kernel.close(grace=0)  # what was parked and woken is none of the batch's own tasks
+                await kernel.close(grace=0)  # the batch does not await runs that were parked and woken
         ended_by = status.ended_by
         batch.end(results)
 
     with Lines(file) as lines:
-        batch = Batch(flow, lines, first, output, quota)
+        batch = Batch(flow, lines, initial, output, quota)
         code, failure = FAILED, None
-        # a bar on the terminal where the answers go would be drawn over them
-        with live_view(lambda: bar(batch), wanted=progress and (output is None or not output.isatty())):
+        # no bar if the JSON lines go to the terminal: it would overwrite them
+        with live_view(lambda: batch_progress(batch), wanted=progress and (output is None or not output.isatty())):
             try:
                 asyncio.run(work())
             except KeyboardInterrupt:
                 code = STOPPED
-            except WRONG_QUESTIONS as error:
-                raise refused(error) from error
-            except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever ends it, it is told
+            except USAGE_ERRORS as error:
+                raise usage_error(error) from error
+            except (Exception, SystemExit) as error:  # noqa: BLE001  # any error is reported below
                 failure = failure_of(error, flow, None)
             finally:
                 batch.end()
-    if batch.broken is not None:
-        raise batch.broken
+    if batch.output_error is not None:
+        raise batch.output_error
     show_summary(batch, ended_by, duration, err=output is not None)
     if code == STOPPED:
         click.echo("Cancelled: the runs were stopped", err=True)
@@ -95,26 +96,26 @@ def run_many(
 
 
 def show_summary(batch: Batch, ended_by: str | None, duration: float | None, *, err: bool) -> None:
-    """Print how many runs ended how, and the first few errors."""
+    """Print the number of runs for each status, why the batch stopped, and the first errors."""
     counts = [str(batch.succeeded), str(batch.failed), str(batch.cancelled)]
     row = [*counts, show_seconds(batch.seconds), f"{batch.rate:.1f} runs/s"]
     show(["succeeded", "failed", "cancelled", "time", "rate"], [row], err=err)
     why = {
-        "quota": f"the quota of {batch.quota} is met",
-        "quota unreachable": f"the quota of {batch.quota} cannot be met any more",
-        "duration": f"the time of {duration} s is over",
+        "quota": f"stopped: the quota of {batch.quota} was reached",
+        "quota unreachable": f"stopped: the quota of {batch.quota} can no longer be reached",
+        "duration": f"stopped after {duration} s",
     }.get(ended_by or "")
     if why is not None:
-        click.echo(f"\n{why}" + ("" if batch.all_read else "; not all lines were read"), err=err)
+        click.echo(f"\n{why}" + ("" if batch.all_read else "; some lines were not read"), err=err)
     if batch.failures:
         click.echo(err=err)
         rows = [[str(number), " ".join(message.split()), place] for number, message, place in sorted(batch.failures)]
         show(["line", "error", "at"], rows, err=err)
-    if batch.failed > SHOWN:
-        click.echo(f"and {batch.failed - SHOWN} more", err=err)
+    if batch.failed > ERRORS_SHOWN:
+        click.echo(f"and {batch.failed - ERRORS_SHOWN} more", err=err)
 
 
-def _wait(quota: int | None, duration: float | None) -> WaitStrategy:
+def _wait_strategy(quota: int | None, duration: float | None) -> WaitStrategy:
     if quota is not None:
         return WaitStrategy.quota(quota) if duration is None else WaitStrategy.quota_or_duration(quota, duration)
     return WaitStrategy.forever() if duration is None else WaitStrategy.duration(duration)

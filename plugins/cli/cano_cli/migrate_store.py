@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import click
 from cano import CodecLayer, Kernel, StoreBackend
 
-from cano_cli.contents import Missing, Place
+from cano_cli.contents import LayeredStore, MissingStore
 from cano_cli.copying import Kind
-from cano_cli.errors import FAILED, CliError, refused
+from cano_cli.errors import FAILED, CliError, usage_error
 from cano_cli.jsonable import dumps
-from cano_cli.migration import Tally, are_one, migrate
+from cano_cli.migration import Tally, migrate, same_store
 from cano_cli.progress import live_view
 from cano_cli.records import counted
 from cano_cli.settings import SHORT_LEASE, Settings, json_option
-from cano_cli.stores import WRONG_QUESTIONS, check_there, is_there, name_of
+from cano_cli.stores import USAGE_ERRORS, check_exists, display_name, store_exists
 from cano_cli.tables import show
 
 if TYPE_CHECKING:
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 @click.command("migrate-store")
 @click.argument("source", metavar="SRC")
 @click.argument("target", metavar="DST")
-@click.option("--workflow", metavar="NAME", help="Only the runs of this workflow, and those that they have started.")
-@click.option("--dry-run", is_flag=True, help="Only say what would be done, and make nothing.")
+@click.option("--workflow", metavar="NAME", help="Only runs of this workflow and their sub-workflows.")
+@click.option("--dry-run", is_flag=True, help="Report what would be done; write nothing.")
 @click.option(
     "--lease", type=click.FloatRange(min=0, min_open=True), default=SHORT_LEASE, show_default=True, metavar="SECONDS",
-    help="After how long a silence another migration to DST is taken for dead.",
+    help="Seconds of inactivity after which another copy to DST counts as dead.",
 )  # fmt: skip
 @json_option
 @click.pass_context
@@ -45,72 +45,73 @@ def migrate_store(
     lease: float,
     as_json: bool,
 ) -> None:
-    """Copy every run of the store SRC into the store DST, and compare what has arrived.
+    """Copy all runs from the store SRC to the store DST, and compare each copy with its source.
 
-    A run is copied whole: its data, its history, the signals that wait for it, and the ids of those it has consumed.
-    Values are not decoded; where the URLs name other layers (codec=) they are taken off and put on. SRC is not changed.
+    A run is copied with its data, its history, its waiting signals and the ids of its consumed signals. Values are
+    copied as bytes, without decoding. If the layers (codec=) of the URLs differ, SRC's are removed and DST's applied.
+    SRC is not changed.
 
-    It can be killed at any time, and done again: what is there already is compared and left, what has changed in SRC
-    since is added. Until a copy is whole nobody can drive it; half a copy of a run that SRC has no longer is removed. A
-    run that somebody drives in SRC is not copied; stop the workers of SRC, and do it again. What DST has under the same
-    id with other content is never overwritten.
+    The command can be killed and repeated at any time. It skips complete copies and adds later changes of SRC. Workers
+    of DST do not execute an incomplete copy; if SRC no longer has its run, it is removed. A run that is held in SRC is
+    not copied: stop the workers of SRC and repeat the command. A different run with the same id in DST is never
+    overwritten.
 
-    The exit code is 1 where a run was not copied: because it is driven, damaged, or refused.
+    The exit code is 1 if a run was not copied because it is held, corrupt, refused or different.
 
     Example: cano migrate-store sqlite:///runs.db postgresql:///runs
     """
     settings: Settings = ctx.obj
     if source == target:
-        raise CliError(f"SRC and DST are the same store: {name_of(source)}")
+        raise CliError(f"SRC and DST are the same store: {display_name(source)}")
     kernel, tally, notes = settings.kernel(), Tally(), list[str]()
-    check_there(kernel, source)
+    check_exists(kernel, source)
 
     async def work() -> None:
         async with AsyncExitStack() as stack:
             backends: list[StoreBackend] = []
             layers: list[CodecLayer | None] = []
-            kinds: list[type[Place]] = []
+            kinds: list[type[LayeredStore]] = []
             for role, url in (("SRC", source), ("DST", target)):
-                backend, around = _store(kernel, role, url)
+                backend, layer = _store(kernel, role, url)
                 backends.append(backend)
-                layers.append(around)
-                kinds.append(Missing if dry_run and not await is_there(backend) else Place)
-                if kinds[-1] is Place:
+                layers.append(layer)
+                kinds.append(MissingStore if dry_run and not await store_exists(backend) else LayeredStore)
+                if kinds[-1] is LayeredStore:
                     await backend.open()
                     stack.push_async_callback(backend.close)
-            if not dry_run and await are_one(*backends):
-                raise CliError(f"SRC and DST are the same store: {name_of(source)} and {name_of(target)}")
+            if not dry_run and await same_store(*backends):
+                raise CliError(f"SRC and DST are the same store: {display_name(source)} and {display_name(target)}")
             notes.extend(_without_history(backends))
             if _codec(source) == _codec(target):
-                layers = [None, None]  # what the one has written the other can read
-            here, there = (
-                kind(backend, around, history=not notes)
-                for kind, backend, around in zip(kinds, backends, layers, strict=True)
+                layers = [None, None]  # both stores use the same bytes
+            copy_from, copy_to = (
+                kind(backend, layer, history=not notes)
+                for kind, backend, layer in zip(kinds, backends, layers, strict=True)
             )
-            await migrate(here, there, kernel.clock, tally, workflow=workflow, silence=lease, dry=dry_run)
+            await migrate(copy_from, copy_to, kernel.clock, tally, workflow=workflow, dead_after=lease, dry=dry_run)
 
-    with live_view(lambda: _line(tally), wanted=True) as view:
-        view.keep(False)
+    with live_view(lambda: _progress(tally), wanted=True) as view:
+        view.keep_on_screen(False)
         try:
             asyncio.run(work())
-        except WRONG_QUESTIONS as error:
-            raise refused(error) from error
-    _tell(tally, notes, dry_run=dry_run, as_json=as_json)
+        except USAGE_ERRORS as error:
+            raise usage_error(error) from error
+    _print_summary(tally, notes, dry_run=dry_run, as_json=as_json)
     if tally.problems:
         ctx.exit(FAILED)
 
 
 def _store(kernel: Kernel, role: str, url: str) -> tuple[StoreBackend, CodecLayer]:
-    """The store at `url`, not yet opened, and its layers. Raises CliError where it does not keep bytes."""
+    """Return the store at `url`, not yet opened, and its layers. Raises CliError if it is an in-memory store."""
     backend, layers = kernel.store_at(url)
     if backend is None or not backend.capabilities.encoded:
-        raise CliError(f"{role} {name_of(url)} keeps objects in memory, not bytes: its runs cannot be copied, nor "
-                       "survive this command; name a durable store, such as sqlite:///runs.db")  # fmt: skip
+        raise CliError(f"{role} {display_name(url)} keeps objects in memory, so its runs can be neither copied nor "
+                       "kept after this command; name a durable store, such as sqlite:///runs.db")  # fmt: skip
     return backend, layers
 
 
 def _codec(url: str) -> list[str]:
-    """The layers that `url` names."""
+    """Return the layers that `url` names."""
     return [option for option in url.partition("?")[2].split("&") if option.startswith("codec=")]
 
 
@@ -118,45 +119,45 @@ def _without_history(backends: list[StoreBackend]) -> list[str]:
     roles = [role for role, backend in zip(("SRC", "DST"), backends, strict=True) if not backend.capabilities.history]
     if not roles:
         return []
-    stores = " and ".join(roles)
-    return [f"{stores} {'keep' if len(roles) > 1 else 'keeps'} no history: of each run its present state is copied"]
+    verb = "keep" if len(roles) > 1 else "keeps"
+    return [f"{' and '.join(roles)} {verb} no history, so only the present state of each run is copied"]
 
 
-def _line(tally: Tally) -> RenderableType:
-    """How far it is."""
+def _progress(tally: Tally) -> RenderableType:
+    """Draw the progress."""
     from rich.text import Text
 
-    return Text(f"{tally.done:,} of {counted(tally.total, 'run')}  {tally.transitions:,} transitions  {tally.present}")
+    return Text(f"{tally.done:,} of {counted(tally.total, 'run')}  {tally.transitions:,} transitions  {tally.current}")
 
 
-def _tell(tally: Tally, notes: list[str], *, dry_run: bool, as_json: bool) -> None:
-    """Print what became of the runs."""
+def _print_summary(tally: Tally, notes: list[str], *, dry_run: bool, as_json: bool) -> None:
+    """Print the results of the migration."""
     for note in notes:
         click.echo(f"Note: {note}", err=True)
     if as_json:
         click.echo(dumps(_as_json(tally, notes, dry_run), indent=2))
     else:
         if tally.problems:
-            show(["what", "run", "detail"], [[each.kind.value, each.run_id, " ".join(each.detail.split())]
-                                             for each in tally.problems])  # fmt: skip
+            show(["result", "run", "detail"], [[each.kind.value, each.run_id, " ".join(each.detail.split())]
+                                               for each in tally.problems])  # fmt: skip
         click.echo(summary(tally, dry_run=dry_run))
     if tally.counts[Kind.HELD]:
-        click.echo("Stop the workers of SRC, then do this again: what is copied is not copied again", err=True)
+        click.echo("Stop the workers of SRC and repeat the command; runs already copied are skipped", err=True)
 
 
 def summary(tally: Tally, *, dry_run: bool) -> str:
-    """All that was done, in one line."""
+    """Return the results in one line."""
     count = tally.counts
     transitions = f"{tally.transitions:,} transition" + ("" if tally.transitions == 1 else "s")
     copied = f"{count[Kind.COPIED]:,} run" + ("" if count[Kind.COPIED] == 1 else "s")
     parts = [f"{'would copy' if dry_run else 'copied'} {copied} ({transitions})"]
     if count[Kind.UPDATED]:
-        parts.append(f"{count[Kind.UPDATED]:,} brought up to date")
+        parts.append(f"{count[Kind.UPDATED]:,} updated")
     if tally.signals:
-        parts.append(f"{counted(tally.signals, 'signal')} for runs to come")
+        parts.append(f"{counted(tally.signals, 'signal')} for runs that do not exist yet")
     if removed := count[Kind.REMOVED]:
-        parts.append(f"{removed:,} half {'copy' if removed == 1 else 'copies'} removed")
-    rest = (Kind.UP_TO_DATE, Kind.HELD, Kind.DAMAGED, Kind.REFUSED, Kind.DIFFERENT)
+        parts.append(f"{removed:,} incomplete {'copy' if removed == 1 else 'copies'} removed")
+    rest = (Kind.UP_TO_DATE, Kind.HELD, Kind.CORRUPT, Kind.REFUSED, Kind.DIFFERENT)
     parts += [f"{count[kind]:,} {kind.value}" for kind in rest if count[kind]]
     return ", ".join(parts)
 
@@ -172,7 +173,7 @@ def _as_json(tally: Tally, notes: list[str], dry_run: bool) -> dict[str, Any]:
         "transitions": tally.transitions,
         "signals": tally.signals,
         "held": _listed(tally, Kind.HELD),
-        "damaged": _listed(tally, Kind.DAMAGED),
+        "corrupt": _listed(tally, Kind.CORRUPT),
         "refused": _listed(tally, Kind.REFUSED),
         "different": _listed(tally, Kind.DIFFERENT),
         "notes": notes,

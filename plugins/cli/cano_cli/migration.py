@@ -1,4 +1,4 @@
-"""Copying the runs of one store into another, in an order in which nobody misses one that is not there yet."""
+"""Copying the runs of one store into another. Each run follows the runs that its execution needs."""
 
 from __future__ import annotations
 
@@ -8,26 +8,27 @@ from dataclasses import dataclass, field
 
 from cano import Clock, RunRecord, SerializationError, Signal, StoreBackend
 
-from cano_cli.contents import Place, in_signals, signals_obstacle
-from cano_cli.copying import Copier, Kind, Outcome, is_half
+from cano_cli.contents import LayeredStore, in_signals, signal_conflict
+from cano_cli.copying import Copier, Kind, Outcome, is_incomplete
 
 SCHEDULES = "cano.schedule"
-"""The workflow under which the scheduler keeps its records. They name runs, and whoever sees them starts those."""
+"""The workflow of the scheduler's records. A scheduler starts the runs that its record names, so runs come first."""
 PROBE = "cano migrate-store probe "
-PROBLEMS = (Kind.HELD, Kind.DAMAGED, Kind.REFUSED, Kind.DIFFERENT)
+"""Prefix of the run id to which `same_store` sends its signal."""
+PROBLEMS = (Kind.HELD, Kind.CORRUPT, Kind.REFUSED, Kind.DIFFERENT)
 
 
 @dataclass(slots=True)
 class Tally:
-    """What has become of the runs so far.
+    """The progress and the results of a migration.
 
     Attributes:
-        total: how many there are to look at.
-        counts: how many have met with which end.
-        transitions: lines of history written.
-        signals: signals put for ids that no run has yet.
-        problems: the runs that are not in the target as they are in the source, and why.
-        present: the run that is being looked at.
+        total: the number of runs to process.
+        counts: the number of runs for each result.
+        transitions: the number of history entries written.
+        signals: the number of signals copied for ids without a run.
+        problems: the runs that were not copied, and why.
+        current: the id of the run that is processed now.
     """
 
     total: int = 0
@@ -35,15 +36,15 @@ class Tally:
     transitions: int = 0
     signals: int = 0
     problems: list[Outcome] = field(default_factory=list)
-    present: str = ""
+    current: str = ""
 
     @property
     def done(self) -> int:
-        """How many were looked at."""
+        """The number of processed runs."""
         return sum(self.counts.values())
 
     def add(self, outcome: Outcome) -> None:
-        """Count what has become of a run."""
+        """Count the result of one run."""
         self.counts[outcome.kind] += 1
         self.transitions += outcome.transitions
         if outcome.kind in PROBLEMS:
@@ -51,65 +52,66 @@ class Tally:
 
 
 async def migrate(
-    source: Place,
-    target: Place,
+    source: LayeredStore,
+    target: LayeredStore,
     clock: Clock,
     tally: Tally,
     *,
     workflow: str | None,
-    silence: float,
+    dead_after: float,
     dry: bool,
 ) -> None:
-    """Copy all runs and signals, one after the other, and remove unfinished copies of runs that are gone.
+    """Copy all runs and signals one after the other, then remove incomplete copies of runs that no longer exist.
 
     Args:
-        source, target: two stores, open.
-        clock: tells the time.
-        tally: told what becomes of each.
-        workflow: only the runs of this workflow, and those that they have started.
-        silence: seconds after which whoever copies to the same target is taken for dead.
-        dry: whether to find out only what would be done.
+        source, target: two open stores.
+        clock: the time source.
+        tally: receives the progress and the results.
+        workflow: copy only the runs of this workflow and their sub-workflows.
+        dead_after: seconds of inactivity after which another copy to the target counts as dead.
+        dry: whether only to report what would be done.
 
     Raises:
-        StoreError: one of the stores fails.
+        StoreError: one of the stores failed.
     """
-    copier = Copier(source, target, clock, silence=silence, dry=dry)
-    await _each(copier.copy, in_order(await source.listed(), workflow), clock, tally, silence)
-    halves = [each.run_id for each in await target.listed() if is_half(each) and workflow in (None, each.workflow)]
-    await _each(copier.remove_half, halves, clock, tally, silence)
+    copier = Copier(source, target, clock, dead_after=dead_after, dry=dry)
+    await _each(copier.copy, copy_order(await source.runs(), workflow), clock, tally, dead_after)
+    copies = await target.runs()
+    incomplete = [each.run_id for each in copies if is_incomplete(each) and workflow in (None, each.workflow)]
+    await _each(copier.remove_incomplete, incomplete, clock, tally, dead_after)
     if workflow is None:
         for run_id in await source.backend.missing_recipients():
             if not run_id.startswith(PROBE):
-                await _copy_early(source, target, run_id, tally, dry)
+                await _copy_signals_without_run(source, target, run_id, tally, dry)
 
 
 async def _each(
-    work: Callable[[str], Awaitable[Outcome]], waiting: list[str], clock: Clock, tally: Tally, silence: float
+    work: Callable[[str], Awaitable[Outcome]], waiting: list[str], clock: Clock, tally: Tally, dead_after: float
 ) -> None:
-    """Do `work` for each run; where another migration is at it, when it is done with it, or dead."""
+    """Do `work` for each run. While another migration copies a run, wait until it finishes or counts as dead."""
     tally.total += len(waiting)
     while waiting:
         busy = []
         for run_id in waiting:
-            tally.present = run_id
+            tally.current = run_id
             outcome = await work(run_id)
             if outcome.kind is Kind.BUSY:
-                busy.append(run_id)  # its copy was begun by somebody else a moment ago: perhaps he is dead
+                busy.append(run_id)  # another migration, which may be dead, began to copy it
             else:
                 tally.add(outcome)
         if busy:
-            await clock.sleep(min(1.0, silence / 4))
+            await clock.sleep(min(1.0, dead_after / 4))
         waiting = busy
 
 
-def in_order(records: Iterable[RunRecord], workflow: str | None = None) -> list[str]:
-    """The ids of runs, the oldest first, but each after those that it has started, and schedules last.
+def copy_order(records: Iterable[RunRecord], workflow: str | None = None) -> list[str]:
+    """Return the ids of the runs, oldest first, but each after its sub-workflows, and schedules last.
 
-    Whoever drives a parent, or looks after a schedule, starts what is missing of its runs.
+    A parent starts its missing sub-workflows, and a scheduler starts its missing runs. So those must be copied first.
 
     Args:
-        records: the newest first.
-        workflow: only the runs of this workflow, and those that they have started.
+        records: the runs, newest first.
+        workflow: only the runs of this workflow and their sub-workflows.
     """
     children: dict[str | None, list[str]] = {}
     chosen, schedules = list[str](), list[str]()
@@ -130,18 +132,20 @@ def in_order(records: Iterable[RunRecord], workflow: str | None = None) -> list[
     return list(ordered)
 
 
-async def _copy_early(source: Place, target: Place, run_id: str, tally: Tally, dry: bool) -> None:
-    """Copy the signals of an id that no run has yet."""
+async def _copy_signals_without_run(
+    source: LayeredStore, target: LayeredStore, run_id: str, tally: Tally, dry: bool
+) -> None:
+    """Copy the signals of an id that has no run yet."""
     try:
         wanted, found = await source.signals(run_id), await target.signals(run_id)
-        problem = signals_obstacle(wanted, found)
+        problem = signal_conflict(wanted, found)
         if problem is None and await target.record(run_id) is not None:
-            problem = "the source has signals for it and no run, but there is a run of this id there"
+            problem = "SRC has signals for this id but no run; DST has a run"
         if problem is None and not dry:
             known = {signal.id for signal in found.waiting}
             for signal in wanted.waiting:
                 if signal.id not in known:
-                    payload = target.closed(f"the payload of the signal {signal.id!r}", signal.payload)
+                    payload = target.wrap_value(f"the payload of the signal {signal.id!r}", signal.payload)
                     await target.backend.put_signal(run_id, signal._replace(payload=payload))
             found = await target.signals(run_id)
             tally.signals += len(found.waiting) - len(known)
@@ -152,14 +156,14 @@ async def _copy_early(source: Place, target: Place, run_id: str, tally: Tally, d
         tally.add(Outcome(run_id, Kind.REFUSED, problem))
 
 
-async def are_one(source: StoreBackend, target: StoreBackend) -> bool:
-    """Whether two backends are of one store, whatever their URLs say: what is sent to one is found in the other."""
+async def same_store(source: StoreBackend, target: StoreBackend) -> bool:
+    """Return whether two backends access the same store: a signal put into `target` appears in `source`."""
     probe = f"{PROBE}{uuid.uuid4().hex}"
     if not target.capabilities.retention:
-        return False  # the probe would stay for ever; and copying a store onto itself changes nothing
-    for left in await target.missing_recipients():
-        if left.startswith(PROBE):  # by a process that was killed just here
-            await target.delete(left)
+        return False  # the probe could not be deleted; and copying a store onto itself changes nothing
+    for run_id in await target.missing_recipients():
+        if run_id.startswith(PROBE):  # left by a process that was killed before the deletion below
+            await target.delete(run_id)
     await target.put_signal(probe, Signal("probe", "probe"))
     try:
         return bool((await source.signals(probe)).waiting)

@@ -1,4 +1,4 @@
-"""Warnings about plugins, as one line each on stderr."""
+"""Printing warnings about plugins on stderr, one line each."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from cano_cli.errors import one_line
 
 
 class Notices:
-    """Shows each notice once, however many kernels have reason for it."""
+    """The warnings on stderr. Each is printed once, even if several kernels emit it."""
 
     def __init__(self) -> None:
-        self._seen: set[str] = set()
+        self._shown: set[str] = set()
 
     def show(self, message: str) -> None:
-        """Print `message` as one line on stderr, unless that was done."""
+        """Print `message` as one line on stderr, unless it was printed before."""
         line = " ".join(message.split())
-        if line not in self._seen:
-            self._seen.add(line)
+        if line not in self._shown:
+            self._shown.add(line)
             click.echo(f"{click.style('Warning:', fg='yellow')} {line}", err=True)
 
     @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Show the kernel's plugin warnings, and what it logs where the program has set up no logging."""
+    def showing_warnings(self) -> Iterator[None]:
+        """Print kernels' plugin warnings and, if the program has not configured logging, their log records."""
         handler, log = _Handler(self.show), logging.getLogger("cano")
         with warnings.catch_warnings():
-            otherwise = warnings.showwarning
+            default = warnings.showwarning
 
             def showwarning(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
                 if issubclass(category, PluginWarning):
                     self.show(str(message))
                 else:
-                    otherwise(message, category, *rest, **more)
+                    default(message, category, *rest, **more)
 
             warnings.simplefilter("always", PluginWarning)
             warnings.showwarning = showwarning
@@ -50,14 +50,14 @@ class Notices:
 
 
 class _Handler(logging.Handler):
-    """Takes the place of Python's last resort, which would print a page of traceback."""
+    """A replacement for logging's last-resort handler, which would print whole tracebacks."""
 
     def __init__(self, show: Callable[[str], None]) -> None:
         super().__init__(logging.WARNING)
         self._show = show
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Show `record`, unless somebody else does."""
+        """Print `record`, unless the root logger has a handler, which then reports it."""
         if logging.getLogger().handlers:
             return
         error = record.exc_info[1] if record.exc_info else None

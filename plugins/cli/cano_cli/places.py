@@ -1,4 +1,4 @@
-"""Where in the user's own code something was raised."""
+"""Finding source locations in the user's own code."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _INSTALLED = {"site-packages", "dist-packages"}
 
 
 def raised_at(error: BaseException) -> str | None:
-    """`file:line in function: code` of the innermost frame of the user's own code in the traceback of `error`.
+    """Return the innermost frame of the user's own code in the traceback of `error`.
 
-    The user's own code is what belongs neither to Cano nor to Python nor to an installed package. Where there is
-    none, it is where Cano called into an installed package, and None where it did not.
+    The format is `file:line in function: code`. The user's own code is not part of Cano, Python or an installed
+    package. Without such a frame, the result is the frame where Cano called an installed package, or None.
     """
     if isinstance(error, SyntaxError) and error.filename and error.lineno:
         return f"{shown_path(error.filename)}:{error.lineno}" + _code(error.text)
     every = traceback.extract_tb(error.__traceback__)
-    # what comes before Cano's first frame has called Cano
+    # the frames before Cano's first are the callers of Cano
     start = next((number for number, frame in enumerate(every) if _is(frame.filename, _OURS)), 0)
     frames = [frame for frame in every[start:] if not _is(frame.filename, _OURS)]
     frames = [frame for frame in frames if not frame.filename.startswith("<frozen ")]
@@ -38,13 +38,13 @@ def raised_at(error: BaseException) -> str | None:
     return f"{shown_path(frame.filename)}:{frame.lineno} in {frame.name}" + _code(frame.line)
 
 
-def came_through_cano(error: BaseException) -> bool:
-    """Whether the traceback of `error` begins in Cano's code: it left the task that raised it."""
+def propagated_through_cano(error: BaseException) -> bool:
+    """Return whether the traceback of `error` begins in Cano's code: it propagated out of the task that raised it."""
     return error.__traceback__ is not None and _is(error.__traceback__.tb_frame.f_code.co_filename, _OURS)
 
 
 def defined_at(task: cano.Task[Any]) -> str | None:
-    """`file:line (task name)` where the code of `task` begins, if that is known."""
+    """Return where the code of `task` begins, as `file:line (task name)`, or None if that is unknown."""
     function = task.function if isinstance(task, cano.FunctionTask) else type(task)
     try:
         file, line = inspect.getsourcefile(function), inspect.getsourcelines(function)[1]
@@ -54,7 +54,7 @@ def defined_at(task: cano.Task[Any]) -> str | None:
 
 
 def shown_path(path: str) -> str:
-    """`path` as a person in the current directory would write it."""
+    """Return `path` relative to the current directory, or unchanged if it is outside."""
     try:
         return str(Path(path).relative_to(Path.cwd()))
     except (ValueError, OSError):

@@ -1,4 +1,4 @@
-"""`cano plugins`: the plugins of this environment."""
+"""`cano plugins`: list the installed plugins."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from collections.abc import Mapping
 import click
 from cano import CanoError, Capabilities, PluginInfo
 
-from cano_cli.errors import refused
+from cano_cli.errors import usage_error
 from cano_cli.jsonable import dumps
 from cano_cli.settings import Settings
 from cano_cli.tables import show
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print them as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def plugins(ctx: click.Context, *, as_json: bool) -> None:
-    """List every plugin that is installed, also those that are blocked or broken, and what their stores promise.
+    """List all installed plugins, including blocked and broken ones, and the capabilities of their stores.
 
-    The order is that of registration. A hook asks the plugins from the last to the first, except for those that
-    ask to come first or last.
+    Plugins are listed in order of registration. A hook calls them from the last to the first, except those that
+    request to be called first or last.
     """
     settings: Settings = ctx.obj
     try:
@@ -28,10 +28,14 @@ def plugins(ctx: click.Context, *, as_json: bool) -> None:
         found = kernel.load()
         stores = {each.plugin_name: each.function() for each in kernel.hook.cano_stores.get_hookimpls()}
     except CanoError as error:
-        raise refused(error) from error
+        raise usage_error(error) from error
     if as_json:
         answer = [
-            {"order": order, **info._asdict(), "stores": {scheme: each._asdict() for scheme, each in _of(info, stores)}}
+            {
+                "order": order,
+                **info._asdict(),
+                "stores": {scheme: each._asdict() for scheme, each in _stores_of(info, stores)},
+            }
             for order, info in enumerate(found, 1)
         ]
         click.echo(dumps(answer, indent=2))
@@ -40,14 +44,14 @@ def plugins(ctx: click.Context, *, as_json: bool) -> None:
     else:
         rows = [[str(order), *_cells(info)] for order, info in enumerate(found, 1)]
         show(["order", "name", "distribution", "version", "status", "hooks"], rows)
-        rows = [[f"{scheme}:", *_yes_or_no(each)] for info in found for scheme, each in _of(info, stores)]
+        rows = [[f"{scheme}:", *_yes_or_no(each)] for info in found for scheme, each in _stores_of(info, stores)]
         if rows:
             click.echo()
             show(["store", *Capabilities._fields], rows)
 
 
-def _of(info: PluginInfo, stores: Mapping[str, Mapping[str, Capabilities]]) -> list[tuple[str, Capabilities]]:
-    """The stores that a plugin opens, by their URL scheme."""
+def _stores_of(info: PluginInfo, stores: Mapping[str, Mapping[str, Capabilities]]) -> list[tuple[str, Capabilities]]:
+    """Return the URL schemes that a plugin opens, with the capabilities of their stores."""
     return list(stores.get(info.name, {}).items()) if info.status == "active" else []
 
 

@@ -1,4 +1,4 @@
-"""What is shown live while runs go on."""
+"""The live view on a terminal while runs are executed."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ COLOURS = {"running": "cyan", "retrying": "yellow", "done": "green", "failed": "
 
 
 class View:
-    """The live view, if there is one."""
+    """The live view, or a dummy if nothing is shown live."""
 
     def __init__(self, live: Live | None = None) -> None:
         self._live = live
 
-    def keep(self, wanted: bool) -> None:
-        """Whether it stays on the screen at the end. By default it does."""
+    def keep_on_screen(self, wanted: bool) -> None:
+        """Set whether the view stays on the screen at the end. By default it does."""
         if self._live is not None:
             self._live.transient = not wanted
 
 
 @contextmanager
 def live_view(draw: Callable[[], RenderableType], *, wanted: bool) -> Iterator[View]:
-    """Show what `draw` draws on stderr, again and again, if that is `wanted` and stderr is a terminal."""
+    """Call `draw` repeatedly and show its result on stderr, if `wanted` and stderr is a terminal."""
     if not wanted or not sys.stderr.isatty():
         yield View()
         return
@@ -44,18 +44,18 @@ def live_view(draw: Callable[[], RenderableType], *, wanted: bool) -> Iterator[V
         console=Console(stderr=True),
         get_renderable=draw,
         refresh_per_second=REFRESHES,
-        redirect_stdout=sys.stdout.isatty(),  # what tasks print into a file or pipe must get there
+        redirect_stdout=sys.stdout.isatty(),  # output of tasks to a file or pipe must not go to the terminal
     ) as live:
         try:
             yield View(live)
         finally:
-            # what was printed last, without a line end, would be lost
+            # otherwise rich drops output without a final line end
             sys.stdout.flush()
             sys.stderr.flush()
 
 
-def states(recorder: Recorder) -> RenderableType:
-    """The states of one run."""
+def state_table(recorder: Recorder) -> RenderableType:
+    """Draw the states of one run."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -67,8 +67,8 @@ def states(recorder: Recorder) -> RenderableType:
     return table
 
 
-def bar(batch: Batch) -> RenderableType:
-    """How far many runs are: towards the quota, else towards the end of the file, if that is known."""
+def batch_progress(batch: Batch) -> RenderableType:
+    """Draw the progress of a batch: towards its quota, or else the end of the file, if its size is known."""
     from rich.progress_bar import ProgressBar
     from rich.table import Table
     from rich.text import Text

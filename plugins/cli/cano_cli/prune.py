@@ -1,21 +1,21 @@
-"""`cano prune`: forget finished runs."""
+"""`cano prune`: delete finished runs."""
 
 from __future__ import annotations
 
 import click
 from cano import ConfigurationError, Retention
 
-from cano_cli.errors import CliError, refused
+from cano_cli.errors import CliError, usage_error
 from cano_cli.jsonable import dumps
 from cano_cli.records import counted
 from cano_cli.settings import Settings, json_option, store_option
-from cano_cli.stores import ask
+from cano_cli.stores import with_store
 
 
 @click.command()
-@click.option("--keep-last", type=int, metavar="N", help="Keep the newest N of each workflow.")
-@click.option("--max-age", type=float, metavar="SECONDS", help="Keep those that ended no longer ago.")
-@click.option("--delete-all-finished", is_flag=True, help="Keep none.")
+@click.option("--keep-last", type=int, metavar="N", help="Keep the newest N finished runs of each workflow.")
+@click.option("--max-age", type=float, metavar="SECONDS", help="Keep runs finished at most SECONDS ago.")
+@click.option("--delete-all-finished", is_flag=True, help="Keep no finished run.")
 @store_option
 @json_option
 @click.pass_context
@@ -28,23 +28,24 @@ def prune(
     store: str | None,
     as_json: bool,
 ) -> None:
-    """Forget finished runs, with their history. Those that can still go on by themselves are kept in any case.
+    """Delete finished runs and their history.
 
-    With several options a run has to pass all of them to be kept.
+    A run is kept only if every given option keeps it. Unfinished runs and their sub-workflows are always kept.
     """
     settings: Settings = ctx.obj
     if keep_last is None and max_age is None and not delete_all_finished:
-        raise CliError("prune what? Give --keep-last N, --max-age SECONDS or --delete-all-finished")
+        raise CliError("no option says which runs to keep; give --keep-last N, --max-age SECONDS or "
+                       "--delete-all-finished")  # fmt: skip
     terminal = "delete" if delete_all_finished else "keep"
     try:
         retention = Retention(keep_last=keep_last, max_age=max_age, on_terminal=terminal)
     except ConfigurationError as error:
-        raise refused(error) from error
+        raise usage_error(error) from error
 
-    gone = ask(settings, store, lambda kernel: kernel.prune(retention))
+    deleted = with_store(settings, store, lambda kernel: kernel.prune(retention))
     if as_json:
-        click.echo(dumps({"pruned": gone}, indent=2))
+        click.echo(dumps({"pruned": deleted}, indent=2))
         return
-    for run_id in gone:
+    for run_id in deleted:
         click.echo(run_id)
-    click.echo(f"{counted(len(gone), 'run')} forgotten")
+    click.echo(f"{counted(len(deleted), 'run')} deleted")

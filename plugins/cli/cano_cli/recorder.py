@@ -1,4 +1,4 @@
-"""What a run's states have done, as lifecycle hooks tell it."""
+"""Recording the activity of a run's states through lifecycle hooks."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ HEADERS = ["state", "task", "status", "attempts", "time"]
 
 
 class Activity(NamedTuple):
-    """A step that is under way. `step` may be read until it ends."""
+    """A running step. `step` may be read until it ends."""
 
     began: float
     step: Step
 
 
 class StateRow:
-    """What one state has done so far, over all steps that were in it.
+    """The activity of one state over all its steps.
 
     Attributes:
-        state: its name; marked where it is of a sub-workflow, or of the branches of a split.
-        task: its task's name.
+        state: its name; a sub-workflow's name is put before it, and " (branch)" follows it for branches of a split.
+        task: the name of its task.
         status: "running", "retrying", "done", "failed" or "cancelled".
-        visits: how many steps were in it.
+        visits: the number of its steps.
     """
 
     def __init__(self, state: str, task: str) -> None:
@@ -43,12 +43,12 @@ class StateRow:
         self._seconds = 0.0
 
     def begin(self, step: Step, now: float) -> None:
-        """A step in this state begins."""
+        """Record that a step begins."""
         self.visits += 1
         self.active[step.run_id, step.branch] = Activity(now, step)
 
     def end(self, step: Step, now: float, status: str) -> None:
-        """It has ended."""
+        """Record that a step has ended."""
         activity = self.active.pop((step.run_id, step.branch))
         self._seconds += now - activity.began
         self._attempts += step.attempt
@@ -56,7 +56,7 @@ class StateRow:
 
     @property
     def status(self) -> str:
-        """See the attributes of the class."""
+        """The status of the running steps, or else of the step that ended last."""
         activities = list(self.active.values())
         if not activities:
             return self._status
@@ -64,20 +64,20 @@ class StateRow:
 
     @property
     def attempts(self) -> int:
-        """How many attempts its steps have taken."""
+        """The number of attempts over all steps."""
         return self._attempts + sum(activity.step.attempt for activity in list(self.active.values()))
 
     def seconds(self, now: float) -> float:
-        """How long its steps have taken, retries and waits included."""
+        """Return the seconds that all steps took, including the delays of retries."""
         return self._seconds + sum(now - activity.began for activity in list(self.active.values()))
 
     @property
     def note(self) -> str:
-        """What its running step says: how far it is, or why it is tried again."""
+        """The progress of a running step, or the error that it will retry; empty if there is neither."""
         for _, step in list(self.active.values()):
             error, delay, progress = step.error, step.delay, step.last_progress
             if error is not None and delay is not None:
-                return f"again in {delay:.3g} s after {one_line(error)}"
+                return f"retry in {delay:.3g} s after {one_line(error)}"
             if progress is not None:
                 total = "" if progress.total is None else f"/{progress.total:g}"
                 return f"{progress.done:g}{total} {progress.message or ''}".strip()
@@ -85,76 +85,76 @@ class StateRow:
 
 
 class Recorder:
-    """An observer that keeps what a run's states have done: memory by state, not by step.
+    """An observer that records the activity of a run's states. Its memory grows with the states, not the steps.
 
     Args:
-        now: seconds that only grow.
-        tell: told of what people may wonder about: that the run waits for something, or does not begin at its start.
+        now: a monotonic clock, in seconds.
+        report: called with a message if the run is resumed or parked.
 
     Attributes:
-        run: the run that was asked for, once it has begun.
-        rows: a row for each state, in the order in which the run came to them.
-        advice: what is told to people whose run waits.
+        run: the run of this command, once it has begun.
+        rows: a row for each state, in the order of their first steps.
+        ctrl_c_effect: what Ctrl-C does to a parked run, for the message.
     """
 
     def __init__(
-        self, now: Callable[[], float] = time.monotonic, tell: Callable[[str], None] = lambda message: None
+        self, now: Callable[[], float] = time.monotonic, report: Callable[[str], None] = lambda message: None
     ) -> None:
         self.now = now
-        self.tell = tell
+        self.report = report
         self.run: Run | None = None
         self.rows: dict[tuple[str, str, str | None], StateRow] = {}
-        self.advice = "Ctrl-C cancels it"
+        self.ctrl_c_effect = "Ctrl-C cancels it"
         self._began = 0.0
         self._ended: float | None = None
 
     @property
     def seconds(self) -> float:
-        """How long the run has taken so far."""
+        """The seconds that the run has taken so far."""
         if self.run is None:
             return 0.0
         return (self.now() if self._ended is None else self._ended) - self._began
 
     @hookimpl
     def cano_run_started(self, run: Run) -> None:
-        """Remember the run: the first one is the one that was asked for. It may go on as another object."""
+        """Record the run. The first one is the command's own; when it is resumed, it is a new object."""
         if self.run is None:
             self.run, self._began = run, self.now()
         elif self.run.run_id == run.run_id:
             self.run = run
         if run is self.run and run.resumed:
             step = counted(run.step.seq, "step")
-            self.tell(f"Resumed: run {run.run_id} goes on in state {state_name(run.state)} after {step}")
+            self.report(f"Resumed: run {run.run_id} continues in state {state_name(run.state)} after {step}")
 
     @hookimpl
     def cano_run_finished(self, run: Run) -> None:
-        """Stop the clock."""
+        """Record the time of the run's end."""
         if run is self.run:
             self._ended = self.now()
 
     @hookimpl
     def cano_run_parked(self, run: Run) -> None:
-        """Tell what the run waits for."""
-        self.tell(f"Parked: run {run.run_id} waits{waits_for(run.wait)}; {self.advice}")
+        """Report what the run waits for."""
+        self.report(f"Parked: run {run.run_id} waits{waits_for(run.wait)}; {self.ctrl_c_effect}")
 
     @hookimpl
     def cano_step_started(self, step: Step) -> None:
-        """Count the step."""
+        """Record that the step begins."""
         self._row(step).begin(step, self.now())
 
     @hookimpl
     def cano_step_finished(self, step: Step) -> None:
-        """Note its time and attempts."""
+        """Record the step's time and attempts."""
         self._row(step).end(step, self.now(), "done")
 
     @hookimpl
     def cano_step_failed(self, step: Step) -> None:
-        """Note its time and attempts."""
+        """Record the step's time, attempts and failure."""
         cancelled = isinstance(step.error, asyncio.CancelledError | RunCancelledError)
         self._row(step).end(step, self.now(), "cancelled" if cancelled else "failed")
 
     def _row(self, step: Step) -> StateRow:
-        # the branches of a split may be thousands: those with one task share a row
+        # a split may have thousands of branches, so branches with the same task share a row
         key = (step.workflow, state_name(step.state), None if step.branch is None else step.task)
         row = self.rows.get(key)
         if row is None:
@@ -165,7 +165,7 @@ class Recorder:
         return row
 
     def table(self) -> list[list[str]]:
-        """Every state as cells: state, task, status, attempts, time."""
+        """Return a row of cells for each state: state, task, status, attempts, time."""
         now = self.now()
         return [
             [row.state, row.task, row.status, _attempts(row), show_seconds(row.seconds(now))]
@@ -173,7 +173,7 @@ class Recorder:
         ]
 
     def as_json(self) -> list[dict[str, Any]]:
-        """Every state as JSON."""
+        """Return every state as JSON."""
         now = self.now()
         return [
             {
@@ -189,4 +189,4 @@ class Recorder:
 
 
 def _attempts(row: StateRow) -> str:
-    return str(row.attempts) if row.visits < 2 else f"{row.attempts} in {row.visits} steps"
+    return str(row.attempts) if row.visits < 2 else f"{row.visits} visits, {row.attempts} attempts"

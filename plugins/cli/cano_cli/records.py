@@ -1,4 +1,4 @@
-"""What is told of a run as a store has it."""
+"""Describing a stored run in text and JSON."""
 
 from __future__ import annotations
 
@@ -10,44 +10,44 @@ from cano import RunRecord, RunStatus, Wait, is_held
 from cano_cli.times import iso, when
 
 HIDDEN = "\0"
-"""Keys that begin with it are the engine's own."""
+"""Prefix of the kernel's own keys."""
 
 
 def status_of(record: RunRecord, now: float) -> RunStatus:
-    """How the run stands: what says that it runs while nobody holds it was interrupted."""
+    """Return the run's status. A running run without a valid lease is interrupted."""
     if record.status is not RunStatus.RUNNING or is_held(record, now):
         return record.status
     return RunStatus.INTERRUPTED
 
 
 def holder_of(record: RunRecord, now: float) -> str:
-    """Who drives it, and for how long that is sure."""
-    return f"{record.holder} (for {max(0.0, (record.expires or now) - now):.1f} s, unless renewed)"
+    """Return the run's holder and the time until its lease expires."""
+    return f"{record.holder} (lease expires in {max(0.0, (record.expires or now) - now):.1f} s)"
 
 
 def waits_for(wait: Wait | None) -> str:
-    """What a parked run waits for, as the end of a sentence."""
-    what = []
+    """Return what a parked run waits for, as the end of a sentence with a leading space."""
+    parts = []
     if wait is not None and wait.signal is not None:
-        what.append(f" for the signal {wait.signal!r}")
+        parts.append(f" for signal {wait.signal!r}")
     if wait is not None and wait.until is not None:
-        what.append(f" until {when(wait.until)}")
-    return ",".join(what)
+        parts.append(f" until {when(wait.until)}")
+    return ",".join(parts)
 
 
-def note_on(record: RunRecord, now: float) -> str:
-    """What people want to know of it beside its state: who drives it, what it waits for, why it failed."""
+def detail_of(record: RunRecord, now: float) -> str:
+    """Return the detail that matters for the run's status: its holder, its wait, or its error."""
     status = status_of(record, now)
     if status is RunStatus.RUNNING:
-        return holder_of(record, now)
+        return f"held by {holder_of(record, now)}"
     if status is RunStatus.PARKED:
         return f"waits{waits_for(record.wait)}"
-    error: Mapping[str, Any] = record.error or {}  # also of a row that cannot be read
+    error: Mapping[str, Any] = record.error or {}  # stores also report here why a row is corrupt
     return " ".join(str(error.get("message", "")).split())
 
 
 def record_as_json(record: RunRecord, now: float) -> dict[str, Any]:
-    """All of it but its data."""
+    """Return all fields of the run but its data, as JSON."""
     wait = record.wait
     return {
         "run_id": record.run_id,
@@ -69,5 +69,5 @@ def record_as_json(record: RunRecord, now: float) -> dict[str, Any]:
 
 
 def counted(count: int, thing: str) -> str:
-    """`1 run`, `2 runs`."""
+    """Return the count with the noun, in the plural unless it is 1: `1 run`, `2 runs`."""
     return f"{count} {thing}" + ("" if count == 1 else "s")

@@ -1,4 +1,4 @@
-"""`cano recover`: take over the runs that can go on."""
+"""`cano recover`: find and resume the runs of workflows; with --watch, a worker."""
 
 from __future__ import annotations
 
@@ -11,26 +11,27 @@ from typing import Any
 import click
 from cano import Kernel, RunStatus, Workflow
 
-from cano_cli.caretaker import Caretaker, Ending
-from cano_cli.driving import report_unhandled, stdout_kept
-from cano_cli.errors import FAILED, STOPPED, CliError, refused, tracebacks
+from cano_cli.errors import FAILED, STOPPED, CliError, tracebacks, usage_error
+from cano_cli.execution import report_unhandled, stdout_reserved
 from cano_cli.failure import message_of
 from cano_cli.jsonable import dumps
 from cano_cli.loading import load_flow
+from cano_cli.outcomes import OutcomeReporter, RunOutcome
 from cano_cli.records import counted, holder_of
 from cano_cli.settings import LONG_LEASE, Settings, json_option, lease_option, store_option, traceback_option
-from cano_cli.stores import WRONG_QUESTIONS, backend_of, needed
+from cano_cli.stores import USAGE_ERRORS, backend_of, required_url
 
-SHOWN = 3
+RUNS_SHOWN = 3
+"""How many runs held by other processes are listed."""
 GRACE = 10.0
-"""Seconds that runs get to finish after Ctrl-C."""
+"""Seconds that runs have to finish after Ctrl-C."""
 
 
 @click.command()
 @click.argument("targets", metavar="MODULE:FLOW...", nargs=-1, required=True)
 @store_option
 @lease_option(LONG_LEASE)
-@click.option("--watch", is_flag=True, help="Stay, and take over whatever can go on, until Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Keep running, and resume runs as they become ready, until Ctrl-C.")
 @json_option
 @traceback_option
 @click.pass_context
@@ -44,45 +45,44 @@ def recover(
     as_json: bool,
     traceback: bool,
 ) -> None:
-    """Take over the runs that can go on.
+    """Find and resume runs that no process executes.
 
-    These are the runs of the workflows named that nobody drives: whose process was killed or stopped, or for which
-    there is what they waited for. How each ends is printed when it does: with --json as a line of JSON. A run that
-    waits again is left waiting.
+    These are runs of the given workflows whose process died or stopped, and parked runs whose signal or time has
+    come. Each outcome is printed when the run ends or is parked again; --json prints one line of JSON for each.
 
-    The exit code is 0 when all have ended in an exit state or wait, 1 when one has not, or cannot go on. Ctrl-C and
-    SIGTERM let runs finish for 10 s, and leave the rest to go on later.
+    The exit code is 0 if all runs ended in an exit state or are parked, and 1 if a run failed or could not be
+    resumed. After Ctrl-C or SIGTERM, runs have 10 s to finish; the rest are released for other processes.
     """
     settings: Settings = ctx.obj
-    url = needed(store)
-    with stdout_kept(as_json) as stdout, tracebacks(traceback):
+    url = required_url(store)
+    with stdout_reserved(as_json) as stdout, tracebacks(traceback):
         flows = [load_flow(target) for target in targets]
         names = [flow.name for flow in flows]
         if twice := {name for name in names if names.count(name) > 1}:
-            raise CliError(f"two of these workflows are named {twice.pop()!r}; a run could belong to either")
+            raise CliError(f"two of these workflows have the name {twice.pop()!r}; give each its own name")
 
-        def tell(ending: Ending) -> None:
-            click.echo(dumps(ending.as_json()) if as_json else str(ending), file=stdout)
+        def report(outcome: RunOutcome) -> None:
+            click.echo(dumps(outcome.as_json()) if as_json else str(outcome), file=stdout)
 
-        caretaker = Caretaker(tell)
-        options: dict[str, Any] = {"store": url, "lease": lease, "grace": GRACE, "plugins": [caretaker]}
+        reporter = OutcomeReporter(report)
+        options: dict[str, Any] = {"store": url, "lease": lease, "grace": GRACE, "plugins": [reporter]}
         try:
-            well = asyncio.run(_recover(lambda: settings.kernel(**options), caretaker, flows, watch))
+            ok = asyncio.run(_recover(lambda: settings.kernel(**options), reporter, flows, watch))
         except (KeyboardInterrupt, asyncio.CancelledError):
             click.echo("Stopped.", err=True)
             ctx.exit(0 if watch else STOPPED)
-        except WRONG_QUESTIONS as error:
-            raise refused(error) from error
+        except USAGE_ERRORS as error:
+            raise usage_error(error) from error
         except SystemExit as error:
             raise click.ClickException(message_of(error)) from error
-    if not well:
+    if not ok:
         ctx.exit(FAILED)
 
 
 async def _recover(
-    make_kernel: Callable[[], Kernel], caretaker: Caretaker, flows: list[Workflow[Any]], watch: bool
+    make_kernel: Callable[[], Kernel], reporter: OutcomeReporter, flows: list[Workflow[Any]], watch: bool
 ) -> bool:
-    """Whether all is well in the end."""
+    """Resume the runs of `flows`. Return whether every outcome is ok and no run is stuck."""
     loop, main = asyncio.get_running_loop(), asyncio.current_task()
     assert main is not None
     loop.set_exception_handler(report_unhandled)
@@ -93,39 +93,37 @@ async def _recover(
         try:
             handles = await kernel.recover(*flows)
             for handle in handles:
-                caretaker.expect(handle)
-            taken = {handle.run_id for handle in handles}
-            click.echo(f"{counted(len(taken), 'run')} taken over", err=True)
-            stuck = await _left_alone(kernel, {flow.name for flow in flows}, taken)
-            await caretaker.wait(forever=watch)
+                reporter.expect(handle)
+            claimed = {handle.run_id for handle in handles}
+            click.echo(f"took over {counted(len(claimed), 'run')}", err=True)
+            stuck = await _report_unclaimed(kernel, {flow.name for flow in flows}, claimed)
+            await reporter.wait(forever=watch)
         except asyncio.CancelledError:
             try:
-                if caretaker.under_way:
-                    runs = counted(len(caretaker.under_way), "run")
-                    click.echo(
-                        f"Stopping: {runs} under way, with {GRACE:g} s to finish; Ctrl-C stops at once", err=True
-                    )
+                if reporter.active:
+                    runs = counted(len(reporter.active), "active run")
+                    click.echo(f"Stopping: {GRACE:g} s for {runs} to finish; Ctrl-C stops at once", err=True)
                 await kernel.close()
             except (KeyboardInterrupt, asyncio.CancelledError):
                 await kernel.close(grace=0)
                 raise
             finally:
-                caretaker.tell_all()
+                reporter.report_remaining()
             raise
-    return caretaker.well and not stuck
+    return reporter.ok and not stuck
 
 
-async def _left_alone(kernel: Kernel, names: set[str], taken: set[str]) -> bool:
-    """Tell which runs were not taken over; whether there are any that could have been."""
+async def _report_unclaimed(kernel: Kernel, names: set[str], claimed: set[str]) -> bool:
+    """Print which runs this kernel has not claimed. Return whether it could not claim or resume a ready run."""
     now = kernel.clock.time()
     held = [record for record in await kernel.runs(status=RunStatus.RUNNING) if record.holder is not None]
-    held = [record for record in held if record.workflow in names and record.run_id not in {*taken, *kernel.active}]
-    for record in held[:SHOWN]:
-        click.echo(f"run {record.run_id} is left to {holder_of(record, now)}", err=True)
-    if len(held) > SHOWN:
-        click.echo(f"and {counted(len(held) - SHOWN, 'more run')} to others", err=True)
+    held = [record for record in held if record.workflow in names and record.run_id not in {*claimed, *kernel.active}]
+    for record in held[:RUNS_SHOWN]:
+        click.echo(f"run {record.run_id} is held by {holder_of(record, now)}", err=True)
+    if len(held) > RUNS_SHOWN:
+        click.echo(f"other processes hold {counted(len(held) - RUNS_SHOWN, 'more run')}", err=True)
     ready = [record for record in await backend_of(kernel).ready(now) if record.workflow in names]
-    stuck = [record.run_id for record in ready if record.run_id not in {*taken, *kernel.active}]
+    stuck = [record.run_id for record in ready if record.run_id not in {*claimed, *kernel.active}]
     if stuck:
-        click.echo(f"{counted(len(stuck), 'run')} cannot go on", err=True)  # why, the kernel has logged
+        click.echo(f"{counted(len(stuck), 'run')} could not be resumed", err=True)  # the kernel has logged the reasons
     return bool(stuck)

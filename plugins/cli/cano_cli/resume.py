@@ -1,16 +1,16 @@
-"""`cano resume`: let a run go on."""
+"""`cano resume`: resume one run and wait for its end."""
 
 from __future__ import annotations
 
 import click
 from cano import Kernel, RunResult
 
-from cano_cli.driving import Driver, drive, stdout_kept
 from cano_cli.errors import tracebacks
+from cano_cli.execution import Execution, execute, stdout_reserved
 from cano_cli.loading import load_flow
-from cano_cli.report import tell_end
+from cano_cli.report import report_end
 from cano_cli.settings import SHORT_LEASE, Settings, flow_argument, lease_option, store_option
-from cano_cli.stores import backend_of, check_there, needed
+from cano_cli.stores import backend_of, check_exists, required_url
 
 
 @click.command()
@@ -18,8 +18,8 @@ from cano_cli.stores import backend_of, check_there, needed
 @click.argument("run")
 @store_option
 @lease_option(SHORT_LEASE)
-@click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON; what tasks print goes to stderr.")
-@click.option("--no-progress", is_flag=True, help="Show no live view of the states.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON; tasks' output goes to stderr.")
+@click.option("--no-progress", is_flag=True, help="Do not show the states live.")
 @click.pass_context
 def resume(
     ctx: click.Context,
@@ -32,20 +32,20 @@ def resume(
     as_json: bool,
     no_progress: bool,
 ) -> None:
-    """Let a run go on, and wait for its end.
+    """Resume a run and wait for its end.
 
-    One that was interrupted or has failed goes on from its last commit. One that waits goes on when what it waits for
-    is there. One that somebody else drives is left alone: exit code 1.
+    An interrupted or failed run continues from its last commit. A parked run continues when its signal or time has
+    come. If another process holds the run, the exit code is 1 and the run is unchanged.
     """
     settings: Settings = ctx.obj
-    url = needed(store)
-    with stdout_kept(as_json), tracebacks(traceback):
-        check_there(settings.kernel(), url)
-        driver = Driver(load_flow(target), target, run, patient=False)
+    url = required_url(store)
+    with stdout_reserved(as_json), tracebacks(traceback):
+        check_exists(settings.kernel(), url)
+        execution = Execution(load_flow(target), target, run, waits_for_holder=False)
 
         async def work(kernel: Kernel) -> RunResult:
             backend_of(kernel)
-            return await kernel.resume(driver.flow, run)
+            return await kernel.resume(execution.flow, run)
 
-        ended = drive(ctx, driver, work, store=url, lease=lease, progress=not no_progress)
-    tell_end(ctx, driver, ended, as_json=as_json, traceback=traceback)
+        outcome = execute(ctx, execution, work, store=url, lease=lease, progress=not no_progress)
+    report_end(ctx, execution, outcome, as_json=as_json, traceback=traceback)

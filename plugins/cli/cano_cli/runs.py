@@ -1,4 +1,4 @@
-"""`cano runs`: the runs in a store."""
+"""`cano runs`: list the runs in a store."""
 
 from __future__ import annotations
 
@@ -6,21 +6,24 @@ import click
 from cano import Kernel, RunRecord, RunStatus
 
 from cano_cli.jsonable import dumps
-from cano_cli.records import note_on, record_as_json, status_of
+from cano_cli.records import detail_of, record_as_json, status_of
 from cano_cli.settings import Settings, json_option, store_option
-from cano_cli.stores import ask
+from cano_cli.stores import with_store
 from cano_cli.tables import show
 from cano_cli.times import when
 
-NEWEST = 50
+DEFAULT_LIMIT = 50
 
 
 @click.command()
 @store_option
-@click.option("--workflow", metavar="NAME", help="Only those of this workflow.")
-@click.option("--status", type=click.Choice([status.value for status in RunStatus]), help="Only those that stand so.")
+@click.option("--workflow", metavar="NAME", help="Only runs of this workflow.")
+@click.option("--status", type=click.Choice([status.value for status in RunStatus]), help="Only runs with this status.")
 @click.option(
-    "--limit", type=click.IntRange(min=1), metavar="N", help=f"How many. [default: {NEWEST}; all with --json]"
+    "--limit",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help=f"At most N runs. [default: {DEFAULT_LIMIT}; all with --json]",
 )
 @json_option
 @click.pass_context
@@ -36,13 +39,13 @@ def runs(
     """List the runs in a store, newest first."""
     settings: Settings = ctx.obj
     if limit is None and not as_json:
-        limit = NEWEST
+        limit = DEFAULT_LIMIT
 
-    async def question(kernel: Kernel) -> tuple[list[RunRecord], float]:
+    async def action(kernel: Kernel) -> tuple[list[RunRecord], float]:
         more = None if limit is None else limit + 1
         return await kernel.runs(workflow=workflow, status=status, limit=more), kernel.clock.time()
 
-    found, now = ask(settings, store, question)
+    found, now = with_store(settings, store, action)
     if as_json:
         click.echo(dumps([record_as_json(record, now) for record in found[:limit]], indent=2))
     elif not found:
@@ -51,9 +54,9 @@ def runs(
         rows = [_cells(record, now) for record in found[:limit]]
         show(["run", "workflow", "status", "state", "steps", "updated", "note"], rows)
     if limit is not None and len(found) > limit:
-        click.echo(f"there are more than these {limit}; --limit N shows more", err=True)
+        click.echo(f"there are more than {limit} runs; --limit N shows more", err=True)
 
 
 def _cells(record: RunRecord, now: float) -> list[str]:
-    status, note = status_of(record, now).value, note_on(record, now)
+    status, note = status_of(record, now).value, detail_of(record, now)
     return [record.run_id, record.workflow, status, record.state, str(record.seq), when(record.updated), note]

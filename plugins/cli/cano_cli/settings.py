@@ -1,4 +1,4 @@
-"""What the commands share: `ctx.obj`, and the arguments that several of them take."""
+"""The global options, in `ctx.obj`, and the options that several commands share."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class Settings:
     """The global options.
 
     Attributes:
-        block: names of plugins never to load.
+        block: names of plugins that are not loaded.
     """
 
     block: tuple[str, ...] = ()
 
     def kernel(self, **options: Any) -> Kernel:
-        """A new kernel under these settings.
+        """Create a kernel with these settings.
 
         Args:
             options: further arguments of `Kernel`.
@@ -36,27 +36,27 @@ class Settings:
 
 
 def flow_argument(command: AnyCommand) -> AnyCommand:
-    """Give a command the argument MODULE:FLOW, as `target`, and the option --traceback."""
+    """Add the argument MODULE:FLOW, as `target`, and the option --traceback to a command."""
     return click.argument("target", metavar="MODULE:FLOW")(traceback_option(command))
 
 
 def traceback_option(command: AnyCommand) -> AnyCommand:
-    """Give a command the option --traceback."""
-    return click.option("--traceback", is_flag=True, help="Print whole tracebacks of errors.")(command)
+    """Add the option --traceback to a command."""
+    return click.option("--traceback", is_flag=True, help="Print the full traceback of errors.")(command)
 
 
 def store_option(command: AnyCommand) -> AnyCommand:
-    """Give a command that is about runs in a store the option --store."""
-    help = "The store, such as sqlite:///runs.db."
+    """Add the option --store to a command."""
+    help = "URL of the store, such as sqlite:///runs.db."
     return click.option("--store", envvar=STORE_VARIABLE, show_envvar=True, metavar="URL", help=help)(command)
 
 
 def json_option(command: AnyCommand) -> AnyCommand:
-    """Give a command the option --json, as `as_json`."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(command)
+    """Add the option --json, as `as_json`, to a command."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 
 def lease_option(seconds: float) -> Callable[[AnyCommand], AnyCommand]:
-    """Give a command that drives runs the option --lease, which is `seconds` by default."""
-    help = "How long a run stays with this process when it falls silent: so long others wait after a crash."
+    """Make a decorator that adds the option --lease, by default `seconds`, to a command that executes runs."""
+    help = "Seconds without a renewal after which another process may take over the run."
     return click.option("--lease", type=float, default=seconds, show_default=True, metavar="SECONDS", help=help)

@@ -11,7 +11,7 @@ from cano_cli.data import parse_value
 from cano_cli.errors import FAILED
 from cano_cli.jsonable import dumps
 from cano_cli.settings import Settings, json_option, store_option
-from cano_cli.stores import ask
+from cano_cli.stores import with_store
 
 
 @click.command()
@@ -19,7 +19,7 @@ from cano_cli.stores import ask
 @click.argument("name")
 @click.argument("payload", metavar="[JSON]", required=False)
 @store_option
-@click.option("--id", "signal_id", metavar="ID", help="A signal sent twice under one id counts once.")
+@click.option("--id", "signal_id", metavar="ID", help="ID of the signal; a second signal with this ID is ignored.")
 @json_option
 @click.pass_context
 def signal(
@@ -32,20 +32,21 @@ def signal(
     signal_id: str | None,
     as_json: bool,
 ) -> None:
-    """Send a signal to a run that waits for it, or will.
+    """Send a signal to a run. If the run does not wait for it yet, the store keeps it.
 
-    JSON is what the state that follows finds as the payload. The exit code is 1 where the run has ended already.
+    JSON is the signal's payload, which the next state of the run reads. The exit code is 1 if the run has already
+    ended.
 
     Example: cano signal order-17 approved '{"by": "Ada"}'
     """
     settings: Settings = ctx.obj
     value = None if payload is None else parse_value(payload, "JSON")
 
-    async def question(kernel: Kernel) -> tuple[bool, str]:
+    async def action(kernel: Kernel) -> tuple[bool, str]:
         sent = await kernel.signal(run, name, value, id=signal_id)
         return sent, str(await kernel.explain(run))
 
-    sent, why = ask(settings, store, question)
+    sent, why = with_store(settings, store, action)
     if as_json:
         answer: dict[str, Any] = {"run_id": run, "signal": name, "sent": sent, "why": why}
         click.echo(dumps(answer, indent=2))

@@ -1,4 +1,4 @@
-"""Asking a store about its runs."""
+"""Opening the store that a command works on."""
 
 from __future__ import annotations
 
@@ -8,84 +8,85 @@ from typing import TypeVar
 
 from cano import ConfigurationError, Kernel, PluginError, RunNotFoundError, RunRecord, StoreBackend, ValidationError
 
-from cano_cli.errors import CliError, refused
+from cano_cli.errors import CliError, usage_error
 from cano_cli.settings import STORE_VARIABLE, Settings
 
 R = TypeVar("R")
 
-WRONG_QUESTIONS = (ConfigurationError, ValidationError, PluginError, RunNotFoundError)
+USAGE_ERRORS = (ConfigurationError, ValidationError, PluginError, RunNotFoundError)
+"""Errors of the kernel that the user's input causes: exit code 2."""
 
 
-def ask(settings: Settings, url: str | None, question: Callable[[Kernel], Awaitable[R]]) -> R:
-    """The answer to `question`, which is asked of a kernel on the store that is at `url` already.
+def with_store(settings: Settings, url: str | None, action: Callable[[Kernel], Awaitable[R]]) -> R:
+    """Return the result of `action`, called with an open kernel on the existing store at `url`.
 
     Raises:
         CliError: there is no such store, or no such run.
         CanoError: the store failed.
     """
 
-    place = needed(url)
-    kernel = settings.kernel(store=place)
+    store = required_url(url)
+    kernel = settings.kernel(store=store)
 
     async def work() -> R:
         async with kernel:
             backend_of(kernel)
-            return await question(kernel)
+            return await action(kernel)
 
-    check_there(kernel, place)
+    check_exists(kernel, store)
     try:
         return asyncio.run(work())
-    except WRONG_QUESTIONS as error:
-        raise refused(error) from error
+    except USAGE_ERRORS as error:
+        raise usage_error(error) from error
 
 
-def needed(url: str | None) -> str:
-    """The URL of a store. Raises CliError where none was given."""
+def required_url(url: str | None) -> str:
+    """Return `url`. Raises CliError if it is missing."""
     if not url:
-        raise CliError(f"which store? Give --store URL, such as sqlite:///runs.db, or set {STORE_VARIABLE}")
+        raise CliError(f"no store is given; add --store URL, such as sqlite:///runs.db, or set {STORE_VARIABLE}")
     return url
 
 
-def check_there(kernel: Kernel, url: str) -> None:
-    """See that there is a store at `url`: to open it would make an empty one, and tell of no runs.
+def check_exists(kernel: Kernel, url: str) -> None:
+    """Check that the store at `url` exists. Opening a missing store would create it, and report no runs.
 
     Raises:
-        CliError: there is none, or no plugin opens the URL.
+        CliError: it does not exist, or no plugin opens the URL.
         CanoError: the store failed.
     """
     try:
         backend, _ = kernel.store_at(url)
-    except WRONG_QUESTIONS as error:
-        raise refused(error) from error
-    if not asyncio.run(is_there(backend)):
+    except USAGE_ERRORS as error:
+        raise usage_error(error) from error
+    if not asyncio.run(store_exists(backend)):
         raise CliError(
-            f"there is no such store: {name_of(url)}. Is the URL right, and the current folder? "
-            "`cano run` makes it where it is missing"
+            f"the store {display_name(url)} does not exist; check the URL and the current directory "
+            "(`cano run` creates a missing store)"
         )
 
 
-async def is_there(backend: StoreBackend | None) -> bool:
-    """Whether there is a store, as far as can be told: by a method `exists()`, which makes nothing as `open` might."""
+async def store_exists(backend: StoreBackend | None) -> bool:
+    """Return whether the store exists, as its method `exists()` reports; True if it has no such method."""
     exists: Callable[[], Awaitable[bool]] | None = getattr(backend, "exists", None)
     return exists is None or await exists()
 
 
-def name_of(url: str) -> str:
-    """What messages call the store at `url`: without its password, and what else may be secret."""
+def display_name(url: str) -> str:
+    """Return `url` as messages may show it: without its password and other secrets."""
     return Kernel(store=url, discover=False).store_name
 
 
 def backend_of(kernel: Kernel) -> StoreBackend:
-    """The kernel's store. Raises CliError unless its runs outlive the process: no other can be there to be seen."""
+    """Return the kernel's store. Raises CliError if it is not durable: it holds no runs of other processes."""
     backend = kernel.backend
     if backend is None or not backend.capabilities.durable:
-        raise CliError("this store forgets its runs with the process that made them; name one that keeps them, such as "
+        raise CliError("this store loses its runs when the process that made them exits; name a durable store, such as "
                        "sqlite:///runs.db")  # fmt: skip
     return backend
 
 
 async def record_of(kernel: Kernel, run_id: str) -> RunRecord:
-    """The run as the store has it. Raises RunNotFoundError."""
+    """Return the stored run. Raises RunNotFoundError."""
     record = await backend_of(kernel).load(run_id)
     if record is None:
         raise RunNotFoundError(f"the store has no run {run_id!r}", run_id=run_id)

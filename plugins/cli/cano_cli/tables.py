@@ -1,4 +1,4 @@
-"""Tables for people: drawn by rich on a terminal, plain aligned columns elsewhere."""
+"""Tables for people: drawn by rich on a terminal, otherwise plain aligned columns."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import click
 
 
 def show(headers: Sequence[str], rows: Sequence[Sequence[str]], *, err: bool = False) -> None:
-    """Print a table on stdout.
+    """Print a table on stdout, or on stderr if `err` is set.
 
     Args:
-        headers: the columns' titles.
+        headers: the titles of the columns.
         rows: the cells of each row.
-        err: whether to print on stderr instead.
+        err: whether to print on stderr.
     """
     stream = sys.stderr if err else sys.stdout
     if stream.isatty():
@@ -25,7 +25,7 @@ def show(headers: Sequence[str], rows: Sequence[Sequence[str]], *, err: bool = F
 
 
 def plain(rows: Sequence[Sequence[str]]) -> list[str]:
-    """The rows as lines with aligned columns."""
+    """Format the rows as lines with aligned columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 

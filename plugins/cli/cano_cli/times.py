@@ -1,4 +1,4 @@
-"""How times are written."""
+"""Formatting of times and durations."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from datetime import datetime
 
 
 def when(seconds: float) -> str:
-    """A time for people, in their zone."""
+    """Format a time for people, in the local time zone."""
     return _local(seconds).isoformat(sep=" ", timespec="seconds")
 
 
 def iso(seconds: float | None) -> str | None:
-    """A time for programs."""
+    """Format a time for programs: ISO 8601 with an offset."""
     return None if seconds is None else _local(seconds).isoformat()
 
 
 def show_seconds(seconds: float) -> str:
-    """A duration for people."""
+    """Format a duration for people."""
     if seconds < 120:
         return f"{seconds:.2f} s"
     minutes, rest = divmod(int(seconds), 60)

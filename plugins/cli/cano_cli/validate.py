@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from cano import ConfigurationError, PluginError, ValidationError, state_name, undeclared
 
-from cano_cli.errors import refused, tracebacks
+from cano_cli.errors import tracebacks, usage_error
 from cano_cli.loading import load_flow
 from cano_cli.settings import Settings, flow_argument
 
@@ -16,8 +16,8 @@ from cano_cli.settings import Settings, flow_argument
 def validate(ctx: click.Context, *, target: str, traceback: bool) -> None:
     """Check a workflow without running it.
 
-    Prints a summary, or every problem of the definition. Names of retry strategies must be known to the installed
-    plugins. The exit code is 0 when all is well, else 2.
+    Prints a summary, or every problem of the definition. An installed plugin must provide each retry strategy that
+    the workflow names. The exit code is 0 if the workflow is valid, otherwise 2.
     """
     settings: Settings = ctx.obj
     with tracebacks(traceback):
@@ -25,7 +25,7 @@ def validate(ctx: click.Context, *, target: str, traceback: bool) -> None:
         try:
             settings.kernel().bind(flow)
         except (ConfigurationError, ValidationError, PluginError) as error:
-            raise refused(error) from error
+            raise usage_error(error) from error
     count = len({flow.start, *flow.tasks, *flow.exit_states})
     exits = ", ".join(map(state_name, flow.exit_states))
     click.echo(
@@ -33,4 +33,4 @@ def validate(ctx: click.Context, *, target: str, traceback: bool) -> None:
     )
     if open_ended := undeclared(flow):
         names = ", ".join(map(state_name, open_ended))
-        click.echo(f"not checked: what follows on {names}, whose tasks do not declare it")
+        click.echo(f"not checked: the next states of {names}, whose tasks do not declare them")

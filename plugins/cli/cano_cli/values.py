@@ -1,4 +1,4 @@
-"""The values of a run, as far as this process can read them."""
+"""Decoding the values of a stored run, as far as this process knows their classes."""
 
 from __future__ import annotations
 
@@ -12,44 +12,44 @@ from cano_cli.records import HIDDEN
 
 
 class Values(NamedTuple):
-    """The values of some keys.
+    """Stored values, decoded as far as possible.
 
     Attributes:
         data: key to value.
-        unreadable: key to the reason why its value cannot be read here.
+        unreadable: key to the reason why this process cannot decode its value.
     """
 
     data: dict[str, Any]
     unreadable: dict[str, str]
 
     def rows(self) -> list[list[str]]:
-        """Key and value, or reason, for people."""
+        """Return a row for each key: the key, and its value or the reason in parentheses."""
         known = [[key, dumps(value, ascii=False)] for key, value in self.data.items()]
         return known + [[key, f"({reason})"] for key, reason in self.unreadable.items()]
 
 
-def read(kernel: Kernel, stored: Mapping[str, Any]) -> Values:
-    """What a store keeps under each key. The engine's own keys are left out."""
+def decode_values(kernel: Kernel, stored: Mapping[str, Any]) -> Values:
+    """Decode the stored value of each key. The kernel's own keys are left out."""
     values = Values({}, {})
     for key, value in stored.items():
         if key.startswith(HIDDEN):
             continue
         try:
-            values.data[key] = decoded(kernel, value)
+            values.data[key] = decode_value(kernel, value)
         except SerializationError as error:
             values.unreadable[key] = " ".join(str(error).split())
     return values
 
 
-def decoded(kernel: Kernel, value: Any) -> Any:
-    """What `value` stands for, which is as the kernel's store keeps it. Raises SerializationError."""
+def decode_value(kernel: Kernel, value: Any) -> Any:
+    """Decode one value as the kernel's store returns it. Raises SerializationError."""
     if kernel.backend is None or kernel.codec is None or not kernel.backend.capabilities.encoded:
         return value
     return kernel.codec.decode(value)
 
 
-def know(kernel: Kernel, flows: Iterable[Workflow[Any]]) -> None:
-    """Let the kernel read values of the classes that belong to `flows`."""
+def register_types(kernel: Kernel, flows: Iterable[Workflow[Any]]) -> None:
+    """Register the classes of the data of `flows`, so that the kernel can decode them."""
     for flow in flows:
         types = kernel.bind(flow).types()
         if kernel.codec is not None:

@@ -78,7 +78,7 @@ def test_fork(cano: Cano) -> None:
     resumed = cano("resume", "shop", "r2")
 
     assert forked.exit_code == 0
-    assert forked.stdout == "run r2 stands in state pay, as run r1 did after step 1\n"
+    assert forked.stdout == "run r2 created in state pay, from run r1 after step 1\n"
     assert (as_json["run_id"], as_json["state"], as_json["status"]) == ("r3", "ship", "interrupted")
     assert resumed.stdout.startswith("shop ended in shipped after 3 steps")
     assert json.loads(cano("show", "r1", "--json").stdout)["steps"] == 3
@@ -106,7 +106,7 @@ def test_cancel(cano: Cano) -> None:
     as_json = cano("cancel", "r1", "--json")
 
     assert (first.exit_code, first.stdout) == (0, "run r1 is cancelled\n")
-    assert (second.exit_code, second.stderr) == (1, "run r1 has ended already: cancelled\n")
+    assert (second.exit_code, second.stderr) == (1, "run r1 has already ended: cancelled\n")
     assert (as_json.exit_code, json.loads(as_json.stdout)["accepted"]) == (1, False)
     assert json.loads(cano("explain", "r1", "--json").stdout)["reason"] == "CANCELLED"
 
@@ -122,7 +122,7 @@ def test_prune(cano: Cano) -> None:
     rest = cano("prune", "--delete-all-finished", "--json")
 
     assert json.loads(kept.stdout) == {"pruned": []}
-    assert sorted(some.stdout.splitlines()) == ["2 runs forgotten", "page-0", "page-1"]
+    assert sorted(some.stdout.splitlines()) == ["2 runs deleted", "page-0", "page-1"]
     assert json.loads(rest.stdout) == {"pruned": ["page-2"]}
     assert [run["run_id"] for run in json.loads(cano("runs", "--json").stdout)] == ["r1"]
 
@@ -130,7 +130,7 @@ def test_prune(cano: Cano) -> None:
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ([], "prune what? Give --keep-last N, --max-age SECONDS or --delete-all-finished"),
+        ([], "no option says which runs to keep; give --keep-last N, --max-age SECONDS or --delete-all-finished"),
         (["--keep-last", "-1"], "keep_last must be a whole number, 0 or more, or None, not -1"),
         (["--max-age", "0"], "max_age must be a positive number of seconds or None, not 0.0"),
     ],
@@ -148,7 +148,7 @@ def test_check(cano: Cano) -> None:
     """A store in which all is well: classes that this process does not know are no damage."""
     result = cano("check")
 
-    assert (result.exit_code, result.stdout) == (0, "ok: nothing is wrong\n")
+    assert (result.exit_code, result.stdout) == (0, "ok: no problems found\n")
     assert json.loads(cano("check", "shop", "--json").stdout) == []
 
 
@@ -157,15 +157,15 @@ def test_check_says_what_it_has_not_looked_into(cano: Cano) -> None:
     """The values of the workflows that were not named: of how many runs, which, and what to do; also with --json."""
     cano("run", "flows", "--run-id", "p1")
     cano("run", "flows", "--run-id", "p2")
-    how = "; name their workflows for that: cano check MODULE:FLOW...\n"
+    how = "; to check them, name the workflows: cano check MODULE:FLOW...\n"
 
     none, one, both = cano("check", "--json"), cano("check", "flows"), cano("check", "flows", "shop")
 
     assert json.loads(none.stdout) == []
-    assert none.stderr == f"Note: the values of 3 runs were not looked into (of pages, shop){how}"
-    assert (one.exit_code, one.stdout) == (0, "ok: nothing is wrong\n")
-    assert one.stderr == f"Note: the values of 1 run were not looked into (of shop){how}"
-    assert (both.stdout, both.stderr) == ("ok: nothing is wrong\n", "")
+    assert none.stderr == f"Note: the values of 3 runs were not checked (workflows: pages, shop){how}"
+    assert (one.exit_code, one.stdout) == (0, "ok: no problems found\n")
+    assert one.stderr == f"Note: the values of 1 run were not checked (workflows: shop){how}"
+    assert (both.stdout, both.stderr) == ("ok: no problems found\n", "")
 
 
 def test_check_looks_into_schedules(cano: Cano) -> None:

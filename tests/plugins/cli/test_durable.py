@@ -57,7 +57,7 @@ def test_kill_and_run_again(start: Start, project: Path) -> None:
     assert answer["steps"] == 3
     assert answer["data"] == {"order": {"number": 7}, "paid": True, "by": None}
     assert [state["state"] for state in answer["states"]] == ["pay", "ship"]
-    assert "Resumed: run r1 goes on in state pay after 1 step\n" in err
+    assert "Resumed: run r1 continues in state pay after 1 step\n" in err
     assert journal(project) == ["take", "pay", "pay", "ship"]
 
 
@@ -67,7 +67,7 @@ def test_run_again_while_it_runs(start: Start, project: Path) -> None:
     first = start("run", "shop", "--run-id", "r1", "--lease", "2")
     wait_for_line(first, "paying")
     second = start("run", "shop", "--run-id", "r1", "--lease", "2")
-    wait_for_line(second, "Waiting: run r1 is driven by ", err=True)
+    wait_for_line(second, "Waiting: run r1 is held by ", err=True)
     assert journal(project) == ["take", "pay"]
 
     (project / "hold").unlink()
@@ -75,7 +75,7 @@ def test_run_again_while_it_runs(start: Start, project: Path) -> None:
     out, err = second.communicate()
 
     assert second.returncode == 0
-    assert err == "Resumed: run r1 goes on in state pay after 1 step\n"
+    assert err == "Resumed: run r1 continues in state pay after 1 step\n"
     assert out.startswith("shop ended in shipped after 3 steps")
 
 
@@ -87,7 +87,7 @@ def test_run_again_when_it_has_ended(cano: Cano, project: Path) -> None:
 
     assert first.exit_code == again.exit_code == 0
     assert first.stdout.startswith("shop ended in shipped after 3 steps and ")
-    assert re.match(r"shop had ended in shipped after 3 steps at .*; nothing was run \(run r1\)\n", again.stdout)
+    assert re.match(r"shop ended in shipped after 3 steps at .*; nothing was run \(run r1\)\n", again.stdout)
     assert 'order   {"number": 9}\n' in again.stdout
     assert as_json["earlier"] == {"status": "succeeded", "state": "shipped", "steps": 3}
     assert as_json["status"] == "succeeded"
@@ -104,7 +104,7 @@ def test_failed(cano: Cano, project: Path) -> None:
     resumed = cano("resume", "shop", "r1")
 
     assert first.exit_code == again.exit_code == 1
-    assert "  (cano resume shop r1 lets it go on from that state)\n" in first.stderr
+    assert "  (to retry from that state: cano resume shop r1)\n" in first.stderr
     assert again.stderr == (
         "Error: task 'pay' failed: ValueError: no money\n"
         "  note:     caused by ValueError: no money\n"
@@ -112,11 +112,11 @@ def test_failed(cano: Cano, project: Path) -> None:
         "  workflow: shop\n"
         "  state:    pay, attempt 1\n"
         "  run:      r1\n"
-        "  (it had failed before; cano resume shop r1 lets it go on from that state)\n"
-        "  (--traceback prints the whole traceback)\n"
+        "  (the run had failed before; to retry from that state: cano resume shop r1)\n"
+        "  (--traceback prints the full traceback)\n"
     )
     assert resumed.exit_code == 0
-    assert resumed.stderr == "Resumed: run r1 goes on in state pay after 1 step\n"
+    assert resumed.stderr == "Resumed: run r1 continues in state pay after 1 step\n"
     assert journal(project) == ["take", "pay", "pay", "ship"]
 
 
@@ -130,14 +130,14 @@ def test_ctrl_c(cano: Cano, project: Path) -> None:
     assert stopped.exit_code == 130
     assert json.loads(stopped.stdout)["status"] == "interrupted"
     assert stopped.stderr == (
-        "Interrupted: the run was stopped, and stands at its last commit\n"
+        "Interrupted: the run was stopped and can be resumed from its last commit\n"
         "  workflow: shop\n"
         "  state:    pay, attempt 1\n"
         "  run:      r1\n"
-        "  (cano resume shop r1 lets it go on)\n"
+        "  (to resume it: cano resume shop r1)\n"
     )
     assert again.exit_code == 0
-    assert again.stderr == "Resumed: run r1 goes on in state pay after 1 step\n"
+    assert again.stderr == "Resumed: run r1 continues in state pay after 1 step\n"
     assert journal(project) == ["take", "pay", "pay", "ship"]
 
 
@@ -145,13 +145,14 @@ def test_waiting(start: Start, cano: Cano, project: Path) -> None:
     """A run that waits says for what; Ctrl-C leaves it waiting, and it goes on when the signal is there."""
     args = ["run", "shop", "--run-id", "r1", "--data", "wait=1", "--json"]
     process = start(*args)
-    told = "Parked: run r1 waits for the signal 'approved'; Ctrl-C leaves it waiting"
+    told = "Parked: run r1 waits for signal 'approved'; Ctrl-C leaves it parked"
     wait_for_line(process, told, err=True)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate()
     assert process.returncode == 130
     assert json.loads(out)["status"] == "parked"
-    assert err == "Stopped: the run is left waiting\n  workflow: shop\n  state:    ship\n  run:      r1\n"
+    stopped = "Stopped: the command was stopped; the run stays parked\n"
+    assert err == f"{stopped}  workflow: shop\n  state:    ship\n  run:      r1\n"
 
     process = start(*args)
     wait_for_line(process, told, err=True)
@@ -160,7 +161,7 @@ def test_waiting(start: Start, cano: Cano, project: Path) -> None:
 
     assert sent.stdout.startswith("sent 'approved' to run r1: ")
     assert process.returncode == 0
-    assert err == "Resumed: run r1 goes on in state ship after 2 steps\n"
+    assert err == "Resumed: run r1 continues in state ship after 2 steps\n"
     assert json.loads(out)["data"]["by"] == {"who": "Ada"}
     assert journal(project) == ["take", "pay", "ship"]
 
@@ -171,13 +172,14 @@ def test_stop_waiting_for_others(start: Start, project: Path) -> None:
     first = start("run", "shop", "--run-id", "r1")
     wait_for_line(first, "paying")
     second = start("run", "shop", "--run-id", "r1")
-    wait_for_line(second, "Waiting: run r1 is driven by ", err=True)
+    wait_for_line(second, "Waiting: run r1 is held by ", err=True)
 
     second.send_signal(signal.SIGINT)
     _, err = second.communicate()
 
     assert second.returncode == 130
-    assert err == "Stopped: the run is left as it is\n  workflow: shop\n  state:    pay\n  run:      r1\n"
+    stopped = "Stopped: the command was stopped; the run is unchanged\n"
+    assert err == f"{stopped}  workflow: shop\n  state:    pay\n  run:      r1\n"
     assert first.poll() is None
 
 
@@ -192,7 +194,7 @@ def test_cancelled_from_elsewhere(start: Start, cano: Cano, project: Path) -> No
     again = cano("run", "shop", "--run-id", "r1", "--json")
 
     assert asked.exit_code == 0
-    assert asked.stdout.startswith("run r1 was asked to end; it is driven by ")
+    assert asked.stdout.startswith("cancellation of run r1 requested; it is held by ")
     assert process.returncode == 1
     assert err.startswith("Cancelled: run r1 was cancelled\n")
     assert again.exit_code == 1
@@ -210,7 +212,7 @@ def test_resume_of_a_live_run(start: Start, cano: Cano, project: Path) -> None:
 
     assert refused.exit_code == 1
     assert refused.stderr.startswith("Error: run r1 is being driven by ")
-    assert re.search(r"if that process is dead, try again when its lease is over, in \d\d\.\d s\)\n", refused.stderr)
+    assert re.search(r"if that process is dead, try again after its lease expires, in \d\d\.\d s\)\n", refused.stderr)
     assert process.poll() is None
     assert journal(project) == ["take", "pay"]
 
@@ -255,7 +257,7 @@ def test_resume_in_memory(cano: Cano) -> None:
     result = cano("resume", "shop", "r1", "--store", "memory://")
 
     assert result.exit_code == 2
-    assert result.stderr.startswith("Error: this store forgets its runs with the process that made them;")
+    assert result.stderr.startswith("Error: this store loses its runs when the process that made them exits;")
 
 
 def test_wrong_lease(cano: Cano) -> None:
@@ -284,5 +286,5 @@ def test_readme(start: Start, write: Write) -> None:
     out, err = process.communicate()
 
     assert out.startswith("page 3\npage 4\npage 5\nnightly ended in done after 5 steps and ")
-    assert err.endswith("Resumed: run monday goes on in state fetch after 2 steps\n")
-    assert start(*args).communicate()[0].startswith("nightly had ended in done after 5 steps at ")
+    assert err.endswith("Resumed: run monday continues in state fetch after 2 steps\n")
+    assert start(*args).communicate()[0].startswith("nightly ended in done after 5 steps at ")

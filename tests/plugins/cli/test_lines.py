@@ -63,10 +63,10 @@ async def test_bad_lines(project: Path) -> None:
     assert [line.data for line in found] == [{"a": 1}, *[None] * 6, {"b": 2}]
     assert [line.problem for line in found[1:-1]] == [
         "x.jsonl:2:7: not JSON: Expecting value",
-        'x.jsonl:3: expected a JSON object such as {"key": 1}, but the line holds a list',
-        "x.jsonl:4: not JSON: NaN is no JSON value",
+        'x.jsonl:3: expected a JSON object such as {"key": 1}, but the line contains a list',
+        "x.jsonl:4: not JSON: NaN is not a JSON value",
         "x.jsonl:5: not UTF-8 text (byte 2)",
-        "x.jsonl:6: the key 'a' is there twice in one JSON object; leave one out",
+        "x.jsonl:6: the key 'a' occurs twice in one JSON object; remove one",
         "x.jsonl:7: the JSON is nested too deeply",
     ]
 
@@ -76,7 +76,7 @@ async def test_bad_lines(project: Path) -> None:
 )
 def test_cannot_be_opened(name: str, reason: str) -> None:
     """A file that cannot be opened is told before anything is run."""
-    with pytest.raises(CliError, match=f"^--many .*: cannot read it: {reason}$"):
+    with pytest.raises(CliError, match=f"^--many .*: cannot read the file: {reason}$"):
         Lines(name)
 
 

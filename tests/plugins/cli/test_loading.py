@@ -92,26 +92,26 @@ def test_current_directory_is_searched_first(write: Write) -> None:
     ("target", "message"),
     [
         (":flow", "':flow': the module is missing; expected MODULE:FLOW, such as flows:main or flows.py:main"),
-        ("flows:", "'flows:': '' after the colon is no name; expected MODULE:FLOW"),
-        ("flows:a-b", "'flows:a-b': 'a-b' after the colon is no name; expected MODULE:FLOW"),
-        ("a b:flow", "'a b' is no module name; expected MODULE:FLOW, such as flows:main or flows.py:main"),
+        ("flows:", "'flows:': '' after the colon is not a name; expected MODULE:FLOW"),
+        ("flows:a-b", "'flows:a-b': 'a-b' after the colon is not a name; expected MODULE:FLOW"),
+        ("a b:flow", "'a b' is not a module name; expected MODULE:FLOW, such as flows:main or flows.py:main"),
         ("flow:flow", "there is no module 'flow' in {cwd} or in the environment of this command; did you mean flows?"),
         ("main:flow", "there is no module 'main' in {cwd} or in the environment of this command; "
          "did you mean apps/main.py?"),
         ("zzz:flow", "there is no module 'zzz' in {cwd} or in the environment of this command; "
-         "give a path to a .py file otherwise"),
-        ("flows.flow", "there is no module 'flows.flow': 'flows' is a module, not a package. "
-         "Put a colon before a workflow's name"),
+         "for a file, give its path with .py"),
+        ("flows.flow", "there is no module 'flows.flow': 'flows' is a module, not a package; "
+         "put a colon before a workflow's name"),
         ("nowhere.flows:flow", "there is no module 'nowhere' (for 'nowhere.flows') in {cwd} or in the environment of "
-         "this command; give a path to a .py file otherwise"),
+         "this command; for a file, give its path with .py"),
         ("shop.order:flow", "there is no module 'shop.order'; did you mean orders?"),
         ("flow.py:flow", "'flow.py' does not exist; did you mean flows.py?"),
         ("apps/main:flow", "'apps/main' does not exist; did you mean apps/main.py?"),
         ("app/main.py:flow", "'app/main.py' does not exist: there is no directory app"),
-        ("./apps:flow", "'./apps' is a directory; expected a module's name or a path to a .py file"),
-        ("./notes.txt:flow", "'./notes.txt' is no .py file; expected a module's name or a path to a .py file"),
+        ("./apps:flow", "'./apps' is a directory; expected a module name or the path of a .py file"),
+        ("./notes.txt:flow", "'./notes.txt' is not a .py file; expected a module name or the path of a .py file"),
         ("C:\\flows.py", "'C:\\\\flows.py' does not exist"),
-        ("a.b.py:flow", "'a.b.py' cannot be imported: a module's name has no dot in it; rename the file"),
+        ("a.b.py:flow", "'a.b.py' cannot be imported: a module name cannot contain a dot; rename the file"),
         ("sys.py:flow", "'sys.py' cannot be imported: another module is named 'sys' (one that is built into Python); "
          "rename the file"),
     ],
@@ -150,7 +150,7 @@ def test_file_that_another_module_hides(write: Write, project: Path) -> None:
          "  at bad.py:2 in <module>: json.loads('[')"),
         ("import flows_of_nobody\n", "ModuleNotFoundError: No module named 'flows_of_nobody'\n"
          "  at bad.py:1 in <module>: import flows_of_nobody\n"
-         "  Install what is missing into the environment of this command, or correct the import."),
+         "  Install the missing module into the environment of this command, or correct the import."),
         ("from flows import nothing\n", "ImportError: cannot import name 'nothing' from 'flows' ({cwd}/flows.py)\n"
          "  at bad.py:1 in <module>: from flows import nothing"),
     ],
@@ -168,22 +168,21 @@ def test_module_that_exits(write: Write) -> None:
     write("script.py", "import sys\nsys.exit(0)\n")
 
     assert refused("script") == (
-        "module 'script' ended with sys.exit(0) on import; "
-        'put what the script does under `if __name__ == "__main__":`'
+        "module 'script' called sys.exit(0) on import; move the script's code below `if __name__ == \"__main__\":`"
     )
 
 
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("many:Flow", "there is no 'Flow' in 'many'; did you mean flow?\nWorkflows there:\n  many:flow\n  many:other"),
-        ("many:zzz", "there is no 'zzz' in 'many'\nWorkflows there:\n  many:flow\n  many:other"),
-        ("many:Group.zzz", "there is no 'zzz' in 'many:Group'\nWorkflows there:\n  many:Group.flow"),
+        ("many:Flow", "there is no 'Flow' in 'many'; did you mean flow?\nWorkflows in it:\n  many:flow\n  many:other"),
+        ("many:zzz", "there is no 'zzz' in 'many'\nWorkflows in it:\n  many:flow\n  many:other"),
+        ("many:Group.zzz", "there is no 'zzz' in 'many:Group'\nWorkflows in it:\n  many:Group.flow"),
         ("many:number.zzz", "there is no 'zzz' in 'many:number'"),
-        ("none:zzz", "there is no 'zzz' in 'none'\nThere is no workflow there."),
-        ("none:mak", "there is no 'mak' in 'none'; did you mean make?\nThere is no workflow there."),
-        ("many", "there are 2 workflows in module 'many'; say which:\n  many:flow\n  many:other"),
-        ("many.py", "there are 2 workflows in module 'many.py'; say which:\n  many.py:flow\n  many.py:other"),
+        ("none:zzz", "there is no 'zzz' in 'none'\nIt has no workflow."),
+        ("none:mak", "there is no 'mak' in 'none'; did you mean make?\nIt has no workflow."),
+        ("many", "there are 2 workflows in module 'many'; name one of them:\n  many:flow\n  many:other"),
+        ("many.py", "there are 2 workflows in module 'many.py'; name one of them:\n  many.py:flow\n  many.py:other"),
         ("none", "there is no workflow in module 'none'; name a function that returns one: none:FUNCTION"),
         ("many:number", "'many:number' is of type int, not a workflow; EXPECTED"),
         ("many:Workflow", "'many:Workflow' is the class Workflow and takes arguments; EXPECTED"),

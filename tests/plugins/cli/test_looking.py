@@ -55,8 +55,10 @@ def test_which_store(cano: Cano, store: str, monkeypatch: pytest.MonkeyPatch, ar
     nowhere = cano(*args)
 
     assert nowhere.exit_code == in_memory.exit_code == 2
-    assert nowhere.stderr == ("Error: which store? Give --store URL, such as sqlite:///runs.db, or set CANO_STORE\n")
-    assert "this store forgets its runs with the process that made them" in in_memory.stderr
+    assert nowhere.stderr == (
+        "Error: no store is given; add --store URL, such as sqlite:///runs.db, or set CANO_STORE\n"
+    )
+    assert "this store loses its runs when the process that made them exits" in in_memory.stderr
 
 
 @pytest.mark.parametrize("args", [args for args in ABOUT_RUNS if "r1" in args], ids=lambda args: args[0])
@@ -80,8 +82,8 @@ def test_no_such_store(cano: Cano, project: Path, store: str, args: list[str]) -
     assert result.exit_code == 2
     assert result.stdout == ""
     assert result.stderr == (
-        "Error: there is no such store: 'sqlite:///my%20typo.db'. Is the URL right, and the current folder? "
-        "`cano run` makes it where it is missing\n"
+        "Error: the store 'sqlite:///my%20typo.db' does not exist; check the URL and the current directory "
+        "(`cano run` creates a missing store)\n"
     )
     assert list(project.glob("*.db*")) == []
 
@@ -96,9 +98,9 @@ def test_any_store_may_say_that_it_is_not_there(
     there = cano(*args, "--store", "lazy://there")
     missing = cano(*args, "--store", "lazy://missing")
 
-    assert "there is no such store" not in there.stderr
+    assert "does not exist" not in there.stderr
     assert missing.exit_code == 2
-    assert missing.stderr.startswith("Error: there is no such store: 'lazy://missing'. Is the URL right")
+    assert missing.stderr.startswith("Error: the store 'lazy://missing' does not exist; check the URL")
     assert not (project / "missing").exists()
 
 
@@ -170,7 +172,7 @@ def test_some_runs(cano: Cano) -> None:
     assert ids("--status", "interrupted") == ["stopped"]
     assert ids("--status", "running") == []
     assert ids("--workflow", "shop", "--limit", "1") == ["shipped"]
-    assert cano("runs", "--limit", "3").stderr == "there are more than these 3; --limit N shows more\n"
+    assert cano("runs", "--limit", "3").stderr == "there are more than 3 runs; --limit N shows more\n"
     assert cano("runs", "--limit", "4").stderr == ""
     assert cano("runs", "--status", "odd").exit_code == 2
 
@@ -211,7 +213,7 @@ def test_show(cano: Cano) -> None:
         "error:     TaskError: task 'pay' failed: ValueError: no money\n"
         "cause:     ValueError: no money\n"
         "at:        state pay, attempt 1\n"
-        "begun:     TIME\n"
+        "created:   TIME\n"
         "updated:   TIME\n"
         "\n"
         "key    value\n"
@@ -221,7 +223,7 @@ def test_show(cano: Cano) -> None:
         "0     TIME  running  take\n"
         "1     TIME  running  pay    order\n"
     )
-    assert result.stderr == "\n--flow MODULE:FLOW makes the classes of a workflow's data known\n"
+    assert result.stderr == "\nto read these values, name their workflow: --flow MODULE:FLOW\n"
 
 
 @pytest.mark.usefixtures("orders")
@@ -261,9 +263,9 @@ def test_waiting(cano: Cano) -> None:
 
     assert recovered.exit_code == 0
     assert "\nstatus:    parked in state ship after 2 steps\n" in shown.stdout
-    assert "\nwaits:     for the signal 'approved', then ship\n" in shown.stdout
+    assert "\nwaits:     for signal 'approved', then ship\n" in shown.stdout
     assert answer["waits_for"] == {"signal": "approved", "until": None, "then": "ship", "on_timeout": None}
-    assert re.search(r"^stopped .* waits for the signal 'approved'$", cano("runs").stdout, re.MULTILINE)
+    assert re.search(r"^stopped .* waits for signal 'approved'$", cano("runs").stdout, re.MULTILINE)
 
 
 @pytest.mark.usefixtures("orders")

@@ -101,7 +101,7 @@ def test_some_fail(cano: Cano, items: Callable[..., str]) -> None:
         "2 task 'square' failed: ValueError: -2 is negative squares.py:10 in square: raise ValueError(f\"{number} is "
         'negative")',
         "4 items.jsonl:4:1: not JSON: Expecting value",
-        '6 items.jsonl:6: expected a JSON object such as {"key": 1}, but the line holds a list',
+        '6 items.jsonl:6: expected a JSON object such as {"key": 1}, but the line contains a list',
     ]
 
 
@@ -165,7 +165,7 @@ def test_common_data(cano: Cano, items: Callable[..., str]) -> None:
 def test_store_of_the_environment(cano: Cano, items: Callable[..., str], store: str) -> None:
     """A store that is meant for other commands is not used: the runs are kept in memory."""
     assert cano("run", "squares:squares", "--many", items(1)).exit_code == 0
-    assert "there is no such store" in cano("runs").stderr
+    assert "does not exist" in cano("runs").stderr
 
 
 def test_no_lines(cano: Cano, items: Callable[..., str]) -> None:
@@ -186,7 +186,7 @@ def test_quota(cano: Cano, items: Callable[..., str]) -> None:
     found = {answer["line"]: answer["status"] for answer in answers(result.stdout)}
     assert found.pop(6, "cancelled") == "cancelled"  # it may have begun when the fifth ended
     assert found == {1: "failed", 2: "cancelled", 3: "succeeded", 4: "failed", 5: "succeeded"}
-    assert "the quota of 2 is met; not all lines were read\n" in result.stderr
+    assert "stopped: the quota of 2 was reached; some lines were not read\n" in result.stderr
 
 
 def test_quota_out_of_reach(cano: Cano, items: Callable[..., str]) -> None:
@@ -194,7 +194,7 @@ def test_quota_out_of_reach(cano: Cano, items: Callable[..., str]) -> None:
     result = cano("run", "squares:squares", "--many", items(4, -1, 99), "--quota", "3")
 
     assert result.exit_code == 1
-    assert "\nthe quota of 3 cannot be met any more\n" in result.stdout
+    assert "\nstopped: the quota of 3 can no longer be reached\n" in result.stdout
     assert without_times(result.stdout).splitlines()[4] == "1 1 1 T s T runs/s"
 
 
@@ -205,7 +205,7 @@ def test_duration(cano: Cano, items: Callable[..., str]) -> None:
     assert result.exit_code == 1
     assert [answer["status"] for answer in answers(result.stdout)] == ["succeeded", "cancelled"]
     assert answers(result.stdout)[1]["state"] == "square"
-    assert "the time of 0.3 s is over\n" in result.stderr
+    assert "stopped after 0.3 s\n" in result.stderr
 
 
 def test_run_that_waits(cano: Cano, items: Callable[..., str]) -> None:
@@ -222,7 +222,7 @@ def test_task_that_exits(cano: Cano, items: Callable[..., str]) -> None:
 
     assert result.exit_code == 1
     assert answers(result.stdout)[0]["status"] == "succeeded"
-    assert "Error: a task called sys.exit(3), which ends a program, not a run" in result.stderr
+    assert "Error: a task called sys.exit(3), which ends the program" in result.stderr
 
 
 def test_stdin() -> None:
@@ -238,20 +238,20 @@ def test_stdin() -> None:
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--many", "none.jsonl"], "Error: --many none.jsonl: cannot read it: No such file or directory\n"),
+        (["--many", "none.jsonl"], "Error: --many none.jsonl: cannot read the file: No such file or directory\n"),
         (["--many", "-", "--limit", "0"], "Error: limit must be a whole number, 1 or more, or None, not 0\n"),
         (["--many", "-", "--quota", "0"], "Error: quota(n) takes a whole number, 1 or more, not 0\n"),
         (["--many", "-", "--duration", "0"],
          "Error: duration must be a positive number of seconds or None, not 0.0\n"),
-        (["--limit", "3"], "Error: --limit is for many runs: give --many FILE, too\n"),
-        (["--quota", "3"], "Error: --quota is for many runs: give --many FILE, too\n"),
-        (["--duration", "3"], "Error: --duration is for many runs: give --many FILE, too\n"),
+        (["--limit", "3"], "Error: --limit requires --many FILE\n"),
+        (["--quota", "3"], "Error: --quota requires --many FILE\n"),
+        (["--duration", "3"], "Error: --duration requires --many FILE\n"),
         (["--many", "-", "--run-id", "r"],
-         "Error: --run-id is for a single run; with --many, each has an id of its own; leave it out\n"),
+         "Error: --run-id cannot be used with --many: each run gets its own id; remove it\n"),
         (["--many", "-", "--timeout", "3"],
-         "Error: --timeout is for a single run; with --many, the time is limited by --duration; leave it out\n"),
+         "Error: --timeout cannot be used with --many: --duration limits the time; remove it\n"),
         (["--many", "-", "--store", "memory://"],
-         "Error: --store is for a single run; with --many, all are kept in memory; leave it out\n"),
+         "Error: --store cannot be used with --many: runs are kept in memory; remove it\n"),
     ],
 )  # fmt: skip
 def test_wrong_options(cano: Cano, args: list[str], message: str) -> None:

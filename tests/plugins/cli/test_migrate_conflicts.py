@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from cano import Commit, RunRecord, RunStatus, SerializationError, Signal, StoreUnavailableError, Transition, Wait
 from cano.testing import Faults, FaultyStore
-from cano_cli.contents import Place
+from cano_cli.contents import LayeredStore
 from cano_cli.copying import HOLDER, Kind
 from cano_cli.migration import Tally, migrate
 from cano_memory import MemoryBackend
@@ -30,9 +30,9 @@ def commit(seq: int, **fields: Any) -> Commit:
 @pytest.mark.parametrize(
     ("spoil", "why"),
     [
-        ({"workflow": "other"}, "another run has this id there: its workflow is 'other', not 'flow'"),
-        ({"data": {"k": b"other"}}, "its history there is another, from seq 0 on"),
-        ({"created": 5.0}, "another run has this id there: its created is 5.0, not 1.0"),
+        ({"workflow": "other"}, "another run has this id in DST: its workflow is 'other', not 'flow'"),
+        ({"data": {"k": b"other"}}, "its history in DST differs from seq 0"),
+        ({"created": 5.0}, "another run has this id in DST: its created is 5.0, not 1.0"),
     ],
 )
 async def test_another_run_is_refused(spoil: dict[str, Any], why: str) -> None:
@@ -54,9 +54,9 @@ async def test_another_run_is_refused(spoil: dict[str, Any], why: str) -> None:
 @pytest.mark.parametrize(
     ("fields", "why"),
     [
-        ({"seq": 1}, "it has gone on there, to seq 1; the source is at seq 0"),
-        ({"status": RunStatus.CANCELLED}, "it was changed there: its status is cancelled, not running"),
-        ({"consumed": ["1"]}, "it has consumed the signal '1' there"),
+        ({"seq": 1}, "it is at seq 1 in DST, but at seq 0 in SRC"),
+        ({"status": RunStatus.CANCELLED}, "it was changed in DST: its status is cancelled, not running"),
+        ({"consumed": ["1"]}, "its signal '1' is consumed in DST"),
     ],
 )
 async def test_what_went_on_in_the_target_is_refused(fields: dict[str, Any], why: str) -> None:
@@ -85,11 +85,11 @@ async def test_a_signal_that_came_to_the_target_is_no_copy() -> None:
 
     [refused] = (await copied(source, target, clock)).problems
 
-    assert refused.detail == "it has got the signal '2' there, which the source has not"
+    assert refused.detail == "it has a signal '2' in DST, but not in SRC"
 
 
 async def test_of_two_migrations_at_once_one_waits() -> None:
-    """A copy that another process has begun, and still works at, is left to it until it falls silent."""
+    """A copy that another process has begun, and still works at, is held by it until it falls silent."""
     clock, source, target = Ticking(), MemoryBackend(strict=True), MemoryBackend(strict=True)
     run = RunRecord(run_id="a", workflow="flow", version="1", fingerprint="f", state="S", created=1.0, updated=1.0)
     await source.create(run)
@@ -117,12 +117,12 @@ async def test_signals_in_another_order() -> None:
 
     [refused] = (await copied(source, target, clock)).problems
 
-    assert refused.detail == "its signals wait in another order there"
+    assert refused.detail == "its signals wait in a different order in DST"
     assert await target.load("a") is None
 
 
 async def test_the_clocks_of_its_workers_differ() -> None:
-    """A run whose next transition was made by a machine with a slow clock is brought up to date all the same."""
+    """A run whose next transition was made by a machine with a slow clock is updated all the same."""
     clock, source, target = Ticking(), MemoryBackend(strict=True), MemoryBackend(strict=True)
     await source.create(RUN)
     await source.commit(commit(1, at=50.0))
@@ -144,7 +144,7 @@ async def test_changed_at_the_same_moment() -> None:
 
     [refused] = (await copied(source, target, clock)).problems
 
-    assert refused.detail == "it was changed there: its status is failed, not running"
+    assert refused.detail == "it was changed in DST: its status is failed, not running"
 
 
 async def test_somebody_drives_it_in_the_target() -> None:
@@ -158,7 +158,7 @@ async def test_somebody_drives_it_in_the_target() -> None:
     [refused] = (await copied(source, target, clock)).problems
 
     assert refused.kind is Kind.REFUSED
-    assert refused.detail.startswith("it is driven there by worker (for 9")
+    assert refused.detail.startswith("it is held in DST by worker (lease expires in 9")
 
 
 class Moving(MemoryBackend):
@@ -192,7 +192,7 @@ async def test_the_source_moves_meanwhile(moves: int, copies: bool) -> None:
         return
     [held] = tally.problems
     there = await target.load("a")
-    assert (held.kind, held.detail) == (Kind.HELD, "it was changed again and again while it was copied")
+    assert (held.kind, held.detail) == (Kind.HELD, "it was changed during each of 5 attempts to copy it")
     assert there is None or (there.holder or "").startswith(HOLDER)
     clock.now += 30
     assert (await copied(source, target, clock)).problems == []
@@ -216,8 +216,8 @@ async def test_what_does_not_come_back_is_named() -> None:
     clock.now += 30
     [second] = (await copied(source, target, clock)).problems
 
-    assert (first.kind, first.detail) == (Kind.DIFFERENT, "its history, from seq 0 on; the copy stays held")
-    assert (second.kind, second.detail) == (Kind.REFUSED, "its history there is another, from seq 0 on")
+    assert (first.kind, first.detail) == (Kind.DIFFERENT, "the copy differs: its history, from seq 0; it stays leased")
+    assert (second.kind, second.detail) == (Kind.REFUSED, "its history in DST differs from seq 0")
     assert list(await target.ready(clock.now + 1e6)) == []
 
 
@@ -237,7 +237,7 @@ async def test_a_history_that_leads_elsewhere_is_damage() -> None:
 
     [damaged] = (await copied(source, target, clock)).problems
 
-    assert (damaged.kind, damaged.detail) == (Kind.DAMAGED, "it is at seq 1, but its history ends at 0")
+    assert (damaged.kind, damaged.detail) == (Kind.CORRUPT, "it is at seq 1, but its history ends at seq 0")
     assert await everything(target) == {}
 
 
@@ -347,7 +347,7 @@ async def test_half_a_copy_that_has_to_stay() -> None:
     clock.now += 30
     keeping.capabilities = keeping.capabilities._replace(retention=False)
     [refused] = (await copied(source, keeping, clock)).problems
-    assert (refused.kind, refused.detail.partition(":")[0]) == (Kind.REFUSED, "half a copy stays held")
+    assert (refused.kind, refused.detail.partition(",")[0]) == (Kind.REFUSED, "SRC no longer has this run")
 
 
 @pytest.mark.parametrize("dry", [False, True])
@@ -357,7 +357,7 @@ async def test_half_a_copy_of_another_workflow(dry: bool) -> None:
     await half_copied(source, target, clock)
     clock.now += 30
     for workflow, count in (("other", 0), ("flow", 1)):
-        tally, there = Tally(), Place(target)
-        await migrate(Place(source), there, clock, tally, workflow=workflow, silence=3.0, dry=dry)
+        tally, there = Tally(), LayeredStore(target)
+        await migrate(LayeredStore(source), there, clock, tally, workflow=workflow, dead_after=3.0, dry=dry)
         assert tally.counts[Kind.REMOVED] == count
     assert (await target.load("a") is None) is not dry

@@ -76,10 +76,10 @@ def test_layers_that_refuse(cano: Cano, install: Callable[..., None]) -> None:
     unreadable = json.loads(cano("migrate-store", f"{SRC}?codec=mark:x", "sqlite:///c.db", "--json").stdout)
 
     assert refused["refused"] == [
-        {"run_id": "r1", "detail": "it cannot be kept there: the key 'name': this is not to be kept"}
+        {"run_id": "r1", "detail": "DST's layers refuse it: the key 'name': this is not to be kept"}
     ]
     assert sorted(stored_at(DST)) == ["r2"]
-    assert {run["run_id"] for run in unreadable["damaged"]} == {"r1", "r2"}
+    assert {run["run_id"] for run in unreadable["corrupt"]} == {"r1", "r2"}
     assert stored_at("sqlite:///c.db") == {}
 
 
@@ -102,4 +102,4 @@ def test_into_files_and_back(cano: Cano, project: Path) -> None:
     assert again.stdout == "copied 0 runs (0 transitions), 1 up to date\n"
     assert stored_at(back) == stored_at(SRC)
     assert stored_at(DST) != stored_at(SRC)
-    assert [each["run_id"] for each in gone["damaged"]] == ["r1"]
+    assert [each["run_id"] for each in gone["corrupt"]] == ["r1"]

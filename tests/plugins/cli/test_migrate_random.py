@@ -8,7 +8,7 @@ from typing import Any
 
 from cano import Commit, RunRecord, RunStatus, Signal, StoreBackend, StoreUnavailableError, Wait
 from cano.testing import Faults, FaultyStore
-from cano_cli.contents import Place
+from cano_cli.contents import LayeredStore
 from cano_cli.copying import Kind
 from cano_cli.migration import Tally, migrate
 from cano_memory import MemoryBackend
@@ -114,8 +114,8 @@ async def play(store: StoreBackend, actions: list[Any], clock: Ticking) -> None:
 
 async def copied(source: StoreBackend, target: StoreBackend, clock: Any, history: bool = True) -> Tally:
     """What a migration tells."""
-    tally, here, there = Tally(), Place(source, history=history), Place(target, history=history)
-    await migrate(here, there, clock, tally, workflow=None, silence=3.0, dry=False)
+    tally, here, there = Tally(), LayeredStore(source, history=history), LayeredStore(target, history=history)
+    await migrate(here, there, clock, tally, workflow=None, dead_after=3.0, dry=False)
     return tally
 
 

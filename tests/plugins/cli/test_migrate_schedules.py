@@ -7,8 +7,8 @@ from itertools import pairwise
 
 from cano import Kernel, RunFilter, RunRecord, StoreBackend, Workflow, current_step
 from cano.testing import VirtualClock
-from cano_cli.contents import Place
-from cano_cli.migration import SCHEDULES, Tally, in_order, migrate
+from cano_cli.contents import LayeredStore
+from cano_cli.migration import SCHEDULES, Tally, copy_order, migrate
 from cano_memory import MemoryBackend
 from cano_scheduler import Scheduler
 
@@ -52,7 +52,7 @@ async def test_a_schedule_goes_on() -> None:
     await schedule(one)
     await clock.sleep(31)  # past the leases
     tally = Tally()
-    await migrate(Place(one), Place(two), clock, tally, workflow=None, silence=5, dry=False)
+    await migrate(LayeredStore(one), LayeredStore(two), clock, tally, workflow=None, dead_after=5, dry=False)
     assert tally.problems == []
     await schedule(two)
 
@@ -79,6 +79,6 @@ def test_the_order_of_copying() -> None:
     ]  # fmt: skip
     newest_first = runs[::-1]
 
-    assert in_order(newest_first) == ["a/b/c", "a/b", "a/e", "a", "d", "orphan", "y", "x", "s"]
-    assert in_order(newest_first, "w") == ["a/b/c", "a/b", "a/e", "a", "d"]
-    assert in_order(newest_first, SCHEDULES) == ["s"]
+    assert copy_order(newest_first) == ["a/b/c", "a/b", "a/e", "a", "d", "orphan", "y", "x", "s"]
+    assert copy_order(newest_first, "w") == ["a/b/c", "a/b", "a/e", "a", "d"]
+    assert copy_order(newest_first, SCHEDULES) == ["s"]

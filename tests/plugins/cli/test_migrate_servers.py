@@ -61,7 +61,7 @@ def test_looking_makes_no_tables(cano: Cano, postgres: PostgresServer) -> None:
     tried = json.loads(cano("migrate-store", SRC, url, "--dry-run", "--json").stdout)
 
     assert looked.exit_code == 2
-    assert looked.stderr.startswith("Error: there is no such store")
+    assert looked.stderr.startswith("Error: the store '")
     assert tried["copied"] == 3
     with psycopg.connect(url) as connection:
         assert connection.execute("SELECT to_regnamespace('cano')").fetchone() == (None,)

@@ -108,10 +108,10 @@ def test_again_and_further(cano: Cano, project: Path) -> None:
     assert dry.stdout == "would copy 2 runs (2 transitions)\n"
     assert first.stdout == "copied 2 runs (2 transitions)\n"
     assert second.stdout == "copied 0 runs (0 transitions), 2 up to date\n"
-    assert would.stdout == "would copy 1 run (4 transitions), 1 brought up to date, 1 up to date\n"
+    assert would.stdout == "would copy 1 run (4 transitions), 1 updated, 1 up to date\n"
     assert third == {
         "dry_run": False, "copied": 1, "updated": 1, "up_to_date": 1, "removed": 0, "transitions": 4, "signals": 0,
-        "held": [], "damaged": [], "refused": [], "different": [], "notes": [],
+        "held": [], "corrupt": [], "refused": [], "different": [], "notes": [],
     }  # fmt: skip
     assert stored_at(DST) == stored_at(SRC)
 
@@ -124,7 +124,8 @@ def test_a_dry_run_makes_no_store(cano: Cano, project: Path) -> None:
 
     assert (dry.exit_code, dry.stdout, dry.stderr) == (0, "would copy 1 run (2 transitions)\n", "")
     assert [*project.glob("new.db*")] == []
-    assert cano("migrate-store", SRC, DST).stdout == "copied 1 run (2 transitions), 1 signal for runs to come\n"
+    copied = "copied 1 run (2 transitions), 1 signal for runs that do not exist yet\n"
+    assert cano("migrate-store", SRC, DST).stdout == copied
     assert stored_at(DST) == stored_at(SRC)
 
 
@@ -144,7 +145,7 @@ def test_a_run_that_is_driven_is_left(start: Start, cano: Cano, project: Path) -
     assert held.exit_code == 1
     assert held.stdout.splitlines()[1].split()[:2] == ["held", "r1"]
     assert held.stdout.splitlines()[-1] == "copied 1 run (2 transitions), 1 held"
-    assert held.stderr == "Stop the workers of SRC, then do this again: what is copied is not copied again\n"
+    assert held.stderr == "Stop the workers of SRC and repeat the command; runs already copied are skipped\n"
     assert [run["run_id"] for run in as_json["held"]] == ["r1"]
     assert (free.exit_code, free.stdout) == (0, "copied 1 run (1 transition), 1 up to date\n")
     assert stored_at(DST) == stored_at(SRC)
@@ -198,9 +199,9 @@ def test_one_workflow(cano: Cano, write: Write) -> None:
             "sqlite:///./runs.db?busy_timeout=3",
             "SRC and DST are the same store: 'sqlite:///runs.db' and 'sqlite:///./runs.db'",
         ),
-        ("sqlite:///typo.db", DST, "there is no such store: 'sqlite:///typo.db'. "),
-        ("memory://", DST, "SRC 'memory://' keeps objects in memory, not bytes: its runs cannot be copied, "),
-        (SRC, "memory://", "DST 'memory://' keeps objects in memory, not bytes: its runs cannot be copied, "),
+        ("sqlite:///typo.db", DST, "the store 'sqlite:///typo.db' does not exist; "),
+        ("memory://", DST, "SRC 'memory://' keeps objects in memory, so its runs can be neither copied nor "),
+        (SRC, "memory://", "DST 'memory://' keeps objects in memory, so its runs can be neither copied nor "),
         (SRC, "shelf://x", "no installed plugin opens the store 'shelf://x'"),
     ],
 )
@@ -234,8 +235,8 @@ def test_a_damaged_run_hides_no_other(cano: Cano, project: Path) -> None:
     result = cano("migrate-store", SRC, DST)
 
     assert result.exit_code == 1
-    assert result.stdout.splitlines()[1].split()[:2] == ["damaged", "r1"]
-    assert result.stdout.splitlines()[-1] == "copied 2 runs (4 transitions), 1 damaged"
+    assert result.stdout.splitlines()[1].split()[:2] == ["corrupt", "r1"]
+    assert result.stdout.splitlines()[-1] == "copied 2 runs (4 transitions), 1 corrupt"
     assert sorted(stored_at(DST)) == ["r0", "r2"]
 
 

@@ -56,7 +56,7 @@ def test_show(cano: Cano) -> None:
 
     assert shown.exit_code == 0
     assert "\nstatus:    succeeded in state shipped after 3 steps\n" in shown.stdout
-    assert shown.stdout.splitlines()[-1].startswith("no history: this store keeps none, so no run can be forked")
+    assert shown.stdout.splitlines()[-1].startswith("no history: this store keeps none, so runs cannot be forked")
     assert answer["history"] is None
     assert answer["data"]["paid"] is True
 

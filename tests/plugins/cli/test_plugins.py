@@ -140,9 +140,9 @@ def test_plugin_command(cano: Cano, install: Install) -> None:
     [
         (BROKEN, "RuntimeError: not today"),
         (GREETING.replace("@app.command()", "@app.command('run')"),
-         "ValueError: it takes the place of commands that were there before: run"),
+         "ValueError: it replaces existing commands: run"),
         (BROKEN.replace("@hookimpl", "@hookimpl(wrapper=True)").replace("raise", "yield; raise"),
-         "TypeError: it wraps the hook cano_commands, which cano-cli does not support"),
+         "TypeError: it implements cano_commands as a wrapper, which cano-cli does not support"),
         (BROKEN.replace("raise RuntimeError", "raise SystemExit"), "SystemExit: not today"),
     ],
 )  # fmt: skip
@@ -212,7 +212,7 @@ def test_blocking_what_is_not_there(cano: Cano) -> None:
     result = cano("--block", "rety", "--block", "retry", "validate", "flows:flow")
 
     assert result.exit_code == 0
-    assert result.stderr.startswith("Warning: --block rety: no such plugin; there are: cli, ")
+    assert result.stderr.startswith("Warning: --block rety: no such plugin; installed plugins: cli, ")
     assert result.stderr.count("Warning") == 1
 
 

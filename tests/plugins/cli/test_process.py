@@ -95,7 +95,7 @@ def test_ctrl_c(start: Start, write: Write, name: str, state: str, printed: str,
     lines = err.splitlines()
     assert lines[0] == "Cancelled: the run was stopped"
     assert lines[1:4] == ["  workflow: w", f"  state:    {state}, attempt 1", "  run:      r1"]
-    assert [line.startswith("Warning: a task's thread is still at work") for line in lines[4:]] == [True] * warned
+    assert [line.startswith("Warning: a task's thread is still running") for line in lines[4:]] == [True] * warned
 
 
 def test_timeout_of_a_thread(start: Start, write: Write) -> None:
@@ -106,7 +106,7 @@ def test_timeout_of_a_thread(start: Start, write: Write) -> None:
 
     assert code == 1
     assert json.loads(out)["error"]["type"] == "RunTimeoutError"
-    assert "Warning: a task's thread is still at work" in err
+    assert "Warning: a task's thread is still running" in err
 
 
 def test_task_that_exits_leaves_no_noise(start: Start, write: Write) -> None:

@@ -54,7 +54,7 @@ async def test_while_it_runs() -> None:
 
     assert seen == [
         ([["a", "step", "running", "1", "0.00 s"]], "1/3 pages"),
-        ([["a", "step", "retrying", "1", "0.00 s"]], "again in 10 s after OSError: flaky"),
+        ([["a", "step", "retrying", "1", "0.00 s"]], "retry in 10 s after OSError: flaky"),
         ([["a", "step", "running", "2", "10.00 s"]], "2/3 pages"),
     ]
     assert recorder.table() == [["a", "step", "done", "2", "15.00 s"]]
@@ -64,9 +64,9 @@ async def test_while_it_runs() -> None:
 @pytest.mark.parametrize(
     ("signal", "until", "what"),
     [
-        ("approved", None, " for the signal 'approved'"),
+        ("approved", None, " for signal 'approved'"),
         (None, 0.0, f" until {EPOCH}"),
-        ("approved", 0.0, f" for the signal 'approved', until {EPOCH}"),
+        ("approved", 0.0, f" for signal 'approved', until {EPOCH}"),
     ],
 )
 def test_parked(signal: str | None, until: float | None, what: str) -> None:
@@ -74,7 +74,7 @@ def test_parked(signal: str | None, until: float | None, what: str) -> None:
     told: list[str] = []
     parked: Any = SimpleNamespace(run_id="r1", wait=Wait(then="c", signal=signal, until=until))
 
-    Recorder(tell=told.append).cano_run_parked(parked)
+    Recorder(report=told.append).cano_run_parked(parked)
 
     assert told == [f"Parked: run r1 waits{what}; Ctrl-C cancels it"]
 

@@ -34,7 +34,7 @@ def test_nothing_to_recover(cano: Cano) -> None:
     """Where nothing can go on, nothing is done."""
     result = cano("recover", "shop", "flows")
 
-    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "0 runs taken over\n")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "took over 0 runs\n")
 
 
 def test_recover(cano: Cano, stop: Callable[..., None]) -> None:
@@ -45,12 +45,12 @@ def test_recover(cano: Cano, stop: Callable[..., None]) -> None:
     result = cano("recover", "shop")
 
     assert result.exit_code == 0
-    assert result.stderr == "2 runs taken over\n"
+    assert result.stderr == "took over 2 runs\n"
     assert sorted(result.stdout.splitlines()) == [
         "run r1 of shop succeeded in shipped after 3 steps",
-        "run r2 of shop parked in state ship after 2 steps: waits for the signal 'approved'",
+        "run r2 of shop parked in state ship after 2 steps: waits for signal 'approved'",
     ]
-    assert cano("recover", "shop").stderr == "0 runs taken over\n"
+    assert cano("recover", "shop").stderr == "took over 0 runs\n"
 
 
 def test_recover_as_json(cano: Cano, stop: Callable[..., None], project: Path) -> None:
@@ -82,7 +82,7 @@ def test_changed_definition(start: Start, stop: Callable[..., None], project: Pa
     out, err = process.communicate()
 
     assert (process.returncode, out) == (1, "")
-    assert "0 runs taken over\n1 run cannot go on\n" in err
+    assert "took over 0 runs\n1 run could not be resumed\n" in err
     assert "its version was '1', this one is '2'" in err
 
 
@@ -93,11 +93,11 @@ def test_two_of_one_name(cano: Cano, project: Path, write: Write) -> None:
     result = cano("recover", "shop", "other")
 
     assert result.exit_code == 2
-    assert result.stderr == "Error: two of these workflows are named 'shop'; a run could belong to either\n"
+    assert result.stderr == "Error: two of these workflows have the name 'shop'; give each its own name\n"
 
 
 def test_left_to_its_holder(start: Start, cano: Cano, project: Path) -> None:
-    """A run that another process drives is left to it, which is told."""
+    """A run that another process drives is held by it, which is told."""
     (project / "hold").touch()
     process = start("run", "shop", "--run-id", "r1", "--lease", "60")
     assert process.stdout is not None
@@ -106,7 +106,7 @@ def test_left_to_its_holder(start: Start, cano: Cano, project: Path) -> None:
     result = cano("recover", "shop")
 
     assert result.exit_code == 0
-    assert result.stderr.startswith("0 runs taken over\nrun r1 is left to ")
+    assert result.stderr.startswith("took over 0 runs\nrun r1 is held by ")
     assert process.poll() is None
 
 
@@ -120,7 +120,7 @@ def test_task_that_exits(cano: Cano, project: Path, write: Write) -> None:
     result = cano("recover", "shop")
 
     assert result.exit_code == 1
-    assert "Error: a task called sys.exit(0), which ends a program, not a run" in result.stderr
+    assert "Error: a task called sys.exit(0), which ends the program" in result.stderr
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
@@ -144,7 +144,7 @@ def test_watch(start: Start, cano: Cano, stop: Callable[..., None], project: Pat
         ("r2", "succeeded"),
     ]
     assert (process.returncode, out) == (0, "")
-    assert err.endswith("1 run taken over\nStopped.\n")
+    assert err.endswith("took over 1 run\nStopped.\n")
 
 
 def test_stopped(start: Start, stop: Callable[..., None], cano: Cano, project: Path) -> None:
@@ -157,8 +157,8 @@ def test_stopped(start: Start, stop: Callable[..., None], cano: Cano, project: P
     assert process.stdout.readline() == "paying\n"
 
     process.send_signal(signal.SIGINT)
-    assert process.stderr.readline() == "1 run taken over\n"
-    assert process.stderr.readline().startswith("Stopping: 1 run under way, with 10 s to finish; ")
+    assert process.stderr.readline() == "took over 1 run\n"
+    assert process.stderr.readline().startswith("Stopping: 10 s for 1 active run to finish; ")
     process.send_signal(signal.SIGINT)
     process.communicate()
 

@@ -97,7 +97,7 @@ def test_attempts_and_visits(cano: Cano, write: Write) -> None:
 
     result = cano("run", "w")
 
-    assert re.search(r"^a +step +done +6 in 3 steps +\d", result.stdout, re.MULTILINE)
+    assert re.search(r"^a +step +done +3 visits, 6 attempts +\d", result.stdout, re.MULTILINE)
 
 
 def test_failure(cano: Cano) -> None:
@@ -113,7 +113,7 @@ def test_failure(cano: Cano) -> None:
         "  workflow: pages\n"
         "  state:    PARSE, attempt 1\n"
         "  run:      r1\n"
-        "  (--traceback prints the whole traceback)\n"
+        "  (--traceback prints the full traceback)\n"
     )
 
 
@@ -170,7 +170,7 @@ def test_timeout(cano: Cano, write: Write) -> None:
         "  workflow: w\n"
         "  state:    a, attempt 1\n"
         "  run:      r1\n"
-        "  (--traceback prints the whole traceback)\n"
+        "  (--traceback prints the full traceback)\n"
     )
 
 
@@ -325,12 +325,12 @@ def test_task_that_exits(cano: Cano, write: Write, kind: str, code: str) -> None
 
     assert result.exit_code == 1
     assert result.stderr == (
-        f"Error: a task called sys.exit({code}), which ends a program, not a run; return an exit state\n"
+        f"Error: a task called sys.exit({code}), which ends the program; return an exit state to end the run\n"
         f"  at:       w.py:4 in step: sys.exit({code})\n"
         "  workflow: w\n"
         "  state:    a, attempt 1\n"
         "  run:      r1\n"
-        "  (--traceback prints the whole traceback)\n"
+        "  (--traceback prints the full traceback)\n"
     )
 
 
@@ -344,7 +344,7 @@ def test_task_that_cancels_itself(cano: Cano, write: Write) -> None:
     result = cano("run", "w")
 
     assert result.exit_code == 1
-    assert result.stderr.startswith("Error: the run was cancelled from within")
+    assert result.stderr.startswith("Error: a task of the run raised CancelledError")
     assert "w.py:4 in step" in result.stderr
 
 
@@ -415,4 +415,4 @@ def test_split_and_sub_workflow(cano: Cano, write: Write) -> None:
     assert result.exit_code == 0
     lines = [line.split("  ")[0] for line in result.stdout.splitlines()]
     assert lines[3:7] == ["s", "s (branch)", "c", "w/a"]
-    assert re.search(r"^s \(branch\) +work +done +3 in 3 steps", result.stdout, re.MULTILINE)
+    assert re.search(r"^s \(branch\) +work +done +3 visits, 3 attempts", result.stdout, re.MULTILINE)

@@ -32,7 +32,7 @@ def test_what_is_not_checked(cano: Cano, write: Write) -> None:
     assert result.exit_code == 0
     assert result.stdout == (
         "ok: workflow 'workflow' version 1: 3 states, from a to b, c\n"
-        "not checked: what follows on a, whose tasks do not declare it\n"
+        "not checked: the next states of a, whose tasks do not declare them\n"
     )
 
 

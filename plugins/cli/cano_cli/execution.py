@@ -1,4 +1,4 @@
-"""Driving one run to its end, and telling how it ended."""
+"""Executing one run to its end for `cano run` and `cano resume`."""
 
 from __future__ import annotations
 
@@ -22,105 +22,107 @@ from cano import (
     state_name,
 )
 
-from cano_cli.errors import CliError, refused
+from cano_cli.errors import CliError, usage_error
 from cano_cli.failure import Failure, failure_of
-from cano_cli.progress import live_view, states
+from cano_cli.progress import live_view, state_table
 from cano_cli.recorder import Recorder
 from cano_cli.records import holder_of, status_of, waits_for
 from cano_cli.settings import Settings
-from cano_cli.stores import WRONG_QUESTIONS
+from cano_cli.stores import USAGE_ERRORS
 
 Work = Callable[[Kernel], Awaitable[RunResult]]
 
 
-class Driver:
-    """Drives one run to its end, in an event loop of its own.
+class Execution:
+    """The execution of one run to its end, in its own event loop.
 
     Args:
         flow: the workflow.
-        target: how the user has named it.
-        run_id: the run's id, where it is known beforehand.
-        patient: whether `work` waits for a run that is driven elsewhere.
+        target: the MODULE:FLOW that the user gave, for hints.
+        run_id: the run's id, if the user gave one.
+        waits_for_holder: whether `work` waits for a run that another process holds.
 
     Attributes:
-        recorder: what the run's states have done here; the kernel is to have it as a plugin.
+        recorder: records what the run's states do in this process; the kernel needs it as a plugin.
         durable: whether the run outlives this process.
-        earlier: the run as the store had it before; None where it is new.
-        earlier_status: how it stood then.
+        earlier: the run as it was stored before; None if it is new.
+        earlier_status: its status at that time.
     """
 
-    def __init__(self, flow: Workflow[Any], target: str, run_id: str | None, *, patient: bool) -> None:
+    def __init__(self, flow: Workflow[Any], target: str, run_id: str | None, *, waits_for_holder: bool) -> None:
         self.flow = flow
-        self.recorder = Recorder(tell=_tell)
+        self.recorder = Recorder(report=_print_message)
         self.durable = False
         self.earlier: RunRecord | None = None
         self.earlier_status: RunStatus | None = None
         self._target = target
         self._run_id = run_id
-        self._patient = patient
-        self._lease = ""
+        self._waits_for_holder = waits_for_holder
+        self._lease_left = 0.0
 
-    def drive(self, make_kernel: Callable[[], Kernel], work: Work) -> RunResult | Failure:
-        """Do `work` on a new kernel, and tell how the run ended.
+    def execute(self, make_kernel: Callable[[], Kernel], work: Work) -> RunResult | Failure:
+        """Do `work` on a new kernel. Return the run's result, or why it has none.
 
         Args:
-            make_kernel: makes the kernel.
-            work: begins the run, and waits for its end. When it is cancelled, what is not durable is to end with it.
+            make_kernel: creates the kernel.
+            work: starts the run and waits for its end. If it is cancelled, it cancels a run that is not durable.
 
         Raises:
-            CliError: the definition or the configuration is wrong, or there is no such run.
+            CliError: the definition or the configuration is invalid, or there is no such run.
         """
         try:
-            return asyncio.run(self._drive(make_kernel(), work))
+            return asyncio.run(self._execute(make_kernel(), work))
         except KeyboardInterrupt as error:
             return self._stopped(error)
         except CliError:
             raise
         except (Exception, asyncio.CancelledError, SystemExit) as error:
-            if self.recorder.run is None and isinstance(error, WRONG_QUESTIONS):
-                raise refused(error) from error
+            if self.recorder.run is None and isinstance(error, USAGE_ERRORS):
+                raise usage_error(error) from error
             return self._failed(error)
 
-    async def _drive(self, kernel: Kernel, work: Work) -> RunResult:
+    async def _execute(self, kernel: Kernel, work: Work) -> RunResult:
         asyncio.get_running_loop().set_exception_handler(report_unhandled)
         async with kernel:
             if kernel.backend is not None and kernel.backend.capabilities.durable:
-                self.durable, self.recorder.advice = True, "Ctrl-C leaves it waiting"
+                self.durable, self.recorder.ctrl_c_effect = True, "Ctrl-C leaves it parked"
                 if self._run_id:
-                    await self._look(kernel, self._run_id)
+                    await self._load_earlier(kernel, self._run_id)
             try:
                 return await work(kernel)
             except asyncio.CancelledError:
                 if self.durable:
-                    await kernel.close(grace=0)  # the run stands at its last commit, free for anybody
+                    await kernel.close(grace=0)  # releases the run at its last commit
                 raise
 
-    async def _look(self, kernel: Kernel, run_id: str) -> None:
-        """See how the run stands, and tell why it may not begin at once."""
+    async def _load_earlier(self, kernel: Kernel, run_id: str) -> None:
+        """Load the stored run and print why it cannot continue at once."""
         assert kernel.backend is not None
         self.earlier = record = await kernel.backend.load(run_id)
         if record is None:
             return
         now = kernel.clock.time()
-        self._lease = f"in {max(0.0, (record.expires or now) - now):.1f} s"
+        self._lease_left = max(0.0, (record.expires or now) - now)
         self.earlier_status = status_of(record, now)
         if self.earlier_status is RunStatus.PARKED:
-            _tell(f"Parked: run {run_id} waits{waits_for(record.wait)}; {self.recorder.advice}")
-        elif self.earlier_status is RunStatus.RUNNING and self._patient:
-            _tell(f"Waiting: run {run_id} is driven by {holder_of(record, now)}; when nobody does it goes on here")
+            _print_message(f"Parked: run {run_id} waits{waits_for(record.wait)}; {self.recorder.ctrl_c_effect}")
+        elif self.earlier_status is RunStatus.RUNNING and self._waits_for_holder:
+            holder = holder_of(record, now)
+            _print_message(f"Waiting: run {run_id} is held by {holder}; this process takes over if that one stops")
 
     def _failed(self, error: BaseException) -> Failure:
         failure = failure_of(error, self.flow, self.recorder.run)
         if not self.durable or failure.status is RunStatus.CANCELLED:
             return failure
-        hint = f"cano resume {self._target} {failure.run_id} lets it go on from that state"
+        hint = f"to retry from that state: cano resume {self._target} {failure.run_id}"
         if self.recorder.run is not None:
             return replace(failure, hint=hint)
         if isinstance(error, ConflictError) and self.earlier is not None:
-            return replace(failure, hint=f"if that process is dead, try again when its lease is over, {self._lease}")
+            left = f"in {self._lease_left:.1f} s"
+            return replace(failure, hint=f"if that process is dead, try again after its lease expires, {left}")
         if self.earlier is None or not isinstance(error, WorkflowError) or isinstance(error, VersionMismatchError):
             return failure
-        before = "it had failed before; " if self.earlier_status is RunStatus.FAILED else ""
+        before = "the run had failed before; " if self.earlier_status is RunStatus.FAILED else ""
         return replace(failure, hint=before + hint)
 
     def _stopped(self, error: KeyboardInterrupt) -> Failure:
@@ -128,7 +130,7 @@ class Driver:
         if run is None and before is not None and self.earlier_status is not None:
             return Failure(
                 error,
-                "the run is left as it is",
+                "the command was stopped; the run is unchanged",
                 run_id=before.run_id,
                 workflow=before.workflow,
                 state=before.state,
@@ -143,13 +145,13 @@ class Driver:
         attempt: int | None = run.step.attempt
         hint = None
         if run.status in (RunStatus.SUCCEEDED, RunStatus.FAILED):
-            message, status = f"stopped when the run had {run.status.value} already", run.status
+            message, status = f"stopped after the run had {run.status.value}", run.status
         elif self.durable and run.status is RunStatus.PARKED:
-            message, status = "the run is left waiting", run.status
+            message, status = "the command was stopped; the run stays parked", run.status
             state, attempt = run.wait.then if run.wait is not None else state, None
         elif self.durable and run.status is RunStatus.INTERRUPTED:
-            message, status = "the run was stopped, and stands at its last commit", run.status
-            hint = f"cano resume {self._target} {run.run_id} lets it go on"
+            message, status = "the run was stopped and can be resumed from its last commit", run.status
+            hint = f"to resume it: cano resume {self._target} {run.run_id}"
         return Failure(
             error,
             message,
@@ -163,31 +165,31 @@ class Driver:
         )
 
 
-def drive(
-    ctx: click.Context, driver: Driver, work: Work, *, store: str | None, lease: float, progress: bool
+def execute(
+    ctx: click.Context, execution: Execution, work: Work, *, store: str | None, lease: float, progress: bool
 ) -> RunResult | Failure:
-    """Do `work` on a kernel of the command's, with a live view of the states where `progress` is wanted."""
+    """Execute a run on a kernel with the command's settings; show its states live if `progress` is set."""
     settings: Settings = ctx.obj
     options = {} if store is None else {"store": store}
-    with live_view(lambda: states(driver.recorder), wanted=progress) as view:
-        ended = driver.drive(lambda: settings.kernel(plugins=[driver.recorder], lease=lease, **options), work)
-        view.keep(isinstance(ended, Failure))
-    return ended
+    with live_view(lambda: state_table(execution.recorder), wanted=progress) as view:
+        outcome = execution.execute(lambda: settings.kernel(plugins=[execution.recorder], lease=lease, **options), work)
+        view.keep_on_screen(isinstance(outcome, Failure))
+    return outcome
 
 
 @contextlib.contextmanager
-def stdout_kept(wanted: bool) -> Iterator[TextIO]:
-    """Let what the user's code prints go to stderr, so that stdout, which this hands out, has but the answer."""
+def stdout_reserved(wanted: bool) -> Iterator[TextIO]:
+    """Yield stdout. If `wanted`, redirect what the user's code prints to stderr meanwhile."""
     stdout = sys.stdout
     with contextlib.redirect_stdout(sys.stderr) if wanted else contextlib.nullcontext():
         yield stdout
 
 
 def report_unhandled(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """What asyncio does itself, except for what ends the whole event loop: that is told as the run's failure."""
+    """Call asyncio's default handler, except for exceptions that stop the loop: the command reports those."""
     if not isinstance(context.get("exception"), SystemExit | KeyboardInterrupt):
         loop.default_exception_handler(context)
 
 
-def _tell(message: str) -> None:
+def _print_message(message: str) -> None:
     click.echo(message, err=True)
