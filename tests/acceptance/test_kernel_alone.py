@@ -37,7 +37,7 @@ state = flow.orchestrate_sync(data)
 
 async def main():
     async with Kernel() as kernel:
-        return await kernel.run(flow, {"text": "once more"}), kernel.load()
+        return await kernel.run(flow, {"text": "once more"}), [info.name for info in kernel.load()]
 
 result, plugins = asyncio.run(main())
 print(json.dumps([state.name, data, result.state.name, result.data, result.steps, plugins]))
@@ -61,7 +61,7 @@ def test_it_runs_a_workflow_on_a_dict(kernel_venv: Venv) -> None:
         "DONE",
         {"text": "once more", "words": ["once", "more"], "number": 2},
         2,
-        [],
+        ["concurrency"],
     ]
 
 

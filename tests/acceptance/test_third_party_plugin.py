@@ -77,7 +77,7 @@ async def main():
     early = "acme_patience" in sys.modules
     async with kernel:
         result = await kernel.run(flow())
-        plugins = [[info.name, info.origin, info.status, info.hooks] for info in kernel.load()]
+        plugins = [[info.name, info.origin, info.status, info.hooks] for info in kernel.load()][1:]
     async with Kernel(block=["acme"]) as kernel:
         try:
             await kernel.run(flow())

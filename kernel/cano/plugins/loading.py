@@ -30,7 +30,6 @@ _ALWAYS = "durability"
 _MAY_BE_ASYNC = ("cano_kernel_started", "cano_kernel_stopping")
 _GROUP = "cano"
 _DIRECT = "given to the kernel"
-_WITH_KERNEL = "cano, built in"
 _log = logging.getLogger("cano")
 
 
@@ -115,7 +114,9 @@ class Plugins:
 
     def _load(self) -> None:
         for name in _BUILT_IN:
-            self._admit(PluginInfo(name, _WITH_KERNEL, "", "active"), partial(importlib.import_module, f"cano.{name}"))
+            self._admit(
+                PluginInfo(name, "cano", "built-in", "active"), partial(importlib.import_module, f"cano.{name}")
+            )
         wanted = {plugin for plugin in self._given if isinstance(plugin, str)}
         for point in self._entry_points(wanted):
             distribution = point.dist

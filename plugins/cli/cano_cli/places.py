@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
+import sys
 import sysconfig
 import traceback
 from pathlib import Path
@@ -11,7 +13,6 @@ from typing import Any
 
 import cano
 
-_OURS = tuple(f"{Path(str(file)).resolve().parent}{os.sep}" for file in (cano.__file__, __file__))
 _STDLIB = tuple(f"{Path(sysconfig.get_path(name)).resolve()}{os.sep}" for name in ("stdlib", "platstdlib"))
 _INSTALLED = {"site-packages", "dist-packages"}
 
@@ -26,8 +27,8 @@ def raised_at(error: BaseException) -> str | None:
         return f"{shown_path(error.filename)}:{error.lineno}" + _code(error.text)
     every = traceback.extract_tb(error.__traceback__)
     # the frames before Cano's first are the callers of Cano
-    start = next((number for number, frame in enumerate(every) if _is(frame.filename, _OURS)), 0)
-    frames = [frame for frame in every[start:] if not _is(frame.filename, _OURS)]
+    start = next((number for number, frame in enumerate(every) if _is(frame.filename, _ours())), 0)
+    frames = [frame for frame in every[start:] if not _is(frame.filename, _ours())]
     frames = [frame for frame in frames if not frame.filename.startswith("<frozen ")]
     foreign = [frame for frame in frames if not _is(frame.filename, _STDLIB) or _is_installed(frame.filename)]
     own = [frame for frame in foreign if not _is_installed(frame.filename)]
@@ -40,7 +41,7 @@ def raised_at(error: BaseException) -> str | None:
 
 def propagated_through_cano(error: BaseException) -> bool:
     """Return whether the traceback of `error` begins in Cano's code: it propagated out of the task that raised it."""
-    return error.__traceback__ is not None and _is(error.__traceback__.tb_frame.f_code.co_filename, _OURS)
+    return error.__traceback__ is not None and _is(error.__traceback__.tb_frame.f_code.co_filename, _ours())
 
 
 def defined_at(task: cano.Task[Any]) -> str | None:
@@ -51,6 +52,12 @@ def defined_at(task: cano.Task[Any]) -> str | None:
     except (TypeError, OSError):
         return None
     return None if file is None else f"{shown_path(file)}:{line} (task {task.name})"
+
+
+def _ours() -> tuple[str, ...]:
+    """Return the folders of the imported packages of Cano: the kernel and its plugins."""
+    packages = [module for name, module in sys.modules.items() if name == "cano" or re.fullmatch(r"cano_\w+", name)]
+    return tuple(f"{Path(str(package.__file__)).resolve().parent}{os.sep}" for package in packages)
 
 
 def shown_path(path: str) -> str:

@@ -663,7 +663,7 @@ async def test_run_ids(kernel: Kernel) -> None:
 async def test_run_id_that_is_no_text(kernel: Kernel, run_id: Any) -> None:
     """Only a non-empty string is an id, for `run` and for `start`."""
     for use in (kernel.run, kernel.start):
-        with pytest.raises(ConfigurationError, match="run_id must be a non-empty string, not"):
+        with pytest.raises(ConfigurationError, match="run_id must be a string that is not empty and"):
             await use(flow_of(end), run_id=run_id)
 
 

@@ -78,7 +78,7 @@ def test_both_are_listed() -> None:
     """`kernel.load` lists them with their hooks: the built-in one of the kernel, and that of a distribution."""
     infos = {info.name: info for info in Kernel(discover=False).load()}
 
-    assert (infos["concurrency"].origin, infos["concurrency"].hooks) == ("cano, built in", ("cano_bind_state",))
+    assert (infos["concurrency"].origin, infos["concurrency"].hooks) == ("cano built-in", ("cano_bind_state",))
     assert infos["durability"].origin.startswith("cano-durability ")
     assert infos["durability"].hooks == ("cano_keep_runs",)
 

@@ -304,7 +304,7 @@ BROKEN = {
     "a version from the future": ("CANO_API_VERSION = 3", "written for version 3 of Cano's plugin API, this is 2"),
     "a version that is none": ("CANO_API_VERSION = '1'", "written for version 1"),
     "a store of version 1": (
-        "CANO_API_VERSION = 2\n@hookimpl\ndef cano_open_store(url): calls.append('wrong')",
+        "CANO_API_VERSION = 1\n@hookimpl\ndef cano_open_store(url): calls.append('wrong')",
         "written for version 1 of Cano's plugin API, this is 2",
     ),
     "a wrapper of pluggy's old kind": (
@@ -424,7 +424,7 @@ def test_a_hook_may_be_optional(site: Site) -> None:
 
 async def test_an_observer_of_version_1_still_works(site: Site) -> None:
     """Only stores have changed since version 1: a plugin that states it, and opens no store, is loaded."""
-    site.install("guest", "    CANO_API_VERSION = 2\n" + OBSERVER)
+    site.install("guest", "    CANO_API_VERSION = 1\n" + OBSERVER)
     async with Kernel() as kernel:
         await run(kernel)
 

@@ -36,7 +36,7 @@ def test_signal_before_the_wait(cano: Cano) -> None:
 
     assert sent.exit_code == 0
     assert sent.stdout == (
-        "sent 'approved' to run r1: nobody drives it; recover() or resume() takes it over: in state pay\n"
+        "sent 'approved' to run r1: no process executes it; recover() or resume() takes it over: in state pay\n"
     )
     assert recovered.stdout == "run r1 of shop succeeded in shipped after 3 steps\n"
     assert json.loads(cano("show", "r1", "--json").stdout)["data"]["by"] == ["Ada"]
@@ -86,7 +86,7 @@ def test_fork(cano: Cano) -> None:
 
 @pytest.mark.parametrize(
     ("seq", "new", "message"),
-    [("9", "r2", "run r1 has no transition 9; there are: 0 to 3"), ("1", "r1", "the run id 'r1' is taken")],
+    [("9", "r2", "run r1 has no transition 9; there are: 0 to 3"), ("1", "r1", "the run id 'r1' is in use")],
 )
 def test_fork_that_cannot_be(cano: Cano, seq: str, new: str, message: str) -> None:
     """A step that was not made, or an id that is taken, is a mistake: exit code 2."""

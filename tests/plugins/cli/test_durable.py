@@ -211,7 +211,7 @@ def test_resume_of_a_live_run(start: Start, cano: Cano, project: Path) -> None:
     refused = cano("resume", "shop", "r1")
 
     assert refused.exit_code == 1
-    assert refused.stderr.startswith("Error: run r1 is being driven by ")
+    assert refused.stderr.startswith("Error: run r1 is held by ")
     assert re.search(r"if that process is dead, try again after its lease expires, in \d\d\.\d s\)\n", refused.stderr)
     assert process.poll() is None
     assert journal(project) == ["take", "pay"]

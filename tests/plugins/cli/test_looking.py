@@ -274,12 +274,12 @@ def test_explain(cano: Cano) -> None:
     result = cano("explain", "stopped")
     answer = json.loads(cano("explain", "stopped", "--json").stdout)
 
-    assert result.stdout == "nobody drives it; recover() or resume() takes it over: in state pay\n"
+    assert result.stdout == "no process executes it; recover() or resume() takes it over: in state pay\n"
     assert answer == {
         "run_id": "stopped",
         "reason": "INTERRUPTED",
         "detail": "in state pay",
-        "text": "nobody drives it; recover() or resume() takes it over: in state pay",
+        "text": "no process executes it; recover() or resume() takes it over: in state pay",
     }
 
 

@@ -240,9 +240,9 @@ def test_stdin() -> None:
     [
         (["--many", "none.jsonl"], "Error: --many none.jsonl: cannot read the file: No such file or directory\n"),
         (["--many", "-", "--limit", "0"], "Error: limit must be a whole number, 1 or more, or None, not 0\n"),
-        (["--many", "-", "--quota", "0"], "Error: quota(n) takes a whole number, 1 or more, not 0\n"),
+        (["--many", "-", "--quota", "0"], "Error: quota must be a whole number, 1 or more, not 0\n"),
         (["--many", "-", "--duration", "0"],
-         "Error: duration must be a positive number of seconds or None, not 0.0\n"),
+         "Error: duration must be a positive number of seconds, not 0.0\n"),
         (["--limit", "3"], "Error: --limit requires --many FILE\n"),
         (["--quota", "3"], "Error: --quota requires --many FILE\n"),
         (["--duration", "3"], "Error: --duration requires --many FILE\n"),

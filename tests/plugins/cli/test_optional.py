@@ -64,7 +64,7 @@ def test_show(cano: Cano) -> None:
 @pytest.mark.parametrize(
     ("args", "lack"),
     [
-        (["fork", "r1", "1", "r2"], "keeps no history of its runs, so none can be shown, and no run forked"),
+        (["fork", "r1", "1", "r2"], "keeps no history of its runs, so none can be shown, and no run can be forked"),
         (["prune", "--delete-all-finished"], "keeps everything, so no run can be deleted"),
     ],
     ids=["fork", "prune"],

@@ -68,8 +68,9 @@ def test_list(cano: Cano, install: Install) -> None:
     assert ["memory:", "no", "no", "no", "yes", "yes", "no"] in table
     assert ["sqlite:", "yes", "yes", "no", "yes", "yes", "no"] in table
     assert rows[0] == ["order", "name", "distribution", "version", "status", "hooks"]
-    assert rows[1] == [
-        "1", "absent", "cano-absent", "3", "failed", "ModuleNotFoundError: No module named 'no_such_module'",
+    assert rows[1] == ["1", "concurrency", "cano", "built-in", "active", "cano_bind_state"]
+    assert rows[2] == [
+        "2", "absent", "cano-absent", "3", "failed", "ModuleNotFoundError: No module named 'no_such_module'",
     ]  # fmt: skip
     assert ["zoo", "cano-zoo", "1.2", "active", "cano_commands"] in [row[1:] for row in rows]
     assert ["retry", "cano-retry", version("cano-retry"), "blocked", "blocked by --block or CANO_BLOCK"] in [
@@ -87,7 +88,7 @@ def test_list_as_json(cano: Cano, install: Install, monkeypatch: pytest.MonkeyPa
     by_name = {plugin["name"]: plugin for plugin in answer}
 
     assert by_name["absent"] == {
-        "order": 1,
+        "order": 2,
         "name": "absent",
         "distribution": "cano-absent",
         "version": "3",

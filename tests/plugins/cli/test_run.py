@@ -214,7 +214,7 @@ def test_timeout_in_the_store(cano: Cano, install: Install, method: str, told: s
     [
         (["--timeout", "0"], "Error: timeout must be a positive number of seconds or None, not 0.0\n"),
         (["--timeout", "nan"], "Error: timeout must be a positive number of seconds or None, not nan\n"),
-        (["--run-id", ""], "Error: run_id must be a non-empty string, not ''\n"),
+        (["--run-id", ""], "Error: run_id must be a string that is not empty and contains no NUL, not ''\n"),
         (["--store", "nosuch://x"], "Error: no installed plugin opens the store 'nosuch://x'; install the one for "
          "'nosuch' (such as cano-nosuch). Plugins that were not loaded: blocked: structlog\n"),
         (["--data", "x"], "Error: --data x: expected key=value, or @file.json for a file with a JSON object\n"),
