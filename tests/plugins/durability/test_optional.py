@@ -109,7 +109,7 @@ async def test_what_needs_retention_says_so(kernel: Kernel) -> None:
 async def test_a_store_that_is_an_object_is_named_too(tmp_path: Path) -> None:
     """Where the kernel was given a store and no URL, the message shows that."""
     async with Kernel(store=Sparse(tmp_path / "runs.db"), discover=False, plugins=[_CODEC.load()]) as kernel:
-        with pytest.raises(ConfigurationError, match=r"the store <SqliteBackend .*runs.db.*> keeps no history"):
+        with pytest.raises(ConfigurationError, match=r"the store <Sparse .*runs.db.*> keeps no history"):
             await kernel.history("r")
 
 
