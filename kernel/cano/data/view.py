@@ -29,7 +29,7 @@ class StoreView(TypedStore):
 
     __slots__ = (
         "_appended", "_apply", "_base", "_base_get", "_cleared", "_isolate", "_lent", "_local", "_mixed",
-        "_origins", "_put_many", "_removed", "owner", "touched",
+        "_origins", "_puts_many", "_removed", "owner", "touched",
     )  # fmt: skip
 
     def __init__(
@@ -43,7 +43,7 @@ class StoreView(TypedStore):
         self.owner = owner
         self._base_get = base.get
         self._apply = apply
-        self._put_many = getattr(base if apply is None else owner, "update" if apply is None else "put_many", None)
+        self._puts_many = hasattr(owner, "put_many")
         self._isolate = isolate
         self._local: dict[str, Any] = {}
         self.touched = False
@@ -203,10 +203,11 @@ class StoreView(TypedStore):
             return
         local, self._local = self._local, {}
         self.touched = False
-        if self._put_many is not None:
-            self._put_many(local)
+        if self._apply is None:
+            self._base.update(local)  # type: ignore[attr-defined]  # without `apply` it is a dict
+        elif self._puts_many:
+            self.owner.put_many(local)
         else:
-            assert self._apply is not None
             self._apply(Changes(False, _NOTHING_REMOVED, local, _NOTHING_APPENDED))
 
     def settle(self, changes: Changes) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakValueDictionary
 
 from cano.checks import positive_seconds, seconds, text, time_limit
+from cano.data.changes import Changes
 from cano.data.copying import isolate
 from cano.data.store import unpack_key
 from cano.data.view import StoreView
@@ -295,21 +296,21 @@ class Kernel:
         """Execute `flow` on `store` itself, and return the exit state. See `Workflow.orchestrate`."""
         if not self._open:
             await self.open()
-        plan = self.bind(flow)
-        run = Run(self, plan, self._new_id(), StoreView(store) if isinstance(store, dict) else _managed(store))
+        store = StoreView(store) if isinstance(store, dict) else _managed(store)
+        run = Run(self, self.bind(flow), self._new_id(), store)
         try:
             state = await run.drive()
-            if run.status is not RunStatus.PARKED:
-                return state
-            result = await self.required_keeper().settled(plan, run.run_id)
-            run.view.clear()
-            for key, value in result.data.items():
-                run.view.put(key, value)
-            run.view.commit()
-            return result.state
+            return state if run.status is not RunStatus.PARKED else await self._settled_into(run)
         finally:
             # a run and its step refer to each other: they would keep the store until the next garbage collection
             run.store = run.view = UNMANAGED
+
+    async def _settled_into(self, run: Run) -> Any:
+        """Wait for the end of a parked run, copy its data into the store that it began on, and return its state."""
+        result = await self.required_keeper().settled(run.plan, run.run_id)
+        run.view.merge(Changes(True, frozenset(), result.data, {}))
+        run.view.commit()
+        return result.state
 
     async def run_child(self, flow: Workflow[Any], data: Mapping[str, Any], parent: Step) -> RunResult:
         """Execute `flow` as a child run of the step `parent`, in its task. `SubWorkflow` calls this."""
