@@ -27,7 +27,7 @@ def cano_open_store(url: str) -> MemoryBackend | None:
     if scheme.lower() != "memory" or not colon:
         return None
     if rest.partition("?")[0] != "//":
-        raise ConfigurationError("a URL of the scheme memory names no place: write memory://")
+        raise ConfigurationError("a memory URL has no host or path: write memory://")
     options = OPTIONS.read(url)
     if options.get("strict") and "keep" in options:
         raise ConfigurationError("a strict store keeps every run: give strict=1 or keep=N, not both")
