@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from urllib.parse import unquote
 
 from cano import Capabilities, ConfigurationError, StoreBackend, hookimpl
+from cano.options import Options
 
 CANO_API_VERSION = 2
 PROMISES = Capabilities(durable=True, encoded=True)
+OPTIONS = Options()
 
 
 @hookimpl
@@ -18,14 +20,16 @@ def cano_open_store(url: str) -> StoreBackend | None:
     Raises:
         ConfigurationError: the URL names no file, or has an option.
     """
-    scheme, separator, path = url.partition("://")
+    scheme, separator, rest = url.partition("://")
     if scheme != "lmdb" or not separator:
         return None
-    if not path.startswith("/") or path == "/" or "?" in path:
+    path = rest.partition("?")[0]
+    if not path.startswith("/") or path == "/":
         raise ConfigurationError(
-            f"{url!r} names no LMDB file: write lmdb:///runs.mdb for one in the current folder, "
-            "lmdb:////var/lib/runs.mdb for an absolute path; there are no options"
+            "the URL names no LMDB file: write lmdb:///runs.mdb for one in the current folder, "
+            "lmdb:////var/lib/runs.mdb for an absolute path"
         )
+    OPTIONS.read(url)
     from lmdb_runs.store import LmdbStore
 
     return LmdbStore(unquote(path[1:]), PROMISES)

@@ -195,7 +195,7 @@ def test_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
             use(path, LmdbStore.close)
 
 
-@pytest.mark.parametrize("url", ["lmdb://", "lmdb:///", "lmdb://host/runs.mdb", "lmdb:///runs.mdb?sync=no"])
+@pytest.mark.parametrize("url", ["lmdb://", "lmdb:///", "lmdb://host/runs.mdb", "lmdb://?sync=no"])
 def test_wrong_urls(url: str) -> None:
     """A URL that names no file is refused with an example of one that does."""
     with pytest.raises(ConfigurationError, match=r"lmdb:///runs\.mdb"):

@@ -9,17 +9,25 @@ import typing
 if typing.TYPE_CHECKING:
     from cano.testing.clock import VirtualClock
     from cano.testing.contract import DurableStoreBackendContract, StoreBackendContract
+    from cano.testing.contract_damage import DamageContract
+    from cano.testing.contract_lost_answers import LostAnswersContract
+    from cano.testing.contract_restart import RestartContract
     from cano.testing.crashes import CrashPoint, CrashReport, Outcome, survives_crashes
     from cano.testing.faults import Fault, Faults, FaultyStore
+    from cano.testing.relay import Relay
 
 __all__ = [
     "CrashPoint",
     "CrashReport",
+    "DamageContract",
     "DurableStoreBackendContract",
     "Fault",
     "Faults",
     "FaultyStore",
+    "LostAnswersContract",
     "Outcome",
+    "Relay",
+    "RestartContract",
     "StoreBackendContract",
     "VirtualClock",
     "survives_crashes",
@@ -28,8 +36,12 @@ __all__ = [
 _MODULES = {
     "clock": ("VirtualClock",),
     "contract": ("DurableStoreBackendContract", "StoreBackendContract"),
+    "contract_damage": ("DamageContract",),
+    "contract_lost_answers": ("LostAnswersContract",),
+    "contract_restart": ("RestartContract",),
     "crashes": ("CrashPoint", "CrashReport", "Outcome", "survives_crashes"),
     "faults": ("Fault", "Faults", "FaultyStore"),
+    "relay": ("Relay",),
 }
 
 

@@ -7,6 +7,9 @@ Subclass one in a test module of yours, and pytest runs all of it on your store:
             return f"mystore:///{tmp_path}/runs"
 
 The plugin that answers the URL must be installed; or override `open_backend`. No pytest plugin is needed.
+
+Three more contracts need more than a URL: `DamageContract` corrupts rows, and for stores on a server
+`LostAnswersContract` cuts connections off and `RestartContract` kills the server.
 """
 
 from __future__ import annotations
@@ -19,9 +22,11 @@ from cano.testing.contract_durable import DurableClauses
 from cano.testing.contract_history import HistoryClauses
 from cano.testing.contract_lease import LeaseClauses
 from cano.testing.contract_life import LifeClauses
+from cano.testing.contract_news import NewsClauses
 from cano.testing.contract_ready import ReadyClauses
 from cano.testing.contract_runs import RunsClauses
 from cano.testing.contract_signal import SignalClauses
+from cano.testing.contract_urls import UrlClauses
 from cano.testing.contract_values import ValueClauses
 
 
@@ -36,13 +41,14 @@ class StoreBackendContract(
     ReadyClauses,
     DeleteClauses,
     LifeClauses,
+    UrlClauses,
     Contract,
 ):
     """What every store promises. A subclass says which one to test: see `make_url` and `open_backend`."""
 
 
-class DurableStoreBackendContract(StoreBackendContract, DurableClauses):
-    """What a store promises on top that outlives the process and serves many: crashes, and several processes at once.
+class DurableStoreBackendContract(StoreBackendContract, DurableClauses, NewsClauses):
+    """What a store promises on top that outlives the process: crashes, several processes at once, notifications.
 
     Its workers are processes of their own, which open the store by its URL: see `worker_command`.
     """

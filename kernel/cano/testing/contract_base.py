@@ -226,7 +226,10 @@ def _explain_failures() -> None:
     """Let pytest, where it runs, show both sides of a failed comparison in the clauses, which are imported later."""
     if (pytest := sys.modules.get("pytest")) is None:
         return
-    topics = ("commit", "create", "delete", "durable", "history", "lease", "life", "ready", "runs", "signal", "values")
+    topics = (
+        "commit", "create", "damage", "delete", "durable", "history", "lease", "life", "lost_answers", "news", "ready",
+        "restart", "runs", "signal", "urls", "values",
+    )  # fmt: skip
     modules = {f"cano.testing.contract_{topic}" for topic in topics}
     pytest.register_assert_rewrite(*modules - sys.modules.keys())
 

@@ -14,7 +14,7 @@ from itertools import chain
 from pathlib import Path
 
 from cano.errors import StoreUnavailableError
-from cano.protocols import NotifyingStore, StoreBackend
+from cano.protocols import StoreBackend
 from cano.records import RunRecord, RunStatus, Signal, Wait
 from cano.testing.contract_base import (
     LATER,
@@ -187,39 +187,6 @@ class DurableClauses(Contract):
             assert list(await two.renew("me", {"run": 1}, LATER)) == ["run"]
             is_deleted = await deleted(two)
             assert (await one.load("run") is None) == is_deleted
-
-    @clause_of_url
-    async def test_news_is_told(self, url: str) -> None:
-        """A store that notifies tells each watcher what others do that may let somebody go on."""
-        async with self.opened(url) as one, self.opened(url) as two:
-            assert isinstance(one, NotifyingStore) == one.capabilities.notify, "notify and watch go together"
-            if not isinstance(one, NotifyingStore):
-                return
-            for run_id in ("signalled", "parked", "ended", "released", "deleted"):
-                await two.create(new_run(run_id))
-            news: asyncio.Queue[str | None] = asyncio.Queue()
-            one.watch(news.put_nowait)  # not earlier: it may tell of every run that is created
-
-            async def hears(run_id: str) -> None:
-                try:
-                    async with asyncio.timeout(self.patience / 6):
-                        while await news.get() != run_id:
-                            pass
-                except TimeoutError:
-                    raise AssertionError(f"watch was not told of what another did to the run {run_id!r}") from None
-
-            await two.put_signal("signalled", Signal("1", "go"))
-            await hears("signalled")
-            await two.commit(step(1, "parked", status=RunStatus.PARKED, release=True))
-            await hears("parked")
-            await two.commit(step(1, "ended", status=RunStatus.SUCCEEDED))
-            await hears("ended")
-            await two.release("released", 1)
-            await hears("released")
-            if await deleted(two, "deleted"):
-                await hears("deleted")
-            await two.create(free_run("free"))
-            await hears("free")
 
     def test_two_processes_create_each_run_once(self, tmp_path: Path) -> None:
         """Of two processes that create the same runs at the same time exactly one makes each of them."""

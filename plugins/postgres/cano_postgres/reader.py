@@ -73,6 +73,9 @@ class Reader:
         self._under_way += 1
         try:
             return await self._patiently(question, arguments)
+        except StoreUnavailableError as error:
+            error.run_id = run_id
+            raise
         except (psycopg.Error, UnicodeError) as error:
             raise translated(error, self._settings.label, run_id) from error
         finally:

@@ -72,7 +72,7 @@ def signals(run_id: str, flat: Any, payloads: Any) -> Signals:
         known, with_payload = unpaired(flat), unpaired(payloads)
         waiting = sorted((value[1:17], id, value[17:]) for id, value in known.items() if value[:1] == b"w")
         consumed = [id.decode() for id, value in known.items() if value == b"c"]
-        if len(waiting) + len(consumed) != len(known):
+        if len(waiting) + len(consumed) != len(known) or with_payload.keys() - known.keys():
             raise unreadable(run_id, "its signals are damaged")
         found = [Signal(id.decode(), name.decode(), with_payload.get(id)) for _, id, name in waiting]
     except (DamagedError, UnicodeDecodeError) as error:

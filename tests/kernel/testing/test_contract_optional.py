@@ -1,4 +1,4 @@
-"""The store contract for stores that decline what is optional, and for what is declared of stores at all."""
+"""The store contract for stores that decline what is optional, for what is declared of stores, and for their URLs."""
 
 from __future__ import annotations
 
@@ -165,8 +165,12 @@ def installed(monkeypatch: pytest.MonkeyPatch, *, needs_options: bool = False, *
     def cano_stores() -> dict[str, Capabilities]:
         return declared
 
-    plugin = SimpleNamespace(__name__="mine", cano_open_store=cano_open_store, cano_stores=cano_stores)
-    kernel = Kernel(discover=False, plugins=[plugin])
+    return with_plugin(monkeypatch, cano_open_store=cano_open_store, cano_stores=cano_stores)
+
+
+def with_plugin(monkeypatch: pytest.MonkeyPatch, **hooks: Callable[..., Any]) -> OfUrl:
+    """The contract where only a plugin with these hooks is installed."""
+    kernel = Kernel(discover=False, plugins=[SimpleNamespace(__name__="mine", **hooks)])
     kernel.load()
     monkeypatch.setattr("cano.testing.contract_base._plugins", lambda: kernel)
     return OfUrl()
@@ -207,3 +211,59 @@ def test_a_plugin_declares_what_holds_without_options(monkeypatch: pytest.Monkey
     contract = installed(monkeypatch, memory=STRICT, needs_options=True)
     contract.url = "memory://?strict=1"
     contract.test_its_plugin_declares_the_same(tmp_path)
+
+
+class Named(MemoryBackend):
+    """A store in memory that knows its URL, and shows it."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self.url = url
+
+    def __repr__(self) -> str:
+        return f"<Named {self.url}>"
+
+
+class Closed(Named):
+    """Cannot be opened, and shows its URL as a note."""
+
+    def __repr__(self) -> str:
+        return "<Closed>"
+
+    async def open(self) -> None:
+        """Refuse."""
+        error = StoreUnavailableError("it is closed")
+        error.add_note(self.url)
+        raise error
+
+
+def refuse(message: str) -> Callable[[str], MemoryBackend]:
+    """Refuses every URL."""
+
+    def open_store(url: str) -> MemoryBackend:
+        raise ConfigurationError(message.format(url=url))
+
+    return open_store
+
+
+@pytest.mark.parametrize(
+    ("open_store", "clause"),
+    [
+        (lambda url: MemoryBackend(), "test_an_unknown_option_is_refused"),
+        (refuse("this URL is wrong"), "test_an_unknown_option_is_refused"),
+        (refuse("{url} is wrong"), "test_a_password_is_never_shown"),
+        (Named, "test_a_password_is_never_shown"),
+        (Closed, "test_a_password_is_never_shown"),
+    ],
+)
+def test_a_plugin_that_is_careless_with_urls_fails(
+    open_store: Callable[[str], MemoryBackend], clause: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A plugin that takes any option, or shows the URL, fails the clause that is about that."""
+
+    @hookimpl
+    def cano_open_store(url: str) -> MemoryBackend:
+        return open_store(url)
+
+    with pytest.raises(AssertionError):
+        getattr(with_plugin(monkeypatch, cano_open_store=cano_open_store), clause)(tmp_path)

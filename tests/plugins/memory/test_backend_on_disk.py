@@ -11,7 +11,7 @@ import os
 import pickle
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -142,9 +142,13 @@ class Telling(Boastful):
     def log(self, name: str, args: Sequence[Any]) -> None:
         """Write, and notify the other backends."""
         super().log(name, args)
-        for other, tell in self.watchers.items():
-            if other is not self and other.path == self.path:
-                tell(getattr(args[0], "run_id", args[0]))
+        for other in [each for each in self.watchers if each is not self and each.path == self.path]:
+            self.tell(other, getattr(args[0], "run_id", args[0]))
+
+    def tell(self, other: LogBackend, run_id: str) -> None:
+        """Tell one of the others, whatever it makes of that."""
+        with suppress(ValueError):
+            self.watchers[other](run_id)
 
     async def close(self) -> None:
         """Close, and receive no more notifications."""
@@ -165,6 +169,33 @@ class Secretive(Telling):
     def log(self, name: str, args: Sequence[Any]) -> None:
         """Send a notification, unless the call is a deletion."""
         LogBackend.log(self, name, args) if name == "delete" else super().log(name, args)
+
+
+class Terse(Telling):
+    """Tells no more than the beginning of an id."""
+
+    def tell(self, other: LogBackend, run_id: str) -> None:
+        """Cut it off."""
+        super().tell(other, run_id[:100])
+
+
+class Touchy(Telling):
+    """Tells nothing more to those who raise."""
+
+    def tell(self, other: LogBackend, run_id: str) -> None:
+        """Drop them."""
+        try:
+            self.watchers[other](run_id)
+        except ValueError:
+            del self.watchers[other]
+
+
+class Indiscreet(Telling):
+    """Tells those who have closed."""
+
+    async def close(self) -> None:
+        """Close, and be told all the same."""
+        await LogBackend.close(self)
 
 
 class Forgetful(LogBackend):
@@ -291,6 +322,9 @@ BROKEN: dict[type[LogBackend], str] = {
     Shy: "news_is_told",
     Mute: "news_is_told",
     Secretive: "news_is_told",
+    Terse: "news_is_told_of_any_id",
+    Touchy: "a_watcher_that_raises_is_told_again",
+    Indiscreet: "after_closing_nothing_is_told",
     Gossip: "two_processes_create_each_run_once two_processes_commit_each_transition_once "
     "a_killed_process_leaves_a_prefix",
     Shredder: "everything_survives_reopening two_backends_see_the_same",
@@ -338,7 +372,7 @@ def test_a_broken_store_fails_its_clause(store: type[LogBackend], clause: str, t
     """A store that breaks one clause fails the test of that clause."""
     contract = OnDisk()
     contract.store = store
-    if store in (Mute, Secretive):
+    if store in (Mute, Secretive, Terse, Touchy):
         contract.patience = 6  # nothing is told however long one waits
 
     with pytest.raises((AssertionError, CanoError)) as failed:

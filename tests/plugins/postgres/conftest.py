@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from cano.testing import Relay
 from cano_postgres import PostgresBackend
 
-from tests.plugins.postgres.relay import Relay, relay
+from tests.plugins.postgres.relay import SOCKET, place_of, relay_to
 from tests.servers.postgres import PostgresServer, start_postgres
 
 _numbers = count(1)
@@ -60,15 +59,14 @@ def ask(url: str, schema: str) -> Iterator[Callable[..., list[Any]]]:
 @pytest.fixture
 async def between(postgres: PostgresServer) -> AsyncIterator[Relay]:
     """A relay to the server."""
-    with tempfile.TemporaryDirectory(prefix="cano-", dir="/tmp") as folder:  # the path of a socket must be short
-        async with relay(Path(folder), postgres.folder) as between:
-            yield between
+    async with relay_to(postgres).listening(SOCKET) as between:
+        yield between
 
 
 @pytest.fixture
 async def remote(between: Relay, store: PostgresBackend, database: str, schema: str) -> AsyncIterator[PostgresBackend]:
     """A store behind the relay, the same as `store`."""
-    remote = PostgresBackend(f"postgresql:///{database}?host={between.folder}&user=cano", schema=schema)
+    remote = PostgresBackend(f"postgresql:///{database}?host={place_of(between)}&user=cano", schema=schema)
     await remote.open()
     yield remote
     await remote.close()

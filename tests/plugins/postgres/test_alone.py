@@ -11,11 +11,10 @@ from typing import Any
 
 import pytest
 from cano import ConflictError
+from cano.testing import Relay
 from cano.testing.contract_base import loaded, new_run, step
 from cano_postgres import PostgresBackend
 from cano_postgres.quick import QuickConnection
-
-from tests.plugins.postgres.relay import Relay
 
 
 def writing(store: PostgresBackend) -> QuickConnection:
@@ -56,14 +55,14 @@ async def test_a_step_that_is_cancelled_on_its_way(
 ) -> None:
     """It goes on with being cancelled when its answer is there, and not before."""
     await store.create(new_run())
-    between.silent.clear()
+    between.hold()
     commit = asyncio.ensure_future(remote.commit(step(1)))
     await asyncio.sleep(0)
     for _ in range(3):
         commit.cancel()
         assert await store.load("nobody") is None  # which takes many turns
         assert not commit.done()
-    between.silent.set()
+    between.let_go()
     with pytest.raises(asyncio.CancelledError):
         await commit
 
@@ -76,14 +75,14 @@ async def test_closing(store: PostgresBackend, remote: PostgresBackend, between:
     await store.create(new_run())
     assert remote._backend is not None
     writer = remote._backend._writer
-    between.silent.clear()
+    between.hold()
     stale = asyncio.ensure_future(remote.commit(step(3)))
     await asyncio.sleep(0)
     closing = asyncio.ensure_future(remote.close())
     while not writer._closing:
         await store.load("run")
     assert not stale.done()
-    between.silent.set()
+    between.let_go()
     with pytest.raises(ConflictError, match="it has made 0 transitions, not 2"):
         await stale
     await closing
@@ -109,12 +108,12 @@ async def test_a_step_that_does_not_go_out_at_once(
     with socket.socket(fileno=os.dup(writing(remote).pgconn.socket)) as narrow:
         narrow.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     for seq in range(1, 4):
-        between.silent.clear()
+        between.hold()
         commit = asyncio.ensure_future(remote.commit(step(seq, changed={"a": bytes(60_000)})))
         await asyncio.sleep(0)
         if seq == 2:
             commit.cancel()
-        between.silent.set()
+        between.let_go()
         await asyncio.wait((commit,))
         assert commit.cancelled() == (seq == 2)
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 from cano import StoreUnavailableError
+from cano.testing import RestartContract
 from cano.testing.contract_base import loaded, new_run, step
 from cano_redis import RedisBackend
 
@@ -19,79 +20,37 @@ from tests.servers.redis import RedisServer
 Start = Callable[..., RedisServer]
 
 
-async def test_killed_in_mid_commits(a_server: Start) -> None:
-    """Runs whose server is killed again and again lose nothing, do nothing twice, and are told of no error."""
-    server = a_server()
-    store = RedisBackend(path=str(server.socket))
-    await store.open()
-    made, total, goal = dict.fromkeys((f"run {number}" for number in range(20)), 0), 0, 40
-    due, enough = asyncio.Event(), asyncio.Event()
+class TestRestarts(RestartContract):
+    """The contract of servers that go away, on one that has all on disk at once."""
 
-    async def drive(run_id: str) -> None:
-        nonlocal total
-        await store.create(new_run(run_id))
-        while not enough.is_set():
-            seq = made[run_id] + 1
-            await store.commit(step(seq, run_id, changed={f"k{seq % 3}": b"%d" % seq, "last": b"%d" % seq}))
-            made[run_id] = seq
-            total += 1
-            if total >= goal:
-                due.set()
+    @pytest.fixture(autouse=True)
+    def _server(self, a_server: Start) -> None:
+        self.server = a_server()
 
-    async def kill() -> None:
-        nonlocal goal
-        for _ in range(5):
-            await due.wait()
-            server.kill()
-            await asyncio.to_thread(server.start)
-            goal = total + random.randrange(20, 200)
-            due.clear()
-        await due.wait()
-        enough.set()
+    def make_url(self, tmp_path: Path) -> str:
+        """A prefix that nobody uses yet."""
+        return self.server.new_url()
 
-    await asyncio.gather(kill(), *map(drive, made))
+    def impatient_url(self, url: str) -> str:
+        """The same, waiting for a moment."""
+        return f"{url}&retry_for=0.2"
 
-    for run_id, seq in made.items():
-        run = await loaded(store, run_id)
-        recent = {f"k{each % 3}": b"%d" % each for each in range(max(1, seq - 2), seq + 1)}
-        assert (run.seq, run.data) == (seq, {"last": b"%d" % seq} | recent)
-        assert [line.seq for line in await store.history(run_id)] == [*range(seq + 1)]
-    await store.close()
+    def kill_server(self) -> None:
+        """Kill it."""
+        self.server.kill()
 
+    def start_server(self) -> None:
+        """Start it."""
+        self.server.start()
 
-async def test_a_server_that_stays_away(a_server: Start) -> None:
-    """A call to a server that is gone fails after `retry_for`, in an error that says so, and works when it is back."""
-    server = a_server()
-    store = RedisBackend(path=str(server.socket), retry_for=0.2, password=None)
-    await store.open()
-    await store.create(new_run())
-    server.kill()
-    answers = await asyncio.gather(store.commit(step(1)), store.load("run"), return_exceptions=True)
+    def strikes(self) -> Sequence[Callable[[], object]]:
+        """Killed, restarted, or without those who listen."""
+        return [*super().strikes(), self.server.restart, self.cut_off]
 
-    assert [type(answer) for answer in answers] == [StoreUnavailableError] * 2
-    assert str(server.socket) in str(answers[0])
-    assert answers[0].run_id == "run"  # type: ignore[union-attr]
-    with pytest.raises(StoreUnavailableError):
-        await RedisBackend(path=str(server.socket)).open()
-    server.start()
-    await store.commit(step(1))
-    assert (await loaded(store)).seq == 1
-    await store.close()
-
-
-async def test_closing_while_the_server_is_away(a_server: Start) -> None:
-    """A store whose server is gone closes at once; what waits for it is told so."""
-    server = a_server()
-    store = RedisBackend(path=str(server.socket))
-    await store.open()
-    server.kill()
-    commit = asyncio.ensure_future(store.commit(step(1)))
-    for _ in range(20):
-        await asyncio.sleep(0)
-    await store.close()
-
-    with pytest.raises(StoreUnavailableError):
-        await commit
+    def cut_off(self) -> None:
+        """End all connections."""
+        for kind in ("normal", "pubsub"):
+            self.server.cli("client", "kill", "type", kind)
 
 
 async def test_a_frozen_server(a_server: Start) -> None:

@@ -1,0 +1,163 @@
+"""The store contract for stores on a server: a connection dies after a call was sent and before its answer came."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from cano.errors import ConflictError
+from cano.protocols import StoreBackend
+from cano.records import RunStatus, Signal, Wait
+from cano.testing.contract_base import (
+    LATER,
+    NOW,
+    Contract,
+    clause_of_url,
+    deleted,
+    free_run,
+    lines,
+    loaded,
+    new_run,
+    note,
+    raised,
+    step,
+    told,
+    value,
+    values,
+)
+from cano.testing.relay import Relay
+
+
+class LostAnswersContract(Contract):
+    """What a store on a server does where it cannot know whether the server did what it was asked.
+
+    It finds that out, or asks in such a way that asking twice does no harm: whatever was asked is done once, and its
+    caller gets the answer that was lost. A subclass says how the server is reached through a relay.
+    """
+
+    def relayed(self, url: str) -> AbstractAsyncContextManager[tuple[str, Relay]]:
+        """The URL by which the store at `url` is reached through a `Relay`, and the relay. It serves while in here."""
+        raise NotImplementedError(f"{type(self).__name__} must put a relay between: def relayed(self, url)")
+
+    @asynccontextmanager
+    async def far(self, url: str) -> AsyncIterator[tuple[StoreBackend, Relay]]:
+        """An open backend that reaches the store at `url` through a relay."""
+        async with self.relayed(url) as (there, relay), self.opened(there) as store:
+            yield store, relay
+
+    @clause_of_url
+    async def test_a_commit_whose_answer_is_lost_is_made_once(self, url: str) -> None:
+        """Commits with and without a transition, whose answers are lost, are made once and reported as made."""
+        async with self.opened(url) as near, self.far(url) as (far, relay):
+            await near.create(new_run())
+            for seq in range(1, 6):
+                relay.lose = True
+                await far.commit(step(seq, changed=values(near, **{f"k{seq}": seq})))
+                relay.lose = True
+                await far.commit(note(seq, changed=values(near, n=seq)))
+
+            assert relay.lost == 10
+            assert [line.seq for line in await near.history("run")] == told(near, range(6))
+            run = await loaded(near)
+            assert (run.seq, run.data) == (5, values(near, k1=1, n=5, k2=2, k3=3, k4=4, k5=5))
+
+    @clause_of_url
+    async def test_a_refusal_that_is_lost_stays_a_refusal(self, url: str) -> None:
+        """A stale commit whose refusal is lost is refused all the same, and changes nothing."""
+        async with self.opened(url) as near, self.far(url) as (far, relay):
+            await near.create(new_run())
+            await near.commit(step(1))
+            before = await loaded(near), lines(await near.history("run"))
+            stale = (step(1), step(3), note(0), note(1, token=9))
+            for commit in stale:
+                relay.lose = True
+                await raised(ConflictError, far.commit(commit))
+
+            assert relay.lost == len(stale)
+            assert (await loaded(near), lines(await near.history("run"))) == before
+
+    @clause_of_url
+    async def test_a_commit_that_others_followed_is_recognised(self, url: str) -> None:
+        """A commit whose answer is lost is reported as made, though others claim the run and go on before it asks."""
+        async with self.opened(url) as near, self.far(url) as (far, relay):
+            await near.create(new_run())
+            relay.lose = True
+            commit = asyncio.ensure_future(far.commit(step(1, changed=values(near, a=1))))
+            await relay.loss.wait()
+            relay.hold()
+            assert await near.claim("run", "another", LATER + 1, LATER + 2) == 2
+            for seq in range(2, 40):
+                await near.commit(step(seq, token=2))
+            relay.let_go()
+            await commit
+
+            assert [line.seq for line in await near.history("run")] == told(near, range(40))
+            assert (await loaded(near)).data == values(near, a=1)
+
+    @clause_of_url
+    async def test_many_commits_whose_answers_are_lost_are_made_once(self, url: str) -> None:
+        """Of many commits whose answers are lost together each is made once."""
+        ids = [f"run {number}" for number in range(50)]
+        async with self.opened(url) as near, self.far(url) as (far, relay):
+            await asyncio.gather(*(far.create(new_run(run_id)) for run_id in ids))
+            for seq in range(1, 5):
+                relay.lose = True
+                await asyncio.gather(*(far.commit(step(seq, run_id)) for run_id in ids))
+
+            assert relay.lost == 4
+            for run_id in ids:
+                assert (await loaded(near, run_id)).seq == 4
+                assert [line.seq for line in await near.history(run_id)] == told(near, range(5))
+
+    @clause_of_url
+    async def test_every_call_whose_answer_is_lost_is_made_once(self, url: str) -> None:
+        """Whatever else is asked for is done once, and the caller gets the answer that was lost."""
+        async with self.opened(url) as near, self.far(url) as (far, relay):
+            run = free_run(status=RunStatus.PARKED, wait=Wait(then="B", signal="go"))
+            relay.lose = True
+            assert await far.create(run) == run
+            relay.lose = True
+            await far.put_signal("run", Signal("1", "go", value(near, 1)))
+            relay.lose = True
+            assert await far.claim("run", "me", NOW, LATER) == 1
+            relay.lose = True
+            assert list(await far.renew("me", {"run": 1, "other": 1}, LATER + 1)) == ["other"]
+            assert await loaded(near) == run._replace(holder="me", expires=LATER + 1, token=1)
+            relay.lose = True
+            await far.release("run", 1)
+            assert [each.run_id for each in await near.ready(NOW)] == ["run"]
+            assert await near.claim("run", "me", NOW, LATER) == 2
+            relay.lose = True
+            await far.commit(note(0, token=2, consumed=["1"]))
+            assert [list(each) for each in await near.signals("run")] == [[], ["1"]]
+            assert relay.lost == 6
+            relay.lose = True
+            if near.capabilities.retention:
+                assert await far.delete("run")
+                relay.lose = True
+                assert not await far.delete("run")
+            else:
+                assert not await deleted(far, "run")
+
+    @clause_of_url
+    async def test_a_cancelled_commit_is_not_asked_for_again(self, url: str) -> None:
+        """A commit that is cancelled while its connection dies is made or not, and is not made later."""
+        async with self.opened(url) as near, self.far(url) as (far, relay):
+            await near.create(new_run())
+            for turns in range(12):
+                seq = (await loaded(near)).seq
+                relay.lose = True
+                commit = asyncio.ensure_future(far.commit(step(seq + 1)))
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                commit.cancel()
+                (answer,) = await asyncio.gather(commit, return_exceptions=True)
+                assert answer is None or isinstance(answer, asyncio.CancelledError)
+                seen = await loaded(far)
+                assert seen.seq in (seq, seq + 1)
+                for _ in range(20):  # a commit behind the caller's back would come in these
+                    assert await loaded(near) == seen
+            await far.commit(step(seen.seq + 1))
+
+            assert [line.seq for line in await near.history("run")] == told(near, range(seen.seq + 2))

@@ -1,0 +1,112 @@
+"""The store contract: notifications of what others do."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from cano.protocols import NotifyingStore, StoreBackend
+from cano.records import RunStatus, Signal
+from cano.testing.contract_base import Contract, clause_of_url, deleted, free_run, new_run, step
+
+
+class News:
+    """What a store tells of, and how long to wait for it. With `fails` the watcher raises whatever it is told."""
+
+    def __init__(self, store: NotifyingStore, patience: float, *, fails: bool = False) -> None:
+        self._told: asyncio.Queue[str | None] = asyncio.Queue()
+        self._patience = patience
+        self._fails = fails
+        store.watch(self._tell)
+
+    def _tell(self, run_id: str | None) -> None:
+        self._told.put_nowait(run_id)
+        if self._fails:
+            raise ValueError("a watcher that fails")
+
+    async def of(self, *run_ids: str | None) -> None:
+        """Return when one of these was told of; what is told besides does no harm."""
+        try:
+            async with asyncio.timeout(self._patience):
+                while await self._told.get() not in run_ids:
+                    pass
+        except TimeoutError:
+            raise AssertionError(f"watch was not told of what another did to the run {run_ids[0]!r}") from None
+
+    def drop(self) -> list[str | None]:
+        """Return what was told meanwhile."""
+        return [self._told.get_nowait() for _ in range(self._told.qsize())]
+
+
+class NewsClauses(Contract):
+    """A store whose `capabilities` say `notify` tells what other backend objects do; another has no `watch`."""
+
+    @asynccontextmanager
+    async def two(self, url: str) -> AsyncIterator[tuple[NotifyingStore | None, StoreBackend]]:
+        """Two open backends of one store; instead of the first None if it does not notify."""
+        async with self.opened(url) as one, self.opened(url) as two:
+            assert isinstance(one, NotifyingStore) == one.capabilities.notify, "notify and watch go together"
+            yield one if isinstance(one, NotifyingStore) else None, two
+
+    @clause_of_url
+    async def test_news_is_told(self, url: str) -> None:
+        """A store that notifies tells each watcher what others do that may let somebody go on."""
+        async with self.two(url) as (one, two):
+            if one is None:
+                return
+            for run_id in ("signalled", "parked", "ended", "released", "deleted"):
+                await two.create(new_run(run_id))
+            news = News(one, self.patience / 6)  # not earlier: it may tell of every run that is created
+            await two.put_signal("signalled", Signal("1", "go"))
+            await news.of("signalled")
+            await two.commit(step(1, "parked", status=RunStatus.PARKED, release=True))
+            await news.of("parked")
+            await two.commit(step(1, "ended", status=RunStatus.SUCCEEDED))
+            await news.of("ended")
+            await two.release("released", 1)
+            await news.of("released")
+            if await deleted(two, "deleted"):
+                await news.of("deleted")
+            await two.create(free_run("free"))
+            await news.of("free")
+
+    @clause_of_url
+    async def test_news_is_told_of_any_id(self, url: str) -> None:
+        """Whatever a run's id is, it is told, or None: then every run may have changed."""
+        async with self.two(url) as (one, two):
+            if one is None:
+                return
+            news = News(one, self.patience / 6)
+            for run_id in (" ", "ключ {} \n", "a,b:c;d", "x" * 9000):
+                await two.put_signal(run_id, Signal("1", "go"))
+                await news.of(run_id, None)
+
+    @clause_of_url
+    async def test_a_watcher_that_raises_is_told_again(self, url: str) -> None:
+        """An exception of the watcher's ends neither the store nor its notifications."""
+        async with self.two(url) as (one, two):
+            if one is None:
+                return
+            news = News(one, self.patience / 6, fails=True)
+            for number in range(3):
+                await two.put_signal(str(number), Signal("1", "go"))
+                await news.of(str(number))
+            assert await one.load("0") is None
+
+    @clause_of_url
+    async def test_after_closing_nothing_is_told(self, url: str) -> None:
+        """A watcher hears nothing any more once `close` has returned."""
+        async with self.two(url) as (one, two), self.opened(url) as three:
+            if one is None:
+                return
+            assert isinstance(three, NotifyingStore)
+            news, others = News(one, self.patience / 6), News(three, self.patience / 6)
+            await two.put_signal("before", Signal("1", "go"))
+            await news.of("before")
+            await one.close()
+            news.drop()
+            for run_id in ("after", "later"):  # when the second is told, the first would have been
+                await two.put_signal(run_id, Signal("1", "go"))
+                await others.of(run_id)
+            assert news.drop() == []
