@@ -11,6 +11,7 @@ import pytest
 from cano import CanoError, LazyBackend, RunFilter, RunRecord, RunStatus, SerializationError, StoreBackend, StoreError
 from cano.testing import DamageContract
 from cano_memory import MemoryBackend
+
 from tests.kernel.testing.test_contract import Methods, broken
 
 CLAUSES = sorted(name for name in dir(DamageContract) if name.startswith("test_"))
