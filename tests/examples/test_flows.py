@@ -13,23 +13,31 @@ ALL = sorted(path.stem for path in (Path(__file__).parents[2] / "examples").glob
 WAITING = "encrypted_runs"  # its run waits for an answer that no command line sends
 EXAMPLES = [name for name in ALL if not name.startswith("schedule_")]  # those have a scheduler, not a workflow, to run
 LOOK = """
-import runpy, sys, cano
-flow = runpy.run_path(sys.argv[1])["flow"].validate()
-print([cano.undeclared(flow), len(list(cano.edges(flow))), flow.mermaid().startswith("stateDiagram-v2")])
+import contextlib, io, json, runpy, sys, cano
+seen = {}
+for path in sys.argv[1:]:
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        flow = runpy.run_path(path)["flow"].validate()
+    drawn = flow.mermaid().startswith("stateDiagram-v2")
+    seen[path] = printed.getvalue(), cano.undeclared(flow), len(list(cano.edges(flow))), drawn
+print(json.dumps(seen))
 """
 
 RunPython = Callable[..., subprocess.CompletedProcess[str]]
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
-def test_flow_is_valid_and_drawn_whole(run_python: RunPython, root: Path, name: str) -> None:
-    """Importing prints nothing, and every task declares its targets."""
-    done = run_python("-c", LOOK, root / "examples" / f"{name}.py")
+def test_flows_are_valid_and_drawn_whole(run_python: RunPython, root: Path) -> None:
+    """Importing an example prints nothing, and every task declares its targets."""
+    paths = [str(root / "examples" / f"{name}.py") for name in EXAMPLES]
+
+    done = run_python("-c", LOOK, *paths)
 
     assert (done.returncode, done.stderr) == (0, "")
-    undeclared, edges, drawn = json.loads(done.stdout.replace("True", "true"))
-    assert (undeclared, drawn) == ([], True)
-    assert edges >= 2
+    seen = json.loads(done.stdout)
+    assert [*seen] == paths
+    for path, (printed, undeclared, edges, drawn) in seen.items():
+        assert (printed, undeclared, drawn) == ("", [], True), path
+        assert edges >= 2, path
 
 
 @pytest.mark.parametrize("name", sorted({*EXAMPLES} - {"dataclass_store", WAITING}))
