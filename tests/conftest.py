@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,10 @@ __all__ = ["postgres", "redis"]
 
 # the whole workspace is installed here: plugins that write to stderr by themselves stay out of tests of other things
 os.environ.setdefault("CANO_BLOCK", "structlog")
+
+# tests start hundreds of processes that import the same modules: compile each module once, whatever the shell says
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # no example may fail because other tests keep the machine busy
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
