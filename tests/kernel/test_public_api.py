@@ -14,7 +14,6 @@ from typing import Any
 import cano
 import cano.options
 import cano.testing
-import pytest
 
 HERE = Path(cano.__file__).parent
 EVERY_FILE = sorted(HERE.rglob("*.py"))
@@ -197,18 +196,19 @@ def test_nothing_else_is_public() -> None:
         assert [name for name in others if not isinstance(vars(package)[name], ModuleType)] == []
 
 
-@pytest.mark.parametrize("name", [*NAMES, *(f"options.{name}" for name in OPTIONS)])
-def test_every_name_is_documented(name: str) -> None:
+def test_every_name_is_documented() -> None:
     """Each public class and function has a docstring of its own, and so has each public method of a class."""
-    thing = operator.attrgetter(name)(cano)
-    if not (inspect.isclass(thing) or inspect.isfunction(thing)):
-        return
-    assert documented(thing), f"{name} has no docstring"
-    members = vars(thing) if inspect.isclass(thing) else {}
-    for member, value in members.items():
-        value = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
-        if inspect.isfunction(value) and not member.startswith("_"):
-            assert documented(value), f"{name}.{member} has no docstring"
+    undocumented = []
+    for name in [*NAMES, *(f"options.{name}" for name in OPTIONS)]:
+        thing = operator.attrgetter(name)(cano)
+        if (inspect.isclass(thing) or inspect.isfunction(thing)) and not documented(thing):
+            undocumented.append(name)
+        for member, value in vars(thing).items() if inspect.isclass(thing) else ():
+            value = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
+            if inspect.isfunction(value) and not member.startswith("_") and not documented(value):
+                undocumented.append(f"{name}.{member}")
+
+    assert undocumented == []
 
 
 def documented(thing: Any) -> bool:
@@ -217,25 +217,24 @@ def documented(thing: Any) -> bool:
     return text is not None and bool(text) and not text.startswith(f"{thing.__name__}(")
 
 
-@pytest.mark.parametrize("path", EVERY_FILE, ids=lambda path: str(path.relative_to(HERE)))
-def test_every_module_says_what_it_is(path: Path) -> None:
+def test_every_module_says_what_it_is() -> None:
     """A module begins with a docstring."""
-    assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    assert [path for path in EVERY_FILE if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))] == []
 
 
 # imports
 
 
-@pytest.mark.parametrize("path", EVERY_FILE, ids=lambda path: str(path.relative_to(HERE)))
-def test_the_kernel_needs_nothing_but_pluggy(path: Path) -> None:
+def test_the_kernel_needs_nothing_but_pluggy() -> None:
     """The kernel imports the standard library, pluggy and itself, at whatever place in a file."""
-    imported: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            imported.update(alias.name.partition(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "imports are absolute"
-            imported.add((node.module or "").partition(".")[0])
+    for path in EVERY_FILE:
+        imported: set[str] = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported.update(alias.name.partition(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{path}: imports are absolute"
+                imported.add((node.module or "").partition(".")[0])
 
-    allowed = {"pytest"} if path.name == "pytest_plugin.py" else {"pluggy"}
-    assert imported - sys.stdlib_module_names <= {"cano", *allowed}
+        allowed = {"pytest"} if path.name == "pytest_plugin.py" else {"pluggy"}
+        assert imported - sys.stdlib_module_names <= {"cano", *allowed}, path

@@ -27,10 +27,11 @@ def run_pytest(folder: Path, source: str, *options: str) -> subprocess.Completed
     (folder / "pytest.ini").write_text(
         "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\nfilterwarnings = error\n"
     )
+    others = [option for name in ("anyio", "hypothesispytest", "timeout", "xdist") for option in ("-p", f"no:{name}")]
     installed = [] if entry_points(group="pytest11", name="cano") else ["-p", NAME]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *installed, *options],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *others, *installed, *options],
         cwd=folder, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.stderr == ""
