@@ -11,7 +11,7 @@ import os
 import pickle
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, ClassVar
 
 from cano import Capabilities, StoreError, StoreUnavailableError, Transition
@@ -137,9 +137,13 @@ class Telling(Boastful):
     def log(self, name: str, args: Sequence[Any]) -> None:
         """Write, and notify the other backends."""
         super().log(name, args)
-        for other, tell in self.watchers.items():
-            if other is not self and other.path == self.path:
-                tell(getattr(args[0], "run_id", args[0]))
+        for other in [each for each in self.watchers if each is not self and each.path == self.path]:
+            self.tell(other, getattr(args[0], "run_id", args[0]))
+
+    def tell(self, other: LogBackend, run_id: str) -> None:
+        """Notify one of the others, and ignore its exceptions."""
+        with suppress(ValueError):
+            self.watchers[other](run_id)
 
     async def close(self) -> None:
         """Close, and receive no more notifications."""
@@ -160,6 +164,33 @@ class Secretive(Telling):
     def log(self, name: str, args: Sequence[Any]) -> None:
         """Send a notification, unless the call is a deletion."""
         LogBackend.log(self, name, args) if name == "delete" else super().log(name, args)
+
+
+class Terse(Telling):
+    """Tells no more than the beginning of an id."""
+
+    def tell(self, other: LogBackend, run_id: str) -> None:
+        """Cut it off."""
+        super().tell(other, run_id[:100])
+
+
+class Touchy(Telling):
+    """Tells nothing more to those who raise."""
+
+    def tell(self, other: LogBackend, run_id: str) -> None:
+        """Drop them."""
+        try:
+            self.watchers[other](run_id)
+        except ValueError:
+            del self.watchers[other]
+
+
+class Indiscreet(Telling):
+    """Tells those who have closed."""
+
+    async def close(self) -> None:
+        """Close, and be told all the same."""
+        await LogBackend.close(self)
 
 
 class Forgetful(LogBackend):

@@ -18,6 +18,7 @@ from tests.plugins.memory.stores_on_disk import (
     Forgetful,
     Gossip,
     Hasty,
+    Indiscreet,
     LogBackend,
     Modest,
     Mute,
@@ -30,6 +31,8 @@ from tests.plugins.memory.stores_on_disk import (
     Shy,
     Sly,
     Telling,
+    Terse,
+    Touchy,
 )
 
 pytestmark = pytest.mark.slow
@@ -40,6 +43,9 @@ BROKEN: dict[type[LogBackend], str] = {
     Shy: "news_is_told",
     Mute: "news_is_told",
     Secretive: "news_is_told",
+    Terse: "news_is_told_of_any_id",
+    Touchy: "a_watcher_that_raises_is_told_again",
+    Indiscreet: "after_closing_nothing_is_told",
     Gossip: "two_processes_create_each_run_once two_processes_commit_each_transition_once "
     "a_killed_process_leaves_a_prefix",
     Shredder: "everything_survives_reopening two_backends_see_the_same",
@@ -85,7 +91,7 @@ def test_a_broken_store_fails_its_clause(store: type[LogBackend], clause: str, t
     """A store that breaks one clause fails the test of that clause."""
     contract = OnDisk()
     contract.store = store
-    if store in (Mute, Secretive):
+    if store in (Mute, Secretive, Terse, Touchy):
         contract.patience = 6  # nothing is told however long one waits
 
     with pytest.raises((AssertionError, CanoError)) as failed:
