@@ -33,15 +33,17 @@ settings.load_profile("ci" if os.environ.get("CI") else "default")
 HERE = Path(__file__).parent
 SLOW_FOLDERS = [HERE / name for name in ("acceptance", "benchmarks", "examples", "servers", "typing")]
 SLOW_FIXTURES = {"postgres", "redis", "server", "a_server", "start"}
-"""Those that start servers and processes. Other files that do so, or compute for long, say `pytestmark`."""
+"""The fixtures that start servers and processes. Other files that start processes set `pytestmark`."""
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest looks at what `-m` selects
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark slow tests by their folders and fixtures. Workers run these first, so that none is left for the end."""
+    """Mark slow tests. Workers run the files that have some first, so that none is left for the end."""
     for item in items:
-        if SLOW_FIXTURES.intersection(getattr(item, "fixturenames", ())) or (
-            any(item.path.is_relative_to(folder) for folder in SLOW_FOLDERS)
+        if (
+            item.get_closest_marker("soak")
+            or SLOW_FIXTURES.intersection(getattr(item, "fixturenames", ()))
+            or any(item.path.is_relative_to(folder) for folder in SLOW_FOLDERS)
         ):
             item.add_marker(pytest.mark.slow)
     if hasattr(config, "workerinput"):

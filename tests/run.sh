@@ -12,5 +12,5 @@ ruff check .
 ruff format --check .
 mypy --num-workers auto
 lint-imports --no-logo
-# each file's tests stay together, with the fixtures that they share; the order is that of tests/conftest.py
+# one worker runs all tests of a file, for they share fixtures; tests/conftest.py sets the order
 exec pytest -n auto --dist loadfile --no-loadscope-reorder "$@"
