@@ -25,53 +25,39 @@ FIRST_SIZE = 16 * 2**20
 class LmdbFile:
     """What opens, closes, and works in transactions: in the order in which it is asked for, off the event loop."""
 
+    _group: Group
+
     def __init__(self, path: str) -> None:
         self._path = path
         self._shared: Shared | None = None
-        self._group: Group | None = None
-        self._closed = False
-        self._guard = threading.Lock()  # of those who open and close it
 
     async def open(self) -> None:
         """Open the file, making it where it is missing, in a folder that must be there."""
         try:
-            await asyncio.to_thread(self._enter)
+            self._shared = enter(self._path)  # this maps the file, and reads next to nothing
         except lmdb.Error as error:
             raise self._unavailable(error) from error
-        self._working()
+        self._group = Group(self._shared.transaction)
 
     async def close(self) -> None:
         """Finish what was asked for, then close the file."""
-        self._closed = True
-        await asyncio.shield(asyncio.to_thread(self._leave))
+        shared, self._shared = self._shared, None
+        if shared is not None:
+            await asyncio.shield(asyncio.to_thread(self._leave, shared))
 
     async def do(self, work: Callable[[Transaction], T], writes: bool) -> T:
         """What `work` returns, done in a transaction; what it wrote is on disk then. Raises StoreUnavailableError."""
         try:
-            return await self._working().do(work, writes)
+            return await self._group.do(work, writes)
         except lmdb.Error as error:
             raise self._unavailable(error) from error
-
-    def _working(self) -> Group:
-        if self._group is None or self._closed:
-            raise StoreUnavailableError(f"the store {self._path} {'was closed' if self._closed else 'is not open'}")
-        return self._group
 
     def _unavailable(self, error: lmdb.Error) -> StoreUnavailableError:
         return StoreUnavailableError(f"the store {self._path} cannot be used: {error}")
 
-    def _enter(self) -> None:
-        with self._guard:
-            if self._shared is None and not self._closed:
-                self._shared = enter(self._path)
-                self._group = Group(self._shared.transaction)
-
-    def _leave(self) -> None:
-        with self._guard:
-            if self._shared is not None and self._group is not None:
-                self._group.end()
-                leave(self._shared)
-                self._shared = None
+    def _leave(self, shared: Shared) -> None:
+        self._group.end()
+        leave(shared)
 
 
 def reads(work: Callable[Concatenate[S, Transaction, P], T]) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:

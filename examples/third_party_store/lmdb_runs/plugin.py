@@ -1,12 +1,19 @@
-"""What Cano finds through the entry point. It imports no lmdb: that waits until somebody opens a store."""
+"""What Cano finds through the entry point. It imports no lmdb: a store does that when it is opened."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+import os
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from cano import Capabilities, ConfigurationError, StoreBackend, hookimpl
+from cano import Capabilities, ConfigurationError, LazyBackend, StoreBackend, hookimpl
 from cano.options import Options
+
+if TYPE_CHECKING:
+    from lmdb_runs.store import LmdbStore
 
 CANO_API_VERSION = 2
 PROMISES = Capabilities(durable=True, encoded=True)
@@ -30,12 +37,27 @@ def cano_open_store(url: str) -> StoreBackend | None:
             "lmdb:////var/lib/runs.mdb for an absolute path"
         )
     OPTIONS.read(url)
-    from lmdb_runs.store import LmdbStore
-
-    return LmdbStore(unquote(path[1:]), PROMISES)
+    return LmdbBackend(unquote(path[1:]))
 
 
 @hookimpl
 def cano_stores() -> Mapping[str, Capabilities]:
     """The schemes that this plugin opens, for `cano plugins`."""
     return {"lmdb": PROMISES}
+
+
+class LmdbBackend(LazyBackend["LmdbStore"]):
+    """Keeps runs in the LMDB file at `path`, through an `LmdbStore` that it makes when it is opened."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path, PROMISES)
+        self._path = path
+
+    def _load(self) -> Callable[[], LmdbStore]:
+        from lmdb_runs.store import LmdbStore
+
+        return partial(LmdbStore, self._path, PROMISES)
+
+    async def exists(self) -> bool:
+        """Return whether the file is there, for commands that only look."""
+        return await asyncio.to_thread(os.path.exists, self._path)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -34,10 +32,6 @@ class LmdbStore(LmdbFile):
     def __init__(self, path: str, capabilities: Capabilities) -> None:
         super().__init__(path)
         self.capabilities = capabilities
-
-    async def exists(self) -> bool:
-        """Whether the file is there, for those who only look."""
-        return await asyncio.to_thread(os.path.exists, self._path)
 
     @writes
     def create(self, txn: Transaction, run: RunRecord) -> RunRecord:
@@ -101,8 +95,8 @@ class LmdbStore(LmdbFile):
     def renew(self, txn: Transaction, holder: str, tokens: Mapping[str, int], expires: float) -> Sequence[str]:
         lost = []
         for run_id, token in tokens.items():
-            run = _run(txn, run_id)
-            if run is None or (run.holder, run.token) != (holder, token):
+            run = _listed(rows.key(run_id), txn.get(rows.key(run_id, RUN), b""))  # a corrupt one is lost
+            if (run.holder, run.token) != (holder, token):
                 lost.append(run_id)
             else:
                 _put_run(txn, run._replace(expires=expires))

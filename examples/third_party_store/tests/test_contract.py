@@ -1,10 +1,14 @@
-"""The contract of Cano's stores, on this one: every clause is a test, those of durable stores among them."""
+"""The contracts of Cano's stores, on this one: every clause is a test."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from cano.testing import DurableStoreBackendContract
+from cano.testing import DamageContract, DurableStoreBackendContract
+from lmdb_runs import rows
+from lmdb_runs.file import enter, leave
 
 
 class TestLmdb(DurableStoreBackendContract):
@@ -13,3 +17,38 @@ class TestLmdb(DurableStoreBackendContract):
     def make_url(self, tmp_path: Path) -> str:
         """A file that nobody uses yet."""
         return f"lmdb:///{tmp_path}/runs.mdb"
+
+
+class TestDamage(DamageContract):
+    """What it makes of corrupt rows."""
+
+    def make_url(self, tmp_path: Path) -> str:
+        """The same."""
+        self.path = f"{tmp_path}/runs.mdb"
+        return f"lmdb:///{self.path}"
+
+    def damage(self, url: str, run_id: str, what: str) -> None:
+        """Change the last byte of a row."""
+        row = {
+            "record": rows.key(run_id, rows.RUN),
+            "data": rows.key(run_id, rows.DATA, "a"),
+            "history": rows.key(run_id, rows.HISTORY, 3),
+            "signal": rows.key(run_id, rows.WAITING),
+        }
+        self.change(row[what], lambda stored: stored[:-1] + bytes([stored[-1] ^ 1]))
+
+    def rewrite(self, url: str, run_id: str, change: Callable[[bytes], bytes]) -> None:
+        """Change the row of a value."""
+        self.change(rows.key(run_id, rows.DATA, "a"), change)
+
+    def change(self, start: bytes, change: Callable[[bytes], bytes]) -> None:
+        """Change the first row whose key begins so."""
+
+        def work(txn: Any) -> None:
+            cursor = txn.cursor()
+            cursor.set_range(start)
+            txn.put(cursor.key(), change(cursor.value()))
+
+        shared = enter(self.path)
+        shared.transaction(work, True)
+        leave(shared)

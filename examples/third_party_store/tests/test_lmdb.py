@@ -1,4 +1,4 @@
-"""What is this store's own: crashes, growth, damage, long texts, URLs."""
+"""What is this store's own: crashes, growth, long texts, URLs."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
-import lmdb
 import pytest
 from cano import (
     ConfigurationError,
     Kernel,
     KeyValueStore,
-    RunFilter,
     RunRecord,
     SerializationError,
     Signal,
@@ -24,8 +22,7 @@ from cano import (
     wait_for,
 )
 from cano.testing import survives_crashes
-from lmdb_runs.plugin import PROMISES, cano_open_store
-from lmdb_runs.store import LmdbStore
+from lmdb_runs.plugin import LmdbBackend, cano_open_store
 
 T = TypeVar("T")
 RUN = RunRecord(run_id="run", workflow="flow", version="1", fingerprint="f", state="S")
@@ -45,11 +42,11 @@ async def ship(store: KeyValueStore) -> str:
     return "shipped"
 
 
-def use(path: Path, work: Callable[[LmdbStore], Awaitable[T]]) -> T:
+def use(path: Path, work: Callable[[LmdbBackend], Awaitable[T]]) -> T:
     """What `work` makes of an open store."""
 
     async def main() -> T:
-        store = LmdbStore(str(path), PROMISES)
+        store = LmdbBackend(str(path))
         await store.open()
         try:
             return await work(store)
@@ -63,9 +60,9 @@ def test_whether_it_is_there(tmp_path: Path) -> None:
     """That can be asked before it is opened, and makes nothing."""
     path = tmp_path / "runs.mdb"
 
-    assert not asyncio.run(LmdbStore(str(path), PROMISES).exists())
+    assert not asyncio.run(LmdbBackend(str(path)).exists())
     assert not path.exists()
-    assert use(path, LmdbStore.exists)
+    assert use(path, LmdbBackend.exists)
 
 
 def test_a_run_survives_sigkill_at_every_write(tmp_path: Path) -> None:
@@ -96,11 +93,10 @@ def test_a_kernel_runs_on_it(tmp_path: Path) -> None:
 GROW = """
 import asyncio, sys
 from cano import RunRecord
-from lmdb_runs.plugin import PROMISES
-from lmdb_runs.store import LmdbStore
+from lmdb_runs.plugin import LmdbBackend
 
 async def main(path):
-    store = LmdbStore(path, PROMISES)
+    store = LmdbBackend(path)
     await store.open()
     for n in range(4):
         await store.create(RunRecord(f"{n}", "flow", "1", "f", "S", data={"large": bytes(10_000_000)}))
@@ -114,7 +110,7 @@ def test_the_file_grows_under_several_processes(tmp_path: Path) -> None:
     """A store sees, and writes on, what another process has written since, though the file has grown many times."""
     path = tmp_path / "runs.mdb"
 
-    async def work(store: LmdbStore) -> list[int]:
+    async def work(store: LmdbBackend) -> list[int]:
         await store.create(RUN)
         done = await asyncio.to_thread(
             subprocess.run, [sys.executable, "-c", GROW, str(path)], capture_output=True, text=True, check=False
@@ -131,7 +127,7 @@ def test_long_texts_are_told_apart(tmp_path: Path) -> None:
     """Ids and keys that differ in their last letter alone are two, however long they are."""
     one, two = (("🗝" * 1000) + end for end in "12")
 
-    async def work(store: LmdbStore) -> None:
+    async def work(store: LmdbBackend) -> None:
         for run_id in (one, two):
             data = {key: f"{run_id}{key}".encode() for key in (one, two)}
             await store.create(RUN._replace(run_id=run_id, data=data))
@@ -146,39 +142,10 @@ def test_long_texts_are_told_apart(tmp_path: Path) -> None:
     assert path.is_file()
 
 
-def test_damage_names_the_run(tmp_path: Path) -> None:
-    """Of a damaged run it is said which one it is; the others go on, and it can be deleted."""
-    path = tmp_path / "runs.mdb"
-
-    async def fill(store: LmdbStore) -> None:
-        for run_id in ("good", "record", "value"):
-            await store.create(RUN._replace(run_id=run_id, data={"key": b"value"}))
-
-    use(path, fill)
-    with lmdb.open(str(path), subdir=False) as env, env.begin(write=True) as txn:
-        for key, row in list(txn.cursor()):
-            if key[3:] in (b"recordr", b"valuekkey"):
-                txn.put(key, row[:-1] + bytes([row[-1] ^ 1]))
-
-    async def look(store: LmdbStore) -> None:
-        for run_id in ("record", "value"):
-            with pytest.raises(SerializationError, match=run_id) as raised:
-                await store.load(run_id)
-            assert raised.value.run_id == run_id
-        listed = {run.run_id: run.error for run in await store.runs(RunFilter())}
-        assert (listed["good"], listed["value"]) == (None, None)
-        assert "'record'" in (listed["record"] or {})["message"]
-        assert [run.run_id for run in await store.ready(0)] == ["good", "value"]
-        assert [await store.delete(run_id) for run_id in ("record", "value")] == [True, True]
-        assert [run.run_id for run in await store.runs(RunFilter())] == ["good"]
-
-    use(path, look)
-
-
 def test_what_is_no_value_is_refused(tmp_path: Path) -> None:
     """Values that are not bytes, and errors that are no JSON, are refused, and nothing of them is kept."""
 
-    async def work(store: LmdbStore) -> RunRecord | None:
+    async def work(store: LmdbBackend) -> RunRecord | None:
         for wrong in (RUN._replace(data={"a": b"1", "b": 2}), RUN._replace(error={"cause": object()})):
             with pytest.raises(SerializationError):
                 await store.create(wrong)
@@ -192,7 +159,7 @@ def test_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("text" * 10_000)
     for path in (tmp_path / "text", tmp_path / "none" / "runs.mdb"):
         with pytest.raises(StoreUnavailableError, match=str(path)):
-            use(path, LmdbStore.close)
+            use(path, LmdbBackend.close)
 
 
 @pytest.mark.parametrize("url", ["lmdb://", "lmdb:///", "lmdb://host/runs.mdb", "lmdb://?sync=no"])
