@@ -24,9 +24,10 @@ CLAUSES = {(tests, name) for tests, contract in CONTRACTS.items() for name in di
 
 @pytest.fixture(scope="module")
 def venv(tmp_path_factory: pytest.TempPathFactory) -> Venv:
-    """A venv with the kernel, the codec, the command, and the store; with pytest, and nothing else."""
+    """A venv with the kernel, durability, the codec, the command, and the store; with pytest, and nothing else."""
     folder = tmp_path_factory.mktemp("third-party")
-    projects = [ROOT / "kernel", ROOT / "plugins" / "msgspec", ROOT / "plugins" / "cli", PROJECT]
+    plugins = [ROOT / "plugins" / name for name in ("durability", "msgspec", "cli")]
+    projects = [ROOT / "kernel", *plugins, PROJECT]
     wheels = [build_wheel(project, folder / project.name) for project in projects]
     return Venv(folder / "venv", *wheels, "pytest")
 
