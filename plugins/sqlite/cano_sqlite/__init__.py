@@ -1,4 +1,4 @@
-"""The embedded durable store of Cano: runs in an SQLite file."""
+"""Durable runs in an SQLite file: `sqlite:///path`."""
 
 from cano_sqlite.backend import SqliteBackend
 

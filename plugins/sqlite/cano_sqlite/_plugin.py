@@ -1,4 +1,4 @@
-"""What the kernel finds through the entry point."""
+"""The plugin: its entry point leads here."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ CANO_API_VERSION = 2
 
 @hookimpl
 def cano_stores() -> dict[str, Capabilities]:
-    """What a store in an SQLite file promises."""
+    """Return the capabilities of `sqlite:` stores."""
     return {SCHEME: Capabilities()}
 
 
 @hookimpl
 def cano_open_store(url: str) -> StoreBackend | None:
-    """The runs in the SQLite file that a URL such as `sqlite:///runs.db` names."""
+    """Return a store for a URL such as `sqlite:///runs.db`, and None for URLs of other schemes."""
     options = options_from_url(url)
     return None if options is None else SqliteBackend(**options)

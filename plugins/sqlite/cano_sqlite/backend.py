@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
 
 class SqliteBackend(LazyBackend["Engine"]):
-    """Keeps runs in an SQLite file, which several processes may share.
+    """A store that keeps runs in an SQLite file. Several processes can share the file.
 
-    When `commit` returns, the commit is on disk. All that concurrent runs commit while the disk is busy is written
-    with one sync. The event loop does not wait for the disk: a thread writes, another one reads; only a loop that has
-    nothing else to do makes a lone run's commit itself. A write whose caller is cancelled is taken back, or, where it
-    has begun, is done before the cancellation goes on: `load` tells.
+    When `commit` returns, the commit is on disk. Commits that arrive while the disk is busy share one transaction and
+    one sync. One thread writes and one reads, so the event loop does not wait for the disk; if the loop is otherwise
+    idle, it commits a single run's step itself. A cancelled write is either withdrawn or completed before the
+    cancellation is raised; `load` shows which.
 
     Args:
-        path: the file; it is made where it is missing, in a folder that must be there.
-        synchronous: "full": what was committed survives a power failure. "normal": it survives the process in any
-            case, but a power failure may undo the last commits; those that remain are whole, and in order.
-        busy_timeout: seconds for which a write waits for other processes that write, before it fails.
-        snapshot_every: after how many commits of a run its journal is folded into its snapshot.
-        strict: whether values are checked already when a task puts or gets them, not only when they are committed.
+        path: the file. `open` creates it, but not its folder.
+        synchronous: "full": commits survive a power failure. "normal": they survive a crash of the process; a power
+            failure may undo the last commits, never half of one.
+        busy_timeout: seconds that a write waits for other writing processes before it fails.
+        snapshot_every: number of commits of a run after which its journal is compacted into its snapshot.
+        strict: whether the codec checks values when a task puts or gets them, not only when a step commits.
 
     Raises:
         ConfigurationError: an argument is wrong.
@@ -59,16 +59,16 @@ class SqliteBackend(LazyBackend["Engine"]):
         super().__init__(str(self._settings.path), self._settings.capabilities)
 
     def _load(self) -> Callable[[], Engine]:
-        """Import sqlite3 and msgspec, which only an open store needs. That takes a while."""
+        """Import sqlite3 and msgspec, which only an open store needs."""
         from cano_sqlite.engine import Engine
 
         return partial(Engine, self._settings, str(self._unavailable("was closed")))
 
     async def exists(self) -> bool:
-        """Whether the file is there; `open` would make it. Nothing is made.
+        """Return whether the file exists. Create nothing.
 
         Raises:
-            StoreUnavailableError: that cannot be told.
+            StoreUnavailableError: the system cannot look for the file.
         """
         try:
             await asyncio.to_thread(self._settings.path.stat)

@@ -1,4 +1,4 @@
-"""Connections: how a file is opened, and how a transaction begins when others write too."""
+"""Connections: opening the file, and waiting for other writers."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _PAUSE = 0.002
 
 
 def connect_for_writing(settings: Settings) -> sqlite3.Connection:
-    """A connection that writes; makes the file and its tables where they are missing."""
+    """Return a connection for writing. Create the file and its tables if they are missing."""
 
     def prepare(connection: sqlite3.Connection) -> None:
-        _check(connection, settings)  # before anything is changed in what may be another program's file
-        connection.execute("PRAGMA page_size = 2048")  # of a new file: a step changes two pages
+        _check(connection, settings)  # first, since the file may belong to another program
+        connection.execute("PRAGMA page_size = 2048")  # of a new file: a step writes two pages
         (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
         if mode != "wal":
             raise StoreUnavailableError(
-                f"the store {settings.path} cannot be used: a write-ahead log is impossible there"
+                f"the store {settings.path} cannot be used: it cannot have a write-ahead log; use a local disk"
             )
         connection.execute(_SYNCHRONOUS[settings.synchronous])
         connection.execute("PRAGMA journal_size_limit = 67108864")
@@ -42,7 +42,7 @@ def connect_for_writing(settings: Settings) -> sqlite3.Connection:
 
 
 def connect_for_reading(settings: Settings) -> sqlite3.Connection:
-    """A connection that reads, whatever others write meanwhile."""
+    """Return a connection for reading. Writers do not block it."""
 
     def prepare(connection: sqlite3.Connection) -> None:
         connection.execute("PRAGMA query_only = ON")
@@ -52,13 +52,13 @@ def connect_for_reading(settings: Settings) -> sqlite3.Connection:
 
 
 def _check(connection: sqlite3.Connection, settings: Settings) -> None:
-    connection.execute("BEGIN")  # all that is checked must be of one moment: others may be making the tables
+    connection.execute("BEGIN")  # one consistent view: another process may be creating the tables
     check(connection, settings.path)
     connection.execute("ROLLBACK")
 
 
 def _connect(settings: Settings, prepare: Callable[[sqlite3.Connection], None]) -> sqlite3.Connection:
-    # SQLite's own way of waiting is unfair: whoever has waited long looks seldom, and is overtaken by those who come
+    # SQLite's own busy handler is unfair: it polls less often the longer it waits, so that newcomers overtake it
     connection = sqlite3.connect(settings.path, timeout=0, isolation_level=None, check_same_thread=False)
     try:
         patiently(settings, lambda: _prepare(connection, prepare))
@@ -77,7 +77,7 @@ def _prepare(connection: sqlite3.Connection, prepare: Callable[[sqlite3.Connecti
 
 
 def patiently(settings: Settings, action: Callable[[], R]) -> R:
-    """What `action` returns, tried again for `busy_timeout` seconds while other connections are in the way."""
+    """Return the result of `action`, retried for `busy_timeout` seconds while other connections hold a lock."""
     deadline = time.monotonic() + settings.busy_timeout
     while True:
         try:
@@ -89,7 +89,7 @@ def patiently(settings: Settings, action: Callable[[], R]) -> R:
 
 
 def roll_back(connection: sqlite3.Connection) -> None:
-    """Undo the transaction under way, if there is one."""
+    """Roll back the open transaction, if there is one."""
     if connection.in_transaction:
-        with suppress(sqlite3.Error):  # SQLite did so itself already
+        with suppress(sqlite3.Error):  # SQLite has rolled back already
             connection.execute("ROLLBACK")

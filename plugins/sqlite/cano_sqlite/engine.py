@@ -1,4 +1,4 @@
-"""An open store: a thread that writes, a thread that reads, and what they are given to do."""
+"""An open store: a writing and a reading thread, and the jobs for them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from cano_sqlite.writer import Writer
 
 
 class Engine:
-    """The threads of one open store. Writes happen in the order of the calls."""
+    """The threads of an open store. Writes are done in the order of the calls. See `StoreBackend` for the methods."""
 
     def __init__(self, settings: Settings, closed: str) -> None:
         self.capabilities = settings.capabilities
@@ -33,11 +33,11 @@ class Engine:
         self._shortcut = Shortcut(self._writer, writer, self._tails)
         self._reader = Worker("cano-sqlite reader", Reader(settings, self._writer.opened), closed)
         writer.readers.append(self._reader.ended)
-        self._stop = weakref.finalize(self, _stop, self._writer, self._reader)  # also when nobody has closed it
+        self._stop = weakref.finalize(self, _stop, self._writer, self._reader)  # if the store is never closed
         self._stop.atexit = False
 
     async def open(self) -> None:
-        """Return when both threads are ready. Raises what went wrong in one of them."""
+        """Wait until both threads are ready. Raise the error of a thread that failed."""
         try:
             for worker in (self._writer, self._reader):
                 await asyncio.wrap_future(worker.opened)
@@ -46,7 +46,7 @@ class Engine:
             raise
 
     async def close(self) -> None:
-        """Return when the threads have done what they were given, and have ended."""
+        """Let the threads finish their jobs, and wait until they have ended."""
         self._stop()
         for worker in (self._writer, self._reader):
             await asyncio.wrap_future(worker.ended)
@@ -55,7 +55,6 @@ class Engine:
     # writing
 
     def create(self, run: RunRecord) -> Coroutine[Any, Any, RunRecord]:
-        """See `SqliteBackend`; so for all the others."""
         return self._writer.do(records.Create(run, self._tails))
 
     async def commit(self, commit: Commit) -> None:

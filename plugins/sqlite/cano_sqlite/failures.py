@@ -1,4 +1,4 @@
-"""SQLite's errors, as Cano's: each says which file, and what can be done."""
+"""Translates SQLite's errors into Cano's. Each names the file and the remedy."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cano import SerializationError, StoreError, StoreUnavailableError
 
-_LOCKED = "others kept it locked for longer than busy_timeout; raise that, or find out who holds it"
+_LOCKED = "another process kept it locked for longer than busy_timeout; raise busy_timeout, or end that process"
 _READ_ONLY = "it is read-only; make the file and its folder writable for this user"
 
 _REMEDIES = {
@@ -17,20 +17,20 @@ _REMEDIES = {
     sqlite3.SQLITE_READONLY: _READ_ONLY,
     sqlite3.SQLITE_PERM: _READ_ONLY,
     sqlite3.SQLITE_NOTADB: "it is not an SQLite database; name another file, or move this one away",
-    sqlite3.SQLITE_CORRUPT: "it is damaged; restore a copy, or save what can be saved with sqlite3's .recover",
-    sqlite3.SQLITE_FULL: "the disk is full; make room, and try again",
-    sqlite3.SQLITE_IOERR: "reading or writing failed; look after the disk and the space left on it",
+    sqlite3.SQLITE_CORRUPT: "it is corrupt; restore a backup, or recover data with the .recover command of sqlite3",
+    sqlite3.SQLITE_FULL: "the disk is full; free space, and try again",
+    sqlite3.SQLITE_IOERR: "reading or writing failed; check the disk and its free space",
 }
 
 _UNKEPT = (
     sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.DataError, sqlite3.IntegrityError,
     UnicodeError, OverflowError,
 )  # fmt: skip
-"""How values that SQLite cannot keep show."""
+"""Errors for values that SQLite cannot store."""
 
 
 def unavailable(error: sqlite3.Error, path: Path) -> StoreUnavailableError:
-    """The error for what SQLite says about the file at `path`."""
+    """Return the error for an SQLite error about the file at `path`."""
     code = primary_code(error)
     remedy = _why_it_cannot_be_opened(path) if code == sqlite3.SQLITE_CANTOPEN else _REMEDIES.get(code)
     what = f"the store {path} cannot be used: {remedy or error}"
@@ -38,17 +38,17 @@ def unavailable(error: sqlite3.Error, path: Path) -> StoreUnavailableError:
 
 
 def primary_code(error: Exception) -> int:
-    """Which of SQLite's kinds of error it is; 0 where it comes from Python's module."""
+    """Return SQLite's primary result code, or 0 if the error comes from Python's module."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
 def is_busy(error: Exception) -> bool:
-    """Whether another connection was in the way."""
+    """Return whether another connection holds a lock."""
     return _REMEDIES.get(primary_code(error)) is _LOCKED
 
 
 def translated(error: Exception, path: Path, run_id: str | None) -> Exception:
-    """What the caller gets to see of `error`, which came up in a call that concerns `run_id`."""
+    """Return the error that the caller gets for `error`, with the id of the run."""
     if isinstance(error, _UNKEPT):
         return unkept(error, run_id)
     if isinstance(error, sqlite3.Error):
@@ -59,24 +59,24 @@ def translated(error: Exception, path: Path, run_id: str | None) -> Exception:
 
 
 def unkept(error: object, run_id: str | None) -> SerializationError:
-    """The error for something that does not go into a file."""
-    refused = SerializationError(f"the run {run_id!r} has something that cannot be stored: {error}")
+    """Return the error for a value that cannot be stored."""
+    refused = SerializationError(f"the run {run_id!r} contains a value that cannot be stored: {error}")
     refused.run_id = run_id
     return refused
 
 
 def unreadable(run_id: str, what: object, *, key: str | None = None) -> SerializationError:
-    """The error for rows of a run that cannot be read back."""
-    damaged = SerializationError(f"the run {run_id!r} cannot be read from the store: {what}", key=key)
-    damaged.run_id = run_id
-    return damaged
+    """Return the error for corrupt rows of a run."""
+    corrupt = SerializationError(f"the run {run_id!r} cannot be read from the store: {what}", key=key)
+    corrupt.run_id = run_id
+    return corrupt
 
 
 def _why_it_cannot_be_opened(path: Path) -> str:
     if path.is_dir():
         return "it is a folder; name a file in it"
     if not path.parent.exists():
-        return f"the folder {path.parent} does not exist; make it first"
+        return f"the folder {path.parent} does not exist; create it first"
     if not path.parent.is_dir():
         return f"{path.parent} is not a folder; name another"
     return "it cannot be opened; make the file and its folder accessible for this user"

@@ -1,4 +1,4 @@
-"""Jobs: what a worker is given to do, and what came of it."""
+"""Jobs for a worker thread, with their results."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 
 
 class Job:
-    """Something to do, and what came of it.
+    """A job and its result.
 
     Attributes:
-        run_id: the run concerned, for error messages.
-        size: about how many bytes it writes.
-        plain: whether it is a mere step of a run that goes on, as most are.
-        loop, future: who waits for it; the worker sets them.
-        taken: whether it is too late to take it back.
-        unwanted: whether they were cancelled after that.
-        done: whether they have been told, or need not be.
-        result, error: what came of it.
+        run_id: the run, for error messages.
+        size: approximate number of bytes that the job writes.
+        plain: whether it is a plain step, as most are: the run continues, without wait, signal or release.
+        loop, future: of the waiting caller; the worker sets them.
+        taken: whether the thread has taken it, so that it cannot be withdrawn.
+        unwanted: whether the caller was cancelled after that.
+        done: whether the caller has its result, or no longer waits.
+        result, error: the outcome.
     """
 
     run_id: str | None = None
@@ -34,12 +34,12 @@ class Job:
     error: Exception | None = None
 
     def do(self, connection: sqlite3.Connection) -> Any:
-        """Do it: its result."""
+        """Do the job in the thread, and return its result."""
         raise NotImplementedError
 
 
 class Call(Job):
-    """A function of the connection."""
+    """A job that calls a function with the connection."""
 
     def __init__(self, work: Callable[[sqlite3.Connection], Any], run_id: str | None = None, size: int = 0) -> None:
         self._work = work
@@ -47,5 +47,5 @@ class Call(Job):
         self.size = size
 
     def do(self, connection: sqlite3.Connection) -> Any:
-        """Call it."""
+        """Call the function."""
         return self._work(connection)

@@ -1,4 +1,4 @@
-"""Commits: each is a line of the journal, which a trigger brings the run's row up to."""
+"""Commits: each appends an entry to the journal, and a trigger updates the run's row."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cano_sqlite.signals import consume
 from cano_sqlite.snapshot import fold
 from cano_sqlite.tails import Tails
 
-# the database itself compares seq and token, inside the transaction: nothing that this process remembers counts
+# SQLite compares seq and token inside the transaction; what this process remembers does not decide
 _APPEND = """
     INSERT INTO journal (run, prev, seq, status, extra, state, at, changes)
     SELECT id, head, ?, ?, ?, ?, ?, ? FROM runs WHERE run_id = ? AND seq = ? AND token = ?"""
@@ -33,25 +33,25 @@ _RELEASE = "UPDATE runs SET holder = NULL, expires = NULL WHERE run_id = ?"
 
 
 FEWEST_STEPS = 3
-"""How many runs have to go a step for that to be a statement of its own."""
+"""The least number of steps that are worth a statement of their own."""
 
-_RUNNING = RunStatus.RUNNING  # looking it up takes as long as a call
-_MORE = slice(Commit._fields.index("error"), Commit._fields.index("at"))  # what seldom comes with a step
+_RUNNING = RunStatus.RUNNING  # looking up a member takes as long as a call
+_MORE = slice(Commit._fields.index("error"), Commit._fields.index("at"))  # unset in most steps
 _NOTHING_MORE = tuple(Commit._field_defaults[name] for name in Commit._fields[_MORE])
 _line_of = attrgetter("line")
 
 
 class Append(Job):
-    """Makes one commit. All is packed, or copied, when it is made: its arguments may change afterwards.
+    """The job of one commit. It packs or copies the commit at once, since the caller may change it afterwards.
 
     Attributes:
-        seq: the run's number of transitions after it.
-        token: that which the run must have.
-        line: the state, time and packed changes for the journal, and the id, seq and token that the run must have.
-        changes: what the line says of the data: what is set, and what is removed.
-        rest: what others than plain ones have: a status, the packed parts that are seldom there, a wait, whether the
-            lease is freed, and the signals consumed.
-        tails: what earlier lines have changed.
+        seq: the run's seq after the commit.
+        token: the fencing token that the run must have.
+        line: state, time and packed changes of the entry; then the id, seq and token that the run must have.
+        changes: the keys that are set, and those that are removed.
+        rest: what only a commit that is not plain has: status, packed error and payload, wait, whether the lease is
+            released, and the consumed signals.
+        tails: the tails of the store's runs.
     """
 
     run_id: str
@@ -68,15 +68,15 @@ class Append(Job):
         self.token = token
         self.size = size = size_of(changed)
         self.changes = changes = dict(changed), tuple(removed)
-        # sqlite3 takes a bytearray as it is, but looks for adapters of bytes, which takes as long as all other values
-        packed = bytearray(pack_changes(*changes) if size < LARGE else b"")  # a large one is packed in the thread
+        # sqlite3 looks for adapters of bytes, which takes as long as all other values, but not of a bytearray
+        packed = bytearray(pack_changes(*changes) if size < LARGE else b"")  # the thread packs large changes
         self.line = state, at, packed, run_id, expected_seq, token
         self.plain = size < LARGE and is_step(commit)
         if not self.plain:
             self.rest = status.value, pack_extra(error, wait, payload), wait, release, tuple(consumed)
 
     def do(self, connection: sqlite3.Connection) -> None:
-        """Do it inside a transaction. Raises ConflictError, and has written nothing then."""
+        """Apply the commit inside a transaction. Raise ConflictError if it is stale; then nothing is written."""
         state, at, packed, run_id, expected_seq, token = line = self.line
         if self.plain:
             made = connection.execute(_STEP, line)
@@ -93,7 +93,7 @@ class Append(Job):
         wake = awaited = None
         if status == "parked" and wait is not None:
             wake, awaited = wait.until, wait.signal
-        more = self.size // LARGE  # a large line is as much to read again as many small ones
+        more = self.size // LARGE  # a large entry takes as long to read as many small ones
         connection.execute(_CHANGE, (status, more, wake, awaited, run_id))
         if release:
             connection.execute(_RELEASE, (run_id,))
@@ -105,12 +105,12 @@ class Append(Job):
 
 
 def is_step(commit: Commit) -> bool:
-    """Whether a run goes on by one step, and no error, wait, payload or signal comes with that, and no freed lease."""
+    """Return whether `commit` is a plain step: one transition of a running run, and nothing but changes of data."""
     return commit.status is _RUNNING and commit.seq == commit.expected_seq + 1 and commit[_MORE] == _NOTHING_MORE
 
 
 def remember(connection: sqlite3.Connection, tails: Tails, made: Iterable[tuple[Append, int]]) -> list[str]:
-    """Remember that plain ones were done, and the line that each has become; the runs that are to be folded."""
+    """Add committed plain steps, with the ids of their entries, to the tails. Return the runs due for compaction."""
     due = []
     find = tails.find
     for append, head in made:
@@ -126,7 +126,7 @@ def remember(connection: sqlite3.Connection, tails: Tails, made: Iterable[tuple[
 
 
 def _is_long(connection: sqlite3.Connection, tails: Tails, append: Append, head: int) -> bool:
-    """Remember that the run's newest line is `head`, but not what it changes; whether it is to be folded."""
+    """Begin a new tail of the run without its changes. Return whether the run is due for compaction."""
     run_id = append.run_id
     tails.take(run_id)
     try:
@@ -134,45 +134,45 @@ def _is_long(connection: sqlite3.Connection, tails: Tails, append: Append, head:
     except sqlite3.Error:
         if connection.in_transaction:
             raise
-        return False  # the line is on disk: that less is remembered of it is no reason to say that it is not
+        return False  # the entry is on disk, so the commit must not fail for that
     if row is None:
-        return False  # others have deleted it meanwhile
+        return False  # another process has deleted the run
     run, count = row
     tails.begin(run_id, run, head, None, append.seq, append.token)
     return bool(count >= tails.every)
 
 
 def are_steps(jobs: Sequence[Job]) -> TypeGuard[Sequence[Append]]:
-    """Whether these are plain commits of different runs, as many as are worth a statement of their own."""
+    """Return whether these are plain steps of different runs, and enough for a statement of their own."""
     if len(jobs) < FEWEST_STEPS:
         return False
-    return len({job.run_id for job in jobs if job.plain}) == len(jobs)  # two of one run would not see each other
+    return len({job.run_id for job in jobs if job.plain}) == len(jobs)  # in one statement, the second of a run fails
 
 
 class Made(NamedTuple):
-    """The lines that a statement has written: how many they are, and the last of them."""
+    """The entries that a statement has written: their number, and the id of the last."""
 
     lines: int
     last: int
 
 
 def step_all(connection: sqlite3.Connection, appends: Sequence[Append]) -> Made:
-    """Do many plain ones with a single statement; those that it can."""
+    """Apply plain steps with a single statement. It leaves out those that are stale."""
     size = -(-len(appends) // 10) * 10
     values: list[Any] = list(chain.from_iterable(map(_line_of, appends)))
-    values += [-1] * (len(appends[0].line) * (size - len(appends)))  # lines of no run: none has such a seq
+    values += [-1] * (len(appends[0].line) * (size - len(appends)))  # padding: no run has this seq
     made = connection.execute(_steps(size), values)
     return Made(made.rowcount, made.lastrowid or 0)
 
 
 def heads_of(connection: sqlite3.Connection, made: Made) -> dict[str, int]:
-    """The runs that have gone a step with `step_all`, where not all have, and the line that each has got."""
+    """Return the runs whose steps `step_all` has applied, with the ids of their entries."""
     return dict(connection.execute(_MADE, made._asdict()) if made.lines else ())
 
 
 @cache
 def _steps(size: int) -> str:
-    """`_STEP` for so many runs; of few sizes, so that each stays prepared."""
+    """Return `_STEP` for `size` runs. There are few sizes, so that each statement stays prepared."""
     return f"""
         INSERT INTO journal (run, prev, seq, status, state, at, changes)
         WITH line (state, at, changes, run_id, expected, token)
@@ -184,12 +184,12 @@ def _steps(size: int) -> str:
 
 
 def _conflict(connection: sqlite3.Connection, run_id: str, expected_seq: int, token: int) -> ConflictError:
-    """Why the run is not as a commit expects it to be."""
+    """Return the error for a stale commit."""
     run = connection.execute("SELECT seq, token FROM runs WHERE run_id = ?", (run_id,)).fetchone()
     if run is None:
-        stale = "it is gone"
+        stale = "it does not exist"
     elif run[1] != token:
-        stale = f"it was claimed anew: its token is {run[1]}, not {token}"
+        stale = f"another holder claimed it: its token is {run[1]}, not {token}"
     else:
         stale = f"it has made {run[0]} transitions, not {expected_seq}"
     return ConflictError(f"a commit to the run {run_id!r} is stale: {stale}", run_id=run_id)

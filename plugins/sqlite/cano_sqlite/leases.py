@@ -1,4 +1,4 @@
-"""Leases: who may commit to a run, and until when nobody else may claim it."""
+"""Leases: claim, renew and release the right to execute a run."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _RELEASE = "UPDATE runs SET holder = NULL, expires = NULL WHERE run_id = ? AND t
 def claim(
     connection: sqlite3.Connection, run_id: str, holder: str, now: float, expires: float, tails: Tails
 ) -> int | None:
-    """The new token, or None where the run is held or not there."""
-    tails.take(run_id)  # whatever is remembered of it, others may have written since
+    """Return the new fencing token, or None if the run is held or does not exist."""
+    tails.take(run_id)  # another process may have written since the tail was remembered
     if connection.execute(_CLAIM, (holder, expires, run_id, now)).rowcount != 1:
         return None
     (token,) = connection.execute("SELECT token FROM runs WHERE run_id = ?", (run_id,)).fetchone()
@@ -28,12 +28,12 @@ def claim(
 def renew(
     connection: sqlite3.Connection, holder: str, tokens: Sequence[tuple[str, int]], expires: float
 ) -> Sequence[str]:
-    """Extend the leases; the ids of those that are lost."""
+    """Renew leases, and return the ids of the lost ones."""
     return [
         run_id for run_id, token in tokens if connection.execute(_RENEW, (expires, run_id, token, holder)).rowcount != 1
     ]
 
 
 def release(connection: sqlite3.Connection, run_id: str, token: int) -> None:
-    """Free the lease, if it is still that of `token`."""
+    """Release the lease if it still has this token."""
     connection.execute(_RELEASE, (run_id, token))

@@ -1,4 +1,4 @@
-"""Reading beside the writer: questions that came in together are answered from one moment of the store."""
+"""The reading thread's work. Queries that arrive together share one read transaction."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cano_sqlite.worker import Desk
 
 
 class Reader:
-    """The hand that reads."""
+    """Does the queries."""
 
     writes = False
 
@@ -23,7 +23,7 @@ class Reader:
         self._connection: sqlite3.Connection
 
     def open(self) -> None:
-        """Connect, as soon as the writer has made the tables."""
+        """Connect after the writer has created the tables."""
         self._ready.result()
         self._connection = connect_for_reading(self._settings)
 
@@ -32,11 +32,11 @@ class Reader:
         self._connection.close()
 
     def failed(self, error: Exception, run_id: str | None) -> Exception:
-        """What the caller is told."""
+        """Return the error that the caller gets."""
         return translated(error, self._settings.path, run_id)
 
     def carry_out(self, desk: Desk) -> None:
-        """Answer the questions that are there; later ones must see what was committed before they were asked."""
+        """Do the waiting queries. Later ones get a new transaction, since they must see the commits before them."""
         connection = self._connection
         desk.deliver()
         jobs = desk.take()
@@ -45,7 +45,7 @@ class Reader:
             for job in jobs:
                 try:
                     job.result = patiently(self._settings, partial(job.do, connection))
-                except Exception as error:  # noqa: BLE001  # it is handed to whoever asked
+                except Exception as error:  # noqa: BLE001  # the caller gets it
                     job.error = self.failed(error, job.run_id)
         finally:
             roll_back(connection)

@@ -1,4 +1,4 @@
-"""Questions: functions of a connection, called inside a transaction that sees one moment of the store."""
+"""Queries: functions of a connection, called inside a read transaction."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cano_sqlite.snapshot import Place, fetch, lines, read_data
 _STATUSES = {status.value: status for status in RunStatus}
 _NONE = type(None)
 _TYPES: tuple[Any, ...] = (str, str, str, str, (str, _NONE), float, float, str, int, (str, _NONE), (float, _NONE), int)
-"""Of the columns of `_RECORDS` from `run_id` to `token`."""
+"""The types of the columns of `_RECORDS` from `run_id` to `token`."""
 
 _RECORDS = """
     SELECT runs.id, runs.head, runs.folded, runs.run_id, definitions.workflow, definitions.version,
@@ -49,7 +49,7 @@ READY = (
 
 
 def load(connection: sqlite3.Connection, run_id: str) -> RunRecord | None:
-    """The run with all its data, or None."""
+    """Return the run with all its data, or None."""
     row = connection.execute(_BY_ID, (run_id,)).fetchone()
     if row is None:
         return None
@@ -58,7 +58,7 @@ def load(connection: sqlite3.Connection, run_id: str) -> RunRecord | None:
 
 
 def runs(connection: sqlite3.Connection, filter: RunFilter) -> Sequence[RunRecord]:
-    """The runs that match, newest first, without their data."""
+    """Return the matching runs without data, newest first."""
     wanted = {
         "workflow": filter.workflow,
         "status": None if filter.status is None else filter.status.value,
@@ -75,12 +75,12 @@ def runs(connection: sqlite3.Connection, filter: RunFilter) -> Sequence[RunRecor
 
 
 def ready(connection: sqlite3.Connection, now: float) -> Sequence[RunRecord]:
-    """The runs that could go on, and that nobody holds."""
+    """Return the runs that a kernel can claim and resume, without data."""
     return [_listed(row) for row in fetch(connection, READY, {"now": now})]
 
 
 def history(connection: sqlite3.Connection, run_id: str) -> Sequence[Transition]:
-    """Every commit of the run that made a transition, oldest first, its creation included."""
+    """Return the run's transitions, oldest first. The first entry is its creation."""
     row = connection.execute("SELECT run_id, id, head, 0 FROM runs WHERE run_id = ?", (run_id,)).fetchone()
     if row is None:
         return []
@@ -88,7 +88,7 @@ def history(connection: sqlite3.Connection, run_id: str) -> Sequence[Transition]
     for (changed, removed), (seq, state, status, at) in lines(connection, Place(*row)):
         right = isinstance(seq, int) and isinstance(state, str) and isinstance(at, float) and status in _STATUSES
         if not right or (found and seq < found[-1].seq):
-            raise unreadable(run_id, f"its journal is damaged at transition {seq}")
+            raise unreadable(run_id, f"its journal is corrupt at transition {seq}")
         if found and seq == found[-1].seq:
             continue  # a commit that made no transition
         made = Transition(seq=seq, state=state, status=_STATUSES[status], at=at, changed=changed, removed=removed)
@@ -97,14 +97,14 @@ def history(connection: sqlite3.Connection, run_id: str) -> Sequence[Transition]
 
 
 def _record(row: tuple[Any, ...], data: dict[str, bytes]) -> RunRecord:
-    """The run that a row of `_RECORDS` is. Raises SerializationError."""
+    """Return the run in a row of `_RECORDS`. Raise SerializationError if the row is corrupt."""
     run, _, _, run_id, *columns, owner, line_seq, line_status, state, extra = row
     workflow, version, fingerprint, parent, created, updated, status, seq, holder, expires, token = columns
     right = all(isinstance(value, type) for value, type in zip((run_id, *columns), _TYPES, strict=True))
     if not right or status not in _STATUSES:
-        raise unreadable(run_id, "its row is damaged")
+        raise unreadable(run_id, "its row is corrupt")
     if (owner, line_seq, line_status) != (run, seq, status) or not isinstance(state, str):
-        raise unreadable(run_id, "its row and the newest line of its journal do not agree")
+        raise unreadable(run_id, "its row and the newest entry of its journal differ")
     try:
         error, wait, payload = unpack_extra(extra)
     except DamagedError as problem:
@@ -117,7 +117,7 @@ def _record(row: tuple[Any, ...], data: dict[str, bytes]) -> RunRecord:
 
 
 def _listed(row: tuple[Any, ...]) -> RunRecord:
-    """The same for a list, in which a damaged run must not hide the others: it shows what is wrong as its error."""
+    """Return the run in a row of a list. A corrupt run carries the problem as its error, and does not hide others."""
     try:
         return _record(row, {})
     except SerializationError as error:

@@ -1,4 +1,4 @@
-"""Making runs and forgetting them."""
+"""Creating and deleting runs."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ _FORGET_LINES = """
         WHERE older.id = chain.prev AND chain.prev < chain.id
     )
     DELETE FROM journal WHERE id IN (SELECT id FROM chain) AND run = :run AND id < (SELECT max(id) FROM journal)"""
-# the newest line of all stays, empty: its number must not become that of another line, by which some process would
-# take what it remembers of one run for another's
+# the newest entry of the table is emptied, not deleted: if its id were reused, a process could mistake what it
+# remembers of one run for another's
 _EMPTY_LINE = """
     UPDATE journal SET run = 0, prev = 0, seq = 0, state = '', status = '', at = 0, extra = NULL, changes = x''
     WHERE id = :head AND run = :run"""
 
 
 class Create(Job):
-    """Makes a run. All is packed, or copied, when it is made: the record may change afterwards."""
+    """The job of creating a run. It packs or copies the record at once, since the caller may change it afterwards."""
 
     def __init__(self, run: RunRecord, tails: Tails) -> None:
         self.changes = changes = dict(run.data), ()
@@ -46,7 +46,7 @@ class Create(Job):
         self.run_id = run.run_id
         self.tails = tails
         self.size = size_of(run.data)
-        self.packed = pack_changes(*changes) if self.size < LARGE else b""  # a large one is packed in the thread
+        self.packed = pack_changes(*changes) if self.size < LARGE else b""  # the thread packs large data
         self.row = (
             run.run_id, run.parent, run.created, run.updated, run.status.value, run.seq, self.size // LARGE, run.holder,
             run.expires, run.token, wake, awaited,
@@ -54,12 +54,12 @@ class Create(Job):
         self.line = (run.seq, run.state, run.status.value, run.created, extra)
 
     def do(self, connection: sqlite3.Connection) -> RunRecord:
-        """The run as it was given, or the one that has its id already."""
+        """Return the given run, or the existing run with its id."""
         made = connection.execute(_CREATE, self.row)
         if made.rowcount != 1:
             self.tails.take(self.given.run_id)
             there = load(connection, self.given.run_id)
-            assert there is not None  # or it could have been made
+            assert there is not None  # otherwise the insert would have succeeded
             return there
         run: Any = made.lastrowid
         connection.execute(_DEFINE, (run, self.given.workflow, self.given.version, self.given.fingerprint))
@@ -74,7 +74,7 @@ class Create(Job):
 
 
 def delete(connection: sqlite3.Connection, run_id: str, tails: Tails) -> bool:
-    """Forget a run with its journal, snapshot and signals; whether there was one."""
+    """Delete a run with its journal, snapshot and signals. Return whether it existed."""
     tails.take(run_id)
     connection.execute("DELETE FROM signals WHERE run_id = ?", (run_id,))
     row = connection.execute("SELECT id, head FROM runs WHERE run_id = ?", (run_id,)).fetchone()

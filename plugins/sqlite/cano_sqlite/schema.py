@@ -1,13 +1,13 @@
-"""The tables, and how a file gets the newest ones.
+"""The tables, and their migrations.
 
-- `runs` has one small row for each run, updated in place: where the run stands, and its lease. The more rows there are
-  in a page, the fewer pages are written when many runs go on together.
-- `definitions` says what each run is a run of. That is longer, and never changes.
-- `journal` is appended to: a line for each commit, which points at the line before it of the same run. `runs.head`
-  is the last one, which a trigger sees to. So a commit touches the end of one table and one row of another, and no
-  index; and a step, or the steps of many runs, are one statement, during which Python can do something else.
-- `snapshot` holds a run's data as they were after its journal line `runs.folded`, a row for each key.
-- `signals` holds what was sent to a run, or to an id under which there is none yet. Consumed ones keep their id.
+- `runs` has one small row for each run, updated in place: its status and lease. The smaller the rows, the fewer pages
+  the steps of many runs write.
+- `definitions` has a run's workflow, version and fingerprint. They are longer, and never change.
+- `journal` gets an entry for each commit. An entry points to the run's previous one, and `runs.head` to its newest; a
+  trigger updates that. So a commit writes the end of one table, one row of another and no index. The steps of many
+  runs are one statement, during which Python can run other code.
+- `snapshot` has a run's data as of its journal entry `runs.folded`, one row for each key. Compaction moves it forward.
+- `signals` has the signals sent to a run, even before the run exists. A consumed signal keeps its id.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from cano import StoreUnavailableError
 
-APPLICATION_ID = 0x43616E6F  # "Cano": tells our files from those of other programs
+APPLICATION_ID = 0x43616E6F  # "Cano": distinguishes our files from those of other programs
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
@@ -122,14 +122,14 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "PRAGMA user_version = 3",
     ),
 )
-"""What brings a file from each version of the schema to the next, beginning with an empty file."""
+"""The statements that migrate a file from each schema version to the next; the first creates the tables."""
 
 
 def migrate(connection: sqlite3.Connection, path: Path) -> None:
-    """Bring the tables up to date, inside the caller's transaction.
+    """Migrate the tables to the newest schema, inside the caller's transaction.
 
     Raises:
-        StoreUnavailableError: the file belongs to a newer version of this plugin, or to another program.
+        StoreUnavailableError: a newer version of this plugin, or another program, wrote the file.
     """
     version = check(connection, path)
     for migration in MIGRATIONS[version:]:
@@ -138,15 +138,17 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def check(connection: sqlite3.Connection, path: Path) -> int:
-    """The version of the schema that the file has; 0 where it is new."""
+    """Return the file's schema version, or 0 if the file is new. Raise StoreUnavailableError as `migrate` does."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if application != APPLICATION_ID and (version or application or tables):
-        raise StoreUnavailableError(f"the store {path} cannot be used: it is the database of another program")
+        raise StoreUnavailableError(
+            f"the store {path} cannot be used: it is the database of another program; name another file"
+        )
     if not 0 <= version <= len(MIGRATIONS):
         raise StoreUnavailableError(
-            f"the store {path} has schema version {version}, but this cano-sqlite knows versions up to "
+            f"the store {path} has schema version {version}, but this cano-sqlite supports versions up to "
             f"{len(MIGRATIONS)}; install the newer cano-sqlite that wrote it"
         )
     return int(version)

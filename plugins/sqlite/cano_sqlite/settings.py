@@ -1,4 +1,4 @@
-"""What a store can be told, and what is allowed."""
+"""The options of a store, and their checks."""
 
 from __future__ import annotations
 
@@ -19,17 +19,10 @@ OPTIONS = Options(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The options of a store.
-
-    Attributes:
-        path: the file.
-        synchronous: "full": what was committed survives a power failure; "normal": it survives the process.
-        busy_timeout: seconds to wait for other processes that write to the file.
-        snapshot_every: after how many commits of a run its journal is folded into its snapshot.
-        strict: whether values are checked already when a task puts or gets them.
+    """The options of a store; `SqliteBackend` describes them.
 
     Raises:
-        ConfigurationError: one of them is wrong.
+        ConfigurationError: an option is wrong.
     """
 
     path: Path
@@ -43,5 +36,5 @@ class Settings:
 
     @property
     def capabilities(self) -> Capabilities:
-        """What the store promises."""
+        """The store's capabilities."""
         return Capabilities(strict=self.strict)

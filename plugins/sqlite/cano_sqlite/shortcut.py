@@ -1,7 +1,7 @@
-"""The shortcut of a lone commit: the event loop's own thread makes it, where nobody is kept waiting by that.
+"""A single run's step skips the writing thread: the event loop's thread commits it if the loop is otherwise idle.
 
-The way to the writer's thread and back takes as long as half of what a good disk needs for a commit. It is worth that
-wherever the event loop has something else to do meanwhile, or several runs share one sync to disk.
+Switching to the writing thread and back takes half as long as a commit on a good disk. It pays if the event loop has
+other work to do meanwhile, or if several runs share a sync.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from cano_sqlite.worker import Worker
 from cano_sqlite.writer import Writer
 
 HORIZON = 0.02
-"""Seconds for which the event loop must have nothing to do."""
+"""Seconds that the event loop must have nothing to do."""
 
 MOST = 100
-"""How many commits in a row take it, before one goes the long way: the loop turns then, and the log is tidied up."""
+"""The most commits in a row. The next goes to the thread: then the loop runs other callbacks, and the log is cut."""
 
-# what is remembered of the run is right, or else its row is another: then `run` is NULL, which is refused
+# if the run's row differs from the remembered tail, `run` is NULL, which the NOT NULL constraint refuses
 _STEP = """
     INSERT INTO journal (run, prev, seq, state, status, at, changes) VALUES (
         (SELECT id FROM runs WHERE id = ? AND head = ? AND run_id = ? AND seq = ? AND token = ? AND status = 'running'),
@@ -33,7 +33,7 @@ _STEP = """
 
 
 class Shortcut:
-    """Takes commits past the thread of `worker`, to its hand `writer`."""
+    """Applies commits with the connection of `writer`, without the thread of `worker`."""
 
     def __init__(self, worker: Worker, writer: Writer, tails: Tails) -> None:
         self._worker = worker
@@ -42,12 +42,12 @@ class Shortcut:
         self._count = 0
 
     def take(self, commit: Commit) -> bool:
-        """Make a commit now, if it is a mere step, and in nobody's way; whether it is made.
+        """Apply `commit` now if it is a plain step and delays nothing else. Return whether it was applied.
 
-        It is written out in one piece because it is hot: a call costs as much as a statement's look-up.
+        One long method, because it is hot: a call costs as much as looking up a statement.
 
         Raises:
-            StoreError: something went wrong, and it is not made.
+            StoreError: it failed, and nothing is written.
         """
         worker, count = self._worker, self._count
         self._count = 0
@@ -72,13 +72,13 @@ class Shortcut:
             return False
         writer = self._writer
         cursor = writer.cursor
-        with worker.hold:  # a signal that raises cannot come between this and its release
+        with worker.hold:  # a with block, since a signal handler may raise at any point
             if not worker.idle:
                 return False
             try:
                 if writer.checkpoints:
                     writer.let_commits_checkpoint(False)
-                # one statement, which is a transaction of its own
+                # in autocommit mode, a statement is a transaction
                 head = tail.head
                 cursor.execute(_STEP, (tail.run, head, run_id, before, token, head, seq, state, at, changes))
                 tail.add(cursor.lastrowid or 0, before, token, seq, size, changed, removed)
@@ -94,19 +94,19 @@ class Shortcut:
 
 
 def has_time(loop: asyncio.AbstractEventLoop) -> bool:
-    """Whether `loop` would only wait, for `HORIZON` at least: it has no callback, no timer and no socket to look after.
+    """Return whether `loop` is idle for at least `HORIZON` seconds: no callback, no socket and no timer is due.
 
-    What other threads hand it meanwhile waits until it is asked again. A loop that is not asyncio's own has no time;
-    nor has one whose tasks begin before it turns: several runs may be about to commit together.
+    False for a loop that is not asyncio's own, and for eager tasks: there, several runs may be about to commit
+    together. Callbacks from other threads wait until the commit is done.
     """
-    own: Any = loop  # asyncio has no public name for what it has to do
+    own: Any = loop  # asyncio has no public API for this
     try:
         timers = own._scheduled
         return (
             type(loop) is asyncio.SelectorEventLoop
             and loop.get_task_factory() is None
             and not own._ready
-            and len(own._selector.get_map()) == 1  # the pipe by which other threads wake it
+            and len(own._selector.get_map()) == 1  # the pipe that wakes the loop from other threads
             and (not timers or timers[0]._when - own.time() > HORIZON)
         )
     except AttributeError:

@@ -1,4 +1,4 @@
-"""Signals: kept until a commit consumes them, and known by their id ever after."""
+"""Signals: stored until a commit consumes them. Their ids are kept as long as the run."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _CONSUME = "UPDATE signals SET consumed = 1, payload = NULL WHERE run_id = ? AND
 
 
 def put(connection: sqlite3.Connection, run_id: str, signal: Signal) -> None:
-    """Keep a signal, unless one of its id was sent to the run before."""
+    """Store a signal, unless the run already got one with this id."""
     connection.execute(_PUT, (run_id, signal.id, signal.name, signal.payload))
 
 
 def oldest(connection: sqlite3.Connection, run_id: str, name: str) -> Signal | None:
-    """The oldest signal of that name that no commit has consumed."""
+    """Return the oldest unconsumed signal of that name, or None."""
     row = connection.execute(_OLDEST, (run_id, name)).fetchone()
     return None if row is None else _checked(run_id, Signal(*row))
 
 
 def every(connection: sqlite3.Connection, run_id: str) -> Signals:
-    """All that was ever sent to the run."""
+    """Return all signals sent to the run."""
     waiting: list[Signal] = []
     consumed: list[str] = []
     for id, name, payload, gone in connection.execute(_EVERY, (run_id,)):
@@ -44,16 +44,16 @@ def every(connection: sqlite3.Connection, run_id: str) -> Signals:
 
 
 def missing_recipients(connection: sqlite3.Connection) -> list[str]:
-    """The ids that signals were sent to and that no run has."""
+    """Return the ids that got signals but have no run."""
     return [run_id for (run_id,) in connection.execute(_RECIPIENTS)]
 
 
 def _checked(run_id: str, signal: Signal) -> Signal:
     if not isinstance(signal.id, str) or not isinstance(signal.payload, bytes | None):
-        raise unreadable(run_id, f"its signal {signal.id!r} is damaged")
+        raise unreadable(run_id, f"its signal {signal.id!r} is corrupt")
     return signal
 
 
 def consume(connection: sqlite3.Connection, run_id: str, signal: str) -> None:
-    """Mark a signal as consumed, if it is there."""
+    """Mark a signal as consumed, if it exists."""
     connection.execute(_CONSUME, (run_id, signal))

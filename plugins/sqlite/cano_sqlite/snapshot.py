@@ -1,4 +1,4 @@
-"""A run's data: its snapshot, and the tail of its journal that came after it."""
+"""A run's data: its snapshot, and the journal entries after it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cano_msgspec.packing import Changes, DamagedError, unpack_changes
 from cano_sqlite.failures import unreadable
 from cano_sqlite.tails import Tails, merge
 
-# a run's lines, from its newest one back to the one after `folded`; each is younger than the one it points at
+# a run's entries, from the newest one back to the one after `folded`; each has a greater id than the one it points to
 _CHAIN = """
     WITH RECURSIVE chain (id, prev) AS (
         SELECT id, prev FROM journal WHERE id = :head AND id > :folded
@@ -35,7 +35,7 @@ _FOLDED = """
 
 
 class Place(NamedTuple):
-    """Where the journal lines are that a run's snapshot has not."""
+    """The journal entries after a run's snapshot: those after `folded`, up to `head`."""
 
     run_id: str
     run: int
@@ -44,25 +44,25 @@ class Place(NamedTuple):
 
 
 def fetch(connection: sqlite3.Connection, question: str, values: Any) -> list[tuple[Any, ...]]:
-    """All rows at once: a question that is left half answered, because a row is damaged, keeps its transaction open."""
+    """Return all rows. A cursor that is left half read, because a row is corrupt, would keep its transaction open."""
     return connection.execute(question, values).fetchall()
 
 
 def lines(connection: sqlite3.Connection, place: Place) -> Iterator[tuple[Changes, Sequence[Any]]]:
-    """What each line after the snapshot changed, with its seq, state, status and time; oldest first.
+    """Yield the changes of each entry after the snapshot, with its seq, state, status and time; oldest first.
 
     Raises:
-        SerializationError: they are not one unbroken chain, or one cannot be read.
+        SerializationError: an entry is corrupt or missing.
     """
     return _unpacked(fetch(connection, _LINES, {"head": place.head, "folded": place.folded}), place)
 
 
 def read_data(connection: sqlite3.Connection, place: Place) -> dict[str, bytes]:
-    """All the data of a run."""
+    """Return all data of a run."""
     data: dict[str, bytes] = {}
     for key, value in fetch(connection, "SELECT key, value FROM snapshot WHERE run = ? ORDER BY id", (place.run,)):
         if not isinstance(key, str) or not isinstance(value, bytes):
-            raise unreadable(place.run_id, f"the value of key {key!r} is damaged", key=str(key))
+            raise unreadable(place.run_id, f"the value of key {key!r} is corrupt", key=str(key))
         data[key] = value
     for changed, removed in _changes(connection, place):
         for key in removed:
@@ -72,12 +72,12 @@ def read_data(connection: sqlite3.Connection, place: Place) -> dict[str, bytes]:
 
 
 def fold(connection: sqlite3.Connection, run_id: str, tails: Tails) -> None:
-    """Bring a run's snapshot up to its newest line, so that loading it reads no line before that one any more.
+    """Compact a run: bring its snapshot up to its newest entry, so that `load` reads fewer entries.
 
     Args:
-        connection: in a transaction.
-        run_id: the run; it may be gone.
-        tails: what may spare reading the lines.
+        connection: a connection in a transaction.
+        run_id: the run; it may not exist.
+        tails: the remembered tails. With the run's tail, compaction reads no entries.
     """
     tail = tails.take(run_id)
     if tail is not None and tail.folded is not None:
@@ -114,11 +114,11 @@ def _unpacked(rows: Iterable[tuple[Any, ...]], place: Place) -> Iterator[tuple[C
     before = place.folded
     for id, prev, run, blob, *rest in rows:
         if prev != before or run != place.run:
-            raise unreadable(place.run_id, f"its journal is broken before line {id}")
+            raise unreadable(place.run_id, f"its journal is broken before entry {id}")
         try:
             yield unpack_changes(blob), rest
         except DamagedError as error:
             raise unreadable(place.run_id, error) from error
         before = id
     if before != place.head:
-        raise unreadable(place.run_id, f"line {place.head} of its journal is missing")
+        raise unreadable(place.run_id, f"entry {place.head} of its journal is missing")

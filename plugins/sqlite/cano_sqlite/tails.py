@@ -1,7 +1,7 @@
-"""Where the runs stand that this process writes to, and what their lines have changed since the last fold.
+"""What their journal entries changed since the last compaction, for the runs that this process writes to.
 
-Finding that out again takes as long as all else that a commit does. What is remembered counts only where the run's
-row in the database, compared inside the transaction, says the same.
+Reading that again would take as long as the rest of a commit. A remembered tail is used only if it matches the run's
+row, compared inside the transaction.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from zlib import crc32
 
 MOST_TAILS = 1000
 MOST_BYTES = 65_536
-"""What is not worth the memory: more runs than that, or more than so many bytes written by one of them."""
+"""The most runs to remember, and the most bytes of one run."""
 
 
 class Tail:
-    """The lines of one run after its journal line `folded`.
+    """The entries of a run after its snapshot.
 
     Attributes:
-        run, head: the run's number, and that of its newest line.
-        due: the seq from which on it is to be folded.
-        folded: None where there may be more lines than are remembered here.
-        seq, token: where they have brought the run, and under which lease.
-        count: how many they are.
-        size: how many bytes they have set.
+        run, head: the run's number, and the id of its newest entry.
+        due: the seq from which the run is due for compaction.
+        folded: the entry of the snapshot, or None if entries may be missing here.
+        seq, token: the run's seq and fencing token after the newest entry.
+        count: number of entries.
+        size: number of bytes that they set.
         gone, latest: see `merge`.
     """
 
@@ -51,9 +51,9 @@ class Tail:
         changed: Mapping[str, bytes],
         removed: Sequence[str],
     ) -> bool:
-        """One more line, which was written when the run's `seq` was `before`; False where it is not the next one.
+        """Add an entry that was written when the run's seq was `before`. Return False if it does not follow.
 
-        Then others have written to the run, or a line was taken back with its transaction.
+        Then another process has written to the run, or a transaction was rolled back.
         """
         if self.seq != before or self.token != token:
             return False
@@ -76,19 +76,19 @@ class Tail:
 def merge(
     gone: dict[str, None], latest: dict[str, bytes], changed: Mapping[str, bytes], removed: Sequence[str]
 ) -> None:
-    """Add what one more line says: to the keys that were removed from a run's data, and what was set since then."""
+    """Add an entry's changes to the keys removed since the snapshot, and to the values set since then."""
     for key in removed:
         gone[key] = None
-        latest.pop(key, None)  # set anew, it comes last
+        latest.pop(key, None)  # a key that is set again comes last
     latest.update(changed)
 
 
 class Tails:
-    """The tails of many runs; used by whoever has the hand that writes.
+    """The tails of a store's runs. Only the thread that holds the writing connection uses them.
 
     Attributes:
-        every: after how many commits a run is folded.
-        find: the tail of a run, or None.
+        every: number of commits after which a run is compacted.
+        find: return the tail of a run, or None.
     """
 
     def __init__(self, every: int) -> None:
@@ -97,14 +97,14 @@ class Tails:
         self.find = self._tails.get
 
     def begin(self, run_id: str, run: int, head: int, folded: int | None, seq: int, token: int) -> Tail:
-        """From now on remember what the run changes; see `Tail`."""
+        """Begin a tail of the run; see `Tail` for the arguments."""
         if len(self._tails) >= MOST_TAILS:
-            del self._tails[next(iter(self._tails))]  # the one that was begun first
-        turn = crc32(run_id.encode(errors="replace"))  # so that runs that go in step are folded at different ones
+            del self._tails[next(iter(self._tails))]  # the oldest
+        turn = crc32(run_id.encode(errors="replace"))  # runs that step together are compacted at different steps
         due = seq + self.every - (seq + turn) % self.every
         tail = self._tails[run_id] = Tail(run, head, folded, seq, token, due)
         return tail
 
     def take(self, run_id: str) -> Tail | None:
-        """The run's tail, which is forgotten with that."""
+        """Remove and return the run's tail, or None."""
         return self._tails.pop(run_id, None)

@@ -1,4 +1,4 @@
-"""URLs such as `sqlite:///runs.db?synchronous=normal`. No message repeats one: it may hold a password by mistake."""
+"""URLs such as `sqlite:///runs.db?synchronous=normal`. No message contains one: it may hold a password by mistake."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ EXAMPLES = "write sqlite:///runs.db for a file in the current folder, sqlite:///
 
 
 def options_from_url(url: str) -> dict[str, Any] | None:
-    """The arguments of `SqliteBackend` that `url` stands for; None where its scheme is another.
+    """Return the arguments of `SqliteBackend` that `url` contains, or None if its scheme is not `sqlite`.
 
     Raises:
-        ConfigurationError: it names no file, or an option that is unknown, wrong, or given twice.
+        ConfigurationError: the URL names no file, or an option is unknown, wrong or given twice.
     """
     scheme, colon, rest = url.partition(":")
     if not colon or scheme.lower() != SCHEME:
@@ -28,9 +28,9 @@ def options_from_url(url: str) -> dict[str, Any] | None:
 def _path(place: str) -> str:
     path = unquote(place.removeprefix("///"))
     if ":memory:" in (path, unquote(place).strip("/")):
-        raise ConfigurationError("a store in memory would not outlive the process; use memory:// for that")
+        raise ConfigurationError("SQLite's :memory: does not outlive the process; use memory:// instead")
     if place in ("", "//", "///"):
         raise ConfigurationError(f"the URL names no file: {EXAMPLES}")
     if not place.startswith("///"):
-        raise ConfigurationError(f"the URL names a host, which SQLite has not: {EXAMPLES}")
+        raise ConfigurationError(f"the URL names a host, but SQLite uses a local file: {EXAMPLES}")
     return path

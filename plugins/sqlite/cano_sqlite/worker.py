@@ -1,4 +1,4 @@
-"""A thread that owns a connection, does jobs with it, and hands the results back to the event loops that asked."""
+"""A thread that owns a connection, does jobs with it, and returns the results to the event loops of the callers."""
 
 from __future__ import annotations
 
@@ -17,38 +17,38 @@ from cano_sqlite.job import Job
 
 MOST_JOBS = 100
 MOST_BYTES = 8 * 1024 * 1024
-"""How much is taken into one transaction, more or less."""
+"""The approximate size of one transaction."""
 
 MANY = 16
-"""Of so many jobs that wait, half go first: later the event loop works for them while the others are done.
+"""If this many jobs wait, half are done first, so that the event loop handles their results while the rest is done.
 
-So many are also enough for one transaction that has begun, and a reason to let those that are done wait until it has.
+It is also enough for one transaction, and a reason to deliver finished jobs only after the next one has begun.
 """
 
 _loop_of = attrgetter("loop")
 
 
 class Desk(Protocol):
-    """Where jobs come in, and the results go out."""
+    """Where a thread takes jobs and delivers results."""
 
     def take(self) -> list[Job]:
-        """Jobs that have come in since this was called last; none where there are none, or enough for once."""
+        """Return the jobs that arrived since the last call; none if the transaction has enough."""
         ...
 
     def put_back(self) -> None:
-        """Let all that were taken be taken again. Only those that nobody has taken can be withdrawn."""
+        """Return all taken jobs to the queue, where their callers can withdraw them."""
         ...
 
     def deliver(self) -> None:
-        """To be called before something is waited for: those whose jobs were done before go on meanwhile."""
+        """Wake the callers of finished jobs. Call it before a wait, so that they run meanwhile."""
         ...
 
 
 class Hand(Protocol):
-    """Does the jobs. `open`, `carry_out` and `close` are called in the worker's thread.
+    """Does the jobs of a worker. `open`, `carry_out` and `close` are called in the thread.
 
     Attributes:
-        writes: whether its jobs change something.
+        writes: whether its jobs write.
     """
 
     writes: bool
@@ -58,11 +58,11 @@ class Hand(Protocol):
         ...
 
     def carry_out(self, desk: Desk) -> None:
-        """Do jobs, setting the result or error of each."""
+        """Do jobs, and set the result or error of each."""
         ...
 
     def failed(self, error: Exception, run_id: str | None) -> Exception:
-        """What the caller of a job is told that `error` put an end to."""
+        """Return the error that the caller of a failed job gets."""
         ...
 
     def close(self) -> None:
@@ -74,17 +74,17 @@ class Worker:
     """The thread.
 
     Attributes:
-        opened: done when its hand is open, or could not be opened.
-        ended: done when all that was submitted is done and the hand is closed.
-        hold: held by whoever uses the hand.
-        under_way: how many jobs there are, until their event loops have been called.
+        opened: done when the hand is open, or has failed to open.
+        ended: done when all jobs are done and the hand is closed.
+        hold: the lock of the hand; its user holds it.
+        under_way: number of jobs whose results have not been delivered.
     """
 
     def __init__(self, name: str, hand: Hand, closed: str) -> None:
         self._hand = hand
         self._closed = closed
-        self._lock = threading.Lock()  # whoever changes what is known of jobs has it
-        self._news = threading.Lock()  # the thread waits for it when there is nothing to do
+        self._lock = threading.Lock()  # guards the lists of jobs
+        self._news = threading.Lock()  # an idle thread waits for it; releasing it wakes the thread
         self._news.acquire()
         self.hold = threading.Lock()
         self._stopped = False
@@ -95,15 +95,15 @@ class Worker:
         self.opened: Future[None] = Future()
         self.ended: Future[None] = Future()
         for future in (self.opened, self.ended):
-            future.set_running_or_notify_cancel()  # so that whoever waits for it cannot cancel it
+            future.set_running_or_notify_cancel()  # a cancelled waiter must not cancel the future
         self._thread = threading.Thread(target=self._live, name=name, daemon=True)
         _workers.add(self)
         self._thread.start()
 
     async def do(self, job: Job) -> Any:
-        """The result of a job, once it is done.
+        """Let the thread do a job, and return its result.
 
-        When this is cancelled, it is not done, or it is done before the cancellation goes on: never later.
+        Cancellation: the job is withdrawn, or it is completed before the cancellation is raised; never later.
         """
         job.loop = loop = asyncio.get_running_loop()
         job.future = loop.create_future()
@@ -112,7 +112,7 @@ class Worker:
                 raise StoreUnavailableError(self._closed)
             self._waiting.append(job)
             self.under_way += 1
-            if self.under_way <= 1:  # less where a signal has raised before it was counted
+            if self.under_way <= 1:  # less than 1 if a signal handler has raised before the count
                 self._wake()
         try:
             return await job.future
@@ -121,34 +121,34 @@ class Worker:
             raise
 
     async def _withdraw(self, job: Job) -> None:
-        """Take a job back; where it is too late for that, and it changes something, wait until it is done."""
+        """Withdraw a job. If the thread has taken it and it writes, wait until it is done."""
         with self._lock:
             job.unwanted = job.taken
-            if not job.taken:  # it stays where it is: to look for it among many takes long
+            if not job.taken:  # it stays in the list, since finding it there would take long
                 job.done = True
                 self.under_way -= 1
         while not job.done and self._hand.writes:
             job.future = job.loop.create_future()
-            with suppress(asyncio.CancelledError):  # it is being cancelled already
+            with suppress(asyncio.CancelledError):  # the caller is cancelled already
                 await asyncio.wait((job.future,))
         if job.future.done() and not job.future.cancelled():
-            job.future.exception()  # or asyncio would report that nobody has looked at it
+            job.future.exception()  # so that asyncio does not report it as never retrieved
 
     def orphan(self) -> None:
-        """Take no more jobs: the process was forked, and the thread is not in this one."""
+        """Refuse jobs from now on: after a fork, this process has no such thread."""
         self._stopped = True
-        self._closed = "the store was opened by the process that this one was forked from; open another"
-        self._lock = threading.Lock()  # the thread may have had it
+        self._closed = "the store was opened before this process was forked; open another one in each process"
+        self._lock = threading.Lock()  # the thread may have held it
         self.ended = Future()
         self.ended.set_result(None)
 
     @property
     def idle(self) -> bool:
-        """Whether the thread is this process's, has nothing to do, and will do nothing while its `hold` is held."""
+        """Whether the thread is in this process, has no job, and will do none while `hold` is held."""
         return not self.under_way and not self._stopped
 
     def stop(self) -> None:
-        """Let it end once it has done what was submitted before."""
+        """Let the thread end after the jobs that it has."""
         with self._lock:
             if not self._stopped:
                 self._stopped = True
@@ -159,7 +159,7 @@ class Worker:
             self._news.release()
 
     def join(self) -> None:
-        """Wait for the thread itself, which has next to nothing left to do once `ended` is done."""
+        """Wait for the thread itself, which ends right after `ended` is done."""
         self._thread.join()
 
     # in the thread
@@ -169,7 +169,7 @@ class Worker:
             self._serve()
         finally:
             self.stop()
-            # what came in while the hand could not be opened
+            # jobs that arrived while the hand failed to open
             self._fail(StoreUnavailableError(self._closed), len(self._waiting))
             self.deliver()
             self.ended.set_result(None)
@@ -177,7 +177,7 @@ class Worker:
     def _serve(self) -> None:
         try:
             self._hand.open()
-        except Exception as error:  # noqa: BLE001  # it is handed to whoever opens the store
+        except Exception as error:  # noqa: BLE001  # `open` of the store raises it
             self.opened.set_exception(self._hand.failed(error, None))
             return
         self.opened.set_result(None)
@@ -192,12 +192,12 @@ class Worker:
                 self._hand.close()
 
     def _work(self) -> None:
-        """Do jobs that wait, and those that come in meanwhile."""
+        """Do the waiting jobs, and those that arrive meanwhile."""
         count = len(self._waiting)
         with self.hold:
             try:
                 self._hand.carry_out(self)
-            except Exception as error:  # noqa: BLE001  # nobody may be left waiting, whatever went wrong
+            except Exception as error:  # noqa: BLE001  # every caller must get a result, whatever failed
                 self._fail(error, count)
         self._done += self._taken
         self._taken = []
@@ -218,7 +218,7 @@ class Worker:
             if size + sum([job.size for job in fresh]) > MOST_BYTES:
                 fresh = _as_many(fresh, MOST_BYTES - size)
             del waiting[: len(fresh)]
-            fresh = [job for job in fresh if not job.done]  # or it was withdrawn
+            fresh = [job for job in fresh if not job.done]  # done: withdrawn
             for job in fresh:
                 job.taken = True
         taken += fresh
@@ -234,7 +234,7 @@ class Worker:
             self._taken = []
 
     def _fail(self, error: Exception, count: int) -> None:
-        """Let the first `count` jobs fail: those that were taken and have come to nothing, and of those that wait."""
+        """Fail `count` jobs: the taken ones without result, then the first waiting ones."""
         with self._lock:
             rest = max(count - len(self._taken), 0)
             for job in self._waiting[:rest]:
@@ -248,19 +248,19 @@ class Worker:
         self._taken = []
 
     def deliver(self) -> None:
-        """See `Desk`. Wakes each event loop once, with all that it waits for."""
+        """See `Desk`. Each event loop is woken once, for all of its jobs."""
         with self._lock:
             jobs, self._done = self._done, []
             self.under_way -= len(jobs)
         loops = set(map(_loop_of, jobs))
         for loop in loops:
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            with suppress(RuntimeError):  # the loop is closed, so no caller waits
                 mine = jobs if len(loops) == 1 else [job for job in jobs if job.loop is loop]
                 loop.call_soon_threadsafe(_settle, mine)
 
 
 def _as_many(jobs: list[Job], room: int) -> list[Job]:
-    """The first of these, until they write so many bytes."""
+    """Return the first jobs, up to `room` bytes."""
     for count, job in enumerate(jobs, 1):
         room -= job.size
         if room <= 0:
@@ -281,7 +281,7 @@ def _settle(jobs: list[Job]) -> None:
 
 
 _workers: weakref.WeakSet[Worker] = weakref.WeakSet()
-"""All of this process: a fork is to be told to them, since asking whether there was one takes a call to the system."""
+"""The workers of this process. A fork calls `orphan` of each, since asking for the process id takes a system call."""
 
 
 def _forked() -> None:

@@ -1,4 +1,4 @@
-"""Group commit: whatever came in while the last transaction was written to disk goes into the next one together."""
+"""Group commit: the jobs that arrive while a transaction is written to disk share the next transaction."""
 
 from __future__ import annotations
 
@@ -20,26 +20,25 @@ from cano_sqlite.tails import Tails
 from cano_sqlite.worker import Desk
 
 CHECKPOINT = 2000
-"""Pages of the log from which a commit brings them into the file itself."""
+"""Number of pages in the log from which a commit copies them into the file."""
 
 MOST_DUE = 16
-"""How many runs may wait for a fold, since one by one each would make a transaction of steps longer.
+"""The most runs that wait for compaction. Compacting them together interrupts the transactions of steps less often.
 
-None waits for long: not until its tail is longer by half than it should be.
+None waits until its tail is half longer than `snapshot_every`.
 """
 
 
 class Writer:
-    """The hand that writes: does jobs inside a transaction.
+    """Does writing jobs, many in one transaction.
 
-    One sync to disk serves all jobs of a transaction. None of them can undo another: work that is refused raises
-    ConflictError before it has written anything, and where anything else goes wrong the whole transaction is undone,
-    and each job is done again in one of its own.
+    The jobs of a transaction share one sync. None undoes another: a refused job raises ConflictError before it has
+    written anything; after any other error the transaction is rolled back, and each job gets one of its own.
 
     Attributes:
         readers: done when the store's other threads have disconnected.
-        cursor: for whoever borrows the hand.
-        checkpoints: whether commits tidy up the log.
+        cursor: the cursor for the shortcut.
+        checkpoints: whether commits may run a checkpoint, which copies the log into the file.
     """
 
     writes = True
@@ -47,48 +46,48 @@ class Writer:
     def __init__(self, settings: Settings, tails: Tails) -> None:
         self._settings = settings
         self._tails = tails
-        self._due: set[str] = set()  # the runs that are to be folded, soon
-        self._rounds = 0  # how many times runs have gone a step since there was one
+        self._due: set[str] = set()  # the runs due for compaction
+        self._rounds = 0  # number of transactions of steps since the first of them was due
         self._connection: sqlite3.Connection
         self.cursor: sqlite3.Cursor
         self.checkpoints: bool
         self.readers: list[Future[None]] = []
 
     def open(self) -> None:
-        """Connect, and bring the schema up to date."""
+        """Connect, and migrate the tables."""
         self._connection = connect_for_writing(self._settings)
         self.cursor = self._connection.cursor()
         self.let_commits_checkpoint(True)
 
     def close(self) -> None:
-        """Disconnect, as the last one: then SQLite tidies up its log."""
+        """Disconnect after the readers. The last connection removes the log."""
         for ended in self.readers:
             ended.result()
         self.cursor.close()
         self._connection.close()
 
     def failed(self, error: Exception, run_id: str | None) -> Exception:
-        """What the caller is told."""
+        """Return the error that the caller gets."""
         return translated(error, self._settings.path, run_id)
 
     def carry_out(self, desk: Desk) -> None:
-        """Do what there is with one sync to disk."""
+        """Do the waiting jobs with one sync."""
         if not self.checkpoints:
             self.let_commits_checkpoint(True)
         if not self._overdue:
             jobs = desk.take()
             if are_steps(jobs) and self._do_steps(jobs, desk):
                 return
-        desk.put_back()  # whoever waits for other processes may be cancelled
+        desk.put_back()  # while this waits for other processes, a cancelled job can be withdrawn
         self._begin(desk)
         self._do_all(desk)
 
     def _do_steps(self, steps: Sequence[Append], desk: Desk) -> bool:
-        """Let many runs go a step with one statement, while Python works for other runs; not if others write."""
+        """Apply the steps with one statement, which releases the GIL. Return False if another process is writing."""
         desk.deliver()
         try:
             made = step_all(self._connection, steps)
-        except Exception as error:  # noqa: BLE001  # any of them may be to blame
+        except Exception as error:  # noqa: BLE001  # any of them may have caused it
             roll_back(self._connection)
             if is_busy(error):
                 return False
@@ -98,7 +97,7 @@ class Writer:
         return True
 
     def _do_all(self, desk: Desk) -> None:
-        """Do jobs of any kind in one transaction, with what comes in before it is committed."""
+        """Do jobs of any kind in one transaction, and those that arrive before it is committed."""
         connection = self._connection
         jobs = desk.take()
         due: set[str] = set()
@@ -113,11 +112,11 @@ class Writer:
                 jobs += fresh
             due, self._due, self._rounds = self._due, set(), 0
             for run_id in due:
-                with suppress(SerializationError):  # it is damaged, which whoever loads it is told; nothing is written
+                with suppress(SerializationError):  # it is corrupt, and nothing is written; `load` reports it
                     fold(connection, run_id, self._tails)
             desk.deliver()
             connection.execute("COMMIT")
-        except Exception as error:  # noqa: BLE001  # any of them may be to blame
+        except Exception as error:  # noqa: BLE001  # any of them may have caused it
             roll_back(connection)
             desk.deliver()
             if len(jobs) == 1 and not due:
@@ -126,7 +125,7 @@ class Writer:
                 self._do_one_by_one(jobs)
 
     def _note(self, steps: Sequence[Append], made: Made) -> Sequence[Append]:
-        """Remember those that `step_all` has done, and which runs are to be folded; the others."""
+        """Remember the steps that `step_all` has applied, and the runs due for compaction. Return the other steps."""
         rest: list[Append] = []
         lines: Iterable[tuple[Append, int]]
         if made.lines == len(steps):
@@ -145,12 +144,12 @@ class Writer:
         return len(self._due) >= MOST_DUE or self._rounds * 4 > self._tails.every
 
     def let_commits_checkpoint(self, allowed: bool) -> None:
-        """Let commits tidy up the log now and then, which takes long, or leave that to later ones."""
+        """Set whether commits may run a checkpoint, which takes long."""
         self._connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT if allowed else 0}")
         self.checkpoints = allowed
 
     def _begin(self, desk: Desk | None = None) -> None:
-        """Begin a transaction, as soon as nobody else writes."""
+        """Begin a transaction. Wait for other writers."""
         tries = 0
 
         def begin() -> None:
@@ -158,7 +157,7 @@ class Writer:
             tries += 1
             if tries == 2 and desk is not None:
                 desk.deliver()
-            # IMMEDIATE: one that reads first and writes later fails at once where another one wrote between
+            # IMMEDIATE: a transaction that reads first fails at its first write if another one wrote in between
             self._connection.execute("BEGIN IMMEDIATE")
 
         patiently(self._settings, begin)
@@ -171,10 +170,10 @@ class Writer:
                 self._begin()
                 _do(connection, [job])
                 connection.execute("COMMIT")
-            except Exception as error:  # noqa: BLE001  # it is handed to the caller
+            except Exception as error:  # noqa: BLE001  # the caller gets it
                 roll_back(connection)
                 job.error = self.failed(error, job.run_id)
-                if is_busy(error):  # to wait as long again for each would take for ever
+                if is_busy(error):  # each of the others would wait as long again
                     for other in jobs[number + 1 :]:
                         other.error = self.failed(error, other.run_id)
                     return

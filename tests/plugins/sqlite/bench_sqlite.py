@@ -1,11 +1,11 @@
-"""How fast commits are, beside raw sqlite3 commits in the same folder, in interleaved rounds.
+"""Compares commits with raw sqlite3 commits in the same folder, in interleaved rounds.
 
     python tests/plugins/sqlite/bench_sqlite.py [--folder DIR] [--rounds N]
 
-Not a test: nothing is asserted. 100 runs keep two CPUs busy, raw commits one: where a CPU is slow at the moment, only
-they lose by that, so how fast each is gets printed first and last. The disk's speed may change several times over
-within a minute, so each round measures all the ways shortly after each other, and what counts is the median of the
-ratios within the rounds. In memory, in /dev/shm say, the difference shows what a commit costs beside the disk.
+Not a test: it asserts nothing. 100 runs keep two CPUs busy, raw commits one. A slow CPU therefore slows only the runs,
+so the speed of each CPU is printed first and last. The disk's speed may change several times a minute, so each round
+measures all ways in succession; the result is the median of the ratios. In memory, such as /dev/shm, the difference is
+the cost of a commit without the disk.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tests.benchmarks.cpus import speeds
 
 
 class Raw:
-    """One `INSERT` and `COMMIT` after the other, by hand, in the main thread."""
+    """Commits one `INSERT` after the other, in the main thread."""
 
     def __init__(self, folder: Path) -> None:
         self.connection = sqlite3.connect(folder / "raw.db", isolation_level=None)
@@ -36,7 +36,7 @@ class Raw:
         self.connection.execute("CREATE TABLE steps (id INTEGER PRIMARY KEY, value BLOB)")
 
     def commits(self, count: int) -> float:
-        """Seconds for each of `count` commits."""
+        """Return the seconds for each of `count` commits."""
         execute = self.connection.execute
         begin = time.perf_counter()
         for _ in range(count):
@@ -49,14 +49,14 @@ class Raw:
 async def measure(folder: Path, rounds: int) -> None:
     """Print a line for each round, and the medians."""
     raw = Raw(folder)
-    # each has a file of its own: tidying up a log takes as long as what was written to it
+    # a file for each, since a checkpoint takes as long as what was written to the file
     lone, crowd = Cano(SqliteBackend(folder / "one.db")), Cano(SqliteBackend(folder / "many.db"))
     for cano in (lone, crowd):
         await cano.store.open()
     await lone.begin("one")
     for number in range(RUNS):
         await crowd.begin(f"run {number}")
-    # a write-ahead log that still grows is slower than one that is written over
+    # a write-ahead log that grows is slower than one that is overwritten
     await crowd.many(60)
     await lone.one(1200)
     raw.commits(1200)

@@ -1,4 +1,4 @@
-"""A store in a file, and a look into that file from outside."""
+"""A store in a file, and a second connection to that file."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from cano_sqlite import SqliteBackend
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """The file, which is not there yet."""
+    """The file, which does not exist yet."""
     return tmp_path / "runs.db"
 
 
 @pytest.fixture
 async def store(path: Path) -> AsyncIterator[SqliteBackend]:
-    """An open store that folds early, and is quick on any disk."""
+    """An open store that compacts early, and is quick on any disk."""
     store = SqliteBackend(path, snapshot_every=5, synchronous="normal")
     await store.open()
     yield store
@@ -30,7 +30,7 @@ async def store(path: Path) -> AsyncIterator[SqliteBackend]:
 
 @pytest.fixture
 def ask(path: Path) -> Iterator[Callable[..., list[Any]]]:
-    """Runs a statement on the file in a connection of its own; returns the rows."""
+    """Execute a statement on a connection of its own, and return the rows."""
     with ExitStack() as stack:
 
         @cache
@@ -48,7 +48,7 @@ def ask(path: Path) -> Iterator[Callable[..., list[Any]]]:
 
 @pytest.fixture
 def locked(path: Path) -> Callable[[], Any]:
-    """A block in which another program has the write lock of the file."""
+    """A block in which another connection holds the write lock."""
 
     @contextmanager
     def hold() -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""Closing: what is finished first, and what is left behind, also where nobody closes."""
+"""Closing: what is finished first, and what remains, also if the store is never closed."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from cano_sqlite import SqliteBackend
 
 
 def threads() -> list[str]:
-    """The names of the stores' threads that live."""
+    """Return the names of the stores' live threads."""
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("cano-sqlite")]
 
 
 async def test_closed_for_good(path: Path) -> None:
-    """A closed store cannot be opened again, whether it was ever open or not; `close` may come before `open`."""
+    """A closed store cannot be opened again, whether it was ever open or not."""
     store = SqliteBackend(path)
     await store.close()
     await store.close()
@@ -35,7 +35,7 @@ async def test_closed_for_good(path: Path) -> None:
 
 
 async def test_closing_leaves_one_file(path: Path) -> None:
-    """After the last store on a file was closed, no log is left beside it."""
+    """After the last store on a file has closed, no log remains."""
     async with asyncio.timeout(60):
         first, second = SqliteBackend(path), SqliteBackend(path)
         await first.open()
@@ -49,7 +49,7 @@ async def test_closing_leaves_one_file(path: Path) -> None:
 
 
 async def test_closing_finishes_what_was_asked_for(path: Path) -> None:
-    """Commits that are under way when the store is closed are done first, all of them."""
+    """`close` finishes all commits that are under way."""
     store = SqliteBackend(path)
     await store.open()
     for number in range(50):
@@ -63,7 +63,7 @@ async def test_closing_finishes_what_was_asked_for(path: Path) -> None:
 
 
 async def test_a_forgotten_store_ends_its_threads(path: Path) -> None:
-    """A store that nobody has closed ends its threads, and frees the file, when nobody refers to it any more."""
+    """A store that is never closed ends its threads and releases the file when it is garbage collected."""
     store = SqliteBackend(path)
     await store.open()
     await store.create(new_run())
@@ -79,7 +79,7 @@ async def test_a_forgotten_store_ends_its_threads(path: Path) -> None:
 
 @pytest.mark.parametrize("ending", ["pass", "sys.exit()", "1 / 0", "asyncio.get_running_loop().stop()"])
 def test_a_store_does_not_keep_the_process_alive(path: Path, ending: str) -> None:
-    """A process whose store was never closed ends, without a warning, and what it has committed is there."""
+    """A process that never closes its store exits without a warning; its commits are there."""
     program = f"""
 import asyncio, sys, threading
 from cano.testing.contract_base import new_run

@@ -1,4 +1,4 @@
-"""The store contract, all of it, on an SQLite file."""
+"""The store contract on an SQLite file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Damaged and hostile rows: a clear error that names the run, nothing run or built, and other runs go on."""
+"""Corrupt rows and files: an error that names the run or the file, while other runs go on."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ CHANGES = [
     pack(({"a": 1}, [])), pack(({1: b""}, [])), pack(({}, [1])), pack({"a": b""}), pack(({"a": b""}, []))[:-1],
     pack(({}, [])) + b"\0", b"\x92\x81\xa1\xff\xc4\x00\x90", DEEP, EXTENSION,
 ]  # fmt: skip
-"""What cannot be the changes of a line."""
+"""What is not the changes of an entry."""
 
 EXTRAS = [
     b"", b"\xc1", "text", 5, pack(None), pack((None, None)), pack(("text", None, None)), pack((None, "text", None)),
     pack((None, ("then", None, "soon", None), None)), pack((None, ("then",), None)), pack((None, None, "text")),
     pack(({"a": msgspec.msgpack.Ext(5, b"")}, None, None)), pack(({"a": datetime.now(UTC)}, None, None)), DEEP,
 ]  # fmt: skip
-"""What cannot be the error, wait and payload of a line."""
+"""What is not the error, wait and payload of an entry."""
 
 ITS_ID = "(SELECT id FROM runs WHERE run_id = :run)"
 LAST = "(SELECT head FROM runs WHERE run_id = :run)"
@@ -100,17 +100,17 @@ class TestDamage(DamageContract):
     }
 
     def make_url(self, tmp_path: Path) -> str:
-        """A file that folds early, and is quick on any disk."""
+        """A file that is compacted early, and quick on any disk."""
         self.path = tmp_path / "runs.db"
         return f"sqlite:///{self.path}?snapshot_every=5&synchronous=normal"
 
     def ask(self, statement: str, run_id: str, blob: object = None) -> list[Any]:
-        """The rows of a statement about a run."""
+        """Return the rows of a statement about a run."""
         with closing(sqlite3.connect(self.path, isolation_level=None)) as connection:
             return connection.execute(statement, {"run": run_id, "blob": blob}).fetchall()
 
     def unfold(self, run_id: str) -> None:
-        """Let the last four lines be read, whichever of them the run was folded at."""
+        """Make `load` read the last four entries, whichever of them the run was compacted at."""
         fourth = f"(SELECT id FROM journal WHERE run = {ITS_ID} AND seq = 4)"
         self.ask(f"UPDATE runs SET folded = {fourth}, tail = 4 WHERE run_id = :run", run_id)
 
@@ -120,43 +120,43 @@ class TestDamage(DamageContract):
         self.ask(what[0], run_id, *what[1:])
 
     def rewrite(self, url: str, run_id: str, change: Callable[[bytes], bytes]) -> None:
-        """Change the changes of the last line."""
+        """Change the changes of the newest entry."""
         self.unfold(run_id)
         ((changes,),) = self.ask(f"SELECT changes FROM journal WHERE id = {LAST}", run_id)
         self.ask(f"UPDATE journal SET changes = :blob WHERE id = {LAST}", run_id, change(changes))
 
 
 async def eight_steps(store: SqliteBackend) -> None:
-    """A run that is folded in part."""
+    """Make a run that is compacted in part."""
     await store.create(new_run(data={"a": b"0", "b": b"0"}))
     for seq in range(1, 9):
         await store.commit(step(seq, changed={"a": b"%d" % seq}))
 
 
-async def test_a_listed_damaged_run_says_so(store: SqliteBackend, ask: Ask) -> None:
-    """In a list a run that cannot be read has what is wrong as its error, and no status that it may not have."""
+async def test_a_listed_corrupt_run_says_so(store: SqliteBackend, ask: Ask) -> None:
+    """A corrupt run is listed with the problem as its error, and with a status that it may have."""
     await store.create(new_run())
     ask("UPDATE runs SET status = 'odd' WHERE run_id = 'run'")
     (run,) = await store.runs(RunFilter(workflow="flow"))
 
-    message = "the run 'run' cannot be read from the store: its row is damaged"
+    message = "the run 'run' cannot be read from the store: its row is corrupt"
     assert run.status is RunStatus.INTERRUPTED
     assert run.error == {"type": "SerializationError", "message": message}
 
 
 async def test_a_definition_that_was_left_behind(store: SqliteBackend, ask: Ask) -> None:
-    """What is there of a run that is not keeps no other from being made."""
+    """A definition without a run does not prevent another run."""
     ask("INSERT INTO definitions VALUES (1, 'gone', '0', 'f0')")
     assert await store.create(new_run()) == new_run()
     assert await loaded(store) == new_run()
 
 
-async def test_commits_to_a_damaged_run(path: Path, store: SqliteBackend, ask: Ask) -> None:
-    """A commit that would have to fold what is damaged is refused, and leaves everything as it is."""
+async def test_commits_to_a_corrupt_run(path: Path, store: SqliteBackend, ask: Ask) -> None:
+    """A commit that would compact corrupt entries is refused, and changes nothing."""
     await eight_steps(store)
     ask(f"UPDATE journal SET changes = x'00' WHERE id = {LAST}", {"run": "run"})
     seq, error = 8, None
-    another = SqliteBackend(path, snapshot_every=5, synchronous="normal")  # which has not written the lines itself
+    another = SqliteBackend(path, snapshot_every=5, synchronous="normal")  # which has not written the entries itself
     await another.open()
     while error is None:
         before = ask("SELECT * FROM journal"), ask("SELECT * FROM snapshot"), ask("SELECT * FROM runs")
@@ -169,8 +169,8 @@ async def test_commits_to_a_damaged_run(path: Path, store: SqliteBackend, ask: A
     await another.close()
 
 
-async def test_a_damaged_file(path: Path) -> None:
-    """A file whose pages are damaged is an error that names it, and what can be done."""
+async def test_a_corrupt_file(path: Path) -> None:
+    """A file with corrupt pages is an error that names the file and the remedy."""
     store = SqliteBackend(path)
     await store.open()
     await eight_steps(store)
@@ -181,7 +181,7 @@ async def test_a_damaged_file(path: Path) -> None:
     (opened,) = await asyncio.gather(store.open(), return_exceptions=True)
     error = opened or (await asyncio.gather(store.load("run"), return_exceptions=True))[0]
     assert isinstance(error, StoreUnavailableError)
-    assert f"the store {path} cannot be used: it is damaged; restore a copy" in str(error)
+    assert f"the store {path} cannot be used: it is corrupt; restore a backup" in str(error)
     await store.close()
 
 

@@ -1,4 +1,4 @@
-"""Lists: what is asked for again and again must not become slow with the number of finished runs."""
+"""Lists: frequent queries do not slow down with the number of finished runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Ask = Callable[..., list[Any]]
 
 @pytest.mark.parametrize("question", [reading.READY, reading.BY_STATUS, reading.BY_PARENT])
 async def test_indexes_are_used(store: SqliteBackend, ask: Ask, question: str) -> None:
-    """Neither `ready` nor a list of one status, or of one run's children, goes through all runs."""
+    """`ready`, a list of one status, and a list of one run's children do not scan all runs."""
     values = {"now": NOW, "workflow": None, "status": "failed", "parent": "p", "limit": 9}
     used = {name: value for name, value in values.items() if f":{name}" in question}
     plan = [row[3] for row in ask("EXPLAIN QUERY PLAN " + question, used)]
@@ -26,14 +26,14 @@ async def test_indexes_are_used(store: SqliteBackend, ask: Ask, question: str) -
 
 
 async def test_the_newest_come_first_without_sorting(store: SqliteBackend, ask: Ask) -> None:
-    """A short list of all runs does not sort all of them first."""
+    """A short list of all runs does not sort them."""
     plan = ask("EXPLAIN QUERY PLAN " + reading.ALL, {"workflow": None, "limit": 1})
 
     assert "USE TEMP B-TREE" not in str(plan)
 
 
 async def test_many_runs(store: SqliteBackend) -> None:
-    """Among many runs the few that are asked for are found."""
+    """Among many runs, the few matching ones are found."""
     runs = [free_run(str(n), status=RunStatus.SUCCEEDED, parent=str(n // 100), created=NOW + n) for n in range(2000)]
     await asyncio.gather(*map(store.create, runs))
     waits = Wait(then="B", signal="go", until=NOW + 1)

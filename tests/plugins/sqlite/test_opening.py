@@ -1,4 +1,4 @@
-"""Opening: what is made, and what is refused."""
+"""Opening: what is created, and what is refused."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ Ask = Callable[..., list[Any]]
 
 
 def threads() -> list[str]:
-    """The names of the stores' threads that live."""
+    """Return the names of the stores' live threads."""
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("cano-sqlite")]
 
 
 def test_whether_it_is_there(tmp_path: Path) -> None:
-    """That can be asked before it is opened, and makes nothing."""
+    """`exists` works before `open`, and creates nothing."""
     store, astray = (SqliteBackend(tmp_path / name) for name in ("runs.db", "no folder/runs.db"))
 
     async def make() -> bool:
@@ -47,18 +47,18 @@ def test_whether_it_is_there(tmp_path: Path) -> None:
 
 
 async def test_whether_it_is_there_cannot_be_told() -> None:
-    """A name that the system refuses to look for is neither there nor missing."""
+    """A name that the system refuses raises StoreUnavailableError."""
     with pytest.raises(StoreUnavailableError, match="cannot be looked for: File name too long"):
         await SqliteBackend("x" * 5000).exists()
 
 
 def content(path: Path) -> bytes:
-    """What is in a file."""
+    """Return the bytes of a file."""
     return path.read_bytes()
 
 
 def write(path: Path, content: bytes) -> None:
-    """Make a file."""
+    """Write a file."""
     path.write_bytes(content)
 
 
@@ -70,7 +70,7 @@ def protect(folder: Path, *files: Path) -> None:
 
 
 async def refusal(store: SqliteBackend) -> str:
-    """What is said by the error that opening the store raises; nothing may be left behind."""
+    """Return the message of the error that `open` raises."""
     with pytest.raises(StoreUnavailableError) as caught:
         await store.open()
     await store.close()
@@ -78,7 +78,7 @@ async def refusal(store: SqliteBackend) -> str:
 
 
 async def test_a_new_file(store: SqliteBackend, ask: Ask) -> None:
-    """A new file is marked as Cano's, has the newest schema, and is in write-ahead mode."""
+    """A new file has Cano's application id, the newest schema, and a write-ahead log."""
     assert ask("PRAGMA application_id") == [(APPLICATION_ID,)]
     assert ask("PRAGMA user_version") == [(len(MIGRATIONS),)]
     assert ask("PRAGMA journal_mode") == [("wal",)]
@@ -86,7 +86,7 @@ async def test_a_new_file(store: SqliteBackend, ask: Ask) -> None:
 
 @pytest.mark.parametrize(("synchronous", "level"), [("full", 2), ("normal", 1)])
 async def test_synchronous(path: Path, synchronous: str, level: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The connection that writes has the level asked for."""
+    """The writing connection has the configured level."""
     levels = []
     original = sqlite3.connect
 
@@ -105,7 +105,7 @@ async def test_synchronous(path: Path, synchronous: str, level: int, monkeypatch
 
 
 async def test_opening_twice_is_harmless(path: Path) -> None:
-    """`open` of an open store does nothing, also when two open it at once."""
+    """`open` of an open store does nothing, also when two callers open it at once."""
     store = SqliteBackend(path)
     await asyncio.gather(store.open(), store.open())
     await store.open()
@@ -116,18 +116,18 @@ async def test_opening_twice_is_harmless(path: Path) -> None:
 
 
 async def test_use_before_opening(path: Path) -> None:
-    """A store that is not open yet says so."""
+    """A store that is not open says so."""
     with pytest.raises(StoreUnavailableError, match="is not open"):
         await SqliteBackend(path).load("run")
 
 
 async def test_a_missing_folder(tmp_path: Path) -> None:
-    """Where the folder is missing, the error says which, and that it must be made; then opening works."""
+    """If the folder is missing, the error names it and the remedy; then `open` works."""
     folder = tmp_path / "missing"
     store = SqliteBackend(folder / "runs.db")
     with pytest.raises(StoreUnavailableError) as caught:
         await store.open()
-    assert f"the folder {folder} does not exist; make it first" in str(caught.value)
+    assert f"the folder {folder} does not exist; create it first" in str(caught.value)
     with pytest.raises(StoreUnavailableError, match="is not open"):
         await store.load("run")
 
@@ -138,7 +138,7 @@ async def test_a_missing_folder(tmp_path: Path) -> None:
 
 
 async def test_no_file(tmp_path: Path) -> None:
-    """A folder in the file's place, or a file in the folder's place, are named."""
+    """A folder in place of the file, or a file in place of the folder, is named."""
     (tmp_path / "file").touch()
 
     assert f"the store {tmp_path} cannot be used: it is a folder" in await refusal(SqliteBackend(tmp_path))
@@ -146,7 +146,7 @@ async def test_no_file(tmp_path: Path) -> None:
 
 
 async def test_no_database(path: Path) -> None:
-    """A file of another kind is refused, and stays as it is."""
+    """A file of another kind is refused, and unchanged."""
     text = b"Not a database, but a text that is longer than the header of one would be. " * 20
     write(path, text)
 
@@ -156,7 +156,7 @@ async def test_no_database(path: Path) -> None:
 
 @pytest.mark.parametrize("mark", ["CREATE TABLE theirs (x)", "PRAGMA user_version = 3", "PRAGMA application_id = 7"])
 async def test_the_database_of_another_program(path: Path, ask: Ask, mark: str) -> None:
-    """A database that another program has made is refused, and stays as it is."""
+    """A database of another program is refused, and unchanged."""
     ask(mark)
     before = content(path)
 
@@ -165,13 +165,14 @@ async def test_the_database_of_another_program(path: Path, ask: Ask, mark: str) 
 
 
 async def test_a_newer_schema(path: Path, store: SqliteBackend, ask: Ask) -> None:
-    """A file that a newer version has written is refused; both versions are named."""
+    """A file of a newer version is refused; the error names both versions."""
     ask(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
 
     said = await refusal(SqliteBackend(path))
 
     assert (
-        f"has schema version {len(MIGRATIONS) + 1}, but this cano-sqlite knows versions up to {len(MIGRATIONS)}" in said
+        f"has schema version {len(MIGRATIONS) + 1}, but this cano-sqlite supports versions up to {len(MIGRATIONS)}"
+        in said
     )
 
 
@@ -186,7 +187,7 @@ async def test_an_empty_file_is_a_new_one(path: Path) -> None:
 
 @contextmanager
 def somebody_else() -> Iterator[None]:
-    """A block in which root is nobody, for whom permissions count."""
+    """A block in which root is another user, so that permissions apply."""
     if os.geteuid() != 0:
         yield
         return
@@ -199,7 +200,7 @@ def somebody_else() -> Iterator[None]:
 
 @pytest.fixture
 def readable() -> Iterator[Path]:
-    """A folder that everybody may read and nobody but its owner write."""
+    """A folder that all users can read and only its owner can write."""
     folder = Path(tempfile.mkdtemp(dir="/tmp"))
     folder.chmod(0o755)
     yield folder
@@ -209,7 +210,7 @@ def readable() -> Iterator[Path]:
 
 @pytest.mark.skipif(not hasattr(os, "seteuid"), reason="needs POSIX permissions")
 async def test_read_only(readable: Path) -> None:
-    """A file that may only be read, or a folder in which none can be made, is named with the remedy."""
+    """A read-only file or folder is named with the remedy."""
     path = readable / "runs.db"
     store = SqliteBackend(path)
     await store.open()
@@ -224,7 +225,7 @@ async def test_read_only(readable: Path) -> None:
 
 
 async def test_an_interrupted_creation_is_made_good(path: Path) -> None:
-    """Tables are made all or none: a process that is killed while it makes them leaves a file that can be used."""
+    """The tables are created in one transaction: a process that is killed meanwhile leaves a usable file."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("BEGIN IMMEDIATE")
@@ -254,7 +255,7 @@ async def refused():
         try:
             await call
         except StoreUnavailableError as error:
-            assert "was forked from" in str(error)
+            assert "before this process was forked" in str(error)
         else:
             os._exit(3)
     await store.close()
@@ -272,14 +273,14 @@ loop.run_until_complete(store.close())
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a system that forks")
 def test_a_forked_process_is_refused(path: Path) -> None:
-    """What a process inherits by a fork is not used: the other one uses it, and goes on."""
+    """A forked process cannot use the store of its parent; the parent can."""
     done = subprocess.run([sys.executable, "-c", FORKS, str(path)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("version", range(1, len(MIGRATIONS)))
 async def test_a_file_of_an_earlier_version(path: Path, version: int) -> None:
-    """A file that was made by an earlier version is brought up to date, and its runs go on."""
+    """A file of an earlier version is migrated, and its runs go on."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
         for statement in MIGRATIONS[0]:

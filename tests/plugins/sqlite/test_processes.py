@@ -1,4 +1,4 @@
-"""Several processes on one file: nobody is locked out, nothing is lost, and a killed one leaves whole commits."""
+"""Several processes on one file: none is locked out, nothing is lost, and a killed one leaves whole commits."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ asyncio.run(main())
 
 
 def start(path: Path, name: str, runs: int, steps: int) -> subprocess.Popen[str]:
-    """A process that makes runs and drives them, all at once, and prints each commit that it was told is made."""
+    """Start a process that executes runs concurrently, and prints each acknowledged commit."""
     arguments = [sys.executable, "-W", "error", "-c", PROGRAM, str(path), name, str(runs), str(steps)]
     return subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 @contextmanager
 def listening(process: subprocess.Popen[str]) -> Iterator[list[str]]:
-    """What a process prints, line by line, while in here; it is killed at the end."""
+    """Collect the lines that a process prints while in here; kill it at the end."""
     assert process.stdout is not None
     printed: list[str] = []
     listener = threading.Thread(target=printed.extend, args=(process.stdout,))
@@ -67,7 +67,7 @@ def listening(process: subprocess.Popen[str]) -> Iterator[list[str]]:
 
 
 def go(*processes: subprocess.Popen[str]) -> None:
-    """Let processes begin when all are ready."""
+    """Start the processes' work when all are ready."""
     for process in processes:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
@@ -78,7 +78,7 @@ def go(*processes: subprocess.Popen[str]) -> None:
 
 
 async def check(store: SqliteBackend, run_id: str, acknowledged: int) -> int:
-    """A run must be at least where it was said to be, and whole: its data are those of its last commits."""
+    """Check that a run has all acknowledged commits, and the data of its last ones."""
     run = await loaded(store, run_id)
     assert run.seq >= acknowledged
     made = [line.seq for line in await store.history(run_id)]
@@ -89,7 +89,7 @@ async def check(store: SqliteBackend, run_id: str, acknowledged: int) -> int:
 
 
 def test_eight_processes(path: Path) -> None:
-    """Eight processes that open a new file and write to it at the same time all succeed, and nothing is lost."""
+    """Eight processes that open a new file and write to it at once all succeed, and nothing is lost."""
     with ExitStack() as stack:
         processes = [stack.enter_context(start(path, f"p{number}", 4, 25)) for number in range(8)]
         go(*processes)
@@ -113,7 +113,7 @@ def test_eight_processes(path: Path) -> None:
 @pytest.mark.soak
 @pytest.mark.timeout(600)
 def test_killed_processes(path: Path) -> None:
-    """A process that is killed at any moment has lost no commit that it was told is made, and left no half of one.
+    """A process that is killed at any moment loses no acknowledged commit, and leaves no half of one.
 
     Others that write at the same time do not notice.
     """
@@ -128,7 +128,7 @@ def test_killed_processes(path: Path) -> None:
                     assert victim.stdout is not None
                     printed = [victim.stdout.readline() for _ in range(chance.randrange(1, 80))]
                     for _ in range(chance.randrange(100_000)):
-                        pass  # to some moment within a transaction
+                        pass  # at some moment within a transaction
                     victim.kill()
                     printed += victim.stdout
                 asyncio.run(look_after(path, printed))
@@ -137,7 +137,7 @@ def test_killed_processes(path: Path) -> None:
 
 
 async def look_after(path: Path, printed: list[str]) -> None:
-    """Check all runs of a process that was killed."""
+    """Check all runs of a killed process."""
     acknowledged: dict[str, int] = {}
     for line in printed:
         if not line.endswith("\n"):
@@ -154,7 +154,7 @@ async def look_after(path: Path, printed: list[str]) -> None:
 
 
 async def test_what_another_process_changes_is_seen(path: Path) -> None:
-    """Reads see what another process has committed, as soon as that one was told so."""
+    """Reads see a commit of another process as soon as that process has its acknowledgement."""
     store = SqliteBackend(path)
     await store.open()
     with start(path, "other", 1, 20) as process:

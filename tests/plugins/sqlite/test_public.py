@@ -1,4 +1,4 @@
-"""The public face: names, the plugin, documentation, what is imported."""
+"""The public names, the plugin, the documentation, and what is imported."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_names() -> None:
 
 
 def test_plugin() -> None:
-    """The distribution's entry point leads to the plugin, which says what version of the contract it is for."""
+    """The distribution's entry point leads to the plugin, which names its API version."""
     (entry,) = (point for point in entry_points(group="cano") if point.name == "sqlite")
 
     assert entry.load() is _plugin
@@ -32,7 +32,7 @@ def test_plugin() -> None:
 
 
 async def test_a_kernel_opens_it(path: Path) -> None:
-    """A kernel finds the store by its URL, and closes it."""
+    """A kernel opens the store by its URL, and closes it."""
     async with Kernel(store=f"sqlite:///{path}") as kernel:
         assert isinstance(kernel.backend, SqliteBackend)
         assert repr(kernel.backend) == f"<SqliteBackend {path}, open>"
@@ -43,7 +43,7 @@ async def test_a_kernel_opens_it(path: Path) -> None:
 
 
 def test_options_are_documented() -> None:
-    """The README's table has every option with its default."""
+    """The README's table has each option with its default."""
     table = dict(re.findall(r"^\| `(\w+)` \| `(\w+)` \|", README, flags=re.MULTILINE))
     options = options_from_url("sqlite:///x?" + "&".join(f"{name}={value}" for name, value in table.items()))
 
@@ -54,7 +54,7 @@ def test_options_are_documented() -> None:
 
 
 def test_readme_runs(tmp_path: Path) -> None:
-    """The README's example runs, as often as one likes, and prints what it says."""
+    """The README's example runs any number of times, and prints what it says."""
     (program,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     (expected,) = re.findall(r"asyncio.run\(main\(\)\)  # (.*)", program)
     for _ in range(2):

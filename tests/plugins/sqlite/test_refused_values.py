@@ -1,4 +1,4 @@
-"""What cannot be written: values that are no bytes, and what the disk has no room for."""
+"""What cannot be written: values that are not bytes, and commits on a full disk."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cano_sqlite import SqliteBackend
                {"error": {"a": (1, 2)}}, {"error": {"a": 2**70}}, {"error": {1: "a"}}],
 )  # fmt: skip
 async def test_what_cannot_be_kept(store: SqliteBackend, fields: dict[str, Any]) -> None:
-    """Values that are not bytes, and what would not come back as it was, are refused, and nothing is changed."""
+    """Values that are not bytes, or would change, are refused; nothing is written."""
     await store.create(new_run())
     with pytest.raises(SerializationError):
         await store.commit(step(1, **fields))
@@ -34,7 +34,7 @@ async def test_what_cannot_be_kept(store: SqliteBackend, fields: dict[str, Any])
 
 
 async def test_a_key_that_cannot_be_kept_is_named(store: SqliteBackend) -> None:
-    """The error about a value has its key, and what it is."""
+    """The error about a value has its key and type."""
     await store.create(new_run())
     with pytest.raises(SerializationError) as caught:
         await store.commit(step(1, changed={"fine": b"", "price": 1.5}))
@@ -46,7 +46,7 @@ async def test_a_key_that_cannot_be_kept_is_named(store: SqliteBackend) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX limits")
 def test_a_full_disk(path: Path) -> None:
-    """When there is no room, commits fail, with a remedy, and nothing acknowledged is lost; with room, they go on."""
+    """On a full disk, commits fail with a remedy, and no acknowledged one is lost; with free space, they work again."""
     program = f"""
 import asyncio, resource
 from cano import StoreUnavailableError

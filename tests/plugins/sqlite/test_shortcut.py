@@ -1,4 +1,4 @@
-"""A lone commit is made in the event loop's own thread, where nothing else waits for that thread."""
+"""The event loop's thread commits a single run's step, if the loop is otherwise idle."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Locked = Callable[[], AbstractContextManager[None]]
 
 @pytest.fixture
 async def store(path: Path) -> AsyncIterator[SqliteBackend]:
-    """An open store whose runs are not folded in these tests, and that is quick on any disk."""
+    """An open store that does not compact in these tests, and is quick on any disk."""
     store = SqliteBackend(path, snapshot_every=100_000, synchronous="normal")
     await store.open()
     yield store
@@ -32,7 +32,7 @@ async def store(path: Path) -> AsyncIterator[SqliteBackend]:
 
 @pytest.fixture
 def taken(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Of each commit, whether it has taken the shortcut."""
+    """For each commit, whether it took the shortcut."""
     made: list[bool] = []
     original = Shortcut.take
 
@@ -46,7 +46,7 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
 
 async def test_a_lone_commit_takes_it(store: SqliteBackend, taken: list[bool], path: Path) -> None:
-    """With nothing else to do the loop's thread commits by itself: whole, in the file, and seen by everybody."""
+    """An idle loop's thread commits by itself: completely, to the file, and visible to all."""
     await store.create(new_run(data={"gone": b"1"}))
     for seq in range(1, 5):
         await store.commit(step(seq, changed={f"k{seq}": b"v"}, removed=["gone"]))
@@ -71,12 +71,12 @@ async def test_it_is_not_taken_while_others_commit(store: SqliteBackend, taken: 
 
 
 async def test_what_is_more_than_a_step_does_not_take_it(path: Path, taken: list[bool]) -> None:
-    """Large values, the end of a run, and a fold of its journal, have more to write: a thread does that."""
+    """The thread commits large values, the end of a run, and a step that is due for compaction."""
     store = SqliteBackend(path, snapshot_every=5, synchronous="normal")
     await store.open()
     await store.create(new_run())
     for seq in range(1, 11):
-        await store.commit(step(seq))  # two of ten are followed by a fold
+        await store.commit(step(seq))  # two of ten are followed by a compaction
     assert taken == [False, True, True, True, True] * 2
     await store.commit(step(11, changed={"large": b"x" * 100_000}))
     await store.commit(step(12, status=RunStatus.SUCCEEDED, release=True))
@@ -87,7 +87,7 @@ async def test_what_is_more_than_a_step_does_not_take_it(path: Path, taken: list
 
 
 async def test_the_loop_turns_now_and_then(store: SqliteBackend, taken: list[bool]) -> None:
-    """However long a run goes on by itself, a commit goes the long way from time to time."""
+    """In a long row of commits, some go to the thread."""
     await store.create(new_run())
     for seq in range(1, 2 * MOST + 3):
         await store.commit(step(seq))
@@ -96,7 +96,7 @@ async def test_the_loop_turns_now_and_then(store: SqliteBackend, taken: list[boo
 
 
 async def test_a_stale_commit_is_refused(store: SqliteBackend, taken: list[bool], ask: Ask) -> None:
-    """The file decides, whatever this process remembers: a run that others have moved on, claimed or replaced."""
+    """The file decides, not what this process remembers: another may have continued, claimed or replaced the run."""
     await store.create(new_run())
     await store.commit(step(1))
     with pytest.raises(ConflictError, match="has made 1 transitions, not 4"):
@@ -115,14 +115,14 @@ async def test_a_stale_commit_is_refused(store: SqliteBackend, taken: list[bool]
     assert await loaded(store) == new_run(seq=4, state="S4", updated=NOW + 4, data={})
 
     ask("DELETE FROM runs")
-    with pytest.raises(ConflictError, match="it is gone"):
+    with pytest.raises(ConflictError, match="it does not exist"):
         await store.commit(step(5))
     assert ask("SELECT count(*) FROM journal") == [(5,)]
     assert taken == [True, False, False, False, True, False, False]
 
 
 async def test_others_that_write_are_waited_for(store: SqliteBackend, locked: Locked, taken: list[bool]) -> None:
-    """While another program has the write lock, the commit goes the long way, and the loop turns."""
+    """While another program holds the write lock, the commit goes to the thread, and the loop runs."""
     await store.create(new_run())
     with ExitStack() as other:
         other.enter_context(locked())
@@ -134,7 +134,7 @@ async def test_others_that_write_are_waited_for(store: SqliteBackend, locked: Lo
 
 
 async def test_what_cannot_be_kept_is_named(store: SqliteBackend) -> None:
-    """A value that SQLite refuses is refused with the run's name, and the next commit is made."""
+    """A value that SQLite refuses is refused with the run's id; the next commit works."""
     await store.create(new_run())
     with pytest.raises(SerializationError, match="'run'"):
         await store.commit(step(1, state="\ud800"))
@@ -143,7 +143,7 @@ async def test_what_cannot_be_kept_is_named(store: SqliteBackend) -> None:
 
 
 async def test_a_closed_store_says_so(store: SqliteBackend) -> None:
-    """After `close` there is no way past it."""
+    """After `close`, the shortcut is closed too."""
     await store.create(new_run())
     await store.commit(step(1))
     await store.close()
@@ -152,7 +152,7 @@ async def test_a_closed_store_says_so(store: SqliteBackend) -> None:
 
 
 async def test_when_a_loop_has_time() -> None:
-    """A callback, a timer that is due soon, or a socket may need the loop; a timer that is due later does not."""
+    """The loop is not idle if it has a callback, a timer that is due within 20 ms, or a socket."""
     loop = asyncio.get_running_loop()
     assert has_time(loop)
     later = loop.call_later(60, print)
@@ -174,12 +174,12 @@ async def test_when_a_loop_has_time() -> None:
 
 
 def test_a_loop_of_another_make_has_no_time() -> None:
-    """What is not asyncio's own loop is not looked into."""
+    """A loop that is not asyncio's own is not inspected."""
     assert not has_time(cast("asyncio.AbstractEventLoop", object()))
 
 
 async def test_no_time_where_tasks_begin_at_once() -> None:
-    """A loop with a task factory of its own may begin several runs before it turns."""
+    """A loop with a task factory may start several runs before it polls, so it is not idle."""
     loop = asyncio.get_running_loop()
     loop.set_task_factory(lambda loop, coro, **options: asyncio.Task(coro, loop=loop, **options))
     assert not has_time(loop)
@@ -190,7 +190,7 @@ async def test_no_time_where_tasks_begin_at_once() -> None:
 async def test_a_signal_that_raises_leaves_the_store_usable(
     store: SqliteBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where a signal's handler raises in a commit, the next ones are made, and the store can be closed."""
+    """If a signal handler raises during a commit, later commits work, and the store can be closed."""
 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt

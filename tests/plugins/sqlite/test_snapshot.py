@@ -1,4 +1,4 @@
-"""Folding: loading a run reads its snapshot and a short tail, and nobody can tell the difference."""
+"""Compaction: `load` reads a snapshot and a short tail, and the result is the same."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def opened(path: Path, **options: Any) -> AsyncIterator[SqliteBackend]:
 
 @pytest.mark.parametrize("every", [1, 2, 3, 7, 100])
 async def test_folding_changes_nothing(path: Path, every: int) -> None:
-    """Whatever is committed, and through whichever store, data and their order are those of a dict."""
+    """Whatever is committed, through whichever store, the data and their order are those of a dict."""
     chance = random.Random(every)
     data: dict[str, bytes] = {"k0": b"", "k1": b"1"}
     history: list[tuple[Any, ...]] = [(0, dict(data), [])]
@@ -67,7 +67,7 @@ async def test_folding_changes_nothing(path: Path, every: int) -> None:
 
 @pytest.mark.parametrize("kind", ["steps", "notes", "parked", "jumps"])
 async def test_the_tail_is_short(path: Path, ask: Ask, kind: str) -> None:
-    """However a run is committed to, what its snapshot lacks is never more than `snapshot_every` lines."""
+    """However a run is committed to, its tail has at most `snapshot_every` entries."""
     async with opened(path, snapshot_every=10) as store:
         await store.create(new_run())
         seq = 0
@@ -89,7 +89,7 @@ async def test_the_tail_is_short(path: Path, ask: Ask, kind: str) -> None:
 
 
 async def test_the_tails_of_many_runs_are_short(path: Path, ask: Ask) -> None:
-    """Runs that go on together are folded together, the latest when they are to be folded a second time."""
+    """Runs that step together are compacted together, at the latest when one is due a second time."""
     async with opened(path, snapshot_every=10) as store:
 
         async def drive(run_id: str) -> None:
@@ -103,7 +103,7 @@ async def test_the_tails_of_many_runs_are_short(path: Path, ask: Ask) -> None:
 
 
 async def test_large_values_are_folded_at_once(path: Path, ask: Ask) -> None:
-    """A value of many megabytes is not read again and again: its commit is folded at once."""
+    """A value of many megabytes is compacted at once, so that it is not read again and again."""
     async with opened(path) as store:
         await store.create(new_run())
         for seq in range(1, 4):
@@ -113,7 +113,7 @@ async def test_large_values_are_folded_at_once(path: Path, ask: Ask) -> None:
 
 
 async def test_folding_in_the_middle_of_a_transaction(path: Path) -> None:
-    """Many runs in step, whose folds fall into shared transactions, all keep what is theirs."""
+    """Many runs whose compactions share transactions all keep their data."""
     async with opened(path, snapshot_every=4) as store:
 
         async def drive(run_id: str) -> None:
@@ -131,7 +131,7 @@ async def test_folding_in_the_middle_of_a_transaction(path: Path) -> None:
 
 
 async def test_what_a_process_remembers_is_not_read_again(path: Path, ask: Ask) -> None:
-    """A fold takes what this store has written since the last one from memory: its lines may be gone by then."""
+    """Compaction uses the remembered tail, even if its entries are gone."""
     async with opened(path, snapshot_every=5) as store:
         await store.create(new_run())
         for seq in range(1, 41):
@@ -145,9 +145,9 @@ async def test_what_a_process_remembers_is_not_read_again(path: Path, ask: Ask) 
 
 @pytest.mark.parametrize("kind", ["another store", "a new lease", "a note", "a refused commit", "anew", "large"])
 async def test_what_a_process_remembers_is_never_taken_for_more(path: Path, kind: str) -> None:
-    """Where others have written to a run between two steps, or a step was taken back, the fold reads the lines."""
+    """If another process has written, or a step was rolled back, compaction reads the entries."""
     async with opened(path, snapshot_every=6) as store, opened(path, snapshot_every=1000) as other:
-        for turn in range(1, 13):  # so that it comes at each place between two folds
+        for turn in range(1, 13):  # to reach each place between two compactions
             run_id, seq, token = f"run {turn}", 0, 1
             data: dict[str, bytes] = {}
 
@@ -192,7 +192,7 @@ async def test_what_a_process_remembers_is_never_taken_for_more(path: Path, kind
 
 
 async def test_deleting_leaves_nothing(path: Path, store: SqliteBackend, ask: Ask) -> None:
-    """Of deleted runs no row is left in any table, but for an empty line whose number is not to be given again."""
+    """A deleted run leaves no row, except an empty entry whose id must not be reused."""
     for run_id in ("a", "b"):
         await store.create(new_run(run_id, data={"x": b"1"}))
         for seq in range(1, 13):
@@ -208,7 +208,7 @@ async def test_deleting_leaves_nothing(path: Path, store: SqliteBackend, ask: As
 @pytest.mark.soak
 @pytest.mark.timeout(600)
 async def test_a_very_long_run(path: Path, ask: Ask) -> None:
-    """Memory is flat, and loading reads a snapshot and a short tail, after 100,000 transitions too; none is lost."""
+    """Memory stays flat, and `load` reads a snapshot and a short tail, after 100,000 transitions too; none is lost."""
     count, group = 100_000 if os.environ.get("CANO_SOAK") else 10_000, 100
     async with opened(path) as store:
         await store.create(new_run())
@@ -229,7 +229,7 @@ async def test_a_very_long_run(path: Path, ask: Ask) -> None:
 
 
 async def test_more_runs_than_are_remembered_are_folded(path: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many runs go on together, the tail of each stays short."""
+    """However many runs step together, each tail stays short."""
     monkeypatch.setattr("cano_sqlite.tails.MOST_TAILS", 20)
     async with opened(path, snapshot_every=10) as store:
 
@@ -244,7 +244,7 @@ async def test_more_runs_than_are_remembered_are_folded(path: Path, ask: Ask, mo
 
 
 async def test_runs_that_are_to_be_folded_and_were_made_anew(path: Path, ask: Ask) -> None:
-    """A fold that is put off is not done for runs that others have deleted, and made again just like them."""
+    """A postponed compaction skips a run that another process has deleted and created again."""
     ids = ["a", "b", "c"]
     async with opened(path, snapshot_every=1) as one, opened(path) as two:
         for run_id in ids:
@@ -261,9 +261,9 @@ async def test_runs_that_are_to_be_folded_and_were_made_anew(path: Path, ask: As
         assert ask("SELECT DISTINCT value FROM snapshot") == [(b"second",)]
 
 
-async def test_a_damaged_run_that_is_to_be_folded(path: Path, ask: Ask) -> None:
-    """A run that cannot be folded is nobody else's trouble: neither a lone call's, nor that of others to be folded."""
-    ids = ["a", "b", "c", "damaged"]
+async def test_a_corrupt_run_that_is_to_be_folded(path: Path, ask: Ask) -> None:
+    """A run that cannot be compacted disturbs neither a single call nor other compactions."""
+    ids = ["a", "b", "c", "corrupt"]
     async with opened(path, snapshot_every=4) as store:
         for run_id in [*ids, "other"]:
             await store.create(new_run(run_id))
@@ -271,21 +271,21 @@ async def test_a_damaged_run_that_is_to_be_folded(path: Path, ask: Ask) -> None:
             answers = await asyncio.gather(*(store.commit(step(seq, run_id)) for run_id in ids), return_exceptions=True)
             assert answers == [None] * 4
             if seq == 2:
-                newest = "(SELECT head FROM runs WHERE run_id = 'damaged')"
+                newest = "(SELECT head FROM runs WHERE run_id = 'corrupt')"
                 ask(f"UPDATE journal SET changes = x'00' WHERE id = {newest}")
-                assert await store.claim("damaged", "somebody", LATER + 1, LATER + 2) == 2  # what is remembered goes
-                ask("UPDATE runs SET token = 1 WHERE run_id = 'damaged'")
+                assert await store.claim("corrupt", "somebody", LATER + 1, LATER + 2) == 2  # the remembered tail goes
+                ask("UPDATE runs SET token = 1 WHERE run_id = 'corrupt'")
             await store.put_signal("other", Signal(str(seq), "go"))
         assert await store.renew("me", {"other": 1}, LATER) == []
 
-        assert ask("SELECT max(tail) <= 6 FROM runs WHERE run_id <> 'damaged'") == [(1,)]
-        assert ask("SELECT tail >= 28 FROM runs WHERE run_id = 'damaged'") == [(1,)]
+        assert ask("SELECT max(tail) <= 6 FROM runs WHERE run_id <> 'corrupt'") == [(1,)]
+        assert ask("SELECT tail >= 28 FROM runs WHERE run_id = 'corrupt'") == [(1,)]
         with pytest.raises(SerializationError):
-            await store.load("damaged")
+            await store.load("corrupt")
 
 
 async def test_a_run_that_others_have_made_anew(path: Path) -> None:
-    """Nothing that is remembered of a run's earlier life gets into the one that has its id now."""
+    """Nothing remembered of a deleted run gets into a new run with its id."""
     async with opened(path, snapshot_every=10) as one, opened(path, snapshot_every=10) as two:
         await one.create(new_run(data={"k": b"first"}))
         for seq in range(1, 15):

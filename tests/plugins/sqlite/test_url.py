@@ -1,4 +1,4 @@
-"""URLs and arguments: what they mean, and what is refused."""
+"""URLs and arguments: their meaning, and what is refused."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_other_schemes(url: str) -> None:
     ],
 )
 def test_refusals(url: str, said: str) -> None:
-    """A URL that names no file, or an option that is unknown, wrong or there twice, is refused, by name."""
+    """A URL without a file, or with an unknown, wrong or repeated option, is refused; the error names the option."""
     with pytest.raises(ConfigurationError) as caught:
         cano_open_store(url)
 
@@ -111,14 +111,14 @@ def test_refusals(url: str, said: str) -> None:
     ],
 )
 def test_wrong_arguments(arguments: dict[str, Any]) -> None:
-    """The constructor refuses the same, and what is of a wrong type."""
+    """The constructor refuses the same values, and wrong types."""
     (name,) = arguments
     with pytest.raises(ConfigurationError, match=name):
         SqliteBackend(**{"path": "runs.db", **arguments})
 
 
 async def test_a_relative_path_is_that_of_the_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A relative path is in the folder that was the current one when the store was made."""
+    """A relative path is relative to the folder that was current when the store was made."""
     monkeypatch.chdir(tmp_path)
     store = SqliteBackend("runs.db")
     os.chdir("/")
@@ -129,7 +129,7 @@ async def test_a_relative_path_is_that_of_the_beginning(tmp_path: Path, monkeypa
 
 
 def test_capabilities() -> None:
-    """The store is durable and keeps bytes; whether it is strict is an option."""
+    """The store is durable and keeps bytes; strict is an option."""
     assert [SqliteBackend("x", strict=strict).capabilities.strict for strict in (False, True)] == [False, True]
     assert SqliteBackend("x").capabilities.durable
     assert SqliteBackend("x").capabilities.encoded

@@ -1,4 +1,4 @@
-"""The writer: what goes into one transaction, what happens to those in it, and to those who wait."""
+"""The writer: which jobs share a transaction, and what happens to them and to waiting callers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Locked = Callable[[], AbstractContextManager[None]]
 
 
 class Watched:
-    """A desk of which one sees what is taken from it."""
+    """A desk that records what is taken from it."""
 
     def __init__(self, desk: Desk, taken: Callable[[int], None]) -> None:
         self.deliver = desk.deliver
@@ -35,14 +35,14 @@ class Watched:
         self._count = 0
 
     def take(self) -> list[Job]:
-        """Take what there is."""
+        """Take the waiting jobs."""
         jobs = self._desk.take()
         self._count += len(jobs)
         self._taken(len(jobs))
         return jobs
 
     def put_back(self) -> None:
-        """Put it back."""
+        """Return them to the queue."""
         self._taken(-self._count)
         self._count = 0
         self._desk.put_back()
@@ -50,7 +50,7 @@ class Watched:
 
 @pytest.fixture
 def transactions(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many jobs were in each transaction that was tried."""
+    """The number of jobs in each transaction that was tried."""
     sizes: list[int] = []
     original = Writer.carry_out
 
@@ -67,14 +67,14 @@ def transactions(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 async def make(store: SqliteBackend, count: int) -> list[str]:
-    """Runs at their start; their ids."""
+    """Create runs, and return their ids."""
     ids = [f"run {number}" for number in range(count)]
     await asyncio.gather(*(store.create(new_run(run_id)) for run_id in ids))
     return ids
 
 
 async def at_once(locked: Locked, *calls: Any) -> list[Any]:
-    """The results of calls that were all made while the file was locked."""
+    """Return the results of calls that are all made while the file is locked."""
     with locked():
         tasks = [asyncio.ensure_future(call) for call in calls]
         for _ in range(3):
@@ -85,7 +85,7 @@ async def at_once(locked: Locked, *calls: Any) -> list[Any]:
 async def test_concurrent_commits_share_a_transaction(
     store: SqliteBackend, locked: Locked, transactions: list[int]
 ) -> None:
-    """What came in while the file was busy goes into one transaction; of much, a half goes into the next one."""
+    """Jobs that arrive while the file is busy share a transaction; of many, half go into the next one."""
     ids = await make(store, 100)
     transactions.clear()
 
@@ -95,7 +95,7 @@ async def test_concurrent_commits_share_a_transaction(
 
 
 async def test_a_transaction_has_an_end(store: SqliteBackend, locked: Locked, transactions: list[int]) -> None:
-    """However much comes in, a transaction takes a limited number of jobs and bytes; the rest goes into the next."""
+    """A transaction takes a limited number of jobs and bytes; the rest goes into the next one."""
     ids = await make(store, 1200)
     transactions.clear()
     await at_once(locked, *(store.commit(step(1, run_id)) for run_id in ids))
@@ -109,7 +109,7 @@ async def test_a_transaction_has_an_end(store: SqliteBackend, locked: Locked, tr
 
 
 async def test_a_refusal_concerns_nobody_else(store: SqliteBackend, locked: Locked, transactions: list[int]) -> None:
-    """Of commits that are made together those that are stale are refused, and all others made."""
+    """Of commits in one transaction, the stale ones are refused and all others applied."""
     ids = await make(store, 20)
     transactions.clear()
     answers = await at_once(
@@ -127,7 +127,7 @@ async def test_a_refusal_concerns_nobody_else(store: SqliteBackend, locked: Lock
 
 @pytest.fixture
 def held_up(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """Until this is set the thread does nothing: what comes in before is there all at once."""
+    """Until this is set, the thread does nothing, so that all earlier jobs wait together."""
     goes_on = threading.Event()
     original = Writer.carry_out
 
@@ -143,7 +143,7 @@ def held_up(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
 async def test_steps_that_share_a_statement(
     store: SqliteBackend, held_up: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Steps of many runs are one statement, half of them in each; of two of one run the first one is made."""
+    """Steps of many runs are one statement, half of them in each; of two steps of one run, the first is applied."""
     sizes: list[int] = []
 
     def counted(connection: sqlite3.Connection, appends: list[Any]) -> Sequence[int | None]:
@@ -178,7 +178,7 @@ async def test_steps_that_share_a_statement(
 async def test_a_failure_concerns_nobody_else(
     store: SqliteBackend, locked: Locked, transactions: list[int], spoilt: dict[str, Any]
 ) -> None:
-    """Where one commit has something that SQLite cannot keep, that one fails, by name, and all others are made."""
+    """If SQLite cannot store a value of one commit, that one fails by name, and all others are applied."""
     ids = await make(store, 9)
     transactions.clear()
     answers = await at_once(locked, *(store.commit(step(1, i, **(spoilt if i == "run 4" else {}))) for i in ids))
@@ -225,7 +225,7 @@ async def test_writes_happen_in_the_order_of_the_calls(
 
 
 async def test_running_is_resumed_from_any_status(store: SqliteBackend) -> None:
-    """A plain step of a run that stood still makes it run again, and it waits for nothing any more."""
+    """A plain step of a parked run makes it run again, and ends its wait."""
     for number, status in enumerate(RunStatus):
         wait = Wait(then="B", until=0.0, signal="go")
         await store.create(new_run(str(number), status=status, wait=wait, holder=None, expires=None))
@@ -238,7 +238,7 @@ async def test_running_is_resumed_from_any_status(store: SqliteBackend) -> None:
 
 
 async def test_the_loop_goes_on_while_the_file_is_locked(store: SqliteBackend, locked: Locked) -> None:
-    """While a commit waits for the lock, other coroutines run, and reads are answered."""
+    """While a commit waits for the lock, other coroutines run, and reads work."""
     await store.create(new_run())
     with locked():
         commit = asyncio.ensure_future(store.commit(step(1)))
@@ -251,7 +251,7 @@ async def test_the_loop_goes_on_while_the_file_is_locked(store: SqliteBackend, l
 
 
 async def test_a_lock_that_is_never_freed(path: Path, locked: Locked) -> None:
-    """A write that has waited for `busy_timeout` fails, with a remedy; reads do not, and the next write is made."""
+    """A write that has waited for `busy_timeout` fails with a remedy; reads work, and so does the next write."""
     store = SqliteBackend(path, busy_timeout=0.02)
     await store.open()
     await store.create(new_run())
@@ -261,14 +261,14 @@ async def test_a_lock_that_is_never_freed(path: Path, locked: Locked) -> None:
 
     for answer in answers:
         assert isinstance(answer, StoreUnavailableError)
-        assert "others kept it locked for longer than busy_timeout" in str(answer)
+        assert "another process kept it locked for longer than busy_timeout" in str(answer)
         assert answer.run_id == "run"
     await store.commit(step(1))
     await store.close()
 
 
 async def test_who_comes_late_waits_as_long(path: Path, locked: Locked, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A write that comes in while an earlier one waits for the lock does not fail together with that one."""
+    """A write that arrives while an earlier one waits for the lock does not fail together with it."""
     store = SqliteBackend(path, busy_timeout=1.0)
     await store.open()
     ids = await make(store, 2)
@@ -295,7 +295,7 @@ async def test_who_comes_late_waits_as_long(path: Path, locked: Locked, monkeypa
 
 
 async def test_others_that_write_between_a_statement_and_the_rest(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Steps that are on disk do not wait for each of the stale ones to find the file locked."""
+    """Steps on disk do not wait until each of the stale ones has found the file locked."""
     store = SqliteBackend(path, busy_timeout=0.05)
     await store.open()
     ids = await make(store, 9)
@@ -325,7 +325,7 @@ async def test_others_that_write_between_a_statement_and_the_rest(path: Path, mo
 
 
 async def test_a_cancelled_write_that_waits_is_taken_back(store: SqliteBackend, locked: Locked) -> None:
-    """A commit that is cancelled while it waits for the lock is cancelled at once, and never made."""
+    """A commit that is cancelled while it waits for the lock is cancelled at once, and never applied."""
     ids = await make(store, 3)
     with locked():
         commits = [asyncio.ensure_future(store.commit(step(1, run_id))) for run_id in ids]
@@ -341,7 +341,7 @@ async def test_a_cancelled_write_that_waits_is_taken_back(store: SqliteBackend, 
 async def test_a_cancelled_write_that_has_begun_is_awaited(
     store: SqliteBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A commit that is cancelled while it is being made, even twice, is made before the cancellation goes on."""
+    """A commit that is cancelled while it is applied, even twice, completes before the cancellation is raised."""
     await store.create(new_run())
     begun, goes_on = threading.Event(), threading.Event()
 
@@ -370,7 +370,7 @@ async def test_a_cancelled_write_that_has_begun_is_awaited(
 async def test_a_write_that_is_cancelled_while_its_turn_is_tried(
     store: SqliteBackend, locked: Locked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A commit that was taken, and put back because others write, is cancelled like one that waits."""
+    """A commit that was taken, and returned because another process writes, is cancelled like a waiting one."""
     ids = await make(store, 9)
     begun, goes_on = threading.Event(), threading.Event()
 
@@ -399,7 +399,7 @@ async def test_a_write_that_is_cancelled_while_its_turn_is_tried(
 async def test_a_cancelled_write_that_was_refused_is_silent(
     store: SqliteBackend, locked: Locked, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nobody is told of the error of a write whose caller has gone."""
+    """The error of a write whose caller was cancelled is not reported."""
     await store.create(new_run())
     for turns in range(12):
         commit = asyncio.ensure_future(store.commit(step(9)))
@@ -429,7 +429,7 @@ async def test_several_event_loops(store: SqliteBackend) -> None:
 
 
 async def test_a_loop_that_is_gone(store: SqliteBackend, locked: Locked) -> None:
-    """A loop that was closed while it waited for the store does no harm to it."""
+    """A loop that was closed while it waited for the store does not harm it."""
 
     async def abandoned() -> None:
         asyncio.get_running_loop().create_task(store.commit(step(1)))
