@@ -3,7 +3,8 @@
 Not part of the tests, nor of `python -m tests.benchmarks`: the rivals are installed on request, beside nothing else.
 
     uv venv .rivals
-    uv pip install --python .rivals --group rivals -e kernel -e plugins/memory -e plugins/msgspec -e plugins/sqlite
+    uv pip install --python .rivals --group rivals -e kernel -e plugins/durability -e plugins/memory \\
+        -e plugins/msgspec -e plugins/sqlite
     .rivals/bin/python -m tests.benchmarks.rivals
 
 The workload is the same for all: a workflow whose steps do nothing but count up one value, each step on disk before

@@ -63,6 +63,14 @@ def test_one_version_for_all(name: str) -> None:
     assert all(need.endswith(f"~={minor}") for need in wanted)
 
 
+def test_the_extras_name_every_plugin() -> None:
+    """`cano[all]` installs every plugin: those of `cano[standard]`, and each of the others once."""
+    extras = project("kernel")["project"]["optional-dependencies"]
+    named = [need.partition("~=")[0] for need in [*extras["standard"], *extras["all"]]]
+
+    assert sorted(named) == sorted(["cano[standard]", *(f"cano-{name}" for name in PLUGINS)])
+
+
 @every_plugin
 def test_the_tools_know_every_plugin(name: str) -> None:
     """A new plugin is in the workspace's sources, on mypy's path and in import-linter's contracts."""
