@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from email.parser import Parser
 from pathlib import Path
 
-from tests.acceptance.venvs import Venv
+from tests.acceptance.venvs import ROOT, Venv
 
 RUN = """
 import asyncio, enum, json
@@ -54,7 +55,7 @@ print(json.dumps([sorted(new), sorted(each.name for each in distributions()), ca
 
 
 def test_it_runs_a_workflow_on_a_dict(kernel_venv: Venv) -> None:
-    """Without any plugin a workflow of a plain function and a node runs on a dict, in both ways, with no warning."""
+    """With the built-in plugin alone, a workflow of a function and a node runs on a dict, in both ways, silently."""
     assert kernel_venv.json(RUN) == [
         "DONE",
         {"text": "the more the merrier", "words": ["the", "more", "the", "merrier"], "number": 4},
@@ -63,6 +64,15 @@ def test_it_runs_a_workflow_on_a_dict(kernel_venv: Venv) -> None:
         2,
         ["concurrency"],
     ]
+
+
+def test_the_example_of_its_page_works(kernel_venv: Venv) -> None:
+    """The program in the README needs no plugin, and prints what its comment says."""
+    (program,) = re.findall(r"```python\n(.*?)```", (ROOT / "kernel" / "README.md").read_text("utf-8"), re.DOTALL)
+    done = kernel_venv.run(program)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.findall(r"^print\(.*\)  # (.*)$", program, re.MULTILINE) == done.stdout.splitlines() == ["DONE 4"]
 
 
 def test_it_needs_pluggy_and_nothing_else(kernel_venv: Venv) -> None:

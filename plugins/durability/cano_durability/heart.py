@@ -1,0 +1,98 @@
+"""The heart: it renews the leases of a kernel's runs, and stops runs whose lease it cannot renew in time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import nullcontext
+
+from cano import Run, RunStatus, Timer
+from cano.engine.ports import Host
+
+from cano_durability.journal import Journal
+from cano_durability.stored_runs import StoredRuns
+
+_log = logging.getLogger("cano")
+
+
+class Heart:
+    """Renews all leases of one kernel in one call, four times per lease. Nothing else waits in its task.
+
+    A run whose lease was not renewed early enough is stopped before the lease expires. So this kernel executes
+    nothing that another one may have taken over, even if the store does not answer or the event loop was blocked.
+    """
+
+    def __init__(self, kernel: Host, stored: StoredRuns) -> None:
+        self._kernel = kernel
+        self._stored = stored
+        self._hold = getattr(kernel.clock, "hold", nullcontext)  # a virtual clock must not jump while the store works
+        self._task: asyncio.Task[None] | None = None
+        self._timer: Timer | None = None
+
+    def start(self) -> None:
+        """Start to beat, unless it beats already or the store needs no leases."""
+        if self._stored.durable:
+            if self._task is None or self._task.done():
+                self._task = asyncio.get_running_loop().create_task(self._beat_forever(), name="cano heart")
+            if self._timer is None:
+                self._arm()
+
+    async def close(self) -> None:
+        """Stop beating."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _beat_forever(self) -> None:
+        while True:
+            await self._kernel.clock.sleep(self._stored.lease / 4)
+            try:
+                await self.beat()
+            except Exception as error:  # noqa: BLE001  # a store may be unreachable for a while
+                _log.warning("the leases could not be renewed: %r; retrying", error)
+
+    async def beat(self) -> None:
+        """Renew the leases of all runs that this kernel executes, and stop those that another holder has claimed."""
+        stored, held = self._stored, self._held()
+        if not held:
+            return
+        tokens = {run_id: journal.token for run_id, (_, journal) in held.items()}
+        sent = stored.elapsed()
+        with self._hold():
+            lost = set(await stored.backend.renew(stored.holder, tokens, stored.now() + stored.lease))
+        for run_id, (run, journal) in held.items():
+            if run_id not in lost:
+                journal.safe_until = max(journal.safe_until, sent + stored.safe)
+            # unless the run has released its lease meanwhile, or is doing so
+            elif self._kernel.active.get(run_id) is run and run.journal is journal and not journal.releasing:
+                run.stop(RunStatus.INTERRUPTED, lost="another holder has claimed it")
+        self._arm()
+
+    def _held(self) -> dict[str, tuple[Run, Journal]]:
+        return {
+            run_id: (run, journal)
+            for run_id, run in self._kernel.active.items()
+            if isinstance(journal := run.journal, Journal)
+        }
+
+    def _arm(self) -> None:
+        """Set the timer to the earliest time at which a lease is no longer safe."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        soonest = min((journal.safe_until for _, journal in self._held().values()), default=None)
+        if soonest is not None:
+            clock = self._kernel.clock
+            self._timer = clock.call_at(clock.monotonic() + max(0.0, soonest - self._stored.elapsed()), self._expire)
+
+    def _expire(self) -> None:
+        """Stop the runs whose lease could not be renewed in time."""
+        self._timer = None
+        now = self._stored.elapsed()
+        for run, journal in self._held().values():
+            if journal.safe_until <= now and not journal.releasing:
+                journal.safe_until = float("inf")  # it is stopped once
+                run.stop(RunStatus.INTERRUPTED, lost="it could not be renewed in time")
+        self._arm()
