@@ -32,7 +32,7 @@ def run(command: list[str], folder: Path, text: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-@pytest.mark.parametrize("name", ["memory", "offload", "otel", "structlog", "zstd"])
+@pytest.mark.parametrize("name", ["durability", "memory", "offload", "otel", "structlog", "zstd"])
 def test_python(tmp_path: Path, name: str) -> None:
     """Each Python block prints what its comments say: those behind a `print`, and those that begin a line."""
     for number, block in enumerate(blocks(name, "python")):
