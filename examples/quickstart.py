@@ -1,33 +1,31 @@
-"""Cano in 20 lines: two tasks, three states, one store."""
+"""Cano in 20 lines: two tasks, and a run that is stored after each of them."""
 
-from enum import Enum, auto
+import asyncio
 from typing import Literal
 
-from cano import KeyValueStore, Workflow
+from cano import Kernel, KeyValueStore, Workflow
+
+flow = Workflow("SPLIT", name="word-count").add_exit_state("DONE")
 
 
-class State(Enum):
-    SPLIT = auto()
-    COUNT = auto()
-    DONE = auto()
-
-
-flow = Workflow(State.SPLIT).add_exit_state(State.DONE)
-
-
-@flow.on(State.SPLIT)
-async def split(store: KeyValueStore) -> Literal[State.COUNT]:
+@flow.on("SPLIT")
+async def split(store: KeyValueStore) -> Literal["COUNT"]:
     store["words"] = store.get("text", str, "to be or not to be").split()
-    return State.COUNT
+    return "COUNT"
 
 
-@flow.on(State.COUNT)
-async def count(store: KeyValueStore) -> Literal[State.DONE]:
+@flow.on("COUNT")
+async def count(store: KeyValueStore) -> Literal["DONE"]:
     words = store["words"]
     store["counts"] = {word: words.count(word) for word in words}
-    return State.DONE
+    return "DONE"
+
+
+async def main() -> None:
+    async with Kernel(store="sqlite:///runs.db") as kernel:
+        result = await kernel.run(flow, {"text": "the more the merrier"}, run_id="first")
+    print(result.state, result.data["counts"])
 
 
 if __name__ == "__main__":
-    data = {"text": "the more the merrier"}
-    print(flow.orchestrate_sync(data), data["counts"])
+    asyncio.run(main())
