@@ -1,4 +1,4 @@
-"""The scheduler of Cano: workflows that run by the clock, by events and by hand."""
+"""A scheduler for Cano workflows: by the clock, by events and by hand."""
 
 from cano_scheduler.info import FlowInfo
 from cano_scheduler.nominal import nominal_time

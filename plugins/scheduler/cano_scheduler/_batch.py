@@ -1,4 +1,4 @@
-"""Several runs per tick: a workflow whose only step is a `ConcurrentWorkflow`."""
+"""Batches: several runs for each tick, as a workflow whose only step is a `ConcurrentWorkflow`."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from cano import (
     isolate,
 )
 
-from cano_scheduler._settle import Ending, describe
-from cano_scheduler.nominal import keep_nominal_time
+from cano_scheduler._run_end import RunEnd, describe
+from cano_scheduler.nominal import inherit_nominal_time
 
 OUTCOME = "batch"
-"""The key of a batch's data under which its outcome is."""
+"""The key of a batch's outcome in its data."""
 
 
 def batch_of(
     id: str, flow: Workflow[Any], instances: Sequence[Mapping[str, Any]], wait: WaitStrategy, kernel: Kernel
 ) -> Workflow[str]:
-    """A workflow that runs `flow` once for each of `instances`, all at once.
+    """Create a workflow that runs `flow` concurrently, once for each of `instances`.
 
-    Each run gets the batch's data, and those of its instance. The batch itself does not fail: its outcome, under the
-    key "batch", says how many runs did.
+    Each run gets the data of the batch and of its instance. The batch itself never fails: its outcome, under the key
+    "batch", contains the number of failed runs.
     """
     batch: Workflow[str] = Workflow("run", name=f"{flow.name}.batch:{id}").add_exit_state("done")
 
     async def run(store: KeyValueStore) -> Literal["done"]:
-        keep_nominal_time()
-        shared = {key: store[key] for key in store.keys()}  # noqa: SIM118  # a store is no mapping
+        inherit_nominal_time()
+        shared = {key: store[key] for key in store.keys()}  # noqa: SIM118  # a store is not a mapping
         stores = [{key: isolate(value) for key, value in {**shared, **own}.items()} for own in instances]
         results, status = await ConcurrentWorkflow(flow, kernel=kernel).execute_concurrent(stores, wait)
         errors = [result.error for result in results if isinstance(result, Failed)]
@@ -55,11 +55,11 @@ def batch_of(
     return batch
 
 
-def ending_of(result: RunResult) -> Ending:
-    """How a batch ended: it failed if a run of it did, unless it met its quota all the same."""
+def batch_end(result: RunResult) -> RunEnd:
+    """Return the end of a batch. It counts as failed if one of its runs failed, unless the batch met its quota."""
     outcome = result.data[OUTCOME]
     failures = outcome["failed"]
     if not failures:
-        return Ending()
+        return RunEnd()
     error = TaskError(outcome["errors"][0], run_id=result.run_id)
-    return Ending(outcome["ended_by"] != "quota", False, failures, error)
+    return RunEnd(outcome["ended_by"] != "quota", False, failures, error)

@@ -1,4 +1,4 @@
-"""Arguments are checked when a schedule is added, so that a mistake shows before anything is due."""
+"""Checks of arguments, made when a schedule is added, so that errors appear before it is due."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _LONGEST = 100 * 366 * 86_400.0
 
 
 def duration(name: str, value: object, least: int = 1) -> int:
-    """`value`, seconds or a timedelta, in microseconds."""
+    """Return `value`, seconds or a timedelta, in microseconds."""
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
     if isinstance(seconds, int | float) and not isinstance(seconds, bool) and math.isfinite(seconds):
         found = micros(seconds)
         if least <= found and seconds <= _LONGEST:
             return found
-    refuse(name, value, f"seconds or a timedelta, {'0' if least == 0 else 'above 0'} and up to a century")
+    refuse(name, value, f"seconds or a timedelta, {'at least' if least == 0 else 'above'} 0 and at most 100 years")
 
 
 def choice(name: str, value: object, allowed: Iterable[str]) -> Any:
-    """`value`, if it is one of `allowed`."""
+    """Return `value` if it is one of `allowed`."""
     allowed = tuple(allowed)
     if isinstance(value, str) and value in allowed:
         return value
@@ -36,14 +36,14 @@ def choice(name: str, value: object, allowed: Iterable[str]) -> Any:
 
 
 def name(field: str, value: object) -> str:
-    """`value`, if it is fit to be an id: printable text without blanks around it, or "@"."""
+    """Return `value` if it can be an id: printable text without "@", and without spaces at either end."""
     if isinstance(value, str) and value and value.strip() == value and value.isprintable() and "@" not in value:
         return value
-    refuse(field, value, "a non-empty string without '@' and without blanks around it")
+    refuse(field, value, "a non-empty printable string without '@' and without spaces at either end")
 
 
 def aware(field: str, value: object) -> int:
-    """`value`, an aware datetime or seconds since the epoch, in microseconds."""
+    """Return `value`, an aware datetime or seconds since the epoch, in microseconds."""
     if isinstance(value, datetime):
         if value.tzinfo is None:
             refuse(field, value, "a datetime with a time zone")
@@ -54,7 +54,7 @@ def aware(field: str, value: object) -> int:
 
 
 def zone(value: object) -> Zone:
-    """The zone named `value`."""
+    """Return the time zone with the name `value`."""
     key = value.key if isinstance(value, ZoneInfo) else value
     if isinstance(key, str) and key:
         try:
@@ -65,7 +65,7 @@ def zone(value: object) -> Zone:
 
 
 def data(field: str, value: object) -> dict[str, Any] | None:
-    """`value`, if it can be the data of a run."""
+    """Return a copy of `value` if it can be the data of a run."""
     if value is None:
         return None
     if not isinstance(value, Mapping) or not all(isinstance(key, str | Key) for key in value):

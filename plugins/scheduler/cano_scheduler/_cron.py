@@ -1,4 +1,4 @@
-"""Cron expressions, on a wall clock that knows no time zone: there croniter can be trusted."""
+"""Cron expressions on a wall clock without time zone. croniter is used only there, because it is reliable there."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ _ORDER = "second minute hour day month weekday; without the second there are fiv
 
 
 class Cron:
-    """The matching times of an expression of five fields, or of six with the seconds first.
+    """A cron expression of five fields, or of six with the seconds first.
 
     Args:
         expression: such as `*/5 * * * *`, `0 0 9 * * MON-FRI` or `@daily`.
 
     Attributes:
-        expression: with its blanks normalised.
-        elastic: whether minute or hour begin with `*`: it then counts time that passes rather than naming a time of
-            day, which is classic cron's rule for what daylight saving does to it.
+        expression: the expression with single spaces.
+        elastic: whether the minute or the hour field begins with `*`. As in classic cron, it then counts elapsed time
+            and does not name a time of day, which decides the default policies for daylight saving.
 
     Raises:
-        ConfigurationError: it is no expression, never matches, or has a part that means another time in each process.
+        ConfigurationError: the expression is invalid, never matches, or has a part that differs between processes.
     """
 
     def __init__(self, expression: str) -> None:
-        from croniter.croniter import CroniterError, croniter  # every kernel imports this plugin: it is to be quick
+        from croniter.croniter import CroniterError, croniter  # late, because every kernel imports this plugin
 
         if not isinstance(expression, str) or not expression.strip():
             raise _wrong(expression, f"it must be a cron expression: {_ORDER}")
@@ -40,7 +40,7 @@ class Cron:
             raise _wrong(expression, f"it has {len(fields)} field(s): {_ORDER}")
         for part in re.split(r"[\s,/]", self.expression):
             if _HASHED.fullmatch(part):
-                raise _wrong(expression, f"{part!r} stands for a random time; use jitter= instead")
+                raise _wrong(expression, f"{part!r} means a random time; use jitter= instead")
             if _NEAREST.fullmatch(part):
                 raise _wrong(expression, f"{part!r} (the nearest weekday) is not supported")
         if len(fields) > 1:
@@ -55,7 +55,7 @@ class Cron:
         self.elastic = minute.startswith("*") or hour.startswith("*")
 
     def next(self, wall: int) -> int:
-        """The first match after `wall`; both are seconds since the epoch, as if the wall clock showed UTC."""
+        """Return the first match after `wall`. Both are seconds since the epoch, as if the wall clock showed UTC."""
         self._matches.set_current(float(wall), force=True)
         match: float = self._matches.get_next()
         return round(match)
@@ -65,7 +65,7 @@ class Cron:
 
 
 def _plain(field: str, names: list[str] = []) -> str:  # noqa: B006  # never changed
-    """`field` with names as numbers, and without ranges of one value: croniter takes those for everything."""
+    """Replace names by numbers, and ranges of one value by that value: croniter reads those as `*`."""
     parts = []
     for part in field.lower().split(","):
         span, slash, step = part.partition("/")

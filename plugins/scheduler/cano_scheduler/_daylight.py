@@ -1,7 +1,7 @@
-"""Cron in a time zone: what happens to wall times that do not exist, or exist twice.
+"""Cron in a time zone, with policies for wall times that do not exist or exist twice.
 
-The periods between two changes of the clocks are gone through one by one, in UTC. Inside a period each moment has one
-wall time and the other way round, so that only the edges need a policy.
+It goes through the periods between two offset changes, in UTC. Within a period each wall time exists exactly once, so
+only the edges of periods need a policy.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ _PERIODS = 400
 
 
 class ZonedCron:
-    """The moments at which a cron expression matches in a zone.
+    """The times at which a cron expression matches in a zone.
 
     Args:
         cron: the expression.
         zone: the zone.
-        gap: a matching wall time that does not exist counts at the first moment after the gap ("next"), not at all
-            ("skip"), or as much later as the clocks were put forward ("shift").
-        fold: of a matching wall time that exists twice, count the first, the last, or both.
+        gap: a matching wall time that does not exist counts at the first instant after the gap ("next"), not at all
+            ("skip"), or later by the length of the gap ("shift").
+        fold: a matching wall time that exists twice counts the first time, the last time or both times.
     """
 
     def __init__(self, cron: Cron, zone: Zone, gap: Gap, fold: Fold) -> None:
@@ -36,32 +36,32 @@ class ZonedCron:
         self.fold = fold
 
     def next(self, after: int) -> int:
-        """The first match later than `after`, in seconds since the epoch.
+        """Return the first match later than `after`, in seconds since the epoch.
 
         Raises:
-            ConfigurationError: there is none within four centuries' changes of the clocks.
+            ConfigurationError: there is no match within 400 periods.
         """
         at = after + 1
         for _ in range(_PERIODS):
             period = self.zone.period(at)
-            found = [match for match in (self._regular(at, period), self._displaced(at, period)) if match is not None]
+            found = [match for match in (self._regular(at, period), self._in_gap(at, period)) if match is not None]
             if found:
                 return min(found)
             at = period.end
         raise ConfigurationError(f"expr={self.cron.expression!r} never matches under gap={self.gap!r}, {self.fold=}")
 
     def _regular(self, at: int, period: Period) -> int | None:
-        """The first match of the period's own wall clock from `at` on."""
+        """Return the first match from `at` on among the wall times of the period."""
         end = period.end
         if self.fold == "first" and period.offset < period.before:
-            at = max(at, period.start + period.before - period.offset)  # the second pass through the repeated times
+            at = max(at, period.start + period.before - period.offset)  # omit the second pass of the repeated times
         if self.fold == "last" and period.after < period.offset:
-            end -= period.offset - period.after  # the first pass
+            end -= period.offset - period.after  # omit the first pass
         match = self.cron.next(at + period.offset - 1) - period.offset
         return match if match < end else None
 
-    def _displaced(self, at: int, period: Period) -> int | None:
-        """The first match from `at` on that stands for a wall time in the gap before the period."""
+    def _in_gap(self, at: int, period: Period) -> int | None:
+        """Return the first time from `at` on that the policy assigns to a match in the gap before the period."""
         gap = period.offset - period.before
         if self.gap == "skip" or at >= period.start + max(gap, 0):
             return None

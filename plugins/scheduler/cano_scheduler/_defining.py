@@ -1,4 +1,4 @@
-"""Defining schedules: everything that can be wrong with one is found here, before it is due."""
+"""Creating schedules from arguments. All errors in a definition are raised here, before it is due."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Seconds = float | timedelta
 
 
 class Options(TypedDict, total=False):
-    """What every schedule can be told; `Scheduler` explains it."""
+    """The options of every schedule. `Scheduler` documents them."""
 
     data: Mapping[str, Any] | None
     instances: int | Sequence[Mapping[str, Any]] | None
@@ -40,13 +40,13 @@ class Options(TypedDict, total=False):
 
 
 def cron_trigger(expr: str, tz: str | ZoneInfo, gap: Gap | None, fold: Fold | None) -> CronTrigger:
-    """The trigger of a cron expression in a zone.
+    """Create the trigger of a cron expression in a zone.
 
     Raises:
-        ConfigurationError: an argument is wrong, or the expression never matches.
+        ConfigurationError: an argument is invalid, or the expression never matches.
     """
     cron, zone = Cron(expr), _check.zone(tz)
-    # classic cron's rule: what counts elapsed time goes on counting, what names a time of day happens once
+    # as in classic cron: expressions for elapsed time ignore clock changes; times of day fire once a day
     gap = ("skip" if cron.elastic else "next") if gap is None else _check.choice("gap", gap, ("next", "skip", "shift"))
     fold = ("both" if cron.elastic else "first") if fold is None else _check.choice("fold", fold, _FOLDS)
     zoned = ZonedCron(cron, zone, gap, fold)
@@ -58,7 +58,7 @@ _FOLDS = ("first", "last", "both")
 
 
 def every_trigger(interval: Seconds, first: Seconds | datetime | None) -> EveryTrigger:
-    """The trigger of an interval. Raises ConfigurationError."""
+    """Create the trigger of an interval. Raises ConfigurationError."""
     width = _check.duration("interval", interval)
     if isinstance(first, datetime):
         return EveryTrigger(width, _check.aware("first", first), True)
@@ -85,24 +85,26 @@ def make(
     backoff: Seconds | RetryStrategy | None = None,
     trip_after: int | None = None,
 ) -> Schedule:
-    """A schedule with these options.
+    """Create a schedule.
 
     Raises:
-        ConfigurationError: one of them is wrong; the message names it.
-        ValidationError: the workflow is wrong.
+        ConfigurationError: an option is invalid; the message names it.
+        ValidationError: the workflow is invalid.
     """
     if not isinstance(flow, Workflow):
         refuse("flow", flow, "a Workflow")
     kernel.bind(flow)
     batch = _instances(instances)
     if batch is None and wait is not None:
-        raise ConfigurationError("wait= goes with instances=, the number of runs to wait for")
+        raise ConfigurationError("wait= requires instances=, the number of runs to wait for")
     if wait is not None and not isinstance(wait, WaitStrategy):
         refuse("wait", wait, "a WaitStrategy, such as WaitStrategy.quota(2)")
     if batch is not None:
         wait = WaitStrategy.forever() if wait is None else wait
         if wait.successes is not None and wait.successes > len(batch):
-            raise ConfigurationError(f"wait: a quota of {wait.successes} of {len(batch)} instance(s) can never be met")
+            raise ConfigurationError(
+                f"wait: a quota of {wait.successes} cannot be reached with {len(batch)} instance(s); lower the quota"
+            )
         flow = batch_of(id, flow, batch, wait, kernel)
         kernel.bind(flow)
     return Schedule(

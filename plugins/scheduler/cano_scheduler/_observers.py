@@ -1,4 +1,4 @@
-"""Telling other plugins what became of a schedule's times."""
+"""Calling the scheduler's hooks in other plugins."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from cano_scheduler.tick import Tick
 
 
 class Observers:
-    """The implementations of the scheduler's own hooks in one kernel; none where it does not load this plugin.
+    """The implementations of the scheduler's hooks in one kernel; none if the kernel does not load this plugin.
 
     Args:
-        kernel: has loaded its plugins.
+        kernel: a kernel that has loaded its plugins.
     """
 
     def __init__(self, kernel: Kernel) -> None:
@@ -26,13 +26,13 @@ class Observers:
         }
         self._any = any(self._listeners.values())
 
-    def tell(self, ticks: Iterable[Tick]) -> None:
-        """Call the hooks of `ticks`. What an observer raises is counted, and breaks nothing."""
+    def call_hooks(self, ticks: Iterable[Tick]) -> None:
+        """Call the hook of each tick. The kernel counts exceptions of observers and logs the first."""
         for tick in ticks if self._any else ():
             for listener in self._listeners[tick.outcome]:
                 try:
                     listener(tick)
-                except Exception as error:  # noqa: BLE001  # an observer cannot stop a schedule
+                except Exception as error:  # noqa: BLE001  # an observer cannot fail a schedule
                     self._kernel.observer_failed(listener, error)
 
 

@@ -1,4 +1,4 @@
-"""What the kernel finds through the entry point. It imports little, since every kernel imports it."""
+"""The hooks of the plugin, found through the entry point. It imports little, because every kernel imports it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CANO_API_VERSION = 2
 
 @hookimpl
 def cano_add_hookspecs(pm: Any) -> None:
-    """Add the hooks by which the scheduler is observed."""
+    """Add the hooks with which plugins observe the scheduler."""
     from cano_scheduler import hookspecs
 
     pm.add_hookspecs(hookspecs)

@@ -1,4 +1,4 @@
-"""A schedule as it was defined."""
+"""The definition of a schedule."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from cano import RetryStrategy, Workflow
 
-from cano_scheduler._times import spread
+from cano_scheduler._times import jitter_of
 from cano_scheduler._triggers import Trigger
 
 Misfire = Literal["once", "skip", "all"]
@@ -17,14 +17,14 @@ Overlap = Literal["skip", "queue", "replace", "allow"]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Schedule:
-    """A schedule as it was defined; `Scheduler` explains the options.
+    """The definition of a schedule. `Scheduler` documents the options.
 
     Attributes:
-        id, flow, trigger: which it is, what it runs, and when.
-        data: the data of its runs, or None.
-        batch: how many runs the batch of each tick has; None is a run, not a batch.
-        jitter, grace: microseconds.
-        timeout: seconds, or None.
+        id, flow, trigger: its id, its workflow and its nominal times.
+        data: the initial data of its runs, or None.
+        batch: the number of runs in the batch of each tick; None if each tick starts a single run.
+        jitter, grace: in microseconds.
+        timeout: in seconds, or None.
     """
 
     id: str
@@ -43,13 +43,13 @@ class Schedule:
     trip_after: int | None
 
     def next(self, after: int, anchor: int) -> int | None:
-        """The first nominal time later than `after`, or None."""
+        """Return the first nominal time later than `after`, or None."""
         return self.trigger.next(after, anchor)
 
     def due(self, nominal: int, anchor: int) -> int:
-        """When a nominal time is due: with its jitter, which never reaches beyond the following nominal time."""
+        """Return a nominal time plus its jitter, which is always less than the time to the next nominal time."""
         if not self.jitter:
             return nominal
         following = self.trigger.next(nominal, anchor)
         room = self.jitter if following is None else min(self.jitter, following - nominal)
-        return nominal + spread(self.id, nominal, room)
+        return nominal + jitter_of(self.id, nominal, room)

@@ -1,4 +1,4 @@
-"""Where a schedule stands: all that its processes share, in plain values."""
+"""The state of a schedule, which its processes share: plain values that a store can keep."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ ACTIVE, PAUSED, TRIPPED, REMOVED = "active", "paused", "tripped", "removed"
 
 
 @dataclass(slots=True)
-class Entry:
-    """A run that is to start, under way, or waiting for those before it. Never changed: replaced.
+class Job:
+    """A run of a schedule that is active or queued. It is replaced, never changed.
+
+    All times are microseconds since the epoch.
 
     Attributes:
-        run_id: its id.
-        kind: what it comes from: "time", "event", "trigger" or "backfill".
-        nominal: the nominal time, or None.
-        due: the nominal time with its jitter; where there is none, when it came.
-        at: when it was decided to start it.
-        data: the run's own data, as the ledger packs them, which cover those of the schedule key by key; or None.
-        cancelled: whether another run is to take its place.
+        run_id: the run's id.
+        kind: its origin: "time", "event", "trigger" or "backfill".
+        nominal: its nominal time, or None.
+        due: the nominal time plus jitter; without a nominal time, when the event or trigger came.
+        at: when its start was decided.
+        data: the run's own data, packed by the repository, or None; its keys override those of the schedule.
+        cancelled: whether another run replaces it.
     """
 
     run_id: str
@@ -33,33 +35,36 @@ class Entry:
     cancelled: bool = False
 
     def packed(self) -> list[Any]:
-        """It in plain values."""
+        """Return the job as plain values."""
         return [self.run_id, self.kind, self.nominal, self.due, self.at, self.data, self.cancelled]
 
 
 @dataclass(slots=True)
 class State:
-    """Where a schedule stands. Changed by the functions of `_decide`, `_settle` and `_standing` alone.
+    """The state of a schedule. Only the functions of `_decide`, `_run_end` and `_lifecycle` change it.
+
+    All times are microseconds since the epoch.
 
     Attributes:
-        definition: of the trigger that the cursor belongs to.
-        anchor: what an interval counts from.
-        cursor: the last nominal time that was decided; all before it are.
-        standing: active, paused, tripped or removed.
-        fired, late, skipped: how many nominal times ended so.
-        runs, failures, cancelled: runs started, failed, and cancelled; each failure of a batch counts.
-        streak: how many runs have failed in a row.
-        blocked_until: until when the schedule backs off, or None.
-        last_run: when a run was last started.
-        last_error: what the last failed run failed with.
-        active: the runs under way, by run id.
-        queue: those that wait.
+        definition: the definition of the trigger that the cursor belongs to.
+        anchor: the time from which an interval counts.
+        cursor: the last decided nominal time; all earlier ones are decided, too.
+        status: "active", "paused", "tripped" or "removed".
+        fired, late, skipped: how many nominal times had that outcome.
+        runs: the number of started runs.
+        failures, cancelled: how many runs failed and were cancelled; in a batch each failure counts.
+        streak: the number of consecutive failures.
+        blocked_until: the end of the backoff, or None.
+        last_run: when a run was last started, or None.
+        last_error: the error of the last failed run, or None.
+        active: the started jobs whose runs have not ended, by run id.
+        queue: the queued jobs, in order.
     """
 
     definition: str
     anchor: int
     cursor: int
-    standing: str = ACTIVE
+    status: str = ACTIVE
     fired: int = 0
     late: int = 0
     skipped: int = 0
@@ -70,19 +75,19 @@ class State:
     blocked_until: int | None = None
     last_run: int | None = None
     last_error: str | None = None
-    active: dict[str, Entry] = field(default_factory=dict)
-    queue: list[Entry] = field(default_factory=list)
+    active: dict[str, Job] = field(default_factory=dict)
+    queue: list[Job] = field(default_factory=list)
 
     def copy(self) -> State:
-        """A copy that shares nothing changeable with this."""
+        """Return a copy that shares no mutable object with this state."""
         return replace(self, active=dict(self.active), queue=list(self.queue))
 
-    def running(self) -> list[Entry]:
-        """The entries under way that nothing takes the place of."""
-        return [entry for entry in self.active.values() if not entry.cancelled]
+    def running(self) -> list[Job]:
+        """Return the active jobs that no other run replaces."""
+        return [job for job in self.active.values() if not job.cancelled]
 
     def count(self, tick: Tick) -> None:
-        """Count what became of a nominal time. Events and the like have no nominal time."""
+        """Count the outcome of nominal times. Events, triggers and backfilled times are not counted."""
         if tick.kind != "time":
             return
         if tick.outcome == "fired":
@@ -93,20 +98,22 @@ class State:
             self.skipped += tick.times
 
     def packed(self) -> dict[str, Any]:
-        """It in plain values."""
-        plain = {name: getattr(self, name) for name in _PLAIN}
-        plain["active"] = [entry.packed() for entry in self.active.values()]
-        plain["queue"] = [entry.packed() for entry in self.queue]
+        """Return the state as plain values."""
+        plain = {key: getattr(self, name) for name, key in _PLAIN.items()}
+        plain["active"] = [job.packed() for job in self.active.values()]
+        plain["queue"] = [job.packed() for job in self.queue]
         return plain
 
     @classmethod
     def unpacked(cls, plain: dict[str, Any]) -> State:
-        """The state that `plain` was made of."""
-        active = [Entry(*values) for values in plain["active"]]
-        state = cls(**{name: plain[name] for name in _PLAIN})
-        state.active = {entry.run_id: entry for entry in active}
-        state.queue = [Entry(*values) for values in plain["queue"]]
+        """Create the state from the result of `packed`."""
+        active = [Job(*values) for values in plain["active"]]
+        state = cls(**{name: plain[key] for name, key in _PLAIN.items()})
+        state.active = {job.run_id: job for job in active}
+        state.queue = [Job(*values) for values in plain["queue"]]
         return state
 
 
-_PLAIN = [field.name for field in fields(State) if field.name not in ("active", "queue")]
+# the stored key of each field; `status` is stored as "standing", as in version 0.1.0
+_PLAIN = {field.name: field.name for field in fields(State) if field.name not in ("active", "queue")}
+_PLAIN["status"] = "standing"

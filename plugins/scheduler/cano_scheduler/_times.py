@@ -1,4 +1,4 @@
-"""Times are whole microseconds since the Unix epoch, in UTC; here they meet datetimes, seconds and run ids."""
+"""Conversions between times (whole microseconds since the Unix epoch), datetimes, seconds and run ids."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 def micros(seconds: float) -> int:
-    """Seconds as whole microseconds."""
+    """Convert seconds to whole microseconds."""
     return round(seconds * SECOND)
 
 
 def micros_of(when: datetime) -> int:
-    """An aware datetime as microseconds since the epoch, exactly."""
+    """Convert an aware datetime to microseconds since the epoch, exactly."""
     return (when - _EPOCH) // _MICROSECOND
 
 
-def moment(at: int) -> datetime:
-    """The datetime, in UTC, of microseconds since the epoch."""
+def datetime_of(at: int) -> datetime:
+    """Convert microseconds since the epoch to a datetime in UTC."""
     return _EPOCH + timedelta(microseconds=at)
 
 
 def run_id_of(schedule: str, nominal: int) -> str:
-    """The id of the run of a schedule's nominal time: a function of these two, the same in every process."""
+    """Return the id of the run for a nominal time of a schedule. It is the same in every process."""
     return f"{schedule}@{_text(nominal)}"
 
 
 @lru_cache(maxsize=256)
 def _text(at: int) -> str:
-    return f"{moment(at).replace(tzinfo=None).isoformat()}Z"  # many schedules are due at one time
+    return f"{datetime_of(at).replace(tzinfo=None).isoformat()}Z"  # cached: many schedules share a due time
 
 
 def nominal_of(run_id: str) -> datetime | None:
-    """The nominal time that `run_id_of` put into a run id; None for other ids."""
+    """Return the nominal time in a run id from `run_id_of`; None for other ids."""
     text = run_id.rpartition("@")[2]
     if not text.endswith("Z"):
         return None
@@ -47,8 +47,8 @@ def nominal_of(run_id: str) -> datetime | None:
         return None
 
 
-def spread(schedule: str, nominal: int, width: int) -> int:
-    """A delay below `width` microseconds that depends on its arguments alone, so that replicas agree."""
+def jitter_of(schedule: str, nominal: int, width: int) -> int:
+    """Return a delay below `width` microseconds. It depends only on the arguments, so all processes agree."""
     if width <= 0:
         return 0
     digest = hashlib.blake2b(f"{schedule}@{nominal}".encode(), digest_size=8).digest()

@@ -1,4 +1,4 @@
-"""Triggers: when a schedule is due. They hold no state; a schedule's anchor and cursor are given to them."""
+"""Triggers: the nominal times of a schedule. They are stateless; the caller passes the anchor and the cursor."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from cano_scheduler._times import SECOND
 
 
 class Trigger(Protocol):
-    """An endless or ended sequence of nominal times, in microseconds since the epoch.
+    """A finite or infinite sequence of nominal times, in microseconds since the epoch.
 
     Attributes:
-        kind: what it is called in lists.
-        definition: text that is another for every other sequence.
+        kind: its name in lists.
+        definition: a text that differs for different sequences.
     """
 
     kind: str
     definition: str
 
     def anchor(self, now: int) -> int:
-        """What the sequence of a schedule that begins `now` counts from."""
+        """Return the time from which the sequence counts, for a schedule that begins at `now`."""
         ...
 
     def next(self, after: int, anchor: int) -> int | None:
-        """The first nominal time later than `after`, or None."""
+        """Return the first nominal time later than `after`, or None."""
         ...
 
-    def begins(self, now: int, anchor: int) -> int:
-        """The moment after which a schedule that begins `now` has nominal times."""
+    def initial_cursor(self, now: int, anchor: int) -> int:
+        """Return the cursor of a schedule that begins at `now`: its nominal times are later than this."""
         ...
 
 
 class CronTrigger:
-    """Wherever a cron expression matches."""
+    """The times at which a cron expression matches."""
 
     kind = "cron"
 
@@ -44,28 +44,28 @@ class CronTrigger:
         self.definition = f"cron {cron.cron.expression} {cron.zone.info.key} gap={cron.gap} fold={cron.fold}"
 
     def anchor(self, now: int) -> int:
-        """The beginning; the sequence does not depend on it."""
+        """Return `now`; the sequence does not depend on it."""
         return now
 
     def next(self, after: int, anchor: int) -> int | None:
-        """The first match later than `after`."""
-        asked = after // SECOND
-        if self._last[0] != asked or not asked:
-            self._last = (asked, self._cron.next(asked))
+        """Return the first match later than `after`."""
+        second = after // SECOND
+        if self._last[0] != second or not second:
+            self._last = (second, self._cron.next(second))
         return self._last[1] * SECOND
 
-    def begins(self, now: int, anchor: int) -> int:
-        """Now: a match at this very moment is over."""
+    def initial_cursor(self, now: int, anchor: int) -> int:
+        """Return `now`: a match at exactly `now` does not count."""
         return now
 
 
 class EveryTrigger:
-    """Equally far apart, counted from the anchor, so that nothing drifts.
+    """Times at equal intervals, counted from the anchor, so that they do not drift.
 
     Args:
         interval: microseconds between two times.
-        first: the first time; as microseconds from the schedule's beginning unless `absolute`.
-        absolute: whether `first` is a moment.
+        first: the first time, in microseconds since the epoch if `absolute`, or else after the schedule begins.
+        absolute: whether `first` counts from the epoch.
     """
 
     kind = "every"
@@ -77,19 +77,19 @@ class EveryTrigger:
         self.definition = f"every {interval} µs from {'' if absolute else '+'}{first}"
 
     def anchor(self, now: int) -> int:
-        """The first time."""
+        """Return the first time."""
         return self._first if self._absolute else now + self._first
 
     def next(self, after: int, anchor: int) -> int | None:
-        """The first time of the grid later than `after`."""
+        """Return the first time later than `after`."""
         return anchor if after < anchor else after + self.interval - (after - anchor) % self.interval
 
-    def begins(self, now: int, anchor: int) -> int:
-        """Just before now, so that a time of now counts; times of the grid before that are over."""
+    def initial_cursor(self, now: int, anchor: int) -> int:
+        """Return the microsecond before `now`: a time at exactly `now` counts, earlier ones do not."""
         return now - 1
 
     def jump(self, after: int, until: int, anchor: int) -> tuple[int, int]:
-        """How many times of the grid there are after `after` up to `until`, and the last of them."""
+        """Return the number of times after `after` up to `until`, and the last of them."""
         first = self.next(after, anchor)
         if first is None or first > until:
             return 0, after
@@ -98,7 +98,7 @@ class EveryTrigger:
 
 
 class AtTrigger:
-    """Once."""
+    """A single time."""
 
     kind = "at"
 
@@ -107,23 +107,23 @@ class AtTrigger:
         self.definition = f"at {when} µs"
 
     def anchor(self, now: int) -> int:
-        """The time."""
+        """Return the time."""
         return self._when
 
     def next(self, after: int, anchor: int) -> int | None:
-        """The time, if it is still to come."""
+        """Return the time if it is later than `after`."""
         return self._when if after < self._when else None
 
-    def begins(self, now: int, anchor: int) -> int:
-        """Before the time, also when that is over: it was missed, then."""
+    def initial_cursor(self, now: int, anchor: int) -> int:
+        """Return a cursor before the time, so that a time in the past counts as missed."""
         return min(now, self._when - 1)
 
 
 class NoTrigger:
-    """Never by itself: by an event, or by hand.
+    """No nominal times: runs start only for an event or a trigger.
 
     Args:
-        event: the event's name, or None.
+        event: the name of the event, or None.
     """
 
     def __init__(self, event: str | None = None) -> None:
@@ -132,13 +132,13 @@ class NoTrigger:
         self.definition = self.kind if event is None else f"on {event}"
 
     def anchor(self, now: int) -> int:
-        """The beginning."""
+        """Return `now`."""
         return now
 
     def next(self, after: int, anchor: int) -> int | None:
-        """None."""
+        """Return None."""
         return None
 
-    def begins(self, now: int, anchor: int) -> int:
-        """Now."""
+    def initial_cursor(self, now: int, anchor: int) -> int:
+        """Return `now`."""
         return now

@@ -1,4 +1,4 @@
-"""A time zone as periods of one offset from UTC, which `zoneinfo` knows but does not tell."""
+"""A time zone as periods with a constant offset from UTC. `zoneinfo` has no API for these periods."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from functools import lru_cache
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-_STEP = 12 * 3600  # no zone changes twice within so many seconds
+_STEP = 12 * 3600  # seconds; no zone changes its offset twice within this time
 
 
 class Period(NamedTuple):
-    """A time without any change of the clocks.
+    """A period with a constant offset.
 
     Attributes:
-        start, end: seconds since the epoch; `end` is no part of it.
-        offset: seconds that its wall clocks are ahead of UTC.
-        before, after: the offsets of the periods around it.
+        start, end: seconds since the epoch; `end` is exclusive.
+        offset: seconds that the wall clock is ahead of UTC.
+        before, after: the offsets of the previous and the next period.
     """
 
     start: int
@@ -40,19 +40,19 @@ class Zone:
         self._changes = lru_cache(maxsize=64)(self._changes_of_year)
 
     def offset(self, at: int) -> int:
-        """Seconds by which the wall clocks are ahead of UTC."""
+        """Return the seconds that the wall clock is ahead of UTC at `at`."""
         offset = datetime.fromtimestamp(at, UTC).astimezone(self.info).utcoffset()
         assert offset is not None
         return round(offset.total_seconds())
 
     def period(self, at: int) -> Period:
-        """The period of a moment. One without a change nearby is cut to about three years."""
+        """Return the period that contains `at`. A period with no change nearby is cut to about three years."""
         year = datetime.fromtimestamp(at, UTC).year
         changes = [change for near in (year - 1, year, year + 1) for change in self._changes(near)]
-        here = bisect_right(changes, at)
+        index = bisect_right(changes, at)
         offset = self.offset(at)
-        start = changes[here - 1] if here else _first_second(year - 1)
-        end = changes[here] if here < len(changes) else _first_second(year + 2)
+        start = changes[index - 1] if index else _first_second(year - 1)
+        end = changes[index] if index < len(changes) else _first_second(year + 2)
         return Period(start, end, offset, self.offset(start - 1), self.offset(end))
 
     def _changes_of_year(self, year: int) -> list[int]:
@@ -67,7 +67,7 @@ class Zone:
         return changes
 
     def _first_of(self, offset: int, low: int, high: int) -> int:
-        """The first second of `offset` in (low, high]."""
+        """Return the first second with `offset` in (low, high]."""
         while high - low > 1:
             middle = (low + high) // 2
             if self.offset(middle) == offset:
@@ -83,5 +83,5 @@ def _first_second(year: int) -> int:
 
 @lru_cache(maxsize=1024)
 def zone_of(key: str) -> Zone:
-    """The zone of that name. Raises what `zoneinfo` raises."""
+    """Return the zone with the name `key`. Raises what `zoneinfo` raises."""
     return Zone(ZoneInfo(key))

@@ -1,7 +1,7 @@
-"""The hooks of the scheduler, for other plugins to observe it.
+"""The hooks with which other plugins observe the scheduler.
 
-They are called with a `Tick` once it is decided, in the order in which the ticks were decided. What they raise is
-reported once and counted, like that of the kernel's lifecycle hooks.
+Each is called with a `Tick` after it is decided, in the order of decisions, in the process that decided. An observer
+cannot fail a schedule: as for the kernel's lifecycle hooks, exceptions are counted and the first is logged.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ if TYPE_CHECKING:
 
 @hookspec
 def cano_schedule_fired(tick: Tick) -> None:
-    """A run was started on time. Called in the process that starts it, and nowhere else.
+    """Called when a run starts on time, only in the process that starts it.
 
-    :param tick: what was decided; `tick.run_id` is the run.
+    :param tick: the decision; `tick.run_id` is the id of the run.
     """
 
 
 @hookspec
 def cano_schedule_late(tick: Tick) -> None:
-    """A run was started later than the schedule's `grace` allows: it was missed and caught up, or had to wait.
+    """Called when a run starts more than the schedule's `grace` after its due time: it was missed or queued.
 
-    :param tick: what was decided; `tick.delay` is by how much, `tick.reason` why.
+    :param tick: the decision; `tick.delay` is the delay in seconds, `tick.reason` its cause.
     """
 
 
 @hookspec
 def cano_schedule_skipped(tick: Tick) -> None:
-    """A time passed without a run. Adjacent times that were skipped for one reason come as one tick.
+    """Called when times are skipped. Adjacent times that are skipped for the same reason share one tick.
 
-    :param tick: what was decided; `tick.reason` says why, `tick.times` how many times that are.
+    :param tick: the decision; `tick.reason` is the cause, `tick.times` the number of times.
     """

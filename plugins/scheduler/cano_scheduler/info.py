@@ -1,38 +1,38 @@
-"""Where a schedule stands, for people."""
+"""`FlowInfo`: the status of a schedule, for people."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
 
-from cano_scheduler._decide import belongs
+from cano_scheduler._decide import is_current
 from cano_scheduler._schedule import Schedule
 from cano_scheduler._state import ACTIVE, State
-from cano_scheduler._times import moment
+from cano_scheduler._times import datetime_of
 
 
 @dataclass(frozen=True, slots=True)
 class FlowInfo:
-    """Where a schedule stands.
+    """The status of a schedule.
 
     Attributes:
-        id: the schedule.
+        id: the schedule's id.
         kind: "cron", "every", "at", "on" or "manual".
-        definition: its trigger, in words.
-        workflow: the name of what it runs.
-        state: "idle", "running", "backoff", "paused", "tripped", "done" (nothing will be due any more) or
-            "superseded" (a newer process has defined it anew, or removed it).
-        run_count: how many runs were started.
-        failures: how many runs have failed; in a batch each counts.
-        cancelled: how many were cancelled, which is no failure.
-        streak: how many have failed in a row.
-        fired, late, skipped: how many nominal times ended so.
-        running, queued: ids of the runs under way, and of those that wait for them.
+        definition: its trigger, as text.
+        workflow: the name of its workflow.
+        state: "idle", "running", "backoff", "paused", "tripped", "done" (it has no more nominal times) or
+            "superseded" (a newer process has redefined or removed it).
+        run_count: the number of started runs.
+        failures: the number of failed runs; in a batch each run counts.
+        cancelled: the number of cancelled runs, which are not failures.
+        streak: the number of consecutive failures.
+        fired, late, skipped: how many nominal times had that outcome.
+        running, queued: the ids of the active and of the queued runs.
         last: when a run was last started, or None.
-        next: when it is due next, or None; for `jitter` see `next_nominal`.
-        next_nominal: the nominal time of that.
-        blocked_until: until when it backs off, or None.
-        last_error: what the last failed run failed with, or None.
+        next: when the next run is due, jitter included, or None.
+        next_nominal: the nominal time of the next run, or None.
+        blocked_until: the end of the backoff, or None.
+        last_error: the error of the last failed run, or None.
     """
 
     id: str
@@ -57,26 +57,26 @@ class FlowInfo:
 
 
 def info_of(schedule: Schedule, state: State, now: int) -> FlowInfo:
-    """Where `schedule` stands."""
-    ours = belongs(schedule, state)
-    nominal = schedule.next(state.cursor, state.anchor) if ours else None
+    """Describe the status of `schedule` at `now`."""
+    current = is_current(schedule, state)
+    nominal = schedule.next(state.cursor, state.anchor) if current else None
     blocked = state.blocked_until if state.blocked_until is not None and state.blocked_until > now else None
-    if not ours:
-        standing = "superseded"
-    elif state.standing != ACTIVE:
-        standing = state.standing
+    if not current:
+        status = "superseded"
+    elif state.status != ACTIVE:
+        status = state.status
     elif state.active:
-        standing = "running"
+        status = "running"
     elif blocked is not None:
-        standing = "backoff"
+        status = "backoff"
     else:
-        standing = "done" if nominal is None and schedule.trigger.kind == "at" else "idle"
+        status = "done" if nominal is None and schedule.trigger.kind == "at" else "idle"
     return FlowInfo(
-        schedule.id, schedule.trigger.kind, schedule.trigger.definition, schedule.flow.name, standing, state.runs,
+        schedule.id, schedule.trigger.kind, schedule.trigger.definition, schedule.flow.name, status, state.runs,
         state.failures, state.cancelled, state.streak, state.fired, state.late, state.skipped,
-        tuple(state.active), tuple(entry.run_id for entry in state.queue),
-        None if state.last_run is None else moment(state.last_run),
-        None if nominal is None else moment(schedule.due(nominal, state.anchor)),
-        None if nominal is None else moment(nominal),
-        None if blocked is None else moment(blocked), state.last_error,
+        tuple(state.active), tuple(job.run_id for job in state.queue),
+        None if state.last_run is None else datetime_of(state.last_run),
+        None if nominal is None else datetime_of(schedule.due(nominal, state.anchor)),
+        None if nominal is None else datetime_of(nominal),
+        None if blocked is None else datetime_of(blocked), state.last_error,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a flow can ask about the time that it runs for."""
+"""`nominal_time`: the time that a scheduled run is for."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from cano import current_step
 
 from cano_scheduler._times import nominal_of
 
-_kept: ContextVar[datetime | None] = ContextVar("cano_scheduler_nominal_time", default=None)
+_inherited: ContextVar[datetime | None] = ContextVar("cano_scheduler_nominal_time", default=None)
 
 
 def nominal_time(run_id: str | None = None) -> datetime | None:
-    """The nominal time, in UTC, that a run was started for; None for events and triggers.
+    """Return the nominal time of a run, in UTC; None for events and triggers.
 
-    It is the same on every attempt and after a crash, unlike the time on the clock: what a report covers should
-    depend on it.
+    Unlike the current time, it is the same in every attempt and after a crash. Use it, for example, for the period
+    that a report covers.
 
     Args:
-        run_id: the run; by default the one whose task is running.
+        run_id: the run's id; by default, the run of the current task.
     """
     if run_id is not None:
         return nominal_of(run_id)
     run: Any = current_step().run
-    while run is not None:  # a sub-workflow's run belongs to that of its parent
+    while run is not None:  # a sub-workflow has the nominal time of its parent
         if (found := nominal_of(run.run_id)) is not None:
             return found
         run = run.parent
-    return _kept.get()
+    return _inherited.get()
 
 
-def keep_nominal_time() -> None:
-    """Let runs that the present task starts, under ids of their own, have its nominal time."""
-    _kept.set(nominal_time())
+def inherit_nominal_time() -> None:
+    """Pass the nominal time of the current run to the runs that the current task starts."""
+    _inherited.set(nominal_time())

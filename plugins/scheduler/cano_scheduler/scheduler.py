@@ -1,4 +1,4 @@
-"""`Scheduler`: workflows that run by the clock, by events and by hand."""
+"""`Scheduler`: runs workflows by the clock, by events and by hand."""
 
 from __future__ import annotations
 
@@ -15,41 +15,44 @@ from cano_scheduler import _check
 from cano_scheduler._daylight import Fold, Gap
 from cano_scheduler._defining import Options, Seconds, cron_trigger, every_trigger
 from cano_scheduler._service import Service
-from cano_scheduler._times import SECOND, moment
+from cano_scheduler._times import SECOND, datetime_of
 from cano_scheduler._triggers import AtTrigger, NoTrigger
 from cano_scheduler.info import FlowInfo
 from cano_scheduler.tick import Tick
 
 
 class Scheduler:
-    """Runs workflows when they are due. An async context manager: it starts with the block and stops at its end.
+    """A scheduler of workflows. As an async context manager, it starts with the block and stops at its end.
 
-    With a durable store the state of the schedules lives there, and any number of processes may run the same
-    scheduler: each nominal time is decided by one of them. Otherwise it lives in this process.
+    With a durable store, the states of the schedules are stored, and any number of processes may run the same
+    scheduler: exactly one of them decides each nominal time. Otherwise the states are kept in this process.
 
-    Every schedule takes, by keyword:
+    Every schedule takes these options, by keyword:
 
-    - `data=`: the first data of its runs.
-    - `instances=`, `wait=`: run that many at once, as a `ConcurrentWorkflow`; or a list with the data of each.
-    - `jitter=`: up to so many seconds later, by a hash of the schedule's id and the nominal time.
-    - `grace=`: seconds after which a time counts as missed rather than on time.
-    - `misfire=`: run the last of the missed times ("once"), none ("skip"), or the last `limit=` of them ("all").
-    - `overlap=`, `overlap_limit=`: while `overlap_limit` runs (1) are under way, "skip" the time or "replace" the
-      oldest run; "queue" up to `overlap_limit` (100) times, to run one by one; "allow" `overlap_limit` at once (any).
+    - `data=`: the initial data of its runs.
+    - `instances=`: each tick starts a `ConcurrentWorkflow`: the number of its runs, or a list with the data of each.
+    - `wait=`: the `WaitStrategy` of that `ConcurrentWorkflow`.
+    - `jitter=`: the maximum delay in seconds; the delay is a hash of the schedule's id and the nominal time.
+    - `grace=`: seconds after its due time for which a nominal time is on time; after that it is missed.
+    - `misfire=`: start a run for the last missed time ("once"), for none ("skip"), or for the last `limit=` ("all").
+    - `overlap=`, `overlap_limit=`: while `overlap_limit` runs (1) are active, "skip" the time or "replace" the oldest
+      run. "queue" keeps up to `overlap_limit` times (100) and runs them one after the other. "allow" runs up to
+      `overlap_limit` at once (no limit).
     - `timeout=`: seconds for each run.
-    - `backoff=`: after a failure, skip what is due for so many seconds, doubling with each failure in a row up to an
-      hour; or a `RetryStrategy` that says how long, and trips the schedule where it gives up.
-    - `trip_after=`: after so many failures in a row run nothing more until `reset`, or a `trigger` that succeeds.
-    - `replace=True`: take the place of the schedule of that id.
+    - `backoff=`: seconds for which times are skipped after a failure; they double with each consecutive failure, up to
+      an hour. Or a `RetryStrategy`, which decides the delay, and trips the schedule when it gives up.
+    - `trip_after=`: the number of consecutive failures that trip the schedule. A tripped schedule skips its times until
+      `reset`, or until a `trigger` succeeds.
+    - `replace=True`: replace the schedule with the same id.
 
     Args:
-        kernel: drives the runs. It is opened where need be, and not closed.
-        grace: the `grace` of schedules that have none of their own.
-        poll: seconds between two looks into a durable store at what other processes did or left.
-        stop_timeout: seconds that runs get to end when the block is left.
+        kernel: executes the runs. The scheduler opens it if necessary, and does not close it.
+        grace: the `grace` of schedules that do not set it.
+        poll: seconds between two checks of a durable store for changes by other processes and for interrupted runs.
+        stop_timeout: seconds that runs have to end when the block ends.
 
     Raises:
-        ConfigurationError: an argument is wrong.
+        ConfigurationError: an argument is invalid.
     """
 
     def __init__(
@@ -85,23 +88,24 @@ class Scheduler:
         fold: Fold | None = None,
         **options: Unpack[Options],
     ) -> Scheduler:
-        """Run `flow` wherever a cron expression matches.
+        """Run `flow` at the times that a cron expression matches.
 
         Args:
             id: the schedule's id.
-            flow: what to run.
-            expr: five fields, or six with the seconds first: `0 0 9 * * *` is daily at nine; or `@daily` and the like.
+            flow: the workflow.
+            expr: five fields, or six with the seconds first (`0 0 9 * * *` is daily at nine), or a name like `@daily`.
                 Weekdays are 0 to 7 or names; 0 and 7 are Sunday.
-            tz: whose wall clock counts.
-            gap: what a wall time that does not exist means: "next", the first moment that does; "skip", nothing;
-                "shift", as much later as the clocks were put forward.
-            fold: which of two equal wall times counts: "first", "last" or "both". Left out, `gap` and `fold` are
-                those of classic cron: "next" and "first"; where minute or hour begin with `*`, "skip" and "both".
+            tz: the time zone of the expression.
+            gap: when to run for a wall time that does not exist: "next", at the first time after the gap; "skip",
+                never; "shift", later by the length of the gap.
+            fold: when to run for a wall time that exists twice: "first", "last" or "both". By default, `gap` and
+                `fold` are as in classic cron: "next" and "first", but "skip" and "both" if the minute or the hour
+                field begins with `*`.
             options: see the class.
 
         Raises:
-            ConfigurationError: an argument is wrong; the message names it.
-            SchedulerError: there is a schedule of that id.
+            ConfigurationError: an argument is invalid; the message names it.
+            SchedulerError: a schedule with this id exists.
         """
         return self._add(id, flow, cron_trigger(expr, tz, gap, fold), options)
 
@@ -114,18 +118,18 @@ class Scheduler:
         first: Seconds | datetime | None = None,
         **options: Unpack[Options],
     ) -> Scheduler:
-        """Run `flow` at equal intervals, counted from the first time, so that nothing drifts.
+        """Run `flow` at equal intervals, counted from the first time, so that they do not drift.
 
         Args:
             id: the schedule's id.
-            flow: what to run.
-            interval: seconds or a timedelta, also below a second.
-            first: the first time, or how long after the start it comes; by default it comes at the start.
+            flow: the workflow.
+            interval: seconds or a timedelta; it may be less than a second.
+            first: the first time as a datetime, or its delay after the start; by default 0.
             options: see the class.
 
         Raises:
-            ConfigurationError: an argument is wrong; the message names it.
-            SchedulerError: there is a schedule of that id.
+            ConfigurationError: an argument is invalid; the message names it.
+            SchedulerError: a schedule with this id exists.
         """
         return self._add(id, flow, every_trigger(interval, first), options)
 
@@ -134,11 +138,11 @@ class Scheduler:
         return self._add(id, flow, AtTrigger(_check.aware("when", when)), options)
 
     def on(self, id: str, flow: Workflow[Any], event: str, **options: Unpack[Options]) -> Scheduler:
-        """Run `flow` for each event of that name that is emitted. Arguments and errors as for `every`."""
+        """Run `flow` for each emitted event with the name `event`. Arguments and errors as for `every`."""
         return self._add(id, flow, NoTrigger(_check.name("event", event)), options)
 
     def manual(self, id: str, flow: Workflow[Any], **options: Unpack[Options]) -> Scheduler:
-        """Run `flow` when it is triggered by hand. Arguments and errors as for `every`."""
+        """Run `flow` only when `trigger` is called. Arguments and errors as for `every`."""
         return self._add(id, flow, NoTrigger(), options)
 
     def _add(self, id: str, flow: Workflow[Any], trigger: Any, options: Options) -> Scheduler:
@@ -148,31 +152,33 @@ class Scheduler:
     # running
 
     async def start(self) -> None:
-        """Begin to fire what is due.
+        """Start to fire due times.
 
         Raises:
-            SchedulerError: it is running already.
+            SchedulerError: the scheduler is already running.
             ConfigurationError: the data of a schedule cannot be stored.
         """
         await self._service.start()
 
     async def stop(self, timeout: Seconds | None = None) -> None:
-        """Fire nothing more; let the runs of this process end within `timeout`, then cancel them.
+        """Stop firing, wait up to `timeout` for the runs of this process to end, then cancel them.
 
-        What is parked in a durable store stays parked, and what waits in a queue waits on. It may be started again.
+        Parked runs in a durable store stay parked, and queued ones stay queued. The scheduler can be started again.
         """
         seconds = self._stop_timeout if timeout is None else _check.duration("timeout", timeout, least=0) / SECOND
         await self._service.stop(seconds)
 
     @property
     def running(self) -> bool:
-        """Whether it was started and not stopped."""
+        """Whether the scheduler is started and not stopped."""
         return self._service.loop is not None
 
-    # doing
+    # acting
 
     async def trigger(self, id: str, data: Mapping[str, Any] | None = None) -> RunHandle:
-        """Run a schedule's flow now, whatever it is doing. `data` cover the schedule's, key by key.
+        """Run a schedule's workflow now, even if the schedule is paused, tripped or running.
+
+        The keys of `data` override those of the schedule.
 
         Raises:
             SchedulerError: there is no such schedule, or its run could not be started.
@@ -183,67 +189,67 @@ class Scheduler:
     async def emit(
         self, event: str, data: Mapping[str, Any] | None = None, *, id: str | None = None
     ) -> list[RunHandle]:
-        """Let an event happen: the handles of the runs that start at once. Overlaps are treated as the policies say.
+        """Emit an event and return the handles of the runs that start now. The overlap policies apply.
 
         Args:
-            event: its name.
-            data: cover those of each schedule, key by key.
-            id: with a durable store an event emitted twice under one id starts one run.
+            event: the name of the event.
+            data: data of the runs; its keys override those of each schedule.
+            id: with a durable store, only the first event with this id starts runs.
 
         Raises:
-            ConfigurationError: an argument is wrong, or the data cannot be stored.
+            ConfigurationError: an argument is invalid, or the data cannot be stored.
         """
         name = None if id is None else _check.name("id", id)
         return await self._service.emit(_check.name("event", event), data, name)
 
     async def pause(self, id: str) -> None:
-        """Let a schedule's times pass, each noted as skipped. Its runs go on. Raises SchedulerError."""
+        """Pause a schedule: its times are skipped, and its active runs continue. Raises SchedulerError."""
         await self._service.change(id, "pause")
 
     async def resume(self, id: str) -> None:
-        """Let a paused schedule fire again, from now on. Raises SchedulerError."""
+        """Resume a paused schedule, from now on. Raises SchedulerError."""
         await self._service.change(id, "resume")
 
     async def reset(self, id: str) -> None:
-        """Forget a schedule's failures in a row: it fires again if it was tripped, or backs off. SchedulerError."""
+        """Clear the consecutive failures of a schedule, and end tripping and backoff. Raises SchedulerError."""
         await self._service.change(id, "reset")
 
     async def remove(self, id: str) -> None:
-        """Forget a schedule, in every process. Its runs go on; what waits is skipped. Raises SchedulerError."""
+        """Remove a schedule in every process. Active runs continue; queued ones are skipped. Raises SchedulerError."""
         await self._service.remove(id)
 
     async def backfill(self, id: str, start: datetime, end: datetime, *, limit: int = 1) -> list[RunHandle]:
-        """Run a schedule's flow for its nominal times from `start` to before `end` that have not run; wait for all.
+        """Run a schedule's workflow for its nominal times without a run, from `start` to before `end`; wait for all.
 
         Args:
-            id: the schedule.
-            start, end: aware datetimes; not in the future.
-            limit: how many to run at once.
+            id: the schedule's id.
+            start, end: aware datetimes, not in the future.
+            limit: the maximum number of concurrent runs.
 
         Returns:
-            A handle of each run; what failed did not stop the others.
+            The handles of the runs. A failed run does not stop the others.
 
         Raises:
             SchedulerError: there is no such schedule, or it has no nominal times.
-            ConfigurationError: an argument is wrong.
+            ConfigurationError: an argument is invalid.
         """
         span = _check.aware("start", start), _check.aware("end", end)
         return await self._service.backfill(id, *span, whole("limit", limit, 1))
 
-    # looking
+    # reading
 
     async def status(self, id: str) -> FlowInfo:
-        """Where a schedule stands. Raises SchedulerError where there is no such schedule."""
+        """Return the status of a schedule. Raises SchedulerError if there is no such schedule."""
         return await self._service.status(id)
 
     async def list(self) -> list[FlowInfo]:
-        """Where every schedule stands, in the order in which they were added."""
+        """Return the status of every schedule, in the order in which they were added."""
         return [await self._service.status(id) for id in tuple(self._service.schedules)]
 
     async def history(self, id: str) -> tuple[Tick, ...]:
-        """What became of a schedule's times, events and triggers, oldest first.
+        """Return the ticks of a schedule, oldest first: the outcomes of its times, events and triggers.
 
-        A durable store has all since the schedule was first added; without one the last 1,000 are remembered.
+        A durable store has all ticks since the schedule was first added; otherwise the last 1,000 are kept.
 
         Raises:
             SchedulerError: there is no such schedule.
@@ -252,11 +258,11 @@ class Scheduler:
         return tuple(await self._service.history(id))
 
     async def upcoming(self, id: str, count: int = 5) -> tuple[datetime, ...]:
-        """The next nominal times of a schedule, in UTC. Raises SchedulerError."""
-        return tuple(map(moment, await self._service.upcoming(id, whole("count", count, 1))))
+        """Return the next nominal times of a schedule, in UTC. Raises SchedulerError."""
+        return tuple(map(datetime_of, await self._service.upcoming(id, whole("count", count, 1))))
 
     def ids(self) -> tuple[str, ...]:
-        """The ids of all schedules, in the order in which they were added."""
+        """Return the ids of all schedules, in the order in which they were added."""
         return tuple(self._service.schedules)
 
     def __repr__(self) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cano_scheduler.cli.shown import next_shown
+from cano_scheduler.cli.formatting import next_lines
 
 pytestmark = pytest.mark.slow
 
@@ -133,7 +133,7 @@ def test_run_stops_on_a_signal(folder: Path, number: signal.Signals) -> None:
         assert process.stderr is not None
         assert (process.wait(60), process.stderr.read()) == (0, "")
     assert said[1].startswith("nightly")
-    assert said[-1] == "Stopping: runs get 10 s to end.\n"
+    assert said[-1] == "Stopping: 10 s for active runs to end.\n"
 
 
 @pytest.mark.parametrize(
@@ -143,9 +143,9 @@ def test_run_stops_on_a_signal(folder: Path, number: signal.Signals) -> None:
         ("nothing:x", "cannot be imported"),
         ("nothing.py:x", "does not exist"),
         ("jobs:nothing", "there is no 'nothing' in 'jobs'"),
-        ("jobs:number", "is a int; expected a Scheduler"),
+        ("jobs:number", "is of type int; expected a Scheduler"),
         ("jobs:broken", "RuntimeError: broken"),
-        ("no module:x", "is no module"),
+        ("no module:x", "is not a module name"),
     ],
 )
 def test_a_wrong_target_is_told(cano: Cano, target: str | None, why: str) -> None:
@@ -167,4 +167,4 @@ def test_no_times_are_no_lines() -> None:
     """A manual schedule has none."""
     from datetime import UTC
 
-    assert list(next_shown([], UTC)) == []
+    assert list(next_lines([], UTC)) == []

@@ -15,7 +15,7 @@ async def test_it_starts_once(kernel: Kernel) -> None:
     """A second start is an error; after a stop it may start again."""
     scheduler = Scheduler(kernel)
     await scheduler.start()
-    with pytest.raises(SchedulerError, match="running already"):
+    with pytest.raises(SchedulerError, match="already running"):
         await scheduler.start()
     await scheduler.stop()
     await scheduler.stop()
@@ -28,7 +28,7 @@ async def test_it_starts_once(kernel: Kernel) -> None:
 async def test_an_unknown_id_is_an_error(kernel: Kernel, diary: Diary, method: str) -> None:
     """It names those that there are."""
     scheduler = Scheduler(kernel).manual("known", diary.flow())
-    with pytest.raises(SchedulerError, match="there is no schedule 'unknown'; there are: 'known'"):
+    with pytest.raises(SchedulerError, match="there is no schedule 'unknown'; known schedules: 'known'"):
         await getattr(scheduler, method)("unknown")
     with pytest.raises(SchedulerError, match="unknown"):
         await scheduler.backfill("unknown", datetime.now(UTC), datetime.now(UTC))

@@ -10,8 +10,8 @@ from cano.testing import VirtualClock
 from cano_scheduler import Scheduler
 from cano_scheduler._decide import CHUNK, Decision, decide
 from cano_scheduler._defining import every_trigger, make
+from cano_scheduler._lifecycle import begin
 from cano_scheduler._schedule import Schedule
-from cano_scheduler._standing import begin
 from cano_scheduler._state import State
 from cano_scheduler._triggers import Trigger
 from hypothesis import given
@@ -71,7 +71,7 @@ def test_missed_times_are_treated_as_the_policy_says(
     st.integers(0, 2_000_000),
 )
 def test_every_nominal_time_is_counted_once(
-    times: int, misfire: Any, limit: int, overlap: Any, number: int | None, grace: int, standing: str, jitter: int
+    times: int, misfire: Any, limit: int, overlap: Any, number: int | None, grace: int, status: str, jitter: int
 ) -> None:
     """Whatever the policies: fired, late, skipped and waiting add up to all that was due, and the cursor is there."""
     schedule = schedule_of(
@@ -79,7 +79,7 @@ def test_every_nominal_time_is_counted_once(
         jitter=jitter / SECOND,
     )  # fmt: skip
     state = begin(schedule, 0)
-    state.standing = standing
+    state.status = status
     now = times * SECOND
     rows = decided(schedule, state, now)
     due = sum(schedule.due(at * SECOND, 0) <= now for at in range(times + 1))

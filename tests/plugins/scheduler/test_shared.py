@@ -277,7 +277,7 @@ async def test_a_store_without_history_has_none_to_tell(
     monkeypatch.setattr(store, "history", nothing)
     async with make_kernel() as kernel, Scheduler(kernel).every("e", diary.flow(), 1) as scheduler:
         await kernel.clock.sleep(2.5)
-        with pytest.raises(ConfigurationError, match=r"the store <.*NeverClosed.*> keeps no history.*schedule 'e'"):
+        with pytest.raises(ConfigurationError, match=r"the store <.*NeverClosed.*> keeps no history.*'e'"):
             await scheduler.history("e")
         assert (await scheduler.status("e")).fired == len(diary.ids) == 3
 

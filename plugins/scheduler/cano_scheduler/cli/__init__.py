@@ -1,4 +1,4 @@
-"""`cano schedule`. Imported only when the command line asks for it: it needs click."""
+"""`cano schedule`. Only the command line imports this package, because it requires click."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import click
 from cano import CanoError, ConfigurationError, SchedulerError
 
 from cano_scheduler import _check
-from cano_scheduler.cli.loading import Wrong, load_scheduler
-from cano_scheduler.cli.shown import next_shown, table, time_shown
+from cano_scheduler.cli.formatting import format_time, next_lines, table
+from cano_scheduler.cli.loading import UsageError, load_scheduler
 from cano_scheduler.scheduler import Scheduler
 
 R = TypeVar("R")
@@ -23,28 +23,29 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 @click.group()
 def schedule() -> None:
-    """Run schedules, and look after them.
+    """Run and manage schedules.
 
-    All commands but `run` take the scheduler from --scheduler, or from the variable CANO_SCHEDULER.
+    All commands but `run` take the scheduler from --scheduler or from the environment variable CANO_SCHEDULER.
     """
 
 
 def _on_scheduler(command: Command) -> Command:
     option = click.option(
         "-s", "--scheduler", "target", metavar="MODULE:SCHEDULER", envvar="CANO_SCHEDULER", required=True,
-        help="The scheduler: a Scheduler in a module or .py file, or a function that returns one.",
+        help="A Scheduler in a module or .py file, or a function that returns one.",
     )  # fmt: skip
     return option(command)
 
 
 def _do(target: str, work: Callable[[Scheduler], Awaitable[R]], durable: bool = False) -> R:
-    """What `work` returns, done on the scheduler; its kernel is closed after it."""
+    """Return the result of `work` on the scheduler, and close its kernel afterwards."""
 
     async def done(scheduler: Scheduler) -> R:
         kernel = scheduler.kernel
         async with kernel:
             if durable and not (kernel.backend is not None and kernel.backend.capabilities.durable):
-                raise Wrong("the scheduler's store is not durable: nothing that another process does reaches it")
+                raise UsageError("the scheduler's store is not durable, so other processes do not share its schedules; "
+                                 "name a durable store, such as sqlite:///jobs.db")  # fmt: skip
             try:
                 return await work(scheduler)
             finally:
@@ -53,16 +54,16 @@ def _do(target: str, work: Callable[[Scheduler], Awaitable[R]], durable: bool = 
     try:
         return asyncio.run(done(load_scheduler(target)))
     except (SchedulerError, ConfigurationError) as error:
-        raise Wrong(str(error)) from error
+        raise UsageError(str(error)) from error
     except CanoError as error:
         raise click.ClickException("\n".join([str(error), *getattr(error, "__notes__", ())])) from error
 
 
 @schedule.command()
 @click.argument("target", metavar="MODULE:SCHEDULER")
-@click.option("--grace", default=10.0, show_default=True, help="Seconds that runs get to end when it is stopped.")
+@click.option("--grace", default=10.0, show_default=True, help="Seconds that runs have to end after a signal.")
 def run(target: str, grace: float) -> None:
-    """Fire what is due, until SIGINT or SIGTERM."""
+    """Fire due times until SIGINT or SIGTERM."""
 
     async def work(scheduler: Scheduler) -> None:
         stopped = asyncio.Event()
@@ -73,7 +74,7 @@ def run(target: str, grace: float) -> None:
         click.echo(table(await scheduler.list()))
         click.echo("Running; Ctrl-C stops it.")
         await stopped.wait()
-        click.echo(f"Stopping: runs get {grace:g} s to end.")
+        click.echo(f"Stopping: {grace:g} s for active runs to end.")
         await scheduler.stop(grace)
 
     _do(target, work)
@@ -82,35 +83,35 @@ def run(target: str, grace: float) -> None:
 @schedule.command("list")
 @_on_scheduler
 def list_(target: str) -> None:
-    """Show every schedule."""
+    """List all schedules."""
     click.echo(table(_do(target, lambda scheduler: scheduler.list())))
 
 
 @schedule.command("next")
 @click.argument("id")
-@click.option("-n", "count", default=5, show_default=True, help="How many times.")
-@click.option("--tz", default="UTC", show_default=True, metavar="ZONE", help="The time zone to show them in.")
+@click.option("-n", "count", default=5, show_default=True, help="Number of times.")
+@click.option("--tz", default="UTC", show_default=True, metavar="ZONE", help="Time zone of the output.")
 @_on_scheduler
 def next_(id: str, count: int, tz: str, target: str) -> None:
-    """Show the next times of schedule ID, and which are on days on which the clocks are changed."""
+    """Show the next times of schedule ID. Times on the day of a daylight saving change are marked."""
     try:
         zone = _check.zone(tz).info
     except ConfigurationError as error:
-        raise Wrong(f"--{error}") from error
-    for line in next_shown(_do(target, lambda scheduler: scheduler.upcoming(id, count)), zone):
+        raise UsageError(f"--{error}") from error
+    for line in next_lines(_do(target, lambda scheduler: scheduler.upcoming(id, count)), zone):
         click.echo(line)
 
 
 @schedule.command()
 @click.argument("id")
-@click.option("--data", metavar="JSON", help="A JSON object; it covers the schedule's data, key by key.")
+@click.option("--data", metavar="JSON", help="A JSON object; its keys override those of the schedule's data.")
 @_on_scheduler
 def trigger(id: str, data: str | None, target: str) -> None:
-    """Run schedule ID now, here, and wait for its end."""
+    """Run schedule ID now, in this process, and wait for its end."""
     try:
         given = None if data is None else json.loads(data)
     except ValueError as error:
-        raise Wrong(f"--data {data}: not JSON: {error}") from error
+        raise UsageError(f"--data {data}: not JSON: {error}") from error
 
     async def work(scheduler: Scheduler) -> str:
         result = await (await scheduler.trigger(id, given)).result()
@@ -123,7 +124,7 @@ def trigger(id: str, data: str | None, target: str) -> None:
 @click.argument("id")
 @_on_scheduler
 def pause(id: str, target: str) -> None:
-    """Let schedule ID fire nothing, in every process."""
+    """Pause schedule ID in every process."""
     _do(target, lambda scheduler: scheduler.pause(id), durable=True)
     click.echo(f"{id}: paused")
 
@@ -132,7 +133,7 @@ def pause(id: str, target: str) -> None:
 @click.argument("id")
 @_on_scheduler
 def resume(id: str, target: str) -> None:
-    """Let schedule ID fire again, paused or tripped."""
+    """Resume schedule ID if it is paused, and reset it if it is tripped."""
 
     async def work(scheduler: Scheduler) -> None:
         await scheduler.resume(id)
@@ -146,25 +147,28 @@ def resume(id: str, target: str) -> None:
 @click.argument("id")
 @click.argument("start", metavar="START")
 @click.argument("end", metavar="END")
-@click.option("--limit", default=1, show_default=True, help="How many runs at once.")
+@click.option("--limit", default=1, show_default=True, help="Maximum concurrent runs.")
 @_on_scheduler
 def backfill(id: str, start: str, end: str, limit: int, target: str) -> None:
-    """Run schedule ID for its times from START to before END that have not run. Times are ISO 8601; UTC by default."""
-    span = _moment("START", start), _moment("END", end)
+    """Run schedule ID for its times without a run, from START to before END.
+
+    START and END are in ISO 8601; without an offset they are in UTC. The exit code is 1 if a run failed.
+    """
+    span = _parse_time("START", start), _parse_time("END", end)
     handles = _do(target, lambda scheduler: scheduler.backfill(id, *span, limit=limit))
     failed = 0
     for handle in handles:
         info = handle.status()
         failed += info.error is not None
         click.echo(f"{handle.run_id}: {info.status.value}")
-    click.echo(f"{len(handles)} run(s) from {time_shown(span[0])} to {time_shown(span[1])}, {failed} failed")
+    click.echo(f"{len(handles)} run(s) from {format_time(span[0])} to {format_time(span[1])}, {failed} failed")
     if failed:
         raise SystemExit(1)
 
 
-def _moment(name: str, text: str) -> datetime:
+def _parse_time(name: str, text: str) -> datetime:
     try:
         found = datetime.fromisoformat(text)
     except ValueError as error:
-        raise Wrong(f"{name}: {error}") from error
+        raise UsageError(f"{name}: {error}") from error
     return found if found.tzinfo is not None else found.replace(tzinfo=UTC)

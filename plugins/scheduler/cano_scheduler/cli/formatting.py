@@ -1,4 +1,4 @@
-"""How times and schedules are shown."""
+"""Formatting of times and schedules."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ from cano_scheduler.info import FlowInfo
 _DAY = timedelta(days=1)
 
 
-def time_shown(when: datetime | None, zone: tzinfo = UTC) -> str:
-    """A time in a zone, with its offset; a dash for none."""
+def format_time(when: datetime | None, zone: tzinfo = UTC) -> str:
+    """Format a time in a zone, with its offset; None is "-"."""
     return (
         "-" if when is None else when.astimezone(zone).isoformat(" ", "milliseconds" if when.microsecond else "seconds")
     )
 
 
-def next_shown(times: Iterable[datetime], zone: tzinfo) -> Iterator[str]:
-    """A line for each time; on days on which the clocks are changed it says so."""
+def next_lines(times: Iterable[datetime], zone: tzinfo) -> Iterator[str]:
+    """Yield a line for each time, with a note on days of a daylight saving change."""
     for when in times:
         local = when.astimezone(zone)
-        line = f"{local:%a} {time_shown(when, zone)}"
+        line = f"{local:%a} {format_time(when, zone)}"
         if (change := _change_on(local)) is not None:
             line += f"  DST: the clocks go {'forward' if change > timedelta() else 'back'} {abs(change)} on this day"
         yield line
 
 
 def _change_on(local: datetime) -> timedelta | None:
-    """By how much the clocks are changed on a local day, or None."""
+    """Return the change of the offset on a local day, or None."""
     midnight = local.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
     before, after = midnight.utcoffset(), (midnight + _DAY).utcoffset()
     return None if before is None or after is None or before == after else after - before
 
 
 def table(infos: Iterable[FlowInfo]) -> str:
-    """The schedules, one below the other."""
+    """Format the schedules as a table."""
     rows = [("ID", "KIND", "STATE", "RUNS", "FAILED", "SKIPPED", "LAST", "NEXT", "WORKFLOW")]
     for info in infos:
         counts = str(info.run_count), str(info.failures), str(info.skipped)
         rows.append(
-            (info.id, info.kind, info.state, *counts, time_shown(info.last), time_shown(info.next), info.workflow)
+            (info.id, info.kind, info.state, *counts, format_time(info.last), format_time(info.next), info.workflow)
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join(

@@ -1,52 +1,52 @@
-"""Beginning, changing, pausing, resuming, resetting and removing a schedule: changes of its state."""
+"""Changes of a schedule's state: begin, adopt a new definition, pause, resume, reset and remove."""
 
 from __future__ import annotations
 
-from cano_scheduler._decide import Decision, belongs, decide, drop_waiting, start_waiting
+from cano_scheduler._decide import Decision, decide, drop_queue, is_current, start_queued
 from cano_scheduler._schedule import Schedule
 from cano_scheduler._state import ACTIVE, PAUSED, REMOVED, TRIPPED, State
 
 
 def begin(schedule: Schedule, now: int) -> State:
-    """The state of a schedule that there was not before."""
+    """Create the state of a new schedule."""
     anchor = schedule.trigger.anchor(now)
-    return State(schedule.trigger.definition, anchor, schedule.trigger.begins(now, anchor))
+    return State(schedule.trigger.definition, anchor, schedule.trigger.initial_cursor(now, anchor))
 
 
 def adopt(schedule: Schedule, state: State, now: int) -> Decision | None:
-    """Let an older state be that of `schedule`; None where it is already, and nothing moves.
+    """Make an existing state belong to `schedule`. Return None, and change nothing, if it already does.
 
-    A schedule with another trigger, and one that was removed, begins now; its counts go on.
+    If the trigger has changed or the schedule was removed, it begins now. Its counts are kept.
     """
-    if belongs(schedule, state):
+    if is_current(schedule, state):
         return None
     fresh = begin(schedule, now)
     same = state.definition == fresh.definition
     state.cursor = max(state.cursor, fresh.cursor) if same else fresh.cursor
     state.definition, state.anchor = fresh.definition, fresh.anchor
-    if state.standing == REMOVED:
-        state.standing = ACTIVE
+    if state.status == REMOVED:
+        state.status = ACTIVE
     return Decision()
 
 
 def pause(schedule: Schedule, state: State, now: int) -> Decision | None:
-    """Let nothing be fired; None where that is so already. What was due before is decided first."""
-    if state.standing in (PAUSED, REMOVED):
+    """Pause the schedule, after the times that are already due are decided. Return None if it is paused or removed."""
+    if state.status in (PAUSED, REMOVED):
         return None
     decision = decide(schedule, state, now) or Decision()
     if not decision.more:
-        state.standing = PAUSED
+        state.status = PAUSED
     return decision
 
 
 def resume(schedule: Schedule, state: State, now: int) -> Decision | None:
-    """Let it be fired again; None where it is not paused. What was due meanwhile has been skipped."""
+    """Resume a paused schedule; the times that were due meanwhile are skipped. Return None if it is not paused."""
     return _activate(schedule, state, now, PAUSED)
 
 
 def reset(schedule: Schedule, state: State, now: int) -> Decision | None:
-    """Forget the failures in a row, and what they led to: tripping and backing off."""
-    if state.standing == TRIPPED:
+    """Clear the consecutive failures, and end tripping and backoff."""
+    if state.status == TRIPPED:
         decision = _activate(schedule, state, now, TRIPPED) or Decision()
     else:
         decision = decide(schedule, state, now) or Decision()
@@ -55,21 +55,21 @@ def reset(schedule: Schedule, state: State, now: int) -> Decision | None:
     return decision
 
 
-def _activate(schedule: Schedule, state: State, now: int, standing: str) -> Decision | None:
-    if state.standing != standing:
+def _activate(schedule: Schedule, state: State, now: int, status: str) -> Decision | None:
+    if state.status != status:
         return None
     decision = decide(schedule, state, now) or Decision()
     if not decision.more:
-        state.standing = ACTIVE
-        start_waiting(schedule, state, now, decision)
+        state.status = ACTIVE
+        start_queued(schedule, state, now, decision)
     return decision
 
 
 def remove(schedule: Schedule, state: State, now: int) -> Decision | None:
-    """Let it be over; what is under way ends by itself. None where it was removed before."""
-    if state.standing == REMOVED:
+    """Remove the schedule and skip its queue; active runs continue. Return None if it was removed before."""
+    if state.status == REMOVED:
         return None
     decision = Decision()
-    drop_waiting(schedule, state, now, decision)
-    state.standing = REMOVED
+    drop_queue(schedule, state, now, decision)
+    state.status = REMOVED
     return decision

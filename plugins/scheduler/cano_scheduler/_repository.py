@@ -1,4 +1,4 @@
-"""Where the states of schedules are kept: in this process."""
+"""`Repository`, which keeps the states of schedules, and its implementation in the memory of this process."""
 
 from __future__ import annotations
 
@@ -9,65 +9,65 @@ from typing import Any, Protocol
 from cano import isolate
 
 from cano_scheduler._decide import Decision
+from cano_scheduler._lifecycle import adopt, begin
 from cano_scheduler._schedule import Schedule
-from cano_scheduler._standing import adopt, begin
 from cano_scheduler._state import State
 from cano_scheduler.tick import Tick
 
 Change = Callable[[State], Decision | None]
-"""Changes a state in place; None says that it has changed nothing."""
+"""Changes a state in place. Returns None if it changed nothing."""
 
-KEPT = 1000
-"""How many ticks of each schedule are remembered where nothing is durable."""
+MAX_TICKS = 1000
+"""How many ticks of each schedule are kept without a durable store."""
 
 
-class Ledger(Protocol):
-    """The states of schedules.
+class Repository(Protocol):
+    """A repository of the states and histories of schedules.
 
     Attributes:
-        shared: whether other processes change them too.
+        shared: whether other processes change them, too.
     """
 
     shared: bool
 
     async def attach(self, schedule: Schedule, now: int) -> None:
-        """Find or make the state of a schedule."""
+        """Load or create the state of a schedule."""
         ...
 
     def state(self, id: str) -> State | None:
-        """The state as last seen here, for reading; None where there is none."""
+        """Return the state as this process last read or wrote it, for reading; None if there is none."""
         ...
 
-    async def look(self, id: str) -> State | None:
-        """The state as it is now, for reading."""
+    async def load(self, id: str) -> State | None:
+        """Return the present state, for reading; None if there is none."""
         ...
 
     async def update(self, id: str, change: Change) -> Decision | None:
-        """Apply `change`, all of it or nothing; once it returns, what it decided is decided."""
+        """Apply `change` completely or not at all, and return its decision once the new state is stored."""
         ...
 
     async def refresh(self) -> list[str]:
-        """See what other processes have changed: the ids of those schedules."""
+        """Reload the states that other processes have changed, and return the ids of their schedules."""
         ...
 
     async def history(self, id: str) -> list[Tick]:
-        """What became of the schedule's times, oldest first."""
+        """Return the ticks of a schedule, oldest first."""
         ...
 
     def pack(self, data: Mapping[str, Any] | None) -> Any:
-        """A run's data as an `Entry` has them. Raises SerializationError."""
+        """Convert a run's data for `Job.data`. Raises SerializationError."""
         ...
 
     def unpack(self, packed: Any) -> dict[str, Any]:
-        """The data that `pack` was given."""
+        """Return the data from the result of `pack`."""
         ...
 
 
-class LocalLedger:
-    """States of one process, as long as it lives.
+class LocalRepository:
+    """A repository in the memory of this process.
 
     Attributes:
-        states: the states; whoever changes one in place notes what was decided.
+        states: the states. A caller that changes one in place passes the decision to `record`.
     """
 
     shared = False
@@ -77,45 +77,45 @@ class LocalLedger:
         self._ticks: dict[str, deque[Tick]] = {}
 
     async def attach(self, schedule: Schedule, now: int) -> None:
-        """Find or make the state of a schedule."""
+        """Load or create the state of a schedule."""
         state = self.states.get(schedule.id)
         if state is None:
             self.states[schedule.id] = begin(schedule, now)
-            self._ticks[schedule.id] = deque(maxlen=KEPT)
+            self._ticks[schedule.id] = deque(maxlen=MAX_TICKS)
         else:
             adopt(schedule, state, now)
 
     def state(self, id: str) -> State | None:
-        """The state, for reading."""
+        """Return the state, for reading."""
         return self.states.get(id)
 
-    async def look(self, id: str) -> State | None:
-        """The state, for reading."""
+    async def load(self, id: str) -> State | None:
+        """Return the state, for reading."""
         return self.states.get(id)
 
     async def update(self, id: str, change: Change) -> Decision | None:
-        """Apply `change`."""
+        """Apply `change` and record its ticks."""
         decision = change(self.states[id])
-        self.note(id, decision)
+        self.record(id, decision)
         return decision
 
-    def note(self, id: str, decision: Decision | None) -> None:
-        """Remember what was decided on a state that was changed in place."""
+    def record(self, id: str, decision: Decision | None) -> None:
+        """Add the ticks of a decision to the history."""
         if decision is not None and decision.ticks:
             self._ticks[id] += decision.ticks
 
     async def refresh(self) -> list[str]:
-        """Nobody else changes them."""
+        """Return no ids: other processes cannot change these states."""
         return []
 
     async def history(self, id: str) -> list[Tick]:
-        """The last ticks, oldest first."""
+        """Return the last `MAX_TICKS` ticks, oldest first."""
         return list(self._ticks.get(id, ()))
 
     def pack(self, data: Mapping[str, Any] | None) -> Any:
-        """The data themselves, copied."""
+        """Return a copy of the data."""
         return None if data is None else isolate(dict(data))
 
     def unpack(self, packed: Any) -> dict[str, Any]:
-        """The data that `pack` was given."""
+        """Return the data from the result of `pack`."""
         return packed or {}
