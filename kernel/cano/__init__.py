@@ -108,7 +108,7 @@ __all__ = [
     "sleep_until", "state_name", "task", "undeclared", "wait_for",
 ]  # fmt: skip
 
-# What drives runs needs asyncio, which takes longer to import than all of this: it comes when it is first asked for.
+# These names need asyncio, which takes longer to import than all of the above, so they are imported on first use.
 _LATE = {
     "engine.clock": "SystemClock",
     "concurrency.batch": (
@@ -124,7 +124,7 @@ _LATE = {
     "engine.run": "Run",
 }
 
-if not typing.TYPE_CHECKING:  # a type checker would take every name for one that exists
+if not typing.TYPE_CHECKING:  # with this function, type checkers would accept every name
 
     def __getattr__(name: str) -> typing.Any:
         for module, names in _LATE.items():

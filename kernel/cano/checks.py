@@ -1,4 +1,4 @@
-"""Checks of arguments and options. Each returns the value, or raises ConfigurationError with what is allowed."""
+"""Checks of arguments and options. Each returns the value, or raises ConfigurationError with the allowed values."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cano.errors import ConfigurationError
 
 
 class Text(str):
-    """A value as a URL or an environment variable spells it: checks of numbers and switches read it."""
+    """A value from a URL or an environment variable. The checks of numbers and switches parse it."""
 
     __slots__ = ()
 
@@ -21,7 +21,7 @@ def refuse(name: str, value: object, allowed: str) -> NoReturn:
 
 
 def whole(name: str, value: object, least: int = 0, most: int | None = None) -> int:
-    """Return `value` if it is a whole number within the limits, both included."""
+    """Return `value` if it is a whole number from `least` to `most`."""
     number = _number(value)
     if isinstance(number, int) and least <= number and (most is None or number <= most):
         return number
@@ -37,7 +37,7 @@ def whole_or_none(name: str, value: object, least: int) -> int | None:
 
 
 def seconds(name: str, value: object, least: float = 0, most: float = math.inf) -> float:
-    """Return `value` if it is a number of seconds within the limits, both included."""
+    """Return `value` if it is a number of seconds from `least` to `most`."""
     number = _number(value)
     if number is not None and least <= number <= most:
         return number
@@ -61,7 +61,7 @@ def time_limit(name: str, value: object) -> float | None:
 
 
 def switch(name: str, value: object) -> bool:
-    """Return `value` if it is a bool. Text is 0 or 1."""
+    """Return `value` if it is a bool. A `Text` must be 0 or 1."""
     if isinstance(value, Text):
         return one_of(name, value, ("0", "1")) == "1"
     if isinstance(value, bool):
@@ -70,7 +70,7 @@ def switch(name: str, value: object) -> bool:
 
 
 def one_of(name: str, value: object, allowed: Collection[str]) -> str:
-    """Return `value` if it is one of the `allowed` strings, two or more."""
+    """Return `value` if it is one of the `allowed` strings, of which there are at least two."""
     if isinstance(value, str) and value in allowed:
         return str(value)
     *others, last = allowed
@@ -85,7 +85,7 @@ def text(name: str, value: object) -> str:
 
 
 def _number(value: object) -> int | float | None:
-    """Return `value` as a number, or None if it is not one. A bool is not: `timeout=True` is a slip."""
+    """Return `value` as a number, or None if it is not one. A bool is not a number: `timeout=True` is a mistake."""
     if isinstance(value, Text) and value.isascii() and len(value) < 20 and value.replace(".", "", 1).isdecimal():
         return int(value) if value.isdecimal() else float(value)
     return value if isinstance(value, int | float) and not isinstance(value, bool) else None

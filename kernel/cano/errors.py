@@ -2,30 +2,30 @@
 
     CanoError
     ├── ConfigurationError (ValueError)        an option or argument is wrong
-    ├── ValidationError (ValueError)           a workflow's definition is wrong: every problem at once
-    ├── PluginError                            a plugin is broken, foreign, blocked or named twice
+    ├── ValidationError (ValueError)           a workflow's definition is wrong; lists every problem
+    ├── PluginError                            a plugin is broken, incompatible, or has the name of another
     ├── SchedulerError                         a schedule is wrong or unknown
-    ├── WorkflowError                          a run went wrong; knows run, workflow, state and attempt
-    │   ├── TransitionError                    a task returned something that is no next state
-    │   ├── TaskError                          a task raised; the user's exception is the cause
-    │   │   ├── NodeError                      the same for a node; knows the phase
-    │   │   └── RetryExhaustedError            the last allowed attempt failed; knows how many
-    │   ├── StepTimeoutError (TimeoutError)    an attempt or a whole step took too long
-    │   ├── RunTimeoutError (TimeoutError)     a whole run took too long
+    ├── WorkflowError                          a run failed; names run, workflow, state and attempt
+    │   ├── TransitionError                    a task returned a value that is not a valid next state
+    │   ├── TaskError                          a task raised an exception, which is the cause
+    │   │   ├── NodeError                      a node raised an exception; names the phase
+    │   │   └── RetryExhaustedError            the last allowed attempt failed; counts the attempts
+    │   ├── StepTimeoutError (TimeoutError)    an attempt, or a whole step, exceeded its timeout
+    │   ├── RunTimeoutError (TimeoutError)     a run exceeded its timeout
     │   ├── JoinError                          a split's branches did not meet the join's condition
-    │   ├── RunCancelledError                  somebody cancelled the run
+    │   ├── RunCancelledError                  the run was cancelled
     │   ├── RunInterruptedError                the kernel closed before the run ended
     │   └── VersionMismatchError               a stored run belongs to another definition
-    └── StoreError                             a store refused or failed
-        ├── KeyNotFoundError (KeyError)
-        ├── TypeMismatchError (TypeError)
-        ├── SerializationError (TypeError)     a value cannot be kept, or not be read back
+    └── StoreError                             a store refused a call, or failed
+        ├── KeyNotFoundError (KeyError)        the store has no such key
+        ├── TypeMismatchError (TypeError)      a value has another type than the one asked for
+        ├── SerializationError (TypeError)     a value cannot be stored, or not be read back
         ├── MergeConflictError                 two branches wrote different values to one key
-        ├── ConflictError                      somebody else's commit or lease came first
-        ├── RunNotFoundError (LookupError)     the store has no run of that id
-        └── StoreUnavailableError              the store cannot be reached
+        ├── ConflictError                      another holder claimed or changed the run first
+        ├── RunNotFoundError (LookupError)     the store has no run with this id
+        └── StoreUnavailableError              the store cannot be reached, or is closed
 
-Errors are told apart by class and attributes; messages are for people.
+Tell errors apart by class and attributes, not by their messages.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ from typing import Any
 
 
 class CanoError(Exception):
-    """The root of all errors that Cano raises."""
+    """The base class of all errors that Cano raises."""
 
 
 class ConfigurationError(CanoError, ValueError):
-    """An option or an argument is wrong. The message names it, its value and what is allowed."""
+    """An option or an argument is wrong. The message names it, its value and the allowed values."""
 
 
 class ValidationError(CanoError, ValueError):
-    """A workflow cannot work as it is defined.
+    """A workflow's definition is wrong.
 
     Attributes:
-        workflow: name of the workflow.
+        workflow: the workflow's name.
         problems: every problem found, one sentence each.
     """
 
@@ -64,8 +64,8 @@ class PluginError(CanoError):
     """A plugin cannot be used.
 
     Attributes:
-        plugin: its name (that of its entry point), where known.
-        distribution: `name version` of the distribution that ships it, where known.
+        plugin: the name of the plugin (of its entry point), or None if it is not known.
+        distribution: `name version` of the distribution that contains it, or None if it is not known.
     """
 
     def __init__(self, message: str, *, plugin: str | None = None, distribution: str | None = None) -> None:
@@ -75,17 +75,17 @@ class PluginError(CanoError):
 
 
 class SchedulerError(CanoError):
-    """A schedule is wrong, unknown, or asked for something it cannot do."""
+    """A schedule is wrong or unknown, or does not support the call."""
 
 
 class WorkflowError(CanoError):
-    """A run went wrong.
+    """A run failed. An attribute that is not known is None.
 
     Attributes:
         run_id: the run's id.
         workflow: the workflow's name.
         state: the state whose step failed.
-        attempt: which attempt of that step, counted from 1.
+        attempt: the attempt of that step, counted from 1.
     """
 
     def __init__(
@@ -105,84 +105,84 @@ class WorkflowError(CanoError):
         self.workflow = workflow
         self.state = state
         self.attempt = attempt
-        place = {"run": run_id, "workflow": workflow, "state": state, "attempt": attempt}
-        known = [f"{label} {value}" for label, value in place.items() if value is not None]
+        location = {"run": run_id, "workflow": workflow, "state": state, "attempt": attempt}
+        known = [f"{label} {value}" for label, value in location.items() if value is not None]
         if known:
             self.add_note("at " + ", ".join(known))
 
 
 class TransitionError(WorkflowError):
-    """A task returned something that is not a next state of its own.
+    """A task returned a value that is not a valid next state.
 
     Attributes:
-        returned: what it returned.
-        allowed: the states it may return.
+        returned: the value that it returned.
+        allowed: the states that it may return.
     """
 
-    def __init__(self, message: str, *, returned: Any = None, allowed: Iterable[Any] = (), **place: Any) -> None:
-        super().__init__(message, **place)
+    def __init__(self, message: str, *, returned: Any = None, allowed: Iterable[Any] = (), **location: Any) -> None:
+        super().__init__(message, **location)
         self.returned = returned
         self.allowed = tuple(allowed)
 
 
 class TaskError(WorkflowError):
-    """A task raised. The user's own exception is `__cause__`, untouched."""
+    """A task raised an exception, which is `__cause__`, unchanged."""
 
 
 class NodeError(TaskError):
-    """A node raised. The user's own exception is `__cause__`.
+    """A node raised an exception, which is `__cause__`, unchanged.
 
     Attributes:
         phase: "prep", "exec" or "post".
     """
 
-    def __init__(self, message: str, *, phase: str = "", **place: Any) -> None:
-        super().__init__(message, **place)
+    def __init__(self, message: str, *, phase: str = "", **location: Any) -> None:
+        super().__init__(message, **location)
         self.phase = phase
 
 
 class RetryExhaustedError(TaskError):
-    """Every attempt that the retry strategy allowed has failed; `__cause__` is the last failure.
+    """Every attempt that the retry strategy allowed has failed; `__cause__` is the last attempt's exception.
 
     Attributes:
-        attempts: how many attempts were made.
-        phase: the phase that failed last where the task is a node, else None.
+        attempts: the number of attempts made.
+        phase: the phase that failed last, if the task is a node; otherwise None.
     """
 
-    def __init__(self, message: str, *, attempts: int = 0, phase: str | None = None, **place: Any) -> None:
-        super().__init__(message, **place)
+    def __init__(self, message: str, *, attempts: int = 0, phase: str | None = None, **location: Any) -> None:
+        super().__init__(message, **location)
         self.attempts = attempts
         self.phase = phase
 
 
 class StepTimeoutError(WorkflowError, TimeoutError):
-    """An attempt (or, with `total`, the whole step) took longer than allowed.
+    """An attempt (or, with `total`, the whole step) exceeded its timeout.
 
     Attributes:
-        timeout: the limit, in seconds.
-        total: True where the limit of the whole step was reached, retries included.
-        abandoned: True where the step ran in a thread, which cannot be stopped: it may still be running,
-            and what it writes to the store is discarded.
+        timeout: the timeout in seconds.
+        total: True if it is the timeout of the whole step, retries included.
+        abandoned: True if the attempt ran in a thread. A thread cannot be stopped, so it may still be running.
+            Its writes to the store are discarded.
     """
 
     def __init__(
-        self, message: str, *, timeout: float = 0.0, total: bool = False, abandoned: bool = False, **place: Any
+        self, message: str, *, timeout: float = 0.0, total: bool = False, abandoned: bool = False, **location: Any
     ) -> None:
-        super().__init__(message, **place)
+        super().__init__(message, **location)
         self.timeout = timeout
         self.total = total
         self.abandoned = abandoned
 
 
 class RunTimeoutError(WorkflowError, TimeoutError):
-    """A run took longer than its `timeout`.
+    """A run exceeded its timeout.
 
     Attributes:
-        timeout: the limit, in seconds.
+        timeout: the timeout in seconds.
     """
 
-    def __init__(self, message: str, *, timeout: float = 0.0, **place: Any) -> None:
-        super().__init__(message, **place)
+    def __init__(self, message: str, *, timeout: float = 0.0, **location: Any) -> None:
+        super().__init__(message, **location)
         self.timeout = timeout
 
 
@@ -190,40 +190,45 @@ class JoinError(WorkflowError):
     """A split's branches did not meet its join's condition.
 
     Attributes:
-        outcome: the `SplitOutcome`: every branch with its status, result and error.
+        outcome: the `SplitOutcome`, with every branch's status, result and error.
     """
 
-    def __init__(self, message: str, *, outcome: Any = None, **place: Any) -> None:
-        super().__init__(message, **place)
+    def __init__(self, message: str, *, outcome: Any = None, **location: Any) -> None:
+        super().__init__(message, **location)
         self.outcome = outcome
 
 
 class RunCancelledError(WorkflowError):
-    """The run was cancelled by `RunHandle.cancel()`."""
+    """The run was cancelled: by `RunHandle.cancel`, by `Kernel.cancel`, or together with its parent run."""
 
 
 class RunInterruptedError(WorkflowError):
-    """The kernel closed before the run had ended. A durable run goes on after `recover`."""
+    """The kernel closed before the run ended.
+
+    To continue a durable run, call `kernel.recover(flow)` or `kernel.resume(flow, run_id)`.
+    """
 
 
 class VersionMismatchError(WorkflowError):
     """A stored run belongs to another definition of its workflow.
 
+    Finish the run with the old program, or name the new states in `Workflow(migrate=…)`.
+
     Attributes:
-        differences: what changed, one sentence each.
+        differences: every difference between the definitions, one sentence each.
     """
 
-    def __init__(self, message: str, *, differences: Iterable[str] = (), **place: Any) -> None:
-        super().__init__(message, **place)
+    def __init__(self, message: str, *, differences: Iterable[str] = (), **location: Any) -> None:
+        super().__init__(message, **location)
         self.differences = tuple(differences)
 
 
 class StoreError(CanoError):
-    """A store refused or failed.
+    """A store refused a call, or failed.
 
     Attributes:
-        key: the key concerned, where there is one.
-        run_id: the run concerned, where there is one.
+        key: the key concerned, or None.
+        run_id: the run concerned, or None.
     """
 
     def __init__(self, message: str, *, key: str | None = None, run_id: str | None = None) -> None:
@@ -232,12 +237,12 @@ class StoreError(CanoError):
         self.run_id = run_id
 
     def __str__(self) -> str:
-        # KeyError would show the repr of the message
+        # KeyError.__str__ returns the repr of the message
         return str(self.args[0]) if self.args else ""
 
 
 class _TypedStoreError(StoreError):
-    """What the errors about one key's value have in common."""
+    """The base class of errors about one key's value."""
 
     def __init__(self, message: str, *, key: str | None = None, expected: Any = None, actual: Any = None) -> None:
         super().__init__(message, key=key)
@@ -251,12 +256,12 @@ class KeyNotFoundError(_TypedStoreError, KeyError):
     Attributes:
         key: the key asked for.
         expected: the type asked for, or None.
-        actual: always None: there is no value.
+        actual: None, since there is no value.
     """
 
 
 class TypeMismatchError(_TypedStoreError, TypeError):
-    """A value is of another type than the one asked for.
+    """A value has another type than the one asked for.
 
     Attributes:
         key: the key.
@@ -266,21 +271,21 @@ class TypeMismatchError(_TypedStoreError, TypeError):
 
 
 class SerializationError(_TypedStoreError, TypeError):
-    """A value cannot be written to, or not be read from, a durable store.
+    """A value cannot be stored, or cannot be read back from a durable store.
 
     Attributes:
         key: the key.
-        expected: the type to read, where one is known.
-        actual: the type of the value, where there is one.
+        expected: the type to read, or None if it is not known.
+        actual: the type of the value, or None if there is no value.
     """
 
 
 class MergeConflictError(StoreError):
-    """Two branches of a split wrote different values to one key that has no reducer.
+    """Two branches of a split wrote different values to one key. Give the key a reducer, or let them append.
 
     Attributes:
         key: the key.
-        values: the branches' names, each with the value it wrote.
+        values: the value that each branch wrote, by the branch's name.
     """
 
     def __init__(self, message: str, *, key: str | None = None, values: Mapping[str, Any] | None = None) -> None:
@@ -289,12 +294,18 @@ class MergeConflictError(StoreError):
 
 
 class ConflictError(StoreError):
-    """A commit came from a stale holder: the sequence number or the fencing token has moved on."""
+    """Another holder claimed or changed the run first. The refused call changed nothing.
+
+    To wait for the run's result, call `kernel.run(flow, run_id=…)`.
+    """
 
 
 class RunNotFoundError(StoreError, LookupError):
-    """The store has no run of that id."""
+    """The store has no run with this id."""
 
 
 class StoreUnavailableError(StoreError):
-    """The store cannot be reached, or has been closed."""
+    """The store cannot be reached, or is closed.
+
+    A stored run that is interrupted by this error can be resumed once the store answers again.
+    """

@@ -1,4 +1,7 @@
-"""Names of lease holders, and whether a holder's process is known to be dead: its lease then need not expire first."""
+"""Names of lease holders, and the check whether a holder's process is dead.
+
+Other kernels can claim a dead holder's runs at once, before the lease expires.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,14 @@ from cano.records import RunRecord
 
 
 def new_holder() -> str:
-    """Return a name for one kernel of this process: `host:pid@place:random`. The place is empty without a /proc."""
-    return f"{socket.gethostname()}:{os.getpid()}@{_place()}:{uuid.uuid4().hex[:12]}"
+    """Return a name for one kernel of this process: `host:pid@namespace:random`. Without /proc, namespace is empty."""
+    return f"{socket.gethostname()}:{os.getpid()}@{_pid_namespace()}:{uuid.uuid4().hex[:12]}"
 
 
 def is_held(record: RunRecord, now: float) -> bool:
-    """Return whether a process holds the run at `now`, in wall-clock seconds.
+    """Return whether a process holds the run's lease at `now`, in wall-clock seconds.
 
-    It does until its lease expires, unless it ran on this machine and is dead.
+    The lease is not held once it has expired, or if the holder ran on this machine and is dead.
     """
     holder, expires = record.holder, record.expires
     return holder is not None and expires is not None and expires >= now and not is_dead(holder)
@@ -26,24 +29,22 @@ def is_held(record: RunRecord, now: float) -> bool:
 
 def is_dead(holder: str) -> bool:
     """Return whether the holder's process ran on this machine and is gone. A stopped process is alive."""
-    name, _, place = holder.rpartition(":")[0].partition("@")
+    name, _, namespace = holder.rpartition(":")[0].partition("@")
     pid = name.rpartition(":")[2]
-    if not place or place != _place() or not pid.isdecimal():
-        return False  # it cannot be told from here
+    if not namespace or namespace != _pid_namespace() or not pid.isdecimal():
+        return False  # this process cannot check it
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[0] in (
-                b"Z",
-                b"X",
-            )  # killed, and its parent has not collected it yet
+            # in state Z or X the process was killed, and its parent has not collected it yet
+            return file.read().rpartition(b")")[2].split()[0] in (b"Z", b"X")
     except FileNotFoundError:
         return True
     except OSError:
         return False
 
 
-def _place() -> str:
-    """A hash of this machine's boot id and PID namespace; empty without a /proc.
+def _pid_namespace() -> str:
+    """Return a hash of this machine's boot id and PID namespace; empty without /proc.
 
     Two processes with the same hash can check each other's PIDs.
     """

@@ -1,13 +1,22 @@
 """Every hook of the kernel, in the order in which a run meets them: the map of the engine.
 
-A plugin implements any of these as plain functions (or methods) marked with `hookimpl`, and names its
-module in an entry point of group `cano`. Three kinds of hook:
+A plugin implements hooks as plain functions or methods with the decorator `hookimpl`, and names its module in an entry
+point of the group `cano`. There are three kinds of hook; their names begin with `cano_`:
 
-- **Composition hooks** are asked when a kernel starts or a workflow is bound; the first answer that is not
-  None wins. They are deciders: what they raise stops the kernel or the bind, loudly.
-- **Collected hooks** are called on every plugin that implements them.
-- **Lifecycle hooks** observe runs. They are synchronous, take exactly one argument, and are called directly
-  in the running task's own context. What they raise never breaks a run: it is reported once and counted.
+    kind       called                    hooks
+    provider   when a kernel starts      codec, codec_layer, open_store, open_executor, keep_runs
+               when it binds a workflow  bind_state, default_config, retry_strategy
+    collected  when a kernel starts      add_hookspecs, stores, kernel_started
+               when it stops             kernel_stopping
+               by the command line       commands
+    observer   while a run executes      run_started, step_started, phase_started, step_retrying, step_finished,
+                                         step_failed, transition_committed, run_parked, run_finished
+
+- A **provider** decides: plugins are asked one after the other, and the first answer that is not None is used. An
+  exception stops the start of the kernel, or the bind.
+- A **collected** hook is called on all plugins that implement it.
+- An **observer** is a plain function with one argument. The kernel calls it directly, in the context of the run's
+  task. It cannot fail a run: the kernel counts its exceptions and logs the first.
 """
 
 from __future__ import annotations
@@ -27,7 +36,7 @@ if TYPE_CHECKING:
 
 HOOK_NAMESPACE = "cano"
 API_VERSION = 2
-"""The version of this contract. A plugin may state the one it was written for as `CANO_API_VERSION`."""
+"""The version of this plugin API. A plugin may state the version that it was written for as `CANO_API_VERSION`."""
 
 hookspec = pluggy.HookspecMarker(HOOK_NAMESPACE)
 hookimpl = pluggy.HookimplMarker(HOOK_NAMESPACE)
@@ -45,196 +54,226 @@ def cano_add_hookspecs(pm: pluggy.PluginManager) -> None:
     Called once, after all plugins are loaded and before any other hook. Not called for plugins that are
     blocked or failed to load.
 
-    :param pm: the kernel's plugin manager.
+    Args:
+        pm: the kernel's plugin manager.
     """
 
 
 @hookspec(firstresult=True)
 def cano_codec() -> Codec | None:
-    """A codec that turns values into bytes, for stores that keep bytes.
+    """Return a codec, which encodes values as bytes for the stores that keep bytes.
 
-    Called once, when a kernel starts. With no answer, such stores cannot be opened.
+    Called once, when a kernel starts. Without an answer, such stores cannot be opened.
     """
 
 
 @hookspec(firstresult=True)
 def cano_codec_layer(spec: str) -> CodecLayer | None:
-    """A layer around the codec, or None where the name is another plugin's.
+    """Return a layer around the codec, or None if another plugin may have a layer of that name.
 
-    Called when a kernel starts, once for each item of `codec=` in its store's URL, which no `cano_open_store` sees.
-    Values, and the payloads of signals, pass the layers from left to right when they are written, and backwards
-    when they are read. What it raises (a wrong argument, a missing key) stops the kernel.
+    Called when a kernel starts, once for each item of `codec=` in its store's URL; no `cano_open_store` gets that
+    option. Written values and payloads of signals pass the layers from left to right, read ones from right to left.
+    An exception (for a wrong argument, a missing encryption key) stops the start of the kernel.
 
-    :param spec: a name, or a name with arguments: `zstd`, `zstd:9`, `offload:1MiB:/var/lib/blobs`; percent-decoded.
+    Args:
+        spec: a name, or a name with arguments: `zstd`, `zstd:9`, `offload:1MiB:/var/lib/blobs`; percent-decoded.
     """
 
 
 @hookspec(firstresult=True)
 def cano_open_store(url: str) -> StoreBackend | None:
-    """A store for `url`, not yet opened, or None where the scheme is another plugin's.
+    """Return a store for `url`, not yet opened, or None if another plugin may open this scheme.
 
-    Called once, when a kernel starts, with its `store=` URL without `codec=`; not called where that is a store object.
-    What it raises (a wrong option in the URL, say) stops the kernel.
+    Called once, when a kernel starts with a `store=` URL; not called for a store object. An exception (for a wrong
+    option in the URL) stops the start of the kernel.
 
-    :param url: such as `memory://?strict=1` or `sqlite:///runs.db`.
+    Args:
+        url: such as `memory://?strict=1` or `sqlite:///runs.db`, without the option `codec`.
     """
 
 
 @hookspec
 def cano_stores() -> Mapping[str, Capabilities]:
-    """The stores that this plugin opens: each URL scheme, and what such a store promises by default.
+    """Return the stores that this plugin opens: for each URL scheme, what such a store promises by default.
 
-    Collected to be shown, by `cano plugins` say; nothing is opened for it, and no URL is refused because of it. The
-    contract of stores compares it with the `capabilities` of the store of a URL without options.
+    Called to list the available stores, for example by `cano plugins`. It opens no store and refuses no URL. The
+    contract of stores compares the answer with the `capabilities` of a store that is opened without options.
     """
     raise NotImplementedError
 
 
 @hookspec(firstresult=True)
 def cano_open_executor(url: str) -> Executor | None:
-    """An executor for `url`, or None where the scheme is another plugin's.
+    """Return an executor for `url`, or None if another plugin may open this scheme.
 
-    Called once, when a kernel starts with an `executor=` URL. The kernel awaits the executor's
-    `open()` then and its `close()` when it stops, where it has such methods.
+    Called once, when a kernel starts with an `executor=` URL. If the executor has methods `open()` and `close()`, the
+    kernel awaits them when it starts and when it stops.
 
-    :param url: such as `dask://host:port`.
+    Args:
+        url: such as `dask://host:port`.
     """
 
 
 @hookspec(firstresult=True)
 def cano_keep_runs(kernel: Host) -> RunKeeper | None:
-    """The keeper of runs: it commits the steps of runs to the kernel's store, parks runs and takes them over.
+    """Return the keeper of runs, which commits their steps to the kernel's store, parks them and takes them over.
 
-    Called once, when a kernel with a store starts; `kernel.backend` is open. With no answer, runs live in memory only:
-    no run can wait or be resumed, and any store but the default one is refused. cano-durability answers it.
+    Called once, when a kernel with a store starts; `kernel.backend` is open. Without an answer, runs live in memory
+    only: no run can wait or be resumed, and the kernel refuses every store but the default one. cano-durability
+    answers this hook.
 
-    :param kernel: the kernel, of which `cano.engine.ports.Host` names the parts that a keeper may use.
+    Args:
+        kernel: the kernel. `cano.engine.ports.Host` names the attributes that a keeper may use.
     """
 
 
 @hookspec
 def cano_kernel_started(kernel: Kernel) -> Awaitable[None] | None:
-    """The kernel is ready: its store is open. May be async; the kernel awaits it.
+    """Called when the kernel is ready: its store is open. May be async; the kernel awaits it.
 
-    What it raises stops the kernel again.
+    An exception stops the start: `Kernel.open` closes the store and raises it.
 
-    :param kernel: the kernel that has started.
+    Args:
+        kernel: the kernel that has started.
     """
 
 
 # -------------------------------------------------------------------------
-# A workflow is bound to it
+# The kernel binds a workflow
 # -------------------------------------------------------------------------
 
 
 @hookspec(firstresult=True)
 def cano_bind_state(state: BoundState, kernel: Host) -> Work | None:
-    """The work that executes a state in place of its task, or None for a task that the engine executes itself.
+    """Return the work that executes a state in place of its task, or None if the engine is to execute the task.
 
-    Called when a workflow is bound, once for each state with a task. The step loop then awaits `work(run, state)` for
+    Called when a workflow is bound, once for each state with a task. The step loop then awaits `work(run, state)` in
     each step in that state; the result is the next state. The built-in plugin `concurrency` answers it for splits.
 
-    :param state: the state; `state.task` is its task.
-    :param kernel: the kernel that binds the workflow.
+    Args:
+        state: the state; `state.task` is its task.
+        kernel: the kernel that binds the workflow.
     """
 
 
 @hookspec(firstresult=True)
 def cano_default_config() -> TaskConfig | None:
-    """The config of tasks that have none, in workflows that have no `default_config`.
+    """Return the config of tasks that have none, in workflows without a `default_config`.
 
-    Called once for each workflow bound. With no answer: no retries and no limits.
+    Called once for each workflow that is bound. Without an answer: no retries and no timeouts.
     """
 
 
 @hookspec(firstresult=True)
 def cano_retry_strategy(spec: str) -> RetryStrategy | None:
-    """The retry strategy named `spec`, or None where the name is another plugin's.
+    """Return the retry strategy named `spec`, or None if another plugin may have a strategy of that name.
 
-    Called once for each task whose config names its strategy. With no answer the bind fails.
+    Called once for each task whose config names its strategy. Without an answer the bind fails.
 
-    :param spec: such as `fixed` or `exponential`.
+    Args:
+        spec: such as `fixed` or `exponential`.
     """
 
 
 # -------------------------------------------------------------------------
-# A run
+# A run executes
 # -------------------------------------------------------------------------
 
 
 @hookspec
 def cano_run_started(run: Run) -> None:
-    """A run begins, or goes on after it was parked or interrupted (then `run.resumed` is true).
+    """Called when a run begins, or continues after it was parked or interrupted.
 
-    :param run: the run, for reading.
+    Args:
+        run: the run, read-only. `run.resumed` is true if it continues; `run.carried` has the texts of observers.
     """
 
 
 @hookspec
 def cano_step_started(step: Step) -> None:
-    """A step begins: its state's task is about to be attempted for the first time.
+    """Called when a step begins, before the first attempt of its state's task.
 
-    Exactly one of `cano_step_finished` and `cano_step_failed` follows.
+    Exactly one of `cano_step_finished` and `cano_step_failed` follows. The hooks of steps are also called for each
+    branch of a split, between those of the split's own step; `step.branch` is then the branch's name.
 
-    :param step: the step, for reading. The same object serves all steps of a run: keep values, not it.
+    Args:
+        step: the step, read-only. `run_id`, `workflow`, `state`, `task`, `seq` and `attempt` are set. So are `payload`
+            after a signal, `outcome` after a split, and `error` in a state reached by `on_exhausted`. One object serves
+            all steps of a run: keep its values rather than the object.
     """
 
 
 @hookspec
 def cano_phase_started(step: Step) -> None:
-    """A phase of a node begins, in any attempt; `step.phase` says which. It ends with the next one, or the attempt.
+    """Called when a phase of a node begins, in any attempt. It ends when the next one begins, or the attempt ends.
 
     Not called for other tasks.
 
-    :param step: the step.
+    Args:
+        step: the step, read-only. `step.phase` is the phase; `deadline` is set if a timeout applies.
     """
 
 
 @hookspec
 def cano_step_retrying(step: Step) -> None:
-    """An attempt has failed and another will follow. Called before the wait.
+    """Called after an attempt has failed, before the wait for the next attempt.
 
-    :param step: the step; `step.attempt` has failed with `step.error`, the next comes in `step.delay` seconds.
+    Args:
+        step: the step, read-only. `step.attempt` has failed with `step.error`, in a node in `step.phase`. The next
+            attempt is in `step.delay` seconds.
     """
 
 
 @hookspec
 def cano_step_finished(step: Step) -> None:
-    """A task has returned `step.next_state`. Nothing of it is committed yet.
+    """Called after a task has returned, before anything of its step is committed.
 
-    :param step: the step.
+    Args:
+        step: the step, read-only. `step.next_state` is the state that the task returned, or the `then` of its wait;
+            it is None in a branch. `step.attempt` is the attempt that succeeded.
     """
 
 
 @hookspec
 def cano_step_failed(step: Step) -> None:
-    """A step has failed for good, or was cancelled. Nothing of it is kept.
+    """Called after a step has failed or was cancelled, when no attempt will follow. Its writes are discarded.
 
-    :param step: the step; `step.error` is a `WorkflowError`, or the cancellation.
+    Also called if the run is parked until the next attempt; the step then starts again when the run is resumed.
+
+    Args:
+        step: the step, read-only. `step.error` is the exception; `step.attempt` is the last attempt. `step.delay` is
+            set only if the run is parked until the next attempt. `step.next_state` is None.
     """
 
 
 @hookspec
 def cano_transition_committed(step: Step) -> None:
-    """What the step wrote and the transition to `step.next_state` are visible, and as durable as the store is.
+    """Called after a step's writes and transition are committed, as durably as the store and the workflow promise.
 
-    :param step: the step.
+    Not called for branches.
+
+    Args:
+        step: the step, read-only. `step.next_state` is the next state; `step.error` is set if `on_exhausted` led to it.
     """
 
 
 @hookspec
 def cano_run_parked(run: Run) -> None:
-    """A run waits for a signal or a time in the store, and holds no memory.
+    """Called after a run is parked: its wait is committed, its lease released.
 
-    :param run: the run; `run.wait` says what for.
+    Not called if the signal or time has already come.
+
+    Args:
+        run: the run, read-only; `run.wait` is its wait.
     """
 
 
 @hookspec
 def cano_run_finished(run: Run) -> None:
-    """A run has ended, or was interrupted. Not called when it was parked.
+    """Called after a run has ended or was interrupted. Not called when it is parked.
 
-    :param run: the run; `run.status` says how, `run.error` why.
+    Args:
+        run: the run, read-only. `run.status` is its status, `run.error` the error or None, `run.state` its last state.
     """
 
 
@@ -245,9 +284,12 @@ def cano_run_finished(run: Run) -> None:
 
 @hookspec
 def cano_kernel_stopping(kernel: Kernel) -> Awaitable[None] | None:
-    """The kernel closes: no run is active any more, its store is still open. May be async.
+    """Called when the kernel closes: it executes no run any more, and its store is still open. May be async.
 
-    :param kernel: the kernel that stops.
+    `Kernel.close` raises an exception of this hook after it has closed everything.
+
+    Args:
+        kernel: the kernel that closes.
     """
 
 
@@ -258,9 +300,10 @@ def cano_kernel_stopping(kernel: Kernel) -> Awaitable[None] | None:
 
 @hookspec
 def cano_commands(app: Any) -> None:
-    """Add commands to the `cano` command.
+    """Add commands to the command `cano`.
 
-    Called by cano-cli before it reads its arguments, and by nothing else.
+    Called only by cano-cli, before it parses its arguments.
 
-    :param app: the `click.Group` of the command.
+    Args:
+        app: the `click.Group` of the command.
     """

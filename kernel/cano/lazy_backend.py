@@ -1,4 +1,4 @@
-"""`LazyBackend`: what every store needs that imports its driver, and connects, only when it is opened."""
+"""`LazyBackend`: a base class for stores that import their driver and connect only when they are opened."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ BackendT = TypeVar("BackendT", bound=StoreBackend)
 
 
 class LazyBackend(ABC, Generic[BackendT]):
-    """A `StoreBackend` that makes another one when it is opened, and lets that do the work.
+    """A `StoreBackend` that makes another backend when it is opened, and delegates all calls to it.
 
-    So a program that only names a store does not import its driver. A subclass says in `_load` which backend that is,
-    and adds the optional methods that its store has: `exists`, `watch`.
+    Therefore a program that only names a store does not import the store's driver. A subclass implements `_load`, and
+    adds the optional methods of its store: `exists`, `watch`.
 
     Args:
-        name: what messages call the store. It must not contain a password.
-        capabilities: what the store promises.
+        name: the store's name in messages. It must not contain a password.
+        capabilities: the store's promises.
     """
 
     def __init__(self, name: str, capabilities: Capabilities) -> None:
@@ -38,17 +38,17 @@ class LazyBackend(ABC, Generic[BackendT]):
 
     @abstractmethod
     def _load(self) -> Callable[[], BackendT]:
-        """Import what is needed, and return a function that makes a backend. Called in a worker thread.
+        """Import the driver, and return a function that makes a backend. Called in a worker thread.
 
-        That function is called in the event loop. If the `open` of its backend raises, that must leave nothing behind.
+        That function is called in the event loop. If the `open` of its backend raises, it must release all resources.
         """
 
     async def _make(self) -> BackendT:
-        """Return a new backend that is not open."""
+        """Return a new backend, not yet opened."""
         return (await asyncio.to_thread(self._load))()
 
     def _opened(self) -> BackendT:
-        """Return the backend that does the work. Raises StoreUnavailableError unless the store is open."""
+        """Return the backend to delegate to. Raises StoreUnavailableError unless the store is open."""
         if self._backend is None or self._closed:
             raise self._unavailable("was closed" if self._closed else "is not open; await its open() first")
         return self._backend
@@ -57,7 +57,11 @@ class LazyBackend(ABC, Generic[BackendT]):
         return StoreUnavailableError(f"the store {self._name} {why}")
 
     async def open(self) -> None:
-        """See `StoreBackend.open`. Harmless if the store is open; refused once it was closed."""
+        """See `StoreBackend.open`. Does nothing if the store is open.
+
+        Raises:
+            StoreUnavailableError: the store cannot be reached, or was closed.
+        """
         async with self._turn:
             if self._closed:
                 raise self._unavailable("was closed; make a new backend")

@@ -1,4 +1,4 @@
-"""Options of URLs, for plugins: read from the URL, and checked like the keyword arguments of the same names."""
+"""Options of URLs, for plugins: read from a URL, and checked like the keyword arguments of the same names."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Options:
     An error names the option, its value and what is allowed. It never contains the URL, which may hold a password.
 
     Args:
-        checks: for each option a function `(name, value) -> value` that raises ConfigurationError. Values from a URL
-            are `Text`.
+        checks: for each option, a function `(name, value) -> value` that raises ConfigurationError. It gets values
+            from a URL as `Text`.
     """
 
     def __init__(self, **checks: Check) -> None:
@@ -38,7 +38,7 @@ class Options:
         """Return the options in `url` by name.
 
         Raises:
-            ConfigurationError: an option is unknown, wrong, or given twice.
+            ConfigurationError: an option is unknown, has a wrong value, or is given twice.
         """
         rest, found = self.split(url)
         if other := rest.partition("?")[2]:
@@ -49,11 +49,11 @@ class Options:
         """Return `url` without these options, and the options by name. Other options stay in the URL.
 
         Raises:
-            ConfigurationError: an option is wrong, or given twice.
+            ConfigurationError: an option has a wrong value, or is given twice.
         """
-        from urllib.parse import unquote  # late: it takes 3 ms to import
+        from urllib.parse import unquote  # late: importing it takes 3 ms
 
-        place, _, query = url.partition("?")
+        address, _, query = url.partition("?")
         found: dict[str, Any] = {}
         others = []
         for part in filter(None, query.split("&")):
@@ -68,16 +68,16 @@ class Options:
             except ConfigurationError as error:
                 raise _unless_misread(error, url) from None
             found[name] = str(checked) if isinstance(checked, Text) else checked
-        return f"{place}?{'&'.join(others)}" if others else place, found
+        return f"{address}?{'&'.join(others)}" if others else address, found
 
     def check(self, settings: object) -> None:
-        """Check the attributes of `settings` that have the names of these options. Raises ConfigurationError."""
+        """Check the attributes of `settings` with the names of these options. Raises ConfigurationError."""
         for name, check in self._checks.items():
             check(name, getattr(settings, name))
 
     def unknown(self, name: str) -> ConfigurationError:
         """Return the error for an option that is not one of these."""
-        from difflib import get_close_matches  # late: it is rarely needed
+        from difflib import get_close_matches  # late: rarely needed
 
         close = get_close_matches(name, self._checks, 1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
@@ -86,15 +86,15 @@ class Options:
 
 
 def optional(check: Check) -> Check:
-    """Return `check`, but let None pass."""
+    """Return a check that accepts None, and otherwise calls `check`."""
     return lambda name, value: None if value is None else check(name, value)
 
 
 def _unless_misread(error: ConfigurationError, url: str) -> ConfigurationError:
-    """Return `error`, or, if its text could be a part of a password, an error that quotes nothing."""
+    """Return `error`; or, if it may quote a part of a password, an error that quotes nothing."""
     if "@" not in url.partition("?")[2]:
         return error
-    # the first ? may belong to a password that ends at that @
+    # the first ? may be part of a password, which ends at that @
     return ConfigurationError(
         "the URL has a wrong option, or a user or password that is not escaped: in these, write @ as %40, / as %2F, "
         "? as %3F, # as %23; in options, write @ as %40"

@@ -1,6 +1,6 @@
-"""What plugins implement: stores, retry strategies, executors, codecs and clocks.
+"""The protocols that plugins implement: stores, retry strategies, executors, codecs and clocks.
 
-Nothing here is inherited: an object with these methods is enough.
+They need no inheritance: an object with these methods is enough.
 """
 
 from __future__ import annotations
@@ -13,41 +13,42 @@ from cano.records import Commit, RunFilter, RunRecord, Signal, Signals, Transiti
 
 @runtime_checkable
 class RetryStrategy(Protocol):
-    """Decides whether a failed attempt is followed by another. Must hold no state of a single run.
+    """Decides whether and when another attempt follows a failed one.
 
-    A strategy that never looks at `elapsed` may say so with an attribute `uses_elapsed = False`: the kernel then
-    takes no time before the first attempt, and `elapsed` counts from that attempt's failure.
+    All runs share one strategy, so it must not keep the state of a run. If it does not use `elapsed`, it may have an
+    attribute `uses_elapsed = False`. The kernel then does not read the clock before the first attempt, and `elapsed`
+    counts from that attempt's failure.
     """
 
     def delay(self, attempt: int, error: Exception, elapsed: float) -> float | None:
-        """Seconds to wait before the next attempt, or None to give up.
+        """Return the seconds to wait before the next attempt, or None to give up.
 
         Args:
             attempt: the attempt that has just failed, counted from 1.
-            error: what it raised.
+            error: the exception that it raised.
             elapsed: seconds since the step's first attempt began.
         """
         ...
 
 
 class Timer(Protocol):
-    """A callback that is due later."""
+    """A scheduled callback."""
 
     def cancel(self) -> None:
-        """Drop it. Harmless when it has run already."""
+        """Cancel the callback. Does nothing if it has already run."""
         ...
 
 
 @runtime_checkable
 class Clock(Protocol):
-    """Where the kernel takes time from."""
+    """The kernel's source of time."""
 
     def time(self) -> float:
-        """Wall-clock seconds since the Unix epoch."""
+        """Return the wall-clock time in seconds since the Unix epoch."""
         ...
 
     def monotonic(self) -> float:
-        """Seconds that only grow, from any origin."""
+        """Return the seconds since an arbitrary origin; they never decrease."""
         ...
 
     async def sleep(self, seconds: float) -> None:
@@ -55,77 +56,78 @@ class Clock(Protocol):
         ...
 
     def call_at(self, when: float, callback: Callable[[], object]) -> Timer:
-        """Call `callback` in the running event loop when `monotonic()` has reached `when`."""
+        """Call `callback` in the running event loop when `monotonic()` reaches `when`."""
         ...
 
 
 @runtime_checkable
 class Codec(Protocol):
-    """Turns values into bytes and back. Decoding must be unable to run code: never pickle.
+    """Encodes values as bytes, and decodes them.
 
-    It builds instances of those classes alone that the program has registered, through `register`.
+    Decoding must not be able to run code, so a codec must not use pickle. It builds instances of registered classes
+    only.
     """
 
     def register(self, *types: Any) -> None:
-        """Let values of these types be decoded. Classes, or annotations such as `list[Order]`.
+        """Allow `decode` to build values of these types: classes, or annotations such as `list[Order]`.
 
-        The kernel registers what the annotations of tasks and the `Key`s that they use name.
+        The kernel registers the types in the annotations of tasks, and those of the `Key`s that the tasks use.
         """
         ...
 
     def encode(self, value: Any) -> bytes:
-        """Bytes from which `decode` makes an equal value of the same type.
+        """Return bytes that `decode` turns into an equal value of the same type.
 
         Raises:
-            SerializationError: the value cannot be kept.
+            SerializationError: the value cannot be encoded.
         """
         ...
 
     def decode(self, data: bytes, type: Any = None) -> Any:
-        """The value that `encode` was given; of `type`, where one is asked for.
+        """Return the value that `encode` was given, as an instance of `type` unless that is None.
 
         Raises:
-            SerializationError: the bytes are damaged, or name a class that the program did not register.
+            SerializationError: the bytes are corrupt, or name a class that the program did not register.
         """
         ...
 
 
 class CodecLayer(Protocol):
-    """Changes the bytes that a codec has made on their way into a store, and back: compresses, encrypts, refuses.
+    """Transforms a codec's bytes before they are stored, and back: it compresses, encrypts or limits them.
 
-    Called in the event loop, and by strict stores in worker threads too. Its store may also keep bytes that were
-    written before the layer was there.
+    It is called in the event loop, and with strict stores in worker threads, too. `unwrap` may get bytes that were
+    written without the layer.
     """
 
     def wrap(self, data: bytes) -> bytes:
-        """Bytes for the store, from which `unwrap` makes `data` again.
+        """Return bytes for the store, which `unwrap` turns into `data` again.
 
         Raises:
-            SerializationError: this value is not to be kept. The kernel adds the key.
-            StoreUnavailableError: it cannot be kept now.
+            SerializationError: the layer refuses this value. The kernel adds the key.
+            StoreUnavailableError: the value cannot be stored now.
         """
         ...
 
     def unwrap(self, data: bytes) -> bytes:
-        """What `wrap` was given.
+        """Return the bytes that `wrap` was given.
 
         Raises:
-            SerializationError: the bytes are damaged, or not to be read by this layer. The kernel adds run and key.
+            SerializationError: the bytes are corrupt, or this layer cannot read them. The kernel adds run and key.
         """
         ...
 
 
 class Call(NamedTuple):
-    """One call that an executor carries out: `await call()` does it right here.
+    """A call that an executor executes. `await call()` executes it in this process.
 
     Attributes:
         function: an importable callable or bound method; may be a coroutine function.
         args: its positional arguments.
-        run_id: the run it belongs to.
-        state: name of the state whose step it belongs to.
-        seq: number of that step in its run.
-        attempt: which attempt this is, counted from 1.
-        idempotency_key: stable across attempts, resumes and processes.
+        run_id: id of the run that makes the call.
+        state: name of the state whose step makes it.
+        seq: number of that step in the run.
+        attempt: the attempt, counted from 1.
+        idempotency_key: a key that is the same in all attempts, resumes and processes.
     """
 
     function: Callable[..., Awaitable[Any]]
@@ -142,27 +144,27 @@ class Call(NamedTuple):
 
 @runtime_checkable
 class Executor(Protocol):
-    """Carries out the `exec` phase of nodes elsewhere. It never sees the store."""
+    """Executes the `exec` phase of nodes elsewhere. It gets no access to the store."""
 
     async def submit(self, call: Call) -> Any:
-        """The result of `call`. Cancelling this cancels the call as far as it can be.
+        """Execute `call` and return its result. Cancelling this cancels the call, if the executor can.
 
         Raises:
-            Exception: what the call raised; it is retried like a local failure.
+            Exception: the exception that the call raised; the kernel retries it like a local failure.
         """
         ...
 
 
 class Capabilities(NamedTuple):
-    """What a store promises beyond what every store does: atomic commits, fencing and signals.
+    """The promises of a store beyond those of all stores: atomic commits, fencing and signals.
 
     Attributes:
-        durable: what was committed survives the process. A workflow's steps are then committed one by one.
-        encoded: values reach the store as bytes, through the codec. Otherwise as the objects they are.
-        strict: values pass through the codec already when a task puts or gets them.
-        history: every transition is kept. Otherwise `history` is always empty, and no run can be forked.
-        retention: `delete` works. Otherwise it always raises StoreError, and everything is kept for ever.
-        notify: it is a `NotifyingStore`, whose `watch` tells of what others do. The kernel polls all the same.
+        durable: commits survive the process. The kernel then commits each step of a workflow by itself.
+        encoded: the store gets values as bytes from the codec; otherwise as objects.
+        strict: values pass through the codec whenever a task puts or gets them, so that errors show early.
+        history: the store keeps every transition; otherwise `history` is always empty and no run can be forked.
+        retention: `delete` works; otherwise it always raises StoreError, and the store keeps everything.
+        notify: the store is a `NotifyingStore`. The kernel polls all the same.
     """
 
     durable: bool = True
@@ -175,126 +177,145 @@ class Capabilities(NamedTuple):
 
 @runtime_checkable
 class StoreBackend(Protocol):
-    """Keeps runs. Every method is atomic, whatever other tasks, threads and processes do meanwhile.
+    """Keeps runs. Every method is atomic, even if other tasks, threads and processes call the store concurrently.
 
-    A lease is free when nobody holds it or when its `expires` is before `now`. Fencing token and `seq` alone decide
-    on a commit, not the clock: a lapsed lease that nobody has taken still commits. Keys, and the names and ids of
-    signals, are any text, NUL included; the ids of runs and holders contain no NUL. Values, payloads included, are
-    bytes (a payload may also be None) unless `capabilities` say otherwise.
-    `cano.testing.StoreBackendContract` is this text as a test suite.
+    A run can be claimed if it has no holder, or if `expires` is before `now`. Only the fencing token and `seq` decide
+    whether a commit is accepted, not the clock: the last holder of an expired lease can still commit, until another
+    holder claims the run.
+
+    Keys, and the names and ids of signals, are any text, NUL included. The ids of runs and holders contain no NUL.
+    Values and payloads are bytes unless `capabilities` say otherwise; a payload may also be None.
+
+    `cano.testing.StoreBackendContract` tests all of this.
     """
 
     capabilities: Capabilities
 
     async def open(self) -> None:
-        """Make ready, creating what is missing. Raises StoreUnavailableError."""
+        """Open the store, and create what is missing. Raises StoreUnavailableError."""
         ...
 
     async def close(self) -> None:
-        """Finish what is under way and free everything. Calls after it raise StoreUnavailableError."""
+        """Finish the calls in progress and release all resources. Later calls raise StoreUnavailableError."""
         ...
 
     async def create(self, run: RunRecord) -> RunRecord:
-        """Store a new run, its lease included, or return the one that has this id already, unchanged.
+        """Store a new run with its lease, and return it; or return the existing run with this id, unchanged.
 
-        The caller tells the two apart by `holder` and `token`: a new run comes back as it was given.
+        A new run is returned as it was given: the caller recognizes it by `holder`, `token` and `created`.
         """
         ...
 
     async def load(self, run_id: str) -> RunRecord | None:
-        """The run with all its data, or None."""
+        """Return the run with all its data, or None if it does not exist."""
         ...
 
     async def commit(self, commit: Commit) -> None:
-        """Apply `commit`. When this returns, it is as durable as the store is.
+        """Apply `commit` completely or not at all, as durably as the store promises.
 
-        `seq` may jump: that makes one line of history, under the new number. The lease stays, unless `release` is set.
-        After a cancelled call the commit may have been applied; a `load` that follows tells for good.
+        `seq` may skip numbers; this adds one history entry. The lease stays unless `release` is set.
+
+        Conflict: nothing changes.
+        Crash or cancellation: it may have been applied; the next `load` shows whether it was.
 
         Raises:
-            ConflictError: the run's `seq` or `token` is another, or the run is gone. Nothing is changed.
+            ConflictError: the stored `seq` or token differs, or the run does not exist.
         """
         ...
 
     async def claim(self, run_id: str, holder: str, now: float, expires: float) -> int | None:
-        """Take the lease of a run in any status, if it is free; its holder cannot claim it a second time.
+        """Claim the lease of a run in any status.
 
-        Returns the new fencing token, or None where somebody else holds it or there is no such run.
+        Return the new fencing token; None if the run does not exist or is held, even by `holder` itself.
+
+        Args:
+            run_id: the run's id.
+            holder: the name of the claiming kernel.
+            now, expires: wall-clock seconds: the present time, and the time when the lease expires.
         """
         ...
 
     async def renew(self, holder: str, tokens: Mapping[str, int], expires: float) -> Sequence[str]:
-        """Extend the leases of many runs (id to token) to `expires`; returns the ids that are lost.
+        """Renew the leases of many runs until `expires`, and return the ids of those that are lost.
 
-        Lost are those that `holder` does not hold, or not under that token.
+        A lease is lost if `holder` does not hold it with that token.
+
+        Args:
+            holder: the name of the renewing kernel.
+            tokens: the fencing token by run id.
+            expires: wall-clock seconds.
         """
         ...
 
     async def release(self, run_id: str, token: int) -> None:
-        """Free the lease, if `token` still holds it."""
+        """Release the lease. Does nothing if the run's token is not `token`, or the run does not exist."""
         ...
 
     async def runs(self, filter: RunFilter) -> Sequence[RunRecord]:
-        """The runs that match, the one with the latest `created` first, with empty `data`.
+        """Return the matching runs with empty `data`, those with the latest `created` first.
 
-        Those with the same `created` come in any order: a store need not know which of them it got first.
+        Runs with the same `created` are in any order.
         """
         ...
 
     async def history(self, run_id: str) -> Sequence[Transition]:
-        """Every commit of the run that made a transition, oldest first.
+        """Return the run's transitions, oldest first.
 
-        The first line is its creation, under the `seq` that it was created with, with all its data. Empty for a run
-        that is not there, and always where the store does not promise `history`.
+        The first entry is the creation, with the `seq` and all the data that the run was created with. The list is
+        empty if the run does not exist, or the store does not promise `history`.
         """
         ...
 
     async def put_signal(self, run_id: str, signal: Signal) -> None:
-        """Keep a signal, also for a run that does not exist yet, until a commit consumes it.
+        """Store a signal until a commit consumes it. The run need not exist yet.
 
-        A second one of the same id is ignored, even after the first was consumed.
+        A second signal with the same id is ignored, even after the first was consumed.
         """
         ...
 
     async def next_signal(self, run_id: str, name: str) -> Signal | None:
-        """The signal of that name that was put first and that no commit has consumed. It stays until one does."""
+        """Return the oldest unconsumed signal of that name, without consuming it; None if there is none."""
         ...
 
     async def signals(self, run_id: str) -> Signals:
-        """Every signal that was ever put for the run, consumed or not."""
+        """Return all signals of the run, consumed and unconsumed."""
         ...
 
     async def missing_recipients(self) -> Sequence[str]:
-        """The ids that signals were put for and that no run has."""
+        """Return the ids that signals were sent to but no run has."""
         ...
 
     async def ready(self, now: float) -> Sequence[RunRecord]:
-        """The runs that could go on, if somebody claimed them, with empty `data`.
+        """Return the runs that a kernel can claim and resume now, with empty `data`.
 
-        Those are the parked runs that nobody holds and whose `wait.until` is `now` or earlier, or for which there is
-        an unconsumed signal of the name `wait.signal`; and the running ones that nobody holds, or whose lease ended
-        before `now`.
+        These are the runs that have no lease, or whose lease expired before `now`, and that
+
+        - are running; or
+        - are parked, and `wait.until` is `now` or earlier, or an unconsumed signal has the name `wait.signal`.
         """
         ...
 
     async def delete(self, run_id: str) -> bool:
-        """Forget a run with its data, history and signals; whether there was one.
+        """Delete a run with its data, history and signals. Return whether it existed.
 
         Raises:
-            StoreError: the store does not promise `retention`. Nothing is changed.
+            StoreError: the store does not promise `retention`. Nothing changes.
         """
         ...
 
 
 @runtime_checkable
 class NotifyingStore(StoreBackend, Protocol):
-    """A store that tells of what others do, so that nobody waits for the next poll."""
+    """A store that notifies kernels of changes, so that they need not wait for a poll."""
 
     def watch(self, tell: Callable[[str | None], None]) -> None:
-        """From now on until `close`, call `tell` in the event loop that opened the store.
+        """Call `tell(run_id)` after another backend object, in any process, changed a run; until `close`.
 
-        It gets the id of a run soon after another backend object, in whatever process, did what may let somebody go
-        on: put a signal for it, freed its lease, ended, deleted it, or created it without a holder. Twice or late does
-        no harm. None says that news may have been lost, as after a broken connection: look at everything.
+        The changes are those that may let a kernel continue: a signal was put, the lease was released, or the run
+        ended, was deleted, or was created without a holder. `tell(None)` means that notifications may have been lost,
+        for example with a broken connection: any run may have changed. A notification may come late or twice.
+
+        Args:
+            tell: called in the event loop that opened the store.
         """
         ...

@@ -1,4 +1,4 @@
-"""What kernel and stores exchange: runs, their commits, histories and signals. Values, never changed in place."""
+"""The values that kernel and stores exchange: runs, commits, histories and signals. They are never changed in place."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NOTHING: Mapping[str, Any] = {}
 
 
 class RunStatus(Enum):
-    """Where a run stands. A stored run that says RUNNING while nobody holds its lease is INTERRUPTED."""
+    """The status of a run. A stored run with RUNNING whose lease no process holds is shown as INTERRUPTED."""
 
     RUNNING = "running"
     PARKED = "parked"
@@ -24,7 +24,7 @@ class RunStatus(Enum):
 
     @property
     def finished(self) -> bool:
-        """Whether the run has ended for good, unless somebody resumes a failed one."""
+        """Whether the run has ended. A failed run can still be resumed."""
         return self in _FINISHED
 
 
@@ -32,13 +32,13 @@ _FINISHED = frozenset({RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLE
 
 
 class Wait(NamedTuple):
-    """What a parked run waits for.
+    """The wait of a parked run: for a signal, a time, or both.
 
     Attributes:
-        signal: the signal's name, or None where only time is waited for.
-        then: name of the state that follows.
+        then: name of the next state.
+        signal: the signal's name, or None to wait for the time only.
         until: wall-clock seconds at which the wait ends without a signal, or None.
-        on_timeout: name of the state that follows then; None where that is `then`.
+        on_timeout: name of the next state if the wait ends without a signal; None for `then`.
     """
 
     then: str
@@ -51,19 +51,19 @@ class RunRecord(NamedTuple):
     """A run as a store keeps it.
 
     Attributes:
-        run_id: its id, unique in the store.
-        workflow, version, fingerprint: the definition that it runs under.
-        state: name of the state whose task is next (or of the exit state).
-        seq: number of transitions committed so far.
-        status: as last committed.
-        data: key to value; values are bytes unless the store's `Capabilities` say otherwise.
-        error: a failed run's error: class, message, and the state and attempt it happened at.
-        wait: what a parked run waits for.
-        payload: what the signal that woke it carried, for the step that follows.
-        parent: id of the run that started it as a sub-workflow.
+        run_id: the run's id, unique in the store.
+        workflow, version, fingerprint: name, version and fingerprint of the workflow's definition.
+        state: name of the state whose task is next, or of the exit state.
+        seq: number of transitions committed.
+        status: the status of the last commit.
+        data: value by key; values are bytes unless the store's `Capabilities` say otherwise.
+        error: a failed run's error: class, message, state and attempt; otherwise None.
+        wait: a parked run's wait; otherwise None.
+        payload: the payload of the signal that woke the run, for the next step.
+        parent: id of the run that started this one as a sub-workflow, or None.
         created, updated: wall-clock seconds.
-        holder, expires: who holds the lease and until when (wall-clock seconds); None when nobody does.
-        token: the fencing token: grows by one with every claim.
+        holder, expires: the lease's holder, and the wall-clock seconds when the lease expires; None without a lease.
+        token: the fencing token, which rises by one with each claim.
     """
 
     run_id: str
@@ -86,18 +86,18 @@ class RunRecord(NamedTuple):
 
 
 class Commit(NamedTuple):
-    """One atomic change of one run. All of it happens, or none.
+    """One change of one run. A store applies all of it or nothing.
 
     Attributes:
-        run_id: the run.
-        token: the fencing token that the committer holds.
+        run_id: the run's id.
+        token: the fencing token of the committing kernel.
         expected_seq: the run's `seq` before this commit.
-        seq: its `seq` after; equal to `expected_seq` where no transition is made.
+        seq: the run's `seq` after it; equal to `expected_seq` if it makes no transition.
         state, status, error, wait, payload: the record's new values.
-        changed: keys to set. Keys that are not named stay as they are; a new key comes last in the order.
-        removed: keys to remove, before `changed` is applied; some may be missing, or be set again.
-        consumed: ids of signals that this commit takes; unknown ones are ignored.
-        release: whether to free the lease with it. Then nobody holds the run; its `token` stays what it was.
+        changed: values to set, by key. Other keys keep their values; a new key is the last in the order.
+        removed: keys to remove before `changed` is applied. They may be missing, and `changed` may set them again.
+        consumed: ids of the signals that this commit consumes; unknown ids are ignored.
+        release: whether to release the lease, too. The run then has no holder; its `token` does not change.
         at: wall-clock seconds.
     """
 
@@ -118,7 +118,14 @@ class Commit(NamedTuple):
 
 
 class Transition(NamedTuple):
-    """One line of a run's history: the commit that led to `state`."""
+    """One entry of a run's history: the commit that led to `state`.
+
+    Attributes:
+        seq, state, status: the run's values after the commit.
+        at: wall-clock seconds.
+        changed: the values that it set, by key.
+        removed: the keys that it removed.
+    """
 
     seq: int
     state: str
@@ -129,7 +136,7 @@ class Transition(NamedTuple):
 
 
 class Signal(NamedTuple):
-    """A signal sent to a run. `id` is unique: a signal put twice under one id counts once."""
+    """A signal sent to a run. Its `id` is unique in the run: a second signal with the same id is ignored."""
 
     id: str
     name: str
@@ -137,14 +144,21 @@ class Signal(NamedTuple):
 
 
 class Signals(NamedTuple):
-    """All that was ever sent to a run: the signals that wait, the oldest first, and the ids of those consumed."""
+    """All signals of a run: the unconsumed ones, oldest first, and the ids of the consumed ones."""
 
     waiting: Sequence[Signal] = ()
     consumed: Sequence[str] = ()
 
 
 class RunFilter(NamedTuple):
-    """Which runs to list, newest first. None means any."""
+    """A filter for a list of runs, which is sorted newest first. None matches all.
+
+    Attributes:
+        workflow: name of the workflow.
+        status: the stored status.
+        parent: id of the parent run.
+        limit: maximum number of runs.
+    """
 
     workflow: str | None = None
     status: RunStatus | None = None
@@ -153,7 +167,7 @@ class RunFilter(NamedTuple):
 
 
 class Standstill(Enum):
-    """Why a run is not progressing; exactly one applies."""
+    """The reason why a run is not progressing. Exactly one applies."""
 
     RUNNING_HERE = "this kernel executes it"
     RUNNING_ELSEWHERE = "another holder executes it"
@@ -167,11 +181,11 @@ class Standstill(Enum):
 
 
 class Explanation(NamedTuple):
-    """Why a run is not progressing.
+    """The reason why a run is not progressing, with details.
 
     Attributes:
-        reason: one of a closed list.
-        detail: the particulars: the holder, the signal's name, the time, the error.
+        reason: the reason, out of a closed list.
+        detail: the holder, the signal's name, the time or the error.
     """
 
     reason: Standstill
@@ -186,8 +200,8 @@ class Finding(NamedTuple):
 
     Attributes:
         kind: "corrupt", "orphan" or "stale lease".
-        run_id: the run.
-        detail: what is wrong.
+        run_id: the run's id.
+        detail: the problem in words.
     """
 
     kind: str
@@ -197,15 +211,15 @@ class Finding(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retention:
-    """How long finished runs are kept.
+    """A rule for how long finished runs are kept.
 
     Attributes:
-        keep_last: how many finished runs of each workflow are kept, the newest; None is all.
-        max_age: seconds after its end for which a finished run is kept; None is for ever.
+        keep_last: number of finished runs to keep of each workflow, the newest ones; None keeps all.
+        max_age: seconds to keep a finished run after its end; None keeps it for ever.
         on_terminal: "keep", or "delete" to delete every finished run at once.
 
     Raises:
-        ConfigurationError: a value is of the wrong kind.
+        ConfigurationError: a value has the wrong type or is out of range.
     """
 
     keep_last: int | None = None
@@ -218,7 +232,12 @@ class Retention:
         one_of("on_terminal", self.on_terminal, ("keep", "delete"))
 
     def expired(self, newer: int, age: float) -> bool:
-        """Whether to delete a finished run that ended `age` seconds ago, with `newer` later ones of its workflow."""
+        """Return whether to delete a finished run.
+
+        Args:
+            newer: number of finished runs of the same workflow that are newer.
+            age: seconds since the run ended.
+        """
         if self.on_terminal == "delete" or (self.keep_last is not None and newer >= self.keep_last):
             return True
         return self.max_age is not None and age > self.max_age

@@ -79,10 +79,10 @@ def test_there_are_hooks() -> None:
 def test_every_hook_is_documented(name: str) -> None:
     """A hook's docstring begins with a sentence and says what each parameter is, in order, and nothing of others."""
     text = inspect.getdoc(SPECS[name]) or ""
-    first, _, rest = text.partition("\n\n")
+    summary, _, arguments = text.partition("\n\nArgs:\n")
 
-    assert first.endswith("."), "the first paragraph is a sentence"
-    assert re.findall(r":param (\w+): \S", rest) == parameters(SPECS[name])
+    assert summary.partition("\n\n")[0].endswith("."), "the first paragraph is a sentence"
+    assert re.findall(r"^    (\w+): \S", arguments, re.MULTILINE) == parameters(SPECS[name])
 
 
 @every_hook
