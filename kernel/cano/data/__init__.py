@@ -1,1 +1,1 @@
-"""The data of a run: typed keys, the store that tasks see, and a step's view of it, which makes steps atomic."""
+"""The data of a run: typed keys, the store that tasks get, and a step's view of it, which makes steps atomic."""

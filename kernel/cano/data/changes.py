@@ -1,4 +1,4 @@
-"""What one step changed, and stores that apply it at once, so that steps are atomic."""
+"""The changes of one step, and stores that apply them at once, so that steps are atomic."""
 
 from __future__ import annotations
 
@@ -9,40 +9,42 @@ from cano.data.store import MISSING, not_a_list
 
 
 class Changes(NamedTuple):
-    """What one step did to a store. Apply in the order of the fields."""
+    """The changes of one step to a store, to be applied in the order of the fields."""
 
     cleared: bool
-    """Whether everything that was there is gone."""
+    """Whether to remove all keys first."""
     removed: frozenset[str]
+    """Keys to remove."""
     changed: Mapping[str, Any]
+    """Values to set, by key."""
     appended: Mapping[str, list[Any]]
-    """Items to add to the list at each key; the list is made where there is none."""
+    """Items to append to the list at each key; a missing list is created."""
 
 
 @runtime_checkable
 class ManagedStore(Protocol):
-    """A store whose steps the kernel makes atomic, because it lets the kernel apply a step's changes at once.
+    """A store whose steps the kernel makes atomic, because it applies all changes of a step at once.
 
-    It may also have `put_many(changed: Mapping[str, Any]) -> None`, which sets several keys at once: a step that only
-    put is then committed without a `Changes`.
+    It may also have a method `put_many(changed: Mapping[str, Any]) -> None`, which sets several keys at once. The
+    kernel then commits a step that only put values without a `Changes`.
     """
 
     def live(self) -> Mapping[str, Any]:
-        """The current data, for reading only; always the same object."""
+        """Return the current data, read-only; always the same object."""
         ...
 
     def apply(self, changes: Changes) -> None:
-        """Make all of a step's changes visible at once."""
+        """Make all changes of a step visible at once."""
         ...
 
 
 def apply_changes(data: Any, changes: Changes) -> None:
-    """Write a step's changes into a dict, to the effect that `Changes` states.
+    """Write a step's changes into a dict.
 
-    Each key goes from its old value to its new one at once, whoever reads meanwhile in another thread.
+    Another thread that reads a key gets its old value or its new one, never an intermediate one.
 
     Raises:
-        TypeMismatchError: an item is to be added to what is no list any more. Nothing is written.
+        TypeMismatchError: an item is to be appended to a value that is not a list. Nothing is written.
     """
     cleared, removed, changed, appended = changes
     if not (cleared or removed or appended):
@@ -50,10 +52,10 @@ def apply_changes(data: Any, changes: Changes) -> None:
         return
     lists = {}
     for key in appended:
-        gone = (cleared or key in removed) and key not in changed
-        lists[key] = held = MISSING if gone else changed.get(key, data.get(key, MISSING))
-        if held is not MISSING and not isinstance(held, list):
-            not_a_list(key, held)
+        dropped = (cleared or key in removed) and key not in changed
+        lists[key] = current = MISSING if dropped else changed.get(key, data.get(key, MISSING))
+        if current is not MISSING and not isinstance(current, list):
+            not_a_list(key, current)
     data.update(changed)
     for key, items in appended.items():
         if lists[key] is MISSING:

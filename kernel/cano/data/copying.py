@@ -1,4 +1,4 @@
-"""Copying values so that steps share nothing changeable, and telling whether a copy was changed."""
+"""Copies of values, so that steps share no mutable value, and the check whether a copy was changed."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ _CONTAINERS = (list, dict, set, deque, bytearray)
 
 
 def isolate(value: Any) -> Any:
-    """A copy of `value` that shares nothing changeable with it.
+    """Return a copy of `value` that shares no mutable container or dataclass with it.
 
-    Containers and dataclasses are copied through and through. Other objects (clients, locks, models) are
-    shared: in memory they are passed by reference.
+    Containers and dataclasses are copied deeply. Other objects (clients, locks, models) are passed by reference.
     """
     kind = value.__class__
     if kind in IMMUTABLE:
@@ -42,7 +41,7 @@ def isolate(value: Any) -> Any:
         try:
             return copy.deepcopy(value)
         except (TypeError, copy.Error):
-            return value  # it holds something that has no copy, such as a lock: shared like any other object
+            return value  # it contains an object that cannot be copied, such as a lock: passed by reference
     return value
 
 
@@ -51,12 +50,12 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def unchanged(lent: Any, original: Any) -> bool:
-    """Whether a copy is still what it was made as, types and order included: `==` would take a True for a 1."""
+    """Return whether a copy still equals its original, types and order included; for `==`, True equals 1."""
     kind = lent.__class__
     if lent is original or kind is not original.__class__:
         return lent is original
     if kind is list or kind is tuple:
-        # most items are shared with the original, which is seen fastest
+        # most items are the original's own: comparing by identity is fastest
         return len(lent) == len(original) and (
             all(map(operator.is_, lent, original)) or all(map(unchanged, lent, original))
         )
@@ -66,12 +65,12 @@ def unchanged(lent: Any, original: Any) -> bool:
         if kind in IMMUTABLE or kind is set:
             return bool(lent == original)
         return unchanged(_parts(lent), _parts(original))
-    except Exception:  # noqa: BLE001  # what cannot be taken apart counts as changed
+    except Exception:  # noqa: BLE001  # a value that cannot be taken apart counts as changed
         return False
 
 
 def _parts(value: Any) -> list[Any]:
-    """All that makes up an object, as `copy` sees it."""
+    """Return the parts that an object consists of, as `copy` gets them."""
     make, arguments, *rest = value.__reduce_ex__(4)
     state, items, pairs = [*rest, None, None, None][:3]
     return [make, arguments, state, list(items or ()), list(pairs or ())]

@@ -1,4 +1,4 @@
-"""What tasks see of a store: typed keys, the `KeyValueStore` protocol, and a base class that implements it."""
+"""The store that tasks get: typed keys, the `KeyValueStore` protocol, and a base class that implements it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ D = TypeVar("D")
 
 
 class _Missing:
-    """The absence of a value, where None is a value."""
+    """The type of `MISSING`, which stands for a missing value, since None is a value."""
 
     def __repr__(self) -> str:
         return "MISSING"
@@ -25,12 +25,15 @@ MISSING: Any = _Missing()
 
 
 class Key(Generic[T]):
-    """A typed key: accepted wherever a string key is, so that a type checker knows the value's type.
+    """A typed key. It is accepted wherever a string key is, and type checkers know the type of its value.
 
     Args:
         name: the key's name in the store.
-        type: the type of its value, checked on every get and put.
-        reducer: how the branches of a split merge what they wrote: `(old, new) -> merged`.
+        type: the type of its value, checked by each get and put.
+        reducer: a function `(old, new) -> merged`, which merges the values that branches of a split wrote.
+
+    Raises:
+        ConfigurationError: `name` is not a string, or values cannot be tested for `type`.
 
     Example:
         COUNT = Key("count", int)
@@ -67,9 +70,9 @@ AnyKey = str | Key[Any]
 
 @runtime_checkable
 class KeyValueStore(Protocol):
-    """Typed key-value data, as tasks see it. Synchronous: it works on the run's own data.
+    """The typed key-value data that tasks get. It is synchronous, for it works on the run's own data.
 
-    A string key may stand wherever a `Key` may; values are any objects that the store can keep.
+    Each method takes a string or a `Key`. Values are any objects that the store can keep.
     """
 
     @overload
@@ -83,16 +86,16 @@ class KeyValueStore(Protocol):
     @overload
     def get(self, key: str, type: None = None, default: Any = ...) -> Any: ...
     def get(self, key: Any, type: Any = None, default: Any = MISSING) -> Any:
-        """The value of `key`.
+        """Return the value of `key`.
 
         Args:
             key: a string or a `Key`.
-            type: the type that the value must be an instance of; a `Key` brings its own.
-            default: returned where the key is missing; without one that is an error.
+            type: the type that the value must be an instance of; by default that of the `Key`.
+            default: the value to return if the key is missing.
 
         Raises:
-            KeyNotFoundError: there is no such key, and no default.
-            TypeMismatchError: the value is of another type.
+            KeyNotFoundError: the key is missing, and there is no default.
+            TypeMismatchError: the value has another type.
         """
         ...
 
@@ -101,7 +104,7 @@ class KeyValueStore(Protocol):
     @overload
     def put(self, key: str, value: Any) -> None: ...
     def put(self, key: Any, value: Any) -> None:
-        """Set `key` to `value`. Raises TypeMismatchError where a `Key` says another type."""
+        """Set `key` to `value`. Raises TypeMismatchError if the `Key` has another type."""
         ...
 
     @overload
@@ -109,18 +112,19 @@ class KeyValueStore(Protocol):
     @overload
     def append(self, key: str, item: Any) -> None: ...
     def append(self, key: Any, item: Any) -> None:
-        """Add `item` to the list at `key`, making the list where there is none.
+        """Append `item` to the list at `key`. Create the list if the key is missing.
 
-        Raises TypeMismatchError where the value is no list.
+        Raises:
+            TypeMismatchError: the value is not a list.
         """
         ...
 
     def remove(self, key: AnyKey) -> None:
-        """Remove `key`. Raises KeyNotFoundError where it is missing."""
+        """Remove `key`. Raises KeyNotFoundError if it is missing."""
         ...
 
     def keys(self) -> list[str]:
-        """All keys, as strings, in the order in which they were first put."""
+        """Return all keys as strings, in the order in which they were first put."""
         ...
 
     def clear(self) -> None:
@@ -146,13 +150,13 @@ class KeyValueStore(Protocol):
 
 
 class TypedStore(ABC):
-    """A whole `KeyValueStore` on top of six primitives: what a store class of your own starts from."""
+    """A base class that implements `KeyValueStore` on six primitives, for store classes of your own."""
 
     __slots__ = ()
 
     @abstractmethod
     def _find(self, key: str) -> Any:
-        """The value of `key`, or `MISSING`."""
+        """Return the value of `key`, or `MISSING`."""
 
     @abstractmethod
     def _set(self, key: str, value: Any) -> None:
@@ -160,15 +164,15 @@ class TypedStore(ABC):
 
     @abstractmethod
     def _append(self, key: str, item: Any) -> None:
-        """Add `item` to the list at `key`; `not_a_list` raises where it is none."""
+        """Append `item` to the list at `key`. If the value is not a list, call `not_a_list`, which raises."""
 
     @abstractmethod
     def _discard(self, key: str) -> bool:
-        """Remove `key`; whether it was there."""
+        """Remove `key`. Return whether it existed."""
 
     @abstractmethod
     def keys(self) -> list[str]:
-        """All keys, in the order in which they were first put."""
+        """Return all keys, in the order in which they were first put."""
 
     @abstractmethod
     def clear(self) -> None:
@@ -221,7 +225,7 @@ class TypedStore(ABC):
             key, type = unpack_key(key, None)
             if type is not None and _concrete(key, type) is not list:
                 raise TypeMismatchError(
-                    f"append to key {key!r}, which is declared as {_show(type)}, not as a list",
+                    f"cannot append to key {key!r}: it is declared as {_show(type)}, not as a list",
                     key=key, expected=list, actual=type,
                 )  # fmt: skip
         self._append(key, item)
@@ -262,43 +266,43 @@ class TypedStore(ABC):
         return f"<{type(self).__name__} of {len(self)} key(s)>"
 
     def _missing(self, key: str, expected: Any) -> KeyNotFoundError:
-        there = ", ".join(sorted(self.keys())[:20]) or "none"
-        return KeyNotFoundError(f"no key {key!r} in the store; there are: {there}", key=key, expected=expected)
+        known = ", ".join(sorted(self.keys())[:20]) or "none"
+        return KeyNotFoundError(f"no key {key!r} in the store; there are: {known}", key=key, expected=expected)
 
 
 def check_type(key: str, value: Any, expected: Any) -> None:
-    """Raise TypeMismatchError unless `value` is an instance of `expected` (of its origin: `list` for `list[int]`).
+    """Raise TypeMismatchError unless `value` is an instance of `expected`; for `list[int]`, of `list`.
 
-    An int will do for a float, as it does for type checkers.
+    An int is accepted as a float, as by type checkers.
     """
     if expected is float and value.__class__ is int:
         return
     if not isinstance(value, _concrete(key, expected)):
         raise TypeMismatchError(
-            f"key {key!r} holds a {type(value).__name__}, not a {_show(expected)}",
+            f"key {key!r} has a value of type {type(value).__name__}, not {_show(expected)}",
             key=key, expected=expected, actual=type(value),
         )  # fmt: skip
 
 
 def not_a_list(key: str, value: Any) -> NoReturn:
-    """Raise the TypeMismatchError of an `append` to something that is no list."""
+    """Raise the TypeMismatchError of an `append` to a value that is not a list."""
     raise TypeMismatchError(
-        f"append to key {key!r}, which holds a {type(value).__name__}, not a list",
+        f"cannot append to key {key!r}: it has a value of type {type(value).__name__}, not list",
         key=key, expected=list, actual=type(value),
     )  # fmt: skip
 
 
 def unpack_key(key: Any, expected: Any) -> tuple[str, Any]:
-    """Name and type of a key that is not simply a string."""
+    """Return the name and the type of a key, which may be a `Key` or an instance of a subclass of `str`."""
     if isinstance(key, Key):
         return key.name, key.type if expected is None else expected
     if isinstance(key, str):
-        return str.__str__(key), expected  # of an enum's member the value, which its own str() may not be
+        return str.__str__(key), expected  # for an enum member: its value, which its str() may differ from
     raise ConfigurationError(f"a key must be a string or a Key, not {key!r} ({type(key).__name__})")
 
 
 def _concrete(key: str, expected: Any) -> Any:
-    """The class (or union of classes) to test instances against."""
+    """Return the class, or tuple of classes, for `isinstance`. Raises ConfigurationError if `expected` has none."""
     if expected is Any:
         return object
     if typing.is_typeddict(expected):

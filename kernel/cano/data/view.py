@@ -1,7 +1,7 @@
-"""A step's own view of a store: writes wait until the step commits.
+"""A step's view of a store, which buffers the step's writes until they are committed.
 
-Values that could be changed in place are copied on their way in and out. So a failed attempt leaves no trace, and
-a value that a task changes in place is committed like one that it puts.
+Mutable values are copied when a task puts or gets them. Therefore a failed attempt leaves no trace, and a value that a
+task changes in place is committed like one that it puts.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ _NOTHING_APPENDED: Mapping[str, list[Any]] = {}
 
 
 class StoreView(TypedStore):
-    """The `KeyValueStore` that a step works on: reads fall through to the base, writes wait for `commit`.
+    """The `KeyValueStore` that a step works on: it reads from the base, and buffers writes until `commit`.
 
     Args:
-        base: the data below.
-        apply: makes changes of a step visible in `base` at once; by default they are written into it.
-        isolate: copies a value on its way in and out.
-        owner: the store that `base` belongs to, where it is that of a store.
+        base: the committed data.
+        apply: makes all changes of a step visible in `base` at once; by default they are written into `base`.
+        isolate: copies a value when a task puts or gets it.
+        owner: the store that `base` belongs to, if it is not a plain dict.
     """
 
     __slots__ = (
@@ -47,10 +47,11 @@ class StoreView(TypedStore):
         self._isolate = isolate
         self._local: dict[str, Any] = {}
         self.touched = False
-        """Whether anything was written, or lent out so that it may have been changed, since the last commit."""
-        self._mixed = False  # whether this step did anything but put; only then do the next four exist
+        """Whether, since the last commit, a value was written, or lent to a task that may have changed it."""
+        self._mixed = False  # whether this step did more than put values; only then do the attributes of `_mix` exist
 
     def _mix(self) -> None:
+        """Note that this step does more than put values."""
         self.touched = True
         if not self._mixed:
             self._mixed = True
@@ -62,7 +63,7 @@ class StoreView(TypedStore):
 
     @property
     def base(self) -> Mapping[str, Any]:
-        """The committed data below, for reading."""
+        """The committed data, read-only."""
         return self._base
 
     # reading
@@ -90,13 +91,13 @@ class StoreView(TypedStore):
         return value if value.__class__ in IMMUTABLE else self._lend(key, value)
 
     def _below(self, key: str) -> Any:
-        """The committed value, as far as this step has not removed it."""
+        """Return the committed value, or `MISSING` if this step has removed it."""
         if self._mixed and (self._cleared or key in self._removed):
             return MISSING
         return self._base_get(key, MISSING)
 
     def _lend(self, key: str, value: Any) -> Any:
-        """A copy to hand out; whether the task changed it is seen at the commit."""
+        """Return a copy for the task. The commit checks whether the task has changed it."""
         added = self._appended.get(key) if self._mixed else None
         if value is MISSING and added is None:
             return MISSING
@@ -117,7 +118,7 @@ class StoreView(TypedStore):
         return self._below(name) is not MISSING
 
     def keys(self) -> list[str]:
-        """All keys, those of the base first."""
+        """Return all keys, those of the base first."""
         if not self._mixed:
             return [*self._base, *(key for key in self._local if key not in self._base)]
         below = {} if self._cleared else dict.fromkeys(self._base)
@@ -144,27 +145,27 @@ class StoreView(TypedStore):
 
     def _append(self, key: str, item: Any) -> None:
         self._mix()
-        held = self._local[key] if key in self._local else self._lent.get(key, MISSING)
-        known = self._below(key) if held is MISSING else held
-        if known is not MISSING and not isinstance(known, list):
-            not_a_list(key, known)
+        own = self._local[key] if key in self._local else self._lent.get(key, MISSING)
+        current = self._below(key) if own is MISSING else own
+        if current is not MISSING and not isinstance(current, list):
+            not_a_list(key, current)
         item = self._isolate(item)
         if key in self._local:
-            held.append(item)
+            own.append(item)
             return
         self._appended.setdefault(key, []).append(item)
-        if held is not MISSING:
-            held.append(self._isolate(item))  # what was handed out shows the new item too
+        if own is not MISSING:
+            own.append(self._isolate(item))  # the list that was lent to the task gets the item, too
 
     def _discard(self, key: str) -> bool:
-        there = key in self
-        if there:
+        exists = key in self
+        if exists:
             self._mix()
             self._local.pop(key, None)
             self._lent.pop(key, None)
             self._appended.pop(key, None)
             self._removed.add(key)
-        return there
+        return exists
 
     def clear(self) -> None:
         """Remove every key."""
@@ -175,7 +176,7 @@ class StoreView(TypedStore):
     # the step's end
 
     def changes(self) -> Changes:
-        """What this step has done so far. Nothing in it is shared with what was handed out."""
+        """Return the changes of this step so far. They share no mutable value with those that were lent."""
         if not self._mixed:
             return Changes(False, _NOTHING_REMOVED, self._local, _NOTHING_APPENDED)
         for key, lent in self._lent.items():
@@ -188,8 +189,8 @@ class StoreView(TypedStore):
         return Changes(self._cleared, frozenset(self._removed), self._local, self._appended)
 
     def _expected(self, key: str) -> Any:
-        """What a lent value looks like if the task has not changed it in place."""
-        # not what is below now: others may have committed meanwhile, which replaces values or makes lists longer
+        """Return the value that a lent copy equals if the task has not changed it in place."""
+        # the base may differ by now: other runs on it may have committed, which replaces values or extends lists
         origin, length = self._origins[key]
         if isinstance(origin, list) and len(origin) != length:
             origin = origin[:length]
@@ -197,7 +198,7 @@ class StoreView(TypedStore):
         return origin if added is None else [*(() if origin is MISSING else origin), *added]
 
     def commit(self) -> None:
-        """Make the step's changes visible at once, and start the next step."""
+        """Make all changes of the step visible at once, and begin the next step."""
         if self._mixed:
             self.settle(self.changes())
             return
@@ -211,7 +212,7 @@ class StoreView(TypedStore):
             self._apply(Changes(False, _NOTHING_REMOVED, local, _NOTHING_APPENDED))
 
     def settle(self, changes: Changes) -> None:
-        """Write `changes`, which were taken from this view, into the base, and start the next step."""
+        """Write `changes`, which this view has returned, into the base, and begin the next step."""
         if self._apply is None:
             apply_changes(self._base, changes)
         else:
@@ -220,14 +221,14 @@ class StoreView(TypedStore):
         self.touched = self._mixed = False
 
     def rollback(self, savepoint: Changes | None = None) -> None:
-        """Forget what was done since the last commit, or since `savepoint`."""
+        """Discard the changes since the last commit, or since `savepoint`."""
         self._local = {}
         self.touched = self._mixed = False
         if savepoint is not None:
             self.merge(savepoint)
 
     def merge(self, changes: Changes) -> None:
-        """Do to this view what `changes` says."""
+        """Apply `changes` to this view."""
         if changes.cleared:
             self.clear()
         for key in changes.removed:
@@ -239,12 +240,12 @@ class StoreView(TypedStore):
                 self._append(key, item)
 
     def savepoint(self) -> Changes | None:
-        """A point to roll back to: the changes so far, or None where there are none."""
+        """Return a point to roll back to: a copy of the changes so far, or None if there are none."""
         if not self.touched:
             return None
         now = self.changes()
         return Changes(now.cleared, now.removed, self._isolate(dict(now.changed)), self._isolate(dict(now.appended)))
 
     def detached(self) -> StoreView:
-        """A fresh view of the same base, for when somebody may still write to this one."""
+        """Return a new view of the same base, without the changes of this one; a thread may still write to this one."""
         return StoreView(self._base, self._apply, self._isolate, self.owner)

@@ -1,1 +1,1 @@
-"""What users write: tasks, nodes, workflows, keys and declarations. It needs neither asyncio nor pluggy."""
+"""The classes that users write workflows with: tasks, nodes, workflows, declarations. No asyncio, no pluggy."""

@@ -1,4 +1,4 @@
-"""What the code of tasks names: the states that they return, their types, and the `Key`s that they use."""
+"""Reads the code of tasks: the states that they declare to return, their types, and the `Key`s that they use."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def declared_targets(task: Task[Any]) -> tuple[Any, ...] | None:
-    """The states that `task` declares to return, or None if it declares none."""
+    """Return the states that `task` declares to return, or None if it declares none."""
     if task.targets is not None:
         return tuple(task.targets)
     if isinstance(task, FunctionTask):
@@ -28,7 +28,7 @@ def declared_targets(task: Task[Any]) -> tuple[Any, ...] | None:
         function = task.post if isinstance(task, Node) and type(task).run is Node.run else task.run
     function = getattr(function, "__func__", function)
     try:
-        # a state enum that is local to a function is known to the annotation through the closure only
+        # an annotation finds a state enum that is local to a function only through the closure
         local = _closure(function) if hasattr(function, "__code__") else {}
         return _literals(typing.get_type_hints(function, localns=local).get("return"))
     except Exception:  # noqa: BLE001  # an annotation that cannot be evaluated declares nothing
@@ -36,9 +36,10 @@ def declared_targets(task: Task[Any]) -> tuple[Any, ...] | None:
 
 
 def types_of(flow: Workflow[Any]) -> Iterator[Any]:
-    """The states' enum, the workflow's `types`, the annotations of its tasks, and the types of `Key`s in their code.
+    """Yield the types that the data of the workflow's runs may consist of.
 
-    Sub-workflows are included, because their outputs become data of this run.
+    These are the states' enum, the workflow's `types`, the types in the annotations of its tasks, and those of the
+    `Key`s that their code uses. Sub-workflows are included, because their outputs become data of this run.
     """
     flows = [flow]
     for one in flows:
@@ -55,7 +56,7 @@ def types_of(flow: Workflow[Any]) -> Iterator[Any]:
 
 
 def functions_of(task: Any) -> Iterator[Any]:
-    """The functions that a task consists of; a function stands for itself."""
+    """Yield the functions that a task consists of. A plain function is its own."""
     if isinstance(task, FunctionTask):
         yield task.function
     elif isinstance(task, Node):
@@ -67,7 +68,7 @@ def functions_of(task: Any) -> Iterator[Any]:
 
 
 def keys_used(function: Any) -> Iterator[Key[Any]]:
-    """The `Key`s that the code of `function` names."""
+    """Yield the `Key`s that the code of `function` uses."""
     if (function := _plain(function)) is None:
         return
     names = {*_names(function.__code__)}
@@ -79,7 +80,7 @@ def keys_used(function: Any) -> Iterator[Key[Any]]:
 
 
 def _plain(function: Any) -> Any:
-    """The function with code that a callable is made of, or None."""
+    """Return the Python function inside a callable, or None if there is none."""
     function = getattr(function, "func", function)  # the function of a functools.partial
     if not hasattr(function, "__code__"):  # a callable object
         function = getattr(function, "__func__", getattr(type(function), "__call__", None))  # noqa: B004
@@ -88,19 +89,19 @@ def _plain(function: Any) -> Any:
 
 
 def _annotated(function: Any) -> Iterator[Any]:
-    """The types in the annotations of `function`."""
+    """Yield the types in the annotations of `function`."""
     if (function := _plain(function)) is None:
         return
     known = _closure(function)
     for annotation in function.__annotations__.values():
-        # each by itself: one that cannot be evaluated, such as a name imported for type checkers only, names no type
+        # each by itself: one that cannot be evaluated, such as a name imported for type checkers only, is skipped
         with suppress(Exception):
             alone = SimpleNamespace(__annotations__={"it": annotation})
             yield from typing.get_type_hints(alone, function.__globals__, known).values()
 
 
 def _closure(function: Any) -> Mapping[str, Any]:
-    """The variables of outer functions that a function uses, by name."""
+    """Return the variables of outer functions that a function uses, by name."""
     found = {}
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
         with suppress(ValueError):  # not assigned yet
@@ -109,7 +110,7 @@ def _closure(function: Any) -> Mapping[str, Any]:
 
 
 def _names(code: CodeType) -> Iterator[str]:
-    """The names that code uses, those in its inner functions included."""
+    """Yield the names that code uses, those in its inner functions included."""
     yield from code.co_names
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
@@ -117,7 +118,7 @@ def _names(code: CodeType) -> Iterator[str]:
 
 
 def _literals(hint: Any) -> tuple[Any, ...] | None:
-    """The values of a `Literal`, or of a union of such."""
+    """Return the values of a `Literal`, or of a union of `Literal`s; None for any other hint."""
     origin = typing.get_origin(hint)
     if origin is Literal:
         return typing.get_args(hint)

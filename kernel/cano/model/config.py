@@ -1,4 +1,4 @@
-"""How a task is attempted: retries and time limits."""
+"""The config of a task: retries and timeouts."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from cano.protocols import RetryStrategy
 
 @dataclass(frozen=True, slots=True)
 class TaskConfig:
-    """Retries and time limits of a task.
+    """The retries and timeouts of a task.
 
     Attributes:
-        retry: a `RetryStrategy`, the name of one that a plugin answers ("none", "fixed", "exponential"), or
-            None: no retries.
-        timeout: seconds for one attempt; None is no limit.
-        total_timeout: seconds for the whole step, retries and waits included; None is no limit.
-        on_exhausted: the state to go to, with the error in `current_step().error`, when the step has failed
-            for good. None fails the run.
+        retry: a `RetryStrategy`; or the name of a plugin's strategy ("none", "fixed", "exponential"); or None for no
+            retries.
+        timeout: seconds for one attempt; None for no timeout.
+        total_timeout: seconds for the whole step, retries and their delays included; None for no timeout.
+        on_exhausted: the next state if the step fails after its last attempt, with the error in
+            `current_step().error`. None fails the run.
 
     Raises:
-        ConfigurationError: a limit is not a positive number of seconds, or `retry` is nothing of the above.
+        ConfigurationError: a timeout is not a positive number of seconds, or `retry` is of the wrong kind.
     """
 
     retry: RetryStrategy | str | None = None
@@ -34,7 +34,7 @@ class TaskConfig:
     def __post_init__(self) -> None:
         time_limit("timeout", self.timeout)
         time_limit("total_timeout", self.total_timeout)
-        # a class has a delay() too: NoRetry where NoRetry() was meant
+        # a class has a delay(), too: `retry=NoRetry` is a mistake for `retry=NoRetry()`
         if isinstance(self.retry, type) or not isinstance(self.retry, str | RetryStrategy | None):
             raise ConfigurationError(
                 f"retry must be a strategy with a delay() method, its name, or None, not {self.retry!r}"
@@ -42,5 +42,5 @@ class TaskConfig:
 
     @classmethod
     def minimal(cls) -> TaskConfig:
-        """No retries and no limits."""
+        """Return a config with no retries and no timeouts."""
         return cls(retry=None)

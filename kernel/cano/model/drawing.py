@@ -1,4 +1,4 @@
-"""A workflow as a picture in text."""
+"""Diagrams of workflows, in Mermaid."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
 
 
 def edges(flow: Workflow[Any]) -> Iterator[tuple[Any, Any]]:
-    """Every transition that the tasks declare, from and to; what a task does not declare is not known."""
+    """Yield every declared transition as (from, to). Undeclared targets are not known; see `undeclared`."""
     for state, registration in flow.tasks.items():
         for target in outgoing(flow, registration):
             yield state, target
 
 
 def undeclared(flow: Workflow[Any]) -> list[Any]:
-    """The states whose tasks do not say where they lead."""
+    """Return the states whose tasks do not declare their targets."""
     return [state for state, registration in flow.tasks.items() if registration.targets is None]
 
 
 def mermaid(flow: Workflow[Any]) -> str:
-    """A Mermaid `stateDiagram-v2`. A task with undeclared targets is noted, not guessed."""
+    """Return a Mermaid `stateDiagram-v2`. A task with undeclared targets gets a note."""
     states = list(dict.fromkeys([flow.start, *flow.tasks, *flow.exit_states]))
     ids = {state: f"s{index}_{re.sub(r'[^A-Za-z0-9_]', '_', state_name(state))}" for index, state in enumerate(states)}
     lines = ["stateDiagram-v2"]

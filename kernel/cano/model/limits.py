@@ -1,4 +1,4 @@
-"""Limits on how much happens at once: per workflow, per state, and per key of the data."""
+"""Limits of concurrency: per workflow, per state, and per value of a key."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _made = itertools.count()
 
 
 class Limit:
-    """At most so many at once. One `Limit` given in several places is one limit shared by all of them.
+    """A limit on the number of runs or steps at once. Workflows and states that use one `Limit` share its slots.
 
     Args:
-        limit: how many, 1 or more.
-        key: counts each value of it on its own: a key of the data, or a function of the store.
+        limit: the number of slots, 1 or more.
+        key: gives each value its own slots: a key of the data, or a function of the store.
 
     Raises:
         ConfigurationError: an argument is of the wrong kind.
@@ -33,7 +33,7 @@ class Limit:
         self._made = next(_made)
 
     def value(self, store: Any) -> Any:
-        """What is counted on its own for the run on `store`; None without a key."""
+        """Return the value whose slots a run on `store` uses; None without a key."""
         if self.key is None:
             return None
         if not isinstance(self.key, str | Key):
@@ -47,21 +47,25 @@ class Limit:
 
 
 def limits(limit: int | Limit | Iterable[Limit] | None, limit_key: LimitKey | None) -> tuple[Limit, ...]:
-    """The limits that the arguments `limit` and `limit_key` of a registration mean."""
+    """Return the limits that the arguments `limit` and `limit_key` mean, in the order to acquire them.
+
+    Raises:
+        ConfigurationError: an argument is of the wrong kind.
+    """
     if limit is None:
         if limit_key is not None:
-            raise ConfigurationError("limit_key without a limit; say limit= too")
+            raise ConfigurationError("limit_key without a limit; add limit=")
         return ()
     if isinstance(limit, int):
         return (Limit(limit, key=limit_key),)
     if limit_key is not None:
-        raise ConfigurationError("limit_key goes with a number as limit; a Limit has its own key")
+        raise ConfigurationError("limit_key needs a number as limit; for a Limit, use Limit(…, key=…)")
     several = (limit,) if isinstance(limit, Limit) else tuple(limit) if isinstance(limit, Iterable) else (limit,)
     for one in several:
         if not isinstance(one, Limit):
             raise ConfigurationError(f"limit must be a whole number, a Limit or a list of Limits, not {limit!r}")
     if len(set(several)) < len(several):
         raise ConfigurationError(f"limit has the same Limit twice, which would wait for itself: {limit!r}")
-    # in one order everywhere, so that two who need places of both never wait for each other; those that have a key
-    # first, so that who waits for a place of its key does not sit on one that others could use
+    # one global order, so that two runs that need the same two limits cannot deadlock; keyed limits first, so that a
+    # run that waits for its key does not hold a slot of a shared limit
     return tuple(sorted(several, key=lambda one: (one.key is None, one._made)))

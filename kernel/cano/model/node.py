@@ -1,4 +1,4 @@
-"""A Node: a task in three phases, each attempted on its own."""
+"""`Node`: a task in three phases, which are attempted one by one."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ ExecT = TypeVar("ExecT")
 class Node(Task[StateT_co], Generic[StateT_co, PrepT, ExecT]):
     """A task in three phases: `prep` reads the store, `exec` works without it, `post` writes to it.
 
-    In a workflow each phase is attempted under the retry strategy, out of one budget of attempts for the
-    whole node; a phase that has succeeded is not run again within the step.
+    In a workflow, each phase is retried by itself; a phase that has succeeded is not executed again in the same step.
+    All phases count against one maximum of attempts.
     """
 
     @abstractmethod
     async def prep(self, store: Any) -> PrepT:
-        """Load and check what `exec` needs."""
+        """Read from the store, and return the argument of `exec`."""
 
     @abstractmethod
     async def exec(self, prepared: PrepT) -> ExecT:
-        """Do the work. It never sees the store, so an executor may carry it out elsewhere."""
+        """Do the work, and return the result. It does not get the store, so an executor may execute it elsewhere."""
 
     @abstractmethod
     async def post(self, store: Any, prepared: PrepT, result: ExecT) -> StateT_co:
-        """Keep the result and return the next state."""
+        """Write the result to the store, and return the next state."""
 
     async def exec_fallback(self, prepared: PrepT, error: Exception) -> ExecT:
-        """A result to go on with instead, called once after the last failed attempt of `exec`.
+        """Return a result to use in place of that of `exec`. Called once, after the last failed attempt of `exec`.
 
         By default it raises `error`, which fails the step.
         """
         raise error
 
     async def run(self, store: Any) -> StateT_co:
-        """All three phases, once and without retries, as for a call outside a workflow."""
+        """Execute all three phases once, without retries. For calls outside a workflow."""
         prepared = await self.prep(store)
         try:
             result = await self.exec(prepared)

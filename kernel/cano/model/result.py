@@ -1,4 +1,4 @@
-"""How a run ended."""
+"""The result of a run."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 
 
 class RunResult(NamedTuple):
-    """How a run ended.
+    """The result of a run that reached an exit state.
 
     Attributes:
-        run_id: its id.
+        run_id: the run's id.
         state: the exit state.
-        data: its data: a dict, or the object that it was started on.
-        steps: how many transitions it made.
+        data: the run's data: a dict, or the object that it was started on.
+        steps: the number of transitions that it made.
     """
 
     run_id: str

@@ -1,4 +1,4 @@
-"""Split and join: what the branches of a state are, and when they are done."""
+"""Splits: their branches, the strategies that join them, and their outcomes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Branches = Sequence[Task[Any] | Callable[[Any], Any]]
 
 
 class JoinStrategy(NamedTuple):
-    """When a split is done. Every strategy decides as soon as it can.
+    """The condition that joins the branches of a split. It is decided as early as possible.
 
     Made by `all()`, `any()`, `quorum(n)`, `percentage(p)` and `partial(min)`.
     """
@@ -27,22 +27,22 @@ class JoinStrategy(NamedTuple):
 
     @classmethod
     def all(cls) -> JoinStrategy:
-        """Every branch succeeds; the first failure ends it. No branches at all join at once."""
+        """Require that every branch succeeds. The first failure fails the join; a split without branches joins."""
         return cls("all")
 
     @classmethod
     def any(cls) -> JoinStrategy:
-        """One branch succeeds; the others are then cancelled."""
+        """Require that one branch succeeds. The others are then cancelled."""
         return cls("any", 1)
 
     @classmethod
     def quorum(cls, n: int) -> JoinStrategy:
-        """`n` branches succeed; the others are then cancelled."""
+        """Require that `n` branches succeed. The others are then cancelled."""
         return cls("quorum", whole("quorum", n, 1))
 
     @classmethod
     def percentage(cls, p: float) -> JoinStrategy:
-        """A fraction of the branches, rounded up, succeeds; the others are then cancelled.
+        """Require that a fraction of the branches, rounded up, succeeds. The others are then cancelled.
 
         Args:
             p: the fraction, in (0, 1].
@@ -53,19 +53,19 @@ class JoinStrategy(NamedTuple):
 
     @classmethod
     def partial(cls, min: int) -> JoinStrategy:
-        """Every branch ends, or the time is over, and at least `min` have succeeded; `min` may be 0."""
+        """Wait until every branch has ended or the timeout is over; require that at least `min` (0 or more) succeed."""
         return cls("partial", whole("partial", min, 0))
 
     def needed(self, total: int) -> int:
-        """How many of `total` branches must succeed.
+        """Return how many of `total` branches must succeed.
 
         Raises:
-            ConfigurationError: more than there are, or `any` over none.
+            ConfigurationError: that is more than `total`.
         """
         if self.kind == "all":
             return total
         if self.kind == "percentage":
-            # rounded first, since 0.07 * 100 is a little more than 7; at least one, where there are any
+            # rounded first, since 0.07 * 100 is a little more than 7; at least one, if there are branches
             return max(min(1, total), math.ceil(round(self.number * total, 9)))
         if self.number > total:
             raise ConfigurationError(f"{self} over {total} branch(es) can never be met")
@@ -77,17 +77,20 @@ class JoinStrategy(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class JoinConfig:
-    """How the branches of a split join.
+    """The rules by which the branches of a split join.
 
     Attributes:
-        strategy: when they are done.
-        next_state: the state that follows.
-        timeout: seconds after which the branches still running are cancelled; None is no limit. That is a
-            failure unless the strategy's condition is met by then.
-        limit: how many branches run at a time; None is no limit.
-        reducers: how values that several branches put under one key are merged: key to `(one, other) -> merged`,
-            applied in the order of the branches; or `Key`s that have a reducer. A `Key` with a reducer that the
-            branches' own code names need not be listed.
+        strategy: the condition that joins them.
+        next_state: the next state.
+        timeout: seconds after which the running branches are cancelled; None for no timeout. The join then fails
+            unless its condition is met.
+        limit: maximum number of branches at once; None for no limit.
+        reducers: functions `(one, other) -> merged` by key, or `Key`s with a reducer. They merge the values that
+            several branches put under one key, in the order of the branches. A `Key` that the branches' own code uses
+            need not be listed.
+
+    Raises:
+        ConfigurationError: an argument is of the wrong kind.
     """
 
     strategy: JoinStrategy
@@ -107,7 +110,7 @@ class JoinConfig:
 
 
 class BranchStatus(Enum):
-    """How a branch of a split ended."""
+    """The status of a branch of a split."""
 
     OK = "ok"
     FAILED = "failed"
@@ -116,13 +119,13 @@ class BranchStatus(Enum):
 
 
 class BranchOutcome(NamedTuple):
-    """How one branch ended.
+    """The outcome of one branch.
 
     Attributes:
         name: its position and its task's name, such as "3:fetch".
         status: ok, failed, cancelled or not started.
-        result: what it returned, where it is ok.
-        error: what it failed with, where it has.
+        result: the value that it returned, if it is ok; otherwise None.
+        error: the exception that it failed with, if it failed; otherwise None.
     """
 
     name: str
@@ -132,11 +135,11 @@ class BranchOutcome(NamedTuple):
 
 
 class SplitOutcome(NamedTuple):
-    """How a split ended; the task of the next state finds it in `current_step().outcome`.
+    """The outcome of a split, which the task of the next state finds in `current_step().outcome`.
 
     Attributes:
-        branches: every branch, in order.
-        timed_out: whether the join's time was over.
+        branches: the outcome of every branch, in order.
+        timed_out: whether the join's timeout was over.
     """
 
     branches: tuple[BranchOutcome, ...]
@@ -144,26 +147,26 @@ class SplitOutcome(NamedTuple):
 
     @property
     def results(self) -> list[Any]:
-        """What the branches that are ok returned, in order."""
+        """The values that the ok branches returned, in order."""
         return [branch.result for branch in self.branches if branch.status is BranchStatus.OK]
 
     @property
     def errors(self) -> list[BaseException]:
-        """What the failed branches failed with, in order."""
+        """The exceptions of the failed branches, in order."""
         return [branch.error for branch in self.branches if branch.error is not None]
 
     def count(self, status: BranchStatus) -> int:
-        """How many branches ended like that."""
+        """Return the number of branches with that status."""
         return sum(branch.status is status for branch in self.branches)
 
     def packed(self) -> Any:
-        """The outcome in plain values, for a store. Errors become text."""
+        """Return the outcome in plain values, for a store. Errors become text."""
         rows = [[b.name, b.status.value, b.result, None if b.error is None else str(b.error)] for b in self.branches]
         return [rows, self.timed_out]
 
     @classmethod
     def unpacked(cls, packed: Any) -> SplitOutcome:
-        """The outcome that `packed` was made of."""
+        """Return the outcome that `packed` was made from."""
         branches = [
             BranchOutcome(name, BranchStatus(status), result, None if error is None else TaskError(error))
             for name, status, result, error in packed[0]
@@ -176,7 +179,12 @@ class SplitOutcome(NamedTuple):
 
 
 class SplitTask(Task[Any]):
-    """The task of a state whose work is done by branches, side by side."""
+    """The task of a state whose work concurrent branches do.
+
+    Args:
+        branches: the branches; or a function of the store that returns them.
+        join: the rules by which they join.
+    """
 
     plugin = "concurrency"
 
@@ -195,18 +203,18 @@ class SplitTask(Task[Any]):
             join.strategy.needed(len(self.branches))
 
     async def run(self, store: Any) -> Any:
-        """Not to be called: branches need a workflow's run around them."""
-        raise ConfigurationError("a split runs inside a workflow only")
+        """Refuse the call: the plugin `concurrency` executes splits, inside a run."""
+        raise ConfigurationError("a split cannot be called; execute the workflow that it is registered in")
 
     @property
     def name(self) -> str:
-        """Strategy and number of branches."""
+        """The strategy and the number of branches."""
         width = "made at run time" if self.make is not None else str(len(self.branches))
         return f"split {self.join.strategy} of {width}"
 
 
 def check_branches(branches: Any) -> tuple[Any, ...]:
-    """`branches` as a tuple of tasks and functions, or ConfigurationError."""
+    """Return `branches` as a tuple of tasks and functions. Raises ConfigurationError if they are anything else."""
     if isinstance(branches, str | Mapping | Task) or not isinstance(branches, Iterable):
         raise ConfigurationError(
             f"the branches of a split must be a list of tasks, or a function that returns one, not {branches!r}"

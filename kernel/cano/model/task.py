@@ -1,4 +1,4 @@
-"""A Task: one `run()`."""
+"""`Task`, and tasks made from functions."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ StateT_co = TypeVar("StateT_co", covariant=True)
 
 
 class Task(ABC, Generic[StateT_co]):
-    """One step's work: reads and writes the store, and returns the next state.
+    """The code of a state: it reads and writes the store, and returns the next state.
 
     Args:
-        config: retries and time limits of this one task; a subclass may set the class attribute instead.
+        config: retries and timeouts of this task; a subclass may set the class attribute instead.
 
     Attributes:
-        config: retries and time limits, or None: the workflow's default.
-        targets: the states that `run` may return; None reads them from its return annotation
-            (`-> Literal[State.A, State.B]`), or allows every state of the workflow.
-        plugin: the name of the plugin that executes the task; None is the engine.
+        config: retries and timeouts; None for the workflow's default.
+        targets: the states that `run` may return. If None, they are read from its return annotation
+            (`-> Literal[State.A, State.B]`); without one, every state of the workflow is allowed.
+        plugin: the name of the plugin that executes the task; None for the engine.
     """
 
     config: TaskConfig | None = None
@@ -40,17 +40,26 @@ class Task(ABC, Generic[StateT_co]):
         """Do the work and return the next state.
 
         Args:
-            store: the run's data: a `KeyValueStore`, or the object that the run was started on.
+            store: the run's data, a `KeyValueStore`; or the object that the run was started on.
         """
 
     @property
     def name(self) -> str:
-        """What the task is called in drawings, logs and errors."""
+        """The task's name in diagrams, logs and errors."""
         return type(self).__name__
 
 
 class FunctionTask(Task[StateT_co]):
-    """A task made of a function by `@task`. Still callable as the function that it was."""
+    """A task made from a function, for example by `@task`. It can still be called like the function.
+
+    Args:
+        function: a function `(store) -> state`, async or not.
+        config: retries and timeouts; None for the workflow's default.
+        targets: the states that it may return; None to read them from its return annotation.
+
+    Raises:
+        ConfigurationError: an argument is of the wrong kind.
+    """
 
     def __init__(
         self,
@@ -70,7 +79,7 @@ class FunctionTask(Task[StateT_co]):
                 f"its signature is {inspect.signature(function)}"
             ) from None
         except ValueError:
-            pass  # some callables written in C tell no signature
+            pass  # some callables written in C have no signature
         self.function = function
         if isinstance(targets, str):
             raise ConfigurationError(f"targets must be a list of states, not the string {targets!r}")
@@ -79,7 +88,7 @@ class FunctionTask(Task[StateT_co]):
         self.__doc__ = function.__doc__
 
     async def run(self, store: Any) -> StateT_co:
-        """Call the function; in a worker thread where it is a plain one."""
+        """Call the function: an async one in the event loop, a plain one in a worker thread."""
         if is_async(self.function):
             return cast(StateT_co, await self.function(store))
         import asyncio
@@ -87,7 +96,7 @@ class FunctionTask(Task[StateT_co]):
         return cast(StateT_co, await asyncio.to_thread(self.function, store))
 
     def __call__(self, store: Any) -> object:
-        """The function's own result: a coroutine where it is `async def`."""
+        """Call the function directly, and return its result: a coroutine if it is async."""
         return self.function(store)
 
     @property
@@ -96,7 +105,7 @@ class FunctionTask(Task[StateT_co]):
         return function_name(self.function)
 
 
-if TYPE_CHECKING:  # what a call of a task gives, and what `@task(...)` takes, as type checkers see it
+if TYPE_CHECKING:  # the types of `task(store)` and of `@task(...)`
 
     class AsyncTask(FunctionTask[StateT_co]):
         def __call__(self, store: Any) -> Coroutine[Any, Any, StateT_co]: ...
@@ -128,13 +137,17 @@ def task(
     config: TaskConfig | None = None,
     targets: Iterable[Any] | None = None,
 ) -> Any:
-    """Make a task of a function `(store) -> state`.
+    """Make a task from a function `(store) -> state`.
 
-    An async function runs in the event loop, a plain one in a worker thread, with the context copied.
+    The kernel executes an async function in the event loop, a plain one in a worker thread with a copy of the context.
 
     Args:
-        config: retries and time limits.
-        targets: the states that it may return, where its return annotation does not say.
+        function: the function.
+        config: retries and timeouts; None for the workflow's default.
+        targets: the states that it may return; None to read them from its return annotation.
+
+    Raises:
+        ConfigurationError: an argument is of the wrong kind.
 
     Example:
         @task
@@ -148,21 +161,21 @@ def task(
 
 
 def is_async(function: Callable[..., Any]) -> bool:
-    """Whether calling `function` gives a coroutine."""
+    """Return whether `function` is async: calling it returns a coroutine."""
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
         getattr(function, "__call__", None)  # noqa: B004  # an object with an async __call__
     )
 
 
 def check_config(config: Any) -> TaskConfig:
-    """`config`, or ConfigurationError where it is something else."""
+    """Return `config`. Raises ConfigurationError if it is not a `TaskConfig`."""
     if not isinstance(config, TaskConfig):
         raise ConfigurationError(f"config must be a TaskConfig, not {config!r}")
     return config
 
 
 def function_name(function: Any) -> str:
-    """What a function is called."""
-    function = getattr(function, "func", function)  # what a functools.partial is of
+    """Return the name of a function; for a `functools.partial`, that of its function."""
+    function = getattr(function, "func", function)
     name: str = getattr(function, "__name__", None) or type(function).__name__
     return name

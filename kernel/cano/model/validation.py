@@ -1,4 +1,4 @@
-"""What can be wrong with a workflow's definition, all of it at once."""
+"""The check of a workflow's definition, which finds all problems at once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def problems(flow: Workflow[Any]) -> list[str]:
-    """Every problem of `flow`, one sentence each."""
+    """Return every problem of the definition, one sentence each."""
     return [*_states(flow), *_tasks(flow), *_targets(flow), *_graph(flow)]
 
 
@@ -34,10 +34,10 @@ def _states(flow: Workflow[Any]) -> Iterator[str]:
         kind = type(flow.start)
         for state in known:
             if not isinstance(state, kind):
-                yield f"the state {state!r} is no {kind.__name__}"
+                yield f"the state {state!r} is not a member of {kind.__name__}"
         for state in kind:
             if state not in tasks and state not in exits and state != flow.start:
-                yield f"the state {state} has no task and is no exit state"
+                yield f"the state {state} has no task and is not an exit state"
     names = defaultdict(list)
     for state in known:
         names[state_name(state)].append(state)
@@ -59,15 +59,15 @@ def _targets(flow: Workflow[Any]) -> Iterator[str]:
     tasks, exits = flow.tasks, flow.exit_states
     for old, new in (flow.migrate or {}).items():
         if new not in tasks and new not in exits:
-            yield f"migrate sends the old state {old} to {new!r}, which has no task and is no exit state"
+            yield f"migrate maps the old state {old} to {new!r}, which has no task and is not an exit state"
     for state, registration in tasks.items():
         for target in registration.targets or ():
             if target not in tasks and target not in exits:
-                yield f"the state {state} declares the target {target!r}, which has no task and is no exit state"
+                yield f"the state {state} declares the target {target!r}, which has no task and is not an exit state"
         for config in (registration.config, registration.task.config):
             fallback = None if config is None else config.on_exhausted
             if fallback is not None and fallback not in tasks and fallback not in exits:
-                yield f"the state {state} has on_exhausted={fallback!r}, which has no task and is no exit state"
+                yield f"the state {state} has on_exhausted={fallback!r}, which has no task and is not an exit state"
 
 
 def _graph(flow: Workflow[Any]) -> Iterator[str]:
@@ -90,17 +90,17 @@ def _graph(flow: Workflow[Any]) -> Iterator[str]:
 
 
 def outgoing(flow: Workflow[Any], registration: Registration) -> list[Any]:
-    """The states that a registration can lead to, as far as it declares them."""
+    """Return the states that a registration declares to lead to, `on_exhausted` included."""
     config = registration.config or registration.task.config or flow.default_config
     fallback = [] if config is None or config.on_exhausted is None else [config.on_exhausted]
     return list(dict.fromkeys([*(registration.targets or ()), *fallback]))
 
 
 def _closure(seeds: set[Any], edges: Any) -> set[Any]:
-    seen, todo = set(seeds), list(seeds)
+    reached, todo = set(seeds), list(seeds)
     while todo:
         for target in edges.get(todo.pop(), ()):
-            if target not in seen:
-                seen.add(target)
+            if target not in reached:
+                reached.add(target)
                 todo.append(target)
-    return seen
+    return reached

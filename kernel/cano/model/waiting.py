@@ -1,4 +1,4 @@
-"""Waiting, durably: what a task returns to let its run be parked in the store."""
+"""Durable waits: a task returns `wait_for(…)` or `sleep_until(…)` to park its run in the store."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ S = TypeVar("S")
 
 
 class Pause:
-    """What `wait_for` and `sleep_until` hand to the engine in place of a state."""
+    """The value that `wait_for` and `sleep_until` return in place of a state."""
 
     __slots__ = ("on_timeout", "signal", "then", "timeout", "until")
 
@@ -33,18 +33,18 @@ class Pause:
 
 
 def wait_for(signal: str, *, then: S, timeout: float | timedelta | None = None, on_timeout: S | None = None) -> S:
-    """Return this from a task to park the run until `kernel.signal(run_id, signal, payload)`.
+    """Park the run until `kernel.signal(run_id, signal, payload)`. Return the result from a task in place of a state.
 
-    A signal that came before the wait counts. Its payload is `current_step().payload` in the state that follows.
+    A signal that was sent before the wait ends it at once. In the next state, `current_step().payload` is its payload.
 
     Args:
         signal: the signal's name.
-        then: the state that follows.
-        timeout: seconds (or a timedelta) after which the wait ends without a signal; None is never.
-        on_timeout: the state that follows then; by default `then`, with a payload of None.
+        then: the next state.
+        timeout: seconds, or a timedelta, after which the wait ends without a signal; None for no timeout.
+        on_timeout: the next state after the timeout; by default `then`, with a payload of None.
 
     Raises:
-        ConfigurationError: an argument is of the wrong kind.
+        ConfigurationError: an argument is of the wrong kind, or `on_timeout` is given without `timeout`.
     """
     if not isinstance(signal, str) or not signal:
         raise ConfigurationError(f"wait_for takes a signal's name, not {signal!r}")
@@ -53,20 +53,22 @@ def wait_for(signal: str, *, then: S, timeout: float | timedelta | None = None, 
     seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
     time_limit("timeout", seconds)
     if on_timeout is not None and seconds is None:
-        raise ConfigurationError("on_timeout= without timeout= can never be reached")
+        raise ConfigurationError("on_timeout= without timeout= can never be reached; add timeout=")
     pause: Any = Pause(signal, then, seconds, None, on_timeout)
-    return pause  # type: ignore[no-any-return]  # to a type checker it is the state that follows
+    return pause  # type: ignore[no-any-return]  # for type checkers it is the next state
 
 
 def sleep_until(when: datetime | float, *, then: S) -> S:
-    """Return this from a task to park the run until a time.
+    """Park the run until `when`. Return the result from a task in place of a state.
+
+    A time in the past does not delay the run.
 
     Args:
-        when: an aware datetime, or seconds since the Unix epoch. A time in the past is over at once.
-        then: the state that follows.
+        when: an aware datetime, or seconds since the Unix epoch.
+        then: the next state.
 
     Raises:
-        ConfigurationError: `when` has no time zone, or is no time.
+        ConfigurationError: `when` is a naive datetime or not a time.
     """
     from datetime import datetime
 
@@ -77,4 +79,4 @@ def sleep_until(when: datetime | float, *, then: S) -> S:
     if isinstance(when, bool) or not isinstance(when, int | float):
         raise ConfigurationError(f"sleep_until takes a datetime or seconds since the epoch, not {when!r}")
     pause: Any = Pause(None, then, None, float(when), None)
-    return pause  # type: ignore[no-any-return]  # to a type checker it is the state that follows
+    return pause  # type: ignore[no-any-return]  # for type checkers it is the next state

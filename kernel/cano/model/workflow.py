@@ -1,4 +1,4 @@
-"""A Workflow: states, the task of each, and the states that end a run. A value; it holds no run."""
+"""`Workflow`: states, the task of each, and the exit states. It is a value and refers to no run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TaskT = TypeVar("TaskT", bound=Task[Any])
 
 
 class Registers(Protocol[StateT]):
-    """What `Workflow.on` returns: it registers what it decorates, and gives it back."""
+    """The type of the decorator that `Workflow.on` returns: it registers a task, and returns it unchanged."""
 
     @overload
     def __call__(  # type: ignore[overload-overlap]  # a task made of a function is still a function
@@ -36,14 +36,14 @@ class Registers(Protocol[StateT]):
 
 
 class Registration(NamedTuple):
-    """One state's task, as it was registered.
+    """The registration of a task for a state.
 
     Attributes:
         state: the state.
         task: its task.
-        config: what the registration itself asks for; it goes before the task's own config.
-        targets: the states that the task declares, or None.
-        limits: how many steps of this state may run at once.
+        config: the config given with the registration, used in place of the task's own; or None.
+        targets: the states that the task declares to return, or None if it declares none.
+        limits: the limits of this state's steps at once.
     """
 
     state: Any
@@ -54,23 +54,23 @@ class Registration(NamedTuple):
 
 
 class Workflow(Generic[StateT]):
-    """A state machine: what a state's task returns is the next state; exit states end the run.
+    """A state machine: a state's task returns the next state, and an exit state ends the run.
 
-    A workflow can be started any number of times at once. Once a kernel has bound it, it cannot be changed.
+    A kernel can execute any number of runs of a workflow at once. A workflow cannot be changed after it was bound.
 
     Args:
         start: the first state.
-        name: what it is called in stores, logs and errors; by default the name of the states' enum.
-        version: to be raised when a change makes old runs unable to go on.
-        default_config: the config of tasks that have none of their own.
-        limit: how many runs a kernel drives at once, or one or several `Limit`s; others wait for their turn.
-        limit_key: counts the runs of each value on their own: a key of the data, or a function of the store.
-        durability: "step" commits every transition to a durable store, "exit" only the run's end (and its waits):
-            faster, but a crash takes the run back to its last commit.
-        migrate: how runs of an older definition go on: names of old states to states. Without it they do not;
-            an empty mapping lets every run go on whose state still exists.
-        types: classes that a durable store may hold in this workflow's runs, beside those that the annotations of
-            its tasks and the `Key`s in their code name.
+        name: the workflow's name in stores, logs and errors; by default the name of the states' enum.
+        version: the definition's version. Raise it when a change makes it impossible to continue old runs.
+        default_config: the config of tasks that have none.
+        limit: maximum number of runs that a kernel executes at once, or one or several `Limit`s. Other runs wait.
+        limit_key: gives the runs of each value their own slots: a key of the data, or a function of the store.
+        durability: "step" commits every transition to a durable store. "exit" commits only the run's end and its
+            waits, which is faster; after a crash the run continues from the last commit.
+        migrate: the state to continue in, by the name of the old state, for runs of an older definition. Without it,
+            they cannot continue. With an empty mapping, those whose state still exists can.
+        types: classes that the data of this workflow's runs may contain in a durable store, beside those in the
+            annotations of its tasks and of the `Key`s that their code uses.
 
     Raises:
         ConfigurationError: an argument is of the wrong kind.
@@ -107,7 +107,7 @@ class Workflow(Generic[StateT]):
         self._registered: dict[Any, Registration] = {}
         self._exits: dict[Any, None] = {}
         self._frozen = False
-        self.bindings: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()  # by kernel; for the kernels
+        self.bindings: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()  # by kernel, which alone reads and writes it
 
     # defining
 
@@ -120,18 +120,18 @@ class Workflow(Generic[StateT]):
         limit: int | Limit | Iterable[Limit] | None = None,
         limit_key: LimitKey | None = None,
     ) -> Workflow[StateT]:
-        """Let `task` do the work of `state`. Returns the workflow, for chaining.
+        """Register `task` as the task of `state`. Return the workflow, for chaining.
 
         Args:
             state: the state.
             task: a `Task`, or a function of the store that returns the next state.
-            config: retries and limits for this registration, instead of the task's own.
-            limit: how many steps of this state a kernel runs at once, or one or several `Limit`s. The wait for a
-                place counts into the run's timeout, not into the step's.
-            limit_key: counts the steps of each value on their own: a key of the data, or a function of the store.
+            config: retries and timeouts, in place of the task's own.
+            limit: maximum number of steps in this state that a kernel executes at once, or one or several `Limit`s.
+                The wait for a slot counts against the run's timeout, not against the step's.
+            limit_key: gives the steps of each value their own slots: a key of the data, or a function of the store.
 
         Raises:
-            ConfigurationError: the state has a task already, the workflow is bound, or `task` is no task.
+            ConfigurationError: the state already has a task, the workflow is bound, or `task` is not a task.
         """
         if isinstance(task, type):
             raise ConfigurationError(f"register an instance: {task.__name__}(), not the class {task.__name__}")
@@ -146,30 +146,31 @@ class Workflow(Generic[StateT]):
         *,
         config: TaskConfig | None = None,
     ) -> Workflow[StateT]:
-        """Let several tasks do the work of `state` side by side. Returns the workflow, for chaining.
+        """Register several tasks that do the work of `state` concurrently. Return the workflow, for chaining.
 
-        Each branch has retries and limits of its own and writes to its own view of the store; the views are merged
-        at the join. What a branch returns is found, by the task of the next state, in `current_step().outcome`.
+        Each branch has its own retries and timeouts, and writes to its own view of the store. The join merges the
+        views. The task of the next state finds the results of the branches in `current_step().outcome`.
 
         Args:
             state: the state.
-            tasks: the branches: tasks, or functions of the store; or one function of the store that returns
-                them, where their number is known only at run time.
-            join: when the split is done, and which state follows.
-            config: retries and limits of every branch, instead of its own; its `on_exhausted` is the split's.
+            tasks: the branches: tasks, or functions of the store. Or one function of the store that returns them, if
+                their number is known only at run time.
+            join: the condition and the rules of the join, and the next state.
+            config: retries and timeouts of every branch, in place of its own; its `on_exhausted` applies to the split.
 
         Raises:
-            ConfigurationError: an argument is of the wrong kind, or the join could never be met.
+            ConfigurationError: an argument is of the wrong kind, the join can never be met, the state already has a
+                task, or the workflow is bound.
         """
         return self._add(state, SplitTask(tasks, join), config, ())
 
     def _add(
         self, state: Any, task: Task[Any], config: TaskConfig | None, limits: tuple[Limit, ...]
     ) -> Workflow[StateT]:
-        self._open_for("register", state)
+        self._require_unbound("register", state)
         if _hashable(state) in self._registered:
-            there = self._registered[state].task.name
-            raise ConfigurationError(f"state {state} of workflow {self.name!r} already has the task {there!r}")
+            other = self._registered[state].task.name
+            raise ConfigurationError(f"state {state} of workflow {self.name!r} already has the task {other!r}")
         checked = None if config is None else check_config(config)
         if task.config is not None:
             check_config(task.config)
@@ -177,7 +178,10 @@ class Workflow(Generic[StateT]):
         return self
 
     def on(self, state: StateT, *, config: TaskConfig | None = None) -> Registers[StateT]:
-        """Decorator form of `register`, for a function, a task, or a `Task` class that needs no arguments."""
+        """Return a decorator that registers a function, a task, or a `Task` class that needs no arguments.
+
+        The arguments and errors are those of `register`.
+        """
 
         def decorate(task: Any) -> Any:
             self.register(state, task() if isinstance(task, type) else task, config=config)
@@ -186,16 +190,20 @@ class Workflow(Generic[StateT]):
         return decorate
 
     def add_exit_state(self, state: StateT) -> Workflow[StateT]:
-        """Let a run that reaches `state` end there, in success. Returns the workflow."""
-        self._open_for("add exit state", state)
+        """Let a run that reaches `state` end as succeeded. Return the workflow, for chaining.
+
+        Raises:
+            ConfigurationError: the workflow is bound.
+        """
+        self._require_unbound("add exit state", state)
         self._exits[_hashable(state)] = None
         return self
 
     def add_exit_states(self, states: Iterable[StateT]) -> Workflow[StateT]:
-        """Add several exit states. Returns the workflow."""
+        """Add several exit states. Return the workflow, for chaining. Raises ConfigurationError."""
         if isinstance(states, str):
             raise ConfigurationError(
-                f"add_exit_states takes a list of states; for the one state {states!r} it is add_exit_state"
+                f"add_exit_states takes a list of states; for the one state {states!r} use add_exit_state"
             )
         for state in states:
             self.add_exit_state(state)
@@ -205,17 +213,17 @@ class Workflow(Generic[StateT]):
         """Refuse further registrations. A kernel calls it when it binds the workflow."""
         self._frozen = True
 
-    def _open_for(self, what: str, state: Any) -> None:
+    def _require_unbound(self, what: str, state: Any) -> None:
         if self._frozen:
             raise ConfigurationError(
-                f"cannot {what} {state}: workflow {self.name!r} was bound by a kernel already; define it first"
+                f"cannot {what} {state}: workflow {self.name!r} is already bound; define it before its first run"
             )
 
-    # looking
+    # reading
 
     @property
     def tasks(self) -> Mapping[StateT, Registration]:
-        """The registered states with their tasks, in order of registration."""
+        """The registrations by state, in order of registration."""
         return dict(self._registered)
 
     @property
@@ -224,10 +232,10 @@ class Workflow(Generic[StateT]):
         return tuple(self._exits)
 
     def validate(self) -> Workflow[StateT]:
-        """Check the definition as a whole. Returns the workflow.
+        """Check the complete definition. Return the workflow, for chaining.
 
         Raises:
-            ValidationError: with every problem found.
+            ValidationError: the definition is wrong; `problems` lists every problem.
         """
         from cano.model.validation import problems
 
@@ -236,13 +244,13 @@ class Workflow(Generic[StateT]):
         return self
 
     def mermaid(self) -> str:
-        """The workflow as a Mermaid state diagram."""
+        """Return the workflow as a Mermaid state diagram."""
         from cano.model.drawing import mermaid
 
         return mermaid(self)
 
     def fingerprint(self) -> str:
-        """The definition in one line of text: start, states with tasks and declared targets, exit states."""
+        """Return the definition in one line of text: start, states with tasks and declared targets, exit states."""
         parts = [f"exit {state_name(state)}" for state in self._exits]
         for state, registration in self._registered.items():
             targets = ", ".join(sorted(map(state_name, registration.targets or ())))
@@ -252,14 +260,14 @@ class Workflow(Generic[StateT]):
     def __repr__(self) -> str:
         return f"<Workflow {self.name!r} version {self.version!r}, {len(self._registered)} task(s)>"
 
-    # running
+    # executing
 
     async def orchestrate(self, store: Any) -> StateT:
-        """Run with the default kernel, on any object as store. The shortest way in.
+        """Execute the workflow with the default kernel, on any object as store.
 
         Args:
-            store: what the tasks get. A dict is shown to them as a `KeyValueStore`; a `MemoryStore` and a
-                dict change only when a step succeeds; any other object is handed over as it is.
+            store: the object that the tasks get. For a dict, they get a `KeyValueStore`. A dict or `MemoryStore`
+                changes only when a step succeeds. Any other object is passed as it is.
 
         Returns:
             The exit state.
@@ -275,10 +283,10 @@ class Workflow(Generic[StateT]):
         return state
 
     def orchestrate_sync(self, store: Any) -> StateT:
-        """`orchestrate` for scripts, in an event loop of its own.
+        """Call `orchestrate` in a new event loop, for scripts.
 
         Raises:
-            ConfigurationError: an event loop is running here already; await `orchestrate` instead.
+            ConfigurationError: an event loop is already running in this thread; await `orchestrate` instead.
         """
         import asyncio
 
@@ -288,13 +296,13 @@ class Workflow(Generic[StateT]):
             running = False
         else:
             running = True
-        if not running:  # out here, so that no failure drags that RuntimeError along as its context
+        if not running:  # outside the `except`, so that no error gets that RuntimeError as its context
             return asyncio.run(self.orchestrate(store))
         raise ConfigurationError("orchestrate_sync() inside a running event loop: use `await flow.orchestrate(store)`")
 
 
 def state_name(state: Any) -> str:
-    """How a state is written in stores and drawings: an enum member's name, or the value as text."""
+    """Return a state's name in stores and diagrams: an enum member's name, or the value as text."""
     return state.name if isinstance(state, enum.Enum) else str(state)
 
 

@@ -434,7 +434,7 @@ def test_options_that_do_not_go_together(make: Make) -> None:
     """A key without a number, and a key beside a `Limit`, which has its own, are mistakes."""
     with pytest.raises(ConfigurationError, match="limit_key without a limit"):
         make(lambda store: "end", limit_key="key")
-    with pytest.raises(ConfigurationError, match="a Limit has its own key"):
+    with pytest.raises(ConfigurationError, match="limit_key needs a number"):
         make(lambda store: "end", limit=Limit(2), limit_key="key")
 
 

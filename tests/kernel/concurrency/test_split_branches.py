@@ -330,7 +330,7 @@ async def test_a_split_runs_only_in_a_workflow() -> None:
     """Calling its task directly says so."""
     flow = split([decorated])
 
-    with pytest.raises(ConfigurationError, match="inside a workflow only"):
+    with pytest.raises(ConfigurationError, match="a split cannot be called"):
         await flow.tasks["split"].task.run({})
 
 

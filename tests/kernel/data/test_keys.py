@@ -86,7 +86,7 @@ def test_the_type_is_checked(kind: Any, right: object, wrong: object) -> None:
     assert store["n"] == right
 
     store["n"] = wrong
-    with pytest.raises(TypeMismatchError, match="'n' holds a"):
+    with pytest.raises(TypeMismatchError, match="key 'n' has a value of type"):
         store.get(key)
 
 

@@ -126,7 +126,7 @@ def test_a_wrong_type_is_an_error(make: Make) -> None:
     with pytest.raises(TypeMismatchError) as caught:
         store.get("count", int)
 
-    assert str(caught.value) == "key 'count' holds a str, not a int"
+    assert str(caught.value) == "key 'count' has a value of type str, not int"
     assert (caught.value.key, caught.value.expected, caught.value.actual) == ("count", int, str)
     assert isinstance(caught.value, TypeError)
     assert isinstance(caught.value, CanoError)
@@ -234,7 +234,7 @@ def test_append_to_something_else_is_an_error(make: Make, value: Any) -> None:
     with pytest.raises(TypeMismatchError) as caught:
         store.append("key", 1)
 
-    assert str(caught.value) == f"append to key 'key', which holds a {type(value).__name__}, not a list"
+    assert str(caught.value) == f"cannot append to key 'key': it has a value of type {type(value).__name__}, not list"
     assert (caught.value.key, caught.value.expected, caught.value.actual) == ("key", list, type(value))
     assert store["key"] == value
 
@@ -245,7 +245,7 @@ def test_append_by_a_key_of_another_type_is_an_error(make: Make) -> None:
     with pytest.raises(TypeMismatchError) as caught:
         store.append(COUNT, 1)  # type: ignore[arg-type]
 
-    assert str(caught.value) == "append to key 'count', which is declared as int, not as a list"
+    assert str(caught.value) == "cannot append to key 'count': it is declared as int, not as a list"
     assert (caught.value.key, caught.value.expected, caught.value.actual) == ("count", list, int)
     assert "count" not in store
 

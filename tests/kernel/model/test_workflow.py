@@ -225,7 +225,7 @@ async def test_a_bound_workflow_cannot_be_changed(kernel: Kernel) -> None:
         lambda: flow.add_exit_state(State.WORK),
         lambda: flow.add_exit_states([State.WORK]),
     ):
-        with pytest.raises(ConfigurationError, match="'State' was bound by a kernel already"):
+        with pytest.raises(ConfigurationError, match="'State' is already bound"):
             method()
     assert flow.exit_states == (State.DONE,)
     assert list(flow.tasks) == [State.START, State.WORK]
@@ -332,7 +332,7 @@ def test_a_state_of_the_enum_without_a_task() -> None:
     """A member of the enum that is forgotten is found, whatever the tasks declare."""
     flow = Workflow(State.START).register(State.START, lambda store: State.DONE).add_exit_state(State.DONE)
 
-    assert problems(flow) == ["the state State.WORK has no task and is no exit state"]
+    assert problems(flow) == ["the state State.WORK has no task and is not an exit state"]
 
 
 def test_a_state_of_another_enum() -> None:
@@ -341,7 +341,7 @@ def test_a_state_of_another_enum() -> None:
     flow.register(State.WORK, lambda store: State.DONE).add_exit_states([State.DONE, Other.DONE])
 
     assert problems(flow) == [
-        "the state <Other.DONE: 'done'> is no State",
+        "the state <Other.DONE: 'done'> is not a member of State",
         "the states <State.DONE: 'done'>, <Other.DONE: 'done'> have the same name 'DONE'",
     ]
 
@@ -358,7 +358,7 @@ def test_a_declared_target_that_is_nothing() -> None:
     """A declared target has a task, or is an exit state."""
     flow = Workflow("a").register("a", task(targets=["b", "end"])(lambda store: "b")).add_exit_state("end")
 
-    assert problems(flow) == ["the state a declares the target 'b', which has no task and is no exit state"]
+    assert problems(flow) == ["the state a declares the target 'b', which has no task and is not an exit state"]
 
 
 @pytest.mark.parametrize("where", ["registration", "task"])
@@ -371,7 +371,7 @@ def test_on_exhausted_that_is_nothing(where: str) -> None:
     else:
         flow.register("a", lambda store: "end", config=config)
 
-    assert problems(flow) == ["the state a has on_exhausted='b', which has no task and is no exit state"]
+    assert problems(flow) == ["the state a has on_exhausted='b', which has no task and is not an exit state"]
 
 
 async def test_default_on_exhausted_that_is_nothing(kernel: Kernel) -> None:
@@ -432,8 +432,8 @@ def test_every_problem_at_once() -> None:
     assert found == [
         "the start state State.START has no task",
         "there is no exit state: a run could never end",
-        "the state State.DONE has no task and is no exit state",
-        "the state State.WORK declares the target 'nowhere', which has no task and is no exit state",
+        "the state State.DONE has no task and is not an exit state",
+        "the state State.WORK declares the target 'nowhere', which has no task and is not an exit state",
         "the state State.WORK is unreachable from State.START",
     ]
     with pytest.raises(ValidationError, match=r"workflow 'bad' has 5 problem\(s\):\n  - the start state") as caught:
