@@ -202,7 +202,7 @@ class Branch(Strand):
         """The error of a branch that returned before its work was done."""
         if inspect.iscoroutine(result):
             result.close()
-            problem = "a coroutine: was an `await`, or `async def`, forgotten?"
+            problem = "a coroutine: is an `await`, or `async def`, missing?"
         else:
             problem = f"{result!r}: a branch cannot wait; a state can, or a sub-workflow's"
         message = f"branch {self.name!r} of state {self.step.state} returned {problem}"

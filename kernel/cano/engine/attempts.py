@@ -1,4 +1,4 @@
-"""The attempts of one step: phases, retries and time limits."""
+"""The attempts of one step: phases, retries and timeouts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class _Progress:
 
     def __init__(self) -> None:
         self.failure: Exception | None = None
-        """The error of the last allowed attempt of `exec`; once it is set, `exec_fallback` is called instead."""
+        """The error of the last allowed attempt of `exec`. Once it is set, `exec_fallback` is called in its place."""
         self.prepared: Any = None
         self.result: Any = None
         self.savepoint: Changes | None = None
@@ -47,16 +47,16 @@ async def attempt_until_done(
     Args:
         strand: the run, or the branch of it.
         bound: the state.
-        error: what the first attempt raised, if the step loop has made it already.
+        error: the exception of the first attempt, if the step loop has already made it.
         began: when that attempt began, in monotonic seconds.
 
     Raises:
         TaskError: the last attempt failed.
-        StepTimeoutError: it, or the whole step, took too long.
+        StepTimeoutError: the last attempt, or the whole step, exceeded its timeout.
     """
     step, clock = strand.step, strand.kernel.clock
-    detail = step._own()
-    led_here = detail.error  # of the step before, where its `on_exhausted` led to this one
+    detail = step._ensure_detail()
+    previous_error = detail.error  # of the previous step, if its `on_exhausted` led to this state
     if began is None:
         began = clock.monotonic()
     limit = None if bound.total_timeout is None else began + bound.total_timeout
@@ -72,7 +72,7 @@ async def attempt_until_done(
             except Exception as caught:  # noqa: BLE001
                 error = caught
         strand.rollback(bound, error, done.savepoint)
-        strand.forgive_group(error)
+        strand.undo_group_cancel(error)
         if strand.stopping() or (strand.watch is not None and strand.watch.cancels):
             raise asyncio.CancelledError from error  # the task raised this in place of its cancellation
         if isinstance(error, StepTimeoutError) and error.total and _is_own(error, step):
@@ -95,7 +95,7 @@ async def attempt_until_done(
             strand.notify(strand.plan.step_retrying, step)
         await strand.wait_to_retry(delay)
         detail.attempt += 1
-        detail.error, detail.delay, error = led_here, None, None
+        detail.error, detail.delay, error = previous_error, None, None
 
 
 async def _attempt(strand: Strand, bound: BoundState, done: _Progress) -> Any:
@@ -103,7 +103,7 @@ async def _attempt(strand: Strand, bound: BoundState, done: _Progress) -> Any:
     node, step = bound.node, strand.step
     if node is None:
         return await bound.call(strand.store)
-    detail = step._own()
+    detail = step._ensure_detail()
     listeners = strand.plan.phase_started
     if detail.phase == "prep":
         if listeners:
@@ -130,14 +130,14 @@ async def _attempt(strand: Strand, bound: BoundState, done: _Progress) -> Any:
 
 
 async def _attempt_within(strand: Strand, bound: BoundState, done: _Progress, limit: float | None) -> Any:
-    """Make one attempt within its time limits; `limit` is the deadline of the whole step, in monotonic seconds."""
+    """Make one attempt with its timeouts; `limit` is the deadline of the whole step, in monotonic seconds."""
     watch = strand.watchdog()
     soonest = math.inf if bound.timeout is None else strand.kernel.clock.monotonic() + bound.timeout
     if limit is not None and limit < soonest:
         soonest = limit
     if strand.deadline is not None and strand.deadline < soonest:
         soonest = strand.deadline
-    strand.step._own().deadline = soonest
+    strand.step._ensure_detail().deadline = soonest
     watch.arm(soonest)
     try:
         result = await (bound.call(strand.store) if bound.node is None else _attempt(strand, bound, done))
@@ -148,7 +148,7 @@ async def _attempt_within(strand: Strand, bound: BoundState, done: _Progress, li
     finally:
         watch.arm(strand.deadline)
     if watch.cancels:
-        # the task swallowed the cancellation of its timeout: it has still timed out
+        # the task has swallowed the cancellation: it has timed out all the same
         if (timeout := _expired(strand, bound, limit)) is not None:
             raise timeout
         raise asyncio.CancelledError
@@ -156,7 +156,7 @@ async def _attempt_within(strand: Strand, bound: BoundState, done: _Progress, li
 
 
 def _expired(strand: Strand, bound: BoundState, limit: float | None) -> StepTimeoutError | None:
-    """The error of the limit that was reached; None if the run itself is to end."""
+    """Return the error of the timeout that was exceeded; None if the run itself is to end."""
     watch, step = strand.watch, strand.step
     assert watch is not None
     now = strand.kernel.clock.monotonic()
@@ -179,12 +179,16 @@ def _timed_out(step: Step, bound: BoundState, *, total: bool, abandoned: bool) -
 
 
 def _is_own(error: StepTimeoutError, step: Step) -> bool:
-    """Whether `error` is about this step, rather than raised by its task for another."""
+    """Return whether `error` is about this step, and not about one of another run that its task executed."""
     return error.run_id == step.run_id
 
 
 def _delay(bound: BoundState, step: Step, error: Exception, elapsed: float) -> float | None:
-    """The retry strategy's delay, or None to give up. A strategy that misbehaves fails the run."""
+    """Return the retry strategy's delay in seconds, or None to give up.
+
+    Raises:
+        PluginError: the strategy raised, or returned anything else.
+    """
     if bound.retry is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Binding: resolves everything about a workflow that the step loop needs, once, into plain objects."""
+"""Binding: resolves once, into plain objects, everything that the step loop needs to know about a workflow."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ class BoundState:
         task, task_name: its task, None for an exit state; and the task's name.
         call: the coroutine function that executes the task: `await call(store)`.
         function: the user's function, which `call` wraps.
-        fast: whether the step loop awaits `call` directly, since there are no limits and no phases.
-        work: what the step loop awaits otherwise: `await work(strand, bound)`.
-        threaded: whether the task runs in a thread, which continues after its cancellation.
+        fast: whether the step loop awaits `call` directly, since there are no timeouts, limits or phases.
+        work: the function that the step loop awaits otherwise: `await work(strand, bound)`.
+        threaded: whether the task runs in a thread, which a cancellation does not stop.
         node: the task, if its phases are attempted one by one.
         given_config: the config of the state's registration, which its branches share; or None.
         retry, timeout, total_timeout, on_exhausted: the task's config, resolved.
         timed: whether the retry strategy uses the time of the first attempt.
-        allowed: the states that the task declares; None if it declares none.
-        last_result, last_target: the task's last result, and the state that it meant. Comparing by
+        allowed: the states that the task declares to return; None if it declares none.
+        last_result, last_target: the task's last result, and the state that it stands for. Comparing by
             identity spares the loop `Enum.__hash__`, which is Python code.
     """
 
@@ -82,7 +82,8 @@ class BoundState:
         """Resolve the state's registration.
 
         Raises:
-            ConfigurationError: a name in its config means nothing here, or the plugin that executes it is missing.
+            ConfigurationError: its config names an unknown state or retry strategy, or the plugin that executes the
+                task is not active.
         """
         task = registration.task
         config = registration.config or task.config or self.plan.default
@@ -123,18 +124,18 @@ class BoundState:
         self.fast = self.node is None and self.timeout is None and self.total_timeout is None
 
     def bind_branch(self, kernel: Host, task: Task[Any] | Callable[[Any], Any]) -> BoundState:
-        """Bind a task that does a part of this state's work, with the config of the state's registration."""
+        """Bind a task that does a part of this state's work. The config of the state's registration comes first."""
         bound = BoundState(self.plan, self.state)
         own = task.config if isinstance(task, Task) else None
         bound._attach_task(kernel, task, self.given_config or own or self.plan.default)
         return bound
 
     def follow(self, result: Any) -> BoundState:
-        """The state that `result` means, remembered for the next time.
+        """Return the state that `result` stands for, and remember it for the next call.
 
         Raises:
-            Paused: the run is to wait.
-            Refused: it is not a state of the workflow, or not one that the task declares.
+            Paused: the run is to be parked.
+            Refused: the result is not a state of the workflow, or not one that the task declares.
         """
         states = self.plan.states
         try:
@@ -151,7 +152,7 @@ class BoundState:
 
     def _refuse(self, result: Any, target: BoundState | None) -> TransitionError:
         if inspect.isawaitable(result):
-            problem = "an awaitable: was an `await`, or `async def`, forgotten?"
+            problem = "an awaitable: is an `await`, or `async def`, missing?"
             if inspect.iscoroutine(result):
                 result.close()
         elif target is not None:
@@ -176,7 +177,7 @@ class BoundWorkflow:
     Attributes:
         flow, name, version, fingerprint: the workflow, and what identifies its definition in stores.
         default: the config of tasks that have none.
-        types: called by keepers of runs; yields the types that its runs' data may consist of.
+        types: a function that yields the types that its runs' data may consist of; for keepers of runs.
         limiters: the limits on the workflow's runs.
         start: the state that runs start in.
         states: every state that a run can be in, by state; `by_name` has them by name.
@@ -244,7 +245,7 @@ def _retry_strategy(kernel: Host, spec: RetryStrategy | str | None) -> RetryStra
 
 
 def _limited(limiters: list[Limiter], work: Work) -> Work:
-    """`work`, begun when every limit has a slot for it."""
+    """Return a `Work` that acquires a slot of every limit, and then does `work`."""
 
     async def limited(run: Run, bound: BoundState) -> Any:
         async with slots(limiters, run.store):

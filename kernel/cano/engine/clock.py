@@ -1,4 +1,4 @@
-"""Real time. Tests inject `cano.testing.VirtualClock` instead."""
+"""Real time. Tests use `cano.testing.VirtualClock` instead."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cano.protocols import Timer
 
 
 class SystemClock:
-    """The `Clock` of the running event loop and the operating system."""
+    """The `Clock` of the operating system and the running event loop."""
 
     time = staticmethod(_time.time)
     monotonic = staticmethod(_time.monotonic)

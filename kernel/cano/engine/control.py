@@ -11,18 +11,18 @@ if TYPE_CHECKING:
 
 
 class Refused(Exception):
-    """A task's result is not a valid next state; `error` says why."""
+    """A task's result is not a valid next state; `error` is the error to raise."""
 
     def __init__(self, error: TransitionError) -> None:
         self.error = error
 
 
 class Paused(Exception):
-    """A task returned a `Pause`: its run is to wait.
+    """A task returned a `Pause`: its run is to be parked.
 
     Attributes:
-        pause: what the task returned.
-        then, on_timeout: the bound states that may follow; `on_timeout` is None if the pause names none.
+        pause: the value that the task returned.
+        then, on_timeout: the possible next states; `on_timeout` is None if the pause names none.
     """
 
     def __init__(self, pause: Pause, then: BoundState, on_timeout: BoundState | None) -> None:

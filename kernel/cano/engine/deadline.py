@@ -1,7 +1,7 @@
-"""Time limits: one timer per run, however many attempts, steps and limits it watches.
+"""Deadlines: one timer per run watches the timeouts of all its attempts and steps.
 
-Arming and disarming only moves a number; the timer that is under way looks at it when it fires. That is what
-makes a limit cost a fraction of `asyncio.timeout`.
+To arm or disarm the watchdog only sets a number, which the pending timer compares when it fires. Therefore a timeout
+costs a fraction of `asyncio.timeout`.
 """
 
 from __future__ import annotations
@@ -13,14 +13,19 @@ from typing import Any
 from cano.protocols import Clock, Timer
 
 TEARDOWN_GRACE = 1.0
-"""Seconds that cancelled work gets for its clean-up before it is cancelled again."""
+"""Seconds for which cancelled work may clean up before it is cancelled again."""
 
 
 class Watchdog:
-    """Cancels the task that it was made in when a deadline passes.
+    """Cancels an asyncio task when its deadline passes.
+
+    Args:
+        clock: the source of time.
+        task: the task.
+        notice: called before each cancellation.
 
     Attributes:
-        deadline: monotonic seconds of the soonest limit in force, or None.
+        deadline: the soonest deadline in monotonic seconds, or None.
         cancels: how often it has cancelled the task since the last `clear`.
     """
 
@@ -36,7 +41,7 @@ class Watchdog:
         self.deadline: float | None = None
 
     def arm(self, deadline: float | None) -> None:
-        """Set the soonest limit in force."""
+        """Set the soonest deadline, in monotonic seconds; None for no deadline."""
         self.deadline = deadline
         if deadline is not None and (self._timer is None or self._due > deadline):
             self._schedule(deadline)
@@ -58,17 +63,17 @@ class Watchdog:
         self._notice()
         self.cancels += 1
         self._task.cancel()
-        # a clean-up that hangs, or swallows the cancellation, is cancelled again
+        # a task whose clean-up hangs, or that swallows the cancellation, is cancelled again
         self._schedule(now + TEARDOWN_GRACE)
 
     def clear(self) -> None:
-        """Take back the cancellations of our own, after they have done their work."""
+        """Undo the watchdog's cancellations in the task's counter (`Task.uncancel`)."""
         for _ in range(self.cancels):
             self._task.uncancel()
         self.cancels = 0
 
     def close(self) -> None:
-        """Watch no longer."""
+        """Stop the timer."""
         self.deadline = None
         if self._timer is not None:
             self._timer.cancel()

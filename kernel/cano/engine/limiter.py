@@ -13,7 +13,7 @@ from cano.model.limits import Limit
 
 
 class Limiter:
-    """The slots of one `Limit` in one kernel, given out in the order of the requests."""
+    """The slots of one `Limit` in one kernel, granted in the order of the requests."""
 
     def __init__(self, limit: Limit) -> None:
         self._limit = limit
@@ -21,12 +21,12 @@ class Limiter:
 
     @asynccontextmanager
     async def slot(self, store: Any) -> AsyncIterator[None]:
-        """Wait for a slot, and hold it. Raises TaskError if the limit's key has no value."""
+        """Acquire a slot, and hold it in the `with` block. Raises TaskError if the limit's key has no value."""
         try:
             value = self._limit.value(store)
             hash(value)
         except Exception as error:
-            message = f"limit_key {self._limit.key!r} gives no value to count by: {error!r}"
+            message = f"limit_key {self._limit.key!r} has no hashable value: {error!r}"
             raise TaskError(message, **location_of(current_step())) from error
         semaphore, users = self._slots.setdefault(value, (asyncio.Semaphore(self._limit.limit), set()))
         user = object()
@@ -37,12 +37,12 @@ class Limiter:
         finally:
             users.discard(user)
             if not users:
-                self._slots.pop(value, None)  # a key that no run uses costs no memory
+                self._slots.pop(value, None)  # a value that no run uses costs no memory
 
 
 @asynccontextmanager
 async def slots(limiters: Sequence[Limiter], store: Any) -> AsyncIterator[None]:
-    """Hold a slot of every limiter, acquired in their order."""
+    """Acquire a slot of every limiter, in their order, and hold them in the `with` block."""
     async with AsyncExitStack() as stack:
         for limiter in limiters:
             await stack.enter_async_context(limiter.slot(store))

@@ -1,4 +1,4 @@
-"""The ports of the engine: what it asks of a kernel, of a plugin that keeps runs, and of one that executes a state.
+"""The ports of the engine: the protocols of a kernel, of a plugin that keeps runs, and of one that executes a state.
 
 Plugins that extend the engine import from here; `cano_bind_state` and `cano_keep_runs` are their hooks. The protocols
 need no inheritance: an object with these attributes is enough.
@@ -34,11 +34,11 @@ __all__ = [
 ]  # fmt: skip
 
 Work: TypeAlias = Callable[[Run, BoundState], Awaitable[Any]]
-"""Executes a state in place of its task: `await work(run, state)` is the next state."""
+"""A function that executes a state in place of its task: `await work(run, state)` is the next state."""
 
 
 class Host(Protocol):
-    """What the engine, and the plugins that extend it, ask of a kernel.
+    """The parts of a kernel that the engine, and the plugins that extend it, use.
 
     Attributes:
         clock: the source of time.
@@ -48,11 +48,11 @@ class Host(Protocol):
         active: the runs that this kernel executes now, by run id.
         keeper: keeps runs in the store; None without a store or without a plugin that keeps runs.
         closed: whether the kernel was closed, or is about to be.
-        backend, codec: the open store, and the codec with its layers.
+        backend, codec: the open store, and the codec with its layers; or None.
         lease: seconds without a renewal after which another process may take over a run.
         poll: seconds between two looks into the store for changes by other processes.
         store_name: the store's name in messages; it contains no secret.
-        observer_errors: how often each observer has raised.
+        observer_errors: the number of exceptions of each observer, by its name.
     """
 
     clock: Clock
@@ -74,19 +74,19 @@ class Host(Protocol):
     def observer_errors(self) -> Mapping[str, int]: ...
 
     def listeners(self, hook: str) -> tuple[Listener, ...]:
-        """The implementations of a lifecycle hook, in calling order."""
+        """Return the implementations of a lifecycle hook, in calling order."""
 
     def limiter(self, limit: Limit) -> Limiter:
-        """The slots of `limit` in this kernel."""
+        """Return the slots of `limit` in this kernel."""
 
     def observer_failed(self, listener: Listener, error: Exception) -> None:
         """Count an observer's exception; log its first one."""
 
     def inactive(self, plugin: str) -> str | None:
-        """Why a plugin does not work here, such as "blocked"; None if it is active."""
+        """Return why a plugin is not active, such as "blocked"; None if it is."""
 
     def required_keeper(self, need: str = "this") -> RunKeeper:
-        """The keeper of runs. Raises ConfigurationError if there is none, naming the `need` for it."""
+        """Return the keeper of runs. Raises ConfigurationError if there is none, naming the `need` for it."""
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Start a background task, which closing the kernel awaits."""
@@ -95,7 +95,7 @@ class Host(Protocol):
         """Execute `run` in the background."""
 
     async def run_child(self, flow: Any, data: Mapping[str, Any], parent: Step) -> RunResult:
-        """Run `flow` as a child of the step `parent`."""
+        """Execute `flow` as a child run of the step `parent`, and return its result."""
 
 
 class Journal(Protocol):
@@ -135,7 +135,7 @@ class Journal(Protocol):
         """Commit a value now; it is kept until the next transition."""
 
     def carry(self, texts: Mapping[str, str]) -> None:
-        """Store texts of observers with the next commit, for as long as the run lives."""
+        """Store texts of observers with the next commit, for the life of the run."""
 
     async def end(self, run: Run) -> None:
         """Commit how a run ended that did not reach an exit state, and release its lease. Never raises."""
@@ -145,18 +145,18 @@ class RunKeeper(Protocol):
     """Keeps the runs of one kernel in its store."""
 
     def keeps(self, run_id: str | None) -> bool:
-        """Whether a run with that id, or with a new one for None, is stored from its start."""
+        """Return whether a run with that id is stored from its start; None stands for a new id."""
 
     def view(self, data: dict[str, Any]) -> StoreView:
-        """The tasks' view of a run's data."""
+        """Return the tasks' view of a run's data."""
 
     async def begin(
         self, plan: BoundWorkflow, view: Any, run_id: str, *, timeout: float | None = None, parent: Step | None = None
     ) -> Run | None:
         """Store a new run and return it, to be executed here.
 
-        None: the id is in use, and its run is executed elsewhere, waits, or has ended. A run with that id that can
-        continue here is returned, too.
+        If the id is in use, return its run if that can continue here. Return None if it is executed elsewhere, waits,
+        or has ended.
 
         Raises:
             ConfigurationError: the data is not a mapping, or the id belongs to another workflow's run.
@@ -175,7 +175,7 @@ class RunKeeper(Protocol):
         """
 
     async def observed(self, plan: BoundWorkflow, run_id: str) -> Run:
-        """A read-only `Run` for one that another kernel executes, or that has ended."""
+        """Return a read-only `Run` for a run that another kernel executes, or that has ended."""
 
     def stopped_driving(self, run: Run) -> None:
         """Called when this kernel stops executing a run, because it ended or was parked."""
@@ -184,18 +184,18 @@ class RunKeeper(Protocol):
         """Cancel a child that its parent no longer waits for, unless the parent will be resumed."""
 
     async def cancel_parked(self, run: Run) -> None:
-        """Cancel a run that `run`, which was parked, stands for, and set its status and error."""
+        """Cancel the parked run that `run` stands for, and set status and error of `run`."""
 
     async def cancel_children(self, run_id: str) -> None:
         """Cancel the unfinished children of a run."""
 
     async def load(self, run_id: str) -> RunRecord:
-        """The run's record. Raises RunNotFoundError."""
+        """Return the run's record. Raises RunNotFoundError."""
 
     async def close(self) -> None:
         """Stop all background work, and wake all callers that wait for a run."""
 
-    # `Kernel` has a method for each of these; see there
+    # `Kernel` has a method of the same name for each of these, and documents it
 
     async def resume(self, plan: BoundWorkflow, run_id: str) -> RunResult: ...
     async def recover(self, plans: Sequence[BoundWorkflow]) -> list[Run]: ...
@@ -210,7 +210,7 @@ class RunKeeper(Protocol):
 
 
 class RestorePoint(NamedTuple):
-    """Where a stored run continues; `Run.restored` makes the run from it.
+    """The point from which a stored run continues. `Run.restored` makes the run from it.
 
     Attributes:
         run_id, parent_id: its id, and the id of its parent run, if any.
@@ -218,10 +218,10 @@ class RestorePoint(NamedTuple):
         journal: its entries in the store.
         state: name of the state that is next.
         seq: number of transitions committed.
-        timeout, due: the seconds that it may take, and the wall-clock time when they are over; None is no limit.
-        values: what the engine stored with `Journal.remember` and `Journal.save`.
+        timeout, due: its timeout in seconds, and its deadline in wall-clock seconds; None without a timeout.
+        values: the engine's values, stored with `Journal.remember` and `Journal.save`.
         carried: texts of observers.
-        detail: the next attempt of the present step, and what led to its state, for `current_step()`.
+        detail: the detail of the present step: its next attempt, and the payload, outcome or error that led to it.
     """
 
     run_id: str

@@ -21,29 +21,31 @@ if TYPE_CHECKING:
     from cano.engine.ports import Host, Journal, RestorePoint
 
 BREATH = 1024
-"""Steps after which a run that never waits lets the event loop turn, so that others run and timers fire."""
+"""Steps after which a run that never waits yields to the event loop, so that other runs and timers proceed."""
 
 NO_VALUES: Mapping[str, Any] = {}
 
 
 class Run(Strand):
-    """One execution of a workflow. Read-only for everyone but the engine.
+    """One execution of a workflow. Only the engine writes to it.
 
     Attributes:
-        run_id: its id.
+        run_id: the run's id.
         plan: the bound workflow; `workflow` and `version` are its name and version.
-        status: its status.
-        error: what it failed with, or None.
-        timeout: seconds that it may take, or None; due: the wall-clock time when they are over, once it has begun.
-        parent_id: id of the run that started it as a sub-workflow, or None.
+        status: the run's status.
+        error: the exception that the run failed with, or None.
+        timeout: the run's timeout in seconds, or None.
+        due: the run's deadline in wall-clock seconds; None without a timeout, or before the run has begun.
+        parent_id: id of the run that started this one as a sub-workflow, or None.
         parent: that run, if this kernel executes it.
-        resumed: whether it continues an earlier execution.
-        store: what the tasks get.
-        wait: what it waits for, while it is parked.
-        journal: its entries in the store, or None.
-        restored_values: the engine's own values that a resumed run was found with.
-        carried: texts that observers keep with the run, in every process; see `carry`.
-        successor: the object that continues it, after this one was parked.
+        resumed: whether the run continues an earlier execution.
+        store: the object that the tasks get.
+        wait: the run's wait while it is parked; otherwise None.
+        journal: the run's entries in the store, or None.
+        restored_values: the engine's own values in the record that a resumed run continues from.
+        carried: texts of observers that are stored with the run; see `carry`.
+        successor: the object that continues the run after this one was parked, or None.
+        stopped: whether this object has stopped executing the run.
     """
 
     __slots__ = (
@@ -76,14 +78,14 @@ class Run(Strand):
         self.carried: Mapping[str, str] = NO_VALUES
         self.wait: Wait | None = None
         self.successor: Run | None = None
-        self.stopped = False  # whether this object executes nothing any more
+        self.stopped = False
         self.step = Step(self, plan.start)
         self._ended: asyncio.Future[None] | None = None
         self._stop: Stop | None = None
 
     @classmethod
     def restored(cls, kernel: Host, plan: BoundWorkflow, point: RestorePoint) -> Run:
-        """The run that continues from `point`."""
+        """Return the run that continues from `point`."""
         run = cls(kernel, plan, point.run_id, point.view, timeout=point.timeout, parent_id=point.parent_id)
         run.resumed = True
         run.journal, run.due = point.journal, point.due
@@ -104,25 +106,25 @@ class Run(Strand):
 
     @property
     def state(self) -> Any:
-        """The state that it is in."""
+        """The state that the run is in."""
         return self.bound.state if self.bound.is_exit else self.step.state
 
     @property
     def steps(self) -> int:
-        """How many transitions it has made."""
+        """The number of transitions that the run has made."""
         return self.step.seq if self.bound.is_exit else max(0, self.step.seq - 1)
 
     def __repr__(self) -> str:
         return f"<Run {self.run_id} of {self.workflow}: {self.status.value} in {self.state}>"
 
     def result(self, state: Any) -> RunResult:
-        """The result of a run that ended in `state`."""
+        """Return the result of a run that ended in `state`."""
         view = self.view
         data = self.store if self.store is not view else view.base if view.owner is None else view.owner
         return RunResult(self.run_id, state, data, self.steps)
 
     def carry(self, name: str, text: str) -> None:
-        """Keep a text of an observer with the run, such as a W3C traceparent, from its next commit on."""
+        """Store a text of an observer, such as a W3C traceparent, with the next commit, for the life of the run."""
         self.carried = {**self.carried, name: text}
         if self.journal is not None:
             self.journal.carry(self.carried)
@@ -130,7 +132,7 @@ class Run(Strand):
     # executing
 
     async def drive_quietly(self) -> None:
-        """Execute the run to its end. What it fails with is kept in `error` and not raised."""
+        """Execute the run to its end. Its exception is in `error` and is not raised."""
         try:
             await self.drive()
         except BaseException as error:
@@ -161,7 +163,7 @@ class Run(Strand):
                     self.bound = await self._loop()
             else:
                 self.bound = await self._loop()
-            if self.journal is None or not self.journal.ended:  # what the store has as a success is one
+            if self.journal is None or not self.journal.ended:  # a success that is committed remains one
                 if self.watch is not None and self.watch.cancels:
                     raise timed_out(self)
                 if self._stop is not None and self._stop.status is RunStatus.CANCELLED:
@@ -263,10 +265,10 @@ class Run(Strand):
             step._seq -= 1
 
     async def _failed(self, bound: BoundState, error: BaseException, began: float | None) -> BoundState:
-        """The state that follows a step whose first attempt raised, or whose last did.
+        """Return the next state after a step has raised `error`, making further attempts if they are allowed.
 
         Raises:
-            BaseException: no later attempt succeeds and there is no `on_exhausted` state: the run ends with this.
+            BaseException: the error that the run ends with: no attempt succeeds, and there is no `on_exhausted` state.
         """
         step = self.step
         if bound.fast and isinstance(error, Exception) and not isinstance(error, Refused | Paused):
@@ -279,8 +281,8 @@ class Run(Strand):
                 return target
         if isinstance(error, Paused):
             return await self._pause(error)
-        if isinstance(error, Refused) and self._told_to_end():
-            error = asyncio.CancelledError()  # the task swallowed it and returned no state
+        if isinstance(error, Refused) and self._is_to_end():
+            error = asyncio.CancelledError()  # the task swallowed the cancellation and returned no state
         elif isinstance(error, Refused):
             error = error.error
             error._locate(**location_of(step))
@@ -318,7 +320,7 @@ class Run(Strand):
             self.step._next = None
 
     async def wait_to_retry(self, delay: float) -> None:
-        """Wait the seconds before the next attempt; many of them parked in the store. Raises Parked."""
+        """Wait `delay` seconds before the next attempt. If they are many, park the run instead: raise Parked."""
         if self.journal is not None:
             await self.journal.wait_to_retry(self, delay)
         await self.kernel.clock.sleep(delay)
@@ -326,45 +328,45 @@ class Run(Strand):
     # ending
 
     def _arm(self) -> bool:
-        """Start the run's time limit. Return False if the time is already over."""
+        """Start the run's timeout. Return False if its deadline has already passed."""
         if self.timeout is None:
             return True
-        clock, left = self.kernel.clock, self.timeout
+        clock, remaining = self.kernel.clock, self.timeout
         if self.due is None:
-            self.due = clock.time() + left
+            self.due = clock.time() + remaining
         else:
-            left = min(left, self.due - clock.time())
-        self.deadline = clock.monotonic() + left
+            remaining = min(remaining, self.due - clock.time())
+        self.deadline = clock.monotonic() + remaining
         self.watchdog().arm(self.deadline)
-        return left > 0
+        return remaining > 0
 
     def before_due(self, until: float | None) -> float | None:
-        """The earlier of `until` and the run's deadline, both wall-clock seconds; None is never."""
+        """Return the earlier of `until` and the run's deadline, in wall-clock seconds; None if there is neither."""
         return min((at for at in (until, self.due) if at is not None), default=None)
 
     def driven_by(self, task: asyncio.Task[Any] | None) -> bool:
-        """Whether `task` executes the run."""
+        """Return whether `task` executes the run."""
         return self._task is not None and self._task is task
 
     async def ended(self) -> None:
-        """Wait until this object executes nothing any more. The run's error is not raised."""
+        """Wait until this object has stopped executing the run. The run's error is not raised."""
         if not self.stopped:
             if self._ended is None:
                 self._ended = asyncio.get_running_loop().create_future()
             await asyncio.shield(self._ended)
 
     def mark_stopped(self) -> None:
-        """Wake all callers that wait in `ended`."""
+        """Set `stopped`, and wake all callers that wait in `ended`."""
         self.stopped = True
         if self._ended is not None:
             self._ended.set_result(None)
 
     def stop(self, why: RunStatus, *, lost: bool = False) -> None:
-        """Ask the run to end as CANCELLED or INTERRUPTED. Harmless after its end.
+        """Ask the run to end as CANCELLED or INTERRUPTED. Does nothing after its end.
 
         Args:
-            why: the status that it is to end with, unless it was asked before.
-            lost: whether another process has taken over its lease.
+            why: the status to end with, unless an earlier call has set one.
+            lost: whether another holder has claimed the run.
         """
         if self.status is not RunStatus.RUNNING:
             return
@@ -376,22 +378,22 @@ class Run(Strand):
             self._stop.cancel(self._task, self.kernel.clock)
 
     def leave(self) -> None:
-        """See `Strand.leave`; an asked stop cancels the task no more."""
+        """See `Strand.leave`. A requested stop does not cancel the task again."""
         Strand.leave(self)
         if self._stop is not None:
             self._stop.close()
 
     def own_cancels(self) -> int:
-        """How often the run has cancelled its own task, `stop` included."""
+        """Return how often the run has cancelled its own task, `stop` included."""
         cancels = 0 if self.watch is None else self.watch.cancels
         return cancels if self._stop is None else cancels + self._stop.cancels
 
     def stopping(self) -> bool:
-        """Whether the run is to end before its next step, whatever its task does."""
+        """Return whether the run is to end before its next step, even if its task continues."""
         return self._stop is not None or self.cancelled_from_outside()
 
     def interrupted(self) -> bool:
-        """Whether the run will be resumed later. A child cancelled for that reason is interrupted, too."""
+        """Return whether the run is to be resumed later. A child that ends with its parent is if the parent is."""
         if self._stop is not None:
             return self._stop.status is RunStatus.INTERRUPTED
         if self.parent is not None:
@@ -399,11 +401,11 @@ class Run(Strand):
         return self.cancelled_from_outside()
 
     def _check_stopped(self) -> None:
-        """End a run whose task has swallowed the cancellation."""
-        if self._told_to_end():
+        """Raise CancelledError if the run is to end: its task has swallowed an earlier cancellation."""
+        if self._is_to_end():
             raise asyncio.CancelledError
 
-    def _told_to_end(self) -> bool:
+    def _is_to_end(self) -> bool:
         return self._stop is not None or (self.watch is not None and self.watch.cancels > 0)
 
     def _ended_with(self, error: BaseException) -> BaseException:
@@ -413,11 +415,11 @@ class Run(Strand):
             error = reason_of(self, error)
         if not self.bound.is_exit:  # otherwise its last task swallowed the cancellation
             self.bound = self.step._bound
-        self.status = status_of(error, kept=self.journal is not None)
+        self.status = status_of(error, stored=self.journal is not None)
         return error
 
     def _ended_in_store(self, error: BaseException) -> bool:
-        """Whether the exit state was committed before the run was told to end."""
+        """Return whether the exit state was committed before the run was asked to end."""
         journal = self.journal
         if journal is None or not journal.ended or not isinstance(error, asyncio.CancelledError):
             return False

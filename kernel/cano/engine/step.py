@@ -1,4 +1,4 @@
-"""The current step, as tasks and observers see it."""
+"""`Step`: the current step, for tasks and observers."""
 
 from __future__ import annotations
 
@@ -11,12 +11,17 @@ if TYPE_CHECKING:
     from cano.engine.binding import BoundState
     from cano.engine.run import Run
 
-# one variable, set once per run or branch: the object in it is updated as the run moves on
+# set once per run or branch, to an object that is updated as the run proceeds
 running: ContextVar[Step] = ContextVar("cano_step")
 
 
 class Progress(NamedTuple):
-    """A step's report of how far its work is."""
+    """A report of a step's progress.
+
+    Attributes:
+        done, total: amounts in a unit that the task chooses; `total` is None if it is not known.
+        message: a text, or None.
+    """
 
     done: float
     total: float | None
@@ -40,14 +45,14 @@ class Detail:
         self.payload = payload
         self.outcome = outcome
         self.following: Detail | None = None
-        """The details that the next step starts with."""
+        """The detail that the next step starts with."""
 
 
 NO_DETAIL = Detail()
 
 
 class Step:
-    """The current step of a run, or of one branch of a split. Read-only for everyone but the engine.
+    """The current step of a run, or of one branch of a split. Only the engine writes to it.
 
     One object serves all steps of a run and is updated in place: keep its values rather than the object.
     """
@@ -62,31 +67,31 @@ class Step:
         self._next: BoundState | None = None
         self._detail: Detail | None = None
 
-    def _own(self) -> Detail:
-        """The step's details, for writing."""
+    def _ensure_detail(self) -> Detail:
+        """Return the step's detail, for writing. Allocate it if there is none."""
         if self._detail is None:
             self._detail = Detail()
         return self._detail
 
     @property
-    def _known(self) -> Detail:
-        """The step's details, for reading."""
+    def _detail_or_default(self) -> Detail:
+        """The step's detail, for reading."""
         return NO_DETAIL if self._detail is None else self._detail
 
     # for the engine and the plugins that extend it
 
     def hand_on(self, error: BaseException | None = None, payload: Any = None, outcome: Any = None) -> None:
-        """Set what the next step finds in `error`, `payload` and `outcome`. For the engine."""
-        self._own().following = Detail(error, payload, outcome)
+        """Set `error`, `payload` and `outcome` of the next step. For the engine."""
+        self._ensure_detail().following = Detail(error, payload, outcome)
 
     def fail(self, error: BaseException) -> None:
-        """Set what observers find in `error`. For the engine."""
-        self._own().error = error
+        """Set the `error` that observers get. For the engine."""
+        self._ensure_detail().error = error
 
     def restore(self, bound: BoundState, seq: int, detail: Detail) -> None:
         """Continue after transition `seq`, in a state that starts with `detail`. For the engine."""
         self._bound, self._seq = bound, seq
-        self._own().following = detail
+        self._ensure_detail().following = detail
 
     # for tasks and observers
 
@@ -112,7 +117,7 @@ class Step:
 
     @property
     def state(self) -> Any:
-        """The state whose task is running."""
+        """The state whose task is executing."""
         return self._bound.state
 
     @property
@@ -127,84 +132,84 @@ class Step:
 
     @property
     def seq(self) -> int:
-        """Number of the step in its run, counted from 1."""
+        """The number of the step in its run, counted from 1."""
         return self._seq
 
     @property
     def attempt(self) -> int:
         """The current attempt, counted from 1."""
-        return self._known.attempt
+        return self._detail_or_default.attempt
 
     @property
     def phase(self) -> str | None:
         """The phase of a node: "prep", "exec" or "post"; None for other tasks."""
-        return self._known.phase
+        return self._detail_or_default.phase
 
     @property
     def idempotency_key(self) -> str:
-        """A key that is the same for every attempt of this step, also after a resume and in another process.
+        """A key that is the same in every attempt of this step, even after a resume or in another process.
 
-        Pass it to outside services, so that a call made more than once has its effect once.
+        Pass it to external services, so that a repeated call takes effect only once.
         """
         key = f"{self._run.run_id}:{self._seq}"
         return key if self._branch is None else f"{key}:{self._branch}"
 
     @property
     def deadline(self) -> float | None:
-        """When the attempt is stopped, in seconds of the kernel's monotonic clock; None is never."""
-        deadline = self._known.deadline
+        """The deadline of the attempt, in seconds of the kernel's monotonic clock; None without a timeout."""
+        deadline = self._detail_or_default.deadline
         return self._run.deadline if deadline is None else deadline
 
     @property
     def error(self) -> BaseException | None:
-        """For observers the last failure of this step; for a state reached by `on_exhausted` what led to it."""
-        return self._known.error
+        """The last exception of this step, for observers; or the error whose `on_exhausted` led to this state."""
+        return self._detail_or_default.error
 
     @property
     def delay(self) -> float | None:
-        """Seconds until the next attempt, while the step is waiting for one."""
-        return self._known.delay
+        """The seconds until the next attempt, while the step waits for it; otherwise None."""
+        return self._detail_or_default.delay
 
     @property
     def next_state(self) -> Any:
-        """The state that the task returned, once it has."""
+        """The state that the task returned; None before it has returned."""
         return None if self._next is None else self._next.state
 
     @property
     def payload(self) -> Any:
-        """The payload of the signal that led to this state; None otherwise."""
-        return self._known.payload
+        """The payload of the signal that led to this state; otherwise None."""
+        return self._detail_or_default.payload
 
     @property
     def outcome(self) -> Any:
-        """The `SplitOutcome` of the split that led to this state; None otherwise."""
-        return self._known.outcome
+        """The `SplitOutcome` of the split that led to this state; otherwise None."""
+        return self._detail_or_default.outcome
 
     def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
-        """Report how far the work is. `RunHandle.status()` shows it."""
-        self._own().progress = Progress(done, total, message)
+        """Report the step's progress, which `RunHandle.status()` returns. The arguments are those of `Progress`."""
+        self._ensure_detail().progress = Progress(done, total, message)
 
     @property
     def last_progress(self) -> Progress | None:
-        """The last report of `progress` in this step."""
-        return self._known.progress
+        """The last report of `progress` in this step, or None."""
+        return self._detail_or_default.progress
 
     def __repr__(self) -> str:
         return f"<Step {self.seq} of run {self.run_id}: {self.workflow} in {self.state}, attempt {self.attempt}>"
 
 
 def location_of(step: Step) -> dict[str, Any]:
-    """Where a step is, as the arguments of a `WorkflowError`."""
+    """Return run, workflow, state and attempt of a step, as arguments of a `WorkflowError`."""
     return {"run_id": step.run_id, "workflow": step.workflow, "state": step.state, "attempt": step.attempt}
 
 
 def current_step() -> Step:
-    """The step that is running here: in a task, in coroutines it awaits, and in threads the kernel started for it.
+    """Return the step that is executing: in a task, in the coroutines that it awaits, and in its worker thread.
 
     Raises:
-        ConfigurationError: no step is running here.
+        ConfigurationError: no step is executing in this context.
     """
     try:
         return running.get()
     except LookupError:
-        raise ConfigurationError("current_step() was called outside a running step") from None
+        raise ConfigurationError("current_step() was called outside a step; call it in a task") from None

@@ -1,4 +1,4 @@
-"""How a run is stopped from outside its task, and which error and status its end then has."""
+"""Stops a run from outside its task, and determines the error and status that it ends with."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 
 class Stop:
-    """A request to end a run, made through Cano. It cancels the run's task, and again while that goes on.
+    """A request to end a run, made through Cano. It cancels the run's task, and repeats that until the task ends.
 
     Attributes:
         status: CANCELLED or INTERRUPTED, the status to end with.
-        lost: whether another process has taken over the run's lease.
-        cancels: how often the task was cancelled.
+        lost: whether another holder has claimed the run.
+        cancels: how often it has cancelled the task.
     """
 
     __slots__ = ("_timer", "cancels", "lost", "status")
@@ -46,13 +46,13 @@ class Stop:
         self._timer = clock.call_at(clock.monotonic() + TEARDOWN_GRACE, lambda: self.cancel(task, clock))
 
     def close(self) -> None:
-        """Cancel the task no more."""
+        """Stop the timer: do not cancel the task again."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     async def take_back(self, task: asyncio.Task[object], strand: Run) -> None:
-        """Undo the cancellations that no `await` of the task has raised, so that its later work does not get them."""
+        """Undo the cancellations that no `await` has raised yet, so that they do not reach later work of the task."""
         if self.cancels:
             try:
                 await asyncio.sleep(0)
@@ -64,7 +64,7 @@ class Stop:
 
 
 def reason_of(run: Run, error: asyncio.CancelledError) -> BaseException:
-    """The error that a cancellation stands for. Its context shows where the task was at that time."""
+    """Return the error that a cancellation stands for. Its context shows where the task was at that time."""
     where, stop = location_of(run.step), run._stop
     reason: BaseException = error
     if run.cancelled_from_outside():
@@ -86,16 +86,16 @@ def reason_of(run: Run, error: asyncio.CancelledError) -> BaseException:
 
 
 def timed_out(run: Run) -> RunTimeoutError:
-    """The error of a run whose time is over."""
+    """Return the error of a run that has exceeded its timeout."""
     assert run.timeout is not None
     message = f"run {run.run_id} took longer than {run.timeout:g} s; it was in state {run.step.state}"
     return RunTimeoutError(message, timeout=run.timeout, **location_of(run.step))
 
 
-def status_of(error: BaseException, *, kept: bool) -> RunStatus:
-    """The status of a run that ends with `error`; `kept` says whether a store keeps the run, which can then resume."""
-    lost = kept and isinstance(error, ConflictError | StoreUnavailableError)
-    cut = kept and not isinstance(error, Exception)
+def status_of(error: BaseException, *, stored: bool) -> RunStatus:
+    """Return the status of a run that ends with `error`. A `stored` run can be resumed, so it may be INTERRUPTED."""
+    lost = stored and isinstance(error, ConflictError | StoreUnavailableError)
+    cut = stored and not isinstance(error, Exception)
     if lost or cut or isinstance(error, RunInterruptedError):
         return RunStatus.INTERRUPTED
     if isinstance(error, Exception) and not isinstance(error, RunCancelledError):

@@ -1,4 +1,4 @@
-"""A strand: the part of a run that one asyncio task executes. The run is one, and so is each branch of a split."""
+"""`Strand`: the part of a run that one asyncio task executes. A run is a strand, and so is each branch of a split."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ class Strand:
 
     Attributes:
         kernel, plan: the kernel that executes it, and the bound workflow.
-        store: what the tasks get; view: the same, where the kernel makes its steps atomic.
+        store: the object that the tasks get.
+        view: the store, if the kernel makes steps atomic on it; otherwise `UNMANAGED`.
         step: the current step.
-        deadline: monotonic seconds at which it must have ended, or None.
-        watch: the one timer of all time limits, made for the first limit.
+        deadline: the strand's deadline in monotonic seconds, or None.
+        watch: the watchdog of all timeouts, made for the first timeout; or None.
     """
 
     __slots__ = ("_base_cancelling", "_task", "deadline", "kernel", "plan", "step", "store", "view", "watch")
@@ -41,7 +42,7 @@ class Strand:
         self._base_cancelling = 0
 
     def enter(self) -> None:
-        """Note the asyncio task that executes this from now on."""
+        """Record the current asyncio task as the one that executes this strand."""
         task = asyncio.current_task()
         assert task is not None
         self._task = task
@@ -55,42 +56,42 @@ class Strand:
             self.watch = None  # it refers to the strand
 
     def watchdog(self) -> Watchdog:
-        """The timer of all limits."""
+        """Return the watchdog of all timeouts. Make it if there is none."""
         if self.watch is None:
             assert self._task is not None
             self.watch = Watchdog(self.kernel.clock, self._task, self.note_own_cancel)
         return self.watch
 
     def own_cancels(self) -> int:
-        """How often the strand has cancelled its own task."""
+        """Return how often the strand has cancelled its own task."""
         return 0 if self.watch is None else self.watch.cancels
 
     def cancelled_from_outside(self) -> bool:
-        """Whether anyone but the strand itself has cancelled the task."""
+        """Return whether the task was cancelled, not counting the strand's own cancellations."""
         assert self._task is not None
         return self._task.cancelling() > self._base_cancelling + self.own_cancels()
 
-    def forgive_group(self, error: BaseException) -> None:
-        """Take back the cancellation that a failed `asyncio.TaskGroup` leaves behind before Python 3.13."""
+    def undo_group_cancel(self, error: BaseException) -> None:
+        """Undo the cancellation that a failed `asyncio.TaskGroup` leaves behind before Python 3.13."""
         if sys.version_info < (3, 13) and isinstance(error, BaseExceptionGroup) and self.cancelled_from_outside():
             assert self._task is not None
             self._task.uncancel()
 
     def note_own_cancel(self) -> None:
-        """Called before the strand cancels its own task: earlier cancellations of it count as handled."""
-        self.step._own()  # so that the step loop looks up before the next step
+        """Prepare for the strand's first cancellation of its own task: earlier ones count as handled."""
+        self.step._ensure_detail()  # makes the step loop check for a stop before the next step
         if self.own_cancels() == 0 and self._task is not None:
             self._base_cancelling = self._task.cancelling()
 
     def stopping(self) -> bool:
-        """Whether it is to end now, whatever its task does."""
+        """Return whether the strand is to end now, even if its task continues."""
         return self.cancelled_from_outside()
 
     def rollback(self, bound: BoundState, error: BaseException, savepoint: Any = None) -> None:
-        """Leave no trace of a failed attempt in the store."""
+        """Discard the writes of a failed attempt."""
         cut = isinstance(error, asyncio.CancelledError) or (isinstance(error, StepTimeoutError) and error.abandoned)
         if bound.threaded and cut:
-            # the thread may still be writing: it keeps the old view, which nobody will commit
+            # the thread may still write: it keeps the old view, which is never committed
             self.kernel.threads.abandon()
             if self.store is self.view:
                 self.store = self.view = self.view.detached()
@@ -98,11 +99,11 @@ class Strand:
             self.view.rollback(savepoint)
 
     async def wait_to_retry(self, delay: float) -> None:
-        """Wait the seconds before the next attempt."""
+        """Wait `delay` seconds before the next attempt."""
         await self.kernel.clock.sleep(delay)
 
     def notify(self, listeners: tuple[Listener, ...], subject: Any) -> None:
-        """Call observers; none of them can fail the run."""
+        """Call observers. Their exceptions are counted and do not fail the run."""
         for listener in listeners:
             try:
                 listener(subject)
@@ -111,4 +112,4 @@ class Strand:
 
 
 UNMANAGED = StoreView({})
-"""The view of a run whose store is an object of the user's own: there is nothing to commit or roll back."""
+"""The view of a run on an object of the user's own, on which the kernel can neither commit nor roll back."""

@@ -1,4 +1,4 @@
-"""Ending asyncio tasks that are no longer wanted: cancelled, and awaited."""
+"""Cancels asyncio tasks and awaits their end."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 
-async def within(work: Coroutine[Any, Any, R], clock: Clock, seconds: float) -> R:
-    """The result of `work`. Raises TimeoutError, with the work cancelled, if it takes longer than `seconds`."""
+async def with_timeout(work: Coroutine[Any, Any, R], clock: Clock, seconds: float) -> R:
+    """Await `work` and return its result. After `seconds`, cancel it and raise TimeoutError."""
     task = asyncio.ensure_future(work)
     timer = clock.call_at(clock.monotonic() + seconds, task.cancel)
     try:
@@ -32,21 +32,21 @@ async def within(work: Coroutine[Any, Any, R], clock: Clock, seconds: float) -> 
 
 
 async def finish(runs: Collection[Run], tasks: Collection[asyncio.Task[Any]], grace: float, clock: Clock) -> None:
-    """Wait `grace` seconds for `runs` to end, then interrupt those that have not; end the other `tasks` too."""
+    """Wait `grace` seconds for `runs` to end, then interrupt the others. Finally end the background `tasks`."""
     ended = asyncio.ensure_future(_all_ended(runs))
-    patience = asyncio.ensure_future(clock.sleep(grace))
+    timeout = asyncio.ensure_future(clock.sleep(grace))
     try:
-        await asyncio.wait({ended, patience}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({ended, timeout}, return_when=asyncio.FIRST_COMPLETED)
         for run in runs:
             run.stop(RunStatus.INTERRUPTED)
         await ended
     finally:
         ended.cancel()
-        patience.cancel()
-        await asyncio.gather(ended, patience, return_exceptions=True)
-    if tasks:  # what looks into the store for parked runs; a store that hangs does not hold this up
+        timeout.cancel()
+        await asyncio.gather(ended, timeout, return_exceptions=True)
+    if tasks:  # some read the store for parked runs; a store that hangs must not block this
         with suppress(TimeoutError):
-            await within(_all_done(tasks), clock, TEARDOWN_GRACE)
+            await with_timeout(_all_done(tasks), clock, TEARDOWN_GRACE)
         await reap(tasks, clock)
 
 
@@ -60,10 +60,10 @@ async def _all_done(tasks: Collection[asyncio.Task[Any]]) -> None:
 
 
 async def reap(tasks: Collection[asyncio.Task[Any]], clock: Clock) -> None:
-    """Cancel `tasks` and return when all have ended; one whose clean-up hangs is cancelled again.
+    """Cancel `tasks` and wait until all have ended. A task that has not is cancelled again every `TEARDOWN_GRACE`.
 
     Raises:
-        asyncio.CancelledError: this was cancelled meanwhile; the tasks have ended all the same.
+        asyncio.CancelledError: this call was cancelled; the tasks have ended all the same.
     """
     pending = [task for task in tasks if not task.done()]
     if not pending:

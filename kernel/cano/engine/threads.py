@@ -1,4 +1,4 @@
-"""Plain functions run in worker threads, with the context copied."""
+"""Worker threads, which execute plain functions with a copy of the context."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ MAX_WORKERS = 64
 
 
 class Threads:
-    """The worker threads of one kernel; none is started before the first plain function runs."""
+    """The worker threads of one kernel. The first one starts with the first plain function."""
 
     def __init__(self, clock: Clock) -> None:
-        # a virtual clock must not let time pass while a thread works
+        # virtual time must not pass while a thread works
         self._hold = getattr(clock, "hold", nullcontext)
         self._pool: ThreadPoolExecutor | None = None
 
     def wrap(self, function: Callable[[Any], Any]) -> Callable[[Any], Coroutine[Any, Any, Any]]:
-        """An async form of `function`. Cancelling it abandons the thread: threads cannot be stopped."""
+        """Return an async function that calls `function` in a thread. Cancelling it does not stop the thread."""
 
         def guarded(context: contextvars.Context, store: Any) -> tuple[Any, BaseException | None]:
-            # asyncio's futures carry no StopIteration, and replace TimeoutError and CancelledError by their own
+            # an asyncio future cannot raise StopIteration, and converts TimeoutError and CancelledError
             try:
                 return context.run(function, store), None
             except BaseException as error:  # noqa: BLE001  # raised again in the event loop
@@ -50,11 +50,11 @@ class Threads:
         return call
 
     def abandon(self) -> None:
-        """A thread was given up: leave its pool behind, so that it never takes a worker from others."""
+        """Drop the pool of a thread that is no longer awaited, so that it takes no worker from other calls."""
         self.close()
 
     def close(self) -> None:
-        """Start no more work; what is running ends by itself."""
+        """Close the pool without waiting for its threads."""
         if self._pool is not None:
             self._pool.shutdown(wait=False)
             self._pool = None

@@ -23,7 +23,7 @@ from cano.engine.control import StoreFailed
 from cano.engine.limiter import Limiter
 from cano.engine.run import Run
 from cano.engine.strand import UNMANAGED
-from cano.engine.teardown import finish, within
+from cano.engine.teardown import finish, with_timeout
 from cano.engine.threads import Threads
 from cano.errors import ConfigurationError, ConflictError, RunTimeoutError, StoreUnavailableError
 from cano.kernel.handles import RunHandle, RunListing
@@ -353,7 +353,7 @@ class Kernel:
             run_id = run_id or self._new_id()
             beginning = keeper.begin(plan, view, run_id, timeout=timeout, parent=parent)
             try:
-                run = await (beginning if timeout is None else within(beginning, self.clock, timeout))
+                run = await (beginning if timeout is None else with_timeout(beginning, self.clock, timeout))
             except TimeoutError:
                 if timeout is None:
                     raise

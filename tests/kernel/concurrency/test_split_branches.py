@@ -297,7 +297,7 @@ async def test_a_forgotten_await_is_found(kernel: Kernel) -> None:
     """A plain function that returns a coroutine has done nothing: the branch has failed, and says why."""
     branches = [lambda store: shout("hey", store), decorated]
 
-    with pytest.raises(JoinError, match="was an `await`, or `async def`, forgotten") as caught:
+    with pytest.raises(JoinError, match="is an `await`, or `async def`, missing") as caught:
         await kernel.run(split(branches))
     assert isinstance(caught.value.__cause__, TransitionError)
 

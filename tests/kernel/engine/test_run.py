@@ -303,7 +303,7 @@ async def test_a_forgotten_await_is_told_as_such(kernel: Kernel) -> None:
     async def forgot(store: Any) -> Any:
         return helper()
 
-    with pytest.raises(TransitionError, match="an awaitable: was an `await`, or `async def`, forgotten"):
+    with pytest.raises(TransitionError, match="an awaitable: is an `await`, or `async def`, missing"):
         await kernel.run(flow_of(forgot))
 
 
@@ -395,7 +395,7 @@ async def grab(kernel: Kernel) -> Step:
 
 def test_no_step_is_running_here() -> None:
     """Outside a task there is no step, and the error says so."""
-    with pytest.raises(ConfigurationError, match="outside a running step"):
+    with pytest.raises(ConfigurationError, match="outside a step"):
         current_step()
 
 
