@@ -1,4 +1,4 @@
-"""One workflow on many stores at once."""
+"""Batches: one workflow executed on many stores concurrently."""
 
 from __future__ import annotations
 
@@ -23,11 +23,14 @@ if TYPE_CHECKING:
 
 
 class WaitStrategy(NamedTuple):
-    """When to stop waiting. Made by `forever()`, `quota(n)`, `duration(seconds)`, `quota_or_duration(n, seconds)`.
+    """The condition that ends a batch.
+
+    Made by `forever()`, `quota(n)`, `duration(seconds)` and `quota_or_duration(n, seconds)`.
 
     Attributes:
-        successes: stop when so many runs have succeeded, or when that can no longer be; None is every run.
-        seconds: stop after so many seconds; None is never.
+        successes: number of successes that ends the batch; it also ends if that many are no longer possible. None for
+            no quota.
+        seconds: seconds after which the batch ends; None for no timeout.
     """
 
     successes: int | None = None
@@ -45,47 +48,48 @@ class WaitStrategy(NamedTuple):
 
     @classmethod
     def duration(cls, seconds: float) -> WaitStrategy:
-        """Wait that long, then cancel the runs that have not ended."""
+        """Wait `seconds`, then cancel the runs that have not ended."""
         return cls(seconds=positive_seconds("duration", seconds))
 
     @classmethod
     def quota_or_duration(cls, n: int, seconds: float) -> WaitStrategy:
-        """Wait for whichever comes first."""
+        """Wait until `n` runs have succeeded, but at most `seconds`. Then cancel the others."""
         return cls(cls.quota(n).successes, cls.duration(seconds).seconds)
 
 
 @dataclass(frozen=True, slots=True)
 class Success(Generic[StateT]):
-    """The run reached the exit state `state`."""
+    """The result of a run that reached the exit state `state`."""
 
     state: StateT
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The run failed with `error`."""
+    """The result of a run that failed with `error`."""
 
     error: Exception
 
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """The run was cancelled, or never begun, because the wait ended before it."""
+    """The result of a run that was cancelled, or not started, because the batch ended first."""
 
 
 WorkflowResult = Success[StateT] | Failed | Cancelled
 
 
 class ConcurrentWorkflowStatus(NamedTuple):
-    """Where a batch stands.
+    """The progress of a batch.
 
     Attributes:
-        total_workflows: how many stores there are, as far as they were pulled.
-        completed: how many runs have succeeded.
-        failed: how many have failed.
-        cancelled: how many were cancelled, or never begun.
+        total_workflows: number of stores; for an iterator, of those read from it so far.
+        completed: number of runs that have succeeded.
+        failed: number of runs that have failed.
+        cancelled: number of runs that were cancelled, or not started.
         duration: seconds since the batch began.
-        ended_by: why the wait ended: "all", "quota", "quota unreachable" or "duration"; None while it goes on.
+        ended_by: the condition that ended the batch: "all", "quota", "quota unreachable" or "duration"; None before
+            its end.
     """
 
     total_workflows: int
@@ -97,12 +101,12 @@ class ConcurrentWorkflowStatus(NamedTuple):
 
     @property
     def running(self) -> int:
-        """How many are waiting or under way."""
+        """The number of runs that wait to be started, or are executing."""
         return self.total_workflows - self.completed - self.failed - self.cancelled
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing is waiting or under way any more."""
+        """Whether every run has a result."""
         return self.running == 0
 
 
@@ -111,13 +115,16 @@ Stores = Iterable[Any] | AsyncIterable[Any]
 
 
 class ConcurrentWorkflow(Generic[StateT]):
-    """Runs one workflow on many stores at once.
+    """Executes one workflow on many stores concurrently.
 
     Args:
         flow: the workflow.
-        limit: how many runs are under way at a time; None is all of them.
-        kernel: who drives the runs; by default the default kernel.
-        progress: called with the status after every run that has ended. What it raises does not stop the batch.
+        limit: maximum number of runs at once; None for no limit.
+        kernel: the kernel that executes the runs; by default the default kernel.
+        progress: called with the status after the end of each run. Its exceptions do not stop the batch.
+
+    Raises:
+        ConfigurationError: an argument is of the wrong kind.
     """
 
     def __init__(
@@ -139,12 +146,12 @@ class ConcurrentWorkflow(Generic[StateT]):
     async def execute_concurrent(
         self, stores: Stores, wait: WaitStrategy | None = None
     ) -> tuple[list[WorkflowResult[StateT]], ConcurrentWorkflowStatus]:
-        """Run the workflow on every store. When the wait ends, what still runs is cancelled and awaited.
+        """Execute the workflow on every store. When the batch ends, cancel the remaining runs and await their end.
 
         Args:
-            stores: one store per run, as for `Workflow.orchestrate`. An iterator, plain or async, is pulled only
-                as fast as runs begin; what it raises ends the batch. An async generator is closed at the end.
-            wait: when to stop; by default when every run has ended.
+            stores: one store per run, as for `Workflow.orchestrate`. An iterator, plain or async, is read only as fast
+                as runs start; an exception in it ends the batch. An async generator is closed at the end.
+            wait: the condition that ends the batch; by default, that every run has ended.
 
         Returns:
             The results in the order of the stores, and the status.
@@ -181,7 +188,7 @@ class _Batch:
         self._stores = stores
         self._wait = wait
         self._began = kernel.clock.monotonic()
-        self._known = len(stores) if isinstance(stores, Sized) else None
+        self._total = len(stores) if isinstance(stores, Sized) else None
         self._results: dict[int, WorkflowResult[Any]] = {}
         self._tasks: dict[asyncio.Task[Any], int] = {}
         self._pulled = 0
@@ -197,7 +204,7 @@ class _Batch:
         if self._wait.seconds is not None:
             timer = clock.call_at(self._began + self._wait.seconds, self._time_is_over)
         feeder = asyncio.get_running_loop().create_task(self._feed())
-        feeder.add_done_callback(self._fed)
+        feeder.add_done_callback(self._feeding_ended)
         try:
             while self._ended_by is None and self._broken_by is None:
                 await self._changed.wait()
@@ -210,7 +217,7 @@ class _Batch:
             raise self._broken_by
 
     async def _feed(self) -> None:
-        """Pull stores and begin runs, as many at a time as allowed."""
+        """Read the stores and start a run for each, up to the limit at once."""
         limit = self._owner.limit or math.inf
         orchestrate, flow, ended = self._kernel.orchestrate, self._owner.flow, self._run_ended
         room = self._room = asyncio.Event()
@@ -226,7 +233,7 @@ class _Batch:
                     await room.wait()
         self._exhausted = True
 
-    def _fed(self, feeder: asyncio.Task[None]) -> None:
+    def _feeding_ended(self, feeder: asyncio.Task[None]) -> None:
         error = asyncio.CancelledError() if feeder.cancelled() else feeder.exception()
         if error is not None and self._ended_by is None:
             self._broken_by = error  # raised by the iterator
@@ -245,12 +252,12 @@ class _Batch:
             self._results[index] = Success(task.result())
             self._completed += 1
         elif isinstance(error, Exception):
-            if self._known is None:
-                _forget_locals(error)
+            if self._total is None:
+                _clear_locals(error)
             self._results[index] = Failed(error)
             self._failed += 1
         else:
-            self._broken_by = self._broken_by or error  # it ends the batch, as itself
+            self._broken_by = self._broken_by or error  # it ends the batch, which raises it
             return
         self._judge()
         if self._owner.progress is not None:
@@ -271,9 +278,9 @@ class _Batch:
             self._ended_by = "all"
 
     def _possible(self) -> float:
-        """How many runs may still succeed."""
-        if self._known is not None:
-            return self._known - self._completed - self._failed - self._cancelled
+        """Return how many runs may still succeed."""
+        if self._total is not None:
+            return self._total - self._completed - self._failed - self._cancelled
         return len(self._tasks) if self._exhausted else math.inf
 
     def _time_is_over(self) -> None:
@@ -282,11 +289,11 @@ class _Batch:
             self._changed.set()
 
     def results(self) -> list[WorkflowResult[Any]]:
-        total = self._pulled if self._known is None else max(self._known, self._pulled)
+        total = self._pulled if self._total is None else max(self._total, self._pulled)
         return [self._results.get(index, Cancelled()) for index in range(total)]
 
     def status(self) -> ConcurrentWorkflowStatus:
-        total = self._pulled if self._known is None else max(self._known, self._pulled)
+        total = self._pulled if self._total is None else max(self._total, self._pulled)
         never_begun = total - self._pulled if self._ended_by is not None and not self._tasks else 0
         return ConcurrentWorkflowStatus(
             total,
@@ -298,18 +305,18 @@ class _Batch:
         )
 
 
-def _forget_locals(error: BaseException) -> None:
-    """Let the frames that `error` went through forget their variables.
+def _clear_locals(error: BaseException) -> None:
+    """Clear the local variables in the traceback of `error`.
 
-    A result would otherwise keep its run's store, which an iterator made so that it need not be kept.
+    Otherwise the result of a failed run would keep the run's store in memory.
     """
     todo: list[BaseException | None] = [error]
-    seen: set[int] = set()
+    cleared: set[int] = set()
     while todo:
         one = todo.pop()
-        if one is None or id(one) in seen:
+        if one is None or id(one) in cleared:
             continue
-        seen.add(id(one))
+        cleared.add(id(one))
         traceback.clear_frames(one.__traceback__)
         todo += [one.__cause__, one.__context__]
         if isinstance(one, BaseExceptionGroup):
@@ -325,7 +332,7 @@ async def _each(stores: Stores) -> AsyncGenerator[Any, None]:
                 yield store
         finally:
             if isinstance(stores, AsyncGenerator):
-                await stores.aclose()  # here and now, rather than by the garbage collector some time later
+                await stores.aclose()  # now, rather than later by the garbage collector
     else:
         for store in stores:
             yield store

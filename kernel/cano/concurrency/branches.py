@@ -1,4 +1,4 @@
-"""The branches of a split, their race, and their join."""
+"""Splits at run time: the branches, the race that decides their join, and the join."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ class Split:
         """Execute the branches, merge their changes into the run's view, and return the next state.
 
         Raises:
-            JoinError: the join's condition is not met, or cannot be.
+            JoinError: the join's condition is not met, or can never be met.
             MergeConflictError: branches wrote different values to one key.
             TaskError: the function that makes the branches, or a reducer, raised.
         """
         join, step = self._task.join, run.step
         try:
-            targets = self._branches if self._task.make is None else await self._made(run, state, self._task.make)
+            targets = self._branches if self._task.make is None else await self._make(run, state, self._task.make)
         except Exception as error:  # noqa: BLE001  # wrapped, like every exception of a user's code
             raise_failed(step, error)
         race = Race(run, join)
@@ -89,8 +89,8 @@ class Split:
             run.journal.remember("outcome", outcome.packed())
         return join.next_state
 
-    async def _made(self, run: Run, state: BoundState, make: Callable[[Any], Any]) -> list[BoundState]:
-        """Bind the branches that a user's function makes of the store."""
+    async def _make(self, run: Run, state: BoundState, make: Callable[[Any], Any]) -> list[BoundState]:
+        """Call the user's function that returns the branches, and bind them."""
         made = make(run.store)
         if inspect.isawaitable(made):
             made = await made
@@ -98,7 +98,7 @@ class Split:
 
 
 def _reducers(join: JoinConfig, branches: list[BoundState]) -> Callable[[str], Reducer | None]:
-    """A function that finds the reducer of a key: the join's own, or that of a `Key` in the branches' code."""
+    """Return a function that finds the reducer of a key: the join's own, or that of a `Key` in the branches' code."""
 
     def find(key: str) -> Reducer | None:
         stated: Mapping[str, Reducer] = join.reducers  # type: ignore[assignment]  # a mapping once constructed
@@ -126,11 +126,11 @@ class Branch(Strand):
         self.step = Step(run, bound, self.name, run.step.seq)
 
     def outcome(self) -> BranchOutcome:
-        """How the branch ended."""
+        """Return the branch's outcome."""
         return BranchOutcome(self.name, self.status, self.result, self.error)
 
     async def execute(self) -> None:
-        """Execute the branch's task, with retries and limits of its own, and report its end to the race."""
+        """Execute the branch's task, with its own retries and timeouts, and report its end to the race."""
         race = self.race
         if race.decided.done():
             return
@@ -199,12 +199,12 @@ class Branch(Strand):
         return f"branch {self.step.seq} {self.name}"
 
     def _refusal(self, result: Any) -> TransitionError:
-        """The error of a branch that returned before its work was done."""
+        """Return the error of a branch that returned a coroutine or a wait."""
         if inspect.iscoroutine(result):
             result.close()
             problem = "a coroutine: is an `await`, or `async def`, missing?"
         else:
-            problem = f"{result!r}: a branch cannot wait; a state can, or a sub-workflow's"
+            problem = f"{result!r}: a branch cannot wait; wait in a state, or in a sub-workflow's state"
         message = f"branch {self.name!r} of state {self.step.state} returned {problem}"
         return TransitionError(message, returned=result, **location_of(self.step))
 
@@ -254,7 +254,7 @@ class Race:
             self._tasks.append(task)
 
     def ended(self, branch: Branch) -> None:
-        """Count a branch that has ended, decide the join if that decides it, and start the next branch."""
+        """Count a branch that has ended, decide the join if it can be decided, and start the next branch."""
         self._ended += 1
         self._ok += branch.status is BranchStatus.OK
         self._judge()

@@ -1,4 +1,4 @@
-"""The merge of what the branches of a split wrote into the run's view."""
+"""Merges the changes of a split's branches into the run's view."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ SHOWN = 20  # branches named in an error message
 
 
 def merge(view: StoreView, written: list[tuple[str, Changes]], reducer_of: Callable[[str], Reducer | None]) -> None:
-    """Write the changes of several branches, by branch name, into one view.
+    """Write the changes of several branches into one view.
+
+    Args:
+        view: the run's view.
+        written: each branch's name and changes, in the order of the branches.
+        reducer_of: returns the reducer of a key, or None.
 
     Raises:
         MergeConflictError: two branches changed one key differently, and it has no reducer.
@@ -23,13 +28,13 @@ def merge(view: StoreView, written: list[tuple[str, Changes]], reducer_of: Calla
     puts: dict[str, dict[str, Any]] = {}
     removals: dict[str, list[str]] = {}
     appends: dict[str, list[Any]] = {}
-    there = frozenset(view.keys())
+    existing = frozenset(view.keys())
     for name, changes in written:
-        gone = there if changes.cleared else changes.removed & there
-        replaced = {key: items for key, items in changes.appended.items() if key in gone}  # by a list of its own
+        removed = existing if changes.cleared else changes.removed & existing
+        replaced = {key: items for key, items in changes.appended.items() if key in removed}  # by a new list
         for key, value in {**changes.changed, **replaced}.items():
             puts.setdefault(key, {})[name] = value
-        for key in sorted(gone.difference(changes.changed, replaced)):
+        for key in sorted(removed.difference(changes.changed, replaced)):
             removals.setdefault(key, []).append(name)
         for key, items in changes.appended.items():
             if key not in replaced:

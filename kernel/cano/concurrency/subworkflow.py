@@ -1,4 +1,4 @@
-"""A workflow as a task of another workflow."""
+"""`SubWorkflow`: a task that executes another workflow as a child run."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from cano.model.workflow import Workflow
 
 
 class SubWorkflow(Task[StateT_co]):
-    """Runs a workflow as a child run, with an id, a store and steps of its own.
+    """A task that executes a workflow as a child run, with its own id, store and steps.
 
-    The child ends with its parent: it is cancelled with it, and its failure is the step's failure, with the
-    child's error as the cause. Its id follows from the step's idempotency key.
+    If the parent is cancelled, so is the child. If the child fails, the step fails with the child's error as its cause.
+    The child's id is made from the step's idempotency key.
 
     Args:
         flow: the child's workflow.
-        inputs: the child's first data: parent's key to child's key.
-        outputs: what comes back when it has ended: child's key to parent's key.
-        then: the state that follows in the parent; or a mapping from the child's exit states to such states.
-        config: retries and limits of the step: a retry runs the whole child again.
+        inputs: the child's initial data: the child's key by the parent's key.
+        outputs: the data to copy back after the child's end: the parent's key by the child's key.
+        then: the parent's next state; or a mapping from the child's exit states to next states.
+        config: retries and timeouts of the step. A retry executes the whole child again.
 
     Raises:
-        ConfigurationError: an argument is of the wrong kind, or an exit state of the child is not mapped.
+        ConfigurationError: an argument is of the wrong kind, or `then` lacks an exit state of the child.
     """
 
     plugin = "concurrency"
@@ -50,11 +50,11 @@ class SubWorkflow(Task[StateT_co]):
         self.targets = tuple(then.values()) if isinstance(then, Mapping) else (then,)  # type: ignore[misc]  # its own
         if isinstance(then, Mapping) and (missing := [state for state in flow.exit_states if state not in then]):
             raise ConfigurationError(
-                f"then= of the sub-workflow {flow.name!r} does not say what follows {', '.join(map(str, missing))}"
+                f"then= of the sub-workflow {flow.name!r} lacks the exit states {', '.join(map(str, missing))}"
             )
 
     async def run(self, store: Any) -> StateT_co:
-        """Run the child to its end, and return the state that follows.
+        """Execute the child to its end, and return the next state.
 
         Raises:
             WorkflowError: the child failed.
@@ -79,7 +79,7 @@ def _keys(name: str, given: Any) -> dict[str, str]:
         raise ConfigurationError(f"{name} must map keys to keys, not {given!r}")
     for key in (*given, *given.values()):
         if not isinstance(key, str | Key):
-            raise ConfigurationError(f"{name} must map keys to keys; {key!r} is none")
+            raise ConfigurationError(f"{name} must map keys to keys; {key!r} is not a key")
     return {str(source): str(target) for source, target in given.items()}
 
 

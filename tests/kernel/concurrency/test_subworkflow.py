@@ -272,9 +272,9 @@ async def test_wrong_arguments() -> None:
         SubWorkflow("payment", then=Order.SHIP)  # type: ignore[arg-type]  # that is the point
     with pytest.raises(ConfigurationError, match="inputs must map keys to keys"):
         SubWorkflow(flow, inputs=["total"], then=Order.SHIP)  # type: ignore[arg-type]  # that is the point
-    with pytest.raises(ConfigurationError, match="outputs must map keys to keys; 5 is none"):
+    with pytest.raises(ConfigurationError, match="outputs must map keys to keys; 5 is not a key"):
         SubWorkflow(flow, outputs={"receipt": 5}, then=Order.SHIP)
-    with pytest.raises(ConfigurationError, match=r"does not say what follows Pay\.REFUSED"):
+    with pytest.raises(ConfigurationError, match=r"lacks the exit states Pay\.REFUSED"):
         SubWorkflow(flow, then={Pay.PAID: Order.SHIP})
     with pytest.raises(ConfigurationError, match="config must be a TaskConfig"):
         SubWorkflow(flow, then=Order.SHIP, config=5)
