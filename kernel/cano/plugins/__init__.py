@@ -1,1 +1,1 @@
-"""Plugins: finding, ordering, blocking and isolating them."""
+"""Plugins: how they are found, ordered, blocked and isolated."""

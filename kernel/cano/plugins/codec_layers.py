@@ -1,4 +1,4 @@
-"""Layers around the codec, which a store's URL names: `sqlite:///runs.db?codec=zstd:9,encrypt`."""
+"""Layers around the codec, as named in a store's URL: `sqlite:///runs.db?codec=zstd:9,encrypt`."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from cano.protocols import Codec, CodecLayer
 
 
 class Layers(tuple[CodecLayer, ...]):
-    """Layers as one: the first of them is the innermost, next to the codec."""
+    """Several layers as one layer. The first of them is next to the codec."""
 
     __slots__ = ()
 
     def wrap(self, data: bytes) -> bytes:
-        """What the store keeps. Raises SerializationError."""
+        """Return the bytes for the store. Raises SerializationError or StoreUnavailableError."""
         for layer in self:
             data = layer.wrap(data)
         return data
 
     def unwrap(self, data: bytes) -> bytes:
-        """What the codec wrote. Raises SerializationError."""
+        """Return the bytes that the codec made. Raises SerializationError."""
         for layer in reversed(self):
             data = layer.unwrap(data)
         return data
@@ -30,8 +30,8 @@ class LayeredCodec:
     """A codec whose bytes pass through layers.
 
     Attributes:
-        plain: the codec itself, for what becomes a part of a value that passes through the layers as a whole.
-        layers: what is around it.
+        plain: the codec itself, for the parts of a value that passes the layers as a whole.
+        layers: the layers around it.
     """
 
     def __init__(self, codec: Codec, layers: Layers) -> None:
@@ -52,22 +52,22 @@ class LayeredCodec:
 
 
 def shown(url: str) -> str:
-    """What messages call `url`: without user, password and options, which may be secret, however they are written."""
+    """Return `url` for messages: without user, password and options, which may be secret, even if it is malformed."""
     scheme, colon, rest = url.partition(":")
-    place = rest.partition("?")[0]
-    if "@" in rest and not place.startswith("///"):  # in a path an @ is a letter
-        place = "//" + (place.rpartition("@")[2] if "@" in place else "***")  # a password may have a / or a ? in it
-    return scheme + colon + place if "=" not in scheme else scheme.partition("=")[0] + "=***"
+    address = rest.partition("?")[0]
+    if "@" in rest and not address.startswith("///"):  # in a path, @ is an ordinary character
+        address = "//" + (address.rpartition("@")[2] if "@" in address else "***")  # a password may contain / or ?
+    return scheme + colon + address if "=" not in scheme else scheme.partition("=")[0] + "=***"
 
 
 def split_codec(url: str) -> tuple[str, list[str]]:
-    """A store's URL as its plugin gets it, without the option `codec`; and the items of that option.
+    """Return a store's URL without the option `codec`, and the items of that option.
 
-    Each item is percent-decoded by itself, so that a folder's name may have a comma, as %2C.
+    Each item is percent-decoded by itself, so that a folder's name may contain a comma, as %2C.
     """
-    from urllib.parse import unquote  # late: it takes 3 ms to import
+    from urllib.parse import unquote  # late: importing it takes 3 ms
 
-    place, _, query = url.partition("?")
+    address, _, query = url.partition("?")
     options = [option.partition("=") for option in query.split("&")]
     given = [value for name, _, value in options if name == "codec"]
     rest = "&".join("".join(option) for option in options if option[0] != "codec")
@@ -75,4 +75,4 @@ def split_codec(url: str) -> tuple[str, list[str]]:
         return url, []
     if len(given) > 1:
         raise ConfigurationError(f"{shown(url)!r} has the option 'codec' twice; name all in one: codec=zstd,encrypt")
-    return place + ("?" + rest if rest else ""), [unquote(item) for item in given[0].split(",")]
+    return address + ("?" + rest if rest else ""), [unquote(item) for item in given[0].split(",")]

@@ -1,4 +1,4 @@
-"""Plugins: how they are found, ordered, blocked, checked, and kept from breaking a run."""
+"""Finds, orders, blocks and checks plugins, and isolates the exceptions of observers."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ class PluginWarning(UserWarning):
 
 
 class PluginInfo(NamedTuple):
-    """What is known of one plugin.
+    """A plugin, whether it is active or not.
 
     Attributes:
-        name: its entry point's name, or the object's.
-        distribution: the distribution that ships it, or where else it came from.
+        name: the name of its entry point, or of the object.
+        distribution: the distribution that contains it, or a text that says where else it comes from.
         version: that distribution's version, or "".
         status: "active", "blocked" or "failed".
         hooks: the hooks that it implements, sorted.
-        error: why it failed, or None.
+        error: the reason why it failed, or None.
     """
 
     name: str
@@ -91,15 +91,15 @@ class Plugins:
 
     @property
     def infos(self) -> list[PluginInfo]:
-        """Every plugin that was met, active or not, in the order of registration."""
+        """Every plugin that was found, active or not, in the order of registration."""
         return list(self._infos.values())
 
     def load(self) -> None:
-        """Import and register. Does nothing the second time.
+        """Import and register the plugins. Later calls do nothing, or raise the same error again.
 
         Raises:
-            PluginError: two plugins have one name, or, when strict, one is broken.
-            ConfigurationError: a plugin asked for by name is not installed.
+            PluginError: two plugins have the same name; or, if `strict`, one is broken.
+            ConfigurationError: a plugin that was given by name is not installed.
         """
         if self._loaded:
             return
@@ -139,12 +139,12 @@ class Plugins:
                 self._check_hooks(info)
 
     def _entry_points(self, wanted: set[str]) -> list[importlib.metadata.EntryPoint]:
-        import importlib.metadata  # here, since it takes longer to import than all of cano does
+        import importlib.metadata  # late: importing it takes longer than importing cano
 
         found: Iterable[importlib.metadata.EntryPoint] = ()
         if self._discover or wanted:
             found = importlib.metadata.entry_points(group=_GROUP)
-        else:  # one distribution is looked up much faster than all of them
+        else:  # to look up one distribution is much faster than to list all
             with suppress(importlib.metadata.PackageNotFoundError):
                 found = importlib.metadata.distribution(f"cano-{_ALWAYS}").entry_points.select(group=_GROUP)
         points: dict[str, importlib.metadata.EntryPoint] = {}
@@ -160,14 +160,14 @@ class Plugins:
                     distribution=both,
                 )
         if missing := wanted - points.keys():
-            there = ", ".join(points) or "none"
+            found_names = ", ".join(points) or "none"
             raise ConfigurationError(
-                f"no plugin named {', '.join(map(repr, sorted(missing)))} is installed; there are: {there}"
+                f"no plugin named {', '.join(map(repr, sorted(missing)))} is installed; there are: {found_names}"
             )
         return list(points.values())
 
     def _admit(self, info: PluginInfo, load: Callable[[], Any]) -> None:
-        """Register one plugin, or note why not. A broken one is never half-registered."""
+        """Register one plugin, or record why it cannot be. A broken plugin is not registered in part."""
         self._infos[info.name] = info
         if info.name in self._blocked:
             self.manager.set_blocked(info.name)
@@ -177,22 +177,22 @@ class Plugins:
             plugin = load()
             plugin = plugin() if isinstance(plugin, type) else plugin
             version = getattr(plugin, "CANO_API_VERSION", API_VERSION)
-            # stores of version 1 lack methods that version 2 renamed; nothing else has changed
+            # version 2 renamed methods of stores; nothing else has changed
             if version != API_VERSION and (version != 1 or hasattr(plugin, "cano_open_store")):
                 raise PluginError(f"it was written for version {version} of Cano's plugin API, this is {API_VERSION}")
             self.manager.register(plugin, info.name)
-        except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever a stranger's module raises, it is named
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # a plugin may raise anything
             self._fail(info, error)
 
     def _add_hookspecs(self) -> None:
-        """Let plugins add hookspecs of their own, one by one: what one of them raises names that one."""
+        """Let plugins add their own hookspecs, one by one, so that an error names the plugin that raised it."""
         plugins = [impl.plugin for impl in reversed(self.manager.hook.cano_add_hookspecs.get_hookimpls())]
         for plugin in plugins:
             others = [other for other in plugins if other is not plugin]
             try:
                 self.manager.subset_hook_caller("cano_add_hookspecs", others)(pm=self.manager)
-            except Exception as error:  # noqa: BLE001  # it is named
-                # a plugin that implements another's new hook wrongly takes that one along: its hooks are not all there
+            except Exception as error:  # noqa: BLE001  # a plugin may raise anything
+                # if a plugin implements a new hook of another wrongly, both fail: the new hooks were added in part only
                 wrong = error.plugin if isinstance(error, pluggy.PluginValidationError) else plugin
                 for name in dict.fromkeys([self.manager.get_name(wrong), self.manager.get_name(plugin)]):
                     self._fail(self._infos[str(name)], error)
@@ -238,35 +238,35 @@ class Plugins:
             raise PluginError(message, plugin=info.name, distribution=info.origin) from error
         warnings.warn(message, PluginWarning, stacklevel=2)
 
-    # what a kernel asks
+    # for kernels
 
     def listeners(self, hook: str) -> tuple[Callable[[Any], Any], ...]:
-        """The implementations of a lifecycle hook, to be called directly, in pluggy's order."""
+        """Return the implementations of a lifecycle hook in pluggy's order, to be called directly."""
         caller = getattr(self.manager.hook, hook)
         impls = list(reversed(caller.get_hookimpls()))
         wrappers = [impl for impl in impls if impl.wrapper]
-        if wrappers and hook in _MAY_BE_ASYNC:  # what is raised in these is the caller's business
+        if wrappers and hook in _MAY_BE_ASYNC:  # the caller handles their exceptions
             return (lambda kernel: _awaited(caller(kernel=kernel)),)
         listeners = tuple(_one_argument(impl) for impl in impls if impl not in wrappers)
         around = tuple(map(_one_argument, wrappers))
         return (Wrapped(around, listeners, self.observer_failed),) if wrappers else listeners
 
     def observer_failed(self, listener: Callable[[Any], None], error: Exception) -> None:
-        """Count an observer's failure, and report the first one."""
+        """Count an observer's exception; log its first one."""
         name = f"{getattr(listener, '__module__', '')}.{getattr(listener, '__qualname__', listener)}"
         self.observer_errors[name] += 1
         if self.observer_errors[name] == 1:
-            _log.error("observer %s raised; the run goes on, and this is not reported again", name, exc_info=error)
+            _log.error("observer %s raised; the run continues, later errors are only counted", name, exc_info=error)
 
     def inactive(self, name: str) -> str | None:
-        """Why a plugin does not work here, with the remedy; None if it is active."""
+        """Return why a plugin is not active, with the remedy if there is one; None if it is active."""
         info = self._infos.get(name)
         if info is None:
             return f"not installed; install cano-{name}"
         return {"active": None, "blocked": "blocked"}.get(info.status, f"broken: {info.error}")
 
     def failures(self) -> str:
-        """The plugins that failed to load, as a clause for an error message; empty where there are none."""
+        """Return the failed and blocked plugins as a clause for an error message; empty if there are none."""
         failed = [f"{info.name} ({info.error})" for info in self.infos if info.status == "failed"]
         blocked = [info.name for info in self.infos if info.status == "blocked"]
         kinds = {"failed": failed, "blocked": blocked}

@@ -15,7 +15,7 @@ class Wrapped:
 
     Args:
         wrappers: generator functions with one `yield`, the outermost first.
-        listeners: the implementations that are called within them.
+        listeners: the implementations that are called inside them.
         failed: called with an implementation and the exception that it raised.
     """
 
@@ -30,7 +30,7 @@ class Wrapped:
         self._failed = failed
 
     def __call__(self, subject: Any) -> None:
-        """Call all of them."""
+        """Call all implementations with `subject`."""
         begun = [(wrapper, self._try(wrapper, _begin, wrapper, subject)) for wrapper in self._wrappers]
         for listener in self._listeners:
             self._try(listener, listener, subject)
@@ -49,7 +49,7 @@ def _begin(wrapper: Listener, subject: Any) -> Generator[None, Any, Any]:
     generator: Generator[None, Any, Any] = wrapper(subject)
     for _ in generator:
         return generator
-    raise RuntimeError("a wrapper must yield once, and this one did not")
+    raise RuntimeError("a wrapper must yield once; this one did not yield")
 
 
 def _end(generator: Generator[None, Any, Any]) -> None:
@@ -58,4 +58,4 @@ def _end(generator: Generator[None, Any, Any]) -> None:
     except StopIteration:
         return
     generator.close()
-    raise RuntimeError("a wrapper must yield once, and this one did so again")
+    raise RuntimeError("a wrapper must yield once; this one yielded twice")

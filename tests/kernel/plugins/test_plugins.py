@@ -603,7 +603,7 @@ async def test_an_observer_that_raises_breaks_nothing(caplog: pytest.LogCaptureF
         assert all("Raising" in name for name in kernel.observer_errors)
     assert first.seen == last.seen == ["started", "finished"] * 3
     assert len(caplog.records) == 2
-    assert "Raising.cano_step_started raised; the run goes on" in caplog.text
+    assert "Raising.cano_step_started raised; the run continues" in caplog.text
     assert "ValueError: at step 1" in caplog.text
 
 

@@ -137,7 +137,7 @@ def test_observer_that_raises(start: Start, install: Install, project: Path, mon
 
     assert code == 0
     assert err == (
-        "Warning: observer plugin_watch.cano_step_started raised; the run goes on, and this is not reported again: "
+        "Warning: observer plugin_watch.cano_step_started raised; the run continues, later errors are only counted: "
         "ValueError: blind\n"
     )
 
