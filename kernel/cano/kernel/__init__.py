@@ -1,1 +1,1 @@
-"""The kernel: the public API, and what it is made of."""
+"""The kernel: the public API, and the classes that implement it."""

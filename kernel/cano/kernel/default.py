@@ -1,4 +1,4 @@
-"""The default kernel: the one piece of global state."""
+"""The default kernel, which is the only global state."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _default_lock = threading.Lock()
 
 
 def default_kernel() -> Kernel:
-    """The kernel that `Workflow.orchestrate` uses: in memory, with every installed plugin."""
+    """Return the kernel that `Workflow.orchestrate` uses: in memory, with every installed plugin."""
     global _default
     with _default_lock:
         if _default is None:

@@ -1,4 +1,4 @@
-"""Handles to runs: to one that was started, and to a list of stored ones."""
+"""`RunHandle`, for a run that was started, and `RunListing`, for stored runs."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class RunInfo(NamedTuple):
     Attributes:
         run_id, workflow: the run's id, and its workflow's name.
         status: running, parked, interrupted, succeeded, failed or cancelled.
-        state: the state it is in.
-        seq: number of the step it is in, or has ended with.
-        attempt: which attempt of that step.
+        state: the state that it is in.
+        seq: number of the current step, or of the last one.
+        attempt: the current attempt of that step, counted from 1.
         progress: the step's last report of its progress, or None.
-        error: what the run failed with, or None.
+        error: the exception that the run failed with, or None.
     """
 
     run_id: str
@@ -52,7 +52,7 @@ class RunHandle:
         return self._run.run_id
 
     async def result(self) -> RunResult:
-        """Wait for the run's end, even if it is parked meanwhile.
+        """Wait for the run's end and return its result, even if the run is parked in between.
 
         Raises:
             WorkflowError: the run failed, timed out, was cancelled or interrupted.
@@ -85,7 +85,7 @@ class RunHandle:
         )
 
     def _latest(self) -> Run:
-        """The object that executes the run now: another one after it was parked."""
+        """Return the object that executes the run now; it changes when a parked run is resumed."""
         while (successor := self._run.successor) is not None:
             self._run = successor
         return self._run
@@ -95,7 +95,7 @@ class RunHandle:
 
 
 class _Ended:
-    """An awaitable that need not be awaited."""
+    """An awaitable for the end of a run, which need not be awaited."""
 
     def __init__(self, run: Run) -> None:
         self._run = run

@@ -42,18 +42,18 @@ if TYPE_CHECKING:
 
 
 class Kernel:
-    """Executes workflows. An async context manager; without `async with` it opens itself at the first call.
+    """Executes workflows. Use it as an async context manager; otherwise the first call opens it.
 
     Args:
         store: URL of the store that keeps the runs, opened by a plugin; or a `StoreBackend`.
-        executor: URL of an executor for the `exec` phase of nodes, or an `Executor`; None is the event loop itself.
+        executor: URL of an executor for the `exec` phase of nodes, or an `Executor`; None for the event loop itself.
         plugins: objects with hook implementations, or names of installed plugins.
-        discover: whether to load every installed plugin. `cano-durability` is loaded in any case.
+        discover: whether to load every installed plugin. `cano-durability` is loaded even if this is False.
         block: names of plugins that are never imported; the environment variable CANO_BLOCK adds to them.
-        strict: whether a broken plugin is an error, rather than skipped with a warning.
+        strict: whether a broken plugin is an error; otherwise it is skipped with a warning.
         clock: the source of time.
         lease: seconds without a renewal after which another process may take over a run.
-        poll: seconds between two looks into a durable store for changes by other processes.
+        poll: seconds between two polls of a durable store for changes by other processes.
         grace: seconds for which a closing kernel lets runs finish before it interrupts them.
 
     Attributes:
@@ -118,12 +118,12 @@ class Kernel:
         await self.close()
 
     async def open(self) -> None:
-        """Load the plugins and open store and executor. An open kernel is left as it is.
+        """Load the plugins, and open store and executor. Does nothing if the kernel is open.
 
         Raises:
             ConfigurationError: no plugin opens the store or the executor, or keeps runs in the store.
             PluginError: a plugin is broken.
-            StoreError: the store cannot be opened.
+            StoreError: the store cannot be opened, or this kernel was closed.
         """
         if self.closed:
             raise StoreUnavailableError("this kernel was closed; make a new one")
@@ -150,12 +150,12 @@ class Kernel:
         self._open = True
 
     async def close(self, grace: float | None = None) -> None:
-        """Let active runs finish, interrupt those that have not, and release everything.
+        """Wait for active runs to finish, interrupt the others, and close store and executor.
 
-        Cancelling this does not stop the closing; a second call waits for it.
+        Cancelling this call does not stop the closing. Another call waits for it.
 
         Args:
-            grace: seconds for runs to finish; by default the kernel's.
+            grace: seconds for which runs may finish; by default the kernel's `grace`.
         """
         if self._closing is None or self._closing.get_loop() is not asyncio.get_running_loop():
             if self.closed:
@@ -172,13 +172,13 @@ class Kernel:
         if self.keeper is not None:
             await self.keeper.close()
         if opened:
-            async with AsyncExitStack() as stack:  # each is called, whatever the others raise
+            async with AsyncExitStack() as stack:  # each is called, even if others raise
                 stack.push_async_callback(self._resources.close)
                 for stopping in reversed(self.listeners("cano_kernel_stopping")):
                     stack.push_async_callback(called, stopping, self)
         self.threads.close()
 
-    # what the kernel consists of
+    # store and plugins
 
     @property
     def store_name(self) -> str:
@@ -192,14 +192,15 @@ class Kernel:
 
     @property
     def observer_errors(self) -> Mapping[str, int]:
-        """How often each observer has raised."""
+        """The number of exceptions of each observer, by its name."""
         return dict(self._resources.plugins.observer_errors)
 
     def load(self) -> list[PluginInfo]:
-        """Import the plugins, unless that is done, and return a list of them.
+        """Import the plugins, unless they are imported, and return a list of them.
 
         Raises:
-            PluginError: two plugins have one name, or, when strict, one is broken.
+            PluginError: two plugins have the same name; or, if `strict`, one is broken.
+            ConfigurationError: a plugin that was given by name is not installed.
         """
         with self._lock:
             self._resources.plugins.load()
@@ -212,16 +213,17 @@ class Kernel:
         memory:// and no plugin opens it.
 
         Args:
-            url: as in `store=`.
+            url: the URL of a store, as for the argument `store`.
 
         Raises:
-            ConfigurationError: no plugin opens the URL or has a layer that it names; or the store keeps no bytes.
+            ConfigurationError: no plugin opens the URL, or has a layer that it names; or the URL names a layer for a
+                store that keeps objects.
         """
         with self._lock:
             return self._resources.store_at(url)
 
     def inactive(self, plugin: str) -> str | None:
-        """Return why a plugin does not work here, such as "blocked"; None if it is active."""
+        """Return why a plugin is not active, such as "blocked"; None if it is."""
         return self._resources.plugins.inactive(plugin)
 
     def required_keeper(self, need: str = "this") -> RunKeeper:
@@ -246,13 +248,16 @@ class Kernel:
             flow: the workflow.
             data: a mapping with the run's first data, which is copied; or an object that the tasks get as it is.
             run_id: the run's id; by default a new one.
-            timeout: seconds for the whole run, by the wall clock: also while it is parked or its process is down.
-                None is no limit. A run that was started before keeps its own; resumed after it failed, it has as long
-                again.
+            timeout: seconds for the whole run in wall-clock time, including the time while it is parked or its
+                process is down; None for no timeout. An existing run keeps its timeout. If a failed run is resumed, its
+                timeout starts again.
 
         Raises:
+            ConfigurationError: an argument is of the wrong kind, or `run_id` belongs to another workflow's run.
+            ConflictError: a run with this id is executing without a store.
             ValidationError: the definition is wrong.
-            WorkflowError: the run failed; the cause is what a task raised.
+            VersionMismatchError: `run_id` belongs to a run of another definition.
+            WorkflowError: the run failed; its cause is the exception of a task.
         """
         plan, run_id, run, kept = await self._begin(flow, data, run_id, timeout, True, None)
         if not kept:
@@ -266,7 +271,7 @@ class Kernel:
             return await self.required_keeper().settled(plan, run_id)
         except asyncio.CancelledError:
             if kept and run is not None:
-                run = self.active.get(run_id, run)  # another one, if it was parked meanwhile
+                run = self.active.get(run_id, run)  # another object, if the run was parked in between
                 run.stop(RunStatus.INTERRUPTED)
                 await run.ended()
             raise
@@ -302,7 +307,7 @@ class Kernel:
             state = await run.drive()
             return state if run.status is not RunStatus.PARKED else await self._settled_into(run)
         finally:
-            # a run and its step refer to each other: they would keep the store until the next garbage collection
+            # run and step refer to each other, so they would keep the store until the next garbage collection
             run.store = run.view = UNMANAGED
 
     async def _settled_into(self, run: Run) -> Any:
@@ -334,10 +339,10 @@ class Kernel:
     async def _begin(
         self, flow: Workflow[Any], data: Any, run_id: str | None, timeout: float | None, keep: bool, parent: Step | None
     ) -> tuple[BoundWorkflow, str, Run | None, bool]:
-        """Make a new run, or find the one with that id: the one way to begin for run, start and child.
+        """Make a new run, or find the one with that id. `run`, `start` and `run_child` all begin here.
 
         Returns:
-            The bound workflow; the run's id; the run, or None if it is not to be executed here now; whether a store
+            The bound workflow; the run's id; the run, or None if it cannot be executed here now; and whether a store
             keeps it.
         """
         if not self._open:  # or it was closed, which `open` refuses
@@ -372,7 +377,7 @@ class Kernel:
         return plan, run_id, run, False
 
     def _view_of(self, data: Any) -> Any:
-        """What tasks get for the data that a run was started with."""
+        """Return the object that tasks get for the data that a run was started with."""
         if data is not None and not isinstance(data, Mapping):
             return _managed(data)
         values = {unpack_key(key, None)[0]: isolate(value) for key, value in (data or {}).items()}
@@ -393,37 +398,38 @@ class Kernel:
             plan = flow.bindings[self] = BoundWorkflow(self, flow)
         return plan
 
-    # runs in the store
+    # stored runs
 
     async def resume(self, flow: Workflow[Any], run_id: str) -> RunResult:
         """Continue an interrupted or failed run from its last commit, and wait for its end.
 
         Raises:
             RunNotFoundError: there is no such run.
-            ConflictError: it is being executed already; nothing is changed.
+            ConflictError: it is already executed, by this process or another; nothing changes.
             VersionMismatchError: it belongs to another definition, and `migrate` does not say how to continue.
+            WorkflowError: it failed again.
         """
         keeper = await self.opened_keeper()
         return await keeper.resume(self.bind(flow), run_id)
 
     async def recover(self, *flows: Workflow[Any]) -> list[RunHandle]:
-        """Take over every run of `flows` that can continue and is not executed by any process; then watch for more.
+        """Take over every run of `flows` that can continue and that no process executes. Then watch for more.
 
-        Those are runs whose process died or closed its kernel, and parked runs whose signal or time has come. A run
-        that cannot continue (a changed definition, a corrupt row) is logged; it does not stop the others.
+        These are runs whose process died or closed its kernel, and parked runs whose signal or time has come. If a run
+        cannot continue (a changed definition, a corrupt row), the error is logged, and the other runs continue.
         """
         keeper = await self.opened_keeper()
         taken = await keeper.recover([self.bind(flow) for flow in flows])
         return [RunHandle(self, run.plan, run) for run in taken]
 
     async def signal(self, run_id: str, name: str, payload: Any = None, *, id: str | None = None) -> bool:
-        """Send a signal to a run that waits for it, or will. Return False if the run has already ended.
+        """Send a signal to a run, which may already wait for it or not. Return False if the run has ended.
 
         Args:
             run_id: the run.
             name: the signal's name, as in `wait_for(name, …)`.
             payload: becomes `current_step().payload` in the next state.
-            id: a signal sent twice under one id counts once.
+            id: the signal's id, by default a new one; a second signal with the same id is ignored.
 
         Raises:
             RunNotFoundError: there is no such run.
@@ -443,7 +449,14 @@ class Kernel:
         parent: str | None = None,
         limit: int | None = None,
     ) -> RunListing:
-        """The runs that match, newest first: `await` it for a list, or iterate over it with `async for`."""
+        """Return the matching runs, newest first: `await` it for a list, or iterate over it with `async for`.
+
+        Args:
+            workflow: name of the workflow; None for all, as in the other arguments.
+            status: the status; INTERRUPTED for running runs that no process executes.
+            parent: id of the parent run.
+            limit: maximum number of runs.
+        """
         wanted = None if status is None else RunStatus(status)
         return RunListing(self, RunFilter(workflow=workflow, status=wanted, parent=parent, limit=limit))
 
@@ -470,7 +483,7 @@ class Kernel:
         return await (await self.opened_keeper()).explain(run_id)
 
     async def check(self) -> list[Finding]:
-        """Find what is wrong in the store: corrupt rows, orphans, stale leases."""
+        """Find the problems in the store: corrupt rows, orphans, stale leases."""
         return await (await self.opened_keeper()).check()
 
     async def prune(self, retention: Retention) -> list[str]:
@@ -493,7 +506,7 @@ class Kernel:
 
     def limiter(self, limit: Limit) -> Limiter:
         """Return the slots of `limit` in this kernel."""
-        # kept alive by the bound workflows that use it, and by nothing else
+        # only the bound workflows that use it keep it alive
         return self._limiters.setdefault(limit, Limiter(limit))
 
     def drive(self, run: Run) -> None:
@@ -511,7 +524,7 @@ class Kernel:
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
-            task.exception()  # an interrupt has already gone through the event loop: no caller needs to retrieve it
+            task.exception()  # retrieved, so that asyncio does not log it; an interrupt has already left the loop
 
     def _new_id(self) -> str:
         # ids sort by time; one prefix per kernel is far cheaper than a UUID per run
@@ -519,7 +532,7 @@ class Kernel:
 
 
 def _managed(store: Any) -> Any:
-    """A view of a store that lets the kernel apply a step's changes at once; any other object as it is."""
+    """Return a view of `store` if it is a `ManagedStore`; any other object as it is."""
     if hasattr(store, "live") and hasattr(store, "apply"):
         return StoreView(store.live(), store.apply, owner=store)
     return store

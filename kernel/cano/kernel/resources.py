@@ -1,4 +1,4 @@
-"""What a kernel gets from plugins and owns: the plugins themselves, codec, store and executor."""
+"""The resources of a kernel: its plugins, and the codec, store and executor that they provide."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LAYERS = "cano-zstd for zstd, cano-encryption for encrypt, cano-offload for limi
 
 
 class Resources:
-    """Loads the plugins, and opens and closes what they provide. `Kernel` documents the arguments.
+    """Loads the plugins, and opens and closes codec, store and executor. `Kernel` documents the arguments.
 
     Attributes:
         plugins: the plugins; `hook` is pluggy's hook relay.
@@ -55,7 +55,7 @@ class Resources:
         return repr(shown(self._store) if isinstance(self._store, str) else self._store)
 
     async def open(self) -> tuple[Codec | None, StoreBackend | None, Executor | None]:
-        """Open codec, store and executor, and return them.
+        """Open codec, store and executor, and return them; each may be None.
 
         Raises:
             ConfigurationError: no plugin opens the store or the executor.
@@ -82,17 +82,17 @@ class Resources:
         return codec, backend, executor
 
     async def close(self) -> None:
-        """Close what is open, each part whatever the others raise."""
+        """Close store and executor, each even if the other raises."""
         async with AsyncExitStack() as stack:
             while self._opened:
                 if (closer := getattr(self._opened.pop(0), "close", None)) is not None:
                     stack.push_async_callback(closer)
 
     def keeper(self, kernel: Host) -> RunKeeper | None:
-        """Return a plugin's keeper of the runs in the kernel's store. The default store may go without one.
+        """Return a plugin's keeper of the runs in the kernel's store. With the default store, it may be None.
 
         Raises:
-            ConfigurationError: no plugin keeps runs in another store.
+            ConfigurationError: the store is another one, and no plugin keeps runs in it.
         """
         keeper: RunKeeper | None = None if kernel.backend is None else self.hook.cano_keep_runs(kernel=kernel)
         if keeper is None and self._store != IN_MEMORY:
@@ -100,7 +100,7 @@ class Resources:
         return keeper
 
     def no_keeper(self) -> str:
-        """Why no run is kept in the store, and the remedy."""
+        """Return why no plugin keeps runs in the store, with the remedy."""
         if (problem := self.plugins.inactive("durability")) is None:
             return f"no plugin opens {self.store_name}; install cano-memory"
         return f"the plugin 'durability', which keeps runs in the store {self.store_name}, is {problem}"
@@ -108,18 +108,22 @@ class Resources:
     def store_at(self, url: str) -> tuple[StoreBackend | None, Layers]:
         """See `Kernel.store_at`."""
         self.plugins.load()
-        place, specs = split_codec(url)
+        address, specs = split_codec(url)
         layers = Layers(
             self._answer("codec layer", spec, lambda spec: self.hook.cano_codec_layer(spec=spec), LAYERS)
             for spec in specs
         )
-        backend: StoreBackend | None = self._answer("store", place, lambda url: self.hook.cano_open_store(url=url))
+        backend: StoreBackend | None = self._answer("store", address, lambda url: self.hook.cano_open_store(url=url))
         if layers and (backend is None or not backend.capabilities.encoded):
-            raise ConfigurationError(f"{shown(url)!r} has codec=; this store keeps objects, not bytes: leave it out")
+            raise ConfigurationError(f"{shown(url)!r} has codec=; this store keeps objects, not bytes; leave it out")
         return backend, layers
 
     def _answer(self, kind: str, given: Any, ask: Callable[[str], Any], known: str | None = None) -> Any:
-        """What a plugin makes of a URL or a name; objects are taken as they are."""
+        """Return the first answer of a plugin for a URL or a name. Objects are returned as they are.
+
+        Raises:
+            ConfigurationError: no plugin answers.
+        """
         if not isinstance(given, str):
             return given
         answer = ask(given)
@@ -137,7 +141,7 @@ class Resources:
 
 
 async def called(hook: Callable[[Any], Any], kernel: Host) -> None:
-    """Call a hook that may be async. A hook with wrappers around it returns a list."""
+    """Call a hook that may be async, and await it. With wrappers around it, a hook returns a list."""
     answers = hook(kernel)
     for answer in answers if isinstance(answers, list) else [answers]:
         if inspect.isawaitable(answer):

@@ -905,7 +905,7 @@ async def test_observers_that_raise_are_reported_once_and_counted(
     assert sorted(counted.values()) == [5, 5]
     assert all("Broken.cano_step_" in name for name in counted)
     assert len(caplog.records) == 2
-    assert "Broken.cano_step_started raised; the run goes on" in caplog.records[0].getMessage()
+    assert "Broken.cano_step_started raised; the run continues" in caplog.records[0].getMessage()
     assert "started is broken" in caplog.text
     assert "finished is broken" in caplog.text
 
