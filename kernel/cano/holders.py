@@ -24,23 +24,24 @@ def is_held(record: RunRecord, now: float) -> bool:
     The lease is not held once it has expired, or if the holder ran on this machine and is dead.
     """
     holder, expires = record.holder, record.expires
-    return holder is not None and expires is not None and expires >= now and not is_dead(holder)
+    return holder is not None and expires is not None and expires >= now and lives(holder) is not False
 
 
-def is_dead(holder: str) -> bool:
-    """Return whether the holder's process ran on this machine and is gone. A stopped process is alive."""
+def lives(holder: str) -> bool | None:
+    """Return whether the holder's process is alive. A stopped process is; None if it did not run on this machine."""
     name, _, namespace = holder.rpartition(":")[0].partition("@")
     pid = name.rpartition(":")[2]
     if not namespace or namespace != _pid_namespace() or not pid.isdecimal():
-        return False  # this process cannot check it
+        return None
     try:
+        os.kill(int(pid), 0)  # it sees processes of other users, which /proc may hide
         with open(f"/proc/{pid}/stat", "rb") as file:
             # in state Z or X the process was killed, and its parent has not collected it yet
-            return file.read().rpartition(b")")[2].split()[0] in (b"Z", b"X")
-    except FileNotFoundError:
-        return True
-    except OSError:
+            return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+    except ProcessLookupError:
         return False
+    except (OSError, OverflowError):
+        return True
 
 
 def _pid_namespace() -> str:

@@ -141,6 +141,8 @@ class Branch(Strand):
         if plan.step_started:
             self.notify(plan.step_started, self.step)
         try:
+            if (journal := self.step.run.journal) is not None:
+                journal.check_lease()
             result = await self._work()
             if race.decided.done():
                 raise asyncio.CancelledError  # too late: the race would have cancelled it

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time as _time
 from collections.abc import Callable
+from functools import partial
 
 from cano.protocols import Timer
 
@@ -15,6 +16,8 @@ class SystemClock:
     time = staticmethod(_time.time)
     monotonic = staticmethod(_time.monotonic)
     sleep = staticmethod(asyncio.sleep)
+    # `monotonic` stands still while a Linux machine is suspended; leases do not
+    elapsed = staticmethod(partial(_time.clock_gettime, getattr(_time, "CLOCK_BOOTTIME", _time.CLOCK_MONOTONIC)))
 
     def call_at(self, when: float, callback: Callable[[], object]) -> Timer:
         """See `Clock.call_at`."""

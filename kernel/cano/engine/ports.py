@@ -17,7 +17,7 @@ from cano.engine.control import Parked, Paused, Refused, StoreFailed
 from cano.engine.run import Run
 from cano.engine.step import Detail
 from cano.engine.strand import Strand
-from cano.holders import is_dead, is_held, new_holder
+from cano.holders import lives, new_holder
 
 if TYPE_CHECKING:
     from cano.engine.limiter import Limiter
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BoundState", "BoundWorkflow", "Detail", "Host", "IMMUTABLE", "Journal", "Listener", "Parked", "Paused", "Refused",
-    "RestorePoint", "RunKeeper", "StoreFailed", "Strand", "Work", "is_dead", "is_held", "new_holder",
+    "RestorePoint", "RunKeeper", "StoreFailed", "Strand", "Work", "lives", "new_holder",
 ]  # fmt: skip
 
 Work: TypeAlias = Callable[[Run, BoundState], Awaitable[Any]]
@@ -122,6 +122,9 @@ class Journal(Protocol):
             SerializationError: a value cannot be stored.
         """
 
+    def check_lease(self) -> None:
+        """Raise ConflictError if the run's lease may have expired. The engine calls it before each body and attempt."""
+
     async def wait_to_retry(self, run: Run, delay: float) -> None:
         """Park the run if the next attempt is far away; otherwise return at once. Raises Parked."""
 
@@ -198,7 +201,7 @@ class RunKeeper(Protocol):
     # `Kernel` has a method of the same name for each of these, and documents it
 
     async def resume(self, plan: BoundWorkflow, run_id: str) -> RunResult: ...
-    async def recover(self, plans: Sequence[BoundWorkflow]) -> list[Run]: ...
+    async def recover(self, plans: Sequence[BoundWorkflow], concurrency: int | None) -> list[Run]: ...
     async def signal(self, run_id: str, name: str, payload: Any, id: str | None) -> bool: ...
     async def cancel(self, run_id: str) -> bool: ...
     async def runs(self, filter: RunFilter) -> list[RunRecord]: ...

@@ -157,6 +157,8 @@ class Run(Strand):
                 if self.kernel.keeper is not None and self.journal is not None:
                     await self.kernel.keeper.cancel_children(self.run_id)
                 raise timed_out(self)
+            if self.journal is not None:
+                self.journal.check_lease()
             if self.plan.limiters:
                 self._check_stopped()
                 async with slots(self.plan.limiters, self.store):
@@ -324,6 +326,8 @@ class Run(Strand):
         if self.journal is not None:
             await self.journal.wait_to_retry(self, delay)
         await self.kernel.clock.sleep(delay)
+        if self.journal is not None:
+            self.journal.check_lease()
 
     # ending
 
@@ -361,18 +365,18 @@ class Run(Strand):
         if self._ended is not None:
             self._ended.set_result(None)
 
-    def stop(self, why: RunStatus, *, lost: bool = False) -> None:
+    def stop(self, why: RunStatus, *, lost: str = "") -> None:
         """Ask the run to end as CANCELLED or INTERRUPTED. Does nothing after its end.
 
         Args:
             why: the status to end with, unless an earlier call has set one.
-            lost: whether another holder has claimed the run.
+            lost: how it lost its lease, if it did.
         """
         if self.status is not RunStatus.RUNNING:
             return
         if self._stop is None:
             self._stop = Stop(why)
-        self._stop.lost |= lost
+        self._stop.lost = self._stop.lost or lost
         self.note_own_cancel()
         if self._task is not None:
             self._stop.cancel(self._task, self.kernel.clock)

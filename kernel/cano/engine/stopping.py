@@ -26,7 +26,7 @@ class Stop:
 
     Attributes:
         status: CANCELLED or INTERRUPTED, the status to end with.
-        lost: whether another holder has claimed the run.
+        lost: how the run lost its lease; empty if it did not.
         cancels: how often it has cancelled the task.
     """
 
@@ -34,7 +34,7 @@ class Stop:
 
     def __init__(self, status: RunStatus) -> None:
         self.status = status
-        self.lost = False
+        self.lost = ""
         self.cancels = 0
         self._timer: Timer | None = None
 
@@ -77,7 +77,7 @@ def reason_of(run: Run, error: asyncio.CancelledError) -> BaseException:
     elif stop.status is RunStatus.CANCELLED:
         reason = RunCancelledError(f"run {run.run_id} was cancelled", **where)
     elif stop.lost:
-        reason = ConflictError(f"run {run.run_id} was taken over by another holder", run_id=run.run_id)
+        reason = ConflictError(f"run {run.run_id} lost its lease: {stop.lost}", run_id=run.run_id)
     else:
         reason = RunInterruptedError(f"run {run.run_id} was interrupted: the kernel closed", **where)
     if reason is not error:

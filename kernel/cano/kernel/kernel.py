@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakValueDictionary
 
-from cano.checks import positive_seconds, seconds, text, time_limit
+from cano.checks import positive_seconds, seconds, text, time_limit, whole_or_none
 from cano.data.changes import Changes
 from cano.data.copying import isolate
 from cano.data.store import unpack_key
@@ -412,14 +412,18 @@ class Kernel:
         keeper = await self.opened_keeper()
         return await keeper.resume(self.bind(flow), run_id)
 
-    async def recover(self, *flows: Workflow[Any]) -> list[RunHandle]:
+    async def recover(self, *flows: Workflow[Any], concurrency: int | None = None) -> list[RunHandle]:
         """Take over every run of `flows` that can continue and that no process executes. Then watch for more.
 
         These are runs whose process died or closed its kernel, and parked runs whose signal or time has come. If a run
         cannot continue (a changed definition, a corrupt row), the error is logged, and the other runs continue.
+
+        Args:
+            concurrency: how many of them are executed at once; the others are taken over as these end. None is all.
         """
+        whole_or_none("concurrency", concurrency, 1)
         keeper = await self.opened_keeper()
-        taken = await keeper.recover([self.bind(flow) for flow in flows])
+        taken = await keeper.recover([self.bind(flow) for flow in flows], concurrency)
         return [RunHandle(self, run.plan, run) for run in taken]
 
     async def signal(self, run_id: str, name: str, payload: Any = None, *, id: str | None = None) -> bool:

@@ -1,17 +1,18 @@
-"""The background work of a kernel with a durable store: renewing leases, taking runs over, following notifications."""
+"""Taking over the runs of a store that can continue, and following the store's notifications."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Collection, Iterable
 
-from cano import CanoError, NotifyingStore, Run, RunFilter, RunRecord, RunStatus
-from cano.engine.ports import BoundWorkflow, Host, is_held
+from cano import CanoError, NotifyingStore, Run, RunFilter, RunRecord, RunStatus, is_held
+from cano.engine.ports import BoundWorkflow, Host
 
 from cano_durability.cancelling import Canceller
 from cano_durability.claiming import Claimer
-from cano_durability.leases import Leases
+from cano_durability.heart import Heart
 from cano_durability.stored_runs import StoredRuns
 from cano_durability.waiting import Waiters
 from cano_durability.watchlist import Watchlist
@@ -21,13 +22,13 @@ _log = logging.getLogger("cano")
 
 
 class Caretaker:
-    """Looks after the runs of one kernel, and takes over the runs on its watchlist that can continue."""
+    """Takes over the runs on the watchlist of one kernel that can continue, and cancels runs on request."""
 
     def __init__(
         self,
         kernel: Host,
         stored: StoredRuns,
-        leases: Leases,
+        heart: Heart,
         watchlist: Watchlist,
         waiters: Waiters,
         claimer: Claimer,
@@ -35,17 +36,27 @@ class Caretaker:
     ) -> None:
         self._kernel = kernel
         self._stored = stored
-        self._leases = leases
+        self._heart = heart
         self._watchlist = watchlist
         self._waiters = waiters
         self._claimer = claimer
         self._canceller = canceller
         self._task: asyncio.Task[None] | None = None
+        self._turn = asyncio.Lock()  # one takeover at a time, so that `recover` returns every run that is ready
+        self._most: int | None = None  # how many runs that were taken over may be executed here at once
+        self._taken: set[str] = set()  # those that are
+        self._refilling = False
         self._logged: set[tuple[str, str]] = set()
         self._changed: set[str | None] = set()  # runs that notifications named, None for any
         self._follower: asyncio.Task[None] | None = None
         if isinstance(stored.backend, NotifyingStore):
             stored.backend.watch(self._notified)
+
+    def look_after(self, run: Run) -> Run:
+        """Look after a run that is about to be executed here."""
+        self._heart.start(run)
+        self.start()
+        return run
 
     def start(self) -> None:
         """Start the background task, unless it runs already or the store needs none."""
@@ -53,21 +64,22 @@ class Caretaker:
             self._task = asyncio.get_running_loop().create_task(self._look_after(), name="cano caretaker")
 
     async def close(self) -> None:
-        """Stop the background task."""
+        """Stop the background tasks."""
+        await self._heart.close()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _look_after(self) -> None:
-        """Renew leases and take over runs, until it is cancelled."""
+        """Look for requests to cancel runs, and take over runs, until it is cancelled."""
         clock, lease = self._kernel.clock, self._stored.lease
-        renewed = clock.monotonic()
+        looked = clock.monotonic()
         while True:
             await clock.sleep(min(self._kernel.poll, lease / 3))
             try:
-                if clock.monotonic() - renewed >= lease / 3:
-                    renewed = clock.monotonic()
-                    await self._cancel_asked(await self._leases.renew())
+                if clock.monotonic() - looked >= lease / 3:
+                    looked = clock.monotonic()
+                    await self._cancel_asked(tuple(self._kernel.active))
                 if self._watchlist:
                     await self._take_ready()
             except Exception as error:  # noqa: BLE001  # a store may be unreachable for a while
@@ -75,41 +87,70 @@ class Caretaker:
 
     # taking over
 
-    async def recover(self, plans: Iterable[BoundWorkflow]) -> list[Run]:
+    async def recover(self, plans: Iterable[BoundWorkflow], concurrency: int | None) -> list[Run]:
         """See `RunKeeper.recover`."""
+        self._most = concurrency
         for plan in plans:
             self._stored.learn(plan)
             self._watchlist.workflows.add(plan.name)
         self.start()
+        taken = await self._take_ready()
         now = self._stored.now()
         running = await self._stored.backend.runs(RunFilter(status=RunStatus.RUNNING))
         held_by_the_dead = [record for record in running if record.holder is not None and not is_held(record, now)]
-        return [*await self._take_ready(), *await self._take_all(held_by_the_dead)]
+        async with self._turn:
+            return [*taken, *await self._take_all(held_by_the_dead)]
 
     async def _take_ready(self) -> list[Run]:
-        return await self._take_all(await self._stored.backend.ready(self._stored.now()))
+        async with self._turn:
+            if not self._room():
+                return []
+            return await self._take_all(await self._stored.backend.ready(self._stored.now()))
+
+    def _room(self) -> int:
+        """How many more runs this kernel takes over now."""
+        return _AT_ONCE if self._most is None else min(_AT_ONCE, self._most - len(self._taken))
 
     async def _take_all(self, records: Iterable[RunRecord]) -> list[Run]:
-        taken = []
-        for record in records:
-            plan = self._stored.plan_of(record.workflow)
-            if plan is None or record not in self._watchlist:
-                continue
-            try:
-                run = await self.take_and_drive(plan, record.run_id)
-            except Exception as error:  # noqa: BLE001  # the other runs can continue all the same
-                self._cannot_continue(record.run_id, error)
-            else:
-                taken += [] if run is None else [run]
+        """Take over runs in groups: the claims of a group share the store's syncs."""
+        waiting = deque(record for record in records if record in self._watchlist)
+        taken: list[Run] = []
+        while waiting and (room := self._room()) > 0:
+            group = [waiting.popleft() for _ in range(min(room, len(waiting)))]
+            runs = await asyncio.gather(*map(self._take_one, group))
+            taken += [run for run in runs if run is not None]
         return taken
+
+    async def _take_one(self, record: RunRecord) -> Run | None:
+        plan = self._stored.plan_of(record.workflow)
+        try:
+            return None if plan is None else await self.take_and_drive(plan, record.run_id)
+        except Exception as error:  # noqa: BLE001  # the other runs can continue all the same
+            self._cannot_continue(record.run_id, error)
+            return None
+
+    def stopped_driving(self, run_id: str) -> None:
+        """Called when a run stops being executed here: another may be taken over in its place."""
+        if run_id in self._taken:
+            self._taken.discard(run_id)
+            if self._most is not None and not self._refilling and not self._kernel.closed:
+                self._refilling = True
+                self._kernel.spawn(self._refill())
+
+    async def _refill(self) -> None:
+        self._refilling = False
+        try:
+            await self._take_ready()
+        except Exception as error:  # noqa: BLE001  # the next poll looks again
+            _retrying(error)
 
     async def take_and_drive(self, plan: BoundWorkflow, run_id: str, *, again: bool = False) -> Run | None:
         """Claim a run and execute it here, if it can continue and no live process holds it. See `Claimer.take`."""
         self._stored.learn(plan)
         run = await self._claimer.take(plan, await self._stored.load(run_id), again=again)
         if run is not None:
-            self.start()
-            self._kernel.drive(run)
+            self._taken.add(run_id)
+            self._kernel.drive(self.look_after(run))
         return run
 
     async def wake(self, run_id: str) -> None:
@@ -120,7 +161,7 @@ class Caretaker:
                 self._watchlist.parked.discard(run_id)
             elif await self._canceller.asked(run_id):
                 await self._canceller.cancel_unheld(record)
-            elif (plan := self._stored.plan_of(record.workflow)) is not None:
+            elif (plan := self._stored.plan_of(record.workflow)) is not None and self._room() > 0:
                 await self.take_and_drive(plan, run_id)
         except Exception as error:  # noqa: BLE001  # no caller waits for this
             self._cannot_continue(run_id, error)

@@ -64,13 +64,14 @@ class Claimer:
             raise ConfigurationError(f"a durable run needs a mapping as its data, not a {type(view).__name__}")
         limit = None if timeout is None else (float(timeout), stored.now() + timeout)
         record = stored.new_record(plan, view, run_id, None if parent is None else parent.run_id, limit)
+        since = stored.elapsed()
         found = await stored.backend.create(record)
         if (found.holder, found.token, found.created) == (stored.holder, record.token, record.created):
             if self._kernel.closed:  # meanwhile: others may have it at once
                 await stored.backend.release(run_id, record.token)
                 return None
             run = Run(self._kernel, plan, run_id, view, timeout=timeout, parent_id=record.parent)
-            run.journal = stored.journal(plan, record)
+            run.journal = stored.journal(plan, record, since)
             return run
         _check_workflow(plan, run_id, found.workflow)
         again = parent is not None and (parent.attempt > 1 or parent.run.resumed)
@@ -96,7 +97,7 @@ class Claimer:
         """
         if await self._woken(plan, record, again) is None:
             return None
-        run_id = record.run_id
+        run_id, since = record.run_id, self._stored.elapsed()
         token = await self._leases.claim(record)
         if token is None:
             return None
@@ -108,7 +109,7 @@ class Claimer:
                 if asked is not None and not record.status.finished:
                     await self._canceller.commit(record, (asked.id,))
                     return None
-                run = await self._restore(plan, record, woken, timeout, outdated=asked)
+                run = await self._restore(plan, record, woken, timeout, outdated=asked, since=since)
                 if not self._kernel.closed:
                     self._watchlist.continued(run)
                     return run
@@ -141,7 +142,14 @@ class Claimer:
         return Woken(signal, late)
 
     async def _restore(
-        self, plan: BoundWorkflow, record: RunRecord, woken: Woken, timeout: float | None, outdated: Signal | None
+        self,
+        plan: BoundWorkflow,
+        record: RunRecord,
+        woken: Woken,
+        timeout: float | None,
+        *,
+        outdated: Signal | None,
+        since: float,
     ) -> Run:
         """Return the run that continues from `record`, whose lease this kernel has claimed.
 
@@ -151,7 +159,7 @@ class Claimer:
         own = {key: value for key, value in record.data.items() if key.startswith(PREFIX)}
         data = {key: decode(key, value, record.run_id) for key, value in record.data.items() if key not in own}
         values = {key.removeprefix(PREFIX): decode(key, value, record.run_id) for key, value in own.items()}
-        journal = stored.journal(plan, record)
+        journal = stored.journal(plan, record, since)
         seq, state, changed, removed = record.seq, landing_state(plan, record), {}, []
         if (limit := stored.limit(record)) is not None:
             timeout = limit[0]

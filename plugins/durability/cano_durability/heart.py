@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import nullcontext
+import math
 
 from cano import Run, RunStatus, Timer
 from cano.engine.ports import Host
 
 from cano_durability.journal import Journal
+from cano_durability.leases import journal_of
 from cano_durability.stored_runs import StoredRuns
 
 _log = logging.getLogger("cano")
@@ -25,17 +26,16 @@ class Heart:
     def __init__(self, kernel: Host, stored: StoredRuns) -> None:
         self._kernel = kernel
         self._stored = stored
-        self._hold = getattr(kernel.clock, "hold", nullcontext)  # a virtual clock must not jump while the store works
         self._task: asyncio.Task[None] | None = None
         self._timer: Timer | None = None
+        self._due = math.inf  # when the timer fires, by `StoredRuns.elapsed`
 
-    def start(self) -> None:
-        """Start to beat, unless it beats already or the store needs no leases."""
-        if self._stored.durable:
+    def start(self, run: Run) -> None:
+        """Look after the lease of a run that is about to be executed here."""
+        if self._stored.durable:  # in any other store, leases do not expire
             if self._task is None or self._task.done():
                 self._task = asyncio.get_running_loop().create_task(self._beat_forever(), name="cano heart")
-            if self._timer is None:
-                self._arm()
+            self._arm(journal_of(run).safe_until)
 
     async def close(self) -> None:
         """Stop beating."""
@@ -60,15 +60,13 @@ class Heart:
             return
         tokens = {run_id: journal.token for run_id, (_, journal) in held.items()}
         sent = stored.elapsed()
-        with self._hold():
-            lost = set(await stored.backend.renew(stored.holder, tokens, stored.now() + stored.lease))
+        lost = set(await stored.backend.renew(stored.holder, tokens, stored.now() + stored.lease))
         for run_id, (run, journal) in held.items():
             if run_id not in lost:
                 journal.safe_until = max(journal.safe_until, sent + stored.safe)
             # unless the run has released its lease meanwhile, or is doing so
             elif self._kernel.active.get(run_id) is run and run.journal is journal and not journal.releasing:
                 run.stop(RunStatus.INTERRUPTED, lost="another holder has claimed it")
-        self._arm()
 
     def _held(self) -> dict[str, tuple[Run, Journal]]:
         return {
@@ -77,22 +75,21 @@ class Heart:
             if isinstance(journal := run.journal, Journal)
         }
 
-    def _arm(self) -> None:
-        """Set the timer to the earliest time at which a lease is no longer safe."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        soonest = min((journal.safe_until for _, journal in self._held().values()), default=None)
-        if soonest is not None:
+    def _arm(self, due: float) -> None:
+        """Let the timer fire at `due`, unless it fires earlier. When it fires it looks which leases are not safe."""
+        if due < self._due:
+            if self._timer is not None:
+                self._timer.cancel()
             clock = self._kernel.clock
-            self._timer = clock.call_at(clock.monotonic() + max(0.0, soonest - self._stored.elapsed()), self._expire)
+            self._due = due
+            self._timer = clock.call_at(clock.monotonic() + max(0.0, due - self._stored.elapsed()), self._expire)
 
     def _expire(self) -> None:
         """Stop the runs whose lease could not be renewed in time."""
-        self._timer = None
+        self._timer, self._due = None, math.inf
         now = self._stored.elapsed()
         for run, journal in self._held().values():
-            if journal.safe_until <= now and not journal.releasing:
-                journal.safe_until = float("inf")  # it is stopped once
+            if journal.safe_until > now:
+                self._arm(journal.safe_until)
+            elif not journal.releasing:
                 run.stop(RunStatus.INTERRUPTED, lost="it could not be renewed in time")
-        self._arm()

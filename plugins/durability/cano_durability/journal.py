@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cano import (
     CanoError,
     Changes,
-    Clock,
     Commit,
     ConflictError,
     Run,
@@ -18,7 +17,6 @@ from cano import (
     RunRecord,
     RunStatus,
     SerializationError,
-    StoreBackend,
     StoreUnavailableError,
     StoreView,
     Wait,
@@ -29,7 +27,9 @@ from cano.engine.ports import BoundState, Parked
 from cano_durability.failures import described
 from cano_durability.keys import CARRIED, ERROR, LASTING, PREFIX, RETRY
 from cano_durability.patience import despite_cancellation
-from cano_durability.values import Values
+
+if TYPE_CHECKING:
+    from cano_durability.stored_runs import StoredRuns
 
 PARK_AFTER = 60.0
 """Seconds: a run parks for a retry that comes later than that, so that it needs no task and no lease meanwhile."""
@@ -44,6 +44,7 @@ class Journal:
         commits_steps: whether each step is committed by itself.
         seq, state: number of the last committed transition, and the state that it led to.
         token: the fencing token of the run's lease.
+        safe_until: the time, by `StoredRuns.elapsed`, until which the lease is certain not to have expired.
         releasing: whether a commit that releases the lease is under way, or was made.
         ended: whether the run has ended in the store.
         payload: the payload that led to `state`, as the store keeps it; next_payload: that of the next state.
@@ -51,17 +52,17 @@ class Journal:
     """
 
     __slots__ = (
-        "_backend", "_carried", "_clock", "_remembered", "_stored", "_unsaved", "_values", "commits_steps", "consumed",
-        "ended", "next_payload", "payload", "releasing", "run_id", "seq", "state", "token",
+        "_backend", "_carried", "_clock", "_elapsed", "_remembered", "_stored", "_unsaved", "_values", "commits_steps",
+        "consumed", "ended", "next_payload", "payload", "releasing", "run_id", "safe_until", "seq", "state", "token",
     )  # fmt: skip
 
-    def __init__(
-        self, backend: StoreBackend, values: Values, clock: Clock, record: RunRecord, *, commits_steps: bool
-    ) -> None:
-        self._backend = backend
-        self._clock = clock
-        self._values = values
+    def __init__(self, stored: StoredRuns, record: RunRecord, *, commits_steps: bool, safe_until: float) -> None:
+        self._backend = stored.backend
+        self._clock = stored.clock
+        self._elapsed = stored.elapsed
+        self._values = stored.values
         self.commits_steps = commits_steps
+        self.safe_until = safe_until
         self.run_id = record.run_id
         self.seq = record.seq
         self.state = record.state
@@ -83,6 +84,8 @@ class Journal:
         else:
             status = RunStatus.SUCCEEDED if target.is_exit else RunStatus.RUNNING
             await self.commit(run.view, target.name, status, run.step.seq, release=target.is_exit)
+            if not target.is_exit:
+                self.check_lease()
 
     async def commit(
         self,
@@ -129,6 +132,12 @@ class Journal:
         self.ended = status.finished
         if cut is not None:
             raise cut
+
+    def check_lease(self) -> None:
+        """Raise ConflictError if the lease was not renewed in time, as after the process or its machine was stopped."""
+        if self._elapsed() > self.safe_until:
+            message = f"run {self.run_id} lost its lease: it could not be renewed in time"
+            raise ConflictError(message, run_id=self.run_id)
 
     def remember(self, name: str, value: Any) -> None:
         """Store a value of the engine with the next transition, for the state that it leads to."""

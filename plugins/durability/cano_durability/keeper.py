@@ -25,6 +25,7 @@ from cano_durability.cancelling import Canceller
 from cano_durability.caretaker import Caretaker
 from cano_durability.claiming import Claimer, has_ended
 from cano_durability.failures import stored_error
+from cano_durability.heart import Heart
 from cano_durability.inspection import Inspector
 from cano_durability.keys import PREFIX
 from cano_durability.leases import Leases, journal_of, seen_at
@@ -49,7 +50,8 @@ class Keeper:
         leases = Leases(kernel, stored)
         self._canceller = canceller = Canceller(kernel, stored, leases, watchlist, alarms, waiters)
         self._claimer = claimer = Claimer(kernel, stored, leases, watchlist, alarms, canceller)
-        self._caretaker = Caretaker(kernel, stored, leases, watchlist, waiters, claimer, canceller)
+        heart = Heart(kernel, stored)
+        self._caretaker = Caretaker(kernel, stored, heart, watchlist, waiters, claimer, canceller)
         self.view, self.load = stored.values.view, stored.load
         self.cancel, self.cancel_children = canceller.cancel, canceller.cancel_children
         self.recover = self._caretaker.recover
@@ -77,7 +79,7 @@ class Keeper:
         """See `RunKeeper.begin`."""
         run = await self._claimer.begin(plan, view, run_id, timeout=timeout, parent=parent)
         if run is not None:
-            self._caretaker.start()
+            self._caretaker.look_after(run)
             run.parent = None if parent is None else parent.run
         return run
 
@@ -85,6 +87,7 @@ class Keeper:
         """See `RunKeeper.stopped_driving`. A parked run is checked once more: its signal may just have arrived."""
         self._waiters.notify(run.run_id)
         self._watchlist.parked.discard(run.run_id)
+        self._caretaker.stopped_driving(run.run_id)
         if run.status is RunStatus.PARKED and not self._kernel.closed:
             self._watchlist.parked.add(run.run_id)
             self._watchlist.objects[run.run_id] = run
@@ -118,8 +121,7 @@ class Keeper:
                 if record.status.finished:
                     return self._result(plan, record)
                 if (again := await self._claimer.take(plan, record)) is not None:
-                    self._caretaker.start()
-                    self._kernel.drive(again)
+                    self._kernel.drive(self._caretaker.look_after(again))
                 elif run_id not in self._kernel.active:
                     await self._waiters.change(changed, self._kernel.poll if self.stored.durable else None)
 

@@ -1,12 +1,11 @@
-"""Leases: claiming a run that no live process holds, and renewing the leases of this kernel."""
+"""Leases: claiming a run that no live process holds."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
-from cano import Run, RunRecord, RunStatus
-from cano.engine.ports import Host, is_dead, is_held
+from cano import Run, RunRecord, RunStatus, is_held
+from cano.engine.ports import Host, lives
 
 from cano_durability.journal import Journal
 from cano_durability.patience import despite_cancellation
@@ -14,40 +13,44 @@ from cano_durability.stored_runs import StoredRuns
 
 
 class Leases:
-    """The leases that one kernel holds."""
+    """Claims and releases the leases of one kernel."""
 
     def __init__(self, kernel: Host, stored: StoredRuns) -> None:
         self._kernel = kernel
         self._stored = stored
+        self._observed: dict[str, tuple[object, float]] = {}  # expired leases of live processes on this machine
 
     async def claim(self, record: RunRecord) -> int | None:
         """Claim a run; return the new fencing token, or None if a live process holds the run."""
         stored, now = self._stored, self._stored.now()
-        token = await stored.backend.claim(record.run_id, stored.holder, now, now + stored.lease)
-        if token is not None or record.holder is None or record.expires is None or not is_dead(record.holder):
-            return token
-        over = math.nextafter(record.expires, math.inf)  # as if the dead holder's lease had expired
-        return await stored.backend.claim(record.run_id, stored.holder, max(now, over), now + stored.lease)
+        backend, holder, run_id = stored.backend, stored.holder, record.run_id
+        alive = None if record.holder is None else lives(record.holder)
+        if alive and self._may_be_late(record, now):
+            return None
+        token = await backend.claim(run_id, holder, now, now + stored.lease)
+        if token is None and alive is False and record.expires is not None:
+            over = math.nextafter(record.expires, math.inf)  # as if the dead holder's lease had expired
+            token = await backend.claim(run_id, holder, max(now, over), now + stored.lease)
+        if token is not None:
+            self._observed.pop(run_id, None)
+        return token
+
+    def _may_be_late(self, record: RunRecord, now: float) -> bool:
+        """Whether the lease has expired, but its holder is alive here and may only be late, or the clock was changed.
+
+        This holder then has one more lease, by a clock that only grows, to renew it.
+        """
+        if record.holder == self._stored.holder or record.expires is None or record.expires >= now:
+            return False
+        lease, elapsed = (record.token, record.expires), self._stored.elapsed()
+        seen, since = self._observed.get(record.run_id, (None, elapsed))
+        if seen != lease:
+            self._observed[record.run_id], since = (lease, elapsed), elapsed
+        return elapsed - since < self._stored.lease
 
     async def release(self, run_id: str, token: int) -> None:
         """Release a lease, even if this is cancelled meanwhile."""
         await despite_cancellation(self._stored.backend.release(run_id, token), self._kernel.clock)
-
-    async def renew(self) -> Sequence[str]:
-        """Renew the leases of all runs that this kernel executes, and stop those that were lost. Return their ids."""
-        held: dict[str, Journal] = {
-            run.run_id: journal for run in self._kernel.active.values() if isinstance(journal := run.journal, Journal)
-        }
-        if not held:
-            return ()
-        tokens = {run_id: journal.token for run_id, journal in held.items()}
-        stored = self._stored
-        for run_id in await stored.backend.renew(stored.holder, tokens, stored.now() + stored.lease):
-            run = self._kernel.active.get(run_id)
-            # unless the run has released its lease meanwhile, or is doing so
-            if run is not None and run.journal is held[run_id] and not held[run_id].releasing:
-                run.stop(RunStatus.INTERRUPTED, lost=True)
-        return tuple(held)
 
 
 def seen_at(record: RunRecord, now: float) -> RunRecord:

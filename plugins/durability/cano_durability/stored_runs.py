@@ -22,8 +22,11 @@ class StoredRuns:
 
     Attributes:
         backend, values: the store, and how values reach it.
+        clock: the source of time; `elapsed` reads the seconds that have passed, suspension of the machine included.
         holder: the kernel's name in the leases that it holds.
         lease: seconds until a lease expires that is not renewed. Leases in a store that dies with its process never do.
+        safe: seconds after a renewal for which the kernel relies on a lease. The rest of the lease is a margin in which
+            it stops the run if the renewal fails.
         durable: whether the store survives its process.
     """
 
@@ -33,20 +36,22 @@ class StoredRuns:
         self.holder = new_holder()
         self.durable = backend.capabilities.durable
         self.lease = kernel.lease if self.durable else math.inf
-        self._clock = kernel.clock
+        self.safe = self.lease - min(max(self.lease / 5, 1.0), self.lease / 2) if self.durable else math.inf
+        self.elapsed: Callable[[], float] = getattr(kernel.clock, "elapsed", kernel.clock.monotonic)
+        self.clock = kernel.clock
         self._last_moment = 0.0
         self._plans: dict[str, BoundWorkflow] = {}
 
     def now(self) -> float:
         """Return the wall-clock time in seconds."""
-        return self._clock.time()
+        return self.clock.time()
 
     def moment(self) -> float:
         """Return the wall-clock time in seconds, nudged so that it is unique in this kernel.
 
         `begin` compares it to see whether `create` stored the new run or returned an existing one.
         """
-        self._last_moment = max(self._clock.time(), math.nextafter(self._last_moment, math.inf))
+        self._last_moment = max(self.clock.time(), math.nextafter(self._last_moment, math.inf))
         return self._last_moment
 
     # workflows
@@ -113,11 +118,11 @@ class StoredRuns:
 
     # journals
 
-    def journal(self, plan: BoundWorkflow, record: RunRecord) -> Journal:
-        """Return the journal of a run that this kernel holds."""
+    def journal(self, plan: BoundWorkflow, record: RunRecord, since: float) -> Journal:
+        """Return the journal of a run that this kernel holds; its lease was asked for at `since`, by `elapsed`."""
         flow: Workflow[object] = plan.flow
         steps = self.durable and flow.durability == "step"
-        return Journal(self.backend, self.values, self._clock, record, commits_steps=steps)
+        return Journal(self, record, commits_steps=steps, safe_until=since + self.safe)
 
     async def adopt(self, run: Run) -> Journal:
         """Store a run that has lived in memory so far, so that it can be parked.
@@ -132,6 +137,6 @@ class StoredRuns:
         limit = None if run.timeout is None or run.due is None else (run.timeout, run.due)
         record = self.new_record(run.plan, run.view, run.run_id, run.parent_id, limit)
         await self.backend.create(record)
-        journal = Journal(self.backend, self.values, self._clock, record, commits_steps=False)
+        journal = Journal(self, record, commits_steps=False, safe_until=math.inf)
         journal.carry(run.carried)
         return journal

@@ -220,6 +220,9 @@ class Line:
         run.view.commit()
         self.lines.append(f"{run.run_id} -> {target.name} {dict(run.view)}")
 
+    def check_lease(self) -> None:
+        """Nothing."""
+
     async def wait_to_retry(self, run: Run, delay: float) -> None:
         """Nothing."""
 

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import sys
 import tempfile
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 from cano import Kernel, RunRecord, StoreBackend
 from cano.testing import Faults, FaultyStore, VirtualClock
+from cano_durability.keeper import Keeper
 from cano_memory import MemoryBackend
 from cano_sqlite import SqliteBackend
 
@@ -63,6 +65,9 @@ class World:
         given = {"lease": LEASE, "poll": POLL, "grace": 0, **options}
         kernel = Kernel(store=store, discover=False, plugins=plugins, clock=self.clock, **given)
         await kernel.open()
+        assert isinstance(kernel.keeper, Keeper)
+        # each is on a machine of its own, where no other can see whether its process is alive
+        kernel.keeper.stored.holder = f"host{len(self.kernels)}:1@:{uuid.uuid4().hex}"
         self.kernels.append(kernel)
         return kernel
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from cano import ConflictError, RunRecord, RunStatus, Standstill, Workflow, is_held
-from cano.holders import is_dead, new_holder
+from cano.holders import lives, new_holder
 
 if TYPE_CHECKING:
     from tests.plugins.durability.conftest import World
@@ -60,8 +60,8 @@ def counting() -> Workflow[str]:
 
 def test_the_living_are_not_dead(holder: str) -> None:
     """This process and another one that lives, awake or stopped."""
-    assert not is_dead(new_holder())
-    assert not is_dead(holder)
+    assert lives(new_holder()) is not False
+    assert lives(holder) is not False
     assert new_holder() != new_holder()
 
 
@@ -70,17 +70,17 @@ def test_a_stopped_process_is_alive(process: subprocess.Popen[str], holder: str)
     process.send_signal(signal.SIGSTOP)
     os.waitpid(process.pid, os.WUNTRACED)  # until it has stopped
 
-    assert not is_dead(holder)
+    assert lives(holder) is not False
 
 
 def test_a_killed_process_is_dead(process: subprocess.Popen[str], holder: str) -> None:
     """Also while its parent has not yet looked."""
     process.kill()
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it is a zombie from here on
-    assert is_dead(holder)
+    assert lives(holder) is False
 
     process.wait()
-    assert is_dead(holder)
+    assert lives(holder) is False
 
 
 def test_of_others_nothing_is_known(holder: str, kill: Callable[[], None]) -> None:
@@ -89,8 +89,8 @@ def test_of_others_nothing_is_known(holder: str, kill: Callable[[], None]) -> No
     name, _, rest = holder.partition("@")
     elsewhere = f"{name}@{int(rest[:8], 16) ^ 1:08x}{rest[8:]}"
     for other in (elsewhere, f"{name}@{rest[8:]}", "", "me", "host:1:2", f"host:x@{rest}", f"host:@{rest}", f"@{rest}"):
-        assert not is_dead(other)
-    assert is_dead(holder)
+        assert lives(other) is not False
+    assert lives(holder) is False
 
 
 @pytest.fixture

@@ -86,7 +86,7 @@ async def test_a_parked_run_holds_nothing(kernel: Kernel, world: World, waiter: 
     before = asyncio.all_tasks()
     handle = await waiter.park(kernel)
     await world.settle()
-    assert {task.get_name() for task in asyncio.all_tasks() - before} == {"cano caretaker"}
+    assert {task.get_name() for task in asyncio.all_tasks() - before} == {"cano caretaker", "cano heart"}
     assert kernel.active == {}
     record = await world.look("r")
     assert (record.status, record.state, record.seq) == (RunStatus.PARKED, "then", 1)
