@@ -1,0 +1,152 @@
+"""Promise 13: when thousands of runs wake at one moment, no body is begun twice, unless its process was stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from cano import Kernel
+
+from tests.acceptance.durability.sleepers import LEASE, Worker
+
+ROOT = Path(__file__).parents[3]
+RUNS, WAIT = (3000, 20.0) if os.environ.get("CANO_SOAK") else (300, 4.0)
+"""How many runs there are, and seconds in which they are parked and the workers start, before the runs wake."""
+
+
+class Begin(NamedTuple):
+    """One body that was begun."""
+
+    at: float
+    process: int
+
+
+class Seen:
+    """What the workers say, read from the pipe as they say it."""
+
+    def __init__(self, path: Path) -> None:
+        os.mkfifo(path)
+        self.begun: dict[str, list[Begin]] = defaultdict(list)
+        self.ended: set[str] = set()
+        self._pipe = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+        self._more = asyncio.Event()
+        self._rest = b""
+        asyncio.get_running_loop().add_reader(self._pipe, self._read)
+
+    def _read(self) -> None:
+        *lines, self._rest = (self._rest + os.read(self._pipe, 1 << 16)).split(b"\n")
+        for line in lines:
+            what, process, run_id, at = line.decode().split()
+            if what == "begun":
+                self.begun[run_id].append(Begin(float(at), int(process)))
+            elif what == "succeeded":
+                self.ended.add(run_id)
+        self._more.set()
+
+    async def all_of(self, begun: int = 0, ended: int = 0) -> None:
+        """Wait until so many bodies have begun and so many runs have succeeded."""
+        while len(self.begun) < begun or len(self.ended) < ended:
+            self._more.clear()
+            await self._more.wait()
+
+    def close(self) -> None:
+        """Read no more."""
+        asyncio.get_running_loop().remove_reader(self._pipe)
+        os.close(self._pipe)
+
+    def twice(self) -> dict[str, list[Begin]]:
+        """The bodies that were begun more than once, by run."""
+        return {run_id: begins for run_id, begins in self.begun.items() if len(begins) > 1}
+
+
+@contextmanager
+def workers(count: int, url: str, pipe: Path, until: float) -> Iterator[list[subprocess.Popen[str]]]:
+    """Processes that watch for the runs."""
+    arguments = ["-m", "tests.acceptance.durability.sleepers", url, str(pipe), str(until)]
+    started = [
+        subprocess.Popen(
+            [sys.executable, *arguments], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(count)
+    ]
+    try:
+        for process in started:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "watching\n"
+        yield started
+    finally:
+        for process in started:
+            process.send_signal(signal.SIGCONT)
+            process.communicate()
+    assert [process.returncode for process in started] == [0] * count
+
+
+async def asleep(url: str, pipe: Path, until: float) -> None:
+    """Park the runs."""
+    worker = Worker(str(pipe), until)
+    async with Kernel(store=url, grace=WAIT) as kernel:
+        for first in range(0, RUNS, 100):
+            await asyncio.gather(*(kernel.start(worker.flow, run_id=f"r{first + n}") for n in range(100)))
+    assert time.time() < until
+
+
+@pytest.mark.parametrize("count", [2, 4])
+async def test_nothing_begins_twice(tmp_path: Path, count: int) -> None:
+    """Without a kill or a stop each body is begun once, in whatever process, and every run succeeds."""
+    url, until = f"sqlite:///{tmp_path}/runs.db", time.time() + WAIT
+    seen = Seen(tmp_path / "pipe")
+    await asleep(url, tmp_path / "pipe", until)
+    with workers(count, url, tmp_path / "pipe", until):
+        await seen.all_of(begun=RUNS, ended=RUNS)
+    seen.close()
+
+    assert seen.twice() == {}
+
+
+async def stop(process: subprocess.Popen[str], seconds: float) -> None:
+    """Stop a process for a while, as a suspended container is."""
+    process.send_signal(signal.SIGSTOP)
+    await asyncio.sleep(seconds)
+    process.send_signal(signal.SIGCONT)
+
+
+async def test_short_stops_repeat_nothing(tmp_path: Path) -> None:
+    """A process that is stopped for 0.3 s again and again renews in time: nothing is begun twice."""
+    url, until = f"sqlite:///{tmp_path}/runs.db", time.time() + WAIT
+    seen = Seen(tmp_path / "pipe")
+    await asleep(url, tmp_path / "pipe", until)
+    with workers(2, url, tmp_path / "pipe", until) as (first, _):
+        for part in range(4):
+            await seen.all_of(begun=1 + part * RUNS // 5)
+            await stop(first, 0.3)
+        await seen.all_of(begun=RUNS, ended=RUNS)
+    seen.close()
+
+    assert seen.twice() == {}
+
+
+async def test_a_long_stop_repeats_what_was_under_way(tmp_path: Path) -> None:
+    """A process that is stopped for longer than its lease loses its runs and begins none of them again."""
+    url, until = f"sqlite:///{tmp_path}/runs.db", time.time() + WAIT
+    seen = Seen(tmp_path / "pipe")
+    await asleep(url, tmp_path / "pipe", until)
+    with workers(2, url, tmp_path / "pipe", until) as (first, second):
+        await seen.all_of(begun=RUNS // 5)
+        stopped = time.monotonic()
+        await stop(first, 1.5 * LEASE + 1)
+        await seen.all_of(begun=RUNS, ended=RUNS)
+    seen.close()
+
+    for begins in seen.twice().values():
+        assert [begin.process for begin in sorted(begins)] == [first.pid, second.pid]
+        assert sorted(begins)[0].at <= stopped
