@@ -1,4 +1,4 @@
-"""The PostgreSQL store of Cano: runs that many processes on many machines share."""
+"""Durable runs in a PostgreSQL database: `postgresql://user@host/database`."""
 
 from cano_postgres.backend import PostgresBackend
 

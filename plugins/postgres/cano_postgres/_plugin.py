@@ -1,4 +1,4 @@
-"""What the kernel finds through the entry point."""
+"""The plugin: its entry point leads here."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ CANO_API_VERSION = 2
 
 @hookimpl
 def cano_stores() -> dict[str, Capabilities]:
-    """What a store in a PostgreSQL database promises."""
+    """Return the capabilities of PostgreSQL stores, by URL scheme."""
     return dict.fromkeys(SCHEMES, Capabilities(notify=True))
 
 
 @hookimpl
 def cano_open_store(url: str) -> StoreBackend | None:
-    """The runs in the PostgreSQL database that a URL such as `postgresql://user@host/database` names."""
+    """Return a store for a URL such as `postgresql://user@host/database`, and None for URLs of other schemes."""
     if not is_ours(url):
         return None
     address, options = OPTIONS.split(url)

@@ -16,25 +16,24 @@ if TYPE_CHECKING:
 
 
 class PostgresBackend(LazyBackend["Engine"]):
-    """Keeps runs in a PostgreSQL database, which any number of processes on any number of machines may share.
+    """A store that keeps runs in a PostgreSQL database. Processes on any number of machines can share it.
 
-    When `commit` returns, the commit is on the server's disk. All that concurrent runs commit while the server is busy
-    goes into its next transaction together. A server that is restarted, or cannot be reached for a while, is waited
-    for: whatever was under way is then done exactly once. A write whose caller is cancelled is taken back, or, where
-    it is on its way, is done before the cancellation goes on: `load` tells.
+    When `commit` returns, the commit is on the server's disk. Commits that arrive while the server is busy share one
+    transaction. If the server restarts or cannot be reached, calls wait for it, and each is done exactly once. A
+    cancelled write is either withdrawn or completed before the cancellation is raised; `load` shows which.
 
-    It belongs to the event loop in which it was opened.
+    A backend belongs to the event loop that opened it.
 
     Args:
         url: `postgresql://user:password@host:port/database?...`, with libpq's options; `postgresql:///database?host=/dir`
             for a Unix socket.
-        schema: the schema for the tables; it is made where it is missing. Several stores may share a database.
-        pool_size: how many connections may read at once. There is one more that writes, and one that listens.
-        retry_for: seconds for which calls wait for a server that cannot be reached, before they fail.
-        synchronous_commit: the server's setting of this name. By default it is what the server says, and "on" where
-            that says "off": then a power failure of the server may undo the last commits.
-        snapshot_every: after how many commits of a run its journal is folded into its snapshot.
-        strict: whether values are checked already when a task puts or gets them, not only when they are committed.
+        schema: the schema of the tables. `open` creates it if it is missing. Several stores can share a database.
+        pool_size: the most connections that read. One more connection writes, and one listens.
+        retry_for: seconds that a call waits for a server that cannot be reached before it fails.
+        synchronous_commit: the server setting of this name. By default the server's value, or "on" if that is "off".
+            With "off", a crash of the server may undo the last commits, never half of one.
+        snapshot_every: number of commits of a run after which its journal is compacted into its snapshot.
+        strict: whether the codec checks values when a task puts or gets them, not only when a step commits.
 
     Raises:
         ConfigurationError: an argument is wrong.
@@ -65,24 +64,20 @@ class PostgresBackend(LazyBackend["Engine"]):
         super().__init__(self._settings.label, self._settings.capabilities)
 
     def _load(self) -> Callable[[], Engine]:
-        """Import psycopg, which only an open store needs. That takes a while."""
+        """Import psycopg, which only an open store needs."""
         from cano_postgres.engine import Engine
 
         return partial(Engine, self._settings, partial(self._unavailable, "was closed"))
 
     async def exists(self) -> bool:
-        """Whether its tables are there; `open` would make them. Nothing is made.
+        """Return whether the tables exist. Create nothing.
 
         Raises:
-            ConfigurationError: the URL has an option that nobody knows.
-            StoreUnavailableError: that cannot be told, since the server cannot be reached or lets nobody in.
+            ConfigurationError: the URL has an unknown option.
+            StoreUnavailableError: the server cannot be reached, or refuses the connection.
         """
         return await (await self._make()).exists()
 
     def watch(self, tell: Callable[[str | None], None]) -> None:
-        """Call `tell` with the id of a run whenever another backend did something by which it may go on.
-
-        Args:
-            tell: called in the event loop; with None where news may have been lost.
-        """
+        """See `NotifyingStore.watch`."""
         self._opened().watch(tell)

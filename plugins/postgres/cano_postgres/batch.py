@@ -1,4 +1,4 @@
-"""One batch: works of different runs, done in one transaction and one round trip."""
+"""One batch: works for different runs, done in one transaction and one round trip."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from cano_postgres.work import Statement, Work, carry_out
 
 
 class Batch:
-    """Does works together, and tells others of those that are news to them.
+    """Does works together, and notifies other backends.
 
     Args:
-        schema: the name of the schema, which is also that of the channel for news.
-        key: the writer's.
+        schema: the name of the schema, which is also that of the notification channel.
+        key: the writer's key.
     """
 
     def __init__(self, schema: str, key: int) -> None:
@@ -28,17 +28,17 @@ class Batch:
     async def carry_out(
         self, connection: QuickConnection, works: Sequence[Work], *, again: bool, within: float
     ) -> list[Any]:
-        """What came of each of the works; an exception where it was refused.
+        """Do the works, and return the result of each, or an exception for a refused one.
 
         Args:
-            connection: the one that writes.
-            works: of different runs.
+            connection: the writing connection.
+            works: works for different runs.
             again: whether they may have been done before.
-            within: seconds after which a silent server is given up.
+            within: seconds to wait for an answer.
 
         Raises:
-            psycopg.Error: something went wrong, and none of them is done.
-            TimeoutError: the server said nothing.
+            psycopg.Error: it failed, and none of them is done.
+            TimeoutError: the server did not answer.
         """
         answers: list[Any]
         if len(works) == 1 and not again and (values := values_of(works[0])):
@@ -55,7 +55,7 @@ class Batch:
         statements: list[Statement] = []
         spans: list[tuple[int, int]] = [(0, 0)] * len(works)
         groups: list[list[Append]] = [[], []]
-        # in the order of the ids: two processes that lock the same rows then never wait for each other
+        # in the order of the ids, so that two processes that lock the same rows cannot deadlock
         for index in sorted(range(len(works)), key=lambda index: works[index].run_id or ""):
             work = works[index]
             if isinstance(work, Append) and not again:
@@ -81,7 +81,7 @@ class Batch:
         return answers
 
     async def _explain(self, connection: Connection, works: Sequence[Work], answers: list[Any]) -> None:
-        """Put an error in the place of each commit that was not made."""
+        """Replace the answers of stale commits by errors."""
         stale = {index: work for index, work in enumerate(works) if isinstance(work, Append) and answers[index] is None}
         if not stale:
             return

@@ -1,4 +1,4 @@
-"""Commits: each is a line of the journal and a change of one small row. One statement makes many."""
+"""Commits: each appends an entry to the journal and updates one small row. One statement applies many."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cano_msgspec.packing import LARGE, pack_changes, pack_extra, size_of
 
 from cano_postgres.work import Rows, Statement
 
-# the database itself compares seq and token: nothing that this process remembers counts
+# PostgreSQL compares seq and token; what this process remembers does not decide
 _STEPS = """
     WITH given AS (
         SELECT * FROM unnest(%s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %s::text[], %s::float8[],
@@ -57,13 +57,13 @@ WHERE_THEY_STAND = "SELECT run_id, seq, token FROM runs WHERE run_id = ANY(%s)"
 
 
 class Append:
-    """The work of one commit. Its outcome is the length of the run's tail, or None where it was refused.
+    """The work of one commit. Its outcome is the length of the run's tail, or None if it was refused.
 
     Attributes:
-        plain: whether it is a mere step of a run that goes on, as most commits are.
-        line: what every commit has.
-        rest: what is seldom there.
-        consumed: the ids of signals that it takes.
+        plain: whether it is a plain step, as most are: the run continues, without wait, signal or release.
+        line: the fields of every commit.
+        rest: the fields that most commits leave unset.
+        consumed: the ids of the consumed signals.
     """
 
     __slots__ = ("consumed", "line", "news", "plain", "rest", "run_id", "size")
@@ -75,7 +75,7 @@ class Append:
         extra = pack_extra(commit.error, commit.wait, commit.payload)
         status, wait = commit.status, commit.wait if commit.status is RunStatus.PARKED else None
         self.consumed = [signal.encode() for signal in commit.consumed]
-        weight = 1 + size // LARGE  # a large line is as much to read again as many small ones
+        weight = 1 + size // LARGE  # a large entry takes as long to read as many small ones
         self.line = (
             commit.run_id, commit.token, commit.expected_seq, commit.seq, commit.state, commit.at, getrandbits(63),
             changes, weight,
@@ -86,19 +86,19 @@ class Append:
         self.news = commit.run_id if commit.release or status.finished else None
 
     def statements(self, *, again: bool) -> Sequence[Statement]:
-        """The commit, after a look whether it was made already."""
+        """Return the commit; before it, with `again`, a query whether it was applied."""
         made = [(_MADE, (self.run_id, self.line[3], self.line[6]))] if again else []
         return [*made, joined([self])]
 
     def outcome(self, rows: Sequence[Rows], *, again: bool) -> int | None:
-        """How long the run's tail is, or None."""
+        """Return the length of the run's tail, or None."""
         if again and rows[0]:
             return 0
         return next((tail for _, tail in rows[-1]), None)
 
 
 def joined(appends: Sequence[Append]) -> Statement:
-    """The statement that makes commits of different runs, all plain ones or any."""
+    """Return the statement for commits of different runs."""
     columns: list[list[Any]] = [list(column) for column in zip(*(append.line for append in appends), strict=True)]
     if all(append.plain for append in appends):
         return _STEPS, columns
@@ -109,17 +109,17 @@ def joined(appends: Sequence[Append]) -> Statement:
 
 
 def refused(append: Append, stands: tuple[int, int] | None) -> ConflictError:
-    """Why the run is not as a commit expects it to be.
+    """Return the error for a stale commit.
 
     Args:
         append: the commit.
-        stands: the run's seq and token, or None where there is no such run.
+        stands: the run's seq and token, or None if it does not exist.
     """
     run_id, token, expected_seq, *_ = append.line
     if stands is None:
-        stale = "it is gone"
+        stale = "it does not exist"
     elif stands[1] != token:
-        stale = f"it was claimed anew: its token is {stands[1]}, not {token}"
+        stale = f"another holder claimed it: its token is {stands[1]}, not {token}"
     else:
         stale = f"it has made {stands[0]} transitions, not {expected_seq}"
     return ConflictError(f"a commit to the run {run_id!r} is stale: {stale}", run_id=run_id)

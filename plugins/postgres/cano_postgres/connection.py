@@ -1,4 +1,4 @@
-"""Connections: how one is made, and what it is told before its first use."""
+"""Connections: opening and configuring one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ C = TypeVar("C", bound=Connection)
 _DEFAULTS = {
     "fallback_application_name": "cano",
     "connect_timeout": "10",  # seconds
-    # a server that vanished from the network is noticed within a minute
+    # detect within a minute that the network lost the server
     "keepalives_idle": "30",
     "keepalives_interval": "10",
     "keepalives_count": "3",
@@ -23,8 +23,8 @@ _DEFAULTS = {
 }
 _OLDEST = 120_000
 
-# Every statement that writes finds its rows by an index, and its plan is made once. The server must not decide that:
-# what it knows about a table that has just grown is out of date, and a plan that reads all of it would be kept.
+# Each writing statement uses an index, and is planned once. The planner must not decide: its statistics of a table that
+# has just grown are out of date, and it would keep a plan that scans the table.
 _BY_INDEX = tuple(
     sql.SQL(command)
     for command in (
@@ -41,25 +41,25 @@ _ON_DISK = sql.SQL(
 
 
 def check_parameters(settings: Settings) -> None:
-    """Raise ConfigurationError where libpq would not know one of the parameters."""
+    """Raise ConfigurationError if libpq does not know a parameter."""
     known = {option.keyword.decode() for option in pq.Conninfo.get_defaults()}
     for name, value in settings.parameters.items():
         if name not in known:
-            what = "***" if "@" in value else name  # the rest of a password with a question mark in it
+            what = "***" if "@" in value else name  # it may be the rest of a password with a question mark
             raise ConfigurationError(
                 f"{OPTIONS.unknown(what)}, and those of PostgreSQL's libpq, such as host, sslmode and connect_timeout"
             )
 
 
 async def connect(settings: Settings, kind: type[C]) -> C:
-    """A connection in which every statement is a transaction of its own, for writing and listening.
+    """Return a connection in autocommit mode, for writing and listening.
 
     Args:
-        settings: the store's.
-        kind: the class of it.
+        settings: the store's settings.
+        kind: the class of the connection.
 
     Raises:
-        psycopg.Error: the server cannot be reached, or refuses.
+        psycopg.Error: the server cannot be reached, or refuses the connection.
     """
     connection = await kind.connect(**keywords(settings))
     try:
@@ -71,7 +71,7 @@ async def connect(settings: Settings, kind: type[C]) -> C:
 
 
 def keywords(settings: Settings) -> dict[str, Any]:
-    """The arguments of `connect`."""
+    """Return the arguments of psycopg's `connect`."""
     return {
         **_DEFAULTS,
         **settings.parameters,
@@ -82,7 +82,7 @@ def keywords(settings: Settings) -> dict[str, Any]:
 
 
 async def prepare(connection: AsyncConnection[Any], settings: Settings, *more: sql.Composable) -> None:
-    """Tell a new connection what it is for, and more."""
+    """Configure a new connection, and execute `more` commands."""
     commands: list[sql.Composable] = [
         sql.SQL("SET search_path TO {}").format(sql.Identifier(settings.schema)),
         sql.SQL("SET default_transaction_isolation TO 'read committed'"),
@@ -96,7 +96,7 @@ async def prepare(connection: AsyncConnection[Any], settings: Settings, *more: s
 
 
 async def check_server(connection: Connection, label: str) -> None:
-    """Raise StoreUnavailableError where the server is one that cannot keep runs."""
+    """Raise StoreUnavailableError if the server cannot keep runs."""
     info = connection.info
     if info.server_version < _OLDEST:
         raise StoreUnavailableError(
@@ -105,7 +105,7 @@ async def check_server(connection: Connection, label: str) -> None:
         )
     if info.parameter_status("server_encoding") != "UTF8":
         raise StoreUnavailableError(
-            f"the store {label} cannot be used: its encoding is {info.parameter_status('server_encoding')}; make a "
+            f"the store {label} cannot be used: its encoding is {info.parameter_status('server_encoding')}; create a "
             "database with the encoding UTF8"
         )
     row = await (
@@ -126,12 +126,12 @@ async def check_server(connection: Connection, label: str) -> None:
 
 
 async def be_the_only_one(connection: Connection, key: int, *, again: bool) -> None:
-    """Return when no older connection with this key is there any more, so that nothing it was told is done later.
+    """End older connections with this key, and wait until they have ended: they must execute nothing later.
 
     Args:
-        connection: a new connection, which has the key from now on.
-        key: a number that the connections of one backend use, one after the other.
-        again: whether there was one before.
+        connection: the new connection. It holds the key from now on.
+        key: the number that successive connections of one backend share.
+        again: whether there was an older connection.
     """
     if again:
         await connection.execute(_END_OLDER, {"high": (key >> 32) & 0xFFFFFFFF, "low": key & 0xFFFFFFFF})

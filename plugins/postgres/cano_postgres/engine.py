@@ -1,4 +1,4 @@
-"""An open store: a connection that writes, some that read, one that listens, and what they are given to do."""
+"""An open store: a writing connection, some that read, one that listens, and the works for them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from cano_postgres.writer import Writer
 
 
 class Engine:
-    """The connections of one open store."""
+    """The connections of an open store. See `StoreBackend` for the methods."""
 
     def __init__(self, settings: Settings, closed: Callable[[], StoreUnavailableError]) -> None:
         self.capabilities = settings.capabilities
@@ -36,7 +36,7 @@ class Engine:
         self._listener = Listener(settings, self._writer.key)
 
     async def exists(self) -> bool:
-        """Whether `open` would find tables. See it for what is raised."""
+        """Return whether the tables exist. Raise the same errors as `open`."""
         check_parameters(self._settings)
         connection = await self._first_connection()
         try:
@@ -47,11 +47,11 @@ class Engine:
             await connection.close()
 
     async def open(self) -> None:
-        """Connect, and bring the schema up to date.
+        """Connect, and migrate the tables.
 
         Raises:
-            ConfigurationError: libpq knows no parameter of that name.
-            StoreUnavailableError: the server cannot be reached, or is none that can be used.
+            ConfigurationError: the URL has an unknown option.
+            StoreUnavailableError: the server cannot be reached, or cannot keep runs.
         """
         check_parameters(self._settings)
         connection = await self._first_connection()
@@ -74,13 +74,13 @@ class Engine:
             raise
 
     async def close(self) -> None:
-        """Do what was asked for, and disconnect."""
+        """Finish the calls under way, and disconnect."""
         await self._listener.close()
         await self._writer.close()
         await self._reader.close()
 
     async def _first_connection(self) -> QuickConnection:
-        """A connection. A server that is not ready or full is waited for; one that refuses, or is not there, is not."""
+        """Return a connection. Wait for a server that starts or is full; fail at once if it refuses, or is missing."""
         patience = self._settings.retry_for
         deadline = monotonic() + patience
         while True:
@@ -95,7 +95,6 @@ class Engine:
     # writing
 
     async def create(self, run: RunRecord) -> RunRecord:
-        """See `PostgresBackend`; so for all the others."""
         try:
             work = Create(run, self._settings.snapshot_every)
         except UnicodeError as error:
@@ -113,7 +112,7 @@ class Engine:
         except UnicodeError as error:
             raise unkept(error, commit.run_id) from error
         if await self._writer.do(work) >= self._settings.snapshot_every:
-            with suppress(StoreError):  # it is tried again at the next commit; this one is made
+            with suppress(StoreError):  # the commit is applied; the next one tries again
                 await self._fold(commit.run_id)
 
     async def _fold(self, run_id: str) -> None:
@@ -167,7 +166,7 @@ class Engine:
     async def ready(self, now: float) -> Sequence[RunRecord]:
         return await self._reader.ask(reading.ready, now)
 
-    # news
+    # notifications
 
     def watch(self, tell: Callable[[str | None], None]) -> None:
         self._listener.watch(tell)

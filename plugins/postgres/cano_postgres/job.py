@@ -1,4 +1,4 @@
-"""What the writer's queue consists of."""
+"""The entries of the writer's queue."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from cano_postgres.work import Work
 
 
 class Job:
-    """One call, and who waits for it.
+    """One call and its waiting caller.
 
     Attributes:
-        work: what is to be done.
-        future: done when it is.
-        state: how far it is.
-        flying: whether it is on its way to the server.
+        work: the work to do.
+        future: the caller waits for it.
+        state: WAITING, TAKEN or DONE.
+        flying: whether it was sent, and its answer has not come.
         withdrawn: whether its caller was cancelled.
         again: whether it was sent before, and its answer was lost.
-        deadline: when to give up if there is no connection.
+        deadline: when to give up without a connection.
     """
 
     __slots__ = ("again", "deadline", "flying", "future", "state", "withdrawn", "work")
@@ -34,19 +34,19 @@ class Job:
         self.deadline = deadline
 
     def land(self) -> None:
-        """It is no longer on its way; where its caller was cancelled, it does not set out again."""
+        """Note that no answer will come. If the caller was cancelled, the job is done and not sent again."""
         self.flying = False
         if self.withdrawn and self.state == self.TAKEN:
             self.succeed(None)
 
     def succeed(self, result: Any) -> None:
-        """Hand over what came of it."""
+        """Return the result to the caller."""
         self.state = self.DONE
         if not self.future.done():
             self.future.set_result(result)
 
     def fail(self, error: Exception) -> None:
-        """Tell why nothing came of it."""
+        """Raise the error in the caller."""
         self.state = self.DONE
         if not self.future.done():
             self.future.set_exception(error)

@@ -1,4 +1,4 @@
-"""Leases: who may commit to a run, and until when nobody else may claim it."""
+"""Leases: claim, renew and release the right to execute a run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _RELEASE = "UPDATE runs SET holder = NULL, expires = NULL WHERE run_id = %s AND 
 
 
 class Claim:
-    """The work of taking a lease. Its outcome is the new token, or None."""
+    """The work of claiming a lease. Its outcome is the new fencing token, or None."""
 
     news = None
     size = 0
@@ -30,38 +30,38 @@ class Claim:
         self._claimed: Statement = _CLAIMED, (run_id, holder, mark)
 
     def statements(self, *, again: bool) -> Sequence[Statement]:
-        """The claim; before it, a look whether it was successful already."""
+        """Return the claim; before it, with `again`, a query whether it succeeded."""
         return [self._claimed, self._claim] if again else [self._claim]
 
     def outcome(self, rows: Sequence[Rows], *, again: bool) -> int | None:
-        """The newest token that was got."""
+        """Return the newest token."""
         return next((token for found in reversed(rows) for (token,) in found), None)
 
 
 class Renew:
-    """The work of extending leases. Its outcome are the ids of those that are lost."""
+    """The work of renewing leases. Its outcome is the ids of the lost ones."""
 
     news = None
     run_id = None
     size = 0
 
     def __init__(self, holder: str, tokens: Mapping[str, int], expires: float) -> None:
-        # in the order of the ids, like everything that locks several rows
+        # in the order of the ids, as in each statement that locks several rows
         self._ids = sorted(tokens)
         self._renew: Statement = _RENEW, (expires, self._ids, [tokens[run_id] for run_id in self._ids], holder)
 
     def statements(self, *, again: bool) -> Sequence[Statement]:
-        """The same, however often."""
+        """Return the renewal, which may be repeated."""
         return [self._renew]
 
     def outcome(self, rows: Sequence[Rows], *, again: bool) -> list[str]:
-        """Those that were not extended."""
+        """Return the ids that were not renewed."""
         kept = {run_id for (run_id,) in rows[0]}
         return [run_id for run_id in self._ids if run_id not in kept]
 
 
 class Release:
-    """The work of freeing a lease."""
+    """The work of releasing a lease."""
 
     size = 0
 
@@ -70,8 +70,8 @@ class Release:
         self._release: Statement = _RELEASE, (run_id, token)
 
     def statements(self, *, again: bool) -> Sequence[Statement]:
-        """The same, however often: the token is another as soon as somebody has claimed the run."""
+        """Return the release, which may be repeated: after another claim, the token differs."""
         return [self._release]
 
     def outcome(self, rows: Sequence[Rows], *, again: bool) -> None:
-        """Nothing."""
+        """Return None."""

@@ -1,4 +1,4 @@
-"""Hearing what other backends tell, on a connection of its own."""
+"""Receives the notifications of other backends, on a connection of its own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _log = logging.getLogger("cano.postgres")
 
 
 class Listener:
-    """Listens from `start` on, and tells whoever watches."""
+    """Listens from `start` to `close`, and calls the watcher."""
 
     def __init__(self, settings: Settings, key: int) -> None:
         self._settings = settings
@@ -28,7 +28,7 @@ class Listener:
         self._connection: Connection | None = None
 
     async def start(self) -> None:
-        """Begin to listen.
+        """Start to listen.
 
         Raises:
             psycopg.Error: the server cannot be reached.
@@ -37,11 +37,11 @@ class Listener:
         self._task = asyncio.create_task(self._live(), name="cano-postgres listener")
 
     def watch(self, tell: Callable[[str | None], None]) -> None:
-        """Let `tell` be called from now on."""
+        """Call `tell` from now on."""
         self._tell = tell
 
     async def close(self) -> None:
-        """Stop."""
+        """Stop listening."""
         self._tell = None
         if self._task is not None:
             self._task.cancel()
@@ -63,11 +63,11 @@ class Listener:
             try:
                 if self._connection is None:
                     await self._connect()
-                    self._say(None)  # news may have been lost meanwhile
+                    self._say(None)  # notifications may have been lost meanwhile
                 pause = _SHORTEST_PAUSE
                 await self._hear()
-            except Exception as error:  # noqa: BLE001  # whatever it is, polling goes on, and so does this
-                _log.info("no news from %s: %s", self._settings.label, error)
+            except Exception as error:  # noqa: BLE001  # kernels poll meanwhile, and this tries again
+                _log.info("no notifications from %s: %s; retrying", self._settings.label, error)
             await self._disconnect()
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(pause * 2, _LONGEST_PAUSE)
@@ -83,5 +83,5 @@ class Listener:
         if self._tell is not None:
             try:
                 self._tell(run_id)
-            except Exception:  # noqa: BLE001  # it is reported, and others go on being told
-                _log.exception("whoever watches the store failed")
+            except Exception:  # noqa: BLE001  # it is logged, and notifications continue
+                _log.exception("the change callback of the store %s raised", self._settings.label)

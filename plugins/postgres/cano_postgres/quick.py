@@ -1,6 +1,6 @@
-"""The quickest way for the most frequent call, one step of one run: libpq itself, without a cursor in between.
+"""The fastest way for the most frequent call, one step of one run: libpq without a psycopg cursor.
 
-Waiting for a cursor of psycopg's takes as long as all that the server does, the disk aside.
+A cursor takes as long as the server does, without the disk.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _big, _real, _small = (struct.Struct(form) for form in ("!q", "!d", "!i"))
 
 
 def values_of(work: Work) -> list[bytes] | None:
-    """What `step` tells the server of a commit; None for what must go the other way."""
+    """Return the values of a commit for `step`, or None if only a batch can do the work."""
     if not isinstance(work, Append) or not work.plain or work.size >= LARGE:
         return None
     run_id, token, expected, seq, state, at, mark, changes, weight = work.line
@@ -45,39 +45,38 @@ def values_of(work: Work) -> list[bytes] | None:
             _small.pack(weight),
         ]  # fmt: skip
     except (struct.error, UnicodeError):
-        return None  # the other way has the words for what is wrong
+        return None  # the batch has the error for it
 
 
 class QuickConnection(AsyncConnection[tuple[Any, ...]]):
-    """A connection that also makes steps, one at a time. All else that it does is psycopg's.
+    """A psycopg connection that also commits plain steps, one at a time.
 
-    From its first step on it stays watched by the event loop, until it is used in another way.
+    From its first step on, the event loop watches its socket, until the connection is used in another way.
     """
 
     _watched: int | None = None
-    """The socket, while it is watched: where it breaks, libpq closes and forgets it at once."""
+    """The socket while it is watched: if it breaks, libpq closes and forgets it at once."""
     _pending = False
     _tail: int | None = None
     _failure: Exception | None = None
     _waiter: asyncio.Future[None] | None = None
 
     async def prepare_steps(self) -> None:
-        """Make a new connection ready for `step`."""
+        """Prepare the statement of `step` on a new connection."""
         await self.execute(_PREPARE, prepare=False)
 
     async def step(self, values: list[bytes], within: float) -> int | None:
-        """Make a commit: the length of the run's tail, or None where it is stale.
+        """Commit a step, and return the length of the run's tail, or None if it is stale.
 
-        Whatever comes of it, the connection is then ready for what is next, or closed: when this is cancelled, the
-        answer is read before the cancellation goes on.
+        Cancellation: the answer is read before the cancellation is raised, so that the connection stays usable.
 
         Args:
-            values: what `values_of` says.
-            within: seconds after which a silent server is given up.
+            values: the result of `values_of`.
+            within: seconds to wait for an answer.
 
         Raises:
-            psycopg.Error: something went wrong, and it is not made; or nobody knows, if the connection is lost.
-            TimeoutError: the server said nothing, and nobody knows.
+            psycopg.Error: the commit failed; if the connection is lost, it may have been applied.
+            TimeoutError: the server did not answer, and the commit may have been applied.
         """
         loop = asyncio.get_running_loop()
         self.pgconn.send_query_prepared(b"cano_step", values, _BINARY, result_format=1)
@@ -102,7 +101,7 @@ class QuickConnection(AsyncConnection[tuple[Any, ...]]):
         return self._tail
 
     async def wait(self, gen: Any, *more: Any, **options: Any) -> Any:
-        """See psycopg: all that it sends and reads goes through this."""
+        """See psycopg, which sends and reads everything through this method."""
         self._rest()
         return await super().wait(gen, *more, **options)
 
@@ -112,7 +111,7 @@ class QuickConnection(AsyncConnection[tuple[Any, ...]]):
         await super().close()
 
     def _send(self) -> None:
-        """Send what is not yet on its way."""
+        """Send what the socket has not taken yet."""
         assert self._watched is not None
         loop = asyncio.get_running_loop()
         try:
@@ -124,7 +123,7 @@ class QuickConnection(AsyncConnection[tuple[Any, ...]]):
             self._break(error)
 
     def _read(self) -> None:
-        """Take what is there."""
+        """Read what has arrived."""
         pgconn = self.pgconn
         try:
             pgconn.consume_input()
@@ -140,7 +139,7 @@ class QuickConnection(AsyncConnection[tuple[Any, ...]]):
             self._break(error)
 
     def _break(self, failure: Exception) -> None:
-        """Give the connection up: whatever it would still say is the answer to nothing."""
+        """Close the connection, so that no late answer is taken for that of another call."""
         self._rest()
         self.pgconn.finish()
         self._end(failure)
@@ -151,7 +150,7 @@ class QuickConnection(AsyncConnection[tuple[Any, ...]]):
             self._waiter.set_result(None)
 
     def _rest(self) -> None:
-        """Let the event loop watch it no longer."""
+        """Stop watching the socket."""
         if self._watched is not None:
             loop = asyncio.get_running_loop()
             loop.remove_reader(self._watched)

@@ -1,4 +1,4 @@
-"""Reading beside the writer, on connections of a pool."""
+"""Queries, on connections of a pool."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LONGEST_PAUSE = 0.5
 
 
 class Reader:
-    """Answers questions. Those that meet a broken connection are asked again: they change nothing."""
+    """Does queries. If a connection breaks, they are repeated, since they change nothing."""
 
     def __init__(self, settings: Settings, closed: Callable[[], StoreUnavailableError]) -> None:
         self._settings = settings
@@ -54,7 +54,7 @@ class Reader:
             raise self._no_connection(error) from error
 
     async def close(self) -> None:
-        """Disconnect as soon as what is being answered is answered; what still waits for a connection is refused."""
+        """Finish the queries under way, and disconnect. Queries that wait for a connection are refused."""
         self._closing = True
         await self._pool.close()
         while self._under_way:
@@ -62,11 +62,11 @@ class Reader:
             await self._idle.wait()
 
     async def ask(self, question: Callable[..., Awaitable[R]], *arguments: Any, run_id: str | None = None) -> R:
-        """What `question` answers, which gets a connection and the arguments.
+        """Return the result of `question(connection, *arguments)`.
 
         Raises:
-            StoreUnavailableError: no connection was to be had for `retry_for` seconds.
-            SerializationError: what is stored is damaged.
+            StoreUnavailableError: no connection was available for `retry_for` seconds.
+            SerializationError: a stored row is corrupt.
         """
         if self._closing:
             raise self._closed()
@@ -105,18 +105,18 @@ class Reader:
             pause = min(pause * 2, _LONGEST_PAUSE)
 
     def _no_connection(self, error: BaseException) -> StoreUnavailableError:
-        """Why there is none: the server refuses them, or all that there may be are busy."""
+        """Return the error: the server refuses connections, or all of the pool are busy."""
         settings = self._settings
         if self._refusals:
             return unreachable(self._refusals[-1], settings.label, settings.retry_for)
         return StoreUnavailableError(
-            f"the store {settings.label} could not be read for {settings.retry_for:g} seconds: all connections that "
-            f"may read, {settings.pool_size} of them, are busy; raise pool_size ({error})"
+            f"the store {settings.label} could not be read for {settings.retry_for:g} seconds: its "
+            f"{settings.pool_size} reading connections are busy; raise pool_size ({error})"
         )
 
 
 def _noting_refusals(refusals: list[BaseException]) -> type[AsyncConnection[Any]]:
-    """The class of connections that keeps the last error that kept one from being made: the pool tells nobody."""
+    """Return a class of connections that records the last connection error, which the pool does not report."""
 
     class Noting(AsyncConnection[Any]):
         @classmethod

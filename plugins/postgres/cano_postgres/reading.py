@@ -1,4 +1,4 @@
-"""Questions: each is one statement, so that its answer is of one moment."""
+"""Queries. Each is one statement, so that it sees one consistent state."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _HISTORY = """
 
 
 async def load(connection: Connection, run_id: str) -> RunRecord | None:
-    """The run with all its data, or None."""
+    """Return the run with all its data, or None."""
     row = await (await connection.execute(_BY_ID, (run_id,), binary=True)).fetchone()
     if row is None:
         return None
@@ -54,12 +54,12 @@ async def load(connection: Connection, run_id: str) -> RunRecord | None:
 
 
 async def exists(connection: Connection, run_id: str) -> bool:
-    """Whether there is such a run."""
+    """Return whether the run exists."""
     return await (await connection.execute("SELECT 1 FROM runs WHERE run_id = %s", (run_id,))).fetchone() is not None
 
 
 async def runs(connection: Connection, filter: RunFilter) -> Sequence[RunRecord]:
-    """The runs that match, newest first, without their data."""
+    """Return the matching runs without data, newest first."""
     wanted = {
         "workflow": filter.workflow,
         "status": None if filter.status is None else filter.status.value,
@@ -70,12 +70,12 @@ async def runs(connection: Connection, filter: RunFilter) -> Sequence[RunRecord]
 
 
 async def ready(connection: Connection, now: float) -> Sequence[RunRecord]:
-    """The runs that could go on, and that nobody holds."""
+    """Return the runs that a kernel can claim and resume, without data."""
     return [_listed(row) for row in await (await connection.execute(READY, {"now": now}, binary=True)).fetchall()]
 
 
 async def history(connection: Connection, run_id: str) -> Sequence[Transition]:
-    """Every commit of the run that made a transition, oldest first, its creation included."""
+    """Return the run's transitions, oldest first. The first entry is its creation."""
     rows = await (await connection.execute(_HISTORY, (run_id,), binary=True)).fetchall()
     if not rows:
         return []
@@ -84,7 +84,7 @@ async def history(connection: Connection, run_id: str) -> Sequence[Transition]:
     lines = unpacked(run_id, 0, rows[0][0], numbers, [row[6] for row in rows])
     for (_, (changed, removed)), (_, _, seq, state, status, at, _) in zip(lines, rows, strict=True):
         if status not in _STATUSES or (found and seq < found[-1].seq):
-            raise unreadable(run_id, f"its journal is damaged at transition {seq}")
+            raise unreadable(run_id, f"its journal is corrupt at transition {seq}")
         if found and seq == found[-1].seq:
             continue  # a commit that made no transition
         made = Transition(seq=seq, state=state, status=_STATUSES[status], at=at, changed=changed, removed=removed)
@@ -93,7 +93,7 @@ async def history(connection: Connection, run_id: str) -> Sequence[Transition]:
 
 
 async def fold(connection: Connection, run_id: str) -> Fold | None:
-    """The work of folding a run's journal as it is now; None where the run is gone."""
+    """Return the work of compacting a run as it is now, or None if it does not exist."""
     row = await (await connection.execute(TAIL, (run_id,), binary=True)).fetchone()
     if row is None:
         return None
@@ -102,13 +102,13 @@ async def fold(connection: Connection, run_id: str) -> Fold | None:
 
 
 def _record(row: Sequence[Any], data: dict[str, bytes]) -> RunRecord:
-    """The run that a row of `_COLUMNS` is. Raises SerializationError."""
+    """Return the run in a row of `_COLUMNS`. Raise SerializationError if the row is corrupt."""
     (
         run_id, workflow, version, fingerprint, parent, created, updated, state, status, seq, holder, expires, token,
         extra,
     ) = row  # fmt: skip
     if status not in _STATUSES:
-        raise unreadable(run_id, "its row is damaged")
+        raise unreadable(run_id, "its row is corrupt")
     try:
         error, wait, payload = unpack_extra(extra)
     except DamagedError as problem:
@@ -121,7 +121,7 @@ def _record(row: Sequence[Any], data: dict[str, bytes]) -> RunRecord:
 
 
 def _listed(row: Sequence[Any]) -> RunRecord:
-    """The same for a list, in which a damaged run must not hide the others: it shows what is wrong as its error."""
+    """Return the run in a row of a list. A corrupt run carries the problem as its error, and does not hide others."""
     try:
         return _record(row, {})
     except SerializationError as error:

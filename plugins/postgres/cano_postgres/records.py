@@ -1,4 +1,4 @@
-"""Making runs and forgetting them."""
+"""Creating and deleting runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CREATE = """
     )
     INSERT INTO journal (run, line, seq, state, status, at, changes)
     SELECT id, 1, seq, state, status, created, %s FROM made RETURNING run"""
-# first the row, so that no commit is under way that the next statement would not see
+# lock the row first: then the next statement sees every commit
 _LOCK = "SELECT 1 FROM runs WHERE run_id = %s FOR UPDATE"
 _FORGET = """
     WITH gone AS (DELETE FROM runs WHERE run_id = %s RETURNING id),
@@ -31,7 +31,7 @@ _FORGET = """
 
 
 class Create:
-    """The work of making a run. Its outcome is whether it was made."""
+    """The work of creating a run. Its outcome is whether it is new."""
 
     def __init__(self, run: RunRecord, every: int) -> None:
         self.run_id = run.run_id
@@ -39,7 +39,7 @@ class Create:
         self.size = size_of(run.data)
         wait = run.wait if run.status is RunStatus.PARKED else None
         wake, awaited = (None, None) if wait is None else (wait.until, wait.signal)
-        # runs that go in step fold at different steps
+        # runs that step together are compacted at different steps
         tail = 1 + self.size // LARGE + crc32(run.run_id.encode()) % every // 2
         row: tuple[Any, ...] = (
             run.run_id, run.workflow, run.version, run.fingerprint, run.parent, run.created, run.updated, run.state,
@@ -50,20 +50,20 @@ class Create:
         self._create: Statement = _CREATE, row
 
     def statements(self, *, again: bool) -> Sequence[Statement]:
-        """The same, however often: its id is taken then."""
+        """Return the insertion, which may be repeated: then the id exists."""
         return [self._create]
 
     def outcome(self, rows: Sequence[Rows], *, again: bool) -> bool:
-        """Whether it is new."""
+        """Return whether the run is new."""
         return bool(rows[0])
 
 
 class Delete:
-    """The work of forgetting a run with its journal, snapshot and signals. Its outcome is whether there was one.
+    """The work of deleting a run with its journal, snapshot and signals. Its outcome is whether the run existed.
 
     Args:
-        run_id: its id.
-        there: whether there was one a moment ago, which counts where the answer is lost.
+        run_id: the run's id.
+        there: whether the run existed before, which is the outcome if the answer is lost.
     """
 
     size = 0
@@ -73,9 +73,9 @@ class Delete:
         self._there = there
 
     def statements(self, *, again: bool) -> Sequence[Statement]:
-        """The same, however often."""
+        """Return the deletion, which may be repeated."""
         return [(_LOCK, (self.run_id,)), (_FORGET, (self.run_id, self.run_id))]
 
     def outcome(self, rows: Sequence[Rows], *, again: bool) -> bool:
-        """Whether it was there."""
+        """Return whether the run existed."""
         return bool(rows[1]) or (again and self._there)

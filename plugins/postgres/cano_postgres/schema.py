@@ -1,15 +1,14 @@
-"""The tables, and how a database gets the newest ones.
+"""The tables, and their migrations.
 
-- `runs` has one small row for each run, updated in place: where the run stands, and its lease. Its updates touch no
-  index while the run goes on.
-- `journal` is appended to: a line for each commit, numbered from 1 in each run; `runs.head` is the number of the last
-  one. `mark` is a random number by which a commit is found again whose answer was lost.
-- `snapshot` holds a run's data as they were after its line `runs.folded`, a row for each key. So a commit writes its
-  changes once, and not a row for each key; and loading a run reads the lines that came after the last fold only.
-- `signals` holds what was sent to a run, or to an id under which there is none yet. Consumed ones keep their id.
+- `runs` has one small row for each run, updated in place: its status and lease. While a run steps, no index changes.
+- `journal` gets an entry (`line`) for each commit, numbered from 1 in each run; `runs.head` is the newest. `mark` is a
+  random number by which the writer finds a commit again if its answer was lost.
+- `snapshot` has a run's data as of its entry `runs.folded`, one row for each key. A commit writes its changes once
+  instead of a row for each key, and `load` reads only the entries after the last compaction.
+- `signals` has the signals sent to a run, even before the run exists. A consumed signal keeps its id.
 
-Keys, and the names and ids of signals, are bytes: PostgreSQL's text cannot hold NUL. Those that are part of an index
-are in it as a hash, since an index holds nothing that is longer than about 2,700 bytes.
+Keys, and the names and ids of signals, are bytes, since PostgreSQL's text cannot contain NUL. An index has their hash,
+since it takes at most about 2,700 bytes.
 """
 
 from __future__ import annotations
@@ -79,7 +78,7 @@ MIGRATIONS: tuple[tuple[LiteralString, ...], ...] = (
         "CREATE INDEX signals_waiting ON signals (run_id) WHERE NOT consumed",
     ),
 )
-"""What brings a schema from each version to the next, beginning with an empty one."""
+"""The statements that migrate a schema from each version to the next; the first creates the tables."""
 
 VERSION = len(MIGRATIONS)
 _FOUND = """
@@ -89,13 +88,13 @@ _FOUND = """
 
 
 async def migrate(connection: AsyncConnection[Any], schema: str, label: str) -> None:
-    """Bring the tables up to date, in one transaction, in which no other process does the same.
+    """Migrate the tables to the newest schema version, in one transaction under a lock.
 
     Raises:
-        StoreUnavailableError: they belong to a newer version of this plugin, or to another program.
+        StoreUnavailableError: a newer version of this plugin, or another program, created the tables.
     """
     if await _version(connection, schema, label) == VERSION:
-        return  # without asking for more rights than that
+        return  # the rest needs more privileges
     lock = int.from_bytes(sha256(b"cano " + schema.encode()).digest()[:8], "big", signed=True)
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock(%s)", (lock,))
@@ -112,12 +111,12 @@ async def migrate(connection: AsyncConnection[Any], schema: str, label: str) -> 
 
 
 async def is_there(connection: AsyncConnection[Any], schema: str) -> bool:
-    """Whether there are tables of this plugin, whatever their version. Nothing is made."""
+    """Return whether this plugin's tables exist, in any version. Create nothing."""
     return (await _found(connection, schema)).marked
 
 
 class _Found(NamedTuple):
-    """What is known of a schema: whether it has our tables, and any; and whether there is such a schema."""
+    """Whether a schema has this plugin's tables, whether it has any relation, and whether it exists."""
 
     marked: bool
     used: bool
@@ -131,20 +130,20 @@ async def _found(connection: AsyncConnection[Any], schema: str) -> _Found:
 
 
 async def _version(connection: AsyncConnection[Any], schema: str, label: str) -> int:
-    """The version that the tables have; 0 where there are none."""
+    """Return the version of the tables, or 0 if there are none."""
     found = await _found(connection, schema)
     if not found.marked:
         if found.used:
             raise StoreUnavailableError(
-                f"the store {label} cannot be used: its schema {schema!r} holds the tables of another program; name "
-                "one of our own with ?schema=..."
+                f"the store {label} cannot be used: its schema {schema!r} has tables of another program; name another "
+                "schema with ?schema=..."
             )
         return 0
     row = await (await connection.execute("SELECT version FROM cano_schema")).fetchone()
     version = -1 if row is None else int(row[0])
     if not 0 <= version <= VERSION:
         raise StoreUnavailableError(
-            f"the store {label} has schema version {version}, but this cano-postgres knows versions up to {VERSION}; "
-            "install the newer cano-postgres that wrote it"
+            f"the store {label} has schema version {version}, but this cano-postgres supports versions up to "
+            f"{VERSION}; install the newer cano-postgres that wrote it"
         )
     return version

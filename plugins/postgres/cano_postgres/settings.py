@@ -1,4 +1,4 @@
-"""What a store can be told, and what is allowed."""
+"""The options of a store, and their checks."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from cano.options import Options, one_of, optional, refuse, seconds, switch, who
 
 
 def schema_name(name: str, value: Any) -> str:
-    """Return `value` if it can be the name of a schema of ours."""
+    """Return `value` if it can name a schema that is not PostgreSQL's own."""
     if not isinstance(value, str) or not 0 < len(value.encode(errors="replace")) < 64 or "\0" in value:
         refuse(name, value, "a name of 1 to 63 bytes")
     if value.startswith("pg_") or value == "information_schema":
-        refuse(name, value, "a name that is not PostgreSQL's own")
+        refuse(name, value, "a name that PostgreSQL does not reserve")
     return value
 
 
@@ -28,25 +28,19 @@ OPTIONS = Options(
     snapshot_every=partial(whole, least=1, most=999_999),
     strict=switch,
 )
-"""The options that are Cano's own. Any other in a URL is libpq's."""
+"""Cano's own options. Others in a URL are libpq's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The options of a store.
+    """The options of a store; `PostgresBackend` describes them.
 
     Attributes:
-        parameters: libpq's connection parameters. The password is among them: never shown.
-        label: the database as messages name it, without the password.
-        schema: the schema that the tables are in.
-        pool_size: how many connections may read at once.
-        retry_for: seconds for which calls wait for a server that cannot be reached.
-        synchronous_commit: the server's setting of this name; None takes it from the server, unless that says "off".
-        snapshot_every: after how many commits of a run its journal is folded into its snapshot.
-        strict: whether values are checked already when a task puts or gets them.
+        parameters: libpq's connection parameters, with the password. They are not shown.
+        label: the database's name in messages, without the password.
 
     Raises:
-        ConfigurationError: one of them is wrong.
+        ConfigurationError: an option is wrong.
     """
 
     parameters: Mapping[str, str] = field(repr=False)
@@ -63,5 +57,5 @@ class Settings:
 
     @property
     def capabilities(self) -> Capabilities:
-        """What the store promises."""
+        """The store's capabilities."""
         return Capabilities(strict=self.strict, notify=True)

@@ -1,4 +1,4 @@
-"""Signals: kept until a commit consumes them, and known by their id ever after."""
+"""Signals: stored until a commit consumes them. Their ids are kept as long as the run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _RECIPIENTS = """
 
 
 class Put:
-    """The work of keeping a signal, unless one of its id was sent to the run before."""
+    """The work of storing a signal, unless the run already got one with its id."""
 
     def __init__(self, run_id: str, signal: Signal) -> None:
         payload = payload_bytes(signal.payload)
@@ -34,22 +34,22 @@ class Put:
         self._put: Statement = _PUT, (run_id, signal.id.encode(), signal.name.encode(), payload)
 
     def statements(self, *, again: bool) -> Sequence[Statement]:
-        """The same, however often: its id is known."""
+        """Return the insertion, which may be repeated: then the id exists."""
         return [self._put]
 
     def outcome(self, rows: Sequence[Rows], *, again: bool) -> None:
-        """Nothing."""
+        """Return None."""
 
 
 async def oldest(connection: Connection, run_id: str, name: str) -> Signal | None:
-    """The oldest signal of that name that no commit has consumed."""
+    """Return the oldest unconsumed signal of that name, or None."""
     cursor = await connection.execute(_OLDEST, (run_id, name.encode()), binary=True)
     row = await cursor.fetchone()
     return None if row is None else _read(run_id, *row)
 
 
 async def every(connection: Connection, run_id: str) -> Signals:
-    """All that was ever sent to the run."""
+    """Return all signals sent to the run."""
     waiting: list[Signal] = []
     consumed: list[str] = []
     cursor = await connection.execute(_EVERY, (run_id,), binary=True)
@@ -63,13 +63,13 @@ async def every(connection: Connection, run_id: str) -> Signals:
 
 
 async def missing_recipients(connection: Connection) -> list[str]:
-    """The ids that signals were sent to and that no run has."""
+    """Return the ids that got signals but have no run."""
     return [run_id for (run_id,) in await (await connection.execute(_RECIPIENTS)).fetchall()]
 
 
 def _read(run_id: str, signal: bytes, name: bytes, payload: bytes | None) -> Signal:
-    """The signal that a row is. Raises SerializationError."""
+    """Return the signal in a row. Raise SerializationError if the row is corrupt."""
     try:
         return Signal(signal.decode(), name.decode(), payload)
     except UnicodeDecodeError as error:
-        raise unreadable(run_id, f"its signal {signal!r} is damaged") from error
+        raise unreadable(run_id, f"its signal {signal!r} is corrupt") from error

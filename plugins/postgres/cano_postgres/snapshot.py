@@ -1,4 +1,4 @@
-"""A run's data: its snapshot, and the tail of its journal that came after it."""
+"""A run's data: its snapshot, and the journal entries after it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TAIL = """
         ARRAY(SELECT line FROM journal WHERE run = runs.id AND line > folded ORDER BY line),
         ARRAY(SELECT changes FROM journal WHERE run = runs.id AND line > folded ORDER BY line)
     FROM runs WHERE run_id = %s"""
-# only by whoever finds the snapshot as it was: then the others may follow, and whoever does the same writes the same
+# only if the snapshot is unchanged; the other statements follow, and a second process would write the same rows
 _FOLDED = "UPDATE runs SET folded = %s, tail = 0 WHERE id = %s AND folded = %s RETURNING id"
 _REMOVE = """
     DELETE FROM snapshot USING unnest(%s::bytea[]) AS gone
@@ -25,18 +25,18 @@ _PUT = """
     WHERE EXISTS (SELECT FROM runs WHERE id = %s AND folded = %s)
     ON CONFLICT (run, sha256(key)) DO UPDATE SET value = excluded.value"""
 _PLACES = 1 << 24
-"""More keys than one line can set."""
+"""More keys than one entry can set."""
 
 
 class Fold:
-    """The work of bringing a run's snapshot up to its newest line: then loading it reads no line before that one.
+    """The work of compacting a run: it brings the snapshot up to the newest entry, so that `load` reads fewer entries.
 
     Args:
         run_id: the run.
-        row: what `TAIL` says of it.
+        row: the run's row of `TAIL`.
 
     Raises:
-        SerializationError: its journal is damaged.
+        SerializationError: the journal is corrupt.
     """
 
     news = None
@@ -48,7 +48,7 @@ class Fold:
         for line, (changed, removed) in unpacked(run_id, folded, head, numbers, blobs):
             for key in removed:
                 gone[key] = None
-                latest.pop(key, None)  # set anew, it comes last
+                latest.pop(key, None)  # a key that is set again comes last
             for number, (key, value) in enumerate(changed.items()):
                 place = latest[key][1] if key in latest else line * _PLACES + number
                 latest[key] = value, place
@@ -62,11 +62,11 @@ class Fold:
         ]
 
     def statements(self, *, again: bool) -> Sequence[Statement]:
-        """The same, however often."""
+        """Return the statements, which may be repeated."""
         return self._statements
 
     def outcome(self, rows: Sequence[Rows], *, again: bool) -> None:
-        """Nothing."""
+        """Return None."""
 
 
 def merged(
@@ -75,23 +75,23 @@ def merged(
     snapshot: tuple[Sequence[bytes], Sequence[bytes]],
     tail: tuple[Sequence[int], Sequence[bytes]],
 ) -> dict[str, bytes]:
-    """All the data of a run.
+    """Return all data of a run.
 
     Args:
         run_id: the run.
-        place: the number of the line that was folded last, and that of the newest.
+        place: the number of the snapshot's entry, and that of the newest entry.
         snapshot: keys and values.
-        tail: the numbers and changes of the lines that came after it.
+        tail: the numbers and changes of the entries after the snapshot.
 
     Raises:
-        SerializationError: something of it is damaged or missing.
+        SerializationError: a row is corrupt or missing.
     """
     data: dict[str, bytes] = {}
     for name, value in zip(*snapshot, strict=True):
         try:
             data[name.decode()] = value
         except UnicodeDecodeError as error:
-            raise unreadable(run_id, f"the key {name!r} is damaged") from error
+            raise unreadable(run_id, f"the key {name!r} is corrupt") from error
     for _, (changed, removed) in unpacked(run_id, *place, *tail):
         for key in removed:
             data.pop(key, None)
@@ -102,9 +102,9 @@ def merged(
 def unpacked(
     run_id: str, folded: int, head: int, numbers: Sequence[int], blobs: Sequence[bytes]
 ) -> Iterator[tuple[int, Changes]]:
-    """What each line changed; they must be all from the one after `folded` to `head`."""
+    """Yield the changes of the entries after `folded`, up to `head`. Raise SerializationError if one is missing."""
     if list(numbers) != list(range(folded + 1, head + 1)) or folded > head:
-        raise unreadable(run_id, f"its journal is broken between lines {folded} and {head}")
+        raise unreadable(run_id, f"its journal is broken between entries {folded} and {head}")
     for number, blob in zip(numbers, blobs, strict=True):
         try:
             yield number, unpack_changes(blob)

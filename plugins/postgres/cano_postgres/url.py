@@ -1,4 +1,4 @@
-"""URLs such as `postgresql://user@host/database?pool_size=8`. No message repeats one: it may hold a password."""
+"""URLs such as `postgresql://user@host/database?pool_size=8`. No message contains one: it may hold a password."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _ENCODE = "write special characters of user and password as %40 and the like"
 
 
 def parameters_from_url(url: str) -> dict[str, str]:
-    """libpq's connection parameters that a URL stands for.
+    """Return libpq's connection parameters in a URL.
 
     Raises:
-        ConfigurationError: it is none of PostgreSQL's.
+        ConfigurationError: the URL is wrong.
     """
     if not isinstance(url, str) or not is_ours(url):
         raise ConfigurationError("a store's address must be a URL such as postgresql://user@host/database")
@@ -28,7 +28,7 @@ def parameters_from_url(url: str) -> dict[str, str]:
             found["user"] = unquote(user)
         if colon:
             found["password"] = unquote(password)
-    if "/" in database or "@" in database or (hosts and not at and "@" in query):  # in a password, it may be
+    if "/" in database or "@" in database or (hosts and not at and "@" in query):  # perhaps in a password
         raise ConfigurationError(f"the store's URL names no database, or has an @ among its options; {_ENCODE}")
     if database:
         found["dbname"] = unquote(database)
@@ -41,7 +41,7 @@ def parameters_from_url(url: str) -> dict[str, str]:
         name, equals, value = part.partition("=")
         name = unquote(name)
         if not equals or name in found:
-            what = "***" if "@" in query else repr(name)  # the rest of a password with a question mark in it
+            what = "***" if "@" in query else repr(name)  # it may be the rest of a password with a question mark
             raise ConfigurationError(f"the store's URL has {what} {'twice' if equals else 'without a value'}")
         found[name] = unquote(value)
     if any("\0" in value for value in found.values()):
@@ -50,7 +50,7 @@ def parameters_from_url(url: str) -> dict[str, str]:
 
 
 def label(parameters: dict[str, str]) -> str:
-    """What messages call the database that these parameters lead to: neither password nor other secrets are in it."""
+    """Return the name of the database for messages, without password and other secrets."""
     user, host = parameters.get("user"), parameters.get("host", parameters.get("hostaddr", ""))
     port = parameters.get("port")
     place = (f"{user}@" if user else "") + host + (f":{port}" if port and "," not in port else "")
@@ -58,7 +58,7 @@ def label(parameters: dict[str, str]) -> str:
 
 
 def is_ours(url: str) -> bool:
-    """Whether the scheme of `url` is one of PostgreSQL's."""
+    """Return whether the scheme of `url` is PostgreSQL's."""
     scheme, separator, _ = url.partition("://")
     return bool(separator) and scheme.lower() in SCHEMES
 
@@ -68,9 +68,9 @@ def _host_and_port(text: str) -> tuple[str, str]:
         host, bracket, rest = text[1:].partition("]")
         port = rest.removeprefix(":")
         if not bracket or (rest and not rest.startswith(":")):
-            raise ConfigurationError("the store's URL has a host in brackets that is no IPv6 address")
+            raise ConfigurationError("the store's URL has a host in brackets that is not an IPv6 address")
     else:
         host, _, port = text.partition(":")
     if port and not (port.isascii() and port.isdecimal() and 0 < int(port) < 65536):
-        raise ConfigurationError(f"the store's URL has a port that is no number from 1 to 65535; {_ENCODE}")
+        raise ConfigurationError(f"the store's URL has a port that is not a number from 1 to 65535; {_ENCODE}")
     return unquote(host), port

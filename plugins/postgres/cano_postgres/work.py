@@ -1,4 +1,4 @@
-"""What a writer is given to do, and how the works of one batch become the statements of one transaction."""
+"""Works for the writer, and the execution of a batch's statements in one transaction."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ Statement = tuple[LiteralString, Sequence[Any]]
 
 
 class Work(Protocol):
-    """One change of the store. All is packed, or copied, when it is made: its arguments may change afterwards.
+    """One change of the store. Its constructor packs or copies the arguments, since the caller may change them later.
 
     Attributes:
-        run_id: the run concerned, if it is one. Of each run there is one work in a batch at most.
-        size: about how many bytes it writes.
-        news: the run that somebody elsewhere may now go on with, or None.
+        run_id: the run, if it is one. A batch has at most one work for each run.
+        size: approximate number of bytes that it writes.
+        news: the run that other backends are notified of, or None.
     """
 
     @property
@@ -28,23 +28,23 @@ class Work(Protocol):
     def news(self) -> str | None: ...
 
     def statements(self, *, again: bool) -> Sequence[Statement]:
-        """What the server is to do, in one transaction.
+        """Return the statements of the work, for one transaction.
 
         Args:
-            again: whether it may have been done before. Then doing it must come to the same as doing it once.
+            again: whether it may have been done before. Then the statements must not do it a second time.
         """
         ...
 
     def outcome(self, rows: Sequence[Rows], *, again: bool) -> Any:
-        """What came of it, told by the rows of each statement."""
+        """Return the result, from the rows of each statement."""
         ...
 
 
 async def carry_out(connection: Connection, statements: Sequence[Statement]) -> list[Rows]:
-    """The rows of each statement; all of them are one transaction and one round trip.
+    """Execute statements in one transaction and one round trip, and return the rows of each.
 
     Raises:
-        psycopg.Error: one of them failed, and none of them has had an effect.
+        psycopg.Error: one failed, and none has an effect.
     """
     if len(statements) == 1:
         ((text, values),) = statements

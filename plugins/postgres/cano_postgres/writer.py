@@ -1,14 +1,13 @@
-"""Group commit: whatever is asked for while the server is busy goes into its next transaction together.
+"""Group commit: the works that arrive while the server is busy share its next transaction.
 
-There is one connection that writes, and one batch at a time on its way. A batch is one round trip: the server carries
-out its statements as one transaction, with one sync to disk. Nothing in it harms the rest: what is refused writes
-nothing and says so; and where anything else goes wrong the transaction is undone, and each job is done alone.
+One connection writes, and one batch at a time is sent. A batch is one round trip: the server executes its statements as
+one transaction with one sync. A refused work writes nothing and disturbs no other; after any other error the
+transaction is rolled back, and each job is sent alone.
 
-A step whose run is the only one at work is sent by its caller at once, which spares a change of tasks there and back.
-Whatever does not come of that, the batches do.
+If only one run is active, its caller sends the step itself, which saves switching tasks. If that fails, a batch does.
 
-When the connection breaks, nobody knows whether the jobs on their way were done. The writer connects anew, makes sure
-that the old connection is gone for good, and sends each of them `again`, which means: unless it was done already.
+If the connection breaks, the server may or may not have executed the sent jobs. The writer reconnects, makes sure that
+the old connection has ended, and sends the jobs `again`: that does nothing if a job was done already.
 """
 
 from __future__ import annotations
@@ -35,32 +34,32 @@ from cano_postgres.work import Work
 
 MOST_JOBS = 500
 MOST_BYTES = 8 * 1024 * 1024
-"""How much goes into one batch, more or less."""
+"""The approximate size of a batch."""
 
 ATTEMPTS = 10
-"""How often a job is done anew because another transaction was in the way."""
+"""The most attempts of a job that fails because of another transaction."""
 
 ANSWER_WITHIN = 60.0
-"""Seconds for which a silent server is waited for, at least."""
+"""The least seconds to wait for the server's answer."""
 
 _LONGEST_PAUSE = 0.5
 
 
 class Writer:
-    """The connection that writes, and the task that uses it.
+    """The writing connection, and the task that uses it.
 
     Attributes:
-        key: a random number of this writer's, by which its connections and its notifications are known.
+        key: a random number that identifies this writer's connections and notifications.
     """
 
     def __init__(self, settings: Settings, closed: Callable[[], StoreUnavailableError]) -> None:
         self._settings = settings
         self._closed = closed
         self._connection: QuickConnection | None = None
-        self._turn = asyncio.Lock()  # whose turn it is to use the connection
+        self._turn = asyncio.Lock()  # held by the user of the connection
         self._waiting: list[Job] = []
         self._taken: list[Job] = []
-        self._crowded = False  # whether there were several jobs in the last batch
+        self._crowded = False  # whether the last batch had several jobs
         self._news = asyncio.Event()
         self._closing = False
         self._task: asyncio.Task[None] | None = None
@@ -68,14 +67,14 @@ class Writer:
         self._batch = Batch(settings.schema, self.key)
 
     async def start(self, connection: QuickConnection) -> None:
-        """Begin, with a connection that is ready."""
+        """Start with an open connection."""
         await be_the_only_one(connection, self.key, again=False)
         await connection.prepare_steps()
         self._connection = connection
         self._task = asyncio.create_task(self._live(), name="cano-postgres writer")
 
     async def close(self) -> None:
-        """Do what was asked for, and disconnect."""
+        """Finish the jobs, and disconnect."""
         self._closing = True
         self._news.set()
         if self._task is not None:
@@ -84,9 +83,9 @@ class Writer:
             await self._connection.close()
 
     async def do(self, work: Work) -> Any:
-        """The result of `work`, once it is done.
+        """Do `work`, and return its result.
 
-        When this is cancelled, the work is not done, or it is done before the cancellation goes on: never later.
+        Cancellation: the work is withdrawn, or it is completed before the cancellation is raised; never later.
         """
         if self._closing:
             raise self._closed()
@@ -111,19 +110,19 @@ class Writer:
             raise
 
     def _free(self) -> QuickConnection | None:
-        """The connection, if nobody needs it now, nor is likely to: what was alone last time is alone again."""
+        """Return the connection if no job needs it, and the last batch had a single job."""
         return None if self._waiting or self._crowded or self._turn.locked() else self._connection
 
     async def _withdraw(self, job: Job) -> None:
-        """Take a job back; where it is on its way, wait until it is done, or until its connection is lost."""
+        """Withdraw a job. If it was sent, wait until it is done, or its connection is lost."""
         job.withdrawn = True
         while job.flying:
             job.future = asyncio.get_running_loop().create_future()
-            with suppress(asyncio.CancelledError):  # it is being cancelled already
+            with suppress(asyncio.CancelledError):  # the caller is cancelled already
                 await asyncio.wait((job.future,))
         job.state = Job.DONE
         if job.future.done() and not job.future.cancelled():
-            job.future.exception()  # or asyncio would report that nobody has looked at it
+            job.future.exception()  # so that asyncio does not report it as never retrieved
 
     # the task
 
@@ -140,12 +139,12 @@ class Writer:
                 self._crowded = len(self._taken) > 1
                 try:
                     await self._carry_out(self._taken)
-                except Exception as error:  # noqa: BLE001  # nobody may be left waiting, whatever went wrong
+                except Exception as error:  # noqa: BLE001  # every caller must get a result, whatever failed
                     self._fail(self._taken, error)
                 self._taken = []
 
     def _take(self) -> None:
-        """Take the jobs that go into one batch: of each run the first one, in the order in which they came."""
+        """Take the jobs of one batch: the first one of each run, in the order of the calls."""
         size, taken, left = 0, self._taken, []
         runs: set[str | None] = set()
         for job in self._waiting:
@@ -165,7 +164,7 @@ class Writer:
         if len(jobs) > 1:
             try:
                 await self._send(jobs)
-            except Exception as error:  # noqa: BLE001  # any of them may be to blame
+            except Exception as error:  # noqa: BLE001  # any of them may have caused it
                 await self._note_loss(error, jobs)
         for job in jobs:
             if job.state != Job.DONE:
@@ -175,7 +174,7 @@ class Writer:
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 await self._send((job,))
-            except Exception as error:  # noqa: BLE001  # it is handed to the caller
+            except Exception as error:  # noqa: BLE001  # the caller gets it
                 lost = await self._note_loss(error, (job,))
                 if attempt < ATTEMPTS and (lost or is_worth_another_attempt(error)) and job.state != Job.DONE:
                     continue
@@ -183,7 +182,7 @@ class Writer:
             return
 
     async def _send(self, jobs: Sequence[Job]) -> None:
-        """Do the jobs in one transaction, as far as they are not done."""
+        """Do the unfinished jobs in one transaction."""
         connection = self._connection or await self._reconnect()
         if connection is None:
             return
@@ -206,11 +205,11 @@ class Writer:
 
     @property
     def _patience(self) -> float:
-        """Seconds for which a silent server is waited for."""
+        """Seconds to wait for the server's answer."""
         return max(self._settings.retry_for, ANSWER_WITHIN)
 
     async def _note_loss(self, error: Exception, jobs: Sequence[Job]) -> bool:
-        """Whether `error` means that the connection is lost; then it is given up, and the jobs are in doubt."""
+        """Return whether `error` means that the connection is lost. Then close it, and mark the jobs `again`."""
         connection = self._connection
         if connection is None or not is_lost(error, connection):
             return False
@@ -224,7 +223,7 @@ class Writer:
         return True
 
     async def _reconnect(self) -> QuickConnection | None:
-        """A new connection, or None where all jobs that were taken have been given up."""
+        """Return a new connection, or None if all taken jobs have failed meanwhile."""
         pause = 0.02
         while True:
             try:
@@ -246,7 +245,7 @@ class Writer:
             pause = min(pause * 2, _LONGEST_PAUSE)
 
     def _give_up(self, error: Exception) -> None:
-        """Fail the jobs that have waited long enough for a connection, or all of them when the store is closing."""
+        """Fail the jobs whose deadline has passed, or all if the store is closing."""
         now, patience = monotonic(), self._settings.retry_for
         unavailable = unreachable(error, self._settings.label, patience)
         late = [job for job in (*self._taken, *self._waiting) if self._closing or job.deadline <= now]
@@ -259,13 +258,14 @@ class Writer:
                 job.fail(self._said(error, job))
 
     def _said(self, error: Exception, job: Job) -> Exception:
-        """What the caller of a job is told: an error of its own, since a traceback is hung on it."""
+        """Return the error for the caller of a job: a new one, since raising adds a traceback."""
         if isinstance(error, StoreUnavailableError):
-            doubt = "; what was asked for may have been done" if job.again else ""
+            doubt = "; the call may have been done: load shows whether it was" if job.again else ""
             return StoreUnavailableError(f"{error}{doubt}", run_id=job.work.run_id)
         if isinstance(error, TimeoutError):
             return StoreUnavailableError(
-                f"the store {self._settings.label} did not answer in time; what was asked for may have been done",
+                f"the store {self._settings.label} did not answer in time; the call may have been done: load shows "
+                "whether it was",
                 run_id=job.work.run_id,
             )
         return translated(error, self._settings.label, job.work.run_id)

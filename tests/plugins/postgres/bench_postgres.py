@@ -1,11 +1,10 @@
-"""How fast commits are, beside raw psycopg commits on the same server, in interleaved rounds.
+"""Compares commits with raw psycopg commits on the same server, in interleaved rounds.
 
     python tests/plugins/postgres/bench_postgres.py [--url URL] [--rounds N] [--no-fsync]
 
-Not a test: nothing is asserted. Without a URL a server is started and thrown away. The disk's speed may change several
-times over within a minute, so each round measures all the ways shortly after each other, and what counts is the median
-of the ratios within the rounds. With `--no-fsync` the server waits for no disk: the difference then shows what a commit
-costs beside it, in this process and in the server.
+Not a test: it asserts nothing. Without a URL it starts a server and removes it afterwards. The disk's speed may change
+several times a minute, so each round measures all ways in succession; the result is the median of the ratios. With
+`--no-fsync` the server does not wait for the disk: the difference is what a commit costs this process and the server.
 """
 
 from __future__ import annotations
@@ -26,19 +25,19 @@ from tests.servers.postgres import start_postgres
 
 
 class Raw:
-    """One `UPDATE` of a row, and its commit, after the other, by hand."""
+    """Commits one `UPDATE` of a row after the other."""
 
     def __init__(self, connection: psycopg.AsyncConnection[tuple[object, ...]]) -> None:
         self.connection = connection
 
     async def begin(self) -> None:
-        """Make the row."""
+        """Create the row."""
         await self.connection.execute("DROP TABLE IF EXISTS raw_steps")
         await self.connection.execute("CREATE TABLE raw_steps (id int PRIMARY KEY, seq int, value bytea)")
         await self.connection.execute("INSERT INTO raw_steps VALUES (1, 0, '')")
 
     async def commits(self, count: int) -> float:
-        """Seconds for each of `count` commits."""
+        """Return the seconds for each of `count` commits."""
         execute = self.connection.execute
         begin = time.perf_counter()
         for _ in range(count):

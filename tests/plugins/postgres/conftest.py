@@ -1,4 +1,4 @@
-"""A store in a schema of its own, and a look into that from outside."""
+"""A store in a schema of its own, and a second connection to it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _numbers = count(1)
 
 @pytest.fixture(scope="session")
 def database(postgres: PostgresServer) -> str:
-    """A database for all tests that need no empty one."""
+    """A database for all tests that do not need an empty one."""
     return postgres.new_database()
 
 
 @pytest.fixture
 def schema() -> str:
-    """The name of a schema that is not there yet."""
+    """The name of a schema that does not exist yet."""
     return f"tests{next(_numbers)}"
 
 
@@ -37,7 +37,7 @@ def url(postgres: PostgresServer, database: str) -> str:
 
 @pytest.fixture
 async def store(url: str, schema: str) -> AsyncIterator[PostgresBackend]:
-    """An open store that folds early."""
+    """An open store that compacts early."""
     store = PostgresBackend(url, schema=schema, snapshot_every=5)
     await store.open()
     yield store
@@ -46,7 +46,7 @@ async def store(url: str, schema: str) -> AsyncIterator[PostgresBackend]:
 
 @pytest.fixture
 def ask(url: str, schema: str) -> Iterator[Callable[..., list[Any]]]:
-    """Runs a statement in the schema on a connection of its own; returns the rows."""
+    """Execute a statement in the schema on a connection of its own, and return the rows."""
     with psycopg.connect(url, autocommit=True, options=f"-c search_path={schema}") as connection:
 
         def run(statement: Any, *values: Any) -> list[Any]:
@@ -74,7 +74,7 @@ async def remote(between: Relay, store: PostgresBackend, database: str, schema: 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[PostgresServer]:
-    """A server that this module's tests may kill and restart, and must leave running. It does wait for the disk."""
+    """A server that the tests of this module may kill and restart, and must leave running. It waits for the disk."""
     server = start_postgres()
     yield server
     server.throw_away()

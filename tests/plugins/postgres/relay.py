@@ -8,11 +8,11 @@ from tests.servers.postgres import PostgresServer
 
 SOCKET = ".s.PGSQL.5432"
 _DONE = (b"SELECT ", b"INSERT 0 ", b"UPDATE ", b"DELETE ")
-"""What the answer says to a statement that was carried out."""
+"""The tags of answers to executed statements."""
 
 
 def relay_to(server: PostgresServer) -> Relay:
-    """A relay to `server`, not yet listening. It loses answers to the connection that writes."""
+    """Return a relay to `server`, not yet listening. It loses answers to the writing connection."""
 
     def loses(asked: bytes, answer: bytes) -> bool:
         return b"pg_advisory_lock" in asked and any(tag in answer for tag in _DONE)
@@ -21,5 +21,5 @@ def relay_to(server: PostgresServer) -> Relay:
 
 
 def place_of(relay: Relay) -> str:
-    """What libpq calls the place where a relay listens."""
+    """Return the place where a relay listens, as libpq's parameter `host`."""
     return str(relay.address).removesuffix(f"/{SOCKET}")

@@ -1,4 +1,4 @@
-"""Steps of a run that is the only one at work: each is sent by its caller, and leaves the connection whole."""
+"""Steps of the only active run: its caller sends each, and the connection stays usable."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cano_postgres.quick import QuickConnection
 
 
 def writing(store: PostgresBackend) -> QuickConnection:
-    """The connection that writes."""
+    """Return the writing connection."""
     assert store._backend is not None
     connection = store._backend._writer._connection
     assert connection is not None
@@ -26,7 +26,7 @@ def writing(store: PostgresBackend) -> QuickConnection:
 
 
 async def test_cancelled_steps(store: PostgresBackend) -> None:
-    """Callers who are cancelled, once or twice, leave whole commits, no task, and no answer for the next to take."""
+    """Callers that are cancelled, once or twice, leave whole commits, no task, and no answer for the next call."""
     chance = random.Random(4)
     await store.create(new_run())
     tasks, made = len(asyncio.all_tasks()), 0
@@ -53,7 +53,7 @@ async def test_cancelled_steps(store: PostgresBackend) -> None:
 async def test_a_step_that_is_cancelled_on_its_way(
     store: PostgresBackend, remote: PostgresBackend, between: Relay
 ) -> None:
-    """It goes on with being cancelled when its answer is there, and not before."""
+    """The cancellation is raised when the answer has come, and not before."""
     await store.create(new_run())
     between.hold()
     commit = asyncio.ensure_future(remote.commit(step(1)))
@@ -71,7 +71,7 @@ async def test_a_step_that_is_cancelled_on_its_way(
 
 
 async def test_closing(store: PostgresBackend, remote: PostgresBackend, between: Relay) -> None:
-    """A step that is on its way is made, or refused with its reason, before the store is closed."""
+    """A step that was sent is committed, or refused with its reason, before the store is closed."""
     await store.create(new_run())
     assert remote._backend is not None
     writer = remote._backend._writer
@@ -89,7 +89,7 @@ async def test_closing(store: PostgresBackend, remote: PostgresBackend, between:
 
 
 async def test_answers_in_pieces(store: PostgresBackend, remote: PostgresBackend, between: Relay) -> None:
-    """An answer that comes byte by byte is waited for to its end, a refusal too."""
+    """An answer that arrives byte by byte is read to its end, also a refusal."""
     await store.create(new_run())
     between.crumbs = True
     await remote.commit(step(1))
@@ -103,7 +103,7 @@ async def test_answers_in_pieces(store: PostgresBackend, remote: PostgresBackend
 async def test_a_step_that_does_not_go_out_at_once(
     store: PostgresBackend, remote: PostgresBackend, between: Relay
 ) -> None:
-    """What the socket does not take yet is sent when it does, though the caller is cancelled meanwhile."""
+    """What the socket does not take yet is sent later, even if the caller is cancelled meanwhile."""
     await store.create(new_run())
     with socket.socket(fileno=os.dup(writing(remote).pgconn.socket)) as narrow:
         narrow.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
@@ -121,7 +121,7 @@ async def test_a_step_that_does_not_go_out_at_once(
 
 
 async def test_a_connection_that_ends_between_steps(store: PostgresBackend, ask: Callable[..., list[Any]]) -> None:
-    """The event loop, which watches it between two steps, does so no longer; the next step gets another connection."""
+    """If the watched connection ends between two steps, the loop stops watching it; the next step gets another one."""
     await store.create(new_run())
     await store.commit(step(1))
     connection = writing(store)
@@ -136,7 +136,7 @@ async def test_a_connection_that_ends_between_steps(store: PostgresBackend, ask:
 
 
 async def test_runs_that_are_not_alone(url: str, schema: str, ask: Callable[..., list[Any]]) -> None:
-    """What many runs commit at once is one transaction, time after time."""
+    """The commits of many runs share one transaction, time after time."""
     store = PostgresBackend(url, schema=schema)
     await store.open()
     ids = [f"run {number}" for number in range(20)]

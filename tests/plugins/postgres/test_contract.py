@@ -1,4 +1,4 @@
-"""The store contract, all of it, on a PostgreSQL server."""
+"""The store contract on a PostgreSQL server."""
 
 from __future__ import annotations
 
@@ -26,5 +26,5 @@ class TestPostgres(DurableStoreBackendContract):
         cls.database = postgres.new_database()
 
     def make_url(self, tmp_path: Path) -> str:
-        """A schema of its own in one database: that is made sooner than a database."""
+        """A schema of its own in one database, which is created faster than a database."""
         return self.server.url(self.database, schema=f"contract{next(_numbers)}", snapshot_every=7)

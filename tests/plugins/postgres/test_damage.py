@@ -1,4 +1,4 @@
-"""Damaged rows: a clear error that names the run, nothing run or built, and other runs go on."""
+"""Corrupt rows: an error that names the run, while other runs go on."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ CHANGES = [
     pack(({"a": 1}, [])), pack(({1: b""}, [])), pack(({}, [1])), pack({"a": b""}), pack(({"a": b""}, []))[:-1],
     pack(({}, [])) + b"\0", b"\x92\x81\xa1\xff\xc4\x00\x90", DEEP, EXTENSION,
 ]  # fmt: skip
-"""What cannot be the changes of a line."""
+"""What is not the changes of an entry."""
 
 EXTRAS = [
     b"", b"\xc1", pack(None), pack((None, None)), pack(("text", None, None)), pack((None, "text", None)),
     pack((None, ("then", None, "soon", None), None)), pack((None, ("then",), None)), pack((None, None, "text")),
     pack(({"a": msgspec.msgpack.Ext(5, b"")}, None, None)), pack(({"a": datetime.now(UTC)}, None, None)), DEEP,
 ]  # fmt: skip
-"""What cannot be the error, wait and payload of a run."""
+"""What is not the error, wait and payload of a run."""
 
 MINE = "run = (SELECT id FROM runs WHERE run_id = %(run)s)"
 LAST = f"{MINE} AND line = (SELECT head FROM runs WHERE run_id = %(run)s)"
@@ -79,19 +79,19 @@ class TestDamage(DamageContract):
         self.server, self.database = postgres, database
 
     def make_url(self, tmp_path: Path) -> str:
-        """A schema of its own, which folds early."""
+        """A schema of its own that is compacted early."""
         self.schema = f"damage{next(_numbers)}"
         return self.server.url(self.database, schema=self.schema, snapshot_every=5)
 
     def ask(self, statement: str, run_id: str, blob: bytes | None = None) -> list[Any]:
-        """The rows of a statement about a run."""
+        """Return the rows of a statement about a run."""
         options = f"-c search_path={self.schema}"
         with psycopg.connect(self.server.url(self.database), autocommit=True, options=options) as connection:
             cursor = connection.execute(statement.encode(), {"run": run_id, "blob": blob})
             return cursor.fetchall() if cursor.description else []
 
     def unfold(self, run_id: str) -> None:
-        """Let the last four lines be read, whichever of them the run was folded at."""
+        """Make `load` read the last four entries, whichever of them the run was compacted at."""
         changed = self.ask("UPDATE runs SET folded = 5 WHERE run_id = %(run)s AND folded >= 5 RETURNING head", run_id)
         assert changed == [(9,)]
 
@@ -101,25 +101,25 @@ class TestDamage(DamageContract):
         self.ask(what[0], run_id, *what[1:])
 
     def rewrite(self, url: str, run_id: str, change: Callable[[bytes], bytes]) -> None:
-        """Change the changes of the last line."""
+        """Change the changes of the newest entry."""
         self.unfold(run_id)
         ((changes,),) = self.ask(f"SELECT changes FROM journal WHERE {LAST}", run_id)
         self.ask(f"UPDATE journal SET changes = %(blob)s WHERE {LAST}", run_id, change(changes))
 
 
-async def test_a_listed_damaged_run_says_so(store: PostgresBackend, ask: Ask) -> None:
-    """In a list a run that cannot be read has what is wrong as its error, and no status that it may not have."""
+async def test_a_listed_corrupt_run_says_so(store: PostgresBackend, ask: Ask) -> None:
+    """A corrupt run is listed with the problem as its error, and with a status that it may have."""
     await store.create(new_run())
     ask("UPDATE runs SET status = 'odd' WHERE run_id = 'run'")
     (run,) = await store.runs(RunFilter(workflow="flow"))
 
-    message = "the run 'run' cannot be read from the store: its row is damaged"
+    message = "the run 'run' cannot be read from the store: its row is corrupt"
     assert run.status is RunStatus.INTERRUPTED
     assert run.error == {"type": "SerializationError", "message": message}
 
 
-async def test_commits_to_a_damaged_run(store: PostgresBackend, ask: Ask) -> None:
-    """What is damaged is not folded, nor made worse; commits are kept beside it."""
+async def test_commits_to_a_corrupt_run(store: PostgresBackend, ask: Ask) -> None:
+    """Corrupt entries are not compacted; later commits are kept."""
     await store.create(new_run(data={"a": b"0", "b": b"0"}))
     for seq in range(1, 7):
         await store.commit(step(seq, changed={"a": b"%d" % seq}))
@@ -134,11 +134,11 @@ async def test_commits_to_a_damaged_run(store: PostgresBackend, ask: Ask) -> Non
 
 
 async def test_tables_that_are_gone(store: PostgresBackend, ask: Ask, schema: str) -> None:
-    """When somebody drops the tables, or puts others in their place, the error says so."""
+    """If the tables are dropped or replaced, the error says so."""
     await store.create(new_run())
     ask("ALTER TABLE journal RENAME TO elsewhere")
     for call in (store.commit(step(1)), store.load("run"), store.history("run")):
-        with pytest.raises(StoreUnavailableError, match="its tables are gone; open the store anew"):
+        with pytest.raises(StoreUnavailableError, match="its tables do not exist any more; close the store"):
             await call
     ask("ALTER TABLE elsewhere RENAME TO journal")
 

@@ -1,4 +1,4 @@
-"""Connections that die after a call was made, and before its answer came: it is not made a second time."""
+"""Connections that break after a call was sent and before its answer came: the call is done once."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class TestLostAnswers(LostAnswersContract):
 async def test_a_call_that_was_cancelled_is_not_repeated(
     store: PostgresBackend, remote: PostgresBackend, between: Relay
 ) -> None:
-    """A caller who is cancelled while the connection is down is let go at once, and nothing is done later."""
+    """A caller that is cancelled without a connection is released at once, and nothing is done later."""
     await store.create(new_run())
     await remote.load("run")
     between.lose = True
@@ -67,14 +67,14 @@ async def test_a_call_that_was_cancelled_is_not_repeated(
 async def test_a_server_that_falls_silent(
     store: PostgresBackend, between: Relay, database: str, schema: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A server that answers no more is given up, and what it was asked for is done now or never, and not later."""
+    """If the server does not answer, the call fails, and is done before its error or never."""
     monkeypatch.setattr(writer, "ANSWER_WITHIN", 0.2)
     url = f"postgresql:///{database}?host={place_of(between)}&user=cano&connect_timeout=2"
     remote = PostgresBackend(url, schema=schema, retry_for=0.2)
     await remote.open()
     await store.create(new_run())
     between.hold()
-    with pytest.raises(StoreUnavailableError, match="what was asked for may have been done"):
+    with pytest.raises(StoreUnavailableError, match="the call may have been done"):
         await remote.commit(step(1))
     between.let_go()
     await remote.put_signal("run", Signal("1", "go"))

@@ -1,4 +1,4 @@
-"""News: the contract says what is told; here is what is not."""
+"""Notifications: the contract says what is sent; these tests say what is not."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cano_postgres import PostgresBackend
 
 
 async def test_no_more_is_told_than_helps(url: str, schema: str, store: PostgresBackend) -> None:
-    """Each thing that may let a run go on is told once; what goes on by itself, or is one's own, is not."""
+    """Each change that may let a run continue is sent once; other changes, and a backend's own, are not."""
     told: list[str | None] = []
     heard = asyncio.Event()
 
@@ -44,7 +44,7 @@ async def test_no_more_is_told_than_helps(url: str, schema: str, store: Postgres
 
 
 async def test_stores_are_apart(url: str, schema: str, store: PostgresBackend) -> None:
-    """Other schemas of a database have news of their own."""
+    """Each schema of a database has notifications of its own."""
     told: asyncio.Queue[str | None] = asyncio.Queue()
     store.watch(told.put_nowait)
     for name in (schema + "x", schema):

@@ -1,4 +1,4 @@
-"""Opening: what is made, and what is refused, at once and with a remedy."""
+"""Opening: what is created, and what is refused at once with a remedy."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ asyncio.run(main())
 
 
 async def refusal(store: PostgresBackend) -> str:
-    """What is said by the error that opening the store raises; nothing may be left behind."""
+    """Return the message of the error that `open` raises."""
     before = asyncio.all_tasks()
     with pytest.raises(StoreUnavailableError) as caught:
         await store.open()
@@ -47,7 +47,7 @@ async def refusal(store: PostgresBackend) -> str:
 
 
 def test_ten_processes_at_once(url: str, schema: str, ask: Ask) -> None:
-    """Ten processes that open a new store at the same time all succeed, and make its tables once."""
+    """Ten processes that open a new store at once all succeed, and create its tables once."""
     with ExitStack() as stack:
         processes = [
             stack.enter_context(
@@ -74,7 +74,7 @@ def test_ten_processes_at_once(url: str, schema: str, ask: Ask) -> None:
 
 
 async def test_opening_twice_is_harmless(url: str, schema: str) -> None:
-    """`open` of an open store does nothing, also when two open it at once; a closed one cannot be opened again."""
+    """`open` of an open store does nothing, also when two callers open it at once; a closed one stays closed."""
     store = PostgresBackend(url, schema=schema)
     with pytest.raises(StoreUnavailableError, match="is not open"):
         await store.load("run")
@@ -88,7 +88,7 @@ async def test_opening_twice_is_harmless(url: str, schema: str) -> None:
 
 
 async def test_whether_it_is_there(url: str, schema: str, ask: Ask) -> None:
-    """That there are no tables yet can be told without making them, and for as long as there are none."""
+    """`exists` creates nothing, and is False until `open` has created the tables."""
     store = PostgresBackend(url, schema=schema)
     before = asyncio.all_tasks()
     assert not await store.exists()
@@ -114,20 +114,20 @@ async def test_any_name_is_a_schema(url: str) -> None:
 
 
 async def test_a_newer_schema(url: str, schema: str, store: PostgresBackend, ask: Ask) -> None:
-    """Tables that a newer version has made are refused; both versions are named."""
+    """Tables of a newer version are refused; the error names both versions."""
     ask("UPDATE cano_schema SET version = %s", len(MIGRATIONS) + 1)
 
     said = await refusal(PostgresBackend(url, schema=schema))
 
-    assert f"has schema version {len(MIGRATIONS) + 1}, but this cano-postgres knows versions up to" in said
+    assert f"has schema version {len(MIGRATIONS) + 1}, but this cano-postgres supports versions up to" in said
     assert "install the newer cano-postgres" in said
 
 
 async def test_the_schema_of_another_program(url: str, schema: str, ask: Ask) -> None:
-    """A schema that another program uses is refused, and stays as it is; an empty one is taken."""
+    """A schema of another program is refused and unchanged; an empty one is used."""
     ask(psycopg.sql.SQL("CREATE SCHEMA {}").format(psycopg.sql.Identifier(schema)))
     ask("CREATE TABLE runs (theirs int)")
-    assert "the tables of another program; name one of our own" in await refusal(PostgresBackend(url, schema=schema))
+    assert "has tables of another program; name another schema" in await refusal(PostgresBackend(url, schema=schema))
 
     ask("DROP TABLE runs")
     store = PostgresBackend(url, schema=schema)
@@ -136,13 +136,13 @@ async def test_the_schema_of_another_program(url: str, schema: str, ask: Ask) ->
 
 
 async def test_an_unknown_option(url: str) -> None:
-    """An option that neither Cano nor libpq knows is named."""
+    """An option that neither Cano nor libpq has is named."""
     with pytest.raises(ConfigurationError, match=r"'poolsize' \(did you mean 'pool_size'\?\); known are schema"):
         await PostgresBackend(url + "&poolsize=5").open()
 
 
 async def test_who_may_not(postgres: PostgresServer, database: str) -> None:
-    """Unknown databases and users, and missing servers, are errors at once, however long a restart is waited for."""
+    """Unknown databases and users, and missing servers, are errors at once, whatever `retry_for` is."""
     assert "there is no such" not in await refusal(PostgresBackend("postgresql:///runs?host=/nowhere", retry_for=9999))
     assert 'database "nope" does not exist' in await refusal(PostgresBackend(postgres.url("nope"), retry_for=9999))
     said = await refusal(PostgresBackend(postgres.url(database, user="nobody"), retry_for=9999))
@@ -163,7 +163,7 @@ def small() -> Iterator[PostgresServer]:
 
 
 async def test_passwords_and_rights(small: PostgresServer) -> None:
-    """A wrong password is an error at once, and not shown; a user who may not make a schema is told so."""
+    """A wrong password is an error at once, and not shown; a user who may not create a schema gets the remedy."""
     address = f"postgresql://ada:{{}}@{str(small.folder).replace('/', '%2F')}/postgres"
     for wrong in ("wrong", "secret2"):
         said = await refusal(PostgresBackend(address.format(wrong), retry_for=9999))
@@ -173,14 +173,14 @@ async def test_passwords_and_rights(small: PostgresServer) -> None:
     await store.open()
     await store.close()
     small.psql("REVOKE CREATE ON DATABASE postgres FROM ada")
-    store = PostgresBackend(address.format("secret"))  # it is there already
+    store = PostgresBackend(address.format("secret"))  # it exists already
     await store.open()
     await store.close()
     assert "grant CREATE on the database" in await refusal(PostgresBackend(address.format("secret"), schema="new"))
 
 
 async def test_too_many_connections(small: PostgresServer) -> None:
-    """A server that is full is waited for, and then named as the reason; it is gone on with when there is room."""
+    """`open` waits for a full server, and then names it as the reason; it succeeds when there is room."""
     waits, fails = (PostgresBackend(small.url(user="ada", password="secret"), retry_for=each) for each in (30, 0.3))
     with ExitStack() as stack:
         for _ in range(7):
@@ -195,14 +195,14 @@ async def test_too_many_connections(small: PostgresServer) -> None:
 
 
 async def test_a_busy_pool(url: str, schema: str, ask: Ask) -> None:
-    """When all connections that read are busy for too long, the error says that there should be more."""
+    """If all reading connections are busy for `retry_for` seconds, the error says to raise pool_size."""
     store = PostgresBackend(url, schema=schema, pool_size=1, retry_for=0.3)
     await store.open()
     ask("BEGIN")
     ask("LOCK TABLE runs")
     blocked = asyncio.ensure_future(store.load("run"))
     await asyncio.sleep(0)
-    with pytest.raises(StoreUnavailableError, match="all connections that may read, 1 of them, are busy"):
+    with pytest.raises(StoreUnavailableError, match="its 1 reading connections are busy"):
         await store.load("run")
     ask("ROLLBACK")
     assert await blocked is None
@@ -210,7 +210,7 @@ async def test_a_busy_pool(url: str, schema: str, ask: Ask) -> None:
 
 
 async def test_read_only(postgres: PostgresServer) -> None:
-    """A database that may only be read is refused when it is opened; one that becomes so, when it is written."""
+    """A read-only database is refused when it is opened; one that becomes read-only, when it is written."""
     database = postgres.new_database()
     store = PostgresBackend(postgres.url(database))
     await store.open()
@@ -226,10 +226,10 @@ async def test_read_only(postgres: PostgresServer) -> None:
 
 
 async def test_another_encoding(postgres: PostgresServer) -> None:
-    """A database whose encoding cannot hold all texts is refused."""
+    """A database whose encoding cannot store all texts is refused."""
     postgres.psql("CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
 
-    assert "its encoding is LATIN1; make a database with the encoding UTF8" in (
+    assert "its encoding is LATIN1; create a database with the encoding UTF8" in (
         await refusal(PostgresBackend(postgres.url("latin")))
     )
 
@@ -247,7 +247,7 @@ async def test_another_encoding(postgres: PostgresServer) -> None:
 async def test_synchronous_commit(
     postgres: PostgresServer, database: str, schema: str, chosen: str | None, server_says: str, used: str
 ) -> None:
-    """Commits are on disk whatever the server says by default, unless the URL says otherwise."""
+    """Commits are on disk whatever the server's default is, unless the URL says otherwise."""
     url = postgres.url(database, options=f"-c synchronous_commit={server_says}")
     store = PostgresBackend(url, schema=schema, synchronous_commit=chosen)
     await store.open()

@@ -1,4 +1,4 @@
-"""The server is killed, restarted, cut off or gone while runs commit to it."""
+"""The server is killed, restarted or cut off while runs commit."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class TestRestarts(RestartContract):
         self.server = server
 
     def make_url(self, tmp_path: Path) -> str:
-        """A database of its own, which folds early."""
+        """A database of its own that is compacted early."""
         return self.server.new_url(snapshot_every=7)
 
     def impatient_url(self, url: str) -> str:
-        """The same, waiting for a moment."""
+        """The same, with a short wait."""
         return f"{url}&retry_for=0.3"
 
     def kill_server(self) -> None:
@@ -40,12 +40,12 @@ class TestRestarts(RestartContract):
         self.server.start()
 
     def strikes(self) -> Sequence[Callable[[], object]]:
-        """Killed, restarted, or cut off from everybody."""
+        """Killed, restarted, or without its connections."""
         return [*super().strikes(), self.server.restart, partial(self.server.psql, CUT_OFF)]
 
 
 async def test_what_is_said_of_a_server_that_is_gone(server: PostgresServer) -> None:
-    """The errors say for how long the server was tried."""
+    """The errors say how long the server was tried."""
     store = PostgresBackend(server.new_url(), retry_for=0.3)
     await store.open()
     server.kill()

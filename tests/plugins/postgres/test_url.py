@@ -1,4 +1,4 @@
-"""URLs: which options they have, and that no password is ever shown."""
+"""URLs: their options, and that no password is shown."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_what_libpq_is_told(url: str, parameters: dict[str, str]) -> None:
 
 
 def test_our_options_are_taken_out() -> None:
-    """Cano's own options are taken out, whatever stands between them; the rest is left as it was."""
+    """Cano's options are removed, wherever they are; the rest is unchanged."""
     url = (
         "postgresql://ada@db/runs?schema=a%20b&sslmode=require&pool_size=8&retry_for=2.5&snapshot_every=7&strict=1"
         "&options=-c%20x%3Dy&synchronous_commit=off"
@@ -53,7 +53,7 @@ def test_our_options_are_taken_out() -> None:
 
 @pytest.mark.parametrize("url", ["sqlite:///runs.db", "memory://", "postgresql", "postgresql:runs", "postgresqlx://a"])
 def test_other_urls_are_left_to_others(url: str) -> None:
-    """A URL of another scheme is no error: another plugin may know it."""
+    """A URL of another scheme is not an error, since another plugin may open it."""
     assert cano_open_store(url) is None
 
 
@@ -64,7 +64,7 @@ WRONG = [
     ("postgresql://ada:secret@db/runs?retry_for=-1", "retry_for must be a number of seconds"),
     ("postgresql://ada:secret@db/runs?retry_for=99999999", "retry_for must be a number of seconds from 0 to 86400"),
     ("postgresql://ada:secret@db/runs?schema=", "schema must be a name"),
-    ("postgresql://ada:secret@db/runs?schema=pg_temp", "schema must be a name that is not PostgreSQL's own"),
+    ("postgresql://ada:secret@db/runs?schema=pg_temp", "schema must be a name that PostgreSQL does not reserve"),
     ("postgresql://ada:secret@db/runs?schema=" + "x" * 64, "schema must be a name of 1 to 63 bytes"),
     (
         "postgresql://ada:secret@db/runs?synchronous_commit=maybe",
@@ -74,19 +74,19 @@ WRONG = [
     ("postgresql://ada:secret@db/runs?strict=1&strict=1", "the option 'strict' twice"),
     ("postgresql://ada:secret@db/runs?user=bob", "'user' twice"),
     ("postgresql://ada:secret@db/runs?sslmode", "'sslmode' without a value"),
-    ("postgresql://ada:secret@db:port/runs", "a port that is no number"),
-    ("postgresql://ada:secret@db:70000/runs", "a port that is no number"),
+    ("postgresql://ada:secret@db:port/runs", "a port that is not a number"),
+    ("postgresql://ada:secret@db:70000/runs", "a port that is not a number"),
     ("postgresql://ada:sec/ret@db/runs", "write special characters of user and password as %40"),
     ("postgresql://ada:123/secret@db/runs", "write special characters of user and password as %40"),
     ("postgresql://ada:123?secret@db/runs", "write special characters of user and password as %40"),
-    ("postgresql://ada:secret@[::1/runs", "no IPv6 address"),
+    ("postgresql://ada:secret@[::1/runs", "not an IPv6 address"),
     ("postgresql://ada:secret%00@db/runs", "contains NUL"),
 ]
 
 
 @pytest.mark.parametrize(("url", "said"), WRONG)
 def test_what_is_wrong(url: str, said: str) -> None:
-    """A wrong URL is an error that says what is wrong, and does not repeat the password."""
+    """A wrong URL is an error that says what is wrong, and does not contain the password."""
     with pytest.raises(ConfigurationError) as caught:
         cano_open_store(url)
     assert said in str(caught.value)
@@ -99,7 +99,7 @@ def test_what_is_wrong(url: str, said: str) -> None:
      ("schema", None), ("schema", "a\0"), ("snapshot_every", 10**6), ("synchronous_commit", True)],
 )  # fmt: skip
 def test_wrong_arguments(name: str, value: Any) -> None:
-    """So are wrong arguments of `PostgresBackend`."""
+    """Wrong arguments of `PostgresBackend` are errors too."""
     with pytest.raises(ConfigurationError, match=f"{name} must be"):
         PostgresBackend("postgresql:///runs", **{name: value})
     with pytest.raises(ConfigurationError, match="must be a URL"):
@@ -107,7 +107,7 @@ def test_wrong_arguments(name: str, value: Any) -> None:
 
 
 def test_the_password_is_not_shown() -> None:
-    """Neither the backend nor its settings show it."""
+    """Neither the backend nor its settings show the password."""
     store = PostgresBackend("postgresql://ada:secret@db:5433/runs?sslpassword=secret&passfile=/secret")
 
     assert repr(store) == "<PostgresBackend postgresql://ada@db:5433/runs, not open>"
@@ -117,7 +117,7 @@ def test_the_password_is_not_shown() -> None:
 
 
 def test_what_a_store_promises() -> None:
-    """The plugin names its schemes, and what their stores promise."""
+    """The plugin names its schemes with their capabilities."""
     stores = cano_stores()
 
     assert sorted(stores) == ["postgres", "postgresql"]

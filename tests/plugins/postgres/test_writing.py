@@ -1,4 +1,4 @@
-"""Writing: what is done together harms nobody else, and folding is not seen from outside."""
+"""Writing: jobs that share a transaction do not disturb each other, and compaction changes no result."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Ask = Callable[..., list[Any]]
 
 
 async def test_of_many_commits_only_the_stale_are_refused(store: PostgresBackend) -> None:
-    """Of commits that go into one transaction each stale one gets its own error, and all others are made."""
+    """Of commits in one transaction, each stale one gets its own error, and all others are applied."""
     for number in range(20):
         await store.create(new_run(str(number)))
     await store.claim("3", "another", LATER + 1, LATER + 9)
@@ -28,9 +28,9 @@ async def test_of_many_commits_only_the_stale_are_refused(store: PostgresBackend
 
     refused = {number: str(answer) for number, answer in enumerate(answers) if answer is not None}
     assert refused == {
-        3: "a commit to the run '3' is stale: it was claimed anew: its token is 2, not 1",
+        3: "a commit to the run '3' is stale: another holder claimed it: its token is 2, not 1",
         5: "a commit to the run '5' is stale: it has made 1 transitions, not 0",
-        7: "a commit to the run '7' is stale: it is gone",
+        7: "a commit to the run '7' is stale: it does not exist",
     }
     assert {type(answers[number]) for number in refused} == {ConflictError}
     for number in {*range(20)} - {3, 7}:
@@ -38,7 +38,7 @@ async def test_of_many_commits_only_the_stale_are_refused(store: PostgresBackend
 
 
 def unkept() -> list[Commit]:
-    """Commits with something that cannot be stored."""
+    """Commits with a value that cannot be stored."""
     return [
         step(1, "bad", state="nul\0"), step(1, "bad", state="\ud800"), step(1, "bad", changed={"a": object()}),
         step(1, "bad", changed={"\ud800": b""}), step(1, "bad", consumed=["\ud800"]),
@@ -49,7 +49,7 @@ def unkept() -> list[Commit]:
 
 @pytest.mark.parametrize("number", range(len(unkept())))
 async def test_what_cannot_be_stored(store: PostgresBackend, number: int) -> None:
-    """It is refused with an error that names the run, harms nobody else, and changes nothing."""
+    """Such a commit is refused with an error that names the run, disturbs no other, and changes nothing."""
     bad = unkept()[number]
     for run_id in ("a", "bad", "c"):
         await store.create(new_run(run_id))
@@ -62,7 +62,7 @@ async def test_what_cannot_be_stored(store: PostgresBackend, number: int) -> Non
 
 
 async def test_other_things_that_cannot_be_stored(store: PostgresBackend) -> None:
-    """So it is with runs and signals; a run whose id cannot be stored is not there."""
+    """The same holds for runs and signals; a run whose id cannot be stored does not exist."""
     for run_id in ("nul\0", "\ud800", "".join(random.Random(1).choices("abcdefghij", k=20_000))):
         with pytest.raises(SerializationError):
             await store.create(new_run(run_id))
@@ -75,7 +75,7 @@ async def test_other_things_that_cannot_be_stored(store: PostgresBackend) -> Non
 
 
 async def test_folding_is_not_seen(store: PostgresBackend, ask: Ask) -> None:
-    """Whatever is set, removed and set anew, in whatever line: data and order are those of the commits."""
+    """Whatever entries set, remove and set again, data and order are those of the commits."""
     chance = random.Random(5)
     keys = ["", "nul\0", "ключ", *"abcdefgh", "long" * 5000]
     data = dict.fromkeys(keys[:3], b"0")
@@ -98,7 +98,7 @@ async def test_folding_is_not_seen(store: PostgresBackend, ask: Ask) -> None:
 
 
 async def test_large_values_are_folded_early(store: PostgresBackend, ask: Ask) -> None:
-    """A few large values are as much to read again as many small ones."""
+    """A few large values lead to compaction like many small ones."""
     await store.create(new_run())
     for seq in range(1, 4):
         await store.commit(step(seq, changed={"a": bytes(400_000)}))
@@ -108,7 +108,7 @@ async def test_large_values_are_folded_early(store: PostgresBackend, ask: Ask) -
 
 
 async def test_plain_steps_touch_no_index(store: PostgresBackend, ask: Ask) -> None:
-    """Steps of a run that goes on update its row in place: no new entry in any index of `runs`."""
+    """Steps update the row of `runs` in place: no index gets a new entry."""
     await store.create(new_run())
     for seq in range(1, 31):
         await store.commit(step(seq))
@@ -125,7 +125,7 @@ async def test_plain_steps_touch_no_index(store: PostgresBackend, ask: Ask) -> N
 
 
 async def test_cancelled_commits(store: PostgresBackend) -> None:
-    """Callers who are cancelled at any moment leave whole commits, no task, and connections that work."""
+    """Callers that are cancelled at any moment leave whole commits, no task, and usable connections."""
     chance = random.Random(3)
     made = dict.fromkeys((f"run {number}" for number in range(10)), 0)
     for run_id in made:
@@ -155,7 +155,7 @@ async def test_cancelled_commits(store: PostgresBackend) -> None:
 
 
 async def test_two_backends_that_lock_the_same_rows(url: str, schema: str, store: PostgresBackend) -> None:
-    """Backends whose batches touch the same runs in any order do not stop each other."""
+    """Backends whose batches touch the same runs in any order do not deadlock."""
     other = PostgresBackend(url, schema=schema)
     await other.open()
     ids = [str(number) for number in range(30)]
