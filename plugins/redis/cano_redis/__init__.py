@@ -1,4 +1,4 @@
-"""A durable store of Cano in a Redis server, which any number of processes and machines may share."""
+"""Durable runs in a Redis server: `redis://host:6379/0`."""
 
 from cano_redis.backend import RedisBackend
 from cano_redis.settings import Durability

@@ -19,25 +19,27 @@ logger = logging.getLogger("cano.redis")
 
 
 class RedisBackend(LazyBackend["Engine"]):
-    """Keeps runs in a Redis server, which any number of processes and machines may share.
+    """A store that keeps runs in a Redis server. Processes on any number of machines can share it.
 
-    When `commit` returns, the server has the commit; whether it is on its disk too is a matter of how the server is
-    set up: see `durability`, and `require`. All that concurrent runs commit while the server is busy goes out
-    together. A server that goes away is waited for, and what was under way is made once, whatever it had got before.
+    When `commit` returns, the server has the commit. Whether the commit is on the server's disk depends on the server's
+    configuration: see `durability` and `require`. Commits that arrive while the server is busy are sent together. If
+    the server goes away, calls wait for it, and each is done once.
+
+    A backend belongs to the event loop that opened it.
 
     Args:
         host, port: where the server listens.
-        path: its Unix socket, in place of both.
+        path: its Unix socket, instead of host and port.
         db: number of the database.
-        username, password: who this is; shown nowhere.
-        tls: whether the connection is encrypted.
-        ssl_ca_certs: file with the authorities to trust; the system's by default.
-        ssl_certfile, ssl_keyfile: files with a certificate of ours, and its key, for servers that want one.
-        prefix: what the store's keys begin with. Stores with different prefixes share nothing.
-        require: "always" or "everysec": refuse a server whose appendfsync promises less. "any": log a warning.
-        retry_for: seconds for which a server that went away is waited for.
-        timeout: seconds without an answer after which a connection is given up, and made anew.
-        strict: whether values are checked already when a task puts or gets them, not only when they are committed.
+        username, password: the credentials. They are not shown.
+        tls: whether to encrypt the connection.
+        ssl_ca_certs: file with the authorities to trust; by default the system's.
+        ssl_certfile, ssl_keyfile: files with the client's certificate and key, if the server requires them.
+        prefix: prefix of the store's keys. Stores with different prefixes share nothing.
+        require: "always" or "everysec": refuse a server whose appendfsync is weaker. "any": log a warning instead.
+        retry_for: seconds that a call waits for a server that cannot be reached before it fails.
+        timeout: seconds to wait for an answer before reconnecting.
+        strict: whether the codec checks values when a task puts or gets them, not only when a step commits.
 
     Raises:
         ConfigurationError: an argument is wrong.
@@ -71,27 +73,22 @@ class RedisBackend(LazyBackend["Engine"]):
         self._server: Server | None = None
 
     def _load(self) -> Callable[[], Engine]:
-        """Import redis-py and msgspec, which only an open store needs. That takes half a second."""
+        """Import redis-py and msgspec, which only an open store needs. This takes half a second."""
         from cano_redis.engine import Engine
 
         return partial(Engine, self._settings, self._found, str(self._unavailable("was closed")))
 
     @property
     def durability(self) -> Durability | None:
-        """What the server does before it acknowledges, as it was found when it was last connected to; None before."""
+        """The server's durability when the store last connected; None before `open`."""
         return None if self._server is None else self._server.durability
 
     def watch(self, tell: Callable[[str | None], None]) -> None:
-        """Call `tell` with a run's id soon after another backend did something that may let somebody go on.
-
-        Args:
-            tell: called in the event loop that opened the store; with None when news may have been lost, after the
-                connection was.
-        """
+        """See `NotifyingStore.watch`."""
         self._opened().watch(tell)
 
     def _found(self, server: Server) -> None:
-        """Note what was found at the other end; say it where it is new, and not as one would wish."""
+        """Remember the server's configuration, and log new warnings about it."""
         from cano_redis.server import warnings
 
         before, self._server = self._server, server

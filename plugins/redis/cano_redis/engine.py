@@ -1,4 +1,4 @@
-"""An open store: each call as a script and its arguments, and each answer as what the caller wants."""
+"""An open store: turns calls into scripts with arguments, and their answers into results."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from cano_redis.server import Server
 from cano_redis.settings import Settings
 
 PAGE = 256
-"""How many records are asked for at once: the server does nothing else meanwhile."""
+"""The most records in one answer, since the server does nothing else meanwhile."""
 
 
 class Engine:
-    """The connections of one open store."""
+    """The connections of an open store. See `StoreBackend` for the methods."""
 
     def __init__(self, settings: Settings, found: Callable[[Server], None], closed: str) -> None:
         self.capabilities = settings.capabilities
@@ -36,7 +36,7 @@ class Engine:
         self._channel = settings.channel
 
     async def open(self) -> None:
-        """Connect. Raises StoreUnavailableError."""
+        """Connect. Raise StoreUnavailableError if that fails."""
         await self._pump.open()
         try:
             await self._news.open()
@@ -45,12 +45,12 @@ class Engine:
             raise
 
     async def close(self) -> None:
-        """Finish what was asked for, and disconnect."""
+        """Finish the calls under way, and disconnect."""
         await self._news.close()
         await self._pump.close()
 
     def watch(self, tell: Callable[[str | None], None]) -> None:
-        """See `RedisBackend`; so for all the others."""
+        """Call `tell` with notifications from now on."""
         self._news.watch(tell)
 
     # runs
@@ -146,10 +146,10 @@ class Engine:
     async def missing_recipients(self) -> Sequence[str]:
         return [run_id.decode(errors="replace") for run_id in await self._ask(scripts.RECIPIENTS)]
 
-    # how
+    # scripts
 
     async def _do(self, script: scripts.Script, run_id: str, *arguments: bytes) -> Any:
-        """The answer of a script about one run."""
+        """Run a script for one run, and return its answer."""
         try:
             id = text(run_id)
         except SerializationError as error:
@@ -158,11 +158,11 @@ class Engine:
         return await self._pump.do(script, keys + b"run:" + id, (keys, id, *arguments), run_id)
 
     async def _ask(self, script: scripts.Script, *arguments: bytes) -> Any:
-        """The answer of a script about many."""
+        """Run a script for many runs, and return its answer."""
         return await self._pump.do(script, self._keys + b"runs", (self._keys, *arguments))
 
     async def _records(self, answer: Any) -> list[RunRecord]:
-        """The records of the members of an index: the first of them are in the answer, the others are asked for."""
+        """Return the records of an index. The answer has the first ones; fetch the rest page by page."""
         members, found = answer
         flat = list(found)
         for at in range(PAGE, len(members), PAGE):
@@ -170,14 +170,14 @@ class Engine:
         return reading.records(flat)
 
     def _op(self) -> bytes:
-        """What a script recognises a call by that was made already."""
+        """Return a new id for a call, by which its script recognises a repetition."""
         return self._tag + next(self._ops).to_bytes(8, "big")
 
     def _news_of(self, run_id: str) -> tuple[bytes, bytes]:
         return self._channel, self._tag + text(run_id)
 
     def _arguments(self, commit: Commit) -> list[bytes]:
-        """Of the script that commits. Raises SerializationError."""
+        """Return the arguments of the commit script. Raise SerializationError if a value cannot be stored."""
         seq, expected, status, wait = commit.seq, commit.expected_seq, commit.status, commit.wait
         removed, consumed, release = commit.removed, commit.consumed, commit.release
         op, at, changed = self._op(), commit.at, pairs(commit.changed)
@@ -203,20 +203,20 @@ class Engine:
 
 
 def _of(error: SerializationError, run_id: str) -> SerializationError:
-    """The same error, saying which run."""
+    """Return the same error with the run's id."""
     said = SerializationError(
-        f"the run {run_id!r} has something that cannot be stored: {error}", key=error.key, actual=error.actual
+        f"the run {run_id!r} contains a value that cannot be stored: {error}", key=error.key, actual=error.actual
     )
     said.run_id = run_id
     return said
 
 
 def _conflict(commit: Commit, seq: bytes | None, token: bytes | None) -> ConflictError:
-    """Why the run is not as a commit expects it to be."""
+    """Return the error for a stale commit."""
     if seq is None or token is None:
-        stale = "it is gone"
+        stale = "it does not exist"
     elif token != b"%d" % commit.token:
-        stale = f"it was claimed anew: its token is {token.decode()}, not {commit.token}"
+        stale = f"another holder claimed it: its token is {token.decode()}, not {commit.token}"
     else:
         stale = f"it has made {seq.decode()} transitions, not {commit.expected_seq}"
     run_id = commit.run_id

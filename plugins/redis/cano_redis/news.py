@@ -1,4 +1,4 @@
-"""News of what other backends did, on a connection of its own: a subscription to the store's channel."""
+"""Receives the notifications of other backends: a subscription to the store's channel, on a connection of its own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cano_redis.settings import Settings
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 2.0
 TAG = 8
-"""Bytes of a message that say which backend it is from; the rest is the id of the run."""
+"""Bytes of a message that identify the backend; the rest is the id of the run."""
 
 logger = logging.getLogger("cano.redis")
 
@@ -24,7 +24,7 @@ _TROUBLE = (RedisError, OSError, TimeoutError)
 
 
 class News:
-    """Listens from `open` to `close`, and tells whoever watches."""
+    """Listens from `open` to `close`, and calls the watcher."""
 
     def __init__(self, settings: Settings, tag: bytes) -> None:
         self._settings = settings
@@ -34,12 +34,12 @@ class News:
         self._task: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Subscribe: what is published from now on is heard. Raises what Redis raises."""
+        """Subscribe. Raise Redis's error if that fails."""
         await self._subscribe()
         self._task = asyncio.get_running_loop().create_task(self._listen(), name="cano-redis news")
 
     def watch(self, tell: Callable[[str | None], None]) -> None:
-        """Call `tell` with the id of each run that somebody else touched; with None when news may have been lost."""
+        """Call `tell` with the id of each run that another backend changed, or None if notifications may be lost."""
         self._tell = tell
 
     async def close(self) -> None:
@@ -49,7 +49,7 @@ class News:
         if task is not None and not task.get_loop().is_closed():
             task.cancel()
             await asyncio.wait((task,))
-            await self._drop()  # a task that is cancelled before it has begun drops nothing
+            await self._drop()  # a task that is cancelled before its first step drops nothing
 
     async def _subscribe(self) -> None:
         connection = connection_to(self._settings)
@@ -86,7 +86,7 @@ class News:
             await self._drop()
 
     async def _hear(self) -> None:
-        """Hand on what comes in, until the connection is lost: silent ones are asked whether they live."""
+        """Pass on messages until the connection is lost. Without messages for `timeout` seconds, send a PING."""
         connection, asked = self._connection, False
         assert connection is not None
         while True:
@@ -109,4 +109,4 @@ class News:
         try:
             self._tell(run_id)
         except Exception:
-            logger.exception("whoever watches the store %s failed", self._settings.place)
+            logger.exception("the change callback of the store %s raised", self._settings.place)

@@ -1,8 +1,7 @@
-"""The one connection that all calls go through: what came in while the server was busy goes out together.
+"""The one connection for all calls. Calls that arrive while the server is busy are sent together.
 
-A call is a script that the server runs, or does not. When the connection dies, nobody knows which of the calls that
-were sent were run: they are sent again on the next connection, once the server has been told to drop the last one,
-and the scripts recognise what they did before.
+If the connection fails, the server may or may not have executed the sent calls. The pump reconnects, tells the server
+to close the old connection, and sends them again; the scripts recognise the calls that they have executed.
 """
 
 from __future__ import annotations
@@ -28,23 +27,23 @@ from cano_redis.settings import Settings
 
 MOST_CALLS = 500
 MOST_BYTES = 8 * 1024 * 1024
-"""How much goes out together, more or less."""
+"""The approximate size of a batch."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.01, 1.0
 
 _AWAY = (RedisConnectionError, RedisTimeoutError, OSError, TimeoutError)
-"""How a server shows that is not there, or not ready: builtin errors come from sockets and from our own limit."""
+"""Errors of a server that is missing or not ready. Builtin ones come from sockets and timeouts."""
 
 
 class Call:
-    """One call, and who waits for it.
+    """One call and its waiting caller.
 
     Attributes:
-        command: what is sent.
-        run_id: the run concerned; calls for one run are never under way together.
-        future: who waits for it.
-        sent: whether it is under way on a connection that lives.
-        over: whether it is settled.
+        command: the bytes to send.
+        run_id: the run. Two calls for one run are never sent together.
+        future: the caller waits for it.
+        sent: whether it was sent on the present connection.
+        over: whether it has its result.
         abandoned: whether its caller was cancelled.
     """
 
@@ -57,7 +56,7 @@ class Call:
         self.sent = self.over = self.abandoned = False
 
     def settle(self, answer: Any, error: Exception | None = None) -> None:
-        """Wake who waits, if anybody does."""
+        """Return the answer to the caller, or raise the error in it."""
         self.sent, self.over = False, True
         if self.future.done():
             return
@@ -68,10 +67,10 @@ class Call:
 
 
 class Pump:
-    """The connection, and the task that owns it, of one open store.
+    """The connection of an open store, and the task that owns it.
 
     Attributes:
-        server: what was found at the other end.
+        server: the connected server.
     """
 
     server: Server
@@ -92,27 +91,27 @@ class Pump:
         self._task: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Connect. A server that refuses is an error at once; one that is still starting is waited for."""
+        """Connect. Wait for a server that loads its data; fail at once if it refuses or is missing."""
         while True:
             try:
                 await self._connect()
                 break
             except _AWAY as error:
-                starting = "reading its data" in str(error) or code(error) == "LOADING"
+                starting = "loading its data" in str(error) or code(error) == "LOADING"
                 if not starting or not await self._wait_a_little():
                     raise lost(error, self._settings.place, "", None) from error
         self._since = None
         self._task = self._loop.create_task(self._live(), name="cano-redis")
 
     async def do(self, script: Script, key: bytes, arguments: Sequence[bytes], run_id: str | None = None) -> Any:
-        """What `script` answers.
+        """Run `script` on the server, and return its answer.
 
-        When this is cancelled, the call is not made, or it is made before the cancellation goes on: never later. Where
-        the connection dies meanwhile, nobody knows which of the two, but later calls come after it.
+        Cancellation: the call is withdrawn, or it is completed before the cancellation is raised; never later. If the
+        connection fails meanwhile, either may be the case, and later calls come after it.
         """
         if self._ending.is_set() or self._loop is not asyncio.get_running_loop():
             raise StoreUnavailableError(self._closed if self._ending.is_set() else self._foreign(), run_id=run_id)
-        words: Any = (b"EVALSHA", script.sha, b"1", key, *arguments)  # hiredis knows no tuples of any length
+        words: Any = (b"EVALSHA", script.sha, b"1", key, *arguments)  # hiredis's types lack tuples of any length
         command = pack_command(words)
         call = Call(command, run_id, self._loop.create_future())
         self._waiting.append(call)
@@ -126,7 +125,7 @@ class Pump:
             raise
 
     async def close(self) -> None:
-        """Finish what was asked for, and disconnect."""
+        """Finish the calls, and disconnect."""
         self._ending.set()
         if self._task is None or self._loop.is_closed():
             return
@@ -140,10 +139,10 @@ class Pump:
         call.abandoned = True
         while call.sent:
             call.future = self._loop.create_future()
-            with suppress(asyncio.CancelledError):  # it is being cancelled already
+            with suppress(asyncio.CancelledError):  # the caller is cancelled already
                 await asyncio.wait((call.future,))
         if call.future.done() and not call.future.cancelled():
-            call.future.exception()  # or asyncio would report that nobody has looked at it
+            call.future.exception()  # so that asyncio does not report it as never retrieved
 
     def _foreign(self) -> str:
         return f"the store {self._settings.place} was opened in another event loop; open a backend in each"
@@ -167,7 +166,7 @@ class Pump:
             await self._drop()
 
     def _take(self) -> list[Call]:
-        """What goes out next: no two calls for one run, so that they are made in their order whatever is refused."""
+        """Take the next batch: one call for each run, so that a run's calls keep their order even if one is refused."""
         batch: list[Call] = []
         later: list[Call] = []
         runs: set[str | None] = set()
@@ -187,7 +186,7 @@ class Pump:
         return batch
 
     async def _carry_out(self) -> None:
-        """Return when all calls of the batch are settled."""
+        """Send the batch until each of its calls has a result."""
         why: Exception
         while self._batch:
             try:
@@ -208,7 +207,7 @@ class Pump:
                 self._fail(why)
 
     async def _exchange(self) -> StoreError | None:
-        """Send the batch, settle what is answered, and leave in it what was refused for now; the reason for that."""
+        """Send the batch, and settle the answered calls. Keep those refused for now, and return the reason."""
         connection, batch = self._connection, [call for call in self._batch if not call.abandoned]
         assert connection is not None
         self._batch, again, why = batch, [], None
@@ -238,7 +237,7 @@ class Pump:
         if why is None:
             return None
         if code(why) == "READONLY":
-            await self._drop()  # the name may lead to another server by now
+            await self._drop()  # the name may lead to another server now
         return refusal(why, self._settings.place, None)
 
     async def _connect(self) -> None:
@@ -272,14 +271,14 @@ class Pump:
                 await connection.disconnect()
 
     def _wanted(self, calls: Sequence[Call]) -> list[Call]:
-        """Those of `calls` for which somebody waits still. The others are let go."""
+        """Return the calls whose callers wait. Settle the abandoned ones."""
         for call in calls:
             if call.abandoned and not call.over:
                 call.settle(None)
         return [call for call in calls if not call.over]
 
     def _fail(self, error: Exception) -> None:
-        """Let all fail that wait."""
+        """Fail all waiting calls."""
         calls = [*self._batch, *self._waiting]
         self._batch = []
         self._waiting.clear()
@@ -288,7 +287,7 @@ class Pump:
                 call.settle(None, _one_more(error, call.run_id))
 
     async def _wait_a_little(self) -> bool:
-        """Wait before the next try; False where it has been tried for long enough."""
+        """Wait before the next attempt. Return False if `retry_for` seconds are over."""
         now = self._loop.time()
         if self._since is None:
             self._since, self._pause = now, FIRST_PAUSE
@@ -304,7 +303,7 @@ class Pump:
 
 
 def _one_more(error: Exception, run_id: str | None) -> Exception:
-    """An error of its own for each who waits: tracebacks and notes are added to it."""
+    """Return a copy of the error for one caller, since raising adds a traceback."""
     fresh = type(error)(*error.args)
     fresh.__cause__ = error.__cause__
     if isinstance(fresh, StoreError):

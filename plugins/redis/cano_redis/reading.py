@@ -1,4 +1,4 @@
-"""Answers of the scripts that ask: histories, lists and signals."""
+"""Decodes the answers of queries: histories, lists and signals."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from cano_redis.records import STATUSES, listed
 
 
 def history(run_id: str, count: bytes, lines: Sequence[bytes]) -> Sequence[Transition]:
-    """Every commit of the run that made a transition. Raises SerializationError."""
+    """Return the run's transitions. Raise SerializationError if an entry is corrupt or missing."""
     if count != b"%d" % len(lines):
-        raise unreadable(run_id, "lines of its history are missing")
+        raise unreadable(run_id, "entries of its history are missing")
     found: list[Transition] = []
     for line in lines:
         try:
@@ -26,23 +26,23 @@ def history(run_id: str, count: bytes, lines: Sequence[bytes]) -> Sequence[Trans
         last = found[-1].seq if found else -1
         if body is None:  # a commit that made no transition
             if seq != last:
-                raise unreadable(run_id, f"its history is damaged at transition {seq}")
+                raise unreadable(run_id, f"its history is corrupt at transition {seq}")
             continue
         state, status, at, changed, removed = body
         if seq <= last or status not in STATUSES:
-            raise unreadable(run_id, f"its history is damaged at transition {seq}")
+            raise unreadable(run_id, f"its history is corrupt at transition {seq}")
         made = Transition(seq=seq, state=state, status=STATUSES[status], at=at, changed=changed, removed=removed)
         found.append(made)
     return found
 
 
 def records(flat: Sequence[Any]) -> list[RunRecord]:
-    """The runs of a list of ids, each with its hash."""
+    """Return the runs of a flat list of ids and hashes."""
     return [listed(run_id.decode(errors="replace"), has) for run_id, has in zip(flat[::2], flat[1::2], strict=True)]
 
 
 def matches(run: RunRecord, filter: RunFilter) -> bool:
-    """Whether a run is still what a list was asked for. A damaged one is shown in any list that it was in."""
+    """Return whether a run still matches the filter. A corrupt run matches, since its fields are unknown."""
     return (run.version, run.fingerprint, run.state) == ("", "", "") or (
         filter.workflow in (None, run.workflow)
         and filter.status in (None, run.status)
@@ -51,30 +51,30 @@ def matches(run: RunRecord, filter: RunFilter) -> bool:
 
 
 def could_go_on(run: RunRecord, now: float) -> bool:
-    """Whether a run is still in a status to go on, and nobody holds it."""
+    """Return whether a kernel can still claim and resume the run."""
     free = run.holder is None or (run.expires is not None and run.expires < now)
     return free and run.status in (RunStatus.RUNNING, RunStatus.PARKED)
 
 
 def signal(run_id: str, name: str, id: bytes, known: bytes | None, payload: bytes | None) -> Signal:
-    """The oldest signal of a name. Raises SerializationError."""
+    """Return the oldest unconsumed signal of a name. Raise SerializationError if it is corrupt."""
     try:
         if known is None or known[:1] != b"w" or known[17:].decode() != name:
-            raise unreadable(run_id, f"its signal {id!r} is damaged")
+            raise unreadable(run_id, f"its signal {id!r} is corrupt")
         return Signal(id.decode(), name, payload)
     except UnicodeDecodeError as error:
-        raise unreadable(run_id, f"its signal {id!r} is damaged: {error}") from error
+        raise unreadable(run_id, f"its signal {id!r} is corrupt: {error}") from error
 
 
 def signals(run_id: str, flat: Any, payloads: Any) -> Signals:
-    """The signals that wait, in their order, and the ids of the consumed ones. Raises SerializationError."""
+    """Return the waiting signals in their order, and the consumed ids. Raise SerializationError if one is corrupt."""
     try:
         known, with_payload = unpaired(flat), unpaired(payloads)
         waiting = sorted((value[1:17], id, value[17:]) for id, value in known.items() if value[:1] == b"w")
         consumed = [id.decode() for id, value in known.items() if value == b"c"]
         if len(waiting) + len(consumed) != len(known) or with_payload.keys() - known.keys():
-            raise unreadable(run_id, "its signals are damaged")
+            raise unreadable(run_id, "its signals are corrupt")
         found = [Signal(id.decode(), name.decode(), with_payload.get(id)) for _, id, name in waiting]
     except (DamagedError, UnicodeDecodeError) as error:
-        raise unreadable(run_id, f"its signals are damaged: {error}") from error
+        raise unreadable(run_id, f"its signals are corrupt: {error}") from error
     return Signals(found, consumed)

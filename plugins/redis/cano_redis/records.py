@@ -1,4 +1,4 @@
-"""Records, from the fields of a hash and back."""
+"""Run records as hashes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STATUSES = {status.value: status for status in RunStatus}
 
 
 def fields(run: RunRecord) -> list[bytes]:
-    """Names and values of the hash that a new run is. Raises SerializationError."""
+    """Return the names and values of a new run's hash. Raise SerializationError if a value cannot be stored."""
     flat = [
         b"workflow", text(run.workflow), b"version", text(run.version), b"fingerprint", text(run.fingerprint),
         b"state", text(run.state), b"seq", number(run.seq), b"status", run.status.value.encode(),
@@ -36,14 +36,14 @@ def fields(run: RunRecord) -> list[bytes]:
 
 
 def record(run_id: str, flat: Any, data: dict[str, bytes]) -> RunRecord:
-    """The run whose hash the server handed out. Raises SerializationError."""
+    """Return the run in a hash. Raise SerializationError if it is corrupt."""
     try:
         return _record(run_id, unpaired(flat), data)
     except (DamagedError, ValueError, KeyError) as error:
         if isinstance(error, SerializationError):
             raise
         what = f"its field {error} is missing" if isinstance(error, KeyError) else error
-        raise unreadable(run_id, f"its record is damaged: {what}") from error
+        raise unreadable(run_id, f"its record is corrupt: {what}") from error
 
 
 def _record(run_id: str, has: dict[bytes, bytes], data: dict[str, bytes]) -> RunRecord:
@@ -74,22 +74,22 @@ def _record(run_id: str, has: dict[bytes, bytes], data: dict[str, bytes]) -> Run
 
 
 def whole(run_id: str, answer: Any) -> RunRecord:
-    """The run with its data, of the answer of `load` and `create`. Raises SerializationError."""
+    """Return the run in an answer of `load` or `create`. Raise SerializationError if it is corrupt."""
     flat, keys, values, lines = answer
     run = record(run_id, flat, {})
     has = unpaired(values)
     if len(keys) != len(has) or any(key not in has for key in keys):
-        raise unreadable(run_id, "its keys and its values do not agree")
+        raise unreadable(run_id, "its keys and values differ")
     if unpaired(flat).get(b"lines") != b"%d" % lines:
-        raise unreadable(run_id, "lines of its history are missing")
+        raise unreadable(run_id, "entries of its history are missing")
     try:
         return run._replace(data={key.decode(): has[key] for key in keys})
     except UnicodeDecodeError as error:
-        raise unreadable(run_id, f"a key is damaged: {error}") from error
+        raise unreadable(run_id, f"a key is corrupt: {error}") from error
 
 
 def listed(run_id: str, flat: Any) -> RunRecord:
-    """The same for a list, in which a damaged run must not hide the others: it shows what is wrong as its error."""
+    """Return the run in a hash of a list. A corrupt run carries the problem as its error, and does not hide others."""
     try:
         return record(run_id, flat, {})
     except SerializationError as error:

@@ -1,4 +1,4 @@
-"""The Lua scripts, which the server runs one at a time: each is one atomic change or question."""
+"""The Lua scripts. The server runs one at a time: each is an atomic change or query."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _PARTS = re.compile(r"\A-- \(([^)]*)\)")
 
 
 class Script(NamedTuple):
-    """A script as the server has it: its text, and what it is called by."""
+    """A script: its text, and the SHA-1 by which it is called."""
 
     text: bytes
     sha: bytes
@@ -20,7 +20,7 @@ class Script(NamedTuple):
 def _read(name: str) -> Script:
     folder = files("cano_redis") / "lua"
     own = (folder / f"{name}.lua").read_text(encoding="utf-8")
-    parts = _PARTS.match(own)  # the first line of each script names those that it begins with
+    parts = _PARTS.match(own)  # the first line names the parts that precede the script
     assert parts is not None
     text = "".join((folder / f"{part}.lua").read_text(encoding="utf-8") for part in parts[1].split(", ")) + own
     return Script(text.encode(), hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest().encode())

@@ -1,4 +1,4 @@
-"""A connection to the server, made ready: who is there, how it keeps what it is given, and our scripts in it."""
+"""Opens a connection: checks the server and its durability, and loads the scripts."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ OLDEST = (6, 2)
 
 
 class Server(NamedTuple):
-    """What was found at the other end.
+    """A connected server.
 
     Attributes:
-        run: which start of the server it is.
-        client: the connection's number in it.
-        durability: what it does before it acknowledges.
-        evicts: its policy where it may drop keys as soon as it has a memory limit.
+        run: the server's run id, which changes with each start.
+        client: the connection's id.
+        durability: when it writes a commit to disk.
+        evicts: its eviction policy if that would drop runs, or None.
     """
 
     run: str
@@ -35,7 +35,7 @@ class Server(NamedTuple):
 
 
 def connection_to(settings: Settings) -> AbstractConnection:
-    """A connection, not yet made. It tries nothing twice by itself: whether that is safe only the caller knows."""
+    """Return a connection that is not open. It does not retry, since only the caller knows whether that is safe."""
     given: dict[str, Any] = {
         "db": settings.db, "username": settings.username, "password": settings.password, "client_name": "cano",
         "protocol": 2, "driver_info": None, "socket_timeout": None, "socket_connect_timeout": settings.timeout,
@@ -50,24 +50,26 @@ def connection_to(settings: Settings) -> AbstractConnection:
 
 
 async def ask(connection: AbstractConnection, *command: Any) -> Any:
-    """The answer to one command."""
+    """Send a command, and return its answer."""
     await connection.send_command(*command, check_health=False)
     return await connection.read_response(disable_decoding=True)
 
 
 async def greet(connection: AbstractConnection, settings: Settings, before: Server | None) -> Server:
-    """Look at the server that `connection` leads to, and make ready what calls need.
+    """Check the server of a new connection, and load the scripts.
 
     Args:
-        before: what was found by the connection that this one replaces. That one is ended: nothing that was sent on
-            it, and not yet done, is done from now on.
+        connection: the open connection.
+        settings: the store's settings.
+        before: the server of the connection that this one replaces. The server closes that connection, so that it
+            executes nothing that it has not executed yet.
 
     Raises:
-        StoreUnavailableError: it cannot be used, or does not do what the settings require.
+        StoreUnavailableError: the server cannot be used, or is less durable than required.
     """
     told = _pairs(await ask(connection, "INFO"))
     if told.get("loading", "0") != "0":
-        raise RedisConnectionError("it is still reading its data")
+        raise RedisConnectionError("it is still loading its data")
     _check(told, settings)
     client = int(await ask(connection, "CLIENT", "ID"))
     server = Server(told.get("run_id", ""), client, await _durability(connection, told), _evicts(told))
@@ -76,7 +78,7 @@ async def greet(connection: AbstractConnection, settings: Settings, before: Serv
     if server.durability not in REQUIRE[settings.require]:
         raise StoreUnavailableError(
             f"the store {settings.place} cannot be used: it requires appendfsync {settings.require}, but the server "
-            f"has {_described(server.durability)}; set appendonly and appendfsync there, or require less"
+            f"has {_described(server.durability)}; change its appendonly and appendfsync, or require less"
         )
     await load_scripts(connection)
     await _check_schema(connection, settings)
@@ -84,7 +86,7 @@ async def greet(connection: AbstractConnection, settings: Settings, before: Serv
 
 
 async def load_scripts(connection: AbstractConnection) -> None:
-    """Give the server our scripts. It forgets them when it is restarted, or told to."""
+    """Load the scripts into the server, which forgets them when it restarts, and on SCRIPT FLUSH."""
     for script in scripts.ALL:
         await connection.send_command("SCRIPT", "LOAD", script.text, check_health=False)
     for _ in scripts.ALL:
@@ -92,17 +94,17 @@ async def load_scripts(connection: AbstractConnection) -> None:
 
 
 def warnings(server: Server, settings: Settings) -> Sequence[str]:
-    """What whoever runs the store should know of it."""
+    """Return warnings about the server for the log."""
     found = []
     if server.durability is not Durability.ALWAYS:
         found.append(
-            f"the store {settings.place}: the server has {_described(server.durability)}. What was committed survives "
-            "this process, but a crash of the server may undo the last of it; the README of cano-redis says how much"
+            f"the store {settings.place}: the server has {_described(server.durability)}. Commits survive this "
+            "process, but a crash of the server may undo the last ones; the README of cano-redis says how many"
         )
     if server.evicts is not None:
         found.append(
-            f"the store {settings.place}: the server's maxmemory-policy is {server.evicts}. As soon as it has a "
-            "maxmemory, it will drop runs; set maxmemory-policy noeviction"
+            f"the store {settings.place}: the server's maxmemory-policy is {server.evicts}. With a maxmemory, it drops "
+            "runs; set maxmemory-policy noeviction"
         )
     return found
 
@@ -111,7 +113,7 @@ def _described(durability: Durability) -> str:
     if durability is Durability.NONE:
         return "no append-only file (appendonly no)"
     if durability is Durability.UNKNOWN:
-        return "an append-only file, but does not tell its appendfsync"
+        return "an append-only file, but does not report its appendfsync"
     return f"appendfsync {durability.value}"
 
 
@@ -119,10 +121,12 @@ def _check(told: dict[str, str], settings: Settings) -> None:
     version = told.get("redis_version", "")
     digits = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     if digits < OLDEST:
-        raise StoreUnavailableError(f"the store {settings.place} cannot be used: Redis {version} is older than 6.2")
+        raise StoreUnavailableError(
+            f"the store {settings.place} cannot be used: its server is Redis {version}, but 6.2 or later is needed"
+        )
     if told.get("role", "master") != "master":
         raise StoreUnavailableError(
-            f"the store {settings.place} cannot be used: it is a replica; name the server that it follows"
+            f"the store {settings.place} cannot be used: it is a replica; name its primary server"
         )
     if _evicts(told) and told.get("maxmemory", "0") != "0":
         raise StoreUnavailableError(
@@ -133,7 +137,7 @@ def _check(told: dict[str, str], settings: Settings) -> None:
 
 def _evicts(told: dict[str, str]) -> str | None:
     policy = told.get("maxmemory_policy", "noeviction")
-    return policy if policy.startswith("allkeys") else None  # the others drop only keys that expire anyway
+    return policy if policy.startswith("allkeys") else None  # other policies drop only keys that expire
 
 
 async def _durability(connection: AbstractConnection, told: dict[str, str]) -> Durability:
@@ -143,7 +147,7 @@ async def _durability(connection: AbstractConnection, told: dict[str, str]) -> D
     try:
         return Durability(answer[1].decode())
     except (TypeError, IndexError, ValueError):
-        return Durability.UNKNOWN  # it may not be asked by everybody
+        return Durability.UNKNOWN  # the user may not call CONFIG
 
 
 async def _check_schema(connection: AbstractConnection, settings: Settings) -> None:
@@ -154,17 +158,17 @@ async def _check_schema(connection: AbstractConnection, settings: Settings) -> N
         raise refusal(error, settings.place, None) from error
     if not there.isdigit():
         raise StoreUnavailableError(
-            f"the store {settings.place} cannot be used: its keys are another program's; choose another prefix"
+            f"the store {settings.place} cannot be used: its keys belong to another program; choose another prefix"
         )
     if int(there) > SCHEMA:
         raise StoreUnavailableError(
-            f"the store {settings.place} has schema version {int(there)}, but this cano-redis knows versions up to "
+            f"the store {settings.place} has schema version {int(there)}, but this cano-redis supports versions up to "
             f"{SCHEMA}; install the newer cano-redis that wrote it"
         )
 
 
 async def _try(connection: AbstractConnection, *command: Any) -> Any:
-    """The answer to a command that not everybody may give; None for those who may not."""
+    """Send a command that the user may not be allowed, and return its answer, or None."""
     try:
         return await ask(connection, *command)
     except ResponseError:

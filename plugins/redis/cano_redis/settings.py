@@ -1,4 +1,4 @@
-"""What a store can be told, and what is allowed."""
+"""The options of a store, and their checks."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from cano.options import Options, one_of, optional, refuse, seconds, switch, tex
 
 
 class Durability(Enum):
-    """What a Redis server does with a commit before it acknowledges it, as it was found to be set up.
+    """When a Redis server writes a commit to disk, according to its configuration.
 
-    ALWAYS: it is on disk. EVERYSEC: it will be within about a second. NO: it will be when the operating system likes.
-    NONE: the server keeps no append-only file: what it held when it ended is lost, or is as old as its last snapshot.
-    UNKNOWN: the server does not tell; it has an append-only file.
+    ALWAYS: before it acknowledges the commit. EVERYSEC: within about a second. NO: when the operating system does.
+    NONE: the server has no append-only file, so a crash loses everything since its last snapshot. UNKNOWN: the server
+    has an append-only file, but does not report its appendfsync.
     """
 
     ALWAYS = "always"
@@ -32,13 +32,13 @@ REQUIRE: dict[str, tuple[Durability, ...]] = {
     "everysec": (Durability.ALWAYS, Durability.EVERYSEC),
     "always": (Durability.ALWAYS,),
 }
-"""What each value of `require` accepts."""
+"""The durabilities that each value of `require` accepts."""
 
 
 def key_prefix(name: str, value: Any) -> str:
-    """Return `value` if keys may begin with it."""
+    """Return `value` if it can be the prefix of keys."""
     if not isinstance(value, str) or not value.isprintable() or not value or set("{}") & set(value):
-        refuse(name, value, "a text, without braces")
+        refuse(name, value, "printable text without braces")
     return value
 
 
@@ -57,23 +57,10 @@ OPTIONS = Options(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The options of a store.
-
-    Attributes:
-        host, port: where the server listens; unused where there is a `path`.
-        path: its Unix socket.
-        db: number of the database.
-        username, password: who this is.
-        tls: whether the connection is encrypted.
-        ssl_ca_certs, ssl_certfile, ssl_keyfile: files for that; None is the system's authorities, and no certificate.
-        prefix: what all keys begin with, in braces.
-        require: "any", "everysec" or "always": the least durability that the server must have.
-        retry_for: seconds for which a server that is away is waited for.
-        timeout: seconds without an answer after which a connection is given up.
-        strict: whether values are checked already when a task puts or gets them.
+    """The options of a store; `RedisBackend` describes them.
 
     Raises:
-        ConfigurationError: one of them is wrong.
+        ConfigurationError: an option is wrong.
     """
 
     host: str = "localhost"
@@ -103,12 +90,12 @@ class Settings:
 
     @property
     def capabilities(self) -> Capabilities:
-        """What the store promises."""
+        """The store's capabilities."""
         return Capabilities(strict=self.strict, notify=True)
 
     @property
     def place(self) -> str:
-        """Where the store is, to show: without the password."""
+        """The store's URL for messages, without the password."""
         who = "" if self.username is None else f"{self.username}@"
         if self.path is not None:
             return f"unix://{who}{self.path}?db={self.db}&prefix={quote(self.prefix)}"
@@ -117,10 +104,10 @@ class Settings:
 
     @property
     def keys(self) -> bytes:
-        """What all keys of the store begin with. The braces keep them together in one slot of a cluster."""
+        """The prefix of all keys of the store. The braces keep them in one slot of a cluster."""
         return b"{%s}:" % self.prefix.encode()
 
     @property
     def channel(self) -> bytes:
-        """Where news of the store is published. Channels are the same in all databases of a server."""
+        """The channel for the store's notifications. It has the database's number, since databases share channels."""
         return b"%snews:%d" % (self.keys, self.db)

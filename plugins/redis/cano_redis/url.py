@@ -1,4 +1,4 @@
-"""URLs such as `redis://user:password@host:6379/0?prefix=cano`. No error shows one: it may have a password in it."""
+"""URLs such as `redis://user:password@host:6379/0?prefix=cano`. No message contains one: it may hold a password."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ EXAMPLES = "write redis://host:6379/0, rediss://… for TLS, or unix:///path/to/
 
 
 def options_from_url(url: str) -> dict[str, Any] | None:
-    """The arguments of `RedisBackend` that `url` stands for; None where its scheme is another.
+    """Return the arguments of `RedisBackend` that `url` contains, or None if its scheme is not Redis's.
 
     Raises:
-        ConfigurationError: it is no such URL, or has an option that is unknown, wrong, or given twice.
+        ConfigurationError: the URL is wrong, or an option is unknown, wrong or given twice.
     """
     scheme, colon, rest = url.partition(":")
     scheme = scheme.lower()
@@ -32,9 +32,7 @@ def options_from_url(url: str) -> dict[str, Any] | None:
     except ValueError as error:
         if isinstance(error, ConfigurationError):
             raise
-        raise ConfigurationError(
-            f"the URL of a Redis server has no host and port that make sense: {EXAMPLES}"
-        ) from None
+        raise ConfigurationError(f"the URL of a Redis server has no valid host and port: {EXAMPLES}") from None
     if parts.fragment:
         raise ConfigurationError("a Redis URL has no fragment: write %23 for the # in it")
     for name, value in (("username", parts.username), ("password", parts.password)):
@@ -56,7 +54,7 @@ def _server(parts: SplitResult) -> dict[str, Any]:
     number = parts.path.strip("/")
     if number:
         if not number.isdecimal() and "@" in number + parts.query:
-            raise ValueError  # it is the rest of a password with a slash in it
+            raise ValueError  # it may be the rest of a password with a slash
         place["db"] = whole("db", Text(number))
     return place
 

@@ -1,9 +1,9 @@
-"""Commits of the Redis store beside redis-py by hand, one command after the other, in one run on one server.
+"""Compares commits with plain redis-py commands, in one run on one server.
 
     python -m tests.plugins.redis.bench_redis [--rounds N] [--appendfsync always|everysec|no]
 
-A server of its own is started. "by hand" is one awaited command of redis-py for each step, the way a program without
-an engine would keep its state: a HSET, or HSET and XADD in a MULTI, which also keeps the history.
+It starts a server. "by hand" is one awaited redis-py command for each step, as a program without a workflow library
+would store its state: a HSET, or HSET and XADD in a MULTI, which also keeps the history.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tests.servers.redis import RedisServer, start_redis
 
 
 class ByHand:
-    """redis-py alone."""
+    """Plain redis-py."""
 
     def __init__(self, server: RedisServer) -> None:
         from redis.asyncio import Redis
@@ -30,7 +30,7 @@ class ByHand:
         self._seq = 0
 
     async def hset(self, count: int) -> float:
-        """Seconds for each of `count` steps of one HSET."""
+        """Return the seconds for each of `count` steps of one HSET."""
         begin = time.perf_counter()
         for _ in range(count):
             self._seq += 1
@@ -38,7 +38,7 @@ class ByHand:
         return (time.perf_counter() - begin) / count
 
     async def multi(self, count: int) -> float:
-        """Seconds for each of `count` steps of a HSET and a XADD in one transaction."""
+        """Return the seconds for each of `count` steps of a HSET and a XADD in one transaction."""
         begin = time.perf_counter()
         for _ in range(count):
             self._seq += 1

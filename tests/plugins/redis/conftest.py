@@ -1,4 +1,4 @@
-"""A store in a real server, and a look into that server from outside."""
+"""A store in a real server, and a second connection to it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.servers.redis import RedisServer, start_redis
 
 @pytest.fixture
 def prefix(redis: RedisServer) -> str:
-    """A prefix that nobody uses yet."""
+    """An unused prefix."""
     return redis.new_prefix()
 
 
@@ -30,7 +30,7 @@ async def store(redis: RedisServer, prefix: str) -> AsyncIterator[RedisBackend]:
 
 @pytest.fixture
 def a_server() -> Iterator[Callable[..., RedisServer]]:
-    """Starts servers of this test alone, with more arguments of `redis-server`."""
+    """Start servers for this test, with more arguments of `redis-server`."""
     with ExitStack() as stack:
 
         def start(*options: str) -> RedisServer:
@@ -42,9 +42,9 @@ def a_server() -> Iterator[Callable[..., RedisServer]]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Return when something has come about that nobody tells of."""
+    """Wait for a condition that no event reports."""
     async with asyncio.timeout(60):
-        while not condition():  # noqa: ASYNC110  # it is for this
+        while not condition():  # noqa: ASYNC110  # its purpose
             await asyncio.sleep(0)
 
 
@@ -53,7 +53,7 @@ Ask = Callable[..., Any]
 
 @pytest.fixture
 async def ask(redis: RedisServer, prefix: str) -> AsyncIterator[Ask]:
-    """Gives the server a command; a name that begins with `:` is one of the store's keys."""
+    """Send a command to the server. A name that begins with `:` is one of the store's keys."""
     from redis.asyncio import Redis
 
     client = Redis(unix_socket_path=str(redis.socket))

@@ -8,5 +8,5 @@ from tests.servers.redis import RedisServer
 
 
 def relay_to(server: RedisServer) -> Relay:
-    """A relay to `server`, not yet listening. News is no answer."""
+    """Return a relay to `server`, not yet listening. A notification is not an answer."""
     return Relay(server.socket, lambda asked, answer: not answer.startswith(b"*3\r\n$7\r\nmessage"))

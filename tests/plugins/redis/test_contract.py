@@ -1,4 +1,4 @@
-"""The store contract, all of it, on a real Redis server."""
+"""The store contract on a Redis server."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from tests.servers.redis import RedisServer
 
 
 class TestRedis(DurableStoreBackendContract):
-    """The contract with the default options, on a server that puts all on disk at once."""
+    """The contract with the default options, on a server that syncs each commit."""
 
     @pytest.fixture(autouse=True)
     def _server(self, redis: RedisServer) -> None:
         self.server = redis
 
     def make_url(self, tmp_path: Path) -> str:
-        """A prefix that nobody uses yet."""
+        """An unused prefix."""
         return self.server.new_url()

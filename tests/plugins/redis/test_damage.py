@@ -1,4 +1,4 @@
-"""Damaged and hostile keys: a clear error that names the run, nothing run or built, and other runs go on."""
+"""Corrupt keys: an error that names the run, while other runs go on."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ EXTRAS = [
     pack((None, ("then", None, "soon", None), None)), pack((None, ("then",), None)), pack((None, None, "text")),
     pack(({"a": msgspec.msgpack.Ext(5, b"")}, None, None)), pack(({"a": TODAY}, None, None)), DEEP,
 ]  # fmt: skip
-"""What cannot be the error, wait and payload of a record."""
+"""What is not the error, wait and payload of a record."""
 
 LINES = [
     b"", b"short", HEAD[:16] + b"x" * 16, HEAD + b"\xc1", HEAD + pack(5), HEAD + pack(("S", "odd", 1.0, {}, [])),
@@ -36,11 +36,11 @@ LINES = [
     HEAD + pack(("S", "running", 1.0, {}, [1])), HEAD + pack(("S", "running", 1.0, {}, [])) + b"\0", HEAD,
     HEAD[:31] + b"2" + pack(("S", "running", 1.0, {}, [])),
 ]  # fmt: skip
-"""What cannot be the line of the third transition."""
+"""What is not the entry of the third transition."""
 
 
 class TestDamage(DamageContract):
-    """The contract of corrupt rows, on the store's keys. Each way is a command; `:run:run` is the key of the record."""
+    """The contract of corrupt rows, on the store's keys. Each way is a command; `:run:run` is the record's key."""
 
     damages: ClassVar[Mapping[str, Sequence[tuple[Any, ...]]]] = {
         "record": [
@@ -88,12 +88,12 @@ class TestDamage(DamageContract):
         self.server = redis
 
     def make_url(self, tmp_path: Path) -> str:
-        """A prefix that nobody uses yet."""
+        """An unused prefix."""
         self.prefix = self.server.new_prefix()
         return self.server.url(prefix=self.prefix)
 
     def ask(self, run_id: str, *words: str | bytes) -> Any:
-        """What the server answers to a command about the keys of a run."""
+        """Return the server's answer to a command about the keys of a run."""
         keys = {
             f":{kind}:run": f"{{{self.prefix}}}:{kind}:{run_id}" for kind in ("run", "data", "keys", "lines", "signals")
         }
@@ -101,32 +101,32 @@ class TestDamage(DamageContract):
             return client.execute_command(*(keys.get(word, word) if isinstance(word, str) else word for word in words))
 
     def damage(self, url: str, run_id: str, what: tuple[Any, ...]) -> None:
-        """Give the command."""
+        """Send the command."""
         self.ask(run_id, *what)
 
     def rewrite(self, url: str, run_id: str, change: Callable[[bytes], bytes]) -> None:
-        """Change the line of the third transition."""
+        """Change the entry of the third transition."""
         self.ask(run_id, "LSET", ":lines:run", "3", change(self.ask(run_id, "LINDEX", ":lines:run", "3")))
 
 
-async def test_a_listed_damaged_run_says_so(store: RedisBackend, ask: Ask) -> None:
-    """In a list a run that cannot be read has what is wrong as its error, and no status that it may not have."""
+async def test_a_listed_corrupt_run_says_so(store: RedisBackend, ask: Ask) -> None:
+    """A corrupt run is listed with the problem as its error, and with a status that it may have."""
     await store.create(new_run())
     await ask("HSET", ":run:run", "status", "odd")
     (run,) = await store.runs(RunFilter(workflow="flow"))
 
-    message = "the run 'run' cannot be read from the store: its record is damaged: there is no status b'odd'"
+    message = "the run 'run' cannot be read from the store: its record is corrupt: there is no status b'odd'"
     assert run.status is RunStatus.INTERRUPTED
     assert run.error == {"type": "SerializationError", "message": message}
 
 
 async def test_a_history_with_a_gap(store: RedisBackend, ask: Ask) -> None:
-    """Nor may lines be missing; without its last one the run is not loaded either."""
+    """A missing entry is an error; without its last entry, the run cannot be loaded either."""
     for run_id in ("run", "other"):
         await store.create(new_run(run_id))
         await store.commit(step(1, run_id))
     await ask("LTRIM", ":lines:run", "1", "-1")
-    with pytest.raises(SerializationError, match="lines of its history are missing"):
+    with pytest.raises(SerializationError, match="entries of its history are missing"):
         await store.history("run")
     await ask("RPOP", ":lines:run")
     with pytest.raises(SerializationError, match="'run' cannot be read"):
@@ -134,8 +134,8 @@ async def test_a_history_with_a_gap(store: RedisBackend, ask: Ask) -> None:
 
 
 @pytest.mark.parametrize("key", [":run:run", ":lines:run", ":data:run", ":keys:run"])
-async def test_commits_to_a_damaged_run(store: RedisBackend, ask: Ask, key: str) -> None:
-    """A commit whose keys hold something else is an error that names the run."""
+async def test_commits_to_a_corrupt_run(store: RedisBackend, ask: Ask, key: str) -> None:
+    """If a key of the run has another type, a commit raises an error that names the run."""
     await store.create(new_run(data={"a": b"1"}))
     await ask("SET", key, "text")
     with pytest.raises(SerializationError, match="'run' cannot be read") as caught:

@@ -1,4 +1,4 @@
-"""Connections that die after a call was made, and before its answer came: it is not made a second time."""
+"""Connections that break after a call was sent and before its answer came: the call is done once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class TestLostAnswers(LostAnswersContract):
         self.server = redis
 
     def make_url(self, tmp_path: Path) -> str:
-        """A prefix that nobody uses yet."""
+        """An unused prefix."""
         return self.server.new_url()
 
     @asynccontextmanager
@@ -44,9 +44,9 @@ async def between(redis: RedisServer) -> AsyncIterator[Relay]:
 async def test_what_is_stuck_on_an_old_connection_is_never_done(
     store: RedisBackend, between: Relay, prefix: str
 ) -> None:
-    """A commit that got stuck on its way is made by the next connection, and not a second time when it arrives.
+    """A commit that is stuck on an old connection is applied by the new one, and not again when it arrives late.
 
-    One whose caller was cancelled is not made at all, however late it arrives.
+    A cancelled one is not applied at all, however late it arrives.
     """
     remote = RedisBackend(path=str(between.address), prefix=prefix, timeout=0.3)
     await remote.open()

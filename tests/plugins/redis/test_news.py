@@ -1,4 +1,4 @@
-"""News: the contract says what is told; here is what is not, and how the connection is kept."""
+"""Notifications: the contract says what is sent; these tests say what is not, and how the connection is kept."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.servers.redis import RedisServer
 
 
 async def test_no_more_is_told_than_helps(redis: RedisServer, prefix: str, store: RedisBackend) -> None:
-    """Each thing that may let a run go on is told once; what goes on by itself, or is one's own, is not."""
+    """Each change that may let a run continue is sent once; other changes, and a backend's own, are not."""
     told: list[str | None] = []
     heard = asyncio.Event()
 
@@ -49,7 +49,7 @@ async def test_no_more_is_told_than_helps(redis: RedisServer, prefix: str, store
 
 
 async def test_stores_are_apart(redis: RedisServer, store: RedisBackend, prefix: str) -> None:
-    """Other prefixes and other databases of a server have news of their own."""
+    """Each prefix and each database of a server has notifications of its own."""
     told: asyncio.Queue[str | None] = asyncio.Queue()
     store.watch(told.put_nowait)
     for options in ({"prefix": prefix + "x"}, {"db": 1, "prefix": prefix}, {"prefix": prefix}):
@@ -63,7 +63,7 @@ async def test_stores_are_apart(redis: RedisServer, store: RedisBackend, prefix:
 
 
 async def test_a_silent_connection_is_asked(redis: RedisServer, prefix: str) -> None:
-    """A connection on which nothing comes in is asked whether it lives, and stays."""
+    """A connection without messages gets a PING, and is kept."""
     one = RedisBackend(path=str(redis.socket), prefix=prefix, timeout=0.05)
     two = RedisBackend(path=str(redis.socket), prefix=prefix)
     told: asyncio.Queue[str | None] = asyncio.Queue()
@@ -73,7 +73,7 @@ async def test_a_silent_connection_is_asked(redis: RedisServer, prefix: str) -> 
     asked = 0
     while asked < 3:
         asked = sum("cmd=ping" in line and "sub=1" in line for line in redis.cli("client", "list").splitlines()) + asked
-        await asyncio.sleep(0.01)  # it asks by itself
+        await asyncio.sleep(0.01)  # it sends them by itself
     await two.put_signal("run", Signal("1", "go"))
 
     assert await told.get() == "run"
@@ -85,7 +85,7 @@ async def test_a_silent_connection_is_asked(redis: RedisServer, prefix: str) -> 
 async def test_a_watcher_that_raises_is_reported(
     store: RedisBackend, redis: RedisServer, prefix: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Each of its exceptions is logged."""
+    """Each exception of a watcher is logged."""
     calls: asyncio.Queue[str | None] = asyncio.Queue()
 
     def tell(run_id: str | None) -> None:
@@ -103,7 +103,7 @@ async def test_a_watcher_that_raises_is_reported(
 
 
 async def test_a_kernel_hears_of_a_signal(redis: RedisServer) -> None:
-    """A run that waits in one kernel goes on when another one signals."""
+    """A run that waits in one kernel continues when another kernel signals."""
     url = redis.new_url()
     flow = Workflow("ask", name="approval").add_exit_state("done")
 

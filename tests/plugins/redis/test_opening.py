@@ -1,4 +1,4 @@
-"""What a store finds when it opens: how the server keeps what it is given, who may come in, what is there already."""
+"""What `open` finds: the server's durability, its users, and existing keys."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Start = Callable[..., RedisServer]
 
 
 async def found(server: RedisServer, **options: str) -> Durability | None:
-    """What a store finds in a server."""
+    """Return the durability that a store finds."""
     store = RedisBackend(path=str(server.socket), **options)  # type: ignore[arg-type]
     assert store.durability is None
     await store.open()
@@ -36,13 +36,13 @@ async def found(server: RedisServer, **options: str) -> Durability | None:
         (["--appendfsync", "everysec"], Durability.EVERYSEC, "appendfsync everysec"),
         (["--appendfsync", "no"], Durability.NO, "appendfsync no"),
         (["--appendonly", "no"], Durability.NONE, "no append-only file"),
-        (["--rename-command", "CONFIG", ""], Durability.UNKNOWN, "does not tell"),
+        (["--rename-command", "CONFIG", ""], Durability.UNKNOWN, "does not report"),
     ],
 )
 async def test_durability(
     a_server: Start, caplog: pytest.LogCaptureFixture, options: list[str], durability: Durability, said: str | None
 ) -> None:
-    """What the server does before it acknowledges is found, warned of once, and refused where more is required."""
+    """The server's durability is found, warned of once, and refused if more is required."""
     server = a_server(*options)
     assert await found(server) is durability
     warned = [record.getMessage() for record in caplog.records if record.name == "cano.redis"]
@@ -58,7 +58,7 @@ async def test_durability(
 
 
 async def test_durability_that_is_taken_away(a_server: Start, caplog: pytest.LogCaptureFixture) -> None:
-    """What has changed is found when the server is connected to anew, and refused where it is less than required."""
+    """A change is found when the store reconnects, and refused if the durability is less than required."""
     server = a_server()
     lax, strict = RedisBackend(path=str(server.socket)), RedisBackend(path=str(server.socket), require="always")
     for store in (lax, strict):
@@ -78,7 +78,7 @@ async def test_durability_that_is_taken_away(a_server: Start, caplog: pytest.Log
 
 
 async def test_eviction(a_server: Start, caplog: pytest.LogCaptureFixture) -> None:
-    """A server that drops keys when its memory is full is refused; one that might some day is warned of."""
+    """A server that evicts keys when its memory is full is refused; one that would with a memory limit is warned of."""
     server = a_server("--maxmemory-policy", "allkeys-lru")
     await found(server)
     assert [record.getMessage() for record in caplog.records if "allkeys-lru" in record.getMessage()]
@@ -91,7 +91,7 @@ async def test_eviction(a_server: Start, caplog: pytest.LogCaptureFixture) -> No
 
 
 async def test_a_full_memory(a_server: Start) -> None:
-    """A server with no memory left refuses commits, with the remedy; what is there stays whole."""
+    """A server without memory refuses commits with a remedy; stored runs stay whole."""
     server = a_server("--maxmemory", "4mb", "--maxmemory-policy", "noeviction")
     store = RedisBackend(path=str(server.socket))
     await store.open()
@@ -112,7 +112,7 @@ async def test_a_full_memory(a_server: Start) -> None:
 
 
 async def test_passwords(a_server: Start) -> None:
-    """A wrong password, or none, is an error at once that says so, and does not show the password."""
+    """A wrong or missing password is an error at once, and not shown."""
     server = a_server("--requirepass", "open sesame")
     right = RedisBackend(path=str(server.socket), password="open sesame")
     await right.open()
@@ -126,7 +126,7 @@ async def test_passwords(a_server: Start) -> None:
 
 
 async def test_a_user_with_few_rights(a_server: Start) -> None:
-    """The rights that the README asks for are enough."""
+    """The permissions in the README suffice."""
     server = a_server()
     rights = ["~{cano}:*", "&{cano}:*", "+@all", "-@dangerous", "+info"]
     server.cli("acl", "setuser", "ada", "on", ">secret", *rights)
@@ -140,14 +140,14 @@ async def test_a_user_with_few_rights(a_server: Start) -> None:
     await store.close()
 
     other = RedisBackend(path=str(server.socket), username="ada", password="secret", prefix="other")
-    with pytest.raises(StoreUnavailableError, match="may not do that"):
+    with pytest.raises(StoreUnavailableError, match="lacks a permission"):
         await other.open()
 
 
 async def test_schema_versions(store: RedisBackend, ask: Ask, redis: RedisServer, prefix: str) -> None:
-    """A store that a newer version wrote is refused, and so are keys that are none of ours."""
+    """A store of a newer version is refused, and so are keys of another program."""
     assert await ask("GET", ":schema") == b"1"
-    for there, problem in (("2", "schema version 2, but .* up to 1"), ("x", "another program's")):
+    for there, problem in (("2", "schema version 2, but .* up to 1"), ("x", "belong to another program")):
         await ask("SET", ":schema", there)
         with pytest.raises(StoreUnavailableError, match=problem):
             await RedisBackend(path=str(redis.socket), prefix=prefix).open()
@@ -158,7 +158,7 @@ async def test_schema_versions(store: RedisBackend, ask: Ask, redis: RedisServer
 
 
 async def test_opening_and_closing(redis: RedisServer, prefix: str) -> None:
-    """A store may be opened twice, at once too; before and after it is open it says what is wrong."""
+    """A store can be opened twice, also at once; before and after it is open, errors say what is wrong."""
     store = RedisBackend(path=str(redis.socket), prefix=prefix)
     with pytest.raises(StoreUnavailableError, match="not open"):
         await store.load("run")
@@ -173,7 +173,7 @@ async def test_opening_and_closing(redis: RedisServer, prefix: str) -> None:
 
 
 async def test_another_event_loop(store: RedisBackend) -> None:
-    """A store serves the event loop that opened it, and tells others so."""
+    """A store serves the event loop that opened it, and refuses others."""
 
     async def elsewhere() -> None:
         with pytest.raises(StoreUnavailableError, match="another event loop"):
@@ -184,7 +184,7 @@ async def test_another_event_loop(store: RedisBackend) -> None:
 
 
 async def test_loading(a_server: Start, caplog: pytest.LogCaptureFixture) -> None:
-    """A server that is still reading its data is waited for."""
+    """`open` waits for a server that loads its data."""
     server = a_server("--key-load-delay", "0")
     store = RedisBackend(path=str(server.socket))
     await store.open()
@@ -202,7 +202,7 @@ async def test_loading(a_server: Start, caplog: pytest.LogCaptureFixture) -> Non
 
 
 def make_certificate(key: Path, certificate: Path) -> None:
-    """A certificate for this machine, signed by itself."""
+    """Create a self-signed certificate for this machine."""
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate, "-days", "2",
          "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"], check=True, capture_output=True,
@@ -210,7 +210,7 @@ def make_certificate(key: Path, certificate: Path) -> None:
 
 
 async def test_tls(a_server: Start, tmp_path: Path) -> None:
-    """With `rediss` the connection is encrypted, and the server's certificate looked at."""
+    """With `rediss`, the connection is encrypted, and the server's certificate is verified."""
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
     make_certificate(key, certificate)
     with socket.create_server(("127.0.0.1", 0)) as free:

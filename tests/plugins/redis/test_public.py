@@ -1,4 +1,4 @@
-"""The public face: names, the plugin, documentation, what is imported."""
+"""The public names, the plugin, the documentation, and what is imported."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_names() -> None:
 
 
 def test_plugin() -> None:
-    """The distribution's entry point leads to the plugin, which says what it opens and what that promises."""
+    """The distribution's entry point leads to the plugin, which names its schemes with their capabilities."""
     (entry,) = (point for point in entry_points(group="cano") if point.name == "redis")
 
     assert entry.load() is _plugin
@@ -39,7 +39,7 @@ def test_plugin() -> None:
 
 
 async def test_a_kernel_opens_it(redis: RedisServer) -> None:
-    """A kernel finds the store by its URL, and closes it."""
+    """A kernel opens the store by its URL, and closes it."""
     prefix = redis.new_prefix()
     shown = f"unix://{redis.socket}?db=0&prefix={prefix}"
     async with Kernel(store=redis.url(prefix=prefix)) as kernel:
@@ -54,7 +54,7 @@ async def test_a_kernel_opens_it(redis: RedisServer) -> None:
 
 
 def test_options_are_documented() -> None:
-    """The README's table has every option with its default, and its text the others."""
+    """The README's table has each option with its default, and its text the others."""
     table = dict(re.findall(r"^\| `(\w+)` \| `(\w+)` \|", README, flags=re.MULTILINE))
     options = options_from_url("redis://?" + "&".join(f"{name}={value}" for name, value in table.items()))
 
@@ -67,7 +67,7 @@ def test_options_are_documented() -> None:
 
 
 def test_readme_runs(redis: RedisServer) -> None:
-    """The README's example runs, as often as one likes, and prints what it says."""
+    """The README's example runs any number of times, and prints what it says."""
     (program,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     (expected,) = re.findall(r"asyncio.run\(main\(\)\)  # (.*)", program)
     program = program.replace("redis://localhost:6379/0?", redis.new_url() + "&")

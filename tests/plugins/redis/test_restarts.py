@@ -21,18 +21,18 @@ Start = Callable[..., RedisServer]
 
 
 class TestRestarts(RestartContract):
-    """The contract of servers that go away, on one that has all on disk at once."""
+    """The contract of servers that go away, on one that syncs each commit."""
 
     @pytest.fixture(autouse=True)
     def _server(self, a_server: Start) -> None:
         self.server = a_server()
 
     def make_url(self, tmp_path: Path) -> str:
-        """A prefix that nobody uses yet."""
+        """An unused prefix."""
         return self.server.new_url()
 
     def impatient_url(self, url: str) -> str:
-        """The same, waiting for a moment."""
+        """The same, with a short wait."""
         return f"{url}&retry_for=0.2"
 
     def kill_server(self) -> None:
@@ -44,7 +44,7 @@ class TestRestarts(RestartContract):
         self.server.start()
 
     def strikes(self) -> Sequence[Callable[[], object]]:
-        """Killed, restarted, or without those who listen."""
+        """Killed, restarted, or without its connections."""
         return [*super().strikes(), self.server.restart, self.cut_off]
 
     def cut_off(self) -> None:
@@ -54,7 +54,7 @@ class TestRestarts(RestartContract):
 
 
 async def test_a_frozen_server(a_server: Start) -> None:
-    """A server that does not answer is given up after `timeout`; what it was sent is done once when it wakes up."""
+    """If the server does not answer for `timeout` seconds, the store reconnects; the sent call is done once."""
     server = a_server()
     store = RedisBackend(path=str(server.socket), timeout=0.2)
     await store.open()
@@ -72,7 +72,7 @@ async def test_a_frozen_server(a_server: Start) -> None:
 
 
 async def test_the_scripts_are_forgotten(a_server: Start) -> None:
-    """Runs do not notice that somebody flushes the scripts."""
+    """Runs survive SCRIPT FLUSH."""
     server = a_server()
     store = RedisBackend(path=str(server.socket))
     await store.open()
@@ -87,7 +87,7 @@ async def test_the_scripts_are_forgotten(a_server: Start) -> None:
 
 
 async def test_a_busy_server(a_server: Start) -> None:
-    """A server that is held up by somebody's script is waited for, though it refuses meanwhile."""
+    """Calls wait for a server that another script blocks."""
     server = a_server("--lua-time-limit", "1")
     store = RedisBackend(path=str(server.socket))
     await store.open()
@@ -110,7 +110,7 @@ async def test_a_busy_server(a_server: Start) -> None:
 
 
 async def test_a_replica_refuses(a_server: Start) -> None:
-    """A server that has become a replica is not written to; when it is a master again, calls go on."""
+    """A server that became a replica is not written to; when it is a primary again, calls work."""
     server = a_server()
     store = RedisBackend(path=str(server.socket), retry_for=0.2)
     await store.open()

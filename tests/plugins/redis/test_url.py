@@ -1,4 +1,4 @@
-"""URLs and arguments: what they mean, what is refused, and that no password is ever shown."""
+"""URLs and arguments: their meaning, what is refused, and that no password is shown."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from cano_redis.url import options_from_url
     ],
 )  # fmt: skip
 def test_urls(url: str, options: dict[str, Any] | None) -> None:
-    """Each URL stands for these arguments; those of other schemes are other plugins'."""
+    """Each URL stands for these arguments; other schemes are other plugins'."""
     assert options_from_url(url) == options
     assert (cano_open_store(url) is None) == (options is None)
 
@@ -44,17 +44,17 @@ def test_urls(url: str, options: dict[str, Any] | None) -> None:
     ("url", "problem"),
     [
         ("redis:host", "two slashes"),
-        ("redis://host:port", "no host and port"),
-        ("redis://host:99999", "no host and port"),
+        ("redis://host:port", "no valid host and port"),
+        ("redis://host:99999", "no valid host and port"),
         ("redis://host:0", "port must be"),
-        ("redis://[::1", "no host and port"),
+        ("redis://[::1", "no valid host and port"),
         ("redis://host/x", "db must be a whole number"),
         ("redis://host/1?db=2", "'db' twice"),
         ("redis://host?db=1&db=1", "'db' twice"),
         ("redis://host?tls=1", "unknown option 'tls'; known are db, prefix"),
         ("redis://host#a", "fragment"),
-        ("redis://host?prefix=", "prefix must be a text"),
-        ("redis://host?prefix=a{b}", "prefix must be a text, without braces"),
+        ("redis://host?prefix=", "prefix must be printable text"),
+        ("redis://host?prefix=a{b}", "prefix must be printable text without braces"),
         ("redis://host?require=no", "require must be any, everysec or always"),
         ("redis://host?retry_for=-1", "retry_for must be a number of seconds"),
         ("redis://host?timeout=0", "timeout must be a number of seconds"),
@@ -66,7 +66,7 @@ def test_urls(url: str, options: dict[str, Any] | None) -> None:
     ],
 )
 def test_wrong_urls(url: str, problem: str) -> None:
-    """What is wrong with a URL is said."""
+    """The error says what is wrong with the URL."""
     with pytest.raises(ConfigurationError, match=problem):
         cano_open_store(url)
 
@@ -77,7 +77,7 @@ def test_wrong_urls(url: str, problem: str) -> None:
      {"retry_for": "30"}, {"timeout": float("inf")}, {"strict": 1}, {"path": ""}, {"path": "a\0b"}, {"username": 5}],
 )  # fmt: skip
 def test_wrong_arguments(arguments: dict[str, Any]) -> None:
-    """What is wrong with an argument is said, with its name."""
+    """The error names the wrong argument."""
     with pytest.raises(ConfigurationError, match=f"^{next(iter(arguments))} must be"):
         RedisBackend(**arguments)
 
@@ -90,7 +90,7 @@ def test_wrong_arguments(arguments: dict[str, Any]) -> None:
      "redis://ada:12/hunter2@host", "redis://ada:12?hunter2@host", "redis://ada:12?hunter2=x@host"],
 )  # fmt: skip
 def test_passwords_are_never_shown(url: str) -> None:
-    """Neither an error nor a repr has the password in it."""
+    """Neither an error nor a repr contains the password."""
     shown = ""
     try:
         store = cano_open_store(url)

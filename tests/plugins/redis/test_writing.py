@@ -1,4 +1,4 @@
-"""What goes out together, in what order, and what happens to those in it, and to those who wait."""
+"""Which calls are sent together and in what order, and what happens to them and to waiting callers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.plugins.redis.conftest import Ask, until
 
 @pytest.fixture
 def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many calls went out together, each time."""
+    """The number of calls in each batch."""
     sizes: list[int] = []
     original = Pump._take
 
@@ -32,14 +32,14 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 async def make(store: RedisBackend, count: int) -> list[str]:
-    """Runs at their start; their ids."""
+    """Create runs, and return their ids."""
     ids = [f"run {number}" for number in range(count)]
     await asyncio.gather(*(store.create(new_run(run_id)) for run_id in ids))
     return ids
 
 
 async def test_concurrent_commits_go_out_together(store: RedisBackend, batches: list[int]) -> None:
-    """What comes in at the same time, or while the server is busy, makes one trip."""
+    """Calls that arrive at once, or while the server is busy, share a round trip."""
     ids = await make(store, 100)
     batches.clear()
     first = asyncio.ensure_future(store.commit(step(1, ids[0])))
@@ -51,7 +51,7 @@ async def test_concurrent_commits_go_out_together(store: RedisBackend, batches: 
 
 
 async def test_a_trip_has_an_end(store: RedisBackend, batches: list[int]) -> None:
-    """However much comes in, a limited number of calls and bytes goes out together; the rest goes with the next."""
+    """A batch has a limited number of calls and bytes; the rest goes into the next one."""
     ids = await make(store, 1200)
     batches.clear()
     await asyncio.gather(*(store.commit(step(1, run_id)) for run_id in ids))
@@ -65,7 +65,7 @@ async def test_a_trip_has_an_end(store: RedisBackend, batches: list[int]) -> Non
 
 
 async def test_a_refusal_concerns_nobody_else(store: RedisBackend, batches: list[int]) -> None:
-    """Of the commits of one trip those that are stale are refused, and all others made."""
+    """Of the commits of a batch, the stale ones are refused and all others applied."""
     ids = await make(store, 20)
     batches.clear()
     answers = await asyncio.gather(
@@ -110,12 +110,12 @@ async def test_calls_happen_in_their_order(store: RedisBackend) -> None:
 
 
 async def test_a_cancelled_call_that_waits_is_taken_back(store: RedisBackend) -> None:
-    """A commit that is cancelled before it went out is cancelled at once, and never made."""
+    """A commit that is cancelled before it is sent is cancelled at once, and never applied."""
     await make(store, 2)
     calls = [store.commit(step(1, "run 0")), store.commit(step(2, "run 0")), store.commit(step(1, "run 1"))]
     commits = [asyncio.ensure_future(call) for call in calls]
     await asyncio.sleep(0)
-    commits[1].cancel()  # it must wait for the first one's answer
+    commits[1].cancel()  # it waits for the first one's answer
     await asyncio.gather(*commits, return_exceptions=True)
 
     assert [commit.cancelled() for commit in commits] == [False, True, False]
@@ -123,7 +123,7 @@ async def test_a_cancelled_call_that_waits_is_taken_back(store: RedisBackend) ->
 
 
 async def test_a_cancelled_call_that_is_under_way_is_awaited(store: RedisBackend, batches: list[int]) -> None:
-    """A commit that is cancelled once it went out, even twice, is made before the cancellation goes on."""
+    """A commit that is cancelled after it was sent, even twice, completes before the cancellation is raised."""
     for number in range(20):
         run_id = f"run {number}"
         await store.create(new_run(run_id))
@@ -145,7 +145,7 @@ async def test_a_cancelled_call_that_is_under_way_is_awaited(store: RedisBackend
 async def test_a_cancelled_call_that_was_refused_is_silent(
     store: RedisBackend, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nobody is told of the error of a call whose caller has gone."""
+    """The error of a call whose caller was cancelled is not reported."""
     await store.create(new_run())
     for turns in range(12):
         commit = asyncio.ensure_future(store.commit(step(9)))
@@ -166,9 +166,9 @@ async def test_a_cancelled_call_that_was_refused_is_silent(
                {"state": None}, {"seq": 2**60}, {"token": -1}, {"token": "1"}, {"at": "now"}, {"at": float("nan")}],
 )  # fmt: skip
 async def test_what_cannot_be_kept(store: RedisBackend, fields: dict[str, Any]) -> None:
-    """What would not come back as it was is refused, by an error that names the run, and nothing is changed."""
+    """Values that would change are refused with an error that names the run; nothing is written."""
     await store.create(new_run())
-    with pytest.raises(SerializationError, match="'run' has something that cannot be stored") as caught:
+    with pytest.raises(SerializationError, match="'run' contains a value that cannot be stored") as caught:
         await store.commit(step(1)._replace(**fields))
     assert caught.value.run_id == "run"
     assert await loaded(store) == new_run()
@@ -185,7 +185,7 @@ async def test_what_cannot_be_kept(store: RedisBackend, fields: dict[str, Any]) 
 
 
 async def test_many_keys(store: RedisBackend) -> None:
-    """A commit may change and remove any number of keys, and their order is kept."""
+    """A commit can change and remove any number of keys, and keeps their order."""
     data = {f"key {number}": b"%d" % number for number in range(5000)}
     await store.create(new_run(data=data))
     more = {f"more {number}": b"" for number in range(12_345)}
@@ -199,7 +199,7 @@ async def test_many_keys(store: RedisBackend) -> None:
 
 
 async def test_long_lists(store: RedisBackend) -> None:
-    """Lists that are read in parts are whole, and in their order; so are many leases."""
+    """Lists that are read page by page are complete and ordered; so are many leases."""
     count = 2 * PAGE + 17
     await asyncio.gather(*(store.create(new_run(str(n), created=NOW + n, expires=NOW)) for n in range(count)))
     newest = [str(n) for n in reversed(range(count))]
@@ -213,7 +213,7 @@ async def test_long_lists(store: RedisBackend) -> None:
 
 
 async def test_nothing_is_left(store: RedisBackend, ask: Ask, prefix: str) -> None:
-    """When all runs are deleted, what is left of them ends by itself."""
+    """When all runs are deleted, the remaining keys expire."""
     for run_id in ("run", "\n{}", "other"):
         await store.create(free_run(run_id, parent="p", data={"a": b"1"}))
         for each in "12":
@@ -228,7 +228,7 @@ async def test_nothing_is_left(store: RedisBackend, ask: Ask, prefix: str) -> No
 
 
 async def test_after_closing(store: RedisBackend) -> None:
-    """Calls that wait when the store closes are made; later ones are refused, in words that say why."""
+    """Calls that wait when the store closes are done; later ones are refused with the reason."""
     ids = await make(store, 5)
     commits = [asyncio.ensure_future(store.commit(step(1, run_id))) for run_id in ids]
     await asyncio.sleep(0)

@@ -1,6 +1,6 @@
--- Put a run where `ready` looks for it, as its record is now.
--- lease: running ones, by the end of their lease; wake: parked ones, by the time they wait for;
--- heard: parked ones for which there is a signal of the name they wait for.
+-- Update a run in the indexes of `ready`, from its record.
+-- lease: running runs, by the expiry of their lease; wake: parked runs, by the time they wait for;
+-- heard: parked runs whose awaited signal has come.
 local function place(id)
   local is = redis.call('HMGET', p .. 'run:' .. id, 'n', 'status', 'holder', 'expires', 'until', 'awaited')
   local member, parked = is[1] .. ':' .. id, is[2] == 'parked'

@@ -1,4 +1,4 @@
--- The records of members of an index, from `first` to `last`: id and record of each; a record that is damaged is false.
+-- Return id and record of the members `first` to `last` of an index. A corrupt record is false.
 local function records(members, first, last)
   local found = {}
   for at = first, math.min(last, #members) do

@@ -1,5 +1,5 @@
--- Set keys of a run: ARGV[first..last] are keys, each with its value. `count` is the number of the commit: the keys
--- keep the order in which they were first set.
+-- Set keys of a run: ARGV[first..last] are keys, each with its value. `count` is the number of the commit; keys keep
+-- the order in which they were first set.
 local function set(id, count, first, last)
   for from = first, last, 1000 do
     local to = math.min(from + 999, last)

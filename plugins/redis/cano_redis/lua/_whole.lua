@@ -1,4 +1,4 @@
--- A run with all its data, as it goes to the client; false where there is none.
+-- Return a run with all its data, or false if it does not exist.
 local function whole(id)
   local record = redis.call('HGETALL', p .. 'run:' .. id)
   if #record == 0 and redis.call('HEXISTS', p .. 'ids', id) == 0 then return false end

@@ -1,9 +1,9 @@
 -- (_names, _place, _set) id, op, token, expected seq, seq, status, state, at, extra, line, plain, number of changed
--- texts, changed; where it is not plain also the rest. 1, or where it is stale what the run's seq and token are.
+-- texts, changed; the rest if it is not plain. Return 1, or the run's seq and token if the commit is stale.
 local op, seq, status, plain = ARGV[3], ARGV[6], ARGV[7], ARGV[12] == '1'
 local run, lines = KEYS[1], p .. 'lines:' .. id
 
--- Whether this very commit was made before, its answer being lost: then it is one of the newest lines.
+-- Whether this commit was applied, and its answer was lost: then it is one of the newest entries.
 local function made()
   local floor = tonumber(plain and seq or ARGV[5])
   for last = -1, -1000000000, -20 do

@@ -1,6 +1,6 @@
--- (_names) id, op, channel, news. Whether there was such a run.
+-- (_names) id, op, channel, news. Return whether the run existed.
 local gone = p .. 'gone:' .. ARGV[3]
-if redis.call('EXISTS', gone) == 1 then return 1 end -- this very call did it, its answer being lost
+if redis.call('EXISTS', gone) == 1 then return 1 end -- this call did it, and its answer was lost
 local signals = redis.pcall('HGETALL', p .. 'signals:' .. id)
 if not signals.err then
   for at = 2, #signals, 2 do

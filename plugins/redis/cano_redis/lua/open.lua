@@ -1,3 +1,3 @@
--- (_names) the schema's version. The one that is there; the given one where there was none.
+-- (_names) the schema's version. Return the stored version; store the given one if there was none.
 redis.call('SET', p .. 'schema', ARGV[2], 'NX')
 return redis.call('GET', p .. 'schema')

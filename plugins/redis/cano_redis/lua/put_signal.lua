@@ -1,5 +1,5 @@
--- (_names) id, signal, name, whether there is a payload, payload, channel, news. Known are all signals that were ever
--- sent: 'w', a number to sort by, and the name of one that waits; 'c' of one that was consumed.
+-- (_names) id, signal, name, whether there is a payload, payload, channel, news. `known` has all signals ever sent:
+-- 'w', a number to sort by and the name if it waits; 'c' if it was consumed.
 local known, signal, name = p .. 'signals:' .. id, ARGV[3], ARGV[4]
 if redis.call('HEXISTS', known, signal) == 1 then return 0 end
 local is = redis.call('HMGET', KEYS[1], 'n', 'status', 'awaited')

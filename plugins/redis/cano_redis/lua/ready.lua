@@ -1,5 +1,5 @@
--- (_names, _records) now, how many records at once. Members that may be ready, in the order in which the runs were
--- made, and the records of the first of them.
+-- (_names, _records) now, number of records in an answer. Return the members that may be ready, oldest run first, and
+-- the records of the first of them.
 local members, seen = {}, {}
 local function add(some)
   for _, member in ipairs(some) do

@@ -1,2 +1,2 @@
--- (_names) The ids for which there are signals, but no run.
+-- (_names) Return the ids that got signals but have no run.
 return redis.call('SMEMBERS', p .. 'orphans')

@@ -1,4 +1,4 @@
--- (_names) holder, expires, then ids, each with its token. The ids that are lost.
+-- (_names) holder, expires, then ids, each with its token. Return the ids of the lost leases.
 local holder, expires, lost = ARGV[2], ARGV[3], {}
 for at = 4, #ARGV, 2 do
   local run = p .. 'run:' .. ARGV[at]

@@ -1,5 +1,5 @@
--- (_names, _records) how many runs at most (-1: all), how many records at once, indexes in all of which they must be.
--- The members, newest first, and the records of the first of them.
+-- (_names, _records) the most runs (-1: all), number of records in an answer, the indexes that must contain the runs.
+-- Return the members, newest first, and the records of the first of them.
 local limit, members = tonumber(ARGV[2]), nil
 if #ARGV == 4 then
   members = redis.call('ZREVRANGE', p .. ARGV[4], 0, limit < 0 and -1 or limit - 1)

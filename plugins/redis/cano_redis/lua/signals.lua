@@ -1,2 +1,2 @@
--- (_names) id. All that is known of a run's signals, and the payloads of those that wait.
+-- (_names) id. Return all signals of a run, and the payloads of the waiting ones.
 return { redis.call('HGETALL', p .. 'signals:' .. id), redis.call('HGETALL', p .. 'payloads:' .. id) }
