@@ -1,9 +1,9 @@
-"""How fast commits are, beside raw LMDB commits in the same folder, in interleaved rounds.
+"""Compares commits with raw LMDB commits in the same folder, in interleaved rounds.
 
     python examples/third_party_store/bench_lmdb.py [--folder DIR] [--rounds N]
 
-Not a test: nothing is asserted. The disk's speed may change several times over within a minute, so each round measures
-all the ways shortly after each other, and what counts is the median of the ratios within the rounds.
+Not a test: it asserts nothing. The disk's speed may change several times a minute, so each round measures all ways in
+succession; the result is the median of the ratios.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ RUNS = 100
 
 
 class Raw:
-    """One `put` and commit after the other, by hand, in the main thread. Each is synced: LMDB's default."""
+    """Commits one `put` after the other, in the main thread. Each is synced, which is LMDB's default."""
 
     def __init__(self, folder: Path) -> None:
         self.env = lmdb.open(str(folder / "raw.mdb"), subdir=False, map_size=2**28)
         self.made = 0
 
     def commits(self, count: int) -> float:
-        """Seconds for each of `count` commits."""
+        """Return the seconds for each of `count` commits."""
         begin = time.perf_counter()
         for number in range(self.made, self.made + count):
             with self.env.begin(write=True) as txn:
@@ -43,14 +43,14 @@ class Raw:
 
 
 class Cano:
-    """Commits of runs that go on, each changing one key."""
+    """Commits plain steps of runs, each changing one key."""
 
     def __init__(self, store: LmdbStore) -> None:
         self.store = store
         self.seqs: dict[str, int] = {}
 
     async def begin(self, run_id: str) -> None:
-        """Make a run."""
+        """Create a run."""
         await self.store.create(
             RunRecord(run_id=run_id, workflow="bench", version="1", fingerprint="f" * 64, state="A", holder="me",
                       expires=time.time() + 3600, token=1, created=time.time())
@@ -58,7 +58,7 @@ class Cano:
         self.seqs[run_id] = 0
 
     async def drive(self, run_id: str, count: int) -> None:
-        """Commit step by step."""
+        """Commit steps one after the other."""
         commit, made = self.store.commit, self.seqs[run_id]
         for seq in range(made + 1, made + count + 1):
             await commit(
@@ -68,13 +68,13 @@ class Cano:
         self.seqs[run_id] = made + count
 
     async def one(self, count: int) -> float:
-        """Seconds for each of `count` commits of one run."""
+        """Return the seconds for each of `count` commits of one run."""
         begin = time.perf_counter()
         await self.drive("one", count)
         return (time.perf_counter() - begin) / count
 
     async def many(self, count: int) -> float:
-        """Seconds for each commit of many runs at once, `count` of each."""
+        """Return the seconds for each commit of many runs at once, `count` of each."""
         begin = time.perf_counter()
         await asyncio.gather(*(self.drive(f"run {number}", count) for number in range(RUNS)))
         return (time.perf_counter() - begin) / count / RUNS

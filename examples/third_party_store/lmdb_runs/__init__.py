@@ -1,1 +1,1 @@
-"""Runs of Cano in an LMDB file: `Kernel(store="lmdb:///runs.mdb")`."""
+"""Durable runs of Cano in an LMDB file: `Kernel(store="lmdb:///runs.mdb")`."""

@@ -1,4 +1,4 @@
-"""An LMDB file that several stores, threads and processes share, and a thread that works on it."""
+"""An LMDB file that several stores, threads and processes share, and the thread that works on it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FIRST_SIZE = 16 * 2**20
 
 
 class LmdbFile:
-    """What opens, closes, and works in transactions: in the order in which it is asked for, off the event loop."""
+    """Opens, closes and works in transactions, off the event loop and in the order of the calls."""
 
     _group: Group
 
@@ -32,21 +32,21 @@ class LmdbFile:
         self._shared: Shared | None = None
 
     async def open(self) -> None:
-        """Open the file, making it where it is missing, in a folder that must be there."""
+        """Open the file. Create it if it is missing, but not its folder."""
         try:
-            self._shared = enter(self._path)  # this maps the file, and reads next to nothing
+            self._shared = enter(self._path)  # this maps the file, and reads almost nothing
         except lmdb.Error as error:
             raise self._unavailable(error) from error
         self._group = Group(self._shared.transaction)
 
     async def close(self) -> None:
-        """Finish what was asked for, then close the file."""
+        """Finish the calls under way, and close the file."""
         shared, self._shared = self._shared, None
         if shared is not None:
             await asyncio.shield(asyncio.to_thread(self._leave, shared))
 
     async def do(self, work: Callable[[Transaction], T], writes: bool) -> T:
-        """What `work` returns, done in a transaction; what it wrote is on disk then. Raises StoreUnavailableError."""
+        """Do `work` in a transaction, and return its result. Then its writes are on disk."""
         try:
             return await self._group.do(work, writes)
         except lmdb.Error as error:
@@ -61,12 +61,12 @@ class LmdbFile:
 
 
 def reads(work: Callable[Concatenate[S, Transaction, P], T]) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
-    """An async method of a method that takes a transaction in which it may read."""
+    """Make an async method from one that takes a transaction for reading."""
     return _method(work, writes=False)
 
 
 def writes(work: Callable[Concatenate[S, Transaction, P], T]) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
-    """An async method of a method that takes a transaction in which it may write."""
+    """Make an async method from one that takes a transaction for writing."""
     return _method(work, writes=True)
 
 
@@ -81,33 +81,33 @@ def _method(
 
 
 class Shared:
-    """An open LMDB file. All stores of one process that use a file share one: LMDB allows no second."""
+    """An open LMDB file. All stores of a process on one file share it, since LMDB allows no second environment."""
 
     def __init__(self, path: str) -> None:
         self.users = 0
         self.env = lmdb.open(path, subdir=False, map_size=FIRST_SIZE)
-        self.env.reader_check()  # processes that were killed while they read would keep old pages for ever
+        self.env.reader_check()  # otherwise processes that were killed while they read would keep old pages for ever
         self._lock = threading.Lock()
 
     def transaction(self, work: Callable[[Transaction], T], write: bool) -> T:
-        """Do `work`, again from the start where the file has to grow first."""
-        with self._lock:  # a file may grow only while this process has no transaction
+        """Do `work`. If the file must grow first, start again."""
+        with self._lock:  # the file can grow only if this process has no transaction
             while True:
                 try:
                     with self.env.begin(write=write) as txn:
                         return work(txn)
                 except lmdb.MapFullError:
                     self.env.set_mapsize(2 * self.env.info()["map_size"])
-                except lmdb.MapResizedError:  # another process has let it grow
+                except lmdb.MapResizedError:  # another process has made it grow
                     self.env.set_mapsize(0)
 
 
-_open: dict[tuple[int, str], Shared] = {}  # by process, for a forked child must not use its parent's
+_open: dict[tuple[int, str], Shared] = {}  # by process id, since a forked child must not use its parent's environment
 _guard = threading.Lock()
 
 
 def enter(path: str) -> Shared:
-    """The file at `path`, for one more user. Raises lmdb.Error."""
+    """Return the file at `path` for one more user. Raise lmdb.Error if it cannot be opened."""
     key = os.getpid(), os.path.realpath(path)
     with _guard:
         shared = _open.get(key) or _open.setdefault(key, Shared(key[1]))
@@ -116,7 +116,7 @@ def enter(path: str) -> Shared:
 
 
 def leave(shared: Shared) -> None:
-    """One user less; the last one closes the file."""
+    """Remove one user. The last one closes the file."""
     with _guard:
         shared.users -= 1
         if not shared.users:

@@ -1,4 +1,4 @@
-"""Group commit: one thread takes all the calls that wait, and does them in one transaction, with one sync to disk."""
+"""Group commit: one thread takes all waiting calls, and does them in one transaction with one sync."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ T = TypeVar("T")
 
 
 class Transact(Protocol):
-    """Does work in a transaction. What was written is on disk when this returns, and nothing is where it raises."""
+    """Does work in a transaction. When it returns, the writes are on disk; if it raises, nothing is."""
 
     def __call__(self, work: Callable[[Transaction], None], write: bool, /) -> None: ...
 
 
 class Job:
-    """One call: its work, and what came of it.
+    """One call and its result.
 
     Attributes:
-        begun: held once somebody has taken it: the thread, to do it, or its cancelled caller, to drop it.
-        loop, wake: when it is done, the caller is woken in its event loop.
-        done: whether it is, as far as that loop knows.
+        begun: acquired by the thread to do the call, or by the cancelled caller to drop it.
+        loop, wake: the caller's event loop, and the future that it waits for.
+        done: whether the loop knows that the call is done.
     """
 
     __slots__ = ("begun", "done", "error", "loop", "result", "wake", "work", "writes")
@@ -47,7 +47,7 @@ class Job:
 
 
 class Group:
-    """The thread. Calls are done in their order, and one that fails undoes no other."""
+    """The thread. It does the calls in their order; a failing one undoes no other."""
 
     def __init__(self, transact: Transact) -> None:
         self._transact = transact
@@ -56,14 +56,14 @@ class Group:
         self._thread.start()
 
     def end(self) -> None:
-        """Return when all is done that was asked for before."""
+        """Finish the waiting calls, and end the thread."""
         self._queue.put(None)
         self._thread.join()
 
     async def do(self, work: Callable[[Transaction], T], writes: bool) -> T:
-        """What `work` returns. It may raise ConflictError before it has written anything.
+        """Return the result of `work`, which may raise ConflictError before it has written anything.
 
-        When this is cancelled, the work is not done, or it is done before the cancellation goes on.
+        Cancellation: the work is dropped, or it is completed before the cancellation is raised.
         """
         job = Job(work, writes)
         self._queue.put(job)
@@ -71,8 +71,8 @@ class Group:
             await job.wake
         except asyncio.CancelledError:
             while not job.done and not job.begun.acquire(blocking=False):
-                job.wake = job.loop.create_future()  # the one before was cancelled
-                with suppress(asyncio.CancelledError):  # so is this call, already
+                job.wake = job.loop.create_future()  # the previous future was cancelled
+                with suppress(asyncio.CancelledError):  # the caller is cancelled already
                     await job.wake
             raise
         if job.error is not None:
@@ -103,7 +103,7 @@ class Group:
 
         try:
             self._transact(work, any(job.writes for job in jobs))
-        except Exception as error:  # noqa: BLE001  # any of them may be to blame
+        except Exception as error:  # noqa: BLE001  # any of them may have caused it
             if len(jobs) == 1:
                 jobs[0].error = error
             else:
@@ -112,17 +112,17 @@ class Group:
 
 
 def _tell(jobs: list[Job]) -> None:
-    """Let their callers know; each event loop is woken once."""
+    """Wake the callers, each event loop once."""
     by_loop: dict[asyncio.AbstractEventLoop, list[Job]] = {}
     for job in jobs:
         by_loop.setdefault(job.loop, []).append(job)
     for loop, done in by_loop.items():
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with suppress(RuntimeError):  # the loop is closed, so no caller waits
             loop.call_soon_threadsafe(_wake, done)
 
 
 def _wake(jobs: list[Job]) -> None:
     for job in jobs:
         job.done = True
-        if not job.wake.done():  # or it was cancelled
+        if not job.wake.done():  # done: cancelled
             job.wake.set_result(None)

@@ -1,4 +1,4 @@
-"""What Cano finds through the entry point. It imports no lmdb: a store does that when it is opened."""
+"""The plugin: its entry point leads here. It imports no lmdb; a store does that when it is opened."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OPTIONS = Options()
 
 @hookimpl
 def cano_open_store(url: str) -> StoreBackend | None:
-    """The runs in the file that a URL such as `lmdb:///runs.mdb` names; None for the URLs of others.
+    """Return a store for a URL such as `lmdb:///runs.mdb`, and None for URLs of other schemes.
 
     Raises:
         ConfigurationError: the URL names no file, or has an option.
@@ -42,12 +42,12 @@ def cano_open_store(url: str) -> StoreBackend | None:
 
 @hookimpl
 def cano_stores() -> Mapping[str, Capabilities]:
-    """The schemes that this plugin opens, for `cano plugins`."""
+    """Return the schemes of this plugin with their capabilities."""
     return {"lmdb": PROMISES}
 
 
 class LmdbBackend(LazyBackend["LmdbStore"]):
-    """Keeps runs in the LMDB file at `path`, through an `LmdbStore` that it makes when it is opened."""
+    """A store that keeps runs in the LMDB file at `path`. `open` loads the `LmdbStore` that does the work."""
 
     def __init__(self, path: str) -> None:
         super().__init__(path, PROMISES)
@@ -59,5 +59,5 @@ class LmdbBackend(LazyBackend["LmdbStore"]):
         return partial(LmdbStore, self._path, PROMISES)
 
     async def exists(self) -> bool:
-        """Return whether the file is there, for commands that only look."""
+        """Return whether the file exists."""
         return await asyncio.to_thread(os.path.exists, self._path)

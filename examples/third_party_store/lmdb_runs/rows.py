@@ -1,4 +1,4 @@
-"""Keys and values as bytes: what a row is made of. No pickle: MessagePack, and a checksum."""
+"""Keys and values of rows as bytes. Values are MessagePack with a checksum; never pickle."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from msgspec.msgpack import Decoder, Encoder
 
 T = TypeVar("T")
 
-# What keys begin with. The rows of a run lie side by side: LMDB writes whole pages, and so a step touches few of them.
+# The first byte of a key. The rows of a run are adjacent: LMDB writes whole pages, so a step touches few of them.
 OF_RUNS = b"."  # run, table, rest
-UNFINISHED = b"u"  # run: empty; an index of those that could be ready
-COUNTER = b"c"  # the last number given out: numbers put keys and signals in order
+UNFINISHED = b"u"  # run: empty; an index of the runs that may be ready
+COUNTER = b"c"  # the last number given out; numbers order keys and signals
 
-# The tables of each run, in the order in which they lie.
+# The tables of each run, in the order of their keys.
 HISTORY = b"h"  # seq: Transition
 DATA = b"k"  # key of the data: Data
 RUN = b"r"  # RunRecord, without data
-SEEN = b"s"  # id of a signal: Seen; there as long as the run, so that no signal counts twice
-WAITING = b"w"  # number: Signal that no commit has consumed
+SEEN = b"s"  # id of a signal: Seen; kept as long as the run, so that no signal counts twice
+WAITING = b"w"  # number: an unconsumed Signal
 
 
 class Data(NamedTuple):
-    """A key of a run's data, and its value."""
+    """A key of a run's data, with its value."""
 
     number: int
     key: str
@@ -37,7 +37,7 @@ class Data(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """A signal, consumed or not."""
+    """A signal that was put, consumed or not."""
 
     number: int
     run_id: str
@@ -45,13 +45,13 @@ class Seen(NamedTuple):
 
 
 def key(run_id: str, table: bytes = b"", rest: str | int | None = None) -> bytes:
-    """The key of a row of a run. Without `rest` it begins the keys of the whole table, or run, and of no others."""
+    """Return the key of a row of a run. Without `rest`, it is the prefix of the table's keys, or of the run's."""
     end = b"" if rest is None else struct.pack(">Q", rest) if isinstance(rest, int) else _short(rest)
     return _start(OF_RUNS, run_id) + table + end
 
 
 def unfinished(run_id: str) -> bytes:
-    """The key of a run in that index."""
+    """Return the key of a run in the index."""
     return _start(UNFINISHED, run_id)
 
 
@@ -62,46 +62,46 @@ def _start(first: bytes, run_id: str) -> bytes:
 
 
 def run_of(key: bytes) -> bytes:
-    """The beginning of all keys of the run that a key is about."""
+    """Return the prefix of all keys of the run to which a key belongs."""
     return OF_RUNS + key[1 : 3 + int.from_bytes(key[1:3])]
 
 
 def run_id(key: bytes) -> str:
-    """The run that a key is about, or, where its id is long, how that begins. To name it where the row is damaged."""
+    """Return the run's id, or its beginning if it is long, from a key, to name a run whose row is corrupt."""
     return run_of(key)[3:].decode(errors="replace")
 
 
 def _short(text: str) -> bytes:
-    """At most 200 bytes for any text, no two alike: an LMDB key has room for 511 bytes, and holds two of these."""
+    """Return at most 200 bytes that identify `text`: an LMDB key has at most 511 bytes, and contains two of these."""
     raw = text.encode("utf-8", "surrogatepass")
     return raw if len(raw) < 200 else raw[:168] + hashlib.sha256(raw).digest()
 
 
-_encode = Encoder(enc_hook=dict).encode  # a mapping of another class is kept as a dict
+_encode = Encoder(enc_hook=dict).encode  # a mapping of another class is stored as a dict
 _decode: dict[type[Any], Any] = {each: Decoder(each).decode for each in (RunRecord, Transition, Signal, Data, Seen)}
 
 
 def pack(row: Any, values: Iterable[object] = ()) -> bytes:
-    """A row. Raises SerializationError where it cannot be kept as it is, or one of its `values` is not bytes."""
+    """Return a row. Raise SerializationError if it cannot be stored, or one of its `values` is not bytes."""
     for value in values:
         if value is not None and not isinstance(value, bytes):
-            raise SerializationError(f"LMDB keeps values as bytes, not as {type(value).__name__}: is a codec there?")
+            raise SerializationError(f"LMDB stores bytes, but this value is a {type(value).__name__}; install a codec")
     try:
         body = _encode(row)
     except (TypeError, ValueError, OverflowError) as error:
-        raise SerializationError(f"LMDB cannot keep {row!r}: {error}") from error
+        raise SerializationError(f"LMDB cannot store {row!r}: {error}") from error
     return zlib.crc32(body).to_bytes(4) + body
 
 
 def unpack(run_id: str, row: bytes, type: type[T]) -> T:
-    """What `pack` was given, of this type. Raises SerializationError, which names the run, where it is damaged."""
+    """Return what `pack` was given. Raise SerializationError with the run's id if the row is corrupt."""
     body = row[4:]
     try:
         if row[:4] == zlib.crc32(body).to_bytes(4):
             found: T = _decode[type](body)
             return found
     except MsgspecError:
-        pass  # written by something else
-    error = SerializationError(f"what LMDB has of the run {run_id!r} is damaged: delete it, or restore a copy")
+        pass  # another program wrote it
+    error = SerializationError(f"the run {run_id!r} is corrupt in LMDB: delete it, or restore a backup")
     error.run_id = run_id
     raise error

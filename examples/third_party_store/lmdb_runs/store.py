@@ -1,4 +1,4 @@
-"""`LmdbStore`: runs in an LMDB file. Each method is one transaction: all of it happens, or none."""
+"""`LmdbStore`: runs in an LMDB file. Each method is one transaction."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class LmdbStore(LmdbFile):
-    """Keeps runs in the LMDB file at `path`. What its methods promise is said in `cano.StoreBackend`."""
+    """Keeps runs in the LMDB file at `path`. See `cano.StoreBackend` for the methods."""
 
     def __init__(self, path: str, capabilities: Capabilities) -> None:
         super().__init__(path)
@@ -51,9 +51,9 @@ class LmdbStore(LmdbFile):
     def commit(self, txn: Transaction, commit: Commit) -> None:
         run_id, old = commit.run_id, _run(txn, commit.run_id)
         if old is None or (old.token, old.seq) != (commit.token, commit.expected_seq):
-            said = f"the commit with token {commit.token} at seq {commit.expected_seq}"
-            found = "it is gone" if old is None else f"it has token {old.token} and seq {old.seq}"
-            raise ConflictError(f"the run {run_id!r} refuses {said}: {found}", run_id=run_id)
+            given = f"it has token {commit.token} and seq {commit.expected_seq}"
+            found = "the run does not exist" if old is None else f"the run has token {old.token} and seq {old.seq}"
+            raise ConflictError(f"a commit to the run {run_id!r} is stale: {given}, but {found}", run_id=run_id)
         holder, expires = (None, None) if commit.release else (old.holder, old.expires)
         run = old._replace(
             state=commit.state, seq=commit.seq, status=commit.status, error=commit.error, wait=commit.wait,
@@ -129,7 +129,7 @@ class LmdbStore(LmdbFile):
 
     @reads
     def missing_recipients(self, txn: Transaction) -> Sequence[str]:
-        early = [key for key, row in _records(txn) if row is None]  # they have nothing but signals
+        early = [key for key, row in _records(txn) if row is None]  # they have only signals
         return [rows.unpack(rows.run_id(key), next(_scan(txn, key + SEEN))[1], Seen).run_id for key in early]
 
     @reads
@@ -161,11 +161,13 @@ def _load(txn: Transaction, run_id: str) -> RunRecord | None:
     if (run := _run(txn, run_id)) is None:
         return None
     found = [rows.unpack(run_id, row, Data) for _, row in _scan(txn, rows.key(run_id, DATA))]
-    return run._replace(data={key: value for _, key, value in sorted(found)})  # in the order they were first set in
+    return run._replace(
+        data={key: value for _, key, value in sorted(found)}
+    )  # in the order in which they were first set
 
 
 def _listed(key: bytes, row: bytes) -> RunRecord:
-    """A run for a list, in which a damaged one must not hide the others: it shows what is wrong as its error."""
+    """Return the run in a row of a list. A corrupt run carries the problem as its error, and does not hide others."""
     run_id = rows.run_id(key)
     try:
         return rows.unpack(run_id, row, RunRecord)
@@ -187,7 +189,7 @@ def _is_ready(txn: Transaction, run: RunRecord, now: float) -> bool:
 
 
 def _signals(txn: Transaction, run_id: str) -> Iterator[Signal]:
-    """Those that no commit has consumed, in the order in which they were put."""
+    """Yield the unconsumed signals, oldest first."""
     for _, row in _scan(txn, rows.key(run_id, WAITING)):
         yield rows.unpack(run_id, row, Signal)
 
@@ -220,24 +222,24 @@ def _put_line(txn: Transaction, run_id: str, line: Transition) -> None:
 
 
 def _number(txn: Transaction) -> int:
-    """The next number. None is given out twice."""
+    """Return the next number. Each is given out once."""
     number = int.from_bytes(txn.get(COUNTER, b"")) + 1
     txn.put(COUNTER, number.to_bytes(8))
     return number
 
 
 def _records(txn: Transaction) -> Iterator[tuple[bytes, bytes | None]]:
-    """For each run that has rows: what their keys begin with, and its record."""
+    """Yield the key prefix and the record of each run that has rows."""
     cursor = txn.cursor()
     there = cursor.set_range(OF_RUNS)
     while there and cursor.key().startswith(OF_RUNS):
         run = rows.run_of(cursor.key())
         yield run, txn.get(run + RUN)
-        there = cursor.set_range(run + b"\xff")  # beyond its last row
+        there = cursor.set_range(run + b"\xff")  # after its last row
 
 
 def _scan(txn: Transaction, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The rows whose keys begin with `prefix`, in order."""
+    """Yield the rows whose keys begin with `prefix`, in order."""
     cursor = txn.cursor()
     if cursor.set_range(prefix):
         for key, row in cursor:

@@ -1,4 +1,4 @@
-"""The contracts of Cano's stores, on this one: every clause is a test."""
+"""Cano's store contracts on this store: each clause is a test."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ class TestLmdb(DurableStoreBackendContract):
     """The store that the URL opens, in this process and in others."""
 
     def make_url(self, tmp_path: Path) -> str:
-        """A file that nobody uses yet."""
+        """An unused file."""
         return f"lmdb:///{tmp_path}/runs.mdb"
 
 
 class TestDamage(DamageContract):
-    """What it makes of corrupt rows."""
+    """Corrupt rows: an error that names the run, while other runs go on."""
 
     def make_url(self, tmp_path: Path) -> str:
-        """The same."""
+        """An unused file."""
         self.path = f"{tmp_path}/runs.mdb"
         return f"lmdb:///{self.path}"
 
@@ -42,7 +42,7 @@ class TestDamage(DamageContract):
         self.change(rows.key(run_id, rows.DATA, "a"), change)
 
     def change(self, start: bytes, change: Callable[[bytes], bytes]) -> None:
-        """Change the first row whose key begins so."""
+        """Change the first row whose key begins with `start`."""
 
         def work(txn: Any) -> None:
             cursor = txn.cursor()

@@ -1,4 +1,4 @@
-"""Group commit: what is done together, what is refused or fails among it, and what a cancelled caller may rely on."""
+"""Group commit: which calls share a transaction, what a refused or failed one does to others, and cancellation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ IDS = [f"{number}" for number in range(10)]
 
 
 class Busy:
-    """Keeps the store's thread at work on a call of its own."""
+    """Keeps the store's thread busy with a call."""
 
     def __init__(self, store: LmdbStore) -> None:
         self._begun, self._gate = threading.Event(), threading.Event()
@@ -31,15 +31,15 @@ class Busy:
         txn.put(b"busy", b"done")
 
     async def begun(self) -> None:
-        """Return when the thread has taken the call, so that all later ones have to wait."""
+        """Wait until the thread has taken the call, so that later calls wait."""
         await asyncio.to_thread(self._begun.wait)
 
     def end(self) -> None:
-        """Let the thread go on."""
+        """Let the thread continue."""
         self._gate.set()
 
     async def cancelled(self) -> None:
-        """Cancel the call twice, which must wait all the same; return when it is done."""
+        """Cancel the call twice, and check that it waits until it is done."""
         for _ in range(2):
             self._call.cancel()
             await turns()
@@ -50,7 +50,7 @@ class Busy:
 
 
 async def turns() -> None:
-    """Let everything go on in the loop that can."""
+    """Let the other tasks of the loop run."""
     for _ in range(5):
         await asyncio.sleep(0)
 
@@ -72,12 +72,12 @@ async def opened(path: Path) -> AsyncIterator[tuple[LmdbStore, Busy]]:
 
 
 def step(run_id: str, seq: int = 1, value: object = b"value") -> Commit:
-    """The commit of a step."""
+    """Return the commit of a step."""
     return Commit(run_id, 0, seq - 1, seq, f"S{seq}", RunStatus.RUNNING, changed={"key": value})
 
 
 async def together(busy: Busy, *calls: Awaitable[T]) -> list[T | BaseException]:
-    """What the calls return or raise that wait while the thread is busy."""
+    """Make calls while the thread is busy, and return their results or errors."""
     waiting = asyncio.gather(*calls, return_exceptions=True)
     await turns()
     busy.end()
@@ -85,15 +85,15 @@ async def together(busy: Busy, *calls: Awaitable[T]) -> list[T | BaseException]:
 
 
 async def seqs(store: LmdbStore) -> list[int]:
-    """How far the runs are."""
+    """Return the seq of each run."""
     return [run.seq for run_id in IDS if (run := await store.load(run_id)) is not None]
 
 
 def test_what_waits_is_done_in_one_transaction(tmp_path: Path) -> None:
-    """All calls that came in while the thread was busy share a transaction."""
+    """Calls that arrive while the thread is busy share a transaction."""
 
     def work(txn: Any) -> int:
-        txn.put(b"somebody", b"%d" % txn.id())  # an empty transaction leaves its number to the next
+        txn.put(b"somebody", b"%d" % txn.id())  # LMDB gives the number of an empty transaction to the next one
         number: int = txn.id()
         return number
 
@@ -113,7 +113,7 @@ def test_what_waits_is_done_in_one_transaction(tmp_path: Path) -> None:
 def test_one_that_is_refused_or_fails_undoes_no_other(
     tmp_path: Path, wrong: Commit, error: Callable[..., Exception]
 ) -> None:
-    """Of ten commits at once nine are made; nothing of the other one is, though it may have failed half-way."""
+    """Of ten commits in one transaction, nine are applied, and nothing of the failed one is."""
 
     async def main() -> None:
         async with opened(tmp_path) as (store, busy):
@@ -126,7 +126,7 @@ def test_one_that_is_refused_or_fails_undoes_no_other(
 
 
 def test_a_cancelled_call_that_waits_is_dropped(tmp_path: Path) -> None:
-    """It ends at once, though the thread is busy, and is never done; those that waited with it are."""
+    """A waiting call that is cancelled ends at once, and is never done; the others are."""
 
     async def main() -> None:
         async with opened(tmp_path) as (store, busy):
@@ -143,7 +143,7 @@ def test_a_cancelled_call_that_waits_is_dropped(tmp_path: Path) -> None:
 
 
 def test_a_cancelled_call_that_has_begun_is_done_first(tmp_path: Path) -> None:
-    """However often it is cancelled, the cancellation goes on only when the call is done."""
+    """A call that the thread has taken completes before its cancellation is raised, however often it is cancelled."""
 
     async def main() -> None:
         async with opened(tmp_path) as (store, busy):
@@ -154,7 +154,7 @@ def test_a_cancelled_call_that_has_begun_is_done_first(tmp_path: Path) -> None:
 
 
 def test_a_slow_transaction_does_not_hold_up_the_loop(tmp_path: Path) -> None:
-    """Whatever else the loop has to do is done meanwhile."""
+    """While the thread is busy, the loop runs other tasks."""
 
     async def main() -> None:
         async with opened(tmp_path) as (store, busy):
@@ -168,7 +168,7 @@ def test_a_slow_transaction_does_not_hold_up_the_loop(tmp_path: Path) -> None:
 
 
 def test_several_event_loops_use_a_store(tmp_path: Path) -> None:
-    """Callers in other threads are served by the same thread, and woken in their own loops."""
+    """Callers in other threads share the store's thread, and are woken in their own loops."""
 
     async def main() -> None:
         async with opened(tmp_path) as (store, busy):

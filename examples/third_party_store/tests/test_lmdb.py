@@ -1,4 +1,4 @@
-"""What is this store's own: crashes, growth, long texts, URLs."""
+"""What the contracts cannot know of this store: crashes, growth, long texts, URLs."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def ship(store: KeyValueStore) -> str:
 
 
 def use(path: Path, work: Callable[[LmdbBackend], Awaitable[T]]) -> T:
-    """What `work` makes of an open store."""
+    """Return the result of `work` on an open store."""
 
     async def main() -> T:
         store = LmdbBackend(str(path))
@@ -57,7 +57,7 @@ def use(path: Path, work: Callable[[LmdbBackend], Awaitable[T]]) -> T:
 
 
 def test_whether_it_is_there(tmp_path: Path) -> None:
-    """That can be asked before it is opened, and makes nothing."""
+    """`exists` works before `open`, and creates nothing."""
     path = tmp_path / "runs.mdb"
 
     assert not asyncio.run(LmdbBackend(str(path)).exists())
@@ -66,7 +66,7 @@ def test_whether_it_is_there(tmp_path: Path) -> None:
 
 
 def test_a_run_survives_sigkill_at_every_write(tmp_path: Path) -> None:
-    """Killed before and after each write to this store, the flow comes to the same end."""
+    """Killed before and after each write to this store, the flow ends the same."""
     report = survives_crashes(flow, store=f"lmdb:///{tmp_path}/runs.mdb", signals=[("paid", None)])
 
     assert report.outcome.state == "shipped"
@@ -75,7 +75,7 @@ def test_a_run_survives_sigkill_at_every_write(tmp_path: Path) -> None:
 
 
 def test_a_kernel_runs_on_it(tmp_path: Path) -> None:
-    """A run with an id is done once, however often it is asked for, by whichever kernel."""
+    """A run id is executed once, however often it is asked for, by any kernel."""
 
     async def main() -> list[object]:
         found: list[object] = []
@@ -107,7 +107,7 @@ asyncio.run(main(sys.argv[1]))
 
 
 def test_the_file_grows_under_several_processes(tmp_path: Path) -> None:
-    """A store sees, and writes on, what another process has written since, though the file has grown many times."""
+    """A store reads what another process has written and continues, though the file has grown many times meanwhile."""
     path = tmp_path / "runs.mdb"
 
     async def work(store: LmdbBackend) -> list[int]:
@@ -124,7 +124,7 @@ def test_the_file_grows_under_several_processes(tmp_path: Path) -> None:
 
 
 def test_long_texts_are_told_apart(tmp_path: Path) -> None:
-    """Ids and keys that differ in their last letter alone are two, however long they are."""
+    """Ids and keys that differ only in their last letter are different, however long they are."""
     one, two = (("🗝" * 1000) + end for end in "12")
 
     async def work(store: LmdbBackend) -> None:
@@ -143,7 +143,7 @@ def test_long_texts_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_what_is_no_value_is_refused(tmp_path: Path) -> None:
-    """Values that are not bytes, and errors that are no JSON, are refused, and nothing of them is kept."""
+    """Values that are not bytes, and errors that are not JSON, are refused; nothing is written."""
 
     async def work(store: LmdbBackend) -> RunRecord | None:
         for wrong in (RUN._replace(data={"a": b"1", "b": 2}), RUN._replace(error={"cause": object()})):
@@ -155,7 +155,7 @@ def test_what_is_no_value_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
-    """What is no LMDB file, or has no folder, is said to be unavailable."""
+    """A file of another kind, and a missing folder, raise StoreUnavailableError."""
     (tmp_path / "text").write_text("text" * 10_000)
     for path in (tmp_path / "text", tmp_path / "none" / "runs.mdb"):
         with pytest.raises(StoreUnavailableError, match=str(path)):
@@ -164,7 +164,7 @@ def test_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("url", ["lmdb://", "lmdb:///", "lmdb://host/runs.mdb", "lmdb://?sync=no"])
 def test_wrong_urls(url: str) -> None:
-    """A URL that names no file is refused with an example of one that does."""
+    """A URL without a file is refused, with an example of one that has it."""
     with pytest.raises(ConfigurationError, match=r"lmdb:///runs\.mdb"):
         cano_open_store(url)
 
