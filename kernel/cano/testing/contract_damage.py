@@ -1,4 +1,4 @@
-"""The store contract for corrupt rows: a corrupt run is an error that names it, and all other runs go on."""
+"""The store contract for corrupt rows: a corrupt run is an error that names it, and all other runs continue."""
 
 from __future__ import annotations
 
@@ -32,41 +32,37 @@ HOSTILE = [
     b"", b"\xc1", b"\x91" * 100_000, b"\x80\x04\x95", b"cos\nsystem\n(S'false'\ntR.", b"\xc7\x05\x01cos\nsystem\n",
     b"!!python/object/apply:os.system", b'{"__class__": "os.system"}',
 ]  # fmt: skip
-"""What is too short, too deep, or runs code in a decoder that is less careful."""
+"""Bytes that are too short or too deep, or that run code in a less careful decoder."""
 CODE_RUNS = {"import", "exec", "compile", "subprocess.Popen", "os.system", "pickle.find_class"}
-"""Audit events."""
+"""The audit events of running code."""
 
 
 class DamageContract(Contract):
-    """What a store makes of rows that something else has corrupted.
-
-    A subclass says how that is done: see `damage` and `rewrite`.
-    """
+    """What a store does with corrupt rows. A subclass corrupts them: see `damage` and `rewrite`."""
 
     damages: ClassVar[Mapping[str, Sequence[Any]]] = {part: (part,) for part in ("record", "data", "history", "signal")}
-    """Ways to corrupt each part of a run; `damage` gets one at a time. A subclass may list ways of its own.
+    """Ways to corrupt each part of a run, for `damage`. A subclass may list ways of its own.
 
-    "record": what a list shows of the run. "data": what only `load` reads. "history": the entry of transition 3.
+    "record": the part that a list shows. "data": the part that only `load` reads. "history": the entry of transition 3.
     "signal": the signal with the id "1".
     """
 
     def damage(self, url: str, run_id: str, what: Any) -> None:
-        """Change what is stored of a run so that this part of it cannot be read.
+        """Change the stored rows of a run so that one part of it cannot be read.
 
         Called in a worker thread, while the store is open.
 
         Args:
-            url: the store's.
+            url: the store's URL.
             run_id: a run with the keys "a" and "b" and eight transitions, each of which changed "a".
             what: one of the ways in `damages`.
         """
         raise NotImplementedError(f"{type(self).__name__} must corrupt a run: def damage(self, url, run_id, what)")
 
     def rewrite(self, url: str, run_id: str, change: Callable[[bytes], bytes]) -> None:
-        """Replace some of the stored bytes of a run by `change` of them.
+        """Replace stored bytes of a run by `change` of them: always the same bytes, which `load` or `history` reads.
 
-        They must be the same ones each time, and such as `load` or `history` reads. Called in a worker thread, while
-        the store is open.
+        Called in a worker thread, while the store is open.
         """
         raise NotImplementedError(f"{type(self).__name__} must rewrite bytes: def rewrite(self, url, run_id, change)")
 
@@ -95,7 +91,7 @@ class DamageContract(Contract):
 
     @clause_of_url
     async def test_a_corrupt_run_is_an_error_that_names_it(self, url: str) -> None:
-        """`load` and `create` of a corrupt run raise SerializationError with its id; they return no part of it."""
+        """`load` and `create` of a corrupt run raise SerializationError with its id, and return no part of it."""
         async with self.corrupt(url, "record", "data") as (store, run_ids):
             async for run_id in run_ids:
                 await _refused(run_id, store.load(run_id))
@@ -103,7 +99,7 @@ class DamageContract(Contract):
 
     @clause_of_url
     async def test_a_corrupt_record_is_listed(self, url: str) -> None:
-        """A list has the corrupt run, with what is wrong as its error; the other runs are listed as ever."""
+        """A list contains the corrupt run, with the problem as its error, and the other runs unchanged."""
         async with self.corrupt(url, "record") as (store, run_ids):
             whole = _listed(await store.runs(RunFilter()), "other")
             async for run_id in run_ids:
@@ -116,7 +112,7 @@ class DamageContract(Contract):
 
     @clause_of_url
     async def test_corrupt_data_is_listed(self, url: str) -> None:
-        """A run whose data is corrupt is listed, with an error or as the run that it is."""
+        """A list contains a run with corrupt data, with an error or as the run that it is."""
         async with self.corrupt(url, "data") as (store, run_ids):
             status = _listed(await store.runs(RunFilter()), "other").status
             async for run_id in run_ids:
@@ -125,7 +121,7 @@ class DamageContract(Contract):
 
     @clause_of_url
     async def test_other_runs_go_on(self, url: str) -> None:
-        """Beside a corrupt run others are ready, keep their leases, commit, and are read whole."""
+        """Beside a corrupt run, other runs are ready, keep their leases, commit, and are read completely."""
         async with self.corrupt(url, "record", "data") as (store, run_ids):
             seq = STEPS
             async for run_id in run_ids:
@@ -141,7 +137,7 @@ class DamageContract(Contract):
 
     @clause_of_url
     async def test_a_corrupt_run_can_be_deleted(self, url: str) -> None:
-        """`delete` removes a corrupt run and all that is left of it: its id can be used for a new run."""
+        """`delete` removes a corrupt run and all of its rows, so that its id can be used for a new run."""
         async with self.corrupt(url, "record", "data") as (store, run_ids):
             async for run_id in run_ids:
                 if not store.capabilities.retention:
@@ -157,7 +153,7 @@ class DamageContract(Contract):
     async def test_commits_do_not_hide_corruption(self, url: str) -> None:
         """A commit of another key to a run with corrupt data is kept or refused, and the run stays an error.
 
-        A backend that has written the data itself may know better, and mend it.
+        A backend that has written the data itself may remember and repair it.
         """
         async with self.corrupt(url, "data") as (store, run_ids):
             async for run_id in run_ids:
@@ -173,7 +169,7 @@ class DamageContract(Contract):
 
     @clause_of_url
     async def test_a_corrupt_history_is_an_error(self, url: str) -> None:
-        """`history` with a corrupt, missing or foreign entry raises SerializationError; it returns no part of it."""
+        """If an entry is corrupt, missing or foreign, `history` raises SerializationError; it returns no part."""
         async with self.corrupt(url, "history") as (store, run_ids):
             async for run_id in run_ids:
                 if store.capabilities.history:
@@ -191,7 +187,7 @@ class DamageContract(Contract):
 
     @clause_of_url
     async def test_no_stored_bytes_run_code(self, url: str) -> None:
-        """Whatever bytes stand in a row, reading them imports and runs nothing; it ends in a run or an error."""
+        """Whatever bytes a row contains, reading it runs no code, and ends in a run or SerializationError."""
         chance = random.Random(4)
         good: list[bytes] = []
 
@@ -218,7 +214,7 @@ class DamageContract(Contract):
                 if isinstance(run, RunRecord):
                     assert {type(key) for key in run.data} <= {str}
                     assert not store.capabilities.encoded or {type(item) for item in run.data.values()} <= {bytes}
-                assert not seen or turn < 20, f"reading ran code: {seen}"  # the first may import what they need
+                assert not seen or turn < 20, f"reading ran code: {seen}"  # the first reads may import what they need
             assert len(set(good)) > 1, "rewrite does not store what it is given"
             await asyncio.to_thread(self.rewrite, url, "run", lambda _: good[0])
             assert (await loaded(store)).seq == STEPS
@@ -232,7 +228,7 @@ async def _fill(store: StoreBackend, run_id: str) -> None:
 
 
 async def _refused(run_id: str, call: Awaitable[Any]) -> None:
-    """Check that `call` raises SerializationError, and that this names the run."""
+    """Check that `call` raises SerializationError that names the run."""
     error = await raised(SerializationError, call)
     assert error.run_id == run_id
     assert repr(run_id) in str(error)
@@ -246,7 +242,7 @@ def _listed(runs: Sequence[RunRecord], run_id: str) -> RunRecord:
 
 @contextmanager
 def _watched() -> Iterator[list[str]]:
-    """What code is imported, compiled or run in here, in any thread."""
+    """Collect the code that any thread imports, compiles or runs in this block."""
     _listen()
     seen: list[str] = []
     _listening.append(seen)

@@ -1,4 +1,4 @@
-"""The store contract for stores on a server: a connection dies after a call was sent and before its answer came."""
+"""The store contract for stores on a server: a connection breaks after a call was sent and before its answer came."""
 
 from __future__ import annotations
 
@@ -30,25 +30,24 @@ from cano.testing.relay import Relay
 
 
 class LostAnswersContract(Contract):
-    """What a store on a server does where it cannot know whether the server did what it was asked.
+    """What a store on a server does if it does not know whether the server has executed a call.
 
-    It finds that out, or asks in such a way that asking twice does no harm: whatever was asked is done once, and its
-    caller gets the answer that was lost. A subclass says how the server is reached through a relay.
+    Each call is done once, and its caller gets the answer that was lost. A subclass puts a relay before the server.
     """
 
     def relayed(self, url: str) -> AbstractAsyncContextManager[tuple[str, Relay]]:
-        """The URL by which the store at `url` is reached through a `Relay`, and the relay. It serves while in here."""
+        """Return the URL that reaches the store at `url` through a `Relay`, and that relay, which is listening."""
         raise NotImplementedError(f"{type(self).__name__} must put a relay between: def relayed(self, url)")
 
     @asynccontextmanager
     async def far(self, url: str) -> AsyncIterator[tuple[StoreBackend, Relay]]:
-        """An open backend that reaches the store at `url` through a relay."""
+        """Open a backend that reaches the store at `url` through a relay."""
         async with self.relayed(url) as (there, relay), self.opened(there) as store:
             yield store, relay
 
     @clause_of_url
     async def test_a_commit_whose_answer_is_lost_is_made_once(self, url: str) -> None:
-        """Commits with and without a transition, whose answers are lost, are made once and reported as made."""
+        """If the answer is lost, a commit with or without a transition is applied once, and reported as applied."""
         async with self.opened(url) as near, self.far(url) as (far, relay):
             await near.create(new_run())
             for seq in range(1, 6):
@@ -64,7 +63,7 @@ class LostAnswersContract(Contract):
 
     @clause_of_url
     async def test_a_refusal_that_is_lost_stays_a_refusal(self, url: str) -> None:
-        """A stale commit whose refusal is lost is refused all the same, and changes nothing."""
+        """If the refusal of a stale commit is lost, the commit is refused all the same, and changes nothing."""
         async with self.opened(url) as near, self.far(url) as (far, relay):
             await near.create(new_run())
             await near.commit(step(1))
@@ -79,7 +78,7 @@ class LostAnswersContract(Contract):
 
     @clause_of_url
     async def test_a_commit_that_others_followed_is_recognised(self, url: str) -> None:
-        """A commit whose answer is lost is reported as made, though others claim the run and go on before it asks."""
+        """A commit whose answer is lost is reported as applied, even if another holder has continued the run."""
         async with self.opened(url) as near, self.far(url) as (far, relay):
             await near.create(new_run())
             relay.lose = True
@@ -97,7 +96,7 @@ class LostAnswersContract(Contract):
 
     @clause_of_url
     async def test_many_commits_whose_answers_are_lost_are_made_once(self, url: str) -> None:
-        """Of many commits whose answers are lost together each is made once."""
+        """Of many commits whose answers are lost together, each is applied once."""
         ids = [f"run {number}" for number in range(50)]
         async with self.opened(url) as near, self.far(url) as (far, relay):
             await asyncio.gather(*(far.create(new_run(run_id)) for run_id in ids))
@@ -112,7 +111,7 @@ class LostAnswersContract(Contract):
 
     @clause_of_url
     async def test_every_call_whose_answer_is_lost_is_made_once(self, url: str) -> None:
-        """Whatever else is asked for is done once, and the caller gets the answer that was lost."""
+        """Any other call whose answer is lost is done once, and returns the lost answer."""
         async with self.opened(url) as near, self.far(url) as (far, relay):
             run = free_run(status=RunStatus.PARKED, wait=Wait(then="B", signal="go"))
             relay.lose = True
@@ -142,7 +141,7 @@ class LostAnswersContract(Contract):
 
     @clause_of_url
     async def test_a_cancelled_commit_is_not_asked_for_again(self, url: str) -> None:
-        """A commit that is cancelled while its connection dies is made or not, and is not made later."""
+        """A commit that is cancelled while its connection breaks is applied or not, and is not applied later."""
         async with self.opened(url) as near, self.far(url) as (far, relay):
             await near.create(new_run())
             for turns in range(12):
@@ -156,7 +155,7 @@ class LostAnswersContract(Contract):
                 assert answer is None or isinstance(answer, asyncio.CancelledError)
                 seen = await loaded(far)
                 assert seen.seq in (seq, seq + 1)
-                for _ in range(20):  # a commit behind the caller's back would come in these
+                for _ in range(20):  # a commit behind the caller's back would show here
                     assert await loaded(near) == seen
             await far.commit(step(seen.seq + 1))
 

@@ -1,4 +1,4 @@
-"""The store contract: notifications of what others do."""
+"""The store contract: notifications of changes by other backends."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cano.testing.contract_base import Contract, clause_of_url, deleted, free_ru
 
 
 class News:
-    """What a store tells of, and how long to wait for it. With `fails` the watcher raises whatever it is told."""
+    """The notifications of a store. With `fails`, the watcher raises an exception for each."""
 
     def __init__(self, store: NotifyingStore, patience: float, *, fails: bool = False) -> None:
         self._told: asyncio.Queue[str | None] = asyncio.Queue()
@@ -26,7 +26,7 @@ class News:
             raise ValueError("a watcher that fails")
 
     async def of(self, *run_ids: str | None) -> None:
-        """Return when one of these was told of; what is told besides does no harm."""
+        """Wait until one of these was notified. Other notifications do no harm."""
         try:
             async with asyncio.timeout(self._patience):
                 while await self._told.get() not in run_ids:
@@ -35,29 +35,29 @@ class News:
             raise AssertionError(f"watch was not told of what another did to the run {run_ids[0]!r}") from None
 
     def drop(self) -> list[str | None]:
-        """Return what was told meanwhile."""
+        """Return the notifications since the last wait."""
         return [self._told.get_nowait() for _ in range(self._told.qsize())]
 
 
 class NewsClauses(Contract):
-    """A store whose `capabilities` say `notify` tells what other backend objects do; another has no `watch`."""
+    """A store with `capabilities.notify` notifies watchers of changes by other backends; others have no `watch`."""
 
     @asynccontextmanager
     async def two(self, url: str) -> AsyncIterator[tuple[NotifyingStore | None, StoreBackend]]:
-        """Two open backends of one store; instead of the first None if it does not notify."""
+        """Open two backends of one store. The first is None if the store does not notify."""
         async with self.opened(url) as one, self.opened(url) as two:
             assert isinstance(one, NotifyingStore) == one.capabilities.notify, "notify and watch go together"
             yield one if isinstance(one, NotifyingStore) else None, two
 
     @clause_of_url
     async def test_news_is_told(self, url: str) -> None:
-        """A store that notifies tells each watcher what others do that may let somebody go on."""
+        """A store that notifies tells each watcher of the changes by others that may let a run continue."""
         async with self.two(url) as (one, two):
             if one is None:
                 return
             for run_id in ("signalled", "parked", "ended", "released", "deleted"):
                 await two.create(new_run(run_id))
-            news = News(one, self.patience / 6)  # not earlier: it may tell of every run that is created
+            news = News(one, self.patience / 6)  # not earlier, since it may notify of every created run
             await two.put_signal("signalled", Signal("1", "go"))
             await news.of("signalled")
             await two.commit(step(1, "parked", status=RunStatus.PARKED, release=True))
@@ -73,7 +73,7 @@ class NewsClauses(Contract):
 
     @clause_of_url
     async def test_news_is_told_of_any_id(self, url: str) -> None:
-        """Whatever a run's id is, it is told, or None: then every run may have changed."""
+        """A notification has the run's id, whatever the id is, or None: then every run may have changed."""
         async with self.two(url) as (one, two):
             if one is None:
                 return
@@ -84,7 +84,7 @@ class NewsClauses(Contract):
 
     @clause_of_url
     async def test_a_watcher_that_raises_is_told_again(self, url: str) -> None:
-        """An exception of the watcher's ends neither the store nor its notifications."""
+        """If the watcher raises an exception, the store and its notifications continue."""
         async with self.two(url) as (one, two):
             if one is None:
                 return
@@ -96,7 +96,7 @@ class NewsClauses(Contract):
 
     @clause_of_url
     async def test_after_closing_nothing_is_told(self, url: str) -> None:
-        """A watcher hears nothing any more once `close` has returned."""
+        """After `close` has returned, the watcher gets no notification."""
         async with self.two(url) as (one, two), self.opened(url) as three:
             if one is None:
                 return
@@ -106,7 +106,7 @@ class NewsClauses(Contract):
             await news.of("before")
             await one.close()
             news.drop()
-            for run_id in ("after", "later"):  # when the second is told, the first would have been
+            for run_id in ("after", "later"):  # when the second has arrived, the first would have too
                 await two.put_signal(run_id, Signal("1", "go"))
                 await others.of(run_id)
             assert news.drop() == []

@@ -1,4 +1,4 @@
-"""The store contract for stores on a server: it is killed, restarted, or gone."""
+"""The store contract for stores on a server: the server is killed, restarted, or away."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ T = TypeVar("T")
 
 
 class RestartContract(Contract):
-    """What a store makes of a server that goes away: calls wait for it a while, and none is lost or done twice.
+    """What a store does if its server goes away: calls wait for it, and none is lost or done twice.
 
-    A subclass says how its server is killed and started. No other test may use that server meanwhile.
+    A subclass kills and starts the server. No other test may use that server meanwhile.
     """
 
     def kill_server(self) -> None:
-        """Kill the server on the spot, as a power failure would. Called in a worker thread."""
+        """Kill the server at once, as a power failure would. Called in a worker thread."""
         raise NotImplementedError(f"{type(self).__name__} must kill its server: def kill_server(self)")
 
     def start_server(self) -> None:
-        """Start the server again; return when it can be used. Called in a worker thread."""
+        """Start the server again, and wait until it can be used. Called in a worker thread."""
         raise NotImplementedError(f"{type(self).__name__} must start its server: def start_server(self)")
 
     def impatient_url(self, url: str) -> str:
-        """The URL of the same store with which calls fail after at most a second without a server."""
+        """Return a URL of the same store with which calls fail after at most a second without a server."""
         raise NotImplementedError(f"{type(self).__name__} must limit the wait: def impatient_url(self, url) -> str")
 
     def strikes(self) -> Sequence[Callable[[], object]]:
-        """What may happen to the server and its connections: each returns when it can be used again.
+        """Return functions that make the server unavailable, and return when it is available again.
 
         By default it is killed and started. A subclass may add a restart, or the loss of all connections.
         """
@@ -48,7 +48,7 @@ class RestartContract(Contract):
 
     @clause_of_url
     async def test_runs_survive_what_happens_to_the_server(self, url: str) -> None:
-        """Runs whose server is struck again and again lose nothing, do nothing twice, and are told of no error."""
+        """Runs whose server is killed again and again lose nothing, repeat nothing, and get no error."""
         made = dict.fromkeys((f"run {number}" for number in range(20)), 0)
         enough, due = asyncio.Event(), asyncio.Event()
         goal = 40
@@ -89,7 +89,7 @@ class RestartContract(Contract):
 
     @clause_of_url
     async def test_a_server_that_stays_away_is_an_error(self, url: str) -> None:
-        """Calls, and `open`, raise StoreUnavailableError, which names the run; with the server they work again."""
+        """Without a server, calls and `open` raise StoreUnavailableError with the run's id; later they work again."""
         async with self.opened(self.impatient_url(url)) as store:
             await store.create(new_run())
             await asyncio.to_thread(self.kill_server)
@@ -108,7 +108,7 @@ class RestartContract(Contract):
 
     @clause_of_url
     async def test_closing_does_not_wait_for_a_server(self, url: str) -> None:
-        """A store whose server is gone closes; calls that wait for the server raise StoreUnavailableError."""
+        """A store whose server is away closes at once; waiting calls raise StoreUnavailableError."""
         async with self.opened(url) as store:
             await store.create(new_run())
             await asyncio.to_thread(self.kill_server)
@@ -126,7 +126,7 @@ class RestartContract(Contract):
 
     @clause_of_url
     async def test_lost_news_is_told(self, url: str) -> None:
-        """A store that notifies tells None when its connection was lost, once it has a new one, and then news again."""
+        """A store that notifies sends None when it has reconnected, and notifications after that."""
         async with self.opened(url) as one, self.opened(url) as two:
             assert isinstance(one, NotifyingStore) == one.capabilities.notify
             if not isinstance(one, NotifyingStore):
@@ -140,7 +140,7 @@ class RestartContract(Contract):
 
 
 async def _in_the_end(call: Callable[[], Awaitable[T]]) -> T:
-    """The answer of a call that is made again until the server is found; each attempt waits a while by itself."""
+    """Repeat a call until the server is found. Each attempt waits a while by itself."""
     while True:
         try:
             return await call()

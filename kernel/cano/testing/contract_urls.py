@@ -1,4 +1,4 @@
-"""The store contract: URLs that are wrong."""
+"""The store contract: wrong URLs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ SECRET = "hunter2"
 
 
 class UrlClauses(Contract):
-    """What is wrong with a URL is said, without the URL. A store with an `open_backend` of its own needs none."""
+    """Errors about a URL do not contain it. A store with an `open_backend` of its own has no URL to check."""
 
     @property
     def _has_url(self) -> bool:
@@ -17,7 +17,7 @@ class UrlClauses(Contract):
 
     @clause_of_url
     async def test_an_unknown_option_is_refused(self, url: str) -> None:
-        """A URL with an option that the store does not have is refused; the error names the option."""
+        """A URL with an unknown option is refused; the error names the option."""
         if not self._has_url:
             return
         error = await raised(ConfigurationError, self._shown(_with(url, "no_such_option=1")))
@@ -25,7 +25,7 @@ class UrlClauses(Contract):
 
     @clause_of_url
     async def test_a_password_is_never_shown(self, url: str) -> None:
-        """No error about a URL, and no repr of its store, shows the password in it, also where it can have none."""
+        """No error about a URL, and no repr of its store, contains the password in the URL."""
         if not self._has_url:
             return
         scheme, separator, rest = url.partition("://")
@@ -39,7 +39,7 @@ class UrlClauses(Contract):
                 assert SECRET not in said
 
     async def _shown(self, url: str) -> str:
-        """Open the store at `url`; its repr."""
+        """Open the store at `url`, and return its repr."""
         store = self.open_backend(url)
         try:
             await store.open()

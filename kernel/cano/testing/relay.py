@@ -1,4 +1,4 @@
-"""`Relay`: stands between a store and its server, and loses answers or holds questions back when it is told to."""
+"""`Relay`: stands between a store and its server, and loses answers or holds calls back on request."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ def _any(asked: bytes, answer: bytes) -> bool:
 
 
 class Relay:
-    """Hands on, both ways, what a store and its server say, until it is told otherwise.
+    """Passes on bytes between a store and its server, both ways.
 
     Args:
-        server: where the server listens: a Unix socket, or a host and port.
-        loses: which answers `lose` is for: gets all that was asked on the connection, and the answer. By default all.
+        server: the server's Unix socket, or its host and port.
+        loses: `loses(sent, answer)` returns whether `lose` applies to an answer; `sent` is all that was sent on the
+            connection. By default it applies to all.
 
     Attributes:
-        address: where the relay listens, while it does.
-        lose: while True, the next answer is lost: it is not handed on, and both ends are cut off.
-        lost: how many answers were lost.
-        loss: set when one is.
-        crumbs: if True, answers are handed on byte by byte.
+        address: where the relay listens, in `listening`.
+        lose: set it to lose the next answer: both ends of the connection are closed instead.
+        lost: number of lost answers.
+        loss: set when an answer is lost.
+        crumbs: whether to pass on answers byte by byte.
     """
 
     def __init__(self, server: Address, loses: Callable[[bytes, bytes], bool] = _any) -> None:
@@ -41,20 +42,20 @@ class Relay:
         self._holds_new = False
 
     def hold(self, *, new: bool = True) -> None:
-        """Hand on nothing that is asked from now on; without `new`, connections that are made later are not held."""
+        """Hold back all calls from now on; without `new`, only those on the present connections."""
         self._holds_new = new
         for gate in self._gates:
             gate.clear()
 
     def let_go(self) -> None:
-        """Hand on what was held back, even if the store has given up the connection since."""
+        """Pass on what was held back, even if the store has given up the connection since."""
         self._holds_new = False
         for gate in self._gates:
             gate.set()
 
     @asynccontextmanager
     async def listening(self, name: str = "socket") -> AsyncIterator[Relay]:
-        """Serve while in here.
+        """Listen in this block.
 
         Args:
             name: the name of the Unix socket, in a folder of its own.
@@ -95,7 +96,7 @@ class Relay:
         try:
             await asyncio.wait((up, down), return_when=asyncio.FIRST_COMPLETED)
             if not gate.is_set() and not (down.done() and down.result()):
-                await up  # the store has left; what is held back gets there in the end
+                await up  # the store has left; what is held back still reaches the server
         finally:
             self._gates.remove(gate)
             for task in (up, down):
@@ -115,7 +116,7 @@ class Relay:
                 await writer.drain()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, asked: bytearray) -> bool:
-        """Whether an answer was lost."""
+        """Pass on answers. Return True when one was lost."""
         with suppress(OSError):
             while data := await reader.read(65536):
                 if self.lose and self._loses(bytes(asked), data):
