@@ -6,10 +6,10 @@ from cano import Commit, RunFilter, RunRecord, RunStatus, Signal
 from cano.engine.ports import Host
 
 from cano_durability.keys import CANCEL
-from cano_durability.leases import Leases, journal_of
+from cano_durability.recovery.leases import Leases, journal_of
+from cano_durability.recovery.waiting import Alarms, Waiters
+from cano_durability.recovery.watchlist import Watchlist
 from cano_durability.stored_runs import StoredRuns
-from cano_durability.waiting import Alarms, Waiters
-from cano_durability.watchlist import Watchlist
 
 
 class Canceller:

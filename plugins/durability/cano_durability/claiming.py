@@ -11,11 +11,11 @@ from cano.engine.ports import BoundWorkflow, Detail, Host, RestorePoint
 from cano_durability.cancelling import Canceller
 from cano_durability.failures import corrupt, stored_error
 from cano_durability.keys import CARRIED, DEADLINE, DEFINITION, ERROR, OUTCOME, PREFIX, RETRY
-from cano_durability.leases import Leases
 from cano_durability.migration import landing_state
+from cano_durability.recovery.leases import Leases
+from cano_durability.recovery.waiting import Alarms
+from cano_durability.recovery.watchlist import Watchlist
 from cano_durability.stored_runs import StoredRuns
-from cano_durability.waiting import Alarms
-from cano_durability.watchlist import Watchlist
 
 
 class Woken(NamedTuple):

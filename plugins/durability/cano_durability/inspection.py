@@ -21,7 +21,7 @@ from cano import (
 from cano.engine.ports import Host
 
 from cano_durability.keys import DEADLINE, PREFIX
-from cano_durability.leases import seen_at
+from cano_durability.recovery.leases import seen_at
 from cano_durability.stored_runs import StoredRuns
 
 _LACKS = {

@@ -22,18 +22,18 @@ from cano import (
 from cano.engine.ports import BoundState, BoundWorkflow, Host, Parked, Paused
 
 from cano_durability.cancelling import Canceller
-from cano_durability.caretaker import Caretaker
 from cano_durability.claiming import Claimer, has_ended
 from cano_durability.failures import stored_error
-from cano_durability.heart import Heart
 from cano_durability.inspection import Inspector
 from cano_durability.keys import PREFIX
-from cano_durability.leases import Leases, journal_of, seen_at
 from cano_durability.migration import landing_state
 from cano_durability.patience import despite_cancellation
+from cano_durability.recovery.caretaker import Caretaker
+from cano_durability.recovery.heart import Heart
+from cano_durability.recovery.leases import Leases, journal_of, seen_at
+from cano_durability.recovery.waiting import Alarms, Waiters
+from cano_durability.recovery.watchlist import Watchlist
 from cano_durability.stored_runs import StoredRuns
-from cano_durability.waiting import Alarms, Waiters
-from cano_durability.watchlist import Watchlist
 
 
 class Keeper:

@@ -12,10 +12,10 @@ from cano.engine.ports import BoundWorkflow, Host
 
 from cano_durability.cancelling import Canceller
 from cano_durability.claiming import Claimer
-from cano_durability.heart import Heart
+from cano_durability.recovery.heart import Heart
+from cano_durability.recovery.waiting import Waiters
+from cano_durability.recovery.watchlist import Watchlist
 from cano_durability.stored_runs import StoredRuns
-from cano_durability.waiting import Waiters
-from cano_durability.watchlist import Watchlist
 
 _AT_ONCE = 100
 _log = logging.getLogger("cano")

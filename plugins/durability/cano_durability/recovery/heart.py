@@ -10,7 +10,7 @@ from cano import Run, RunStatus, Timer
 from cano.engine.ports import Host
 
 from cano_durability.journal import Journal
-from cano_durability.leases import journal_of
+from cano_durability.recovery.leases import journal_of
 from cano_durability.stored_runs import StoredRuns
 
 _log = logging.getLogger("cano")
