@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 import pytest
 
+from tests.servers.guard import Guard
 from tests.servers.missing import not_installed
 
 REMEDY = "apt-get install postgresql (no cluster of it has to run), or put initdb and postgres on the PATH"
@@ -36,6 +37,7 @@ class PostgresServer:
 
     Attributes:
         folder: everything that it has, its socket too.
+        guard: ends it with the tests, however those end.
     """
 
     def __init__(self, programs: Path, *options: str) -> None:
@@ -44,6 +46,7 @@ class PostgresServer:
         self._numbers = count(1)
         self._process: subprocess.Popen[bytes] | None = None
         self.folder = Path(tempfile.mkdtemp(prefix="cano-pg-", dir="/tmp"))  # the path of a socket must be short
+        self.guard = Guard(self.folder, "QUIT")
         self._as: dict[str, Any] = {}
         if os.geteuid() == 0:  # whom PostgreSQL refuses to serve
             shutil.chown(self.folder, "nobody")
@@ -91,6 +94,7 @@ class PostgresServer:
                  *self._options],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True, **self._as,
             )  # fmt: skip
+        self.guard.started(self.pid)
         deadline = time.monotonic() + PATIENCE
         while not self._is_ready():
             assert self._process.poll() is None, f"PostgreSQL did not start:\n{self.log()}"
@@ -113,6 +117,7 @@ class PostgresServer:
             self._process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             self.kill()
+        self.guard.stopped()
         self._process = None
 
     def kill(self) -> None:
@@ -122,6 +127,7 @@ class PostgresServer:
         children = _children(self.pid)
         self._process.kill()
         self._process.wait()
+        self.guard.stopped()
         for child in children:
             try:
                 os.kill(child, signal.SIGKILL)
@@ -141,7 +147,7 @@ class PostgresServer:
     def throw_away(self) -> None:
         """Kill it, and remove all that it has."""
         self.kill()
-        shutil.rmtree(self.folder)
+        self.guard.end()
 
     def log(self) -> str:
         """What it has written to its log."""

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 import pytest
 
+from tests.servers.guard import Guard
 from tests.servers.missing import not_installed
 
 REMEDY = "apt-get install redis-server (none of it has to run), or put redis-server on the PATH"
@@ -28,6 +29,7 @@ class RedisServer:
     Attributes:
         options: more arguments, for its next start.
         folder: everything that it has, its socket too.
+        guard: ends it with the tests, however those end.
         socket: its socket.
     """
 
@@ -38,6 +40,7 @@ class RedisServer:
         self._process: subprocess.Popen[bytes] | None = None
         self.folder = Path(tempfile.mkdtemp(prefix="cano-redis-", dir="/tmp"))  # the path of a socket must be short
         self.socket = self.folder / "s"
+        self.guard = Guard(self.folder, "KILL")
         self.start()
 
     @property
@@ -80,6 +83,7 @@ class RedisServer:
                 [self._program, *place, *SAFE, *self.options],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True,
             )  # fmt: skip
+        self.guard.started(self.pid)
         deadline = time.monotonic() + PATIENCE
         while not self._is_ready():
             assert self._process.poll() is None, f"Redis did not start:\n{self.log()}"
@@ -99,6 +103,7 @@ class RedisServer:
             self._process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             self.kill()
+        self.guard.stopped()
         self._process = None
 
     def kill(self) -> None:
@@ -106,6 +111,7 @@ class RedisServer:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+            self.guard.stopped()
         self._process = None
 
     def restart(self) -> None:
@@ -116,7 +122,7 @@ class RedisServer:
     def throw_away(self) -> None:
         """Kill it, and remove all that it has."""
         self.kill()
-        shutil.rmtree(self.folder)
+        self.guard.end()
 
     def log(self) -> str:
         """What it has written to its log."""
