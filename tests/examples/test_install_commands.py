@@ -23,15 +23,16 @@ def project(folder: Path) -> Any:
 
 
 def commands(page: Path) -> list[list[str]]:
-    """The folders that each install command of a page names, without their extras."""
-    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
-    found = re.findall(r"^ *(?:\S*python -m |\S*uv )pip install (.*)$|`python -m pip install (.*)`", text, re.MULTILINE)
-    lines = [shlex.split(first or second, comments=True) for first, second in found]
-    folders = [
-        [word.partition("[")[0].removeprefix("./") for word in line if re.match(r"(\./)?(kernel|plugins/)", word)]
-        for line in lines
-    ]
-    return [named for named in folders if named]
+    """The folders that are installed after each install command of a page: its own, and those of earlier lines."""
+    found: list[list[str]] = []
+    for block in re.split(r"\n *\n|^```.*$", page.read_text(encoding="utf-8").replace("\\\n", " "), flags=re.MULTILINE):
+        installed: list[str] = []
+        for line in re.findall(r"(?:python -m |uv )pip install ([^`\n]*)", block):
+            words = [word.partition("[")[0].removeprefix("./") for word in shlex.split(line, comments=True)]
+            if folders := [word for word in words if word.partition("/")[0] in ("kernel", "plugins")]:
+                installed = [*installed, *folders]
+                found.append(installed)
+    return found
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
@@ -54,4 +55,5 @@ def test_commands_are_found() -> None:
     assert any(len(folders) > 10 for folders in found["README.md"])
     assert any("plugins/sqlite" in folders for folders in found["CONTRIBUTING.md"])
     assert found["plugins/otel/README.md"] == [["kernel", "plugins/otel"]]
-    assert len(found["plugins/cli/README.md"]) == 2
+    first, second = found["plugins/cli/README.md"]
+    assert second[: len(first)] == first == ["kernel", "plugins/cli"]
