@@ -1,4 +1,4 @@
-"""The plugin: it keeps the runs of every kernel that has a store."""
+"""The plugin `durability`, which keeps the runs of every kernel that has a store."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CANO_API_VERSION = 2
 
 @hookimpl
 def cano_keep_runs(kernel: Host) -> RunKeeper | None:
-    """Keep runs in the kernel's store."""
-    from cano_durability.keeper import Keeper  # late: a kernel without a store need not pay for it
+    """Return a keeper of runs in the kernel's store."""
+    from cano_durability.keeper import Keeper  # late: a kernel without a store does not need it
 
     return Keeper(kernel)

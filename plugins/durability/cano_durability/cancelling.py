@@ -1,4 +1,4 @@
-"""Cancelling runs in any process, with their children."""
+"""Cancels runs in any process, with their children."""
 
 from __future__ import annotations
 
@@ -39,25 +39,25 @@ class Canceller:
         record = await self._stored.load(run_id)
         if record.status.finished:
             return False
-        # the holder checks for it when it renews leases or releases an unfinished run
+        # the holder checks for this signal when it renews leases or releases an unfinished run
         await self._stored.backend.put_signal(run_id, Signal(f"{CANCEL} {record.token}", CANCEL))
         await self.cancel_unheld(record)
         return True
 
-    async def asked(self, run_id: str) -> Signal | None:
-        """Return the signal that asks for the run's cancellation, if there is one."""
+    async def request(self, run_id: str) -> Signal | None:
+        """Return the signal that requests the run's cancellation, or None if there is none."""
         return await self._stored.backend.next_signal(run_id, CANCEL)
 
     async def cancel_unheld(self, record: RunRecord) -> None:
-        """Cancel a run that no live process holds; a held one is left to its holder."""
+        """Cancel a run that no live process holds. Do nothing if one does: the holder cancels it."""
         run_id = record.run_id
         token = await self._leases.claim(record)
         if token is None:
             return
         try:
-            record, asked = await self._stored.load(run_id), await self.asked(run_id)
+            record, request = await self._stored.load(run_id), await self.request(run_id)
             if not record.status.finished:
-                await self.commit(record, () if asked is None else (asked.id,))
+                await self.commit(record, () if request is None else (request.id,))
                 return
         except BaseException:
             await self._leases.release(run_id, token)
@@ -65,7 +65,7 @@ class Canceller:
         await self._stored.backend.release(run_id, token)
 
     async def commit(self, record: RunRecord, consumed: tuple[str, ...]) -> None:
-        """End a run as cancelled whose lease this kernel has just claimed, and its children."""
+        """Commit that a run, which this kernel has just claimed, is cancelled. Cancel its children, too."""
         await self._stored.backend.commit(
             Commit(
                 run_id=record.run_id, token=record.token, expected_seq=record.seq, seq=record.seq, state=record.state,
@@ -83,7 +83,7 @@ class Canceller:
             await self.cancel(child.run_id)
 
     def stop(self, run_id: str, signal: Signal) -> None:
-        """Stop a run of this kernel whose cancellation another process asked for with `signal`."""
+        """Stop a run that this kernel executes. Another process has requested that with `signal`."""
         run = self._kernel.active[run_id]
         journal = journal_of(run)
         journal.consumed = (*journal.consumed, signal.id)

@@ -1,4 +1,4 @@
-"""Starting a run in the store, and claiming one that can continue and restoring it from its record."""
+"""Starts runs in the store; claims runs that can continue, and restores them from their records."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from cano_durability.stored_runs import StoredRuns
 
 
 class Woken(NamedTuple):
-    """Why a run can continue.
+    """The reason why a run can continue.
 
     Attributes:
-        signal: the signal that it waited for.
-        late: whether its time has come without a signal.
+        signal: the signal that it waited for, or None.
+        by_time: whether its time has come, without a signal.
     """
 
     signal: Signal | None = None
-    late: bool = False
+    by_time: bool = False
 
 
 class Claimer:
@@ -56,46 +56,46 @@ class Claimer:
     ) -> Run | None:
         """See `RunKeeper.begin`."""
         stored = self._stored
-        stored.learn(plan)
+        stored.register(plan)
         if (running := self._kernel.active.get(run_id)) is not None:
             _check_workflow(plan, run_id, running.workflow)
             return None
         if not isinstance(view, StoreView):
-            raise ConfigurationError(f"a durable run needs a mapping as its data, not a {type(view).__name__}")
+            raise ConfigurationError(f"the data of a durable run must be a mapping, not of type {type(view).__name__}")
         limit = None if timeout is None else (float(timeout), stored.now() + timeout)
         record = stored.new_record(plan, view, run_id, None if parent is None else parent.run_id, limit)
         since = stored.elapsed()
         found = await stored.backend.create(record)
         if (found.holder, found.token, found.created) == (stored.holder, record.token, record.created):
-            if self._kernel.closed:  # meanwhile: others may have it at once
+            if self._kernel.closed:  # since the call began: other kernels can then claim the run at once
                 await stored.backend.release(run_id, record.token)
                 return None
             run = Run(self._kernel, plan, run_id, view, timeout=timeout, parent_id=record.parent)
             run.journal = stored.journal(plan, record, since)
             return run
         _check_workflow(plan, run_id, found.workflow)
-        again = parent is not None and (parent.attempt > 1 or parent.run.resumed)
-        return await self.take(plan, stored.migrated(found), again=again, timeout=timeout)
+        repeated = parent is not None and (parent.attempt > 1 or parent.run.resumed)
+        return await self.claim(plan, stored.migrated(found), resume_ended=repeated, timeout=timeout)
 
     # continuing
 
-    async def take(
-        self, plan: BoundWorkflow, record: RunRecord, *, again: bool = False, timeout: float | None = None
+    async def claim(
+        self, plan: BoundWorkflow, record: RunRecord, *, resume_ended: bool = False, timeout: float | None = None
     ) -> Run | None:
         """Claim the run and restore it, if it can continue and no live process holds it; otherwise return None.
 
         Args:
             plan: its workflow.
             record: its record, as it was loaded.
-            again: whether a run that failed, or was cancelled with its parent, continues where it stood.
-            timeout: seconds that a run without a time limit gets.
+            resume_ended: whether a run that failed, or was cancelled with its parent, continues from its last commit.
+            timeout: timeout in seconds for a run that has none.
 
         Raises:
-            RunNotFoundError: the run was deleted meanwhile.
+            RunNotFoundError: the run was deleted in the meantime.
             VersionMismatchError: it belongs to another definition.
             SerializationError: its record is corrupt.
         """
-        if await self._woken(plan, record, again) is None:
+        if await self._woken(plan, record, resume_ended) is None:
             return None
         run_id, since = record.run_id, self._stored.elapsed()
         token = await self._leases.claim(record)
@@ -103,13 +103,13 @@ class Claimer:
             return None
         try:
             record = await self._stored.load(run_id)  # it may have changed before the claim
-            woken = await self._woken(plan, record, again)
+            woken = await self._woken(plan, record, resume_ended)
             if woken is not None:
-                asked = await self._canceller.asked(run_id)
-                if asked is not None and not record.status.finished:
-                    await self._canceller.commit(record, (asked.id,))
+                request = await self._canceller.request(run_id)
+                if request is not None and not record.status.finished:
+                    await self._canceller.commit(record, (request.id,))
                     return None
-                run = await self._restore(plan, record, woken, timeout, outdated=asked, since=since)
+                run = await self._restore(plan, record, woken, timeout, outdated=request, since=since)
                 if not self._kernel.closed:
                     self._watchlist.continued(run)
                     return run
@@ -119,27 +119,27 @@ class Claimer:
         await self._stored.backend.release(run_id, token)
         return None
 
-    async def _woken(self, plan: BoundWorkflow, record: RunRecord, again: bool) -> Woken | None:
+    async def _woken(self, plan: BoundWorkflow, record: RunRecord, resume_ended: bool) -> Woken | None:
         """Return why the run can continue now; None if it cannot, or not in this kernel.
 
         Raises:
             VersionMismatchError: it belongs to another definition.
             SerializationError: its record is corrupt.
         """
-        if self._kernel.closed or record.run_id in self._kernel.active or has_ended(record, again):
+        if self._kernel.closed or record.run_id in self._kernel.active or has_ended(record, resume_ended):
             return None
         landing_state(plan, record)
         if record.status is not RunStatus.PARKED:
             return Woken()
         wait = record.wait
         if wait is None:
-            raise corrupt(record, "it is parked, but does not say what it waits for")
+            raise corrupt(record, "it is parked, but its record has no wait")
         signal = None if wait.signal is None else await self._stored.backend.next_signal(record.run_id, wait.signal)
-        late = signal is None and wait.until is not None and wait.until <= self._stored.now()
-        if signal is None and not late:
+        by_time = signal is None and wait.until is not None and wait.until <= self._stored.now()
+        if signal is None and not by_time:
             self._alarms.set(record.run_id, wait)
             return None
-        return Woken(signal, late)
+        return Woken(signal, by_time)
 
     async def _restore(
         self,
@@ -151,9 +151,10 @@ class Claimer:
         outdated: Signal | None,
         since: float,
     ) -> Run:
-        """Return the run that continues from `record`, whose lease this kernel has claimed.
+        """Return the run that continues from `record`, which this kernel has claimed.
 
-        The commit that it takes, if any, stores what woke the run, its new deadline, and its new definition.
+        If needed, one commit stores the payload that woke the run, its new deadline and its new definition. It
+        consumes the signal that woke the run, and `outdated`, a request to cancel it that came after its end.
         """
         stored, decode = self._stored, self._stored.values.decode
         own = {key: value for key, value in record.data.items() if key.startswith(PREFIX)}
@@ -163,17 +164,17 @@ class Claimer:
         seq, state, changed, removed = record.seq, landing_state(plan, record), {}, []
         if (limit := stored.limit(record)) is not None:
             timeout = limit[0]
-        if timeout is not None and (limit is None or record.status.finished):  # an ended run has as long again
+        if timeout is not None and (limit is None or record.status.finished):  # an ended run's timeout starts again
             limit = float(timeout), stored.now() + timeout
             changed[DEADLINE] = stored.values.encode(DEADLINE, limit)
         timeout, due = (None, None) if limit is None else limit
         overdue = due is not None and due <= stored.now()
-        if woken.late and not overdue and record.wait is not None and record.wait.on_timeout is not None:
+        if woken.by_time and not overdue and record.wait is not None and record.wait.on_timeout is not None:
             seq, state = seq + 1, landing_state(plan, record, record.wait.on_timeout)
         payload = record.payload if woken.signal is None else woken.signal.payload
         outcome, error, attempt = _step_values(record, values)
         if record.status.finished and RETRY in own:
-            attempt = 1  # the failed run was resumed on request: the attempts begin anew
+            attempt = 1  # a failed run is resumed on request: its attempts start again
             removed.append(RETRY)
         if (record.version, record.fingerprint) != (plan.version, plan.fingerprint):
             changed[DEFINITION] = stored.values.encode(DEFINITION, [plan.version, plan.fingerprint])
@@ -202,16 +203,16 @@ class Claimer:
         )  # fmt: skip
 
 
-def has_ended(record: RunRecord, again: bool) -> bool:
-    """Whether a run has ended for good. With `again`, one that failed or was cancelled with its parent has not."""
+def has_ended(record: RunRecord, resume_ended: bool) -> bool:
+    """Return whether the run cannot continue. With `resume_ended`, a run that failed, or ended with its parent, can."""
     resumable = record.status is RunStatus.FAILED or (
         record.status is RunStatus.CANCELLED and record.parent is not None
     )
-    return record.status.finished and not (again and resumable)
+    return record.status.finished and not (resume_ended and resumable)
 
 
 def _step_values(record: RunRecord, values: Mapping[str, Any]) -> tuple[Any, BaseException | None, int]:
-    """What the run's present step starts with: the split's outcome, the error, the attempt."""
+    """Return the values that the run's present step starts with: the split's outcome, the error, the attempt."""
     outcome, error, attempts = (values.get(key.removeprefix(PREFIX)) for key in (OUTCOME, ERROR, RETRY))
     try:
         return (
@@ -225,4 +226,4 @@ def _step_values(record: RunRecord, values: Mapping[str, Any]) -> tuple[Any, Bas
 
 def _check_workflow(plan: BoundWorkflow, run_id: str, workflow: str) -> None:
     if workflow != plan.name:
-        raise ConfigurationError(f"the run id {run_id!r} is that of a run of workflow {workflow!r}, not {plan.name!r}")
+        raise ConfigurationError(f"the run id {run_id!r} belongs to a run of workflow {workflow!r}, not {plan.name!r}")

@@ -1,4 +1,4 @@
-"""Errors of runs as their records keep them, and the error of a corrupt record."""
+"""Converts errors of runs to values for their records and back; makes the error of a corrupt record."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def described(run: Run, error: BaseException | None) -> dict[str, Any]:
 
 
 def stored_error(record: RunRecord, stored: Mapping[str, Any]) -> WorkflowError:
-    """Return an error of a run, made again from its record."""
+    """Return an error of a run, restored from its record."""
     kind = getattr(cano, str(stored.get("type")), TaskError)
     if not (isinstance(kind, type) and issubclass(kind, WorkflowError)):
         kind = TaskError

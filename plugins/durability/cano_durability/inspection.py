@@ -1,4 +1,4 @@
-"""Looking into stored runs: lists, history, forks, why a run is not progressing, and what is wrong in a store."""
+"""Inspects stored runs: lists, histories, forks, why a run is not progressing, and the problems in a store."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cano import (
 from cano.engine.ports import Host
 
 from cano_durability.keys import DEADLINE, PREFIX
-from cano_durability.recovery.leases import seen_at
+from cano_durability.recovery.leases import with_status_at
 from cano_durability.stored_runs import StoredRuns
 
 _LACKS = {
@@ -41,7 +41,7 @@ class Inspector:
         """See `Kernel.runs`."""
         derived = filter.status in (RunStatus.INTERRUPTED, RunStatus.RUNNING)
         ask = filter._replace(status=RunStatus.RUNNING, limit=None) if derived else filter
-        records = [seen_at(record, self._stored.now()) for record in await self._stored.backend.runs(ask)]
+        records = [with_status_at(record, self._stored.now()) for record in await self._stored.backend.runs(ask)]
         found = [record for record in records if filter.status is None or record.status is filter.status]
         return found[: filter.limit]
 
@@ -82,8 +82,8 @@ class Inspector:
             data.update(entry.changed)
         present = record.seq == seq
         waits = present and record.status is RunStatus.PARKED
-        now, wait = stored.moment(), record.wait if waits else None
-        if (limit := stored.limit(record)) is not None:  # its time starts anew
+        now, wait = stored.unique_now(), record.wait if waits else None
+        if (limit := stored.limit(record)) is not None:  # its timeout starts again
             data[DEADLINE] = stored.values.encode(DEADLINE, (limit[0], now + limit[0]))
             if wait is not None and wait.until == limit[1]:
                 wait = wait._replace(until=now + limit[0])
@@ -102,26 +102,26 @@ class Inspector:
     async def explain(self, run_id: str) -> Explanation:
         """See `Kernel.explain`."""
         stored = self._stored
-        record = seen_at(await stored.load(run_id), stored.now())
+        record = with_status_at(await stored.load(run_id), stored.now())
         status, wait = record.status, record.wait
         if run_id in self._kernel.active:
             return Explanation(Standstill.RUNNING_HERE, f"in state {record.state}")
         if status is RunStatus.RUNNING:
-            left = (record.expires or 0) - stored.now()
-            return Explanation(Standstill.RUNNING_ELSEWHERE, f"{record.holder}, whose lease lasts {left:.1f} s more")
+            remaining = (record.expires or 0) - stored.now()
+            return Explanation(Standstill.RUNNING_ELSEWHERE, f"{record.holder}; its lease expires in {remaining:.1f} s")
         if status is RunStatus.PARKED and wait is not None:
             signal = None if wait.signal is None else await stored.backend.next_signal(run_id, wait.signal)
             if (limit := stored.limit(record)) is not None and limit[1] <= stored.now():
-                return Explanation(Standstill.READY, f"it took longer than {limit[0]:g} s, and ends with that")
-            late = signal is None and wait.until is not None and wait.until <= stored.now()
-            if signal is not None or late:
-                following = wait.on_timeout if late and wait.on_timeout is not None else wait.then
+                return Explanation(Standstill.READY, f"it exceeded its timeout of {limit[0]:g} s and will fail")
+            by_time = signal is None and wait.until is not None and wait.until <= stored.now()
+            if signal is not None or by_time:
+                following = wait.on_timeout if by_time and wait.on_timeout is not None else wait.then
                 return Explanation(Standstill.READY, f"next state {following}")
             until = "" if wait.until is None else f"for {wait.until - stored.now():.1f} s more"
             if wait.signal is not None:
                 return Explanation(Standstill.WAITING_FOR_SIGNAL, f"{wait.signal!r}" + (until and f", {until}"))
             return Explanation(Standstill.WAITING_FOR_TIME, until)
-        if status is RunStatus.PARKED:  # a record that a plugin keeps for itself
+        if status is RunStatus.PARKED:  # a record that a plugin keeps for its own use
             return Explanation(Standstill.WAITING_FOR_SIGNAL, "from the plugin that parked it")
         if status is RunStatus.FAILED:
             error = record.error or {}
@@ -129,7 +129,7 @@ class Inspector:
         return Explanation(Standstill[status.name], f"in state {record.state}")
 
     async def check(self) -> list[Finding]:
-        """See `Kernel.check`. Values are decoded if the run's workflow, and so its classes, are known here."""
+        """See `Kernel.check`. Values are decoded only if the run's workflow, and therefore its classes, are known."""
         findings, stored = [], self._stored
         records = {record.run_id: record for record in await stored.backend.runs(RunFilter())}
         for run_id, record in records.items():
@@ -139,35 +139,35 @@ class Inspector:
                     stored.values.decode(key, value, run_id)
             except SerializationError as error:
                 findings.append(Finding("corrupt", run_id, str(error)))
-            except RunNotFoundError:  # it was deleted just now
+            except RunNotFoundError:  # the run was deleted in the meantime
                 continue
             if record.parent is not None and not record.status.finished:
                 parent = records.get(record.parent)
                 if parent is None or parent.status.finished:
-                    gone = "does not exist" if parent is None else f"has {parent.status.value}"
-                    findings.append(Finding("orphan", run_id, f"its parent {record.parent} {gone}"))
-            if record.holder is not None and seen_at(record, stored.now()).status is RunStatus.INTERRUPTED:
+                    fate = "does not exist" if parent is None else f"has {parent.status.value}"
+                    findings.append(Finding("orphan", run_id, f"its parent {record.parent} {fate}"))
+            if record.holder is not None and with_status_at(record, stored.now()).status is RunStatus.INTERRUPTED:
                 ago = stored.now() - (record.expires or 0)
-                over = f"that of {record.holder} expired {ago:.1f} s ago" if ago > 0 else f"{record.holder} is dead"
-                findings.append(Finding("stale lease", run_id, over))
+                problem = f"expired {ago:.1f} s ago" if ago > 0 else "which is dead"
+                findings.append(Finding("stale lease", run_id, f"held by {record.holder}, {problem}"))
         return findings
 
     async def prune(self, retention: Retention) -> list[str]:
-        """See `Kernel.prune`. A child is kept until its parent has ended, which may still ask for its result."""
+        """See `Kernel.prune`. A child is kept until its parent has ended, which may still need its result."""
         self._require("retention")
         deleted, newer = [], dict[str, int]()
         records = await self._stored.backend.runs(RunFilter())
         unfinished = {record.run_id for record in records if not record.status.finished}
         for record in records:
             if record.status.finished:
-                seen = newer[record.workflow] = newer.get(record.workflow, 0) + 1
-                expired = retention.expired(seen - 1, self._stored.now() - record.updated)
+                count = newer[record.workflow] = newer.get(record.workflow, 0) + 1
+                expired = retention.expired(count - 1, self._stored.now() - record.updated)
                 if expired and record.parent not in unfinished and await self._delete(record.run_id):
                     deleted.append(record.run_id)
         return deleted
 
     async def _delete(self, run_id: str) -> bool:
-        """Delete a finished run, unless it is being resumed or is corrupt: `check` reports that."""
+        """Delete a finished run. Return False if it is being resumed, or is corrupt, which `check` reports."""
         backend, now = self._stored.backend, self._stored.now()
         token = await backend.claim(run_id, self._stored.holder, now, now + self._stored.lease)
         if token is None:

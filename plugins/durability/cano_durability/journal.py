@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from cano_durability.stored_runs import StoredRuns
 
 PARK_AFTER = 60.0
-"""Seconds: a run parks for a retry that comes later than that, so that it needs no task and no lease meanwhile."""
+"""Delay in seconds above which a run is parked until its next attempt, and needs no task and no lease."""
 _log = logging.getLogger("cano")
 
 
@@ -45,7 +45,7 @@ class Journal:
         seq, state: number of the last committed transition, and the state that it led to.
         token: the fencing token of the run's lease.
         safe_until: the time, by `StoredRuns.elapsed`, until which the lease is certain not to have expired.
-        releasing: whether a commit that releases the lease is under way, or was made.
+        releasing: whether a commit that releases the lease is in progress, or was made.
         ended: whether the run has ended in the store.
         payload: the payload that led to `state`, as the store keeps it; next_payload: that of the next state.
         consumed: ids of the signals that the next commit consumes.
@@ -78,9 +78,9 @@ class Journal:
         self._unsaved: set[str] = set()  # keys whose changes a later commit has to store
 
     async def transition(self, run: Run, target: BoundState) -> None:
-        """Commit what the step wrote, and the transition to `target`. An exit state ends the run with it."""
+        """Commit the step's changes and the transition to `target`. An exit state also ends the run."""
         if not self.commits_steps and not target.is_exit and not self.consumed:
-            self._note(run.view)
+            self._settle_uncommitted(run.view)
         else:
             status = RunStatus.SUCCEEDED if target.is_exit else RunStatus.RUNNING
             await self.commit(run.view, target.name, status, run.step.seq, release=target.is_exit)
@@ -134,13 +134,13 @@ class Journal:
             raise cut
 
     def check_lease(self) -> None:
-        """Raise ConflictError if the lease was not renewed in time, as after the process or its machine was stopped."""
+        """Raise ConflictError if the lease was not renewed in time, for example because the process was stopped."""
         if self._elapsed() > self.safe_until:
             message = f"run {self.run_id} lost its lease: it could not be renewed in time"
             raise ConflictError(message, run_id=self.run_id)
 
     def remember(self, name: str, value: Any) -> None:
-        """Store a value of the engine with the next transition, for the state that it leads to."""
+        """Store a value of the engine with the next transition, for the next state."""
         self._remembered[PREFIX + name] = value
 
     def remember_error(self, run: Run, error: BaseException) -> None:
@@ -172,20 +172,20 @@ class Journal:
         try:
             await self._backend.commit(commit)
         except asyncio.CancelledError as cut:
-            if await self._landed(commit):  # the store decides where the run continues
+            if await self._was_applied(commit):  # then the run continues after it
                 return cut
             raise
         return None
 
-    async def _landed(self, commit: Commit) -> bool:
-        """Whether the store has applied `commit`."""
+    async def _was_applied(self, commit: Commit) -> bool:
+        """Return whether the store has applied `commit`."""
         record = await despite_cancellation(self._backend.load(self.run_id), self._clock)
         return record is not None and record.seq == commit.seq and record.token == commit.token
 
     def _encoded(self, view: StoreView, changes: Changes) -> tuple[dict[str, Any], set[str]]:
-        """The values that a commit sets, encoded, and the keys that it removes."""
+        """Return the values that a commit sets, encoded, and the keys that it removes."""
         encode = self._values.encode
-        if not (changes.removed or changes.appended or changes.cleared or self._unsaved):  # as after most steps
+        if not (changes.removed or changes.appended or changes.cleared or self._unsaved):  # the usual case
             return {key: encode(key, value) for key, value in changes.changed.items()}, set()
         base = view.base
         removed = set(changes.removed)
@@ -201,14 +201,14 @@ class Journal:
                 removed.add(key)
         return {key: encode(key, value) for key, value in values.items()}, removed
 
-    def _note(self, view: StoreView) -> None:
-        """Make the step visible to the run alone; a later commit stores it."""
+    def _settle_uncommitted(self, view: StoreView) -> None:
+        """Apply the step's changes to the run's data only; a later commit stores them."""
         changes = view.changes()
         self._unsaved.update(changes.removed, changes.changed, changes.appended, view.base if changes.cleared else ())
         view.settle(changes)
 
     async def wait_to_retry(self, run: Run, delay: float) -> None:
-        """Park the run until its step's next attempt, if that is far away. Raises Parked."""
+        """Park the run until its step's next attempt, if `delay` is longer than `PARK_AFTER`. Raises Parked."""
         if delay <= PARK_AFTER or not self.commits_steps:
             return
         name = state_name(run.step.state)
@@ -235,7 +235,7 @@ class Journal:
             await self._backend.release(self.run_id, self.token)
             return
         failure = None if cancelled else described(run, error)
-        # a step that was cut short may have been committed all the same: the journal's place counts, not the step's
+        # a cancelled step may have been committed all the same, so the journal's state counts, not the step's
         state, seq = self.state, self.seq
         if not self.commits_steps and run.steps > seq:
             state, seq = state_name(run.step.state), run.steps

@@ -30,7 +30,7 @@ from cano_durability.migration import landing_state
 from cano_durability.patience import despite_cancellation
 from cano_durability.recovery.caretaker import Caretaker
 from cano_durability.recovery.heart import Heart
-from cano_durability.recovery.leases import Leases, journal_of, seen_at
+from cano_durability.recovery.leases import Leases, journal_of, with_status_at
 from cano_durability.recovery.waiting import Alarms, Waiters
 from cano_durability.recovery.watchlist import Watchlist
 from cano_durability.stored_runs import StoredRuns
@@ -96,7 +96,7 @@ class Keeper:
 
     async def observed(self, plan: BoundWorkflow, run_id: str) -> Run:
         """See `RunKeeper.observed`."""
-        self.stored.learn(plan)
+        self.stored.register(plan)
         if (parked := self._watchlist.objects.get(run_id)) is not None:
             return parked
         run = self._watchlist.objects[run_id] = Run(self._kernel, plan, run_id, self.view({}))
@@ -115,13 +115,13 @@ class Keeper:
                     if run.status is RunStatus.SUCCEEDED:
                         return run.result(run.bound.state)
                 if self._closed:
-                    message = f"run {run_id} continues elsewhere, or later: the kernel closed"
+                    message = f"the kernel closed before run {run_id} ended; ask another kernel for its result"
                     raise RunInterruptedError(message, run_id=run_id, workflow=plan.name)
                 record = await self.stored.load(run_id)
                 if record.status.finished:
                     return self._result(plan, record)
-                if (again := await self._claimer.take(plan, record)) is not None:
-                    self._kernel.drive(self._caretaker.look_after(again))
+                if (claimed := await self._claimer.claim(plan, record)) is not None:
+                    self._kernel.drive(self._caretaker.look_after(claimed))
                 elif run_id not in self._kernel.active:
                     await self._waiters.change(changed, self._kernel.poll if self.stored.durable else None)
 
@@ -156,7 +156,7 @@ class Keeper:
         elif until is not None and until <= now:
             return paused.then
         on_timeout = None if paused.on_timeout is None else paused.on_timeout.name
-        until = run.before_due(until)  # stores and alarms know one time; who resumes the run sees which one it was
+        until = run.before_due(until)  # one time for stores and alarms; `Claimer` finds out which of the two it was
         run.wait = Wait(signal=pause.signal, then=paused.then.name, until=until, on_timeout=on_timeout)
         await journal.commit(run.view, run.wait.then, RunStatus.PARKED, run.step.seq, wait=run.wait, release=True)
         raise Parked
@@ -165,7 +165,7 @@ class Keeper:
         """See `Kernel.signal`."""
         if run_id not in self._kernel.active:
             record = await self.stored.load(run_id)
-            if has_ended(record, again=True):
+            if has_ended(record, resume_ended=True):
                 return False
         encoded = None if payload is None else self.stored.values.encode(f"the payload of signal {name!r}", payload)
         await self.stored.backend.put_signal(run_id, Signal(id or uuid.uuid4().hex, name, encoded))
@@ -185,10 +185,10 @@ class Keeper:
 
     async def resume(self, plan: BoundWorkflow, run_id: str) -> RunResult:
         """See `Kernel.resume`."""
-        if await self._caretaker.take_and_drive(plan, run_id, again=True) is None:
+        if await self._caretaker.take_over(plan, run_id, resume_ended=True) is None:
             if run_id in self._kernel.active:
                 raise ConflictError(f"run {run_id} is already executed by this kernel", run_id=run_id)
-            record = seen_at(await self.stored.load(run_id), self.stored.now())
+            record = with_status_at(await self.stored.load(run_id), self.stored.now())
             if record.status is RunStatus.RUNNING:
                 message = f"run {run_id} is held by {record.holder}; to wait for its result, call "
                 raise ConflictError(message + f"kernel.run(flow, run_id={run_id!r})", run_id=run_id)

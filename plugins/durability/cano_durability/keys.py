@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 PREFIX = "\0"  # no key of a run's data begins with it
-RETRY = PREFIX + "retry"  # how many attempts of the present step have failed
+RETRY = PREFIX + "retry"  # number of failed attempts of the present step
 ERROR = PREFIX + "error"  # the error whose `on_exhausted` led to the present state
-OUTCOME = PREFIX + "outcome"  # how the split ended that led to the present state
+OUTCOME = PREFIX + "outcome"  # the outcome of the split that led to the present state
 DEFINITION = PREFIX + "definition"  # version and fingerprint that the run has migrated to
 CARRIED = PREFIX + "carried"  # texts of observers
-DEADLINE = PREFIX + "deadline"  # the seconds that the run may take, and the wall-clock time when they are over
-CANCEL = PREFIX + "cancel"  # name of the signal that asks the holder of a run to cancel it
+DEADLINE = PREFIX + "deadline"  # the run's timeout in seconds, and its deadline in wall-clock seconds
+CANCEL = PREFIX + "cancel"  # name of the signal that requests the cancellation of a run
 
 LASTING = frozenset({DEFINITION, CARRIED, DEADLINE})
 """Values that stay for the life of the run. All others are dropped with the next transition."""

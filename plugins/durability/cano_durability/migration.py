@@ -1,4 +1,4 @@
-"""Whether a stored run may continue under its workflow's present definition, and in which state."""
+"""Finds the state in which a stored run continues under its workflow's present definition."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def landing_state(plan: BoundWorkflow, record: RunRecord, state: str | None = No
     migrate = plan.flow.migrate
     differences = _differences(plan, record)
     if not differences and state in plan.by_name:
-        return state  # even if `migrate` names it, which is about runs of older definitions
+        return state  # even if `migrate` names it: that applies to runs of older definitions only
     if migrate is not None:
         if state in migrate:
             return state_name(migrate[state])
@@ -29,7 +29,7 @@ def landing_state(plan: BoundWorkflow, record: RunRecord, state: str | None = No
     raise VersionMismatchError(
         f"run {record.run_id} was begun under another definition of workflow {plan.name!r}:"
         + "".join(f"\n  - {difference}" for difference in differences)
-        + f"\nFinish it with the old program, or say Workflow(migrate={{{state!r}: …}})",
+        + f"\nFinish it with the old program, or define Workflow(migrate={{{state!r}: …}})",
         differences=differences,
         run_id=record.run_id,
         workflow=plan.name,

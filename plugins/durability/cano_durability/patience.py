@@ -1,4 +1,4 @@
-"""Awaiting a store's answer despite cancellation."""
+"""Awaits a store's answer despite cancellation."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from cano import Clock
 R = TypeVar("R")
 
 GRACE = 1.0
-"""Seconds that a store gets to answer a caller that was cancelled."""
+"""Seconds for which a cancelled caller still waits for the store's answer."""
 
 
 async def despite_cancellation(work: Coroutine[Any, Any, R], clock: Clock) -> R | None:
-    """Await `work` even if this is cancelled meanwhile. Return None if it takes longer than `GRACE`.
+    """Await `work` even if this call is cancelled. Return None if the work takes longer than `GRACE`.
 
     Raises:
-        asyncio.CancelledError: this was cancelled meanwhile. The work has ended all the same, or was given up.
+        asyncio.CancelledError: this call was cancelled. The work has ended all the same, or was cancelled, too.
     """
     task = asyncio.ensure_future(work)
-    patience = asyncio.ensure_future(clock.sleep(GRACE))
+    timeout = asyncio.ensure_future(clock.sleep(GRACE))
     cancelled: asyncio.CancelledError | None = None
     try:
-        while not task.done() and not patience.done():
+        while not task.done() and not timeout.done():
             try:
-                await asyncio.wait({task, patience}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({task, timeout}, return_when=asyncio.FIRST_COMPLETED)
             except asyncio.CancelledError as error:
                 cancelled = error
         task.cancel()
@@ -35,6 +35,6 @@ async def despite_cancellation(work: Coroutine[Any, Any, R], clock: Clock) -> R 
             raise cancelled
         return task.result() if task.done() and not task.cancelled() else None
     finally:
-        patience.cancel()
+        timeout.cancel()
         if task.done() and not task.cancelled():
             task.exception()

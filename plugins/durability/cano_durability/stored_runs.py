@@ -1,4 +1,4 @@
-"""The records of a kernel's runs: making new ones, loading them, and reading what lies beside their data."""
+"""The records of a kernel's runs: makes new ones, loads them, and reads the values beside their data."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ class StoredRuns:
 
     Attributes:
         backend, values: the store, and how values reach it.
-        clock: the source of time; `elapsed` reads the seconds that have passed, suspension of the machine included.
+        clock: the source of time.
+        elapsed: returns seconds since an arbitrary origin, including the time while the machine was suspended.
         holder: the kernel's name in the leases that it holds.
-        lease: seconds until a lease expires that is not renewed. Leases in a store that dies with its process never do.
-        safe: seconds after a renewal for which the kernel relies on a lease. The rest of the lease is a margin in which
-            it stops the run if the renewal fails.
+        lease: seconds after which a lease expires unless it is renewed. Infinite if the store dies with its process.
+        safe: seconds after a renewal for which the kernel relies on the lease. If the next renewal fails, it stops the
+            run in the remaining seconds.
         durable: whether the store survives its process.
     """
 
@@ -39,24 +40,24 @@ class StoredRuns:
         self.safe = self.lease - min(max(self.lease / 5, 1.0), self.lease / 2) if self.durable else math.inf
         self.elapsed: Callable[[], float] = getattr(kernel.clock, "elapsed", kernel.clock.monotonic)
         self.clock = kernel.clock
-        self._last_moment = 0.0
+        self._last_time = 0.0
         self._plans: dict[str, BoundWorkflow] = {}
 
     def now(self) -> float:
         """Return the wall-clock time in seconds."""
         return self.clock.time()
 
-    def moment(self) -> float:
+    def unique_now(self) -> float:
         """Return the wall-clock time in seconds, nudged so that it is unique in this kernel.
 
         `begin` compares it to see whether `create` stored the new run or returned an existing one.
         """
-        self._last_moment = max(self.clock.time(), math.nextafter(self._last_moment, math.inf))
-        return self._last_moment
+        self._last_time = max(self.clock.time(), math.nextafter(self._last_time, math.inf))
+        return self._last_time
 
     # workflows
 
-    def learn(self, plan: BoundWorkflow) -> None:
+    def register(self, plan: BoundWorkflow) -> None:
         """Register a workflow, and the types that its runs' data may consist of."""
         if self._plans.get(plan.name) is not plan:
             self._plans[plan.name] = plan
@@ -77,7 +78,7 @@ class StoredRuns:
         limit: tuple[float, float] | None,
     ) -> RunRecord:
         """Return the record of a new run. Raises SerializationError if its data cannot be stored."""
-        now = self.moment()
+        now = self.unique_now()
         values = {key: self.values.encode(key, value) for key, value in data.base.items()}
         if limit is not None:
             values[DEADLINE] = self.values.encode(DEADLINE, limit)
@@ -100,10 +101,10 @@ class StoredRuns:
         return record if definition is None else record._replace(version=definition[0], fingerprint=definition[1])
 
     def limit(self, record: RunRecord) -> tuple[float, float] | None:
-        """Return the seconds that the run may take, and the wall-clock time when they are over.
+        """Return the run's timeout in seconds and its deadline in wall-clock seconds; None without a timeout.
 
         Raises:
-            SerializationError: they are stored, and cannot be read.
+            SerializationError: the stored values cannot be read.
         """
         return self._pair(record, DEADLINE, float, "its deadline")
 
@@ -119,7 +120,7 @@ class StoredRuns:
     # journals
 
     def journal(self, plan: BoundWorkflow, record: RunRecord, since: float) -> Journal:
-        """Return the journal of a run that this kernel holds; its lease was asked for at `since`, by `elapsed`."""
+        """Return the journal of a run that this kernel holds, and claimed at `since`, by `elapsed`."""
         flow: Workflow[object] = plan.flow
         steps = self.durable and flow.durability == "step"
         return Journal(self, record, commits_steps=steps, safe_until=since + self.safe)
@@ -128,12 +129,12 @@ class StoredRuns:
         """Store a run that has lived in memory so far, so that it can be parked.
 
         Raises:
-            ConfigurationError: the run's data is an object of the user's own, which no store can keep.
+            ConfigurationError: the run's data is an object of the user's own, which cannot be stored.
         """
         if run.store is not run.view:
             kind = type(run.store).__name__
-            raise ConfigurationError(f"a run that waits is parked with its data, which must be a mapping, not a {kind}")
-        self.learn(run.plan)
+            raise ConfigurationError(f"the data of a run that waits must be a mapping, not of type {kind}")
+        self.register(run.plan)
         limit = None if run.timeout is None or run.due is None else (run.timeout, run.due)
         record = self.new_record(run.plan, run.view, run.run_id, run.parent_id, limit)
         await self.backend.create(record)

@@ -1,4 +1,4 @@
-"""How values reach a store: encoded by the codec, or as the objects that they are."""
+"""Encodes the values of a store with the codec, or copies them if the store keeps objects."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Values:
             raise _named(error, f"key {key!r}: {error}", key) from error
 
     def decode(self, key: str, value: Any, run_id: str) -> Any:
-        """Return the value that the store has kept. Raises SerializationError naming run and key."""
+        """Return the value that `encode` was given. Raises SerializationError naming run and key."""
         if self._codec is None:
             return isolate(value)
         try:
@@ -42,7 +42,7 @@ class Values:
         return None if payload is None else self.decode("the signal's payload", payload, run_id)
 
     def register(self, *types: Any) -> None:
-        """Let the codec build instances of these types."""
+        """Allow the codec to build instances of these types."""
         if self._codec is not None:
             self._codec.register(*types)
 
@@ -51,7 +51,7 @@ class Values:
         return StrictView(data, None, self._copy) if self.strict else StoreView(data)
 
     def _copy(self, value: Any) -> Any:
-        """Copy `value` through the codec, so that a strict store shows at once what would be lost."""
+        """Return a copy of `value`; for a strict store, through the codec, so that encoding errors show at once."""
         if self._codec is None or not self.strict:
             return isolate(value)
         return self._codec.decode(self._codec.encode(value))
@@ -64,7 +64,7 @@ class StrictView(StoreView):
 
     def put(self, key: Any, value: Any) -> None:
         """See `KeyValueStore.put`."""
-        TypedStore.put(self, key, value)  # without the shortcut for values that need no copy: a layer may refuse them
+        TypedStore.put(self, key, value)  # without the shortcut for immutable values, which a layer may refuse, too
 
     def _set(self, key: str, value: Any) -> None:
         try:

@@ -79,7 +79,7 @@ async def test_a_renamed_state(kernel: Kernel, world: World, program: Program) -
         "\n  - it had: state b does do_b"
         "\n  - there is now: state beta does do_beta"
         "\n  - the run is in state b, which no longer exists"
-        "\nFinish it with the old program, or say Workflow(migrate={'b': …})"
+        "\nFinish it with the old program, or define Workflow(migrate={'b': …})"
     )
     assert program.did == []
 

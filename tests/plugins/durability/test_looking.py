@@ -232,7 +232,7 @@ async def test_explain(kernel: Kernel, world: World, flow: Flow) -> None:
     await world.clock.advance(10)
     other = await world.kernel()
     assert await ask("dead", other) is Standstill.RUNNING_ELSEWHERE
-    assert said[Standstill.RUNNING_ELSEWHERE].endswith(", whose lease lasts 20.0 s more")
+    assert said[Standstill.RUNNING_ELSEWHERE].endswith("; its lease expires in 20.0 s")
     await world.lapse()
     assert await ask("dead", other) is Standstill.INTERRUPTED
     assert said[Standstill.INTERRUPTED] == "in state two"
@@ -302,7 +302,7 @@ async def test_check_finds_stale_leases(kernel: Kernel, world: World, flow: Flow
     holder = (await world.look("r")).holder
     await world.crash(dead)
     await world.clock.advance(45)
-    assert await kernel.check() == [Finding("stale lease", "r", f"that of {holder} expired 15.0 s ago")]
+    assert await kernel.check() == [Finding("stale lease", "r", f"held by {holder}, expired 15.0 s ago")]
 
 
 async def test_check_finds_orphans(kernel: Kernel, world: World, flow: Flow) -> None:

@@ -163,11 +163,11 @@ async def test_an_id_of_another_workflow(kernel: Kernel, machine: Machine) -> No
     """The id of a run of another workflow is refused, while that one runs and when it has ended."""
     machine.gate = asyncio.Event()
     handle = await kernel.start(machine.flow("one"), run_id="r")
-    with pytest.raises(ConfigurationError, match="'r' is that of a run of workflow 'one', not 'two'"):
+    with pytest.raises(ConfigurationError, match="'r' belongs to a run of workflow 'one', not 'two'"):
         await kernel.start(machine.flow("two"), run_id="r")
     machine.gate.set()
     await handle.result()
-    with pytest.raises(ConfigurationError, match="'r' is that of a run of workflow 'one', not 'two'"):
+    with pytest.raises(ConfigurationError, match="'r' belongs to a run of workflow 'one', not 'two'"):
         await kernel.run(machine.flow("two"), run_id="r")
 
 
@@ -195,7 +195,7 @@ async def test_data_that_cannot_be_kept(kernel: Kernel, world: World, machine: M
 
 async def test_data_that_is_no_mapping(kernel: Kernel, machine: Machine) -> None:
     """An object as data has no place in a durable store."""
-    with pytest.raises(ConfigurationError, match="needs a mapping as its data, not a object"):
+    with pytest.raises(ConfigurationError, match="must be a mapping, not of type object"):
         await kernel.run(machine.flow(), object())
 
 

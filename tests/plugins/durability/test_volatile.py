@@ -144,7 +144,7 @@ async def test_data_that_cannot_be_parked(kernel: Kernel) -> None:
         return wait_for("go", then="end")
 
     made: Workflow[Any] = Workflow("x", name="x").register("x", asks).add_exit_state("end")
-    with pytest.raises(ConfigurationError, match="must be a mapping, not a Mine"):
+    with pytest.raises(ConfigurationError, match="must be a mapping, not of type Mine"):
         await kernel.run(made, Mine())
 
 

@@ -1,4 +1,4 @@
-"""The heart: it renews the leases of a kernel's runs, and stops runs whose lease it cannot renew in time."""
+"""Renews the leases of a kernel's runs, and stops runs whose lease cannot be renewed in time."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _log = logging.getLogger("cano")
 
 
 class Heart:
-    """Renews all leases of one kernel in one call, four times per lease. Nothing else waits in its task.
+    """Renews all leases of one kernel in one call, four times per lease. Its task does nothing else.
 
-    A run whose lease was not renewed early enough is stopped before the lease expires. So this kernel executes
-    nothing that another one may have taken over, even if the store does not answer or the event loop was blocked.
+    A run whose lease was not renewed in time is stopped before the lease expires. Therefore this kernel executes no run
+    that another one may have taken over, even if the store does not answer or the event loop was blocked.
     """
 
     def __init__(self, kernel: Host, stored: StoredRuns) -> None:
@@ -28,17 +28,17 @@ class Heart:
         self._stored = stored
         self._task: asyncio.Task[None] | None = None
         self._timer: Timer | None = None
-        self._due = math.inf  # when the timer fires, by `StoredRuns.elapsed`
+        self._due = math.inf  # the time when the timer fires, by `StoredRuns.elapsed`
 
     def start(self, run: Run) -> None:
-        """Look after the lease of a run that is about to be executed here."""
+        """Begin to renew the lease of a run that is about to be executed here."""
         if self._stored.durable:  # in any other store, leases do not expire
             if self._task is None or self._task.done():
                 self._task = asyncio.get_running_loop().create_task(self._beat_forever(), name="cano heart")
             self._arm(journal_of(run).safe_until)
 
     async def close(self) -> None:
-        """Stop beating."""
+        """Stop the renewals."""
         if self._timer is not None:
             self._timer.cancel()
         if self._task is not None:
@@ -64,7 +64,7 @@ class Heart:
         for run_id, (run, journal) in held.items():
             if run_id not in lost:
                 journal.safe_until = max(journal.safe_until, sent + stored.safe)
-            # unless the run has released its lease meanwhile, or is doing so
+            # unless the run has released its lease in the meantime, or is releasing it
             elif self._kernel.active.get(run_id) is run and run.journal is journal and not journal.releasing:
                 run.stop(RunStatus.INTERRUPTED, lost="another holder has claimed it")
 
@@ -76,7 +76,7 @@ class Heart:
         }
 
     def _arm(self, due: float) -> None:
-        """Let the timer fire at `due`, unless it fires earlier. When it fires it looks which leases are not safe."""
+        """Let the timer fire at `due`, unless it fires earlier. It then checks which leases are no longer safe."""
         if due < self._due:
             if self._timer is not None:
                 self._timer.cancel()

@@ -1,4 +1,4 @@
-"""Leases: claiming a run that no live process holds."""
+"""Claims runs that no live process holds, and releases their leases."""
 
 from __future__ import annotations
 
@@ -29,37 +29,37 @@ class Leases:
             return None
         token = await backend.claim(run_id, holder, now, now + stored.lease)
         if token is None and alive is False and record.expires is not None:
-            over = math.nextafter(record.expires, math.inf)  # as if the dead holder's lease had expired
-            token = await backend.claim(run_id, holder, max(now, over), now + stored.lease)
+            expired = math.nextafter(record.expires, math.inf)  # as if the dead holder's lease had expired
+            token = await backend.claim(run_id, holder, max(now, expired), now + stored.lease)
         if token is not None:
             self._observed.pop(run_id, None)
         return token
 
     def _may_be_late(self, record: RunRecord, now: float) -> bool:
-        """Whether the lease has expired, but its holder is alive here and may only be late, or the clock was changed.
+        """Return whether the holder, which is alive on this machine, may still renew its expired lease.
 
-        This holder then has one more lease, by a clock that only grows, to renew it.
+        It may only be late, or the clock was changed. So it gets the duration of one more lease, by a monotonic clock.
         """
         if record.holder == self._stored.holder or record.expires is None or record.expires >= now:
             return False
         lease, elapsed = (record.token, record.expires), self._stored.elapsed()
-        seen, since = self._observed.get(record.run_id, (None, elapsed))
-        if seen != lease:
+        observed, since = self._observed.get(record.run_id, (None, elapsed))
+        if observed != lease:
             self._observed[record.run_id], since = (lease, elapsed), elapsed
         return elapsed - since < self._stored.lease
 
     async def release(self, run_id: str, token: int) -> None:
-        """Release a lease, even if this is cancelled meanwhile."""
+        """Release a lease, even if this call is cancelled."""
         await despite_cancellation(self._stored.backend.release(run_id, token), self._kernel.clock)
 
 
-def seen_at(record: RunRecord, now: float) -> RunRecord:
+def with_status_at(record: RunRecord, now: float) -> RunRecord:
     """Return `record` as INTERRUPTED if it says RUNNING, but no live process holds it at `now`."""
     interrupted = record.status is RunStatus.RUNNING and not is_held(record, now)
     return record._replace(status=RunStatus.INTERRUPTED) if interrupted else record
 
 
 def journal_of(run: Run) -> Journal:
-    """The journal of a run that this plugin keeps."""
+    """Return the journal of a run that this plugin keeps."""
     assert isinstance(run.journal, Journal)
     return run.journal

@@ -18,7 +18,7 @@ class Waiters:
 
     @contextmanager
     def waiter(self, run_id: str) -> Iterator[asyncio.Future[None]]:
-        """A future that is done at the next change of the run."""
+        """Provide a future that is done at the next change of the run."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         waiting = self._waiting.setdefault(run_id, set())
         waiting.add(future)
@@ -30,7 +30,7 @@ class Waiters:
                 del self._waiting[run_id]
 
     async def change(self, future: asyncio.Future[None], seconds: float | None) -> None:
-        """Wait until `future` is done, but at most `seconds`; None is for ever."""
+        """Wait until `future` is done, but at most `seconds`; None for no limit."""
         timer = None
         if seconds is not None:
             timer = self._clock.call_at(self._clock.monotonic() + seconds, lambda: _finish(future))
@@ -60,7 +60,7 @@ class Alarms:
         self._alarms: dict[str, tuple[float, Timer]] = {}
 
     def set(self, run_id: str, wait: Wait) -> None:
-        """Wake the run when its wait is over; a wait without a time has no alarm."""
+        """Wake the run at the end of its wait. Cancel its alarm if the wait has no time."""
         known = self._alarms.get(run_id)
         if known is not None and known[0] == wait.until:
             return

@@ -1,4 +1,4 @@
-"""Which runs a kernel takes over when they can continue and no process executes them."""
+"""The runs that a kernel takes over when they can continue and no process executes them."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Watchlist:
         self.objects: WeakValueDictionary[str, Run] = WeakValueDictionary()
 
     def __bool__(self) -> bool:
-        """Whether there is anything to take over."""
+        """Return whether the list names any workflows or runs."""
         return bool(self.workflows or self.parked)
 
     def __contains__(self, record: RunRecord) -> bool:
-        """Whether this kernel takes over that run."""
+        """Return whether this kernel takes over that run."""
         return record.workflow in self.workflows or record.run_id in self.parked
 
     def continued(self, run: Run) -> None:
