@@ -1,6 +1,6 @@
-"""What tests of workflows and of plugins need.
+"""Tools for tests of workflows and plugins.
 
-Each name is imported when it is first used: pytest imports this package at its start, for `pytest_plugin`.
+Each name is imported on first use, since pytest imports this package at its start, for `pytest_plugin`.
 """
 
 import importlib as _importlib

@@ -1,4 +1,4 @@
-"""Virtual time: an hour passes in microseconds, in the same order every time."""
+"""`VirtualClock`: a clock that skips waits, and runs timers in the same order every time."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from typing import Any
 from cano.errors import ConfigurationError
 
 START = 1_700_000_000.0
-_SETTLE = 3  # turns of the event loop without any work, I/O included, that count as idle
+_SETTLE = 3  # number of turns of the event loop without work, I/O included, after which it counts as idle
 
-_LOOK_AGAIN = 0.0005  # real seconds between two looks at whether something real is still at work
+_POLL = 0.0005  # real seconds between two checks whether the clock is still held
 
 
 class VirtualClock:
-    """A `Clock` that jumps to the next timer whenever the event loop has nothing else to do.
+    """A `Clock` that jumps to the next timer whenever the event loop is idle.
 
-    Give it to `Kernel(clock=VirtualClock())`: retries, time limits, waits and schedules then take no real time.
-    It serves one event loop at a time. It cannot see the work of a store in a file or on a server, and jumps meanwhile:
-    let that store be a `FaultyStore(store, Faults(clock))`, which holds the clock while it works.
+    With `Kernel(clock=VirtualClock())`, retries, timeouts, waits and schedules take no real time. A clock serves one
+    event loop at a time. It does not notice the work of a store in a file or on a server, and jumps during it. To
+    prevent that, use `FaultyStore(store, Faults(clock))`, which holds the clock during each call.
 
     Args:
-        start: wall-clock seconds at first.
-        auto: whether to jump by itself. Without it only `advance` moves the time.
+        start: the wall-clock time at first, in seconds since the Unix epoch.
+        auto: whether to jump by itself; otherwise only `advance` moves the time.
     """
 
     def __init__(self, start: float = START, *, auto: bool = True) -> None:
@@ -41,11 +41,11 @@ class VirtualClock:
         self._holds = 0
 
     def time(self) -> float:
-        """Wall-clock seconds since the Unix epoch."""
+        """Return the virtual wall-clock time in seconds since the Unix epoch."""
         return self._wall + self._now
 
     def monotonic(self) -> float:
-        """Virtual seconds since the clock was made."""
+        """Return the virtual seconds since the clock was made."""
         return self._now
 
     async def sleep(self, seconds: float) -> None:
@@ -61,7 +61,7 @@ class VirtualClock:
             timer.cancel()
 
     def call_at(self, when: float, callback: Callable[[], Any]) -> VirtualTimer:
-        """Call `callback` when the virtual time has reached `when`; timers of one time run in their order of making."""
+        """Call `callback` when the virtual time reaches `when`. Timers of the same time run in the order of calls."""
         timer = VirtualTimer(when, callback)
         heapq.heappush(self._timers, (when, next(self._order), timer))
         if self._auto:
@@ -70,7 +70,7 @@ class VirtualClock:
 
     @contextmanager
     def hold(self) -> Iterator[None]:
-        """Let no time pass by itself: something real, such as a thread or a disk, is at work."""
+        """Keep the clock from jumping in the `with` block, in which a thread or a disk may be at work."""
         self._holds += 1
         try:
             yield
@@ -79,7 +79,7 @@ class VirtualClock:
             self._idle_turns = 0
 
     async def advance(self, seconds: float) -> None:
-        """Let `seconds` pass, running every timer that is due on the way, each at its own time.
+        """Move the time forward by `seconds`, and run every timer that is due in between at its own time.
 
         Raises:
             ConfigurationError: `seconds` is negative.
@@ -95,11 +95,11 @@ class VirtualClock:
         await self._settle()
 
     async def _settle(self) -> None:
-        """Let everything that can run now run."""
+        """Wait until the event loop is idle and the clock is not held."""
         loop = asyncio.get_running_loop()
         turns = 0
         while turns < _SETTLE:
-            await asyncio.sleep(_LOOK_AGAIN if self._holds else 0)
+            await asyncio.sleep(_POLL if self._holds else 0)
             turns = turns + 1 if not _busy(loop) and not self._holds else 0
 
     def _next_due(self) -> float | None:
@@ -112,14 +112,14 @@ class VirtualClock:
         while (due := self._next_due()) is not None and due <= self._now:
             heapq.heappop(self._timers)[2].run()
 
-    # jumping by itself: a callback that comes round in every turn of the loop while timers are pending
+    # jumping by itself: while timers are pending, a callback runs in every turn of the event loop
 
     def _watch(self) -> None:
         loop = asyncio.get_running_loop()
         if self._watching is not None:
             if getattr(self._watching, "_loop", loop) is loop:
                 return
-            self._watching.cancel()  # it belongs to a loop that has ended
+            self._watching.cancel()  # it belongs to an event loop that has ended
         self._idle_turns = 0
         self._watching = loop.call_soon(self._turn, loop)
 
@@ -134,11 +134,11 @@ class VirtualClock:
                 self._idle_turns = 0
                 self._jump(due)
         finally:
-            # also after a callback that raised; a timer that ran may have begun to watch itself
+            # even after a callback that raised; a timer's callback may have started to watch already
             if self._watching is None and self._next_due() is not None:
                 if self._holds:
-                    # something real is at work: look again a little later, without spinning
-                    self._watching = loop.call_later(_LOOK_AGAIN, self._turn, loop)
+                    # the clock is held: check again later, without spinning
+                    self._watching = loop.call_later(_POLL, self._turn, loop)
                 else:
                     self._watching = loop.call_soon(self._turn, loop)
 
@@ -154,7 +154,7 @@ class VirtualTimer:
         self._callback = callback
 
     def cancel(self) -> None:
-        """Drop it. Harmless when it has run already."""
+        """Cancel the callback. Does nothing if it has already run."""
         self.cancelled = True
 
     def run(self) -> None:
@@ -169,5 +169,5 @@ def _wake(sleeper: asyncio.Future[None]) -> None:
 
 
 def _busy(loop: asyncio.AbstractEventLoop) -> bool:
-    """Whether other callbacks are ready to run in the loop's next turn."""
+    """Return whether other callbacks are ready to run in the loop's next turn."""
     return bool(getattr(loop, "_ready", ()))

@@ -1,15 +1,15 @@
-"""The store contract as test classes: what every `StoreBackend` promises, one test for each clause.
+"""The store contract as test classes: the promises of every `StoreBackend`, one test for each clause.
 
-Subclass one in a test module of yours, and pytest runs all of it on your store:
+Subclass one in a test module, and pytest runs all of it on your store:
 
     class TestMyStore(DurableStoreBackendContract):
         def make_url(self, tmp_path):
             return f"mystore:///{tmp_path}/runs"
 
-The plugin that answers the URL must be installed; or override `open_backend`. No pytest plugin is needed.
+The plugin that opens the URL must be installed; or override `open_backend`. No pytest plugin is needed.
 
 Three more contracts need more than a URL: `DamageContract` corrupts rows, and for stores on a server
-`LostAnswersContract` cuts connections off and `RestartContract` kills the server.
+`LostAnswersContract` closes connections and `RestartContract` kills the server.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ class StoreBackendContract(
     UrlClauses,
     Contract,
 ):
-    """What every store promises. A subclass says which one to test: see `make_url` and `open_backend`."""
+    """The promises of every store. A subclass names the store to test: see `make_url` and `open_backend`."""
 
 
 class DurableStoreBackendContract(StoreBackendContract, DurableClauses, NewsClauses):
-    """What a store promises on top that outlives the process: crashes, several processes at once, notifications.
+    """The promises of a durable store: also crashes, several processes at once, notifications.
 
-    Its workers are processes of their own, which open the store by its URL: see `worker_command`.
+    Its workers are separate processes, which open the store by its URL: see `worker_command`.
     """

@@ -1,4 +1,4 @@
-"""What the clauses of the store contract are made of."""
+"""The base class and the helpers of the clauses of the store contract."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ ErrorT = TypeVar("ErrorT", bound=BaseException)
 
 
 class Contract:
-    """What every part of the contract needs: a store to test."""
+    """The base class of every part of the contract, with the store to test."""
 
     patience = 60.0
-    """Seconds that one clause may take before it has failed: a store that hangs is a broken store."""
+    """Seconds after which a clause fails: a store that hangs is broken."""
 
     def make_url(self, tmp_path: Path) -> str:
-        """URL of a store that nobody uses yet. Called once for each test.
+        """Return the URL of a new, empty store. Called once for each test.
 
         Args:
-            tmp_path: a fresh folder, pytest's fixture of this name.
+            tmp_path: an empty folder, pytest's fixture of this name.
         """
-        raise NotImplementedError(f"{type(self).__name__} must say what to test: def make_url(self, tmp_path) -> str")
+        raise NotImplementedError(f"{type(self).__name__} must name a store: def make_url(self, tmp_path) -> str")
 
     def open_backend(self, url: str) -> StoreBackend:
-        """A backend on `url`, not yet opened. By default the installed plugins are asked, as a kernel does."""
+        """Return a backend for `url`, not yet opened. By default, an installed plugin opens it, as for a kernel."""
         return installed_backend(url)
 
     @asynccontextmanager
     async def opened(self, url: str) -> AsyncIterator[StoreBackend]:
-        """A backend on `url`, open while in here."""
+        """Provide a backend for `url`, which is open in the `with` block."""
         store = self.open_backend(url)
         await store.open()
         try:
@@ -55,7 +55,7 @@ class Contract:
 
 
 def clause(test: Callable[[ContractT, StoreBackend], Awaitable[None]]) -> Callable[[ContractT, Path], None]:
-    """Make a plain pytest test of an async one that takes an open backend, empty as yet."""
+    """Make a plain pytest test from an async one that takes an open, empty backend."""
 
     async def on_store(contract: ContractT, url: str) -> None:
         async with contract.opened(url) as store:
@@ -65,30 +65,30 @@ def clause(test: Callable[[ContractT, StoreBackend], Awaitable[None]]) -> Callab
 
 
 def clause_of_url(test: Callable[[ContractT, str], Awaitable[None]]) -> Callable[[ContractT, Path], None]:
-    """The same for a test that takes the store's URL, and opens it itself, as often as it likes."""
+    """Make a plain pytest test from an async one that takes the store's URL, and opens the store itself."""
     return _test_like(test, test)
 
 
 def _test_like(
     original: Callable[..., Any], test: Callable[[ContractT, str], Awaitable[None]]
 ) -> Callable[[ContractT, Path], None]:
-    async def within_patience(contract: ContractT, url: str) -> None:
+    async def with_timeout(contract: ContractT, url: str) -> None:
         async with asyncio.timeout(contract.patience):
             await test(contract, url)
 
     @functools.wraps(original)
     def run(self: ContractT, tmp_path: Path) -> None:
-        asyncio.run(within_patience(self, self.make_url(tmp_path)))
+        asyncio.run(with_timeout(self, self.make_url(tmp_path)))
 
     del run.__dict__["__wrapped__"]  # pytest would take the original's arguments for fixtures
     return run
 
 
 def installed_backend(url: str) -> StoreBackend:
-    """The backend that an installed plugin makes of `url`, not yet opened.
+    """Return the backend that an installed plugin makes for `url`, not yet opened.
 
     Raises:
-        ConfigurationError: there is none, or the URL is wrong.
+        ConfigurationError: no plugin opens the URL, or it is wrong.
     """
     backend: StoreBackend | None = _plugins().hook.cano_open_store(url=url)
     if backend is None:
@@ -97,25 +97,25 @@ def installed_backend(url: str) -> StoreBackend:
 
 
 def declared_stores() -> dict[str, Capabilities]:
-    """What the installed plugins say of the stores that they open, by URL scheme."""
+    """Return the capabilities that the installed plugins declare for their stores, by URL scheme."""
     declared: dict[str, Capabilities] = {}
     for stores in _plugins().hook.cano_stores():
         declared.update(stores)
     return declared
 
 
-@functools.cache  # finding the plugins takes longer than most clauses
+@functools.cache  # loading the plugins takes longer than most clauses
 def _plugins() -> Kernel:
     kernel = Kernel()
     kernel.load()
     return kernel
 
 
-# what goes into a store
+# values to store
 
 
 def new_run(run_id: str = "run", **fields: Any) -> RunRecord:
-    """A run at its start, held by "me" with token 1 until `LATER`."""
+    """Return a run at its start, held by "me" with token 1 until `LATER`."""
     given: dict[str, Any] = {
         "workflow": "flow", "version": "1", "fingerprint": "f1", "state": "S0", "created": NOW, "updated": NOW,
         "holder": "me", "expires": LATER, "token": 1,
@@ -124,17 +124,17 @@ def new_run(run_id: str = "run", **fields: Any) -> RunRecord:
 
 
 def free_run(run_id: str = "run", **fields: Any) -> RunRecord:
-    """A run at its start that nobody holds, or has ever held."""
+    """Return a run at its start that has no holder, and has never had one."""
     return new_run(run_id, **{"holder": None, "expires": None, "token": 0} | fields)
 
 
 def step(seq: int, run_id: str = "run", **fields: Any) -> Commit:
-    """The commit of a `new_run` that makes its transition number `seq`."""
+    """Return the commit of a `new_run` that makes its transition number `seq`."""
     return note(seq, run_id, **{"expected_seq": seq - 1} | fields)
 
 
 def note(seq: int, run_id: str = "run", **fields: Any) -> Commit:
-    """A commit of a `new_run` at `seq` that makes no transition."""
+    """Return a commit of a `new_run` at `seq` that makes no transition."""
     given: dict[str, Any] = {
         "token": 1, "expected_seq": seq, "state": f"S{seq}", "status": RunStatus.RUNNING, "at": NOW + seq,
     }  # fmt: skip
@@ -142,55 +142,55 @@ def note(seq: int, run_id: str = "run", **fields: Any) -> Commit:
 
 
 def value(store: StoreBackend, thing: Any) -> Any:
-    """`thing` as the kernel would hand it to this store: bytes where it keeps bytes."""
+    """Return `thing` as the kernel passes it to this store: as bytes if it keeps bytes."""
     return repr(thing).encode() if store.capabilities.encoded else thing
 
 
 def values(store: StoreBackend, **data: Any) -> dict[str, Any]:
-    """The same for several."""
+    """Return several values as the kernel passes them to this store; see `value`."""
     return {key: value(store, thing) for key, thing in data.items()}
 
 
 def endless(store: StoreBackend, seq: int, token: int) -> Commit:
-    """Transition `seq` of the stream of commits in whose middle a process is killed.
+    """Return transition `seq` of an endless series of commits, during which a process is killed.
 
-    It consumes the signal whose id is its seq. The keys go round in a circle of seven, of which five are there.
+    It consumes the signal whose id is its seq. Its keys repeat after seven transitions; five of them exist at a time.
     """
     changed = {"seq": value(store, seq), f"key {seq % 7}": value(store, seq), "same": value(store, seq)}
     return step(seq, token=token, changed=changed, removed=[f"key {(seq + 2) % 7}"], consumed=[str(seq)])
 
 
-# what comes out of it
+# values from the store
 
 
 async def loaded(store: StoreBackend, run_id: str = "run") -> RunRecord:
-    """The run, which must be there. Shares nothing with what the store handed out."""
+    """Return a deep copy of the run, which must exist."""
     run = await store.load(run_id)
-    assert run is not None, f"the run {run_id!r} is gone"
+    assert run is not None, f"the run {run_id!r} does not exist"
     return copy.deepcopy(run._replace(data=dict(run.data), error=None if run.error is None else dict(run.error)))
 
 
-def lines(history: Sequence[Transition]) -> list[tuple[Any, ...]]:
-    """A history to compare, whatever kinds of sequence and mapping the store hands out."""
+def entries(history: Sequence[Transition]) -> list[tuple[Any, ...]]:
+    """Return a history that can be compared, whatever types of sequence and mapping the store returns."""
     return [
-        (line.seq, line.state, line.status, line.at, copy.deepcopy(dict(line.changed)), list(line.removed))
-        for line in history
+        (entry.seq, entry.state, entry.status, entry.at, copy.deepcopy(dict(entry.changed)), list(entry.removed))
+        for entry in history
     ]
 
 
-def told(store: StoreBackend, history: Sequence[T]) -> list[T]:
-    """What `store` must tell of this history: all of it, or, if it keeps none, nothing."""
+def promised(store: StoreBackend, history: Sequence[T]) -> list[T]:
+    """Return the history that `store` must return for this one: all of it, or nothing if it keeps no history."""
     return list(history) if store.capabilities.history else []
 
 
-async def kept(store: StoreBackend, run_id: str = "run") -> Any:
-    """All that the store keeps of a run, to compare: the run, its history, its oldest signal "go"."""
+async def stored(store: StoreBackend, run_id: str = "run") -> Any:
+    """Return all that the store keeps of a run, to be compared: the run, its history, its oldest signal "go"."""
     signal = copy.deepcopy(await store.next_signal(run_id, "go"))
-    return await loaded(store, run_id), lines(await store.history(run_id)), signal
+    return await loaded(store, run_id), entries(await store.history(run_id)), signal
 
 
 async def deleted(store: StoreBackend, run_id: str = "run") -> bool:
-    """Delete a run; whether that can be. A store that keeps everything must refuse it, and change nothing."""
+    """Delete a run. Return False for a store that keeps everything: it must refuse, and change nothing."""
     if store.capabilities.retention:
         await store.delete(run_id)
     else:
@@ -199,22 +199,22 @@ async def deleted(store: StoreBackend, run_id: str = "run") -> bool:
 
 
 async def refuses_to_delete(store: StoreBackend, run_id: str) -> None:
-    """Check that a store that keeps everything says so, and does."""
+    """Check that a store that keeps everything refuses to delete a run, and changes nothing."""
 
     async def everything() -> Any:
-        run = None if await store.load(run_id) is None else await kept(store, run_id)
+        run = None if await store.load(run_id) is None else await stored(store, run_id)
         waiting, consumed = await store.signals(run_id)
         return run, copy.deepcopy(list(waiting)), sorted(consumed)
 
     before = await everything()
     error = await raised(StoreError, store.delete(run_id))
-    # that one says that it might work another time
-    assert not isinstance(error, StoreUnavailableError), f"no retention, and yet delete says {error!r}"
-    assert await everything() == before, f"no retention, and yet delete changed {run_id!r}"
+    # StoreUnavailableError would mean that a retry can succeed
+    assert not isinstance(error, StoreUnavailableError), f"without retention, delete must not raise {error!r}"
+    assert await everything() == before, f"without retention, delete must not change {run_id!r}"
 
 
 async def raised(kind: type[ErrorT], call: Awaitable[Any]) -> ErrorT:
-    """The error of `kind` that `call` must raise."""
+    """Return the error of `kind` that `call` must raise."""
     try:
         answer = await call
     except kind as error:
@@ -223,7 +223,7 @@ async def raised(kind: type[ErrorT], call: Awaitable[Any]) -> ErrorT:
 
 
 def _explain_failures() -> None:
-    """Let pytest, where it runs, show both sides of a failed comparison in the clauses, which are imported later."""
+    """Let pytest show both sides of a failed comparison in the clauses, which are imported later."""
     if (pytest := sys.modules.get("pytest")) is None:
         return
     topics = (

@@ -1,4 +1,4 @@
-"""The store contract: commits are atomic, and refused where they are stale."""
+"""The store contract: commits are atomic, and stale ones are refused."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from cano.testing.contract_base import (
     Contract,
     clause,
     deleted,
-    kept,
     loaded,
     new_run,
     note,
+    promised,
     raised,
     step,
-    told,
+    stored,
     value,
     values,
 )
 
 
 class CommitClauses(Contract):
-    """Commits are atomic, and refused where they are stale."""
+    """Commits are atomic, and stale ones are refused."""
 
     @clause
     async def test_a_commit_makes_the_transition_and_the_changes(self, store: StoreBackend) -> None:
@@ -40,7 +40,7 @@ class CommitClauses(Contract):
 
     @clause
     async def test_keys_that_are_not_named_stay(self, store: StoreBackend) -> None:
-        """A commit touches the keys that it names and no other; one that names none touches none."""
+        """A commit changes the keys that it names and no other; one that names none changes none."""
         await store.create(new_run(data=values(store, a=1, b=2)))
         await store.commit(step(1, changed=values(store, c=3)))
         await store.commit(step(2, removed=["a"]))
@@ -68,37 +68,37 @@ class CommitClauses(Contract):
     async def test_a_stale_seq_is_refused(self, store: StoreBackend) -> None:
         """A commit that expects another seq than the run's, lower or higher, raises ConflictError and changes nothing.
 
-        Its keys, its release and the signals that it consumes have no effect either.
+        It sets no keys, releases no lease and consumes no signals.
         """
         await store.create(new_run(data=values(store, a=1)))
         await store.put_signal("run", Signal("1", "go"))
         await store.commit(step(1))
-        before = await kept(store)
+        before = await stored(store)
 
         for stale in (step(1), step(3), note(0), note(2)):
             await raised(ConflictError, store.commit(_all_of(stale, store)))
-            assert await kept(store) == before
+            assert await stored(store) == before
 
     @clause
     async def test_a_stale_token_is_refused(self, store: StoreBackend) -> None:
         """A commit with another token than the run's, lower or higher, raises ConflictError and changes nothing.
 
-        Its keys, its release and the signals that it consumes have no effect either.
+        It sets no keys, releases no lease and consumes no signals.
         """
         await store.create(new_run(data=values(store, a=1)))
         await store.put_signal("run", Signal("1", "go"))
         assert await store.claim("run", "another", LATER + 1, LATER + 9) == 2
-        before = await kept(store)
+        before = await stored(store)
 
         for token in (0, 1, 3):
             for stale in (step(1, token=token), note(0, token=token)):
                 await raised(ConflictError, store.commit(_all_of(stale, store)))
-                assert await kept(store) == before
+                assert await stored(store) == before
         await store.commit(step(1, token=2))
 
     @clause
     async def test_a_run_that_is_gone_is_refused(self, store: StoreBackend) -> None:
-        """A commit to a run that is deleted, or was never there, raises ConflictError and makes no run."""
+        """A commit to a run that was deleted, or never existed, raises ConflictError and creates no run."""
         gone = ["never"]
         await store.create(new_run("deleted"))
         gone += ["deleted"] if await deleted(store, "deleted") else []
@@ -120,7 +120,7 @@ class CommitClauses(Contract):
 
     @clause
     async def test_the_token_decides_and_not_the_clock(self, store: StoreBackend) -> None:
-        """A lease that has run out, but that nobody took, still commits: only a claim makes its token stale."""
+        """The holder of an expired lease can still commit: only another claim makes its token stale."""
         await store.create(new_run(expires=NOW - 1))
         await store.commit(step(1))
         assert (await loaded(store)).seq == 1
@@ -154,7 +154,7 @@ class CommitClauses(Contract):
 
     @clause
     async def test_a_commit_can_release_the_lease(self, store: StoreBackend) -> None:
-        """With `release` a commit also frees the lease: nobody holds the run, and its token stays what it was."""
+        """With `release`, a commit also releases the lease: the run has no holder, and its token does not change."""
         await store.create(new_run())
         await store.commit(step(1, release=True, changed=values(store, a=1)))
 
@@ -165,7 +165,7 @@ class CommitClauses(Contract):
 
     @clause
     async def test_a_freed_run_commits_until_it_is_claimed(self, store: StoreBackend) -> None:
-        """Whoever had the lease last may commit after it was freed, by its token, and does not take it with that."""
+        """After a release, the last holder can still commit with its token. The commit does not claim the run."""
         await store.create(new_run())
         await store.release("run", 1)
         await store.commit(step(1))
@@ -177,7 +177,7 @@ class CommitClauses(Contract):
 
     @clause
     async def test_a_commit_may_be_large(self, store: StoreBackend) -> None:
-        """One commit may change, remove and consume thousands; it happens whole all the same."""
+        """One commit may change, remove and consume thousands of items; it is applied completely all the same."""
         keys = [f"key {number}" for number in range(5000)]
         await store.create(new_run(data={key: value(store, 0) for key in keys}))
         for each in ("first", "last"):
@@ -186,13 +186,13 @@ class CommitClauses(Contract):
         await store.commit(step(1, changed=changed, removed=keys, consumed=["first", *keys, "last"]))
 
         assert (await loaded(store)).data == changed
-        history = [(len(line.changed), list(line.removed)) for line in await store.history("run")]
-        assert history == told(store, [(5000, []), (5000, keys)])
+        history = [(len(entry.changed), list(entry.removed)) for entry in await store.history("run")]
+        assert history == promised(store, [(5000, []), (5000, keys)])
         assert await store.next_signal("run", "go") is None
 
     @clause
     async def test_of_twenty_commits_at_once_one_wins(self, store: StoreBackend) -> None:
-        """Of many commits that expect the same seq exactly one is made, and all of it; the others are refused."""
+        """Of many commits that expect the same seq, exactly one is applied, completely; the others are refused."""
         await store.create(new_run())
         answers = await asyncio.gather(
             *(store.commit(step(1, changed=values(store, a=n, b=n))) for n in range(20)), return_exceptions=True
@@ -203,11 +203,13 @@ class CommitClauses(Contract):
         assert [type(answer) for answer in answers].count(ConflictError) == 19
         won = values(store, a=winners[0], b=winners[0])
         assert (await loaded(store)).data == won
-        assert [(line.seq, line.changed) for line in await store.history("run")] == told(store, [(0, {}), (1, won)])
+        assert [(entry.seq, entry.changed) for entry in await store.history("run")] == promised(
+            store, [(0, {}), (1, won)]
+        )
 
 
 def _all_of(stale: Commit, store: StoreBackend) -> Commit:
-    """The same commit, trying to change everything that a commit can."""
+    """Return the same commit, with a change of everything that a commit can change."""
     return stale._replace(
         state="X", status=RunStatus.FAILED, changed=values(store, b=9), removed=["a"], error={"class": "E"},
         wait=Wait(then="B"), payload=value(store, 9), consumed=["1"], release=True, at=NOW + 999,

@@ -1,4 +1,4 @@
-"""The store contract: making runs and finding them again."""
+"""The store contract: creating and loading runs."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from cano.testing.contract_base import (
     clause,
     clause_of_url,
     declared_stores,
+    entries,
     free_run,
-    lines,
     loaded,
     new_run,
+    promised,
     step,
-    told,
     value,
     values,
 )
 
 
 class CreateClauses(Contract):
-    """Making runs and finding them again."""
+    """Creating and loading runs."""
 
     @clause
     async def test_capabilities_are_declared(self, store: StoreBackend) -> None:
-        """A store has every method of the protocol, and says what it promises."""
+        """A store has every method of the protocol, and declares its capabilities."""
         assert isinstance(store, StoreBackend)
         assert isinstance(store.capabilities, Capabilities)
         assert {type(flag) for flag in store.capabilities} == {bool}
 
     @clause_of_url
     async def test_its_plugin_declares_the_same(self, url: str) -> None:
-        """What the hook `cano_stores` says of a scheme is what the store of a URL without options says of itself.
+        """The hook `cano_stores` declares the capabilities that a store of that scheme has without options.
 
-        Of a store that an `open_backend` of its own opens no plugin says anything.
+        A store with its own `open_backend` needs no plugin, so it need not be declared.
         """
         if type(self).open_backend is not Contract.open_backend:
             return
@@ -49,7 +49,7 @@ class CreateClauses(Contract):
             store = self.open_backend(url.partition("?")[0])
         except ConfigurationError:  # it needs its options
             store = self.open_backend(url)
-        assert declared == store.capabilities  # said before it is opened: the kernel looks at it then
+        assert declared == store.capabilities  # before it is opened, when the kernel reads them
 
     @clause
     async def test_a_new_run_comes_back_as_it_was_given(self, store: StoreBackend) -> None:
@@ -60,7 +60,7 @@ class CreateClauses(Contract):
 
     @clause
     async def test_an_unknown_run_is_none(self, store: StoreBackend) -> None:
-        """Of a run that was never made there is no record, no history and no signal."""
+        """A run that was never created has no record, no history and no signal."""
         await store.create(new_run("other"))
 
         assert await store.load("run") is None
@@ -69,10 +69,10 @@ class CreateClauses(Contract):
 
     @clause
     async def test_an_existing_run_comes_back_unchanged(self, store: StoreBackend) -> None:
-        """`create` with an id that is there returns that run as it is now, data included, and changes nothing."""
+        """`create` with an id that is in use returns its run as it is now, data included, and changes nothing."""
         await store.create(new_run(data=values(store, a=1)))
         await store.commit(step(1, changed=values(store, b=2)))
-        before, history = await loaded(store), lines(await store.history("run"))
+        before, history = await loaded(store), entries(await store.history("run"))
 
         again = new_run(
             workflow="other", version="2", fingerprint="f2", state="X", seq=9, status=RunStatus.PARKED,
@@ -82,26 +82,26 @@ class CreateClauses(Contract):
 
         assert await store.create(again) == before
         assert await loaded(store) == before
-        assert lines(await store.history("run")) == history
+        assert entries(await store.history("run")) == history
 
     @clause
     async def test_twenty_creates_at_once_make_one_run(self, store: StoreBackend) -> None:
-        """Of many callers who create one id at once exactly one makes it; the others get the run that this one made."""
+        """If many callers create one id at once, exactly one creates the run; the others get that run."""
         given = [new_run(holder=f"holder {n}", data=values(store, n=n)) for n in range(20)]
         returned = await asyncio.gather(*map(store.create, given))
 
         assert [run == mine for run, mine in zip(returned, given, strict=True)].count(True) == 1
         assert all(run == returned[0] for run in returned)
         assert await loaded(store) == returned[0]
-        assert [line.changed for line in await store.history("run")] == told(store, [returned[0].data])
+        assert [entry.changed for entry in await store.history("run")] == promised(store, [returned[0].data])
 
     @clause
     async def test_runs_are_apart(self, store: StoreBackend) -> None:
-        """What happens to one run happens to no other, whatever their keys and ids have in common."""
+        """A change of one run changes no other, even if their keys and ids are similar."""
         for run_id in ("run", "run/child", "RUN"):
             await store.create(new_run(run_id, data=values(store, a=run_id, b=1)))
         await store.commit(step(1, changed=values(store, a="new"), removed=["b"], release=True))
 
         for run_id in ("run/child", "RUN"):
             assert await loaded(store, run_id) == new_run(run_id, data=values(store, a=run_id, b=1))
-            assert [line.seq for line in await store.history(run_id)] == told(store, [0])
+            assert [entry.seq for entry in await store.history(run_id)] == promised(store, [0])

@@ -22,7 +22,6 @@ from cano.testing.contract_base import (
     new_run,
     raised,
     step,
-    told,
     value,
     values,
 )
@@ -133,7 +132,7 @@ class DamageContract(Contract):
                 assert await loaded(store, "other") == new_run(
                     "other", seq=seq, state=f"S{seq}", updated=NOW + seq, data=values(store, a=STEPS, b=seq)
                 )
-                assert [line.seq for line in await store.history("other")] == told(store, range(seq + 1))
+                assert [line.seq for line in await store.history("other")] == promised(store, range(seq + 1))
 
     @clause_of_url
     async def test_a_corrupt_run_can_be_deleted(self, url: str) -> None:
@@ -174,7 +173,7 @@ class DamageContract(Contract):
             async for run_id in run_ids:
                 if store.capabilities.history:
                     await _refused(run_id, store.history(run_id))
-                assert [line.seq for line in await store.history("other")] == told(store, range(STEPS + 1))
+                assert [line.seq for line in await store.history("other")] == promised(store, range(STEPS + 1))
 
     @clause_of_url
     async def test_a_corrupt_signal_is_an_error(self, url: str) -> None:

@@ -1,4 +1,4 @@
-"""The store contract: forgetting runs, where the store can; those that keep everything refuse it."""
+"""The store contract: deleting runs. Stores without retention refuse it."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from cano.testing.contract_base import (
     Contract,
     clause,
     deleted,
+    entries,
     free_run,
-    kept,
-    lines,
     loaded,
     new_run,
+    promised,
     refuses_to_delete,
     step,
-    told,
+    stored,
     values,
 )
 
 
 class DeleteClauses(Contract):
-    """Forgetting runs. Each clause ends early for a store that keeps everything: once it has refused."""
+    """Deleting runs. For a store without retention, each clause ends after the store has refused."""
 
     @clause
     async def test_deleting_tells_whether_there_was_one(self, store: StoreBackend) -> None:
-        """`delete` returns whether there was such a run; it may be asked twice, and does not mind a lease."""
+        """`delete` returns whether the run existed. It can be called twice, and ignores leases."""
         await store.create(new_run("held"))
         await store.create(free_run("free"))
 
@@ -39,7 +39,7 @@ class DeleteClauses(Contract):
 
     @clause
     async def test_a_deleted_run_is_gone(self, store: StoreBackend) -> None:
-        """Of a deleted run nothing is found: no record, history or signal, nor in any list; it can't be claimed."""
+        """A deleted run has no record, history or signal, is in no list, and cannot be claimed."""
         await store.create(free_run(data=values(store, a=1)))
         await store.put_signal("run", Signal("1", "go"))
         if not await deleted(store):
@@ -54,7 +54,7 @@ class DeleteClauses(Contract):
 
     @clause
     async def test_a_deleted_id_can_be_used_anew(self, store: StoreBackend) -> None:
-        """A run made under a deleted id is new: no data, history, signal or consumed id of the old one is left."""
+        """A run created with a deleted id is new: it has no data, history, signal or consumed id of the old one."""
         await store.create(new_run(data=values(store, a=1)))
         for each in "12":
             await store.put_signal("run", Signal(each, "go"))
@@ -65,14 +65,14 @@ class DeleteClauses(Contract):
         fresh = free_run(data=values(store, c=3))
         assert await store.create(fresh) == fresh
         assert await loaded(store) == fresh
-        assert [line[0] for line in lines(await store.history("run"))] == told(store, [0])
+        assert [entry[0] for entry in entries(await store.history("run"))] == promised(store, [0])
         assert await store.next_signal("run", "go") is None
         await store.put_signal("run", Signal("1", "go"))
         assert await store.next_signal("run", "go") == Signal("1", "go")
 
     @clause
     async def test_deleting_forgets_signals_that_came_early(self, store: StoreBackend) -> None:
-        """`delete` also forgets signals that were sent to an id under which no run was ever made."""
+        """`delete` also removes signals that were sent to an id with which no run was ever created."""
         await store.put_signal("run", Signal("1", "go"))
 
         if store.capabilities.retention:
@@ -83,13 +83,13 @@ class DeleteClauses(Contract):
 
     @clause
     async def test_deleting_leaves_other_runs(self, store: StoreBackend) -> None:
-        """Other runs stay whole, children of the deleted one too."""
+        """Other runs do not change, not even children of the deleted one."""
         others = ("run/child", "ru", "run2", "RUN")
         for run_id in ("run", *others):
             await store.create(new_run(run_id, parent="run", data=values(store, a=1)))
             await store.commit(step(1, run_id, changed=values(store, b=2)))
             await store.put_signal(run_id, Signal("1", "go"))
-        before = [await kept(store, run_id) for run_id in others]
+        before = [await stored(store, run_id) for run_id in others]
         await deleted(store)
 
-        assert [await kept(store, run_id) for run_id in others] == before
+        assert [await stored(store, run_id) for run_id in others] == before

@@ -1,4 +1,4 @@
-"""The store contract: what is on disk stays there, and several processes share it."""
+"""The store contract: durability, and several processes on one store."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from cano.testing.contract_base import (
     clause_of_url,
     deleted,
     endless,
+    entries,
     free_run,
-    kept,
-    lines,
     loaded,
     new_run,
     note,
+    promised,
     step,
-    told,
+    stored,
     value,
     values,
 )
 
 
 class Worker:
-    """A process that runs `contract_worker`, as its parent sees it."""
+    """A handle to a process that runs `contract_worker`."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         assert process.stdin is not None
@@ -47,46 +47,46 @@ class Worker:
         self._stdin, self._stdout = process.stdin, process.stdout
 
     def wait_until_ready(self) -> None:
-        """Return when it has opened the store."""
+        """Wait until the process has opened the store."""
         assert self.line() == "ready"
 
     def go(self) -> None:
-        """Let it begin."""
+        """Start the job."""
         self._stdin.write("go\n")
         self._stdin.flush()
 
     def line(self) -> str:
-        """The next line that it prints."""
+        """Wait for the next line that the process prints, and return it."""
         line = self._stdout.readline()
-        assert line.endswith("\n"), f"the worker ended early, its exit status is {self._process.wait()}"
+        assert line.endswith("\n"), f"the worker ended early with exit status {self._process.wait()}"
         return line[:-1]
 
     def kill(self) -> list[str]:
-        """Kill it on the spot; the lines that it had printed."""
+        """Kill the process with SIGKILL, and return the remaining lines that it has printed."""
         self._process.kill()
         return [line[:-1] for line in self._stdout if line.endswith("\n")]
 
     def finish(self) -> list[str]:
-        """Wait until it is done; the lines that it printed."""
+        """Wait until the process has ended, and return the lines that it has printed."""
         printed = self._stdout.read().splitlines()
         assert self._process.wait() == 0, "the worker failed; its traceback is on stderr"
         return printed
 
 
 class DurableClauses(Contract):
-    """What is on disk stays there, and several processes share it."""
+    """Durability, and several processes on one store."""
 
     def worker_command(self, url: str, *arguments: str) -> Sequence[str]:
-        """The command of a worker that opens `url` through the installed plugins.
+        """Return the command of a worker that opens `url` with an installed plugin.
 
-        Where `open_backend` is overridden, so must this be: a program that calls `contract_worker.main` with an
-        `open_backend` of its own.
+        A subclass that overrides `open_backend` must override this, too: with a program that passes the same
+        `open_backend` to `contract_worker.main`.
         """
         return [sys.executable, "-m", "cano.testing.contract_worker", url, *arguments]
 
     @contextmanager
     def worker(self, url: str, name: str, job: str, count: int) -> Iterator[Worker]:
-        """A worker on `url` that is ready to go."""
+        """Provide a worker that has opened `url`; it is killed after the `with` block."""
         command = self.worker_command(url, name, job, str(count))
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         with subprocess.Popen(
@@ -101,7 +101,7 @@ class DurableClauses(Contract):
                 process.kill()
 
     def at_once(self, url: str, job: str, count: int, *, workers: int = 2) -> dict[str, list[str]]:
-        """What several workers print who do one job at the same time, by their names."""
+        """Start several workers with one job at the same time. Return the lines that each prints, by its name."""
         with ExitStack() as stack:
             named = {
                 f"worker {n}": stack.enter_context(self.worker(url, f"worker {n}", job, count)) for n in range(workers)
@@ -113,20 +113,20 @@ class DurableClauses(Contract):
             return {name: worker.finish() for name, worker in named.items()}
 
     async def store_runs(self, url: str, *runs: RunRecord) -> None:
-        """Put runs into the store, and close it."""
+        """Create runs in the store, and close it."""
         async with self.opened(url) as store:
             for run in runs:
                 await store.create(run)
 
     @clause
     async def test_durable_is_declared(self, store: StoreBackend) -> None:
-        """A durable store says so in its capabilities, and keeps values as bytes."""
+        """The capabilities of a durable store are `durable` and `encoded`."""
         assert store.capabilities.durable
         assert store.capabilities.encoded
 
     @clause_of_url
     async def test_everything_survives_reopening(self, url: str) -> None:
-        """What was stored is there when the store is opened again: runs, history, leases, signals, what is gone too."""
+        """A store that is opened again has the same runs, histories, leases, signals and deletions."""
         async with self.opened(url) as store:
             await store.create(new_run(data=values(store, z=1, a=2), parent="p"))
             await store.commit(step(1, changed=values(store, b=3), removed=["a"]))
@@ -140,10 +140,10 @@ class DurableClauses(Contract):
             assert await store.claim("run", "another", NOW, LATER + 1 / 3) == 2
             await store.create(new_run("deleted"))
             is_deleted = await deleted(store, "deleted")
-            before = await kept(store)
+            before = await stored(store)
 
         async with self.opened(url) as store:
-            assert await kept(store) == before
+            assert await stored(store) == before
             assert list((await loaded(store)).data) == ["z", "b"]
             assert (await store.load("deleted") is None) == is_deleted
             assert await store.next_signal("early", "go") == Signal("1", "go", value(store, 1))
@@ -154,7 +154,7 @@ class DurableClauses(Contract):
 
     @clause_of_url
     async def test_closing_finishes_what_is_under_way(self, url: str) -> None:
-        """A commit that was under way when the store closed is either acknowledged, and there, or it raised."""
+        """A commit in progress when the store closes is either acknowledged and stored, or raises."""
         async with self.opened(url) as store:
             for number in range(20):
                 await store.create(new_run(str(number)))
@@ -170,7 +170,7 @@ class DurableClauses(Contract):
 
     @clause_of_url
     async def test_two_backends_see_the_same(self, url: str) -> None:
-        """What one backend has acknowledged another one on the same store sees at once, and cannot undo."""
+        """A change that one backend has acknowledged is visible at once to another backend of the store."""
         async with self.opened(url) as one, self.opened(url) as two:
             await one.create(new_run(data=values(one, a=1)))
             assert await two.create(new_run(holder="another")) == new_run(data=values(one, a=1))
@@ -179,7 +179,7 @@ class DurableClauses(Contract):
                 await here.put_signal("run", Signal(str(seq), "go"))
                 assert await there.next_signal("run", "go") == Signal(str(seq), "go")
                 await here.commit(step(seq, changed=values(one, a=seq), consumed=[str(seq)]))
-                assert await kept(there) == await kept(here)
+                assert await stored(there) == await stored(here)
                 assert (await loaded(there)).seq == seq
             assert await two.claim("run", "another", NOW, LATER) is None
             await two.release("run", 1)
@@ -189,7 +189,7 @@ class DurableClauses(Contract):
             assert (await one.load("run") is None) == is_deleted
 
     def test_two_processes_create_each_run_once(self, tmp_path: Path) -> None:
-        """Of two processes that create the same runs at the same time exactly one makes each of them."""
+        """If two processes create the same runs at the same time, exactly one creates each run."""
         url = self.make_url(tmp_path)
         asyncio.run(self.store_runs(url))
         made = self.at_once(url, "create", 30)
@@ -201,12 +201,12 @@ class DurableClauses(Contract):
                 for name, run_ids in made.items():
                     for run_id in run_ids:
                         assert await loaded(store, run_id) == new_run(run_id, holder=name, data=values(store, by=name))
-                        assert [line.seq for line in await store.history(run_id)] == told(store, [0])
+                        assert [entry.seq for entry in await store.history(run_id)] == promised(store, [0])
 
         asyncio.run(check())
 
     def test_two_processes_claim_each_run_once(self, tmp_path: Path) -> None:
-        """Of two processes that claim the same free runs at the same time exactly one gets each of them."""
+        """If two processes claim the same runs at the same time, exactly one claims each run."""
         url = self.make_url(tmp_path)
         asyncio.run(self.store_runs(url, *(free_run(f"run {number}") for number in range(30))))
         got = self.at_once(url, "claim", 30)
@@ -222,7 +222,7 @@ class DurableClauses(Contract):
         asyncio.run(check())
 
     def test_no_two_processes_get_one_token(self, tmp_path: Path) -> None:
-        """Tokens grow by one with each claim, whichever process it comes from: none is given out twice."""
+        """Each claim, in any process, increases the token by one: two claims never get the same token."""
         url = self.make_url(tmp_path)
         asyncio.run(self.store_runs(url, free_run()))
         got = self.at_once(url, "reclaim", 30)
@@ -231,7 +231,7 @@ class DurableClauses(Contract):
         assert all(tokens == sorted(tokens, key=int) for tokens in got.values())
 
     def test_two_processes_commit_each_transition_once(self, tmp_path: Path) -> None:
-        """Of two processes that commit the same transition exactly one wins each; the history is one unbroken line."""
+        """If two processes commit the same transitions, exactly one commits each; the history has no gap."""
         url = self.make_url(tmp_path)
         asyncio.run(self.store_runs(url, new_run()))
         victories = [(int(seq), name) for name, seqs in self.at_once(url, "race", 60).items() for seq in seqs]
@@ -240,18 +240,18 @@ class DurableClauses(Contract):
 
         async def check() -> None:
             async with self.opened(url) as store:
-                made = [(line.seq, dict(line.changed)) for line in await store.history("run")]
-                line = [(0, {}), *((seq, values(store, by=won[seq], seq=seq)) for seq in range(1, 61))]
-                assert made == told(store, line)
+                made = [(entry.seq, dict(entry.changed)) for entry in await store.history("run")]
+                expected = [(0, {}), *((seq, values(store, by=won[seq], seq=seq)) for seq in range(1, 61))]
+                assert made == promised(store, expected)
                 assert (await loaded(store)).data == values(store, by=won[60], seq=60)
 
         asyncio.run(check())
 
     def test_a_killed_process_leaves_a_prefix(self, tmp_path: Path) -> None:
-        """A process that is killed in the middle of its commits leaves a whole number of them.
+        """A process that is killed during its commits leaves no commit applied in part.
 
-        Every acknowledged commit is there, at most one more, and of none a half: record, data, history and consumed
-        signals agree. The next process goes on from there.
+        The store has every acknowledged commit, and at most one more: record, data, history and consumed signals
+        agree. The next process continues from there.
         """
         url = self.make_url(tmp_path)
         asyncio.run(self.store_runs(url, free_run()))
@@ -268,7 +268,7 @@ class DurableClauses(Contract):
                     data |= commit.changed
                 assert run.data == data
                 history = [(c.seq, c.state, c.status, c.at, c.changed, list(c.removed)) for c in expected]
-                assert lines(await store.history("run"))[1:] == told(store, history)
+                assert entries(await store.history("run"))[1:] == promised(store, history)
                 signal = await store.next_signal("run", "go")
                 assert signal in (None, Signal(str(run.seq + 1), "go", value(store, run.seq + 1)))
 

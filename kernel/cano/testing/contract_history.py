@@ -1,4 +1,4 @@
-"""The store contract: a run's history, which is always empty in a store that keeps none."""
+"""The store contract: a run's history, which is always empty in a store without history."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from cano.testing.contract_base import (
     NOW,
     Contract,
     clause,
-    lines,
+    entries,
     new_run,
     note,
+    promised,
     raised,
     step,
-    told,
     value,
     values,
 )
@@ -28,18 +28,20 @@ class HistoryClauses(Contract):
 
     @clause
     async def test_history_begins_with_the_creation(self, store: StoreBackend) -> None:
-        """The first line is the run's creation: its seq, state, status, its time `created`, and all of its data."""
+        """The first entry is the run's creation: its seq, state, status, its time `created`, and all its data."""
         await store.create(new_run(data=values(store, a=1, b=2), status=RunStatus.PARKED, updated=NOW + 5))
         await store.create(new_run("fork", seq=7, state="S7", data=values(store, a=1)))
 
         running = RunStatus.RUNNING
         created: tuple[Any, ...] = (0, "S0", RunStatus.PARKED, NOW, values(store, a=1, b=2), [])
-        assert lines(await store.history("run")) == told(store, [created])
-        assert lines(await store.history("fork")) == told(store, [(7, "S7", running, NOW, values(store, a=1), [])])
+        assert entries(await store.history("run")) == promised(store, [created])
+        assert entries(await store.history("fork")) == promised(
+            store, [(7, "S7", running, NOW, values(store, a=1), [])]
+        )
 
     @clause
     async def test_history_is_every_transition_in_order(self, store: StoreBackend) -> None:
-        """Each transition is a line, oldest first, with the state it led to and exactly what it changed and removed."""
+        """Each transition is an entry, oldest first, with its next state and exactly the changed and removed keys."""
         await store.create(new_run())
         expected: list[Any] = [(0, "S0", RunStatus.RUNNING, NOW, {}, [])]
         for seq in range(1, 13):
@@ -50,48 +52,48 @@ class HistoryClauses(Contract):
             await store.commit(step(seq, state=state, status=status, at=at, changed=changed, removed=removed))
             expected.append((seq, state, status, at, changed, removed))
 
-        assert lines(await store.history("run")) == told(store, expected)
+        assert entries(await store.history("run")) == promised(store, expected)
 
     @clause
     async def test_the_seq_may_skip(self, store: StoreBackend) -> None:
-        """A commit may be of several transitions at once: it makes one line, under the seq that it ends with."""
+        """A commit of several transitions at once adds one entry, with the last seq."""
         await store.create(new_run())
         await store.commit(step(5, expected_seq=0))
         await raised(ConflictError, store.commit(step(2)))
         await store.commit(step(6))
 
-        assert [line.seq for line in await store.history("run")] == told(store, [0, 5, 6])
+        assert [entry.seq for entry in await store.history("run")] == promised(store, [0, 5, 6])
 
     @clause
     async def test_a_commit_without_a_transition_makes_no_line(self, store: StoreBackend) -> None:
-        """A commit that makes no transition is in no line of the history, and changes none."""
+        """A commit without a transition adds no entry to the history, and changes none."""
         await store.create(new_run(data=values(store, a=1)))
         await store.commit(step(1, changed=values(store, b=1)))
-        before = lines(await store.history("run"))
+        before = entries(await store.history("run"))
         await store.commit(note(1, state="X", status=RunStatus.PARKED, changed=values(store, b=2), removed=["a"]))
-        assert lines(await store.history("run")) == before
+        assert entries(await store.history("run")) == before
 
         await store.commit(step(2, changed=values(store, c=3)))
-        line: tuple[Any, ...] = (2, "S2", RunStatus.RUNNING, NOW + 2, values(store, c=3), [])
-        assert lines(await store.history("run")) == told(store, [*before, line])
+        entry: tuple[Any, ...] = (2, "S2", RunStatus.RUNNING, NOW + 2, values(store, c=3), [])
+        assert entries(await store.history("run")) == promised(store, [*before, entry])
 
     @clause
     async def test_leases_and_signals_make_no_line(self, store: StoreBackend) -> None:
-        """Nothing but commits is in the history: no claim, renewal or release, and no signal."""
+        """Claims, renewals, releases and signals add no entry to the history."""
         await store.create(new_run())
         await store.renew("me", {"run": 1}, LATER)
         await store.release("run", 1)
         assert await store.claim("run", "another", NOW, LATER) == 2
         await store.put_signal("run", Signal("1", "go"))
 
-        assert [line.seq for line in await store.history("run")] == told(store, [0])
+        assert [entry.seq for entry in await store.history("run")] == promised(store, [0])
 
     @clause
     async def test_a_refused_commit_makes_no_line(self, store: StoreBackend) -> None:
-        """A commit that was refused is in no line of the history."""
+        """A refused commit adds no entry to the history."""
         await store.create(new_run())
         await raised(ConflictError, store.commit(step(2)))
         await raised(ConflictError, store.commit(step(1, token=9)))
         await store.commit(step(1))
 
-        assert [line.seq for line in await store.history("run")] == told(store, [0, 1])
+        assert [entry.seq for entry in await store.history("run")] == promised(store, [0, 1])

@@ -16,8 +16,8 @@ from cano.testing.contract_base import (
     free_run,
     loaded,
     new_run,
+    promised,
     step,
-    told,
     values,
 )
 
@@ -27,16 +27,16 @@ class LeaseClauses(Contract):
 
     @clause
     async def test_a_free_run_can_be_claimed(self, store: StoreBackend) -> None:
-        """A claim of a run that nobody holds returns its token plus one, notes the lease, and changes nothing else."""
+        """A claim of a run without a holder returns its token plus one, stores the lease, and changes nothing else."""
         await store.create(free_run(data=values(store, a=1)))
 
         assert await store.claim("run", "me", NOW, LATER) == 1
         assert await loaded(store) == new_run(data=values(store, a=1))
-        assert [line.seq for line in await store.history("run")] == told(store, [0])
+        assert [entry.seq for entry in await store.history("run")] == promised(store, [0])
 
     @clause
     async def test_a_held_run_cannot_be_claimed(self, store: StoreBackend) -> None:
-        """A claim of a run that is held returns None and changes nothing, also where the holder itself claims again."""
+        """A claim of a held run returns None and changes nothing, even if the holder itself claims it."""
         await store.create(new_run())
 
         assert await store.claim("run", "another", NOW, LATER + 9) is None
@@ -45,7 +45,7 @@ class LeaseClauses(Contract):
 
     @clause
     async def test_a_lease_ends_after_its_last_moment(self, store: StoreBackend) -> None:
-        """A lease holds while `now <= expires`: it is free as soon as `expires < now`, and not at `expires` itself."""
+        """A lease lasts while `now <= expires`: the run can be claimed when `expires < now`, not yet at `expires`."""
         await store.create(new_run())
 
         assert await store.claim("run", "another", LATER, LATER + 9) is None
@@ -54,7 +54,7 @@ class LeaseClauses(Contract):
 
     @clause
     async def test_the_token_grows_by_one_with_each_claim(self, store: StoreBackend) -> None:
-        """Each claim has the next token, whether the lease before it ran out or was freed, and whoever claims."""
+        """Each claim gets the next token, by any holder, after a lease that expired or was released."""
         await store.create(free_run())
         for token in range(1, 7):
             assert await store.claim("run", "me" if token < 4 else "another", NOW + token, NOW + token) == token
@@ -64,14 +64,14 @@ class LeaseClauses(Contract):
 
     @clause
     async def test_an_unknown_run_cannot_be_claimed(self, store: StoreBackend) -> None:
-        """A claim of a run that is not there returns None, and makes none."""
+        """A claim of a run that does not exist returns None, and creates no run."""
         assert await store.claim("run", "me", NOW, LATER) is None
         assert await store.load("run") is None
         assert list(await store.runs(RunFilter())) == []
 
     @clause
     async def test_a_run_can_be_claimed_in_any_status(self, store: StoreBackend) -> None:
-        """A claim looks at the lease alone: a run may be claimed in any status, a finished one too."""
+        """A claim depends on the lease only: a run can be claimed in any status, even a finished one."""
         for status in RunStatus:
             await store.create(free_run(status.value, status=status))
             assert await store.claim(status.value, "me", NOW, LATER) == 1
@@ -79,7 +79,7 @@ class LeaseClauses(Contract):
 
     @clause
     async def test_of_twenty_claims_at_once_one_wins(self, store: StoreBackend) -> None:
-        """Of many who claim a free run at once, or one whose lease has run out, exactly one gets it."""
+        """If many holders claim a run at once, without a lease or with an expired one, exactly one succeeds."""
         await store.create(free_run())
         for token, now in ((1, NOW), (2, LATER + 1)):
             claims = (store.claim("run", f"holder {n}", now, now + 30) for n in range(20))
@@ -92,7 +92,7 @@ class LeaseClauses(Contract):
 
     @clause
     async def test_renewing_extends_the_leases(self, store: StoreBackend) -> None:
-        """`renew` moves the expiry of every lease that is still held by this holder and token, and changes no more."""
+        """`renew` extends every lease that this holder still has with that token, and changes nothing else."""
         runs = [new_run(str(n), token=n + 1) for n in range(5)]
         for run in runs:
             await store.create(run)
@@ -105,9 +105,9 @@ class LeaseClauses(Contract):
 
     @clause
     async def test_renewing_reports_what_is_lost(self, store: StoreBackend) -> None:
-        """`renew` returns the ids that this holder and token no longer hold, leaves those alone, extends the others.
+        """`renew` returns the ids whose lease this holder has lost, does not change these, and extends the others.
 
-        Lost is a run that was claimed by another, freed, deleted, or that is held by the same token but another name.
+        A lease is lost if the run was claimed by another holder, released or deleted, or has another holder's name.
         """
         for run_id in ("taken", "freed", "freed by commit", "deleted", "kept"):
             await store.create(new_run(run_id))
@@ -127,7 +127,7 @@ class LeaseClauses(Contract):
 
     @clause
     async def test_many_leases_are_renewed_at_once(self, store: StoreBackend) -> None:
-        """`renew` takes thousands of leases in one call, and answers for each of them."""
+        """`renew` accepts thousands of leases in one call, and reports each lost one."""
         for run_id in ("first", "last"):
             await store.create(new_run(run_id))
         gone = [f"gone {number}" for number in range(5000)]
@@ -137,7 +137,7 @@ class LeaseClauses(Contract):
 
     @clause
     async def test_renewing_saves_a_lease_that_nobody_took(self, store: StoreBackend) -> None:
-        """A lease that has run out, but that nobody claimed, is renewed like any other."""
+        """An expired lease is renewed like any other, if no other holder has claimed the run."""
         await store.create(new_run(expires=NOW - 99))
 
         assert list(await store.renew("me", {"run": 1}, LATER)) == []
@@ -145,7 +145,7 @@ class LeaseClauses(Contract):
 
     @clause
     async def test_releasing_frees_the_lease(self, store: StoreBackend) -> None:
-        """After `release` nobody holds the run, its token and all else stay, and it can be claimed at once."""
+        """After `release`, the run has no holder and can be claimed at once; its token and all else do not change."""
         await store.create(new_run(data=values(store, a=1)))
         await store.release("run", 1)
 
@@ -154,7 +154,7 @@ class LeaseClauses(Contract):
 
     @clause
     async def test_releasing_with_a_stale_token_is_harmless(self, store: StoreBackend) -> None:
-        """`release` with another token than the run's, or of a run that is not there, does nothing."""
+        """`release` with another token than the run's, or of a run that does not exist, does nothing."""
         await store.create(new_run(token=2))
         for token in (0, 1, 3):
             await store.release("run", token)

@@ -1,4 +1,4 @@
-"""The store contract: many at once, cancellation, closing."""
+"""The store contract: concurrent calls, cancellation, closing."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from cano.testing.contract_base import (
     clause,
     loaded,
     new_run,
+    promised,
     raised,
     step,
-    told,
     value,
     values,
 )
 
 
 class LifeClauses(Contract):
-    """Many at once, cancellation, closing."""
+    """Concurrent calls, cancellation, closing."""
 
     @clause
     async def test_many_runs_commit_at_once(self, store: StoreBackend) -> None:
-        """A hundred runs that make twenty steps each at the same time all end right, with unbroken histories."""
+        """A hundred runs with twenty steps each, at the same time, all have the right data and complete histories."""
 
         async def drive(run_id: str) -> RunRecord:
             await store.create(new_run(run_id))
@@ -41,13 +41,13 @@ class LifeClauses(Contract):
         assert [(run.seq, run.state, run.data) for run in runs] == [
             (20, "S20", values(store, n=20, last=run_id)) for run_id in ids
         ]
-        unbroken = told(store, [(0, None), *((seq, value(store, seq)) for seq in range(1, 21))])
+        unbroken = promised(store, [(0, None), *((seq, value(store, seq)) for seq in range(1, 21))])
         for run_id in ids:
-            assert [(line.seq, line.changed.get("n")) for line in await store.history(run_id)] == unbroken
+            assert [(entry.seq, entry.changed.get("n")) for entry in await store.history(run_id)] == unbroken
 
     @clause
     async def test_different_calls_at_once_undo_nothing(self, store: StoreBackend) -> None:
-        """A commit, a renewal and a signal for one run at the same time all take effect, whichever comes first."""
+        """A commit, a renewal and a signal for one run at the same time all take effect, in any order."""
         await store.create(new_run())
         for seq in range(1, 21):
             calls = [
@@ -62,7 +62,7 @@ class LifeClauses(Contract):
 
     @clause
     async def test_a_claim_and_a_commit_at_once(self, store: StoreBackend) -> None:
-        """Of a claim and a stale holder's commit at the same time one is first: the commit is whole, or refused."""
+        """If a claim and a stale holder's commit come at the same time, the commit is applied completely or refused."""
         for number in range(20):
             await store.create(new_run(run_id := str(number), data=values(store, n=0)))
             claim = store.claim(run_id, "another", LATER + 1, LATER + 9)
@@ -76,13 +76,13 @@ class LifeClauses(Contract):
                 expires=LATER + 9, token=2,
             )  # fmt: skip
             assert 2 in answers
-            assert [line.seq for line in await store.history(run_id)] == told(store, [0, 1][: seq + 1])
+            assert [entry.seq for entry in await store.history(run_id)] == promised(store, [0, 1][: seq + 1])
 
     @clause
     async def test_a_cancelled_commit_happens_whole_or_not_at_all(self, store: StoreBackend) -> None:
-        """When the caller of `commit` is cancelled, all of the commit is made or nothing, and the store goes on.
+        """If the caller of `commit` is cancelled, all of the commit is applied or nothing, and the store still works.
 
-        Which of the two it is `load` says from then on: no commit is made later, behind the caller's back.
+        The next `load` shows which: the store does not apply the commit later.
         """
         await store.create(new_run(data=values(store, a=0, b=0)))
         made = [0]
@@ -103,11 +103,11 @@ class LifeClauses(Contract):
         await store.commit(step(len(made), changed=values(store, a=99, b=99)))
 
         history = [(seq, values(store, a=number, b=number)) for seq, number in enumerate([*made, 99])]
-        assert [(line.seq, line.changed) for line in await store.history("run")] == told(store, history)
+        assert [(entry.seq, entry.changed) for entry in await store.history("run")] == promised(store, history)
 
     @clause
     async def test_after_closing_every_call_is_refused(self, store: StoreBackend) -> None:
-        """Once the store is closed every call raises StoreUnavailableError; it is not opened a second time either."""
+        """After `close`, every call raises StoreUnavailableError, `open` included."""
         await store.create(new_run())
         await store.close()
 

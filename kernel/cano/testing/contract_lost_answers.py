@@ -16,13 +16,11 @@ from cano.testing.contract_base import (
     clause_of_url,
     deleted,
     free_run,
-    lines,
     loaded,
     new_run,
     note,
     raised,
     step,
-    told,
     value,
     values,
 )
@@ -57,7 +55,7 @@ class LostAnswersContract(Contract):
                 await far.commit(note(seq, changed=values(near, n=seq)))
 
             assert relay.lost == 10
-            assert [line.seq for line in await near.history("run")] == told(near, range(6))
+            assert [line.seq for line in await near.history("run")] == promised(near, range(6))
             run = await loaded(near)
             assert (run.seq, run.data) == (5, values(near, k1=1, n=5, k2=2, k3=3, k4=4, k5=5))
 
@@ -67,14 +65,14 @@ class LostAnswersContract(Contract):
         async with self.opened(url) as near, self.far(url) as (far, relay):
             await near.create(new_run())
             await near.commit(step(1))
-            before = await loaded(near), lines(await near.history("run"))
+            before = await loaded(near), entries(await near.history("run"))
             stale = (step(1), step(3), note(0), note(1, token=9))
             for commit in stale:
                 relay.lose = True
                 await raised(ConflictError, far.commit(commit))
 
             assert relay.lost == len(stale)
-            assert (await loaded(near), lines(await near.history("run"))) == before
+            assert (await loaded(near), entries(await near.history("run"))) == before
 
     @clause_of_url
     async def test_a_commit_that_others_followed_is_recognised(self, url: str) -> None:
@@ -91,7 +89,7 @@ class LostAnswersContract(Contract):
             relay.let_go()
             await commit
 
-            assert [line.seq for line in await near.history("run")] == told(near, range(40))
+            assert [line.seq for line in await near.history("run")] == promised(near, range(40))
             assert (await loaded(near)).data == values(near, a=1)
 
     @clause_of_url
@@ -107,7 +105,7 @@ class LostAnswersContract(Contract):
             assert relay.lost == 4
             for run_id in ids:
                 assert (await loaded(near, run_id)).seq == 4
-                assert [line.seq for line in await near.history(run_id)] == told(near, range(5))
+                assert [line.seq for line in await near.history(run_id)] == promised(near, range(5))
 
     @clause_of_url
     async def test_every_call_whose_answer_is_lost_is_made_once(self, url: str) -> None:
@@ -159,4 +157,4 @@ class LostAnswersContract(Contract):
                     assert await loaded(near) == seen
             await far.commit(step(seen.seq + 1))
 
-            assert [line.seq for line in await near.history("run")] == told(near, range(seen.seq + 2))
+            assert [line.seq for line in await near.history("run")] == promised(near, range(seen.seq + 2))

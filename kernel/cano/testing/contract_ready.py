@@ -1,4 +1,4 @@
-"""The store contract: which runs could go on."""
+"""The store contract: runs that a kernel can claim and resume."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ JUST_AFTER = math.nextafter(NOW, math.inf)
 
 
 async def ready(store: StoreBackend) -> list[str]:
-    """The ids of the runs that are ready now, in order of the alphabet."""
+    """Return the ids of the runs that are ready now, sorted."""
     return sorted(run.run_id for run in await store.ready(NOW))
 
 
 class ReadyClauses(Contract):
-    """Which runs could go on."""
+    """Runs that a kernel can claim and resume."""
 
     @clause
     async def test_a_parked_run_is_ready_when_its_time_has_come(self, store: StoreBackend) -> None:
-        """A parked run is ready when its wait ends `now` or earlier, also one that waits for a signal as well."""
+        """A parked run is ready if its wait ends `now` or earlier, even if it also waits for a signal."""
         for signal in (None, "go"):
             for name, until in (("past", 0.0), ("now", NOW), ("soon", JUST_AFTER), ("never", None)):
                 wait = Wait(then="B", signal=signal, until=until)
@@ -33,7 +33,7 @@ class ReadyClauses(Contract):
 
     @clause
     async def test_a_parked_run_is_ready_when_its_signal_is_there(self, store: StoreBackend) -> None:
-        """A parked run is ready when there is a signal of the name it waits for, sent to it, not yet consumed."""
+        """A parked run is ready if it has an unconsumed signal with the name that it waits for."""
         wait = Wait(then="B", signal="go", until=LATER)
         for run_id in ("before", "after", "other name", "other run", "consumed"):
             if run_id == "before":
@@ -54,7 +54,7 @@ class ReadyClauses(Contract):
 
     @clause
     async def test_a_signal_without_a_name_wakes_its_run(self, store: StoreBackend) -> None:
-        """The empty text is a name as any other: a run may wait for a signal of it, and is ready when that is there."""
+        """The empty text is a valid name: a run that waits for such a signal is ready when it was sent."""
         await store.create(free_run(status=RunStatus.PARKED, wait=Wait(then="B", signal="")))
         await store.put_signal("run", Signal("1", "go"))
         assert await ready(store) == []
@@ -63,7 +63,7 @@ class ReadyClauses(Contract):
 
     @clause
     async def test_a_running_run_is_ready_when_nobody_holds_it(self, store: StoreBackend) -> None:
-        """A running run is ready when nobody holds it or its lease ended before `now`, and not at its last moment."""
+        """A running run is ready if it has no holder, or its lease expired before `now`; not at `expires` itself."""
         await store.create(free_run("free"))
         await store.create(new_run("ended", expires=JUST_BEFORE))
         await store.create(new_run("last moment", expires=NOW))
@@ -75,7 +75,7 @@ class ReadyClauses(Contract):
 
     @clause
     async def test_a_held_parked_run_is_not_ready(self, store: StoreBackend) -> None:
-        """A parked run that somebody holds is about to go on already: it is ready only if that lease ends too."""
+        """A parked run with a holder is about to continue: it is ready only when that lease has expired."""
         due = {"status": RunStatus.PARKED, "wait": Wait(then="B", signal="go", until=NOW - 1)}
         for run_id, expires in (("held", LATER), ("last moment", NOW), ("ended", JUST_BEFORE)):
             await store.create(new_run(run_id, expires=expires, **due))
@@ -85,7 +85,7 @@ class ReadyClauses(Contract):
 
     @clause
     async def test_a_finished_run_is_not_ready(self, store: StoreBackend) -> None:
-        """A finished run is never ready, though nobody holds it, its time has come and a signal is there."""
+        """A finished run is never ready, even if it has no holder, its time has come and it has a signal."""
         wait = Wait(then="B", signal="go", until=NOW - 1)
         for status in (RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED):
             await store.create(free_run(status.value, status=status, wait=wait))
@@ -95,7 +95,7 @@ class ReadyClauses(Contract):
 
     @clause
     async def test_a_run_that_went_on_is_not_ready(self, store: StoreBackend) -> None:
-        """A run is no longer ready once it was claimed, and not again when it has gone on."""
+        """A run is not ready after it was claimed, nor after it has continued."""
         wait = Wait(then="B", signal="go", until=NOW - 1)
         await store.create(free_run(status=RunStatus.PARKED, wait=wait))
         await store.put_signal("run", Signal("1", "go"))
@@ -108,7 +108,7 @@ class ReadyClauses(Contract):
 
     @clause
     async def test_ready_runs_come_without_their_data(self, store: StoreBackend) -> None:
-        """A ready run is the whole record as it is now, once, with empty `data`, and stays as it was."""
+        """Each ready run is returned once, with its whole record except for `data`, and does not change."""
         wait = Wait(then="B", signal="go", until=NOW - 1, on_timeout="C")
         run = free_run(status=RunStatus.PARKED, wait=wait, data=values(store, a=1), token=3)
         await store.create(run)

@@ -10,7 +10,7 @@ from typing import TypeVar
 from cano.errors import StoreUnavailableError
 from cano.protocols import NotifyingStore
 from cano.records import Signal
-from cano.testing.contract_base import Contract, clause_of_url, loaded, new_run, raised, step, told, values
+from cano.testing.contract_base import Contract, clause_of_url, loaded, new_run, promised, raised, step, values
 from cano.testing.contract_news import News
 
 T = TypeVar("T")
@@ -85,7 +85,7 @@ class RestartContract(Contract):
                 run = await loaded(store, run_id)
                 recent = {f"k{each % 3}": each for each in range(max(1, seq - 2), seq + 1)}
                 assert (run.seq, run.data) == (seq, values(store, last=seq, **recent))
-                assert [line.seq for line in await store.history(run_id)] == told(store, range(seq + 1))
+                assert [line.seq for line in await store.history(run_id)] == promised(store, range(seq + 1))
 
     @clause_of_url
     async def test_a_server_that_stays_away_is_an_error(self, url: str) -> None:

@@ -14,7 +14,7 @@ class RunsClauses(Contract):
 
     @clause
     async def test_runs_are_listed_newest_first(self, store: StoreBackend) -> None:
-        """All runs are listed, the one `created` last first, whatever order they were stored and updated in."""
+        """All runs are listed, the one `created` last first, in whatever order they were stored and updated."""
         for age in (3, 1, 4, 0, 5, 2):
             await store.create(new_run(f"{age}", created=NOW - age, updated=NOW - age))
         await store.commit(step(1, "4", at=NOW + 99))
@@ -23,7 +23,7 @@ class RunsClauses(Contract):
 
     @clause
     async def test_runs_are_listed_without_their_data(self, store: StoreBackend) -> None:
-        """A listed run is the whole record as it is now, lease and wait included, but with empty `data`."""
+        """A listed run is its whole current record, lease and wait included, with empty `data`."""
         run = new_run(
             status=RunStatus.PARKED, data=values(store, a=1), error={"class": "E"}, payload=value(store, 2),
             wait=Wait(then="B", signal="go", until=NOW + 1, on_timeout="C"), parent="parent",
@@ -36,11 +36,11 @@ class RunsClauses(Contract):
 
     @clause
     async def test_runs_are_filtered(self, store: StoreBackend) -> None:
-        """A filter's workflow, status and parent must all match exactly, each as it was last committed."""
+        """A filter's workflow, status and parent must all match exactly; the status is the last committed one."""
         workflows, statuses, parents = ("flow", "Flow", "flow2"), tuple(RunStatus), (None, "p", "p/1")
         runs = {}
         for number, (workflow, status, parent) in enumerate(product(workflows, statuses, parents)):
-            # created in another status than the one that it is to be found by
+            # created with another status than the one that the filter is to find
             run = new_run(f"run {number}", workflow=workflow, parent=parent, created=NOW - number)
             await store.create(run)
             await store.commit(step(1, run.run_id, status=status))
@@ -58,7 +58,7 @@ class RunsClauses(Contract):
 
     @clause
     async def test_the_status_is_the_stored_one(self, store: StoreBackend) -> None:
-        """A filter compares the stored status: a running run that nobody holds is listed as RUNNING."""
+        """A filter compares the stored status: a running run without a holder is listed as RUNNING."""
         await store.create(free_run())
 
         assert [run.status for run in await store.runs(RunFilter(status=RunStatus.RUNNING))] == [RunStatus.RUNNING]
@@ -66,7 +66,7 @@ class RunsClauses(Contract):
 
     @clause
     async def test_runs_are_limited(self, store: StoreBackend) -> None:
-        """A limit keeps the newest of the runs that match; 0 keeps none, None all."""
+        """A limit selects the newest matching runs: 0 selects none, None all."""
         for age in range(6):
             await store.create(new_run(f"{age}", workflow="even" if age % 2 == 0 else "odd", created=NOW - age))
 

@@ -7,7 +7,7 @@ import asyncio
 from cano.errors import ConflictError
 from cano.protocols import StoreBackend
 from cano.records import RunStatus, Signal, Wait
-from cano.testing.contract_base import Contract, clause, deleted, loaded, new_run, note, raised, step, told, value
+from cano.testing.contract_base import Contract, clause, deleted, loaded, new_run, note, promised, raised, step, value
 
 
 class SignalClauses(Contract):
@@ -15,18 +15,18 @@ class SignalClauses(Contract):
 
     @clause
     async def test_taking_a_signal_leaves_it(self, store: StoreBackend) -> None:
-        """`next_signal` returns the signal with its payload, as often as it is asked, and changes nothing."""
+        """`next_signal` returns the signal with its payload, as often as it is called, and changes nothing."""
         await store.create(new_run())
         signal = Signal("1", "go", value(store, {"by": "Ada"}))
         await store.put_signal("run", signal)
 
         assert [await store.next_signal("run", "go") for _ in range(3)] == [signal] * 3
         assert await loaded(store) == new_run()
-        assert [line.seq for line in await store.history("run")] == told(store, [0])
+        assert [entry.seq for entry in await store.history("run")] == promised(store, [0])
 
     @clause
     async def test_an_early_signal_is_kept(self, store: StoreBackend) -> None:
-        """A signal may come before its run waits for it, and even before there is such a run."""
+        """A signal may be sent before its run waits for it, and even before the run exists."""
         early, next = Signal("1", "go", value(store, 1)), Signal("2", "go", value(store, 2))
         await store.put_signal("run", early)
         assert await store.next_signal("run", "go") == early
@@ -41,7 +41,7 @@ class SignalClauses(Contract):
 
     @clause
     async def test_an_early_signal_counts_once(self, store: StoreBackend) -> None:
-        """An id that was put before there was such a run is known when there is one."""
+        """The id of a signal that was sent before its run existed is known after the run was created."""
         early = Signal("1", "go", value(store, 1))
         await store.put_signal("run", early)
         await store.create(new_run())
@@ -54,7 +54,7 @@ class SignalClauses(Contract):
 
     @clause
     async def test_a_late_signal_is_kept(self, store: StoreBackend) -> None:
-        """A signal that comes when its run has moved on, or ended, is kept, and does not change the run."""
+        """A signal to a run that has already continued, or ended, is kept, and does not change the run."""
         await store.create(new_run())
         await store.commit(note(0, status=RunStatus.PARKED, wait=Wait(then="B", signal="go")))
         await store.commit(step(1, status=RunStatus.SUCCEEDED, release=True))
@@ -66,7 +66,7 @@ class SignalClauses(Contract):
 
     @clause
     async def test_a_signal_sent_twice_counts_once(self, store: StoreBackend) -> None:
-        """Of signals with one id the first counts; a second one is ignored, whatever its name and payload."""
+        """A second signal with the same id is ignored, whatever its name and payload."""
         first = Signal("1", "go", value(store, 1))
         await store.create(new_run())
         await store.put_signal("run", first)
@@ -80,7 +80,7 @@ class SignalClauses(Contract):
 
     @clause
     async def test_a_consumed_signal_does_not_come_back(self, store: StoreBackend) -> None:
-        """A signal whose id was consumed is ignored: a sender may repeat itself until it knows that it was heard."""
+        """A signal whose id was consumed is ignored, so a sender can repeat it until it gets an answer."""
         await store.create(new_run())
         await store.put_signal("run", Signal("1", "go"))
         await store.commit(step(1, consumed=["1"]))
@@ -92,7 +92,7 @@ class SignalClauses(Contract):
 
     @clause
     async def test_signals_of_one_name_come_in_order(self, store: StoreBackend) -> None:
-        """Of several signals of one name the one put first is taken first, whatever their ids."""
+        """Several signals with one name are returned in the order in which they were put, whatever their ids."""
         await store.create(new_run())
         ids = ["9", "1", "10", "a", "A", "0"]
         for each in ids:
@@ -104,7 +104,7 @@ class SignalClauses(Contract):
 
     @clause
     async def test_signals_are_apart(self, store: StoreBackend) -> None:
-        """A signal is for one run and one name. Ids are unique in a run: two runs may use the same."""
+        """A signal is for one run and one name. Ids are unique in a run only: two runs may use the same id."""
         for run_id in ("run", "other"):
             await store.create(new_run(run_id))
             await store.put_signal(run_id, Signal("1", "go", value(store, run_id)))
@@ -119,9 +119,9 @@ class SignalClauses(Contract):
 
     @clause
     async def test_a_commit_consumes_exactly_what_it_names(self, store: StoreBackend) -> None:
-        """A commit, with or without a transition, removes the signals whose ids it names, and no others.
+        """A commit, with or without a transition, consumes the signals whose ids it names, and no others.
 
-        It may name several, of any name and in any order; an id that is not there is ignored.
+        It may name several ids, of any signals and in any order; unknown ids are ignored.
         """
         await store.create(new_run())
         for each in "12345":
@@ -137,7 +137,7 @@ class SignalClauses(Contract):
 
     @clause
     async def test_consuming_what_never_came_is_forgotten(self, store: StoreBackend) -> None:
-        """An id that a commit consumes though there is no such signal is ignored: one that comes later counts."""
+        """A commit ignores the id of a signal that does not exist: one that is sent later with this id counts."""
         await store.create(new_run())
         await store.commit(step(1, consumed=["1"]))
         await store.put_signal("run", Signal("1", "go"))
@@ -147,7 +147,7 @@ class SignalClauses(Contract):
 
     @clause
     async def test_a_refused_commit_consumes_nothing(self, store: StoreBackend) -> None:
-        """A signal is consumed with the commit that names it or not at all: not by one that was refused."""
+        """A refused commit consumes no signals."""
         await store.create(new_run())
         await store.put_signal("run", Signal("1", "go"))
         for stale in (step(2, consumed=["1"]), step(1, token=9, consumed=["1"])):
@@ -156,7 +156,7 @@ class SignalClauses(Contract):
 
     @clause
     async def test_all_signals_are_told(self, store: StoreBackend) -> None:
-        """`signals` tells which wait, of all names, in the order they were put in, and the ids of those consumed."""
+        """`signals` returns the unconsumed signals of all names, in order of arrival, and the consumed ids."""
         await store.create(new_run())
         await store.put_signal("another", Signal("x", "go"))
         for each in "3142":
@@ -172,7 +172,7 @@ class SignalClauses(Contract):
 
     @clause
     async def test_recipients_without_a_run_are_told(self, store: StoreBackend) -> None:
-        """`missing_recipients` are the ids that signals were put for and that no run has, each once."""
+        """`missing_recipients` returns the ids that signals were sent to but no run has, each once."""
         assert list(await store.missing_recipients()) == []
         await store.create(new_run())
         for run_id in ("run", "early", "late", "early"):

@@ -1,4 +1,4 @@
-"""The store contract: what goes in comes out, exactly, and is nobody else's."""
+"""The store contract: values are returned exactly as they were stored, and are not shared with callers."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from cano.testing.contract_base import (
     NOW,
     Contract,
     clause,
-    kept,
     loaded,
     new_run,
     note,
+    promised,
     step,
-    told,
+    stored,
     value,
     values,
 )
@@ -26,15 +26,15 @@ TEXTS = (
     "line\nbreak", "tab\t", "'; DROP TABLE runs; --", '"', "\\", "%s", "%25", "a/b", "../a", ".", "a:b", "{}", "*",
     "k" * 300,
 )  # fmt: skip
-"""No two are alike, though they may seem so to a store that folds case, trims or normalises."""
+"""All different, though a store that folds case, trims or normalises text may confuse them."""
 
 
 class ValueClauses(Contract):
-    """What goes in comes out, exactly, and is nobody else's."""
+    """Values are returned exactly as they were stored, and are not shared with callers."""
 
     @clause
     async def test_every_field_survives(self, store: StoreBackend) -> None:
-        """Every field of a record comes back exactly, floats to their last bit, from `create` and from a commit."""
+        """Every field of a record is returned exactly, floats to their last bit, after `create` and after a commit."""
         third = NOW + 1 / 3
         run = new_run(
             workflow="flöw", version="1.0-β", fingerprint="", state="État", seq=3, status=RunStatus.PARKED,
@@ -59,7 +59,7 @@ class ValueClauses(Contract):
 
     @clause
     async def test_every_status_survives(self, store: StoreBackend) -> None:
-        """Every status can be created and committed, and comes back as it was, whoever holds the run."""
+        """Every status can be created and committed, and is returned as it was."""
         for status in RunStatus:
             await store.create(new_run(status.value, status=status))
             assert (await loaded(store, status.value)).status is status
@@ -69,7 +69,7 @@ class ValueClauses(Contract):
 
     @clause
     async def test_every_kind_of_wait_survives(self, store: StoreBackend) -> None:
-        """A wait comes back with each of its fields, those that are None too."""
+        """A wait is returned with each of its fields, even if it is None."""
         await store.create(new_run())
         for signal in (None, "", "go"):
             for until in (None, 0.0, NOW + 1 / 7):
@@ -80,7 +80,7 @@ class ValueClauses(Contract):
 
     @clause
     async def test_a_commit_without_error_wait_or_payload_clears_them(self, store: StoreBackend) -> None:
-        """A commit gives the record new values for error, wait and payload: None where it names none."""
+        """A commit without an error, wait or payload sets these fields of the record to None."""
         await store.create(new_run(error={"class": "E"}, wait=Wait(then="A", signal="s"), payload=value(store, 1)))
         await store.commit(step(1))
 
@@ -89,7 +89,7 @@ class ValueClauses(Contract):
 
     @clause
     async def test_any_text_is_a_key(self, store: StoreBackend) -> None:
-        """Keys are any text: empty, with NUL and emoji; two that differ in case, blanks or composition are two."""
+        """Any text is a key: empty, with NUL, with emoji. Keys that differ in case, blanks or composition differ."""
         await store.create(new_run(data={key: value(store, key) for key in TEXTS[:10]}))
         await store.commit(step(1, changed={key: value(store, key) for key in TEXTS[10:]}))
         assert (await loaded(store)).data == {key: value(store, key) for key in TEXTS}
@@ -97,15 +97,15 @@ class ValueClauses(Contract):
         gone = TEXTS[::2]
         await store.commit(step(2, removed=gone))
         assert (await loaded(store)).data == {key: value(store, key) for key in TEXTS[1::2]}
-        made = [(line.changed, list(line.removed)) for line in (await store.history("run"))[1:]]
+        made = [(entry.changed, list(entry.removed)) for entry in (await store.history("run"))[1:]]
         changed = {key: value(store, key) for key in TEXTS[10:]}
-        assert made == told(store, [(changed, []), ({}, list(gone))])
+        assert made == promised(store, [(changed, []), ({}, list(gone))])
 
     @clause
     async def test_any_text_is_an_id(self, store: StoreBackend) -> None:
-        """Run ids, holders, workflows, names and ids of signals are any text; similar ones are different ones.
+        """Run ids, holders, workflows, and names and ids of signals are any text; similar ones are different.
 
-        NUL occurs in names and ids of signals alone: those that begin with it are the engine's own.
+        Only names and ids of signals contain NUL: those that begin with it are the engine's own.
         """
         texts = [text for text in TEXTS if text and "\0" not in text]
         for text in texts:
@@ -125,7 +125,7 @@ class ValueClauses(Contract):
 
     @clause
     async def test_empty_is_not_missing(self, store: StoreBackend) -> None:
-        """An empty value is a value: b"" comes back as b"", as a payload too, and never as None or as no key."""
+        """An empty value is a value: b"" is returned as b"", even as a payload, and not as None or a missing key."""
         await store.create(new_run(data={"a": b""}, payload=b""))
         await store.put_signal("run", Signal("1", "go", b""))
         await store.commit(note(0, changed={"b": b""}, payload=b""))
@@ -138,12 +138,12 @@ class ValueClauses(Contract):
 
     @clause
     async def test_every_byte_survives(self, store: StoreBackend) -> None:
-        """Values are bytes of any kind: text or not, whatever they look like."""
+        """Values are any bytes, whether they are valid text or not."""
         odd = [bytes(range(256)), b"\0", b"null", b"{}", b"\xff\xfe", b"'", b"0", b"\r\n"]
         data = {str(number): each for number, each in enumerate(odd)}
         await store.create(new_run(data=data))
         assert (await loaded(store)).data == data
-        assert [line.changed for line in await store.history("run")] == told(store, [data])
+        assert [entry.changed for entry in await store.history("run")] == promised(store, [data])
 
     @clause
     async def test_ten_megabytes_survive(self, store: StoreBackend) -> None:
@@ -161,7 +161,7 @@ class ValueClauses(Contract):
 
     @clause
     async def test_keys_keep_their_order(self, store: StoreBackend) -> None:
-        """Keys come back in the order in which they were first set; one set anew after its removal is the last."""
+        """Keys are returned in the order in which they were first set; one that is removed and set again is last."""
         await store.create(new_run(data=dict.fromkeys("zay", value(store, 0))))
         await store.commit(step(1, changed=dict.fromkeys("bza", value(store, 1))))
         assert list((await loaded(store)).data) == list("zayb")
@@ -170,57 +170,57 @@ class ValueClauses(Contract):
 
     @clause
     async def test_what_was_passed_in_stays_the_callers(self, store: StoreBackend) -> None:
-        """Changing what was passed to the store, after it has returned, changes nothing in the store."""
+        """If a caller changes an object after it has passed it to the store, nothing changes in the store."""
         data, changed = (values(store, a=[[1]], x={"y": [2]}) for _ in range(2))
         error, other_error = {"class": "E"}, {"class": "F"}
         payload, other_payload, sent = (value(store, ["p", {}]) for _ in range(3))
         removed, consumed = ["x"], ["1"]
 
         await store.create(new_run(data=data, error=error, payload=payload))
-        before = await kept(store)
+        before = await stored(store)
         _spoil(data, error, payload)
-        assert await kept(store) == before
+        assert await stored(store) == before
 
         for each in "12":
             await store.put_signal("run", Signal(each, "go", sent))
         await store.commit(
             step(1, changed=changed, removed=removed, error=other_error, payload=other_payload, consumed=consumed)
         )
-        before = await kept(store)
+        before = await stored(store)
         _spoil(changed, removed, other_error, other_payload, consumed, sent)
-        assert await kept(store) == before
+        assert await stored(store) == before
 
     @clause
     async def test_what_is_handed_out_is_the_callers(self, store: StoreBackend) -> None:
-        """Changing what the store has returned changes nothing in the store, nor what it returns to others."""
+        """If a caller changes an object that the store has returned, nothing changes for the store or other callers."""
         given = new_run(data=values(store, a=[1], x={"y": [2]}), error={"class": "E"}, payload=value(store, ["p"]))
         created = await store.create(given)
         again = await store.create(new_run())
-        before = await kept(store)
+        before = await stored(store)
         for run in (created, again):
             _spoil(run.data, run.error, run.payload)
-        assert await kept(store) == before
+        assert await stored(store) == before
 
         change = step(1, changed=values(store, a=[3]), removed=["x"], error={"class": "F"}, payload=value(store, []))
         await store.commit(change)
         await store.put_signal("run", Signal("1", "go", value(store, ["sent"])))
-        before = await kept(store)
+        before = await stored(store)
         history, listed, ready = await store.history("run"), await store.runs(RunFilter()), await store.ready(NOW + 99)
         for each in (await store.load("run"), *listed, *ready):
             assert each is not None
             _spoil(each.data, each.error, each.payload)
-        for line in history:
-            _spoil(line.changed, line.removed)
+        for entry in history:
+            _spoil(entry.changed, entry.removed)
         signal = await store.next_signal("run", "go")
         waiting, consumed = await store.signals("run")
         _spoil(history, listed, ready, signal and signal.payload, *(each.payload for each in waiting))
         _spoil(waiting, consumed, await store.missing_recipients())
-        assert await kept(store) == before
+        assert await stored(store) == before
         assert len(await store.runs(RunFilter())) == len(await store.ready(NOW + 99)) == 1
 
 
 def _spoil(*things: Any) -> None:
-    """Change in place whatever can be, through and through."""
+    """Change every mutable value in place, recursively."""
     for thing in things:
         if isinstance(thing, MutableMapping):
             _spoil(*thing.values())

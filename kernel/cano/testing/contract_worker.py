@@ -1,9 +1,9 @@
-"""A process that works on a store while a clause of the contract watches it.
+"""A program that works on a store as a process of a clause of the contract.
 
     python -m cano.testing.contract_worker URL NAME JOB COUNT
 
-It opens the store, prints `ready`, waits for a line, does its job, and prints a line for each thing that it did,
-once the store has acknowledged it.
+It opens the store, prints `ready`, waits for a line, and does its job. It prints a line for each change, after the
+store has acknowledged it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from cano.testing.contract_base import LATER, NOW, endless, installed_backend, n
 
 
 async def create(store: StoreBackend, name: str, count: int) -> AsyncIterator[str]:
-    """Create `count` runs that others create too; tell which of them are new."""
+    """Create `count` runs that other workers create, too. Yield the ids of those that are new."""
     for number in range(count):
         run = new_run(f"run {number}", holder=name, data=values(store, by=name))
         if (await store.create(run)).holder == name:
@@ -27,20 +27,20 @@ async def create(store: StoreBackend, name: str, count: int) -> AsyncIterator[st
 
 
 async def claim(store: StoreBackend, name: str, count: int) -> AsyncIterator[str]:
-    """Claim `count` free runs that others claim too; tell which of them were got."""
+    """Claim `count` runs that other workers claim, too. Yield the ids of those that were claimed."""
     for number in range(count):
         if await store.claim(f"run {number}", name, NOW, LATER) is not None:
             yield f"run {number}"
 
 
 async def reclaim(store: StoreBackend, name: str, count: int) -> AsyncIterator[str]:
-    """Claim one run `count` times, each time for a lease that is over at once; tell the tokens."""
+    """Claim one run `count` times, each time with a lease that expires at once. Yield the tokens."""
     for _ in range(count):
         yield str(await store.claim("run", name, LATER + 1, LATER))
 
 
 async def race(store: StoreBackend, name: str, count: int) -> AsyncIterator[str]:
-    """Commit the run's next transition, though others do too, until it has `count`; tell which were won."""
+    """Commit the run's next transition, as other workers do, until it has `count`. Yield those that were accepted."""
     while (run := await store.load("run")) is not None and run.seq < count:
         try:
             await store.commit(step(run.seq + 1, changed=values(store, by=name, seq=run.seq + 1)))
@@ -50,7 +50,7 @@ async def race(store: StoreBackend, name: str, count: int) -> AsyncIterator[str]
 
 
 async def stream(store: StoreBackend, name: str, count: int) -> AsyncIterator[str]:
-    """Make up to `count` transitions, each of which consumes a signal; tell each one."""
+    """Commit up to `count` transitions, each of which consumes a signal. Yield each seq."""
     token = await store.claim("run", name, LATER + 1, LATER)
     run = await store.load("run")
     assert token is not None
@@ -65,11 +65,11 @@ JOBS = {job.__name__: job for job in (create, claim, reclaim, race, stream)}
 
 
 async def work(store: StoreBackend, name: str, job: str, count: int) -> None:
-    """Open `store`, wait for the start, do the job."""
+    """Open `store`, wait for the start, and do the job."""
     await store.open()
     try:
         print("ready", flush=True)
-        sys.stdin.readline()  # blocks the loop, which has nothing else to do yet
+        sys.stdin.readline()  # blocks the event loop, which is idle
         async for done in JOBS[job](store, name, count):
             print(done, flush=True)
     finally:
@@ -77,11 +77,11 @@ async def work(store: StoreBackend, name: str, job: str, count: int) -> None:
 
 
 def main(arguments: Sequence[str], open_backend: Callable[[str], StoreBackend] = installed_backend) -> None:
-    """Do what the command line says.
+    """Execute the job that the command line names.
 
     Args:
         arguments: URL NAME JOB COUNT.
-        open_backend: makes a backend of the URL.
+        open_backend: makes a backend for the URL.
     """
     url, name, job, count = arguments
     asyncio.run(work(open_backend(url), name, job, int(count)))

@@ -1,7 +1,7 @@
-"""The process in which `survives_crashes` lets runs die: it calls `main`.
+"""The worker process of `survives_crashes`, in whose children runs are killed. It calls `main`.
 
-It imports the workflow once. Then, for each line of JSON on its stdin, it forks a child that plays the run and dies
-where it is told to, and writes what became of that to a file descriptor, as lines of JSON too.
+It imports the workflow once. Then, for each line of JSON on its stdin, it forks a child, which executes a run and kills
+itself at the given point. The results are written to a file descriptor, as lines of JSON, too.
 """
 
 from __future__ import annotations
@@ -35,42 +35,42 @@ from cano.testing.contract_base import installed_backend
 from cano.testing.faults import Faults, FaultyStore
 
 LEASE = 3e7
-"""Seconds. So long that no virtual time is spent on renewals and looks into the store; nobody waits for it to lapse."""
+"""Seconds. So long that virtual time does not stop for renewals and polls; no run waits until the lease expires."""
 
 
 class Virtual(VirtualClock):
-    """Virtual time that can begin later."""
+    """Virtual time with a date that can be shifted."""
 
     def shift(self, seconds: float) -> None:
-        """Begin later."""
+        """Move the date forward."""
         self._wall += seconds
 
 
 class Real(SystemClock):
-    """Real time, but for the date, which can be a later one."""
+    """Real time with a date that can be shifted."""
 
     def __init__(self) -> None:
-        self._late = 0.0
+        self._shift = 0.0
 
     def shift(self, seconds: float) -> None:
-        """Be later."""
-        self._late += seconds
+        """Move the date forward."""
+        self._shift += seconds
 
     def time(self) -> float:
-        """Wall-clock seconds."""
-        return time.time() + self._late
+        """Return the shifted wall-clock time in seconds."""
+        return time.time() + self._shift
 
 
 def load_flow(module: str, attribute: str, file: str | None = None) -> Workflow[Any]:
-    """The workflow `attribute` of `module`, or what it makes when it is called.
+    """Return the workflow `attribute` of `module`; or, if that is a function, its result.
 
     Args:
         module: the module's name.
-        attribute: where the workflow is in it, such as "flow" or "Flows.order".
-        file: the module's file, where it cannot be imported by its name, as tests often cannot.
+        attribute: the workflow's name in the module, such as "flow" or "Flows.order".
+        file: the module's file, if the module may not be importable by its name, as those of tests often are not.
 
     Raises:
-        ConfigurationError: there is no workflow.
+        ConfigurationError: the attribute is neither a workflow nor a function that makes one.
     """
     found: Any = _module(module, file)
     for name in attribute.split("."):
@@ -78,7 +78,7 @@ def load_flow(module: str, attribute: str, file: str | None = None) -> Workflow[
     if not isinstance(found, Workflow) and callable(found):
         found = found()
     if not isinstance(found, Workflow):
-        raise ConfigurationError(f"{module}:{attribute} is no workflow, and no function that makes one")
+        raise ConfigurationError(f"{module}:{attribute} is not a workflow, nor a function that makes one")
     return found
 
 
@@ -97,35 +97,35 @@ def _module(name: str, file: str | None) -> ModuleType:
     return module
 
 
-class Stage:
-    """A workflow and its kernel, ready to be played in forked children.
+class Executions:
+    """Executions of one workflow in forked children of this process.
 
     Args:
-        order: what to play: `store`, a URL; `virtual`, the kind of time; `data` and `signals`, as the codec wrote them.
+        settings: `store`, a URL; `virtual`, the kind of time; `data` and `signals`, encoded by the codec.
         flow: the workflow.
-        say: tells the parent something.
+        report: sends values to the parent process.
     """
 
-    def __init__(self, order: Mapping[str, Any], flow: Workflow[Any], say: Callable[..., None]) -> None:
+    def __init__(self, settings: Mapping[str, Any], flow: Workflow[Any], report: Callable[..., None]) -> None:
         self._flow = flow
-        self._say = say
-        self._clock = Virtual() if order["virtual"] else Real()
-        self._points = Points(self._clock, say)
+        self._report = report
+        self._clock = Virtual() if settings["virtual"] else Real()
+        self._points = Points(self._clock, report)
         self._kernel = Kernel(
-            store=order["store"], plugins=[self], clock=self._clock, lease=LEASE, poll=LEASE / 3, grace=0
+            store=settings["store"], plugins=[self], clock=self._clock, lease=LEASE, poll=LEASE / 3, grace=0
         )
         self._kernel.bind(flow)
-        asyncio.run(self._warm_up(order["store"]))
-        self._data: Mapping[str, str] = order["data"]
-        self._signals: list[tuple[str, str]] = order["signals"]
+        asyncio.run(self._warm_up(settings["store"]))
+        self._data: Mapping[str, str] = settings["data"]
+        self._signals: list[tuple[str, str]] = settings["signals"]
 
     @hookimpl(tryfirst=True)
     def cano_open_store(self, url: str) -> StoreBackend:
-        """The store, with its points: by this hook, so that the kernel sees to the layers that its URL names."""
+        """Return the store with its crash points. As a hook, so that the kernel adds the layers in the URL."""
         return FaultyStore(installed_backend(url), self._points.faults)
 
     async def _warm_up(self, url: str) -> None:
-        """Import whatever store and codec import when they are used first: once for all, before the fork."""
+        """Use store and codec once before the fork, so that the children need not import their modules."""
         store, codec = installed_backend(split_codec(url)[0]), self._kernel.hook.cano_codec()
         await store.open()
         await store.runs(RunFilter(limit=0))
@@ -133,29 +133,29 @@ class Stage:
         if codec is not None:
             codec.decode(codec.encode({}))
 
-    def play(self, run_id: str, *, at: int | None, after: bool, late: float) -> None:
-        """Play the run to its end, or until it dies.
+    def execute(self, run_id: str, *, at: int | None, after: bool, shift: float) -> None:
+        """Execute the run to its end, or until the process kills itself.
 
         Args:
-            run_id: its id.
-            at: at which point to die, counted from 1; None is nowhere.
-            after: whether to die when the store has done it, or before that.
-            late: how many seconds later than the first time; more than none where the run has died before.
+            run_id: the run's id.
+            at: the point at which to kill the process, counted from 1; None for none.
+            after: whether to kill it after the store has executed the call, or before.
+            shift: seconds by which to move the date forward; more than 0 if the run was killed before.
         """
         self._points.at, self._points.after = at, after
-        self._clock.shift(late)
-        asyncio.run(self._play(run_id, again=late > 0))
+        self._clock.shift(shift)
+        asyncio.run(self._execute(run_id, recover=shift > 0))
 
-    async def _play(self, run_id: str, again: bool) -> None:
+    async def _execute(self, run_id: str, recover: bool) -> None:
         async with self._kernel as kernel:
             if kernel.codec is not None:
                 kernel.codec.register(*kernel.bind(self._flow).types())
             data = {key: self._decoded(value) for key, value in self._data.items()}
-            if again:  # what it waited for was there already, had it not died
+            if recover:  # its signals would have been sent by now
                 await self._signal(run_id)
                 await kernel.recover(self._flow)
             handle = await kernel.start(self._flow, data, run_id=run_id)
-            if not again or self._signals:
+            if not recover or self._signals:
                 await self._signal(run_id)
             with suppress(CanoError):
                 await handle.result()
@@ -163,10 +163,10 @@ class Stage:
             layers = getattr(kernel.codec, "layers", Layers())
             own = {
                 key: layers.unwrap(value) for key, value in record.data.items() if not key.startswith("\0")
-            }  # the rest is the engine's
+            }  # the others are the engine's own
             keeps = kernel.backend is not None and kernel.backend.capabilities.history
-            numbers = [line.seq for line in await kernel.history(run_id)] if keeps else [record.seq]
-            self._say(
+            numbers = [entry.seq for entry in await kernel.history(run_id)] if keeps else [record.seq]
+            self._report(
                 status=record.status.value,
                 state=record.state,
                 data={key: base64.b64encode(value).decode() for key, value in own.items()},
@@ -177,33 +177,33 @@ class Stage:
             )
 
     async def _signal(self, run_id: str) -> None:
-        """Send the signals, each under an id of its own, so that it counts once however often it is sent."""
+        """Send the signals, each with its own id, so that a repeated one is ignored."""
         for number, (name, payload) in enumerate(self._signals):
             with suppress(RunNotFoundError):
                 await self._kernel.signal(run_id, name, self._decoded(payload), id=f"{number} {name}")
 
     def _decoded(self, text: str) -> Any:
-        """What the parent's codec has written, without layers."""
+        """Return the value that the parent's codec has encoded, without layers."""
         codec: Any = self._kernel.codec
         return getattr(codec, "plain", codec).decode(base64.b64decode(text))
 
 
 class Points:
-    """The points at which a run may die: whatever it writes to the store, before and after.
+    """The points at which a run can be killed: before and after each write to the store.
 
     Attributes:
-        faults: what the store meets.
-        at, after: where to die.
-        met: what each point was.
+        faults: the faults of the store.
+        at, after: the point at which to kill the process.
+        met: a description of each point that the run has reached.
     """
 
-    def __init__(self, clock: Clock, say: Callable[..., None]) -> None:
+    def __init__(self, clock: Clock, report: Callable[..., None]) -> None:
         self.faults = Faults(clock)
         self.at: int | None = None
         self.after = False
         self.met: list[str] = []
         self._clock = clock
-        self._say = say
+        self._report = report
         self._numbers: dict[int, int] = {}
         for call in ("create", "claim", "commit"):
             self.faults.at_call(call, None).do(partial(self._before, call))
@@ -221,51 +221,52 @@ class Points:
 
     def _die(self) -> None:
         assert self.at is not None
-        self._say(died=self.met[self.at - 1], late=self._clock.time() - START)
+        self._report(died=self.met[self.at - 1], shift=self._clock.time() - START)
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 def describe(call: str, subject: Any) -> str:
-    """What a write to the store is, in a few words."""
+    """Return a short description of a write to the store."""
     if isinstance(subject, RunRecord):
         return f"the creation of a run of {subject.workflow!r}"
     if not isinstance(subject, Commit):
         return "a claim of the run"
     if subject.status.value == "running":
         moves = subject.seq != subject.expected_seq
-        return f"transition {subject.seq} to {subject.state}" if moves else f"a note in state {subject.state}"
+        return f"transition {subject.seq} to {subject.state}" if moves else f"a commit in state {subject.state}"
     return f"transition {subject.seq} to {subject.state}, {subject.status.value}"
 
 
-def serve(say: Callable[..., None]) -> None:
-    """Do what stdin says."""
-    order = json.loads(sys.stdin.readline())
-    sys.path[:] = order["path"]
+def serve(report: Callable[..., None]) -> None:
+    """Read settings and orders from stdin, and execute a run in a new child for each order."""
+    settings = json.loads(sys.stdin.readline())
+    sys.path[:] = settings["path"]
     try:
-        stage = Stage(order, load_flow(order["module"], order["attribute"], order["file"]), say)
+        flow = load_flow(settings["module"], settings["attribute"], settings["file"])
+        executions = Executions(settings, flow, report)
     except BaseException:  # noqa: BLE001  # the parent raises it
-        say(broken=traceback.format_exc())
+        report(broken=traceback.format_exc())
         return
-    say(ready=True)
+    report(ready=True)
     for line in sys.stdin:
         child = os.fork()
         if child == 0:
             try:
-                stage.play(**json.loads(line))
+                executions.execute(**json.loads(line))
             except BaseException:  # noqa: BLE001  # the parent raises it
-                say(broken=traceback.format_exc())
+                report(broken=traceback.format_exc())
             finally:
                 sys.stdout.flush()
                 os._exit(0)
         _, status = os.waitpid(child, 0)
-        say(ended=os.waitstatus_to_exitcode(status))
+        report(ended=os.waitstatus_to_exitcode(status))
 
 
 def main(descriptor: int) -> None:
-    """Serve, and answer to a file descriptor."""
+    """Execute `serve`, and write its reports to a file descriptor."""
 
-    def say(**what: Any) -> None:
+    def report(**values: Any) -> None:
         with open(descriptor, "w", closefd=False) as stream:
-            stream.write(json.dumps(what) + "\n")
+            stream.write(json.dumps(values) + "\n")
 
-    serve(say)
+    serve(report)

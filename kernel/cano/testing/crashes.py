@@ -1,13 +1,13 @@
-"""`survives_crashes`: kill a run at every write to its store, and see that it comes to the same end all the same.
+"""`survives_crashes`: kill a run's process at every write to the store, and check that the run ends the same.
 
     def test_order() -> None:
         report = survives_crashes(flow, {"order": 7})
         print(report)
 
-For each write (the run's creation, each commit, each claim) a process begins a run and kills itself with SIGKILL,
-once before the write and once after it. Another process recovers the run. Exit state, data and error must be those
-of a run that nobody has killed. A task's effects on the outside happen at least once: whether the idempotency key
-made them once is for `check` to see.
+For each write (the run's creation, each commit, each claim), a process starts a run and kills itself with SIGKILL:
+once before the write, and once after it. Another process recovers the run. Exit state, data and error must be those
+of a run that was not killed. A task's external effects happen at least once; `check` can test whether the idempotency
+key has made them happen only once.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from cano.testing.crash_worker import LEASE, load_flow
 
 
 class CrashPoint(NamedTuple):
-    """Where a run was killed.
+    """The point at which a run was killed.
 
     Attributes:
-        number: which of its writes to the store that was, counted from 1.
-        when: "before" or "after" the store did it.
-        write: what it was.
+        number: the number of the write to the store, counted from 1.
+        when: "before" or "after" the store executed the write.
+        write: a description of the write.
     """
 
     number: int
@@ -55,16 +55,16 @@ class CrashPoint(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a run has come to.
+    """The outcome of a run.
 
     Attributes:
-        run_id: its id; every point has a run of its own.
+        run_id: the run's id; there is one run for each point.
         status: "succeeded", "failed" or "cancelled".
         state: name of the exit state, or of the state that failed.
-        data: its data.
-        error: the message of what it failed with, or None.
-        unbroken: whether its history is one unbroken line.
-        free: whether nobody holds it any more.
+        data: the run's data.
+        error: the message of the error that it failed with, or None.
+        unbroken: whether its history has no gap.
+        free: whether its lease is released.
     """
 
     run_id: str
@@ -76,7 +76,7 @@ class Outcome:
     free: bool = True
 
     def differences(self, other: Outcome) -> list[str]:
-        """How `other`, which was killed on its way, differs from this one, which was not; but for their ids."""
+        """Return how `other`, which was killed, differs from this one, which was not. Run ids are ignored."""
         found = []
         pairs = [(name, getattr(self, name), getattr(other, name)) for name in _COMPARED]
         pairs += [
@@ -94,11 +94,11 @@ _COMPARED = ("status", "state", "error", "unbroken", "free")
 
 @dataclass(frozen=True, slots=True)
 class CrashReport:
-    """What `survives_crashes` has seen.
+    """The report of `survives_crashes`.
 
     Attributes:
-        outcome: what the run comes to, killed or not.
-        points: where it was killed.
+        outcome: the outcome of the run, killed or not.
+        points: the points at which it was killed.
     """
 
     outcome: Outcome
@@ -120,41 +120,41 @@ def survives_crashes(
     virtual_time: bool = True,
     patience: float = 60.0,
 ) -> CrashReport:
-    """Check that a run of `flow` comes to the same end wherever its process is killed.
+    """Check that a run of `flow` has the same outcome wherever its process is killed.
 
     Args:
-        flow: a workflow that is a global of a module, such as a test's; or "module:attribute", where the attribute
-            may also be a function that makes one.
-        data: the run's first data.
+        flow: a workflow that is a global of a module, such as a test's; or "module:attribute", whose attribute may also
+            be a function that makes a workflow.
+        data: the run's initial data.
         store: URL of a durable store for the runs; by default an SQLite file in a temporary folder.
-        signals: names and payloads of signals that are sent to the run when it has started.
-        check: called with the outcome of each recovered run, and of the one that was not killed; may raise
-            AssertionError, where an effect on the outside is not what it should be, say.
-        virtual_time: whether waits and delays take no real time. Not for tasks that themselves wait for something
-            real, such as a network.
+        signals: names and payloads of signals that are sent to the run after it has started.
+        check: called with the outcome of each recovered run, and of the one that was not killed. It may raise
+            AssertionError, for example if an external effect is wrong.
+        virtual_time: whether waits and delays take no real time. Use False for tasks that wait for something outside
+            the process, such as a network.
         patience: seconds that a run may take.
 
     Raises:
-        AssertionError: it does not survive. The message names the point, and what differs.
-        ConfigurationError: the workflow cannot be found by another process, or there is no codec or store.
+        AssertionError: a run does not survive. The message names the point and the differences.
+        ConfigurationError: another process cannot find the workflow, or there is no codec or store.
     """
     if not hasattr(os, "fork"):
-        raise ConfigurationError("survives_crashes needs os.fork and SIGKILL, which this system has not")
+        raise ConfigurationError("survives_crashes needs os.fork and SIGKILL, which this system does not have")
     with tempfile.TemporaryDirectory(prefix="cano-crashes-") as folder:
-        place = _place(flow)
-        codec = _codec(load_flow(*place) if isinstance(flow, str) else flow)
-        order = {
-            "module": place[0], "attribute": place[1], "file": place[2], "path": sys.path, "virtual": virtual_time,
+        module, attribute, file = _location(flow)
+        codec = _codec(load_flow(module, attribute, file) if isinstance(flow, str) else flow)
+        settings = {
+            "module": module, "attribute": attribute, "file": file, "path": sys.path, "virtual": virtual_time,
             "store": f"sqlite:///{folder}/runs.db?synchronous=normal" if store is None else store,
             "data": {str(key): _encoded(codec, value) for key, value in (data or {}).items()},
             "signals": [(name, _encoded(codec, payload)) for name, payload in signals],
         }  # fmt: skip
-        with _worker(order, Path(folder), patience) as worker:
+        with _worker(settings, Path(folder), patience) as worker:
             return _Trial(worker, codec, check or (lambda outcome: None)).report()
 
 
 class _Trial:
-    """Runs that are killed, and one that is not, to compare them with."""
+    """Executes one run that is not killed, and one for each point that is; compares their outcomes."""
 
     def __init__(self, worker: _Worker, codec: Codec, check: Callable[[Outcome], object]) -> None:
         self._worker = worker
@@ -163,12 +163,12 @@ class _Trial:
         self._prefix = f"crash-{os.getpid()}-{time.time_ns():x}"
 
     def report(self) -> CrashReport:
-        said = self._worker.play("without a crash", f"{self._prefix}-0", at=None, after=False, late=0.0)
-        expected = self._outcome(f"{self._prefix}-0", said)
+        result = self._worker.execute("without a crash", f"{self._prefix}-0", at=None, after=False, shift=0.0)
+        expected = self._outcome(f"{self._prefix}-0", result)
         self._check(expected)
         points = [
             self._killed(number, when, write, expected)
-            for number, write in enumerate(said["points"], 1)
+            for number, write in enumerate(result["points"], 1)
             for when in ("before", "after")
         ]
         return CrashReport(expected, tuple(points))
@@ -176,12 +176,12 @@ class _Trial:
     def _killed(self, number: int, when: str, write: str, expected: Outcome) -> CrashPoint:
         run_id = f"{self._prefix}-{number}-{when}"
         point = CrashPoint(number, when, write)
-        said = self._worker.play(f"until {point}", run_id, at=number, after=when == "after", late=0.0)
-        if "died" in said:  # it may have made fewer writes this time
-            point = point._replace(write=said["died"])
-            late = said["late"] + LEASE + 1  # by then its lease has lapsed
-            said = self._worker.play(f"after a crash {point}", run_id, at=None, after=False, late=late)
-        outcome = self._outcome(run_id, said)
+        result = self._worker.execute(f"until {point}", run_id, at=number, after=when == "after", shift=0.0)
+        if "died" in result:  # it may have made fewer writes this time
+            point = point._replace(write=result["died"])
+            shift = result["shift"] + LEASE + 1  # by then its lease has expired
+            result = self._worker.execute(f"after a crash {point}", run_id, at=None, after=False, shift=shift)
+        outcome = self._outcome(run_id, result)
         if differences := expected.differences(outcome):
             raise AssertionError(
                 f"the run does not survive a crash {point}:" + "".join(f"\n  - {line}" for line in differences)
@@ -193,21 +193,21 @@ class _Trial:
             raise
         return point
 
-    def _outcome(self, run_id: str, said: Mapping[str, Any]) -> Outcome:
-        data = {key: self._decoded(base64.b64decode(value)) for key, value in said["data"].items()}
+    def _outcome(self, run_id: str, result: Mapping[str, Any]) -> Outcome:
+        data = {key: self._decoded(base64.b64decode(value)) for key, value in result["data"].items()}
         return Outcome(
-            run_id, said["status"], said["state"], data, said["error"], said["unbroken"], said["free"],
+            run_id, result["status"], result["state"], data, result["error"], result["unbroken"], result["free"],
         )  # fmt: skip
 
     def _decoded(self, value: bytes) -> Any:
-        with suppress(SerializationError):  # its class is known to the worker only: then the bytes are compared
+        with suppress(SerializationError):  # only the worker knows its class: then the bytes are compared
             return self._codec.decode(value)
         return value
 
 
 @dataclass
 class _Worker:
-    """The process that lets runs die, as its parent sees it."""
+    """A handle to the worker process."""
 
     process: subprocess.Popen[bytes]
     answers: IO[bytes]
@@ -215,26 +215,26 @@ class _Worker:
     patience: float
     _buffer: bytes = field(default=b"")
 
-    def play(self, what: str, run_id: str, **how: Any) -> dict[str, Any]:
-        """Let it play a run; what it said of that."""
-        self.tell({"run_id": run_id, **how})
-        said: dict[str, Any] = {}
-        while "ended" not in said:
-            said |= self.answer(what)
-        if "broken" in said:
-            raise AssertionError(f"{what}, the run broke:\n{said['broken']}{self._printed()}")
-        if "died" not in said and "status" not in said:
-            raise AssertionError(f"{what}, its process died by itself, with status {said['ended']}{self._printed()}")
-        return said
+    def execute(self, what: str, run_id: str, **options: Any) -> dict[str, Any]:
+        """Let a child of the worker execute a run, and return its reports. `what` names the execution in errors."""
+        self.send({"run_id": run_id, **options})
+        result: dict[str, Any] = {}
+        while "ended" not in result:
+            result |= self.receive(what)
+        if "broken" in result:
+            raise AssertionError(f"{what}, the run failed to execute:\n{result['broken']}{self._printed()}")
+        if "died" not in result and "status" not in result:
+            raise AssertionError(f"{what}, its process ended with status {result['ended']}{self._printed()}")
+        return result
 
-    def tell(self, what: Mapping[str, Any]) -> None:
-        """Send it a line."""
+    def send(self, values: Mapping[str, Any]) -> None:
+        """Send the worker a line of JSON."""
         assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(what).encode() + b"\n")
+        self.process.stdin.write(json.dumps(values).encode() + b"\n")
         self.process.stdin.flush()
 
-    def answer(self, what: str) -> dict[str, Any]:
-        """The next thing that it says."""
+    def receive(self, what: str) -> dict[str, Any]:
+        """Return the next report of the worker."""
         deadline = time.monotonic() + self.patience
         while b"\n" not in self._buffer:
             ready, _, _ = select.select([self.answers], [], [], max(0.0, deadline - time.monotonic()))
@@ -254,7 +254,7 @@ class _Worker:
 
 
 @contextmanager
-def _worker(order: Mapping[str, Any], folder: Path, patience: float) -> Iterator[_Worker]:
+def _worker(settings: Mapping[str, Any], folder: Path, patience: float) -> Iterator[_Worker]:
     readable, writable = os.pipe()
     output = folder / "output"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
@@ -267,22 +267,22 @@ def _worker(order: Mapping[str, Any], folder: Path, patience: float) -> Iterator
         os.close(writable)
         try:
             worker = _Worker(process, answers, output, patience)
-            worker.tell(order)
-            started = worker.answer("at its start")
+            worker.send(settings)
+            started = worker.receive("at its start")
             if "broken" in started:
-                raise ConfigurationError(f"another process cannot play this workflow:\n{started['broken']}")
+                raise ConfigurationError(f"another process cannot execute this workflow:\n{started['broken']}")
             yield worker
         finally:
             with suppress(ProcessLookupError):
-                os.killpg(process.pid, 9)  # with the child that may hang
+                os.killpg(process.pid, 9)  # with its child, which may hang
             process.wait()
             assert process.stdin is not None
             with suppress(BrokenPipeError):
                 process.stdin.close()
 
 
-def _place(flow: Workflow[Any] | str) -> tuple[str, str, str | None]:
-    """Module, attribute and file under which another process finds a workflow."""
+def _location(flow: Workflow[Any] | str) -> tuple[str, str, str | None]:
+    """Return the module, attribute and file where another process finds a workflow."""
     if isinstance(flow, str):
         module, colon, attribute = flow.partition(":")
         if not (module and colon and attribute):
@@ -298,7 +298,7 @@ def _place(flow: Workflow[Any] | str) -> tuple[str, str, str | None]:
                 return name, attribute, getattr(known, "__file__", None)
     raise ConfigurationError(
         f"another process must be able to find workflow {flow.name!r}: make it a global of a module other than the "
-        "main one, or say 'module:function' of a function that makes it"
+        "main one, or pass 'module:function' of a function that makes it"
     )
 
 
@@ -324,7 +324,7 @@ def _same(one: Any, two: Any) -> bool:
 
 
 def _shown(value: Any, run_id: str | None = None) -> str:
-    """How a value is written; without the run's id, if that is given."""
+    """Return a value as text; with `run_id`, in full and without that id."""
     if value is MISSING:
-        return "not there"
+        return "missing"
     return f"{value!r:.200}" if run_id is None else repr(value).replace(run_id, "RUN")

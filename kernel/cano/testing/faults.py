@@ -1,14 +1,14 @@
-"""Fault injection: an error, a delay, a hang or SIGKILL at any call of a store and at any attempt of a task.
+"""Fault injection: an error, a delay, a hang or SIGKILL at any call of a store, or any attempt of a task.
 
     faults = Faults()
     faults.at_call("commit", 3).kill()                            # the third commit from now on
-    faults.at_call("commit", 2, after=True).fail(OSError("gone")) # it was made, but its caller never hears of it
+    faults.at_call("commit", 2, after=True).fail(OSError("gone")) # the commit is applied, but its caller gets an error
     faults.at_task(State.CHARGE, attempt=1).fail(TimeoutError())
 
     kernel = Kernel(store=FaultyStore(backend, faults))
     await kernel.run(faults.into(flow))
 
-What a fault does is done in the order in which it was told: `fault.delay(2).fail(error)`.
+A fault executes its actions in the order in which they were added: `fault.delay(2).fail(error)`.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ CALLS = (
 
 
 class Faults:
-    """What is to go wrong, and when.
+    """A set of faults, in stores and in tasks.
 
     Args:
-        clock: where delays take their time from; a `VirtualClock` stands still while a store is at work.
+        clock: the clock of delays, by default the system's. A `VirtualClock` does not jump during calls of a store.
     """
 
     def __init__(self, clock: Clock | None = None) -> None:
@@ -57,15 +57,15 @@ class Faults:
         self._at_calls: list[tuple[str, bool, Fault]] = []
         self._at_tasks: list[tuple[str, int | None, str | None, Fault]] = []
         self.calls: Counter[str] = Counter()
-        """How often each call of a store was made."""
+        """The number of calls of stores, by name."""
 
     def at_call(self, call: str, nth: int | None = 1, *, after: bool = False) -> Fault:
-        """A fault at a call of the store.
+        """Add a fault at a call of the store, and return it.
 
         Args:
-            call: its name, such as "commit".
-            nth: which one from now on, counted from 1; None is every one.
-            after: whether to let the store do it first, so that only the answer is lost.
+            call: the call's name, such as "commit".
+            nth: the number of the call from now on, counted from 1; None for every call.
+            after: whether the store executes the call first, so that only the answer is lost.
 
         Raises:
             ConfigurationError: there is no such call.
@@ -79,20 +79,20 @@ class Faults:
     def at_task(
         self, state: Any, attempt: int | None = 1, *, branch: str | None = None, nth: int | None = None
     ) -> Fault:
-        """A fault at the beginning of an attempt of a state's task, in the workflows that `into` has made.
+        """Add a fault at the start of an attempt of a state's task, in workflows made by `into`, and return it.
 
         Args:
             state: the state, or its name.
-            attempt: which attempt, counted from 1; None is every one.
-            branch: where branches do the state's work, the name of one, such as "0:fetch"; None is every one.
-            nth: which of the attempts that match, counted from 1; None is every one.
+            attempt: the attempt, counted from 1; None for every attempt.
+            branch: the name of a branch, such as "0:fetch", if the state is a split; None for every branch.
+            nth: the number of the matching attempt, counted from 1; None for every one.
         """
         fault = Fault(self._clock, nth)
         self._at_tasks.append((state_name(state), attempt, branch, fault))
         return fault
 
     def into(self, flow: Workflow[StateT]) -> Workflow[StateT]:
-        """A twin of `flow` whose tasks meet the faults. To a store it is the same definition."""
+        """Return a copy of `flow` whose tasks have the faults. Stores get the same definition."""
         twin = copy.copy(flow)
         twin._frozen, twin.bindings, twin._exits = False, WeakKeyDictionary(), dict(flow._exits)
         twin.types = (*flow.types, *types_of(flow))
@@ -103,18 +103,18 @@ class Faults:
         return twin
 
     async def meet_call(self, call: str, done: bool, subject: Any) -> None:
-        """Called by a store before and after each call."""
+        """Execute the faults of a store's call. A `FaultyStore` calls this before and after each call."""
         for name, after, fault in tuple(self._at_calls):
             if (name, after) == (call, done) and fault.counts():
                 await fault.happen(subject)
 
     async def meet_task(self) -> None:
-        """Called at the beginning of each attempt."""
+        """Execute the faults of the current attempt."""
         for fault in self._due_at(current_step()):
             await fault.happen(current_step())
 
     def meet_task_in_thread(self) -> None:
-        """The same, for a plain function, which runs in a thread."""
+        """Execute the faults of the current attempt of a plain function, which runs in a thread."""
         for fault in self._due_at(current_step()):
             fault.happen_in_thread(current_step())
 
@@ -127,7 +127,7 @@ class Faults:
         ]
 
     def holding(self) -> AbstractContextManager[None]:
-        """While in here, no virtual time passes by itself."""
+        """Return a context manager that keeps a virtual clock from jumping."""
         hold: Callable[[], AbstractContextManager[None]] = getattr(self._clock, "hold", nullcontext)
         return hold()
 
@@ -164,20 +164,20 @@ class Faults:
 
         else:
 
-            def faulty(store: Any) -> Any:  # type: ignore[misc]  # the kernel tells the two apart as we do
+            def faulty(store: Any) -> Any:  # type: ignore[misc]  # like the kernel, by `is_async`
                 self.meet_task_in_thread()
                 return function(store)
 
-        functools.update_wrapper(faulty, getattr(function, "func", function))  # of a partial, what it is of
+        functools.update_wrapper(faulty, getattr(function, "func", function))  # of a partial: its function
         faulty.__name__ = getattr(faulty, "__name__", type(function).__name__)
         return faulty
 
 
 class Fault:
-    """Something that goes wrong at one place. Until it is told what, it only counts how often it was met.
+    """A fault at one place. Without actions, it only counts how often the place was reached.
 
     Attributes:
-        met: how often it has happened.
+        met: how often the fault has occurred.
     """
 
     def __init__(self, clock: Clock, nth: int | None) -> None:
@@ -192,56 +192,56 @@ class Fault:
         self._released = asyncio.Event()
 
     def fail(self, error: Exception | type[Exception]) -> Fault:
-        """Raise `error`."""
+        """Add the action: raise `error`. Return the fault, for chaining, as do the other actions."""
 
         def act(subject: Any) -> None:
             raise error
 
-        return self._told("fail", act)
+        return self._add("fail", act)
 
     def kill(self) -> Fault:
-        """Kill this process on the spot, with SIGKILL."""
-        return self._told("kill", lambda subject: os.kill(os.getpid(), signal.SIGKILL))
+        """Add the action: kill this process with SIGKILL."""
+        return self._add("kill", lambda subject: os.kill(os.getpid(), signal.SIGKILL))
 
     def do(self, action: Callable[[Any], object]) -> Fault:
-        """Call `action` with what the fault was met at: the store call's first argument, or the step."""
+        """Add the action: call `action` with the first argument of the store's call, or with the step."""
 
         def act(subject: Any) -> None:
             action(subject)
 
-        return self._told("do", act)
+        return self._add("do", act)
 
     def delay(self, seconds: float) -> Fault:
-        """Let `seconds` pass first."""
-        return self._told("delay", lambda subject: self._clock.sleep(seconds))
+        """Add the action: wait `seconds`."""
+        return self._add("delay", lambda subject: self._clock.sleep(seconds))
 
     def hang(self) -> Fault:
-        """Wait until `release`, or for ever."""
+        """Add the action: wait until `release`."""
 
         async def act(subject: Any) -> None:
             await self._released.wait()
 
-        return self._told("hang", act)
+        return self._add("hang", act)
 
     def release(self) -> None:
-        """Let go what hangs here, and hang no more."""
+        """End all waits of `hang`, and do not wait again."""
         self._released.set()
 
     async def reached(self) -> None:
-        """Return when it has been met for the first time."""
+        """Wait until the fault has occurred for the first time."""
         await self._reached.wait()
 
-    def _told(self, name: str, act: Callable[[Any], Awaitable[None] | None]) -> Fault:
+    def _add(self, name: str, act: Callable[[Any], Awaitable[None] | None]) -> Fault:
         self._actions.append((name, act))
         return self
 
     def counts(self) -> bool:
-        """Note a match; whether it is the one that is meant."""
+        """Count a matching call or attempt. Return whether the fault occurs at it."""
         self._matched += 1
         return self._nth is None or self._matched == self._nth
 
     async def happen(self, subject: Any) -> None:
-        """Do what it was told."""
+        """Execute the actions."""
         self.met += 1
         self._reached.set()
         for _, act in self._actions:
@@ -250,7 +250,7 @@ class Fault:
                 await waits
 
     def happen_in_thread(self, subject: Any) -> None:
-        """The same in a thread, where nothing can be awaited."""
+        """Execute the actions in a thread, where nothing can be awaited."""
         self.met += 1
         for name, act in self._actions:
             if name in ("delay", "hang"):
@@ -259,11 +259,11 @@ class Fault:
 
 
 class FaultyStore:
-    """A store that meets faults; otherwise it is the store that it was given.
+    """A store with faults. It delegates all calls to another store.
 
     Args:
-        backend: that store.
-        faults: what is to go wrong; by default nothing as yet: `store.faults.at_call(…)`.
+        backend: the other store.
+        faults: its faults; by default none, until `store.faults.at_call(…)` adds some.
     """
 
     def __init__(self, backend: StoreBackend, faults: Faults | None = None) -> None:
@@ -273,7 +273,7 @@ class FaultyStore:
         self._crashed = False
 
     def crash(self) -> None:
-        """From now on let nothing through, as if the process had died here. Its leases stay as they are."""
+        """Refuse all calls from now on, as if the process had died. Its leases do not change."""
         self._crashed = True
 
     async def _call(self, name: str, call: Callable[..., Awaitable[R]], *arguments: Any) -> R:
@@ -289,7 +289,7 @@ class FaultyStore:
         return result
 
     async def open(self) -> None:
-        """See `StoreBackend`; so for all the others."""
+        """See `StoreBackend`, as for all other methods."""
         await self._call("open", self.backend.open)
 
     async def close(self) -> None:
@@ -341,7 +341,7 @@ class FaultyStore:
 
 
 class _FaultyTask(Task[Any]):
-    """A task that meets faults before it does its work."""
+    """A task with faults at the start of each attempt."""
 
     def __init__(self, faults: Faults, task: Task[Any]) -> None:
         super().__init__(task.config)
@@ -349,7 +349,7 @@ class _FaultyTask(Task[Any]):
         self.run = faults._around(task.run)  # type: ignore[assignment,method-assign]  # plain where the task's own is
 
     async def run(self, store: Any) -> Any:
-        """Replaced in each instance."""
+        """Do nothing: each instance replaces this method."""
 
     @property
     def name(self) -> str:
@@ -358,19 +358,19 @@ class _FaultyTask(Task[Any]):
 
 
 class _FaultyNode(Node[Any, Any, Any]):
-    """A node that meets faults before the first phase of each attempt."""
+    """A node with faults before the first phase of each attempt."""
 
     def __init__(self, faults: Faults, node: Node[Any, Any, Any]) -> None:
         super().__init__(node.config)
         self._faults = faults
         self._node = node
-        self._seen: dict[tuple[str, str | None], tuple[int, int]] = {}
+        self._last: dict[tuple[str, str | None], tuple[int, int]] = {}
 
     async def _meet(self) -> None:
         step = current_step()
-        place, attempt = (step.run_id, step.branch), (step.seq, step.attempt)
-        if self._seen.get(place) != attempt:
-            self._seen[place] = attempt
+        strand, attempt = (step.run_id, step.branch), (step.seq, step.attempt)
+        if self._last.get(strand) != attempt:
+            self._last[strand] = attempt
             await self._faults.meet_task()
 
     async def prep(self, store: Any) -> Any:

@@ -1,11 +1,11 @@
-"""Fixtures for tests of workflows. pytest finds them by itself where Cano is installed.
+"""Fixtures for tests of workflows, which pytest finds if Cano is installed.
 
     async def test_order(cano_kernel, cano_clock):
         handle = await cano_kernel.start(flow, {"order": 7}, run_id="7")
         await cano_kernel.signal("7", "paid")
         assert (await handle.result()).state is State.SHIPPED
 
-They need no pytest plugin for async tests, and get on with any.
+They need no pytest plugin for async tests, and work with any.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def cano_clock() -> VirtualClock:
-    """Virtual time, which jumps to what is due next whenever there is nothing else to do."""
+    """Return a virtual clock, which jumps to the next timer whenever the event loop is idle."""
     from cano.testing.clock import VirtualClock
 
     return VirtualClock()
@@ -33,7 +33,7 @@ def cano_clock() -> VirtualClock:
 
 @pytest.fixture
 def cano_faults(cano_clock: VirtualClock) -> Faults:
-    """What is to go wrong in `cano_kernel`'s store, and in workflows: nothing, until a test says so."""
+    """Return the faults of `cano_kernel`'s store, and of workflows. There are none until a test adds some."""
     from cano.testing.faults import Faults
 
     return Faults(cano_clock)
@@ -41,9 +41,9 @@ def cano_faults(cano_clock: VirtualClock) -> Faults:
 
 @pytest.fixture
 def cano_kernel(cano_clock: VirtualClock, cano_faults: Faults) -> Iterator[Kernel]:
-    """A kernel on a store in memory, with every installed plugin, in virtual time.
+    """Provide a kernel with a store in memory, every installed plugin, and virtual time.
 
-    It opens by itself when it is used. A run that is still active when the test ends is ended with its event loop.
+    Its first use opens it. A run that is active at the end of the test ends with the test's event loop.
     """
     from cano.kernel.kernel import Kernel
     from cano.testing.contract_base import installed_backend
@@ -52,13 +52,13 @@ def cano_kernel(cano_clock: VirtualClock, cano_faults: Faults) -> Iterator[Kerne
     kernel = Kernel(store=FaultyStore(installed_backend("memory://"), cano_faults), clock=cano_clock, grace=0)
     yield kernel
     if not kernel.active:
-        loop = asyncio.new_event_loop()  # the test's own has ended, or is not ours to run
+        loop = asyncio.new_event_loop()  # that of the test has ended, or belongs to another plugin
         loop.run_until_complete(kernel.close())
         loop.close()
 
 
 @pytest.fixture
 def cano_store_url(tmp_path: Path) -> str:
-    """URL of a durable store that nobody uses yet: an SQLite file. Needs cano-sqlite."""
+    """Return the URL of a new, durable store: an SQLite file. Needs cano-sqlite."""
     pytest.importorskip("cano_sqlite", reason="cano-sqlite is not installed")
     return f"sqlite:///{tmp_path}/cano-runs.db?synchronous=normal"

@@ -295,5 +295,5 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
         Unable(Shelf).test_no_stored_bytes_run_code(tmp_path)
     with pytest.raises(AssertionError, match="damages lists no way to corrupt record"):
         Idle(Shelf).test_a_corrupt_record_is_listed(tmp_path)
-    with pytest.raises(AssertionError, match="rewrite does not store what it is given"):
+    with pytest.raises(AssertionError, match="rewrite does not store the changed bytes"):
         Idle(Shelf).test_no_stored_bytes_run_code(tmp_path)

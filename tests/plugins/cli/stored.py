@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from cano import RunFilter, Signals, StoreBackend
-from cano.testing.contract_base import installed_backend, lines
+from cano.testing.contract_base import entries, installed_backend
 
 
 async def everything(store: StoreBackend) -> dict[str, Any]:
@@ -20,7 +20,7 @@ async def everything(store: StoreBackend) -> dict[str, Any]:
         kept[run_id] = (
             plain,
             list(record.data.items()),
-            lines(await store.history(run_id)),
+            entries(await store.history(run_id)),
             _all(await store.signals(run_id)),
         )
     for run_id in await store.missing_recipients():

@@ -63,7 +63,7 @@ def test_splits_and_sub_workflows() -> None:
     report = survives_crashes(flows.parts)
     assert report.outcome.data == {"log": ["left", "right"], "sum": 3, "doubled": 6}
     writes = [point.write for point in report.points]
-    assert writes.count("a note in state split") == 4
+    assert writes.count("a commit in state split") == 4
     assert "the creation of a run of 'child'" in writes
 
 
@@ -132,7 +132,7 @@ def test_a_flow_whose_effects_are_doubled(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_flow_that_ends_its_process() -> None:
     """A task that ends the process is told from a crash of ours, with what it printed."""
-    with pytest.raises(AssertionError, match="without a crash, its process died by itself, with status 3") as caught:
+    with pytest.raises(AssertionError, match="without a crash, its process ended with status 3") as caught:
         survives_crashes(flows.exiting)
     assert "giving up" in str(caught.value)
 
@@ -163,7 +163,7 @@ def test_what_it_cannot_work_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for wrong in ("nothing", "module:", ":attribute", 7):
         with pytest.raises(ConfigurationError, match="'module:attribute'"):
             survives_crashes(wrong)  # type: ignore[arg-type]  # one of them is wrong on purpose
-    with pytest.raises(ConfigurationError, match="math:pi is no workflow"):
+    with pytest.raises(ConfigurationError, match="math:pi is not a workflow"):
         survives_crashes("math:pi")
     (tmp_path / "fragile.py").write_text(
         "import os\nif 'CANO_FRAGILE' not in os.environ: raise RuntimeError('fragile')\n"
@@ -175,7 +175,7 @@ def test_what_it_cannot_work_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.delenv("CANO_FRAGILE")
     with pytest.raises(
-        ConfigurationError, match=r"another process cannot play this workflow:(?s:.)*RuntimeError: fragile"
+        ConfigurationError, match=r"another process cannot execute this workflow:(?s:.)*RuntimeError: fragile"
     ):
         survives_crashes(fragile.flow)
 

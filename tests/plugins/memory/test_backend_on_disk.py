@@ -119,5 +119,5 @@ def test_a_worker_that_fails_is_noticed(tmp_path: Path) -> None:
         def worker_command(self, url: str, *arguments: str) -> Sequence[str]:
             return [sys.executable, "-c", "raise SystemExit(3)"]
 
-    with pytest.raises(AssertionError, match="ended early, its exit status is 3"):
+    with pytest.raises(AssertionError, match="ended early with exit status 3"):
         NoWorker().test_no_two_processes_get_one_token(tmp_path)

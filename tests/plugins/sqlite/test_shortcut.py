@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import pytest
 from cano import Commit, ConflictError, RunStatus, SerializationError, StoreUnavailableError
-from cano.testing.contract_base import NOW, lines, loaded, new_run, step
+from cano.testing.contract_base import NOW, entries, loaded, new_run, step
 from cano_sqlite import SqliteBackend
 from cano_sqlite.shortcut import MOST, Shortcut, has_time
 from cano_sqlite.writer import Writer
@@ -55,7 +55,7 @@ async def test_a_lone_commit_takes_it(store: SqliteBackend, taken: list[bool], p
     other = SqliteBackend(path)
     await other.open()
     assert (await loaded(other)).data == {f"k{seq}": b"v" for seq in range(1, 5)}
-    assert [line[0] for line in lines(await other.history("run"))] == [0, 1, 2, 3, 4]
+    assert [entry[0] for entry in entries(await other.history("run"))] == [0, 1, 2, 3, 4]
     assert (await loaded(other)).updated == NOW + 4
     await other.close()
 
