@@ -13,7 +13,7 @@ from cano_cli.records import counted, waits_for
 
 
 class RunOutcome(NamedTuple):
-    """How this process stopped executing a run: it ended, was parked or was interrupted.
+    """The outcome of a run in this process: it ended, was parked or was interrupted.
 
     Attributes:
         run_id, workflow, status, state, steps: see `RunRecord`.

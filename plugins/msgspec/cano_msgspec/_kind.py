@@ -61,7 +61,7 @@ def no_step(parts: Sequence[Any], index: int) -> str:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Kind:
-    """How to convert values of one type to parts and back. The writer and the reader convert the parts themselves.
+    """A conversion of values of one type to parts and back. The writer and the reader convert the parts themselves.
 
     Attributes:
         cls: the type.

@@ -22,7 +22,7 @@ def trace_ids() -> dict[str, str]:
 
 
 def add_trace_ids(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """A structlog processor that adds the ids of the current OpenTelemetry span to every line.
+    """Add the ids of the current OpenTelemetry span to a line. It is a structlog processor.
 
     The plugin's own configuration includes it. An application that configures structlog must add it itself.
     """
