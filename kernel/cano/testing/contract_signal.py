@@ -167,7 +167,7 @@ class SignalClauses(Contract):
 
         assert list(waiting) == [Signal(each, f"name {each}", value(store, each)) for each in "342"]
         assert list(consumed) == ["1"]
-        assert [list(each) for each in await store.signals("nobody")] == [[], []]
+        assert [list(each) for each in await store.signals("missing")] == [[], []]
         assert list((await store.signals("another")).waiting) == [Signal("x", "go")]
 
     @clause
