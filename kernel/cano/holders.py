@@ -34,7 +34,7 @@ def lives(holder: str) -> bool | None:
     if not namespace or namespace != _pid_namespace() or not pid.isdecimal():
         return None
     try:
-        os.kill(int(pid), 0)  # it sees processes of other users, which /proc may hide
+        os.kill(int(pid), 0)  # it finds processes of other users, which /proc may hide
         with open(f"/proc/{pid}/stat", "rb") as file:
             # in state Z or X the process was killed, and its parent has not collected it yet
             return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")

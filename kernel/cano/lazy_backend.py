@@ -53,8 +53,8 @@ class LazyBackend(ABC, Generic[BackendT]):
             raise self._unavailable("was closed" if self._closed else "is not open; await its open() first")
         return self._backend
 
-    def _unavailable(self, why: str) -> StoreUnavailableError:
-        return StoreUnavailableError(f"the store {self._name} {why}")
+    def _unavailable(self, problem: str) -> StoreUnavailableError:
+        return StoreUnavailableError(f"the store {self._name} {problem}")
 
     async def open(self) -> None:
         """See `StoreBackend.open`. Does nothing if the store is open.

@@ -16,7 +16,7 @@ class SystemClock:
     time = staticmethod(_time.time)
     monotonic = staticmethod(_time.monotonic)
     sleep = staticmethod(asyncio.sleep)
-    # `monotonic` stands still while a Linux machine is suspended; leases do not
+    # on Linux, `monotonic` does not count the time while the machine is suspended; leases expire all the same
     elapsed = staticmethod(partial(_time.clock_gettime, getattr(_time, "CLOCK_BOOTTIME", _time.CLOCK_MONOTONIC)))
 
     def call_at(self, when: float, callback: Callable[[], object]) -> Timer:

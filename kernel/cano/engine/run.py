@@ -365,17 +365,17 @@ class Run(Strand):
         if self._ended is not None:
             self._ended.set_result(None)
 
-    def stop(self, why: RunStatus, *, lost: str = "") -> None:
+    def stop(self, status: RunStatus, *, lost: str = "") -> None:
         """Ask the run to end as CANCELLED or INTERRUPTED. Does nothing after its end.
 
         Args:
-            why: the status to end with, unless an earlier call has set one.
-            lost: how it lost its lease, if it did.
+            status: the status to end with, unless an earlier call has set one.
+            lost: how it lost its lease; empty if it did not.
         """
         if self.status is not RunStatus.RUNNING:
             return
         if self._stop is None:
-            self._stop = Stop(why)
+            self._stop = Stop(status)
         self._stop.lost = self._stop.lost or lost
         self.note_own_cancel()
         if self._task is not None:

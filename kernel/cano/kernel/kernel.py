@@ -259,8 +259,8 @@ class Kernel:
             VersionMismatchError: `run_id` belongs to a run of another definition.
             WorkflowError: the run failed; its cause is the exception of a task.
         """
-        plan, run_id, run, kept = await self._begin(flow, data, run_id, timeout, True, None)
-        if not kept:
+        plan, run_id, run, stored = await self._begin(flow, data, run_id, timeout, True, None)
+        if not stored:
             assert run is not None
             state = await run.drive()
             if run.status is not RunStatus.PARKED:
@@ -270,7 +270,7 @@ class Kernel:
         try:
             return await self.required_keeper().settled(plan, run_id)
         except asyncio.CancelledError:
-            if kept and run is not None:
+            if stored and run is not None:
                 run = self.active.get(run_id, run)  # another object, if the run was parked in between
                 run.stop(RunStatus.INTERRUPTED)
                 await run.ended()
@@ -419,7 +419,8 @@ class Kernel:
         cannot continue (a changed definition, a corrupt row), the error is logged, and the other runs continue.
 
         Args:
-            concurrency: how many of them are executed at once; the others are taken over as these end. None is all.
+            concurrency: maximum number of them that this kernel executes at once. It takes over the others when these
+                end. None for no limit.
         """
         whole_or_none("concurrency", concurrency, 1)
         keeper = await self.opened_keeper()

@@ -69,8 +69,8 @@ class Workflow(Generic[StateT]):
             waits, which is faster; after a crash the run continues from the last commit.
         migrate: the state to continue in, by the name of the old state, for runs of an older definition. Without it,
             they cannot continue. With an empty mapping, those whose state still exists can.
-        types: classes that the data of this workflow's runs may contain in a durable store, beside those in the
-            annotations of its tasks and of the `Key`s that their code uses.
+        types: more classes that a durable store may hold in this workflow's runs. Those in the annotations of its
+            tasks, and of the `Key`s that their code uses, need not be listed.
 
     Raises:
         ConfigurationError: an argument is of the wrong kind.

@@ -182,5 +182,5 @@ class SignalClauses(Contract):
 
         await store.create(new_run("late"))
         assert list(await store.missing_recipients()) == ["early"]
-        left = [] if await deleted(store, "early") else ["early"]
-        assert list(await store.missing_recipients()) == left
+        remaining = [] if await deleted(store, "early") else ["early"]
+        assert list(await store.missing_recipients()) == remaining

@@ -33,10 +33,10 @@ class UrlClauses(Contract):
             wrong = scheme + separator + place
             for each in (wrong, _with(wrong, "no_such_option=1"), _with(wrong, "strict=maybe&strict=maybe")):
                 try:
-                    said = await self._shown(each)
+                    shown = await self._shown(each)
                 except CanoError as error:
-                    said = "\n".join([str(error), *getattr(error, "__notes__", ())])
-                assert SECRET not in said
+                    shown = "\n".join([str(error), *getattr(error, "__notes__", ())])
+                assert SECRET not in shown
 
     async def _shown(self, url: str) -> str:
         """Open the store at `url`, and return its repr."""
