@@ -11,12 +11,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
-UNCHECKED = {"postgres", "redis", "sqlite"}
-"""Plugins whose words are still to be rewritten."""
-
 FOLDERS = [
     ROOT / "kernel" / "cano",
-    *(path.parent for path in sorted(ROOT.glob("plugins/*/cano_*/__init__.py")) if path.parts[-3] not in UNCHECKED),
+    *(path.parent for path in sorted(ROOT.glob("plugins/*/cano_*/__init__.py"))),
     ROOT / "examples",
 ]
 FILES = [path for folder in FOLDERS for path in sorted(folder.rglob("*.py")) if "tests" not in path.parts]

@@ -20,6 +20,7 @@ from cano.testing.contract_base import (
     clause_of_url,
     loaded,
     new_run,
+    promised,
     raised,
     step,
     value,
@@ -37,7 +38,7 @@ CODE_RUNS = {"import", "exec", "compile", "subprocess.Popen", "os.system", "pick
 
 
 class DamageContract(Contract):
-    """What a store does with corrupt rows. A subclass corrupts them: see `damage` and `rewrite`."""
+    """The behaviour of a store with corrupt rows. A subclass corrupts them: see `damage` and `rewrite`."""
 
     damages: ClassVar[Mapping[str, Sequence[Any]]] = {part: (part,) for part in ("record", "data", "history", "signal")}
     """Ways to corrupt each part of a run, for `damage`. A subclass may list ways of its own.
@@ -67,7 +68,7 @@ class DamageContract(Contract):
 
     @asynccontextmanager
     async def corrupt(self, url: str, *parts: str) -> AsyncIterator[tuple[StoreBackend, AsyncIterator[str]]]:
-        """An open store with the run "other", and the ids of corrupt runs: one for each way, deleted after use."""
+        """Yield an open store with the run "other", and the ids of corrupt runs: one for each way, deleted after use."""
         now: list[Any] = []
 
         async def ids() -> AsyncIterator[str]:
@@ -214,7 +215,7 @@ class DamageContract(Contract):
                     assert {type(key) for key in run.data} <= {str}
                     assert not store.capabilities.encoded or {type(item) for item in run.data.values()} <= {bytes}
                 assert not seen or turn < 20, f"reading ran code: {seen}"  # the first reads may import what they need
-            assert len(set(good)) > 1, "rewrite does not store what it is given"
+            assert len(set(good)) > 1, "rewrite does not store the changed bytes"
             await asyncio.to_thread(self.rewrite, url, "run", lambda _: good[0])
             assert (await loaded(store)).seq == STEPS
 

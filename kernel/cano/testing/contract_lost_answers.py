@@ -15,10 +15,12 @@ from cano.testing.contract_base import (
     Contract,
     clause_of_url,
     deleted,
+    entries,
     free_run,
     loaded,
     new_run,
     note,
+    promised,
     raised,
     step,
     value,
@@ -28,7 +30,7 @@ from cano.testing.relay import Relay
 
 
 class LostAnswersContract(Contract):
-    """What a store on a server does if it does not know whether the server has executed a call.
+    """The behaviour of a store on a server if it does not know whether the server has executed a call.
 
     Each call is done once, and its caller gets the answer that was lost. A subclass puts a relay before the server.
     """

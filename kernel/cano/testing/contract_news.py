@@ -32,7 +32,9 @@ class News:
                 while await self._told.get() not in run_ids:
                     pass
         except TimeoutError:
-            raise AssertionError(f"watch was not told of what another did to the run {run_ids[0]!r}") from None
+            raise AssertionError(
+                f"watch was not notified of a change by another process to the run {run_ids[0]!r}"
+            ) from None
 
     def drop(self) -> list[str | None]:
         """Return the notifications since the last wait."""

@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class RestartContract(Contract):
-    """What a store does if its server goes away: calls wait for it, and none is lost or done twice.
+    """The behaviour of a store if its server goes away: calls wait for it, and none is lost or executed twice.
 
     A subclass kills and starts the server. No other test may use that server meanwhile.
     """

@@ -55,7 +55,7 @@ class QuickConnection(AsyncConnection[tuple[Any, ...]]):
     """
 
     _watched: int | None = None
-    """The socket while it is watched: if it breaks, libpq closes and forgets it at once."""
+    """The socket while it is watched: if it breaks, libpq closes and discards it at once."""
     _pending = False
     _tail: int | None = None
     _failure: Exception | None = None

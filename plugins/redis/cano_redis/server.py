@@ -86,7 +86,7 @@ async def greet(connection: AbstractConnection, settings: Settings, before: Serv
 
 
 async def load_scripts(connection: AbstractConnection) -> None:
-    """Load the scripts into the server, which forgets them when it restarts, and on SCRIPT FLUSH."""
+    """Load the scripts into the server, which discards them when it restarts, and on SCRIPT FLUSH."""
     for script in scripts.ALL:
         await connection.send_command("SCRIPT", "LOAD", script.text, check_health=False)
     for _ in scripts.ALL:

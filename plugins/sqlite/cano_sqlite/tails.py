@@ -1,4 +1,4 @@
-"""What their journal entries changed since the last compaction, for the runs that this process writes to.
+"""The changes of journal entries since the last compaction, for the runs that this process writes to.
 
 Reading that again would take as long as the rest of a commit. A remembered tail is used only if it matches the run's
 row, compared inside the transaction.

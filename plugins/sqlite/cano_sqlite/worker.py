@@ -29,7 +29,7 @@ _loop_of = attrgetter("loop")
 
 
 class Desk(Protocol):
-    """Where a thread takes jobs and delivers results."""
+    """The place where a thread takes jobs and delivers results."""
 
     def take(self) -> list[Job]:
         """Return the jobs that arrived since the last call; none if the transaction has enough."""
