@@ -43,6 +43,7 @@ from cano import (
     Key,
     KeyNotFoundError,
     KeyValueStore,
+    LazyBackend,
     Limit,
     ManagedStore,
     MergeConflictError,
@@ -602,6 +603,14 @@ class Mirror:
         return data[::-1]
 
 
+class Late(LazyBackend[Backend]):
+    """A store that imports its driver when it is opened."""
+
+    def _load(self) -> Callable[[], Backend]:
+        """The engine."""
+        return Backend
+
+
 class Plugin:
     """Implements hooks of every kind."""
 
@@ -610,6 +619,8 @@ class Plugin:
     @hookimpl
     def cano_open_store(self, url: str) -> StoreBackend | None:
         """Answer."""
+        if url.startswith("late:"):
+            return Late("late", Capabilities())
         return Backend() if url.startswith("own:") else None
 
     @hookimpl

@@ -68,7 +68,7 @@ class DamageContract(Contract):
 
     @asynccontextmanager
     async def corrupt(self, url: str, *parts: str) -> AsyncIterator[tuple[StoreBackend, AsyncIterator[str]]]:
-        """Yield an open store with the run "other", and the ids of corrupt runs: one for each way, deleted after use."""
+        """Yield an open store with the run "other", and the ids of corrupt runs, one for each way, then deleted."""
         now: list[Any] = []
 
         async def ids() -> AsyncIterator[str]:

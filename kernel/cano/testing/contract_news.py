@@ -32,9 +32,8 @@ class News:
                 while await self._told.get() not in run_ids:
                     pass
         except TimeoutError:
-            raise AssertionError(
-                f"watch was not notified of a change by another process to the run {run_ids[0]!r}"
-            ) from None
+            message = f"watch was not notified of a change by another process to the run {run_ids[0]!r}"
+            raise AssertionError(message) from None
 
     def drop(self) -> list[str | None]:
         """Return the notifications since the last wait."""

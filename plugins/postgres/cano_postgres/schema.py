@@ -116,7 +116,7 @@ async def is_there(connection: AsyncConnection[Any], schema: str) -> bool:
 
 
 class _Found(NamedTuple):
-    """The state of a schema: whether it has this plugin's tables, whether it has any relation, and whether it exists."""
+    """The state of a schema: whether it has this plugin's tables, or any relation, and whether it exists."""
 
     marked: bool
     used: bool
