@@ -172,7 +172,7 @@ async def test_a_stop_does_not_wait_for_a_run_that_begins_late(
 
     async def slowly(run: RunRecord) -> RunRecord:
         if run.workflow == "late":
-            await clock.sleep(30)
+            await clock.sleep(20)  # longer than the stop waits, shorter than a lease
         return await create(run)
 
     monkeypatch.setattr(store, "create", slowly)
