@@ -84,7 +84,7 @@ class Loop:
                         self._runner.spawn(self._sweep())
                     elif (schedule := self._schedules.get(id)) is not None and id not in self._deciding:
                         if isinstance(self._repository, LocalRepository):
-                            self._tick_local(schedule, self._repository)
+                            await self._tick_local(schedule, self._repository)
                         else:
                             self._runner.spawn(self._tick(schedule))
                     turns += 1
@@ -93,7 +93,7 @@ class Loop:
             self._timers.arm()
             await self._wake.wait()
 
-    def _tick_local(self, schedule: Schedule, repository: LocalRepository) -> None:
+    async def _tick_local(self, schedule: Schedule, repository: LocalRepository) -> None:
         """Decide the due times of one schedule without a shared store."""
         state = repository.states[schedule.id]
         try:
@@ -111,7 +111,7 @@ class Loop:
         if decision.cancels:
             self._runner.spawn(self._apply(schedule, decision))  # cancelled runs may take long to clean up
         else:
-            self._runner.apply_local(schedule, decision)
+            await self._runner.apply_local(schedule, decision)
 
     async def _tick(self, schedule: Schedule) -> None:
         """Decide the due times of one schedule in the shared store."""

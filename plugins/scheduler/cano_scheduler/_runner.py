@@ -10,15 +10,12 @@ from typing import Any
 from cano import (
     CanoError,
     Kernel,
-    Run,
     RunCancelledError,
     RunHandle,
     RunInterruptedError,
     RunStatus,
     StoreError,
-    StoreView,
     is_held,
-    isolate,
 )
 
 from cano_scheduler._batch import batch_end
@@ -52,7 +49,6 @@ class Runner:
         self._start_timeout = micros(start_timeout)
         self._observers = Observers(kernel)
         self._tracked: dict[str, tuple[RunHandle, asyncio.Task[None]]] = {}
-        self._plans: dict[str, tuple[Schedule, Any]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def now(self) -> int:
@@ -78,15 +74,16 @@ class Runner:
         for run_id in decision.cancels:
             await self._cancel(run_id)
         if not self.repository.shared:
-            return self.apply_local(schedule, decision)
+            return await self.apply_local(schedule, decision)
         self._observers.call_hooks(decision.ticks)
         handles = [await self.start(schedule, job) for job in decision.starts]
         return [handle for handle in handles if handle is not None]
 
-    def apply_local(self, schedule: Schedule, decision: Decision) -> list[RunHandle]:
+    async def apply_local(self, schedule: Schedule, decision: Decision) -> list[RunHandle]:
         """Call hooks and start runs without a shared store. The decision must cancel no runs."""
         self._observers.call_hooks(decision.ticks)
-        return [self._start_local(schedule, job) for job in decision.starts]
+        handles = [await self._start_local(schedule, job) for job in decision.starts]
+        return [handle for handle in handles if handle is not None]
 
     async def start(self, schedule: Schedule, job: Job) -> RunHandle | None:
         """Start or take over a run in the store. Return None, and log or record the error, if that fails."""
@@ -102,38 +99,29 @@ class Runner:
             await self._record_end(schedule, job.run_id, RunEnd(failed=True, failures=1, error=error))
             return None
         if job.run_id not in self._tracked:
-            self._track(schedule, handle, None)
+            self._track(schedule, handle)
         return handle
 
-    def _start_local(self, schedule: Schedule, job: Job) -> RunHandle:
-        """Start a run in memory. `Kernel.start` would keep a run with an id in the store, which is slower."""
-        cached = self._plans.get(schedule.id)
-        if cached is None or cached[0] is not schedule:
-            cached = self._plans[schedule.id] = schedule, self._kernel.bind(schedule.flow)
-        plan = cached[1]
-        data = {**schedule.data, **(job.data or {})} if schedule.data else job.data or {}
-        view = StoreView({key: isolate(value) for key, value in data.items()})
-        run = Run(self._kernel, plan, job.run_id, view, timeout=schedule.timeout)
-        handle = RunHandle(self._kernel, plan, run)
-        self._track(schedule, handle, run)
+    async def _start_local(self, schedule: Schedule, job: Job) -> RunHandle | None:
+        """Start a run in memory, without suspending. Return None, and record the error, if that fails."""
+        data = {**schedule.data, **(job.data or {})} if schedule.data else job.data
+        start = self._kernel.start(schedule.flow, data, run_id=job.run_id, timeout=schedule.timeout, keep=False)
+        try:
+            handle = await start
+        except CanoError as error:
+            await self._record_end(schedule, job.run_id, RunEnd(failed=True, failures=1, error=error))
+            return None
+        self._track(schedule, handle)
         return handle
 
-    def _track(self, schedule: Schedule, handle: RunHandle, run: Run | None) -> None:
+    def _track(self, schedule: Schedule, handle: RunHandle) -> None:
         """Wait for the end of a run in the background, and record it."""
-        task = asyncio.get_running_loop().create_task(self._await_end(schedule, handle, run))
+        task = asyncio.get_running_loop().create_task(self._await_end(schedule, handle))
         self._tracked[handle.run_id] = handle, task
 
-    async def _await_end(self, schedule: Schedule, handle: RunHandle, run: Run | None) -> None:
+    async def _await_end(self, schedule: Schedule, handle: RunHandle) -> None:
         try:
-            if run is not None:
-                try:  # noqa: SIM105  # suppress() would double the cost of this block
-                    await run.drive()
-                except Exception:  # noqa: BLE001  # the handle has the error
-                    pass
-                done = run.status is RunStatus.SUCCEEDED and schedule.batch is None
-                end = SUCCEEDED if done else await _run_end(schedule, handle)
-            else:
-                end = await _run_end(schedule, handle)
+            end = await _run_end(schedule, handle)
             if end is not None:
                 await self._record_end(schedule, handle.run_id, end)
         except Exception:  # noqa: BLE001  # no code awaits this task
@@ -147,7 +135,7 @@ class Runner:
             decision = record_end(schedule, state, run_id, end, self.now(), self.stopping)
             self.repository.record(schedule.id, decision)
             if decision is not None and decision.ticks:
-                self.apply_local(schedule, decision)
+                await self.apply_local(schedule, decision)
             return
 
         def change(state: State) -> Decision | None:

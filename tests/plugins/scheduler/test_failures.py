@@ -122,3 +122,15 @@ async def test_a_backoff_that_raises_breaks_nothing(kernel: Kernel, diary: Diary
         await kernel.clock.sleep(1.5)
         info = await scheduler.status("e")
     assert (info.state, info.running) == ("tripped" if fails else "idle", ())
+
+
+async def test_a_run_that_the_kernel_refuses_to_start_has_failed(kernel: Kernel, diary: Diary) -> None:
+    """Its id is in use outside of the scheduler: the schedule counts a failure and fires the next event."""
+    scheduler = Scheduler(kernel).on("e", diary.flow(), "go")
+    await kernel.start(diary.flow(takes=10), run_id="e@go:1", keep=False)
+    assert await scheduler.emit("go", id="1") == []
+    info = await scheduler.status("e")
+    assert (info.run_count, info.failures, info.running) == (1, 1, ())
+    assert "e@go:1 is already running" in str(info.last_error)
+    (handle,) = await scheduler.emit("go", id="2")
+    assert (await handle.result()).state == "done"
