@@ -17,15 +17,18 @@
     │   ├── RunInterruptedError                the kernel closed before the run ended
     │   └── VersionMismatchError               a stored run belongs to another definition
     └── StoreError                             a store refused a call, or failed
-        ├── KeyNotFoundError (KeyError)        the store has no such key
-        ├── TypeMismatchError (TypeError)      a value has another type than the one asked for
-        ├── SerializationError (TypeError)     a value cannot be stored, or not be read back
-        ├── MergeConflictError                 two branches wrote different values to one key
-        ├── ConflictError                      another holder claimed or changed the run first
-        ├── RunNotFoundError (LookupError)     the store has no run with this id
-        └── StoreUnavailableError              the store cannot be reached, or is closed
+        ├── PermanentStoreError                the same call fails again: retrying is useless
+        │   ├── KeyNotFoundError (KeyError)    the store has no such key
+        │   ├── TypeMismatchError (TypeError)  a value has another type than the one asked for
+        │   ├── SerializationError (TypeError) a value cannot be stored, or not be read back
+        │   ├── MergeConflictError             two branches wrote different values to one key
+        │   └── RunNotFoundError (LookupError) the store has no run with this id
+        └── TransientStoreError                the call may succeed later; the run is not lost
+            ├── ConflictError                  another holder claimed or changed the run first
+            └── StoreUnavailableError          the store cannot be reached, or is closed
 
-Tell errors apart by class and attributes, not by their messages.
+Tell errors apart by class and attributes, not by their messages. A plugin that retries does not retry after a
+`PermanentStoreError`. A store's own error belongs under one of the two classes.
 """
 
 from __future__ import annotations
@@ -241,7 +244,15 @@ class StoreError(CanoError):
         return str(self.args[0]) if self.args else ""
 
 
-class _TypedStoreError(StoreError):
+class PermanentStoreError(StoreError):
+    """The same call fails again, because of the stored data or its arguments. Retrying is useless."""
+
+
+class TransientStoreError(StoreError):
+    """The call may succeed later, or another holder has the run. A stored run is interrupted by it, not failed."""
+
+
+class _TypedStoreError(PermanentStoreError):
     """The base class of errors about one key's value."""
 
     def __init__(self, message: str, *, key: str | None = None, expected: Any = None, actual: Any = None) -> None:
@@ -280,7 +291,7 @@ class SerializationError(_TypedStoreError, TypeError):
     """
 
 
-class MergeConflictError(StoreError):
+class MergeConflictError(PermanentStoreError):
     """Two branches of a split wrote different values to one key. Give the key a reducer, or let them append.
 
     Attributes:
@@ -293,18 +304,18 @@ class MergeConflictError(StoreError):
         self.values = dict(values or {})
 
 
-class ConflictError(StoreError):
+class ConflictError(TransientStoreError):
     """Another holder claimed or changed the run first. The refused call changed nothing.
 
     To wait for the run's result, call `kernel.run(flow, run_id=…)`.
     """
 
 
-class RunNotFoundError(StoreError, LookupError):
+class RunNotFoundError(PermanentStoreError, LookupError):
     """The store has no run with this id."""
 
 
-class StoreUnavailableError(StoreError):
+class StoreUnavailableError(TransientStoreError):
     """The store cannot be reached, or is closed.
 
     A stored run that is interrupted by this error can be resumed once the store answers again.

@@ -178,6 +178,7 @@ class Standstill(Enum):
     FAILED = "it failed; resume() tries again from the state that failed"
     SUCCEEDED = "it has ended in success"
     CANCELLED = "it was cancelled"
+    UNREADABLE = "it cannot be read here; run a program that can read it, or cancel it"
 
 
 class Explanation(NamedTuple):

@@ -20,6 +20,7 @@ from cano import (
     KeyNotFoundError,
     MergeConflictError,
     NodeError,
+    PermanentStoreError,
     PluginError,
     RetryExhaustedError,
     RunCancelledError,
@@ -32,6 +33,7 @@ from cano import (
     StoreError,
     StoreUnavailableError,
     TaskError,
+    TransientStoreError,
     TransitionError,
     TypeMismatchError,
     ValidationError,
@@ -67,6 +69,8 @@ EXAMPLES: list[CanoError] = [
     RunInterruptedError("message", **PLACE),
     VersionMismatchError("message", differences=["state added"], **PLACE),
     StoreError("message", key="count", run_id="r1"),
+    PermanentStoreError("message", key="count", run_id="r1"),
+    TransientStoreError("message", run_id="r1"),
     KeyNotFoundError("message", key="count", expected=int),
     TypeMismatchError("message", key="count", expected=int, actual=str),
     SerializationError("message", key="count", actual=str),
@@ -164,11 +168,27 @@ def test_every_error_is_documented(kind: type[BaseException]) -> None:
         (StoreUnavailableError, StoreError),
         (MergeConflictError, StoreError),
         (SerializationError, StoreError),
+        (PermanentStoreError, StoreError),
+        (KeyNotFoundError, PermanentStoreError),
+        (TypeMismatchError, PermanentStoreError),
+        (SerializationError, PermanentStoreError),
+        (MergeConflictError, PermanentStoreError),
+        (RunNotFoundError, PermanentStoreError),
+        (TransientStoreError, StoreError),
+        (ConflictError, TransientStoreError),
+        (StoreUnavailableError, TransientStoreError),
     ],
 )
 def test_what_an_error_also_is(error: type[CanoError], also: type[Exception]) -> None:
     """The promises of the design, by name."""
     assert issubclass(error, also)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in public().values() if issubclass(kind, StoreError)])
+def test_a_store_error_is_permanent_or_transient(kind: type[StoreError]) -> None:
+    """Every class below `StoreError` says whether a retry may succeed, and none says both."""
+    said = [base for base in (PermanentStoreError, TransientStoreError) if issubclass(kind, base)]
+    assert len(said) == (0 if kind is StoreError else 1)
 
 
 def attributes(error: BaseException) -> dict[str, Any]:

@@ -17,11 +17,10 @@ from cano.engine.strand import Strand
 from cano.engine.teardown import reap
 from cano.errors import (
     ConfigurationError,
-    ConflictError,
     JoinError,
     SerializationError,
     StoreError,
-    StoreUnavailableError,
+    TransientStoreError,
     TransitionError,
 )
 from cano.model.code_reading import functions_of, keys_used
@@ -192,7 +191,7 @@ class Branch(Strand):
             done = [result, (cleared, sorted(removed), dict(changed), dict(appended))]
             try:
                 await run.journal.save(self._key, done)
-            except (ConflictError, StoreUnavailableError) as error:
+            except TransientStoreError as error:
                 raise StoreFailed(error) from error
         return result
 

@@ -12,7 +12,7 @@ from cano.errors import (
     RunCancelledError,
     RunInterruptedError,
     RunTimeoutError,
-    StoreUnavailableError,
+    TransientStoreError,
 )
 from cano.protocols import Clock, Timer
 from cano.records import RunStatus
@@ -94,7 +94,7 @@ def timed_out(run: Run) -> RunTimeoutError:
 
 def status_of(error: BaseException, *, stored: bool) -> RunStatus:
     """Return the status of a run that ends with `error`. A `stored` run can be resumed, so it may be INTERRUPTED."""
-    lost = stored and isinstance(error, ConflictError | StoreUnavailableError)
+    lost = stored and isinstance(error, TransientStoreError)
     cut = stored and not isinstance(error, Exception)
     if lost or cut or isinstance(error, RunInterruptedError):
         return RunStatus.INTERRUPTED

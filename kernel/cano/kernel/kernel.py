@@ -25,7 +25,7 @@ from cano.engine.run import Run
 from cano.engine.strand import UNMANAGED
 from cano.engine.teardown import finish, with_timeout
 from cano.engine.threads import Threads
-from cano.errors import ConfigurationError, ConflictError, RunTimeoutError, StoreUnavailableError
+from cano.errors import ConfigurationError, ConflictError, RunTimeoutError, StoreUnavailableError, TransientStoreError
 from cano.kernel.handles import RunHandle, RunListing
 from cano.kernel.resources import IN_MEMORY, Resources, called
 from cano.model.limits import Limit
@@ -333,7 +333,7 @@ class Kernel:
             elif self.keeper is not None:
                 await self.keeper.end_child(run_id, parent.run)
             raise
-        except (ConflictError, StoreUnavailableError) as error:  # the task has not failed, the store has
+        except TransientStoreError as error:  # the task has not failed, the store has
             raise StoreFailed(error) from error
 
     async def _begin(

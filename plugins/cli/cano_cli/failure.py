@@ -10,13 +10,12 @@ from typing import Any
 import click
 from cano import (
     CanoError,
-    ConflictError,
     Run,
     RunCancelledError,
     RunInterruptedError,
     RunStatus,
     RunTimeoutError,
-    StoreUnavailableError,
+    TransientStoreError,
     Workflow,
     WorkflowError,
     state_name,
@@ -134,7 +133,7 @@ def _status(error: BaseException, run: Run | None) -> RunStatus:
     if isinstance(error, RunCancelledError):
         return RunStatus.CANCELLED
     # another process holds the run by now, or the store is unavailable
-    lost = run is not None and isinstance(error, ConflictError | StoreUnavailableError)
+    lost = run is not None and isinstance(error, TransientStoreError)
     return RunStatus.INTERRUPTED if lost or isinstance(error, RunInterruptedError) else RunStatus.FAILED
 
 

@@ -102,13 +102,18 @@ class Inspector:
     async def explain(self, run_id: str) -> Explanation:
         """See `Kernel.explain`."""
         stored = self._stored
-        record = with_status_at(await stored.load(run_id), stored.now())
-        status, wait = record.status, record.wait
-        if run_id in self._kernel.active:
-            return Explanation(Standstill.RUNNING_HERE, f"in state {record.state}")
-        if status is RunStatus.RUNNING:
-            remaining = (record.expires or 0) - stored.now()
-            return Explanation(Standstill.RUNNING_ELSEWHERE, f"{record.holder}; its lease expires in {remaining:.1f} s")
+        try:
+            record = with_status_at(await stored.record(run_id), stored.now())
+            status, wait = record.status, record.wait
+            if run_id in self._kernel.active:
+                return Explanation(Standstill.RUNNING_HERE, f"in state {record.state}")
+            if status is RunStatus.RUNNING:
+                left = f"{(record.expires or 0) - stored.now():.1f} s"
+                return Explanation(Standstill.RUNNING_ELSEWHERE, f"{record.holder}; its lease expires in {left}")
+            if not status.finished:
+                stored.check(record)
+        except SerializationError as unreadable:
+            return Explanation(Standstill.UNREADABLE, str(unreadable))
         if status is RunStatus.PARKED and wait is not None:
             signal = None if wait.signal is None else await stored.backend.next_signal(run_id, wait.signal)
             if (limit := stored.limit(record)) is not None and limit[1] <= stored.now():
@@ -134,9 +139,7 @@ class Inspector:
         records = {record.run_id: record for record in await stored.backend.runs(RunFilter())}
         for run_id, record in records.items():
             try:
-                loaded = await stored.load(run_id)
-                for key, value in loaded.data.items() if stored.plan_of(record.workflow) is not None else ():
-                    stored.values.decode(key, value, run_id)
+                stored.check(await stored.record(run_id))
             except SerializationError as error:
                 findings.append(Finding("corrupt", run_id, str(error)))
             except RunNotFoundError:  # the run was deleted in the meantime
@@ -167,17 +170,18 @@ class Inspector:
         return deleted
 
     async def _delete(self, run_id: str) -> bool:
-        """Delete a finished run. Return False if it is being resumed, or is corrupt, which `check` reports."""
+        """Delete a finished run, unless it is being resumed. A run that cannot be read, as listed, cannot be."""
         backend, now = self._stored.backend, self._stored.now()
         token = await backend.claim(run_id, self._stored.holder, now, now + self._stored.lease)
         if token is None:
             return False
+        record = None
         with suppress(SerializationError):
             record = await backend.load(run_id)
-            if record is not None and record.status.finished:
-                return await backend.delete(run_id)
-        await backend.release(run_id, token)
-        return False
+            if record is None or not record.status.finished:
+                await backend.release(run_id, token)
+                return False
+        return await backend.delete(run_id)
 
     def _require(self, promise: str) -> None:
         """Raise ConfigurationError unless the store promises `history` or `retention`."""

@@ -17,8 +17,8 @@ from cano import (
     RunRecord,
     RunStatus,
     SerializationError,
-    StoreUnavailableError,
     StoreView,
+    TransientStoreError,
     Wait,
     state_name,
 )
@@ -229,7 +229,7 @@ class Journal:
     async def _end(self, run: Run) -> None:
         error, status = run.error, run.status
         cancelled = status is RunStatus.CANCELLED and isinstance(error, RunCancelledError)
-        ours = isinstance(error, CanoError) and not isinstance(error, ConflictError | StoreUnavailableError)
+        ours = isinstance(error, CanoError) and not isinstance(error, TransientStoreError)
         if not cancelled and not (status is RunStatus.FAILED and ours):
             self.releasing = True
             await self._backend.release(self.run_id, self.token)

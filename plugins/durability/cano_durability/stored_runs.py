@@ -90,10 +90,24 @@ class StoredRuns:
 
     async def load(self, run_id: str) -> RunRecord:
         """Return the run's record, with the definition that it has migrated to. Raises RunNotFoundError."""
+        return self.migrated(await self.record(run_id))
+
+    async def record(self, run_id: str) -> RunRecord:
+        """Return the run's record as it is stored: no value of it is decoded. Raises RunNotFoundError."""
         record = await self.backend.load(run_id)
         if record is None:
             raise RunNotFoundError(f"the store has no run {run_id!r}", run_id=run_id)
-        return self.migrated(record)
+        return record
+
+    def check(self, record: RunRecord) -> None:
+        """Raise SerializationError if a value of the run cannot be decoded.
+
+        The data is decoded only if the run's workflow, and so its classes, are known here.
+        """
+        self.migrated(record)
+        self.limit(record)
+        for key, value in record.data.items() if self.plan_of(record.workflow) is not None else ():
+            self.values.decode(key, value, record.run_id)
 
     def migrated(self, record: RunRecord) -> RunRecord:
         """Return `record` with the definition that it has migrated to. Raises SerializationError."""

@@ -10,6 +10,7 @@ from typing import Any
 from cano import (
     CanoError,
     Kernel,
+    PermanentStoreError,
     RunCancelledError,
     RunHandle,
     RunInterruptedError,
@@ -92,11 +93,11 @@ class Runner:
         data = {**(schedule.data or {}), **self.repository.unpack(job.data)}
         try:
             handle = await self._kernel.start(schedule.flow, data, run_id=job.run_id, timeout=schedule.timeout)
-        except StoreError as error:
-            _log.warning("schedule %s: run %s could not be started: %r", schedule.id, job.run_id, error)
-            return None  # `recover_runs` of any process tries again
         except CanoError as error:
-            await self._record_end(schedule, job.run_id, RunEnd(failed=True, failures=1, error=error))
+            if _may_pass(error):  # `recover_runs` of any process tries again
+                _log.warning("schedule %s: run %s could not be started: %r", schedule.id, job.run_id, error)
+            else:
+                await self._record_end(schedule, job.run_id, RunEnd(failed=True, failures=1, error=error))
             return None
         if job.run_id not in self._tracked:
             self._track(schedule, handle)
@@ -121,7 +122,7 @@ class Runner:
 
     async def _await_end(self, schedule: Schedule, handle: RunHandle) -> None:
         try:
-            end = await _run_end(schedule, handle)
+            end = await _run_end(schedule, handle, self.repository.shared)
             if end is not None:
                 await self._record_end(schedule, handle.run_id, end)
         except Exception:  # noqa: BLE001  # no code awaits this task
@@ -157,25 +158,36 @@ class Runner:
             await tracked[0].cancel()
 
     async def recover_runs(self, schedule: Schedule) -> None:
-        """Start or resume the active runs that were not started or were interrupted; record unrecorded ends."""
-        state, backend = self.repository.state(schedule.id), self._kernel.backend
-        assert backend is not None
+        """Start or resume the active runs that were not started or were interrupted; record unrecorded ends.
+
+        A run that can never continue, as one whose record cannot be read, has failed.
+        """
+        state = self.repository.state(schedule.id)
         for job in () if state is None else list(state.active.values()):
-            if job.run_id in self._tracked:
-                if job.cancelled:
-                    await self._cancel(job.run_id)
-                continue
-            record, now = await backend.load(job.run_id), self._kernel.clock.time()
-            if record is None and micros(now) - job.at < self._start_timeout:
-                continue  # the deciding process may still start it
-            if record is not None and not record.status.finished:
-                if job.cancelled:
-                    await self._kernel.cancel(job.run_id)
-                if is_held(record, now):
-                    continue  # another process executes it
-                if record.status is RunStatus.PARKED and not await self._wake(schedule, job):
-                    continue
-            await self.start(schedule, job)
+            try:
+                await self._recover_run(schedule, job)
+            except CanoError as error:
+                if _may_pass(error):
+                    raise
+                await self._record_end(schedule, job.run_id, RunEnd(failed=True, failures=1, error=error))
+
+    async def _recover_run(self, schedule: Schedule, job: Job) -> None:
+        if job.run_id in self._tracked:
+            if job.cancelled:
+                await self._cancel(job.run_id)
+            return
+        assert self._kernel.backend is not None
+        record, now = await self._kernel.backend.load(job.run_id), self._kernel.clock.time()
+        if record is None and micros(now) - job.at < self._start_timeout:
+            return  # the deciding process may still start it
+        if record is not None and not record.status.finished:
+            if job.cancelled:
+                await self._kernel.cancel(job.run_id)
+            if is_held(record, now):
+                return  # another process executes it
+            if record.status is RunStatus.PARKED and not await self._wake(schedule, job):
+                return
+        await self.start(schedule, job)
 
     async def _wake(self, schedule: Schedule, job: Job) -> bool:
         """Resume a parked run if its signal or time has come. Return whether this kernel executes it now."""
@@ -218,8 +230,13 @@ class Runner:
         return handle.run_id not in self._kernel.active and handle.status().status is RunStatus.PARKED
 
 
-async def _run_end(schedule: Schedule, handle: RunHandle) -> RunEnd | None:
-    """Return the end of the run; None if it was interrupted and will be resumed."""
+def _may_pass(error: CanoError) -> bool:
+    """Return whether the call that raised `error` may succeed later."""
+    return isinstance(error, StoreError) and not isinstance(error, PermanentStoreError)
+
+
+async def _run_end(schedule: Schedule, handle: RunHandle, stored: bool) -> RunEnd | None:
+    """Return the end of the run; None if it was interrupted and will be resumed, as only a stored run can be."""
     try:
         result = await handle.result()
         return SUCCEEDED if schedule.batch is None else batch_end(result)
@@ -228,4 +245,6 @@ async def _run_end(schedule: Schedule, handle: RunHandle) -> RunEnd | None:
     except RunInterruptedError:
         return None
     except Exception as error:  # noqa: BLE001  # any error of a run is recorded
+        if stored and isinstance(error, CanoError) and _may_pass(error):
+            return None
         return RunEnd(failed=True, failures=1, error=error)

@@ -8,11 +8,12 @@ store accepts one commit, and the other processes read its decision. The commits
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from cano import Codec, Commit, ConflictError, RunFilter, RunRecord, RunStatus, StoreBackend, Wait
+from cano import Codec, Commit, ConflictError, PermanentStoreError, RunFilter, RunRecord, RunStatus, StoreBackend, Wait
 
 from cano_scheduler._decide import Decision
 from cano_scheduler._lifecycle import adopt, begin
@@ -24,6 +25,7 @@ from cano_scheduler.tick import Tick
 
 WORKFLOW = "cano.schedule"
 _PREFIX = "schedule:"
+_log = logging.getLogger("cano.scheduler")
 _WAIT = Wait(then="active", signal="cano.schedule")  # always parked, so that no kernel executes the record as a run
 
 
@@ -111,9 +113,13 @@ class StoredRepository:
             id = record.run_id.removeprefix(_PREFIX)
             cached = self._cached.get(id)
             if cached is not None and (cached[0].seq, cached[0].token) != (record.seq, record.token):
-                async with self._locks[id]:
-                    await self.load(id)
-                changed.append(id)
+                try:
+                    async with self._locks[id]:
+                        await self.load(id)
+                except PermanentStoreError as error:  # the other schedules go on
+                    _log.error("schedule %s: its state cannot be read: %s", id, error)
+                else:
+                    changed.append(id)
         return changed
 
     async def history(self, id: str) -> list[Tick]:

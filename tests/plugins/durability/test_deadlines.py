@@ -318,12 +318,15 @@ async def test_a_damaged_deadline_is_an_error(kernel: Kernel, world: World, slow
     record = await world.look("r")
     damaged = {**record.data, key: values.encode(key, ["soon"])}
     await store.create(record._replace(run_id="d", data=damaged))
-    with pytest.raises(SerializationError, match="run d is corrupt: its deadline"):
-        await kernel.explain("d")
+    why = await kernel.explain("d")
+    assert why.reason is Standstill.UNREADABLE
+    assert why.detail.startswith("run d is corrupt: its deadline")
     await kernel.signal("d", "go")
     with pytest.raises(SerializationError, match="run d is corrupt: its deadline"):
         await kernel.resume(slow.flow(), "d")
     assert (await world.look("d")).status is RunStatus.PARKED
+    assert await kernel.cancel("d")
+    assert (await world.look("d")).status is RunStatus.CANCELLED
 
 
 async def test_the_limit_of_a_step_is_kept_with_its_error(kernel: Kernel, world: World) -> None:

@@ -278,6 +278,11 @@ async def test_explain(kernel: Kernel, world: World, flow: Flow) -> None:
     assert await ask("sleeps", kernel) is Standstill.WAITING_FOR_TIME
     assert said[Standstill.WAITING_FOR_TIME] == "for 50.0 s more"
 
+    await flow.start(kernel, world, "corrupt", "wait for ever")
+    corrupt(kernel, world, "corrupt")
+    assert await ask("corrupt", kernel) is Standstill.UNREADABLE
+    assert "corrupt" in said[Standstill.UNREADABLE]
+
     assert said.keys() == set(Standstill)
     with pytest.raises(RunNotFoundError, match="'nobody'"):
         await kernel.explain("nobody")
@@ -324,20 +329,35 @@ class Secret:
     """A class that only the workflow's own program knows."""
 
 
+def corrupt(kernel: Kernel, world: World, run_id: str) -> None:
+    """Overwrite a value of transition 2."""
+    backend: Any = world.store(kernel).backend
+    if world.path is None:
+        run = backend._runs[run_id]
+        backend._runs[run_id] = run._replace(data={**run.data, "one": b"rubbish"})
+    else:
+        with sqlite3.connect(world.path) as connection:
+            connection.execute(
+                "UPDATE journal SET changes = X'00' WHERE run = (SELECT id FROM runs WHERE run_id = ?) AND seq = 2",
+                (run_id,),
+            )
+        connection.close()
+
+
+async def test_prune_deletes_corrupt_rows(kernel: Kernel, world: World, flow: Flow) -> None:
+    """A finished run that cannot be read is deleted like any other."""
+    for run_id in ("a", "b", "c"):
+        await kernel.run(flow.flow(), {"x": 0}, run_id=run_id)
+    corrupt(kernel, world, "b")
+    assert await kernel.prune(Retention(on_terminal="delete")) == ["c", "b", "a"]
+    assert await kernel.check() == []
+
+
 async def test_check_finds_corrupt_rows(kernel: Kernel, world: World, flow: Flow) -> None:
     """A row that cannot be read is named, and hides no other."""
     for run_id in ("a", "b", "c"):
         await kernel.run(flow.flow(), {"x": 0}, run_id=run_id)
-    backend: Any = world.store(kernel).backend
-    if world.path is None:
-        run = backend._runs["b"]
-        backend._runs["b"] = run._replace(data={**run.data, "one": b"rubbish"})
-    else:
-        with sqlite3.connect(world.path) as connection:
-            connection.execute(
-                "UPDATE journal SET changes = X'00' WHERE run = (SELECT id FROM runs WHERE run_id = 'b') AND seq = 2"
-            )
-        connection.close()
+    corrupt(kernel, world, "b")
     (finding,) = await kernel.check()
     assert (finding.kind, finding.run_id) == ("corrupt", "b")
     assert "b" in finding.detail

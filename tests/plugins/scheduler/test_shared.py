@@ -5,10 +5,24 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from cano import ConfigurationError, Kernel, KeyValueStore, RunRecord, RunStatus, Workflow, sleep_until, wait_for
+from cano import (
+    Commit,
+    ConfigurationError,
+    Kernel,
+    KeyValueStore,
+    Retention,
+    RunRecord,
+    RunStatus,
+    SerializationError,
+    Standstill,
+    StoreUnavailableError,
+    Workflow,
+    sleep_until,
+    wait_for,
+)
 from cano.testing import VirtualClock
 from cano_memory import MemoryBackend
 from cano_scheduler import Scheduler
@@ -127,6 +141,64 @@ async def test_an_interrupted_run_is_taken_over_and_its_end_noted(make_kernel: M
         info = await second.status("e")
     assert diary.ids == ["e@2023-11-14T22:13:20Z"] * 2
     assert (info.run_count, info.failures, info.cancelled, info.running) == (1, 0, 0, ())
+
+
+@pytest.mark.parametrize("part", ["value", "record"])
+async def test_a_run_that_cannot_be_read_has_failed(
+    make_kernel: MakeKernel, diary: Diary, store: MemoryBackend, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    """It blocks neither its schedule nor the others of the process, and its record can be cancelled and deleted."""
+    one = make_kernel()
+    first = Scheduler(one).every("e", diary.flow(takes=50), 100, data={"x": 1})
+    await first.start()
+    await diary.clock.sleep(1)
+    await one.close()  # interrupts the run
+    await first.stop(0)
+    run_id, load = "e@2023-11-14T22:13:20Z", store.load
+
+    async def refuse(asked: str) -> RunRecord | None:
+        if asked == run_id:
+            raise SerializationError(f"the run {asked!r} cannot be read", key="x")
+        return await load(asked)
+
+    if part == "record":
+        monkeypatch.setattr(store, "load", refuse)
+    else:
+        store._runs[run_id] = store._runs[run_id]._replace(data={"x": b"rubbish"})
+    async with make_kernel() as two, Scheduler(two).every("e", diary.flow(), 100, data={"x": 1}) as second:
+        second.every("f", diary.flow(name="other"), 10)
+        await two.clock.sleep(200)
+        info = await second.status("e")
+        assert (info.run_count, info.failures, info.running, info.skipped) == (3, 1, (), 0)
+        assert "SerializationError" in str(info.last_error)
+        assert (await second.status("f")).run_count == 20
+        why = await two.explain(run_id)
+        assert why.reason is Standstill.UNREADABLE
+        assert run_id in why.detail
+        if part == "value":
+            assert await two.cancel(run_id)
+            assert run_id in await two.prune(Retention(on_terminal="delete"))
+
+
+async def test_a_lost_store_is_no_failure_of_a_run(
+    make_kernel: MakeKernel, diary: Diary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A commit that finds the store unavailable interrupts the run: it is resumed, and counts once, as a success."""
+    async with make_kernel() as kernel, Scheduler(kernel).every("e", diary.flow(takes=5), 100) as scheduler:
+        await kernel.clock.sleep(1)
+        commit, store = MemoryBackend.commit, kernel.backend
+
+        async def unavailable(asked: Commit) -> None:
+            if asked.run_id.startswith("e@"):
+                monkeypatch.undo()
+                raise StoreUnavailableError("not now")
+            await commit(cast(MemoryBackend, store), asked)
+
+        monkeypatch.setattr(store, "commit", unavailable)
+        await kernel.clock.sleep(60)
+        info = await scheduler.status("e")
+    assert (info.run_count, info.failures, info.running) == (1, 0, ())
+    assert len(diary.ids) == 2
 
 
 @pytest.mark.parametrize("how", ["time", "signal"])
