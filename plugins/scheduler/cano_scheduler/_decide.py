@@ -17,7 +17,8 @@ from cano_scheduler.tick import Tick
 
 CHUNK = 1000
 """How many nominal times one decision covers."""
-_DEFAULT_QUEUE_LIMIT = 100
+QUEUE_LIMIT = 100
+"""The maximum length of a queue, by default."""
 
 
 class Decision:
@@ -143,7 +144,7 @@ def admit(schedule: Schedule, state: State, job: Job, now: int, decision: Decisi
         start(schedule, state, job, now, decision)
     elif schedule.overlap != "queue":
         _skip(schedule, state, job.kind, job.nominal, "overlap", now, decision)
-    elif len(state.queue) < (number or _DEFAULT_QUEUE_LIMIT):
+    elif len(state.queue) < (number or QUEUE_LIMIT):
         state.queue.append(job)
     else:
         _skip(schedule, state, job.kind, job.nominal, "queue full", now, decision)

@@ -14,6 +14,7 @@ from cano_scheduler import _backoff, _check
 from cano_scheduler._batch import batch_of
 from cano_scheduler._cron import Cron
 from cano_scheduler._daylight import Fold, Gap, ZonedCron
+from cano_scheduler._decide import QUEUE_LIMIT
 from cano_scheduler._schedule import Misfire, Overlap, Schedule
 from cano_scheduler._times import SECOND
 from cano_scheduler._triggers import CronTrigger, EveryTrigger, Trigger
@@ -31,7 +32,7 @@ class Options(TypedDict, total=False):
     grace: Seconds
     misfire: Misfire
     limit: int
-    overlap: Overlap
+    overlap: Overlap | None
     overlap_limit: int | None
     timeout: Seconds | None
     backoff: Seconds | RetryStrategy | None
@@ -79,7 +80,7 @@ def make(
     grace: Seconds | None = None,
     misfire: Misfire = "once",
     limit: int = 100,
-    overlap: Overlap = "skip",
+    overlap: Overlap | None = None,
     overlap_limit: int | None = None,
     timeout: Seconds | None = None,
     backoff: Seconds | RetryStrategy | None = None,
@@ -107,6 +108,19 @@ def make(
             )
         flow = batch_of(id, flow, batch, wait, kernel)
         kernel.bind(flow)
+    misfire, limit = _check.choice("misfire", misfire, ("once", "skip", "all")), whole("limit", limit, 1)
+    if overlap is None:
+        overlap = "queue" if misfire == "all" else "skip"
+    _check.choice("overlap", overlap, ("skip", "queue", "replace", "allow"))
+    if misfire == "all" and overlap in ("skip", "replace"):
+        raise ConfigurationError(
+            f"misfire='all' starts all missed times at once, of which overlap={overlap!r} lets one run; "
+            "use overlap='queue' or 'allow'"
+        )
+    if overlap_limit is not None:
+        whole("overlap_limit", overlap_limit, 1)
+    elif overlap == "queue":
+        overlap_limit = max(QUEUE_LIMIT, limit if misfire == "all" else 0)  # all kept times find room in the queue
     return Schedule(
         id=id,
         flow=flow,
@@ -115,10 +129,10 @@ def make(
         batch=None if batch is None else len(batch),
         jitter=_check.duration("jitter", jitter, least=0),
         grace=_check.duration("grace", default_grace if grace is None else grace, least=0),
-        misfire=_check.choice("misfire", misfire, ("once", "skip", "all")),
-        limit=whole("limit", limit, 1),
-        overlap=_check.choice("overlap", overlap, ("skip", "queue", "replace", "allow")),
-        overlap_limit=None if overlap_limit is None else whole("overlap_limit", overlap_limit, 1),
+        misfire=misfire,
+        limit=limit,
+        overlap=overlap,
+        overlap_limit=overlap_limit,
         timeout=None if timeout is None else _check.duration("timeout", timeout) / SECOND,
         backoff=_backoff.strategy(backoff),
         trip_after=None if trip_after is None else whole("trip_after", trip_after, 1),

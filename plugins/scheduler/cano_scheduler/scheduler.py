@@ -36,8 +36,9 @@ class Scheduler:
     - `grace=`: seconds after its due time for which a nominal time is on time; after that it is missed.
     - `misfire=`: start a run for the last missed time ("once"), for none ("skip"), or for the last `limit=` ("all").
     - `overlap=`, `overlap_limit=`: while `overlap_limit` runs (1) are active, "skip" the time or "replace" the oldest
-      run. "queue" keeps up to `overlap_limit` times (100) and runs them one after the other. "allow" runs up to
-      `overlap_limit` at once (no limit).
+      run. "queue" keeps up to `overlap_limit` times (100, or `limit=` if that is more) and runs them one after the
+      other. "allow" runs up to `overlap_limit` at once (no limit). The default is "skip", but "queue" for
+      `misfire="all"`, which allows neither "skip" nor "replace".
     - `timeout=`: seconds for each run.
     - `backoff=`: seconds for which times are skipped after a failure; they double with each consecutive failure, up to
       an hour. Or a `RetryStrategy`, which decides the delay, and trips the schedule when it gives up.

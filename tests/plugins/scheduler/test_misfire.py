@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from cano import Kernel
+from cano import ConfigurationError, Kernel
 from cano.testing import VirtualClock
 from cano_scheduler import Scheduler
 from cano_scheduler._decide import CHUNK, Decision, decide
@@ -14,7 +14,7 @@ from cano_scheduler._lifecycle import begin
 from cano_scheduler._schedule import Schedule
 from cano_scheduler._state import State
 from cano_scheduler._triggers import Trigger
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tests.plugins.scheduler.conftest import Diary
@@ -50,6 +50,7 @@ def decided(schedule: Schedule, state: State, now: int) -> list[tuple[str, str |
             [*[("late", "misfire", 1)] * 4, ("skipped", "overlap", 7)],
         ),
         ({"misfire": "all", "grace": 60, "overlap": "allow"}, [("fired", None, 1)] * 11),
+        ({"misfire": "all"}, [("late", "misfire", 1)]),
     ],
 )
 def test_missed_times_are_treated_as_the_policy_says(
@@ -74,6 +75,7 @@ def test_every_nominal_time_is_counted_once(
     times: int, misfire: Any, limit: int, overlap: Any, number: int | None, grace: int, status: str, jitter: int
 ) -> None:
     """Whatever the policies: fired, late, skipped and waiting add up to all that was due, and the cursor is there."""
+    assume(misfire != "all" or overlap in ("queue", "allow"))
     schedule = schedule_of(
         every_trigger(1, None), misfire=misfire, limit=limit, overlap=overlap, overlap_limit=number, grace=grace,
         jitter=jitter / SECOND,
@@ -87,6 +89,28 @@ def test_every_nominal_time_is_counted_once(
     assert sum(count for _, _, count in rows) == due - len(state.queue)
     assert state.cursor == (due - 1) * SECOND
     assert len(state.active) == state.runs == state.fired + state.late
+
+
+async def test_all_missed_times_run_one_by_one(kernel: Kernel, diary: Diary) -> None:
+    """By default: each of the last `limit` times has its run, in order, however long they take."""
+    scheduler = Scheduler(kernel).every("e", diary.flow(takes=1), 10, misfire="all", limit=150)
+    async with scheduler:
+        await kernel.clock.sleep(1)
+    await kernel.clock.sleep(2005)
+    async with scheduler:
+        await kernel.clock.sleep(200)
+        info = await scheduler.status("e")
+    assert diary.peak == 1
+    assert len(diary.ids) == info.run_count == info.fired + info.late
+    assert info.skipped == 200 - 150
+    assert diary.ids == sorted(diary.ids)
+
+
+@pytest.mark.parametrize("overlap", ["skip", "replace"])
+def test_all_missed_times_need_room(overlap: str) -> None:
+    """The policies under which one missed time at most would run are refused with `misfire="all"`."""
+    with pytest.raises(ConfigurationError, match=f"overlap='{overlap}' lets one run; use overlap='queue' or 'allow'"):
+        schedule_of(every_trigger(1, None), misfire="all", overlap=overlap)
 
 
 def test_a_year_of_milliseconds_is_skipped_at_once() -> None:
