@@ -244,11 +244,13 @@ async def test_a_stop_does_not_wait_for_a_run_that_begins_late(
 
     async def slowly(run: RunRecord) -> RunRecord:
         if run.workflow == "late":
-            await clock.sleep(20)  # longer than the stop waits, shorter than a lease
+            await clock.sleep(30)
         return await create(run)
 
     monkeypatch.setattr(store, "create", slowly)
-    async with make_kernel() as kernel:
+    late = make_kernel()
+    late.lease = 100.0  # longer than the start takes
+    async with late as kernel:
         scheduler = Scheduler(kernel, stop_timeout=10).every("e", flow.register("ask", ask), 1000)
         async with asyncio.timeout(30):  # of real time: it did not return
             async with scheduler:
