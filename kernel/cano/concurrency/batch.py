@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple
 from cano.checks import positive_seconds, whole, whole_or_none
 from cano.data.store import KeyValueStore
 from cano.engine.teardown import reap
-from cano.errors import ConfigurationError, JoinError, RunCancelledError
+from cano.errors import ConfigurationError, JoinError, RunCancelledError, WorkflowError
 from cano.model.task import StateT
 from cano.model.workflow import Workflow
 from cano.protocols import Timer
@@ -234,7 +234,7 @@ class _Batch:
         self._exhausted = True
 
     def _feeding_ended(self, feeder: asyncio.Task[None]) -> None:
-        error = asyncio.CancelledError() if feeder.cancelled() else feeder.exception()
+        error = _error_of(feeder)
         if error is not None and self._ended_by is None:
             self._broken_by = error  # raised by the iterator
         self._judge()
@@ -244,8 +244,8 @@ class _Batch:
         index = self._tasks.pop(task)
         self._room.set()
         self._changed.set()
-        error = None if task.cancelled() else task.exception()
-        if task.cancelled() or isinstance(error, RunCancelledError):
+        error = _error_of(task)
+        if isinstance(error, asyncio.CancelledError | RunCancelledError):
             self._results[index] = Cancelled()
             self._cancelled += 1
         elif error is None:
@@ -263,7 +263,7 @@ class _Batch:
         if self._owner.progress is not None:
             try:
                 self._owner.progress(self.status())
-            except Exception as error:  # noqa: BLE001  # an observer cannot stop a batch
+            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # an observer cannot stop a batch
                 self._kernel.observer_failed(self._owner.progress, error)
 
     def _judge(self) -> None:
@@ -303,6 +303,15 @@ class _Batch:
             self._kernel.clock.monotonic() - self._began,
             self._ended_by,
         )
+
+
+def _error_of(task: asyncio.Task[Any]) -> BaseException | None:
+    """Return what a finished task raised. A CancelledError stands for a cancellation only if the task was cancelled."""
+    if not task.cancelled():
+        return task.exception()
+    if task.cancelling():
+        return asyncio.CancelledError()
+    return WorkflowError("CancelledError was raised, although nothing cancelled the batch or its run")
 
 
 def _clear_locals(error: BaseException) -> None:

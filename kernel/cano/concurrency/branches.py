@@ -145,7 +145,8 @@ class Branch(Strand):
             result = await self._work()
             if race.decided.done():
                 raise asyncio.CancelledError  # too late: the race would have cancelled it
-        except BaseException as error:  # noqa: BLE001  # the race raises one that is not an `Exception`
+        except BaseException as raised:  # noqa: BLE001  # the race raises one that is not an `Exception`
+            error = raised if race.decided.done() else self.as_failure(raised)
             self.rollback(self.bound, error)
             self.step.fail(error.error if isinstance(error, StoreFailed) else error)
             if plan.step_failed:
@@ -179,8 +180,11 @@ class Branch(Strand):
             began = self.kernel.clock.monotonic() if bound.timed else None
             try:
                 result = await bound.call(self.store)
-            except Exception as error:  # noqa: BLE001
-                result = await attempt_until_done(self, bound, error, began)
+            except (Exception, asyncio.CancelledError) as error:
+                failure = self.as_failure(error)
+                if not isinstance(failure, Exception):
+                    raise
+                result = await attempt_until_done(self, bound, failure, began)
         else:
             result = await attempt_until_done(self, bound)
         if result.__class__ in _NO_RESULTS:

@@ -13,6 +13,7 @@ from cano.errors import (
     RetryExhaustedError,
     StepTimeoutError,
     TaskError,
+    WorkflowError,
 )
 from cano.protocols import Call
 
@@ -69,11 +70,14 @@ async def attempt_until_done(
                 if bound.timeout is None and limit is None:
                     return await _attempt(strand, bound, done)
                 return await _attempt_within(strand, bound, done, limit)
-            except Exception as caught:  # noqa: BLE001
-                error = caught
+            except (Exception, asyncio.CancelledError) as caught:
+                failure = strand.as_failure(caught)
+                if not isinstance(failure, Exception):
+                    raise
+                error = failure
         strand.rollback(bound, error, done.savepoint)
         strand.undo_group_cancel(error)
-        if strand.stopping() or (strand.watch is not None and strand.watch.cancels):
+        if strand.is_to_end():
             raise asyncio.CancelledError from error  # the task raised this in place of its cancellation
         if isinstance(error, StepTimeoutError) and error.total and _is_own(error, step):
             raise error
@@ -178,7 +182,7 @@ def _timed_out(step: Step, bound: BoundState, *, total: bool, abandoned: bool) -
     return StepTimeoutError(message, timeout=limit, total=total, abandoned=abandoned, **location_of(step))
 
 
-def _is_own(error: StepTimeoutError, step: Step) -> bool:
+def _is_own(error: WorkflowError, step: Step) -> bool:
     """Return whether `error` is about this step, and not about one of another run that its task executed."""
     return error.run_id == step.run_id
 
@@ -207,17 +211,27 @@ def _delay(bound: BoundState, step: Step, error: Exception, elapsed: float) -> f
 
 def raise_failed(step: Step, error: Exception) -> NoReturn:
     """Raise the error of a step whose last attempt raised `error`."""
+    cause = _raised(error, step)
     if step.attempt > 1:
-        message = f"task {step.task!r} failed {step.attempt} times, the last time with {_show(error)}"
-        raise RetryExhaustedError(message, attempts=step.attempt, phase=step.phase, **location_of(step)) from error
+        message = f"task {step.task!r} failed {step.attempt} times, the last time with {_show(cause)}"
+        raise RetryExhaustedError(message, attempts=step.attempt, phase=step.phase, **location_of(step)) from cause
     if isinstance(error, StepTimeoutError) and _is_own(error, step):
         raise error
     if step.phase is not None:
-        message = f"node {step.task!r} failed in {step.phase}: {_show(error)}"
-        raise NodeError(message, phase=step.phase, **location_of(step)) from error
-    raise TaskError(f"task {step.task!r} failed: {_show(error)}", **location_of(step)) from error
+        message = f"node {step.task!r} failed in {step.phase}: {_show(cause)}"
+        raise NodeError(message, phase=step.phase, **location_of(step)) from cause
+    raise TaskError(f"task {step.task!r} failed: {_show(cause)}", **location_of(step)) from cause
+
+
+def _raised(error: Exception, step: Step) -> BaseException:
+    """Return what the task raised: `error`, or the CancelledError that it stands for (see `Strand.as_failure`)."""
+    if isinstance(error, TaskError) and isinstance(error.__cause__, asyncio.CancelledError) and _is_own(error, step):
+        return error.__cause__
+    return error
 
 
 def _show(error: BaseException) -> str:
+    if isinstance(error, asyncio.CancelledError):
+        return "CancelledError: it awaited something that was cancelled; its run was not"
     text = str(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

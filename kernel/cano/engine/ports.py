@@ -79,7 +79,7 @@ class Host(Protocol):
     def limiter(self, limit: Limit) -> Limiter:
         """Return the slots of `limit` in this kernel."""
 
-    def observer_failed(self, listener: Listener, error: Exception) -> None:
+    def observer_failed(self, listener: Listener, error: BaseException) -> None:
         """Count an observer's exception; log its first one."""
 
     def inactive(self, plugin: str) -> str | None:

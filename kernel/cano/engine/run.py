@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 BREATH = 1024
 """Steps after which a run that never waits yields to the event loop, so that other runs and timers proceed."""
 
+NOT_FATAL = (Exception, asyncio.CancelledError)
+"""What an observer may raise without an effect on the run. Observers are not async, so it is not a cancellation."""
+
 NO_VALUES: Mapping[str, Any] = {}
 
 
@@ -224,7 +227,7 @@ class Run(Strand):
                     for listener in started:
                         try:
                             listener(step)
-                        except Exception as error:  # noqa: BLE001
+                        except NOT_FATAL as error:
                             self.kernel.observer_failed(listener, error)
                 if bound.timed:
                     began = monotonic()
@@ -245,7 +248,7 @@ class Run(Strand):
                     for listener in finished:
                         try:
                             listener(step)
-                        except Exception as error:  # noqa: BLE001
+                        except NOT_FATAL as error:
                             self.kernel.observer_failed(listener, error)
                     step._next = None
                 if journal is not None:
@@ -257,7 +260,7 @@ class Run(Strand):
                     for listener in committed:
                         try:
                             listener(step)
-                        except Exception as error:  # noqa: BLE001
+                        except NOT_FATAL as error:
                             self.kernel.observer_failed(listener, error)
                     step._next = None
                 bound = target
@@ -272,7 +275,7 @@ class Run(Strand):
         Raises:
             BaseException: the error that the run ends with: no attempt succeeds, and there is no `on_exhausted` state.
         """
-        step = self.step
+        step, error = self.step, self.as_failure(error)
         if bound.fast and isinstance(error, Exception) and not isinstance(error, Refused | Paused):
             try:
                 target = bound.follow(await attempt_until_done(self, bound, error, began))

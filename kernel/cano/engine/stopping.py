@@ -72,8 +72,8 @@ def reason_of(run: Run, error: asyncio.CancelledError) -> BaseException:
             reason = RunCancelledError(f"run {run.run_id} was cancelled with its parent", **where)
     elif run.watch is not None and run.watch.cancels:
         reason = timed_out(run)
-    elif stop is None:
-        return error
+    elif stop is None:  # nothing asked for it, and no task raised it: a commit may or may not have been applied
+        reason = StoreUnavailableError(f"run {run.run_id} ends: a call of its store raised CancelledError")
     elif stop.status is RunStatus.CANCELLED:
         reason = RunCancelledError(f"run {run.run_id} was cancelled", **where)
     elif stop.lost:

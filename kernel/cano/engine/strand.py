@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from cano.data.view import StoreView
 from cano.engine.deadline import Watchdog
-from cano.engine.step import Step
-from cano.errors import StepTimeoutError
+from cano.engine.step import Step, location_of
+from cano.errors import StepTimeoutError, TaskError
 
 if TYPE_CHECKING:
     from cano.engine.binding import BoundState, BoundWorkflow, Listener
@@ -87,6 +87,16 @@ class Strand:
         """Return whether the strand is to end now, even if its task continues."""
         return self.cancelled_from_outside()
 
+    def is_to_end(self) -> bool:
+        """Return whether anything has asked the strand to end: an outside cancellation, or a timeout of its own."""
+        return self.stopping() or (self.watch is not None and self.watch.cancels > 0)
+
+    def as_failure(self, error: BaseException) -> BaseException:
+        """Return `error`; but for a CancelledError that nothing asked for, the task's failure that it stands for."""
+        if isinstance(error, asyncio.CancelledError) and not self.is_to_end():
+            return stray(self.step, error)
+        return error
+
     def rollback(self, bound: BoundState, error: BaseException, savepoint: Any = None) -> None:
         """Discard the writes of a failed attempt."""
         cut = isinstance(error, asyncio.CancelledError) or (isinstance(error, StepTimeoutError) and error.abandoned)
@@ -107,8 +117,16 @@ class Strand:
         for listener in listeners:
             try:
                 listener(subject)
-            except Exception as error:  # noqa: BLE001  # an observer cannot fail a run
+            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # an observer cannot fail a run
                 self.kernel.observer_failed(listener, error)
+
+
+def stray(step: Step, error: asyncio.CancelledError) -> TaskError:
+    """Return the failure of a task that raised `error`, although nothing cancelled its strand."""
+    message = f"task {step.task!r} failed: CancelledError: it awaited something that was cancelled; its run was not"
+    failure = TaskError(message, **location_of(step))
+    failure.__cause__ = error
+    return failure
 
 
 UNMANAGED = StoreView({})

@@ -505,7 +505,7 @@ class Kernel:
         """Return the implementations of a lifecycle hook, in calling order."""
         return self._resources.plugins.listeners(hook)
 
-    def observer_failed(self, listener: Callable[[Any], None], error: Exception) -> None:
+    def observer_failed(self, listener: Callable[[Any], None], error: BaseException) -> None:
         """Count an observer's exception; log its first one."""
         self._resources.plugins.observer_failed(listener, error)
 

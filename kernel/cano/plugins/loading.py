@@ -251,7 +251,7 @@ class Plugins:
         around = tuple(map(_one_argument, wrappers))
         return (Wrapped(around, listeners, self.observer_failed),) if wrappers else listeners
 
-    def observer_failed(self, listener: Callable[[Any], None], error: Exception) -> None:
+    def observer_failed(self, listener: Callable[[Any], None], error: BaseException) -> None:
         """Count an observer's exception; log its first one."""
         name = f"{getattr(listener, '__module__', '')}.{getattr(listener, '__qualname__', listener)}"
         self.observer_errors[name] += 1

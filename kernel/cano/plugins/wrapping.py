@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
@@ -23,7 +24,7 @@ class Wrapped:
         self,
         wrappers: Sequence[Listener],
         listeners: Sequence[Listener],
-        failed: Callable[[Listener, Exception], None],
+        failed: Callable[[Listener, BaseException], None],
     ) -> None:
         self._wrappers = wrappers
         self._listeners = listeners
@@ -41,7 +42,7 @@ class Wrapped:
     def _try(self, listener: Listener, act: Callable[..., Any], *arguments: Any) -> Any:
         try:
             return act(*arguments)
-        except Exception as error:  # noqa: BLE001  # an observer cannot fail a run
+        except (Exception, CancelledError) as error:  # noqa: BLE001  # an observer cannot fail a run
             self._failed(listener, error)
 
 

@@ -28,7 +28,10 @@ def result_of(error: BaseException | None) -> str:
     """Return the result in the terms of OpenTelemetry's conventions; None means success."""
     if error is None:
         return SUCCESS
+    failed = isinstance(error, TaskError)
     error = user_error(error)
+    if failed and isinstance(error, asyncio.CancelledError):
+        return FAILURE  # nothing cancelled the run: the task awaited something that was cancelled
     if isinstance(error, CANCELLATIONS):
         return CANCELLATION
     return TIMEOUT if isinstance(error, TimeoutError) else FAILURE

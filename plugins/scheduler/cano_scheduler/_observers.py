@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -32,7 +33,7 @@ class Observers:
             for listener in self._listeners[tick.outcome]:
                 try:
                     listener(tick)
-                except Exception as error:  # noqa: BLE001  # an observer cannot fail a schedule
+                except (Exception, CancelledError) as error:  # noqa: BLE001  # an observer cannot fail a schedule
                     self._kernel.observer_failed(listener, error)
 
 

@@ -344,7 +344,7 @@ class Stop(BaseException):
     """A user's own exception that is no `Exception`."""
 
 
-@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, GeneratorExit, Stop, asyncio.CancelledError])
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, GeneratorExit, Stop])
 @pytest.mark.parametrize("limits", [{}, {"timeout": 5}, {"total_timeout": 5}], ids=["none", "timeout", "total"])
 async def test_base_exceptions_are_never_retried(
     kernel: Kernel, kind: type[BaseException], limits: dict[str, float]
