@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 from cano.errors import ConflictError, StoreUnavailableError
 from cano.protocols import StoreBackend
@@ -14,9 +17,11 @@ from cano.testing.contract_base import (
     clause,
     loaded,
     new_run,
+    note,
     promised,
     raised,
     step,
+    stored,
     value,
     values,
 )
@@ -106,6 +111,28 @@ class LifeClauses(Contract):
         assert [(entry.seq, entry.changed) for entry in await store.history("run")] == promised(store, history)
 
     @clause
+    async def test_a_storm_of_cancellations_breaks_nothing(self, store: StoreBackend) -> None:
+        """When a thousand calls of all methods are cancelled midway, nothing changes, and later calls are answered."""
+        await store.create(new_run(data=values(store, a=1)))
+        await store.put_signal("run", Signal("1", "go"))
+        calls = _calls_that_change_nothing(store)
+        before, answers = await stored(store), await _answers(calls)
+        chance = random.Random(24)
+
+        async def caller(first: int) -> None:
+            for number in range(first, first + 50):
+                call = asyncio.ensure_future(calls[number % len(calls)]())
+                for _ in range(chance.choice((0, 1, 2, 3, 5, 8, 13, 21, 34))):
+                    await asyncio.sleep(0)
+                call.cancel()
+                await asyncio.gather(call, return_exceptions=True)
+
+        await asyncio.gather(*map(caller, range(20)))
+
+        assert await _answers(calls) == answers
+        assert await stored(store) == before
+
+    @clause
     async def test_after_closing_every_call_is_refused(self, store: StoreBackend) -> None:
         """After `close`, every call raises StoreUnavailableError, `open` included."""
         await store.create(new_run())
@@ -138,3 +165,30 @@ class LifeClauses(Contract):
         """`close` of a closed store does nothing."""
         await store.close()
         await store.close()
+
+
+def _calls_that_change_nothing(store: StoreBackend) -> Sequence[Callable[[], Awaitable[Any]]]:
+    """One call of each method for the run "run", which has the signal "1"."""
+    return (
+        lambda: store.load("run"),
+        lambda: store.history("run"),
+        lambda: store.next_signal("run", "go"),
+        lambda: store.signals("run"),
+        lambda: store.runs(RunFilter()),
+        lambda: store.ready(NOW),
+        lambda: store.missing_recipients(),
+        lambda: store.create(new_run()),
+        lambda: store.commit(note(0)),
+        lambda: store.claim("run", "another", NOW, LATER),
+        lambda: store.renew("me", {"run": 1}, LATER),
+        lambda: store.release("run", 9),
+        lambda: store.put_signal("run", Signal("1", "go")),
+        lambda: store.delete("never"),
+    )
+
+
+async def _answers(calls: Sequence[Callable[[], Awaitable[Any]]]) -> list[str]:
+    """What the calls answer, as text: a copy. Only `delete` may be refused, by a store that keeps everything."""
+    *others, delete = calls
+    answers = [repr(answer) for answer in await asyncio.gather(*(call() for call in others))]
+    return [*answers, *map(repr, await asyncio.gather(delete(), return_exceptions=True))]

@@ -23,14 +23,18 @@ _LONGEST_PAUSE = 0.5
 
 
 class Reader:
-    """Does queries. If a connection breaks, they are repeated, since they change nothing."""
+    """Does queries. If a connection breaks, they are repeated, since they change nothing.
+
+    A cancelled caller withdraws while it waits for a slot. From then on a task of the reader awaits the driver, which is
+    never cancelled in the middle of a call: the pool might lose the connection for good.
+    """
 
     def __init__(self, settings: Settings, closed: Callable[[], StoreUnavailableError]) -> None:
         self._settings = settings
         self._closed = closed
         self._closing = False
-        self._under_way = 0
-        self._idle = asyncio.Event()
+        self._slots = asyncio.Semaphore(settings.pool_size)
+        self._under_way: set[asyncio.Task[Any]] = set()
         self._refusals: list[BaseException] = []
         self._pool = AsyncConnectionPool(
             connection_class=_noting_refusals(self._refusals),
@@ -58,8 +62,7 @@ class Reader:
         self._closing = True
         await self._pool.close()
         while self._under_way:
-            self._idle.clear()
-            await self._idle.wait()
+            await asyncio.wait(self._under_way)
 
     async def ask(self, question: Callable[..., Awaitable[R]], *arguments: Any, run_id: str | None = None) -> R:
         """Return the result of `question(connection, *arguments)`.
@@ -70,21 +73,38 @@ class Reader:
         """
         if self._closing:
             raise self._closed()
-        self._under_way += 1
+        deadline = monotonic() + self._settings.retry_for
         try:
-            return await self._patiently(question, arguments)
+            await self._slot(deadline)
+            task = asyncio.ensure_future(self._patiently(question, arguments, deadline))
+            self._under_way.add(task)
+            task.add_done_callback(self._answered)
+            return await asyncio.shield(task)
         except StoreUnavailableError as error:
             error.run_id = run_id
             raise
         except (psycopg.Error, UnicodeError) as error:
             raise translated(error, self._settings.label, run_id) from error
-        finally:
-            self._under_way -= 1
-            self._idle.set()
 
-    async def _patiently(self, question: Callable[..., Awaitable[R]], arguments: tuple[Any, ...]) -> R:
+    async def _slot(self, deadline: float) -> None:
+        """Wait until fewer than `pool_size` questions are under way."""
+        if not self._slots.locked():
+            await self._slots.acquire()
+            return
+        try:
+            async with asyncio.timeout(max(deadline - monotonic(), 0.1)):
+                await self._slots.acquire()
+        except TimeoutError as error:
+            raise self._no_connection(error) from error
+
+    def _answered(self, task: asyncio.Task[Any]) -> None:
+        self._under_way.discard(task)
+        self._slots.release()
+        if not task.cancelled():
+            task.exception()  # or asyncio would report that nobody has looked at it
+
+    async def _patiently(self, question: Callable[..., Awaitable[R]], arguments: tuple[Any, ...], deadline: float) -> R:
         patience = self._settings.retry_for
-        deadline = monotonic() + patience
         pause = 0.01
         while True:
             connection: Connection | None = None

@@ -21,6 +21,7 @@ from cano import (
     RunRecord,
     RunStatus,
     StoreBackend,
+    StoreUnavailableError,
     Transition,
 )
 from cano.testing import StoreBackendContract
@@ -137,6 +138,18 @@ async def late(store: Any, honest: Any, commit: Any) -> None:
             await honest(commit)
 
     await asyncio.shield(asyncio.ensure_future(later()))
+
+
+async def leaking(store: Any, honest: Any, run_id: str) -> Any:
+    """Load with one of four connections, which a cancelled caller never gives back."""
+    store.free = getattr(store, "free", 4)
+    if not store.free:
+        raise StoreUnavailableError("all connections are busy")
+    store.free -= 1
+    await asyncio.sleep(0)
+    answer = await honest(run_id)
+    store.free += 1
+    return answer
 
 
 async def mixed_up(store: Any, honest: Any, commit: Any) -> None:
@@ -451,6 +464,7 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
     "opens again": ({"open": lambda s, honest: None}, "after_closing_every_call_is_refused"),
     "commits by halves": ({"commit": halved}, "a_cancelled_commit_happens_whole_or_not_at_all"),
     "commits behind one's back": ({"commit": late}, "a_cancelled_commit_happens_whole_or_not_at_all"),
+    "loses what a cancelled call uses": ({"load": leaking}, "a_storm_of_cancellations_breaks_nothing"),
     "stays open": ({"close": lambda s, honest: None}, "after_closing_every_call_is_refused"),
     "closes only once": (
         {"close": lambda s, honest: s.load("any") if s._closed else honest()}, "closing_twice_is_harmless"),
