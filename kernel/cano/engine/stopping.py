@@ -12,6 +12,7 @@ from cano.errors import (
     RunCancelledError,
     RunInterruptedError,
     RunTimeoutError,
+    StoreUnavailableError,
     TransientStoreError,
 )
 from cano.protocols import Clock, Timer

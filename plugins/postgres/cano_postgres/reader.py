@@ -25,8 +25,8 @@ _LONGEST_PAUSE = 0.5
 class Reader:
     """Does queries. If a connection breaks, they are repeated, since they change nothing.
 
-    A cancelled caller withdraws while it waits for a slot. From then on a task of the reader awaits the driver, which is
-    never cancelled in the middle of a call: the pool might lose the connection for good.
+    A cancelled caller withdraws while it waits for a slot. From then on a task of the reader awaits the driver. So the
+    driver is never cancelled in the middle of a call, and the pool does not lose the connection.
     """
 
     def __init__(self, settings: Settings, closed: Callable[[], StoreUnavailableError]) -> None:

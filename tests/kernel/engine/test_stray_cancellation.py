@@ -111,7 +111,7 @@ async def test_in_a_node(kernel: Kernel) -> None:
 
 
 @pytest.mark.parametrize("limits", LIMITS, ids=["none", "timeout", "total"])
-async def test_in_a_branch(kernel: Kernel, limits: dict[str, float]) -> None:
+async def test_in_a_branch(kernel: Kernel, limits: dict[str, Any]) -> None:
     """The branch has failed; it was not cancelled."""
     flow = Workflow("start", default_config=TaskConfig(**limits)).add_exit_state("end")
     flow.register_split("start", [await_cancelled], JoinConfig(JoinStrategy.all(), "end"))
