@@ -6,6 +6,7 @@ import asyncio
 import math
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from cano.data.copying import isolate
 from cano.engine.step import location_of
 from cano.errors import (
     NodeError,
@@ -15,6 +16,7 @@ from cano.errors import (
     TaskError,
     WorkflowError,
 )
+from cano.model.node import Node
 from cano.protocols import Call
 
 if TYPE_CHECKING:
@@ -27,14 +29,25 @@ if TYPE_CHECKING:
 class _Progress:
     """The results of a node's phases so far: those before `step.phase` are done."""
 
-    __slots__ = ("failure", "prepared", "result", "savepoint")
+    __slots__ = ("failure", "prepared", "result", "savepoint", "shared")
 
-    def __init__(self) -> None:
+    def __init__(self, bound: BoundState | None = None) -> None:
         self.failure: Exception | None = None
         """The error of the last allowed attempt of `exec`. Once it is set, `exec_fallback` is called in its place."""
         self.prepared: Any = None
         self.result: Any = None
         self.savepoint: Changes | None = None
+        self.shared = bound is None or bound.retry is None
+        """Whether attempts get the values themselves, and not copies: no further attempt is possible."""
+
+    def fresh(self, value: Any, further: bool = False) -> Any:
+        """Return `value` as an attempt gets it: copied by the `isolate` rule if another attempt may need it."""
+        if self.shared and not further:
+            return value
+        try:
+            return isolate(value)
+        except Exception:  # noqa: BLE001  # it cannot be copied, so it is shared like a client or a lock
+            return value
 
 
 _NO_PHASES = _Progress()  # for tasks that are not nodes; never written to
@@ -63,7 +76,7 @@ async def attempt_until_done(
     limit = None if bound.total_timeout is None else began + bound.total_timeout
     done = _NO_PHASES
     if bound.node is not None:
-        detail.phase, done = "prep", _Progress()
+        detail.phase, done = "prep", _Progress(bound)
     while True:
         if error is None:
             try:
@@ -119,18 +132,21 @@ async def _attempt(strand: Strand, bound: BoundState, done: _Progress) -> Any:
         if listeners:
             strand.notify(listeners, step)
         executor = strand.kernel.executor
+        falls_back = type(node).exec_fallback is not Node.exec_fallback
+        prepared = done.prepared if done.failure is not None else done.fresh(done.prepared, falls_back)
         if done.failure is not None:
-            done.result = await node.exec_fallback(done.prepared, done.failure)
+            done.result = await node.exec_fallback(prepared, done.failure)
         elif executor is None:
-            done.result = await node.exec(done.prepared)
+            done.result = await node.exec(prepared)
         else:
             done.result = await executor.submit(
-                Call(node.exec, (done.prepared,), step.run_id, bound.name, step.seq, step.attempt, step.idempotency_key)
+                Call(node.exec, (prepared,), step.run_id, bound.name, step.seq, step.attempt, step.idempotency_key)
             )
+        done.prepared = prepared  # `post` sees it as the successful attempt left it
         detail.phase = "post"
     if listeners:
         strand.notify(listeners, step)
-    return await node.post(strand.store, done.prepared, done.result)
+    return await node.post(strand.store, done.fresh(done.prepared), done.fresh(done.result))
 
 
 async def _attempt_within(strand: Strand, bound: BoundState, done: _Progress, limit: float | None) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cano.errors import ConfigurationError
@@ -54,10 +54,15 @@ NO_DETAIL = Detail()
 class Step:
     """The current step of a run, or of one branch of a split. Only the engine writes to it.
 
-    One object serves all steps of a run and is updated in place: keep its values rather than the object.
+    Observers get one object for all steps of a run, which is updated in place: keep its values rather than the object.
+
+    `current_step()` returns an object of the attempt that calls it, which keeps its identity (`state`, `seq`,
+    `attempt`, `idempotency_key`) after the attempt. It is made at the first call in an attempt. A thread gets it at its
+    start. But an asyncio task that a step leaves behind, and that first calls `current_step()` later, gets the run's
+    step of that time: call it before you start such a task.
     """
 
-    __slots__ = ("_bound", "_branch", "_detail", "_next", "_run", "_seq")
+    __slots__ = ("_attempt", "_bound", "_branch", "_detail", "_next", "_own", "_run", "_seq")
 
     def __init__(self, run: Run, bound: BoundState, branch: str | None = None, seq: int = 0) -> None:
         self._run = run
@@ -66,6 +71,8 @@ class Step:
         self._seq = seq
         self._next: BoundState | None = None
         self._detail: Detail | None = None
+        self._attempt: int | None = None  # set only in what `of_attempt` returns
+        self._own: Step | None = None
 
     def _ensure_detail(self) -> Detail:
         """Return the step's detail, for writing. Allocate it if there is none."""
@@ -87,6 +94,16 @@ class Step:
     def fail(self, error: BaseException) -> None:
         """Set the `error` that observers get. For the engine."""
         self._ensure_detail().error = error
+
+    def of_attempt(self) -> Step:
+        """Return this step as its present attempt sees it, with an identity that does not change. For the engine."""
+        if self._attempt is not None:
+            return self
+        own, attempt = self._own, self.attempt
+        if own is None or own._seq != self._seq or own._attempt != attempt:
+            own = self._own = Step(self._run, self._bound, self._branch, self._seq)
+            own._detail, own._attempt = self._ensure_detail(), attempt
+        return own
 
     def restore(self, bound: BoundState, seq: int, detail: Detail) -> None:
         """Continue after transition `seq`, in a state that starts with `detail`. For the engine."""
@@ -138,7 +155,7 @@ class Step:
     @property
     def attempt(self) -> int:
         """The current attempt, counted from 1."""
-        return self._detail_or_default.attempt
+        return self._detail_or_default.attempt if self._attempt is None else self._attempt
 
     @property
     def phase(self) -> str | None:
@@ -187,7 +204,9 @@ class Step:
 
     def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
         """Report the step's progress, which `RunHandle.status()` returns. The arguments are those of `Progress`."""
-        self._ensure_detail().progress = Progress(done, total, message)
+        detail = self._ensure_detail()
+        if self.attempt == detail.attempt:  # otherwise an earlier attempt, which was abandoned, reports
+            detail.progress = Progress(done, total, message)
 
     @property
     def last_progress(self) -> Progress | None:
@@ -198,6 +217,12 @@ class Step:
         return f"<Step {self.seq} of run {self.run_id}: {self.workflow} in {self.state}, attempt {self.attempt}>"
 
 
+def keep_step(context: Context) -> None:
+    """Let `context`, which may outlive its attempt, keep the identity of the present step."""
+    if (step := context.get(running)) is not None:
+        context.run(running.set, step.of_attempt())
+
+
 def location_of(step: Step) -> dict[str, Any]:
     """Return run, workflow, state and attempt of a step, as arguments of a `WorkflowError`."""
     return {"run_id": step.run_id, "workflow": step.workflow, "state": step.state, "attempt": step.attempt}
@@ -206,10 +231,12 @@ def location_of(step: Step) -> dict[str, Any]:
 def current_step() -> Step:
     """Return the step that is executing: in a task, in the coroutines that it awaits, and in its worker thread.
 
+    The object keeps its identity when the run goes on; see `Step`.
+
     Raises:
         ConfigurationError: no step is executing in this context.
     """
     try:
-        return running.get()
+        return running.get().of_attempt()
     except LookupError:
         raise ConfigurationError("current_step() was called outside a step; call it in a task") from None

@@ -101,12 +101,12 @@ class Strand:
         """Discard the writes of a failed attempt."""
         cut = isinstance(error, asyncio.CancelledError) or (isinstance(error, StepTimeoutError) and error.abandoned)
         if bound.threaded and cut:
-            # the thread may still write: it keeps the old view, which is never committed
             self.kernel.threads.abandon()
-            if self.store is self.view:
-                self.store = self.view = self.view.detached()
-        else:
-            self.view.rollback(savepoint)
+        if self.store is self.view:
+            # a thread or task that the attempt left behind may still write: it keeps the old view, never committed
+            self.store = self.view = self.view.detached()
+            if savepoint is not None:
+                self.view.merge(savepoint)
 
     async def wait_to_retry(self, delay: float) -> None:
         """Wait `delay` seconds before the next attempt."""

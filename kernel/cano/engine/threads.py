@@ -22,8 +22,13 @@ class Threads:
         self._hold = getattr(clock, "hold", nullcontext)
         self._pool: ThreadPoolExecutor | None = None
 
-    def wrap(self, function: Callable[[Any], Any]) -> Callable[[Any], Coroutine[Any, Any, Any]]:
-        """Return an async function that calls `function` in a thread. Cancelling it does not stop the thread."""
+    def wrap(
+        self, function: Callable[[Any], Any], prepare: Callable[[contextvars.Context], None]
+    ) -> Callable[[Any], Coroutine[Any, Any, Any]]:
+        """Return an async function that calls `function` in a thread. Cancelling it does not stop the thread.
+
+        `prepare` is called with the thread's context before the thread starts.
+        """
 
         def guarded(context: contextvars.Context, store: Any) -> tuple[Any, BaseException | None]:
             # an asyncio future cannot raise StopIteration, and converts TimeoutError and CancelledError
@@ -36,6 +41,7 @@ class Threads:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(MAX_WORKERS, thread_name_prefix="cano")
             context = contextvars.copy_context()
+            prepare(context)
             with self._hold():
                 result, error = await asyncio.get_running_loop().run_in_executor(self._pool, guarded, context, store)
             if error is None:
