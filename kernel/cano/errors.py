@@ -36,6 +36,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from cano.safe_text import safe_str
+
 
 class CanoError(Exception):
     """The base class of all errors that Cano raises."""
@@ -109,7 +111,7 @@ class WorkflowError(CanoError):
         self.state = state
         self.attempt = attempt
         location = {"run": run_id, "workflow": workflow, "state": state, "attempt": attempt}
-        known = [f"{label} {value}" for label, value in location.items() if value is not None]
+        known = [f"{label} {safe_str(value)}" for label, value in location.items() if value is not None]
         if known:
             self.add_note("at " + ", ".join(known))
 

@@ -26,6 +26,7 @@ from cano.errors import (
 from cano.model.code_reading import functions_of, keys_used
 from cano.model.split import BranchOutcome, BranchStatus, JoinConfig, SplitOutcome, SplitTask, check_branches
 from cano.model.waiting import Pause
+from cano.safe_text import safe_repr, safe_str
 
 if TYPE_CHECKING:
     from cano.engine.binding import BoundState
@@ -171,9 +172,8 @@ class Branch(Strand):
                 result, (cleared, removed, changed, appended) = saved
                 self.view.merge(Changes(cleared, frozenset(removed), changed, appended))
             except (AttributeError, TypeError, ValueError) as error:
-                message = (
-                    f"run {run.run_id} is corrupt: the stored result of branch {self.name} cannot be read: {error!r}"
-                )
+                problem = f"the stored result of branch {self.name} cannot be read: {safe_repr(error)}"
+                message = f"run {run.run_id} is corrupt: {problem}"
                 raise SerializationError(message, key=self._key) from error
             return result
         if bound.fast:  # as in the step loop
@@ -209,8 +209,8 @@ class Branch(Strand):
             result.close()
             problem = "a coroutine: is an `await`, or `async def`, missing?"
         else:
-            problem = f"{result!r}: a branch cannot wait; wait in a state, or in a sub-workflow's state"
-        message = f"branch {self.name!r} of state {self.step.state} returned {problem}"
+            problem = f"{safe_repr(result)}: a branch cannot wait; wait in a state, or in a sub-workflow's state"
+        message = f"branch {self.name!r} of state {safe_str(self.step.state)} returned {problem}"
         return TransitionError(message, returned=result, **location_of(self.step))
 
 
@@ -290,7 +290,7 @@ class Race:
 def _failure(run: Run, join: JoinConfig, outcome: SplitOutcome) -> JoinError:
     shown = sorted(outcome.branches, key=lambda branch: branch.error is None)[:SHOWN]  # the failed ones first
     lines = [
-        f"\n  - {branch.name}: {branch.status.value}" + (f" ({branch.error})" if branch.error is not None else "")
+        f"\n  - {branch.name}: {branch.status.value}" + ("" if branch.error is None else f" ({safe_str(branch.error)})")
         for branch in shown
     ]
     if len(outcome.branches) > SHOWN:

@@ -9,6 +9,7 @@ from typing import Any
 from cano.data.changes import Changes
 from cano.data.view import StoreView
 from cano.errors import MergeConflictError
+from cano.safe_text import safe_repr
 
 Reducer = Callable[[Any, Any], Any]
 SHOWN = 20  # branches named in an error message
@@ -59,7 +60,7 @@ def _conflict(key: str, values: Mapping[str, Any], removers: list[str], appended
     did = {**values, **dict.fromkeys(removers, "(removed)")}
     if appended is not None:
         did["(appended by others)"] = appended
-    shown = "; ".join(f"{name} wrote {value!r:.80}" for name, value in list(did.items())[:SHOWN])
+    shown = "; ".join(f"{name} wrote {safe_repr(value):.80}" for name, value in list(did.items())[:SHOWN])
     return MergeConflictError(
         f"branches wrote different values to key {key!r}: {shown}. Give the key a reducer, or let them append",
         key=key,

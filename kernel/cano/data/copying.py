@@ -6,7 +6,11 @@ import copy
 import enum
 import operator
 from collections import deque
+from collections.abc import Callable
 from typing import Any
+
+from cano.errors import CanoError, SerializationError
+from cano.safe_text import error_text
 
 IMMUTABLE = frozenset({int, str, float, bool, bytes, type(None), complex, range, type, frozenset})
 _CONTAINERS = (list, dict, set, deque, bytearray)
@@ -45,28 +49,48 @@ def isolate(value: Any) -> Any:
     return value
 
 
+def copied(key: str, value: Any, copy: Callable[[Any], Any] = isolate) -> Any:
+    """Return `copy(value)`. Raises SerializationError naming `key` if that fails."""
+    try:
+        return copy(value)
+    except SerializationError as error:
+        if error.key is not None:
+            raise
+        message, expected, actual = f"key {key!r}: {error}", error.expected, error.actual
+        raise SerializationError(message, key=key, expected=expected, actual=actual) from error
+    except CanoError:
+        raise
+    except Exception as error:  # such as a RecursionError of cyclic data, or any of a user's `__deepcopy__`
+        message = f"key {key!r}: its value cannot be copied: {error_text(error)}"
+        raise SerializationError(message, key=key) from error
+
+
 def _same(one: Any, other: Any) -> bool:
     return one is other
 
 
 def unchanged(lent: Any, original: Any) -> bool:
     """Return whether a copy still equals its original, types and order included; for `==`, True equals 1."""
+    try:
+        return _equal(lent, original)
+    except Exception:  # noqa: BLE001  # a value that cannot be taken apart, or is too deep, counts as changed
+        return False
+
+
+def _equal(lent: Any, original: Any) -> bool:
     kind = lent.__class__
     if lent is original or kind is not original.__class__:
         return lent is original
     if kind is list or kind is tuple:
         # most items are the original's own: comparing by identity is fastest
         return len(lent) == len(original) and (
-            all(map(operator.is_, lent, original)) or all(map(unchanged, lent, original))
+            all(map(operator.is_, lent, original)) or all(map(_equal, lent, original))
         )
     if kind is dict:
-        return unchanged(list(lent), list(original)) and unchanged(list(lent.values()), list(original.values()))
-    try:
-        if kind in IMMUTABLE or kind is set:
-            return bool(lent == original)
-        return unchanged(_parts(lent), _parts(original))
-    except Exception:  # noqa: BLE001  # a value that cannot be taken apart counts as changed
-        return False
+        return _equal(list(lent), list(original)) and _equal(list(lent.values()), list(original.values()))
+    if kind in IMMUTABLE or kind is set:
+        return bool(lent == original)
+    return _equal(_parts(lent), _parts(original))
 
 
 def _parts(value: Any) -> list[Any]:

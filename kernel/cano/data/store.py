@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Generic, NoReturn, Protocol, TypeVar, overload, runtime_checkable
 
 from cano.errors import ConfigurationError, KeyNotFoundError, TypeMismatchError
+from cano.safe_text import safe_str
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -266,7 +267,7 @@ class TypedStore(ABC):
         return f"<{type(self).__name__} of {len(self)} key(s)>"
 
     def _missing(self, key: str, expected: Any) -> KeyNotFoundError:
-        known = ", ".join(sorted(self.keys())[:20]) or "none"
+        known = ", ".join(sorted(map(safe_str, self.keys()))[:20]) or "none"
         return KeyNotFoundError(f"no key {key!r} in the store; there are: {known}", key=key, expected=expected)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from cano.data.changes import Changes, apply_changes
-from cano.data.copying import IMMUTABLE, isolate, unchanged
+from cano.data.copying import IMMUTABLE, copied, isolate, unchanged
 from cano.data.store import MISSING, Key, TypedStore, not_a_list, unpack_key
 
 _NOTHING_REMOVED: frozenset[str] = frozenset()
@@ -102,9 +102,9 @@ class StoreView(TypedStore):
         if value is MISSING and added is None:
             return MISSING
         self._mix()
-        lent = [] if value is MISSING else self._isolate(value)
+        lent = [] if value is MISSING else self._copy(key, value)
         if added:
-            lent.extend(map(self._isolate, added))
+            lent.extend(self._copy(key, added))
         self._lent[key] = lent
         self._origins[key] = value, len(value) if isinstance(value, list) else 0
         return lent
@@ -138,7 +138,7 @@ class StoreView(TypedStore):
 
     def _set(self, key: str, value: Any) -> None:
         self.touched = True
-        self._local[key] = value if value.__class__ in IMMUTABLE else self._isolate(value)
+        self._local[key] = value if value.__class__ in IMMUTABLE else self._copy(key, value)
         if self._mixed:
             self._lent.pop(key, None)
             self._appended.pop(key, None)
@@ -149,13 +149,17 @@ class StoreView(TypedStore):
         current = self._below(key) if own is MISSING else own
         if current is not MISSING and not isinstance(current, list):
             not_a_list(key, current)
-        item = self._isolate(item)
+        item = self._copy(key, item)
         if key in self._local:
             own.append(item)
             return
         self._appended.setdefault(key, []).append(item)
         if own is not MISSING:
-            own.append(self._isolate(item))  # the list that was lent to the task gets the item, too
+            own.append(self._copy(key, item))  # the list that was lent to the task gets the item, too
+
+    def _copy(self, key: str, value: Any) -> Any:
+        """Return a copy of a value of `key`. Raises SerializationError naming it."""
+        return copied(key, value, self._isolate)
 
     def _discard(self, key: str) -> bool:
         exists = key in self
@@ -181,10 +185,10 @@ class StoreView(TypedStore):
             return Changes(False, _NOTHING_REMOVED, self._local, _NOTHING_APPENDED)
         for key, lent in self._lent.items():
             if key in self._local:
-                self._local[key] = self._isolate(lent)
+                self._local[key] = self._copy(key, lent)
             elif not unchanged(lent, self._expected(key)):
                 self._appended.pop(key, None)
-                self._local[key] = self._isolate(lent)
+                self._local[key] = self._copy(key, lent)
         self._lent = {}
         return Changes(self._cleared, frozenset(self._removed), self._local, self._appended)
 

@@ -18,6 +18,7 @@ from cano.errors import (
 )
 from cano.model.node import Node
 from cano.protocols import Call
+from cano.safe_text import error_text, safe_repr
 
 if TYPE_CHECKING:
     from cano.data.changes import Changes
@@ -216,11 +217,11 @@ def _delay(bound: BoundState, step: Step, error: Exception, elapsed: float) -> f
     except Exception as problem:
         if problem is not error and problem.__context__ is None:
             problem.__context__ = error
-        raise PluginError(f"retry strategy {bound.retry!r} raised {problem!r}") from problem
+        raise PluginError(f"retry strategy {safe_repr(bound.retry)} raised {safe_repr(problem)}") from problem
     if delay is None:
         return None
     if isinstance(delay, bool) or not isinstance(delay, int | float) or not 0 <= delay < math.inf:
-        message = f"retry strategy {bound.retry!r} returned {delay!r}, not seconds to wait or None"
+        message = f"retry strategy {safe_repr(bound.retry)} returned {safe_repr(delay)}, not seconds to wait or None"
         raise PluginError(message) from error
     return delay
 
@@ -249,5 +250,4 @@ def _raised(error: Exception, step: Step) -> BaseException:
 def _show(error: BaseException) -> str:
     if isinstance(error, asyncio.CancelledError):
         return "CancelledError: it awaited something that was cancelled; its run was not"
-    text = str(error)
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return error_text(error)

@@ -19,6 +19,7 @@ from cano.model.task import FunctionTask, Task, function_name, is_async
 from cano.model.waiting import Pause
 from cano.model.workflow import state_name
 from cano.protocols import RetryStrategy
+from cano.safe_text import safe_repr, safe_str
 
 if TYPE_CHECKING:
     from cano.engine.ports import Host, Work
@@ -141,7 +142,7 @@ class BoundState:
         states = self.plan.states
         try:
             target = states.get(result)
-        except TypeError:
+        except Exception:  # noqa: BLE001  # it cannot be hashed or compared, so it is not a state
             target = None
         if target is None and isinstance(result, Pause):
             on_timeout = None if result.on_timeout is None else self.follow(result.on_timeout)
@@ -157,13 +158,13 @@ class BoundState:
             if inspect.iscoroutine(result):
                 result.close()
         elif target is not None:
-            problem = f"{result}, which it does not declare as a target"
+            problem = f"{safe_str(result)}, which it does not declare as a target"
         else:
-            problem = f"{result!r}, which is not a state of the workflow"
+            problem = f"{safe_repr(result)}, which is not a state of the workflow"
         allowed = self.plan.states if self.allowed is None else self.allowed
-        names = ", ".join(sorted(map(str, allowed)))
+        names = ", ".join(sorted(map(safe_str, allowed)))
         return TransitionError(
-            f"task {self.task_name!r} of state {self.state} returned {problem}; it may return: {names}",
+            f"task {self.task_name!r} of state {safe_str(self.state)} returned {problem}; it may return: {names}",
             returned=result,
             allowed=allowed,
         )

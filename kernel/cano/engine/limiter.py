@@ -10,6 +10,7 @@ from typing import Any
 from cano.engine.step import current_step, location_of
 from cano.errors import TaskError
 from cano.model.limits import Limit
+from cano.safe_text import safe_repr
 
 
 class Limiter:
@@ -26,7 +27,7 @@ class Limiter:
             value = self._limit.value(store)
             hash(value)
         except Exception as error:
-            message = f"limit_key {self._limit.key!r} has no hashable value: {error!r}"
+            message = f"limit_key {self._limit.key!r} has no hashable value: {safe_repr(error)}"
             raise TaskError(message, **location_of(current_step())) from error
         semaphore, users = self._slots.setdefault(value, (asyncio.Semaphore(self._limit.limit), set()))
         user = object()

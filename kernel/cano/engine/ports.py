@@ -18,6 +18,7 @@ from cano.engine.run import Run
 from cano.engine.step import Detail
 from cano.engine.strand import Strand
 from cano.holders import lives, new_holder
+from cano.safe_text import error_text, safe_repr, safe_str
 
 if TYPE_CHECKING:
     from cano.engine.limiter import Limiter
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BoundState", "BoundWorkflow", "Detail", "Host", "IMMUTABLE", "Journal", "Listener", "Parked", "Paused", "Refused",
-    "RestorePoint", "RunKeeper", "StoreFailed", "Strand", "Work", "lives", "new_holder",
+    "RestorePoint", "RunKeeper", "StoreFailed", "Strand", "Work", "error_text", "lives", "new_holder", "safe_repr",
+    "safe_str",
 ]  # fmt: skip
 
 Work: TypeAlias = Callable[[Run, BoundState], Awaitable[Any]]

@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 
 from cano.checks import positive_seconds, seconds, text, time_limit, whole_or_none
 from cano.data.changes import Changes
-from cano.data.copying import isolate
+from cano.data.copying import copied
 from cano.data.store import unpack_key
 from cano.data.view import StoreView
 from cano.engine.binding import BoundWorkflow
@@ -380,7 +380,7 @@ class Kernel:
         """Return the object that tasks get for the data that a run was started with."""
         if data is not None and not isinstance(data, Mapping):
             return _managed(data)
-        values = {unpack_key(key, None)[0]: isolate(value) for key, value in (data or {}).items()}
+        values = {(name := unpack_key(key, None)[0]): copied(name, value) for key, value in (data or {}).items()}
         return StoreView(values) if self.keeper is None else self.keeper.view(values)
 
     def bind(self, flow: Workflow[Any]) -> BoundWorkflow:

@@ -19,6 +19,7 @@ from cano import hookspecs
 from cano.errors import ConfigurationError, PluginError
 from cano.hookspecs import API_VERSION, HOOK_NAMESPACE
 from cano.plugins.wrapping import Wrapped
+from cano.safe_text import error_text, safe_repr
 
 if TYPE_CHECKING:
     import importlib.metadata
@@ -228,7 +229,7 @@ class Plugins:
     def _fail(self, info: PluginInfo, error: BaseException) -> None:
         if self.manager.has_plugin(info.name):
             self.manager.unregister(name=info.name)
-        reason = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
+        reason = str(error) if isinstance(error, PluginError) else error_text(error)
         self._infos[info.name] = info._replace(status="failed", hooks=(), error=reason)
         message = (
             f"the plugin {info.name!r} ({info.origin}) cannot be used: {reason}. "
@@ -253,7 +254,7 @@ class Plugins:
 
     def observer_failed(self, listener: Callable[[Any], None], error: BaseException) -> None:
         """Count an observer's exception; log its first one."""
-        name = f"{getattr(listener, '__module__', '')}.{getattr(listener, '__qualname__', listener)}"
+        name = f"{getattr(listener, '__module__', '')}.{getattr(listener, '__qualname__', None) or safe_repr(listener)}"
         self.observer_errors[name] += 1
         if self.observer_errors[name] == 1:
             _log.error("observer %s raised; the run continues, later errors are only counted", name, exc_info=error)

@@ -47,9 +47,6 @@ def print_traceback(error: BaseException) -> None:
 
 def one_line(error: BaseException) -> str:
     """Return the class and the message of `error` without line breaks."""
-    try:
-        text = " ".join(str(error).split())
-    except Exception as broken:  # noqa: BLE001  # a user's __str__ may raise
-        text = f"<its message cannot be shown: {type(broken).__name__}>"
-    name = type(error).__name__
-    return f"{name}: {text}" if text else name
+    from cano.engine.ports import error_text  # it loads asyncio, which most commands do not need to show their help
+
+    return " ".join(error_text(error).split())

@@ -20,6 +20,7 @@ from cano import (
     WorkflowError,
     state_name,
 )
+from cano.engine.ports import safe_repr, safe_str
 
 from cano_cli.errors import one_line
 from cano_cli.places import defined_at, propagated_through_cano, raised_at
@@ -177,13 +178,14 @@ def message_of(error: BaseException) -> str:
     if isinstance(error, asyncio.CancelledError):
         return "a task of the run raised CancelledError, or cancelled the run's asyncio task"
     if isinstance(error, SystemExit):
-        return f"a task called sys.exit({error.code!r}), which ends the program; return an exit state to end the run"
-    return str(error) if isinstance(error, CanoError) else one_line(error)
+        called = f"a task called sys.exit({safe_repr(error.code)})"
+        return f"{called}, which ends the program; return an exit state to end the run"
+    return safe_str(error) if isinstance(error, CanoError) else one_line(error)
 
 
 def _notes(error: BaseException) -> list[str]:
     """Return the notes of `error`, but not a WorkflowError's own note of its location, which is reported anyway."""
-    notes = [str(note) for note in getattr(error, "__notes__", ())]
+    notes = [safe_str(note) for note in getattr(error, "__notes__", ())]
     return [note for note in notes if not (isinstance(error, WorkflowError) and note.startswith("at "))]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import cano
 from cano import Run, RunRecord, SerializationError, TaskError, WorkflowError, state_name
+from cano.engine.ports import error_text, safe_str
 
 
 def described(run: Run, error: BaseException | None) -> dict[str, Any]:
@@ -15,8 +16,8 @@ def described(run: Run, error: BaseException | None) -> dict[str, Any]:
     limit = {"timeout": error.timeout} if error is not None and hasattr(error, "timeout") else {}
     return {
         "type": type(error).__name__,
-        "message": str(error),
-        "cause": None if cause is None else f"{type(cause).__name__}: {cause}",
+        "message": safe_str(error),
+        "cause": None if cause is None else error_text(cause),
         "state": state_name(run.step.state),
         "attempt": run.step.attempt,
         **limit,

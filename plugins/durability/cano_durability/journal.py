@@ -22,7 +22,7 @@ from cano import (
     Wait,
     state_name,
 )
-from cano.engine.ports import BoundState, Parked
+from cano.engine.ports import BoundState, Parked, safe_repr
 
 from cano_durability.failures import described
 from cano_durability.keys import CARRIED, ERROR, LASTING, PREFIX, RETRY
@@ -224,7 +224,9 @@ class Journal:
         try:
             await despite_cancellation(self._end(run), self._clock)
         except Exception as problem:  # noqa: BLE001  # the run has ended; its lease expires by itself
-            _log.warning("run %s ended with %r, which could not be stored: %r", self.run_id, run.error, problem)
+            _log.warning(
+                "run %s ended with %s, which could not be stored: %s", self.run_id, safe_repr(run.error), problem
+            )
 
     async def _end(self, run: Run) -> None:
         error, status = run.error, run.status

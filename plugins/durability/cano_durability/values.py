@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cano import Codec, SerializationError, StoreBackend, StoreView, TypedStore, isolate
-from cano.engine.ports import IMMUTABLE
+from cano.engine.ports import IMMUTABLE, error_text
 
 
 class Values:
@@ -27,6 +27,9 @@ class Values:
             return self._codec.encode(value)
         except SerializationError as error:
             raise _named(error, f"key {key!r}: {error}", key) from error
+        except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+            # of the value's own code, or of its depth; other errors are the codec's or a layer's
+            raise SerializationError(f"key {key!r}: it cannot be stored: {error_text(error)}", key=key) from error
 
     def decode(self, key: str, value: Any, run_id: str) -> Any:
         """Return the value that `encode` was given. Raises SerializationError naming run and key."""
@@ -67,18 +70,9 @@ class StrictView(StoreView):
         TypedStore.put(self, key, value)  # without the shortcut for immutable values, which a layer may refuse, too
 
     def _set(self, key: str, value: Any) -> None:
-        try:
-            if value.__class__ in IMMUTABLE:
-                self._isolate(value)
-            StoreView._set(self, key, value)
-        except SerializationError as error:
-            raise _named(error, f"key {key!r}: {error}", key) from error
-
-    def _append(self, key: str, item: Any) -> None:
-        try:
-            StoreView._append(self, key, item)
-        except SerializationError as error:
-            raise _named(error, f"an item for key {key!r}: {error}", key) from error
+        if value.__class__ in IMMUTABLE:
+            self._copy(key, value)
+        StoreView._set(self, key, value)
 
     def detached(self) -> StrictView:
         """See `StoreView.detached`."""

@@ -211,7 +211,7 @@ def test_error_that_cannot_be_shown() -> None:
 
     failure = failure_of(Mute(), Workflow("a", name="w"), None)
 
-    assert failure.message == "Mute: <its message cannot be shown: RuntimeError>"
+    assert failure.message == "Mute: <Mute, whose str() raised RuntimeError>"
     assert failure.workflow == "w"
     assert failure.run_id is None
 
