@@ -17,6 +17,9 @@ _ORDER = "second minute hour day month weekday; without the second there are fiv
 class Cron:
     """A cron expression of five fields, or of six with the seconds first.
 
+    If both day and weekday are given, either may match; but both must match if one of them begins with `*`, as in the
+    cron daemons.
+
     Args:
         expression: such as `*/5 * * * *`, `0 0 9 * * MON-FRI` or `@daily`.
 
@@ -47,7 +50,9 @@ class Cron:
             *others, month, weekday = fields
             fields = [*map(_plain, others), _plain(month, _MONTHS), _plain(weekday, _WEEKDAYS)]
         try:
-            self._matches: Any = croniter(" ".join(fields), 0.0, float, second_at_beginning=len(fields) == 6)
+            self._matches: Any = croniter(
+                " ".join(fields), 0.0, float, second_at_beginning=len(fields) == 6, implement_cron_bug=True
+            )
             self._matches.get_next()
         except (CroniterError, ValueError, KeyError, IndexError, AttributeError) as error:
             raise _wrong(expression, f"{error}; the fields are {_ORDER}") from error

@@ -43,10 +43,15 @@ def first(expression: str, count: int = 1) -> list[str]:
         ("53-53 12-12 * * *", ["Thu 01-01 12:53:00", "Fri 01-02 12:53:00"]),
         ("0 0 13 * FRI", ["Fri 01-02 00:00:00", "Fri 01-09 00:00:00", "Tue 01-13 00:00:00"]),
         ("0 0 L 2 *", ["Sat 02-28 00:00:00"]),
+        ("0 0 1-31 * FRI", ["Thu 01-01 00:00:00", "Fri 01-02 00:00:00", "Sat 01-03 00:00:00"]),
+        ("0 0 */2 * MON", ["Mon 01-05 00:00:00", "Mon 01-19 00:00:00", "Mon 02-09 00:00:00"]),
+        ("0 0 15 * */3", ["Sun 02-15 00:00:00", "Sun 03-15 00:00:00", "Wed 04-15 00:00:00"]),
+        ("0 0 0 */10 * 5-7", ["Sun 01-11 00:00:00", "Sat 01-31 00:00:00", "Sun 02-01 00:00:00"]),
+        ("0 0 */2 2 *", ["Sun 02-01 00:00:00", "Tue 02-03 00:00:00"]),
     ],
 )
 def test_an_expression_matches(expression: str, matches: list[str]) -> None:
-    """Fields are the usual ones, the seconds first where there are six; day and weekday are alternatives."""
+    """Of six fields the first is the second. Day and weekday are alternatives, unless one begins with `*`."""
     assert first(expression, len(matches)) == matches
 
 
