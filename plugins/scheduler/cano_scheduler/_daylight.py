@@ -50,15 +50,39 @@ class ZonedCron:
             at = period.end
         raise ConfigurationError(f"expr={self.cron.expression!r} never matches under gap={self.gap!r}, {self.fold=}")
 
+    def count(self, after: int, until: int) -> int:
+        """Return the number of matches later than `after`, up to `until`, without visiting them."""
+        found, at = 0, after + 1
+        while at <= until:
+            period = self.zone.period(at)
+            gap_end = period.start + max(period.offset - period.before, 0)
+            if self.gap == "next" and at <= period.start:
+                found += self.next(period.start - 1) == period.start  # a time in the gap and a regular one coincide
+                at = period.start + 1
+            elif self.gap == "shift" and at < gap_end:
+                while at <= min(until, gap_end - 1):
+                    at = self.next(at - 1) + 1
+                    found += at <= min(until, gap_end - 1) + 1
+                at = min(at, gap_end)
+            first, end = self._regular_range(at, period)
+            found += self.cron.count(first + period.offset - 1, min(end - 1, until) + period.offset)
+            at = period.end
+        return found
+
     def _regular(self, at: int, period: Period) -> int | None:
         """Return the first match from `at` on among the wall times of the period."""
+        at, end = self._regular_range(at, period)
+        match = self.cron.next(at + period.offset - 1) - period.offset
+        return match if match < end else None
+
+    def _regular_range(self, at: int, period: Period) -> tuple[int, int]:
+        """Return the first second, from `at` on, and the end of those whose wall times count."""
         end = period.end
         if self.fold == "first" and period.offset < period.before:
             at = max(at, period.start + period.before - period.offset)  # omit the second pass of the repeated times
         if self.fold == "last" and period.after < period.offset:
             end -= period.offset - period.after  # omit the first pass
-        match = self.cron.next(at + period.offset - 1) - period.offset
-        return match if match < end else None
+        return at, end
 
     def _in_gap(self, at: int, period: Period) -> int | None:
         """Return the first time from `at` on that the policy assigns to a match in the gap before the period."""

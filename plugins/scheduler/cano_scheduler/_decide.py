@@ -12,11 +12,10 @@ from dataclasses import replace
 from cano_scheduler._schedule import Schedule
 from cano_scheduler._state import ACTIVE, REMOVED, Job, State
 from cano_scheduler._times import run_id_of
-from cano_scheduler._triggers import EveryTrigger
 from cano_scheduler.tick import Tick
 
 CHUNK = 1000
-"""How many nominal times one decision covers."""
+"""How many nominal times one decision covers at most, beyond those that it skips as missed."""
 QUEUE_LIMIT = 100
 """The maximum length of a queue, by default."""
 
@@ -82,43 +81,33 @@ def _decide_one(schedule: Schedule, state: State, nominal: int, due: int, now: i
 
 
 def _decide_several(schedule: Schedule, state: State, now: int, decision: Decision) -> None:
-    """Decide several due times, of which some may have been missed."""
-    keep = {"skip": 0, "once": 1, "all": schedule.limit}[schedule.misfire]
-    _skip_backlog(schedule, state, now, keep, decision)
-    times: list[int] = []
-    at: int | None = state.cursor
-    while at is not None and len(times) < CHUNK + keep:
-        at = schedule.next(at, state.anchor)
-        if at is None or schedule.due(at, state.anchor) > now:
-            break
-        times.append(at)
-    else:
-        decision.more = True
-        times = times[:CHUNK]  # at least `keep` newer times are due, so the policy keeps none of these
-    missed = sum(now - schedule.due(at, state.anchor) > schedule.grace for at in times)
-    dropped = missed if decision.more else missed - keep
-    for number, at in enumerate(times):
-        if number < dropped:
-            _skip(schedule, state, "time", at, block_reason(state, now) or "misfire", now, decision)
-            state.cursor = at
-        else:
-            _decide_one(schedule, state, at, schedule.due(at, state.anchor), now, decision)
+    """Decide several due times, of which some may have been missed: at most `CHUNK` beyond those that are skipped."""
+    _skip_missed(schedule, state, now, {"skip": 0, "once": 1, "all": schedule.limit}[schedule.misfire], decision)
+    for _ in range(CHUNK):
+        at = schedule.next(state.cursor, state.anchor)
+        if at is None or (due := schedule.due(at, state.anchor)) > now:
+            return
+        _decide_one(schedule, state, at, due, now, decision)
+    decision.more = True
 
 
-def _skip_backlog(schedule: Schedule, state: State, now: int, keep: int, decision: Decision) -> None:
-    """Skip the missed times of an interval with one tick, if there are more than `CHUNK`."""
-    trigger = schedule.trigger
-    if not isinstance(trigger, EveryTrigger):
+def _skip_missed(schedule: Schedule, state: State, now: int, keep: int, decision: Decision) -> None:
+    """Skip all missed times but the last `keep` with one tick. They are counted, not visited: there may be millions."""
+    trigger, anchor, limit = schedule.trigger, state.anchor, now - schedule.grace
+    last = trigger.latest(1, state.cursor, limit - 1, anchor)
+    if last is None:
         return
-    until = now - schedule.grace - schedule.jitter - (keep + 1) * trigger.interval
-    count, last = trigger.jump(state.cursor, until, state.anchor)
-    if count > CHUNK:
-        first = trigger.next(state.cursor, state.anchor)
-        reason = block_reason(state, now) or "misfire"
-        tick = Tick(schedule.id, "time", "skipped", reason, None, first, now, count, last)
-        state.cursor = last
-        state.count(tick)
-        decision.ticks.append(tick)
+    # jitter is less than the time to the next nominal time, so that only the last one may be on time
+    on_time = schedule.due(last, anchor) >= limit
+    stop = trigger.latest(keep + on_time + 1, state.cursor, limit - 1, anchor)
+    if stop is None:
+        return
+    reason, first = block_reason(state, now) or "misfire", trigger.next(state.cursor, anchor)
+    times = trigger.count(state.cursor, stop, anchor)
+    tick = Tick(schedule.id, "time", "skipped", reason, None, first, now, times, stop)
+    state.cursor = stop
+    state.count(tick)
+    decision.ticks.append(tick)
 
 
 def block_reason(state: State, now: int) -> str | None:

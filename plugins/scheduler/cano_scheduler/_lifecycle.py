@@ -5,6 +5,7 @@ from __future__ import annotations
 from cano_scheduler._decide import Decision, decide, drop_queue, is_current, start_queued
 from cano_scheduler._schedule import Schedule
 from cano_scheduler._state import ACTIVE, PAUSED, REMOVED, TRIPPED, State
+from cano_scheduler._triggers import EveryTrigger
 
 
 def begin(schedule: Schedule, now: int) -> State:
@@ -26,6 +27,26 @@ def adopt(schedule: Schedule, state: State, now: int) -> Decision | None:
     state.definition, state.anchor = fresh.definition, fresh.anchor
     if state.status == REMOVED:
         state.status = ACTIVE
+    return Decision()
+
+
+def restart_interval(schedule: Schedule, state: State, now: int, step: int) -> Decision | None:
+    """Let an interval go on at `now`, after the wall clock was set back by `step` microseconds.
+
+    Return None, and change nothing, if the schedule has decided nothing that is in the future by now. Cron
+    expressions name times of day: those that have come once are not fired again.
+    """
+    trigger = schedule.trigger
+    if not isinstance(trigger, EveryTrigger) or not is_current(schedule, state) or state.cursor <= now:
+        return None
+    following, grid = trigger.next(state.cursor, state.anchor), step - step % trigger.interval
+    if not trigger.absolute:  # the time that is left until the next one stays, and no nominal time repeats
+        state.anchor = following - step + (step == grid)
+    elif grid:  # the times of day stay, but for a microsecond
+        state.anchor = following - grid + 1
+    else:
+        return None
+    state.cursor = min(now, state.anchor - 1)
     return Decision()
 
 

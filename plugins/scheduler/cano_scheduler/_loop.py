@@ -6,17 +6,17 @@ import asyncio
 import logging
 from functools import partial
 
-from cano import Kernel
+from cano import Kernel, Timer
 
 from cano_scheduler._decide import Decision, decide, is_current, start_queue_if_idle
+from cano_scheduler._lifecycle import restart_interval
 from cano_scheduler._repository import LocalRepository
 from cano_scheduler._runner import Runner
 from cano_scheduler._schedule import Schedule
 from cano_scheduler._state import State
 from cano_scheduler._timer_queue import TimerQueue
-from cano_scheduler._times import micros
+from cano_scheduler._times import SECOND, micros
 
-_SWEEP = ""  # in the timer queue: check the changes of other processes; no schedule has this id
 _YIELD_EVERY = 20  # schedules decided before the event loop may start their runs
 _log = logging.getLogger("cano.scheduler")
 
@@ -35,7 +35,9 @@ class Loop:
         self._runner = runner
         self._repository = runner.repository
         self._schedules = schedules
-        self._poll = micros(poll)
+        self._poll = poll
+        self._clock = kernel.clock
+        self._sweep_timer: Timer | None = None
         self._wake = asyncio.Event()
         self._timers = TimerQueue(kernel.clock, self._wake.set)
         self._deciding: set[str] = set()
@@ -47,7 +49,7 @@ class Loop:
             self.plan(schedule)
             await self._start_queue_if_idle(schedule)
         if self._repository.shared:
-            self._timers.put(_SWEEP, self._timers.now() + self._poll)
+            self._plan_sweep()
         self._task = asyncio.get_running_loop().create_task(self._run(), name="cano scheduler")
 
     async def stop(self) -> None:
@@ -56,6 +58,13 @@ class Loop:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         self._timers.disarm()
+        if self._sweep_timer is not None:
+            self._sweep_timer.cancel()
+
+    def _plan_sweep(self) -> None:
+        self._sweep_timer = self._clock.call_at(
+            self._clock.monotonic() + self._poll, lambda: self._runner.spawn(self._sweep())
+        )
 
     def plan(self, schedule: Schedule) -> None:
         """Put the next due time of the schedule into the timer queue, and wake the loop."""
@@ -78,11 +87,11 @@ class Loop:
         turns = 0
         while True:
             self._wake.clear()
+            if (step := self._timers.set_back()) > 0:
+                self._runner.spawn(self._restart_intervals(step))
             while due := self._timers.pop():
                 for id in due:
-                    if id == _SWEEP:
-                        self._runner.spawn(self._sweep())
-                    elif (schedule := self._schedules.get(id)) is not None and id not in self._deciding:
+                    if (schedule := self._schedules.get(id)) is not None and id not in self._deciding:
                         if isinstance(self._repository, LocalRepository):
                             await self._tick_local(schedule, self._repository)
                         else:
@@ -112,6 +121,8 @@ class Loop:
             self._runner.spawn(self._apply(schedule, decision))  # cancelled runs may take long to clean up
         else:
             await self._runner.apply_local(schedule, decision)
+        if decision.more:
+            await asyncio.sleep(0)
 
     async def _tick(self, schedule: Schedule) -> None:
         """Decide the due times of one schedule in the shared store."""
@@ -122,7 +133,7 @@ class Loop:
             decision = await self._repository.update(schedule.id, partial(self._decide, schedule))
         except Exception as error:  # noqa: BLE001  # no error of a store may stop the schedule
             _log.warning("schedule %s: the store failed: %r; retrying", schedule.id, error)
-            self._timers.put(schedule.id, self._timers.now() + self._poll)
+            self._timers.put(schedule.id, self._timers.now() + micros(self._poll))
             self._wake.set()
             return
         finally:
@@ -145,6 +156,18 @@ class Loop:
             )
             await self._runner.apply(schedule, decision)
 
+    async def _restart_intervals(self, step: int) -> None:
+        """Let the intervals go on after the wall clock was set back by `step` microseconds, and plan all again."""
+        _log.warning("the wall clock was set back by %.1f s", step / SECOND)
+        for schedule in list(self._schedules.values()):
+            try:
+                await self._repository.update(
+                    schedule.id, partial(restart_interval, schedule, now=self._timers.now(), step=step)
+                )
+            except Exception as error:  # noqa: BLE001  # a store may be unavailable for a while
+                _log.warning("schedule %s: the store failed: %r", schedule.id, error)
+            self.plan(schedule)
+
     async def _sweep(self) -> None:
         """Reload the states that other processes changed, and take over the runs of dead processes."""
         try:
@@ -158,5 +181,5 @@ class Loop:
         except Exception as error:  # noqa: BLE001  # a store may be unavailable for a while
             _log.warning("the store failed: %r; retrying", error)
         finally:
-            self._timers.put(_SWEEP, self._timers.now() + self._poll)
-            self._wake.set()
+            if self._task is not None and not self._task.done():
+                self._plan_sweep()

@@ -178,7 +178,7 @@ class Runner:
             return
         assert self._kernel.backend is not None
         record, now = await self._kernel.backend.load(job.run_id), self._kernel.clock.time()
-        if record is None and micros(now) - job.at < self._start_timeout:
+        if record is None and abs(micros(now) - job.at) < self._start_timeout:
             return  # the deciding process may still start it
         if record is not None and not record.status.finished:
             if job.cancelled:

@@ -9,7 +9,9 @@ from cano import Clock, Timer
 
 from cano_scheduler._times import SECOND, micros
 
-_LONGEST = 300 * SECOND  # wake at least this often: the wall clock may be set, or the machine may sleep
+LONGEST = 60 * SECOND
+"""The timer wakes at least this often, in microseconds: the wall clock may be set, or the machine may sleep."""
+_STEP = SECOND  # smaller differences between the clocks are not a clock that was set
 
 
 class TimerQueue:
@@ -28,10 +30,19 @@ class TimerQueue:
         self._due: dict[str, int] = {}
         self._timer: Timer | None = None
         self._armed_for: int | None = None
+        self._lead = self._wall_lead()
 
     def now(self) -> int:
         """Return the current time in microseconds since the epoch."""
         return micros(self._clock.time())
+
+    def set_back(self) -> int:
+        """Return by how many microseconds the wall clock was set back since the last call; 0 if it was not."""
+        before, self._lead = self._lead, self._wall_lead()
+        return before - self._lead if before - self._lead >= _STEP else 0
+
+    def _wall_lead(self) -> int:
+        return self.now() - micros(self._clock.monotonic())
 
     def put(self, id: str, due: int | None) -> None:
         """Set the due time of `id`, in place of its previous one; None removes it."""
@@ -67,7 +78,7 @@ class TimerQueue:
         self.disarm()
         if head is not None:
             self._armed_for = head
-            pause = min(max(head - self.now(), 0), _LONGEST) / SECOND
+            pause = min(max(head - self.now(), 0), LONGEST) / SECOND
             self._timer = self._clock.call_at(self._clock.monotonic() + pause, self._timer_fired)
 
     def disarm(self) -> None:

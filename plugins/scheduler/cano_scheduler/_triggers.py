@@ -31,6 +31,14 @@ class Trigger(Protocol):
         """Return the cursor of a schedule that begins at `now`: its nominal times are later than this."""
         ...
 
+    def count(self, after: int, until: int, anchor: int) -> int:
+        """Return the number of nominal times later than `after`, up to `until`, without visiting them."""
+        ...
+
+    def latest(self, number: int, after: int, until: int, anchor: int) -> int | None:
+        """Return the `number`-th last of those nominal times; None if there are fewer."""
+        ...
+
 
 class CronTrigger:
     """The times at which a cron expression matches."""
@@ -58,6 +66,26 @@ class CronTrigger:
         """Return `now`: a match at exactly `now` does not count."""
         return now
 
+    def count(self, after: int, until: int, anchor: int) -> int:
+        """Return the number of matches later than `after`, up to `until`."""
+        return self._cron.count(after // SECOND, until // SECOND)
+
+    def latest(self, number: int, after: int, until: int, anchor: int) -> int | None:
+        """Return the `number`-th last of those matches, by bisection."""
+        first, high = after // SECOND, until // SECOND
+        width, end = 60, high
+        while self._cron.count(low := max(end - width, first), end) < number:
+            if low == first:
+                return None
+            width *= 8
+        while high - low > 1:
+            middle = (low + high) // 2
+            if self._cron.count(middle, end) >= number:
+                low = middle
+            else:
+                high = middle
+        return (low + 1) * SECOND
+
 
 class EveryTrigger:
     """Times at equal intervals, counted from the anchor, so that they do not drift.
@@ -73,14 +101,14 @@ class EveryTrigger:
     def __init__(self, interval: int, first: int, absolute: bool) -> None:
         self.interval = interval
         self._first = first
-        self._absolute = absolute
+        self.absolute = absolute
         self.definition = f"every {interval} µs from {'' if absolute else '+'}{first}"
 
     def anchor(self, now: int) -> int:
         """Return the first time."""
-        return self._first if self._absolute else now + self._first
+        return self._first if self.absolute else now + self._first
 
-    def next(self, after: int, anchor: int) -> int | None:
+    def next(self, after: int, anchor: int) -> int:
         """Return the first time later than `after`."""
         return anchor if after < anchor else after + self.interval - (after - anchor) % self.interval
 
@@ -88,13 +116,14 @@ class EveryTrigger:
         """Return the microsecond before `now`: a time at exactly `now` counts, earlier ones do not."""
         return now - 1
 
-    def jump(self, after: int, until: int, anchor: int) -> tuple[int, int]:
-        """Return the number of times after `after` up to `until`, and the last of them."""
-        first = self.next(after, anchor)
-        if first is None or first > until:
-            return 0, after
-        more = (until - first) // self.interval
-        return more + 1, first + more * self.interval
+    def count(self, after: int, until: int, anchor: int) -> int:
+        """Return the number of times later than `after`, up to `until`."""
+        return max(0, (until - self.next(after, anchor)) // self.interval + 1)
+
+    def latest(self, number: int, after: int, until: int, anchor: int) -> int | None:
+        """Return the `number`-th last of those times."""
+        more = self.count(after, until, anchor) - number
+        return None if more < 0 else self.next(after, anchor) + more * self.interval
 
 
 class AtTrigger:
@@ -117,6 +146,14 @@ class AtTrigger:
     def initial_cursor(self, now: int, anchor: int) -> int:
         """Return a cursor before the time, so that a time in the past counts as missed."""
         return min(now, self._when - 1)
+
+    def count(self, after: int, until: int, anchor: int) -> int:
+        """Return 1 if the time is later than `after`, up to `until`; otherwise 0."""
+        return int(after < self._when <= until)
+
+    def latest(self, number: int, after: int, until: int, anchor: int) -> int | None:
+        """Return the time if `number` is 1 and the time is later than `after`, up to `until`."""
+        return self._when if number == 1 and after < self._when <= until else None
 
 
 class NoTrigger:
@@ -142,3 +179,11 @@ class NoTrigger:
     def initial_cursor(self, now: int, anchor: int) -> int:
         """Return `now`."""
         return now
+
+    def count(self, after: int, until: int, anchor: int) -> int:
+        """Return 0."""
+        return 0
+
+    def latest(self, number: int, after: int, until: int, anchor: int) -> int | None:
+        """Return None."""
+        return None

@@ -116,6 +116,32 @@ def test_without_a_policy_it_agrees_with_a_second_implementation(near: tuple[str
 @slow
 @given(
     near_a_change(),
+    expressions | st.sampled_from(["* * * * *", "*/30 * * * * *", "0 0 L * *", "0 0 * * 5#2", "30 1-3 * * *"]),
+    st.sampled_from(["next", "skip", "shift"]),
+    st.sampled_from(["first", "last", "both"]),
+    st.integers(1, 60),
+    st.integers(0, 3600),
+)
+def test_matches_are_counted_without_visiting_them(
+    near: tuple[str, int], expression: str, gap: Gap, fold: Fold, number: int, more: int
+) -> None:
+    """The count of matches in any range, and the n-th last of them, are those of going through them."""
+    zone, at = near
+    trigger = cron_trigger(expression, zone, gap, fold)
+    found = following(trigger._cron, at, number)
+    until = found[-1] + more
+    while (match := trigger._cron.next(found[-1])) <= until:
+        found.append(match)
+    micros = at * 1_000_000 + 1, until * 1_000_000 + 1
+    assert trigger.count(*micros, 0) == len(found)
+    for last in (1, number, len(found)):
+        assert trigger.latest(last, *micros, 0) == found[-last] * 1_000_000
+    assert trigger.latest(len(found) + 1, *micros, 0) is None
+
+
+@slow
+@given(
+    near_a_change(),
     expressions,
     st.sampled_from(["next", "skip", "shift"]),
     st.sampled_from(["first", "last", "both"]),

@@ -9,7 +9,7 @@ from cano import ConfigurationError, Kernel
 from cano.testing import VirtualClock
 from cano_scheduler import Scheduler
 from cano_scheduler._decide import CHUNK, Decision, decide
-from cano_scheduler._defining import every_trigger, make
+from cano_scheduler._defining import cron_trigger, every_trigger, make
 from cano_scheduler._lifecycle import begin
 from cano_scheduler._schedule import Schedule
 from cano_scheduler._state import State
@@ -121,6 +121,43 @@ def test_a_year_of_milliseconds_is_skipped_at_once() -> None:
     assert len(rows) < 2 + 1000
     assert sum(count for _, _, count in rows) == 365 * 86_400 * 1000 + 1
     assert rows[0][:2] == ("skipped", "misfire")
+
+
+@pytest.mark.parametrize(
+    ("expression", "days"),
+    [("* * * * * *", 365), ("* * * * *", 30 * 365), ("*/5 * 1-7 * MON", 30 * 365), ("0 0 29 2 *", 80 * 365)],
+)
+def test_years_of_cron_are_skipped_at_once(expression: str, days: int) -> None:
+    """Missed times are counted, and only those that the policy keeps are visited: one tick covers the others."""
+    trigger = cron_trigger(expression, "Europe/Berlin", None, None)
+    visited, following = 0, trigger.next
+
+    def counting(after: int, anchor: int) -> int | None:
+        nonlocal visited
+        visited += 1
+        return following(after, anchor)
+
+    trigger.next = counting  # type: ignore[method-assign]  # it counts
+    schedule = schedule_of(trigger)
+    now = days * 86_400 * SECOND
+    rows = decided(schedule, state := begin(schedule, 0), now)
+    assert rows[0][:2] == ("skipped", "misfire")
+    assert [outcome for outcome, _, _ in rows[1:]][:1] == ["late"]
+    assert sum(times for _, _, times in rows) == trigger.count(0, now, 0)
+    assert visited < 20
+    assert trigger.count(state.cursor, now, 0) == 0
+
+
+@given(st.integers(1, 50), st.integers(-200, 200), st.integers(0, 300), st.integers(-100, 300), st.integers(1, 40))
+def test_intervals_are_counted_without_visiting_them(
+    interval: int, after: int, span: int, anchor: int, number: int
+) -> None:
+    """As one finds by going through them."""
+    trigger, found, at = every_trigger(interval / SECOND, None), list[int](), after
+    while (at := trigger.next(at, anchor)) <= after + span:
+        found.append(at)
+    assert trigger.count(after, after + span, anchor) == len(found)
+    assert trigger.latest(number, after, after + span, anchor) == (found[-number] if number <= len(found) else None)
 
 
 def test_nothing_is_decided_before_it_is_due() -> None:
