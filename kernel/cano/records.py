@@ -174,6 +174,7 @@ class Standstill(Enum):
     INTERRUPTED = "no process executes it; recover() or resume() takes it over"
     WAITING_FOR_SIGNAL = "it waits for a signal"
     WAITING_FOR_TIME = "it waits for a time"
+    WAITING_FOR_LIMIT = "it waits for a slot of a limit"
     READY = "its wait is over; recover() or resume() takes it over"
     FAILED = "it failed; resume() tries again from the state that failed"
     SUCCEEDED = "it has ended in success"
@@ -186,7 +187,7 @@ class Explanation(NamedTuple):
 
     Attributes:
         reason: the reason, out of a closed list.
-        detail: the holder, the signal's name, the time or the error.
+        detail: the holder, the signal's name, the time, the limit with its holders, or the error.
     """
 
     reason: Standstill

@@ -14,16 +14,16 @@ HERE = Path(cano.__file__).parent
 FILES = sorted(path for path in HERE.rglob("*.py") if "testing" not in path.relative_to(HERE).parts)
 
 BUDGETS = {
-    "": 701,  # the top floor: hooks, protocols, records, errors, options
+    "": 702,  # the top floor: hooks, protocols, records, errors, options
     "data": 500,
     "model": 780,
-    "engine": 1_260,
-    "concurrency": 600,
+    "engine": 1_385,
+    "concurrency": 603,
     "plugins": 300,
-    "kernel": 500,
+    "kernel": 505,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
-IN_ALL = 4_560
+IN_ALL = 4_715
 DURABILITY = {"": 1_250, "recovery": 600}
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cano.engine.attempts import attempt_until_done
 from cano.engine.control import Paused, Refused
-from cano.engine.limiter import Limiter, slots
+from cano.engine.limiter import Limiter, acquire
 from cano.engine.step import keep_step
 from cano.errors import ConfigurationError, PluginError, TransitionError
 from cano.model.code_reading import types_of
@@ -250,8 +250,9 @@ def _limited(limiters: list[Limiter], work: Work) -> Work:
     """Return a `Work` that acquires a slot of every limit, and then does `work`."""
 
     async def limited(run: Run, bound: BoundState) -> Any:
-        async with slots(limiters, run.store):
-            return await work(run, bound)
+        run.step._ensure_detail()  # makes the step loop return the slots before the next step, after the commit
+        await acquire(limiters, run)
+        return await work(run, bound)
 
     return limited
 

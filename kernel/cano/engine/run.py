@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cano.engine.attempts import attempt_until_done
 from cano.engine.binding import BoundState, BoundWorkflow
 from cano.engine.control import Parked, Paused, Refused, StoreFailed
-from cano.engine.limiter import slots
+from cano.engine.limiter import Request, Slot, acquire, release
 from cano.engine.step import Step, location_of, running
 from cano.engine.stopping import Stop, reason_of, status_of, timed_out
 from cano.engine.strand import Strand
@@ -41,6 +41,9 @@ class Run(Strand):
         due: the run's deadline in wall-clock seconds; None without a timeout, or before the run has begun.
         parent_id: id of the run that started this one as a sub-workflow, or None.
         parent: that run, if this kernel executes it.
+        caller: the run whose task waits for this one, or None.
+        held: the slots of limits that the run holds: the workflow's, then the state's.
+        waits_for: the slot that the run waits for, or None.
         resumed: whether the run continues an earlier execution.
         store: the object that the tasks get.
         wait: the run's wait while it is parked; otherwise None.
@@ -52,8 +55,9 @@ class Run(Strand):
     """
 
     __slots__ = (
-        "__weakref__", "_ended", "_stop", "bound", "carried", "due", "error", "journal", "parent", "parent_id",
-        "restored_values", "resumed", "run_id", "status", "stopped", "successor", "timeout", "wait",
+        "__weakref__", "_ended", "_stop", "bound", "caller", "carried", "due", "error", "held", "journal", "parent",
+        "parent_id", "restored_values", "resumed", "run_id", "status", "stopped", "successor", "timeout", "wait",
+        "waits_for",
     )  # fmt: skip
 
     def __init__(
@@ -72,6 +76,9 @@ class Run(Strand):
         self.due: float | None = None
         self.parent: Run | None = None
         self.parent_id = parent_id
+        self.caller: Run | None = None
+        self.held: tuple[Slot, ...] = ()
+        self.waits_for: Request | None = None
         self.journal: Journal | None = None
         self.status = RunStatus.RUNNING
         self.error: BaseException | None = None
@@ -164,10 +171,8 @@ class Run(Strand):
                 self.journal.check_lease()
             if self.plan.limiters:
                 self._check_stopped()
-                async with slots(self.plan.limiters, self.store):
-                    self.bound = await self._loop()
-            else:
-                self.bound = await self._loop()
+                await acquire(self.plan.limiters, self)
+            self.bound = await self._loop()
             if self.journal is None or not self.journal.ended:  # a success that is committed remains one
                 if self.watch is not None and self.watch.cancels:
                     raise timed_out(self)
@@ -189,6 +194,8 @@ class Run(Strand):
             raise error
         finally:
             self.leave()
+            if self.held:
+                release(self)
             if self.kernel.active.get(self.run_id) is self:
                 del self.kernel.active[self.run_id]
             ended = self.plan.run_parked if self.status is RunStatus.PARKED else self.plan.run_finished
@@ -408,7 +415,12 @@ class Run(Strand):
         return self.cancelled_from_outside()
 
     def _check_stopped(self) -> None:
-        """Raise CancelledError if the run is to end: its task has swallowed an earlier cancellation."""
+        """Before a step, or before the first: return the slots of the state before, whose step is committed.
+
+        Raises:
+            asyncio.CancelledError: the run is to end; its task has swallowed an earlier cancellation.
+        """
+        release(self, keep=len(self.plan.limiters))
         if self._is_to_end():
             raise asyncio.CancelledError
 

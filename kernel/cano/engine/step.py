@@ -228,6 +228,12 @@ def location_of(step: Step) -> dict[str, Any]:
     return {"run_id": step.run_id, "workflow": step.workflow, "state": step.state, "attempt": step.attempt}
 
 
+def current_run() -> Run | None:
+    """Return the run whose step is executing in this context, or None."""
+    step = running.get(None)
+    return None if step is None else step.run
+
+
 def current_step() -> Step:
     """Return the step that is executing: in a task, in the coroutines that it awaits, and in its worker thread.
 

@@ -22,6 +22,7 @@ from cano.engine.clock import SystemClock
 from cano.engine.control import StoreFailed
 from cano.engine.limiter import Limiter
 from cano.engine.run import Run
+from cano.engine.step import current_run
 from cano.engine.strand import UNMANAGED
 from cano.engine.teardown import finish, with_timeout
 from cano.engine.threads import Threads
@@ -260,6 +261,8 @@ class Kernel:
             WorkflowError: the run failed; its cause is the exception of a task.
         """
         plan, run_id, run, stored = await self._begin(flow, data, run_id, timeout, True, None)
+        if run is not None:
+            run.caller = current_run()
         if not stored:
             assert run is not None
             state = await run.drive()
@@ -303,12 +306,14 @@ class Kernel:
             await self.open()
         store = StoreView(store) if isinstance(store, dict) else _managed(store)
         run = Run(self, self.bind(flow), self._new_id(), store)
+        run.caller = current_run()
         try:
             state = await run.drive()
             return state if run.status is not RunStatus.PARKED else await self._settled_into(run)
         finally:
             # run and step refer to each other, so they would keep the store until the next garbage collection
             run.store = run.view = UNMANAGED
+            run.caller = None
 
     async def _settled_into(self, run: Run) -> Any:
         """Wait for the end of a parked run, copy its data into the store that it began on, and return its state."""
@@ -511,8 +516,8 @@ class Kernel:
 
     def limiter(self, limit: Limit) -> Limiter:
         """Return the slots of `limit` in this kernel."""
-        # only the bound workflows that use it keep it alive
-        return self._limiters.setdefault(limit, Limiter(limit))
+        with self._lock:  # only the bound workflows that use it keep it alive
+            return self._limiters.setdefault(limit, Limiter(limit))
 
     def drive(self, run: Run) -> None:
         """Execute `run` in the background."""

@@ -17,6 +17,9 @@ _made = itertools.count()
 class Limit:
     """A limit on the number of runs or steps at once. Workflows and states that use one `Limit` share its slots.
 
+    A step's slot is returned after its commit. A run that awaits a run of the same limit (a sub-workflow, or
+    `await kernel.run(…)` in a task) lends it its slot, to one run at a time. A run from `kernel.start` borrows nothing.
+
     Args:
         limit: the number of slots, 1 or more.
         key: gives each value its own slots: a key of the data, or a function of the store.

@@ -105,7 +105,9 @@ class Inspector:
         try:
             record = with_status_at(await stored.record(run_id), stored.now())
             status, wait = record.status, record.wait
-            if run_id in self._kernel.active:
+            if (run := self._kernel.active.get(run_id)) is not None:
+                if run.waits_for is not None:
+                    return Explanation(Standstill.WAITING_FOR_LIMIT, str(run.waits_for))
                 return Explanation(Standstill.RUNNING_HERE, f"in state {record.state}")
             if status is RunStatus.RUNNING:
                 left = f"{(record.expires or 0) - stored.now():.1f} s"

@@ -150,7 +150,7 @@ async def test_nothing_is_kept_for_a_key_that_nobody_uses(kernel: Kernel, gauge:
 
     await run_all(kernel, flow, [{"key": n} for n in range(50)])
 
-    assert kernel.limiter(limit)._slots == {}
+    assert kernel.limiter(limit)._buckets == {}
 
 
 async def test_limits_compose(kernel: Kernel, clock: VirtualClock, gauge: Gauge) -> None:
