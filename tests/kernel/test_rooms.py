@@ -17,13 +17,13 @@ BUDGETS = {
     "": 702,  # the top floor: hooks, protocols, records, errors, options
     "data": 500,
     "model": 780,
-    "engine": 1_385,
+    "engine": 1_485,
     "concurrency": 603,
     "plugins": 300,
-    "kernel": 505,
+    "kernel": 525,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
-IN_ALL = 4_715
+IN_ALL = 4_835
 DURABILITY = {"": 1_250, "recovery": 600}
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
 

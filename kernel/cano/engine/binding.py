@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cano.engine.attempts import attempt_until_done
 from cano.engine.control import Paused, Refused
 from cano.engine.limiter import Limiter, acquire
-from cano.engine.step import keep_step
+from cano.engine.step import current_place, keep_step
 from cano.errors import ConfigurationError, PluginError, TransitionError
 from cano.model.code_reading import types_of
 from cano.model.config import TaskConfig
@@ -122,7 +122,7 @@ class BoundState:
         function = task.function if isinstance(task, FunctionTask) else task.run if isinstance(task, Task) else task
         self.function = function
         self.threaded = not is_async(function)
-        self.call = kernel.threads.wrap(function, keep_step) if self.threaded else function
+        self.call = kernel.threads.wrap(function, keep_step, current_place) if self.threaded else function
         self.fast = self.node is None and self.timeout is None and self.total_timeout is None
 
     def bind_branch(self, kernel: Host, task: Task[Any] | Callable[[Any], Any]) -> BoundState:

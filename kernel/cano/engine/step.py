@@ -234,6 +234,12 @@ def current_run() -> Run | None:
     return None if step is None else step.run
 
 
+def current_place() -> str:
+    """Return the state and the run whose step is executing in this context, for messages."""
+    step = current_step()
+    return f"state {step.state} of run {step.run_id}"
+
+
 def current_step() -> Step:
     """Return the step that is executing: in a task, in the coroutines that it awaits, and in its worker thread.
 

@@ -48,6 +48,11 @@ class Strand:
         self._task = task
         self._base_cancelling = task.cancelling()
 
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop that executes the strand; None before it does."""
+        return None if self._task is None else self._task.get_loop()
+
     def leave(self) -> None:
         """Close the watchdog, and take back its cancellations of the task."""
         if self.watch is not None:

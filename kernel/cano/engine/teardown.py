@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cano.engine.deadline import TEARDOWN_GRACE
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from cano.engine.run import Run
 
 R = TypeVar("R")
+
+POLL = 0.05
+"""Seconds between two looks at whether an event loop in another thread has ended."""
 
 
 async def with_timeout(work: Coroutine[Any, Any, R], clock: Clock, seconds: float) -> R:
@@ -29,6 +33,33 @@ async def with_timeout(work: Coroutine[Any, Any, R], clock: Clock, seconds: floa
     if task.cancelled():
         raise TimeoutError
     return task.result()
+
+
+async def finish_all(runs: Iterable[Run], tasks: Iterable[asyncio.Task[Any]], grace: float, clock: Clock) -> None:
+    """Call `finish` in each event loop that executes some of `runs` and `tasks`."""
+    here = asyncio.get_running_loop()
+    work: dict[asyncio.AbstractEventLoop, tuple[list[Run], list[asyncio.Task[Any]]]] = {here: ([], [])}
+    for run in runs:
+        work.setdefault(run.loop or here, ([], []))[0].append(run)
+    for task in tasks:
+        work.setdefault(task.get_loop(), ([], []))[1].append(task)
+    await asyncio.gather(*(run_in(loop, partial(finish, *parts, grace, clock)) for loop, parts in work.items()))
+
+
+async def run_in(loop: asyncio.AbstractEventLoop | None, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Do `work` in `loop`, which may run in another thread; or here, if that one has ended or does meanwhile."""
+    if loop is not None and loop is not asyncio.get_running_loop() and loop.is_running():
+        coroutine = work()
+        try:
+            done = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, loop))
+        except RuntimeError:  # it was closed just now
+            coroutine.close()
+        else:
+            while not done.done() and not loop.is_closed():
+                await asyncio.wait({done}, timeout=POLL)  # an event loop that ends forgets its callbacks
+            if done.done() and not done.cancelled():
+                return done.result()
+    await work()
 
 
 async def finish(runs: Collection[Run], tasks: Collection[asyncio.Task[Any]], grace: float, clock: Clock) -> None:

@@ -8,7 +8,9 @@ import os
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
+from concurrent.futures import Future
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakValueDictionary
 
@@ -24,7 +26,7 @@ from cano.engine.limiter import Limiter
 from cano.engine.run import Run
 from cano.engine.step import current_run
 from cano.engine.strand import UNMANAGED
-from cano.engine.teardown import finish, with_timeout
+from cano.engine.teardown import finish_all, run_in, with_timeout
 from cano.engine.threads import Threads
 from cano.errors import ConfigurationError, ConflictError, RunTimeoutError, StoreUnavailableError, TransientStoreError
 from cano.kernel.handles import RunHandle, RunListing
@@ -100,8 +102,9 @@ class Kernel:
         self._prefix = f"{int(time.time() * 1000):012x}{os.urandom(4).hex()}"
         self._lock = threading.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._opening: asyncio.Task[None] | None = None
-        self._closing: asyncio.Task[None] | None = None
+        self._opening: tuple[Future[None], asyncio.Task[None]] | None = None
+        self._closing: Future[None] | None = None
+        self._home: asyncio.AbstractEventLoop | None = None
         self._open = False
         self.closed = False
 
@@ -128,18 +131,38 @@ class Kernel:
         """
         if self.closed:
             raise StoreUnavailableError("this kernel was closed; make a new one")
-        if self._open:
-            return
-        if self._opening is None or self._opening.get_loop() is not asyncio.get_running_loop():
-            self._opening = asyncio.get_running_loop().create_task(self._do_open())
-        try:
-            await asyncio.shield(self._opening)
-        finally:
-            if self._opening is not None and self._opening.done():
-                self._opening = None
+        while not self._open:  # again, if the event loop that was opening it ended
+            await asyncio.shield(asyncio.wrap_future(self._opened_once()))
+            if self.closed:
+                raise StoreUnavailableError("this kernel was closed; make a new one")
+
+    def _opened_once(self) -> Future[None]:
+        """Open the kernel in this event loop, unless another one is opening it; the future is done afterwards."""
+        with self._lock:
+            if self._opening is not None and not self._opening[1].get_loop().is_closed():
+                return self._opening[0]
+            opened: Future[None] = Future()
+            opened.set_running_or_notify_cancel()  # a cancelled waiter must not cancel the future
+            if self._open:  # by another thread, just now
+                opened.set_result(None)
+                return opened
+            task = asyncio.get_running_loop().create_task(self._do_open())
+            self._opening = opened, task
+
+        def done(task: asyncio.Task[None]) -> None:
+            self._opening = None
+            error = None if task.cancelled() else task.exception()
+            if error is None:
+                opened.set_result(None)
+            else:
+                opened.set_exception(error)
+
+        task.add_done_callback(done)
+        return opened
 
     async def _do_open(self) -> None:
         self.load()
+        self._home = asyncio.get_running_loop()
         self.codec, self.backend, self.executor = await self._resources.open()
         try:
             self.keeper = self._resources.keeper(self)
@@ -153,23 +176,26 @@ class Kernel:
     async def close(self, grace: float | None = None) -> None:
         """Wait for active runs to finish, interrupt the others, and close store and executor.
 
-        Cancelling this call does not stop the closing. Another call waits for it.
+        Cancelling this call does not stop the closing. Another call waits for it, in any thread.
 
         Args:
             grace: seconds for which runs may finish; by default the kernel's `grace`.
         """
-        if self._closing is None or self._closing.get_loop() is not asyncio.get_running_loop():
-            if self.closed:
-                return
-            opened, self.closed, self._open = self._open, True, False
-            work = self._do_close(opened, self.grace if grace is None else grace, asyncio.current_task())
-            self._closing = asyncio.get_running_loop().create_task(work)
-        await asyncio.shield(self._closing)
+        with self._lock:
+            if self._closing is None:
+                opened, self.closed, self._open = self._open, True, False
+                work = self._do_close(opened, self.grace if grace is None else grace, asyncio.current_task())
+                self._closing = asyncio.run_coroutine_threadsafe(work, asyncio.get_running_loop())
+        await asyncio.shield(asyncio.wrap_future(self._closing))
 
     async def _do_close(self, opened: bool, grace: float, caller: asyncio.Task[Any] | None) -> None:
         # a run that closes its own kernel continues, and is not waited for
-        runs = [run for run in self.active.values() if not run.driven_by(caller)]
-        await finish(runs, [task for task in self._tasks if task is not caller], grace, self.clock)
+        runs = [run for run in list(self.active.values()) if not run.driven_by(caller)]
+        await finish_all(runs, [task for task in list(self._tasks) if task is not caller], grace, self.clock)
+        await run_in(self._home, partial(self._release, opened))
+        self.threads.close()
+
+    async def _release(self, opened: bool) -> None:
         if self.keeper is not None:
             await self.keeper.close()
         if opened:
@@ -177,7 +203,6 @@ class Kernel:
                 stack.push_async_callback(self._resources.close)
                 for stopping in reversed(self.listeners("cano_kernel_stopping")):
                     stack.push_async_callback(called, stopping, self)
-        self.threads.close()
 
     # store and plugins
 

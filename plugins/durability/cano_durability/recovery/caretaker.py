@@ -66,7 +66,7 @@ class Caretaker:
     async def close(self) -> None:
         """Stop the background tasks."""
         await self._heart.close()
-        if self._task is not None:
+        if self._task is not None and not self._task.done():  # done: its event loop has ended
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 

@@ -41,7 +41,7 @@ class Heart:
         """Stop the renewals."""
         if self._timer is not None:
             self._timer.cancel()
-        if self._task is not None:
+        if self._task is not None and not self._task.done():  # done: its event loop has ended
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
