@@ -128,7 +128,7 @@ class Limiter:
         return slot
 
     def _return(self, slot: Slot) -> None:
-        """Take back a slot that nobody borrows, and grant it to the first request that can have it."""
+        """Take back a slot that is not lent, and grant it to the first request that can have it."""
         bucket, lender = slot.bucket, slot.lender
         bucket.holders.pop(slot, None)
         if lender is not None:

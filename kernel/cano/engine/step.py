@@ -243,7 +243,7 @@ def current_place() -> str:
 def current_step() -> Step:
     """Return the step that is executing: in a task, in the coroutines that it awaits, and in its worker thread.
 
-    The object keeps its identity when the run goes on; see `Step`.
+    The object keeps its identity when the run continues; see `Step`.
 
     Raises:
         ConfigurationError: no step is executing in this context.

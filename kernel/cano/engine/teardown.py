@@ -56,7 +56,7 @@ async def run_in(loop: asyncio.AbstractEventLoop | None, work: Callable[[], Coro
             coroutine.close()
         else:
             while not done.done() and not loop.is_closed():
-                await asyncio.wait({done}, timeout=POLL)  # an event loop that ends forgets its callbacks
+                await asyncio.wait({done}, timeout=POLL)  # an event loop that ends drops its callbacks
             if done.done() and not done.cancelled():
                 return done.result()
     await work()

@@ -188,7 +188,7 @@ def _calls_that_change_nothing(store: StoreBackend) -> Sequence[Callable[[], Awa
 
 
 async def _answers(calls: Sequence[Callable[[], Awaitable[Any]]]) -> list[str]:
-    """What the calls answer, as text: a copy. Only `delete` may be refused, by a store that keeps everything."""
+    """Return the answers of all calls, as text. Only `delete` may be refused, by a store that keeps everything."""
     *others, delete = calls
     answers = [repr(answer) for answer in await asyncio.gather(*(call() for call in others))]
     return [*answers, *map(repr, await asyncio.gather(delete(), return_exceptions=True))]

@@ -101,7 +101,7 @@ class Reader:
         self._under_way.discard(task)
         self._slots.release()
         if not task.cancelled():
-            task.exception()  # or asyncio would report that nobody has looked at it
+            task.exception()  # or asyncio would report it as never retrieved
 
     async def _patiently(self, question: Callable[..., Awaitable[R]], arguments: tuple[Any, ...], deadline: float) -> R:
         patience = self._settings.retry_for

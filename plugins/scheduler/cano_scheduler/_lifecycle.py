@@ -31,7 +31,7 @@ def adopt(schedule: Schedule, state: State, now: int) -> Decision | None:
 
 
 def restart_interval(schedule: Schedule, state: State, now: int, step: int) -> Decision | None:
-    """Let an interval go on at `now`, after the wall clock was set back by `step` microseconds.
+    """Let an interval continue at `now`, after the wall clock was set back by `step` microseconds.
 
     Return None, and change nothing, if the schedule has decided nothing that is in the future by now. Cron
     expressions name times of day: those that have come once are not fired again.

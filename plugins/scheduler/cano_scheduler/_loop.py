@@ -157,7 +157,7 @@ class Loop:
             await self._runner.apply(schedule, decision)
 
     async def _restart_intervals(self, step: int) -> None:
-        """Let the intervals go on after the wall clock was set back by `step` microseconds, and plan all again."""
+        """Let the intervals continue after the wall clock was set back by `step` microseconds, and plan all again."""
         _log.warning("the wall clock was set back by %.1f s", step / SECOND)
         for schedule in list(self._schedules.values()):
             try:

@@ -116,7 +116,7 @@ class StoredRepository:
                 try:
                     async with self._locks[id]:
                         await self.load(id)
-                except PermanentStoreError as error:  # the other schedules go on
+                except PermanentStoreError as error:  # the other schedules continue
                     _log.error("schedule %s: its state cannot be read: %s", id, error)
                 else:
                     changed.append(id)

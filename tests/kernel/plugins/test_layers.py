@@ -170,7 +170,7 @@ async def test_what_cannot_be_unwrapped_names_run_and_key() -> None:
         (finding,) = await kernel.check()
         assert (finding.kind, finding.run_id) == ("corrupt", "one")
         assert "key 'text'" in finding.detail
-        assert (await kernel.explain("one")).reason is Standstill.READY
+        assert (await kernel.explain("one")).reason is Standstill.UNREADABLE
 
 
 @pytest.mark.parametrize(
