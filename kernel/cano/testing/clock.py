@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sized
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -14,6 +14,7 @@ from cano.errors import ConfigurationError
 
 START = 1_700_000_000.0
 _SETTLE = 3  # number of turns of the event loop without work, I/O included, after which it counts as idle
+_SETTLE_UNSEEN = 200  # the same for a loop that does not show whether callbacks are ready
 
 _POLL = 0.0005  # real seconds between two checks whether the clock is still held
 
@@ -24,6 +25,9 @@ class VirtualClock:
     With `Kernel(clock=VirtualClock())`, retries, timeouts, waits and schedules take no real time. A clock serves one
     event loop at a time. It does not notice the work of a store in a file or on a server, and jumps during it. To
     prevent that, use `FaultyStore(store, Faults(clock))`, which holds the clock during each call.
+
+    An event loop other than asyncio's, such as uvloop, does not show whether callbacks are ready. There the clock waits
+    for 200 turns of the loop in which nothing has asked it for the time or for a timer.
 
     Args:
         start: the wall-clock time at first, in seconds since the Unix epoch.
@@ -38,14 +42,20 @@ class VirtualClock:
         self._order = itertools.count()
         self._idle_turns = 0
         self._watching: asyncio.Handle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None  # that of `_watching`
+        self._advances = 0
         self._holds = 0
+        self._asked = 0  # how often the clock was asked for the time or a timer
+        self._asked_before = 0
 
     def time(self) -> float:
         """Return the virtual wall-clock time in seconds since the Unix epoch."""
+        self._asked += 1
         return self._wall + self._now
 
     def monotonic(self) -> float:
         """Return the virtual seconds since the clock was made."""
+        self._asked += 1
         return self._now
 
     async def sleep(self, seconds: float) -> None:
@@ -62,6 +72,7 @@ class VirtualClock:
 
     def call_at(self, when: float, callback: Callable[[], Any]) -> VirtualTimer:
         """Call `callback` when the virtual time reaches `when`. Timers of the same time run in the order of calls."""
+        self._asked += 1
         timer = VirtualTimer(when, callback)
         heapq.heappush(self._timers, (when, next(self._order), timer))
         if self._auto:
@@ -87,20 +98,35 @@ class VirtualClock:
         if not seconds >= 0:
             raise ConfigurationError(f"advance() takes seconds, 0 or more, not {seconds!r}")
         end = self._now + seconds
-        await self._settle()
-        while (due := self._next_due()) is not None and due <= end:
-            self._jump(due)
+        self._advances += 1
+        if self._watching is not None:
+            self._watching.cancel()  # meanwhile the clock does not jump by itself
+            self._watching = None
+        try:
             await self._settle()
-        self._now = max(self._now, end)
-        await self._settle()
+            while (due := self._next_due()) is not None and due <= end:
+                self._jump(due)
+                await self._settle()
+            self._now = max(self._now, end)
+            await self._settle()
+        finally:
+            self._advances -= 1
+            if self._auto and self._next_due() is not None:
+                self._watch()
 
     async def _settle(self) -> None:
         """Wait until the event loop is idle and the clock is not held."""
         loop = asyncio.get_running_loop()
         turns = 0
-        while turns < _SETTLE:
+        while turns < _enough(loop):
             await asyncio.sleep(_POLL if self._holds else 0)
-            turns = turns + 1 if not _busy(loop) and not self._holds else 0
+            turns = 0 if self._busy(loop) else turns + 1
+
+    def _busy(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Return whether callbacks are ready to run in the loop's next turn, or the clock is held."""
+        ready = _ready(loop)
+        before, self._asked_before = self._asked_before, self._asked
+        return bool(self._holds or (before != self._asked if ready is None else ready))
 
     def _next_due(self) -> float | None:
         while self._timers and self._timers[0][2].cancelled:
@@ -115,12 +141,14 @@ class VirtualClock:
     # jumping by itself: while timers are pending, a callback runs in every turn of the event loop
 
     def _watch(self) -> None:
+        if self._advances:
+            return
         loop = asyncio.get_running_loop()
         if self._watching is not None:
-            if getattr(self._watching, "_loop", loop) is loop:
+            if self._loop is loop:
                 return
             self._watching.cancel()  # it belongs to an event loop that has ended
-        self._idle_turns = 0
+        self._idle_turns, self._loop = 0, loop
         self._watching = loop.call_soon(self._turn, loop)
 
     def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -128,9 +156,9 @@ class VirtualClock:
         due = self._next_due()
         if due is None:
             return
-        self._idle_turns = 0 if _busy(loop) or self._holds else self._idle_turns + 1
+        self._idle_turns = 0 if self._busy(loop) else self._idle_turns + 1
         try:
-            if self._idle_turns > _SETTLE:
+            if self._idle_turns > _enough(loop):
                 self._idle_turns = 0
                 self._jump(due)
         finally:
@@ -168,6 +196,12 @@ def _wake(sleeper: asyncio.Future[None]) -> None:
         sleeper.set_result(None)
 
 
-def _busy(loop: asyncio.AbstractEventLoop) -> bool:
-    """Return whether other callbacks are ready to run in the loop's next turn."""
-    return bool(getattr(loop, "_ready", ()))
+def _ready(loop: asyncio.AbstractEventLoop) -> Sized | None:
+    """Return the callbacks that are ready, which no public name shows; None if the loop is not asyncio's own."""
+    ready = getattr(loop, "_ready", None)
+    return ready if isinstance(loop, asyncio.BaseEventLoop) and isinstance(ready, Sized) else None
+
+
+def _enough(loop: asyncio.AbstractEventLoop) -> int:
+    """Return the number of turns without work after which the loop counts as idle."""
+    return _SETTLE if _ready(loop) is not None else _SETTLE_UNSEEN

@@ -18,6 +18,12 @@ async def turns(number: int) -> None:
         await asyncio.sleep(0)
 
 
+@pytest.fixture
+def unseen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The event loop does not show whether callbacks are ready, like uvloop."""
+    monkeypatch.setattr("cano.testing.clock._ready", lambda loop: None)
+
+
 # telling the time
 
 
@@ -255,6 +261,63 @@ async def test_advance_on_an_automatic_clock() -> None:
     await clock.advance(5)
 
     assert clock.monotonic() == 5
+
+
+async def test_advance_on_an_automatic_clock_with_a_timer_pending() -> None:
+    """It stops at its end; what is due later comes afterwards, by itself."""
+    clock, seen = VirtualClock(), list[float]()
+
+    async def sleeper(seconds: float) -> None:
+        await clock.sleep(seconds)
+        seen.append(clock.monotonic())
+
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:  # of real time: it did not return
+        for seconds in (5, 10, 100):
+            group.create_task(sleeper(seconds))
+        await turns(2)
+        await clock.advance(10)
+        assert (clock.monotonic(), seen) == (10, [5, 10])
+    assert seen == [5, 10, 100]
+
+
+# loops that show less
+
+
+@pytest.mark.usefixtures("unseen")
+@pytest.mark.parametrize("auto", [True, False])
+async def test_on_any_loop_work_goes_first(auto: bool) -> None:
+    """It waits for a chain of callbacks, and for a longer one that asks for the time."""
+    clock, seen = VirtualClock(auto=auto), list[float]()
+
+    async def busy() -> None:
+        await turns(150)
+        seen.append(clock.monotonic())
+        for _ in range(2000):
+            await turns(1)
+            clock.time()
+        seen.append(clock.monotonic())
+        await clock.sleep(5)
+        seen.append(clock.monotonic())
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(busy())
+        group.create_task(clock.sleep(10))
+        await turns(1)
+        if not auto:
+            await clock.advance(20)
+    assert seen == [0, 0, 5]
+
+
+@pytest.mark.usefixtures("unseen")
+async def test_on_any_loop_advance_ends() -> None:
+    """Also with a timer pending."""
+    clock = VirtualClock()
+    sleeper = asyncio.ensure_future(clock.sleep(100))
+    await turns(1)
+    await clock.advance(30)
+    assert clock.monotonic() == 30
+    await sleeper
+    assert clock.monotonic() == 100
 
 
 @pytest.mark.parametrize("seconds", [-1, -0.001, math.nan])
