@@ -36,7 +36,7 @@ class Canceller:
         if (run := self._kernel.active.get(run_id)) is not None:
             run.stop(RunStatus.CANCELLED)
             return True
-        record = await self._stored.record(run_id)  # an unreadable run can be cancelled, too
+        record = await self._stored.head(run_id)  # an unreadable run can be cancelled, too
         if record.status.finished:
             return False
         # the holder checks for this signal when it renews leases or releases an unfinished run
@@ -55,7 +55,7 @@ class Canceller:
         if token is None:
             return
         try:
-            record, request = await self._stored.record(run_id), await self.request(run_id)
+            record, request = await self._stored.head(run_id), await self.request(run_id)
             if not record.status.finished:
                 await self.commit(record, () if request is None else (request.id,))
                 return

@@ -6,7 +6,17 @@ import math
 from collections.abc import Callable
 from typing import TypeVar
 
-from cano import ConfigurationError, Run, RunNotFoundError, RunRecord, StoreBackend, StoreView, Workflow
+from cano import (
+    ConfigurationError,
+    Run,
+    RunFilter,
+    RunNotFoundError,
+    RunRecord,
+    SerializationError,
+    StoreBackend,
+    StoreView,
+    Workflow,
+)
 from cano.engine.ports import BoundWorkflow, Host, new_holder
 
 from cano_durability.failures import corrupt
@@ -98,6 +108,16 @@ class StoredRuns:
         if record is None:
             raise RunNotFoundError(f"the store has no run {run_id!r}", run_id=run_id)
         return record
+
+    async def head(self, run_id: str) -> RunRecord:
+        """Return the run's record, without its data if only that cannot be read. Raises RunNotFoundError."""
+        try:
+            return await self.record(run_id)
+        except SerializationError:
+            for listed in await self.backend.runs(RunFilter()):
+                if listed.run_id == run_id and (listed.error or {}).get("type") != "SerializationError":
+                    return listed
+            raise
 
     def check(self, record: RunRecord) -> None:
         """Raise SerializationError if a value of the run cannot be decoded.

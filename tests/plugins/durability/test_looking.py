@@ -354,6 +354,19 @@ async def test_prune_deletes_corrupt_rows(kernel: Kernel, world: World, flow: Fl
     assert await kernel.check() == []
 
 
+async def test_an_unfinished_run_that_is_corrupt_can_be_cancelled_and_deleted(
+    kernel: Kernel, world: World, flow: Flow
+) -> None:
+    """Its data cannot be read, but its place in the store can."""
+    await flow.start(kernel, world, "r", "wait for ever")
+    corrupt(kernel, world, "r")
+    other = await world.kernel()
+    assert await other.cancel("r")
+    assert not await other.cancel("r")
+    assert await other.prune(Retention(on_terminal="delete")) == ["r"]
+    assert await world.find("r") is None
+
+
 async def test_check_finds_corrupt_rows(kernel: Kernel, world: World, flow: Flow) -> None:
     """A row that cannot be read is named, and hides no other."""
     for run_id in ("a", "b", "c"):
