@@ -39,6 +39,8 @@ class Chain(Strategy):
         ConfigurationError: an argument is out of range or of a wrong type.
     """
 
+    default_retry_on = Exception  # its strategies decide
+
     __slots__ = ("strategies",)
 
     strategies: tuple[RetryStrategy, ...]

@@ -18,6 +18,7 @@ class Fixed(Strategy):
         delay: seconds before each retry (float), 0 or more. The attribute is named `seconds`.
         retry_on: retry only these errors: an exception type, a tuple of types, or a function error -> bool. Types also
             match an exception group if they match all its errors.
+            By default all errors but programming errors, such as TypeError and KeyNotFoundError.
         give_up_on: never retry these errors; takes precedence over `retry_on`. Types also match an exception group if
             they match any of its errors.
         max_elapsed: give up if the next attempt would begin more than this many seconds after the first one began.

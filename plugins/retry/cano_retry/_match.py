@@ -9,9 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from cano import ConfigurationError, PermanentStoreError, ValidationError
+
 from cano_retry._check import function, refuse
 
 Match = type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], bool]
+
+PROGRAMMING_ERRORS = (
+    AssertionError, AttributeError, ConfigurationError, ImportError, NameError, NotImplementedError,
+    PermanentStoreError, SyntaxError, TypeError, ValidationError,
+)  # fmt: skip
+"""Errors of the program, which the next attempt would only repeat. `PermanentStoreError` has `KeyNotFoundError`."""
 
 _ALLOWED = "an exception type, a non-empty tuple of them, or a plain function error -> bool"
 
@@ -29,6 +37,8 @@ def check_match(name: str, match: Match | None) -> None:
 
 def is_retryable(error: Exception, retry_on: Match | None, give_up_on: Match | None) -> bool:
     """Return whether `error` may be retried; `give_up_on` takes precedence over `retry_on`."""
+    if retry_on is None and _matches(error, PROGRAMMING_ERRORS, any):
+        return False
     if retry_on is not None and not _matches(error, retry_on, all):
         return False
     return give_up_on is None or not _matches(error, give_up_on, any)

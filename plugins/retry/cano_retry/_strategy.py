@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 from cano_retry._budget import RetryBudget
 from cano_retry._check import number, refuse
@@ -17,6 +18,9 @@ class Strategy(Value):
     Attributes:
         max_retries: the largest number of retries, or None if it is unknown or unlimited.
     """
+
+    default_retry_on: ClassVar[Match | None] = None
+    """What counts as `retry_on` if that is None: all errors but `PROGRAMMING_ERRORS`, or those that this names."""
 
     __slots__ = ("after_hint", "budget", "give_up_on", "max_elapsed", "max_retries", "retry_on")
 
@@ -69,7 +73,7 @@ class Strategy(Value):
         """
         if self.max_retries is not None and attempt > self.max_retries:
             return None
-        if not is_retryable(error, self.retry_on, self.give_up_on):
+        if not is_retryable(error, self.retry_on or self.default_retry_on, self.give_up_on):
             return None
         delay = self._next_delay(attempt, error, elapsed, hint_of(error) if self.after_hint else None)
         if delay is None or (self.max_elapsed is not None and elapsed + delay > self.max_elapsed):

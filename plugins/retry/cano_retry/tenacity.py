@@ -55,6 +55,8 @@ class FromTenacity(Strategy):
             anything but seconds.
     """
 
+    default_retry_on = Exception  # tenacity's objects decide
+
     __slots__ = ("retry", "stop", "wait")
 
     stop: Callable[[RetryCallState], bool]
