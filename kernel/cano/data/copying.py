@@ -6,13 +6,14 @@ import copy
 import enum
 import operator
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from cano.errors import CanoError, SerializationError
 from cano.safe_text import error_text
 
 IMMUTABLE = frozenset({int, str, float, bool, bytes, type(None), complex, range, type, frozenset})
+_FIELDS = ("__dataclass_fields__", "_fields", "__struct_fields__", "__pydantic_fields__")
 _CONTAINERS = (list, dict, set, deque, bytearray)
 
 
@@ -35,18 +36,47 @@ def isolate(value: Any) -> Any:
         return value.copy()
     if isinstance(value, enum.Enum | type):
         return value
-    if (
-        isinstance(value, _CONTAINERS)
-        or hasattr(kind, "__dataclass_fields__")
-        or hasattr(kind, "_fields")
-        or hasattr(kind, "__struct_fields__")
-        or hasattr(kind, "__pydantic_fields__")
-    ):
+    if isinstance(value, _CONTAINERS) or _fields(kind) is not None:
         try:
-            return copy.deepcopy(value)
+            return copy.deepcopy(value, _shared(value))
         except (TypeError, copy.Error):
             return value  # it contains an object that cannot be copied, such as a lock: passed by reference
     return value
+
+
+def _fields(kind: type) -> Iterable[str] | None:
+    """Return the names of the fields of a dataclass or the like; None for any other class."""
+    for name in _FIELDS:
+        if hasattr(kind, name):
+            fields: Iterable[str] = getattr(kind, name)
+            return fields
+    return None
+
+
+def _shared(value: Any) -> dict[int, Any]:
+    """Return the memo with which `deepcopy` passes the other objects inside `value` by reference."""
+    memo: dict[int, Any] = {}
+    seen: set[int] = set()
+    todo = [value]
+    while todo:
+        one = todo.pop()
+        kind = one.__class__
+        if kind in IMMUTABLE or id(one) in seen:
+            continue
+        seen.add(id(one))
+        fields = _fields(kind)
+        if isinstance(one, dict):
+            todo += one.keys()
+            todo += one.values()
+        elif isinstance(one, list | tuple | set | deque):
+            todo += one
+        elif fields is None and not isinstance(one, bytearray):
+            memo[id(one)] = one
+        if fields is not None:
+            todo += [getattr(one, name, None) for name in fields]
+        if id(one) not in memo:
+            todo += getattr(one, "__dict__", {}).values()
+    return memo
 
 
 def copied(key: str, value: Any, copy: Callable[[Any], Any] = isolate) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
 import logging
 import threading
 import weakref
@@ -45,6 +46,7 @@ class Threads:
     ) -> Callable[[Any], Coroutine[Any, Any, Any]]:
         """Return an async function that calls `function` in a thread. Cancelling it does not stop the thread.
 
+        If the function returns an awaitable, as the wrapper of an async function does, it is awaited in the event loop.
 
         Args:
             prepare: called with the thread's context before the thread starts.
@@ -82,7 +84,7 @@ class Threads:
                     self.abandon()  # another thread closed the pool
                 result, error = await future
             if error is None:
-                return result
+                return await result if inspect.isawaitable(result) else result
             try:
                 if isinstance(error, StopIteration):
                     raise RuntimeError("the task raised StopIteration") from error

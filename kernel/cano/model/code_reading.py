@@ -7,7 +7,8 @@ import types
 import typing
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from types import CodeType, ModuleType, SimpleNamespace
+from functools import partial
+from types import CodeType, FunctionType, MethodType, ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
 
 from cano.data.store import Key
@@ -47,7 +48,7 @@ def types_of(flow: Workflow[Any]) -> Iterator[Any]:
         yield from one.types
         for registration in one.tasks.values():
             for task in (registration.task, *getattr(registration.task, "branches", ())):
-                part: Any = getattr(task, "flow", None)  # of a sub-workflow
+                part: Any = getattr(task, "flow", None) if isinstance(task, Task) else None  # of a sub-workflow
                 if hasattr(part, "tasks") and part not in flows:
                     flows.append(part)
                 for function in functions_of(task):
@@ -81,11 +82,13 @@ def keys_used(function: Any) -> Iterator[Key[Any]]:
 
 def _plain(function: Any) -> Any:
     """Return the Python function inside a callable, or None if there is none."""
-    function = getattr(function, "func", function)  # the function of a functools.partial
-    if not hasattr(function, "__code__"):  # a callable object
-        function = getattr(function, "__func__", getattr(type(function), "__call__", None))  # noqa: B004
-    function = inspect.unwrap(function)
-    return function if hasattr(function, "__code__") else None
+    # by type(), not by attribute or isinstance: a mock has every attribute and any class
+    while isinstance(function, partial):
+        function = function.func
+    if type(function) not in (FunctionType, MethodType):  # a callable object
+        function = getattr(type(function), "__call__", None)  # noqa: B004
+    function = inspect.unwrap(getattr(function, "__func__", function))
+    return function if type(function) is FunctionType else None
 
 
 def _annotated(function: Any) -> Iterator[Any]:

@@ -93,7 +93,8 @@ class FunctionTask(Task[StateT_co]):
             return cast(StateT_co, await self.function(store))
         import asyncio
 
-        return cast(StateT_co, await asyncio.to_thread(self.function, store))
+        result: Any = await asyncio.to_thread(self.function, store)
+        return cast(StateT_co, await result if inspect.isawaitable(result) else result)
 
     def __call__(self, store: Any) -> object:
         """Call the function directly, and return its result: a coroutine if it is async."""
@@ -140,6 +141,7 @@ def task(
     """Make a task from a function `(store) -> state`.
 
     The kernel executes an async function in the event loop, a plain one in a worker thread with a copy of the context.
+    If that returns an awaitable, as the wrapper of an async function does, the kernel awaits it in the event loop.
 
     Args:
         function: the function.

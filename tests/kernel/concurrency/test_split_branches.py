@@ -294,11 +294,13 @@ async def test_what_the_maker_writes(kernel: Kernel) -> None:
 
 
 async def test_a_forgotten_await_is_found(kernel: Kernel) -> None:
-    """A plain function that returns a coroutine has done nothing: the branch has failed, and says why."""
-    branches = [lambda store: shout("hey", store), decorated]
+    """An async function that returns a coroutine has done nothing: the branch has failed, and says why."""
+
+    async def forgets(store: Any) -> Any:
+        return shout("hey", store)
 
     with pytest.raises(JoinError, match="is an `await`, or `async def`, missing") as caught:
-        await kernel.run(split(branches))
+        await kernel.run(split([forgets, decorated]))
     assert isinstance(caught.value.__cause__, TransitionError)
 
 

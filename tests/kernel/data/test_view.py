@@ -563,7 +563,7 @@ def test_isolate_copies_nothing_that_cannot_change(value: Any) -> None:
 
 
 def test_isolate_shares_what_has_no_copy() -> None:
-    """A dataclass that holds a lock is passed by reference, like any other object."""
+    """A lock in a dataclass is passed by reference, like any other object."""
 
     @dataclass
     class Guarded:
@@ -571,7 +571,8 @@ def test_isolate_shares_what_has_no_copy() -> None:
 
     guarded = Guarded(threading.Lock())
 
-    assert isolate(guarded) is guarded
+    assert isolate(guarded) is not guarded
+    assert isolate(guarded).lock is guarded.lock
 
 
 class Watched(dict[str, Any]):

@@ -308,9 +308,8 @@ async def test_a_forgotten_await_is_told_as_such(kernel: Kernel) -> None:
 
 
 async def test_a_plain_function_that_returns_a_coroutine(kernel: Kernel) -> None:
-    """The same for `lambda store: work(store)`, where `work` is async."""
-    with pytest.raises(TransitionError, match="an awaitable"):
-        await kernel.run(flow_of(lambda store: then("end")(store)))
+    """The coroutine of `lambda store: work(store)`, where `work` is async, is awaited."""
+    assert (await kernel.run(flow_of(lambda store: then("end")(store)))).state == "end"
 
 
 async def test_a_future_is_no_state(kernel: Kernel) -> None:
