@@ -110,6 +110,10 @@ class ConcurrentWorkflowStatus(NamedTuple):
         return self.running == 0
 
 
+BREATH = 64
+TURN = 0.005
+"""Stores, and seconds, after which a batch yields to the event loop, so that the runs that it started proceed."""
+
 Progress = Callable[[ConcurrentWorkflowStatus], None]
 Stores = Iterable[Any] | AsyncIterable[Any]
 
@@ -222,6 +226,7 @@ class _Batch:
         orchestrate, flow, ended = self._kernel.orchestrate, self._owner.flow, self._run_ended
         room = self._room = asyncio.Event()
         loop = asyncio.get_running_loop()
+        turn = loop.time() + TURN
         async with aclosing(_each(self._stores)) as stores:
             async for store in stores:
                 task = loop.create_task(orchestrate(flow, store))
@@ -231,6 +236,11 @@ class _Batch:
                 while len(self._tasks) >= limit:
                     room.clear()
                     await room.wait()
+                if self._pulled % BREATH == 0 or loop.time() >= turn:
+                    await asyncio.sleep(0)
+                    if self._ended_by is not None:
+                        return
+                    turn = loop.time() + TURN
         self._exhausted = True
 
     def _feeding_ended(self, feeder: asyncio.Task[None]) -> None:

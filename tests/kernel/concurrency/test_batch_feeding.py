@@ -24,6 +24,7 @@ from cano import (
     Workflow,
     WorkflowError,
 )
+from cano.concurrency.batch import BREATH
 from cano.testing import VirtualClock
 
 
@@ -99,6 +100,41 @@ async def test_limit_one_takes_them_one_after_the_other(kernel: Kernel, clock: V
         gauge, began = Gauge(clock, lambda number: number + 1), clock.monotonic()
         await ConcurrentWorkflow(gauge.flow(), limit=limit, kernel=kernel).execute_concurrent(plain(4))
         assert clock.monotonic() - began == seconds
+
+
+@pytest.mark.parametrize("wait", [WaitStrategy.quota(1), WaitStrategy.quota_or_duration(1, 60)])
+@pytest.mark.parametrize("make", [lambda: map(Item, itertools.count()), lambda: list(plain(10_000))])
+async def test_a_batch_without_a_limit_stops_at_its_quota(
+    kernel: Kernel, make: Callable[[], Any], wait: WaitStrategy
+) -> None:
+    """Runs that never wait end while stores are still read: an endless iterator, or a long list, is not read on."""
+    ran = 0
+
+    async def work(store: Any) -> str:
+        nonlocal ran
+        ran += 1
+        return "end"
+
+    flow = Workflow("start").register("start", work).add_exit_state("end")
+    _, status = await ConcurrentWorkflow(flow, kernel=kernel).execute_concurrent(make(), wait)
+
+    assert status.ended_by == "quota"
+    assert 1 <= status.completed <= ran <= 10 * BREATH
+
+
+async def test_a_batch_without_a_limit_stops_after_its_duration() -> None:
+    """Time passes while an endless iterator is read, although its runs never wait."""
+    flow = Workflow("start").add_exit_state("end")
+
+    @flow.on("start")
+    async def work(store: Any) -> str:
+        return "end"
+
+    async with Kernel(discover=False) as kernel:  # in real time: virtual time passes only while all runs wait
+        batch = ConcurrentWorkflow(flow, kernel=kernel)
+        _, status = await batch.execute_concurrent(map(Item, itertools.count()), WaitStrategy.duration(0.02))
+
+    assert status.ended_by == "duration"
 
 
 @contextmanager
