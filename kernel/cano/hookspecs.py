@@ -118,9 +118,9 @@ def cano_open_executor(url: str) -> Executor | None:
 def cano_keep_runs(kernel: Host) -> RunKeeper | None:
     """Return the keeper of runs, which commits their steps to the kernel's store, parks them and takes them over.
 
-    Called once, when a kernel with a store starts; `kernel.backend` is open. Without an answer, runs live in memory
-    only: no run can wait or be resumed, and the kernel refuses every store but the default one. cano-durability
-    answers this hook.
+    Called once, when a kernel starts; `kernel.backend` is its open store, or None. Without an answer, runs live in
+    memory only: no run can wait or be resumed, and the kernel refuses every store but the default one.
+    cano-durability answers this hook.
 
     Args:
         kernel: the kernel. `cano.engine.ports.Host` names the attributes that a keeper may use.

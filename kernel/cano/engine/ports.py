@@ -16,6 +16,7 @@ from cano.engine.binding import BoundState, BoundWorkflow, Listener
 from cano.engine.control import Parked, Paused, Refused, StoreFailed
 from cano.engine.run import Run
 from cano.engine.step import Detail
+from cano.engine.stopping import lease_lost
 from cano.engine.strand import Strand
 from cano.holders import lives, new_holder
 from cano.safe_text import error_text, safe_repr, safe_str
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BoundState", "BoundWorkflow", "Detail", "Host", "IMMUTABLE", "Journal", "Listener", "Parked", "Paused", "Refused",
-    "RestorePoint", "RunKeeper", "StoreFailed", "Strand", "Work", "error_text", "lives", "new_holder", "safe_repr",
-    "safe_str",
+    "RestorePoint", "RunKeeper", "StoreFailed", "Strand", "Work", "error_text", "lease_lost", "lives", "new_holder",
+    "safe_repr", "safe_str",
 ]  # fmt: skip
 
 Work: TypeAlias = Callable[[Run, BoundState], Awaitable[Any]]

@@ -78,12 +78,18 @@ def reason_of(run: Run, error: asyncio.CancelledError) -> BaseException:
     elif stop.status is RunStatus.CANCELLED:
         reason = RunCancelledError(f"run {run.run_id} was cancelled", **where)
     elif stop.lost:
-        reason = ConflictError(f"run {run.run_id} lost its lease: {stop.lost}", run_id=run.run_id)
+        reason = lease_lost(run.run_id, stop.lost)
     else:
         reason = RunInterruptedError(f"run {run.run_id} was interrupted: the kernel closed", **where)
     if reason is not error:
         reason.__context__ = error
     return reason
+
+
+def lease_lost(run_id: str, reason: str) -> ConflictError:
+    """Return the error of a run that this process stopped because it lost the run's lease."""
+    remedy = f"to continue it or wait for its result, call kernel.run(flow, run_id={run_id!r})"
+    return ConflictError(f"run {run_id} lost its lease: {reason}; {remedy}", run_id=run_id)
 
 
 def timed_out(run: Run) -> RunTimeoutError:

@@ -94,7 +94,7 @@ class Resources:
         Raises:
             ConfigurationError: the store is another one, and no plugin keeps runs in it.
         """
-        keeper: RunKeeper | None = None if kernel.backend is None else self.hook.cano_keep_runs(kernel=kernel)
+        keeper: RunKeeper | None = self.hook.cano_keep_runs(kernel=kernel)
         if keeper is None and self._store != IN_MEMORY:
             raise ConfigurationError(self.no_keeper())
         return keeper

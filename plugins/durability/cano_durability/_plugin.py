@@ -14,7 +14,9 @@ CANO_API_VERSION = 2
 
 @hookimpl
 def cano_keep_runs(kernel: Host) -> RunKeeper | None:
-    """Return a keeper of runs in the kernel's store."""
+    """Return a keeper of runs in the kernel's store, or None without a store."""
+    if kernel.backend is None:
+        return None
     from cano_durability.keeper import Keeper  # late: a kernel without a store does not need it
 
     return Keeper(kernel)

@@ -11,7 +11,6 @@ from cano import (
     CanoError,
     Changes,
     Commit,
-    ConflictError,
     Run,
     RunCancelledError,
     RunRecord,
@@ -22,7 +21,7 @@ from cano import (
     Wait,
     state_name,
 )
-from cano.engine.ports import BoundState, Parked, safe_repr
+from cano.engine.ports import BoundState, Parked, lease_lost, safe_repr
 
 from cano_durability.failures import described
 from cano_durability.keys import CARRIED, ERROR, LASTING, PREFIX, RETRY
@@ -136,8 +135,7 @@ class Journal:
     def check_lease(self) -> None:
         """Raise ConflictError if the lease was not renewed in time, for example because the process was stopped."""
         if self._elapsed() > self.safe_until:
-            message = f"run {self.run_id} lost its lease: it could not be renewed in time"
-            raise ConflictError(message, run_id=self.run_id)
+            raise lease_lost(self.run_id, "it could not be renewed in time")
 
     def remember(self, name: str, value: Any) -> None:
         """Store a value of the engine with the next transition, for the next state."""
