@@ -141,8 +141,7 @@ class Branch(Strand):
         if plan.step_started:
             self.notify(plan.step_started, self.step)
         try:
-            if (journal := self.step.run.journal) is not None:
-                journal.check_lease()
+            self._check_lease()
             result = await self._work()
             if race.decided.done():
                 raise asyncio.CancelledError  # too late: the race would have cancelled it
@@ -164,6 +163,18 @@ class Branch(Strand):
                 self.notify(plan.step_finished, self.step)
         self.leave()
         race.ended(self)
+
+    def _check_lease(self) -> None:
+        if (journal := self.step.run.journal) is not None:
+            try:
+                journal.check_lease()
+            except TransientStoreError as error:  # the branch has not failed, and neither has the run
+                raise StoreFailed(error) from error
+
+    async def wait_to_retry(self, delay: float) -> None:
+        """See `Strand.wait_to_retry`."""
+        await Strand.wait_to_retry(self, delay)
+        self._check_lease()
 
     async def _work(self) -> Any:
         bound, run = self.bound, self.step.run

@@ -51,7 +51,8 @@ class Kernel:
         store: URL of the store that keeps the runs, opened by a plugin; or a `StoreBackend`.
         executor: URL of an executor for the `exec` phase of nodes, or an `Executor`; None for the event loop itself.
         plugins: objects with hook implementations, or names of installed plugins.
-        discover: whether to load every installed plugin. `cano-durability` is loaded even if this is False.
+        discover: whether to load every installed plugin. The plugin `durability` is loaded even if this is False,
+            unless it is blocked.
         block: names of plugins that are never imported; the environment variable CANO_BLOCK adds to them.
         strict: whether a broken plugin is an error; otherwise it is skipped with a warning.
         clock: the source of time.
@@ -168,6 +169,8 @@ class Kernel:
             self.keeper = self._resources.keeper(self)
             for started in self.listeners("cano_kernel_started"):
                 await called(started, self)
+            if self.closed:
+                raise StoreUnavailableError("this kernel was closed; make a new one")
         except BaseException:
             await self._resources.close()
             raise
@@ -395,11 +398,9 @@ class Kernel:
                 message = f"run {run_id} took longer than {timeout:g} s: its store did not answer"
                 raise RunTimeoutError(message, timeout=timeout, run_id=run_id, workflow=plan.name) from None
             return plan, run_id, run, True
-        if run_id in self.active:
-            raise ConflictError(
-                f"run {run_id} is already running without a store; use another run_id, or install cano-memory",
-                run_id=run_id,
-            )
+        if parent is None and run_id in self.active:
+            message = f"run {run_id} is already running, and no store keeps both; use another run_id"
+            raise ConflictError(message, run_id=run_id)
         run_id = run_id or self._new_id()
         run = Run(self, plan, run_id, view, timeout=timeout, parent_id=None if parent is None else parent.run_id)
         if parent is not None:
@@ -450,7 +451,10 @@ class Kernel:
 
         Args:
             concurrency: maximum number of them that this kernel executes at once. It takes over the others when these
-                end. None for no limit.
+                end. None for no limit. A later call for the same workflow replaces it.
+
+        Returns:
+            A handle for each run that was taken over at once.
         """
         whole_or_none("concurrency", concurrency, 1)
         keeper = await self.opened_keeper()

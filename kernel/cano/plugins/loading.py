@@ -169,6 +169,9 @@ class Plugins:
 
     def _admit(self, info: PluginInfo, load: Callable[[], Any]) -> None:
         """Register one plugin, or record why it cannot be. A broken plugin is not registered in part."""
+        if info.name in _BUILT_IN and info.name in self._infos:
+            message = f"the plugin {info.name!r} of {info.origin} has the name of a built-in one; rename it"
+            raise PluginError(message, plugin=info.name, distribution=info.origin)
         self._infos[info.name] = info
         if info.name in self._blocked:
             self.manager.set_blocked(info.name)

@@ -63,8 +63,8 @@ class Claimer:
         if not isinstance(view, StoreView):
             raise ConfigurationError(f"the data of a durable run must be a mapping, not of type {type(view).__name__}")
         limit = None if timeout is None else (float(timeout), stored.now() + timeout)
-        record = stored.new_record(plan, view, run_id, None if parent is None else parent.run_id, limit)
         since = stored.elapsed()
+        record = stored.new_record(plan, view, run_id, None if parent is None else parent.run_id, limit)
         found = await stored.backend.create(record)
         if (found.holder, found.token, found.created) == (stored.holder, record.token, record.created):
             if self._kernel.closed:  # since the call began: other kernels can then claim the run at once

@@ -87,7 +87,7 @@ class Keeper:
         """See `RunKeeper.stopped_driving`. A parked run is checked once more: its signal may just have arrived."""
         self._waiters.notify(run.run_id)
         self._watchlist.parked.discard(run.run_id)
-        self._caretaker.stopped_driving(run.run_id)
+        self._caretaker.stopped_driving(run)
         if run.status is RunStatus.PARKED and not self._kernel.closed:
             self._watchlist.parked.add(run.run_id)
             self._watchlist.objects[run.run_id] = run
@@ -145,6 +145,7 @@ class Keeper:
         """See `RunKeeper.park`."""
         if run.journal is None:
             run.journal = await self.stored.adopt(run)
+            self._caretaker.look_after(run)
         pause, journal, now = paused.pause, journal_of(run), self.stored.now()
         until = now + pause.timeout if pause.timeout is not None else pause.until
         if pause.signal is not None:

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from cano import (
     ConfigurationError,
+    ConflictError,
     Run,
     RunFilter,
     RunNotFoundError,
@@ -164,14 +165,19 @@ class StoredRuns:
 
         Raises:
             ConfigurationError: the run's data is an object of the user's own, which cannot be stored.
+            ConflictError: the store has another run with this id.
         """
         if run.store is not run.view:
             kind = type(run.store).__name__
             raise ConfigurationError(f"the data of a run that waits must be a mapping, not of type {kind}")
         self.register(run.plan)
         limit = None if run.timeout is None or run.due is None else (run.timeout, run.due)
+        since = self.elapsed()
         record = self.new_record(run.plan, run.view, run.run_id, run.parent_id, limit)
-        await self.backend.create(record)
-        journal = Journal(self, record, commits_steps=False, safe_until=math.inf)
+        found = await self.backend.create(record)
+        if (found.holder, found.token, found.created) != (self.holder, record.token, record.created):
+            message = f"the store has another run {run.run_id}; start the run that waits under another run_id"
+            raise ConflictError(message, run_id=run.run_id)
+        journal = Journal(self, record, commits_steps=False, safe_until=since + self.safe)
         journal.carry(run.carried)
         return journal

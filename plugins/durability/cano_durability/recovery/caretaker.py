@@ -21,6 +21,22 @@ _AT_ONCE = 100
 _log = logging.getLogger("cano")
 
 
+class _Group:
+    """The workflows of one call of `recover`, and the ids of their runs that were taken over and are executed here."""
+
+    def __init__(self, limit: int | None) -> None:
+        self._limit = limit
+        self.taken: set[str] = set()
+
+    def reserve(self, run_id: str) -> bool:
+        """Take a place for a run, and return whether there was one."""
+        if self._limit is not None:
+            if run_id in self.taken or len(self.taken) >= self._limit:
+                return False
+            self.taken.add(run_id)
+        return True
+
+
 class Caretaker:
     """Takes over the runs on the watchlist of one kernel that can continue, and cancels runs on request."""
 
@@ -42,9 +58,9 @@ class Caretaker:
         self._claimer = claimer
         self._canceller = canceller
         self._task: asyncio.Task[None] | None = None
-        self._lock = asyncio.Lock()  # one takeover at a time, so that `recover` returns every run that is ready
-        self._concurrency: int | None = None  # maximum number of taken-over runs that are executed here at once
-        self._taken: set[str] = set()  # ids of the taken-over runs that are executed here
+        self._lock: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
+        self._groups: dict[str, _Group] = {}  # by workflow
+        self._backlog: deque[RunRecord] = deque()  # runs that were ready, and that found their group full
         self._refilling = False
         self._logged: set[tuple[str, str]] = set()
         self._changed: set[str | None] = set()  # runs that notifications named, None for any
@@ -89,58 +105,82 @@ class Caretaker:
 
     async def recover(self, plans: Iterable[BoundWorkflow], concurrency: int | None) -> list[Run]:
         """See `RunKeeper.recover`."""
-        self._concurrency = concurrency
+        group = _Group(concurrency)
         for plan in plans:
             self._stored.register(plan)
             self._watchlist.workflows.add(plan.name)
+            self._groups[plan.name] = group
         self.start()
         taken = await self._take_over_ready()
         now = self._stored.now()
         running = await self._stored.backend.runs(RunFilter(status=RunStatus.RUNNING))
         held_by_dead = [record for record in running if record.holder is not None and not is_held(record, now)]
-        async with self._lock:
+        async with self._turn():
             return [*taken, *await self._take_over_all(held_by_dead)]
 
-    async def _take_over_ready(self) -> list[Run]:
-        async with self._lock:
-            if not self._free_slots():
-                return []
-            return await self._take_over_all(await self._stored.backend.ready(self._stored.now()))
+    def _turn(self) -> asyncio.Lock:
+        """Return the lock of this event loop: one takeover at a time, so that `recover` returns all that is ready."""
+        loop = asyncio.get_running_loop()
+        if self._lock is None or self._lock[0] is not loop:
+            self._lock = loop, asyncio.Lock()
+        return self._lock[1]
 
-    def _free_slots(self) -> int:
-        """Return the number of runs that this kernel may take over now."""
-        return _AT_ONCE if self._concurrency is None else min(_AT_ONCE, self._concurrency - len(self._taken))
+    async def _take_over_ready(self, *, refill: bool = False) -> list[Run]:
+        async with self._turn():
+            if not (refill and self._backlog):
+                self._backlog = deque(await self._stored.backend.ready(self._stored.now()))
+            records, self._backlog = self._backlog, deque()
+            return await self._take_over_all(records)
 
     async def _take_over_all(self, records: Iterable[RunRecord]) -> list[Run]:
-        """Take over runs in groups: the claims of a group share the store's syncs."""
-        waiting = deque(record for record in records if record in self._watchlist)
+        """Take over runs, many at a time: their claims share the store's syncs."""
         taken: list[Run] = []
-        while waiting and (slots := self._free_slots()) > 0:
-            group = [waiting.popleft() for _ in range(min(slots, len(waiting)))]
-            runs = await asyncio.gather(*map(self._take_over_one, group))
-            taken += [run for run in runs if run is not None]
-        return taken
+        some: list[RunRecord] = []
+        for record in records:
+            if record not in self._watchlist:
+                continue
+            if not self._group(record.workflow).reserve(record.run_id):
+                self._backlog.append(record)
+                continue
+            some.append(record)
+            if len(some) == _AT_ONCE:
+                taken += await self._take_over_some(some)
+                some = []
+        return taken + await self._take_over_some(some)
+
+    async def _take_over_some(self, records: Iterable[RunRecord]) -> list[Run]:
+        runs = await asyncio.gather(*map(self._take_over_one, records))
+        return [run for run in runs if run is not None]
 
     async def _take_over_one(self, record: RunRecord) -> Run | None:
-        plan = self._stored.plan_of(record.workflow)
+        """Take over a run that has a place in its group; if it is not executed here, free the place."""
+        plan, run = self._stored.plan_of(record.workflow), None
         try:
-            return None if plan is None else await self.take_over(plan, record.run_id)
+            run = None if plan is None else await self.take_over(plan, record.run_id)
         except Exception as error:  # noqa: BLE001  # the other runs can continue all the same
             self._log_once(record.run_id, error)
-            return None
+        finally:
+            if run is None:
+                self._group(record.workflow).taken.discard(record.run_id)
+        return run
 
-    def stopped_driving(self, run_id: str) -> None:
+    def _group(self, workflow: str) -> _Group:
+        """Return the group of a workflow. One that was not recovered has no limit."""
+        return self._groups.get(workflow) or _Group(None)
+
+    def stopped_driving(self, run: Run) -> None:
         """Called when this kernel stops executing a run: it may take over another in its place."""
-        if run_id in self._taken:
-            self._taken.discard(run_id)
-            if self._concurrency is not None and not self._refilling and not self._kernel.closed:
+        group = self._group(run.workflow)
+        if run.run_id in group.taken:
+            group.taken.discard(run.run_id)
+            if not self._refilling and not self._kernel.closed:
                 self._refilling = True
                 self._kernel.spawn(self._refill())
 
     async def _refill(self) -> None:
         self._refilling = False
         try:
-            await self._take_over_ready()
+            await self._take_over_ready(refill=True)
         except Exception as error:  # noqa: BLE001  # the next poll retries
             _log_retry(error)
 
@@ -149,7 +189,6 @@ class Caretaker:
         self._stored.register(plan)
         run = await self._claimer.claim(plan, await self._stored.load(run_id), resume_ended=resume_ended)
         if run is not None:
-            self._taken.add(run_id)
             self._kernel.drive(self.look_after(run))
         return run
 
@@ -161,8 +200,8 @@ class Caretaker:
                 self._watchlist.parked.discard(run_id)
             elif await self._canceller.request(run_id):
                 await self._canceller.cancel_unheld(record)
-            elif (plan := self._stored.plan_of(record.workflow)) is not None and self._free_slots() > 0:
-                await self.take_over(plan, run_id)
+            elif self._group(record.workflow).reserve(run_id):
+                await self._take_over_one(record)
         except Exception as error:  # noqa: BLE001  # no caller waits for this
             self._log_once(run_id, error)
 

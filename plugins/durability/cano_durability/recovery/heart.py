@@ -34,13 +34,13 @@ class Heart:
         """Begin to renew the lease of a run that is about to be executed here."""
         if self._stored.durable:  # in any other store, leases do not expire
             if self._task is None or self._task.done():
+                self._disarm()  # a timer of an event loop that has ended never fires
                 self._task = asyncio.get_running_loop().create_task(self._beat_forever(), name="cano heart")
             self._arm(journal_of(run).safe_until)
 
     async def close(self) -> None:
         """Stop the renewals."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self._disarm()
         if self._task is not None and not self._task.done():  # done: its event loop has ended
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -67,26 +67,31 @@ class Heart:
             # unless the run has released its lease in the meantime, or is releasing it
             elif self._kernel.active.get(run_id) is run and run.journal is journal and not journal.releasing:
                 run.stop(RunStatus.INTERRUPTED, lost="another holder has claimed it")
+        self._arm(min(journal.safe_until for _, journal in held.values()))
 
     def _held(self) -> dict[str, tuple[Run, Journal]]:
         return {
             run_id: (run, journal)
-            for run_id, run in self._kernel.active.items()
+            for run_id, run in list(self._kernel.active.items())
             if isinstance(journal := run.journal, Journal)
         }
 
     def _arm(self, due: float) -> None:
         """Let the timer fire at `due`, unless it fires earlier. It then checks which leases are no longer safe."""
         if due < self._due:
-            if self._timer is not None:
-                self._timer.cancel()
+            self._disarm()
             clock = self._kernel.clock
             self._due = due
             self._timer = clock.call_at(clock.monotonic() + max(0.0, due - self._stored.elapsed()), self._expire)
 
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self._due = None, math.inf
+
     def _expire(self) -> None:
         """Stop the runs whose lease could not be renewed in time."""
-        self._timer, self._due = None, math.inf
+        self._disarm()
         now = self._stored.elapsed()
         for run, journal in self._held().values():
             if journal.safe_until > now:

@@ -11,6 +11,9 @@ from cano_durability.journal import Journal
 from cano_durability.patience import despite_cancellation
 from cano_durability.stored_runs import StoredRuns
 
+_OBSERVED = 10_000
+"""Expired leases above which old observations of leases are dropped."""
+
 
 class Leases:
     """Claims and releases the leases of one kernel."""
@@ -44,6 +47,9 @@ class Leases:
             return False
         lease, elapsed = (record.token, record.expires), self._stored.elapsed()
         observed, since = self._observed.get(record.run_id, (None, elapsed))
+        if len(self._observed) > _OBSERVED:  # other processes have continued most of these runs
+            recent = elapsed - 2 * self._stored.lease
+            self._observed = {key: item for key, item in self._observed.items() if item[1] > recent}
         if observed != lease:
             self._observed[record.run_id], since = (lease, elapsed), elapsed
         return elapsed - since < self._stored.lease

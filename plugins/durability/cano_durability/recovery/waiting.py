@@ -58,6 +58,7 @@ class Alarms:
         self._clock = clock
         self._wake = wake
         self._alarms: dict[str, tuple[float, Timer]] = {}
+        self._closed = False
 
     def set(self, run_id: str, wait: Wait) -> None:
         """Wake the run at the end of its wait. Cancel its alarm if the wait has no time."""
@@ -65,7 +66,7 @@ class Alarms:
         if known is not None and known[0] == wait.until:
             return
         self.cancel(run_id)
-        if wait.until is None:
+        if wait.until is None or self._closed:
             return
 
         def ring() -> None:
@@ -83,7 +84,8 @@ class Alarms:
             timer.cancel()
 
     def close(self) -> None:
-        """Cancel all alarms."""
+        """Cancel all alarms, and set no more."""
+        self._closed = True
         for run_id in tuple(self._alarms):
             self.cancel(run_id)
 
