@@ -73,7 +73,7 @@ class Shortcut:
         writer = self._writer
         cursor = writer.cursor
         with worker.hold:  # a with block, since a signal handler may raise at any point
-            if not worker.idle:
+            if not worker.idle or not writer.file.same:
                 return False
             try:
                 if writer.checkpoints:

@@ -12,6 +12,7 @@ from cano import ConflictError, SerializationError
 
 from cano_sqlite.connection import connect_for_writing, patiently, roll_back
 from cano_sqlite.failures import is_busy, translated
+from cano_sqlite.identity import FileIdentity, check_copy
 from cano_sqlite.job import Job
 from cano_sqlite.journal import Append, Made, are_steps, heads_of, remember, step_all
 from cano_sqlite.settings import Settings
@@ -38,6 +39,7 @@ class Writer:
     Attributes:
         readers: done when the store's other threads have disconnected.
         cursor: the cursor for the shortcut.
+        file: the identity of the file, checked before each transaction.
         checkpoints: whether commits may run a checkpoint, which copies the log into the file.
     """
 
@@ -50,12 +52,15 @@ class Writer:
         self._rounds = 0  # number of transactions of steps since the first of them was due
         self._connection: sqlite3.Connection
         self.cursor: sqlite3.Cursor
+        self.file: FileIdentity
         self.checkpoints: bool
         self.readers: list[Future[None]] = []
 
     def open(self) -> None:
         """Connect, and migrate the tables."""
+        check_copy(self._settings.path)
         self._connection = connect_for_writing(self._settings)
+        self.file = FileIdentity(self._settings.path)
         self.cursor = self._connection.cursor()
         self.let_commits_checkpoint(True)
 
@@ -72,6 +77,7 @@ class Writer:
 
     def carry_out(self, desk: Desk) -> None:
         """Do the waiting jobs with one sync."""
+        self.file.check()
         if not self.checkpoints:
             self.let_commits_checkpoint(True)
         if not self._overdue:

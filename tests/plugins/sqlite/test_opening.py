@@ -232,6 +232,7 @@ async def test_an_interrupted_creation_is_made_good(path: Path) -> None:
         for statement in MIGRATIONS[0]:
             connection.execute(statement)
         shutil.copy(path, path.with_suffix(".copy"))
+        shutil.copy(f"{path}-wal", f"{path.with_suffix('.copy')}-wal")
     store = SqliteBackend(path.with_suffix(".copy"))
     await store.open()
     assert await store.create(new_run()) == new_run()

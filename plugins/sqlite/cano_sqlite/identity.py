@@ -1,0 +1,65 @@
+"""The identity of the store's files: a deleted or replaced file keeps accepting commits that no later process finds."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from cano import StoreUnavailableError
+
+_MAGIC = b"SQLite format 3\0"
+_TRIES, _PAUSE = 20, 0.05
+
+
+class FileIdentity:
+    """The file and its write-ahead log as they were when the store was opened."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._paths = (str(path), f"{path}-wal")
+        self._known = self._now()
+
+    def _now(self) -> list[tuple[int, int]]:
+        found = [os.stat(path) for path in self._paths]
+        return [(one.st_dev, one.st_ino) for one in found]
+
+    @property
+    def same(self) -> bool:
+        """Whether both files are still at their places."""
+        try:
+            return self._now() == self._known
+        except FileNotFoundError:
+            return False
+        except OSError:  # the file system says nothing about them, and SQLite will
+            return True
+
+    def check(self) -> None:
+        """Raise StoreUnavailableError unless both files are still at their places."""
+        if not self.same:
+            raise StoreUnavailableError(
+                f"the store {self._path} cannot be used: the file or its -wal was deleted, moved or replaced while it "
+                "was open, so commits would be lost; put the file back, or restart the process to use the new one"
+            )
+
+
+def check_copy(path: Path) -> None:
+    """Raise StoreUnavailableError if the file at `path` was copied without its `-wal`, before its first checkpoint."""
+    for _ in range(_TRIES):  # another process may be creating the file
+        if not _lacks_log(path):
+            return
+        time.sleep(_PAUSE)
+    raise StoreUnavailableError(
+        f"the store {path} cannot be used: it is empty, but was in use, so its -wal file is missing; copy both "
+        'files, or use `sqlite3 runs.db ".backup copy.db"`; if it holds no runs, delete it'
+    )
+
+
+def _lacks_log(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            header = file.read(105)
+    except OSError:
+        return False  # there is no file yet, or SQLite reports the problem
+    in_use = header[:16] == _MAGIC and header[18:20] == b"\2\2"  # in WAL mode
+    return in_use and header[103:105] == b"\0\0" and not os.path.exists(f"{path}-wal")  # without a single table

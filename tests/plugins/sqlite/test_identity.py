@@ -1,0 +1,85 @@
+"""Files that are deleted, replaced, or copied without their log: the store fails, and loses nothing without a word."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cano import StoreUnavailableError
+from cano.testing.contract_base import NOW, loaded, new_run, note, step
+from cano_sqlite import SqliteBackend
+
+
+def delete(path: Path) -> None:
+    """Delete the file."""
+    path.unlink()
+
+
+def replace(path: Path) -> None:
+    """Put an older copy in its place, as a restored backup does."""
+    shutil.copy(path, copy := path.with_name("copy.db"))
+    os.replace(copy, path)
+
+
+def delete_log(path: Path) -> None:
+    """Delete the write-ahead log alone."""
+    path.with_name(f"{path.name}-wal").unlink()
+
+
+@pytest.mark.parametrize("harm", [delete, replace, delete_log])
+async def test_a_file_that_is_gone(tmp_path: Path, harm: Callable[[Path], None]) -> None:
+    """Steps, with and without the writing thread, and renewals fail from the next call on, and say why."""
+    path = tmp_path / "runs.db"
+    store = SqliteBackend(path)
+    await store.open()
+    await store.create(new_run())
+    await store.commit(step(1))
+    await store.commit(step(2))
+    harm(path)
+
+    for call in (
+        lambda: store.commit(step(3)),
+        lambda: store.commit(note(2)),
+        lambda: store.renew("me", {"run": 1}, NOW + 60),
+        lambda: store.create(new_run("other")),
+    ):
+        with pytest.raises(StoreUnavailableError, match="deleted, moved or replaced"):
+            await call()
+    await store.close()
+
+
+async def test_a_file_that_is_put_back(tmp_path: Path) -> None:
+    """A file that was moved away and is back works again, with all of its commits."""
+    path = tmp_path / "runs.db"
+    store = SqliteBackend(path)
+    await store.open()
+    await store.create(new_run())
+    path.rename(tmp_path / "away.db")
+    with pytest.raises(StoreUnavailableError):
+        await store.commit(step(1))
+
+    (tmp_path / "away.db").rename(path)
+    await store.commit(step(1))
+    assert (await loaded(store)).seq == 1
+    await store.close()
+
+
+async def test_a_copy_without_its_log(tmp_path: Path) -> None:
+    """A new store's file, copied alone while it is open, is refused: it would open as an empty store."""
+    path = tmp_path / "runs.db"
+    store = SqliteBackend(path)
+    await store.open()
+    await store.create(new_run())
+    shutil.copy(path, tmp_path / "copy.db")
+
+    with pytest.raises(StoreUnavailableError, match="its -wal file is missing"):
+        await SqliteBackend(tmp_path / "copy.db").open()
+    await store.close()
+
+    again = SqliteBackend(path)  # closing has copied the log into the file, and removed it
+    await again.open()
+    assert (await loaded(again)).run_id == "run"
+    await again.close()
