@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
 from pathlib import Path
 
 from cano import SerializationError, StoreError, StoreUnavailableError
@@ -27,6 +28,10 @@ _UNKEPT = (
     UnicodeError, OverflowError,
 )  # fmt: skip
 """Errors for values that SQLite cannot store."""
+
+
+LARGEST = 64 * 2**20
+"""The largest size of the values of one commit, in bytes. SQLite takes 1 GB, but event loop and thread stall on it."""
 
 
 def unavailable(error: sqlite3.Error, path: Path) -> StoreUnavailableError:
@@ -63,6 +68,20 @@ def unkept(error: object, run_id: str | None) -> SerializationError:
     refused = SerializationError(f"the run {run_id!r} contains a value that cannot be stored: {error}")
     refused.run_id = run_id
     return refused
+
+
+def check_size(size: int, values: Mapping[str, bytes], run_id: str) -> None:
+    """Raise SerializationError if `values`, of `size` bytes together, are too large for one commit."""
+    if size > LARGEST:
+        key = max(values, key=lambda key: len(values[key]))
+        refused = SerializationError(
+            f"the run {run_id!r} sets {size / 2**20:.0f} MiB in one commit, {len(values[key]) / 2**20:.0f} MiB of them "
+            f"in the key {key!r}; the store keeps up to {LARGEST // 2**20} MiB; keep large values in files, or install "
+            "cano-offload and add ?codec=offload:1MiB:FOLDER to the URL",
+            key=key,
+        )
+        refused.run_id = run_id
+        raise refused
 
 
 def unreadable(run_id: str, what: object, *, key: str | None = None) -> SerializationError:

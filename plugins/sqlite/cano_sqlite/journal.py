@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeGuard
 from cano import Commit, ConflictError, RunStatus, Wait
 from cano_msgspec.packing import LARGE, pack_changes, pack_extra, size_of
 
+from cano_sqlite.failures import LARGEST, check_size
 from cano_sqlite.job import Job
 from cano_sqlite.signals import consume
 from cano_sqlite.snapshot import fold
@@ -67,6 +68,8 @@ class Append(Job):
         self.tails = tails
         self.token = token
         self.size = size = size_of(changed)
+        if size > LARGEST:
+            check_size(size, changed, run_id)
         self.changes = changes = dict(changed), tuple(removed)
         # sqlite3 looks for adapters of bytes, which takes as long as all other values, but not of a bytearray
         packed = bytearray(pack_changes(*changes) if size < LARGE else b"")  # the thread packs large changes

@@ -8,6 +8,7 @@ from typing import Any
 from cano import RunRecord, RunStatus
 from cano_msgspec.packing import LARGE, pack_changes, pack_extra, size_of
 
+from cano_sqlite.failures import check_size
 from cano_sqlite.job import Job
 from cano_sqlite.reading import load
 from cano_sqlite.tails import Tails
@@ -46,6 +47,7 @@ class Create(Job):
         self.run_id = run.run_id
         self.tails = tails
         self.size = size_of(run.data)
+        check_size(self.size, run.data, run.run_id)
         self.packed = pack_changes(*changes) if self.size < LARGE else b""  # the thread packs large data
         self.row = (
             run.run_id, run.parent, run.created, run.updated, run.status.value, run.seq, self.size // LARGE, run.holder,

@@ -11,6 +11,7 @@ import pytest
 from cano import SerializationError, Signal
 from cano.testing.contract_base import loaded, new_run, step
 from cano_sqlite import SqliteBackend
+from cano_sqlite.failures import LARGEST
 
 
 @pytest.mark.parametrize(
@@ -88,3 +89,24 @@ asyncio.run(main())
     )
 
     assert (done.stderr, done.returncode) == ("", 0)
+
+
+async def test_a_commit_that_is_too_large(tmp_path: Path) -> None:
+    """The data of a run, and the values of a commit, are refused above 64 MiB in all; the message names the key."""
+    large, small = bytes(LARGEST // 2), b"1"
+    store = SqliteBackend(tmp_path / "runs.db")
+    await store.open()
+    await store.create(new_run(data={"a": large}))
+    await store.commit(step(1, changed={"b": large}))
+
+    for call in (
+        store.commit(step(2, changed={"c": small, "d": large + small, "e": large})),
+        store.create(new_run("other", data={"d": large + small, "e": large})),
+    ):
+        with pytest.raises(
+            SerializationError, match=r"sets 64 MiB.* the key 'd'; .* up to 64 MiB; .*offload"
+        ) as refused:
+            await call
+        assert refused.value.key == "d"
+    assert (await loaded(store)).seq == 1
+    await store.close()
