@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ from cano import (
 )
 from cano.options import whole
 
+_log = logging.getLogger("cano.memory")
+
 
 @dataclass(slots=True)
 class _Mailbox:
@@ -42,7 +45,8 @@ class MemoryBackend:
     Args:
         strict: whether to behave like a durable store, for tests. Every step is committed, values are bytes, a task
             cannot put a value that the codec cannot encode, and finished runs are never dropped.
-        keep: number of finished runs to keep, unless `strict`. The run that finished first is dropped first.
+        keep: number of finished runs to keep, unless `strict`. The run that finished first is dropped first, with a
+            warning at the first one: its id is then unknown, and `kernel.run` with it executes the run again.
 
     Raises:
         ConfigurationError: `keep` is not a whole number, 0 or more.
@@ -53,6 +57,7 @@ class MemoryBackend:
         self.capabilities = Capabilities(durable=strict, encoded=strict, strict=strict)
         self._strict = strict
         self._keep = keep
+        self._dropped = False  # whether a finished run was dropped
         self._lock = threading.Lock()
         self._closed = False
         self._runs: dict[str, RunRecord] = {}
@@ -230,6 +235,13 @@ class MemoryBackend:
         if not self._strict:
             while len(self._finished) > self._keep:
                 self._delete(next(iter(self._finished)))
+                if not self._dropped:
+                    self._dropped = True
+                    _log.warning(
+                        "the memory store has more than %d finished runs and drops the earliest; the run id of a "
+                        "dropped run can run again; raise keep=, or use a durable store",
+                        self._keep,
+                    )
 
     def _delete(self, run_id: str) -> bool:
         existed = self._runs.pop(run_id, None) is not None

@@ -14,6 +14,7 @@ from cano import (
     Commit,
     ConfigurationError,
     ConflictError,
+    Kernel,
     RunFilter,
     RunRecord,
     RunStatus,
@@ -21,6 +22,7 @@ from cano import (
     Signal,
     StoreBackend,
     StoreUnavailableError,
+    Workflow,
 )
 from cano_memory import MemoryBackend
 
@@ -208,3 +210,27 @@ def test_threads_may_share_it() -> None:
     assert run is not None
     assert len(run.data) == transitions
     assert [line.seq for line in history] == list(range(transitions + 1))
+
+
+async def test_a_dropped_run_id_runs_again_after_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    """The id of a dropped run executes the run again. The store warns once, when it drops the first run."""
+    executed = 0
+
+    async def work(store: Any) -> str:
+        nonlocal executed
+        executed += 1
+        return "end"
+
+    flow = Workflow("start").register("start", work).add_exit_state("end")
+    async with Kernel(store=MemoryBackend(keep=2)) as kernel:
+        for run_id in ("a", "b", "a"):
+            await kernel.run(flow, run_id=run_id)
+        assert (executed, caplog.messages) == (2, [])
+        for run_id in ("c", "d", "a"):
+            await kernel.run(flow, run_id=run_id)
+
+    assert executed == 5
+    assert [message for message in caplog.messages if "drops the earliest" in message] == [
+        "the memory store has more than 2 finished runs and drops the earliest; the run id of a dropped run can run "
+        "again; raise keep=, or use a durable store"
+    ]
