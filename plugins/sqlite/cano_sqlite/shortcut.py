@@ -96,10 +96,11 @@ class Shortcut:
 def has_time(loop: asyncio.AbstractEventLoop) -> bool:
     """Return whether `loop` is idle for at least `HORIZON` seconds: no callback, no socket and no timer is due.
 
-    False for a loop that is not asyncio's own, and for eager tasks: there, several runs may be about to commit
+    False for a loop that is not asyncio's own, such as uvloop's, for one whose private attributes have changed, and for
+    eager tasks: there, several runs may be about to commit
     together. Callbacks from other threads wait until the commit is done.
     """
-    own: Any = loop  # asyncio has no public API for this
+    own: Any = loop  # asyncio has no public API for this, so any surprise means: not idle
     try:
         timers = own._scheduled
         return (
@@ -109,5 +110,5 @@ def has_time(loop: asyncio.AbstractEventLoop) -> bool:
             and len(own._selector.get_map()) == 1  # the pipe that wakes the loop from other threads
             and (not timers or timers[0]._when - own.time() > HORIZON)
         )
-    except AttributeError:
+    except (AttributeError, TypeError, LookupError):
         return False

@@ -178,6 +178,42 @@ def test_a_loop_of_another_make_has_no_time() -> None:
     assert not has_time(cast("asyncio.AbstractEventLoop", object()))
 
 
+@pytest.mark.parametrize("name", ["_scheduled", "_ready", "_selector"])
+async def test_a_loop_whose_private_attributes_changed_has_no_time(name: str) -> None:
+    """If a later Python changes what the shortcut reads, commits go to the thread, and nothing is raised."""
+    loop = asyncio.get_running_loop()
+    assert has_time(loop)
+    had = getattr(loop, name)
+    setattr(loop, name, object())
+    changed = has_time(loop)
+    delattr(loop, name)
+    gone = has_time(loop)
+    setattr(loop, name, had)
+
+    assert (changed, gone) == (False, False)
+
+
+def test_steps_in_a_loop_of_another_make(path: Path, taken: list[bool]) -> None:
+    """In an event loop that is not asyncio's own, such as uvloop's, every step goes to the thread, and is made."""
+
+    class Another(asyncio.SelectorEventLoop):
+        """Another loop."""
+
+    async def steps() -> int:
+        store = SqliteBackend(path)
+        await store.open()
+        await store.create(new_run())
+        for seq in range(1, 6):
+            await store.commit(step(seq))
+        made = (await loaded(store)).seq
+        await store.close()
+        return made
+
+    with asyncio.Runner(loop_factory=Another) as runner:
+        assert runner.run(steps()) == 5
+    assert taken == [False] * 5
+
+
 async def test_no_time_where_tasks_begin_at_once() -> None:
     """A loop with a task factory may start several runs before it polls, so it is not idle."""
     loop = asyncio.get_running_loop()
