@@ -294,7 +294,9 @@ class SerializationError(_TypedStoreError, TypeError):
 
 
 class MergeConflictError(PermanentStoreError):
-    """Two branches of a split wrote different values to one key. Give the key a reducer, or let them append.
+    """Two branches of a split wrote one key, and the values differ, or one of them had read the key before.
+
+    Give the key a reducer, or let the branches append.
 
     Attributes:
         key: the key.

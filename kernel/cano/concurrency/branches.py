@@ -74,7 +74,7 @@ class Split:
         if not met:
             raise _failure(run, join, outcome)
         written = [
-            (branch.name, branch.view.changes())
+            (branch.name, branch.view.changes(), branch.derived)
             for branch in branches
             if branch.status is BranchStatus.OK and branch.view.touched
         ]
@@ -113,7 +113,7 @@ def _reducers(join: JoinConfig, branches: list[BoundState]) -> Callable[[str], R
 class Branch(Strand):
     """One branch of a split, with its own view of the store."""
 
-    __slots__ = ("bound", "error", "name", "race", "result", "status")
+    __slots__ = ("bound", "derived", "error", "name", "race", "result", "status")
 
     def __init__(self, race: Race, run: Run, bound: BoundState, index: int) -> None:
         Strand.__init__(self, run.kernel, run.plan, run.store if run.store is not run.view else run.view.detached())
@@ -124,6 +124,9 @@ class Branch(Strand):
         self.result: Any = None
         self.error: BaseException | None = None
         self.step = Step(run, bound, self.name, run.step.seq)
+        self.derived: frozenset[str] = frozenset()
+        if self.view is self.store:
+            self.view.record_reads()
 
     def outcome(self) -> BranchOutcome:
         """Return the branch's outcome."""
@@ -180,7 +183,8 @@ class Branch(Strand):
         bound, run = self.bound, self.step.run
         if run.restored_values and (saved := run.restored_values.get(self._key)) is not None:
             try:
-                result, (cleared, removed, changed, appended) = saved
+                result, (cleared, removed, changed, appended), *derived = saved
+                self.derived = frozenset(*derived)
                 self.view.merge(Changes(cleared, frozenset(removed), changed, appended))
             except (AttributeError, TypeError, ValueError) as error:
                 problem = f"the stored result of branch {self.name} cannot be read: {safe_repr(error)}"
@@ -200,10 +204,11 @@ class Branch(Strand):
             result = await attempt_until_done(self, bound)
         if result.__class__ in _NO_RESULTS:
             raise self._refusal(result)
+        self.derived = frozenset(self.view.reads or ()).intersection(self.view.changes().changed)
         if run.journal is not None and run.journal.commits_steps and not self.race.decided.done():
             # a durable run saves each finished branch, so that a resumed split executes only the others
             cleared, removed, changed, appended = self.view.changes()
-            done = [result, (cleared, sorted(removed), dict(changed), dict(appended))]
+            done = [result, (cleared, sorted(removed), dict(changed), dict(appended)), sorted(self.derived)]
             try:
                 await run.journal.save(self._key, done)
             except TransientStoreError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from typing import Any
 
@@ -15,22 +15,30 @@ Reducer = Callable[[Any, Any], Any]
 SHOWN = 20  # branches named in an error message
 
 
-def merge(view: StoreView, written: list[tuple[str, Changes]], reducer_of: Callable[[str], Reducer | None]) -> None:
+Written = tuple[str, Changes, frozenset[str]]
+
+
+def merge(view: StoreView, written: list[Written], reducer_of: Callable[[str], Reducer | None]) -> None:
     """Write the changes of several branches into one view.
 
     Args:
         view: the run's view.
-        written: each branch's name and changes, in the order of the branches.
+        written: each branch's name and changes, in the order of the branches; and the keys that it had read before it
+            changed them.
         reducer_of: returns the reducer of a key, or None.
 
     Raises:
-        MergeConflictError: two branches changed one key differently, and it has no reducer.
+        MergeConflictError: two branches changed one key that has no reducer, and the values differ, or one of the
+            branches had read the key before, so that it does not know what the other one did.
     """
     puts: dict[str, dict[str, Any]] = {}
     removals: dict[str, list[str]] = {}
     appends: dict[str, list[Any]] = {}
     existing = frozenset(view.keys())
-    for name, changes in written:
+    readers: dict[str, list[str]] = {}
+    for name, changes, derived in written:
+        for key in derived:
+            readers.setdefault(key, []).append(name)
         removed = existing if changes.cleared else changes.removed & existing
         replaced = {key: items for key, items in changes.appended.items() if key in removed}  # by a new list
         for key, value in {**changes.changed, **replaced}.items():
@@ -44,8 +52,9 @@ def merge(view: StoreView, written: list[tuple[str, Changes]], reducer_of: Calla
         first = next(iter(values.values()))
         reducer = reducer_of(key) if len(values) > 1 else None
         different = reducer is None and any(not _alike(value, first) for value in values.values())
-        if key in removals or key in appends or different:
-            raise _conflict(key, values, removals.get(key, []), appends.get(key))
+        lost = readers.get(key, []) if reducer is None and len(values) > 1 else []
+        if key in removals or key in appends or different or lost:
+            raise _conflict(key, values, removals.get(key, []), appends.get(key), [] if different else lost)
         view.put(key, first if reducer is None else reduce(reducer, values.values()))
     for key, names in removals.items():
         if key in appends:
@@ -56,13 +65,18 @@ def merge(view: StoreView, written: list[tuple[str, Changes]], reducer_of: Calla
             view.append(key, item)
 
 
-def _conflict(key: str, values: Mapping[str, Any], removers: list[str], appended: Any) -> MergeConflictError:
+def _conflict(
+    key: str, values: Mapping[str, Any], removers: list[str], appended: Any, readers: Sequence[str] = ()
+) -> MergeConflictError:
     did = {**values, **dict.fromkeys(removers, "(removed)")}
     if appended is not None:
         did["(appended by others)"] = appended
     shown = "; ".join(f"{name} wrote {safe_repr(value):.80}" for name, value in list(did.items())[:SHOWN])
+    what = f"branches wrote different values to key {key!r}"
+    if readers:
+        what = f"branches wrote key {key!r}, which {', '.join(readers[:SHOWN])} had read before"
     return MergeConflictError(
-        f"branches wrote different values to key {key!r}: {shown}. Give the key a reducer, or let them append",
+        f"{what}: {shown}. Give the key a reducer, or let them append",
         key=key,
         values=did,
     )

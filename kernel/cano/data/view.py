@@ -6,7 +6,7 @@ task changes in place is committed like one that it puts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from cano.data.changes import Changes, apply_changes
@@ -29,7 +29,7 @@ class StoreView(TypedStore):
 
     __slots__ = (
         "_appended", "_apply", "_base", "_base_get", "_cleared", "_isolate", "_lent", "_local", "_mixed",
-        "_origins", "_puts_many", "_removed", "owner", "touched",
+        "_origins", "_puts_many", "_removed", "owner", "reads", "touched",
     )  # fmt: skip
 
     def __init__(
@@ -41,13 +41,15 @@ class StoreView(TypedStore):
     ) -> None:
         self._base = base
         self.owner = owner
-        self._base_get = base.get
+        self._base_get: Callable[[str, Any], Any] = base.get
         self._apply = apply
         self._puts_many = hasattr(owner, "put_many")
         self._isolate = isolate
         self._local: dict[str, Any] = {}
         self.touched = False
         """Whether, since the last commit, a value was written, or lent to a task that may have changed it."""
+        self.reads: set[str] | None = None
+        """The keys whose committed values were read; None unless `record_reads` was called."""
         self._mixed = False  # whether this step did more than put values; only then do the attributes of `_mix` exist
 
     def _mix(self) -> None:
@@ -60,6 +62,17 @@ class StoreView(TypedStore):
             self._removed: set[str] = set()
             self._appended: dict[str, list[Any]] = {}
             self._cleared = False
+
+    def record_reads(self, earlier: Iterable[str] = ()) -> None:
+        """Record from now on which committed values are read; `in` and `keys` do not count."""
+        reads, get = set(earlier), self._base.get
+        self.reads = reads
+
+        def recorded(key: str, default: Any) -> Any:
+            reads.add(key)
+            return get(key, default)
+
+        self._base_get = recorded
 
     @property
     def base(self) -> Mapping[str, Any]:
@@ -115,7 +128,7 @@ class StoreView(TypedStore):
         name = key if key.__class__ is str else unpack_key(key, None)[0]
         if name in self._local or (self._mixed and name in self._appended):
             return True
-        return self._below(name) is not MISSING
+        return name in self._base and not (self._mixed and (self._cleared or name in self._removed))
 
     def keys(self) -> list[str]:
         """Return all keys, those of the base first."""

@@ -109,7 +109,10 @@ class Strand:
             self.kernel.threads.abandon()
         if self.store is self.view:
             # a thread or task that the attempt left behind may still write: it keeps the old view, never committed
-            self.store = self.view = self.view.detached()
+            reads, self.view = self.view.reads, self.view.detached()
+            self.store = self.view
+            if reads is not None:
+                self.view.record_reads(reads)
             if savepoint is not None:
                 self.view.merge(savepoint)
 

@@ -17,12 +17,16 @@ from cano import (
     Key,
     KeyNotFoundError,
     MergeConflictError,
+    Node,
     StoreUnavailableError,
+    TaskConfig,
     TaskError,
     Workflow,
+    current_step,
 )
 from cano.testing import VirtualClock
 from cano_memory import MemoryStore
+from cano_retry import Fixed
 
 ALL, PARTIAL = JoinStrategy.all(), JoinStrategy.partial(0)
 Do = Callable[[Any], Any]
@@ -101,9 +105,6 @@ MERGES = [
         [lambda store: store["list"].append(9), lambda store: store["nest"].update(x=1)],
         {"list": [0, 9], "nest": {"deep": [], "x": 1}},
         id="changes in place of two keys",
-    ),
-    pytest.param(
-        [lambda store: store["list"].append(9)] * 2, {"list": [0, 9]}, id="the same change in place made twice"
     ),
     pytest.param([lambda store: (store.remove("old"), store.put("old", 3))], {"old": 3}, id="remove and put again"),
     pytest.param(
@@ -466,9 +467,9 @@ async def test_objects_changed_in_place(kernel: Kernel) -> None:
         "point": Point(5, ["moved"])
     }
     assert point == Point(1)
-    assert (await kernel.run(split(move(5), move(5)), {"point": point})).data == {"point": Point(5, ["moved"])}
-    with pytest.raises(MergeConflictError):
-        await kernel.run(split(move(5), move(6)), {"point": point})
+    for x in (5, 6):  # also the same change: each branch has read the point before
+        with pytest.raises(MergeConflictError):
+            await kernel.run(split(move(5), move(x)), {"point": point})
 
 
 async def test_errors_of_the_store_keep_their_kind(kernel: Kernel) -> None:
@@ -480,3 +481,78 @@ async def test_errors_of_the_store_keep_their_kind(kernel: Kernel) -> None:
 
     with pytest.raises(StoreUnavailableError, match="full"):
         await kernel.run(split(puts("a", 1)), Refusing())
+
+
+# keys that a branch had read before it wrote them
+
+
+def adds_one(store: Any) -> None:
+    """The update that two branches would lose."""
+    store["k"] += 1
+
+
+@pytest.mark.parametrize("make", [dict, MemoryStore])
+@pytest.mark.parametrize(
+    "does",
+    [
+        [adds_one, adds_one],
+        [adds_one, puts("k", 2)],
+        [puts("k", 2), adds_one],
+        [lambda store: store.put("k", store.get("k", int) + 1)] * 2,
+        [lambda store: store.put("new", store.get("new", default=0) + 1)] * 2,
+        [lambda store: store["list"].append(9)] * 2,
+    ],
+    ids=["both", "the first", "the second", "get", "a missing key", "in place"],
+)
+async def test_a_value_derived_from_the_key_conflicts(kernel: Kernel, make: Any, does: list[Do]) -> None:
+    """Even if the values are equal: one branch does not know what the other one did."""
+    with pytest.raises(MergeConflictError, match="had read before"):
+        await kernel.run(split(*does), make({"k": 1, "list": [0]}))
+
+
+@pytest.mark.parametrize(
+    "do",
+    [
+        puts("k", 2),
+        lambda store: "k" in store and store.put("k", 2),
+        lambda store: store.keys() and store.put("k", 2),
+        lambda store: (store.put("k", 1), store.put("k", store["k"] + 1)),
+        lambda store: store.put("k", store["other"] + 1),
+    ],
+    ids=["a constant", "in", "keys", "its own value", "another key"],
+)
+async def test_equal_values_that_are_not_derived_from_the_key_merge(kernel: Kernel, do: Do) -> None:
+    """As before."""
+    assert (await kernel.run(split(do, do), {"k": 1, "other": 1})).data == {"k": 2, "other": 1}
+
+
+async def test_a_reducer_settles_derived_values(kernel: Kernel) -> None:
+    """Like different ones."""
+    assert (await kernel.run(split(adds_one, adds_one, reducers={"k": operator.add}), {"k": 1})).data == {"k": 4}
+
+
+async def test_one_branch_may_derive(kernel: Kernel) -> None:
+    """The others only read the key, or fail."""
+    result = await kernel.run(split(adds_one, lambda store: store["k"]), {"k": 1})
+    assert result.data == {"k": 2}
+
+
+async def test_what_was_read_counts_in_every_phase_and_attempt(kernel: Kernel) -> None:
+    """`prep` reads, `exec` fails once, `post` writes; and the other branch has the same value without reading."""
+
+    class Adds(Node[Any, int, int]):
+        async def prep(self, store: Any) -> int:
+            return int(store["k"])
+
+        async def exec(self, prepared: int) -> int:
+            if current_step().attempt == 1:
+                raise ConnectionError
+            return prepared + 1
+
+        async def post(self, store: Any, prepared: int, result: int) -> None:
+            store["k"] = result
+
+    flow = Workflow("split", default_config=TaskConfig(retry=Fixed(1, 0))).add_exit_state("end")
+    flow.register_split("split", [Adds(), puts("k", 2)], JoinConfig(ALL, "end"))
+    with pytest.raises(MergeConflictError, match="0:Adds had read before"):
+        await kernel.run(flow, {"k": 1})
