@@ -15,7 +15,7 @@ FILES = sorted(path for path in HERE.rglob("*.py") if "testing" not in path.rela
 
 BUDGETS = {
     "": 725,  # the top floor: hooks, protocols, records, errors, options
-    "data": 530,
+    "data": 545,
     "model": 780,
     "engine": 1_590,
     "concurrency": 630,
@@ -23,7 +23,7 @@ BUDGETS = {
     "kernel": 525,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
-IN_ALL = 4_970
+IN_ALL = 5_000
 DURABILITY = {"": 1_250, "recovery": 600}
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import traceback
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping, Sized
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -12,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple
 
 from cano.checks import positive_seconds, whole, whole_or_none
 from cano.data.store import KeyValueStore
+from cano.engine.frames import clear_locals
 from cano.engine.teardown import reap
-from cano.errors import ConfigurationError, JoinError, RunCancelledError, WorkflowError
+from cano.errors import ConfigurationError, RunCancelledError, WorkflowError
 from cano.model.task import StateT
 from cano.model.workflow import Workflow
 from cano.protocols import Timer
@@ -263,7 +263,7 @@ class _Batch:
             self._completed += 1
         elif isinstance(error, Exception):
             if self._total is None:
-                _clear_locals(error)
+                clear_locals(error)
             self._results[index] = Failed(error)
             self._failed += 1
         else:
@@ -322,26 +322,6 @@ def _error_of(task: asyncio.Task[Any]) -> BaseException | None:
     if task.cancelling():
         return asyncio.CancelledError()
     return WorkflowError("CancelledError was raised, although nothing cancelled the batch or its run")
-
-
-def _clear_locals(error: BaseException) -> None:
-    """Clear the local variables in the traceback of `error`.
-
-    Otherwise the result of a failed run would keep the run's store in memory.
-    """
-    todo: list[BaseException | None] = [error]
-    cleared: set[int] = set()
-    while todo:
-        one = todo.pop()
-        if one is None or id(one) in cleared:
-            continue
-        cleared.add(id(one))
-        traceback.clear_frames(one.__traceback__)
-        todo += [one.__cause__, one.__context__]
-        if isinstance(one, BaseExceptionGroup):
-            todo += one.exceptions
-        if isinstance(one, JoinError):
-            todo += one.outcome.errors
 
 
 async def _each(stores: Stores) -> AsyncGenerator[Any, None]:

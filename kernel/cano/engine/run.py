@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cano.engine.attempts import attempt_until_done
 from cano.engine.binding import BoundState, BoundWorkflow
 from cano.engine.control import Parked, Paused, Refused, StoreFailed
+from cano.engine.frames import clear_locals
 from cano.engine.limiter import Request, Slot, acquire, release
 from cano.engine.step import Step, location_of, running
 from cano.engine.stopping import Stop, reason_of, status_of, timed_out
@@ -309,6 +310,7 @@ class Run(Strand):
         if self.plan.step_failed:
             self.notify(self.plan.step_failed, step)
         if bound.on_exhausted is not None and isinstance(error, TaskError | StepTimeoutError | JoinError):
+            clear_locals(error)  # a chain of such steps would keep the local variables of all its tasks
             step.hand_on(error=error)
             if self.journal is not None:
                 self.journal.remember_error(self, error)
