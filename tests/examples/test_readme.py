@@ -231,7 +231,7 @@ def test_plugin_is_found_by_its_entry_point(run_python: RunPython, tmp_path: Pat
     done = run_python("-c", USE_PLUGIN, path=site)
 
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines() == ["work: WORK to DONE", "{'attempts': 4}"]
+    assert done.stdout.splitlines() == ["work: State.WORK to State.DONE", "{'attempts': 4}"]
     lines = [line for line in code.splitlines() if line.strip()]
     assert len(lines) <= 15
 
