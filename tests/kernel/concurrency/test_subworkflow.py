@@ -595,3 +595,21 @@ async def test_a_childs_limits_hold_across_its_parents(kernel: Kernel, clock: Vi
 
     assert peak == 2
     assert clock.monotonic() == 4
+
+
+async def test_two_children_of_one_workflow_in_one_step(kernel: Kernel) -> None:
+    """A task that runs a workflow twice at once has two children."""
+
+    async def leaf(store: Any) -> str:
+        store["done"] = store["number"]
+        return "end"
+
+    child = Workflow("leaf", name="child").register("leaf", leaf).add_exit_state("end")
+    twice = SubWorkflow(child, {"number": "number"}, {"done": "done"}, then="end")
+
+    async def both(store: Any) -> str:
+        await asyncio.gather(twice.run(store), twice.run(store))
+        return "end"
+
+    parent = Workflow("both", name="parent").register("both", both).add_exit_state("end")
+    assert (await kernel.run(parent, {"number": 7})).data == {"number": 7, "done": 7}

@@ -1023,3 +1023,27 @@ async def test_each_kernel_counts_for_itself(clock: VirtualClock) -> None:
 
         assert sum(one.observer_errors.values()) == 1
         assert two.observer_errors == {}
+
+
+async def test_a_kernel_that_is_closed_while_it_opens_closes_its_store() -> None:
+    """The store that was being opened is closed again, and the call that opened it is refused."""
+    opening, go_on, log = asyncio.Event(), asyncio.Event(), list[str]()
+
+    class Slow(MemoryBackend):
+        async def open(self) -> None:
+            opening.set()
+            await go_on.wait()
+            log.append("opened")
+
+        async def close(self) -> None:
+            log.append("closed")
+
+    kernel = Kernel(store=Slow(), discover=False)
+    opened = asyncio.ensure_future(kernel.open())
+    await opening.wait()
+    await kernel.close()
+    go_on.set()
+
+    with pytest.raises(StoreUnavailableError, match="this kernel was closed"):
+        await opened
+    assert log == ["opened", "closed"]

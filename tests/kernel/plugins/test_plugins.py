@@ -668,3 +668,11 @@ async def test_a_decider_that_raises_stops_the_kernel() -> None:
         with pytest.raises(ConfigurationError, match="unknown option"):
             await kernel.open()
     await kernel.close()
+
+
+def test_the_name_of_a_built_in_plugin_is_taken(site: Site) -> None:
+    """An installed plugin of that name is refused, and the built-in one stays."""
+    site.install("concurrency", OBSERVER)
+
+    with pytest.raises(PluginError, match="the plugin 'concurrency' of dist-concurrency"):
+        Kernel().load()

@@ -6,7 +6,17 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from cano import ConflictError, Kernel, RunStatus, Workflow, current_step
+from cano import (
+    ConflictError,
+    JoinConfig,
+    JoinStrategy,
+    Kernel,
+    RunStatus,
+    Workflow,
+    current_step,
+    sleep_until,
+    wait_for,
+)
 from cano.engine.ports import new_holder
 from cano_durability.keeper import Keeper
 
@@ -162,3 +172,105 @@ async def test_a_limit_is_a_whole_number(world: World, gate: Gate, wrong: Any) -
     kernel = await world.kernel()
     with pytest.raises(ValueError, match="concurrency must be a whole number, 1 or more, or None, not"):
         await kernel.recover(gate.flow, concurrency=wrong)
+
+
+# runs that begin in memory, and parts of runs
+
+
+async def test_a_run_in_memory_is_not_stored_over_another(world: World, gate: Gate) -> None:
+    """A run with `keep=False` that comes to wait under an id that the store has is refused; the other goes on."""
+    first, second = await world.kernel(), await world.kernel()
+    handle = await first.start(gate.flow, run_id="r")
+    await world.settle()
+    before = await world.look("r")
+
+    async def ask(store: Any) -> str:
+        return wait_for("go", then="end")
+
+    waiting = Workflow("ask", name="waiting").register("ask", ask).add_exit_state("end")
+    late = await second.start(waiting, run_id="r", keep=False)
+    with pytest.raises(ConflictError, match="the store has another run r; start the run that waits under another"):
+        await late.result()
+
+    assert await world.look("r") == before
+    gate.open.set()
+    assert (await handle.result()).state == "end"
+
+
+async def test_a_run_that_is_stored_at_its_first_wait_is_renewed(world: World, gate: Gate) -> None:
+    """Its lease is looked after like any other: if it cannot be renewed, the run stops before the lease expires."""
+    kernel = await world.kernel()
+    world.faults(kernel).at_call("renew", None).hang()
+
+    async def past(store: Any) -> str:
+        return sleep_until(0, then="work")
+
+    flow = Workflow("past", name="adopted").register("past", past).register("work", gate.work).add_exit_state("end")
+    handle = await kernel.start(flow, run_id="r", keep=False)
+    await world.settle()
+    assert gate.begun == ["r"]
+    await world.clock.advance(LEASE)
+
+    with pytest.raises(ConflictError, match="run r lost its lease: it could not be renewed in time"):
+        await handle.result()
+
+
+async def test_a_lease_lost_in_a_split_interrupts_the_run(world: World) -> None:
+    """A branch that may not begin any more is no failed branch: the run is interrupted, and a resume runs the rest."""
+    kernel, begun = await world.kernel(), list[str]()
+
+    async def slow(store: Any) -> None:
+        begun.append("slow")
+        if begun == ["slow"]:
+            world.clock._now += LEASE  # as if the process had been stopped
+
+    async def quick(store: Any) -> None:
+        begun.append("quick")
+
+    join = JoinConfig(JoinStrategy.all(), "end", limit=1)
+    flow = Workflow("split", name="split").register_split("split", [slow, quick], join).add_exit_state("end")
+    with pytest.raises(ConflictError, match="run r lost its lease: it could not be renewed in time"):
+        await kernel.run(flow, run_id="r")
+
+    assert begun == ["slow"]
+    assert (await world.look("r")).status is RunStatus.RUNNING
+    assert (await kernel.resume(flow, "r")).state == "end"
+    assert begun == ["slow", "quick"]
+
+
+async def test_alarms_keep_to_the_limit_of_recover(world: World) -> None:
+    """Of runs that wake at once `recover` executes as many as it may; other workflows do not count."""
+    kernel, running, most = await world.kernel(), 0, 0
+    release = asyncio.Semaphore(0)
+
+    async def sleep(store: Any) -> str:
+        return sleep_until(world.clock.time() + 10, then="work")
+
+    async def work(store: Any) -> str:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await release.acquire()
+        running -= 1
+        return "end"
+
+    async def ask(store: Any) -> str:
+        return wait_for("go", then="end")
+
+    flow = Workflow("sleep", name="limited").register("sleep", sleep).register("work", work).add_exit_state("end")
+    other = Workflow("ask", name="other").register("ask", ask).add_exit_state("end")
+    for number in range(5):
+        await kernel.start(flow, run_id=f"r{number}")
+    asked = await kernel.start(other, run_id="other")
+    await world.settle()
+    assert await kernel.recover(flow, concurrency=2) == []
+    await world.clock.advance(10 + 2 * POLL)
+    assert running == 2
+
+    await kernel.signal("other", "go")
+    assert (await asked.result()).state == "end"
+    for _ in range(5):
+        release.release()
+        await world.clock.advance(2 * POLL)
+    assert most == 2
+    assert {record.status for record in await kernel.runs(workflow="limited")} == {RunStatus.SUCCEEDED}
