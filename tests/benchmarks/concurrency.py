@@ -70,16 +70,17 @@ async def batches(runs: int, rounds: int) -> list[Line]:
 
 async def batch_memory(runs: int) -> list[Line]:
     """What a run of a batch holds in memory while it is under way, its result and the batch's own books included."""
-    gate = asyncio.Event()
-    batch = ConcurrentWorkflow(flow(waiting(gate)), kernel=Kernel(discover=False))
+    gate, kernel = asyncio.Event(), Kernel(discover=False)
+    batch = ConcurrentWorkflow(flow(waiting(gate)), kernel=kernel)
     await batch.execute_concurrent([])
     stores: list[dict[str, Any]] = [{} for _ in range(runs)]
     gc.collect()
     tracemalloc.start()
     before, _ = tracemalloc.get_traced_memory()
     under_way = asyncio.ensure_future(batch.execute_concurrent(stores))
-    for _ in range(5):
-        await asyncio.sleep(0)  # until all of them wait
+    for _ in range(runs):
+        await asyncio.sleep(0)  # until all of them wait: a batch begins a few runs in each turn of the loop
+    assert len(kernel.active) == runs
     gc.collect()
     now, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()

@@ -17,6 +17,19 @@ _NOTHING_REMOVED: frozenset[str] = frozenset()
 _NOTHING_APPENDED: Mapping[str, list[Any]] = {}
 
 
+class _Mixed:
+    """The changes of a step that does more than put values, and the values that it was lent."""
+
+    __slots__ = ("appended", "cleared", "lent", "origins", "removed")
+
+    def __init__(self) -> None:
+        self.lent: dict[str, Any] = {}
+        self.origins: dict[str, tuple[Any, int]] = {}
+        self.removed: set[str] = set()
+        self.appended: dict[str, list[Any]] = {}
+        self.cleared = False
+
+
 class StoreView(TypedStore):
     """The `KeyValueStore` that a step works on: it reads from the base, and buffers writes until `commit`.
 
@@ -28,8 +41,7 @@ class StoreView(TypedStore):
     """
 
     __slots__ = (
-        "_appended", "_apply", "_base", "_base_get", "_cleared", "_isolate", "_lent", "_local", "_mixed",
-        "_origins", "_puts_many", "_removed", "owner", "reads", "touched",
+        "_apply", "_base", "_base_get", "_isolate", "_local", "_mixed", "_puts_many", "owner", "reads", "touched",
     )  # fmt: skip
 
     def __init__(
@@ -50,18 +62,13 @@ class StoreView(TypedStore):
         """Whether, since the last commit, a value was written, or lent to a task that may have changed it."""
         self.reads: set[str] | None = None
         """The keys whose committed values were read; None unless `record_reads` was called."""
-        self._mixed = False  # whether this step did more than put values; only then do the attributes of `_mix` exist
+        self._mixed: Any = None  # a `_Mixed` if this step did more than put values
 
     def _mix(self) -> None:
         """Note that this step does more than put values."""
         self.touched = True
-        if not self._mixed:
-            self._mixed = True
-            self._lent: dict[str, Any] = {}
-            self._origins: dict[str, tuple[Any, int]] = {}
-            self._removed: set[str] = set()
-            self._appended: dict[str, list[Any]] = {}
-            self._cleared = False
+        if self._mixed is None:
+            self._mixed = _Mixed()
 
     def record_reads(self, earlier: Iterable[str] = ()) -> None:
         """Record from now on which committed values are read; `in` and `keys` do not count."""
@@ -96,48 +103,48 @@ class StoreView(TypedStore):
         if (value := self._local.get(key, MISSING)) is not MISSING:
             if value.__class__ not in IMMUTABLE:
                 self._mix()
-                self._lent[key] = value
+                self._mixed.lent[key] = value
             return value
-        if self._mixed and key in self._lent:
-            return self._lent[key]
+        if self._mixed and key in self._mixed.lent:
+            return self._mixed.lent[key]
         value = self._below(key)
         return value if value.__class__ in IMMUTABLE else self._lend(key, value)
 
     def _below(self, key: str) -> Any:
         """Return the committed value, or `MISSING` if this step has removed it."""
-        if self._mixed and (self._cleared or key in self._removed):
+        if self._mixed and (self._mixed.cleared or key in self._mixed.removed):
             return MISSING
         return self._base_get(key, MISSING)
 
     def _lend(self, key: str, value: Any) -> Any:
         """Return a copy for the task. The commit checks whether the task has changed it."""
-        added = self._appended.get(key) if self._mixed else None
+        added = self._mixed.appended.get(key) if self._mixed else None
         if value is MISSING and added is None:
             return MISSING
         self._mix()
         lent = [] if value is MISSING else self._copy(key, value)
         if added:
             lent.extend(self._copy(key, added))
-        self._lent[key] = lent
-        self._origins[key] = value, len(value) if isinstance(value, list) else 0
+        self._mixed.lent[key] = lent
+        self._mixed.origins[key] = value, len(value) if isinstance(value, list) else 0
         return lent
 
     def __contains__(self, key: object) -> bool:
         if not isinstance(key, str | Key):
             return False
         name = key if key.__class__ is str else unpack_key(key, None)[0]
-        if name in self._local or (self._mixed and name in self._appended):
+        if name in self._local or (self._mixed and name in self._mixed.appended):
             return True
-        return name in self._base and not (self._mixed and (self._cleared or name in self._removed))
+        return name in self._base and not (self._mixed and (self._mixed.cleared or name in self._mixed.removed))
 
     def keys(self) -> list[str]:
         """Return all keys, those of the base first."""
         if not self._mixed:
             return [*self._base, *(key for key in self._local if key not in self._base)]
-        below = {} if self._cleared else dict.fromkeys(self._base)
-        for key in self._removed:
+        below = {} if self._mixed.cleared else dict.fromkeys(self._base)
+        for key in self._mixed.removed:
             below.pop(key, None)
-        return list(below | dict.fromkeys(self._local) | dict.fromkeys(self._appended))
+        return list(below | dict.fromkeys(self._local) | dict.fromkeys(self._mixed.appended))
 
     # writing
 
@@ -153,12 +160,12 @@ class StoreView(TypedStore):
         self.touched = True
         self._local[key] = value if value.__class__ in IMMUTABLE else self._copy(key, value)
         if self._mixed:
-            self._lent.pop(key, None)
-            self._appended.pop(key, None)
+            self._mixed.lent.pop(key, None)
+            self._mixed.appended.pop(key, None)
 
     def _append(self, key: str, item: Any) -> None:
         self._mix()
-        own = self._local[key] if key in self._local else self._lent.get(key, MISSING)
+        own = self._local[key] if key in self._local else self._mixed.lent.get(key, MISSING)
         current = self._below(key) if own is MISSING else own
         if current is not MISSING and not isinstance(current, list):
             not_a_list(key, current)
@@ -166,7 +173,7 @@ class StoreView(TypedStore):
         if key in self._local:
             own.append(item)
             return
-        self._appended.setdefault(key, []).append(item)
+        self._mixed.appended.setdefault(key, []).append(item)
         if own is not MISSING:
             own.append(self._copy(key, item))  # the list that was lent to the task gets the item, too
 
@@ -179,16 +186,16 @@ class StoreView(TypedStore):
         if exists:
             self._mix()
             self._local.pop(key, None)
-            self._lent.pop(key, None)
-            self._appended.pop(key, None)
-            self._removed.add(key)
+            self._mixed.lent.pop(key, None)
+            self._mixed.appended.pop(key, None)
+            self._mixed.removed.add(key)
         return exists
 
     def clear(self) -> None:
         """Remove every key."""
         self.rollback()
         self._mix()
-        self._cleared = True
+        self._mixed.cleared = True
 
     # the step's end
 
@@ -196,22 +203,22 @@ class StoreView(TypedStore):
         """Return the changes of this step so far. They share no mutable value with those that were lent."""
         if not self._mixed:
             return Changes(False, _NOTHING_REMOVED, self._local, _NOTHING_APPENDED)
-        for key, lent in self._lent.items():
+        for key, lent in self._mixed.lent.items():
             if key in self._local:
                 self._local[key] = self._copy(key, lent)
             elif not unchanged(lent, self._expected(key)):
-                self._appended.pop(key, None)
+                self._mixed.appended.pop(key, None)
                 self._local[key] = self._copy(key, lent)
-        self._lent = {}
-        return Changes(self._cleared, frozenset(self._removed), self._local, self._appended)
+        self._mixed.lent = {}
+        return Changes(self._mixed.cleared, frozenset(self._mixed.removed), self._local, self._mixed.appended)
 
     def _expected(self, key: str) -> Any:
         """Return the value that a lent copy equals if the task has not changed it in place."""
         # the base may differ by now: other runs on it may have committed, which replaces values or extends lists
-        origin, length = self._origins[key]
+        origin, length = self._mixed.origins[key]
         if isinstance(origin, list) and len(origin) != length:
             origin = origin[:length]
-        added = self._appended.get(key)
+        added = self._mixed.appended.get(key)
         return origin if added is None else [*(() if origin is MISSING else origin), *added]
 
     def commit(self) -> None:
@@ -235,12 +242,12 @@ class StoreView(TypedStore):
         else:
             self._apply(changes)
         self._local = {}
-        self.touched = self._mixed = False
+        self.touched, self._mixed = False, None
 
     def rollback(self, savepoint: Changes | None = None) -> None:
         """Discard the changes since the last commit, or since `savepoint`."""
         self._local = {}
-        self.touched = self._mixed = False
+        self.touched, self._mixed = False, None
         if savepoint is not None:
             self.merge(savepoint)
 

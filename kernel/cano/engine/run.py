@@ -30,6 +30,9 @@ NOT_FATAL = (Exception, asyncio.CancelledError)
 NO_VALUES: Mapping[str, Any] = {}
 
 
+_STOPPED: Any = object()  # takes the place of the future that `ended` waits for
+
+
 class Run(Strand):
     """One execution of a workflow. Only the engine writes to it.
 
@@ -52,12 +55,11 @@ class Run(Strand):
         restored_values: the engine's own values in the record that a resumed run continues from.
         carried: texts of observers that are stored with the run; see `carry`.
         successor: the object that continues the run after this one was parked, or None.
-        stopped: whether this object has stopped executing the run.
     """
 
     __slots__ = (
         "__weakref__", "_ended", "_stop", "bound", "caller", "carried", "due", "error", "held", "journal", "parent",
-        "parent_id", "restored_values", "resumed", "run_id", "status", "stopped", "successor", "timeout", "wait",
+        "parent_id", "restored_values", "resumed", "run_id", "status", "successor", "timeout", "wait",
         "waits_for",
     )  # fmt: skip
 
@@ -89,7 +91,6 @@ class Run(Strand):
         self.carried: Mapping[str, str] = NO_VALUES
         self.wait: Wait | None = None
         self.successor: Run | None = None
-        self.stopped = False
         self.step = Step(self, plan.start)
         self._ended: asyncio.Future[None] | None = None
         self._stop: Stop | None = None
@@ -366,16 +367,16 @@ class Run(Strand):
 
     async def ended(self) -> None:
         """Wait until this object has stopped executing the run. The run's error is not raised."""
-        if not self.stopped:
+        if self._ended is not _STOPPED:
             if self._ended is None:
                 self._ended = asyncio.get_running_loop().create_future()
             await asyncio.shield(self._ended)
 
     def mark_stopped(self) -> None:
-        """Set `stopped`, and wake all callers that wait in `ended`."""
-        self.stopped = True
-        if self._ended is not None:
-            self._ended.set_result(None)
+        """Wake all callers that wait in `ended`."""
+        ended, self._ended = self._ended, _STOPPED
+        if ended is not None and ended is not _STOPPED:
+            ended.set_result(None)
 
     def stop(self, status: RunStatus, *, lost: str = "") -> None:
         """Ask the run to end as CANCELLED or INTERRUPTED. Does nothing after its end.
