@@ -111,10 +111,10 @@ class Caretaker:
             self._watchlist.workflows.add(plan.name)
             self._groups[plan.name] = group
         self.start()
-        taken = await self._take_over_ready()
         now = self._stored.now()
         running = await self._stored.backend.runs(RunFilter(status=RunStatus.RUNNING))
         held_by_dead = [record for record in running if record.holder is not None and not is_held(record, now)]
+        taken = await self._take_over_ready()
         async with self._turn():
             return [*taken, *await self._take_over_all(held_by_dead)]
 
