@@ -26,6 +26,7 @@ from cano.errors import (
     RunTimeoutError,
     SchedulerError,
     SerializationError,
+    StepKilledError,
     StepTimeoutError,
     StoreError,
     StoreUnavailableError,
@@ -102,12 +103,12 @@ __all__ = [
     "PluginError", "PluginInfo", "PluginWarning", "Progress", "Registration", "Retention", "RetryExhaustedError",
     "RetryStrategy", "Run", "RunCancelledError", "RunFilter", "RunHandle", "RunInfo", "RunInterruptedError",
     "RunListing", "RunNotFoundError", "RunRecord", "RunResult", "RunStatus", "RunTimeoutError", "SchedulerError",
-    "SerializationError", "Signal", "Signals", "SplitOutcome", "Standstill", "Step", "StepTimeoutError", "StoreBackend",
-    "StoreError", "StoreUnavailableError", "StoreView", "SubWorkflow", "Success", "SystemClock", "Task", "TaskConfig",
-    "TaskError", "Timer", "TransientStoreError", "Transition", "TransitionError", "TypeMismatchError", "TypedStore",
-    "ValidationError", "VersionMismatchError", "Wait", "WaitStrategy", "Workflow", "WorkflowError", "WorkflowResult",
-    "apply_changes", "current_step", "default_kernel", "edges", "hookimpl", "hookspec", "is_held", "isolate",
-    "not_a_list", "sleep_until", "state_name", "task", "undeclared", "wait_for",
+    "SerializationError", "Signal", "Signals", "SplitOutcome", "Standstill", "Step", "StepKilledError",
+    "StepTimeoutError", "StoreBackend", "StoreError", "StoreUnavailableError", "StoreView", "SubWorkflow", "Success",
+    "SystemClock", "Task", "TaskConfig", "TaskError", "Timer", "TransientStoreError", "Transition", "TransitionError",
+    "TypeMismatchError", "TypedStore", "ValidationError", "VersionMismatchError", "Wait", "WaitStrategy", "Workflow",
+    "WorkflowError", "WorkflowResult", "apply_changes", "current_step", "default_kernel", "edges", "hookimpl",
+    "hookspec", "is_held", "isolate", "not_a_list", "sleep_until", "state_name", "task", "undeclared", "wait_for",
 ]  # fmt: skip
 
 # These names need asyncio, which takes longer to import than all of the above, so they are imported on first use.

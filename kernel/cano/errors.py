@@ -11,6 +11,7 @@
     │   │   ├── NodeError                      a node raised an exception; names the phase
     │   │   └── RetryExhaustedError            the last allowed attempt failed; counts the attempts
     │   ├── StepTimeoutError (TimeoutError)    an attempt, or a whole step, exceeded its timeout
+    │   ├── StepKilledError                    a step killed more processes than its workflow allows
     │   ├── RunTimeoutError (TimeoutError)     a run exceeded its timeout
     │   ├── JoinError                          a split's branches did not meet the join's condition
     │   ├── RunCancelledError                  the run was cancelled
@@ -177,6 +178,18 @@ class StepTimeoutError(WorkflowError, TimeoutError):
         self.timeout = timeout
         self.total = total
         self.abandoned = abandoned
+
+
+class StepKilledError(WorkflowError):
+    """A step killed more processes than `Workflow(max_takeovers=…)` allows, so that it is not started again.
+
+    Attributes:
+        kills: the number of processes that were killed, or lost the run's lease, in this step.
+    """
+
+    def __init__(self, message: str, *, kills: int = 0, **location: Any) -> None:
+        super().__init__(message, **location)
+        self.kills = kills
 
 
 class RunTimeoutError(WorkflowError, TimeoutError):

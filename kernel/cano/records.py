@@ -201,7 +201,7 @@ class Finding(NamedTuple):
     """A problem in a store.
 
     Attributes:
-        kind: "corrupt", "orphan" or "stale lease".
+        kind: "corrupt", "orphan", "stale lease", or "killed processes" for a step that several did not survive.
         run_id: the run's id.
         detail: the problem in words.
     """

@@ -84,6 +84,7 @@ NAMES = [
     "SplitOutcome",
     "Standstill",
     "Step",
+    "StepKilledError",
     "StepTimeoutError",
     "StoreBackend",
     "StoreError",

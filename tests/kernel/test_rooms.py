@@ -14,16 +14,16 @@ HERE = Path(cano.__file__).parent
 FILES = sorted(path for path in HERE.rglob("*.py") if "testing" not in path.relative_to(HERE).parts)
 
 BUDGETS = {
-    "": 725,  # the top floor: hooks, protocols, records, errors, options
+    "": 729,  # the top floor: hooks, protocols, records, errors, options
     "data": 545,
     "model": 780,
     "engine": 1_590,
     "concurrency": 630,
     "plugins": 300,
-    "kernel": 525,
+    "kernel": 530,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
-IN_ALL = 5_000
+IN_ALL = 5_025
 DURABILITY = {"": 1_250, "recovery": 600}
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
 

@@ -36,9 +36,9 @@ class Parked(Exception):
 
 
 class StoreFailed(BaseException):
-    """The store failed in the middle of a step. The task has not failed and is not retried.
+    """The store failed in the middle of a step, or a child killed too many processes. The task is not retried.
 
-    The run is interrupted with `error`, the store's error, and can be resumed later.
+    The run ends with `error`. After an error of the store, it is interrupted and can be resumed later.
     """
 
     def __init__(self, error: Exception) -> None:

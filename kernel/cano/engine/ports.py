@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from cano.engine.limiter import Limiter
     from cano.engine.step import Step
     from cano.engine.threads import Threads
+    from cano.errors import WorkflowError
     from cano.model.limits import Limit
     from cano.model.result import RunResult
     from cano.protocols import Clock, Codec, Executor, StoreBackend
@@ -228,6 +229,7 @@ class RestorePoint(NamedTuple):
         values: the engine's values, stored with `Journal.remember` and `Journal.save`.
         carried: texts of observers.
         detail: the detail of the present step: its next attempt, and the payload, outcome or error that led to it.
+        failure: the error that the run ends with, before it makes a step; None to continue.
     """
 
     run_id: str
@@ -241,3 +243,4 @@ class RestorePoint(NamedTuple):
     values: Mapping[str, Any]
     carried: Mapping[str, str]
     detail: Detail
+    failure: WorkflowError | None = None

@@ -28,7 +28,14 @@ from cano.engine.step import current_run
 from cano.engine.strand import UNMANAGED
 from cano.engine.teardown import finish_all, run_in, with_timeout
 from cano.engine.threads import Threads
-from cano.errors import ConfigurationError, ConflictError, RunTimeoutError, StoreUnavailableError, TransientStoreError
+from cano.errors import (
+    ConfigurationError,
+    ConflictError,
+    RunTimeoutError,
+    StepKilledError,
+    StoreUnavailableError,
+    TransientStoreError,
+)
 from cano.kernel.handles import RunHandle, RunListing
 from cano.kernel.resources import IN_MEMORY, Resources, called
 from cano.model.limits import Limit
@@ -366,7 +373,8 @@ class Kernel:
             elif self.keeper is not None:
                 await self.keeper.end_child(run_id, parent.run)
             raise
-        except TransientStoreError as error:  # the task has not failed, the store has
+        # the task has not failed, the store has; or the child would only kill more processes
+        except (TransientStoreError, StepKilledError) as error:
             raise StoreFailed(error) from error
 
     async def _begin(
@@ -522,7 +530,7 @@ class Kernel:
         return await (await self.opened_keeper()).explain(run_id)
 
     async def check(self) -> list[Finding]:
-        """Find the problems in the store: corrupt rows, orphans, stale leases."""
+        """Find the problems in the store: corrupt rows, orphans, stale leases, and steps that kill processes."""
         return await (await self.opened_keeper()).check()
 
     async def prune(self, retention: Retention) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar, overload
 from weakref import WeakKeyDictionary
 
+from cano.checks import whole_or_none
 from cano.errors import ConfigurationError, ValidationError
 from cano.model.code_reading import declared_targets
 from cano.model.config import TaskConfig
@@ -71,6 +72,8 @@ class Workflow(Generic[StateT]):
             they cannot continue. With an empty mapping, those whose state still exists can.
         types: more classes that a durable store may hold in this workflow's runs. Those in the annotations of its
             tasks, and of the `Key`s that their code uses, need not be listed.
+        max_takeovers: how often a stored run's step may be started again whose process was killed, or lost the lease.
+            After that the run fails with `StepKilledError`. None is without limit.
 
     Raises:
         ConfigurationError: an argument is of the wrong kind.
@@ -88,6 +91,7 @@ class Workflow(Generic[StateT]):
         durability: str = "step",
         migrate: Mapping[str, StateT] | None = None,
         types: Iterable[Any] = (),
+        max_takeovers: int | None = 10,
     ) -> None:
         if isinstance(start, type):
             raise ConfigurationError(f"start must be a state such as {start.__name__}.START, not the class itself")
@@ -104,6 +108,7 @@ class Workflow(Generic[StateT]):
             raise ConfigurationError(f"migrate must map names of old states to states, not {migrate!r}")
         self.migrate = None if migrate is None else {state_name(old): new for old, new in migrate.items()}
         self.types = tuple(types)
+        self.max_takeovers = whole_or_none("max_takeovers", max_takeovers, 0)
         self._registered: dict[Any, Registration] = {}
         self._exits: dict[Any, None] = {}
         self._frozen = False

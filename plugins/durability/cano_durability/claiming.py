@@ -5,12 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from cano import Commit, ConfigurationError, Run, RunRecord, RunStatus, Signal, SplitOutcome, Step, StoreView
+from cano import (
+    Commit,
+    ConfigurationError,
+    Run,
+    RunFilter,
+    RunRecord,
+    RunStatus,
+    Signal,
+    SplitOutcome,
+    Step,
+    StepKilledError,
+    StoreView,
+)
 from cano.engine.ports import BoundWorkflow, Detail, Host, RestorePoint
 
 from cano_durability.cancelling import Canceller
 from cano_durability.failures import corrupt, stored_error
-from cano_durability.keys import CARRIED, DEADLINE, DEFINITION, ERROR, OUTCOME, PREFIX, RETRY
+from cano_durability.keys import CARRIED, DEADLINE, DEFINITION, ERROR, OUTCOME, PREFIX, RETRY, TAKEOVERS
 from cano_durability.migration import landing_state
 from cano_durability.recovery.leases import Leases
 from cano_durability.recovery.waiting import Alarms
@@ -102,6 +114,8 @@ class Claimer:
         if token is None:
             return None
         try:
+            # the last holder neither ended nor released the run: its process was killed, or lost its lease
+            left = record.status is RunStatus.RUNNING and record.holder is not None and token == record.token + 1
             record = await self._stored.load(run_id)  # it may have changed before the claim
             woken = await self._woken(plan, record, resume_ended)
             if woken is not None:
@@ -109,7 +123,7 @@ class Claimer:
                 if request is not None and not record.status.finished:
                     await self._canceller.commit(record, (request.id,))
                     return None
-                run = await self._restore(plan, record, woken, timeout, outdated=request, since=since)
+                run = await self._restore(plan, record, woken, timeout, outdated=request, since=since, left=left)
                 if not self._kernel.closed:
                     self._watchlist.continued(run)
                     return run
@@ -150,11 +164,13 @@ class Claimer:
         *,
         outdated: Signal | None,
         since: float,
+        left: bool,
     ) -> Run:
         """Return the run that continues from `record`, which this kernel has claimed.
 
-        If needed, one commit stores the payload that woke the run, its new deadline and its new definition. It
-        consumes the signal that woke the run, and `outdated`, a request to cancel it that came after its end.
+        If needed, one commit stores the payload that woke the run, its new deadline, its new definition, and that its
+        last process left it. It consumes the signal that woke the run, and `outdated`, a request to cancel it that
+        came after its end.
         """
         stored, decode = self._stored, self._stored.values.decode
         own = {key: value for key, value in record.data.items() if key.startswith(PREFIX)}
@@ -176,6 +192,12 @@ class Claimer:
         if record.status.finished and RETRY in own:
             attempt = 1  # a failed run is resumed on request: its attempts start again
             removed.append(RETRY)
+        kills = stored.takeovers(record) + left
+        if record.status.finished and TAKEOVERS in own:
+            kills = 0
+            removed.append(TAKEOVERS)
+        elif left:
+            changed[TAKEOVERS] = stored.values.encode(TAKEOVERS, kills)
         if (record.version, record.fingerprint) != (plan.version, plan.fingerprint):
             changed[DEFINITION] = stored.values.encode(DEFINITION, [plan.version, plan.fingerprint])
         ended = plan.by_name[state].is_exit and not overdue
@@ -190,6 +212,7 @@ class Claimer:
                 )
             )  # fmt: skip
         journal.seq, journal.state, journal.payload, journal.ended = seq, state, payload, ended
+        journal.holds(changed, removed)
         self._alarms.cancel(record.run_id)
         carried = values.get(CARRIED.removeprefix(PREFIX))
         return Run.restored(
@@ -199,7 +222,22 @@ class Claimer:
                 state=state, seq=seq, timeout=timeout, due=due, values=values,
                 carried=carried if isinstance(carried, Mapping) else {},
                 detail=Detail(error, decoded, outcome, attempt),
+                failure=await self._killed(plan, record, state, kills),
             ),
+        )  # fmt: skip
+
+    async def _killed(self, plan: BoundWorkflow, record: RunRecord, state: str, kills: int) -> StepKilledError | None:
+        """Return the error of a step that has killed too many processes. A step with such a child is not to blame."""
+        most = plan.flow.max_takeovers
+        if most is None or kills <= most or plan.by_name[state].is_exit:
+            return None
+        for child in await self._stored.backend.runs(RunFilter(parent=record.run_id)):
+            if not child.status.finished:
+                return None  # a child counts its own, and fails its parent
+        return StepKilledError(
+            f"the step in state {state} killed {kills} processes, or they lost its lease; to try it again, call "
+            f"kernel.resume(flow, {record.run_id!r}); Workflow(max_takeovers=) is {most}",
+            kills=kills, run_id=record.run_id, workflow=record.workflow, state=plan.by_name[state].state,
         )  # fmt: skip
 
 

@@ -13,14 +13,14 @@ from cano.engine.ports import error_text, safe_str
 def described(run: Run, error: BaseException | None) -> dict[str, Any]:
     """Return an error of `run` as its record keeps it."""
     cause = None if error is None else error.__cause__
-    limit = {"timeout": error.timeout} if error is not None and hasattr(error, "timeout") else {}
+    numbers = {name: getattr(error, name) for name in ("timeout", "kills") if hasattr(error, name)}
     return {
         "type": type(error).__name__,
         "message": safe_str(error),
         "cause": None if cause is None else error_text(cause),
         "state": state_name(run.step.state),
         "attempt": run.step.attempt,
-        **limit,
+        **numbers,
     }
 
 
@@ -33,8 +33,9 @@ def stored_error(record: RunRecord, stored: Mapping[str, Any]) -> WorkflowError:
         str(stored.get("message", "the run failed")), run_id=record.run_id, workflow=record.workflow,
         state=stored.get("state"), attempt=stored.get("attempt"),
     )  # fmt: skip
-    if hasattr(error, "timeout"):
-        error.timeout = stored.get("timeout", 0.0)
+    for name in ("timeout", "kills"):
+        if hasattr(error, name):
+            setattr(error, name, stored.get(name, 0))
     if stored.get("cause"):
         error.add_note(f"caused by {stored['cause']}")
     return error

@@ -133,7 +133,9 @@ class Inspector:
         if status is RunStatus.FAILED:
             error = record.error or {}
             return Explanation(Standstill.FAILED, f"in state {error.get('state')}: {error.get('message')}")
-        return Explanation(Standstill[status.name], f"in state {record.state}")
+        kills = stored.takeovers(record) if status is RunStatus.INTERRUPTED else 0
+        taken = f", which {kills} processes did not survive" if kills else ""
+        return Explanation(Standstill[status.name], f"in state {record.state}{taken}")
 
     async def check(self) -> list[Finding]:
         """See `Kernel.check`. Values are decoded only if the run's workflow, and therefore its classes, are known."""
@@ -141,7 +143,9 @@ class Inspector:
         records = {record.run_id: record for record in await stored.backend.runs(RunFilter())}
         for run_id, record in records.items():
             try:
-                stored.check(await stored.record(run_id))
+                stored.check(loaded := await stored.record(run_id))
+                if (kills := stored.takeovers(loaded)) > 1 and loaded.status is not RunStatus.CANCELLED:
+                    findings.append(Finding("killed processes", run_id, f"state {loaded.state} killed {kills}"))
             except SerializationError as error:
                 findings.append(Finding("corrupt", run_id, str(error)))
             except RunNotFoundError:  # the run was deleted in the meantime

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from cano import (
@@ -24,7 +24,7 @@ from cano import (
 from cano.engine.ports import BoundState, Parked, lease_lost, safe_repr
 
 from cano_durability.failures import described
-from cano_durability.keys import CARRIED, ERROR, LASTING, PREFIX, RETRY
+from cano_durability.keys import CARRIED, ERROR, LASTING, PREFIX, RETRY, TAKEOVERS
 from cano_durability.patience import despite_cancellation
 
 if TYPE_CHECKING:
@@ -150,15 +150,23 @@ class Journal:
         """Store texts of observers with the next commit, for the life of the run."""
         self._carried = texts or None
 
+    def holds(self, changed: Iterable[str], removed: Iterable[str]) -> None:
+        """Note which of the plugin's values the commit of a takeover has set and removed."""
+        self._stored.update(key for key in changed if key not in LASTING)
+        self._stored.difference_update(removed)
+
     async def save(self, name: str, value: Any) -> None:
-        """Commit a value of the engine now; it is kept until the next transition."""
+        """Commit a value of the engine now; it is kept until the next transition. Such progress ends the takeovers."""
         key = PREFIX + name
         encoded = self._values.encode(key, value)
+        removed = (TAKEOVERS,) if TAKEOVERS in self._stored else ()
+        self._stored.discard(TAKEOVERS)
         self._stored.add(key)
         cut = await self._send(
             Commit(
                 run_id=self.run_id, token=self.token, expected_seq=self.seq, seq=self.seq, state=self.state,
-                status=RunStatus.RUNNING, changed={key: encoded}, payload=self.payload, at=self._clock.time(),
+                status=RunStatus.RUNNING, changed={key: encoded}, removed=removed, payload=self.payload,
+                at=self._clock.time(),
             )
         )  # fmt: skip
         if cut is not None:

@@ -9,6 +9,7 @@ OUTCOME = PREFIX + "outcome"  # the outcome of the split that led to the present
 DEFINITION = PREFIX + "definition"  # version and fingerprint that the run has migrated to
 CARRIED = PREFIX + "carried"  # texts of observers
 DEADLINE = PREFIX + "deadline"  # the run's timeout in seconds, and its deadline in wall-clock seconds
+TAKEOVERS = PREFIX + "takeovers"  # number of processes that were killed, or lost their lease, in the present step
 CANCEL = PREFIX + "cancel"  # name of the signal that requests the cancellation of a run
 
 LASTING = frozenset({DEFINITION, CARRIED, DEADLINE})

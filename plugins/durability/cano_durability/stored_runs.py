@@ -22,7 +22,7 @@ from cano.engine.ports import BoundWorkflow, Host, new_holder
 
 from cano_durability.failures import corrupt
 from cano_durability.journal import Journal
-from cano_durability.keys import DEADLINE, DEFINITION
+from cano_durability.keys import DEADLINE, DEFINITION, TAKEOVERS
 from cano_durability.values import Values
 
 P = TypeVar("P")
@@ -127,6 +127,7 @@ class StoredRuns:
         """
         self.migrated(record)
         self.limit(record)
+        self.takeovers(record)
         for key, value in record.data.items() if self.plan_of(record.workflow) is not None else ():
             self.values.decode(key, value, record.run_id)
 
@@ -142,6 +143,14 @@ class StoredRuns:
             SerializationError: the stored values cannot be read.
         """
         return self._pair(record, DEADLINE, float, "its deadline")
+
+    def takeovers(self, record: RunRecord) -> int:
+        """Return how many processes were killed, or lost their lease, in the run's present step."""
+        stored = record.data.get(TAKEOVERS)
+        kills = 0 if stored is None else self.values.decode(TAKEOVERS, stored, record.run_id)
+        if not isinstance(kills, int):
+            raise corrupt(record, f"its number of takeovers cannot be read: {kills!r}")
+        return kills
 
     def _pair(self, record: RunRecord, key: str, kind: Callable[..., P], what: str) -> tuple[P, P] | None:
         if (stored := record.data.get(key)) is None:

@@ -163,9 +163,10 @@ async def test_a_run_migrates_once(kernel: Kernel, world: World, program: Progra
     await program.stop(kernel, program.flow("a", "b", "end"), world, at=2)
     # the names have moved on by one: what was b is c now, and what was c is d
     flow = program.flow("a", "b", "c", "d", "end", version="2", migrate={"b": "c", "c": "d"})
-    for after in (True, False):  # it dies right after the migration, and then before its first step is committed
+    # it dies right after the migration, and then after the takeover, before its first step is committed
+    for call, after in ((1, True), (2, False)):
         between = await world.kernel()
-        fault = world.faults(between).at_call("commit", after=after).hang()
+        fault = world.faults(between).at_call("commit", call, after=after).hang()
         starting = asyncio.ensure_future(between.start(flow, run_id="r"))
         await fault.reached()
         await world.crash(between)

@@ -1,0 +1,190 @@
+"""Takeovers: a step that kills its process is counted in the store, and is not started for ever."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cano import (
+    ConfigurationError,
+    RunStatus,
+    StepKilledError,
+    SubWorkflow,
+    TaskConfig,
+    Workflow,
+)
+
+if TYPE_CHECKING:
+    from tests.plugins.durability.conftest import World
+
+
+class Killer:
+    """A workflow whose second step hangs, so that the test can kill its kernel, until `cured`.
+
+    Attributes:
+        began: how often that step has begun.
+        reached: set whenever it begins.
+    """
+
+    def __init__(self) -> None:
+        self.began = 0
+        self.reached = asyncio.Event()
+        self.cured = False
+
+    async def first(self, store: Any) -> str:
+        """Lead to the second step."""
+        return "second"
+
+    async def second(self, store: Any) -> str:
+        """Hang."""
+        self.began += 1
+        self.reached.set()
+        if not self.cured:
+            await asyncio.Event().wait()
+        return "end"
+
+    def flow(self, **options: Any) -> Workflow[Any]:
+        """Its workflow."""
+        flow: Workflow[Any] = Workflow("first", name="killer", **options)
+        return flow.register("first", self.first).register("second", self.second).add_exit_state("end")
+
+    async def killed(self, world: World, flow: Workflow[Any], run_id: str = "r") -> None:
+        """Let a new kernel execute the run, and kill it in the second step."""
+        kernel = await world.kernel()
+        self.reached.clear()
+        await kernel.start(flow, run_id=run_id)
+        await self.reached.wait()
+        await world.crash(kernel)
+        await world.lapse()
+
+
+@pytest.fixture
+def killer() -> Killer:
+    """A workflow that hangs."""
+    return Killer()
+
+
+async def test_a_step_that_kills_its_process_is_given_up(world: World, killer: Killer) -> None:
+    """After `max_takeovers` the run fails, with an error that counts the killed processes; `resume` tries again."""
+    flow = killer.flow(max_takeovers=2)
+    for _ in range(3):
+        await killer.killed(world, flow)
+    kernel = await world.kernel()
+    with pytest.raises(StepKilledError, match="the step in state second killed 3 processes") as caught:
+        await kernel.run(flow, run_id="r")
+    assert (caught.value.kills, caught.value.state, killer.began) == (3, "second", 3)
+    assert (await world.look("r")).status is RunStatus.FAILED
+    assert "killed 3 processes" in (await kernel.explain("r")).detail
+    assert [(finding.kind, finding.detail) for finding in await kernel.check()] == [
+        ("killed processes", "state second killed 3")
+    ]
+    with pytest.raises(StepKilledError) as stored:
+        await (await world.kernel()).run(flow, run_id="r")
+    assert stored.value.kills == 3
+
+    killer.cured = True
+    assert (await kernel.resume(flow, "r")).state == "end"
+    assert await kernel.check() == []
+
+
+async def test_resuming_counts_from_the_start(world: World, killer: Killer) -> None:
+    """A run that failed so, and was resumed, may again be taken over that often."""
+    flow = killer.flow(max_takeovers=0)
+    await killer.killed(world, flow)
+    kernel = await world.kernel()
+    with pytest.raises(StepKilledError):
+        await kernel.run(flow, run_id="r")
+    killer.reached.clear()
+    resuming = asyncio.ensure_future(kernel.resume(flow, "r"))
+    await killer.reached.wait()
+    await world.crash(kernel)
+    await asyncio.gather(resuming, return_exceptions=True)
+    await world.lapse()
+    with pytest.raises(StepKilledError) as caught:
+        await (await world.kernel()).run(flow, run_id="r")
+    assert (caught.value.kills, killer.began) == (1, 2)
+
+
+async def test_a_transition_ends_the_count(world: World, killer: Killer) -> None:
+    """Each step is counted by itself: a run of many steps may be taken over any number of times."""
+
+    async def again(store: Any) -> str:
+        killer.began += 1
+        killer.reached.set()
+        if killer.began % 2:
+            await asyncio.Event().wait()
+        killer.reached.clear()
+        return "again" if killer.began < 8 else "end"
+
+    flow: Workflow[Any] = Workflow("again", name="many", max_takeovers=1).register("again", again)
+    flow.add_exit_state("end")
+    for _ in range(4):
+        kernel = await world.kernel()
+        await kernel.start(flow, run_id="r")
+        await world.settle()
+        await world.crash(kernel)
+        await world.lapse()
+    result = await (await world.kernel()).run(flow, run_id="r")
+    assert (result.steps, killer.began) == (4, 8)
+    assert "\0takeovers" not in (await world.look("r")).data
+
+
+async def test_what_is_seen_between_two_takeovers(world: World, killer: Killer) -> None:
+    """`explain` counts the processes; `check` reports a step that several did not survive."""
+    flow = killer.flow()
+    for _ in range(3):
+        await killer.killed(world, flow)
+    kernel = await world.kernel()
+    assert (await kernel.explain("r")).detail == "in state second, which 2 processes did not survive"
+    assert ("killed processes", "state second killed 2") in [
+        (finding.kind, finding.detail) for finding in await kernel.check()
+    ]
+
+
+async def test_a_closed_kernel_does_not_count(world: World, killer: Killer) -> None:
+    """A kernel that closes releases its runs: none of them was left."""
+    flow = killer.flow(max_takeovers=0)
+    for _ in range(3):
+        kernel = await world.kernel()
+        killer.reached.clear()
+        await kernel.start(flow, run_id="r")
+        await killer.reached.wait()
+        await world.close(kernel)
+    killer.cured = True
+    assert (await (await world.kernel()).run(flow, run_id="r")).state == "end"
+    assert killer.began == 4
+
+
+async def test_without_a_limit(world: World, killer: Killer) -> None:
+    """None lets a step be started for ever."""
+    flow = killer.flow(max_takeovers=None)
+    for _ in range(12):
+        await killer.killed(world, flow)
+    killer.cured = True
+    assert (await (await world.kernel()).run(flow, run_id="r")).state == "end"
+
+
+async def test_a_child_is_to_blame_and_not_its_parent(world: World, killer: Killer) -> None:
+    """The child's step is counted; its parent fails with it, without another attempt."""
+    child = killer.flow(max_takeovers=2)
+    parent: Workflow[Any] = Workflow("call", name="parent", max_takeovers=0)
+    parent.register("call", SubWorkflow(child, then="end"), config=TaskConfig(on_exhausted="end"))
+    parent.add_exit_state("end")
+    for _ in range(3):
+        await killer.killed(world, parent)
+    kernel = await world.kernel()
+    with pytest.raises(StepKilledError) as caught:
+        await kernel.run(parent, run_id="r")
+    assert (caught.value.kills, caught.value.workflow, killer.began) == (3, "killer", 3)
+    assert {record.status for record in await kernel.runs()} == {RunStatus.FAILED}
+
+    killer.cured = True
+    assert (await kernel.resume(parent, "r")).state == "end"
+
+
+@pytest.mark.parametrize("wrong", [-1, 1.5, True, "3"])
+def test_a_limit_that_is_none(wrong: Any) -> None:
+    """It is a whole number, 0 or more, or None."""
+    with pytest.raises(ConfigurationError, match="max_takeovers must be a whole number, 0 or more, or None"):
+        Workflow("a", max_takeovers=wrong)
