@@ -14,7 +14,7 @@ from cano.engine.limiter import Request, Slot, acquire, release
 from cano.engine.step import Step, location_of, running
 from cano.engine.stopping import Stop, reason_of, status_of, timed_out
 from cano.engine.strand import Strand
-from cano.errors import JoinError, StepTimeoutError, TaskError, WorkflowError
+from cano.errors import JoinError, StepTimeoutError, TaskError
 from cano.model.result import RunResult
 from cano.records import RunStatus, Wait
 
@@ -58,8 +58,8 @@ class Run(Strand):
     """
 
     __slots__ = (
-        "__weakref__", "_ended", "_failure", "_stop", "bound", "caller", "carried", "due", "error", "held", "journal",
-        "parent", "parent_id", "restored_values", "resumed", "run_id", "status", "successor", "timeout", "wait",
+        "__weakref__", "_ended", "_stop", "bound", "caller", "carried", "due", "error", "held", "journal", "parent",
+        "parent_id", "restored_values", "resumed", "run_id", "status", "successor", "timeout", "wait",
         "waits_for",
     )  # fmt: skip
 
@@ -94,7 +94,6 @@ class Run(Strand):
         self.step = Step(self, plan.start)
         self._ended: asyncio.Future[None] | None = None
         self._stop: Stop | None = None
-        self._failure: WorkflowError | None = None
 
     @classmethod
     def restored(cls, kernel: Host, plan: BoundWorkflow, point: RestorePoint) -> Run:
@@ -103,7 +102,7 @@ class Run(Strand):
         run.resumed = True
         run.journal, run.due = point.journal, point.due
         run.restored_values, run.carried = point.values, point.carried
-        run.bound, run._failure = plan.by_name[point.state], point.failure
+        run.bound, run.error = plan.by_name[point.state], point.failure
         run.step.restore(run.bound, point.seq, point.detail)
         return run
 
@@ -166,10 +165,10 @@ class Run(Strand):
             in_time = self._arm()
             if self.plan.run_started:
                 self.notify(self.plan.run_started, self)
-            if self._failure is not None or not in_time:
+            if self.error is not None or not in_time:
                 if self.kernel.keeper is not None and self.journal is not None:
                     await self.kernel.keeper.cancel_children(self.run_id)
-                raise self._failure or timed_out(self)
+                raise self.error or timed_out(self)
             if self.journal is not None:
                 self.journal.check_lease()
             if self.plan.limiters:
