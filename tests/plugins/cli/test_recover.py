@@ -155,9 +155,9 @@ def test_stopped(start: Start, stop: Callable[..., None], cano: Cano, project: P
     assert process.stdout is not None
     assert process.stderr is not None
     assert process.stdout.readline() == "paying\n"
+    assert process.stderr.readline() == "took over 1 run\n"
 
     process.send_signal(signal.SIGINT)
-    assert process.stderr.readline() == "took over 1 run\n"
     assert process.stderr.readline().startswith("Stopping: 10 s for 1 active run to finish; ")
     process.send_signal(signal.SIGINT)
     process.communicate()
