@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple
 from cano.checks import positive_seconds, whole, whole_or_none
 from cano.data.store import KeyValueStore
 from cano.engine.frames import clear_locals
+from cano.engine.strand import NOT_FATAL
 from cano.engine.teardown import reap
 from cano.errors import ConfigurationError, RunCancelledError, WorkflowError
 from cano.model.task import StateT
@@ -273,7 +274,7 @@ class _Batch:
         if self._owner.progress is not None:
             try:
                 self._owner.progress(self.status())
-            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # an observer cannot stop a batch
+            except NOT_FATAL as error:
                 self._kernel.observer_failed(self._owner.progress, error)
 
     def _judge(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from cano.engine.attempts import attempt_until_done
@@ -13,7 +14,7 @@ from cano.engine.frames import clear_locals
 from cano.engine.limiter import Request, Slot, acquire, release
 from cano.engine.step import Step, location_of, running
 from cano.engine.stopping import Stop, reason_of, status_of, timed_out
-from cano.engine.strand import Strand
+from cano.engine.strand import NOT_FATAL, Strand
 from cano.errors import JoinError, StepTimeoutError, TaskError
 from cano.model.result import RunResult
 from cano.records import RunStatus, Wait
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
 
 BREATH = 1024
 """Steps after which a run that never waits yields to the event loop, so that other runs and timers proceed."""
-
-NOT_FATAL = (Exception, asyncio.CancelledError)
-"""What an observer may raise without an effect on the run. Observers are not async, so it is not a cancellation."""
 
 NO_VALUES: Mapping[str, Any] = {}
 
@@ -145,11 +143,8 @@ class Run(Strand):
 
     async def drive_quietly(self) -> None:
         """Execute the run to its end. Its exception is in `error` and is not raised."""
-        try:
+        with suppress(Exception, asyncio.CancelledError):
             await self.drive()
-        except BaseException as error:
-            if not isinstance(error, Exception | asyncio.CancelledError):
-                raise
 
     async def drive(self) -> Any:
         """Execute the run until an exit state, and return that; None if the run was parked instead.

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from cano.engine.binding import BoundState, BoundWorkflow, Listener
     from cano.engine.ports import Host
 
+NOT_FATAL = (Exception, asyncio.CancelledError)
+"""What an observer may raise without an effect on the run. Observers are not async, so it is not a cancellation."""
+
 
 class Strand:
     """The context in which the attempts of a step are made.
@@ -125,7 +128,7 @@ class Strand:
         for listener in listeners:
             try:
                 listener(subject)
-            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # an observer cannot fail a run
+            except NOT_FATAL as error:
                 self.kernel.observer_failed(listener, error)
 
 

@@ -77,8 +77,8 @@ class Claimer:
         limit = None if timeout is None else (float(timeout), stored.now() + timeout)
         since = stored.elapsed()
         record = stored.new_record(plan, view, run_id, None if parent is None else parent.run_id, limit)
-        found = await stored.backend.create(record)
-        if (found.holder, found.token, found.created) == (stored.holder, record.token, record.created):
+        found = await stored.create(record)
+        if found is None:
             if self._kernel.closed:  # since the call began: other kernels can then claim the run at once
                 await stored.backend.release(run_id, record.token)
                 return None
@@ -174,7 +174,7 @@ class Claimer:
         """
         stored, decode = self._stored, self._stored.values.decode
         own = {key: value for key, value in record.data.items() if key.startswith(PREFIX)}
-        data = {key: decode(key, value, record.run_id) for key, value in record.data.items() if key not in own}
+        data = stored.values.data(record.data, record.run_id)
         values = {key.removeprefix(PREFIX): decode(key, value, record.run_id) for key, value in own.items()}
         journal = stored.journal(plan, record, since)
         seq, state, changed, removed = record.seq, landing_state(plan, record), {}, []

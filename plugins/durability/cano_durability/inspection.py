@@ -53,11 +53,7 @@ class Inspector:
             raise RunNotFoundError(f"the store has no run {run_id!r}", run_id=run_id)
         return [
             entry._replace(
-                changed={
-                    key: self._stored.values.decode(key, value, run_id)
-                    for key, value in entry.changed.items()
-                    if not key.startswith(PREFIX)
-                },
+                changed=self._stored.values.data(entry.changed, run_id),
                 removed=[key for key in entry.removed if not key.startswith(PREFIX)],
             )
             for entry in entries
@@ -67,9 +63,7 @@ class Inspector:
         """See `Kernel.fork`. If the run waits at `seq` now, so does the fork. It skips a wait that is over."""
         self._require("history")
         stored = self._stored
-        record = await stored.backend.load(run_id)
-        if record is None:
-            raise RunNotFoundError(f"the store has no run {run_id!r}", run_id=run_id)
+        record = await stored.record(run_id)
         entries = await stored.backend.history(run_id)
         point = next((entry for entry in entries if entry.seq == seq), None)
         if point is None:
@@ -93,8 +87,7 @@ class Inspector:
             wait=wait, payload=record.payload if present else None,
             created=now, updated=now, holder=stored.holder, expires=now, token=1,
         )  # fmt: skip
-        found = await stored.backend.create(forked)
-        if (found.holder, found.token, found.created) != (stored.holder, 1, now):
+        if await stored.create(forked) is not None:
             raise ConfigurationError(f"the run id {new_run_id!r} is in use; fork to another")
         await stored.backend.release(new_run_id, 1)
         return new_run_id

@@ -25,7 +25,6 @@ from cano_durability.cancelling import Canceller
 from cano_durability.claiming import Claimer, has_ended
 from cano_durability.failures import stored_error
 from cano_durability.inspection import Inspector
-from cano_durability.keys import PREFIX
 from cano_durability.migration import landing_state
 from cano_durability.patience import despite_cancellation
 from cano_durability.recovery.caretaker import Caretaker
@@ -131,11 +130,7 @@ class Keeper:
             raise RunCancelledError(f"run {record.run_id} was cancelled", run_id=record.run_id, workflow=plan.name)
         if record.status is RunStatus.FAILED:
             raise stored_error(record, record.error or {})
-        data = {
-            key: self.stored.values.decode(key, value, record.run_id)
-            for key, value in record.data.items()
-            if not key.startswith(PREFIX)
-        }
+        data = self.stored.values.data(record.data, record.run_id)
         name = record.state if record.state in plan.by_name else landing_state(plan, record)
         return RunResult(record.run_id, plan.by_name[name].state, data, record.seq)
 

@@ -59,10 +59,7 @@ class StoredRuns:
         return self.clock.time()
 
     def unique_now(self) -> float:
-        """Return the wall-clock time in seconds, nudged so that it is unique in this kernel.
-
-        `begin` compares it to see whether `create` stored the new run or returned an existing one.
-        """
+        """Return the wall-clock time in seconds, nudged so that it is unique in this kernel. See `create`."""
         self._last_time = max(self.clock.time(), math.nextafter(self._last_time, math.inf))
         return self._last_time
 
@@ -98,6 +95,13 @@ class StoredRuns:
             state=plan.start.name, data=values, parent=parent_id, created=now, updated=now, holder=self.holder,
             expires=now + self.lease, token=1,
         )  # fmt: skip
+
+    async def create(self, record: RunRecord) -> RunRecord | None:
+        """Store a new run, created at a `unique_now`, and return None; or return the record that already has its id."""
+        found = await self.backend.create(record)
+        # after a lost answer, a store may find the record that this very call has stored
+        ours = (found.holder, found.token, found.created) == (record.holder, record.token, record.created)
+        return None if ours else found
 
     async def load(self, run_id: str) -> RunRecord:
         """Return the run's record, with the definition that it has migrated to. Raises RunNotFoundError."""
@@ -183,8 +187,7 @@ class StoredRuns:
         limit = None if run.timeout is None or run.due is None else (run.timeout, run.due)
         since = self.elapsed()
         record = self.new_record(run.plan, run.view, run.run_id, run.parent_id, limit)
-        found = await self.backend.create(record)
-        if (found.holder, found.token, found.created) != (self.holder, record.token, record.created):
+        if await self.create(record) is not None:
             message = f"the store has another run {run.run_id}; start the run that waits under another run_id"
             raise ConflictError(message, run_id=run.run_id)
         journal = Journal(self, record, commits_steps=False, safe_until=since + self.safe)

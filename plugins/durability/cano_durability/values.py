@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from cano import Codec, SerializationError, StoreBackend, StoreView, TypedStore, isolate
 from cano.engine.ports import IMMUTABLE, error_text
+
+from cano_durability.keys import PREFIX
 
 
 class Values:
@@ -39,6 +42,10 @@ class Values:
             return self._codec.decode(value)
         except SerializationError as error:
             raise _named(error, f"run {run_id}, key {key!r}: {error}", key, run_id) from error
+
+    def data(self, encoded: Mapping[str, Any], run_id: str) -> dict[str, Any]:
+        """Return the values of a run's data, decoded, without those that this plugin keeps beside them."""
+        return {key: self.decode(key, value, run_id) for key, value in encoded.items() if not key.startswith(PREFIX)}
 
     def payload(self, payload: Any, run_id: str) -> Any:
         """Return a signal's payload as a task sees it. Raises SerializationError."""
