@@ -196,9 +196,6 @@ class RunKeeper(Protocol):
     async def cancel_children(self, run_id: str) -> None:
         """Cancel the unfinished children of a run."""
 
-    async def load(self, run_id: str) -> RunRecord:
-        """Return the run's record. Raises RunNotFoundError."""
-
     async def close(self) -> None:
         """Stop all background work, and wake all callers that wait for a run."""
 

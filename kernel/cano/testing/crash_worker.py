@@ -31,11 +31,11 @@ from cano.plugins.codec_layers import Layers, split_codec
 from cano.protocols import Clock, StoreBackend
 from cano.records import Commit, RunFilter, RunRecord
 from cano.testing.clock import START, VirtualClock
-from cano.testing.contract_base import installed_backend
+from cano.testing.contract_base import installed_backend, loaded
 from cano.testing.faults import Faults, FaultyStore
 
 LEASE = 3e7
-"""Seconds. So long that virtual time does not stop for renewals and polls; no run waits until the lease expires."""
+"""Seconds, so many that virtual time makes no stops for renewals and polls. No run waits until its lease expires."""
 
 
 class Virtual(VirtualClock):
@@ -159,12 +159,13 @@ class Executions:
                 await self._signal(run_id)
             with suppress(CanoError):
                 await handle.result()
-            record = await kernel.required_keeper().load(run_id)
+            assert kernel.backend is not None
+            record = await loaded(kernel.backend, run_id)
             layers = getattr(kernel.codec, "layers", Layers())
             own = {
                 key: layers.unwrap(value) for key, value in record.data.items() if not key.startswith("\0")
             }  # the others are the engine's own
-            keeps = kernel.backend is not None and kernel.backend.capabilities.history
+            keeps = kernel.backend.capabilities.history
             numbers = [entry.seq for entry in await kernel.history(run_id)] if keeps else [record.seq]
             self._report(
                 status=record.status.value,

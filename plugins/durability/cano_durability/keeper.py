@@ -51,7 +51,7 @@ class Keeper:
         self._claimer = claimer = Claimer(kernel, stored, leases, watchlist, alarms, canceller)
         heart = Heart(kernel, stored)
         self._caretaker = Caretaker(kernel, stored, heart, watchlist, waiters, claimer, canceller)
-        self.view, self.load = stored.values.view, stored.load
+        self.view = stored.values.view
         self.cancel, self.cancel_children = canceller.cancel, canceller.cancel_children
         self.recover = self._caretaker.recover
         inspector = Inspector(kernel, stored)
@@ -172,7 +172,7 @@ class Keeper:
     async def cancel_parked(self, run: Run) -> None:
         """See `RunKeeper.cancel_parked`."""
         await self.cancel(run.run_id)
-        record = await self.load(run.run_id)
+        record = await self.stored.load(run.run_id)
         if record.status is RunStatus.CANCELLED and run.successor is None:
             run.status = RunStatus.CANCELLED
             run.error = RunCancelledError(f"run {run.run_id} was cancelled", run_id=run.run_id, workflow=run.workflow)
