@@ -93,7 +93,7 @@ def test_what_waits_is_done_in_one_transaction(tmp_path: Path) -> None:
     """Calls that arrive while the thread is busy share a transaction."""
 
     def work(txn: Any) -> int:
-        txn.put(b"somebody", b"%d" % txn.id())  # LMDB gives the number of an empty transaction to the next one
+        txn.put(b"written", b"%d" % txn.id())  # an empty transaction would leave its number to the next one
         number: int = txn.id()
         return number
 

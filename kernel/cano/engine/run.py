@@ -206,12 +206,12 @@ class Run(Strand):
                 await self._stop.take_back(self._task, self)
 
     async def _loop(self) -> BoundState:
-        """The step loop. It is short because it is hot; what is rare lives in the methods that it calls.
+        """Execute steps until an exit state, and return that state. The loop is hot, so rare work is in its callees.
 
-        Per step it costs a few attribute reads beside the task itself: everything about a state was resolved
-        at bind time; a state remembers the last result it followed and compares by identity; the sequence
-        number is counted by `range`; one field says whether the last step left anything to forget, one whether
-        the store was touched; listeners that nobody registered are an empty tuple.
+        Beside the task itself, a step costs a few attribute reads. Binding has resolved everything about a state. A
+        state remembers the last result that it followed, and compares results by identity. `range` counts the sequence
+        number. One field tells whether the last step has left a detail to drop, another one whether the store was
+        changed. A hook without listeners is an empty tuple.
         """
         plan, step, bound = self.plan, self.step, self.bound
         store, view, journal = self.store, self.view, self.journal

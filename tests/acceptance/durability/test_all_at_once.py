@@ -54,7 +54,7 @@ class Seen:
         self._more.set()
 
     async def all_of(self, begun: int = 0, ended: int = 0) -> None:
-        """Wait until so many bodies have begun and so many runs have succeeded."""
+        """Wait until at least `begun` bodies have begun and at least `ended` runs have succeeded."""
         while len(self.begun) < begun or len(self.ended) < ended:
             self._more.clear()
             await self._more.wait()

@@ -284,7 +284,7 @@ class Resigned(Store):
     gone = False
 
     async def reach(self, run_id: Any) -> None:
-        """Fail for good."""
+        """Fail at every call after the first one that the server does not answer."""
         self.gone = self.gone or not self.server.up
         if self.gone:
             raise StoreUnavailableError("there was no server", run_id=run_id)
@@ -314,7 +314,7 @@ class Stuck(Store):
     """Leaves those alone who wait when it closes."""
 
     async def close(self) -> None:
-        """Wake nobody."""
+        """Do not wake the callers that wait for the server."""
         self.closing = asyncio.Event()
         self._closed = True
 
