@@ -270,8 +270,8 @@ class TransientStoreError(StoreError):
 class _TypedStoreError(PermanentStoreError):
     """The base class of errors about one key's value."""
 
-    def __init__(self, message: str, *, key: str | None = None, expected: Any = None, actual: Any = None) -> None:
-        super().__init__(message, key=key)
+    def __init__(self, message: str, *, expected: Any = None, actual: Any = None, **concerned: str | None) -> None:
+        super().__init__(message, **concerned)
         self.expected = expected
         self.actual = actual
 

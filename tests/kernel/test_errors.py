@@ -140,7 +140,7 @@ def test_every_error_has_an_example_here() -> None:
 def test_every_error_is_documented(kind: type[BaseException]) -> None:
     """Each says in its docstring what happened; and every attribute of its own is there too."""
     assert kind.__doc__
-    inherited = {"self", "message", "location", "args", "kwargs"}
+    inherited = {"self", "message", "location", "concerned", "args", "kwargs"}
     own = [name for name in inspect.signature(kind.__init__).parameters if name not in inherited]
     told = "".join(base.__doc__ or "" for base in kind.__mro__ if base.__module__ == "cano.errors")
     assert [name for name in own if f"{name}:" not in told] == []

@@ -102,6 +102,4 @@ def unpack(run_id: str, row: bytes, type: type[T]) -> T:
             return found
     except MsgspecError:
         pass  # another program wrote it
-    error = SerializationError(f"the run {run_id!r} is corrupt in LMDB: delete it, or restore a backup")
-    error.run_id = run_id
-    raise error
+    raise SerializationError(f"the run {run_id!r} is corrupt in LMDB: delete it, or restore a backup", run_id=run_id)

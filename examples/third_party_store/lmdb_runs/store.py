@@ -181,9 +181,11 @@ def _is_held(run: RunRecord, now: float) -> bool:
 
 
 def _is_ready(txn: Transaction, run: RunRecord, now: float) -> bool:
+    if _is_held(run, now):
+        return False
     wait = run.wait
-    if _is_held(run, now) or run.status is not RunStatus.PARKED or wait is None:
-        return run.status is RunStatus.RUNNING and not _is_held(run, now)
+    if run.status is not RunStatus.PARKED or wait is None:
+        return run.status is RunStatus.RUNNING
     due = wait.until is not None and wait.until <= now
     return due or (wait.signal is not None and _take(txn, run.run_id, wait.signal) is not None)
 

@@ -43,6 +43,4 @@ def stored_error(record: RunRecord, stored: Mapping[str, Any]) -> WorkflowError:
 
 def corrupt(record: RunRecord, problem: str) -> SerializationError:
     """Return the error of a record that cannot be read."""
-    error = SerializationError(f"run {record.run_id} is corrupt: {problem}")
-    error.run_id = record.run_id
-    return error
+    return SerializationError(f"run {record.run_id} is corrupt: {problem}", run_id=record.run_id)

@@ -87,6 +87,4 @@ class StrictView(StoreView):
 
 
 def _named(error: SerializationError, message: str, key: str, run_id: str | None = None) -> SerializationError:
-    named = SerializationError(message, key=key, expected=error.expected, actual=error.actual)
-    named.run_id = run_id
-    return named
+    return SerializationError(message, key=key, run_id=run_id, expected=error.expected, actual=error.actual)

@@ -97,7 +97,7 @@ def builtin(
 
 
 def identity(value: Any) -> Any:
-    """Return the value itself, since the parts of a collection are its items."""
+    """Return the value itself, such as a collection, whose parts are its items."""
     return value
 
 

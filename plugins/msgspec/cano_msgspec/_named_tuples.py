@@ -6,14 +6,14 @@ from functools import partial
 from typing import Any
 
 from cano_msgspec._fields import fields_of
-from cano_msgspec._kind import Kind, of_class
+from cano_msgspec._kind import Kind, identity, of_class
 
 
 def kind_of(cls: Any) -> Kind | None:
     """Return the kind of a class made by `typing.NamedTuple` or `namedtuple`, or of a subclass, else None."""
     if not issubclass(cls, tuple) or not isinstance(names := getattr(cls, "_fields", None), tuple):
         return None
-    defaults = {name: partial(_identity, value) for name, value in cls._field_defaults.items()}
+    defaults = {name: partial(identity, value) for name, value in cls._field_defaults.items()}
     fields = fields_of(cls, names, defaults)
 
     def write(value: Any) -> tuple[Any, ...]:
@@ -29,7 +29,3 @@ def kind_of(cls: Any) -> Kind | None:
         return value
 
     return of_class(cls, write, read)
-
-
-def _identity(value: Any) -> Any:
-    return value

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from cano import SerializationError, Wait
+from cano import RunRecord, RunStatus, SerializationError, Wait
 from msgspec import MsgspecError
 from msgspec.msgpack import Decoder, Encoder
 
@@ -85,6 +85,17 @@ def payload_bytes(payload: Any) -> bytes | None:
             f"this store keeps bytes, but the payload is of type {type(payload).__name__}", actual=type(payload)
         )
     return payload
+
+
+def unreadable(run_id: str, what: object, *, key: str | None = None) -> SerializationError:
+    """Return the error for a run that cannot be read."""
+    return SerializationError(f"the run {run_id!r} cannot be read from the store: {what}", key=key, run_id=run_id)
+
+
+def unreadable_record(run_id: str, workflow: str, status: RunStatus, error: SerializationError) -> RunRecord:
+    """Return a record, for lists, of a run that cannot be read. It carries the problem as its error."""
+    said = {"type": "SerializationError", "message": str(error)}
+    return RunRecord(run_id=run_id, workflow=workflow, version="", fingerprint="", state="", status=status, error=said)
 
 
 class DamagedError(Exception):

@@ -80,13 +80,4 @@ def _unavailable(error: psycopg.Error, state: str, label: str) -> StoreUnavailab
 
 def unkept(error: object, run_id: str | None) -> SerializationError:
     """Return the error for a value that cannot be stored."""
-    refused = SerializationError(f"the run {run_id!r} contains a value that cannot be stored: {error}")
-    refused.run_id = run_id
-    return refused
-
-
-def unreadable(run_id: str, what: object, *, key: str | None = None) -> SerializationError:
-    """Return the error for corrupt rows of a run."""
-    corrupt = SerializationError(f"the run {run_id!r} cannot be read from the store: {what}", key=key)
-    corrupt.run_id = run_id
-    return corrupt
+    return SerializationError(f"the run {run_id!r} contains a value that cannot be stored: {error}", run_id=run_id)

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from typing import Any, LiteralString
 
 from cano import RunFilter, RunRecord, RunStatus, SerializationError, Transition
-from cano_msgspec.packing import DamagedError, unpack_extra
+from cano_msgspec.packing import DamagedError, unpack_extra, unreadable, unreadable_record
 
 from cano_postgres.connection import Connection
-from cano_postgres.failures import unreadable
 from cano_postgres.snapshot import TAIL, Fold, merged, unpacked
 
 _STATUSES = {status.value: status for status in RunStatus}
@@ -127,7 +126,4 @@ def _listed(row: Sequence[Any]) -> RunRecord:
     except SerializationError as error:
         run_id, workflow = row[0], row[1]
         status = _STATUSES.get(row[8], RunStatus.INTERRUPTED)
-        said = {"type": "SerializationError", "message": str(error)}
-        return RunRecord(
-            run_id=run_id, workflow=workflow, version="", fingerprint="", state="", status=status, error=said
-        )
+        return unreadable_record(run_id, workflow, status, error)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cano import Signal, Signals
-from cano_msgspec.packing import payload_bytes
+from cano_msgspec.packing import payload_bytes, unreadable
 
 from cano_postgres.connection import Connection
-from cano_postgres.failures import unreadable
 from cano_postgres.work import Rows, Statement
 
 _PUT = """

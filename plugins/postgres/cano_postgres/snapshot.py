@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from cano_msgspec.packing import Changes, DamagedError, unpack_changes
+from cano_msgspec.packing import Changes, DamagedError, unpack_changes, unreadable
 
-from cano_postgres.failures import unreadable
 from cano_postgres.work import Rows, Statement
 
 TAIL = """

@@ -204,11 +204,8 @@ class Engine:
 
 def _of(error: SerializationError, run_id: str) -> SerializationError:
     """Return the same error with the run's id."""
-    said = SerializationError(
-        f"the run {run_id!r} contains a value that cannot be stored: {error}", key=error.key, actual=error.actual
-    )
-    said.run_id = run_id
-    return said
+    message = f"the run {run_id!r} contains a value that cannot be stored: {error}"
+    return SerializationError(message, key=error.key, run_id=run_id, actual=error.actual)
 
 
 def _conflict(commit: Commit, seq: bytes | None, token: bytes | None) -> ConflictError:

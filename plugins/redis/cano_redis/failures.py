@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from cano import SerializationError, StoreError, StoreUnavailableError
+from cano import StoreError, StoreUnavailableError
+from cano_msgspec.packing import unreadable
 from redis.exceptions import ResponseError
 
 TRY_AGAIN = ("BUSY", "LOADING", "READONLY", "MASTERDOWN", "TRYAGAIN", "CLUSTERDOWN", "NOREPLICAS")
@@ -51,10 +52,3 @@ def refusal(error: ResponseError, place: str, run_id: str | None) -> StoreError:
 def lost(error: Exception, place: str, why: str, run_id: str | None) -> StoreUnavailableError:
     """Return the error for a server that cannot be reached."""
     return StoreUnavailableError(f"the store {place} cannot be reached{why}: {error}", run_id=run_id)
-
-
-def unreadable(run_id: str, what: object, *, key: str | None = None) -> SerializationError:
-    """Return the error for a corrupt run."""
-    corrupt = SerializationError(f"the run {run_id!r} cannot be read from the store: {what}", key=key)
-    corrupt.run_id = run_id
-    return corrupt

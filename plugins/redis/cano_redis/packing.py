@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from cano import SerializationError
@@ -91,6 +91,6 @@ def unpack_line(line: bytes) -> tuple[int, Body | None]:
         raise DamagedError(f"an entry of its history is corrupt: {error}") from error
 
 
-def texts(values: Iterable[Any] | Sequence[Any]) -> list[bytes]:
+def texts(values: Iterable[Any]) -> list[bytes]:
     """Return several strings as UTF-8."""
     return [text(value) for value in values]

@@ -67,13 +67,7 @@ class Call:
 
 
 class Pump:
-    """The connection of an open store, and the task that owns it.
-
-    Attributes:
-        server: the connected server.
-    """
-
-    server: Server
+    """The connection of an open store, and the task that owns it."""
 
     def __init__(self, settings: Settings, found: Callable[[Server], None], closed: str) -> None:
         self._settings = settings
@@ -258,7 +252,7 @@ class Pump:
             if isinstance(error, RedisError) and not isinstance(error, _AWAY):
                 raise RedisConnectionError(str(error)) from error
             raise
-        self._connection, self._before, self.server = connection, server, server
+        self._connection, self._before = connection, server
         self._found(server)
 
     async def _drop(self) -> None:

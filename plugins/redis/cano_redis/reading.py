@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from cano import RunFilter, RunRecord, RunStatus, Signal, Signals, Transition
-from cano_msgspec.packing import DamagedError
+from cano_msgspec.packing import DamagedError, unreadable
 
-from cano_redis.failures import unreadable
 from cano_redis.packing import unpack_line, unpaired
 from cano_redis.records import STATUSES, listed
 

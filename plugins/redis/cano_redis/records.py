@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from cano import RunRecord, RunStatus, SerializationError
-from cano_msgspec.packing import DamagedError, pack_extra, unpack_extra
+from cano_msgspec.packing import DamagedError, pack_extra, unpack_extra, unreadable, unreadable_record
 
-from cano_redis.failures import unreadable
 from cano_redis.packing import number, text, time, unpaired
 
 STATUSES = {status.value: status for status in RunStatus}
@@ -96,7 +95,4 @@ def listed(run_id: str, flat: Any) -> RunRecord:
         has = unpaired(flat) if isinstance(flat, list) else {}
         workflow = has.get(b"workflow", b"").decode(errors="replace")
         status = STATUSES.get(has.get(b"status", b"").decode(errors="replace"), RunStatus.INTERRUPTED)
-        said = {"type": "SerializationError", "message": str(error)}
-        return RunRecord(
-            run_id=run_id, workflow=workflow, version="", fingerprint="", state="", status=status, error=said
-        )
+        return unreadable_record(run_id, workflow, status, error)

@@ -65,30 +65,20 @@ def translated(error: Exception, path: Path, run_id: str | None) -> Exception:
 
 def unkept(error: object, run_id: str | None) -> SerializationError:
     """Return the error for a value that cannot be stored."""
-    refused = SerializationError(f"the run {run_id!r} contains a value that cannot be stored: {error}")
-    refused.run_id = run_id
-    return refused
+    return SerializationError(f"the run {run_id!r} contains a value that cannot be stored: {error}", run_id=run_id)
 
 
 def check_size(size: int, values: Mapping[str, bytes], run_id: str) -> None:
     """Raise SerializationError if `values`, of `size` bytes together, are too large for one commit."""
     if size > LARGEST:
         key = max(values, key=lambda key: len(values[key]))
-        refused = SerializationError(
+        raise SerializationError(
             f"the run {run_id!r} sets {size / 2**20:.0f} MiB in one commit, {len(values[key]) / 2**20:.0f} MiB of them "
             f"in the key {key!r}; the store keeps up to {LARGEST // 2**20} MiB; keep large values in files, or install "
             "cano-offload and add ?codec=offload:1MiB:FOLDER to the URL",
             key=key,
+            run_id=run_id,
         )
-        refused.run_id = run_id
-        raise refused
-
-
-def unreadable(run_id: str, what: object, *, key: str | None = None) -> SerializationError:
-    """Return the error for corrupt rows of a run."""
-    corrupt = SerializationError(f"the run {run_id!r} cannot be read from the store: {what}", key=key)
-    corrupt.run_id = run_id
-    return corrupt
 
 
 def _why_it_cannot_be_opened(path: Path) -> str:

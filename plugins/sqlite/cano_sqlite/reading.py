@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from cano import RunFilter, RunRecord, RunStatus, SerializationError, Transition
-from cano_msgspec.packing import DamagedError, unpack_extra
+from cano_msgspec.packing import DamagedError, unpack_extra, unreadable, unreadable_record
 
-from cano_sqlite.failures import unreadable
 from cano_sqlite.snapshot import Place, fetch, lines, read_data
 
 _STATUSES = {status.value: status for status in RunStatus}
@@ -123,7 +122,4 @@ def _listed(row: tuple[Any, ...]) -> RunRecord:
     except SerializationError as error:
         run_id, workflow = str(row[3]), str(row[4])
         status = _STATUSES.get(row[10], RunStatus.INTERRUPTED)
-        said = {"type": "SerializationError", "message": str(error)}
-        return RunRecord(
-            run_id=run_id, workflow=workflow, version="", fingerprint="", state="", status=status, error=said
-        )
+        return unreadable_record(run_id, workflow, status, error)

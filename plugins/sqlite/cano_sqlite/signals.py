@@ -5,8 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 from cano import Signal, Signals
-
-from cano_sqlite.failures import unreadable
+from cano_msgspec.packing import unreadable
 
 _PUT = """
     INSERT INTO signals (run_id, signal, name, payload) VALUES (?, ?, ?, ?)

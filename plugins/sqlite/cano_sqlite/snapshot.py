@@ -6,9 +6,8 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from cano_msgspec.packing import Changes, DamagedError, unpack_changes
+from cano_msgspec.packing import Changes, DamagedError, unpack_changes, unreadable
 
-from cano_sqlite.failures import unreadable
 from cano_sqlite.tails import Tails, merge
 
 # a run's entries, from the newest one back to the one after `folded`; each has a greater id than the one it points to
