@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import enum
+from typing import Any
+
 import click
-from cano import ConfigurationError, PluginError, ValidationError, state_name, undeclared
+from cano import ConfigurationError, PluginError, ValidationError, Workflow, state_name, undeclared
 
 from cano_cli.errors import tracebacks, usage_error
 from cano_cli.loading import load_flow
@@ -16,8 +19,9 @@ from cano_cli.settings import Settings, flow_argument
 def validate(ctx: click.Context, *, target: str, traceback: bool) -> None:
     """Check a workflow without running it.
 
-    Prints a summary, or every problem of the definition. An installed plugin must provide each retry strategy that
-    the workflow names. The exit code is 0 if the workflow is valid, otherwise 2.
+    Prints a summary, or every problem of the definition. Members of the states' enum that the workflow does not use
+    are listed, too; another workflow may share the enum. An installed plugin must provide each retry strategy that the
+    workflow names. The exit code is 0 if the workflow is valid, otherwise 2.
     """
     settings: Settings = ctx.obj
     with tracebacks(traceback):
@@ -26,11 +30,17 @@ def validate(ctx: click.Context, *, target: str, traceback: bool) -> None:
             settings.kernel().bind(flow)
         except (ConfigurationError, ValidationError, PluginError) as error:
             raise usage_error(error) from error
-    count = len({flow.start, *flow.tasks, *flow.exit_states})
-    exits = ", ".join(map(state_name, flow.exit_states))
-    click.echo(
-        f"ok: workflow {flow.name!r} version {flow.version}: {count} states, from {state_name(flow.start)} to {exits}"
-    )
+    used = {flow.start, *flow.tasks, *flow.exit_states}
+    start, exits = state_name(flow.start), ", ".join(map(state_name, flow.exit_states))
+    click.echo(f"ok: workflow {flow.name!r} version {flow.version}: {len(used)} states, from {start} to {exits}")
+    if unused := _unused(flow, used):
+        click.echo(f"not used: {', '.join(map(state_name, unused))} of {type(flow.start).__name__}")
     if open_ended := undeclared(flow):
         names = ", ".join(map(state_name, open_ended))
         click.echo(f"not checked: the next states of {names}, whose tasks do not declare them")
+
+
+def _unused(flow: Workflow[Any], used: set[Any]) -> list[Any]:
+    """Return the members of the states' enum that the workflow does not use."""
+    kind = type(flow.start)
+    return [state for state in kind if state not in used] if issubclass(kind, enum.Enum) else []

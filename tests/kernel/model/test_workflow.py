@@ -14,9 +14,11 @@ from cano import (
     FunctionTask,
     Kernel,
     Registration,
+    SubWorkflow,
     Task,
     TaskConfig,
     TaskError,
+    TransitionError,
     ValidationError,
     Workflow,
     default_kernel,
@@ -328,11 +330,39 @@ def test_an_exit_state_with_a_task() -> None:
     assert problems(flow)[0] == "the exit state State.DONE has a task (to_work), which would never run"
 
 
-def test_a_state_of_the_enum_without_a_task() -> None:
-    """A member of the enum that is forgotten is found, whatever the tasks declare."""
+def test_a_member_of_the_enum_that_the_flow_does_not_use() -> None:
+    """Two workflows can share an enum: a member that one of them does not name is no problem of it."""
     flow = Workflow(State.START).register(State.START, lambda store: State.DONE).add_exit_state(State.DONE)
 
-    assert problems(flow) == ["the state State.WORK has no task and is not an exit state"]
+    assert flow.validate() is flow
+
+
+def test_a_member_of_the_enum_that_is_a_target_without_a_task() -> None:
+    """A member that a task declares as its target needs a task, or is an exit state."""
+    flow = Workflow(State.START).add_exit_state(State.DONE)
+    flow.register(State.START, task(targets=[State.WORK, State.DONE])(lambda store: State.DONE))
+
+    assert problems(flow) == [
+        "the state State.START declares the target <State.WORK: 'work'>, which has no task and is not an exit state"
+    ]
+
+
+async def test_a_member_of_the_enum_that_a_task_returns_unused(kernel: Kernel) -> None:
+    """A member that the flow does not name is refused when a task returns it."""
+    flow = Workflow(State.START).register(State.START, lambda store: State.WORK).add_exit_state(State.DONE)
+
+    with pytest.raises(TransitionError, match="which is not a state of the workflow"):
+        await kernel.run(flow)
+
+
+async def test_parent_and_child_share_an_enum(kernel: Kernel) -> None:
+    """A parent and its sub-workflow, each with a part of one enum's members, run."""
+    child = Workflow(State.WORK, name="child").register(State.WORK, lambda store: State.DONE)
+    child.add_exit_state(State.DONE)
+    parent = Workflow(State.START, name="parent").add_exit_state(State.DONE)
+    parent.register(State.START, SubWorkflow(child, then=State.DONE))
+
+    assert (await kernel.run(parent)).state is State.DONE
 
 
 def test_a_state_of_another_enum() -> None:
@@ -432,13 +462,12 @@ def test_every_problem_at_once() -> None:
     assert found == [
         "the start state State.START has no task",
         "there is no exit state: a run could never end",
-        "the state State.DONE has no task and is not an exit state",
         "the state State.WORK declares the target 'nowhere', which has no task and is not an exit state",
         "the state State.WORK is unreachable from State.START",
     ]
-    with pytest.raises(ValidationError, match=r"workflow 'bad' has 5 problem\(s\):\n  - the start state") as caught:
+    with pytest.raises(ValidationError, match=r"workflow 'bad' has 4 problem\(s\):\n  - the start state") as caught:
         flow.validate()
-    assert str(caught.value).count("\n  - ") == 5
+    assert str(caught.value).count("\n  - ") == 4
 
 
 async def test_validation_runs_at_bind(kernel: Kernel) -> None:

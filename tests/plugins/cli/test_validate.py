@@ -36,6 +36,37 @@ def test_what_is_not_checked(cano: Cano, write: Write) -> None:
     )
 
 
+def test_unused_members(cano: Cano, write: Write) -> None:
+    """Members of the enum that the workflow does not use are listed; they are no problem."""
+    write(
+        "w.py",
+        "from cano import *\nfrom enum import Enum\n"
+        "State = Enum('State', 'A B C D')\nflow = Workflow(State.A, name='w').add_exit_state(State.B)\n"
+        "flow.register(State.A, task(targets=[State.B])(lambda s: State.B))",
+    )
+
+    result = cano("validate", "w")
+
+    assert result.exit_code == 0
+    assert result.stdout == "ok: workflow 'w' version 1: 2 states, from A to B\nnot used: C, D of State\n"
+    assert result.stderr == ""
+
+
+def test_a_member_that_is_a_target_without_a_task(cano: Cano, write: Write) -> None:
+    """A member that a task declares as its target is a problem if it has no task."""
+    write(
+        "w.py",
+        "from cano import *\nfrom enum import Enum\nState = Enum('State', 'A B C')\n"
+        "flow = Workflow(State.A, name='w').add_exit_state(State.B)\n"
+        "flow.register(State.A, task(targets=[State.B, State.C])(lambda s: State.B))",
+    )
+
+    result = cano("validate", "w")
+
+    assert result.exit_code == 2
+    assert "the state State.A declares the target <State.C: 3>, which has no task" in result.stderr
+
+
 def test_invalid(cano: Cano, write: Write) -> None:
     """Every problem is told at once; exit code 2."""
     write("w.py", "from cano import *\nflow = Workflow('a', name='w')")
