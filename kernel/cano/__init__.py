@@ -84,7 +84,6 @@ if typing.TYPE_CHECKING:
         WaitStrategy,
         WorkflowResult,
     )
-    from cano.engine.clock import SystemClock
     from cano.engine.run import Run
     from cano.holders import is_held
     from cano.kernel.default import default_kernel
@@ -93,6 +92,7 @@ if typing.TYPE_CHECKING:
     from cano.lazy_backend import LazyBackend
     from cano.model.drawing import edges, undeclared
     from cano.plugins.loading import PluginInfo, PluginWarning
+    from cano.runtime.clock import SystemClock
 
 __all__ = [
     "API_VERSION", "BranchOutcome", "BranchStatus", "Call", "Cancelled", "CanoError", "Capabilities", "Changes",
@@ -113,7 +113,7 @@ __all__ = [
 
 # These names need asyncio, which takes longer to import than all of the above, so they are imported on first use.
 _LATE = {
-    "engine.clock": "SystemClock",
+    "runtime.clock": "SystemClock",
     "concurrency.batch": (
         "Cancelled ConcurrentWorkflow ConcurrentWorkflowStatus Failed Success WaitStrategy WorkflowResult"
     ),

@@ -31,7 +31,7 @@ def test_budgets_are_those_of_the_rooms() -> None:
     """The table has a row for each room, with the budget that is checked; so has the text below it in all."""
     rows = re.findall(r"^\| (.*?) \| (.*?) \|", chapter("### The map"), re.MULTILINE)[1:]
     stated = {name.strip("`"): int(budget.replace(",", "")) for name, budget in rows if budget[0].isdigit()}
-    names = ["", "data", "model", "engine", "concurrency", "plugins", "kernel"]
+    names = ["", "data", "model", "engine", "runtime", "concurrency", "plugins", "kernel"]
 
     durability = ["`plugins/durability`", "`plugins/durability`, `recovery`"]
     assert [name for name, _ in rows][-3:] == ["`testing`", *durability]

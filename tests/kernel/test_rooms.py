@@ -17,10 +17,11 @@ BUDGETS = {
     "": 729,  # the top floor: hooks, protocols, records, errors, options
     "data": 545,
     "model": 780,
-    "engine": 1_590,
+    "engine": 1_340,
+    "runtime": 250,
     "concurrency": 630,
     "plugins": 300,
-    "kernel": 530,
+    "kernel": 531,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
 IN_ALL = 5_025

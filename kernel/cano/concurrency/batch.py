@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple
 
 from cano.checks import positive_seconds, whole, whole_or_none
 from cano.data.store import KeyValueStore
-from cano.engine.frames import clear_locals
 from cano.engine.strand import NOT_FATAL
-from cano.engine.teardown import reap
 from cano.errors import ConfigurationError, RunCancelledError, WorkflowError
 from cano.model.task import StateT
 from cano.model.workflow import Workflow
 from cano.protocols import Timer
+from cano.runtime.frames import clear_locals
+from cano.runtime.teardown import reap
 
 if TYPE_CHECKING:
     from cano.kernel.kernel import Kernel

@@ -14,7 +14,6 @@ from cano.engine.attempts import attempt_until_done, raise_failed
 from cano.engine.control import StoreFailed
 from cano.engine.step import Step, location_of, running
 from cano.engine.strand import Strand
-from cano.engine.teardown import reap
 from cano.errors import (
     ConfigurationError,
     JoinError,
@@ -26,6 +25,7 @@ from cano.errors import (
 from cano.model.code_reading import functions_of, keys_used
 from cano.model.split import BranchOutcome, BranchStatus, JoinConfig, SplitOutcome, SplitTask, check_branches
 from cano.model.waiting import Pause
+from cano.runtime.teardown import reap
 from cano.safe_text import safe_repr, safe_str
 
 if TYPE_CHECKING:

@@ -24,12 +24,12 @@ from cano.safe_text import error_text, safe_repr, safe_str
 if TYPE_CHECKING:
     from cano.engine.limiter import Limiter
     from cano.engine.step import Step
-    from cano.engine.threads import Threads
     from cano.errors import WorkflowError
     from cano.model.limits import Limit
     from cano.model.result import RunResult
     from cano.protocols import Clock, Codec, Executor, StoreBackend
     from cano.records import Explanation, Finding, Retention, RunFilter, RunRecord, Transition
+    from cano.runtime.threads import Threads
 
 __all__ = [
     "BoundState", "BoundWorkflow", "Detail", "Host", "IMMUTABLE", "Journal", "Listener", "Parked", "Paused", "Refused",

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from cano.engine.attempts import attempt_until_done
 from cano.engine.binding import BoundState, BoundWorkflow
 from cano.engine.control import Parked, Paused, Refused, StoreFailed
-from cano.engine.frames import clear_locals
 from cano.engine.limiter import Request, Slot, acquire, release
 from cano.engine.step import Step, location_of, running
 from cano.engine.stopping import Stop, reason_of, status_of, timed_out
@@ -18,6 +17,7 @@ from cano.engine.strand import NOT_FATAL, Strand
 from cano.errors import JoinError, StepTimeoutError, TaskError
 from cano.model.result import RunResult
 from cano.records import RunStatus, Wait
+from cano.runtime.frames import clear_locals
 
 if TYPE_CHECKING:
     from cano.engine.ports import Host, Journal, RestorePoint

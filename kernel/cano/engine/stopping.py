@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from cano.engine.deadline import TEARDOWN_GRACE
 from cano.engine.step import location_of
 from cano.errors import (
     ConflictError,
@@ -17,6 +16,7 @@ from cano.errors import (
 )
 from cano.protocols import Clock, Timer
 from cano.records import RunStatus
+from cano.runtime.deadline import TEARDOWN_GRACE
 
 if TYPE_CHECKING:
     from cano.engine.run import Run

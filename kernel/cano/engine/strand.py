@@ -7,9 +7,9 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from cano.data.view import StoreView
-from cano.engine.deadline import Watchdog
 from cano.engine.step import Step, location_of
 from cano.errors import StepTimeoutError, TaskError
+from cano.runtime.deadline import Watchdog
 
 if TYPE_CHECKING:
     from cano.engine.binding import BoundState, BoundWorkflow, Listener

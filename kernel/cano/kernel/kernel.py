@@ -20,14 +20,12 @@ from cano.data.copying import copied
 from cano.data.store import unpack_key
 from cano.data.view import StoreView
 from cano.engine.binding import BoundWorkflow
-from cano.engine.clock import SystemClock
+from cano.engine.closing import finish_all
 from cano.engine.control import StoreFailed
 from cano.engine.limiter import Limiter
 from cano.engine.run import Run
 from cano.engine.step import current_run
 from cano.engine.strand import UNMANAGED
-from cano.engine.teardown import finish_all, run_in, with_timeout
-from cano.engine.threads import Threads
 from cano.errors import (
     ConfigurationError,
     ConflictError,
@@ -43,6 +41,9 @@ from cano.model.result import RunResult
 from cano.model.workflow import Workflow
 from cano.protocols import Clock, Codec, Executor, StoreBackend
 from cano.records import Explanation, Finding, Retention, RunFilter, RunStatus, Transition
+from cano.runtime.clock import SystemClock
+from cano.runtime.teardown import run_in, with_timeout
+from cano.runtime.threads import Threads
 
 if TYPE_CHECKING:
     from cano.engine.ports import RunKeeper

@@ -22,7 +22,6 @@ from functools import partial
 from types import ModuleType
 from typing import Any
 
-from cano.engine.clock import SystemClock
 from cano.errors import CanoError, ConfigurationError, RunNotFoundError
 from cano.hookspecs import hookimpl
 from cano.kernel.kernel import Kernel
@@ -30,6 +29,7 @@ from cano.model.workflow import Workflow
 from cano.plugins.codec_layers import Layers, split_codec
 from cano.protocols import Clock, StoreBackend
 from cano.records import Commit, RunFilter, RunRecord
+from cano.runtime.clock import SystemClock
 from cano.testing.clock import START, VirtualClock
 from cano.testing.contract_base import installed_backend, loaded
 from cano.testing.faults import Faults, FaultyStore

@@ -24,7 +24,6 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from cano.engine.clock import SystemClock
 from cano.engine.step import Step, current_step
 from cano.errors import ConfigurationError, StoreUnavailableError
 from cano.model.code_reading import types_of
@@ -34,6 +33,7 @@ from cano.model.task import FunctionTask, Task, is_async
 from cano.model.workflow import Workflow, state_name
 from cano.protocols import Capabilities, Clock, StoreBackend
 from cano.records import Commit, RunFilter, RunRecord, Signal, Signals, Transition
+from cano.runtime.clock import SystemClock
 
 R = TypeVar("R")
 StateT = TypeVar("StateT")

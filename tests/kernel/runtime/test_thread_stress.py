@@ -23,7 +23,7 @@ from cano import (
     current_step,
     hookimpl,
 )
-from cano.engine.threads import MAX_WORKERS
+from cano.runtime.threads import MAX_WORKERS
 
 PATIENCE = 60.0
 """Seconds after which a test that waits for other threads has failed."""
