@@ -36,7 +36,7 @@ FOLDER = Key("folder", str)
 TOP = Key("top", int)
 PARTS = Key("parts", int)
 PATHS = Key("paths", list[str])
-COUNTS: Key[Counter[str]] = Key("counts", Counter, reducer=operator.add)
+COUNTS = Key("counts", Counter[str], reducer=operator.add)
 UNREADABLE = Key("unreadable", list[str])
 
 WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")

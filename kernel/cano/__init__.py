@@ -6,7 +6,7 @@ import typing
 from cano.concurrency.subworkflow import SubWorkflow
 from cano.data.changes import Changes, ManagedStore, apply_changes
 from cano.data.copying import isolate
-from cano.data.store import MISSING, Key, KeyValueStore, TypedStore, not_a_list
+from cano.data.store import MISSING, Key, KeyValueStore, ReadKey, TypedStore, not_a_list
 from cano.data.view import StoreView
 from cano.engine.step import Progress, Step, current_step
 from cano.errors import (
@@ -100,15 +100,16 @@ __all__ = [
     "ConflictError", "Executor", "Explanation", "Failed", "Finding", "FunctionTask", "HOOK_NAMESPACE", "JoinConfig",
     "JoinError", "JoinStrategy", "Kernel", "Key", "KeyNotFoundError", "KeyValueStore", "LazyBackend", "Limit",
     "MISSING", "ManagedStore", "MergeConflictError", "Node", "NodeError", "NotifyingStore", "PermanentStoreError",
-    "PluginError", "PluginInfo", "PluginWarning", "Progress", "Registration", "Retention", "RetryExhaustedError",
-    "RetryStrategy", "Run", "RunCancelledError", "RunFilter", "RunHandle", "RunInfo", "RunInterruptedError",
-    "RunListing", "RunNotFoundError", "RunRecord", "RunResult", "RunStatus", "RunTimeoutError", "SchedulerError",
-    "SerializationError", "Signal", "Signals", "SplitOutcome", "Standstill", "Step", "StepKilledError",
-    "StepTimeoutError", "StoreBackend", "StoreError", "StoreUnavailableError", "StoreView", "SubWorkflow", "Success",
-    "SystemClock", "Task", "TaskConfig", "TaskError", "Timer", "TransientStoreError", "Transition", "TransitionError",
-    "TypeMismatchError", "TypedStore", "ValidationError", "VersionMismatchError", "Wait", "WaitStrategy", "Workflow",
-    "WorkflowError", "WorkflowResult", "apply_changes", "current_step", "default_kernel", "edges", "hookimpl",
-    "hookspec", "is_held", "isolate", "not_a_list", "sleep_until", "state_name", "task", "undeclared", "wait_for",
+    "PluginError", "PluginInfo", "PluginWarning", "Progress", "ReadKey", "Registration", "Retention",
+    "RetryExhaustedError", "RetryStrategy", "Run", "RunCancelledError", "RunFilter", "RunHandle", "RunInfo",
+    "RunInterruptedError", "RunListing", "RunNotFoundError", "RunRecord", "RunResult", "RunStatus", "RunTimeoutError",
+    "SchedulerError", "SerializationError", "Signal", "Signals", "SplitOutcome", "Standstill", "Step",
+    "StepKilledError", "StepTimeoutError", "StoreBackend", "StoreError", "StoreUnavailableError", "StoreView",
+    "SubWorkflow", "Success", "SystemClock", "Task", "TaskConfig", "TaskError", "Timer", "TransientStoreError",
+    "Transition", "TransitionError", "TypeMismatchError", "TypedStore", "ValidationError", "VersionMismatchError",
+    "Wait", "WaitStrategy", "Workflow", "WorkflowError", "WorkflowResult", "apply_changes", "current_step",
+    "default_kernel", "edges", "hookimpl", "hookspec", "is_held", "isolate", "not_a_list", "sleep_until", "state_name",
+    "task", "undeclared", "wait_for",
 ]  # fmt: skip
 
 # These names need asyncio, which takes longer to import than all of the above, so they are imported on first use.

@@ -51,7 +51,7 @@ class Clock(Protocol):
         """Return the seconds since an arbitrary origin; they never decrease."""
         ...
 
-    async def sleep(self, seconds: float) -> None:
+    async def sleep(self, seconds: float, /) -> None:
         """Return after `seconds`."""
         ...
 

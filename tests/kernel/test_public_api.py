@@ -61,6 +61,7 @@ NAMES = [
     "PluginInfo",
     "PluginWarning",
     "Progress",
+    "ReadKey",
     "Registration",
     "Retention",
     "RetryExhaustedError",
@@ -182,6 +183,10 @@ def test_names_that_come_late_are_there() -> None:
         "assert Kernel is cano.Kernel is vars(cano)['Kernel']\n"
         "assert [name for name in cano.__all__ if name not in globals()] == []\n"
         "assert not hasattr(cano, 'Kernal')\n"
+        "import cano.testing\n"
+        "assert 'VirtualClock' not in vars(cano.testing)\n"
+        "assert set(cano.testing.__all__) <= set(dir(cano.testing))\n"
+        "assert not hasattr(cano.testing, 'VirtualClok')\n"
         "try:\n"
         "    from cano import Kernal\n"
         "except ImportError as error:\n"

@@ -14,7 +14,7 @@ HERE = Path(cano.__file__).parent
 FILES = sorted(path for path in HERE.rglob("*.py") if "testing" not in path.relative_to(HERE).parts)
 
 BUDGETS = {
-    "": 729,  # the top floor: hooks, protocols, records, errors, options
+    "": 730,  # the top floor: hooks, protocols, records, errors, options
     "data": 545,
     "model": 780,
     "engine": 1_340,

@@ -55,6 +55,7 @@ from cano import (
     PluginInfo,
     PluginWarning,
     Progress,
+    ReadKey,
     Registration,
     Retention,
     RetryExhaustedError,
@@ -133,7 +134,9 @@ class State(Enum):
 
 PAGES = Key("pages", list[str])
 COUNT = Key("count", int, reducer=max)
+COUNTS = Key("counts", dict[str, int])
 NOTE: Key[str | None] = Key("note", str | None)
+ROWS: ReadKey[Sequence[object]] = PAGES
 
 
 # tasks, in every form
@@ -154,6 +157,12 @@ class Fetch(Task[State]):
         assert_type(store.get("n", int, None), int | None)
         assert_type(store.get("anything"), Any)
         assert_type(store[NOTE], str | None)
+        assert_type(store[ROWS], Sequence[object])
+        assert_type(sorted(store[PAGES]), list[str])  # what `sorted` expects must not decide the type of the key
+        assert_type(sorted(store.get(PAGES)), list[str])
+        assert_type(sorted(store.get(PAGES, default=())), list[str])
+        assert_type(sum(store[COUNTS].values()), int)
+        assert_type(",".join(store[PAGES]), str)
         store.put(COUNT, 3)
         store[COUNT] = store[COUNT] + 1
         store.append(PAGES, "text")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from cano import Key, KeyValueStore
+from cano import Key, KeyValueStore, ReadKey
 from cano_memory import MemoryStore
 
 COUNT = Key("count", int)
 NAMES = Key("names", list[str])
+TOTAL: ReadKey[int] = COUNT
 
 Key(3, int)  # E: arg-type
 Key("count", 3)  # E: arg-type
@@ -20,6 +21,10 @@ def in_a_task(store: KeyValueStore) -> None:
     store[COUNT] = None  # E: misc
     store.append(NAMES, 3)  # E: misc
     store.append(COUNT, 3)  # E: arg-type
+    store.put(TOTAL, 3)  # E: call-overload
+    store[TOTAL] = 3  # E: call-overload
+    store.append(ReadKey("names", list[str]), "Ada")  # E: call-overload
+    store.remove(TOTAL)  # E: arg-type
     store.put(3, 3)  # E: call-overload
     store.get(3)  # E: call-overload
     store.get("count", 0)  # E: call-overload
@@ -39,6 +44,7 @@ def in_a_script(store: MemoryStore) -> None:
     """The store itself is as strict."""
     store.put(COUNT, "three")  # E: misc
     store[COUNT] = None  # E: misc
+    store.put(TOTAL, 3)  # E: call-overload
     store.append(NAMES, 3)  # E: misc
     store.append(COUNT, 3)  # E: arg-type
     store.get("count", 0)  # E: call-overload

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cano.concurrency.merge import SHOWN, Reducer, merge
 from cano.data.changes import Changes
+from cano.data.store import Key
 from cano.engine.attempts import attempt_until_done, raise_failed
 from cano.engine.control import StoreFailed
 from cano.engine.step import Step, location_of, running
@@ -105,7 +106,7 @@ def _reducers(join: JoinConfig, branches: list[BoundState]) -> Callable[[str], R
         if key in stated:
             return stated[key]
         used = (k for branch in branches for f in functions_of(branch.task or branch.function) for k in keys_used(f))
-        return next((k.reducer for k in used if k.name == key and k.reducer is not None), None)
+        return next((k.reducer for k in used if isinstance(k, Key) and k.name == key and k.reducer is not None), None)
 
     return find
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cano.data.store import AnyKey, Key
+from cano.data.store import ReadKey, unpack_key
 from cano.engine.step import current_step
 from cano.errors import ConfigurationError
 from cano.model.task import StateT_co, Task
@@ -78,12 +78,12 @@ def _keys(name: str, given: Any) -> dict[str, str]:
     if not isinstance(given, Mapping):
         raise ConfigurationError(f"{name} must map keys to keys, not {given!r}")
     for key in (*given, *given.values()):
-        if not isinstance(key, str | Key):
+        if not isinstance(key, str | ReadKey):
             raise ConfigurationError(f"{name} must map keys to keys; {key!r} is not a key")
-    return {str(source): str(target) for source, target in given.items()}
+    return {unpack_key(source, None)[0]: unpack_key(target, None)[0] for source, target in given.items()}
 
 
-def _read(store: Any, key: AnyKey) -> Any:
+def _read(store: Any, key: str) -> Any:
     if hasattr(store, "__getitem__"):
         try:
             return store[key]
@@ -91,7 +91,7 @@ def _read(store: Any, key: AnyKey) -> Any:
             if not hasattr(error, "key"):
                 raise ConfigurationError(f"the sub-workflow ended without its output key {key!r}") from None
             raise
-    return getattr(store, str(key))
+    return getattr(store, key)
 
 
 def _write(store: Any, key: str, value: Any) -> None:

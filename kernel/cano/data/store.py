@@ -12,6 +12,7 @@ from cano.errors import ConfigurationError, KeyNotFoundError, TypeMismatchError
 from cano.safe_text import safe_str
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 D = TypeVar("D")
 
 
@@ -25,7 +26,42 @@ class _Missing:
 MISSING: Any = _Missing()
 
 
-class Key(Generic[T]):
+class ReadKey(Generic[T_co]):
+    """A typed key for reading. The store's reading methods take it, so they also take every `Key`.
+
+    A `ReadKey[list[str]]` is a `ReadKey[Iterable[str]]` for type checkers, which may not be true of keys to write to.
+
+    Args:
+        name: the key's name in the store.
+        type: the type of its value, checked by each get.
+
+    Raises:
+        ConfigurationError: `name` is not a string, or values cannot be tested for `type`.
+    """
+
+    __slots__ = ("name", "type")
+
+    def __init__(self, name: str, type: type[T_co] | types.UnionType) -> None:
+        if not isinstance(name, str):
+            raise ConfigurationError(f"a key's name must be a string, not {name!r}")
+        _concrete(name, type)
+        self.name = name
+        self.type = type
+
+    def __repr__(self) -> str:
+        return f"{self.__class__.__name__}({self.name!r}, {getattr(self.type, '__name__', self.type)})"
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ReadKey) and (self.name, self.type) == (other.name, other.type)
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+
+class Key(ReadKey[T]):
     """A typed key. It is accepted wherever a string key is, and type checkers know the type of its value.
 
     Args:
@@ -41,29 +77,13 @@ class Key(Generic[T]):
         store[COUNT] = store.get(COUNT, default=0) + 1
     """
 
-    __slots__ = ("name", "reducer", "type")
+    __slots__ = ("reducer",)
 
     def __init__(
         self, name: str, type: type[T] | types.UnionType, *, reducer: Callable[[T, T], T] | None = None
     ) -> None:
-        if not isinstance(name, str):
-            raise ConfigurationError(f"a key's name must be a string, not {name!r}")
-        _concrete(name, type)
-        self.name = name
-        self.type = type
+        ReadKey.__init__(self, name, type)
         self.reducer = reducer
-
-    def __repr__(self) -> str:
-        return f"Key({self.name!r}, {getattr(self.type, '__name__', self.type)})"
-
-    def __str__(self) -> str:
-        return self.name
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Key) and (self.name, self.type) == (other.name, other.type)
-
-    def __hash__(self) -> int:
-        return hash(self.name)
 
 
 AnyKey = str | Key[Any]
@@ -77,9 +97,9 @@ class KeyValueStore(Protocol):
     """
 
     @overload
-    def get(self, key: Key[T]) -> T: ...
+    def get(self, key: ReadKey[T]) -> T: ...
     @overload
-    def get(self, key: Key[T], *, default: D) -> T | D: ...
+    def get(self, key: ReadKey[T], *, default: D) -> T | D: ...
     @overload
     def get(self, key: str, type: type[T]) -> T: ...
     @overload
@@ -133,7 +153,7 @@ class KeyValueStore(Protocol):
         ...
 
     @overload
-    def __getitem__(self, key: Key[T]) -> T: ...
+    def __getitem__(self, key: ReadKey[T]) -> T: ...
     @overload
     def __getitem__(self, key: str) -> Any: ...
     def __getitem__(self, key: Any) -> Any: ...
@@ -180,9 +200,9 @@ class TypedStore(ABC):
         """Remove every key."""
 
     @overload
-    def get(self, key: Key[T]) -> T: ...
+    def get(self, key: ReadKey[T]) -> T: ...
     @overload
-    def get(self, key: Key[T], *, default: D) -> T | D: ...
+    def get(self, key: ReadKey[T], *, default: D) -> T | D: ...
     @overload
     def get(self, key: str, type: type[T]) -> T: ...
     @overload
@@ -238,7 +258,7 @@ class TypedStore(ABC):
             raise self._missing(name, None)
 
     @overload
-    def __getitem__(self, key: Key[T]) -> T: ...
+    def __getitem__(self, key: ReadKey[T]) -> T: ...
     @overload
     def __getitem__(self, key: str) -> Any: ...
     def __getitem__(self, key: Any) -> Any:
@@ -255,7 +275,7 @@ class TypedStore(ABC):
         self.remove(key)
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, str | Key) and self._find(unpack_key(key, None)[0]) is not MISSING
+        return isinstance(key, str | ReadKey) and self._find(unpack_key(key, None)[0]) is not MISSING
 
     def __len__(self) -> int:
         return len(self.keys())
@@ -295,7 +315,7 @@ def not_a_list(key: str, value: Any) -> NoReturn:
 
 def unpack_key(key: Any, expected: Any) -> tuple[str, Any]:
     """Return the name and the type of a key, which may be a `Key` or an instance of a subclass of `str`."""
-    if isinstance(key, Key):
+    if isinstance(key, ReadKey):
         return key.name, key.type if expected is None else expected
     if isinstance(key, str):
         return str.__str__(key), expected  # for an enum member: its value, which its str() may differ from

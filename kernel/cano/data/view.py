@@ -11,7 +11,7 @@ from typing import Any
 
 from cano.data.changes import Changes, apply_changes
 from cano.data.copying import IMMUTABLE, copied, isolate, unchanged
-from cano.data.store import MISSING, Key, TypedStore, not_a_list, unpack_key
+from cano.data.store import MISSING, ReadKey, TypedStore, not_a_list, unpack_key
 
 _NOTHING_REMOVED: frozenset[str] = frozenset()
 _NOTHING_APPENDED: Mapping[str, list[Any]] = {}
@@ -130,7 +130,7 @@ class StoreView(TypedStore):
         return lent
 
     def __contains__(self, key: object) -> bool:
-        if not isinstance(key, str | Key):
+        if not isinstance(key, str | ReadKey):
             return False
         name = key if key.__class__ is str else unpack_key(key, None)[0]
         if name in self._local or (self._mixed and name in self._mixed.appended):

@@ -11,7 +11,7 @@ from functools import partial
 from types import CodeType, FunctionType, MethodType, ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
 
-from cano.data.store import Key
+from cano.data.store import ReadKey
 from cano.model.node import Node
 from cano.model.task import FunctionTask, Task
 
@@ -68,16 +68,16 @@ def functions_of(task: Any) -> Iterator[Any]:
         yield task
 
 
-def keys_used(function: Any) -> Iterator[Key[Any]]:
+def keys_used(function: Any) -> Iterator[ReadKey[Any]]:
     """Yield the `Key`s that the code of `function` uses."""
     if (function := _plain(function)) is None:
         return
     names = {*_names(function.__code__)}
     for used in (*_closure(function).values(), *map(function.__globals__.get, names)):
-        if isinstance(used, Key):
+        if isinstance(used, ReadKey):
             yield used
         elif isinstance(used, ModuleType):
-            yield from (key for key in map(vars(used).get, names) if isinstance(key, Key))
+            yield from (key for key in map(vars(used).get, names) if isinstance(key, ReadKey))
 
 
 def _plain(function: Any) -> Any:

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from cano.checks import whole
-from cano.data.store import Key, KeyValueStore
+from cano.data.store import KeyValueStore, ReadKey
 from cano.errors import ConfigurationError
 
-LimitKey = str | Key[Any] | Callable[[Any], Any]
+LimitKey = str | ReadKey[Any] | Callable[[Any], Any]
 _made = itertools.count()
 
 
@@ -29,7 +29,7 @@ class Limit:
     """
 
     def __init__(self, limit: int, *, key: LimitKey | None = None) -> None:
-        if key is not None and not isinstance(key, str | Key) and not callable(key):
+        if key is not None and not isinstance(key, str | ReadKey) and not callable(key):
             raise ConfigurationError(f"limit_key must be a key of the data or a function of the store, not {key!r}")
         self.limit = whole("limit", limit, 1)
         self.key = key
@@ -39,7 +39,7 @@ class Limit:
         """Return the value whose slots a run on `store` uses; None without a key."""
         if self.key is None:
             return None
-        if not isinstance(self.key, str | Key):
+        if not isinstance(self.key, str | ReadKey):
             return self.key(store)
         if isinstance(store, Mapping | KeyValueStore):
             return store[self.key if isinstance(store, KeyValueStore) else str(self.key)]

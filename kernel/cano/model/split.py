@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Any, Literal, NamedTuple
 
 from cano.checks import time_limit, whole, whole_or_none
-from cano.data.store import Key
+from cano.data.store import Key, unpack_key
 from cano.errors import ConfigurationError, TaskError
 from cano.model.task import Task
 
@@ -234,5 +234,5 @@ def _reducers(given: Any) -> dict[str, Callable[[Any, Any], Any]]:
         reducer = given[key] if isinstance(given, Mapping) else getattr(key, "reducer", None)
         if not isinstance(key, str | Key) or not callable(reducer):
             raise ConfigurationError(f"reducers: {key!r} needs a function (one, other) -> merged, not {reducer!r}")
-        reducers[str(key)] = reducer
+        reducers[unpack_key(key, None)[0]] = reducer
     return reducers

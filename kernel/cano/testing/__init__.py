@@ -45,8 +45,14 @@ _MODULES = {
 }
 
 
-def __getattr__(name: str) -> typing.Any:
-    for module, names in _MODULES.items():
-        if name in names:
-            return getattr(_importlib.import_module(f"cano.testing.{module}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not typing.TYPE_CHECKING:  # with this function, type checkers would accept every name
+
+    def __getattr__(name: str) -> typing.Any:
+        for module, names in _MODULES.items():
+            if name in names:
+                return getattr(_importlib.import_module(f"cano.testing.{module}"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

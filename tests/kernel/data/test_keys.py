@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, TypedDict
 
 import pytest
-from cano import ConfigurationError, Key, StoreView, TypeMismatchError
+from cano import ConfigurationError, Key, ReadKey, StoreView, TypeMismatchError
 
 
 class Options(TypedDict):
@@ -38,6 +38,20 @@ def test_keys_are_equal_by_name_and_type() -> None:
     assert Key("n", int) != Key("n", str)
     assert Key("n", int) != Key("m", int)
     assert Key("n", int) != "n"
+
+
+def test_a_key_to_read_is_a_key() -> None:
+    """It names the same value as the `Key` to write it, and its type is checked as well."""
+    store, read = StoreView({}), ReadKey("n", int)
+    store.put(Key("n", int), 3)
+
+    assert (store[read], store.get(read), read in store) == (3, 3, True)
+    assert read == Key("n", int)
+    assert hash(read) == hash(Key("n", int))
+    assert repr(read) == "ReadKey('n', int)"
+    store.put("n", "three")
+    with pytest.raises(TypeMismatchError):
+        store.get(read)
 
 
 @pytest.mark.parametrize("name", [None, 1, b"n", ("n",), Key("n", int)])

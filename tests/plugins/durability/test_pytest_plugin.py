@@ -185,4 +185,4 @@ def test_names_that_there_are_not() -> None:
     """The package imports its names when they are used; one that there is not raises as usual."""
     assert [getattr(cano.testing, name).__name__ for name in cano.testing.__all__] == cano.testing.__all__
     with pytest.raises(AttributeError, match=r"module 'cano\.testing' has no attribute 'Falts'"):
-        _ = cano.testing.Falts
+        _ = cano.testing.Falts  # type: ignore[attr-defined]  # as it should be
