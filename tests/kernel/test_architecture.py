@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import subprocess
 import sys
 import tomllib
@@ -13,7 +14,10 @@ from typing import Any
 import cano
 import cano.options
 import pytest
+from cano import Kernel
 from cano.engine import ports
+from cano_durability.journal import Journal
+from cano_durability.keeper import Keeper
 
 ROOT = Path(__file__).parents[2]
 PLUGINS = sorted(path.parent.name for path in ROOT.glob("plugins/*/pyproject.toml"))
@@ -95,6 +99,15 @@ def test_plugins_use_public_names_only(name: str) -> None:
             if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "cano":
                 assert node.module in PUBLIC, f"{path}: from {node.module}"
                 assert {alias.name for alias in node.names} <= set(PUBLIC[node.module]), path
+
+
+@pytest.mark.parametrize(("kind", "port"), [(Kernel, ports.Host), (Keeper, ports.RunKeeper), (Journal, ports.Journal)])
+def test_a_search_finds_the_methods_of_a_port(kind: type, port: type) -> None:
+    """A class that implements a port defines each of its methods; none is assigned in `__init__`."""
+    methods = {name for name, value in vars(port).items() if inspect.isfunction(value) and not name.startswith("_")}
+
+    assert methods
+    assert methods - vars(kind).keys() == set()
 
 
 def test_every_pin_is_exact_and_names_no_place() -> None:

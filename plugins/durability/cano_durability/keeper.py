@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
 from cano import (
     ConflictError,
+    Explanation,
+    Finding,
+    Retention,
     Run,
     RunCancelledError,
+    RunFilter,
     RunInterruptedError,
     RunRecord,
     RunResult,
@@ -17,6 +22,8 @@ from cano import (
     Signal,
     Step,
     StoreError,
+    StoreView,
+    Transition,
     Wait,
 )
 from cano.engine.ports import BoundState, BoundWorkflow, Host, Parked, Paused
@@ -51,12 +58,7 @@ class Keeper:
         self._claimer = claimer = Claimer(kernel, stored, leases, watchlist, alarms, canceller)
         heart = Heart(kernel, stored)
         self._caretaker = Caretaker(kernel, stored, heart, watchlist, waiters, claimer, canceller)
-        self.view = stored.values.view
-        self.cancel, self.cancel_children = canceller.cancel, canceller.cancel_children
-        self.recover = self._caretaker.recover
-        inspector = Inspector(kernel, stored)
-        self.runs, self.history, self.fork = inspector.runs, inspector.history, inspector.fork
-        self.explain, self.check, self.prune = inspector.explain, inspector.check, inspector.prune
+        self._inspector = Inspector(kernel, stored)
 
     async def close(self) -> None:
         """See `RunKeeper.close`."""
@@ -71,6 +73,10 @@ class Keeper:
     def keeps(self, run_id: str | None) -> bool:
         """See `RunKeeper.keeps`."""
         return run_id is not None or self.stored.durable
+
+    def view(self, data: dict[str, Any]) -> StoreView:
+        """See `RunKeeper.view`."""
+        return self.stored.values.view(data)
 
     async def begin(
         self, plan: BoundWorkflow, view: Any, run_id: str, *, timeout: float | None = None, parent: Step | None = None
@@ -190,8 +196,46 @@ class Keeper:
                 raise ConflictError(message + f"kernel.run(flow, run_id={run_id!r})", run_id=run_id)
         return await self.settled(plan, run_id)
 
+    async def recover(self, plans: Sequence[BoundWorkflow], concurrency: int | None) -> list[Run]:
+        """See `Kernel.recover`."""
+        return await self._caretaker.recover(plans, concurrency)
+
+    async def cancel(self, run_id: str) -> bool:
+        """See `Kernel.cancel`."""
+        return await self._canceller.cancel(run_id)
+
+    async def cancel_children(self, run_id: str) -> None:
+        """See `RunKeeper.cancel_children`."""
+        await self._canceller.cancel_children(run_id)
+
     async def end_child(self, run_id: str, parent: Run) -> None:
         """See `RunKeeper.end_child`."""
         if not parent.interrupted():
             with suppress(StoreError):
                 await despite_cancellation(self._canceller.cancel(run_id), self._kernel.clock)
+
+    # inspecting
+
+    async def runs(self, filter: RunFilter) -> list[RunRecord]:
+        """See `Kernel.runs`."""
+        return await self._inspector.runs(filter)
+
+    async def history(self, run_id: str) -> list[Transition]:
+        """See `Kernel.history`."""
+        return await self._inspector.history(run_id)
+
+    async def fork(self, run_id: str, seq: int, new_run_id: str) -> str:
+        """See `Kernel.fork`."""
+        return await self._inspector.fork(run_id, seq, new_run_id)
+
+    async def explain(self, run_id: str) -> Explanation:
+        """See `Kernel.explain`."""
+        return await self._inspector.explain(run_id)
+
+    async def check(self) -> list[Finding]:
+        """See `Kernel.check`."""
+        return await self._inspector.check()
+
+    async def prune(self, retention: Retention) -> list[str]:
+        """See `Kernel.prune`."""
+        return await self._inspector.prune(retention)
