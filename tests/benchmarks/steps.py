@@ -53,7 +53,7 @@ async def no_op_steps(steps: int, rounds: int) -> list[Line]:
     )
     loop, alone, retries, limited, *heard = (seconds / steps * 1e6 for seconds in taken)
     return [
-        Line("a no-op step, no observer", LOOP, alone / loop, "x", 1.0),
+        Line("a no-op step, no observer", LOOP, alone / loop, "x", 0.9),
         Line("a no-op step, the default retry config", LOOP, retries / loop, "x"),
         *(
             Line(f"{count} listener{'s' * (count > 1)}, each", "the step without", (cost - alone) / count, "µs", 0.1)

@@ -46,6 +46,7 @@ class BoundState:
         given_config: the config of the state's registration, which its branches share; or None.
         retry, timeout, total_timeout, on_exhausted: the task's config, resolved.
         timed: whether the retry strategy uses the time of the first attempt.
+        rare: whether the step loop has more to check before a step: the state is an exit state, or timed.
         allowed: the states that the task declares to return; None if it declares none.
         last_result, last_target: the task's last result, and the state that it stands for. Comparing by
             identity spares the loop `Enum.__hash__`, which is Python code.
@@ -53,7 +54,7 @@ class BoundState:
 
     __slots__ = (
         "allowed", "call", "fast", "function", "given_config", "is_exit", "last_result", "last_target", "name",
-        "node", "on_exhausted", "plan", "retry", "state", "task", "task_name", "threaded", "timed", "timeout",
+        "node", "on_exhausted", "plan", "rare", "retry", "state", "task", "task_name", "threaded", "timed", "timeout",
         "total_timeout", "work",
     )  # fmt: skip
 
@@ -62,6 +63,7 @@ class BoundState:
         self.state = state
         self.name = state_name(state)
         self.is_exit = True
+        self.rare = True
         self.task: Task[Any] | None = None
         self.task_name = ""
         self.call: Callable[[Any], Any] = _no_call
@@ -106,6 +108,7 @@ class BoundState:
             raise ConfigurationError(f"the plugin {task.plugin!r}, which executes this task, is {problem}")
         else:
             self._attach_task(kernel, task, config)
+        self.rare = self.timed
         if registration.limits:
             self.fast = False
             self.work = _limited([kernel.limiter(limit) for limit in registration.limits], self.work)

@@ -211,30 +211,31 @@ class Run(Strand):
         Beside the task itself, a step costs a few attribute reads. Binding has resolved everything about a state. A
         state remembers the last result that it followed, and compares results by identity. `range` counts the sequence
         number. One field tells whether the last step has left a detail to drop, another one whether the store was
-        changed. A hook without listeners is an empty tuple.
+        changed. A hook without listeners is None here, since testing a tuple for truth takes longer.
         """
         plan, step, bound = self.plan, self.step, self.bound
         store, view, journal = self.store, self.view, self.journal
-        started, finished, committed = plan.step_started, plan.step_finished, plan.transition_committed
+        started, finished = plan.step_started or None, plan.step_finished or None
+        committed = plan.transition_committed or None
         caught: BaseException | None = None
         monotonic, began = self.kernel.clock.monotonic, None
         while True:
             for step._seq in range(step._seq + 1, step._seq + 1 + BREATH):  # noqa: B020  # counts in place
-                if bound.is_exit:
-                    step._seq -= 1
-                    return bound
+                if bound.rare:
+                    if bound.is_exit:
+                        step._seq -= 1
+                        return bound
+                    began = monotonic()
                 step._bound = bound
                 if step._detail is not None:
                     self._check_stopped()
                     step._detail = step._detail.following
-                if started:
+                if started is not None:
                     for listener in started:
                         try:
                             listener(step)
                         except NOT_FATAL as error:
                             self.kernel.observer_failed(listener, error)
-                if bound.timed:
-                    began = monotonic()
                 try:
                     if bound.fast:
                         result = await bound.call(store)
@@ -247,7 +248,7 @@ class Run(Strand):
                 if caught is not None:
                     target = await self._failed(bound, caught, began if bound.timed else None)
                     store, view, journal, caught = self.store, self.view, self.journal, None
-                elif finished:
+                elif finished is not None:
                     step._next = target
                     for listener in finished:
                         try:
@@ -259,7 +260,7 @@ class Run(Strand):
                     await journal.transition(self, target)
                 elif view.touched:
                     view.commit()
-                if committed:
+                if committed is not None:
                     step._next = target
                     for listener in committed:
                         try:
