@@ -54,7 +54,7 @@ def read(store: KeyValueStore) -> Literal[State.CHOOSE]:
 
 @flow.on(State.CHOOSE)
 async def choose(store: KeyValueStore) -> Literal[State.COMPRESS]:
-    return wait_for("codec", then=State.COMPRESS, timeout=0.1)
+    return wait_for("codec", then=State.COMPRESS, timeout=0.1, on_timeout=State.COMPRESS)
 
 
 @flow.on(State.COMPRESS)

@@ -38,7 +38,7 @@ class Wait(NamedTuple):
         then: name of the next state.
         signal: the signal's name, or None to wait for the time only.
         until: wall-clock seconds at which the wait ends without a signal, or None.
-        on_timeout: name of the next state if the wait ends without a signal; None for `then`.
+        on_timeout: name of the next state if the wait ends without a signal; None, for a time only, is `then`.
     """
 
     then: str

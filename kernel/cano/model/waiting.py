@@ -41,10 +41,10 @@ def wait_for(signal: str, *, then: S, timeout: float | timedelta | None = None, 
         signal: the signal's name.
         then: the next state.
         timeout: seconds, or a timedelta, after which the wait ends without a signal; None for no timeout.
-        on_timeout: the next state after the timeout; by default `then`, with a payload of None.
+        on_timeout: the next state after the timeout; required with `timeout`, so that silence is never an answer.
 
     Raises:
-        ConfigurationError: an argument is of the wrong kind, or `on_timeout` is given without `timeout`.
+        ConfigurationError: an argument is of the wrong kind, or only one of `timeout` and `on_timeout` is given.
     """
     if not isinstance(signal, str) or not signal:
         raise ConfigurationError(f"wait_for takes a signal's name, not {signal!r}")
@@ -52,8 +52,8 @@ def wait_for(signal: str, *, then: S, timeout: float | timedelta | None = None, 
 
     seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
     time_limit("timeout", seconds)
-    if on_timeout is not None and seconds is None:
-        raise ConfigurationError("on_timeout= without timeout= can never be reached; add timeout=")
+    if (on_timeout is None) is not (seconds is None):
+        raise ConfigurationError("timeout= needs on_timeout=, the next state without a signal in time, and vice versa")
     pause: Any = Pause(signal, then, seconds, None, on_timeout)
     return pause  # type: ignore[no-any-return]  # for type checkers it is the next state
 

@@ -62,7 +62,7 @@ class Watcher:
 
 async def ask(store: Any) -> Any:
     """Wait."""
-    return wait_for("go", then="work", timeout=100)
+    return wait_for("go", then="work", timeout=100, on_timeout="end")
 
 
 async def work(store: Any) -> str:

@@ -260,21 +260,27 @@ async def test_a_signal_from_another_kernel(kernel: Kernel, world: World, waiter
     assert handle.status().status is RunStatus.SUCCEEDED
 
 
-async def test_a_time_limit_without_on_timeout(kernel: Kernel, world: World, waiter: Waiter) -> None:
-    """When the time is over the run goes on to `then`, without a payload."""
-    waiter.pause = wait_for("go", then="then", timeout=dt.timedelta(minutes=2))
-    handle = await waiter.park(kernel)
-    await world.clock.advance(119)
-    assert handle.status().status is RunStatus.PARKED
-    await world.clock.advance(1)
-    assert await handle.result() == RunResult("r", "end", {"asked": True, "got": None}, 2)
+async def test_an_older_wait_without_on_timeout(kernel: Kernel, world: World, waiter: Waiter) -> None:
+    """A run that an earlier version parked with a timeout and no `on_timeout` goes on to `then`, as that one would."""
+    await waiter.park(kernel)
+    record = await world.look("r")
+    assert record.wait is not None
+    older = record.wait._replace(until=world.clock.time() + 100)
+    data = {key: value for key, value in record.data.items() if not key.startswith("\0")}
+    await world.store(kernel).backend.create(record._replace(run_id="older", wait=older, data=data))
+    await kernel.recover(waiter.flow())
+    await world.clock.advance(101)
+    assert (await world.look("older")).status is RunStatus.SUCCEEDED
+    assert waiter.did == [("ask", 1, None), ("then", 2, None)]
 
 
 async def test_a_time_limit_with_on_timeout(kernel: Kernel, world: World, waiter: Waiter) -> None:
     """When the time is over the run goes on to `on_timeout`: a transition of its own."""
-    waiter.pause = wait_for("go", then="then", timeout=100, on_timeout="late")
+    waiter.pause = wait_for("go", then="then", timeout=dt.timedelta(minutes=2), on_timeout="late")
     handle = await waiter.park(kernel)
-    await world.clock.advance(100)
+    await world.clock.advance(119)
+    assert handle.status().status is RunStatus.PARKED
+    await world.clock.advance(1)
     assert await handle.result() == RunResult("r", "end", {"asked": True, "late": True}, 3)
     assert [(line.seq, line.state) for line in await kernel.history("r")] == [
         (0, "ask"), (1, "then"), (2, "late"), (3, "end"),
@@ -322,18 +328,18 @@ async def test_a_later_wait_with_a_nearer_time(kernel: Kernel, world: World) -> 
     """Each wait has its own time: a short one after a long one is over when it is over."""
 
     async def first(store: Any) -> Any:
-        return wait_for("go", then="second", timeout=1000)
+        return wait_for("go", then="second", timeout=1000, on_timeout="late")
 
     async def second(store: Any) -> Any:
-        return wait_for("never", then="end", timeout=5)
+        return wait_for("never", then="end", timeout=5, on_timeout="late")
 
     flow: Workflow[Any] = Workflow("first", name="two waits")
-    flow.register("first", first).register("second", second).add_exit_state("end")
+    flow.register("first", first).register("second", second).add_exit_states(["end", "late"])
     handle = await kernel.start(flow, run_id="r")
     await handle._run.ended()
     await kernel.signal("r", "go")
     await world.settle()
-    assert (await world.look("r")).wait == Wait(then="end", signal="never", until=world.clock.time() + 5)
+    assert (await world.look("r")).wait == Wait("end", "never", world.clock.time() + 5, "late")
     await world.clock.advance(5)
     assert (await world.look("r")).status is RunStatus.SUCCEEDED
 
@@ -397,8 +403,15 @@ def test_times_and_names_that_are_none() -> None:
         wait_for("", then="x")
     with pytest.raises(ConfigurationError, match="timeout"):
         wait_for("go", then="x", timeout=0)
-    with pytest.raises(ConfigurationError, match="can never be reached"):
+    with pytest.raises(ConfigurationError, match="and vice versa"):
         wait_for("go", then="x", on_timeout="y")
+
+
+@pytest.mark.parametrize("timeout", [100, 0.1, dt.timedelta(days=3)])
+def test_a_timeout_needs_a_state(timeout: float | dt.timedelta) -> None:
+    """An approval that times out is not granted: a wait with a timeout says what follows then."""
+    with pytest.raises(ConfigurationError, match="timeout= needs on_timeout="):
+        wait_for("approved", then="pay", timeout=timeout)
 
 
 async def test_closing_with_waiters(kernel: Kernel, world: World, waiter: Waiter) -> None:
