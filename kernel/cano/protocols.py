@@ -238,7 +238,7 @@ class StoreBackend(Protocol):
     async def renew(self, holder: str, tokens: Mapping[str, int], expires: float) -> Sequence[str]:
         """Renew the leases of many runs until `expires`, and return the ids of those that are lost.
 
-        A lease is lost if `holder` does not hold it with that token.
+        A lease is lost if `holder` does not hold it with that token. A store with a queue of calls puts renewals first.
 
         Args:
             holder: the name of the renewing kernel.

@@ -125,7 +125,7 @@ class Engine:
         return token
 
     async def renew(self, holder: str, tokens: Mapping[str, int], expires: float) -> Sequence[str]:
-        lost: Sequence[str] = await self._writer.do(Renew(holder, tokens, expires))
+        lost: Sequence[str] = await self._writer.do(Renew(holder, tokens, expires), urgent=True)
         return lost
 
     async def release(self, run_id: str, token: int) -> None:

@@ -82,8 +82,8 @@ class Writer:
         if self._connection is not None:
             await self._connection.close()
 
-    async def do(self, work: Work) -> Any:
-        """Do `work`, and return its result.
+    async def do(self, work: Work, *, urgent: bool = False) -> Any:
+        """Do `work`, and return its result. With `urgent`, do it before all others that wait.
 
         Cancellation: the work is withdrawn, or it is completed before the cancellation is raised; never later.
         """
@@ -101,7 +101,7 @@ class Writer:
                         return tail
         deadline = monotonic() + self._settings.retry_for
         job = Job(work, asyncio.get_running_loop().create_future(), deadline, again=again)
-        self._waiting.append(job)
+        self._waiting.insert(0 if urgent else len(self._waiting), job)
         self._news.set()
         try:
             return await job.future

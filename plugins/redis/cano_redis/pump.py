@@ -21,7 +21,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from cano_redis.failures import TRY_AGAIN, code, lost, refusal
-from cano_redis.scripts import Script
+from cano_redis.scripts import RENEW, Script
 from cano_redis.server import Server, connection_to, greet, load_scripts
 from cano_redis.settings import Settings
 
@@ -98,7 +98,7 @@ class Pump:
         self._task = self._loop.create_task(self._live(), name="cano-redis")
 
     async def do(self, script: Script, key: bytes, arguments: Sequence[bytes], run_id: str | None = None) -> Any:
-        """Run `script` on the server, and return its answer.
+        """Run `script` on the server, and return its answer. A renewal is sent before all other calls that wait.
 
         Cancellation: the call is withdrawn, or it is completed before the cancellation is raised; never later. If the
         connection fails meanwhile, either may be the case, and later calls come after it.
@@ -108,7 +108,7 @@ class Pump:
         words: Any = (b"EVALSHA", script.sha, b"1", key, *arguments)  # hiredis's types lack tuples of any length
         command = pack_command(words)
         call = Call(command, run_id, self._loop.create_future())
-        self._waiting.append(call)
+        (self._waiting.appendleft if script is RENEW else self._waiting.append)(call)
         idle = self._idle
         if idle is not None and not idle.done():
             idle.set_result(None)

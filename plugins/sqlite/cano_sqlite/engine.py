@@ -23,7 +23,10 @@ from cano_sqlite.writer import Writer
 
 
 class Engine:
-    """The threads of an open store. Writes are done in the order of the calls. See `StoreBackend` for the methods."""
+    """The threads of an open store. Writes are done in the order of the calls, but renewals first.
+
+    See `StoreBackend` for the methods.
+    """
 
     def __init__(self, settings: Settings, closed: str) -> None:
         self.capabilities = settings.capabilities
@@ -67,7 +70,7 @@ class Engine:
 
     def renew(self, holder: str, tokens: Mapping[str, int], expires: float) -> Coroutine[Any, Any, Sequence[str]]:
         work = partial(leases.renew, holder=holder, tokens=tuple(tokens.items()), expires=expires)
-        return self._writer.do(Call(work))
+        return self._writer.do(Call(work, urgent=True))
 
     def release(self, run_id: str, token: int) -> Coroutine[Any, Any, None]:
         return self._writer.do(Call(partial(leases.release, run_id=run_id, token=token), run_id))

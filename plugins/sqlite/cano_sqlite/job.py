@@ -15,6 +15,7 @@ class Job:
         run_id: the run, for error messages.
         size: approximate number of bytes that the job writes.
         plain: whether it is a plain step, as most are: the run continues, without wait, signal or release.
+        urgent: whether it is done before all others that wait.
         loop, future: of the waiting caller; the worker sets them.
         taken: whether the thread has taken it, so that it cannot be withdrawn.
         unwanted: whether the caller was cancelled after that.
@@ -25,6 +26,7 @@ class Job:
     run_id: str | None = None
     size = 0
     plain = False
+    urgent = False
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Any]
     taken = False
@@ -41,10 +43,18 @@ class Job:
 class Call(Job):
     """A job that calls a function with the connection."""
 
-    def __init__(self, work: Callable[[sqlite3.Connection], Any], run_id: str | None = None, size: int = 0) -> None:
+    def __init__(
+        self,
+        work: Callable[[sqlite3.Connection], Any],
+        run_id: str | None = None,
+        size: int = 0,
+        *,
+        urgent: bool = False,
+    ) -> None:
         self._work = work
         self.run_id = run_id
         self.size = size
+        self.urgent = urgent
 
     def do(self, connection: sqlite3.Connection) -> Any:
         """Call the function."""

@@ -31,8 +31,12 @@ _loop_of = attrgetter("loop")
 class Desk(Protocol):
     """The place where a thread takes jobs and delivers results."""
 
+    def hurried(self) -> bool:
+        """Return whether an urgent job waits."""
+        ...
+
     def take(self) -> list[Job]:
-        """Return the jobs that arrived since the last call; none if the transaction has enough."""
+        """Return the jobs that arrived since the last call; if the transaction has enough, only an urgent one."""
         ...
 
     def put_back(self) -> None:
@@ -110,7 +114,7 @@ class Worker:
         with self._lock:
             if self._stopped:
                 raise StoreUnavailableError(self._closed)
-            self._waiting.append(job)
+            self._waiting.insert(0 if job.urgent else len(self._waiting), job)
             self.under_way += 1
             if self.under_way <= 1:  # less than 1 if a signal handler has raised before the count
                 self._wake()
@@ -204,15 +208,20 @@ class Worker:
         if len(self._waiting) < MANY:
             self.deliver()
 
+    def hurried(self) -> bool:
+        """See `Desk`."""
+        first = self._waiting[:1]
+        return bool(first) and first[0].urgent
+
     def take(self) -> list[Job]:
         """See `Desk`."""
         taken = self._taken
         size, room = sum([job.size for job in taken]) if taken else 0, MOST_JOBS - len(taken)
-        if len(taken) >= MANY or size >= MOST_BYTES:
-            return []
         with self._lock:
             waiting = self._waiting
-            if len(waiting) >= MANY and not self._done:
+            if len(taken) >= MANY or size >= MOST_BYTES:
+                room = int(self.hurried())
+            elif len(waiting) >= MANY and not self._done:
                 room = min(room, len(waiting) // 2)
             fresh = waiting[:room]
             if size + sum([job.size for job in fresh]) > MOST_BYTES:
@@ -228,7 +237,9 @@ class Worker:
         """See `Desk`."""
         with self._lock:
             self._done += [job for job in self._taken if job.unwanted]
-            self._waiting[:0] = back = [job for job in self._taken if not job.unwanted]
+            back = [job for job in self._taken if not job.unwanted]
+            first = int(self.hurried())  # an urgent job that has arrived meanwhile
+            self._waiting[first:first] = back
             for job in back:
                 job.taken = False
             self._taken = []

@@ -166,7 +166,7 @@ class Writer:
             # IMMEDIATE: a transaction that reads first fails at its first write if another one wrote in between
             self._connection.execute("BEGIN IMMEDIATE")
 
-        patiently(self._settings, begin)
+        patiently(self._settings, begin, bool if desk is None else desk.hurried)
 
     def _do_one_by_one(self, jobs: Sequence[Job]) -> None:
         connection = self._connection

@@ -173,3 +173,16 @@ async def test_two_backends_that_lock_the_same_rows(url: str, schema: str, store
 
     assert [(await loaded(store, run_id)).token for run_id in ids] == [10] * 30
     await other.close()
+
+
+async def test_a_renewal_waits_for_no_other_call(store: PostgresBackend) -> None:
+    """However many calls wait, a renewal is in the first batch."""
+    done: list[str] = []
+
+    async def call(name: str, work: Any) -> None:
+        await work
+        done.append(name)
+
+    releases = [call("release", store.release(f"run {n}", 1)) for n in range(1100)]
+    await asyncio.gather(*releases, call("renewal", store.renew("holder", {"run 1": 1}, LATER)))
+    assert done.index("renewal") <= 500

@@ -236,3 +236,16 @@ async def test_after_closing(store: RedisBackend) -> None:
     assert await asyncio.gather(*commits) == [None] * 5
     with pytest.raises(StoreUnavailableError, match="was closed"):
         store.watch(print)
+
+
+async def test_a_renewal_waits_for_no_other_call(store: RedisBackend) -> None:
+    """However many calls wait, a renewal is in the next batch."""
+    done: list[str] = []
+
+    async def call(name: str, work: Any) -> None:
+        await work
+        done.append(name)
+
+    releases = [call("release", store.release(f"run {n}", 1)) for n in range(1600)]
+    await asyncio.gather(*releases, call("renewal", store.renew("holder", {"run 1": 1}, LATER)))
+    assert done.index("renewal") <= 1000

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
@@ -30,6 +31,7 @@ class Watched:
 
     def __init__(self, desk: Desk, taken: Callable[[int], None]) -> None:
         self.deliver = desk.deliver
+        self.hurried = desk.hurried
         self._desk = desk
         self._taken = taken
         self._count = 0
@@ -123,6 +125,45 @@ async def test_a_refusal_concerns_nobody_else(store: SqliteBackend, locked: Lock
         run = await loaded(store, run_id)
         assert (run.seq, run.data) == ((0, {}) if stale else (1, {"a": b"1"}))
         assert len(await store.history(run_id)) == run.seq + 1
+
+
+async def test_a_renewal_waits_for_no_other_call(store: SqliteBackend, locked: Locked) -> None:
+    """However many calls wait, a renewal is in the first transaction, even if that has enough jobs."""
+    done: list[str] = []
+
+    async def call(name: str, work: Any) -> None:
+        await work
+        done.append(name)
+
+    releases = [call("release", store.release(f"run {n}", 1)) for n in range(300)]
+    await at_once(locked, *releases, call("renewal", store.renew("holder", {"run 1": 1}, LATER)))
+    assert done.index("renewal") <= 100
+
+
+async def test_a_renewal_waits_for_the_lock_with_short_pauses(
+    store: SqliteBackend, locked: Locked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So it gets the lock before other processes, which pause for up to 2 ms."""
+    pauses: list[float] = []
+    paused, short = threading.Event(), threading.Event()
+    sleep = time.sleep
+
+    def watched(seconds: float) -> None:
+        pauses.append(seconds)
+        paused.set()
+        if seconds == 0.0002:
+            short.set()
+        sleep(seconds)
+
+    await store.create(new_run())
+    monkeypatch.setattr("cano_sqlite.connection.time.sleep", watched)
+    with locked():
+        commit = asyncio.ensure_future(store.commit(step(1)))
+        assert await asyncio.to_thread(paused.wait, 60)
+        assert not short.is_set()
+        renewal = asyncio.ensure_future(store.renew("me", {"run": 1}, LATER))
+        assert await asyncio.to_thread(short.wait, 60)
+    await asyncio.gather(commit, renewal)
 
 
 @pytest.fixture
@@ -274,7 +315,7 @@ async def test_who_comes_late_waits_as_long(path: Path, locked: Locked, monkeypa
     ids = await make(store, 2)
     begun, goes_on = threading.Event(), threading.Event()
 
-    def slow(settings: Settings, action: Callable[[], Any]) -> Any:
+    def slow(settings: Settings, action: Callable[[], Any], *_: Any) -> Any:
         begun.set()
         goes_on.wait(60)
         return patiently(settings, action)
@@ -306,7 +347,7 @@ async def test_others_that_write_between_a_statement_and_the_rest(path: Path, mo
         other.execute("BEGIN IMMEDIATE")
         return heads
 
-    def counted(settings: Settings, action: Callable[[], Any]) -> Any:
+    def counted(settings: Settings, action: Callable[[], Any], *_: Any) -> Any:
         nonlocal waits
         waits += other.in_transaction
         return patiently(settings, action)
