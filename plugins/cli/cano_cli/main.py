@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-import logging
-import os
 import sys
-import threading
-import time
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -40,8 +36,6 @@ COMMANDS = (
     run, graph, validate, plugins, runs, show, resume, recover, signal, fork, cancel, explain, check, prune,
     migrate_store, bench_store,
 )  # fmt: skip
-THREAD_GRACE = 0.5
-"""Seconds that the threads of tasks have to finish after the command has finished."""
 
 
 class App(click.Group):
@@ -108,32 +102,6 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # data may contain characters the terminal cannot encode
-    try:
-        make_app().main(args, prog_name="cano")
-    except SystemExit as error:
-        exit_process(error.code)
-    except KeyboardInterrupt:
-        exit_process(STOPPED)
-
-
-def exit_process(code: int | str | None) -> NoReturn:
-    """Exit the process even if the thread of an abandoned task is still running.
-
-    Python would wait for that thread without limit. Cano discards whatever it writes to a store.
-    """
-    deadline = time.monotonic() + THREAD_GRACE
     with contextlib.suppress(KeyboardInterrupt):
-        for thread in _task_threads():
-            thread.join(max(0.0, deadline - time.monotonic()))
-    if _task_threads() and isinstance(code, int):
-        click.echo("Warning: a task's thread is still running and was abandoned; threads cannot be stopped", err=True)
-        logging.shutdown()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    sys.exit(code)
-
-
-def _task_threads() -> list[threading.Thread]:
-    """Return the threads in which kernels run plain functions."""
-    return [thread for thread in threading.enumerate() if thread.name.startswith("cano_")]
+        make_app().main(args, prog_name="cano")  # exits the process
+    sys.exit(STOPPED)
