@@ -6,6 +6,7 @@ import click
 from cano import Kernel, RunStatus
 
 from cano_cli.errors import FAILED
+from cano_cli.hints import word
 from cano_cli.jsonable import dumps
 from cano_cli.records import holder_of, status_of
 from cano_cli.settings import Settings, json_option, store_option
@@ -33,10 +34,10 @@ def cancel(ctx: click.Context, *, run: str, store: str | None, as_json: bool) ->
     if as_json:
         click.echo(dumps({"run_id": run, "accepted": done, "status": status.value}, indent=2))
     elif not done:
-        click.echo(f"run {run} has already ended: {status.value}", err=True)
+        click.echo(f"run {word(run)} has already ended: {status.value}", err=True)
     elif status is RunStatus.CANCELLED:
-        click.echo(f"run {run} is cancelled")
+        click.echo(f"run {word(run)} is cancelled")
     else:
-        click.echo(f"cancellation of run {run} requested; it is held by {holder}")
+        click.echo(f"cancellation of run {word(run)} requested; it is held by {holder}")
     if not done:
         ctx.exit(FAILED)

@@ -9,6 +9,7 @@ import click
 from cano import Finding, Kernel, SerializationError
 
 from cano_cli.errors import FAILED
+from cano_cli.hints import word
 from cano_cli.jsonable import dumps
 from cano_cli.loading import load_flow
 from cano_cli.migration import SCHEDULES
@@ -50,7 +51,7 @@ def check(ctx: click.Context, *, targets: tuple[str, ...], store: str | None, as
     if as_json:
         click.echo(dumps([finding._asdict() for finding in findings], indent=2))
     elif findings:
-        show(["kind", "run", "detail"], [[kind, run, " ".join(detail.split())] for kind, run, detail in findings])
+        show(["kind", "run", "detail"], [[kind, word(run), " ".join(detail.split())] for kind, run, detail in findings])
     else:
         click.echo("ok: no problems found")
     if unchecked:

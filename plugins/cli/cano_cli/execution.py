@@ -24,6 +24,7 @@ from cano import (
 
 from cano_cli.errors import CliError, usage_error
 from cano_cli.failure import Failure, failure_of
+from cano_cli.hints import word
 from cano_cli.progress import live_view, state_table
 from cano_cli.recorder import Recorder
 from cano_cli.records import holder_of, status_of, waits_for
@@ -38,7 +39,7 @@ class Execution:
 
     Args:
         flow: the workflow.
-        target: the MODULE:FLOW that the user gave, for hints.
+        resume: returns the command that resumes the run with a given id, for hints.
         run_id: the run's id, if the user gave one.
         waits_for_holder: whether `work` waits for a run that another process holds.
 
@@ -49,13 +50,15 @@ class Execution:
         earlier_status: its status at that time.
     """
 
-    def __init__(self, flow: Workflow[Any], target: str, run_id: str | None, *, waits_for_holder: bool) -> None:
+    def __init__(
+        self, flow: Workflow[Any], resume: Callable[[str], str], run_id: str | None, *, waits_for_holder: bool
+    ) -> None:
         self.flow = flow
         self.recorder = Recorder(report=_print_message)
         self.durable = False
         self.earlier: RunRecord | None = None
         self.earlier_status: RunStatus | None = None
-        self._target = target
+        self._resume = resume
         self._run_id = run_id
         self._waits_for_holder = waits_for_holder
         self._lease_left = 0.0
@@ -105,16 +108,18 @@ class Execution:
         self._lease_left = max(0.0, (record.expires or now) - now)
         self.earlier_status = status_of(record, now)
         if self.earlier_status is RunStatus.PARKED:
-            _print_message(f"Parked: run {run_id} waits{waits_for(record.wait)}; {self.recorder.ctrl_c_effect}")
+            _print_message(f"Parked: run {word(run_id)} waits{waits_for(record.wait)}; {self.recorder.ctrl_c_effect}")
         elif self.earlier_status is RunStatus.RUNNING and self._waits_for_holder:
             holder = holder_of(record, now)
-            _print_message(f"Waiting: run {run_id} is held by {holder}; this process takes over if that one stops")
+            _print_message(
+                f"Waiting: run {word(run_id)} is held by {holder}; this process takes over if that one stops"
+            )
 
     def _failed(self, error: BaseException) -> Failure:
         failure = failure_of(error, self.flow, self.recorder.run)
         if not self.durable or failure.status is RunStatus.CANCELLED:
             return failure
-        hint = f"to retry from that state: cano resume {self._target} {failure.run_id}"
+        hint = None if failure.run_id is None else f"to retry from that state: {self._resume(failure.run_id)}"
         if self.recorder.run is not None:
             return replace(failure, hint=hint)
         if isinstance(error, ConflictError) and self.earlier is not None:
@@ -122,8 +127,9 @@ class Execution:
             return replace(failure, hint=f"if that process is dead, try again after its lease expires, {left}")
         if self.earlier is None or not isinstance(error, WorkflowError) or isinstance(error, VersionMismatchError):
             return failure
-        before = "the run had failed before; " if self.earlier_status is RunStatus.FAILED else ""
-        return replace(failure, hint=before + hint)
+        if hint is not None and self.earlier_status is RunStatus.FAILED:
+            hint = f"the run had failed before; {hint}"
+        return replace(failure, hint=hint)
 
     def _stopped(self, error: KeyboardInterrupt) -> Failure:
         run, before = self.recorder.run, self.earlier
@@ -151,7 +157,7 @@ class Execution:
             state, attempt = run.wait.then if run.wait is not None else state, None
         elif self.durable and run.status is RunStatus.INTERRUPTED:
             message, status = "the run was stopped and can be resumed from its last commit", run.status
-            hint = f"to resume it: cano resume {self._target} {run.run_id}"
+            hint = f"to resume it: {self._resume(run.run_id)}"
         return Failure(
             error,
             message,

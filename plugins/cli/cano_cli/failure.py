@@ -23,6 +23,7 @@ from cano import (
 from cano.engine.ports import safe_repr, safe_str
 
 from cano_cli.errors import one_line
+from cano_cli.hints import word
 from cano_cli.places import defined_at, propagated_through_cano, raised_at
 
 TITLES = {
@@ -76,7 +77,7 @@ class Failure:
         if self.state is not None:
             yield _field("state", self.state + ("" if self.attempt is None else f", attempt {self.attempt}"))
         if self.run_id is not None:
-            yield _field("run", self.run_id)
+            yield _field("run", word(self.run_id))
         if self.hint is not None:
             yield f"  ({self.hint})"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 from cano import Kernel, RunRecord
 
+from cano_cli.hints import word
 from cano_cli.jsonable import dumps
 from cano_cli.records import record_as_json
 from cano_cli.settings import Settings, json_option, store_option
@@ -34,4 +35,4 @@ def fork(ctx: click.Context, *, run: str, seq: int, new_run: str, store: str | N
     if as_json:
         click.echo(dumps(record_as_json(record, now), indent=2))
     else:
-        click.echo(f"run {new_run} created in state {record.state}, from run {run} after step {seq}")
+        click.echo(f"run {word(new_run)} created in state {record.state}, from run {word(run)} after step {seq}")

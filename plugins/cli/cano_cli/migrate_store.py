@@ -12,6 +12,7 @@ from cano import CodecLayer, Kernel, StoreBackend
 from cano_cli.contents import LayeredStore, MissingStore
 from cano_cli.copying import Kind
 from cano_cli.errors import FAILED, CliError, usage_error
+from cano_cli.hints import word
 from cano_cli.jsonable import dumps
 from cano_cli.migration import Tally, migrate, same_store
 from cano_cli.progress import live_view
@@ -138,7 +139,7 @@ def _print_summary(tally: Tally, notes: list[str], *, dry_run: bool, as_json: bo
         click.echo(dumps(_as_json(tally, notes, dry_run), indent=2))
     else:
         if tally.problems:
-            show(["result", "run", "detail"], [[each.kind.value, each.run_id, " ".join(each.detail.split())]
+            show(["result", "run", "detail"], [[each.kind.value, word(each.run_id), " ".join(each.detail.split())]
                                                for each in tally.problems])  # fmt: skip
         click.echo(summary(tally, dry_run=dry_run))
     if tally.counts[Kind.HELD]:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from cano import Run, RunHandle, RunStatus, hookimpl, state_name
 
 from cano_cli.errors import one_line
+from cano_cli.hints import word
 from cano_cli.records import counted, waits_for
 
 
@@ -35,7 +36,7 @@ class RunOutcome(NamedTuple):
     def __str__(self) -> str:
         where = "in" if self.status is RunStatus.SUCCEEDED else "in state"
         position = f"{where} {self.state} after {counted(self.steps, 'step')}"
-        text = f"run {self.run_id} of {self.workflow} {self.status.value} {position}"
+        text = f"run {word(self.run_id)} of {self.workflow} {self.status.value} {position}"
         return f"{text}: {self.note}" if self.note else text
 
     def as_json(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import click
 from cano import ConfigurationError, Retention
 
 from cano_cli.errors import CliError, usage_error
+from cano_cli.hints import word
 from cano_cli.jsonable import dumps
 from cano_cli.records import counted
 from cano_cli.settings import Settings, json_option, store_option
@@ -47,5 +48,5 @@ def prune(
         click.echo(dumps({"pruned": deleted}, indent=2))
         return
     for run_id in deleted:
-        click.echo(run_id)
+        click.echo(word(run_id))
     click.echo(f"{counted(len(deleted), 'run')} deleted")

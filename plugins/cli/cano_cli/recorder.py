@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from cano import Run, RunCancelledError, Step, hookimpl, state_name
 
 from cano_cli.errors import one_line
+from cano_cli.hints import word
 from cano_cli.records import counted, waits_for
 from cano_cli.times import show_seconds
 
@@ -124,7 +125,7 @@ class Recorder:
             self.run = run
         if run is self.run and run.resumed:
             step = counted(run.step.seq, "step")
-            self.report(f"Resumed: run {run.run_id} continues in state {state_name(run.state)} after {step}")
+            self.report(f"Resumed: run {word(run.run_id)} continues in state {state_name(run.state)} after {step}")
 
     @hookimpl
     def cano_run_finished(self, run: Run) -> None:
@@ -135,7 +136,7 @@ class Recorder:
     @hookimpl
     def cano_run_parked(self, run: Run) -> None:
         """Report what the run waits for."""
-        self.report(f"Parked: run {run.run_id} waits{waits_for(run.wait)}; {self.ctrl_c_effect}")
+        self.report(f"Parked: run {word(run.run_id)} waits{waits_for(run.wait)}; {self.ctrl_c_effect}")
 
     @hookimpl
     def cano_step_started(self, step: Step) -> None:

@@ -10,6 +10,7 @@ from cano import RunResult, RunStatus, Workflow, state_name
 from cano_cli.errors import FAILED, STOPPED, print_traceback
 from cano_cli.execution import Execution
 from cano_cli.failure import Failure
+from cano_cli.hints import word
 from cano_cli.jsonable import dumps
 from cano_cli.recorder import HEADERS, Recorder
 from cano_cli.records import counted
@@ -36,15 +37,16 @@ def report_end(
 def show_result(execution: Execution, result: RunResult) -> None:
     """Print a successful result for people, on stdout."""
     name = click.style(state_name(result.state), fg="green", bold=True)
+    run_id = word(result.run_id)
     steps, workflow, recorder = counted(result.steps, "step"), execution.flow.name, execution.recorder
     if recorder.run is not None:
         seconds = show_seconds(recorder.seconds)
-        click.echo(f"{workflow} ended in {name} after {steps} and {seconds} (run {result.run_id})")
+        click.echo(f"{workflow} ended in {name} after {steps} and {seconds} (run {run_id})")
     elif execution.earlier is not None and execution.earlier_status is RunStatus.SUCCEEDED:
         at = when(execution.earlier.updated)
-        click.echo(f"{workflow} ended in {name} after {steps} at {at}; nothing was run (run {result.run_id})")
+        click.echo(f"{workflow} ended in {name} after {steps} at {at}; nothing was run (run {run_id})")
     else:
-        click.echo(f"{workflow} ended in {name} after {steps}, executed by another process (run {result.run_id})")
+        click.echo(f"{workflow} ended in {name} after {steps}, executed by another process (run {run_id})")
     if recorder.rows:
         click.echo()
         show(HEADERS, recorder.table())

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import click
 from cano import Kernel, RunResult
 
 from cano_cli.errors import tracebacks
 from cano_cli.execution import Execution, execute, stdout_reserved
+from cano_cli.hints import command
 from cano_cli.loading import load_flow
 from cano_cli.report import report_end
 from cano_cli.settings import SHORT_LEASE, Settings, flow_argument, lease_option, store_option
@@ -41,7 +44,7 @@ def resume(
     url = required_url(store)
     with stdout_reserved(as_json), tracebacks(traceback):
         check_exists(settings.kernel(), url)
-        execution = Execution(load_flow(target), target, run, waits_for_holder=False)
+        execution = Execution(load_flow(target), partial(command, ctx, "resume", target), run, waits_for_holder=False)
 
         async def work(kernel: Kernel) -> RunResult:
             backend_of(kernel)

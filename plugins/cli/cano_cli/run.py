@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from functools import partial
 
 import click
 from cano import Kernel, RunResult
@@ -12,6 +13,7 @@ from click.core import ParameterSource
 from cano_cli.data import read_data
 from cano_cli.errors import CliError, tracebacks
 from cano_cli.execution import Execution, execute, stdout_reserved
+from cano_cli.hints import command
 from cano_cli.loading import load_flow
 from cano_cli.many import run_many
 from cano_cli.report import report_end
@@ -99,7 +101,7 @@ def run(
                 traceback=traceback,
             )
             return
-        execution = Execution(load_flow(target), target, run_id, waits_for_holder=True)
+        execution = Execution(load_flow(target), partial(command, ctx, "resume", target), run_id, waits_for_holder=True)
 
         async def work(kernel: Kernel) -> RunResult:
             handle = await kernel.start(execution.flow, initial, run_id=run_id, timeout=timeout)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 from cano import Kernel, RunRecord, RunStatus
 
+from cano_cli.hints import word
 from cano_cli.jsonable import dumps
 from cano_cli.records import detail_of, record_as_json, status_of
 from cano_cli.settings import Settings, json_option, store_option
@@ -59,4 +60,4 @@ def runs(
 
 def _cells(record: RunRecord, now: float) -> list[str]:
     status, note = status_of(record, now).value, detail_of(record, now)
-    return [record.run_id, record.workflow, status, record.state, str(record.seq), when(record.updated), note]
+    return [word(record.run_id), record.workflow, status, record.state, str(record.seq), when(record.updated), note]

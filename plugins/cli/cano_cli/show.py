@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import click
 from cano import Explanation, Kernel, RunRecord, Transition, is_held
 
+from cano_cli.hints import word
 from cano_cli.jsonable import dumps
 from cano_cli.loading import load_flow
 from cano_cli.records import HIDDEN, counted, holder_of, record_as_json, status_of, waits_for
@@ -83,10 +84,10 @@ def show(ctx: click.Context, *, run: str, store: str | None, flows: tuple[str, .
 def _facts(details: RunDetails) -> Iterator[tuple[str, str]]:
     record, now = details.record, details.now
     status = status_of(record, now).value
-    yield "run", record.run_id
+    yield "run", word(record.run_id)
     yield "workflow", f"{record.workflow}, version {record.version}"
     if record.parent is not None:
-        yield "parent", record.parent
+        yield "parent", word(record.parent)
     yield "status", f"{status} in state {record.state} after {counted(record.seq, 'step')}"
     yield "why", str(details.explanation)
     if is_held(record, now):

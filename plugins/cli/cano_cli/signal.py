@@ -9,6 +9,7 @@ from cano import Kernel
 
 from cano_cli.data import parse_value
 from cano_cli.errors import FAILED
+from cano_cli.hints import word
 from cano_cli.jsonable import dumps
 from cano_cli.settings import Settings, json_option, store_option
 from cano_cli.stores import with_store
@@ -51,8 +52,8 @@ def signal(
         answer: dict[str, Any] = {"run_id": run, "signal": name, "sent": sent, "why": why}
         click.echo(dumps(answer, indent=2))
     elif sent:
-        click.echo(f"sent {name!r} to run {run}: {why}")
+        click.echo(f"sent {name!r} to run {word(run)}: {why}")
     else:
-        click.echo(f"not sent: run {run} has ended: {why}", err=True)
+        click.echo(f"not sent: run {word(run)} has ended: {why}", err=True)
     if not sent:
         ctx.exit(FAILED)

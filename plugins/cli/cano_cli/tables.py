@@ -1,4 +1,4 @@
-"""Tables for people: drawn by rich on a terminal, otherwise plain aligned columns."""
+"""Tables for people: drawn by rich on a terminal, otherwise plain aligned columns. No word is ever broken."""
 
 from __future__ import annotations
 
@@ -7,9 +7,15 @@ from collections.abc import Sequence
 
 import click
 
+NARROWEST = 20
+"""The fewest cells of a terminal in which the texts of the last column are wrapped."""
+
 
 def show(headers: Sequence[str], rows: Sequence[Sequence[str]], *, err: bool = False) -> None:
     """Print a table on stdout, or on stderr if `err` is set.
+
+    On a terminal, the texts of the last column are wrapped between words. If the table is too wide all the same, each
+    row is printed as a block of lines, one for each cell.
 
     Args:
         headers: the titles of the columns.
@@ -32,13 +38,26 @@ def plain(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def _drawn(headers: Sequence[str], rows: Sequence[Sequence[str]], err: bool) -> None:
     from rich import box
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    console = Console(stderr=err)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for header in headers:
-        table.add_column(Text(header), overflow="fold")
+    *fixed, last = zip(headers, *rows, strict=True)
+    for column in fixed:
+        table.add_column(Text(column[0]), no_wrap=True, min_width=max(map(cell_len, column)))
+    longest = max(cell_len(word) for cell in last for word in cell.split() or [""])
+    table.add_column(Text(last[0]), min_width=max(longest, min(NARROWEST, max(map(cell_len, last)))))
     for row in rows:
         table.add_row(*map(Text, row))
-    Console(stderr=err).print(table)
+    needed = console.measure(table, options=console.options.update_width(sys.maxsize)).minimum
+    if needed <= console.width:
+        console.print(table)
+        return
+    for number, row in enumerate(rows):
+        if number:
+            click.echo(err=err)
+        for line in plain([(f"{header}:", cell) for header, cell in zip(headers, row, strict=True) if cell]):
+            click.echo(line, err=err)

@@ -1,0 +1,34 @@
+"""Ids and commands as a user can paste them into a shell."""
+
+from __future__ import annotations
+
+import shlex
+
+import click
+from click.core import ParameterSource
+
+from cano_cli.settings import Settings
+from cano_cli.stores import display_name
+
+
+def word(text: str) -> str:
+    """Return `text` as one word of a shell command: quoted only if that is needed."""
+    if text.isprintable():
+        return shlex.quote(text)
+    escaped = text.encode("unicode_escape").decode().replace("'", r"\'")
+    return f"$'{escaped}'"  # bash, zsh and ksh read the escapes
+
+
+def command(ctx: click.Context, name: str, *arguments: str) -> str:
+    """Return the command line of `cano NAME ARGUMENTS`, on the same store and with the same plugins as this command."""
+    settings: Settings = ctx.obj
+    block = [part for plugin in settings.block for part in ("--block", plugin)]
+    return " ".join(map(word, ["cano", *block, name, *arguments, *_store(ctx)]))
+
+
+def _store(ctx: click.Context) -> list[str]:
+    """Return the option --store, unless the environment names the store. A URL that may have a secret is not shown."""
+    if ctx.get_parameter_source("store") is not ParameterSource.COMMANDLINE:
+        return []
+    url: str = ctx.params["store"]
+    return ["--store", url if display_name(url) == repr(url) else "URL"]
