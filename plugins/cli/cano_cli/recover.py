@@ -14,6 +14,7 @@ from cano import Kernel, RunStatus, Workflow
 from cano_cli.errors import FAILED, STOPPED, CliError, tracebacks, usage_error
 from cano_cli.execution import report_unhandled, stdout_reserved
 from cano_cli.failure import message_of
+from cano_cli.hints import word
 from cano_cli.jsonable import dumps
 from cano_cli.loading import load_flow
 from cano_cli.outcomes import OutcomeReporter, RunOutcome
@@ -31,6 +32,10 @@ GRACE = 10.0
 @click.argument("targets", metavar="MODULE:FLOW...", nargs=-1, required=True)
 @store_option
 @lease_option(LONG_LEASE)
+@click.option(
+    "--concurrency", type=click.IntRange(min=1), metavar="N",
+    help="Execute at most N runs at once; take over the others as these end.",
+)  # fmt: skip
 @click.option("--watch", is_flag=True, help="Keep running, and resume runs as they become ready, until Ctrl-C.")
 @json_option
 @traceback_option
@@ -41,6 +46,7 @@ def recover(
     targets: tuple[str, ...],
     store: str | None,
     lease: float,
+    concurrency: int | None,
     watch: bool,
     as_json: bool,
     traceback: bool,
@@ -67,7 +73,7 @@ def recover(
         reporter = OutcomeReporter(report)
         options: dict[str, Any] = {"store": url, "lease": lease, "grace": GRACE, "plugins": [reporter]}
         try:
-            ok = asyncio.run(_recover(lambda: settings.kernel(**options), reporter, flows, watch))
+            ok = asyncio.run(_recover(lambda: settings.kernel(**options), reporter, flows, concurrency, watch))
         except (KeyboardInterrupt, asyncio.CancelledError):
             click.echo("Stopped.", err=True)
             ctx.exit(0 if watch else STOPPED)
@@ -80,10 +86,15 @@ def recover(
 
 
 async def _recover(
-    make_kernel: Callable[[], Kernel], reporter: OutcomeReporter, flows: list[Workflow[Any]], watch: bool
+    make_kernel: Callable[[], Kernel],
+    reporter: OutcomeReporter,
+    flows: list[Workflow[Any]],
+    concurrency: int | None,
+    watch: bool,
 ) -> bool:
     """Resume the runs of `flows`. Return whether every outcome is ok and no run is stuck."""
     loop, main = asyncio.get_running_loop(), asyncio.current_task()
+    names, stuck = {flow.name for flow in flows}, None
     assert main is not None
     loop.set_exception_handler(report_unhandled)
     with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # Windows has none
@@ -91,13 +102,17 @@ async def _recover(
     async with make_kernel() as kernel:
         backend_of(kernel)
         try:
-            handles = await kernel.recover(*flows)
-            for handle in handles:
-                reporter.expect(handle)
-            claimed = {handle.run_id for handle in handles}
-            click.echo(f"took over {counted(len(claimed), 'run')}", err=True)
-            stuck = await _report_unclaimed(kernel, {flow.name for flow in flows}, claimed)
-            await reporter.wait(forever=watch)
+            handles = await kernel.recover(*flows, concurrency=concurrency)
+            click.echo(f"took over {counted(len(handles), 'run')}", err=True)
+            await _report_held(kernel, names, {handle.run_id for handle in handles})
+            while stuck is None:
+                for handle in handles:
+                    reporter.expect(handle)
+                if concurrency is None or not (handles or kernel.active):
+                    stuck = await _report_stuck(kernel, names, {handle.run_id for handle in handles})
+                await reporter.wait(forever=watch)
+                if stuck is None:  # the kernel may not have taken over the next runs yet
+                    handles = await kernel.recover(*flows, concurrency=concurrency)
         except asyncio.CancelledError:
             try:
                 if reporter.active:
@@ -113,15 +128,20 @@ async def _recover(
     return reporter.ok and not stuck
 
 
-async def _report_unclaimed(kernel: Kernel, names: set[str], claimed: set[str]) -> bool:
-    """Print which runs this kernel has not claimed. Return whether it could not claim or resume a ready run."""
+async def _report_held(kernel: Kernel, names: set[str], claimed: set[str]) -> None:
+    """Print which runs other processes hold."""
     now = kernel.clock.time()
     held = [record for record in await kernel.runs(status=RunStatus.RUNNING) if record.holder is not None]
     held = [record for record in held if record.workflow in names and record.run_id not in {*claimed, *kernel.active}]
     for record in held[:RUNS_SHOWN]:
-        click.echo(f"run {record.run_id} is held by {holder_of(record, now)}", err=True)
+        click.echo(f"run {word(record.run_id)} is held by {holder_of(record, now)}", err=True)
     if len(held) > RUNS_SHOWN:
         click.echo(f"other processes hold {counted(len(held) - RUNS_SHOWN, 'more run')}", err=True)
+
+
+async def _report_stuck(kernel: Kernel, names: set[str], claimed: set[str]) -> bool:
+    """Print how many ready runs this kernel could not claim or resume. Return whether there are any."""
+    now = kernel.clock.time()
     ready = [record for record in await backend_of(kernel).ready(now) if record.workflow in names]
     stuck = [record.run_id for record in ready if record.run_id not in {*claimed, *kernel.active}]
     if stuck:

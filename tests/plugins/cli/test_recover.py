@@ -53,6 +53,41 @@ def test_recover(cano: Cano, stop: Callable[..., None]) -> None:
     assert cano("recover", "shop").stderr == "took over 0 runs\n"
 
 
+def test_one_after_the_other(cano: Cano, stop: Callable[..., None], project: Path) -> None:
+    """With `--concurrency 1` every run is resumed, each after the end of the one before."""
+    for number in range(4):
+        stop(f"r{number}")
+    (project / "journal").unlink()
+
+    result = cano("recover", "shop", "--concurrency", "1")
+
+    assert (result.exit_code, result.stderr) == (0, "took over 1 run\n")
+    assert sorted(result.stdout.splitlines()) == [
+        f"run r{number} of shop succeeded in shipped after 3 steps" for number in range(4)
+    ]
+    assert (project / "journal").read_text().split() == ["pay", "ship"] * 4
+
+
+def test_one_after_the_other_beside_a_stuck_run(
+    start: Start, stop: Callable[..., None], project: Path, write: Write
+) -> None:
+    """A run that cannot go on takes no place, is told, and makes the exit code 1."""
+    for run_id in ("r1", "r2"):
+        stop(run_id)
+    write("later.py", (project / "shop.py").read_text().replace('name="shop"', 'name="shop", version="2"'))
+
+    process = start("recover", "later", "--concurrency", "1")
+    out, err = process.communicate()
+
+    assert (process.returncode, out) == (1, "")
+    assert "took over 0 runs\n2 runs could not be resumed\n" in err
+
+
+def test_concurrency_of_nothing(cano: Cano) -> None:
+    """At least one run can be executed."""
+    assert cano("recover", "shop", "--concurrency", "0").exit_code == 2
+
+
 def test_recover_as_json(cano: Cano, stop: Callable[..., None], project: Path) -> None:
     """A line of JSON for each; what tasks print goes to stderr. One that fails makes the exit code 1."""
     stop("r1")
