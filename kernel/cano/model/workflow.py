@@ -72,8 +72,8 @@ class Workflow(Generic[StateT]):
             they cannot continue. With an empty mapping, those whose state still exists can.
         types: more classes that a durable store may hold in this workflow's runs. Those in the annotations of its
             tasks, and of the `Key`s that their code uses, need not be listed.
-        max_takeovers: how often a stored run's step may be started again whose process was killed, or lost the lease.
-            After that the run fails with `StepKilledError`. None is without limit.
+        max_takeovers: how often a stored run's step may be started again whose process was killed, or lost the lease
+            on another host. After that the run fails with `StepKilledError`. None is without limit.
 
     Raises:
         ConfigurationError: an argument is of the wrong kind.

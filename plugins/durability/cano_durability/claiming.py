@@ -17,8 +17,9 @@ from cano import (
     Step,
     StepKilledError,
     StoreView,
+    is_held,
 )
-from cano.engine.ports import BoundWorkflow, Detail, Host, RestorePoint
+from cano.engine.ports import BoundWorkflow, Detail, Host, RestorePoint, lives
 
 from cano_durability.cancelling import Canceller
 from cano_durability.failures import corrupt, stored_error
@@ -114,8 +115,7 @@ class Claimer:
         if token is None:
             return None
         try:
-            # the last holder neither ended nor released the run: its process was killed, or lost its lease
-            left = record.status is RunStatus.RUNNING and record.holder is not None and token == record.token + 1
+            left = await self._was_left(record, token)
             record = await self._stored.load(run_id)  # it may have changed before the claim
             woken = await self._woken(plan, record, resume_ended)
             if woken is not None:
@@ -222,23 +222,22 @@ class Claimer:
                 state=state, seq=seq, timeout=timeout, due=due, values=values,
                 carried=carried if isinstance(carried, Mapping) else {},
                 detail=Detail(error, decoded, outcome, attempt),
-                failure=await self._killed(plan, record, state, kills),
+                failure=_killed(plan, record, state, kills),
             ),
         )  # fmt: skip
 
-    async def _killed(self, plan: BoundWorkflow, record: RunRecord, state: str, kills: int) -> StepKilledError | None:
-        """Return the error of a step that has killed too many processes. A step with such a child is not to blame."""
-        most = plan.flow.max_takeovers
-        if most is None or kills <= most or plan.by_name[state].is_exit:
-            return None
-        for child in await self._stored.backend.runs(RunFilter(parent=record.run_id)):
-            if not child.status.finished:
-                return None  # a child counts its own, and fails its parent
-        return StepKilledError(
-            f"the step in state {state} killed {kills} processes, or they lost its lease; to try it again, call "
-            f"kernel.resume(flow, {record.run_id!r}); Workflow(max_takeovers=) is {most}",
-            kills=kills, run_id=record.run_id, workflow=record.workflow, state=plan.by_name[state].state,
-        )  # fmt: skip
+    async def _was_left(self, record: RunRecord, token: int) -> bool:
+        """Return whether the run's last process was killed in its present step, as far as this machine can tell.
+
+        A process of another machine may only have lost the lease. A step with a child is not to blame: the child is
+        counted, and fails its parent.
+        """
+        holder = record.holder
+        if holder is None or record.status is not RunStatus.RUNNING or token != record.token + 1:
+            return False
+        if lives(holder) or is_held(record, self._stored.now()):  # held: it has released the lease since it was loaded
+            return False
+        return all(child.status.finished for child in await self._stored.backend.runs(RunFilter(parent=record.run_id)))
 
 
 def has_ended(record: RunRecord, resume_ended: bool) -> bool:
@@ -247,6 +246,18 @@ def has_ended(record: RunRecord, resume_ended: bool) -> bool:
         record.status is RunStatus.CANCELLED and record.parent is not None
     )
     return record.status.finished and not (resume_ended and resumable)
+
+
+def _killed(plan: BoundWorkflow, record: RunRecord, state: str, kills: int) -> StepKilledError | None:
+    """Return the error of a step that has killed too many processes."""
+    most = plan.flow.max_takeovers
+    if most is None or kills <= most or plan.by_name[state].is_exit:
+        return None
+    return StepKilledError(
+        f"the step in state {state} killed {kills} processes, or they lost its lease; to try it again, call "
+        f"kernel.resume(flow, {record.run_id!r}); Workflow(max_takeovers=) is {most}",
+        kills=kills, run_id=record.run_id, workflow=record.workflow, state=plan.by_name[state].state,
+    )  # fmt: skip
 
 
 def _step_values(record: RunRecord, values: Mapping[str, Any]) -> tuple[Any, BaseException | None, int]:

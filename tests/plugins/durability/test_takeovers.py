@@ -14,6 +14,10 @@ from cano import (
     TaskConfig,
     Workflow,
 )
+from cano.engine.ports import new_holder
+from cano_durability.keeper import Keeper
+
+from tests.plugins.durability.conftest import LEASE
 
 if TYPE_CHECKING:
     from tests.plugins.durability.conftest import World
@@ -156,6 +160,40 @@ async def test_a_closed_kernel_does_not_count(world: World, killer: Killer) -> N
     assert killer.began == 4
 
 
+async def test_a_process_that_is_alive_is_not_counted(world: World, killer: Killer) -> None:
+    """A kernel whose process lives has lost its lease: it was stopped, say. The step did not kill it."""
+    flow = killer.flow(max_takeovers=0)
+    kernel = await world.kernel()
+    assert isinstance(kernel.keeper, Keeper)
+    kernel.keeper.stored.holder = new_holder()
+    await kernel.start(flow, run_id="r")
+    await killer.reached.wait()
+    await world.crash(kernel)
+    killer.cured = True
+    running = asyncio.ensure_future((await world.kernel()).run(flow, run_id="r"))
+    await world.clock.advance(3 * LEASE)
+    assert (await running).state == "end"
+
+
+async def test_a_release_in_the_last_moment_is_not_counted(
+    world: World, killer: Killer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kernel that closes while another one claims its run was not killed."""
+    flow = killer.flow(max_takeovers=0)
+    kernel, other = await world.kernel(), await world.kernel()
+    await kernel.start(flow, run_id="r")
+    await killer.reached.wait()
+    killer.cured = True
+    claim = world.store(other).claim
+
+    async def late(*arguments: Any) -> int | None:
+        await world.close(kernel)
+        return await claim(*arguments)
+
+    monkeypatch.setattr(world.store(other), "claim", late)
+    assert (await other.run(flow, run_id="r")).state == "end"
+
+
 async def test_without_a_limit(world: World, killer: Killer) -> None:
     """None lets a step be started for ever."""
     flow = killer.flow(max_takeovers=None)
@@ -181,6 +219,32 @@ async def test_a_child_is_to_blame_and_not_its_parent(world: World, killer: Kill
 
     killer.cured = True
     assert (await kernel.resume(parent, "r")).state == "end"
+
+
+async def test_a_parent_is_not_counted_for_its_child(world: World, killer: Killer) -> None:
+    """The processes that a child has killed are none of its parent's, not even after the child's end."""
+    child = killer.flow()
+    parent: Workflow[Any] = Workflow("call", name="parent", max_takeovers=0).add_exit_state("end")
+    reached = asyncio.Event()
+
+    async def call(store: Any) -> str:
+        following: str = await SubWorkflow(child, then="end").run(store)
+        reached.set()
+        await asyncio.Event().wait()
+        return following
+
+    parent.register("call", call)
+    for _ in range(3):
+        await killer.killed(world, parent)
+    killer.cured = True
+    kernel = await world.kernel()
+    await kernel.start(parent, run_id="r")
+    await reached.wait()
+    await world.crash(kernel)
+    await world.lapse()
+    with pytest.raises(StepKilledError) as caught:
+        await (await world.kernel()).run(parent, run_id="r")
+    assert caught.value.kills == 1
 
 
 @pytest.mark.parametrize("wrong", [-1, 1.5, True, "3"])
