@@ -30,7 +30,6 @@ def load_flow(target: str) -> Workflow[Any]:
         CliError: the module does not exist or cannot be imported, or it has no such workflow.
     """
     where, attribute = _split(target)
-    _put_on_path(Path.cwd())
     module = _import_file(where) if _is_path(where) else _import_name(where)
     return find_flow(module, where, attribute)
 
@@ -52,11 +51,6 @@ def _is_path(where: str) -> bool:
     return where.endswith(".py") or "/" in where or os.sep in where
 
 
-def _put_on_path(folder: Path) -> None:
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
-
-
 def _import_file(where: str) -> ModuleType:
     """Import a .py file as a module, inside its package if it belongs to one."""
     file = Path(where).absolute()
@@ -69,7 +63,7 @@ def _import_file(where: str) -> ModuleType:
         root, parts = root.parent, [root.name, *parts]
     if any("." in part for part in parts):
         raise CliError(f"{where!r} cannot be imported: a module name cannot contain a dot; rename the file")
-    # modules next to the file come first, as when Python runs it
+    # modules next to the file come first, as when Python runs it; the current directory is not searched
     if str(root) in sys.path:
         sys.path.remove(str(root))
     sys.path.insert(0, str(root))
@@ -103,6 +97,8 @@ def _hint_for_file(file: Path) -> str:
 def _import_name(name: str) -> ModuleType:
     if not all(part.isidentifier() for part in name.split(".")):
         raise CliError(f"{name!r} is not a module name; expected MODULE:FLOW, such as flows:main or flows.py:main")
+    if (folder := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, folder)
     return _import(name, name)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -56,11 +57,21 @@ def test_one_workflow_of_two_names(write: Write) -> None:
 
 
 def test_beside_the_file(write: Write, project: Path) -> None:
-    """A file finds the modules beside it, and those of the current directory."""
+    """A file finds the modules beside it."""
     write("apps/helper.py", FLOW)
-    write("apps/main.py", "from helper import make\nimport flows\nflow = make('helped')\n")
+    write("apps/main.py", "from helper import make\nflow = make('helped')\n")
 
     assert load_flow("apps/main.py").name == "helped"
+
+
+def test_a_file_imports_nothing_from_the_current_directory(write: Write, project: Path) -> None:
+    """A module that somebody left in the current directory is not executed for a file elsewhere."""
+    write("optional_speedups.py", "open('executed', 'w')\n")
+    source = "try:\n    import optional_speedups\nexcept ImportError:\n    pass\n"
+    write("apps/main.py", source + textwrap.dedent(FLOW) + "flow = make('alone')\n")
+
+    assert load_flow("apps/main.py").name == "alone"
+    assert not (project / "executed").exists()
 
 
 def test_file_of_a_package(write: Write) -> None:
