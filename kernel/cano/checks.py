@@ -84,6 +84,15 @@ def text(name: str, value: object) -> str:
     refuse(name, value, "a string that is not empty and contains no NUL")
 
 
+def file_mode(name: str, value: object) -> int:
+    """Return `value` if it is a file mode: the owner may read and write, and no user may execute. A `Text` is octal."""
+    octal = isinstance(value, Text) and len(value) in (3, 4) and {*value} <= {*"01234567"}
+    mode = int(value, 8) if octal else value  # type: ignore[call-overload]  # a str by now
+    if isinstance(mode, int) and mode & 0o600 == 0o600 and not mode & ~0o666:
+        return mode
+    refuse(name, value, "a file mode that lets the owner read and write, such as 600 or 640 (0o600 in code)")
+
+
 def _number(value: object) -> int | float | None:
     """Return `value` as a number, or None if it is not one. A bool is not a number: `timeout=True` is a mistake."""
     if isinstance(value, Text) and value.isascii() and len(value) < 20 and value.replace(".", "", 1).isdecimal():

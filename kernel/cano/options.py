@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from cano.checks import Text, one_of, positive_seconds, refuse, seconds, switch, text, whole
+from cano.checks import Text, file_mode, one_of, positive_seconds, refuse, seconds, switch, text, whole
 from cano.errors import ConfigurationError
 
-__all__ = ["Options", "Text", "one_of", "optional", "positive_seconds", "refuse", "seconds", "switch", "text", "whole"]
+__all__ = [
+    "Options", "Text", "file_mode", "one_of", "optional", "positive_seconds", "refuse", "seconds", "switch", "text",
+    "whole",
+]  # fmt: skip
 
 Check = Callable[[str, Any], Any]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from cano import ConfigurationError
-from cano.options import Options, Text, one_of, optional, positive_seconds, seconds, switch, text, whole
+from cano.options import Options, Text, file_mode, one_of, optional, positive_seconds, seconds, switch, text, whole
 
 OPTIONS = Options(
     wait=partial(seconds, most=3600),
@@ -39,6 +39,9 @@ OPTIONS = Options(
         (switch, Text("0"), False),
         (partial(one_of, allowed=("a", "b")), "b", "b"),
         (text, "a b", "a b"),
+        (file_mode, 0o640, 0o640),
+        (file_mode, Text("600"), 0o600),
+        (file_mode, Text("0666"), 0o666),
         (optional(whole), None, None),
         (optional(whole), 3, 3),
     ],
@@ -78,6 +81,17 @@ def test_what_is_allowed(check: Callable[..., Any], given: object, expected: obj
         (partial(one_of, allowed=("a", "b", "c")), "d", "name must be a, b or c, not 'd'"),
         (partial(one_of, allowed=("a", "b")), ["a"], "name must be a or b, not ['a']"),
         (text, "", "name must be a string that is not empty and contains no NUL, not ''"),
+        (
+            file_mode,
+            0o755,
+            "name must be a file mode that lets the owner read and write, such as 600 or 640 (0o600 in code), not 493",
+        ),
+        (
+            file_mode,
+            Text("0o600"),
+            "name must be a file mode that lets the owner read and write, such as 600 or 640 "
+            "(0o600 in code), not '0o600'",
+        ),
         (text, b"a", "name must be a string that is not empty and contains no NUL, not b'a'"),
         (optional(whole), "3", "name must be a whole number, 0 or more, not '3'"),
     ],

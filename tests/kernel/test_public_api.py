@@ -129,6 +129,7 @@ NAMES = [
 OPTIONS = [
     "Options",
     "Text",
+    "file_mode",
     "one_of",
     "optional",
     "positive_seconds",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cano import ConfigurationError, hookimpl
+from cano.options import Text, file_mode
 
 from cano_offload.folder import Folder
 from cano_offload.layer import LimitLayer, OffloadLayer
@@ -15,7 +16,7 @@ CANO_API_VERSION = 2
 
 @hookimpl
 def cano_codec_layer(spec: str) -> LimitLayer | OffloadLayer | None:
-    """Return the layer for `limit:SIZE` or `offload:SIZE:FOLDER`."""
+    """Return the layer for `limit:SIZE`, `offload:SIZE:FOLDER` or `offload:SIZE:FOLDER:file_mode=MODE`."""
     name, _, arguments = spec.partition(":")
     if name == "limit":
         return LimitLayer(size_in_bytes(arguments))
@@ -24,7 +25,10 @@ def cano_codec_layer(spec: str) -> LimitLayer | OffloadLayer | None:
     size, _, folder = arguments.partition(":")
     if not folder:
         raise ConfigurationError(f"codec={spec} names no folder; write offload:SIZE:FOLDER, as in offload:1MiB:blobs")
-    return OffloadLayer(size_in_bytes(size), Folder(folder))
+    path, option, mode = folder.rpartition(":file_mode=")
+    if not option:
+        return OffloadLayer(size_in_bytes(size), Folder(folder))
+    return OffloadLayer(size_in_bytes(size), Folder(path, file_mode=file_mode("file_mode", Text(mode))))
 
 
 @hookimpl

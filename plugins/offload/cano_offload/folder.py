@@ -7,11 +7,13 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 from typing import NamedTuple
 
 from cano import ConfigurationError, SerializationError, StoreUnavailableError
+from cano.options import file_mode as check_file_mode
 
-from cano_offload.lock import locked
+from cano_offload.lock import locked, opener
 
 LOCK = ".lock"
 UNFINISHED = ".tmp"
@@ -41,12 +43,15 @@ class Folder:
 
     Args:
         path: the folder. It is created on first use; its parent must exist.
+        file_mode: the mode of new files, whatever the umask. New folders have it, too, and let the users enter that
+            may read the files.
 
     Raises:
-        ConfigurationError: the parent does not exist, or the path is a file.
+        ConfigurationError: the parent does not exist, the path is a file, or `file_mode` is wrong.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, file_mode: int = 0o600) -> None:
+        self.file_mode = check_file_mode("file_mode", file_mode)
         if "\0" in os.fspath(path):
             raise ConfigurationError(f"{path!r} cannot be the name of a folder")
         self.path = Path(path).absolute()
@@ -80,21 +85,30 @@ class Folder:
         file = self.file(digest)
         try:
             for folder in (self.path, file.parent):
-                folder.mkdir(exist_ok=True)
+                self._make(folder)
                 if folder not in self._synced:
                     _sync_folder(folder.parent)
                     self._synced.add(folder)
-            with locked(
-                self.path / LOCK, shared=True
-            ):  # no sweep can remove the file between the check and the new time
+            # no sweep can remove the file between the check and the new time
+            with locked(self.path / LOCK, shared=True, mode=self.file_mode):
                 if _has_content(file, data):
                     os.utime(file)
                 else:
-                    _write_atomically(file, data)
+                    _write_atomically(file, data, self.file_mode)
                 _sync_folder(file.parent)  # even if another process has just written the file
         except OSError as error:
             raise StoreUnavailableError(f"cannot write {file}: {error.strerror or error}") from error
         return digest
+
+    def _make(self, folder: Path) -> None:
+        """Create a folder, unless it exists."""
+        try:
+            folder.mkdir(0o700)
+        except FileExistsError:
+            if folder != self.path and folder.is_symlink():  # a sweep would not find its files
+                raise OSError(f"{folder} is a symbolic link; put a folder in its place") from None
+        else:
+            folder.chmod(self.file_mode | self.file_mode >> 2 & 0o111)
 
     def read(self, digest: str, size: int) -> bytes:
         """Return the content of the file with that SHA-256 and size.
@@ -118,33 +132,46 @@ class Folder:
         return data
 
     def files(self) -> Iterator[StoredFile]:
-        """Return all files that `keep` has written, also unfinished ones. Ignore other files in the folder."""
+        """Return all files that `keep` has written, also unfinished ones.
+
+        Ignore other files in the folder, and all symbolic links.
+        """
         for prefix in sorted(self.path.glob("??")):
-            for path in sorted(prefix.iterdir()) if _PREFIX.fullmatch(prefix.name) and prefix.is_dir() else ():
-                if _NAME.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+            if not _PREFIX.fullmatch(prefix.name) or not S_ISDIR(prefix.lstat().st_mode):
+                continue
+            for path in sorted(prefix.iterdir()):
+                if _NAME.fullmatch(path.name) and S_ISREG((found := path.lstat()).st_mode):
                     digest = None if path.name.endswith(UNFINISHED) else prefix.name + path.name
-                    yield StoredFile(path, digest, path.stat().st_size, path.stat().st_mtime)
+                    yield StoredFile(path, digest, found.st_size, found.st_mtime)
 
     def remove(self, found: StoredFile, before: float) -> bool:
         """Remove a file unless its value was stored at `before` or later. Return whether this removed it.
 
         Raises:
-            OSError: the file cannot be removed.
+            OSError: the file cannot be removed, or a symbolic link is in the place of its folder.
             ConfigurationError: this system cannot lock files, so removing one is not safe.
         """
         with self.exclusively():
             try:
-                if found.path.stat().st_mtime >= before:
-                    return False
-                found.path.unlink()
+                # by descriptor: the folder may have been replaced by a link since the file was found
+                prefix = os.open(found.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             except FileNotFoundError:
                 return False
+            try:
+                status = os.stat(found.path.name, dir_fd=prefix, follow_symlinks=False)
+                if status.st_mtime >= before or not S_ISREG(status.st_mode):
+                    return False
+                os.unlink(found.path.name, dir_fd=prefix)
+            except FileNotFoundError:
+                return False
+            finally:
+                os.close(prefix)
             return True
 
     @contextmanager
     def exclusively(self) -> Iterator[None]:
         """Hold the folder's exclusive lock, so that no process stores a value meanwhile."""
-        with locked(self.path / LOCK, shared=False):
+        with locked(self.path / LOCK, shared=False, mode=self.file_mode):
             yield
 
 
@@ -162,11 +189,11 @@ def _has_content(file: Path, data: bytes) -> bool:
         return False
 
 
-def _write_atomically(file: Path, data: bytes) -> None:
+def _write_atomically(file: Path, data: bytes, mode: int) -> None:
     """Write a file so that after a crash it either exists completely or not at all."""
     unfinished = file.parent / f".{os.urandom(8).hex()}{UNFINISHED}"
     try:
-        with unfinished.open("xb") as opened:
+        with open(unfinished, "xb", opener=opener(mode)) as opened:
             opened.write(data)
             opened.flush()
             os.fsync(opened.fileno())

@@ -32,6 +32,7 @@ class SqliteBackend(LazyBackend["Engine"]):
         busy_timeout: seconds that a write waits for other writing processes before it fails.
         snapshot_every: number of commits of a run after which its journal is compacted into its snapshot.
         strict: whether the codec checks values when a task puts or gets them, not only when a step commits.
+        file_mode: the mode of the file if `open` creates it, whatever the umask.
 
     Raises:
         ConfigurationError: an argument is wrong.
@@ -45,6 +46,7 @@ class SqliteBackend(LazyBackend["Engine"]):
         busy_timeout: float = 30.0,
         snapshot_every: int = 100,
         strict: bool = False,
+        file_mode: int = 0o600,
     ) -> None:
         name = os.fspath(path)
         if not isinstance(name, str) or name in ("", ":memory:") or "\0" in name:
@@ -55,6 +57,7 @@ class SqliteBackend(LazyBackend["Engine"]):
             busy_timeout=busy_timeout,
             snapshot_every=snapshot_every,
             strict=strict,
+            file_mode=file_mode,
         )
         super().__init__(str(self._settings.path), self._settings.capabilities)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
 import sqlite3
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,6 +21,7 @@ R = TypeVar("R")
 
 _SYNCHRONOUS = {"full": "PRAGMA synchronous = FULL", "normal": "PRAGMA synchronous = NORMAL"}
 _PAUSE = 0.002
+_creating = threading.Lock()
 
 
 def connect_for_writing(settings: Settings) -> sqlite3.Connection:
@@ -38,7 +41,25 @@ def connect_for_writing(settings: Settings) -> sqlite3.Connection:
         migrate(connection, settings.path)
         connection.execute("COMMIT")
 
+    _create(settings)
     return _connect(settings, prepare)
+
+
+def _create(settings: Settings) -> None:
+    """Create an empty file with the configured mode if there is none. SQLite gives `-wal` and `-shm` the same mode."""
+    path = settings.path
+    if path.is_symlink():  # SQLite keeps the log beside the target; and who owns the link could change the target
+        raise StoreUnavailableError(
+            f"the store {path} cannot be used: it is a symbolic link; name the file that it leads to, {path.resolve()}"
+        )
+    # closing any descriptor of a file releases this process's locks on it, so no thread may lock the file before that
+    with _creating, suppress(OSError):  # the file exists, or SQLite reports the problem
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, settings.file_mode & 0o600)
+        try:
+            if os.name != "nt":
+                os.fchmod(descriptor, settings.file_mode)
+        finally:
+            os.close(descriptor)
 
 
 def connect_for_reading(settings: Settings) -> sqlite3.Connection:
@@ -61,6 +82,7 @@ def _connect(settings: Settings, prepare: Callable[[sqlite3.Connection], None]) 
     # SQLite's own busy handler is unfair: it polls less often the longer it waits, so that newcomers overtake it
     connection = sqlite3.connect(settings.path, timeout=0, isolation_level=None, check_same_thread=False)
     try:
+        connection.execute("PRAGMA trusted_schema = OFF")  # the file may come from others: its schema runs no function
         patiently(settings, lambda: _prepare(connection, prepare))
     except BaseException:
         connection.close()

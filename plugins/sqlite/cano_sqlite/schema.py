@@ -12,12 +12,20 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from pathlib import Path
 
 from cano import StoreUnavailableError
 
 APPLICATION_ID = 0x43616E6F  # "Cano": distinguishes our files from those of other programs
+
+_SPACE = r"(?:[ \t\n\f\r]|--[^\n]*\n|/\*.*?\*/)+"
+_TRIGGER = re.compile(f"CREATE{_SPACE}(?:TEMP{_SPACE}|TEMPORARY{_SPACE})?TRIGGER\\b", re.IGNORECASE | re.DOTALL)
+_TABLE = re.compile(r"\b(runs|definitions|journal|snapshot|signals)\b", re.IGNORECASE)
+_FOLLOW = """CREATE TRIGGER runs_follow AFTER INSERT ON journal BEGIN
+            UPDATE runs SET seq = new.seq, head = new.id, updated = new.at, tail = tail + 1 WHERE id = new.run;
+        END"""
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
@@ -77,9 +85,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "PRAGMA user_version = 1",
     ),
     (
-        """CREATE TRIGGER runs_follow AFTER INSERT ON journal BEGIN
-            UPDATE runs SET seq = new.seq, head = new.id, updated = new.at, tail = tail + 1 WHERE id = new.run;
-        END""",
+        _FOLLOW,
         "PRAGMA user_version = 2",
     ),
     (
@@ -116,9 +122,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX runs_by_status ON runs (status, created)",
         "CREATE INDEX runs_by_parent ON runs (parent) WHERE parent IS NOT NULL",
         "CREATE INDEX runs_to_wake ON runs (wake) WHERE wake IS NOT NULL",
-        """CREATE TRIGGER runs_follow AFTER INSERT ON journal BEGIN
-            UPDATE runs SET seq = new.seq, head = new.id, updated = new.at, tail = tail + 1 WHERE id = new.run;
-        END""",
+        _FOLLOW,
         "PRAGMA user_version = 3",
     ),
 )
@@ -151,4 +155,23 @@ def check(connection: sqlite3.Connection, path: Path) -> int:
             f"the store {path} has schema version {version}, but this cano-sqlite supports versions up to "
             f"{len(MIGRATIONS)}; install the newer cano-sqlite that wrote it"
         )
+    _check_triggers(connection, path, version)
     return int(version)
+
+
+def _check_triggers(connection: sqlite3.Connection, path: Path, version: int) -> None:
+    """Raise StoreUnavailableError unless the only trigger on our tables is ours. Other tables may have triggers."""
+    ours = False
+    # by the statement, which is what SQLite goes by: the other columns of a crafted file may say anything
+    for name, statement in connection.execute("SELECT name, CAST(sql AS TEXT) FROM sqlite_master WHERE sql NOT NULL"):
+        if statement == _FOLLOW:
+            ours = True
+        elif _TRIGGER.match(statement) and _TABLE.search(statement):
+            raise StoreUnavailableError(
+                f"the store {path} cannot be used: Cano did not make its trigger {name!r}, which names a table of runs "
+                "and may change them; find out who made it, then drop it"
+            )
+    if not ours and version >= 2:
+        raise StoreUnavailableError(
+            f"the store {path} cannot be used: its trigger 'runs_follow' is missing or changed; restore a backup"
+        )

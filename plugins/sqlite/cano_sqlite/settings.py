@@ -7,13 +7,14 @@ from functools import partial
 from pathlib import Path
 
 from cano import Capabilities
-from cano.options import Options, one_of, seconds, switch, whole
+from cano.options import Options, file_mode, one_of, seconds, switch, whole
 
 OPTIONS = Options(
     synchronous=partial(one_of, allowed=("full", "normal")),
     busy_timeout=partial(seconds, most=86_400),
     snapshot_every=partial(whole, least=1, most=999_999),
     strict=switch,
+    file_mode=file_mode,
 )
 
 
@@ -30,6 +31,7 @@ class Settings:
     busy_timeout: float = 30.0
     snapshot_every: int = 100
     strict: bool = False
+    file_mode: int = 0o600
 
     def __post_init__(self) -> None:
         OPTIONS.check(self)

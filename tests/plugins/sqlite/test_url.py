@@ -34,10 +34,11 @@ def test_paths(url: str, expected: str) -> None:
 
 def test_options() -> None:
     """Every option has its value, of the right type."""
-    url = "sqlite:///runs.db?synchronous=normal&busy_timeout=2.5&snapshot_every=7&strict=1"
+    url = "sqlite:///runs.db?synchronous=normal&busy_timeout=2.5&snapshot_every=7&strict=1&file_mode=640"
 
     assert options_from_url(url) == {
         "path": "runs.db", "synchronous": "normal", "busy_timeout": 2.5, "snapshot_every": 7, "strict": True,
+        "file_mode": 0o640,
     }  # fmt: skip
 
 
@@ -63,7 +64,7 @@ def test_other_schemes(url: str) -> None:
         ("sqlite:///nul%00.db", "path must name a file"),
         (
             "sqlite:///runs.db?sync=full",
-            "unknown option 'sync'; known are synchronous, busy_timeout, snapshot_every, strict",
+            "unknown option 'sync'; known are synchronous, busy_timeout, snapshot_every, strict, file_mode",
         ),
         ("sqlite:///runs.db?Synchronous=full", "unknown option 'Synchronous'"),
         ("sqlite:///runs.db?strict=1&strict=1", "option 'strict' twice"),
@@ -75,6 +76,8 @@ def test_other_schemes(url: str) -> None:
         ("sqlite:///runs.db?busy_timeout=1e400", "busy_timeout must be"),
         ("sqlite:///runs.db?busy_timeout=99999999", "busy_timeout must be"),
         ("sqlite:///runs.db?busy_timeout=.", "busy_timeout must be"),
+        ("sqlite:///runs.db?file_mode=400", "file_mode must be a file mode that lets the owner read and write"),
+        ("sqlite:///runs.db?file_mode=rw", "file_mode must be"),
         ("sqlite:///runs.db?snapshot_every=0", "snapshot_every must be a whole number from 1 to 999999, not '0'"),
         ("sqlite:///runs.db?snapshot_every=1.5", "snapshot_every must be a whole number"),
         ("sqlite:///runs.db?snapshot_every=٣", "snapshot_every must be a whole number"),
