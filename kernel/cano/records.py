@@ -125,6 +125,7 @@ class Transition(NamedTuple):
         at: wall-clock seconds.
         changed: the values that it set, by key.
         removed: the keys that it removed.
+        origin: in the first entry of a fork, the id of the run and the `seq` that it was forked from. Stores leave it.
     """
 
     seq: int
@@ -133,6 +134,7 @@ class Transition(NamedTuple):
     at: float
     changed: Mapping[str, Any] = _NOTHING
     removed: Sequence[str] = ()
+    origin: tuple[str, int] | None = None
 
 
 class Signal(NamedTuple):

@@ -14,7 +14,7 @@ HERE = Path(cano.__file__).parent
 FILES = sorted(path for path in HERE.rglob("*.py") if "testing" not in path.relative_to(HERE).parts)
 
 BUDGETS = {
-    "": 739,  # the top floor: hooks, protocols, records, errors, options
+    "": 740,  # the top floor: hooks, protocols, records, errors, options
     "data": 545,
     "model": 780,
     "engine": 1_340,
@@ -24,7 +24,7 @@ BUDGETS = {
     "kernel": 531,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
-IN_ALL = 5_036
+IN_ALL = 5_037
 DURABILITY = {"": 1_250, "recovery": 600}
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
 

@@ -520,6 +520,9 @@ class Kernel:
     async def fork(self, run_id: str, seq: int, new_run_id: str) -> str:
         """Create a run with the state and data of `run_id` after transition `seq`; `resume` executes it.
 
+        After a transition that parked the run, the fork waits, too, for a signal of its own. But if the run has not
+        left that state, and its wait is over, the fork continues with the same payload. All timeouts start again.
+
         Raises:
             RunNotFoundError: there is no such run.
             ConfigurationError: it has no such transition, `new_run_id` is in use, or the store keeps no history.

@@ -12,6 +12,9 @@ from cano_cli.times import iso, when
 HIDDEN = "\0"
 """Prefix of the kernel's own keys."""
 
+ORIGIN = HIDDEN + "origin"
+"""Key of the run and the transition that a run was forked from."""
+
 
 def status_of(record: RunRecord, now: float) -> RunStatus:
     """Return the run's status. A running run without a valid lease is interrupted."""

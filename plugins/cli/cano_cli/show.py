@@ -11,12 +11,12 @@ from cano import Explanation, Kernel, RunRecord, Transition, is_held
 from cano_cli.hints import word
 from cano_cli.jsonable import dumps
 from cano_cli.loading import load_flow
-from cano_cli.records import HIDDEN, counted, holder_of, record_as_json, status_of, waits_for
+from cano_cli.records import HIDDEN, ORIGIN, counted, holder_of, record_as_json, status_of, waits_for
 from cano_cli.settings import Settings, json_option, store_option
 from cano_cli.stores import backend_of, record_of, with_store
 from cano_cli.tables import show as show_table
 from cano_cli.times import iso, when
-from cano_cli.values import Values, decode_values, register_types
+from cano_cli.values import Values, decode_value, decode_values, register_types
 
 
 class RunDetails(NamedTuple):
@@ -27,6 +27,7 @@ class RunDetails(NamedTuple):
     explanation: Explanation
     data: Values
     payload: Values
+    origin: tuple[str, int] | None  # the run and the transition that it was forked from
     history: list[tuple[Transition, Values]] | None  # None if the store keeps no history
 
 
@@ -58,6 +59,7 @@ def show(ctx: click.Context, *, run: str, store: str | None, flows: tuple[str, .
             await kernel.explain(run),
             decode_values(kernel, record.data),
             decode_values(kernel, {} if record.payload is None else {"payload": record.payload}),
+            None if (origin := record.data.get(ORIGIN)) is None else decode_value(kernel, origin),
             None if history is None else [(entry, decode_values(kernel, entry.changed)) for entry in history],
         )
 
@@ -88,6 +90,8 @@ def _facts(details: RunDetails) -> Iterator[tuple[str, str]]:
     yield "workflow", f"{record.workflow}, version {record.version}"
     if record.parent is not None:
         yield "parent", word(record.parent)
+    if details.origin is not None:
+        yield "forked", f"from run {word(details.origin[0])} after step {details.origin[1]}"
     yield "status", f"{status} in state {record.state} after {counted(record.seq, 'step')}"
     yield "why", str(details.explanation)
     if is_held(record, now):
@@ -122,6 +126,7 @@ def _as_json(details: RunDetails) -> dict[str, Any]:
     return {
         **record_as_json(record, details.now),
         "definition": record.fingerprint,
+        "forked_from": None if details.origin is None else dict(zip(("run_id", "seq"), details.origin, strict=True)),
         "why": {"reason": explanation.reason.name, "text": str(explanation)},
         "payload": details.payload.data.get("payload"),
         "data": details.data.data,

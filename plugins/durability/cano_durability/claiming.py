@@ -17,18 +17,20 @@ from cano import (
     Step,
     StepKilledError,
     StoreView,
+    Wait,
     is_held,
 )
 from cano.engine.ports import BoundWorkflow, Detail, Host, RestorePoint, lives
 
 from cano_durability.cancelling import Canceller
 from cano_durability.failures import corrupt, stored_error
-from cano_durability.keys import CARRIED, DEADLINE, DEFINITION, ERROR, OUTCOME, PREFIX, RETRY, TAKEOVERS
+from cano_durability.keys import CARRIED, DEADLINE, DEFINITION, ERROR, OUTCOME, PREFIX, RETRY, TAKEOVERS, WAIT
 from cano_durability.migration import landing_state
 from cano_durability.recovery.leases import Leases
 from cano_durability.recovery.waiting import Alarms
 from cano_durability.recovery.watchlist import Watchlist
 from cano_durability.stored_runs import StoredRuns
+from cano_durability.waits import KeptWait, older_wait
 
 
 class Woken(NamedTuple):
@@ -36,11 +38,13 @@ class Woken(NamedTuple):
 
     Attributes:
         signal: the signal that it waited for, or None.
-        by_time: whether its time has come, without a signal.
+        wait: the wait that ended without a signal, or None.
+        again: the wait that it ended in, and has to begin again; or None.
     """
 
     signal: Signal | None = None
-    by_time: bool = False
+    wait: Wait | None = None
+    again: KeptWait | None = None
 
 
 class Claimer:
@@ -123,6 +127,9 @@ class Claimer:
                 if request is not None and not record.status.finished:
                     await self._canceller.commit(record, (request.id,))
                     return None
+                if woken.again is not None:
+                    await self._wait_again(record, woken.again, timeout, () if request is None else (request.id,))
+                    return None
                 run = await self._restore(plan, record, woken, timeout, outdated=request, since=since, left=left)
                 if not self._kernel.closed:
                     self._watchlist.continued(run)
@@ -143,17 +150,49 @@ class Claimer:
         if self._kernel.closed or record.run_id in self._kernel.active or has_ended(record, resume_ended):
             return None
         landing_state(plan, record)
-        if record.status is not RunStatus.PARKED:
+        again = None
+        if record.status is RunStatus.PARKED:
+            if (wait := record.wait) is None:
+                raise corrupt(record, "it is parked, but its record has no wait")
+        elif record.status is RunStatus.RUNNING or (again := self._stored.wait(record)) is None:
             return Woken()
-        wait = record.wait
-        if wait is None:
-            raise corrupt(record, "it is parked, but its record has no wait")
-        signal = None if wait.signal is None else await self._stored.backend.next_signal(record.run_id, wait.signal)
-        by_time = signal is None and wait.until is not None and wait.until <= self._stored.now()
-        if signal is None and not by_time:
+        else:
+            wait = again.wait
+        if wait.signal is not None:
+            signal = await self._stored.backend.next_signal(record.run_id, wait.signal)
+            if signal is not None:
+                return Woken(signal)
+        if wait.until is not None and wait.until <= self._stored.now():
+            return Woken(wait=wait)
+        if again is None:
             self._alarms.set(record.run_id, wait)
             return None
-        return Woken(signal, by_time)
+        return Woken(again=again)
+
+    async def _wait_again(
+        self, record: RunRecord, again: KeptWait, timeout: float | None, outdated: tuple[str, ...]
+    ) -> None:
+        """Park a run again that failed, or was cancelled with its parent, while it waited."""
+        limit, changed = self._limit(record, timeout)
+        wait = again.before(None if limit is None else limit[1])
+        await self._stored.backend.commit(
+            Commit(
+                run_id=record.run_id, token=record.token, expected_seq=record.seq, seq=record.seq, state=record.state,
+                status=RunStatus.PARKED, changed=changed, wait=wait, consumed=outdated, release=True,
+                at=self._stored.now(),
+            )
+        )  # fmt: skip
+        self._watchlist.parked.add(record.run_id)
+        self._alarms.set(record.run_id, wait)
+
+    def _limit(self, record: RunRecord, timeout: float | None) -> tuple[tuple[float, float] | None, dict[str, Any]]:
+        """Return the run's timeout and deadline, and the value to store if they are new: `timeout` if it had none."""
+        if (limit := self._stored.limit(record)) is not None:
+            timeout = limit[0]
+        if timeout is None or (limit is not None and not record.status.finished):
+            return limit, {}
+        limit = float(timeout), self._stored.now() + timeout  # an ended run's timeout starts again
+        return limit, {DEADLINE: self._stored.values.encode(DEADLINE, limit)}
 
     async def _restore(
         self,
@@ -177,16 +216,18 @@ class Claimer:
         data = stored.values.data(record.data, record.run_id)
         values = {key.removeprefix(PREFIX): decode(key, value, record.run_id) for key, value in own.items()}
         journal = stored.journal(plan, record, since)
-        seq, state, changed, removed = record.seq, landing_state(plan, record), {}, []
-        if (limit := stored.limit(record)) is not None:
-            timeout = limit[0]
-        if timeout is not None and (limit is None or record.status.finished):  # an ended run's timeout starts again
-            limit = float(timeout), stored.now() + timeout
-            changed[DEADLINE] = stored.values.encode(DEADLINE, limit)
+        seq, state, removed = record.seq, landing_state(plan, record), []
+        limit, changed = self._limit(record, timeout)
         timeout, due = (None, None) if limit is None else limit
         overdue = due is not None and due <= stored.now()
-        if woken.by_time and not overdue and record.wait is not None and record.wait.on_timeout is not None:
-            seq, state = seq + 1, landing_state(plan, record, record.wait.on_timeout)
+        if overdue:  # it fails in its wait, which `resume` begins again
+            woken = Woken()
+            if (older := older_wait(record, due)) is not None:
+                changed[WAIT] = stored.values.encode(WAIT, older.packed())
+        elif WAIT in own:
+            removed.append(WAIT)
+        if woken.wait is not None and woken.wait.on_timeout is not None:
+            seq, state = seq + 1, landing_state(plan, record, woken.wait.on_timeout)
         payload = record.payload if woken.signal is None else woken.signal.payload
         outcome, error, attempt = _step_values(record, values)
         if record.status.finished and RETRY in own:
@@ -202,13 +243,14 @@ class Claimer:
             changed[DEFINITION] = stored.values.encode(DEFINITION, [plan.version, plan.fingerprint])
         ended = plan.by_name[state].is_exit and not overdue
         decoded = stored.values.payload(payload, record.run_id)
-        if record.status is not RunStatus.RUNNING or ended or changed or state != record.state:
+        if changed or (not overdue and (record.status is not RunStatus.RUNNING or ended or state != record.state)):
             used = [signal.id for signal in (woken.signal, outdated) if signal is not None]
             await stored.backend.commit(
                 Commit(
                     run_id=record.run_id, token=record.token, expected_seq=record.seq, seq=seq, state=state,
-                    status=RunStatus.SUCCEEDED if ended else RunStatus.RUNNING, payload=payload, release=ended,
-                    changed=changed, removed=removed, consumed=used, at=stored.now(),
+                    status=RunStatus.SUCCEEDED if ended else record.status if overdue else RunStatus.RUNNING,
+                    wait=record.wait if overdue else None, payload=payload, release=ended, changed=changed,
+                    removed=removed, consumed=used, at=stored.now(),
                 )
             )  # fmt: skip
         journal.seq, journal.state, journal.payload, journal.ended = seq, state, payload, ended

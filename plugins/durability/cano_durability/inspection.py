@@ -20,9 +20,10 @@ from cano import (
 )
 from cano.engine.ports import Host
 
-from cano_durability.keys import DEADLINE, PREFIX
+from cano_durability.keys import DEADLINE, LASTING, ORIGIN, PAYLOAD, PREFIX, WAIT
 from cano_durability.recovery.leases import with_status_at
 from cano_durability.stored_runs import StoredRuns
+from cano_durability.waits import kept_wait
 
 _LACKS = {
     "history": "keeps no history of its runs, so none can be shown, and no run can be forked",
@@ -51,6 +52,8 @@ class Inspector:
         entries = await self._stored.backend.history(run_id)
         if not entries:
             raise RunNotFoundError(f"the store has no run {run_id!r}", run_id=run_id)
+        origin = self._stored.origin(run_id, entries[0].changed)
+        entries = [entries[0]._replace(origin=origin), *entries[1:]]
         return [
             entry._replace(
                 changed=self._stored.values.data(entry.changed, run_id),
@@ -60,9 +63,9 @@ class Inspector:
         ]
 
     async def fork(self, run_id: str, seq: int, new_run_id: str) -> str:
-        """See `Kernel.fork`. If the run waits at `seq` now, so does the fork. It skips a wait that is over."""
+        """See `Kernel.fork`."""
         self._require("history")
-        stored = self._stored
+        stored, values = self._stored, self._stored.values
         record = await stored.record(run_id)
         entries = await stored.backend.history(run_id)
         point = next((entry for entry in entries if entry.seq == seq), None)
@@ -70,24 +73,38 @@ class Inspector:
             known = f"{entries[0].seq} to {entries[-1].seq}" if entries else "none"
             raise ConfigurationError(f"run {run_id} has no transition {seq!r}; there are: {known}")
         data: dict[str, Any] = {}
+        passing: list[str] = []  # the plugin's values that the next transition dropped
         for entry in entries[: entries.index(point) + 1]:
-            for key in entry.removed:
+            for key in (*entry.removed, *passing):
                 data.pop(key, None)
             data.update(entry.changed)
-        present = record.seq == seq
-        waits = present and record.status is RunStatus.PARKED
-        now, wait = stored.unique_now(), record.wait if waits else None
-        if (limit := stored.limit(record)) is not None:  # its timeout starts again
-            data[DEADLINE] = stored.values.encode(DEADLINE, (limit[0], now + limit[0]))
-            if wait is not None and wait.until == limit[1]:
-                wait = wait._replace(until=now + limit[0])
+            passing = [key for key in entry.changed if key.startswith(PREFIX) and key not in LASTING]
+        payload, kept = data.pop(PAYLOAD, None), kept_wait(values, record, data)
+        if record.seq == seq and record.status is not RunStatus.SUCCEEDED:  # a signal may have ended its wait
+            payload, kept = record.payload, stored.wait(record)
+        elif point.status is RunStatus.PARKED and kept is None:
+            raise ConfigurationError(
+                f"an earlier version parked run {run_id} at transition {seq} and kept no wait in the history; fork an "
+                "earlier transition, so that it waits again"
+            )
+        created, now, due = stored.unique_now(), stored.now(), None
+        if (limit := stored.limit(record)) is not None:
+            due = now + limit[0]
+            data[DEADLINE] = values.encode(DEADLINE, (limit[0], due))
+        data[ORIGIN] = values.encode(ORIGIN, (run_id, seq))
+        data.pop(WAIT, None)
+        if kept is not None:
+            kept = kept.begun_at(now)
+            data[WAIT] = values.encode(WAIT, kept.packed())
+        elif payload is not None:
+            data[PAYLOAD] = payload
         forked = RunRecord(
             run_id=new_run_id, workflow=record.workflow, version=record.version, fingerprint=record.fingerprint,
-            state=point.state, seq=seq, data=data, status=RunStatus.PARKED if waits else RunStatus.RUNNING,
-            wait=wait, payload=record.payload if present else None,
-            created=now, updated=now, holder=stored.holder, expires=now, token=1,
+            state=point.state, seq=seq, data=data, status=RunStatus.RUNNING if kept is None else RunStatus.PARKED,
+            wait=None if kept is None else kept.before(due), payload=payload if kept is None else None,
+            created=created, updated=created, holder=stored.holder, expires=now, token=1,
         )  # fmt: skip
-        if await stored.create(forked) is not None:
+        if new_run_id in self._kernel.active or await stored.create(forked) is not None:
             raise ConfigurationError(f"the run id {new_run_id!r} is in use; fork to another")
         await stored.backend.release(new_run_id, 1)
         return new_run_id
@@ -107,6 +124,8 @@ class Inspector:
                 return Explanation(Standstill.RUNNING_ELSEWHERE, f"{record.holder}; its lease expires in {left}")
             if not status.finished:
                 stored.check(record)
+            origin = stored.origin(run_id, record.data)
+            forked = "" if origin is None else f", forked from run {origin[0]} after transition {origin[1]}"
         except SerializationError as unreadable:
             return Explanation(Standstill.UNREADABLE, str(unreadable))
         if status is RunStatus.PARKED and wait is not None:
@@ -119,7 +138,8 @@ class Inspector:
                 return Explanation(Standstill.READY, f"next state {following}")
             until = "" if wait.until is None else f"for {wait.until - stored.now():.1f} s more"
             if wait.signal is not None:
-                return Explanation(Standstill.WAITING_FOR_SIGNAL, f"{wait.signal!r}" + (until and f", {until}"))
+                detail = f"{wait.signal!r}" + (until and f", {until}") + forked
+                return Explanation(Standstill.WAITING_FOR_SIGNAL, detail)
             return Explanation(Standstill.WAITING_FOR_TIME, until)
         if status is RunStatus.PARKED:  # a record that a plugin keeps for its own use
             return Explanation(Standstill.WAITING_FOR_SIGNAL, "from the plugin that parked it")
@@ -128,7 +148,7 @@ class Inspector:
             return Explanation(Standstill.FAILED, f"in state {error.get('state')}: {error.get('message')}")
         kills = stored.takeovers(record) if status is RunStatus.INTERRUPTED else 0
         taken = f", which {kills} processes did not survive" if kills else ""
-        return Explanation(Standstill[status.name], f"in state {record.state}{taken}")
+        return Explanation(Standstill[status.name], f"in state {record.state}{taken}{forked}")
 
     async def check(self) -> list[Finding]:
         """See `Kernel.check`. Values are decoded only if the run's workflow, and therefore its classes, are known."""

@@ -32,6 +32,7 @@ from cano_durability.cancelling import Canceller
 from cano_durability.claiming import Claimer, has_ended
 from cano_durability.failures import stored_error
 from cano_durability.inspection import Inspector
+from cano_durability.keys import PAYLOAD, PREFIX, WAIT
 from cano_durability.migration import landing_state
 from cano_durability.patience import despite_cancellation
 from cano_durability.recovery.caretaker import Caretaker
@@ -40,6 +41,7 @@ from cano_durability.recovery.leases import Leases, journal_of, with_status_at
 from cano_durability.recovery.waiting import Alarms, Waiters
 from cano_durability.recovery.watchlist import Watchlist
 from cano_durability.stored_runs import StoredRuns
+from cano_durability.waits import KeptWait
 
 
 class Keeper:
@@ -152,14 +154,18 @@ class Keeper:
         if pause.signal is not None:
             signal = await self.stored.backend.next_signal(run.run_id, pause.signal)
             if signal is not None:
-                journal.consumed, journal.next_payload = (signal.id,), signal.payload
-                run.step.hand_on(payload=self.stored.values.payload(signal.payload, run.run_id))
+                journal.consumed, journal.next_payload = (*journal.consumed, signal.id), signal.payload
+                if signal.payload is not None:
+                    payload = self.stored.values.payload(signal.payload, run.run_id)
+                    journal.remember(PAYLOAD.removeprefix(PREFIX), payload)
+                    run.step.hand_on(payload=payload)
                 return paused.then
         elif until is not None and until <= now:
             return paused.then
         on_timeout = None if paused.on_timeout is None else paused.on_timeout.name
-        until = run.before_due(until)  # one time for stores and alarms; `Claimer` finds out which of the two it was
-        run.wait = Wait(signal=pause.signal, then=paused.then.name, until=until, on_timeout=on_timeout)
+        kept = KeptWait(Wait(paused.then.name, pause.signal, until, on_timeout), pause.timeout)
+        journal.remember(WAIT.removeprefix(PREFIX), kept.packed())
+        run.wait = kept.before(run.due)  # one time for stores and alarms; `Claimer` finds out which of the two it was
         await journal.commit(run.view, run.wait.then, RunStatus.PARKED, run.step.seq, wait=run.wait, release=True)
         raise Parked
 

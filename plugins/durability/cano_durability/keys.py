@@ -5,12 +5,15 @@ from __future__ import annotations
 PREFIX = "\0"  # no key of a run's data begins with it
 RETRY = PREFIX + "retry"  # number of failed attempts of the present step
 ERROR = PREFIX + "error"  # the error whose `on_exhausted` led to the present state
+WAIT = PREFIX + "wait"  # the wait that the last transition began; removed when it is over
+PAYLOAD = PREFIX + "payload"  # the payload that led to the present state, if the run did not wait for it
 OUTCOME = PREFIX + "outcome"  # the outcome of the split that led to the present state
 DEFINITION = PREFIX + "definition"  # version and fingerprint that the run has migrated to
 CARRIED = PREFIX + "carried"  # texts of observers
 DEADLINE = PREFIX + "deadline"  # the run's timeout in seconds, and its deadline in wall-clock seconds
+ORIGIN = PREFIX + "origin"  # of a fork: the run and the transition that it was forked from
 TAKEOVERS = PREFIX + "takeovers"  # number of processes that were killed, or lost their lease, in the present step
 CANCEL = PREFIX + "cancel"  # name of the signal that requests the cancellation of a run
 
-LASTING = frozenset({DEFINITION, CARRIED, DEADLINE})
+LASTING = frozenset({DEFINITION, CARRIED, DEADLINE, ORIGIN})
 """Values that stay for the life of the run. All others are dropped with the next transition."""

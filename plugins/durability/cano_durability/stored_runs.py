@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from cano import (
     ConfigurationError,
@@ -22,8 +22,9 @@ from cano.engine.ports import BoundWorkflow, Host, new_holder
 
 from cano_durability.failures import corrupt
 from cano_durability.journal import Journal
-from cano_durability.keys import DEADLINE, DEFINITION, TAKEOVERS
+from cano_durability.keys import DEADLINE, DEFINITION, ORIGIN, TAKEOVERS
 from cano_durability.values import Values
+from cano_durability.waits import KeptWait, kept_wait, older_wait
 
 P = TypeVar("P")
 
@@ -132,6 +133,7 @@ class StoredRuns:
         self.migrated(record)
         self.limit(record)
         self.takeovers(record)
+        self.wait(record)
         for key, value in record.data.items() if self.plan_of(record.workflow) is not None else ():
             self.values.decode(key, value, record.run_id)
 
@@ -147,6 +149,19 @@ class StoredRuns:
             SerializationError: the stored values cannot be read.
         """
         return self._pair(record, DEADLINE, float, "its deadline")
+
+    def wait(self, record: RunRecord) -> KeptWait | None:
+        """Return the wait of the run, or the wait that it ended in; otherwise None. Raises SerializationError."""
+        limit = self.limit(record)
+        older = older_wait(record, None if limit is None else limit[1])
+        return older or kept_wait(self.values, record, record.data)
+
+    def origin(self, run_id: str, data: Mapping[str, Any]) -> tuple[str, int] | None:
+        """Return the run and the transition that a run with this data was forked from; None if it is not a fork."""
+        if (stored := data.get(ORIGIN)) is None:
+            return None
+        origin, seq = self.values.decode(ORIGIN, stored, run_id)
+        return str(origin), int(seq)
 
     def takeovers(self, record: RunRecord) -> int:
         """Return how many processes were killed, or lost their lease, in the run's present step."""

@@ -82,6 +82,9 @@ def test_fork(cano: Cano) -> None:
     assert (as_json["run_id"], as_json["state"], as_json["status"]) == ("r3", "ship", "interrupted")
     assert resumed.stdout.startswith("shop ended in shipped after 3 steps")
     assert json.loads(cano("show", "r1", "--json").stdout)["steps"] == 3
+    assert json.loads(cano("show", "r1", "--json").stdout)["forked_from"] is None
+    assert json.loads(cano("show", "r2", "--json").stdout)["forked_from"] == {"run_id": "r1", "seq": 1}
+    assert "\nforked:    from run r1 after step 1\n" in cano("show", "r2").stdout
 
 
 @pytest.mark.parametrize(
