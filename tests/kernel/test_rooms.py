@@ -21,11 +21,11 @@ BUDGETS = {
     "runtime": 250,
     "concurrency": 630,
     "plugins": 300,
-    "kernel": 531,
+    "kernel": 533,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
-IN_ALL = 5_037
-DURABILITY = {"": 1_250, "recovery": 600}
+IN_ALL = 5_040
+DURABILITY = {"": 1_285, "recovery": 600}
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
 
 EXCEPTIONS = {

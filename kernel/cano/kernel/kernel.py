@@ -537,6 +537,16 @@ class Kernel:
         """Find the problems in the store: corrupt rows, orphans, stale leases, and steps that kill processes."""
         return await (await self.opened_keeper()).check()
 
+    async def delete(self, run_id: str) -> None:
+        """Delete a finished run, or one that cannot be read, with its history and signals.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            ConflictError: it has not ended, or its parent has not, which may still need its result.
+            ConfigurationError: the store cannot delete runs.
+        """
+        await (await self.opened_keeper()).delete(run_id)
+
     async def prune(self, retention: Retention) -> list[str]:
         """Delete the finished runs that `retention` does not keep. Return their ids.
 

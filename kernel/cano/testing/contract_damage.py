@@ -11,8 +11,9 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any, ClassVar
 
 from cano.errors import SerializationError, StoreError
+from cano.kernel.kernel import Kernel
 from cano.protocols import StoreBackend
-from cano.records import RunFilter, RunRecord, Signal
+from cano.records import Retention, RunFilter, RunRecord, Signal
 from cano.testing.contract_base import (
     LATER,
     NOW,
@@ -148,6 +149,30 @@ class DamageContract(Contract):
                 new = new_run(run_id, data=values(store, c=1))
                 assert await store.create(new) == new
                 assert await loaded(store, run_id) == new
+
+    @clause_of_url
+    async def test_a_kernel_ends_a_corrupt_run(self, url: str) -> None:
+        """A kernel cancels a corrupt run, or says that only deleting it helps; it prunes or deletes the run."""
+        async with (
+            self.corrupt(url, "record", "data", "history", "signal") as (store, run_ids),
+            Kernel(store=self.open_backend(url)) as kernel,
+        ):
+            retention = store.capabilities.retention
+            async for run_id in run_ids:
+                (answer,) = await asyncio.gather(kernel.cancel(run_id), return_exceptions=True)
+                if answer in (True, False):  # False: it is listed as finished
+                    assert _listed(await kernel.runs(), run_id).status.finished
+                    assert not await kernel.cancel(run_id)
+                    if retention:
+                        assert await kernel.prune(Retention(on_terminal="delete")) == [run_id]
+                else:
+                    assert isinstance(answer, SerializationError), answer
+                    assert answer.run_id == run_id
+                    assert f"kernel.delete({run_id!r})" in str(answer)
+                    if retention:
+                        await kernel.delete(run_id)
+                assert retention != (run_id in [run.run_id for run in await kernel.runs()])
+            assert await kernel.cancel("other")
 
     @clause_of_url
     async def test_commits_do_not_hide_corruption(self, url: str) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import click
-from cano import Kernel, RunStatus
+from cano import Kernel, RunStatus, SerializationError
 
 from cano_cli.errors import FAILED
-from cano_cli.hints import word
+from cano_cli.hints import command, word
 from cano_cli.jsonable import dumps
 from cano_cli.records import holder_of, status_of
 from cano_cli.settings import Settings, json_option, store_option
-from cano_cli.stores import record_of, with_store
+from cano_cli.stores import head_of, with_store
 
 
 @click.command()
@@ -27,10 +27,13 @@ def cancel(ctx: click.Context, *, run: str, store: str | None, as_json: bool) ->
 
     async def action(kernel: Kernel) -> tuple[bool, RunStatus, str]:
         done = await kernel.cancel(run)
-        record, now = await record_of(kernel, run), kernel.clock.time()
+        record, now = await head_of(kernel, run), kernel.clock.time()
         return done, status_of(record, now), holder_of(record, now)
 
-    done, status, holder = with_store(settings, store, action)
+    try:
+        done, status, holder = with_store(settings, store, action)
+    except SerializationError as error:
+        raise click.ClickException(f"{error}\n  (to delete it: {command(ctx, 'delete', run)})") from error
     if as_json:
         click.echo(dumps({"run_id": run, "accepted": done, "status": status.value}, indent=2))
     elif not done:

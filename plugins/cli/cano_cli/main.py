@@ -15,6 +15,7 @@ from cano_cli.bench_store import bench_store
 from cano_cli.cancel import cancel
 from cano_cli.check import check
 from cano_cli.commands import add_plugin_commands
+from cano_cli.delete import delete
 from cano_cli.errors import STOPPED, usage_error
 from cano_cli.explain import explain
 from cano_cli.fork import fork
@@ -33,7 +34,7 @@ from cano_cli.signal import signal
 from cano_cli.validate import validate
 
 COMMANDS = (
-    run, graph, validate, plugins, runs, show, resume, recover, signal, fork, cancel, explain, check, prune,
+    run, graph, validate, plugins, runs, show, resume, recover, signal, fork, cancel, explain, check, delete, prune,
     migrate_store, bench_store,
 )  # fmt: skip
 

@@ -6,7 +6,16 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from cano import ConfigurationError, Kernel, PluginError, RunNotFoundError, RunRecord, StoreBackend, ValidationError
+from cano import (
+    ConfigurationError,
+    Kernel,
+    PluginError,
+    RunNotFoundError,
+    RunRecord,
+    SerializationError,
+    StoreBackend,
+    ValidationError,
+)
 
 from cano_cli.errors import CliError, usage_error
 from cano_cli.settings import STORE_VARIABLE, Settings
@@ -91,3 +100,14 @@ async def record_of(kernel: Kernel, run_id: str) -> RunRecord:
     if record is None:
         raise RunNotFoundError(f"the store has no run {run_id!r}", run_id=run_id)
     return record
+
+
+async def head_of(kernel: Kernel, run_id: str) -> RunRecord:
+    """Return the stored run. If it cannot be read, return it as lists show it. Raises RunNotFoundError."""
+    try:
+        return await record_of(kernel, run_id)
+    except SerializationError:
+        for listed in await kernel.runs():
+            if listed.run_id == run_id:
+                return listed
+        raise

@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from cano import Commit, RunFilter, RunRecord, RunStatus, Signal
+import logging
+from contextlib import suppress
+
+from cano import (
+    Commit,
+    ConflictError,
+    PermanentStoreError,
+    RunFilter,
+    RunRecord,
+    RunStatus,
+    SerializationError,
+    Signal,
+    StoreError,
+    is_held,
+)
 from cano.engine.ports import Host
 
 from cano_durability.keys import CANCEL
@@ -10,6 +24,8 @@ from cano_durability.recovery.leases import Leases, journal_of
 from cano_durability.recovery.waiting import Alarms, Waiters
 from cano_durability.recovery.watchlist import Watchlist
 from cano_durability.stored_runs import StoredRuns
+
+_log = logging.getLogger("cano")
 
 
 class Canceller:
@@ -36,33 +52,57 @@ class Canceller:
         if (run := self._kernel.active.get(run_id)) is not None:
             run.stop(RunStatus.CANCELLED)
             return True
-        record = await self._stored.head(run_id)  # an unreadable run can be cancelled, too
+        record, corrupt = await self._stored.head(run_id)
         if record.status.finished:
             return False
-        # the holder checks for this signal when it renews leases or releases an unfinished run
-        await self._stored.backend.put_signal(run_id, Signal(f"{CANCEL} {record.token}", CANCEL))
-        await self.cancel_unheld(record)
+        try:
+            # the holder checks for this signal when it renews leases or releases an unfinished run
+            await self._stored.backend.put_signal(run_id, Signal(f"{CANCEL} {record.token}", CANCEL))
+        except SerializationError as error:
+            corrupt = corrupt or error
+        try:
+            cancelled = await self.cancel_unheld(record)
+        except (SerializationError, ConflictError) as error:
+            if corrupt is None:
+                raise
+            raise _not_cancelled(run_id, error) from error
+        if corrupt is not None and not cancelled and not is_held(record, self._stored.now()):
+            raise _not_cancelled(run_id, corrupt) from corrupt
         return True
 
     async def request(self, run_id: str) -> Signal | None:
         """Return the signal that requests the run's cancellation, or None if there is none."""
         return await self._stored.backend.next_signal(run_id, CANCEL)
 
-    async def cancel_unheld(self, record: RunRecord) -> None:
-        """Cancel a run that no live process holds. Do nothing if one does: the holder cancels it."""
+    async def cancel_unheld(self, record: RunRecord) -> bool:
+        """Cancel a run that no live process holds. Return False if one does: the holder cancels it."""
         run_id = record.run_id
         token = await self._leases.claim(record)
         if token is None:
-            return
+            return False
         try:
-            record, request = await self._stored.head(run_id), await self.request(run_id)
+            record, corrupt = await self._stored.head(run_id)
             if not record.status.finished:
+                if corrupt is not None:
+                    record = await self._placed(record, token)
+                request = None
+                with suppress(SerializationError):  # corrupt signals must not keep the run alive
+                    request = await self.request(run_id)
                 await self.commit(record, () if request is None else (request.id,))
-                return
+                return True
         except BaseException:
             await self._leases.release(run_id, token)
             raise
         await self._stored.backend.release(run_id, token)
+        return True
+
+    async def _placed(self, record: RunRecord, token: int) -> RunRecord:
+        """Return the listed record of a corrupt run with its place, which its history may know. A list may not."""
+        if record.token == token:
+            return record
+        for entry in await self._stored.backend.history(record.run_id):
+            record = record._replace(token=token, seq=entry.seq, state=entry.state)
+        return record
 
     async def commit(self, record: RunRecord, consumed: tuple[str, ...]) -> None:
         """Commit that a run, which this kernel has just claimed, is cancelled. Cancel its children, too."""
@@ -78,9 +118,12 @@ class Canceller:
         await self.cancel_children(record.run_id)
 
     async def cancel_children(self, run_id: str) -> None:
-        """Cancel the unfinished children of a run."""
+        """Cancel the unfinished children of a run, also beside a child that is corrupt and cannot be cancelled."""
         for child in await self._stored.backend.runs(RunFilter(parent=run_id)):
-            await self.cancel(child.run_id)
+            try:
+                await self.cancel(child.run_id)
+            except PermanentStoreError as error:
+                _log.warning("a child of run %s was not cancelled: %s", run_id, error)
 
     def stop(self, run_id: str, signal: Signal) -> None:
         """Stop a run that this kernel executes. Another process has requested that with `signal`."""
@@ -88,3 +131,8 @@ class Canceller:
         journal = journal_of(run)
         journal.consumed = (*journal.consumed, signal.id)
         run.stop(RunStatus.CANCELLED)
+
+
+def _not_cancelled(run_id: str, problem: StoreError) -> SerializationError:
+    message = f"run {run_id} is corrupt, so that only a process that executes it can cancel it; to delete it, call "
+    return SerializationError(f"{message}kernel.delete({run_id!r}): {problem}", run_id=run_id)

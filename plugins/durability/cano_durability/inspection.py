@@ -7,6 +7,7 @@ from typing import Any
 
 from cano import (
     ConfigurationError,
+    ConflictError,
     Explanation,
     Finding,
     Retention,
@@ -188,22 +189,42 @@ class Inspector:
                     deleted.append(record.run_id)
         return deleted
 
-    async def _delete(self, run_id: str) -> bool:
-        """Delete a finished run, unless it is being resumed. A run that cannot be read, as listed, cannot be."""
-        backend, now = self._stored.backend, self._stored.now()
-        token = await backend.claim(run_id, self._stored.holder, now, now + self._stored.lease)
-        if token is None:
-            return False
-        record = None
+    async def delete(self, run_id: str) -> None:
+        """See `Kernel.delete`."""
+        self._require("retention")
+        if run_id in self._kernel.active:
+            raise ConflictError(_unfinished(run_id, "this kernel executes it", run_id), run_id=run_id)
         with suppress(SerializationError):
+            record = with_status_at(await self._stored.record(run_id), self._stored.now())
+            if not record.status.finished:
+                raise ConflictError(_unfinished(run_id, f"it is {record.status.value}", run_id), run_id=run_id)
+            parent = None if record.parent is None else await self._stored.backend.load(record.parent)
+            if parent is not None and not parent.status.finished:
+                problem = f"its parent {parent.run_id} may still need its result"
+                raise ConflictError(_unfinished(run_id, problem, parent.run_id), run_id=run_id)
+        if not await self._delete(run_id):
+            raise ConflictError(f"run {run_id} is not deleted: it is being resumed", run_id=run_id)
+
+    async def _delete(self, run_id: str) -> bool:
+        """Delete a finished run, unless it is being resumed. A run that cannot be read cannot be resumed, either."""
+        backend, now = self._stored.backend, self._stored.now()
+        try:
+            token = await backend.claim(run_id, self._stored.holder, now, now + self._stored.lease)
             record = await backend.load(run_id)
-            if record is None or not record.status.finished:
-                await backend.release(run_id, token)
-                return False
-        return await backend.delete(run_id)
+        except SerializationError:
+            return await backend.delete(run_id)
+        if token is not None and record is not None and record.status.finished:
+            return await backend.delete(run_id)
+        if token is not None:
+            await backend.release(run_id, token)
+        return False
 
     def _require(self, promise: str) -> None:
         """Raise ConfigurationError unless the store promises `history` or `retention`."""
         if not getattr(self._stored.backend.capabilities, promise):
             name = self._kernel.store_name
             raise ConfigurationError(f"the store {name} {_LACKS[promise]}; use one with {promise}, see `cano plugins`")
+
+
+def _unfinished(run_id: str, problem: str, cancel: str) -> str:
+    return f"run {run_id} is not deleted: {problem}; cancel first: kernel.cancel({cancel!r})"

@@ -242,6 +242,10 @@ class Keeper:
         """See `Kernel.check`."""
         return await self._inspector.check()
 
+    async def delete(self, run_id: str) -> None:
+        """See `Kernel.delete`."""
+        await self._inspector.delete(run_id)
+
     async def prune(self, retention: Retention) -> list[str]:
         """See `Kernel.prune`."""
         return await self._inspector.prune(retention)

@@ -115,14 +115,19 @@ class StoredRuns:
             raise RunNotFoundError(f"the store has no run {run_id!r}", run_id=run_id)
         return record
 
-    async def head(self, run_id: str) -> RunRecord:
-        """Return the run's record, without its data if only that cannot be read. Raises RunNotFoundError."""
+    async def head(self, run_id: str) -> tuple[RunRecord, SerializationError | None]:
+        """Return the run's record, and None; or, if it is corrupt, the record as lists show it, and the error.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            SerializationError: it is not even listed.
+        """
         try:
-            return await self.record(run_id)
-        except SerializationError:
+            return await self.record(run_id), None
+        except SerializationError as error:
             for listed in await self.backend.runs(RunFilter()):
-                if listed.run_id == run_id and (listed.error or {}).get("type") != "SerializationError":
-                    return listed
+                if listed.run_id == run_id:
+                    return listed, error
             raise
 
     def check(self, record: RunRecord) -> None:

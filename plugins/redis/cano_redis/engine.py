@@ -213,8 +213,8 @@ def _conflict(commit: Commit, seq: bytes | None, token: bytes | None) -> Conflic
     if seq is None or token is None:
         stale = "it does not exist"
     elif token != b"%d" % commit.token:
-        stale = f"another holder claimed it: its token is {token.decode()}, not {commit.token}"
+        stale = f"another holder claimed it: its token is {token.decode(errors='replace')}, not {commit.token}"
     else:
-        stale = f"it has made {seq.decode()} transitions, not {commit.expected_seq}"
+        stale = f"it has made {seq.decode(errors='replace')} transitions, not {commit.expected_seq}"
     run_id = commit.run_id
     return ConflictError(f"a commit to the run {run_id!r} is stale: {stale}", run_id=run_id)

@@ -8,7 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cano import CanoError, LazyBackend, RunFilter, RunRecord, RunStatus, SerializationError, StoreBackend, StoreError
+from cano import (
+    CanoError,
+    LazyBackend,
+    RunFilter,
+    RunRecord,
+    RunStatus,
+    SerializationError,
+    StoreBackend,
+    StoreError,
+    StoreUnavailableError,
+)
 from cano.testing import DamageContract
 from cano_memory import MemoryBackend
 
@@ -135,6 +145,11 @@ def unreadable(run_id: str) -> SerializationError:
     return error
 
 
+def away() -> StoreUnavailableError:
+    """Another error, which a caller may take for one that passes."""
+    return StoreUnavailableError("the store cannot be reached")
+
+
 def fail(error: Exception) -> Any:
     """Raise it, in an expression."""
     raise error
@@ -198,6 +213,9 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
         "a_corrupt_run_can_be_deleted"),
     "leaves what is corrupt": (
         {"delete": lambda s, honest, run_id: MemoryBackend.delete(s, run_id)}, "a_corrupt_run_can_be_deleted"),
+    "cannot be reached for a corrupt run": (
+        {"claim": lambda s, honest, run_id, *rest: fail(away()) if run_id in s.corrupt else honest(run_id, *rest)},
+        "a_kernel_ends_a_corrupt_run"),
     "mends a run with a commit": (
         {"commit": lambda s, honest, c: (s.corrupt.pop(c.run_id, None), honest(c))[1]},
         "commits_do_not_hide_corruption"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,41 @@ def test_cancel(cano: Cano) -> None:
     assert (second.exit_code, second.stderr) == (1, "run r1 has already ended: cancelled\n")
     assert (as_json.exit_code, json.loads(as_json.stdout)["accepted"]) == (1, False)
     assert json.loads(cano("explain", "r1", "--json").stdout)["reason"] == "CANCELLED"
+
+
+@pytest.mark.usefixtures("stopped")
+def test_delete(cano: Cano) -> None:
+    """A finished run is deleted; one that can go on is refused, with what to do."""
+    cano("run", "flows", "--run-id", "page 1")
+
+    done = cano("delete", "page 1")
+    refused = cano("delete", "r1")
+    cano("cancel", "r1")
+    as_json = cano("delete", "r1", "--json")
+
+    assert (done.exit_code, done.stdout) == (0, "run 'page 1' is deleted\n")
+    assert refused.exit_code == 1
+    assert refused.stderr == "Error: run r1 is not deleted: it is interrupted; cancel first: kernel.cancel('r1')\n"
+    assert json.loads(as_json.stdout) == {"deleted": "r1"}
+    assert cano("delete", "r1").exit_code == 2
+    assert json.loads(cano("runs", "--json").stdout) == []
+
+
+@pytest.mark.usefixtures("stopped")
+def test_a_corrupt_run(cano: Cano) -> None:
+    """A run whose row cannot be read is cancelled; or the command says which other command deletes it."""
+    cano("fork", "r1", "1", "r 2")
+    with closing(sqlite3.connect("runs.db", isolation_level=None)) as connection:
+        connection.execute("UPDATE journal SET extra = x'c1' WHERE id IN (SELECT head FROM runs WHERE run_id = 'r1')")
+        connection.execute("UPDATE runs SET seq = 99 WHERE run_id = 'r 2'")
+
+    readable, lost = cano("cancel", "r1"), cano("cancel", "r 2")
+
+    assert (readable.exit_code, readable.stdout) == (0, "run r1 is cancelled\n")
+    assert lost.exit_code == 1
+    assert lost.stderr.endswith("\n  (to delete it: cano delete 'r 2')\n")
+    assert cano("delete", "r 2").exit_code == 0
+    assert cano("prune", "--delete-all-finished").stdout == "r1\n1 run deleted\n"
 
 
 @pytest.mark.usefixtures("stopped")

@@ -65,9 +65,10 @@ def test_show(cano: Cano) -> None:
     ("args", "lack"),
     [
         (["fork", "r1", "1", "r2"], "keeps no history of its runs, so none can be shown, and no run can be forked"),
+        (["delete", "r1"], "keeps everything, so no run can be deleted"),
         (["prune", "--delete-all-finished"], "keeps everything, so no run can be deleted"),
     ],
-    ids=["fork", "prune"],
+    ids=["fork", "delete", "prune"],
 )
 def test_what_the_store_cannot_do(cano: Cano, project: Path, args: list[str], lack: str) -> None:
     """One line says which store lacks what and what to do, without the password; nothing is changed."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cano import (
     ConfigurationError,
+    ConflictError,
     Finding,
     Kernel,
     Retention,
@@ -17,6 +18,7 @@ from cano import (
     RunNotFoundError,
     RunResult,
     RunStatus,
+    SerializationError,
     Signal,
     Standstill,
     SubWorkflow,
@@ -26,6 +28,8 @@ from cano import (
     sleep_until,
     wait_for,
 )
+
+from tests.plugins.durability.conftest import LEASE
 
 if TYPE_CHECKING:
     from tests.plugins.durability.conftest import World
@@ -365,6 +369,82 @@ async def test_an_unfinished_run_that_is_corrupt_can_be_cancelled_and_deleted(
     assert not await other.cancel("r")
     assert await other.prune(Retention(on_terminal="delete")) == ["r"]
     assert await world.find("r") is None
+
+
+async def test_a_corrupt_run_is_cancelled_by_its_holder(kernel: Kernel, world: World, flow: Flow) -> None:
+    """A process that executes a corrupt run need not read it, so another kernel can let it cancel the run."""
+    await flow.start(kernel, world, "r", "hang")
+    other = await world.kernel()
+    world.faults(other).at_call("load", None).fail(SerializationError("run r is corrupt", run_id="r"))
+    assert await other.cancel("r")
+    await world.clock.advance(LEASE)
+    (run,) = await other.runs()
+    assert run.status is RunStatus.CANCELLED
+
+
+async def test_a_corrupt_child_keeps_no_other_from_being_cancelled(
+    kernel: Kernel, world: World, flow: Flow, caplog: pytest.LogCaptureFixture
+) -> None:
+    """All children of a cancelled run are cancelled but one that cannot be: that is logged, and found by `check`."""
+    for run_id in ("parent", "a", "b", "c"):
+        await flow.start(kernel, world, run_id, "wait for ever")
+    backend = world.store(kernel).backend
+    for run_id in ("a", "b", "c"):
+        record = await world.look(run_id)
+        await backend.delete(run_id)
+        await backend.create(record._replace(parent="parent"))
+    corrupt(kernel, world, "b")
+    world.faults(kernel).at_call("claim", 3).fail(SerializationError("run b is corrupt", run_id="b"))
+
+    assert await kernel.cancel("parent")
+
+    statuses = {run.run_id: run.status.value for run in await kernel.runs()}
+    assert statuses == {"parent": "cancelled", "a": "cancelled", "b": "parked", "c": "cancelled"}
+    assert "a child of run parent was not cancelled: run b is corrupt" in caplog.text
+    assert {finding.kind for finding in await kernel.check() if finding.run_id == "b"} == {"corrupt", "orphan"}
+
+
+async def test_delete(kernel: Kernel, world: World, flow: Flow) -> None:
+    """A finished run goes with its history and its signals. What has not ended is refused, until it is cancelled."""
+    for run_id, does in (("done", "nothing"), ("failed", "fail"), ("parked", "wait"), ("running", "hang")):
+        await flow.start(kernel, world, run_id, does)
+    other = await world.kernel()
+
+    await other.delete("done")
+    await other.delete("failed")
+    for run_id, problem in (("parked", "it is parked"), ("running", "it is running")):
+        with pytest.raises(ConflictError, match=rf"{problem}; cancel first: kernel.cancel\('{run_id}'\)"):
+            await other.delete(run_id)
+    with pytest.raises(ConflictError, match="this kernel executes it"):
+        await kernel.delete("running")
+    assert [run.run_id for run in await other.runs()] == ["running", "parked"]
+
+    for run_id in ("parked", "running"):
+        assert await other.cancel(run_id)
+        await world.clock.advance(LEASE)
+        await other.delete(run_id)
+    assert list(await other.runs()) == []
+    with pytest.raises(RunNotFoundError, match="'parked'"):
+        await other.delete("parked")
+
+
+async def test_delete_keeps_a_child_that_its_parent_needs(kernel: Kernel, world: World, flow: Flow) -> None:
+    """A child that has ended is kept until its parent has, too."""
+    child = flow.flow("child")
+    parent = Workflow("call", name="parent").add_exit_state("end")
+    parent.register("call", SubWorkflow(child, {"x": "x"}, then="wait"))
+    parent.register("wait", lambda store: wait_for("go", then="end"))
+    await kernel.start(parent, {"x": 0}, run_id="p")
+    await world.settle()
+    (made,) = await kernel.runs(parent="p")
+
+    with pytest.raises(
+        ConflictError, match=r"its parent p may still need its result; cancel first: kernel.cancel\('p'"
+    ):
+        await kernel.delete(made.run_id)
+    await kernel.cancel("p")
+    await kernel.delete(made.run_id)
+    assert [run.run_id for run in await kernel.runs()] == ["p"]
 
 
 async def test_check_finds_corrupt_rows(kernel: Kernel, world: World, flow: Flow) -> None:
