@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import NoReturn
 
 from cano.errors import ConfigurationError
@@ -18,6 +18,13 @@ class Text(str):
 def refuse(name: str, value: object, allowed: str) -> NoReturn:
     """Raise ConfigurationError: `name` must be `allowed`, not `value`."""
     raise ConfigurationError(f"{name} must be {allowed}, not {value!r}")
+
+
+def similar(name: str, known: Iterable[str]) -> str:
+    """Return a question about the most similar of the `known` names, for messages; "" if none is similar."""
+    from difflib import get_close_matches  # late: rarely needed
+
+    return "".join(f" (did you mean {close!r}?)" for close in get_close_matches(name, sorted(known), 1))
 
 
 def whole(name: str, value: object, least: int = 0, most: int | None = None) -> int:

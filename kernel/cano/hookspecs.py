@@ -13,7 +13,8 @@ point of the group `cano`. There are three kinds of hook; their names begin with
                                          step_failed, transition_committed, run_parked, run_finished
 
 - A **provider** decides: plugins are asked one after the other, and the first answer that is not None is used. An
-  exception stops the start of the kernel, or the bind.
+  exception stops the start of the kernel, or the bind; so does a wrong answer, as a PluginError that names the
+  plugin.
 - A **collected** hook is called on all plugins that implement it.
 - An **observer** is a plain function with one argument. The kernel calls it directly, in the context of the run's
   task. It cannot fail a run: the kernel counts its exceptions and logs the first.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from cano.checks import Text, file_mode, one_of, positive_seconds, refuse, seconds, switch, text, whole
+from cano.checks import Text, file_mode, one_of, positive_seconds, refuse, seconds, similar, switch, text, whole
 from cano.errors import ConfigurationError
 
 __all__ = [
@@ -80,12 +80,8 @@ class Options:
 
     def unknown(self, name: str) -> ConfigurationError:
         """Return the error for an option that is not one of these."""
-        from difflib import get_close_matches  # late: rarely needed
-
-        close = get_close_matches(name, self._checks, 1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
         known = f"known are {', '.join(self)}" if self._checks else "it takes no options"
-        return ConfigurationError(f"the URL has the unknown option {name!r}{hint}; {known}")
+        return ConfigurationError(f"the URL has the unknown option {name!r}{similar(name, self)}; {known}")
 
 
 def optional(check: Check) -> Check:

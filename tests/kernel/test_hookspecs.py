@@ -434,7 +434,7 @@ def test_the_command_line_calls_its_hook() -> None:
 async def ask_for_another_store(plugin: Everything) -> None:
     """A kernel that no plugin can open the store of tells what there would be."""
     hookless = SimpleNamespace(cano_stores=plugin.cano_stores)
-    with pytest.raises(ConfigurationError, match=r"'other://'.*installed are stores for: guest"):
+    with pytest.raises(ConfigurationError, match=r"the store 'other://'; there are: guest$"):
         await Kernel(store="other://", plugins=[hookless], discover=False).open()
 
 

@@ -20,11 +20,11 @@ BUDGETS = {
     "engine": 1_340,
     "runtime": 250,
     "concurrency": 630,
-    "plugins": 300,
-    "kernel": 533,
+    "plugins": 432,
+    "kernel": 538,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
-IN_ALL = 5_040
+IN_ALL = 5_177
 DURABILITY = {"": 1_285, "recovery": 600}
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
 

@@ -11,7 +11,7 @@ from cano.engine.attempts import attempt_until_done
 from cano.engine.control import Paused, Refused
 from cano.engine.limiter import Limiter, acquire
 from cano.engine.step import current_place, keep_step
-from cano.errors import ConfigurationError, PluginError, TransitionError
+from cano.errors import ConfigurationError, TransitionError
 from cano.model.code_reading import types_of
 from cano.model.config import TaskConfig
 from cano.model.node import Node
@@ -101,7 +101,7 @@ class BoundState:
         if registration.targets is not None:
             self.allowed = frozenset(registration.targets)
         self.task, self.task_name, self.given_config = task, task.name, registration.config
-        work = kernel.hook.cano_bind_state(state=self, kernel=kernel)
+        work = kernel.ask("cano_bind_state", state=self, kernel=kernel)
         if work is not None:
             self.work = work
         elif task.plugin is not None and (problem := kernel.inactive(task.plugin)) is not None:
@@ -116,7 +116,8 @@ class BoundState:
     def _attach_task(self, kernel: Host, task: Task[Any] | Callable[[Any], Any], config: TaskConfig) -> None:
         self.task = task if isinstance(task, Task) else None
         self.task_name = task.name if isinstance(task, Task) else function_name(task)
-        self.retry = _retry_strategy(kernel, config.retry)
+        retry = config.retry
+        self.retry = kernel.provided("retry strategy", retry) if isinstance(retry, str) else retry
         self.timed = self.retry is not None and getattr(self.retry, "uses_elapsed", True)
         self.timeout = config.timeout
         self.total_timeout = config.total_timeout
@@ -204,9 +205,7 @@ class BoundWorkflow:
         self.states = {state: BoundState(self, state) for state in (*flow.tasks, *flow.exit_states, flow.start)}
         self.by_name = {bound.name: bound for bound in self.states.values()}
         self.start = self.states[flow.start]
-        self.default = flow.default_config or _default_config(kernel)
-        if not isinstance(self.default, TaskConfig):
-            raise PluginError(f"a plugin answered {self.default!r} as the default config; it must be a TaskConfig")
+        self.default = flow.default_config or kernel.ask("cano_default_config") or TaskConfig.minimal()
         self.limiters = [kernel.limiter(limit) for limit in flow.limits]
         for state, registration in flow.tasks.items():
             if shared := [limit for limit in registration.limits if limit in flow.limits]:
@@ -229,24 +228,6 @@ class BoundWorkflow:
         self.step_failed = kernel.listeners("cano_step_failed")
         self.transition_committed = kernel.listeners("cano_transition_committed")
         flow.freeze()
-
-
-def _default_config(kernel: Host) -> TaskConfig:
-    config = kernel.hook.cano_default_config()
-    return TaskConfig.minimal() if config is None else config
-
-
-def _retry_strategy(kernel: Host, spec: RetryStrategy | str | None) -> RetryStrategy | None:
-    if spec is None or not isinstance(spec, str):
-        return spec
-    strategy = kernel.hook.cano_retry_strategy(spec=spec)
-    if strategy is None and spec != "none":
-        raise ConfigurationError(
-            f"no installed plugin has a retry strategy named {spec!r}; cano-retry has 'fixed' and 'exponential'"
-        )
-    if strategy is not None and not isinstance(strategy, RetryStrategy):
-        raise PluginError(f"a plugin answered {strategy!r} as the retry strategy {spec!r}: it has no delay()")
-    return strategy
 
 
 def _limited(limiters: list[Limiter], work: Work) -> Work:

@@ -86,6 +86,12 @@ class Host(Protocol):
     def observer_failed(self, listener: Listener, error: BaseException) -> None:
         """Count an observer's exception; log its first one."""
 
+    def ask(self, hook: str, **arguments: Any) -> Any:
+        """Return the first answer of a plugin to a provider hook, or None. Raises PluginError if it is wrong."""
+
+    def provided(self, kind: str, given: str) -> Any:
+        """Return what a plugin provides for a name. Raises ConfigurationError, with the remedy, if none does."""
+
     def inactive(self, plugin: str) -> str | None:
         """Return why a plugin is not active, such as "blocked"; None if it is."""
 

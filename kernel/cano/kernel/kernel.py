@@ -39,7 +39,7 @@ from cano.kernel.resources import IN_MEMORY, Resources, called
 from cano.model.limits import Limit
 from cano.model.result import RunResult
 from cano.model.workflow import Workflow
-from cano.protocols import Clock, Codec, Executor, StoreBackend
+from cano.protocols import Capabilities, Clock, Codec, Executor, StoreBackend
 from cano.records import Explanation, Finding, Retention, RunFilter, RunStatus, Transition
 from cano.runtime.clock import SystemClock
 from cano.runtime.teardown import run_in, with_timeout
@@ -263,6 +263,22 @@ class Kernel:
         """Return why a plugin is not active, such as "blocked"; None if it is."""
         return self._resources.plugins.inactive(plugin)
 
+    def ask(self, hook: str, **arguments: Any) -> Any:
+        """Return the first answer of a plugin to a provider hook, or None. Raises PluginError if it is wrong."""
+        return self._resources.plugins.ask(hook, **arguments)
+
+    def provided(self, kind: str, given: str) -> Any:
+        """Return what a plugin provides for a name. Raises ConfigurationError, with the remedy, if none does."""
+        return self._resources.plugins.provided(kind, given)
+
+    def stores(self) -> dict[str, Mapping[str, Capabilities]]:
+        """Return the capabilities of the stores of each active plugin, by URL scheme.
+
+        Raises:
+            PluginError: a plugin's answer is wrong.
+        """
+        return self._resources.plugins.stores()
+
     def required_keeper(self, need: str = "this") -> RunKeeper:
         """Return the keeper of runs. Raises ConfigurationError if there is none, naming the `need` for it."""
         if self.keeper is None:
@@ -284,7 +300,8 @@ class Kernel:
         Args:
             flow: the workflow.
             data: a mapping with the run's first data, which is copied; or an object that the tasks get as it is.
-            run_id: the run's id; by default a new one.
+            run_id: the run's id; by default a new one. The same id again returns the result of that run, if a plugin
+                keeps runs; otherwise the kernel logs a warning, once.
             timeout: seconds for the whole run in wall-clock time, including the time while it is parked or its
                 process is down; None for no timeout. An existing run keeps its timeout. If a failed run is resumed, its
                 timeout starts again.
@@ -407,6 +424,8 @@ class Kernel:
                 message = f"run {run_id} took longer than {timeout:g} s: its store did not answer"
                 raise RunTimeoutError(message, timeout=timeout, run_id=run_id, workflow=plan.name) from None
             return plan, run_id, run, True
+        if run_id is not None and keeper is None and keep and parent is None:
+            self._resources.warn_unkept(run_id)
         if parent is None and run_id in self.active:
             message = f"run {run_id} is already running, and no store keeps both; use another run_id"
             raise ConflictError(message, run_id=run_id)

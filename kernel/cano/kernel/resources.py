@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
-import itertools
+import logging
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from cano.errors import ConfigurationError
+from cano.plugins.advice import nearest
 from cano.plugins.codec_layers import LayeredCodec, Layers, shown, split_codec
 from cano.plugins.loading import Plugins
 from cano.protocols import Codec, Executor, StoreBackend
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from cano.engine.ports import Host, RunKeeper
 
 IN_MEMORY = "memory://"
-LAYERS = "cano-zstd for zstd, cano-encryption for encrypt, cano-offload for limit and offload"
+_log = logging.getLogger("cano")
 
 
 class Resources:
@@ -41,11 +43,13 @@ class Resources:
             ("store", store, StoreBackend, "a URL such as 'memory://' or a StoreBackend"),
             ("executor", executor, Executor | None, "a URL, an Executor or None"),
         ):
-            if not isinstance(value, str) and not isinstance(value, kind):
-                raise ConfigurationError(f"{name} must be {what}, not {value!r}")
+            if not isinstance(value, str) and (not isinstance(value, kind) or isinstance(value, type)):
+                hint = f"; write {nearest(name, str(value), ())!r}" if isinstance(value, PurePath) else ""
+                raise ConfigurationError(f"{name} must be {what}, not {value!r}{hint}")
         self.plugins = Plugins(plugins, discover=discover, block=block, strict=strict)
         self.hook: Any = self.plugins.manager.hook
         self._opened: list[Any] = []
+        self._warned = False
         self._store = store
         self._executor = executor
 
@@ -62,13 +66,18 @@ class Resources:
             PluginError: a plugin is broken.
             StoreError: the store cannot be opened.
         """
-        codec: Codec | None = self.hook.cano_codec()
+        codec: Codec | None = self.plugins.ask("cano_codec")
         backend, layers = self.store_at(self._store) if isinstance(self._store, str) else (self._store, Layers())
-        executor = self._answer("executor", self._executor, lambda url: self.hook.cano_open_executor(url=url))
+        executor = self._executor
+        if isinstance(executor, str):
+            executor = self.plugins.provided("executor", executor)
         if backend is not None and backend.capabilities.encoded and codec is None:
             raise ConfigurationError(
-                f"the store {self.store_name} keeps bytes, and no installed plugin has a codec; install cano-msgspec"
+                f"the store {self.store_name} keeps bytes, and no plugin has a codec: the plugin 'msgspec' is "
+                f"{self.plugins.inactive('msgspec')}"
             )
+        if self._store != IN_MEMORY and not self.hook.cano_keep_runs.get_hookimpls():
+            raise ConfigurationError(self.no_keeper())  # now, since opening makes the store
         if layers and codec is not None:
             codec = LayeredCodec(codec, layers)
         try:
@@ -94,7 +103,7 @@ class Resources:
         Raises:
             ConfigurationError: the store is another one, and no plugin keeps runs in it.
         """
-        keeper: RunKeeper | None = self.hook.cano_keep_runs(kernel=kernel)
+        keeper: RunKeeper | None = self.plugins.ask("cano_keep_runs", kernel=kernel)
         if keeper is None and self._store != IN_MEMORY:
             raise ConfigurationError(self.no_keeper())
         return keeper
@@ -102,42 +111,26 @@ class Resources:
     def no_keeper(self) -> str:
         """Return why no plugin keeps runs in the store, with the remedy."""
         if (problem := self.plugins.inactive("durability")) is None:
-            return f"no plugin opens {self.store_name}; install cano-memory"
+            return f"the plugin 'memory', which opens the store {IN_MEMORY!r}, is {self.plugins.inactive('memory')}"
         return f"the plugin 'durability', which keeps runs in the store {self.store_name}, is {problem}"
+
+    def warn_unkept(self, run_id: str) -> None:
+        """Log, once, that the `run_id` of a call has no effect, since no plugin keeps runs."""
+        if not self._warned:
+            self._warned = True
+            _log.warning(
+                "run %s is not kept: the next call with its run_id executes it again; %s", run_id, self.no_keeper()
+            )
 
     def store_at(self, url: str) -> tuple[StoreBackend | None, Layers]:
         """See `Kernel.store_at`."""
         self.plugins.load()
         address, specs = split_codec(url)
-        layers = Layers(
-            self._answer("codec layer", spec, lambda spec: self.hook.cano_codec_layer(spec=spec), LAYERS)
-            for spec in specs
-        )
-        backend: StoreBackend | None = self._answer("store", address, lambda url: self.hook.cano_open_store(url=url))
+        layers = Layers(self.plugins.provided("codec layer", spec) for spec in specs)
+        backend: StoreBackend | None = self.plugins.provided("store", address)
         if layers and (backend is None or not backend.capabilities.encoded):
             raise ConfigurationError(f"{shown(url)!r} has codec=; this store keeps objects, not bytes; leave it out")
         return backend, layers
-
-    def _answer(self, kind: str, given: Any, ask: Callable[[str], Any], known: str | None = None) -> Any:
-        """Return the first answer of a plugin for a URL or a name. Objects are returned as they are.
-
-        Raises:
-            ConfigurationError: no plugin answers.
-        """
-        if not isinstance(given, str):
-            return given
-        answer = ask(given)
-        if answer is None and given != IN_MEMORY:
-            scheme = shown(given).partition(":")[0]
-            failures = self.plugins.failures()
-            stores = ", ".join(sorted(itertools.chain(*self.hook.cano_stores()))) if kind == "store" else ""
-            raise ConfigurationError(
-                f"no installed plugin opens the {kind} {shown(given)!r}; install "
-                + (known or f"the one for {scheme!r} (such as cano-{scheme})")
-                + (f"; installed are stores for: {stores}" if stores else "")
-                + (f". Plugins that were not loaded: {failures}" if failures else "")
-            )
-        return answer
 
 
 async def called(hook: Callable[[Any], Any], kernel: Host) -> None:

@@ -8,7 +8,7 @@ import logging
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,13 +16,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pluggy
 
 from cano import hookspecs
+from cano.checks import similar
 from cano.errors import ConfigurationError, PluginError
 from cano.hookspecs import API_VERSION, HOOK_NAMESPACE
+from cano.plugins.advice import unanswered
+from cano.plugins.providers import PROVIDERS, ask, stores
 from cano.plugins.wrapping import Wrapped
 from cano.safe_text import error_text, safe_repr
 
 if TYPE_CHECKING:
     import importlib.metadata
+
+    from cano.protocols import Capabilities
 
 _BUILT_IN = ("concurrency",)
 """Plugins that ship with the kernel: packages of `cano`, registered before all others, which can replace them."""
@@ -134,6 +139,7 @@ class Plugins:
                 while name in self._infos:
                     name += "'"
                 self._admit(PluginInfo(name, _DIRECT, "", "active"), lambda given=plugin: given)  # type: ignore[misc]
+        self._check_blocked()
         self._add_hookspecs()
         for info in self.infos:
             if info.status == "active":
@@ -161,11 +167,19 @@ class Plugins:
                     distribution=both,
                 )
         if missing := wanted - points.keys():
-            found_names = ", ".join(points) or "none"
-            raise ConfigurationError(
-                f"no plugin named {', '.join(map(repr, sorted(missing)))} is installed; there are: {found_names}"
-            )
+            names = {point.name for point in found}
+            asked = ", ".join(f"{name!r}{similar(name, names)}" for name in sorted(missing))
+            there = ", ".join(sorted(names)) or "none"
+            raise ConfigurationError(f"no plugin named {asked} is installed; there are: {there}")
         return list(points.values())
+
+    def _check_blocked(self) -> None:
+        """Warn of blocked names that no plugin has, installed or not: they are misspelt."""
+        if unknown := self._blocked - self._infos.keys():
+            names = _installed() | _released() | self._infos.keys()
+            for name in sorted(unknown - names):
+                message = f"block= or CANO_BLOCK names {name!r}{similar(name, names)}, but no plugin has this name"
+                warnings.warn(message, PluginWarning, stacklevel=2)
 
     def _admit(self, info: PluginInfo, load: Callable[[], Any]) -> None:
         """Register one plugin, or record why it cannot be. A broken plugin is not registered in part."""
@@ -264,17 +278,57 @@ class Plugins:
 
     def inactive(self, name: str) -> str | None:
         """Return why a plugin is not active, with the remedy if there is one; None if it is active."""
-        info = self._infos.get(name)
-        if info is None:
-            return f"not installed; install cano-{name}"
-        return {"active": None, "blocked": "blocked"}.get(info.status, f"broken: {info.error}")
+        if name in self._blocked:
+            return "blocked"
+        if (info := self._infos.get(name)) is not None:
+            return None if info.status == "active" else f"broken: {info.error}"
+        if name in _installed():
+            return f"installed, but not loaded, because of discover=False; add it: plugins=[{name!r}]"
+        return f"not installed; install cano-{name}"
 
-    def failures(self) -> str:
-        """Return the failed and blocked plugins as a clause for an error message; empty if there are none."""
-        failed = [f"{info.name} ({info.error})" for info in self.infos if info.status == "failed"]
-        blocked = [info.name for info in self.infos if info.status == "blocked"]
-        kinds = {"failed": failed, "blocked": blocked}
-        return "; ".join(f"{kind}: {', '.join(names)}" for kind, names in kinds.items() if names)
+    def ask(self, hook: str, **arguments: Any) -> Any:
+        """Return the first answer of a plugin to a provider hook, or None. Raises PluginError if it is wrong."""
+        return ask(self.manager, hook, arguments)
+
+    def stores(self) -> dict[str, Mapping[str, Capabilities]]:
+        """See `Kernel.stores`."""
+        self.load()
+        return stores(self.manager)
+
+    def provided(self, kind: str, given: str) -> Any:
+        """Return what a plugin provides for a URL or a name; None for what a kernel can do without.
+
+        Args:
+            kind: a key of `PROVIDERS`.
+
+        Raises:
+            ConfigurationError: no plugin answers; the error says why, and what to do.
+            PluginError: the answer is wrong.
+        """
+        hook, argument = PROVIDERS[kind]
+        answer = self.ask(hook, **{argument: given})
+        if answer is None and given not in ("memory://", "none"):
+            schemes = {scheme for each in self.stores().values() for scheme in each}
+            others = [info.name for info in self.infos if info.status != "active"]
+            raise unanswered(kind, given, schemes, others, self.inactive)
+        return answer
+
+
+def _installed() -> set[str]:
+    """Return the names of all installed plugins, loaded or not."""
+    import importlib.metadata  # late: importing it takes longer than importing cano
+
+    return {*_BUILT_IN, *(point.name for point in importlib.metadata.entry_points(group=_GROUP))}
+
+
+def _released() -> set[str]:
+    """Return the names of the plugins that are released with the kernel, as its extra `all` names them."""
+    import importlib.metadata
+
+    with suppress(importlib.metadata.PackageNotFoundError):
+        needs = importlib.metadata.requires("cano") or ()
+        return {need.partition("~=")[0].removeprefix("cano-") for need in needs if need.startswith("cano-")}
+    return set()
 
 
 def _one_argument(impl: pluggy.HookImpl) -> Callable[[Any], None]:

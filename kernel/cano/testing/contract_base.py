@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 
 from cano.errors import ConfigurationError, StoreError, StoreUnavailableError
 from cano.kernel.kernel import Kernel
-from cano.plugins.codec_layers import shown
 from cano.protocols import Capabilities, StoreBackend
 from cano.records import Commit, RunRecord, RunStatus, Transition
 
@@ -90,16 +89,18 @@ def installed_backend(url: str) -> StoreBackend:
     Raises:
         ConfigurationError: no plugin opens the URL, or it is wrong.
     """
-    backend: StoreBackend | None = _plugins().hook.cano_open_store(url=url)
-    if backend is None:
-        raise ConfigurationError(f"no installed plugin opens {shown(url)!r}; install it, or override open_backend")
+    try:
+        backend: StoreBackend = _plugins().provided("store", url)
+    except ConfigurationError as error:
+        error.add_note("to test a store that no installed plugin opens, override open_backend")
+        raise
     return backend
 
 
 def declared_stores() -> dict[str, Capabilities]:
     """Return the capabilities that the installed plugins declare for their stores, by URL scheme."""
     declared: dict[str, Capabilities] = {}
-    for stores in _plugins().hook.cano_stores():
+    for stores in _plugins().stores().values():
         declared.update(stores)
     return declared
 

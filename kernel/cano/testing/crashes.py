@@ -305,9 +305,9 @@ def _location(flow: Workflow[Any] | str) -> tuple[str, str, str | None]:
 def _codec(flow: Workflow[Any]) -> Codec:
     kernel = Kernel()
     kernel.load()
-    codec: Codec | None = kernel.hook.cano_codec()
+    codec: Codec | None = kernel.ask("cano_codec")
     if codec is None:
-        raise ConfigurationError("a durable store needs a codec: install cano-msgspec")
+        raise ConfigurationError(f"a durable store needs a codec; the plugin 'msgspec' is {kernel.inactive('msgspec')}")
     codec.register(*types_of(flow))
     return codec
 

@@ -63,7 +63,7 @@ def bench_store(ctx: click.Context, *, url: str, runs: int, seconds: float, as_j
 async def _measure(kernel: Kernel, runs: int, seconds: float) -> list[Speed]:
     backend = kernel.backend
     if backend is None:
-        raise CliError(f"no plugin opens {kernel.store_name}; install cano-memory")
+        raise CliError(f"the plugin 'memory', which opens {kernel.store_name}, is {kernel.inactive('memory')}")
     async with Benchmark(
         kernel, backend, seconds, lambda problem: click.echo(f"Warning: {problem}", err=True)
     ) as bench:

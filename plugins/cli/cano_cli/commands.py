@@ -11,22 +11,19 @@ from cano import CanoError, Kernel
 from cano_cli.errors import one_line
 
 
-def add_plugin_commands(app: click.Group, kernel: Kernel, warn: Callable[[str], None]) -> set[str]:
+def add_plugin_commands(app: click.Group, kernel: Kernel, warn: Callable[[str], None]) -> None:
     """Call every plugin's `cano_commands`. If a plugin fails, `app` keeps none of its commands.
 
     Args:
         app: the `cano` command.
         kernel: loads the plugins.
         warn: called with a message for each plugin that fails.
-
-    Returns:
-        The names of all plugins; empty if they cannot be loaded.
     """
     try:
         origins = {info.name: info.origin for info in kernel.load()}
     except CanoError as error:
         warn(f"no plugin is loaded: {error}")
-        return set()
+        return
     # one by one, in pluggy's order: in one pluggy call, the first exception would skip the remaining plugins
     for implementation in reversed(kernel.hook.cano_commands.get_hookimpls()):
         before = dict(app.commands)
@@ -38,7 +35,6 @@ def add_plugin_commands(app: click.Group, kernel: Kernel, warn: Callable[[str], 
             app.commands.update(before)
             name = implementation.plugin_name
             warn(f"the plugin {name!r} ({origins.get(name, '')}) cannot add its commands: {one_line(error)}")
-    return set(origins)
 
 
 def _call(implementation: Any, app: click.Group) -> None:

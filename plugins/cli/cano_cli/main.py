@@ -55,16 +55,10 @@ class App(click.Group):
             probe = super().make_context(info_name, [*args], parent, **{**extra, "resilient_parsing": True})
             settings = Settings(tuple(probe.params.get("block") or ()))
             with self._notices.showing_warnings():
-                self._check_blocked(settings, add_plugin_commands(self, settings.kernel(), self._notices.show))
+                add_plugin_commands(self, settings.kernel(), self._notices.show)
         except KeyboardInterrupt:
             raise click.exceptions.Exit(STOPPED) from None
         return super().make_context(info_name, args, parent, **extra)
-
-    def _check_blocked(self, settings: Settings, installed: set[str]) -> None:
-        for name in settings.block:
-            if installed and name not in installed:
-                names = ", ".join(sorted(installed))
-                self._notices.show(f"--block {name}: no such plugin; installed plugins: {names}")
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the subcommand and report errors that it does not handle itself."""

@@ -26,7 +26,7 @@ def plugins(ctx: click.Context, *, as_json: bool) -> None:
     try:
         kernel = settings.kernel()
         found = kernel.load()
-        stores = {each.plugin_name: each.function() for each in kernel.hook.cano_stores.get_hookimpls()}
+        stores = kernel.stores()
     except CanoError as error:
         raise usage_error(error) from error
     if as_json:

@@ -273,7 +273,7 @@ class MemoryBackend:
         if self._strict and not isinstance(value, bytes) and (value is not None or key is not None):
             what = "a payload" if key is None else f"key {key!r}"
             raise SerializationError(
-                f"a strict store keeps bytes, but {what} is a {type(value).__name__}; install a codec: cano-msgspec",
+                f"a strict store keeps bytes, but {what} is a {type(value).__name__}; encode it first",
                 key=key, actual=type(value),
             )  # fmt: skip
         return isolate(value)

@@ -74,8 +74,8 @@ def check_size(size: int, values: Mapping[str, bytes], run_id: str) -> None:
         key = max(values, key=lambda key: len(values[key]))
         raise SerializationError(
             f"the run {run_id!r} sets {size / 2**20:.0f} MiB in one commit, {len(values[key]) / 2**20:.0f} MiB of them "
-            f"in the key {key!r}; the store keeps up to {LARGEST // 2**20} MiB; keep large values in files, or install "
-            "cano-offload and add ?codec=offload:1MiB:FOLDER to the URL",
+            f"in the key {key!r}; the store keeps up to {LARGEST // 2**20} MiB; keep large values in files, for "
+            "example with ?codec=offload:1MiB:FOLDER in the URL",
             key=key,
             run_id=run_id,
         )

@@ -10,7 +10,6 @@ from cano import ConfigurationError
 from cano_sqlite.settings import OPTIONS
 
 SCHEME = "sqlite"
-EXAMPLES = "write sqlite:///runs.db for a file in the current folder, sqlite:////var/lib/runs.db for an absolute path"
 
 
 def options_from_url(url: str) -> dict[str, Any] | None:
@@ -19,18 +18,23 @@ def options_from_url(url: str) -> dict[str, Any] | None:
     Raises:
         ConfigurationError: the URL names no file, or an option is unknown, wrong or given twice.
     """
-    scheme, colon, rest = url.partition(":")
+    scheme, colon, _ = url.partition(":")
     if not colon or scheme.lower() != SCHEME:
         return None
-    return {"path": _path(rest.partition("?")[0]), **OPTIONS.read(url)}
+    return {"path": _path(url), **OPTIONS.read(url)}
 
 
-def _path(place: str) -> str:
+def _path(url: str) -> str:
+    place = url.partition(":")[2].partition("?")[0]
     path = unquote(place.removeprefix("///"))
     if ":memory:" in (path, unquote(place).strip("/")):
         raise ConfigurationError("SQLite's :memory: does not outlive the process; use memory:// instead")
-    if place in ("", "//", "///"):
-        raise ConfigurationError(f"the URL names no file: {EXAMPLES}")
-    if not place.startswith("///"):
-        raise ConfigurationError(f"the URL names a host, but SQLite uses a local file: {EXAMPLES}")
+    name = place.lstrip("/")
+    if not name or not place.startswith("///"):
+        problem = "must have three or four slashes before the path" if name else "names no file"
+        file = name if name and "@" not in url else "runs.db"  # an @ may follow a password
+        raise ConfigurationError(
+            f"the URL {problem}: write sqlite:///{file} for a path from the current folder, "
+            f"sqlite:////{file} for an absolute one"
+        )
     return path

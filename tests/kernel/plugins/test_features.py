@@ -122,10 +122,23 @@ async def test_without_durability_runs_live_in_memory() -> None:
 
 
 async def test_without_durability_a_store_is_refused() -> None:
-    """A store that was asked for, and that nothing would use, is an error when the kernel opens; it is closed again."""
-    backend = MemoryBackend()
-    kernel = Kernel(store=backend, discover=False, block=["durability"])
+    """A store that was asked for, and that nothing would use, is an error when the kernel opens; it stays closed."""
+    kernel = Kernel(store=MemoryBackend(), discover=False, block=["durability"])
 
+    with pytest.raises(ConfigurationError, match="the plugin 'durability', which keeps runs in the store <"):
+        await kernel.open()
+
+
+async def test_a_store_that_no_plugin_takes_is_closed_again() -> None:
+    """A plugin that could keep runs, and does not want to, is asked with the open store."""
+
+    class Unwilling:
+        @hookimpl
+        def cano_keep_runs(self, kernel: Host) -> None:
+            assert kernel.backend is backend
+
+    backend = MemoryBackend()
+    kernel = Kernel(store=backend, plugins=[Unwilling()], discover=False, block=["durability"])
     with pytest.raises(ConfigurationError, match="the plugin 'durability', which keeps runs in the store <"):
         await kernel.open()
     with pytest.raises(Exception, match="closed"):

@@ -178,7 +178,7 @@ async def test_what_cannot_be_unwrapped_names_run_and_key() -> None:
     [
         (
             "kept://?codec=tog",
-            "codec layer 'tog'; install cano-zstd for zstd, cano-encryption for encrypt, cano-offload",
+            "codec layer 'tog'; there are: encrypt, limit, offload, zstd$",
         ),
         ("kept://?codec=", "codec layer ''"),
         ("kept://?codec=tag:a,", "codec layer ''"),
@@ -204,7 +204,7 @@ SECRET = [
 async def test_what_is_secret_in_a_url_is_not_shown(rest: str, option: str) -> None:
     """Not where nobody opens it, where its layers are wrong, nor where the kernel is shown; however it is written."""
     kernel = Kernel(discover=False, **{option: f"nowhere{rest}"})  # type: ignore[arg-type]
-    with pytest.raises(ConfigurationError, match=f"no installed plugin opens the {option} 'nowhere") as caught:
+    with pytest.raises(ConfigurationError, match=f"no active plugin provides the {option} 'nowhere") as caught:
         await kernel.open()
     said = [repr(kernel), str(caught.value)]
     for scheme, codec in (("kept", "tag:a&codec=tag:b"), ("memory", "tag:a")):
@@ -217,7 +217,7 @@ async def test_what_is_secret_in_a_url_is_not_shown(rest: str, option: str) -> N
 
 async def test_layers_need_a_store() -> None:
     """A kernel without any store has nothing for layers to work on."""
-    with pytest.raises(ConfigurationError, match="install cano-"):
+    with pytest.raises(ConfigurationError, match="the codec layer 'zstd', is installed, but not loaded"):
         await Kernel(store="memory://?codec=zstd", discover=False).open()
 
 

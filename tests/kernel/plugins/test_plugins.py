@@ -24,7 +24,6 @@ from cano import (
     Run,
     RunResult,
     Step,
-    TaskConfig,
     Workflow,
     hookimpl,
     hookspec,
@@ -158,7 +157,9 @@ def test_a_name_that_is_not_installed_is_refused(site: Site, discover: bool) -> 
     """The error says which name, and which there are."""
     site.install("guest", "")
     kernel = Kernel(plugins=["guest", "gust"], discover=discover)
-    with pytest.raises(ConfigurationError, match=r"no plugin named 'gust' is installed; there are: .*guest"):
+    with pytest.raises(
+        ConfigurationError, match=r"no plugin named 'gust' \(did you mean 'guest'\?\) is installed; there are: .*guest"
+    ):
         kernel.load()
 
 
@@ -193,7 +194,7 @@ async def test_the_order_is_the_alphabet(site: Site) -> None:
 # blocking
 
 
-@pytest.mark.parametrize("block", [["guest"], ("guest", "nobody"), {"guest"}, (name for name in ["guest"])])
+@pytest.mark.parametrize("block", [["guest"], ("guest", "retry"), {"guest"}, (name for name in ["guest"])])
 async def test_a_blocked_plugin_is_never_imported(site: Site, block: Any) -> None:
     """Blocking by parameter keeps the module from being imported; the plugin is listed as blocked."""
     site.install("guest", OBSERVER)
@@ -223,6 +224,39 @@ def test_a_given_plugin_can_be_blocked() -> None:
         pass
 
     assert [info.status for info in others(Kernel(plugins=[Given()], discover=False, block=["Given"]))] == ["blocked"]
+
+
+def test_a_misspelt_name_is_told(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A blocked name that no plugin has is probably misspelt: a warning names the nearest one, once for each name."""
+    site.install("guest", "")
+    monkeypatch.setenv("CANO_BLOCK", f"{os.environ['CANO_BLOCK']},gest")
+    with pytest.warns(PluginWarning) as caught:
+        Kernel(block=["conurrency", "xyz"]).load()
+
+    assert [str(warning.message) for warning in caught] == [
+        "block= or CANO_BLOCK names 'conurrency' (did you mean 'concurrency'?), but no plugin has this name",
+        "block= or CANO_BLOCK names 'gest' (did you mean 'guest'?), but no plugin has this name",
+        "block= or CANO_BLOCK names 'xyz', but no plugin has this name",
+    ]
+
+
+@pytest.mark.parametrize("discover", [True, False])
+def test_names_that_are_right_are_not_told(monkeypatch: pytest.MonkeyPatch, discover: bool) -> None:
+    """Neither that of an installed plugin, loaded or not, nor that of one that is released but not installed here."""
+    monkeypatch.setattr("cano.plugins.loading._installed", lambda: {"sqlite"})
+
+    Kernel(block=["sqlite", "redis", "durability", "concurrency"], discover=discover).load()
+
+
+def test_no_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the metadata of its distribution, such as in an archive, the kernel knows the installed plugins."""
+
+    def missing(name: str) -> Any:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "requires", missing)
+    with pytest.warns(PluginWarning, match=r"'redi' \(did you mean 'redis'\?\)"):
+        Kernel(block=["redi"], discover=False).load()
 
 
 @pytest.mark.parametrize("block", ["guest", 3, True, [3], [None], object()])
@@ -446,9 +480,9 @@ async def test_what_was_not_loaded_is_told_where_it_is_missed(site: Site) -> Non
     with pytest.warns(PluginWarning), pytest.raises(ConfigurationError) as caught:
         await Kernel(store="guest://", block=["other"]).open()
 
-    assert "no installed plugin opens the store 'guest://'; install the one for 'guest'" in str(caught.value)
-    assert "failed: guest (ModuleNotFoundError: No module named 'no_such_module')" in str(caught.value)
-    assert "other" in str(caught.value).partition("blocked: ")[2]
+    assert "no active plugin provides the store 'guest://'; not active: " in str(caught.value)
+    assert "guest (broken: ModuleNotFoundError: No module named 'no_such_module')" in str(caught.value)
+    assert "other (blocked)" in str(caught.value)
 
 
 # kinds of plugin
@@ -635,24 +669,6 @@ async def test_a_wrapper_is_around_all_implementations(caplog: pytest.LogCapture
 
 
 # deciders
-
-
-async def test_a_strategy_without_delay_is_named() -> None:
-    """A plugin that answers with something that is no strategy fails the bind."""
-
-    class Wrong:
-        @hookimpl
-        def cano_retry_strategy(self, spec: str) -> Any:
-            return 3
-
-    flow = Workflow(State.WORK, default_config=TaskConfig(retry="often"))
-    flow.register(State.WORK, work).add_exit_state(State.DONE)
-    async with Kernel(plugins=[Wrong()], discover=False) as kernel:
-        with pytest.raises(PluginError, match="answered 3 as the retry strategy 'often'"):
-            await kernel.run(flow)
-    async with Kernel(discover=False) as kernel:
-        with pytest.raises(ConfigurationError, match="no installed plugin has a retry strategy named 'often'"):
-            await kernel.run(flow)
 
 
 async def test_a_decider_that_raises_stops_the_kernel() -> None:

@@ -556,5 +556,5 @@ def test_the_store_to_test_must_be_given(tmp_path: Path) -> None:
 
     with pytest.raises(NotImplementedError, match="make_url"):
         StoreBackendContract().test_runs_are_apart(tmp_path)
-    with pytest.raises(ConfigurationError, match=r"nosuch://store.*open_backend"):
+    with pytest.raises(ConfigurationError, match=r"(?s)nosuch://store.*override open_backend"):
         Unknown().test_runs_are_apart(tmp_path)

@@ -202,7 +202,7 @@ def test_one_workflow(cano: Cano, write: Write) -> None:
         ("sqlite:///typo.db", DST, "the store 'sqlite:///typo.db' does not exist; "),
         ("memory://", DST, "SRC 'memory://' keeps objects in memory, so its runs can be neither copied nor "),
         (SRC, "memory://", "DST 'memory://' keeps objects in memory, so its runs can be neither copied nor "),
-        (SRC, "shelf://x", "no installed plugin opens the store 'shelf://x'"),
+        (SRC, "shelf://x", "no active plugin provides the store 'shelf://x'"),
     ],
 )
 def test_stores_that_will_not_do(cano: Cano, source: str, target: str, message: str) -> None:

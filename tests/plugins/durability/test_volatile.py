@@ -151,7 +151,9 @@ async def test_data_that_cannot_be_parked(kernel: Kernel) -> None:
 async def test_without_any_store() -> None:
     """A kernel without a store cannot park a run, and says what to install."""
     async with Kernel(discover=False) as kernel:
-        with pytest.raises(ConfigurationError, match="install cano-memory"):
+        with pytest.raises(
+            ConfigurationError, match="the plugin 'memory', which opens the store 'memory://', is installed, but"
+        ):
             await kernel.run(flow())
 
 
