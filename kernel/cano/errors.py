@@ -217,7 +217,18 @@ class JoinError(WorkflowError):
 
 
 class RunCancelledError(WorkflowError):
-    """The run was cancelled: by `RunHandle.cancel`, by `Kernel.cancel`, or together with its parent run."""
+    """The run was cancelled: by `RunHandle.cancel`, by `Kernel.cancel`, or together with its parent run.
+
+    A step whose child run was cancelled by itself is not retried, since that would undo the cancellation.
+
+    Attributes:
+        with_parent: True if the run ended together with its parent, or with the attempt of the parent that waited for
+            it. The parent's next attempt resumes such a child.
+    """
+
+    def __init__(self, message: str, *, with_parent: bool = False, **location: Any) -> None:
+        super().__init__(message, **location)
+        self.with_parent = with_parent
 
 
 class RunInterruptedError(WorkflowError):

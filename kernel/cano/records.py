@@ -57,7 +57,8 @@ class RunRecord(NamedTuple):
         seq: number of transitions committed.
         status: the status of the last commit.
         data: value by key; values are bytes unless the store's `Capabilities` say otherwise.
-        error: a failed run's error: class, message, state and attempt; otherwise None.
+        error: a failed run's error: class, message, state and attempt; that of a child that was cancelled by itself;
+            otherwise None.
         wait: a parked run's wait; otherwise None.
         payload: the payload of the signal that woke the run, for the next step.
         parent: id of the run that started this one as a sub-workflow, or None.

@@ -16,14 +16,18 @@ class SubWorkflow(Task[StateT_co]):
     """A task that executes a workflow as a child run, with its own id, store and steps.
 
     If the parent is cancelled, so is the child. If the child fails, the step fails with the child's error as its cause.
-    The child's id is made from the step's idempotency key.
+    If the child is cancelled by itself, the step fails, too, without a retry: no attempt resumes the child.
+
+    The child's id is made from the step's idempotency key. From the second child of one workflow in one step on it also
+    has a number, in the order in which they start: start them in the same order in every attempt.
 
     Args:
         flow: the child's workflow.
         inputs: the child's initial data: the child's key by the parent's key.
         outputs: the data to copy back after the child's end: the parent's key by the child's key.
         then: the parent's next state; or a mapping from the child's exit states to next states.
-        config: retries and timeouts of the step. A retry executes the whole child again.
+        config: retries and timeouts of the step. A retry resumes the child from its last commit; in memory, it executes
+            the whole child again.
 
     Raises:
         ConfigurationError: an argument is of the wrong kind, or `then` lacks an exit state of the child.

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from cano.data.copying import isolate
 from cano.engine.step import location_of
 from cano.errors import (
+    JoinError,
     NodeError,
     PluginError,
     RetryExhaustedError,
+    RunCancelledError,
     StepTimeoutError,
     TaskError,
     WorkflowError,
@@ -128,6 +130,7 @@ async def _attempt(strand: Strand, bound: BoundState, done: _Progress) -> Any:
             strand.notify(listeners, step)
         done.prepared = await node.prep(strand.store)
         done.savepoint = strand.view.savepoint()
+        step.keep_count()
         detail.phase = "exec"
     if detail.phase == "exec":
         if listeners:
@@ -144,6 +147,7 @@ async def _attempt(strand: Strand, bound: BoundState, done: _Progress) -> Any:
                 Call(node.exec, (prepared,), step.run_id, bound.name, step.seq, step.attempt, step.idempotency_key)
             )
         done.prepared = prepared  # `post` sees it as the successful attempt left it
+        step.keep_count()
         detail.phase = "post"
     if listeners:
         strand.notify(listeners, step)
@@ -210,7 +214,7 @@ def _delay(bound: BoundState, step: Step, error: Exception, elapsed: float) -> f
     Raises:
         PluginError: the strategy raised, or returned anything else.
     """
-    if bound.retry is None:
+    if bound.retry is None or _has_cancelled_child(error):
         return None
     try:
         delay = bound.retry.delay(step.attempt, error, elapsed)
@@ -224,6 +228,13 @@ def _delay(bound: BoundState, step: Step, error: Exception, elapsed: float) -> f
         message = f"retry strategy {safe_repr(bound.retry)} returned {safe_repr(delay)}, not seconds to wait or None"
         raise PluginError(message) from error
     return delay
+
+
+def _has_cancelled_child(error: BaseException | None) -> bool:
+    """Return whether the attempt failed because a run was cancelled that it waited for. Another one would undo that."""
+    while isinstance(error, TaskError | JoinError):
+        error = error.__cause__
+    return isinstance(error, RunCancelledError) and not error.with_parent
 
 
 def raise_failed(step: Step, error: Exception) -> NoReturn:

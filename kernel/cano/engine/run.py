@@ -374,18 +374,20 @@ class Run(Strand):
         if ended is not None and ended is not _STOPPED:
             ended.set_result(None)
 
-    def stop(self, status: RunStatus, *, lost: str = "") -> None:
+    def stop(self, status: RunStatus, *, lost: str = "", with_parent: bool = False) -> None:
         """Ask the run to end as CANCELLED or INTERRUPTED. Does nothing after its end.
 
         Args:
             status: the status to end with, unless an earlier call has set one.
             lost: how it lost its lease; empty if it did not.
+            with_parent: whether it is cancelled only because its parent, or the attempt that waits for it, ends.
         """
         if self.status is not RunStatus.RUNNING:
             return
         if self._stop is None:
             self._stop = Stop(status)
         self._stop.lost = self._stop.lost or lost
+        self._stop.on_request |= status is RunStatus.CANCELLED and not with_parent
         self.note_own_cancel()
         if self._task is not None:
             self._stop.cancel(self._task, self.kernel.clock)

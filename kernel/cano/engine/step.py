@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextvars import Context, ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -31,13 +32,17 @@ class Progress(NamedTuple):
 class Detail:
     """The rarely used attributes of a step. Allocated on first use, dropped when the step ends."""
 
-    __slots__ = ("attempt", "deadline", "delay", "error", "following", "outcome", "payload", "phase", "progress")
+    __slots__ = (
+        "attempt", "children", "deadline", "delay", "error", "following", "outcome", "payload", "phase", "progress",
+    )  # fmt: skip
 
     def __init__(
         self, error: BaseException | None = None, payload: Any = None, outcome: Any = None, attempt: int = 1
     ) -> None:
         self.attempt = attempt
         self.phase: str | None = None
+        self.children: Mapping[str, int] = {}
+        """The number of child runs that the finished phases have started, by workflow."""
         self.error = error
         self.delay: float | None = None
         self.deadline: float | None = None
@@ -62,7 +67,7 @@ class Step:
     step of that time: call it before you start such a task.
     """
 
-    __slots__ = ("_attempt", "_bound", "_branch", "_detail", "_next", "_own", "_run", "_seq")
+    __slots__ = ("_attempt", "_bound", "_branch", "_children", "_detail", "_next", "_own", "_run", "_seq")
 
     def __init__(self, run: Run, bound: BoundState, branch: str | None = None, seq: int = 0) -> None:
         self._run = run
@@ -73,6 +78,7 @@ class Step:
         self._detail: Detail | None = None
         self._attempt: int | None = None  # set only in what `of_attempt` returns
         self._own: Step | None = None
+        self._children: dict[str, int]  # set only there, too
 
     def _ensure_detail(self) -> Detail:
         """Return the step's detail, for writing. Allocate it if there is none."""
@@ -103,7 +109,22 @@ class Step:
         if own is None or own._seq != self._seq or own._attempt != attempt:
             own = self._own = Step(self._run, self._bound, self._branch, self._seq)
             own._detail, own._attempt = self._ensure_detail(), attempt
+            own._children = dict(own._detail.children)
         return own
+
+    def child_id(self, workflow: str) -> str:
+        """Return the id of the next child run of `workflow` that this attempt starts. For the engine.
+
+        Every attempt counts the same way, also after a crash, so that each child gets its own id again.
+        """
+        children = self.of_attempt()._children
+        number = children[workflow] = children.get(workflow, 0) + 1
+        return f"{self.idempotency_key}{'' if number == 1 else f'.{number}'}/{workflow}"
+
+    def keep_count(self) -> None:
+        """Let the following phases, in any attempt, count child runs from here. For the engine."""
+        if self._own is not None:
+            self._ensure_detail().children = dict(self.of_attempt()._children)
 
     def restore(self, bound: BoundState, seq: int, detail: Detail) -> None:
         """Continue after transition `seq`, in a state that starts with `detail`. For the engine."""

@@ -27,14 +27,16 @@ class Stop:
 
     Attributes:
         status: CANCELLED or INTERRUPTED, the status to end with.
+        on_request: whether the run itself was cancelled, rather than with its parent.
         lost: how the run lost its lease; empty if it did not.
         cancels: how often it has cancelled the task.
     """
 
-    __slots__ = ("_timer", "cancels", "lost", "status")
+    __slots__ = ("_timer", "cancels", "lost", "on_request", "status")
 
     def __init__(self, status: RunStatus) -> None:
         self.status = status
+        self.on_request = False
         self.lost = ""
         self.cancels = 0
         self._timer: Timer | None = None
@@ -67,16 +69,18 @@ class Stop:
 def reason_of(run: Run, error: asyncio.CancelledError) -> BaseException:
     """Return the error that a cancellation stands for. Its context shows where the task was at that time."""
     where, stop = location_of(run.step), run._stop
+    with_parent = stop is None or not stop.on_request
     reason: BaseException = error
     if run.cancelled_from_outside():
         if run.parent is not None and not run.parent.interrupted():
-            reason = RunCancelledError(f"run {run.run_id} was cancelled with its parent", **where)
+            message = f"run {run.run_id} was cancelled with its parent"
+            reason = RunCancelledError(message, with_parent=with_parent, **where)
     elif run.watch is not None and run.watch.cancels:
         reason = timed_out(run)
     elif stop is None:  # nothing asked for it, and no task raised it: a commit may or may not have been applied
         reason = StoreUnavailableError(f"run {run.run_id} ends: a call of its store raised CancelledError")
     elif stop.status is RunStatus.CANCELLED:
-        reason = RunCancelledError(f"run {run.run_id} was cancelled", **where)
+        reason = RunCancelledError(f"run {run.run_id} was cancelled", with_parent=with_parent, **where)
     elif stop.lost:
         reason = lease_lost(run.run_id, stop.lost)
     else:

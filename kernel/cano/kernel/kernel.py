@@ -377,7 +377,7 @@ class Kernel:
 
     async def run_child(self, flow: Workflow[Any], data: Mapping[str, Any], parent: Step) -> RunResult:
         """Execute `flow` as a child run of the step `parent`, in its task. `SubWorkflow` calls this."""
-        run_id = f"{parent.idempotency_key}/{flow.name}"
+        run_id = parent.child_id(flow.name)
         try:
             plan, run_id, run, _ = await self._begin(flow, data, run_id, None, True, parent)
             state = None if run is None else await run.drive()
@@ -386,7 +386,8 @@ class Kernel:
             return await self.required_keeper().settled(plan, run_id)
         except asyncio.CancelledError:
             if (active := self.active.get(run_id)) is not None:
-                active.stop(RunStatus.INTERRUPTED if parent.run.interrupted() else RunStatus.CANCELLED)
+                status = RunStatus.INTERRUPTED if parent.run.interrupted() else RunStatus.CANCELLED
+                active.stop(status, with_parent=True)
                 await active.ended()
             elif self.keeper is not None:
                 await self.keeper.end_child(run_id, parent.run)
@@ -461,6 +462,9 @@ class Kernel:
 
     async def resume(self, flow: Workflow[Any], run_id: str) -> RunResult:
         """Continue an interrupted or failed run from its last commit, and wait for its end.
+
+        A cancelled run does not continue. If the run failed because a child was cancelled by itself, it fails again:
+        fork it before that step, so that the fork starts a child of its own.
 
         Raises:
             RunNotFoundError: there is no such run.

@@ -19,7 +19,8 @@ from cano import (
 )
 from cano.engine.ports import Host
 
-from cano_durability.keys import CANCEL
+from cano_durability.failures import cancelled_child
+from cano_durability.keys import CANCEL, WITH_PARENT
 from cano_durability.recovery.leases import Leases, journal_of
 from cano_durability.recovery.waiting import Alarms, Waiters
 from cano_durability.recovery.watchlist import Watchlist
@@ -47,17 +48,26 @@ class Canceller:
         self._alarms = alarms
         self._waiters = waiters
 
-    async def cancel(self, run_id: str) -> bool:
-        """Cancel a run in any process. Return False if it has already ended. Raises RunNotFoundError."""
+    async def cancel(self, run_id: str, *, with_parent: bool = False) -> bool:
+        """Cancel a run in any process. Return False if it has already ended.
+
+        Args:
+            run_id: the run.
+            with_parent: whether it ends only because its parent, or the attempt that waits for it, does.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+        """
         if (run := self._kernel.active.get(run_id)) is not None:
-            run.stop(RunStatus.CANCELLED)
+            run.stop(RunStatus.CANCELLED, with_parent=with_parent)
             return True
         record, corrupt = await self._stored.head(run_id)
         if record.status.finished:
             return False
+        id = f"{WITH_PARENT if with_parent else CANCEL} {record.token}"
         try:
             # the holder checks for this signal when it renews leases or releases an unfinished run
-            await self._stored.backend.put_signal(run_id, Signal(f"{CANCEL} {record.token}", CANCEL))
+            await self._stored.backend.put_signal(run_id, Signal(id, CANCEL))
         except SerializationError as error:
             corrupt = corrupt or error
         try:
@@ -88,7 +98,7 @@ class Canceller:
                 request = None
                 with suppress(SerializationError):  # corrupt signals must not keep the run alive
                     request = await self.request(run_id)
-                await self.commit(record, () if request is None else (request.id,))
+                await self.commit(record, request)
                 return True
         except BaseException:
             await self._leases.release(run_id, token)
@@ -104,12 +114,14 @@ class Canceller:
             record = record._replace(token=token, seq=entry.seq, state=entry.state)
         return record
 
-    async def commit(self, record: RunRecord, consumed: tuple[str, ...]) -> None:
+    async def commit(self, record: RunRecord, request: Signal | None) -> None:
         """Commit that a run, which this kernel has just claimed, is cancelled. Cancel its children, too."""
+        error = None if request is not None and _with_parent(request) else cancelled_child(record)
         await self._stored.backend.commit(
             Commit(
                 run_id=record.run_id, token=record.token, expected_seq=record.seq, seq=record.seq, state=record.state,
-                status=RunStatus.CANCELLED, consumed=consumed, release=True, at=self._stored.now(),
+                status=RunStatus.CANCELLED, error=error, consumed=() if request is None else (request.id,),
+                release=True, at=self._stored.now(),
             )
         )  # fmt: skip
         self._alarms.cancel(record.run_id)
@@ -121,7 +133,7 @@ class Canceller:
         """Cancel the unfinished children of a run, also beside a child that is corrupt and cannot be cancelled."""
         for child in await self._stored.backend.runs(RunFilter(parent=run_id)):
             try:
-                await self.cancel(child.run_id)
+                await self.cancel(child.run_id, with_parent=True)
             except PermanentStoreError as error:
                 _log.warning("a child of run %s was not cancelled: %s", run_id, error)
 
@@ -130,7 +142,17 @@ class Canceller:
         run = self._kernel.active[run_id]
         journal = journal_of(run)
         journal.consumed = (*journal.consumed, signal.id)
-        run.stop(RunStatus.CANCELLED)
+        run.stop(RunStatus.CANCELLED, with_parent=_with_parent(signal))
+
+
+def is_final(request: Signal, record: RunRecord) -> bool:
+    """Return whether `request` also applies to a child that ended before it was read: no retry may resume it then."""
+    return record.parent is not None and not _with_parent(request)
+
+
+def _with_parent(request: Signal) -> bool:
+    """Return whether `request` is one to end a run together with its parent, or with the attempt that waits for it."""
+    return request.id.startswith(WITH_PARENT)
 
 
 def _not_cancelled(run_id: str, problem: StoreError) -> SerializationError:

@@ -22,7 +22,7 @@ from cano import (
 )
 from cano.engine.ports import BoundWorkflow, Detail, Host, RestorePoint, lives
 
-from cano_durability.cancelling import Canceller
+from cano_durability.cancelling import Canceller, is_final
 from cano_durability.failures import corrupt, stored_error
 from cano_durability.keys import CARRIED, DEADLINE, DEFINITION, ERROR, OUTCOME, PREFIX, RETRY, TAKEOVERS, WAIT
 from cano_durability.migration import landing_state
@@ -124,8 +124,8 @@ class Claimer:
             woken = await self._woken(plan, record, resume_ended)
             if woken is not None:
                 request = await self._canceller.request(run_id)
-                if request is not None and not record.status.finished:
-                    await self._canceller.commit(record, (request.id,))
+                if request is not None and (not record.status.finished or is_final(request, record)):
+                    await self._canceller.commit(record, request)
                     return None
                 if woken.again is not None:
                     await self._wait_again(record, woken.again, timeout, () if request is None else (request.id,))
@@ -284,10 +284,13 @@ class Claimer:
 
 def has_ended(record: RunRecord, resume_ended: bool) -> bool:
     """Return whether the run cannot continue. With `resume_ended`, a run that failed, or ended with its parent, can."""
-    resumable = record.status is RunStatus.FAILED or (
-        record.status is RunStatus.CANCELLED and record.parent is not None
-    )
+    resumable = record.status is RunStatus.FAILED or ended_with_parent(record)
     return record.status.finished and not (resume_ended and resumable)
+
+
+def ended_with_parent(record: RunRecord) -> bool:
+    """Return whether a run was cancelled with its parent. A child that was cancelled by itself has its error."""
+    return record.status is RunStatus.CANCELLED and record.parent is not None and record.error is None
 
 
 def _killed(plan: BoundWorkflow, record: RunRecord, state: str, kills: int) -> StepKilledError | None:

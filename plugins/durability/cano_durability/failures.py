@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import cano
-from cano import Run, RunRecord, SerializationError, TaskError, WorkflowError, state_name
+from cano import Run, RunCancelledError, RunRecord, SerializationError, TaskError, WorkflowError, state_name
 from cano.engine.ports import error_text, safe_str
 
 
@@ -22,6 +22,14 @@ def described(run: Run, error: BaseException | None) -> dict[str, Any]:
         "attempt": run.step.attempt,
         **numbers,
     }
+
+
+def cancelled_child(record: RunRecord) -> dict[str, Any] | None:
+    """Return what the record of a child keeps that no process executes, and that is cancelled by itself."""
+    if record.parent is None:
+        return None
+    message = f"run {record.run_id} was cancelled"
+    return {"type": RunCancelledError.__name__, "message": message, "cause": None, "state": record.state, "attempt": 1}
 
 
 def stored_error(record: RunRecord, stored: Mapping[str, Any]) -> WorkflowError:

@@ -242,7 +242,8 @@ class Journal:
             self.releasing = True
             await self._backend.release(self.run_id, self.token)
             return
-        failure = None if cancelled else described(run, error)
+        by_itself = isinstance(error, RunCancelledError) and not error.with_parent and run.parent_id is not None
+        failure = described(run, error) if by_itself or not cancelled else None  # see `has_ended`
         # a cancelled step may have been committed all the same, so the journal's state counts, not the step's
         state, seq = self.state, self.seq
         if not self.commits_steps and run.steps > seq:

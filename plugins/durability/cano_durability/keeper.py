@@ -29,7 +29,7 @@ from cano import (
 from cano.engine.ports import BoundState, BoundWorkflow, Host, Parked, Paused
 
 from cano_durability.cancelling import Canceller
-from cano_durability.claiming import Claimer, has_ended
+from cano_durability.claiming import Claimer, ended_with_parent, has_ended
 from cano_durability.failures import stored_error
 from cano_durability.inspection import Inspector
 from cano_durability.keys import PAYLOAD, PREFIX, WAIT
@@ -135,7 +135,10 @@ class Keeper:
     def _result(self, plan: BoundWorkflow, record: RunRecord) -> RunResult:
         """Return the result of a finished run. Raises its error, if it failed."""
         if record.status is RunStatus.CANCELLED:
-            raise RunCancelledError(f"run {record.run_id} was cancelled", run_id=record.run_id, workflow=plan.name)
+            raise RunCancelledError(
+                f"run {record.run_id} was cancelled", with_parent=ended_with_parent(record), run_id=record.run_id,
+                workflow=plan.name,
+            )  # fmt: skip
         if record.status is RunStatus.FAILED:
             raise stored_error(record, record.error or {})
         data = self.stored.values.data(record.data, record.run_id)
@@ -218,7 +221,7 @@ class Keeper:
         """See `RunKeeper.end_child`."""
         if not parent.interrupted():
             with suppress(StoreError):
-                await despite_cancellation(self._canceller.cancel(run_id), self._kernel.clock)
+                await despite_cancellation(self._canceller.cancel(run_id, with_parent=True), self._kernel.clock)
 
     # inspecting
 

@@ -21,6 +21,7 @@ async def despite_cancellation(work: Coroutine[Any, Any, R], clock: Clock) -> R 
         asyncio.CancelledError: this call was cancelled. The work has ended all the same, or was cancelled, too.
     """
     task = asyncio.ensure_future(work)
+    task.add_done_callback(_retrieve)
     timeout = asyncio.ensure_future(clock.sleep(GRACE))
     cancelled: asyncio.CancelledError | None = None
     try:
@@ -36,5 +37,9 @@ async def despite_cancellation(work: Coroutine[Any, Any, R], clock: Clock) -> R 
         return task.result() if task.done() and not task.cancelled() else None
     finally:
         timeout.cancel()
-        if task.done() and not task.cancelled():
-            task.exception()
+
+
+def _retrieve(task: asyncio.Task[Any]) -> None:
+    """Let asyncio not report the exception of work that its caller no longer awaits."""
+    if not task.cancelled():
+        task.exception()
