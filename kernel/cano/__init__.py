@@ -8,7 +8,7 @@ from cano.data.changes import Changes, ManagedStore, apply_changes
 from cano.data.copying import isolate
 from cano.data.store import MISSING, Key, KeyValueStore, ReadKey, TypedStore, not_a_list
 from cano.data.view import StoreView
-from cano.engine.step import Progress, Step, current_step
+from cano.engine.step import Progress, RunInfo, Step, current_step
 from cano.errors import (
     CanoError,
     ConfigurationError,
@@ -87,7 +87,7 @@ if typing.TYPE_CHECKING:
     from cano.engine.run import Run
     from cano.holders import is_held
     from cano.kernel.default import default_kernel
-    from cano.kernel.handles import RunHandle, RunInfo, RunListing
+    from cano.kernel.handles import RunHandle, RunListing
     from cano.kernel.kernel import Kernel
     from cano.lazy_backend import LazyBackend
     from cano.model.drawing import edges, undeclared
@@ -119,7 +119,7 @@ _LATE = {
         "Cancelled ConcurrentWorkflow ConcurrentWorkflowStatus Failed Success WaitStrategy WorkflowResult"
     ),
     "model.drawing": "edges undeclared",
-    "kernel.handles": "RunHandle RunInfo RunListing",
+    "kernel.handles": "RunHandle RunListing",
     "holders": "is_held",
     "kernel.default": "default_kernel",
     "kernel.kernel": "Kernel",

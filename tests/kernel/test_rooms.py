@@ -21,11 +21,11 @@ BUDGETS = {
     "runtime": 250,
     "concurrency": 630,
     "plugins": 432,
-    "kernel": 539,
+    "kernel": 550,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
-IN_ALL = 5_206
-DURABILITY = {"": 1_302, "recovery": 600}
+IN_ALL = 5_219
+DURABILITY = {"": 1_314, "recovery": 600}
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
 
 EXCEPTIONS = {

@@ -357,12 +357,14 @@ async def kernels() -> None:
         result: RunResult = await kernel.run(flow, {"n": 1}, run_id="one", timeout=10)
         handle: RunHandle = await kernel.start(flow, MemoryStore())
         info: RunInfo = handle.status()
+        info = await handle.refresh()
+        as_of: float = info.as_of
         progress: Progress | None = info.progress
         cancelled: Awaitable[None] = handle.cancel()
         await cancelled
         await kernel.signal(result.run_id, "approved", {"by": "me"})
         handles: list[RunHandle] = await kernel.recover(flow)
-        print(progress, handles, await kernel.resume(flow, "one"))
+        print(progress, as_of, handles, await kernel.resume(flow, "one"))
         listing: RunListing = kernel.runs(status=RunStatus.FAILED, limit=3)
         records: Sequence[RunRecord] = await listing
         history: Sequence[Transition] = await kernel.history("one")

@@ -23,7 +23,7 @@ from cano.safe_text import error_text, safe_repr, safe_str
 
 if TYPE_CHECKING:
     from cano.engine.limiter import Limiter
-    from cano.engine.step import Step
+    from cano.engine.step import RunInfo, Step
     from cano.errors import WorkflowError
     from cano.model.limits import Limit
     from cano.model.result import RunResult
@@ -187,17 +187,25 @@ class RunKeeper(Protocol):
             WorkflowError: it failed, was cancelled, or was interrupted here.
         """
 
-    async def observed(self, plan: BoundWorkflow, run_id: str) -> Run:
-        """Return a read-only `Run` for a run that another kernel executes, or that has ended."""
+    def followed(self, plan: BoundWorkflow, run_id: str) -> Run:
+        """Return an object for a run that this kernel does not execute. If it does later, that sets `successor`.
+
+        It counts as parked, and nothing else in it is known.
+        """
+
+    async def info(self, plan: BoundWorkflow, run_id: str) -> RunInfo:
+        """Read the progress of a run that this kernel does not execute.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            SerializationError: it cannot be read.
+        """
 
     def stopped_driving(self, run: Run) -> None:
         """Called when this kernel stops executing a run, because it ended or was parked."""
 
     async def end_child(self, run_id: str, parent: Run) -> None:
         """Cancel a child that its parent no longer waits for, unless the parent will be resumed."""
-
-    async def cancel_parked(self, run: Run) -> None:
-        """Cancel the parked run that `run` stands for, and set status and error of `run`."""
 
     async def cancel_children(self, run_id: str) -> None:
         """Cancel the unfinished children of a run."""

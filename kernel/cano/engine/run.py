@@ -28,9 +28,6 @@ BREATH = 1024
 NO_VALUES: Mapping[str, Any] = {}
 
 
-_STOPPED: Any = object()  # takes the place of the future that `ended` waits for
-
-
 class Run(Strand):
     """One execution of a workflow. Only the engine writes to it.
 
@@ -90,7 +87,7 @@ class Run(Strand):
         self.wait: Wait | None = None
         self.successor: Run | None = None
         self.step = Step(self, plan.start)
-        self._ended: asyncio.Future[None] | None = None
+        self._ended: asyncio.Future[None] | float | None = None  # a float once it has stopped
         self._stop: Stop | None = None
 
     @classmethod
@@ -363,16 +360,21 @@ class Run(Strand):
 
     async def ended(self) -> None:
         """Wait until this object has stopped executing the run. The run's error is not raised."""
-        if self._ended is not _STOPPED:
+        if not isinstance(self._ended, float):
             if self._ended is None:
                 self._ended = asyncio.get_running_loop().create_future()
             await asyncio.shield(self._ended)
 
     def mark_stopped(self) -> None:
-        """Wake all callers that wait in `ended`."""
-        ended, self._ended = self._ended, _STOPPED
-        if ended is not None and ended is not _STOPPED:
+        """Wake all callers that wait in `ended`, and note the time."""
+        ended, self._ended = self._ended, float(self.kernel.clock.time())
+        if isinstance(ended, asyncio.Future):
             ended.set_result(None)
+
+    @property
+    def stopped_at(self) -> float:
+        """When this object stopped executing the run, in wall-clock seconds; 0 before."""
+        return self._ended if isinstance(self._ended, float) else 0.0
 
     def stop(self, status: RunStatus, *, lost: str = "", with_parent: bool = False) -> None:
         """Ask the run to end as CANCELLED or INTERRUPTED. Does nothing after its end.

@@ -11,6 +11,7 @@ from cano.errors import ConfigurationError
 if TYPE_CHECKING:
     from cano.engine.binding import BoundState
     from cano.engine.run import Run
+    from cano.records import RunStatus
 
 # set once per run or branch, to an object that is updated as the run proceeds
 running: ContextVar[Step] = ContextVar("cano_step")
@@ -27,6 +28,31 @@ class Progress(NamedTuple):
     done: float
     total: float | None
     message: str | None
+
+
+class RunInfo(NamedTuple):
+    """The progress of a run.
+
+    Attributes:
+        run_id, workflow: the run's id, and its workflow's name.
+        status: running, parked, interrupted, succeeded, failed or cancelled.
+        state: the state that it is in. For a parked run, the one that follows its wait.
+        seq: number of the current step, or of the last one.
+        attempt: the last attempt of that step, counted from 1.
+        progress: the step's last report of its progress, or None. Only the kernel that executes a run knows it.
+        error: the exception that the run failed with, or None.
+        as_of: when this was true, in wall-clock seconds.
+    """
+
+    run_id: str
+    workflow: str
+    status: RunStatus
+    state: Any
+    seq: int
+    attempt: int
+    progress: Progress | None
+    error: BaseException | None
+    as_of: float
 
 
 class Detail:

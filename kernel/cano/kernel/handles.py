@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Generator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from cano.engine.step import Progress
+from cano.engine.step import RunInfo
 from cano.model.result import RunResult
 from cano.records import RunFilter, RunRecord, RunStatus
 
@@ -15,36 +15,14 @@ if TYPE_CHECKING:
     from cano.kernel.kernel import Kernel
 
 
-class RunInfo(NamedTuple):
-    """The progress of a run.
-
-    Attributes:
-        run_id, workflow: the run's id, and its workflow's name.
-        status: running, parked, interrupted, succeeded, failed or cancelled.
-        state: the state that it is in.
-        seq: number of the current step, or of the last one.
-        attempt: the current attempt of that step, counted from 1.
-        progress: the step's last report of its progress, or None.
-        error: the exception that the run failed with, or None.
-    """
-
-    run_id: str
-    workflow: str
-    status: RunStatus
-    state: Any
-    seq: int
-    attempt: int
-    progress: Progress | None
-    error: BaseException | None
-
-
 class RunHandle:
     """A handle to a started run. Dropping it, or cancelling its waiters, does not stop the run."""
 
-    def __init__(self, kernel: Kernel, plan: BoundWorkflow, run: Run) -> None:
+    def __init__(self, kernel: Kernel, plan: BoundWorkflow, run: Run, read: RunInfo | None = None) -> None:
         self._kernel = kernel
         self._plan = plan
         self._run = run
+        self._read = None if read is None else (run, read)  # from the store, after `run` stopped executing here
 
     @property
     def run_id(self) -> str:
@@ -72,17 +50,38 @@ class RunHandle:
         """
         run = self._latest()
         if run.status is RunStatus.PARKED:
-            return self._kernel.spawn(self._kernel.required_keeper().cancel_parked(run))
+            return self._kernel.spawn(self._cancel_elsewhere())
         run.stop(RunStatus.CANCELLED)
         return _Ended(run)
 
+    async def _cancel_elsewhere(self) -> None:
+        await self._kernel.required_keeper().cancel(self.run_id)
+        await self.refresh()
+
     def status(self) -> RunInfo:
-        """Return the run's progress, as far as this kernel knows it."""
+        """Return the run's progress as this kernel knows it, without reading the store; `as_of` is the time of that.
+
+        If the kernel executes the run, that is now. Otherwise it is the time when the kernel stopped executing it, or
+        when this handle last read it from the store: see `refresh`.
+        """
         run = self._latest()
-        step = run.step
-        return RunInfo(
-            run.run_id, run.workflow, run.status, run.state, step.seq, step.attempt, step.last_progress, run.error
-        )
+        if run.status is RunStatus.RUNNING:
+            return _info_of(run, self._kernel.clock.time())
+        if self._read is not None and self._read[0] is run:
+            return self._read[1]
+        return _info_of(run, run.stopped_at)
+
+    async def refresh(self) -> RunInfo:
+        """Read the run's progress from the store, unless this kernel executes the run; return it, as `status` does.
+
+        Raises:
+            RunNotFoundError: the run was deleted.
+            SerializationError: it cannot be read.
+        """
+        run = self._latest()
+        if run.status is RunStatus.PARKED or (run.status is not RunStatus.RUNNING and run.journal is not None):
+            self._read = run, await self._kernel.required_keeper().info(self._plan, self.run_id)
+        return self.status()
 
     def _latest(self) -> Run:
         """Return the object that executes the run now; it changes when a parked run is resumed."""
@@ -92,6 +91,15 @@ class RunHandle:
 
     def __repr__(self) -> str:
         return f"<RunHandle of {self._latest()!r}>"
+
+
+def _info_of(run: Run, as_of: float) -> RunInfo:
+    step, state = run.step, run.state
+    if run.status is RunStatus.PARKED and run.wait is not None:
+        state = run.plan.by_name[run.wait.then].state
+    return RunInfo(
+        run.run_id, run.workflow, run.status, state, step.seq, step.attempt, step.last_progress, run.error, as_of
+    )
 
 
 class _Ended:

@@ -349,7 +349,10 @@ class Kernel:
         """
         plan, run_id, run, _ = await self._begin(flow, data, run_id, timeout, keep, None)
         if run is None:
-            return RunHandle(self, plan, self.active.get(run_id) or await self.required_keeper().observed(plan, run_id))
+            if (active := self.active.get(run_id)) is not None:
+                return RunHandle(self, plan, active)
+            keeper = self.required_keeper()
+            return RunHandle(self, plan, keeper.followed(plan, run_id), await keeper.info(plan, run_id))
         self.drive(run)
         return RunHandle(self, plan, run)
 

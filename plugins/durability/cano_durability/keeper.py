@@ -15,6 +15,7 @@ from cano import (
     Run,
     RunCancelledError,
     RunFilter,
+    RunInfo,
     RunInterruptedError,
     RunRecord,
     RunResult,
@@ -25,6 +26,7 @@ from cano import (
     StoreView,
     Transition,
     Wait,
+    WorkflowError,
 )
 from cano.engine.ports import BoundState, BoundWorkflow, Host, Parked, Paused
 
@@ -101,15 +103,28 @@ class Keeper:
             self._caretaker.start()
             self._kernel.spawn(self._caretaker.wake(run.run_id))
 
-    async def observed(self, plan: BoundWorkflow, run_id: str) -> Run:
-        """See `RunKeeper.observed`."""
-        self.stored.register(plan)
+    def followed(self, plan: BoundWorkflow, run_id: str) -> Run:
+        """See `RunKeeper.followed`."""
         if (parked := self._watchlist.objects.get(run_id)) is not None:
             return parked
         run = self._watchlist.objects[run_id] = Run(self._kernel, plan, run_id, self.view({}))
         run.status = RunStatus.PARKED  # a handle then asks `settled` for the outcome
         run.mark_stopped()
         return run
+
+    async def info(self, plan: BoundWorkflow, run_id: str) -> RunInfo:
+        """See `RunKeeper.info`."""
+        self.stored.register(plan)
+        record, now = await self.stored.record(run_id), self.stored.now()
+        record, failed = with_status_at(record, now), self.stored.failed_attempts(record)
+        error, parked = _error_of(record), record.status is RunStatus.PARKED
+        last = record.status in (RunStatus.SUCCEEDED, RunStatus.CANCELLED) or (parked and not failed)
+        bound = plan.by_name.get(record.state)
+        return RunInfo(
+            run_id, record.workflow, record.status, record.state if bound is None else bound.state,
+            record.seq if last else record.seq + 1,
+            getattr(error, "attempt", None) or max(failed if parked else failed + 1, 1), None, error, now,
+        )  # fmt: skip
 
     async def settled(self, plan: BoundWorkflow, run_id: str) -> RunResult:
         """See `RunKeeper.settled`."""
@@ -134,13 +149,8 @@ class Keeper:
 
     def _result(self, plan: BoundWorkflow, record: RunRecord) -> RunResult:
         """Return the result of a finished run. Raises its error, if it failed."""
-        if record.status is RunStatus.CANCELLED:
-            raise RunCancelledError(
-                f"run {record.run_id} was cancelled", with_parent=ended_with_parent(record), run_id=record.run_id,
-                workflow=plan.name,
-            )  # fmt: skip
-        if record.status is RunStatus.FAILED:
-            raise stored_error(record, record.error or {})
+        if (error := _error_of(record)) is not None:
+            raise error
         data = self.stored.values.data(record.data, record.run_id)
         name = record.state if record.state in plan.by_name else landing_state(plan, record)
         return RunResult(record.run_id, plan.by_name[name].state, data, record.seq)
@@ -183,14 +193,6 @@ class Keeper:
         if run_id not in self._kernel.active:
             await self._caretaker.wake(run_id)
         return True
-
-    async def cancel_parked(self, run: Run) -> None:
-        """See `RunKeeper.cancel_parked`."""
-        await self.cancel(run.run_id)
-        record = await self.stored.load(run.run_id)
-        if record.status is RunStatus.CANCELLED and run.successor is None:
-            run.status = RunStatus.CANCELLED
-            run.error = RunCancelledError(f"run {run.run_id} was cancelled", run_id=run.run_id, workflow=run.workflow)
 
     # continuing and cancelling
 
@@ -252,3 +254,13 @@ class Keeper:
     async def prune(self, retention: Retention) -> list[str]:
         """See `Kernel.prune`."""
         return await self._inspector.prune(retention)
+
+
+def _error_of(record: RunRecord) -> WorkflowError | None:
+    """Return the error that a run ended with, or None."""
+    if record.status is RunStatus.CANCELLED:
+        return RunCancelledError(
+            f"run {record.run_id} was cancelled", with_parent=ended_with_parent(record), run_id=record.run_id,
+            workflow=record.workflow,
+        )  # fmt: skip
+    return stored_error(record, record.error or {}) if record.status is RunStatus.FAILED else None

@@ -22,7 +22,7 @@ from cano.engine.ports import BoundWorkflow, Host, new_holder
 
 from cano_durability.failures import corrupt
 from cano_durability.journal import Journal
-from cano_durability.keys import DEADLINE, DEFINITION, ORIGIN, TAKEOVERS
+from cano_durability.keys import DEADLINE, DEFINITION, ORIGIN, RETRY, TAKEOVERS
 from cano_durability.values import Values
 from cano_durability.waits import KeptWait, kept_wait, older_wait
 
@@ -170,11 +170,18 @@ class StoredRuns:
 
     def takeovers(self, record: RunRecord) -> int:
         """Return how many processes were killed, or lost their lease, in the run's present step."""
-        stored = record.data.get(TAKEOVERS)
-        kills = 0 if stored is None else self.values.decode(TAKEOVERS, stored, record.run_id)
-        if not isinstance(kills, int):
-            raise corrupt(record, f"its number of takeovers cannot be read: {kills!r}")
-        return kills
+        return self._number(record, TAKEOVERS, "takeovers")
+
+    def failed_attempts(self, record: RunRecord) -> int:
+        """Return how many attempts of the run's present step have failed, as far as they are stored."""
+        return self._number(record, RETRY, "failed attempts")
+
+    def _number(self, record: RunRecord, key: str, what: str) -> int:
+        stored = record.data.get(key)
+        number = 0 if stored is None else self.values.decode(key, stored, record.run_id)
+        if not isinstance(number, int):
+            raise corrupt(record, f"its number of {what} cannot be read: {number!r}")
+        return number
 
     def _pair(self, record: RunRecord, key: str, kind: Callable[..., P], what: str) -> tuple[P, P] | None:
         if (stored := record.data.get(key)) is None:

@@ -211,12 +211,10 @@ class Runner:
             await asyncio.gather(timer, return_exceptions=True)
         # checked in each turn: a slow store may start a run late, and a run may park before it is cancelled
         while self._tasks or self._tracked:
-            for cancellation in [
-                handle.cancel() for handle, _ in self._tracked.values() if not self._is_parked(handle)
-            ]:
+            for cancellation in [handle.cancel() for handle, _ in self._tracked.values() if not self._is_left(handle)]:
                 await cancellation
             for handle, task in self._tracked.values():
-                if self._is_parked(handle):
+                if self._is_left(handle):
                     task.cancel()
             tasks = self._tasks | {task for _, task in self._tracked.values()}
             if tasks:
@@ -224,10 +222,14 @@ class Runner:
                 await asyncio.sleep(0)
 
     def _busy(self) -> set[asyncio.Task[None]]:
-        return self._tasks | {task for handle, task in self._tracked.values() if not self._is_parked(handle)}
+        return self._tasks | {task for handle, task in self._tracked.values() if not self._is_left(handle)}
 
-    def _is_parked(self, handle: RunHandle) -> bool:
-        return handle.run_id not in self._kernel.active and handle.status().status is RunStatus.PARKED
+    def _is_left(self, handle: RunHandle) -> bool:
+        """Return whether the run is parked, or executed by another process."""
+        return handle.run_id not in self._kernel.active and handle.status().status in (
+            RunStatus.PARKED,
+            RunStatus.RUNNING,
+        )
 
 
 def _may_pass(error: CanoError) -> bool:

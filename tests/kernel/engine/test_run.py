@@ -509,6 +509,7 @@ async def test_progress_is_shown_by_the_handle(kernel: Kernel) -> None:
         attempt=1,
         progress=Progress(done=3, total=10, message="three of ten"),
         error=None,
+        as_of=kernel.clock.time(),
     )
     told.clear()
     going.set()

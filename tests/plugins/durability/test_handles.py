@@ -10,10 +10,12 @@ from cano import (
     Kernel,
     RunCancelledError,
     RunHandle,
+    RunInfo,
     RunNotFoundError,
     RunResult,
     RunStatus,
     StoreUnavailableError,
+    TaskConfig,
     TaskError,
     Workflow,
     current_step,
@@ -68,7 +70,7 @@ async def test_the_status_of_a_run_that_parks(kernel: Kernel, world: World, two:
     """A handle follows its run through parking, going on, and the end."""
     handle = await two.park(kernel, world)
     info = handle.status()
-    assert (info.status, info.state, info.seq) == (RunStatus.PARKED, "ask", 1)
+    assert (info.status, info.state, info.seq) == (RunStatus.PARKED, "work", 1)
     await kernel.signal("r", "go")
     await world.settle()
     info = handle.status()
@@ -78,6 +80,135 @@ async def test_the_status_of_a_run_that_parks(kernel: Kernel, world: World, two:
     assert await handle.result() == RunResult("r", "end", {"asked": True}, 2)
     assert (handle.status().status, handle.status().state) == (RunStatus.SUCCEEDED, "end")
     assert await handle.result() == RunResult("r", "end", {"asked": True}, 2)
+
+
+def seen(info: RunInfo) -> tuple[RunStatus, Any, int, int]:
+    """What the store knows of a run."""
+    return info.status, info.state, info.seq, info.attempt
+
+
+async def test_the_status_of_a_run_of_another_kernel(kernel: Kernel, world: World, two: Two) -> None:
+    """It is what was last read, with the time of that, and never changes by itself; `refresh` reads again."""
+    other = await world.kernel()
+    await two.park(kernel, world)
+    await kernel.signal("r", "go")
+    await world.settle()
+    began = world.clock.time()
+    handle = await other.start(two.flow(), run_id="r")
+    assert seen(handle.status()) == (RunStatus.RUNNING, "work", 2, 1)
+    assert handle.status().as_of == began
+
+    two.gate.set()
+    await world.settle()
+    await world.clock.advance(5)
+    assert (seen(handle.status())[0], handle.status().as_of) == (RunStatus.RUNNING, began)
+    info = await handle.refresh()
+    assert seen(info) == (RunStatus.SUCCEEDED, "end", 2, 1)
+    assert info == handle.status()
+    assert info.as_of == began + 5
+    assert (await handle.result()).state == "end"
+
+
+@pytest.mark.parametrize("ends", ["work", "fail", "cancel", "crash"])
+async def test_every_handle_says_what_the_store_says(kernel: Kernel, world: World, two: Two, ends: str) -> None:
+    """For each status, the kernel that executed a run, another one, and the list of runs agree."""
+    other = await world.kernel()
+    here = await two.park(kernel, world)
+    there = await other.start(two.flow(), run_id="r")
+
+    async def agree(status: RunStatus, state: str, seq: int, attempt: int = 1) -> None:
+        for handle in (here, there):
+            assert seen(await handle.refresh()) == seen(handle.status()) == (status, state, seq, attempt)
+        (record,) = await other.runs()
+        assert (record.status, record.state) == (status, state)
+
+    assert seen(here.status()) == seen(there.status())
+    await agree(RunStatus.PARKED, "work", 1)
+    await kernel.signal("r", "go")
+    await world.settle()
+    assert here.status().progress is not None
+    await agree(RunStatus.RUNNING, "work", 2)
+    two.fails = ends == "fail"
+    if ends == "cancel":
+        await here.cancel()
+        assert isinstance((await there.refresh()).error, RunCancelledError)
+        await agree(RunStatus.CANCELLED, "work", 1)
+    elif ends == "crash":
+        await world.crash(kernel)
+        await world.lapse()
+        assert seen(await there.refresh()) == (RunStatus.INTERRUPTED, "work", 2, 1)
+    else:
+        two.gate.set()
+        await world.settle()
+        before = seen(here.status())
+        await agree(*before)
+        assert before == ((RunStatus.FAILED, "work", 2, 1) if two.fails else (RunStatus.SUCCEEDED, "end", 2, 1))
+        error = there.status().error
+        assert isinstance(error, TaskError) if two.fails else error is None
+
+
+async def test_a_retry_that_is_far_away(kernel: Kernel, world: World) -> None:
+    """A run that is parked until its next attempt is in the step that failed, in every kernel."""
+
+    class Slow:
+        def delay(self, attempt: int, error: Exception, elapsed: float) -> float | None:
+            return 3600
+
+    async def fail(store: Any) -> str:
+        raise ConnectionError
+
+    flow = Workflow("a", name="f", default_config=TaskConfig(retry=Slow())).register("a", fail).add_exit_state("b")
+    here = await kernel.start(flow, run_id="r")
+    await world.settle()
+    there = await (await world.kernel()).start(flow, run_id="r")
+    assert seen(here.status()) == seen(there.status()) == (RunStatus.PARKED, "a", 1, 1)
+
+
+async def test_as_of(kernel: Kernel, world: World, two: Two) -> None:
+    """For a run that the kernel executes it is now; for one that it has executed, the time when that ended."""
+    handle = await two.park(kernel, world)
+    parked = world.clock.time()
+    await world.clock.advance(3)
+    assert handle.status().as_of == parked
+    assert (await handle.refresh()).as_of == parked + 3
+    await kernel.signal("r", "go")
+    await world.settle()
+    for _ in range(2):
+        await world.clock.advance(1)
+        assert handle.status().as_of == world.clock.time()
+    two.gate.set()
+    await world.settle()
+    ended = world.clock.time()
+    await world.clock.advance(3)
+    assert handle.status().as_of == ended
+
+
+async def test_a_clock_that_was_set_back(kernel: Kernel, world: World, two: Two) -> None:
+    """What was read last counts, even if the clock says that it was read earlier."""
+    handle = await two.park(kernel, world)
+    assert await (await world.kernel()).cancel("r")
+    world.clock._wall -= 3600
+    assert (await handle.refresh()).status is RunStatus.CANCELLED
+    assert handle.status().status is RunStatus.CANCELLED
+
+
+async def test_refreshing_a_run_that_was_deleted(kernel: Kernel, world: World, two: Two) -> None:
+    """It is an error; what was read before is not forgotten."""
+    two.gate.set()
+    handle = await two.park(kernel, world)
+    await kernel.signal("r", "go")
+    await handle.result()
+    await kernel.delete("r")
+    with pytest.raises(RunNotFoundError):
+        await handle.refresh()
+    assert handle.status().status is RunStatus.SUCCEEDED
+
+
+async def test_refreshing_a_run_that_no_store_keeps(kernel: Kernel, world: World, two: Two) -> None:
+    """Nothing is to be read; its end is known."""
+    handle = await kernel.start(Workflow("a").register("a", lambda store: "b").add_exit_state("b"), keep=False)
+    await handle.result()
+    assert (await handle.refresh()).status is RunStatus.SUCCEEDED
 
 
 async def test_a_failure_after_parking(kernel: Kernel, world: World, two: Two) -> None:

@@ -228,6 +228,27 @@ async def test_a_run_may_wait_in_the_store(make_kernel: MakeKernel, clock: Virtu
     assert (info.state, info.run_count, info.cancelled, info.failures) == ("idle", 1, 0, 0)
 
 
+async def test_a_stop_leaves_a_run_to_the_process_that_executes_it(
+    make_kernel: MakeKernel, diary: Diary, store: MemoryBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process was quicker to start the run: a stop neither waits for it nor cancels it."""
+    create = store.create
+    async with make_kernel() as quick, make_kernel() as kernel:
+
+        async def lose(run: RunRecord) -> RunRecord:
+            if run.workflow == "flow" and run.run_id not in quick.active:
+                monkeypatch.setattr(store, "create", create)
+                await quick.start(diary.flow(takes=100), run_id=run.run_id)
+            return await create(run)
+
+        monkeypatch.setattr(store, "create", lose)
+        async with Scheduler(kernel, stop_timeout=10).every("e", diary.flow(), 1000):
+            await diary.clock.sleep(1)
+        assert diary.clock.time() < 1_700_000_000 + 9
+        (run,) = await kernel.runs(workflow="flow")
+        assert (run.status, diary.cancelled) == (RunStatus.RUNNING, 0)
+
+
 @pytest.mark.parametrize("takes", [0.0, 1e6], ids=["parks", "works"])
 async def test_a_stop_does_not_wait_for_a_run_that_begins_late(
     make_kernel: MakeKernel, clock: VirtualClock, store: MemoryBackend, monkeypatch: pytest.MonkeyPatch, takes: float
