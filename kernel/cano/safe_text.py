@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+__all__ = ["LONGEST", "error_text", "escaped", "safe_repr", "safe_str"]
+
 LONGEST = 10_000
 """Characters of a text; the rest is cut."""
+_SPACES = "\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
 
 
 def safe_str(value: Any) -> str:
@@ -24,6 +27,19 @@ def error_text(error: BaseException) -> str:
     text = safe_str(error)
     name = safe_str(type(error).__name__)
     return f"{name}: {text}" if text else name
+
+
+def escaped(text: str) -> str:
+    """Return `text` as one line that a terminal shows as it is.
+
+    Line breaks, control characters, escape sequences, marks of text direction, invisible characters and lone surrogates
+    become escapes such as `\\n`, `\\x1b` and `\\u202e`. Letters and spaces of all languages stay.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        sign if sign.isprintable() or sign in _SPACES else sign.encode("unicode_escape").decode() for sign in text
+    )
 
 
 def _made(make: Callable[[Any], str], value: Any) -> str:

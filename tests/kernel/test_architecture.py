@@ -13,6 +13,8 @@ from typing import Any
 
 import cano
 import cano.options
+import cano.redaction
+import cano.safe_text
 import pytest
 from cano import Kernel
 from cano.engine import ports
@@ -21,7 +23,7 @@ from cano_durability.keeper import Keeper
 
 ROOT = Path(__file__).parents[2]
 PLUGINS = sorted(path.parent.name for path in ROOT.glob("plugins/*/pyproject.toml"))
-PUBLIC = {"cano": cano.__all__, "cano.options": cano.options.__all__, "cano.engine.ports": ports.__all__}
+PUBLIC = {module.__name__: module.__all__ for module in (cano, cano.options, cano.redaction, cano.safe_text, ports)}
 every_plugin = pytest.mark.parametrize("name", PLUGINS)
 
 

@@ -14,17 +14,17 @@ HERE = Path(cano.__file__).parent
 FILES = sorted(path for path in HERE.rglob("*.py") if "testing" not in path.relative_to(HERE).parts)
 
 BUDGETS = {
-    "": 743,  # the top floor: hooks, protocols, records, errors, options
+    "": 821,  # the top floor: hooks, protocols, records, errors, options
     "data": 545,
     "model": 780,
     "engine": 1_340,
     "runtime": 250,
     "concurrency": 630,
-    "plugins": 432,
+    "plugins": 433,
     "kernel": 550,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
-IN_ALL = 5_219
+IN_ALL = 5_298
 DURABILITY = {"": 1_314, "recovery": 600}
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from cano.errors import ConfigurationError
 from cano.protocols import Codec, CodecLayer
+from cano.redaction import redacted
 
 
 class Layers(tuple[CodecLayer, ...]):
@@ -57,7 +58,7 @@ def shown(url: str) -> str:
     address = rest.partition("?")[0]
     if "@" in rest and not address.startswith("///"):  # in a path, @ is an ordinary character
         address = "//" + (address.rpartition("@")[2] if "@" in address else "***")  # a password may contain / or ?
-    return scheme + colon + address if "=" not in scheme else scheme.partition("=")[0] + "=***"
+    return redacted(scheme + colon + address) if "=" not in scheme else scheme.partition("=")[0] + "=***"
 
 
 def split_codec(url: str) -> tuple[str, list[str]]:

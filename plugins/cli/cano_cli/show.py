@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import click
 from cano import Explanation, Kernel, RunRecord, Transition, is_held
+from cano.redaction import redacted
 
 from cano_cli.hints import word
-from cano_cli.jsonable import dumps
+from cano_cli.jsonable import dumps, jsonable
 from cano_cli.loading import load_flow
 from cano_cli.records import HIDDEN, ORIGIN, counted, holder_of, record_as_json, status_of, waits_for
 from cano_cli.settings import Settings, json_option, store_option
@@ -37,14 +38,21 @@ class RunDetails(NamedTuple):
 @click.option(
     "--flow", "flows", multiple=True, metavar="MODULE:FLOW", help="Decode data with the classes of this workflow."
 )
+@click.option(
+    "--redact", is_flag=True, envvar="CANO_REDACT", show_envvar=True,
+    help='Print "[redacted]" in place of passwords, tokens and the like.',
+)  # fmt: skip
 @json_option
 @click.pass_context
-def show(ctx: click.Context, *, run: str, store: str | None, flows: tuple[str, ...], as_json: bool) -> None:
+def show(
+    ctx: click.Context, *, run: str, store: str | None, flows: tuple[str, ...], redact: bool, as_json: bool
+) -> None:
     """Show a run: its status and the reason for it, its data, and its history.
 
     If a value cannot be decoded because its class is unknown, the reason is shown instead. --flow makes the classes
     of a workflow known.
     """
+    clean: Callable[[Any], Any] = redacted if redact else lambda value: value
     settings: Settings = ctx.obj
     loaded = [load_flow(target) for target in flows]
 
@@ -65,13 +73,13 @@ def show(ctx: click.Context, *, run: str, store: str | None, flows: tuple[str, .
 
     details = with_store(settings, store, action)
     if as_json:
-        click.echo(dumps(_as_json(details), indent=2))
+        click.echo(dumps(clean(jsonable(_as_json(details))), indent=2))
         return
-    facts = list(_facts(details))
+    facts = [(name, clean(value)) for name, value in _facts(details, clean)]
     width = max(len(name) for name, _ in facts) + 1
     for name, value in facts:
         click.echo(f"{name + ':':<{width}}  {value}")
-    if rows := details.data.rows():
+    if rows := details.data.rows(clean):
         click.echo()
         show_table(["key", "value"], rows)
     click.echo()
@@ -83,7 +91,7 @@ def show(ctx: click.Context, *, run: str, store: str | None, flows: tuple[str, .
         click.echo("\nto read these values, name their workflow: --flow MODULE:FLOW", err=True)
 
 
-def _facts(details: RunDetails) -> Iterator[tuple[str, str]]:
+def _facts(details: RunDetails, clean: Callable[[Any], Any]) -> Iterator[tuple[str, str]]:
     record, now = details.record, details.now
     status = status_of(record, now).value
     yield "run", word(record.run_id)
@@ -100,7 +108,7 @@ def _facts(details: RunDetails) -> Iterator[tuple[str, str]]:
         yield "waits", waits_for(record.wait).strip() + f", then {record.wait.then}"
         if record.wait.on_timeout is not None:
             yield "on timeout", record.wait.on_timeout
-    for _, value in details.payload.rows():
+    for _, value in details.payload.rows(clean):
         yield "payload", value
     if record.error is not None:
         error = record.error

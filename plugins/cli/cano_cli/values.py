@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from cano import Kernel, SerializationError, Workflow
 
-from cano_cli.jsonable import dumps
+from cano_cli.jsonable import dumps, jsonable
 from cano_cli.records import HIDDEN
 
 
@@ -22,10 +22,14 @@ class Values(NamedTuple):
     data: dict[str, Any]
     unreadable: dict[str, str]
 
-    def rows(self) -> list[list[str]]:
-        """Return a row for each key: the key, and its value or the reason in parentheses."""
-        known = [[key, dumps(value, ascii=False)] for key, value in self.data.items()]
-        return known + [[key, f"({reason})"] for key, reason in self.unreadable.items()]
+    def rows(self, clean: Callable[[Any], Any] = lambda value: value) -> list[list[str]]:
+        """Return a row for each key: the key, and its value or the reason in parentheses.
+
+        Args:
+            clean: called with the values and the reasons, each time as JSON types by key; returns them without secrets.
+        """
+        known = [[key, dumps(value, ascii=False)] for key, value in clean(jsonable(self.data)).items()]
+        return known + [[key, f"({reason})"] for key, reason in clean(self.unreadable).items()]
 
 
 def decode_values(kernel: Kernel, stored: Mapping[str, Any]) -> Values:

@@ -37,6 +37,8 @@ class EncryptionKey:
             raise ConfigurationError("a key's id must be 1 to 32 letters, digits, or any of _.-")
         if not isinstance(self.secret, bytes) or len(self.secret) != KEY_BYTES:
             raise ConfigurationError(f"a key must be {KEY_BYTES} bytes; {NEW_KEY_HINT}")
+        if len({*self.secret}) == 1:  # zeros, say: a placeholder, or a variable that was never filled
+            raise ConfigurationError(f"the key {self.id!r} is one byte repeated, which is not secret; {NEW_KEY_HINT}")
 
 
 def new_key(id: str | None = None) -> str:

@@ -10,6 +10,7 @@ from enum import Enum
 from typing import Any, TypeAlias
 
 from cano import Kernel, Run, RunStatus, Step, TaskError, hookimpl
+from cano.safe_text import safe_str
 
 from cano_structlog.bound import Tokens, reset, structlog_variables
 from cano_structlog.settings import LogSettings
@@ -117,7 +118,7 @@ class RunLog:
                 state=_name(run.state),
                 seq=run.steps,
                 duration_ms=_milliseconds(open_run.started_at),
-                **_error(run.error),
+                **self._error(run.error),
                 **self._data(run),
             )
         finally:
@@ -147,7 +148,9 @@ class RunLog:
         """Log the event and bind the number of the next attempt."""
         keys = self._steps[id(step)][0]
         try:
-            self._log(self._runs[id(step.run)], "cano.step.retrying", **keys, delay_s=step.delay, **_error(step.error))
+            self._log(
+                self._runs[id(step.run)], "cano.step.retrying", **keys, delay_s=step.delay, **self._error(step.error)
+            )
         finally:
             keys["attempt"] = step.attempt + 1
             self._attempt.set(keys["attempt"])
@@ -170,7 +173,7 @@ class RunLog:
         line, tokens, began = self._steps.pop(id(step))
         duration = _milliseconds(began)
         reset(tokens)
-        self._log(self._runs[id(step.run)], "cano.step.failed", **line, duration_ms=duration, **_error(step.error))
+        self._log(self._runs[id(step.run)], "cano.step.failed", **line, duration_ms=duration, **self._error(step.error))
 
     @hookimpl
     def cano_transition_committed(self, step: Step) -> None:
@@ -203,6 +206,13 @@ class RunLog:
         found = {key: store[key] for key in self._settings.data if key in store}
         return {"data": self._settings.redacted(found)}
 
+    def _error(self, error: BaseException | None) -> dict[str, Any]:
+        """Return the error as text and the class name of the exception that the user's code raised."""
+        if error is None:
+            return {}
+        cause = error.__cause__ if isinstance(error, TaskError) and error.__cause__ is not None else error
+        return {"error": self._settings.redacted(safe_str(error)), "error_type": type(cause).__name__}
+
 
 def _milliseconds(began: float) -> float:
     return round((time.perf_counter() - began) * 1000, 3)
@@ -211,11 +221,3 @@ def _milliseconds(began: float) -> float:
 def _name(state: Any) -> Any:
     # `_name_` equals an Enum member's `name` and is several times as fast
     return state._name_ if isinstance(state, Enum) else getattr(state, "name", state)
-
-
-def _error(error: BaseException | None) -> dict[str, Any]:
-    """Return the error as text and the class name of the exception that the user's code raised."""
-    if error is None:
-        return {}
-    cause = error.__cause__ if isinstance(error, TaskError) and error.__cause__ is not None else error
-    return {"error": str(error), "error_type": type(cause).__name__}

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from cano import ConfigurationError
+from cano.redaction import redacted
 
 from cano_structlog.events import EVENTS, LEVELS
-
-REDACTED = "[redacted]"
-_SECRETS = frozenset({"password", "passwd", "secret", "token", "api_key", "authorization"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +25,8 @@ class LogSettings:
         sample_steps: the fraction of runs, from 0 to 1, whose step and transition events are logged. All or none of
             a run's are; failures and retries are always logged.
         data: keys of the data that a run's last event includes; by default none.
-        redact: keys whose values are never logged, at any depth of `data`, besides "password", "token" and the like.
+        redact: names of keys, fields and parameters whose values are never logged, at any depth of `data` or in an
+            error, besides "password", "token" and the like; "pin" covers `card_pin`, too.
         render: "console", "json", or "auto": console on a terminal, else JSON.
         level: the lowest level that is written.
         stdlib: whether lines go to the standard library's `logging` (logger "cano") instead of stderr.
@@ -64,7 +64,7 @@ class LogSettings:
                 raise ConfigurationError(f"{name} must be a list of keys, not the string {getattr(self, name)!r}")
         object.__setattr__(self, "levels", levels)
         object.__setattr__(self, "data", tuple(self.data))
-        object.__setattr__(self, "redact", _SECRETS | {key.lower() for key in self.redact})
+        object.__setattr__(self, "redact", tuple(self.redact))
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> LogSettings:
@@ -95,13 +95,9 @@ class LogSettings:
             error.add_note("set by an environment variable CANO_LOG_…")
             raise
 
-    def redacted(self, value: object) -> object:
-        """Return a copy of `value` with the values of secret keys replaced, also inside mappings and lists."""
-        if isinstance(value, Mapping):
-            return {k: REDACTED if str(k).lower() in self.redact else self.redacted(v) for k, v in value.items()}
-        if isinstance(value, list | tuple):
-            return [self.redacted(item) for item in value]
-        return value
+    def redacted(self, value: Any) -> Any:
+        """Return a copy of `value` without secrets; see `cano.redaction.redacted`."""
+        return redacted(value, tuple(self.redact))
 
 
 def _parts(text: str) -> list[str]:

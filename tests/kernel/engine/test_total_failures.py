@@ -22,7 +22,7 @@ from cano import (
     TransitionError,
     Workflow,
 )
-from cano.safe_text import LONGEST, error_text, safe_repr, safe_str
+from cano.safe_text import LONGEST, error_text, escaped, safe_repr, safe_str
 from cano_cli.failure import failure_of
 from cano_retry import Fixed
 
@@ -242,3 +242,22 @@ def test_safe_texts() -> None:
     assert safe_str("x" * (LONGEST + 1)) == "x" * LONGEST + " …"
     with pytest.raises(KeyboardInterrupt):
         safe_str(type("Interrupted", (), {"__str__": raising(KeyboardInterrupt())})())
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("order-17 für Zoë: ключ 注文 😀", "order-17 für Zoë: ключ 注文 😀"),
+        ("spaces:\xa0\u3000.", "spaces:\xa0\u3000."),
+        ("a\nb\r\tc\x0b\x85\u2028\u2029", r"a\nb\r\tc\x0b\x85\u2028\u2029"),
+        ("\x1b[31mred\x1b]0;title\x07\x9b2J\x7f\0", r"\x1b[31mred\x1b]0;title\x07\x9b2J\x7f\x00"),
+        ("\u202egpj.exe\u2066\u200f\u061c", r"\u202egpj.exe\u2066\u200f\u061c"),
+        ("a\u200bb\ufeff\u00ad\ue000\U000e0041", r"a\u200bb\ufeff\xad\ue000\U000e0041"),
+        ("\ud800", r"\ud800"),
+    ],
+)
+def test_escaped(text: str, shown: str) -> None:
+    """No terminal or log reader interprets an escaped text, which is one line; other letters and spaces stay."""
+    assert escaped(text) == shown
+    assert shown.encode() is not None
+    assert len(escaped(text).splitlines()) == 1

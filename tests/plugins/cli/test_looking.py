@@ -301,3 +301,49 @@ def test_removed_keys(cano: Cano, store: str, write: Write) -> None:
     assert [line.split()[-1] for line in lines[-2:]] == ["b", "-a"]
     assert [line["removed"] for line in answer["history"]] == [[], [], ["a"]]
     assert answer["data"] == {"b": 1}
+
+
+SECRETS = """
+    import asyncio, signal
+
+    from cano import TaskConfig, Workflow, current_step, task, wait_for
+
+    @task
+    async def log_in(store):
+        if stops.pop() == "stop":
+            signal.raise_signal(signal.SIGINT)
+            await asyncio.Event().wait()
+        return wait_for("login", then="use")
+
+    @task
+    async def use(store):
+        raise ValueError("GET https://ada:hunter2@host/?access_token=hunter2 failed")
+
+    stops = ["", "stop"]
+    flow = Workflow("log_in", name="secrets", default_config=TaskConfig.minimal())
+    flow.register("log_in", log_in).register("use", use).add_exit_state("done")
+"""
+
+
+@pytest.mark.parametrize("extra", [[], ["--json"]])
+@pytest.mark.parametrize("by", ["option", "variable"])
+def test_show_without_secrets(
+    cano: Cano, store: str, write: Write, monkeypatch: pytest.MonkeyPatch, extra: list[str], by: str
+) -> None:
+    """With --redact, no secret of the data, the payload, the history or the error is shown; the rest is."""
+    write("secrets_flow.py", SECRETS)
+    data = ['db_password="hunter2"', 'user={"name": "Ada", "apiKey": "hunter2"}', 'url="postgres://ada:hunter2@db/x"']
+    cano("run", "secrets_flow", "--run-id", "r1", *(part for each in data for part in ("--data", each)))
+    sent = cano("signal", "r1", "login", '{"client_secret": "hunter2", "by": "Bob"}')
+    assert "hunter2" not in sent.output
+    cano("run", "secrets_flow", "--run-id", "r1")
+    plain = cano("show", "r1", *extra)
+    if by == "variable":
+        monkeypatch.setenv("CANO_REDACT", "1")
+    shown = cano("show", "r1", *extra, *(["--redact"] if by == "option" else []))
+
+    assert plain.output.count("hunter2") >= 6
+    assert "hunter2" not in shown.output
+    assert shown.output.count("[redacted]") >= 6
+    for text in ("Ada", "db_password", "@db/x", "@host/?access_token=", "failed"):
+        assert text in shown.output

@@ -63,7 +63,7 @@ def test_keys_are_rotated() -> None:
 
 def test_another_key_of_the_same_id() -> None:
     """Another key with the right id is refused with an error that names the id."""
-    other = EncryptionLayer([EncryptionKey("old", bytes(32))])
+    other = EncryptionLayer([EncryptionKey("old", bytes(range(1, 33)))])
     with pytest.raises(SerializationError, match=r"corrupt, or \w+ contains another key with the id 'old'"):
         other.unwrap(LAYER.wrap(b"value"))
 

@@ -43,6 +43,20 @@ def test_a_new_key_is_read(id: str) -> None:
 GOOD = encoded(ONE)
 
 
+@pytest.mark.parametrize("byte", [b"\0", b"A"])
+def test_a_key_that_was_never_filled_is_refused(byte: bytes) -> None:
+    """32 equal bytes, such as zeros, are refused in code and in the environment; the message names the id alone."""
+    secret = byte * 32
+    for make in (lambda: EncryptionKey("k1", secret), lambda: read_keys(f"good:{GOOD},k1:{encoded(secret)}")):
+        with pytest.raises(
+            ConfigurationError, match=r"^the key 'k1' is one byte repeated, which is not secret; "
+        ) as caught:
+            make()
+        shown = "".join(traceback.format_exception(caught.value))
+        for text in (encoded(secret), secret.hex(), repr(secret), repr(secret[:1])):
+            assert text not in shown
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [

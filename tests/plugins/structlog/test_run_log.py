@@ -285,12 +285,44 @@ async def test_levels_and_sampling() -> None:
 async def test_data_is_redacted() -> None:
     """The last event carries the selected data, without secrets at any depth."""
     flow = at_once()
-    data = {"user": {"name": "Ada", "Password": "x", "pins": [{"pin": 1}]}, "other": 1}
+    data = {"user": {"name": "Ada", "Password": "x", "pins": [{"card_pin": 1}], "dbToken": "x"}, "other": 1}
 
     lines = await logged(flow, LogSettings(data=["user", "missing"], redact=["PIN"]), data=data)
 
-    expected = {"user": {"name": "Ada", "Password": "[redacted]", "pins": [{"pin": "[redacted]"}]}}
+    expected = {"user": {"name": "Ada", "Password": "[redacted]", "pins": [{"card_pin": "[redacted]"}]}}
+    expected["user"]["dbToken"] = "[redacted]"
     assert lines[-1]["data"] == expected
+
+
+class Unreadable(Exception):
+    """An error whose text cannot be made."""
+
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [
+        (ValueError("GET https://ada:hunter2@host/?pin=77&q=1"), "GET https://[redacted]@host/?pin=[redacted]&q=1"),
+        (Unreadable(), "Unreadable"),
+    ],
+)
+async def test_errors_are_redacted(error: Exception, shown: str) -> None:
+    """An error that quotes a URL shows no secret of it; one without a readable text is logged all the same."""
+    flow = Workflow("a", name="failing", default_config=TaskConfig.minimal()).add_exit_state("b")
+
+    @flow.on("a")
+    def fail(store: KeyValueStore) -> str:
+        raise error
+
+    async with kernel(LogSettings(redact=["pin"])) as k:
+        with capture_logs() as lines, pytest.raises(TaskError):
+            await k.run(flow)
+
+    assert shown in lines[-1]["error"]
+    assert "hunter2" not in str(lines)
+    assert "77" not in str([line.get("error") for line in lines])
 
 
 async def test_configured_structlog_is_left_alone() -> None:
