@@ -15,17 +15,17 @@ FILES = sorted(path for path in HERE.rglob("*.py") if "testing" not in path.rela
 
 BUDGETS = {
     "": 821,  # the top floor: hooks, protocols, records, errors, options
-    "data": 545,
+    "data": 551,
     "model": 780,
-    "engine": 1_340,
+    "engine": 1_397,
     "runtime": 250,
     "concurrency": 630,
     "plugins": 433,
     "kernel": 550,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
-IN_ALL = 5_298
-DURABILITY = {"": 1_314, "recovery": 600}
+IN_ALL = 5_371
+DURABILITY = {"": 1_348, "recovery": 600}
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
 
 EXCEPTIONS = {

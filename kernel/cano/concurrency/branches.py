@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cano.concurrency.merge import SHOWN, Reducer, merge
 from cano.data.changes import Changes
 from cano.data.store import Key
-from cano.engine.attempts import attempt_until_done, raise_failed
+from cano.engine.attempts import attempt_until_done, failed_attempts, raise_failed, retry_key
 from cano.engine.control import StoreFailed
 from cano.engine.step import Step, location_of, running
 from cano.engine.strand import Strand
@@ -182,16 +182,21 @@ class Branch(Strand):
 
     async def _work(self) -> Any:
         bound, run = self.bound, self.step.run
-        if run.restored_values and (saved := run.restored_values.get(self._key)) is not None:
+        if run.restored_values:
             try:
-                result, (cleared, removed, changed, appended), *derived = saved
-                self.derived = frozenset(*derived)
-                self.view.merge(Changes(cleared, frozenset(removed), changed, appended))
+                if (saved := run.restored_values.get(self._key)) is not None:
+                    result, changes, *derived = saved
+                    self.derived = frozenset(*derived)
+                    self.view.merge(Changes.unpacked(changes))
+                    return result
+                if (saved := run.restored_values.get(retry_key(self.step))) is not None:
+                    detail = self.step._ensure_detail()
+                    failed, detail.began = failed_attempts(saved, self.kernel.clock)
+                    detail.attempt = failed + 1
             except (AttributeError, TypeError, ValueError) as error:
                 problem = f"the stored result of branch {self.name} cannot be read: {safe_repr(error)}"
                 message = f"run {run.run_id} is corrupt: {problem}"
                 raise SerializationError(message, key=self._key) from error
-            return result
         if bound.fast:  # as in the step loop
             began = self.kernel.clock.monotonic() if bound.timed else None
             try:
@@ -208,10 +213,9 @@ class Branch(Strand):
         self.derived = frozenset(self.view.reads or ()).intersection(self.view.changes().changed)
         if run.journal is not None and run.journal.commits_steps and not self.race.decided.done():
             # a durable run saves each finished branch, so that a resumed split executes only the others
-            cleared, removed, changed, appended = self.view.changes()
-            done = [result, (cleared, sorted(removed), dict(changed), dict(appended)), sorted(self.derived)]
+            done = [result, self.view.changes().packed(), sorted(self.derived)]
             try:
-                await run.journal.save(self._key, done)
+                await run.journal.save({self._key: done})
             except TransientStoreError as error:
                 raise StoreFailed(error) from error
         return result

@@ -20,6 +20,20 @@ class Changes(NamedTuple):
     appended: Mapping[str, list[Any]]
     """Items to append to the list at each key; a missing list is created."""
 
+    def packed(self) -> list[Any]:
+        """Return plain values, from which `unpacked` makes the changes."""
+        return [self.cleared, sorted(self.removed), dict(self.changed), dict(self.appended)]
+
+    @classmethod
+    def unpacked(cls, packed: Any) -> Changes:
+        """Return the changes of which `packed` has made plain values.
+
+        Raises:
+            TypeError, ValueError: it did not.
+        """
+        cleared, removed, changed, appended = packed
+        return cls(cleared, frozenset(removed), changed, appended)
+
 
 @runtime_checkable
 class ManagedStore(Protocol):

@@ -6,7 +6,9 @@ import asyncio
 import math
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from cano.data.changes import Changes
 from cano.data.copying import isolate
+from cano.engine.control import StoreFailed
 from cano.engine.step import location_of
 from cano.errors import (
     JoinError,
@@ -16,23 +18,23 @@ from cano.errors import (
     RunCancelledError,
     StepTimeoutError,
     TaskError,
+    TransientStoreError,
     WorkflowError,
 )
 from cano.model.node import Node
-from cano.protocols import Call
+from cano.protocols import Call, Clock
 from cano.safe_text import error_text, safe_repr
 
 if TYPE_CHECKING:
-    from cano.data.changes import Changes
     from cano.engine.binding import BoundState
-    from cano.engine.step import Step
+    from cano.engine.step import Detail, Step
     from cano.engine.strand import Strand
 
 
 class _Progress:
     """The results of a node's phases so far: those before `step.phase` are done."""
 
-    __slots__ = ("failure", "prepared", "result", "savepoint", "shared")
+    __slots__ = ("failure", "prepared", "result", "saved", "savepoint", "shared")
 
     def __init__(self, bound: BoundState | None = None) -> None:
         self.failure: Exception | None = None
@@ -40,6 +42,8 @@ class _Progress:
         self.prepared: Any = None
         self.result: Any = None
         self.savepoint: Changes | None = None
+        self.saved = "prep"
+        """The phase that the step had reached when its results were last saved."""
         self.shared = bound is None or bound.retry is None
         """Whether attempts get the values themselves, and not copies: no further attempt is possible."""
 
@@ -51,6 +55,30 @@ class _Progress:
             return isolate(value)
         except Exception:  # noqa: BLE001  # it cannot be copied, so it is shared like a client or a lock
             return value
+
+    def packed(self, detail: Detail) -> list[Any]:
+        """Return the results of the phases before the present one, to be stored."""
+        changes = None if self.savepoint is None else self.savepoint.packed()
+        return [detail.phase, self.prepared, self.result, changes, dict(detail.children)]
+
+    def restore(self, strand: Strand, detail: Detail) -> str:
+        """Take over the results that an earlier process has saved, if there are any. Return the next phase."""
+        saved = strand.step.run.restored_values.get("phases")
+        if saved is None:
+            return "prep"
+        try:
+            phase, prepared, result, changes, children = saved
+            if changes is not None:
+                self.savepoint = Changes.unpacked(changes)
+                strand.view.merge(self.savepoint)
+            self.saved = {"exec": "exec", "post": "post"}[phase]
+            detail.children = dict(children)
+        except Exception:  # noqa: BLE001  # they cannot be read, so the phases are executed again
+            strand.view.rollback()
+            self.savepoint = None
+            return "prep"
+        self.prepared, self.result = prepared, result
+        return self.saved
 
 
 _NO_PHASES = _Progress()  # for tasks that are not nodes; never written to
@@ -74,12 +102,18 @@ async def attempt_until_done(
     step, clock = strand.step, strand.kernel.clock
     detail = step._ensure_detail()
     previous_error = detail.error  # of the previous step, if its `on_exhausted` led to this state
-    if began is None:
+    if detail.began is not None:
+        began = detail.began
+    elif began is None:
         began = clock.monotonic()
     limit = None if bound.total_timeout is None else began + bound.total_timeout
     done = _NO_PHASES
     if bound.node is not None:
         detail.phase, done = "prep", _Progress(bound)
+        if detail.began is not None and step.branch is None:
+            detail.phase = done.restore(strand, detail)
+    if limit is not None and detail.began is not None and clock.monotonic() >= limit:
+        raise _timed_out(step, bound, total=True, abandoned=False)
     while True:
         if error is None:
             try:
@@ -113,9 +147,52 @@ async def attempt_until_done(
         detail.error, detail.delay = error, delay
         if strand.plan.step_retrying:
             strand.notify(strand.plan.step_retrying, step)
+        await _save(strand, began, done)
         await strand.wait_to_retry(delay)
         detail.attempt += 1
         detail.error, detail.delay, error = previous_error, None, None
+
+
+async def _save(strand: Strand, began: float, done: _Progress) -> None:
+    """Commit that an attempt has failed, so that after a crash the next one continues, if each step is committed.
+
+    Raises:
+        StoreFailed: the store failed, or the run's lease is lost.
+    """
+    step, clock = strand.step, strand.kernel.clock
+    journal, phase = step.run.journal, step.phase
+    if journal is None or not journal.commits_steps:
+        return
+    values = {retry_key(step): [step.attempt, clock.time() - (clock.monotonic() - began)]}
+    try:
+        if phase is not None and phase != done.saved and step.branch is None:
+            done.saved = phase
+            try:
+                return await journal.save(values | {"phases": done.packed(step._ensure_detail())})
+            except TransientStoreError:
+                raise
+            except Exception:  # noqa: BLE001  # a result cannot be stored: a crash repeats its phase
+                pass
+        await journal.save(values)
+    except TransientStoreError as failed:
+        raise StoreFailed(failed) from failed
+
+
+def retry_key(step: Step) -> str:
+    """Return the name under which the number of failed attempts is stored, and when the first of them began."""
+    return "retry" if step.branch is None else f"retry {step.seq} {step.branch}"
+
+
+def failed_attempts(saved: Any, clock: Clock) -> tuple[int, float | None]:
+    """Return how many attempts of a step have failed, and when it began, in monotonic seconds, from a stored value.
+
+    Raises:
+        TypeError, ValueError: the value cannot be read.
+    """
+    if saved is None or isinstance(saved, int | str):  # the number alone, by earlier versions
+        return int(saved or 0), None
+    count, began = saved
+    return int(count), clock.monotonic() - max(0.0, clock.time() - float(began))
 
 
 async def _attempt(strand: Strand, bound: BoundState, done: _Progress) -> Any:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from cano.data.copying import IMMUTABLE
 from cano.data.view import StoreView
+from cano.engine.attempts import failed_attempts
 from cano.engine.binding import BoundState, BoundWorkflow, Listener
 from cano.engine.control import Parked, Paused, Refused, StoreFailed
 from cano.engine.run import Run
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BoundState", "BoundWorkflow", "Detail", "Host", "IMMUTABLE", "Journal", "Listener", "Parked", "Paused", "Refused",
-    "RestorePoint", "RunKeeper", "StoreFailed", "Strand", "Work", "error_text", "lease_lost", "lives", "new_holder",
-    "safe_repr", "safe_str",
+    "RestorePoint", "RunKeeper", "StoreFailed", "Strand", "Work", "error_text", "failed_attempts",
+    "lease_lost", "lives", "new_holder", "safe_repr", "safe_str",
 ]  # fmt: skip
 
 Work: TypeAlias = Callable[[Run, BoundState], Awaitable[Any]]
@@ -144,8 +145,8 @@ class Journal(Protocol):
     def remember_error(self, run: Run, error: BaseException) -> None:
         """Store the error that leads to an `on_exhausted` state with the next transition."""
 
-    async def save(self, name: str, value: Any) -> None:
-        """Commit a value now; it is kept until the next transition."""
+    async def save(self, values: Mapping[str, Any]) -> None:
+        """Commit values now; they are kept until the next transition."""
 
     def carry(self, texts: Mapping[str, str]) -> None:
         """Store texts of observers with the next commit, for the life of the run."""

@@ -59,13 +59,21 @@ class Detail:
     """The rarely used attributes of a step. Allocated on first use, dropped when the step ends."""
 
     __slots__ = (
-        "attempt", "children", "deadline", "delay", "error", "following", "outcome", "payload", "phase", "progress",
+        "attempt", "began", "children", "deadline", "delay", "error", "following", "outcome", "payload", "phase",
+        "progress",
     )  # fmt: skip
 
     def __init__(
-        self, error: BaseException | None = None, payload: Any = None, outcome: Any = None, attempt: int = 1
+        self,
+        error: BaseException | None = None,
+        payload: Any = None,
+        outcome: Any = None,
+        attempt: int = 1,
+        began: float | None = None,
     ) -> None:
         self.attempt = attempt
+        self.began = began
+        """When the step began, in monotonic seconds, if an earlier process has executed it; otherwise None."""
         self.phase: str | None = None
         self.children: Mapping[str, int] = {}
         """The number of child runs that the finished phases have started, by workflow."""

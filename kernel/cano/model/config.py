@@ -18,7 +18,8 @@ class TaskConfig:
         retry: a `RetryStrategy`; or the name of a plugin's strategy ("none", "fixed", "exponential"); or None for no
             retries.
         timeout: seconds for one attempt; None for no timeout.
-        total_timeout: seconds for the whole step, retries and their delays included; None for no timeout.
+        total_timeout: seconds for the whole step, retries and their delays included; None for no timeout. In a store,
+            the step begins with the commit before it, and the seconds count also while its process is down.
         on_exhausted: the next state if the step fails after its last attempt, with the error in
             `current_step().error`. None fails the run.
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from cano import (
+    Clock,
     Commit,
     ConfigurationError,
     Run,
@@ -20,11 +21,22 @@ from cano import (
     Wait,
     is_held,
 )
-from cano.engine.ports import BoundWorkflow, Detail, Host, RestorePoint, lives
+from cano.engine.ports import BoundWorkflow, Detail, Host, RestorePoint, failed_attempts, lives
 
 from cano_durability.cancelling import Canceller, is_final
 from cano_durability.failures import corrupt, stored_error
-from cano_durability.keys import CARRIED, DEADLINE, DEFINITION, ERROR, OUTCOME, PREFIX, RETRY, TAKEOVERS, WAIT
+from cano_durability.keys import (
+    CARRIED,
+    DEADLINE,
+    DEFINITION,
+    ERROR,
+    OUTCOME,
+    PHASES,
+    PREFIX,
+    RETRY,
+    TAKEOVERS,
+    WAIT,
+)
 from cano_durability.migration import landing_state
 from cano_durability.recovery.leases import Leases
 from cano_durability.recovery.waiting import Alarms
@@ -119,7 +131,7 @@ class Claimer:
         if token is None:
             return None
         try:
-            left = await self._was_left(record, token)
+            left, new = await self._was_left(record, token), record.holder is None and record.updated == record.created
             record = await self._stored.load(run_id)  # it may have changed before the claim
             woken = await self._woken(plan, record, resume_ended)
             if woken is not None:
@@ -130,7 +142,9 @@ class Claimer:
                 if woken.again is not None:
                     await self._wait_again(record, woken.again, timeout, () if request is None else (request.id,))
                     return None
-                run = await self._restore(plan, record, woken, timeout, outdated=request, since=since, left=left)
+                run = await self._restore(
+                    plan, record, woken, timeout, outdated=request, since=since, left=left, new=new
+                )
                 if not self._kernel.closed:
                     self._watchlist.continued(run)
                     return run
@@ -204,17 +218,17 @@ class Claimer:
         outdated: Signal | None,
         since: float,
         left: bool,
+        new: bool,
     ) -> Run:
         """Return the run that continues from `record`, which this kernel has claimed.
 
         If needed, one commit stores the payload that woke the run, its new deadline, its new definition, and that its
         last process left it. It consumes the signal that woke the run, and `outdated`, a request to cancel it that
-        came after its end.
+        came after its end. A step began with the last commit, but that of a `new` run begins now.
         """
-        stored, decode = self._stored, self._stored.values.decode
-        own = {key: value for key, value in record.data.items() if key.startswith(PREFIX)}
+        stored = self._stored
         data = stored.values.data(record.data, record.run_id)
-        values = {key.removeprefix(PREFIX): decode(key, value, record.run_id) for key, value in own.items()}
+        values = stored.own_values(record)
         journal = stored.journal(plan, record, since)
         seq, state, removed = record.seq, landing_state(plan, record), []
         limit, changed = self._limit(record, timeout)
@@ -224,23 +238,29 @@ class Claimer:
             woken = Woken()
             if (older := older_wait(record, due)) is not None:
                 changed[WAIT] = stored.values.encode(WAIT, older.packed())
-        elif WAIT in own:
+        elif WAIT in record.data:
             removed.append(WAIT)
         if woken.wait is not None and woken.wait.on_timeout is not None:
             seq, state = seq + 1, landing_state(plan, record, woken.wait.on_timeout)
         payload = record.payload if woken.signal is None else woken.signal.payload
-        outcome, error, attempt = _step_values(record, values)
-        if record.status.finished and RETRY in own:
-            attempt = 1  # a failed run is resumed on request: its attempts start again
-            removed.append(RETRY)
-        kills = stored.takeovers(record) + left
-        if record.status.finished and TAKEOVERS in own:
-            kills = 0
-            removed.append(TAKEOVERS)
-        elif left:
-            changed[TAKEOVERS] = stored.values.encode(TAKEOVERS, kills)
+        kills = 0
+        if record.status.finished:  # it is resumed on request: its attempts and the killed processes start again
+            for key in record.data:
+                if key in (TAKEOVERS, PHASES) or key.startswith(RETRY):
+                    removed.append(key)
+                    values.pop(key.removeprefix(PREFIX), None)
+        else:
+            kills = stored.takeovers(record) + left
+            if left:
+                changed[TAKEOVERS] = stored.values.encode(TAKEOVERS, kills)
         if (record.version, record.fingerprint) != (plan.version, plan.fingerprint):
             changed[DEFINITION] = stored.values.encode(DEFINITION, [plan.version, plan.fingerprint])
+            values.pop(PHASES.removeprefix(PREFIX), None)  # of another definition's node
+        if record.status is RunStatus.RUNNING and RETRY not in record.data:
+            values[RETRY.removeprefix(PREFIX)] = began = [0, stored.now() if new else record.updated]
+            if changed or state != record.state or (new and plan.by_name[state].total_timeout is not None):
+                changed[RETRY] = stored.values.encode(RETRY, began)  # since this commit is not when it began
+        outcome, error, failed, began_at = _step_values(record, values, self._kernel.clock)
         ended = plan.by_name[state].is_exit and not overdue
         decoded = stored.values.payload(payload, record.run_id)
         if changed or (not overdue and (record.status is not RunStatus.RUNNING or ended or state != record.state)):
@@ -263,7 +283,7 @@ class Claimer:
                 run_id=record.run_id, parent_id=record.parent, view=stored.values.view(data), journal=journal,
                 state=state, seq=seq, timeout=timeout, due=due, values=values,
                 carried=carried if isinstance(carried, Mapping) else {},
-                detail=Detail(error, decoded, outcome, attempt),
+                detail=Detail(error, decoded, outcome, failed + 1, began_at),
                 failure=_killed(plan, record, state, kills),
             ),
         )  # fmt: skip
@@ -305,14 +325,16 @@ def _killed(plan: BoundWorkflow, record: RunRecord, state: str, kills: int) -> S
     )  # fmt: skip
 
 
-def _step_values(record: RunRecord, values: Mapping[str, Any]) -> tuple[Any, BaseException | None, int]:
-    """Return the values that the run's present step starts with: the split's outcome, the error, the attempt."""
+def _step_values(
+    record: RunRecord, values: Mapping[str, Any], clock: Clock
+) -> tuple[Any, BaseException | None, int, float | None]:
+    """Return what the run's present step starts with: the split's outcome, the error, its attempts, when it began."""
     outcome, error, attempts = (values.get(key.removeprefix(PREFIX)) for key in (OUTCOME, ERROR, RETRY))
     try:
         return (
             None if outcome is None else SplitOutcome.unpacked(outcome),
             None if error is None else stored_error(record, error),
-            int(attempts or 0) + 1,
+            *failed_attempts(attempts, clock),
         )
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as problem:
         raise corrupt(record, f"the values of its present step cannot be read: {problem!r}") from problem

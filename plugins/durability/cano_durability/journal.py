@@ -24,7 +24,7 @@ from cano import (
 from cano.engine.ports import BoundState, Parked, lease_lost, safe_repr
 
 from cano_durability.failures import described
-from cano_durability.keys import CARRIED, ERROR, LASTING, PREFIX, RETRY, TAKEOVERS
+from cano_durability.keys import CARRIED, ERROR, LASTING, PREFIX, TAKEOVERS
 from cano_durability.patience import despite_cancellation
 
 if TYPE_CHECKING:
@@ -151,24 +151,22 @@ class Journal:
         self._carried = texts or None
 
     def holds(self, changed: Iterable[str], removed: Iterable[str]) -> None:
-        """Note which of the plugin's values the commit of a takeover has set and removed."""
+        """Note which of the plugin's values a commit without a transition has set and removed."""
         self._stored.update(key for key in changed if key not in LASTING)
         self._stored.difference_update(removed)
 
-    async def save(self, name: str, value: Any) -> None:
-        """Commit a value of the engine now; it is kept until the next transition. Such progress ends the takeovers."""
-        key = PREFIX + name
-        encoded = self._values.encode(key, value)
+    async def save(self, values: Mapping[str, Any]) -> None:
+        """Commit values of the engine now; they are kept until the next transition. It ends the count of takeovers."""
+        changed = {PREFIX + name: self._values.encode(PREFIX + name, value) for name, value in values.items()}
         removed = (TAKEOVERS,) if TAKEOVERS in self._stored else ()
-        self._stored.discard(TAKEOVERS)
-        self._stored.add(key)
         cut = await self._send(
             Commit(
                 run_id=self.run_id, token=self.token, expected_seq=self.seq, seq=self.seq, state=self.state,
-                status=RunStatus.RUNNING, changed={key: encoded}, removed=removed, payload=self.payload,
+                status=RunStatus.RUNNING, changed=changed, removed=removed, payload=self.payload,
                 at=self._clock.time(),
             )
         )  # fmt: skip
+        self.holds(changed, removed)
         if cut is not None:
             raise cut
 
@@ -218,7 +216,6 @@ class Journal:
         if delay <= PARK_AFTER or not self.commits_steps:
             return
         name = state_name(run.step.state)
-        await self.save(RETRY.removeprefix(PREFIX), run.step.attempt)
         run.wait = Wait(then=name, until=run.before_due(self._clock.time() + delay))
         await self.commit(run.view, name, RunStatus.PARKED, self.seq, wait=run.wait, release=True)
         raise Parked

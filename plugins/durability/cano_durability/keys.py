@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 PREFIX = "\0"  # no key of a run's data begins with it
-RETRY = PREFIX + "retry"  # number of failed attempts of the present step
+RETRY = PREFIX + "retry"  # number of failed attempts of the present step, and when it began
+PHASES = PREFIX + "phases"  # results of the finished phases of the present step's node
 ERROR = PREFIX + "error"  # the error whose `on_exhausted` led to the present state
 WAIT = PREFIX + "wait"  # the wait that the last transition began; removed when it is over
 PAYLOAD = PREFIX + "payload"  # the payload that led to the present state, if the run did not wait for it

@@ -18,11 +18,11 @@ from cano import (
     StoreView,
     Workflow,
 )
-from cano.engine.ports import BoundWorkflow, Host, new_holder
+from cano.engine.ports import BoundWorkflow, Host, failed_attempts, new_holder
 
 from cano_durability.failures import corrupt
 from cano_durability.journal import Journal
-from cano_durability.keys import DEADLINE, DEFINITION, ORIGIN, RETRY, TAKEOVERS
+from cano_durability.keys import DEADLINE, DEFINITION, ORIGIN, PHASES, PREFIX, RETRY, TAKEOVERS
 from cano_durability.values import Values
 from cano_durability.waits import KeptWait, kept_wait, older_wait
 
@@ -139,8 +139,24 @@ class StoredRuns:
         self.limit(record)
         self.takeovers(record)
         self.wait(record)
-        for key, value in record.data.items() if self.plan_of(record.workflow) is not None else ():
-            self.values.decode(key, value, record.run_id)
+        if self.plan_of(record.workflow) is not None:
+            self.own_values(record)
+            self.values.data(record.data, record.run_id)
+
+    def own_values(self, record: RunRecord) -> dict[str, Any]:
+        """Return the plugin's and the engine's values in a record, decoded, by name. Raises SerializationError.
+
+        The results of phases are left out if they cannot be read: the phases are then executed again.
+        """
+        values = {}
+        for key, value in record.data.items():
+            if key.startswith(PREFIX):
+                try:
+                    values[key.removeprefix(PREFIX)] = self.values.decode(key, value, record.run_id)
+                except SerializationError:
+                    if key != PHASES:
+                        raise
+        return values
 
     def migrated(self, record: RunRecord) -> RunRecord:
         """Return `record` with the definition that it has migrated to. Raises SerializationError."""
@@ -170,18 +186,20 @@ class StoredRuns:
 
     def takeovers(self, record: RunRecord) -> int:
         """Return how many processes were killed, or lost their lease, in the run's present step."""
-        return self._number(record, TAKEOVERS, "takeovers")
+        stored = record.data.get(TAKEOVERS)
+        kills = 0 if stored is None else self.values.decode(TAKEOVERS, stored, record.run_id)
+        if not isinstance(kills, int):
+            raise corrupt(record, f"its number of takeovers cannot be read: {kills!r}")
+        return kills
 
     def failed_attempts(self, record: RunRecord) -> int:
         """Return how many attempts of the run's present step have failed, as far as they are stored."""
-        return self._number(record, RETRY, "failed attempts")
-
-    def _number(self, record: RunRecord, key: str, what: str) -> int:
-        stored = record.data.get(key)
-        number = 0 if stored is None else self.values.decode(key, stored, record.run_id)
-        if not isinstance(number, int):
-            raise corrupt(record, f"its number of {what} cannot be read: {number!r}")
-        return number
+        stored = record.data.get(RETRY)
+        value = None if stored is None else self.values.decode(RETRY, stored, record.run_id)
+        try:
+            return failed_attempts(value, self.clock)[0]
+        except (TypeError, ValueError) as error:
+            raise corrupt(record, f"its number of failed attempts cannot be read: {value!r}") from error
 
     def _pair(self, record: RunRecord, key: str, kind: Callable[..., P], what: str) -> tuple[P, P] | None:
         if (stored := record.data.get(key)) is None:

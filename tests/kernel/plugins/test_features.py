@@ -246,9 +246,9 @@ class Line:
     def remember_error(self, run: Run, error: BaseException) -> None:
         """Nothing."""
 
-    async def save(self, name: str, value: Any) -> None:
-        """Note the name."""
-        self.lines.append(f"save {name}")
+    async def save(self, values: Mapping[str, Any]) -> None:
+        """Note the names."""
+        self.lines.append(f"save {', '.join(values)}")
 
     def carry(self, texts: Mapping[str, str]) -> None:
         """Nothing."""
