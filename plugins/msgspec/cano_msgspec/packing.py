@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from cano import RunRecord, RunStatus, SerializationError, Wait
+from cano import ConflictError, RunRecord, RunStatus, SerializationError, Wait
 from msgspec import MsgspecError
 from msgspec.msgpack import Decoder, Encoder
 
@@ -96,6 +96,35 @@ def unreadable_record(run_id: str, workflow: str, status: RunStatus, error: Seri
     """Return a record, for lists, of a run that cannot be read. It carries the problem as its error."""
     said = {"type": "SerializationError", "message": str(error)}
     return RunRecord(run_id=run_id, workflow=workflow, version="", fingerprint="", state="", status=status, error=said)
+
+
+def unpacked_record(run_id: str, extra: object, **others: Any) -> RunRecord:
+    """Return the record of a run, with the parts that `pack_extra` packed. Raises SerializationError.
+
+    Args:
+        others: the other fields of the record.
+    """
+    try:
+        error, wait, payload = unpack_extra(extra)
+    except DamagedError as problem:
+        raise unreadable(run_id, problem) from problem
+    return RunRecord(run_id=run_id, error=error, wait=wait, payload=payload, **others)
+
+
+def stale(run_id: str, seq: int, token: int, found: Sequence[object] | None) -> ConflictError:
+    """Return the error for a stale commit.
+
+    Args:
+        run_id, seq, token: its run, and the seq and the token that it expects.
+        found: the seq and the token of the run, as numbers or texts; None if it does not exist.
+    """
+    if found is None:
+        problem = "it does not exist"
+    elif str(found[1]) != str(token):
+        problem = f"another holder claimed it: its token is {found[1]}, not {token}"
+    else:
+        problem = f"it has made {found[0]} transitions, not {seq}"
+    return ConflictError(f"a commit to the run {run_id!r} is stale: {problem}", run_id=run_id)
 
 
 class DamagedError(Exception):

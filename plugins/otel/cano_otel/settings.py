@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cano import ConfigurationError
+from cano.options import Text, one_of, seconds
 
 EXPORTERS = ("otlp", "console", "none")
 DETAILS = ("run", "step", "attempt")
@@ -35,13 +36,9 @@ class OtelSettings:
     flush_timeout: float = 2.0
 
     def __post_init__(self) -> None:
-        if self.detail not in DETAILS:
-            raise ConfigurationError(f"detail must be one of {', '.join(DETAILS)}, not {self.detail!r}")
-        limit = self.flush_timeout
-        if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 <= limit < float("inf"):
-            raise ConfigurationError(f"flush_timeout must be a number of seconds, 0 or more, not {limit!r}")
-        if self.protocol not in ("http/protobuf", "grpc"):
-            raise ConfigurationError(f"protocol must be 'http/protobuf' or 'grpc', not {self.protocol!r}")
+        one_of("detail", self.detail, DETAILS)
+        seconds("flush_timeout", self.flush_timeout, most=86_400)
+        one_of("protocol", self.protocol, ("http/protobuf", "grpc"))
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> OtelSettings:
@@ -52,13 +49,9 @@ class OtelSettings:
         """
         env = os.environ if environment is None else environment
         own = env.get("CANO_OTEL_EXPORTER", "").strip()
-        if own and own not in EXPORTERS:
-            raise ConfigurationError(f"CANO_OTEL_EXPORTER must be one of {', '.join(EXPORTERS)}, not {own!r}")
-        text = env.get("CANO_OTEL_FLUSH_TIMEOUT", "").strip() or "2"
-        try:
-            limit = float(text)
-        except ValueError:
-            raise ConfigurationError(f"CANO_OTEL_FLUSH_TIMEOUT must be a number of seconds, not {text!r}") from None
+        if own:
+            one_of("CANO_OTEL_EXPORTER", own, EXPORTERS)
+        limit = Text(env.get("CANO_OTEL_FLUSH_TIMEOUT", "").strip() or "2")
         traces, metrics = (own or _standard(env, signal) for signal in SIGNALS)
         try:
             return cls(
@@ -66,7 +59,7 @@ class OtelSettings:
                 metrics=metrics,
                 protocol=env.get("OTEL_EXPORTER_OTLP_PROTOCOL", "").strip() or "http/protobuf",
                 detail=env.get("CANO_OTEL_DETAIL", "").strip() or "attempt",
-                flush_timeout=limit,
+                flush_timeout=seconds("CANO_OTEL_FLUSH_TIMEOUT", limit, most=86_400),
             )
         except ConfigurationError as error:
             error.add_note("set by an environment variable CANO_OTEL_… or OTEL_…")

@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from cano_postgres.commits import WHERE_THEY_STAND, Append, joined, refused
+from cano_msgspec.packing import stale
+
+from cano_postgres.commits import WHERE_THEY_STAND, Append, joined
 from cano_postgres.connection import Connection
 from cano_postgres.notices import sender, telling
 from cano_postgres.quick import QuickConnection, values_of
@@ -82,10 +84,13 @@ class Batch:
 
     async def _explain(self, connection: Connection, works: Sequence[Work], answers: list[Any]) -> None:
         """Replace the answers of stale commits by errors."""
-        stale = {index: work for index, work in enumerate(works) if isinstance(work, Append) and answers[index] is None}
-        if not stale:
+        appends = {
+            index: work for index, work in enumerate(works) if isinstance(work, Append) and answers[index] is None
+        }
+        if not appends:
             return
-        (rows,) = await carry_out(connection, [(WHERE_THEY_STAND, ([work.run_id for work in stale.values()],))])
-        stand = {run_id: (seq, token) for run_id, seq, token in rows}
-        for index, work in stale.items():
-            answers[index] = refused(work, stand.get(work.run_id))
+        (rows,) = await carry_out(connection, [(WHERE_THEY_STAND, ([work.run_id for work in appends.values()],))])
+        found = {run_id: (seq, token) for run_id, seq, token in rows}
+        for index, work in appends.items():
+            run_id, token, seq, *_ = work.line
+            answers[index] = stale(run_id, seq, token, found.get(run_id))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from random import getrandbits
 from typing import Any
 
-from cano import Commit, ConflictError, RunStatus
+from cano import Commit, RunStatus
 from cano_msgspec.packing import LARGE, pack_changes, pack_extra, size_of
 
 from cano_postgres.work import Rows, Statement
@@ -106,20 +106,3 @@ def joined(appends: Sequence[Append]) -> Statement:
     consumed = [(append.run_id, signal) for append in appends for signal in append.consumed]
     columns += [[run_id for run_id, _ in consumed], [signal for _, signal in consumed]]
     return _CHANGES, columns
-
-
-def refused(append: Append, stands: tuple[int, int] | None) -> ConflictError:
-    """Return the error for a stale commit.
-
-    Args:
-        append: the commit.
-        stands: the run's seq and token, or None if it does not exist.
-    """
-    run_id, token, expected_seq, *_ = append.line
-    if stands is None:
-        stale = "it does not exist"
-    elif stands[1] != token:
-        stale = f"another holder claimed it: its token is {stands[1]}, not {token}"
-    else:
-        stale = f"it has made {stands[0]} transitions, not {expected_seq}"
-    return ConflictError(f"a commit to the run {run_id!r} is stale: {stale}", run_id=run_id)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, LiteralString
 
 from cano import RunFilter, RunRecord, RunStatus, SerializationError, Transition
-from cano_msgspec.packing import DamagedError, unpack_extra, unreadable, unreadable_record
+from cano_msgspec.packing import unpacked_record, unreadable, unreadable_record
 
 from cano_postgres.connection import Connection
 from cano_postgres.snapshot import TAIL, Fold, merged, unpacked
@@ -108,14 +108,10 @@ def _record(row: Sequence[Any], data: dict[str, bytes]) -> RunRecord:
     ) = row  # fmt: skip
     if status not in _STATUSES:
         raise unreadable(run_id, "its row is corrupt")
-    try:
-        error, wait, payload = unpack_extra(extra)
-    except DamagedError as problem:
-        raise unreadable(run_id, problem) from problem
-    return RunRecord(
-        run_id=run_id, workflow=workflow, version=version, fingerprint=fingerprint, state=state, seq=seq,
-        status=_STATUSES[status], data=data, error=error, wait=wait, payload=payload, parent=parent, created=created,
-        updated=updated, holder=holder, expires=expires, token=token,
+    return unpacked_record(
+        run_id, extra, workflow=workflow, version=version, fingerprint=fingerprint, state=state, seq=seq,
+        status=_STATUSES[status], data=data, parent=parent, created=created, updated=updated, holder=holder,
+        expires=expires, token=token,
     )  # fmt: skip
 
 

@@ -33,7 +33,7 @@ OPTIONS = Options(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The options of a store; `PostgresBackend` describes them.
+    """The options of a store; `PostgresBackend` describes them and has their defaults.
 
     Attributes:
         parameters: libpq's connection parameters, with the password. They are not shown.
@@ -45,12 +45,12 @@ class Settings:
 
     parameters: Mapping[str, str] = field(repr=False)
     label: str
-    schema: str = "cano"
-    pool_size: int = 4
-    retry_for: float = 30.0
-    synchronous_commit: str | None = None
-    snapshot_every: int = 100
-    strict: bool = False
+    schema: str
+    pool_size: int
+    retry_for: float
+    synchronous_commit: str | None
+    snapshot_every: int
+    strict: bool
 
     def __post_init__(self) -> None:
         OPTIONS.check(self)

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from typing import Any
 
-from cano import Commit, ConflictError, RunFilter, RunRecord, RunStatus, SerializationError, Signal, Signals, Transition
-from cano_msgspec.packing import pack_extra, payload_bytes
+from cano import Commit, RunFilter, RunRecord, RunStatus, SerializationError, Signal, Signals, Transition
+from cano_msgspec.packing import pack_extra, payload_bytes, stale
 
 from cano_redis import reading, scripts
 from cano_redis.news import News
@@ -80,7 +80,8 @@ class Engine:
             raise _of(error, commit.run_id) from None
         answer = await self._do(scripts.COMMIT, commit.run_id, *arguments)
         if answer != 1:
-            raise _conflict(commit, *answer)
+            found = None if None in answer else [part.decode(errors="replace") for part in answer]
+            raise stale(commit.run_id, commit.expected_seq, commit.token, found)
 
     async def runs(self, filter: RunFilter) -> Sequence[RunRecord]:
         limit = -1 if filter.limit is None else max(filter.limit, 0)
@@ -206,15 +207,3 @@ def _of(error: SerializationError, run_id: str) -> SerializationError:
     """Return the same error with the run's id."""
     message = f"the run {run_id!r} contains a value that cannot be stored: {error}"
     return SerializationError(message, key=error.key, run_id=run_id, actual=error.actual)
-
-
-def _conflict(commit: Commit, seq: bytes | None, token: bytes | None) -> ConflictError:
-    """Return the error for a stale commit."""
-    if seq is None or token is None:
-        stale = "it does not exist"
-    elif token != b"%d" % commit.token:
-        stale = f"another holder claimed it: its token is {token.decode(errors='replace')}, not {commit.token}"
-    else:
-        stale = f"it has made {seq.decode(errors='replace')} transitions, not {commit.expected_seq}"
-    run_id = commit.run_id
-    return ConflictError(f"a commit to the run {run_id!r} is stale: {stale}", run_id=run_id)

@@ -57,27 +57,27 @@ OPTIONS = Options(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The options of a store; `RedisBackend` describes them.
+    """The options of a store; `RedisBackend` describes them and has their defaults.
 
     Raises:
         ConfigurationError: an option is wrong.
     """
 
-    host: str = "localhost"
-    port: int = 6379
-    path: str | None = None
-    db: int = 0
-    username: str | None = None
-    password: str | None = field(default=None, repr=False)
-    tls: bool = False
-    ssl_ca_certs: str | None = None
-    ssl_certfile: str | None = None
-    ssl_keyfile: str | None = None
-    prefix: str = "cano"
-    require: str = "any"
-    retry_for: float = 30.0
-    timeout: float = 15.0
-    strict: bool = False
+    host: str
+    port: int
+    path: str | None
+    db: int
+    username: str | None
+    password: str | None = field(repr=False)
+    tls: bool
+    ssl_ca_certs: str | None
+    ssl_certfile: str | None
+    ssl_keyfile: str | None
+    prefix: str
+    require: str
+    retry_for: float
+    timeout: float
+    strict: bool
 
     def __post_init__(self) -> None:
         OPTIONS.check(self)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cano import RetryStrategy
+from cano.options import refuse
 
 from cano_retry import _check
 from cano_retry._budget import RetryBudget
@@ -54,12 +55,12 @@ class Chain(Strategy):
         budget: RetryBudget | None = None,
     ) -> None:
         if not strategies:
-            _check.refuse("strategies", strategies, "one or more retry strategies")
+            refuse("strategies", strategies, "one or more retry strategies")
         for index, strategy in enumerate(strategies):
             _check.strategy(f"strategies[{index}]", strategy)
             if max_retries_of(strategy) is None and index < len(strategies) - 1:
                 allowed = "a strategy with a limited number of retries (max_retries), since others follow"
-                _check.refuse(f"strategies[{index}]", strategy, allowed)
+                refuse(f"strategies[{index}]", strategy, allowed)
         *before, last = (max_retries_of(strategy) for strategy in strategies)
         total = None if last is None else sum(filter(None, before)) + last
         super().__init__(total, retry_on, give_up_on, max_elapsed, True, budget)

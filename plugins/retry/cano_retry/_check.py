@@ -5,14 +5,9 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable
-from typing import NoReturn
 
-from cano import ConfigurationError, RetryStrategy
-
-
-def refuse(name: str, value: object, allowed: str) -> NoReturn:
-    """Raise ConfigurationError: argument `name` has a `value` that is not `allowed`."""
-    raise ConfigurationError(f"{name} must be {allowed}, not {value!r}")
+from cano import RetryStrategy
+from cano.options import refuse
 
 
 def number(name: str, value: object, allowed: str, accepts: Callable[[float], bool]) -> float:

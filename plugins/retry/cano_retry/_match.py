@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from cano import ConfigurationError, PermanentStoreError, ValidationError
+from cano.options import refuse
 
-from cano_retry._check import function, refuse
+from cano_retry._check import function
 
 Match = type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], bool]
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
+from cano.options import refuse
+
 from cano_retry._budget import RetryBudget
-from cano_retry._check import number, refuse
+from cano_retry._check import number
 from cano_retry._hint import hint_of
 from cano_retry._match import Match, check_match, is_retryable
 from cano_retry._value import Value

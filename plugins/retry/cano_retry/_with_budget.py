@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cano import RetryStrategy
+from cano.options import refuse
 
 from cano_retry import _check
 from cano_retry._budget import RetryBudget
@@ -37,7 +38,7 @@ class WithBudget(Value):
     def __init__(self, strategy: RetryStrategy, budget: RetryBudget) -> None:
         _check.strategy("strategy", strategy)
         if not isinstance(budget, RetryBudget):
-            _check.refuse("budget", budget, "a RetryBudget")
+            refuse("budget", budget, "a RetryBudget")
         self._set_fields(strategy=strategy, budget=budget, max_retries=max_retries_of(strategy))
 
     @property

@@ -9,8 +9,8 @@ from itertools import chain
 from operator import attrgetter
 from typing import Any, NamedTuple, TypeGuard
 
-from cano import Commit, ConflictError, RunStatus, Wait
-from cano_msgspec.packing import LARGE, pack_changes, pack_extra, size_of
+from cano import Commit, RunStatus, Wait
+from cano_msgspec.packing import LARGE, pack_changes, pack_extra, size_of, stale
 
 from cano_sqlite.failures import LARGEST, check_size
 from cano_sqlite.job import Job
@@ -91,7 +91,8 @@ class Append(Job):
         changes = packed if self.size < LARGE else pack_changes(*self.changes)
         values = self.seq, status, extra, state, at, changes, run_id, expected_seq, token
         if connection.execute(_APPEND, values).rowcount != 1:
-            raise _conflict(connection, run_id, expected_seq, token)
+            found = connection.execute("SELECT seq, token FROM runs WHERE run_id = ?", (run_id,)).fetchone()
+            raise stale(run_id, expected_seq, token, found)
         self.tails.take(run_id)
         wake = awaited = None
         if status == "parked" and wait is not None:
@@ -184,15 +185,3 @@ def _steps(size: int) -> str:
         FROM line CROSS JOIN runs
         WHERE runs.run_id = line.run_id AND runs.seq = line.expected AND runs.token = line.token
             AND runs.status = 'running'"""
-
-
-def _conflict(connection: sqlite3.Connection, run_id: str, expected_seq: int, token: int) -> ConflictError:
-    """Return the error for a stale commit."""
-    run = connection.execute("SELECT seq, token FROM runs WHERE run_id = ?", (run_id,)).fetchone()
-    if run is None:
-        stale = "it does not exist"
-    elif run[1] != token:
-        stale = f"another holder claimed it: its token is {run[1]}, not {token}"
-    else:
-        stale = f"it has made {run[0]} transitions, not {expected_seq}"
-    return ConflictError(f"a commit to the run {run_id!r} is stale: {stale}", run_id=run_id)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cano import RunFilter, RunRecord, RunStatus, SerializationError, Transition
-from cano_msgspec.packing import DamagedError, unpack_extra, unreadable, unreadable_record
+from cano_msgspec.packing import unpacked_record, unreadable, unreadable_record
 
 from cano_sqlite.snapshot import Place, fetch, lines, read_data
 
@@ -104,14 +104,10 @@ def _record(row: tuple[Any, ...], data: dict[str, bytes]) -> RunRecord:
         raise unreadable(run_id, "its row is corrupt")
     if (owner, line_seq, line_status) != (run, seq, status) or not isinstance(state, str):
         raise unreadable(run_id, "its row and the newest entry of its journal differ")
-    try:
-        error, wait, payload = unpack_extra(extra)
-    except DamagedError as problem:
-        raise unreadable(run_id, problem) from problem
-    return RunRecord(
-        run_id=run_id, workflow=workflow, version=version, fingerprint=fingerprint, state=state, seq=seq,
-        status=_STATUSES[status], data=data, error=error, wait=wait, payload=payload, parent=parent, created=created,
-        updated=updated, holder=holder, expires=expires, token=token,
+    return unpacked_record(
+        run_id, extra, workflow=workflow, version=version, fingerprint=fingerprint, state=state, seq=seq,
+        status=_STATUSES[status], data=data, parent=parent, created=created, updated=updated, holder=holder,
+        expires=expires, token=token,
     )  # fmt: skip
 
 

@@ -20,18 +20,18 @@ OPTIONS = Options(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The options of a store; `SqliteBackend` describes them.
+    """The options of a store; `SqliteBackend` describes them and has their defaults.
 
     Raises:
         ConfigurationError: an option is wrong.
     """
 
     path: Path
-    synchronous: str = "full"
-    busy_timeout: float = 30.0
-    snapshot_every: int = 100
-    strict: bool = False
-    file_mode: int = 0o600
+    synchronous: str
+    busy_timeout: float
+    snapshot_every: int
+    strict: bool
+    file_mode: int
 
     def __post_init__(self) -> None:
         OPTIONS.check(self)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cano import ConfigurationError
+from cano.options import one_of, refuse
 from cano.redaction import redacted
 
 from cano_structlog.events import EVENTS, LEVELS
@@ -54,11 +55,9 @@ class LogSettings:
             levels[full] = level
         sample = self.sample_steps
         if isinstance(sample, bool) or not isinstance(sample, int | float) or not 0 <= sample <= 1:
-            raise ConfigurationError(f"sample_steps must be a fraction in [0, 1], not {sample!r}")
-        if self.render not in ("auto", "console", "json"):
-            raise ConfigurationError(f"render must be 'auto', 'console' or 'json', not {self.render!r}")
-        if self.level not in LEVELS[:-1]:
-            raise ConfigurationError(f"level must be one of {', '.join(LEVELS[:-1])}, not {self.level!r}")
+            refuse("sample_steps", sample, "a fraction in [0, 1]")
+        one_of("render", self.render, ("auto", "console", "json"))
+        one_of("level", self.level, LEVELS[:-1])
         for name in ("data", "redact"):
             if isinstance(getattr(self, name), str):
                 raise ConfigurationError(f"{name} must be a list of keys, not the string {getattr(self, name)!r}")

@@ -13,6 +13,7 @@ from cano_redis.engine import PAGE
 from cano_redis.pump import Pump
 
 from tests.plugins.redis.conftest import Ask, until
+from tests.plugins.stale_commits import check_refusals
 
 
 @pytest.fixture
@@ -29,6 +30,11 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(Pump, "_take", spied)
     return sizes
+
+
+async def test_of_many_commits_only_the_stale_are_refused(store: RedisBackend) -> None:
+    """Of commits that are made together, each stale one gets its own error, and all others are applied."""
+    await check_refusals(store)
 
 
 async def make(store: RedisBackend, count: int) -> list[str]:

@@ -34,6 +34,11 @@ def modes(path: Path) -> list[str]:
     return [f"{stat.S_IMODE(os.stat(f'{path}{end}').st_mode):o}" for end in ("", "-wal", "-shm")]
 
 
+def options(path: Path) -> Settings:
+    """Return the default options of a store."""
+    return Settings(path=path, synchronous="full", busy_timeout=30, snapshot_every=9, strict=False, file_mode=0o600)
+
+
 def prepared(path: Path, mode: int) -> None:
     """Make an empty file with a mode."""
     path.touch()
@@ -121,7 +126,7 @@ async def test_a_trigger_of_others_is_refused(path: Path, store: SqliteBackend, 
     with pytest.raises(StoreUnavailableError, match="Cano did not make its trigger 'evil'"):
         await SqliteBackend(path).open()
     with pytest.raises(StoreUnavailableError, match="'evil'"):
-        connect_for_reading(Settings(path=path))
+        connect_for_reading(options(path))
 
 
 async def test_a_trigger_that_lies_about_its_table(path: Path, store: SqliteBackend, ask: Ask) -> None:
@@ -171,11 +176,11 @@ async def test_triggers_on_other_tables_are_left_alone(path: Path, store: Sqlite
 @pytest.mark.parametrize("connect", [connect_for_writing, connect_for_reading])
 def test_the_schema_calls_no_function(path: Path, connect: Callable[[Settings], sqlite3.Connection]) -> None:
     """What a crafted schema calls is not executed: a view that calls an application's function is refused."""
-    connect_for_writing(Settings(path=path)).close()
+    connect_for_writing(options(path)).close()
     with closing(sqlite3.connect(path)) as theirs:
         theirs.create_function("spill", 0, lambda: 1)
         theirs.execute("CREATE VIEW bait AS SELECT spill()")
-    with closing(connect(Settings(path=path))) as ours:
+    with closing(connect(options(path))) as ours:
         called: list[bool] = []
         ours.create_function("spill", 0, lambda: called.append(True))
 

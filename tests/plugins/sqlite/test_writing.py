@@ -22,6 +22,8 @@ from cano_sqlite.settings import Settings
 from cano_sqlite.worker import Desk
 from cano_sqlite.writer import Writer
 
+from tests.plugins.stale_commits import check_refusals
+
 Ask = Callable[..., list[Any]]
 Locked = Callable[[], AbstractContextManager[None]]
 
@@ -73,6 +75,11 @@ async def make(store: SqliteBackend, count: int) -> list[str]:
     ids = [f"run {number}" for number in range(count)]
     await asyncio.gather(*(store.create(new_run(run_id)) for run_id in ids))
     return ids
+
+
+async def test_of_many_commits_only_the_stale_are_refused(store: SqliteBackend) -> None:
+    """Of commits that are made together, each stale one gets its own error, and all others are applied."""
+    await check_refusals(store)
 
 
 async def at_once(locked: Locked, *calls: Any) -> list[Any]:
