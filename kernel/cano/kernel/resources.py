@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import inspect
 import logging
+import os
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from cano.errors import ConfigurationError
@@ -44,7 +44,7 @@ class Resources:
             ("executor", executor, Executor | None, "a URL, an Executor or None"),
         ):
             if not isinstance(value, str) and (not isinstance(value, kind) or isinstance(value, type)):
-                hint = f"; write {nearest(name, str(value), ())!r}" if isinstance(value, PurePath) else ""
+                hint = f"; write {nearest(name, str(value), ())!r}" if isinstance(value, os.PathLike) else ""
                 raise ConfigurationError(f"{name} must be {what}, not {value!r}{hint}")
         self.plugins = Plugins(plugins, discover=discover, block=block, strict=strict)
         self.hook: Any = self.plugins.manager.hook

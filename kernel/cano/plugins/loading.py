@@ -278,6 +278,7 @@ class Plugins:
 
     def inactive(self, name: str) -> str | None:
         """Return why a plugin is not active, with the remedy if there is one; None if it is active."""
+        self.load()
         if name in self._blocked:
             return "blocked"
         if (info := self._infos.get(name)) is not None:
@@ -323,11 +324,10 @@ def _installed() -> set[str]:
 
 def _released() -> set[str]:
     """Return the names of the plugins that are released with the kernel, as its extra `all` names them."""
-    import importlib.metadata
+    from importlib.metadata import PackageNotFoundError, requires
 
-    with suppress(importlib.metadata.PackageNotFoundError):
-        needs = importlib.metadata.requires("cano") or ()
-        return {need.partition("~=")[0].removeprefix("cano-") for need in needs if need.startswith("cano-")}
+    with suppress(PackageNotFoundError):
+        return {need.partition("~=")[0].removeprefix("cano-") for need in requires("cano") or () if "cano-" in need}
     return set()
 
 

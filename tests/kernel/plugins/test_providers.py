@@ -160,6 +160,13 @@ async def test_why_a_plugin_does_not_answer(
     assert await problem(discover=False) == f"not installed; install cano-{plugin}"
 
 
+def test_a_plugin_that_is_not_loaded_yet() -> None:
+    """Asking for the reason loads the plugins: before that, none is active."""
+    assert Kernel().inactive("sqlite") is None
+    assert Kernel(block=["sqlite"]).inactive("sqlite") == "blocked"
+    assert Kernel(discover=False).inactive("nosuch") == "not installed; install cano-nosuch"
+
+
 async def test_why_there_is_no_codec() -> None:
     """A store of bytes without a codec names the plugin that has one, and why it is not active."""
     with pytest.raises(
