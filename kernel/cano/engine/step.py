@@ -101,7 +101,7 @@ class Step:
     step of that time: call it before you start such a task.
     """
 
-    __slots__ = ("_attempt", "_bound", "_branch", "_children", "_detail", "_next", "_own", "_run", "_seq")
+    __slots__ = ("_bound", "_branch", "_detail", "_next", "_own", "_run", "_seq")
 
     def __init__(self, run: Run, bound: BoundState, branch: str | None = None, seq: int = 0) -> None:
         self._run = run
@@ -110,9 +110,7 @@ class Step:
         self._seq = seq
         self._next: BoundState | None = None
         self._detail: Detail | None = None
-        self._attempt: int | None = None  # set only in what `of_attempt` returns
-        self._own: Step | None = None
-        self._children: dict[str, int]  # set only there, too
+        self._own: _AttemptStep | None = None
 
     def _ensure_detail(self) -> Detail:
         """Return the step's detail, for writing. Allocate it if there is none."""
@@ -135,15 +133,11 @@ class Step:
         """Set the `error` that observers get. For the engine."""
         self._ensure_detail().error = error
 
-    def of_attempt(self) -> Step:
+    def of_attempt(self) -> _AttemptStep:
         """Return this step as its present attempt sees it, with an identity that does not change. For the engine."""
-        if self._attempt is not None:
-            return self
-        own, attempt = self._own, self.attempt
-        if own is None or own._seq != self._seq or own._attempt != attempt:
-            own = self._own = Step(self._run, self._bound, self._branch, self._seq)
-            own._detail, own._attempt = self._ensure_detail(), attempt
-            own._children = dict(own._detail.children)
+        own = self._own
+        if own is None or own._seq != self._seq or own._attempt != self.attempt:
+            own = self._own = _AttemptStep(self)
         return own
 
     def child_id(self, workflow: str) -> str:
@@ -210,7 +204,7 @@ class Step:
     @property
     def attempt(self) -> int:
         """The current attempt, counted from 1."""
-        return self._detail_or_default.attempt if self._attempt is None else self._attempt
+        return self._detail_or_default.attempt
 
     @property
     def phase(self) -> str | None:
@@ -270,6 +264,27 @@ class Step:
 
     def __repr__(self) -> str:
         return f"<Step {self.seq} of run {self.run_id}: {self.workflow} in {self.state}, attempt {self.attempt}>"
+
+
+class _AttemptStep(Step):
+    """A step as one attempt sees it. It is a class of its own, so that a run's step needs no memory for it."""
+
+    __slots__ = ("_attempt", "_children")
+
+    def __init__(self, step: Step) -> None:
+        Step.__init__(self, step._run, step._bound, step._branch, step._seq)
+        self._detail: Detail = step._ensure_detail()
+        self._attempt = step.attempt
+        self._children = dict(self._detail.children)
+
+    def of_attempt(self) -> _AttemptStep:
+        """Return this step itself."""
+        return self
+
+    @property
+    def attempt(self) -> int:
+        """The attempt, counted from 1."""
+        return self._attempt
 
 
 def keep_step(context: Context) -> None:
