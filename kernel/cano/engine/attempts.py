@@ -68,16 +68,14 @@ class _Progress:
             return "prep"
         try:
             phase, prepared, result, changes, children = saved
-            if changes is not None:
-                self.savepoint = Changes.unpacked(changes)
-                strand.view.merge(self.savepoint)
-            self.saved = {"exec": "exec", "post": "post"}[phase]
-            detail.children = dict(children)
+            phase, detail.children = {"exec": "exec", "post": "post"}[phase], dict(children)
+            savepoint = None if changes is None else Changes.unpacked(changes)
+            if savepoint is not None:
+                strand.view.merge(savepoint)
         except Exception:  # noqa: BLE001  # they cannot be read, so the phases are executed again
             strand.view.rollback()
-            self.savepoint = None
             return "prep"
-        self.prepared, self.result = prepared, result
+        self.saved, self.prepared, self.result, self.savepoint = phase, prepared, result, savepoint
         return self.saved
 
 
@@ -110,7 +108,7 @@ async def attempt_until_done(
     done = _NO_PHASES
     if bound.node is not None:
         detail.phase, done = "prep", _Progress(bound)
-        if detail.began is not None and step.branch is None:
+        if detail.began is not None:
             detail.phase = done.restore(strand, detail)
     if limit is not None and detail.began is not None and clock.monotonic() >= limit:
         raise _timed_out(step, bound, total=True, abandoned=False)
