@@ -17,14 +17,14 @@ BUDGETS = {
     "": 821,  # the top floor: hooks, protocols, records, errors, options
     "data": 551,
     "model": 780,
-    "engine": 1_403,
-    "runtime": 250,
+    "engine": 1_408,
+    "runtime": 277,
     "concurrency": 630,
     "plugins": 433,
     "kernel": 550,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
-IN_ALL = 5_377
+IN_ALL = 5_414
 DURABILITY = {"": 1_348, "recovery": 600}
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
 

@@ -256,12 +256,12 @@ class _Batch:
         self._room.set()
         self._changed.set()
         error = _error_of(task)
-        if isinstance(error, asyncio.CancelledError | RunCancelledError):
-            self._results[index] = Cancelled()
-            self._cancelled += 1
-        elif error is None:
+        if error is None:
             self._results[index] = Success(task.result())
             self._completed += 1
+        elif isinstance(error, asyncio.CancelledError | RunCancelledError):
+            self._results[index] = Cancelled()
+            self._cancelled += 1
         elif isinstance(error, Exception):
             if self._total is None:
                 clear_locals(error)

@@ -26,6 +26,7 @@ from cano.errors import (
 from cano.model.code_reading import functions_of, keys_used
 from cano.model.split import BranchOutcome, BranchStatus, JoinConfig, SplitOutcome, SplitTask, check_branches
 from cano.model.waiting import Pause
+from cano.runtime.groups import taking_back
 from cano.runtime.teardown import reap
 from cano.safe_text import safe_repr, safe_str
 
@@ -146,7 +147,7 @@ class Branch(Strand):
             self.notify(plan.step_started, self.step)
         try:
             self._check_lease()
-            result = await self._work()
+            result = await taking_back(self._work(), self._task)
             if race.decided.done():
                 raise asyncio.CancelledError  # too late: the race would have cancelled it
         except BaseException as raised:  # noqa: BLE001  # the race raises one that is not an `Exception`
@@ -210,7 +211,8 @@ class Branch(Strand):
             result = await attempt_until_done(self, bound)
         if result.__class__ in _NO_RESULTS:
             raise self._refusal(result)
-        self.derived = frozenset(self.view.reads or ()).intersection(self.view.changes().changed)
+        if self.view.reads:
+            self.derived = frozenset(self.view.reads).intersection(self.view.changes().changed)
         if run.journal is not None and run.journal.commits_steps and not self.race.decided.done():
             # a durable run saves each finished branch, so that a resumed split executes only the others
             done = [result, self.view.changes().packed(), sorted(self.derived)]

@@ -10,6 +10,7 @@ from cano.data.changes import Changes
 from cano.data.copying import isolate
 from cano.engine.control import StoreFailed
 from cano.engine.step import location_of
+from cano.engine.strand import failure, shown
 from cano.errors import (
     JoinError,
     NodeError,
@@ -23,7 +24,7 @@ from cano.errors import (
 )
 from cano.model.node import Node
 from cano.protocols import Call, Clock
-from cano.safe_text import error_text, safe_repr
+from cano.safe_text import safe_repr
 
 if TYPE_CHECKING:
     from cano.engine.binding import BoundState
@@ -119,12 +120,11 @@ async def attempt_until_done(
                     return await _attempt(strand, bound, done)
                 return await _attempt_within(strand, bound, done, limit)
             except (Exception, asyncio.CancelledError) as caught:
-                failure = strand.as_failure(caught)
-                if not isinstance(failure, Exception):
+                failed = strand.as_failure(caught)
+                if not isinstance(failed, Exception):
                     raise
-                error = failure
+                error = failed
         strand.rollback(bound, error, done.savepoint)
-        strand.undo_group_cancel(error)
         if strand.is_to_end():
             raise asyncio.CancelledError from error  # the task raised this in place of its cancellation
         if isinstance(error, StepTimeoutError) and error.total and _is_own(error, step):
@@ -316,14 +316,14 @@ def raise_failed(step: Step, error: Exception) -> NoReturn:
     """Raise the error of a step whose last attempt raised `error`."""
     cause = _raised(error, step)
     if step.attempt > 1:
-        message = f"task {step.task!r} failed {step.attempt} times, the last time with {_show(cause)}"
+        message = f"task {step.task!r} failed {step.attempt} times, the last time with {shown(cause)}"
         raise RetryExhaustedError(message, attempts=step.attempt, phase=step.phase, **location_of(step)) from cause
     if isinstance(error, StepTimeoutError) and _is_own(error, step):
         raise error
     if step.phase is not None:
-        message = f"node {step.task!r} failed in {step.phase}: {_show(cause)}"
+        message = f"node {step.task!r} failed in {step.phase}: {shown(cause)}"
         raise NodeError(message, phase=step.phase, **location_of(step)) from cause
-    raise TaskError(f"task {step.task!r} failed: {_show(cause)}", **location_of(step)) from cause
+    raise failure(step, cause)
 
 
 def _raised(error: Exception, step: Step) -> BaseException:
@@ -331,9 +331,3 @@ def _raised(error: Exception, step: Step) -> BaseException:
     if isinstance(error, TaskError) and isinstance(error.__cause__, asyncio.CancelledError) and _is_own(error, step):
         return error.__cause__
     return error
-
-
-def _show(error: BaseException) -> str:
-    if isinstance(error, asyncio.CancelledError):
-        return "CancelledError: it awaited something that was cancelled; its run was not"
-    return error_text(error)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import partial
+from inspect import CO_COROUTINE
+from opcode import opmap
+from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 from cano.engine.attempts import attempt_until_done
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 
 Listener = Callable[[Any], None]
 
+_YIELD = opmap["YIELD_VALUE"]
+
 
 class BoundState:
     """One state of a bound workflow.
@@ -40,6 +45,7 @@ class BoundState:
         call: the coroutine function that executes the task: `await call(store)`.
         function: the user's function, which `call` wraps.
         fast: whether the step loop awaits `call` directly, since there are no timeouts, limits or phases.
+        instant: whether, in addition, the task awaits nothing, so that nothing can cancel it.
         work: the function that the step loop awaits otherwise: `await work(strand, bound)`.
         threaded: whether the task runs in a thread, which a cancellation does not stop.
         node: the task, if its phases are attempted one by one.
@@ -53,9 +59,9 @@ class BoundState:
     """
 
     __slots__ = (
-        "allowed", "call", "fast", "function", "given_config", "is_exit", "last_result", "last_target", "name",
-        "node", "on_exhausted", "plan", "rare", "retry", "state", "task", "task_name", "threaded", "timed", "timeout",
-        "total_timeout", "work",
+        "allowed", "call", "fast", "function", "given_config", "instant", "is_exit", "last_result", "last_target",
+        "name", "node", "on_exhausted", "plan", "rare", "retry", "state", "task", "task_name", "threaded", "timed",
+        "timeout", "total_timeout", "work",
     )  # fmt: skip
 
     def __init__(self, plan: BoundWorkflow, state: Any) -> None:
@@ -68,7 +74,7 @@ class BoundState:
         self.task_name = ""
         self.call: Callable[[Any], Any] = _no_call
         self.function: Callable[[Any], Any] = _no_call
-        self.fast = False
+        self.fast = self.instant = False
         self.threaded = False
         self.work: Work = attempt_until_done
         self.node: Node[Any, Any, Any] | None = None
@@ -110,7 +116,7 @@ class BoundState:
             self._attach_task(kernel, task, config)
         self.rare = self.timed
         if registration.limits:
-            self.fast = False
+            self.fast = self.instant = False
             self.work = _limited([kernel.limiter(limit) for limit in registration.limits], self.work)
 
     def _attach_task(self, kernel: Host, task: Task[Any] | Callable[[Any], Any], config: TaskConfig) -> None:
@@ -128,6 +134,7 @@ class BoundState:
         self.threaded = not is_async(function)
         self.call = kernel.threads.wrap(function, keep_step, current_place) if self.threaded else function
         self.fast = self.node is None and self.timeout is None and self.total_timeout is None
+        self.instant = self.fast and _awaits_nothing(function)
 
     def bind_branch(self, kernel: Host, task: Task[Any] | Callable[[Any], Any]) -> BoundState:
         """Bind a task that does a part of this state's work. The config of the state's registration comes first."""
@@ -228,6 +235,13 @@ class BoundWorkflow:
         self.step_failed = kernel.listeners("cano_step_failed")
         self.transition_committed = kernel.listeners("cano_transition_committed")
         flow.freeze()
+
+
+def _awaits_nothing(function: Any) -> bool:
+    """Return whether the code of an async function shows that it never waits; False if it is not known."""
+    code = getattr(getattr(function, "__func__", function), "__code__", None)
+    # by type(), because a mock has every attribute and any class
+    return type(code) is CodeType and code.co_flags & CO_COROUTINE > 0 and _YIELD not in code.co_code[::2]
 
 
 def _limited(limiters: list[Limiter], work: Work) -> Work:

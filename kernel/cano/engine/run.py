@@ -13,11 +13,12 @@ from cano.engine.control import Parked, Paused, Refused, StoreFailed
 from cano.engine.limiter import Request, Slot, acquire, release
 from cano.engine.step import Step, location_of, running
 from cano.engine.stopping import Stop, reason_of, status_of, timed_out
-from cano.engine.strand import NOT_FATAL, Strand
-from cano.errors import JoinError, StepTimeoutError, TaskError
+from cano.engine.strand import NOT_FATAL, Strand, failure
+from cano.errors import CanoError, JoinError, StepTimeoutError, TaskError
 from cano.model.result import RunResult
 from cano.records import RunStatus, Wait
 from cano.runtime.frames import clear_locals
+from cano.runtime.groups import taking_back
 
 if TYPE_CHECKING:
     from cano.engine.ports import Host, Journal, RestorePoint
@@ -151,7 +152,8 @@ class Run(Strand):
             asyncio.CancelledError: the asyncio task that awaits this was cancelled.
         """
         self.enter()
-        token = running.set(self.step)
+        before = running.get(None)
+        running.set(self.step)  # without a token, which would take memory as long as the run does
         self.kernel.active[self.run_id] = self
         try:
             in_time = self._arm()
@@ -166,7 +168,7 @@ class Run(Strand):
             if self.plan.limiters:
                 self._check_stopped()
                 await acquire(self.plan.limiters, self)
-            self.bound = await self._loop()
+            self.bound = await taking_back(self._loop(), self._task)
             if self.journal is None or not self.journal.ended:  # a success that is committed remains one
                 if self.watch is not None and self.watch.cancels:
                     raise timed_out(self)
@@ -195,7 +197,7 @@ class Run(Strand):
             ended = self.plan.run_parked if self.status is RunStatus.PARKED else self.plan.run_finished
             if ended:
                 self.notify(ended, self)
-            running.reset(token)
+            running.set(before)
             if self.kernel.keeper is not None and self.journal is not None:
                 self.kernel.keeper.stopped_driving(self)
             self.mark_stopped()
@@ -216,6 +218,7 @@ class Run(Strand):
         committed = plan.transition_committed or None
         caught: BaseException | None = None
         monotonic, began = self.kernel.clock.monotonic, None
+        task: asyncio.Task[Any] = self._task  # type: ignore[assignment]  # it is set by now
         while True:
             for step._seq in range(step._seq + 1, step._seq + 1 + BREATH):  # noqa: B020  # counts in place
                 if bound.rare:
@@ -234,11 +237,13 @@ class Run(Strand):
                         except NOT_FATAL as error:
                             self.kernel.observer_failed(listener, error)
                 try:
-                    if bound.fast:
+                    if bound.instant:
                         result = await bound.call(store)
                     else:
-                        result = await bound.work(self, bound)
+                        result = await (bound.call(store) if bound.fast else bound.work(self, bound))
                         store, view = self.store, self.view  # an attempt that timed out in a thread keeps the old
+                        if task.cancelling():
+                            self.note_cancel()
                     target = bound.last_target if result is bound.last_result else bound.follow(result)
                 except BaseException as error:  # noqa: BLE001
                     caught = error  # dealt with outside, so that later errors do not drag it along as their context
@@ -286,15 +291,17 @@ class Run(Strand):
             else:
                 self._notify_following(self.plan.step_finished, target)
                 return target
+        if isinstance(error, Refused | Paused) and self.is_to_end():
+            error = asyncio.CancelledError()  # the task swallowed the cancellation and returned no state
         if isinstance(error, Paused):
             return await self._pause(error)
-        if isinstance(error, Refused) and self._is_to_end():
-            error = asyncio.CancelledError()  # the task swallowed the cancellation and returned no state
-        elif isinstance(error, Refused):
+        if isinstance(error, Refused):
             error = error.error
             error._locate(**location_of(step))
         elif isinstance(error, StoreFailed):
             error = error.error
+        elif isinstance(error, Exception) and not isinstance(error, CanoError | Parked):
+            error = failure(step, error)  # a `Work` raised it
         self.rollback(bound, error)
         parked = isinstance(error, Parked)
         if isinstance(error, asyncio.CancelledError):
@@ -390,7 +397,7 @@ class Run(Strand):
             self._stop = Stop(status)
         self._stop.lost = self._stop.lost or lost
         self._stop.on_request |= status is RunStatus.CANCELLED and not with_parent
-        self.note_own_cancel()
+        self.note_cancel()
         if self._task is not None:
             self._stop.cancel(self._task, self.kernel.clock)
 
@@ -424,11 +431,9 @@ class Run(Strand):
             asyncio.CancelledError: the run is to end; its task has swallowed an earlier cancellation.
         """
         release(self, keep=len(self.plan.limiters))
-        if self._is_to_end():
+        own = self._stop is not None or (self.watch is not None and self.watch.cancels > 0)
+        if own or self.cancelled_from_outside():
             raise asyncio.CancelledError
-
-    def _is_to_end(self) -> bool:
-        return self._stop is not None or (self.watch is not None and self.watch.cancels > 0)
 
     def _ended_with(self, error: BaseException) -> BaseException:
         """Set the status that `error` ends the run with, and return the error to raise."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from cano.records import RunStatus
 
 # set once per run or branch, to an object that is updated as the run proceeds
-running: ContextVar[Step] = ContextVar("cano_step")
+running: ContextVar[Step | None] = ContextVar("cano_step")
 
 
 class Progress(NamedTuple):
@@ -318,7 +318,6 @@ def current_step() -> Step:
     Raises:
         ConfigurationError: no step is executing in this context.
     """
-    try:
-        return running.get().of_attempt()
-    except LookupError:
-        raise ConfigurationError("current_step() was called outside a step; call it in a task") from None
+    if (step := running.get(None)) is None:
+        raise ConfigurationError("current_step() was called outside a step; call it in a task")
+    return step.of_attempt()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from cano.engine.step import location_of
 from cano.errors import (
+    CanoError,
     ConflictError,
     RunCancelledError,
     RunInterruptedError,
@@ -105,10 +106,9 @@ def timed_out(run: Run) -> RunTimeoutError:
 
 def status_of(error: BaseException, *, stored: bool) -> RunStatus:
     """Return the status of a run that ends with `error`. A `stored` run can be resumed, so it may be INTERRUPTED."""
-    lost = stored and isinstance(error, TransientStoreError)
-    cut = stored and not isinstance(error, Exception)
-    if lost or cut or isinstance(error, RunInterruptedError):
+    cut = isinstance(error, asyncio.CancelledError | KeyboardInterrupt | SystemExit | GeneratorExit)
+    # what a task raises is a `CanoError` by now, or not an `Exception`: any other one is the store's
+    lost = isinstance(error, TransientStoreError) or (isinstance(error, Exception) and not isinstance(error, CanoError))
+    if isinstance(error, RunInterruptedError) or (stored and (cut or lost)):
         return RunStatus.INTERRUPTED
-    if isinstance(error, Exception) and not isinstance(error, RunCancelledError):
-        return RunStatus.FAILED
-    return RunStatus.CANCELLED
+    return RunStatus.CANCELLED if cut or isinstance(error, RunCancelledError) else RunStatus.FAILED

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from typing import TYPE_CHECKING, Any
 
 from cano.data.view import StoreView
 from cano.engine.step import Step, location_of
 from cano.errors import StepTimeoutError, TaskError
 from cano.runtime.deadline import Watchdog
+from cano.safe_text import error_text
 
 if TYPE_CHECKING:
     from cano.engine.binding import BoundState, BoundWorkflow, Listener
@@ -67,7 +67,7 @@ class Strand:
         """Return the watchdog of all timeouts. Make it if there is none."""
         if self.watch is None:
             assert self._task is not None
-            self.watch = Watchdog(self.kernel.clock, self._task, self.note_own_cancel)
+            self.watch = Watchdog(self.kernel.clock, self._task, self.note_cancel)
         return self.watch
 
     def own_cancels(self) -> int:
@@ -79,17 +79,9 @@ class Strand:
         assert self._task is not None
         return self._task.cancelling() > self._base_cancelling + self.own_cancels()
 
-    def undo_group_cancel(self, error: BaseException) -> None:
-        """Undo the cancellation that a failed `asyncio.TaskGroup` leaves behind before Python 3.13."""
-        if sys.version_info < (3, 13) and isinstance(error, BaseExceptionGroup) and self.cancelled_from_outside():
-            assert self._task is not None
-            self._task.uncancel()
-
-    def note_own_cancel(self) -> None:
-        """Prepare for the strand's first cancellation of its own task: earlier ones count as handled."""
-        self.step._ensure_detail()  # makes the step loop check for a stop before the next step
-        if self.own_cancels() == 0 and self._task is not None:
-            self._base_cancelling = self._task.cancelling()
+    def note_cancel(self) -> None:
+        """Make the step loop check for a stop before the next step."""
+        self.step._ensure_detail()
 
     def stopping(self) -> bool:
         """Return whether the strand is to end now, even if its task continues."""
@@ -102,7 +94,7 @@ class Strand:
     def as_failure(self, error: BaseException) -> BaseException:
         """Return `error`; but for a CancelledError that nothing asked for, the task's failure that it stands for."""
         if isinstance(error, asyncio.CancelledError) and not self.is_to_end():
-            return stray(self.step, error)
+            return failure(self.step, error)
         return error
 
     def rollback(self, bound: BoundState, error: BaseException, savepoint: Any = None) -> None:
@@ -132,12 +124,18 @@ class Strand:
                 self.kernel.observer_failed(listener, error)
 
 
-def stray(step: Step, error: asyncio.CancelledError) -> TaskError:
-    """Return the failure of a task that raised `error`, although nothing cancelled its strand."""
-    message = f"task {step.task!r} failed: CancelledError: it awaited something that was cancelled; its run was not"
-    failure = TaskError(message, **location_of(step))
-    failure.__cause__ = error
-    return failure
+def failure(step: Step, error: BaseException) -> TaskError:
+    """Return the failure of a task that raised `error`; a CancelledError is one that nothing asked for."""
+    failed = TaskError(f"task {step.task!r} failed: {shown(error)}", **location_of(step))
+    failed.__cause__ = error
+    return failed
+
+
+def shown(error: BaseException) -> str:
+    """Return the text of what a task raised, for messages."""
+    if isinstance(error, asyncio.CancelledError):
+        return "CancelledError: it awaited something that was cancelled; its run was not"
+    return error_text(error)
 
 
 UNMANAGED = StoreView({})

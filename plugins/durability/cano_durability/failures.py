@@ -6,17 +6,17 @@ from collections.abc import Mapping
 from typing import Any
 
 import cano
-from cano import Run, RunCancelledError, RunRecord, SerializationError, TaskError, WorkflowError, state_name
+from cano import CanoError, Run, RunCancelledError, RunRecord, SerializationError, TaskError, WorkflowError, state_name
 from cano.engine.ports import error_text, safe_str
 
 
-def described(run: Run, error: BaseException | None) -> dict[str, Any]:
+def described(run: Run, error: BaseException) -> dict[str, Any]:
     """Return an error of `run` as its record keeps it."""
-    cause = None if error is None else error.__cause__
+    cause, ours = error.__cause__, isinstance(error, CanoError)
     numbers = {name: getattr(error, name) for name in ("timeout", "kills") if hasattr(error, name)}
     return {
-        "type": type(error).__name__,
-        "message": safe_str(error),
+        "type": type(error).__name__ if ours else "TaskError",
+        "message": safe_str(error) if ours else f"task {run.step.task!r} failed: {error_text(error)}",
         "cause": None if cause is None else error_text(cause),
         "state": state_name(run.step.state),
         "attempt": run.step.attempt,

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from cano import (
-    CanoError,
     Changes,
     Commit,
     Run,
@@ -17,7 +16,6 @@ from cano import (
     RunStatus,
     SerializationError,
     StoreView,
-    TransientStoreError,
     Wait,
     state_name,
 )
@@ -234,13 +232,13 @@ class Journal:
     async def _end(self, run: Run) -> None:
         error, status = run.error, run.status
         cancelled = status is RunStatus.CANCELLED and isinstance(error, RunCancelledError)
-        ours = isinstance(error, CanoError) and not isinstance(error, TransientStoreError)
-        if not cancelled and not (status is RunStatus.FAILED and ours):
+        if not cancelled and status is not RunStatus.FAILED:
             self.releasing = True
             await self._backend.release(self.run_id, self.token)
             return
         by_itself = isinstance(error, RunCancelledError) and not error.with_parent and run.parent_id is not None
-        failure = described(run, error) if by_itself or not cancelled else None  # see `has_ended`
+        # a child that was cancelled by itself keeps the error, see `has_ended`
+        failure = None if error is None or (cancelled and not by_itself) else described(run, error)
         # a cancelled step may have been committed all the same, so the journal's state counts, not the step's
         state, seq = self.state, self.seq
         if not self.commits_steps and run.steps > seq:

@@ -10,20 +10,25 @@ from typing import Any
 
 import pytest
 from cano import (
+    Commit,
     JoinConfig,
     JoinError,
     JoinStrategy,
     Kernel,
     RetryExhaustedError,
+    Run,
     RunStatus,
     SerializationError,
     TaskConfig,
     TaskError,
     TransitionError,
     Workflow,
+    hookimpl,
 )
+from cano.engine.ports import BoundState, Host, Work
 from cano.safe_text import LONGEST, error_text, escaped, safe_repr, safe_str
 from cano_cli.failure import failure_of
+from cano_memory import MemoryBackend
 from cano_retry import Fixed
 
 
@@ -48,6 +53,16 @@ class OddCancel(Odd):
     """One whose text looks like a cancellation."""
 
     kind = asyncio.CancelledError
+
+
+class Stop(BaseException):
+    """A user's own exception that is not an `Exception`."""
+
+
+class OddStop(Stop):
+    """One without a text."""
+
+    __str__ = __repr__ = Odd.__str__
 
 
 class NoHash:
@@ -131,12 +146,13 @@ def appending(make: Callable[[], Any]) -> Callable[[Any], Any]:
     return work
 
 
-async def end_of(work: Callable[[Any], Any], url: str) -> tuple[Exception, Any]:
-    """How a stored run fails: the error, and what the store keeps of it."""
+async def end_of(work: Callable[[Any], Any], url: str) -> tuple[BaseException, Any]:
+    """How a stored run fails: the error, and what the store keeps of it. No process tries it again."""
     async with Kernel(store=url) as kernel:
         flow = flow_of(work)
-        with pytest.raises(Exception) as caught:  # noqa: PT011  # the tests look at it
+        with pytest.raises(BaseException) as caught:  # noqa: PT011  # the tests look at it
             await kernel.run(flow, {"k": []}, run_id="x")
+        assert await kernel.recover(flow) == []
         (record,) = await kernel.runs()
         assert record.status is RunStatus.FAILED
         assert (await kernel.explain("x")).reason.name == "FAILED"
@@ -173,6 +189,85 @@ async def test_whatever_a_task_raises(url: str, error: Exception) -> None:
     assert len(stored["message"]) < LONGEST + 100
     assert "\0" not in stored["message"]
     stored["message"].encode()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [Stop("now"), pytest.fail.Exception("now"), BaseExceptionGroup("now", [Stop()]), OddStop()],
+    ids=["own", "pytest", "group", "odd"],
+)
+async def test_what_is_not_an_exception(url: str, error: BaseException) -> None:
+    """It is raised as itself, yet the run has failed as by an exception."""
+    raised, stored = await end_of(raising(error), url)
+    assert raised is error
+    assert stored["type"] == "TaskError"
+    assert stored["message"] == f"task 'task' failed: {error_text(error)}"
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, GeneratorExit])
+def test_what_ends_the_program(tmp_path: Path, kind: type[BaseException]) -> None:
+    """It interrupts the run, which is not to blame, and which can continue."""
+    works = [raising(kind()), lambda store: "B"]
+
+    async def run() -> Any:
+        async with Kernel(store=f"sqlite:///{tmp_path}/runs.db") as kernel:
+            found = [record.status for record in await kernel.runs()]
+            return found, (await kernel.run(flow_of(works.pop(0)), {}, run_id="x")).state
+
+    with pytest.raises(kind):
+        asyncio.run(run())
+    assert asyncio.run(run()) == ([RunStatus.INTERRUPTED], "B")
+
+
+class Working:
+    """A plugin that executes states in place of their tasks."""
+
+    @hookimpl
+    def cano_bind_state(self, state: BoundState, kernel: Host) -> Work:
+        """Answer for all states."""
+
+        async def work(run: Run, state: BoundState) -> Any:
+            return state.function(run.store)
+
+        state.function = state.task.function  # type: ignore[union-attr]
+        return work
+
+
+@pytest.mark.parametrize("store", [None, "memory://", "memory://?strict=1", "sqlite"])
+async def test_what_a_plugin_raises_that_executes_a_state(store: str | None, tmp_path: Path) -> None:
+    """The state has failed, with that as the cause; it may have a state for this."""
+    problem = OSError("gone")
+
+    def work(store: Any) -> Any:
+        raise problem
+
+    url = f"sqlite:///{tmp_path}/runs.db" if store == "sqlite" else store or "memory://"
+    block = ["memory"] if store is None else []
+    async with Kernel(store=url, plugins=[Working()], block=block) as kernel:
+        flow = Workflow("A", name="one").register("A", work).add_exit_states(["B"])
+        with pytest.raises(TaskError, match="task 'work' failed: OSError: gone") as caught:
+            await kernel.run(flow, {}, run_id="x")
+        assert caught.value.__cause__ is problem
+        assert (caught.value.run_id, caught.value.state) == ("x", "A")
+        if store is not None:
+            assert [record.status for record in await kernel.runs()] == [RunStatus.FAILED]
+        flow = Workflow("A").register("A", work, config=TaskConfig(on_exhausted="B")).add_exit_states(["B"])
+        assert (await kernel.run(flow, {})).state == "B"
+
+
+async def test_a_store_that_raises_an_error_of_its_own() -> None:
+    """Not the task has failed: the run is interrupted, here as in the store."""
+
+    class Broken(MemoryBackend):
+        async def commit(self, commit: Commit) -> None:
+            raise OSError("gone")
+
+    async with Kernel(store=Broken(strict=True), plugins=["msgspec"]) as kernel:
+        handle = await kernel.start(flow_of(lambda store: "B"), {}, run_id="x")
+        with pytest.raises(OSError, match="gone"):
+            await handle.result()
+        assert handle.status().status is RunStatus.INTERRUPTED
+        assert [record.status for record in await kernel.runs()] == [RunStatus.INTERRUPTED]
 
 
 @pytest.mark.parametrize(
