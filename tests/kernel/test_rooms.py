@@ -20,11 +20,11 @@ BUDGETS = {
     "engine": 1_408,
     "runtime": 277,
     "concurrency": 630,
-    "plugins": 433,
-    "kernel": 550,
+    "plugins": 436,
+    "kernel": 548,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
-IN_ALL = 5_414
+IN_ALL = 5_415
 DURABILITY = {"": 1_348, "recovery": 600}
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
 

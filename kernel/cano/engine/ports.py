@@ -91,7 +91,7 @@ class Host(Protocol):
         """Return the first answer of a plugin to a provider hook, or None. Raises PluginError if it is wrong."""
 
     def provided(self, kind: str, given: str) -> Any:
-        """Return what a plugin provides for a name. Raises ConfigurationError, with the remedy, if none does."""
+        """See `Kernel.provided`."""
 
     def inactive(self, plugin: str) -> str | None:
         """Return why a plugin is not active, such as "blocked"; None if it is."""

@@ -239,8 +239,7 @@ class Kernel:
             PluginError: two plugins have the same name; or, if `strict`, one is broken.
             ConfigurationError: a plugin that was given by name is not installed.
         """
-        with self._lock:
-            self._resources.plugins.load()
+        self._resources.plugins.load()
         return self._resources.plugins.infos
 
     def store_at(self, url: str) -> tuple[StoreBackend | None, Layers]:
@@ -256,8 +255,7 @@ class Kernel:
             ConfigurationError: no plugin opens the URL, or has a layer that it names; or the URL names a layer for a
                 store that keeps objects.
         """
-        with self._lock:
-            return self._resources.store_at(url)
+        return self._resources.store_at(url)
 
     def inactive(self, plugin: str) -> str | None:
         """Return why a plugin is not active, such as "blocked"; None if it is."""
@@ -268,7 +266,16 @@ class Kernel:
         return self._resources.plugins.ask(hook, **arguments)
 
     def provided(self, kind: str, given: str) -> Any:
-        """Return what a plugin provides for a name. Raises ConfigurationError, with the remedy, if none does."""
+        """Return what a plugin provides for a URL or a name.
+
+        Args:
+            kind: "store", "executor", "codec layer" or "retry strategy".
+            given: the URL or the name.
+
+        Raises:
+            ConfigurationError: no plugin answers; the error says why, and what to do.
+            PluginError: the answer is wrong.
+        """
         return self._resources.plugins.provided(kind, given)
 
     def stores(self) -> dict[str, Mapping[str, Capabilities]]:

@@ -6,6 +6,7 @@ import importlib
 import inspect
 import logging
 import os
+import threading
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -93,6 +94,7 @@ class Plugins:
         self._strict = strict
         self._infos: dict[str, PluginInfo] = {}
         self._loaded = False
+        self._lock = threading.Lock()
         self._problem: Exception | None = None
 
     @property
@@ -107,16 +109,17 @@ class Plugins:
             PluginError: two plugins have the same name; or, if `strict`, one is broken.
             ConfigurationError: a plugin that was given by name is not installed.
         """
-        if self._loaded:
-            return
-        if self._problem is not None:
-            raise self._problem
-        try:
-            self._load()
-        except Exception as error:
-            self._problem = error
-            raise
-        self._loaded = True
+        with self._lock:
+            if self._loaded:
+                return
+            if self._problem is not None:
+                raise self._problem
+            try:
+                self._load()
+            except Exception as error:
+                self._problem = error
+                raise
+            self._loaded = True
 
     def _load(self) -> None:
         for name in _BUILT_IN:

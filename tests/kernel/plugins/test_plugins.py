@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import importlib
 import importlib.metadata
 import logging
 import os
 import sys
 import textwrap
+import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -119,6 +121,30 @@ async def test_a_plugin_is_found_by_its_entry_point(site: Site) -> None:
         assert found(kernel) == [PluginInfo("guest", "cano-guest", "2.3", "active", ("cano_run_started",))]
     assert found(kernel)[0].origin == "cano-guest 2.3"
     assert site.log == ["site_cano_guest", "site_cano_guest called"]
+
+
+def test_threads_load_once(site: Site) -> None:
+    """Threads that need the plugins at the same time wait for the one that loads them."""
+    entered, go, loads = threading.Event(), threading.Event(), []
+
+    class Slow:
+        @hookimpl
+        def cano_add_hookspecs(self, pm: Any) -> None:
+            loads.append(threading.current_thread())
+            entered.set()
+            assert go.wait(60)
+
+    kernel = Kernel(plugins=[Slow()])
+    with concurrent.futures.ThreadPoolExecutor(5) as pool:
+        first = pool.submit(kernel.load)
+        assert entered.wait(60)
+        calls: list[Callable[[], Any]] = [kernel.load, kernel.stores, lambda: kernel.inactive("retry")]
+        others = [pool.submit(call) for call in (*calls, lambda: kernel.store_at("memory://"))]
+        go.set()
+        results = [future.result(60) for future in (first, *others)]
+
+    assert len(loads) == 1
+    assert results[3] == "blocked"
 
 
 def test_nothing_is_imported_before_it_is_needed(site: Site) -> None:
