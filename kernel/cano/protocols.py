@@ -66,10 +66,14 @@ class Codec(Protocol):
 
     Decoding must not be able to run code, so a codec must not use pickle. It builds instances of registered classes
     only.
+
+    A codec should have a method `restricted(*types)`, too: it registers the types, and returns a codec that encodes
+    values of these types only, and decodes what this one decodes. The kernel makes one for each workflow. Then no
+    process stores a value that another one with the same workflow cannot decode.
     """
 
     def register(self, *types: Any) -> None:
-        """Allow `decode` to build values of these types: classes, or annotations such as `list[Order]`.
+        """Allow values of these types to be encoded and decoded: classes, or annotations such as `list[Order]`.
 
         The kernel registers the types in the annotations of tasks, and those of the `Key`s that the tasks use.
         """

@@ -198,7 +198,7 @@ class BoundWorkflow:
     """
 
     __slots__ = (
-        "by_name", "default", "fingerprint", "flow", "limiters", "name", "phase_started", "run_finished",
+        "__weakref__", "by_name", "default", "fingerprint", "flow", "limiters", "name", "phase_started", "run_finished",
         "run_parked", "run_started", "start", "states", "step_failed", "step_finished", "step_retrying", "step_started",
         "transition_committed", "types", "version",
     )  # fmt: skip

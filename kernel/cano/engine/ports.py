@@ -23,6 +23,8 @@ from cano.holders import lives, new_holder
 from cano.safe_text import error_text, safe_repr, safe_str
 
 if TYPE_CHECKING:
+    from weakref import WeakValueDictionary
+
     from cano.engine.limiter import Limiter
     from cano.engine.step import RunInfo, Step
     from cano.errors import WorkflowError
@@ -51,6 +53,7 @@ class Host(Protocol):
         executor: executes the `exec` phase of nodes; None is the event loop itself.
         hook: pluggy's hook relay.
         active: the runs that this kernel executes now, by run id.
+        bound: the workflows that are bound to this kernel, by name.
         keeper: keeps runs in the store; None without a store or without a plugin that keeps runs.
         closed: whether the kernel was closed, or is about to be.
         backend, codec: the open store, and the codec with its layers; or None.
@@ -63,6 +66,7 @@ class Host(Protocol):
     clock: Clock
     threads: Threads
     active: dict[str, Run]
+    bound: WeakValueDictionary[str, BoundWorkflow]
     backend: StoreBackend | None
     codec: Codec | None
     executor: Executor | None
@@ -98,6 +102,13 @@ class Host(Protocol):
 
     def required_keeper(self, need: str = "this") -> RunKeeper:
         """Return the keeper of runs. Raises ConfigurationError if there is none, naming the `need` for it."""
+
+    def codec_for(self, plan: BoundWorkflow | None) -> Codec | None:
+        """Return the codec for data of a workflow's runs: it encodes only values of the types that the workflow names.
+
+        For None, a workflow that is not known, these are Python's own types. It decodes what `codec` decodes. Returns
+        None if the kernel has no codec.
+        """
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Start a background task, which closing the kernel awaits."""
@@ -161,8 +172,8 @@ class RunKeeper(Protocol):
     def keeps(self, run_id: str | None) -> bool:
         """Return whether a run with that id is stored from its start; None stands for a new id."""
 
-    def view(self, data: dict[str, Any]) -> StoreView:
-        """Return the tasks' view of a run's data."""
+    def view(self, data: dict[str, Any], plan: BoundWorkflow) -> StoreView:
+        """Return the tasks' view of the data of a run of `plan`."""
 
     async def begin(
         self, plan: BoundWorkflow, view: Any, run_id: str, *, timeout: float | None = None, parent: Step | None = None

@@ -39,6 +39,7 @@ from cano.kernel.resources import IN_MEMORY, Resources, called
 from cano.model.limits import Limit
 from cano.model.result import RunResult
 from cano.model.workflow import Workflow
+from cano.plugins.codec_layers import restricted
 from cano.protocols import Capabilities, Clock, Codec, Executor, StoreBackend
 from cano.records import Explanation, Finding, Retention, RunFilter, RunStatus, Transition
 from cano.runtime.clock import SystemClock
@@ -71,6 +72,7 @@ class Kernel:
     Attributes:
         clock, threads: the source of time, and the worker threads of plain functions.
         active: the runs that this kernel executes now, by run id.
+        bound: the workflows that are bound to this kernel, by name; of several with one name the last.
         codec: the codec with the layers of the store's URL, or None.
         backend, executor: the open store and executor, or None.
         keeper: keeps runs in the store; None without a store or without a plugin that keeps runs.
@@ -102,6 +104,7 @@ class Kernel:
         self.clock: Clock = SystemClock() if clock is None else clock
         self.threads = Threads(self.clock)
         self.active: dict[str, Run] = {}
+        self.bound: WeakValueDictionary[str, BoundWorkflow] = WeakValueDictionary()
         self.codec: Codec | None = None
         self.backend: StoreBackend | None = None
         self.executor: Executor | None = None
@@ -421,7 +424,7 @@ class Kernel:
         time_limit("timeout", timeout)
         if run_id is not None:
             text("run_id", run_id)
-        view = self._view_of(data)
+        view = self._view_of(data, plan)
         if parent is not None:
             keep = parent.run.journal is not None and parent.run.journal.commits_steps
         if keeper is not None and keep and keeper.keeps(run_id):
@@ -446,12 +449,12 @@ class Kernel:
             run.parent = parent.run
         return plan, run_id, run, False
 
-    def _view_of(self, data: Any) -> Any:
+    def _view_of(self, data: Any, plan: BoundWorkflow) -> Any:
         """Return the object that tasks get for the data that a run was started with."""
         if data is not None and not isinstance(data, dict | Mapping):  # dict first: it is checked far quicker
             return _managed(data)
         values = {(name := unpack_key(key, None)[0]): copied(name, value) for key, value in (data or {}).items()}
-        return StoreView(values) if self.keeper is None else self.keeper.view(values)
+        return StoreView(values) if self.keeper is None else self.keeper.view(values, plan)
 
     def bind(self, flow: Workflow[Any]) -> BoundWorkflow:
         """Resolve everything that executing `flow` needs, once per workflow and kernel.
@@ -465,8 +468,16 @@ class Kernel:
         plan: BoundWorkflow | None = flow.bindings.get(self)
         if plan is None:
             self.load()
-            plan = flow.bindings[self] = BoundWorkflow(self, flow)
+            plan = flow.bindings[self] = self.bound[flow.name] = BoundWorkflow(self, flow)
         return plan
+
+    def codec_for(self, plan: BoundWorkflow | None) -> Codec | None:
+        """Return the codec for data of a workflow's runs: it encodes only values of the types that the workflow names.
+
+        For None, a workflow that is not known, these are Python's own types. It decodes what `codec` decodes. Returns
+        None if the kernel has no codec.
+        """
+        return None if self.codec is None else restricted(self.codec, () if plan is None else plan.types())
 
     # stored runs
 

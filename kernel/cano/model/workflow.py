@@ -70,8 +70,8 @@ class Workflow(Generic[StateT]):
             waits, which is faster; after a crash the run continues from the last commit.
         migrate: the state to continue in, by the name of the old state, for runs of an older definition. Without it,
             they cannot continue. With an empty mapping, those whose state still exists can.
-        types: more classes that a durable store may hold in this workflow's runs. Those in the annotations of its
-            tasks, and of the `Key`s that their code uses, need not be listed.
+        types: more classes that a durable store may hold in this workflow's runs, which refuse all others. Those in
+            the annotations of its tasks, and of the `Key`s that their code uses, need not be listed. A subclass does.
         max_takeovers: how often a stored run's step may be started again whose process was killed, or lost the lease
             on another host. After that the run fails with `StepKilledError`. None is without limit.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from cano.errors import ConfigurationError
@@ -50,6 +51,14 @@ class LayeredCodec:
     def decode(self, data: bytes, type: Any = None) -> Any:
         """See `Codec.decode`."""
         return self.plain.decode(self.layers.unwrap(data), type)
+
+
+def restricted(codec: Codec, types: Iterable[Any]) -> Codec:
+    """Register `types`, and return a codec that encodes values of these types only; or `codec`, if it has no such."""
+    if isinstance(codec, LayeredCodec):
+        return LayeredCodec(restricted(codec.plain, types), codec.layers)
+    codec.register(*(known := tuple(types)))
+    return codec.restricted(*known) if hasattr(codec, "restricted") else codec
 
 
 def shown(url: str) -> str:

@@ -226,8 +226,8 @@ class Claimer:
         last process left it. It consumes the signal that woke the run, and `outdated`, a request to cancel it that
         came after its end. A step began with the last commit, but that of a `new` run begins now.
         """
-        stored = self._stored
-        data = stored.values.data(record.data, record.run_id)
+        stored, readable = self._stored, self._stored.register(plan)
+        data = readable.data(record.data, record.run_id)
         values = stored.own_values(record)
         journal = stored.journal(plan, record, since)
         seq, state, removed = record.seq, landing_state(plan, record), []
@@ -262,7 +262,7 @@ class Claimer:
                 changed[RETRY] = stored.values.encode(RETRY, began)  # since this commit is not when it began
         outcome, error, failed, began_at = _step_values(record, values, self._kernel.clock)
         ended = plan.by_name[state].is_exit and not overdue
-        decoded = stored.values.payload(payload, record.run_id)
+        decoded = readable.payload(payload, record.run_id)
         if changed or (not overdue and (record.status is not RunStatus.RUNNING or ended or state != record.state)):
             used = [signal.id for signal in (woken.signal, outdated) if signal is not None]
             await stored.backend.commit(
@@ -280,7 +280,7 @@ class Claimer:
         return Run.restored(
             self._kernel, plan,
             RestorePoint(
-                run_id=record.run_id, parent_id=record.parent, view=stored.values.view(data), journal=journal,
+                run_id=record.run_id, parent_id=record.parent, view=readable.view(data), journal=journal,
                 state=state, seq=seq, timeout=timeout, due=due, values=values,
                 carried=carried if isinstance(carried, Mapping) else {},
                 detail=Detail(error, decoded, outcome, failed + 1, began_at),

@@ -27,6 +27,7 @@ from cano_durability.patience import despite_cancellation
 
 if TYPE_CHECKING:
     from cano_durability.stored_runs import StoredRuns
+    from cano_durability.values import Values
 
 PARK_AFTER = 60.0
 """Delay in seconds above which a run is parked until its next attempt, and needs no task and no lease."""
@@ -53,11 +54,13 @@ class Journal:
         "consumed", "ended", "next_payload", "payload", "releasing", "run_id", "safe_until", "seq", "state", "token",
     )  # fmt: skip
 
-    def __init__(self, stored: StoredRuns, record: RunRecord, *, commits_steps: bool, safe_until: float) -> None:
+    def __init__(
+        self, stored: StoredRuns, values: Values, record: RunRecord, *, commits_steps: bool, safe_until: float
+    ) -> None:
         self._backend = stored.backend
         self._clock = stored.clock
         self._elapsed = stored.elapsed
-        self._values = stored.values
+        self._values = values
         self.commits_steps = commits_steps
         self.safe_until = safe_until
         self.run_id = record.run_id
@@ -106,7 +109,8 @@ class Journal:
         moves = seq != self.seq
         if moves and (self._stored or self._remembered):
             removed.update(self._stored - self._remembered.keys())
-            changed.update({key: self._values.encode(key, value) for key, value in self._remembered.items()})
+            encode = self._values.encode
+            changed.update({key: encode(key, value, self.run_id) for key, value in self._remembered.items()})
         if (carried := self._carried) is not None:
             changed[CARRIED] = self._values.encode(CARRIED, dict(carried))
         payload = self.next_payload if moves else self.payload
@@ -155,7 +159,8 @@ class Journal:
 
     async def save(self, values: Mapping[str, Any]) -> None:
         """Commit values of the engine now; they are kept until the next transition. It ends the count of takeovers."""
-        changed = {PREFIX + name: self._values.encode(PREFIX + name, value) for name, value in values.items()}
+        encode = self._values.encode
+        changed = {PREFIX + name: encode(PREFIX + name, value, self.run_id) for name, value in values.items()}
         removed = (TAKEOVERS,) if TAKEOVERS in self._stored else ()
         cut = await self._send(
             Commit(
@@ -186,9 +191,9 @@ class Journal:
 
     def _encoded(self, view: StoreView, changes: Changes) -> tuple[dict[str, Any], set[str]]:
         """Return the values that a commit sets, encoded, and the keys that it removes."""
-        encode = self._values.encode
+        encode, run_id = self._values.encode, self.run_id
         if not (changes.removed or changes.appended or changes.cleared or self._unsaved):  # the usual case
-            return {key: encode(key, value) for key, value in changes.changed.items()}, set()
+            return {key: encode(key, value, run_id) for key, value in changes.changed.items()}, set()
         base = view.base
         removed = set(changes.removed)
         if changes.cleared:
@@ -201,7 +206,7 @@ class Journal:
                 values[key] = base[key]
             else:
                 removed.add(key)
-        return {key: encode(key, value) for key, value in values.items()}, removed
+        return {key: encode(key, value, run_id) for key, value in values.items()}, removed
 
     def _settle_uncommitted(self, view: StoreView) -> None:
         """Apply the step's changes to the run's data only; a later commit stores them."""

@@ -78,9 +78,9 @@ class Keeper:
         """See `RunKeeper.keeps`."""
         return run_id is not None or self.stored.durable
 
-    def view(self, data: dict[str, Any]) -> StoreView:
+    def view(self, data: dict[str, Any], plan: BoundWorkflow) -> StoreView:
         """See `RunKeeper.view`."""
-        return self.stored.values.view(data)
+        return self.stored.register(plan).view(data) if self.stored.values.strict else StoreView(data)
 
     async def begin(
         self, plan: BoundWorkflow, view: Any, run_id: str, *, timeout: float | None = None, parent: Step | None = None
@@ -105,9 +105,10 @@ class Keeper:
 
     def followed(self, plan: BoundWorkflow, run_id: str) -> Run:
         """See `RunKeeper.followed`."""
+        values = self.stored.register(plan)
         if (parked := self._watchlist.objects.get(run_id)) is not None:
             return parked
-        run = self._watchlist.objects[run_id] = Run(self._kernel, plan, run_id, self.view({}))
+        run = self._watchlist.objects[run_id] = Run(self._kernel, plan, run_id, values.view({}))
         run.status = RunStatus.PARKED  # a handle then asks `settled` for the outcome
         run.mark_stopped()
         return run
@@ -151,7 +152,7 @@ class Keeper:
         """Return the result of a finished run. Raises its error, if it failed."""
         if (error := _error_of(record)) is not None:
             raise error
-        data = self.stored.values.data(record.data, record.run_id)
+        data = self.stored.register(plan).data(record.data, record.run_id)
         name = record.state if record.state in plan.by_name else landing_state(plan, record)
         return RunResult(record.run_id, plan.by_name[name].state, data, record.seq)
 
@@ -169,7 +170,7 @@ class Keeper:
             if signal is not None:
                 journal.consumed, journal.next_payload = (*journal.consumed, signal.id), signal.payload
                 if signal.payload is not None:
-                    payload = self.stored.values.payload(signal.payload, run.run_id)
+                    payload = self.stored.register(run.plan).payload(signal.payload, run.run_id)
                     journal.remember(PAYLOAD.removeprefix(PREFIX), payload)
                     run.step.hand_on(payload=payload)
                 return paused.then
@@ -184,11 +185,17 @@ class Keeper:
 
     async def signal(self, run_id: str, name: str, payload: Any, id: str | None) -> bool:
         """See `Kernel.signal`."""
-        if run_id not in self._kernel.active:
+        if (run := self._kernel.active.get(run_id)) is not None:
+            workflow = run.workflow
+        else:
             record = await self.stored.load(run_id)
             if has_ended(record, resume_ended=True):
                 return False
-        encoded = None if payload is None else self.stored.values.encode(f"the payload of signal {name!r}", payload)
+            workflow = record.workflow
+        encode, what = self.stored.values_of(workflow).encode, f"{PREFIX}the payload of signal {name!r}"
+        if not self.stored.knows(workflow):
+            what += f", whose workflow {workflow!r} this kernel knows only after kernel.bind(flow)"
+        encoded = None if payload is None else encode(what, payload, run_id)
         await self.stored.backend.put_signal(run_id, Signal(id or uuid.uuid4().hex, name, encoded))
         if run_id not in self._kernel.active:
             await self._caretaker.wake(run_id)

@@ -45,6 +45,7 @@ class StoredRuns:
 
     def __init__(self, kernel: Host, backend: StoreBackend) -> None:
         self.backend = backend
+        self._kernel = kernel
         self.values = Values(backend, kernel.codec)
         self.holder = new_holder()
         self.durable = backend.capabilities.durable
@@ -53,7 +54,7 @@ class StoredRuns:
         self.elapsed: Callable[[], float] = getattr(kernel.clock, "elapsed", kernel.clock.monotonic)
         self.clock = kernel.clock
         self._last_time = 0.0
-        self._plans: dict[str, BoundWorkflow] = {}
+        self._plans: dict[str, tuple[BoundWorkflow, Values]] = {}
 
     def now(self) -> float:
         """Return the wall-clock time in seconds."""
@@ -66,15 +67,26 @@ class StoredRuns:
 
     # workflows
 
-    def register(self, plan: BoundWorkflow) -> None:
-        """Register a workflow, and the types that its runs' data may consist of."""
-        if self._plans.get(plan.name) is not plan:
-            self._plans[plan.name] = plan
-            self.values.register(*plan.types())
+    def register(self, plan: BoundWorkflow) -> Values:
+        """Register a workflow, and return the values of its runs: only the types that it names can be stored."""
+        known = self._plans.get(plan.name)
+        if known is None or known[0] is not plan:
+            known = self._plans[plan.name] = plan, Values(self.backend, self._kernel.codec_for(plan))
+        return known[1]
+
+    def values_of(self, workflow: str) -> Values:
+        """Return the values of the runs of a workflow, which this kernel may not know."""
+        if workflow in self._plans:
+            return self._plans[workflow][1]
+        return Values(self.backend, self._kernel.codec_for(self._kernel.bound.get(workflow)))
+
+    def knows(self, workflow: str) -> bool:
+        """Return whether this kernel has bound a workflow of that name."""
+        return workflow in self._plans or workflow in self._kernel.bound
 
     def plan_of(self, workflow: str) -> BoundWorkflow | None:
         """Return the workflow of that name, if this kernel has registered it."""
-        return self._plans.get(workflow)
+        return self._plans[workflow][0] if workflow in self._plans else None
 
     # records
 
@@ -87,8 +99,8 @@ class StoredRuns:
         limit: tuple[float, float] | None,
     ) -> RunRecord:
         """Return the record of a new run. Raises SerializationError if its data cannot be stored."""
-        now = self.unique_now()
-        values = {key: self.values.encode(key, value) for key, value in data.base.items()}
+        now, encode = self.unique_now(), self.register(plan).encode
+        values = {key: encode(key, value, run_id) for key, value in data.base.items()}
         if limit is not None:
             values[DEADLINE] = self.values.encode(DEADLINE, limit)
         return RunRecord(
@@ -141,18 +153,18 @@ class StoredRuns:
         self.wait(record)
         if self.plan_of(record.workflow) is not None:
             self.own_values(record)
-            self.values.data(record.data, record.run_id)
+            self.values_of(record.workflow).data(record.data, record.run_id)
 
     def own_values(self, record: RunRecord) -> dict[str, Any]:
         """Return the plugin's and the engine's values in a record, decoded, by name. Raises SerializationError.
 
         The results of phases are left out if they cannot be read: the phases are then executed again.
         """
-        values = {}
+        values, decode = {}, self.values_of(record.workflow).decode
         for key, value in record.data.items():
             if key.startswith(PREFIX):
                 try:
-                    values[key.removeprefix(PREFIX)] = self.values.decode(key, value, record.run_id)
+                    values[key.removeprefix(PREFIX)] = decode(key, value, record.run_id)
                 except SerializationError:
                     if key != PHASES:
                         raise
@@ -216,7 +228,7 @@ class StoredRuns:
         """Return the journal of a run that this kernel holds, and claimed at `since`, by `elapsed`."""
         flow: Workflow[object] = plan.flow
         steps = self.durable and flow.durability == "step"
-        return Journal(self, record, commits_steps=steps, safe_until=since + self.safe)
+        return Journal(self, self.register(plan), record, commits_steps=steps, safe_until=since + self.safe)
 
     async def adopt(self, run: Run) -> Journal:
         """Store a run that has lived in memory so far, so that it can be parked.
@@ -228,13 +240,12 @@ class StoredRuns:
         if run.store is not run.view:
             kind = type(run.store).__name__
             raise ConfigurationError(f"the data of a run that waits must be a mapping, not of type {kind}")
-        self.register(run.plan)
         limit = None if run.timeout is None or run.due is None else (run.timeout, run.due)
         since = self.elapsed()
         record = self.new_record(run.plan, run.view, run.run_id, run.parent_id, limit)
         if await self.create(record) is not None:
             message = f"the store has another run {run.run_id}; start the run that waits under another run_id"
             raise ConflictError(message, run_id=run.run_id)
-        journal = Journal(self, record, commits_steps=False, safe_until=since + self.safe)
+        journal = Journal(self, self.register(run.plan), record, commits_steps=False, safe_until=since + self.safe)
         journal.carry(run.carried)
         return journal

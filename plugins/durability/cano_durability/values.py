@@ -14,6 +14,10 @@ from cano_durability.keys import PREFIX
 class Values:
     """Encodes and decodes the values of one store. Errors name the key and the run.
 
+    Args:
+        backend: the store.
+        codec: the kernel's codec, or the one for the runs of one workflow; None if there is none.
+
     Attributes:
         strict: whether values pass through the codec whenever a task puts or gets them.
     """
@@ -22,17 +26,18 @@ class Values:
         self._codec = codec if backend.capabilities.encoded else None
         self.strict = backend.capabilities.strict
 
-    def encode(self, key: str, value: Any) -> Any:
-        """Return `value` as the store keeps it. Raises SerializationError naming `key`."""
+    def encode(self, key: str, value: Any, run_id: str | None = None) -> Any:
+        """Return `value` as the store keeps it. Raises SerializationError naming run and key."""
         if self._codec is None:
             return isolate(value)
         try:
             return self._codec.encode(value)
         except SerializationError as error:
-            raise _named(error, f"key {key!r}: {error}", key) from error
+            raise _named(error, key, run_id) from error
         except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
             # of the value's own code, or of its depth; other errors are the codec's or a layer's
-            raise SerializationError(f"key {key!r}: it cannot be stored: {error_text(error)}", key=key) from error
+            problem = SerializationError(f"it cannot be stored: {error_text(error)}")
+            raise _named(problem, key, run_id) from error
 
     def decode(self, key: str, value: Any, run_id: str) -> Any:
         """Return the value that `encode` was given. Raises SerializationError naming run and key."""
@@ -41,7 +46,7 @@ class Values:
         try:
             return self._codec.decode(value)
         except SerializationError as error:
-            raise _named(error, f"run {run_id}, key {key!r}: {error}", key, run_id) from error
+            raise _named(error, key, run_id) from error
 
     def data(self, encoded: Mapping[str, Any], run_id: str) -> dict[str, Any]:
         """Return the values of a run's data, decoded, without those that this plugin keeps beside them."""
@@ -50,11 +55,6 @@ class Values:
     def payload(self, payload: Any, run_id: str) -> Any:
         """Return a signal's payload as a task sees it. Raises SerializationError."""
         return None if payload is None else self.decode("the signal's payload", payload, run_id)
-
-    def register(self, *types: Any) -> None:
-        """Allow the codec to build instances of these types."""
-        if self._codec is not None:
-            self._codec.register(*types)
 
     def view(self, data: dict[str, Any]) -> StoreView:
         """Return the tasks' view of a run's data."""
@@ -86,5 +86,8 @@ class StrictView(StoreView):
         return StrictView(self._base, self._apply, self._isolate)
 
 
-def _named(error: SerializationError, message: str, key: str, run_id: str | None = None) -> SerializationError:
+def _named(error: SerializationError, key: str, run_id: str | None) -> SerializationError:
+    """Return `error` with the run and the key in its message and its attributes."""
+    run, name = "" if run_id is None else f"run {run_id}, ", key.removeprefix(PREFIX)
+    message = f"{run}{name if key != name else f'key {key!r}'}: {error}"
     return SerializationError(message, key=key, run_id=run_id, expected=error.expected, actual=error.actual)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from msgspec.msgpack import Ext
 
 PLAIN = frozenset({type(None), bool, int, float, str, bytes})  # MessagePack's own types
 BUILTIN, CLASS = 1, 2  # codes of tags: for Python's types, and for the program's classes
+_SCRIPTS = ("__main__", "__mp_main__")  # multiprocessing gives the script's module the second name
 DEPTH = 400  # the largest number of nested arrays and maps; an object needs two
 
 
@@ -107,5 +110,29 @@ def of_class(cls: type, write: Callable[[Any], Any], read: Callable[[list[Any]],
 
 
 def name_of(cls: type) -> str:
-    """Return the name of a class in the bytes: `module:qualname`."""
-    return f"{cls.__module__}:{cls.__qualname__}"
+    """Return the name of a class in the bytes: `module:qualname`.
+
+    A class of the script that Python runs has the name under which other processes import it.
+    """
+    module = cls.__module__
+    return f"{_import_name(module) if module in _SCRIPTS else module}:{cls.__qualname__}"
+
+
+def script_name_of(cls: type) -> str | None:
+    """Return the name that earlier versions gave to a class of the running script; None for any other class."""
+    return f"__main__:{cls.__qualname__}" if cls.__module__ in _SCRIPTS else None
+
+
+def _import_name(script: str) -> str:
+    """Return the name under which other processes import the module that Python runs as a script."""
+    module = sys.modules.get(script)
+    if (spec := getattr(module, "__spec__", None)) is not None:  # python -m
+        return str(spec.name)
+    if (file := getattr(module, "__file__", None)) is None:  # an interactive session
+        return "__main__"
+    path = Path(file).absolute()
+    names = [path.stem]
+    while (path.parent / "__init__.py").is_file():
+        path = path.parent
+        names.insert(0, path.name)
+    return ".".join(names)

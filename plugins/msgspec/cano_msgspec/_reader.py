@@ -19,10 +19,11 @@ _BY_NAME = {kind.name: kind for kind in (*BUILTINS, _times.PYDANTIC_ZONE)}
 class Reader:
     """Builds values. It changes lists and dicts in place, since only msgspec's decoder has made them."""
 
-    __slots__ = ("_names",)
+    __slots__ = ("_names", "_wider")
 
     def __init__(self, registry: Registry) -> None:
         self._names = registry.names
+        self._wider = registry.wider
 
     def read(self, node: Any) -> Any:
         """Return the value that a `Writer` converted to `node`.
@@ -60,10 +61,13 @@ class Reader:
 
     def _kind(self, tag: Any) -> Kind:
         if tag.code == CLASS:
-            kind = self._names.get(tag.data)
+            kind = self._names.get(tag.data) or self._wider.get(tag.data)
             if kind is None:
                 name = ascii(str(tag.data, "utf-8", "replace")[:200])
-                raise Refusal(f"the class {name} is not registered; pass it to the codec's register() first")
+                raise Refusal(
+                    f"the class {name} is not registered; name it in Workflow(types=[…]), or pass it to the codec's "
+                    "register()"
+                )
             return kind
         kind = _BY_NAME.get(tag.data) if tag.code == BUILTIN else None
         if kind is None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 from weakref import WeakSet
 
 from cano_msgspec import _dataclasses, _enums, _models, _named_tuples, _structs, _times
 from cano_msgspec._annotations import classes_in
-from cano_msgspec._kind import CLASS, Kind, Refusal, name_of
+from cano_msgspec._kind import CLASS, Kind, Refusal, name_of, script_name_of
 from cano_msgspec._reader import BUILTINS
 
 _KIND_FUNCTIONS = (
@@ -25,14 +27,19 @@ _MAX_ANNOTATIONS = 1000
 class Registry:
     """Kinds by class, for writing, and by name, for reading.
 
+    Args:
+        wider: the names of another registry, in which the reader looks for a name that this one lacks.
+
     Attributes:
         kinds: class -> its kind.
         names: name in the bytes -> the kind of the class with this name that was registered last.
+        wider: the argument.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, wider: Mapping[bytes, Kind] = MappingProxyType({})) -> None:
         self.kinds: dict[type, Kind] = {kind.cls: kind for kind in BUILTINS}
         self.names: dict[bytes, Kind] = {}
+        self.wider = wider
         self._replaced: WeakSet[type] = WeakSet()
         self._registered: set[Any] = set()
         self._lock = threading.RLock()
@@ -60,15 +67,22 @@ class Registry:
             self._registered.add(annotation)
 
     def kind_for(self, cls: type) -> Kind:
-        """Return the kind of the class of an instance, and register the class.
+        """Return the kind of the class of an instance.
 
         Raises:
-            Refusal: the class is not supported, or another class with its name was registered later.
+            Refusal: the class is not supported or not registered, or another class with its name was registered later.
         """
         if cls in self._replaced:
             raise Refusal(
                 f"another class named {name_of(cls)} was registered later; to encode instances of this one, "
                 "register it again",
+                cls,
+            )
+        if cls not in self.kinds and _kind_of(cls).code == CLASS:
+            # if encoding registered it, the next process could not decode what this one has stored
+            raise Refusal(
+                f"the class {name_of(cls)!r} is not registered, so another process could not decode it; "
+                f"name it in Workflow(types=[{cls.__name__}]), or pass it to the codec's register()",
                 cls,
             )
         return self._add(cls)
@@ -87,6 +101,8 @@ class Registry:
                     self._registered.clear()
                 self._replaced.discard(cls)
                 self.names[kind.name] = kind
+                if (script_name := script_name_of(cls)) is not None:
+                    self.names[script_name.encode()] = kind
             self.kinds[cls] = kind
             return kind
 

@@ -12,6 +12,7 @@ The format byte shows whether there are tags, because msgspec alone can decode b
 
 from __future__ import annotations
 
+from copy import copy
 from struct import Struct
 from typing import TYPE_CHECKING, Any, NoReturn
 from zlib import crc32
@@ -20,6 +21,7 @@ from cano import SerializationError
 
 if TYPE_CHECKING:
     from cano_msgspec._kind import Refusal
+    from cano_msgspec._registry import Registry
 
 _UNTAGGED, _TAGGED = 0x10, 0x11
 _LAYERED = 0xC1  # the first byte of values that a layer of ?codec= has wrapped
@@ -29,9 +31,10 @@ _HEAD = Struct(">BI")
 class MsgspecCodec:
     """Converts values to bytes and back: to an equal value of the same type, or a SerializationError.
 
-    Decoding builds instances of registered classes only. `register` registers a class, and so does encoding an instance
-    of it. If two classes have the same module and qualified name, such as a local class defined on each call, the name
-    refers to the class that was registered last. Instances of the other class are refused until it is registered again.
+    It encodes and builds instances of registered classes only, so that each process that registers the same classes can
+    decode what another one has encoded. If two classes have the same module and qualified name, such as a local class
+    defined on each call, the name refers to the class that was registered last. Instances of the other class are
+    refused until it is registered again.
 
     Safe to share between threads. Each codec has its own registry.
     """
@@ -46,9 +49,9 @@ class MsgspecCodec:
         from cano_msgspec._registry import Registry
         from cano_msgspec._writer import Writer
 
-        self._registry = Registry()
+        self._reader = Reader
         self._writer = Writer
-        self._read = Reader(self._registry).read
+        self._use(Registry())
         self._refusal = Refusal
         self._matches = matches
         self._format_type = format_type
@@ -56,8 +59,12 @@ class MsgspecCodec:
         self._unpack = Decoder().decode
         self._unpack_untagged = Decoder(ext_hook=no_tags).decode
 
+    def _use(self, registry: Registry) -> None:
+        self._registry = registry
+        self._read = self._reader(registry).read
+
     def register(self, *types: Any) -> None:
-        """Allow values of these types, and of the types of their fields, to be decoded.
+        """Allow values of these types, and of the types of their fields, to be encoded and decoded.
 
         Registers dataclasses, enums, NamedTuples, msgspec Structs and pydantic models. Ignores other types, and names
         in annotations that cannot be resolved.
@@ -67,11 +74,26 @@ class MsgspecCodec:
         """
         self._registry.register(*types)
 
+    def restricted(self, *types: Any) -> MsgspecCodec:
+        """Register these types, and return a codec that encodes values of these types only.
+
+        The new codec decodes what this one decodes. If both know a class of the same name, it builds its own.
+
+        Args:
+            types: see `register`.
+        """
+        self.register(*types)
+        other = copy(self)
+        other._use(type(self._registry)(self._registry.names))
+        other.register(*types)
+        return other
+
     def encode(self, value: Any) -> bytes:
         """Return bytes from which `decode` makes an equal value of the same type.
 
         Raises:
-            SerializationError: a part of the value has an unsupported type. The message gives the type and the path.
+            SerializationError: a part of the value has a type that is unsupported or not registered. The message gives
+                the type and the path.
         """
         try:
             writer = self._writer(self._registry)

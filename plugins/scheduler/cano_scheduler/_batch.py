@@ -11,6 +11,7 @@ from cano import (
     Kernel,
     KeyValueStore,
     RunResult,
+    Task,
     TaskConfig,
     TaskError,
     WaitStrategy,
@@ -34,12 +35,33 @@ def batch_of(
     "batch", contains the number of failed runs.
     """
     batch: Workflow[str] = Workflow("run", name=f"{flow.name}.batch:{id}").add_exit_state("done")
+    return batch.register("run", _Batch(flow, instances, wait, kernel), config=TaskConfig.minimal())
 
-    async def run(store: KeyValueStore) -> Literal["done"]:
+
+class _Batch(Task[str]):
+    """The only task of a batch. Its attribute `flow` tells the kernel which types the data may consist of."""
+
+    def __init__(
+        self, flow: Workflow[Any], instances: Sequence[Mapping[str, Any]], wait: WaitStrategy, kernel: Kernel
+    ) -> None:
+        super().__init__()
+        self.flow = flow
+        self._instances = instances
+        self._wait = wait
+        self._kernel = kernel
+
+    @property
+    def name(self) -> str:
+        """The task's name, which is a part of the definition of stored runs."""
+        return "run"
+
+    async def run(self, store: KeyValueStore) -> Literal["done"]:
+        """Run the batch, and store its outcome."""
         inherit_nominal_time()
         shared = {key: store[key] for key in store.keys()}  # noqa: SIM118  # a store is not a mapping
-        stores = [{key: isolate(value) for key, value in {**shared, **own}.items()} for own in instances]
-        results, status = await ConcurrentWorkflow(flow, kernel=kernel).execute_concurrent(stores, wait)
+        stores = [{key: isolate(value) for key, value in {**shared, **own}.items()} for own in self._instances]
+        batch = ConcurrentWorkflow(self.flow, kernel=self._kernel)
+        results, status = await batch.execute_concurrent(stores, self._wait)
         errors = [result.error for result in results if isinstance(result, Failed)]
         store[OUTCOME] = {
             "total": status.total_workflows,
@@ -50,9 +72,6 @@ def batch_of(
             "errors": [describe(error) for error in errors[:10]],
         }
         return "done"
-
-    batch.register("run", run, config=TaskConfig.minimal())
-    return batch
 
 
 def batch_end(result: RunResult) -> RunEnd:

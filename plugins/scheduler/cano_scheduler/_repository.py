@@ -54,11 +54,11 @@ class Repository(Protocol):
         """Return the ticks of a schedule, oldest first."""
         ...
 
-    def pack(self, data: Mapping[str, Any] | None) -> Any:
-        """Convert a run's data for `Job.data`. Raises SerializationError."""
+    def pack(self, data: Mapping[str, Any] | None, schedule: Schedule) -> Any:
+        """Convert the data of a schedule's run for `Job.data`. Raises SerializationError."""
         ...
 
-    def unpack(self, packed: Any) -> dict[str, Any]:
+    def unpack(self, packed: Any, schedule: Schedule) -> dict[str, Any]:
         """Return the data from the result of `pack`."""
         ...
 
@@ -112,10 +112,10 @@ class LocalRepository:
         """Return the last `MAX_TICKS` ticks, oldest first."""
         return list(self._ticks.get(id, ()))
 
-    def pack(self, data: Mapping[str, Any] | None) -> Any:
+    def pack(self, data: Mapping[str, Any] | None, schedule: Schedule) -> Any:
         """Return a copy of the data."""
         return None if data is None else isolate(dict(data))
 
-    def unpack(self, packed: Any) -> dict[str, Any]:
+    def unpack(self, packed: Any, schedule: Schedule) -> dict[str, Any]:
         """Return the data from the result of `pack`."""
         return packed or {}

@@ -88,9 +88,7 @@ class Runner:
 
     async def start(self, schedule: Schedule, job: Job) -> RunHandle | None:
         """Start or take over a run in the store. Return None, and log or record the error, if that fails."""
-        if job.data is not None and self._kernel.codec is not None:
-            self._kernel.codec.register(*self._kernel.bind(schedule.flow).types())
-        data = {**(schedule.data or {}), **self.repository.unpack(job.data)}
+        data = {**(schedule.data or {}), **self.repository.unpack(job.data, schedule)}
         try:
             handle = await self._kernel.start(schedule.flow, data, run_id=job.run_id, timeout=schedule.timeout)
         except CanoError as error:

@@ -74,13 +74,13 @@ class Service:
     def _check_data(self, schedule: Schedule) -> None:
         assert self._runner is not None
         for key, value in (schedule.data or {}).items():
-            self._pack({key: value}, f"data of schedule {schedule.id!r}")
+            self._pack({key: value}, schedule, f"data of schedule {schedule.id!r}")
 
-    def _pack(self, data: Mapping[str, Any] | None, label: str = "data") -> Any:
+    def _pack(self, data: Mapping[str, Any] | None, schedule: Schedule, label: str = "data") -> Any:
         assert self._runner is not None
         checked = _check.data("data", data)
         try:
-            return self._runner.repository.pack(checked)
+            return self._runner.repository.pack(checked, schedule)
         except SerializationError as error:
             raise ConfigurationError(f"{label} cannot be stored: {error}") from error
 
@@ -90,7 +90,7 @@ class Service:
         if self._runner is None:
             backend, repository = self._kernel.backend, None
             if backend is not None and backend.capabilities.durable:
-                repository = StoredRepository(backend, self._kernel.codec)
+                repository = StoredRepository(backend, self._kernel)
             self._runner = Runner(self._kernel, repository or LocalRepository(), 2 * self._poll)
         return self._runner
 
@@ -163,7 +163,7 @@ class Service:
         """Run a schedule's workflow now."""
         schedule, runner = await self._get(id)
         now = runner.now()
-        job = Job(f"{id}@{uuid.uuid4().hex}", "trigger", None, now, now, self._pack(data))
+        job = Job(f"{id}@{uuid.uuid4().hex}", "trigger", None, now, now, self._pack(data, schedule))
         handles = await self._add_job(schedule, runner, job, policy=False)
         if not handles:
             state = await runner.repository.load(id)
@@ -174,14 +174,17 @@ class Service:
     async def emit(self, event: str, data: Mapping[str, Any] | None, name: str | None) -> list[RunHandle]:
         """Emit an event to the schedules that wait for it."""
         runner = await self._open()
-        packed, handles = self._pack(data), []
-        for schedule in list(self.schedules.values()):
-            if isinstance(schedule.trigger, NoTrigger) and schedule.trigger.event == event:
-                await self._attach(schedule)
-                now = runner.now()
-                run_id = f"{schedule.id}@{event}:{name or uuid.uuid4().hex}"
-                if name is not None and await self._exists(schedule, runner, run_id):
-                    continue
+        data, handles = _check.data("data", data), list[RunHandle]()
+        waiting = [
+            (schedule, self._pack(data, schedule))
+            for schedule in self.schedules.values()
+            if isinstance(schedule.trigger, NoTrigger) and schedule.trigger.event == event
+        ]
+        for schedule, packed in waiting:
+            await self._attach(schedule)
+            now = runner.now()
+            run_id = f"{schedule.id}@{event}:{name or uuid.uuid4().hex}"
+            if name is None or not await self._exists(schedule, runner, run_id):
                 handles += await self._add_job(schedule, runner, Job(run_id, "event", None, now, now, packed), True)
         return handles
 

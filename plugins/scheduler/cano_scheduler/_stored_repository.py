@@ -13,7 +13,18 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from cano import Codec, Commit, ConflictError, PermanentStoreError, RunFilter, RunRecord, RunStatus, StoreBackend, Wait
+from cano import (
+    Codec,
+    Commit,
+    ConflictError,
+    Kernel,
+    PermanentStoreError,
+    RunFilter,
+    RunRecord,
+    RunStatus,
+    StoreBackend,
+    Wait,
+)
 
 from cano_scheduler._decide import Decision
 from cano_scheduler._lifecycle import adopt, begin
@@ -34,16 +45,15 @@ class StoredRepository:
 
     Args:
         backend: the store.
-        codec: encodes values if the store keeps bytes.
+        kernel: has the codec, which encodes values if the store keeps bytes.
     """
 
     shared = True
 
-    def __init__(self, backend: StoreBackend, codec: Codec | None) -> None:
+    def __init__(self, backend: StoreBackend, kernel: Kernel) -> None:
         self._backend = backend
-        self._codec = codec if backend.capabilities.encoded else None
-        # parts of the state are encoded without layers, because the layers wrap the state as a whole
-        self._part_codec = getattr(self._codec, "plain", self._codec)
+        self._kernel = kernel
+        self._codec = kernel.codec if backend.capabilities.encoded else None
         self._cached: dict[str, tuple[RunRecord, State]] = {}
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
@@ -130,16 +140,24 @@ class StoredRepository:
                 ticks += [Tick.unpacked(id, values) for values in self._decode(entry.changed["ticks"])]
         return ticks
 
-    def pack(self, data: Mapping[str, Any] | None) -> Any:
+    def pack(self, data: Mapping[str, Any] | None, schedule: Schedule) -> Any:
         """Encode the data as one value, so that the state can be read without the classes in the data."""
-        if data is None or self._part_codec is None:
+        if data is None or self._codec is None:
             return None if data is None else dict(data)
-        return self._part_codec.encode(dict(data))
+        return self._part_codec(schedule).encode(dict(data))
 
-    def unpack(self, packed: Any) -> dict[str, Any]:
+    def unpack(self, packed: Any, schedule: Schedule) -> dict[str, Any]:
         """Return the data from the result of `pack`."""
-        data: dict[str, Any] = packed if packed is None or self._part_codec is None else self._part_codec.decode(packed)
-        return {} if data is None else data
+        if packed is None or self._codec is None:
+            return packed or {}
+        data: dict[str, Any] = self._part_codec(schedule).decode(packed)
+        return data
+
+    def _part_codec(self, schedule: Schedule) -> Codec:
+        """Return the codec for data of a schedule's runs without layers, because these wrap the state as a whole."""
+        codec: Any = self._kernel.codec_for(self._kernel.bind(schedule.flow))
+        plain: Codec = getattr(codec, "plain", codec)
+        return plain
 
     def _encode(self, value: Any) -> Any:
         return value if self._codec is None else self._codec.encode(value)

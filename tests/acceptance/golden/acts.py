@@ -110,11 +110,12 @@ def dies_woken(flow: Workflow[Any], run_id: str, name: str, payload: Any, strike
     return Act(play, ends="killed", **options)
 
 
-def signals(run_id: str, *sent: tuple[str, str, Any], **options: Any) -> Act:
-    """A kernel that does not know the workflow of the run sends it signals: name, id and payload of each."""
+def signals(flow: Workflow[Any], run_id: str, *sent: tuple[str, str, Any], **options: Any) -> Act:
+    """A kernel that has only bound the workflow of the run sends it signals: name, id and payload of each."""
 
     async def play(url: str, now: float) -> None:
         async with kernel_at(url, now) as kernel:
+            kernel.bind(flow)
             for name, id, payload in sent:
                 assert await kernel.signal(run_id, name, payload, id=id)
 
@@ -166,6 +167,7 @@ async def is_early(url: str, now: float) -> None:
     async with kernel_at(url, now) as kernel:
         assert kernel.backend is not None
         assert kernel.codec is not None
+        kernel.codec.register(*kernel.bind(flows.approval).types())
         payload = kernel.codec.encode({"item": LAMP})
         await kernel.backend.put_signal("early", Signal("early-1", "approved", payload))
 
@@ -268,9 +270,15 @@ ACTS: tuple[Act, ...] = (
     dies(flows.count, "counted", {"ticks": 0}, Strike("1", 118)),
     parks(flows.approval, "waiting", {}),
     parks(flows.approval, "signalled", {}, layered=True),
-    signals("signalled", ("approved", "signalled-1", {"item": LAMP}), ("approved", "signalled-2", None), layered=True),
+    signals(
+        flows.approval,
+        "signalled",
+        ("approved", "signalled-1", {"item": LAMP}),
+        ("approved", "signalled-2", None),
+        layered=True,
+    ),
     parks(flows.approval, "misheard", {}),
-    signals("misheard", ("denied", "misheard-1", "no")),
+    signals(flows.approval, "misheard", ("denied", "misheard-1", "no")),
     parks(flows.approval, "woken", {}, layered=True),
     dies_woken(flows.approval, "woken", "approved", [Label("ok", Size.LARGE)], Strike("APPROVED"), layered=True),
     parks(flows.approval, "cancelled-parked", {}),
@@ -278,7 +286,7 @@ ACTS: tuple[Act, ...] = (
     forks("waiting", 1, "forked-parked"),
     Act(is_early, layered=True),
     Act(is_heard),
-    signals("heard", ("witness", "witness-2", "two"), ("witness", "witness-3", "three")),
+    signals(flows.hearing, "heard", ("witness", "witness-2", "two"), ("witness", "witness-3", "three")),
     parks(flows.approval, "dated-parked", {}, timeout=100 * YEAR),
     dies(flows.order, "overdue", GOODS, Strike("SHIP"), timeout=HOUR),
     ends(flows.order, "overdue", {}, RunTimeoutError, after=2 * HOUR),

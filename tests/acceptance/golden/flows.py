@@ -236,7 +236,7 @@ class Answer(Enum):
     DONE = auto()
 
 
-answer: Workflow[Answer] = Workflow(Answer.ASK, default_config=ONCE).add_exit_state(Answer.DONE)
+answer: Workflow[Answer] = Workflow(Answer.ASK, default_config=ONCE, types=[Item]).add_exit_state(Answer.DONE)
 
 
 @answer.on(Answer.ASK)
@@ -511,7 +511,9 @@ class Quiet(Enum):
     DONE = auto()
 
 
-quiet: Workflow[Quiet] = Workflow(Quiet.ONE, default_config=ONCE, durability="exit").add_exit_state(Quiet.DONE)
+quiet: Workflow[Quiet] = Workflow(
+    Quiet.ONE, default_config=ONCE, durability="exit", types=[Item]
+).add_exit_state(Quiet.DONE)  # fmt: skip
 
 
 @quiet.on(Quiet.ONE)

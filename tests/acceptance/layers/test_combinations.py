@@ -144,7 +144,9 @@ async def test_layers_are_turned_off(url: Url) -> None:
 async def test_a_value_over_the_limit(url: Url) -> None:
     """A value over the limit fails the run with one error that names key, size and limit; `explain` shows it."""
     async with Kernel(store=url("limit:4KiB")) as kernel:
-        with pytest.raises(SerializationError, match=r"^key 'long': its 5608 bytes exceed .* limit of 4 KiB \(4096 "):
+        with pytest.raises(
+            SerializationError, match=r"^run one, key 'long': its 5608 bytes exceed .* limit of 4 KiB \(4096 "
+        ):
             await kernel.run(flow, {"given": SECRET}, run_id="one")
         explained = await kernel.explain("one")
         assert explained.reason is Standstill.FAILED

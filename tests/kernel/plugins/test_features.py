@@ -191,7 +191,7 @@ class Notebook:
         """Every run."""
         return True
 
-    def view(self, data: dict[str, Any]) -> StoreView:
+    def view(self, data: dict[str, Any], plan: BoundWorkflow) -> StoreView:
         """As it is."""
         return StoreView(data)
 

@@ -128,7 +128,7 @@ async def test_a_refusal_names_the_key() -> None:
     """What a layer refuses ends the run with one error that names the key; nothing of it is stored."""
     plugin = Plugin(strict=False)
     async with plugin.kernel("kept://?codec=tag:a") as kernel:
-        with pytest.raises(SerializationError, match=r"^key 'text': it tells a secret$") as caught:
+        with pytest.raises(SerializationError, match=r"^run one, key 'text': it tells a secret$") as caught:
             await kernel.run(flow, {"text": "a secret"}, run_id="one")
         await kernel.start(flow, {}, run_id="two")
         with pytest.raises(SerializationError, match="the payload of signal 'more'"):

@@ -13,6 +13,8 @@ import msgspec
 import pytest
 from cano_msgspec import MsgspecCodec
 
+from tests.plugins.msgspec.registering import RegisteringCodec
+
 
 def same(left: Any, right: Any) -> bool:
     """Return whether two values are equal and also agree in every type, sign, order and NaN."""
@@ -57,7 +59,7 @@ def _alike_attributes(left: Any, right: Any) -> bool:
 @pytest.fixture
 def codec() -> MsgspecCodec:
     """A new codec."""
-    return MsgspecCodec()
+    return RegisteringCodec()
 
 
 @pytest.fixture(scope="session")
@@ -65,7 +67,7 @@ def comes_back() -> Callable[..., Any]:
     """Check that a value survives a round trip exactly. Return the decoded value."""
 
     def check(value: Any, codec: MsgspecCodec | None = None) -> Any:
-        codec = codec or MsgspecCodec()
+        codec = codec or RegisteringCodec()
         back = codec.decode(codec.encode(value))
         assert same(value, back), f"{value!r} came back as {back!r}"
         return back

@@ -18,8 +18,9 @@ from zoneinfo import ZoneInfo
 import msgspec
 import pydantic
 from cano import SerializationError
-from cano_msgspec import MsgspecCodec
 from msgspec.msgpack import Ext
+
+from tests.plugins.msgspec.registering import RegisteringCodec
 
 BUILTIN, CLASS = 1, 2
 
@@ -72,7 +73,7 @@ VALUES: list[Any] = [
 
 def watch() -> None:
     """Decode the bodies on stdin under an audit hook and print its events. Runs in its own process."""
-    codec = MsgspecCodec()
+    codec = RegisteringCodec()
     codec.register(*CLASSES)
     datas = [
         bytes([head]) + zlib.crc32(body, head).to_bytes(4, "big") + body
@@ -120,7 +121,7 @@ def audited(nodes: list[Any], **environment: str) -> Any:
 def test_nothing_is_imported_or_run() -> None:
     """Thousands of hostile bytes import nothing, compile nothing, call nothing and open nothing but zones."""
     chance = random.Random(7)
-    bodies = [MsgspecCodec().encode(value)[5:] for value in VALUES]
+    bodies = [RegisteringCodec().encode(value)[5:] for value in VALUES]
     nodes: list[Any] = [*bodies]
     for name in [*STRANGERS, "__main__:module", f"{__name__}:watch"]:
         tag = Ext(CLASS, name.encode())
@@ -141,7 +142,7 @@ def test_nothing_is_imported_or_run() -> None:
 
 def test_values_are_read_without_imports() -> None:
     """Decoding valid values imports nothing either."""
-    report = audited([MsgspecCodec().encode(value)[5:] for value in VALUES])
+    report = audited([RegisteringCodec().encode(value)[5:] for value in VALUES])
 
     assert [event for event in report["seen"] if not event.startswith("open ")] == []
     assert report["modules"] == []

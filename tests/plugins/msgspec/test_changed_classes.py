@@ -12,6 +12,8 @@ import pytest
 from cano import SerializationError
 from cano_msgspec import MsgspecCodec
 
+from tests.plugins.msgspec.registering import RegisteringCodec
+
 
 @dataclass
 class Point:
@@ -21,7 +23,7 @@ class Point:
 
 def changed(before: Any, **after: Any) -> Any:
     """Encode an instance of `before` and decode it as a class with the same name and the fields `after`."""
-    codec = MsgspecCodec()
+    codec = RegisteringCodec()
     data = codec.encode(before)
     kinds = [(name, Any, default) for name, default in after.items()]
     codec.register(make_dataclass(type(before).__name__, kinds, namespace={"__module__": __name__}))
@@ -90,7 +92,7 @@ def test_other_classes_change_too() -> None:
 
         return [Tuple, Record, Choice, Flags]
 
-    codec = MsgspecCodec()
+    codec = RegisteringCodec()
     tuple_data, record_data, choice_data, flags_data = map(codec.encode, versions(1))
     codec.register(*versions(2))
 

@@ -15,6 +15,8 @@ import msgspec
 import pytest
 from cano_msgspec import MsgspecCodec
 
+from tests.plugins.msgspec.registering import RegisteringCodec
+
 T = TypeVar("T")
 CREATED: list[str] = []
 
@@ -199,7 +201,7 @@ def test_comes_back(comes_back: Callable[[Any], Any], around: Callable[[Any], An
 
 def test_another_process_reads(codec: MsgspecCodec) -> None:
     """A codec with registered classes decodes the bytes of another codec."""
-    other = MsgspecCodec()
+    other = RegisteringCodec()
     for value in VALUES:
         codec.register(*(type(part) for part in (value, *(value if isinstance(value, list | set | dict) else ()))))
     codec.register(Color, Level, Mode, Job)

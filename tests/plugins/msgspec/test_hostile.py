@@ -25,6 +25,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.msgpack import Ext
 
+from tests.plugins.msgspec.registering import RegisteringCodec
+
 BUILTIN, CLASS = 1, 2
 
 
@@ -95,7 +97,7 @@ VALUES: list[Any] = [
 @pytest.fixture(scope="module")
 def registered() -> MsgspecCodec:
     """A codec with the classes of this module registered."""
-    codec = MsgspecCodec()
+    codec = RegisteringCodec()
     codec.register(*CLASSES)
     return codec
 

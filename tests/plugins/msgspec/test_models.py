@@ -16,6 +16,8 @@ from cano import SerializationError
 from cano_msgspec import MsgspecCodec
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, RootModel, computed_field, field_validator
 
+from tests.plugins.msgspec.registering import RegisteringCodec
+
 T = TypeVar("T")
 
 
@@ -123,7 +125,7 @@ def test_times_that_pydantic_parsed(comes_back: Callable[[Any], Any]) -> None:
 
 def test_registering_a_model_registers_its_fields() -> None:
     """Registering a model also registers the models in its fields, also in generic ones."""
-    codec, other = MsgspecCodec(), MsgspecCodec()
+    codec, other = RegisteringCodec(), RegisteringCodec()
     codec.register(Order, Box[Secretive])
     values = [Order(items=[Item(sku="a")]), Box[Secretive](item=Secretive(a=1))]
 
@@ -155,7 +157,7 @@ def versions() -> tuple[Any, Any]:
 def test_changed_models() -> None:
     """A new field gets its default; a removed field, and a new one without a default, are refused."""
     before, now = versions()
-    codec = MsgspecCodec()
+    codec = RegisteringCodec()
     old, new = codec.encode(before(a=1)), codec.encode(now(a=1, b=[2]))
     codec.register(now)
     back = codec.decode(old)
@@ -179,7 +181,7 @@ def test_half_a_model_is_refused(codec: MsgspecCodec) -> None:
 
 def test_pydantic_is_not_imported() -> None:
     """The codec never imports pydantic, not even for a stored time in pydantic's zone."""
-    zoned = MsgspecCodec().encode(Order.model_validate_json('{"items": [], "atTime": "2024-01-01T00:00:00Z"}').at)
+    zoned = RegisteringCodec().encode(Order.model_validate_json('{"items": [], "atTime": "2024-01-01T00:00:00Z"}').at)
     program = (
         "import sys; from dataclasses import dataclass; from cano_msgspec import MsgspecCodec\n"
         "@dataclass\nclass A:\n    x: int\n"

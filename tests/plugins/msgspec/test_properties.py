@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 from cano import SerializationError
-from cano_msgspec import MsgspecCodec
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-CODEC = MsgspecCodec()
+from tests.plugins.msgspec.registering import RegisteringCodec
+
+CODEC = RegisteringCodec()
 
 
 class Color(enum.Enum):

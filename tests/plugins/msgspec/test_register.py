@@ -7,6 +7,8 @@ import sys
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
 from typing import (
     TYPE_CHECKING,
     Annotated,
@@ -26,6 +28,8 @@ import pytest
 import typing_extensions
 from cano import Codec, SerializationError
 from cano_msgspec import MsgspecCodec
+
+from tests.plugins.msgspec.registering import RegisteringCodec
 
 if TYPE_CHECKING:
     from nowhere import Nothing  # type: ignore[import-not-found]
@@ -130,8 +134,8 @@ def test_is_a_codec(codec: MsgspecCodec) -> None:
 )
 def test_annotations(annotation: Any, value: Any) -> None:
     """Registering any annotation that contains a class allows its instances to be decoded."""
-    data = MsgspecCodec().encode(value)
-    codec, other = MsgspecCodec(), MsgspecCodec()
+    data = RegisteringCodec().encode(value)
+    codec, other = RegisteringCodec(), RegisteringCodec()
     with pytest.raises(SerializationError, match="is not registered"):
         codec.decode(data)
     codec.register(annotation)
@@ -179,20 +183,119 @@ def test_local_annotations(codec: MsgspecCodec) -> None:
 
 def test_unregistered_class_is_named(codec: MsgspecCodec) -> None:
     """The error names the class, the path and the remedy."""
-    data = MsgspecCodec().encode({"items": [1, (Leaf(),)]})
+    data = RegisteringCodec().encode({"items": [1, (Leaf(),)]})
 
     with pytest.raises(SerializationError) as caught:
         codec.decode(data)
     assert str(caught.value) == (
         f"cannot decode $.items[1][0]: the class '{__name__}:Leaf' is not registered; "
-        "pass it to the codec's register() first"
+        "name it in Workflow(types=[…]), or pass it to the codec's register()"
     )
+
+
+@pytest.mark.parametrize(
+    ("value", "name", "path"),
+    [
+        (Leaf(), "Leaf", "$"),
+        ([1, {"a": (Color.RED,)}], "Color", "$[1].a[0]"),
+        (Pair(Leaf()), "Pair", "$"),
+        (Record(), "Record", "$"),
+        ({Color.RED: 1}, "Color", "$[key Color]"),
+    ],
+    ids=str,
+)
+def test_encoding_registers_nothing(value: Any, name: str, path: str) -> None:
+    """An instance of a class that is not registered is refused, and again: the next process could not decode it."""
+    codec = MsgspecCodec()
+    for _ in range(2):
+        with pytest.raises(SerializationError) as caught:
+            codec.encode(value)
+        assert str(caught.value) == (
+            f"cannot encode {path}: the class '{__name__}:{name}' is not registered, so another process could not "
+            f"decode it; name it in Workflow(types=[{name}]), or pass it to the codec's register()"
+        )
+        assert caught.value.actual is globals()[name]
+    codec.register(Tree)
+    assert codec.decode(codec.encode(value)) == value
+
+
+def test_a_restricted_codec() -> None:
+    """It encodes its own types only, and decodes those of the wider codec, too, including what that learns later."""
+    wide = MsgspecCodec()
+    narrow = wide.restricted(Color)
+    wide.register(Leaf)
+    data = wide.encode([Leaf(), Color.RED])
+
+    assert narrow.decode(data) == [Leaf(), Color.RED]
+    assert narrow.encode(Color.RED) == wide.encode(Color.RED)
+    for _ in range(2):
+        with pytest.raises(SerializationError, match="Leaf' is not registered"):
+            narrow.encode(Leaf())
+    with pytest.raises(SerializationError, match="Pair' is not registered"):
+        narrow.decode(RegisteringCodec().encode(Pair(Leaf())))
+
+
+def test_restricted_codecs_have_their_own_classes() -> None:
+    """Of two classes with one name, each restricted codec encodes and builds its own."""
+
+    def local(n: int) -> type:
+        @dataclass
+        class Local:
+            n: int
+
+        return Local
+
+    wide = MsgspecCodec()
+    classes = [local(1), local(2)]
+    codecs = [wide.restricted(cls) for cls in classes]
+    for cls, codec in zip(classes, codecs, strict=True):
+        assert type(codec.decode(codec.encode(cls(3)))) is cls
+
+
+# the running script
+
+
+@pytest.mark.parametrize(
+    ("attributes", "name"),
+    [
+        ({"__spec__": SimpleNamespace(name="shop.flows")}, "shop.flows"),  # python -m shop.flows
+        ({"__spec__": SimpleNamespace(name="shop.__main__")}, "shop.__main__"),  # python -m shop
+        ({"__spec__": None, "__file__": "app.py"}, "app"),
+        ({"__file__": "my-app.py"}, "my-app"),
+        ({"__file__": "shop/inner/flows.py"}, "shop.inner.flows"),
+        ({}, "__main__"),  # an interactive session
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("script", ["__main__", "__mp_main__"])
+def test_a_script_has_its_name_for_importers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attributes: dict[str, Any], name: str, script: str
+) -> None:
+    """A process that imports the module decodes what the script stored, and the other way round."""
+    (tmp_path / "shop" / "inner").mkdir(parents=True)
+    for package in ("shop", "shop/inner"):
+        (tmp_path / package / "__init__.py").touch()
+    monkeypatch.chdir(tmp_path)
+    ran, imported, earlier = MsgspecCodec(), MsgspecCodec(), MsgspecCodec()
+    modules = (script, name, "__main__")
+    classes: list[type] = [dataclass(type("Order", (), {"__module__": module})) for module in modules]
+    for alias in ("__main__", "__mp_main__"):  # as multiprocessing leaves them
+        monkeypatch.delitem(sys.modules, alias, raising=False)
+    earlier.register(classes[2])
+    for alias in ("__main__", "__mp_main__"):
+        monkeypatch.setitem(sys.modules, alias, SimpleNamespace(**attributes))
+    ran.register(classes[0])
+    imported.register(classes[1])
+
+    assert type(imported.decode(ran.encode(classes[0]()))) is classes[1]
+    assert type(ran.decode(imported.encode(classes[1]()))) is classes[0]
+    assert type(ran.decode(earlier.encode(classes[2]()))) is classes[0]  # earlier versions wrote the script's own name
 
 
 def test_codecs_are_apart(codec: MsgspecCodec) -> None:
     """Codecs do not share registered classes."""
-    MsgspecCodec().register(Leaf)
-    data = MsgspecCodec().encode(Leaf())
+    RegisteringCodec().register(Leaf)
+    data = RegisteringCodec().encode(Leaf())
 
     with pytest.raises(SerializationError, match="is not registered"):
         codec.decode(data)
@@ -231,8 +334,8 @@ def test_codecs_are_apart(codec: MsgspecCodec) -> None:
 )
 def test_expected_types(value: Any, type: Any) -> None:
     """A value of the expected type is returned; expecting a type registers it."""
-    data = MsgspecCodec().encode(value)
-    codec = MsgspecCodec()
+    data = RegisteringCodec().encode(value)
+    codec = RegisteringCodec()
     codec.register(Box, Leaf, Color, Pair)
 
     assert codec.decode(data, type) == codec.decode(data, type=type) == value
@@ -265,8 +368,8 @@ def test_other_types(codec: MsgspecCodec, value: Any, type: Any, names: str) -> 
 
 def test_decoding_for_a_type_registers_it() -> None:
     """Expecting a type registers it, also for the second time and after another class has taken its name."""
-    data = MsgspecCodec().encode([Tree([Tree()], {"record": Record()})])
-    codec = MsgspecCodec()
+    data = RegisteringCodec().encode([Tree([Tree()], {"record": Record()})])
+    codec = RegisteringCodec()
     for _ in range(2):
         assert codec.decode(data, list[Tree]) == [Tree([Tree()], {"record": Record()})]
 

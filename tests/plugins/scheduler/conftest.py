@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -30,7 +30,9 @@ class Diary:
         """Ids of the runs, in the order in which they began."""
         return [run_id for run_id, _, _ in self.runs]
 
-    def flow(self, name: str = "flow", *, takes: float = 0, fails: int = 0) -> Workflow[str]:
+    def flow(
+        self, name: str = "flow", *, takes: float = 0, fails: int = 0, types: Sequence[type] = ()
+    ) -> Workflow[str]:
         """A workflow whose runs take so many seconds, and of which the first so many fail."""
         left = [fails]
 
@@ -52,7 +54,7 @@ class Diary:
                 raise ValueError("as it was told to")
             return "done"
 
-        flow: Workflow[str] = Workflow("work", name=name, default_config=TaskConfig.minimal())
+        flow: Workflow[str] = Workflow("work", name=name, default_config=TaskConfig.minimal(), types=types)
         return flow.add_exit_state("done").register("work", work)
 
 

@@ -307,20 +307,17 @@ async def test_events_keep_their_data_across_processes(make_kernel: MakeKernel, 
         number: int
 
     def flow() -> Workflow[str]:
-        made: Workflow[str] = diary.flow(takes=5)
+        made: Workflow[str] = diary.flow(takes=5, types=[Order])
         return made
 
     async with make_kernel() as one:
-        one.codec.register(Order)  # type: ignore[union-attr]  # there is a codec
         first = Scheduler(one).on("o", flow(), "order", overlap="queue")
         async with first:
             await first.emit("order", {"order": Order(1)})
             await first.emit("order", {"order": Order(2)})
             await one.clock.sleep(1)
-    async with make_kernel() as two:
-        two.codec.register(Order)  # type: ignore[union-attr]  # there is a codec
-        async with Scheduler(two).on("o", flow(), "order", overlap="queue"):
-            await two.clock.sleep(10)
+    async with make_kernel() as two, Scheduler(two).on("o", flow(), "order", overlap="queue"):
+        await two.clock.sleep(10)
     assert [data["order"].number for _, _, data in diary.runs] == [1, 2]
 
 
