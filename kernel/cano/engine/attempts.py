@@ -28,6 +28,7 @@ from cano.safe_text import safe_repr
 
 if TYPE_CHECKING:
     from cano.engine.binding import BoundState
+    from cano.engine.ports import Journal
     from cano.engine.step import Detail, Step
     from cano.engine.strand import Strand
 
@@ -145,21 +146,21 @@ async def attempt_until_done(
         detail.error, detail.delay = error, delay
         if strand.plan.step_retrying:
             strand.notify(strand.plan.step_retrying, step)
-        await _save(strand, began, done)
+        if step.run.journal is not None:
+            await _save(strand, step.run.journal, began, done)
         await strand.wait_to_retry(delay)
         detail.attempt += 1
         detail.error, detail.delay, error = previous_error, None, None
 
 
-async def _save(strand: Strand, began: float, done: _Progress) -> None:
+async def _save(strand: Strand, journal: Journal, began: float, done: _Progress) -> None:
     """Commit that an attempt has failed, so that after a crash the next one continues, if each step is committed.
 
     Raises:
         StoreFailed: the store failed, or the run's lease is lost.
     """
-    step, clock = strand.step, strand.kernel.clock
-    journal, phase = step.run.journal, step.phase
-    if journal is None or not journal.commits_steps:
+    step, clock, phase = strand.step, strand.kernel.clock, strand.step.phase
+    if not journal.commits_steps:
         return
     values = {retry_key(step): [step.attempt, clock.time() - (clock.monotonic() - began)]}
     try:
