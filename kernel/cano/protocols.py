@@ -207,6 +207,8 @@ class StoreBackend(Protocol):
         """Store a new run with its lease, and return it; or return the existing run with this id, unchanged.
 
         A new run is returned as it was given: the caller recognizes it by `holder`, `token` and `created`.
+
+        Crash or cancellation: it may have been stored; the next `load` shows whether it was.
         """
         ...
 
@@ -231,6 +233,8 @@ class StoreBackend(Protocol):
         """Claim the lease of a run in any status.
 
         Return the new fencing token; None if the run does not exist or is held, even by `holder` itself.
+
+        Crash or cancellation: it may have been claimed; the next `load` shows by `holder` and `expires` whether it was.
 
         Args:
             run_id: the run's id.

@@ -17,15 +17,15 @@ BUDGETS = {
     "": 821,  # the top floor: hooks, protocols, records, errors, options
     "data": 551,
     "model": 780,
-    "engine": 1_409,
-    "runtime": 277,
+    "engine": 1_410,
+    "runtime": 282,
     "concurrency": 630,
     "plugins": 442,
     "kernel": 552,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
-IN_ALL = 5_426
-DURABILITY = {"": 1_364, "recovery": 600}
+IN_ALL = 5_432
+DURABILITY = {"": 1_435, "recovery": 600}
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
 
 EXCEPTIONS = {

@@ -16,11 +16,20 @@ POLL = 0.05
 
 
 async def with_timeout(work: Coroutine[Any, Any, R], clock: Clock, seconds: float) -> R:
-    """Await `work` and return its result. After `seconds`, cancel it and raise TimeoutError."""
-    task = asyncio.ensure_future(work)
+    """Await `work` and return its result. After `seconds`, cancel it and raise TimeoutError.
+
+    If this call is cancelled when the work is already done, it returns the result, and the caller's next `await` raises
+    the cancellation.
+    """
+    task, caller = asyncio.ensure_future(work), asyncio.current_task()
     timer = clock.call_at(clock.monotonic() + seconds, task.cancel)
     try:
         await asyncio.wait({task})
+    except asyncio.CancelledError:
+        if caller is None or not task.done():
+            raise
+        caller.uncancel()
+        caller.cancel()
     finally:
         timer.cancel()
         await reap([task], clock)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from cano.testing.contract_base import (
     NOW,
     Contract,
     clause,
+    free_run,
     loaded,
     new_run,
     note,
@@ -109,6 +111,30 @@ class LifeClauses(Contract):
 
         history = [(seq, values(store, a=number, b=number)) for seq, number in enumerate([*made, 99])]
         assert [(entry.seq, entry.changed) for entry in await store.history("run")] == promised(store, history)
+
+    @clause
+    async def test_a_cancelled_create_or_claim_shows_at_once(self, store: StoreBackend) -> None:
+        """If the caller of `create` or `claim` is cancelled, the next `load` shows whether it was applied.
+
+        The store does not apply the call later. A claim shows by its `expires`, which the store keeps exactly.
+        """
+        for number, turns in enumerate((0, 1, 2, 3, 5, 8, 0)):
+            new, free = new_run(f"new {number}"), free_run(f"free {number}")
+            await store.create(free)
+            expires = math.nextafter(LATER, math.inf)
+            for call in (store.create(new), store.claim(free.run_id, "me", NOW, expires)):
+                task = asyncio.ensure_future(call)
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+            created, claimed = await store.load(new.run_id), await store.load(free.run_id)
+            assert created in (None, new)
+            assert claimed in (free, free._replace(holder="me", expires=expires, token=1))
+            await store.put_signal("any", Signal(str(number), "go"))  # any call that comes later
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert (await store.load(new.run_id), await store.load(free.run_id)) == (created, claimed)
 
     @clause
     async def test_a_storm_of_cancellations_breaks_nothing(self, store: StoreBackend) -> None:

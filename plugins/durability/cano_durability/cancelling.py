@@ -71,7 +71,8 @@ class Canceller:
         except SerializationError as error:
             corrupt = corrupt or error
         try:
-            cancelled = await self.cancel_unheld(record)
+            with self._stored.holding:
+                cancelled = await self.cancel_unheld(record)
         except (SerializationError, ConflictError) as error:
             if corrupt is None:
                 raise
@@ -100,10 +101,10 @@ class Canceller:
                     request = await self.request(run_id)
                 await self.commit(record, request)
                 return True
+            await self._stored.backend.release(run_id, token)
         except BaseException:
             await self._leases.release(run_id, token)
             raise
-        await self._stored.backend.release(run_id, token)
         return True
 
     async def _placed(self, record: RunRecord, token: int) -> RunRecord:

@@ -94,14 +94,19 @@ class Claimer:
         limit = None if timeout is None else (float(timeout), stored.now() + timeout)
         since = stored.elapsed()
         record = stored.new_record(plan, view, run_id, None if parent is None else parent.run_id, limit)
-        found = await stored.create(record)
-        if found is None:
-            if self._kernel.closed:  # since the call began: other kernels can then claim the run at once
-                await stored.backend.release(run_id, record.token)
-                return None
-            run = Run(self._kernel, plan, run_id, view, timeout=timeout, parent_id=record.parent)
-            run.journal = stored.journal(plan, record, since)
-            return run
+        with stored.holding:
+            try:
+                found = await stored.create(record)
+            except BaseException:
+                await stored.let_go(run_id, record.expires)
+                raise
+            if found is None:
+                if self._kernel.closed:  # since the call began: other kernels can then claim the run at once
+                    await stored.let_go(run_id, record.expires)
+                    return None
+                run = Run(self._kernel, plan, run_id, view, timeout=timeout, parent_id=record.parent)
+                run.journal = stored.journal(plan, record, since)
+                return run
         _check_workflow(plan, run_id, found.workflow)
         repeated = parent is not None and (parent.attempt > 1 or parent.run.resumed)
         return await self.claim(plan, stored.migrated(found), resume_ended=repeated, timeout=timeout)
@@ -126,6 +131,12 @@ class Claimer:
         """
         if await self._woken(plan, record, resume_ended) is None:
             return None
+        with self._stored.holding:
+            return await self._claimed(plan, record, resume_ended, timeout)
+
+    async def _claimed(
+        self, plan: BoundWorkflow, record: RunRecord, resume_ended: bool, timeout: float | None
+    ) -> Run | None:
         run_id, since = record.run_id, self._stored.elapsed()
         token = await self._leases.claim(record)
         if token is None:
@@ -148,10 +159,10 @@ class Claimer:
                 if not self._kernel.closed:
                     self._watchlist.continued(run)
                     return run
+            await self._stored.backend.release(run_id, token)
         except BaseException:
             await self._leases.release(run_id, token)
             raise
-        await self._stored.backend.release(run_id, token)
         return None
 
     async def _woken(self, plan: BoundWorkflow, record: RunRecord, resume_ended: bool) -> Woken | None:

@@ -22,6 +22,7 @@ from cano import (
 from cano.engine.ports import Host
 
 from cano_durability.keys import DEADLINE, LASTING, ORIGIN, PAYLOAD, PREFIX, WAIT
+from cano_durability.patience import despite_cancellation
 from cano_durability.recovery.leases import with_status_at
 from cano_durability.stored_runs import StoredRuns
 from cano_durability.waits import kept_wait
@@ -103,11 +104,16 @@ class Inspector:
             run_id=new_run_id, workflow=record.workflow, version=record.version, fingerprint=record.fingerprint,
             state=point.state, seq=seq, data=data, status=RunStatus.RUNNING if kept is None else RunStatus.PARKED,
             wait=None if kept is None else kept.before(due), payload=payload if kept is None else None,
-            created=created, updated=created, holder=stored.holder, expires=now, token=1,
+            created=created, updated=created, holder=stored.holder, expires=created, token=1,
         )  # fmt: skip
-        if new_run_id in self._kernel.active or await stored.create(forked) is not None:
-            raise ConfigurationError(f"the run id {new_run_id!r} is in use; fork to another")
-        await stored.backend.release(new_run_id, 1)
+        with stored.holding:
+            try:
+                if new_run_id in self._kernel.active or await stored.create(forked) is not None:
+                    raise ConfigurationError(f"the run id {new_run_id!r} is in use; fork to another")
+                await stored.backend.release(new_run_id, 1)
+            except BaseException:
+                await stored.let_go(new_run_id, created)
+                raise
         return new_run_id
 
     async def explain(self, run_id: str) -> Explanation:
@@ -207,16 +213,21 @@ class Inspector:
 
     async def _delete(self, run_id: str) -> bool:
         """Delete a finished run, unless it is being resumed. A run that cannot be read cannot be resumed, either."""
-        backend, now = self._stored.backend, self._stored.now()
-        try:
-            token = await backend.claim(run_id, self._stored.holder, now, now + self._stored.lease)
-            record = await backend.load(run_id)
-        except SerializationError:
-            return await backend.delete(run_id)
-        if token is not None and record is not None and record.status.finished:
-            return await backend.delete(run_id)
-        if token is not None:
-            await backend.release(run_id, token)
+        backend, token = self._stored.backend, None
+        with self._stored.holding:
+            try:
+                token = await self._stored.claim(run_id, self._stored.now())
+                record = await backend.load(run_id)
+                if token is not None and record is not None and record.status.finished:
+                    return await backend.delete(run_id)
+            except SerializationError:
+                return await backend.delete(run_id)
+            except BaseException:
+                if token is not None:
+                    await despite_cancellation(backend.release(run_id, token), self._kernel.clock)
+                raise
+            if token is not None:
+                await backend.release(run_id, token)
         return False
 
     def _require(self, promise: str) -> None:

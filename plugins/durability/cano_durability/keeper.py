@@ -71,6 +71,7 @@ class Keeper:
         for run_id in self._waiters.run_ids:
             self._waiters.notify(run_id)
         await self._caretaker.close()
+        await self.stored.holding.ended(self._kernel.clock)
 
     # starting and ending
 

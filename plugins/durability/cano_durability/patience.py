@@ -1,9 +1,10 @@
-"""Awaits a store's answer despite cancellation."""
+"""Awaits a store's answer despite cancellation, and work that holds leases before the store is closed."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from cano import Clock
@@ -43,3 +44,30 @@ def _retrieve(task: asyncio.Task[Any]) -> None:
     """Let asyncio not report the exception of work that its caller no longer awaits."""
     if not task.cancelled():
         task.exception()
+
+
+class Holding:
+    """The work under way that may hold a lease of a run that is not executed: `with holding: …`, in any thread."""
+
+    def __init__(self) -> None:
+        self._under_way: list[None] = []
+        self._ended: Future[None] | None = None
+
+    def __enter__(self) -> None:
+        self._under_way.append(None)
+
+    def __exit__(self, *error: object) -> None:
+        self._under_way.pop()
+        if self._ended is not None and not self._under_way and not self._ended.done():
+            self._ended.set_result(None)
+
+    async def ended(self, clock: Clock) -> None:
+        """Wait until no such work is under way, but at most `GRACE`."""
+        ended: Future[None] = Future()
+        self._ended = ended
+        if self._under_way:
+            await despite_cancellation(_done(ended), clock)
+
+
+async def _done(future: Future[None]) -> None:
+    await asyncio.wrap_future(future)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from cano import (
@@ -15,14 +16,17 @@ from cano import (
     RunRecord,
     SerializationError,
     StoreBackend,
+    StoreError,
     StoreView,
     Workflow,
+    state_name,
 )
 from cano.engine.ports import BoundWorkflow, Host, failed_attempts, new_holder
 
 from cano_durability.failures import corrupt
 from cano_durability.journal import Journal
 from cano_durability.keys import DEADLINE, DEFINITION, ORIGIN, PHASES, PREFIX, RETRY, TAKEOVERS
+from cano_durability.patience import Holding, despite_cancellation
 from cano_durability.values import Values
 from cano_durability.waits import KeptWait, kept_wait, older_wait
 
@@ -41,6 +45,7 @@ class StoredRuns:
         safe: seconds after a renewal for which the kernel relies on the lease. If the next renewal fails, it stops the
             run in the remaining seconds.
         durable: whether the store survives its process.
+        holding: the work under way that closing the kernel waits for, so that it releases its leases.
     """
 
     def __init__(self, kernel: Host, backend: StoreBackend) -> None:
@@ -53,6 +58,7 @@ class StoredRuns:
         self.safe = self.lease - min(max(self.lease / 5, 1.0), self.lease / 2) if self.durable else math.inf
         self.elapsed: Callable[[], float] = getattr(kernel.clock, "elapsed", kernel.clock.monotonic)
         self.clock = kernel.clock
+        self.holding = Holding()
         self._last_time = 0.0
         self._plans: dict[str, tuple[BoundWorkflow, Values]] = {}
 
@@ -115,6 +121,35 @@ class StoredRuns:
         # after a lost answer, a store may find the record that this very call has stored
         ours = (found.holder, found.token, found.created) == (record.holder, record.token, record.created)
         return None if ours else found
+
+    async def claim(self, run_id: str, now: float) -> int | None:
+        """Claim a run that can be claimed at `now`. See `StoreBackend.claim`."""
+        expires = self.unique_now() + self.lease
+        try:
+            return await self.backend.claim(run_id, self.holder, now, expires)
+        except BaseException:
+            await self.let_go(run_id, expires)
+            raise
+
+    async def let_go(self, run_id: str, expires: float | None) -> bool:
+        """Release the lease of a run that a failed or cancelled call may have got. Return whether it had.
+
+        Args:
+            run_id: the run.
+            expires: when that lease expires. The time is unique in this kernel, so it tells the lease from others.
+        """
+        got = False
+
+        async def release() -> None:
+            nonlocal got
+            found = await self.backend.load(run_id)
+            if found is not None and (found.holder, found.expires) == (self.holder, expires):
+                got = True
+                await self.backend.release(run_id, found.token)
+
+        with suppress(StoreError):  # the lease then expires by itself
+            await despite_cancellation(release(), self.clock)
+        return got
 
     async def load(self, run_id: str) -> RunRecord:
         """Return the run's record, with the definition that it has migrated to. Raises RunNotFoundError."""
@@ -243,9 +278,16 @@ class StoredRuns:
         limit = None if run.timeout is None or run.due is None else (run.timeout, run.due)
         since = self.elapsed()
         record = self.new_record(run.plan, run.view, run.run_id, run.parent_id, limit)
-        if await self.create(record) is not None:
-            message = f"the store has another run {run.run_id}; start the run that waits under another run_id"
-            raise ConflictError(message, run_id=run.run_id)
+        record = record._replace(state=state_name(run.step.state), seq=run.steps)
         journal = Journal(self, self.register(run.plan), record, commits_steps=False, safe_until=since + self.safe)
         journal.carry(run.carried)
+        try:
+            found = await self.create(record)
+        except BaseException:
+            if await self.let_go(run.run_id, record.expires):
+                run.journal = journal  # the store has the run, so its end is stored, too
+            raise
+        if found is not None:
+            message = f"the store has another run {run.run_id}; start the run that waits under another run_id"
+            raise ConflictError(message, run_id=run.run_id)
         return journal

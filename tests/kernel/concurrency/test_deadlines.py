@@ -450,7 +450,7 @@ async def on_store(clock: VirtualClock) -> AsyncIterator[Callable[[HungStore], A
         (("commit", "load"), 2),
         (("commit", "load", "release"), 2),
         (("create",), 0),
-        (("create", "load", "commit", "release"), 0),
+        (("create", "load", "commit", "release"), 1),
     ],
 )
 async def test_a_store_that_hangs(

@@ -128,16 +128,16 @@ async def halved(store: Any, honest: Any, commit: Any) -> None:
     await honest(commit)
 
 
-async def late(store: Any, honest: Any, commit: Any) -> None:
-    """Commit in a task of its own, whoever still waits for it."""
+async def late(store: Any, honest: Any, *args: Any) -> Any:
+    """Do it in a task of its own, whoever still waits for it."""
 
-    async def later() -> None:
+    async def later() -> Any:
         for _ in range(10):
             await asyncio.sleep(0)
         with suppress(CanoError):
-            await honest(commit)
+            return await honest(*args)
 
-    await asyncio.shield(asyncio.ensure_future(later()))
+    return await asyncio.shield(asyncio.ensure_future(later()))
 
 
 async def leaking(store: Any, honest: Any, run_id: str) -> Any:
@@ -464,6 +464,11 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
     "opens again": ({"open": lambda s, honest: None}, "after_closing_every_call_is_refused"),
     "commits by halves": ({"commit": halved}, "a_cancelled_commit_happens_whole_or_not_at_all"),
     "commits behind one's back": ({"commit": late}, "a_cancelled_commit_happens_whole_or_not_at_all"),
+    "creates behind one's back": ({"create": late}, "a_cancelled_create_or_claim_shows_at_once"),
+    "claims behind one's back": ({"claim": late}, "a_cancelled_create_or_claim_shows_at_once"),
+    "rounds the ends of leases": (
+        {"claim": lambda s, honest, run_id, holder, now, expires: honest(run_id, holder, now, round(expires, 6))},
+        "a_cancelled_create_or_claim_shows_at_once"),
     "loses what a cancelled call uses": ({"load": leaking}, "a_storm_of_cancellations_breaks_nothing"),
     "stays open": ({"close": lambda s, honest: None}, "after_closing_every_call_is_refused"),
     "closes only once": (

@@ -26,14 +26,14 @@ class Leases:
     async def claim(self, record: RunRecord) -> int | None:
         """Claim a run; return the new fencing token, or None if a live process holds the run."""
         stored, now = self._stored, self._stored.now()
-        backend, holder, run_id = stored.backend, stored.holder, record.run_id
+        run_id = record.run_id
         alive = None if record.holder is None else lives(record.holder)
         if alive and self._may_be_late(record, now):
             return None
-        token = await backend.claim(run_id, holder, now, now + stored.lease)
+        token = await stored.claim(run_id, now)
         if token is None and alive is False and record.expires is not None:
             expired = math.nextafter(record.expires, math.inf)  # as if the dead holder's lease had expired
-            token = await backend.claim(run_id, holder, max(now, expired), now + stored.lease)
+            token = await stored.claim(run_id, max(now, expired))
         if token is not None:
             self._observed.pop(run_id, None)
         return token
