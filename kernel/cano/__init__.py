@@ -8,7 +8,7 @@ from cano.data.changes import Changes, ManagedStore, apply_changes
 from cano.data.copying import isolate
 from cano.data.store import MISSING, Key, KeyValueStore, ReadKey, TypedStore, not_a_list
 from cano.data.view import StoreView
-from cano.engine.step import Progress, RunInfo, Step, current_step
+from cano.engine.step import Progress, RunInfo, Step, current_step, current_wait
 from cano.errors import (
     CanoError,
     ConfigurationError,
@@ -108,8 +108,8 @@ __all__ = [
     "SubWorkflow", "Success", "SystemClock", "Task", "TaskConfig", "TaskError", "Timer", "TransientStoreError",
     "Transition", "TransitionError", "TypeMismatchError", "TypedStore", "ValidationError", "VersionMismatchError",
     "Wait", "WaitStrategy", "Workflow", "WorkflowError", "WorkflowResult", "apply_changes", "current_step",
-    "default_kernel", "edges", "hookimpl", "hookspec", "is_held", "isolate", "not_a_list", "sleep_until", "state_name",
-    "task", "undeclared", "wait_for",
+    "current_wait", "default_kernel", "edges", "hookimpl", "hookspec", "is_held", "isolate", "not_a_list",
+    "sleep_until", "state_name", "task", "undeclared", "wait_for",
 ]  # fmt: skip
 
 # These names need asyncio, which takes longer to import than all of the above, so they are imported on first use.

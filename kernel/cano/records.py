@@ -47,6 +47,11 @@ class Wait(NamedTuple):
     on_timeout: str | None = None
 
 
+def wait_token(run_id: str, seq: int) -> str:
+    """Return the token of the wait that transition `seq` of a run begins. See `current_wait`."""
+    return f"{run_id}:{seq}"
+
+
 class RunRecord(NamedTuple):
     """A run as a store keeps it.
 
@@ -84,6 +89,12 @@ class RunRecord(NamedTuple):
     holder: str | None = None
     expires: float | None = None
     token: int = 0
+
+    @property
+    def wait_token(self) -> str | None:
+        """The token of the signal's wait that the run is parked in, as in `current_wait().token`; otherwise None."""
+        wait = self.wait
+        return None if wait is None or wait.signal is None else wait_token(self.run_id, self.seq)
 
 
 class Commit(NamedTuple):

@@ -112,6 +112,7 @@ NAMES = [
     "WorkflowResult",
     "apply_changes",
     "current_step",
+    "current_wait",
     "default_kernel",
     "edges",
     "hookimpl",

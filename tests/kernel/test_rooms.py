@@ -14,18 +14,18 @@ HERE = Path(cano.__file__).parent
 FILES = sorted(path for path in HERE.rglob("*.py") if "testing" not in path.relative_to(HERE).parts)
 
 BUDGETS = {
-    "": 821,  # the top floor: hooks, protocols, records, errors, options
+    "": 827,  # the top floor: hooks, protocols, records, errors, options
     "data": 551,
     "model": 780,
-    "engine": 1_410,
+    "engine": 1_419,
     "runtime": 282,
     "concurrency": 630,
     "plugins": 442,
-    "kernel": 552,
+    "kernel": 554,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
-IN_ALL = 5_432
-DURABILITY = {"": 1_435, "recovery": 600}
+IN_ALL = 5_457
+DURABILITY = {"": 1_504, "recovery": 600}
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
 
 EXCEPTIONS = {

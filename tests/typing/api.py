@@ -106,6 +106,7 @@ from cano import (
     WorkflowResult,
     apply_changes,
     current_step,
+    current_wait,
     default_kernel,
     edges,
     hookimpl,
@@ -227,6 +228,9 @@ def plainly_configured(store: dict[str, int]) -> State:
 
 async def ask(store: KeyValueStore) -> State:
     """A function without a decorator; it waits."""
+    token: str = current_wait().token
+    if token == "again":
+        return wait_for("approved", then=State.DONE, fresh=True)
     if current_step().payload is None:
         return wait_for("approved", then=State.DONE, timeout=timedelta(hours=1), on_timeout=State.FAILED)
     return sleep_until(datetime.fromisoformat("2026-01-01T00:00:00+00:00"), then=State.DONE)
@@ -363,16 +367,18 @@ async def kernels() -> None:
         cancelled: Awaitable[None] = handle.cancel()
         await cancelled
         await kernel.signal(result.run_id, "approved", {"by": "me"})
+        answered: bool = await kernel.signal("one", "approved", id="mine", wait=f"{result.run_id}:1")
         handles: list[RunHandle] = await kernel.recover(flow)
         print(progress, as_of, handles, await kernel.resume(flow, "one"))
         listing: RunListing = kernel.runs(status=RunStatus.FAILED, limit=3)
         records: Sequence[RunRecord] = await listing
+        tokens: list[str | None] = [record.wait_token for record in records]
         history: Sequence[Transition] = await kernel.history("one")
         forked: str = await kernel.fork("one", 2, "two")
         why: Explanation = await kernel.explain(forked)
         findings: Sequence[Finding] = await kernel.check()
         await kernel.prune(Retention(keep_last=3))
-        print(records, history, why.reason is Standstill.FAILED, findings)
+        print(records, history, why.reason is Standstill.FAILED, findings, answered, tokens)
     infos: list[PluginInfo] = default_kernel().load()
     print(infos, kernel.observer_errors)
 

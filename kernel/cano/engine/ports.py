@@ -20,6 +20,7 @@ from cano.engine.step import Detail
 from cano.engine.stopping import lease_lost
 from cano.engine.strand import Strand
 from cano.holders import lives, new_holder
+from cano.records import wait_token
 from cano.safe_text import error_text, safe_repr, safe_str
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BoundState", "BoundWorkflow", "Detail", "Host", "IMMUTABLE", "Journal", "Listener", "Parked", "Paused", "Refused",
     "RestorePoint", "RunKeeper", "StoreFailed", "Strand", "Work", "error_text", "failed_attempts",
-    "lease_lost", "lives", "new_holder", "safe_repr", "safe_str",
+    "lease_lost", "lives", "new_holder", "safe_repr", "safe_str", "wait_token",
 ]  # fmt: skip
 
 Work: TypeAlias = Callable[[Run, BoundState], Awaitable[Any]]
@@ -229,7 +230,7 @@ class RunKeeper(Protocol):
 
     async def resume(self, plan: BoundWorkflow, run_id: str) -> RunResult: ...
     async def recover(self, plans: Sequence[BoundWorkflow], concurrency: int | None) -> list[Run]: ...
-    async def signal(self, run_id: str, name: str, payload: Any, id: str | None) -> bool: ...
+    async def signal(self, run_id: str, name: str, payload: Any, id: str | None, wait: str | None) -> bool: ...
     async def cancel(self, run_id: str) -> bool: ...
     async def runs(self, filter: RunFilter) -> list[RunRecord]: ...
     async def history(self, run_id: str) -> list[Transition]: ...

@@ -7,6 +7,7 @@ from contextvars import Context, ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cano.errors import ConfigurationError
+from cano.records import wait_token
 
 if TYPE_CHECKING:
     from cano.engine.binding import BoundState
@@ -53,6 +54,17 @@ class RunInfo(NamedTuple):
     progress: Progress | None
     error: BaseException | None
     as_of: float
+
+
+class StepWait(NamedTuple):
+    """The wait that the current step begins if its task returns `wait_for(…)`.
+
+    Attributes:
+        token: the token of the wait, which is the same in every attempt and process: `kernel.signal(…, wait=token)`
+            answers this wait and no other. It can be guessed.
+    """
+
+    token: str
 
 
 class Detail:
@@ -308,6 +320,18 @@ def current_place() -> str:
     """Return the state and the run whose step is executing in this context, for messages."""
     step = current_step()
     return f"state {step.state} of run {step.run_id}"
+
+
+def current_wait() -> StepWait:
+    """Return the wait that the current step begins if its task returns `wait_for(…)`: for its `token`.
+
+    Raises:
+        ConfigurationError: no step is executing in this context, or the step is a branch of a split, which cannot wait.
+    """
+    step = current_step()
+    if step.branch is not None:
+        raise ConfigurationError(f"current_wait() was called in branch {step.branch} of a split, which cannot wait")
+    return StepWait(wait_token(step.run_id, step.seq))
 
 
 def current_step() -> Step:

@@ -514,20 +514,26 @@ class Kernel:
         taken = await keeper.recover([self.bind(flow) for flow in flows], concurrency)
         return [RunHandle(self, run.plan, run) for run in taken]
 
-    async def signal(self, run_id: str, name: str, payload: Any = None, *, id: str | None = None) -> bool:
-        """Send a signal to a run, which may already wait for it or not. Return False if the run has ended.
+    async def signal(
+        self, run_id: str, name: str, payload: Any = None, *, id: str | None = None, wait: str | None = None
+    ) -> bool:
+        """Send a signal to a run, which may already wait for it or not.
+
+        Return False if the run has ended; or if `wait` is over, or another signal has answered it.
 
         Args:
             run_id: the run.
             name: the signal's name, as in `wait_for(name, …)`.
             payload: becomes `current_step().payload` in the next state.
             id: the signal's id, by default a new one; a second signal with the same id is ignored.
+            wait: the token of the only wait that the signal may end; None for the first wait for that name.
 
         Raises:
+            ConfigurationError: `wait` is not a token of this run, or its wait is for another signal.
             RunNotFoundError: there is no such run.
             SerializationError: the payload cannot be stored.
         """
-        return await (await self.opened_keeper()).signal(run_id, name, payload, id)
+        return await (await self.opened_keeper()).signal(run_id, name, payload, id, wait)
 
     async def cancel(self, run_id: str) -> bool:
         """Cancel a run in any process. Return False if it has already ended. Raises RunNotFoundError."""

@@ -67,6 +67,7 @@ def record_as_json(record: RunRecord, now: float) -> dict[str, Any]:
         "error": record.error,
         "waits_for": None if wait is None else {
             "signal": wait.signal, "until": iso(wait.until), "then": wait.then, "on_timeout": wait.on_timeout,
+            "token": record.wait_token,
         },
     }  # fmt: skip
 

@@ -108,6 +108,8 @@ def _facts(details: RunDetails, clean: Callable[[Any], Any]) -> Iterator[tuple[s
         yield "waits", waits_for(record.wait).strip() + f", then {record.wait.then}"
         if record.wait.on_timeout is not None:
             yield "on timeout", record.wait.on_timeout
+        if record.wait_token is not None:
+            yield "token", word(record.wait_token)
     for _, value in details.payload.rows(clean):
         yield "payload", value
     if record.error is not None:

@@ -21,6 +21,7 @@ from cano_cli.stores import with_store
 @click.argument("payload", metavar="[JSON]", required=False)
 @store_option
 @click.option("--id", "signal_id", metavar="ID", help="ID of the signal; a second signal with this ID is ignored.")
+@click.option("--wait", metavar="TOKEN", help="Answer only the wait with this token; `cano show RUN` prints it.")
 @json_option
 @click.pass_context
 def signal(
@@ -31,12 +32,13 @@ def signal(
     payload: str | None,
     store: str | None,
     signal_id: str | None,
+    wait: str | None,
     as_json: bool,
 ) -> None:
     """Send a signal to a run. If the run does not wait for it yet, the store keeps it.
 
     JSON is the signal's payload, which the next state of the run reads. The exit code is 1 if the run has already
-    ended.
+    ended; with --wait, also if that wait is over or answered.
 
     Example: cano signal order-17 approved '{"by": "Ada"}'
     """
@@ -44,7 +46,7 @@ def signal(
     value = None if payload is None else parse_value(payload, "JSON")
 
     async def action(kernel: Kernel) -> tuple[bool, str]:
-        sent = await kernel.signal(run, name, value, id=signal_id)
+        sent = await kernel.signal(run, name, value, id=signal_id, wait=wait)
         return sent, str(await kernel.explain(run))
 
     sent, why = with_store(settings, store, action)
@@ -54,6 +56,7 @@ def signal(
     elif sent:
         click.echo(f"sent {name!r} to run {word(run)}: {why}")
     else:
-        click.echo(f"not sent: run {word(run)} has ended: {why}", err=True)
+        over = "has ended" if wait is None else f"has an answer for wait {word(wait)}, or does not wait there any more"
+        click.echo(f"not sent: run {word(run)} {over}: {why}", err=True)
     if not sent:
         ctx.exit(FAILED)

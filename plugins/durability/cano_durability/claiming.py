@@ -23,6 +23,7 @@ from cano import (
 )
 from cano.engine.ports import BoundWorkflow, Detail, Host, RestorePoint, failed_attempts, lives
 
+from cano_durability.answers import answer
 from cano_durability.cancelling import Canceller, is_final
 from cano_durability.failures import corrupt, stored_error
 from cano_durability.keys import (
@@ -184,7 +185,7 @@ class Claimer:
         else:
             wait = again.wait
         if wait.signal is not None:
-            signal = await self._stored.backend.next_signal(record.run_id, wait.signal)
+            signal, _ = await answer(self._stored.backend, record.run_id, wait.signal, record.seq)
             if signal is not None:
                 return Woken(signal)
         if wait.until is not None and wait.until <= self._stored.now():

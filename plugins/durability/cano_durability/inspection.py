@@ -21,6 +21,7 @@ from cano import (
 )
 from cano.engine.ports import Host
 
+from cano_durability.answers import answer
 from cano_durability.keys import DEADLINE, LASTING, ORIGIN, PAYLOAD, PREFIX, WAIT
 from cano_durability.patience import despite_cancellation
 from cano_durability.recovery.leases import with_status_at
@@ -136,7 +137,9 @@ class Inspector:
         except SerializationError as unreadable:
             return Explanation(Standstill.UNREADABLE, str(unreadable))
         if status is RunStatus.PARKED and wait is not None:
-            signal = None if wait.signal is None else await stored.backend.next_signal(run_id, wait.signal)
+            signal = None
+            if wait.signal is not None:
+                signal, _ = await answer(stored.backend, run_id, wait.signal, record.seq)
             if (limit := stored.limit(record)) is not None and limit[1] <= stored.now():
                 return Explanation(Standstill.READY, f"it exceeded its timeout of {limit[0]:g} s and will fail")
             by_time = signal is None and wait.until is not None and wait.until <= stored.now()

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from cano import (
+    ConfigurationError,
     ConflictError,
     Explanation,
     Finding,
@@ -30,6 +31,7 @@ from cano import (
 )
 from cano.engine.ports import BoundState, BoundWorkflow, Host, Parked, Paused
 
+from cano_durability.answers import address, answer, seq_of, verdict
 from cano_durability.cancelling import Canceller
 from cano_durability.claiming import Claimer, ended_with_parent, has_ended
 from cano_durability.failures import stored_error
@@ -142,7 +144,7 @@ class Keeper:
                     message = f"the kernel closed before run {run_id} ended; ask another kernel for its result"
                     raise RunInterruptedError(message, run_id=run_id, workflow=plan.name)
                 record = await self.stored.load(run_id)
-                if record.status.finished:
+                if record.status.finished and run_id not in self._kernel.active:  # otherwise it is about to leave
                     return self._result(plan, record)
                 if (claimed := await self._claimer.claim(plan, record)) is not None:
                     self._kernel.drive(self._caretaker.look_after(claimed))
@@ -167,7 +169,10 @@ class Keeper:
         pause, journal, now = paused.pause, journal_of(run), self.stored.now()
         until = now + pause.timeout if pause.timeout is not None else pause.until
         if pause.signal is not None:
-            signal = await self.stored.backend.next_signal(run.run_id, pause.signal)
+            signal, outdated = await answer(
+                self.stored.backend, run.run_id, pause.signal, run.step.seq, fresh=pause.fresh
+            )
+            journal.consumed = (*journal.consumed, *outdated)
             if signal is not None:
                 journal.consumed, journal.next_payload = (*journal.consumed, signal.id), signal.payload
                 if signal.payload is not None:
@@ -184,23 +189,50 @@ class Keeper:
         await journal.commit(run.view, run.wait.then, RunStatus.PARKED, run.step.seq, wait=run.wait, release=True)
         raise Parked
 
-    async def signal(self, run_id: str, name: str, payload: Any, id: str | None) -> bool:
+    async def signal(self, run_id: str, name: str, payload: Any, id: str | None, wait: str | None) -> bool:
         """See `Kernel.signal`."""
-        if (run := self._kernel.active.get(run_id)) is not None:
-            workflow = run.workflow
-        else:
-            record = await self.stored.load(run_id)
-            if has_ended(record, resume_ended=True):
-                return False
-            workflow = record.workflow
+        backend, id, seq = self.stored.backend, id or uuid.uuid4().hex, None
+        if wait is not None:
+            seq = seq_of(run_id, wait)
+            id = address(id, seq)
+            answered = verdict(await backend.signals(run_id), name, seq, id)
+            if answered is not None:
+                return answered
+        if (workflow := await self._awaiting(run_id, name, seq)) is None:
+            return False
         encode, what = self.stored.values_of(workflow).encode, f"{PREFIX}the payload of signal {name!r}"
         if not self.stored.knows(workflow):
             what += f", whose workflow {workflow!r} this kernel knows only after kernel.bind(flow)"
         encoded = None if payload is None else encode(what, payload, run_id)
-        await self.stored.backend.put_signal(run_id, Signal(id or uuid.uuid4().hex, name, encoded))
+        await backend.put_signal(run_id, Signal(id, name, encoded))
         if run_id not in self._kernel.active:
             await self._caretaker.wake(run_id)
-        return True
+        return seq is None or verdict(await backend.signals(run_id), name, seq, id) is not False
+
+    async def _awaiting(self, run_id: str, name: str, seq: int | None) -> str | None:
+        """Return the run's workflow if the run can still take a signal; with `seq`, in the wait that this one begins.
+
+        Raises:
+            ConfigurationError: that wait is for another signal.
+            RunNotFoundError: there is no such run.
+        """
+        if (run := self._kernel.active.get(run_id)) is not None:
+            committed = -1 if run.journal is None else journal_of(run).seq
+            return run.workflow if seq is None or committed < seq >= run.step.seq else None
+        record = await self.stored.load(run_id)
+        if has_ended(record, resume_ended=True):
+            return None
+        if seq is None:
+            return record.workflow
+        if (kept := self.stored.wait(record)) is None:
+            return record.workflow if record.seq < seq else None  # its step is executing, or will be
+        if seq != record.seq:
+            return None
+        if kept.wait.signal != name:
+            raise ConfigurationError(
+                f"run {run_id} waits for signal {kept.wait.signal!r}, not {name!r}, in the wait that was named"
+            )
+        return record.workflow
 
     # continuing and cancelling
 

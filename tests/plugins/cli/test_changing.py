@@ -70,6 +70,24 @@ def test_signal_with_a_wrong_payload(cano: Cano, payload: str, message: str) -> 
     assert result.stderr.startswith(f"Error: {message}")
 
 
+@pytest.mark.usefixtures("stopped")
+def test_signal_with_a_token(cano: Cano) -> None:
+    """A signal with a token answers that wait only, once; a token of another run is a usage error."""
+    cano("recover", "shop")
+
+    wrong = cano("signal", "r1", "approved", "--wait", "r2:2")
+    sent = cano("signal", "r1", "approved", '"Ada"', "--wait", "r1:2")
+    second = cano("signal", "r1", "approved", '"Bob"', "--wait", "r1:2", "--json")
+    late = cano("signal", "r1", "approved", '"Bob"', "--wait", "r1:2")
+    cano("recover", "shop")
+
+    assert (wrong.exit_code, "'r2:2' is not the token of a wait of run r1" in wrong.stderr) == (2, True)
+    assert sent.stdout.startswith("sent 'approved' to run r1: its wait is over")
+    assert (second.exit_code, json.loads(second.stdout)["sent"]) == (1, False)
+    assert late.stderr.startswith("not sent: run r1 has an answer for wait r1:2, or does not wait there any more: ")
+    assert json.loads(cano("show", "r1", "--json").stdout)["data"]["by"] == "Ada"
+
+
 def test_fork(cano: Cano) -> None:
     """A fork stands where the run stood, and goes on by itself; the run stays as it is."""
     cano("run", "shop", "--run-id", "r1")

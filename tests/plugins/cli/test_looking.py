@@ -265,7 +265,10 @@ def test_waiting(cano: Cano) -> None:
     assert recovered.exit_code == 0
     assert "\nstatus:    parked in state ship after 2 steps\n" in shown.stdout
     assert "\nwaits:     for signal 'approved', then ship\n" in shown.stdout
-    assert answer["waits_for"] == {"signal": "approved", "until": None, "then": "ship", "on_timeout": None}
+    assert "\ntoken:     stopped:2\n" in shown.stdout
+    assert answer["waits_for"] == {
+        "signal": "approved", "until": None, "then": "ship", "on_timeout": None, "token": "stopped:2",
+    }  # fmt: skip
     assert re.search(r"^stopped .* waits for signal 'approved'$", cano("runs").stdout, re.MULTILINE)
 
 

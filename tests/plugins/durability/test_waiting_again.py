@@ -124,6 +124,46 @@ async def test_it_may_fail_again(kernel: Kernel, world: World, payout: Payout) -
     assert payout.paid == []
 
 
+async def test_resuming_at_once(kernel: Kernel, world: World, payout: Payout) -> None:
+    """Who hears that the run has failed can resume it at once: this kernel does not execute it any more."""
+    handle = await payout.start(kernel, world, timeout=60)
+    ending = asyncio.ensure_future(handle.result())
+    await world.settle()
+    faults = world.faults(kernel)
+    load = faults.at_call("load").hang()
+    await world.clock.advance(2)
+    await load.reached()
+    commit = faults.at_call("commit", after=True).hang()
+    await world.clock.advance(58)
+    await commit.reached()
+    assert (await world.look("r")).status is RunStatus.FAILED
+    load.release()
+    await world.settle()
+    assert not ending.done()
+    commit.release()
+    with pytest.raises(RunTimeoutError):
+        await ending
+    resuming = asyncio.ensure_future(kernel.resume(payout.flow(), "r"))
+    await world.settle()
+    assert (await world.look("r")).status is RunStatus.PARKED
+    await kernel.signal("r", "approved", "Ada")
+    assert (await resuming).data["by"] == "Ada"
+
+
+async def test_a_kernel_that_was_asked_once_looks_after_it(kernel: Kernel, world: World, payout: Payout) -> None:
+    """The kernel that resumed it takes its signal from another process, even if its caller did not wait for that."""
+    await overdue(kernel, world, payout)
+    await world.crash(kernel)
+    other, sender = await world.kernel(), await world.kernel()
+    resuming = asyncio.ensure_future(other.resume(payout.flow(), "r"))
+    await world.settle()
+    resuming.cancel()
+    await world.settle()
+    await sender.signal("r", "approved", "Ada")
+    await world.clock.advance(2)
+    assert (await world.look("r")).status is RunStatus.SUCCEEDED
+
+
 async def test_a_signal_to_a_run_that_failed(kernel: Kernel, world: World, payout: Payout) -> None:
     """A signal that comes after the timeout does not resume the run; once it is resumed, the signal counts."""
     await overdue(kernel, world, payout)

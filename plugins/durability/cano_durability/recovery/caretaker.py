@@ -190,6 +190,8 @@ class Caretaker:
         run = await self._claimer.claim(plan, await self._stored.load(run_id), resume_ended=resume_ended)
         if run is not None:
             self._kernel.drive(self.look_after(run))
+        elif run_id in self._watchlist.parked:
+            self.start()  # it waits again: look for its signal
         return run
 
     async def wake(self, run_id: str) -> None:
