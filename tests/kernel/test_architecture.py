@@ -21,6 +21,8 @@ from cano.engine import ports
 from cano_durability.journal import Journal
 from cano_durability.keeper import Keeper
 
+from tests.kernel.test_rooms import circles, imports
+
 ROOT = Path(__file__).parents[2]
 PLUGINS = sorted(path.parent.name for path in ROOT.glob("plugins/*/pyproject.toml"))
 PUBLIC = {module.__name__: module.__all__ for module in (cano, cano.options, cano.redaction, cano.safe_text, ports)}
@@ -110,6 +112,23 @@ def test_a_search_finds_the_methods_of_a_port(kind: type, port: type) -> None:
 
     assert methods
     assert methods - vars(kind).keys() == set()
+
+
+PLUGIN_CIRCLES = {
+    # a journal commits through the records that made it
+    "durability": [{"cano_durability.journal", "cano_durability.stored_runs"}],
+}
+"""The import cycles that stay in plugins, annotations included; each with its reason."""
+
+
+@every_plugin
+def test_there_is_no_new_circle_in_a_plugin(name: str) -> None:
+    """Among a plugin's modules, too, no import cycle is added."""
+    package = ROOT / "plugins" / name
+    files = {".".join(path.relative_to(package).with_suffix("").parts): path for path in sources(name)}
+    graph = {module: imports(path, {*files}) for module, path in files.items()}
+
+    assert circles(graph) == PLUGIN_CIRCLES.get(name, [])
 
 
 def test_every_pin_is_exact_and_names_no_place() -> None:

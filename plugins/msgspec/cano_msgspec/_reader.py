@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from msgspec.msgpack import Ext
 
-from cano_msgspec import _containers, _numbers, _text, _times
+from cano_msgspec import _times
+from cano_msgspec._builtins import BUILTINS
 from cano_msgspec._kind import BUILTIN, CLASS, PLAIN, Kind, Refusal, at_index, at_key
 
 if TYPE_CHECKING:
     from cano_msgspec._registry import Registry
 
-BUILTINS = (*_numbers.KINDS, *_text.KINDS, *_times.KINDS, *_containers.KINDS)
 _BY_NAME = {kind.name: kind for kind in (*BUILTINS, _times.PYDANTIC_ZONE)}
 
 

@@ -10,8 +10,8 @@ from weakref import WeakSet
 
 from cano_msgspec import _dataclasses, _enums, _models, _named_tuples, _structs, _times
 from cano_msgspec._annotations import classes_in
+from cano_msgspec._builtins import BUILTINS
 from cano_msgspec._kind import CLASS, Kind, Refusal, name_of, script_name_of
-from cano_msgspec._reader import BUILTINS
 
 _KIND_FUNCTIONS = (
     _enums.kind_of,
