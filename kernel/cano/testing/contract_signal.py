@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from cano.errors import ConflictError
+from cano.errors import ConflictError, SerializationError
 from cano.protocols import StoreBackend
 from cano.records import RunStatus, Signal, Wait
 from cano.testing.contract_base import Contract, clause, deleted, loaded, new_run, note, promised, raised, step, value
@@ -101,6 +101,19 @@ class SignalClauses(Contract):
             assert await store.next_signal("run", "go") == Signal(each, "go", value(store, each))
             await store.commit(step(seq, consumed=[each]))
         assert await store.next_signal("run", "go") is None
+
+    @clause
+    async def test_no_two_queues_are_one(self, store: StoreBackend) -> None:
+        """A run's id and a signal's name stay apart, whatever signs join them. A store may refuse ids with NUL."""
+        for sign in (":", "/", " ", "\0"):
+            pairs = (f"a{sign}b", "c"), ("a", f"b{sign}c")
+            signals = {(run_id, name): Signal(f"{run_id}{sign}{len(name)}", name) for run_id, name in pairs}
+            try:
+                for (run_id, _), signal in signals.items():
+                    await store.put_signal(run_id, signal)
+            except SerializationError:
+                continue
+            assert {each: await store.next_signal(*each) for each in signals} == signals
 
     @clause
     async def test_signals_are_apart(self, store: StoreBackend) -> None:

@@ -381,6 +381,11 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
             (x for x in s._mail.get(run_id, NO_MAIL).waiting.values() if x.name == name),
             key=lambda x: x.id, default=None)},
         "signals_of_one_name_come_in_order"),
+    "joins a run's id and a signal's name": (
+        {"next_signal": lambda s, honest, run_id, name: next(
+            (signal for other, mail in s._mail.items() for signal in mail.waiting.values()
+             if f"{other}:{signal.name}" == f"{run_id}:{name}"), None)},
+        "no_two_queues_are_one"),
     "has one signal of an id in all": (
         {"put_signal": lambda s, honest, run_id, signal: (
             None if any(signal.id in mail.seen for mail in s._mail.values()) else honest(run_id, signal))},

@@ -14,7 +14,7 @@ local function place(id)
   else
     redis.call('ZREM', p .. 'wake', member)
   end
-  if parked and is[6] and redis.call('EXISTS', p .. 'queue:' .. id .. '\0' .. is[6]) == 1 then
+  if parked and is[6] and redis.call('EXISTS', queue(id, is[6])) == 1 then
     redis.call('SADD', p .. 'heard', member)
   else
     redis.call('SREM', p .. 'heard', member)

@@ -1,4 +1,5 @@
--- (_names, _place) id, op, holder, now, expires. Return the new token, or false if the run is held or does not exist.
+-- (_names, _queue, _place) id, op, holder, now, expires. Return the new token, or false if the run is held or
+-- does not exist.
 local is = redis.call('HMGET', KEYS[1], 'token', 'holder', 'expires', 'claim')
 if not is[1] then return false end
 if is[4] == ARGV[3] then return is[1] end -- this claim succeeded, and its answer was lost

@@ -1,5 +1,5 @@
--- (_names, _place, _set) id, op, token, expected seq, seq, status, state, at, extra, line, plain, number of changed
--- texts, changed; the rest if it is not plain. Return 1, or the run's seq and token if the commit is stale.
+-- (_names, _queue, _place, _set) id, op, token, expected seq, seq, status, state, at, extra, line, plain, number of
+-- changed texts, changed; the rest if it is not plain. Return 1, or the run's seq and token if the commit is stale.
 local op, seq, status, plain = ARGV[3], ARGV[6], ARGV[7], ARGV[12] == '1'
 local run, lines = KEYS[1], p .. 'lines:' .. id
 
@@ -40,7 +40,7 @@ else
     local signal = ARGV[at]
     local known = redis.call('HGET', p .. 'signals:' .. id, signal)
     if known and string.sub(known, 1, 1) == 'w' then
-      redis.call('LREM', p .. 'queue:' .. id .. '\0' .. string.sub(known, 18), 1, signal)
+      redis.call('LREM', queue(id, string.sub(known, 18)), 1, signal)
       redis.call('HSET', p .. 'signals:' .. id, signal, 'c')
       redis.call('HDEL', p .. 'payloads:' .. id, signal)
     end

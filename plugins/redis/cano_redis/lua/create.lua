@@ -1,5 +1,5 @@
--- (_names, _place, _set, _whole) id, created, status, workflow, whether there is a parent, parent, line, channel, news,
--- number of texts of the record, record, data. Return 1, or the existing run.
+-- (_names, _queue, _place, _set, _whole) id, created, status, workflow, whether there is a parent, parent, line,
+-- channel, news, number of texts of the record, record, data. Return 1, or the existing run.
 local there = whole(id)
 if there then return there end
 local created, fields = ARGV[3], 11 + ARGV[11]

@@ -1,11 +1,11 @@
--- (_names) id, op, channel, news. Return whether the run existed.
+-- (_names, _queue) id, op, channel, news. Return whether the run existed.
 local gone = p .. 'gone:' .. ARGV[3]
 if redis.call('EXISTS', gone) == 1 then return 1 end -- this call did it, and its answer was lost
 local signals = redis.pcall('HGETALL', p .. 'signals:' .. id)
 if not signals.err then
   for at = 2, #signals, 2 do
     if string.sub(signals[at], 1, 1) == 'w' then
-      redis.call('DEL', p .. 'queue:' .. id .. '\0' .. string.sub(signals[at], 18))
+      redis.call('DEL', queue(id, string.sub(signals[at], 18)))
     end
   end
 end

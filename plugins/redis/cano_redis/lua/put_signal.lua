@@ -1,9 +1,9 @@
--- (_names) id, signal, name, whether there is a payload, payload, channel, news. `known` has all signals ever sent:
--- 'w', a number to sort by and the name if it waits; 'c' if it was consumed.
+-- (_names, _queue) id, signal, name, whether there is a payload, payload, channel, news. `known` has all signals ever
+-- sent: 'w', a number to sort by and the name if it waits; 'c' if it was consumed.
 local known, signal, name = p .. 'signals:' .. id, ARGV[3], ARGV[4]
 if redis.call('HEXISTS', known, signal) == 1 then return 0 end
 local is = redis.call('HMGET', KEYS[1], 'n', 'status', 'awaited')
-redis.call('RPUSH', p .. 'queue:' .. id .. '\0' .. name, signal)
+redis.call('RPUSH', queue(id, name), signal)
 redis.call('HSET', known, signal, string.format('w%016.0f', redis.call('HLEN', known)) .. name)
 if ARGV[5] == '1' then redis.call('HSET', p .. 'payloads:' .. id, signal, ARGV[6]) end
 if redis.call('HEXISTS', p .. 'ids', id) == 0 then

@@ -1,0 +1,6 @@
+-- The key of the list of a run's waiting signals of one name. The first NUL ends the id; an id that contains one is
+-- preceded by its length, so that no id and name make the key of another pair.
+local function queue(id, name)
+  if string.find(id, '\0', 1, true) then return p .. 'queue' .. #id .. ':' .. id .. name end
+  return p .. 'queue:' .. id .. '\0' .. name
+end
