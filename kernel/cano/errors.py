@@ -241,7 +241,8 @@ class RunInterruptedError(WorkflowError):
 class VersionMismatchError(WorkflowError):
     """A stored run belongs to another definition of its workflow.
 
-    Finish the run with the old program, or name the new states in `Workflow(migrate=…)`.
+    Finish the run with the old program, or name the new states in `Workflow(migrate=…)`, and with `migrate_from=…` the
+    versions in which more has changed.
 
     Attributes:
         differences: every difference between the definitions, one sentence each.

@@ -69,7 +69,10 @@ class Workflow(Generic[StateT]):
         durability: "step" commits every transition to a durable store. "exit" commits only the run's end and its
             waits, which is faster; after a crash the run continues from the last commit.
         migrate: the state to continue in, by the name of the old state, for runs of an older definition. Without it,
-            they cannot continue. With an empty mapping, those whose state still exists can.
+            they cannot continue. It is for removed and renamed states: a run whose definition differs in anything
+            else continues only if `migrate_from` has its version. States that still exist need not be named.
+        migrate_from: the older versions whose runs continue as `migrate` says, whatever else differs. Runs of other
+            versions do not continue then.
         types: more classes that a durable store may hold in this workflow's runs, which refuse all others. Those in
             the annotations of its tasks, and of the `Key`s that their code uses, need not be listed. A subclass does.
         max_takeovers: how often a stored run's step may be started again whose process was killed, or lost the lease
@@ -90,6 +93,7 @@ class Workflow(Generic[StateT]):
         limit_key: LimitKey | None = None,
         durability: str = "step",
         migrate: Mapping[str, StateT] | None = None,
+        migrate_from: Iterable[str] | None = None,
         types: Iterable[Any] = (),
         max_takeovers: int | None = 10,
     ) -> None:
@@ -107,6 +111,9 @@ class Workflow(Generic[StateT]):
         if migrate is not None and not isinstance(migrate, Mapping):
             raise ConfigurationError(f"migrate must map names of old states to states, not {migrate!r}")
         self.migrate = None if migrate is None else {state_name(old): new for old, new in migrate.items()}
+        if migrate_from is not None and (migrate is None or isinstance(migrate_from, str)):
+            raise ConfigurationError(f"migrate_from={migrate_from!r} must be a list of versions, with migrate=")
+        self.migrate_from = None if migrate_from is None else tuple(_text("migrate_from", old) for old in migrate_from)
         self.types = tuple(types)
         self.max_takeovers = whole_or_none("max_takeovers", max_takeovers, 0)
         self._registered: dict[Any, Registration] = {}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+from typing import Any
 
-from cano import RunRecord, VersionMismatchError, state_name
+from cano import RunRecord, VersionMismatchError, Workflow, state_name
 from cano.engine.ports import BoundWorkflow
 
 
@@ -15,26 +16,64 @@ def landing_state(plan: BoundWorkflow, record: RunRecord, state: str | None = No
         VersionMismatchError: the definitions differ, and the workflow's `migrate` does not say how to continue.
     """
     state = record.state if state is None else state
-    migrate = plan.flow.migrate
+    flow = plan.flow
     differences = _differences(plan, record)
     if not differences and state in plan.by_name:
         return state  # even if `migrate` names it: that applies to runs of older definitions only
-    if migrate is not None:
-        if state in migrate:
-            return state_name(migrate[state])
+    if flow.migrate is not None and _migrates(flow, record, plan.fingerprint):
+        if state in flow.migrate:
+            return state_name(flow.migrate[state])
         if state in plan.by_name:
             return state
     if state not in plan.by_name:
         differences.append(f"the run is in state {state}, which no longer exists")
+    old = flow.migrate or {}
+    shown = ", ".join(f"{name!r}: …" for name in (old if state in old or state in plan.by_name else (*old, state)))
     raise VersionMismatchError(
         f"run {record.run_id} was begun under another definition of workflow {plan.name!r}:"
         + "".join(f"\n  - {difference}" for difference in differences)
-        + f"\nFinish it with the old program, or define Workflow(migrate={{{state!r}: …}})",
+        + f"\nFinish it with the old program, or define Workflow(migrate={{{shown}}}); "
+        f"migrate_from=[{record.version!r}] accepts all other differences, too",
         differences=differences,
         run_id=record.run_id,
         workflow=plan.name,
         state=state,
     )
+
+
+def _migrates(flow: Workflow[Any], record: RunRecord, fingerprint: str) -> bool:
+    """Return whether `migrate` is meant for the run's definition: by its version, or because it names all differences.
+
+    These are removed and renamed states, and transitions to them.
+    """
+    if flow.migrate_from is not None:
+        return record.version in flow.migrate_from
+    gone, come = set(flow.migrate or ()), set(map(state_name, (flow.migrate or {}).values()))
+    old, new = (dict(map(_parts, text.split("; "))) for text in (record.fingerprint, fingerprint))
+    for name in old.keys() | new.keys():
+        before, after = old.get(name), new.get(name)
+        if before is None or after is None:
+            same = name in (come if before is None else gone)
+        elif name == START:
+            same = before == after or before[1] <= gone
+        else:
+            same = before[0] == after[0] and before[1] - gone - come == after[1] - gone - come
+        if not same:
+            return False
+    return record.version == flow.version
+
+
+START = "\0start"  # no state has this name
+
+
+def _parts(line: str) -> tuple[str, tuple[str, frozenset[str]]]:
+    """Return the name of the state that a line of a fingerprint is about, the rest of the line, and the targets."""
+    kind, _, rest = line.partition(" ")
+    if kind == "start":
+        return START, ("", frozenset((rest,)))
+    name, _, task = rest.partition(" does ")
+    what, _, targets = task.partition(" -> ")
+    return name, (f"{kind} {what}", frozenset(filter(None, targets.split(", "))))
 
 
 def _differences(plan: BoundWorkflow, record: RunRecord) -> list[str]:

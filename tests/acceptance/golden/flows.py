@@ -490,7 +490,10 @@ old_letter.register("DRAFT", draft).register("REVIEW", review)
 
 
 def _new_letter(migrate: dict[str, str] | None) -> Workflow[str]:
-    flow: Workflow[str] = Workflow("PROOF", name="letter", version="2", default_config=ONCE, migrate=migrate)
+    old = None if migrate is None else ["1"]
+    flow: Workflow[str] = Workflow(
+        "PROOF", name="letter", version="2", default_config=ONCE, migrate=migrate, migrate_from=old
+    )
     return flow.add_exit_state("DONE").register("PROOF", proof).register("SEND", send)
 
 

@@ -5,10 +5,23 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from cano import Kernel, RunResult, RunStatus, VersionMismatchError, Workflow, current_step, wait_for
+from cano import (
+    ConfigurationError,
+    Kernel,
+    RunRecord,
+    RunResult,
+    RunStatus,
+    Task,
+    VersionMismatchError,
+    Workflow,
+    current_step,
+    wait_for,
+)
+from cano_durability.migration import landing_state
 
 if TYPE_CHECKING:
     from tests.plugins.durability.conftest import World
@@ -79,7 +92,8 @@ async def test_a_renamed_state(kernel: Kernel, world: World, program: Program) -
         "\n  - it had: state b does do_b"
         "\n  - there is now: state beta does do_beta"
         "\n  - the run is in state b, which no longer exists"
-        "\nFinish it with the old program, or define Workflow(migrate={'b': …})"
+        "\nFinish it with the old program, or define Workflow(migrate={'b': …}); "
+        "migrate_from=['1'] accepts all other differences, too"
     )
     assert program.did == []
 
@@ -130,7 +144,7 @@ async def test_a_parked_run(kernel: Kernel, world: World, program: Program) -> N
 async def test_migrating(kernel: Kernel, world: World, program: Program) -> None:
     """`migrate` says where runs of old states go on."""
     await program.stop(kernel, program.flow("a", "b", "end"), world, at=2)
-    flow = program.flow("a", "beta", "gamma", "end", version="2", migrate={"b": "beta"})
+    flow = program.flow("a", "beta", "gamma", "end", version="2", migrate={"b": "beta"}, migrate_from=["1"])
     other = await world.kernel()
     assert await other.run(flow, run_id="r") == RunResult("r", "end", {}, 3)
     assert program.did == ["beta", "gamma"]
@@ -140,11 +154,11 @@ async def test_migrating(kernel: Kernel, world: World, program: Program) -> None
 
 
 async def test_an_empty_migration(kernel: Kernel, world: World, program: Program) -> None:
-    """An empty `migrate` lets every run go on whose state still exists, and no other."""
+    """An empty `migrate` lets every run of the given versions go on whose state still exists, and no other."""
     await program.stop(kernel, program.flow("a", "b", "c", "end"), world, at=2)
-    error = await refusal(world, program.flow("a", "c", "end", migrate={}))
+    error = await refusal(world, program.flow("a", "c", "end", migrate={}, migrate_from=["1"]))
     assert "the run is in state b, which no longer exists" in error.differences
-    flow = program.flow("a", "b", "end", migrate={})
+    flow = program.flow("a", "b", "end", migrate={}, migrate_from=["0", "1"])
     assert (await (await world.kernel()).run(flow, run_id="r")).state == "end"
     assert program.did == ["b"]
 
@@ -152,7 +166,7 @@ async def test_an_empty_migration(kernel: Kernel, world: World, program: Program
 async def test_migrating_to_the_end(kernel: Kernel, world: World, program: Program) -> None:
     """An old state may be migrated to an exit state: the run has succeeded with that, in the store too."""
     await program.stop(kernel, program.flow("a", "b", "end"), world, at=2)
-    flow = program.flow("a", "end", version="2", migrate={"b": "end"})
+    flow = program.flow("a", "end", migrate={"b": "end"})
     assert await (await world.kernel()).run(flow, run_id="r") == RunResult("r", "end", {}, 1)
     assert (await world.look("r")).status is RunStatus.SUCCEEDED
     assert program.did == []
@@ -162,7 +176,7 @@ async def test_a_run_migrates_once(kernel: Kernel, world: World, program: Progra
     """A run that has migrated belongs to the new definition: a crash after that does not migrate it again."""
     await program.stop(kernel, program.flow("a", "b", "end"), world, at=2)
     # the names have moved on by one: what was b is c now, and what was c is d
-    flow = program.flow("a", "b", "c", "d", "end", version="2", migrate={"b": "c", "c": "d"})
+    flow = program.flow("a", "b", "c", "d", "end", version="2", migrate={"b": "c", "c": "d"}, migrate_from=["1"])
     # it dies right after the migration, and then after the takeover, before its first step is committed
     for call, after in ((1, True), (2, False)):
         between = await world.kernel()
@@ -182,7 +196,7 @@ async def test_after_a_migration_no_migration_is_needed(kernel: Kernel, world: W
     """A run that has migrated goes on under the new definition also when that says nothing of old ones any more."""
     await program.stop(kernel, program.flow("a", "b", "c", "end"), world, at=2)
     between = await world.kernel()
-    migrating = program.flow("a", "beta", "c", "end", version="2", migrate={"b": "beta"})
+    migrating = program.flow("a", "beta", "c", "end", version="2", migrate={"b": "beta"}, migrate_from=["1"])
     fault = world.faults(between).at_call("commit", 3).hang()  # the migration, beta, and then c
     await between.start(migrating, run_id="r")
     await fault.reached()
@@ -195,7 +209,7 @@ async def test_after_a_migration_no_migration_is_needed(kernel: Kernel, world: W
 
 async def test_a_migration_is_for_old_runs_only(kernel: Kernel, world: World, program: Program) -> None:
     """A run of the new definition goes on where it stands, though `migrate` names its state."""
-    flow = program.flow("a", "b", "c", "end", version="2", migrate={"b": "c"})
+    flow = program.flow("a", "b", "c", "end", version="2", migrate={"b": "c"}, migrate_from=["1"])
     await program.stop(kernel, flow, world, at=2)
     assert (await (await world.kernel()).run(flow, run_id="r")).state == "end"
     assert program.did == ["b", "c"]
@@ -205,3 +219,85 @@ async def test_the_result_of_an_old_run(kernel: Kernel, world: World, program: P
     """A run that has ended is not asked for its definition: its result is what it is."""
     result = await kernel.run(program.flow("a", "b", "end"), run_id="r")
     assert await kernel.run(program.flow("a", "end", version="2"), run_id="r") == result
+
+
+def declared(start: str = "a", **targets: tuple[str, ...]) -> list[tuple[str, Any]]:
+    """States with the targets that their tasks declare."""
+    return [(start, None), *targets.items()]
+
+
+def lines(states: list[tuple[str, Any]], **options: Any) -> Workflow[str]:
+    """A workflow whose tasks declare their targets. A state without any is an exit state."""
+    (start, _), *others = states
+    flow = Workflow(start, name="flow", **options)
+    for state, targets in others:
+        if targets:
+            task: Any = type("Work", (Task,), {"run": _run, "targets": targets})()
+            flow.register(state, task)
+        else:
+            flow.add_exit_state(state)
+    return flow
+
+
+async def _run(self: Any, store: Any) -> Any:
+    return self.targets[0]
+
+
+OLD = declared(a=("b", "c"), b=("c",), c=("end",), end=())
+
+
+@pytest.mark.parametrize(
+    ("migrate", "new", "accepted"),
+    [
+        ({"b": "beta"}, declared(a=("beta", "c"), beta=("c",), c=("end",), end=()), True),  # renamed
+        ({"b": "c"}, declared(a=("c",), c=("end",), end=()), True),  # removed
+        ({"b": "c", "a": "c"}, declared("c", c=("end",), end=()), True),  # the start is removed, too
+        ({"end": "done"}, declared(a=("b", "c"), b=("c",), c=("done",), done=()), True),  # an exit state is renamed
+        ({"b": "beta"}, declared(a=("beta", "c"), beta=("end",), c=("end",), end=()), True),  # renamed, and rewritten
+        ({"b": "c"}, declared(a=("b", "c"), b=("c",), c=("end",), end=()), True),  # nothing has changed
+        ({"b": "beta"}, declared(a=("beta", "c"), beta=("c",), c=("end", "a"), end=()), False),  # one more transition
+        ({"b": "beta"}, declared(a=("beta", "c", "d"), beta=("c",), c=("end",), d=("end",), end=()), False),  # a state
+        ({"b": "end"}, declared(a=("end",), end=()), False),  # c is removed, and not named
+        ({"a": "c"}, declared("b", b=("c",), c=("end",), end=()), True),  # the start is removed, and another one is it
+        ({"b": "beta"}, declared(a=("beta", "c"), beta=("c",), c=("done",), done=()), False),  # another exit state
+        ({"x": "a"}, declared(a=("b",), b=("c",), c=("end",), end=()), False),  # a leftover
+        ({}, declared(a=("b",), b=("c",), c=("end",), end=()), False),
+    ],
+)
+async def test_a_migration_is_for_the_states_that_it_names(
+    kernel: Kernel, world: World, migrate: dict[str, str], new: list[tuple[str, Any]], accepted: bool
+) -> None:
+    """A leftover `migrate` accepts no other change: `migrate_from` does, for the versions that it names."""
+    record = RunRecord("r", "flow", "1", lines(OLD).fingerprint(), "c")
+    present = lines(new, migrate=migrate)
+    assert accepted is accepts(kernel, present, record)
+    assert not accepts(kernel, lines(new, migrate=migrate, version="2"), record)
+    if any(state == "c" for state, _ in new):
+        assert accepts(kernel, lines(new, migrate=migrate, version="2", migrate_from=["0", "1"]), record)
+    assert not accepts(kernel, lines(new, migrate=migrate, version="3", migrate_from=["2"]), record)
+
+
+async def test_another_start_or_task_is_no_migration(kernel: Kernel, world: World, program: Program) -> None:
+    """Neither is a state that was removed or renamed."""
+    circle: dict[str, Any] = {"a": ("b",), "b": ("c",), "c": ("a", "end"), "end": ()}
+    record = RunRecord("r", "flow", "1", lines(declared(**circle)).fingerprint(), "c")
+    assert accepts(kernel, lines(declared(**circle), migrate={"x": "a"}), record)
+    assert not accepts(kernel, lines(declared("b", **circle), migrate={"x": "a"}), record)
+    record = RunRecord("r", "flow", "1", program.flow("a", "c", "end").fingerprint().replace("do_a", "other"), "c")
+    assert not accepts(kernel, program.flow("a", "c", "end", migrate={"x": "a"}), record)
+
+
+def accepts(kernel: Kernel, flow: Workflow[str], record: RunRecord) -> bool:
+    """Whether a run may continue; if not, the error says what would let it."""
+    with suppress(VersionMismatchError):
+        return landing_state(kernel.bind(flow), record) in ("c", "end")
+    return False
+
+
+@pytest.mark.parametrize(
+    "options", [{"migrate_from": ["1"]}, {"migrate": {}, "migrate_from": "1"}, {"migrate": {}, "migrate_from": [1]}]
+)
+def test_versions_that_there_cannot_be(options: Any) -> None:
+    """They are a list of texts, and need `migrate`."""
+    with pytest.raises(ConfigurationError, match="migrate_from"):
+        Workflow("a", **options)

@@ -347,7 +347,9 @@ async def test_phases_of_another_definition_are_repeated(world: World) -> None:
     """A run that has migrated has its attempts, but no results of the old definition."""
     node = Phases(TaskConfig(retry=Every(5)), exec=["fail", "hang", "end"])
     await crashed(world, one_step(node), 5)
-    flow: Workflow[Any] = Workflow("work", name="one", version="2", migrate={"work": "work"}).register("work", node)
+    flow: Workflow[Any] = Workflow("work", name="one", version="2", migrate={}, migrate_from=["1"]).register(
+        "work", node
+    )
     await in_time(world, flow.add_exit_state("end"))
     assert node.begun == ["prep 1", "exec 1", "exec 2", "prep 2", "exec 2", "post 2"]
 
