@@ -104,7 +104,7 @@ def test_the_drawing_shows_every_room_and_every_plugin(root: Path) -> None:
     plugins = {path.parent.name for path in root.glob("plugins/*/pyproject.toml")}
     folders = {path.parent.name for path in root.glob("kernel/cano/*/__init__.py")}
 
-    assert rooms == ["kernel", "plugins", "concurrency", "engine", "model", "data"]
+    assert rooms == ["kernel", "plugins", "concurrency", "engine", "model", "runtime", "data"]
     assert folders - set(rooms) == {"testing"}
     assert plugins <= set(re.findall(r"\w+", "\n".join(line.split("| ")[-1] for line in drawing.splitlines())))
 
