@@ -77,7 +77,7 @@ class JoinStrategy(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class JoinConfig:
-    """The rules by which the branches of a split join.
+    """The rules by which the branches of a split join. They must not wait for each other: see `register_split`.
 
     Attributes:
         strategy: the condition that joins them.

@@ -163,6 +163,9 @@ class Workflow(Generic[StateT]):
         Each branch has its own retries and timeouts, and writes to its own view of the store. The join merges the
         views. The task of the next state finds the results of the branches in `current_step().outcome`.
 
+        A branch must not wait for another one, for example for an event that the other sets. After a crash, a stored
+        run does not call its finished branches again, so the event is never set and the run hangs.
+
         Args:
             state: the state.
             tasks: the branches: tasks, or functions of the store. Or one function of the store that returns them, if

@@ -22,20 +22,25 @@ from functools import partial
 from types import ModuleType
 from typing import Any
 
+from cano.engine.step import Step
 from cano.errors import CanoError, ConfigurationError, RunNotFoundError
 from cano.hookspecs import hookimpl
+from cano.kernel.handles import RunHandle
 from cano.kernel.kernel import Kernel
 from cano.model.workflow import Workflow
 from cano.plugins.codec_layers import Layers, split_codec
 from cano.protocols import Clock, StoreBackend
-from cano.records import Commit, RunFilter, RunRecord
+from cano.records import Commit, RunFilter, RunRecord, RunStatus
 from cano.runtime.clock import SystemClock
+from cano.safe_text import safe_str
 from cano.testing.clock import START, VirtualClock
 from cano.testing.contract_base import installed_backend, loaded
 from cano.testing.faults import Faults, FaultyStore
 
 LEASE = 3e7
 """Seconds, so many that virtual time makes no stops for renewals and polls. No run waits until its lease expires."""
+QUIET = 100 * LEASE
+"""Seconds of virtual time without a write to the store after which a run hangs."""
 
 
 class Virtual(VirtualClock):
@@ -101,7 +106,8 @@ class Executions:
     """Executions of one workflow in forked children of this process.
 
     Args:
-        settings: `store`, a URL; `virtual`, the kind of time; `data` and `signals`, encoded by the codec.
+        settings: `store`, a URL; `virtual`, the kind of time; `patience` in seconds; `data` and `signals`, encoded by
+            the codec.
         flow: the workflow.
         report: sends values to the parent process.
     """
@@ -110,6 +116,9 @@ class Executions:
         self._flow = flow
         self._report = report
         self._clock = Virtual() if settings["virtual"] else Real()
+        self._quiet = QUIET if settings["virtual"] else settings["patience"]
+        self._steps: dict[tuple[str, int, str | None], Step] = {}  # those under way, by run, number and branch
+        self._kept: dict[tuple[str, int], list[str]] = {}  # branches that finished before the crash, by run and number
         self._points = Points(self._clock, report)
         self._kernel = Kernel(
             store=settings["store"], plugins=[self], clock=self._clock, lease=LEASE, poll=LEASE / 3, grace=0
@@ -123,6 +132,23 @@ class Executions:
     def cano_open_store(self, url: str) -> StoreBackend:
         """Return the store with its crash points. As a hook, so that the kernel adds the layers in the URL."""
         return FaultyStore(installed_backend(url), self._points.faults)
+
+    @hookimpl
+    def cano_step_started(self, step: Step) -> None:
+        """Note that a step, or a branch, is under way; or that a branch has finished before the crash."""
+        if step.branch is not None and f"branch {step.seq} {step.branch}" in step.run.restored_values:
+            self._kept.setdefault((step.run_id, step.seq), []).append(step.branch)
+        self._steps[step.run_id, step.seq, step.branch] = step
+
+    @hookimpl
+    def cano_step_finished(self, step: Step) -> None:
+        """Note that it has ended."""
+        self._steps.pop((step.run_id, step.seq, step.branch), None)
+
+    @hookimpl
+    def cano_step_failed(self, step: Step) -> None:
+        """Note that it has ended."""
+        self.cano_step_finished(step)
 
     async def _warm_up(self, url: str) -> None:
         """Use store and codec once before the fork, so that the children need not import their modules."""
@@ -157,8 +183,7 @@ class Executions:
             handle = await kernel.start(self._flow, data, run_id=run_id)
             if not recover or self._signals:
                 await self._signal(run_id)
-            with suppress(CanoError):
-                await handle.result()
+            await self._ended(handle)
             assert kernel.backend is not None
             record = await loaded(kernel.backend, run_id)
             layers = getattr(kernel.codec, "layers", Layers())
@@ -176,6 +201,37 @@ class Executions:
                 free=record.holder is None,
                 points=self._points.met,
             )
+
+    async def _ended(self, handle: RunHandle) -> None:
+        """Wait for the end of the run. If it hangs, report why, and end the process."""
+        result = asyncio.ensure_future(handle.result())
+        while not result.done():
+            writes = len(self._points.met)
+            quiet = asyncio.ensure_future(self._clock.sleep(self._quiet))
+            await asyncio.wait({result, quiet}, return_when=asyncio.FIRST_COMPLETED)
+            quiet.cancel()
+            if not result.done() and len(self._points.met) == writes:
+                self._report(hangs=self._waiting() or f" {await self._kernel.explain(handle.run_id)}")
+                os._exit(0)
+        with suppress(CanoError):
+            await result
+
+    def _waiting(self) -> str:
+        """Return what the steps under way wait for: each branch, and what may be missing; or each task."""
+        lines = []
+        split = {(run_id, seq) for run_id, seq, branch in self._steps if branch is not None}
+        for (run_id, seq, branch), step in self._steps.items():
+            place = f"state {safe_str(step.state)} of workflow {step.workflow!r}"
+            if branch is not None:
+                lines.append(f"in {place}, branch {branch!r} is waiting")
+            elif (run_id, seq) not in split and step.run.status is RunStatus.RUNNING:
+                lines.append(f"in {place}, the task is waiting")
+        if kept := [repr(branch) for at in split for branch in self._kept.get(at, ())]:
+            lines.append(
+                f"finished before the crash, and therefore not called again: {', '.join(kept)}; "
+                "a branch must not wait for what another branch does outside the store"
+            )
+        return "".join(f"\n  - {line}" for line in lines)
 
     async def _signal(self, run_id: str) -> None:
         """Send the signals, each with its own id, so that a repeated one is ignored."""

@@ -6,8 +6,8 @@
 
 For each write (the run's creation, each commit, each claim), a process starts a run and kills itself with SIGKILL:
 once before the write, and once after it. Another process recovers the run. Exit state, data and error must be those
-of a run that was not killed. A task's external effects happen at least once; `check` can test whether the idempotency
-key has made them happen only once.
+of a run that was not killed, and that has succeeded. A task's external effects happen at least once; `check` can test
+whether the idempotency key has made them happen only once.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from cano.checks import one_of
 from cano.data.store import MISSING
 from cano.errors import ConfigurationError, SerializationError
 from cano.kernel.kernel import Kernel
@@ -117,6 +118,7 @@ def survives_crashes(
     store: str | None = None,
     signals: Iterable[tuple[str, Any]] = (),
     check: Callable[[Outcome], object] | None = None,
+    status: str = "succeeded",
     virtual_time: bool = True,
     patience: float = 60.0,
 ) -> CrashReport:
@@ -130,14 +132,17 @@ def survives_crashes(
         signals: names and payloads of signals that are sent to the run after it has started.
         check: called with the outcome of each recovered run, and of the one that was not killed. It may raise
             AssertionError, for example if an external effect is wrong.
+        status: the status that the run must end with: "succeeded", or "failed" or "cancelled" if that is intended.
         virtual_time: whether waits and delays take no real time. Use False for tasks that wait for something outside
             the process, such as a network.
-        patience: seconds that a run may take.
+        patience: seconds that a run may take. In virtual time, a run also hangs if 95 years pass without a write.
 
     Raises:
-        AssertionError: a run does not survive. The message names the point and the differences.
-        ConfigurationError: another process cannot find the workflow, or there is no codec or store.
+        AssertionError: a run does not survive. The message names the point and the differences, or what a run that
+            hangs is waiting for. Or the run that is not killed ends with another status.
+        ConfigurationError: another process cannot find the workflow, there is no codec or store, or `status` is none.
     """
+    one_of("status", status, ("succeeded", "failed", "cancelled"))
     if not hasattr(os, "fork"):
         raise ConfigurationError("survives_crashes needs os.fork and SIGKILL, which this system does not have")
     with tempfile.TemporaryDirectory(prefix="cano-crashes-") as folder:
@@ -145,19 +150,22 @@ def survives_crashes(
         codec = _codec(load_flow(module, attribute, file) if isinstance(flow, str) else flow)
         settings = {
             "module": module, "attribute": attribute, "file": file, "path": sys.path, "virtual": virtual_time,
+            "patience": patience,
             "store": f"sqlite:///{folder}/runs.db?synchronous=normal" if store is None else store,
             "data": {str(key): _encoded(codec, value) for key, value in (data or {}).items()},
             "signals": [(name, _encoded(codec, payload)) for name, payload in signals],
         }  # fmt: skip
-        with _worker(settings, Path(folder), patience) as worker:
-            return _Trial(worker, codec, check or (lambda outcome: None)).report()
+        # in real time the worker gives up first, because it knows what the run is waiting for
+        with _worker(settings, Path(folder), patience if virtual_time else patience + 5) as worker:
+            return _Trial(worker, codec, check or (lambda outcome: None), status).report()
 
 
 class _Trial:
     """Executes one run that is not killed, and one for each point that is; compares their outcomes."""
 
-    def __init__(self, worker: _Worker, codec: Codec, check: Callable[[Outcome], object]) -> None:
+    def __init__(self, worker: _Worker, codec: Codec, check: Callable[[Outcome], object], status: str) -> None:
         self._worker = worker
+        self._status = status
         self._codec = codec
         self._check = check
         self._prefix = f"crash-{os.getpid()}-{time.time_ns():x}"
@@ -165,6 +173,12 @@ class _Trial:
     def report(self) -> CrashReport:
         result = self._worker.execute("without a crash", f"{self._prefix}-0", at=None, after=False, shift=0.0)
         expected = self._outcome(f"{self._prefix}-0", result)
+        if expected.status != self._status:
+            because = "" if expected.error is None else f": {expected.error}"
+            raise AssertionError(
+                f"the run has {expected.status} in {expected.state} even without a crash{because}; "
+                f"if that is intended, pass status={expected.status!r}"
+            )
         self._check(expected)
         points = [
             self._killed(number, when, write, expected)
@@ -221,6 +235,8 @@ class _Worker:
         result: dict[str, Any] = {}
         while "ended" not in result:
             result |= self.receive(what)
+        if "hangs" in result:
+            raise AssertionError(f"{what}, the run hangs:{result['hangs']}{self._printed()}")
         if "broken" in result:
             raise AssertionError(f"{what}, the run failed to execute:\n{result['broken']}{self._printed()}")
         if "died" not in result and "status" not in result:

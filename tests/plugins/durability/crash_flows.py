@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import os
 import signal
@@ -202,6 +203,32 @@ async def hang(store: Any) -> None:
 
 
 hanging = straight(hang)
+
+
+async def wait_for_ever(store: Any) -> None:
+    """Wait for what never comes."""
+    await asyncio.Event().wait()
+
+
+endless = straight(wait_for_ever)
+
+READY = asyncio.Event()
+
+
+async def sets(store: Any) -> str:
+    """A branch that lets the other one go on."""
+    READY.set()
+    return "set"
+
+
+async def waits(store: Any) -> str:
+    """A branch that waits for the other one."""
+    await READY.wait()
+    return "waited"
+
+
+siblings = Workflow("split", name="siblings", default_config=TaskConfig.minimal()).add_exit_state("end")
+siblings.register_split("split", [sets, waits], JoinConfig(JoinStrategy.all(), "end"))
 
 
 def made() -> Workflow[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +70,34 @@ def test_splits_and_sub_workflows() -> None:
 
 def test_a_flow_that_fails_the_same_way() -> None:
     """A run that fails in any case survives too, if it fails in the same way."""
-    outcome = survives_crashes(flows.failing).outcome
+    outcome = survives_crashes(flows.failing, status="failed").outcome
     assert (outcome.status, outcome.state) == ("failed", "breaks")
     assert outcome.error == "task 'breaks' failed: ValueError: for good"
+
+
+@pytest.mark.parametrize(
+    ("made", "status", "problem"),
+    [
+        (
+            flows.failing,
+            "succeeded",
+            "the run has failed in breaks even without a crash: task 'breaks' failed: ValueError: for good; "
+            "if that is intended, pass status='failed'",
+        ),
+        (
+            flow,
+            "failed",
+            "the run has succeeded in end even without a crash; if that is intended, pass status='succeeded'",
+        ),
+    ],
+)
+def test_a_run_that_ends_otherwise(made: Workflow[Any], status: str, problem: str) -> None:
+    """A flow that always fails has not survived: the comparison is with a run that succeeded, unless a test says so."""
+    with pytest.raises(AssertionError) as caught:
+        survives_crashes(made, {"x": 1}, status=status)
+    assert str(caught.value) == problem
+    with pytest.raises(ConfigurationError, match="status"):
+        survives_crashes(made, {"x": 1}, status="done")
 
 
 def test_a_flow_that_goes_on_after_a_failure() -> None:
@@ -141,6 +167,37 @@ def test_a_flow_that_hangs() -> None:
     """A run that does not end is given up."""
     with pytest.raises(AssertionError, match=r"without a crash, the run did not end within 3 s"):
         survives_crashes(flows.hanging, patience=3)
+
+
+def test_branches_that_wait_for_each_other() -> None:
+    """A finished branch is not called again, so the one that waits for it hangs. Both are named, without waiting."""
+    with pytest.raises(AssertionError) as caught:
+        survives_crashes(flows.siblings)
+    first, rest = str(caught.value).split("\n", 1)
+    assert re.fullmatch(
+        r"after a crash (after write 2|before write 3) \(a commit in state split\), the run hangs:", first
+    )
+    assert rest == (
+        "  - in state split of workflow 'siblings', branch '1:waits' is waiting\n"
+        "  - finished before the crash, and therefore not called again: '0:sets'; "
+        "a branch must not wait for what another branch does outside the store"
+    )
+
+
+@pytest.mark.parametrize("virtual", [True, False])
+def test_a_task_that_waits_for_ever(virtual: bool) -> None:
+    """It is named, in virtual time at once, in real time when patience ends."""
+    with pytest.raises(AssertionError) as caught:
+        survives_crashes(flows.endless, virtual_time=virtual, patience=60 if virtual else 0.2)
+    assert str(caught.value) == (
+        "without a crash, the run hangs:\n  - in state wait_for_ever of workflow 'straight', the task is waiting"
+    )
+
+
+def test_a_signal_that_is_not_sent() -> None:
+    """A run that is parked for it hangs, too."""
+    with pytest.raises(AssertionError, match="without a crash, the run hangs: it waits for a signal: 'approved'"):
+        survives_crashes(flows.everything)
 
 
 def test_a_store_of_the_users_own(tmp_path: Path) -> None:
