@@ -21,7 +21,6 @@ _ADDRESS = re.compile(r"[^\s\"'<>@]*@[^\s\"'<>]*")
 _PARAMETER = re.compile(r"""(?<![\w.%-])([\w.%-]{1,100})(\s*=\s*)('[^']*'|"[^"]*"|[^&;\s"'<>#]*)""")
 _ENTRY = re.compile(r"""(?<=["'])([\w.%-]{1,100})(["']\s*:\s*)("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')""", re.DOTALL)
 _HEADER = re.compile(r"\b(Bearer|Basic)( +)[\w.~+/=-]{8,}", re.IGNORECASE)
-_DEEPEST = 100
 
 
 def redacted(value: Any, also: Collection[str] = ()) -> Any:
@@ -41,7 +40,7 @@ def redacted(value: Any, also: Collection[str] = ()) -> Any:
 def _redacted(value: Any, also: tuple[str, ...], path: tuple[int, ...]) -> Any:
     if isinstance(value, str):
         return _text(value, also)
-    if len(path) > _DEEPEST or id(value) in path:
+    if len(path) > 100 or id(value) in path:
         return REDACTED
     path = (*path, id(value))
     if isinstance(value, Mapping):

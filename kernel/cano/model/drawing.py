@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cano.model.validation import outgoing
 from cano.model.workflow import state_name
+from cano.safe_text import escaped
 
 if TYPE_CHECKING:
     from cano.model.workflow import Workflow
@@ -43,4 +44,4 @@ def mermaid(flow: Workflow[Any]) -> str:
 def _escaped(text: str) -> str:
     for sign, entity in ("#", "#35;"), ('"', "#quot;"), ("<", "#lt;"), (">", "#gt;"), ("\n", " "):
         text = text.replace(sign, entity)
-    return text
+    return escaped(text)

@@ -10,6 +10,7 @@ from cano import Kernel
 from cano_cli.benchmark import SIZE, Benchmark, Speed
 from cano_cli.errors import CliError, usage_error
 from cano_cli.jsonable import dumps
+from cano_cli.safe_lines import line
 from cano_cli.settings import Settings, json_option
 from cano_cli.stores import USAGE_ERRORS
 from cano_cli.tables import show
@@ -65,7 +66,7 @@ async def _measure(kernel: Kernel, runs: int, seconds: float) -> list[Speed]:
     if backend is None:
         raise CliError(f"the plugin 'memory', which opens {kernel.store_name}, is {kernel.inactive('memory')}")
     async with Benchmark(
-        kernel, backend, seconds, lambda problem: click.echo(f"Warning: {problem}", err=True)
+        kernel, backend, seconds, lambda problem: click.echo(f"Warning: {line(problem)}", err=True)
     ) as bench:
         numbers = [1] if runs == 1 else [1, runs]
         return [await measure(number) for measure in (bench.store, bench.kernel) for number in numbers]

@@ -9,6 +9,7 @@ from cano_cli.errors import FAILED
 from cano_cli.hints import command, word
 from cano_cli.jsonable import dumps
 from cano_cli.records import holder_of, status_of
+from cano_cli.safe_lines import line
 from cano_cli.settings import Settings, json_option, store_option
 from cano_cli.stores import head_of, with_store
 
@@ -41,6 +42,6 @@ def cancel(ctx: click.Context, *, run: str, store: str | None, as_json: bool) ->
     elif status is RunStatus.CANCELLED:
         click.echo(f"run {word(run)} is cancelled")
     else:
-        click.echo(f"cancellation of run {word(run)} requested; it is held by {holder}")
+        click.echo(f"cancellation of run {word(run)} requested; it is held by {line(holder)}")
     if not done:
         ctx.exit(FAILED)

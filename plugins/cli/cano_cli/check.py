@@ -14,6 +14,7 @@ from cano_cli.jsonable import dumps
 from cano_cli.loading import load_flow
 from cano_cli.migration import SCHEDULES
 from cano_cli.records import counted
+from cano_cli.safe_lines import line
 from cano_cli.settings import Settings, json_option, store_option
 from cano_cli.stores import backend_of, with_store
 from cano_cli.tables import show
@@ -55,7 +56,7 @@ def check(ctx: click.Context, *, targets: tuple[str, ...], store: str | None, as
     else:
         click.echo("ok: no problems found")
     if unchecked:
-        names = ", ".join(sorted(unchecked)[:NAMES_SHOWN]) + (", …" if len(unchecked) > NAMES_SHOWN else "")
+        names = ", ".join(map(line, sorted(unchecked)[:NAMES_SHOWN])) + (", …" if len(unchecked) > NAMES_SHOWN else "")
         click.echo(
             f"Note: the values of {counted(unchecked.total(), 'run')} were not checked (workflows: {names}); to check "
             "them, name the workflows: cano check MODULE:FLOW...",

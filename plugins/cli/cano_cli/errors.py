@@ -7,14 +7,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import click
-from cano import CanoError
+from cano import CanoError, ValidationError, VersionMismatchError
+from cano.safe_text import error_text, safe_str
+
+from cano_cli.safe_lines import line, lines
 
 FAILED = 1
 USAGE_ERROR = 2
 STOPPED = 130  # as shells report a program that SIGINT ended
 
 
-class CliError(click.ClickException):
+class Failed(click.ClickException):
+    """An error with exit code 1. No character of its message is interpreted by a terminal, but its line breaks."""
+
+    def format_message(self) -> str:
+        """Return the message as it is printed."""
+        return lines(self.message)
+
+
+class CliError(Failed):
     """A usage error: a wrong argument, workflow definition or configuration. Exit code 2.
 
     The message says what is wrong, where, and what to do. `__cause__` is the original error.
@@ -25,8 +36,12 @@ class CliError(click.ClickException):
 
 def usage_error(error: CanoError) -> CliError:
     """Convert an error of the kernel to a usage error that includes its notes."""
-    notes = [f"  {note}" for note in getattr(error, "__notes__", ())]
-    return CliError("\n".join([str(error), *notes]))
+    notes = [f"  {line(note)}" for note in getattr(error, "__notes__", ())]
+    text = safe_str(
+        error
+    )  # only these errors have lines of their own; any other line break comes from an id or a value
+    has_lines = isinstance(error, ValidationError | VersionMismatchError)
+    return CliError("\n".join([text if has_lines else line(text), *notes]))
 
 
 @contextmanager
@@ -41,12 +56,10 @@ def tracebacks(wanted: bool) -> Iterator[None]:
 
 
 def print_traceback(error: BaseException) -> None:
-    """Print `error` with its traceback on stderr."""
-    click.echo("".join(traceback.format_exception(error)), nl=False, err=True)
+    """Print `error` with its traceback on stderr, indented, so that no line of a message looks like one of ours."""
+    click.echo(lines("".join(traceback.format_exception(error)).rstrip(), "  "), err=True)
 
 
 def one_line(error: BaseException) -> str:
     """Return the class and the message of `error` without line breaks."""
-    from cano.engine.ports import error_text  # it loads asyncio, which most commands do not need to show their help
-
     return " ".join(error_text(error).split())

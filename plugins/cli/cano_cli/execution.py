@@ -28,6 +28,7 @@ from cano_cli.hints import word
 from cano_cli.progress import live_view, state_table
 from cano_cli.recorder import Recorder
 from cano_cli.records import holder_of, status_of, waits_for
+from cano_cli.safe_lines import line
 from cano_cli.settings import Settings
 from cano_cli.stores import USAGE_ERRORS
 
@@ -198,4 +199,4 @@ def report_unhandled(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -
 
 
 def _print_message(message: str) -> None:
-    click.echo(message, err=True)
+    click.echo(line(message), err=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from cano_cli.jsonable import dumps
+from cano_cli.safe_lines import line
 from cano_cli.settings import Settings, json_option, store_option
 from cano_cli.stores import with_store
 
@@ -25,4 +26,4 @@ def explain(ctx: click.Context, *, run: str, store: str | None, as_json: bool) -
         answer = {"run_id": run, "reason": found.reason.name, "detail": found.detail, "text": str(found)}
         click.echo(dumps(answer, indent=2))
     else:
-        click.echo(str(found))
+        click.echo(line(found))

@@ -20,11 +20,12 @@ from cano import (
     WorkflowError,
     state_name,
 )
-from cano.engine.ports import safe_repr, safe_str
+from cano.safe_text import safe_repr, safe_str
 
 from cano_cli.errors import one_line
 from cano_cli.hints import word
 from cano_cli.places import defined_at, propagated_through_cano, raised_at
+from cano_cli.safe_lines import line, lines
 
 TITLES = {
     RunStatus.FAILED: ("Error", "red"),
@@ -65,11 +66,11 @@ class Failure:
     def lines(self) -> Iterator[str]:
         """Yield the lines that describe the failure to people."""
         title, colour = TITLES.get(self.status, ("Stopped", "yellow"))
-        yield f"{click.style(f'{title}:', fg=colour)} {_indented(self.message)}"
+        yield f"{click.style(f'{title}:', fg=colour)} {lines(self.message, '    ')}"
         for number, cause in enumerate(self.causes):
             yield _field("cause" if number == 0 else "due to", cause)
         for note in self.notes:
-            yield _field("note", _indented(note))
+            yield _field("note", note)
         if self.place is not None:
             yield _field("at", self.place)
         if self.workflow is not None:
@@ -79,7 +80,7 @@ class Failure:
         if self.run_id is not None:
             yield _field("run", word(self.run_id))
         if self.hint is not None:
-            yield f"  ({self.hint})"
+            yield f"  ({line(self.hint)})"
 
     def as_json(self) -> dict[str, Any]:
         """Return the failure as JSON."""
@@ -191,8 +192,4 @@ def _notes(error: BaseException) -> list[str]:
 
 
 def _field(name: str, text: str) -> str:
-    return f"  {name + ':':<10}{text}"
-
-
-def _indented(text: str) -> str:
-    return text.replace("\n", "\n    ")
+    return f"  {name + ':':<10}{lines(text, '    ')}"

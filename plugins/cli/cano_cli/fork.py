@@ -8,6 +8,7 @@ from cano import Kernel, RunRecord
 from cano_cli.hints import word
 from cano_cli.jsonable import dumps
 from cano_cli.records import record_as_json
+from cano_cli.safe_lines import line
 from cano_cli.settings import Settings, json_option, store_option
 from cano_cli.stores import record_of, with_store
 
@@ -35,4 +36,4 @@ def fork(ctx: click.Context, *, run: str, seq: int, new_run: str, store: str | N
     if as_json:
         click.echo(dumps(record_as_json(record, now), indent=2))
     else:
-        click.echo(f"run {word(new_run)} created in state {record.state}, from run {word(run)} after step {seq}")
+        click.echo(f"run {word(new_run)} created in state {line(record.state)}, from run {word(run)} after step {seq}")

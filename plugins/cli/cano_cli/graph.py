@@ -11,6 +11,7 @@ from cano import Workflow, edges, state_name, undeclared
 
 from cano_cli.errors import tracebacks
 from cano_cli.loading import load_flow
+from cano_cli.safe_lines import line
 from cano_cli.settings import flow_argument
 from cano_cli.tables import plain
 
@@ -45,7 +46,7 @@ def as_text(flow: Workflow[Any]) -> str:
         arrow = "-> " + ", ".join(map(state_name, targets[state])) if targets[state] else ""
         if state in open_ended:
             arrow += ", or any state (undeclared)" if arrow else "-> any state (undeclared)"
-        rows.append([state_name(state), _marks(flow, state), task, arrow])
+        rows.append([line(state_name(state)), _marks(flow, state), line(task), line(arrow)])
     return "".join(f"{line}\n" for line in plain(rows))
 
 
@@ -54,15 +55,15 @@ def as_dot(flow: Workflow[Any]) -> str:
     states = _states(flow)
     ids = {state: f"s{number}" for number, state in enumerate(states)}
     lines = [
-        f"digraph {_quoted(flow.name)} {{",
+        f"digraph {_quoted(line(flow.name))} {{",
         "  rankdir=LR;",
         '  node [shape=box, style=rounded, fontname="sans-serif"];',
         "  start [shape=point];",
     ]
     for state in states:
-        label = state_name(state)
+        label = line(state_name(state))
         if state in flow.tasks:
-            label += f"\n{flow.tasks[state].task.name}"
+            label += f"\n{line(flow.tasks[state].task.name)}"
         look = ", peripheries=2" if state in flow.exit_states else ""
         if _is_undefined(flow, state):
             label, look = f"{label}\nno task", ", color=red"
@@ -105,5 +106,5 @@ def _is_undefined(flow: Workflow[Any], state: Any) -> bool:
 
 
 def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{escaped}"'
+    quoted = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{quoted}"'

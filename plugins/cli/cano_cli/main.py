@@ -16,7 +16,7 @@ from cano_cli.cancel import cancel
 from cano_cli.check import check
 from cano_cli.commands import add_plugin_commands
 from cano_cli.delete import delete
-from cano_cli.errors import STOPPED, usage_error
+from cano_cli.errors import STOPPED, Failed, usage_error
 from cano_cli.explain import explain
 from cano_cli.fork import fork
 from cano_cli.graph import graph
@@ -69,7 +69,7 @@ class App(click.Group):
             click.echo("Stopped.", err=True)
             ctx.exit(STOPPED)
         except CanoError as error:  # from a plugin's command
-            raise click.ClickException(usage_error(error).message) from error
+            raise Failed(usage_error(error).message) from error
 
 
 def make_app() -> App:
@@ -77,11 +77,12 @@ def make_app() -> App:
 
     @click.group(cls=App, name="cano")
     @click.option("--block", multiple=True, metavar="NAME", help="Do not load the plugin NAME. May be repeated.")
+    @click.option("--raw", is_flag=True, help="Print control characters in ids, data and errors as they are.")
     @click.version_option(package_name="cano-cli", prog_name="cano", message="%(prog)s %(version)s")
     @click.pass_context
-    def app(ctx: click.Context, block: tuple[str, ...]) -> None:
+    def app(ctx: click.Context, block: tuple[str, ...], raw: bool) -> None:
         """Run, draw and check Cano workflows, and manage their runs."""
-        ctx.obj = Settings(block)
+        ctx.obj = Settings(block, raw)
 
     for command in COMMANDS:
         app.add_command(command)

@@ -17,6 +17,7 @@ from cano_cli.jsonable import dumps
 from cano_cli.migration import Tally, migrate, same_store
 from cano_cli.progress import live_view
 from cano_cli.records import counted
+from cano_cli.safe_lines import line
 from cano_cli.settings import SHORT_LEASE, Settings, json_option
 from cano_cli.stores import USAGE_ERRORS, check_exists, display_name, store_exists
 from cano_cli.tables import show
@@ -128,13 +129,14 @@ def _progress(tally: Tally) -> RenderableType:
     """Draw the progress."""
     from rich.text import Text
 
-    return Text(f"{tally.done:,} of {counted(tally.total, 'run')}  {tally.transitions:,} transitions  {tally.current}")
+    counts = f"{tally.done:,} of {counted(tally.total, 'run')}  {tally.transitions:,} transitions"
+    return Text(f"{counts}  {line(tally.current)}")
 
 
 def _print_summary(tally: Tally, notes: list[str], *, dry_run: bool, as_json: bool) -> None:
     """Print the results of the migration."""
     for note in notes:
-        click.echo(f"Note: {note}", err=True)
+        click.echo(f"Note: {line(note)}", err=True)
     if as_json:
         click.echo(dumps(_as_json(tally, notes, dry_run), indent=2))
     else:

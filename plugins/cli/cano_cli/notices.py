@@ -12,6 +12,7 @@ import click
 from cano import PluginWarning
 
 from cano_cli.errors import one_line
+from cano_cli.safe_lines import line
 
 
 class Notices:
@@ -22,10 +23,10 @@ class Notices:
 
     def show(self, message: str) -> None:
         """Print `message` as one line on stderr, unless it was printed before."""
-        line = " ".join(message.split())
-        if line not in self._shown:
-            self._shown.add(line)
-            click.echo(f"{click.style('Warning:', fg='yellow')} {line}", err=True)
+        text = line(" ".join(message.split()))
+        if text not in self._shown:
+            self._shown.add(text)
+            click.echo(f"{click.style('Warning:', fg='yellow')} {text}", err=True)
 
     @contextmanager
     def showing_warnings(self) -> Iterator[None]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from cano_cli.batch import Batch
 from cano_cli.recorder import HEADERS, Recorder
+from cano_cli.safe_lines import line
 from cano_cli.times import show_seconds
 
 if TYPE_CHECKING:
@@ -63,7 +64,8 @@ def state_table(recorder: Recorder) -> RenderableType:
     table = Table(*HEADERS, "", box=box.SIMPLE_HEAD, pad_edge=False)
     for row, cells in zip(list(recorder.rows.values()), recorder.table(), strict=False):
         style = COLOURS.get(row.status, "")
-        table.add_row(*map(Text, cells[:2]), Text(cells[2], style), *map(Text, cells[3:]), Text(row.note, "dim"))
+        note = Text(line(row.note), "dim")
+        table.add_row(*(Text(line(cell)) for cell in cells[:2]), Text(cells[2], style), *map(Text, cells[3:]), note)
     return table
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import click
 from cano import Kernel, RunStatus, Workflow
 
-from cano_cli.errors import FAILED, STOPPED, CliError, tracebacks, usage_error
+from cano_cli.errors import FAILED, STOPPED, CliError, Failed, tracebacks, usage_error
 from cano_cli.execution import report_unhandled, stdout_reserved
 from cano_cli.failure import message_of
 from cano_cli.hints import word
@@ -19,6 +19,7 @@ from cano_cli.jsonable import dumps
 from cano_cli.loading import load_flow
 from cano_cli.outcomes import OutcomeReporter, RunOutcome
 from cano_cli.records import counted, holder_of
+from cano_cli.safe_lines import line
 from cano_cli.settings import LONG_LEASE, Settings, json_option, lease_option, store_option, traceback_option
 from cano_cli.stores import USAGE_ERRORS, backend_of, required_url
 
@@ -68,7 +69,7 @@ def recover(
             raise CliError(f"two of these workflows have the name {twice.pop()!r}; give each its own name")
 
         def report(outcome: RunOutcome) -> None:
-            click.echo(dumps(outcome.as_json()) if as_json else str(outcome), file=stdout)
+            click.echo(dumps(outcome.as_json()) if as_json else line(outcome), file=stdout)
 
         reporter = OutcomeReporter(report)
         options: dict[str, Any] = {"store": url, "lease": lease, "grace": GRACE, "plugins": [reporter]}
@@ -80,7 +81,7 @@ def recover(
         except USAGE_ERRORS as error:
             raise usage_error(error) from error
         except SystemExit as error:
-            raise click.ClickException(message_of(error)) from error
+            raise Failed(message_of(error)) from error
     if not ok:
         ctx.exit(FAILED)
 
@@ -134,7 +135,7 @@ async def _report_held(kernel: Kernel, names: set[str], claimed: set[str]) -> No
     held = [record for record in await kernel.runs(status=RunStatus.RUNNING) if record.holder is not None]
     held = [record for record in held if record.workflow in names and record.run_id not in {*claimed, *kernel.active}]
     for record in held[:RUNS_SHOWN]:
-        click.echo(f"run {word(record.run_id)} is held by {holder_of(record, now)}", err=True)
+        click.echo(f"run {word(record.run_id)} is held by {line(holder_of(record, now))}", err=True)
     if len(held) > RUNS_SHOWN:
         click.echo(f"other processes hold {counted(len(held) - RUNS_SHOWN, 'more run')}", err=True)
 

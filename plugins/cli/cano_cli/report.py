@@ -14,6 +14,7 @@ from cano_cli.hints import word
 from cano_cli.jsonable import dumps
 from cano_cli.recorder import HEADERS, Recorder
 from cano_cli.records import counted
+from cano_cli.safe_lines import line
 from cano_cli.tables import show
 from cano_cli.times import show_seconds, when
 
@@ -36,9 +37,9 @@ def report_end(
 
 def show_result(execution: Execution, result: RunResult) -> None:
     """Print a successful result for people, on stdout."""
-    name = click.style(state_name(result.state), fg="green", bold=True)
+    name = click.style(line(state_name(result.state)), fg="green", bold=True)
     run_id = word(result.run_id)
-    steps, workflow, recorder = counted(result.steps, "step"), execution.flow.name, execution.recorder
+    steps, workflow, recorder = counted(result.steps, "step"), line(execution.flow.name), execution.recorder
     if recorder.run is not None:
         seconds = show_seconds(recorder.seconds)
         click.echo(f"{workflow} ended in {name} after {steps} and {seconds} (run {run_id})")
@@ -95,7 +96,7 @@ def show_failure(failure: Failure, *, traceback: bool) -> None:
     """Print a failure for people, on stderr."""
     if traceback:
         print_traceback(failure.error)
-    for line in failure.lines():
-        click.echo(line, err=True)
+    for text in failure.lines():
+        click.echo(text, err=True)
     if not traceback and not failure.stopped:
         click.echo("  (--traceback prints the full traceback)", err=True)

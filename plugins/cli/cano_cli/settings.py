@@ -22,9 +22,11 @@ class Settings:
 
     Attributes:
         block: names of plugins that are not loaded.
+        raw: whether texts are printed as they are, with control characters.
     """
 
     block: tuple[str, ...] = ()
+    raw: bool = False
 
     def kernel(self, **options: Any) -> Kernel:
         """Create a kernel with these settings.

@@ -13,6 +13,7 @@ from cano_cli.hints import word
 from cano_cli.jsonable import dumps, jsonable
 from cano_cli.loading import load_flow
 from cano_cli.records import HIDDEN, ORIGIN, counted, holder_of, record_as_json, status_of, waits_for
+from cano_cli.safe_lines import line
 from cano_cli.settings import Settings, json_option, store_option
 from cano_cli.stores import backend_of, record_of, with_store
 from cano_cli.tables import show as show_table
@@ -78,7 +79,7 @@ def show(
     facts = [(name, clean(value)) for name, value in _facts(details, clean)]
     width = max(len(name) for name, _ in facts) + 1
     for name, value in facts:
-        click.echo(f"{name + ':':<{width}}  {value}")
+        click.echo(f"{name + ':':<{width}}  {line(value)}")
     if rows := details.data.rows(clean):
         click.echo()
         show_table(["key", "value"], rows)

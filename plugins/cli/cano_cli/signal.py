@@ -11,6 +11,7 @@ from cano_cli.data import parse_value
 from cano_cli.errors import FAILED
 from cano_cli.hints import word
 from cano_cli.jsonable import dumps
+from cano_cli.safe_lines import line
 from cano_cli.settings import Settings, json_option, store_option
 from cano_cli.stores import with_store
 
@@ -54,9 +55,9 @@ def signal(
         answer: dict[str, Any] = {"run_id": run, "signal": name, "sent": sent, "why": why}
         click.echo(dumps(answer, indent=2))
     elif sent:
-        click.echo(f"sent {name!r} to run {word(run)}: {why}")
+        click.echo(f"sent {name!r} to run {word(run)}: {line(why)}")
     else:
         over = "has ended" if wait is None else f"has an answer for wait {word(wait)}, or does not wait there any more"
-        click.echo(f"not sent: run {word(run)} {over}: {why}", err=True)
+        click.echo(f"not sent: run {word(run)} {over}: {line(why)}", err=True)
     if not sent:
         ctx.exit(FAILED)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import click
 
+from cano_cli.safe_lines import line
+
 NARROWEST = 20
 """The fewest cells of a terminal in which the texts of the last column are wrapped."""
 
@@ -22,12 +24,13 @@ def show(headers: Sequence[str], rows: Sequence[Sequence[str]], *, err: bool = F
         rows: the cells of each row.
         err: whether to print on stderr.
     """
+    rows = [[*map(line, row)] for row in rows]
     stream = sys.stderr if err else sys.stdout
     if stream.isatty():
         _drawn(headers, rows, err)
     else:
-        for line in plain([headers, *rows]):
-            click.echo(line, err=err)
+        for text in plain([headers, *rows]):
+            click.echo(text, err=err)
 
 
 def plain(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -59,5 +62,5 @@ def _drawn(headers: Sequence[str], rows: Sequence[Sequence[str]], err: bool) -> 
     for number, row in enumerate(rows):
         if number:
             click.echo(err=err)
-        for line in plain([(f"{header}:", cell) for header, cell in zip(headers, row, strict=True) if cell]):
-            click.echo(line, err=err)
+        for text in plain([(f"{header}:", cell) for header, cell in zip(headers, row, strict=True) if cell]):
+            click.echo(text, err=err)

@@ -10,6 +10,7 @@ from cano import ConfigurationError, PluginError, ValidationError, Workflow, sta
 
 from cano_cli.errors import tracebacks, usage_error
 from cano_cli.loading import load_flow
+from cano_cli.safe_lines import line
 from cano_cli.settings import Settings, flow_argument
 
 
@@ -31,12 +32,12 @@ def validate(ctx: click.Context, *, target: str, traceback: bool) -> None:
         except (ConfigurationError, ValidationError, PluginError) as error:
             raise usage_error(error) from error
     used = {flow.start, *flow.tasks, *flow.exit_states}
-    start, exits = state_name(flow.start), ", ".join(map(state_name, flow.exit_states))
-    click.echo(f"ok: workflow {flow.name!r} version {flow.version}: {len(used)} states, from {start} to {exits}")
+    start, exits = _shown(flow.start), ", ".join(map(_shown, flow.exit_states))
+    click.echo(f"ok: workflow {flow.name!r} version {line(flow.version)}: {len(used)} states, from {start} to {exits}")
     if unused := _unused(flow, used):
-        click.echo(f"not used: {', '.join(map(state_name, unused))} of {type(flow.start).__name__}")
+        click.echo(f"not used: {', '.join(map(_shown, unused))} of {type(flow.start).__name__}")
     if open_ended := undeclared(flow):
-        names = ", ".join(map(state_name, open_ended))
+        names = ", ".join(map(_shown, open_ended))
         click.echo(f"not checked: the next states of {names}, whose tasks do not declare them")
 
 
@@ -44,3 +45,7 @@ def _unused(flow: Workflow[Any], used: set[Any]) -> list[Any]:
     """Return the members of the states' enum that the workflow does not use."""
     kind = type(flow.start)
     return [state for state in kind if state not in used] if issubclass(kind, enum.Enum) else []
+
+
+def _shown(state: Any) -> str:
+    return line(state_name(state))

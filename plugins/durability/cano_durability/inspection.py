@@ -171,7 +171,9 @@ class Inspector:
                     findings.append(Finding("killed processes", run_id, f"state {loaded.state} killed {kills}"))
             except SerializationError as error:
                 findings.append(Finding("corrupt", run_id, str(error)))
-            except RunNotFoundError:  # the run was deleted in the meantime
+            except RunNotFoundError:  # it was deleted in the meantime, or its id cannot be read
+                if record.error is not None and not record.fingerprint:
+                    findings.append(Finding("corrupt", run_id, str(record.error.get("message"))))
                 continue
             if record.parent is not None and not record.status.finished:
                 parent = records.get(record.parent)

@@ -19,7 +19,8 @@ from cano import (
     Wait,
     state_name,
 )
-from cano.engine.ports import BoundState, Parked, lease_lost, safe_repr
+from cano.engine.ports import BoundState, Parked, lease_lost
+from cano.safe_text import escaped, safe_repr, safe_str
 
 from cano_durability.failures import described
 from cano_durability.keys import CARRIED, ERROR, LASTING, PREFIX, TAKEOVERS
@@ -230,9 +231,8 @@ class Journal:
         try:
             await despite_cancellation(self._end(run), self._clock)
         except Exception as problem:  # noqa: BLE001  # the run has ended; its lease expires by itself
-            _log.warning(
-                "run %s ended with %s, which could not be stored: %s", self.run_id, safe_repr(run.error), problem
-            )
+            texts = map(escaped, (self.run_id, safe_repr(run.error), safe_str(problem)))
+            _log.warning("run %s ended with %s, which could not be stored: %s", *texts)
 
     async def _end(self, run: Run) -> None:
         error, status = run.error, run.status

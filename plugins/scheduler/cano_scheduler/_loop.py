@@ -7,6 +7,7 @@ import logging
 from functools import partial
 
 from cano import Kernel, Timer
+from cano.safe_text import escaped
 
 from cano_scheduler._decide import Decision, decide, is_current, start_queue_if_idle
 from cano_scheduler._lifecycle import restart_interval
@@ -108,7 +109,7 @@ class Loop:
         try:
             decision = decide(schedule, state, self._timers.now())
         except Exception:  # noqa: BLE001  # one faulty schedule must not stop the others
-            _log.exception("schedule %s cannot be decided; it fires nothing more", schedule.id)
+            _log.exception("schedule %s cannot be decided; it fires nothing more", escaped(schedule.id))
             return
         repository.record(schedule.id, decision)
         if decision is not None and decision.due is not None:
@@ -132,7 +133,7 @@ class Loop:
                 await self._runner.recover_runs(schedule)  # a run of a dead process must not count as an overlap
             decision = await self._repository.update(schedule.id, partial(self._decide, schedule))
         except Exception as error:  # noqa: BLE001  # no error of a store may stop the schedule
-            _log.warning("schedule %s: the store failed: %r; retrying", schedule.id, error)
+            _log.warning("schedule %s: the store failed: %r; retrying", escaped(schedule.id), error)
             self._timers.put(schedule.id, self._timers.now() + micros(self._poll))
             self._wake.set()
             return
@@ -165,7 +166,7 @@ class Loop:
                     schedule.id, partial(restart_interval, schedule, now=self._timers.now(), step=step)
                 )
             except Exception as error:  # noqa: BLE001  # a store may be unavailable for a while
-                _log.warning("schedule %s: the store failed: %r", schedule.id, error)
+                _log.warning("schedule %s: the store failed: %r", escaped(schedule.id), error)
             self.plan(schedule)
 
     async def _sweep(self) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
+from cano.safe_text import escaped
+
 from cano_scheduler._decide import Decision, start_queued
 from cano_scheduler._schedule import Schedule
 from cano_scheduler._state import ACTIVE, TRIPPED, State
@@ -73,7 +75,7 @@ def _failed(schedule: Schedule, state: State, end: RunEnd, now: int) -> None:
         try:
             delay = schedule.backoff.delay(state.streak, error, 0.0)
         except Exception:  # noqa: BLE001  # the run's end must be recorded even if the user's strategy fails
-            _log.exception("schedule %s: its backoff strategy raised; the schedule is tripped", schedule.id)
+            _log.exception("schedule %s: its backoff strategy raised; the schedule is tripped", escaped(schedule.id))
             delay = None
         if delay is None:
             gives_up = True

@@ -18,6 +18,7 @@ from cano import (
     StoreError,
     is_held,
 )
+from cano.safe_text import escaped
 
 from cano_scheduler._batch import batch_end
 from cano_scheduler._decide import Decision
@@ -93,7 +94,8 @@ class Runner:
             handle = await self._kernel.start(schedule.flow, data, run_id=job.run_id, timeout=schedule.timeout)
         except CanoError as error:
             if _may_pass(error):  # `recover_runs` of any process tries again
-                _log.warning("schedule %s: run %s could not be started: %r", schedule.id, job.run_id, error)
+                names = escaped(schedule.id), escaped(job.run_id)
+                _log.warning("schedule %s: run %s could not be started: %r", *names, error)
             else:
                 await self._record_end(schedule, job.run_id, RunEnd(failed=True, failures=1, error=error))
             return None
@@ -124,7 +126,8 @@ class Runner:
             if end is not None:
                 await self._record_end(schedule, handle.run_id, end)
         except Exception:  # noqa: BLE001  # no code awaits this task
-            _log.exception("schedule %s: the end of run %s could not be recorded", schedule.id, handle.run_id)
+            names = escaped(schedule.id), escaped(handle.run_id)
+            _log.exception("schedule %s: the end of run %s could not be recorded", *names)
         finally:
             del self._tracked[handle.run_id]
 
@@ -143,7 +146,8 @@ class Runner:
         try:
             decision = await self.repository.update(schedule.id, change)
         except StoreError as error:
-            _log.warning("schedule %s: the end of run %s could not be recorded: %r", schedule.id, run_id, error)
+            names = escaped(schedule.id), escaped(run_id)
+            _log.warning("schedule %s: the end of run %s could not be recorded: %r", *names, error)
             return  # `recover_runs` of any process records it
         if decision is not None and decision.ticks:
             await self.apply(schedule, decision)

@@ -25,6 +25,7 @@ from cano import (
     StoreBackend,
     Wait,
 )
+from cano.safe_text import escaped
 
 from cano_scheduler._decide import Decision
 from cano_scheduler._lifecycle import adopt, begin
@@ -127,7 +128,7 @@ class StoredRepository:
                     async with self._locks[id]:
                         await self.load(id)
                 except PermanentStoreError as error:  # the other schedules continue
-                    _log.error("schedule %s: its state cannot be read: %s", id, error)
+                    _log.error("schedule %s: its state cannot be read: %s", escaped(id), escaped(str(error)))
                 else:
                     changed.append(id)
         return changed

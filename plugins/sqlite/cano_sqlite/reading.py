@@ -49,10 +49,10 @@ READY = (
 
 def load(connection: sqlite3.Connection, run_id: str) -> RunRecord | None:
     """Return the run with all its data, or None."""
-    row = connection.execute(_BY_ID, (run_id,)).fetchone()
-    if row is None:
+    rows = fetch(connection, _BY_ID, (run_id,))
+    if not rows:
         return None
-    run, head, folded, *_ = row
+    run, head, folded, *_ = row = rows[0]
     return _record(row, read_data(connection, Place(run_id, run, head, folded)))
 
 
@@ -101,7 +101,7 @@ def _record(row: tuple[Any, ...], data: dict[str, bytes]) -> RunRecord:
     workflow, version, fingerprint, parent, created, updated, status, seq, holder, expires, token = columns
     right = all(isinstance(value, type) for value, type in zip((run_id, *columns), _TYPES, strict=True))
     if not right or status not in _STATUSES:
-        raise unreadable(run_id, "its row is corrupt")
+        raise unreadable(_text(run_id), "its row is corrupt")
     if (owner, line_seq, line_status) != (run, seq, status) or not isinstance(state, str):
         raise unreadable(run_id, "its row and the newest entry of its journal differ")
     return unpacked_record(
@@ -116,6 +116,10 @@ def _listed(row: tuple[Any, ...]) -> RunRecord:
     try:
         return _record(row, {})
     except SerializationError as error:
-        run_id, workflow = str(row[3]), str(row[4])
+        run_id, workflow = _text(row[3]), _text(row[4])
         status = _STATUSES.get(row[10], RunStatus.INTERRUPTED)
         return unreadable_record(run_id, workflow, status, error)
+
+
+def _text(value: object) -> str:
+    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(value)

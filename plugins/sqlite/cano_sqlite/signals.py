@@ -7,6 +7,8 @@ import sqlite3
 from cano import Signal, Signals
 from cano_msgspec.packing import unreadable
 
+from cano_sqlite.snapshot import fetch
+
 _PUT = """
     INSERT INTO signals (run_id, signal, name, payload) VALUES (?, ?, ?, ?)
     ON CONFLICT (run_id, signal) DO NOTHING"""
@@ -25,15 +27,15 @@ def put(connection: sqlite3.Connection, run_id: str, signal: Signal) -> None:
 
 def oldest(connection: sqlite3.Connection, run_id: str, name: str) -> Signal | None:
     """Return the oldest unconsumed signal of that name, or None."""
-    row = connection.execute(_OLDEST, (run_id, name)).fetchone()
-    return None if row is None else _checked(run_id, Signal(*row))
+    rows = fetch(connection, _OLDEST, (run_id, name))
+    return _checked(run_id, Signal(*rows[0])) if rows else None
 
 
 def every(connection: sqlite3.Connection, run_id: str) -> Signals:
     """Return all signals sent to the run."""
     waiting: list[Signal] = []
     consumed: list[str] = []
-    for id, name, payload, gone in connection.execute(_EVERY, (run_id,)):
+    for id, name, payload, gone in fetch(connection, _EVERY, (run_id,)):
         signal = _checked(run_id, Signal(id, name, payload))
         if gone:
             consumed.append(signal.id)
@@ -44,11 +46,12 @@ def every(connection: sqlite3.Connection, run_id: str) -> Signals:
 
 def missing_recipients(connection: sqlite3.Connection) -> list[str]:
     """Return the ids that got signals but have no run."""
-    return [run_id for (run_id,) in connection.execute(_RECIPIENTS)]
+    return [run_id for (run_id,) in fetch(connection, _RECIPIENTS, ()) if isinstance(run_id, str)]
 
 
 def _checked(run_id: str, signal: Signal) -> Signal:
-    if not isinstance(signal.id, str) or not isinstance(signal.payload, bytes | None):
+    texts = isinstance(signal.id, str) and isinstance(signal.name, str)
+    if not texts or not isinstance(signal.payload, bytes | None):
         raise unreadable(run_id, f"its signal {signal.id!r} is corrupt")
     return signal
 

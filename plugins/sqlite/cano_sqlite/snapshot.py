@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from cano_msgspec.packing import Changes, DamagedError, unpack_changes, unreadable
 
+from cano_sqlite.failures import primary_code
 from cano_sqlite.tails import Tails, merge
 
 # a run's entries, from the newest one back to the one after `folded`; each has a greater id than the one it points to
@@ -43,8 +44,28 @@ class Place(NamedTuple):
 
 
 def fetch(connection: sqlite3.Connection, question: str, values: Any) -> list[tuple[Any, ...]]:
-    """Return all rows. A cursor that is left half read, because a row is corrupt, would keep its transaction open."""
-    return connection.execute(question, values).fetchall()
+    """Return all rows. A text that is not UTF-8 is returned as bytes, so that it is corrupt, and spoils no other row.
+
+    A cursor that is left half read, because a row is corrupt, would keep its transaction open.
+    """
+    try:
+        return connection.execute(question, values).fetchall()
+    except sqlite3.OperationalError as error:
+        if primary_code(error):
+            raise
+    # the error is not SQLite's: Python could not decode a text
+    connection.text_factory = _text_or_bytes
+    try:
+        return connection.execute(question, values).fetchall()
+    finally:
+        connection.text_factory = str
+
+
+def _text_or_bytes(data: bytes) -> str | bytes:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data
 
 
 def lines(connection: sqlite3.Connection, place: Place) -> Iterator[tuple[Changes, Sequence[Any]]]:

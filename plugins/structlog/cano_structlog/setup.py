@@ -6,6 +6,8 @@ import logging
 import sys
 from typing import Any
 
+from cano.safe_text import escaped
+
 from cano_structlog.settings import LogSettings
 from cano_structlog.traces import add_trace_ids
 
@@ -24,7 +26,7 @@ def configure(settings: LogSettings) -> None:
     ]
     as_text = settings.render == "console" or (settings.render == "auto" and sys.stderr.isatty())
     processors += (
-        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        [_escape, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
         if as_text
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
     )
@@ -34,3 +36,8 @@ def configure(settings: LogSettings) -> None:
         factory, wrapper = structlog.stdlib.LoggerFactory(), structlog.stdlib.BoundLogger
         processors.insert(1, structlog.stdlib.filter_by_level)
     structlog.configure(processors=processors, wrapper_class=wrapper, logger_factory=factory)
+
+
+def _escape(logger: Any, method: str, line: Any) -> Any:
+    """Escape texts, which the console renderer prints as they are. It prints other values by their repr."""
+    return {key: escaped(value) if isinstance(value, str) else value for key, value in line.items()}

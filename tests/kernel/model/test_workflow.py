@@ -527,6 +527,15 @@ def test_mermaid_notes_what_it_does_not_know() -> None:
     )
 
 
+def test_no_name_steers_a_terminal_or_ends_a_line_of_a_drawing() -> None:
+    """Control characters and marks of text direction are escaped; a line break is a space."""
+    name = 'x\x1b[2J\r\nnote right of s0 : FORGED\u202e"'
+    drawing = Workflow(name).add_exit_state(name).mermaid()
+
+    assert all(sign.isprintable() or sign == "\n" for sign in drawing)
+    assert not [line for line in drawing.splitlines() if line.strip().startswith("note")]
+
+
 def test_mermaid_of_a_workflow_under_construction() -> None:
     """An incomplete workflow can be drawn, to see what is missing."""
     assert Workflow(State.START).mermaid() == ('stateDiagram-v2\n    state "START" as s0_START\n    [*] --> s0_START\n')

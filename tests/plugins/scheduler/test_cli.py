@@ -90,6 +90,15 @@ def test_trigger_runs_and_waits(cano: Cano) -> None:
     assert row.split()[1:6] == ["cron", "idle", "2", "1", "0"]
 
 
+def test_no_text_steers_the_terminal(cano: Cano) -> None:
+    """What a user or a task names is shown escaped, in one line each."""
+    evil = "x\x1b[2J\nFORGED\u202e"
+    for done in (cano("trigger", evil), cano("trigger", "nightly", "--data", '{"fail": true}', target=f"jobs:{evil}")):
+        assert done.returncode == 2
+        assert all(sign.isprintable() or sign == "\n" for sign in done.stdout + done.stderr)
+        assert not [line for line in done.stderr.splitlines() if line.startswith("FORGED")]
+
+
 def test_pause_and_resume_reach_other_processes(cano: Cano) -> None:
     """Through the store; without a durable one there is nothing to reach."""
     assert cano("pause", "nightly").stdout == "nightly: paused\n"

@@ -51,6 +51,8 @@ class TestDamage(DamageContract):
             (f"UPDATE journal SET seq = 2 WHERE id = {LAST}",),
             (f"UPDATE journal SET status = 'failed' WHERE id = {LAST}",),
             (f"UPDATE journal SET state = x'00' WHERE id = {LAST}",),
+            (f"UPDATE journal SET state = CAST(x'ff' AS TEXT) WHERE id = {LAST}",),
+            ("UPDATE runs SET holder = CAST(x'fe61' AS TEXT) WHERE run_id = :run",),
             (f"DELETE FROM journal WHERE id = {LAST}",),
             (f"DELETE FROM journal WHERE run = {ITS_ID}",),
             ("UPDATE runs SET head = 0 WHERE run_id = :run",),

@@ -52,6 +52,17 @@ def test_console() -> None:
     assert "\x1b" not in started + mine + finished
 
 
+def test_no_text_steers_the_console() -> None:
+    """Ids and errors with escape sequences, line breaks or marks of direction are one line each, escaped."""
+    evil = "x\\x1b[2J\\r\\nFORGED\\u202eend\\x9b1m"
+    program = PROGRAM.replace('name="w"', f'name="{evil}"').replace("warning(", f'warning("{evil}"+')
+    lines = lines_of(program, CANO_LOG_RENDER="console")
+
+    assert len(lines) == 3
+    assert all(line.isprintable() for line in lines)
+    assert all(evil in line for line in lines)
+
+
 def test_the_lowest_level() -> None:
     """At level debug steps are logged; at level error only errors are."""
     debug = [json.loads(line)["event"] for line in lines_of(CANO_LOG_LEVEL="debug")]

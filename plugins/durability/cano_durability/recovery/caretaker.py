@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable
 
 from cano import CanoError, NotifyingStore, Run, RunFilter, RunRecord, RunStatus, is_held
 from cano.engine.ports import BoundWorkflow, Host
+from cano.safe_text import escaped, safe_str
 
 from cano_durability.cancelling import Canceller
 from cano_durability.claiming import Claimer
@@ -211,7 +212,8 @@ class Caretaker:
         """Log why a run cannot continue, unless the same error of it is already logged."""
         if (run_id, str(error)) not in self._logged:
             self._logged.add((run_id, str(error)))
-            _log.error("run %s cannot continue: %s", run_id, error, exc_info=not isinstance(error, CanoError))
+            ours = isinstance(error, CanoError)
+            _log.error("run %s cannot continue: %s", escaped(run_id), escaped(safe_str(error)), exc_info=not ours)
 
     # cancelling
 

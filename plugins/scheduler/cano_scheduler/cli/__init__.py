@@ -13,7 +13,7 @@ import click
 from cano import CanoError, ConfigurationError, SchedulerError
 
 from cano_scheduler import _check
-from cano_scheduler.cli.formatting import format_time, next_lines, table
+from cano_scheduler.cli.formatting import format_time, next_lines, shown, table
 from cano_scheduler.cli.loading import UsageError, load_scheduler
 from cano_scheduler.scheduler import Scheduler
 
@@ -56,7 +56,7 @@ def _do(target: str, work: Callable[[Scheduler], Awaitable[R]], durable: bool = 
     except (SchedulerError, ConfigurationError) as error:
         raise UsageError(str(error)) from error
     except CanoError as error:
-        raise click.ClickException("\n".join([str(error), *getattr(error, "__notes__", ())])) from error
+        raise click.ClickException("\n".join(map(shown, [error, *getattr(error, "__notes__", ())]))) from error
 
 
 @schedule.command()
@@ -117,7 +117,7 @@ def trigger(id: str, data: str | None, target: str) -> None:
         result = await (await scheduler.trigger(id, given)).result()
         return f"{result.run_id}: {getattr(result.state, 'name', result.state)}"
 
-    click.echo(_do(target, work))
+    click.echo(shown(_do(target, work)))
 
 
 @schedule.command()
@@ -126,7 +126,7 @@ def trigger(id: str, data: str | None, target: str) -> None:
 def pause(id: str, target: str) -> None:
     """Pause schedule ID in every process."""
     _do(target, lambda scheduler: scheduler.pause(id), durable=True)
-    click.echo(f"{id}: paused")
+    click.echo(f"{shown(id)}: paused")
 
 
 @schedule.command()
@@ -140,7 +140,7 @@ def resume(id: str, target: str) -> None:
         await scheduler.reset(id)
 
     _do(target, work, durable=True)
-    click.echo(f"{id}: resumed")
+    click.echo(f"{shown(id)}: resumed")
 
 
 @schedule.command()
@@ -160,7 +160,7 @@ def backfill(id: str, start: str, end: str, limit: int, target: str) -> None:
     for handle in handles:
         info = handle.status()
         failed += info.error is not None
-        click.echo(f"{handle.run_id}: {info.status.value}")
+        click.echo(f"{shown(handle.run_id)}: {info.status.value}")
     click.echo(f"{len(handles)} run(s) from {format_time(span[0])} to {format_time(span[1])}, {failed} failed")
     if failed:
         raise SystemExit(1)

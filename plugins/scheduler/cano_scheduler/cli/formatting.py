@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta, tzinfo
 
+import click
+from cano.safe_text import escaped, safe_str
+
 from cano_scheduler.info import FlowInfo
 
 _DAY = timedelta(days=1)
@@ -34,6 +37,13 @@ def _change_on(local: datetime) -> timedelta | None:
     return None if before is None or after is None or before == after else after - before
 
 
+def shown(value: object) -> str:
+    """Return `value` as one line in which a terminal interprets nothing, except with `cano --raw`."""
+    context = click.get_current_context(silent=True)
+    text = safe_str(value)
+    return text if context is not None and getattr(context.find_root().obj, "raw", False) else escaped(text)
+
+
 def table(infos: Iterable[FlowInfo]) -> str:
     """Format the schedules as a table."""
     rows = [("ID", "KIND", "STATE", "RUNS", "FAILED", "SKIPPED", "LAST", "NEXT", "WORKFLOW")]
@@ -42,7 +52,8 @@ def table(infos: Iterable[FlowInfo]) -> str:
         rows.append(
             (info.id, info.kind, info.state, *counts, format_time(info.last), format_time(info.next), info.workflow)
         )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    cells = [[*map(shown, row)] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
     )

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from cano_scheduler.cli.formatting import shown
 from cano_scheduler.scheduler import Scheduler
 
 
@@ -17,6 +18,10 @@ class UsageError(click.ClickException):
     """A usage error, such as a scheduler that does not exist. Exit code 2."""
 
     exit_code = 2
+
+    def format_message(self) -> str:
+        """Return the message as it is printed: in one line."""
+        return shown(self.message)
 
 
 def load_scheduler(target: str) -> Scheduler:
