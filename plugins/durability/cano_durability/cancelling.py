@@ -116,7 +116,11 @@ class Canceller:
         return record
 
     async def commit(self, record: RunRecord, request: Signal | None) -> None:
-        """Commit that a run, which this kernel has just claimed, is cancelled. Cancel its children, too."""
+        """Cancel the children of a run that this kernel has just claimed; then commit that it is cancelled, too.
+
+        If that is cut short, the run's request remains, so that the next process to claim the run finishes it.
+        """
+        await self.cancel_children(record.run_id)
         error = None if request is not None and _with_parent(request) else cancelled_child(record)
         await self._stored.backend.commit(
             Commit(
@@ -128,7 +132,6 @@ class Canceller:
         self._alarms.cancel(record.run_id)
         self._watchlist.parked.discard(record.run_id)
         self._waiters.notify(record.run_id)
-        await self.cancel_children(record.run_id)
 
     async def cancel_children(self, run_id: str) -> None:
         """Cancel the unfinished children of a run, also beside a child that is corrupt and cannot be cancelled."""

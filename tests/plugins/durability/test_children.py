@@ -223,6 +223,26 @@ async def test_a_child_that_ended_with_an_attempt(kernel: Kernel, world: World, 
     assert family.retry.asked == 1
 
 
+async def test_a_crash_while_a_family_is_cancelled(kernel: Kernel, world: World, family: Family) -> None:
+    """The children come first, so that no child is left without a parent that the next process would cancel."""
+    await start(kernel, world, family.parent())
+    await kernel.close()
+    canceller = await world.kernel()
+    fault = world.faults(canceller).at_call("put_signal", 2).hang()  # the request for the child
+    cancelled = asyncio.ensure_future(canceller.cancel("p"))
+    await fault.reached()
+    await world.crash(canceller)
+    fault.release()
+    await asyncio.gather(cancelled, return_exceptions=True)
+    await world.lapse()
+    other = await world.kernel()
+
+    assert await other.recover(family.parent()) == []
+    assert await statuses(other) == {"p": RunStatus.CANCELLED, CHILD: RunStatus.CANCELLED}
+    assert await other.check() == []
+    assert family.did["work"] == 1
+
+
 async def test_a_cancelled_grandchild(kernel: Kernel, world: World, family: Family) -> None:
     """Neither the child's retries nor the parent's start it again; each of them fails."""
     outer = Workflow("call", name="outer").add_exit_state("end")
