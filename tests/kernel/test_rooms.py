@@ -20,11 +20,11 @@ BUDGETS = {
     "engine": 1_419,
     "runtime": 282,
     "concurrency": 630,
-    "plugins": 442,
+    "plugins": 448,
     "kernel": 554,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
-IN_ALL = 5_461
+IN_ALL = 5_467
 DURABILITY = {"": 1_534, "recovery": 600}
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
 

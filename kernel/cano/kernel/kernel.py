@@ -62,7 +62,8 @@ class Kernel:
         plugins: objects with hook implementations, or names of installed plugins.
         discover: whether to load every installed plugin. The plugin `durability` is loaded even if this is False,
             unless it is blocked.
-        block: names of plugins that are never imported; the environment variable CANO_BLOCK adds to them.
+        block: names of plugins that are never imported; the environment variable CANO_BLOCK adds to them, and
+            CANO_PLUGINS all installed ones that it does not name, but durability.
         strict: whether a broken plugin is an error; otherwise it is skipped with a warning.
         clock: the source of time.
         lease: seconds without a renewal after which another process may take over a run.

@@ -75,7 +75,8 @@ class Plugins:
     Args:
         plugins: objects with hook implementations, or names of installed plugins.
         discover: whether to load every installed plugin.
-        block: names that are never imported; the environment variable CANO_BLOCK adds to them.
+        block: names that are never imported; the environment variable CANO_BLOCK adds to them, and CANO_PLUGINS, if it
+            is not empty, all installed ones that it does not name.
         strict: whether a broken plugin is refused, rather than skipped with a warning.
     """
 
@@ -90,7 +91,8 @@ class Plugins:
         self.observer_errors: Counter[str] = Counter()
         self._given = tuple(plugins)
         self._discover = discover
-        self._blocked = {*blocked, *filter(None, map(str.strip, os.environ.get("CANO_BLOCK", "").split(",")))}
+        self._blocked = {*blocked, *_named_in("CANO_BLOCK")}
+        self._allowed = _named_in("CANO_PLUGINS")
         self._strict = strict
         self._infos: dict[str, PluginInfo] = {}
         self._loaded = False
@@ -157,6 +159,9 @@ class Plugins:
         else:  # to look up one distribution is much faster than to list all
             with suppress(importlib.metadata.PackageNotFoundError):
                 found = importlib.metadata.distribution(f"cano-{_ALWAYS}").entry_points.select(group=_GROUP)
+        if self._allowed:
+            self._blocked |= {point.name for point in found} - {*self._allowed, _ALWAYS}
+            wanted = wanted | self._allowed if self._discover else wanted
         points: dict[str, importlib.metadata.EntryPoint] = {}
         for point in sorted(found, key=lambda point: point.name):
             if not self._discover and point.name not in {*wanted, _ALWAYS}:
@@ -316,6 +321,10 @@ class Plugins:
             others = [info.name for info in self.infos if info.status != "active"]
             raise unanswered(kind, given, schemes, others, self.inactive)
         return answer
+
+
+def _named_in(variable: str) -> set[str]:
+    return {*filter(None, map(str.strip, os.environ.get(variable, "").split(",")))}
 
 
 def _installed() -> set[str]:

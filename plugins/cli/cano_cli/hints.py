@@ -23,7 +23,8 @@ def command(ctx: click.Context, name: str, *arguments: str) -> str:
     """Return the command line of `cano NAME ARGUMENTS`, on the same store and with the same plugins as this command."""
     settings: Settings = ctx.obj
     block = [part for plugin in settings.block for part in ("--block", plugin)]
-    return " ".join(map(word, ["cano", *block, name, *arguments, *_store(ctx)]))
+    only = ["--only", ",".join(settings.only)] if settings.only else []
+    return " ".join(map(word, ["cano", *block, *only, name, *arguments, *_store(ctx)]))
 
 
 def _store(ctx: click.Context) -> list[str]:

@@ -53,7 +53,7 @@ class App(click.Group):
         try:
             # --block decides which plugins add commands, so it is parsed first
             probe = super().make_context(info_name, [*args], parent, **{**extra, "resilient_parsing": True})
-            settings = Settings(tuple(probe.params.get("block") or ()))
+            settings = Settings(tuple(probe.params.get("block") or ()), only=_names(probe.params.get("only") or ()))
             with self._notices.showing_warnings():
                 add_plugin_commands(self, settings.kernel(), self._notices.show)
         except KeyboardInterrupt:
@@ -77,16 +77,23 @@ def make_app() -> App:
 
     @click.group(cls=App, name="cano")
     @click.option("--block", multiple=True, metavar="NAME", help="Do not load the plugin NAME. May be repeated.")
+    @click.option(
+        "--only", multiple=True, metavar="A,B", help="Load no other installed plugins than these, and durability."
+    )
     @click.option("--raw", is_flag=True, help="Print control characters in ids, data and errors as they are.")
     @click.version_option(package_name="cano-cli", prog_name="cano", message="%(prog)s %(version)s")
     @click.pass_context
-    def app(ctx: click.Context, block: tuple[str, ...], raw: bool) -> None:
+    def app(ctx: click.Context, block: tuple[str, ...], only: tuple[str, ...], raw: bool) -> None:
         """Run, draw and check Cano workflows, and manage their runs."""
-        ctx.obj = Settings(block, raw)
+        ctx.obj = Settings(block, raw, _names(only))
 
     for command in COMMANDS:
         app.add_command(command)
     return app
+
+
+def _names(given: Sequence[str]) -> tuple[str, ...]:
+    return tuple(name for each in given for part in each.split(",") if (name := part.strip()))
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:

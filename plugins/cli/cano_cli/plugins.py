@@ -63,7 +63,7 @@ def _cells(info: PluginInfo) -> list[str]:
     if info.status == "active":
         last = ", ".join(info.hooks) or "none"
     elif info.status == "blocked":
-        last = "blocked by --block or CANO_BLOCK"
+        last = "blocked by --block, CANO_BLOCK or CANO_PLUGINS"
     else:
         last = " ".join(str(info.error).split())
     return [info.name, info.distribution, info.version, info.status, last]

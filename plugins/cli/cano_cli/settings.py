@@ -22,11 +22,13 @@ class Settings:
 
     Attributes:
         block: names of plugins that are not loaded.
+        only: names of the only installed plugins that are loaded, besides durability; if empty, all are.
         raw: whether texts are printed as they are, with control characters.
     """
 
     block: tuple[str, ...] = ()
     raw: bool = False
+    only: tuple[str, ...] = ()
 
     def kernel(self, **options: Any) -> Kernel:
         """Create a kernel with these settings.
@@ -34,6 +36,8 @@ class Settings:
         Args:
             options: further arguments of `Kernel`.
         """
+        if self.only:
+            options |= {"discover": False, "plugins": [*self.only, *options.get("plugins", ())]}
         return Kernel(block=self.block, **options)
 
 

@@ -243,6 +243,40 @@ def test_cano_block_adds_names(site: Site, monkeypatch: pytest.MonkeyPatch) -> N
     assert site.log == ["site_dist_b"]
 
 
+@pytest.mark.parametrize("given", [["b"], []])
+def test_cano_plugins_names_the_only_ones(site: Site, monkeypatch: pytest.MonkeyPatch, given: list[str]) -> None:
+    """No other installed plugin is imported, not even one that the program names; durability stays."""
+    for name in "abc":
+        site.install(name, "")
+    monkeypatch.setenv("CANO_BLOCK", "c")
+    monkeypatch.setenv("CANO_PLUGINS", " a ,,c")
+    kernel = Kernel(plugins=given)
+    infos = {info.name: info.status for info in kernel.load()}
+
+    assert site.log == ["site_dist_a"]
+    assert {name for name, status in infos.items() if status == "active"} == {"a", "concurrency", "durability"}
+    assert infos["b"] == infos["c"] == infos["sqlite"] == "blocked"
+
+
+def test_an_allowed_plugin_must_be_there(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A misspelt name is an error that names the nearest; a kernel that discovers nothing does not need them."""
+    site.install("guest", "")
+    monkeypatch.setenv("CANO_PLUGINS", "gest")
+    with pytest.raises(ConfigurationError, match=r"no plugin named 'gest' \(did you mean 'guest'\?\) is installed"):
+        Kernel().load()
+
+    Kernel(discover=False).load()
+    assert site.log == []
+
+
+def test_an_empty_list_allows_all(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the variable were not set."""
+    site.install("guest", "")
+    monkeypatch.setenv("CANO_PLUGINS", "")
+
+    assert [info.name for info in found(Kernel())] == ["guest"]
+
+
 def test_a_given_plugin_can_be_blocked() -> None:
     """A plugin given as an object is blocked by its name like any other."""
 

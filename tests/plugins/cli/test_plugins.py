@@ -73,9 +73,8 @@ def test_list(cano: Cano, install: Install) -> None:
         "2", "absent", "cano-absent", "3", "failed", "ModuleNotFoundError: No module named 'no_such_module'",
     ]  # fmt: skip
     assert ["zoo", "cano-zoo", "1.2", "active", "cano_commands"] in [row[1:] for row in rows]
-    assert ["retry", "cano-retry", version("cano-retry"), "blocked", "blocked by --block or CANO_BLOCK"] in [
-        row[1:] for row in rows
-    ]
+    why = "blocked by --block, CANO_BLOCK or CANO_PLUGINS"
+    assert ["retry", "cano-retry", version("cano-retry"), "blocked", why] in [row[1:] for row in rows]
     assert [row[0] for row in rows[1:]] == [str(number) for number in range(1, len(rows))]
 
 
@@ -215,6 +214,20 @@ def test_blocking_what_is_not_there(cano: Cano) -> None:
     assert result.exit_code == 0
     message = "block= or CANO_BLOCK names 'rety' (did you mean 'retry'?), but no plugin has this name"
     assert result.stderr == f"Warning: {message}\n"
+
+
+def test_only_some(cano: Cano, install: Install, project: Path) -> None:
+    """--only keeps all other installed plugins from being imported, also for their commands; hints repeat it."""
+    install("zoo", "open('executed', 'w')\n")
+
+    listed = json.loads(cano("--only", "sqlite, msgspec", "--only", "retry", "plugins", "--json").stdout)
+    active = {plugin["name"] for plugin in listed if plugin["status"] == "active"}
+
+    assert active == {"concurrency", "durability", "msgspec", "retry", "sqlite"}
+    assert not (project / "executed").exists()
+    misspelt = cano("--only", "sqlit", "plugins")
+    assert misspelt.exit_code == 2
+    assert "no plugin named 'sqlit' (did you mean 'sqlite'?) is installed" in misspelt.stderr
 
 
 def test_error_of_a_plugin_command(cano: Cano, install: Install) -> None:
