@@ -193,7 +193,8 @@ class Standstill(Enum):
     FAILED = "it failed; resume() tries again from the state that failed"
     SUCCEEDED = "it has ended in success"
     CANCELLED = "it was cancelled"
-    UNREADABLE = "it cannot be read here; run a program that can read it, or cancel it"
+    CHANGED = "its workflow has changed; finish it with the old program, define Workflow(migrate=…), or cancel it"
+    UNREADABLE = "it cannot be read here; run a program that can read it, or cancel or delete it"
 
 
 class Explanation(NamedTuple):

@@ -24,8 +24,8 @@ BUDGETS = {
     "kernel": 554,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
-IN_ALL = 5_467
-DURABILITY = {"": 1_534, "recovery": 600}
+IN_ALL = 5_468
+DURABILITY = {"": 1_558, "recovery": 600}
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
 
 EXCEPTIONS = {

@@ -18,11 +18,14 @@ from cano import (
     SerializationError,
     Standstill,
     Transition,
+    VersionMismatchError,
+    state_name,
 )
 from cano.engine.ports import Host
 
 from cano_durability.answers import answer
 from cano_durability.keys import DEADLINE, LASTING, ORIGIN, PAYLOAD, PREFIX, WAIT
+from cano_durability.migration import landing_state
 from cano_durability.patience import despite_cancellation
 from cano_durability.recovery.leases import with_status_at
 from cano_durability.stored_runs import StoredRuns
@@ -119,46 +122,66 @@ class Inspector:
 
     async def explain(self, run_id: str) -> Explanation:
         """See `Kernel.explain`."""
-        stored = self._stored
+        if (run := self._kernel.active.get(run_id)) is not None:
+            if run.waits_for is not None:
+                return Explanation(Standstill.WAITING_FOR_LIMIT, str(run.waits_for))
+            return Explanation(Standstill.RUNNING_HERE, f"in state {state_name(run.state)}")
+        record = None
         try:
-            record = with_status_at(await stored.record(run_id), stored.now())
-            status, wait = record.status, record.wait
-            if (run := self._kernel.active.get(run_id)) is not None:
-                if run.waits_for is not None:
-                    return Explanation(Standstill.WAITING_FOR_LIMIT, str(run.waits_for))
-                return Explanation(Standstill.RUNNING_HERE, f"in state {record.state}")
-            if status is RunStatus.RUNNING:
-                left = f"{(record.expires or 0) - stored.now():.1f} s"
-                return Explanation(Standstill.RUNNING_ELSEWHERE, f"{record.holder}; its lease expires in {left}")
-            if not status.finished:
-                stored.check(record)
-            origin = stored.origin(run_id, record.data)
-            forked = "" if origin is None else f", forked from run {origin[0]} after transition {origin[1]}"
-        except SerializationError as unreadable:
-            return Explanation(Standstill.UNREADABLE, str(unreadable))
+            record = with_status_at(await self._stored.record(run_id), self._stored.now())
+            return await self._explanation(record)
+        except (SerializationError, VersionMismatchError) as error:
+            reason, detail = Standstill.UNREADABLE, str(error)
+            if isinstance(error, VersionMismatchError):
+                reason, detail = Standstill.CHANGED, "; ".join(error.differences)
+            if record is not None and record.status is RunStatus.FAILED:
+                detail += f"; it failed {_failure(record)}"
+            return Explanation(reason, detail)
+
+    async def _explanation(self, record: RunRecord) -> Explanation:
+        """Explain a run. Raises SerializationError or VersionMismatchError if it could not continue in this kernel."""
+        stored, run_id, status, wait = self._stored, record.run_id, record.status, record.wait
+        if status is RunStatus.RUNNING:
+            left = f"{(record.expires or 0) - stored.now():.1f} s"
+            return Explanation(Standstill.RUNNING_ELSEWHERE, f"{record.holder}; its lease expires in {left}")
+        origin = stored.origin(run_id, record.data)
+        forked = "" if origin is None else f", forked from run {origin[0]} after transition {origin[1]}"
+        if status in (RunStatus.SUCCEEDED, RunStatus.CANCELLED):
+            return Explanation(Standstill[status.name], f"in state {record.state}{forked}")
+        stored.check(record)
+        if status is RunStatus.PARKED and wait is None:  # a record that a plugin keeps for its own use
+            return Explanation(Standstill.WAITING_FOR_SIGNAL, "from the plugin that parked it")
         if status is RunStatus.PARKED and wait is not None:
             signal = None
             if wait.signal is not None:
                 signal, _ = await answer(stored.backend, run_id, wait.signal, record.seq)
-            if (limit := stored.limit(record)) is not None and limit[1] <= stored.now():
-                return Explanation(Standstill.READY, f"it exceeded its timeout of {limit[0]:g} s and will fail")
+            limit = stored.limit(record)
+            overdue = limit is not None and limit[1] <= stored.now()
             by_time = signal is None and wait.until is not None and wait.until <= stored.now()
-            if signal is not None or by_time:
-                following = wait.on_timeout if by_time and wait.on_timeout is not None else wait.then
-                return Explanation(Standstill.READY, f"next state {following}")
-            until = "" if wait.until is None else f"for {wait.until - stored.now():.1f} s more"
-            if wait.signal is not None:
+            if not (signal is not None or by_time or overdue):
+                until = "" if wait.until is None else f"for {wait.until - stored.now():.1f} s more"
+                if wait.signal is None:
+                    return Explanation(Standstill.WAITING_FOR_TIME, until)
                 detail = f"{wait.signal!r}" + (until and f", {until}") + forked
                 return Explanation(Standstill.WAITING_FOR_SIGNAL, detail)
-            return Explanation(Standstill.WAITING_FOR_TIME, until)
-        if status is RunStatus.PARKED:  # a record that a plugin keeps for its own use
-            return Explanation(Standstill.WAITING_FOR_SIGNAL, "from the plugin that parked it")
+            self._check_continues(record, record.payload if signal is None else signal.payload)
+            if limit is not None and overdue:
+                return Explanation(Standstill.READY, f"it exceeded its timeout of {limit[0]:g} s and will fail")
+            following = wait.on_timeout if by_time and wait.on_timeout is not None else wait.then
+            return Explanation(Standstill.READY, f"next state {following}")
+        self._check_continues(record, record.payload)
         if status is RunStatus.FAILED:
-            error = record.error or {}
-            return Explanation(Standstill.FAILED, f"in state {error.get('state')}: {error.get('message')}")
-        kills = stored.takeovers(record) if status is RunStatus.INTERRUPTED else 0
+            return Explanation(Standstill.FAILED, _failure(record))
+        kills = stored.takeovers(record)
         taken = f", which {kills} processes did not survive" if kills else ""
-        return Explanation(Standstill[status.name], f"in state {record.state}{taken}{forked}")
+        return Explanation(Standstill.INTERRUPTED, f"in state {record.state}{taken}{forked}")
+
+    def _check_continues(self, record: RunRecord, payload: Any) -> None:
+        """Raise the error with which a takeover would refuse the run, if its workflow is known here."""
+        plan = self._stored.plan_of(record.workflow) or self._kernel.bound.get(record.workflow)
+        if plan is not None:
+            landing_state(plan, self._stored.migrated(record))
+            self._stored.values_of(record.workflow).payload(payload, record.run_id)
 
     async def check(self) -> list[Finding]:
         """See `Kernel.check`. Values are decoded only if the run's workflow, and therefore its classes, are known."""
@@ -240,6 +263,11 @@ class Inspector:
         if not getattr(self._stored.backend.capabilities, promise):
             name = self._kernel.store_name
             raise ConfigurationError(f"the store {name} {_LACKS[promise]}; use one with {promise}, see `cano plugins`")
+
+
+def _failure(record: RunRecord) -> str:
+    error = record.error or {}
+    return f"in state {error.get('state')}: {error.get('message')}"
 
 
 def _unfinished(run_id: str, problem: str, cancel: str) -> str:

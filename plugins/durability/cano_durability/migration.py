@@ -29,11 +29,13 @@ def landing_state(plan: BoundWorkflow, record: RunRecord, state: str | None = No
         differences.append(f"the run is in state {state}, which no longer exists")
     old = flow.migrate or {}
     shown = ", ".join(f"{name!r}: …" for name in (old if state in old or state in plan.by_name else (*old, state)))
+    accepts = f"migrate_from=[{record.version!r}]"
     raise VersionMismatchError(
         f"run {record.run_id} was begun under another definition of workflow {plan.name!r}:"
         + "".join(f"\n  - {difference}" for difference in differences)
-        + f"\nFinish it with the old program, or define Workflow(migrate={{{shown}}}); "
-        f"migrate_from=[{record.version!r}] accepts all other differences, too",
+        + f"\nFinish it with the old program, or define Workflow(migrate={{{shown}}}"
+        + (f", {accepts})" if record.version != plan.version else f"); if that is refused, add {accepts}")
+        + ", which accepts all differences",
         differences=differences,
         run_id=record.run_id,
         workflow=plan.name,

@@ -93,7 +93,7 @@ async def test_a_renamed_state(kernel: Kernel, world: World, program: Program) -
         "\n  - there is now: state beta does do_beta"
         "\n  - the run is in state b, which no longer exists"
         "\nFinish it with the old program, or define Workflow(migrate={'b': …}); "
-        "migrate_from=['1'] accepts all other differences, too"
+        "if that is refused, add migrate_from=['1'], which accepts all differences"
     )
     assert program.did == []
 
@@ -122,7 +122,7 @@ async def test_recovering_says_so(
     with caplog.at_level(logging.ERROR):
         await other.recover(program.flow("a", "b", "end", version="2"))
         await world.clock.advance(10)
-    assert [record.getMessage().splitlines()[0] for record in caplog.records] == [
+    assert [record.getMessage().partition(r"\n")[0] for record in caplog.records] == [
         "run r cannot continue: run r was begun under another definition of workflow 'flow':"
     ]
 
