@@ -485,6 +485,8 @@ class Kernel:
     async def resume(self, flow: Workflow[Any], run_id: str) -> RunResult:
         """Continue an interrupted or failed run from its last commit, and wait for its end.
 
+        A run that failed by its timeout while it waited for a signal or a time waits again.
+
         A cancelled run does not continue. If the run failed because a child was cancelled by itself, it fails again:
         fork it before that step, so that the fork starts a child of its own.
 

@@ -34,6 +34,7 @@ class Interview:
         questions: how many.
         fresh: whether each takes only answers that come after it.
         tokens: the tokens of the questions, once for each attempt to ask.
+        asked: set when it has asked a question.
         gate: what each question waits for before it waits for its answer.
     """
 
@@ -41,13 +42,14 @@ class Interview:
         self.questions = 2
         self.fresh = False
         self.tokens: list[str] = []
-        self.gate = asyncio.Event()
+        self.asked, self.gate = asyncio.Event(), asyncio.Event()
         self.gate.set()
         self.fails = 0
 
     async def ask(self, store: Any) -> Any:
         """Send a mail with the token, and wait."""
         self.tokens.append(current_wait().token)
+        self.asked.set()
         if self.fails:
             self.fails -= 1
             raise ValueError("the mail could not be sent")
@@ -323,6 +325,24 @@ async def test_no_step_no_wait() -> None:
     flow.register_split("split", [branch], JoinConfig(JoinStrategy.all(), "end"))
     async with Kernel() as kernel:
         assert (await kernel.run(flow)).state == "end"
+
+
+@pytest.mark.parametrize("early", [False, True])
+async def test_a_run_in_memory(interview: Interview, early: bool) -> None:
+    """A run that no store keeps until it waits has tokens, too: `memory://` keeps its signals."""
+    interview.questions = 1
+    interview.gate.clear()
+    async with Kernel() as kernel:
+        handle = await kernel.start(interview.flow())
+        await interview.asked.wait()
+        if not early:
+            interview.gate.set()
+            await handle._run.ended()
+            assert (await kernel.runs())[0].wait_token == interview.tokens[0]
+        told = [await kernel.signal(handle.run_id, "answer", n, wait=interview.tokens[0]) for n in (1, 2)]
+        interview.gate.set()
+        assert (await handle.result()).data == {"answers": [1]}
+    assert told == [True, False]
 
 
 # fresh signals
