@@ -85,7 +85,7 @@ class Shared:
 
     def __init__(self, path: str) -> None:
         self.users = 0
-        self.env = lmdb.open(path, subdir=False, map_size=FIRST_SIZE)
+        self.env = lmdb.open(path, subdir=False, map_size=FIRST_SIZE, mode=0o600)  # readable by its owner only
         self.env.reader_check()  # otherwise processes that were killed while they read would keep old pages for ever
         self._lock = threading.Lock()
 

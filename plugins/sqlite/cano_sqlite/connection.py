@@ -48,10 +48,13 @@ def connect_for_writing(settings: Settings) -> sqlite3.Connection:
 def _create(settings: Settings) -> None:
     """Create an empty file with the configured mode if there is none. SQLite gives `-wal` and `-shm` the same mode."""
     path = settings.path
-    if path.is_symlink():  # SQLite keeps the log beside the target; and who owns the link could change the target
-        raise StoreUnavailableError(
-            f"the store {path} cannot be used: it is a symbolic link; name the file that it leads to, {path.resolve()}"
-        )
+    # SQLite keeps the log beside the target of a link; and who owns a link can change its target
+    for each in (path, *(path.with_name(f"{path.name}{end}") for end in ("-wal", "-shm", "-journal"))):
+        if each.is_symlink():
+            raise StoreUnavailableError(
+                f"the store {path} cannot be used: {each.name} is a symbolic link, to {each.resolve()}; name the file "
+                "itself, which no other user can replace"
+            )
     # closing any descriptor of a file releases this process's locks on it, so no thread may lock the file before that
     with _creating, suppress(OSError):  # the file exists, or SQLite reports the problem
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, settings.file_mode & 0o600)

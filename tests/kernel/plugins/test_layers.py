@@ -197,6 +197,8 @@ SECRET = [
     "://ada:hunter2@host/db?x=1", "://ada:hun/ter2@host/db", "://ada:hun?ter2@host/db", "://ada:hun@ter2@host/db",
     "://ada:hun/?@ter2@host", ":ada:hunter2@host", ":hunter2@host", "://host/db?password=hunter2", "://h?p=hun@ter2",
     "://host/db?x=1\n&password=hunter2", "=1 password=hunter2", "=1 password=hun:hunter2", "://ada:hun\nter2@host",
+    ":///ada:hunter2@host/db", "://host/db;password=hunter2", "://host/db#access_token=hunter2",
+    "://h1:1,ada:hunter2@h2:2/db", "://ada:hunter2@h1:1,ada:hunter2@h2:2/db?ssl=1",
 ]  # fmt: skip
 
 

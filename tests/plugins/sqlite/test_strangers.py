@@ -54,6 +54,11 @@ def link(path: Path, there: bool) -> Path:
     return target
 
 
+def content(path: Path) -> bytes:
+    """Return the bytes of a file."""
+    return path.read_bytes()
+
+
 @pytest.mark.usefixtures("umask")
 @pytest.mark.parametrize(("query", "mode"), [("", "600"), ("?file_mode=640", "640"), ("?file_mode=0666", "666")])
 async def test_only_the_owner_can_read_new_files(path: Path, query: str, mode: str) -> None:
@@ -102,10 +107,20 @@ async def test_a_link_is_not_followed(path: Path, there: bool) -> None:
     target = link(path, there)
     store = SqliteBackend(path)
 
-    with pytest.raises(StoreUnavailableError, match=f"it is a symbolic link; name the file that it leads to, {target}"):
+    with pytest.raises(StoreUnavailableError, match=rf"runs\.db is a symbolic link, to {target}; name the file"):
         await store.open()
     await store.close()
     assert [file.name for file in path.parent.iterdir()] == (["runs.db", "victim"] if there else ["runs.db"])
+
+
+@pytest.mark.parametrize("end", ["-wal", "-shm", "-journal"])
+async def test_a_link_in_place_of_the_log_is_not_followed(path: Path, end: str) -> None:
+    """What SQLite writes beside the file goes nowhere else."""
+    target = link(path.with_name(path.name + end), there=True)
+
+    with pytest.raises(StoreUnavailableError, match=f"{end} is a symbolic link, to {target}"):
+        await SqliteBackend(path).open()
+    assert content(target) == b""
 
 
 TRIGGERS = [
