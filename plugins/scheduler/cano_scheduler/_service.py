@@ -21,7 +21,7 @@ from cano_scheduler._state import Job, State
 from cano_scheduler._stored_repository import StoredRepository
 from cano_scheduler._times import run_id_of
 from cano_scheduler._triggers import NoTrigger, Trigger
-from cano_scheduler.info import FlowInfo, info_of
+from cano_scheduler.info import FlowInfo, corrupt_info, info_of
 from cano_scheduler.tick import Tick
 
 _CHANGES = {"pause": _lifecycle.pause, "resume": _lifecycle.resume, "reset": _lifecycle.reset}
@@ -265,6 +265,16 @@ class Service:
         """Return the status of a schedule."""
         schedule, state, runner = await self._state(id)
         return info_of(schedule, state, runner.now())
+
+    async def listed(self) -> list[FlowInfo]:
+        """Return the status of every schedule; one that cannot be read hides no other."""
+        found = []
+        for id, schedule in tuple(self.schedules.items()):
+            try:
+                found.append(await self.status(id))
+            except SerializationError as error:
+                found.append(corrupt_info(schedule, error))
+        return found
 
     async def history(self, id: str) -> list[Tick]:
         """Return the ticks of a schedule."""

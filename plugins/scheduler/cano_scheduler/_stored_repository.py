@@ -22,6 +22,7 @@ from cano import (
     RunFilter,
     RunRecord,
     RunStatus,
+    SerializationError,
     StoreBackend,
     Wait,
 )
@@ -32,7 +33,7 @@ from cano_scheduler._lifecycle import adopt, begin
 from cano_scheduler._repository import Change
 from cano_scheduler._schedule import Schedule
 from cano_scheduler._state import State
-from cano_scheduler._times import SECOND
+from cano_scheduler._times import SECOND, datetime_of
 from cano_scheduler.tick import Tick
 
 WORKFLOW = "cano.schedule"
@@ -113,7 +114,16 @@ class StoredRepository:
         self._cached[id] = (_record_after(record, commit), state)
 
     def _cache(self, id: str, record: RunRecord) -> State:
-        state = State.unpacked(self._decode(record.data["state"]))
+        try:
+            state = State.unpacked(self._decode(record.data["state"]))
+            for at in (state.anchor, state.cursor, state.blocked_until, state.last_run):
+                datetime_of(at or 0)
+        except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+            raise SerializationError(
+                f"the state of schedule {id!r} cannot be read: {error!r}; restore a backup, or delete the run "
+                f"{record.run_id!r}, so that the schedule begins anew",
+                run_id=record.run_id,
+            ) from error
         self._cached[id] = (_record_after(record), state)
         return state
 

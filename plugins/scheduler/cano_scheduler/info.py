@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from cano import SerializationError
+
 from cano_scheduler._decide import is_current
 from cano_scheduler._schedule import Schedule
 from cano_scheduler._state import ACTIVE, State
@@ -21,7 +23,8 @@ class FlowInfo:
         definition: its trigger, as text.
         workflow: the name of its workflow.
         state: "idle", "running", "backoff", "paused", "tripped", "done" (it has no more nominal times) or
-            "superseded" (a newer process has redefined or removed it).
+            "superseded" (a newer process has redefined or removed it); in a list also "corrupt" (`last_error` says why
+            its state cannot be read, and the other fields are empty).
         run_count: the number of started runs.
         failures: the number of failed runs; in a batch each run counts.
         cancelled: the number of cancelled runs, which are not failures.
@@ -54,6 +57,15 @@ class FlowInfo:
     next_nominal: datetime | None
     blocked_until: datetime | None
     last_error: str | None
+
+
+def corrupt_info(schedule: Schedule, error: SerializationError) -> FlowInfo:
+    """Describe a schedule whose state in the store cannot be read."""
+    kind, definition = schedule.trigger.kind, schedule.trigger.definition
+    return FlowInfo(
+        schedule.id, kind, definition, schedule.flow.name, "corrupt", 0, 0, 0, 0, 0, 0, 0, (), (), None, None, None,
+        None, str(error),
+    )  # fmt: skip
 
 
 def info_of(schedule: Schedule, state: State, now: int) -> FlowInfo:

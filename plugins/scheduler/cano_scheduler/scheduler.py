@@ -245,7 +245,7 @@ class Scheduler:
 
     async def list(self) -> list[FlowInfo]:
         """Return the status of every schedule, in the order in which they were added."""
-        return [await self._service.status(id) for id in tuple(self._service.schedules)]
+        return await self._service.listed()
 
     async def history(self, id: str) -> tuple[Tick, ...]:
         """Return the ticks of a schedule, oldest first: the outcomes of its times, events and triggers.

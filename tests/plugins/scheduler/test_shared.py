@@ -25,7 +25,9 @@ from cano import (
 )
 from cano.testing import VirtualClock
 from cano_memory import MemoryBackend
+from cano_msgspec.codec import MsgspecCodec
 from cano_scheduler import Scheduler
+from cano_scheduler.cli.formatting import table
 
 from tests.plugins.scheduler.conftest import PLUGINS, Diary, MakeKernel
 
@@ -178,6 +180,32 @@ async def test_a_run_that_cannot_be_read_has_failed(
         if part == "value":
             assert await two.cancel(run_id)
             assert run_id in await two.prune(Retention(on_terminal="delete"))
+
+
+@pytest.mark.parametrize("odd", [{"last_run": 10**30}, {"cursor": "yesterday"}, {"active": [1]}, None, "text"])
+async def test_one_odd_schedule_hides_no_other(
+    make_kernel: MakeKernel, diary: Diary, store: MemoryBackend, odd: Any
+) -> None:
+    """A state with an impossible time, or none at all, is shown as corrupt with its id; the other schedule is shown."""
+    async with make_kernel() as one:
+        await (await _two(one, diary).trigger("odd")).result()
+    record = store._runs["schedule:odd"]
+    codec = MsgspecCodec()
+    state = codec.decode(record.data["state"])
+    data = {} if odd is None else {"state": codec.encode({**state, **odd} if isinstance(odd, dict) else odd)}
+    store._runs["schedule:odd"] = record._replace(data=data)
+
+    async with make_kernel() as two:
+        corrupt, whole = await _two(two, diary).list()
+
+    assert (corrupt.id, corrupt.state) == ("odd", "corrupt")
+    assert "the state of schedule 'odd' cannot be read" in str(corrupt.last_error)
+    assert (whole.id, whole.state) == ("whole", "idle")
+    assert "corrupt" in table([corrupt, whole])
+
+
+def _two(kernel: Kernel, diary: Diary) -> Scheduler:
+    return Scheduler(kernel).every("odd", diary.flow(), 100).every("whole", diary.flow(name="other"), 100)
 
 
 async def test_a_lost_store_is_no_failure_of_a_run(
