@@ -132,6 +132,7 @@ async def test_short_stops_repeat_nothing(tmp_path: Path) -> None:
         for part in range(4):
             await seen.all_of(begun=1 + part * RUNS // 5)
             await stop(first, 0.3)
+            await asyncio.sleep(0.5)  # it executes in between: stops without a pause are one long stop
         await seen.all_of(begun=RUNS, ended=RUNS)
     seen.close()
 

@@ -12,6 +12,7 @@ from cano import (
     JoinStrategy,
     Kernel,
     RunStatus,
+    StoreUnavailableError,
     Workflow,
     current_step,
     sleep_until,
@@ -88,6 +89,18 @@ async def test_a_silent_holder_has_one_more_lease(world: World, gate: Gate) -> N
 
     with pytest.raises(ConflictError, match="run r lost its lease: it could not be renewed in time"):
         await stopped.result()
+
+
+@pytest.mark.parametrize("lease", [1.0, 2.0, 30.0])
+async def test_a_renewal_may_fail_thrice(world: World, gate: Gate, lease: float) -> None:
+    """The fourth one comes before the lease is no longer safe, however short it is."""
+    kernel = await world.kernel(lease=lease)
+    for number in range(1, 4):
+        world.faults(kernel).at_call("renew", number).fail(StoreUnavailableError("it is away"))
+    handle = await kernel.start(gate.flow, run_id="r")
+    await world.clock.advance(lease)
+    gate.open.set()
+    assert (await handle.result()).state == "end"
 
 
 async def test_a_stopped_process_begins_nothing_past_its_lease(world: World, gate: Gate) -> None:

@@ -17,7 +17,7 @@ _log = logging.getLogger("cano")
 
 
 class Heart:
-    """Renews all leases of one kernel in one call, four times per lease. Its task does nothing else.
+    """Renews all leases of one kernel in one call, four times before any of them is no longer safe.
 
     A run whose lease was not renewed in time is stopped before the lease expires. Therefore this kernel executes no run
     that another one may have taken over, even if the store does not answer or the event loop was blocked.
@@ -47,7 +47,7 @@ class Heart:
 
     async def _beat_forever(self) -> None:
         while True:
-            await self._kernel.clock.sleep(self._stored.lease / 4)
+            await self._kernel.clock.sleep(self._stored.safe / 5)
             try:
                 await self.beat()
             except Exception as error:  # noqa: BLE001  # a store may be unreachable for a while
