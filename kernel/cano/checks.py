@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from cano.errors import ConfigurationError
+from cano.safe_text import safe_repr
+
+LARGEST = 2**63 - 1
+"""The largest whole number that every store takes."""
+LONGEST = 100_000_000_000
+"""The longest duration in seconds, about 3,000 years: now and this long is a time that every store takes."""
 
 
 class Text(str):
@@ -17,7 +23,7 @@ class Text(str):
 
 def refuse(name: str, value: object, allowed: str) -> NoReturn:
     """Raise ConfigurationError: `name` must be `allowed`, not `value`."""
-    raise ConfigurationError(f"{name} must be {allowed}, not {value!r}")
+    raise ConfigurationError(f"{name} must be {allowed}, not {safe_repr(value)}")
 
 
 def similar(name: str, known: Iterable[str]) -> str:
@@ -27,19 +33,20 @@ def similar(name: str, known: Iterable[str]) -> str:
     return "".join(f" (did you mean {close!r}?)" for close in get_close_matches(name, sorted(known), 1))
 
 
-def whole(name: str, value: object, least: int = 0, most: int | None = None) -> int:
+def whole(name: str, value: object, least: int = 0, most: int = LARGEST) -> int:
     """Return `value` if it is a whole number from `least` to `most`."""
     number = _number(value)
-    if isinstance(number, int) and least <= number and (most is None or number <= most):
+    if isinstance(number, int) and least <= number <= most:
         return number
-    refuse(name, value, f"a whole number{_limits(least, most)}")
+    refuse(name, value, f"a whole number{_limits(least, most, number)}")
 
 
 def whole_or_none(name: str, value: object, least: int) -> int | None:
     """Return `value` if it is None, or a whole number of at least `least`."""
     number = _number(value)
-    if value is not None and not (isinstance(number, int) and number >= least):
-        refuse(name, value, f"a whole number, {least} or more, or None")
+    if value is not None and not (isinstance(number, int) and least <= number <= LARGEST):
+        limits = _limits(least, LARGEST, number)
+        refuse(name, value, f"a whole number{limits}{',' if limits.startswith(',') else ''} or None")
     return number  # type: ignore[return-value]  # an int by now
 
 
@@ -48,23 +55,37 @@ def seconds(name: str, value: object, least: float = 0, most: float = math.inf) 
     number = _number(value)
     if number is not None and least <= number <= most:
         return number
-    refuse(name, value, f"a number of seconds{_limits(least, most)}")
+    refuse(name, value, f"a number of seconds{_limits(least, most, number)}")
 
 
 def positive_seconds(name: str, value: object) -> float:
     """Return `value` if it is a number of seconds above 0."""
     number = _number(value)
-    if number is not None and number > 0:
+    if number is not None and 0 < number <= LONGEST:
         return number
-    refuse(name, value, "a positive number of seconds")
+    refuse(name, value, "a positive number of seconds" + _too_long(number))
 
 
 def time_limit(name: str, value: object) -> float | None:
     """Return `value` if it is None, or a number of seconds above 0."""
     number = _number(value)
-    if value is not None and not (number is not None and number > 0):
-        refuse(name, value, "a positive number of seconds or None")
+    if value is not None and not (number is not None and 0 < number <= LONGEST):
+        refuse(name, value, f"a positive number of seconds{_too_long(number)} or None")
     return number
+
+
+def instant(name: str, value: object) -> float:
+    """Return `value`, an aware datetime or seconds since the Unix epoch, in seconds. It is in the years 1 to 9999."""
+    from datetime import datetime  # late: importing it takes 1 ms
+
+    if isinstance(value, datetime):
+        if value.utcoffset() is None:
+            refuse(name, value, "a datetime with a time zone")
+        value = value.timestamp()
+    number = _number(value)
+    if number is not None and -62_135_596_800 <= number < 253_402_300_800:
+        return float(number)
+    refuse(name, value, "a datetime with a time zone, or seconds since the epoch, in the years 1 to 9999")
 
 
 def switch(name: str, value: object) -> bool:
@@ -85,10 +106,19 @@ def one_of(name: str, value: object, allowed: Collection[str]) -> str:
 
 
 def text(name: str, value: object) -> str:
-    """Return `value` if it is a string that is not empty and contains no NUL."""
+    """Return `value` if it is a string that is not empty and contains no NUL and no lone surrogate."""
     if isinstance(value, str) and value and "\0" not in value:
-        return str(value)
+        if value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value):
+            return str(value)
+        refuse(name, value, "a string without lone surrogates")
     refuse(name, value, "a string that is not empty and contains no NUL")
+
+
+def listed(name: str, value: object) -> tuple[Any, ...]:
+    """Return the items of `value` if it is iterable and not a string."""
+    if isinstance(value, Iterable) and not isinstance(value, str | bytes | type):
+        return tuple(value)
+    refuse(name, value, "a list")
 
 
 def file_mode(name: str, value: object) -> int:
@@ -107,5 +137,10 @@ def _number(value: object) -> int | float | None:
     return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-def _limits(least: float, most: float | None) -> str:
-    return f", {least} or more" if most in (None, math.inf) else f" from {least} to {most}"
+def _limits(least: float, most: float, number: float | None) -> str:
+    boundless = most in (LARGEST, math.inf) and not (number is not None and number > most)
+    return f", {least} or more" if boundless else f" from {least} to {most}"
+
+
+def _too_long(number: float | None) -> str:
+    return f" up to {LONGEST:,}" if number is not None and number > LONGEST else ""

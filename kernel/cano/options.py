@@ -5,12 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from cano.checks import Text, file_mode, one_of, positive_seconds, refuse, seconds, similar, switch, text, whole
+from cano.checks import (
+    Text,
+    file_mode,
+    instant,
+    one_of,
+    positive_seconds,
+    refuse,
+    seconds,
+    similar,
+    switch,
+    text,
+    whole,
+)
 from cano.errors import ConfigurationError
 
 __all__ = [
-    "Options", "Text", "file_mode", "one_of", "optional", "positive_seconds", "refuse", "seconds", "switch", "text",
-    "whole",
+    "Options", "Text", "file_mode", "instant", "one_of", "optional", "positive_seconds", "refuse", "seconds", "switch",
+    "text", "whole",
 ]  # fmt: skip
 
 Check = Callable[[str, Any], Any]

@@ -12,7 +12,21 @@ from typing import Any
 
 import pytest
 from cano import ConfigurationError
-from cano.options import Options, Text, file_mode, one_of, optional, positive_seconds, seconds, switch, text, whole
+from cano.options import (
+    Options,
+    Text,
+    file_mode,
+    instant,
+    one_of,
+    optional,
+    positive_seconds,
+    seconds,
+    switch,
+    text,
+    whole,
+)
+
+TIME = "a datetime with a time zone, or seconds since the epoch, in the years 1 to 9999"
 
 OPTIONS = Options(
     wait=partial(seconds, most=3600),
@@ -91,6 +105,16 @@ def test_what_is_allowed(check: Callable[..., Any], given: object, expected: obj
             Text("0o600"),
             "name must be a file mode that lets the owner read and write, such as 600 or 640 "
             "(0o600 in code), not '0o600'",
+        ),
+        (text, "\ud800", r"name must be a string without lone surrogates, not '\ud800'"),
+        (instant, math.nan, f"name must be {TIME}, not nan"),
+        (instant, 253_402_300_800, f"name must be {TIME}, not 253402300800"),
+        (instant, True, f"name must be {TIME}, not True"),
+        (whole, 2**63, "name must be a whole number from 0 to 9223372036854775807, not 9223372036854775808"),
+        (
+            positive_seconds,
+            1e12,
+            "name must be a positive number of seconds up to 100,000,000,000, not 1000000000000.0",
         ),
         (text, b"a", "name must be a string that is not empty and contains no NUL, not b'a'"),
         (optional(whole), "3", "name must be a whole number, 0 or more, not '3'"),

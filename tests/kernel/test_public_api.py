@@ -131,6 +131,7 @@ OPTIONS = [
     "Options",
     "Text",
     "file_mode",
+    "instant",
     "one_of",
     "optional",
     "positive_seconds",

@@ -14,17 +14,17 @@ HERE = Path(cano.__file__).parent
 FILES = sorted(path for path in HERE.rglob("*.py") if "testing" not in path.relative_to(HERE).parts)
 
 BUDGETS = {
-    "": 827,  # the top floor: hooks, protocols, records, errors, options
+    "": 862,  # the top floor: hooks, protocols, records, errors, options
     "data": 551,
     "model": 780,
     "engine": 1_419,
     "runtime": 282,
     "concurrency": 630,
     "plugins": 448,
-    "kernel": 554,
+    "kernel": 569,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
-IN_ALL = 5_468
+IN_ALL = 5_508
 DURABILITY = {"": 1_558, "recovery": 600}
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
 

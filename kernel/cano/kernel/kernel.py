@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakValueDictionary
 
-from cano.checks import positive_seconds, seconds, text, time_limit, whole_or_none
+from cano.checks import one_of, positive_seconds, refuse, seconds, switch, text, time_limit, whole, whole_or_none
 from cano.data.changes import Changes
 from cano.data.copying import copied
 from cano.data.store import unpack_key
@@ -39,6 +39,7 @@ from cano.kernel.resources import IN_MEMORY, Resources, called
 from cano.model.limits import Limit
 from cano.model.result import RunResult
 from cano.model.workflow import Workflow
+from cano.options import optional
 from cano.plugins.codec_layers import restricted
 from cano.protocols import Capabilities, Clock, Codec, Executor, StoreBackend
 from cano.records import Explanation, Finding, Retention, RunFilter, RunStatus, Transition
@@ -196,10 +197,11 @@ class Kernel:
         Args:
             grace: seconds for which runs may finish; by default the kernel's `grace`.
         """
+        grace = self.grace if grace is None else seconds("grace", grace)
         with self._lock:
             if self._closing is None:
                 opened, self.closed, self._open = self._open, True, False
-                work = self._do_close(opened, self.grace if grace is None else grace, asyncio.current_task())
+                work = self._do_close(opened, grace, asyncio.current_task())
                 self._closing = asyncio.run_coroutine_threadsafe(work, asyncio.get_running_loop())
         await asyncio.shield(asyncio.wrap_future(self._closing))
 
@@ -259,7 +261,7 @@ class Kernel:
             ConfigurationError: no plugin opens the URL, or has a layer that it names; or the URL names a layer for a
                 store that keeps objects.
         """
-        return self._resources.store_at(url)
+        return self._resources.store_at(text("url", url))
 
     def inactive(self, plugin: str) -> str | None:
         """Return why a plugin is not active, such as "blocked"; None if it is."""
@@ -302,6 +304,13 @@ class Kernel:
         return self.required_keeper()
 
     # executing workflows
+
+    async def _asked(self, **texts: str | None) -> RunKeeper:
+        """Return the keeper of runs for a call with these arguments. Raises ConfigurationError if one is not a text."""
+        for name, value in texts.items():
+            if value is not None or name not in ("id", "wait"):
+                text(name, value)
+        return await self.opened_keeper()
 
     async def run(
         self, flow: Workflow[Any], data: Any = None, *, run_id: str | None = None, timeout: float | None = None
@@ -358,7 +367,7 @@ class Kernel:
             keep: False keeps the run out of the store, unless it is parked. Without it, every run is stored
                 in a durable store, and every run with a `run_id` in any store.
         """
-        plan, run_id, run, _ = await self._begin(flow, data, run_id, timeout, keep, None)
+        plan, run_id, run, _ = await self._begin(flow, data, run_id, timeout, switch("keep", keep), None)
         if run is None:
             if (active := self.active.get(run_id)) is not None:
                 return RunHandle(self, plan, active)
@@ -496,7 +505,7 @@ class Kernel:
             VersionMismatchError: it belongs to another definition, and `migrate` does not say how to continue.
             WorkflowError: it failed again.
         """
-        keeper = await self.opened_keeper()
+        keeper = await self._asked(run_id=run_id)
         return await keeper.resume(self.bind(flow), run_id)
 
     async def recover(self, *flows: Workflow[Any], concurrency: int | None = None) -> list[RunHandle]:
@@ -536,11 +545,12 @@ class Kernel:
             RunNotFoundError: there is no such run.
             SerializationError: the payload cannot be stored.
         """
-        return await (await self.opened_keeper()).signal(run_id, name, payload, id, wait)
+        keeper = await self._asked(run_id=run_id, name=name, id=id, wait=wait)
+        return await keeper.signal(run_id, name, payload, id, wait)
 
     async def cancel(self, run_id: str) -> bool:
         """Cancel a run in any process. Return False if it has already ended. Raises RunNotFoundError."""
-        return await (await self.opened_keeper()).cancel(run_id)
+        return await (await self._asked(run_id=run_id)).cancel(run_id)
 
     def runs(
         self,
@@ -558,8 +568,12 @@ class Kernel:
             parent: id of the parent run.
             limit: maximum number of runs.
         """
-        wanted = None if status is None else RunStatus(status)
-        return RunListing(self, RunFilter(workflow=workflow, status=wanted, parent=parent, limit=limit))
+        for name, value in (("workflow", workflow), ("parent", parent)):
+            optional(text)(name, value)
+        whole_or_none("limit", limit, 0)
+        if not isinstance(status, RunStatus | None):
+            status = RunStatus(one_of("status", status, [known.value for known in RunStatus]))
+        return RunListing(self, RunFilter(workflow=workflow, status=status, parent=parent, limit=limit))
 
     async def history(self, run_id: str) -> list[Transition]:
         """Return every transition of a run with the data that it changed, oldest first.
@@ -568,7 +582,7 @@ class Kernel:
             RunNotFoundError: there is no such run.
             ConfigurationError: the store keeps no history.
         """
-        return await (await self.opened_keeper()).history(run_id)
+        return await (await self._asked(run_id=run_id)).history(run_id)
 
     async def fork(self, run_id: str, seq: int, new_run_id: str) -> str:
         """Create a run with the state and data of `run_id` after transition `seq`; `resume` executes it.
@@ -580,11 +594,12 @@ class Kernel:
             RunNotFoundError: there is no such run.
             ConfigurationError: it has no such transition, `new_run_id` is in use, or the store keeps no history.
         """
-        return await (await self.opened_keeper()).fork(run_id, seq, new_run_id)
+        keeper = await self._asked(run_id=run_id, new_run_id=new_run_id)
+        return await keeper.fork(run_id, whole("seq", seq), new_run_id)
 
     async def explain(self, run_id: str) -> Explanation:
         """Explain why a run is not progressing: one reason out of a closed list. Raises RunNotFoundError."""
-        return await (await self.opened_keeper()).explain(run_id)
+        return await (await self._asked(run_id=run_id)).explain(run_id)
 
     async def check(self) -> list[Finding]:
         """Find the problems in the store: corrupt rows, orphans, stale leases, and steps that kill processes."""
@@ -598,7 +613,7 @@ class Kernel:
             ConflictError: it has not ended, or its parent has not, which may still need its result.
             ConfigurationError: the store cannot delete runs.
         """
-        await (await self.opened_keeper()).delete(run_id)
+        await (await self._asked(run_id=run_id)).delete(run_id)
 
     async def prune(self, retention: Retention) -> list[str]:
         """Delete the finished runs that `retention` does not keep. Return their ids.
@@ -606,6 +621,8 @@ class Kernel:
         Raises:
             ConfigurationError: the store cannot delete runs.
         """
+        if not isinstance(retention, Retention):
+            refuse("retention", retention, "a Retention")
         return await (await self.opened_keeper()).prune(retention)
 
     # for the engine and plugins

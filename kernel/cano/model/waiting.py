@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from cano.checks import switch, time_limit
+from cano.checks import instant, switch, text, time_limit
 from cano.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -56,8 +56,7 @@ def wait_for(
     Raises:
         ConfigurationError: an argument is of the wrong kind, or only one of `timeout` and `on_timeout` is given.
     """
-    if not isinstance(signal, str) or not signal:
-        raise ConfigurationError(f"wait_for takes a signal's name, not {signal!r}")
+    text("the name of a signal", signal)
     from datetime import timedelta
 
     seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
@@ -78,15 +77,7 @@ def sleep_until(when: datetime | float, *, then: S) -> S:
         then: the next state.
 
     Raises:
-        ConfigurationError: `when` is a naive datetime or not a time.
+        ConfigurationError: `when` is a naive datetime, not a time, or not in the years 1 to 9999.
     """
-    from datetime import datetime
-
-    if isinstance(when, datetime):
-        if when.tzinfo is None:
-            raise ConfigurationError(f"sleep_until takes a datetime with a time zone, not {when!r}")
-        when = when.timestamp()
-    if isinstance(when, bool) or not isinstance(when, int | float):
-        raise ConfigurationError(f"sleep_until takes a datetime or seconds since the epoch, not {when!r}")
-    pause: Any = Pause(None, then, None, float(when), None, False)
+    pause: Any = Pause(None, then, None, instant("when", when), None, False)
     return pause  # type: ignore[no-any-return]  # for type checkers it is the next state

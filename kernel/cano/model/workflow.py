@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar, overload
 from weakref import WeakKeyDictionary
 
-from cano.checks import whole_or_none
+from cano.checks import listed, text, whole_or_none
 from cano.errors import ConfigurationError, ValidationError
 from cano.model.code_reading import declared_targets
 from cano.model.config import TaskConfig
@@ -100,8 +100,8 @@ class Workflow(Generic[StateT]):
         if isinstance(start, type):
             raise ConfigurationError(f"start must be a state such as {start.__name__}.START, not the class itself")
         default_name = type(start).__name__ if isinstance(start, enum.Enum) else "workflow"
-        self.name = default_name if name is None else _text("name", name)
-        self.version = _text("version", version)
+        self.name = default_name if name is None else text("name", name)
+        self.version = text("version", version)
         self.start = _hashable(start)
         self.default_config = None if default_config is None else check_config(default_config)
         self.limits = limits(limit, limit_key)
@@ -111,10 +111,11 @@ class Workflow(Generic[StateT]):
         if migrate is not None and not isinstance(migrate, Mapping):
             raise ConfigurationError(f"migrate must map names of old states to states, not {migrate!r}")
         self.migrate = None if migrate is None else {state_name(old): new for old, new in migrate.items()}
-        if migrate_from is not None and (migrate is None or isinstance(migrate_from, str)):
-            raise ConfigurationError(f"migrate_from={migrate_from!r} must be a list of versions, with migrate=")
-        self.migrate_from = None if migrate_from is None else tuple(_text("migrate_from", old) for old in migrate_from)
-        self.types = tuple(types)
+        if migrate_from is not None and migrate is None:
+            raise ConfigurationError("migrate_from= needs migrate=, the states to continue in")
+        versions = None if migrate_from is None else listed("migrate_from", migrate_from)
+        self.migrate_from = None if versions is None else [text("migrate_from", version) for version in versions]
+        self.types = listed("types", types)
         self.max_takeovers = whole_or_none("max_takeovers", max_takeovers, 0)
         self._registered: dict[Any, Registration] = {}
         self._exits: dict[Any, None] = {}
@@ -220,7 +221,7 @@ class Workflow(Generic[StateT]):
             raise ConfigurationError(
                 f"add_exit_states takes a list of states; for the one state {states!r} use add_exit_state"
             )
-        for state in states:
+        for state in listed("states", states):
             self.add_exit_state(state)
         return self
 
@@ -326,10 +327,5 @@ def _hashable(state: Any) -> Any:
         hash(state)
     except TypeError:
         raise ConfigurationError(f"a state must be hashable, such as an enum member, not {state!r}") from None
+    text("the name of a state", state_name(state))
     return state
-
-
-def _text(name: str, value: Any) -> str:
-    if not isinstance(value, str) or not value:
-        raise ConfigurationError(f"{name} must be a non-empty string, not {value!r}")
-    return value

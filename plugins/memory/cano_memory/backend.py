@@ -23,7 +23,7 @@ from cano import (
     Transition,
     isolate,
 )
-from cano.options import whole
+from cano.options import switch, whole
 
 _log = logging.getLogger("cano.memory")
 
@@ -54,6 +54,7 @@ class MemoryBackend:
 
     def __init__(self, strict: bool = False, keep: int = 1000) -> None:
         whole("keep", keep)
+        switch("strict", strict)
         self.capabilities = Capabilities(durable=strict, encoded=strict, strict=strict)
         self._strict = strict
         self._keep = keep

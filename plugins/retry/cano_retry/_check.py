@@ -34,7 +34,7 @@ def seconds(name: str, value: object) -> float:
 
 def whole(name: str, value: object, allowed: str, least: int) -> int:
     """Return `value`. Raise ConfigurationError unless it is an int of at least `least`."""
-    if isinstance(value, int) and not isinstance(value, bool) and value >= least:
+    if isinstance(value, int) and not isinstance(value, bool) and least <= value < 2**63:
         return value
     refuse(name, value, allowed)
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cano import Key, isolate
-from cano.options import refuse
+from cano.options import instant, refuse
 
 from cano_scheduler._times import micros, micros_of
 from cano_scheduler._zone import Zone, zone_of
@@ -20,9 +19,9 @@ _LONGEST = 100 * 366 * 86_400.0
 def duration(name: str, value: object, least: int = 1) -> int:
     """Return `value`, seconds or a timedelta, in microseconds."""
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
-    if isinstance(seconds, int | float) and not isinstance(seconds, bool) and math.isfinite(seconds):
+    if isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 <= seconds <= _LONGEST:
         found = micros(seconds)
-        if least <= found and seconds <= _LONGEST:
+        if least <= found:
             return found
     refuse(name, value, f"seconds or a timedelta, {'at least' if least == 0 else 'above'} 0 and at most 100 years")
 
@@ -44,13 +43,12 @@ def name(field: str, value: object) -> str:
 
 def aware(field: str, value: object) -> int:
     """Return `value`, an aware datetime or seconds since the epoch, in microseconds."""
+    at = instant(field, value)
     if isinstance(value, datetime):
-        if value.tzinfo is None:
-            refuse(field, value, "a datetime with a time zone")
-        return micros_of(value)
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0:
-        return micros(value)
-    refuse(field, value, "a datetime with a time zone, or seconds since the epoch")
+        return micros_of(value)  # exactly
+    if at < 0:
+        refuse(field, value, "a datetime with a time zone, or seconds since the epoch")
+    return micros(at)
 
 
 def zone(value: object) -> Zone:

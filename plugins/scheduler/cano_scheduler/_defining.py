@@ -146,6 +146,6 @@ def _instances(given: Any) -> list[Mapping[str, Any]] | None:
         found = [_check.data(f"instances[{number}]", own) or {} for number, own in enumerate(given)]
         if found:
             return list(found)
-    if isinstance(given, int) and not isinstance(given, bool) and given > 0:
+    if isinstance(given, int) and not isinstance(given, bool) and 0 < given <= 1_000_000:
         return [{} for _ in range(given)]
-    refuse("instances", given, "a number of runs, 1 or more, or a list with the data of each")
+    refuse("instances", given, "a number of runs from 1 to 1,000,000, or a list with the data of each")

@@ -48,7 +48,7 @@ class SqliteBackend(LazyBackend["Engine"]):
         strict: bool = False,
         file_mode: int = 0o600,
     ) -> None:
-        name = os.fspath(path)
+        name = os.fspath(path) if isinstance(path, os.PathLike) else path
         if not isinstance(name, str) or name in ("", ":memory:") or "\0" in name:
             raise ConfigurationError(f"path must name a file, not {path!r}")
         self._settings = Settings(

@@ -89,7 +89,9 @@ def test_name_and_version_are_kept() -> None:
 @pytest.mark.parametrize("value", ["", 1, b"x", State.START])
 def test_name_and_version_must_be_text(option: str, value: Any) -> None:
     """They are written into stores, so only text will do."""
-    with pytest.raises(ConfigurationError, match=f"{option} must be a non-empty string, not"):
+    with pytest.raises(
+        ConfigurationError, match=f"{option} must be a string that is not empty and contains no NUL, not"
+    ):
         Workflow(State.START, **{option: value})
 
 

@@ -204,9 +204,10 @@ async def test_forks_that_are_refused(kernel: Kernel, world: World, flow: Flow) 
     await kernel.run(flow.flow(), {"x": 0}, run_id="r")
     with pytest.raises(RunNotFoundError, match="'nobody'"):
         await kernel.fork("nobody", 0, "f")
-    for seq in (4, -1):
-        with pytest.raises(ConfigurationError, match=rf"run r has no transition {seq}; there are: 0 to 3"):
-            await kernel.fork("r", seq, "f")
+    with pytest.raises(ConfigurationError, match="run r has no transition 4; there are: 0 to 3"):
+        await kernel.fork("r", 4, "f")
+    with pytest.raises(ConfigurationError, match="seq must be a whole number, 0 or more, not -1"):
+        await kernel.fork("r", -1, "f")
     assert await world.find("f") is None
     await kernel.fork("r", 1, "f")
     before = await world.look("f")

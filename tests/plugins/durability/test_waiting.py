@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -397,9 +398,17 @@ def test_times_and_names_that_are_none() -> None:
     """What is no time, or no name, is refused where it is said."""
     with pytest.raises(ConfigurationError, match="with a time zone"):
         sleep_until(dt.datetime(2030, 1, 1), then="x")
-    with pytest.raises(ConfigurationError, match="takes a datetime or seconds"):
+    with pytest.raises(ConfigurationError, match="or seconds since the epoch"):
         sleep_until(True, then="x")
-    with pytest.raises(ConfigurationError, match="takes a signal's name"):
+    for when in (
+        math.nan,
+        math.inf,
+        253_402_300_800,
+        dt.datetime.max.replace(tzinfo=dt.timezone(-dt.timedelta(hours=1))),
+    ):
+        with pytest.raises(ConfigurationError, match="in the years 1 to 9999"):
+            sleep_until(when, then="x")
+    with pytest.raises(ConfigurationError, match="the name of a signal"):
         wait_for("", then="x")
     with pytest.raises(ConfigurationError, match="timeout"):
         wait_for("go", then="x", timeout=0)
