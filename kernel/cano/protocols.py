@@ -187,7 +187,8 @@ class StoreBackend(Protocol):
     whether a commit is accepted, not the clock: the last holder of an expired lease can still commit, until another
     holder claims the run.
 
-    Keys, and the names and ids of signals, are any text, NUL included. The ids of runs and holders contain no NUL.
+    Keys, and the names and ids of signals, are any text, NUL included. The ids of runs and holders, and the names of
+    workflows and states, contain no NUL. Text that is not Unicode may be refused with SerializationError.
     Values and payloads are bytes unless `capabilities` say otherwise; a payload may also be None.
 
     `cano.testing.StoreBackendContract` tests all of this.

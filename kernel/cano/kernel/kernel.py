@@ -576,7 +576,10 @@ class Kernel:
         return RunListing(self, RunFilter(workflow=workflow, status=status, parent=parent, limit=limit))
 
     async def history(self, run_id: str) -> list[Transition]:
-        """Return every transition of a run with the data that it changed, oldest first.
+        """Return every committed transition of a run with the data that it changed, oldest first.
+
+        A run that does not commit each step, in `memory://` or with `durability="exit"`, has one entry for several
+        transitions: the seq of the last one, and all changes.
 
         Raises:
             RunNotFoundError: there is no such run.

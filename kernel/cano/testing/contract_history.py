@@ -13,6 +13,7 @@ from cano.testing.contract_base import (
     Contract,
     clause,
     entries,
+    loaded,
     new_run,
     note,
     promised,
@@ -56,13 +57,25 @@ class HistoryClauses(Contract):
 
     @clause
     async def test_the_seq_may_skip(self, store: StoreBackend) -> None:
-        """A commit of several transitions at once adds one entry, with the last seq."""
-        await store.create(new_run())
-        await store.commit(step(5, expected_seq=0))
+        """A commit of several transitions at once adds one entry: with the last seq, and all that it changes.
+
+        The numbers in between have no entry. So a run that commits only its end has a history of two entries.
+        """
+        await store.create(new_run(data=values(store, a=1)))
+        await store.commit(step(5, expected_seq=0, changed=values(store, b=2, c=3), removed=["a"]))
         await raised(ConflictError, store.commit(step(2)))
         await store.commit(step(6))
+        await store.commit(step(9, expected_seq=6, status=RunStatus.SUCCEEDED, changed=values(store, d=4)))
 
-        assert [entry.seq for entry in await store.history("run")] == promised(store, [0, 5, 6])
+        assert (await loaded(store)).seq == 9
+        running, ended = RunStatus.RUNNING, RunStatus.SUCCEEDED
+        expected: list[tuple[Any, ...]] = [
+            (0, "S0", running, NOW, values(store, a=1), []),
+            (5, "S5", running, NOW + 5, values(store, b=2, c=3), ["a"]),
+            (6, "S6", running, NOW + 6, {}, []),
+            (9, "S9", ended, NOW + 9, values(store, d=4), []),
+        ]
+        assert entries(await store.history("run")) == promised(store, expected)
 
     @clause
     async def test_a_commit_without_a_transition_makes_no_line(self, store: StoreBackend) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from cano.errors import SerializationError
 from cano.protocols import StoreBackend
 from cano.records import RunFilter, RunStatus, Signal, Wait
 from cano.testing.contract_base import (
@@ -27,6 +28,8 @@ TEXTS = (
     "k" * 300,
 )  # fmt: skip
 """All different, though a store that folds case, trims or normalises text may confuse them."""
+LONG = "".join(chr(0x4E00 + number * number % 20_000) for number in range(10_000))  # it can hardly be compressed
+KEYS = (*TEXTS, LONG, LONG + "!")
 
 
 class ValueClauses(Contract):
@@ -37,7 +40,7 @@ class ValueClauses(Contract):
         """Every field of a record is returned exactly, floats to their last bit, after `create` and after a commit."""
         third = NOW + 1 / 3
         run = new_run(
-            workflow="flöw", version="1.0-β", fingerprint="", state="État", seq=3, status=RunStatus.PARKED,
+            workflow="flöw", version="1.0-β", fingerprint="", state="État", seq=2**33, status=RunStatus.PARKED,
             data=values(store, a=1), error={"class": "E", "message": "no 🦆\n", "attempt": 3, "phase": None},
             wait=Wait(signal="go", then="B", until=third, on_timeout="C"), payload=value(store, {"x": [1]}),
             parent="pärent", created=third, updated=third + 1, holder="hölder", expires=third + 2, token=2**40,
@@ -47,7 +50,7 @@ class ValueClauses(Contract):
 
         error, wait = {"class": "F", "message": "", "state": "S", "attempt": 1}, Wait(then="Ü", until=third + 3)
         change = step(
-            4, token=2**40, state="Zustand", status=RunStatus.FAILED, error=error, wait=wait,
+            2**33 + 1, token=2**40, state="Zustand", status=RunStatus.FAILED, error=error, wait=wait,
             payload=value(store, "p"), at=third + 4,
         )  # fmt: skip
         await store.commit(change)
@@ -71,7 +74,7 @@ class ValueClauses(Contract):
     async def test_every_kind_of_wait_survives(self, store: StoreBackend) -> None:
         """A wait is returned with each of its fields, even if it is None."""
         await store.create(new_run())
-        for signal in (None, "", "go"):
+        for signal in (None, *TEXTS, "go"):
             for until in (None, 0.0, NOW + 1 / 7):
                 for on_timeout in (None, "", "B"):
                     wait = Wait(then="A", signal=signal, until=until, on_timeout=on_timeout)
@@ -89,17 +92,102 @@ class ValueClauses(Contract):
 
     @clause
     async def test_any_text_is_a_key(self, store: StoreBackend) -> None:
-        """Any text is a key: empty, with NUL, with emoji. Keys that differ in case, blanks or composition differ."""
-        await store.create(new_run(data={key: value(store, key) for key in TEXTS[:10]}))
-        await store.commit(step(1, changed={key: value(store, key) for key in TEXTS[10:]}))
-        assert (await loaded(store)).data == {key: value(store, key) for key in TEXTS}
+        """Any text is a key: empty, with NUL, with emoji, long. Keys that differ in case, blanks or composition differ.
 
-        gone = TEXTS[::2]
-        await store.commit(step(2, removed=gone))
-        assert (await loaded(store)).data == {key: value(store, key) for key in TEXTS[1::2]}
+        Each can be created, set by a commit, replaced and removed.
+        """
+        first, second = ({key: value(store, (key, n)) for key in KEYS} for n in (1, 2))
+        await store.create(new_run("created", data=first))
+        await store.create(new_run())
+        assert (await loaded(store, "created")).data == first
+        await store.commit(step(1, changed=first))
+        assert (await loaded(store)).data == first
+        await store.commit(step(2, changed=second))
+        await store.commit(step(3, removed=KEYS[::2]))
+        assert (await loaded(store)).data == {key: second[key] for key in KEYS[1::2]}
+        await store.commit(step(4, removed=KEYS[1::2]))
+        assert (await loaded(store)).data == {}
+
         made = [(entry.changed, list(entry.removed)) for entry in (await store.history("run"))[1:]]
-        changed = {key: value(store, key) for key in TEXTS[10:]}
-        assert made == promised(store, [(changed, []), ({}, list(gone))])
+        gone: list[Any] = [({}, [*KEYS[::2]]), ({}, [*KEYS[1::2]])]
+        assert made == promised(store, [(first, []), (second, []), *gone])
+
+    @clause
+    async def test_any_text_is_a_state(self, store: StoreBackend) -> None:
+        """States, versions, fingerprints and the states of a wait are any text without NUL, even an empty one."""
+        texts = [text for text in TEXTS if "\0" not in text]
+        await store.create(new_run())
+        for seq, text in enumerate(texts, 1):
+            run = new_run(str(seq), state=text, version=text, fingerprint=text)
+            await store.create(run)
+            assert await loaded(store, str(seq)) == run
+            wait = Wait(then=text, signal="go", on_timeout=text)
+            await store.commit(step(seq, state=text, status=RunStatus.PARKED, wait=wait))
+            after = await loaded(store)
+            assert (after.state, after.wait) == (text, wait)
+        assert [entry.state for entry in await store.history("run")] == promised(store, ["S0", *texts])
+
+    @clause
+    async def test_text_that_is_not_unicode(self, store: StoreBackend) -> None:
+        """Text with a lone surrogate is kept, or refused with SerializationError; then nothing changes."""
+        odd = "\ud800"
+        calls: list[Callable[[str], Awaitable[Any]]] = [
+            lambda run: store.commit(step(1, run, changed={odd: value(store, 1), "b": value(store, 2)})),
+            lambda run: store.commit(step(1, run, state=odd, removed=["a"])),
+            lambda run: store.put_signal(run, Signal("1", odd)),
+            lambda run: store.put_signal(run, Signal(odd, "go")),
+            lambda run: store.create(new_run(run + odd)),
+        ]
+        for number, call in enumerate(calls):
+            run_id = f"run {number}"
+            await store.create(new_run(run_id, data=values(store, a=1)))
+            before = await stored(store, run_id), await store.signals(run_id), len(await store.runs(RunFilter()))
+            refusal: Exception | None = None
+            try:
+                await call(run_id)
+            except Exception as error:  # noqa: BLE001  # whatever a driver raises
+                refusal = error
+            after = await stored(store, run_id), await store.signals(run_id), len(await store.runs(RunFilter()))
+            if refusal is None:
+                assert after != before
+            else:
+                assert isinstance(refusal, SerializationError), repr(refusal)
+                assert after == before
+
+    @clause
+    async def test_errors_keep_their_types(self, store: StoreBackend) -> None:
+        """The values in an error are returned with their types: an integer is not a float, nor is True 1."""
+        error: dict[str, Any] = {
+            "int": 1, "float": 1.0, "true": True, "false": False, "none": None, "zero": -0.0, "large": 2**53 + 1,
+            "tiny": 5e-324, "huge": 1.7976931348623157e308, "": "", "text": "nul\0 ключ\n",
+            "list": [0, False, 0.0, None], "dict": {"0": {}, "": []},
+        }  # fmt: skip
+        await store.create(new_run(error=error))
+        assert repr((await loaded(store)).error) == repr(error)
+        await store.create(new_run("committed"))
+        await store.commit(note(0, "committed", status=RunStatus.FAILED, error=error))
+        assert repr((await loaded(store, "committed")).error) == repr(error)
+
+    @clause
+    async def test_values_keep_their_types(self, store: StoreBackend) -> None:
+        """A store that keeps objects returns them with their types: a tuple is not a list, nor is -0.0 zero."""
+        things = {
+            "tuple": (1, (2,)), "list": [1, [2]], "keys": [{1: "a"}, {True: "a"}, {1.0: "a"}, {"1": "a"}, {(1,): "a"}],
+            "numbers": [0, -0.0, 0.0, False, float("inf"), float("nan"), 2**70, 1 + 0j], "none": None, "set": {1},
+            "bytes": [b"a", bytearray(b"a"), "a"],
+        }  # fmt: skip
+        data = {key: value(store, thing) for key, thing in things.items()}
+        await store.create(new_run("created", data=data))
+        await store.create(new_run())
+        await store.commit(step(1, changed=data, payload=data["numbers"]))
+        await store.put_signal("run", Signal("1", "go", data["keys"]))
+        for run in (await loaded(store, "created"), await loaded(store)):
+            assert repr(run.data) == repr(data)
+        assert repr((await loaded(store)).payload) == repr(data["numbers"])
+        signal = await store.next_signal("run", "go")
+        assert repr(signal and signal.payload) == repr(data["keys"])
+        made = [repr(dict(entry.changed)) for entry in (await store.history("run"))[1:]]
+        assert made == promised(store, [repr(data)])
 
     @clause
     async def test_any_text_is_an_id(self, store: StoreBackend) -> None:

@@ -76,7 +76,9 @@ class Inspector:
         entries = await stored.backend.history(run_id)
         point = next((entry for entry in entries if entry.seq == seq), None)
         if point is None:
-            known = f"{entries[0].seq} to {entries[-1].seq}" if entries else "none"
+            numbers = [entry.seq for entry in entries]
+            whole = len(numbers) > 1 and numbers[-1] - numbers[0] == len(numbers) - 1  # or some commits made several
+            known = f"{numbers[0]} to {numbers[-1]}" if whole else ", ".join(map(str, numbers)) or "none"
             raise ConfigurationError(f"run {run_id} has no transition {seq!r}; there are: {known}")
         data: dict[str, Any] = {}
         passing: list[str] = []  # the plugin's values that the next transition dropped

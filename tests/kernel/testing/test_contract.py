@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import itertools
 import math
+import unicodedata
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +21,7 @@ from cano import (
     RunFilter,
     RunRecord,
     RunStatus,
+    SerializationError,
     StoreBackend,
     StoreUnavailableError,
     Transition,
@@ -174,6 +176,14 @@ async def expectant(store: Any, honest: Any, commit: Any) -> None:
     store._mail.setdefault(commit.run_id, SimpleNamespace(waiting={}, seen=set())).seen.update(commit.consumed)
 
 
+async def half_refused(store: Any, honest: Any, commit: Any) -> None:
+    """Refuse text that is not Unicode, after the rest is committed."""
+    odd = [key for key in commit.changed if not key.isprintable()]
+    await honest(commit._replace(changed={key: v for key, v in commit.changed.items() if key not in odd}))
+    if odd:
+        raise SerializationError(f"{odd!r} cannot be stored")
+
+
 async def nameless(store: Any, honest: Any, commit: Any) -> None:
     """Refuse without saying whom."""
     try:
@@ -230,6 +240,25 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
         altered(error=lambda s, c: c.error or known(s, c.run_id).error),
         "a_commit_without_error_wait_or_payload_clears_them"),
     "trims keys": (mapped(lambda key, v: (key.strip(), v)), "any_text_is_a_key"),
+    "drops the empty key of a commit": (
+        altered(changed=lambda s, c: {key: v for key, v in c.changed.items() if key}), "any_text_is_a_key"),
+    "cannot remove the empty key": (altered(removed=lambda s, c: [*filter(None, c.removed)]), "any_text_is_a_key"),
+    "cuts off long keys": (mapped(lambda key, v: (key[:10_000], v)), "any_text_is_a_key"),
+    "normalises keys": (mapped(lambda key, v: (unicodedata.normalize("NFC", key), v)), "any_text_is_a_key"),
+    "has no empty state": (altered(state=lambda s, c: c.state or "none"), "any_text_is_a_state"),
+    "has no empty state in a wait": (
+        altered(wait=lambda s, c: c.wait and c.wait._replace(on_timeout=c.wait.on_timeout or None)),
+        "any_text_is_a_state"),
+    "lets the driver's error out": (
+        {"commit": lambda s, honest, c: ("".join(c.changed).encode(), honest(c))[1]}, "text_that_is_not_unicode"),
+    "refuses half of a commit": ({"commit": half_refused}, "text_that_is_not_unicode"),
+    "has only one kind of number": (
+        altered(error=lambda s, c: c.error and {k: v + 0 if isinstance(v, bool) else v for k, v in c.error.items()}),
+        "errors_keep_their_types"),
+    "has no tuples": (mapped(lambda key, v: (key, [*v] if isinstance(v, tuple) else v)), "values_keep_their_types"),
+    "has no negative zero": (
+        mapped(lambda key, v: (key, [n or n + 0.0 for n in v] if key == "numbers" else v)),
+        "values_keep_their_types"),
     "ends keys at NUL": (mapped(lambda key, v: (key.partition("\0")[0], v)), "any_text_is_a_key"),
     "cannot tell empty from missing": (altered(payload=lambda s, c: c.payload or None), "empty_is_not_missing"),
     "takes values for text": (
@@ -296,6 +325,19 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
         altered(release=False), "a_commit_can_release_the_lease a_running_run_is_ready_when_nobody_holds_it"),
     "commits in a race": ({"commit": outdated}, "of_twenty_commits_at_once_one_wins"),
     # history
+    "fills the gaps of the history": (
+        listed("history", lambda s, lines: [
+            line._replace(seq=seq) for last, line in zip([lines[0], *lines], lines, strict=False)
+            for seq in range(min(last.seq + 1, line.seq), line.seq + 1)] if lines else lines),
+        "the_seq_may_skip"),
+    "keeps the last change of several": (
+        altered(changed=lambda s, c: dict([*c.changed.items()][-1:]) if c.seq > c.expected_seq + 1 else c.changed),
+        "the_seq_may_skip"),
+    "has no line for several transitions": (
+        listed("history", lambda s, lines: [
+            line for last, line in zip([None, *lines], lines, strict=False)
+            if last is None or line.seq == last.seq + 1]),
+        "the_seq_may_skip"),
     "has no line for the creation": (listed("history", lambda s, lines: lines[1:]), "history_begins_with_the_creation"),
     "has the newest line first": (
         listed("history", lambda s, lines: lines[::-1]), "history_is_every_transition_in_order"),

@@ -208,3 +208,24 @@ async def test_a_timeout_counts_while_a_run_waits(kernel: Kernel, clock: Virtual
     with pytest.raises(RunTimeoutError, match="longer than 60 s"):
         await kernel.run(flow(), run_id=run_id, timeout=60)
     assert clock.time() == begun + 60
+
+
+async def test_the_history_has_an_entry_for_each_commit(kernel: Kernel) -> None:
+    """A run that commits only its end has two entries, and all changes are in the last one; a fork says which."""
+    made: Workflow[Any] = Workflow("1", name="steps").add_exit_state("4")
+
+    def register(state: str, following: str) -> None:
+        async def task(store: Any) -> str:
+            store[state] = True
+            store["last"] = state
+            return following
+
+        made.register(state, task)
+
+    for state, following in ("12", "23", "34"):
+        register(state, following)
+    assert (await kernel.run(made, {"first": 0}, run_id="r")).steps == 3
+    entries = [(entry.seq, entry.state, dict(entry.changed)) for entry in await kernel.history("r")]
+    assert entries == [(0, "1", {"first": 0}), (3, "4", {"1": True, "2": True, "3": True, "last": "3"})]
+    with pytest.raises(ConfigurationError, match=r"run r has no transition 2; there are: 0, 3$"):
+        await kernel.fork("r", 2, "forked")
