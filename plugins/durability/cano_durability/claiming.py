@@ -265,9 +265,12 @@ class Claimer:
             kills = stored.takeovers(record) + left
             if left:
                 changed[TAKEOVERS] = stored.values.encode(TAKEOVERS, kills)
+        definition = [plan.version, plan.fingerprint]
         if (record.version, record.fingerprint) != (plan.version, plan.fingerprint):
-            changed[DEFINITION] = stored.values.encode(DEFINITION, [plan.version, plan.fingerprint])
+            changed[DEFINITION] = stored.values.encode(DEFINITION, definition)
             values.pop(PHASES.removeprefix(PREFIX), None)  # of another definition's node
+        if DEFINITION in changed or DEFINITION in record.data:  # this commit makes no entry in the history
+            journal.remember(DEFINITION.removeprefix(PREFIX), definition)
         if record.status is RunStatus.RUNNING and RETRY not in record.data:
             values[RETRY.removeprefix(PREFIX)] = began = [0, stored.now() if new else record.updated]
             if changed or state != record.state or (new and plan.by_name[state].total_timeout is not None):

@@ -24,7 +24,7 @@ from cano import (
 from cano.engine.ports import Host
 
 from cano_durability.answers import answer
-from cano_durability.keys import DEADLINE, LASTING, ORIGIN, PAYLOAD, PREFIX, WAIT
+from cano_durability.keys import DEADLINE, DEFINITION, LASTING, ORIGIN, PAYLOAD, PREFIX, WAIT
 from cano_durability.migration import landing_state
 from cano_durability.patience import despite_cancellation
 from cano_durability.recovery.leases import with_status_at
@@ -90,6 +90,8 @@ class Inspector:
         payload, kept = data.pop(PAYLOAD, None), kept_wait(values, record, data)
         if record.seq == seq and record.status is not RunStatus.SUCCEEDED:  # a signal may have ended its wait
             payload, kept = record.payload, stored.wait(record)
+            point = point._replace(state=record.state)  # it may have migrated to another definition there
+            data |= {key: record.data[key] for key in (DEFINITION,) if key in record.data}
         elif point.status is RunStatus.PARKED and kept is None:
             raise ConfigurationError(
                 f"an earlier version parked run {run_id} at transition {seq} and kept no wait in the history; fork an "

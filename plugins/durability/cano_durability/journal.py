@@ -127,7 +127,7 @@ class Journal:
             self._carried = None
         if moves:
             if self._stored or self._remembered:
-                self._stored = set(self._remembered)
+                self._stored = self._remembered.keys() - LASTING
                 self._remembered = {}
             self.next_payload = None
         self.seq, self.state, self.payload, self.consumed = seq, state, payload, ()

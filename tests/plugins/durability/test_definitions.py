@@ -301,3 +301,29 @@ def test_versions_that_there_cannot_be(options: Any) -> None:
     """They are a list of texts, and need `migrate`."""
     with pytest.raises(ConfigurationError, match="migrate_from"):
         Workflow("a", **options)
+
+
+async def test_forks_of_a_migrated_run(kernel: Kernel, world: World, program: Program) -> None:
+    """A fork of a run after its migration has migrated, too: it needs no `migrate`; one from before needs it."""
+    await program.stop(kernel, program.flow("a", "b", "c", "end"), world, at=2)
+    migrating = program.flow("a", "beta", "c", "end", migrate={"b": "beta"})
+    other = await world.kernel()
+    fault = world.faults(other).at_call("commit", 2).hang()  # the one after that of the migration
+    await other.recover(migrating)
+    await fault.reached()
+    await world.crash(other)
+    await world.lapse()
+
+    last = await world.kernel()
+    await last.fork("r", 1, "present")
+    await last.run(migrating, run_id="r")
+    for seq, fork in ((1, "past"), (2, "later"), (3, "ended")):
+        await last.fork("r", seq, fork)
+    await last.fork("later", 2, "of a fork")
+    for fork in ("present", "later", "ended", "of a fork"):
+        program.did.clear()
+        await last.resume(program.flow("a", "beta", "c", "end"), fork)
+        assert program.did == {"present": ["beta", "c"], "ended": []}.get(fork, ["c"])
+    with pytest.raises(VersionMismatchError, match="the run is in state b, which no longer exists"):
+        await last.resume(program.flow("a", "beta", "c", "end"), "past")
+    assert (await last.resume(migrating, "past")).state == "end"
