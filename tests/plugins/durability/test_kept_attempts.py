@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -153,6 +154,33 @@ async def test_a_phase_that_was_stored_is_not_repeated(world: World) -> None:
     result = await in_time(world, flow)
     assert node.begun == ["prep 1", "exec 1", "exec 2", "exec 2", "exec 3", "post 3"]
     assert result.data == {"prepared": 1, "list": ["prep", "post"], "result": {"made from": (1, 2)}}
+
+
+@dataclass
+class Order:
+    """What a phase prepares."""
+
+    number: int
+
+
+async def test_a_class_that_the_node_names_is_stored(world: World) -> None:
+    """The types of the phases' annotations keep their values."""
+
+    class Ordering(Phases):
+        async def prep(self, store: Any) -> Order:
+            await self._do("prep")
+            return Order(7)
+
+        async def post(self, store: Any, prepared: Order, result: dict[str, Order]) -> str:
+            assert (prepared, result) == (Order(7), {"made from": Order(7)})
+            return await self._do("post")
+
+    node = Ordering(TaskConfig(retry=Every(5)), exec=["fail", "hang", "end"], post=["fail", "hang", "end"])
+    flow = one_step(node)
+    for _ in range(2):
+        await crashed(world, flow, 5)
+    await in_time(world, flow)
+    assert node.begun == ["prep 1", "exec 1", "exec 2", "exec 2", "post 2", "post 3", "post 3"]
 
 
 async def test_exec_is_not_repeated_for_post(world: World) -> None:
