@@ -121,7 +121,7 @@ class StoredRepository:
         except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
             raise SerializationError(
                 f"the state of schedule {id!r} cannot be read: {error!r}; restore a backup, or delete the run "
-                f"{record.run_id!r}, so that the schedule begins anew",
+                f"{record.run_id!r}, so that the schedule begins again",
                 run_id=record.run_id,
             ) from error
         self._cached[id] = (_record_after(record), state)
