@@ -5,19 +5,20 @@ from __future__ import annotations
 import enum
 import inspect
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from cano.model.node import Node
 from cano.model.workflow import Registration, state_name
 
 if TYPE_CHECKING:
+    from cano.model.limits import Limit
     from cano.model.workflow import Workflow
 
 
 def problems(flow: Workflow[Any]) -> list[str]:
     """Return every problem of the definition, one sentence each."""
-    return [*_states(flow), *_tasks(flow), *_targets(flow), *_graph(flow)]
+    return [*_states(flow), *_tasks(flow), *_targets(flow), *_graph(flow), *_limits(flow)]
 
 
 def _states(flow: Workflow[Any]) -> Iterator[str]:
@@ -84,6 +85,49 @@ def _graph(flow: Workflow[Any]) -> Iterator[str]:
     for state in tasks:
         if flow.exit_states and state in reached and state not in ending:
             yield f"the state {state} is in a loop with no way out to an exit state"
+
+
+def _limits(flow: Workflow[Any]) -> Iterator[str]:
+    """Yield the limits whose holders can wait for each other, as far as sub-workflows tell.
+
+    A run lends its slots to the runs that it calls, so only different limits that are taken in different orders count.
+    """
+    waits: dict[Limit, dict[Limit, str]] = defaultdict(dict)
+    _take_limits(flow, frozenset(), waits, set())
+    circles = [
+        f"{place} waits for {wanted} while the run, or one that called it, holds {held}"
+        for held, others in waits.items()
+        for wanted, place in others.items()
+        if held in _closure({wanted}, waits)
+    ]
+    if circles:
+        yield f"runs can wait for each other's limits for ever: {'; '.join(circles)}"
+
+
+def _take_limits(
+    flow: Workflow[Any], held: frozenset[Limit], waits: dict[Limit, dict[Limit, str]], seen: set[tuple[Any, ...]]
+) -> None:
+    """Note in `waits` which limits a run of `flow`, and the runs that it calls, wait for while they hold others."""
+    if (flow, held) in seen:
+        return
+    seen.add((flow, held))
+    held = _taken(flow.limits, held, f"workflow {flow.name!r}", waits)
+    for state, registration in flow.tasks.items():
+        inner = _taken(registration.limits, held, f"state {state} of workflow {flow.name!r}", waits)
+        for task in (registration.task, *getattr(registration.task, "branches", ())):
+            if getattr(task, "plugin", None) is not None and hasattr(task, "flow"):  # a sub-workflow
+                _take_limits(task.flow, inner, waits, seen)
+
+
+def _taken(
+    limits: Iterable[Limit], held: frozenset[Limit], place: str, waits: dict[Limit, dict[Limit, str]]
+) -> frozenset[Limit]:
+    for limit in limits:
+        if limit not in held:
+            for other in held:
+                waits[other].setdefault(limit, place)
+            held |= {limit}
+    return held
 
 
 def outgoing(flow: Workflow[Any], registration: Registration) -> list[Any]:

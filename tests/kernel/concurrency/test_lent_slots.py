@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from cano import (
     Commit,
+    JoinConfig,
+    JoinStrategy,
     Kernel,
     KeyValueStore,
     Limit,
@@ -16,10 +18,12 @@ from cano import (
     Standstill,
     SubWorkflow,
     TaskConfig,
+    ValidationError,
     Workflow,
     current_step,
     wait_for,
 )
+from cano.model import validation
 from cano.testing import VirtualClock
 from cano_memory import MemoryBackend
 
@@ -50,6 +54,95 @@ async def test_a_child_borrows_the_slot_of_its_parent(store: Any, clock: Virtual
         results = await asyncio.gather(*(kernel.run(parent) for _ in range(5)))
 
     assert [result.state for result in results] == ["end"] * 5
+
+
+def crossing(one: Limit, two: Limit) -> Workflow[str]:
+    """A workflow whose first state calls a child of the other limit, and whose second state does so the other way."""
+    flow = Workflow("left", name="crossing").add_exit_state("end")
+    flow.register("left", SubWorkflow(flow_of("two", at_once, limit=two), then="right"), limit=one)
+    return flow.register("right", SubWorkflow(flow_of("one", at_once, limit=one), then="end"), limit=two)
+
+
+async def test_limits_that_are_taken_in_two_orders_are_refused(kernel: Kernel) -> None:
+    """A run that holds the first limit and waits for the second, and one the other way round, would wait for ever."""
+    one, two = Limit(1), Limit(2)
+
+    with pytest.raises(ValidationError) as refused:
+        await kernel.run(crossing(one, two))
+
+    assert refused.value.problems == (
+        "runs can wait for each other's limits for ever: "
+        "workflow 'two' waits for Limit(2) while the run, or one that called it, holds Limit(1); "
+        "workflow 'one' waits for Limit(1) while the run, or one that called it, holds Limit(2)",
+    )
+
+
+async def test_without_that_check_they_would_wait_for_ever(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two runs that hold one limit each, and whose children need the other one, do not end: lending does not help."""
+    monkeypatch.setattr(validation, "_limits", lambda flow: ())
+    one, two = Limit(1), Limit(1)
+    both, flow = asyncio.Barrier(2), Workflow("wait", name="crossing").add_exit_state("end")
+    for name, mine, other in (("left", one, two), ("right", two, one)):
+        child = flow_of("child", at_once, limit=other)
+
+        class Together(SubWorkflow[str]):
+            async def run(self, store: Any) -> str:
+                await both.wait()
+                return await super().run(store)
+
+        flow.register(name, Together(child, then="end"), limit=mine)
+    flow.register("wait", lambda store: store["to"])
+
+    handles = [await kernel.start(flow, {"to": to}, run_id=to) for to in ("left", "right")]
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert [run.waits_for is not None for run in kernel.active.values() if run.parent_id] == [True, True]
+    for handle in handles:
+        await handle.cancel()
+
+
+@pytest.mark.parametrize("shared", ["workflows", "states", "branches", "itself"])
+def test_limits_that_a_caller_lends_are_accepted(shared: str) -> None:
+    """Equal limits of parent and child, also with others between them, are taken in one order only."""
+    one, two = Limit(1), Limit(1)
+    if shared == "workflows":
+        grandchild = flow_of("grandchild", at_once, limit=one)
+        child = flow_of("child", SubWorkflow(grandchild, then="end"), limit=[one, two])
+        flow = flow_of("parent", SubWorkflow(child, then="end"), limit=one)
+    elif shared == "states":
+        child = flow_of("child", at_once, limit=two)
+        flow = Workflow("start", name="parent").register("start", SubWorkflow(child, then="next"), limit=one)
+        flow.register("next", SubWorkflow(child, then="end"), limit=one).add_exit_state("end")
+    elif shared == "branches":
+        branch = SubWorkflow(flow_of("child", at_once, limit=two), then="end")
+        flow = Workflow("start", name="parent", limit=one).add_exit_state("end")
+        flow.register_split("start", [branch, branch], JoinConfig(JoinStrategy.all(), "end"))
+    else:
+        flow = Workflow("start", name="parent", limit=one).add_exit_state("end")
+        flow.register("start", SubWorkflow(flow, then="end"))
+
+    assert flow.validate() is flow
+
+
+def test_a_branch_and_a_grandchild_are_looked_into() -> None:
+    """Limits of sub-workflows within branches and within sub-workflows count, too."""
+    one, two, three = Limit(1), Limit(2), Limit(3)
+    inner = flow_of("inner", SubWorkflow(flow_of("third", at_once, limit=three), then="end"), limit=two)
+    flow = Workflow("a", name="parent").add_exit_state("end")
+    flow.register("a", SubWorkflow(inner, then="b"), limit=one)
+    flow.register("b", SubWorkflow(flow_of("split", at_once), then="end"), limit=three)
+    assert flow.validate() is flow
+    back = SubWorkflow(flow_of("back", at_once, limit=one), then="end")
+    outer = Workflow("x", name="outer", limit=three).add_exit_state("end")
+    outer.register_split("x", [SubWorkflow(flow, then="end"), back], JoinConfig(JoinStrategy.all(), "end"))
+    assert outer.validate() is outer  # `three` is held first in all of them
+    late = flow_of("late", SubWorkflow(outer, then="end"))
+    both = Workflow("p", name="both").add_exit_state("end")
+    both.register("p", SubWorkflow(flow, then="q")).register("q", SubWorkflow(late, then="end"))
+
+    with pytest.raises(ValidationError, match=r"waits for Limit\(3\) [^;]* holds Limit\(1\)") as refused:
+        both.validate()
+    assert "waits for Limit(1) while the run, or one that called it, holds Limit(3)" in str(refused.value)
 
 
 async def test_a_state_lends_its_slot_to_the_same_limit_of_its_child(kernel: Kernel) -> None:
