@@ -129,7 +129,8 @@ class Inspector:
         if (run := self._kernel.active.get(run_id)) is not None:
             if run.waits_for is not None:
                 return Explanation(Standstill.WAITING_FOR_LIMIT, str(run.waits_for))
-            return Explanation(Standstill.RUNNING_HERE, f"in state {state_name(run.state)}")
+            detail = f"in state {state_name(run.state)}" + await self._parked_children(run_id)
+            return Explanation(Standstill.RUNNING_HERE, detail)
         record = None
         try:
             record = with_status_at(await self._stored.record(run_id), self._stored.now())
@@ -146,8 +147,8 @@ class Inspector:
         """Explain a run. Raises SerializationError or VersionMismatchError if it could not continue in this kernel."""
         stored, run_id, status, wait = self._stored, record.run_id, record.status, record.wait
         if status is RunStatus.RUNNING:
-            left = f"{(record.expires or 0) - stored.now():.1f} s"
-            return Explanation(Standstill.RUNNING_ELSEWHERE, f"{record.holder}; its lease expires in {left}")
+            detail = f"{record.holder}; its lease expires in {(record.expires or 0) - stored.now():.1f} s"
+            return Explanation(Standstill.RUNNING_ELSEWHERE, detail + await self._parked_children(run_id))
         origin = stored.origin(run_id, record.data)
         forked = "" if origin is None else f", forked from run {origin[0]} after transition {origin[1]}"
         if status in (RunStatus.SUCCEEDED, RunStatus.CANCELLED):
@@ -186,6 +187,13 @@ class Inspector:
         if plan is not None:
             landing_state(plan, self._stored.migrated(record))
             self._stored.values_of(record.workflow).payload(payload, record.run_id)
+
+    async def _parked_children(self, run_id: str) -> str:
+        """Return the part of an explanation that names the children that wait, and that the run waits for."""
+        children = await self._stored.backend.runs(RunFilter(parent=run_id))
+        parked = [child.run_id for child in reversed(children) if child.status is RunStatus.PARKED]
+        more = f" and {len(parked) - 1} more" if len(parked) > 1 else ""
+        return f"; it waits for its child {parked[0]}{more}, which is parked" if parked else ""
 
     async def check(self) -> list[Finding]:
         """See `Kernel.check`. Values are decoded only if the run's workflow, and therefore its classes, are known."""

@@ -208,7 +208,7 @@ async def test_a_start_in_a_kernel_that_closes(place: Place, after: bool) -> Non
 
 
 async def test_a_run_that_is_cancelled_as_it_first_waits(place: Place) -> None:
-    """A run that the store gets only when it waits ends as cancelled there, too, and nobody resumes it."""
+    """A run that the store gets only when it waits ends as cancelled there, too, so that no process resumes it."""
 
     async def ask(store: Any) -> Any:
         return wait_for("go", then="END")

@@ -10,6 +10,7 @@ import pytest
 from cano import (
     Commit,
     ConcurrentWorkflow,
+    Explanation,
     Failed,
     JoinConfig,
     JoinStrategy,
@@ -20,6 +21,7 @@ from cano import (
     RunRecord,
     RunResult,
     RunStatus,
+    Standstill,
     SubWorkflow,
     TaskConfig,
     TaskError,
@@ -324,6 +326,22 @@ async def test_a_child_that_an_earlier_version_cancelled(kernel: Kernel, world: 
     await world.clock.advance(3)
 
     assert (await handle.result()).state == "end"
+
+
+async def test_why_a_parent_of_a_parked_child_does_not_progress(kernel: Kernel, world: World, family: Family) -> None:
+    """It waits for the child, whichever kernel is asked, and whose explanation is the child's."""
+    family.waits = True
+    await start(kernel, world, family.parent())
+    other = await world.kernel()
+    waits = "; it waits for its child p:1/child, which is parked"
+
+    assert await kernel.explain("p") == Explanation(Standstill.RUNNING_HERE, f"in state call{waits}")
+    elsewhere = await other.explain("p")
+    assert (elsewhere.reason, elsewhere.detail.endswith(waits)) == (Standstill.RUNNING_ELSEWHERE, True)
+    assert await kernel.explain(CHILD) == Explanation(Standstill.WAITING_FOR_SIGNAL, "'go'")
+    await kernel.signal(CHILD, "go")
+    await world.settle()
+    assert await kernel.explain("p") == Explanation(Standstill.RUNNING_HERE, "in state call")
 
 
 # several children in one step
