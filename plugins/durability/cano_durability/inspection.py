@@ -176,7 +176,8 @@ class Inspector:
             return Explanation(Standstill.READY, f"next state {following}")
         self._check_continues(record, record.payload)
         if status is RunStatus.FAILED:
-            return Explanation(Standstill.FAILED, _failure(record))
+            again = "" if stored.wait(record) is None else "; resumed, it waits again"
+            return Explanation(Standstill.FAILED, _failure(record) + again)
         kills = stored.takeovers(record)
         taken = f", which {kills} processes did not survive" if kills else ""
         return Explanation(Standstill.INTERRUPTED, f"in state {record.state}{taken}{forked}")

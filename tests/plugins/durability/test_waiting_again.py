@@ -96,6 +96,7 @@ async def test_resuming_a_run_whose_time_was_over(kernel: Kernel, world: World, 
     await overdue(kernel, world, payout)
     await world.clock.advance(1000)
     other = await world.kernel()
+    assert (await other.explain("r")).detail.endswith("it was in state pay; resumed, it waits again")
     resuming = asyncio.ensure_future(other.resume(payout.flow(), "r"))
     await world.settle()
     record = await world.look("r")
@@ -215,6 +216,7 @@ async def test_a_wait_that_is_over(kernel: Kernel, world: World, payout: Payout)
     with pytest.raises(TaskError):
         await handle.result()
     payout.fails = False
+    assert "waits again" not in (await kernel.explain("r")).detail
     assert (await (await world.kernel()).resume(payout.flow(), "r")).data["by"] == "Ada"
     assert payout.paid == ["Ada", "Ada"]
 
