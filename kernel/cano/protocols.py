@@ -117,6 +117,7 @@ class CodecLayer(Protocol):
 
         Raises:
             SerializationError: the bytes are corrupt, or this layer cannot read them. The kernel adds run and key.
+            StoreUnavailableError: the value cannot be read now.
         """
         ...
 

@@ -20,12 +20,12 @@ BUDGETS = {
     "engine": 1_419,
     "runtime": 282,
     "concurrency": 630,
-    "plugins": 448,
+    "plugins": 462,
     "kernel": 569,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
-IN_ALL = 5_541
-DURABILITY = {"": 1_572, "recovery": 600}
+IN_ALL = 5_555
+DURABILITY = {"": 1_582, "recovery": 600}
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
 
 EXCEPTIONS = {

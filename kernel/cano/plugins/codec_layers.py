@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from cano.errors import ConfigurationError
+from cano.errors import CanoError, ConfigurationError, SerializationError, StoreUnavailableError
 from cano.protocols import Codec, CodecLayer
 from cano.redaction import redacted
+from cano.safe_text import error_text
 
 
 class Layers(tuple[CodecLayer, ...]):
@@ -18,14 +19,30 @@ class Layers(tuple[CodecLayer, ...]):
     def wrap(self, data: bytes) -> bytes:
         """Return the bytes for the store. Raises SerializationError or StoreUnavailableError."""
         for layer in self:
-            data = layer.wrap(data)
+            data = _passed(layer, layer.wrap, data)
         return data
 
     def unwrap(self, data: bytes) -> bytes:
-        """Return the bytes that the codec made. Raises SerializationError."""
+        """Return the bytes that the codec made. Raises SerializationError or StoreUnavailableError."""
         for layer in reversed(self):
-            data = layer.unwrap(data)
+            data = _passed(layer, layer.unwrap, data)
         return data
+
+
+def _passed(layer: CodecLayer, method: Callable[[bytes], bytes], data: bytes) -> bytes:
+    """Return what a method of `layer` makes of `data`. An error that is not of Cano is wrapped, and names the layer."""
+    name = type(layer).__name__
+    try:
+        made = method(data)
+    except CanoError:
+        raise
+    except OSError as error:  # of a disk or a server, which may answer later
+        raise StoreUnavailableError(f"the codec layer {name} failed: {error_text(error)}") from error
+    except Exception as error:
+        raise SerializationError(f"the codec layer {name} raised {error_text(error)}") from error
+    if not isinstance(made, bytes):
+        raise SerializationError(f"the codec layer {name} returned {type(made).__name__}, not bytes")
+    return made
 
 
 class LayeredCodec:

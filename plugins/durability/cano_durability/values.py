@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cano import Codec, SerializationError, StoreBackend, StoreView, TypedStore, isolate
+from cano import (
+    Codec,
+    SerializationError,
+    StoreBackend,
+    StoreError,
+    StoreUnavailableError,
+    StoreView,
+    TypedStore,
+    isolate,
+)
 from cano.engine.ports import IMMUTABLE, error_text
 
 from cano_durability.keys import PREFIX
@@ -32,12 +41,8 @@ class Values:
             return isolate(value)
         try:
             return self._codec.encode(value)
-        except SerializationError as error:
-            raise _named(error, key, run_id) from error
-        except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
-            # of the value's own code, or of its depth; other errors are the codec's or a layer's
-            problem = SerializationError(f"it cannot be stored: {error_text(error)}")
-            raise _named(problem, key, run_id) from error
+        except Exception as error:
+            raise _named(error, "stored", key, run_id) from error
 
     def decode(self, key: str, value: Any, run_id: str) -> Any:
         """Return the value that `encode` was given. Raises SerializationError naming run and key."""
@@ -45,8 +50,8 @@ class Values:
             return isolate(value)
         try:
             return self._codec.decode(value)
-        except SerializationError as error:
-            raise _named(error, key, run_id) from error
+        except Exception as error:
+            raise _named(error, "read", key, run_id) from error
 
     def data(self, encoded: Mapping[str, Any], run_id: str) -> dict[str, Any]:
         """Return the values of a run's data, decoded, without those that this plugin keeps beside them."""
@@ -86,8 +91,15 @@ class StrictView(StoreView):
         return StrictView(self._base, self._apply, self._isolate)
 
 
-def _named(error: SerializationError, key: str, run_id: str | None) -> SerializationError:
-    """Return `error` with the run and the key in its message and its attributes."""
+def _named(error: Exception, act: str, key: str, run_id: str | None) -> StoreError:
+    """Return `error` with the run and the key in its message and its attributes.
+
+    Any error that is not the store's is of the value's own code, of its depth, or the codec's.
+    """
     run, name = "" if run_id is None else f"run {run_id}, ", key.removeprefix(PREFIX)
-    message = f"{run}{name if key != name else f'key {key!r}'}: {error}"
-    return SerializationError(message, key=key, run_id=run_id, expected=error.expected, actual=error.actual)
+    where = f"{run}{name if key != name else f'key {key!r}'}"
+    if isinstance(error, StoreUnavailableError):
+        return StoreUnavailableError(f"{where}: {error}", key=key, run_id=run_id)
+    if not isinstance(error, SerializationError):
+        error = SerializationError(f"it cannot be {act}: {error_text(error)}")
+    return SerializationError(f"{where}: {error}", key=key, run_id=run_id, expected=error.expected, actual=error.actual)

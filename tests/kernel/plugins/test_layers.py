@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import pytest
 from cano import (
+    Codec,
     CodecLayer,
     ConfigurationError,
     Kernel,
@@ -15,6 +16,7 @@ from cano import (
     SerializationError,
     Standstill,
     StoreBackend,
+    StoreUnavailableError,
     TaskConfig,
     TaskError,
     Workflow,
@@ -172,6 +174,150 @@ async def test_what_cannot_be_unwrapped_names_run_and_key() -> None:
         assert (finding.kind, finding.run_id) == ("corrupt", "one")
         assert "it has no mark b" in finding.detail
         assert (await kernel.explain("one")).reason is Standstill.UNREADABLE
+
+
+class Broken(Tag):
+    """A layer that raises, or returns, what a layer should not. It passes values once `work` is set."""
+
+    work = False
+
+    def __init__(self, act: str, result: Any) -> None:
+        super().__init__(b"")
+        self._act = act
+        self._result = result
+
+    def _made(self, act: str, data: bytes) -> Any:
+        if self.work or act != self._act or b"note" not in data:
+            return data
+        if isinstance(self._result, Exception):
+            raise self._result
+        return self._result
+
+    def wrap(self, data: bytes) -> bytes:
+        """Wrap."""
+        return self._made("wrap", data)  # type: ignore[no-any-return]
+
+    def unwrap(self, data: bytes) -> bytes:
+        """Unwrap."""
+        return self._made("unwrap", data)  # type: ignore[no-any-return]
+
+
+class Breaking(Plugin):
+    """Has this layer as `broken`."""
+
+    def __init__(self, act: str, result: Any, strict: bool) -> None:
+        super().__init__(strict)
+        self.layer = Broken(act, result)
+
+    @hookimpl(tryfirst=True)
+    def cano_codec_layer(self, spec: str) -> CodecLayer | None:
+        """The layer."""
+        return self.layer if spec == "broken" else None
+
+
+noting = Workflow("NOTE", name="noting", default_config=TaskConfig.minimal()).add_exit_state("DONE")
+
+
+@noting.on("NOTE")
+async def note(store: KeyValueStore) -> Literal["TWO"]:
+    """Put a value that breaks."""
+    store["text"] = "a note"
+    return "TWO"
+
+
+@noting.on("TWO")
+async def two(store: KeyValueStore) -> Literal["DONE"]:
+    """Go on."""
+    return "DONE"
+
+
+ODD = [ValueError("no"), RuntimeError(), KeyError("k"), Exception("x"), "text", None]
+
+
+@pytest.mark.parametrize("result", ODD, ids=repr)
+async def test_a_layer_that_breaks_at_a_commit(result: Any) -> None:
+    """The run fails; the error names the layer, the run and the key."""
+    plugin = Breaking("wrap", result, strict=False)
+    async with plugin.kernel("kept://?codec=broken") as kernel:
+        with pytest.raises(SerializationError, match=r"^run one, key 'text': the codec layer Broken r") as caught:
+            await kernel.run(noting, {}, run_id="one")
+        assert caught.value.key == "text"
+        assert (await kernel.explain("one")).reason is Standstill.FAILED
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("result", ODD, ids=repr)
+async def test_a_layer_that_breaks_when_a_value_is_read(result: Any, strict: bool) -> None:
+    """The run cannot be read."""
+    plugin = Breaking("unwrap", result, strict)
+    plugin.layer.work = True
+    async with plugin.kernel("kept://?codec=broken") as kernel:
+        await kernel.run(noting, {}, run_id="one")
+    plugin.layer.work = False
+    async with plugin.kernel("kept://?codec=broken") as kernel:
+        with pytest.raises(SerializationError, match=r"^run one, key 'text': the codec layer Broken r") as caught:
+            await kernel.run(noting, {}, run_id="one")
+        assert (caught.value.key, caught.value.run_id) == ("text", "one")
+        assert [finding.kind for finding in await kernel.check()] == ["corrupt"]
+
+
+class WrongCodec:
+    """A codec that raises what a codec should not."""
+
+    def __init__(self, act: str, error: Exception) -> None:
+        self._act = act
+        self._error = error
+
+    @hookimpl(tryfirst=True)
+    def cano_codec(self) -> Codec:
+        """Return itself."""
+        return self
+
+    def register(self, *types: Any) -> None:
+        """Register nothing."""
+
+    def encode(self, value: Any) -> bytes:
+        """Encode a text."""
+        if self._act == "encode" and value == "a note":
+            raise self._error
+        return str(value).encode()
+
+    def decode(self, data: bytes, type: Any = None) -> Any:
+        """Decode it."""
+        if self._act == "decode" and data == b"a note":
+            raise self._error
+        return data.decode()
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), RuntimeError("no"), OSError("no"), KeyError("no")], ids=repr)
+@pytest.mark.parametrize("act", ["encode", "decode"])
+async def test_a_codec_that_breaks(act: str, error: Exception) -> None:
+    """The error is Cano's, and names run and key; the codec's is its cause."""
+    plugin = Plugin(strict=False)
+    options = {"plugins": [plugin, WrongCodec(act, error)], "discover": False, "clock": VirtualClock(), "grace": 0}
+    async with Kernel(store="kept://", **options) as kernel:  # type: ignore[arg-type]
+        if act == "decode":
+            await kernel.run(noting, {}, run_id="one")
+        with pytest.raises(
+            SerializationError, match=r"^run one, key 'text': it cannot be \w+: \w+Error: '?no"
+        ) as caught:
+            await (kernel.history("one") if act == "decode" else kernel.run(noting, {}, run_id="one"))
+        assert caught.value.__cause__ is error
+        assert (caught.value.key, caught.value.run_id) == ("text", "one")
+
+
+async def test_a_layer_whose_disk_fails() -> None:
+    """It may work later: the run is interrupted, and continues."""
+    plugin = Breaking("wrap", OSError(28, "No space left on device"), strict=False)
+    async with plugin.kernel("kept://?codec=broken") as kernel:
+        with pytest.raises(
+            StoreUnavailableError, match=r"^run one, key 'text': the codec layer Broken failed"
+        ) as caught:
+            await kernel.run(noting, {}, run_id="one")
+        assert caught.value.key == "text"
+        assert (await kernel.explain("one")).reason is Standstill.INTERRUPTED
+        plugin.layer.work = True
+        assert (await kernel.resume(noting, "one")).data["text"] == "a note"
 
 
 @pytest.mark.parametrize(
