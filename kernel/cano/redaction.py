@@ -70,7 +70,7 @@ def _joined(name: str) -> str:
 
 def _fields(value: Any) -> dict[str, Any]:
     """Return the fields of a dataclass, named tuple, msgspec Struct or pydantic model; of others, none."""
-    names: Any = getattr(value, "_fields", None) or getattr(type(value), "__struct_fields__", ())
+    names: Any = getattr(type(value), "_fields" if isinstance(value, tuple) else "__struct_fields__", ())
     if dataclasses.is_dataclass(value):
         names = [field.name for field in dataclasses.fields(value)]
     elif hasattr(type(value), "model_fields"):
