@@ -271,9 +271,12 @@ async def test_tokens_that_are_none(kernel: Kernel, world: World, interview: Int
     await interview.start(kernel, world)
     await kernel.fork("r", 1, "f")
     (token,) = interview.tokens
-    for run_id, wrong in [("f", token), ("r", "r"), ("r", "r:"), ("r", "r:x"), ("r", "r:01"), ("r", ""), ("r", 1)]:
+    for run_id, wrong in [("f", token), ("r", "r"), ("r", "r:"), ("r", "r:x"), ("r", "r:01"), ("r", "r:-1")]:
         with pytest.raises(ConfigurationError, match=f"is not the token of a wait of run {run_id}"):
-            await kernel.signal(run_id, "answer", wait=wrong)  # type: ignore[arg-type]
+            await kernel.signal(run_id, "answer", wait=wrong)
+    for empty in ("", 1):
+        with pytest.raises(ConfigurationError, match="wait must be a string that is not empty"):
+            await kernel.signal("r", "answer", wait=empty)  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="run r waits for signal 'answer', not 'approved'"):
         await kernel.signal("r", "approved", wait=token)
     with pytest.raises(RunNotFoundError):

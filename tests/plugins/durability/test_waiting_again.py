@@ -316,21 +316,21 @@ async def test_a_fork_of_a_wait_that_led_to_the_end(kernel: Kernel, world: World
 @pytest.mark.parametrize("forks_late", [False, True])
 async def test_the_times_of_a_forked_wait(kernel: Kernel, world: World, payout: Payout, forks_late: bool) -> None:
     """The timeout of a wait begins again with the fork; a time that the task named stays."""
-    payout.pause = wait_for("approved", then="pay", timeout=100, on_timeout="late")
+    payout.pause = wait_for("approved", then="pay", timeout=10, on_timeout="late")
     await payout.start(kernel, world)
-    await world.clock.advance(150 if forks_late else 50)
+    await world.clock.advance(15 if forks_late else 5)
     await kernel.fork("r", 1, "f")
-    assert (await world.look("f")).wait == Wait("pay", "approved", world.clock.time() + 100, "late")
+    assert (await world.look("f")).wait == Wait("pay", "approved", world.clock.time() + 10, "late")
     await kernel.fork("f", 1, "g")
     assert (await world.look("g")).wait == (await world.look("f")).wait
 
-    payout.pause = sleep_until(START + 1000, then="pay")
+    payout.pause = sleep_until(START + 60, then="pay")
     handle = await kernel.start(payout.flow(), run_id="sleeps")
-    await world.clock.advance(1500 if forks_late else 500)
+    await world.clock.advance(90 if forks_late else 30)
     await kernel.fork("sleeps", 1, "dreams")
-    assert (await world.look("dreams")).wait == Wait("pay", until=START + 1000)
+    assert (await world.look("dreams")).wait == Wait("pay", until=START + 60)
     await kernel.recover(payout.flow())
-    await world.clock.advance(1000)
+    await world.clock.advance(60)
     assert (await world.look("dreams")).status is RunStatus.SUCCEEDED
     assert (await handle.result()).state == "done"
 
