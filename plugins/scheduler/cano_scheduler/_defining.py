@@ -22,6 +22,10 @@ from cano_scheduler._triggers import CronTrigger, EveryTrigger, Trigger
 Seconds = float | timedelta
 
 
+KEPT = 100
+"""How many missed times misfire="all" keeps by default."""
+
+
 class Options(TypedDict, total=False):
     """The options of every schedule. `Scheduler` documents them."""
 
@@ -79,7 +83,7 @@ def make(
     jitter: Seconds = 0,
     grace: Seconds | None = None,
     misfire: Misfire = "once",
-    limit: int = 100,
+    limit: int | None = None,
     overlap: Overlap | None = None,
     overlap_limit: int | None = None,
     timeout: Seconds | None = None,
@@ -108,7 +112,14 @@ def make(
             )
         flow = batch_of(id, flow, batch, wait, kernel)
         kernel.bind(flow)
-    misfire, limit = _check.choice("misfire", misfire, ("once", "skip", "all")), whole("limit", limit, 1)
+    misfire = _check.choice("misfire", misfire, ("once", "skip", "all"))
+    if limit is None:
+        limit = KEPT
+    elif whole("limit", limit, 1) and misfire != "all":
+        raise ConfigurationError(
+            f"limit= is how many missed times misfire='all' keeps; it has no effect with misfire={misfire!r}. To limit "
+            "how many runs there are at once, use overlap_limit=, or Workflow(limit=) for the runs of a batch"
+        )
     if overlap is None:
         overlap = "queue" if misfire == "all" else "skip"
     _check.choice("overlap", overlap, ("skip", "queue", "replace", "allow"))

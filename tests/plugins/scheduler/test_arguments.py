@@ -45,7 +45,12 @@ from tests.plugins.scheduler.conftest import Diary, MakeKernel
         ("jitter", lambda s, f: s.manual("a", f, jitter=-1)),
         ("grace", lambda s, f: s.manual("a", f, grace="1")),
         ("misfire", lambda s, f: s.manual("a", f, misfire="never")),
-        ("limit", lambda s, f: s.manual("a", f, limit=0)),
+        ("limit must be", lambda s, f: s.manual("a", f, limit=0)),
+        ("limit= is how many missed times", lambda s, f: s.manual("a", f, limit=2)),
+        (
+            r"limit= .* Workflow\(limit=\) for the runs of a batch",
+            lambda s, f: s.every("a", f, 1, instances=9, limit=2),
+        ),
         ("overlap", lambda s, f: s.manual("a", f, overlap="block")),
         ("overlap_limit", lambda s, f: s.manual("a", f, overlap_limit=0)),
         ("timeout", lambda s, f: s.manual("a", f, timeout=0)),

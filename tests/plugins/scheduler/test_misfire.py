@@ -77,8 +77,8 @@ def test_every_nominal_time_is_counted_once(
     """Whatever the policies: fired, late, skipped and waiting add up to all that was due, and the cursor is there."""
     assume(misfire != "all" or overlap in ("queue", "allow"))
     schedule = schedule_of(
-        every_trigger(1, None), misfire=misfire, limit=limit, overlap=overlap, overlap_limit=number, grace=grace,
-        jitter=jitter / SECOND,
+        every_trigger(1, None), misfire=misfire, limit=limit if misfire == "all" else None, overlap=overlap,
+        overlap_limit=number, grace=grace, jitter=jitter / SECOND,
     )  # fmt: skip
     state = begin(schedule, 0)
     state.status = status
