@@ -29,6 +29,21 @@ def is_held(record: RunRecord, now: float) -> bool:
 
 def lives(holder: str) -> bool | None:
     """Return whether the holder's process is alive. A stopped process is; None if it did not run on this machine."""
+    state = _state_of(holder)
+    # in state Z or X the process was killed, and its parent has not collected it yet
+    return None if state is None else state not in (b"", b"Z", b"X")
+
+
+def is_stopped(holder: str) -> bool:
+    """Return whether the holder's process is alive on this machine, but stopped, for example by SIGSTOP."""
+    return _state_of(holder) in (b"T", b"t")
+
+
+def _state_of(holder: str) -> bytes | None:
+    """Return the state of the holder's process: a letter of /proc; empty if there is no such process.
+
+    None if it did not run on this machine; `?` if it is alive and /proc hides it.
+    """
     name, _, namespace = holder.rpartition(":")[0].partition("@")
     pid = name.rpartition(":")[2]
     if not namespace or namespace != _pid_namespace() or not pid.isdecimal():
@@ -36,12 +51,11 @@ def lives(holder: str) -> bool | None:
     try:
         os.kill(int(pid), 0)  # it finds processes of other users, which /proc may hide
         with open(f"/proc/{pid}/stat", "rb") as file:
-            # in state Z or X the process was killed, and its parent has not collected it yet
-            return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+            return file.read().rpartition(b")")[2].split()[0]
     except ProcessLookupError:
-        return False
+        return b""
     except (OSError, OverflowError):
-        return True
+        return b"?"
 
 
 def _pid_namespace() -> str:

@@ -14,7 +14,7 @@ HERE = Path(cano.__file__).parent
 FILES = sorted(path for path in HERE.rglob("*.py") if "testing" not in path.relative_to(HERE).parts)
 
 BUDGETS = {
-    "": 862,  # the top floor: hooks, protocols, records, errors, options
+    "": 867,  # the top floor: hooks, protocols, records, errors, options
     "data": 551,
     "model": 781,
     "engine": 1_419,
@@ -24,8 +24,8 @@ BUDGETS = {
     "kernel": 569,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
-IN_ALL = 5_555
-DURABILITY = {"": 1_582, "recovery": 600}
+IN_ALL = 5_560
+DURABILITY = {"": 1_584, "recovery": 600}
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
 
 EXCEPTIONS = {

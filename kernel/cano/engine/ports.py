@@ -19,7 +19,7 @@ from cano.engine.run import Run
 from cano.engine.step import Detail
 from cano.engine.stopping import lease_lost
 from cano.engine.strand import Strand
-from cano.holders import lives, new_holder
+from cano.holders import is_stopped, lives, new_holder
 from cano.records import wait_token
 from cano.safe_text import error_text, safe_repr, safe_str
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BoundState", "BoundWorkflow", "Detail", "Host", "IMMUTABLE", "Journal", "Listener", "Parked", "Paused", "Refused",
     "RestorePoint", "RunKeeper", "StoreFailed", "Strand", "Work", "error_text", "failed_attempts",
-    "lease_lost", "lives", "new_holder", "safe_repr", "safe_str", "wait_token",
+    "is_stopped", "lease_lost", "lives", "new_holder", "safe_repr", "safe_str", "wait_token",
 ]  # fmt: skip
 
 Work: TypeAlias = Callable[[Run, BoundState], Awaitable[Any]]

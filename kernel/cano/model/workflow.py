@@ -75,8 +75,8 @@ class Workflow(Generic[StateT]):
             versions do not continue then.
         types: more classes that a durable store may hold in this workflow's runs, which refuse all others. Those in
             the annotations of its tasks, and of the `Key`s that their code uses, need not be listed. A subclass does.
-        max_takeovers: how often a stored run's step may be started again whose process was killed, or lost the lease
-            on another host. After that the run fails with `StepKilledError`. None is without limit.
+        max_takeovers: how often a stored run's step may be started again whose process was killed, or hung for longer
+            than its lease. After that the run fails with `StepKilledError`. None is without limit.
 
     Raises:
         ConfigurationError: an argument is of the wrong kind.

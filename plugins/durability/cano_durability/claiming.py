@@ -21,7 +21,7 @@ from cano import (
     Wait,
     is_held,
 )
-from cano.engine.ports import BoundWorkflow, Detail, Host, RestorePoint, failed_attempts, lives
+from cano.engine.ports import BoundWorkflow, Detail, Host, RestorePoint, failed_attempts, is_stopped
 
 from cano_durability.answers import answer
 from cano_durability.cancelling import Canceller, is_final
@@ -304,15 +304,17 @@ class Claimer:
         )  # fmt: skip
 
     async def _was_left(self, record: RunRecord, token: int) -> bool:
-        """Return whether the run's last process was killed in its present step, as far as this machine can tell.
+        """Return whether the run's last process was killed in its present step, or hangs, as far as the machine shows.
 
-        A process of another machine may only have lost the lease. A step with a child is not to blame: the child is
+        A process of another machine may only have been stopped. A step with a child is not to blame: the child is
         counted, and fails its parent.
         """
         holder = record.holder
         if holder is None or record.status is not RunStatus.RUNNING or token != record.token + 1:
             return False
-        if lives(holder) or is_held(record, self._stored.now()):  # held: it has released the lease since it was loaded
+        if holder == self._stored.holder or is_stopped(holder):
+            return False
+        if is_held(record, self._stored.now()):  # it has released the lease since the record was loaded
             return False
         return all(child.status.finished for child in await self._stored.backend.runs(RunFilter(parent=record.run_id)))
 

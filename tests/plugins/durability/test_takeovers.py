@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from cano import (
     ConfigurationError,
+    ConflictError,
     RunStatus,
     StepKilledError,
+    StoreUnavailableError,
     SubWorkflow,
     TaskConfig,
     Workflow,
@@ -160,19 +166,63 @@ async def test_a_closed_kernel_does_not_count(world: World, killer: Killer) -> N
     assert killer.began == 4
 
 
-async def test_a_process_that_is_alive_is_not_counted(world: World, killer: Killer) -> None:
-    """A kernel whose process lives has lost its lease: it was stopped, say. The step did not kill it."""
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """Stop a process, and wait until it stands still."""
+    process.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+
+
+@pytest.fixture
+def sleeper() -> Iterator[subprocess.Popen[bytes]]:
+    """A process of this machine that is not killed by its step."""
+    with subprocess.Popen(["sleep", "600"]) as process:
+        yield process
+        process.kill()
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+async def test_a_stopped_process_is_not_counted(
+    world: World, killer: Killer, sleeper: subprocess.Popen[bytes], stopped: bool
+) -> None:
+    """A process that was stopped has lost its lease, but not by its step; one that hangs is as good as killed."""
     flow = killer.flow(max_takeovers=0)
     kernel = await world.kernel()
     assert isinstance(kernel.keeper, Keeper)
-    kernel.keeper.stored.holder = new_holder()
+    kernel.keeper.stored.holder = new_holder().replace(f":{os.getpid()}@", f":{sleeper.pid}@")
+    if stopped:
+        stop(sleeper)
     await kernel.start(flow, run_id="r")
     await killer.reached.wait()
     await world.crash(kernel)
     killer.cured = True
     running = asyncio.ensure_future((await world.kernel()).run(flow, run_id="r"))
     await world.clock.advance(3 * LEASE)
-    assert (await running).state == "end"
+    if stopped:
+        assert (await running).state == "end"
+    else:
+        with pytest.raises(StepKilledError, match="killed 1 processes, or they lost its lease"):
+            await running
+
+
+async def test_a_kernel_that_was_cut_off_is_not_counted(world: World, killer: Killer) -> None:
+    """It continues its own run after the store was away for longer than the lease."""
+    flow = killer.flow(max_takeovers=0)
+    kernel = await world.kernel()
+    handle = await kernel.start(flow, run_id="r")
+    await killer.reached.wait()
+    away = True
+
+    def fail(subject: Any) -> None:
+        if away:
+            raise StoreUnavailableError("it is away")
+
+    for call in ("renew", "release"):
+        world.faults(kernel).at_call(call, None).do(fail)
+    await world.clock.advance(2 * LEASE)
+    with pytest.raises(ConflictError, match="it could not be renewed in time"):
+        await handle.result()
+    away, killer.cured = False, True
+    assert (await kernel.run(flow, run_id="r")).state == "end"
 
 
 async def test_a_release_in_the_last_moment_is_not_counted(
