@@ -36,6 +36,7 @@ from cano_sqlite import SqliteBackend
 
 LATE = datetime(9999, 12, 31, tzinfo=timezone(-timedelta(hours=14)))
 EARLY = datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14)))
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 ODD: list[Any] = [
     math.nan, math.inf, -math.inf, -1, 0, 1, 5, 0.5, 10**12, 10**30, -(10**30), 10**400, "", " ", "\0", "a\0b",
     "\ud800", "x" * 5_000, "done", None, True, False, b"x", [], {}, {"a": 1}, (), object(), int,
@@ -55,6 +56,7 @@ def flow(**options: Any) -> Workflow[str]:
 
 
 FLOW = flow()
+IDLE = Kernel(discover=False, plugins=["memory"])  # it executes nothing
 
 
 def returning(make: Callable[[Any], Any]) -> Callable[[Kernel, Any], Any]:
@@ -162,7 +164,7 @@ MADE: dict[str, Callable[[Any], Any]] = {
     "Kernel lease": lambda odd: Kernel(lease=odd),
     "Kernel poll": lambda odd: Kernel(poll=odd),
     "Kernel grace": lambda odd: Kernel(grace=odd),
-    "store_at": lambda odd: Kernel().store_at(odd),
+    "store_at": lambda odd: IDLE.store_at(odd),
     "MemoryStore get": lambda odd: MemoryStore({"a": 1}).get(odd),
     "MemoryStore get type": lambda odd: MemoryStore({"a": 1}).get("a", odd),
     "MemoryStore put": lambda odd: MemoryStore().put(odd, 1),
@@ -184,30 +186,52 @@ MADE: dict[str, Callable[[Any], Any]] = {
     "Exponential base_delay": lambda odd: Exponential(base_delay=odd),
     "RetryBudget": lambda odd: RetryBudget(odd, 1),
     "RetryBudget refill": lambda odd: RetryBudget(1, odd),
-    "Scheduler grace": lambda odd: Scheduler(Kernel(), grace=odd),
-    "Scheduler poll": lambda odd: Scheduler(Kernel(), poll=odd),
-    "Scheduler stop_timeout": lambda odd: Scheduler(Kernel(), stop_timeout=odd),
-    "cron id": lambda odd: Scheduler(Kernel()).cron(odd, FLOW, "* * * * *"),
-    "cron flow": lambda odd: Scheduler(Kernel()).cron("s", odd, "* * * * *"),
-    "cron": lambda odd: Scheduler(Kernel()).cron("s", FLOW, odd),
-    "cron tz": lambda odd: Scheduler(Kernel()).cron("s", FLOW, "* * * * *", tz=odd),
-    "every": lambda odd: Scheduler(Kernel()).every("s", FLOW, odd),
-    "every first": lambda odd: Scheduler(Kernel()).every("s", FLOW, 5, first=odd),
-    "at": lambda odd: Scheduler(Kernel()).at("s", FLOW, odd),
-    "on": lambda odd: Scheduler(Kernel()).on("s", FLOW, odd),
-    "schedule data": lambda odd: Scheduler(Kernel()).manual("s", FLOW, data=odd),
-    "schedule instances": lambda odd: Scheduler(Kernel()).manual("s", FLOW, instances=odd),
-    "schedule jitter": lambda odd: Scheduler(Kernel()).manual("s", FLOW, jitter=odd),
-    "schedule grace": lambda odd: Scheduler(Kernel()).manual("s", FLOW, grace=odd),
-    "schedule overlap_limit": lambda odd: Scheduler(Kernel()).manual("s", FLOW, overlap_limit=odd),
-    "schedule limit": lambda odd: Scheduler(Kernel()).manual("s", FLOW, misfire="all", limit=odd),
-    "schedule timeout": lambda odd: Scheduler(Kernel()).manual("s", FLOW, timeout=odd),
-    "schedule backoff": lambda odd: Scheduler(Kernel()).manual("s", FLOW, backoff=odd),
-    "schedule trip_after": lambda odd: Scheduler(Kernel()).manual("s", FLOW, trip_after=odd),
+    "Scheduler grace": lambda odd: Scheduler(IDLE, grace=odd),
+    "Scheduler poll": lambda odd: Scheduler(IDLE, poll=odd),
+    "Scheduler stop_timeout": lambda odd: Scheduler(IDLE, stop_timeout=odd),
+    "cron id": lambda odd: Scheduler(IDLE).cron(odd, FLOW, "* * * * *"),
+    "cron flow": lambda odd: Scheduler(IDLE).cron("s", odd, "* * * * *"),
+    "cron": lambda odd: Scheduler(IDLE).cron("s", FLOW, odd),
+    "cron tz": lambda odd: Scheduler(IDLE).cron("s", FLOW, "* * * * *", tz=odd),
+    "every": lambda odd: Scheduler(IDLE).every("s", FLOW, odd),
+    "every first": lambda odd: Scheduler(IDLE).every("s", FLOW, 5, first=odd),
+    "at": lambda odd: Scheduler(IDLE).at("s", FLOW, odd),
+    "on": lambda odd: Scheduler(IDLE).on("s", FLOW, odd),
+    "schedule data": lambda odd: Scheduler(IDLE).manual("s", FLOW, data=odd),
+    "schedule instances": lambda odd: Scheduler(IDLE).manual("s", FLOW, instances=odd),
+    "schedule jitter": lambda odd: Scheduler(IDLE).manual("s", FLOW, jitter=odd),
+    "schedule grace": lambda odd: Scheduler(IDLE).manual("s", FLOW, grace=odd),
+    "schedule overlap_limit": lambda odd: Scheduler(IDLE).manual("s", FLOW, overlap_limit=odd),
+    "schedule limit": lambda odd: Scheduler(IDLE).manual("s", FLOW, misfire="all", limit=odd),
+    "schedule timeout": lambda odd: Scheduler(IDLE).manual("s", FLOW, timeout=odd),
+    "schedule backoff": lambda odd: Scheduler(IDLE).manual("s", FLOW, backoff=odd),
+    "schedule trip_after": lambda odd: Scheduler(IDLE).manual("s", FLOW, trip_after=odd),
     "EncryptionKey id": lambda odd: EncryptionKey(odd, bytes(32)),
     "EncryptionKey secret": lambda odd: EncryptionKey("key", odd),
 }
 """What is made, or called, without a store."""
+
+
+SCHEDULER: dict[str, Callable[[Scheduler, Any], Any]] = {
+    "trigger": lambda scheduler, odd: scheduler.trigger(odd),
+    "trigger data": lambda scheduler, odd: scheduler.trigger("yearly", odd),
+    "emit": lambda scheduler, odd: scheduler.emit(odd),
+    "emit data": lambda scheduler, odd: scheduler.emit("event", odd),
+    "emit id": lambda scheduler, odd: scheduler.emit("event", {}, id=odd),
+    "pause": lambda scheduler, odd: scheduler.pause(odd),
+    "resume": lambda scheduler, odd: scheduler.resume(odd),
+    "reset": lambda scheduler, odd: scheduler.reset(odd),
+    "remove": lambda scheduler, odd: scheduler.remove(odd),
+    "status": lambda scheduler, odd: scheduler.status(odd),
+    "history": lambda scheduler, odd: scheduler.history(odd),
+    "upcoming": lambda scheduler, odd: scheduler.upcoming(odd),
+    "upcoming count": lambda scheduler, odd: scheduler.upcoming("yearly", odd),
+    "backfill start": lambda scheduler, odd: scheduler.backfill("yearly", odd, NOON),
+    "backfill end": lambda scheduler, odd: scheduler.backfill("yearly", NOON, odd),
+    "backfill limit": lambda scheduler, odd: scheduler.backfill("yearly", NOON, NOON, limit=odd),
+    "stop": lambda scheduler, odd: scheduler.stop(odd),
+}
+"""What a scheduler is asked."""
 
 
 def refused(call: Callable[[Any], Any], odd: Any) -> bool:
@@ -255,3 +279,32 @@ async def test_what_a_kernel_is_asked(kernel: Kernel, door: str) -> None:
             await kernel.run(FLOW, {"a": 1}, run_id="r")
     assert some
     assert await kernel.check() == []
+
+
+@pytest.mark.parametrize("door", SCHEDULER)
+async def test_what_a_scheduler_is_asked(kernel: Kernel, door: str) -> None:
+    """It answers or refuses."""
+    some = False
+    scheduler = Scheduler(kernel).every("yearly", FLOW, timedelta(days=365)).on("on", FLOW, "event")
+    async with scheduler:
+        for odd in ODD:
+            if not scheduler.running:
+                await scheduler.start()
+            try:
+                await SCHEDULER[door](scheduler, odd)
+            except CanoError:
+                some = True
+        assert len(await scheduler.list()) == 2
+    assert some
+
+
+@pytest.mark.parametrize("option", [{}, {"jitter": timedelta(days=36_500)}], ids=["plain", "jitter"])
+async def test_a_schedule_that_is_taken_can_be_listed(kernel: Kernel, option: Any) -> None:
+    """However odd its time is, one schedule does not hide the others."""
+    scheduler, taken = Scheduler(kernel), 0
+    for number, odd in enumerate([*ODD, datetime(9899, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)]):
+        if not refused(lambda odd: scheduler.at(str(number), FLOW, odd, **option), odd):  # noqa: B023
+            taken += 1
+    assert taken >= 3
+    async with scheduler:
+        assert len(await scheduler.list()) == taken

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from cano import Key, isolate
 from cano.options import instant, refuse
 
-from cano_scheduler._times import micros, micros_of
+from cano_scheduler._times import LAST, SECOND, micros, micros_of
 from cano_scheduler._zone import Zone, zone_of
 
 _LONGEST = 100 * 366 * 86_400.0
@@ -44,6 +44,8 @@ def name(field: str, value: object) -> str:
 def aware(field: str, value: object) -> int:
     """Return `value`, an aware datetime or seconds since the epoch, in microseconds."""
     at = instant(field, value)
+    if at + _LONGEST >= LAST / SECOND:  # with a jitter, it would be a time that no datetime has
+        refuse(field, value, "a time at least 100 years before the year 10000")
     if isinstance(value, datetime):
         return micros_of(value)  # exactly
     if at < 0:

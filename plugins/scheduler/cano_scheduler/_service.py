@@ -19,7 +19,7 @@ from cano_scheduler._runner import Runner
 from cano_scheduler._schedule import Schedule
 from cano_scheduler._state import Job, State
 from cano_scheduler._stored_repository import StoredRepository
-from cano_scheduler._times import run_id_of
+from cano_scheduler._times import LAST, run_id_of
 from cano_scheduler._triggers import NoTrigger, Trigger
 from cano_scheduler.info import FlowInfo, corrupt_info, info_of
 from cano_scheduler.tick import Tick
@@ -107,7 +107,7 @@ class Service:
             self._attached[schedule.id] = schedule
 
     async def _get(self, id: str) -> tuple[Schedule, Runner]:
-        schedule = self.schedules.get(id)
+        schedule = self.schedules.get(id) if isinstance(id, str) else None
         if schedule is None:
             known = ", ".join(map(repr, self.schedules)) or "none"
             raise SchedulerError(f"there is no schedule {id!r}; known schedules: {known}")
@@ -250,7 +250,7 @@ class Service:
 
     async def _state(self, id: str) -> tuple[Schedule, State, Runner]:
         """Return the present state. For a schedule that no process has started, return the state of one begun now."""
-        if id not in self.schedules:
+        if not isinstance(id, str) or id not in self.schedules:
             await self._get(id)
         schedule, runner = self.schedules[id], await self._open()
         state = await runner.repository.load(id)
@@ -291,7 +291,7 @@ class Service:
         """Return the next nominal times of a schedule."""
         schedule, state, runner = await self._state(id)
         found, at = list[int](), schedule.next(max(state.cursor, runner.now() - 1), state.anchor)
-        while at is not None and len(found) < count:
+        while at is not None and at < LAST and len(found) < count:
             found.append(at)
             at = schedule.next(at, state.anchor)
         return found

@@ -259,8 +259,8 @@ class Scheduler:
         return tuple(await self._service.history(id))
 
     async def upcoming(self, id: str, count: int = 5) -> tuple[datetime, ...]:
-        """Return the next nominal times of a schedule, in UTC. Raises SchedulerError."""
-        return tuple(map(datetime_of, await self._service.upcoming(id, whole("count", count, 1))))
+        """Return the next `count` nominal times of a schedule, in UTC: 10,000 at most. Raises SchedulerError."""
+        return tuple(map(datetime_of, await self._service.upcoming(id, whole("count", count, 1, 10_000))))
 
     def ids(self) -> tuple[str, ...]:
         """Return the ids of all schedules, in the order in which they were added."""
