@@ -11,7 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cano_scheduler.cli.formatting import next_lines
+from cano import Kernel
+from cano_scheduler import Scheduler
+from cano_scheduler.cli.formatting import next_lines, table
+
+from tests.plugins.scheduler.conftest import Diary
 
 pytestmark = pytest.mark.slow
 
@@ -97,6 +101,16 @@ def test_no_text_steers_the_terminal(cano: Cano) -> None:
         assert done.returncode == 2
         assert all(sign.isprintable() or sign == "\n" for sign in done.stdout + done.stderr)
         assert not [line for line in done.stderr.splitlines() if line.startswith("FORGED")]
+
+
+async def test_an_id_can_be_pasted(kernel: Kernel, diary: Diary) -> None:
+    """An id with a space is quoted in the list, so that other commands take it as it is shown."""
+    scheduler = Scheduler(kernel).manual("every night", diary.flow()).manual("often", diary.flow())
+
+    _, first, second = table(await scheduler.list()).splitlines()
+
+    assert first.startswith("'every night'  ")
+    assert second.startswith("often  ")
 
 
 def test_pause_and_resume_reach_other_processes(cano: Cano) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
 import signal
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -115,7 +116,7 @@ def trigger(id: str, data: str | None, target: str) -> None:
 
     async def work(scheduler: Scheduler) -> str:
         result = await (await scheduler.trigger(id, given)).result()
-        return f"{result.run_id}: {getattr(result.state, 'name', result.state)}"
+        return f"{shlex.quote(result.run_id)}: {getattr(result.state, 'name', result.state)}"
 
     click.echo(shown(_do(target, work)))
 
@@ -126,7 +127,7 @@ def trigger(id: str, data: str | None, target: str) -> None:
 def pause(id: str, target: str) -> None:
     """Pause schedule ID in every process."""
     _do(target, lambda scheduler: scheduler.pause(id), durable=True)
-    click.echo(f"{shown(id)}: paused")
+    click.echo(f"{shown(shlex.quote(id))}: paused")
 
 
 @schedule.command()
@@ -140,7 +141,7 @@ def resume(id: str, target: str) -> None:
         await scheduler.reset(id)
 
     _do(target, work, durable=True)
-    click.echo(f"{shown(id)}: resumed")
+    click.echo(f"{shown(shlex.quote(id))}: resumed")
 
 
 @schedule.command()
@@ -160,7 +161,7 @@ def backfill(id: str, start: str, end: str, limit: int, target: str) -> None:
     for handle in handles:
         info = handle.status()
         failed += info.error is not None
-        click.echo(f"{shown(handle.run_id)}: {info.status.value}")
+        click.echo(f"{shown(shlex.quote(handle.run_id))}: {info.status.value}")
     click.echo(f"{len(handles)} run(s) from {format_time(span[0])} to {format_time(span[1])}, {failed} failed")
     if failed:
         raise SystemExit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta, tzinfo
 
@@ -49,9 +50,8 @@ def table(infos: Iterable[FlowInfo]) -> str:
     rows = [("ID", "KIND", "STATE", "RUNS", "FAILED", "SKIPPED", "LAST", "NEXT", "WORKFLOW")]
     for info in infos:
         counts = str(info.run_count), str(info.failures), str(info.skipped)
-        rows.append(
-            (info.id, info.kind, info.state, *counts, format_time(info.last), format_time(info.next), info.workflow)
-        )
+        id, times = shlex.quote(info.id), (format_time(info.last), format_time(info.next))
+        rows.append((id, info.kind, info.state, *counts, *times, info.workflow))
     cells = [[*map(shown, row)] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join(
