@@ -73,3 +73,13 @@ class RunsClauses(Contract):
         for limit, expected in ((0, ""), (1, "1"), (2, "13"), (3, "135"), (9, "135"), (None, "135")):
             found = await store.runs(RunFilter(workflow="odd", limit=limit))
             assert [run.run_id for run in found] == list(expected)
+
+        for age in range(6, 18):  # newer and older ones that each filter leaves out
+            parent, status = ("p", None)[age // 2 % 2], (RunStatus.FAILED, RunStatus.RUNNING)[age // 4 % 2]
+            await store.create(new_run(f"{age}", parent=parent, status=status, created=NOW - age))
+        for wanted in product((None, "flow"), (None, RunStatus.FAILED), (None, "p")):
+            filter = RunFilter(*wanted)
+            every = [run.run_id for run in await store.runs(filter)]
+            for limit in (1, 2, 3):
+                found = await store.runs(filter._replace(limit=limit))
+                assert [run.run_id for run in found] == every[:limit]

@@ -114,6 +114,12 @@ def refusing(when: Callable[[Any, Any], bool]) -> Methods:
     return {"commit": commit}
 
 
+async def limited_first(store: Any, honest: Any, filter: RunFilter) -> Any:
+    """Select the newest runs, and then those of the parent."""
+    found = await honest(filter._replace(parent=None))
+    return [run for run in found if filter.parent in (None, run.parent)]
+
+
 async def outdated(store: Any, honest: Any, *args: Any) -> Any:
     """Look at the runs, wait, and then work on what was seen."""
     seen = dict(store._runs)
@@ -454,6 +460,8 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
         listed("runs", lambda s, runs: [
             run._replace(status=RunStatus.INTERRUPTED) if run.holder is None else run for run in runs]),
         "the_status_is_the_stored_one"),
+    "limits before it filters by parent": (
+        {"runs": limited_first}, "runs_are_limited"),
     "takes a limit of 0 for none": (
         {"runs": lambda s, honest, f: honest(f._replace(limit=f.limit or None))}, "runs_are_limited"),
     "is ready too late": (
