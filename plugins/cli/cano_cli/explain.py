@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 import click
+from cano import Explanation, Kernel
 
 from cano_cli.jsonable import dumps
+from cano_cli.loading import load_flow
 from cano_cli.safe_lines import line
-from cano_cli.settings import Settings, json_option, store_option
+from cano_cli.settings import Settings, flows_option, json_option, store_option
 from cano_cli.stores import with_store
+from cano_cli.values import register_types
 
 
 @click.command()
 @click.argument("run")
 @store_option
+@flows_option("Check that this workflow could continue the run.")
 @json_option
 @click.pass_context
-def explain(ctx: click.Context, *, run: str, store: str | None, as_json: bool) -> None:
+def explain(ctx: click.Context, *, run: str, store: str | None, flows: tuple[str, ...], as_json: bool) -> None:
     """Explain why a run is not progressing.
 
-    Prints one reason and its details; the set of reasons is fixed.
+    Prints one reason and its details; the set of reasons is fixed. With --flow, a changed definition and unreadable
+    values of the run are reasons, too.
     """
     settings: Settings = ctx.obj
-    found = with_store(settings, store, lambda kernel: kernel.explain(run))
+    loaded = [load_flow(target) for target in flows]
+
+    async def action(kernel: Kernel) -> Explanation:
+        register_types(kernel, loaded)
+        return await kernel.explain(run)
+
+    found = with_store(settings, store, action)
     if as_json:
         answer = {"run_id": run, "reason": found.reason.name, "detail": found.detail, "text": str(found)}
         click.echo(dumps(answer, indent=2))

@@ -126,3 +126,5 @@ def _check_options(ctx: click.Context, many: bool) -> None:
             if many:
                 raise CliError(f"{option} cannot be used with --many: {SINGLE_RUN_OPTIONS[name]}; remove it")
             raise CliError(f"{option} requires --many FILE")
+    if "lease" in given and not ctx.params["store"]:
+        raise CliError("--lease requires --store URL: a run in memory has no lease")

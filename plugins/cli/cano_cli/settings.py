@@ -57,6 +57,11 @@ def store_option(command: AnyCommand) -> AnyCommand:
     return click.option("--store", envvar=STORE_VARIABLE, show_envvar=True, metavar="URL", help=help)(command)
 
 
+def flows_option(help: str) -> Callable[[AnyCommand], AnyCommand]:
+    """Make a decorator that adds the option --flow, as `flows`, which may be repeated, to a command."""
+    return click.option("--flow", "flows", multiple=True, metavar="MODULE:FLOW", help=help)
+
+
 def json_option(command: AnyCommand) -> AnyCommand:
     """Add the option --json, as `as_json`, to a command."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)

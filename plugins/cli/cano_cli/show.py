@@ -14,7 +14,7 @@ from cano_cli.jsonable import dumps, jsonable
 from cano_cli.loading import load_flow
 from cano_cli.records import HIDDEN, ORIGIN, counted, holder_of, record_as_json, status_of, waits_for
 from cano_cli.safe_lines import line
-from cano_cli.settings import Settings, json_option, store_option
+from cano_cli.settings import Settings, flows_option, json_option, store_option
 from cano_cli.stores import backend_of, record_of, with_store
 from cano_cli.tables import show as show_table
 from cano_cli.times import iso, when
@@ -36,9 +36,7 @@ class RunDetails(NamedTuple):
 @click.command()
 @click.argument("run")
 @store_option
-@click.option(
-    "--flow", "flows", multiple=True, metavar="MODULE:FLOW", help="Decode data with the classes of this workflow."
-)
+@flows_option("Decode data with the classes of this workflow, and check that it could continue the run.")
 @click.option(
     "--redact", is_flag=True, envvar="CANO_REDACT", show_envvar=True,
     help='Print "[redacted]" in place of passwords, tokens and the like.',

@@ -272,6 +272,22 @@ def test_waiting(cano: Cano) -> None:
     assert re.search(r"^stopped .* waits for signal 'approved'$", cano("runs").stdout, re.MULTILINE)
 
 
+@pytest.mark.usefixtures("store")
+@pytest.mark.parametrize("command", ["explain", "show"])
+def test_a_changed_definition(cano: Cano, project: Path, write: Write, command: str) -> None:
+    """With the workflow, a run that it cannot continue is explained so; what has changed is said."""
+    (project / "stop").touch()
+    cano("run", "shop", "--run-id", "r1")
+    write("later.py", (project / "shop.py").read_text().replace('name="shop"', 'name="shop", version="2"'))
+
+    assert "recover() or resume() takes it over" in cano(command, "r1").stdout
+    assert "recover() or resume() takes it over" in cano(command, "r1", "--flow", "shop").stdout
+    changed = cano(command, "r1", "--flow", "later").stdout
+    assert "takes it over" not in changed
+    assert "its workflow has changed; " in changed
+    assert "its version was '1', this one is '2'" in changed
+
+
 @pytest.mark.usefixtures("orders")
 def test_explain(cano: Cano) -> None:
     """One reason, for people and for programs."""

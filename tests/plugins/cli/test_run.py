@@ -416,3 +416,11 @@ def test_split_and_sub_workflow(cano: Cano, write: Write) -> None:
     lines = [line.split("  ")[0] for line in result.stdout.splitlines()]
     assert lines[3:7] == ["s", "s (branch)", "c", "w/a"]
     assert re.search(r"^s \(branch\) +work +done +3 visits, 3 attempts", result.stdout, re.MULTILINE)
+
+
+def test_a_lease_without_a_store(cano: Cano) -> None:
+    """A run in memory has no lease, so the option is refused, not ignored."""
+    result = cano("run", "flows:flow", "--lease", "3")
+
+    assert result.exit_code == 2
+    assert result.stderr == "Error: --lease requires --store URL: a run in memory has no lease\n"
