@@ -23,7 +23,7 @@ from cano.engine.ports import BoundState, Parked, lease_lost
 from cano.safe_text import escaped, safe_repr, safe_str
 
 from cano_durability.failures import described
-from cano_durability.keys import CARRIED, ERROR, LASTING, PREFIX, TAKEOVERS
+from cano_durability.keys import CARRIED, ERROR, LASTING, PAYLOAD, PREFIX, TAKEOVERS, WAIT
 from cano_durability.patience import despite_cancellation
 
 if TYPE_CHECKING:
@@ -47,12 +47,13 @@ class Journal:
         releasing: whether a commit that releases the lease is in progress, or was made.
         ended: whether the run has ended in the store.
         payload: the payload that led to `state`, as the store keeps it; next_payload: that of the next state.
-        consumed: ids of the signals that the next commit consumes.
+        consumed: ids of the signals that the next commit consumes; answers: of those that the next transition consumes.
     """
 
     __slots__ = (
-        "_backend", "_carried", "_clock", "_elapsed", "_remembered", "_stored", "_unsaved", "_values", "commits_steps",
-        "consumed", "ended", "next_payload", "payload", "releasing", "run_id", "safe_until", "seq", "state", "token",
+        "_backend", "_carried", "_clock", "_elapsed", "_remembered", "_stored", "_unsaved", "_values", "answers",
+        "commits_steps", "consumed", "ended", "next_payload", "payload", "releasing", "run_id", "safe_until", "seq",
+        "state", "token",
     )  # fmt: skip
 
     def __init__(
@@ -73,6 +74,7 @@ class Journal:
         self.payload = record.payload
         self.next_payload: Any = None
         self.consumed: tuple[str, ...] = ()
+        self.answers: tuple[str, ...] = ()
         self._remembered: dict[str, Any] = {}  # values for the next state
         self._carried: Mapping[str, str] | None = None  # texts of observers that no commit has stored yet
         self._stored = {key for key in record.data if key.startswith(PREFIX) and key not in LASTING}
@@ -80,7 +82,7 @@ class Journal:
 
     async def transition(self, run: Run, target: BoundState) -> None:
         """Commit the step's changes and the transition to `target`. An exit state also ends the run."""
-        if not self.commits_steps and not target.is_exit and not self.consumed:
+        if not self.commits_steps and not target.is_exit and not (self.consumed or self.answers):
             self._settle_uncommitted(run.view)
         else:
             status = RunStatus.SUCCEEDED if target.is_exit else RunStatus.RUNNING
@@ -115,10 +117,11 @@ class Journal:
         if (carried := self._carried) is not None:
             changed[CARRIED] = self._values.encode(CARRIED, dict(carried))
         payload = self.next_payload if moves else self.payload
+        consumed = (*self.consumed, *self.answers) if moves else self.consumed
         cut = await self._send(
             Commit(  # by position: by name it takes twice as long
                 self.run_id, self.token, self.seq, seq, state, status, changed, sorted(removed), error, wait, payload,
-                self.consumed, release, self._clock.time(),
+                consumed, release, self._clock.time(),
             )
         )  # fmt: skip
         view.settle(changes)
@@ -129,7 +132,7 @@ class Journal:
             if self._stored or self._remembered:
                 self._stored = self._remembered.keys() - LASTING
                 self._remembered = {}
-            self.next_payload = None
+            self.next_payload, self.answers = None, ()
         self.seq, self.state, self.payload, self.consumed = seq, state, payload, ()
         self.ended = status.finished
         if cut is not None:
@@ -248,6 +251,9 @@ class Journal:
         state, seq = self.state, self.seq
         if not self.commits_steps and run.steps > seq:
             state, seq = state_name(run.step.state), run.steps
+        self.next_payload, self.answers = None, ()  # of a transition that was not committed
+        for key in (WAIT, PAYLOAD):
+            self._remembered.pop(key, None)
         try:
             await self.commit(run.view, state, status, seq, error=failure, release=True)
         except SerializationError:  # of a value that was not committed step by step

@@ -172,9 +172,9 @@ class Keeper:
             signal, outdated = await answer(
                 self.stored.backend, run.run_id, pause.signal, run.step.seq, fresh=pause.fresh
             )
-            journal.consumed = (*journal.consumed, *outdated)
+            journal.answers = tuple(outdated)
             if signal is not None:
-                journal.consumed, journal.next_payload = (*journal.consumed, signal.id), signal.payload
+                journal.answers, journal.next_payload = (*outdated, signal.id), signal.payload
                 if signal.payload is not None:
                     payload = self.stored.register(run.plan).payload(signal.payload, run.run_id)
                     journal.remember(PAYLOAD.removeprefix(PREFIX), payload)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 from cano import (
@@ -14,6 +14,7 @@ from cano import (
     RunHandle,
     RunNotFoundError,
     RunStatus,
+    SerializationError,
     Signal,
     Standstill,
     TaskConfig,
@@ -429,3 +430,46 @@ def test_fresh_is_a_switch() -> None:
     """What is neither True nor False is refused."""
     with pytest.raises(ConfigurationError, match="fresh must be True or False, not 1"):
         wait_for("answer", then="x", fresh=1)  # type: ignore[arg-type]
+
+
+# answers and failures
+
+
+@pytest.mark.parametrize("durability", ["step", "exit"])
+@pytest.mark.parametrize("fresh", [False, True])
+async def test_a_transition_that_cannot_be_stored(
+    kernel: Kernel, world: World, durability: Literal["step", "exit"], fresh: bool
+) -> None:
+    """A step whose data cannot be stored takes no signal and discards none; the repaired program finds them."""
+    damage = True
+    gate = asyncio.Event()
+    payloads: list[Any] = []
+
+    async def before(store: Any) -> str:
+        store["items"] = []
+        return "ask"
+
+    async def ask(store: Any) -> Any:
+        await gate.wait()
+        if damage:
+            store["items"].append(object())
+        return wait_for("answer", then="note", fresh=fresh and damage)
+
+    async def note(store: Any) -> str:
+        payloads.append(current_step().payload)
+        return "end"
+
+    flow: Workflow[Any] = Workflow("before", name="damages", durability=durability).add_exit_state("end")
+    flow.register("before", before).register("ask", ask).register("note", note)
+    handle = await kernel.start(flow, run_id="r")
+    await world.settle()
+    await kernel.signal("r", "answer", "yes")
+    gate.set()
+    with pytest.raises(SerializationError):
+        await handle.result()
+    record = await world.look("r")
+    assert (record.status, record.state, record.payload) == (RunStatus.FAILED, "ask", None)
+    assert {key for key in record.data if key.startswith("\0")} == set()
+    damage = False
+    assert (await kernel.resume(flow, "r")).state == "end"
+    assert payloads == ["yes"]
