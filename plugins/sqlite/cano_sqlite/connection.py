@@ -14,6 +14,7 @@ from typing import TypeVar
 from cano import StoreUnavailableError
 
 from cano_sqlite.failures import is_busy
+from cano_sqlite.identity import check_copy
 from cano_sqlite.schema import check, migrate
 from cano_sqlite.settings import Settings
 
@@ -26,9 +27,12 @@ _creating = threading.Lock()
 
 def connect_for_writing(settings: Settings) -> sqlite3.Connection:
     """Return a connection for writing. Create the file and its tables if they are missing."""
+    had_log = os.path.exists(f"{settings.path}-wal")  # before the connection creates one
 
     def prepare(connection: sqlite3.Connection) -> None:
         _check(connection, settings)  # first, since the file may belong to another program
+        if not had_log:
+            check_copy(connection, settings.path)
         connection.execute("PRAGMA page_size = 2048")  # of a new file: a step writes two pages
         (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
         if mode != "wal":

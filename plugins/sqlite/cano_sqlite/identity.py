@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
 from pathlib import Path
 
 from cano import StoreUnavailableError
 
-_MAGIC = b"SQLite format 3\0"
 _TRIES, _PAUSE = 20, 0.05
 
 
@@ -43,23 +43,21 @@ class FileIdentity:
             )
 
 
-def check_copy(path: Path) -> None:
-    """Raise StoreUnavailableError if the file at `path` was copied without its `-wal`, before its first checkpoint."""
-    for _ in range(_TRIES):  # another process may be creating the file
-        if not _lacks_log(path):
+def check_copy(connection: sqlite3.Connection, path: Path) -> None:
+    """Check a file that had no `-wal` when `connection` opened it.
+
+    It reads through SQLite, because closing any other descriptor of the file would release the locks of this process.
+
+    Raises:
+        StoreUnavailableError: the file was copied without its `-wal`, before its first checkpoint.
+    """
+    if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+        return  # a new file
+    for _ in range(_TRIES):  # another process may be creating the tables
+        if connection.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
             return
         time.sleep(_PAUSE)
     raise StoreUnavailableError(
         f"the store {path} cannot be used: it is empty, but was in use, so its -wal file is missing; copy both "
         'files, or use `sqlite3 runs.db ".backup copy.db"`; if it holds no runs, delete it'
     )
-
-
-def _lacks_log(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            header = file.read(105)
-    except OSError:
-        return False  # there is no file yet, or SQLite reports the problem
-    in_use = header[:16] == _MAGIC and header[18:20] == b"\2\2"  # in WAL mode
-    return in_use and header[103:105] == b"\0\0" and not os.path.exists(f"{path}-wal")  # without a single table

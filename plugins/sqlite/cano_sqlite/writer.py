@@ -12,7 +12,7 @@ from cano import ConflictError, SerializationError
 
 from cano_sqlite.connection import connect_for_writing, patiently, roll_back
 from cano_sqlite.failures import is_busy, translated
-from cano_sqlite.identity import FileIdentity, check_copy
+from cano_sqlite.identity import FileIdentity
 from cano_sqlite.job import Job
 from cano_sqlite.journal import Append, Made, are_steps, heads_of, remember, step_all
 from cano_sqlite.settings import Settings
@@ -58,7 +58,6 @@ class Writer:
 
     def open(self) -> None:
         """Connect, and migrate the tables."""
-        check_copy(self._settings.path)
         self._connection = connect_for_writing(self._settings)
         self.file = FileIdentity(self._settings.path)
         self.cursor = self._connection.cursor()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -83,3 +86,22 @@ async def test_a_copy_without_its_log(tmp_path: Path) -> None:
     await again.open()
     assert (await loaded(again)).run_id == "run"
     await again.close()
+
+
+async def test_a_second_store_of_the_process_keeps_its_locks(tmp_path: Path) -> None:
+    """A process that opens the file again still locks it: otherwise the next one to close it deletes the log."""
+    path = tmp_path / "runs.db"
+    store, second = SqliteBackend(path), SqliteBackend(path)
+    await store.open()
+    await store.create(new_run())
+    await second.open()
+    await second.close()
+
+    look = (
+        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); print(*c.execute('SELECT run_id FROM runs').fetchone())"
+    )
+    other = await asyncio.create_subprocess_exec(sys.executable, "-c", look, path, stdout=subprocess.PIPE)
+    assert await other.communicate() == (b"run\n", None)
+    assert path.with_name("runs.db-wal").exists()
+    await store.commit(step(1))
+    await store.close()
