@@ -6,10 +6,14 @@ Otherwise a task that handles the failure of a group would look as if it had swa
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 from collections.abc import Awaitable, Callable, Generator
-from types import CoroutineType
+from types import AsyncGeneratorType, CoroutineType
 from typing import Any
+
+_ENDING = ("__aexit__", "_aexit")  # since Python 3.12.8, the first one awaits the second one
+_EXITS = {function.__code__ for name in _ENDING if (function := vars(asyncio.TaskGroup).get(name)) is not None}
 
 
 class _TakingBack:
@@ -29,10 +33,11 @@ class _TakingBack:
 
     def throw(self, *error: Any) -> Any:
         """Raise an exception in the work: that of a future that it awaits, or a cancellation."""
-        innermost = self._work
-        while isinstance(inner := innermost.cr_await, CoroutineType):
-            innermost = inner
-        if innermost.cr_code is asyncio.TaskGroup.__aexit__.__code__:
+        innermost: Any = None
+        inner = self._work
+        while isinstance(inner, CoroutineType | AsyncGeneratorType):
+            innermost, inner = inner, _awaited(inner)
+        if getattr(innermost, "cr_code", None) in _EXITS:
             group = innermost.cr_frame.f_locals["self"]
             if group._parent_cancel_requested:
                 group._parent_cancel_requested = False  # the group has read that already
@@ -42,6 +47,14 @@ class _TakingBack:
     def close(self) -> None:
         """Close the work."""
         self._work.close()
+
+
+def _awaited(work: Any) -> Any:
+    """Return what a coroutine or an async generator awaits; in place of a step of a generator, that generator."""
+    inner = work.cr_await if isinstance(work, CoroutineType) else work.ag_await
+    if type(inner).__name__ in ("async_generator_asend", "async_generator_athrow"):  # neither has a public reference
+        return next((each for each in gc.get_referents(inner) if isinstance(each, AsyncGeneratorType)), None)
+    return inner
 
 
 def _as_it_is(work: Any, task: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -251,7 +252,53 @@ async def handle_group(store: Any) -> str:
     return "two"
 
 
-@pytest.mark.parametrize("make", [lambda: handle_group, GroupNode], ids=["task", "node"])
+async def opened() -> AsyncIterator[asyncio.TaskGroup]:
+    """A group that an async generator opens and ends."""
+    async with asyncio.TaskGroup() as group:
+        yield group
+
+
+async def handle_in_context(store: Any) -> str:
+    """A task whose context manager has the group, as many libraries do it."""
+    try:
+        async with asynccontextmanager(opened)() as group:
+            group.create_task(failing())
+    except* ValueError:
+        pass
+    return "two"
+
+
+async def handle_in_raising_context(store: Any) -> str:
+    """A task that raises in such a context."""
+    try:
+        async with asynccontextmanager(opened)() as group:
+            group.create_task(failing())
+            await asyncio.Event().wait()
+    except* ValueError:
+        pass
+    return "two"
+
+
+async def handle_in_iteration(store: Any) -> str:
+    """A task that iterates over a generator with the group."""
+    try:
+        async for group in opened():
+            group.create_task(failing())
+    except* ValueError:
+        pass
+    return "two"
+
+
+GROUPS = [
+    lambda: handle_group,
+    GroupNode,
+    lambda: handle_in_context,
+    lambda: handle_in_raising_context,
+    lambda: handle_in_iteration,
+]
+
+
+@pytest.mark.parametrize("make", GROUPS, ids=["task", "node", "context", "raising context", "iteration"])
 async def test_a_group_that_failed_cancels_nothing(kernel: Kernel, make: Callable[[], Any]) -> None:
     """Before Python 3.13 a group leaves its cancellation behind. The next step begins, and its attempts go on."""
     attempts = []
