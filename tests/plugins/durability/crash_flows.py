@@ -224,6 +224,7 @@ async def sets(store: Any) -> str:
 async def waits(store: Any) -> str:
     """A branch that waits for the other one."""
     await READY.wait()
+    await current_step().run.kernel.clock.sleep(60)  # by then the other one is stored
     return "waited"
 
 
