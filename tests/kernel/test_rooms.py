@@ -16,7 +16,7 @@ FILES = sorted(path for path in HERE.rglob("*.py") if "testing" not in path.rela
 BUDGETS = {
     "": 867,  # the top floor: hooks, protocols, records, errors, options
     "data": 551,
-    "model": 781,
+    "model": 782,
     "engine": 1_419,
     "runtime": 291,
     "concurrency": 630,
@@ -24,7 +24,7 @@ BUDGETS = {
     "kernel": 569,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
-IN_ALL = 5_569
+IN_ALL = 5_570
 DURABILITY = {"": 1_590, "recovery": 600}
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
 

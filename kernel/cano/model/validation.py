@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from cano.model.node import Node
+from cano.model.task import Task
 from cano.model.workflow import Registration, state_name
 
 if TYPE_CHECKING:
@@ -115,7 +116,8 @@ def _take_limits(
     for state, registration in flow.tasks.items():
         inner = _taken(registration.limits, held, f"state {state} of workflow {flow.name!r}", waits)
         for task in (registration.task, *getattr(registration.task, "branches", ())):
-            if getattr(task, "plugin", None) is not None and hasattr(task, "flow"):  # a sub-workflow
+            # a sub-workflow; a mock has every attribute
+            if isinstance(task, Task) and task.plugin is not None and hasattr(task, "flow"):
                 _take_limits(task.flow, inner, waits, seen)
 
 
