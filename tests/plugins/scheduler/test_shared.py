@@ -349,6 +349,31 @@ async def test_events_keep_their_data_across_processes(make_kernel: MakeKernel, 
     assert [data["order"].number for _, _, data in diary.runs] == [1, 2]
 
 
+@dataclasses.dataclass
+class Parcel:
+    """Data of a schedule's run."""
+
+    number: int
+
+
+async def test_data_of_a_class_that_the_workflow_does_not_name(make_kernel: MakeKernel, diary: Diary) -> None:
+    """It is refused when it is emitted, and no schedule is started; a batch may have what its workflow names."""
+    named = diary.flow("named", types=[Parcel])
+    async with make_kernel() as kernel:
+        scheduler = Scheduler(kernel).on("n", named, "came").on("u", diary.flow("unnamed"), "came")
+        scheduler.on("b", named, "many", instances=[{"one": 1}, {"two": Parcel(2)}])
+        async with scheduler:
+            with pytest.raises(ConfigurationError, match=r"types=\[Parcel\]"):
+                await scheduler.emit("came", {"parcel": Parcel(1)})
+            assert diary.runs == []
+            (handle,) = await scheduler.emit("many", {"parcel": Parcel(1)})
+            await handle.result()
+    assert [data for _, _, data in diary.runs] == [
+        {"parcel": Parcel(1), "one": 1},
+        {"parcel": Parcel(1), "two": Parcel(2)},
+    ]
+
+
 async def test_the_records_of_schedules_disturb_nobody(
     make_kernel: MakeKernel, diary: Diary, store: MemoryBackend
 ) -> None:
