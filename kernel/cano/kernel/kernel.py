@@ -549,7 +549,12 @@ class Kernel:
         return await keeper.signal(run_id, name, payload, id, wait)
 
     async def cancel(self, run_id: str) -> bool:
-        """Cancel a run in any process. Return False if it has already ended. Raises RunNotFoundError."""
+        """Cancel a run in any process. Return False if it has already ended.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            SerializationError: its record is corrupt and no process executes it, so that only `delete` ends it.
+        """
         return await (await self._asked(run_id=run_id)).cancel(run_id)
 
     def runs(
