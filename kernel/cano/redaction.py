@@ -17,7 +17,8 @@ _SECRET = re.compile(
     r"|(?:api|access|private|secret|signing|encryption|master|session) key)s?\b"
 )
 _TOKEN = re.compile(r"\b(?:access|auth|refresh)?tokens?\b")
-_ADDRESS = re.compile(r"[^\s\"'<>@]*@[^\s\"'<>]*")
+# only at the start of a word: tried at each of its characters, it would take the square of the text's length
+_ADDRESS = re.compile(r"(?<![^\s\"'<>@])[^\s\"'<>@]*@[^\s\"'<>]*")
 _PARAMETER = re.compile(r"""(?<![\w.%-])([\w.%-]{1,100})(\s*=\s*)('[^']*'|"[^"]*"|[^&;\s"'<>#]*)""")
 _ENTRY = re.compile(r"""(?<=["'])([\w.%-]{1,100})(["']\s*:\s*)("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')""", re.DOTALL)
 _HEADER = re.compile(r"\b(Bearer|Basic)( +)[\w.~+/=-]{8,}", re.IGNORECASE)

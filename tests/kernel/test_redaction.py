@@ -152,4 +152,4 @@ def test_texts(text: str) -> None:
 @pytest.mark.parametrize("part", ["a", "a:", "a@", "a=", "a='", '"a":"', "://", " ", "\\", "a:b@", "bearer "])
 def test_long_texts_take_no_longer(part: str) -> None:
     """A text that is made to be slow is redacted in one pass: this would take hours otherwise."""
-    assert redacted(part * 300_000) is not None
+    assert redacted(part * 300_000 + " a://b@c d=e 'f': 'g'").endswith(f" a://{REDACTED}@c d=e 'f': 'g'")
