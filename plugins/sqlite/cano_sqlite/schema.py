@@ -20,7 +20,7 @@ from cano import StoreUnavailableError
 
 APPLICATION_ID = 0x43616E6F  # "Cano": distinguishes our files from those of other programs
 
-_SPACE = r"(?:[ \t\n\f\r]|--[^\n]*\n|/\*.*?\*/)+"
+_SPACE = r"(?>[ \t\n\f\r]|--[^\n]*\n|/\*.*?\*/)+"  # atomic: otherwise each comment of a crafted file doubles the time
 _TRIGGER = re.compile(f"CREATE{_SPACE}(?:TEMP{_SPACE}|TEMPORARY{_SPACE})?TRIGGER\\b", re.IGNORECASE | re.DOTALL)
 _TABLE = re.compile(r"\b(runs|definitions|journal|snapshot|signals)\b", re.IGNORECASE)
 _FOLLOW = """CREATE TRIGGER runs_follow AFTER INSERT ON journal BEGIN

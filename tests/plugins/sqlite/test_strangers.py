@@ -158,6 +158,19 @@ async def test_a_trigger_that_lies_about_its_table(path: Path, store: SqliteBack
         await SqliteBackend(path).open()
 
 
+async def test_a_statement_of_many_comments(path: Path, store: SqliteBackend, ask: Ask) -> None:
+    """A crafted file cannot keep `open` busy, for years without this, by the statement of another table."""
+    await store.close()
+    ask("CREATE TABLE innocent (x)")
+    ask("PRAGMA writable_schema = ON")
+    ask(f"UPDATE sqlite_master SET sql = 'CREATE {'/**/' * 60} TABLE innocent (x)' WHERE name = 'innocent'")
+    ask("PRAGMA writable_schema = RESET")
+
+    again = SqliteBackend(path)
+    await again.open()
+    await again.close()
+
+
 async def test_our_own_trigger_must_be_whole(path: Path, store: SqliteBackend, ask: Ask) -> None:
     """A trigger with the name of ours and another body is refused; so is a file that lacks it."""
     await store.close()
