@@ -9,11 +9,14 @@ import asyncio
 import gc
 import sys
 from collections.abc import Awaitable, Callable, Generator
-from types import AsyncGeneratorType, CoroutineType
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
 
 _ENDING = ("__aexit__", "_aexit")  # since Python 3.12.8, the first one awaits the second one
 _EXITS = {function.__code__ for name in _ENDING if (function := vars(asyncio.TaskGroup).get(name)) is not None}
+_WORK: tuple[type, ...] = (CoroutineType, AsyncGeneratorType, GeneratorType)
+_ITERATORS = ("coroutine_wrapper", "async_generator_asend", "async_generator_athrow")
+"""Types of iterators over the steps of a coroutine (as of an `__await__`) or a generator; no reference is public."""
 
 
 class _TakingBack:
@@ -35,8 +38,9 @@ class _TakingBack:
         """Raise an exception in the work: that of a future that it awaits, or a cancellation."""
         innermost: Any = None
         inner = self._work
-        while isinstance(inner, CoroutineType | AsyncGeneratorType):
-            innermost, inner = inner, _awaited(inner)
+        while isinstance(inner, _WORK):
+            innermost = inner if isinstance(inner, CoroutineType) else innermost
+            inner = _awaited(inner)
         if getattr(innermost, "cr_code", None) in _EXITS:
             group = innermost.cr_frame.f_locals["self"]
             if group._parent_cancel_requested:
@@ -50,10 +54,10 @@ class _TakingBack:
 
 
 def _awaited(work: Any) -> Any:
-    """Return what a coroutine or an async generator awaits; in place of a step of a generator, that generator."""
-    inner = work.cr_await if isinstance(work, CoroutineType) else work.ag_await
-    if type(inner).__name__ in ("async_generator_asend", "async_generator_athrow"):  # neither has a public reference
-        return next((each for each in gc.get_referents(inner) if isinstance(each, AsyncGeneratorType)), None)
+    """Return what a coroutine or a generator awaits; in place of an iterator over another one's steps, that one."""
+    inner = next(getattr(work, name) for name in ("cr_await", "ag_await", "gi_yieldfrom") if hasattr(work, name))
+    if type(inner).__name__ in _ITERATORS:
+        return next((each for each in gc.get_referents(inner) if isinstance(each, _WORK)), None)
     return inner
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -289,16 +289,47 @@ async def handle_in_iteration(store: Any) -> str:
     return "two"
 
 
+class Operation:
+    """An object that can be awaited, as the calls of many clients are, and has the group in its coroutine."""
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        """Return the iterator of a coroutine."""
+        return handled().__await__()
+
+
+class Generated:
+    """The same, but its `__await__` is a generator."""
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        """Yield from the iterator of a coroutine."""
+        yield from handled().__await__()
+
+
+async def handle_in_operation(store: Any) -> str:
+    """A task that awaits such an object."""
+    await Operation()
+    return "two"
+
+
+async def handle_in_generated(store: Any) -> str:
+    """A task that awaits the other one."""
+    await Generated()
+    return "two"
+
+
 GROUPS = [
     lambda: handle_group,
     GroupNode,
     lambda: handle_in_context,
     lambda: handle_in_raising_context,
     lambda: handle_in_iteration,
+    lambda: handle_in_operation,
+    lambda: handle_in_generated,
 ]
+GROUP_IDS = ["task", "node", "context", "raising context", "iteration", "operation", "generated"]
 
 
-@pytest.mark.parametrize("make", GROUPS, ids=["task", "node", "context", "raising context", "iteration"])
+@pytest.mark.parametrize("make", GROUPS, ids=GROUP_IDS)
 async def test_a_group_that_failed_cancels_nothing(kernel: Kernel, make: Callable[[], Any]) -> None:
     """Before Python 3.13 a group leaves its cancellation behind. The next step begins, and its attempts go on."""
     attempts = []
