@@ -19,13 +19,13 @@ BUDGETS = {
     "model": 782,
     "engine": 1_419,
     "runtime": 295,
-    "concurrency": 630,
+    "concurrency": 629,
     "plugins": 462,
     "kernel": 569,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
 IN_ALL = 5_574
-DURABILITY = {"": 1_590, "recovery": 600}
+DURABILITY = {"": 1_591, "recovery": 600}
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
 
 EXCEPTIONS = {

@@ -119,7 +119,7 @@ class Resources:
         if not self._warned:
             self._warned = True
             _log.warning(
-                "run %s is not kept: the next call with its run_id executes it again; %s", run_id, self.no_keeper()
+                "run %r is not kept: the next call with its run_id executes it again; %s", run_id, self.no_keeper()
             )
 
     def store_at(self, url: str) -> tuple[StoreBackend | None, Layers]:

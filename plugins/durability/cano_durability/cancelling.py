@@ -18,6 +18,7 @@ from cano import (
     is_held,
 )
 from cano.engine.ports import Host
+from cano.safe_text import escaped
 
 from cano_durability.failures import cancelled_child
 from cano_durability.keys import CANCEL, WITH_PARENT
@@ -139,7 +140,7 @@ class Canceller:
             try:
                 await self.cancel(child.run_id, with_parent=True)
             except PermanentStoreError as error:
-                _log.warning("a child of run %s was not cancelled: %s", run_id, error)
+                _log.warning("a child of run %s was not cancelled: %s", escaped(run_id), escaped(str(error)))
 
     def stop(self, run_id: str, signal: Signal) -> None:
         """Stop a run that this kernel executes. Another process has requested that with `signal`."""

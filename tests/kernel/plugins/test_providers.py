@@ -260,11 +260,11 @@ async def test_a_run_id_without_effect_is_told(
         await kernel.run(flow())
         await (await kernel.start(flow(), run_id="volatile", keep=False)).result()
         assert caplog.messages == []
-        await kernel.run(flow(), run_id="one")
+        await kernel.run(flow(), run_id="one\nERROR")
         await (await kernel.start(flow(), run_id="two")).result()
 
     (message,) = caplog.messages
-    assert message.startswith("run one is not kept: the next call with its run_id executes it again; ")
+    assert message.startswith(r"run 'one\nERROR' is not kept: the next call with its run_id executes it again; ")
     assert reason in message
     assert caplog.records[0].levelno == logging.WARNING
 

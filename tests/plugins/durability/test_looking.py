@@ -387,21 +387,24 @@ async def test_a_corrupt_child_keeps_no_other_from_being_cancelled(
     kernel: Kernel, world: World, flow: Flow, caplog: pytest.LogCaptureFixture
 ) -> None:
     """All children of a cancelled run are cancelled but one that cannot be: that is logged, and found by `check`."""
-    for run_id in ("parent", "a", "b", "c"):
+    parent = "parent\nERROR"
+    for run_id in (parent, "a", "b", "c"):
         await flow.start(kernel, world, run_id, "wait for ever")
     backend = world.store(kernel).backend
     for run_id in ("a", "b", "c"):
         record = await world.look(run_id)
         await backend.delete(run_id)
-        await backend.create(record._replace(parent="parent"))
+        await backend.create(record._replace(parent=parent))
     corrupt(kernel, world, "b")
-    world.faults(kernel).at_call("claim", 3).fail(SerializationError("run b is corrupt", run_id="b"))
+    world.faults(kernel).at_call("claim", 3).fail(SerializationError("run b is\ncorrupt", run_id="b"))
 
-    assert await kernel.cancel("parent")
+    assert await kernel.cancel(parent)
 
     statuses = {run.run_id: run.status.value for run in await kernel.runs()}
-    assert statuses == {"parent": "cancelled", "a": "cancelled", "b": "parked", "c": "cancelled"}
-    assert "a child of run parent was not cancelled: run b is corrupt" in caplog.text
+    assert statuses == {parent: "cancelled", "a": "cancelled", "b": "parked", "c": "cancelled"}
+    (message,) = [text for text in caplog.messages if "was not cancelled" in text]
+    assert message.startswith(r"a child of run parent\nERROR was not cancelled: run b is")
+    assert message.endswith(r"run b is\ncorrupt")
     assert {finding.kind for finding in await kernel.check() if finding.run_id == "b"} == {"corrupt", "orphan"}
 
 
