@@ -207,7 +207,11 @@ class Keeper:
         await backend.put_signal(run_id, Signal(id, name, encoded))
         if run_id not in self._kernel.active:
             await self._caretaker.wake(run_id)
-        return seq is None or verdict(await backend.signals(run_id), name, seq, id) is not False
+        if seq is None:
+            return True
+        over = await self._awaiting(run_id, name, seq) is None  # it may have been when the signal reached the store
+        signals = await backend.signals(run_id)
+        return id in signals.consumed if over else verdict(signals, name, seq, id) is not False
 
     async def _awaiting(self, run_id: str, name: str, seq: int | None) -> str | None:
         """Return the run's workflow if the run can still take a signal; with `seq`, in the wait that this one begins.

@@ -218,6 +218,32 @@ async def test_the_later_one_of_two(kernel: Kernel, world: World, interview: Int
     assert await waiting(quick) == []
 
 
+async def test_an_answer_that_the_timeout_overtakes(kernel: Kernel, world: World) -> None:
+    """An answer that reaches the store after its wait has timed out hears that it does not count."""
+    gate = asyncio.Event()
+
+    async def ask(store: Any) -> Any:
+        return wait_for("answer", then="end", timeout=10, on_timeout="late")
+
+    async def late(store: Any) -> str:
+        await gate.wait()
+        return "end"
+
+    flow: Workflow[Any] = Workflow("ask", name="asking").add_exit_state("end")
+    handle = await kernel.start(flow.register("ask", ask).register("late", late), run_id="r")
+    await world.settle()
+    slow = await world.kernel()
+    hold = world.faults(slow).at_call("put_signal").hang()
+    told = asyncio.ensure_future(slow.signal("r", "answer", "yes", wait="r:1"))
+    await hold.reached()
+    await world.clock.advance(11)
+    assert (await world.look("r")).state == "late"
+    hold.release()
+    assert not await told
+    gate.set()
+    await handle.result()
+
+
 @pytest.mark.parametrize("clicks", [2, 3])
 async def test_clicks_at_once(kernel: Kernel, world: World, interview: Interview, clicks: int) -> None:
     """Of several answers at the same time, from several kernels, one counts, and only that one is told so."""
