@@ -16,7 +16,7 @@ FILES = sorted(path for path in HERE.rglob("*.py") if "testing" not in path.rela
 BUDGETS = {
     "": 867,  # the top floor: hooks, protocols, records, errors, options
     "data": 551,
-    "model": 782,
+    "model": 790,
     "engine": 1_419,
     "runtime": 295,
     "concurrency": 629,
@@ -24,7 +24,7 @@ BUDGETS = {
     "kernel": 569,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
-IN_ALL = 5_574
+IN_ALL = 5_582
 DURABILITY = {"": 1_595, "recovery": 600}
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
 

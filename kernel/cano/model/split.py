@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 from cano.checks import time_limit, whole, whole_or_none
 from cano.data.store import Key, unpack_key
 from cano.errors import ConfigurationError, TaskError
-from cano.model.task import Task
+from cano.model.task import Task, not_a_task
 
 Branches = Sequence[Task[Any] | Callable[[Any], Any]]
 
@@ -222,7 +222,7 @@ def check_branches(branches: Any) -> tuple[Any, ...]:
     made = tuple(branches)
     for branch in made:
         if isinstance(branch, type) or not (isinstance(branch, Task) or callable(branch)):
-            raise ConfigurationError(f"a branch must be a task or a function of the store, not {branch!r}")
+            raise not_a_task("a branch must be a task or a function of the store", branch)
     return made
 
 

@@ -70,7 +70,7 @@ class FunctionTask(Task[StateT_co]):
     ) -> None:
         super().__init__(config)
         if not callable(function):
-            raise ConfigurationError(f"a task must be a function of the store, not {function!r}")
+            raise not_a_task("a task must be a function of the store", function)
         try:
             inspect.signature(function).bind(object())
         except TypeError:
@@ -167,6 +167,14 @@ def is_async(function: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
         getattr(function, "__call__", None)  # noqa: B004  # an object with an async __call__
     )
+
+
+def not_a_task(problem: str, given: Any) -> ConfigurationError:
+    """Return the error of an object that is not a task. It says what a class of the user's lacks."""
+    if callable(getattr(given, "run", None)) and not isinstance(given, type):
+        problem = f"{type(given).__name__} has a run method, but is not a Task: derive it from cano.Task"
+        return ConfigurationError(problem)
+    return ConfigurationError(f"{problem}, not {given!r}")
 
 
 def check_config(config: Any) -> TaskConfig:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from types import FunctionType
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar, overload
 from weakref import WeakKeyDictionary
 
@@ -198,6 +199,8 @@ class Workflow(Generic[StateT]):
 
         The arguments and errors are those of `register`.
         """
+        if isinstance(state, FunctionType | type | Task):
+            raise ConfigurationError("@flow.on needs the state: @flow.on(State.X)")
 
         def decorate(task: Any) -> Any:
             self.register(state, task() if isinstance(task, type) else task, config=config)

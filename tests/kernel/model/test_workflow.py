@@ -6,12 +6,14 @@ import asyncio
 import threading
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import pytest
 from cano import (
     ConfigurationError,
     FunctionTask,
+    JoinConfig,
+    JoinStrategy,
     Kernel,
     Registration,
     SubWorkflow,
@@ -179,6 +181,33 @@ def test_registering_what_is_no_task_is_refused(work: Any) -> None:
     with pytest.raises(ConfigurationError, match="must be a function of the store"):
         flow.register(State.START, work)
     assert dict(flow.tasks) == {}
+
+
+def test_an_object_with_a_run_method_that_is_not_a_task() -> None:
+    """The error names the class to derive it from: registered, decorated and as a branch."""
+
+    class Work:
+        async def run(self, store: Any) -> State:
+            return State.DONE
+
+    flow, work = Workflow(State.START), cast("Any", Work)
+    join = JoinConfig(JoinStrategy.all(), State.DONE)
+
+    for method in (
+        lambda: flow.register(State.START, work()),
+        lambda: flow.on(State.START)(work),
+        lambda: flow.register_split(State.START, [work()], join),
+    ):
+        with pytest.raises(ConfigurationError) as caught:
+            method()
+        assert str(caught.value) == "Work has a run method, but is not a Task: derive it from cano.Task"
+
+
+@pytest.mark.parametrize("decorated", [to_done, task(to_done), Task], ids=["function", "task", "class"])
+def test_on_without_its_state(decorated: Any) -> None:
+    """A forgotten state is told at once, not by the first run."""
+    with pytest.raises(ConfigurationError, match=r"^@flow\.on needs the state: @flow\.on\(State\.X\)$"):
+        Workflow(State.START).on(decorated)
 
 
 def test_registering_a_class_is_refused() -> None:
