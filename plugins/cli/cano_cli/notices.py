@@ -1,4 +1,4 @@
-"""Printing warnings about plugins on stderr, one line each."""
+"""Printing warnings about plugins and log records on stderr."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import click
 from cano import PluginWarning
 
 from cano_cli.errors import one_line
-from cano_cli.safe_lines import line
+from cano_cli.safe_lines import lines
 
 
 class Notices:
@@ -23,7 +23,11 @@ class Notices:
 
     def show(self, message: str) -> None:
         """Print `message` as one line on stderr, unless it was printed before."""
-        text = line(" ".join(message.split()))
+        self.show_lines(" ".join(message.split()))
+
+    def show_lines(self, message: str) -> None:
+        """Print `message` on stderr, unless it was printed before. Its further lines are indented."""
+        text = lines(message, "  ")
         if text not in self._shown:
             self._shown.add(text)
             click.echo(f"{click.style('Warning:', fg='yellow')} {text}", err=True)
@@ -31,7 +35,7 @@ class Notices:
     @contextmanager
     def showing_warnings(self) -> Iterator[None]:
         """Print kernels' plugin warnings and, if the program has not configured logging, their log records."""
-        handler, log = _Handler(self.show), logging.getLogger("cano")
+        handler, log = _Handler(self.show_lines), logging.getLogger("cano")
         with warnings.catch_warnings():
             default = warnings.showwarning
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from cano import RunRecord, VersionMismatchError, Workflow, state_name
 from cano.engine.ports import BoundWorkflow
+from cano.safe_text import escaped
 
 
 def landing_state(plan: BoundWorkflow, record: RunRecord, state: str | None = None) -> str:
@@ -31,8 +32,8 @@ def landing_state(plan: BoundWorkflow, record: RunRecord, state: str | None = No
     shown = ", ".join(f"{name!r}: …" for name in (old if state in old or state in plan.by_name else (*old, state)))
     accepts = f"migrate_from=[{record.version!r}]"
     raise VersionMismatchError(
-        f"run {record.run_id} was begun under another definition of workflow {plan.name!r}:"
-        + "".join(f"\n  - {difference}" for difference in differences)
+        f"run {escaped(record.run_id)} was begun under another definition of workflow {plan.name!r}:"
+        + "".join(f"\n  - {escaped(difference)}" for difference in differences)
         + f"\nFinish it with the old program, or define Workflow(migrate={{{shown}}}"
         + (f", {accepts})" if record.version != plan.version else f"); if that is refused, add {accepts}")
         + ", which accepts all differences",
@@ -86,9 +87,6 @@ def _differences(plan: BoundWorkflow, record: RunRecord) -> list[str]:
         found.append(f"its version was {record.version!r}, this one is {plan.version!r}")
     if record.fingerprint != plan.fingerprint:
         old, new = record.fingerprint.split("; "), plan.fingerprint.split("; ")
-        for line in difflib.ndiff(old, new):
-            if line.startswith("- "):
-                found.append(f"it had: {line[2:]}")
-            elif line.startswith("+ "):
-                found.append(f"there is now: {line[2:]}")
+        titles = {"- ": "it had", "+ ": "there is now"}
+        found += [f"{titles[line[:2]]}: {line[2:]}" for line in difflib.ndiff(old, new) if line[:2] in titles]
     return found

@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from cano import Kernel, hookimpl
+from cano.safe_text import escaped, safe_str
 
 _log = logging.getLogger("cano_otel")
 
@@ -72,7 +73,7 @@ def flush(provider: Any, limit: float) -> None:
     try:
         provider.force_flush(int(limit * 1000))
     except Exception as error:  # noqa: BLE001  # no caller could handle an exporter's failure
-        _log.warning("%s could not be flushed: %s", type(provider).__name__, error)
+        _log.warning("%s could not be flushed: %s", type(provider).__name__, escaped(safe_str(error)))
 
 
 class AtExit:

@@ -122,9 +122,20 @@ async def test_recovering_says_so(
     with caplog.at_level(logging.ERROR):
         await other.recover(program.flow("a", "b", "end", version="2"))
         await world.clock.advance(10)
-    assert [record.getMessage().partition(r"\n")[0] for record in caplog.records] == [
-        "run r cannot continue: run r was begun under another definition of workflow 'flow':"
+    assert [record.getMessage() for record in caplog.records] == [
+        "run r cannot continue: run r was begun under another definition of workflow 'flow':\n"
+        "  - its version was '1', this one is '2'\n"
+        "Finish it with the old program, or define Workflow(migrate={}, migrate_from=['1']), which accepts all "
+        "differences"
     ]
+
+
+async def test_a_line_break_in_a_name(kernel: Kernel, world: World, program: Program) -> None:
+    """A line break in the name of a state is escaped: it does not begin a line of the message."""
+    await program.stop(kernel, program.flow("a", "b\n  - forged", "end"), world, at=2)
+    error = await refusal(world, program.flow("a", "c", "end"))
+    assert any("\n" in difference for difference in error.differences)
+    assert len(str(error).splitlines()) == len(error.differences) + 2
 
 
 async def test_a_parked_run(kernel: Kernel, world: World, program: Program) -> None:

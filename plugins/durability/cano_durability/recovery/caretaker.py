@@ -7,7 +7,7 @@ import logging
 from collections import deque
 from collections.abc import Collection, Iterable
 
-from cano import CanoError, NotifyingStore, Run, RunFilter, RunRecord, RunStatus, is_held
+from cano import CanoError, NotifyingStore, Run, RunFilter, RunRecord, RunStatus, VersionMismatchError, is_held
 from cano.engine.ports import BoundWorkflow, Host
 from cano.safe_text import escaped, safe_str
 
@@ -212,8 +212,10 @@ class Caretaker:
         """Log why a run cannot continue, unless the same error of it is already logged."""
         if (run_id, str(error)) not in self._logged:
             self._logged.add((run_id, str(error)))
+            # only this error has lines of its own; any other line break comes from an id or a value
+            text = str(error) if isinstance(error, VersionMismatchError) else escaped(safe_str(error))
             ours = isinstance(error, CanoError)
-            _log.error("run %s cannot continue: %s", escaped(run_id), escaped(safe_str(error)), exc_info=not ours)
+            _log.error("run %s cannot continue: %s", escaped(run_id), text, exc_info=not ours)
 
     # cancelling
 
