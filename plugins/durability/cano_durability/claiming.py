@@ -18,6 +18,7 @@ from cano import (
     Step,
     StepKilledError,
     StoreView,
+    SubWorkflow,
     Wait,
     is_held,
 )
@@ -143,7 +144,8 @@ class Claimer:
         if token is None:
             return None
         try:
-            left, new = await self._was_left(record, token), record.holder is None and record.updated == record.created
+            left = await self._was_left(plan, record, token)
+            new = record.holder is None and record.updated == record.created
             record = await self._stored.load(run_id)  # it may have changed before the claim
             woken = await self._woken(plan, record, resume_ended)
             if woken is not None:
@@ -303,11 +305,11 @@ class Claimer:
             ),
         )  # fmt: skip
 
-    async def _was_left(self, record: RunRecord, token: int) -> bool:
+    async def _was_left(self, plan: BoundWorkflow, record: RunRecord, token: int) -> bool:
         """Return whether the run's last process was killed in its present step, or hangs, as far as the machine shows.
 
-        A process of another machine may only have been stopped. A step with a child is not to blame: the child is
-        counted, and fails its parent.
+        A process of another machine may only have been stopped. A step with a running child is not to blame: the
+        child is counted, and fails its parent. Nor is one that only waits for a parked child.
         """
         holder = record.holder
         if holder is None or record.status is not RunStatus.RUNNING or token != record.token + 1:
@@ -316,7 +318,11 @@ class Claimer:
             return False
         if is_held(record, self._stored.now()):  # it has released the lease since the record was loaded
             return False
-        return all(child.status.finished for child in await self._stored.backend.runs(RunFilter(parent=record.run_id)))
+        bound = plan.by_name.get(record.state)
+        waits = bound is not None and isinstance(bound.task, SubWorkflow)
+        excuses = (RunStatus.RUNNING, RunStatus.PARKED) if waits else (RunStatus.RUNNING,)
+        children = await self._stored.backend.runs(RunFilter(parent=record.run_id))
+        return all(child.status not in excuses for child in children)
 
 
 def has_ended(record: RunRecord, resume_ended: bool) -> bool:

@@ -13,12 +13,15 @@ import pytest
 from cano import (
     ConfigurationError,
     ConflictError,
+    JoinConfig,
+    JoinStrategy,
     RunStatus,
     StepKilledError,
     StoreUnavailableError,
     SubWorkflow,
     TaskConfig,
     Workflow,
+    wait_for,
 )
 from cano.engine.ports import new_holder
 from cano_durability.keeper import Keeper
@@ -295,6 +298,36 @@ async def test_a_parent_is_not_counted_for_its_child(world: World, killer: Kille
     with pytest.raises(StepKilledError) as caught:
         await (await world.kernel()).run(parent, run_id="r")
     assert caught.value.kills == 1
+
+
+async def test_a_parked_child_does_not_excuse_the_other_branches(world: World, killer: Killer) -> None:
+    """A child that waits executes nothing: the branch beside it is to blame. But a parent that only waits is not."""
+    asks: Workflow[Any] = Workflow("ask", name="asks").register("ask", ask).add_exit_state("end")
+    branches: list[Any] = [SubWorkflow(asks, then="end"), killer.second]
+    parent: Workflow[Any] = Workflow("split", name="parent", max_takeovers=1).add_exit_state("end")
+    parent.register_split("split", branches, JoinConfig(JoinStrategy.all(), "end"))
+    waits: Workflow[Any] = Workflow("call", name="waits", max_takeovers=1).add_exit_state("end")
+    waits.register("call", SubWorkflow(asks, then="end"))
+    for _ in range(2):
+        kernel = await world.kernel()
+        await kernel.start(waits, run_id="w")
+        await kernel.start(parent, run_id="r")
+        await killer.reached.wait()
+        killer.reached.clear()
+        while len([run for run in await kernel.runs(workflow="asks") if run.status is RunStatus.PARKED]) < 2:
+            await world.settle()
+        await world.crash(kernel)
+        await world.lapse()
+    kernel = await world.kernel()
+    handles = [await kernel.start(waits, run_id="w"), await kernel.start(parent, run_id="r")]
+    await world.settle()
+    assert [handle.status().status for handle in handles] == [RunStatus.RUNNING, RunStatus.FAILED]
+    assert killer.began == 2
+
+
+async def ask(store: Any) -> Any:
+    """Wait for an answer."""
+    return wait_for("answer", then="end")
 
 
 @pytest.mark.parametrize("wrong", [-1, 1.5, True, "3"])
