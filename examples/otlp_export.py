@@ -3,6 +3,10 @@
     python examples/otlp_export.py                          starts a collector and prints what it receives
     python examples/otlp_export.py http://localhost:4318    sends them to your collector
 
+It needs cano-otel from a checkout, and
+
+    python -m pip install opentelemetry-exporter-otlp-proto-http
+
 The workflow needs no code for this: the environment names an exporter, and the installed plugin does the rest.
 """
 

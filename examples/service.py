@@ -3,6 +3,10 @@
     python examples/service.py            sends three requests, then prints their log lines and spans
     python examples/service.py --serve    serves on http://127.0.0.1:8000 until Ctrl-C
 
+It needs cano-otel, cano-retry, cano-structlog and cano-cli from a checkout, and
+
+    python -m pip install httpx starlette uvicorn
+
 To order: curl -i -d '{"lamp": 2}' http://127.0.0.1:8000/orders
 """
 

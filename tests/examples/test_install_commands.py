@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 import sys
@@ -19,6 +20,12 @@ PAGES = [
 ]  # fmt: skip
 
 
+PACKAGES = {
+    "opentelemetry": "opentelemetry-sdk",
+    "opentelemetry.sdk": "opentelemetry-sdk",
+    "opentelemetry.proto": "opentelemetry-exporter-otlp-proto-http",
+}
+"""The packages of modules that have another name."""
 UV: tuple[str | Path, ...] = (sys.executable, "-m", "uv", "--quiet")
 
 
@@ -102,6 +109,26 @@ def test_commands_are_found() -> None:
     assert first.folders == ("kernel", "plugins/cli")
     assert second.folders[:2] == first.folders
     assert "examples/third_party_store" in found["examples/third_party_store/README.md"][0].folders
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("examples/*.py")), ids=lambda path: path.stem)
+def test_examples_name_the_packages_that_they_need(path: Path) -> None:
+    """What an example imports comes with Python or with Cano's plugins, or its docstring and the README name it."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    names |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    folders = [file.parent.relative_to(ROOT).as_posix() for file in ROOT.glob("plugins/*/pyproject.toml")]
+    needs = {re.split("[^a-z-]", need)[0] for folder in folders for need in project(folder)["dependencies"]}
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (row,) = [line for line in readme.splitlines() if line.startswith(f"| `python examples/{path.name}")]
+    (everything,) = re.findall(r"^`python -m pip install (httpx .*)`\.$", readme, re.MULTILINE)
+
+    packages = {PACKAGES.get(".".join(name.split(".")[:2]), name.partition(".")[0]) for name in names}
+    more = {name for name in packages - sys.stdlib_module_names - needs if not name.startswith("cano")}
+    said = re.findall(r"pip install (.*)", ast.get_docstring(tree) or "")
+
+    assert (set(" ".join(said).split()), set(row.partition("; needs `")[2].rstrip("` |").split())) == (more, more)
+    assert more <= set(everything.split())
 
 
 def test_the_extras_of_the_kernel() -> None:
