@@ -1,4 +1,4 @@
-"""Parsing the initial data of a run: `--data key=value` and `--data @file.json`."""
+"""Parsing values in arguments: `--data key=value`, `--data @file.json` and the payload of a signal."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from cano_cli.errors import CliError
+from cano_cli.hints import word
 
 
 class _NotJsonError(ValueError):
@@ -18,7 +19,7 @@ def read_data(given: Iterable[str]) -> dict[str, Any]:
     """Parse the values of `--data`.
 
     Args:
-        given: each `key=value`, with JSON or else a string as the value, or `@file` with a JSON object.
+        given: each `key=value`, where the value is JSON or a text, or `@file` with a JSON object.
 
     Raises:
         CliError: a value has another form, a file cannot be read, or a key is given twice.
@@ -32,13 +33,39 @@ def read_data(given: Iterable[str]) -> dict[str, Any]:
             key, equals, text = item.partition("=")
             if not equals or not key:
                 raise CliError(f"--data {item}: expected key=value, or @file.json for a file with a JSON object")
-            found = {key: _value(text, f"--data {item}")}
+            found = {key: json_or_text(text, f"--data {item}", "the value")}
         for key, value in found.items():
             if key in data:
                 both = f"by --data {origins[key]} and by --data {item}"
                 raise CliError(f"the data key {key!r} is given twice: {both}; remove one")
             data[key], origins[key] = value, item
     return data
+
+
+def json_or_text(text: str, place: str, name: str) -> Any:
+    """Return the value of `text` as JSON, or the text itself, which needs no quotes in a shell.
+
+    Args:
+        text: the argument, or a part of it.
+        place: where it is.
+        name: what it is, such as "the payload".
+
+    Raises:
+        CliError: the text is not JSON, but begins like an object, a list or a string.
+    """
+    try:
+        return _parse(text, place)
+    except ValueError as error:
+        if not text.lstrip().startswith(("{", "[", '"')):
+            return text
+        problem = f"{error.msg} at character {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
+        shown = text if len(text) <= 60 else text[:60] + "…"
+        quoted = word(json.dumps(shown, ensure_ascii=False))
+        raise CliError(
+            f"{name} {shown} is not JSON ({problem}); a text that begins like JSON needs quotes: {quoted}"
+        ) from error
+    except RecursionError:
+        raise CliError(f"{place[:60]}...: the JSON value is nested too deeply") from None
 
 
 def parse_value(text: str, where: str) -> Any:
@@ -71,15 +98,6 @@ def parse_line(text: str, where: str) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise CliError(f'{where}: expected a JSON object such as {{"key": 1}}, but the line contains {_kind(data)}')
     return data
-
-
-def _value(text: str, place: str) -> Any:
-    try:
-        return _parse(text, place)
-    except ValueError:
-        return text
-    except RecursionError:
-        raise CliError(f"{place[:60]}...: the JSON value is nested too deeply") from None
 
 
 def _read_file(name: str) -> dict[str, Any]:

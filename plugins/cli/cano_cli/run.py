@@ -36,7 +36,7 @@ SINGLE_RUN_OPTIONS = {
     "--data",
     multiple=True,
     metavar="KEY=VALUE|@FILE",
-    help="Initial data of the run; may be repeated. A VALUE that is not JSON is a string. FILE contains a JSON object.",
+    help="Initial data of the run; may be repeated. A VALUE that is not JSON is a text. FILE contains a JSON object.",
 )
 @store_option
 @click.option("--run-id", metavar="ID", help="ID of the run. With a store, repeat the ID to resume it.")

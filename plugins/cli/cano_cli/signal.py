@@ -7,7 +7,7 @@ from typing import Any
 import click
 from cano import Kernel
 
-from cano_cli.data import parse_value
+from cano_cli.data import json_or_text
 from cano_cli.errors import FAILED
 from cano_cli.hints import word
 from cano_cli.jsonable import dumps
@@ -19,7 +19,7 @@ from cano_cli.stores import with_store
 @click.command()
 @click.argument("run")
 @click.argument("name")
-@click.argument("payload", metavar="[JSON]", required=False)
+@click.argument("payload", metavar="[PAYLOAD]", required=False)
 @store_option
 @click.option("--id", "signal_id", metavar="ID", help="ID of the signal; a second signal with this ID is ignored.")
 @click.option("--wait", metavar="TOKEN", help="Answer only the wait with this token; `cano show RUN` prints it.")
@@ -38,13 +38,13 @@ def signal(
 ) -> None:
     """Send a signal to a run. If the run does not wait for it yet, the store keeps it.
 
-    JSON is the signal's payload, which the next state of the run reads. The exit code is 1 if the run has already
+    PAYLOAD is what the next state of the run reads: JSON, or else a text. The exit code is 1 if the run has already
     ended; with --wait, also if that wait is over or answered.
 
     Example: cano signal order-17 approved '{"by": "Ada"}'
     """
     settings: Settings = ctx.obj
-    value = None if payload is None else parse_value(payload, "JSON")
+    value = None if payload is None else json_or_text(payload, f"the payload {payload}", "the payload")
 
     async def action(kernel: Kernel) -> tuple[bool, str]:
         sent = await kernel.signal(run, name, value, id=signal_id, wait=wait)

@@ -61,13 +61,26 @@ def test_signal_twice(cano: Cano) -> None:
     )
 
 
-@pytest.mark.parametrize(("payload", "message"), [("{", "JSON:2: not JSON: "), ("NaN", "JSON: not JSON: NaN is no")])
-def test_signal_with_a_wrong_payload(cano: Cano, payload: str, message: str) -> None:
-    """A payload that is no JSON is refused, and nothing is sent."""
+@pytest.mark.usefixtures("stopped")
+def test_signal_with_a_text(cano: Cano) -> None:
+    """A payload that is not JSON is a text, as it is in `--data`."""
+    cano("signal", "r1", "approved", "yes")
+    cano("recover", "shop")
+
+    assert json.loads(cano("show", "r1", "--json").stdout)["data"]["by"] == "yes"
+
+
+@pytest.mark.parametrize(("payload", "problem"), [("{", "Expecting"), ("[NaN]", "NaN is not a JSON value")])
+@pytest.mark.usefixtures("stopped")
+def test_signal_with_a_wrong_payload(cano: Cano, payload: str, problem: str) -> None:
+    """A payload that begins like JSON but is not is refused, and nothing is sent."""
     result = cano("signal", "r1", "approved", payload)
+    cano("recover", "shop")
 
     assert result.exit_code == 2
-    assert result.stderr.startswith(f"Error: {message}")
+    assert result.stderr.startswith(f"Error: the payload {payload} is not JSON ({problem}")
+    assert result.stderr.endswith(f"; a text that begins like JSON needs quotes: '\"{payload}\"'\n")
+    assert "waits for a signal: 'approved'" in cano("explain", "r1").stdout
 
 
 @pytest.mark.usefixtures("stopped")

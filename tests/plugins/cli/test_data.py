@@ -29,7 +29,6 @@ Write = Callable[[str, str], Path]
         ("True", "True"),
         ("NaN", "NaN"),
         ("-Infinity", "-Infinity"),
-        ("[1,", "[1,"),
         ("a=b", "a=b"),
         ("@file.json", "@file.json"),
         ("9" * 5000, "9" * 5000),
@@ -38,6 +37,27 @@ Write = Callable[[str, str], Path]
 def test_value(text: str, value: Any) -> None:
     """A value that is JSON is taken as JSON, any other as a string."""
     assert read_data([f"key={text}"]) == {"key": value}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[1,", "[1, is not JSON (Expecting value at character 4); a text that begins like JSON needs quotes: "
+         "'\"[1,\"'"),
+        (" {x}", " {x} is not JSON (Expecting property name enclosed in double quotes at character 3); "
+         "a text that begins like JSON needs quotes: '\" {x}\"'"),
+        ("[NaN]", "[NaN] is not JSON (NaN is not a JSON value); a text that begins like JSON needs quotes: "
+         "'\"[NaN]\"'"),
+        ('"' + "x" * 90, f'"{"x" * 59}… is not JSON (Unterminated string starting at at character 1); '
+         f"a text that begins like JSON needs quotes: '\"\\\"{'x' * 59}…\"'"),
+    ],
+)  # fmt: skip
+def test_broken_json(text: str, message: str) -> None:
+    """A value that begins like JSON but is not is a typing error, not a text."""
+    with pytest.raises(CliError) as caught:
+        read_data([f"key={text}"])
+
+    assert caught.value.message == f"the value {message}"
 
 
 def test_nothing() -> None:

@@ -112,7 +112,7 @@ def trigger(id: str, data: str | None, target: str) -> None:
     try:
         given = None if data is None else json.loads(data)
     except ValueError as error:
-        raise UsageError(f"--data {data}: not JSON: {error}") from error
+        raise UsageError(f"--data {data}: not JSON: {error}; give an object, such as '{{\"key\": 1}}'") from error
 
     async def work(scheduler: Scheduler) -> str:
         result = await (await scheduler.trigger(id, given)).result()
