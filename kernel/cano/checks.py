@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, NoReturn
 
 from cano.errors import ConfigurationError
@@ -26,11 +26,15 @@ def refuse(name: str, value: object, allowed: str) -> NoReturn:
     raise ConfigurationError(f"{name} must be {allowed}, not {safe_repr(value)}")
 
 
-def similar(name: str, known: Iterable[str]) -> str:
-    """Return a question about the most similar of the `known` names, for messages; "" if none is similar."""
+def similar(name: str, known: Iterable[Any], named: Callable[[Any], str] = str) -> str:
+    """Return a question about the most similar of what is `known`, for messages; "" if nothing is similar.
+
+    `named` gives the name of each.
+    """
     from difflib import get_close_matches  # late: rarely needed
 
-    return "".join(f" (did you mean {close!r}?)" for close in get_close_matches(name, sorted(known), 1))
+    names = {named(one): one for one in known}
+    return "".join(f" (did you mean {names[close]!r}?)" for close in get_close_matches(name, sorted(names), 1))
 
 
 def whole(name: str, value: object, least: int = 0, most: int = LARGEST) -> int:

@@ -230,7 +230,7 @@ class Branch(Strand):
         """Return the error of a branch that returned a coroutine or a wait."""
         if inspect.iscoroutine(result):
             result.close()
-            problem = "a coroutine: is an `await`, or `async def`, missing?"
+            problem = "a coroutine (is an `await`, or `async def`, missing?)"
         else:
             problem = f"{safe_repr(result)}: a branch cannot wait; wait in a state, or in a sub-workflow's state"
         message = f"branch {self.name!r} of state {safe_str(self.step.state)} returned {problem}"

@@ -20,7 +20,7 @@ from cano.model.config import TaskConfig
 from cano.model.node import Node
 from cano.model.task import FunctionTask, Task, function_name, is_async
 from cano.model.waiting import Pause
-from cano.model.workflow import state_name
+from cano.model.workflow import similar_state, state_name
 from cano.protocols import RetryStrategy
 from cano.safe_text import safe_repr, safe_str
 
@@ -102,7 +102,8 @@ class BoundState:
             try:
                 self.on_exhausted = self.plan.states[config.on_exhausted]
             except (KeyError, TypeError):
-                message = f"on_exhausted={config.on_exhausted!r} is not a state of the workflow"
+                meant = similar_state(config.on_exhausted, self.plan.states)
+                message = f"on_exhausted={config.on_exhausted!r} is not a state of the workflow{meant}"
                 raise ConfigurationError(message) from None
         if registration.targets is not None:
             self.allowed = frozenset(registration.targets)
@@ -143,8 +144,10 @@ class BoundState:
         bound._attach_task(kernel, task, self.given_config or own or self.plan.default)
         return bound
 
-    def follow(self, result: Any) -> BoundState:
+    def follow(self, result: Any, given: str = "") -> BoundState:
         """Return the state that `result` stands for, and remember it for the next call.
+
+        `given` says where the task named the state, if it did not return it.
 
         Raises:
             Paused: the run is to be parked.
@@ -156,26 +159,29 @@ class BoundState:
         except Exception:  # noqa: BLE001  # it cannot be hashed or compared, so it is not a state
             target = None
         if target is None and isinstance(result, Pause):
-            on_timeout = None if result.on_timeout is None else self.follow(result.on_timeout)
-            raise Paused(result, self.follow(result.then), on_timeout)
+            call = "sleep_until with " if result.signal is None else "wait_for with "
+            on_timeout = None if result.on_timeout is None else self.follow(result.on_timeout, call + "on_timeout=")
+            raise Paused(result, self.follow(result.then, call + "then="), on_timeout)
         if target is None or (self.allowed is not None and target.state not in self.allowed):
-            raise Refused(self._refuse(result, target))
+            raise Refused(self._refuse(result, target, given))
         self.last_result, self.last_target = result, target
         return target
 
-    def _refuse(self, result: Any, target: BoundState | None) -> TransitionError:
+    def _refuse(self, result: Any, target: BoundState | None, given: str) -> TransitionError:
+        allowed = self.plan.states if self.allowed is None else self.allowed
         if inspect.isawaitable(result):
-            problem = "an awaitable: is an `await`, or `async def`, missing?"
+            problem = "an awaitable (is an `await`, or `async def`, missing?)"
             if inspect.iscoroutine(result):
                 result.close()
         elif target is not None:
             problem = f"{safe_str(result)}, which it does not declare as a target"
         else:
-            problem = f"{safe_repr(result)}, which is not a state of the workflow"
-        allowed = self.plan.states if self.allowed is None else self.allowed
+            meant = " (is a `return` missing?)" if result is None and not given else similar_state(result, allowed)
+            problem = f"{safe_repr(result)}, which is not a state of the workflow{meant}"
         names = ", ".join(sorted(map(safe_str, allowed)))
         return TransitionError(
-            f"task {self.task_name!r} of state {safe_str(self.state)} returned {problem}; it may return: {names}",
+            f"task {self.task_name!r} of state {safe_str(self.state)} returned {given}{problem}; "
+            f"it may return: {names}",
             returned=result,
             allowed=allowed,
         )

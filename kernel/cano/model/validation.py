@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cano.model.node import Node
 from cano.model.task import Task
-from cano.model.workflow import Registration, state_name
+from cano.model.workflow import Registration, similar_state, state_name
 
 if TYPE_CHECKING:
     from cano.model.limits import Limit
@@ -26,7 +26,7 @@ def _states(flow: Workflow[Any]) -> Iterator[str]:
     tasks, exits = flow.tasks, flow.exit_states
     known = [*tasks, *(state for state in exits if state not in tasks)]
     if flow.start not in tasks and flow.start not in exits:
-        yield f"the start state {flow.start} has no task"
+        yield f"the start state {flow.start} has no task{similar_state(flow.start, tasks)}"
     if not exits:
         yield "there is no exit state: a run could never end"
     for state in exits:
@@ -55,18 +55,20 @@ def _tasks(flow: Workflow[Any]) -> Iterator[str]:
 
 
 def _targets(flow: Workflow[Any]) -> Iterator[str]:
-    tasks, exits = flow.tasks, flow.exit_states
+    tasks = flow.tasks
+    known = {*tasks, *flow.exit_states}
+    unknown = "which has no task and is not an exit state"
     for old, new in (flow.migrate or {}).items():
-        if new not in tasks and new not in exits:
-            yield f"migrate maps the old state {old} to {new!r}, which has no task and is not an exit state"
+        if new not in known:
+            yield f"migrate maps the old state {old} to {new!r}, {unknown}{similar_state(new, known)}"
     for state, registration in tasks.items():
         for target in registration.targets or ():
-            if target not in tasks and target not in exits:
-                yield f"the state {state} declares the target {target!r}, which has no task and is not an exit state"
+            if target not in known:
+                yield f"the state {state} declares the target {target!r}, {unknown}{similar_state(target, known)}"
         for config in (registration.config, registration.task.config):
             fallback = None if config is None else config.on_exhausted
-            if fallback is not None and fallback not in tasks and fallback not in exits:
-                yield f"the state {state} has on_exhausted={fallback!r}, which has no task and is not an exit state"
+            if fallback is not None and fallback not in known:
+                yield f"the state {state} has on_exhausted={fallback!r}, {unknown}{similar_state(fallback, known)}"
 
 
 def _graph(flow: Workflow[Any]) -> Iterator[str]:
@@ -85,7 +87,10 @@ def _graph(flow: Workflow[Any]) -> Iterator[str]:
     ending = _closure(set(flow.exit_states), back)
     for state in tasks:
         if flow.exit_states and state in reached and state not in ending:
-            yield f"the state {state} is in a loop with no way out to an exit state"
+            if not edges[state]:
+                yield f"the state {state} declares no target"
+            elif state in _closure({*edges[state]}, edges):  # others lead to such a state, or to one without a task
+                yield f"the state {state} is in a loop with no way out to an exit state"
 
 
 def _limits(flow: Workflow[Any]) -> Iterator[str]:

@@ -8,13 +8,14 @@ from types import FunctionType
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar, overload
 from weakref import WeakKeyDictionary
 
-from cano.checks import listed, text, whole_or_none
+from cano.checks import listed, similar, text, whole_or_none
 from cano.errors import ConfigurationError, ValidationError
 from cano.model.code_reading import declared_targets
 from cano.model.config import TaskConfig
 from cano.model.limits import Limit, LimitKey, limits
 from cano.model.split import Branches, JoinConfig, SplitTask
 from cano.model.task import FunctionTask, StateT, Task, check_config
+from cano.safe_text import safe_str
 
 StoreT = TypeVar("StoreT")
 TaskT = TypeVar("TaskT", bound=Task[Any])
@@ -323,6 +324,13 @@ class Workflow(Generic[StateT]):
 def state_name(state: Any) -> str:
     """Return a state's name in stores and diagrams: an enum member's name, or the value as text."""
     return state.name if isinstance(state, enum.Enum) else str(state)
+
+
+def similar_state(state: Any, known: Iterable[Any]) -> str:
+    """Return a question about the most similar of the `known` states, for messages; "" if none is similar."""
+    if isinstance(state, enum.Enum):
+        state = state.name
+    return similar(safe_str(state), known, state_name) if isinstance(state, str) else ""
 
 
 def _hashable(state: Any) -> Any:

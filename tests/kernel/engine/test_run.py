@@ -33,7 +33,9 @@ from cano import (
     Workflow,
     current_step,
     hookimpl,
+    sleep_until,
     task,
+    wait_for,
 )
 from cano.testing import VirtualClock
 from cano_memory import MemoryStore
@@ -303,8 +305,28 @@ async def test_a_forgotten_await_is_told_as_such(kernel: Kernel) -> None:
     async def forgot(store: Any) -> Any:
         return helper()
 
-    with pytest.raises(TransitionError, match="an awaitable: is an `await`, or `async def`, missing"):
+    with pytest.raises(
+        TransitionError, match=r"an awaitable \(is an `await`, or `async def`, missing\?\); it may return: end"
+    ):
         await kernel.run(flow_of(forgot))
+
+
+@pytest.mark.parametrize(
+    ("returned", "told"),
+    [
+        (None, "None, which is not a state of the workflow (is a `return` missing?); it may"),
+        ("edn", "'edn', which is not a state of the workflow (did you mean 'end'?); it may"),
+        (wait_for("go", then="edn"), "wait_for with then='edn', which is not a state of the workflow (did you mean 'e"),
+        (wait_for("go", then="end", timeout=1, on_timeout="C"), "wait_for with on_timeout='C', which is not a state"),
+        (wait_for("go", then=None), "wait_for with then=None, which is not a state of the workflow; it may"),
+        (sleep_until(0, then="C"), "sleep_until with then='C', which is not a state of the workflow; it may"),
+    ],
+)
+async def test_a_mistake_is_told_as_such(kernel: Kernel, returned: Any, told: str) -> None:
+    """The message says what is probably missing or meant, and where the task named the state."""
+    with pytest.raises(TransitionError) as caught:
+        await kernel.run(flow_of(lambda store: returned))
+    assert f"of state start returned {told}" in str(caught.value)
 
 
 async def test_a_plain_function_that_returns_a_coroutine(kernel: Kernel) -> None:

@@ -437,10 +437,10 @@ def test_on_exhausted_that_is_nothing(where: str) -> None:
 
 async def test_default_on_exhausted_that_is_nothing(kernel: Kernel) -> None:
     """The same in the workflow's default config is found at bind at the latest, with an error of Cano's."""
-    flow = Workflow("a", default_config=TaskConfig(on_exhausted="b"))
+    flow = Workflow("a", default_config=TaskConfig(on_exhausted="edn"))
     flow.register("a", lambda store: "end").add_exit_state("end")
 
-    with pytest.raises((ConfigurationError, ValidationError), match="on_exhausted='b'"):
+    with pytest.raises((ConfigurationError, ValidationError), match=r"on_exhausted='edn' .* \(did you mean 'end'\?\)"):
         await kernel.run(flow)
 
 
@@ -462,6 +462,36 @@ def test_a_loop_with_no_way_out() -> None:
     assert problems(flow) == [
         "the state b is in a loop with no way out to an exit state",
         "the state c is in a loop with no way out to an exit state",
+    ]
+
+
+def test_a_state_that_is_in_no_loop() -> None:
+    """A state that leads into a loop, to a state without a task or nowhere is not itself in a loop."""
+    flow: Workflow[str] = Workflow("a").add_exit_state("end")
+    flow.register("a", task(targets=["b"])(lambda store: "b"))
+    flow.register("b", task(targets=["b", "c", "d"])(lambda store: "b"))
+    flow.register("c", task(targets=["lost"])(lambda store: "c"))
+    flow.register("d", task(targets=[])(lambda store: "d"))
+
+    assert problems(flow) == [
+        "the state c declares the target 'lost', which has no task and is not an exit state",
+        "the state end is unreachable from a",
+        "the state b is in a loop with no way out to an exit state",
+        "the state d declares no target",
+    ]
+
+
+def test_misspelt_states() -> None:
+    """Wherever a state is misspelt, the problem names the one that was probably meant."""
+    flow: Workflow[Any] = Workflow("STRAT", migrate={"OLD": "SATRT"}).add_exit_state(State.DONE)
+    flow.register("START", task(targets=["DOEN"])(lambda store: "DOEN"), config=TaskConfig(on_exhausted="DONE"))
+
+    unknown = "which has no task and is not an exit state"
+    assert [problem for problem in problems(flow) if "did you mean" in problem] == [
+        "the start state STRAT has no task (did you mean 'START'?)",
+        f"migrate maps the old state OLD to 'SATRT', {unknown} (did you mean 'START'?)",
+        f"the state START declares the target 'DOEN', {unknown} (did you mean <State.DONE: 'done'>?)",
+        f"the state START has on_exhausted='DONE', {unknown} (did you mean <State.DONE: 'done'>?)",
     ]
 
 
