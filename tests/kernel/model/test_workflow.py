@@ -483,8 +483,10 @@ def test_a_state_that_is_in_no_loop() -> None:
 
 def test_misspelt_states() -> None:
     """Wherever a state is misspelt, the problem names the one that was probably meant."""
-    flow: Workflow[Any] = Workflow("STRAT", migrate={"OLD": "SATRT"}).add_exit_state(State.DONE)
-    flow.register("START", task(targets=["DOEN"])(lambda store: "DOEN"), config=TaskConfig(on_exhausted="DONE"))
+    flow: Workflow[Any] = Workflow("STRAT", migrate={"OLD": "SATRT"})
+    flow.add_exit_state(State.DONE).register(
+        "START", task(targets=["DOEN"])(lambda store: "DOEN"), config=TaskConfig(on_exhausted="DONE")
+    )
 
     unknown = "which has no task and is not an exit state"
     assert [problem for problem in problems(flow) if "did you mean" in problem] == [
