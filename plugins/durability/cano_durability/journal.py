@@ -173,7 +173,7 @@ class Journal:
                 at=self._clock.time(),
             )
         )  # fmt: skip
-        self.holds(changed, removed)
+        self.holds(changed, () if cut is not None else removed)  # a commit that was cut may not have been applied
         if cut is not None:
             raise cut
 

@@ -25,6 +25,8 @@ from cano import (
 )
 from cano.engine.ports import new_holder
 from cano_durability.keeper import Keeper
+from cano_durability.keys import TAKEOVERS
+from cano_retry import Fixed
 
 from tests.plugins.durability.conftest import LEASE
 
@@ -323,6 +325,36 @@ async def test_a_parked_child_does_not_excuse_the_other_branches(world: World, k
     await world.settle()
     assert [handle.status().status for handle in handles] == [RunStatus.RUNNING, RunStatus.FAILED]
     assert killer.began == 2
+
+
+async def test_a_cancelled_commit_does_not_keep_the_count(world: World, killer: Killer) -> None:
+    """A split ends while a branch's failed attempt is stored: the count ends with it all the same."""
+    fails = asyncio.Event()
+
+    async def branch(store: Any) -> None:
+        await fails.wait()
+        raise ValueError("not yet")
+
+    flow: Workflow[Any] = Workflow("split", name="late").register("second", killer.second).add_exit_state("end")
+    config, join = (
+        TaskConfig(retry=Fixed(3, 0), on_exhausted="second"),
+        JoinConfig(JoinStrategy.all(), "end", timeout=5),
+    )
+    flow.register_split("split", [branch], join, config=config)
+    await (first := await world.kernel()).start(flow, run_id="r")
+    await world.settle()
+    await world.crash(first)
+    await world.lapse()
+    kernel = await world.kernel()
+    await kernel.start(flow, run_id="r")
+    assert TAKEOVERS in (await world.look("r")).data
+    commit = world.faults(kernel).at_call("commit").hang()
+    fails.set()
+    await commit.reached()
+    await world.clock.advance(5)
+    await killer.reached.wait()
+    record = await world.look("r")
+    assert (record.state, TAKEOVERS in record.data) == ("second", False)
 
 
 async def ask(store: Any) -> Any:
