@@ -14,7 +14,7 @@ HERE = Path(cano.__file__).parent
 FILES = sorted(path for path in HERE.rglob("*.py") if "testing" not in path.relative_to(HERE).parts)
 
 BUDGETS = {
-    "": 868,  # the top floor: hooks, protocols, records, errors, options
+    "": 870,  # the top floor: hooks, protocols, records, errors, options
     "data": 551,
     "model": 800,
     "engine": 1_423,
@@ -24,8 +24,8 @@ BUDGETS = {
     "kernel": 569,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
-IN_ALL = 5_597
-DURABILITY = {"": 1_601, "recovery": 600}
+IN_ALL = 5_598
+DURABILITY = {"": 1_643, "recovery": 600}
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
 
 EXCEPTIONS = {

@@ -502,6 +502,7 @@ class Kernel:
         Raises:
             RunNotFoundError: there is no such run.
             ConflictError: it is already executed, by this process or another; nothing changes.
+            ConfigurationError: it is a child that failed or was cancelled with its parent, which has ended.
             VersionMismatchError: it belongs to another definition, and `migrate` does not say how to continue.
             WorkflowError: it failed again.
         """
@@ -531,7 +532,8 @@ class Kernel:
     ) -> bool:
         """Send a signal to a run, which may already wait for it or not.
 
-        Return False if the run has ended; or if `wait` is over, or another signal has answered it.
+        Return False if the run has ended and neither `resume` nor its parent can continue it. Return False, too, if
+        `wait` is over, or another signal has answered it.
 
         Args:
             run_id: the run.

@@ -11,11 +11,13 @@ from typing import Any, TextIO
 
 import click
 from cano import (
+    CanoError,
     ConflictError,
     Kernel,
     RunRecord,
     RunResult,
     RunStatus,
+    Standstill,
     VersionMismatchError,
     Workflow,
     WorkflowError,
@@ -26,6 +28,7 @@ from cano_cli.errors import CliError, usage_error
 from cano_cli.failure import Failure, failure_of
 from cano_cli.hints import word
 from cano_cli.progress import live_view, state_table
+from cano_cli.reasons import reason_of
 from cano_cli.recorder import Recorder
 from cano_cli.records import holder_of, status_of, waits_for
 from cano_cli.safe_lines import line
@@ -40,7 +43,8 @@ class Execution:
 
     Args:
         flow: the workflow.
-        resume: returns the command that resumes the run with a given id, for hints.
+        command: returns the line of another command, for hints.
+        target: the workflow, as the user named it.
         run_id: the run's id, if the user gave one.
         waits_for_holder: whether `work` waits for a run that another process holds.
 
@@ -52,14 +56,22 @@ class Execution:
     """
 
     def __init__(
-        self, flow: Workflow[Any], resume: Callable[[str], str], run_id: str | None, *, waits_for_holder: bool
+        self,
+        flow: Workflow[Any],
+        command: Callable[..., str],
+        target: str,
+        run_id: str | None,
+        *,
+        waits_for_holder: bool,
     ) -> None:
         self.flow = flow
         self.recorder = Recorder(report=_print_message)
         self.durable = False
         self.earlier: RunRecord | None = None
         self.earlier_status: RunStatus | None = None
-        self._resume = resume
+        self._command = command
+        self._target = target
+        self._useless: str | None = None  # why it is useless to resume the run, and what else to do
         self._run_id = run_id
         self._waits_for_holder = waits_for_holder
         self._lease_left = 0.0
@@ -98,6 +110,13 @@ class Execution:
                 if self.durable:
                     await kernel.close(grace=0)  # releases the run at its last commit
                 raise
+            except WorkflowError as error:
+                if self.durable and error.run_id is not None:
+                    with contextlib.suppress(CanoError):  # without a reason, the hint is that of any failure
+                        reason = await reason_of(kernel, error.run_id, self._command, (self._target,))
+                        if reason.explanation.reason is Standstill.CHILD_CANCELLED:
+                            self._useless = reason.text
+                raise
 
     async def _load_earlier(self, kernel: Kernel, run_id: str) -> None:
         """Load the stored run and print why it cannot continue at once."""
@@ -120,6 +139,8 @@ class Execution:
         failure = failure_of(error, self.flow, self.recorder.run)
         if not self.durable or failure.status is RunStatus.CANCELLED:
             return failure
+        if self._useless is not None:
+            return replace(failure, hint=self._useless)
         hint = None if failure.run_id is None else f"to retry from that state: {self._resume(failure.run_id)}"
         if self.recorder.run is not None:
             return replace(failure, hint=hint)
@@ -131,6 +152,9 @@ class Execution:
         if hint is not None and self.earlier_status is RunStatus.FAILED:
             hint = f"the run had failed before; {hint}"
         return replace(failure, hint=hint)
+
+    def _resume(self, run_id: str) -> str:
+        return self._command("resume", self._target, run_id)
 
     def _stopped(self, error: KeyboardInterrupt) -> Failure:
         run, before = self.recorder.run, self.earlier

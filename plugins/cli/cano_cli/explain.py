@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import click
-from cano import Explanation, Kernel
+from functools import partial
 
+import click
+from cano import Kernel
+
+from cano_cli.hints import command
 from cano_cli.jsonable import dumps
 from cano_cli.loading import load_flow
+from cano_cli.reasons import Reason, reason_of
 from cano_cli.safe_lines import line
 from cano_cli.settings import Settings, flows_option, json_option, store_option
 from cano_cli.stores import with_store
@@ -28,13 +32,13 @@ def explain(ctx: click.Context, *, run: str, store: str | None, flows: tuple[str
     settings: Settings = ctx.obj
     loaded = [load_flow(target) for target in flows]
 
-    async def action(kernel: Kernel) -> Explanation:
+    async def action(kernel: Kernel) -> Reason:
         register_types(kernel, loaded)
-        return await kernel.explain(run)
+        return await reason_of(kernel, run, partial(command, ctx), flows)
 
-    found = with_store(settings, store, action)
+    found, text = with_store(settings, store, action)
     if as_json:
-        answer = {"run_id": run, "reason": found.reason.name, "detail": found.detail, "text": str(found)}
+        answer = {"run_id": run, "reason": found.reason.name, "detail": found.detail, "text": text}
         click.echo(dumps(answer, indent=2))
     else:
-        click.echo(line(found))
+        click.echo(line(text))

@@ -44,7 +44,7 @@ def resume(
     url = required_url(store)
     with stdout_reserved(as_json), tracebacks(traceback):
         check_exists(settings.kernel(), url)
-        execution = Execution(load_flow(target), partial(command, ctx, "resume", target), run, waits_for_holder=False)
+        execution = Execution(load_flow(target), partial(command, ctx), target, run, waits_for_holder=False)
 
         async def work(kernel: Kernel) -> RunResult:
             backend_of(kernel)

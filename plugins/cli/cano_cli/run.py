@@ -101,7 +101,7 @@ def run(
                 traceback=traceback,
             )
             return
-        execution = Execution(load_flow(target), partial(command, ctx, "resume", target), run_id, waits_for_holder=True)
+        execution = Execution(load_flow(target), partial(command, ctx), target, run_id, waits_for_holder=True)
 
         async def work(kernel: Kernel) -> RunResult:
             handle = await kernel.start(execution.flow, initial, run_id=run_id, timeout=timeout)

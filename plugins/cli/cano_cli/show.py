@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import click
-from cano import Explanation, Kernel, RunRecord, Transition, is_held
+from cano import Kernel, RunRecord, Transition, is_held
 from cano.redaction import redacted
 
-from cano_cli.hints import word
+from cano_cli.hints import command, word
 from cano_cli.jsonable import dumps, jsonable
 from cano_cli.loading import load_flow
+from cano_cli.reasons import Reason, reason_of
 from cano_cli.records import HIDDEN, ORIGIN, counted, holder_of, record_as_json, status_of, waits_for
 from cano_cli.safe_lines import line
 from cano_cli.settings import Settings, flows_option, json_option, store_option
@@ -26,7 +28,7 @@ class RunDetails(NamedTuple):
 
     record: RunRecord
     now: float
-    explanation: Explanation
+    reason: Reason
     data: Values
     payload: Values
     origin: tuple[str, int] | None  # the run and the transition that it was forked from
@@ -63,7 +65,7 @@ def show(
         return RunDetails(
             record,
             kernel.clock.time(),
-            await kernel.explain(run),
+            await reason_of(kernel, run, partial(command, ctx), flows),
             decode_values(kernel, record.data),
             decode_values(kernel, {} if record.payload is None else {"payload": record.payload}),
             None if (origin := record.data.get(ORIGIN)) is None else decode_value(kernel, origin),
@@ -100,7 +102,7 @@ def _facts(details: RunDetails, clean: Callable[[Any], Any]) -> Iterator[tuple[s
     if details.origin is not None:
         yield "forked", f"from run {word(details.origin[0])} after step {details.origin[1]}"
     yield "status", f"{status} in state {record.state} after {counted(record.seq, 'step')}"
-    yield "why", str(details.explanation)
+    yield "why", details.reason.text
     if is_held(record, now):
         yield "held by", holder_of(record, now)
     if record.wait is not None:
@@ -131,12 +133,12 @@ def _removed(entry: Transition) -> list[str]:
 
 
 def _as_json(details: RunDetails) -> dict[str, Any]:
-    record, explanation = details.record, details.explanation
+    record, (explanation, why) = details.record, details.reason
     return {
         **record_as_json(record, details.now),
         "definition": record.fingerprint,
         "forked_from": None if details.origin is None else dict(zip(("run_id", "seq"), details.origin, strict=True)),
-        "why": {"reason": explanation.reason.name, "text": str(explanation)},
+        "why": {"reason": explanation.reason.name, "text": why},
         "payload": details.payload.data.get("payload"),
         "data": details.data.data,
         "unreadable": {**details.data.unreadable, **details.payload.unreadable},

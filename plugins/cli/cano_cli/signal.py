@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import click
@@ -9,8 +10,9 @@ from cano import Kernel
 
 from cano_cli.data import json_or_text
 from cano_cli.errors import FAILED
-from cano_cli.hints import word
+from cano_cli.hints import command, word
 from cano_cli.jsonable import dumps
+from cano_cli.reasons import reason_of
 from cano_cli.safe_lines import line
 from cano_cli.settings import Settings, json_option, store_option
 from cano_cli.stores import with_store
@@ -48,7 +50,7 @@ def signal(
 
     async def action(kernel: Kernel) -> tuple[bool, str]:
         sent = await kernel.signal(run, name, value, id=signal_id, wait=wait)
-        return sent, str(await kernel.explain(run))
+        return sent, (await reason_of(kernel, run, partial(command, ctx))).text
 
     sent, why = with_store(settings, store, action)
     if as_json:

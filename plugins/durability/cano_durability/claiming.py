@@ -17,6 +17,7 @@ from cano import (
     SplitOutcome,
     Step,
     StepKilledError,
+    StoreBackend,
     StoreView,
     SubWorkflow,
     Wait,
@@ -329,6 +330,24 @@ def has_ended(record: RunRecord, resume_ended: bool) -> bool:
     """Return whether the run cannot continue. With `resume_ended`, a run that failed, or ended with its parent, can."""
     resumable = record.status is RunStatus.FAILED or ended_with_parent(record)
     return record.status.finished and not (resume_ended and resumable)
+
+
+async def is_over(kernel: Host, backend: StoreBackend, record: RunRecord) -> bool:
+    """Return whether a run has ended for good: neither `resume` nor its parent can continue it."""
+    if not record.status.finished or record.parent is None or has_ended(record, resume_ended=True):
+        return has_ended(record, resume_ended=True)
+    if record.parent in kernel.active:  # in memory, the store does not have it
+        return False
+    parent = await backend.load(record.parent)
+    return parent is None or await is_over(kernel, backend, parent)
+
+
+async def ended_parent(kernel: Host, backend: StoreBackend, record: RunRecord) -> str | None:
+    """Return how the parent of a run ended; None if it has not ended, or there is none."""
+    if record.parent is None or record.parent in kernel.active:
+        return None
+    parent = await backend.load(record.parent)
+    return "deleted" if parent is None else parent.status.value if parent.status.finished else None
 
 
 def ended_with_parent(record: RunRecord) -> bool:

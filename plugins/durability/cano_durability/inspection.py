@@ -24,6 +24,7 @@ from cano import (
 from cano.engine.ports import Host
 
 from cano_durability.answers import answer
+from cano_durability.claiming import ended_parent, ended_with_parent
 from cano_durability.keys import DEADLINE, DEFINITION, LASTING, ORIGIN, PAYLOAD, PREFIX, WAIT
 from cano_durability.migration import landing_state
 from cano_durability.patience import despite_cancellation
@@ -152,6 +153,8 @@ class Inspector:
         origin = stored.origin(run_id, record.data)
         forked = "" if origin is None else f", forked from run {origin[0]} after transition {origin[1]}"
         if status in (RunStatus.SUCCEEDED, RunStatus.CANCELLED):
+            if status is RunStatus.CANCELLED and record.parent is not None:
+                forked = f", with its parent {record.parent}" if ended_with_parent(record) else ", by itself"
             return Explanation(Standstill[status.name], f"in state {record.state}{forked}")
         stored.check(record)
         if status is RunStatus.PARKED and wait is None:  # a record that a plugin keeps for its own use
@@ -176,6 +179,11 @@ class Inspector:
             return Explanation(Standstill.READY, f"next state {following}")
         self._check_continues(record, record.payload)
         if status is RunStatus.FAILED:
+            if (child := await self._cancelled_child(record)) is not None:
+                return Explanation(Standstill.CHILD_CANCELLED, f"child {child}, after transition {record.seq}")
+            if (ended := await ended_parent(self._kernel, stored.backend, record)) is not None:
+                parent = f"parent {record.parent}, which has ended ({ended})"
+                return Explanation(Standstill.CHILD_FAILED, f"{parent}; it failed {_failure(record)}")
             again = "" if stored.wait(record) is None else "; resumed, it waits again"
             return Explanation(Standstill.FAILED, _failure(record) + again)
         kills = stored.takeovers(record)
@@ -188,6 +196,18 @@ class Inspector:
         if plan is not None:
             landing_state(plan, self._stored.migrated(record))
             self._stored.values_of(record.workflow).payload(payload, record.run_id)
+
+    async def _cancelled_child(self, record: RunRecord) -> str | None:
+        """Return the child or grandchild whose cancellation, by itself, is why the run failed; otherwise None."""
+        error = record.error or {}
+        for child in await self._stored.backend.runs(RunFilter(parent=record.run_id)):
+            if child.status is RunStatus.FAILED and (found := await self._cancelled_child(child)) is not None:
+                child = child._replace(run_id=found)
+            elif child.status is not RunStatus.CANCELLED or ended_with_parent(child):
+                continue
+            if f"run {child.run_id} was cancelled" in f"{error.get('message')} {error.get('cause')}":
+                return child.run_id
+        return None
 
     async def _parked_children(self, run_id: str) -> str:
         """Return the part of an explanation that names the children that wait, and that the run waits for."""

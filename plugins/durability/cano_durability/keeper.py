@@ -33,7 +33,7 @@ from cano.engine.ports import BoundState, BoundWorkflow, Host, Parked, Paused
 
 from cano_durability.answers import address, answer, seq_of, verdict
 from cano_durability.cancelling import Canceller
-from cano_durability.claiming import Claimer, ended_with_parent, has_ended
+from cano_durability.claiming import Claimer, ended_parent, ended_with_parent, has_ended, is_over
 from cano_durability.failures import stored_error
 from cano_durability.inspection import Inspector
 from cano_durability.keys import PAYLOAD, PREFIX, WAIT
@@ -224,7 +224,7 @@ class Keeper:
             committed = -1 if run.journal is None else journal_of(run).seq
             return run.workflow if seq is None or committed < seq >= run.step.seq else None
         record = await self.stored.load(run_id)
-        if has_ended(record, resume_ended=True):
+        if await is_over(self._kernel, self.stored.backend, record):
             return None
         if seq is None:
             return record.workflow
@@ -242,6 +242,19 @@ class Keeper:
 
     async def resume(self, plan: BoundWorkflow, run_id: str) -> RunResult:
         """See `Kernel.resume`."""
+        record = await self.stored.load(run_id)
+        if record.status.finished and not has_ended(record, resume_ended=True):
+            ended = await ended_parent(self._kernel, self.stored.backend, record)
+            if ended is not None:
+                raise ConfigurationError(
+                    f"run {run_id} is a child of run {record.parent}, which has ended ({ended}), and only its parent "
+                    "can continue it; "
+                    + (
+                        f"to resume both, call kernel.resume(flow, {record.parent!r}) with the parent's workflow"
+                        if ended == RunStatus.FAILED.value
+                        else "to do its work again, start another run, or fork the parent before that step"
+                    )
+                )
         if await self._caretaker.take_over(plan, run_id, resume_ended=True) is None:
             if run_id in self._kernel.active:
                 raise ConflictError(f"run {run_id} is already executed by this kernel", run_id=run_id)

@@ -37,7 +37,7 @@ def test_signal_before_the_wait(cano: Cano) -> None:
 
     assert sent.exit_code == 0
     assert sent.stdout == (
-        "sent 'approved' to run r1: no process executes it; recover() or resume() takes it over: in state pay\n"
+        "sent 'approved' to run r1: no process executes it: in state pay; to take it over: cano recover MODULE:FLOW\n"
     )
     assert recovered.stdout == "run r1 of shop succeeded in shipped after 3 steps\n"
     assert json.loads(cano("show", "r1", "--json").stdout)["data"]["by"] == ["Ada"]

@@ -129,3 +129,71 @@ def test_a_table_in_a_pipe_has_no_width(capsys: pytest.CaptureFixture[str], monk
     assert [line.split(None, 2)[-1] for line in lines[:1]] == [ROWS[0][2]]
     assert lines[1].startswith(ROWS[1][0])
     assert lines[1].endswith(ROWS[1][2])
+
+
+TRIP = """
+    import asyncio, os
+    from cano import SubWorkflow, TaskConfig, Workflow, current_step
+
+    minimal = TaskConfig.minimal()
+    hotel = Workflow("ask", name="hotel", default_config=minimal).add_exit_state("booked")
+    trip = Workflow("plan", name="trip", default_config=minimal).add_exit_state("end")
+
+
+    @hotel.on("ask")
+    async def ask(store):
+        if os.path.exists("cancel"):
+            step = current_step()
+            await step.run.kernel.cancel(step.run_id)
+            await asyncio.Event().wait()
+        return "booked"
+
+
+    @trip.on("plan")
+    async def plan(store):
+        return "book"
+
+
+    trip.register("book", SubWorkflow(hotel, then="end"))
+"""
+
+
+@pytest.mark.parametrize("shown_by", ["first run", "run", "resume", "explain", "show"])
+def test_the_fork_of_a_run_whose_child_was_cancelled(
+    cano: Cano, store: str, project: Path, write: Callable[[str, str], Path], shown_by: str
+) -> None:
+    """Resuming the run fails again, so that each command recommends a fork before that step, which works."""
+    write("trip.py", TRIP)
+    (project / "cancel").touch()
+    shown = cano("run", "trip:trip", "--run-id", ODD)
+    (project / "cancel").unlink()
+    if shown_by == "run":
+        shown = cano("run", "trip:trip", "--run-id", ODD)
+    elif shown_by != "first run":
+        shown = cano(shown_by, *(["trip:trip"] if shown_by == "resume" else []), ODD)
+
+    (hint,) = [line for line in shown.output.splitlines() if "to try that step again in a fork: " in line]
+    assert "to retry from that state" not in shown.output
+    assert "its child was cancelled, so that resuming it fails again" in hint
+    assert f"child {ODD}:2/hotel, after transition 1" in hint
+    fork, resume = hint.removesuffix(")").partition(" in a fork: ")[2].split("; then: ")
+    forked = cano(*shlex.split(fork)[1:])
+    done = cano(*shlex.split(resume.replace("MODULE:FLOW", "trip:trip"))[1:])
+
+    assert (forked.exit_code, done.exit_code) == (0, 0)
+    assert done.stdout.startswith("trip ended in end after 2 steps")
+
+
+def test_a_child_of_an_ended_parent(cano: Cano, store: str, project: Path, write: Callable[[str, str], Path]) -> None:
+    """A child that was cancelled says so; resuming it is a usage error if only its parent could continue it."""
+    write("trip.py", TRIP.replace("await step.run.kernel.cancel(step.run_id)", "raise ValueError('no bed')"))
+    (project / "cancel").touch()
+    cano("run", "trip:trip", "--run-id", "u1")
+    (project / "cancel").unlink()
+
+    refused = cano("resume", "trip:hotel", "u1:2/hotel")
+
+    assert refused.exit_code == 2
+    assert "only its parent can continue it; to resume both, " in refused.stderr
+    assert "it failed; only its parent can resume it: parent u1, " in cano("explain", "u1:2/hotel").stdout
+    assert cano("resume", "trip:trip", "u1").exit_code == 0

@@ -208,8 +208,8 @@ def test_show(cano: Cano) -> None:
         "run:       failed\n"
         "workflow:  shop, version 1\n"
         "status:    failed in state pay after 1 step\n"
-        "why:       it failed; resume() tries again from the state that failed: in state pay: "
-        "task 'pay' failed: ValueError: no money\n"
+        "why:       it failed: in state pay: task 'pay' failed: ValueError: no money; "
+        "to retry from that state: cano resume MODULE:FLOW failed\n"
         "error:     TaskError: task 'pay' failed: ValueError: no money\n"
         "cause:     ValueError: no money\n"
         "at:        state pay, attempt 1\n"
@@ -280,10 +280,10 @@ def test_a_changed_definition(cano: Cano, project: Path, write: Write, command: 
     cano("run", "shop", "--run-id", "r1")
     write("later.py", (project / "shop.py").read_text().replace('name="shop"', 'name="shop", version="2"'))
 
-    assert "recover() or resume() takes it over" in cano(command, "r1").stdout
-    assert "recover() or resume() takes it over" in cano(command, "r1", "--flow", "shop").stdout
+    assert "; to take it over: cano recover MODULE:FLOW\n" in cano(command, "r1").stdout
+    assert "; to take it over: cano recover shop\n" in cano(command, "r1", "--flow", "shop").stdout
     changed = cano(command, "r1", "--flow", "later").stdout
-    assert "takes it over" not in changed
+    assert "to take it over" not in changed
     assert "its workflow has changed; " in changed
     assert "its version was '1', this one is '2'" in changed
 
@@ -294,12 +294,12 @@ def test_explain(cano: Cano) -> None:
     result = cano("explain", "stopped")
     answer = json.loads(cano("explain", "stopped", "--json").stdout)
 
-    assert result.stdout == "no process executes it; recover() or resume() takes it over: in state pay\n"
+    assert result.stdout == "no process executes it: in state pay; to take it over: cano recover MODULE:FLOW\n"
     assert answer == {
         "run_id": "stopped",
         "reason": "INTERRUPTED",
         "detail": "in state pay",
-        "text": "no process executes it; recover() or resume() takes it over: in state pay",
+        "text": "no process executes it: in state pay; to take it over: cano recover MODULE:FLOW",
     }
 
 

@@ -10,6 +10,7 @@ import pytest
 from cano import (
     Commit,
     ConcurrentWorkflow,
+    ConfigurationError,
     Explanation,
     Failed,
     JoinConfig,
@@ -36,15 +37,16 @@ if TYPE_CHECKING:
 
 
 class Always:
-    """A retry strategy that never gives up. It counts how often it was asked."""
+    """A retry strategy that never gives up, unless it has a most. It counts how often it was asked."""
 
     def __init__(self) -> None:
         self.asked = 0
+        self.most: int | None = None
 
     def delay(self, attempt: int, error: Exception, elapsed: float) -> float | None:
         """Return 3 s."""
         self.asked += 1
-        return 3.0
+        return 3.0 if self.most is None or self.asked <= self.most else None
 
 
 class Family:
@@ -173,8 +175,64 @@ async def test_resuming_the_parent_of_a_cancelled_child(kernel: Kernel, world: W
     with pytest.raises(RunCancelledError, match="run p:1/child was cancelled"):
         await kernel.resume(family.child(), CHILD)
     assert await statuses(kernel) == BOTH_ENDED
+    assert await kernel.explain("p") == (Standstill.CHILD_CANCELLED, f"child {CHILD}, after transition 0")
+    assert await kernel.explain(CHILD) == (Standstill.CANCELLED, "in state work, by itself")
     await kernel.fork("p", 0, "f")
     assert (await kernel.resume(family.parent(), "f")).state == "end"
+
+
+@pytest.mark.parametrize("generations", [1, 2])
+@pytest.mark.parametrize("ended", ["cancelled", "succeeded", "deleted"])
+async def test_no_child_outlives_a_parent_that_has_ended(
+    kernel: Kernel, world: World, family: Family, ended: str, generations: int
+) -> None:
+    """Neither a signal nor `resume` revives a child whose parent, or the parent of that one, has ended for good."""
+    flow, child = family.parent(on_exhausted="instead"), CHILD
+    if generations == 2:
+        flow, child = Workflow("call", name="outer").add_exit_states(["end", "instead"]), "p:1/parent:1/child"
+        config = TaskConfig(retry="none", on_exhausted="instead")
+        flow.register("call", SubWorkflow(family.parent(), then="end", config=config))
+    family.waits = ended != "succeeded"
+    family.does, family.retry.most = "fail", 0
+    handle = await start(kernel, world, flow)
+    if ended == "succeeded":
+        assert (await handle.result()).state == "instead"
+    else:
+        assert await kernel.cancel("p")
+        await world.settle()
+        with pytest.raises(RunCancelledError):
+            await handle.result()
+    if ended == "deleted":
+        await kernel.delete("p")
+    before, family.does = await statuses(kernel), "end"
+
+    assert not await kernel.signal(child, "go")
+    with pytest.raises(ConfigurationError, match="only its parent can continue it"):
+        await kernel.resume(family.child(), child)
+    assert await statuses(kernel) == before
+    why = await kernel.explain(child)
+    if ended == "succeeded":
+        assert why.reason is Standstill.CHILD_FAILED
+    else:
+        assert why == (Standstill.CANCELLED, f"in state work, with its parent {child.rpartition(':')[0]}")
+
+
+async def test_a_failed_child_is_resumed_by_its_parent(kernel: Kernel, world: World, family: Family) -> None:
+    """Its parent has failed with it: `explain` and the error of `resume` name the parent, which resumes the child."""
+    family.does, family.retry.most = "fail", 0
+    handle = await start(kernel, world, family.parent())
+    with pytest.raises(TaskError):
+        await handle.result()
+    family.does = "end"
+
+    why = await kernel.explain(CHILD)
+    assert (why.reason, "parent p, which has ended (failed)" in why.detail) == (Standstill.CHILD_FAILED, True)
+    assert (await kernel.explain("p")).reason is Standstill.FAILED
+    assert await kernel.signal(CHILD, "go")  # the parent could still resume it
+    with pytest.raises(ConfigurationError, match=r"call kernel\.resume\(flow, 'p'\) with the parent's workflow"):
+        await kernel.resume(family.child(), CHILD)
+    assert (await kernel.resume(family.parent(), "p")).state == "end"
+    assert await statuses(kernel) == {"p": RunStatus.SUCCEEDED, CHILD: RunStatus.SUCCEEDED}
 
 
 @pytest.mark.parametrize("first", ["the user", "the timeout"])
@@ -256,6 +314,7 @@ async def test_a_cancelled_grandchild(kernel: Kernel, world: World, family: Fami
 
     with pytest.raises(TaskError, match=f"run {grandchild} was cancelled"):
         await handle.result()
+    assert await kernel.explain("p") == (Standstill.CHILD_CANCELLED, f"child {grandchild}, after transition 0")
     assert await statuses(kernel) == {
         "p": RunStatus.FAILED, "p:1/parent": RunStatus.FAILED, grandchild: RunStatus.CANCELLED,
     }  # fmt: skip

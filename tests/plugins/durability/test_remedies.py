@@ -16,7 +16,9 @@ from cano import (
     SerializationError,
     Standstill,
     StepKilledError,
+    SubWorkflow,
     TaskConfig,
+    TaskError,
     VersionMismatchError,
     Workflow,
     current_step,
@@ -215,6 +217,30 @@ async def test_unreadable_data(kernel: Kernel, world: World, shop: Shop) -> None
     assert "key 'payment'" in why.detail
     assert why.detail.endswith("; it failed in state pack: task 'pack' failed: ValueError: no box")
     assert (await other.resume(flow(types=[Payment]), "the run")).state == "end"
+
+
+async def test_a_parent_whose_child_was_cancelled(kernel: Kernel, world: World, shop: Shop) -> None:
+    """Resuming it fails again, as `explain` says, which recommends a fork from before that step."""
+    child = shop.flow()
+    flow = Workflow("call", name="parent", default_config=TaskConfig.minimal()).add_exit_state("end")
+    flow.register("call", SubWorkflow(child, then="end"))
+    handle = await kernel.start(flow, run_id="p")
+    await world.settle()
+    await kernel.cancel("p:1/shop")
+    for failing in (handle.result(), kernel.resume(flow, "p")):
+        with pytest.raises(TaskError, match="was cancelled"):
+            await failing
+
+    why = await kernel.explain("p")
+    assert why.reason is Standstill.CHILD_CANCELLED
+    for part in ("resume() fails again", "fork() it before that step and resume() the fork", "child p:1/shop"):
+        assert part in str(why)
+    (seq,) = re.findall(r"after transition (\d+)", str(why))
+    await kernel.fork("p", int(seq), "f")
+    resumed = asyncio.ensure_future(kernel.resume(flow, "f"))
+    await world.settle()
+    await kernel.signal("f:1/shop", "paid")
+    assert (await resumed).state == "end"
 
 
 # errors

@@ -1,0 +1,48 @@
+"""The reason why a run is not progressing, with the commands that help."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from cano import Explanation, Kernel, Standstill
+
+from cano_cli.stores import record_of
+
+MODULE_FLOW = "MODULE:FLOW"
+
+
+class Reason(NamedTuple):
+    """The reason why a run is not progressing. Its text names commands where that of the explanation names methods."""
+
+    explanation: Explanation
+    text: str
+
+
+async def reason_of(kernel: Kernel, run: str, command: Callable[..., str], flows: tuple[str, ...] = ()) -> Reason:
+    """Explain why a run is not progressing.
+
+    Args:
+        kernel: the kernel on its store.
+        run: the run's id.
+        command: returns the line of another command, see `cano_cli.hints.command`.
+        flows: the workflows that the user named.
+
+    Raises:
+        RunNotFoundError: there is no such run.
+    """
+    found, target = await kernel.explain(run), flows[0] if len(flows) == 1 else MODULE_FLOW
+    take_over = f"to take it over: {command('recover', target)}"
+    if found.reason is Standstill.INTERRUPTED:
+        texts = "no process executes it", take_over
+    elif found.reason is Standstill.READY:
+        texts = "its wait is over", take_over
+    elif found.reason is Standstill.FAILED:
+        texts = "it failed", f"to retry from that state: {command('resume', target, run)}"
+    elif found.reason is Standstill.CHILD_CANCELLED:
+        fork = command("fork", run, str((await record_of(kernel, run)).seq), "NEW")
+        again = f"to try that step again in a fork: {fork}; then: {command('resume', target, 'NEW')}"
+        texts = "its child was cancelled, so that resuming it fails again", again
+    else:
+        return Reason(found, str(found))
+    return Reason(found, f"{texts[0]}: {found.detail}; {texts[1]}")
