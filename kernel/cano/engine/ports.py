@@ -99,7 +99,7 @@ class Host(Protocol):
         """See `Kernel.provided`."""
 
     def inactive(self, plugin: str) -> str | None:
-        """Return why a plugin is not active, such as "blocked"; None if it is."""
+        """Return why a plugin is not active, and what to do, in a few words; None if it is."""
 
     def required_keeper(self, need: str = "this") -> RunKeeper:
         """Return the keeper of runs. Raises ConfigurationError if there is none, naming the `need` for it."""

@@ -63,8 +63,9 @@ class Kernel:
         plugins: objects with hook implementations, or names of installed plugins.
         discover: whether to load every installed plugin. The plugin `durability` is loaded even if this is False,
             unless it is blocked.
-        block: names of plugins that are never imported; the environment variable CANO_BLOCK adds to them, and
-            CANO_PLUGINS all installed ones that it does not name, but durability.
+        block: names of plugins that are never imported, or a mapping from them to the reasons, for messages; the
+            environment variable CANO_BLOCK adds to them, and CANO_PLUGINS all installed ones that it does not name, but
+            durability.
         strict: whether a broken plugin is an error; otherwise it is skipped with a warning.
         clock: the source of time.
         lease: seconds without a renewal after which another process may take over a run.
@@ -146,6 +147,7 @@ class Kernel:
         if self.closed:
             raise StoreUnavailableError("this kernel was closed; make a new one")
         while not self._open:  # again, if the event loop that was opening it ended
+            self.load()  # not in a task, so that a warning points at the caller's line
             await asyncio.shield(asyncio.wrap_future(self._opened_once()))
             if self.closed:
                 raise StoreUnavailableError("this kernel was closed; make a new one")
@@ -175,7 +177,6 @@ class Kernel:
         return opened
 
     async def _do_open(self) -> None:
-        self.load()
         self._home = asyncio.get_running_loop()
         self.codec, self.backend, self.executor = await self._resources.open()
         try:
@@ -264,7 +265,7 @@ class Kernel:
         return self._resources.store_at(text("url", url))
 
     def inactive(self, plugin: str) -> str | None:
-        """Return why a plugin is not active, such as "blocked"; None if it is."""
+        """Return why a plugin is not active, and what to do, in a few words; None if it is."""
         return self._resources.plugins.inactive(plugin)
 
     def ask(self, hook: str, **arguments: Any) -> Any:

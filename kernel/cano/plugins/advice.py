@@ -31,7 +31,7 @@ def unanswered(
     name, known, what = given.partition(":")[0].lower(), PLUGINS.get(kind, {}), f"the {kind} {shown(given)!r}"
     if name in known and (problem := inactive(known[name])) is not None:
         return ConfigurationError(f"the plugin {known[name]!r}, which provides {what}, is {problem}")
-    there = sorted(schemes if kind == "store" else known)
+    there = sorted(schemes if kind == "store" else {*known, *(["none"] if kind == "retry strategy" else [])})
     close = nearest(kind, given, {*there, *known})
     broken = ", ".join(f"{name} ({inactive(name)})" for name in others)
     return ConfigurationError(

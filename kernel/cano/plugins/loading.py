@@ -6,6 +6,7 @@ import importlib
 import inspect
 import logging
 import os
+import sys
 import threading
 import warnings
 from collections import Counter
@@ -20,7 +21,7 @@ from cano import hookspecs
 from cano.checks import similar
 from cano.errors import ConfigurationError, PluginError
 from cano.hookspecs import API_VERSION, HOOK_NAMESPACE
-from cano.plugins.advice import unanswered
+from cano.plugins.advice import PLUGINS, unanswered
 from cano.plugins.providers import PROVIDERS, ask, stores
 from cano.plugins.wrapping import Wrapped
 from cano.safe_text import error_text, safe_repr
@@ -75,8 +76,8 @@ class Plugins:
     Args:
         plugins: objects with hook implementations, or names of installed plugins.
         discover: whether to load every installed plugin.
-        block: names that are never imported; the environment variable CANO_BLOCK adds to them, and CANO_PLUGINS, if it
-            is not empty, all installed ones that it does not name.
+        block: names that are never imported, or a mapping from them to the reasons; the environment variable CANO_BLOCK
+            adds to them, and CANO_PLUGINS, if it is not empty, all installed ones that it does not name.
         strict: whether a broken plugin is refused, rather than skipped with a warning.
     """
 
@@ -84,14 +85,16 @@ class Plugins:
         if isinstance(plugins, str) or not isinstance(plugins, Iterable):
             raise ConfigurationError(f"plugins must be a list of plugins or their names, not {plugins!r}")
         blocked = () if isinstance(block, str) or not isinstance(block, Iterable) else tuple(block)
-        if (block and not blocked) or not all(isinstance(name, str) for name in blocked):
+        reasons = block if isinstance(block, Mapping) else dict.fromkeys(blocked, "blocked by block=; remove it there")
+        if (block and not blocked) or not all(isinstance(text, str) for text in (*blocked, *reasons.values())):
             raise ConfigurationError(f"block must be a list of plugin names, such as ['retry'], not {block!r}")
         self.manager = pluggy.PluginManager(HOOK_NAMESPACE)
         self.manager.add_hookspecs(hookspecs)
         self.observer_errors: Counter[str] = Counter()
         self._given = tuple(plugins)
         self._discover = discover
-        self._blocked = {*blocked, *_named_in("CANO_BLOCK")}
+        by_variable = dict.fromkeys(_named_in("CANO_BLOCK"), "blocked by CANO_BLOCK; remove it there")
+        self._blocked: dict[str, str] = {**by_variable, **reasons}
         self._allowed = _named_in("CANO_PLUGINS")
         self._strict = strict
         self._infos: dict[str, PluginInfo] = {}
@@ -160,7 +163,8 @@ class Plugins:
             with suppress(importlib.metadata.PackageNotFoundError):
                 found = importlib.metadata.distribution(f"cano-{_ALWAYS}").entry_points.select(group=_GROUP)
         if self._allowed:
-            self._blocked |= {point.name for point in found} - {*self._allowed, _ALWAYS}
+            others = {point.name for point in found} - {*self._allowed, _ALWAYS}
+            self._blocked = {**dict.fromkeys(others, "not in CANO_PLUGINS; add it there"), **self._blocked}
             wanted = wanted | self._allowed if self._discover else wanted
         points: dict[str, importlib.metadata.EntryPoint] = {}
         for point in sorted(found, key=lambda point: point.name):
@@ -183,11 +187,11 @@ class Plugins:
 
     def _check_blocked(self) -> None:
         """Warn of blocked names that no plugin has, installed or not: they are misspelt."""
-        if unknown := self._blocked - self._infos.keys():
+        if unknown := self._blocked.keys() - self._infos.keys():
             names = _installed() | _released() | self._infos.keys()
             for name in sorted(unknown - names):
-                message = f"block= or CANO_BLOCK names {name!r}{similar(name, names)}, but no plugin has this name"
-                warnings.warn(message, PluginWarning, stacklevel=2)
+                reason = self._blocked[name].partition(";")[0]
+                _warn(f"the name {name!r}{similar(name, names)} is {reason}, but no plugin has it")
 
     def _admit(self, info: PluginInfo, load: Callable[[], Any]) -> None:
         """Register one plugin, or record why it cannot be. A broken plugin is not registered in part."""
@@ -262,7 +266,7 @@ class Plugins:
         )
         if self._strict or info.distribution == _DIRECT:
             raise PluginError(message, plugin=info.name, distribution=info.origin) from error
-        warnings.warn(message, PluginWarning, stacklevel=2)
+        _warn(message)
 
     # for kernels
 
@@ -288,12 +292,12 @@ class Plugins:
         """Return why a plugin is not active, with the remedy if there is one; None if it is active."""
         self.load()
         if name in self._blocked:
-            return "blocked"
+            return self._blocked[name]
         if (info := self._infos.get(name)) is not None:
             return None if info.status == "active" else f"broken: {info.error}"
         if name in _installed():
             return f"installed, but not loaded, because of discover=False; add it: plugins=[{name!r}]"
-        return f"not installed; install cano-{name}"
+        return f"not installed; it is in the distribution cano-{name}"
 
     def ask(self, hook: str, **arguments: Any) -> Any:
         """Return the first answer of a plugin to a provider hook, or None. Raises PluginError if it is wrong."""
@@ -318,9 +322,18 @@ class Plugins:
         answer = self.ask(hook, **{argument: given})
         if answer is None and given not in ("memory://", "none"):
             schemes = {scheme for each in self.stores().values() for scheme in each}
-            others = [info.name for info in self.infos if info.status != "active"]
+            inactive = {info.name for info in self.infos if info.status != "active"}
+            others = sorted(inactive - (_released() - {*PLUGINS.get(kind, {}).values()}))
             raise unanswered(kind, given, schemes, others, self.inactive)
         return answer
+
+
+def _warn(message: str) -> None:
+    """Warn at the line of the program that made or opened the kernel."""
+    own, frame, level = os.path.dirname(hookspecs.__file__) + os.sep, sys._getframe(), 1
+    while frame.f_code.co_filename.startswith(own) and frame.f_back is not None:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, PluginWarning, stacklevel=level)
 
 
 def _named_in(variable: str) -> set[str]:

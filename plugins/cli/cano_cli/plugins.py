@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import click
-from cano import CanoError, Capabilities, PluginInfo
+from cano import CanoError, Capabilities, Kernel, PluginInfo
 
 from cano_cli.errors import usage_error
 from cano_cli.jsonable import dumps
@@ -42,7 +42,7 @@ def plugins(ctx: click.Context, *, as_json: bool) -> None:
     elif not found:
         click.echo("no plugin is installed")
     else:
-        rows = [[str(order), *_cells(info)] for order, info in enumerate(found, 1)]
+        rows = [[str(order), *_cells(info, kernel)] for order, info in enumerate(found, 1)]
         show(["order", "name", "distribution", "version", "status", "hooks"], rows)
         rows = [[f"{scheme}:", *_yes_or_no(each)] for info in found for scheme, each in _stores_of(info, stores)]
         if rows:
@@ -59,11 +59,11 @@ def _yes_or_no(capabilities: Capabilities) -> list[str]:
     return ["yes" if each else "no" for each in capabilities]
 
 
-def _cells(info: PluginInfo) -> list[str]:
+def _cells(info: PluginInfo, kernel: Kernel) -> list[str]:
     if info.status == "active":
         last = ", ".join(info.hooks) or "none"
     elif info.status == "blocked":
-        last = "blocked by --block, CANO_BLOCK or CANO_PLUGINS"
+        last = str(kernel.inactive(info.name))
     else:
         last = " ".join(str(info.error).split())
     return [info.name, info.distribution, info.version, info.status, last]

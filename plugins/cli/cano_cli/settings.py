@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -36,9 +37,14 @@ class Settings:
         Args:
             options: further arguments of `Kernel`.
         """
+        block = dict.fromkeys(self.block, "blocked by --block; remove it there")
         if self.only:
-            options |= {"discover": False, "plugins": [*self.only, *options.get("plugins", ())]}
-        return Kernel(block=self.block, **options)
+            options["plugins"] = [*self.only, *options.get("plugins", ())]
+            for point in importlib.metadata.entry_points(group="cano"):
+                if point.name not in (*self.only, "durability"):
+                    only = ",".join([*self.only, point.name])
+                    block.setdefault(point.name, f"not in --only; add it: --only {only}")
+        return Kernel(block=block, **options)
 
 
 def flow_argument(command: AnyCommand) -> AnyCommand:

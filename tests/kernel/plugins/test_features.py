@@ -94,7 +94,9 @@ async def test_without_concurrency_what_needs_it_is_refused(flow: Workflow[str])
         with pytest.raises(ConfigurationError) as caught:
             await kernel.run(flow)
 
-    assert str(caught.value) == "the plugin 'concurrency', which executes this task, is blocked"
+    assert (
+        str(caught.value) == "the plugin 'concurrency', which executes this task, is blocked by block=; remove it there"
+    )
     assert caught.value.__notes__[0].startswith(f"in workflow {flow.name!r}, state {flow.start}")
 
 

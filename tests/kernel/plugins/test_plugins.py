@@ -144,7 +144,7 @@ def test_threads_load_once(site: Site) -> None:
         results = [future.result(60) for future in (first, *others)]
 
     assert len(loads) == 1
-    assert results[3] == "blocked"
+    assert str(results[3]).startswith("blocked by CANO_BLOCK")
 
 
 def test_nothing_is_imported_before_it_is_needed(site: Site) -> None:
@@ -294,10 +294,21 @@ def test_a_misspelt_name_is_told(site: Site, monkeypatch: pytest.MonkeyPatch) ->
         Kernel(block=["conurrency", "xyz"]).load()
 
     assert [str(warning.message) for warning in caught] == [
-        "block= or CANO_BLOCK names 'conurrency' (did you mean 'concurrency'?), but no plugin has this name",
-        "block= or CANO_BLOCK names 'gest' (did you mean 'guest'?), but no plugin has this name",
-        "block= or CANO_BLOCK names 'xyz', but no plugin has this name",
+        "the name 'conurrency' (did you mean 'concurrency'?) is blocked by block=, but no plugin has it",
+        "the name 'gest' (did you mean 'guest'?) is blocked by CANO_BLOCK, but no plugin has it",
+        "the name 'xyz' is blocked by block=, but no plugin has it",
     ]
+
+
+async def test_a_warning_points_at_the_program(site: Site) -> None:
+    """A warning about a plugin has the place of the user's call that loaded it, however deep in Cano it is found."""
+    site.install("broken", "import no_such_module")
+    with pytest.warns(PluginWarning) as loaded:
+        Kernel(block=["xyz"]).load()
+    with pytest.warns(PluginWarning) as opened:
+        await Kernel(block=["xyz"]).open()
+
+    assert [warning.filename for warning in (*loaded, *opened)] == [__file__] * 4
 
 
 @pytest.mark.parametrize("discover", [True, False])
@@ -542,7 +553,7 @@ async def test_what_was_not_loaded_is_told_where_it_is_missed(site: Site) -> Non
 
     assert "no active plugin provides the store 'guest://'; not active: " in str(caught.value)
     assert "guest (broken: ModuleNotFoundError: No module named 'no_such_module')" in str(caught.value)
-    assert "other (blocked)" in str(caught.value)
+    assert "other (blocked by block=; remove it there)" in str(caught.value)
 
 
 # kinds of plugin

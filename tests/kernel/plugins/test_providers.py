@@ -153,18 +153,39 @@ async def test_why_a_plugin_does_not_answer(
         await kernel.close()
         return str(e.value).partition("', is ")[2]
 
-    assert await problem(block=[plugin]) == "blocked"
+    assert await problem(block=[plugin]) == "blocked by block=; remove it there"
+    assert await problem(block={plugin: "not wanted"}) == "not wanted"
+    for variable, value, reason in [
+        ("CANO_BLOCK", plugin, "blocked by CANO_BLOCK; remove it there"),
+        ("CANO_PLUGINS", "msgspec", "not in CANO_PLUGINS; add it there"),
+    ]:
+        with monkeypatch.context() as patch:
+            patch.setenv(variable, value)
+            assert await problem() == reason
     added = f"add it: plugins=[{plugin!r}]"
     assert await problem(discover=False) == f"installed, but not loaded, because of discover=False; {added}"
     monkeypatch.setattr("cano.plugins.loading._installed", lambda: {"concurrency"})
-    assert await problem(discover=False) == f"not installed; install cano-{plugin}"
+    assert await problem(discover=False) == f"not installed; it is in the distribution cano-{plugin}"
 
 
 def test_a_plugin_that_is_not_loaded_yet() -> None:
     """Asking for the reason loads the plugins: before that, none is active."""
     assert Kernel().inactive("sqlite") is None
-    assert Kernel(block=["sqlite"]).inactive("sqlite") == "blocked"
-    assert Kernel(discover=False).inactive("nosuch") == "not installed; install cano-nosuch"
+    assert Kernel(block=["sqlite"]).inactive("sqlite") == "blocked by block=; remove it there"
+    assert Kernel(discover=False).inactive("nosuch") == "not installed; it is in the distribution cano-nosuch"
+
+
+async def test_only_plugins_that_could_answer_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error about an unknown name lists what there is, and no inactive plugin that provides other things."""
+    monkeypatch.setenv("CANO_PLUGINS", "memory,retry")
+    async with Kernel() as kernel:
+        with pytest.raises(ConfigurationError, match=r"'nosuch'; there are: exponential, fixed, none\n"):
+            await kernel.run(flow("nosuch"))
+    with pytest.raises(ConfigurationError) as caught:
+        await Kernel(store="mysql://h").open()
+    assert [name.split()[-1] for name in str(caught.value).partition("; not active: ")[2].split(" (")[:-1]] == [
+        "postgres", "redis", "sqlite",
+    ]  # fmt: skip
 
 
 async def test_why_there_is_no_codec() -> None:

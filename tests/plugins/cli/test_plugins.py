@@ -73,7 +73,7 @@ def test_list(cano: Cano, install: Install) -> None:
         "2", "absent", "cano-absent", "3", "failed", "ModuleNotFoundError: No module named 'no_such_module'",
     ]  # fmt: skip
     assert ["zoo", "cano-zoo", "1.2", "active", "cano_commands"] in [row[1:] for row in rows]
-    why = "blocked by --block, CANO_BLOCK or CANO_PLUGINS"
+    why = "blocked by --block; remove it there"
     assert ["retry", "cano-retry", version("cano-retry"), "blocked", why] in [row[1:] for row in rows]
     assert [row[0] for row in rows[1:]] == [str(number) for number in range(1, len(rows))]
 
@@ -212,7 +212,7 @@ def test_blocking_what_is_not_there(cano: Cano) -> None:
     result = cano("--block", "rety", "--block", "retry", "validate", "flows:flow")
 
     assert result.exit_code == 0
-    message = "block= or CANO_BLOCK names 'rety' (did you mean 'retry'?), but no plugin has this name"
+    message = "the name 'rety' (did you mean 'retry'?) is blocked by --block, but no plugin has it"
     assert result.stderr == f"Warning: {message}\n"
 
 
@@ -224,6 +224,13 @@ def test_only_some(cano: Cano, install: Install, project: Path) -> None:
     active = {plugin["name"] for plugin in listed if plugin["status"] == "active"}
 
     assert active == {"concurrency", "durability", "msgspec", "retry", "sqlite"}
+    assert {"memory", "zoo"} < {plugin["name"] for plugin in listed if plugin["status"] == "blocked"}
+    rows = [line.split(maxsplit=5) for line in cano("--only", "sqlite,retry", "plugins").stdout.splitlines()]
+    assert ["zoo", "blocked", "not in --only; add it: --only sqlite,retry,zoo"] in [
+        [row[1], *row[4:]] for row in rows if len(row) > 5
+    ]
+    missing = cano("--only", "sqlite", "run", "flows:flow", "--store", "sqlite:///x.db")
+    assert missing.stderr.rstrip().endswith("'msgspec' is not in --only; add it: --only sqlite,msgspec")
     assert not (project / "executed").exists()
     misspelt = cano("--only", "sqlit", "plugins")
     assert misspelt.exit_code == 2
