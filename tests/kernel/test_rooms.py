@@ -21,10 +21,10 @@ BUDGETS = {
     "runtime": 295,
     "concurrency": 629,
     "plugins": 472,
-    "kernel": 569,
+    "kernel": 576,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
-IN_ALL = 5_608
+IN_ALL = 5_615
 DURABILITY = {"": 1_643, "recovery": 600}
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
 

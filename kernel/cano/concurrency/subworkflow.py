@@ -15,8 +15,9 @@ from cano.model.workflow import Workflow
 class SubWorkflow(Task[StateT_co]):
     """A task that executes a workflow as a child run, with its own id, store and steps.
 
-    If the parent is cancelled, so is the child. If the child fails, the step fails with the child's error as its cause.
-    If the child is cancelled by itself, the step fails, too, without a retry: no attempt resumes the child.
+    If the parent is cancelled, or the asyncio task that executes this, so is the child. If the child fails, the step
+    fails with the child's error as its cause. If the child is cancelled by itself, the step fails, too, without a
+    retry: no attempt resumes the child.
 
     The child's id is made from the step's idempotency key. From the second child of one workflow in one step on it also
     has a number, in the order in which they start: start them in the same order in every attempt.

@@ -417,12 +417,14 @@ class Run(Strand):
         return self._stop is not None or self.cancelled_from_outside()
 
     def interrupted(self) -> bool:
-        """Return whether the run is to be resumed later. A child that ends with its parent is if the parent is."""
+        """Return whether this kernel has interrupted the run, or its parent, to be resumed later.
+
+        A cancellation of the asyncio task does not count: the parent may continue without its child, as after
+        `asyncio.timeout`. If the parent is interrupted by it, to resume the parent also resumes the child.
+        """
         if self._stop is not None:
             return self._stop.status is RunStatus.INTERRUPTED
-        if self.parent is not None:
-            return self.parent.interrupted()
-        return self.cancelled_from_outside()
+        return self.parent is not None and self.parent.interrupted()
 
     def _check_stopped(self) -> None:
         """Before a step, or before the first: return the slots of the state before, whose step is committed.

@@ -29,6 +29,7 @@ from cano.engine.strand import UNMANAGED
 from cano.errors import (
     ConfigurationError,
     ConflictError,
+    RunCancelledError,
     RunTimeoutError,
     StepKilledError,
     StoreUnavailableError,
@@ -402,6 +403,8 @@ class Kernel:
     async def run_child(self, flow: Workflow[Any], data: Mapping[str, Any], parent: Step) -> RunResult:
         """Execute `flow` as a child run of the step `parent`, in its task. `SubWorkflow` calls this."""
         run_id = parent.child_id(flow.name)
+        task: asyncio.Task[Any] = asyncio.current_task()  # type: ignore[assignment]  # of this call
+        before = task.cancelling()
         try:
             plan, run_id, run, _ = await self._begin(flow, data, run_id, None, True, parent)
             state = None if run is None else await run.drive()
@@ -415,6 +418,10 @@ class Kernel:
                 await active.ended()
             elif self.keeper is not None:
                 await self.keeper.end_child(run_id, parent.run)
+            raise
+        except RunCancelledError as error:
+            if error.with_parent and task.cancelling() > before:
+                raise asyncio.CancelledError from error  # as `asyncio.timeout` and others expect it
             raise
         # the task has not failed, the store has; or the child would only kill more processes
         except (TransientStoreError, StepKilledError) as error:

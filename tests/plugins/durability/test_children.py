@@ -258,6 +258,68 @@ async def test_cancelled_by_itself_and_with_the_attempt(
     assert family.did["work"] == 1
 
 
+async def in_own_task(call: SubWorkflow[str], store: Any) -> None:
+    """Execute the child in an asyncio task of its own."""
+    async with asyncio.TaskGroup() as group:
+        child = group.create_task(call.run(store))
+        await asyncio.Event().wait()
+        await child
+
+
+@pytest.mark.parametrize("child", ["running", "parked", "woken"])
+@pytest.mark.parametrize("of", ["the step", "a task of its own", "a task that it awaits"])
+async def test_a_child_that_the_parents_code_times_out(
+    kernel: Kernel, world: World, family: Family, child: str, of: str
+) -> None:
+    """The parent sees its own timeout and goes on. The child is cancelled, so no process continues it behind its back.
+
+    A timeout of `asyncio` cancels the asyncio task that awaits the child: that of the run, or another one.
+    """
+    family.waits, limits = child != "running", list[asyncio.Timeout]()
+
+    async def call(store: Any) -> str:
+        calling = family.call()
+        work = in_own_task(calling, store) if of == "a task of its own" else calling.run(store)
+        try:
+            async with asyncio.timeout(None) as limit:
+                limits.append(limit)
+                await (asyncio.ensure_future(work) if of == "a task that it awaits" else work)
+        except TimeoutError:
+            return "end"
+        raise AssertionError
+
+    flow: Workflow[Any] = Workflow("call", name="parent", default_config=TaskConfig.minimal()).add_exit_state("end")
+    handle = await start(kernel, world, flow.register("call", call))
+    if child == "woken":
+        await kernel.signal(CHILD, "go")
+        await world.settle()
+        assert CHILD in kernel.active
+    limits[0].reschedule(0)
+
+    assert (await handle.result()).state == "end"
+    assert await statuses(kernel) == {"p": RunStatus.SUCCEEDED, CHILD: RunStatus.CANCELLED}
+    assert await kernel.check() == []
+
+
+@pytest.mark.parametrize("child", ["running", "parked"])
+async def test_a_parents_asyncio_task_is_cancelled(kernel: Kernel, world: World, family: Family, child: str) -> None:
+    """The parent is interrupted, as when `asyncio.run` ends; once it is resumed, so is the child."""
+    family.waits, before = child == "parked", asyncio.all_tasks()
+    handle = await start(kernel, world, family.parent())
+    (driver,) = [task for task in asyncio.all_tasks() - before if "drive_quietly" in repr(task)]
+    driver.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await handle.result()
+    assert (await statuses(kernel))["p"] is RunStatus.INTERRUPTED
+    family.does = "end"
+    resumed = asyncio.ensure_future(kernel.resume(family.parent(), "p"))
+    await world.settle()
+    await kernel.signal(CHILD, "go")
+
+    assert (await resumed).state == "end"
+    assert set((await statuses(kernel)).values()) == {RunStatus.SUCCEEDED}
+
+
 @pytest.mark.parametrize("child", ["running", "parked", "woken", "woken elsewhere"])
 async def test_a_child_that_ended_with_an_attempt(kernel: Kernel, world: World, family: Family, child: str) -> None:
     """The next attempt resumes it, wherever it was executed when the attempt took too long."""
