@@ -64,8 +64,10 @@ def test_promises_are_found() -> None:
 
 
 def test_code_is_well_typed(tmp_path: Path) -> None:
-    """`mypy --strict` has nothing to say about any block; each is a module of its own."""
-    for number, code in enumerate(blocks("python")):
+    """`mypy --strict` has nothing to say about any block, also of the plugins; each is a module of its own."""
+    pages = [README, *README.parent.glob("plugins/*/README.md"), README.parent / "kernel" / "README.md"]
+    found = [code for page in pages for code in blocks("python", page)]
+    for number, code in enumerate(found):
         (tmp_path / f"block_{number}.py").write_text(code, encoding="utf-8")
     files = map(str, tmp_path.glob("block_*.py"))
     command = [sys.executable, "-m", "mypy", "--strict", f"--cache-dir={tmp_path / 'cache'}", *files]
@@ -73,7 +75,7 @@ def test_code_is_well_typed(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=README.parent, capture_output=True, text=True, timeout=100, check=False)
 
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
-    assert f"no issues found in {len(blocks('python'))} source files" in done.stdout
+    assert f"no issues found in {len(found)} source files" in done.stdout
 
 
 def console(command: str) -> list[tuple[str, str]]:

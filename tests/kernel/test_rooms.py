@@ -16,7 +16,7 @@ FILES = sorted(path for path in HERE.rglob("*.py") if "testing" not in path.rela
 BUDGETS = {
     "": 870,  # the top floor: hooks, protocols, records, errors, options
     "data": 551,
-    "model": 800,
+    "model": 804,
     "engine": 1_423,
     "runtime": 295,
     "concurrency": 629,
@@ -24,7 +24,7 @@ BUDGETS = {
     "kernel": 576,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
-IN_ALL = 5_615
+IN_ALL = 5_619
 DURABILITY = {"": 1_643, "recovery": 600}
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
 

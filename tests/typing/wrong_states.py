@@ -132,7 +132,19 @@ async def decorated_for_another(store: KeyValueStore) -> State:
 
 async def waits(store: KeyValueStore) -> State:
     """Waits for what never comes."""
+    if store.get("late", bool):
+        return wait_for("go", then=State.END, timeout=5, on_timeout=Other.START)  # E: return-value
     return wait_for("go", then=Other.START)  # E: return-value
+
+
+async def waits_without_an_answer(store: KeyValueStore) -> State:
+    """Does not say where silence leads."""
+    return wait_for("go", then=State.END, timeout=5)  # E: call-overload, no-any-return
+
+
+async def waits_for_no_timeout(store: KeyValueStore) -> State:
+    """Says where a timeout leads that there is not."""
+    return wait_for("go", then=State.END, on_timeout=State.START)  # E: call-overload, no-any-return
 
 
 async def result() -> Other:

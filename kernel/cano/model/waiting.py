@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from cano.checks import instant, switch, text, time_limit
 from cano.errors import ConfigurationError
@@ -33,6 +33,10 @@ class Pause:
         return f"<{what}, then {self.then}>"
 
 
+@overload
+def wait_for(signal: str, *, then: S, timeout: None = None, on_timeout: None = None, fresh: bool = False) -> S: ...
+@overload
+def wait_for(signal: str, *, then: S, timeout: float | timedelta, on_timeout: S, fresh: bool = False) -> S: ...
 def wait_for(
     signal: str,
     *,

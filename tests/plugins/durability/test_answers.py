@@ -455,7 +455,7 @@ async def test_discarding_is_part_of_the_commit(kernel: Kernel, world: World, in
 def test_fresh_is_a_switch() -> None:
     """What is neither True nor False is refused."""
     with pytest.raises(ConfigurationError, match="fresh must be True or False, not 1"):
-        wait_for("answer", then="x", fresh=1)  # type: ignore[arg-type]
+        wait_for("answer", then="x", fresh=1)  # type: ignore[call-overload]
 
 
 # answers and failures

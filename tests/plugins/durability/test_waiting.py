@@ -411,16 +411,16 @@ def test_times_and_names_that_are_none() -> None:
     with pytest.raises(ConfigurationError, match="the name of a signal"):
         wait_for("", then="x")
     with pytest.raises(ConfigurationError, match="timeout"):
-        wait_for("go", then="x", timeout=0)
+        wait_for("go", then="x", timeout=0)  # type: ignore[call-overload]
     with pytest.raises(ConfigurationError, match="and vice versa"):
-        wait_for("go", then="x", on_timeout="y")
+        wait_for("go", then="x", on_timeout="y")  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize("timeout", [100, 0.1, dt.timedelta(days=3)])
 def test_a_timeout_needs_a_state(timeout: float | dt.timedelta) -> None:
     """An approval that times out is not granted: a wait with a timeout says what follows then."""
     with pytest.raises(ConfigurationError, match="timeout= needs on_timeout="):
-        wait_for("approved", then="pay", timeout=timeout)
+        wait_for("approved", then="pay", timeout=timeout)  # type: ignore[call-overload]
 
 
 async def test_closing_with_waiters(kernel: Kernel, world: World, waiter: Waiter) -> None:
