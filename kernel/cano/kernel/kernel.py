@@ -529,6 +529,9 @@ class Kernel:
 
         Returns:
             A handle for each run that was taken over at once.
+
+        Raises:
+            ConfigurationError: no workflow is given, or two of them have the same name.
         """
         whole_or_none("concurrency", concurrency, 1)
         keeper = await self.opened_keeper()

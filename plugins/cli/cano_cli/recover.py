@@ -11,7 +11,7 @@ from typing import Any
 import click
 from cano import Kernel, RunStatus, Workflow
 
-from cano_cli.errors import FAILED, STOPPED, CliError, Failed, tracebacks, usage_error
+from cano_cli.errors import FAILED, STOPPED, Failed, tracebacks, usage_error
 from cano_cli.execution import report_unhandled, stdout_reserved
 from cano_cli.failure import message_of
 from cano_cli.hints import word
@@ -64,9 +64,6 @@ def recover(
     url = required_url(store)
     with stdout_reserved(as_json) as stdout, tracebacks(traceback):
         flows = [load_flow(target) for target in targets]
-        names = [flow.name for flow in flows]
-        if twice := {name for name in names if names.count(name) > 1}:
-            raise CliError(f"two of these workflows have the name {twice.pop()!r}; give each its own name")
 
         def report(outcome: RunOutcome) -> None:
             click.echo(dumps(outcome.as_json()) if as_json else line(outcome), file=stdout)

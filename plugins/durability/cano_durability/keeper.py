@@ -266,6 +266,12 @@ class Keeper:
 
     async def recover(self, plans: Sequence[BoundWorkflow], concurrency: int | None) -> list[Run]:
         """See `Kernel.recover`."""
+        if not plans:
+            raise ConfigurationError("no workflow is given; name those whose runs to take over: kernel.recover(flow)")
+        names = [plan.name for plan in dict.fromkeys(plans)]
+        if twice := {name for name in names if names.count(name) > 1}:
+            problem = f"two of these workflows have the name {min(twice)!r}, so a run could belong to either"
+            raise ConfigurationError(f"{problem}; give each its own: Workflow(…, name=…)")
         return await self._caretaker.recover(plans, concurrency)
 
     async def cancel(self, run_id: str) -> bool:

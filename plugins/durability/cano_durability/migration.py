@@ -21,22 +21,25 @@ def landing_state(plan: BoundWorkflow, record: RunRecord, state: str | None = No
     differences = _differences(plan, record)
     if not differences and state in plan.by_name:
         return state  # even if `migrate` names it: that applies to runs of older definitions only
-    if flow.migrate is not None and _migrates(flow, record, plan.fingerprint):
+    uncovered = None if flow.migrate is None else _uncovered(flow, record, plan.fingerprint)
+    if flow.migrate is not None and not uncovered:
         if state in flow.migrate:
             return state_name(flow.migrate[state])
         if state in plan.by_name:
             return state
     if state not in plan.by_name:
         differences.append(f"the run is in state {state}, which no longer exists")
-    old = flow.migrate or {}
+    old, versions = flow.migrate or {}, [*(flow.migrate_from or ()), record.version]
     shown = ", ".join(f"{name!r}: …" for name in (old if state in old or state in plan.by_name else (*old, state)))
-    accepts = f"migrate_from=[{record.version!r}]"
+    accepts = f"migrate_from={versions!r}"
+    sure = record.version != plan.version or uncovered
     raise VersionMismatchError(
         f"run {escaped(record.run_id)} was begun under another definition of workflow {plan.name!r}:"
         + "".join(f"\n  - {escaped(difference)}" for difference in differences)
+        + (f"\nThe workflow's migrate= is refused, since it does not cover {', '.join(uncovered)}" if uncovered else "")
         + f"\nFinish it with the old program, or define Workflow(migrate={{{shown}}}"
-        + (f", {accepts})" if record.version != plan.version else f"); if that is refused, add {accepts}")
-        + ", which accepts all differences",
+        + (f", {accepts})" if sure else f"); if that is refused, add {accepts}")
+        + ", which accepts all differences; or give this workflow another name, if the run belongs to another workflow",
         differences=differences,
         run_id=record.run_id,
         workflow=plan.name,
@@ -44,16 +47,19 @@ def landing_state(plan: BoundWorkflow, record: RunRecord, state: str | None = No
     )
 
 
-def _migrates(flow: Workflow[Any], record: RunRecord, fingerprint: str) -> bool:
-    """Return whether `migrate` is meant for the run's definition: by its version, or because it names all differences.
+def _uncovered(flow: Workflow[Any], record: RunRecord, fingerprint: str) -> list[str]:
+    """Return what keeps `migrate` from being meant for the run's definition; [] if it is.
 
-    These are removed and renamed states, and transitions to them.
+    It is by the run's version, if `migrate_from` is given; otherwise if it names all differences, which are removed and
+    renamed states, and transitions to them.
     """
+    version = [f"its version {record.version!r}"]
     if flow.migrate_from is not None:
-        return record.version in flow.migrate_from
+        return [] if record.version in flow.migrate_from else version
+    uncovered = [] if record.version == flow.version else version
     gone, come = set(flow.migrate or ()), set(map(state_name, (flow.migrate or {}).values()))
     old, new = (dict(map(_parts, text.split("; "))) for text in (record.fingerprint, fingerprint))
-    for name in old.keys() | new.keys():
+    for name in sorted(old.keys() | new.keys()):
         before, after = old.get(name), new.get(name)
         if before is None or after is None:
             same = name in (come if before is None else gone)
@@ -62,8 +68,9 @@ def _migrates(flow: Workflow[Any], record: RunRecord, fingerprint: str) -> bool:
         else:
             same = before[0] == after[0] and before[1] - gone - come == after[1] - gone - come
         if not same:
-            return False
-    return record.version == flow.version
+            how = "new" if before is None else "removed" if after is None else "changed"
+            uncovered.append(f"the {how} " + ("start" if name == START else f"state {name}"))
+    return uncovered
 
 
 START = "\0start"  # no state has this name

@@ -132,7 +132,10 @@ def test_two_of_one_name(cano: Cano, project: Path, write: Write) -> None:
     result = cano("recover", "shop", "other")
 
     assert result.exit_code == 2
-    assert result.stderr == "Error: two of these workflows have the name 'shop'; give each its own name\n"
+    assert result.stderr == (
+        "Error: two of these workflows have the name 'shop', so a run could belong to either; "
+        "give each its own: Workflow(…, name=…)\n"
+    )
 
 
 def test_left_to_its_holder(start: Start, cano: Cano, project: Path) -> None:

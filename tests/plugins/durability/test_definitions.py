@@ -93,7 +93,8 @@ async def test_a_renamed_state(kernel: Kernel, world: World, program: Program) -
         "\n  - there is now: state beta does do_beta"
         "\n  - the run is in state b, which no longer exists"
         "\nFinish it with the old program, or define Workflow(migrate={'b': …}); "
-        "if that is refused, add migrate_from=['1'], which accepts all differences"
+        "if that is refused, add migrate_from=['1'], which accepts all differences; "
+        "or give this workflow another name, if the run belongs to another workflow"
     )
     assert program.did == []
 
@@ -126,7 +127,7 @@ async def test_recovering_says_so(
         "run r cannot continue: run r was begun under another definition of workflow 'flow':\n"
         "  - its version was '1', this one is '2'\n"
         "Finish it with the old program, or define Workflow(migrate={}, migrate_from=['1']), which accepts all "
-        "differences"
+        "differences; or give this workflow another name, if the run belongs to another workflow"
     ]
 
 
@@ -296,6 +297,38 @@ async def test_another_start_or_task_is_no_migration(kernel: Kernel, world: Worl
     assert not accepts(kernel, lines(declared("b", **circle), migrate={"x": "a"}), record)
     record = RunRecord("r", "flow", "1", program.flow("a", "c", "end").fingerprint().replace("do_a", "other"), "c")
     assert not accepts(kernel, program.flow("a", "c", "end", migrate={"x": "a"}), record)
+
+
+@pytest.mark.parametrize(
+    ("new", "options", "refused", "remedy"),
+    [
+        (
+            declared(a=("end",), end=()),
+            {"migrate": {"b": "end"}}, "the changed state a, the removed state c", "{'b': …, 'c': …}",
+        ),
+        (
+            declared(a=("beta", "d"), beta=("c",), c=("end",), d=("end",), end=()),
+            {"migrate": {"b": "beta"}}, "the changed state a, the new state d", "{'b': …}",
+        ),
+        (declared("b", b=("c",), c=("end",), end=()), {"migrate": {}}, "the changed start, the removed state a", "{}"),
+        (OLD, {"migrate": {"b": "c"}, "version": "2"}, "its version '1'", "{'b': …}"),
+        (OLD, {"migrate": {"b": "c"}, "version": "2", "migrate_from": ["0"]}, "its version '1'", "{'b': …}"),
+    ],
+)  # fmt: skip
+async def test_a_refused_migration_says_what_it_lacks(
+    kernel: Kernel, world: World, new: Any, options: dict[str, Any], refused: str, remedy: str
+) -> None:
+    """The error names what `migrate` does not cover, and the `migrate_from` with which the run continues."""
+    record = RunRecord("r", "flow", "1", lines(OLD).fingerprint(), "c")
+    with pytest.raises(VersionMismatchError) as error:
+        landing_state(kernel.bind(lines(new, **options)), record)
+    *_, reason, advice = str(error.value).splitlines()
+
+    assert reason == f"The workflow's migrate= is refused, since it does not cover {refused}"
+    versions = [*options.get("migrate_from", ()), "1"]
+    assert f"define Workflow(migrate={remedy}, migrate_from={versions!r}), which accepts all differences" in advice
+    followed = {**options, "migrate": {**options["migrate"], "c": "end"}, "migrate_from": versions}
+    assert landing_state(kernel.bind(lines(new, **followed)), record) == "end"
 
 
 def accepts(kernel: Kernel, flow: Workflow[str], record: RunRecord) -> bool:

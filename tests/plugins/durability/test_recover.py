@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from cano import (
+    ConfigurationError,
     ConflictError,
     Kernel,
     RunInterruptedError,
@@ -132,9 +133,22 @@ async def test_only_what_it_was_asked_for(kernel: Kernel, world: World, counter:
     counter.go()
     other = await world.kernel()
     assert await other.recover(counter.flow("another")) == []
-    assert await other.recover() == []
     await world.clock.advance(5)
     assert (await world.look("a")).seq == 1
+
+
+async def test_workflows_that_cannot_be_told_apart(kernel: Kernel, world: World, counter: Counter) -> None:
+    """Two workflows of one name, such as that of a shared enum, are refused, and no run is taken over; so are none."""
+    await counter.hold(kernel, "a")
+    await kernel.close()
+    other, flow = await world.kernel(), counter.flow()
+    for refused, message in (((flow, counter.flow()), "two of these workflows have the name"), ((), "no workflow is")):
+        with pytest.raises(ConfigurationError, match=message):
+            await other.recover(*refused)
+    await world.clock.advance(5)
+    assert (await world.look("a")).seq == 1
+    counter.go()
+    assert len(await other.recover(flow, flow)) == 1
 
 
 async def test_one_run_is_taken_once(kernel: Kernel, world: World, counter: Counter) -> None:
