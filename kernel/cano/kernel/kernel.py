@@ -639,6 +639,8 @@ class Kernel:
     async def prune(self, retention: Retention) -> list[str]:
         """Delete the finished runs that `retention` does not keep. Return their ids.
 
+        A child is kept with a parent that can continue or be resumed, for example after a failure.
+
         Raises:
             ConfigurationError: the store cannot delete runs.
         """

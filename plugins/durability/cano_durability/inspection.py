@@ -24,7 +24,7 @@ from cano import (
 from cano.engine.ports import Host
 
 from cano_durability.answers import answer
-from cano_durability.claiming import ended_parent, ended_with_parent
+from cano_durability.claiming import ended_parent, ended_with_parent, has_ended
 from cano_durability.keys import DEADLINE, DEFINITION, LASTING, ORIGIN, PAYLOAD, PREFIX, WAIT
 from cano_durability.migration import landing_state
 from cano_durability.patience import despite_cancellation
@@ -243,18 +243,23 @@ class Inspector:
         return findings
 
     async def prune(self, retention: Retention) -> list[str]:
-        """See `Kernel.prune`. A child is kept until its parent has ended, which may still need its result."""
+        """See `Kernel.prune`. A child is kept with a parent that can continue or be resumed, and needs its result."""
         self._require("retention")
-        deleted, newer = [], dict[str, int]()
+        expired, newer, deleted = set[str](), dict[str, int](), list[str]()
         records = await self._stored.backend.runs(RunFilter())
-        unfinished = {record.run_id for record in records if not record.status.finished}
         for record in records:
             if record.status.finished:
                 count = newer[record.workflow] = newer.get(record.workflow, 0) + 1
-                expired = retention.expired(count - 1, self._stored.now() - record.updated)
-                if expired and record.parent not in unfinished and await self._delete(record.run_id):
+                if retention.expired(count - 1, self._stored.now() - record.updated):
+                    expired.add(record.run_id)
+        needing = {run.run_id for run in records if run.run_id not in expired and not has_ended(run, resume_ended=True)}
+        for record in reversed(records):  # parents first
+            if record.run_id in expired:
+                if record.parent not in needing and await self._delete(record.run_id):
                     deleted.append(record.run_id)
-        return deleted
+                elif not has_ended(record, resume_ended=True):
+                    needing.add(record.run_id)
+        return deleted[::-1]
 
     async def delete(self, run_id: str) -> None:
         """See `Kernel.delete`."""

@@ -22,6 +22,7 @@ from cano import (
     Signal,
     Standstill,
     SubWorkflow,
+    TaskConfig,
     TaskError,
     Workflow,
     current_step,
@@ -549,6 +550,36 @@ async def test_prune_keeps_the_children_of_the_living(kernel: Kernel, world: Wor
     await other.resume(parent(), "p")
     assert did == [1]
     assert sorted(await other.prune(Retention(on_terminal="delete"))) == ["p", "p:1/child"]
+
+
+async def test_prune_keeps_the_children_of_a_failed_run(kernel: Kernel, flow: Flow) -> None:
+    """A run that failed after its child can be resumed: the child is not executed again, unless both were deleted."""
+    did: list[int] = []
+
+    async def count(store: Any) -> str:
+        did.append(1)
+        return "end"
+
+    child = Workflow("count", name="child").register("count", count).add_exit_state("end")
+    called = SubWorkflow(child, then="end")
+
+    async def call(store: Any) -> str:
+        following: str = await called.run(store)
+        if not flow.gate.is_set():
+            raise ValueError("not yet")
+        return following
+
+    parent = Workflow("call", name="parent").register("call", call, config=TaskConfig.minimal()).add_exit_state("end")
+    for run_id in ("q", "p"):
+        with pytest.raises(TaskError):
+            await kernel.run(parent, run_id=run_id)
+    assert await kernel.prune(Retention(keep_last=1)) == ["q:1/child", "q"]
+    await kernel.run(child, run_id="newer")
+    assert await kernel.prune(Retention(keep_last=1)) == []
+    flow.gate.set()
+    did.clear()
+    assert (await kernel.resume(parent, "p")).state == "end"
+    assert did == []
 
 
 def test_a_retention_that_is_none() -> None:
