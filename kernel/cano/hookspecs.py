@@ -251,7 +251,9 @@ def cano_step_failed(step: Step) -> None:
 def cano_transition_committed(step: Step) -> None:
     """Called after a step's writes and transition are committed, as durably as the store and the workflow promise.
 
-    Not called for branches.
+    Not called for branches. A step that parks its run has the state without a timeout as `next_state`. A wake-up does
+    not call this, even if a timeout leads to `on_timeout`: `cano_run_started` follows, and then `cano_run_finished` if
+    `on_timeout` is an exit state.
 
     Args:
         step: the step, read-only. `step.next_state` is the next state; `step.error` is set if `on_exhausted` led to it.

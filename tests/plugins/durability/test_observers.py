@@ -101,6 +101,30 @@ async def test_parked_and_resumed(world: World) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("on_timeout", "then"),
+    [
+        ("end", ["run finished: succeeded"]),
+        (
+            "work",
+            ["3 work started, attempt 1", "3 finished, next end", "3 committed, next end", "run finished: succeeded"],
+        ),
+    ],
+)
+async def test_a_timeout(world: World, on_timeout: str, then: list[str]) -> None:
+    """A timeout starts the run again; no step commits the transition to `on_timeout`, also to an exit state."""
+    watcher = Watcher()
+    kernel = await world.kernel(plugins=[watcher])
+    flow = Workflow("ask", name="flow").register("work", work).add_exit_state("end")
+    flow.register("ask", lambda store: wait_for("go", then="work", timeout=100, on_timeout=on_timeout))
+    handle = await kernel.start(flow, run_id="r")
+    await world.settle()
+    watcher.seen.clear()
+    await world.clock.advance(100)
+    await handle.result()
+    assert watcher.seen == ["run resumed", *then]
+
+
 async def test_an_early_signal(world: World) -> None:
     """A run that need not wait is not parked; one whose signal came in that very moment is, and goes on at once."""
     for call in ("create", "commit"):
