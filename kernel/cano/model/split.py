@@ -209,8 +209,7 @@ class SplitTask(Task[Any]):
     @property
     def name(self) -> str:
         """The strategy and the number of branches."""
-        width = "made at run time" if self.make is not None else str(len(self.branches))
-        return f"split {self.join.strategy} of {width}"
+        return f"split {self.join.strategy} of {'branches made at run time' if self.make else len(self.branches)}"
 
 
 def check_branches(branches: Any) -> tuple[Any, ...]:

@@ -274,7 +274,8 @@ class Workflow(Generic[StateT]):
         parts = [f"exit {state_name(state)}" for state in self._exits]
         for state, registration in self._registered.items():
             targets = ", ".join(sorted(map(state_name, registration.targets or ())))
-            parts.append(f"state {state_name(state)} does {registration.task.name}" + (targets and f" -> {targets}"))
+            name = registration.task.name.replace(" of branches made at ", " of made at ")  # as stored runs have it
+            parts.append(f"state {state_name(state)} does {name}" + (targets and f" -> {targets}"))
         return "; ".join([f"start {state_name(self.start)}", *sorted(parts)])
 
     def __repr__(self) -> str:

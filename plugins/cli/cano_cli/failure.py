@@ -15,6 +15,7 @@ from cano import (
     RunInterruptedError,
     RunStatus,
     RunTimeoutError,
+    SubWorkflow,
     TransientStoreError,
     Workflow,
     WorkflowError,
@@ -116,7 +117,10 @@ def failure_of(error: BaseException, flow: Workflow[Any], run: Run | None) -> Fa
         state, attempt = run.state, run.step.attempt
     place = next((found for link in reversed(chain) if (found := raised_at(link))), None)
     if place is None and not isinstance(error, RunTimeoutError):  # the timeout may have passed between two tasks
-        place = _task_of(flow, state)
+        steps = [(getattr(link, "workflow", None), getattr(link, "state", None)) for link in reversed(chain)]
+        flows = _with_children(flow)
+        places = [_task_in(each, inner) for name, inner in steps for each in flows if each.name == name]
+        place = next(filter(None, [*places, _task_in(flow, state)]), None)
     return Failure(
         error,
         message_of(error),
@@ -140,7 +144,16 @@ def _status(error: BaseException, run: Run | None) -> RunStatus:
     return RunStatus.INTERRUPTED if lost or isinstance(error, RunInterruptedError) else RunStatus.FAILED
 
 
-def _task_of(flow: Workflow[Any], state: Any) -> str | None:
+def _with_children(flow: Workflow[Any]) -> list[Workflow[Any]]:
+    """Return `flow` and the workflows of its sub-workflows, at every depth."""
+    found = [flow]
+    for each in found:
+        children = [known.task.flow for known in each.tasks.values() if isinstance(known.task, SubWorkflow)]
+        found += [child for child in children if child not in found]
+    return found
+
+
+def _task_in(flow: Workflow[Any], state: Any) -> str | None:
     """Return where the task of `state` is defined. An error loaded from a store gives only the state's name."""
     for known, registration in flow.tasks.items():
         if state is not None and state in (known, state_name(known)):

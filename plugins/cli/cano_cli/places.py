@@ -45,13 +45,13 @@ def propagated_through_cano(error: BaseException) -> bool:
 
 
 def defined_at(task: cano.Task[Any]) -> str | None:
-    """Return where the code of `task` begins, as `file:line (task name)`, or None if that is unknown."""
+    """Return where the code of `task` begins, as `file:line (task name)`; None if that is unknown, or in Cano."""
     function = task.function if isinstance(task, cano.FunctionTask) else type(task)
     try:
         file, line = inspect.getsourcefile(function), inspect.getsourcelines(function)[1]
     except (TypeError, OSError):
         return None
-    return None if file is None else f"{shown_path(file)}:{line} (task {task.name})"
+    return None if file is None or _is(file, _ours()) else f"{shown_path(file)}:{line} (task {task.name})"
 
 
 def _ours() -> tuple[str, ...]:

@@ -626,6 +626,14 @@ def test_fingerprint_is_stable() -> None:
     assert other.fingerprint() == expected
 
 
+def test_a_split_from_a_function() -> None:
+    """Its name is readable in graphs; stored runs know it by the name that it had first."""
+    flow = Workflow("a").register_split("a", lambda store: [end], JoinConfig(JoinStrategy.all(), "b"))
+
+    assert 'state "a<br/>split all() of branches made at run time" as' in flow.mermaid()
+    assert "state a does split all() of made at run time -> b" in flow.fingerprint()
+
+
 async def end(store: Any) -> str:
     """One task."""
     return "end"

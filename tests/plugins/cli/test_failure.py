@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
-from cano import Kernel, RunTimeoutError, TaskConfig, TaskError, Workflow, task
+from cano import Kernel, RunTimeoutError, SubWorkflow, TaskConfig, TaskError, Workflow, task
 from cano_cli.failure import Failure, failure_of
 from cano_cli.recorder import Recorder
 
@@ -167,6 +167,24 @@ def test_no_line_of_the_users() -> None:
     assert place is not None
     assert HERE in place
     assert place.endswith(" (task step)")
+
+
+def test_no_line_of_the_users_in_a_sub_workflow() -> None:
+    """The task of the sub-workflow is told, not the class of Cano that executes it; if it is unknown, none is."""
+
+    async def step(store: Any) -> Any:
+        return 5
+
+    child = Workflow("c", name="child", default_config=TaskConfig.minimal()).register("c", task(step))
+    child.register("again", SubWorkflow(child, then="d")).add_exit_state("d")
+    flow = Workflow("a", name="w", default_config=TaskConfig.minimal())
+    flow.register("a", SubWorkflow(child, then="b")).add_exit_state("b")
+    with pytest.raises(TaskError) as caught:
+        asyncio.run(Kernel().run(flow))
+    kept = TaskError("task 'workflow child' failed", run_id="r1", workflow="w", state="a", attempt=1)
+
+    assert str(failure_of(caught.value, flow, None).place).endswith(" (task step)")
+    assert failure_of(kept, flow, None).place is None
 
 
 def test_error_out_of_a_store() -> None:
