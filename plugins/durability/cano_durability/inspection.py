@@ -131,6 +131,10 @@ class Inspector:
             if run.waits_for is not None:
                 return Explanation(Standstill.WAITING_FOR_LIMIT, str(run.waits_for))
             detail = f"in state {state_name(run.state)}" + await self._parked_children(run_id)
+            for other in self._kernel.active.values():
+                if other.waits_for is not None and run in (other.parent, other.caller):
+                    detail += f"; it waits for run {other.run_id}, which waits for a slot of {other.waits_for}"
+                    break
             return Explanation(Standstill.RUNNING_HERE, detail)
         record = None
         try:

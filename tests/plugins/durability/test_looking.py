@@ -13,6 +13,7 @@ from cano import (
     ConflictError,
     Finding,
     Kernel,
+    Limit,
     Retention,
     RunCancelledError,
     RunNotFoundError,
@@ -596,3 +597,40 @@ async def test_cancelled_runs_are_finished(kernel: Kernel, world: World, flow: F
     with pytest.raises(RunCancelledError):
         await kernel.run(flow.flow(), run_id="r")
     assert await kernel.prune(Retention(on_terminal="delete")) == ["r"]
+
+
+@pytest.mark.parametrize("by", ["sub-workflows", "the kernel"])
+async def test_explain_two_runs_that_wait_for_each_other(kernel: Kernel, world: World, by: str) -> None:
+    """Each parent names the run that it waits for, and the limit that this one waits for, with its holder."""
+    limits, gate = [Limit(1), Limit(1)], asyncio.Event()
+
+    async def work(store: Any) -> str:
+        return "end"
+
+    def child(number: int) -> Workflow[str]:
+        flow: Workflow[str] = Workflow("work", name=f"child{number}", limit=limits[1 - number])
+        return flow.register("work", work).add_exit_state("end")
+
+    async def call(store: Any) -> str:
+        await gate.wait()
+        number = store["number"]
+        if by == "the kernel":
+            await kernel.run(children[number], run_id=f"p{number}:1/child{number}")
+            return "end"
+        return await SubWorkflow(children[number], then="end").run(store)
+
+    children = [child(0), child(1)]
+    for number, limit in enumerate(limits):
+        flow: Workflow[str] = Workflow("call", name=f"parent{number}", limit=limit)
+        flow.register("call", call).add_exit_state("end")
+        await kernel.start(flow, {"number": number}, run_id=f"p{number}")
+    await world.settle()
+    gate.set()
+    await world.settle()
+
+    for number in (0, 1):
+        explanation = await kernel.explain(f"p{number}")
+        assert explanation.reason is Standstill.RUNNING_HERE
+        waits = f"it waits for run p{number}:1/child{number}, which waits for a slot of Limit(1), held by run p"
+        assert str(explanation).endswith(f"{waits}{1 - number}")
+    assert (await kernel.explain("p0:1/child0")).reason is Standstill.WAITING_FOR_LIMIT
