@@ -42,8 +42,10 @@ class _TakingBack:
             innermost = inner if isinstance(inner, CoroutineType) else innermost
             inner = _awaited(inner)
         if getattr(innermost, "cr_code", None) in _EXITS:
-            group = innermost.cr_frame.f_locals["self"]
-            if group._parent_cancel_requested:
+            names = innermost.cr_frame.f_locals
+            group = names["self"]
+            # if its body has raised, as by the group's cancellation, the group has taken that back itself
+            if group._parent_cancel_requested and names["et"] is None:
                 group._parent_cancel_requested = False  # the group has read that already
                 self._task.uncancel()
         return self._work.throw(*error)

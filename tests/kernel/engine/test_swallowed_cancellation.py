@@ -361,8 +361,9 @@ async def test_a_group_in_a_branch(kernel: Kernel) -> None:
     assert attempts == [1, 1, 1]
 
 
-async def test_a_cancellation_while_a_failed_group_ends(kernel: Kernel, swallowing: Swallowing) -> None:
-    """The group takes back only its own one."""
+@pytest.mark.parametrize("in_body", [False, True], ids=["after the body", "in the body"])
+async def test_a_cancellation_while_a_failed_group_ends(kernel: Kernel, swallowing: Swallowing, in_body: bool) -> None:
+    """The group takes back only its own one, which has ended the body, if that was still waiting."""
 
     async def slow() -> None:
         try:
@@ -377,6 +378,8 @@ async def test_a_cancellation_while_a_failed_group_ends(kernel: Kernel, swallowi
                 group.create_task(slow())
                 await asyncio.sleep(0)
                 group.create_task(failing())
+                if in_body:
+                    await asyncio.Event().wait()
         except* (ValueError, asyncio.CancelledError):
             pass
         return "two"
