@@ -61,15 +61,16 @@ def show(
         register_types(kernel, loaded)
         record = await record_of(kernel, run)
         backend = backend_of(kernel)
+        decode = partial(decode_values, kernel, advise=bool(flows))  # without a flow, the last line has the advice
         history = await backend.history(run) if backend.capabilities.history else None
         return RunDetails(
             record,
             kernel.clock.time(),
             await reason_of(kernel, run, partial(command, ctx), flows),
-            decode_values(kernel, record.data),
-            decode_values(kernel, {} if record.payload is None else {"payload": record.payload}),
+            decode(record.data),
+            decode({} if record.payload is None else {"payload": record.payload}),
             None if (origin := record.data.get(ORIGIN)) is None else decode_value(kernel, origin),
-            None if history is None else [(entry, decode_values(kernel, entry.changed)) for entry in history],
+            None if history is None else [(entry, decode(entry.changed)) for entry in history],
         )
 
     details = with_store(settings, store, action)

@@ -32,8 +32,14 @@ class Values(NamedTuple):
         return known + [[key, f"({reason})"] for key, reason in clean(self.unreadable).items()]
 
 
-def decode_values(kernel: Kernel, stored: Mapping[str, Any]) -> Values:
-    """Decode the stored value of each key. The kernel's own keys are left out."""
+def decode_values(kernel: Kernel, stored: Mapping[str, Any], *, advise: bool = True) -> Values:
+    """Decode the stored value of each key. The kernel's own keys are left out.
+
+    Args:
+        kernel: a kernel on the store.
+        stored: the values by key.
+        advise: whether the reasons say what to do about unknown classes.
+    """
     values = Values({}, {})
     for key, value in stored.items():
         if key.startswith(HIDDEN):
@@ -41,7 +47,8 @@ def decode_values(kernel: Kernel, stored: Mapping[str, Any]) -> Values:
         try:
             values.data[key] = decode_value(kernel, value)
         except SerializationError as error:
-            values.unreadable[key] = " ".join(str(error).split())
+            reason = " ".join(str(error).split())
+            values.unreadable[key] = reason if advise else reason.partition("; name it in Workflow(")[0]
     return values
 
 

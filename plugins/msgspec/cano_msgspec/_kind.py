@@ -36,9 +36,10 @@ class Refusal(Exception):
 
     @property
     def path(self) -> str:
-        """The path to the part of the value, such as `$.items[3].price`."""
+        """The part of the value, such as `.items[3].price in the value`."""
         steps = [step for step in reversed(self._steps) if step]
-        return "$" + "".join(steps if len(steps) < 20 else [*steps[:10], " … ", *steps[-9:]])
+        path = "".join(steps if len(steps) < 20 else [*steps[:10], " … ", *steps[-9:]])
+        return f"{path} in the value" if path else "the value"
 
 
 def at_index(parts: Sequence[Any], index: int) -> str:

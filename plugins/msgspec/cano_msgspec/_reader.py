@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from msgspec.msgpack import Ext
@@ -63,16 +64,23 @@ class Reader:
         if tag.code == CLASS:
             kind = self._names.get(tag.data) or self._wider.get(tag.data)
             if kind is None:
-                name = ascii(str(tag.data, "utf-8", "replace")[:200])
-                raise Refusal(
-                    f"the class {name} is not registered; name it in Workflow(types=[…]), or pass it to the codec's "
-                    "register()"
-                )
+                raise Refusal(_unknown(str(tag.data, "utf-8", "replace")[:200]))
             return kind
         kind = _BY_NAME.get(tag.data) if tag.code == BUILTIN else None
         if kind is None:
             raise Refusal("the bytes are corrupt, or of a later version: an unknown tag")
         return kind
+
+
+def _unknown(name: str) -> str:
+    """Say what to do about the class `name`, `module:qualname`. It is not imported: the bytes may be anyone's."""
+    module, _, qualname = name.partition(":")
+    there = getattr(sys.modules.get(module), "__dict__", None)
+    old = "if it was renamed or moved, keep a class with this name and these fields for old data"
+    if there is not None and qualname.partition(".")[0] not in there:
+        return f"the class {name!a} is not registered, and its module does not have it; {old}"
+    remedy = "name it in Workflow(types=[…]), or pass it to the codec's register()"
+    return f"the class {name!a} is not registered; {remedy}" + ("" if there is not None else f"; {old}")
 
 
 def _build(kind: Kind, parts: list[Any]) -> Any:

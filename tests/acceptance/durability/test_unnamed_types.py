@@ -28,7 +28,9 @@ async def said(*arguments: str, died: bool = False) -> str:
 async def test_a_class_that_nothing_names(store_url: str) -> None:
     """The commit refuses it, so the run has failed and is not stuck. Once the class is named, a kill does no harm."""
     refused = await said("basket.py", store_url, "unnamed", "run", "dies")
-    assert refused.startswith("run one, key 'basket': cannot encode $: the class 'basket:Basket' is not registered")
+    assert refused.startswith(
+        "run one, key 'basket': cannot encode the value: the class 'basket:Basket' is not registered"
+    )
     assert "Workflow(types=[Basket])" in refused
     async with Kernel(store=store_url) as kernel:
         assert [(run.status, run.state) for run in await kernel.runs()] == [(RunStatus.FAILED, "FILL")]

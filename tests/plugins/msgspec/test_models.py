@@ -173,7 +173,7 @@ def test_half_a_model_is_refused(codec: MsgspecCodec) -> None:
     item = Item(sku="a")
     vars(item)["other"] = 1
 
-    with pytest.raises(SerializationError, match=r"\$\.a: the field 'sku' of Item is not set"):
+    with pytest.raises(SerializationError, match=r"\.a in the value: the field 'sku' of Item is not set"):
         codec.encode({"a": Item.model_construct()})
     with pytest.raises(SerializationError, match="attribute 'other' that is not a field"):
         codec.encode(item)
@@ -193,6 +193,6 @@ def test_pydantic_is_not_imported() -> None:
 
     assert done.stdout.splitlines() == [
         "A(x=1)",
-        "cannot decode $: the time zone is one of pydantic's; import pydantic",
+        "cannot decode the value: the time zone is one of pydantic's; import pydantic",
         "[]",
     ]

@@ -226,31 +226,31 @@ def test_refused(codec: MsgspecCodec, around: str, value: Any) -> None:
 
     with pytest.raises(SerializationError) as caught:
         codec.encode(whole)
-    assert str(caught.value).startswith("cannot encode $")
+    assert str(caught.value).startswith("cannot encode ")
     assert isinstance(caught.value.actual, type)
 
 
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ({"items": [0, 1, 2, {"price": Plain()}]}, r"$.items[3].price: the type {}.Plain is not supported"),
+        ({"items": [0, 1, 2, {"price": Plain()}]}, r".items[3].price in the value: the type {}.Plain is not supported"),
         (
             Order([1, Order([], Str("x"))]),
-            r"$.items[1].price: the type {}.Str is not supported; its value would come back as a plain str",
+            r".items[1].price in the value: the type {}.Str is not supported; its value would come back as a plain str",
         ),
-        ({"a b": {1: {None: {"": Plain()}}}}, r"$['a b'][1][None]['']: the type {}.Plain is not supported"),
-        ({(1, 2): [Plain()]}, r"$[tuple][0]: the type {}.Plain is not supported"),
-        ({(1, Plain()): 1}, r"$[key tuple][1]: the type {}.Plain is not supported"),
-        (collections.defaultdict(None, {"a": Plain()}), r"$.a: the type {}.Plain is not supported"),
-        (collections.deque([1, Plain()]), r"$[1]: the type {}.Plain is not supported"),
-        (Point([Plain()]), r"$.a[0]: the type {}.Plain is not supported"),
-        ({2**300: Plain()}, r"$[int]: the type {}.Plain is not supported"),
-        ([2**70, {"a": Plain()}], r"$[1].a: the type {}.Plain is not supported"),
-        (WithInitVar(1), r"$: WithInitVar has an InitVar 'b', whose value would be lost"),
-        (unset(), r"$: the field 'a' of Unset is not set"),
-        (OnList(), r"$: OnList inherits from list, whose content would be lost"),
-        (OnSlots(), r"$: OnSlots has a slot 'hidden' that is not a field"),
-        (dt.datetime(2024, 1, 1, tzinfo=Zone()), r"$: the type {}.Zone is not supported"),
+        ({"a b": {1: {None: {"": Plain()}}}}, r"['a b'][1][None][''] in the value: the type {}.Plain is not supported"),
+        ({(1, 2): [Plain()]}, r"[tuple][0] in the value: the type {}.Plain is not supported"),
+        ({(1, Plain()): 1}, r"[key tuple][1] in the value: the type {}.Plain is not supported"),
+        (collections.defaultdict(None, {"a": Plain()}), r".a in the value: the type {}.Plain is not supported"),
+        (collections.deque([1, Plain()]), r"[1] in the value: the type {}.Plain is not supported"),
+        (Point([Plain()]), r".a[0] in the value: the type {}.Plain is not supported"),
+        ({2**300: Plain()}, r"[int] in the value: the type {}.Plain is not supported"),
+        ([2**70, {"a": Plain()}], r"[1].a in the value: the type {}.Plain is not supported"),
+        (WithInitVar(1), r"the value: WithInitVar has an InitVar 'b', whose value would be lost"),
+        (unset(), r"the value: the field 'a' of Unset is not set"),
+        (OnList(), r"the value: OnList inherits from list, whose content would be lost"),
+        (OnSlots(), r"the value: OnSlots has a slot 'hidden' that is not a field"),
+        (dt.datetime(2024, 1, 1, tzinfo=Zone()), r"the value: the type {}.Zone is not supported"),
     ],
 )
 def test_messages(codec: MsgspecCodec, value: Any, message: str) -> None:

@@ -6,7 +6,7 @@ import enum
 import sys
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import (
@@ -188,19 +188,42 @@ def test_unregistered_class_is_named(codec: MsgspecCodec) -> None:
     with pytest.raises(SerializationError) as caught:
         codec.decode(data)
     assert str(caught.value) == (
-        f"cannot decode $.items[1][0]: the class '{__name__}:Leaf' is not registered; "
+        f"cannot decode .items[1][0] in the value: the class '{__name__}:Leaf' is not registered; "
         "name it in Workflow(types=[…]), or pass it to the codec's register()"
     )
 
 
 @pytest.mark.parametrize(
+    ("module", "advice"),
+    [
+        (__name__, ", and its module does not have it; if it was renamed or moved, keep a class"),
+        ("no_such_module", "; name it in Workflow(types=[…]), or pass it to the codec's register(); if it was "),
+    ],
+)
+def test_a_class_that_was_renamed(codec: MsgspecCodec, module: str, advice: str) -> None:
+    """The error names the remedy for a renamed class only where the class may have been renamed."""
+    former = make_dataclass("Former", [("n", int)])
+    former.__module__ = module
+    data = RegisteringCodec().encode(former(1))
+
+    with pytest.raises(SerializationError) as caught:
+        codec.decode(data)
+    assert str(caught.value).startswith(
+        f"cannot decode the value: the class '{module}:Former' is not registered{advice}"
+    )
+
+    codec.register(former)
+    assert codec.decode(data) == former(1)
+
+
+@pytest.mark.parametrize(
     ("value", "name", "path"),
     [
-        (Leaf(), "Leaf", "$"),
-        ([1, {"a": (Color.RED,)}], "Color", "$[1].a[0]"),
-        (Pair(Leaf()), "Pair", "$"),
-        (Record(), "Record", "$"),
-        ({Color.RED: 1}, "Color", "$[key Color]"),
+        (Leaf(), "Leaf", "the value"),
+        ([1, {"a": (Color.RED,)}], "Color", "[1].a[0] in the value"),
+        (Pair(Leaf()), "Pair", "the value"),
+        (Record(), "Record", "the value"),
+        ({Color.RED: 1}, "Color", "[key Color] in the value"),
     ],
     ids=str,
 )
