@@ -17,15 +17,15 @@ BUDGETS = {
     "": 870,  # the top floor: hooks, protocols, records, errors, options
     "data": 551,
     "model": 804,
-    "engine": 1_423,
+    "engine": 1_421,
     "runtime": 295,
     "concurrency": 629,
     "plugins": 472,
     "kernel": 576,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
-IN_ALL = 5_619
-DURABILITY = {"": 1_664, "recovery": 600}
+IN_ALL = 5_618
+DURABILITY = {"": 1_665, "recovery": 600}
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
 
 EXCEPTIONS = {

@@ -631,7 +631,7 @@ class Kernel:
 
         Raises:
             RunNotFoundError: there is no such run.
-            ConflictError: it has not ended, or its parent has not, which may still need its result.
+            ConflictError: it has not ended; or its parent has not, or can be resumed, and may still need its result.
             ConfigurationError: the store cannot delete runs.
         """
         await (await self._asked(run_id=run_id)).delete(run_id)

@@ -275,9 +275,10 @@ class Inspector:
             if not record.status.finished:
                 raise ConflictError(_unfinished(run_id, f"it is {record.status.value}", run_id), run_id=run_id)
             parent = None if record.parent is None else await self._stored.backend.load(record.parent)
-            if parent is not None and not parent.status.finished:
+            if parent is not None and not has_ended(parent, resume_ended=True):
                 problem = f"its parent {parent.run_id} may still need its result"
-                raise ConflictError(_unfinished(run_id, problem, parent.run_id), run_id=run_id)
+                call = "delete" if parent.status.finished else "cancel"
+                raise ConflictError(_unfinished(run_id, problem, parent.run_id, call), run_id=run_id)
         if not await self._delete(run_id):
             raise ConflictError(f"run {run_id} is not deleted: it is being resumed", run_id=run_id)
 
@@ -312,5 +313,5 @@ def _failure(record: RunRecord) -> str:
     return f"in state {error.get('state')}: {error.get('message')}"
 
 
-def _unfinished(run_id: str, problem: str, cancel: str) -> str:
-    return f"run {run_id} is not deleted: {problem}; cancel first: kernel.cancel({cancel!r})"
+def _unfinished(run_id: str, problem: str, other: str, call: str = "cancel") -> str:
+    return f"run {run_id} is not deleted: {problem}; {call} first: kernel.{call}({other!r})"

@@ -577,6 +577,10 @@ async def test_prune_keeps_the_children_of_a_failed_run(kernel: Kernel, flow: Fl
     assert await kernel.prune(Retention(keep_last=1)) == ["q:1/child", "q"]
     await kernel.run(child, run_id="newer")
     assert await kernel.prune(Retention(keep_last=1)) == []
+    with pytest.raises(
+        ConflictError, match=r"its parent p may still need its result; delete first: kernel.delete\('p'\)"
+    ):
+        await kernel.delete("p:1/child")
     flow.gate.set()
     did.clear()
     assert (await kernel.resume(parent, "p")).state == "end"
