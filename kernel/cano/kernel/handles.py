@@ -49,7 +49,7 @@ class RunHandle:
         A run that has already ended keeps its outcome.
         """
         run = self._latest()
-        if run.status is RunStatus.PARKED:
+        if run.status is RunStatus.PARKED or (run.journal is not None and run.interrupted()):
             return self._kernel.spawn(self._cancel_elsewhere())
         run.stop(RunStatus.CANCELLED)
         return _Ended(run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from contextlib import suppress
 
@@ -61,7 +62,10 @@ class Canceller:
         """
         if (run := self._kernel.active.get(run_id)) is not None:
             run.stop(RunStatus.CANCELLED, with_parent=with_parent)
-            return True
+            if run.journal is None or not run.interrupted():
+                return True
+            if not run.driven_by(asyncio.current_task()):
+                await run.ended()  # its interruption came first, and another process may hold the run by now
         record, corrupt = await self._stored.head(run_id)
         if record.status.finished:
             return False
