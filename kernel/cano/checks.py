@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from cano.errors import ConfigurationError
 from cano.safe_text import safe_repr
 
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+Duration: TypeAlias = "float | timedelta | None"
+"""Seconds, or a timedelta; None for no limit."""
 LARGEST = 2**63 - 1
 """The largest whole number that every store takes."""
 LONGEST = 100_000_000_000
@@ -71,8 +76,10 @@ def positive_seconds(name: str, value: object) -> float:
 
 
 def time_limit(name: str, value: object) -> float | None:
-    """Return `value` if it is None, or a number of seconds above 0."""
-    number = _number(value)
+    """Return `value` if it is None, or a number of seconds above 0, or the seconds of such a timedelta."""
+    from datetime import timedelta  # late: importing it takes 1 ms
+
+    number = value.total_seconds() if isinstance(value, timedelta) else _number(value)
     if value is not None and not (number is not None and 0 < number <= LONGEST):
         refuse(name, value, f"a positive number of seconds{_too_long(number)} or None")
     return number

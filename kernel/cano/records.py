@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple
 
-from cano.checks import one_of, time_limit, whole_or_none
+from cano.checks import Duration, one_of, time_limit, whole_or_none
 
 _NOTHING: Mapping[str, Any] = {}
 
@@ -234,7 +234,7 @@ class Retention:
 
     Attributes:
         keep_last: number of finished runs to keep of each workflow, the newest ones; None keeps all.
-        max_age: seconds to keep a finished run after its end; None keeps it for ever.
+        max_age: seconds, or a timedelta, to keep a finished run after its end; None keeps it for ever.
         on_terminal: "keep", or "delete" to delete every finished run at once.
 
     Raises:
@@ -242,7 +242,7 @@ class Retention:
     """
 
     keep_last: int | None = None
-    max_age: float | None = None
+    max_age: Duration = None
     on_terminal: str = "keep"
 
     def __post_init__(self) -> None:
@@ -259,4 +259,5 @@ class Retention:
         """
         if self.on_terminal == "delete" or (self.keep_last is not None and newer >= self.keep_last):
             return True
-        return self.max_age is not None and age > self.max_age
+        limit = time_limit("max_age", self.max_age)
+        return limit is not None and age > limit

@@ -14,17 +14,17 @@ HERE = Path(cano.__file__).parent
 FILES = sorted(path for path in HERE.rglob("*.py") if "testing" not in path.relative_to(HERE).parts)
 
 BUDGETS = {
-    "": 870,  # the top floor: hooks, protocols, records, errors, options
+    "": 875,  # the top floor: hooks, protocols, records, errors, options
     "data": 551,
-    "model": 804,
-    "engine": 1_421,
+    "model": 802,
+    "engine": 1_422,
     "runtime": 295,
-    "concurrency": 629,
+    "concurrency": 630,
     "plugins": 472,
-    "kernel": 576,
+    "kernel": 577,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
-IN_ALL = 5_618
+IN_ALL = 5_624
 DURABILITY = {"": 1_669, "recovery": 600}
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
 

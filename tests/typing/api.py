@@ -146,7 +146,7 @@ ROWS: ReadKey[Sequence[object]] = PAGES
 class Fetch(Task[State]):
     """A class, with a narrower result than it has to have."""
 
-    config = TaskConfig(retry="exponential", timeout=5, total_timeout=60.0, on_exhausted=State.FAILED)
+    config = TaskConfig(retry="exponential", timeout=5, total_timeout=timedelta(minutes=1), on_exhausted=State.FAILED)
 
     async def run(self, store: KeyValueStore) -> Literal[State.PARSE]:
         """Typed keys know their values."""
@@ -287,7 +287,9 @@ assert_type(
     .register(State.FETCH, functools.partial(with_argument, 3))
     .register(State.FETCH, lambda store: State.DONE)
     .register(State.FETCH, SubWorkflow(flow, {"pages": PAGES}, {COUNT: "n"}, then=State.DONE))
-    .register_split(State.FETCH, [fetch, plain, Fetch()], JoinConfig(JoinStrategy.all(), State.DONE, timeout=3))
+    .register_split(
+        State.FETCH, [fetch, plain, Fetch()], JoinConfig(JoinStrategy.all(), State.DONE, timeout=timedelta(1))
+    )
     .register_split(State.FETCH, lambda store: [plain] * 3, JoinConfig(JoinStrategy.quorum(2), State.DONE, limit=2))
     .add_exit_state(State.DONE)
     .add_exit_states([State.DONE, State.FAILED])
@@ -358,7 +360,7 @@ def looking() -> None:
 async def kernels() -> None:
     """Everything that a kernel does for its user."""
     async with Kernel(store="memory://", plugins=["retry"], block=["otel"], clock=SystemClock(), grace=1) as kernel:
-        result: RunResult = await kernel.run(flow, {"n": 1}, run_id="one", timeout=10)
+        result: RunResult = await kernel.run(flow, {"n": 1}, run_id="one", timeout=timedelta(seconds=10))
         handle: RunHandle = await kernel.start(flow, MemoryStore())
         info: RunInfo = handle.status()
         info = await handle.refresh()
@@ -377,7 +379,7 @@ async def kernels() -> None:
         forked: str = await kernel.fork("one", 2, "two")
         why: Explanation = await kernel.explain(forked)
         findings: Sequence[Finding] = await kernel.check()
-        await kernel.prune(Retention(keep_last=3))
+        await kernel.prune(Retention(keep_last=3, max_age=timedelta(days=7)))
         print(records, history, why.reason is Standstill.FAILED, findings, answered, tokens)
     infos: list[PluginInfo] = default_kernel().load()
     print(infos, kernel.observer_errors)

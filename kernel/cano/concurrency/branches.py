@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
+from cano.checks import time_limit
 from cano.concurrency.merge import SHOWN, Reducer, merge
 from cano.data.changes import Changes
 from cano.data.store import Key
@@ -257,8 +258,8 @@ class Race:
         clock = self._run.kernel.clock
         self._branches, self._needed = branches, needed
         timer = None
-        if self._join.timeout is not None:
-            timer = clock.call_at(clock.monotonic() + self._join.timeout, self._time_is_over)
+        if (timeout := time_limit("timeout", self._join.timeout)) is not None:
+            timer = clock.call_at(clock.monotonic() + timeout, self._time_is_over)
         try:
             self._judge()
             self._start()

@@ -10,6 +10,7 @@ from opcode import opmap
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
+from cano.checks import time_limit
 from cano.engine.attempts import attempt_until_done
 from cano.engine.control import Paused, Refused
 from cano.engine.limiter import Limiter, acquire
@@ -126,8 +127,8 @@ class BoundState:
         retry = config.retry
         self.retry = kernel.provided("retry strategy", retry) if isinstance(retry, str) else retry
         self.timed = self.retry is not None and getattr(self.retry, "uses_elapsed", True)
-        self.timeout = config.timeout
-        self.total_timeout = config.total_timeout
+        self.timeout = time_limit("timeout", config.timeout)
+        self.total_timeout = time_limit("total_timeout", config.total_timeout)
         if isinstance(task, Node) and type(task).run is Node.run:
             self.node = task
         function = task.function if isinstance(task, FunctionTask) else task.run if isinstance(task, Task) else task

@@ -49,6 +49,7 @@ from cano.runtime.teardown import run_in, with_timeout
 from cano.runtime.threads import Threads
 
 if TYPE_CHECKING:
+    from cano.checks import Duration
     from cano.engine.ports import RunKeeper
     from cano.engine.step import Step
     from cano.plugins.codec_layers import Layers
@@ -315,7 +316,7 @@ class Kernel:
         return await self.opened_keeper()
 
     async def run(
-        self, flow: Workflow[Any], data: Any = None, *, run_id: str | None = None, timeout: float | None = None
+        self, flow: Workflow[Any], data: Any = None, *, run_id: str | None = None, timeout: Duration = None
     ) -> RunResult:
         """Execute `flow` to its end.
 
@@ -324,9 +325,9 @@ class Kernel:
             data: a mapping with the run's first data, which is copied; or an object that the tasks get as it is.
             run_id: the run's id; by default a new one. The same id again returns the result of that run, if a plugin
                 keeps runs; otherwise the kernel logs a warning, once.
-            timeout: seconds for the whole run in wall-clock time, including the time while it is parked or its
-                process is down; None for no timeout. An existing run keeps its timeout. If a failed run is resumed, its
-                timeout starts again.
+            timeout: seconds, or a timedelta, for the whole run in wall-clock time, including the time while it is
+                parked or its process is down; None for no timeout. An existing run keeps its timeout. If a
+                failed run is resumed, its timeout starts again.
 
         Raises:
             ConfigurationError: an argument is of the wrong kind, or `run_id` belongs to another workflow's run.
@@ -360,7 +361,7 @@ class Kernel:
         data: Any = None,
         *,
         run_id: str | None = None,
-        timeout: float | None = None,
+        timeout: Duration = None,
         keep: bool = True,
     ) -> RunHandle:
         """Start `flow` in the background. The other arguments and the errors are those of `run`.
@@ -428,7 +429,7 @@ class Kernel:
             raise StoreFailed(error) from error
 
     async def _begin(
-        self, flow: Workflow[Any], data: Any, run_id: str | None, timeout: float | None, keep: bool, parent: Step | None
+        self, flow: Workflow[Any], data: Any, run_id: str | None, timeout: Duration, keep: bool, parent: Step | None
     ) -> tuple[BoundWorkflow, str, Run | None, bool]:
         """Make a new run, or find the one with that id. `run`, `start` and `run_child` all begin here.
 
@@ -439,7 +440,7 @@ class Kernel:
         if not self._open:  # or it was closed, which `open` refuses
             await self.open()
         plan, keeper = self.bind(flow), self.keeper
-        time_limit("timeout", timeout)
+        timeout = time_limit("timeout", timeout)
         if run_id is not None:
             text("run_id", run_id)
         view = self._view_of(data, plan)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from cano.checks import time_limit
+from cano.checks import Duration, time_limit
 from cano.errors import ConfigurationError
 from cano.protocols import RetryStrategy
 
@@ -17,8 +17,8 @@ class TaskConfig:
     Attributes:
         retry: a `RetryStrategy`; or the name of a plugin's strategy ("none", "fixed", "exponential"); or None for no
             retries.
-        timeout: seconds for one attempt; None for no timeout.
-        total_timeout: seconds for the whole step, retries and their delays included; None for no timeout. In a store,
+        timeout: seconds, or a timedelta, for one attempt; None for no timeout.
+        total_timeout: the same for the whole step, retries and their delays included; None for no timeout. In a store,
             the step begins with the commit before it, and the seconds count also while its process is down.
         on_exhausted: the next state if the step fails after its last attempt, with the error in
             `current_step().error`. None fails the run.
@@ -28,8 +28,8 @@ class TaskConfig:
     """
 
     retry: RetryStrategy | str | None = None
-    timeout: float | None = None
-    total_timeout: float | None = None
+    timeout: Duration = None
+    total_timeout: Duration = None
     on_exhausted: Any = None
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Literal, NamedTuple
 
-from cano.checks import time_limit, whole, whole_or_none
+from cano.checks import Duration, time_limit, whole, whole_or_none
 from cano.data.store import Key, unpack_key
 from cano.errors import ConfigurationError, TaskError
 from cano.model.task import Task, not_a_task
@@ -82,8 +82,8 @@ class JoinConfig:
     Attributes:
         strategy: the condition that joins them.
         next_state: the next state.
-        timeout: seconds after which the running branches are cancelled; None for no timeout. The join then fails
-            unless its condition is met.
+        timeout: seconds, or a timedelta, after which the running branches are cancelled; None for no timeout. The join
+            then fails unless its condition is met.
         limit: maximum number of branches at once; None for no limit.
         reducers: functions `(one, other) -> merged` by key, or `Key`s with a reducer. They merge the values that
             several branches put under one key, in the order of the branches. A `Key` that the branches' own code uses
@@ -95,7 +95,7 @@ class JoinConfig:
 
     strategy: JoinStrategy
     next_state: Any
-    timeout: float | None = None
+    timeout: Duration = None
     limit: int | None = None
     reducers: Mapping[Any, Callable[[Any, Any], Any]] | Iterable[Key[Any]] = field(default_factory=dict)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from cano.checks import instant, switch, text, time_limit
+from cano.checks import Duration, instant, switch, text, time_limit
 from cano.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def wait_for(
     signal: str,
     *,
     then: S,
-    timeout: float | timedelta | None = None,
+    timeout: Duration = None,
     on_timeout: S | None = None,
     fresh: bool = False,
 ) -> S:
@@ -61,10 +61,7 @@ def wait_for(
         ConfigurationError: an argument is of the wrong kind, or only one of `timeout` and `on_timeout` is given.
     """
     text("the name of a signal", signal)
-    from datetime import timedelta
-
-    seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
-    time_limit("timeout", seconds)
+    seconds = time_limit("timeout", timeout)
     if (on_timeout is None) is not (seconds is None):
         raise ConfigurationError("timeout= needs on_timeout=, the next state without a signal in time, and vice versa")
     pause: Any = Pause(signal, then, seconds, None, on_timeout, switch("fresh", fresh))

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 from enum import Enum
 from typing import Any
 
@@ -18,6 +19,7 @@ from cano import (
     Kernel,
     NodeError,
     Progress,
+    Retention,
     RetryExhaustedError,
     Run,
     RunCancelledError,
@@ -747,6 +749,28 @@ async def test_run_timeout(kernel: Kernel, clock: VirtualClock) -> None:
     assert (error.timeout, error.run_id, error.state) == (5, "r1", "start")
     assert clock.monotonic() == 5
     assert store["ticks"] == 2
+
+
+async def test_a_timedelta_is_a_timeout(kernel: Kernel, clock: VirtualClock) -> None:
+    """Each timeout may be a timedelta; errors have it in seconds."""
+
+    async def forever(store: Any) -> str:
+        await clock.sleep(1000)
+        return "end"
+
+    limit = timedelta(minutes=1.5)
+    for config, timeout in (({"timeout": limit}, None), ({"total_timeout": limit}, None), ({}, limit)):
+        with pytest.raises((StepTimeoutError, RunTimeoutError), match="90 s") as caught:
+            await kernel.run(flow_of(forever, **config), timeout=timeout)
+        assert caught.value.timeout == 90.0  # type: ignore[attr-defined]  # both have it
+    split = Workflow("start").register_split("start", [forever], JoinConfig(JoinStrategy.all(), "end", timeout=limit))
+    with pytest.raises(JoinError, match="timed out"):
+        await kernel.run(split.add_exit_state("end"))
+
+    assert clock.monotonic() == 4 * 90
+    assert [Retention(max_age=limit).expired(1, age) for age in (90, 91)] == [False, True]
+    with pytest.raises(ConfigurationError, match="timeout must be a positive number of seconds"):
+        TaskConfig(timeout=timedelta(0))
 
 
 async def test_run_in_time(kernel: Kernel, clock: VirtualClock) -> None:
