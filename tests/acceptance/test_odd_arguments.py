@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from cano import (
     Limit,
     ReadKey,
     Retention,
+    RunHandle,
     SubWorkflow,
     TaskConfig,
     WaitStrategy,
@@ -78,14 +79,19 @@ def returning(make: Callable[[Any], Any]) -> Callable[[Kernel, Any], Any]:
     return door
 
 
+async def ended(starting: Awaitable[RunHandle]) -> None:
+    """Await the end of the run, which would otherwise change the store while the test looks."""
+    await (await starting).result()
+
+
 RUNS: dict[str, Callable[[Kernel, Any], Any]] = {
     "run_id": lambda kernel, odd: kernel.run(FLOW, {}, run_id=odd),
     "run timeout": lambda kernel, odd: kernel.run(FLOW, {}, timeout=odd),
     "run data": lambda kernel, odd: kernel.run(FLOW, odd),
     "run key": lambda kernel, odd: kernel.run(FLOW, {odd: 1} if getattr(odd, "__hash__", None) else odd),
     "run flow": lambda kernel, odd: kernel.run(odd, {}),
-    "start run_id": lambda kernel, odd: kernel.start(FLOW, {}, run_id=odd),
-    "start keep": lambda kernel, odd: kernel.start(FLOW, {}, keep=odd),
+    "start run_id": lambda kernel, odd: ended(kernel.start(FLOW, {}, run_id=odd)),
+    "start keep": lambda kernel, odd: ended(kernel.start(FLOW, {}, keep=odd)),
     "resume": lambda kernel, odd: kernel.resume(FLOW, odd),
     "resume flow": lambda kernel, odd: kernel.resume(odd, "r"),
     "recover": lambda kernel, odd: kernel.recover(concurrency=odd),
