@@ -100,7 +100,11 @@ class Keeper:
         self._waiters.notify(run.run_id)
         self._watchlist.parked.discard(run.run_id)
         self._caretaker.stopped_driving(run)
-        if run.status is RunStatus.PARKED and not self._kernel.closed:
+        if self._kernel.closed:
+            return
+        if isinstance(run.error, RunCancelledError) and not run.error.with_parent and not journal_of(run).ended:
+            self._kernel.spawn(self._cancel_again(run.run_id))
+        if run.status is RunStatus.PARKED:
             self._watchlist.parked.add(run.run_id)
             self._watchlist.objects[run.run_id] = run
             self._caretaker.start()
@@ -277,6 +281,11 @@ class Keeper:
     async def cancel(self, run_id: str) -> bool:
         """See `Kernel.cancel`."""
         return await self._canceller.cancel(run_id)
+
+    async def _cancel_again(self, run_id: str) -> None:
+        """Cancel a run in the store that was cancelled here, and that another process has claimed before its end."""
+        with suppress(StoreError):
+            await self._canceller.cancel(run_id)
 
     async def cancel_children(self, run_id: str) -> None:
         """See `RunKeeper.cancel_children`."""

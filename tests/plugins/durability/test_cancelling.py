@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from cano import Kernel, RunStatus, Workflow
+from cano import Kernel, RunStatus, Workflow, wait_for
 
 from tests.plugins.durability.conftest import LEASE
 
@@ -77,5 +77,36 @@ async def test_cancelling_where_the_run_was_lost(kernel: Kernel, world: World) -
     await world.settle()
     work.clean.set()
     assert await cancelling
+    await world.clock.advance(LEASE)
+    assert (await world.look("r")).status is RunStatus.CANCELLED
+
+
+@pytest.mark.parametrize("then", ["executes", "parks"])
+async def test_cancelling_a_run_that_another_process_claims(kernel: Kernel, world: World, then: str) -> None:
+    """The run was parked, and woken elsewhere, while its old process waits for the store: the request follows it."""
+    began, gate = asyncio.Event(), asyncio.Event()
+
+    async def ask(store: Any) -> Any:
+        return wait_for("go", then="work")
+
+    async def work(store: Any) -> Any:
+        if then == "parks":
+            return wait_for("more", then="end")
+        began.set()
+        await gate.wait()
+        return "end"
+
+    flow: Workflow[Any] = Workflow("ask", name="asking").register("ask", ask).register("work", work)
+    flow.add_exit_state("end")
+    other = await world.kernel()
+    fault = world.faults(kernel).at_call("commit", after=True).hang()
+    await kernel.start(flow, run_id="r")
+    await fault.reached()
+    await other.recover(flow)
+    await other.signal("r", "go")
+    await world.settle()
+    assert (await world.look("r")).seq == (2 if then == "parks" else 1)
+    assert await kernel.cancel("r")
+    fault.release()
     await world.clock.advance(LEASE)
     assert (await world.look("r")).status is RunStatus.CANCELLED
