@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 import click
 from cano import Finding, Kernel, SerializationError
 
 from cano_cli.errors import FAILED
-from cano_cli.hints import word
+from cano_cli.hints import command, word
 from cano_cli.jsonable import dumps
 from cano_cli.loading import load_flow
 from cano_cli.migration import SCHEDULES
+from cano_cli.reasons import MODULE_FLOW
 from cano_cli.records import counted
 from cano_cli.safe_lines import line
 from cano_cli.settings import Settings, json_option, store_option
@@ -49,6 +51,7 @@ def check(ctx: click.Context, *, targets: tuple[str, ...], store: str | None, as
         return found + unreadable, Counter(record.workflow for record in intact if record.workflow not in known)
 
     findings, unchecked = with_store(settings, store, action)
+    findings = [_with_remedy(finding, partial(command, ctx)) for finding in findings]
     if as_json:
         click.echo(dumps([finding._asdict() for finding in findings], indent=2))
     elif findings:
@@ -64,6 +67,15 @@ def check(ctx: click.Context, *, targets: tuple[str, ...], store: str | None, as
         )
     if findings:
         ctx.exit(FAILED)
+
+
+def _with_remedy(finding: Finding, command: Callable[..., str]) -> Finding:
+    """Add the command that solves the problem, if there is one."""
+    remedy = {
+        "stale lease": f"to take it over: {command('recover', MODULE_FLOW)}",
+        "orphan": f"to end it: {command('cancel', finding.run_id)}",
+    }.get(finding.kind)
+    return finding if remedy is None else finding._replace(detail=f"{finding.detail}; {remedy}")
 
 
 async def _unreadable(kernel: Kernel, run_ids: Iterable[str]) -> list[Finding]:

@@ -34,8 +34,8 @@ class RunOutcome(NamedTuple):
         return self.status in (RunStatus.SUCCEEDED, RunStatus.PARKED)
 
     def __str__(self) -> str:
-        where = "in" if self.status is RunStatus.SUCCEEDED else "in state"
-        position = f"{where} {self.state} after {counted(self.steps, 'step')}"
+        where = {RunStatus.SUCCEEDED: f"in {self.state} ", RunStatus.PARKED: ""}  # it waits; its state is to come
+        position = f"{where.get(self.status, f'in state {self.state} ')}after {counted(self.steps, 'step')}"
         text = f"run {word(self.run_id)} of {self.workflow} {self.status.value} {position}"
         return f"{text}: {self.note}" if self.note else text
 

@@ -35,6 +35,8 @@ def waits_for(wait: Wait | None) -> str:
         parts.append(f" for signal {wait.signal!r}")
     if wait is not None and wait.until is not None:
         parts.append(f" until {when(wait.until)}")
+    if wait is not None:
+        parts.append(f" then {wait.then}")
     return ",".join(parts)
 
 

@@ -31,6 +31,7 @@ class RunDetails(NamedTuple):
     reason: Reason
     data: Values
     payload: Values
+    signals: list[str]  # names of the unconsumed ones
     origin: tuple[str, int] | None  # the run and the transition that it was forked from
     history: list[tuple[Transition, Values]] | None  # None if the store keeps no history
 
@@ -69,6 +70,7 @@ def show(
             await reason_of(kernel, run, partial(command, ctx), flows),
             decode(record.data),
             decode({} if record.payload is None else {"payload": record.payload}),
+            [sent.name for sent in (await backend.signals(run)).waiting if not sent.name.startswith(HIDDEN)],
             None if (origin := record.data.get(ORIGIN)) is None else decode_value(kernel, origin),
             None if history is None else [(entry, decode(entry.changed)) for entry in history],
         )
@@ -102,16 +104,19 @@ def _facts(details: RunDetails, clean: Callable[[Any], Any]) -> Iterator[tuple[s
         yield "parent", word(record.parent)
     if details.origin is not None:
         yield "forked", f"from run {word(details.origin[0])} after step {details.origin[1]}"
-    yield "status", f"{status} in state {record.state} after {counted(record.seq, 'step')}"
+    where = "" if record.wait is not None else f" in state {record.state}"
+    yield "status", f"{status}{where} after {counted(record.seq, 'step')}"
     yield "why", details.reason.text
     if is_held(record, now):
         yield "held by", holder_of(record, now)
     if record.wait is not None:
-        yield "waits", waits_for(record.wait).strip() + f", then {record.wait.then}"
+        yield "waits", waits_for(record.wait).strip()
         if record.wait.on_timeout is not None:
             yield "on timeout", record.wait.on_timeout
         if record.wait_token is not None:
             yield "token", word(record.wait_token)
+    if details.signals:
+        yield "signals", f"{', '.join(map(repr, details.signals))} (no wait has taken them yet)"
     for _, value in details.payload.rows(clean):
         yield "payload", value
     if record.error is not None:
@@ -140,6 +145,7 @@ def _as_json(details: RunDetails) -> dict[str, Any]:
         "definition": record.fingerprint,
         "forked_from": None if details.origin is None else dict(zip(("run_id", "seq"), details.origin, strict=True)),
         "why": {"reason": explanation.reason.name, "text": why},
+        "signals": details.signals,
         "payload": details.payload.data.get("payload"),
         "data": details.data.data,
         "unreadable": {**details.data.unreadable, **details.payload.unreadable},

@@ -6,16 +6,17 @@ from functools import partial
 from typing import Any
 
 import click
-from cano import Kernel
+from cano import Kernel, RunRecord, RunStatus, Signals
 
 from cano_cli.data import json_or_text
 from cano_cli.errors import FAILED
 from cano_cli.hints import command, word
 from cano_cli.jsonable import dumps
 from cano_cli.reasons import reason_of
+from cano_cli.records import HIDDEN
 from cano_cli.safe_lines import line
 from cano_cli.settings import Settings, json_option, store_option
-from cano_cli.stores import with_store
+from cano_cli.stores import backend_of, with_store
 
 
 @click.command()
@@ -48,18 +49,50 @@ def signal(
     settings: Settings = ctx.obj
     value = None if payload is None else json_or_text(payload, f"the payload {payload}", "the payload")
 
-    async def action(kernel: Kernel) -> tuple[bool, str]:
+    async def action(kernel: Kernel) -> tuple[bool, str, str]:
+        backend = backend_of(kernel)
+        before, record = await backend.signals(run), await backend.load(run)
         sent = await kernel.signal(run, name, value, id=signal_id, wait=wait)
-        return sent, (await reason_of(kernel, run, partial(command, ctx))).text
+        why = (await reason_of(kernel, run, partial(command, ctx))).text
+        if not sent:
+            return sent, _refusal(run, await backend.signals(run), record, wait), why
+        if signal_id is not None and _stored_id(signal_id, wait) in _ids(before):
+            return sent, f"ignored: id {word(signal_id)} was already sent to run {word(run)}", why
+        if wait is not None or (record is not None and _ends_wait(record, before, name)):
+            return sent, f"sent {name!r} to run {word(run)}", why
+        return sent, f"kept for the next wait for {name!r} of run {word(run)}", why
 
-    sent, why = with_store(settings, store, action)
+    sent, effect, why = with_store(settings, store, action)
     if as_json:
-        answer: dict[str, Any] = {"run_id": run, "signal": name, "sent": sent, "why": why}
+        answer: dict[str, Any] = {"run_id": run, "signal": name, "sent": sent, "effect": effect, "why": why}
         click.echo(dumps(answer, indent=2))
-    elif sent:
-        click.echo(f"sent {name!r} to run {word(run)}: {line(why)}")
     else:
-        over = "has ended" if wait is None else f"has an answer for wait {word(wait)}, or does not wait there any more"
-        click.echo(f"not sent: run {word(run)} {over}: {line(why)}", err=True)
+        click.echo(f"{line(effect)}: {line(why)}", err=not sent)
     if not sent:
         ctx.exit(FAILED)
+
+
+def _stored_id(id: str, wait: str | None) -> str:
+    """Return the id with which a store keeps a signal, which names the step whose wait alone the signal may end."""
+    return id if wait is None else f"{HIDDEN}wait {wait.rpartition(':')[2]} {id}"
+
+
+def _ids(signals: Signals) -> list[str]:
+    return [*(signal.id for signal in signals.waiting), *signals.consumed]
+
+
+def _ends_wait(record: RunRecord, before: Signals, name: str) -> bool:
+    """Return whether the run waits for that name, and had no answer before."""
+    if record.status is not RunStatus.PARKED or record.wait is None or record.wait.signal != name:
+        return False
+    here = _stored_id("", f":{record.seq}")
+    answers = [signal.id for signal in before.waiting if signal.name == name]
+    return not any(id.startswith(here) or not id.startswith(HIDDEN) for id in answers)
+
+
+def _refusal(run: str, signals: Signals, record: RunRecord | None, wait: str | None) -> str:
+    if wait is not None and any(id.startswith(_stored_id("", wait)) for id in _ids(signals)):
+        return f"not sent: wait {word(wait)} of run {word(run)} already has an answer"
+    if wait is None or record is None or record.status in (RunStatus.SUCCEEDED, RunStatus.CANCELLED):
+        return f"not sent: run {word(run)} has ended"
+    return f"not sent: run {word(run)} does not wait at {word(wait)} any more"

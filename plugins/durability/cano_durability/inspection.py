@@ -152,7 +152,7 @@ class Inspector:
         """Explain a run. Raises SerializationError or VersionMismatchError if it could not continue in this kernel."""
         stored, run_id, status, wait = self._stored, record.run_id, record.status, record.wait
         if status is RunStatus.RUNNING:
-            detail = f"{record.holder}; its lease expires in {(record.expires or 0) - stored.now():.1f} s"
+            detail = f"{record.holder}; its lease expires in {_duration((record.expires or 0) - stored.now())}"
             return Explanation(Standstill.RUNNING_ELSEWHERE, detail + await self._parked_children(run_id))
         origin = stored.origin(run_id, record.data)
         forked = "" if origin is None else f", forked from run {origin[0]} after transition {origin[1]}"
@@ -171,10 +171,13 @@ class Inspector:
             overdue = limit is not None and limit[1] <= stored.now()
             by_time = signal is None and wait.until is not None and wait.until <= stored.now()
             if not (signal is not None or by_time or overdue):
-                until = "" if wait.until is None else f"for {wait.until - stored.now():.1f} s more"
+                until = "" if wait.until is None else f"for {_duration(wait.until - stored.now())} more"
+                kept = [each.name for each in (await stored.backend.signals(run_id)).waiting]
+                others = sorted({repr(name) for name in kept if name != wait.signal and not name.startswith(PREFIX)})
+                forked += f"; for later waits, it keeps {', '.join(others)}" if others else ""
                 if wait.signal is None:
-                    return Explanation(Standstill.WAITING_FOR_TIME, until)
-                detail = f"{wait.signal!r}" + (until and f", {until}") + forked
+                    return Explanation(Standstill.WAITING_FOR_TIME, f"{until}, then {wait.then}{forked}")
+                detail = f"{wait.signal!r}" + (until and f", {until}") + f", then {wait.then}{forked}"
                 return Explanation(Standstill.WAITING_FOR_SIGNAL, detail)
             self._check_continues(record, record.payload if signal is None else signal.payload)
             if limit is not None and overdue:
@@ -242,7 +245,7 @@ class Inspector:
                     findings.append(Finding("orphan", run_id, f"its parent {record.parent} {fate}"))
             if record.holder is not None and with_status_at(record, stored.now()).status is RunStatus.INTERRUPTED:
                 ago = stored.now() - (record.expires or 0)
-                problem = f"expired {ago:.1f} s ago" if ago > 0 else "which is dead"
+                problem = f"expired {_duration(ago)} ago" if ago > 0 else "which is dead"
                 findings.append(Finding("stale lease", run_id, f"held by {record.holder}, {problem}"))
         return findings
 
@@ -306,6 +309,13 @@ class Inspector:
         if not getattr(self._stored.backend.capabilities, promise):
             name = self._kernel.store_name
             raise ConfigurationError(f"the store {name} {_LACKS[promise]}; use one with {promise}, see `cano plugins`")
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:,.0f} {unit}"
+    return f"{seconds:.1f} s"
 
 
 def _failure(record: RunRecord) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from cano import RunRecord, RunStatus, Wait
+from cano import RunRecord, RunStatus, StoreBackend, Wait
 from cano_cli.migration import SCHEDULES
 from click.testing import Result
 
@@ -37,7 +38,8 @@ def test_signal_before_the_wait(cano: Cano) -> None:
 
     assert sent.exit_code == 0
     assert sent.stdout == (
-        "sent 'approved' to run r1: no process executes it: in state pay; to take it over: cano recover MODULE:FLOW\n"
+        "kept for the next wait for 'approved' of run r1: no process executes it: in state pay; "
+        "to take it over: cano recover MODULE:FLOW\n"
     )
     assert recovered.stdout == "run r1 of shop succeeded in shipped after 3 steps\n"
     assert json.loads(cano("show", "r1", "--json").stdout)["data"]["by"] == ["Ada"]
@@ -89,16 +91,86 @@ def test_signal_with_a_token(cano: Cano) -> None:
     cano("recover", "shop")
 
     wrong = cano("signal", "r1", "approved", "--wait", "r2:2")
-    sent = cano("signal", "r1", "approved", '"Ada"', "--wait", "r1:2")
+    sent, again = (cano("signal", "r1", "approved", '"Ada"', "--wait", "r1:2", "--id", "6") for _ in range(2))
     second = cano("signal", "r1", "approved", '"Bob"', "--wait", "r1:2", "--json")
     late = cano("signal", "r1", "approved", '"Bob"', "--wait", "r1:2")
     cano("recover", "shop")
 
     assert (wrong.exit_code, "'r2:2' is not the token of a wait of run r1" in wrong.stderr) == (2, True)
     assert sent.stdout.startswith("sent 'approved' to run r1: its wait is over")
+    assert again.stdout.startswith("ignored: id 6 was already sent to run r1: ")
     assert (second.exit_code, json.loads(second.stdout)["sent"]) == (1, False)
-    assert late.stderr.startswith("not sent: run r1 has an answer for wait r1:2, or does not wait there any more: ")
+    assert late.stderr.startswith("not sent: wait r1:2 of run r1 already has an answer: its wait is over")
     assert json.loads(cano("show", "r1", "--json").stdout)["data"]["by"] == "Ada"
+
+
+@pytest.mark.usefixtures("stopped")
+def test_what_a_signal_does(cano: Cano) -> None:
+    """The report tells a signal that ends the wait from one that is kept, is a repetition, or comes too late."""
+    cano("recover", "shop")
+
+    other = cano("signal", "r1", "answr")
+    waiting = cano("explain", "r1").stdout
+    shown = cano("show", "r1").stdout
+    sent = cano("signal", "r1", "approved", "--id", "5")
+    again = cano("signal", "r1", "approved", "--id", "5")
+    second = cano("signal", "r1", "approved")
+    as_json = json.loads(cano("signal", "r1", "answr", "--json").stdout)
+    cano("recover", "shop")
+    late = cano("signal", "r1", "approved", "--wait", "r1:1")
+
+    assert other.stdout.startswith("kept for the next wait for 'answr' of run r1: it waits for a signal: 'approved'")
+    assert waiting == "it waits for a signal: 'approved', then ship; for later waits, it keeps 'answr'\n"
+    assert "\nsignals:   'answr' (no wait has taken them yet)\n" in shown
+    assert sent.stdout.startswith("sent 'approved' to run r1: its wait is over")
+    assert again.stdout.startswith("ignored: id 5 was already sent to run r1: ")
+    assert second.stdout.startswith("kept for the next wait for 'approved' of run r1: its wait is over")
+    assert (as_json["sent"], as_json["effect"]) == (True, "kept for the next wait for 'answr' of run r1")
+    assert (late.exit_code, late.stderr.startswith("not sent: run r1 has ended: ")) == (1, True)
+
+
+@pytest.mark.usefixtures("stopped")
+@pytest.mark.parametrize("token", [(), ("--wait", "r1:2")])
+def test_a_signal_to_a_cancelled_run(cano: Cano, token: tuple[str, ...]) -> None:
+    """It is not sent, as to a run that has succeeded."""
+    cano("recover", "shop")
+    cano("cancel", "r1")
+
+    sent = cano("signal", "r1", "approved", *token)
+
+    assert (sent.exit_code, sent.stderr.startswith("not sent: run r1 has ended: it was cancelled")) == (1, True)
+
+
+@pytest.mark.usefixtures("stopped")
+def test_a_signal_to_an_earlier_wait(cano: Cano) -> None:
+    """A step that the run has left does not wait any more."""
+    cano("recover", "shop")
+
+    sent = cano("signal", "r1", "approved", "--wait", "r1:1")
+
+    assert (sent.exit_code, sent.stderr.startswith("not sent: run r1 does not wait at r1:1 any more: ")) == (1, True)
+
+
+@pytest.mark.usefixtures("stopped")
+def test_check_names_the_next_step(cano: Cano, store: str) -> None:
+    """A finding has the command that solves it, and which works."""
+
+    async def claim(backend: StoreBackend) -> None:
+        await backend.claim("r1", "host-b:1", 1_000.0, 1_001.0)
+        child = RunRecord("r1:2/child", "child", "1", "f", "a", parent="gone", created=1.0, updated=1.0)
+        await backend.create(child)
+
+    do(store, claim)
+    found = {row["kind"]: row for row in json.loads(cano("check", "--json").stdout)}
+
+    assert re.fullmatch(
+        r"held by host-b:1, expired [\d,]+ days ago; to take it over: cano recover MODULE:FLOW",
+        found["stale lease"]["detail"],
+    )
+    assert found["orphan"]["detail"].endswith("; to end it: cano cancel r1:2/child")
+    assert cano("recover", "shop").exit_code == 0
+    assert cano("cancel", "r1:2/child").exit_code == 0
+    assert json.loads(cano("check", "--json").stdout) == []
 
 
 def test_fork(cano: Cano) -> None:

@@ -145,7 +145,7 @@ def test_waiting(start: Start, cano: Cano, project: Path) -> None:
     """A run that waits says for what; Ctrl-C leaves it waiting, and it goes on when the signal is there."""
     args = ["run", "shop", "--run-id", "r1", "--data", "wait=1", "--json"]
     process = start(*args)
-    told = "Parked: run r1 waits for signal 'approved'; Ctrl-C leaves it parked"
+    told = "Parked: run r1 waits for signal 'approved', then ship; Ctrl-C leaves it parked"
     wait_for_line(process, told, err=True)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate()

@@ -262,13 +262,13 @@ def test_waiting(cano: Cano) -> None:
     answer: dict[str, Any] = json.loads(cano("show", "stopped", "--json").stdout)
 
     assert recovered.exit_code == 0
-    assert "\nstatus:    parked in state ship after 2 steps\n" in shown.stdout
+    assert "\nstatus:    parked after 2 steps\n" in shown.stdout
     assert "\nwaits:     for signal 'approved', then ship\n" in shown.stdout
     assert "\ntoken:     stopped:2\n" in shown.stdout
     assert answer["waits_for"] == {
         "signal": "approved", "until": None, "then": "ship", "on_timeout": None, "token": "stopped:2",
     }  # fmt: skip
-    assert re.search(r"^stopped .* waits for signal 'approved'$", cano("runs").stdout, re.MULTILINE)
+    assert re.search(r"^stopped .* waits for signal 'approved', then ship$", cano("runs").stdout, re.MULTILINE)
 
 
 @pytest.mark.usefixtures("store")

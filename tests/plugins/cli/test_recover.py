@@ -48,7 +48,7 @@ def test_recover(cano: Cano, stop: Callable[..., None]) -> None:
     assert result.stderr == "took over 2 runs\n"
     assert sorted(result.stdout.splitlines()) == [
         "run r1 of shop succeeded in shipped after 3 steps",
-        "run r2 of shop parked in state ship after 2 steps: waits for signal 'approved'",
+        "run r2 of shop parked after 2 steps: waits for signal 'approved', then ship",
     ]
     assert cano("recover", "shop").stderr == "took over 0 runs\n"
 

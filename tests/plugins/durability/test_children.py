@@ -459,7 +459,7 @@ async def test_why_a_parent_of_a_parked_child_does_not_progress(kernel: Kernel, 
     assert await kernel.explain("p") == Explanation(Standstill.RUNNING_HERE, f"in state call{waits}")
     elsewhere = await other.explain("p")
     assert (elsewhere.reason, elsewhere.detail.endswith(waits)) == (Standstill.RUNNING_ELSEWHERE, True)
-    assert await kernel.explain(CHILD) == Explanation(Standstill.WAITING_FOR_SIGNAL, "'go'")
+    assert await kernel.explain(CHILD) == Explanation(Standstill.WAITING_FOR_SIGNAL, "'go', then work")
     await kernel.signal(CHILD, "go")
     await world.settle()
     assert await kernel.explain("p") == Explanation(Standstill.RUNNING_HERE, "in state call")

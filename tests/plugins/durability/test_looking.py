@@ -261,9 +261,9 @@ async def test_explain(kernel: Kernel, world: World, flow: Flow) -> None:
     await parking.close()
     await world.clock.advance(40)
     assert await ask("waits for ever", kernel) is Standstill.WAITING_FOR_SIGNAL
-    assert said[Standstill.WAITING_FOR_SIGNAL] == "'go'"
+    assert said[Standstill.WAITING_FOR_SIGNAL] == "'go', then three"
     assert await ask("waits", kernel) is Standstill.WAITING_FOR_SIGNAL
-    assert said[Standstill.WAITING_FOR_SIGNAL] == "'go', for 60.0 s more"
+    assert said[Standstill.WAITING_FOR_SIGNAL] == "'go', for 60.0 s more, then three"
     looking = await world.kernel()
     await world.store(looking).backend.put_signal("waits for ever", Signal("1", "go"))
     assert await ask("waits for ever", looking) is Standstill.READY
@@ -283,7 +283,7 @@ async def test_explain(kernel: Kernel, world: World, flow: Flow) -> None:
     await kernel.start(sleeping.register("s", sleeps), run_id="sleeps")
     await world.settle()
     assert await ask("sleeps", kernel) is Standstill.WAITING_FOR_TIME
-    assert said[Standstill.WAITING_FOR_TIME] == "for 50.0 s more"
+    assert said[Standstill.WAITING_FOR_TIME] == "for 50.0 s more, then end"
 
     await flow.start(kernel, world, "corrupt", "wait for ever")
     corrupt(kernel, world, "corrupt")

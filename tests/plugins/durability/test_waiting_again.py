@@ -400,10 +400,10 @@ async def test_a_fork_names_its_origin(kernel: Kernel, world: World, payout: Pay
     await kernel.fork("r", 0, "f")
     await kernel.fork("r", 1, "g")
     assert (await kernel.explain("f")).detail == "in state ask, forked from run r after transition 0"
-    assert (await kernel.explain("g")).detail == "'approved', forked from run r after transition 1"
+    assert (await kernel.explain("g")).detail == "'approved', then pay, forked from run r after transition 1"
     resuming = asyncio.ensure_future(kernel.resume(payout.flow(), "f"))
     await world.settle()
-    assert (await kernel.explain("f")).detail == "'approved', forked from run r after transition 0"
+    assert (await kernel.explain("f")).detail == "'approved', then pay, forked from run r after transition 0"
     await kernel.signal("f", "approved")
     await resuming
     await kernel.fork("f", 2, "of f")
