@@ -51,7 +51,7 @@ def test_a_request_is_approved(output_of: OutputOf, tmp_path: Path) -> None:
     assert output_of("approval", "request", "trip-7") == [ASKED]
     assert output_of("approval", "request", "trip-7") == []
     first, *steps = output_of("approval", "status", "trip-7")
-    assert first.startswith("trip-7: it waits for a signal: 'decision', for 2591")
+    assert first.startswith("trip-7: it waits for a signal: 'decision', for 3 days more, then DECIDE")
     assert steps == ["   0 running   ASK      cents: 50000, days: 3.0", "   1 parked    DECIDE   reminders: 0"]
 
     assert output_of("approval", "approve", "trip-7", "--by", "Ada") == [PAYING]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from cano import Explanation, Kernel, Standstill
+from cano import Explanation, Kernel, RunRecord, RunStatus, Standstill
 
-from cano_cli.stores import record_of
+from cano_cli.stores import backend_of, record_of
 
 MODULE_FLOW = "MODULE:FLOW"
 
@@ -43,6 +43,13 @@ async def reason_of(kernel: Kernel, run: str, command: Callable[..., str], flows
         fork = command("fork", run, str((await record_of(kernel, run)).seq), "NEW")
         again = f"to try that step again in a fork: {fork}; then: {command('resume', target, 'NEW')}"
         texts = "its child was cancelled, so that resuming it fails again", again
+    elif found.reason is Standstill.CHILD_FAILED:
+        first: RunRecord | None = await record_of(kernel, run)
+        while first is not None and first.status is RunStatus.FAILED and first.parent is not None:
+            first = await backend_of(kernel).load(first.parent)
+        if first is None or first.status is not RunStatus.FAILED:
+            return Reason(found, str(found))
+        texts = found.reason.value, f"to resume both: {command('resume', MODULE_FLOW, first.run_id)}"
     else:
         return Reason(found, str(found))
     return Reason(found, f"{texts[0]}: {found.detail}; {texts[1]}")
