@@ -137,6 +137,9 @@ class Execution:
 
     def _failed(self, error: BaseException) -> Failure:
         failure = failure_of(error, self.flow, self.recorder.run)
+        if self.earlier is not None and self.earlier_status is RunStatus.CANCELLED:
+            fork = self._command("fork", self.earlier.run_id, str(self.earlier.seq), "NEW")
+            return replace(failure, hint=f"to continue it in a fork: {fork}; then: {self._resume('NEW')}")
         if not self.durable or failure.status is RunStatus.CANCELLED:
             return failure
         if self._useless is not None:

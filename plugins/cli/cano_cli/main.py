@@ -6,6 +6,7 @@ import contextlib
 import io
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Any, NoReturn
 
 import click
@@ -39,6 +40,10 @@ COMMANDS = (
 )  # fmt: skip
 
 
+OTHER_NAMES = {"history": "show", "list": "runs", "start": "run", "ls": "runs", "status": "show"}
+"""Names that users try for commands, with the names that these have."""
+
+
 class App(click.Group):
     """The `cano` command with its own subcommands and those of installed plugins."""
 
@@ -59,6 +64,16 @@ class App(click.Group):
         except KeyboardInterrupt:
             raise click.exceptions.Exit(STOPPED) from None
         return super().make_context(info_name, args, parent, **extra)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the subcommand. For a name that does not exist, the error names the one that was probably meant."""
+        name = args[0]
+        if name not in self.commands and not name.startswith("-"):
+            meant = OTHER_NAMES.get(name) or next(iter(get_close_matches(name, self.commands, 1)), None)
+            ctx.fail(f"No such command {name!r}." + (f" Did you mean {meant!r}?" if meant else ""))
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the subcommand and report errors that it does not handle itself."""

@@ -219,6 +219,28 @@ def test_cancel(cano: Cano) -> None:
 
 
 @pytest.mark.usefixtures("stopped")
+def test_resuming_a_cancelled_run(cano: Cano) -> None:
+    """It does not continue; the command says how a fork of it does."""
+    cano("cancel", "r1")
+
+    refused = cano("resume", "shop", "r1")
+    assert refused.exit_code == 1
+    assert "\n  (to continue it in a fork: cano fork r1 1 NEW; then: cano resume shop NEW)\n" in refused.stderr
+    assert cano("fork", "r1", "1", "NEW").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("history", " Did you mean 'show'?"), ("resme", " Did you mean 'resume'?"), ("xyz", "")]
+)
+def test_a_command_that_does_not_exist(cano: Cano, name: str, hint: str) -> None:
+    """The command that was probably meant is named."""
+    result = cano(name, "r1")
+
+    assert result.exit_code == 2
+    assert result.stderr.endswith(f"Error: No such command {name!r}.{hint}\n")
+
+
+@pytest.mark.usefixtures("stopped")
 def test_delete(cano: Cano) -> None:
     """A finished run is deleted; one that can go on is refused, with what to do."""
     cano("run", "flows", "--run-id", "page 1")
