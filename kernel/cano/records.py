@@ -191,7 +191,7 @@ class Standstill(Enum):
     WAITING_FOR_LIMIT = "it waits for a slot of a limit"
     READY = "its wait is over; recover() or resume() takes it over"
     FAILED = "it failed; resume() tries again from the state that failed"
-    CHILD_FAILED = "it failed; only its parent can resume it"
+    CHILD_FAILED = "it failed, and its parent has ended"
     CHILD_CANCELLED = "its child was cancelled; resume() fails again; fork() it before that step and resume() the fork"
     SUCCEEDED = "it has ended in success"
     CANCELLED = "it was cancelled"

@@ -35,7 +35,11 @@ from cano_durability.answers import address, answer, seq_of, verdict
 from cano_durability.cancelling import Canceller
 from cano_durability.claiming import Claimer, ended_parent, ended_with_parent, has_ended, is_over
 from cano_durability.failures import stored_error
-from cano_durability.inspection import Inspector
+from cano_durability.inspection.checking import Checker
+from cano_durability.inspection.deleting import Deleter
+from cano_durability.inspection.explaining import Explainer
+from cano_durability.inspection.forking import Forker
+from cano_durability.inspection.listing import Lister
 from cano_durability.keys import PAYLOAD, PREFIX, WAIT
 from cano_durability.migration import landing_state
 from cano_durability.patience import despite_cancellation
@@ -64,7 +68,9 @@ class Keeper:
         self._claimer = claimer = Claimer(kernel, stored, leases, watchlist, alarms, canceller)
         heart = Heart(kernel, stored)
         self._caretaker = Caretaker(kernel, stored, heart, watchlist, waiters, claimer, canceller)
-        self._inspector = Inspector(kernel, stored)
+        self._lister, self._forker = Lister(kernel, stored), Forker(kernel, stored)
+        self._explainer, self._checker = Explainer(kernel, stored), Checker(stored)
+        self._deleter = Deleter(kernel, stored)
 
     async def close(self) -> None:
         """See `RunKeeper.close`."""
@@ -247,18 +253,13 @@ class Keeper:
     async def resume(self, plan: BoundWorkflow, run_id: str) -> RunResult:
         """See `Kernel.resume`."""
         record = await self.stored.load(run_id)
-        if record.status.finished and not has_ended(record, resume_ended=True):
+        over = record.status.finished and await is_over(self._kernel, self.stored.backend, record)
+        if over and not has_ended(record, resume_ended=True):
             ended = await ended_parent(self._kernel, self.stored.backend, record)
-            if ended is not None:
-                raise ConfigurationError(
-                    f"run {run_id} is a child of run {record.parent}, which has ended ({ended}), and only its parent "
-                    "can continue it; "
-                    + (
-                        f"to resume both, call kernel.resume(flow, {record.parent!r}) with the parent's workflow"
-                        if ended == RunStatus.FAILED.value
-                        else "to do its work again, start another run, or fork the parent before that step"
-                    )
-                )
+            raise ConfigurationError(
+                f"run {run_id} is a child of run {record.parent}, which has ended ({ended}), and only its parent can "
+                "continue it; to do its work again, start another run, or fork the parent before that step"
+            )
         if await self._caretaker.take_over(plan, run_id, resume_ended=True) is None:
             if run_id in self._kernel.active:
                 raise ConflictError(f"run {run_id} is already executed by this kernel", run_id=run_id)
@@ -301,31 +302,31 @@ class Keeper:
 
     async def runs(self, filter: RunFilter) -> list[RunRecord]:
         """See `Kernel.runs`."""
-        return await self._inspector.runs(filter)
+        return await self._lister.runs(filter)
 
     async def history(self, run_id: str) -> list[Transition]:
         """See `Kernel.history`."""
-        return await self._inspector.history(run_id)
+        return await self._lister.history(run_id)
 
     async def fork(self, run_id: str, seq: int, new_run_id: str) -> str:
         """See `Kernel.fork`."""
-        return await self._inspector.fork(run_id, seq, new_run_id)
+        return await self._forker.fork(run_id, seq, new_run_id)
 
     async def explain(self, run_id: str) -> Explanation:
         """See `Kernel.explain`."""
-        return await self._inspector.explain(run_id)
+        return await self._explainer.explain(run_id)
 
     async def check(self) -> list[Finding]:
         """See `Kernel.check`."""
-        return await self._inspector.check()
+        return await self._checker.check()
 
     async def delete(self, run_id: str) -> None:
         """See `Kernel.delete`."""
-        await self._inspector.delete(run_id)
+        await self._deleter.delete(run_id)
 
     async def prune(self, retention: Retention) -> list[str]:
         """See `Kernel.prune`."""
-        return await self._inspector.prune(retention)
+        return await self._deleter.prune(retention)
 
 
 def _error_of(record: RunRecord) -> WorkflowError | None:

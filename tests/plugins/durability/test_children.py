@@ -218,7 +218,7 @@ async def test_no_child_outlives_a_parent_that_has_ended(
 
 
 async def test_a_failed_child_is_resumed_by_its_parent(kernel: Kernel, world: World, family: Family) -> None:
-    """Its parent has failed with it: `explain` and the error of `resume` name the parent, which resumes the child."""
+    """Its parent has failed with it: `explain` names the parent, which resumes the child."""
     family.does, family.retry.most = "fail", 0
     handle = await start(kernel, world, family.parent())
     with pytest.raises(TaskError):
@@ -226,11 +226,9 @@ async def test_a_failed_child_is_resumed_by_its_parent(kernel: Kernel, world: Wo
     family.does = "end"
 
     why = await kernel.explain(CHILD)
-    assert (why.reason, "parent p, which has ended (failed)" in why.detail) == (Standstill.CHILD_FAILED, True)
+    assert (why.reason, "parent p (failed)" in why.detail) == (Standstill.CHILD_FAILED, True)
     assert (await kernel.explain("p")).reason is Standstill.FAILED
     assert await kernel.signal(CHILD, "go")  # the parent could still resume it
-    with pytest.raises(ConfigurationError, match=r"call kernel\.resume\(flow, 'p'\) with the parent's workflow"):
-        await kernel.resume(family.child(), CHILD)
     assert (await kernel.resume(family.parent(), "p")).state == "end"
     assert await statuses(kernel) == {"p": RunStatus.SUCCEEDED, CHILD: RunStatus.SUCCEEDED}
 

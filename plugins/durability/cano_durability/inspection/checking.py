@@ -1,0 +1,48 @@
+"""Finds the problems in a store."""
+
+from __future__ import annotations
+
+from cano import (
+    Finding,
+    RunFilter,
+    RunNotFoundError,
+    RunStatus,
+    SerializationError,
+)
+
+from cano_durability.inspection.durations import duration
+from cano_durability.recovery.leases import with_status_at
+from cano_durability.stored_runs import StoredRuns
+
+
+class Checker:
+    """Checks the store of one kernel. `Kernel` documents the method."""
+
+    def __init__(self, stored: StoredRuns) -> None:
+        self._stored = stored
+
+    async def check(self) -> list[Finding]:
+        """See `Kernel.check`. Values are decoded only if the run's workflow, and therefore its classes, are known."""
+        findings, stored = [], self._stored
+        records = {record.run_id: record for record in await stored.backend.runs(RunFilter())}
+        for run_id, record in records.items():
+            try:
+                stored.check(loaded := await stored.record(run_id))
+                if (kills := stored.takeovers(loaded)) > 1 and loaded.status is not RunStatus.CANCELLED:
+                    findings.append(Finding("killed processes", run_id, f"state {loaded.state} killed {kills}"))
+            except SerializationError as error:
+                findings.append(Finding("corrupt", run_id, str(error)))
+            except RunNotFoundError:  # it was deleted in the meantime, or its id cannot be read
+                if record.error is not None and not record.fingerprint:
+                    findings.append(Finding("corrupt", run_id, str(record.error.get("message"))))
+                continue
+            if record.parent is not None and not record.status.finished:
+                parent = records.get(record.parent)
+                if parent is None or parent.status.finished:
+                    fate = "does not exist" if parent is None else f"has {parent.status.value}"
+                    findings.append(Finding("orphan", run_id, f"its parent {record.parent} {fate}"))
+            if record.holder is not None and with_status_at(record, stored.now()).status is RunStatus.INTERRUPTED:
+                ago = stored.now() - (record.expires or 0)
+                problem = f"expired {duration(ago)} ago" if ago > 0 else "which is dead"
+                findings.append(Finding("stale lease", run_id, f"held by {record.holder}, {problem}"))
+        return findings

@@ -1,0 +1,86 @@
+"""Deletes stored runs."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from cano import (
+    ConflictError,
+    Retention,
+    RunFilter,
+    SerializationError,
+)
+from cano.engine.ports import Host
+
+from cano_durability.claiming import has_ended
+from cano_durability.inspection.promises import require
+from cano_durability.patience import despite_cancellation
+from cano_durability.recovery.leases import with_status_at
+from cano_durability.stored_runs import StoredRuns
+
+
+class Deleter:
+    """Deletes the stored runs of one kernel. `Kernel` documents the methods."""
+
+    def __init__(self, kernel: Host, stored: StoredRuns) -> None:
+        self._kernel = kernel
+        self._stored = stored
+
+    async def prune(self, retention: Retention) -> list[str]:
+        """See `Kernel.prune`. A child is kept with a parent that can continue or be resumed, and needs its result."""
+        require(self._kernel, "retention")
+        expired, newer, deleted = set[str](), dict[str, int](), list[str]()
+        records = await self._stored.backend.runs(RunFilter())
+        for record in records:
+            if record.status.finished:
+                count = newer[record.workflow] = newer.get(record.workflow, 0) + 1
+                if retention.expired(count - 1, self._stored.now() - record.updated):
+                    expired.add(record.run_id)
+        needing = {run.run_id for run in records if run.run_id not in expired and not has_ended(run, resume_ended=True)}
+        for record in reversed(records):  # parents first
+            if record.run_id in expired:
+                if record.parent not in needing and await self._delete(record.run_id):
+                    deleted.append(record.run_id)
+                elif not has_ended(record, resume_ended=True):
+                    needing.add(record.run_id)
+        return deleted[::-1]
+
+    async def delete(self, run_id: str) -> None:
+        """See `Kernel.delete`."""
+        require(self._kernel, "retention")
+        if run_id in self._kernel.active:
+            raise ConflictError(_unfinished(run_id, "this kernel executes it", run_id), run_id=run_id)
+        with suppress(SerializationError):
+            record = with_status_at(await self._stored.record(run_id), self._stored.now())
+            if not record.status.finished:
+                raise ConflictError(_unfinished(run_id, f"it is {record.status.value}", run_id), run_id=run_id)
+            parent = None if record.parent is None else await self._stored.backend.load(record.parent)
+            if parent is not None and not has_ended(parent, resume_ended=True):
+                problem = f"its parent {parent.run_id} may still need its result"
+                call = "delete" if parent.status.finished else "cancel"
+                raise ConflictError(_unfinished(run_id, problem, parent.run_id, call), run_id=run_id)
+        if not await self._delete(run_id):
+            raise ConflictError(f"run {run_id} is not deleted: it is being resumed", run_id=run_id)
+
+    async def _delete(self, run_id: str) -> bool:
+        """Delete a finished run, unless it is being resumed. A run that cannot be read cannot be resumed, either."""
+        backend, token = self._stored.backend, None
+        with self._stored.holding:
+            try:
+                token = await self._stored.claim(run_id, self._stored.now())
+                record = await backend.load(run_id)
+                if token is not None and record is not None and record.status.finished:
+                    return await backend.delete(run_id)
+            except SerializationError:
+                return await backend.delete(run_id)
+            except BaseException:
+                if token is not None:
+                    await despite_cancellation(backend.release(run_id, token), self._kernel.clock)
+                raise
+            if token is not None:
+                await backend.release(run_id, token)
+        return False
+
+
+def _unfinished(run_id: str, problem: str, other: str, call: str = "cancel") -> str:
+    return f"run {run_id} is not deleted: {problem}; {call} first: kernel.{call}({other!r})"

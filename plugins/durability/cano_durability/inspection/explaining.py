@@ -1,0 +1,136 @@
+"""Explains why a run is not progressing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cano import (
+    Explanation,
+    RunFilter,
+    RunRecord,
+    RunStatus,
+    SerializationError,
+    Standstill,
+    VersionMismatchError,
+    state_name,
+)
+from cano.engine.ports import Host
+
+from cano_durability.answers import answer
+from cano_durability.claiming import ended_parent, ended_with_parent
+from cano_durability.inspection.durations import duration
+from cano_durability.keys import PREFIX
+from cano_durability.migration import landing_state
+from cano_durability.recovery.leases import with_status_at
+from cano_durability.stored_runs import StoredRuns
+
+
+class Explainer:
+    """Explains the runs of one kernel. `Kernel` documents the method."""
+
+    def __init__(self, kernel: Host, stored: StoredRuns) -> None:
+        self._kernel = kernel
+        self._stored = stored
+
+    async def explain(self, run_id: str) -> Explanation:
+        """See `Kernel.explain`."""
+        if (run := self._kernel.active.get(run_id)) is not None:
+            if run.waits_for is not None:
+                return Explanation(Standstill.WAITING_FOR_LIMIT, str(run.waits_for))
+            detail = f"in state {state_name(run.state)}" + await self._parked_children(run_id)
+            for other in self._kernel.active.values():
+                if other.waits_for is not None and run in (other.parent, other.caller):
+                    detail += f"; it waits for run {other.run_id}, which waits for a slot of {other.waits_for}"
+                    break
+            return Explanation(Standstill.RUNNING_HERE, detail)
+        record = None
+        try:
+            record = with_status_at(await self._stored.record(run_id), self._stored.now())
+            return await self._explanation(record)
+        except (SerializationError, VersionMismatchError) as error:
+            reason, detail = Standstill.UNREADABLE, str(error)
+            if isinstance(error, VersionMismatchError):
+                reason, detail = Standstill.CHANGED, "; ".join(error.differences)
+            if record is not None and record.status is RunStatus.FAILED:
+                detail += f"; it failed {_failure(record)}"
+            return Explanation(reason, detail)
+
+    async def _explanation(self, record: RunRecord) -> Explanation:
+        """Explain a run. Raises SerializationError or VersionMismatchError if it could not continue in this kernel."""
+        stored, run_id, status, wait = self._stored, record.run_id, record.status, record.wait
+        if status is RunStatus.RUNNING:
+            detail = f"{record.holder}; its lease expires in {duration((record.expires or 0) - stored.now())}"
+            return Explanation(Standstill.RUNNING_ELSEWHERE, detail + await self._parked_children(run_id))
+        origin = stored.origin(run_id, record.data)
+        forked = "" if origin is None else f", forked from run {origin[0]} after transition {origin[1]}"
+        if status in (RunStatus.SUCCEEDED, RunStatus.CANCELLED):
+            if status is RunStatus.CANCELLED and record.parent is not None:
+                forked = f", with its parent {record.parent}" if ended_with_parent(record) else ", by itself"
+            return Explanation(Standstill[status.name], f"in state {record.state}{forked}")
+        stored.check(record)
+        if status is RunStatus.PARKED and wait is None:  # a record that a plugin keeps for its own use
+            return Explanation(Standstill.WAITING_FOR_SIGNAL, "from the plugin that parked it")
+        if status is RunStatus.PARKED and wait is not None:
+            signal = None
+            if wait.signal is not None:
+                signal, _ = await answer(stored.backend, run_id, wait.signal, record.seq)
+            limit = stored.limit(record)
+            overdue = limit is not None and limit[1] <= stored.now()
+            by_time = signal is None and wait.until is not None and wait.until <= stored.now()
+            if not (signal is not None or by_time or overdue):
+                until = "" if wait.until is None else f"for {duration(wait.until - stored.now())} more"
+                kept = [each.name for each in (await stored.backend.signals(run_id)).waiting]
+                others = sorted({repr(name) for name in kept if name != wait.signal and not name.startswith(PREFIX)})
+                forked += f"; for later waits, it keeps {', '.join(others)}" if others else ""
+                if wait.signal is None:
+                    return Explanation(Standstill.WAITING_FOR_TIME, f"{until}, then {wait.then}{forked}")
+                detail = f"{wait.signal!r}" + (until and f", {until}") + f", then {wait.then}{forked}"
+                return Explanation(Standstill.WAITING_FOR_SIGNAL, detail)
+            self._check_continues(record, record.payload if signal is None else signal.payload)
+            if limit is not None and overdue:
+                return Explanation(Standstill.READY, f"it exceeded its timeout of {limit[0]:g} s and will fail")
+            following = wait.on_timeout if by_time and wait.on_timeout is not None else wait.then
+            return Explanation(Standstill.READY, f"next state {following}")
+        self._check_continues(record, record.payload)
+        if status is RunStatus.FAILED:
+            if (child := await self._cancelled_child(record)) is not None:
+                return Explanation(Standstill.CHILD_CANCELLED, f"child {child}, after transition {record.seq}")
+            if (ended := await ended_parent(self._kernel, stored.backend, record)) is not None:
+                parent = f"parent {record.parent} ({ended})"
+                return Explanation(Standstill.CHILD_FAILED, f"{parent}; it failed {_failure(record)}")
+            again = "" if stored.wait(record) is None else "; resumed, it waits again"
+            return Explanation(Standstill.FAILED, _failure(record) + again)
+        kills = stored.takeovers(record)
+        taken = f", which {kills} processes did not survive" if kills else ""
+        return Explanation(Standstill.INTERRUPTED, f"in state {record.state}{taken}{forked}")
+
+    def _check_continues(self, record: RunRecord, payload: Any) -> None:
+        """Raise the error with which a takeover would refuse the run, if its workflow is known here."""
+        plan = self._stored.plan_of(record.workflow) or self._kernel.bound.get(record.workflow)
+        if plan is not None:
+            landing_state(plan, self._stored.migrated(record))
+            self._stored.values_of(record.workflow).payload(payload, record.run_id)
+
+    async def _cancelled_child(self, record: RunRecord) -> str | None:
+        """Return the child or grandchild whose cancellation, by itself, is why the run failed; otherwise None."""
+        error = record.error or {}
+        for child in await self._stored.backend.runs(RunFilter(parent=record.run_id)):
+            if child.status is RunStatus.FAILED and (found := await self._cancelled_child(child)) is not None:
+                child = child._replace(run_id=found)
+            elif child.status is not RunStatus.CANCELLED or ended_with_parent(child):
+                continue
+            if f"run {child.run_id} was cancelled" in f"{error.get('message')} {error.get('cause')}":
+                return child.run_id
+        return None
+
+    async def _parked_children(self, run_id: str) -> str:
+        """Return the part of an explanation that names the children that wait, and that the run waits for."""
+        children = await self._stored.backend.runs(RunFilter(parent=run_id))
+        parked = [child.run_id for child in reversed(children) if child.status is RunStatus.PARKED]
+        more = f" and {len(parked) - 1} more" if len(parked) > 1 else ""
+        return f"; it waits for its child {parked[0]}{more}, which is parked" if parked else ""
+
+
+def _failure(record: RunRecord) -> str:
+    error = record.error or {}
+    return f"in state {error.get('state')}: {error.get('message')}"

@@ -1,0 +1,81 @@
+"""Forks stored runs: time travel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cano import (
+    ConfigurationError,
+    RunRecord,
+    RunStatus,
+)
+from cano.engine.ports import Host
+
+from cano_durability.inspection.promises import require
+from cano_durability.keys import DEADLINE, DEFINITION, LASTING, ORIGIN, PAYLOAD, PREFIX, WAIT
+from cano_durability.stored_runs import StoredRuns
+from cano_durability.waits import kept_wait
+
+
+class Forker:
+    """Creates runs from the history of others. `Kernel` documents the method."""
+
+    def __init__(self, kernel: Host, stored: StoredRuns) -> None:
+        self._kernel = kernel
+        self._stored = stored
+
+    async def fork(self, run_id: str, seq: int, new_run_id: str) -> str:
+        """See `Kernel.fork`."""
+        require(self._kernel, "history")
+        stored, values = self._stored, self._stored.values
+        record = await stored.record(run_id)
+        entries = await stored.backend.history(run_id)
+        point = next((entry for entry in entries if entry.seq == seq), None)
+        if point is None:
+            numbers = [entry.seq for entry in entries]
+            whole = len(numbers) > 1 and numbers[-1] - numbers[0] == len(numbers) - 1  # or some commits made several
+            known = f"{numbers[0]} to {numbers[-1]}" if whole else ", ".join(map(str, numbers)) or "none"
+            raise ConfigurationError(f"run {run_id} has no transition {seq!r}; there are: {known}")
+        data: dict[str, Any] = {}
+        passing: list[str] = []  # the plugin's values that the next transition dropped
+        for entry in entries[: entries.index(point) + 1]:
+            for key in (*entry.removed, *passing):
+                data.pop(key, None)
+            data.update(entry.changed)
+            passing = [key for key in entry.changed if key.startswith(PREFIX) and key not in LASTING]
+        payload, kept = data.pop(PAYLOAD, None), kept_wait(values, record, data)
+        if record.seq == seq and record.status is not RunStatus.SUCCEEDED:  # a signal may have ended its wait
+            payload, kept = record.payload, stored.wait(record)
+            point = point._replace(state=record.state)  # it may have migrated to another definition there
+            data |= {key: record.data[key] for key in (DEFINITION,) if key in record.data}
+        elif point.status is RunStatus.PARKED and kept is None:
+            raise ConfigurationError(
+                f"an earlier version parked run {run_id} at transition {seq} and kept no wait in the history; fork an "
+                "earlier transition, so that it waits again"
+            )
+        created, now, due = stored.unique_now(), stored.now(), None
+        if (limit := stored.limit(record)) is not None:
+            due = now + limit[0]
+            data[DEADLINE] = values.encode(DEADLINE, (limit[0], due))
+        data[ORIGIN] = values.encode(ORIGIN, (run_id, seq))
+        data.pop(WAIT, None)
+        if kept is not None:
+            kept = kept.begun_at(now)
+            data[WAIT] = values.encode(WAIT, kept.packed())
+        elif payload is not None:
+            data[PAYLOAD] = payload
+        forked = RunRecord(
+            run_id=new_run_id, workflow=record.workflow, version=record.version, fingerprint=record.fingerprint,
+            state=point.state, seq=seq, data=data, status=RunStatus.RUNNING if kept is None else RunStatus.PARKED,
+            wait=None if kept is None else kept.before(due), payload=payload if kept is None else None,
+            created=created, updated=created, holder=stored.holder, expires=created, token=1,
+        )  # fmt: skip
+        with stored.holding:
+            try:
+                if new_run_id in self._kernel.active or await stored.create(forked) is not None:
+                    raise ConfigurationError(f"the run id {new_run_id!r} is in use; fork to another")
+                await stored.backend.release(new_run_id, 1)
+            except BaseException:
+                await stored.let_go(new_run_id, created)
+                raise
+        return new_run_id

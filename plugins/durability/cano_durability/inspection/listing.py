@@ -1,0 +1,49 @@
+"""Lists stored runs and their histories."""
+
+from __future__ import annotations
+
+from cano import (
+    RunFilter,
+    RunNotFoundError,
+    RunRecord,
+    RunStatus,
+    Transition,
+)
+from cano.engine.ports import Host
+
+from cano_durability.inspection.promises import require
+from cano_durability.keys import PREFIX
+from cano_durability.recovery.leases import with_status_at
+from cano_durability.stored_runs import StoredRuns
+
+
+class Lister:
+    """Lists the stored runs of one kernel. `Kernel` documents the methods."""
+
+    def __init__(self, kernel: Host, stored: StoredRuns) -> None:
+        self._kernel = kernel
+        self._stored = stored
+
+    async def runs(self, filter: RunFilter) -> list[RunRecord]:
+        """See `Kernel.runs`."""
+        derived = filter.status in (RunStatus.INTERRUPTED, RunStatus.RUNNING)
+        ask = filter._replace(status=RunStatus.RUNNING, limit=None) if derived else filter
+        records = [with_status_at(record, self._stored.now()) for record in await self._stored.backend.runs(ask)]
+        found = [record for record in records if filter.status is None or record.status is filter.status]
+        return found[: filter.limit]
+
+    async def history(self, run_id: str) -> list[Transition]:
+        """See `Kernel.history`."""
+        require(self._kernel, "history")
+        entries = await self._stored.backend.history(run_id)
+        if not entries:
+            raise RunNotFoundError(f"the store has no run {run_id!r}", run_id=run_id)
+        origin = self._stored.origin(run_id, entries[0].changed)
+        entries = [entries[0]._replace(origin=origin), *entries[1:]]
+        return [
+            entry._replace(
+                changed=self._stored.values.data(entry.changed, run_id),
+                removed=[key for key in entry.removed if not key.startswith(PREFIX)],
+            )
+            for entry in entries
+        ]

@@ -1,0 +1,19 @@
+"""What a store must promise for a call."""
+
+from __future__ import annotations
+
+from cano import ConfigurationError
+from cano.engine.ports import Host
+
+_LACKS = {
+    "history": "keeps no history of its runs, so none can be shown, and no run can be forked",
+    "retention": "keeps everything, so no run can be deleted",
+}
+
+
+def require(kernel: Host, promise: str) -> None:
+    """Raise ConfigurationError unless the kernel's store promises `history` or `retention`."""
+    assert kernel.backend is not None
+    if not getattr(kernel.backend.capabilities, promise):
+        name = kernel.store_name
+        raise ConfigurationError(f"the store {name} {_LACKS[promise]}; use one with {promise}, see `cano plugins`")
