@@ -76,7 +76,7 @@ def test_parked(signal: str | None, until: float | None, what: str) -> None:
 
     Recorder(report=told.append).cano_run_parked(parked)
 
-    assert told == [f"Parked: run r1 waits{what}; Ctrl-C cancels it"]
+    assert told == [f"Parked: run r1 waits{what}, then c; Ctrl-C cancels it"]
 
 
 async def test_failed_and_cancelled() -> None:

@@ -1,4 +1,4 @@
-"""What a store must promise for a call."""
+"""Checks that a store keeps the promise that a call needs."""
 
 from __future__ import annotations
 
