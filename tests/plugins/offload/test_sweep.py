@@ -71,8 +71,7 @@ async def fill(url: str) -> None:
     """Start a run that replaces a value, send it a signal that it does not wait for, and one to a missing run."""
     async with Kernel(store=url) as kernel:
         handle = await kernel.start(flow, {"text": "first " * 100}, run_id="one")
-        while (await kernel.explain("one")).detail != "'more'":
-            await kernel.clock.sleep(0.01)
+        await handle._run.ended()  # it is parked
         await kernel.signal("one", "other", "payload " * 100)
         assert handle.run_id == "one"
         backend = kernel.backend
