@@ -25,7 +25,7 @@ BUDGETS = {
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
 IN_ALL = 5_624
-DURABILITY = {"": 1_400, "inspection": 350, "recovery": 600}
+DURABILITY = {"": 1_404, "inspection": 350, "recovery": 600}
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
 
 EXCEPTIONS = {

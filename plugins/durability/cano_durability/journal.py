@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cano import (
     Changes,
     Commit,
+    ConflictError,
     Run,
     RunCancelledError,
     RunRecord,
@@ -46,14 +47,15 @@ class Journal:
         safe_until: the time, by `StoredRuns.elapsed`, until which the lease is certain not to have expired.
         releasing: whether a commit that releases the lease is in progress, or was made.
         ended: whether the run has ended in the store.
+        refused: whether the store refused the commit of its end, since another process has claimed the run.
         payload: the payload that led to `state`, as the store keeps it; next_payload: that of the next state.
         consumed: ids of the signals that the next commit consumes; answers: of those that the next transition consumes.
     """
 
     __slots__ = (
         "_backend", "_carried", "_clock", "_elapsed", "_remembered", "_stored", "_unsaved", "_values", "answers",
-        "commits_steps", "consumed", "ended", "next_payload", "payload", "releasing", "run_id", "safe_until", "seq",
-        "state", "token",
+        "commits_steps", "consumed", "ended", "next_payload", "payload", "refused", "releasing", "run_id", "safe_until",
+        "seq", "state", "token",
     )  # fmt: skip
 
     def __init__(
@@ -71,6 +73,7 @@ class Journal:
         self.token = record.token
         self.releasing = False
         self.ended = False
+        self.refused = False
         self.payload = record.payload
         self.next_payload: Any = None
         self.consumed: tuple[str, ...] = ()
@@ -234,6 +237,7 @@ class Journal:
         try:
             await despite_cancellation(self._end(run), self._clock)
         except Exception as problem:  # noqa: BLE001  # the run has ended; its lease expires by itself
+            self.refused = isinstance(problem, ConflictError)
             texts = map(escaped, (self.run_id, safe_repr(run.error), safe_str(problem)))
             _log.warning("run %s ended with %s, which could not be stored: %s", *texts)
 

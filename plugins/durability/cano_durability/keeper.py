@@ -108,7 +108,7 @@ class Keeper:
         self._caretaker.stopped_driving(run)
         if self._kernel.closed:
             return
-        if isinstance(run.error, RunCancelledError) and not run.error.with_parent and not journal_of(run).ended:
+        if isinstance(run.error, RunCancelledError) and not run.error.with_parent and journal_of(run).refused:
             self._kernel.spawn(self._cancel_again(run.run_id))
         if run.status is RunStatus.PARKED:
             self._watchlist.parked.add(run.run_id)
