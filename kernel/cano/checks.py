@@ -54,8 +54,7 @@ def whole_or_none(name: str, value: object, least: int) -> int | None:
     """Return `value` if it is None, or a whole number of at least `least`."""
     number = _number(value)
     if value is not None and not (isinstance(number, int) and least <= number <= LARGEST):
-        limits = _limits(least, LARGEST, number)
-        refuse(name, value, f"a whole number{limits}{',' if limits.startswith(',') else ''} or None")
+        refuse(name, value, f"a whole number{_limits(least, LARGEST, number)} or None".replace("more or", "more, or"))
     return number  # type: ignore[return-value]  # an int by now
 
 
@@ -77,10 +76,12 @@ def positive_seconds(name: str, value: object) -> float:
 
 def time_limit(name: str, value: object) -> float | None:
     """Return `value` if it is None, or a number of seconds above 0, or the seconds of such a timedelta."""
+    if value is None:
+        return None
     from datetime import timedelta  # late: importing it takes 1 ms
 
     number = value.total_seconds() if isinstance(value, timedelta) else _number(value)
-    if value is not None and not (number is not None and 0 < number <= LONGEST):
+    if number is None or not 0 < number <= LONGEST:
         refuse(name, value, f"a positive number of seconds{_too_long(number)} or None")
     return number
 

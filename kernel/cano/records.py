@@ -93,8 +93,7 @@ class RunRecord(NamedTuple):
     @property
     def wait_token(self) -> str | None:
         """The token of the signal's wait that the run is parked in, as in `current_wait().token`; otherwise None."""
-        wait = self.wait
-        return None if wait is None or wait.signal is None else wait_token(self.run_id, self.seq)
+        return None if self.wait is None or self.wait.signal is None else wait_token(self.run_id, self.seq)
 
 
 class Commit(NamedTuple):

@@ -357,10 +357,6 @@ class Run(Strand):
         self.watchdog().arm(self.deadline)
         return remaining > 0
 
-    def before_due(self, until: float | None) -> float | None:
-        """Return the earlier of `until` and the run's deadline, in wall-clock seconds; None if there is neither."""
-        return min((at for at in (until, self.due) if at is not None), default=None)
-
     def driven_by(self, task: asyncio.Task[Any] | None) -> bool:
         """Return whether `task` executes the run."""
         return self._task is not None and self._task is task
@@ -433,8 +429,7 @@ class Run(Strand):
             asyncio.CancelledError: the run is to end; its task has swallowed an earlier cancellation.
         """
         release(self, keep=len(self.plan.limiters))
-        own = self._stop is not None or (self.watch is not None and self.watch.cancels > 0)
-        if own or self.cancelled_from_outside():
+        if self.is_to_end():
             raise asyncio.CancelledError
 
     def _ended_with(self, error: BaseException) -> BaseException:

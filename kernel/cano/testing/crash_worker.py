@@ -38,7 +38,7 @@ from cano.testing.contract_base import installed_backend, loaded
 from cano.testing.faults import Faults, FaultyStore
 
 LEASE = 3e7
-"""Seconds, so many that virtual time makes no stops for renewals and polls. No run waits until its lease expires."""
+"""Seconds. Virtual time makes no stop for a renewal or a poll, and no run waits until its lease expires."""
 QUIET = 100 * LEASE
 """Seconds of virtual time without a write to the store after which a run hangs."""
 

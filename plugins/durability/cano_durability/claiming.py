@@ -333,7 +333,7 @@ def has_ended(record: RunRecord, resume_ended: bool) -> bool:
 
 
 async def is_over(kernel: Host, backend: StoreBackend, record: RunRecord) -> bool:
-    """Return whether a run has ended for good: neither `resume` nor its parent can continue it."""
+    """Return whether a run can never continue: neither `resume` nor its parent continues it."""
     if not record.status.finished or record.parent is None or has_ended(record, resume_ended=True):
         return has_ended(record, resume_ended=True)
     if record.parent in kernel.active:  # in memory, the store does not have it

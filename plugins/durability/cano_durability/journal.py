@@ -26,6 +26,7 @@ from cano.safe_text import escaped, safe_repr, safe_str
 from cano_durability.failures import described
 from cano_durability.keys import CARRIED, ERROR, LASTING, PAYLOAD, PREFIX, TAKEOVERS, WAIT
 from cano_durability.patience import despite_cancellation
+from cano_durability.waits import KeptWait
 
 if TYPE_CHECKING:
     from cano_durability.stored_runs import StoredRuns
@@ -226,7 +227,7 @@ class Journal:
         if delay <= PARK_AFTER or not self.commits_steps:
             return
         name = state_name(run.step.state)
-        run.wait = Wait(then=name, until=run.before_due(self._clock.time() + delay))
+        run.wait = KeptWait(Wait(then=name, until=self._clock.time() + delay)).before(run.due)
         await self.commit(run.view, name, RunStatus.PARKED, self.seq, wait=run.wait, release=True)
         raise Parked
 
