@@ -43,8 +43,13 @@ def find_flow(module: ModuleType, where: str, attribute: str | None) -> Workflow
 
 def suggestion(wrong: str, names: Iterable[str]) -> str:
     """Return "; did you mean …?" with the name most similar to `wrong`, or "" if none is similar."""
-    close = difflib.get_close_matches(wrong, sorted(names), n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+    close = nearest(wrong, names)
+    return f"; did you mean {close}?" if close else ""
+
+
+def nearest(wrong: str, names: Iterable[str]) -> str | None:
+    """Return the name most similar to `wrong`, or None if none is similar."""
+    return next(iter(difflib.get_close_matches(wrong, sorted(names), n=1)), None)
 
 
 def _workflows(holder: Any) -> dict[str, Workflow[Any]]:

@@ -6,7 +6,6 @@ import contextlib
 import io
 import sys
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import Any, NoReturn
 
 import click
@@ -19,6 +18,7 @@ from cano_cli.commands import add_plugin_commands
 from cano_cli.delete import delete
 from cano_cli.errors import STOPPED, Failed, usage_error
 from cano_cli.explain import explain
+from cano_cli.finding import nearest
 from cano_cli.fork import fork
 from cano_cli.graph import graph
 from cano_cli.migrate_store import migrate_store
@@ -71,7 +71,7 @@ class App(click.Group):
         """Find the subcommand. For a name that does not exist, the error names the one that was probably meant."""
         name = args[0]
         if name not in self.commands and not name.startswith("-"):
-            meant = OTHER_NAMES.get(name) or next(iter(get_close_matches(name, self.commands, 1)), None)
+            meant = OTHER_NAMES.get(name) or nearest(name, self.commands)
             ctx.fail(f"No such command {name!r}." + (f" Did you mean {meant!r}?" if meant else ""))
         return super().resolve_command(ctx, args)
 
