@@ -1,7 +1,7 @@
 """A worker that takes over sleeping runs, slowly: `python -m tests.acceptance.durability.sleepers URL PIPE UNTIL`.
 
 It says on its stdout when it watches, and works until its stdin is closed. To the pipe it writes a line for each body
-that it begins and for each run that ends: what, its process, the run, and seconds that all processes share.
+that it begins, each run that ends and each renewal: what, its process, the run, and seconds that all processes share.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import os
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from cano import Kernel, KeyValueStore, Run, StoreBackend, Workflow, current_step, hookimpl, sleep_until
@@ -67,12 +68,25 @@ def slow(backend: StoreBackend) -> None:
     anything["claim"] = slowly
 
 
+def reporting(backend: StoreBackend, worker: Worker) -> None:
+    """Let the worker tell each renewal of its leases."""
+    renew, anything = backend.renew, backend.__dict__
+
+    async def told(*arguments: Any) -> Sequence[str]:
+        lost = await renew(*arguments)
+        worker.say("renewed", "-")
+        return lost
+
+    anything["renew"] = told
+
+
 async def main(url: str, pipe: str, until: str) -> None:
     """Watch until told to stop."""
     worker = Worker(pipe, float(until))
     async with Kernel(store=url, lease=LEASE, poll=0.1, grace=0, plugins=[worker]) as kernel:
         assert kernel.backend is not None
         slow(kernel.backend)
+        reporting(kernel.backend, worker)
         await kernel.recover(worker.flow)
         print("watching", flush=True)
         await asyncio.to_thread(sys.stdin.read)

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +38,7 @@ class Seen:
         os.mkfifo(path)
         self.begun: dict[str, list[Begin]] = defaultdict(list)
         self.ended: set[str] = set()
+        self.renewals: Counter[int] = Counter()
         self._pipe = os.open(path, os.O_RDWR | os.O_NONBLOCK)
         self._more = asyncio.Event()
         self._rest = b""
@@ -51,11 +52,20 @@ class Seen:
                 self.begun[run_id].append(Begin(float(at), int(process)))
             elif what == "succeeded":
                 self.ended.add(run_id)
+            elif what == "renewed":
+                self.renewals[int(process)] += 1
         self._more.set()
 
     async def all_of(self, begun: int = 0, ended: int = 0) -> None:
         """Wait until at least `begun` bodies have begun and at least `ended` runs have succeeded."""
         while len(self.begun) < begun or len(self.ended) < ended:
+            self._more.clear()
+            await self._more.wait()
+
+    async def renewal(self, process: int) -> None:
+        """Wait until a process has renewed its leases once more, or all runs have ended."""
+        before = self.renewals[process]
+        while self.renewals[process] == before and len(self.ended) < RUNS:
             self._more.clear()
             await self._more.wait()
 
@@ -132,7 +142,7 @@ async def test_short_stops_repeat_nothing(tmp_path: Path) -> None:
         for part in range(4):
             await seen.all_of(begun=1 + part * RUNS // 5)
             await stop(first, 0.3)
-            await asyncio.sleep(0.5)  # it executes in between: stops without a pause are one long stop
+            await seen.renewal(first.pid)  # stops without a renewal in between are one long stop
         await seen.all_of(begun=RUNS, ended=RUNS)
     seen.close()
 

@@ -32,7 +32,7 @@ CODEC = _CODEC.load()
 RAM = "/dev/shm" if Path("/dev/shm").is_dir() else None  # no test here loses what is not on disk
 
 LEASE = 1000.0
-"""So long that no test waits for the end of a lease."""
+"""Seconds: more than any test takes, so that no lease expires in one."""
 
 
 class Surviving(MemoryBackend):

@@ -137,7 +137,7 @@ async def test_in_a_plain_function(kernel: Kernel, swallowing: Swallowing) -> No
 
 
 async def test_a_wait_does_not_begin_either(kernel: Kernel, swallowing: Swallowing) -> None:
-    """It would park the run, which nobody waits for any more."""
+    """A task that swallowed the cancellation and returns `wait_for` does not park the run: its caller has left."""
     flow: Workflow[str] = Workflow("one").add_exit_state("end")
 
     @flow.on("one")

@@ -137,7 +137,7 @@ async def halved(store: Any, honest: Any, commit: Any) -> None:
 
 
 async def late(store: Any, honest: Any, *args: Any) -> Any:
-    """Do it in a task of its own, whoever still waits for it."""
+    """Make the call in a task of its own, which continues if the caller is cancelled."""
 
     async def later() -> Any:
         for _ in range(10):

@@ -65,7 +65,7 @@ def test_beside_the_file(write: Write, project: Path) -> None:
 
 
 def test_a_file_imports_nothing_from_the_current_directory(write: Write, project: Path) -> None:
-    """A module that somebody left in the current directory is not executed for a file elsewhere."""
+    """A file in another folder does not import a module from the current directory."""
     write("optional_speedups.py", "open('executed', 'w')\n")
     source = "try:\n    import optional_speedups\nexcept ImportError:\n    pass\n"
     write("apps/main.py", source + textwrap.dedent(FLOW) + "flow = make('alone')\n")

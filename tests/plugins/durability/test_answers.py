@@ -165,7 +165,7 @@ async def test_an_answer_to_a_later_question(kernel: Kernel, world: World, inter
 async def test_a_wait_that_was_answered_without_a_token(
     kernel: Kernel, world: World, interview: Interview, where: str
 ) -> None:
-    """A wait is over, whoever ended it: an answer to it is too late, though no other one has its token."""
+    """A signal without a token ends the wait, so that a later answer with the token of that wait is refused."""
     await interview.start(kernel, world)
     interview.gate.clear()
     await kernel.signal("r", "answer", "yes")
@@ -307,7 +307,7 @@ async def test_tokens_that_are_none(kernel: Kernel, world: World, interview: Int
     with pytest.raises(ConfigurationError, match="run r waits for signal 'answer', not 'approved'"):
         await kernel.signal("r", "approved", wait=token)
     with pytest.raises(RunNotFoundError):
-        await kernel.signal("nobody", "answer", wait="nobody:1")
+        await kernel.signal("missing", "answer", wait="missing:1")
     assert await kernel.signal("f", "answer", wait="f:1")
     assert await waiting(kernel) == []
 

@@ -186,7 +186,7 @@ async def test_resuming_the_parent_of_a_cancelled_child(kernel: Kernel, world: W
 async def test_no_child_outlives_a_parent_that_has_ended(
     kernel: Kernel, world: World, family: Family, ended: str, generations: int
 ) -> None:
-    """Neither a signal nor `resume` revives a child whose parent, or the parent of that one, has ended for good."""
+    """Neither a signal nor `resume` continues a child whose parent or grandparent can never continue."""
     flow, child = family.parent(on_exhausted="instead"), CHILD
     if generations == 2:
         flow, child = Workflow("call", name="outer").add_exit_states(["end", "instead"]), "p:1/parent:1/child"

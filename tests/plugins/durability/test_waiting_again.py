@@ -36,7 +36,7 @@ START = 1_700_000_000.0
 
 
 class Payout:
-    """A workflow that pays if somebody approves, and notes who did."""
+    """A workflow that pays after an approval, and stores the name in it."""
 
     def __init__(self) -> None:
         self.pause: Any = wait_for("approved", then="pay")
@@ -111,7 +111,7 @@ async def test_resuming_a_run_whose_time_was_over(kernel: Kernel, world: World, 
 
 
 async def test_it_may_fail_again(kernel: Kernel, world: World, payout: Payout) -> None:
-    """A resumed wait ends by the timeout, too; nobody need wait for that, and the run can be resumed again."""
+    """A resumed run fails by its timeout while it waits, without a caller that awaits it; it can be resumed again."""
     await overdue(kernel, world, payout)
     for _ in range(2):
         waiter = asyncio.ensure_future(kernel.resume(payout.flow(), "r"))

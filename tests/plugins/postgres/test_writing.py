@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 from cano import Commit, RunFilter, SerializationError, Signal
-from cano.testing.contract_base import LATER, NOW, loaded, new_run, note, step
+from cano.testing.contract_base import NOW, loaded, new_run, note, step
 from cano_postgres import PostgresBackend
 
+from tests.plugins.renewals import with_a_renewal
 from tests.plugins.stale_commits import check_refusals
 
 Ask = Callable[..., list[Any]]
@@ -162,12 +163,6 @@ async def test_two_backends_that_lock_the_same_rows(url: str, schema: str, store
 
 async def test_a_renewal_waits_for_no_other_call(store: PostgresBackend) -> None:
     """However many calls wait, a renewal is in the first batch."""
-    done: list[str] = []
-
-    async def call(name: str, work: Any) -> None:
-        await work
-        done.append(name)
-
-    releases = [call("release", store.release(f"run {n}", 1)) for n in range(1100)]
-    await asyncio.gather(*releases, call("renewal", store.renew("holder", {"run 1": 1}, LATER)))
+    done, calls = with_a_renewal(store, 1100)
+    await asyncio.gather(*calls)
     assert done.index("renewal") <= 500

@@ -13,6 +13,7 @@ from cano_redis.engine import PAGE
 from cano_redis.pump import Pump
 
 from tests.plugins.redis.conftest import Ask, until
+from tests.plugins.renewals import with_a_renewal
 from tests.plugins.stale_commits import check_refusals
 
 
@@ -246,12 +247,6 @@ async def test_after_closing(store: RedisBackend) -> None:
 
 async def test_a_renewal_waits_for_no_other_call(store: RedisBackend) -> None:
     """However many calls wait, a renewal is in the next batch."""
-    done: list[str] = []
-
-    async def call(name: str, work: Any) -> None:
-        await work
-        done.append(name)
-
-    releases = [call("release", store.release(f"run {n}", 1)) for n in range(1600)]
-    await asyncio.gather(*releases, call("renewal", store.renew("holder", {"run 1": 1}, LATER)))
+    done, calls = with_a_renewal(store, 1600)
+    await asyncio.gather(*calls)
     assert done.index("renewal") <= 1000

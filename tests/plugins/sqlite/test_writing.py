@@ -22,6 +22,7 @@ from cano_sqlite.settings import Settings
 from cano_sqlite.worker import Desk
 from cano_sqlite.writer import Writer
 
+from tests.plugins.renewals import with_a_renewal
 from tests.plugins.stale_commits import check_refusals
 
 Ask = Callable[..., list[Any]]
@@ -136,14 +137,8 @@ async def test_a_refusal_concerns_nobody_else(store: SqliteBackend, locked: Lock
 
 async def test_a_renewal_waits_for_no_other_call(store: SqliteBackend, locked: Locked) -> None:
     """However many calls wait, a renewal is in the first transaction, even if that has enough jobs."""
-    done: list[str] = []
-
-    async def call(name: str, work: Any) -> None:
-        await work
-        done.append(name)
-
-    releases = [call("release", store.release(f"run {n}", 1)) for n in range(300)]
-    await at_once(locked, *releases, call("renewal", store.renew("holder", {"run 1": 1}, LATER)))
+    done, calls = with_a_renewal(store, 300)
+    await at_once(locked, *calls)
     assert done.index("renewal") <= 100
 
 
