@@ -77,10 +77,25 @@ async def test_limits_that_are_taken_in_two_orders_are_refused(kernel: Kernel) -
     )
 
 
+class SecondRequest(Limit):
+    """A limit of 1, and an event: two runs have requested its slot, so the second one waits."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.requests, self.happened = 0, asyncio.Event()
+
+    def value(self, store: Any) -> Any:
+        """Return the value, as the request begins. It comes before the run next lets others run."""
+        self.requests += 1
+        if self.requests == 2:
+            self.happened.set()
+        return super().value(store)
+
+
 async def test_without_that_check_they_would_wait_for_ever(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two runs that hold one limit each, and whose children need the other one, do not end: lending does not help."""
     monkeypatch.setattr(validation, "_limits", lambda flow: ())
-    one, two = Limit(1), Limit(1)
+    one, two = SecondRequest(), SecondRequest()
     both, flow = asyncio.Barrier(2), Workflow("wait", name="crossing").add_exit_state("end")
     for name, mine, other in (("left", one, two), ("right", two, one)):
         child = flow_of("child", at_once, limit=other)
@@ -94,8 +109,9 @@ async def test_without_that_check_they_would_wait_for_ever(kernel: Kernel, monke
     flow.register("wait", lambda store: store["to"])
 
     handles = [await kernel.start(flow, {"to": to}, run_id=to) for to in ("left", "right")]
-    for _ in range(100):
-        await asyncio.sleep(0)
+    async with asyncio.timeout(HANG):
+        await one.happened.wait()
+        await two.happened.wait()
     assert [run.waits_for is not None for run in kernel.active.values() if run.parent_id] == [True, True]
     for handle in handles:
         await handle.cancel()
