@@ -1,5 +1,6 @@
 #!/bin/sh
-# Makes .venv at the repository's root and installs the tools and every member into it.
+# Makes .venv at the repository's root and installs the tools and every member into it. Each package that is
+# downloaded, also to build the members, must have one of the hashes in constraints.txt.
 # Does nothing when nothing that it depends on has changed. PYTHON says which interpreter to take.
 set -eu
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
@@ -31,12 +32,20 @@ found=$("$venv/bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])
 [ "$found" = "$version" ] || "$python" -m venv --clear "$venv"
 
 cd "$root"
-[ -x "$venv/bin/uv" ] ||
-    "$venv/bin/python" -m pip install -qq --disable-pip-version-check -c constraints.txt uv
+if ! [ -x "$venv/bin/uv" ]; then
+    # pip verifies hashes only of what it reads from a file of requirements
+    sed -n '/^uv==/,/[^\\]$/p' constraints.txt >"$venv/uv.txt"
+    "$venv/bin/python" -m pip install -qq --disable-pip-version-check --require-hashes -r "$venv/uv.txt"
+fi
 set -- -e kernel
 for member in plugins/*/pyproject.toml; do
     set -- "$@" -e "${member%/pyproject.toml}"
 done
-"$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --exact \
-    -c constraints.txt -b constraints.txt --group dev "$@"
+uv() {
+    "$venv/bin/uv" --quiet pip "$@" --python "$venv/bin/python"
+}
+# members have no hashes, so they are installed by themselves; `check` finds what the constraints lack
+uv sync --require-hashes constraints.txt
+uv install --no-deps --require-build-hashes -b constraints.txt "$@"
+uv check
 echo "$wanted" >"$venv/cano-stamp"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import inspect
+import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -16,11 +18,13 @@ import cano.options
 import cano.redaction
 import cano.safe_text
 import pytest
+import uv
 from cano import Kernel
 from cano.engine import ports
 from cano_durability.journal import Journal
 from cano_durability.keeper import Keeper
 
+from tests.acceptance.venvs import checked
 from tests.kernel.test_rooms import circles, imports
 
 ROOT = Path(__file__).parents[2]
@@ -131,18 +135,20 @@ def test_there_is_no_new_circle_in_a_plugin(name: str) -> None:
     assert circles(graph) == PLUGIN_CIRCLES.get(name, [])
 
 
-def test_every_pin_is_exact_and_names_no_place() -> None:
-    """The constraints pin one version each, and hold neither an address nor a path."""
-    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
-    pins = [line for line in lines if not line.startswith("#")]
+PIN = re.compile(r"([a-z][a-z0-9-]*)==[a-z0-9.]+( ; [^/\\]+)?(?: \\\n    --hash=sha256:[0-9a-f]{64})+\n")
 
-    assert pins
-    for pin in pins:
-        name, _, version = pin.partition(" ")[0].partition("==")
-        assert name, pin
-        assert version.replace(".", "").isalnum(), pin
-        assert "/" not in pin, pin
-        assert "cano" not in name, pin
+
+def pins() -> dict[str, str]:
+    """The lines of each package in the constraints, by its name."""
+    return {found[1]: found[0] for found in PIN.finditer((ROOT / "constraints.txt").read_text(encoding="utf-8"))}
+
+
+def test_every_pin_is_exact_and_names_no_place() -> None:
+    """The constraints pin one version each, with hashes, and hold nothing else: neither an address nor a path."""
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines(keepends=True)
+
+    assert "".join(pins().values()) == "".join(line for line in lines if not line.startswith("#"))
+    assert not any("cano" in name for name in pins())
 
 
 def declared() -> set[str]:
@@ -158,9 +164,45 @@ def declared() -> set[str]:
 
 def test_every_dependency_is_pinned() -> None:
     """What members and developers need is in the constraints."""
-    pinned = {line.partition("==")[0] for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()}
+    assert declared() <= pins().keys()
 
-    assert declared() <= pinned
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "pattern", "becomes", "refusal"),
+    [
+        ("uv", "sha256:.{8}", "sha256:00000000", "do not match the hashes"),
+        ("pluggy", "sha256:.{8}", "sha256:00000000", "hash mismatch"),
+        ("pluggy", r"\s.*\n(    .*\n)*", "\n", "all requirements must have a hash"),
+        ("editables", "(?s).+", "", "no trusted hash"),
+    ],
+)
+def test_the_set_up_installs_only_files_with_known_hashes(
+    tmp_path: Path, name: str, pattern: str, becomes: str, refusal: str
+) -> None:
+    """A file whose hash the constraints lack is refused: the installer, a dependency, what builds the members."""
+    known, venv = pins(), tmp_path / ".venv"
+    builders = ("editables", "hatchling", "packaging", "pathspec", "tomlkit", "trove-classifiers")
+    kept = {each: known[each] for each in ("uv", "pluggy", *builders)}
+    kept[name] = re.sub(pattern, becomes, kept[name])
+    checked(sys.executable, "-m", "uv", "--quiet", "venv", "--seed", "--python", sys.executable, venv)
+    if name != "uv":
+        (venv / "bin" / "uv").symlink_to(uv.find_uv_bin())
+        del kept["uv"]
+    (tmp_path / "constraints.txt").write_text("".join(kept.values()), encoding="utf-8")
+    for source in (ROOT / ".ci" / "setup.sh", *ROOT.glob("pyproject.toml"), *ROOT.glob("[kp]*/**/pyproject.toml")):
+        (copy := tmp_path / source.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(source.read_bytes())
+
+    done = subprocess.run(
+        ["sh", str(tmp_path / ".ci" / "setup.sh")], env={**os.environ, "PYTHON": sys.executable}, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+
+    assert done.returncode != 0
+    assert refusal in done.stderr.lower()
+    assert name in done.stderr
+    assert not (venv / "cano-stamp").exists()
 
 
 @pytest.mark.parametrize("folder", ["tests", "examples", "plugins"])
