@@ -93,12 +93,22 @@ def _sqlite(name: str, codec: str = "") -> Kind:
 # PostgreSQL: the output of pg_dump, without commands for psql and settings of one server version
 
 
+def _postgres(file: str, **options: str) -> Kind:
+    def new(target: Path, scratch: Path) -> AbstractContextManager[str]:
+        return _new_postgres(target / file, options)
+
+    def copy(source: Path, scratch: Path, servers: Servers) -> str:
+        return _copy_postgres(source / file, servers.postgres(), options)
+
+    return Kind(file, bool(options), new, copy)
+
+
 @contextmanager
-def _new_postgres(target: Path, scratch: Path) -> Iterator[str]:
+def _new_postgres(target: Path, options: dict[str, str]) -> Iterator[str]:
     server = start_postgres("-c", "fsync=off")
     try:
         database = server.new_database()
-        yield server.url(database, schema=SCHEMA)
+        yield server.url(database, schema=SCHEMA, **options)
         programs = binaries()
         assert programs is not None
         place = ["-h", str(server.folder), "-U", "cano", f"--schema={SCHEMA}"]
@@ -108,26 +118,35 @@ def _new_postgres(target: Path, scratch: Path) -> Iterator[str]:
     finally:
         server.throw_away()
     kept = [line for line in dump.splitlines() if line and not line.startswith(("--", "\\", "SET "))]
-    (target / "postgres.sql").write_text("\n".join(kept) + "\n", encoding="utf-8")
+    target.write_text("\n".join(kept) + "\n", encoding="utf-8")
 
 
-def _copy_postgres(source: Path, scratch: Path, servers: Servers) -> str:
-    server = servers.postgres()
+def _copy_postgres(source: Path, server: PostgresServer, options: dict[str, str]) -> str:
     schema = f"{SCHEMA}_{next(_NUMBERS)}"  # a new database would take twice as long as the rest
     with psycopg.connect(server.url()) as connection:
-        connection.execute((source / "postgres.sql").read_bytes())
+        connection.execute(source.read_bytes())
         connection.execute(f"ALTER SCHEMA {SCHEMA} RENAME TO {schema}".encode())
-    return server.url(schema=schema)
+    return server.url(schema=schema, **options)
 
 
 # Redis: the type and the content of each key
 
 
+def _redis(file: str, **options: str) -> Kind:
+    def new(target: Path, scratch: Path) -> AbstractContextManager[str]:
+        return _new_redis(target / file, options)
+
+    def copy(source: Path, scratch: Path, servers: Servers) -> str:
+        return _copy_redis(source / file, servers.redis(), options)
+
+    return Kind(file, bool(options), new, copy)
+
+
 @contextmanager
-def _new_redis(target: Path, scratch: Path) -> Iterator[str]:
+def _new_redis(target: Path, options: dict[str, str]) -> Iterator[str]:
     server = start_redis()
     try:
-        yield server.url(prefix=PREFIX)
+        yield server.url(prefix=PREFIX, **options)
         start = f"{{{PREFIX}}}:".encode()
         with closing(_client(server)) as client:
             keys = sorted(client.keys())
@@ -136,19 +155,18 @@ def _new_redis(target: Path, scratch: Path) -> Iterator[str]:
             content = {_text(key.removeprefix(start)): _read(client, key) for key in keys}
     finally:
         server.throw_away()
-    _write_json(target / "redis.json", content)
+    _write_json(target, content)
 
 
-def _copy_redis(source: Path, scratch: Path, servers: Servers) -> str:
-    server = servers.redis()
+def _copy_redis(source: Path, server: RedisServer, options: dict[str, str]) -> str:
     prefix = server.new_prefix()
-    content: dict[str, tuple[str, Any]] = json.loads((source / "redis.json").read_text(encoding="utf-8"))
+    content: dict[str, tuple[str, Any]] = json.loads(source.read_text(encoding="utf-8"))
     with closing(_client(server)) as client, client.pipeline() as pipeline:
         for key, (kind, value) in content.items():
             command, members = _WRITE[kind], value if isinstance(value, list) else [value]
             pipeline.execute_command(command, f"{{{prefix}}}:".encode() + _bytes(key), *map(_bytes, members))
         pipeline.execute()
-    return server.url(prefix=prefix)
+    return server.url(prefix=prefix, **options)
 
 
 def _client(server: RedisServer) -> Any:
@@ -216,10 +234,12 @@ def _bytes(text: str) -> bytes:
 
 KINDS: dict[str, Kind] = {
     "sqlite": _sqlite("sqlite.db"),
-    "postgres": Kind("postgres.sql", False, _new_postgres, _copy_postgres),
-    "redis": Kind("redis.json", False, _new_redis, _copy_redis),
+    "postgres": _postgres("postgres.sql"),
+    "redis": _redis("redis.json"),
     "lmdb": Kind("lmdb.json", False, _new_lmdb, _copy_lmdb),
     "zstd": _sqlite("zstd.db", "zstd"),
     "encrypt": _sqlite("encrypt.db", "encrypt"),
+    "encrypt-postgres": _postgres("encrypt.sql", codec="encrypt"),
+    "encrypt-redis": _redis("encrypt.json", codec="encrypt"),
     "offload": _sqlite("offload.db", "offload:1KiB:FOLDER"),
 }

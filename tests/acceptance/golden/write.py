@@ -3,7 +3,8 @@
     python -m tests.acceptance.golden.write FOLDER [KIND ...]
 
 makes FOLDER and writes the files of these kinds of stores to it, by default of all: `sqlite`; `postgres` and `redis`,
-whose servers it starts by itself; `lmdb`; and SQLite files with a layer around the codec: `zstd`, `encrypt`, `offload`.
+whose servers it starts by itself; `lmdb`; and stores with a layer around the codec: SQLite files `zstd`, `encrypt` and
+`offload`, and `encrypt-postgres` and `encrypt-redis`.
 
 The folders beside this file are a series. Version 0.1.0 wrote the first one, `001-0.1.0`. Write the next one before you
 change the stored form, and when you publish a version:
