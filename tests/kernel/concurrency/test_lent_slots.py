@@ -27,6 +27,8 @@ from cano.model import validation
 from cano.testing import VirtualClock
 from cano_memory import MemoryBackend
 
+from tests.waiting import until
+
 HANG = 30.0
 """Seconds after which a test has failed: its runs wait for each other."""
 
@@ -322,8 +324,7 @@ async def test_explain_names_the_limit_and_its_holders(clock: VirtualClock) -> N
     async with Kernel(store=MemoryBackend(), clock=clock) as kernel:
         first = await kernel.start(flow, {"customer": "acme"}, run_id="first")
         second = await kernel.start(flow, {"customer": "acme"}, run_id="second")
-        while kernel.active["second"].waits_for is None:  # noqa: ASYNC110
-            await asyncio.sleep(0)
+        await until(lambda: kernel.active["second"].waits_for is not None)
 
         running, waiting = await kernel.explain("first"), await kernel.explain("second")
         go.set()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextvars import ContextVar, Token
 from typing import Any
 
@@ -31,6 +31,8 @@ from cano import (
 )
 from cano.testing import VirtualClock
 from cano_memory import MemoryStore
+
+from tests.waiting import until
 
 inside: ContextVar[str] = ContextVar("inside", default="nothing")
 
@@ -110,29 +112,12 @@ async def nothing_left() -> AsyncIterator[None]:
     """After every test here, only the test's own asyncio task is left."""
     before = asyncio.all_tasks()
     yield
-    await settle()
-    left = [task for task in asyncio.all_tasks() - before if task is not asyncio.current_task()]
-    assert left == []
-
-
-async def settle() -> None:
-    """Let everything that can run now run."""
-    for _ in range(20):
-        await asyncio.sleep(0)
+    await until(lambda: asyncio.all_tasks() - before <= {asyncio.current_task()})
 
 
 def flow_of(work: Any, **config: Any) -> Workflow[str]:
     """A workflow of one task."""
     return Workflow("start").register("start", work, config=TaskConfig(**config)).add_exit_state("end")
-
-
-async def until(met: Callable[[], bool]) -> None:
-    """Let others run until `met`."""
-    for _ in range(100_000):
-        if met():
-            return
-        await asyncio.sleep(0)
-    raise AssertionError("it never came to that")
 
 
 def cancelling() -> int:
@@ -864,11 +849,9 @@ async def test_a_started_run_may_close_its_kernel(clock: VirtualClock) -> None:
         return "end"
 
     handle = await kernel.start(flow_of(work))
-    await settle()
-    status = handle.status().status
-    await handle.cancel()
 
-    assert status is RunStatus.SUCCEEDED
+    assert (await handle.result()).state == "end"
+    assert handle.status().status is RunStatus.SUCCEEDED
 
 
 async def test_no_run_begins_while_the_kernel_closes() -> None:
@@ -879,7 +862,7 @@ async def test_no_run_begins_while_the_kernel_closes() -> None:
     await kernel.start(flow_of(first))
     await first.began.wait()
     closing = asyncio.create_task(kernel.close(grace=1))
-    await settle()
+    await until(lambda: kernel.closed)
     begun: RunHandle | None = None
     with contextlib.suppress(StoreUnavailableError):
         begun = await kernel.start(flow_of(late))

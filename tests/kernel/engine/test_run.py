@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable
 from datetime import timedelta
 from enum import Enum
 from typing import Any
@@ -41,6 +40,8 @@ from cano import (
 )
 from cano.testing import VirtualClock
 from cano_memory import MemoryStore
+
+from tests.waiting import until
 
 
 class State(Enum):
@@ -127,15 +128,6 @@ def then(state: Any) -> Any:
         return state
 
     return go
-
-
-async def until(met: Callable[[], bool]) -> None:
-    """Let others run until `met`."""
-    for _ in range(100_000):
-        if met():
-            return
-        await asyncio.sleep(0)
-    raise AssertionError("it never came to that")
 
 
 async def fail(store: Any) -> str:
@@ -560,11 +552,11 @@ async def test_progress_from_a_thread(kernel: Kernel) -> None:
     def work(store: Any) -> str:
         current_step().progress(1, 2)
         told.set()
-        going.wait(10)
+        going.wait(60)
         return "end"
 
     handle = await kernel.start(flow_of(work))
-    await asyncio.to_thread(told.wait, 10)
+    await asyncio.to_thread(told.wait, 60)
 
     assert handle.status().progress == Progress(1, 2, None)
     going.set()

@@ -35,6 +35,8 @@ from cano.testing import VirtualClock
 from cano_memory import MemoryStore
 from cano_memory.backend import MemoryBackend
 
+from tests.waiting import until
+
 LIFECYCLE = [
     "cano_run_started",
     "cano_step_started",
@@ -679,8 +681,7 @@ async def test_the_same_run_id_is_the_same_run() -> None:
     flow = flow_of(work)
     async with Kernel(clock=VirtualClock(), grace=0) as kernel:
         first = asyncio.create_task(kernel.run(flow, run_id="r1"))
-        while not ran:  # noqa: ASYNC110  # no event tells that
-            await asyncio.sleep(0)
+        await until(lambda: bool(ran))
         second = await kernel.start(flow, run_id="r1")
         go.set()
         results = [await first, await second.result(), await kernel.run(flow, run_id="r1")]

@@ -26,7 +26,7 @@ from cano import (
 from cano.testing import VirtualClock
 from cano_memory import MemoryStore
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 """Seconds after which a test that waits for another thread gives up."""
 
 user: contextvars.ContextVar[str] = contextvars.ContextVar("user", default="nobody")

@@ -25,6 +25,8 @@ from cano import (
 from cano.testing import VirtualClock
 from cano_memory import MemoryStore
 
+from tests.waiting import until
+
 
 @pytest.fixture
 def clock() -> VirtualClock:
@@ -194,9 +196,7 @@ async def test_closing(clock: VirtualClock) -> None:
         made: Workflow[Any] = Workflow("x", name="x").register("x", asks).add_exit_state("end")
         handle = await kernel.start(made, run_id="r")
         waiting = asyncio.ensure_future(handle.result())
-        for _ in range(20):
-            await asyncio.sleep(0)
-        assert handle.status().status is RunStatus.PARKED
+        await until(lambda: handle.status().status is RunStatus.PARKED)
     with pytest.raises(RunInterruptedError, match="the kernel closed"):
         await waiting
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -39,13 +38,6 @@ def a_server() -> Iterator[Callable[..., RedisServer]]:
             return server
 
         yield start
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for a condition that no event reports."""
-    async with asyncio.timeout(60):
-        while not condition():  # noqa: ASYNC110  # its purpose
-            await asyncio.sleep(0)
 
 
 Ask = Callable[..., Any]

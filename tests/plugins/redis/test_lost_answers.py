@@ -14,6 +14,7 @@ from cano_redis import RedisBackend
 
 from tests.plugins.redis.relay import relay_to
 from tests.servers.redis import RedisServer
+from tests.waiting import until
 
 
 class TestLostAnswers(LostAnswersContract):
@@ -50,6 +51,8 @@ async def test_what_is_stuck_on_an_old_connection_is_never_done(
     """
     remote = RedisBackend(path=str(between.address), prefix=prefix, timeout=0.3)
     await remote.open()
+    assert remote._backend is not None
+    pump = remote._backend._pump
     await store.create(new_run())
     between.hold(new=False)
     await remote.commit(note(0, changed={"a": b"old"}))
@@ -59,8 +62,7 @@ async def test_what_is_stuck_on_an_old_connection_is_never_done(
 
     between.hold(new=False)
     commit = asyncio.ensure_future(remote.commit(step(1)))
-    for _ in range(20):
-        await asyncio.sleep(0)
+    await until(lambda: any(call.sent for call in pump._batch))
     commit.cancel()
     with pytest.raises(asyncio.CancelledError):
         await commit

@@ -14,8 +14,8 @@ from cano.testing import RestartContract
 from cano.testing.contract_base import loaded, new_run, step
 from cano_redis import RedisBackend
 
-from tests.plugins.redis.conftest import until
 from tests.servers.redis import RedisServer
+from tests.waiting import until
 
 Start = Callable[..., RedisServer]
 

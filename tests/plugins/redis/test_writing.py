@@ -12,9 +12,10 @@ from cano_redis import RedisBackend
 from cano_redis.engine import PAGE
 from cano_redis.pump import Pump
 
-from tests.plugins.redis.conftest import Ask, until
+from tests.plugins.redis.conftest import Ask
 from tests.plugins.renewals import with_a_renewal
 from tests.plugins.stale_commits import check_refusals
+from tests.waiting import until
 
 
 @pytest.fixture

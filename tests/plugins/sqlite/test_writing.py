@@ -87,8 +87,7 @@ async def at_once(locked: Locked, *calls: Any) -> list[Any]:
     """Return the results of calls that are all made while the file is locked."""
     with locked():
         tasks = [asyncio.ensure_future(call) for call in calls]
-        for _ in range(3):
-            await asyncio.sleep(0)
+        await asyncio.sleep(0)  # each call queues its job before it first waits
     return await asyncio.gather(*tasks, return_exceptions=True)
 
 
