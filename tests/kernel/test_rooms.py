@@ -17,14 +17,14 @@ BUDGETS = {
     "": 875,  # the top floor: hooks, protocols, records, errors, options
     "data": 551,
     "model": 802,
-    "engine": 1_419,
+    "engine": 1_424,
     "runtime": 295,
     "concurrency": 630,
     "plugins": 472,
     "kernel": 577,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
-DURABILITY = {"": 1_404, "inspection": 350, "recovery": 600}
+DURABILITY = {"": 1_459, "inspection": 350, "recovery": 600}
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
 
 EXCEPTIONS = {

@@ -72,7 +72,7 @@ class Detail:
 
     __slots__ = (
         "attempt", "began", "children", "deadline", "delay", "error", "following", "outcome", "payload", "phase",
-        "progress",
+        "progress", "token_known",
     )  # fmt: skip
 
     def __init__(
@@ -95,6 +95,7 @@ class Detail:
         self.progress: Progress | None = None
         self.payload = payload
         self.outcome = outcome
+        self.token_known = False
         self.following: Detail | None = None
         """The detail that the next step starts with."""
 
@@ -160,6 +161,11 @@ class Step:
         children = self.of_attempt()._children
         number = children[workflow] = children.get(workflow, 0) + 1
         return f"{self.idempotency_key}{'' if number == 1 else f'.{number}'}/{workflow}"
+
+    @property
+    def token_known(self) -> bool:
+        """Whether the step has asked for its wait's token, so that signals may be sent to the wait. For plugins."""
+        return self._detail_or_default.token_known
 
     def keep_count(self) -> None:
         """Let the following phases, in any attempt, count child runs from here. For the engine."""
@@ -331,6 +337,7 @@ def current_wait() -> StepWait:
     step = current_step()
     if step.branch is not None:
         raise ConfigurationError(f"current_wait() was called in branch {step.branch} of a split, which cannot wait")
+    step._ensure_detail().token_known = True
     return StepWait(wait_token(step.run_id, step.seq))
 
 

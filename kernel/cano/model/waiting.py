@@ -47,8 +47,8 @@ def wait_for(
 ) -> S:
     """Park the run until `kernel.signal(run_id, signal, payload)`. Return the result from a task in place of a state.
 
-    A signal that was sent before the wait ends it at once, unless it was sent to another wait; see `current_wait`. In
-    the next state, `current_step().payload` is its payload.
+    A signal that was sent before the wait ends it at once, unless it was sent to another wait; see `current_wait`. One
+    that was sent to this wait comes first. In the next state, `current_step().payload` is its payload.
 
     Args:
         signal: the signal's name.

@@ -91,7 +91,8 @@ def _ends_wait(record: RunRecord, before: Signals, name: str) -> bool:
 
 
 def _refusal(run: str, signals: Signals, record: RunRecord | None, wait: str | None) -> str:
-    if wait is not None and any(id.startswith(_stored_id("", wait)) for id in _ids(signals)):
+    begun = record is not None and record.wait_token == wait  # a signal without the token may have come first
+    if wait is not None and (begun or any(id.startswith(_stored_id("", wait)) for id in _ids(signals))):
         return f"not sent: wait {word(wait)} of run {word(run)} already has an answer"
     if wait is None or record is None or record.status in (RunStatus.SUCCEEDED, RunStatus.CANCELLED):
         return f"not sent: run {word(run)} has ended"

@@ -1,8 +1,16 @@
-"""Signals that answer waits: which signal a wait takes, and which wait a signal was sent to."""
+"""Signals that answer waits: which signal a wait takes, and which wait a signal was sent to.
+
+Several processes must agree on the answer to a wait, so the order of the signals in the store decides. Signals of this
+plugin's own, with the name `WAIT`, mark places in that order: where a step that has handed out its wait's token looked
+for early answers, and where a wait timed out. Others name the signals that came too late to a wait, since a consumed
+signal leaves only its id.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from cano import ConfigurationError, Signal, Signals, StoreBackend
 from cano.engine.ports import wait_token
@@ -33,36 +41,130 @@ def seq_of(run_id: str, token: str) -> int:
     return int(seq)
 
 
-async def answer(
-    backend: StoreBackend, run_id: str, name: str, seq: int, *, fresh: bool = False
-) -> tuple[Signal | None, list[str]]:
-    """Return the signal that ends a wait, or None; and the ids of those that no wait takes any more.
+class Answer(NamedTuple):
+    """The signal that ends a wait, if there is one.
+
+    Attributes:
+        signal: the signal, or None.
+        used: the ids of the signals that the commit which begins or ends the wait consumes.
+    """
+
+    signal: Signal | None
+    used: tuple[str, ...] = ()
+
+
+async def answer(backend: StoreBackend, run_id: str, name: str, seq: int) -> Signal | None:
+    """Return the signal that ends the wait for `name` in which the run is parked since transition `seq`, or None."""
+    signal = await backend.next_signal(run_id, name)
+    if signal is None or addressee(signal.id) in (None, seq):
+        return signal
+    return _first((await backend.signals(run_id)).waiting, name, seq, begun=True)
+
+
+async def early_answer(backend: StoreBackend, run_id: str, name: str, seq: int, *, fresh: bool, known: bool) -> Answer:
+    """Return the signal that ends a wait before it begins. The commit also consumes those that no wait takes any more.
 
     Args:
         backend: the store.
         run_id, seq: the run, and the transition that begins the wait.
         name: the name that it waits for.
         fresh: whether only signals count that were sent to this wait.
+        known: whether the step has handed out its wait's token, so that there may be such signals.
     """
-    signal = await backend.next_signal(run_id, name)
-    if signal is None or (not fresh and addressee(signal.id) in (None, seq)):
-        return signal, []
-    taken, outdated = None, []
-    for signal in (await backend.signals(run_id)).waiting:
+    used: list[str] = []
+    if known:
+        used.append(_begin(seq, fresh=fresh))
+        await backend.put_signal(run_id, Signal(used[0], WAIT))
+    else:
+        signal = await backend.next_signal(run_id, name)
+        if signal is None or (not fresh and addressee(signal.id) in (None, seq)):
+            return Answer(signal, () if signal is None else (signal.id,))
+    waiting = (await backend.signals(run_id)).waiting
+    taken = _first(waiting, name, seq, begun=False, fresh=fresh)
+    for signal in waiting:
         to = addressee(signal.id)
-        if signal.name != name:
-            continue
-        if to == seq or (to is None and not fresh):
-            taken = taken or signal
-        elif to is None or to < seq:
-            outdated.append(signal.id)
-    return taken, outdated
+        if signal is taken or (signal.name == name and to is None and fresh):
+            used.append(signal.id)
+        elif signal.name == name and to is not None and to < seq:
+            used += signal.id, _late(signal.id)
+            await backend.put_signal(run_id, Signal(_late(signal.id), WAIT))
+    return Answer(taken, tuple(used))
 
 
-def verdict(signals: Signals, name: str, seq: int, id: str) -> bool | None:
-    """Return whether the signal `id`, and no other one, answers the wait that it was sent to; None if none does yet."""
-    consumed = [each for each in signals.consumed if addressee(each) == seq]
-    if consumed:
-        return consumed == [id]
-    waiting = [signal.id for signal in signals.waiting if signal.name == name and addressee(signal.id) == seq]
-    return waiting[0] == id if waiting else None
+async def last_answer(backend: StoreBackend, run_id: str, name: str, seq: int) -> Answer:
+    """Return the signal that ends a wait whose time has come, or none: then no later signal ends it."""
+    over = _over(seq)
+    await backend.put_signal(run_id, Signal(over, WAIT))
+    first = _first((await backend.signals(run_id)).waiting, name, seq, begun=True)
+    if first is None or first.id == over:
+        return Answer(None, (over,))
+    return Answer(first, (first.id, over))
+
+
+def verdict(signals: Signals, name: str, seq: int, id: str, *, begun: bool) -> bool | None:
+    """Return whether the signal `id`, and no other one, answers the wait that it was sent to; None if none does yet.
+
+    Args:
+        signals: the signals of the run. The wait was not over when they were read.
+        name, seq: the signal's name, and the transition that begins the wait.
+        id: the signal's id.
+        begun: whether the run is parked in the wait.
+    """
+    if _answers(signals, seq) or _over(seq) in signals.consumed:
+        return accepted(signals, seq, id)
+    first = _first(signals.waiting, name, seq, begun=begun)
+    return None if first is None else first.id == id
+
+
+def accepted(signals: Signals, seq: int, id: str) -> bool:
+    """Return whether the signal `id` has answered the wait that it was sent to, which is over."""
+    return _answers(signals, seq) == [id]
+
+
+def _answers(signals: Signals, seq: int) -> list[str]:
+    """Return the ids of the consumed signals to a wait, without the late ones, which earlier versions did not mark."""
+    known = {*signals.consumed, *(signal.id for signal in signals.waiting)}
+    return [id for id in signals.consumed if addressee(id) == seq and _late(id) not in known]
+
+
+def _first(waiting: Sequence[Signal], name: str, seq: int, *, begun: bool, fresh: bool = True) -> Signal | None:
+    """Return the first signal that ends a wait, or the mark that it timed out; None if there is none.
+
+    A signal is early if it was put before the step looked for it. Of the early ones, those to this wait come first. The
+    others count only if the wait is not fresh.
+
+    Args:
+        waiting: the run's waiting signals, in their order.
+        name, seq: the name that the wait is for, and the transition that begins it.
+        begun: whether the run is parked in the wait. Without a mark, no signal is then early; otherwise all are.
+        fresh: whether the wait is fresh, if no mark tells.
+    """
+    marks = _begin(seq, fresh=False), _begin(seq, fresh=True)
+    ours = [signal for signal in waiting if signal.id in marks or _ends(signal, name, seq)]
+    place = next((place for place, signal in enumerate(ours) if signal.id in marks), None)
+    if place is None:
+        early, late = ([], ours) if begun else (ours, [])
+    else:
+        early, late, fresh = ours[:place], ours[place:], ours[place].id == marks[1]
+    sent = [signal for signal in early if addressee(signal.id) == seq]
+    queue = [*sent, *(() if fresh else early), *late]
+    return next((signal for signal in queue if signal.id not in marks), None)
+
+
+def _ends(signal: Signal, name: str, seq: int) -> bool:
+    return signal.id == _over(seq) or (signal.name == name and addressee(signal.id) in (None, seq))
+
+
+def _begin(seq: int, *, fresh: bool) -> str:
+    """Return the id of the mark that a step looked for early answers to its wait."""
+    return f"{WAIT} begins {'fresh ' if fresh else ''}{seq}"
+
+
+def _over(seq: int) -> str:
+    """Return the id of the mark that a wait timed out."""
+    return f"{WAIT} over {seq}"
+
+
+def _late(id: str) -> str:
+    """Return the id of the mark that a signal came too late to its wait."""
+    return f"{WAIT} late {id}"

@@ -25,7 +25,7 @@ from cano import (
 )
 from cano.engine.ports import BoundWorkflow, Detail, Host, RestorePoint, failed_attempts, is_stopped
 
-from cano_durability.answers import answer
+from cano_durability.answers import answer, last_answer
 from cano_durability.cancelling import Canceller, is_final
 from cano_durability.failures import corrupt, stored_error
 from cano_durability.keys import (
@@ -53,7 +53,7 @@ class Woken(NamedTuple):
 
     Attributes:
         signal: the signal that it waited for, or None.
-        wait: the wait that ended without a signal, or None.
+        wait: the wait whose time has come, or None. A signal may have come before.
         again: the wait that it ended in, and has to begin again; or None.
     """
 
@@ -187,12 +187,12 @@ class Claimer:
             return Woken()
         else:
             wait = again.wait
+        if wait.until is not None and wait.until <= self._stored.now():
+            return Woken(wait=wait)  # or by a signal that came before: see `last_answer`
         if wait.signal is not None:
-            signal, _ = await answer(self._stored.backend, record.run_id, wait.signal, record.seq)
+            signal = await answer(self._stored.backend, record.run_id, wait.signal, record.seq)
             if signal is not None:
                 return Woken(signal)
-        if wait.until is not None and wait.until <= self._stored.now():
-            return Woken(wait=wait)
         if again is None:
             self._alarms.set(record.run_id, wait)
             return None
@@ -255,6 +255,10 @@ class Claimer:
                 changed[WAIT] = stored.values.encode(WAIT, older.packed())
         elif WAIT in record.data:
             removed.append(WAIT)
+        used = [] if woken.signal is None else [woken.signal.id]
+        if woken.wait is not None and woken.wait.signal is not None:
+            last = await last_answer(stored.backend, record.run_id, woken.wait.signal, record.seq)
+            used, woken = [*last.used], woken if last.signal is None else Woken(last.signal)
         if woken.wait is not None and woken.wait.on_timeout is not None:
             seq, state = seq + 1, landing_state(plan, record, woken.wait.on_timeout)
         payload = record.payload if woken.signal is None else woken.signal.payload
@@ -282,7 +286,8 @@ class Claimer:
         ended = plan.by_name[state].is_exit and not overdue
         decoded = readable.payload(payload, record.run_id)
         if changed or (not overdue and (record.status is not RunStatus.RUNNING or ended or state != record.state)):
-            used = [signal.id for signal in (woken.signal, outdated) if signal is not None]
+            if outdated is not None:
+                used.append(outdated.id)
             await stored.backend.commit(
                 Commit(
                     run_id=record.run_id, token=record.token, expected_seq=record.seq, seq=seq, state=state,

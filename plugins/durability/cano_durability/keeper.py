@@ -31,7 +31,7 @@ from cano import (
 )
 from cano.engine.ports import BoundState, BoundWorkflow, Host, Parked, Paused
 
-from cano_durability.answers import address, answer, seq_of, verdict
+from cano_durability.answers import accepted, address, early_answer, seq_of, verdict
 from cano_durability.cancelling import Canceller
 from cano_durability.claiming import Claimer, ended_parent, ended_with_parent, has_ended, is_over
 from cano_durability.failures import stored_error
@@ -179,12 +179,12 @@ class Keeper:
         pause, journal, now = paused.pause, journal_of(run), self.stored.now()
         until = now + pause.timeout if pause.timeout is not None else pause.until
         if pause.signal is not None:
-            signal, outdated = await answer(
-                self.stored.backend, run.run_id, pause.signal, run.step.seq, fresh=pause.fresh
-            )
-            journal.answers = tuple(outdated)
+            signal, journal.answers = await early_answer(
+                self.stored.backend, run.run_id, pause.signal, run.step.seq, fresh=pause.fresh,
+                known=run.step.token_known,
+            )  # fmt: skip
             if signal is not None:
-                journal.answers, journal.next_payload = (*outdated, signal.id), signal.payload
+                journal.next_payload = signal.payload
                 if signal.payload is not None:
                     payload = self.stored.register(run.plan).payload(signal.payload, run.run_id)
                     journal.remember(PAYLOAD.removeprefix(PREFIX), payload)
@@ -202,13 +202,15 @@ class Keeper:
     async def signal(self, run_id: str, name: str, payload: Any, id: str | None, wait: str | None) -> bool:
         """See `Kernel.signal`."""
         backend, id, seq = self.stored.backend, id or uuid.uuid4().hex, None
-        if wait is not None:
+        if wait is None:
+            workflow, _ = await self._awaiting(run_id, name, None)
+        else:
             seq = seq_of(run_id, wait)
             id = address(id, seq)
-            answered = verdict(await backend.signals(run_id), name, seq, id)
+            answered, workflow = await self._verdict(run_id, name, seq, id)
             if answered is not None:
                 return answered
-        if (workflow := await self._awaiting(run_id, name, seq)) is None:
+        if workflow is None:
             return False
         encode, what = self.stored.values_of(workflow).encode, f"{PREFIX}the payload of signal {name!r}"
         if not self.stored.knows(workflow):
@@ -217,36 +219,48 @@ class Keeper:
         await backend.put_signal(run_id, Signal(id, name, encoded))
         if run_id not in self._kernel.active:
             await self._caretaker.wake(run_id)
-        if seq is None:
-            return True
-        over = await self._awaiting(run_id, name, seq) is None  # it may have been when the signal reached the store
-        signals = await backend.signals(run_id)
-        return id in signals.consumed if over else verdict(signals, name, seq, id) is not False
+        return seq is None or (await self._verdict(run_id, name, seq, id))[0] is True
 
-    async def _awaiting(self, run_id: str, name: str, seq: int | None) -> str | None:
-        """Return the run's workflow if the run can still take a signal; with `seq`, in the wait that this one begins.
+    async def _verdict(self, run_id: str, name: str, seq: int, id: str) -> tuple[bool | None, str | None]:
+        """Return whether a signal answers the wait that it is sent to, None if none does yet; and the run's workflow.
 
         Raises:
             ConfigurationError: that wait is for another signal.
             RunNotFoundError: there is no such run.
         """
-        if (run := self._kernel.active.get(run_id)) is not None:
-            committed = -1 if run.journal is None else journal_of(run).seq
-            return run.workflow if seq is None or committed < seq >= run.step.seq else None
+        signals = await self.stored.backend.signals(run_id)  # before the run: its wait was not over then, if it is not
+        workflow, begun = await self._awaiting(run_id, name, seq)
+        if workflow is None:
+            return accepted(await self.stored.backend.signals(run_id), seq, id), None
+        return verdict(signals, name, seq, id, begun=begun), workflow
+
+    async def _awaiting(self, run_id: str, name: str, seq: int | None) -> tuple[str | None, bool]:
+        """Return the run's workflow if the run can still take a signal; with `seq`, in the wait that this one begins.
+
+        The second value says whether that wait has begun.
+
+        Raises:
+            ConfigurationError: that wait is for another signal.
+            RunNotFoundError: there is no such run.
+        """
+        run = self._kernel.active.get(run_id)
+        committed = -1 if run is None or run.journal is None else journal_of(run).seq
+        if run is not None and (run.wait is None or committed != run.step.seq):  # otherwise it has just been parked
+            return run.workflow if seq is None or committed < seq >= run.step.seq else None, False
         record = await self.stored.load(run_id)
         if await is_over(self._kernel, self.stored.backend, record):
-            return None
+            return None, False
         if seq is None:
-            return record.workflow
+            return record.workflow, False
         if (kept := self.stored.wait(record)) is None:
-            return record.workflow if record.seq < seq else None  # its step is executing, or will be
+            return record.workflow if record.seq < seq else None, False  # its step is executing, or will be
         if seq != record.seq:
-            return None
+            return None, False
         if kept.wait.signal != name:
             raise ConfigurationError(
                 f"run {run_id} waits for signal {kept.wait.signal!r}, not {name!r}, in the wait that was named"
             )
-        return record.workflow
+        return record.workflow, True
 
     # continuing and cancelling
 

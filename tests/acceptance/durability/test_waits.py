@@ -96,3 +96,43 @@ async def test_waits(url: str) -> None:
         assert (await answered(kernel, kernel.run(flow, run_id="g"), "g", 3)).data == {"answers": [1, 3]}
         assert [entry.origin for entry in await kernel.history("g")] == [("r", 3), None]
         assert tokens == ["r:1", "r:3"]
+
+
+async def once(store: Any) -> Any:
+    """Ask for a while."""
+    tokens.append(current_wait().token)
+    return wait_for("answer", then="TAKE", timeout=10, on_timeout="LATE")
+
+
+async def take(store: Any) -> str:
+    """Take the answer."""
+    store["answer"] = current_step().payload
+    return "DONE"
+
+
+short: Workflow[Any] = Workflow("ONCE", name="short").register("ONCE", once).register("TAKE", take)
+short.add_exit_states(["DONE", "LATE"])
+
+
+async def test_answers_at_the_end_of_their_wait(url: str) -> None:
+    """Of answers with and without the token, and a timeout, one counts; the sender of a token's answer knows it."""
+    clock, ends = VirtualClock(auto=False), set[str]()
+    async with Kernel(store=url, clock=clock) as kernel:
+        for number in range(12):
+            run_id = f"r{number}"
+            handle = await kernel.start(short, run_id=run_id)
+            await parked(kernel, run_id, 1)
+            with_token = [kernel.signal(run_id, "answer", n, wait=f"{run_id}:1", id=f"{n}") for n in range(3)]
+            without = [kernel.signal(run_id, "answer", "any") for _ in range(number % 2)]
+            order = [*with_token, *without][:: 1 if number % 3 else -1]
+            timeout = [clock.advance(11)] if number > 1 else []
+            *told, _ = await asyncio.gather(*timeout, *order, asyncio.sleep(0))
+            result = await handle.result()
+            accepted = [n for n in range(3) if await kernel.signal(run_id, "answer", n, wait=f"{run_id}:1", id=f"{n}")]
+            assert told.count(True) == len(accepted) + len(without)
+            if isinstance(result.data.get("answer"), int):
+                assert accepted == [result.data["answer"]]
+            else:
+                assert accepted == []
+            ends.add(result.state)
+    assert "DONE" in ends

@@ -89,9 +89,13 @@ def interview() -> Interview:
 
 
 async def waiting(kernel: Kernel) -> list[str]:
-    """The payloads of the signals that the run `r` has not taken."""
+    """The ends of the ids of the users' signals that the run `r` has not taken."""
     assert kernel.backend is not None
-    return [signal.id.split()[-1] for signal in (await kernel.backend.signals("r")).waiting]
+    return [
+        signal.id.split()[-1]
+        for signal in (await kernel.backend.signals("r")).waiting
+        if not signal.name.startswith("\0")
+    ]
 
 
 # tokens
@@ -244,6 +248,48 @@ async def test_an_answer_that_the_timeout_overtakes(kernel: Kernel, world: World
     await handle.result()
 
 
+@pytest.mark.parametrize("first", ["answer", "timeout"])
+async def test_an_answer_while_the_wait_times_out(kernel: Kernel, world: World, first: str) -> None:
+    """Of an answer and the end of its wait, what reaches the store first counts, and the sender is told which."""
+
+    async def ask(store: Any) -> Any:
+        return wait_for("answer", then="end", timeout=10, on_timeout="late")
+
+    flow: Workflow[Any] = Workflow("ask", name="asking").add_exit_states(["end", "late"])
+    handle = await kernel.start(flow.register("ask", ask), run_id="r")
+    await world.settle()
+    other = await world.kernel()
+    hold = world.faults(kernel).at_call("put_signal" if first == "answer" else "commit").hang()
+    await world.clock.advance(11)
+    await hold.reached()
+    assert await other.signal("r", "answer", "yes", wait="r:1", id="mine") is (first == "answer")
+    hold.release()
+    assert (await handle.result()).state == ("end" if first == "answer" else "late")
+    assert await other.signal("r", "answer", "yes", wait="r:1", id="mine") is (first == "answer")
+
+
+async def test_a_wait_stays_over(kernel: Kernel, world: World) -> None:
+    """A process that is killed while a wait times out, and the next one, agree that no later answer counts."""
+
+    async def ask(store: Any) -> Any:
+        return wait_for("answer", then="end", timeout=10, on_timeout="late")
+
+    flow: Workflow[Any] = Workflow("ask", name="asking").add_exit_states(["end", "late"])
+    await kernel.start(flow.register("ask", ask), run_id="r")
+    await world.settle()
+    other = await world.kernel()
+    hold = world.faults(kernel).at_call("commit").hang()
+    await world.clock.advance(11)
+    await hold.reached()
+    await world.crash(kernel)
+    assert not await other.signal("r", "answer", "yes", wait="r:1")
+    await other.signal("r", "answer", "no")
+    await world.lapse()
+    await other.recover(flow)
+    await world.settle()
+    assert (await world.look("r")).state == "late"
+
+
 @pytest.mark.parametrize("clicks", [2, 3])
 async def test_clicks_at_once(kernel: Kernel, world: World, interview: Interview, clicks: int) -> None:
     """Of several answers at the same time, from several kernels, one counts, and only that one is told so."""
@@ -275,6 +321,106 @@ async def test_a_repeated_answer(kernel: Kernel, world: World, interview: Interv
     assert not await sender.signal("r", "answer", "no", wait=token, id="yours")
     assert dict((await world.look("r")).data).keys() >= {"answers"}
     assert len(interview.tokens) == 2
+
+
+async def test_a_repeated_answer_after_a_later_wait(kernel: Kernel, world: World, interview: Interview) -> None:
+    """It still counts when a later wait has discarded what came too late, and that still does not count."""
+    interview.questions = 3
+    await interview.start(kernel, world)
+    await world.crash(kernel)
+    sender, slow = await world.kernel(), await world.kernel()
+    hold = world.faults(slow).at_call("put_signal").hang()
+    late = asyncio.ensure_future(slow.signal("r", "answer", "no", wait="r:1", id="yours"))
+    await hold.reached()
+    assert await sender.signal("r", "answer", "yes", wait="r:1", id="mine")
+    hold.release()
+    assert not await late
+    await sender.recover(interview.flow())
+    for number in (3, 5):
+        await world.settle()
+        assert (await world.look("r")).seq == number
+        assert await waiting(sender) == []
+        assert await sender.signal("r", "answer", "yes", wait="r:1", id="mine")
+        assert not await sender.signal("r", "answer", "no", wait="r:1", id="yours")
+        assert await sender.signal("r", "answer", number, wait=f"r:{number}")
+    await world.settle()
+    assert (await world.look("r")).status is RunStatus.SUCCEEDED
+
+
+# signals with and without a token
+
+
+async def test_a_signal_without_a_token_comes_first(kernel: Kernel, world: World, interview: Interview) -> None:
+    """A signal for any wait that a parked run has not taken yet answers its wait, so one with the token does not."""
+    await interview.start(kernel, world)
+    await world.crash(kernel)
+    sender = await world.kernel()
+    assert await sender.signal("r", "answer", "any")
+    assert not await sender.signal("r", "answer", "ours", wait="r:1", id="a")
+    await sender.recover(interview.flow())
+    await world.settle()
+    assert not await sender.signal("r", "answer", "ours", wait="r:1", id="a")
+    assert await sender.signal("r", "answer", "second", wait="r:3")
+    assert (await sender.run(interview.flow(), run_id="r")).data == {"answers": ["any", "second"]}
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+async def test_a_signal_with_a_token_comes_early(
+    kernel: Kernel, world: World, interview: Interview, fresh: bool
+) -> None:
+    """Before the run waits, a signal to its wait precedes earlier ones for any wait, which stay for the next one."""
+    interview.fresh = fresh
+    interview.gate.clear()
+    handle = await interview.start(kernel, world)
+    other = await world.kernel()
+    await other.signal("r", "answer", "any")
+    assert await other.signal("r", "answer", "ours", wait="r:1", id="a")
+    assert not await other.signal("r", "answer", "theirs", wait="r:1")
+    interview.gate.set()
+    await world.settle()
+    assert await other.signal("r", "answer", "ours", wait="r:1", id="a")
+    if fresh:
+        assert await other.signal("r", "answer", "second", wait="r:3")
+        await world.clock.advance(1)
+    assert (await handle.result()).data == {"answers": ["ours", "second" if fresh else "any"]}
+
+
+@pytest.mark.parametrize("found", [False, True])
+async def test_signals_while_a_wait_begins(kernel: Kernel, world: World, interview: Interview, found: bool) -> None:
+    """Once the step has looked for an early signal, the order decides, also until its commit has been made."""
+    interview.gate.clear()
+    handle = await interview.start(kernel, world)
+    other = await world.kernel()
+    if found:
+        await other.signal("r", "answer", "any")
+    hold = world.faults(kernel).at_call("commit").hang()
+    interview.gate.set()
+    await hold.reached()
+    if not found:
+        await other.signal("r", "answer", "any")
+    assert not await other.signal("r", "answer", "ours", wait="r:1")
+    hold.release()
+    await world.clock.advance(1)
+    assert (await world.look("r")).seq == 3
+    assert await other.signal("r", "answer", "second", wait="r:3")
+    await world.clock.advance(1)
+    assert (await handle.result()).data == {"answers": ["any", "second"]}
+
+
+async def test_a_signal_that_a_fresh_wait_discards(kernel: Kernel, world: World, interview: Interview) -> None:
+    """One that the step has found, and discards with its next commit, is not before the answers that follow."""
+    interview.fresh, interview.questions = True, 1
+    interview.gate.clear()
+    handle = await interview.start(kernel, world)
+    other = await world.kernel()
+    await other.signal("r", "answer", "stale")
+    hold = world.faults(kernel).at_call("commit").hang()
+    interview.gate.set()
+    await hold.reached()
+    assert await other.signal("r", "answer", "ours", wait="r:1")
+    hold.release()
+    await world.clock.advance(1)
+    assert (await handle.result()).data == {"answers": ["ours"]}
 
 
 async def test_an_answer_to_another_question(kernel: Kernel, world: World, interview: Interview) -> None:

@@ -73,7 +73,7 @@ class Explainer:
         if status is RunStatus.PARKED and wait is not None:
             signal = None
             if wait.signal is not None:
-                signal, _ = await answer(stored.backend, run_id, wait.signal, record.seq)
+                signal = await answer(stored.backend, run_id, wait.signal, record.seq)
             limit = stored.limit(record)
             overdue = limit is not None and limit[1] <= stored.now()
             by_time = signal is None and wait.until is not None and wait.until <= stored.now()
