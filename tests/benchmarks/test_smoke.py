@@ -74,3 +74,21 @@ def test_the_stores_are_measured() -> None:
     goals = [line for line in done.stdout.splitlines() if "goal" in line]
 
     assert [line.partition(":")[0] for line in goals] == ["one run", "100 runs"] * 4
+
+
+def test_growth_is_measured() -> None:
+    """One command measures the same polls and lists in stores of several sizes."""
+    options = ["--sizes", "2,3", "--rounds", "1", "--stores", "sqlite,memory"]
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "tests.benchmarks.growth", *options],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    tables = done.stdout.strip().split("\n\n")
+
+    assert [table.split()[:3] for table in tables] == [["sqlite", "2", "3"], ["memory", "2", "3"]]
+    assert all(line.count(" ms") == 2 for table in tables for line in table.splitlines()[1:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 
 from cano.protocols import StoreBackend
@@ -51,6 +52,45 @@ class ReadyClauses(Contract):
         await store.put_signal("for time alone", Signal("1", "go"))
 
         assert await ready(store) == ["after", "before"]
+
+    @clause
+    async def test_a_run_created_parked_is_ready_when_its_signal_came_first(self, store: StoreBackend) -> None:
+        """A run that is created parked, as a fork may be, is ready if its signal was sent before."""
+        wait = Wait(then="B", signal="go", until=LATER)
+        await store.put_signal("run", Signal("1", "go"))
+        await store.put_signal("other", Signal("1", "stop"))
+        for run_id in ("run", "other"):
+            await store.create(free_run(run_id, status=RunStatus.PARKED, wait=wait))
+
+        assert await ready(store) == ["run"]
+
+    @clause
+    async def test_a_run_that_is_parked_again_is_ready_for_another_signal(self, store: StoreBackend) -> None:
+        """A parked run that has consumed its signal is ready only if another unconsumed one has the awaited name."""
+        wait = Wait(then="B", signal="go", until=LATER)
+        for run_id, more in (("one", 1), ("two", 2)):
+            await store.create(new_run(run_id, status=RunStatus.PARKED, wait=wait))
+            for each in range(more):
+                await store.put_signal(run_id, Signal(f"{each}", "go"))
+            await store.commit(step(1, run_id, status=RunStatus.PARKED, wait=wait, consumed=["0"], release=True))
+        assert await ready(store) == ["two"]
+
+        await store.put_signal("one", Signal("0", "go"))  # the same once more: it was consumed
+        assert await ready(store) == ["two"]
+
+    @clause
+    async def test_no_signal_is_missed_while_its_run_is_parked(self, store: StoreBackend) -> None:
+        """A run is ready however its signal and the commit that parks it, or its creation, follow each other."""
+        wait = Wait(then="B", signal="go", until=LATER)
+        runs = [f"{number:02}" for number in range(20)]
+        for run_id in runs[:10]:
+            await store.create(new_run(run_id))
+        parking = [store.commit(step(1, each, status=RunStatus.PARKED, wait=wait, release=True)) for each in runs[:10]]
+        creating = [store.create(free_run(each, status=RunStatus.PARKED, wait=wait)) for each in runs[10:]]
+        signalling = [store.put_signal(each, Signal("1", "go")) for each in runs]
+        await asyncio.gather(*(signalling[::2] + [*parking, *creating] + signalling[1::2]))
+
+        assert await ready(store) == runs
 
     @clause
     async def test_a_signal_without_a_name_wakes_its_run(self, store: StoreBackend) -> None:

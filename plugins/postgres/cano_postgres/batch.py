@@ -12,6 +12,7 @@ from cano_postgres.commits import WHERE_THEY_STAND, Append, joined
 from cano_postgres.connection import Connection
 from cano_postgres.notices import sender, telling
 from cano_postgres.quick import QuickConnection, values_of
+from cano_postgres.signals import ANSWERED, LOCK
 from cano_postgres.work import Statement, Work, carry_out
 
 
@@ -57,6 +58,8 @@ class Batch:
         statements: list[Statement] = []
         spans: list[tuple[int, int]] = [(0, 0)] * len(works)
         groups: list[list[Append]] = [[], []]
+        if awaiting := sorted(work.run_id for work in works if work.awaits and work.run_id is not None):
+            statements.append((LOCK, (awaiting,)))
         # in the order of the ids, so that two processes that lock the same rows cannot deadlock
         for index in sorted(range(len(works)), key=lambda index: works[index].run_id or ""):
             work = works[index]
@@ -69,6 +72,8 @@ class Batch:
         begin = len(statements)
         statements += [joined(group) for group in groups if group]
         end = len(statements)
+        if awaiting:
+            statements.append((ANSWERED, (awaiting,)))
         if news := [work.news for work in works if work.news is not None]:
             statements.append(telling(self._channel, self._sender, news))
         rows = await carry_out(connection, statements)

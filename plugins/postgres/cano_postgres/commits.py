@@ -66,7 +66,7 @@ class Append:
         consumed: the ids of the consumed signals.
     """
 
-    __slots__ = ("consumed", "line", "news", "plain", "rest", "run_id", "size")
+    __slots__ = ("awaits", "consumed", "line", "news", "plain", "rest", "run_id", "size")
 
     def __init__(self, commit: Commit) -> None:
         self.run_id = commit.run_id
@@ -81,6 +81,7 @@ class Append:
             changes, weight,
         )  # fmt: skip
         awaited = None if wait is None or wait.signal is None else wait.signal.encode()
+        self.awaits = awaited is not None
         self.rest = (status.value, None if wait is None else wait.until, awaited, extra, commit.release)
         self.plain = status is RunStatus.RUNNING and extra is None and not commit.release and not self.consumed
         self.news = commit.run_id if commit.release or status.finished else None

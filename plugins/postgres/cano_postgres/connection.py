@@ -23,7 +23,7 @@ _DEFAULTS = {
 }
 _OLDEST = 120_000
 
-# Each writing statement uses an index, and is planned once. The planner must not decide: its statistics of a table that
+# Each statement uses an index, and is planned once. The planner must not decide: its statistics of a table that
 # has just grown are out of date, and it would keep a plan that scans the table.
 _BY_INDEX = tuple(
     sql.SQL(command)
@@ -35,6 +35,8 @@ _BY_INDEX = tuple(
         "SET plan_cache_mode TO force_generic_plan",
     )
 )
+# A list reads its index in order. A generic plan does not know the limit, and would rather sort.
+_IN_ORDER = (*_BY_INDEX, *(sql.SQL(f"SET {way} TO off") for way in ("enable_bitmapscan", "enable_sort")))
 _ON_DISK = sql.SQL(
     "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
 )
@@ -79,6 +81,11 @@ def keywords(settings: Settings) -> dict[str, Any]:
         "autocommit": True,
         "prepare_threshold": 0,
     }
+
+
+async def prepare_reader(connection: AsyncConnection[Any], settings: Settings) -> None:
+    """Configure a new connection for reading."""
+    await prepare(connection, settings, sql.SQL("; ").join(_IN_ORDER))
 
 
 async def prepare(connection: AsyncConnection[Any], settings: Settings, *more: sql.Composable) -> None:

@@ -22,6 +22,7 @@ class Claim:
 
     news = None
     size = 0
+    awaits = False
 
     def __init__(self, run_id: str, holder: str, now: float, expires: float) -> None:
         mark = getrandbits(63)
@@ -44,6 +45,7 @@ class Renew:
     news = None
     run_id = None
     size = 0
+    awaits = False
 
     def __init__(self, holder: str, tokens: Mapping[str, int], expires: float) -> None:
         # in the order of the ids, as in each statement that locks several rows
@@ -64,6 +66,7 @@ class Release:
     """The work of releasing a lease."""
 
     size = 0
+    awaits = False
 
     def __init__(self, run_id: str, token: int) -> None:
         self.run_id = self.news = run_id

@@ -13,7 +13,7 @@ from cano import StoreUnavailableError
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
-from cano_postgres.connection import Connection, keywords, prepare
+from cano_postgres.connection import Connection, keywords, prepare_reader
 from cano_postgres.failures import is_lost, is_worth_another_attempt, translated, unreachable
 from cano_postgres.settings import Settings
 
@@ -47,7 +47,7 @@ class Reader:
         )
 
     async def _configure(self, connection: AsyncConnection[Any]) -> None:
-        await prepare(connection, self._settings)
+        await prepare_reader(connection, self._settings)
         self._refusals.clear()
 
     async def open(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, LiteralString
 
 from cano import RunFilter, RunRecord, RunStatus, SerializationError, Transition
@@ -23,24 +24,39 @@ _BY_ID = f"""
         ARRAY(SELECT line FROM journal WHERE run = runs.id AND line > folded ORDER BY line),
         ARRAY(SELECT changes FROM journal WHERE run = runs.id AND line > folded ORDER BY line)
     FROM runs WHERE run_id = %s"""
-_LIST = f"""
-    SELECT {_COLUMNS} FROM runs
-    WHERE (%(workflow)s::text IS NULL OR workflow = %(workflow)s) AND (%(status)s::text IS NULL OR status = %(status)s)
-        AND (%(parent)s::text IS NULL OR parent = %(parent)s)
-    ORDER BY created DESC, id DESC LIMIT %(limit)s::bigint"""
 READY = f"""
     SELECT {_COLUMNS} FROM runs
-    WHERE id IN (
+    WHERE id = ANY(ARRAY(
         SELECT id FROM runs WHERE wake <= %(now)s AND status = 'parked'
         UNION ALL
-        SELECT parked.id FROM signals JOIN runs AS parked ON parked.run_id = signals.run_id
-        WHERE NOT signals.consumed AND parked.awaited = signals.name AND parked.status = 'parked'
-        UNION ALL
         SELECT id FROM runs WHERE status = 'running'
-    ) AND (holder IS NULL OR expires < %(now)s) ORDER BY id"""
+    )) AND (holder IS NULL OR expires < %(now)s) ORDER BY id"""
 _HISTORY = """
     SELECT runs.head, journal.line, journal.seq, journal.state, journal.status, journal.at, journal.changes
     FROM runs LEFT JOIN journal ON journal.run = runs.id WHERE run_id = %s ORDER BY journal.line"""
+
+
+@cache
+def listing(workflow: bool, status: bool, parent: bool, often: bool = False) -> LiteralString:
+    """Return the query for a filter that has these fields. Each reads one index, newest run first.
+
+    Args:
+        workflow, status, parent: whether the filter has the field.
+        often: whether most runs have the status, so that the index by workflow is the shorter way.
+    """
+    wanted: list[LiteralString] = []
+    # a condition on an expression does not choose the index
+    if parent:
+        wanted.append("parent = %(parent)s")
+    if status:
+        by_status = not parent and not (workflow and often)
+        wanted.append("status = %(status)s" if by_status else "status || '' = %(status)s")
+    if workflow:
+        by_workflow = not parent and not (status and not often)
+        wanted.append("workflow = %(workflow)s" if by_workflow else "workflow || '' = %(workflow)s")
+    where: LiteralString = f"WHERE {' AND '.join(wanted)} " if wanted else ""
+    created: LiteralString = "created" if wanted else "(created + 0)"
+    return f"SELECT {_COLUMNS} FROM runs {where}ORDER BY {created} DESC, run_id DESC LIMIT %(limit)s::bigint"
 
 
 async def load(connection: Connection, run_id: str) -> RunRecord | None:
@@ -65,7 +81,13 @@ async def runs(connection: Connection, filter: RunFilter) -> Sequence[RunRecord]
         "parent": filter.parent,
         "limit": None if filter.limit is None else max(filter.limit, 0),
     }
-    return [_listed(row) for row in await (await connection.execute(_LIST, wanted, binary=True)).fetchall()]
+    question = listing(
+        filter.workflow is not None,
+        filter.status is not None,
+        filter.parent is not None,
+        filter.status is RunStatus.SUCCEEDED,
+    )
+    return [_listed(row) for row in await (await connection.execute(question, wanted, binary=True)).fetchall()]
 
 
 async def ready(connection: Connection, now: float) -> Sequence[RunRecord]:

@@ -41,6 +41,7 @@ class Create:
         wake, awaited = (None, None) if wait is None else (wait.until, wait.signal)
         # runs that step together are compacted at different steps
         tail = 1 + self.size // LARGE + crc32(run.run_id.encode()) % every // 2
+        self.awaits = awaited is not None
         row: tuple[Any, ...] = (
             run.run_id, run.workflow, run.version, run.fingerprint, run.parent, run.created, run.updated, run.state,
             run.status.value, run.seq, tail, run.holder, run.expires, run.token, wake,
@@ -67,6 +68,7 @@ class Delete:
     """
 
     size = 0
+    awaits = False
 
     def __init__(self, run_id: str, there: bool) -> None:
         self.run_id = self.news = run_id

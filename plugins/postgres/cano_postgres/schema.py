@@ -6,6 +6,8 @@
 - `snapshot` has a run's data as of its entry `runs.folded`, one row for each key. A commit writes its changes once
   instead of a row for each key, and `load` reads only the entries after the last compaction.
 - `signals` has the signals sent to a run, even before the run exists. A consumed signal keeps its id.
+- `runs.wake` is the time from which a parked run can continue: the end of its wait, or minus infinity once its signal
+  has come. So one index finds the runs that are ready, however many are parked and however many signals no run awaits.
 
 Keys, and the names and ids of signals, are bytes, since PostgreSQL's text cannot contain NUL. An index has their hash,
 since it takes at most about 2,700 bytes.
@@ -76,6 +78,17 @@ MIGRATIONS: tuple[tuple[LiteralString, ...], ...] = (
         )""",
         "CREATE UNIQUE INDEX signals_sent ON signals (run_id, sha256(signal))",
         "CREATE INDEX signals_waiting ON signals (run_id) WHERE NOT consumed",
+    ),
+    (
+        "DROP INDEX runs_by_age, runs_by_parent",
+        # an expression, so that the planner reads it only for the list of all runs
+        "CREATE INDEX runs_by_age ON runs ((created + 0))",
+        "CREATE INDEX runs_by_parent ON runs (parent, created) WHERE parent IS NOT NULL",
+        "CREATE INDEX runs_by_workflow ON runs (workflow, created)",
+        """UPDATE runs SET wake = '-Infinity' WHERE status = 'parked' AND EXISTS (
+            SELECT FROM signals
+            WHERE signals.run_id = runs.run_id AND signals.name = runs.awaited AND NOT signals.consumed
+        )""",
     ),
 )
 """The statements that migrate a schema from each version to the next; the first creates the tables."""

@@ -13,7 +13,19 @@ from cano_postgres.work import Rows, Statement
 _PUT = """
     INSERT INTO signals (run_id, signal, name, payload) VALUES (%s, %s, %s, %s)
     ON CONFLICT (run_id, sha256(signal)) DO NOTHING"""
-_OLDEST = """
+LOCK = """
+    SELECT pg_advisory_xact_lock(key) FROM (
+        SELECT DISTINCT hashtextextended(run_id, 0) AS key FROM unnest(%s::text[]) AS run_id ORDER BY key OFFSET 0
+    ) AS keys"""
+ANSWERED = """
+    UPDATE runs SET wake = '-Infinity' WHERE run_id = ANY(%s) AND status = 'parked' AND EXISTS (
+        SELECT FROM signals WHERE signals.run_id = runs.run_id AND signals.name = runs.awaited AND NOT consumed)"""
+"""Lets `ready` find the parked runs whose signal is there.
+
+A transaction that stores a signal, or parks a run until one comes, begins with LOCK and ends with this statement. So of
+two such transactions for one run, which may not exist yet, the second sees what the first has done.
+"""
+OLDEST = """
     SELECT signal, name, payload FROM signals
     WHERE run_id = %s AND name = %s AND NOT consumed ORDER BY id LIMIT 1"""
 
@@ -25,6 +37,8 @@ _RECIPIENTS = """
 
 class Put:
     """The work of storing a signal, unless the run already got one with its id."""
+
+    awaits = True
 
     def __init__(self, run_id: str, signal: Signal) -> None:
         payload = payload_bytes(signal.payload)
@@ -42,7 +56,7 @@ class Put:
 
 async def oldest(connection: Connection, run_id: str, name: str) -> Signal | None:
     """Return the oldest unconsumed signal of that name, or None."""
-    cursor = await connection.execute(_OLDEST, (run_id, name.encode()), binary=True)
+    cursor = await connection.execute(OLDEST, (run_id, name.encode()), binary=True)
     row = await cursor.fetchone()
     return None if row is None else _read(run_id, *row)
 

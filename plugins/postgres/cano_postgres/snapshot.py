@@ -39,6 +39,7 @@ class Fold:
     """
 
     news = None
+    awaits = False
 
     def __init__(self, run_id: str, row: tuple[int, int, int, Sequence[int], Sequence[bytes]]) -> None:
         run, head, folded, numbers, blobs = row

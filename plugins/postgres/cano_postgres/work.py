@@ -18,6 +18,7 @@ class Work(Protocol):
         run_id: the run, if it is one. A batch has at most one work for each run.
         size: approximate number of bytes that it writes.
         news: the run that other backends are notified of, or None.
+        awaits: whether it stores a signal, or a run that is parked until one comes.
     """
 
     @property
@@ -26,6 +27,8 @@ class Work(Protocol):
     def size(self) -> int: ...
     @property
     def news(self) -> str | None: ...
+    @property
+    def awaits(self) -> bool: ...
 
     def statements(self, *, again: bool) -> Sequence[Statement]:
         """Return the statements of the work, for one transaction.

@@ -14,7 +14,7 @@ from cano_msgspec.packing import LARGE, pack_changes, pack_extra, size_of, stale
 
 from cano_sqlite.failures import LARGEST, check_size
 from cano_sqlite.job import Job
-from cano_sqlite.signals import consume
+from cano_sqlite.signals import consume, mark_answered
 from cano_sqlite.snapshot import fold
 from cano_sqlite.tails import Tails
 
@@ -103,6 +103,8 @@ class Append(Job):
             connection.execute(_RELEASE, (run_id,))
         for signal in consumed:
             consume(connection, run_id, signal)
+        if awaited is not None:
+            mark_answered(connection, run_id)
         (tail,) = connection.execute("SELECT tail FROM runs WHERE run_id = ?", (run_id,)).fetchone()
         if tail >= self.tails.every:
             fold(connection, run_id, self.tails)

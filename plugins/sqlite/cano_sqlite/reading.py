@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from cano import RunFilter, RunRecord, RunStatus, SerializationError, Transition
@@ -16,35 +17,48 @@ _NONE = type(None)
 _TYPES: tuple[Any, ...] = (str, str, str, str, (str, _NONE), float, float, str, int, (str, _NONE), (float, _NONE), int)
 """The types of the columns of `_RECORDS` from `run_id` to `token`."""
 
-_RECORDS = """
+_COLUMNS = """
     SELECT runs.id, runs.head, runs.folded, runs.run_id, definitions.workflow, definitions.version,
         definitions.fingerprint, runs.parent, runs.created, runs.updated, runs.status, runs.seq, runs.holder,
-        runs.expires, runs.token, journal.run, journal.seq, journal.status, journal.state, journal.extra
-    FROM runs LEFT JOIN journal ON journal.id = runs.head LEFT JOIN definitions ON definitions.run = runs.id """
+        runs.expires, runs.token, journal.run, journal.seq, journal.status, journal.state, journal.extra """
+_JOURNAL = " LEFT JOIN journal ON journal.id = runs.head "
+_RECORDS = _COLUMNS + "FROM runs" + _JOURNAL + "LEFT JOIN definitions ON definitions.run = runs.id "
 _BY_ID = _RECORDS + "WHERE runs.run_id = ?"
-_NEWEST_FIRST = " ORDER BY runs.created DESC, runs.id DESC LIMIT :limit"
-ALL = _RECORDS + "WHERE (:workflow IS NULL OR definitions.workflow = :workflow)" + _NEWEST_FIRST
-BY_STATUS = (
-    _RECORDS + "WHERE runs.status = :status AND (:workflow IS NULL OR definitions.workflow = :workflow)" + _NEWEST_FIRST
-)
-BY_PARENT = (
-    _RECORDS
-    + """WHERE runs.parent = :parent AND (:workflow IS NULL OR definitions.workflow = :workflow)
-        AND (:status IS NULL OR runs.status = :status)"""
-    + _NEWEST_FIRST
-)
+_WITH_WORKFLOW = _COLUMNS + "FROM runs CROSS JOIN definitions ON definitions.run = runs.id" + _JOURNAL
+_OF_WORKFLOW = _COLUMNS + "FROM definitions CROSS JOIN runs ON runs.id = definitions.run" + _JOURNAL
+# a unary plus keeps a condition from choosing the index: many runs are parked
 READY = (
     _RECORDS
     + """WHERE runs.id IN (
-        SELECT id FROM runs WHERE wake <= :now AND status = 'parked'
-        UNION ALL
-        SELECT parked.id FROM signals CROSS JOIN runs AS parked
-        WHERE signals.consumed = 0 AND parked.run_id = signals.run_id AND parked.awaited = signals.name
-            AND parked.status = 'parked'
+        SELECT id FROM runs WHERE wake <= :now AND +status = 'parked'
         UNION ALL
         SELECT id FROM runs WHERE status = 'running'
     ) AND (runs.holder IS NULL OR runs.expires < :now) ORDER BY runs.id"""
 )
+
+
+@cache
+def listing(workflow: bool, status: bool, parent: bool, often: bool = False) -> str:
+    """Return the query for a filter that has these fields. Each reads one index, newest run first.
+
+    Args:
+        workflow, status, parent: whether the filter has the field.
+        often: whether most runs have the status, so that the index by workflow is the shorter way.
+    """
+    created, start = "runs.created", _WITH_WORKFLOW if workflow else _RECORDS
+    wanted = []
+    if parent:
+        wanted.append("runs.parent = :parent")
+    if status:
+        by_status = not parent and not (workflow and often)
+        wanted.append(f"{'' if by_status else '+'}runs.status = :status")
+    if workflow:
+        by_workflow = not parent and not (status and not often)
+        wanted.append(f"{'' if by_workflow else '+'}definitions.workflow = :workflow")
+        if by_workflow:
+            created, start = "definitions.created", _OF_WORKFLOW
+    where = f"WHERE {' AND '.join(wanted)} " if wanted else ""
+    return f"{start}{where}ORDER BY {created} DESC, runs.run_id DESC LIMIT :limit"
 
 
 def load(connection: sqlite3.Connection, run_id: str) -> RunRecord | None:
@@ -64,12 +78,13 @@ def runs(connection: sqlite3.Connection, filter: RunFilter) -> Sequence[RunRecor
         "parent": filter.parent,
         "limit": -1 if filter.limit is None else max(filter.limit, 0),
     }
-    if filter.parent is not None:
-        rows = fetch(connection, BY_PARENT, wanted)
-    elif filter.status is not None:
-        rows = fetch(connection, BY_STATUS, wanted)
-    else:
-        rows = fetch(connection, ALL, wanted)
+    question = listing(
+        filter.workflow is not None,
+        filter.status is not None,
+        filter.parent is not None,
+        filter.status is RunStatus.SUCCEEDED,
+    )
+    rows = fetch(connection, question, wanted)
     return [_listed(row) for row in rows]
 
 

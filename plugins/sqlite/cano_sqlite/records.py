@@ -11,13 +11,15 @@ from cano_msgspec.packing import LARGE, pack_changes, pack_extra, size_of
 from cano_sqlite.failures import check_size
 from cano_sqlite.job import Job
 from cano_sqlite.reading import load
+from cano_sqlite.signals import mark_answered
 from cano_sqlite.tails import Tails
 
 _CREATE = """
     INSERT INTO runs (run_id, parent, created, updated, status, seq, head, folded, tail, holder, expires, token, wake,
         awaited)
     VALUES (?, ?, ?, ?, ?, ?, 0, 0, ?, ?, ?, ?, ?, ?) ON CONFLICT (run_id) DO NOTHING"""
-_DEFINE = "INSERT OR REPLACE INTO definitions (run, workflow, version, fingerprint) VALUES (?, ?, ?, ?)"
+_DEFINE = """
+    INSERT OR REPLACE INTO definitions (run, workflow, version, fingerprint, created) VALUES (?, ?, ?, ?, ?)"""
 _FIRST_LINE = """
     INSERT INTO journal (run, prev, seq, state, status, at, extra, changes) VALUES (?, 0, ?, ?, ?, ?, ?, ?)"""
 _FORGET_LINES = """
@@ -64,7 +66,10 @@ class Create(Job):
             assert there is not None  # otherwise the insert would have succeeded
             return there
         run: Any = made.lastrowid
-        connection.execute(_DEFINE, (run, self.given.workflow, self.given.version, self.given.fingerprint))
+        given = self.given
+        connection.execute(_DEFINE, (run, given.workflow, given.version, given.fingerprint, given.created))
+        if given.status is RunStatus.PARKED:
+            mark_answered(connection, given.run_id)
         packed = self.packed if self.size < LARGE else pack_changes(*self.changes)
         head: Any = connection.execute(_FIRST_LINE, (run, *self.line, packed)).lastrowid
         connection.execute("UPDATE runs SET updated = ? WHERE id = ?", (self.given.updated, run))

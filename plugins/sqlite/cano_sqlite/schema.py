@@ -2,12 +2,15 @@
 
 - `runs` has one small row for each run, updated in place: its status and lease. The smaller the rows, the fewer pages
   the steps of many runs write.
-- `definitions` has a run's workflow, version and fingerprint. They are longer, and never change.
+- `definitions` has a run's workflow, version and fingerprint. They are longer, and never change; so its index by
+  workflow and age is written only when a run is created.
 - `journal` gets an entry for each commit. An entry points to the run's previous one, and `runs.head` to its newest; a
   trigger updates that. So a commit writes the end of one table, one row of another and no index. The steps of many
   runs are one statement, during which Python can run other code.
 - `snapshot` has a run's data as of its journal entry `runs.folded`, one row for each key. Compaction moves it forward.
 - `signals` has the signals sent to a run, even before the run exists. A consumed signal keeps its id.
+- `runs.wake` is the time from which a parked run can continue: the end of its wait, or DUE once its signal has come. So
+  one index finds the runs that are ready, however many are parked and however many signals no run awaits.
 """
 
 from __future__ import annotations
@@ -19,6 +22,9 @@ from pathlib import Path
 from cano import StoreUnavailableError
 
 APPLICATION_ID = 0x43616E6F  # "Cano": distinguishes our files from those of other programs
+
+DUE = "-9e999"
+"""Minus infinity, as SQL."""
 
 _SPACE = r"(?>[ \t\n\f\r]|--[^\n]*\n|/\*.*?\*/)+"  # atomic: otherwise each comment of a crafted file doubles the time
 _TRIGGER = re.compile(f"CREATE{_SPACE}(?:TEMP{_SPACE}|TEMPORARY{_SPACE})?TRIGGER\\b", re.IGNORECASE | re.DOTALL)
@@ -124,6 +130,18 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX runs_to_wake ON runs (wake) WHERE wake IS NOT NULL",
         _FOLLOW,
         "PRAGMA user_version = 3",
+    ),
+    (
+        "ALTER TABLE definitions ADD COLUMN created REAL NOT NULL DEFAULT 0",
+        "UPDATE definitions SET created = coalesce((SELECT created FROM runs WHERE runs.id = definitions.run), 0)",
+        "CREATE INDEX runs_by_workflow ON definitions (workflow, created)",
+        "DROP INDEX runs_by_parent",
+        "CREATE INDEX runs_by_parent ON runs (parent, created) WHERE parent IS NOT NULL",
+        f"""UPDATE runs SET wake = {DUE} WHERE status = 'parked' AND EXISTS (
+            SELECT 1 FROM signals
+            WHERE signals.run_id = runs.run_id AND signals.name = runs.awaited AND signals.consumed = 0
+        )""",
+        "PRAGMA user_version = 4",
     ),
 )
 """The statements that migrate a file from each schema version to the next; the first creates the tables."""

@@ -7,12 +7,16 @@ import sqlite3
 from cano import Signal, Signals
 from cano_msgspec.packing import unreadable
 
+from cano_sqlite.schema import DUE
 from cano_sqlite.snapshot import fetch
 
 _PUT = """
     INSERT INTO signals (run_id, signal, name, payload) VALUES (?, ?, ?, ?)
     ON CONFLICT (run_id, signal) DO NOTHING"""
-_OLDEST = """
+ANSWERED = f"""
+    UPDATE runs SET wake = {DUE} WHERE run_id = ? AND status = 'parked' AND EXISTS (
+        SELECT 1 FROM signals WHERE signals.run_id = runs.run_id AND signals.name = runs.awaited AND consumed = 0)"""
+OLDEST = """
     SELECT signal, name, payload FROM signals
     WHERE run_id = ? AND name = ? AND consumed = 0 ORDER BY id LIMIT 1"""
 _EVERY = "SELECT signal, name, payload, consumed FROM signals WHERE run_id = ? ORDER BY id"
@@ -23,11 +27,17 @@ _CONSUME = "UPDATE signals SET consumed = 1, payload = NULL WHERE run_id = ? AND
 def put(connection: sqlite3.Connection, run_id: str, signal: Signal) -> None:
     """Store a signal, unless the run already got one with this id."""
     connection.execute(_PUT, (run_id, signal.id, signal.name, signal.payload))
+    mark_answered(connection, run_id)
+
+
+def mark_answered(connection: sqlite3.Connection, run_id: str) -> None:
+    """Let `ready` find a parked run if its signal is there. Call it after the run was parked or got a signal."""
+    connection.execute(ANSWERED, (run_id,))
 
 
 def oldest(connection: sqlite3.Connection, run_id: str, name: str) -> Signal | None:
     """Return the oldest unconsumed signal of that name, or None."""
-    rows = fetch(connection, _OLDEST, (run_id, name))
+    rows = fetch(connection, OLDEST, (run_id, name))
     return _checked(run_id, Signal(*rows[0])) if rows else None
 
 

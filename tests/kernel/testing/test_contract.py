@@ -478,6 +478,18 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
     "takes an empty name for none": (
         listed("ready", lambda s, runs: [run for run in runs if run.wait is None or run.wait.signal or run.wait.until]),
         "a_signal_without_a_name_wakes_its_run"),
+    "forgets what came before a run": (
+        {"create": lambda s, honest, run: (s._mail.pop(run.run_id, None), honest(run))[1]},
+        "a_run_created_parked_is_ready_when_its_signal_came_first"),
+    "is ready for consumed signals": (
+        listed("ready", lambda s, runs: [*runs, *(
+            s._runs[i] for i, mail in s._mail.items() if i in s._runs and mail.seen - mail.waiting.keys()
+            and s._runs[i].status is RunStatus.PARKED and s._runs[i] not in runs)]),
+        "a_run_that_is_parked_again_is_ready_for_another_signal"),
+    "misses signals to runs that are being parked": (
+        {"put_signal": lambda s, honest, run_id, signal: (
+            honest(run_id, signal) if known(s, run_id).status is RunStatus.PARKED else nothing(None))},
+        "no_signal_is_missed_while_its_run_is_parked"),
     "is ready though held": (
         {"ready": lambda s, honest, now: ([keep(s, i, **NOBODY) for i in s._runs], honest(now))[1]},
         "a_running_run_is_ready_when_nobody_holds_it a_held_parked_run_is_not_ready a_run_that_went_on_is_not_ready"),

@@ -148,7 +148,7 @@ async def test_a_listed_corrupt_run_says_so(store: SqliteBackend, ask: Ask) -> N
 
 async def test_a_definition_that_was_left_behind(store: SqliteBackend, ask: Ask) -> None:
     """A definition without a run does not prevent another run."""
-    ask("INSERT INTO definitions VALUES (1, 'gone', '0', 'f0')")
+    ask("INSERT INTO definitions VALUES (1, 'gone', '0', 'f0', 0)")
     assert await store.create(new_run()) == new_run()
     assert await loaded(store) == new_run()
 

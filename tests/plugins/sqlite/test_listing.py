@@ -1,35 +1,65 @@
-"""Lists: frequent queries do not slow down with the number of finished runs."""
+"""Lists: frequent queries do not slow down with the number of finished runs, of parked ones and of signals."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
-import pytest
 from cano import RunFilter, RunStatus, Signal, Wait
 from cano.testing.contract_base import NOW, free_run, new_run
-from cano_sqlite import SqliteBackend, reading
+from cano_sqlite import SqliteBackend, reading, signals
 
 Ask = Callable[..., list[Any]]
+VALUES = {"now": NOW, "workflow": "flow 1", "status": "failed", "parent": "p", "limit": 9}
 
 
-@pytest.mark.parametrize("question", [reading.READY, reading.BY_STATUS, reading.BY_PARENT])
-async def test_indexes_are_used(store: SqliteBackend, ask: Ask, question: str) -> None:
-    """`ready`, a list of one status, and a list of one run's children do not scan all runs."""
-    values = {"now": NOW, "workflow": None, "status": "failed", "parent": "p", "limit": 9}
-    used = {name: value for name, value in values.items() if f":{name}" in question}
-    plan = [row[3] for row in ask("EXPLAIN QUERY PLAN " + question, used)]
+# half of the runs are parked and half have succeeded, and every tenth is a child
+_NUMBERS = "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 10000) "
+_FILL = (
+    """
+    INSERT INTO runs SELECT n, n, CASE n % 10 WHEN 0 THEN n / 100 END, n, n, CASE n % 2 WHEN 1 THEN 'parked' ELSE
+        'succeeded' END, 0, n, 0, 1, NULL, NULL, 0, CASE n % 2 WHEN 1 THEN 9e9 END, CASE n % 2 WHEN 1 THEN 'go' END""",
+    "INSERT INTO definitions SELECT n, 'flow ' || n % 10, '1', 'f1', n",
+    "INSERT INTO signals (run_id, signal, name) SELECT n, '1', 'other'",
+)
 
-    assert plan
-    assert [step for step in plan if step.startswith("SCAN") and "runs" in step] == []
+
+async def test_polls_and_lists_read_an_index(store: SqliteBackend, ask: Ask) -> None:
+    """Among 10,000 runs and signals, after ANALYZE, no poll and no list scans a table, nor sorts a list."""
+    for statement in _FILL:
+        table, _, values = statement.partition("SELECT")
+        ask(f"{table}{_NUMBERS}SELECT{values} FROM numbers")
+    ask("ANALYZE")
+    lists = [reading.listing(*fields) for fields in product((True, False), repeat=4)]
+    for question in (reading.READY, signals.OLDEST, signals.ANSWERED, *lists):
+        used: Any = {name: value for name, value in VALUES.items() if f":{name}" in question}
+        plan = [
+            row[3]
+            for row in ask("EXPLAIN QUERY PLAN " + question, *([used] if used else ("1", "go")[: question.count("?")]))
+        ]
+
+        assert plan
+        assert "TEMP B-TREE FOR ORDER BY" not in str(plan), plan  # only among runs of the same time
+        assert [step for step in plan if step.startswith("SCAN") and "INDEX runs_by_age" not in step] == [], plan
+    everything = reading.listing(workflow=False, status=False, parent=False)
+    assert "SCAN runs USING INDEX runs_by_age" in str(ask("EXPLAIN QUERY PLAN " + everything, {"limit": 9}))
 
 
-async def test_the_newest_come_first_without_sorting(store: SqliteBackend, ask: Ask) -> None:
-    """A short list of all runs does not sort them."""
-    plan = ask("EXPLAIN QUERY PLAN " + reading.ALL, {"workflow": None, "limit": 1})
-
-    assert "USE TEMP B-TREE" not in str(plan)
+async def test_each_filter_reads_the_shortest_index(store: SqliteBackend, ask: Ask) -> None:
+    """Children are few, a status is shared by few runs unless it is that of success, and a workflow by some."""
+    expected: dict[str, list[tuple[bool, ...]]] = {
+        "runs_by_parent": [(True, True, True), (False, True, True), (True, False, True), (False, False, True)],
+        "runs_by_status": [(False, True, False), (True, True, False)],
+        "runs_by_workflow": [(True, False, False), (True, True, False, True)],
+    }
+    for index, filters in expected.items():
+        for fields in filters:
+            question = reading.listing(*fields)
+            used = {name: value for name, value in VALUES.items() if f":{name}" in question}
+            first = ask("EXPLAIN QUERY PLAN " + question, used)[0][3]
+            assert index in first, (fields, first)
 
 
 async def test_many_runs(store: SqliteBackend) -> None:

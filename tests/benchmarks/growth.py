@@ -1,0 +1,130 @@
+"""`python -m tests.benchmarks.growth`: what must not grow with the runs of a store, for several sizes in one table.
+
+A store of size N has N parked runs that wait, N finished runs of ten workflows, and N signals that no run awaits. Each
+cell is the median in milliseconds, as a caller waits for it, on one machine with real servers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import statistics
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+
+from cano import RunFilter, RunRecord, RunStatus, Signal, StoreBackend, Wait
+from cano_memory import MemoryBackend
+from cano_postgres import PostgresBackend
+from cano_redis import RedisBackend
+from cano_sqlite import SqliteBackend
+
+from tests.servers.postgres import start_postgres
+from tests.servers.redis import start_redis
+
+NOW = 1_700_000_000.0
+AT_ONCE = 500
+Work = Callable[[], Awaitable[object]]
+
+
+def parked(number: int) -> RunRecord:
+    """A run that waits for a signal, and for a time that does not come."""
+    wait = Wait(then="B", signal="go", until=NOW + 1e9)
+    return _run(f"parked {number:07}", "waiting", RunStatus.PARKED, number, wait)
+
+
+def finished(number: int) -> RunRecord:
+    """A run that has ended, of one of ten workflows; every thousandth has failed."""
+    status = RunStatus.SUCCEEDED if number % 1000 else RunStatus.FAILED
+    return _run(f"finished {number:07}", f"flow {number % 10}", status, number)
+
+
+def _run(run_id: str, workflow: str, status: RunStatus, number: int, wait: Wait | None = None) -> RunRecord:
+    return RunRecord(
+        run_id=run_id, workflow=workflow, version="1", fingerprint="start A; state A does A -> B", state="A",
+        status=status, data={"key": b"value"}, wait=wait, parent="parent" if number < 3 else None,
+        created=NOW + number / 1000, updated=NOW + number / 1000,
+    )  # fmt: skip
+
+
+async def fill(store: StoreBackend, size: int) -> None:
+    """Store the runs and signals of a store of that size."""
+    for first in range(0, size, AT_ONCE):
+        numbers = range(first, min(first + AT_ONCE, size))
+        await asyncio.gather(*[store.create(run(number)) for number in numbers for run in (parked, finished)])
+        signal = Signal("1", "nobody waits for this")
+        await asyncio.gather(*[store.put_signal(f"parked {number:07}", signal) for number in numbers])
+
+
+def works(store: StoreBackend) -> Mapping[str, Work]:
+    """What is measured, by name."""
+    return {
+        "ready()": lambda: store.ready(NOW),
+        "runs(limit=50)": lambda: store.runs(RunFilter(limit=50)),
+        "runs(status='running')": lambda: store.runs(RunFilter(status=RunStatus.RUNNING)),
+        "runs(status='failed', limit=50)": lambda: store.runs(RunFilter(status=RunStatus.FAILED, limit=50)),
+        "runs(parent=...)": lambda: store.runs(RunFilter(parent="parent")),
+        "runs(workflow=..., limit=50)": lambda: store.runs(RunFilter(workflow="flow 3", limit=50)),
+        "runs(workflow=...), which has none": lambda: store.runs(RunFilter(workflow="cano.schedule")),
+    }
+
+
+async def measured(store: StoreBackend, size: int, rounds: int) -> dict[str, float]:
+    """The median milliseconds of each work in a store of that size."""
+    await store.open()
+    try:
+        await fill(store, size)
+        found: dict[str, float] = {}
+        for name, work in works(store).items():
+            await work()
+            times = []
+            for _ in range(rounds):
+                begin = time.perf_counter()
+                await work()
+                times.append(time.perf_counter() - begin)
+            found[name] = statistics.median(times) * 1e3
+        return found
+    finally:
+        await store.close()
+
+
+def show(store: str, sizes: list[int], columns: list[dict[str, float]]) -> None:
+    """Print the table of one store."""
+    print(f"\n{store:<36}" + "".join(f"{size:>12,}" for size in sizes))
+    for name in columns[0]:
+        print(f"{name:<36}" + "".join(f"{column[name]:>9.2f} ms" for column in columns), flush=True)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.growth", description=__doc__)
+    parser.add_argument("--sizes", default="1000,10000,100000", help="the sizes of the stores")
+    parser.add_argument("--stores", default="sqlite,postgres,redis,memory", help="the stores")
+    parser.add_argument("--rounds", type=int, default=9, help="how often each is measured; the median counts")
+    given = parser.parse_args()
+    sizes, stores = [int(size) for size in given.sizes.split(",")], given.stores.split(",")
+
+    def table(name: str, make: Callable[[int], StoreBackend]) -> None:
+        if name in stores:
+            show(name, sizes, [asyncio.run(measured(make(size), size, given.rounds)) for size in sizes])
+
+    with tempfile.TemporaryDirectory() as folder:
+        table("sqlite", lambda size: SqliteBackend(Path(folder) / f"{size}.db", synchronous="normal"))
+    if "postgres" in stores:
+        postgres = start_postgres("-c", "fsync=off")
+        try:
+            table("postgres", lambda size: PostgresBackend(postgres.new_url()))
+        finally:
+            postgres.throw_away()
+    if "redis" in stores:
+        redis = start_redis()
+        try:
+            table("redis", lambda size: RedisBackend(redis.new_url()))
+        finally:
+            redis.throw_away()
+    table("memory", lambda size: MemoryBackend(strict=True))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""Lists: frequent queries do not slow down with the number of finished runs, of parked ones and of signals."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from itertools import product
+from typing import Any
+
+import psycopg
+import pytest
+from cano import RunStatus, Signal, Wait
+from cano.testing.contract_base import LATER, NOW, new_run, step
+from cano_postgres import PostgresBackend, reading, signals
+from cano_postgres.connection import prepare_reader
+from psycopg import sql
+
+Ask = Callable[..., list[Any]]
+Explain = Callable[[Any], Awaitable[str]]
+VALUES = {
+    "now": NOW, "workflow": "flow 1", "status": "failed", "parent": "p", "limit": 9, "run_id": ["1"], "id": "1",
+    "name": b"go",
+}  # fmt: skip
+WAIT = Wait(then="B", signal="go", until=LATER)
+# half of the runs are parked and half have succeeded, and every tenth is a child
+_FILL_RUNS = """
+    INSERT INTO runs (run_id, workflow, version, fingerprint, parent, created, updated, state, status, seq, head,
+        folded, tail, token, wake, awaited)
+    SELECT n::text, 'flow ' || n %% 10, '1', 'f1', CASE n %% 10 WHEN 0 THEN (n / 100)::text END, %s + n, n, 'A',
+        CASE n %% 2 WHEN 1 THEN 'parked' ELSE 'succeeded' END, 0, 1, 0, 1, 0, CASE n %% 2 WHEN 1 THEN %s END,
+        CASE n %% 2 WHEN 1 THEN 'go'::bytea END
+    FROM generate_series(1, 10000) AS n"""
+_FILL_SIGNALS = """
+    INSERT INTO signals (run_id, signal, name) SELECT n::text, '1', 'other' FROM generate_series(1, 10000) AS n"""
+
+
+@pytest.fixture
+def explain(url: str, store: PostgresBackend) -> Explain:
+    """The plan of a query, as a reading connection keeps it for all values."""
+
+    async def plan(question: Any, *given: Any) -> str:
+        values = [VALUES[name] for name in re.findall(r"%\((\w+)\)s", question)] or given
+        numbers = iter(range(1, 99))
+        text = re.sub(r"%(\(\w+\))?s", lambda _: f"${next(numbers)}", question)
+        async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+            await prepare_reader(connection, store._settings)
+            await connection.execute(f"PREPARE asked AS {text}", prepare=False)
+            literals = sql.SQL(", ").join(sql.Literal(value) for value in values)
+            cursor = await connection.execute(sql.SQL("EXPLAIN EXECUTE asked ({})").format(literals))
+            return "\n".join(line for (line,) in await cursor.fetchall())
+
+    return plan
+
+
+async def test_polls_and_lists_read_an_index(store: PostgresBackend, ask: Ask, explain: Any) -> None:
+    """Among 10,000 runs and signals, after ANALYZE, no poll and no list scans a table, nor sorts a list."""
+    ask(_FILL_RUNS, NOW, NOW + 1e9)
+    ask(_FILL_SIGNALS)
+    ask("ANALYZE")
+    ready = await explain(reading.READY)
+    assert "runs_to_wake" in ready
+    assert "runs_by_status" in ready
+    for plan in (ready, await explain(signals.OLDEST, "1", b"go"), await explain(signals.ANSWERED, ["1"])):
+        assert "Seq Scan" not in plan
+    for workflow, status, parent, often in product((True, False), repeat=4):
+        plan = await explain(reading.listing(workflow, status, parent, often))
+        index = (
+            "runs_by_parent" if parent
+            else "runs_by_status" if status and not (workflow and often)
+            else "runs_by_workflow" if workflow
+            else "runs_by_age"
+        )  # fmt: skip
+        assert re.findall(r"Scan .*using (\w+)|(\w+) Scan on", plan) == [(index, "")], plan
+        assert "Sort  (" not in plan.replace("Incremental Sort", ""), plan  # only among runs of the same time
+
+
+@pytest.mark.parametrize("first", ["signal", "parking", "creation"])
+async def test_no_signal_of_another_process_is_missed(
+    store: PostgresBackend, url: str, schema: str, ask: Ask, first: str
+) -> None:
+    """A run and its signal find each other even if the transaction of the one has not yet seen that of the other."""
+    await store.create(new_run("running"))
+    run_id = "new" if first == "creation" else "running"
+    async with await psycopg.AsyncConnection.connect(url, options=f"-c search_path={schema}") as other:
+
+        async def do(statement: Any, *values: Any) -> None:
+            await other.execute(statement, values)
+
+        await do(signals.LOCK, [run_id])  # what another backend sends, up to its COMMIT
+        if first == "signal":
+            await do("INSERT INTO signals (run_id, signal, name) VALUES (%s, '1', 'go')", run_id)
+            commit = step(1, status=RunStatus.PARKED, wait=WAIT, release=True)._replace(run_id=run_id)
+            late = asyncio.ensure_future(store.commit(commit))
+        else:
+            if first == "parking":
+                await do("UPDATE runs SET status = 'parked', awaited = 'go', holder = NULL")
+            else:
+                await do(_CREATE, run_id)
+            late = asyncio.ensure_future(store.put_signal(run_id, Signal("1", "go")))
+        await do(signals.ANSWERED, [run_id])
+        async with asyncio.timeout(20):
+            await asyncio.to_thread(until_it_waits, ask, late)
+        await other.commit()
+        await late
+
+    assert [run.run_id for run in await store.ready(NOW)] == [run_id]
+
+
+def until_it_waits(ask: Ask, call: asyncio.Future[Any]) -> None:
+    """Return when a call waits for another transaction, or is done."""
+    while not call.done() and not ask("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"):
+        pass
+
+
+_CREATE = """
+    INSERT INTO runs (run_id, workflow, version, fingerprint, created, updated, state, status, seq, head, folded, tail,
+        token, awaited)
+    VALUES (%s, 'flow', '1', 'f1', 0, 0, 'A', 'parked', 0, 0, 0, 0, 0, 'go')"""
+
+
+async def test_two_processes_signal_runs_of_each_other(store: PostgresBackend, url: str, schema: str) -> None:
+    """Processes that commit steps and signal the other's runs at the same time do not deadlock."""
+    other = PostgresBackend(url, schema=schema)
+    await other.open()
+    try:
+        pairs = [(store, other, "a{}"), (other, store, "b{}")]
+        await asyncio.gather(*[mine.create(new_run(name.format(n))) for mine, _, name in pairs for n in range(10)])
+        async with asyncio.timeout(20):
+            for seq in range(1, 21):
+                await asyncio.gather(
+                    *[mine.commit(step(seq, name.format(n))) for mine, _, name in pairs for n in range(10)],
+                    *[theirs.put_signal(name.format(n), Signal(f"{seq}", "go")) for _, theirs, name in pairs
+                      for n in range(10)],
+                )  # fmt: skip
+    finally:
+        await other.close()
