@@ -184,9 +184,9 @@ class Capabilities(NamedTuple):
 class StoreBackend(Protocol):
     """Keeps runs. Every method is atomic, even if other tasks, threads and processes call the store concurrently.
 
-    A run can be claimed if it has no holder, or if `expires` is before `now`. Only the fencing token and `seq` decide
-    whether a commit is accepted, not the clock: the last holder of an expired lease can still commit, until another
-    holder claims the run.
+    A run can be claimed if it has no holder or no `expires`, or if `expires` is before `now`. Only the fencing token
+    and `seq` decide whether a commit is accepted, not the clock: the last holder of an expired lease can still commit,
+    until another holder claims the run.
 
     Keys, and the names and ids of signals, are any text, NUL included. The ids of runs and holders, and the names of
     workflows and states, contain no NUL. Text that is not Unicode may be refused with SerializationError.

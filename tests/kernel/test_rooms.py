@@ -24,7 +24,7 @@ BUDGETS = {
     "kernel": 577,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
-DURABILITY = {"": 1_459, "inspection": 350, "recovery": 600}
+DURABILITY = {"": 1_459, "inspection": 351, "recovery": 600}
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
 
 EXCEPTIONS = {

@@ -177,7 +177,7 @@ def _listed(key: bytes, row: bytes) -> RunRecord:
 
 
 def _is_held(run: RunRecord, now: float) -> bool:
-    return run.expires is not None and run.expires >= now
+    return run.holder is not None and run.expires is not None and run.expires >= now
 
 
 def _is_ready(txn: Transaction, run: RunRecord, now: float) -> bool:

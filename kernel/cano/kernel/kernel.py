@@ -640,7 +640,8 @@ class Kernel:
     async def prune(self, retention: Retention) -> list[str]:
         """Delete the finished runs that `retention` does not keep. Return their ids.
 
-        A child is kept with a parent that can continue or be resumed, for example after a failure.
+        A child is kept with a parent that can continue or be resumed, for example after a failure. A run whose record
+        cannot be read, so that its age is not known, is kept unless `on_terminal` is "delete"; `check` names it.
 
         Raises:
             ConfigurationError: the store cannot delete runs.

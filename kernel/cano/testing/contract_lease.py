@@ -53,6 +53,17 @@ class LeaseClauses(Contract):
         assert await loaded(store) == new_run(holder="another", expires=LATER + 9, token=2)
 
     @clause
+    async def test_half_a_lease_is_none(self, store: StoreBackend) -> None:
+        """A run with a holder and no `expires`, or the reverse, is ready and can be claimed."""
+        await store.create(new_run("for ever", expires=None))
+        await store.create(new_run("by none", holder=None))
+
+        assert {run.run_id for run in await store.ready(NOW)} == {"for ever", "by none"}
+        for run_id in ("for ever", "by none"):
+            assert await store.claim(run_id, "another", NOW, LATER) == 2
+            assert await loaded(store, run_id) == new_run(run_id, holder="another", token=2)
+
+    @clause
     async def test_the_token_grows_by_one_with_each_claim(self, store: StoreBackend) -> None:
         """Each claim gets the next token, by any holder, after a lease that expired or was released."""
         await store.create(free_run())

@@ -31,7 +31,8 @@ def prune(
 ) -> None:
     """Delete finished runs and their history.
 
-    A run is kept only if every given option keeps it. Unfinished runs and their sub-workflows are always kept.
+    A run is kept only if every given option keeps it. Unfinished runs and their sub-workflows are always kept. A run
+    that cannot be read is kept unless --delete-all-finished is given; `cano check` names it, `cano delete` deletes it.
     """
     settings: Settings = ctx.obj
     if keep_last is None and max_age is None and not delete_all_finished:

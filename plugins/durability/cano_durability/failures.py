@@ -49,6 +49,11 @@ def stored_error(record: RunRecord, stored: Mapping[str, Any]) -> WorkflowError:
     return error
 
 
+def is_unreadable(record: RunRecord) -> bool:
+    """Return whether a record, from a list, stands for a run that cannot be read, so that its times are not known."""
+    return record.error is not None and not record.fingerprint
+
+
 def corrupt(record: RunRecord, problem: str) -> SerializationError:
     """Return the error of a record that cannot be read."""
     return SerializationError(f"run {record.run_id} is corrupt: {problem}", run_id=record.run_id)

@@ -298,7 +298,7 @@ def _check_current(run: RunRecord | None, commit: Commit) -> RunRecord:
 
 def _is_held(run: RunRecord, now: float) -> bool:
     """Return whether the run's lease is held at `now`. At `expires` itself it still is."""
-    return run.expires is not None and run.expires >= now
+    return run.holder is not None and run.expires is not None and run.expires >= now
 
 
 def _copy_of(run: RunRecord) -> RunRecord:

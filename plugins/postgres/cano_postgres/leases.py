@@ -9,7 +9,7 @@ from cano_postgres.work import Rows, Statement
 
 _CLAIM = """
     UPDATE runs SET token = token + 1, holder = %s, expires = %s, mark = %s
-    WHERE run_id = %s AND (holder IS NULL OR expires < %s) RETURNING token"""
+    WHERE run_id = %s AND (holder IS NULL OR expires IS NULL OR expires < %s) RETURNING token"""
 _CLAIMED = "SELECT token FROM runs WHERE run_id = %s AND holder = %s AND mark = %s"
 _RENEW = """
     UPDATE runs SET expires = %s FROM unnest(%s::text[], %s::bigint[]) AS given (run_id, token)

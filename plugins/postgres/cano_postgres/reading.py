@@ -30,7 +30,7 @@ READY = f"""
         SELECT id FROM runs WHERE wake <= %(now)s AND status = 'parked'
         UNION ALL
         SELECT id FROM runs WHERE status = 'running'
-    )) AND (holder IS NULL OR expires < %(now)s) ORDER BY id"""
+    )) AND (holder IS NULL OR expires IS NULL OR expires < %(now)s) ORDER BY id"""
 _HISTORY = """
     SELECT runs.head, journal.line, journal.seq, journal.state, journal.status, journal.at, journal.changes
     FROM runs LEFT JOIN journal ON journal.run = runs.id WHERE run_id = %s ORDER BY journal.line"""

@@ -51,7 +51,7 @@ def matches(run: RunRecord, filter: RunFilter) -> bool:
 
 def could_go_on(run: RunRecord, now: float) -> bool:
     """Return whether a kernel can still claim and resume the run."""
-    free = run.holder is None or (run.expires is not None and run.expires < now)
+    free = run.holder is None or run.expires is None or run.expires < now
     return free and run.status in (RunStatus.RUNNING, RunStatus.PARKED)
 
 

@@ -9,7 +9,7 @@ from cano_sqlite.tails import Tails
 
 _CLAIM = """
     UPDATE runs SET token = token + 1, holder = ?, expires = ?
-    WHERE run_id = ? AND (holder IS NULL OR expires < ?)"""
+    WHERE run_id = ? AND (holder IS NULL OR expires IS NULL OR expires < ?)"""
 _RENEW = "UPDATE runs SET expires = ? WHERE run_id = ? AND token = ? AND holder = ?"
 _RELEASE = "UPDATE runs SET holder = NULL, expires = NULL WHERE run_id = ? AND token = ?"
 

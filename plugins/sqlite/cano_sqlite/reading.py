@@ -33,7 +33,7 @@ READY = (
         SELECT id FROM runs WHERE wake <= :now AND +status = 'parked'
         UNION ALL
         SELECT id FROM runs WHERE status = 'running'
-    ) AND (runs.holder IS NULL OR runs.expires < :now) ORDER BY runs.id"""
+    ) AND (runs.holder IS NULL OR runs.expires IS NULL OR runs.expires < :now) ORDER BY runs.id"""
 )
 
 

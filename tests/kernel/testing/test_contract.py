@@ -366,6 +366,14 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
     "claims what is held": (
         {"claim": lambda s, honest, run_id, *args: (keep(s, run_id, **NOBODY), honest(run_id, *args))[1]},
         "a_held_run_cannot_be_claimed a_lease_ends_after_its_last_moment"),
+    "takes a holder for a lease": (
+        {"claim": lambda s, honest, run_id, *args: None if (
+            (run := s._runs.get(run_id)) and run.holder and run.expires is None) else honest(run_id, *args)},
+        "half_a_lease_is_none"),
+    "takes an expiry for a lease": (
+        {"claim": lambda s, honest, run_id, holder, now, end: None if (
+            (run := s._runs.get(run_id)) and run.expires and run.expires >= now) else honest(run_id, holder, now, end)},
+        "half_a_lease_is_none"),
     "claims at the last moment": (
         {"claim": lambda s, honest, run_id, holder, now, end: honest(run_id, holder, now + 1e-6, end)},
         "a_lease_ends_after_its_last_moment"),

@@ -363,6 +363,46 @@ async def test_prune_deletes_corrupt_rows(kernel: Kernel, world: World, flow: Fl
     assert await kernel.check() == []
 
 
+async def test_prune_keeps_what_has_no_age(kernel: Kernel, world: World, flow: Flow) -> None:
+    """A finished run whose age cannot be read is named by `check`, and kept until it is deleted explicitly."""
+    for run_id in ("a", "b"):
+        await kernel.run(flow.flow(), {"x": 0}, run_id=run_id)
+    backend: Any = world.store(kernel).backend
+    if world.path is None:
+        listed = {"type": "SerializationError", "message": "the run 'b' cannot be read"}
+        backend._runs["b"] = backend._runs["b"]._replace(
+            version="", fingerprint="", state="", created=0.0, updated=0.0, error=listed, data={"x": b"rubbish"}
+        )
+    else:
+        with sqlite3.connect(world.path) as connection:
+            connection.execute("UPDATE runs SET updated = 'yesterday' WHERE run_id = 'b'")
+        connection.close()
+    await world.clock.advance(1000)
+    for retention in (Retention(max_age=10), Retention(keep_last=0)):
+        assert "b" not in await kernel.prune(retention)
+    assert [record.run_id for record in await kernel.runs()] == ["b"]
+    assert [(finding.kind, finding.run_id) for finding in await kernel.check()] == [("corrupt", "b")]
+    await kernel.delete("b")
+    assert await kernel.runs() == []
+
+
+async def test_half_a_lease_keeps_no_run(kernel: Kernel, world: World, flow: Flow) -> None:
+    """A finished run whose row, edited by hand, has a holder and no expiry can be pruned and deleted."""
+    for run_id in ("a", "b"):
+        await kernel.run(flow.flow(), {"x": 0}, run_id=run_id)
+        await world.store(kernel).backend.claim(run_id, "a ghost", 0, 1)
+    backend: Any = world.store(kernel).backend
+    if world.path is None:
+        backend._runs = {run_id: run._replace(expires=None) for run_id, run in backend._runs.items()}
+    else:
+        with sqlite3.connect(world.path) as connection:
+            connection.execute("UPDATE runs SET expires = NULL")
+        connection.close()
+    assert {record.holder for record in await kernel.runs()} == {"a ghost"}
+    await kernel.delete("a")
+    assert await kernel.prune(Retention(on_terminal="delete")) == ["b"]
+
+
 async def test_an_unfinished_run_that_is_corrupt_can_be_cancelled_and_deleted(
     kernel: Kernel, world: World, flow: Flow
 ) -> None:

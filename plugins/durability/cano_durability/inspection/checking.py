@@ -10,6 +10,7 @@ from cano import (
     SerializationError,
 )
 
+from cano_durability.failures import is_unreadable
 from cano_durability.inspection.durations import duration
 from cano_durability.recovery.leases import with_status_at
 from cano_durability.stored_runs import StoredRuns
@@ -33,7 +34,7 @@ class Checker:
             except SerializationError as error:
                 findings.append(Finding("corrupt", run_id, str(error)))
             except RunNotFoundError:  # it was deleted in the meantime, or its id cannot be read
-                if record.error is not None and not record.fingerprint:
+                if is_unreadable(record) and record.error is not None:
                     findings.append(Finding("corrupt", run_id, str(record.error.get("message"))))
                 continue
             if record.parent is not None and not record.status.finished:

@@ -13,6 +13,7 @@ from cano import (
 from cano.engine.ports import Host
 
 from cano_durability.claiming import has_ended
+from cano_durability.failures import is_unreadable
 from cano_durability.inspection.promises import require
 from cano_durability.patience import despite_cancellation
 from cano_durability.recovery.leases import with_status_at
@@ -32,6 +33,8 @@ class Deleter:
         expired, newer, deleted = set[str](), dict[str, int](), list[str]()
         records = await self._stored.backend.runs(RunFilter())
         for record in records:
+            if is_unreadable(record) and retention.on_terminal != "delete":
+                continue  # neither its age nor its rank is known
             if record.status.finished:
                 count = newer[record.workflow] = newer.get(record.workflow, 0) + 1
                 if retention.expired(count - 1, self._stored.now() - record.updated):

@@ -3,7 +3,7 @@
 local is = redis.call('HMGET', KEYS[1], 'token', 'holder', 'expires', 'claim')
 if not is[1] then return false end
 if is[4] == ARGV[3] then return is[1] end -- this claim succeeded, and its answer was lost
-if is[2] and not (tonumber(is[3]) < tonumber(ARGV[5])) then return false end
+if is[2] and is[3] and not ((tonumber(is[3]) or 0) < tonumber(ARGV[5])) then return false end
 local token = redis.call('HINCRBY', KEYS[1], 'token', 1)
 redis.call('HSET', KEYS[1], 'holder', ARGV[4], 'expires', ARGV[6], 'claim', ARGV[3])
 place(id)
