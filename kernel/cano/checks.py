@@ -12,8 +12,10 @@ from cano.safe_text import safe_repr
 if TYPE_CHECKING:
     from datetime import timedelta
 
-Duration: TypeAlias = "float | timedelta | None"
-"""Seconds, or a timedelta; None for no limit."""
+Seconds: TypeAlias = "float | timedelta"
+"""Seconds, or a timedelta."""
+Duration: TypeAlias = "Seconds | None"
+"""The same; None for no limit."""
 LARGEST = 2**63 - 1
 """The largest whole number that every store takes."""
 LONGEST = 100_000_000_000
@@ -59,16 +61,16 @@ def whole_or_none(name: str, value: object, least: int) -> int | None:
 
 
 def seconds(name: str, value: object, least: float = 0, most: float = math.inf) -> float:
-    """Return `value` if it is a number of seconds from `least` to `most`."""
-    number = _number(value)
+    """Return `value`, seconds or a timedelta, in seconds. It is from `least` to `most`."""
+    number = _in_seconds(value)
     if number is not None and least <= number <= most:
         return number
     refuse(name, value, f"a number of seconds{_limits(least, most, number)}")
 
 
 def positive_seconds(name: str, value: object) -> float:
-    """Return `value` if it is a number of seconds above 0."""
-    number = _number(value)
+    """Return `value`, seconds or a timedelta, in seconds. It is above 0."""
+    number = _in_seconds(value)
     if number is not None and 0 < number <= LONGEST:
         return number
     refuse(name, value, "a positive number of seconds" + _too_long(number))
@@ -78,9 +80,7 @@ def time_limit(name: str, value: object) -> float | None:
     """Return `value` if it is None, or a number of seconds above 0, or the seconds of such a timedelta."""
     if value is None:
         return None
-    from datetime import timedelta  # late: importing it takes 1 ms
-
-    number = value.total_seconds() if isinstance(value, timedelta) else _number(value)
+    number = _in_seconds(value)
     if number is None or not 0 < number <= LONGEST:
         refuse(name, value, f"a positive number of seconds{_too_long(number)} or None")
     return number
@@ -147,6 +147,15 @@ def _number(value: object) -> int | float | None:
     if isinstance(value, Text) and value.isascii() and len(value) < 20 and value.replace(".", "", 1).isdecimal():
         return int(value) if value.isdecimal() else float(value)
     return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _in_seconds(value: object) -> int | float | None:
+    """Return a number, or a timedelta, in seconds; None if it is neither."""
+    if (number := _number(value)) is None:
+        from datetime import timedelta  # late: importing it takes 1 ms
+
+        return value.total_seconds() if isinstance(value, timedelta) else None
+    return number
 
 
 def _limits(least: float, most: float, number: float | None) -> str:

@@ -45,7 +45,19 @@ class CanoError(Exception):
 
 
 class ConfigurationError(CanoError, ValueError):
-    """An option or an argument is wrong. The message names it, its value and the allowed values."""
+    """An option or an argument is wrong. The message names it, its value and the allowed values.
+
+    Attributes:
+        run_id: the run concerned, or None.
+        state: the state concerned, or its name; or None.
+        key: the key concerned, or None.
+    """
+
+    def __init__(self, message: str, *, run_id: str | None = None, state: Any = None, key: str | None = None) -> None:
+        super().__init__(message)
+        self.run_id = run_id
+        self.state = state
+        self.key = key
 
 
 class ValidationError(CanoError, ValueError):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from cano.checks import (
+    Seconds,
     Text,
     file_mode,
     instant,
@@ -21,8 +22,8 @@ from cano.checks import (
 from cano.errors import ConfigurationError
 
 __all__ = [
-    "Options", "Text", "file_mode", "instant", "one_of", "optional", "positive_seconds", "refuse", "seconds", "switch",
-    "text", "whole",
+    "Options", "Seconds", "Text", "file_mode", "instant", "one_of", "optional", "positive_seconds", "refuse", "seconds",
+    "switch", "text", "whole",
 ]  # fmt: skip
 
 Check = Callable[[str, Any], Any]
@@ -86,9 +87,13 @@ class Options:
         return f"{address}?{'&'.join(others)}" if others else address, found
 
     def check(self, settings: object) -> None:
-        """Check the attributes of `settings` with the names of these options. Raises ConfigurationError."""
+        """Check the attributes of `settings` with the names of these options, and set them to what the checks return.
+
+        Raises:
+            ConfigurationError: one is wrong.
+        """
         for name, check in self._checks.items():
-            check(name, getattr(settings, name))
+            object.__setattr__(settings, name, check(name, getattr(settings, name)))  # it may be frozen
 
     def unknown(self, name: str) -> ConfigurationError:
         """Return the error for an option that is not one of these."""

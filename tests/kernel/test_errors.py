@@ -54,7 +54,7 @@ PLACE: dict[str, Any] = {"run_id": "r1", "workflow": "orders", "state": State.WO
 
 EXAMPLES: list[CanoError] = [
     CanoError("message"),
-    ConfigurationError("message"),
+    ConfigurationError("message", run_id="r1", state="ask", key="name"),
     ValidationError("orders", ["first problem", "second problem"]),
     PluginError("message", plugin="retry", distribution="cano-retry 1.0"),
     SchedulerError("message"),

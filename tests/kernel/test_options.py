@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -193,6 +194,10 @@ def test_keyword_arguments_are_checked_alike() -> None:
     """The same checks are for settings of the same names; there, text is not read as a number."""
     right = SimpleNamespace(wait=2.5, size=7, level="full", strict=True, folder="a", more=object())
     OPTIONS.check(right)
+
+    given = SimpleNamespace(**{**vars(right), "wait": timedelta(seconds=3)})
+    OPTIONS.check(given)
+    assert given.wait == 3.0
 
     for name, wrong in (("wait", "2.5"), ("size", True), ("level", None), ("strict", 1), ("folder", "")):
         with pytest.raises(ConfigurationError, match=f"^{name} must be "):

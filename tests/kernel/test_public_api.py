@@ -129,6 +129,7 @@ NAMES = [
 
 OPTIONS = [
     "Options",
+    "Seconds",
     "Text",
     "file_mode",
     "instant",

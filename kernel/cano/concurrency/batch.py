@@ -9,7 +9,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple
 
-from cano.checks import positive_seconds, whole, whole_or_none
+from cano.checks import Seconds, positive_seconds, whole, whole_or_none
 from cano.data.store import KeyValueStore
 from cano.engine.strand import NOT_FATAL
 from cano.errors import ConfigurationError, RunCancelledError, WorkflowError
@@ -48,12 +48,12 @@ class WaitStrategy(NamedTuple):
         return cls(successes=whole("quota", n, 1))
 
     @classmethod
-    def duration(cls, seconds: float) -> WaitStrategy:
-        """Wait `seconds`, then cancel the runs that have not ended."""
+    def duration(cls, seconds: Seconds) -> WaitStrategy:
+        """Wait `seconds`, a number or a timedelta, then cancel the runs that have not ended."""
         return cls(seconds=positive_seconds("duration", seconds))
 
     @classmethod
-    def quota_or_duration(cls, n: int, seconds: float) -> WaitStrategy:
+    def quota_or_duration(cls, n: int, seconds: Seconds) -> WaitStrategy:
         """Wait until `n` runs have succeeded, but at most `seconds`. Then cancel the others."""
         return cls(cls.quota(n).successes, cls.duration(seconds).seconds)
 

@@ -94,7 +94,8 @@ def _read(store: Any, key: str) -> Any:
             return store[key]
         except KeyError as error:
             if not hasattr(error, "key"):
-                raise ConfigurationError(f"the sub-workflow ended without its output key {key!r}") from None
+                message = f"the sub-workflow ended without its output key {key!r}"
+                raise ConfigurationError(message, key=key) from None
             raise
     return getattr(store, key)
 

@@ -332,7 +332,8 @@ def _concrete(key: str, expected: Any) -> Any:
         try:
             isinstance(None, expected)
         except TypeError as error:  # such as a protocol that is not @runtime_checkable
-            raise ConfigurationError(f"key {key!r}: values cannot be tested for {expected!r}: {error}") from None
+            message = f"key {key!r}: values cannot be tested for {expected!r}: {error}"
+            raise ConfigurationError(message, key=key) from None
         return expected
     origin = typing.get_origin(expected)
     if origin in (typing.Union, types.UnionType):
@@ -340,7 +341,7 @@ def _concrete(key: str, expected: Any) -> Any:
     if isinstance(origin, type):
         return origin
     raise ConfigurationError(
-        f"key {key!r}: {expected!r} is not a type; a default value is passed as get(key, default=…)"
+        f"key {key!r}: {expected!r} is not a type; a default value is passed as get(key, default=…)", key=key
     )
 
 

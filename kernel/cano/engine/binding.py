@@ -223,12 +223,12 @@ class BoundWorkflow:
         self.limiters = [kernel.limiter(limit) for limit in flow.limits]
         for state, registration in flow.tasks.items():
             if shared := [limit for limit in registration.limits if limit in flow.limits]:
-                raise ConfigurationError(
-                    f"{shared[0]} limits both workflow {flow.name!r} and its state {state}: a run would wait for itself"
-                )
+                message = f"{shared[0]} limits both workflow {flow.name!r} and its state {state}: a run would wait for"
+                raise ConfigurationError(f"{message} itself", state=state)
             try:
                 self.states[state].attach(kernel, registration)
             except ConfigurationError as error:
+                error.state = state if error.state is None else error.state
                 error.add_note(f"in workflow {flow.name!r}, state {state}, task {registration.task.name!r}")
                 raise
         self.types = partial(types_of, flow)

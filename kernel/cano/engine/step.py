@@ -336,7 +336,8 @@ def current_wait() -> StepWait:
     """
     step = current_step()
     if step.branch is not None:
-        raise ConfigurationError(f"current_wait() was called in branch {step.branch} of a split, which cannot wait")
+        message = f"current_wait() was called in branch {step.branch} of a split, which cannot wait"
+        raise ConfigurationError(message, run_id=step.run_id, state=step.state)
     step._ensure_detail().token_known = True
     return StepWait(wait_token(step.run_id, step.seq))
 

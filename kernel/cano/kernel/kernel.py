@@ -49,7 +49,7 @@ from cano.runtime.teardown import run_in, with_timeout
 from cano.runtime.threads import Threads
 
 if TYPE_CHECKING:
-    from cano.checks import Duration
+    from cano.checks import Duration, Seconds
     from cano.engine.ports import RunKeeper
     from cano.engine.step import Step
     from cano.plugins.codec_layers import Layers
@@ -70,9 +70,9 @@ class Kernel:
             durability.
         strict: whether a broken plugin is an error; otherwise it is skipped with a warning.
         clock: the source of time.
-        lease: seconds without a renewal after which another process may take over a run.
-        poll: seconds between two polls of a durable store for changes by other processes.
-        grace: seconds for which a closing kernel lets runs finish before it interrupts them.
+        lease: seconds, or a timedelta, without a renewal after which another process may take over a run.
+        poll: seconds, or a timedelta, between two polls of a durable store for changes by other processes.
+        grace: seconds, or a timedelta, for which a closing kernel lets runs finish before it interrupts them.
 
     Attributes:
         clock, threads: the source of time, and the worker threads of plain functions.
@@ -97,9 +97,9 @@ class Kernel:
         block: Iterable[str] = (),
         strict: bool = False,
         clock: Clock | None = None,
-        lease: float = 30.0,
-        poll: float = 1.0,
-        grace: float = 10.0,
+        lease: Seconds = 30.0,
+        poll: Seconds = 1.0,
+        grace: Seconds = 10.0,
     ) -> None:
         self._resources = Resources(store, executor, plugins, discover=discover, block=block, strict=strict)
         if clock is not None and not isinstance(clock, Clock):
@@ -192,13 +192,13 @@ class Kernel:
             raise
         self._open = True
 
-    async def close(self, grace: float | None = None) -> None:
+    async def close(self, grace: Duration = None) -> None:
         """Wait for active runs to finish, interrupt the others, and close store and executor.
 
         Cancelling this call does not stop the closing. Another call waits for it, in any thread.
 
         Args:
-            grace: seconds for which runs may finish; by default the kernel's `grace`.
+            grace: seconds, or a timedelta, for which runs may finish; by default the kernel's `grace`.
         """
         grace = self.grace if grace is None else seconds("grace", grace)
         with self._lock:

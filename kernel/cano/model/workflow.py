@@ -188,7 +188,8 @@ class Workflow(Generic[StateT]):
         self._require_unbound("register", state)
         if _hashable(state) in self._registered:
             other = self._registered[state].task.name
-            raise ConfigurationError(f"state {state} of workflow {self.name!r} already has the task {other!r}")
+            message = f"state {state} of workflow {self.name!r} already has the task {other!r}"
+            raise ConfigurationError(message, state=state)
         checked = None if config is None else check_config(config)
         if task.config is not None:
             check_config(task.config)
@@ -236,7 +237,8 @@ class Workflow(Generic[StateT]):
     def _require_unbound(self, what: str, state: Any) -> None:
         if self._frozen:
             raise ConfigurationError(
-                f"cannot {what} {state}: workflow {self.name!r} is already bound; define it before its first run"
+                f"cannot {what} {state}: workflow {self.name!r} is already bound; define it before its first run",
+                state=state,
             )
 
     # reading

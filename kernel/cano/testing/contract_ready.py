@@ -88,7 +88,7 @@ class ReadyClauses(Contract):
         parking = [store.commit(step(1, each, status=RunStatus.PARKED, wait=wait, release=True)) for each in runs[:10]]
         creating = [store.create(free_run(each, status=RunStatus.PARKED, wait=wait)) for each in runs[10:]]
         signalling = [store.put_signal(each, Signal("1", "go")) for each in runs]
-        await asyncio.gather(*(signalling[::2] + [*parking, *creating] + signalling[1::2]))
+        await asyncio.gather(*signalling[::2], *parking, *creating, *signalling[1::2])
 
         assert await ready(store) == runs
 

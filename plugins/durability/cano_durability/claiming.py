@@ -93,7 +93,8 @@ class Claimer:
             _check_workflow(plan, run_id, running.workflow)
             return None
         if not isinstance(view, StoreView):
-            raise ConfigurationError(f"the data of a durable run must be a mapping, not of type {type(view).__name__}")
+            message = f"the data of a durable run must be a mapping, not of type {type(view).__name__}"
+            raise ConfigurationError(message, run_id=run_id)
         limit = None if timeout is None else (float(timeout), stored.now() + timeout)
         since = stored.elapsed()
         record = stored.new_record(plan, view, run_id, None if parent is None else parent.run_id, limit)
@@ -389,4 +390,5 @@ def _step_values(
 
 def _check_workflow(plan: BoundWorkflow, run_id: str, workflow: str) -> None:
     if workflow != plan.name:
-        raise ConfigurationError(f"the run id {run_id!r} belongs to a run of workflow {workflow!r}, not {plan.name!r}")
+        message = f"the run id {run_id!r} belongs to a run of workflow {workflow!r}, not {plan.name!r}"
+        raise ConfigurationError(message, run_id=run_id)

@@ -258,8 +258,9 @@ class Keeper:
             return None, False
         if kept.wait.signal != name:
             raise ConfigurationError(
-                f"run {run_id} waits for signal {kept.wait.signal!r}, not {name!r}, in the wait that was named"
-            )
+                f"run {run_id} waits for signal {kept.wait.signal!r}, not {name!r}, in the wait that was named",
+                run_id=run_id, state=record.state,
+            )  # fmt: skip
         return record.workflow, True
 
     # continuing and cancelling
@@ -272,8 +273,9 @@ class Keeper:
             ended = await ended_parent(self._kernel, self.stored.backend, record)
             raise ConfigurationError(
                 f"run {run_id} is a child of run {record.parent}, which has ended ({ended}), and only its parent can "
-                "continue it; to do its work again, start another run, or fork the parent before that step"
-            )
+                "continue it; to do its work again, start another run, or fork the parent before that step",
+                run_id=run_id, state=record.state,
+            )  # fmt: skip
         if await self._caretaker.take_over(plan, run_id, resume_ended=True) is None:
             if run_id in self._kernel.active:
                 raise ConflictError(f"run {run_id} is already executed by this kernel", run_id=run_id)

@@ -274,7 +274,8 @@ class StoredRuns:
         """
         if run.store is not run.view:
             kind = type(run.store).__name__
-            raise ConfigurationError(f"the data of a run that waits must be a mapping, not of type {kind}")
+            message = f"the data of a run that waits must be a mapping, not of type {kind}"
+            raise ConfigurationError(message, run_id=run.run_id, state=run.step.state)
         limit = None if run.timeout is None or run.due is None else (run.timeout, run.due)
         since = self.elapsed()
         record = self.new_record(run.plan, run.view, run.run_id, run.parent_id, limit)

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from cano import LazyBackend
+from cano.options import Seconds
 
 from cano_postgres.settings import Settings
 from cano_postgres.url import label, parameters_from_url
@@ -29,7 +30,7 @@ class PostgresBackend(LazyBackend["Engine"]):
             for a Unix socket.
         schema: the schema of the tables. `open` creates it if it is missing. Several stores can share a database.
         pool_size: the most connections that read. One more connection writes, and one listens.
-        retry_for: seconds that a call waits for a server that cannot be reached before it fails.
+        retry_for: seconds, or a timedelta, that a call waits for a server that cannot be reached before it fails.
         synchronous_commit: the server setting of this name. By default the server's value, or "on" if that is "off".
             With "off", a crash of the server may undo the last commits, never half of one.
         snapshot_every: number of commits of a run after which its journal is compacted into its snapshot.
@@ -45,7 +46,7 @@ class PostgresBackend(LazyBackend["Engine"]):
         *,
         schema: str = "cano",
         pool_size: int = 4,
-        retry_for: float = 30.0,
+        retry_for: Seconds = 30.0,
         synchronous_commit: str | None = None,
         snapshot_every: int = 100,
         strict: bool = False,
@@ -56,7 +57,7 @@ class PostgresBackend(LazyBackend["Engine"]):
             label=label(parameters),
             schema=schema,
             pool_size=pool_size,
-            retry_for=retry_for,
+            retry_for=retry_for,  # type: ignore[arg-type]  # its check returns seconds
             synchronous_commit=synchronous_commit,
             snapshot_every=snapshot_every,
             strict=strict,

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from cano import LazyBackend
+from cano.options import Seconds
 
 from cano_redis.settings import Durability, Settings
 
@@ -37,8 +38,8 @@ class RedisBackend(LazyBackend["Engine"]):
         ssl_certfile, ssl_keyfile: files with the client's certificate and key, if the server requires them.
         prefix: prefix of the store's keys. Stores with different prefixes share nothing.
         require: "always" or "everysec": refuse a server whose appendfsync is weaker. "any": log a warning instead.
-        retry_for: seconds that a call waits for a server that cannot be reached before it fails.
-        timeout: seconds to wait for an answer before reconnecting.
+        retry_for: seconds, or a timedelta, that a call waits for a server that cannot be reached before it fails.
+        timeout: seconds, or a timedelta, to wait for an answer before reconnecting.
         strict: whether the codec checks values when a task puts or gets them, not only when a step commits.
 
     Raises:
@@ -60,14 +61,15 @@ class RedisBackend(LazyBackend["Engine"]):
         ssl_keyfile: str | None = None,
         prefix: str = "cano",
         require: str = "any",
-        retry_for: float = 30.0,
-        timeout: float = 15.0,
+        retry_for: Seconds = 30.0,
+        timeout: Seconds = 15.0,
         strict: bool = False,
     ) -> None:
         self._settings = Settings(
             host=host, port=port, path=path, db=db, username=username, password=password, tls=tls,
             ssl_ca_certs=ssl_ca_certs, ssl_certfile=ssl_certfile, ssl_keyfile=ssl_keyfile, prefix=prefix,
-            require=require, retry_for=retry_for, timeout=timeout, strict=strict,
+            require=require, retry_for=retry_for, timeout=timeout,  # type: ignore[arg-type]  # their checks return seconds
+            strict=strict,
         )  # fmt: skip
         super().__init__(self._settings.place, self._settings.capabilities)
         self._server: Server | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cano import RetryStrategy
-from cano.options import refuse
+from cano.options import Seconds, refuse
 
 from cano_retry import _check
 from cano_retry._budget import RetryBudget
@@ -51,7 +51,7 @@ class Chain(Strategy):
         *strategies: RetryStrategy,
         retry_on: Match | None = None,
         give_up_on: Match | None = None,
-        max_elapsed: float | None = None,
+        max_elapsed: Seconds | None = None,
         budget: RetryBudget | None = None,
     ) -> None:
         if not strategies:

@@ -5,9 +5,15 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable
+from datetime import timedelta
 
 from cano import RetryStrategy
 from cano.options import refuse
+
+
+def in_seconds(value: object) -> object:
+    """Return a timedelta in seconds, and any other value as it is."""
+    return value.total_seconds() if isinstance(value, timedelta) else value
 
 
 def number(name: str, value: object, allowed: str, accepts: Callable[[float], bool]) -> float:
@@ -28,8 +34,8 @@ def number(name: str, value: object, allowed: str, accepts: Callable[[float], bo
 
 
 def seconds(name: str, value: object) -> float:
-    """Return `value` as a float. Raise ConfigurationError unless it is a finite number of seconds, 0 or more."""
-    return number(name, value, "a finite number of seconds, 0 or more", lambda given: given >= 0)
+    """Return seconds, or a timedelta, as a float. Raise ConfigurationError unless it is finite, 0 or more."""
+    return number(name, in_seconds(value), "a finite number of seconds, 0 or more", lambda given: given >= 0)
 
 
 def whole(name: str, value: object, allowed: str, least: int) -> int:

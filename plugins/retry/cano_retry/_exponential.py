@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
+from cano.options import Seconds
+
 from cano_retry import _check
 from cano_retry._budget import RetryBudget
 from cano_retry._match import Match
@@ -26,9 +28,9 @@ class Exponential(Strategy):
 
     Args:
         max_retries: the largest number of retries (int); 3 means four attempts. None: no limit.
-        base_delay: seconds before the first retry (float), 0 or more.
+        base_delay: seconds, or a timedelta, before the first retry, 0 or more.
         multiplier: the factor by which each delay is longer than the one before (float), 1 or more.
-        max_delay: the longest delay in seconds (float), `base_delay` or more.
+        max_delay: the longest delay, `base_delay` or more.
         jitter: the fraction by which a delay may be shorter or longer (float), from 0 to 1.
         random: the source of the random factor: a `random.Random`, or a function that returns floats from 0 to below
             1. None: the `random` module.
@@ -57,15 +59,15 @@ class Exponential(Strategy):
     def __init__(
         self,
         max_retries: int | None = 3,
-        base_delay: float = 0.1,
+        base_delay: Seconds = 0.1,
         multiplier: float = 2.0,
-        max_delay: float = 30.0,
+        max_delay: Seconds = 30.0,
         jitter: float = 0.1,
         *,
         random: _HasRandom | Callable[[], float] | None = None,
         retry_on: Match | None = None,
         give_up_on: Match | None = None,
-        max_elapsed: float | None = None,
+        max_elapsed: Seconds | None = None,
         after_hint: bool = True,
         budget: RetryBudget | None = None,
     ) -> None:
@@ -77,7 +79,7 @@ class Exponential(Strategy):
         self._set_fields(
             base_delay=base,
             multiplier=_check.number("multiplier", multiplier, growth, lambda x: x >= 1),
-            max_delay=_check.number("max_delay", max_delay, longest, lambda x: x >= base),
+            max_delay=_check.number("max_delay", _check.in_seconds(max_delay), longest, lambda x: x >= base),
             jitter=_check.number("jitter", jitter, "a number from 0 to 1", lambda x: 0 <= x <= 1),
             random=_random_function(random),
         )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from cano.options import Seconds
+
 from cano_retry import _check
 from cano_retry._budget import RetryBudget
 from cano_retry._match import Match
@@ -15,7 +17,7 @@ class Fixed(Strategy):
 
     Args:
         retries: the largest number of retries (int); 3 means four attempts. None: no limit.
-        delay: seconds before each retry (float), 0 or more. The attribute is named `seconds`.
+        delay: seconds, or a timedelta, before each retry, 0 or more. The attribute is named `seconds`.
         retry_on: retry only these errors: an exception type, a tuple of types, or a function error -> bool. Types also
             match an exception group if they match all its errors.
             By default all errors but programming errors, such as TypeError and KeyNotFoundError.
@@ -37,11 +39,11 @@ class Fixed(Strategy):
     def __init__(
         self,
         retries: int | None,
-        delay: float,
+        delay: Seconds,
         *,
         retry_on: Match | None = None,
         give_up_on: Match | None = None,
-        max_elapsed: float | None = None,
+        max_elapsed: Seconds | None = None,
         after_hint: bool = True,
         budget: RetryBudget | None = None,
     ) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
-from cano.options import refuse
+from cano.options import Seconds, refuse
 
 from cano_retry._budget import RetryBudget
-from cano_retry._check import number
+from cano_retry._check import in_seconds, number
 from cano_retry._hint import hint_of
 from cano_retry._match import Match, check_match, is_retryable
 from cano_retry._value import Value
@@ -38,7 +38,7 @@ class Strategy(Value):
         max_retries: int | None,
         retry_on: Match | None,
         give_up_on: Match | None,
-        max_elapsed: float | None,
+        max_elapsed: Seconds | None,
         after_hint: bool,
         budget: RetryBudget | None,
     ) -> None:
@@ -46,7 +46,7 @@ class Strategy(Value):
         check_match("give_up_on", give_up_on)
         if max_elapsed is not None:
             allowed = "a finite number of seconds above 0, or None for no limit"
-            max_elapsed = number("max_elapsed", max_elapsed, allowed, lambda given: given > 0)
+            max_elapsed = number("max_elapsed", in_seconds(max_elapsed), allowed, lambda given: given > 0)
         if not isinstance(after_hint, bool):
             refuse("after_hint", after_hint, "True or False")
         if budget is not None and not isinstance(budget, RetryBudget):

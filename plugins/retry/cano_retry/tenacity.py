@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, cast
 
+from cano.options import Seconds
+
 from cano_retry import _check
 from cano_retry._budget import RetryBudget
 from cano_retry._match import Match
@@ -71,7 +73,7 @@ class FromTenacity(Strategy):
         retry: Callable[[RetryCallState], bool] | None = None,
         retry_on: Match | None = None,
         give_up_on: Match | None = None,
-        max_elapsed: float | None = None,
+        max_elapsed: Seconds | None = None,
         after_hint: bool = True,
         budget: RetryBudget | None = None,
     ) -> None:

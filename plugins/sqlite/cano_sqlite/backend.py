@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cano import ConfigurationError, LazyBackend
+from cano.options import Seconds
 
 from cano_sqlite.settings import Settings
 
@@ -29,7 +30,7 @@ class SqliteBackend(LazyBackend["Engine"]):
         path: the file. `open` creates it, but not its folder.
         synchronous: "full": commits survive a power failure. "normal": they survive a crash of the process; a power
             failure may undo the last commits, never half of one.
-        busy_timeout: seconds that a write waits for other writing processes before it fails.
+        busy_timeout: seconds, or a timedelta, that a write waits for other writing processes before it fails.
         snapshot_every: number of commits of a run after which its journal is compacted into its snapshot.
         strict: whether the codec checks values when a task puts or gets them, not only when a step commits.
         file_mode: the mode of the file if `open` creates it, whatever the umask.
@@ -43,7 +44,7 @@ class SqliteBackend(LazyBackend["Engine"]):
         path: str | os.PathLike[str],
         *,
         synchronous: str = "full",
-        busy_timeout: float = 30.0,
+        busy_timeout: Seconds = 30.0,
         snapshot_every: int = 100,
         strict: bool = False,
         file_mode: int = 0o600,
@@ -54,7 +55,7 @@ class SqliteBackend(LazyBackend["Engine"]):
         self._settings = Settings(
             path=Path(name).absolute(),
             synchronous=synchronous,
-            busy_timeout=busy_timeout,
+            busy_timeout=busy_timeout,  # type: ignore[arg-type]  # its check returns seconds
             snapshot_every=snapshot_every,
             strict=strict,
             file_mode=file_mode,

@@ -31,6 +31,7 @@ from cano import (
     TaskConfig,
     TaskError,
     TransitionError,
+    WaitStrategy,
     Workflow,
     current_step,
     hookimpl,
@@ -763,6 +764,18 @@ async def test_a_timedelta_is_a_timeout(kernel: Kernel, clock: VirtualClock) -> 
     assert [Retention(max_age=limit).expired(1, age) for age in (90, 91)] == [False, True]
     with pytest.raises(ConfigurationError, match="timeout must be a positive number of seconds"):
         TaskConfig(timeout=timedelta(0))
+
+
+async def test_the_kernels_durations_may_be_timedeltas() -> None:
+    """The lease, the poll and the grace of a kernel, the duration of a batch, and a closing kernel's grace."""
+    minute = timedelta(minutes=1)
+    async with Kernel(discover=False, lease=minute, poll=minute, grace=minute) as kernel:
+        assert (kernel.lease, kernel.poll, kernel.grace) == (60.0, 60.0, 60.0)
+        assert WaitStrategy.quota_or_duration(1, minute) == WaitStrategy.quota_or_duration(1, 60)
+        await kernel.close(minute)
+    for wrong in ({"lease": timedelta(0)}, {"poll": -minute}, {"grace": -minute}):
+        with pytest.raises(ConfigurationError, match="seconds"):
+            Kernel(discover=False, **wrong)  # type: ignore[arg-type]  # each is a duration
 
 
 async def test_run_in_time(kernel: Kernel, clock: VirtualClock) -> None:

@@ -169,8 +169,11 @@ def test_a_task_is_kept_as_it_is_and_a_function_is_wrapped() -> None:
 
 def test_registering_a_state_twice_is_refused() -> None:
     """A second task would silently replace the first; the message names both."""
-    with pytest.raises(ConfigurationError, match=r"State\.WORK of workflow 'State' already has the task 'to_done'"):
+    with pytest.raises(
+        ConfigurationError, match=r"State\.WORK of workflow 'State' already has the task 'to_done'"
+    ) as caught:
         good().register(State.WORK, to_work)
+    assert caught.value.state is State.WORK
 
 
 @pytest.mark.parametrize("work", [5, "name", None])

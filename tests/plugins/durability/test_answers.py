@@ -445,13 +445,15 @@ async def test_tokens_that_are_none(kernel: Kernel, world: World, interview: Int
     await kernel.fork("r", 1, "f")
     (token,) = interview.tokens
     for run_id, wrong in [("f", token), ("r", "r"), ("r", "r:"), ("r", "r:x"), ("r", "r:01"), ("r", "r:-1")]:
-        with pytest.raises(ConfigurationError, match=f"is not the token of a wait of run {run_id}"):
+        with pytest.raises(ConfigurationError, match=f"is not the token of a wait of run {run_id}") as caught:
             await kernel.signal(run_id, "answer", wait=wrong)
+        assert caught.value.run_id == run_id
     for empty in ("", 1):
         with pytest.raises(ConfigurationError, match="wait must be a string that is not empty"):
             await kernel.signal("r", "answer", wait=empty)  # type: ignore[arg-type]
-    with pytest.raises(ConfigurationError, match="run r waits for signal 'answer', not 'approved'"):
+    with pytest.raises(ConfigurationError, match="run r waits for signal 'answer', not 'approved'") as caught:
         await kernel.signal("r", "approved", wait=token)
+    assert (caught.value.run_id, caught.value.state) == ("r", "note")
     with pytest.raises(RunNotFoundError):
         await kernel.signal("missing", "answer", wait="missing:1")
     assert await kernel.signal("f", "answer", wait="f:1")
@@ -493,8 +495,9 @@ async def test_no_step_no_wait() -> None:
         current_wait()
 
     async def branch(store: Any) -> str:
-        with pytest.raises(ConfigurationError, match=r"in branch 0:.* of a split, which cannot wait"):
+        with pytest.raises(ConfigurationError, match=r"in branch 0:.* of a split, which cannot wait") as caught:
             current_wait()
+        assert (caught.value.run_id, caught.value.state) == (current_step().run_id, "split")
         return "tried"
 
     flow: Workflow[Any] = Workflow("split", name="split").add_exit_state("end")

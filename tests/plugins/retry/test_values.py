@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import random
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -33,6 +34,14 @@ def made() -> list[Any]:
         Fixed(3, 1.0, budget=BUDGET),
         WithBudget(NoRetry(), BUDGET),
     ]
+
+
+def test_durations_may_be_timedeltas() -> None:
+    """Each duration of a strategy may be a timedelta."""
+    one, many = timedelta(seconds=1), timedelta(minutes=1)
+    assert Fixed(3, one, max_elapsed=many) == Fixed(3, 1.0, max_elapsed=60.0)
+    assert Exponential(3, one, max_delay=many) == Exponential(3, 1.0, max_delay=60.0)
+    assert Chain(Fixed(3, one), max_elapsed=many) == Chain(Fixed(3, 1.0), max_elapsed=60.0)
 
 
 @pytest.mark.parametrize("strategy", made(), ids=repr)

@@ -35,7 +35,7 @@ class Forker:
             numbers = [entry.seq for entry in entries]
             whole = len(numbers) > 1 and numbers[-1] - numbers[0] == len(numbers) - 1  # or some commits made several
             known = f"{numbers[0]} to {numbers[-1]}" if whole else ", ".join(map(str, numbers)) or "none"
-            raise ConfigurationError(f"run {run_id} has no transition {seq!r}; there are: {known}")
+            raise ConfigurationError(f"run {run_id} has no transition {seq!r}; there are: {known}", run_id=run_id)
         data: dict[str, Any] = {}
         passing: list[str] = []  # the plugin's values that the next transition dropped
         for entry in entries[: entries.index(point) + 1]:
@@ -51,8 +51,9 @@ class Forker:
         elif point.status is RunStatus.PARKED and kept is None:
             raise ConfigurationError(
                 f"an earlier version parked run {run_id} at transition {seq} and kept no wait in the history; fork an "
-                "earlier transition, so that it waits again"
-            )
+                "earlier transition, so that it waits again",
+                run_id=run_id, state=point.state,
+            )  # fmt: skip
         created, now, due = stored.unique_now(), stored.now(), None
         if (limit := stored.limit(record)) is not None:
             due = now + limit[0]
@@ -73,7 +74,7 @@ class Forker:
         with stored.holding:
             try:
                 if new_run_id in self._kernel.active or await stored.create(forked) is not None:
-                    raise ConfigurationError(f"the run id {new_run_id!r} is in use; fork to another")
+                    raise ConfigurationError(f"the run id {new_run_id!r} is in use; fork to another", run_id=new_run_id)
                 await stored.backend.release(new_run_id, 1)
             except BaseException:
                 await stored.let_go(new_run_id, created)
