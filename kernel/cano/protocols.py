@@ -170,6 +170,7 @@ class Capabilities(NamedTuple):
         history: the store keeps every transition; otherwise `history` is always empty and no run can be forked.
         retention: `delete` works; otherwise it always raises StoreError, and the store keeps everything.
         notify: the store is a `NotifyingStore`. The kernel polls all the same.
+        pages: `runs` obeys `RunFilter.after`, and sorts by `RunRecord.place`.
     """
 
     durable: bool = True
@@ -178,6 +179,7 @@ class Capabilities(NamedTuple):
     history: bool = True
     retention: bool = True
     notify: bool = False
+    pages: bool = False
 
 
 @runtime_checkable
@@ -264,7 +266,7 @@ class StoreBackend(Protocol):
     async def runs(self, filter: RunFilter) -> Sequence[RunRecord]:
         """Return the matching runs with empty `data`, those with the latest `created` first.
 
-        Runs with the same `created` are in any order.
+        Runs with the same `created` are in any order, unless the store promises `pages`.
         """
         ...
 

@@ -91,6 +91,11 @@ class RunRecord(NamedTuple):
     token: int = 0
 
     @property
+    def place(self) -> tuple[float, str]:
+        """The run's place in lists of runs, which begin with the greatest: its `created`, then its id."""
+        return self.created, self.run_id
+
+    @property
     def wait_token(self) -> str | None:
         """The token of the signal's wait that the run is parked in, as in `current_wait().token`; otherwise None."""
         return None if self.wait is None or self.wait.signal is None else wait_token(self.run_id, self.seq)
@@ -171,12 +176,15 @@ class RunFilter(NamedTuple):
         status: the stored status.
         parent: id of the parent run.
         limit: maximum number of runs.
+        after: the `place` of a run, which may be deleted by now: only runs that come after it in the list. Only stores
+            that promise `pages` get it.
     """
 
     workflow: str | None = None
     status: RunStatus | None = None
     parent: str | None = None
     limit: int | None = None
+    after: tuple[float, str] | None = None
 
 
 class Standstill(Enum):

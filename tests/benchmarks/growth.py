@@ -62,6 +62,7 @@ def works(store: StoreBackend) -> Mapping[str, Work]:
     return {
         "ready()": lambda: store.ready(NOW),
         "runs(limit=50)": lambda: store.runs(RunFilter(limit=50)),
+        "runs(limit=50, after=...)": lambda: store.runs(RunFilter(limit=50, after=(NOW + 0.2, ""))),
         "runs(status='running')": lambda: store.runs(RunFilter(status=RunStatus.RUNNING)),
         "runs(status='failed', limit=50)": lambda: store.runs(RunFilter(status=RunStatus.FAILED, limit=50)),
         "runs(parent=...)": lambda: store.runs(RunFilter(parent="parent")),

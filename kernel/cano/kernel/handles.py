@@ -112,8 +112,14 @@ class _Ended:
         return self._run.ended().__await__()
 
 
+PAGE = 500
+
+
 class RunListing:
-    """The runs of a store, newest first: `await` it for a list, or iterate over it with `async for`."""
+    """The runs of a store, newest first: `await` it for a list, or iterate over it with `async for`.
+
+    An iteration reads the list in pages, so that it holds few records. A run that is created meanwhile is left out.
+    """
 
     def __init__(self, kernel: Kernel, filter: RunFilter) -> None:
         self._kernel = kernel
@@ -126,5 +132,13 @@ class RunListing:
         return self._records().__await__()
 
     async def __aiter__(self) -> AsyncIterator[RunRecord]:
-        for record in await self._records():
-            yield record
+        keeper, rest = await self._kernel.opened_keeper(), self._filter
+        while rest.limit is None or rest.limit > 0:
+            most = PAGE if rest.limit is None else min(rest.limit, PAGE)
+            page = await keeper.runs(rest._replace(limit=most))
+            for record in page:
+                yield record
+            if len(page) < most:
+                return
+            left = None if rest.limit is None else rest.limit - most
+            rest = rest._replace(after=page[-1].place, limit=left)

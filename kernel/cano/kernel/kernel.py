@@ -43,7 +43,7 @@ from cano.model.workflow import Workflow
 from cano.options import optional
 from cano.plugins.codec_layers import restricted
 from cano.protocols import Capabilities, Clock, Codec, Executor, StoreBackend
-from cano.records import Explanation, Finding, Retention, RunFilter, RunStatus, Transition
+from cano.records import Explanation, Finding, Retention, RunFilter, RunRecord, RunStatus, Transition
 from cano.runtime.clock import SystemClock
 from cano.runtime.teardown import run_in, with_timeout
 from cano.runtime.threads import Threads
@@ -578,6 +578,7 @@ class Kernel:
         status: RunStatus | str | None = None,
         parent: str | None = None,
         limit: int | None = None,
+        after: RunRecord | None = None,
     ) -> RunListing:
         """Return the matching runs, newest first: `await` it for a list, or iterate over it with `async for`.
 
@@ -586,13 +587,17 @@ class Kernel:
             status: the status; INTERRUPTED for running runs that no process executes.
             parent: id of the parent run.
             limit: maximum number of runs.
+            after: a listed run, such as the last one of a page, for the next page. It may be deleted by now.
         """
         for name, value in (("workflow", workflow), ("parent", parent)):
             optional(text)(name, value)
         whole_or_none("limit", limit, 0)
         if not isinstance(status, RunStatus | None):
             status = RunStatus(one_of("status", status, [known.value for known in RunStatus]))
-        return RunListing(self, RunFilter(workflow=workflow, status=status, parent=parent, limit=limit))
+        if not isinstance(after, RunRecord | None):
+            refuse("after", after, "a listed run, or None")
+        place = None if after is None else after.place
+        return RunListing(self, RunFilter(workflow, status, parent, limit, place))
 
     async def history(self, run_id: str) -> list[Transition]:
         """Return every committed transition of a run with the data that it changed, oldest first.

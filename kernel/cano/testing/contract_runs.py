@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import product
 
 from cano.protocols import StoreBackend
-from cano.records import RunFilter, RunStatus, Wait
+from cano.records import RunFilter, RunRecord, RunStatus, Wait
 from cano.testing.contract_base import NOW, Contract, clause, free_run, loaded, new_run, step, value, values
 
 
@@ -63,6 +63,36 @@ class RunsClauses(Contract):
 
         assert [run.status for run in await store.runs(RunFilter(status=RunStatus.RUNNING))] == [RunStatus.RUNNING]
         assert list(await store.runs(RunFilter(status=RunStatus.INTERRUPTED))) == []
+
+    @clause
+    async def test_pages_of_a_list_leave_out_no_run(self, store: StoreBackend) -> None:
+        """With `pages`, lists are sorted by `place`, and the pages after each other's last runs are the whole list.
+
+        The runs of a page may be deleted before the next is asked for.
+        """
+        if not store.capabilities.pages:
+            return
+        ids = ["a", "B", "b", "ä", "a0", "10", "9", "Z\U0001f600", "Z\ufffd"]
+        for number, run_id in enumerate(ids * 3):
+            status = RunStatus.FAILED if number % 2 else RunStatus.RUNNING
+            created = NOW - number // 6  # some at the same time
+            await store.create(new_run(f"{run_id} {number % 7}", status=status, parent="p", created=created))
+        for wanted in product((None, "flow"), (None, RunStatus.FAILED), (None, "p")):
+            filter = RunFilter(*wanted)
+            every = await store.runs(filter)
+            assert list(every) == sorted(every, key=lambda run: run.place, reverse=True)
+            for limit in (1, 2, 5, None):
+                page, found = await store.runs(filter._replace(limit=limit)), list[RunRecord]()
+                while page and len(found) < len(every):
+                    found += page
+                    page = await store.runs(filter._replace(limit=limit, after=page[-1].place))
+                assert [*found, *page] == list(every)
+        if store.capabilities.retention:
+            every = await store.runs(RunFilter())
+            page = await store.runs(RunFilter(limit=4))
+            for run in page:
+                await store.delete(run.run_id)
+            assert list(await store.runs(RunFilter(after=page[-1].place))) == list(every[4:])
 
     @clause
     async def test_runs_are_limited(self, store: StoreBackend) -> None:

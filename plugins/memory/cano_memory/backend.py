@@ -55,7 +55,7 @@ class MemoryBackend:
     def __init__(self, strict: bool = False, keep: int = 1000) -> None:
         whole("keep", keep)
         switch("strict", strict)
-        self.capabilities = Capabilities(durable=strict, encoded=strict, strict=strict)
+        self.capabilities = Capabilities(durable=strict, encoded=strict, strict=strict, pages=True)
         self._strict = strict
         self._keep = keep
         self._dropped = False  # whether a finished run was dropped
@@ -103,16 +103,17 @@ class MemoryBackend:
             return None if run is None else _copy_of(run)
 
     async def runs(self, filter: RunFilter) -> Sequence[RunRecord]:
-        """Return the matching runs, newest first; of those with equal times, the one stored last comes first."""
+        """Return the matching runs, newest first."""
         with self._locked():
             found = [
                 run
-                for run in reversed(self._runs.values())
+                for run in self._runs.values()
                 if filter.workflow in (None, run.workflow)
                 and filter.status in (None, run.status)
                 and filter.parent in (None, run.parent)
+                and (filter.after is None or run.place < filter.after)
             ]
-            found.sort(key=lambda run: run.created, reverse=True)
+            found.sort(key=lambda run: run.place, reverse=True)
             return [_copy_of(run._replace(data={})) for run in found[: filter.limit]]
 
     async def history(self, run_id: str) -> Sequence[Transition]:

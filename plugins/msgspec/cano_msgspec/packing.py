@@ -92,10 +92,15 @@ def unreadable(run_id: str, what: object, *, key: str | None = None) -> Serializ
     return SerializationError(f"the run {run_id!r} cannot be read from the store: {what}", key=key, run_id=run_id)
 
 
-def unreadable_record(run_id: str, workflow: str, status: RunStatus, error: SerializationError) -> RunRecord:
+def unreadable_record(
+    run_id: str, workflow: str, status: RunStatus, error: SerializationError, *, created: float = 0.0
+) -> RunRecord:
     """Return a record, for lists, of a run that cannot be read. It carries the problem as its error."""
     said = {"type": "SerializationError", "message": str(error)}
-    return RunRecord(run_id=run_id, workflow=workflow, version="", fingerprint="", state="", status=status, error=said)
+    return RunRecord(
+        run_id=run_id, workflow=workflow, version="", fingerprint="", state="", status=status, error=said,
+        created=created,
+    )  # fmt: skip
 
 
 def unpacked_record(run_id: str, extra: object, **others: Any) -> RunRecord:

@@ -37,11 +37,11 @@ _HISTORY = """
 
 
 @cache
-def listing(workflow: bool, status: bool, parent: bool, often: bool = False) -> LiteralString:
+def listing(workflow: bool, status: bool, parent: bool, often: bool = False, after: bool = False) -> LiteralString:
     """Return the query for a filter that has these fields. Each reads one index, newest run first.
 
     Args:
-        workflow, status, parent: whether the filter has the field.
+        workflow, status, parent, after: whether the filter has the field.
         often: whether most runs have the status, so that the index by workflow is the shorter way.
     """
     wanted: list[LiteralString] = []
@@ -54,8 +54,10 @@ def listing(workflow: bool, status: bool, parent: bool, often: bool = False) -> 
     if workflow:
         by_workflow = not parent and not (status and not often)
         wanted.append("workflow = %(workflow)s" if by_workflow else "workflow || '' = %(workflow)s")
-    where: LiteralString = f"WHERE {' AND '.join(wanted)} " if wanted else ""
     created: LiteralString = "created" if wanted else "(created + 0)"
+    if after:
+        wanted.append(f"{created} <= %(created)s AND ({created} < %(created)s OR run_id < %(run_id)s)")
+    where: LiteralString = f"WHERE {' AND '.join(wanted)} " if wanted else ""
     return f"SELECT {_COLUMNS} FROM runs {where}ORDER BY {created} DESC, run_id DESC LIMIT %(limit)s::bigint"
 
 
@@ -75,17 +77,20 @@ async def exists(connection: Connection, run_id: str) -> bool:
 
 async def runs(connection: Connection, filter: RunFilter) -> Sequence[RunRecord]:
     """Return the matching runs without data, newest first."""
-    wanted = {
+    wanted: dict[str, Any] = {
         "workflow": filter.workflow,
         "status": None if filter.status is None else filter.status.value,
         "parent": filter.parent,
         "limit": None if filter.limit is None else max(filter.limit, 0),
     }
+    if filter.after is not None:
+        wanted["created"], wanted["run_id"] = filter.after
     question = listing(
         filter.workflow is not None,
         filter.status is not None,
         filter.parent is not None,
         filter.status is RunStatus.SUCCEEDED,
+        filter.after is not None,
     )
     return [_listed(row) for row in await (await connection.execute(question, wanted, binary=True)).fetchall()]
 
@@ -144,4 +149,4 @@ def _listed(row: Sequence[Any]) -> RunRecord:
     except SerializationError as error:
         run_id, workflow = row[0], row[1]
         status = _STATUSES.get(row[8], RunStatus.INTERRUPTED)
-        return unreadable_record(run_id, workflow, status, error)
+        return unreadable_record(run_id, workflow, status, error, created=row[5])

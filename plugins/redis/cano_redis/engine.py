@@ -94,7 +94,8 @@ class Engine:
             indexes.append(b"status:" + filter.status.value.encode())
         if filter.parent is not None:
             indexes.append(b"parent:" + text(filter.parent))
-        answer = await self._ask(scripts.RUNS, b"%d" % limit, b"%d" % PAGE, *(indexes or (b"runs",)))
+        after = (b"", b"") if filter.after is None else (time(filter.after[0]), text(filter.after[1]))
+        answer = await self._ask(scripts.RUNS, b"%d" % limit, b"%d" % PAGE, *after, *(indexes or (b"runs",)))
         return [run for run in await self._records(answer) if reading.matches(run, filter)]
 
     async def ready(self, now: float) -> Sequence[RunRecord]:

@@ -95,4 +95,8 @@ def listed(run_id: str, flat: Any) -> RunRecord:
         has = unpaired(flat) if isinstance(flat, list) else {}
         workflow = has.get(b"workflow", b"").decode(errors="replace")
         status = STATUSES.get(has.get(b"status", b"").decode(errors="replace"), RunStatus.INTERRUPTED)
-        return unreadable_record(run_id, workflow, status, error)
+        try:
+            created = float(has[b"created"])
+        except (KeyError, ValueError):
+            created = 0.0
+        return unreadable_record(run_id, workflow, status, error, created=created)

@@ -38,11 +38,11 @@ READY = (
 
 
 @cache
-def listing(workflow: bool, status: bool, parent: bool, often: bool = False) -> str:
+def listing(workflow: bool, status: bool, parent: bool, often: bool = False, after: bool = False) -> str:
     """Return the query for a filter that has these fields. Each reads one index, newest run first.
 
     Args:
-        workflow, status, parent: whether the filter has the field.
+        workflow, status, parent, after: whether the filter has the field.
         often: whether most runs have the status, so that the index by workflow is the shorter way.
     """
     created, start = "runs.created", _WITH_WORKFLOW if workflow else _RECORDS
@@ -57,6 +57,8 @@ def listing(workflow: bool, status: bool, parent: bool, often: bool = False) -> 
         wanted.append(f"{'' if by_workflow else '+'}definitions.workflow = :workflow")
         if by_workflow:
             created, start = "definitions.created", _OF_WORKFLOW
+    if after:
+        wanted.append(f"{created} <= :created AND ({created} < :created OR runs.run_id < :run_id)")
     where = f"WHERE {' AND '.join(wanted)} " if wanted else ""
     return f"{start}{where}ORDER BY {created} DESC, runs.run_id DESC LIMIT :limit"
 
@@ -72,17 +74,20 @@ def load(connection: sqlite3.Connection, run_id: str) -> RunRecord | None:
 
 def runs(connection: sqlite3.Connection, filter: RunFilter) -> Sequence[RunRecord]:
     """Return the matching runs without data, newest first."""
-    wanted = {
+    wanted: dict[str, Any] = {
         "workflow": filter.workflow,
         "status": None if filter.status is None else filter.status.value,
         "parent": filter.parent,
         "limit": -1 if filter.limit is None else max(filter.limit, 0),
     }
+    if filter.after is not None:
+        wanted["created"], wanted["run_id"] = filter.after
     question = listing(
         filter.workflow is not None,
         filter.status is not None,
         filter.parent is not None,
         filter.status is RunStatus.SUCCEEDED,
+        filter.after is not None,
     )
     rows = fetch(connection, question, wanted)
     return [_listed(row) for row in rows]
@@ -133,7 +138,8 @@ def _listed(row: tuple[Any, ...]) -> RunRecord:
     except SerializationError as error:
         run_id, workflow = _text(row[3]), _text(row[4])
         status = _STATUSES.get(row[10], RunStatus.INTERRUPTED)
-        return unreadable_record(run_id, workflow, status, error)
+        created = row[8] if isinstance(row[8], float) else 0.0
+        return unreadable_record(run_id, workflow, status, error, created=created)
 
 
 def _text(value: object) -> str:

@@ -486,6 +486,17 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
     "takes an empty name for none": (
         listed("ready", lambda s, runs: [run for run in runs if run.wait is None or run.wait.signal or run.wait.until]),
         "a_signal_without_a_name_wakes_its_run"),
+    "sorts runs of the same time as it likes": (
+        listed("runs", lambda s, runs: sorted(runs, key=lambda run: (-run.created, run.run_id))),
+        "pages_of_a_list_leave_out_no_run"),
+    "repeats runs of the same time": (
+        {"runs": lambda s, honest, f: honest(f if f.after is None else f._replace(
+            after=(f.after[0], chr(0x10FFFF))))},
+        "pages_of_a_list_leave_out_no_run"),
+    "leaves out runs of the same time": (
+        {"runs": lambda s, honest, f: honest(f if f.after is None else f._replace(
+            after=(f.after[0], "")))},
+        "pages_of_a_list_leave_out_no_run"),
     "forgets what came before a run": (
         {"create": lambda s, honest, run: (s._mail.pop(run.run_id, None), honest(run))[1]},
         "a_run_created_parked_is_ready_when_its_signal_came_first"),

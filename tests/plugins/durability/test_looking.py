@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,9 @@ from cano import (
     Limit,
     Retention,
     RunCancelledError,
+    RunFilter,
     RunNotFoundError,
+    RunRecord,
     RunResult,
     RunStatus,
     SerializationError,
@@ -124,6 +127,51 @@ async def test_runs(kernel: Kernel, world: World, flow: Flow) -> None:
     assert [dict(run.data) for run in await kernel.runs(limit=1)] == [{}]
     with pytest.raises(ValueError, match="asleep"):
         kernel.runs(status="asleep")
+
+
+@pytest.mark.parametrize("pages", [True, False])
+async def test_pages_of_runs(kernel: Kernel, world: World, flow: Flow, pages: bool) -> None:
+    """A list can be read page by page, from any store, also for a status that the store does not know."""
+    assert kernel.backend is not None
+    kernel.backend.capabilities = kernel.backend.capabilities._replace(pages=pages)
+    for number in range(5):
+        await flow.start(kernel, world, f"r{number}", "hang" if number % 2 else "nothing")
+    every = await kernel.runs()
+    assert [run.run_id for run in every] == ["r4", "r3", "r2", "r1", "r0"]
+    first = await kernel.runs(limit=2)
+    assert first == every[:2]
+    await kernel.delete("r4")
+    assert await kernel.runs(limit=2, after=first[-1]) == every[2:4]
+    assert await kernel.runs(after=every[-1]) == []
+    running = await kernel.runs(status="running")
+    assert [run.run_id for run in await kernel.runs(status="running", limit=3, after=running[0])] == ["r1"]
+    assert [run async for run in kernel.runs(status="running")] == running
+    for wrong in ("r4", every[0].place):
+        with pytest.raises(ConfigurationError, match="after must be a listed run, or None"):
+            kernel.runs(after=wrong)  # type: ignore[arg-type]
+
+
+async def test_an_iteration_over_runs_reads_pages(
+    kernel: Kernel, world: World, flow: Flow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An iteration asks for the runs after those that it had, as many as are left up to its limit."""
+    for number in range(5):
+        await flow.start(kernel, world, f"r{number}")
+    monkeypatch.setattr("cano.kernel.handles.PAGE", 2)
+    every, asked = await kernel.runs(), list[tuple[int | None, str]]()
+    assert kernel.backend is not None
+    honest = kernel.backend.runs
+
+    async def runs(filter: RunFilter) -> Sequence[RunRecord]:
+        asked.append((filter.limit, filter.after[1] if filter.after else ""))
+        return await honest(filter)
+
+    monkeypatch.setattr(kernel.backend, "runs", runs)
+    assert [run async for run in kernel.runs()] == every
+    assert asked == [(2, ""), (2, "r3"), (2, "r1")]
+    asked.clear()
+    assert [run async for run in kernel.runs(limit=3)] == every[:3]
+    assert asked == [(2, ""), (1, "r3")]
 
 
 async def test_history(kernel: Kernel, world: World, flow: Flow) -> None:

@@ -8,8 +8,8 @@ import pytest
 from cano import Capabilities, ConfigurationError, Kernel, RunFilter, RunRecord, RunStatus
 from cano_memory import MemoryBackend, _plugin
 
-DURABLE = Capabilities(durable=True, encoded=True, strict=True)
-FORGETFUL = Capabilities(durable=False, encoded=False)
+DURABLE = Capabilities(durable=True, encoded=True, strict=True, pages=True)
+FORGETFUL = Capabilities(durable=False, encoded=False, pages=True)
 
 
 def test_entry_point() -> None:

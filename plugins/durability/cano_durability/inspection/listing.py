@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from cano import (
     RunFilter,
     RunNotFoundError,
@@ -28,9 +30,18 @@ class Lister:
         """See `Kernel.runs`."""
         derived = filter.status in (RunStatus.INTERRUPTED, RunStatus.RUNNING)
         ask = filter._replace(status=RunStatus.RUNNING, limit=None) if derived else filter
-        records = [with_status_at(record, self._stored.now()) for record in await self._stored.backend.runs(ask)]
+        records = [with_status_at(record, self._stored.now()) for record in await self._page(ask)]
         found = [record for record in records if filter.status is None or record.status is filter.status]
         return found[: filter.limit]
+
+    async def _page(self, filter: RunFilter) -> Sequence[RunRecord]:
+        """Return a page of the store's list, also if the store does not promise `pages`."""
+        backend, after = self._stored.backend, filter.after
+        if after is None or backend.capabilities.pages:
+            return await backend.runs(filter)
+        records = await backend.runs(filter._replace(after=None, limit=None))
+        later = [record for record in records if record.place < after]
+        return sorted(later, key=lambda record: record.place, reverse=True)[: filter.limit]
 
     async def history(self, run_id: str) -> list[Transition]:
         """See `Kernel.history`."""

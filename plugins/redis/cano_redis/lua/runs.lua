@@ -1,15 +1,63 @@
--- (_names, _records) the most runs (-1: all), number of records in an answer, the indexes that must contain the runs.
--- Return the members, newest first, and the records of the first of them.
-local limit, members = tonumber(ARGV[2]), nil
-if #ARGV == 4 then
-  members = redis.call('ZREVRANGE', p .. ARGV[4], 0, limit < 0 and -1 or limit - 1)
+-- (_names, _records) the most runs (-1: all), number of records in an answer, the time and id of the run after which the
+-- list begins (or empty), the indexes that must contain the runs. Return the members, newest first, of those of the same
+-- time the one with the last id first, and the records of the first of them.
+local limit, created, after = tonumber(ARGV[2]), ARGV[4], ARGV[5]
+
+-- Compare by bytes. Lua compares by the server's locale.
+local function less(a, b)
+  for at = 1, math.min(#a, #b) do
+    local x, y = string.byte(a, at), string.byte(b, at)
+    if x ~= y then return x < y end
+  end
+  return #a < #b
+end
+
+local found -- members, each followed by its score, the highest score first
+if #ARGV == 6 then
+  local key, below = p .. ARGV[6], created == '' and '+inf' or created
+  found = redis.call('ZREVRANGEBYSCORE', key, below, '-inf', 'WITHSCORES', 'LIMIT', 0, limit)
+  if limit > 0 and #found == 2 * limit then
+    local function all(score) return redis.call('ZREVRANGEBYSCORE', key, score, score, 'WITHSCORES') end
+    local first, last, rest = {}, found[#found], {}
+    if created ~= '' then
+      first = all(created)
+      found = redis.call('ZREVRANGEBYSCORE', key, '(' .. created, '-inf', 'WITHSCORES', 'LIMIT', 0, limit)
+      last = found[#found]
+    end
+    for at = 1, #found, 2 do
+      if found[at + 1] ~= last then
+        first[#first + 1] = found[at]
+        first[#first + 1] = found[at + 1]
+      end
+    end
+    if last then rest = all(last) end
+    for at = 1, #rest do first[#first + 1] = rest[at] end
+    found = first
+  end
 else
-  local indexes = {}
-  for at = 4, #ARGV do indexes[#indexes + 1] = p .. ARGV[at] end
-  local count = #indexes
-  indexes[count + 1], indexes[count + 2] = 'AGGREGATE', 'MAX'
-  local found = redis.call('ZINTER', count, unpack(indexes))
-  members = {}
-  for at = #found, limit < 0 and 1 or math.max(1, #found - limit + 1), -1 do members[#members + 1] = found[at] end
+  local arguments = { #ARGV - 5 }
+  for at = 6, #ARGV do arguments[at - 4] = p .. ARGV[at] end
+  for _, each in ipairs({ 'AGGREGATE', 'MAX', 'WITHSCORES' }) do arguments[#arguments + 1] = each end
+  local oldest = redis.call('ZINTER', unpack(arguments))
+  found = {}
+  for at = #oldest - 1, 1, -2 do
+    found[#found + 1] = oldest[at]
+    found[#found + 1] = oldest[at + 1]
+  end
+end
+
+local members, start, from = {}, tonumber(created), 1
+while from <= #found and (limit < 0 or #members < limit) do
+  local same, score = {}, found[from + 1]
+  while found[from + 1] == score and from <= #found do
+    local number, id = tonumber(score), string.sub(found[from], 18)
+    if not start or number < start or (number == start and less(id, after)) then same[#same + 1] = found[from] end
+    from = from + 2
+  end
+  if #same > 1 then table.sort(same, function(a, b) return less(string.sub(b, 18), string.sub(a, 18)) end) end
+  for _, member in ipairs(same) do members[#members + 1] = member end
+end
+if limit >= 0 then
+  for at = #members, limit + 1, -1 do members[at] = nil end
 end
 return { members, records(members, 1, tonumber(ARGV[3])) }
