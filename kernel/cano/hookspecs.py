@@ -4,7 +4,8 @@ A plugin implements hooks as plain functions or methods with the decorator `hook
 point of the group `cano`. There are three kinds of hook; their names begin with `cano_`:
 
     kind       called                    hooks
-    provider   when a kernel starts      codec, codec_layer, open_store, open_executor, keep_runs
+    provider   when a kernel starts      codec, codec_layer, open_store, seal_store, open_executor,
+                                         keep_runs
                when it binds a workflow  bind_state, default_config, retry_strategy
     collected  when a kernel starts      add_hookspecs, stores, kernel_started
                when it stops             kernel_stopping
@@ -22,7 +23,7 @@ point of the group `cano`. There are three kinds of hook; their names begin with
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pluggy
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from cano.engine.step import Step
     from cano.kernel.kernel import Kernel
     from cano.model.config import TaskConfig
-    from cano.protocols import Capabilities, Codec, CodecLayer, Executor, RetryStrategy, StoreBackend
+    from cano.protocols import Capabilities, Codec, CodecLayer, ContextLayer, Executor, RetryStrategy, StoreBackend
 
 HOOK_NAMESPACE = "cano"
 API_VERSION = 2
@@ -90,6 +91,20 @@ def cano_open_store(url: str) -> StoreBackend | None:
 
     Args:
         url: such as `memory://?strict=1` or `sqlite:///runs.db`, without the option `codec`.
+    """
+
+
+@hookspec(firstresult=True)
+def cano_seal_store(store: StoreBackend, layer: ContextLayer, names: Sequence[str]) -> StoreBackend | None:
+    """Return a store that passes values through `layer` with their context, and seals each commit to `store`.
+
+    Called when a kernel starts, only if a layer of the store's URL is a `ContextLayer`. Without an answer, such a store
+    cannot be opened. cano-durability answers this hook.
+
+    Args:
+        store: the store, not yet opened.
+        layer: stands for all layers of the URL from the first one that is a `ContextLayer`.
+        names: the names of all layers of the URL, from left to right.
     """
 
 

@@ -122,6 +122,54 @@ class CodecLayer(Protocol):
         ...
 
 
+class LayerContext(NamedTuple):
+    """The place of a value in a store.
+
+    Attributes:
+        store: id of the store, which it drew when it was first opened with such a layer.
+        run_id: the run that the value, or the signal, belongs to.
+        key: the key of the run's data; or a name that begins with NUL, for what is stored beside them.
+        seq: number of the transition that wrote it; None if the reader does not know it.
+        bound: whether the value must have been written with a context (True), or without one, by an earlier version
+            (False). None allows both, since a seal of the run vouches for the stored bytes.
+    """
+
+    store: str
+    run_id: str
+    key: str
+    seq: int | None = None
+    bound: bool | None = True
+
+
+class ContextLayer(CodecLayer, Protocol):
+    """A layer that binds values to their place in the store, as authenticated encryption can.
+
+    The kernel calls these methods in place of `wrap` and `unwrap`. For a store with such a layer, Cano also seals each
+    commit: it wraps digests of all that the commit writes, keyed with a secret that only the layer hides. So what
+    `wrap_in` returns must reveal nothing, and `unwrap_in` must refuse whatever `wrap_in` did not return.
+
+    Two attributes are optional. If `seals_errors` is True, errors of runs are wrapped, too. Any layer, also one without
+    a context, has `keeps_outside = True` if it keeps values outside the store; such a layer must come after this one.
+    """
+
+    def wrap_in(self, data: bytes, context: LayerContext) -> bytes:
+        """Return bytes for the store, as `wrap` does."""
+        ...
+
+    def unwrap_in(self, data: bytes, context: LayerContext) -> bytes:
+        """Return the bytes that `wrap_in` was given.
+
+        Raises:
+            SerializationError: they were written in another place, are corrupt, or this layer cannot read them.
+            StoreUnavailableError: the value cannot be read now.
+        """
+        ...
+
+    def is_current(self, data: bytes) -> bool:
+        """Return whether `wrap_in` would return such bytes now: in its newest form, with its present key."""
+        ...
+
+
 class Call(NamedTuple):
     """A call that an executor executes. `await call()` executes it in this process.
 

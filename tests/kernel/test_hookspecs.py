@@ -6,7 +6,7 @@ import importlib.metadata
 import inspect
 import re
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from types import FunctionType, SimpleNamespace
 from typing import Any
@@ -22,10 +22,12 @@ from cano import (
     Codec,
     CodecLayer,
     ConfigurationError,
+    ContextLayer,
     Executor,
     Kernel,
     Key,
     KeyValueStore,
+    LayerContext,
     Node,
     RetryStrategy,
     Run,
@@ -152,6 +154,25 @@ class Mirror:
         return data[::-1]
 
 
+PLACE = LayerContext("store", "run", "key")
+
+
+class Bound(Mirror):
+    """A layer that binds values to their place."""
+
+    def wrap_in(self, data: bytes, context: LayerContext) -> bytes:
+        """Backwards, before the key."""
+        return data[::-1] + context.key.encode()
+
+    def unwrap_in(self, data: bytes, context: LayerContext) -> bytes:
+        """Forwards again."""
+        return data.removesuffix(context.key.encode())[::-1]
+
+    def is_current(self, data: bytes) -> bool:
+        """It has one form only."""
+        return True
+
+
 class Everything:
     """Implements every hook, and notes each call in order."""
 
@@ -181,13 +202,19 @@ class Everything:
     def cano_codec_layer(self, spec: str) -> CodecLayer | None:
         """Note it."""
         self.note("cano_codec_layer", spec)
-        return Mirror()
+        return Bound() if spec == "bound" else Mirror()
 
     @hookimpl
     def cano_open_store(self, url: str) -> StoreBackend | None:
         """Note it."""
         self.note("cano_open_store", url)
         return MemoryBackend(strict=url.startswith("layered:"))
+
+    @hookimpl
+    def cano_seal_store(self, store: StoreBackend, layer: ContextLayer, names: Sequence[str]) -> StoreBackend | None:
+        """Note it, and leave the store as it is."""
+        self.note("cano_seal_store", (layer.unwrap_in(layer.wrap_in(b"ab", PLACE), PLACE), names))
+        return store
 
     @hookimpl
     def cano_stores(self) -> Mapping[str, Capabilities]:
@@ -399,6 +426,10 @@ async def start_with_layers(plugin: Everything) -> None:
         ]  # fmt: skip
         assert plugin.notes["cano_codec_layer"] == "mirror:1"
         assert plugin.notes["cano_open_store"] == "layered://?a=b"
+    plugin.calls.clear()
+    async with Kernel(store="layered://?codec=mirror,bound,mirror", plugins=[plugin], discover=False):
+        assert plugin.calls[1:6] == ["cano_codec", *["cano_codec_layer"] * 3, "cano_open_store"]
+        assert plugin.notes["cano_seal_store"] == (b"ab", ["mirror", "bound", "mirror"])
 
 
 def add_commands(plugin: Everything) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cano.errors import ConfigurationError
 from cano.plugins.advice import nearest
-from cano.plugins.codec_layers import LayeredCodec, Layers, shown, split_codec
+from cano.plugins.codec_layers import LayeredCodec, Layers, check_order, shown, split_codec
 from cano.plugins.loading import Plugins
 from cano.protocols import Codec, Executor, StoreBackend
 
@@ -78,6 +78,7 @@ class Resources:
             )
         if self._store != IN_MEMORY and not self.hook.cano_keep_runs.get_hookimpls():
             raise ConfigurationError(self.no_keeper())  # now, since opening makes the store
+        check_order(layers)
         if layers and codec is not None:
             codec = LayeredCodec(codec, layers)
         try:
@@ -130,6 +131,12 @@ class Resources:
         backend: StoreBackend | None = self.plugins.provided("store", address)
         if layers and (backend is None or not backend.capabilities.encoded):
             raise ConfigurationError(f"{shown(url)!r} has codec=; this store keeps objects, not bytes; leave it out")
+        layers = layers.split()
+        if layers.bound is not None:
+            names = [spec.partition(":")[0] for spec in specs]
+            backend = self.plugins.ask("cano_seal_store", store=backend, layer=layers.bound, names=names)
+            if backend is None:
+                raise ConfigurationError(self.no_keeper())
         return backend, layers
 
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, cast
 
 from cano.errors import CanoError, ConfigurationError, SerializationError, StoreUnavailableError
-from cano.protocols import Codec, CodecLayer
+from cano.protocols import Codec, CodecLayer, ContextLayer, LayerContext
 from cano.redaction import redacted
 from cano.safe_text import error_text
 
 
 class Layers(tuple[CodecLayer, ...]):
-    """Several layers as one layer. The first of them is next to the codec."""
+    """Several layers as one layer. The first of them is next to the codec.
 
-    __slots__ = ()
+    Attributes:
+        bound: the layers that follow these, and that the store itself applies; None if there are none.
+    """
+
+    bound: BoundLayers | None = None
 
     def wrap(self, data: bytes) -> bytes:
         """Return the bytes for the store. Raises SerializationError or StoreUnavailableError."""
@@ -28,12 +32,73 @@ class Layers(tuple[CodecLayer, ...]):
             data = _passed(layer, layer.unwrap, data)
         return data
 
+    def split(self) -> Layers:
+        """Return the layers before the first one that binds values to their place, with the others as `bound`."""
+        at = next((number for number, layer in enumerate(self) if _takes_context(layer)), len(self))
+        first = Layers(self[:at])
+        if at < len(self):
+            first.bound = BoundLayers(self[at:])
+        return first
 
-def _passed(layer: CodecLayer, method: Callable[[bytes], bytes], data: bytes) -> bytes:
+
+class BoundLayers:
+    """Layers of which at least the first binds values to their place. Which ones do is found out once, here."""
+
+    def __init__(self, layers: Sequence[CodecLayer]) -> None:
+        self._layers = [(layer, cast(ContextLayer, layer) if _takes_context(layer) else None) for layer in layers]
+        self.layers = tuple(layers)
+        self.seals_errors = any(getattr(layer, "seals_errors", False) for layer in layers)
+
+    def wrap(self, data: bytes) -> bytes:
+        """See `CodecLayer.wrap`."""
+        return Layers(self.layers).wrap(data)
+
+    def unwrap(self, data: bytes) -> bytes:
+        """See `CodecLayer.unwrap`."""
+        return Layers(self.layers).unwrap(data)
+
+    def wrap_in(self, data: bytes, context: LayerContext) -> bytes:
+        """See `ContextLayer.wrap_in`."""
+        for layer, bound in self._layers:
+            data = _passed(layer, layer.wrap, data) if bound is None else _passed(layer, bound.wrap_in, data, context)
+        return data
+
+    def unwrap_in(self, data: bytes, context: LayerContext) -> bytes:
+        """See `ContextLayer.unwrap_in`."""
+        for layer, bound in reversed(self._layers):
+            if bound is None:
+                data = _passed(layer, layer.unwrap, data)
+            else:
+                data = _passed(layer, bound.unwrap_in, data, context)
+        return data
+
+    def is_current(self, data: bytes) -> bool:
+        """See `ContextLayer.is_current`. The first layer decides."""
+        for layer in reversed(self.layers[1:]):
+            data = _passed(layer, layer.unwrap, data)
+        return cast(ContextLayer, self.layers[0]).is_current(data)
+
+
+def check_order(layers: Layers) -> None:
+    """Raise ConfigurationError if one of `layers` keeps values outside the store before another one encrypts them."""
+    for layer in layers:
+        if layers.bound is not None and getattr(layer, "keeps_outside", False):
+            raise ConfigurationError(
+                f"codec= names {type(layer).__name__} before {type(layers.bound.layers[0]).__name__}, so the values "
+                "that it keeps outside the store would not be encrypted; write codec=encrypt,offload:… in place of "
+                "codec=offload:…,encrypt; for an existing store, copy it: cano migrate-store OLD_URL NEW_URL"
+            )
+
+
+def _takes_context(layer: CodecLayer) -> bool:
+    return all(hasattr(layer, name) for name in ("wrap_in", "unwrap_in", "is_current"))
+
+
+def _passed(layer: CodecLayer, method: Callable[..., bytes], data: bytes, *context: LayerContext) -> bytes:
     """Return what a method of `layer` makes of `data`. An error that is not of Cano is wrapped, and names the layer."""
     name = type(layer).__name__
     try:
-        made = method(data)
+        made = method(data, *context)
     except CanoError:
         raise
     except OSError as error:  # of a disk or a server, which may answer later

@@ -44,6 +44,7 @@ ANSWERS = {
     "cano_codec": _like("a Codec", Codec),
     "cano_codec_layer": _like("a CodecLayer", CodecLayer),
     "cano_open_store": _like("a StoreBackend", StoreBackend),
+    "cano_seal_store": _like("a StoreBackend", StoreBackend),
     "cano_open_executor": _like("an Executor", Executor),
     # what every run needs; without the other methods of a RunKeeper, runs can neither wait nor be listed
     "cano_keep_runs": Answer("a RunKeeper", ("keeps", "view", "begin", "settled", "stopped_driving", "close")),

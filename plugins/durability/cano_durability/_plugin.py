@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cano import hookimpl
 
 if TYPE_CHECKING:
+    from cano import ContextLayer, Kernel, StoreBackend
     from cano.engine.ports import Host, RunKeeper
 
 CANO_API_VERSION = 2
@@ -20,3 +22,21 @@ def cano_keep_runs(kernel: Host) -> RunKeeper | None:
     from cano_durability.keeper import Keeper  # late: a kernel without a store does not need it
 
     return Keeper(kernel)
+
+
+@hookimpl
+def cano_seal_store(store: StoreBackend, layer: ContextLayer, names: Sequence[str]) -> StoreBackend:
+    """Return a store that encrypts values for their place and verifies runs."""
+    from cano_durability.sealing.store import sealed
+
+    return sealed(store, layer, names)
+
+
+@hookimpl
+async def cano_kernel_started(kernel: Kernel) -> None:
+    """Refuse a store that is encrypted if its URL does not say so: what the kernel writes could be read by anyone."""
+    backend = kernel.backend
+    if backend is not None and backend.capabilities.durable and not hasattr(backend, "is_sealed"):
+        from cano_durability.sealing.marks import check_unmarked
+
+        await check_unmarked(backend, kernel.store_name)

@@ -14,11 +14,12 @@ CANO_API_VERSION = 2
 
 @hookimpl
 def cano_codec_layer(spec: str) -> EncryptionLayer | None:
-    """Return the layer for `encrypt` or `encrypt:migrating`, with the keys from the environment."""
-    name, colon, argument = spec.partition(":")
+    """Return the layer for `encrypt`, with the keys from the environment. Its options are `migrating` and `errors`."""
+    name, *options = spec.split(":")
     if name != "encrypt":
         return None
-    if colon and argument != "migrating":
+    if not set(options) <= {"migrating", "errors"}:
         # the message does not show the argument, which may be a key by mistake
-        raise ConfigurationError(f"codec=encrypt takes only the argument migrating; keys come from {KEYS_ENV}")
-    return EncryptionLayer(read_keys(os.environ.get(KEYS_ENV, "")), migrating=bool(colon))
+        raise ConfigurationError(f"codec=encrypt takes only migrating and errors; keys come from {KEYS_ENV}")
+    keys = read_keys(os.environ.get(KEYS_ENV, ""))
+    return EncryptionLayer(keys, migrating="migrating" in options, errors="errors" in options)

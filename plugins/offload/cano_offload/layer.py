@@ -67,6 +67,8 @@ class OffloadLayer:
         folder: the folder of the files.
     """
 
+    keeps_outside = True  # see `cano.ContextLayer`
+
     def __init__(self, limit: int, folder: Folder) -> None:
         self.limit = limit
         self.folder = folder

@@ -37,16 +37,18 @@ class References:
 
     Args:
         backend: the open store.
-        layers: the layers around its codec.
+        layers: the layers around its codec, from the one that encrypts, if that comes before the offload layer.
+        encrypted: whether these begin with one that encrypts. Then no value inside it is looked at.
 
     Attributes:
         embedded: digests of apparent references inside values, found by `all`. A program may have stored bytes that
             the layers had wrapped, so a sweep keeps these files.
     """
 
-    def __init__(self, backend: StoreBackend, layers: Sequence[CodecLayer]) -> None:
+    def __init__(self, backend: StoreBackend, layers: Sequence[CodecLayer], *, encrypted: bool = False) -> None:
         self._backend = backend
-        self._layers = layers
+        self._layers = layers[1:] if encrypted else layers
+        self._encrypted = encrypted
         self._digests: set[str] = set()
         self.embedded: set[str] = set()
 
@@ -91,6 +93,8 @@ class References:
                     self._digests.add(reference.digest)
                     return
                 data = layer.unwrap(data)
+            if self._encrypted:
+                return
             self.embedded.update(embedded_references(data))
             if data.startswith(LAYER_MARK):
                 raise SerializationError("a layer that the store's URL does not name wrote it; add the layer to codec=")

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from cano import CodecLayer, ConfigurationError, Kernel, StoreBackend
+from cano import ConfigurationError, Kernel, StoreBackend
 
 from cano_offload.folder import Folder, StoredFile
+from cano_offload.layer import OffloadLayer
 from cano_offload.references import References, offload_layer
 
 GRACE = 3600.0
 """Seconds for which an unreferenced file is kept, because a reference to it may be about to be committed."""
 
-_Store = tuple[str, StoreBackend, Sequence[CodecLayer]]
+_Store = tuple[str, StoreBackend, References]
 
 
 class Swept(NamedTuple):
@@ -55,10 +56,9 @@ async def sweep(kernel: Kernel, urls: Sequence[str], *, delete: bool = False, ev
     referenced: set[str] = set()
     embedded: set[str] = set()
     without_references: list[str] = []
-    for name, backend, layers in stores:
+    for name, backend, references in stores:
         try:
             await backend.open()
-            references = References(backend, layers)
             if not (found := await references.all()):
                 without_references.append(name)
             referenced |= found
@@ -88,7 +88,8 @@ async def _stores(kernel: Kernel, urls: Sequence[str]) -> tuple[list[_Store], Fo
     for url in urls:
         name = Kernel(store=url, discover=False).store_name  # without its password
         backend, layers = kernel.store_at(url)
-        folders.append(offload_layer(name, layers).folder)
+        encrypted = () if layers.bound is None else layers.bound.layers
+        folders.append(offload_layer(name, [*layers, *encrypted]).folder)
         if folders[-1].path != folders[0].path:
             raise ConfigurationError(
                 f"{stores[0][0]} and {name} offload to different folders; sweep one folder at a time"
@@ -97,5 +98,9 @@ async def _stores(kernel: Kernel, urls: Sequence[str]) -> tuple[list[_Store], Fo
         exists = getattr(backend, "exists", None)
         if exists is not None and not await exists():
             raise ConfigurationError(f"there is no such store: {name}; check the URL and the current directory")
-        stores.append((name, backend, layers))
+        if any(isinstance(layer, OffloadLayer) for layer in encrypted):  # it keeps what is encrypted already
+            inner: StoreBackend = getattr(backend, "inner", backend)
+            stores.append((name, backend, References(inner, encrypted, encrypted=True)))
+        else:
+            stores.append((name, backend, References(backend, layers)))
     return stores, folders[0]

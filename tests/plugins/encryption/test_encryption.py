@@ -72,7 +72,7 @@ def test_a_later_version_is_refused() -> None:
     """A value of a later version is refused, not guessed at."""
     wrapped = LAYER.wrap(b"value")
     with pytest.raises(SerializationError, match="later version"):
-        LAYER.unwrap(MARK + b"\x02" + wrapped[3:])
+        LAYER.unwrap(MARK + b"\x03" + wrapped[3:])
 
 
 def test_each_kernel_has_a_salt_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -112,12 +112,15 @@ def test_the_plugin_reads_the_environment(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(ConfigurationError, match=f"{KEYS_ENV} holds no key"):
         cano_codec_layer("encrypt")
     monkeypatch.setenv(KEYS_ENV, new_key())
-    with pytest.raises(ConfigurationError, match="takes only the argument migrating") as caught:
+    with pytest.raises(ConfigurationError, match="takes only migrating and errors") as caught:
         cano_codec_layer(f"encrypt:{GOOD}")
     assert GOOD not in str(caught.value)
     migrating = cano_codec_layer("encrypt:migrating")
     assert migrating is not None
-    assert migrating.migrating
+    assert (migrating.migrating, migrating.seals_errors) == (True, False)
+    both = cano_codec_layer("encrypt:errors:migrating")
+    assert both is not None
+    assert (both.migrating, both.seals_errors) == (True, True)
     assert cano_codec_layer("encryption") is None
 
 

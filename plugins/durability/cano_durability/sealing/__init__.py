@@ -1,0 +1,1 @@
+"""Sealing stores whose layers encrypt: every value is bound to its place, and every commit is authenticated."""

@@ -1,0 +1,467 @@
+"""`SealedStore`: encrypts the values of a store for their place, and verifies runs whenever they are read."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hmac
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+from cano import (
+    Commit,
+    ConfigurationError,
+    ConflictError,
+    ContextLayer,
+    LayerContext,
+    NotifyingStore,
+    RunFilter,
+    RunRecord,
+    SerializationError,
+    Signal,
+    Signals,
+    StoreBackend,
+    StoreError,
+    StoreUnavailableError,
+    Transition,
+)
+
+from cano_durability.keys import PREFIX
+from cano_durability.sealing.marks import MARK, Mark, marked
+from cano_durability.sealing.seals import SEAL, Seal, SealedRun
+
+R = TypeVar("R")
+
+PAYLOAD, ERROR = PREFIX + "payload", PREFIX + "error of the run"
+LARGE = 1000
+"""Number of values or entries from which a thread verifies them, so that the event loop is not blocked."""
+ATTEMPTS = 5
+"""How often a run is read again that other processes change meanwhile."""
+_SEALED = "sealed"
+
+
+class Unwrapped(Mapping[str, bytes]):
+    """The values of a run, unwrapped when they are looked up. Errors name run and key."""
+
+    __slots__ = ("_bound", "_layer", "_run_id", "_seq", "_store", "_values")
+
+    def __init__(
+        self, layer: ContextLayer, store: str, run_id: str, values: Mapping[str, bytes], seq: int | None, *,
+        bound: bool | None,
+    ) -> None:  # fmt: skip
+        self._layer, self._store, self._run_id, self._seq, self._bound = layer, store, run_id, seq, bound
+        self._values = {key: value for key, value in values.items() if key != SEAL}
+
+    def __getitem__(self, key: str) -> bytes:
+        context = LayerContext(self._store, self._run_id, key, self._seq, self._bound)
+        return unwrapped(self._layer, self._values[key], context)
+
+    def __repr__(self) -> str:
+        return f"<values of {', '.join(map(repr, self._values))}>"
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._values
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+
+class _Held:
+    """A run that this process may commit to.
+
+    Attributes:
+        run: the run as it is stored; None if that is not known.
+        commits: number of commits begun; a record that was read before one of them may be outdated.
+        lock: held during a commit, since each seal continues the one before.
+    """
+
+    __slots__ = ("commits", "lock", "run")
+
+    def __init__(self, run: SealedRun | None = None) -> None:
+        self.run = run
+        self.commits = 0
+        self.lock = asyncio.Lock()
+
+
+class SealedStore:
+    """A store around another one. It unwraps what it reads, and verifies that commits of this program wrote it.
+
+    A run that another program changed is refused with SerializationError: a value, its state, number, definition, wait
+    or error; or values from another run, key, transition or store. A list is not verified; a run is when it is loaded.
+
+    Args:
+        store: the store that keeps the runs.
+        layer: wraps and unwraps values.
+        names: the names of the layers, for the message to a process that does not name them.
+
+    Attributes:
+        inner: the store that keeps the runs.
+    """
+
+    is_sealed = True
+
+    def __init__(self, store: StoreBackend, layer: ContextLayer, names: Sequence[str]) -> None:
+        self.inner = store
+        self.capabilities = store.capabilities
+        self._layer = layer
+        self._names = names
+        self._seals_errors = getattr(layer, "seals_errors", False)
+        self._mark = Mark("", False)
+        self._held: dict[str, _Held] = {}  # the runs whose lease was claimed through this object
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)  # what stores have beyond the protocol, such as `exists`
+
+    def __repr__(self) -> str:
+        return f"<sealed {self.inner!r}>"
+
+    async def open(self) -> None:
+        """See `StoreBackend.open`. Also raises SerializationError if the keys are not those of the store."""
+        await self.inner.open()
+        try:
+            self._mark = await marked(self.inner, self._layer, self._names)
+        except BaseException:
+            await self.inner.close()
+            raise
+
+    async def close(self) -> None:
+        """See `StoreBackend.close`."""
+        self._held.clear()
+        await self.inner.close()
+
+    # runs
+
+    async def create(self, run: RunRecord) -> RunRecord:
+        """See `StoreBackend.create`."""
+        if run.run_id == MARK:
+            raise ConfigurationError(f"the run id {MARK!r} is the store's own; choose another")
+        stored = run._replace(
+            data=self._wrapped_values(run.run_id, run.data, run.seq),
+            error=self._wrapped_error(run.run_id, run.error, run.seq),
+            payload=self._wrapped(run.payload, run.run_id, PAYLOAD, run.seq),
+        )  # fmt: skip
+        first = Transition(run.seq, run.state, run.status, run.created, stored.data)
+        sealed = SealedRun.new(stored, [first], ())
+        seal = self._layer.wrap_in(sealed.seal.packed(), self._context(run.run_id, SEAL, run.seq))
+        found = await self.inner.create(stored._replace(data={**stored.data, SEAL: seal}))
+        if found.data.get(SEAL) != seal or found.token != run.token:
+            return self._opened(found, _bound(await self._verified(found)))
+        if run.holder is not None:
+            self._held[run.run_id] = _Held(sealed)
+        return run
+
+    async def load(self, run_id: str) -> RunRecord | None:
+        """See `StoreBackend.load`. Raises SerializationError if the run is not as the last commit left it."""
+        held = self._held.get(run_id)
+        commits = 0 if held is None else held.commits
+        record = await self.inner.load(run_id)
+        if record is None or run_id == MARK:
+            return None
+        run = await self._verified(record)
+        if held is not None and held.run is None and held.commits == commits:
+            held.run = run
+        return self._opened(record, _bound(run))
+
+    def _opened(self, record: RunRecord, bound: bool | None) -> RunRecord:
+        """Return a stored record with its values unwrapped. See `LayerContext.bound`."""
+        run_id = record.run_id
+        data = Unwrapped(self._layer, self._mark.store, run_id, record.data, None, bound=bound)
+        payload = record.payload
+        if payload is not None:
+            payload = unwrapped(self._layer, payload, self._context(run_id, PAYLOAD, record.seq, bound))
+        return record._replace(data=data, error=self._unwrapped_error(run_id, record.error), payload=payload)
+
+    async def _verified(self, record: RunRecord) -> SealedRun | None:
+        """Return the run of a stored record; None if it has no seal, since an earlier version wrote it.
+
+        Raises:
+            SerializationError: it is not as its last commit left it.
+        """
+        if (stored := record.data.get(SEAL)) is None:
+            if not self._mark.old:
+                raise _changed(record.run_id, "it has no seal")
+            return None
+        run_id = record.run_id
+        context = self._context(run_id, SEAL, record.seq)
+        try:
+            seal = Seal.unpacked(unwrapped(self._layer, stored, context))
+        except ValueError as error:
+            raise _changed(run_id, str(error)) from error
+        run = await _in_thread(len(record.data), lambda: SealedRun(record, seal))
+        if not hmac.compare_digest(run.head(record), seal.head):
+            for key, value in record.data.items():  # name the value, if it shows which one it is
+                if key != SEAL:
+                    unwrapped(self._layer, value, self._context(run_id, key, None, None))
+            raise _changed(run_id, "its last commit did not leave it so")
+        return run
+
+    async def runs(self, filter: RunFilter) -> Sequence[RunRecord]:
+        """See `StoreBackend.runs`. A list is not verified; a run is when it is loaded."""
+        return [self._listed(record) for record in await self.inner.runs(filter) if record.run_id != MARK]
+
+    async def ready(self, now: float) -> Sequence[RunRecord]:
+        """See `StoreBackend.ready`."""
+        return [self._listed(record) for record in await self.inner.ready(now) if record.run_id != MARK]
+
+    def _listed(self, record: RunRecord) -> RunRecord:
+        """Return a record of a list. If it cannot be unwrapped, it has the problem as its error."""
+        if record.payload is None and record.error is None:
+            return record
+        try:
+            return self._opened(record, None)._replace(data={})
+        except (SerializationError, StoreUnavailableError) as problem:
+            return record._replace(error={"type": "SerializationError", "message": str(problem)}, payload=None)
+
+    async def history(self, run_id: str) -> Sequence[Transition]:
+        """See `StoreBackend.history`. Raises SerializationError if entries were changed, moved or removed."""
+        record = await self.inner.load(run_id)
+        entries = await self.inner.history(run_id)
+        if record is None or run_id == MARK or not self.capabilities.history:
+            return [] if run_id == MARK else entries
+        run = await self._verified(record)
+        if run is not None:
+            await _in_thread(len(entries), lambda: self._check_chain(run, run_id, entries))
+        store, bound = self._mark.store, _bound(run)
+        return [
+            each._replace(changed=Unwrapped(self._layer, store, run_id, each.changed, each.seq, bound=bound))
+            for each in entries
+        ]
+
+    def _check_chain(self, run: SealedRun, run_id: str, entries: Sequence[Transition]) -> None:
+        """Raise SerializationError unless the entries are the links of the run's chain, up to the newest one."""
+        link, links = bytes(len(run.seal.link)), set()
+        for entry in entries:
+            link = run.link(link, entry)
+            links.add(link)
+        if run.seal.link not in links:
+            raise _changed(run_id, "its history does not lead to its present state")
+        if link != run.seal.link:  # another process has committed since the run was read
+            last = entries[-1]
+            stored = last.changed.get(SEAL)
+            context = self._context(run_id, SEAL, last.seq)
+            seal = None if stored is None else Seal.unpacked(unwrapped(self._layer, stored, context))
+            if seal is None or seal.link != link:
+                raise _changed(run_id, f"its history was changed after transition {run.seq}")
+
+    async def delete(self, run_id: str) -> bool:
+        """See `StoreBackend.delete`."""
+        if run_id == MARK:
+            return False
+        self._held.pop(run_id, None)
+        return await self.inner.delete(run_id)
+
+    # commits
+
+    async def commit(self, commit: Commit) -> None:
+        """See `StoreBackend.commit`. Raises SerializationError if the run is not as its last commit left it."""
+        held = self._held.get(commit.run_id)
+        if held is None:  # of a record that no kernel executes, such as a schedule's
+            await self._commit(commit, _Held())
+            return
+        async with held.lock:
+            held.commits += 1
+            await self._commit(commit, held)
+            if commit.release:
+                self._held.pop(commit.run_id, None)
+
+    async def _commit(self, commit: Commit, held: _Held) -> None:
+        run_id, run = commit.run_id, held.run
+        held.run = None  # unless the commit succeeds, it may have been applied
+        if run is None or (run.token, run.seq) != (commit.token, commit.expected_seq):
+            run = await self._before(commit)
+        stored = commit._replace(
+            changed=self._wrapped_values(run_id, commit.changed, commit.seq),
+            error=self._wrapped_error(run_id, commit.error, commit.seq),
+            payload=self._wrapped(commit.payload, run_id, PAYLOAD, commit.seq),
+        )
+        consumed: set[str] = set()
+        if commit.consumed:  # the store ignores ids of signals that do not wait
+            consumed = {each.id for each in (await self.inner.signals(run_id)).waiting} & {*commit.consumed}
+        after = run.after(stored, consumed)
+        seal = self._layer.wrap_in(after.seal.packed(), self._context(run_id, SEAL, commit.seq))
+        await self.inner.commit(stored._replace(changed={**stored.changed, SEAL: seal}))
+        run.moved(after)
+        held.run = run
+
+    async def _before(self, commit: Commit) -> SealedRun:
+        """Return the run as it is before `commit`. Raises ConflictError if the commit is stale."""
+        record = await self.inner.load(commit.run_id)
+        if record is None or (record.token, record.seq) != (commit.token, commit.expected_seq):
+            problem = "it does not exist" if record is None else "another process has changed or claimed it"
+            raise ConflictError(f"a commit to the run {commit.run_id!r} is stale: {problem}", run_id=commit.run_id)
+        run = await self._verified(record)
+        if run is not None:
+            return run
+        history = await self.inner.history(commit.run_id)
+        consumed = (await self.inner.signals(commit.run_id)).consumed
+        return await _in_thread(len(history), lambda: SealedRun.new(record, history, consumed))
+
+    # leases
+
+    async def claim(self, run_id: str, holder: str, now: float, expires: float) -> int | None:
+        """See `StoreBackend.claim`."""
+        token = await self.inner.claim(run_id, holder, now, expires)
+        if token is not None:
+            self._held[run_id] = _Held()
+        return token
+
+    async def renew(self, holder: str, tokens: Mapping[str, int], expires: float) -> Sequence[str]:
+        """See `StoreBackend.renew`."""
+        lost = await self.inner.renew(holder, tokens, expires)
+        for run_id in lost:
+            self._held.pop(run_id, None)
+        return lost
+
+    async def release(self, run_id: str, token: int) -> None:
+        """See `StoreBackend.release`."""
+        self._held.pop(run_id, None)
+        await self.inner.release(run_id, token)
+
+    # signals
+
+    async def put_signal(self, run_id: str, signal: Signal) -> None:
+        """See `StoreBackend.put_signal`."""
+        plain = b"\0" if signal.payload is None else b"\1" + signal.payload
+        payload = self._layer.wrap_in(plain, self._context(run_id, _signal_key(signal)))
+        await self.inner.put_signal(run_id, signal._replace(payload=payload))
+
+    async def next_signal(self, run_id: str, name: str) -> Signal | None:
+        """See `StoreBackend.next_signal`. Raises SerializationError if another program made, changed or repeated it."""
+        signal = await self.inner.next_signal(run_id, name)
+        if signal is None:
+            return None
+        await self._check_consumed(run_id)
+        return self._unwrapped_signal(run_id, signal)
+
+    async def signals(self, run_id: str) -> Signals:
+        """See `StoreBackend.signals`. Raises SerializationError if another program made, changed or repeated one."""
+        signals = await self._check_consumed(run_id)
+        return signals._replace(waiting=[self._unwrapped_signal(run_id, each) for each in signals.waiting])
+
+    async def _check_consumed(self, run_id: str) -> Signals:
+        """Return a run's signals, as they are stored. Raises SerializationError if a consumed one waits again."""
+        held = self._held.get(run_id)
+        run, before = None if held is None else held.run, None
+        for _ in range(ATTEMPTS):
+            if run is None:
+                record = await self.inner.load(run_id)
+                run = None if record is None else await self._verified(record)
+                if run is None:  # it does not exist yet, or has no seal
+                    break
+            expected, head = run.seal.consumed, run.seal.head
+            signals = await self.inner.signals(run_id)
+            if hmac.compare_digest(run.signals(signals.consumed), expected):
+                return signals
+            if head == before:  # the run did not change meanwhile
+                raise _changed(run_id, "its consumed signals are not those that it consumed")
+            run, before = None, head
+        return await self.inner.signals(run_id)
+
+    def _unwrapped_signal(self, run_id: str, signal: Signal) -> Signal:
+        """Return a signal as its sender put it."""
+        key, payload = _signal_key(signal), signal.payload
+        if payload is None:
+            if self._mark.old:
+                return signal
+            raise _changed(run_id, f"its signal {signal.id!r} is not sealed")
+        try:
+            plain = unwrapped(self._layer, payload, self._context(run_id, key))
+        except SerializationError:
+            if not self._mark.old:
+                raise
+            return signal._replace(payload=unwrapped(self._layer, payload, self._context(run_id, key, None, False)))
+        return signal._replace(payload=None if plain[:1] == b"\0" else plain[1:])
+
+    async def missing_recipients(self) -> Sequence[str]:
+        """See `StoreBackend.missing_recipients`."""
+        return await self.inner.missing_recipients()
+
+    # values
+
+    def _context(self, run_id: str, key: str, seq: int | None = None, bound: bool | None = True) -> LayerContext:
+        return LayerContext(self._mark.store, run_id, key, seq, bound)
+
+    def _wrapped(self, value: bytes | None, run_id: str, key: str, seq: int) -> bytes | None:
+        if value is None:
+            return None
+        try:
+            return self._layer.wrap_in(value, self._context(run_id, key, seq))
+        except (SerializationError, StoreUnavailableError) as error:
+            raise named(error, run_id, key) from error
+
+    def _wrapped_values(self, run_id: str, values: Mapping[str, bytes], seq: int) -> dict[str, bytes]:
+        return {key: self._wrapped(value, run_id, key, seq) or b"" for key, value in values.items()}
+
+    def _wrapped_error(self, run_id: str, error: Mapping[str, Any] | None, seq: int) -> Mapping[str, Any] | None:
+        """Return an error as the store keeps it: with its texts encrypted, if the layer asks for that."""
+        if error is None or not self._seals_errors:
+            return error
+        text = self._wrapped(json.dumps(error, default=repr).encode(), run_id, ERROR, seq) or b""
+        shown = {name: error.get(name) for name in ("type", "state", "attempt")}
+        return {**shown, "message": "(encrypted)", "cause": None, _SEALED: base64.b64encode(text).decode()}
+
+    def _unwrapped_error(self, run_id: str, error: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+        if error is None or _SEALED not in error:
+            return error
+        try:
+            text = base64.b64decode(str(error[_SEALED]), validate=True)
+            found = json.loads(unwrapped(self._layer, text, self._context(run_id, ERROR)))
+        except ValueError as problem:
+            raise _changed(run_id, f"its error cannot be read: {problem}") from problem
+        return found if isinstance(found, dict) else {"message": found}
+
+
+class NotifyingSealedStore(SealedStore):
+    """A sealed store around a `NotifyingStore`."""
+
+    inner: NotifyingStore
+
+    def watch(self, tell: Callable[[str | None], None]) -> None:
+        """See `NotifyingStore.watch`."""
+        self.inner.watch(tell)
+
+
+def sealed(store: StoreBackend, layer: ContextLayer, names: Sequence[str]) -> SealedStore:
+    """Return a sealed store around `store`."""
+    kind = NotifyingSealedStore if isinstance(store, NotifyingStore) else SealedStore
+    return kind(store, layer, names)
+
+
+def unwrapped(layer: ContextLayer, value: bytes, context: LayerContext) -> bytes:
+    """Return a value that `layer` wrapped. Errors name run and key."""
+    try:
+        return layer.unwrap_in(value, context)
+    except (SerializationError, StoreUnavailableError) as error:
+        raise named(error, context.run_id, context.key) from error
+
+
+def named(error: SerializationError | StoreUnavailableError, run_id: str, key: str) -> StoreError:
+    """Return `error` with run and key in its message and attributes."""
+    what = key.removeprefix(PREFIX) if key.startswith(PREFIX) else f"key {key!r}"
+    return type(error)(f"run {run_id}, {what}: {error}", key=key, run_id=run_id)
+
+
+def _bound(run: SealedRun | None) -> bool | None:
+    """Return what the values of a verified run must be: see `LayerContext.bound`."""
+    return False if run is None else None
+
+
+def _signal_key(signal: Signal) -> str:
+    return f"{PREFIX}signal {len(signal.name)} {signal.name} {signal.id}"
+
+
+async def _in_thread(count: int, work: Callable[[], R]) -> R:
+    """Do `work`, in a thread if it is about `LARGE` values or more."""
+    return work() if count < LARGE else await asyncio.to_thread(work)
+
+
+def _changed(run_id: str, problem: str) -> SerializationError:
+    return SerializationError(
+        f"run {run_id} is corrupt: {problem}; another program changed it in the store; restore it from a backup, or "
+        "delete it",
+        run_id=run_id,
+    )

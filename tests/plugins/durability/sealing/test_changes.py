@@ -1,0 +1,236 @@
+"""What someone with write access changes in an encrypted store is refused, by the run that it concerns."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from cano import (
+    ConfigurationError,
+    ConflictError,
+    Kernel,
+    KeyValueStore,
+    RunRecord,
+    RunStatus,
+    SerializationError,
+    Signal,
+    Wait,
+    Workflow,
+    current_step,
+    wait_for,
+)
+from cano_durability.sealing.marks import MARK
+from cano_durability.sealing.seals import SEAL
+
+flow = Workflow("PRICE", name="sale").add_exit_state("SOLD")
+
+
+@flow.on("PRICE")
+async def price(store: KeyValueStore) -> str:
+    """Set a price, and wait for the payment."""
+    store["price"] = 10
+    return "RAISE"
+
+
+@flow.on("RAISE")
+async def raised(store: KeyValueStore) -> str:
+    """Raise the price, and wait for the payment."""
+    store["price"] = 1000
+    return wait_for("paid", then="CHECK")
+
+
+@flow.on("CHECK")
+async def check(store: KeyValueStore) -> str:
+    """Take the payment, and wait for another one."""
+    store["paid"] = store.get("paid", default=0) + current_step().payload
+    return "SOLD" if store["paid"] >= store["price"] else wait_for("paid", then="CHECK")
+
+
+@pytest.fixture
+async def kernel() -> AsyncIterator[Kernel]:
+    """A kernel on an encrypted store, with the runs one and two parked."""
+    async with Kernel(store="memory://?strict=1&codec=encrypt:errors") as kernel:
+        for run_id in ("one", "two"):
+            handle = await kernel.start(flow, {"buyer": run_id}, run_id=run_id)
+            await handle._run.ended()
+        yield kernel
+
+
+def rows(kernel: Kernel) -> dict[str, RunRecord]:
+    """Return the store's own dict of records."""
+    backend: Any = kernel.backend
+    found: dict[str, RunRecord] = backend.inner._runs
+    return found
+
+
+def entries(kernel: Kernel) -> dict[str, list[Any]]:
+    """Return the store's own dict of histories."""
+    backend: Any = kernel.backend
+    found: dict[str, list[Any]] = backend.inner._history
+    return found
+
+
+def data(record: RunRecord, **values: bytes) -> RunRecord:
+    """Return the record with other values."""
+    return record._replace(data={**record.data, **values})
+
+
+CHANGES: dict[str, Callable[[RunRecord, RunRecord, list[Any]], RunRecord]] = {
+    "an older value of the same key": lambda one, two, past: data(one, price=past[1].changed["price"]),
+    "a value of another run": lambda one, two, past: data(one, price=two.data["price"]),
+    "a value of another key": lambda one, two, past: data(one, buyer=one.data["price"]),
+    "a value more": lambda one, two, past: data(one, more=two.data["price"]),
+    "a value less": lambda one, two, past: one._replace(data={k: v for k, v in one.data.items() if k != "price"}),
+    "the data of another run": lambda one, two, past: one._replace(data=two.data),
+    "an older seal": lambda one, two, past: data(one, **{SEAL: past[1].changed[SEAL]}),
+    "no seal": lambda one, two, past: one._replace(data={k: v for k, v in one.data.items() if k != SEAL}),
+    "another run as a whole": lambda one, two, past: two._replace(run_id="one"),
+    "state": lambda one, two, past: one._replace(state="SOLD"),
+    "status": lambda one, two, past: one._replace(status=RunStatus.SUCCEEDED),
+    "seq": lambda one, two, past: one._replace(seq=7),
+    "an older seq": lambda one, two, past: one._replace(seq=1),
+    "workflow": lambda one, two, past: one._replace(workflow="gift"),
+    "version": lambda one, two, past: one._replace(version="2"),
+    "fingerprint": lambda one, two, past: one._replace(fingerprint="start SOLD"),
+    "parent": lambda one, two, past: one._replace(parent="two"),
+    "wait": lambda one, two, past: one._replace(wait=Wait("SOLD", "paid")),
+    "timeout": lambda one, two, past: one._replace(wait=Wait("CHECK", "paid", 1.0, "SOLD")),
+    "error": lambda one, two, past: one._replace(error={"type": "TaskError", "message": "forged"}),
+    "payload": lambda one, two, past: one._replace(payload=one.data["price"]),
+    "time": lambda one, two, past: one._replace(updated=1.0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+async def test_a_changed_run_is_refused(
+    kernel: Kernel, change: Callable[[RunRecord, RunRecord, list[Any]], RunRecord]
+) -> None:
+    """It is neither read, resumed nor forked, and takes no signal; the other run ends as it would have."""
+    runs = rows(kernel)
+    runs["one"] = change(runs["one"], runs["two"], entries(kernel)["one"])
+    for call in (
+        lambda: kernel.resume(flow, "one"), lambda: kernel.run(flow, run_id="one"), lambda: kernel.history("one"),
+        lambda: kernel.fork("one", 1, "three"), lambda: kernel.signal("one", "paid", 1000),
+    ):  # fmt: skip
+        with pytest.raises(SerializationError, match="one") as caught:
+            await call()
+        assert caught.value.run_id == "one"
+    with suppress(SerializationError):
+        assert not await kernel.cancel("one")
+    assert [finding.run_id for finding in await kernel.check()] == ["one"]
+    await kernel.signal("two", "paid", 1000)
+    assert (await kernel.run(flow, run_id="two")).data["paid"] == 1000
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda past: past[:-1],
+        lambda past: past[1:],
+        lambda past: [past[0], past[2], past[1]],
+        lambda past: [past[0], past[1]._replace(state="CHECK"), past[2]],
+        lambda past: [past[0], past[1]._replace(changed=past[2].changed), past[2]],
+        lambda past: [past[0], past[1]._replace(removed=["buyer"]), past[2]],
+        lambda past: [*past, past[2]._replace(seq=3)],
+    ],
+    ids=["end missing", "beginning missing", "order", "state", "values", "removed", "one more"],
+)
+async def test_a_changed_history_is_refused(kernel: Kernel, change: Callable[[list[Any]], list[Any]]) -> None:
+    """It is neither shown nor forked."""
+    histories = entries(kernel)
+    histories["one"] = change(histories["one"])
+    for call in (lambda: kernel.history("one"), lambda: kernel.fork("one", 1, "three")):
+        with pytest.raises(SerializationError, match="one"):
+            await call()
+    assert len(await kernel.history("two")) == 3
+
+
+async def test_a_forged_signal_is_refused(kernel: Kernel) -> None:
+    """Signals that no kernel sent, with and without payload, wake no run; nor do those to another run or name."""
+    backend: Any = kernel.backend
+    await kernel.signal("two", "paid", 1)
+    await kernel.signal("two", "other", 1000)
+    sent = {signal.name: signal for signal in (await backend.inner.signals("two")).waiting}
+    for forged in (
+        Signal("a", "paid"),
+        Signal("b", "paid", rows(kernel)["one"].data["price"]),
+        sent["other"]._replace(name="paid"),
+        Signal("c", "paid", sent["other"].payload),
+    ):
+        await backend.inner.put_signal("one", forged)
+        with pytest.raises(SerializationError, match="one"):
+            await kernel.run(flow, run_id="one")
+        backend.inner._mail.clear()
+    await kernel.signal("one", "paid", 1000)
+    assert (await kernel.run(flow, run_id="one")).data["paid"] == 1000
+
+
+async def test_a_consumed_signal_that_is_put_back_is_refused(kernel: Kernel) -> None:
+    """A payment counts once, even if its row is restored."""
+    backend: Any = kernel.backend
+    assert kernel.codec is not None
+    await backend.put_signal("one", Signal("first", "paid", kernel.codec.encode(600)))
+    sent = (await backend.inner.signals("one")).waiting[0]
+    handle = await kernel.start(flow, run_id="one")
+    await handle._run.ended()
+    assert (await backend.signals("one")).consumed == ["first"]
+    backend.inner._mail["one"].waiting["first"] = sent
+    with pytest.raises(SerializationError, match="its consumed signals are not those that it consumed"):
+        await kernel.run(flow, run_id="one")
+    del backend.inner._mail["one"].waiting["first"]
+    await kernel.signal("one", "paid", 600)
+    assert (await kernel.run(flow, run_id="one")).data["paid"] == 1200
+
+
+async def test_a_run_of_another_store_is_refused(kernel: Kernel) -> None:
+    """The key is the same, but the store is not."""
+    async with Kernel(store="memory://?strict=1&codec=encrypt:errors") as other:
+        backend: Any = other.backend
+        backend.inner._runs["one"] = rows(kernel)["one"]
+        with pytest.raises(SerializationError, match="run one, seal: it was moved here from another place"):
+            await other.run(flow, run_id="one")
+
+
+async def test_errors_are_encrypted_if_asked(kernel: Kernel) -> None:
+    """With `encrypt:errors` the store has no text of an error, and callers read it all the same."""
+    failing = Workflow("FAIL", name="failing").add_exit_state("NEVER")
+
+    @failing.on("FAIL")
+    async def fail(store: KeyValueStore) -> str:
+        raise ValueError("the card 4111")
+
+    with pytest.raises(Exception, match="the card 4111"):
+        await kernel.run(failing, {}, run_id="three")
+    assert "4111" not in repr(rows(kernel)["three"])
+    assert "4111" in (await kernel.explain("three")).detail
+    (listed,) = await kernel.runs(workflow="failing")
+    assert listed.error is not None
+    assert "4111" in str(listed.error)
+    rows(kernel)["three"] = rows(kernel)["three"]._replace(error={**(rows(kernel)["three"].error or {}), "sealed": "x"})
+    (listed,) = await kernel.runs(workflow="failing")
+    assert listed.error is not None
+    assert "cannot be read" in str(listed.error)
+
+
+async def test_the_store_keeps_its_own_record_to_itself(kernel: Kernel) -> None:
+    """No list shows it, no call reads, replaces or deletes it, and no run can have its id."""
+    backend: Any = kernel.backend
+    assert MARK in rows(kernel)
+    assert {run.run_id for run in await kernel.runs()} == {"one", "two"}
+    assert (await backend.load(MARK), await backend.delete(MARK), await backend.history(MARK)) == (None, False, [])
+    with pytest.raises(ConfigurationError, match="choose another"):
+        await kernel.run(flow, {}, run_id=MARK)
+
+
+async def test_a_stale_commit_is_a_conflict(kernel: Kernel) -> None:
+    """A holder whose lease another one has claimed is refused as ever."""
+    from cano import Commit
+
+    assert kernel.backend is not None
+    token = await kernel.backend.claim("one", "me", 0, 1)
+    assert token is not None
+    stale = Commit("one", token - 1, 2, 3, "CHECK", RunStatus.RUNNING)
+    with pytest.raises(ConflictError, match="one"):
+        await kernel.backend.commit(stale)
