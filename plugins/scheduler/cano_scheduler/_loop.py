@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 from cano import Kernel, Timer
@@ -30,13 +31,22 @@ class Loop:
         runner: applies the decisions.
         schedules: the definitions by id; they may change while the loop runs.
         poll: seconds between two checks of the store for changes by other processes.
+        repaired: returns the schedules whose state could not be read, and can be read now.
     """
 
-    def __init__(self, kernel: Kernel, runner: Runner, schedules: dict[str, Schedule], poll: float) -> None:
+    def __init__(
+        self,
+        kernel: Kernel,
+        runner: Runner,
+        schedules: dict[str, Schedule],
+        poll: float,
+        repaired: Callable[[], Awaitable[list[Schedule]]],
+    ) -> None:
         self._runner = runner
         self._repository = runner.repository
         self._schedules = schedules
         self._poll = poll
+        self._repaired = repaired
         self._clock = kernel.clock
         self._sweep_timer: Timer | None = None
         self._wake = asyncio.Event()
@@ -48,7 +58,7 @@ class Loop:
         """Start deciding."""
         for schedule in self._schedules.values():
             self.plan(schedule)
-            await self._start_queue_if_idle(schedule)
+            await self._apart(schedule, self._start_queue_if_idle)
         if self._repository.shared:
             self._plan_sweep()
         self._task = asyncio.get_running_loop().create_task(self._run(), name="cano scheduler")
@@ -169,16 +179,29 @@ class Loop:
                 _log.warning("schedule %s: the store failed: %r", escaped(schedule.id), error)
             self.plan(schedule)
 
+    async def _take_over(self, schedule: Schedule) -> None:
+        """Take over the runs of a schedule from dead processes."""
+        if not self._runner.tracks_all(schedule):
+            await self._runner.recover_runs(schedule)
+        await self._start_queue_if_idle(schedule)
+
+    async def _apart(self, schedule: Schedule, work: Callable[[Schedule], Awaitable[None]]) -> None:
+        """Do `work` for one schedule. An error of it concerns this schedule alone."""
+        try:
+            await work(schedule)
+        except Exception as error:  # noqa: BLE001  # the other schedules continue
+            _log.warning("schedule %s: the store failed: %r; retrying", escaped(schedule.id), error)
+
     async def _sweep(self) -> None:
         """Reload the states that other processes changed, and take over the runs of dead processes."""
         try:
             for id in await self._repository.refresh():
                 if id in self._schedules and id not in self._deciding:
                     self.plan(self._schedules[id])
+            for schedule in await self._repaired():
+                self.plan(schedule)
             for schedule in list(self._schedules.values()):
-                if not self._runner.tracks_all(schedule):
-                    await self._runner.recover_runs(schedule)
-                await self._start_queue_if_idle(schedule)
+                await self._apart(schedule, self._take_over)
         except Exception as error:  # noqa: BLE001  # a store may be unavailable for a while
             _log.warning("the store failed: %r; retrying", error)
         finally:

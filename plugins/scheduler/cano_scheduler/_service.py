@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from cano import CanoError, ConfigurationError, Kernel, RunHandle, SchedulerError, SerializationError, Workflow
+from cano import (
+    CanoError,
+    ConfigurationError,
+    Kernel,
+    PermanentStoreError,
+    RunHandle,
+    SchedulerError,
+    SerializationError,
+    Workflow,
+)
+from cano.safe_text import escaped
 
 from cano_scheduler import _check, _lifecycle
 from cano_scheduler._decide import Decision, admit, start
@@ -24,6 +35,7 @@ from cano_scheduler._triggers import NoTrigger, Trigger
 from cano_scheduler.info import FlowInfo, corrupt_info, info_of
 from cano_scheduler.tick import Tick
 
+_log = logging.getLogger("cano.scheduler")
 _CHANGES = {"pause": _lifecycle.pause, "resume": _lifecycle.resume, "reset": _lifecycle.reset}
 
 
@@ -46,6 +58,7 @@ class Service:
         self._poll = poll
         self._runner: Runner | None = None
         self._attached: dict[str, Schedule] = {}
+        self._out_of_order: dict[str, str] = {}  # ids of schedules whose state cannot be read, with the error
         self._starting = False
 
     # defining
@@ -66,10 +79,10 @@ class Service:
 
     async def _begin(self, schedule: Schedule) -> None:
         """Begin a schedule that was added to a running scheduler."""
-        if self.schedules.get(schedule.id) is schedule:
-            await self._attach(schedule)
-            if self.loop is not None:
-                self.loop.plan(schedule)
+        if self.schedules.get(schedule.id) is not schedule:
+            return
+        if await self._attach_if_readable(schedule) and self.loop is not None:
+            self.loop.plan(schedule)
 
     def _check_data(self, schedule: Schedule) -> None:
         assert self._runner is not None
@@ -106,6 +119,23 @@ class Service:
             await runner.repository.attach(schedule, runner.now() if now is None else now)
             self._attached[schedule.id] = schedule
 
+    async def _attach_if_readable(self, schedule: Schedule, now: int | None = None) -> bool:
+        """Attach a schedule, and return True. If its state cannot be read, log why, once: the others continue."""
+        try:
+            await self._attach(schedule, now)
+        except PermanentStoreError as error:
+            if self._out_of_order.get(schedule.id) != str(error):
+                self._out_of_order[schedule.id] = str(error)
+                _log.error("schedule %s is out of order: %s", escaped(schedule.id), escaped(str(error)))
+            return False
+        self._out_of_order.pop(schedule.id, None)
+        return True
+
+    async def _repaired(self) -> list[Schedule]:
+        """Return the schedules that were out of order, and whose state can be read now."""
+        found = [self.schedules.get(id) for id in self._out_of_order]
+        return [each for each in found if each is not None and await self._attach_if_readable(each)]
+
     async def _get(self, id: str) -> tuple[Schedule, Runner]:
         schedule = self.schedules.get(id) if isinstance(id, str) else None
         if schedule is None:
@@ -129,8 +159,8 @@ class Service:
                 self._check_data(schedule)
             now = runner.now()
             for schedule in list(self.schedules.values()):
-                await self._attach(schedule, now)
-            loop = Loop(self._kernel, runner, self.schedules, self._poll)
+                await self._attach_if_readable(schedule, now)
+            loop = Loop(self._kernel, runner, self.schedules, self._poll, self._repaired)
             await loop.start()
             self.loop = loop
         finally:
@@ -181,7 +211,8 @@ class Service:
             if isinstance(schedule.trigger, NoTrigger) and schedule.trigger.event == event
         ]
         for schedule, packed in waiting:
-            await self._attach(schedule)
+            if not await self._attach_if_readable(schedule):
+                continue
             now = runner.now()
             run_id = f"{schedule.id}@{event}:{name or uuid.uuid4().hex}"
             if name is None or not await self._exists(schedule, runner, run_id):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from cano_scheduler.tick import Tick
 
@@ -106,14 +106,33 @@ class State:
 
     @classmethod
     def unpacked(cls, plain: dict[str, Any]) -> State:
-        """Create the state from the result of `packed`."""
-        active = [Job(*values) for values in plain["active"]]
-        state = cls(**{name: plain[key] for name, key in _PLAIN.items()})
-        state.active = {job.run_id: job for job in active}
-        state.queue = [Job(*values) for values in plain["queue"]]
+        """Create the state from the result of `packed`. Raises TypeError if a value is of the wrong type."""
+        active, queue = ([_checked(Job(*values)) for values in plain[name]] for name in ("active", "queue"))
+        state = _checked(cls(**{name: plain[key] for name, key in _PLAIN.items()}))
+        state.active, state.queue = {job.run_id: job for job in active}, queue
         return state
 
 
 # the stored key of each field; `status` is stored as "standing", as in version 0.1.0
 _PLAIN = {field.name: field.name for field in fields(State) if field.name not in ("active", "queue")}
 _PLAIN["status"] = "standing"
+
+
+def _checked(value: T) -> T:
+    """Return a state or job, if each field has a value of its type: only such values can be decided, listed and shown.
+
+    Raises:
+        TypeError: a field has another value.
+    """
+    for name, annotation in value.__annotations__.items():
+        kind = _KINDS.get(annotation)
+        found = getattr(value, name)
+        if kind is not None and (not isinstance(found, kind) or (isinstance(found, bool) and annotation != "bool")):
+            raise TypeError(f"its {name} is {found!r}")
+    return value
+
+
+T = TypeVar("T", State, Job)
+_KINDS: dict[str, Any] = {
+    "str": str, "int": int, "bool": bool, "int | None": int | None, "str | None": str | None,
+}  # fmt: skip

@@ -153,7 +153,9 @@ class Scheduler:
     # running
 
     async def start(self) -> None:
-        """Start to fire due times.
+        """Start to fire due times. A schedule whose stored state cannot be read is out of order until it is repaired.
+
+        The log says so, and `list` shows the error; the other schedules run.
 
         Raises:
             SchedulerError: the scheduler is already running.

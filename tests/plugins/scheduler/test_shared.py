@@ -182,11 +182,20 @@ async def test_a_run_that_cannot_be_read_has_failed(
             assert run_id in await two.prune(Retention(on_terminal="delete"))
 
 
-@pytest.mark.parametrize("odd", [{"last_run": 10**30}, {"cursor": "yesterday"}, {"active": [1]}, None, "text"])
+JOB = ["odd@x", "time", 1, 1, 1, None, False]
+ODD: list[Any] = [
+    {"last_run": 10**30}, {"cursor": "yesterday"}, {"active": [1]}, None, "text", {"runs": None}, {"streak": 1.5},
+    {"standing": 5}, {"fired": True}, {"definition": []}, {"last_error": b"x"}, {"queue": [[5, *JOB[1:]]]},
+    {"active": [[*JOB[:3], "now", *JOB[4:]]]}, {"queue": 7}, {"anchor": -(10**30)}, {"active": [JOB[:3]]},
+]  # fmt: skip
+"""What a corrupt state of a schedule may have in place of its values."""
+
+
+@pytest.mark.parametrize("odd", ODD)
 async def test_one_odd_schedule_hides_no_other(
-    make_kernel: MakeKernel, diary: Diary, store: MemoryBackend, odd: Any
+    make_kernel: MakeKernel, diary: Diary, store: MemoryBackend, caplog: pytest.LogCaptureFixture, odd: Any
 ) -> None:
-    """A state with an impossible time, or none at all, is shown as corrupt with its id; the other schedule is shown."""
+    """A state that cannot be read is shown as corrupt; the other schedule runs, and it does, too, once repaired."""
     async with make_kernel() as one:
         await (await _two(one, diary).trigger("odd")).result()
     record = store._runs["schedule:odd"]
@@ -195,9 +204,22 @@ async def test_one_odd_schedule_hides_no_other(
     data = {} if odd is None else {"state": codec.encode({**state, **odd} if isinstance(odd, dict) else odd)}
     store._runs["schedule:odd"] = record._replace(data=data)
 
-    async with make_kernel() as two:
-        corrupt, whole = await _two(two, diary).list()
+    begun = len(diary.ids)
+    async with make_kernel() as two, _two(two, diary) as scheduler:
+        await two.clock.sleep(350)
+        corrupt, whole = await scheduler.list()
+        assert len(diary.ids) - begun == whole.run_count == 4
+        with pytest.raises(SerializationError, match="the state of schedule 'odd' cannot be read"):
+            await scheduler.trigger("odd")
 
+        store._runs["schedule:odd"] = record  # it was repaired
+        await two.clock.sleep(2)
+        repaired = await scheduler.status("odd")
+        assert (repaired.state, repaired.run_count) == ("idle", 2)
+
+    assert [entry.message for entry in caplog.records if "out of order" in entry.message] == [
+        f"schedule odd is out of order: {corrupt.last_error}"
+    ]
     assert (corrupt.id, corrupt.state) == ("odd", "corrupt")
     assert "the state of schedule 'odd' cannot be read" in str(corrupt.last_error)
     assert (whole.id, whole.state) == ("whole", "idle")
