@@ -246,7 +246,8 @@ def cano_step_finished(step: Step) -> None:
 
     Args:
         step: the step, read-only. `step.next_state` is the state that the task returned, or the `then` of its wait;
-            it is None in a branch. `step.attempt` is the attempt that succeeded.
+            it is None in a branch. `step.attempt` is the attempt that succeeded. If the run is parked until a child has
+            ended, `step.next_state` is the step's own state: no commit of a transition follows, and it starts again.
     """
 
 
@@ -282,7 +283,7 @@ def cano_run_parked(run: Run) -> None:
     Not called if the signal or time has already come.
 
     Args:
-        run: the run, read-only; `run.wait` is its wait.
+        run: the run, read-only; `run.wait` is its wait, and `run.wait.child` the child that it waits for, if any.
     """
 
 

@@ -46,6 +46,15 @@ class Wait(NamedTuple):
     until: float | None = None
     on_timeout: str | None = None
 
+    @property
+    def child(self) -> str | None:
+        """The id of the child run whose end it waits for, in place of a user's signal; otherwise None."""
+        return None if self.signal is None or not self.signal.startswith(CHILD) else self.signal.removeprefix(CHILD)
+
+
+CHILD = "\0child "
+"""How the names of those signals begin that report the end of a child run to its parked parent; its id follows."""
+
 
 def wait_token(run_id: str, seq: int) -> str:
     """Return the token of the wait that transition `seq` of a run begins. See `current_wait`."""
@@ -98,7 +107,8 @@ class RunRecord(NamedTuple):
     @property
     def wait_token(self) -> str | None:
         """The token of the signal's wait that the run is parked in, as in `current_wait().token`; otherwise None."""
-        return None if self.wait is None or self.wait.signal is None else wait_token(self.run_id, self.seq)
+        waits = self.wait is not None and self.wait.signal is not None and self.wait.child is None
+        return wait_token(self.run_id, self.seq) if waits else None
 
 
 class Commit(NamedTuple):
@@ -195,6 +205,7 @@ class Standstill(Enum):
     INTERRUPTED = "no process executes it; recover() or resume() takes it over"
     WAITING_FOR_SIGNAL = "it waits for a signal"
     WAITING_FOR_TIME = "it waits for a time"
+    WAITING_FOR_CHILD = "it waits for the end of its child"
     WAITING_FOR_LIMIT = "it waits for a slot of a limit"
     READY = "its wait is over; recover() or resume() takes it over"
     FAILED = "it failed; resume() tries again from the state that failed"
@@ -211,7 +222,7 @@ class Explanation(NamedTuple):
 
     Attributes:
         reason: the reason, out of a closed list.
-        detail: the holder, the signal's name, the time, the limit with its holders, or the error.
+        detail: the holder, the signal's name, the time, the child, the limit with its holders, or the error.
     """
 
     reason: Standstill

@@ -19,6 +19,9 @@ class SubWorkflow(Task[StateT_co]):
     fails with the child's error as its cause. If the child is cancelled by itself, the step fails, too, without a
     retry: no attempt resumes the child.
 
+    If the child is parked in a durable store, so is a parent whose state has this as its whole task. A subclass with a
+    `run` of its own, a branch, and a task that calls `run` wait in memory.
+
     The child's id is made from the step's idempotency key. From the second child of one workflow in one step on it also
     has a number, in the order in which they start: start them in the same order in every attempt.
 

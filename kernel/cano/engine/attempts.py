@@ -113,13 +113,16 @@ async def attempt_until_done(
         if detail.began is not None:
             detail.phase = done.restore(strand, detail)
     if limit is not None and detail.began is not None and clock.monotonic() >= limit:
+        if step.branch is None and strand.kernel.keeper is not None and step.run.journal is not None:
+            await strand.kernel.keeper.cancel_children(step.run_id)
         raise _timed_out(step, bound, total=True, abandoned=False)
+    detail.began, deadline, detail.deadline = began, detail.deadline, None
     while True:
         if error is None:
             try:
                 if bound.timeout is None and limit is None:
                     return await _attempt(strand, bound, done)
-                return await _attempt_within(strand, bound, done, limit)
+                return await _attempt_within(strand, bound, done, limit, deadline)
             except (Exception, asyncio.CancelledError) as caught:
                 failed = strand.as_failure(caught)
                 if not isinstance(failed, Exception):
@@ -150,7 +153,7 @@ async def attempt_until_done(
             await _save(strand, step.run.journal, began, done)
         await strand.wait_to_retry(delay)
         detail.attempt += 1
-        detail.error, detail.delay, error = previous_error, None, None
+        detail.error, detail.delay, error, deadline = previous_error, None, None, None
 
 
 async def _save(strand: Strand, journal: Journal, began: float, done: _Progress) -> None:
@@ -230,10 +233,19 @@ async def _attempt(strand: Strand, bound: BoundState, done: _Progress) -> Any:
     return await node.post(strand.store, done.fresh(done.prepared), done.fresh(done.result))
 
 
-async def _attempt_within(strand: Strand, bound: BoundState, done: _Progress, limit: float | None) -> Any:
-    """Make one attempt with its timeouts; `limit` is the deadline of the whole step, in monotonic seconds."""
+async def _attempt_within(
+    strand: Strand, bound: BoundState, done: _Progress, limit: float | None, soonest: float | None
+) -> Any:
+    """Make one attempt with its timeouts.
+
+    Args:
+        strand, bound, done: the run or branch, its state, and the results of its phases.
+        limit: the deadline of the whole step, in monotonic seconds.
+        soonest: the deadline of an attempt that began before the run was parked; None for a new one.
+    """
     watch = strand.watchdog()
-    soonest = math.inf if bound.timeout is None else strand.kernel.clock.monotonic() + bound.timeout
+    if soonest is None:
+        soonest = math.inf if bound.timeout is None else strand.kernel.clock.monotonic() + bound.timeout
     if limit is not None and limit < soonest:
         soonest = limit
     if strand.deadline is not None and strand.deadline < soonest:

@@ -31,8 +31,12 @@ class Paused(Exception):
         self.on_timeout = on_timeout
 
 
-class Parked(Exception):
+class Parked(BaseException):
     """The run is parked in the store. Its step loop ends here; the run does not."""
+
+
+class ParkedForChild(Parked):
+    """The run is parked until a child of its present step has ended. The step then begins again."""
 
 
 class StoreFailed(BaseException):

@@ -14,7 +14,7 @@ from cano.data.copying import IMMUTABLE
 from cano.data.view import StoreView
 from cano.engine.attempts import failed_attempts
 from cano.engine.binding import BoundState, BoundWorkflow, Listener
-from cano.engine.control import Parked, Paused, Refused, StoreFailed
+from cano.engine.control import Parked, ParkedForChild, Paused, Refused, StoreFailed
 from cano.engine.run import Run
 from cano.engine.step import Detail
 from cano.engine.stopping import lease_lost
@@ -31,13 +31,14 @@ if TYPE_CHECKING:
     from cano.errors import WorkflowError
     from cano.model.limits import Limit
     from cano.model.result import RunResult
+    from cano.model.workflow import Workflow
     from cano.protocols import Clock, Codec, Executor, StoreBackend
     from cano.records import Explanation, Finding, Retention, RunFilter, RunRecord, Transition
     from cano.runtime.threads import Threads
 
 __all__ = [
-    "BoundState", "BoundWorkflow", "Detail", "Host", "IMMUTABLE", "Journal", "Listener", "Parked", "Paused", "Refused",
-    "RestorePoint", "RunKeeper", "StoreFailed", "Strand", "Work", "error_text", "failed_attempts",
+    "BoundState", "BoundWorkflow", "Detail", "Host", "IMMUTABLE", "Journal", "Listener", "Parked", "ParkedForChild",
+    "Paused", "Refused", "RestorePoint", "RunKeeper", "StoreFailed", "Strand", "Work", "error_text", "failed_attempts",
     "is_stopped", "lease_lost", "lives", "new_holder", "safe_repr", "safe_str", "wait_token",
 ]  # fmt: skip
 
@@ -110,6 +111,9 @@ class Host(Protocol):
         For None, a workflow that is not known, these are Python's own types. It decodes what `codec` decodes. Returns
         None if the kernel has no codec.
         """
+
+    def bind(self, flow: Workflow[Any]) -> BoundWorkflow:
+        """See `Kernel.bind`."""
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Start a background task, which closing the kernel awaits."""
@@ -193,10 +197,15 @@ class RunKeeper(Protocol):
     async def park(self, run: Run, paused: Paused) -> BoundState:
         """Park the run; or, if its signal or time has already come, return the next state. Raises Parked."""
 
-    async def settled(self, plan: BoundWorkflow, run_id: str) -> RunResult:
+    async def settled(self, plan: BoundWorkflow, run_id: str, parent: Step | None = None) -> RunResult:
         """Wait for the run's end, in any process; execute it here if no other process does.
 
+        Args:
+            plan, run_id: the run.
+            parent: the step that started it as a child. Its run may be parked while the child is.
+
         Raises:
+            ParkedForChild: the parent is parked; its step begins again after the child's end.
             WorkflowError: it failed, was cancelled, or was interrupted here.
         """
 
@@ -251,7 +260,8 @@ class RestorePoint(NamedTuple):
         state: name of the state that is next.
         seq: number of transitions committed.
         timeout, due: its timeout in seconds, and its deadline in wall-clock seconds; None without a timeout.
-        values: the engine's values, stored with `Journal.remember` and `Journal.save`.
+        values: the engine's values, stored with `Journal.remember` and `Journal.save`; and as `child`, the id of the
+            child that the run was parked for.
         carried: texts of observers.
         detail: the detail of the present step: its next attempt, and the payload, outcome or error that led to it.
         failure: the error that the run ends with, before it makes a step; None to continue.

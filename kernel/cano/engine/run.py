@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cano.engine.attempts import attempt_until_done
 from cano.engine.binding import BoundState, BoundWorkflow
-from cano.engine.control import Parked, Paused, Refused, StoreFailed
+from cano.engine.control import Parked, ParkedForChild, Paused, Refused, StoreFailed
 from cano.engine.limiter import Request, Slot, acquire, release
 from cano.engine.step import Step, location_of, running
 from cano.engine.stopping import Stop, reason_of, status_of, timed_out
@@ -300,9 +300,12 @@ class Run(Strand):
             error._locate(**location_of(step))
         elif isinstance(error, StoreFailed):
             error = error.error
-        elif isinstance(error, Exception) and not isinstance(error, CanoError | Parked):
+        elif isinstance(error, Exception) and not isinstance(error, CanoError):
             error = failure(step, error)  # a `Work` raised it
         self.rollback(bound, error)
+        if isinstance(error, ParkedForChild):
+            self._notify_following(self.plan.step_finished, bound)
+            raise error
         parked = isinstance(error, Parked)
         if isinstance(error, asyncio.CancelledError):
             error = reason_of(self, error)

@@ -82,16 +82,17 @@ class Detail:
         outcome: Any = None,
         attempt: int = 1,
         began: float | None = None,
+        deadline: float | None = None,
     ) -> None:
         self.attempt = attempt
         self.began = began
-        """When the step began, in monotonic seconds, if an earlier process has executed it; otherwise None."""
+        """When the step began, in monotonic seconds, if it is known: to a later process, say. Otherwise None."""
         self.phase: str | None = None
         self.children: Mapping[str, int] = {}
         """The number of child runs that the finished phases have started, by workflow."""
         self.error = error
         self.delay: float | None = None
-        self.deadline: float | None = None
+        self.deadline = deadline
         self.progress: Progress | None = None
         self.payload = payload
         self.outcome = outcome
@@ -166,6 +167,13 @@ class Step:
     def token_known(self) -> bool:
         """Whether the step has asked for its wait's token, so that signals may be sent to the wait. For plugins."""
         return self._detail_or_default.token_known
+
+    def began(self, now: float) -> float:
+        """Return when the step began, in monotonic seconds; it is `now` if that is not known yet. For the engine."""
+        detail = self._ensure_detail()
+        if detail.began is None:
+            detail.began = now
+        return detail.began
 
     def keep_count(self) -> None:
         """Let the following phases, in any attempt, count child runs from here. For the engine."""

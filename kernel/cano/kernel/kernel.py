@@ -406,12 +406,13 @@ class Kernel:
         run_id = parent.child_id(flow.name)
         task: asyncio.Task[Any] = asyncio.current_task()  # type: ignore[assignment]  # of this call
         before = task.cancelling()
+        parent.began(self.clock.monotonic())
         try:
             plan, run_id, run, _ = await self._begin(flow, data, run_id, None, True, parent)
             state = None if run is None else await run.drive()
             if run is not None and run.status is not RunStatus.PARKED:
                 return run.result(state)
-            return await self.required_keeper().settled(plan, run_id)
+            return await self.required_keeper().settled(plan, run_id, parent)
         except asyncio.CancelledError:
             if (active := self.active.get(run_id)) is not None:
                 status = RunStatus.INTERRUPTED if parent.run.interrupted() else RunStatus.CANCELLED
@@ -446,6 +447,7 @@ class Kernel:
         view = self._view_of(data, plan)
         if parent is not None:
             keep = parent.run.journal is not None and parent.run.journal.commits_steps
+            keep = keep or parent.run.restored_values.get("child") == run_id
         if keeper is not None and keep and keeper.keeps(run_id):
             run_id = run_id or self._new_id()
             beginning = keeper.begin(plan, view, run_id, timeout=timeout, parent=parent)

@@ -22,7 +22,8 @@ from cano.engine.ports import Host
 from cano.safe_text import escaped
 
 from cano_durability.failures import cancelled_child
-from cano_durability.keys import CANCEL, WITH_PARENT
+from cano_durability.families.lineage import announce_end
+from cano_durability.keys import AWAITED, CANCEL, WITH_PARENT
 from cano_durability.recovery.leases import Leases, journal_of
 from cano_durability.recovery.waiting import Alarms, Waiters
 from cano_durability.recovery.watchlist import Watchlist
@@ -127,6 +128,8 @@ class Canceller:
         """
         await self.cancel_children(record.run_id)
         error = None if request is not None and _with_parent(request) else cancelled_child(record)
+        if record.parent is not None and AWAITED in record.data:
+            await announce_end(self._stored.backend, record.parent, record.run_id, record.token)
         await self._stored.backend.commit(
             Commit(
                 run_id=record.run_id, token=record.token, expected_seq=record.seq, seq=record.seq, state=record.state,
@@ -137,12 +140,17 @@ class Canceller:
         self._alarms.cancel(record.run_id)
         self._watchlist.parked.discard(record.run_id)
         self._waiters.notify(record.run_id)
+        if record.parent is not None and AWAITED in record.data:
+            self._alarms.wake(record.parent)
 
     async def cancel_children(self, run_id: str) -> None:
         """Cancel the unfinished children of a run, also beside a child that is corrupt and cannot be cancelled."""
         for child in await self._stored.backend.runs(RunFilter(parent=run_id)):
             try:
+                active = self._kernel.active.get(child.run_id)
                 await self.cancel(child.run_id, with_parent=True)
+                if active is not None and not active.driven_by(asyncio.current_task()):
+                    await active.ended()
             except PermanentStoreError as error:
                 _log.warning("a child of run %s was not cancelled: %s", escaped(run_id), escaped(str(error)))
 

@@ -19,7 +19,6 @@ from cano import (
     StepKilledError,
     StoreBackend,
     StoreView,
-    SubWorkflow,
     Wait,
     is_held,
 )
@@ -28,6 +27,7 @@ from cano.engine.ports import BoundWorkflow, Detail, Host, RestorePoint, failed_
 from cano_durability.answers import answer, last_answer
 from cano_durability.cancelling import Canceller, is_final
 from cano_durability.failures import corrupt, stored_error
+from cano_durability.families.lineage import announce_end, only_waits
 from cano_durability.keys import (
     CARRIED,
     DEADLINE,
@@ -41,7 +41,7 @@ from cano_durability.keys import (
     WAIT,
 )
 from cano_durability.migration import landing_state
-from cano_durability.recovery.leases import Leases
+from cano_durability.recovery.leases import Leases, journal_of
 from cano_durability.recovery.waiting import Alarms
 from cano_durability.recovery.watchlist import Watchlist
 from cano_durability.stored_runs import StoredRuns
@@ -89,6 +89,9 @@ class Claimer:
         """See `RunKeeper.begin`."""
         stored = self._stored
         stored.register(plan)
+        woken = parent is not None and parent.run.journal is not None and journal_of(parent.run).child == run_id
+        if woken and parent is not None:
+            journal_of(parent.run).child = None  # this attempt gets the child's outcome; a later one resumes a failure
         if (running := self._kernel.active.get(run_id)) is not None:
             _check_workflow(plan, run_id, running.workflow)
             return None
@@ -98,6 +101,10 @@ class Claimer:
         limit = None if timeout is None else (float(timeout), stored.now() + timeout)
         since = stored.elapsed()
         record = stored.new_record(plan, view, run_id, None if parent is None else parent.run_id, limit)
+        if woken:
+            ended = await stored.load(run_id)
+            _check_workflow(plan, run_id, ended.workflow)
+            return await self.claim(plan, ended)
         with stored.holding:
             try:
                 found = await stored.create(record)
@@ -257,12 +264,13 @@ class Claimer:
         elif WAIT in record.data:
             removed.append(WAIT)
         used = [] if woken.signal is None else [woken.signal.id]
-        if woken.wait is not None and woken.wait.signal is not None:
+        child = None if record.wait is None or record.status is not RunStatus.PARKED else record.wait.child
+        if child is None and woken.wait is not None and woken.wait.signal is not None:
             last = await last_answer(stored.backend, record.run_id, woken.wait.signal, record.seq)
             used, woken = [*last.used], woken if last.signal is None else Woken(last.signal)
         if woken.wait is not None and woken.wait.on_timeout is not None:
             seq, state = seq + 1, landing_state(plan, record, woken.wait.on_timeout)
-        payload = record.payload if woken.signal is None else woken.signal.payload
+        payload = record.payload if woken.signal is None or child is not None else woken.signal.payload
         kills = 0
         if record.status.finished:  # it is resumed on request: its attempts and the killed processes start again
             for key in record.data:
@@ -289,6 +297,8 @@ class Claimer:
         if changed or (not overdue and (record.status is not RunStatus.RUNNING or ended or state != record.state)):
             if outdated is not None:
                 used.append(outdated.id)
+            if ended and journal.parent is not None:
+                await announce_end(stored.backend, journal.parent, record.run_id, record.token)
             await stored.backend.commit(
                 Commit(
                     run_id=record.run_id, token=record.token, expected_seq=record.seq, seq=seq, state=state,
@@ -299,6 +309,13 @@ class Claimer:
             )  # fmt: skip
         journal.seq, journal.state, journal.payload, journal.ended = seq, state, payload, ended
         journal.holds(changed, removed)
+        if child is not None:
+            journal.child = values["child"] = child
+        deadline = None
+        if child is not None and record.wait is not None and record.wait.until is not None:
+            remaining = record.wait.until - stored.now()
+            if woken.signal is None or remaining > 0:  # otherwise the child ended in time, and this process is late
+                deadline = self._kernel.clock.monotonic() + remaining
         self._alarms.cancel(record.run_id)
         carried = values.get(CARRIED.removeprefix(PREFIX))
         return Run.restored(
@@ -307,7 +324,7 @@ class Claimer:
                 run_id=record.run_id, parent_id=record.parent, view=readable.view(data), journal=journal,
                 state=state, seq=seq, timeout=timeout, due=due, values=values,
                 carried=carried if isinstance(carried, Mapping) else {},
-                detail=Detail(error, decoded, outcome, failed + 1, began_at),
+                detail=Detail(error, decoded, outcome, failed + 1, began_at, deadline),
                 failure=_killed(plan, record, state, kills),
             ),
         )  # fmt: skip
@@ -325,8 +342,7 @@ class Claimer:
             return False
         if is_held(record, self._stored.now()):  # it has released the lease since the record was loaded
             return False
-        bound = plan.by_name.get(record.state)
-        waits = bound is not None and isinstance(bound.task, SubWorkflow)
+        waits = only_waits(plan, record.state) is not None
         excuses = (RunStatus.RUNNING, RunStatus.PARKED) if waits else (RunStatus.RUNNING,)
         children = await self._stored.backend.runs(RunFilter(parent=record.run_id))
         return all(child.status not in excuses for child in children)

@@ -24,7 +24,8 @@ from cano.engine.ports import BoundState, Parked, lease_lost
 from cano.safe_text import escaped, safe_repr, safe_str
 
 from cano_durability.failures import described
-from cano_durability.keys import CARRIED, ERROR, LASTING, PAYLOAD, PREFIX, TAKEOVERS, WAIT
+from cano_durability.families.lineage import announce_end, may_be_awaited
+from cano_durability.keys import AWAITED, CARRIED, ERROR, LASTING, PAYLOAD, PREFIX, TAKEOVERS, WAIT
 from cano_durability.patience import despite_cancellation
 from cano_durability.waits import KeptWait
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 PARK_AFTER = 60.0
 """Delay in seconds above which a run is parked until its next attempt, and needs no task and no lease."""
+_NOTHING: Mapping[str, Any] = {}
 _log = logging.getLogger("cano")
 
 
@@ -51,12 +53,14 @@ class Journal:
         refused: whether the store refused the commit of its end, since another process has claimed the run.
         payload: the payload that led to `state`, as the store keeps it; next_payload: that of the next state.
         consumed: ids of the signals that the next commit consumes; answers: of those that the next transition consumes.
+        child: id of the child that the run was parked for, until its step asks for that child again; or None.
+        parent: id of the parent, which may be parked until this run's end; or None.
     """
 
     __slots__ = (
         "_backend", "_carried", "_clock", "_elapsed", "_remembered", "_stored", "_unsaved", "_values", "answers",
-        "commits_steps", "consumed", "ended", "next_payload", "payload", "refused", "releasing", "run_id", "safe_until",
-        "seq", "state", "token",
+        "child", "commits_steps", "consumed", "ended", "next_payload", "parent", "payload", "refused", "releasing",
+        "run_id", "safe_until", "seq", "state", "token",
     )  # fmt: skip
 
     def __init__(
@@ -79,6 +83,8 @@ class Journal:
         self.next_payload: Any = None
         self.consumed: tuple[str, ...] = ()
         self.answers: tuple[str, ...] = ()
+        self.child: str | None = None
+        self.parent = record.parent if AWAITED in record.data else None
         self._remembered: dict[str, Any] = {}  # values for the next state
         self._carried: Mapping[str, str] | None = None  # texts of observers that no commit has stored yet
         self._stored = {key for key in record.data if key.startswith(PREFIX) and key not in LASTING}
@@ -104,13 +110,16 @@ class Journal:
         wait: Wait | None = None,
         error: Mapping[str, Any] | None = None,
         release: bool = False,
+        values: Mapping[str, Any] = _NOTHING,
     ) -> None:
-        """Commit the changes in `view`, as durably as the store promises.
+        """Commit the changes in `view`, and `values` of the plugin, as durably as the store promises.
 
         Raises:
             ConflictError: another holder has claimed the run.
             SerializationError: a value cannot be stored.
         """
+        if self.parent is not None and status.finished:
+            await announce_end(self._backend, self.parent, self.run_id, self.token)
         changes = view.changes()
         changed, removed = self._encoded(view, changes)
         moves = seq != self.seq
@@ -118,6 +127,8 @@ class Journal:
             removed.update(self._stored - self._remembered.keys())
             encode = self._values.encode
             changed.update({key: encode(key, value, self.run_id) for key, value in self._remembered.items()})
+        for key, value in values.items():
+            changed[key] = self._values.encode(key, value, self.run_id)
         if (carried := self._carried) is not None:
             changed[CARRIED] = self._values.encode(CARRIED, dict(carried))
         payload = self.next_payload if moves else self.payload
@@ -139,8 +150,17 @@ class Journal:
             self.next_payload, self.answers = None, ()
         self.seq, self.state, self.payload, self.consumed = seq, state, payload, ()
         self.ended = status.finished
+        if values:
+            self.holds(values, ())
         if cut is not None:
             raise cut
+
+    async def park(self, run: Run, wait: Wait, seq: int, values: Mapping[str, Any] = _NOTHING) -> None:
+        """Commit that the run is parked until the end of `wait`, or until its deadline, and release its lease."""
+        run.wait = KeptWait(wait).before(run.due)  # one time for stores and alarms; `Claimer` finds out which it was
+        if may_be_awaited(run):
+            values = {**values, AWAITED: True}
+        await self.commit(run.view, wait.then, RunStatus.PARKED, seq, wait=run.wait, release=True, values=values)
 
     def check_lease(self) -> None:
         """Raise ConflictError if the lease was not renewed in time, for example because the process was stopped."""
@@ -227,8 +247,7 @@ class Journal:
         if delay <= PARK_AFTER or not self.commits_steps:
             return
         name = state_name(run.step.state)
-        run.wait = KeptWait(Wait(then=name, until=self._clock.time() + delay)).before(run.due)
-        await self.commit(run.view, name, RunStatus.PARKED, self.seq, wait=run.wait, release=True)
+        await self.park(run, Wait(then=name, until=self._clock.time() + delay), self.seq)
         raise Parked
 
     async def end(self, run: Run) -> None:

@@ -35,6 +35,7 @@ from cano_durability.answers import accepted, address, early_answer, seq_of, ver
 from cano_durability.cancelling import Canceller
 from cano_durability.claiming import Claimer, ended_parent, ended_with_parent, has_ended, is_over
 from cano_durability.failures import stored_error
+from cano_durability.families.parking import Parents
 from cano_durability.inspection.checking import Checker
 from cano_durability.inspection.deleting import Deleter
 from cano_durability.inspection.explaining import Explainer
@@ -68,6 +69,7 @@ class Keeper:
         self._claimer = claimer = Claimer(kernel, stored, leases, watchlist, alarms, canceller)
         heart = Heart(kernel, stored)
         self._caretaker = Caretaker(kernel, stored, heart, watchlist, waiters, claimer, canceller)
+        self._parents = Parents(kernel, stored, leases, canceller, self._caretaker.look_after)
         self._lister, self._forker = Lister(kernel, stored), Forker(kernel, stored)
         self._explainer, self._checker = Explainer(kernel, stored), Checker(stored)
         self._deleter = Deleter(kernel, stored)
@@ -110,8 +112,10 @@ class Keeper:
             return
         if isinstance(run.error, RunCancelledError) and not run.error.with_parent and journal_of(run).refused:
             self._kernel.spawn(self._cancel_again(run.run_id))
+        if run.status.finished and (parent := journal_of(run).parent) is not None:
+            self._alarms.wake(parent)
         if run.status is RunStatus.PARKED:
-            self._watchlist.parked.add(run.run_id)
+            self._watchlist.watch(run.plan, run.run_id)
             self._watchlist.objects[run.run_id] = run
             self._caretaker.start()
             self._kernel.spawn(self._caretaker.wake(run.run_id))
@@ -132,7 +136,8 @@ class Keeper:
         record, now = await self.stored.record(run_id), self.stored.now()
         record, failed = with_status_at(record, now), self.stored.failed_attempts(record)
         error, parked = _error_of(record), record.status is RunStatus.PARKED
-        last = record.status in (RunStatus.SUCCEEDED, RunStatus.CANCELLED) or (parked and not failed)
+        again = failed or (record.wait is not None and record.wait.child is not None)  # the present step begins again
+        last = record.status in (RunStatus.SUCCEEDED, RunStatus.CANCELLED) or (parked and not again)
         bound = plan.by_name.get(record.state)
         return RunInfo(
             run_id, record.workflow, record.status, record.state if bound is None else bound.state,
@@ -140,7 +145,7 @@ class Keeper:
             getattr(error, "attempt", None) or max(failed if parked else failed + 1, 1), None, error, now,
         )  # fmt: skip
 
-    async def settled(self, plan: BoundWorkflow, run_id: str) -> RunResult:
+    async def settled(self, plan: BoundWorkflow, run_id: str, parent: Step | None = None) -> RunResult:
         """See `RunKeeper.settled`."""
         while True:
             with self._waiters.waiter(run_id) as changed:
@@ -159,6 +164,11 @@ class Keeper:
                 if (claimed := await self._claimer.claim(plan, record)) is not None:
                     self._kernel.drive(self._caretaker.look_after(claimed))
                 elif run_id not in self._kernel.active:
+                    if parent is not None:
+                        await self._parents.park(parent, record)
+                    if record.wait is not None and record.wait.child is not None:
+                        self._watchlist.watch(plan, run_id)
+                        self._caretaker.start()
                     await self._waiters.change(changed, self._kernel.poll if self.stored.durable else None)
 
     def _result(self, plan: BoundWorkflow, record: RunRecord) -> RunResult:
@@ -195,8 +205,7 @@ class Keeper:
         on_timeout = None if paused.on_timeout is None else paused.on_timeout.name
         kept = KeptWait(Wait(paused.then.name, pause.signal, until, on_timeout), pause.timeout)
         journal.remember(WAIT.removeprefix(PREFIX), kept.packed())
-        run.wait = kept.before(run.due)  # one time for stores and alarms; `Claimer` finds out which of the two it was
-        await journal.commit(run.view, run.wait.then, RunStatus.PARKED, run.step.seq, wait=run.wait, release=True)
+        await journal.park(run, kept.wait, run.step.seq)
         raise Parked
 
     async def signal(self, run_id: str, name: str, payload: Any, id: str | None, wait: str | None) -> bool:

@@ -14,8 +14,9 @@ CARRIED = PREFIX + "carried"  # texts of observers
 DEADLINE = PREFIX + "deadline"  # the run's timeout in seconds, and its deadline in wall-clock seconds
 ORIGIN = PREFIX + "origin"  # of a fork: the run and the transition that it was forked from
 TAKEOVERS = PREFIX + "takeovers"  # number of processes that were killed, or lost their lease, in the present step
+AWAITED = PREFIX + "awaited"  # of a child: its parent may be parked while it is, so its end is announced to that
 CANCEL = PREFIX + "cancel"  # name of the signal that requests the cancellation of a run
 WITH_PARENT = PREFIX + "cancel with parent"  # how the ids of those begin that request it because the parent ends
 
-LASTING = frozenset({DEFINITION, CARRIED, DEADLINE, ORIGIN})
+LASTING = frozenset({DEFINITION, CARRIED, DEADLINE, ORIGIN, AWAITED})
 """Values that stay for the life of the run. All others are dropped with the next transition."""

@@ -124,6 +124,24 @@ parts.register_split("split", [left, right], JoinConfig(JoinStrategy.all(), "joi
 parts.register("child", SubWorkflow(child, {"sum": "n"}, {"n": "doubled"}, then="end"))
 
 
+async def ask(store: Any) -> Any:
+    """Wait, in a child."""
+    return sleep_until(time.time() + 86400, then="answered")
+
+
+async def answered(store: Any) -> str:
+    """Sleep a second time, if it was the first; then end."""
+    store["naps"] = store.get("naps", int, default=0) + 1
+    return "ask" if store["naps"] < 2 else "end"
+
+
+sleeper = Workflow("ask", name="sleeper").register("ask", ask).register("answered", answered).add_exit_state("end")
+middle = Workflow("call", name="middle").add_exit_state("end")
+middle.register("call", SubWorkflow(sleeper, outputs={"naps": "naps"}, then="end"))
+family = Workflow("call", name="family").add_exit_state("end")
+family.register("call", SubWorkflow(middle, outputs={"naps": "naps"}, then="end"))
+
+
 async def breaks(store: Any) -> Any:
     """Fail for good."""
     raise ValueError("for good")

@@ -299,10 +299,9 @@ async def test_a_child_that_the_parents_code_times_out(
     assert await kernel.check() == []
 
 
-@pytest.mark.parametrize("child", ["running", "parked"])
-async def test_a_parents_asyncio_task_is_cancelled(kernel: Kernel, world: World, family: Family, child: str) -> None:
+async def test_a_parents_asyncio_task_is_cancelled(kernel: Kernel, world: World, family: Family) -> None:
     """The parent is interrupted, as when `asyncio.run` ends; once it is resumed, so is the child."""
-    family.waits, before = child == "parked", asyncio.all_tasks()
+    before = asyncio.all_tasks()
     handle = await start(kernel, world, family.parent())
     (driver,) = [task for task in asyncio.all_tasks() - before if "drive_quietly" in repr(task)]
     driver.cancel()
@@ -310,11 +309,8 @@ async def test_a_parents_asyncio_task_is_cancelled(kernel: Kernel, world: World,
         await handle.result()
     assert (await statuses(kernel))["p"] is RunStatus.INTERRUPTED
     family.does = "end"
-    resumed = asyncio.ensure_future(kernel.resume(family.parent(), "p"))
-    await world.settle()
-    await kernel.signal(CHILD, "go")
 
-    assert (await resumed).state == "end"
+    assert (await kernel.resume(family.parent(), "p")).state == "end"
     assert set((await statuses(kernel)).values()) == {RunStatus.SUCCEEDED}
 
 
@@ -448,19 +444,21 @@ async def test_a_child_that_an_earlier_version_cancelled(kernel: Kernel, world: 
 
 
 async def test_why_a_parent_of_a_parked_child_does_not_progress(kernel: Kernel, world: World, family: Family) -> None:
-    """It waits for the child, whichever kernel is asked, and whose explanation is the child's."""
+    """Its branch waits for the child, whichever kernel is asked, and whose explanation is the child's."""
     family.waits = True
-    await start(kernel, world, family.parent())
-    other = await world.kernel()
-    waits = "; it waits for its child p:1/child, which is parked"
+    flow = Workflow("split", name="split").add_exit_state("end")
+    flow.register_split("split", [family.call()], JoinConfig(JoinStrategy.all(), "end"))
+    await start(kernel, world, flow)
+    other, child = await world.kernel(), "p:1:0:workflow child/child"
+    waits = f"; it waits for its child {child}, which is parked"
 
-    assert await kernel.explain("p") == Explanation(Standstill.RUNNING_HERE, f"in state call{waits}")
+    assert await kernel.explain("p") == Explanation(Standstill.RUNNING_HERE, f"in state split{waits}")
     elsewhere = await other.explain("p")
     assert (elsewhere.reason, elsewhere.detail.endswith(waits)) == (Standstill.RUNNING_ELSEWHERE, True)
-    assert await kernel.explain(CHILD) == Explanation(Standstill.WAITING_FOR_SIGNAL, "'go', then work")
-    await kernel.signal(CHILD, "go")
+    assert await kernel.explain(child) == Explanation(Standstill.WAITING_FOR_SIGNAL, "'go', then work")
+    await kernel.signal(child, "go")
     await world.settle()
-    assert await kernel.explain("p") == Explanation(Standstill.RUNNING_HERE, "in state call")
+    assert await kernel.explain("p") == Explanation(Standstill.RUNNING_HERE, "in state split")
 
 
 # several children in one step

@@ -67,6 +67,14 @@ def test_splits_and_sub_workflows() -> None:
     assert "the creation of a run of 'child'" in writes
 
 
+def test_a_family_that_is_parked() -> None:
+    """A child sleeps twice, and all of its ancestors are parked meanwhile: a process that knows the eldest wakes it."""
+    report = survives_crashes(flows.family)
+    assert report.outcome.data == {"naps": 2}
+    writes = [point.write for point in report.points]
+    assert len([write for write in writes if write.endswith("parked")]) == 8  # the child twice, its ancestors once
+
+
 def test_a_flow_that_fails_the_same_way() -> None:
     """A run that fails in any case survives too, if it fails in the same way."""
     outcome = survives_crashes(flows.failing, status="failed").outcome

@@ -462,10 +462,11 @@ async def test_a_child_that_waits(kernel: Kernel, world: World, family: Family) 
     await world.crash(kernel)
     await world.lapse()
     other = await world.kernel()
-    (handle,) = await other.recover(family.parent())
+    assert await other.recover(family.parent()) == []  # both are parked
     await world.clock.advance(2)
     await other.signal(CHILD, "go")
-    assert await handle.result() == RESULT
+    await world.clock.advance(2)
+    assert await other.run(family.parent(), run_id="p") == RESULT
     assert family.did == {"before": 1, "first": 1, "second": 2, "after": 1}
 
 

@@ -323,7 +323,7 @@ async def test_a_parked_child_does_not_excuse_the_other_branches(world: World, k
     kernel = await world.kernel()
     handles = [await kernel.start(waits, run_id="w"), await kernel.start(parent, run_id="r")]
     await world.settle()
-    assert [handle.status().status for handle in handles] == [RunStatus.RUNNING, RunStatus.FAILED]
+    assert [handle.status().status for handle in handles] == [RunStatus.PARKED, RunStatus.FAILED]
     assert killer.began == 2
 
 

@@ -14,6 +14,7 @@ from cano.engine.ports import Host
 
 from cano_durability.claiming import has_ended
 from cano_durability.failures import is_unreadable
+from cano_durability.families.lineage import announce_end
 from cano_durability.inspection.promises import require
 from cano_durability.patience import despite_cancellation
 from cano_durability.recovery.leases import with_status_at
@@ -75,6 +76,10 @@ class Deleter:
                 if token is not None and record is not None and record.status.finished:
                     return await backend.delete(run_id)
             except SerializationError:
+                with suppress(SerializationError):  # its parent may be parked until its end
+                    listed, _ = await self._stored.head(run_id)
+                    if listed.parent is not None:
+                        await announce_end(backend, listed.parent, run_id, listed.token)
                 return await backend.delete(run_id)
             except BaseException:
                 if token is not None:

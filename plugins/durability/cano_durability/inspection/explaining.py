@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from cano import (
@@ -82,6 +83,9 @@ class Explainer:
                 kept = [each.name for each in (await stored.backend.signals(run_id)).waiting]
                 others = sorted({repr(name) for name in kept if name != wait.signal and not name.startswith(PREFIX)})
                 forked += f"; for later waits, it keeps {', '.join(others)}" if others else ""
+                if wait.child is not None:
+                    detail = wait.child + await self._status_of(wait.child) + (until and f", {until}") + forked
+                    return Explanation(Standstill.WAITING_FOR_CHILD, detail)
                 if wait.signal is None:
                     return Explanation(Standstill.WAITING_FOR_TIME, f"{until}, then {wait.then}{forked}")
                 detail = f"{wait.signal!r}" + (until and f", {until}") + f", then {wait.then}{forked}"
@@ -103,6 +107,13 @@ class Explainer:
         kills = stored.takeovers(record)
         taken = f", which {kills} processes did not survive" if kills else ""
         return Explanation(Standstill.INTERRUPTED, f"in state {record.state}{taken}{forked}")
+
+    async def _status_of(self, run_id: str) -> str:
+        """Return the part of an explanation that says how a child is doing; its own explanation says more."""
+        with suppress(SerializationError):
+            if (record := await self._stored.backend.load(run_id)) is not None:
+                return f", which is {with_status_at(record, self._stored.now()).status.value}"
+        return ""
 
     def _check_continues(self, record: RunRecord, payload: Any) -> None:
         """Raise the error with which a takeover would refuse the run, if its workflow is known here."""

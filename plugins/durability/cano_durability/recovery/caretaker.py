@@ -13,6 +13,7 @@ from cano.safe_text import escaped, safe_str
 
 from cano_durability.cancelling import Canceller
 from cano_durability.claiming import Claimer
+from cano_durability.families.lineage import only_waits
 from cano_durability.recovery.heart import Heart
 from cano_durability.recovery.waiting import Waiters
 from cano_durability.recovery.watchlist import Watchlist
@@ -109,7 +110,7 @@ class Caretaker:
         group = _Group(concurrency)
         for plan in plans:
             self._stored.register(plan)
-            self._watchlist.workflows.add(plan.name)
+            self._watchlist.watch(plan)
             self._groups[plan.name] = group
         self.start()
         now = self._stored.now()
@@ -117,7 +118,8 @@ class Caretaker:
         held_by_dead = [record for record in running if record.holder is not None and not is_held(record, now)]
         taken = await self._take_over_ready()
         async with self._turn():
-            return [*taken, *await self._take_over_all(held_by_dead)]
+            taken += await self._take_over_all(held_by_dead)
+        return [run for run in taken if run.workflow in self._watchlist.workflows]  # no children of parked runs
 
     def _turn(self) -> asyncio.Lock:
         """Return the lock of this event loop: one takeover at a time, so that `recover` returns all that is ready."""
@@ -138,7 +140,7 @@ class Caretaker:
         taken: list[Run] = []
         some: list[RunRecord] = []
         for record in records:
-            if record not in self._watchlist:
+            if record not in self._watchlist and await self._plan_of_child(record) is None:
                 continue
             if not self._group(record.workflow).reserve(record.run_id):
                 self._backlog.append(record)
@@ -164,6 +166,22 @@ class Caretaker:
             if run is None:
                 self._group(record.workflow).taken.discard(record.run_id)
         return run
+
+    async def _plan_of_child(self, record: RunRecord) -> BoundWorkflow | None:
+        """Return the workflow of a child that a run is parked for, if this kernel takes over that; otherwise None."""
+        if record.parent is None or record.workflow not in self._watchlist.children:
+            return None
+        parent = await self._stored.backend.load(record.parent)
+        if parent is None or parent.wait is None or parent.wait.child != record.run_id:
+            return None
+        plan = self._stored.plan_of(parent.workflow) if parent in self._watchlist else await self._plan_of_child(parent)
+        task = None if plan is None else only_waits(plan, parent.state)
+        if task is None or task.flow.name != record.workflow:
+            return None
+        self._groups.setdefault(record.workflow, self._group(parent.workflow))
+        child = self._kernel.bind(task.flow)
+        self._stored.register(child)
+        return child
 
     def _group(self, workflow: str) -> _Group:
         """Return the group of a workflow. One that was not recovered has no limit."""

@@ -71,11 +71,16 @@ class Alarms:
 
         def ring() -> None:
             self._alarms.pop(run_id, None)
-            self._wake(run_id)
+            self.wake(run_id)
 
         clock = self._clock
         timer = clock.call_at(clock.monotonic() + max(0.0, wait.until - clock.time()), ring)
         self._alarms[run_id] = wait.until, timer
+
+    def wake(self, run_id: str) -> None:
+        """Wake the run now."""
+        if not self._closed:
+            self._wake(run_id)
 
     def cancel(self, run_id: str) -> None:
         """Do not wake the run."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 from weakref import WeakValueDictionary
 
 from cano import Run, RunRecord
+from cano.engine.ports import BoundWorkflow
+
+from cano_durability.families.lineage import children_of
 
 
 class Watchlist:
@@ -12,12 +15,14 @@ class Watchlist:
 
     Attributes:
         workflows: names of the workflows whose runs it takes over, from any process.
-        parked: ids of the runs that it parked.
+        children: names of the workflows of children that those runs, and the parked ones, are parked for.
+        parked: ids of the parked runs that it takes over: those that it parked, or that a caller here waits for.
         objects: the parked runs that handles still refer to, and the read-only ones, by id.
     """
 
     def __init__(self) -> None:
         self.workflows: set[str] = set()
+        self.children: set[str] = set()
         self.parked: set[str] = set()
         self.objects: WeakValueDictionary[str, Run] = WeakValueDictionary()
 
@@ -28,6 +33,14 @@ class Watchlist:
     def __contains__(self, record: RunRecord) -> bool:
         """Return whether this kernel takes over that run."""
         return record.workflow in self.workflows or record.run_id in self.parked
+
+    def watch(self, plan: BoundWorkflow, run_id: str | None = None) -> None:
+        """Take over the runs of a workflow, or the one with this id, and the children that they are parked for."""
+        if run_id is None:
+            self.workflows.add(plan.name)
+        else:
+            self.parked.add(run_id)
+        self.children.update(children_of(plan))
 
     def continued(self, run: Run) -> None:
         """Let handles of the parked run follow the object that continues it."""

@@ -1,0 +1,1 @@
+"""Parents and children in the store: parents that are parked while a child of theirs is."""
