@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,16 @@ def pytest_collection_finish() -> None:
     """Keep modules and collected tests out of later garbage collections: many tests start some, to find leaks."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, object, object]:
+    """Do the same with what a file has left, such as imported modules and what Hypothesis remembers."""
+    done = yield
+    if nextitem is not None and nextitem.path != item.path:
+        gc.collect()
+        gc.freeze()
+    return done
 
 
 @pytest.hookimpl(optionalhook=True)  # without pytest-xdist there is no such hook

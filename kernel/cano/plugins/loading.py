@@ -187,7 +187,8 @@ class Plugins:
 
     def _check_blocked(self) -> None:
         """Warn of blocked names that no plugin has, installed or not: they are misspelt."""
-        if unknown := self._blocked.keys() - self._infos.keys():
+        # to read the metadata of all distributions takes longer than all the rest, so look among Cano's own names first
+        if (unknown := self._blocked.keys() - self._infos.keys()) and (unknown := unknown - _released()):
             names = _installed() | _released() | self._infos.keys()
             for name in sorted(unknown - names):
                 reason = self._blocked[name].partition(";")[0]
