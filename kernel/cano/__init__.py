@@ -3,6 +3,7 @@
 import importlib
 import typing
 
+from cano.auditing import AuditingStore
 from cano.concurrency.subworkflow import SubWorkflow
 from cano.data.changes import Changes, ManagedStore, apply_changes
 from cano.data.copying import isolate
@@ -62,6 +63,7 @@ from cano.protocols import (
     Timer,
 )
 from cano.records import (
+    AuditEntry,
     Commit,
     Explanation,
     Finding,
@@ -97,21 +99,21 @@ if typing.TYPE_CHECKING:
     from cano.runtime.clock import SystemClock
 
 __all__ = [
-    "API_VERSION", "BranchOutcome", "BranchStatus", "Call", "Cancelled", "CanoError", "Capabilities", "Changes",
-    "Clock", "Codec", "CodecLayer", "Commit", "ConcurrentWorkflow", "ConcurrentWorkflowStatus", "ConfigurationError",
-    "ConflictError", "ContextLayer", "Executor", "Explanation", "Failed", "Finding", "FunctionTask", "HOOK_NAMESPACE",
-    "JoinConfig", "JoinError", "JoinStrategy", "Kernel", "Key", "KeyNotFoundError", "KeyValueStore", "LayerContext",
-    "LazyBackend", "Limit", "MISSING", "ManagedStore", "MergeConflictError", "Node", "NodeError", "NotifyingStore",
-    "PermanentStoreError", "PluginError", "PluginInfo", "PluginWarning", "Progress", "ReadKey", "Registration",
-    "Retention", "RetryExhaustedError", "RetryStrategy", "Run", "RunCancelledError", "RunFilter", "RunHandle",
-    "RunInfo", "RunInterruptedError", "RunListing", "RunNotFoundError", "RunRecord", "RunResult", "RunStatus",
-    "RunTimeoutError", "SchedulerError", "SerializationError", "Signal", "Signals", "SplitOutcome", "Standstill",
-    "Step", "StepKilledError", "StepTimeoutError", "StoreBackend", "StoreError", "StoreUnavailableError", "StoreView",
-    "SubWorkflow", "Success", "SystemClock", "Task", "TaskConfig", "TaskError", "Timer", "TransientStoreError",
-    "Transition", "TransitionError", "TypeMismatchError", "TypedStore", "ValidationError", "VersionMismatchError",
-    "Wait", "WaitStrategy", "Workflow", "WorkflowError", "WorkflowResult", "apply_changes", "current_step",
-    "current_wait", "default_kernel", "edges", "hookimpl", "hookspec", "is_held", "isolate", "not_a_list",
-    "sleep_until", "state_name", "task", "undeclared", "wait_for",
+    "API_VERSION", "AuditEntry", "AuditingStore", "BranchOutcome", "BranchStatus", "Call", "Cancelled", "CanoError",
+    "Capabilities", "Changes", "Clock", "Codec", "CodecLayer", "Commit", "ConcurrentWorkflow",
+    "ConcurrentWorkflowStatus", "ConfigurationError", "ConflictError", "ContextLayer", "Executor", "Explanation",
+    "Failed", "Finding", "FunctionTask", "HOOK_NAMESPACE", "JoinConfig", "JoinError", "JoinStrategy", "Kernel", "Key",
+    "KeyNotFoundError", "KeyValueStore", "LayerContext", "LazyBackend", "Limit", "MISSING", "ManagedStore",
+    "MergeConflictError", "Node", "NodeError", "NotifyingStore", "PermanentStoreError", "PluginError", "PluginInfo",
+    "PluginWarning", "Progress", "ReadKey", "Registration", "Retention", "RetryExhaustedError", "RetryStrategy", "Run",
+    "RunCancelledError", "RunFilter", "RunHandle", "RunInfo", "RunInterruptedError", "RunListing", "RunNotFoundError",
+    "RunRecord", "RunResult", "RunStatus", "RunTimeoutError", "SchedulerError", "SerializationError", "Signal",
+    "Signals", "SplitOutcome", "Standstill", "Step", "StepKilledError", "StepTimeoutError", "StoreBackend",
+    "StoreError", "StoreUnavailableError", "StoreView", "SubWorkflow", "Success", "SystemClock", "Task", "TaskConfig",
+    "TaskError", "Timer", "TransientStoreError", "Transition", "TransitionError", "TypeMismatchError", "TypedStore",
+    "ValidationError", "VersionMismatchError", "Wait", "WaitStrategy", "Workflow", "WorkflowError", "WorkflowResult",
+    "apply_changes", "current_step", "current_wait", "default_kernel", "edges", "hookimpl", "hookspec", "is_held",
+    "isolate", "not_a_list", "sleep_until", "state_name", "task", "undeclared", "wait_for",
 ]  # fmt: skip
 
 # These names need asyncio, which takes longer to import than all of the above, so they are imported on first use.

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
+from cano.auditing import AuditingStore
 from cano.errors import StoreUnavailableError
 from cano.protocols import Capabilities, StoreBackend
-from cano.records import Commit, RunFilter, RunRecord, Signal, Signals, Transition
+from cano.records import AuditEntry, Commit, RunFilter, RunRecord, Signal, Signals, Transition
 
 BackendT = TypeVar("BackendT", bound=StoreBackend)
 
@@ -77,17 +78,17 @@ class LazyBackend(ABC, Generic[BackendT]):
             if self._backend is not None:
                 await self._backend.close()
 
-    async def create(self, run: RunRecord) -> RunRecord:
-        """See `StoreBackend.create`."""
-        return await self._opened().create(run)
+    async def create(self, run: RunRecord, audit: AuditEntry | None = None) -> RunRecord:
+        """See `AuditingStore.create`."""
+        return await self._opened().create(run, *given(audit))
 
     async def load(self, run_id: str) -> RunRecord | None:
         """See `StoreBackend.load`."""
         return await self._opened().load(run_id)
 
-    async def commit(self, commit: Commit) -> None:
-        """See `StoreBackend.commit`."""
-        await self._opened().commit(commit)
+    async def commit(self, commit: Commit, audit: AuditEntry | None = None) -> None:
+        """See `AuditingStore.commit`."""
+        await self._opened().commit(commit, *given(audit))
 
     async def claim(self, run_id: str, holder: str, now: float, expires: float) -> int | None:
         """See `StoreBackend.claim`."""
@@ -109,9 +110,9 @@ class LazyBackend(ABC, Generic[BackendT]):
         """See `StoreBackend.history`."""
         return await self._opened().history(run_id)
 
-    async def put_signal(self, run_id: str, signal: Signal) -> None:
-        """See `StoreBackend.put_signal`."""
-        await self._opened().put_signal(run_id, signal)
+    async def put_signal(self, run_id: str, signal: Signal, audit: AuditEntry | None = None) -> None:
+        """See `AuditingStore.put_signal`."""
+        await self._opened().put_signal(run_id, signal, *given(audit))
 
     async def next_signal(self, run_id: str, name: str) -> Signal | None:
         """See `StoreBackend.next_signal`."""
@@ -129,6 +130,26 @@ class LazyBackend(ABC, Generic[BackendT]):
         """See `StoreBackend.ready`."""
         return await self._opened().ready(now)
 
-    async def delete(self, run_id: str) -> bool:
-        """See `StoreBackend.delete`."""
-        return await self._opened().delete(run_id)
+    async def delete(self, run_id: str, audit: AuditEntry | None = None) -> bool:
+        """See `AuditingStore.delete`."""
+        return await self._opened().delete(run_id, *given(audit))
+
+    async def add_audit(self, entries: Sequence[AuditEntry]) -> None:
+        """See `AuditingStore.add_audit`."""
+        await self._auditing().add_audit(entries)
+
+    async def audit(self, run_id: str | None, limit: int | None) -> Sequence[AuditEntry]:
+        """See `AuditingStore.audit`."""
+        return await self._auditing().audit(run_id, limit)
+
+    async def prune_audit(self, before: float, audit: AuditEntry) -> int:
+        """See `AuditingStore.prune_audit`."""
+        return await self._auditing().prune_audit(before, audit)
+
+    def _auditing(self) -> AuditingStore:
+        return cast(AuditingStore, self._opened())
+
+
+def given(audit: AuditEntry | None) -> tuple[Any, ...]:
+    """Return the arguments for an entry: none for a store without an audit."""
+    return () if audit is None else (audit,)

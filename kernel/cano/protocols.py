@@ -219,6 +219,7 @@ class Capabilities(NamedTuple):
         retention: `delete` works; otherwise it always raises StoreError, and the store keeps everything.
         notify: the store is a `NotifyingStore`. The kernel polls all the same.
         pages: `runs` obeys `RunFilter.after`, and sorts by `RunRecord.place`.
+        audit: the store is a `cano.AuditingStore`. Otherwise no entry is kept.
     """
 
     durable: bool = True
@@ -228,6 +229,7 @@ class Capabilities(NamedTuple):
     retention: bool = True
     notify: bool = False
     pages: bool = False
+    audit: bool = False
 
 
 @runtime_checkable

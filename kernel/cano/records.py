@@ -246,6 +246,25 @@ class Finding(NamedTuple):
     detail: str
 
 
+class AuditEntry(NamedTuple):
+    """An action on a run from outside: not by the run's own steps, nor by a kernel that takes it over.
+
+    Attributes:
+        run_id: the run's id; None for an action on the store's audit itself.
+        action: "signal", "cancel", "resume", "fork", "delete", "prune", "import", "audit pruned", or, for a schedule,
+            "pause", "resume", "reset", "trigger", "backfill", "event" or "remove".
+        actor: the name that the caller gave; no store checks it.
+        at: wall-clock seconds, by the clock of the caller's machine.
+        detail: more about the action, such as a signal's name. No payload is in it.
+    """
+
+    run_id: str | None
+    action: str
+    actor: str
+    at: float
+    detail: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retention:
     """A rule for how long finished runs are kept.

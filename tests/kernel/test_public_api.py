@@ -20,6 +20,8 @@ EVERY_FILE = sorted(HERE.rglob("*.py"))
 
 NAMES = [
     "API_VERSION",
+    "AuditEntry",
+    "AuditingStore",
     "BranchOutcome",
     "BranchStatus",
     "Call",

@@ -16,6 +16,8 @@ from cano import (
     API_VERSION,
     HOOK_NAMESPACE,
     MISSING,
+    AuditEntry,
+    AuditingStore,
     BranchOutcome,
     BranchStatus,
     Call,
@@ -381,6 +383,8 @@ async def kernels() -> None:
         findings: Sequence[Finding] = await kernel.check()
         await kernel.prune(Retention(keep_last=3, max_age=timedelta(days=7)))
         print(records, history, why.reason is Standstill.FAILED, findings, answered, tokens)
+        entries: list[AuditEntry] = await kernel.audit("run-1", limit=9)
+        print([entry.actor for entry in entries], await kernel.prune_audit(timedelta(days=90)))
     infos: list[PluginInfo] = default_kernel().load()
     print(infos, kernel.observer_errors)
 
@@ -580,6 +584,40 @@ class Telling(Backend):
 
 
 teller: NotifyingStore = Telling()
+
+
+class Auditing(Backend):
+    """A store with an audit."""
+
+    capabilities = Capabilities(audit=True)
+
+    async def create(self, run: RunRecord, audit: AuditEntry | None = None) -> RunRecord:
+        """A new run."""
+        return run
+
+    async def commit(self, commit: Commit, audit: AuditEntry | None = None) -> None:
+        """A transition."""
+
+    async def put_signal(self, run_id: str, signal: Signal, audit: AuditEntry | None = None) -> None:
+        """A signal."""
+
+    async def delete(self, run_id: str, audit: AuditEntry | None = None) -> bool:
+        """No run."""
+        return False
+
+    async def add_audit(self, entries: Sequence[AuditEntry]) -> None:
+        """Entries."""
+
+    async def audit(self, run_id: str | None, limit: int | None) -> Sequence[AuditEntry]:
+        """Entries."""
+        return []
+
+    async def prune_audit(self, before: float, audit: AuditEntry) -> int:
+        """None."""
+        return 0
+
+
+auditor: AuditingStore = Auditing()
 
 
 class Text:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from cano.model.result import RunResult
     from cano.model.workflow import Workflow
     from cano.protocols import Clock, Codec, Executor, StoreBackend
-    from cano.records import Explanation, Finding, Retention, RunFilter, RunRecord, Transition
+    from cano.records import AuditEntry, Explanation, Finding, Retention, RunFilter, RunRecord, Transition
     from cano.runtime.threads import Threads
 
 __all__ = [
@@ -101,6 +101,9 @@ class Host(Protocol):
 
     def inactive(self, plugin: str) -> str | None:
         """Return why a plugin is not active, and what to do, in a few words; None if it is."""
+
+    def audited(self, run_id: str | None, action: str, detail: str = "") -> tuple[AuditEntry, ...]:
+        """See `Kernel.audited`."""
 
     def required_keeper(self, need: str = "this") -> RunKeeper:
         """Return the keeper of runs. Raises ConfigurationError if there is none, naming the `need` for it."""
@@ -248,6 +251,8 @@ class RunKeeper(Protocol):
     async def check(self) -> list[Finding]: ...
     async def delete(self, run_id: str) -> None: ...
     async def prune(self, retention: Retention) -> list[str]: ...
+    async def audit(self, run_id: str | None, limit: int | None) -> list[AuditEntry]: ...
+    async def prune_audit(self, max_age: float) -> int: ...
 
 
 class RestorePoint(NamedTuple):

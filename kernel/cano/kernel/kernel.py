@@ -35,6 +35,7 @@ from cano.errors import (
     StoreUnavailableError,
     TransientStoreError,
 )
+from cano.kernel.actor import LONGEST, checked_actor, process_owner
 from cano.kernel.handles import RunHandle, RunListing
 from cano.kernel.resources import IN_MEMORY, Resources, called
 from cano.model.limits import Limit
@@ -43,7 +44,7 @@ from cano.model.workflow import Workflow
 from cano.options import optional
 from cano.plugins.codec_layers import restricted
 from cano.protocols import Capabilities, Clock, Codec, Executor, StoreBackend
-from cano.records import Explanation, Finding, Retention, RunFilter, RunRecord, RunStatus, Transition
+from cano.records import AuditEntry, Explanation, Finding, Retention, RunFilter, RunRecord, RunStatus, Transition
 from cano.runtime.clock import SystemClock
 from cano.runtime.teardown import run_in, with_timeout
 from cano.runtime.threads import Threads
@@ -73,6 +74,8 @@ class Kernel:
         lease: seconds, or a timedelta, without a renewal after which another process may take over a run.
         poll: seconds, or a timedelta, between two polls of a durable store for changes by other processes.
         grace: seconds, or a timedelta, for which a closing kernel lets runs finish before it interrupts them.
+        actor: the person or service on whose behalf the kernel acts, for the store's audit: at most 512 bytes. By
+            default CANO_ACTOR, or else the user and host of the process. It is recorded, not checked.
 
     Attributes:
         clock, threads: the source of time, and the worker threads of plain functions.
@@ -100,12 +103,14 @@ class Kernel:
         lease: Seconds = 30.0,
         poll: Seconds = 1.0,
         grace: Seconds = 10.0,
+        actor: str | None = None,
     ) -> None:
         self._resources = Resources(store, executor, plugins, discover=discover, block=block, strict=strict)
         if clock is not None and not isinstance(clock, Clock):
             raise ConfigurationError(f"clock must be a Clock, such as cano.testing.VirtualClock(), not {clock!r}")
         self.lease, self.poll = positive_seconds("lease", lease), positive_seconds("poll", poll)
         self.grace = seconds("grace", grace)
+        self._actor = checked_actor(actor)
         self.clock: Clock = SystemClock() if clock is None else clock
         self.threads = Threads(self.clock)
         self.active: dict[str, Run] = {}
@@ -230,6 +235,13 @@ class Kernel:
     def store_name(self) -> str:
         """The store's name in messages: its URL without secrets, or its repr."""
         return self._resources.store_name
+
+    @property
+    def actor(self) -> str:
+        """The person or service on whose behalf this kernel acts."""
+        if self._actor is None:
+            self._actor = process_owner()
+        return self._actor
 
     @property
     def hook(self) -> Any:
@@ -657,7 +669,45 @@ class Kernel:
             refuse("retention", retention, "a Retention")
         return await (await self.opened_keeper()).prune(retention)
 
+    async def audit(self, run_id: str | None = None, *, limit: int | None = None) -> list[AuditEntry]:
+        """Return who acted on a run from outside and when, oldest first. A deleted run keeps its entries.
+
+        Args:
+            run_id: the run, even if it does not exist; None for the whole store.
+            limit: the most entries, the newest ones; None for all.
+
+        Raises:
+            ConfigurationError: the store keeps no audit.
+        """
+        keeper = await self.opened_keeper() if run_id is None else await self._asked(run_id=run_id)
+        return await keeper.audit(run_id, whole_or_none("limit", limit, 0))
+
+    async def prune_audit(self, max_age: Seconds) -> int:
+        """Delete the entries of the store's audit that are older than `max_age`. Return how many.
+
+        `prune` and `delete` leave all entries. This call adds one, which says how many it deleted.
+
+        Args:
+            max_age: seconds, or a timedelta.
+
+        Raises:
+            ConfigurationError: the store keeps no audit.
+        """
+        age = positive_seconds("max_age", max_age)
+        return await (await self.opened_keeper()).prune_audit(age)
+
     # for the engine and plugins
+
+    def audited(self, run_id: str | None, action: str, detail: str = "") -> tuple[AuditEntry, ...]:
+        """Return the entry for an action of this kernel's actor, now, as arguments for a method of `AuditingStore`.
+
+        For a store without an audit, there are none.
+        """
+        if self.backend is None or not self.backend.capabilities.audit:
+            return ()
+        if len(detail) > LONGEST:
+            detail = detail[:LONGEST] + " …"
+        return (AuditEntry(run_id, action, self.actor, self.clock.time(), detail),)
 
     def listeners(self, hook: str) -> tuple[Callable[[Any], None], ...]:
         """Return the implementations of a lifecycle hook, in calling order."""

@@ -14,6 +14,7 @@ Three more contracts need more than a URL: `DamageContract` corrupts rows, and f
 
 from __future__ import annotations
 
+from cano.testing.contract_audit import AuditClauses
 from cano.testing.contract_base import Contract
 from cano.testing.contract_commit import CommitClauses
 from cano.testing.contract_create import CreateClauses
@@ -40,6 +41,7 @@ class StoreBackendContract(
     RunsClauses,
     ReadyClauses,
     DeleteClauses,
+    AuditClauses,
     LifeClauses,
     UrlClauses,
     Contract,

@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from cano.errors import ConflictError
 from cano.protocols import StoreBackend
 from cano.records import RunStatus, Signal, Wait
+from cano.testing.contract_audit import auditing, entry
 from cano.testing.contract_base import (
     LATER,
     NOW,
@@ -138,6 +139,28 @@ class LostAnswersContract(Contract):
                 assert not await far.delete("run")
             else:
                 assert not await deleted(far, "run")
+
+    @clause_of_url
+    async def test_an_action_whose_answer_is_lost_leaves_one_entry(self, url: str) -> None:
+        """An action is in the audit once, if its answer is lost. For a store without an audit, this ends at once."""
+        async with self.opened(url) as near, self.far(url) as (far, relay):
+            if (here := auditing(near)) is None or (there := auditing(far)) is None:
+                return
+            made = [entry(each, at=NOW + n) for n, each in enumerate(["fork", "signal", "resume", "import", "delete"])]
+            relay.lose = True
+            await there.create(new_run(), made[0])
+            relay.lose = True
+            await there.put_signal("run", Signal("1", "go"), made[1])
+            relay.lose = True
+            await there.commit(step(1), made[2])
+            relay.lose = True
+            await there.add_audit([made[3]])
+            if near.capabilities.retention:
+                relay.lose = True
+                assert await there.delete("run", made[4])
+            count = 5 if near.capabilities.retention else 4
+            assert relay.lost == count
+            assert list(await here.audit("run", None)) == made[:count]
 
     @clause_of_url
     async def test_a_cancelled_commit_is_not_asked_for_again(self, url: str) -> None:

@@ -26,13 +26,14 @@ from weakref import WeakKeyDictionary
 
 from cano.engine.step import Step, current_step
 from cano.errors import ConfigurationError, StoreUnavailableError
+from cano.lazy_backend import given
 from cano.model.code_reading import types_of
 from cano.model.node import Node
 from cano.model.split import SplitTask
 from cano.model.task import FunctionTask, Task, is_async
 from cano.model.workflow import Workflow, state_name
 from cano.protocols import Capabilities, Clock, StoreBackend
-from cano.records import Commit, RunFilter, RunRecord, Signal, Signals, Transition
+from cano.records import AuditEntry, Commit, RunFilter, RunRecord, Signal, Signals, Transition
 from cano.runtime.clock import SystemClock
 
 R = TypeVar("R")
@@ -297,14 +298,14 @@ class FaultyStore:
             await self.faults.meet_call("close", False, None)
             await self.backend.close()
 
-    async def create(self, run: RunRecord) -> RunRecord:
-        return await self._call("create", self.backend.create, run)
+    async def create(self, run: RunRecord, audit: AuditEntry | None = None) -> RunRecord:
+        return await self._call("create", self.backend.create, run, *given(audit))
 
     async def load(self, run_id: str) -> RunRecord | None:
         return await self._call("load", self.backend.load, run_id)
 
-    async def commit(self, commit: Commit) -> None:
-        await self._call("commit", self.backend.commit, commit)
+    async def commit(self, commit: Commit, audit: AuditEntry | None = None) -> None:
+        await self._call("commit", self.backend.commit, commit, *given(audit))
 
     async def claim(self, run_id: str, holder: str, now: float, expires: float) -> int | None:
         return await self._call("claim", self.backend.claim, run_id, holder, now, expires)
@@ -321,8 +322,8 @@ class FaultyStore:
     async def history(self, run_id: str) -> Sequence[Transition]:
         return await self._call("history", self.backend.history, run_id)
 
-    async def put_signal(self, run_id: str, signal: Signal) -> None:
-        await self._call("put_signal", self.backend.put_signal, run_id, signal)
+    async def put_signal(self, run_id: str, signal: Signal, audit: AuditEntry | None = None) -> None:
+        await self._call("put_signal", self.backend.put_signal, run_id, signal, *given(audit))
 
     async def next_signal(self, run_id: str, name: str) -> Signal | None:
         return await self._call("next_signal", self.backend.next_signal, run_id, name)
@@ -336,8 +337,13 @@ class FaultyStore:
     async def ready(self, now: float) -> Sequence[RunRecord]:
         return await self._call("ready", self.backend.ready, now)
 
-    async def delete(self, run_id: str) -> bool:
-        return await self._call("delete", self.backend.delete, run_id)
+    async def delete(self, run_id: str, audit: AuditEntry | None = None) -> bool:
+        return await self._call("delete", self.backend.delete, run_id, *given(audit))
+
+    def __getattr__(self, name: str) -> Any:  # a method of an `AuditingStore`
+        if name not in ("add_audit", "audit", "prune_audit"):
+            raise AttributeError(name)
+        return functools.partial(self._call, name, getattr(self.backend, name))
 
 
 class _FaultyTask(Task[Any]):

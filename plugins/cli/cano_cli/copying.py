@@ -7,11 +7,12 @@ import socket
 import uuid
 from collections.abc import Iterable, Sequence
 from enum import Enum
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
-from cano import Clock, Commit, ConflictError, RunRecord, SerializationError, Signal, Transition, is_held
+from cano import AuditingStore, Clock, Commit, ConflictError, RunRecord, SerializationError, Signal, Transition, is_held
 
 from cano_cli.contents import CHANGING, Contents, LayeredStore, conflict_in, data_changes, differences, signal_conflict
+from cano_cli.copied_audit import Importer
 from cano_cli.records import holder_of
 
 HOLDER = "cano migrate-store "
@@ -67,16 +68,25 @@ class Copier:
         source, target: the stores.
         clock: the time source.
         dead_after: seconds of inactivity after which another copier counts as dead.
+        importer: makes the entries for the target's audit.
         dry: whether only to report what would be done.
     """
 
     def __init__(
-        self, source: LayeredStore, target: LayeredStore, clock: Clock, *, dead_after: float, dry: bool = False
+        self,
+        source: LayeredStore,
+        target: LayeredStore,
+        clock: Clock,
+        *,
+        dead_after: float,
+        importer: Importer,
+        dry: bool = False,
     ) -> None:
         self._source = source
         self._target = target
         self._clock = clock
         self._dead_after = dead_after
+        self._importer = importer
         self._dry = dry
         # not a kernel's holder name: a kernel would notice the dead process and claim the incomplete copy
         self._holder = f"{HOLDER}{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:12]}"
@@ -119,7 +129,8 @@ class Copier:
                 await self._claim(copy, copy.token)
             except ConflictError:
                 return gone
-            await self._target.backend.delete(run_id)
+            audit = self._importer.entry(run_id, self._clock.time(), "delete")
+            await self._target.backend.delete(run_id, *audit)
         return Outcome(run_id, Kind.REMOVED)
 
     async def _copy(self, run_id: str) -> Outcome:
@@ -193,6 +204,8 @@ class Copier:
         else:
             assert copy is not None
             token, seq = await self._claim(copy.record, source.record.token), copy.record.seq
+            if kind is Kind.UPDATED and (audit := self._importer.entry(run_id, self._clock.time())):
+                await cast(AuditingStore, self._target.backend).add_audit(audit)
         for entry in entries:
             await self._append(run_id, token, seq, entry)
             seq = entry.seq
@@ -225,7 +238,8 @@ class Copier:
         """Create the copy under a lease and return its fencing token."""
         self._renewed = now = self._clock.time()
         held = first._replace(holder=self._holder, expires=now + COPY_LEASE)
-        if (await self._target.backend.create(held)).holder != self._holder:
+        audit = self._importer.entry(first.run_id, now)
+        if (await self._target.backend.create(held, *audit)).holder != self._holder:
             raise ConflictError("another process created the copy", run_id=first.run_id)
         return first.token
 

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import click
-from cano import CanoError
+from cano import CanoError, ConfigurationError, Kernel
 
+from cano_cli.audit import audit
 from cano_cli.bench_store import bench_store
 from cano_cli.cancel import cancel
 from cano_cli.check import check
 from cano_cli.commands import add_plugin_commands
 from cano_cli.delete import delete
-from cano_cli.errors import STOPPED, Failed, usage_error
+from cano_cli.errors import STOPPED, Failed, one_line, usage_error
 from cano_cli.explain import explain
 from cano_cli.finding import nearest
 from cano_cli.fork import fork
@@ -29,14 +31,14 @@ from cano_cli.recover import recover
 from cano_cli.resume import resume
 from cano_cli.run import run
 from cano_cli.runs import runs
-from cano_cli.settings import Settings
+from cano_cli.settings import ACTOR_VARIABLE, Settings
 from cano_cli.show import show
 from cano_cli.signal import signal
 from cano_cli.validate import validate
 
 COMMANDS = (
-    run, graph, validate, plugins, runs, show, resume, recover, signal, fork, cancel, explain, check, delete, prune,
-    migrate_store, bench_store,
+    run, graph, validate, plugins, runs, show, resume, recover, signal, fork, cancel, explain, audit, check, delete,
+    prune, migrate_store, bench_store,
 )  # fmt: skip
 
 
@@ -63,6 +65,8 @@ class App(click.Group):
                 add_plugin_commands(self, settings.kernel(), self._notices.show)
         except KeyboardInterrupt:
             raise click.exceptions.Exit(STOPPED) from None
+        except ConfigurationError as error:  # an environment variable is wrong
+            raise usage_error(error) from error
         return super().make_context(info_name, args, parent, **extra)
 
     def resolve_command(
@@ -95,16 +99,34 @@ def make_app() -> App:
     @click.option(
         "--only", multiple=True, metavar="A,B", help="Load no other installed plugins than these, and durability."
     )
+    @click.option(
+        "--actor",
+        envvar=ACTOR_VARIABLE,
+        show_envvar=True,
+        metavar="NAME",
+        callback=_for_all_kernels,
+        help="Who acts, for the audit of the store. [default: your user and host]",
+    )
     @click.option("--raw", is_flag=True, help="Print control characters in ids, data and errors as they are.")
     @click.version_option(package_name="cano-cli", prog_name="cano", message="%(prog)s %(version)s")
     @click.pass_context
-    def app(ctx: click.Context, block: tuple[str, ...], only: tuple[str, ...], raw: bool) -> None:
+    def app(ctx: click.Context, block: tuple[str, ...], only: tuple[str, ...], actor: str | None, raw: bool) -> None:
         """Run, draw and check Cano workflows, and manage their runs."""
         ctx.obj = Settings(block, raw, _names(only))
 
     for command in COMMANDS:
         app.add_command(command)
     return app
+
+
+def _for_all_kernels(ctx: click.Context, option: click.Parameter, actor: str | None) -> str | None:
+    """Set the variable that all kernels read, also those of plugins' commands and of the user's modules."""
+    if actor is not None and not ctx.resilient_parsing:
+        try:
+            os.environ[ACTOR_VARIABLE] = Kernel(actor=actor).actor
+        except ConfigurationError as error:
+            raise click.BadParameter(one_line(error), ctx, option) from error
+    return actor
 
 
 def _names(given: Sequence[str]) -> tuple[str, ...]:

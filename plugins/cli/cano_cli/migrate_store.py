@@ -10,6 +10,7 @@ import click
 from cano import CodecLayer, Kernel, StoreBackend
 
 from cano_cli.contents import LayeredStore, MissingStore
+from cano_cli.copied_audit import Importer
 from cano_cli.copying import Kind
 from cano_cli.errors import FAILED, CliError, usage_error
 from cano_cli.hints import word
@@ -51,7 +52,7 @@ def migrate_store(
 
     A run is copied with its data, its history, its waiting signals and the ids of its consumed signals. Values are
     copied as bytes, without decoding. If the layers (codec=) of the URLs differ, SRC's are removed and DST's applied.
-    SRC is not changed.
+    SRC's audit is copied, and DST's also says who imported each run. SRC is not changed.
 
     The command can be killed and repeated at any time. It skips complete copies and adds later changes of SRC. Workers
     of DST do not execute an incomplete copy; if SRC no longer has its run, it is removed. A run that is held in SRC is
@@ -90,7 +91,10 @@ def migrate_store(
                 kind(backend, layer, history=not notes)
                 for kind, backend, layer in zip(kinds, backends, layers, strict=True)
             )
-            await migrate(copy_from, copy_to, kernel.clock, tally, workflow=workflow, dead_after=lease, dry=dry_run)
+            await migrate(
+                copy_from, copy_to, kernel.clock, tally, workflow=workflow, dead_after=lease,
+                importer=Importer(backends[1], kernel.actor, display_name(source)), dry=dry_run,
+            )  # fmt: skip
 
     with live_view(lambda: _progress(tally), wanted=True) as view:
         view.keep_on_screen(False)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from cano import Clock, RunRecord, SerializationError, Signal, StoreBackend
 
 from cano_cli.contents import LayeredStore, in_signals, signal_conflict
+from cano_cli.copied_audit import Importer, copy_audit
 from cano_cli.copying import Copier, Kind, Outcome, is_incomplete
 
 SCHEDULES = "cano.schedule"
@@ -59,6 +60,7 @@ async def migrate(
     *,
     workflow: str | None,
     dead_after: float,
+    importer: Importer,
     dry: bool,
 ) -> None:
     """Copy all runs and signals one after the other, then remove incomplete copies of runs that no longer exist.
@@ -69,13 +71,15 @@ async def migrate(
         tally: receives the progress and the results.
         workflow: copy only the runs of this workflow and their sub-workflows.
         dead_after: seconds of inactivity after which another copy to the target counts as dead.
+        importer: makes the entries for the target's audit.
         dry: whether only to report what would be done.
 
     Raises:
         StoreError: one of the stores failed.
     """
-    copier = Copier(source, target, clock, dead_after=dead_after, dry=dry)
-    await _each(copier.copy, copy_order(await source.runs(), workflow), clock, tally, dead_after)
+    copier = Copier(source, target, clock, dead_after=dead_after, importer=importer, dry=dry)
+    chosen = copy_order(await source.runs(), workflow)
+    await _each(copier.copy, chosen, clock, tally, dead_after)
     copies = await target.runs()
     incomplete = [each.run_id for each in copies if is_incomplete(each) and workflow in (None, each.workflow)]
     await _each(copier.remove_incomplete, incomplete, clock, tally, dead_after)
@@ -83,6 +87,8 @@ async def migrate(
         for run_id in await source.backend.missing_recipients():
             if not run_id.startswith(PROBE):
                 await _copy_signals_without_run(source, target, run_id, tally, dry)
+    if not dry:
+        await copy_audit(source.backend, target.backend, None if workflow is None else {*chosen})
 
 
 async def _each(

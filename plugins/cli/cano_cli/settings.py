@@ -13,6 +13,7 @@ from cano import Kernel
 AnyCommand = TypeVar("AnyCommand", bound=Any)
 
 STORE_VARIABLE = "CANO_STORE"
+ACTOR_VARIABLE = "CANO_ACTOR"
 SHORT_LEASE = 5.0
 LONG_LEASE = 30.0
 

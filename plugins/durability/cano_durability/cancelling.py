@@ -7,6 +7,7 @@ import logging
 from contextlib import suppress
 
 from cano import (
+    AuditEntry,
     Commit,
     ConflictError,
     PermanentStoreError,
@@ -71,14 +72,16 @@ class Canceller:
         if record.status.finished:
             return False
         id = f"{WITH_PARENT if with_parent else CANCEL} {record.token}"
+        audit = () if with_parent else self._stored.audited(run_id, "cancel")
         try:
             # the holder checks for this signal when it renews leases or releases an unfinished run
-            await self._stored.backend.put_signal(run_id, Signal(id, CANCEL))
+            await self._stored.backend.put_signal(run_id, Signal(id, CANCEL), *audit)
+            audit = ()
         except SerializationError as error:
             corrupt = corrupt or error
         try:
             with self._stored.holding:
-                cancelled = await self.cancel_unheld(record)
+                cancelled = await self.cancel_unheld(record, audit)
         except (SerializationError, ConflictError) as error:
             if corrupt is None:
                 raise
@@ -91,7 +94,7 @@ class Canceller:
         """Return the signal that requests the run's cancellation, or None if there is none."""
         return await self._stored.backend.next_signal(run_id, CANCEL)
 
-    async def cancel_unheld(self, record: RunRecord) -> bool:
+    async def cancel_unheld(self, record: RunRecord, audit: tuple[AuditEntry, ...] = ()) -> bool:
         """Cancel a run that no live process holds. Return False if one does: the holder cancels it."""
         run_id = record.run_id
         token = await self._leases.claim(record)
@@ -105,7 +108,7 @@ class Canceller:
                 request = None
                 with suppress(SerializationError):  # corrupt signals must not keep the run alive
                     request = await self.request(run_id)
-                await self.commit(record, request)
+                await self.commit(record, request, audit)
                 return True
             await self._stored.backend.release(run_id, token)
         except BaseException:
@@ -121,7 +124,7 @@ class Canceller:
             record = record._replace(token=token, seq=entry.seq, state=entry.state)
         return record
 
-    async def commit(self, record: RunRecord, request: Signal | None) -> None:
+    async def commit(self, record: RunRecord, request: Signal | None, audit: tuple[AuditEntry, ...] = ()) -> None:
         """Cancel the children of a run that this kernel has just claimed; then commit that it is cancelled, too.
 
         If that is cut short, the run's request remains, so that the next process to claim the run finishes it.
@@ -135,7 +138,8 @@ class Canceller:
                 run_id=record.run_id, token=record.token, expected_seq=record.seq, seq=record.seq, state=record.state,
                 status=RunStatus.CANCELLED, error=error, consumed=() if request is None else (request.id,),
                 release=True, at=self._stored.now(),
-            )
+            ),
+            *audit,
         )  # fmt: skip
         self._alarms.cancel(record.run_id)
         self._watchlist.parked.discard(record.run_id)
@@ -158,7 +162,7 @@ class Canceller:
         """Stop a run that this kernel executes. Another process has requested that with `signal`."""
         run = self._kernel.active[run_id]
         journal = journal_of(run)
-        journal.consumed = (*journal.consumed, signal.id)
+        journal.consumed, journal.requested = (*journal.consumed, signal.id), True
         run.stop(RunStatus.CANCELLED, with_parent=_with_parent(signal))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from cano import (
+    AuditEntry,
     Clock,
     Commit,
     ConfigurationError,
@@ -125,7 +126,13 @@ class Claimer:
     # continuing
 
     async def claim(
-        self, plan: BoundWorkflow, record: RunRecord, *, resume_ended: bool = False, timeout: float | None = None
+        self,
+        plan: BoundWorkflow,
+        record: RunRecord,
+        *,
+        resume_ended: bool = False,
+        timeout: float | None = None,
+        audit: tuple[AuditEntry, ...] = (),
     ) -> Run | None:
         """Claim the run and restore it, if it can continue and no live process holds it; otherwise return None.
 
@@ -134,6 +141,7 @@ class Claimer:
             record: its record, as it was loaded.
             resume_ended: whether a run that failed, or was cancelled with its parent, continues from its last commit.
             timeout: timeout in seconds for a run that has none.
+            audit: the entry of the caller's action for the store's audit, if it keeps one.
 
         Raises:
             RunNotFoundError: the run was deleted in the meantime.
@@ -143,10 +151,15 @@ class Claimer:
         if await self._woken(plan, record, resume_ended) is None:
             return None
         with self._stored.holding:
-            return await self._claimed(plan, record, resume_ended, timeout)
+            return await self._claimed(plan, record, resume_ended, timeout, audit)
 
     async def _claimed(
-        self, plan: BoundWorkflow, record: RunRecord, resume_ended: bool, timeout: float | None
+        self,
+        plan: BoundWorkflow,
+        record: RunRecord,
+        resume_ended: bool,
+        timeout: float | None,
+        audit: tuple[AuditEntry, ...],
     ) -> Run | None:
         run_id, since = record.run_id, self._stored.elapsed()
         token = await self._leases.claim(record)
@@ -163,10 +176,11 @@ class Claimer:
                     await self._canceller.commit(record, request)
                     return None
                 if woken.again is not None:
-                    await self._wait_again(record, woken.again, timeout, () if request is None else (request.id,))
+                    outdated = () if request is None else (request.id,)
+                    await self._wait_again(record, woken.again, timeout, outdated, audit)
                     return None
                 run = await self._restore(
-                    plan, record, woken, timeout, outdated=request, since=since, left=left, new=new
+                    plan, record, woken, timeout, outdated=request, since=since, left=left, new=new, audit=audit
                 )
                 if not self._kernel.closed:
                     self._watchlist.continued(run)
@@ -207,7 +221,12 @@ class Claimer:
         return Woken(again=again)
 
     async def _wait_again(
-        self, record: RunRecord, again: KeptWait, timeout: float | None, outdated: tuple[str, ...]
+        self,
+        record: RunRecord,
+        again: KeptWait,
+        timeout: float | None,
+        outdated: tuple[str, ...],
+        audit: tuple[AuditEntry, ...],
     ) -> None:
         """Park a run again that failed, or was cancelled with its parent, while it waited."""
         limit, changed = self._limit(record, timeout)
@@ -217,7 +236,8 @@ class Claimer:
                 run_id=record.run_id, token=record.token, expected_seq=record.seq, seq=record.seq, state=record.state,
                 status=RunStatus.PARKED, changed=changed, wait=wait, consumed=outdated, release=True,
                 at=self._stored.now(),
-            )
+            ),
+            *audit,
         )  # fmt: skip
         self._watchlist.parked.add(record.run_id)
         self._alarms.set(record.run_id, wait)
@@ -242,12 +262,14 @@ class Claimer:
         since: float,
         left: bool,
         new: bool,
+        audit: tuple[AuditEntry, ...],
     ) -> Run:
         """Return the run that continues from `record`, which this kernel has claimed.
 
-        If needed, one commit stores the payload that woke the run, its new deadline, its new definition, and that its
-        last process left it. It consumes the signal that woke the run, and `outdated`, a request to cancel it that
-        came after its end. A step began with the last commit, but that of a `new` run begins now.
+        If needed, one commit stores the payload that woke the run, its new deadline, its new definition, that its last
+        process left it, and the entry for the store's audit. It consumes the signal that woke the run, and a request
+        to cancel it that came after its end, `outdated`. A step began with the last commit, but that of a `new` run
+        begins now.
         """
         stored, readable = self._stored, self._stored.register(plan)
         data = readable.data(record.data, record.run_id)
@@ -289,12 +311,13 @@ class Claimer:
             journal.remember(DEFINITION.removeprefix(PREFIX), definition)
         if record.status is RunStatus.RUNNING and RETRY not in record.data:
             values[RETRY.removeprefix(PREFIX)] = began = [0, stored.now() if new else record.updated]
-            if changed or state != record.state or (new and plan.by_name[state].total_timeout is not None):
+            if audit or changed or state != record.state or (new and plan.by_name[state].total_timeout is not None):
                 changed[RETRY] = stored.values.encode(RETRY, began)  # since this commit is not when it began
         outcome, error, failed, began_at = _step_values(record, values, self._kernel.clock)
         ended = plan.by_name[state].is_exit and not overdue
         decoded = readable.payload(payload, record.run_id)
-        if changed or (not overdue and (record.status is not RunStatus.RUNNING or ended or state != record.state)):
+        moves = record.status is not RunStatus.RUNNING or ended or state != record.state
+        if audit or changed or (moves and not overdue):
             if outdated is not None:
                 used.append(outdated.id)
             if ended and journal.parent is not None:
@@ -305,7 +328,8 @@ class Claimer:
                     status=RunStatus.SUCCEEDED if ended else record.status if overdue else RunStatus.RUNNING,
                     wait=record.wait if overdue else None, payload=payload, release=ended, changed=changed,
                     removed=removed, consumed=used, at=stored.now(),
-                )
+                ),
+                *audit,
             )  # fmt: skip
         journal.seq, journal.state, journal.payload, journal.ended = seq, state, payload, ended
         journal.holds(changed, removed)

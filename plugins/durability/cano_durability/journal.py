@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from cano import (
+    AuditEntry,
     Changes,
     Commit,
     ConflictError,
@@ -50,6 +51,7 @@ class Journal:
         safe_until: the time, by `StoredRuns.elapsed`, until which the lease is certain not to have expired.
         releasing: whether a commit that releases the lease is in progress, or was made.
         ended: whether the run has ended in the store.
+        requested: whether another process has requested the run's cancellation, by a signal.
         refused: whether the store refused the commit of its end, since another process has claimed the run.
         payload: the payload that led to `state`, as the store keeps it; next_payload: that of the next state.
         consumed: ids of the signals that the next commit consumes; answers: of those that the next transition consumes.
@@ -58,9 +60,9 @@ class Journal:
     """
 
     __slots__ = (
-        "_backend", "_carried", "_clock", "_elapsed", "_remembered", "_stored", "_unsaved", "_values", "answers",
-        "child", "commits_steps", "consumed", "ended", "next_payload", "parent", "payload", "refused", "releasing",
-        "run_id", "safe_until", "seq", "state", "token",
+        "_audit", "_audited", "_backend", "_carried", "_clock", "_elapsed", "_remembered", "_stored", "_unsaved",
+        "_values", "answers", "child", "commits_steps", "consumed", "ended", "next_payload", "parent", "payload",
+        "refused", "releasing", "requested", "run_id", "safe_until", "seq", "state", "token",
     )  # fmt: skip
 
     def __init__(
@@ -79,6 +81,9 @@ class Journal:
         self.releasing = False
         self.ended = False
         self.refused = False
+        self.requested = False
+        self._audited = stored.audited
+        self._audit: tuple[AuditEntry, ...] = ()  # for the commit that ends the run
         self.payload = record.payload
         self.next_payload: Any = None
         self.consumed: tuple[str, ...] = ()
@@ -205,7 +210,10 @@ class Journal:
         """Commit. A cancellation that comes too late to stop the commit is returned, for the caller to raise it."""
         self.releasing = commit.release
         try:
-            await self._backend.commit(commit)
+            if self._audit and commit.release:
+                await self._backend.commit(commit, *self._audit)
+            else:
+                await self._backend.commit(commit)
         except asyncio.CancelledError as cut:
             if await self._was_applied(commit):  # then the run continues after it
                 return cut
@@ -268,7 +276,10 @@ class Journal:
             self.releasing = True
             await self._backend.release(self.run_id, self.token)
             return
-        by_itself = isinstance(error, RunCancelledError) and not error.with_parent and run.parent_id is not None
+        alone = isinstance(error, RunCancelledError) and not error.with_parent
+        by_itself = alone and run.parent_id is not None
+        if cancelled and alone and not self.requested:  # a request is in the store's audit
+            self._audit = self._audited(self.run_id, "cancel")
         # a child that was cancelled by itself keeps the error, see `has_ended`
         failure = None if error is None or (cancelled and not by_itself) else described(run, error)
         # a cancelled step may have been committed all the same, so the journal's state counts, not the step's

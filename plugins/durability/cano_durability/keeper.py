@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from cano import (
+    AuditEntry,
     ConfigurationError,
     ConflictError,
     Explanation,
@@ -36,6 +37,7 @@ from cano_durability.cancelling import Canceller
 from cano_durability.claiming import Claimer, ended_parent, ended_with_parent, has_ended, is_over
 from cano_durability.failures import stored_error
 from cano_durability.families.parking import Parents
+from cano_durability.inspection.auditing import Auditor
 from cano_durability.inspection.checking import Checker
 from cano_durability.inspection.deleting import Deleter
 from cano_durability.inspection.explaining import Explainer
@@ -72,7 +74,7 @@ class Keeper:
         self._parents = Parents(kernel, stored, leases, canceller, self._caretaker.look_after)
         self._lister, self._forker = Lister(kernel, stored), Forker(kernel, stored)
         self._explainer, self._checker = Explainer(kernel, stored), Checker(stored)
-        self._deleter = Deleter(kernel, stored)
+        self._deleter, self._auditor = Deleter(kernel, stored), Auditor(kernel, stored)
 
     async def close(self) -> None:
         """See `RunKeeper.close`."""
@@ -210,6 +212,7 @@ class Keeper:
 
     async def signal(self, run_id: str, name: str, payload: Any, id: str | None, wait: str | None) -> bool:
         """See `Kernel.signal`."""
+        audit = self.stored.audited(run_id, "signal", name if id is None else f"{name}, id {id}")
         backend, id, seq = self.stored.backend, id or uuid.uuid4().hex, None
         if wait is None:
             workflow, _ = await self._awaiting(run_id, name, None)
@@ -225,7 +228,7 @@ class Keeper:
         if not self.stored.knows(workflow):
             what += f", whose workflow {workflow!r} this kernel knows only after kernel.bind(flow)"
         encoded = None if payload is None else encode(what, payload, run_id)
-        await backend.put_signal(run_id, Signal(id, name, encoded))
+        await backend.put_signal(run_id, Signal(id, name, encoded), *audit)
         if run_id not in self._kernel.active:
             await self._caretaker.wake(run_id)
         return seq is None or (await self._verdict(run_id, name, seq, id))[0] is True
@@ -285,7 +288,8 @@ class Keeper:
                 "continue it; to do its work again, start another run, or fork the parent before that step",
                 run_id=run_id, state=record.state,
             )  # fmt: skip
-        if await self._caretaker.take_over(plan, run_id, resume_ended=True) is None:
+        audit = self.stored.audited(run_id, "resume")
+        if await self._caretaker.take_over(plan, run_id, resume_ended=True, audit=audit) is None:
             if run_id in self._kernel.active:
                 raise ConflictError(f"run {run_id} is already executed by this kernel", run_id=run_id)
             record = with_status_at(await self.stored.load(run_id), self.stored.now())
@@ -352,6 +356,14 @@ class Keeper:
     async def prune(self, retention: Retention) -> list[str]:
         """See `Kernel.prune`."""
         return await self._deleter.prune(retention)
+
+    async def audit(self, run_id: str | None, limit: int | None) -> list[AuditEntry]:
+        """See `Kernel.audit`."""
+        return await self._auditor.audit(run_id, limit)
+
+    async def prune_audit(self, max_age: float) -> int:
+        """See `Kernel.prune_audit`."""
+        return await self._auditor.prune_audit(max_age)
 
 
 def _error_of(record: RunRecord) -> WorkflowError | None:

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from cano import (
+    AuditEntry,
     ConfigurationError,
     ConflictError,
     Run,
@@ -45,6 +46,7 @@ class StoredRuns:
         safe: seconds after a renewal for which the kernel relies on the lease. If the next renewal fails, it stops the
             run in the remaining seconds.
         durable: whether the store survives its process.
+        audited: makes the entries of the store's audit, see `Kernel.audited`.
         holding: the work under way that closing the kernel waits for, so that it releases its leases.
     """
 
@@ -58,6 +60,7 @@ class StoredRuns:
         self.safe = self.lease - min(max(self.lease / 5, 1.0), self.lease / 2) if self.durable else math.inf
         self.elapsed: Callable[[], float] = getattr(kernel.clock, "elapsed", kernel.clock.monotonic)
         self.clock = kernel.clock
+        self.audited = kernel.audited
         self.holding = Holding()
         self._last_time = 0.0
         self._plans: dict[str, tuple[BoundWorkflow, Values]] = {}
@@ -115,9 +118,9 @@ class StoredRuns:
             expires=now + self.lease, token=1,
         )  # fmt: skip
 
-    async def create(self, record: RunRecord) -> RunRecord | None:
+    async def create(self, record: RunRecord, *audit: AuditEntry) -> RunRecord | None:
         """Store a new run, created at a `unique_now`, and return None; or return the record that already has its id."""
-        found = await self.backend.create(record)
+        found = await self.backend.create(record, *audit)
         # after a lost answer, a store may find the record that this very call has stored
         ours = (found.holder, found.token, found.created) == (record.holder, record.token, record.created)
         return None if ours else found

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cano import (
+    AuditEntry,
     Capabilities,
     Commit,
     ConflictError,
@@ -55,7 +56,7 @@ class MemoryBackend:
     def __init__(self, strict: bool = False, keep: int = 1000) -> None:
         whole("keep", keep)
         switch("strict", strict)
-        self.capabilities = Capabilities(durable=strict, encoded=strict, strict=strict, pages=True)
+        self.capabilities = Capabilities(durable=strict, encoded=strict, strict=strict, pages=True, audit=strict)
         self._strict = strict
         self._keep = keep
         self._dropped = False  # whether a finished run was dropped
@@ -65,6 +66,7 @@ class MemoryBackend:
         self._history: dict[str, list[Transition]] = {}
         self._mail: dict[str, _Mailbox] = {}
         self._finished: dict[str, None] = {}  # ids of finished runs, in the order in which they finished
+        self._audit: list[AuditEntry] = []
 
     def __repr__(self) -> str:
         return f"<MemoryBackend of {len(self._runs)} run(s){', strict' if self._strict else ''}>"
@@ -80,10 +82,11 @@ class MemoryBackend:
             self._closed = True
             for mapping in (self._runs, self._history, self._mail, self._finished):
                 mapping.clear()
+            self._audit.clear()
 
     # runs
 
-    async def create(self, run: RunRecord) -> RunRecord:
+    async def create(self, run: RunRecord, audit: AuditEntry | None = None) -> RunRecord:
         """Store a new run, or return the existing run with this id unchanged."""
         with self._locked():
             if (existing := self._runs.get(run.run_id)) is not None:
@@ -94,6 +97,7 @@ class MemoryBackend:
             self._save(
                 new, Transition(seq=run.seq, state=run.state, status=run.status, at=run.created, changed=new.data)
             )
+            self._note(audit)
             return _copy_of(new)
 
     async def load(self, run_id: str) -> RunRecord | None:
@@ -121,14 +125,17 @@ class MemoryBackend:
         with self._locked():
             return [entry._replace(changed=_isolated(entry.changed)) for entry in self._history.get(run_id, ())]
 
-    async def delete(self, run_id: str) -> bool:
+    async def delete(self, run_id: str, audit: AuditEntry | None = None) -> bool:
         """Delete the run, even if it is held, and every signal sent to its id. Return whether the run existed."""
         with self._locked():
-            return self._delete(run_id)
+            existed = self._delete(run_id)
+            if existed:
+                self._note(audit)
+            return existed
 
     # commits
 
-    async def commit(self, commit: Commit) -> None:
+    async def commit(self, commit: Commit, audit: AuditEntry | None = None) -> None:
         """Apply `commit` completely, or raise and change nothing."""
         with self._locked():
             run = _check_current(self._runs.get(commit.run_id), commit)
@@ -150,6 +157,7 @@ class MemoryBackend:
             for signal_id in commit.consumed:
                 self._mail.get(commit.run_id, _NO_MAIL).waiting.pop(signal_id, None)
             self._save(run, entry if commit.seq != commit.expected_seq else None)
+            self._note(audit)
 
     # leases
 
@@ -183,7 +191,7 @@ class MemoryBackend:
 
     # signals
 
-    async def put_signal(self, run_id: str, signal: Signal) -> None:
+    async def put_signal(self, run_id: str, signal: Signal, audit: AuditEntry | None = None) -> None:
         """Store a signal, unless one with its id was ever sent to this run id, consumed or not."""
         with self._locked():
             payload = self._stored_value(signal.payload)
@@ -191,6 +199,7 @@ class MemoryBackend:
             if signal.id not in mailbox.seen:
                 mailbox.seen.add(signal.id)
                 mailbox.waiting[signal.id] = signal._replace(payload=payload)
+                self._note(audit)
 
     async def next_signal(self, run_id: str, name: str) -> Signal | None:
         """Return the oldest waiting signal of that name, without consuming it."""
@@ -214,6 +223,28 @@ class MemoryBackend:
         """Return the runs that a kernel can claim and resume now, with empty data."""
         with self._locked():
             return [_copy_of(run._replace(data={})) for run in self._runs.values() if self._is_ready(run, now)]
+
+    # audit
+
+    async def add_audit(self, entries: Sequence[AuditEntry]) -> None:
+        """Add entries."""
+        with self._locked():
+            self._audit.extend(entries)
+
+    async def audit(self, run_id: str | None, limit: int | None) -> Sequence[AuditEntry]:
+        """Return the newest `limit` entries of a run, or of all, oldest first."""
+        with self._locked():
+            found = [entry for entry in self._audit if run_id in (None, entry.run_id)]
+            found.sort(key=lambda entry: entry.at)
+            return found if limit is None else found[max(len(found) - limit, 0) :]
+
+    async def prune_audit(self, before: float, audit: AuditEntry) -> int:
+        """Delete the entries before `before`, add one, and return how many were deleted."""
+        with self._locked():
+            kept = [entry for entry in self._audit if entry.at >= before]
+            deleted = len(self._audit) - len(kept)
+            self._audit = [*kept, audit]
+            return deleted
 
     # private methods; all but `_locked` are called with the lock held
 
@@ -244,6 +275,10 @@ class MemoryBackend:
                         "dropped run can run again; raise keep=, or use a durable store",
                         self._keep,
                     )
+
+    def _note(self, audit: AuditEntry | None) -> None:
+        if audit is not None:
+            self._audit.append(audit)
 
     def _delete(self, run_id: str) -> bool:
         existed = self._runs.pop(run_id, None) is not None

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from random import getrandbits
 from typing import Any
 
-from cano import Commit, RunStatus
+from cano import AuditEntry, Commit, RunStatus
 from cano_msgspec.packing import LARGE, pack_changes, pack_extra, size_of
 
+from cano_postgres.audit import committed
 from cano_postgres.work import Rows, Statement
 
 # PostgreSQL compares seq and token; what this process remembers does not decide
@@ -64,11 +65,12 @@ class Append:
         line: the fields of every commit.
         rest: the fields that most commits leave unset.
         consumed: the ids of the consumed signals.
+        audit: the statement that adds the commit's entry to the audit, or None.
     """
 
-    __slots__ = ("awaits", "consumed", "line", "news", "plain", "rest", "run_id", "size")
+    __slots__ = ("audit", "awaits", "consumed", "line", "news", "plain", "rest", "run_id", "size")
 
-    def __init__(self, commit: Commit) -> None:
+    def __init__(self, commit: Commit, entry: AuditEntry | None = None) -> None:
         self.run_id = commit.run_id
         self.size = size = size_of(commit.changed)
         changes = pack_changes(commit.changed, commit.removed)
@@ -84,18 +86,21 @@ class Append:
         self.awaits = awaited is not None
         self.rest = (status.value, None if wait is None else wait.until, awaited, extra, commit.release)
         self.plain = status is RunStatus.RUNNING and extra is None and not commit.release and not self.consumed
+        self.audit = None
+        if entry is not None:  # the statement of plain steps does not wait for another
+            self.plain, self.audit = False, committed(commit, self.line[6], entry)
         self.news = commit.run_id if commit.release or status.finished else None
 
     def statements(self, *, again: bool) -> Sequence[Statement]:
-        """Return the commit; before it, with `again`, a query whether it was applied."""
+        """Return the commit, and its entry; before it, with `again`, a query whether it was applied."""
         made = [(_MADE, (self.run_id, self.line[3], self.line[6]))] if again else []
-        return [*made, joined([self])]
+        return [*made, joined([self]), *(() if self.audit is None else (self.audit,))]
 
     def outcome(self, rows: Sequence[Rows], *, again: bool) -> int | None:
         """Return the length of the run's tail, or None."""
         if again and rows[0]:
             return 0
-        return next((tail for _, tail in rows[-1]), None)
+        return next((tail for _, tail in rows[1 if again else 0]), None)
 
 
 def joined(appends: Sequence[Append]) -> Statement:

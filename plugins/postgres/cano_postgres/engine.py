@@ -9,9 +9,19 @@ from contextlib import suppress
 from time import monotonic
 
 import psycopg
-from cano import Commit, RunFilter, RunRecord, Signal, Signals, StoreError, StoreUnavailableError, Transition
+from cano import (
+    AuditEntry,
+    Commit,
+    RunFilter,
+    RunRecord,
+    Signal,
+    Signals,
+    StoreError,
+    StoreUnavailableError,
+    Transition,
+)
 
-from cano_postgres import reading, signals
+from cano_postgres import audit, reading, signals
 from cano_postgres.commits import Append
 from cano_postgres.connection import check_parameters, check_server, connect
 from cano_postgres.failures import passes, translated, unkept, unreachable
@@ -22,6 +32,7 @@ from cano_postgres.reader import Reader
 from cano_postgres.records import Create, Delete
 from cano_postgres.schema import is_there, migrate
 from cano_postgres.settings import Settings
+from cano_postgres.work import Work
 from cano_postgres.writer import Writer
 
 
@@ -94,9 +105,10 @@ class Engine:
 
     # writing
 
-    async def create(self, run: RunRecord) -> RunRecord:
+    async def create(self, run: RunRecord, entry: AuditEntry | None = None) -> RunRecord:
         try:
-            work = Create(run, self._settings.snapshot_every)
+            work: Work = Create(run, self._settings.snapshot_every)
+            work = work if entry is None else audit.created(work, run, entry)
         except UnicodeError as error:
             raise unkept(error, run.run_id) from error
         while True:
@@ -106,9 +118,9 @@ class Engine:
             if there is not None:
                 return there
 
-    async def commit(self, commit: Commit) -> None:
+    async def commit(self, commit: Commit, entry: AuditEntry | None = None) -> None:
         try:
-            work = Append(commit)
+            work = Append(commit, entry)
         except UnicodeError as error:
             raise unkept(error, commit.run_id) from error
         if await self._writer.do(work) >= self._settings.snapshot_every:
@@ -131,17 +143,27 @@ class Engine:
     async def release(self, run_id: str, token: int) -> None:
         await self._writer.do(Release(run_id, token))
 
-    async def put_signal(self, run_id: str, signal: Signal) -> None:
+    async def put_signal(self, run_id: str, signal: Signal, entry: AuditEntry | None = None) -> None:
         try:
-            work = signals.Put(run_id, signal)
+            work: Work = signals.Put(run_id, signal)
+            work = work if entry is None else audit.sent(work, run_id, signal, entry)
         except UnicodeError as error:
             raise unkept(error, run_id) from error
         await self._writer.do(work)
 
-    async def delete(self, run_id: str) -> bool:
+    async def delete(self, run_id: str, entry: AuditEntry | None = None) -> bool:
         there = await self._reader.ask(reading.exists, run_id, run_id=run_id)
-        gone: bool = await self._writer.do(Delete(run_id, there))
+        work: Work = Delete(run_id, there)
+        gone: bool = await self._writer.do(work if entry is None else audit.deleted(work, run_id, entry))
         return gone
+
+    async def add_audit(self, entries: Sequence[AuditEntry]) -> None:
+        if entries:
+            await self._writer.do(audit.Add(entries))
+
+    async def prune_audit(self, before: float, entry: AuditEntry) -> int:
+        deleted: int = await self._writer.do(audit.Add([entry], before))
+        return deleted
 
     # reading
 
@@ -159,6 +181,9 @@ class Engine:
 
     async def signals(self, run_id: str) -> Signals:
         return await self._reader.ask(signals.every, run_id, run_id=run_id)
+
+    async def audit(self, run_id: str | None, limit: int | None) -> Sequence[AuditEntry]:
+        return await self._reader.ask(audit.listed, run_id, limit, run_id=run_id)
 
     async def missing_recipients(self) -> Sequence[str]:
         return await self._reader.ask(signals.missing_recipients)

@@ -8,6 +8,7 @@
 - `signals` has the signals sent to a run, even before the run exists. A consumed signal keeps its id.
 - `runs.wake` is the time from which a parked run can continue: the end of its wait, or minus infinity once its signal
   has come. So one index finds the runs that are ready, however many are parked and however many signals no run awaits.
+- `audit` has the entries of the audit. They stay when their run is deleted. `mark` is a random number, as in `journal`.
 
 Keys, and the names and ids of signals, are bytes, since PostgreSQL's text cannot contain NUL. An index has their hash,
 since it takes at most about 2,700 bytes.
@@ -89,6 +90,18 @@ MIGRATIONS: tuple[tuple[LiteralString, ...], ...] = (
             SELECT FROM signals
             WHERE signals.run_id = runs.run_id AND signals.name = runs.awaited AND NOT signals.consumed
         )""",
+    ),
+    (
+        """CREATE TABLE audit (
+            id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+            run_id text COLLATE "C",
+            action text COLLATE "C" NOT NULL,
+            actor text NOT NULL,
+            at float8 NOT NULL,
+            detail bytea NOT NULL,
+            mark bigint
+        )""",
+        "CREATE INDEX audit_of_runs ON audit (run_id)",
     ),
 )
 """The statements that migrate a schema from each version to the next; the first creates the tables."""

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from typing import Any
 
-from cano import Commit, RunFilter, RunRecord, RunStatus, SerializationError, Signal, Signals, Transition
+from cano import AuditEntry, Commit, RunFilter, RunRecord, RunStatus, SerializationError, Signal, Signals, Transition
 from cano_msgspec.packing import pack_extra, payload_bytes, stale
 
-from cano_redis import reading, scripts
+from cano_redis import audit, reading, scripts
 from cano_redis.news import News
 from cano_redis.packing import number, pack_line, pairs, text, texts, time
 from cano_redis.pump import Pump
@@ -55,7 +55,7 @@ class Engine:
 
     # runs
 
-    async def create(self, run: RunRecord) -> RunRecord:
+    async def create(self, run: RunRecord, entry: AuditEntry | None = None) -> RunRecord:
         try:
             record, data = fields(run), pairs(run.data)
             line = pack_line(self._op(), run.seq, run.state, run.status.value, run.created, (run.data, ()))
@@ -65,7 +65,7 @@ class Engine:
         news = self._news_of(run.run_id) if run.holder is None else (b"", b"")
         answer = await self._do(
             scripts.CREATE, run.run_id, time(run.created), run.status.value.encode(), text(run.workflow),
-            b"0" if run.parent is None else b"1", parent, line, *news, b"%d" % len(record), *record, *data,
+            b"0" if run.parent is None else b"1", parent, line, *news, b"%d" % len(record), *record, *data, entry=entry,
         )  # fmt: skip
         return run if answer == 1 else whole(run.run_id, answer)
 
@@ -73,12 +73,12 @@ class Engine:
         answer = await self._do(scripts.LOAD, run_id)
         return None if answer is None else whole(run_id, answer)
 
-    async def commit(self, commit: Commit) -> None:
+    async def commit(self, commit: Commit, entry: AuditEntry | None = None) -> None:
         try:
             arguments = self._arguments(commit)
         except SerializationError as error:
             raise _of(error, commit.run_id) from None
-        answer = await self._do(scripts.COMMIT, commit.run_id, *arguments)
+        answer = await self._do(scripts.COMMIT, commit.run_id, *arguments, entry=entry)
         if answer != 1:
             found = None if None in answer else [part.decode(errors="replace") for part in answer]
             raise stale(commit.run_id, commit.expected_seq, commit.token, found)
@@ -106,8 +106,8 @@ class Engine:
         answer = await self._do(scripts.HISTORY, run_id)
         return [] if answer is None else reading.history(run_id, *answer)
 
-    async def delete(self, run_id: str) -> bool:
-        return bool(await self._do(scripts.DELETE, run_id, self._op(), *self._news_of(run_id)))
+    async def delete(self, run_id: str, entry: AuditEntry | None = None) -> bool:
+        return bool(await self._do(scripts.DELETE, run_id, self._op(), *self._news_of(run_id), entry=entry))
 
     # leases
 
@@ -130,13 +130,13 @@ class Engine:
 
     # signals
 
-    async def put_signal(self, run_id: str, signal: Signal) -> None:
+    async def put_signal(self, run_id: str, signal: Signal, entry: AuditEntry | None = None) -> None:
         try:
             payload = payload_bytes(signal.payload)
             sent = (text(signal.id), text(signal.name), b"0" if payload is None else b"1", payload or b"")
         except SerializationError as error:
             raise _of(error, run_id) from None
-        await self._do(scripts.PUT_SIGNAL, run_id, *sent, *self._news_of(run_id))
+        await self._do(scripts.PUT_SIGNAL, run_id, *sent, *self._news_of(run_id), entry=entry)
 
     async def next_signal(self, run_id: str, name: str) -> Signal | None:
         answer = await self._do(scripts.TAKE_SIGNAL, run_id, text(name))
@@ -148,14 +148,32 @@ class Engine:
     async def missing_recipients(self) -> Sequence[str]:
         return [run_id.decode(errors="replace") for run_id in await self._ask(scripts.RECIPIENTS)]
 
+    # audit
+
+    async def add_audit(self, entries: Sequence[AuditEntry]) -> None:
+        packed = [audit.pack(self._op(), entry) for entry in entries]
+        for at in range(0, len(packed), PAGE):
+            await self._ask(scripts.ADD_AUDIT, *(each for some in packed[at : at + PAGE] for each in some))
+
+    async def audit(self, run_id: str | None, limit: int | None) -> Sequence[AuditEntry]:
+        if limit is not None and limit <= 0:
+            return []
+        name = b"audit" if run_id is None else b"audit:" + text(run_id)
+        return audit.unpack(await self._ask(scripts.LIST_AUDIT, name, b"%d" % (limit or 0)))
+
+    async def prune_audit(self, before: float, entry: AuditEntry) -> int:
+        return int(await self._ask(scripts.PRUNE_AUDIT, time(before), *audit.pack(self._op(), entry)))
+
     # scripts
 
-    async def _do(self, script: scripts.Script, run_id: str, *arguments: bytes) -> Any:
-        """Run a script for one run, and return its answer."""
+    async def _do(self, script: scripts.Script, run_id: str, *arguments: bytes, entry: AuditEntry | None = None) -> Any:
+        """Run a script for one run, with an entry for the audit, if there is one; and return its answer."""
         try:
             id = text(run_id)
         except SerializationError as error:
             raise _of(error, run_id) from None
+        if entry is not None:
+            script, arguments = scripts.AUDITED[script], (*arguments, *audit.pack(self._op(), entry))
         keys = self._keys
         return await self._pump.do(script, keys + b"run:" + id, (keys, id, *arguments), run_id)
 

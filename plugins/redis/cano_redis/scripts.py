@@ -17,12 +17,26 @@ class Script(NamedTuple):
     sha: bytes
 
 
-def _read(name: str) -> Script:
+_AUDITED = """
+local entry, at = table.remove(ARGV), table.remove(ARGV)
+local function act()
+{}
+end
+local answer = act()
+if answer == 1 then audit(at, entry) end
+return answer
+"""
+"""A script with an entry for the audit as its last arguments. It is added if the script has an effect: it returns 1."""
+
+
+def _read(name: str, *, audited: bool = False) -> Script:
     folder = files("cano_redis") / "lua"
     own = (folder / f"{name}.lua").read_text(encoding="utf-8")
     parts = _PARTS.match(own)  # the first line names the parts that precede the script
     assert parts is not None
-    text = "".join((folder / f"{part}.lua").read_text(encoding="utf-8") for part in parts[1].split(", ")) + own
+    names = [*parts[1].split(", "), *(["_audit"] if audited else [])]
+    text = "".join((folder / f"{part}.lua").read_text(encoding="utf-8") for part in names)
+    text += _AUDITED.format(own) if audited else own
     return Script(text.encode(), hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest().encode())
 
 
@@ -42,5 +56,12 @@ RUNS = _read("runs")
 READY = _read("ready")
 RECORDS = _read("records")
 OPEN = _read("open")
+ADD_AUDIT = _read("audit_add")
+LIST_AUDIT = _read("audit_list")
+PRUNE_AUDIT = _read("audit_prune")
+AUDITED = {each: _read(name, audited=True) for name, each in (
+    ("create", CREATE), ("commit", COMMIT), ("put_signal", PUT_SIGNAL), ("delete", DELETE)
+)}  # fmt: skip
+"""The scripts that take an entry for the audit, by those that take none."""
 
-ALL = tuple(each for each in list(globals().values()) if isinstance(each, Script))
+ALL = (*(each for each in list(globals().values()) if isinstance(each, Script)), *AUDITED.values())

@@ -42,8 +42,11 @@ class Repository(Protocol):
         """Return the present state, for reading; None if there is none."""
         ...
 
-    async def update(self, id: str, change: Change) -> Decision | None:
-        """Apply `change` completely or not at all, and return its decision once the new state is stored."""
+    async def update(self, id: str, change: Change, action: str | None = None) -> Decision | None:
+        """Apply `change` completely or not at all, and return its decision once the new state is stored.
+
+        `action` is a caller's, for the store's audit: "pause", for example.
+        """
         ...
 
     async def refresh(self) -> list[str]:
@@ -93,7 +96,7 @@ class LocalRepository:
         """Return the state, for reading."""
         return self.states.get(id)
 
-    async def update(self, id: str, change: Change) -> Decision | None:
+    async def update(self, id: str, change: Change, action: str | None = None) -> Decision | None:
         """Apply `change` and record its ticks."""
         decision = change(self.states[id])
         self.record(id, decision)

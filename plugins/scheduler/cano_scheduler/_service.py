@@ -187,7 +187,7 @@ class Service:
             (admit if policy else start)(schedule, state, job, job.at, decision)
             return decision
 
-        return await runner.apply(schedule, await runner.repository.update(schedule.id, change))
+        return await runner.apply(schedule, await runner.repository.update(schedule.id, change, job.kind))
 
     async def trigger(self, id: str, data: Mapping[str, Any] | None) -> RunHandle:
         """Run a schedule's workflow now."""
@@ -230,7 +230,7 @@ class Service:
         schedule, runner = await self._get(id)
         change = _CHANGES[name]
         while True:
-            decision = await runner.repository.update(id, lambda state: change(schedule, state, runner.now()))
+            decision = await runner.repository.update(id, lambda state: change(schedule, state, runner.now()), name)
             await runner.apply(schedule, decision)
             if decision is None or not decision.more:
                 break
@@ -240,7 +240,9 @@ class Service:
     async def remove(self, id: str) -> None:
         """Remove a schedule."""
         schedule, runner = await self._get(id)
-        decision = await runner.repository.update(id, lambda state: _lifecycle.remove(schedule, state, runner.now()))
+        decision = await runner.repository.update(
+            id, lambda state: _lifecycle.remove(schedule, state, runner.now()), "remove"
+        )
         await runner.apply(schedule, decision)
         if self.schedules.get(id) is schedule:
             del self.schedules[id]

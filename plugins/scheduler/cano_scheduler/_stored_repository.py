@@ -80,7 +80,7 @@ class StoredRepository:
         record = await self._backend.load(_PREFIX + id)
         return None if record is None else self._cache(id, record)
 
-    async def update(self, id: str, change: Change) -> Decision | None:
+    async def update(self, id: str, change: Change, action: str | None = None) -> Decision | None:
         """Apply `change` to the stored state by compare-and-set, and retry if another process changed it first."""
         async with self._locks[id]:  # avoids conflicts between changes of this process
             while True:
@@ -92,7 +92,7 @@ class StoredRepository:
                 if decision is None:
                     return None
                 try:
-                    await self._commit(id, record, state, decision.ticks)
+                    await self._commit(id, record, state, decision.ticks, None if decision.more else action)
                 except ConflictError:
                     self._cached.pop(id, None)
                 except BaseException:
@@ -101,7 +101,7 @@ class StoredRepository:
                 else:
                     return decision
 
-    async def _commit(self, id: str, record: RunRecord, state: State, ticks: list[Tick]) -> None:
+    async def _commit(self, id: str, record: RunRecord, state: State, ticks: list[Tick], action: str | None) -> None:
         changed = {"state": self._encode(state.packed())}
         if ticks:
             changed["ticks"] = self._encode([tick.packed() for tick in ticks])
@@ -110,7 +110,8 @@ class StoredRepository:
             state=state.status, status=RunStatus.PARKED, changed=changed, wait=_WAIT,
             at=(ticks[-1].decided_us / SECOND if ticks else record.updated),
         )  # fmt: skip
-        await self._backend.commit(commit)
+        audit = () if action is None else self._kernel.audited(record.run_id, action)
+        await self._backend.commit(commit, *audit)
         self._cached[id] = (_record_after(record, commit), state)
 
     def _cache(self, id: str, record: RunRecord) -> State:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from cano import Commit, RunFilter, RunRecord, Signal, Signals, Transition
+from cano import AuditEntry, Commit, RunFilter, RunRecord, Signal, Signals, Transition
 from cano_msgspec.packing import payload_bytes
 
-from cano_sqlite import leases, reading, records, signals
-from cano_sqlite.job import Call
+from cano_sqlite import audit, leases, reading, records, signals
+from cano_sqlite.job import Call, Job
 from cano_sqlite.journal import Append
 from cano_sqlite.reader import Reader
 from cano_sqlite.settings import Settings
@@ -57,12 +57,17 @@ class Engine:
 
     # writing
 
-    def create(self, run: RunRecord) -> Coroutine[Any, Any, RunRecord]:
-        return self._writer.do(records.Create(run, self._tails))
+    def create(self, run: RunRecord, entry: AuditEntry | None = None) -> Coroutine[Any, Any, RunRecord]:
+        return self._do(records.Create(run, self._tails), entry, lambda found: found is run)
 
-    async def commit(self, commit: Commit) -> None:
-        if not self._shortcut.take(commit):
+    async def commit(self, commit: Commit, entry: AuditEntry | None = None) -> None:
+        if entry is not None:
+            await self._do(Append(commit, self._tails), entry, lambda _: True)
+        elif not self._shortcut.take(commit):
             await self._writer.do(Append(commit, self._tails))
+
+    def _do(self, job: Job, entry: AuditEntry | None, effective: Callable[[Any], bool]) -> Coroutine[Any, Any, Any]:
+        return self._writer.do(job if entry is None else audit.Audited(job, entry, effective))
 
     def claim(self, run_id: str, holder: str, now: float, expires: float) -> Coroutine[Any, Any, int | None]:
         work = partial(leases.claim, run_id=run_id, holder=holder, now=now, expires=expires, tails=self._tails)
@@ -75,12 +80,18 @@ class Engine:
     def release(self, run_id: str, token: int) -> Coroutine[Any, Any, None]:
         return self._writer.do(Call(partial(leases.release, run_id=run_id, token=token), run_id))
 
-    def put_signal(self, run_id: str, signal: Signal) -> Coroutine[Any, Any, None]:
+    async def put_signal(self, run_id: str, signal: Signal, entry: AuditEntry | None = None) -> None:
         size = len(payload_bytes(signal.payload) or b"")
-        return self._writer.do(Call(partial(signals.put, run_id=run_id, signal=signal), run_id, size))
+        await self._do(Call(partial(signals.put, run_id=run_id, signal=signal), run_id, size), entry, bool)
 
-    def delete(self, run_id: str) -> Coroutine[Any, Any, bool]:
-        return self._writer.do(Call(partial(records.delete, run_id=run_id, tails=self._tails), run_id))
+    def delete(self, run_id: str, entry: AuditEntry | None = None) -> Coroutine[Any, Any, bool]:
+        return self._do(Call(partial(records.delete, run_id=run_id, tails=self._tails), run_id), entry, bool)
+
+    def add_audit(self, entries: Sequence[AuditEntry]) -> Coroutine[Any, Any, None]:
+        return self._writer.do(Call(partial(audit.add, entries=tuple(entries))))
+
+    def prune_audit(self, before: float, entry: AuditEntry) -> Coroutine[Any, Any, int]:
+        return self._writer.do(Call(partial(audit.prune, before=before, entry=entry)))
 
     # reading
 
@@ -98,6 +109,9 @@ class Engine:
 
     def signals(self, run_id: str) -> Coroutine[Any, Any, Signals]:
         return self._reader.do(Call(partial(signals.every, run_id=run_id), run_id))
+
+    def audit(self, run_id: str | None, limit: int | None) -> Coroutine[Any, Any, Sequence[AuditEntry]]:
+        return self._reader.do(Call(partial(audit.listed, run_id=run_id, limit=limit), run_id))
 
     def missing_recipients(self) -> Coroutine[Any, Any, Sequence[str]]:
         return self._reader.do(Call(signals.missing_recipients))

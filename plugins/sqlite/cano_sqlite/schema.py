@@ -11,6 +11,7 @@
 - `signals` has the signals sent to a run, even before the run exists. A consumed signal keeps its id.
 - `runs.wake` is the time from which a parked run can continue: the end of its wait, or DUE once its signal has come. So
   one index finds the runs that are ready, however many are parked and however many signals no run awaits.
+- `audit` has the entries of the audit. They stay when their run is deleted.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ DUE = "-9e999"
 
 _SPACE = r"(?>[ \t\n\f\r]|--[^\n]*\n|/\*.*?\*/)+"  # atomic: otherwise each comment of a crafted file doubles the time
 _TRIGGER = re.compile(f"CREATE{_SPACE}(?:TEMP{_SPACE}|TEMPORARY{_SPACE})?TRIGGER\\b", re.IGNORECASE | re.DOTALL)
-_TABLE = re.compile(r"\b(runs|definitions|journal|snapshot|signals)\b", re.IGNORECASE)
+_TABLE = re.compile(r"\b(runs|definitions|journal|snapshot|signals|audit)\b", re.IGNORECASE)
 _FOLLOW = """CREATE TRIGGER runs_follow AFTER INSERT ON journal BEGIN
             UPDATE runs SET seq = new.seq, head = new.id, updated = new.at, tail = tail + 1 WHERE id = new.run;
         END"""
@@ -142,6 +143,18 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             WHERE signals.run_id = runs.run_id AND signals.name = runs.awaited AND signals.consumed = 0
         )""",
         "PRAGMA user_version = 4",
+    ),
+    (
+        """CREATE TABLE audit (
+            id INTEGER PRIMARY KEY,
+            run_id TEXT,
+            action TEXT NOT NULL,
+            actor TEXT NOT NULL,
+            at REAL NOT NULL,
+            detail TEXT NOT NULL
+        )""",
+        "CREATE INDEX audit_of_runs ON audit (run_id)",
+        "PRAGMA user_version = 5",
     ),
 )
 """The statements that migrate a file from each schema version to the next; the first creates the tables."""

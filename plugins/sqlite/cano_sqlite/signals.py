@@ -24,10 +24,11 @@ _RECIPIENTS = "SELECT DISTINCT run_id FROM signals WHERE run_id NOT IN (SELECT r
 _CONSUME = "UPDATE signals SET consumed = 1, payload = NULL WHERE run_id = ? AND signal = ?"
 
 
-def put(connection: sqlite3.Connection, run_id: str, signal: Signal) -> None:
-    """Store a signal, unless the run already got one with this id."""
-    connection.execute(_PUT, (run_id, signal.id, signal.name, signal.payload))
+def put(connection: sqlite3.Connection, run_id: str, signal: Signal) -> bool:
+    """Store a signal, unless the run already got one with this id. Return whether it is new."""
+    made = connection.execute(_PUT, (run_id, signal.id, signal.name, signal.payload))
     mark_answered(connection, run_id)
+    return made.rowcount == 1
 
 
 def mark_answered(connection: sqlite3.Connection, run_id: str) -> None:

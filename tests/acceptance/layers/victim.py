@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from cano import Commit, Kernel
+from cano import AuditEntry, Commit, Kernel
 from cano_sqlite import SqliteBackend
 
 from tests.acceptance.layers.flows import SECRET, flow
@@ -33,7 +33,7 @@ def prepare(moment: str) -> None:
             die()
         return done
 
-    async def commit(self: Any, commit: Commit) -> None:
+    async def commit(self: Any, commit: Commit, audit: AuditEntry | None = None) -> None:
         die()
 
     Path.replace = replaced  # type: ignore[method-assign, assignment]

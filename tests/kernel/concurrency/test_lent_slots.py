@@ -342,7 +342,7 @@ async def test_a_state_keeps_its_slot_until_its_step_is_committed(clock: Virtual
     class Slow(MemoryBackend):
         """Commits after other tasks have had their turn."""
 
-        async def commit(self, commit: Commit) -> None:
+        async def commit(self, commit: Commit, audit: Any = None) -> None:
             for _ in range(5):
                 await asyncio.sleep(0)
             await super().commit(commit)

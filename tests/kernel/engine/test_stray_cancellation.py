@@ -203,7 +203,7 @@ async def test_a_commit_that_raises_it() -> None:
     """The store has failed: the run is interrupted, and its caller was not cancelled."""
 
     class Leaks(MemoryBackend):
-        async def commit(self, commit: Any) -> None:
+        async def commit(self, commit: Any, audit: Any = None) -> None:
             raise asyncio.CancelledError
 
     async def work(store: Any) -> str:

@@ -259,7 +259,7 @@ async def test_a_store_that_raises_an_error_of_its_own() -> None:
     """Not the task has failed: the run is interrupted, here as in the store."""
 
     class Broken(MemoryBackend):
-        async def commit(self, commit: Commit) -> None:
+        async def commit(self, commit: Commit, audit: Any = None) -> None:
             raise OSError("gone")
 
     async with Kernel(store=Broken(strict=True), plugins=["msgspec"]) as kernel:

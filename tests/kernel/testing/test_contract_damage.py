@@ -57,10 +57,10 @@ class Shelf(MemoryBackend):
         self.decode(run_id)
         return await super().load(run_id)
 
-    async def create(self, run: RunRecord) -> RunRecord:
+    async def create(self, run: RunRecord, audit: Any = None) -> RunRecord:
         """See whether it is there."""
         await self.load(run.run_id)
-        return await super().create(run)
+        return await super().create(run, audit)
 
     async def runs(self, filter: RunFilter) -> Sequence[RunRecord]:
         """Say which are corrupt."""
@@ -78,10 +78,10 @@ class Shelf(MemoryBackend):
         self.check(run_id, "history")
         return await super().history(run_id)
 
-    async def commit(self, commit: Any) -> None:
+    async def commit(self, commit: Any, audit: Any = None) -> None:
         """Look at the run before."""
         self.check(commit.run_id, "record", "data")
-        await super().commit(commit)
+        await super().commit(commit, audit)
 
     async def next_signal(self, run_id: str, name: str) -> Any:
         """Read them all."""
@@ -93,11 +93,11 @@ class Shelf(MemoryBackend):
         self.check(run_id, "signal")
         return await super().signals(run_id)
 
-    async def delete(self, run_id: str) -> bool:
+    async def delete(self, run_id: str, audit: Any = None) -> bool:
         """Delete what is corrupt too."""
         self.corrupt.pop(run_id, None)
         self.blobs.pop(run_id, None)
-        return await super().delete(run_id)
+        return await super().delete(run_id, audit)
 
 
 class Door(LazyBackend[Shelf]):

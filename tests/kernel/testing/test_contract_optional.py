@@ -58,7 +58,7 @@ class WithoutHistory(SaysNoHistory):
 class WithoutRetention(SaysNoRetention):
     """Deletes nothing, as it says."""
 
-    async def delete(self, run_id: str) -> bool:
+    async def delete(self, run_id: str, audit: Any = None) -> bool:
         """Refuse."""
         with self._locked():
             raise StoreError(f"this store keeps everything, {run_id} too")

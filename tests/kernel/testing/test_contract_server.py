@@ -404,9 +404,11 @@ class WithoutNews(Store):
 
 LOST: dict[type[Far], str] = {
     AsksAgain: "a_commit_whose_answer_is_lost_is_made_once a_commit_that_others_followed_is_recognised "
-    "many_commits_whose_answers_are_lost_are_made_once every_call_whose_answer_is_lost_is_made_once",
+    "many_commits_whose_answers_are_lost_are_made_once every_call_whose_answer_is_lost_is_made_once "
+    "an_action_whose_answer_is_lost_leaves_one_entry",
     GivesUp: "a_commit_whose_answer_is_lost_is_made_once a_commit_that_others_followed_is_recognised "
-    "many_commits_whose_answers_are_lost_are_made_once every_call_whose_answer_is_lost_is_made_once",
+    "many_commits_whose_answers_are_lost_are_made_once every_call_whose_answer_is_lost_is_made_once "
+    "an_action_whose_answer_is_lost_leaves_one_entry",
     Hopes: "a_refusal_that_is_lost_stays_a_refusal",
     Insists: "a_cancelled_commit_is_not_asked_for_again",
 }

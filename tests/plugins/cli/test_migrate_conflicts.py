@@ -9,6 +9,7 @@ import pytest
 from cano import Commit, RunRecord, RunStatus, SerializationError, Signal, StoreUnavailableError, Transition, Wait
 from cano.testing import Faults, FaultyStore
 from cano_cli.contents import LayeredStore
+from cano_cli.copied_audit import Importer
 from cano_cli.copying import HOLDER, Kind
 from cano_cli.migration import Tally, migrate
 from cano_memory import MemoryBackend
@@ -358,6 +359,9 @@ async def test_half_a_copy_of_another_workflow(dry: bool) -> None:
     clock.now += 30
     for workflow, count in (("other", 0), ("flow", 1)):
         tally, there = Tally(), LayeredStore(target)
-        await migrate(LayeredStore(source), there, clock, tally, workflow=workflow, dead_after=3.0, dry=dry)
+        await migrate(
+            LayeredStore(source), there, clock, tally, workflow=workflow, dead_after=3.0,
+            importer=Importer(target, "Ada", "SRC"), dry=dry,
+        )  # fmt: skip
         assert tally.counts[Kind.REMOVED] == count
     assert (await target.load("a") is None) is not dry

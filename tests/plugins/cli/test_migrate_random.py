@@ -9,6 +9,7 @@ from typing import Any
 from cano import Commit, RunRecord, RunStatus, Signal, StoreBackend, StoreUnavailableError, Wait
 from cano.testing import Faults, FaultyStore
 from cano_cli.contents import LayeredStore
+from cano_cli.copied_audit import Importer
 from cano_cli.copying import Kind
 from cano_cli.migration import Tally, migrate
 from cano_memory import MemoryBackend
@@ -115,7 +116,8 @@ async def play(store: StoreBackend, actions: list[Any], clock: Ticking) -> None:
 async def copied(source: StoreBackend, target: StoreBackend, clock: Any, history: bool = True) -> Tally:
     """What a migration tells."""
     tally, here, there = Tally(), LayeredStore(source, history=history), LayeredStore(target, history=history)
-    await migrate(here, there, clock, tally, workflow=None, dead_after=3.0, dry=False)
+    importer = Importer(target, "Ada", "SRC")
+    await migrate(here, there, clock, tally, workflow=None, dead_after=3.0, importer=importer, dry=False)
     return tally
 
 

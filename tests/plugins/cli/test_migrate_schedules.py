@@ -8,6 +8,7 @@ from itertools import pairwise
 from cano import Kernel, RunFilter, RunRecord, StoreBackend, Workflow, current_step
 from cano.testing import VirtualClock
 from cano_cli.contents import LayeredStore
+from cano_cli.copied_audit import Importer
 from cano_cli.migration import SCHEDULES, Tally, copy_order, migrate
 from cano_memory import MemoryBackend
 from cano_scheduler import Scheduler
@@ -52,7 +53,10 @@ async def test_a_schedule_goes_on() -> None:
     await schedule(one)
     await clock.sleep(31)  # past the leases
     tally = Tally()
-    await migrate(LayeredStore(one), LayeredStore(two), clock, tally, workflow=None, dead_after=5, dry=False)
+    importer = Importer(two, "Ada", "SRC")
+    await migrate(
+        LayeredStore(one), LayeredStore(two), clock, tally, workflow=None, dead_after=5, importer=importer, dry=False
+    )
     assert tally.problems == []
     await schedule(two)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from cano import (
+    AuditEntry,
     Capabilities,
     ConfigurationError,
     Kernel,
@@ -38,7 +39,7 @@ class Sparse(SqliteBackend):
         """Nothing, ever."""
         return ()
 
-    async def delete(self, run_id: str) -> bool:
+    async def delete(self, run_id: str, audit: AuditEntry | None = None) -> bool:
         """Refuse."""
         raise StoreError("this store keeps everything")
 

@@ -8,7 +8,7 @@ import pytest
 from cano import Capabilities, ConfigurationError, Kernel, RunFilter, RunRecord, RunStatus
 from cano_memory import MemoryBackend, _plugin
 
-DURABLE = Capabilities(durable=True, encoded=True, strict=True, pages=True)
+DURABLE = Capabilities(durable=True, encoded=True, strict=True, pages=True, audit=True)
 FORGETFUL = Capabilities(durable=False, encoded=False, pages=True)
 
 

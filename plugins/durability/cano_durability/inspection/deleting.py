@@ -43,7 +43,7 @@ class Deleter:
         needing = {run.run_id for run in records if run.run_id not in expired and not has_ended(run, resume_ended=True)}
         for record in reversed(records):  # parents first
             if record.run_id in expired:
-                if record.parent not in needing and await self._delete(record.run_id):
+                if record.parent not in needing and await self._delete(record.run_id, "prune"):
                     deleted.append(record.run_id)
                 elif not has_ended(record, resume_ended=True):
                     needing.add(record.run_id)
@@ -63,24 +63,24 @@ class Deleter:
                 problem = f"its parent {parent.run_id} may still need its result"
                 call = "delete" if parent.status.finished else "cancel"
                 raise ConflictError(_unfinished(run_id, problem, parent.run_id, call), run_id=run_id)
-        if not await self._delete(run_id):
+        if not await self._delete(run_id, "delete"):
             raise ConflictError(f"run {run_id} is not deleted: it is being resumed", run_id=run_id)
 
-    async def _delete(self, run_id: str) -> bool:
+    async def _delete(self, run_id: str, action: str) -> bool:
         """Delete a finished run, unless it is being resumed. A run that cannot be read cannot be resumed, either."""
-        backend, token = self._stored.backend, None
+        backend, token, audit = self._stored.backend, None, self._stored.audited(run_id, action)
         with self._stored.holding:
             try:
                 token = await self._stored.claim(run_id, self._stored.now())
                 record = await backend.load(run_id)
                 if token is not None and record is not None and record.status.finished:
-                    return await backend.delete(run_id)
+                    return await backend.delete(run_id, *audit)
             except SerializationError:
                 with suppress(SerializationError):  # its parent may be parked until its end
                     listed, _ = await self._stored.head(run_id)
                     if listed.parent is not None:
                         await announce_end(backend, listed.parent, run_id, listed.token)
-                return await backend.delete(run_id)
+                return await backend.delete(run_id, *audit)
             except BaseException:
                 if token is not None:
                     await despite_cancellation(backend.release(run_id, token), self._kernel.clock)

@@ -71,9 +71,10 @@ class Forker:
             wait=None if kept is None else kept.before(due), payload=payload if kept is None else None,
             created=created, updated=created, holder=stored.holder, expires=created, token=1,
         )  # fmt: skip
+        audit = stored.audited(new_run_id, "fork", f"of {run_id} after transition {seq}")
         with stored.holding:
             try:
-                if new_run_id in self._kernel.active or await stored.create(forked) is not None:
+                if new_run_id in self._kernel.active or await stored.create(forked, *audit) is not None:
                     raise ConfigurationError(f"the run id {new_run_id!r} is in use; fork to another", run_id=new_run_id)
                 await stored.backend.release(new_run_id, 1)
             except BaseException:

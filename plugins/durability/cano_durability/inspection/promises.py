@@ -8,11 +8,12 @@ from cano.engine.ports import Host
 _LACKS = {
     "history": "keeps no history of its runs, so none can be shown, and no run can be forked",
     "retention": "keeps everything, so no run can be deleted",
+    "audit": "keeps no audit, so it does not know who acted on its runs",
 }
 
 
 def require(kernel: Host, promise: str) -> None:
-    """Raise ConfigurationError unless the kernel's store promises `history` or `retention`."""
+    """Raise ConfigurationError unless the kernel's store makes a promise of `Capabilities`, such as `history`."""
     assert kernel.backend is not None
     if not getattr(kernel.backend.capabilities, promise):
         name = kernel.store_name

@@ -7,7 +7,17 @@ import logging
 from collections import deque
 from collections.abc import Collection, Iterable
 
-from cano import CanoError, NotifyingStore, Run, RunFilter, RunRecord, RunStatus, VersionMismatchError, is_held
+from cano import (
+    AuditEntry,
+    CanoError,
+    NotifyingStore,
+    Run,
+    RunFilter,
+    RunRecord,
+    RunStatus,
+    VersionMismatchError,
+    is_held,
+)
 from cano.engine.ports import BoundWorkflow, Host
 from cano.safe_text import escaped, safe_str
 
@@ -203,10 +213,13 @@ class Caretaker:
         except Exception as error:  # noqa: BLE001  # the next poll retries
             _log_retry(error)
 
-    async def take_over(self, plan: BoundWorkflow, run_id: str, *, resume_ended: bool = False) -> Run | None:
+    async def take_over(
+        self, plan: BoundWorkflow, run_id: str, *, resume_ended: bool = False, audit: tuple[AuditEntry, ...] = ()
+    ) -> Run | None:
         """Claim a run and execute it here, if it can continue and no live process holds it. See `Claimer.claim`."""
         self._stored.register(plan)
-        run = await self._claimer.claim(plan, await self._stored.load(run_id), resume_ended=resume_ended)
+        record = await self._stored.load(run_id)
+        run = await self._claimer.claim(plan, record, resume_ended=resume_ended, audit=audit)
         if run is not None:
             self._kernel.drive(self.look_after(run))
         elif run_id in self._watchlist.parked:

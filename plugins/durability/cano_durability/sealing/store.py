@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from cano import (
+    AuditEntry,
     Commit,
     ConfigurationError,
     ConflictError,
@@ -135,8 +136,8 @@ class SealedStore:
 
     # runs
 
-    async def create(self, run: RunRecord) -> RunRecord:
-        """See `StoreBackend.create`."""
+    async def create(self, run: RunRecord, *audit: AuditEntry) -> RunRecord:
+        """See `AuditingStore.create`. The audit is neither encrypted nor authenticated."""
         if run.run_id == MARK:
             raise ConfigurationError(f"the run id {MARK!r} is the store's own; choose another")
         stored = run._replace(
@@ -147,7 +148,7 @@ class SealedStore:
         first = Transition(run.seq, run.state, run.status, run.created, stored.data)
         sealed = SealedRun.new(stored, [first], ())
         seal = self._layer.wrap_in(sealed.seal.packed(), self._context(run.run_id, SEAL, run.seq))
-        found = await self.inner.create(stored._replace(data={**stored.data, SEAL: seal}))
+        found = await self.inner.create(stored._replace(data={**stored.data, SEAL: seal}), *audit)
         if found.data.get(SEAL) != seal or found.token != run.token:
             return self._opened(found, _bound(await self._verified(found)))
         if run.holder is not None:
@@ -247,28 +248,28 @@ class SealedStore:
             if seal is None or seal.link != link:
                 raise _changed(run_id, f"its history was changed after transition {run.seq}")
 
-    async def delete(self, run_id: str) -> bool:
-        """See `StoreBackend.delete`."""
+    async def delete(self, run_id: str, *audit: AuditEntry) -> bool:
+        """See `AuditingStore.delete`."""
         if run_id == MARK:
             return False
         self._held.pop(run_id, None)
-        return await self.inner.delete(run_id)
+        return await self.inner.delete(run_id, *audit)
 
     # commits
 
-    async def commit(self, commit: Commit) -> None:
-        """See `StoreBackend.commit`. Raises SerializationError if the run is not as its last commit left it."""
+    async def commit(self, commit: Commit, *audit: AuditEntry) -> None:
+        """See `AuditingStore.commit`. Raises SerializationError if the run is not as its last commit left it."""
         held = self._held.get(commit.run_id)
         if held is None:  # of a record that no kernel executes, such as a schedule's
-            await self._commit(commit, _Held())
+            await self._commit(commit, _Held(), *audit)
             return
         async with held.lock:
             held.commits += 1
-            await self._commit(commit, held)
+            await self._commit(commit, held, *audit)
             if commit.release:
                 self._held.pop(commit.run_id, None)
 
-    async def _commit(self, commit: Commit, held: _Held) -> None:
+    async def _commit(self, commit: Commit, held: _Held, *audit: AuditEntry) -> None:
         run_id, run = commit.run_id, held.run
         held.run = None  # unless the commit succeeds, it may have been applied
         if run is None or (run.token, run.seq) != (commit.token, commit.expected_seq):
@@ -283,7 +284,7 @@ class SealedStore:
             consumed = {each.id for each in (await self.inner.signals(run_id)).waiting} & {*commit.consumed}
         after = run.after(stored, consumed)
         seal = self._layer.wrap_in(after.seal.packed(), self._context(run_id, SEAL, commit.seq))
-        await self.inner.commit(stored._replace(changed={**stored.changed, SEAL: seal}))
+        await self.inner.commit(stored._replace(changed={**stored.changed, SEAL: seal}), *audit)
         run.moved(after)
         held.run = run
 
@@ -323,11 +324,11 @@ class SealedStore:
 
     # signals
 
-    async def put_signal(self, run_id: str, signal: Signal) -> None:
-        """See `StoreBackend.put_signal`."""
+    async def put_signal(self, run_id: str, signal: Signal, *audit: AuditEntry) -> None:
+        """See `AuditingStore.put_signal`."""
         plain = b"\0" if signal.payload is None else b"\1" + signal.payload
         payload = self._layer.wrap_in(plain, self._context(run_id, _signal_key(signal)))
-        await self.inner.put_signal(run_id, signal._replace(payload=payload))
+        await self.inner.put_signal(run_id, signal._replace(payload=payload), *audit)
 
     async def next_signal(self, run_id: str, name: str) -> Signal | None:
         """See `StoreBackend.next_signal`. Raises SerializationError if another program made, changed or repeated it."""

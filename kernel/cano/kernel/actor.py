@@ -1,0 +1,37 @@
+"""The name of the person or service on whose behalf a kernel acts, for the store's audit."""
+
+from __future__ import annotations
+
+import os
+
+from cano.checks import refuse, text
+
+VARIABLE = "CANO_ACTOR"
+LONGEST = 512
+"""The most bytes of a name, in UTF-8."""
+
+
+def checked_actor(actor: str | None) -> str | None:
+    """Return `actor`, or the value of CANO_ACTOR; None if neither is set.
+
+    Raises:
+        ConfigurationError: it is empty, too long, or contains NUL.
+    """
+    name = "actor"
+    if actor is None and (actor := os.environ.get(VARIABLE) or None) is not None:
+        name = VARIABLE
+    if actor is not None and len(text(name, actor).encode()) > LONGEST:
+        refuse(name, actor, f"a string of at most {LONGEST} bytes")
+    return actor
+
+
+def process_owner() -> str:
+    """Return the user and the host of this process, such as "ada@build-7"."""
+    import getpass  # late: importing both takes longer than opening a kernel
+    import platform
+
+    try:
+        user = getpass.getuser()
+    except (ImportError, KeyError, OSError):  # no variable names the user, and the system does not know it
+        user = f"uid {os.getuid()}" if hasattr(os, "getuid") else "unknown"
+    return f"{user}@{platform.node() or 'unknown'}".encode(errors="replace")[:LONGEST].decode(errors="ignore")
