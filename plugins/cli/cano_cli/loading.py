@@ -54,7 +54,11 @@ def _is_path(where: str) -> bool:
 def _import_file(where: str) -> ModuleType:
     """Import a .py file as a module, inside its package if it belongs to one."""
     file = Path(where).absolute()
-    if not file.is_file() or file.suffix != ".py":
+    try:
+        there = file.is_file()
+    except OSError as error:  # such as a name that is too long for the file system
+        raise CliError(f"{where!r} cannot be looked for: {error.strerror}") from error
+    if not there or file.suffix != ".py":
         raise CliError(f"{where!r} {_why_no_file(file)}{_hint_for_file(file)}")
     root, parts = file.parent, [file.stem]
     if file.name == "__init__.py":
@@ -85,7 +89,7 @@ def _why_no_file(file: Path) -> str:
 
 
 def _hint_for_file(file: Path) -> str:
-    if file.suffix != ".py" and file.with_suffix(".py").is_file():
+    if file.name and file.suffix != ".py" and file.with_suffix(".py").is_file():
         return f"; did you mean {shown_path(str(file.with_suffix('.py')))}?"
     if file.exists():
         return ""

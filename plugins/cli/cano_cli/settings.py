@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 from cano import Kernel
+from cano.options import positive_seconds
 
 AnyCommand = TypeVar("AnyCommand", bound=Any)
 
@@ -72,6 +73,19 @@ def flows_option(help: str) -> Callable[[AnyCommand], AnyCommand]:
 def json_option(command: AnyCommand) -> AnyCommand:
     """Add the option --json, as `as_json`, to a command."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+
+
+class Seconds(click.ParamType):
+    """The type of an option that takes a positive number of seconds, but neither NaN nor infinity."""
+
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return `value` as a float."""
+        try:
+            return positive_seconds("it", float(value))
+        except ValueError:
+            self.fail(f"{value!r} is not a positive number of seconds", param, ctx)
 
 
 def lease_option(seconds: float) -> Callable[[AnyCommand], AnyCommand]:

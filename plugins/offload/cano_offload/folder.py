@@ -55,11 +55,15 @@ class Folder:
         if "\0" in os.fspath(path):
             raise ConfigurationError(f"{path!r} cannot be the name of a folder")
         self.path = Path(path).absolute()
-        if not self.path.parent.is_dir():
+        try:
+            parent, other = self.path.parent.is_dir(), self.path.exists() and not self.path.is_dir()
+        except OSError as error:  # such as a name that is too long for the file system
+            raise ConfigurationError(f"{self.path} cannot be the name of a folder: {error.strerror}") from error
+        if not parent:
             raise ConfigurationError(
                 f"cannot create the folder {self.path}: {self.path.parent} does not exist; create it first"
             )
-        if self.path.exists() and not self.path.is_dir():
+        if other:
             raise ConfigurationError(f"{self.path} is a file; offload needs a folder")
         self._synced: set[Path] = set()  # folders whose name this process has synced to disk
 

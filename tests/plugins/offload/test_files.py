@@ -147,3 +147,10 @@ def test_values_are_not_written_through_a_link(tmp_path: Path, folder: Folder) -
 
     with pytest.raises(StoreUnavailableError, match="is a symbolic link; put a folder in its place"):
         folder.keep(b"unreferenced")
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "x/" * 3000, "a\0b"])
+def test_a_name_that_no_folder_can_have(name: str) -> None:
+    """It is refused when the store is opened, and not with an error of the system."""
+    with pytest.raises(ConfigurationError, match="cannot be the name of a folder"):
+        Folder(name)

@@ -61,7 +61,11 @@ def _imported(where: str) -> ModuleType:
     folder, name = Path.cwd(), where
     if where.endswith(".py"):
         file = Path(where).absolute()
-        if not file.is_file():
+        try:
+            there = file.is_file()
+        except OSError as error:  # such as a name that is too long for the file system
+            raise UsageError(f"{where!r} cannot be looked for: {error.strerror}") from error
+        if not there:
             raise UsageError(f"{where!r} does not exist")
         folder, name = file.parent, file.stem
     if not name or not all(part.isidentifier() for part in name.split(".")):
