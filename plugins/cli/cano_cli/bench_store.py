@@ -11,7 +11,7 @@ from cano_cli.benchmark import SIZE, Benchmark, Speed
 from cano_cli.errors import CliError, usage_error
 from cano_cli.jsonable import dumps
 from cano_cli.safe_lines import line
-from cano_cli.settings import Seconds, Settings, json_option
+from cano_cli.settings import Settings, in_seconds, json_option
 from cano_cli.stores import USAGE_ERRORS
 from cano_cli.tables import show
 
@@ -23,7 +23,7 @@ LOGGING_PLUGINS = ("structlog",)
 @click.argument("url", metavar="URL")
 @click.option("--runs", type=click.IntRange(min=1), default=100, show_default=True, help="Number of concurrent runs.")
 @click.option(
-    "--seconds", type=Seconds(), default=3.0, show_default=True, metavar="SECONDS",
+    "--seconds", type=in_seconds, default=3.0, show_default=True, metavar="SECONDS",
     help="Duration of each of the four measurements.",
 )  # fmt: skip
 @json_option

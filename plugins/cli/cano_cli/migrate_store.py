@@ -19,7 +19,7 @@ from cano_cli.migration import Tally, migrate, same_store
 from cano_cli.progress import live_view
 from cano_cli.records import counted
 from cano_cli.safe_lines import line
-from cano_cli.settings import SHORT_LEASE, Seconds, Settings, json_option
+from cano_cli.settings import SHORT_LEASE, Settings, in_seconds, json_option
 from cano_cli.stores import USAGE_ERRORS, check_exists, display_name, store_exists
 from cano_cli.tables import show
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 @click.option("--workflow", metavar="NAME", help="Only runs of this workflow and their sub-workflows.")
 @click.option("--dry-run", is_flag=True, help="Report what would be done; write nothing.")
 @click.option(
-    "--lease", type=Seconds(), default=SHORT_LEASE, show_default=True, metavar="SECONDS",
+    "--lease", type=in_seconds, default=SHORT_LEASE, show_default=True, metavar="SECONDS",
     help="Seconds of inactivity after which another copy to DST counts as dead.",
 )  # fmt: skip
 @json_option

@@ -75,17 +75,12 @@ def json_option(command: AnyCommand) -> AnyCommand:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 
-class Seconds(click.ParamType):
-    """The type of an option that takes a positive number of seconds, but neither NaN nor infinity."""
-
-    name = "seconds"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return `value` as a float."""
-        try:
-            return positive_seconds("it", float(value))
-        except ValueError:
-            self.fail(f"{value!r} is not a positive number of seconds", param, ctx)
+def in_seconds(value: str | float) -> float:
+    """Return the value of an option, if it is a positive number of seconds and neither NaN nor infinity."""
+    try:
+        return positive_seconds("it", float(value))
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r} is not a positive number of seconds") from error
 
 
 def lease_option(seconds: float) -> Callable[[AnyCommand], AnyCommand]:
