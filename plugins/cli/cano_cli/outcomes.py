@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 from cano import Run, RunHandle, RunStatus, hookimpl, state_name
@@ -45,20 +45,22 @@ class RunOutcome(NamedTuple):
 
 
 class OutcomeReporter:
-    """An observer of one kernel's runs. It ignores sub-workflows: their parents handle them.
+    """An observer of one kernel's runs. It reports no sub-workflows: their parents handle them.
 
     Args:
         report: called with each outcome.
+        workflows: names of the workflows whose runs are reported.
 
     Attributes:
         active: the ids of the runs that the kernel executes.
         ok: whether all outcomes so far are ok.
     """
 
-    def __init__(self, report: Callable[[RunOutcome], None]) -> None:
+    def __init__(self, report: Callable[[RunOutcome], None], workflows: Collection[str]) -> None:
         self.active: set[str] = set()
         self.ok = True
         self._report = report
+        self._workflows = workflows
         self._outcomes: asyncio.Queue[RunOutcome] = asyncio.Queue()
 
     async def wait(self, *, forever: bool) -> None:
@@ -73,8 +75,9 @@ class OutcomeReporter:
 
     def _handle(self, outcome: RunOutcome) -> None:
         # not in the hooks: the kernel would swallow an exception of an observer, such as a broken pipe
-        self.ok = self.ok and outcome.ok
-        self._report(outcome)
+        if outcome.workflow in self._workflows:  # otherwise it is a child that a parked parent waits for
+            self.ok = self.ok and outcome.ok
+            self._report(outcome)
 
     def expect(self, handle: RunHandle) -> None:
         """Count a run as active even if its start has not been observed yet."""

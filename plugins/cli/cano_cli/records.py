@@ -7,6 +7,7 @@ from typing import Any
 
 from cano import RunRecord, RunStatus, Wait, is_held
 
+from cano_cli.hints import word
 from cano_cli.times import iso, when
 
 HIDDEN = "\0"
@@ -31,11 +32,13 @@ def holder_of(record: RunRecord, now: float) -> str:
 def waits_for(wait: Wait | None) -> str:
     """Return what a parked run waits for, as the end of a sentence with a leading space."""
     parts = []
-    if wait is not None and wait.signal is not None:
+    if wait is not None and wait.child is not None:
+        parts.append(f" for the end of child {word(wait.child)}")
+    elif wait is not None and wait.signal is not None:
         parts.append(f" for signal {wait.signal!r}")
     if wait is not None and wait.until is not None:
         parts.append(f" until {when(wait.until)}")
-    if wait is not None:
+    if wait is not None and wait.child is None:
         parts.append(f" then {wait.then}")
     return ",".join(parts)
 
@@ -68,8 +71,8 @@ def record_as_json(record: RunRecord, now: float) -> dict[str, Any]:
         "lease_until": iso(record.expires) if is_held(record, now) else None,
         "error": record.error,
         "waits_for": None if wait is None else {
-            "signal": wait.signal, "until": iso(wait.until), "then": wait.then, "on_timeout": wait.on_timeout,
-            "token": record.wait_token,
+            "signal": None if wait.child is not None else wait.signal, "child": wait.child, "until": iso(wait.until),
+            "then": wait.then, "on_timeout": wait.on_timeout, "token": record.wait_token,
         },
     }  # fmt: skip
 

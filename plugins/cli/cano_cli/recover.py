@@ -68,7 +68,7 @@ def recover(
         def report(outcome: RunOutcome) -> None:
             click.echo(dumps(outcome.as_json()) if as_json else line(outcome), file=stdout)
 
-        reporter = OutcomeReporter(report)
+        reporter = OutcomeReporter(report, {flow.name for flow in flows})
         options: dict[str, Any] = {"store": url, "lease": lease, "grace": GRACE, "plugins": [reporter]}
         try:
             ok = asyncio.run(_recover(lambda: settings.kernel(**options), reporter, flows, concurrency, watch))

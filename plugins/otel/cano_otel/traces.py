@@ -134,7 +134,9 @@ class Traces:
     def cano_run_parked(self, run: Run) -> None:
         """End the segment's span. The next segment links to it."""
         if run.wait is not None and (open_run := self._runs.get(id(run))) is not None:
-            if run.wait.signal is not None:
+            if run.wait.child is not None:
+                open_run.span.set_attribute(names.WAIT_CHILD, run.wait.child)
+            elif run.wait.signal is not None:
                 open_run.span.set_attribute(names.WAIT_SIGNAL, run.wait.signal)
             if run.wait.until is not None:
                 open_run.span.set_attribute(names.WAIT_UNTIL, run.wait.until)

@@ -100,7 +100,9 @@ class RunLog:
     def cano_run_parked(self, run: Run) -> None:
         """Log the event and unbind the run's context."""
         open_run, wait = self._runs.pop(id(run)), run.wait
-        waits = {} if wait is None else {"signal": wait.signal, "until": wait.until}
+        waits: dict[str, Any] = {} if wait is None else {"signal": wait.signal, "until": wait.until}
+        if wait is not None and wait.child is not None:
+            waits |= {"signal": None, "child": wait.child}
         try:
             self._log(open_run, "cano.run.parked", **waits, duration_ms=_milliseconds(open_run.started_at))
         finally:

@@ -266,7 +266,7 @@ def test_waiting(cano: Cano) -> None:
     assert "\nwaits:     for signal 'approved', then ship\n" in shown.stdout
     assert "\ntoken:     stopped:2\n" in shown.stdout
     assert answer["waits_for"] == {
-        "signal": "approved", "until": None, "then": "ship", "on_timeout": None, "token": "stopped:2",
+        "signal": "approved", "child": None, "until": None, "then": "ship", "on_timeout": None, "token": "stopped:2",
     }  # fmt: skip
     assert re.search(r"^stopped .* waits for signal 'approved', then ship$", cano("runs").stdout, re.MULTILINE)
 
