@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from cano import ConfigurationError, hookimpl
 
@@ -23,3 +24,11 @@ def cano_codec_layer(spec: str) -> EncryptionLayer | None:
         raise ConfigurationError(f"codec=encrypt takes only migrating and errors; keys come from {KEYS_ENV}")
     keys = read_keys(os.environ.get(KEYS_ENV, ""))
     return EncryptionLayer(keys, migrating="migrating" in options, errors="errors" in options)
+
+
+@hookimpl
+def cano_commands(app: Any) -> None:
+    """Add `cano reencrypt`."""
+    from cano_encryption.cli import add_reencrypt
+
+    add_reencrypt(app)

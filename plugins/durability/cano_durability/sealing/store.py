@@ -6,7 +6,7 @@ import asyncio
 import base64
 import hmac
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from cano import (
@@ -30,6 +30,7 @@ from cano import (
 
 from cano_durability.keys import PREFIX
 from cano_durability.sealing.marks import MARK, Mark, marked
+from cano_durability.sealing.reencrypting import Reencrypted, reencrypted
 from cano_durability.sealing.seals import SEAL, Seal, SealedRun
 
 R = TypeVar("R")
@@ -101,6 +102,7 @@ class SealedStore:
 
     Attributes:
         inner: the store that keeps the runs.
+        layer: wraps and unwraps values.
     """
 
     is_sealed = True
@@ -108,7 +110,7 @@ class SealedStore:
     def __init__(self, store: StoreBackend, layer: ContextLayer, names: Sequence[str]) -> None:
         self.inner = store
         self.capabilities = store.capabilities
-        self._layer = layer
+        self.layer = layer
         self._names = names
         self._seals_errors = getattr(layer, "seals_errors", False)
         self._mark = Mark("", False)
@@ -124,7 +126,7 @@ class SealedStore:
         """See `StoreBackend.open`. Also raises SerializationError if the keys are not those of the store."""
         await self.inner.open()
         try:
-            self._mark = await marked(self.inner, self._layer, self._names)
+            self._mark = await marked(self.inner, self.layer, self._names)
         except BaseException:
             await self.inner.close()
             raise
@@ -147,7 +149,7 @@ class SealedStore:
         )  # fmt: skip
         first = Transition(run.seq, run.state, run.status, run.created, stored.data)
         sealed = SealedRun.new(stored, [first], ())
-        seal = self._layer.wrap_in(sealed.seal.packed(), self._context(run.run_id, SEAL, run.seq))
+        seal = self.layer.wrap_in(sealed.seal.packed(), self._context(run.run_id, SEAL, run.seq))
         found = await self.inner.create(stored._replace(data={**stored.data, SEAL: seal}), *audit)
         if found.data.get(SEAL) != seal or found.token != run.token:
             return self._opened(found, _bound(await self._verified(found)))
@@ -170,10 +172,10 @@ class SealedStore:
     def _opened(self, record: RunRecord, bound: bool | None) -> RunRecord:
         """Return a stored record with its values unwrapped. See `LayerContext.bound`."""
         run_id = record.run_id
-        data = Unwrapped(self._layer, self._mark.store, run_id, record.data, None, bound=bound)
+        data = Unwrapped(self.layer, self._mark.store, run_id, record.data, None, bound=bound)
         payload = record.payload
         if payload is not None:
-            payload = unwrapped(self._layer, payload, self._context(run_id, PAYLOAD, record.seq, bound))
+            payload = unwrapped(self.layer, payload, self._context(run_id, PAYLOAD, record.seq, bound))
         return record._replace(data=data, error=self._unwrapped_error(run_id, record.error), payload=payload)
 
     async def _verified(self, record: RunRecord) -> SealedRun | None:
@@ -189,14 +191,14 @@ class SealedStore:
         run_id = record.run_id
         context = self._context(run_id, SEAL, record.seq)
         try:
-            seal = Seal.unpacked(unwrapped(self._layer, stored, context))
+            seal = Seal.unpacked(unwrapped(self.layer, stored, context))
         except ValueError as error:
             raise _changed(run_id, str(error)) from error
         run = await _in_thread(len(record.data), lambda: SealedRun(record, seal))
         if not hmac.compare_digest(run.head(record), seal.head):
             for key, value in record.data.items():  # name the value, if it shows which one it is
                 if key != SEAL:
-                    unwrapped(self._layer, value, self._context(run_id, key, None, None))
+                    unwrapped(self.layer, value, self._context(run_id, key, None, None))
             raise _changed(run_id, "its last commit did not leave it so")
         return run
 
@@ -228,7 +230,7 @@ class SealedStore:
             await _in_thread(len(entries), lambda: self._check_chain(run, run_id, entries))
         store, bound = self._mark.store, _bound(run)
         return [
-            each._replace(changed=Unwrapped(self._layer, store, run_id, each.changed, each.seq, bound=bound))
+            each._replace(changed=Unwrapped(self.layer, store, run_id, each.changed, each.seq, bound=bound))
             for each in entries
         ]
 
@@ -244,7 +246,7 @@ class SealedStore:
             last = entries[-1]
             stored = last.changed.get(SEAL)
             context = self._context(run_id, SEAL, last.seq)
-            seal = None if stored is None else Seal.unpacked(unwrapped(self._layer, stored, context))
+            seal = None if stored is None else Seal.unpacked(unwrapped(self.layer, stored, context))
             if seal is None or seal.link != link:
                 raise _changed(run_id, f"its history was changed after transition {run.seq}")
 
@@ -283,7 +285,7 @@ class SealedStore:
         if commit.consumed:  # the store ignores ids of signals that do not wait
             consumed = {each.id for each in (await self.inner.signals(run_id)).waiting} & {*commit.consumed}
         after = run.after(stored, consumed)
-        seal = self._layer.wrap_in(after.seal.packed(), self._context(run_id, SEAL, commit.seq))
+        seal = self.layer.wrap_in(after.seal.packed(), self._context(run_id, SEAL, commit.seq))
         await self.inner.commit(stored._replace(changed={**stored.changed, SEAL: seal}), *audit)
         run.moved(after)
         held.run = run
@@ -327,7 +329,7 @@ class SealedStore:
     async def put_signal(self, run_id: str, signal: Signal, *audit: AuditEntry) -> None:
         """See `AuditingStore.put_signal`."""
         plain = b"\0" if signal.payload is None else b"\1" + signal.payload
-        payload = self._layer.wrap_in(plain, self._context(run_id, _signal_key(signal)))
+        payload = self.layer.wrap_in(plain, self._context(run_id, _signal_key(signal)))
         await self.inner.put_signal(run_id, signal._replace(payload=payload), *audit)
 
     async def next_signal(self, run_id: str, name: str) -> Signal | None:
@@ -370,12 +372,24 @@ class SealedStore:
                 return signal
             raise _changed(run_id, f"its signal {signal.id!r} is not sealed")
         try:
-            plain = unwrapped(self._layer, payload, self._context(run_id, key))
+            plain = unwrapped(self.layer, payload, self._context(run_id, key))
         except SerializationError:
             if not self._mark.old:
                 raise
-            return signal._replace(payload=unwrapped(self._layer, payload, self._context(run_id, key, None, False)))
+            return signal._replace(payload=unwrapped(self.layer, payload, self._context(run_id, key, None, False)))
         return signal._replace(payload=None if plain[:1] == b"\0" else plain[1:])
+
+    def is_bound(self, run_id: str, signal: Signal) -> bool:
+        """Return whether a stored signal was sealed when it was sent."""
+        try:
+            unwrapped(self.layer, signal.payload or b"", self._context(run_id, _signal_key(signal)))
+        except SerializationError:
+            return False
+        return True
+
+    def reencrypted(self, holder: str, now: float) -> AsyncIterator[Reencrypted]:
+        """Encrypt the values of all runs again. See `cano_durability.sealing.reencrypting`."""
+        return reencrypted(self, holder, now)
 
     async def missing_recipients(self) -> Sequence[str]:
         """See `StoreBackend.missing_recipients`."""
@@ -390,7 +404,7 @@ class SealedStore:
         if value is None:
             return None
         try:
-            return self._layer.wrap_in(value, self._context(run_id, key, seq))
+            return self.layer.wrap_in(value, self._context(run_id, key, seq))
         except (SerializationError, StoreUnavailableError) as error:
             raise named(error, run_id, key) from error
 
@@ -410,7 +424,7 @@ class SealedStore:
             return error
         try:
             text = base64.b64decode(str(error[_SEALED]), validate=True)
-            found = json.loads(unwrapped(self._layer, text, self._context(run_id, ERROR)))
+            found = json.loads(unwrapped(self.layer, text, self._context(run_id, ERROR)))
         except ValueError as problem:
             raise _changed(run_id, f"its error cannot be read: {problem}") from problem
         return found if isinstance(found, dict) else {"message": found}

@@ -1,0 +1,90 @@
+"""Encrypts the present values of a store again: in the newest form, and with the present key."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from cano import Commit, PermanentStoreError, RunFilter, RunRecord
+
+from cano_durability.sealing.marks import MARK, renew_mark
+from cano_durability.sealing.seals import SEAL
+
+if TYPE_CHECKING:
+    from cano_durability.sealing.store import SealedStore
+
+HELD = "a process executes it; repeat the command when it has ended"
+
+
+class Reencrypted(NamedTuple):
+    """The result for one run.
+
+    Attributes:
+        run_id: the run.
+        values: number of values that were encrypted again.
+        problem: why the run was left as it is; None if it was not.
+    """
+
+    run_id: str
+    values: int = 0
+    problem: str | None = None
+
+
+async def reencrypted(store: SealedStore, holder: str, now: float) -> AsyncIterator[Reencrypted]:
+    """Encrypt the values of all runs again, and yield the result for each.
+
+    The values in histories stay as they are; the seal of their run vouches for them. When every run has a seal, and no
+    signal waits that an earlier version sent, the store no longer accepts what has none.
+
+    Args:
+        store: the open store.
+        holder: the name under which this process claims the runs.
+        now: wall-clock seconds.
+    """
+    complete = True
+    ids = [record.run_id for record in await store.inner.runs(RunFilter()) if record.run_id != MARK]
+    for run_id in ids:
+        try:
+            result = await _reencrypted(store, run_id, holder, now)
+        except PermanentStoreError as error:
+            result = Reencrypted(run_id, problem=str(error))
+        complete &= result.problem is None
+        yield result
+    for run_id in [*ids, *await store.inner.missing_recipients()]:
+        old = [each for each in (await store.inner.signals(run_id)).waiting if not store.is_bound(run_id, each)]
+        complete &= not old
+        if old:
+            yield Reencrypted(run_id, problem=f"a signal {old[0].name!r} of an earlier version waits for it")
+    if complete:
+        await renew_mark(store.inner, store.layer)
+
+
+async def _reencrypted(store: SealedStore, run_id: str, holder: str, now: float) -> Reencrypted:
+    """Encrypt the values of a run again, unless they are as they should be."""
+    stored = await store.inner.load(run_id)
+    if stored is None or not (SEAL not in stored.data or _stale(store, stored)):
+        return Reencrypted(run_id)
+    token = await store.claim(run_id, holder, now, now + 60)
+    if token is None:
+        return Reencrypted(run_id, problem=HELD)
+    try:
+        stored, record = await store.inner.load(run_id), await store.load(run_id)
+        if stored is None or record is None:
+            return Reencrypted(run_id)
+        stale = _stale(store, stored)
+        changed = {key: record.data[key] for key in record.data if key in stale}
+        await store.commit(
+            Commit(
+                run_id=run_id, token=token, expected_seq=record.seq, seq=record.seq, state=record.state,
+                status=record.status, changed=changed, error=record.error, wait=record.wait, payload=record.payload,
+                at=record.updated,
+            )
+        )  # fmt: skip
+    finally:
+        await store.release(run_id, token)
+    return Reencrypted(run_id, len(changed))
+
+
+def _stale(store: SealedStore, record: RunRecord) -> set[str]:
+    """Return the keys of the values of a stored record that are not encrypted as new ones are."""
+    return {key for key, value in record.data.items() if not store.layer.is_current(value)}

@@ -1,0 +1,53 @@
+"""`cano reencrypt`: encrypts the present values of a store again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from typing import Any
+
+
+def add_reencrypt(app: Any) -> None:
+    """Add the command `reencrypt`.
+
+    Args:
+        app: the `click.Group` of the `cano` command.
+    """
+    import click
+    from cano.safe_text import escaped
+
+    @app.command("reencrypt")  # type: ignore[untyped-decorator]  # of an app that may be any
+    @click.option("--store", required=True, envvar="CANO_STORE", show_envvar=True, metavar="URL",
+                  help="URL of the store, with codec=encrypt.")  # fmt: skip
+    @click.pass_context
+    def reencrypt(ctx: click.Context, store: str) -> None:
+        """Encrypt the values of all runs with the first key, in the newest form.
+
+        Runs that a process executes are left out, so repeat the command until it reports none. It can be interrupted
+        at any time. The values in histories stay under the keys that they were written with. The exit code is 1 if
+        something was left out.
+        """
+
+        async def work() -> tuple[int, int, int]:
+            runs, values, problems = 0, 0, 0
+            holder = f"cano reencrypt {socket.gethostname()}:{os.getpid()}"
+            kernel = ctx.obj.kernel(store=store)
+            backend, _ = kernel.store_at(store)
+            if (exists := getattr(backend, "exists", None)) is not None and not await exists():
+                raise click.UsageError(f"there is no such store: {kernel.store_name}")
+            async with kernel:
+                again = getattr(kernel.backend, "reencrypted", None)
+                if again is None:
+                    raise click.UsageError("the store is not encrypted; its URL must contain codec=encrypt")
+                async for result in again(holder, kernel.clock.time()):
+                    runs, values = runs + (result.values > 0), values + result.values
+                    if result.problem is not None:
+                        problems += 1
+                        click.echo(escaped(f"run {result.run_id}: {result.problem}"), err=True)
+            return runs, values, problems
+
+        runs, values, problems = asyncio.run(work())
+        click.echo(f"{values} values of {runs} runs encrypted again" + f", {problems} left out" * (problems > 0))
+        if problems:
+            ctx.exit(1)
