@@ -5,14 +5,28 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from inspect import signature
 from typing import Any, Generic, TypeVar, cast
 
 from cano.auditing import AuditingStore
-from cano.errors import StoreUnavailableError
+from cano.errors import ConfigurationError, StoreUnavailableError
 from cano.protocols import Capabilities, StoreBackend
 from cano.records import AuditEntry, Commit, RunFilter, RunRecord, Signal, Signals, Transition
 
 BackendT = TypeVar("BackendT", bound=StoreBackend)
+
+
+def check_contract(backend: StoreBackend, name: str) -> None:
+    """Raise ConfigurationError if a store does not keep the engine's own values and signals, as an earlier one."""
+    try:
+        signature(backend.next_signal).bind("run", "name", True)
+    except TypeError:
+        raise ConfigurationError(
+            f"the store {name} cannot be used: its {type(backend).__name__} was written for an earlier contract, in "
+            "which the engine's own values lay among the data; install a newer version of its plugin. If it is yours, "
+            "keep what is `own` in records, commits and signals, and take next_signal(run_id, name, own); "
+            "cano.testing.StoreBackendContract tests it"
+        ) from None
 
 
 class LazyBackend(ABC, Generic[BackendT]):
@@ -61,6 +75,7 @@ class LazyBackend(ABC, Generic[BackendT]):
         """See `StoreBackend.open`. Does nothing if the store is open.
 
         Raises:
+            ConfigurationError: the store was written for an earlier contract.
             StoreUnavailableError: the store cannot be reached, or was closed.
         """
         async with self._turn:
@@ -68,6 +83,7 @@ class LazyBackend(ABC, Generic[BackendT]):
                 raise self._unavailable("was closed; make a new backend")
             if self._backend is None:
                 backend = await self._make()
+                check_contract(backend, self._name)
                 await backend.open()
                 self._backend = backend
 
@@ -114,9 +130,9 @@ class LazyBackend(ABC, Generic[BackendT]):
         """See `AuditingStore.put_signal`."""
         await self._opened().put_signal(run_id, signal, *given(audit))
 
-    async def next_signal(self, run_id: str, name: str) -> Signal | None:
+    async def next_signal(self, run_id: str, name: str, own: bool = False) -> Signal | None:
         """See `StoreBackend.next_signal`."""
-        return await self._opened().next_signal(run_id, name)
+        return await self._opened().next_signal(run_id, name, own)
 
     async def signals(self, run_id: str) -> Signals:
         """See `StoreBackend.signals`."""

@@ -240,9 +240,12 @@ class StoreBackend(Protocol):
     and `seq` decide whether a commit is accepted, not the clock: the last holder of an expired lease can still commit,
     until another holder claims the run.
 
-    Keys, and the names and ids of signals, are any text, NUL included. The ids of runs and holders, and the names of
-    workflows and states, contain no NUL. Text that is not Unicode may be refused with SerializationError.
-    Values and payloads are bytes unless `capabilities` say otherwise; a payload may also be None.
+    The engine keeps values and signals of its own beside those of users: `own` in records, commits, transitions,
+    signals and waits. The same text as a user's key, signal or id never means one of them.
+
+    Keys, names of the engine's values, and the names and ids of signals, are any text, NUL included. The ids of runs
+    and holders, and the names of workflows and states, contain no NUL. Text that is not Unicode may be refused with
+    SerializationError. Values and payloads are bytes unless `capabilities` say otherwise; a payload may also be None.
 
     `cano.testing.StoreBackendContract` tests all of this.
     """
@@ -267,7 +270,7 @@ class StoreBackend(Protocol):
         ...
 
     async def load(self, run_id: str) -> RunRecord | None:
-        """Return the run with all its data, or None if it does not exist."""
+        """Return the run with all its data and the engine's values, or None if it does not exist."""
         ...
 
     async def commit(self, commit: Commit) -> None:
@@ -314,7 +317,7 @@ class StoreBackend(Protocol):
         ...
 
     async def runs(self, filter: RunFilter) -> Sequence[RunRecord]:
-        """Return the matching runs with empty `data`, those with the latest `created` first.
+        """Return the matching runs with empty `data` and `own`, those with the latest `created` first.
 
         Runs with the same `created` are in any order, unless the store promises `pages`.
         """
@@ -323,8 +326,8 @@ class StoreBackend(Protocol):
     async def history(self, run_id: str) -> Sequence[Transition]:
         """Return the run's transitions, oldest first.
 
-        The first entry is the creation, with the `seq` and all the data that the run was created with. The list is
-        empty if the run does not exist, or the store does not promise `history`.
+        The first entry is the creation, with the `seq`, the data and the engine's values that the run was created with.
+        The list is empty if the run does not exist, or the store does not promise `history`.
         """
         ...
 
@@ -335,8 +338,11 @@ class StoreBackend(Protocol):
         """
         ...
 
-    async def next_signal(self, run_id: str, name: str) -> Signal | None:
-        """Return the oldest unconsumed signal of that name, without consuming it; None if there is none."""
+    async def next_signal(self, run_id: str, name: str, own: bool = False) -> Signal | None:
+        """Return the oldest unconsumed signal of that name, without consuming it; None if there is none.
+
+        With `own`, it is one of the engine's own signals; otherwise it is not.
+        """
         ...
 
     async def signals(self, run_id: str) -> Signals:
@@ -348,12 +354,13 @@ class StoreBackend(Protocol):
         ...
 
     async def ready(self, now: float) -> Sequence[RunRecord]:
-        """Return the runs that a kernel can claim and resume now, with empty `data`.
+        """Return the runs that a kernel can claim and resume now, with empty `data` and `own`.
 
         These are the runs that have no lease, or whose lease expired before `now`, and that
 
         - are running; or
-        - are parked, and `wait.until` is `now` or earlier, or an unconsumed signal has the name `wait.signal`.
+        - are parked, and `wait.until` is `now` or earlier, or an unconsumed signal has the name `wait.signal`, and its
+          `own` is `wait.own`.
         """
         ...
 

@@ -39,21 +39,24 @@ class Wait(NamedTuple):
         signal: the signal's name, or None to wait for the time only.
         until: wall-clock seconds at which the wait ends without a signal, or None.
         on_timeout: name of the next state if the wait ends without a signal; None, for a time only, is `then`.
+        own: whether the signal is one of the engine's own, which no caller can send.
     """
 
     then: str
     signal: str | None = None
     until: float | None = None
     on_timeout: str | None = None
+    own: bool = False
 
     @property
     def child(self) -> str | None:
         """The id of the child run whose end it waits for, in place of a user's signal; otherwise None."""
-        return None if self.signal is None or not self.signal.startswith(CHILD) else self.signal.removeprefix(CHILD)
+        name = self.signal
+        return name.removeprefix(CHILD) if self.own and name is not None and name.startswith(CHILD) else None
 
 
-CHILD = "\0child "
-"""How the names of those signals begin that report the end of a child run to its parked parent; its id follows."""
+CHILD = "child "
+"""How the names of those signals of the engine's own begin that report the end of a child; its id follows."""
 
 
 def wait_token(run_id: str, seq: int) -> str:
@@ -79,6 +82,7 @@ class RunRecord(NamedTuple):
         created, updated: wall-clock seconds.
         holder, expires: the lease's holder, and the wall-clock seconds when the lease expires; None without a lease.
         token: the fencing token, which rises by one with each claim.
+        own: the engine's own values by name, beside the data: whatever a key of the data is, it is none of these.
     """
 
     run_id: str
@@ -98,6 +102,7 @@ class RunRecord(NamedTuple):
     holder: str | None = None
     expires: float | None = None
     token: int = 0
+    own: Mapping[str, Any] = _NOTHING
 
     @property
     def place(self) -> tuple[float, str]:
@@ -107,8 +112,8 @@ class RunRecord(NamedTuple):
     @property
     def wait_token(self) -> str | None:
         """The token of the signal's wait that the run is parked in, as in `current_wait().token`; otherwise None."""
-        waits = self.wait is not None and self.wait.signal is not None and self.wait.child is None
-        return wait_token(self.run_id, self.seq) if waits else None
+        wait = self.wait
+        return None if wait is None or wait.signal is None or wait.own else wait_token(self.run_id, self.seq)
 
 
 class Commit(NamedTuple):
@@ -124,6 +129,8 @@ class Commit(NamedTuple):
         removed: keys to remove before `changed` is applied. They may be missing, and `changed` may set them again.
         consumed: ids of the signals that this commit consumes; unknown ids are ignored.
         release: whether to release the lease, too. The run then has no holder; its `token` does not change.
+        own, own_removed: the engine's own values to set and to remove, as `changed` and `removed`.
+        own_consumed: ids of the engine's own signals that this commit consumes, as `consumed`.
         at: wall-clock seconds.
     """
 
@@ -140,6 +147,9 @@ class Commit(NamedTuple):
     payload: Any = None
     consumed: Sequence[str] = ()
     release: bool = False
+    own: Mapping[str, Any] = _NOTHING
+    own_removed: Sequence[str] = ()
+    own_consumed: Sequence[str] = ()
     at: float = 0.0
 
 
@@ -152,6 +162,7 @@ class Transition(NamedTuple):
         changed: the values that it set, by key.
         removed: the keys that it removed.
         origin: in the first entry of a fork, the id of the run and the `seq` that it was forked from. Stores leave it.
+        own, own_removed: the engine's own values that it set, and the names of those that it removed.
     """
 
     seq: int
@@ -161,21 +172,35 @@ class Transition(NamedTuple):
     changed: Mapping[str, Any] = _NOTHING
     removed: Sequence[str] = ()
     origin: tuple[str, int] | None = None
+    own: Mapping[str, Any] = _NOTHING
+    own_removed: Sequence[str] = ()
 
 
 class Signal(NamedTuple):
-    """A signal sent to a run. Its `id` is unique in the run: a second signal with the same id is ignored."""
+    """A signal sent to a run. Its `id` is unique in the run: a second signal with the same id is ignored.
+
+    With `own`, it is one of the engine's own signals. These have ids and names of their own: one with the id or the
+    name of a caller's signal is another signal.
+    """
 
     id: str
     name: str
     payload: Any = None
+    own: bool = False
 
 
 class Signals(NamedTuple):
-    """All signals of a run: the unconsumed ones, oldest first, and the ids of the consumed ones."""
+    """All signals of a run: the unconsumed ones, oldest first, and the ids of the consumed ones.
+
+    Attributes:
+        waiting: the unconsumed ones, the engine's own included.
+        consumed: ids of the consumed ones that callers sent.
+        own_consumed: ids of the consumed ones that are the engine's own.
+    """
 
     waiting: Sequence[Signal] = ()
     consumed: Sequence[str] = ()
+    own_consumed: Sequence[str] = ()
 
 
 class RunFilter(NamedTuple):

@@ -34,7 +34,7 @@ class Cano:
         running = RunStatus.RUNNING
         for seq in range(made + 1, made + count + 1):
             changed, at = {"value": VALUE}, 1.7e9 + seq
-            await commit(Commit(run_id, 1, seq - 1, seq, "B", running, changed, (), None, None, None, (), False, at))
+            await commit(Commit(run_id, 1, seq - 1, seq, "B", running, changed, at=at))
         self.seqs[run_id] = made + count
 
     async def one(self, count: int) -> float:

@@ -8,7 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cano import LazyBackend, NotifyingStore, RunRecord, StoreBackend, StoreUnavailableError
+from cano import (
+    ConfigurationError,
+    Kernel,
+    LazyBackend,
+    NotifyingStore,
+    RunRecord,
+    Signal,
+    StoreBackend,
+    StoreUnavailableError,
+)
 from cano.testing import StoreBackendContract
 from cano_memory import MemoryBackend
 
@@ -173,3 +182,20 @@ async def test_it_says_in_what_state_it_is() -> None:
     said.append(repr(store))
 
     assert said == [f"<Lazy in memory, {state}>" for state in ("not open", "open", "closed")]
+
+
+class Earlier(MemoryBackend):
+    """A store that was written before stores kept the engine's own values and signals apart."""
+
+    async def next_signal(self, run_id: str, name: str) -> Signal | None:  # type: ignore[override]
+        """It knows users' signals only."""
+        return await super().next_signal(run_id, name)
+
+
+async def test_a_store_for_an_earlier_contract_is_refused() -> None:
+    """It would drop the engine's own values in silence. The error says what its author has to do; nothing is opened."""
+    earlier = Lazy(Earlier)
+    with pytest.raises(ConfigurationError, match=r"the store in memory .*Earlier was written for an earlier contract"):
+        await earlier.open()
+    with pytest.raises(ConfigurationError, match=r"take next_signal\(run_id, name, own\)"):
+        await Kernel(store=Earlier()).open()  # type: ignore[arg-type]

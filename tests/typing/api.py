@@ -554,7 +554,7 @@ class Backend:
     async def put_signal(self, run_id: str, signal: Signal) -> None:
         """A signal."""
 
-    async def next_signal(self, run_id: str, name: str) -> Signal | None:
+    async def next_signal(self, run_id: str, name: str, own: bool = False) -> Signal | None:
         """A signal."""
         return None
 

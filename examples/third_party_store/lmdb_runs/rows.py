@@ -15,6 +15,8 @@ from msgspec.msgpack import Decoder, Encoder
 
 T = TypeVar("T")
 
+VERSION = b"v"  # the version of the rows, from 1; without it, version 1
+
 # The first byte of a key. The rows of a run are adjacent: LMDB writes whole pages, so a step touches few of them.
 OF_RUNS = b"."  # run, table, rest
 UNFINISHED = b"u"  # run: empty; an index of the runs that may be ready
@@ -23,8 +25,10 @@ COUNTER = b"c"  # the last number given out; numbers order keys and signals
 # The tables of each run, in the order of their keys.
 HISTORY = b"h"  # seq: Transition
 DATA = b"k"  # key of the data: Data
-RUN = b"r"  # RunRecord, without data
+OWN = b"o"  # name of one of the engine's own values: Data
+RUN = b"r"  # RunRecord, without data and the engine's values
 SEEN = b"s"  # id of a signal: Seen; kept as long as the run, so that no signal counts twice
+OWN_SEEN = b"t"  # id of a signal of the engine's own: Seen
 WAITING = b"w"  # number: an unconsumed Signal
 
 
@@ -46,7 +50,7 @@ class Seen(NamedTuple):
 
 def key(run_id: str, table: bytes = b"", rest: str | int | None = None) -> bytes:
     """Return the key of a row of a run. Without `rest`, it is the prefix of the table's keys, or of the run's."""
-    end = b"" if rest is None else struct.pack(">Q", rest) if isinstance(rest, int) else _short(rest)
+    end = b"" if rest is None else struct.pack(">Q", rest) if isinstance(rest, int) else short(rest)
     return _start(OF_RUNS, run_id) + table + end
 
 
@@ -57,7 +61,7 @@ def unfinished(run_id: str) -> bytes:
 
 @lru_cache(1000)
 def _start(first: bytes, run_id: str) -> bytes:
-    run = _short(run_id)
+    run = short(run_id)
     return first + len(run).to_bytes(2) + run
 
 
@@ -71,7 +75,7 @@ def run_id(key: bytes) -> str:
     return run_of(key)[3:].decode(errors="replace")
 
 
-def _short(text: str) -> bytes:
+def short(text: str) -> bytes:
     """Return at most 200 bytes that identify `text`: an LMDB key has at most 511 bytes, and contains two of these."""
     raw = text.encode("utf-8", "surrogatepass")
     return raw if len(raw) < 200 else raw[:168] + hashlib.sha256(raw).digest()

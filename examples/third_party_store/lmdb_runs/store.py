@@ -20,7 +20,8 @@ from cano import (
 
 from lmdb_runs import rows
 from lmdb_runs.file import LmdbFile, reads, writes
-from lmdb_runs.rows import COUNTER, DATA, HISTORY, OF_RUNS, RUN, SEEN, UNFINISHED, WAITING, Data, Seen
+from lmdb_runs.migration import is_newest, migrate
+from lmdb_runs.rows import COUNTER, DATA, HISTORY, OF_RUNS, OWN, OWN_SEEN, RUN, SEEN, UNFINISHED, WAITING, Data, Seen
 
 if TYPE_CHECKING:
     from lmdb_runs.file import Transaction
@@ -33,15 +34,21 @@ class LmdbStore(LmdbFile):
         super().__init__(path)
         self.capabilities = capabilities
 
+    async def open(self) -> None:
+        await super().open()
+        if not await self.do(is_newest, writes=False):
+            await self.do(migrate, writes=True)
+
     @writes
     def create(self, txn: Transaction, run: RunRecord) -> RunRecord:
         if (there := _load(txn, run.run_id)) is not None:
             return there
-        _put_run(txn, run._replace(data={}))
+        _put_run(txn, run._replace(data={}, own={}))
         _put_status(txn, run)
-        _put_data(txn, run.run_id, run.data)
-        _put_line(txn, run.run_id, Transition(run.seq, run.state, run.status, run.created, run.data))
-        return run._replace(data=dict(run.data))
+        _put_data(txn, run.run_id, DATA, run.data)
+        _put_data(txn, run.run_id, OWN, run.own)
+        _put_line(txn, run.run_id, Transition(run.seq, run.state, run.status, run.created, run.data, own=run.own))
+        return run._replace(data=dict(run.data), own=dict(run.own))
 
     @reads
     def load(self, txn: Transaction, run_id: str) -> RunRecord | None:
@@ -62,14 +69,19 @@ class LmdbStore(LmdbFile):
         _put_run(txn, run)
         if run.status is not old.status:
             _put_status(txn, run)
-        for key in commit.removed:
-            txn.delete(rows.key(run_id, DATA, key))
-        _put_data(txn, run_id, commit.changed)
-        for signal_id in commit.consumed:
-            if (seen := txn.get(rows.key(run_id, SEEN, signal_id))) is not None:
-                txn.delete(rows.key(run_id, WAITING, rows.unpack(run_id, seen, Seen).number))
+        for table, changed, removed in ((DATA, commit.changed, commit.removed), (OWN, commit.own, commit.own_removed)):
+            for key in removed:
+                txn.delete(rows.key(run_id, table, key))
+            _put_data(txn, run_id, table, changed)
+        for table, ids in ((SEEN, commit.consumed), (OWN_SEEN, commit.own_consumed)):
+            for signal_id in ids:
+                if (seen := txn.get(rows.key(run_id, table, signal_id))) is not None:
+                    txn.delete(rows.key(run_id, WAITING, rows.unpack(run_id, seen, Seen).number))
         if commit.seq != commit.expected_seq:
-            line = Transition(commit.seq, commit.state, commit.status, commit.at, commit.changed, commit.removed)
+            line = Transition(
+                commit.seq, commit.state, commit.status, commit.at, commit.changed, commit.removed, own=commit.own,
+                own_removed=commit.own_removed,
+            )  # fmt: skip
             _put_line(txn, run_id, line)
 
     @reads
@@ -110,27 +122,31 @@ class LmdbStore(LmdbFile):
 
     @writes
     def put_signal(self, txn: Transaction, run_id: str, signal: Signal) -> None:
-        seen = rows.key(run_id, SEEN, signal.id)
+        seen = rows.key(run_id, OWN_SEEN if signal.own else SEEN, signal.id)
         if txn.get(seen) is None:
             number = _number(txn)
             txn.put(seen, rows.pack(Seen(number, run_id, signal.id)))
             txn.put(rows.key(run_id, WAITING, number), rows.pack(signal, [signal.payload]))
 
     @reads
-    def next_signal(self, txn: Transaction, run_id: str, name: str) -> Signal | None:
-        return _take(txn, run_id, name)
+    def next_signal(self, txn: Transaction, run_id: str, name: str, own: bool = False) -> Signal | None:
+        return _take(txn, run_id, name, own)
 
     @reads
     def signals(self, txn: Transaction, run_id: str) -> Signals:
         waiting = list(_signals(txn, run_id))
-        seen = [rows.unpack(run_id, row, Seen).signal_id for _, row in _scan(txn, rows.key(run_id, SEEN))]
-        there = {signal.id for signal in waiting}
-        return Signals(waiting, [signal_id for signal_id in seen if signal_id not in there])
+        consumed = []
+        for table, own in ((SEEN, False), (OWN_SEEN, True)):
+            there = {signal.id for signal in waiting if signal.own is own}
+            seen = [rows.unpack(run_id, row, Seen).signal_id for _, row in _scan(txn, rows.key(run_id, table))]
+            consumed.append([signal_id for signal_id in seen if signal_id not in there])
+        return Signals(waiting, *consumed)
 
     @reads
     def missing_recipients(self, txn: Transaction) -> Sequence[str]:
         early = [key for key, row in _records(txn) if row is None]  # they have only signals
-        return [rows.unpack(rows.run_id(key), next(_scan(txn, key + SEEN))[1], Seen).run_id for key in early]
+        seen = [next(row for table in (SEEN, OWN_SEEN) for _, row in _scan(txn, key + table)) for key in early]
+        return [rows.unpack(rows.run_id(key), row, Seen).run_id for key, row in zip(early, seen, strict=True)]
 
     @reads
     def runs(self, txn: Transaction, filter: RunFilter) -> Sequence[RunRecord]:
@@ -160,10 +176,13 @@ def _run(txn: Transaction, run_id: str) -> RunRecord | None:
 def _load(txn: Transaction, run_id: str) -> RunRecord | None:
     if (run := _run(txn, run_id)) is None:
         return None
-    found = [rows.unpack(run_id, row, Data) for _, row in _scan(txn, rows.key(run_id, DATA))]
-    return run._replace(
-        data={key: value for _, key, value in sorted(found)}
-    )  # in the order in which they were first set
+    return run._replace(data=_values(txn, run_id, DATA), own=_values(txn, run_id, OWN))
+
+
+def _values(txn: Transaction, run_id: str, table: bytes) -> dict[str, Any]:
+    """Return the values of a table, in the order in which their keys were first set."""
+    found = [rows.unpack(run_id, row, Data) for _, row in _scan(txn, rows.key(run_id, table))]
+    return {key: value for _, key, value in sorted(found)}
 
 
 def _listed(key: bytes, row: bytes) -> RunRecord:
@@ -187,7 +206,7 @@ def _is_ready(txn: Transaction, run: RunRecord, now: float) -> bool:
     if run.status is not RunStatus.PARKED or wait is None:
         return run.status is RunStatus.RUNNING
     due = wait.until is not None and wait.until <= now
-    return due or (wait.signal is not None and _take(txn, run.run_id, wait.signal) is not None)
+    return due or (wait.signal is not None and _take(txn, run.run_id, wait.signal, wait.own) is not None)
 
 
 def _signals(txn: Transaction, run_id: str) -> Iterator[Signal]:
@@ -196,8 +215,8 @@ def _signals(txn: Transaction, run_id: str) -> Iterator[Signal]:
         yield rows.unpack(run_id, row, Signal)
 
 
-def _take(txn: Transaction, run_id: str, name: str) -> Signal | None:
-    return next((signal for signal in _signals(txn, run_id) if signal.name == name), None)
+def _take(txn: Transaction, run_id: str, name: str, own: bool) -> Signal | None:
+    return next((signal for signal in _signals(txn, run_id) if (signal.name, signal.own) == (name, own)), None)
 
 
 def _put_run(txn: Transaction, run: RunRecord) -> None:
@@ -211,9 +230,9 @@ def _put_status(txn: Transaction, run: RunRecord) -> None:
         txn.put(rows.unfinished(run.run_id), b"")
 
 
-def _put_data(txn: Transaction, run_id: str, changed: Mapping[str, Any]) -> None:
+def _put_data(txn: Transaction, run_id: str, table: bytes, changed: Mapping[str, Any]) -> None:
     for name, value in changed.items():
-        where = rows.key(run_id, DATA, name)
+        where = rows.key(run_id, table, name)
         old = txn.get(where)
         number = _number(txn) if old is None else rows.unpack(run_id, old, Data).number
         txn.put(where, rows.pack(Data(number, name, value), [value]))

@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 from cano.errors import ConfigurationError
+from cano.lazy_backend import check_contract
 from cano.plugins.advice import nearest
 from cano.plugins.codec_layers import LayeredCodec, Layers, check_order, shown, split_codec
 from cano.plugins.loading import Plugins
@@ -79,6 +80,8 @@ class Resources:
         if self._store != IN_MEMORY and not self.hook.cano_keep_runs.get_hookimpls():
             raise ConfigurationError(self.no_keeper())  # now, since opening makes the store
         check_order(layers)
+        if backend is not None:
+            check_contract(backend, self.store_name)
         if layers and codec is not None:
             codec = LayeredCodec(codec, layers)
         try:

@@ -24,6 +24,7 @@ from cano.testing.contract_history import HistoryClauses
 from cano.testing.contract_lease import LeaseClauses
 from cano.testing.contract_life import LifeClauses
 from cano.testing.contract_news import NewsClauses
+from cano.testing.contract_own import OwnClauses
 from cano.testing.contract_ready import ReadyClauses
 from cano.testing.contract_runs import RunsClauses
 from cano.testing.contract_signal import SignalClauses
@@ -38,6 +39,7 @@ class StoreBackendContract(
     HistoryClauses,
     LeaseClauses,
     SignalClauses,
+    OwnClauses,
     RunsClauses,
     ReadyClauses,
     DeleteClauses,

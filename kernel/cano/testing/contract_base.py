@@ -156,9 +156,11 @@ def endless(store: StoreBackend, seq: int, token: int) -> Commit:
     """Return transition `seq` of an endless series of commits, during which a process is killed.
 
     It consumes the signal whose id is its seq. Its keys repeat after seven transitions; five of them exist at a time.
+    Each third one sets and removes values of the engine's own.
     """
     changed = {"seq": value(store, seq), f"key {seq % 7}": value(store, seq), "same": value(store, seq)}
-    return step(seq, token=token, changed=changed, removed=[f"key {(seq + 2) % 7}"], consumed=[str(seq)])
+    own: dict[str, Any] = {"own": values(store, same=seq), "own_removed": ["key 1"]} if seq % 3 == 0 else {}
+    return step(seq, token=token, changed=changed, removed=[f"key {(seq + 2) % 7}"], consumed=[str(seq)], **own)
 
 
 # values from the store
@@ -168,15 +170,27 @@ async def loaded(store: StoreBackend, run_id: str = "run") -> RunRecord:
     """Return a deep copy of the run, which must exist."""
     run = await store.load(run_id)
     assert run is not None, f"the run {run_id!r} does not exist"
-    return copy.deepcopy(run._replace(data=dict(run.data), error=None if run.error is None else dict(run.error)))
+    error = None if run.error is None else dict(run.error)
+    return copy.deepcopy(run._replace(data=dict(run.data), error=error, own=dict(run.own)))
 
 
 def entries(history: Sequence[Transition]) -> list[tuple[Any, ...]]:
-    """Return a history that can be compared, whatever types of sequence and mapping the store returns."""
+    """Return a history that can be compared, whatever types of sequence and mapping the store returns.
+
+    An entry without values of the engine's own has none of the last two parts.
+    """
     return [
-        (entry.seq, entry.state, entry.status, entry.at, copy.deepcopy(dict(entry.changed)), list(entry.removed))
+        (
+            entry.seq,
+            entry.state,
+            entry.status,
+            entry.at,
+            copy.deepcopy(dict(entry.changed)),
+            list(entry.removed),
+            *((copy.deepcopy(dict(entry.own)), list(entry.own_removed)) if entry.own or entry.own_removed else ()),
+        )
         for entry in history
-    ]
+    ]  # fmt: skip
 
 
 def promised(store: StoreBackend, history: Sequence[T]) -> list[T]:
@@ -204,8 +218,8 @@ async def refuses_to_delete(store: StoreBackend, run_id: str) -> None:
 
     async def everything() -> Any:
         run = None if await store.load(run_id) is None else await stored(store, run_id)
-        waiting, consumed = await store.signals(run_id)
-        return run, copy.deepcopy(list(waiting)), sorted(consumed)
+        waiting, consumed, own_consumed = await store.signals(run_id)
+        return run, copy.deepcopy(list(waiting)), sorted(consumed), sorted(own_consumed)
 
     before = await everything()
     error = await raised(StoreError, store.delete(run_id))
@@ -229,6 +243,7 @@ def _explain_failures() -> None:
         return
     topics = (
         "audit", "commit", "create", "damage", "delete", "durable", "history", "lease", "life", "lost_answers", "news",
+        "own",
         "ready", "restart", "runs", "signal", "urls", "values",
     )  # fmt: skip
     modules = {f"cano.testing.contract_{topic}" for topic in topics}

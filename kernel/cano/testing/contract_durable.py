@@ -267,7 +267,11 @@ class DurableClauses(Contract):
                         data.pop(key, None)
                     data |= commit.changed
                 assert run.data == data
-                history = [(c.seq, c.state, c.status, c.at, c.changed, list(c.removed)) for c in expected]
+                assert run.own == (values(store, same=run.seq - run.seq % 3) if run.seq >= 3 else {})
+                history = [
+                    (c.seq, c.state, c.status, c.at, c.changed, [*c.removed], *((c.own, ["key 1"]) if c.own else ()))
+                    for c in expected
+                ]
                 assert entries(await store.history("run"))[1:] == promised(store, history)
                 signal = await store.next_signal("run", "go")
                 assert signal in (None, Signal(str(run.seq + 1), "go", value(store, run.seq + 1)))

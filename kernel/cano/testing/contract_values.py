@@ -300,7 +300,7 @@ class ValueClauses(Contract):
         for entry in history:
             _spoil(entry.changed, entry.removed)
         signal = await store.next_signal("run", "go")
-        waiting, consumed = await store.signals("run")
+        waiting, consumed, _ = await store.signals("run")
         _spoil(history, listed, ready, signal and signal.payload, *(each.payload for each in waiting))
         _spoil(waiting, consumed, await store.missing_recipients())
         assert await stored(store) == before

@@ -187,15 +187,13 @@ class Executions:
             assert kernel.backend is not None
             record = await loaded(kernel.backend, run_id)
             layers = getattr(kernel.codec, "layers", Layers())
-            own = {
-                key: layers.unwrap(value) for key, value in record.data.items() if not key.startswith("\0")
-            }  # the others are the engine's own
+            data = {key: layers.unwrap(value) for key, value in record.data.items()}
             keeps = kernel.backend.capabilities.history
             numbers = [entry.seq for entry in await kernel.history(run_id)] if keeps else [record.seq]
             self._report(
                 status=record.status.value,
                 state=record.state,
-                data={key: base64.b64encode(value).decode() for key, value in own.items()},
+                data={key: base64.b64encode(value).decode() for key, value in data.items()},
                 error=record.error and record.error.get("message"),
                 unbroken=numbers == sorted(set(numbers)) and numbers[-1] == record.seq,
                 free=record.holder is None,

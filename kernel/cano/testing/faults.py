@@ -325,8 +325,8 @@ class FaultyStore:
     async def put_signal(self, run_id: str, signal: Signal, audit: AuditEntry | None = None) -> None:
         await self._call("put_signal", self.backend.put_signal, run_id, signal, *given(audit))
 
-    async def next_signal(self, run_id: str, name: str) -> Signal | None:
-        return await self._call("next_signal", self.backend.next_signal, run_id, name)
+    async def next_signal(self, run_id: str, name: str, own: bool = False) -> Signal | None:
+        return await self._call("next_signal", self.backend.next_signal, run_id, name, own)
 
     async def signals(self, run_id: str) -> Signals:
         return await self._call("signals", self.backend.signals, run_id)

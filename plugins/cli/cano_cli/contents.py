@@ -61,7 +61,8 @@ class LayeredStore:
         if record is None:
             return None
         history = await self.backend.history(run_id) if self.history else ()
-        entries = [entry._replace(changed=self._unwrap_values(entry.changed)) for entry in history]
+        unwrap = self._unwrap_values
+        entries = [entry._replace(changed=unwrap(entry.changed), own=unwrap(entry.own)) for entry in history]
         return Contents(record, entries, await self.signals(run_id))
 
     async def record(self, run_id: str) -> RunRecord | None:
@@ -70,8 +71,9 @@ class LayeredStore:
         if record is None:
             return None
         return record._replace(
-            data=self._unwrap_values(record.data), payload=self._unwrap_value("the payload", record.payload)
-        )
+            data=self._unwrap_values(record.data), payload=self._unwrap_value("the payload", record.payload),
+            own=self._unwrap_values(record.own),
+        )  # fmt: skip
 
     async def runs(self) -> Sequence[RunRecord]:
         """Return all runs, without their data, the newest first."""
@@ -84,7 +86,7 @@ class LayeredStore:
             each._replace(payload=self._unwrap_value(f"the payload of the signal {each.id!r}", each.payload))
             for each in found.waiting
         ]
-        return Signals(waiting, found.consumed)
+        return found._replace(waiting=waiting)
 
     def wrap_values(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Wrap values in this store's layers. Raises SerializationError."""
@@ -150,6 +152,9 @@ def _in_record(wanted: RunRecord, found: RunRecord) -> list[str]:
         different.append(f"its data: {', '.join(map(repr, keys))}")
     elif list(data) != list(other):
         different.append("the order of its keys")
+    names = sorted({name for name, _ in wanted.own.items() ^ found.own.items()})
+    if names:
+        different.append(f"the engine's values: {', '.join(names)}")
     return different
 
 
@@ -169,8 +174,12 @@ def in_signals(wanted: Signals, found: Signals) -> list[str]:
     different = []
     if list(wanted.waiting) != list(found.waiting):
         different.append(f"its waiting signals: {_ids(found.waiting)}, not {_ids(wanted.waiting)}")
-    if ids := set(wanted.consumed) ^ set(found.consumed):
-        different.append(f"its consumed signals: {', '.join(map(repr, sorted(ids)))}")
+    for what, ids in (
+        ("its consumed signals", {*wanted.consumed} ^ {*found.consumed}),
+        ("its consumed signals of the engine", {*wanted.own_consumed} ^ {*found.own_consumed}),
+    ):
+        if ids:
+            different.append(f"{what}: {', '.join(map(repr, sorted(ids)))}")
     return different
 
 
@@ -180,8 +189,12 @@ def _ids(signals: Sequence[Signal]) -> str:
 
 def same_entry(one: Transition, other: Transition) -> bool:
     """Return whether two history entries are equal, apart from the order of their keys."""
-    return (
-        one[:4] == other[:4] and dict(one.changed) == dict(other.changed) and list(one.removed) == list(other.removed)
+    return one[:4] == other[:4] and all(
+        dict(mine) == dict(its) and list(gone) == list(its_gone)
+        for mine, its, gone, its_gone in (
+            (one.changed, other.changed, one.removed, other.removed),
+            (one.own, other.own, one.own_removed, other.own_removed),
+        )
     )
 
 
@@ -217,19 +230,30 @@ def conflict_in(wanted: Contents, found: Contents, *, unfinished: bool) -> str |
     return None
 
 
+def key_of(signal: Signal) -> tuple[bool, str]:
+    """Return what identifies a signal of a run: whether it is the engine's own, and its id."""
+    return signal.own, signal.id
+
+
+def consumed_keys(signals: Signals) -> dict[tuple[bool, str], None]:
+    """Return what identifies each consumed signal, as `key_of` does, in their order."""
+    return dict.fromkeys([*((False, id) for id in signals.consumed), *((True, id) for id in signals.own_consumed)])
+
+
 def signal_conflict(wanted: Signals, found: Signals) -> str | None:
     """Explain why more signals cannot turn `found` into `wanted`; None if they can."""
-    waiting, consumed = {signal.id: signal for signal in wanted.waiting}, set(wanted.consumed)
+    waiting, consumed = {key_of(signal): signal for signal in wanted.waiting}, consumed_keys(wanted)
     for signal in found.waiting:
-        if signal.id not in waiting and signal.id not in consumed:
+        key = key_of(signal)
+        if key not in waiting and key not in consumed:
             return f"it has a signal {signal.id!r} in DST, but not in SRC"
-        if signal.id in waiting and waiting[signal.id] != signal:
+        if key in waiting and waiting[key] != signal:
             return f"its signal {signal.id!r} differs in DST"
-    for id in found.consumed:
-        if id not in consumed:
-            source = "it still waits" if id in waiting else "it does not exist"
-            return f"its signal {id!r} is consumed in DST; in SRC {source}"
-    present = [signal.id for signal in found.waiting if signal.id in waiting]
+    for key in consumed_keys(found):
+        if key not in consumed:
+            source = "it still waits" if key in waiting else "it does not exist"
+            return f"its signal {key[1]!r} is consumed in DST; in SRC {source}"
+    present = [key_of(signal) for signal in found.waiting if key_of(signal) in waiting]
     if present != list(waiting)[: len(present)]:
         return "its signals wait in a different order in DST"
     return None

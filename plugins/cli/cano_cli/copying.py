@@ -11,7 +11,17 @@ from typing import NamedTuple, cast
 
 from cano import AuditingStore, Clock, Commit, ConflictError, RunRecord, SerializationError, Signal, Transition, is_held
 
-from cano_cli.contents import CHANGING, Contents, LayeredStore, conflict_in, data_changes, differences, signal_conflict
+from cano_cli.contents import (
+    CHANGING,
+    Contents,
+    LayeredStore,
+    conflict_in,
+    consumed_keys,
+    data_changes,
+    differences,
+    key_of,
+    signal_conflict,
+)
 from cano_cli.copied_audit import Importer
 from cano_cli.records import holder_of
 
@@ -193,7 +203,8 @@ class Copier:
         if self._dry:
             return Outcome(run_id, kind, transitions=count)
         try:  # wrap everything before the first write
-            entries = [entry._replace(changed=self._target.wrap_values(entry.changed)) for entry in rest]
+            wrap = self._target.wrap_values
+            entries = [entry._replace(changed=wrap(entry.changed), own=wrap(entry.own)) for entry in rest]
             signals = [self._wrapped(signal) for signal in source.signals.waiting]
             first = self._first(source.record, entries) if copy is None else None
         except SerializationError as error:
@@ -227,11 +238,12 @@ class Copier:
         """Return the run as it is created: as in its first history entry, or as it is now if there is no history."""
         if not entries:
             payload = self._target.wrap_value("the payload", record.payload)
-            return record._replace(data=self._target.wrap_values(record.data), payload=payload)
+            wrap = self._target.wrap_values
+            return record._replace(data=wrap(record.data), payload=payload, own=wrap(record.own))
         entry = entries[0]
         return record._replace(
-            state=entry.state, seq=entry.seq, status=entry.status, data=entry.changed, updated=entry.at, error=None,
-            wait=None, payload=None,
+            state=entry.state, seq=entry.seq, status=entry.status, data=entry.changed, own=entry.own, updated=entry.at,
+            error=None, wait=None, payload=None,
         )  # fmt: skip
 
     async def _create(self, first: RunRecord) -> int:
@@ -266,7 +278,7 @@ class Copier:
         await self._target.backend.commit(
             Commit(
                 run_id=run_id, token=token, expected_seq=seq, seq=entry.seq, state=entry.state, status=entry.status,
-                changed=entry.changed, removed=entry.removed, at=entry.at,
+                changed=entry.changed, removed=entry.removed, own=entry.own, own_removed=entry.own_removed, at=entry.at,
             )
         )  # fmt: skip
 
@@ -281,9 +293,9 @@ class Copier:
         """Put the missing signals in order, including those that `_commit_rest` will consume."""
         run_id, backend = source.record.run_id, self._target.backend
         present = await backend.signals(run_id)
-        known = {*present.consumed, *(signal.id for signal in present.waiting)}
-        for signal in (*waiting, *(Signal(id, "") for id in source.signals.consumed)):
-            if signal.id not in known:
+        known = {*consumed_keys(present), *map(key_of, present.waiting)}
+        for signal in (*waiting, *(Signal(id, "", own=own) for own, id in consumed_keys(source.signals))):
+            if key_of(signal) not in known:
                 await backend.put_signal(run_id, signal)
 
     async def _commit_rest(self, source: Contents, token: int) -> None:
@@ -293,16 +305,20 @@ class Copier:
         if copy is None:
             raise ConflictError("the copy was deleted", run_id=record.run_id)
         changed, removed = data_changes(copy.data, record.data)
-        consumed = [signal.id for signal in signals.waiting if signal.id in set(source.signals.consumed)]
-        if not (changed or removed or consumed or any(getattr(record, name) != getattr(copy, name)
-                                                      for name in CHANGING)):  # fmt: skip
+        own, own_removed = data_changes(copy.own, record.own)
+        gone = consumed_keys(source.signals)
+        consumed = [signal for signal in signals.waiting if key_of(signal) in gone]
+        same = all(getattr(record, name) == getattr(copy, name) for name in CHANGING)
+        if same and not (changed or removed or own or own_removed or consumed):
             return
         await self._target.backend.commit(
             Commit(
                 run_id=record.run_id, token=token, expected_seq=copy.seq, seq=record.seq, state=record.state,
                 status=record.status, changed=target.wrap_values(changed), removed=removed, error=record.error,
-                wait=record.wait, payload=target.wrap_value("the payload", record.payload), consumed=consumed,
-                at=record.updated,
+                wait=record.wait, payload=target.wrap_value("the payload", record.payload),
+                consumed=[signal.id for signal in consumed if not signal.own],
+                own=target.wrap_values(own), own_removed=own_removed,
+                own_consumed=[signal.id for signal in consumed if signal.own], at=record.updated,
             )
         )  # fmt: skip
 
@@ -313,9 +329,9 @@ class Copier:
         before = source.record
         if (
             now is None
-            or now._replace(data={}, payload=None) != before._replace(data={}, payload=None)
-            or [signal.id for signal in signals.waiting] != [signal.id for signal in source.signals.waiting]
-            or set(signals.consumed) != set(source.signals.consumed)
+            or now._replace(data={}, own={}, payload=None) != before._replace(data={}, own={}, payload=None)
+            or [*map(key_of, signals.waiting)] != [*map(key_of, source.signals.waiting)]
+            or consumed_keys(signals).keys() != consumed_keys(source.signals).keys()
         ):
             raise _ChangedError
 

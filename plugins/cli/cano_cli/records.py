@@ -10,11 +10,8 @@ from cano import RunRecord, RunStatus, Wait, is_held
 from cano_cli.hints import word
 from cano_cli.times import iso, when
 
-HIDDEN = "\0"
-"""Prefix of the kernel's own keys."""
-
-ORIGIN = HIDDEN + "origin"
-"""Key of the run and the transition that a run was forked from."""
+ORIGIN = "origin"
+"""Name of the engine's value with the run and the transition that a run was forked from."""
 
 
 def status_of(record: RunRecord, now: float) -> RunStatus:

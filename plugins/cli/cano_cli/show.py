@@ -14,7 +14,7 @@ from cano_cli.hints import command, word
 from cano_cli.jsonable import dumps, jsonable
 from cano_cli.loading import load_flow
 from cano_cli.reasons import Reason, reason_of
-from cano_cli.records import HIDDEN, ORIGIN, counted, holder_of, record_as_json, status_of, waits_for
+from cano_cli.records import ORIGIN, counted, holder_of, record_as_json, status_of, waits_for
 from cano_cli.safe_lines import line
 from cano_cli.settings import Settings, flows_option, json_option, store_option
 from cano_cli.stores import backend_of, record_of, with_store
@@ -70,8 +70,8 @@ def show(
             await reason_of(kernel, run, partial(command, ctx), flows),
             decode(record.data),
             decode({} if record.payload is None else {"payload": record.payload}),
-            [sent.name for sent in (await backend.signals(run)).waiting if not sent.name.startswith(HIDDEN)],
-            None if (origin := record.data.get(ORIGIN)) is None else decode_value(kernel, origin),
+            [sent.name for sent in (await backend.signals(run)).waiting if not sent.own],
+            None if (origin := record.own.get(ORIGIN)) is None else decode_value(kernel, origin),
             None if history is None else [(entry, decode(entry.changed)) for entry in history],
         )
 
@@ -130,12 +130,8 @@ def _facts(details: RunDetails, clean: Callable[[Any], Any]) -> Iterator[tuple[s
 
 
 def _cells(entry: Transition, values: Values) -> list[str]:
-    changed = [*values.data, *values.unreadable, *(f"-{key}" for key in _removed(entry))]
+    changed = [*values.data, *values.unreadable, *(f"-{key}" for key in entry.removed)]
     return [str(entry.seq), when(entry.at), entry.status.value, entry.state, ", ".join(changed)]
-
-
-def _removed(entry: Transition) -> list[str]:
-    return [key for key in entry.removed if not key.startswith(HIDDEN)]
 
 
 def _as_json(details: RunDetails) -> dict[str, Any]:
@@ -159,7 +155,7 @@ def _as_json(details: RunDetails) -> dict[str, Any]:
                 "state": entry.state,
                 "changed": values.data,
                 "unreadable": values.unreadable,
-                "removed": _removed(entry),
+                "removed": list(entry.removed),
             }
             for entry, values in details.history
         ],

@@ -13,10 +13,12 @@ from cano_cli.errors import FAILED
 from cano_cli.hints import command, word
 from cano_cli.jsonable import dumps
 from cano_cli.reasons import reason_of
-from cano_cli.records import HIDDEN
 from cano_cli.safe_lines import line
 from cano_cli.settings import Settings, json_option, store_option
 from cano_cli.stores import backend_of, with_store
+
+_TO = "\0wait"
+"""How the stored ids of those signals begin that answer one wait."""
 
 
 @click.command()
@@ -74,20 +76,21 @@ def signal(
 
 def _stored_id(id: str, wait: str | None) -> str:
     """Return the id with which a store keeps a signal, which names the step whose wait alone the signal may end."""
-    return id if wait is None else f"{HIDDEN}wait {wait.rpartition(':')[2]} {id}"
+    return id if wait is None else f"{_TO} {wait.rpartition(':')[2]} {id}"
 
 
 def _ids(signals: Signals) -> list[str]:
-    return [*(signal.id for signal in signals.waiting), *signals.consumed]
+    return [*(signal.id for signal in signals.waiting if not signal.own), *signals.consumed]
 
 
 def _ends_wait(record: RunRecord, before: Signals, name: str) -> bool:
     """Return whether the run waits for that name, and had no answer before."""
-    if record.status is not RunStatus.PARKED or record.wait is None or record.wait.signal != name:
+    wait = record.wait
+    if record.status is not RunStatus.PARKED or wait is None or wait.signal != name or wait.own:
         return False
     here = _stored_id("", f":{record.seq}")
-    answers = [signal.id for signal in before.waiting if signal.name == name]
-    return not any(id.startswith(here) or not id.startswith(HIDDEN) for id in answers)
+    answers = [signal.id for signal in before.waiting if signal.name == name and not signal.own]
+    return not any(id.startswith(here) or not id.startswith(_TO) for id in answers)
 
 
 def _refusal(run: str, signals: Signals, record: RunRecord | None, wait: str | None) -> str:

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 from cano import Kernel, SerializationError, Workflow
 
 from cano_cli.jsonable import dumps, jsonable
-from cano_cli.records import HIDDEN
 
 
 class Values(NamedTuple):
@@ -33,7 +32,7 @@ class Values(NamedTuple):
 
 
 def decode_values(kernel: Kernel, stored: Mapping[str, Any], *, advise: bool = True) -> Values:
-    """Decode the stored value of each key. The kernel's own keys are left out.
+    """Decode the stored value of each key.
 
     Args:
         kernel: a kernel on the store.
@@ -42,8 +41,6 @@ def decode_values(kernel: Kernel, stored: Mapping[str, Any], *, advise: bool = T
     """
     values = Values({}, {})
     for key, value in stored.items():
-        if key.startswith(HIDDEN):
-            continue
         try:
             values.data[key] = decode_value(kernel, value)
         except SerializationError as error:

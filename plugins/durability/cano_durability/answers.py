@@ -12,17 +12,18 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from cano import ConfigurationError, Signal, Signals, StoreBackend
+from cano import ConfigurationError, Signal, Signals, StoreBackend, Wait
 from cano.engine.ports import wait_token
 
 from cano_durability.keys import WAIT
 
-_ADDRESSED = re.compile(WAIT + r" (\d+) .*", re.DOTALL)
+_TO = "\0wait"  # a caller's own id does not begin with NUL
+_ADDRESSED = re.compile(_TO + r" (\d+) .*", re.DOTALL)
 
 
 def address(id: str, seq: int) -> str:
     """Return the id of a signal for the wait that the transition `seq` begins, and for no other."""
-    return f"{WAIT} {seq} {id}"
+    return f"{_TO} {seq} {id}"
 
 
 def addressee(id: str) -> int | None:
@@ -47,17 +48,28 @@ class Answer(NamedTuple):
 
     Attributes:
         signal: the signal, or None.
-        used: the ids of the signals that the commit which begins or ends the wait consumes.
+        used, own_used: the ids of the signals that the commit which begins or ends the wait consumes: callers' and
+            the engine's own.
     """
 
     signal: Signal | None
     used: tuple[str, ...] = ()
+    own_used: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, signal: Signal | None, own_used: tuple[str, ...] = ()) -> Answer:
+        """Return the answer that uses `signal`, if there is one, and these signals of the engine's own."""
+        if signal is None:
+            return cls(None, (), own_used)
+        return cls(signal, (), (signal.id, *own_used)) if signal.own else cls(signal, (signal.id,), own_used)
 
 
-async def answer(backend: StoreBackend, run_id: str, name: str, seq: int) -> Signal | None:
-    """Return the signal that ends the wait for `name` in which the run is parked since transition `seq`, or None."""
-    signal = await backend.next_signal(run_id, name)
-    if signal is None or addressee(signal.id) in (None, seq):
+async def answer(backend: StoreBackend, run_id: str, wait: Wait, seq: int) -> Signal | None:
+    """Return the signal that ends the wait in which the run is parked since transition `seq`, or None."""
+    if (name := wait.signal) is None:
+        return None
+    signal = await backend.next_signal(run_id, name, wait.own)
+    if signal is None or wait.own or addressee(signal.id) in (None, seq):
         return signal
     return _first((await backend.signals(run_id)).waiting, name, seq, begun=True)
 
@@ -73,33 +85,37 @@ async def early_answer(backend: StoreBackend, run_id: str, name: str, seq: int, 
         known: whether the step has handed out its wait's token, so that there may be such signals.
     """
     used: list[str] = []
+    marks: list[str] = []
     if known:
-        used.append(_begin(seq, fresh=fresh))
-        await backend.put_signal(run_id, Signal(used[0], WAIT))
+        marks.append(_begin(seq, fresh=fresh))
+        await backend.put_signal(run_id, Signal(marks[0], WAIT, own=True))
     else:
         signal = await backend.next_signal(run_id, name)
         if signal is None or (not fresh and addressee(signal.id) in (None, seq)):
-            return Answer(signal, () if signal is None else (signal.id,))
+            return Answer.of(signal)
     waiting = (await backend.signals(run_id)).waiting
     taken = _first(waiting, name, seq, begun=False, fresh=fresh)
     for signal in waiting:
         to = addressee(signal.id)
+        if signal.own:
+            continue
         if signal is taken or (signal.name == name and to is None and fresh):
             used.append(signal.id)
         elif signal.name == name and to is not None and to < seq:
-            used += signal.id, _late(signal.id)
-            await backend.put_signal(run_id, Signal(_late(signal.id), WAIT))
-    return Answer(taken, tuple(used))
+            used.append(signal.id)
+            marks.append(_late(signal.id))
+            await backend.put_signal(run_id, Signal(marks[-1], WAIT, own=True))
+    return Answer(taken, tuple(used), tuple(marks))
 
 
-async def last_answer(backend: StoreBackend, run_id: str, name: str, seq: int) -> Answer:
+async def last_answer(backend: StoreBackend, run_id: str, wait: Wait, seq: int) -> Answer:
     """Return the signal that ends a wait whose time has come, or none: then no later signal ends it."""
+    if (name := wait.signal) is None:
+        return Answer(None)
     over = _over(seq)
-    await backend.put_signal(run_id, Signal(over, WAIT))
+    await backend.put_signal(run_id, Signal(over, WAIT, own=True))
     first = _first((await backend.signals(run_id)).waiting, name, seq, begun=True)
-    if first is None or first.id == over:
-        return Answer(None, (over,))
-    return Answer(first, (first.id, over))
+    return Answer.of(None if first is None or first.own else first, (over,))
 
 
 def verdict(signals: Signals, name: str, seq: int, id: str, *, begun: bool) -> bool | None:
@@ -111,7 +127,7 @@ def verdict(signals: Signals, name: str, seq: int, id: str, *, begun: bool) -> b
         id: the signal's id.
         begun: whether the run is parked in the wait.
     """
-    if _answers(signals, seq) or _over(seq) in signals.consumed:
+    if _answers(signals, seq) or _over(seq) in signals.own_consumed:
         return accepted(signals, seq, id)
     first = _first(signals.waiting, name, seq, begun=begun)
     return None if first is None else first.id == id
@@ -124,7 +140,7 @@ def accepted(signals: Signals, seq: int, id: str) -> bool:
 
 def _answers(signals: Signals, seq: int) -> list[str]:
     """Return the ids of the consumed signals to a wait, without the late ones, which earlier versions did not mark."""
-    known = {*signals.consumed, *(signal.id for signal in signals.waiting)}
+    known = {*signals.own_consumed, *(signal.id for signal in signals.waiting if signal.own)}
     return [id for id in signals.consumed if addressee(id) == seq and _late(id) not in known]
 
 
@@ -141,19 +157,21 @@ def _first(waiting: Sequence[Signal], name: str, seq: int, *, begun: bool, fresh
         fresh: whether the wait is fresh, if no mark tells.
     """
     marks = _begin(seq, fresh=False), _begin(seq, fresh=True)
-    ours = [signal for signal in waiting if signal.id in marks or _ends(signal, name, seq)]
-    place = next((place for place, signal in enumerate(ours) if signal.id in marks), None)
+    ours = [signal for signal in waiting if (signal.own and signal.id in marks) or _ends(signal, name, seq)]
+    place = next((place for place, signal in enumerate(ours) if signal.own and signal.id in marks), None)
     if place is None:
         early, late = ([], ours) if begun else (ours, [])
     else:
         early, late, fresh = ours[:place], ours[place:], ours[place].id == marks[1]
-    sent = [signal for signal in early if addressee(signal.id) == seq]
+    sent = [signal for signal in early if not signal.own and addressee(signal.id) == seq]
     queue = [*sent, *(() if fresh else early), *late]
-    return next((signal for signal in queue if signal.id not in marks), None)
+    return next((signal for signal in queue if not (signal.own and signal.id in marks)), None)
 
 
 def _ends(signal: Signal, name: str, seq: int) -> bool:
-    return signal.id == _over(seq) or (signal.name == name and addressee(signal.id) in (None, seq))
+    if signal.own:
+        return signal.id == _over(seq)
+    return signal.name == name and addressee(signal.id) in (None, seq)
 
 
 def _begin(seq: int, *, fresh: bool) -> str:

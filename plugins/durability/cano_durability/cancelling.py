@@ -75,7 +75,7 @@ class Canceller:
         audit = () if with_parent else self._stored.audited(run_id, "cancel")
         try:
             # the holder checks for this signal when it renews leases or releases an unfinished run
-            await self._stored.backend.put_signal(run_id, Signal(id, CANCEL), *audit)
+            await self._stored.backend.put_signal(run_id, Signal(id, CANCEL, own=True), *audit)
             audit = ()
         except SerializationError as error:
             corrupt = corrupt or error
@@ -92,7 +92,7 @@ class Canceller:
 
     async def request(self, run_id: str) -> Signal | None:
         """Return the signal that requests the run's cancellation, or None if there is none."""
-        return await self._stored.backend.next_signal(run_id, CANCEL)
+        return await self._stored.backend.next_signal(run_id, CANCEL, True)
 
     async def cancel_unheld(self, record: RunRecord, audit: tuple[AuditEntry, ...] = ()) -> bool:
         """Cancel a run that no live process holds. Return False if one does: the holder cancels it."""
@@ -131,12 +131,12 @@ class Canceller:
         """
         await self.cancel_children(record.run_id)
         error = None if request is not None and _with_parent(request) else cancelled_child(record)
-        if record.parent is not None and AWAITED in record.data:
+        if record.parent is not None and AWAITED in record.own:
             await announce_end(self._stored.backend, record.parent, record.run_id, record.token)
         await self._stored.backend.commit(
             Commit(
                 run_id=record.run_id, token=record.token, expected_seq=record.seq, seq=record.seq, state=record.state,
-                status=RunStatus.CANCELLED, error=error, consumed=() if request is None else (request.id,),
+                status=RunStatus.CANCELLED, error=error, own_consumed=() if request is None else (request.id,),
                 release=True, at=self._stored.now(),
             ),
             *audit,
@@ -144,7 +144,7 @@ class Canceller:
         self._alarms.cancel(record.run_id)
         self._watchlist.parked.discard(record.run_id)
         self._waiters.notify(record.run_id)
-        if record.parent is not None and AWAITED in record.data:
+        if record.parent is not None and AWAITED in record.own:
             self._alarms.wake(record.parent)
 
     async def cancel_children(self, run_id: str) -> None:
@@ -162,7 +162,7 @@ class Canceller:
         """Stop a run that this kernel executes. Another process has requested that with `signal`."""
         run = self._kernel.active[run_id]
         journal = journal_of(run)
-        journal.consumed, journal.requested = (*journal.consumed, signal.id), True
+        journal.own_consumed, journal.requested = (*journal.own_consumed, signal.id), True
         run.stop(RunStatus.CANCELLED, with_parent=_with_parent(signal))
 
 

@@ -25,7 +25,7 @@ from cano import (
 )
 from cano.engine.ports import BoundWorkflow, Detail, Host, RestorePoint, failed_attempts, is_stopped
 
-from cano_durability.answers import answer, last_answer
+from cano_durability.answers import Answer, answer, last_answer
 from cano_durability.cancelling import Canceller, is_final
 from cano_durability.failures import corrupt, stored_error
 from cano_durability.families.lineage import announce_end, only_waits
@@ -36,7 +36,6 @@ from cano_durability.keys import (
     ERROR,
     OUTCOME,
     PHASES,
-    PREFIX,
     RETRY,
     TAKEOVERS,
     WAIT,
@@ -211,10 +210,8 @@ class Claimer:
             wait = again.wait
         if wait.until is not None and wait.until <= self._stored.now():
             return Woken(wait=wait)  # or by a signal that came before: see `last_answer`
-        if wait.signal is not None:
-            signal = await answer(self._stored.backend, record.run_id, wait.signal, record.seq)
-            if signal is not None:
-                return Woken(signal)
+        if (signal := await answer(self._stored.backend, record.run_id, wait, record.seq)) is not None:
+            return Woken(signal)
         if again is None:
             self._alarms.set(record.run_id, wait)
             return None
@@ -229,12 +226,12 @@ class Claimer:
         audit: tuple[AuditEntry, ...],
     ) -> None:
         """Park a run again that failed, or was cancelled with its parent, while it waited."""
-        limit, changed = self._limit(record, timeout)
+        limit, own = self._limit(record, timeout)
         wait = again.before(None if limit is None else limit[1])
         await self._stored.backend.commit(
             Commit(
                 run_id=record.run_id, token=record.token, expected_seq=record.seq, seq=record.seq, state=record.state,
-                status=RunStatus.PARKED, changed=changed, wait=wait, consumed=outdated, release=True,
+                status=RunStatus.PARKED, own=own, wait=wait, own_consumed=outdated, release=True,
                 at=self._stored.now(),
             ),
             *audit,
@@ -249,7 +246,7 @@ class Claimer:
         if timeout is None or (limit is not None and not record.status.finished):
             return limit, {}
         limit = float(timeout), self._stored.now() + timeout  # an ended run's timeout starts again
-        return limit, {DEADLINE: self._stored.values.encode(DEADLINE, limit)}
+        return limit, self._stored.values.encode_own({DEADLINE: limit}, record.run_id)
 
     async def _restore(
         self,
@@ -276,63 +273,63 @@ class Claimer:
         values = stored.own_values(record)
         journal = stored.journal(plan, record, since)
         seq, state, removed = record.seq, landing_state(plan, record), []
-        limit, changed = self._limit(record, timeout)
+        limit, own = self._limit(record, timeout)
+        encode = stored.values.encode_own
         timeout, due = (None, None) if limit is None else limit
         overdue = due is not None and due <= stored.now()
         if overdue:  # it fails in its wait, which `resume` begins again
             woken = Woken()
             if (older := older_wait(record, due)) is not None:
-                changed[WAIT] = stored.values.encode(WAIT, older.packed())
-        elif WAIT in record.data:
+                own |= encode({WAIT: older.packed()}, record.run_id)
+        elif WAIT in record.own:
             removed.append(WAIT)
-        used = [] if woken.signal is None else [woken.signal.id]
         child = None if record.wait is None or record.status is not RunStatus.PARKED else record.wait.child
-        if child is None and woken.wait is not None and woken.wait.signal is not None:
-            last = await last_answer(stored.backend, record.run_id, woken.wait.signal, record.seq)
-            used, woken = [*last.used], woken if last.signal is None else Woken(last.signal)
+        end = Answer.of(woken.signal)
+        if child is None and woken.wait is not None:
+            end = await last_answer(stored.backend, record.run_id, woken.wait, record.seq)
+            woken = woken if end.signal is None else Woken(end.signal)
         if woken.wait is not None and woken.wait.on_timeout is not None:
             seq, state = seq + 1, landing_state(plan, record, woken.wait.on_timeout)
         payload = record.payload if woken.signal is None or child is not None else woken.signal.payload
         kills = 0
         if record.status.finished:  # it is resumed on request: its attempts and the killed processes start again
-            for key in record.data:
-                if key in (TAKEOVERS, PHASES) or key.startswith(RETRY):
-                    removed.append(key)
-                    values.pop(key.removeprefix(PREFIX), None)
+            for name in record.own:
+                if name in (TAKEOVERS, PHASES) or name.startswith(RETRY):
+                    removed.append(name)
+                    values.pop(name, None)
         else:
             kills = stored.takeovers(record) + left
             if left:
-                changed[TAKEOVERS] = stored.values.encode(TAKEOVERS, kills)
+                own |= encode({TAKEOVERS: kills}, record.run_id)
         definition = [plan.version, plan.fingerprint]
         if (record.version, record.fingerprint) != (plan.version, plan.fingerprint):
-            changed[DEFINITION] = stored.values.encode(DEFINITION, definition)
-            values.pop(PHASES.removeprefix(PREFIX), None)  # of another definition's node
-        if DEFINITION in changed or DEFINITION in record.data:  # this commit makes no entry in the history
-            journal.remember(DEFINITION.removeprefix(PREFIX), definition)
-        if record.status is RunStatus.RUNNING and RETRY not in record.data:
-            values[RETRY.removeprefix(PREFIX)] = began = [0, stored.now() if new else record.updated]
-            if audit or changed or state != record.state or (new and plan.by_name[state].total_timeout is not None):
-                changed[RETRY] = stored.values.encode(RETRY, began)  # since this commit is not when it began
+            own |= encode({DEFINITION: definition}, record.run_id)
+            values.pop(PHASES, None)  # of another definition's node
+        if DEFINITION in own or DEFINITION in record.own:  # this commit makes no entry in the history
+            journal.remember(DEFINITION, definition)
+        if record.status is RunStatus.RUNNING and RETRY not in record.own:
+            values[RETRY] = began = [0, stored.now() if new else record.updated]
+            if audit or own or state != record.state or (new and plan.by_name[state].total_timeout is not None):
+                own |= encode({RETRY: began}, record.run_id)  # since this commit is not when it began
         outcome, error, failed, began_at = _step_values(record, values, self._kernel.clock)
         ended = plan.by_name[state].is_exit and not overdue
         decoded = readable.payload(payload, record.run_id)
         moves = record.status is not RunStatus.RUNNING or ended or state != record.state
-        if audit or changed or (moves and not overdue):
-            if outdated is not None:
-                used.append(outdated.id)
+        if audit or own or (moves and not overdue):
             if ended and journal.parent is not None:
                 await announce_end(stored.backend, journal.parent, record.run_id, record.token)
             await stored.backend.commit(
                 Commit(
                     run_id=record.run_id, token=record.token, expected_seq=record.seq, seq=seq, state=state,
                     status=RunStatus.SUCCEEDED if ended else record.status if overdue else RunStatus.RUNNING,
-                    wait=record.wait if overdue else None, payload=payload, release=ended, changed=changed,
-                    removed=removed, consumed=used, at=stored.now(),
+                    wait=record.wait if overdue else None, payload=payload, release=ended, own=own,
+                    own_removed=removed, consumed=end.used,
+                    own_consumed=end.own_used if outdated is None else (*end.own_used, outdated.id), at=stored.now(),
                 ),
                 *audit,
             )  # fmt: skip
         journal.seq, journal.state, journal.payload, journal.ended = seq, state, payload, ended
-        journal.holds(changed, removed)
+        journal.holds(own, removed)
         if child is not None:
             journal.child = values["child"] = child
         deadline = None
@@ -341,7 +338,7 @@ class Claimer:
             if woken.signal is None or remaining > 0:  # otherwise the child ended in time, and this process is late
                 deadline = self._kernel.clock.monotonic() + remaining
         self._alarms.cancel(record.run_id)
-        carried = values.get(CARRIED.removeprefix(PREFIX))
+        carried = values.get(CARRIED)
         return Run.restored(
             self._kernel, plan,
             RestorePoint(
@@ -417,7 +414,7 @@ def _step_values(
     record: RunRecord, values: Mapping[str, Any], clock: Clock
 ) -> tuple[Any, BaseException | None, int, float | None]:
     """Return what the run's present step starts with: the split's outcome, the error, its attempts, when it began."""
-    outcome, error, attempts = (values.get(key.removeprefix(PREFIX)) for key in (OUTCOME, ERROR, RETRY))
+    outcome, error, attempts = (values.get(name) for name in (OUTCOME, ERROR, RETRY))
     try:
         return (
             None if outcome is None else SplitOutcome.unpacked(outcome),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cano import (
@@ -26,7 +26,7 @@ from cano.safe_text import escaped, safe_repr, safe_str
 
 from cano_durability.failures import described
 from cano_durability.families.lineage import announce_end, may_be_awaited
-from cano_durability.keys import AWAITED, CARRIED, ERROR, LASTING, PAYLOAD, PREFIX, TAKEOVERS, WAIT
+from cano_durability.keys import AWAITED, CARRIED, ERROR, LASTING, PAYLOAD, TAKEOVERS, WAIT
 from cano_durability.patience import despite_cancellation
 from cano_durability.waits import KeptWait
 
@@ -54,15 +54,16 @@ class Journal:
         requested: whether another process has requested the run's cancellation, by a signal.
         refused: whether the store refused the commit of its end, since another process has claimed the run.
         payload: the payload that led to `state`, as the store keeps it; next_payload: that of the next state.
-        consumed: ids of the signals that the next commit consumes; answers: of those that the next transition consumes.
+        own_consumed: ids of the engine's own signals that the next commit consumes.
+        answers, own_answers: ids of callers' signals, and of the engine's own, that the next transition consumes.
         child: id of the child that the run was parked for, until its step asks for that child again; or None.
         parent: id of the parent, which may be parked until this run's end; or None.
     """
 
     __slots__ = (
         "_audit", "_audited", "_backend", "_carried", "_clock", "_elapsed", "_remembered", "_stored", "_unsaved",
-        "_values", "answers", "child", "commits_steps", "consumed", "ended", "next_payload", "parent", "payload",
-        "refused", "releasing", "requested", "run_id", "safe_until", "seq", "state", "token",
+        "_values", "answers", "child", "commits_steps", "ended", "next_payload", "own_answers", "own_consumed",
+        "parent", "payload", "refused", "releasing", "requested", "run_id", "safe_until", "seq", "state", "token",
     )  # fmt: skip
 
     def __init__(
@@ -86,18 +87,20 @@ class Journal:
         self._audit: tuple[AuditEntry, ...] = ()  # for the commit that ends the run
         self.payload = record.payload
         self.next_payload: Any = None
-        self.consumed: tuple[str, ...] = ()
+        self.own_consumed: tuple[str, ...] = ()
         self.answers: tuple[str, ...] = ()
+        self.own_answers: tuple[str, ...] = ()
         self.child: str | None = None
-        self.parent = record.parent if AWAITED in record.data else None
+        self.parent = record.parent if AWAITED in record.own else None
         self._remembered: dict[str, Any] = {}  # values for the next state
         self._carried: Mapping[str, str] | None = None  # texts of observers that no commit has stored yet
-        self._stored = {key for key in record.data if key.startswith(PREFIX) and key not in LASTING}
+        self._stored = record.own.keys() - LASTING
         self._unsaved: set[str] = set()  # keys whose changes a later commit has to store
 
     async def transition(self, run: Run, target: BoundState) -> None:
         """Commit the step's changes and the transition to `target`. An exit state also ends the run."""
-        if not self.commits_steps and not target.is_exit and not (self.consumed or self.answers):
+        signals = self.own_consumed or self.answers or self.own_answers
+        if not self.commits_steps and not target.is_exit and not signals:
             self._settle_uncommitted(run.view)
         else:
             status = RunStatus.SUCCEEDED if target.is_exit else RunStatus.RUNNING
@@ -128,20 +131,21 @@ class Journal:
         changes = view.changes()
         changed, removed = self._encoded(view, changes)
         moves = seq != self.seq
+        own: dict[str, Any] = {}
+        gone: Sequence[str] = ()
         if moves and (self._stored or self._remembered):
-            removed.update(self._stored - self._remembered.keys())
-            encode = self._values.encode
-            changed.update({key: encode(key, value, self.run_id) for key, value in self._remembered.items()})
-        for key, value in values.items():
-            changed[key] = self._values.encode(key, value, self.run_id)
+            gone = sorted(self._stored - self._remembered.keys())
+            own = self._values.encode_own(self._remembered, self.run_id)
+        if values:
+            own |= self._values.encode_own(values, self.run_id)
         if (carried := self._carried) is not None:
-            changed[CARRIED] = self._values.encode(CARRIED, dict(carried))
+            own |= self._values.encode_own({CARRIED: dict(carried)}, self.run_id)
         payload = self.next_payload if moves else self.payload
-        consumed = (*self.consumed, *self.answers) if moves else self.consumed
+        consumed, own_consumed = (self.answers, self.own_answers) if moves else ((), ())
         cut = await self._send(
             Commit(  # by position: by name it takes twice as long
                 self.run_id, self.token, self.seq, seq, state, status, changed, sorted(removed), error, wait, payload,
-                consumed, release, self._clock.time(),
+                consumed, release, own, gone, (*self.own_consumed, *own_consumed), self._clock.time(),
             )
         )  # fmt: skip
         view.settle(changes)
@@ -152,8 +156,8 @@ class Journal:
             if self._stored or self._remembered:
                 self._stored = self._remembered.keys() - LASTING
                 self._remembered = {}
-            self.next_payload, self.answers = None, ()
-        self.seq, self.state, self.payload, self.consumed = seq, state, payload, ()
+            self.next_payload, self.answers, self.own_answers = None, (), ()
+        self.seq, self.state, self.payload, self.own_consumed = seq, state, payload, ()
         self.ended = status.finished
         if values:
             self.holds(values, ())
@@ -174,7 +178,7 @@ class Journal:
 
     def remember(self, name: str, value: Any) -> None:
         """Store a value of the engine with the next transition, for the next state."""
-        self._remembered[PREFIX + name] = value
+        self._remembered[name] = value
 
     def remember_error(self, run: Run, error: BaseException) -> None:
         """Store the error that leads to an `on_exhausted` state with the next transition."""
@@ -185,24 +189,23 @@ class Journal:
         """Store texts of observers with the next commit, for the life of the run."""
         self._carried = texts or None
 
-    def holds(self, changed: Iterable[str], removed: Iterable[str]) -> None:
+    def holds(self, set: Iterable[str], removed: Iterable[str]) -> None:
         """Note which of the plugin's values a commit without a transition has set and removed."""
-        self._stored.update(key for key in changed if key not in LASTING)
+        self._stored.update(name for name in set if name not in LASTING)
         self._stored.difference_update(removed)
 
     async def save(self, values: Mapping[str, Any]) -> None:
         """Commit values of the engine now; they are kept until the next transition. It ends the count of takeovers."""
-        encode = self._values.encode
-        changed = {PREFIX + name: encode(PREFIX + name, value, self.run_id) for name, value in values.items()}
+        own = self._values.encode_own(values, self.run_id)
         removed = (TAKEOVERS,) if TAKEOVERS in self._stored else ()
         cut = await self._send(
             Commit(
                 run_id=self.run_id, token=self.token, expected_seq=self.seq, seq=self.seq, state=self.state,
-                status=RunStatus.RUNNING, changed=changed, removed=removed, payload=self.payload,
+                status=RunStatus.RUNNING, own=own, own_removed=removed, payload=self.payload,
                 at=self._clock.time(),
             )
         )  # fmt: skip
-        self.holds(changed, () if cut is not None else removed)  # a commit that was cut may not have been applied
+        self.holds(own, () if cut is not None else removed)  # a commit that was cut may not have been applied
         if cut is not None:
             raise cut
 
@@ -286,7 +289,7 @@ class Journal:
         state, seq = self.state, self.seq
         if not self.commits_steps and run.steps > seq:
             state, seq = state_name(run.step.state), run.steps
-        self.next_payload, self.answers = None, ()  # of a transition that was not committed
+        self.next_payload, self.answers, self.own_answers = None, (), ()  # of a transition that was not committed
         for key in (WAIT, PAYLOAD):
             self._remembered.pop(key, None)
         try:

@@ -43,7 +43,7 @@ from cano_durability.inspection.deleting import Deleter
 from cano_durability.inspection.explaining import Explainer
 from cano_durability.inspection.forking import Forker
 from cano_durability.inspection.listing import Lister
-from cano_durability.keys import PAYLOAD, PREFIX, WAIT
+from cano_durability.keys import PAYLOAD, WAIT
 from cano_durability.migration import landing_state
 from cano_durability.patience import despite_cancellation
 from cano_durability.recovery.caretaker import Caretaker
@@ -191,7 +191,7 @@ class Keeper:
         pause, journal, now = paused.pause, journal_of(run), self.stored.now()
         until = now + pause.timeout if pause.timeout is not None else pause.until
         if pause.signal is not None:
-            signal, journal.answers = await early_answer(
+            signal, journal.answers, journal.own_answers = await early_answer(
                 self.stored.backend, run.run_id, pause.signal, run.step.seq, fresh=pause.fresh,
                 known=run.step.token_known,
             )  # fmt: skip
@@ -199,14 +199,14 @@ class Keeper:
                 journal.next_payload = signal.payload
                 if signal.payload is not None:
                     payload = self.stored.register(run.plan).payload(signal.payload, run.run_id)
-                    journal.remember(PAYLOAD.removeprefix(PREFIX), payload)
+                    journal.remember(PAYLOAD, payload)
                     run.step.hand_on(payload=payload)
                 return paused.then
         elif until is not None and until <= now:
             return paused.then
         on_timeout = None if paused.on_timeout is None else paused.on_timeout.name
         kept = KeptWait(Wait(paused.then.name, pause.signal, until, on_timeout), pause.timeout)
-        journal.remember(WAIT.removeprefix(PREFIX), kept.packed())
+        journal.remember(WAIT, kept.packed())
         await journal.park(run, kept.wait, run.step.seq)
         raise Parked
 
@@ -224,10 +224,10 @@ class Keeper:
                 return answered
         if workflow is None:
             return False
-        encode, what = self.stored.values_of(workflow).encode, f"{PREFIX}the payload of signal {name!r}"
+        encode, what = self.stored.values_of(workflow).encode, f"the payload of signal {name!r}"
         if not self.stored.knows(workflow):
             what += f", whose workflow {workflow!r} this kernel knows only after kernel.bind(flow)"
-        encoded = None if payload is None else encode(what, payload, run_id)
+        encoded = None if payload is None else encode(what, payload, run_id, own=True)
         await backend.put_signal(run_id, Signal(id, name, encoded), *audit)
         if run_id not in self._kernel.active:
             await self._caretaker.wake(run_id)

@@ -26,7 +26,7 @@ from cano.engine.ports import BoundWorkflow, Host, failed_attempts, new_holder
 
 from cano_durability.failures import corrupt
 from cano_durability.journal import Journal
-from cano_durability.keys import DEADLINE, DEFINITION, ORIGIN, PHASES, PREFIX, RETRY, TAKEOVERS
+from cano_durability.keys import DEADLINE, DEFINITION, ORIGIN, PHASES, RETRY, TAKEOVERS
 from cano_durability.patience import Holding, despite_cancellation
 from cano_durability.values import Values
 from cano_durability.waits import KeptWait, kept_wait, older_wait
@@ -110,12 +110,11 @@ class StoredRuns:
         """Return the record of a new run. Raises SerializationError if its data cannot be stored."""
         now, encode = self.unique_now(), self.register(plan).encode
         values = {key: encode(key, value, run_id) for key, value in data.base.items()}
-        if limit is not None:
-            values[DEADLINE] = self.values.encode(DEADLINE, limit)
+        own = {} if limit is None else self.values.encode_own({DEADLINE: limit}, run_id)
         return RunRecord(
             run_id=run_id, workflow=plan.name, version=plan.version, fingerprint=plan.fingerprint,
             state=plan.start.name, data=values, parent=parent_id, created=now, updated=now, holder=self.holder,
-            expires=now + self.lease, token=1,
+            expires=now + self.lease, token=1, own=own,
         )  # fmt: skip
 
     async def create(self, record: RunRecord, *audit: AuditEntry) -> RunRecord | None:
@@ -199,13 +198,12 @@ class StoredRuns:
         The results of phases are left out if they cannot be read: the phases are then executed again.
         """
         values, decode = {}, self.values_of(record.workflow).decode
-        for key, value in record.data.items():
-            if key.startswith(PREFIX):
-                try:
-                    values[key.removeprefix(PREFIX)] = decode(key, value, record.run_id)
-                except SerializationError:
-                    if key != PHASES:
-                        raise
+        for name, value in record.own.items():
+            try:
+                values[name] = decode(name, value, record.run_id, own=True)
+            except SerializationError:
+                if name != PHASES:
+                    raise
         return values
 
     def migrated(self, record: RunRecord) -> RunRecord:
@@ -225,37 +223,37 @@ class StoredRuns:
         """Return the wait of the run, or the wait that it ended in; otherwise None. Raises SerializationError."""
         limit = self.limit(record)
         older = older_wait(record, None if limit is None else limit[1])
-        return older or kept_wait(self.values, record, record.data)
+        return older or kept_wait(self.values, record, record.own)
 
-    def origin(self, run_id: str, data: Mapping[str, Any]) -> tuple[str, int] | None:
-        """Return the run and the transition that a run with this data was forked from; None if it is not a fork."""
-        if (stored := data.get(ORIGIN)) is None:
+    def origin(self, run_id: str, own: Mapping[str, Any]) -> tuple[str, int] | None:
+        """Return the run and the transition that a run with these values was forked from; None if it is not a fork."""
+        if (stored := own.get(ORIGIN)) is None:
             return None
-        origin, seq = self.values.decode(ORIGIN, stored, run_id)
+        origin, seq = self.values.decode(ORIGIN, stored, run_id, own=True)
         return str(origin), int(seq)
 
     def takeovers(self, record: RunRecord) -> int:
         """Return how many processes were killed, or lost their lease, in the run's present step."""
-        stored = record.data.get(TAKEOVERS)
-        kills = 0 if stored is None else self.values.decode(TAKEOVERS, stored, record.run_id)
+        stored = record.own.get(TAKEOVERS)
+        kills = 0 if stored is None else self.values.decode(TAKEOVERS, stored, record.run_id, own=True)
         if not isinstance(kills, int):
             raise corrupt(record, f"its number of takeovers cannot be read: {kills!r}")
         return kills
 
     def failed_attempts(self, record: RunRecord) -> int:
         """Return how many attempts of the run's present step have failed, as far as they are stored."""
-        stored = record.data.get(RETRY)
-        value = None if stored is None else self.values.decode(RETRY, stored, record.run_id)
+        stored = record.own.get(RETRY)
+        value = None if stored is None else self.values.decode(RETRY, stored, record.run_id, own=True)
         try:
             return failed_attempts(value, self.clock)[0]
         except (TypeError, ValueError) as error:
             raise corrupt(record, f"its number of failed attempts cannot be read: {value!r}") from error
 
     def _pair(self, record: RunRecord, key: str, kind: Callable[..., P], what: str) -> tuple[P, P] | None:
-        if (stored := record.data.get(key)) is None:
+        if (stored := record.own.get(key)) is None:
             return None
         try:
-            first, second = map(kind, self.values.decode(key, stored, record.run_id))
+            first, second = map(kind, self.values.decode(key, stored, record.run_id, own=True))
         except (TypeError, ValueError) as error:
             raise corrupt(record, f"{what} cannot be read: {error!r}") from error
         return first, second

@@ -17,8 +17,6 @@ from cano import (
 )
 from cano.engine.ports import IMMUTABLE, error_text
 
-from cano_durability.keys import PREFIX
-
 
 class Values:
     """Encodes and decodes the values of one store. Errors name the key and the run.
@@ -35,31 +33,38 @@ class Values:
         self._codec = codec if backend.capabilities.encoded else None
         self.strict = backend.capabilities.strict
 
-    def encode(self, key: str, value: Any, run_id: str | None = None) -> Any:
-        """Return `value` as the store keeps it. Raises SerializationError naming run and key."""
+    def encode(self, key: str, value: Any, run_id: str | None = None, *, own: bool = False) -> Any:
+        """Return `value` as the store keeps it. Raises SerializationError naming run and key.
+
+        With `own`, it is not a value of the run's data, and `key` is its name in messages.
+        """
         if self._codec is None:
             return isolate(value)
         try:
             return self._codec.encode(value)
         except Exception as error:
-            raise _named(error, "stored", key, run_id) from error
+            raise _named(error, "stored", key, run_id, own=own) from error
 
-    def decode(self, key: str, value: Any, run_id: str) -> Any:
+    def decode(self, key: str, value: Any, run_id: str, *, own: bool = False) -> Any:
         """Return the value that `encode` was given. Raises SerializationError naming run and key."""
         if self._codec is None:
             return isolate(value)
         try:
             return self._codec.decode(value)
         except Exception as error:
-            raise _named(error, "read", key, run_id) from error
+            raise _named(error, "read", key, run_id, own=own) from error
+
+    def encode_own(self, values: Mapping[str, Any], run_id: str | None = None) -> dict[str, Any]:
+        """Return this plugin's and the engine's values, by name, as the store keeps them."""
+        return {name: self.encode(name, value, run_id, own=True) for name, value in values.items()}
 
     def data(self, encoded: Mapping[str, Any], run_id: str) -> dict[str, Any]:
-        """Return the values of a run's data, decoded, without those that this plugin keeps beside them."""
-        return {key: self.decode(key, value, run_id) for key, value in encoded.items() if not key.startswith(PREFIX)}
+        """Return the values of a run's data, decoded."""
+        return {key: self.decode(key, value, run_id) for key, value in encoded.items()}
 
     def payload(self, payload: Any, run_id: str) -> Any:
         """Return a signal's payload as a task sees it. Raises SerializationError."""
-        return None if payload is None else self.decode("the signal's payload", payload, run_id)
+        return None if payload is None else self.decode("the signal's payload", payload, run_id, own=True)
 
     def view(self, data: dict[str, Any]) -> StoreView:
         """Return the tasks' view of a run's data."""
@@ -91,13 +96,12 @@ class StrictView(StoreView):
         return StrictView(self._base, self._apply, self._isolate)
 
 
-def _named(error: Exception, act: str, key: str, run_id: str | None) -> StoreError:
+def _named(error: Exception, act: str, key: str, run_id: str | None, *, own: bool) -> StoreError:
     """Return `error` with the run and the key in its message and its attributes.
 
     Any error that is not the store's is of the value's own code, of its depth, or the codec's.
     """
-    run, name = "" if run_id is None else f"run {run_id}, ", key.removeprefix(PREFIX)
-    where = f"{run}{name if key != name else f'key {key!r}'}"
+    where = f"{'' if run_id is None else f'run {run_id}, '}{key if own else f'key {key!r}'}"
     if isinstance(error, StoreUnavailableError):
         return StoreUnavailableError(f"{where}: {error}", key=key, run_id=run_id)
     if not isinstance(error, SerializationError):

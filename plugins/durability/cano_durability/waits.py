@@ -25,7 +25,8 @@ class KeptWait(NamedTuple):
 
     def packed(self) -> list[Any]:
         """Return the values that a record keeps."""
-        return [*self.wait, self.timeout]
+        *wait, own = self.wait
+        return [*wait, self.timeout, *([own] if own else ())]  # an earlier version kept no `own`
 
     def begun_at(self, now: float) -> KeptWait:
         """Return the wait with a timeout that begins at `now`."""
@@ -37,18 +38,18 @@ class KeptWait(NamedTuple):
         return self.wait._replace(until=until)
 
 
-def kept_wait(values: Values, record: RunRecord, data: Mapping[str, Any]) -> KeptWait | None:
-    """Return the wait that is kept in `data`, which is that of the run or of a moment in its history; None if none is.
+def kept_wait(values: Values, record: RunRecord, own: Mapping[str, Any]) -> KeptWait | None:
+    """Return the wait that is kept in `own`, which is that of the run or of a moment in its history; None if none is.
 
     Raises:
         SerializationError: it cannot be read.
     """
-    if (stored := data.get(WAIT)) is None:
+    if (stored := own.get(WAIT)) is None:
         return None
-    packed = values.decode(WAIT, stored, record.run_id)
+    packed = values.decode(WAIT, stored, record.run_id, own=True)
     try:
-        *wait, timeout = packed
-        return KeptWait(Wait(*wait), timeout)
+        then, signal, until, on_timeout, timeout, *is_own = packed
+        return KeptWait(Wait(then, signal, until, on_timeout, *is_own), timeout)
     except (TypeError, ValueError) as error:
         raise corrupt(record, f"its wait cannot be read: {error!r}") from error
 
@@ -56,6 +57,6 @@ def kept_wait(values: Values, record: RunRecord, data: Mapping[str, Any]) -> Kep
 def older_wait(record: RunRecord, due: float | None) -> KeptWait | None:
     """Return the wait of a run that an earlier version parked, which kept none beside the data; otherwise None."""
     wait = record.wait
-    if record.status is not RunStatus.PARKED or wait is None or WAIT in record.data or RETRY in record.data:
+    if record.status is not RunStatus.PARKED or wait is None or WAIT in record.own or RETRY in record.own:
         return None
     return KeptWait(wait._replace(until=None) if wait.until == due else wait)

@@ -31,10 +31,13 @@ _log = logging.getLogger("cano.memory")
 
 @dataclass(slots=True)
 class _Mailbox:
-    """The signals sent to a run id, even before the run exists: the waiting ones, and the ids of all."""
+    """The signals sent to a run id, even before the run exists: the waiting ones, and the ids of all.
 
-    waiting: dict[str, Signal] = field(default_factory=dict)
-    seen: set[str] = field(default_factory=set)
+    The key of a signal is whether it is the engine's own, and its id.
+    """
+
+    waiting: dict[tuple[bool, str], Signal] = field(default_factory=dict)
+    seen: set[tuple[bool, str]] = field(default_factory=set)
 
 
 class MemoryBackend:
@@ -92,11 +95,13 @@ class MemoryBackend:
             if (existing := self._runs.get(run.run_id)) is not None:
                 return _copy_of(existing)
             new = run._replace(
-                data=self._stored_data(run.data), error=_isolated(run.error), payload=self._stored_value(run.payload)
+                data=self._stored_data(run.data), error=_isolated(run.error), payload=self._stored_value(run.payload),
+                own=self._stored_data(run.own),
+            )  # fmt: skip
+            entry = Transition(
+                seq=run.seq, state=run.state, status=run.status, at=run.created, changed=new.data, own=new.own
             )
-            self._save(
-                new, Transition(seq=run.seq, state=run.state, status=run.status, at=run.created, changed=new.data)
-            )
+            self._save(new, entry)
             self._note(audit)
             return _copy_of(new)
 
@@ -118,12 +123,13 @@ class MemoryBackend:
                 and (filter.after is None or run.place < filter.after)
             ]
             found.sort(key=lambda run: run.place, reverse=True)
-            return [_copy_of(run._replace(data={})) for run in found[: filter.limit]]
+            return [_copy_of(run._replace(data={}, own={})) for run in found[: filter.limit]]
 
     async def history(self, run_id: str) -> Sequence[Transition]:
         """Return the run's history, oldest entry first."""
         with self._locked():
-            return [entry._replace(changed=_isolated(entry.changed)) for entry in self._history.get(run_id, ())]
+            entries = self._history.get(run_id, ())
+            return [entry._replace(changed=_isolated(entry.changed), own=_isolated(entry.own)) for entry in entries]
 
     async def delete(self, run_id: str, audit: AuditEntry | None = None) -> bool:
         """Delete the run, even if it is held, and every signal sent to its id. Return whether the run existed."""
@@ -139,23 +145,23 @@ class MemoryBackend:
         """Apply `commit` completely, or raise and change nothing."""
         with self._locked():
             run = _check_current(self._runs.get(commit.run_id), commit)
-            changed, data = self._stored_data(commit.changed), dict(run.data)
-            for key in commit.removed:
-                data.pop(key, None)
-            data.update(changed)
+            changed, own = self._stored_data(commit.changed), self._stored_data(commit.own)
             run = run._replace(
-                state=commit.state, seq=commit.seq, status=commit.status, data=data, error=_isolated(commit.error),
+                state=commit.state, seq=commit.seq, status=commit.status, error=_isolated(commit.error),
                 wait=commit.wait, payload=self._stored_value(commit.payload), updated=commit.at,
+                data=_changed(run.data, changed, commit.removed), own=_changed(run.own, own, commit.own_removed),
             )  # fmt: skip
             if commit.release:
                 run = run._replace(holder=None, expires=None)
             entry = Transition(
                 seq=commit.seq, state=commit.state, status=commit.status, at=commit.at, changed=changed,
-                removed=tuple(commit.removed),
+                removed=tuple(commit.removed), own=own, own_removed=tuple(commit.own_removed),
             )  # fmt: skip
             # nothing from here on can fail
-            for signal_id in commit.consumed:
-                self._mail.get(commit.run_id, _NO_MAIL).waiting.pop(signal_id, None)
+            waiting = self._mail.get(commit.run_id, _NO_MAIL).waiting
+            for own_signal, ids in ((False, commit.consumed), (True, commit.own_consumed)):
+                for signal_id in ids:
+                    waiting.pop((own_signal, signal_id), None)
             self._save(run, entry if commit.seq != commit.expected_seq else None)
             self._note(audit)
 
@@ -196,15 +202,15 @@ class MemoryBackend:
         with self._locked():
             payload = self._stored_value(signal.payload)
             mailbox = self._mail.setdefault(run_id, _Mailbox())
-            if signal.id not in mailbox.seen:
-                mailbox.seen.add(signal.id)
-                mailbox.waiting[signal.id] = signal._replace(payload=payload)
+            if (key := (signal.own, signal.id)) not in mailbox.seen:
+                mailbox.seen.add(key)
+                mailbox.waiting[key] = signal._replace(payload=payload)
                 self._note(audit)
 
-    async def next_signal(self, run_id: str, name: str) -> Signal | None:
+    async def next_signal(self, run_id: str, name: str, own: bool = False) -> Signal | None:
         """Return the oldest waiting signal of that name, without consuming it."""
         with self._locked():
-            signal = self._oldest_signal(run_id, name)
+            signal = self._oldest_signal(run_id, name, own)
             return None if signal is None else signal._replace(payload=isolate(signal.payload))
 
     async def signals(self, run_id: str) -> Signals:
@@ -212,7 +218,8 @@ class MemoryBackend:
         with self._locked():
             mailbox = self._mail.get(run_id, _NO_MAIL)
             waiting = [signal._replace(payload=isolate(signal.payload)) for signal in mailbox.waiting.values()]
-            return Signals(waiting, sorted(mailbox.seen - mailbox.waiting.keys()))
+            gone = sorted(mailbox.seen - mailbox.waiting.keys())
+            return Signals(waiting, [id for own, id in gone if not own], [id for own, id in gone if own])
 
     async def missing_recipients(self) -> Sequence[str]:
         """Return the ids with signals and no run."""
@@ -222,7 +229,7 @@ class MemoryBackend:
     async def ready(self, now: float) -> Sequence[RunRecord]:
         """Return the runs that a kernel can claim and resume now, with empty data."""
         with self._locked():
-            return [_copy_of(run._replace(data={})) for run in self._runs.values() if self._is_ready(run, now)]
+            return [_copy_of(run._replace(data={}, own={})) for run in self._runs.values() if self._is_ready(run, now)]
 
     # audit
 
@@ -286,9 +293,9 @@ class MemoryBackend:
             mapping.pop(run_id, None)
         return existed
 
-    def _oldest_signal(self, run_id: str, name: str) -> Signal | None:
-        mailbox = self._mail.get(run_id, _NO_MAIL)
-        return next((signal for signal in mailbox.waiting.values() if signal.name == name), None)
+    def _oldest_signal(self, run_id: str, name: str, own: bool) -> Signal | None:
+        waiting = self._mail.get(run_id, _NO_MAIL).waiting.values()
+        return next((signal for signal in waiting if (signal.name, signal.own) == (name, own)), None)
 
     def _is_ready(self, run: RunRecord, now: float) -> bool:
         if _is_held(run, now):
@@ -300,7 +307,7 @@ class MemoryBackend:
             return False
         if wait.until is not None and wait.until <= now:
             return True
-        return wait.signal is not None and self._oldest_signal(run.run_id, wait.signal) is not None
+        return wait.signal is not None and self._oldest_signal(run.run_id, wait.signal, wait.own) is not None
 
     def _stored_data(self, data: Mapping[str, Any]) -> dict[str, Any]:
         return {key: self._stored_value(value, key) for key, value in data.items()}
@@ -339,7 +346,17 @@ def _is_held(run: RunRecord, now: float) -> bool:
 
 def _copy_of(run: RunRecord) -> RunRecord:
     """Return a copy of a stored run that shares no mutable value with it."""
-    return run._replace(data=_isolated(run.data), error=_isolated(run.error), payload=isolate(run.payload))
+    data, own = _isolated(run.data), _isolated(run.own)
+    return run._replace(data=data, error=_isolated(run.error), payload=isolate(run.payload), own=own)
+
+
+def _changed(data: Mapping[str, Any], changed: Mapping[str, Any], removed: Sequence[str]) -> dict[str, Any]:
+    """Return `data` without the keys in `removed`, and with `changed`."""
+    rest = dict(data)
+    for key in removed:
+        rest.pop(key, None)
+    rest.update(changed)
+    return rest
 
 
 def _isolated(mapping: Any) -> Any:

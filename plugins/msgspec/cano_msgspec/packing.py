@@ -3,20 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from cano import ConflictError, RunRecord, RunStatus, SerializationError, Wait
 from msgspec import MsgspecError
 from msgspec.msgpack import Decoder, Encoder
 
-Changes = tuple[dict[str, bytes], list[str]]
+
+class Changes(NamedTuple):
+    """The keys and values that a commit sets, the keys that it removes; and the same of the engine's own values."""
+
+    changed: dict[str, bytes]
+    removed: list[str]
+    own: dict[str, bytes] = {}  # noqa: RUF012  # msgspec copies it
+    own_removed: list[str] = []  # noqa: RUF012
+
+
 Extra = tuple[dict[str, Any] | None, Wait | None, bytes | None]
 
 _encode = Encoder().encode
 _decode_changes: Callable[[bytes], Changes] = Decoder(Changes).decode
-_decode_extra = Decoder(
-    tuple[dict[str, Any] | None, tuple[str, str | None, float | None, str | None] | None, bytes | None]
-).decode
+
+
+class _Wait(NamedTuple):
+    """A wait, as it is packed. An earlier version had no `own`."""
+
+    then: str
+    signal: str | None
+    until: float | None
+    on_timeout: str | None
+    own: bool = False
+
+
+_decode_extra = Decoder(tuple[dict[str, Any] | None, _Wait | None, bytes | None]).decode
 
 LARGE = 65_536
 """Bytes. The store's writer packs changes of this size or more, so that copying them does not block the event loop."""
@@ -34,10 +53,16 @@ def size_of(changed: Mapping[str, Any]) -> int:
     return size
 
 
-def pack_changes(changed: Mapping[str, Any], removed: Sequence[str]) -> bytes:
-    """Pack the keys and values that a commit sets, and the keys that it removes."""
+def pack_changes(
+    changed: Mapping[str, Any],
+    removed: Sequence[str],
+    own: Mapping[str, Any] | None = None,
+    own_removed: Sequence[str] = (),
+) -> bytes:
+    """Pack `Changes`."""
     try:
-        return _encode((changed if changed.__class__ is dict else dict(changed), removed))
+        data = changed if changed.__class__ is dict else dict(changed)
+        return _encode((data, removed, dict(own or {}), own_removed) if own or own_removed else (data, removed))
     except (TypeError, ValueError, OverflowError) as error:
         raise SerializationError(f"the keys {[*changed, *removed]!r} cannot be stored: {error}") from error
 
@@ -50,14 +75,29 @@ def unpack_changes(blob: object) -> Changes:
         raise DamagedError(f"a journal entry is corrupt: {error}") from error
 
 
+def apart(changes: Changes) -> Changes:
+    """Return the changes of an earlier version, whose keys of the engine's own values began with NUL, with these apart.
+
+    For migrations of stores.
+    """
+    changed: dict[str, bytes] = {}
+    own: dict[str, bytes] = {}
+    removed: list[str] = []
+    own_removed: list[str] = []
+    for key, value in changes.changed.items():
+        (own if key.startswith("\0") else changed)[key.removeprefix("\0")] = value
+    for key in changes.removed:
+        (own_removed if key.startswith("\0") else removed).append(key.removeprefix("\0"))
+    return Changes(changed, removed, {**own, **changes.own}, [*own_removed, *changes.own_removed])
+
+
 def pack_extra(error: Mapping[str, Any] | None, wait: Wait | None, payload: Any) -> bytes | None:
     """Pack the parts that most records lack. Return None if all are missing."""
     if error is None and wait is None and payload is None:
         return None
-    waits = None if wait is None else (wait.then, wait.signal, wait.until, wait.on_timeout)
     checked = payload_bytes(payload)
     try:
-        return _encode((None if error is None else _plain(dict(error)), waits, checked))
+        return _encode((None if error is None else _plain(dict(error)), wait, checked))
     except (TypeError, ValueError, OverflowError, RecursionError) as problem:
         raise SerializationError(f"the run's error or wait cannot be stored: {problem}") from problem
 
@@ -67,15 +107,12 @@ def unpack_extra(blob: object) -> Extra:
     if blob is None:
         return None, None, None
     try:
-        error, waits, payload = _decode_extra(_bytes(blob))
+        error, wait, payload = _decode_extra(_bytes(blob))
         if error is not None:
             _plain(error)
     except (MsgspecError, RecursionError, TypeError, ValueError) as problem:
         raise DamagedError(f"its error, wait or payload is corrupt: {problem}") from problem
-    if waits is None:
-        return error, None, payload
-    then, signal, until, on_timeout = waits
-    return error, Wait(then=then, signal=signal, until=until, on_timeout=on_timeout), payload
+    return error, None if wait is None else Wait(*wait), payload
 
 
 def payload_bytes(payload: Any) -> bytes | None:

@@ -31,13 +31,15 @@ _STEPS = """
 _CHANGES = """
     WITH given AS (
         SELECT * FROM unnest(%s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %s::text[], %s::float8[],
-            %s::bigint[], %s::bytea[], %s::integer[], %s::text[], %s::float8[], %s::bytea[], %s::bytea[], %s::boolean[])
-            AS given (run_id, token, expected, seq, state, at, mark, changes, weight, status, wake, awaited, extra,
-                release)
+            %s::bigint[], %s::bytea[], %s::integer[], %s::text[], %s::float8[], %s::bytea[], %s::boolean[],
+            %s::bytea[], %s::boolean[])
+            AS given (run_id, token, expected, seq, state, at, mark, changes, weight, status, wake, awaited, awaits_own,
+                extra, release)
     ), made AS (
         UPDATE runs SET seq = given.seq, state = given.state, updated = given.at, head = runs.head + 1,
             tail = runs.tail + given.weight, status = given.status, wake = given.wake, awaited = given.awaited,
-            extra = given.extra, holder = CASE WHEN given.release THEN NULL ELSE runs.holder END,
+            awaits_own = given.awaits_own, extra = given.extra,
+            holder = CASE WHEN given.release THEN NULL ELSE runs.holder END,
             expires = CASE WHEN given.release THEN NULL ELSE runs.expires END
         FROM given WHERE runs.run_id = given.run_id AND runs.seq = given.expected AND runs.token = given.token
         RETURNING runs.id, runs.head, runs.tail, given.*
@@ -46,8 +48,8 @@ _CHANGES = """
         SELECT id, head, seq, state, status, at, mark, changes FROM made
     ), taken AS (
         UPDATE signals SET consumed = true, payload = NULL
-        FROM unnest(%s::text[], %s::bytea[]) AS consumed (run_id, signal), made
-        WHERE made.run_id = consumed.run_id AND signals.run_id = consumed.run_id
+        FROM unnest(%s::text[], %s::bytea[], %s::boolean[]) AS consumed (run_id, signal, own), made
+        WHERE made.run_id = consumed.run_id AND signals.run_id = consumed.run_id AND signals.own = consumed.own
             AND sha256(signals.signal) = sha256(consumed.signal)
     )
     SELECT run_id, tail FROM made"""
@@ -64,7 +66,7 @@ class Append:
         plain: whether it is a plain step, as most are: the run continues, without wait, signal or release.
         line: the fields of every commit.
         rest: the fields that most commits leave unset.
-        consumed: the ids of the consumed signals.
+        consumed: the ids of the consumed signals, each with whether it is the engine's own.
         audit: the statement that adds the commit's entry to the audit, or None.
     """
 
@@ -72,11 +74,12 @@ class Append:
 
     def __init__(self, commit: Commit, entry: AuditEntry | None = None) -> None:
         self.run_id = commit.run_id
-        self.size = size = size_of(commit.changed)
-        changes = pack_changes(commit.changed, commit.removed)
+        self.size = size = size_of(commit.changed) + size_of(commit.own)
+        changes = pack_changes(commit.changed, commit.removed, commit.own, commit.own_removed)
         extra = pack_extra(commit.error, commit.wait, commit.payload)
         status, wait = commit.status, commit.wait if commit.status is RunStatus.PARKED else None
-        self.consumed = [signal.encode() for signal in commit.consumed]
+        self.consumed = [(signal.encode(), False) for signal in commit.consumed]
+        self.consumed += [(signal.encode(), True) for signal in commit.own_consumed]
         weight = 1 + size // LARGE  # a large entry takes as long to read as many small ones
         self.line = (
             commit.run_id, commit.token, commit.expected_seq, commit.seq, commit.state, commit.at, getrandbits(63),
@@ -84,7 +87,8 @@ class Append:
         )  # fmt: skip
         awaited = None if wait is None or wait.signal is None else wait.signal.encode()
         self.awaits = awaited is not None
-        self.rest = (status.value, None if wait is None else wait.until, awaited, extra, commit.release)
+        until, awaits_own = (None, False) if wait is None else (wait.until, wait.own)
+        self.rest = (status.value, until, awaited, awaits_own, extra, commit.release)
         self.plain = status is RunStatus.RUNNING and extra is None and not commit.release and not self.consumed
         self.audit = None
         if entry is not None:  # the statement of plain steps does not wait for another
@@ -109,6 +113,6 @@ def joined(appends: Sequence[Append]) -> Statement:
     if all(append.plain for append in appends):
         return _STEPS, columns
     columns += [list(column) for column in zip(*(append.rest for append in appends), strict=True)]
-    consumed = [(append.run_id, signal) for append in appends for signal in append.consumed]
-    columns += [[run_id for run_id, _ in consumed], [signal for _, signal in consumed]]
+    consumed = [(append.run_id, *signal) for append in appends for signal in append.consumed]
+    columns += [[each[column] for each in consumed] for column in range(3)]
     return _CHANGES, columns

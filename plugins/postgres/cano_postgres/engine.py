@@ -176,8 +176,8 @@ class Engine:
     async def history(self, run_id: str) -> Sequence[Transition]:
         return await self._reader.ask(reading.history, run_id, run_id=run_id)
 
-    async def next_signal(self, run_id: str, name: str) -> Signal | None:
-        return await self._reader.ask(signals.oldest, run_id, name, run_id=run_id)
+    async def next_signal(self, run_id: str, name: str, own: bool = False) -> Signal | None:
+        return await self._reader.ask(signals.oldest, run_id, name, own, run_id=run_id)
 
     async def signals(self, run_id: str) -> Signals:
         return await self._reader.ask(signals.every, run_id, run_id=run_id)

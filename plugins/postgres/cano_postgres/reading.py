@@ -19,6 +19,7 @@ _COLUMNS: LiteralString = """
     runs.status, runs.seq, runs.holder, runs.expires, runs.token, runs.extra"""
 _BY_ID = f"""
     SELECT {_COLUMNS}, folded, head,
+        ARRAY(SELECT own FROM snapshot WHERE run = runs.id ORDER BY place),
         ARRAY(SELECT key FROM snapshot WHERE run = runs.id ORDER BY place),
         ARRAY(SELECT value FROM snapshot WHERE run = runs.id ORDER BY place),
         ARRAY(SELECT line FROM journal WHERE run = runs.id AND line > folded ORDER BY line),
@@ -66,8 +67,8 @@ async def load(connection: Connection, run_id: str) -> RunRecord | None:
     row = await (await connection.execute(_BY_ID, (run_id,), binary=True)).fetchone()
     if row is None:
         return None
-    *columns, folded, head, keys, values, numbers, blobs = row
-    return _record(columns, merged(run_id, (folded, head), (keys, values), (numbers, blobs)))
+    *columns, folded, head, own, keys, values, numbers, blobs = row
+    return _record(columns, *merged(run_id, (folded, head), (own, keys, values), (numbers, blobs)))
 
 
 async def exists(connection: Connection, run_id: str) -> bool:
@@ -108,13 +109,12 @@ async def history(connection: Connection, run_id: str) -> Sequence[Transition]:
     numbers = [row[1] for row in rows if row[1] is not None]
     found: list[Transition] = []
     lines = unpacked(run_id, 0, rows[0][0], numbers, [row[6] for row in rows])
-    for (_, (changed, removed)), (_, _, seq, state, status, at, _) in zip(lines, rows, strict=True):
+    for (_, changes), (_, _, seq, state, status, at, _) in zip(lines, rows, strict=True):
         if status not in _STATUSES or (found and seq < found[-1].seq):
             raise unreadable(run_id, f"its journal is corrupt at transition {seq}")
         if found and seq == found[-1].seq:
             continue  # a commit that made no transition
-        made = Transition(seq=seq, state=state, status=_STATUSES[status], at=at, changed=changed, removed=removed)
-        found.append(made)
+        found.append(Transition(seq=seq, state=state, status=_STATUSES[status], at=at, **changes._asdict()))
     return found
 
 
@@ -127,7 +127,7 @@ async def fold(connection: Connection, run_id: str) -> Fold | None:
     return Fold(run_id, (run, head, folded, numbers, blobs))
 
 
-def _record(row: Sequence[Any], data: dict[str, bytes]) -> RunRecord:
+def _record(row: Sequence[Any], data: dict[str, bytes], own: dict[str, bytes]) -> RunRecord:
     """Return the run in a row of `_COLUMNS`. Raise SerializationError if the row is corrupt."""
     (
         run_id, workflow, version, fingerprint, parent, created, updated, state, status, seq, holder, expires, token,
@@ -138,14 +138,14 @@ def _record(row: Sequence[Any], data: dict[str, bytes]) -> RunRecord:
     return unpacked_record(
         run_id, extra, workflow=workflow, version=version, fingerprint=fingerprint, state=state, seq=seq,
         status=_STATUSES[status], data=data, parent=parent, created=created, updated=updated, holder=holder,
-        expires=expires, token=token,
+        expires=expires, token=token, own=own,
     )  # fmt: skip
 
 
 def _listed(row: Sequence[Any]) -> RunRecord:
     """Return the run in a row of a list. A corrupt run carries the problem as its error, and does not hide others."""
     try:
-        return _record(row, {})
+        return _record(row, {}, {})
     except SerializationError as error:
         run_id, workflow = row[0], row[1]
         status = _STATUSES.get(row[8], RunStatus.INTERRUPTED)

@@ -14,8 +14,8 @@ from cano_postgres.work import Rows, Statement
 _CREATE = """
     WITH made AS (
         INSERT INTO runs (run_id, workflow, version, fingerprint, parent, created, updated, state, status, seq, head,
-            folded, tail, holder, expires, token, wake, awaited, extra)
-        VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 1, 0, %s, %s, %s, %s, %s, %s, %s)
+            folded, tail, holder, expires, token, wake, awaited, awaits_own, extra)
+        VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 1, 0, %s, %s, %s, %s, %s, %s, %s, %s)
         ON CONFLICT (run_id) DO NOTHING RETURNING id, seq, state, status, created
     )
     INSERT INTO journal (run, line, seq, state, status, at, changes)
@@ -36,17 +36,17 @@ class Create:
     def __init__(self, run: RunRecord, every: int) -> None:
         self.run_id = run.run_id
         self.news = run.run_id if run.holder is None else None
-        self.size = size_of(run.data)
+        self.size = size_of(run.data) + size_of(run.own)
         wait = run.wait if run.status is RunStatus.PARKED else None
-        wake, awaited = (None, None) if wait is None else (wait.until, wait.signal)
+        wake, awaited, awaits_own = (None, None, False) if wait is None else (wait.until, wait.signal, wait.own)
         # runs that step together are compacted at different steps
         tail = 1 + self.size // LARGE + crc32(run.run_id.encode()) % every // 2
         self.awaits = awaited is not None
         row: tuple[Any, ...] = (
             run.run_id, run.workflow, run.version, run.fingerprint, run.parent, run.created, run.updated, run.state,
             run.status.value, run.seq, tail, run.holder, run.expires, run.token, wake,
-            None if awaited is None else awaited.encode(), pack_extra(run.error, run.wait, run.payload),
-            pack_changes(run.data, ()),
+            None if awaited is None else awaited.encode(), awaits_own, pack_extra(run.error, run.wait, run.payload),
+            pack_changes(run.data, (), run.own),
         )  # fmt: skip
         self._create: Statement = _CREATE, row
 

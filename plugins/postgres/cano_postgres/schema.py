@@ -10,19 +10,50 @@
   has come. So one index finds the runs that are ready, however many are parked and however many signals no run awaits.
 - `audit` has the entries of the audit. They stay when their run is deleted. `mark` is a random number, as in `journal`.
 
+The column `own` tells the engine's own values and signals from those of users; `runs.awaits_own`, which kind `awaited`
+is. An entry of the journal has both apart in one blob.
+
 Keys, and the names and ids of signals, are bytes, since PostgreSQL's text cannot contain NUL. An index has their hash,
 since it takes at most about 2,700 bytes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from hashlib import sha256
 from typing import Any, LiteralString, NamedTuple
 
 from cano import StoreUnavailableError
+from cano_msgspec.packing import DamagedError, apart, pack_changes, unpack_changes
 from psycopg import AsyncConnection, sql
 
-MIGRATIONS: tuple[tuple[LiteralString, ...], ...] = (
+_PAGE = 1000
+
+
+async def _apart(connection: AsyncConnection[Any]) -> None:
+    """Rewrite the journal entries with keys of the engine's own values, which began with NUL."""
+    last: tuple[Any, Any] = 0, 0
+    while rows := await (await connection.execute(_WITH_NUL, (*last, _PAGE), binary=True)).fetchall():
+        for *last_row, blob in rows:
+            with suppress(DamagedError):  # a corrupt entry stays, for `load` to report it
+                changes = unpack_changes(blob)
+                if (moved := apart(changes)) != changes:
+                    await connection.execute(_REWRITE, (pack_changes(*moved), *last_row))
+        last = rows[-1][0], rows[-1][1]
+
+
+_WITH_NUL = """
+    SELECT run, line, changes FROM journal
+    WHERE (run, line) > (%s, %s) AND position('\\000'::bytea IN changes) > 0 ORDER BY run, line LIMIT %s"""
+_REWRITE = "UPDATE journal SET changes = %s WHERE run = %s AND line = %s"
+# of bytes that began with NUL and were the engine's own then
+_LED: LiteralString = "(substring({0} FROM 1 FOR 1) = '\\000'::bytea)"
+_CANCELS: LiteralString = "position('\\000cancel'::bytea IN signal) = 1"  # copies lacked the consumed one's name
+
+Step = LiteralString | Callable[[AsyncConnection[Any]], Awaitable[None]]
+
+MIGRATIONS: tuple[tuple[Step, ...], ...] = (
     (
         """CREATE TABLE runs (
             id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -103,8 +134,26 @@ MIGRATIONS: tuple[tuple[LiteralString, ...], ...] = (
         )""",
         "CREATE INDEX audit_of_runs ON audit (run_id)",
     ),
+    (
+        "ALTER TABLE runs ADD COLUMN awaits_own boolean NOT NULL DEFAULT false",
+        "ALTER TABLE snapshot ADD COLUMN own boolean NOT NULL DEFAULT false",
+        "DROP INDEX snapshot_keys",
+        f"UPDATE snapshot SET own = true, key = substring(key FROM 2) WHERE {_LED.format('key')}",
+        "CREATE UNIQUE INDEX snapshot_keys ON snapshot (run, own, sha256(key))",
+        "ALTER TABLE signals ADD COLUMN own boolean NOT NULL DEFAULT false",
+        "DROP INDEX signals_sent",
+        f"""UPDATE signals SET own = true,
+            signal = CASE WHEN {_LED.format("signal")} THEN substring(signal FROM 2) ELSE signal END,
+            name = CASE WHEN {_LED.format("name")} THEN substring(name FROM 2) ELSE name END
+            WHERE {_LED.format("name")} OR {_CANCELS}""",
+        """DELETE FROM signals AS later USING signals AS first
+            WHERE first.own AND later.own AND first.run_id = later.run_id AND first.signal = later.signal
+                AND first.id < later.id""",
+        "CREATE UNIQUE INDEX signals_sent ON signals (run_id, own, sha256(signal))",
+        _apart,
+    ),
 )
-"""The statements that migrate a schema from each version to the next; the first creates the tables."""
+"""The statements and functions that migrate a schema from each version to the next; the first creates the tables."""
 
 VERSION = len(MIGRATIONS)
 _FOUND = """
@@ -131,8 +180,11 @@ async def migrate(connection: AsyncConnection[Any], schema: str, label: str) -> 
             await connection.execute("CREATE TABLE cano_schema (version integer NOT NULL)")
             await connection.execute("INSERT INTO cano_schema VALUES (0)")
         for migration in MIGRATIONS[version:]:
-            for statement in migration:
-                await connection.execute(statement)
+            for step in migration:
+                if callable(step):
+                    await step(connection)
+                else:
+                    await connection.execute(step)
         await connection.execute("UPDATE cano_schema SET version = %s", (VERSION,))
 
 

@@ -11,25 +11,27 @@ from cano_postgres.connection import Connection
 from cano_postgres.work import Rows, Statement
 
 _PUT = """
-    INSERT INTO signals (run_id, signal, name, payload) VALUES (%s, %s, %s, %s)
-    ON CONFLICT (run_id, sha256(signal)) DO NOTHING"""
+    INSERT INTO signals (run_id, own, signal, name, payload) VALUES (%s, %s, %s, %s, %s)
+    ON CONFLICT (run_id, own, sha256(signal)) DO NOTHING"""
 LOCK = """
     SELECT pg_advisory_xact_lock(key) FROM (
         SELECT DISTINCT hashtextextended(run_id, 0) AS key FROM unnest(%s::text[]) AS run_id ORDER BY key OFFSET 0
     ) AS keys"""
 ANSWERED = """
     UPDATE runs SET wake = '-Infinity' WHERE run_id = ANY(%s) AND status = 'parked' AND EXISTS (
-        SELECT FROM signals WHERE signals.run_id = runs.run_id AND signals.name = runs.awaited AND NOT consumed)"""
+        SELECT FROM signals
+        WHERE signals.run_id = runs.run_id AND (signals.name, signals.own) = (runs.awaited, runs.awaits_own)
+            AND NOT consumed)"""
 """Lets `ready` find the parked runs whose signal is there.
 
 A transaction that stores a signal, or parks a run until one comes, begins with LOCK and ends with this statement. So of
 two such transactions for one run, which may not exist yet, the second sees what the first has done.
 """
 OLDEST = """
-    SELECT signal, name, payload FROM signals
-    WHERE run_id = %s AND name = %s AND NOT consumed ORDER BY id LIMIT 1"""
+    SELECT signal, name, payload, own FROM signals
+    WHERE run_id = %s AND name = %s AND own = %s AND NOT consumed ORDER BY id LIMIT 1"""
 
-_EVERY = "SELECT signal, name, payload, consumed FROM signals WHERE run_id = %s ORDER BY id"
+_EVERY = "SELECT signal, name, payload, own, consumed FROM signals WHERE run_id = %s ORDER BY id"
 _RECIPIENTS = """
     SELECT DISTINCT run_id FROM signals
     WHERE NOT EXISTS (SELECT FROM runs WHERE runs.run_id = signals.run_id)"""
@@ -44,7 +46,7 @@ class Put:
         payload = payload_bytes(signal.payload)
         self.run_id = self.news = run_id
         self.size = len(payload or b"")
-        self._put: Statement = _PUT, (run_id, signal.id.encode(), signal.name.encode(), payload)
+        self._put: Statement = _PUT, (run_id, signal.own, signal.id.encode(), signal.name.encode(), payload)
 
     def statements(self, *, again: bool) -> Sequence[Statement]:
         """Return the insertion, which may be repeated: then the id exists."""
@@ -54,9 +56,9 @@ class Put:
         """Return None."""
 
 
-async def oldest(connection: Connection, run_id: str, name: str) -> Signal | None:
+async def oldest(connection: Connection, run_id: str, name: str, own: bool) -> Signal | None:
     """Return the oldest unconsumed signal of that name, or None."""
-    cursor = await connection.execute(OLDEST, (run_id, name.encode()), binary=True)
+    cursor = await connection.execute(OLDEST, (run_id, name.encode(), own), binary=True)
     row = await cursor.fetchone()
     return None if row is None else _read(run_id, *row)
 
@@ -64,15 +66,15 @@ async def oldest(connection: Connection, run_id: str, name: str) -> Signal | Non
 async def every(connection: Connection, run_id: str) -> Signals:
     """Return all signals sent to the run."""
     waiting: list[Signal] = []
-    consumed: list[str] = []
+    consumed: tuple[list[str], list[str]] = [], []
     cursor = await connection.execute(_EVERY, (run_id,), binary=True)
     for *columns, gone in await cursor.fetchall():
         signal = _read(run_id, *columns)
         if gone:
-            consumed.append(signal.id)
+            consumed[signal.own].append(signal.id)
         else:
             waiting.append(signal)
-    return Signals(waiting, consumed)
+    return Signals(waiting, *consumed)
 
 
 async def missing_recipients(connection: Connection) -> list[str]:
@@ -80,9 +82,9 @@ async def missing_recipients(connection: Connection) -> list[str]:
     return [run_id for (run_id,) in await (await connection.execute(_RECIPIENTS)).fetchall()]
 
 
-def _read(run_id: str, signal: bytes, name: bytes, payload: bytes | None) -> Signal:
+def _read(run_id: str, signal: bytes, name: bytes, payload: bytes | None, own: bool) -> Signal:
     """Return the signal in a row. Raise SerializationError if the row is corrupt."""
     try:
-        return Signal(signal.decode(), name.decode(), payload)
+        return Signal(signal.decode(), name.decode(), payload, own)
     except UnicodeDecodeError as error:
         raise unreadable(run_id, f"its signal {signal!r} is corrupt") from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from cano_msgspec.packing import Changes, DamagedError, unpack_changes, unreadable
 
@@ -16,13 +16,14 @@ TAIL = """
 # only if the snapshot is unchanged; the other statements follow, and a second process would write the same rows
 _FOLDED = "UPDATE runs SET folded = %s, tail = 0 WHERE id = %s AND folded = %s RETURNING id"
 _REMOVE = """
-    DELETE FROM snapshot USING unnest(%s::bytea[]) AS gone
-    WHERE run = %s AND sha256(key) = sha256(gone) AND EXISTS (SELECT FROM runs WHERE id = %s AND folded = %s)"""
+    DELETE FROM snapshot USING unnest(%s::boolean[], %s::bytea[]) AS gone (own, key)
+    WHERE run = %s AND snapshot.own = gone.own AND sha256(snapshot.key) = sha256(gone.key)
+        AND EXISTS (SELECT FROM runs WHERE id = %s AND folded = %s)"""
 _PUT = """
-    INSERT INTO snapshot (run, key, value, place)
-    SELECT %s, given.* FROM unnest(%s::bytea[], %s::bytea[], %s::bigint[]) AS given
+    INSERT INTO snapshot (run, own, key, value, place)
+    SELECT %s, given.* FROM unnest(%s::boolean[], %s::bytea[], %s::bytea[], %s::bigint[]) AS given
     WHERE EXISTS (SELECT FROM runs WHERE id = %s AND folded = %s)
-    ON CONFLICT (run, sha256(key)) DO UPDATE SET value = excluded.value"""
+    ON CONFLICT (run, own, sha256(key)) DO UPDATE SET value = excluded.value"""
 _PLACES = 1 << 24
 """More keys than one entry can set."""
 
@@ -43,22 +44,23 @@ class Fold:
 
     def __init__(self, run_id: str, row: tuple[int, int, int, Sequence[int], Sequence[bytes]]) -> None:
         run, head, folded, numbers, blobs = row
-        gone: dict[str, None] = {}
-        latest: dict[str, tuple[bytes, int]] = {}
-        for line, (changed, removed) in unpacked(run_id, folded, head, numbers, blobs):
-            for key in removed:
-                gone[key] = None
-                latest.pop(key, None)  # a key that is set again comes last
-            for number, (key, value) in enumerate(changed.items()):
-                place = latest[key][1] if key in latest else line * _PLACES + number
-                latest[key] = value, place
+        gone: dict[tuple[bool, str], None] = {}
+        latest: dict[tuple[bool, str], tuple[bytes, int]] = {}
+        for line, changes in unpacked(run_id, folded, head, numbers, blobs):
+            for own, changed, removed in zip((False, True), changes[::2], changes[1::2], strict=True):
+                for key in removed:
+                    gone[own, key] = None
+                    latest.pop((own, key), None)  # a key that is set again comes last
+                for number, (key, value) in enumerate(changed.items()):
+                    place = latest[own, key][1] if (own, key) in latest else line * _PLACES + number
+                    latest[own, key] = value, place
         self.run_id = run_id
         self.size = sum(len(value) for value, _ in latest.values())
-        keys, values = [key.encode() for key in latest], list(latest.values())
+        values = list(latest.values())
         self._statements: list[Statement] = [
             (_FOLDED, (head, run, folded)),
-            (_REMOVE, ([key.encode() for key in gone], run, run, head)),
-            (_PUT, (run, keys, [value for value, _ in values], [place for _, place in values], run, head)),
+            (_REMOVE, (*_columns(gone), run, run, head)),
+            (_PUT, (run, *_columns(latest), [value for value, _ in values], [place for _, place in values], run, head)),
         ]
 
     def statements(self, *, again: bool) -> Sequence[Statement]:
@@ -69,34 +71,40 @@ class Fold:
         """Return None."""
 
 
+def _columns(keys: Iterable[tuple[bool, str]]) -> tuple[list[bool], list[bytes]]:
+    """Return whether each key is one of the engine's own values, and the keys."""
+    return [own for own, _ in keys], [key.encode() for _, key in keys]
+
+
 def merged(
     run_id: str,
     place: tuple[int, int],
-    snapshot: tuple[Sequence[bytes], Sequence[bytes]],
+    snapshot: tuple[Sequence[bool], Sequence[bytes], Sequence[bytes]],
     tail: tuple[Sequence[int], Sequence[bytes]],
-) -> dict[str, bytes]:
-    """Return all data of a run.
+) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """Return all data of a run, and the engine's own values.
 
     Args:
         run_id: the run.
         place: the number of the snapshot's entry, and that of the newest entry.
-        snapshot: keys and values.
+        snapshot: whether each value is one of the engine's own; keys; values.
         tail: the numbers and changes of the entries after the snapshot.
 
     Raises:
         SerializationError: a row is corrupt or missing.
     """
-    data: dict[str, bytes] = {}
-    for name, value in zip(*snapshot, strict=True):
+    found: tuple[dict[str, bytes], dict[str, bytes]] = {}, {}
+    for own, name, value in zip(*snapshot, strict=True):
         try:
-            data[name.decode()] = value
+            found[own][name.decode()] = value
         except UnicodeDecodeError as error:
             raise unreadable(run_id, f"the key {name!r} is corrupt") from error
-    for _, (changed, removed) in unpacked(run_id, *place, *tail):
-        for key in removed:
-            data.pop(key, None)
-        data.update(changed)
-    return data
+    for _, changes in unpacked(run_id, *place, *tail):
+        for some, changed, removed in zip(found, changes[::2], changes[1::2], strict=True):
+            for key in removed:
+                some.pop(key, None)
+            some.update(changed)
+    return found
 
 
 def unpacked(

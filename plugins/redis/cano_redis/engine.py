@@ -19,6 +19,9 @@ from cano_redis.records import fields, whole
 from cano_redis.server import Server
 from cano_redis.settings import Settings
 
+_KINDS = b"", b"own-"
+"""Signals of users, and the engine's own: how their keys begin."""
+
 PAGE = 256
 """The most records in one answer, since the server does nothing else meanwhile."""
 
@@ -57,15 +60,17 @@ class Engine:
 
     async def create(self, run: RunRecord, entry: AuditEntry | None = None) -> RunRecord:
         try:
-            record, data = fields(run), pairs(run.data)
-            line = pack_line(self._op(), run.seq, run.state, run.status.value, run.created, (run.data, ()))
+            record, data, own = fields(run), pairs(run.data), pairs(run.own)
+            made = run.data, (), run.own, ()
+            line = pack_line(self._op(), run.seq, run.state, run.status.value, run.created, made)
         except SerializationError as error:
             raise _of(error, run.run_id) from None
         parent = b"" if run.parent is None else text(run.parent)
         news = self._news_of(run.run_id) if run.holder is None else (b"", b"")
         answer = await self._do(
             scripts.CREATE, run.run_id, time(run.created), run.status.value.encode(), text(run.workflow),
-            b"0" if run.parent is None else b"1", parent, line, *news, b"%d" % len(record), *record, *data, entry=entry,
+            b"0" if run.parent is None else b"1", parent, line, *news, b"%d" % len(record), b"%d" % len(own), *record,
+            *own, *data, entry=entry,
         )  # fmt: skip
         return run if answer == 1 else whole(run.run_id, answer)
 
@@ -136,11 +141,11 @@ class Engine:
             sent = (text(signal.id), text(signal.name), b"0" if payload is None else b"1", payload or b"")
         except SerializationError as error:
             raise _of(error, run_id) from None
-        await self._do(scripts.PUT_SIGNAL, run_id, *sent, *self._news_of(run_id), entry=entry)
+        await self._do(scripts.PUT_SIGNAL, run_id, *sent, *self._news_of(run_id), _KINDS[signal.own], entry=entry)
 
-    async def next_signal(self, run_id: str, name: str) -> Signal | None:
-        answer = await self._do(scripts.TAKE_SIGNAL, run_id, text(name))
-        return None if answer is None else reading.signal(run_id, name, *answer)
+    async def next_signal(self, run_id: str, name: str, own: bool = False) -> Signal | None:
+        answer = await self._do(scripts.TAKE_SIGNAL, run_id, text(name), _KINDS[own])
+        return None if answer is None else reading.signal(run_id, name, own, *answer)
 
     async def signals(self, run_id: str) -> Signals:
         return reading.signals(run_id, *await self._do(scripts.SIGNALS, run_id))
@@ -199,10 +204,12 @@ class Engine:
     def _arguments(self, commit: Commit) -> list[bytes]:
         """Return the arguments of the commit script. Raise SerializationError if a value cannot be stored."""
         seq, expected, status, wait = commit.seq, commit.expected_seq, commit.status, commit.wait
-        removed, consumed, release = commit.removed, commit.consumed, commit.release
+        removed, release = commit.removed, commit.release
+        own, own_removed = pairs(commit.own), commit.own_removed
         op, at, changed = self._op(), commit.at, pairs(commit.changed)
-        made = (commit.changed, removed) if seq != expected else None
-        plain = made is not None and status is RunStatus.RUNNING and not (removed or consumed or release)
+        made = (commit.changed, removed, commit.own, own_removed) if seq != expected else None
+        rest = texts(removed), texts(commit.consumed), texts(commit.own_consumed), texts(own_removed), own
+        plain = made is not None and status is RunStatus.RUNNING and not (release or any(rest))
         arguments = [
             op, number(commit.token), number(expected), number(seq), status.value.encode(), text(commit.state),
             time(at), pack_extra(commit.error, wait, commit.payload) or b"",
@@ -213,12 +220,13 @@ class Engine:
             return arguments
         waits = wait if status is RunStatus.PARKED else None
         until = b"" if waits is None or waits.until is None else time(waits.until)
-        awaited = None if waits is None else waits.signal
+        awaited = b"0", b""
+        if waits is not None and waits.signal is not None:
+            awaited = b"2" if waits.own else b"1", text(waits.signal)
         tells = release or status.finished
         return [
-            *arguments, b"%d" % len(removed), b"%d" % len(consumed), until, b"0" if awaited is None else b"1",
-            b"" if awaited is None else text(awaited), b"1" if release else b"0",
-            *(self._news_of(commit.run_id) if tells else (b"", b"")), *texts(removed), *texts(consumed),
+            *arguments, *(b"%d" % len(some) for some in rest), until, *awaited, b"1" if release else b"0",
+            *(self._news_of(commit.run_id) if tells else (b"", b"")), *(each for some in rest for each in some),
         ]  # fmt: skip
 
 

@@ -11,7 +11,8 @@ from contextlib import suppress
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
-from cano_redis.server import ask, connection_to
+from cano_redis.packing import ask
+from cano_redis.server import connection_to
 from cano_redis.settings import Settings
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 2.0

@@ -1,18 +1,32 @@
-"""Arguments and answers of the scripts as bytes. msgpack of plain values: decoding can build nothing else."""
+"""Commands, and arguments and answers of the scripts as bytes.
+
+The answers are msgpack of plain values: decoding can build nothing else.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from cano import SerializationError
 from cano_msgspec.packing import DamagedError
 from msgspec import MsgspecError
 from msgspec.msgpack import Decoder, Encoder
+from redis.asyncio.connection import AbstractConnection
 
-Body = tuple[str, str, float, dict[str, bytes], list[str]]
-"""The body of a history entry: state, status, time, changed and removed keys."""
+
+class Body(NamedTuple):
+    """The body of a history entry: state, status, time, changed and removed keys; the same of the engine's values."""
+
+    state: str
+    status: str
+    at: float
+    changed: dict[str, bytes]
+    removed: list[str]
+    own: dict[str, bytes] = {}  # noqa: RUF012  # msgspec copies it
+    own_removed: list[str] = []  # noqa: RUF012
+
 
 HEAD = 32
 """Bytes of an entry before its body: the id of the commit, and its seq in 16 digits."""
@@ -69,13 +83,17 @@ def unpaired(flat: object) -> dict[bytes, bytes]:
 
 
 def pack_line(op: bytes, seq: int, state: str, status: str, at: float, made: Any) -> bytes:
-    """Return a history entry. `made` is its changed and removed keys, or None for a commit without a transition."""
+    """Return a history entry.
+
+    `made` is its changed and removed keys, and those of the engine's values; None for a commit without a transition.
+    """
     head = b"%s%016d" % (op, seq)
     if made is None:
         return head
-    changed, removed = made
+    changed, removed, own, own_removed = made
+    body = state, status, at, changed if changed.__class__ is dict else dict(changed), removed
     try:
-        return head + _encode((state, status, at, changed if changed.__class__ is dict else dict(changed), removed))
+        return head + _encode((*body, dict(own), own_removed) if own or own_removed else body)
     except (TypeError, ValueError, OverflowError) as error:
         raise SerializationError(f"the entry of {[*changed, *removed]!r} cannot be stored: {error}") from error
 
@@ -94,3 +112,9 @@ def unpack_line(line: bytes) -> tuple[int, Body | None]:
 def texts(values: Iterable[Any]) -> list[bytes]:
     """Return several strings as UTF-8."""
     return [text(value) for value in values]
+
+
+async def ask(connection: AbstractConnection, *command: Any) -> Any:
+    """Send a command, and return its answer."""
+    await connection.send_command(*command, check_health=False)
+    return await connection.read_response(disable_decoding=True)

@@ -21,6 +21,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from cano_redis.failures import TRY_AGAIN, code, lost, refusal
+from cano_redis.migration import SCHEMA, migrate
 from cano_redis.scripts import RENEW, Script
 from cano_redis.server import Server, connection_to, greet, load_scripts
 from cano_redis.settings import Settings
@@ -241,6 +242,8 @@ class Pump:
             async with asyncio.timeout(settings.timeout):
                 await connection.connect()  # type: ignore[no-untyped-call]  # redis-py leaves it out
                 server = await greet(connection, settings, self._before)
+            if server.schema < SCHEMA:
+                await migrate(connection, settings)
         except BaseException as error:
             await connection.disconnect()
             if isinstance(error, RedisConnectionError) and isinstance(error.__cause__, RedisError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 from cano import RunFilter, RunRecord, RunStatus, Signal, Signals, Transition
@@ -27,11 +28,9 @@ def history(run_id: str, count: bytes, lines: Sequence[bytes]) -> Sequence[Trans
             if seq != last:
                 raise unreadable(run_id, f"its history is corrupt at transition {seq}")
             continue
-        state, status, at, changed, removed = body
-        if seq <= last or status not in STATUSES:
+        if seq <= last or body.status not in STATUSES:
             raise unreadable(run_id, f"its history is corrupt at transition {seq}")
-        made = Transition(seq=seq, state=state, status=STATUSES[status], at=at, changed=changed, removed=removed)
-        found.append(made)
+        found.append(Transition(seq=seq, **body._asdict() | {"status": STATUSES[body.status]}))
     return found
 
 
@@ -55,25 +54,35 @@ def could_go_on(run: RunRecord, now: float) -> bool:
     return free and run.status in (RunStatus.RUNNING, RunStatus.PARKED)
 
 
-def signal(run_id: str, name: str, id: bytes, known: bytes | None, payload: bytes | None) -> Signal:
+def signal(run_id: str, name: str, own: bool, id: bytes, known: bytes | None, payload: bytes | None) -> Signal:
     """Return the oldest unconsumed signal of a name. Raise SerializationError if it is corrupt."""
     try:
         if known is None or known[:1] != b"w" or known[17:].decode() != name:
             raise unreadable(run_id, f"its signal {id!r} is corrupt")
-        return Signal(id.decode(), name, payload)
+        return Signal(id.decode(), name, payload, own)
     except UnicodeDecodeError as error:
         raise unreadable(run_id, f"its signal {id!r} is corrupt: {error}") from error
 
 
-def signals(run_id: str, flat: Any, payloads: Any) -> Signals:
-    """Return the waiting signals in their order, and the consumed ids. Raise SerializationError if one is corrupt."""
+def signals(run_id: str, *kinds: Any) -> Signals:
+    """Return the waiting signals in their order, and the consumed ids. Raise SerializationError if one is corrupt.
+
+    Args:
+        run_id: the run.
+        kinds: the signals of users, and the payloads of the waiting ones; then the same of the engine's own.
+    """
+    found: list[tuple[bytes, Signal]] = []
+    consumed: tuple[list[str], list[str]] = [], []
     try:
-        known, with_payload = unpaired(flat), unpaired(payloads)
-        waiting = sorted((value[1:17], id, value[17:]) for id, value in known.items() if value[:1] == b"w")
-        consumed = [id.decode() for id, value in known.items() if value == b"c"]
-        if len(waiting) + len(consumed) != len(known) or with_payload.keys() - known.keys():
-            raise unreadable(run_id, "its signals are corrupt")
-        found = [Signal(id.decode(), name.decode(), with_payload.get(id)) for _, id, name in waiting]
+        for own, flat, payloads in zip((False, True), kinds[::2], kinds[1::2], strict=True):
+            known, with_payload = unpaired(flat), unpaired(payloads)
+            waiting = [(id, value) for id, value in known.items() if value[:1] == b"w"]
+            consumed[own].extend(id.decode() for id, value in known.items() if value == b"c")
+            if len(waiting) + len(consumed[own]) != len(known) or with_payload.keys() - known.keys():
+                raise unreadable(run_id, "its signals are corrupt")
+            for id, value in waiting:
+                found.append((value[1:17], Signal(id.decode(), value[17:].decode(), with_payload.get(id), own)))
     except (DamagedError, UnicodeDecodeError) as error:
         raise unreadable(run_id, f"its signals are corrupt: {error}") from error
-    return Signals(found, consumed)
+    found.sort(key=itemgetter(0))
+    return Signals([signal for _, signal in found], *consumed)

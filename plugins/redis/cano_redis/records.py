@@ -31,6 +31,8 @@ def fields(run: RunRecord) -> list[bytes]:
             flat += (b"until", time(run.wait.until))
         if run.wait.signal is not None:
             flat += (b"awaited", text(run.wait.signal))
+            if run.wait.own:
+                flat += (b"awaits", b"own-")
     return flat
 
 
@@ -74,7 +76,7 @@ def _record(run_id: str, has: dict[bytes, bytes], data: dict[str, bytes]) -> Run
 
 def whole(run_id: str, answer: Any) -> RunRecord:
     """Return the run in an answer of `load` or `create`. Raise SerializationError if it is corrupt."""
-    flat, keys, values, lines = answer
+    flat, keys, values, lines, own = answer
     run = record(run_id, flat, {})
     has = unpaired(values)
     if len(keys) != len(has) or any(key not in has for key in keys):
@@ -82,7 +84,8 @@ def whole(run_id: str, answer: Any) -> RunRecord:
     if unpaired(flat).get(b"lines") != b"%d" % lines:
         raise unreadable(run_id, "entries of its history are missing")
     try:
-        return run._replace(data={key.decode(): has[key] for key in keys})
+        values_of_engine = {name.decode(): value for name, value in unpaired(own).items()}
+        return run._replace(data={key.decode(): has[key] for key in keys}, own=values_of_engine)
     except UnicodeDecodeError as error:
         raise unreadable(run_id, f"a key is corrupt: {error}") from error
 

@@ -12,9 +12,10 @@ from redis.exceptions import ResponseError
 
 from cano_redis import scripts
 from cano_redis.failures import refusal
+from cano_redis.migration import SCHEMA
+from cano_redis.packing import ask
 from cano_redis.settings import REQUIRE, Durability, Settings
 
-SCHEMA = 1
 OLDEST = (6, 2)
 
 
@@ -26,12 +27,14 @@ class Server(NamedTuple):
         client: the connection's id.
         durability: when it writes a commit to disk.
         evicts: its eviction policy if that would drop runs, or None.
+        schema: the version of the store's keys.
     """
 
     run: str
     client: int
     durability: Durability
     evicts: str | None
+    schema: int = SCHEMA
 
 
 def connection_to(settings: Settings) -> AbstractConnection:
@@ -47,12 +50,6 @@ def connection_to(settings: Settings) -> AbstractConnection:
         return Connection(**given)
     files = {name: getattr(settings, name) for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")}
     return SSLConnection(**given, **files)
-
-
-async def ask(connection: AbstractConnection, *command: Any) -> Any:
-    """Send a command, and return its answer."""
-    await connection.send_command(*command, check_health=False)
-    return await connection.read_response(disable_decoding=True)
 
 
 async def greet(connection: AbstractConnection, settings: Settings, before: Server | None) -> Server:
@@ -81,8 +78,7 @@ async def greet(connection: AbstractConnection, settings: Settings, before: Serv
             f"has {_described(server.durability)}; change its appendonly and appendfsync, or require less"
         )
     await load_scripts(connection)
-    await _check_schema(connection, settings)
-    return server
+    return server._replace(schema=await _schema(connection, settings))
 
 
 async def load_scripts(connection: AbstractConnection) -> None:
@@ -150,7 +146,8 @@ async def _durability(connection: AbstractConnection, told: dict[str, str]) -> D
         return Durability.UNKNOWN  # the user may not call CONFIG
 
 
-async def _check_schema(connection: AbstractConnection, settings: Settings) -> None:
+async def _schema(connection: AbstractConnection, settings: Settings) -> int:
+    """Return the version of the store's keys; that of a new store is the newest one."""
     key = settings.keys + b"schema"
     try:
         there = await ask(connection, "EVALSHA", scripts.OPEN.sha, 1, key, settings.keys, SCHEMA)
@@ -165,6 +162,7 @@ async def _check_schema(connection: AbstractConnection, settings: Settings) -> N
             f"the store {settings.place} has schema version {int(there)}, but this cano-redis supports versions up to "
             f"{SCHEMA}; install the newer cano-redis that wrote it"
         )
+    return int(there)
 
 
 async def _try(connection: AbstractConnection, *command: Any) -> Any:

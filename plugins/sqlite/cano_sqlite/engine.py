@@ -104,8 +104,8 @@ class Engine:
     def history(self, run_id: str) -> Coroutine[Any, Any, Sequence[Transition]]:
         return self._reader.do(Call(partial(reading.history, run_id=run_id), run_id))
 
-    def next_signal(self, run_id: str, name: str) -> Coroutine[Any, Any, Signal | None]:
-        return self._reader.do(Call(partial(signals.oldest, run_id=run_id, name=name), run_id))
+    def next_signal(self, run_id: str, name: str, own: bool = False) -> Coroutine[Any, Any, Signal | None]:
+        return self._reader.do(Call(partial(signals.oldest, run_id=run_id, name=name, own=own), run_id))
 
     def signals(self, run_id: str) -> Coroutine[Any, Any, Signals]:
         return self._reader.do(Call(partial(signals.every, run_id=run_id), run_id))

@@ -29,7 +29,7 @@ _STEP = """
 _MADE = """
     SELECT runs.run_id, journal.id FROM journal JOIN runs ON runs.id = journal.run
     WHERE journal.id <= :last AND journal.id > :last - :lines"""
-_CHANGE = "UPDATE runs SET status = ?, tail = tail + ?, wake = ?, awaited = ? WHERE run_id = ?"
+_CHANGE = "UPDATE runs SET status = ?, tail = tail + ?, wake = ?, awaited = ?, awaits_own = ? WHERE run_id = ?"
 _RELEASE = "UPDATE runs SET holder = NULL, expires = NULL WHERE run_id = ?"
 
 
@@ -41,6 +41,9 @@ _MORE = slice(Commit._fields.index("error"), Commit._fields.index("at"))  # unse
 _NOTHING_MORE = tuple(Commit._field_defaults[name] for name in Commit._fields[_MORE])
 _line_of = attrgetter("line")
 
+Changes = tuple[dict[str, Any], Sequence[str], dict[str, Any], Sequence[str]]
+"""The arguments of `pack_changes`."""
+
 
 class Append(Job):
     """The job of one commit. It packs or copies the commit at once, since the caller may change it afterwards.
@@ -49,34 +52,36 @@ class Append(Job):
         seq: the run's seq after the commit.
         token: the fencing token that the run must have.
         line: state, time and packed changes of the entry; then the id, seq and token that the run must have.
-        changes: the keys that are set, and those that are removed.
+        changes: the keys that are set, and those that are removed; then the same of the engine's own values.
         rest: what only a commit that is not plain has: status, packed error and payload, wait, whether the lease is
-            released, and the consumed signals.
+            released, and the consumed signals, each with whether it is the engine's own.
         tails: the tails of the store's runs.
     """
 
     run_id: str
-    rest: tuple[str, bytes | None, Wait | None, bool, Sequence[str]] = "running", None, None, False, ()
+    rest: tuple[str, bytes | None, Wait | None, bool, Sequence[tuple[str, bool]]] = "running", None, None, False, ()
 
     def __init__(self, commit: Commit, tails: Tails) -> None:
         (
             run_id, token, expected_seq, seq, state, status, changed, removed, error, wait, payload, consumed,
-            release, at,
+            release, own, own_removed, own_consumed, at,
         ) = commit  # fmt: skip
         self.run_id = run_id
         self.seq = seq
         self.tails = tails
         self.token = token
-        self.size = size = size_of(changed)
+        self.size = size = size_of(changed) if not own else size_of(changed) + size_of(own)
         if size > LARGEST:
             check_size(size, changed, run_id)
-        self.changes = changes = dict(changed), tuple(removed)
+        changes: Changes
+        self.changes = changes = dict(changed), tuple(removed), dict(own), tuple(own_removed)
         # sqlite3 looks for adapters of bytes, which takes as long as all other values, but not of a bytearray
         packed = bytearray(pack_changes(*changes) if size < LARGE else b"")  # the thread packs large changes
         self.line = state, at, packed, run_id, expected_seq, token
         self.plain = size < LARGE and is_step(commit)
         if not self.plain:
-            self.rest = status.value, pack_extra(error, wait, payload), wait, release, tuple(consumed)
+            signals = [*((id, False) for id in consumed), *((id, True) for id in own_consumed)]
+            self.rest = status.value, pack_extra(error, wait, payload), wait, release, signals
 
     def do(self, connection: sqlite3.Connection) -> None:
         """Apply the commit inside a transaction. Raise ConflictError if it is stale; then nothing is written."""
@@ -94,15 +99,15 @@ class Append(Job):
             found = connection.execute("SELECT seq, token FROM runs WHERE run_id = ?", (run_id,)).fetchone()
             raise stale(run_id, expected_seq, token, found)
         self.tails.take(run_id)
-        wake = awaited = None
+        wake, awaited, awaits_own = None, None, False
         if status == "parked" and wait is not None:
-            wake, awaited = wait.until, wait.signal
+            wake, awaited, awaits_own = wait.until, wait.signal, wait.own
         more = self.size // LARGE  # a large entry takes as long to read as many small ones
-        connection.execute(_CHANGE, (status, more, wake, awaited, run_id))
+        connection.execute(_CHANGE, (status, more, wake, awaited, awaits_own, run_id))
         if release:
             connection.execute(_RELEASE, (run_id,))
-        for signal in consumed:
-            consume(connection, run_id, signal)
+        for signal, is_own in consumed:
+            consume(connection, run_id, signal, is_own)
         if awaited is not None:
             mark_answered(connection, run_id)
         (tail,) = connection.execute("SELECT tail FROM runs WHERE run_id = ?", (run_id,)).fetchone()
@@ -121,7 +126,7 @@ def remember(connection: sqlite3.Connection, tails: Tails, made: Iterable[tuple[
     find = tails.find
     for append, head in made:
         run_id, seq = append.run_id, append.seq
-        changed, removed = append.changes
+        changed, removed, *_ = append.changes
         tail = find(run_id)
         if tail is None or not tail.add(head, seq - 1, append.token, seq, append.size, changed, removed):
             if _is_long(connection, tails, append, head):

@@ -69,7 +69,7 @@ def load(connection: sqlite3.Connection, run_id: str) -> RunRecord | None:
     if not rows:
         return None
     run, head, folded, *_ = row = rows[0]
-    return _record(row, read_data(connection, Place(run_id, run, head, folded)))
+    return _record(row, *read_data(connection, Place(run_id, run, head, folded)))
 
 
 def runs(connection: sqlite3.Connection, filter: RunFilter) -> Sequence[RunRecord]:
@@ -104,18 +104,17 @@ def history(connection: sqlite3.Connection, run_id: str) -> Sequence[Transition]
     if row is None:
         return []
     found: list[Transition] = []
-    for (changed, removed), (seq, state, status, at) in lines(connection, Place(*row)):
+    for changes, (seq, state, status, at) in lines(connection, Place(*row)):
         right = isinstance(seq, int) and isinstance(state, str) and isinstance(at, float) and status in _STATUSES
         if not right or (found and seq < found[-1].seq):
             raise unreadable(run_id, f"its journal is corrupt at transition {seq}")
         if found and seq == found[-1].seq:
             continue  # a commit that made no transition
-        made = Transition(seq=seq, state=state, status=_STATUSES[status], at=at, changed=changed, removed=removed)
-        found.append(made)
+        found.append(Transition(seq=seq, state=state, status=_STATUSES[status], at=at, **changes._asdict()))
     return found
 
 
-def _record(row: tuple[Any, ...], data: dict[str, bytes]) -> RunRecord:
+def _record(row: tuple[Any, ...], data: dict[str, bytes], own: dict[str, bytes]) -> RunRecord:
     """Return the run in a row of `_RECORDS`. Raise SerializationError if the row is corrupt."""
     run, _, _, run_id, *columns, owner, line_seq, line_status, state, extra = row
     workflow, version, fingerprint, parent, created, updated, status, seq, holder, expires, token = columns
@@ -127,14 +126,14 @@ def _record(row: tuple[Any, ...], data: dict[str, bytes]) -> RunRecord:
     return unpacked_record(
         run_id, extra, workflow=workflow, version=version, fingerprint=fingerprint, state=state, seq=seq,
         status=_STATUSES[status], data=data, parent=parent, created=created, updated=updated, holder=holder,
-        expires=expires, token=token,
+        expires=expires, token=token, own=own,
     )  # fmt: skip
 
 
 def _listed(row: tuple[Any, ...]) -> RunRecord:
     """Return the run in a row of a list. A corrupt run carries the problem as its error, and does not hide others."""
     try:
-        return _record(row, {})
+        return _record(row, {}, {})
     except SerializationError as error:
         run_id, workflow = _text(row[3]), _text(row[4])
         status = _STATUSES.get(row[10], RunStatus.INTERRUPTED)

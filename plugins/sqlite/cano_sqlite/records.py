@@ -16,8 +16,8 @@ from cano_sqlite.tails import Tails
 
 _CREATE = """
     INSERT INTO runs (run_id, parent, created, updated, status, seq, head, folded, tail, holder, expires, token, wake,
-        awaited)
-    VALUES (?, ?, ?, ?, ?, ?, 0, 0, ?, ?, ?, ?, ?, ?) ON CONFLICT (run_id) DO NOTHING"""
+        awaited, awaits_own)
+    VALUES (?, ?, ?, ?, ?, ?, 0, 0, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (run_id) DO NOTHING"""
 _DEFINE = """
     INSERT OR REPLACE INTO definitions (run, workflow, version, fingerprint, created) VALUES (?, ?, ?, ?, ?)"""
 _FIRST_LINE = """
@@ -41,19 +41,19 @@ class Create(Job):
     """The job of creating a run. It packs or copies the record at once, since the caller may change it afterwards."""
 
     def __init__(self, run: RunRecord, tails: Tails) -> None:
-        self.changes = changes = dict(run.data), ()
+        self.changes = changes = dict(run.data), (), dict(run.own), ()
         extra = pack_extra(run.error, run.wait, run.payload)
         wait = run.wait if run.status is RunStatus.PARKED else None
-        wake, awaited = (None, None) if wait is None else (wait.until, wait.signal)
+        wake, awaited, awaits_own = (None, None, False) if wait is None else (wait.until, wait.signal, wait.own)
         self.given = run
         self.run_id = run.run_id
         self.tails = tails
-        self.size = size_of(run.data)
+        self.size = size_of(run.data) + size_of(run.own)
         check_size(self.size, run.data, run.run_id)
         self.packed = pack_changes(*changes) if self.size < LARGE else b""  # the thread packs large data
         self.row = (
             run.run_id, run.parent, run.created, run.updated, run.status.value, run.seq, self.size // LARGE, run.holder,
-            run.expires, run.token, wake, awaited,
+            run.expires, run.token, wake, awaited, awaits_own,
         )  # fmt: skip
         self.line = (run.seq, run.state, run.status.value, run.created, extra)
 
@@ -73,10 +73,10 @@ class Create(Job):
         packed = self.packed if self.size < LARGE else pack_changes(*self.changes)
         head: Any = connection.execute(_FIRST_LINE, (run, *self.line, packed)).lastrowid
         connection.execute("UPDATE runs SET updated = ? WHERE id = ?", (self.given.updated, run))
-        folded = None if self.size >= LARGE else 0
+        folded = None if self.size >= LARGE or self.given.own else 0  # a tail has no value of the engine's own
         seq, token = self.given.seq, self.given.token
         tail = self.tails.begin(self.given.run_id, run, head, folded, seq, token)
-        tail.add(head, seq, token, seq, self.size, *self.changes)
+        tail.add(head, seq, token, seq, self.size, *self.changes[:2])
         return self.given
 
 

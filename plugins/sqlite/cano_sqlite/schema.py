@@ -12,6 +12,9 @@
 - `runs.wake` is the time from which a parked run can continue: the end of its wait, or DUE once its signal has come. So
   one index finds the runs that are ready, however many are parked and however many signals no run awaits.
 - `audit` has the entries of the audit. They stay when their run is deleted.
+
+The column `own` tells the engine's own values and signals from those of users; `runs.awaits_own`, which kind `awaited`
+is. An entry of the journal has both apart in one blob.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ import sqlite3
 from pathlib import Path
 
 from cano import StoreUnavailableError
+from cano_msgspec.packing import DamagedError, apart, pack_changes, unpack_changes
 
 APPLICATION_ID = 0x43616E6F  # "Cano": distinguishes our files from those of other programs
 
@@ -33,6 +37,14 @@ _TABLE = re.compile(r"\b(runs|definitions|journal|snapshot|signals|audit)\b", re
 _FOLLOW = """CREATE TRIGGER runs_follow AFTER INSERT ON journal BEGIN
             UPDATE runs SET seq = new.seq, head = new.id, updated = new.at, tail = tail + 1 WHERE id = new.run;
         END"""
+
+# text of a key or a name that began with NUL, and was the engine's own then. SQLite's functions of text stop at a NUL
+_IS_OWN = "(substr(CAST({0} AS BLOB), 1, 1) = x'00')"
+_UNLED = f"iif({_IS_OWN}, CAST(substr(CAST({{0}} AS BLOB), 2) AS TEXT), {{0}})"
+
+_CANCELS = (
+    "substr(CAST(signal AS BLOB), 1, 7) = CAST(char(0) || 'cancel' AS BLOB)"  # copies lacked the consumed one's name
+)
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
@@ -156,6 +168,40 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX audit_of_runs ON audit (run_id)",
         "PRAGMA user_version = 5",
     ),
+    (
+        "ALTER TABLE runs ADD COLUMN awaits_own INTEGER NOT NULL DEFAULT 0",
+        """CREATE TABLE apart_snapshot (
+            id INTEGER PRIMARY KEY,
+            run INTEGER NOT NULL,
+            own INTEGER NOT NULL,
+            key TEXT NOT NULL,
+            value BLOB NOT NULL,
+            UNIQUE (run, own, key)
+        )""",
+        f"""INSERT INTO apart_snapshot SELECT id, run, {_IS_OWN.format("key")}, {_UNLED.format("key")}, value
+            FROM snapshot""",
+        "DROP TABLE snapshot",
+        "ALTER TABLE apart_snapshot RENAME TO snapshot",
+        """CREATE TABLE apart_signals (
+            id INTEGER PRIMARY KEY,
+            run_id TEXT NOT NULL,
+            own INTEGER NOT NULL DEFAULT 0,
+            signal TEXT NOT NULL,
+            name TEXT NOT NULL,
+            payload BLOB,
+            consumed INTEGER NOT NULL DEFAULT 0,
+            UNIQUE (run_id, own, signal)
+        )""",
+        f"""INSERT OR IGNORE INTO apart_signals
+            SELECT id, run_id, own, iif(own, {_UNLED.format("signal")}, signal), {_UNLED.format("name")}, payload,
+                consumed
+            FROM (SELECT *, {_IS_OWN.format("name")} OR {_CANCELS} AS own FROM signals)""",
+        "DROP TABLE signals",
+        "ALTER TABLE apart_signals RENAME TO signals",
+        "CREATE INDEX signals_waiting ON signals (run_id, name) WHERE consumed = 0",
+        "UPDATE journal SET changes = cano_apart(changes) WHERE instr(changes, x'00') > 0",
+        "PRAGMA user_version = 6",
+    ),
 )
 """The statements that migrate a file from each schema version to the next; the first creates the tables."""
 
@@ -167,9 +213,19 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
         StoreUnavailableError: a newer version of this plugin, or another program, wrote the file.
     """
     version = check(connection, path)
+    if version < len(MIGRATIONS):
+        connection.create_function("cano_apart", 1, _apart, deterministic=True)
     for migration in MIGRATIONS[version:]:
         for statement in migration:
             connection.execute(statement)
+
+
+def _apart(blob: bytes) -> bytes:
+    """Return the changes of a journal entry with the engine's own apart. A corrupt one stays, for `load` to report."""
+    try:
+        return pack_changes(*apart(unpack_changes(blob)))
+    except DamagedError:
+        return blob
 
 
 def check(connection: sqlite3.Connection, path: Path) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from typing import Any
 
 from cano import Signal, Signals
 from cano_msgspec.packing import unreadable
@@ -11,22 +12,24 @@ from cano_sqlite.schema import DUE
 from cano_sqlite.snapshot import fetch
 
 _PUT = """
-    INSERT INTO signals (run_id, signal, name, payload) VALUES (?, ?, ?, ?)
-    ON CONFLICT (run_id, signal) DO NOTHING"""
+    INSERT INTO signals (run_id, own, signal, name, payload) VALUES (?, ?, ?, ?, ?)
+    ON CONFLICT (run_id, own, signal) DO NOTHING"""
 ANSWERED = f"""
     UPDATE runs SET wake = {DUE} WHERE run_id = ? AND status = 'parked' AND EXISTS (
-        SELECT 1 FROM signals WHERE signals.run_id = runs.run_id AND signals.name = runs.awaited AND consumed = 0)"""
+        SELECT 1 FROM signals
+        WHERE signals.run_id = runs.run_id AND signals.name = runs.awaited AND signals.own = runs.awaits_own
+            AND consumed = 0)"""
 OLDEST = """
-    SELECT signal, name, payload FROM signals
-    WHERE run_id = ? AND name = ? AND consumed = 0 ORDER BY id LIMIT 1"""
-_EVERY = "SELECT signal, name, payload, consumed FROM signals WHERE run_id = ? ORDER BY id"
+    SELECT signal, name, payload, own FROM signals
+    WHERE run_id = ? AND name = ? AND own = ? AND consumed = 0 ORDER BY id LIMIT 1"""
+_EVERY = "SELECT signal, name, payload, own, consumed FROM signals WHERE run_id = ? ORDER BY id"
 _RECIPIENTS = "SELECT DISTINCT run_id FROM signals WHERE run_id NOT IN (SELECT run_id FROM runs)"
-_CONSUME = "UPDATE signals SET consumed = 1, payload = NULL WHERE run_id = ? AND signal = ?"
+_CONSUME = "UPDATE signals SET consumed = 1, payload = NULL WHERE run_id = ? AND own = ? AND signal = ?"
 
 
 def put(connection: sqlite3.Connection, run_id: str, signal: Signal) -> bool:
     """Store a signal, unless the run already got one with this id. Return whether it is new."""
-    made = connection.execute(_PUT, (run_id, signal.id, signal.name, signal.payload))
+    made = connection.execute(_PUT, (run_id, signal.own, signal.id, signal.name, signal.payload))
     mark_answered(connection, run_id)
     return made.rowcount == 1
 
@@ -36,23 +39,23 @@ def mark_answered(connection: sqlite3.Connection, run_id: str) -> None:
     connection.execute(ANSWERED, (run_id,))
 
 
-def oldest(connection: sqlite3.Connection, run_id: str, name: str) -> Signal | None:
+def oldest(connection: sqlite3.Connection, run_id: str, name: str, own: bool) -> Signal | None:
     """Return the oldest unconsumed signal of that name, or None."""
-    rows = fetch(connection, OLDEST, (run_id, name))
-    return _checked(run_id, Signal(*rows[0])) if rows else None
+    rows = fetch(connection, OLDEST, (run_id, name, own))
+    return _checked(run_id, *rows[0]) if rows else None
 
 
 def every(connection: sqlite3.Connection, run_id: str) -> Signals:
     """Return all signals sent to the run."""
     waiting: list[Signal] = []
-    consumed: list[str] = []
-    for id, name, payload, gone in fetch(connection, _EVERY, (run_id,)):
-        signal = _checked(run_id, Signal(id, name, payload))
+    consumed: tuple[list[str], list[str]] = [], []
+    for *columns, gone in fetch(connection, _EVERY, (run_id,)):
+        signal = _checked(run_id, *columns)
         if gone:
-            consumed.append(signal.id)
+            consumed[signal.own].append(signal.id)
         else:
             waiting.append(signal)
-    return Signals(waiting, consumed)
+    return Signals(waiting, *consumed)
 
 
 def missing_recipients(connection: sqlite3.Connection) -> list[str]:
@@ -60,13 +63,13 @@ def missing_recipients(connection: sqlite3.Connection) -> list[str]:
     return [run_id for (run_id,) in fetch(connection, _RECIPIENTS, ()) if isinstance(run_id, str)]
 
 
-def _checked(run_id: str, signal: Signal) -> Signal:
-    texts = isinstance(signal.id, str) and isinstance(signal.name, str)
-    if not texts or not isinstance(signal.payload, bytes | None):
-        raise unreadable(run_id, f"its signal {signal.id!r} is corrupt")
-    return signal
+def _checked(run_id: str, id: Any, name: Any, payload: Any, own: Any) -> Signal:
+    texts = isinstance(id, str) and isinstance(name, str)
+    if not texts or not isinstance(payload, bytes | None) or own not in (0, 1):
+        raise unreadable(run_id, f"its signal {id!r} is corrupt")
+    return Signal(id, name, payload, bool(own))
 
 
-def consume(connection: sqlite3.Connection, run_id: str, signal: str) -> None:
+def consume(connection: sqlite3.Connection, run_id: str, signal: str, own: bool) -> None:
     """Mark a signal as consumed, if it exists."""
-    connection.execute(_CONSUME, (run_id, signal))
+    connection.execute(_CONSUME, (run_id, own, signal))

@@ -26,9 +26,11 @@ _LINES = (
     WHERE id IN (SELECT id FROM chain) ORDER BY id"""
 )
 _PUT = """
-    INSERT INTO snapshot (run, key, value) VALUES (?, ?, ?)
-    ON CONFLICT (run, key) DO UPDATE SET value = excluded.value"""
+    INSERT INTO snapshot (run, own, key, value) VALUES (?, ?, ?, ?)
+    ON CONFLICT (run, own, key) DO UPDATE SET value = excluded.value"""
 
+_REMOVE = "DELETE FROM snapshot WHERE run = ? AND own = ? AND key = ?"
+_SNAPSHOT = "SELECT own, key, value FROM snapshot WHERE run = ? ORDER BY id"
 _FOLDED = """
     UPDATE runs SET folded = head, tail = 0
     WHERE run_id = ? AND id = ? AND head = ? AND folded = ? AND tail = ? AND seq = ? AND token = ?"""
@@ -77,18 +79,19 @@ def lines(connection: sqlite3.Connection, place: Place) -> Iterator[tuple[Change
     return _unpacked(fetch(connection, _LINES, {"head": place.head, "folded": place.folded}), place)
 
 
-def read_data(connection: sqlite3.Connection, place: Place) -> dict[str, bytes]:
-    """Return all data of a run."""
-    data: dict[str, bytes] = {}
-    for key, value in fetch(connection, "SELECT key, value FROM snapshot WHERE run = ? ORDER BY id", (place.run,)):
-        if not isinstance(key, str) or not isinstance(value, bytes):
+def read_data(connection: sqlite3.Connection, place: Place) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """Return all data of a run, and the engine's own values."""
+    values: tuple[dict[str, bytes], dict[str, bytes]] = {}, {}
+    for own, key, value in fetch(connection, _SNAPSHOT, (place.run,)):
+        if not isinstance(key, str) or not isinstance(value, bytes) or own not in (0, 1):
             raise unreadable(place.run_id, f"the value of key {key!r} is corrupt", key=str(key))
-        data[key] = value
-    for changed, removed in _changes(connection, place):
-        for key in removed:
-            data.pop(key, None)
-        data.update(changed)
-    return data
+        values[own][key] = value
+    for change in _changes(connection, place):
+        for some, changed, removed in zip(values, change[::2], change[1::2], strict=True):
+            for key in removed:
+                some.pop(key, None)
+            some.update(changed)
+    return values
 
 
 def fold(connection: sqlite3.Connection, run_id: str, tails: Tails) -> None:
@@ -103,26 +106,27 @@ def fold(connection: sqlite3.Connection, run_id: str, tails: Tails) -> None:
     if tail is not None and tail.folded is not None:
         mine = run_id, tail.run, tail.head, tail.folded, tail.count, tail.seq, tail.token
         if connection.execute(_FOLDED, mine).rowcount == 1:
-            _put(connection, tail.run, tail.gone, tail.latest)
+            _put(connection, tail.run, False, tail.gone, tail.latest)
             tails.begin(run_id, tail.run, tail.head, tail.head, tail.seq, tail.token)
             return
     row = connection.execute("SELECT id, head, folded, seq, token FROM runs WHERE run_id = ?", (run_id,)).fetchone()
     if row is None:
         return
     run, head, folded, seq, token = row
-    gone: dict[str, None] = {}
-    latest: dict[str, bytes] = {}
-    for changed, removed in _changes(connection, Place(run_id, run, head, folded)):
-        merge(gone, latest, changed, removed)
-    _put(connection, run, gone, latest)
+    merged: tuple[tuple[dict[str, None], dict[str, bytes]], ...] = ({}, {}), ({}, {})
+    for change in _changes(connection, Place(run_id, run, head, folded)):
+        for some, changed, removed in zip(merged, change[::2], change[1::2], strict=True):
+            merge(*some, changed, removed)
+    for own, some in zip((False, True), merged, strict=True):
+        _put(connection, run, own, *some)
     connection.execute("UPDATE runs SET folded = head, tail = 0 WHERE id = ?", (run,))
     tails.begin(run_id, run, head, head, seq, token)
 
 
-def _put(connection: sqlite3.Connection, run: int, gone: Iterable[str], latest: Mapping[str, bytes]) -> None:
+def _put(connection: sqlite3.Connection, run: int, own: bool, gone: Iterable[str], latest: Mapping[str, bytes]) -> None:
     if gone:
-        connection.executemany("DELETE FROM snapshot WHERE run = ? AND key = ?", [(run, key) for key in gone])
-    connection.executemany(_PUT, [(run, key, value) for key, value in latest.items()])
+        connection.executemany(_REMOVE, [(run, own, key) for key in gone])
+    connection.executemany(_PUT, [(run, own, key, value) for key, value in latest.items()])
 
 
 def _changes(connection: sqlite3.Connection, place: Place) -> Iterator[Changes]:

@@ -70,14 +70,14 @@ async def fill(url: str) -> dict[str, str]:
 
         for name in NAMES:
             for place in OWN:
-                await create(f"forged {place} {name}", "SerializationError", data={f"\0{place}": forged(name)})
+                await create(f"forged {place} {name}", "SerializationError", own={place: forged(name)})
             await create(f"forged payload {name}", "SerializationError", payload=forged(name))
             waiting = f"forged signal {name}"
             await create(waiting, "SerializationError", status=RunStatus.PARKED, wait=Wait(then="OPEN", signal="go"))
             await store.put_signal(waiting, Signal("1", "go", forged(name)))
         for number, shape in enumerate(SHAPES):
             for place in OWN:
-                await create(f"shape {place} {number}", "", data={f"\0{place}": written(shape)})
+                await create(f"shape {place} {number}", "", own={place: written(shape)})
         await create("parked without a wait", "SerializationError", status=RunStatus.PARKED)
         await create("wait for a state that is gone", "VersionMismatchError", state="GONE")
         late = Wait(then="OPEN", until=1.0, on_timeout="GONE")
@@ -115,6 +115,7 @@ def test_hostile_values_in_every_place(tmp_path: Path) -> None:
 COLUMNS = {
     "runs": [
         "parent", "created", "updated", "status", "seq", "head", "folded", "tail", "token", "wake", "awaited",
+        "awaits_own",
     ],
     "definitions": ["workflow", "version", "fingerprint"],
     "journal": ["run", "prev", "seq", "state", "status", "at", "extra", "changes"],

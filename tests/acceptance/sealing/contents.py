@@ -177,23 +177,30 @@ class Memory:
     def read(self) -> Rows:
         """See `Contents.read`."""
         runs, history, mail = self._backend._runs, self._backend._history, self._backend._mail
-        rows: Rows = {"runs": [run._asdict() | {"data": {}} for run in runs.values()]}
-        rows["values"] = [{"run": id, "key": k, "value": v} for id, run in runs.items() for k, v in run.data.items()]
+        rows: Rows = {"runs": [run._asdict() | {"data": {}, "own": {}} for run in runs.values()]}
+        rows["values"] = [
+            {"run": id, "own": own, "key": key, "value": value}
+            for id, run in runs.items()
+            for own, values in ((False, run.data), (True, run.own))
+            for key, value in values.items()
+        ]
         rows["entries"] = [
-            {"run": id, "number": number} | entry._asdict() | {"changed": {}}
+            {"run": id, "number": number} | entry._asdict() | {"changed": {}, "own": {}}
             for id, entries in history.items()
             for number, entry in enumerate(entries)
         ]
         rows["changes"] = [
-            {"run": id, "number": number, "key": key, "value": value}
+            {"run": id, "number": number, "own": own, "key": key, "value": value}
             for id, entries in history.items()
             for number, entry in enumerate(entries)
-            for key, value in entry.changed.items()
+            for own, values in ((False, entry.changed), (True, entry.own))
+            for key, value in values.items()
         ]
         rows["signals"] = [
-            {"run": id, "waiting": signal in box.waiting} | box.waiting.get(signal, Signal(signal, ""))._asdict()
+            {"run": id, "waiting": (own, signal) in box.waiting}
+            | box.waiting.get((own, signal), Signal(signal, "", own=own))._asdict()
             for id, box in mail.items()
-            for signal in sorted(box.seen)
+            for own, signal in sorted(box.seen)
         ]  # fmt: skip
         return rows
 
@@ -201,27 +208,33 @@ class Memory:
         """See `Contents.write`."""
         backend: Any = MemoryBackend(strict=True)
         for row in rows["runs"]:
-            values = {each["key"]: each["value"] for each in rows["values"] if each["run"] == row["run_id"]}
-            backend._runs[row["run_id"]] = RunRecord(**row | {"data": values})
+            values = [each for each in rows["values"] if each["run"] == row["run_id"]]
+            backend._runs[row["run_id"]] = RunRecord(**row | {"data": _of(values, False), "own": _of(values, True)})
         for row in rows["entries"]:
             mine = {name: value for name, value in row.items() if name not in ("run", "number")}
             place = row["run"], row["number"]
-            values = {each["key"]: each["value"] for each in rows["changes"] if (each["run"], each["number"]) == place}
-            backend._history.setdefault(row["run"], []).append(Transition(**mine | {"changed": values}))
+            values = [each for each in rows["changes"] if (each["run"], each["number"]) == place]
+            mine |= {"changed": _of(values, False), "own": _of(values, True)}
+            backend._history.setdefault(row["run"], []).append(Transition(**mine))
         boxes = type(backend)(strict=True)._mail
         from cano_memory.backend import _Mailbox
 
         for row in rows["signals"]:
             box = boxes.setdefault(row["run"], _Mailbox())
-            box.seen.add(row["id"])
+            box.seen.add((row["own"], row["id"]))
             if row["waiting"]:
-                box.waiting[row["id"]] = Signal(row["id"], row["name"], row["payload"])
+                box.waiting[row["own"], row["id"]] = Signal(row["id"], row["name"], row["payload"], row["own"])
         backend._mail = boxes
         self._backend = backend
 
     def keep(self) -> None:
         """Let a kernel that closes keep the rows."""
         self._backend.close = _nothing
+
+
+def _of(values: list[dict[str, Any]], own: bool) -> dict[str, Any]:
+    """Return the values of a kind, by key."""
+    return {each["key"]: each["value"] for each in values if each["own"] is own}
 
 
 async def _nothing() -> None:

@@ -393,7 +393,7 @@ class HungStore:
     async def put_signal(self, run_id: str, signal: Signal) -> None:
         """Ignore it."""
 
-    async def next_signal(self, run_id: str, name: str) -> Signal | None:
+    async def next_signal(self, run_id: str, name: str, own: bool = False) -> Signal | None:
         """None."""
         return None
 

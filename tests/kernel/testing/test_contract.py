@@ -180,7 +180,9 @@ async def hasty(store: Any, honest: Any, commit: Any) -> None:
 async def expectant(store: Any, honest: Any, commit: Any) -> None:
     """Take the ids that a commit consumes for known, whether or not they came."""
     await honest(commit)
-    store._mail.setdefault(commit.run_id, SimpleNamespace(waiting={}, seen=set())).seen.update(commit.consumed)
+    store._mail.setdefault(commit.run_id, SimpleNamespace(waiting={}, seen=set())).seen.update(
+        (False, id) for id in commit.consumed
+    )
 
 
 async def half_refused(store: Any, honest: Any, commit: Any) -> None:
@@ -410,8 +412,8 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
         "the_token_grows_by_one_with_each_claim"),
     # signals
     "takes signals for good": (
-        {"next_signal": lambda s, honest, run_id, name: then(
-            honest(run_id, name), lambda signal: signal and s._mail[run_id].waiting.pop(signal.id))},
+        {"next_signal": lambda s, honest, run_id, *name: then(
+            honest(run_id, *name), lambda signal: signal and s._mail[run_id].waiting.pop((False, signal.id)))},
         "taking_a_signal_leaves_it"),
     "drops signals to runs that are not parked": (
         {"put_signal": lambda s, honest, run_id, signal: (
@@ -430,22 +432,23 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
         "a_signal_sent_twice_counts_once"),
     "forgets consumed ids": (
         {"put_signal": lambda s, honest, run_id, signal: (
-            signal.id not in s._mail.get(run_id, NO_MAIL).waiting and s._mail.get(run_id, NO_MAIL).seen.clear(),
+            (False, signal.id) not in s._mail.get(run_id, NO_MAIL).waiting
+            and s._mail.get(run_id, NO_MAIL).seen.clear(),
             honest(run_id, signal))[1]},
         "a_consumed_signal_does_not_come_back"),
     "orders signals by id": (
-        {"next_signal": lambda s, honest, run_id, name: min(
+        {"next_signal": lambda s, honest, run_id, name, own=False: min(
             (x for x in s._mail.get(run_id, NO_MAIL).waiting.values() if x.name == name),
             key=lambda x: x.id, default=None)},
         "signals_of_one_name_come_in_order"),
     "joins a run's id and a signal's name": (
-        {"next_signal": lambda s, honest, run_id, name: next(
+        {"next_signal": lambda s, honest, run_id, name, own=False: next(
             (signal for other, mail in s._mail.items() for signal in mail.waiting.values()
              if f"{other}:{signal.name}" == f"{run_id}:{name}"), None)},
         "no_two_queues_are_one"),
     "has one signal of an id in all": (
         {"put_signal": lambda s, honest, run_id, signal: (
-            None if any(signal.id in mail.seen for mail in s._mail.values()) else honest(run_id, signal))},
+            None if any((False, signal.id) in mail.seen for mail in s._mail.values()) else honest(run_id, signal))},
         "signals_are_apart"),
     "consumes all of a name": (
         altered(consumed=lambda s, c: [
@@ -454,8 +457,49 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
         "a_commit_consumes_exactly_what_it_names"),
     "consumes before it commits": (
         {"commit": lambda s, honest, c: (
-            [s._mail.get(c.run_id, NO_MAIL).waiting.pop(i, None) for i in c.consumed], honest(c))[1]},
+            [s._mail.get(c.run_id, NO_MAIL).waiting.pop((False, i), None) for i in c.consumed], honest(c))[1]},
         "a_refused_commit_consumes_nothing a_stale_seq_is_refused a_stale_token_is_refused"),
+    # the engine's own
+    "keeps the engine's values in the data": (
+        {"create": lambda s, honest, run: honest(run._replace(data={**run.data, **run.own}))},
+        "the_engines_values_are_apart"),
+    "drops the engine's values with its transitions": (
+        altered(own_removed=lambda s, c: [*c.own_removed, *known(s, c.run_id).own]),
+        "the_engines_values_are_apart"),
+    "changes the engine's values with transitions only": (
+        altered(own=lambda s, c: c.own if c.seq > c.expected_seq else {}),
+        "the_engines_values_change_with_their_commit"),
+    "removes none of the engine's values": (
+        altered(own_removed=()), "the_engines_values_change_with_their_commit"),
+    "has a history of the data alone": (
+        listed("history", lambda s, lines: [line._replace(own={}, own_removed=()) for line in lines]),
+        "history_has_the_engines_values_apart"),
+    "keeps a thousand of the engine's values": (
+        {"create": lambda s, honest, run: honest(run._replace(own=dict(itertools.islice(run.own.items(), 1000))))},
+        "many_values_of_the_engine_survive"),
+    "lists the engine's values": (
+        listed("runs", lambda s, runs: [run._replace(own=s._runs[run.run_id].own) for run in runs]),
+        "lists_come_without_the_engines_values"),
+    "takes the engine's signals for those of users": (
+        {"put_signal": lambda s, honest, run_id, signal: honest(run_id, signal._replace(own=False))},
+        "the_engines_signals_are_apart"),
+    "finds signals of either kind": (
+        {"next_signal": lambda s, honest, run_id, name, own=False: then(
+            honest(run_id, name, own), lambda signal: signal or s._oldest_signal(run_id, name, not own))},
+        "the_engines_signals_are_apart"),
+    "consumes signals of either kind": (
+        altered(**dict.fromkeys(("consumed", "own_consumed"), lambda s, c: [*c.consumed, *c.own_consumed])),
+        "the_engines_signals_are_consumed_apart"),
+    "wakes runs for signals of users only": (
+        altered(wait=lambda s, c: c.wait and c.wait._replace(own=False)), "only_its_kind_of_signal_wakes_a_run"),
+    "counts no recipients of the engine's signals": (
+        listed("missing_recipients", lambda s, ids: [
+            i for i in ids if not all(own for own, _ in s._mail[i].seen)]),
+        "early_signals_of_the_engine_wake_a_run"),
+    "deletes no signal of the engine": (
+        {"delete": lambda s, honest, run_id: [mail := s._mail.get(run_id), then(honest(run_id), lambda there: (
+            mail and s._mail.update({run_id: mail}), there)[1])][1]},
+        "deleting_forgets_what_is_the_engines"),
     # lists
     "lists what was updated last first": (
         listed("runs", lambda s, runs: sorted(runs, key=lambda run: -run.updated)), "runs_are_listed_newest_first"),

@@ -83,10 +83,10 @@ class Shelf(MemoryBackend):
         self.check(commit.run_id, "record", "data")
         await super().commit(commit, audit)
 
-    async def next_signal(self, run_id: str, name: str) -> Any:
+    async def next_signal(self, run_id: str, name: str, own: bool = False) -> Any:
         """Read them all."""
         self.check(run_id, "signal")
-        return await super().next_signal(run_id, name)
+        return await super().next_signal(run_id, name, own)
 
     async def signals(self, run_id: str) -> Any:
         """Read them all."""

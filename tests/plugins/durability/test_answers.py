@@ -91,11 +91,7 @@ def interview() -> Interview:
 async def waiting(kernel: Kernel) -> list[str]:
     """The ends of the ids of the users' signals that the run `r` has not taken."""
     assert kernel.backend is not None
-    return [
-        signal.id.split()[-1]
-        for signal in (await kernel.backend.signals("r")).waiting
-        if not signal.name.startswith("\0")
-    ]
+    return [signal.id.split()[-1] for signal in (await kernel.backend.signals("r")).waiting if not signal.own]
 
 
 # tokens
@@ -644,7 +640,7 @@ async def test_a_transition_that_cannot_be_stored(
         await handle.result()
     record = await world.look("r")
     assert (record.status, record.state, record.payload) == (RunStatus.FAILED, "ask", None)
-    assert {key for key in record.data if key.startswith("\0")} == set()
+    assert record.own == {}
     damage = False
     assert (await kernel.resume(flow, "r")).state == "end"
     assert payloads == ["yes"]

@@ -314,10 +314,10 @@ async def test_a_damaged_deadline_is_an_error(kernel: Kernel, world: World, slow
     slow.pause = wait_for("go", then="work")
     await slow.start(kernel)
     assert isinstance(kernel.keeper, Keeper)
-    key, values, store = "\0deadline", kernel.keeper.stored.values, world.store(kernel).backend
+    name, values, store = "deadline", kernel.keeper.stored.values, world.store(kernel).backend
     record = await world.look("r")
-    damaged = {**record.data, key: values.encode(key, ["soon"])}
-    await store.create(record._replace(run_id="d", data=damaged))
+    damaged = {**record.own, name: values.encode(name, ["soon"])}
+    await store.create(record._replace(run_id="d", own=damaged))
     why = await kernel.explain("d")
     assert why.reason is Standstill.UNREADABLE
     assert why.detail.startswith("run d is corrupt: its deadline")

@@ -196,12 +196,12 @@ async def test_exec_is_not_repeated_for_post(world: World) -> None:
 
 
 async def changed_by(world: World, monkeypatch: pytest.MonkeyPatch, flow: Workflow[Any]) -> list[list[str]]:
-    """Return the engine's own keys that each commit of a run sets."""
+    """Return the names of the engine's own values that each commit of a run sets."""
     kernel, commits = await world.kernel(), list[list[str]]()
     commit = world.store(kernel).commit
 
     async def counted(one: Commit) -> None:
-        commits.append([key for key in one.changed if key.startswith("\0")])
+        commits.append([*one.own])
         await commit(one)
 
     monkeypatch.setattr(world.store(kernel), "commit", counted)
@@ -212,14 +212,14 @@ async def changed_by(world: World, monkeypatch: pytest.MonkeyPatch, flow: Workfl
 async def test_only_failures_are_committed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A step that succeeds is one commit, whatever its limits; each failed attempt before another one is one more."""
     flow = one_step(Script("fail", "fail", "end"), retry=Every(3, 0), timeout=10, total_timeout=100)
-    assert await changed_by(world, monkeypatch, flow) == [[], ["\0retry"], ["\0retry"], []]
+    assert await changed_by(world, monkeypatch, flow) == [[], ["retry"], ["retry"], []]
     assert (await world.look("r")).data == {}
 
 
 async def test_a_phase_is_stored_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A large result is not written with each failed attempt."""
     node = Phases(TaskConfig(retry=Every(9, 0)), exec=["fail", "fail", "end"], post=["fail", "fail", "end"])
-    phases, again = ["\0retry", "\0phases"], ["\0retry"]
+    phases, again = ["retry", "phases"], ["retry"]
     assert await changed_by(world, monkeypatch, one_step(node)) == [[], phases, again, phases, again, []]
 
 
@@ -278,13 +278,11 @@ async def test_phases_that_cannot_be_read_are_repeated(world: World, stored: Any
     kernel = await world.kernel()
     assert kernel.backend is not None
     assert isinstance(kernel.keeper, Keeper)
-    changed = {"\0phases": stored if isinstance(stored, bytes) else kernel.keeper.stored.values.encode("", stored)}
+    own = {"phases": stored if isinstance(stored, bytes) else kernel.keeper.stored.values.encode("", stored)}
     now = world.clock.time()
     token = await kernel.backend.claim("r", "another", now, now + 1)
     assert token is not None
-    await kernel.backend.commit(
-        Commit("r", token, 1, 1, "work", RunStatus.RUNNING, changed=changed, release=True, at=now)
-    )
+    await kernel.backend.commit(Commit("r", token, 1, 1, "work", RunStatus.RUNNING, own=own, release=True, at=now))
     result = await in_time(world, flow)
     assert node.begun == ["prep 1", "exec 1", "exec 2", "prep 2", "exec 2", "post 2"]
     assert result.data == {"prepared": 2, "list": ["prep", "post"], "result": {"made from": (1, 2)}}
@@ -410,7 +408,7 @@ async def test_branches(world: World) -> None:
     assert (await in_time(world, flow)).state == "end"
     assert SCRIPTS["left"].attempts == [1, 2, 2, 3]
     assert SCRIPTS["right"].attempts == [1, 2, 3]
-    assert [*(await world.look("r")).data] == ["\0outcome"]
+    assert [*(await world.look("r")).own] == ["outcome"]
 
 
 async def test_branches_of_a_failed_run_begin_again(world: World) -> None:
@@ -449,7 +447,7 @@ async def test_a_store_that_fails_is_no_failure_of_the_step(
     commit = world.store(kernel).commit
 
     async def refused(one: Commit) -> None:
-        if any(key.startswith("\0retry") for key in one.changed):
+        if any(name.startswith("retry") for name in one.own):
             raise StoreUnavailableError("it is away")
         await commit(one)
 

@@ -137,15 +137,16 @@ async def test_branches_see_the_data_of_the_splits_beginning(kernel: Kernel, wor
     await kernel.start(split.flow(), DATA, run_id="r")
     await world.settle()
     record = await world.look("r")
-    assert [key for key in record.data if not key.startswith("\0")] == ["seed", "log"]
+    assert [*record.data] == ["seed", "log"]
     assert (await kernel.history("r"))[-1].seq == 0
 
 
 async def test_nothing_is_left_of_the_branches(kernel: Kernel, world: World, split: Split) -> None:
     """What the store kept of branches and outcome is gone when the run has moved on."""
     await kernel.run(split.flow(), DATA, run_id="r")
-    assert [*(await world.look("r")).data] == [*END]
-    assert all(not key.startswith("\0") for line in await kernel.history("r") for key in (*line.changed, *line.removed))
+    record = await world.look("r")
+    assert ([*record.data], record.own) == ([*END], {})
+    assert all((line.own, line.own_removed) == ({}, ()) for line in await kernel.history("r"))
 
 
 async def test_the_outcome_survives_a_crash(kernel: Kernel, world: World, split: Split) -> None:

@@ -179,7 +179,7 @@ async def test_an_unreadable_payload(kernel: Kernel, world: World, shop: Shop, s
 
     why = await other.explain("the run")
     assert why.reason is Standstill.UNREADABLE
-    assert 'the run, key "the signal\'s payload"' in why.detail
+    assert "the run, the signal's payload" in why.detail
     assert "Payment" in why.detail
     if remedy == "cancel":
         assert "cancel or delete it" in why.reason.value

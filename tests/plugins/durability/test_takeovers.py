@@ -142,7 +142,7 @@ async def test_a_transition_ends_the_count(world: World, killer: Killer) -> None
         await world.lapse()
     result = await (await world.kernel()).run(flow, run_id="r")
     assert (result.steps, killer.began) == (4, 8)
-    assert "\0takeovers" not in (await world.look("r")).data
+    assert "takeovers" not in (await world.look("r")).own
 
 
 async def test_what_is_seen_between_two_takeovers(world: World, killer: Killer) -> None:
@@ -347,14 +347,14 @@ async def test_a_cancelled_commit_does_not_keep_the_count(world: World, killer: 
     await world.lapse()
     kernel = await world.kernel()
     await kernel.start(flow, run_id="r")
-    assert TAKEOVERS in (await world.look("r")).data
+    assert TAKEOVERS in (await world.look("r")).own
     commit = world.faults(kernel).at_call("commit").hang()
     fails.set()
     await commit.reached()
     await world.clock.advance(5)
     await killer.reached.wait()
     record = await world.look("r")
-    assert (record.state, TAKEOVERS in record.data) == ("second", False)
+    assert (record.state, TAKEOVERS in record.own) == ("second", False)
 
 
 async def ask(store: Any) -> Any:

@@ -267,8 +267,7 @@ async def test_an_older_wait_without_on_timeout(kernel: Kernel, world: World, wa
     record = await world.look("r")
     assert record.wait is not None
     older = record.wait._replace(until=world.clock.time() + 100)
-    data = {key: value for key, value in record.data.items() if not key.startswith("\0")}
-    await world.store(kernel).backend.create(record._replace(run_id="older", wait=older, data=data))
+    await world.store(kernel).backend.create(record._replace(run_id="older", wait=older, own={}))
     await kernel.recover(waiter.flow())
     await world.clock.advance(101)
     assert (await world.look("older")).status is RunStatus.SUCCEEDED

@@ -225,9 +225,9 @@ async def test_a_run_that_an_earlier_version_parked(kernel: Kernel, world: World
     """The timeout of a run without a wait beside its data loses its wait as little."""
     await payout.start(kernel, world, timeout=60)
     record = await world.look("r")
-    data = {key: value for key, value in record.data.items() if key != "\0wait"}
-    assert len(data) < len(record.data)
-    await world.store(kernel).backend.create(record._replace(run_id="older", data=data))
+    own = {name: value for name, value in record.own.items() if name != "wait"}
+    assert len(own) < len(record.own)
+    await world.store(kernel).backend.create(record._replace(run_id="older", own=own))
     await world.clock.advance(60)
     (handle,) = await kernel.recover(payout.flow())
     with pytest.raises(RunTimeoutError):
@@ -266,14 +266,14 @@ async def test_cancelling_what_cannot_be_read(kernel: Kernel, world: World, payo
     await payout.start(kernel, world)
     assert isinstance(kernel.keeper, Keeper)
     record = await world.look("r")
-    damaged = {**record.data, "\0wait": kernel.keeper.stored.values.encode("\0wait", "nonsense")}
-    await world.store(kernel).backend.create(record._replace(run_id="d", data=damaged))
+    damaged = {**record.own, "wait": kernel.keeper.stored.values.encode("wait", "nonsense")}
+    await world.store(kernel).backend.create(record._replace(run_id="d", own=damaged))
     assert (await kernel.explain("d")).reason is Standstill.UNREADABLE
     with pytest.raises(SerializationError, match="run d is corrupt: its wait cannot be read"):
         await kernel.fork("d", 1, "f")
     assert await kernel.cancel("d")
     after = await world.look("d")
-    assert (after.status, after.data) == (RunStatus.CANCELLED, damaged)
+    assert (after.status, after.own) == (RunStatus.CANCELLED, damaged)
     with pytest.raises(RunCancelledError):
         await kernel.run(payout.flow(), run_id="d")
 
@@ -474,7 +474,7 @@ class Forgetful(MemoryBackend):
     async def history(self, run_id: str) -> list[Transition]:
         """Leave out the waits."""
         return [
-            entry._replace(changed={key: value for key, value in entry.changed.items() if key != "\0wait"})
+            entry._replace(own={name: value for name, value in entry.own.items() if name != "wait"})
             for entry in await super().history(run_id)
         ]
 

@@ -61,7 +61,7 @@ async def test_polls_and_lists_read_an_index(store: PostgresBackend, ask: Ask, e
     ready = await explain(reading.READY)
     assert "runs_to_wake" in ready
     assert "runs_by_status" in ready
-    for plan in (ready, await explain(signals.OLDEST, "1", b"go"), await explain(signals.ANSWERED, ["1"])):
+    for plan in (ready, await explain(signals.OLDEST, "1", b"go", False), await explain(signals.ANSWERED, ["1"])):
         assert "Seq Scan" not in plan
     for workflow, status, parent, often in product((True, False), repeat=4):
         plan = await explain(reading.listing(workflow, status, parent, often))

@@ -20,7 +20,8 @@ _NUMBERS = "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM 
 _FILL = (
     """
     INSERT INTO runs SELECT n, n, CASE n % 10 WHEN 0 THEN n / 100 END, n, n, CASE n % 2 WHEN 1 THEN 'parked' ELSE
-        'succeeded' END, 0, n, 0, 1, NULL, NULL, 0, CASE n % 2 WHEN 1 THEN 9e9 END, CASE n % 2 WHEN 1 THEN 'go' END""",
+        'succeeded' END, 0, n, 0, 1, NULL, NULL, 0, CASE n % 2 WHEN 1 THEN 9e9 END,
+        CASE n % 2 WHEN 1 THEN 'go' END, 0""",
     "INSERT INTO definitions SELECT n, 'flow ' || n % 10, '1', 'f1', n",
     "INSERT INTO signals (run_id, signal, name) SELECT n, '1', 'other'",
 )
@@ -37,7 +38,9 @@ async def test_polls_and_lists_read_an_index(store: SqliteBackend, ask: Ask) -> 
         used: Any = {name: value for name, value in VALUES.items() if f":{name}" in question}
         plan = [
             row[3]
-            for row in ask("EXPLAIN QUERY PLAN " + question, *([used] if used else ("1", "go")[: question.count("?")]))
+            for row in ask(
+                "EXPLAIN QUERY PLAN " + question, *([used] if used else ("1", "go", False)[: question.count("?")])
+            )
         ]
 
         assert plan

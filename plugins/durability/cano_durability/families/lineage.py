@@ -52,4 +52,4 @@ async def announce_end(backend: StoreBackend, parent: str, child: str, token: in
         if record is None or record.status.finished:
             return
     name = CHILD + child
-    await backend.put_signal(parent, Signal(f"{name} {token}", name))
+    await backend.put_signal(parent, Signal(f"{name} {token}", name, own=True))

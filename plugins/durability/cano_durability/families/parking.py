@@ -42,7 +42,7 @@ class Parents:
             ParkedForChild: the run is parked.
         """
         stored, run, now = self._stored, step.run, self._kernel.clock.monotonic()
-        if not stored.durable or child.status is not RunStatus.PARKED or AWAITED not in child.data:
+        if not stored.durable or child.status is not RunStatus.PARKED or AWAITED not in child.own:
             return
         state, deadline = state_name(run.step.state), step.deadline
         if run.store is not run.view or only_waits(run.plan, state) is None:
@@ -61,7 +61,7 @@ class Parents:
         until = None if deadline in (None, run.deadline) else stored.now() + deadline - now
         began = stored.now() - (now - step.began(now))
         values = {RETRY: [step.attempt - 1, began]}
-        await journal_of(run).park(run, Wait(state, CHILD + child.run_id, until), run.steps, values)
+        await journal_of(run).park(run, Wait(state, CHILD + child.run_id, until, own=True), run.steps, values)
         raise ParkedForChild
 
     async def _fence_off(self, child: RunRecord) -> None:

@@ -20,7 +20,6 @@ from cano.engine.ports import Host
 from cano_durability.answers import answer
 from cano_durability.claiming import ended_parent, ended_with_parent
 from cano_durability.inspection.durations import duration
-from cano_durability.keys import PREFIX
 from cano_durability.migration import landing_state
 from cano_durability.recovery.leases import with_status_at
 from cano_durability.stored_runs import StoredRuns
@@ -62,7 +61,7 @@ class Explainer:
         if status is RunStatus.RUNNING:
             detail = f"{record.holder}; its lease expires in {duration((record.expires or 0) - stored.now())}"
             return Explanation(Standstill.RUNNING_ELSEWHERE, detail + await self._parked_children(run_id))
-        origin = stored.origin(run_id, record.data)
+        origin = stored.origin(run_id, record.own)
         forked = "" if origin is None else f", forked from run {origin[0]} after transition {origin[1]}"
         if status in (RunStatus.SUCCEEDED, RunStatus.CANCELLED):
             if status is RunStatus.CANCELLED and record.parent is not None:
@@ -72,16 +71,14 @@ class Explainer:
         if status is RunStatus.PARKED and wait is None:  # a record that a plugin keeps for its own use
             return Explanation(Standstill.WAITING_FOR_SIGNAL, "from the plugin that parked it")
         if status is RunStatus.PARKED and wait is not None:
-            signal = None
-            if wait.signal is not None:
-                signal = await answer(stored.backend, run_id, wait.signal, record.seq)
+            signal = await answer(stored.backend, run_id, wait, record.seq)
             limit = stored.limit(record)
             overdue = limit is not None and limit[1] <= stored.now()
             by_time = signal is None and wait.until is not None and wait.until <= stored.now()
             if not (signal is not None or by_time or overdue):
                 until = "" if wait.until is None else f"for {duration(wait.until - stored.now())} more"
-                kept = [each.name for each in (await stored.backend.signals(run_id)).waiting]
-                others = sorted({repr(name) for name in kept if name != wait.signal and not name.startswith(PREFIX)})
+                kept = {each.name for each in (await stored.backend.signals(run_id)).waiting if not each.own}
+                others = sorted(repr(name) for name in kept if wait.own or name != wait.signal)
                 forked += f"; for later waits, it keeps {', '.join(others)}" if others else ""
                 if wait.child is not None:
                     detail = wait.child + await self._status_of(wait.child) + (until and f", {until}") + forked

@@ -12,7 +12,7 @@ from cano import (
 from cano.engine.ports import Host
 
 from cano_durability.inspection.promises import require
-from cano_durability.keys import DEADLINE, DEFINITION, LASTING, ORIGIN, PAYLOAD, PREFIX, WAIT
+from cano_durability.keys import DEADLINE, DEFINITION, LASTING, ORIGIN, PAYLOAD, WAIT
 from cano_durability.stored_runs import StoredRuns
 from cano_durability.waits import kept_wait
 
@@ -37,17 +37,18 @@ class Forker:
             known = f"{numbers[0]} to {numbers[-1]}" if whole else ", ".join(map(str, numbers)) or "none"
             raise ConfigurationError(f"run {run_id} has no transition {seq!r}; there are: {known}", run_id=run_id)
         data: dict[str, Any] = {}
-        passing: list[str] = []  # the plugin's values that the next transition dropped
+        own: dict[str, Any] = {}
         for entry in entries[: entries.index(point) + 1]:
-            for key in (*entry.removed, *passing):
+            for key in entry.removed:
                 data.pop(key, None)
             data.update(entry.changed)
-            passing = [key for key in entry.changed if key.startswith(PREFIX) and key not in LASTING]
-        payload, kept = data.pop(PAYLOAD, None), kept_wait(values, record, data)
+            own = {name: value for name, value in own.items() if name in LASTING and name not in entry.own_removed}
+            own.update(entry.own)
+        payload, kept = own.pop(PAYLOAD, None), kept_wait(values, record, own)
         if record.seq == seq and record.status is not RunStatus.SUCCEEDED:  # a signal may have ended its wait
             payload, kept = record.payload, stored.wait(record)
             point = point._replace(state=record.state)  # it may have migrated to another definition there
-            data |= {key: record.data[key] for key in (DEFINITION,) if key in record.data}
+            own |= {name: record.own[name] for name in (DEFINITION,) if name in record.own}
         elif point.status is RunStatus.PARKED and kept is None:
             raise ConfigurationError(
                 f"an earlier version parked run {run_id} at transition {seq} and kept no wait in the history; fork an "
@@ -57,17 +58,18 @@ class Forker:
         created, now, due = stored.unique_now(), stored.now(), None
         if (limit := stored.limit(record)) is not None:
             due = now + limit[0]
-            data[DEADLINE] = values.encode(DEADLINE, (limit[0], due))
-        data[ORIGIN] = values.encode(ORIGIN, (run_id, seq))
-        data.pop(WAIT, None)
+            own |= values.encode_own({DEADLINE: (limit[0], due)})
+        own |= values.encode_own({ORIGIN: (run_id, seq)})
+        own.pop(WAIT, None)
         if kept is not None:
             kept = kept.begun_at(now)
-            data[WAIT] = values.encode(WAIT, kept.packed())
+            own |= values.encode_own({WAIT: kept.packed()})
         elif payload is not None:
-            data[PAYLOAD] = payload
+            own[PAYLOAD] = payload
         forked = RunRecord(
             run_id=new_run_id, workflow=record.workflow, version=record.version, fingerprint=record.fingerprint,
-            state=point.state, seq=seq, data=data, status=RunStatus.RUNNING if kept is None else RunStatus.PARKED,
+            state=point.state, seq=seq, data=data, own=own,
+            status=RunStatus.RUNNING if kept is None else RunStatus.PARKED,
             wait=None if kept is None else kept.before(due), payload=payload if kept is None else None,
             created=created, updated=created, holder=stored.holder, expires=created, token=1,
         )  # fmt: skip

@@ -14,7 +14,6 @@ from cano import (
 from cano.engine.ports import Host
 
 from cano_durability.inspection.promises import require
-from cano_durability.keys import PREFIX
 from cano_durability.recovery.leases import with_status_at
 from cano_durability.stored_runs import StoredRuns
 
@@ -49,12 +48,9 @@ class Lister:
         entries = await self._stored.backend.history(run_id)
         if not entries:
             raise RunNotFoundError(f"the store has no run {run_id!r}", run_id=run_id)
-        origin = self._stored.origin(run_id, entries[0].changed)
+        origin = self._stored.origin(run_id, entries[0].own)
         entries = [entries[0]._replace(origin=origin), *entries[1:]]
         return [
-            entry._replace(
-                changed=self._stored.values.data(entry.changed, run_id),
-                removed=[key for key in entry.removed if not key.startswith(PREFIX)],
-            )
+            entry._replace(changed=self._stored.values.data(entry.changed, run_id), own={}, own_removed=())
             for entry in entries
         ]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from cano import Commit, PermanentStoreError, RunFilter, RunRecord
 
 from cano_durability.sealing.marks import MARK, renew_mark
-from cano_durability.sealing.seals import SEAL
+from cano_durability.sealing.seals import SEAL, Name
 
 if TYPE_CHECKING:
     from cano_durability.sealing.store import SealedStore
@@ -62,7 +62,7 @@ async def reencrypted(store: SealedStore, holder: str, now: float) -> AsyncItera
 async def _reencrypted(store: SealedStore, run_id: str, holder: str, now: float) -> Reencrypted:
     """Encrypt the values of a run again, unless they are as they should be."""
     stored = await store.inner.load(run_id)
-    if stored is None or not (SEAL not in stored.data or _stale(store, stored)):
+    if stored is None or not (SEAL not in stored.own or _stale(store, stored)):
         return Reencrypted(run_id)
     token = await store.claim(run_id, holder, now, now + 60)
     if token is None:
@@ -72,19 +72,23 @@ async def _reencrypted(store: SealedStore, run_id: str, holder: str, now: float)
         if stored is None or record is None:
             return Reencrypted(run_id)
         stale = _stale(store, stored)
-        changed = {key: record.data[key] for key in record.data if key in stale}
+        changed = {key: record.data[key] for key in record.data if (False, key) in stale}
+        own = {name: record.own[name] for name in record.own if (True, name) in stale}
         await store.commit(
             Commit(
                 run_id=run_id, token=token, expected_seq=record.seq, seq=record.seq, state=record.state,
-                status=record.status, changed=changed, error=record.error, wait=record.wait, payload=record.payload,
-                at=record.updated,
+                status=record.status, changed=changed, own=own, error=record.error, wait=record.wait,
+                payload=record.payload, at=record.updated,
             )
         )  # fmt: skip
     finally:
         await store.release(run_id, token)
-    return Reencrypted(run_id, len(changed))
+    return Reencrypted(run_id, len(changed) + len(own))
 
 
-def _stale(store: SealedStore, record: RunRecord) -> set[str]:
-    """Return the keys of the values of a stored record that are not encrypted as new ones are."""
-    return {key for key, value in record.data.items() if not store.layer.is_current(value)}
+def _stale(store: SealedStore, record: RunRecord) -> set[Name]:
+    """Return the names of the values of a stored record that are not encrypted as new ones are."""
+    values = (
+        (own, name, value) for own, some in ((False, record.data), (True, record.own)) for name, value in some.items()
+    )
+    return {(own, name) for own, name, value in values if not store.layer.is_current(value)}

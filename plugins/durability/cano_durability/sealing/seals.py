@@ -17,13 +17,15 @@ from typing import Any, NamedTuple
 
 from cano import Commit, RunRecord, RunStatus, Transition, Wait
 
-from cano_durability.keys import PREFIX
-
-SEAL = PREFIX + "seal"
-"""The key under which a store keeps the seal of a run's last commit, and in its history that of each entry."""
+SEAL = "seal"
+"""The name of the engine's value that is the seal of a run's last commit; in its history, that of each entry's."""
 SIZE = 16
 """Bytes of keys and digests."""
 _FORM = b"\x01"
+
+
+Name = tuple[bool, str]
+"""Whether a value is one of the engine's own, and its name or key."""
 
 
 class Seal(NamedTuple):
@@ -57,8 +59,8 @@ class Next(NamedTuple):
     """A run after a commit: its seal, and the changes of a `SealedRun`."""
 
     seal: Seal
-    changed: Mapping[str, int]
-    removed: Iterable[str]
+    changed: Mapping[Name, int]
+    removed: Iterable[Name]
     total: int
     seq: int
 
@@ -68,7 +70,7 @@ class SealedRun:
 
     Attributes:
         token, seq: the run's, by which a commit shows that no other came between.
-        tags: the tag of each stored value, by its key.
+        tags: the tag of each stored value, by its name.
         seal: the run's seal.
     """
 
@@ -78,11 +80,11 @@ class SealedRun:
         """Compute the tags of a record, as it is stored."""
         self.token, self.seq, self.seal = record.token, record.seq, seal
         self._fixed = _digest(seal.key, b"run", _fixed(record))
-        self.tags = {key: tag(seal.key, key, value) for key, value in record.data.items() if key != SEAL}
+        self.tags = tags(seal.key, record.data, record.own)
         self._total = combined(self.tags.values())
 
     @classmethod
-    def new(cls, record: RunRecord, history: Iterable[Transition], consumed: Iterable[str]) -> SealedRun:
+    def new(cls, record: RunRecord, history: Iterable[Transition], consumed: Iterable[Name]) -> SealedRun:
         """Return a run that has no seal yet, with a new key.
 
         Args:
@@ -109,37 +111,39 @@ class SealedRun:
     def link(self, before: bytes, entry: Transition) -> bytes:
         """Return the link of an entry of the history, as it is stored."""
         key = self.seal.key
-        changed = combined(tag(key, name, value) for name, value in entry.changed.items() if name != SEAL)
-        return _link(key, before, (entry.seq, entry.state, entry.status, entry.at), changed, entry.removed)
+        changed = combined(tags(key, entry.changed, entry.own).values())
+        line = entry.seq, entry.state, entry.status, entry.at
+        return _link(key, before, line, changed, _removed(entry.removed, entry.own_removed))
 
-    def signals(self, consumed: Iterable[str]) -> bytes:
+    def signals(self, consumed: Iterable[Name]) -> bytes:
         """Return the combined tags of the ids of consumed signals."""
-        key, name = self.seal.key, PREFIX + "consumed"
-        return _bytes(combined(tag(key, name, id.encode(errors="surrogatepass")) for id in consumed))
+        ids = (("consumed own" if own else "consumed", id.encode(errors="surrogatepass")) for own, id in consumed)
+        return _bytes(combined(tag(self.seal.key, name, id, b"signal") for name, id in ids))
 
-    def after(self, commit: Commit, consumed: Iterable[str]) -> Next:
+    def after(self, commit: Commit, consumed: Iterable[Name]) -> Next:
         """Return the run after `commit`, whose values are as they will be stored.
 
         Args:
             commit: the commit, without a seal.
             consumed: the ids of the signals that it really consumes.
         """
-        seal, tags, total = self.seal, self.tags, self._total
-        changed = {key: tag(seal.key, key, value) for key, value in commit.changed.items()}
-        for key in {*commit.removed, *changed}:
-            total ^= tags.get(key, 0)
+        seal, known, total = self.seal, self.tags, self._total
+        changed = tags(seal.key, commit.changed, commit.own)
+        removed = _removed(commit.removed, commit.own_removed)
+        for name in {*removed, *changed}:
+            total ^= known.get(name, 0)
         added = combined(changed.values())
         total ^= added
         link = seal.link
         if commit.seq != commit.expected_seq:
             entry = commit.seq, commit.state, commit.status, commit.at
-            link = _link(seal.key, link, entry, added, commit.removed)
+            link = _link(seal.key, link, entry, added, removed)
         signals = int.from_bytes(seal.consumed) ^ int.from_bytes(self.signals(consumed))
         head = _head(
             seal.key, self._fixed, link, total, _bytes(signals),
             (commit.state, commit.seq, commit.status, commit.at, commit.wait, commit.error, commit.payload),
         )  # fmt: skip
-        return Next(Seal(seal.key, _bytes(signals), link, head), changed, commit.removed, total, commit.seq)
+        return Next(Seal(seal.key, _bytes(signals), link, head), changed, removed, total, commit.seq)
 
     def moved(self, next: Next) -> None:
         """Take note that the commit was applied which led to `next`."""
@@ -149,10 +153,21 @@ class SealedRun:
         self.seal, self._total, self.seq = next.seal, next.total, next.seq
 
 
-def tag(key: bytes, name: str, value: bytes) -> int:
-    """Return the tag of a stored value."""
+def tag(key: bytes, name: str, value: bytes, kind: bytes = b"value") -> int:
+    """Return the tag of a stored value. `kind` tells those of the data from others with the same name."""
     text = name.encode(errors="surrogatepass")
-    return int.from_bytes(_digest(key, b"value", len(text).to_bytes(8) + text + value))
+    return int.from_bytes(_digest(key, kind, len(text).to_bytes(8) + text + value))
+
+
+def tags(key: bytes, data: Mapping[str, bytes], own: Mapping[str, bytes]) -> dict[Name, int]:
+    """Return the tags of values of the data and of the engine's own, without the seal."""
+    found: dict[Name, int] = {(False, name): tag(key, name, value) for name, value in data.items()}
+    found |= {(True, name): tag(key, name, value, b"own") for name, value in own.items() if name != SEAL}
+    return found
+
+
+def _removed(removed: Iterable[str], own_removed: Iterable[str]) -> list[Name]:
+    return [*((False, key) for key in removed), *((True, name) for name in own_removed)]
 
 
 def combined(tags: Iterable[int]) -> int:
@@ -174,15 +189,15 @@ _Head = tuple[str, int, RunStatus, float, Wait | None, Mapping[str, Any] | None,
 
 def _head(key: bytes, fixed: bytes, link: bytes, total: int, consumed: bytes, fields: _Head) -> bytes:
     state, seq, status, at, wait, error, payload = fields
-    waits = None if wait is None else (*wait[:2], None if wait.until is None else float(wait.until), wait.on_timeout)
+    waits = None if wait is None else wait._replace(until=None if wait.until is None else float(wait.until))
     said = None if error is None else json.dumps(error, sort_keys=True, default=repr)  # a store may change the order
-    sent = None if payload is None else tag(key, PREFIX + "payload", payload)
-    changing = _text((state, seq, status.value, float(at), waits, said, sent))
+    sent = None if payload is None else tag(key, "payload", payload, b"payload")
+    changing = _text((state, seq, status.value, float(at), waits and tuple(waits), said, sent))
     return _digest(key, b"head", fixed + link + _bytes(total) + consumed + changing)
 
 
 def _link(
-    key: bytes, before: bytes, entry: tuple[int, str, RunStatus, float], changed: int, removed: Iterable[str]
+    key: bytes, before: bytes, entry: tuple[int, str, RunStatus, float], changed: int, removed: Iterable[Name]
 ) -> bytes:
     seq, state, status, at = entry
     return _digest(key, b"link", before + _bytes(changed) + _text((seq, state, status.value, float(at), {*removed})))

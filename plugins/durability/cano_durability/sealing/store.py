@@ -6,7 +6,7 @@ import asyncio
 import base64
 import hmac
 import json
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from cano import (
@@ -28,13 +28,14 @@ from cano import (
     Transition,
 )
 
-from cano_durability.keys import PREFIX
 from cano_durability.sealing.marks import MARK, Mark, marked
 from cano_durability.sealing.reencrypting import Reencrypted, reencrypted
-from cano_durability.sealing.seals import SEAL, Seal, SealedRun
+from cano_durability.sealing.seals import SEAL, Name, Seal, SealedRun
 
 R = TypeVar("R")
 
+PREFIX = "\0"
+"""The first character of the names, in contexts of layers, of what is stored beside the data. No key begins with it."""
 PAYLOAD, ERROR = PREFIX + "payload", PREFIX + "error of the run"
 LARGE = 1000
 """Number of values or entries from which a thread verifies them, so that the event loop is not blocked."""
@@ -46,18 +47,16 @@ _SEALED = "sealed"
 class Unwrapped(Mapping[str, bytes]):
     """The values of a run, unwrapped when they are looked up. Errors name run and key."""
 
-    __slots__ = ("_bound", "_layer", "_run_id", "_seq", "_store", "_values")
+    __slots__ = ("_context", "_layer", "_own", "_values")
 
     def __init__(
-        self, layer: ContextLayer, store: str, run_id: str, values: Mapping[str, bytes], seq: int | None, *,
-        bound: bool | None,
-    ) -> None:  # fmt: skip
-        self._layer, self._store, self._run_id, self._seq, self._bound = layer, store, run_id, seq, bound
-        self._values = {key: value for key, value in values.items() if key != SEAL}
+        self, layer: ContextLayer, context: LayerContext, values: Mapping[str, bytes], *, own: bool = False
+    ) -> None:
+        self._layer, self._context, self._own = layer, context, own
+        self._values = {key: value for key, value in values.items() if not (own and key == SEAL)}
 
     def __getitem__(self, key: str) -> bytes:
-        context = LayerContext(self._store, self._run_id, key, self._seq, self._bound)
-        return unwrapped(self._layer, self._values[key], context)
+        return unwrapped(self._layer, self._values[key], self._context._replace(key=_key(key, own=self._own)))
 
     def __repr__(self) -> str:
         return f"<values of {', '.join(map(repr, self._values))}>"
@@ -144,14 +143,15 @@ class SealedStore:
             raise ConfigurationError(f"the run id {MARK!r} is the store's own; choose another")
         stored = run._replace(
             data=self._wrapped_values(run.run_id, run.data, run.seq),
+            own=self._wrapped_values(run.run_id, run.own, run.seq, own=True),
             error=self._wrapped_error(run.run_id, run.error, run.seq),
             payload=self._wrapped(run.payload, run.run_id, PAYLOAD, run.seq),
         )  # fmt: skip
-        first = Transition(run.seq, run.state, run.status, run.created, stored.data)
+        first = Transition(run.seq, run.state, run.status, run.created, stored.data, own=stored.own)
         sealed = SealedRun.new(stored, [first], ())
-        seal = self.layer.wrap_in(sealed.seal.packed(), self._context(run.run_id, SEAL, run.seq))
-        found = await self.inner.create(stored._replace(data={**stored.data, SEAL: seal}), *audit)
-        if found.data.get(SEAL) != seal or found.token != run.token:
+        seal = self.layer.wrap_in(sealed.seal.packed(), self._context(run.run_id, PREFIX + SEAL, run.seq))
+        found = await self.inner.create(stored._replace(own={**stored.own, SEAL: seal}), *audit)
+        if found.own.get(SEAL) != seal or found.token != run.token:
             return self._opened(found, _bound(await self._verified(found)))
         if run.holder is not None:
             self._held[run.run_id] = _Held(sealed)
@@ -172,11 +172,13 @@ class SealedStore:
     def _opened(self, record: RunRecord, bound: bool | None) -> RunRecord:
         """Return a stored record with its values unwrapped. See `LayerContext.bound`."""
         run_id = record.run_id
-        data = Unwrapped(self.layer, self._mark.store, run_id, record.data, None, bound=bound)
+        context = self._context(run_id, "", None, bound)
+        data, own = Unwrapped(self.layer, context, record.data), Unwrapped(self.layer, context, record.own, own=True)
         payload = record.payload
         if payload is not None:
             payload = unwrapped(self.layer, payload, self._context(run_id, PAYLOAD, record.seq, bound))
-        return record._replace(data=data, error=self._unwrapped_error(run_id, record.error), payload=payload)
+        error = self._unwrapped_error(run_id, record.error)
+        return record._replace(data=data, own=own, error=error, payload=payload)
 
     async def _verified(self, record: RunRecord) -> SealedRun | None:
         """Return the run of a stored record; None if it has no seal, since an earlier version wrote it.
@@ -184,21 +186,24 @@ class SealedStore:
         Raises:
             SerializationError: it is not as its last commit left it.
         """
-        if (stored := record.data.get(SEAL)) is None:
+        if (stored := record.own.get(SEAL)) is None:
             if not self._mark.old:
                 raise _changed(record.run_id, "it has no seal")
             return None
         run_id = record.run_id
-        context = self._context(run_id, SEAL, record.seq)
+        context = self._context(run_id, PREFIX + SEAL, record.seq)
         try:
             seal = Seal.unpacked(unwrapped(self.layer, stored, context))
         except ValueError as error:
             raise _changed(run_id, str(error)) from error
         run = await _in_thread(len(record.data), lambda: SealedRun(record, seal))
         if not hmac.compare_digest(run.head(record), seal.head):
-            for key, value in record.data.items():  # name the value, if it shows which one it is
-                if key != SEAL:
-                    unwrapped(self.layer, value, self._context(run_id, key, None, None))
+            context = self._context(run_id, "", None, None)
+            for own, values in (
+                (False, record.data),
+                (True, record.own),
+            ):  # name the value, if it shows which one it is
+                dict(Unwrapped(self.layer, context, values, own=own))
             raise _changed(run_id, "its last commit did not leave it so")
         return run
 
@@ -215,7 +220,7 @@ class SealedStore:
         if record.payload is None and record.error is None:
             return record
         try:
-            return self._opened(record, None)._replace(data={})
+            return self._opened(record, None)._replace(data={}, own={})
         except (SerializationError, StoreUnavailableError) as problem:
             return record._replace(error={"type": "SerializationError", "message": str(problem)}, payload=None)
 
@@ -228,11 +233,13 @@ class SealedStore:
         run = await self._verified(record)
         if run is not None:
             await _in_thread(len(entries), lambda: self._check_chain(run, run_id, entries))
-        store, bound = self._mark.store, _bound(run)
-        return [
-            each._replace(changed=Unwrapped(self.layer, store, run_id, each.changed, each.seq, bound=bound))
-            for each in entries
-        ]
+        return [self._opened_entry(run_id, each, _bound(run)) for each in entries]
+
+    def _opened_entry(self, run_id: str, entry: Transition, bound: bool | None) -> Transition:
+        """Return an entry of a history with its values unwrapped."""
+        context = self._context(run_id, "", entry.seq, bound)
+        own = Unwrapped(self.layer, context, entry.own, own=True)
+        return entry._replace(changed=Unwrapped(self.layer, context, entry.changed), own=own)
 
     def _check_chain(self, run: SealedRun, run_id: str, entries: Sequence[Transition]) -> None:
         """Raise SerializationError unless the entries are the links of the run's chain, up to the newest one."""
@@ -244,8 +251,8 @@ class SealedStore:
             raise _changed(run_id, "its history does not lead to its present state")
         if link != run.seal.link:  # another process has committed since the run was read
             last = entries[-1]
-            stored = last.changed.get(SEAL)
-            context = self._context(run_id, SEAL, last.seq)
+            stored = last.own.get(SEAL)
+            context = self._context(run_id, PREFIX + SEAL, last.seq)
             seal = None if stored is None else Seal.unpacked(unwrapped(self.layer, stored, context))
             if seal is None or seal.link != link:
                 raise _changed(run_id, f"its history was changed after transition {run.seq}")
@@ -278,15 +285,17 @@ class SealedStore:
             run = await self._before(commit)
         stored = commit._replace(
             changed=self._wrapped_values(run_id, commit.changed, commit.seq),
+            own=self._wrapped_values(run_id, commit.own, commit.seq, own=True),
             error=self._wrapped_error(run_id, commit.error, commit.seq),
             payload=self._wrapped(commit.payload, run_id, PAYLOAD, commit.seq),
         )
-        consumed: set[str] = set()
-        if commit.consumed:  # the store ignores ids of signals that do not wait
-            consumed = {each.id for each in (await self.inner.signals(run_id)).waiting} & {*commit.consumed}
+        consumed: set[Name] = set()
+        if commit.consumed or commit.own_consumed:  # the store ignores ids of signals that do not wait
+            waiting = {(each.own, each.id) for each in (await self.inner.signals(run_id)).waiting}
+            consumed = waiting & {*_ids(commit.consumed, commit.own_consumed)}
         after = run.after(stored, consumed)
-        seal = self.layer.wrap_in(after.seal.packed(), self._context(run_id, SEAL, commit.seq))
-        await self.inner.commit(stored._replace(changed={**stored.changed, SEAL: seal}), *audit)
+        seal = self.layer.wrap_in(after.seal.packed(), self._context(run_id, PREFIX + SEAL, commit.seq))
+        await self.inner.commit(stored._replace(own={**stored.own, SEAL: seal}), *audit)
         run.moved(after)
         held.run = run
 
@@ -300,7 +309,7 @@ class SealedStore:
         if run is not None:
             return run
         history = await self.inner.history(commit.run_id)
-        consumed = (await self.inner.signals(commit.run_id)).consumed
+        consumed = _ids(*(await self.inner.signals(commit.run_id))[1:])
         return await _in_thread(len(history), lambda: SealedRun.new(record, history, consumed))
 
     # leases
@@ -332,9 +341,9 @@ class SealedStore:
         payload = self.layer.wrap_in(plain, self._context(run_id, _signal_key(signal)))
         await self.inner.put_signal(run_id, signal._replace(payload=payload), *audit)
 
-    async def next_signal(self, run_id: str, name: str) -> Signal | None:
+    async def next_signal(self, run_id: str, name: str, own: bool = False) -> Signal | None:
         """See `StoreBackend.next_signal`. Raises SerializationError if another program made, changed or repeated it."""
-        signal = await self.inner.next_signal(run_id, name)
+        signal = await self.inner.next_signal(run_id, name, own)
         if signal is None:
             return None
         await self._check_consumed(run_id)
@@ -357,7 +366,7 @@ class SealedStore:
                     break
             expected, head = run.seal.consumed, run.seal.head
             signals = await self.inner.signals(run_id)
-            if hmac.compare_digest(run.signals(signals.consumed), expected):
+            if hmac.compare_digest(run.signals(_ids(*signals[1:])), expected):
                 return signals
             if head == before:  # the run did not change meanwhile
                 raise _changed(run_id, "its consumed signals are not those that it consumed")
@@ -408,8 +417,10 @@ class SealedStore:
         except (SerializationError, StoreUnavailableError) as error:
             raise named(error, run_id, key) from error
 
-    def _wrapped_values(self, run_id: str, values: Mapping[str, bytes], seq: int) -> dict[str, bytes]:
-        return {key: self._wrapped(value, run_id, key, seq) or b"" for key, value in values.items()}
+    def _wrapped_values(
+        self, run_id: str, values: Mapping[str, bytes], seq: int, *, own: bool = False
+    ) -> dict[str, bytes]:
+        return {key: self._wrapped(value, run_id, _key(key, own=own), seq) or b"" for key, value in values.items()}
 
     def _wrapped_error(self, run_id: str, error: Mapping[str, Any] | None, seq: int) -> Mapping[str, Any] | None:
         """Return an error as the store keeps it: with its texts encrypted, if the layer asks for that."""
@@ -466,7 +477,17 @@ def _bound(run: SealedRun | None) -> bool | None:
 
 
 def _signal_key(signal: Signal) -> str:
-    return f"{PREFIX}signal {len(signal.name)} {signal.name} {signal.id}"
+    kind = "own signal" if signal.own else "signal"
+    return f"{PREFIX}{kind} {len(signal.name)} {signal.name} {signal.id}"
+
+
+def _key(name: str, *, own: bool) -> str:
+    """Return what the context of a layer has for a key of the data, or for the name of one of the engine's values."""
+    return f"{PREFIX}{name}" if own else name
+
+
+def _ids(consumed: Iterable[str], own_consumed: Iterable[str]) -> list[Name]:
+    return [*((False, id) for id in consumed), *((True, id) for id in own_consumed)]
 
 
 async def _in_thread(count: int, work: Callable[[], R]) -> R:

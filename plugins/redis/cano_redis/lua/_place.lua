@@ -2,7 +2,7 @@
 -- lease: running runs, by the expiry of their lease; wake: parked runs, by the time they wait for;
 -- heard: parked runs whose awaited signal has come.
 local function place(id)
-  local is = redis.call('HMGET', p .. 'run:' .. id, 'n', 'status', 'holder', 'expires', 'until', 'awaited')
+  local is = redis.call('HMGET', p .. 'run:' .. id, 'n', 'status', 'holder', 'expires', 'until', 'awaited', 'awaits')
   local member, parked = is[1] .. ':' .. id, is[2] == 'parked'
   if is[2] == 'running' then
     redis.call('ZADD', p .. 'lease', is[3] and is[4] or '-inf', member)
@@ -14,7 +14,7 @@ local function place(id)
   else
     redis.call('ZREM', p .. 'wake', member)
   end
-  if parked and is[6] and redis.call('EXISTS', queue(id, is[6])) == 1 then
+  if parked and is[6] and redis.call('EXISTS', queue(is[7] or '', id, is[6])) == 1 then
     redis.call('SADD', p .. 'heard', member)
   else
     redis.call('SREM', p .. 'heard', member)

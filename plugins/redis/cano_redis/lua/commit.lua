@@ -28,25 +28,37 @@ if plain then
   redis.call('HSET', run, 'seq', seq, 'state', ARGV[8], 'updated', ARGV[9], 'extra', ARGV[10], 'lines', count)
   if is[3] == status then return 1 end
 else
-  local removed, consumed = ARGV[last + 1], ARGV[last + 2]
-  local rest = last + 8
-  for at = rest + 1, rest + removed do
+  local rest = last + 11
+  -- Return the positions of the next texts, of which there are as many as ARGV[last + number] says.
+  local function texts(number)
+    local from = rest + 1
+    rest = rest + ARGV[last + number]
+    return from, rest
+  end
+  local from, to = texts(1)
+  for at = from, to do
     redis.call('HDEL', p .. 'data:' .. id, ARGV[at])
     redis.call('ZREM', p .. 'keys:' .. id, ARGV[at])
   end
   if last > 13 then set(id, count, 14, last) end
   redis.call('HSET', run, 'seq', seq, 'state', ARGV[8], 'updated', ARGV[9], 'extra', ARGV[10], 'lines', count)
-  for at = rest + removed + 1, rest + removed + consumed do
-    local signal = ARGV[at]
-    local known = redis.call('HGET', p .. 'signals:' .. id, signal)
-    if known and string.sub(known, 1, 1) == 'w' then
-      redis.call('LREM', queue(id, string.sub(known, 18)), 1, signal)
-      redis.call('HSET', p .. 'signals:' .. id, signal, 'c')
-      redis.call('HDEL', p .. 'payloads:' .. id, signal)
+  for number, kind in ipairs({ '', 'own-' }) do
+    from, to = texts(1 + number)
+    for at = from, to do
+      local signal = ARGV[at]
+      local known = redis.call('HGET', p .. kind .. 'signals:' .. id, signal)
+      if known and string.sub(known, 1, 1) == 'w' then
+        redis.call('LREM', queue(kind, id, string.sub(known, 18)), 1, signal)
+        redis.call('HSET', p .. kind .. 'signals:' .. id, signal, 'c')
+        redis.call('HDEL', p .. kind .. 'payloads:' .. id, signal)
+      end
     end
   end
+  from, to = texts(4)
+  for at = from, to do redis.call('HDEL', p .. 'own:' .. id, ARGV[at]) end
+  set_own(id, texts(5))
 end
-redis.call('HDEL', run, 'until', 'awaited')
+redis.call('HDEL', run, 'until', 'awaited', 'awaits')
 if is[3] ~= status then
   local its = redis.call('HMGET', run, 'n', 'created')
   local member = its[1] .. ':' .. id
@@ -55,10 +67,11 @@ if is[3] ~= status then
   redis.call('HSET', run, 'status', status)
 end
 if not plain then
-  if ARGV[last + 3] ~= '' then redis.call('HSET', run, 'until', ARGV[last + 3]) end
-  if ARGV[last + 4] == '1' then redis.call('HSET', run, 'awaited', ARGV[last + 5]) end
-  if ARGV[last + 6] == '1' then redis.call('HDEL', run, 'holder', 'expires') end
+  if ARGV[last + 6] ~= '' then redis.call('HSET', run, 'until', ARGV[last + 6]) end
+  if ARGV[last + 7] ~= '0' then redis.call('HSET', run, 'awaited', ARGV[last + 8]) end
+  if ARGV[last + 7] == '2' then redis.call('HSET', run, 'awaits', 'own-') end
+  if ARGV[last + 9] == '1' then redis.call('HDEL', run, 'holder', 'expires') end
 end
 place(id)
-if not plain and ARGV[last + 7] ~= '' then redis.pcall('PUBLISH', ARGV[last + 7], ARGV[last + 8]) end
+if not plain and ARGV[last + 10] ~= '' then redis.pcall('PUBLISH', ARGV[last + 10], ARGV[last + 11]) end
 return 1

@@ -1,15 +1,17 @@
 -- (_names, _queue) id, op, channel, news. Return whether the run existed.
 local gone = p .. 'gone:' .. ARGV[3]
 if redis.call('EXISTS', gone) == 1 then return 1 end -- this call did it, and its answer was lost
-local signals = redis.pcall('HGETALL', p .. 'signals:' .. id)
-if not signals.err then
-  for at = 2, #signals, 2 do
-    if string.sub(signals[at], 1, 1) == 'w' then
-      redis.call('DEL', queue(id, string.sub(signals[at], 18)))
+for _, kind in ipairs({ '', 'own-' }) do
+  local signals = redis.pcall('HGETALL', p .. kind .. 'signals:' .. id)
+  if not signals.err then
+    for at = 2, #signals, 2 do
+      if string.sub(signals[at], 1, 1) == 'w' then
+        redis.call('DEL', queue(kind, id, string.sub(signals[at], 18)))
+      end
     end
   end
+  redis.call('DEL', p .. kind .. 'signals:' .. id, p .. kind .. 'payloads:' .. id)
 end
-redis.call('DEL', p .. 'signals:' .. id, p .. 'payloads:' .. id)
 redis.call('SREM', p .. 'orphans', id)
 local n = redis.call('HGET', p .. 'ids', id)
 if not n then return 0 end
@@ -24,7 +26,7 @@ end
 redis.call('ZREM', p .. 'lease', member)
 redis.call('ZREM', p .. 'wake', member)
 redis.call('SREM', p .. 'heard', member)
-redis.call('DEL', KEYS[1], p .. 'lines:' .. id, p .. 'data:' .. id, p .. 'keys:' .. id)
+redis.call('DEL', KEYS[1], p .. 'lines:' .. id, p .. 'data:' .. id, p .. 'keys:' .. id, p .. 'own:' .. id)
 redis.call('HDEL', p .. 'ids', id)
 redis.call('SET', gone, '1', 'EX', 3600)
 redis.pcall('PUBLISH', ARGV[4], ARGV[5])

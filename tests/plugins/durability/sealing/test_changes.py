@@ -84,8 +84,12 @@ CHANGES: dict[str, Callable[[RunRecord, RunRecord, list[Any]], RunRecord]] = {
     "a value more": lambda one, two, past: data(one, more=two.data["price"]),
     "a value less": lambda one, two, past: one._replace(data={k: v for k, v in one.data.items() if k != "price"}),
     "the data of another run": lambda one, two, past: one._replace(data=two.data),
-    "an older seal": lambda one, two, past: data(one, **{SEAL: past[1].changed[SEAL]}),
-    "no seal": lambda one, two, past: one._replace(data={k: v for k, v in one.data.items() if k != SEAL}),
+    "an older seal": lambda one, two, past: one._replace(own={**one.own, SEAL: past[1].own[SEAL]}),
+    "no seal": lambda one, two, past: one._replace(own={k: v for k, v in one.own.items() if k != SEAL}),
+    "a value of the data made one of the engine's own": lambda one, two, past: one._replace(
+        data={k: v for k, v in one.data.items() if k != "price"}, own={**one.own, "price": one.data["price"]}
+    ),
+    "a value of the engine's own less": lambda one, two, past: one._replace(own={SEAL: one.own[SEAL]}),
     "another run as a whole": lambda one, two, past: two._replace(run_id="one"),
     "state": lambda one, two, past: one._replace(state="SOLD"),
     "status": lambda one, two, past: one._replace(status=RunStatus.SUCCEEDED),
@@ -96,6 +100,7 @@ CHANGES: dict[str, Callable[[RunRecord, RunRecord, list[Any]], RunRecord]] = {
     "fingerprint": lambda one, two, past: one._replace(fingerprint="start SOLD"),
     "parent": lambda one, two, past: one._replace(parent="two"),
     "wait": lambda one, two, past: one._replace(wait=Wait("SOLD", "paid")),
+    "wait for a signal of the engine's own": lambda one, two, past: one._replace(wait=Wait("CHECK", "paid", own=True)),
     "timeout": lambda one, two, past: one._replace(wait=Wait("CHECK", "paid", 1.0, "SOLD")),
     "error": lambda one, two, past: one._replace(error={"type": "TaskError", "message": "forged"}),
     "payload": lambda one, two, past: one._replace(payload=one.data["price"]),
@@ -176,10 +181,10 @@ async def test_a_consumed_signal_that_is_put_back_is_refused(kernel: Kernel) -> 
     handle = await kernel.start(flow, run_id="one")
     await handle._run.ended()
     assert (await backend.signals("one")).consumed == ["first"]
-    backend.inner._mail["one"].waiting["first"] = sent
+    backend.inner._mail["one"].waiting[False, "first"] = sent
     with pytest.raises(SerializationError, match="its consumed signals are not those that it consumed"):
         await kernel.run(flow, run_id="one")
-    del backend.inner._mail["one"].waiting["first"]
+    del backend.inner._mail["one"].waiting[False, "first"]
     await kernel.signal("one", "paid", 600)
     assert (await kernel.run(flow, run_id="one")).data["paid"] == 1200
 
