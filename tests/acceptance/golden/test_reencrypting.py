@@ -44,13 +44,15 @@ async def test_reencrypting(old: Golden) -> None:
         kernel.codec.register(*CLASSES)
         before = {record.run_id: record for record in await kernel.runs()}
         histories = {run_id: await kernel.history(run_id) for run_id in before}
-        assert SEAL not in (await raw(kernel, "typed")).data
+        assert SEAL not in (await raw(kernel, "typed")).own
         waiting = await problems(kernel)
         assert waiting == {"early", "signalled"}
         for run_id in before:
             stored = await raw(kernel, run_id)
-            assert SEAL in stored.data
-            assert {value[2] for value in stored.data.values()} == {2}  # the version of the form
+            assert SEAL in stored.own
+            assert {value[2] for value in (*stored.data.values(), *stored.own.values())} == {
+                2
+            }  # the version of the form
         assert await kernel.history("typed") == histories["typed"]
         result = await kernel.run(flows.typed, {}, run_id="typed")
         assert (result.state, repr(result.data)) == (FINISHED["typed"].state, repr(FINISHED["typed"].data))
@@ -70,7 +72,7 @@ async def test_reencrypting(old: Golden) -> None:
     async with old.at(READ) as kernel:
         backend = kernel.backend
         stripped = (await raw(kernel, "typed"))._replace(run_id="new")
-        await backend.inner.create(stripped._replace(data={k: v for k, v in stripped.data.items() if k != SEAL}))
+        await backend.inner.create(stripped._replace(own={k: v for k, v in stripped.own.items() if k != SEAL}))
         with pytest.raises(SerializationError, match="run new is corrupt: it has no seal"):
             await backend.load("new")
         assert await problems(kernel) == {"new"}
