@@ -48,6 +48,7 @@ from cano.model.split import BranchOutcome, BranchStatus, JoinConfig, JoinStrate
 from cano.model.task import FunctionTask, Task, task
 from cano.model.waiting import sleep_until, wait_for
 from cano.model.workflow import Registration, Workflow, state_name
+from cano.optional_stores import NotifyingStore, PruningStore
 from cano.protocols import (
     Call,
     Capabilities,
@@ -57,7 +58,6 @@ from cano.protocols import (
     ContextLayer,
     Executor,
     LayerContext,
-    NotifyingStore,
     RetryStrategy,
     StoreBackend,
     Timer,
@@ -105,15 +105,16 @@ __all__ = [
     "Failed", "Finding", "FunctionTask", "HOOK_NAMESPACE", "JoinConfig", "JoinError", "JoinStrategy", "Kernel", "Key",
     "KeyNotFoundError", "KeyValueStore", "LayerContext", "LazyBackend", "Limit", "MISSING", "ManagedStore",
     "MergeConflictError", "Node", "NodeError", "NotifyingStore", "PermanentStoreError", "PluginError", "PluginInfo",
-    "PluginWarning", "Progress", "ReadKey", "Registration", "Retention", "RetryExhaustedError", "RetryStrategy", "Run",
-    "RunCancelledError", "RunFilter", "RunHandle", "RunInfo", "RunInterruptedError", "RunListing", "RunNotFoundError",
-    "RunRecord", "RunResult", "RunStatus", "RunTimeoutError", "SchedulerError", "SerializationError", "Signal",
-    "Signals", "SplitOutcome", "Standstill", "Step", "StepKilledError", "StepTimeoutError", "StoreBackend",
-    "StoreError", "StoreUnavailableError", "StoreView", "SubWorkflow", "Success", "SystemClock", "Task", "TaskConfig",
-    "TaskError", "Timer", "TransientStoreError", "Transition", "TransitionError", "TypeMismatchError", "TypedStore",
-    "ValidationError", "VersionMismatchError", "Wait", "WaitStrategy", "Workflow", "WorkflowError", "WorkflowResult",
-    "apply_changes", "current_step", "current_wait", "default_kernel", "edges", "hookimpl", "hookspec", "is_held",
-    "isolate", "not_a_list", "sleep_until", "state_name", "task", "undeclared", "wait_for",
+    "PluginWarning", "Progress", "PruningStore", "ReadKey", "Registration", "Retention", "RetryExhaustedError",
+    "RetryStrategy", "Run", "RunCancelledError", "RunFilter", "RunHandle", "RunInfo", "RunInterruptedError",
+    "RunListing", "RunNotFoundError", "RunRecord", "RunResult", "RunStatus", "RunTimeoutError", "SchedulerError",
+    "SerializationError", "Signal", "Signals", "SplitOutcome", "Standstill", "Step", "StepKilledError",
+    "StepTimeoutError", "StoreBackend", "StoreError", "StoreUnavailableError", "StoreView", "SubWorkflow", "Success",
+    "SystemClock", "Task", "TaskConfig", "TaskError", "Timer", "TransientStoreError", "Transition", "TransitionError",
+    "TypeMismatchError", "TypedStore", "ValidationError", "VersionMismatchError", "Wait", "WaitStrategy", "Workflow",
+    "WorkflowError", "WorkflowResult", "apply_changes", "current_step", "current_wait", "default_kernel", "edges",
+    "hookimpl", "hookspec", "is_held", "isolate", "not_a_list", "sleep_until", "state_name", "task", "undeclared",
+    "wait_for",
 ]  # fmt: skip
 
 # These names need asyncio, which takes longer to import than all of the above, so they are imported on first use.

@@ -218,6 +218,7 @@ class Capabilities(NamedTuple):
         history: the store keeps every transition; otherwise `history` is always empty and no run can be forked.
         retention: `delete` works; otherwise it always raises StoreError, and the store keeps everything.
         notify: the store is a `NotifyingStore`. The kernel polls all the same.
+        prune: the store is a `PruningStore`; the kernel prunes others run by run.
         pages: `runs` obeys `RunFilter.after`, and sorts by `RunRecord.place`.
         audit: the store is a `cano.AuditingStore`. Otherwise no entry is kept.
     """
@@ -230,6 +231,7 @@ class Capabilities(NamedTuple):
     notify: bool = False
     pages: bool = False
     audit: bool = False
+    prune: bool = False
 
 
 @runtime_checkable
@@ -369,22 +371,5 @@ class StoreBackend(Protocol):
 
         Raises:
             StoreError: the store does not promise `retention`. Nothing changes.
-        """
-        ...
-
-
-@runtime_checkable
-class NotifyingStore(StoreBackend, Protocol):
-    """A store that notifies kernels of changes, so that they need not wait for a poll."""
-
-    def watch(self, tell: Callable[[str | None], None]) -> None:
-        """Call `tell(run_id)` after another backend object, in any process, changed a run; until `close`.
-
-        The changes are those that may let a kernel continue: a signal was put, the lease was released, or the run
-        ended, was deleted, or was created without a holder. `tell(None)` means that notifications may have been lost,
-        for example with a broken connection: any run may have changed. A notification may come late or twice.
-
-        Args:
-            tell: called in the event loop that opened the store.
         """
         ...

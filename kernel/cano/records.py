@@ -312,6 +312,11 @@ class Retention:
         time_limit("max_age", self.max_age)
         one_of("on_terminal", self.on_terminal, ("keep", "delete"))
 
+    @property
+    def max_seconds(self) -> float | None:
+        """`max_age` in seconds."""
+        return time_limit("max_age", self.max_age)
+
     def expired(self, newer: int, age: float) -> bool:
         """Return whether to delete a finished run.
 
@@ -321,5 +326,4 @@ class Retention:
         """
         if self.on_terminal == "delete" or (self.keep_last is not None and newer >= self.keep_last):
             return True
-        limit = time_limit("max_age", self.max_age)
-        return limit is not None and age > limit
+        return self.max_seconds is not None and age > self.max_seconds

@@ -65,6 +65,7 @@ NAMES = [
     "PluginInfo",
     "PluginWarning",
     "Progress",
+    "PruningStore",
     "ReadKey",
     "Registration",
     "Retention",

@@ -14,7 +14,7 @@ HERE = Path(cano.__file__).parent
 FILES = sorted(path for path in HERE.rglob("*.py") if "testing" not in path.relative_to(HERE).parts)
 
 BUDGETS = {
-    "": 977,  # the top floor: hooks, protocols, records, errors, options
+    "": 996,  # the top floor: hooks, protocols, records, errors, options
     "data": 552,
     "model": 804,
     "engine": 1_446,
@@ -24,7 +24,7 @@ BUDGETS = {
     "kernel": 642,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
-DURABILITY = {"": 1_584, "families": 84, "inspection": 390, "recovery": 600, "sealing": 613}
+DURABILITY = {"": 1_584, "families": 84, "inspection": 425, "recovery": 600, "sealing": 613}
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
 
 EXCEPTIONS = {

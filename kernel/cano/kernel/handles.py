@@ -138,7 +138,7 @@ class RunListing:
             page = await keeper.runs(rest._replace(limit=most))
             for record in page:
                 yield record
-            if len(page) < most:
+            if not page:
                 return
             left = None if rest.limit is None else rest.limit - most
             rest = rest._replace(after=page[-1].place, limit=left)

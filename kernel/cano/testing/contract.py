@@ -25,6 +25,7 @@ from cano.testing.contract_lease import LeaseClauses
 from cano.testing.contract_life import LifeClauses
 from cano.testing.contract_news import NewsClauses
 from cano.testing.contract_own import OwnClauses
+from cano.testing.contract_prune import PruneClauses
 from cano.testing.contract_ready import ReadyClauses
 from cano.testing.contract_runs import RunsClauses
 from cano.testing.contract_signal import SignalClauses
@@ -44,6 +45,7 @@ class StoreBackendContract(
     ReadyClauses,
     DeleteClauses,
     AuditClauses,
+    PruneClauses,
     LifeClauses,
     UrlClauses,
     Contract,

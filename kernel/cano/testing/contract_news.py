@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from cano.protocols import NotifyingStore, StoreBackend
+from cano.optional_stores import NotifyingStore
+from cano.protocols import StoreBackend
 from cano.records import RunStatus, Signal
 from cano.testing.contract_base import Contract, clause_of_url, deleted, free_run, new_run, step
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from cano.errors import StoreUnavailableError
-from cano.protocols import NotifyingStore
+from cano.optional_stores import NotifyingStore
 from cano.records import Signal
 from cano.testing.contract_base import Contract, clause_of_url, loaded, new_run, promised, raised, step, values
 from cano.testing.contract_news import News

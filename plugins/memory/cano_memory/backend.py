@@ -14,6 +14,7 @@ from cano import (
     Capabilities,
     Commit,
     ConflictError,
+    Retention,
     RunFilter,
     RunRecord,
     RunStatus,
@@ -59,7 +60,9 @@ class MemoryBackend:
     def __init__(self, strict: bool = False, keep: int = 1000) -> None:
         whole("keep", keep)
         switch("strict", strict)
-        self.capabilities = Capabilities(durable=strict, encoded=strict, strict=strict, pages=True, audit=strict)
+        self.capabilities = Capabilities(
+            durable=strict, encoded=strict, strict=strict, pages=True, prune=True, audit=strict
+        )
         self._strict = strict
         self._keep = keep
         self._dropped = False  # whether a finished run was dropped
@@ -138,6 +141,29 @@ class MemoryBackend:
             if existed:
                 self._note(audit)
             return existed
+
+    async def expired(
+        self, retention: Retention, now: float, limit: int, after: tuple[float, str] | None = None
+    ) -> Sequence[RunRecord]:
+        """Return finished runs that `retention` does not keep, oldest first, without data."""
+        with self._locked():
+            newer, found = dict[str, int](), list[RunRecord]()
+            for run in sorted(map(self._runs.__getitem__, self._finished), key=lambda run: run.place, reverse=True):
+                count = newer[run.workflow] = newer.get(run.workflow, -1) + 1
+                if retention.expired(count, now - run.updated) and (after is None or run.place > after):
+                    found.append(_copy_of(run._replace(data={})))
+            return found[::-1][:limit]
+
+    async def delete_finished(
+        self, run_ids: Sequence[str], now: float, audit: AuditEntry | None = None
+    ) -> Sequence[str]:
+        """Delete those of these runs that have finished and that no holder holds. Return their ids."""
+        with self._locked():
+            ended = [run_id for run_id in run_ids if run_id in self._finished and not _is_held(self._runs[run_id], now)]
+            gone = [run_id for run_id in dict.fromkeys(ended) if self._delete(run_id)]
+            for run_id in gone:
+                self._note(None if audit is None else audit._replace(run_id=run_id))
+            return gone
 
     # commits
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cano import LazyBackend
+from cano import AuditEntry, LazyBackend, Retention, RunRecord
 from cano.options import Seconds
 
 from cano_postgres.settings import Settings
@@ -69,6 +69,18 @@ class PostgresBackend(LazyBackend["Engine"]):
         from cano_postgres.engine import Engine
 
         return partial(Engine, self._settings, partial(self._unavailable, "was closed"))
+
+    async def expired(
+        self, retention: Retention, now: float, limit: int, after: tuple[float, str] | None = None
+    ) -> Sequence[RunRecord]:
+        """See `PruningStore.expired`."""
+        return await self._opened().expired(retention, now, limit, after)
+
+    async def delete_finished(
+        self, run_ids: Sequence[str], now: float, audit: AuditEntry | None = None
+    ) -> Sequence[str]:
+        """See `PruningStore.delete_finished`."""
+        return await self._opened().delete_finished(run_ids, now, audit)
 
     async def exists(self) -> bool:
         """Return whether the tables exist. Create nothing.

@@ -12,6 +12,7 @@ import psycopg
 from cano import (
     AuditEntry,
     Commit,
+    Retention,
     RunFilter,
     RunRecord,
     Signal,
@@ -21,7 +22,7 @@ from cano import (
     Transition,
 )
 
-from cano_postgres import audit, reading, signals
+from cano_postgres import audit, pruning, reading, signals
 from cano_postgres.commits import Append
 from cano_postgres.connection import check_parameters, check_server, connect
 from cano_postgres.failures import passes, translated, unkept, unreachable
@@ -165,6 +166,12 @@ class Engine:
         deleted: int = await self._writer.do(audit.Add([entry], before))
         return deleted
 
+    async def delete_finished(
+        self, run_ids: Sequence[str], now: float, entry: AuditEntry | None = None
+    ) -> Sequence[str]:
+        gone: Sequence[str] = await self._writer.do(pruning.DeleteFinished(run_ids, now, entry)) if run_ids else ()
+        return gone
+
     # reading
 
     async def load(self, run_id: str) -> RunRecord | None:
@@ -187,6 +194,11 @@ class Engine:
 
     async def missing_recipients(self) -> Sequence[str]:
         return await self._reader.ask(signals.missing_recipients)
+
+    async def expired(
+        self, retention: Retention, now: float, limit: int, after: tuple[float, str] | None = None
+    ) -> Sequence[RunRecord]:
+        return await self._reader.ask(pruning.expired, retention, now, limit, after)
 
     async def ready(self, now: float) -> Sequence[RunRecord]:
         return await self._reader.ask(reading.ready, now)

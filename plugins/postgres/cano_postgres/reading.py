@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, LiteralString
 
@@ -14,11 +14,11 @@ from cano_postgres.snapshot import TAIL, Fold, merged, unpacked
 
 _STATUSES = {status.value: status for status in RunStatus}
 
-_COLUMNS: LiteralString = """
+COLUMNS: LiteralString = """
     runs.run_id, runs.workflow, runs.version, runs.fingerprint, runs.parent, runs.created, runs.updated, runs.state,
     runs.status, runs.seq, runs.holder, runs.expires, runs.token, runs.extra"""
 _BY_ID = f"""
-    SELECT {_COLUMNS}, folded, head,
+    SELECT {COLUMNS}, folded, head,
         ARRAY(SELECT own FROM snapshot WHERE run = runs.id ORDER BY place),
         ARRAY(SELECT key FROM snapshot WHERE run = runs.id ORDER BY place),
         ARRAY(SELECT value FROM snapshot WHERE run = runs.id ORDER BY place),
@@ -26,7 +26,7 @@ _BY_ID = f"""
         ARRAY(SELECT changes FROM journal WHERE run = runs.id AND line > folded ORDER BY line)
     FROM runs WHERE run_id = %s"""
 READY = f"""
-    SELECT {_COLUMNS} FROM runs
+    SELECT {COLUMNS} FROM runs
     WHERE id = ANY(ARRAY(
         SELECT id FROM runs WHERE wake <= %(now)s AND status = 'parked'
         UNION ALL
@@ -59,7 +59,7 @@ def listing(workflow: bool, status: bool, parent: bool, often: bool = False, aft
     if after:
         wanted.append(f"{created} <= %(created)s AND ({created} < %(created)s OR run_id < %(run_id)s)")
     where: LiteralString = f"WHERE {' AND '.join(wanted)} " if wanted else ""
-    return f"SELECT {_COLUMNS} FROM runs {where}ORDER BY {created} DESC, run_id DESC LIMIT %(limit)s::bigint"
+    return f"SELECT {COLUMNS} FROM runs {where}ORDER BY {created} DESC, run_id DESC LIMIT %(limit)s::bigint"
 
 
 async def load(connection: Connection, run_id: str) -> RunRecord | None:
@@ -93,12 +93,17 @@ async def runs(connection: Connection, filter: RunFilter) -> Sequence[RunRecord]
         filter.status is RunStatus.SUCCEEDED,
         filter.after is not None,
     )
-    return [_listed(row) for row in await (await connection.execute(question, wanted, binary=True)).fetchall()]
+    return await listed(connection, question, wanted)
 
 
 async def ready(connection: Connection, now: float) -> Sequence[RunRecord]:
     """Return the runs that a kernel can claim and resume, without data."""
-    return [_listed(row) for row in await (await connection.execute(READY, {"now": now}, binary=True)).fetchall()]
+    return await listed(connection, READY, {"now": now})
+
+
+async def listed(connection: Connection, question: LiteralString, values: Mapping[str, Any]) -> list[RunRecord]:
+    """Return the runs in the rows of `COLUMNS` that a query returns."""
+    return [_listed(row) for row in await (await connection.execute(question, values, binary=True)).fetchall()]
 
 
 async def history(connection: Connection, run_id: str) -> Sequence[Transition]:
@@ -128,7 +133,7 @@ async def fold(connection: Connection, run_id: str) -> Fold | None:
 
 
 def _record(row: Sequence[Any], data: dict[str, bytes], own: dict[str, bytes]) -> RunRecord:
-    """Return the run in a row of `_COLUMNS`. Raise SerializationError if the row is corrupt."""
+    """Return the run in a row of `COLUMNS`. Raise SerializationError if the row is corrupt."""
     (
         run_id, workflow, version, fingerprint, parent, created, updated, state, status, seq, holder, expires, token,
         extra,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cano import ConfigurationError, LazyBackend
+from cano import AuditEntry, ConfigurationError, LazyBackend, Retention, RunRecord
 from cano.options import Seconds
 
 from cano_sqlite.settings import Settings
@@ -67,6 +67,18 @@ class SqliteBackend(LazyBackend["Engine"]):
         from cano_sqlite.engine import Engine
 
         return partial(Engine, self._settings, str(self._unavailable("was closed")))
+
+    async def expired(
+        self, retention: Retention, now: float, limit: int, after: tuple[float, str] | None = None
+    ) -> Sequence[RunRecord]:
+        """See `PruningStore.expired`."""
+        return await self._opened().expired(retention, now, limit, after)
+
+    async def delete_finished(
+        self, run_ids: Sequence[str], now: float, audit: AuditEntry | None = None
+    ) -> Sequence[str]:
+        """See `PruningStore.delete_finished`."""
+        return await self._opened().delete_finished(run_ids, now, audit)
 
     async def exists(self) -> bool:
         """Return whether the file exists. Create nothing.

@@ -8,10 +8,10 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from cano import AuditEntry, Commit, RunFilter, RunRecord, Signal, Signals, Transition
+from cano import AuditEntry, Commit, Retention, RunFilter, RunRecord, Signal, Signals, Transition
 from cano_msgspec.packing import payload_bytes
 
-from cano_sqlite import audit, leases, reading, records, signals
+from cano_sqlite import audit, leases, pruning, reading, records, signals
 from cano_sqlite.job import Call, Job
 from cano_sqlite.journal import Append
 from cano_sqlite.reader import Reader
@@ -93,6 +93,12 @@ class Engine:
     def prune_audit(self, before: float, entry: AuditEntry) -> Coroutine[Any, Any, int]:
         return self._writer.do(Call(partial(audit.prune, before=before, entry=entry)))
 
+    def delete_finished(
+        self, run_ids: Sequence[str], now: float, entry: AuditEntry | None = None
+    ) -> Coroutine[Any, Any, Sequence[str]]:
+        work = partial(pruning.delete_finished, run_ids=tuple(run_ids), now=now, tails=self._tails, entry=entry)
+        return self._writer.do(Call(work))
+
     # reading
 
     def load(self, run_id: str) -> Coroutine[Any, Any, RunRecord | None]:
@@ -115,6 +121,12 @@ class Engine:
 
     def missing_recipients(self) -> Coroutine[Any, Any, Sequence[str]]:
         return self._reader.do(Call(signals.missing_recipients))
+
+    def expired(
+        self, retention: Retention, now: float, limit: int, after: tuple[float, str] | None = None
+    ) -> Coroutine[Any, Any, Sequence[RunRecord]]:
+        work = partial(pruning.expired, retention=retention, now=now, limit=limit, after=after)
+        return self._reader.do(Call(work))
 
     def ready(self, now: float) -> Coroutine[Any, Any, Sequence[RunRecord]]:
         return self._reader.do(Call(partial(reading.ready, now=now)))

@@ -93,6 +93,11 @@ def runs(connection: sqlite3.Connection, filter: RunFilter) -> Sequence[RunRecor
     return [_listed(row) for row in rows]
 
 
+def listed(connection: sqlite3.Connection, where: str) -> list[RunRecord]:
+    """Return the runs that a condition selects, without data."""
+    return [_listed(row) for row in fetch(connection, _RECORDS + where, ())]
+
+
 def ready(connection: sqlite3.Connection, now: float) -> Sequence[RunRecord]:
     """Return the runs that a kernel can claim and resume, without data."""
     return [_listed(row) for row in fetch(connection, READY, {"now": now})]

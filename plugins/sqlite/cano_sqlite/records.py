@@ -10,6 +10,7 @@ from cano_msgspec.packing import LARGE, pack_changes, pack_extra, size_of
 
 from cano_sqlite.failures import check_size
 from cano_sqlite.job import Job
+from cano_sqlite.pruning import forget
 from cano_sqlite.reading import load
 from cano_sqlite.signals import mark_answered
 from cano_sqlite.tails import Tails
@@ -22,19 +23,6 @@ _DEFINE = """
     INSERT OR REPLACE INTO definitions (run, workflow, version, fingerprint, created) VALUES (?, ?, ?, ?, ?)"""
 _FIRST_LINE = """
     INSERT INTO journal (run, prev, seq, state, status, at, extra, changes) VALUES (?, 0, ?, ?, ?, ?, ?, ?)"""
-_FORGET_LINES = """
-    WITH RECURSIVE chain (id, prev) AS (
-        SELECT id, prev FROM journal WHERE id = :head
-        UNION ALL
-        SELECT older.id, older.prev FROM chain CROSS JOIN journal AS older
-        WHERE older.id = chain.prev AND chain.prev < chain.id
-    )
-    DELETE FROM journal WHERE id IN (SELECT id FROM chain) AND run = :run AND id < (SELECT max(id) FROM journal)"""
-# the newest entry of the table is emptied, not deleted: if its id were reused, a process could mistake what it
-# remembers of one run for another's
-_EMPTY_LINE = """
-    UPDATE journal SET run = 0, prev = 0, seq = 0, state = '', status = '', at = 0, extra = NULL, changes = x''
-    WHERE id = :head AND run = :run"""
 
 
 class Create(Job):
@@ -84,13 +72,8 @@ def delete(connection: sqlite3.Connection, run_id: str, tails: Tails) -> bool:
     """Delete a run with its journal, snapshot and signals. Return whether it existed."""
     tails.take(run_id)
     connection.execute("DELETE FROM signals WHERE run_id = ?", (run_id,))
-    row = connection.execute("SELECT id, head FROM runs WHERE run_id = ?", (run_id,)).fetchone()
+    row = connection.execute("SELECT id FROM runs WHERE run_id = ?", (run_id,)).fetchone()
     if row is None:
         return False
-    run, head = row
-    for statement in (_FORGET_LINES, _EMPTY_LINE):
-        connection.execute(statement, {"head": head, "run": run})
-    connection.execute("DELETE FROM snapshot WHERE run = ?", (run,))
-    connection.execute("DELETE FROM definitions WHERE run = ?", (run,))
-    connection.execute("DELETE FROM runs WHERE id = ?", (run,))
+    forget(connection, row)
     return True

@@ -18,6 +18,7 @@ from cano import (
     CanoError,
     ConfigurationError,
     ConflictError,
+    Retention,
     RunFilter,
     RunRecord,
     RunStatus,
@@ -542,6 +543,30 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
         {"runs": lambda s, honest, f: honest(f if f.after is None else f._replace(
             after=(f.after[0], "")))},
         "pages_of_a_list_leave_out_no_run"),
+    "expires unfinished runs": (
+        listed("expired", lambda s, runs: [*runs, *(r for r in s._runs.values() if not r.status.finished)]),
+        "expired_runs_are_found"),
+    "expires the newest first": (
+        listed("expired", lambda s, runs: runs[::-1]), "expired_runs_are_found"),
+    "expires the same runs on every page": (
+        {"expired": lambda s, honest, retention, now, limit, after=None: honest(retention, now, limit)},
+        "expired_runs_are_found"),
+    "counts the runs of all workflows": (
+        {"expired": lambda s, honest, retention, now, limit, after=None: honest(
+            retention if retention.keep_last is None else Retention(keep_last=retention.keep_last // 2), now, limit,
+            after)},
+        "expired_runs_are_found"),
+    "deletes held runs": (
+        {"delete_finished": lambda s, honest, ids, now, audit=None: (
+            [keep(s, i, **NOBODY) for i in ids], honest(ids, now, audit))[1]},
+        "finished_runs_are_deleted_together"),
+    "deletes unfinished runs": (
+        {"delete_finished": lambda s, honest, ids, now, audit=None: [i for i in ids if s._delete(i)]},
+        "finished_runs_are_deleted_together"),
+    "deletes the records alone": (
+        {"delete_finished": lambda s, honest, ids, now, audit=None: [
+            i for i in ids if i in s._finished and s._runs[i].holder is None and s._runs.pop(i, None)]},
+        "finished_runs_are_deleted_together"),
     "forgets what came before a run": (
         {"create": lambda s, honest, run: (s._mail.pop(run.run_id, None), honest(run))[1]},
         "a_run_created_parked_is_ready_when_its_signal_came_first"),

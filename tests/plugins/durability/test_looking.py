@@ -168,7 +168,7 @@ async def test_an_iteration_over_runs_reads_pages(
 
     monkeypatch.setattr(kernel.backend, "runs", runs)
     assert [run async for run in kernel.runs()] == every
-    assert asked == [(2, ""), (2, "r3"), (2, "r1")]
+    assert asked == [(2, ""), (2, "r3"), (2, "r1"), (2, "r0")]
     asked.clear()
     assert [run async for run in kernel.runs(limit=3)] == every[:3]
     assert asked == [(2, ""), (1, "r3")]

@@ -12,15 +12,15 @@ import psycopg
 import pytest
 from cano import RunStatus, Signal, Wait
 from cano.testing.contract_base import LATER, NOW, new_run, step
-from cano_postgres import PostgresBackend, reading, signals
+from cano_postgres import PostgresBackend, pruning, reading, signals
 from cano_postgres.connection import prepare_reader
 from psycopg import sql
 
 Ask = Callable[..., list[Any]]
 Explain = Callable[[Any], Awaitable[str]]
 VALUES = {
-    "now": NOW, "workflow": "flow 1", "status": "failed", "parent": "p", "limit": 9, "run_id": ["1"], "id": "1",
-    "name": b"go",
+    "now": NOW, "workflow": "flow 1", "status": "failed", "parent": "p", "limit": 9, "run_id": "1", "id": "1",
+    "name": b"go", "before": NOW, "age": 9.0, "created": NOW, "keep": 9,
 }  # fmt: skip
 WAIT = Wait(then="B", signal="go", until=LATER)
 # half of the runs are parked and half have succeeded, and every tenth is a child
@@ -63,6 +63,9 @@ async def test_polls_and_lists_read_an_index(store: PostgresBackend, ask: Ask, e
     assert "runs_by_status" in ready
     for plan in (ready, await explain(signals.OLDEST, "1", b"go", False), await explain(signals.ANSWERED, ["1"])):
         assert "Seq Scan" not in plan
+    for plan in [await explain(pruning.AGED), await explain(pruning.TOO_MANY)]:
+        assert "Seq Scan" not in plan
+        assert "runs_by_status" in plan or "runs_by_workflow" in plan
     for workflow, status, parent, often in product((True, False), repeat=4):
         plan = await explain(reading.listing(workflow, status, parent, often))
         index = (

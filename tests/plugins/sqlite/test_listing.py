@@ -9,10 +9,16 @@ from typing import Any
 
 from cano import RunFilter, RunStatus, Signal, Wait
 from cano.testing.contract_base import NOW, free_run, new_run
-from cano_sqlite import SqliteBackend, reading, signals
+from cano_sqlite import SqliteBackend, pruning, reading, signals
 
 Ask = Callable[..., list[Any]]
-VALUES = {"now": NOW, "workflow": "flow 1", "status": "failed", "parent": "p", "limit": 9}
+VALUES = {
+    "now": NOW, "workflow": "flow 1", "status": "failed", "parent": "p", "limit": 9, "before": NOW, "age": 9,
+    "created": NOW, "run_id": "1", "keep": 9, "newest": NOW, "newest_id": "1",
+}  # fmt: skip
+
+OF_ROWS = ("SCAN runs USING INDEX runs_by_age", "SCAN (subquery", "SCAN names")
+"""Scans of an index up to the limit, and of what a part of the query has found."""
 
 
 # half of the runs are parked and half have succeeded, and every tenth is a child
@@ -33,8 +39,9 @@ async def test_polls_and_lists_read_an_index(store: SqliteBackend, ask: Ask) -> 
         table, _, values = statement.partition("SELECT")
         ask(f"{table}{_NUMBERS}SELECT{values} FROM numbers")
     ask("ANALYZE")
+    prunes = [pruning.AGED, pruning.WORKFLOWS, pruning.FIRST_TOO_MANY, pruning.TOO_MANY]
     lists = [reading.listing(*fields) for fields in product((True, False), repeat=4)]
-    for question in (reading.READY, signals.OLDEST, signals.ANSWERED, *lists):
+    for question in (reading.READY, signals.OLDEST, signals.ANSWERED, *prunes, *lists):
         used: Any = {name: value for name, value in VALUES.items() if f":{name}" in question}
         plan = [
             row[3]
@@ -45,7 +52,7 @@ async def test_polls_and_lists_read_an_index(store: SqliteBackend, ask: Ask) -> 
 
         assert plan
         assert "TEMP B-TREE FOR ORDER BY" not in str(plan), plan  # only among runs of the same time
-        assert [step for step in plan if step.startswith("SCAN") and "INDEX runs_by_age" not in step] == [], plan
+        assert [step for step in plan if step.startswith("SCAN") and not step.startswith(OF_ROWS)] == [], plan
     everything = reading.listing(workflow=False, status=False, parent=False)
     assert "SCAN runs USING INDEX runs_by_age" in str(ask("EXPLAIN QUERY PLAN " + everything, {"limit": 9}))
 

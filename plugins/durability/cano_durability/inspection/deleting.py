@@ -6,8 +6,11 @@ from contextlib import suppress
 
 from cano import (
     ConflictError,
+    PruningStore,
     Retention,
     RunFilter,
+    RunNotFoundError,
+    RunRecord,
     SerializationError,
 )
 from cano.engine.ports import Host
@@ -20,6 +23,9 @@ from cano_durability.patience import despite_cancellation
 from cano_durability.recovery.leases import with_status_at
 from cano_durability.stored_runs import StoredRuns
 
+GROUP = 1000
+"""The most runs that are deleted in one transaction, for which other writers wait."""
+
 
 class Deleter:
     """Deletes the stored runs of one kernel. `Kernel` documents the methods."""
@@ -31,11 +37,46 @@ class Deleter:
     async def prune(self, retention: Retention) -> list[str]:
         """See `Kernel.prune`. A child is kept with a parent that can continue or be resumed, and needs its result."""
         require(self._kernel, "retention")
+        backend, found, after = self._stored.backend, list[RunRecord](), None
+        if not (backend.capabilities.prune and isinstance(backend, PruningStore)):
+            return await self._prune_each(retention)
+        while page := await backend.expired(retention, self._stored.now(), GROUP, after):
+            after = page[-1].place
+            meant = [run for run in page if _is_meant(run, retention)]
+            found += [run for run in meant if is_unreadable(run) and await self._delete(run.run_id, "prune")]
+            found += await self._prune_group(backend, [run for run in meant if not is_unreadable(run)])
+        return [run.run_id for run in sorted(found, key=lambda run: run.place, reverse=True)]
+
+    async def _prune_group(self, backend: PruningStore, runs: list[RunRecord]) -> list[RunRecord]:
+        """Delete expired runs, parents before their children. Return the deleted ones."""
+        deleted = list[RunRecord]()
+        while runs:
+            ids = {run.run_id for run in runs}
+            turn = [run for run in runs if run.parent not in ids] or runs
+            parents = {run.parent for run in turn if run.parent is not None}
+            needing = {parent for parent in parents if await self._needs_children(parent)}
+            free = [run.run_id for run in turn if run.parent not in needing]
+            gone = set(await backend.delete_finished(free, self._stored.now(), *self._kernel.audited(None, "prune")))
+            deleted += [run for run in turn if run.run_id in gone]
+            runs = [run for run in runs if run not in turn]
+        return deleted
+
+    async def _needs_children(self, run_id: str) -> bool:
+        """Return whether a run can continue or be resumed, and may need the results of its children."""
+        if run_id in self._kernel.active:
+            return True
+        try:
+            return not has_ended((await self._stored.head(run_id))[0], resume_ended=True)
+        except (RunNotFoundError, SerializationError):
+            return False
+
+    async def _prune_each(self, retention: Retention) -> list[str]:
+        """See `prune`, of a store that is not a `PruningStore`."""
         expired, newer, deleted = set[str](), dict[str, int](), list[str]()
         records = await self._stored.backend.runs(RunFilter())
         for record in records:
-            if is_unreadable(record) and retention.on_terminal != "delete":
-                continue  # neither its age nor its rank is known
+            if not _is_meant(record, retention):
+                continue
             if record.status.finished:
                 count = newer[record.workflow] = newer.get(record.workflow, 0) + 1
                 if retention.expired(count - 1, self._stored.now() - record.updated):
@@ -88,6 +129,11 @@ class Deleter:
             if token is not None:
                 await backend.release(run_id, token)
         return False
+
+
+def _is_meant(record: RunRecord, retention: Retention) -> bool:
+    """Return whether `retention` may apply to a run: of one that cannot be read, neither age nor rank is known."""
+    return retention.on_terminal == "delete" or not is_unreadable(record)
 
 
 def _unfinished(run_id: str, problem: str, other: str, call: str = "cancel") -> str:

@@ -108,7 +108,7 @@ class SealedStore:
 
     def __init__(self, store: StoreBackend, layer: ContextLayer, names: Sequence[str]) -> None:
         self.inner = store
-        self.capabilities = store.capabilities
+        self.capabilities = store.capabilities._replace(prune=False)
         self.layer = layer
         self._names = names
         self._seals_errors = getattr(layer, "seals_errors", False)

@@ -1,0 +1,59 @@
+"""The protocols of stores that can do more than `StoreBackend`, as their `Capabilities` say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
+
+from cano.protocols import StoreBackend
+from cano.records import AuditEntry, Retention, RunRecord
+
+
+@runtime_checkable
+class PruningStore(StoreBackend, Protocol):
+    """A store that finds and deletes the runs that a retention does not keep, many at a time."""
+
+    async def expired(
+        self, retention: Retention, now: float, limit: int, after: tuple[float, str] | None = None
+    ) -> Sequence[RunRecord]:
+        """Return finished runs that `retention` does not keep, with empty `data`, sorted by `RunRecord.place`.
+
+        The oldest come first. The time that this takes must not grow with the runs that are kept.
+
+        Args:
+            retention: `Retention.expired` says what is not kept. Newer are the runs of the workflow that have finished
+                and have a greater place.
+            now: wall-clock seconds.
+            limit: maximum number of runs.
+            after: the place of a run, which may be deleted by now: only runs with a greater place.
+        """
+        ...
+
+    async def delete_finished(
+        self, run_ids: Sequence[str], now: float, audit: AuditEntry | None = None
+    ) -> Sequence[str]:
+        """Delete those of these runs that have finished and can be claimed at `now`, and return their ids.
+
+        Each is deleted as by `delete`. A run that is being resumed is not deleted, since its lease is held. An
+        `AuditingStore` adds `audit` for each deleted run, with the run's id, in the same transaction.
+
+        Crash or cancellation: some, all or none may have been deleted.
+        """
+        ...
+
+
+@runtime_checkable
+class NotifyingStore(StoreBackend, Protocol):
+    """A store that notifies kernels of changes, so that they need not wait for a poll."""
+
+    def watch(self, tell: Callable[[str | None], None]) -> None:
+        """Call `tell(run_id)` after another backend object, in any process, changed a run; until `close`.
+
+        The changes are those that may let a kernel continue: a signal was put, the lease was released, or the run
+        ended, was deleted, or was created without a holder. `tell(None)` means that notifications may have been lost,
+        for example with a broken connection: any run may have changed. A notification may come late or twice.
+
+        Args:
+            tell: called in the event loop that opened the store.
+        """
+        ...
