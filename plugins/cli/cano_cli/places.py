@@ -26,12 +26,15 @@ def raised_at(error: BaseException) -> str | None:
     if isinstance(error, SyntaxError) and error.filename and error.lineno:
         return f"{shown_path(error.filename)}:{error.lineno}" + _code(error.text)
     every = traceback.extract_tb(error.__traceback__)
+    files, folders = {frame.filename for frame in every}, _ours()  # fewer than frames, of which there may be 1,000
+    ours = {file for file in files if _is(file, folders)}
+    installed = {file for file in files if _is_installed(file)}
+    stdlib = {file for file in files - installed if _is(file, _STDLIB)}
     # the frames before Cano's first are the callers of Cano
-    start = next((number for number, frame in enumerate(every) if _is(frame.filename, _ours())), 0)
-    frames = [frame for frame in every[start:] if not _is(frame.filename, _ours())]
-    frames = [frame for frame in frames if not frame.filename.startswith("<frozen ")]
-    foreign = [frame for frame in frames if not _is(frame.filename, _STDLIB) or _is_installed(frame.filename)]
-    own = [frame for frame in foreign if not _is_installed(frame.filename)]
+    start = next((number for number, frame in enumerate(every) if frame.filename in ours), 0)
+    frames = [frame for frame in every[start:] if frame.filename not in ours]
+    foreign = [frame for frame in frames if frame.filename not in stdlib and not frame.filename.startswith("<frozen ")]
+    own = [frame for frame in foreign if frame.filename not in installed]
     chosen = own[-1:] or foreign[:1]
     if not chosen:
         return None

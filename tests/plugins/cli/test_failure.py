@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import os
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
 from cano import Kernel, RunTimeoutError, SubWorkflow, TaskConfig, TaskError, Workflow, task
 from cano_cli.failure import Failure, failure_of
+from cano_cli.places import raised_at
 from cano_cli.recorder import Recorder
 
 HERE = "test_failure.py"
@@ -240,3 +242,26 @@ def test_cycle_of_causes() -> None:
     one.__cause__, other.__cause__ = other, one
 
     assert failure_of(one, Workflow("a", name="w"), None).causes == ("ValueError: other",)
+
+
+def test_a_long_traceback_is_read_by_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a recursion that does not end, each file is looked up once, and not each of its 1,000 frames."""
+
+    def again() -> None:
+        again()
+
+    with pytest.raises(RecursionError) as caught:
+        again()
+    looked_up: list[Any] = []
+    realpath = os.path.realpath
+
+    def counted(path: str, **options: Any) -> str:
+        looked_up.append(path)
+        return realpath(path, **options)
+
+    monkeypatch.setattr(os.path, "realpath", counted)
+    place = raised_at(caught.value)
+
+    assert place is not None
+    assert place.endswith("in again: again()")
+    assert 0 < looked_up.count(__file__) <= 2
