@@ -64,8 +64,13 @@ def test_promises_are_found() -> None:
 
 
 def test_code_is_well_typed(tmp_path: Path) -> None:
-    """`mypy --strict` has nothing to say about any block, also of the plugins; each is a module of its own."""
-    pages = [README, *README.parent.glob("plugins/*/README.md"), README.parent / "kernel" / "README.md"]
+    """`mypy --strict` has nothing to say about any block, also of plugins and docs; each is a module of its own."""
+    pages = [
+        README,
+        *README.parent.glob("plugins/*/README.md"),
+        README.parent / "kernel" / "README.md",
+        *README.parent.glob("docs/*.md"),
+    ]
     found = [code for page in pages for code in blocks("python", page)]
     for number, code in enumerate(found):
         (tmp_path / f"block_{number}.py").write_text(code, encoding="utf-8")
