@@ -40,6 +40,7 @@ from cano_durability.keys import (
     TAKEOVERS,
     WAIT,
 )
+from cano_durability.last_chance import LastChance
 from cano_durability.migration import landing_state
 from cano_durability.recovery.leases import Leases, journal_of
 from cano_durability.recovery.waiting import Alarms
@@ -80,6 +81,7 @@ class Claimer:
         self._watchlist = watchlist
         self._alarms = alarms
         self._canceller = canceller
+        self._last_chance = LastChance(kernel)
 
     # starting
 
@@ -149,6 +151,8 @@ class Claimer:
         """
         if await self._woken(plan, record, resume_ended) is None:
             return None
+        if self._last_chance.denied(plan, record, self._stored.takeovers(record)):
+            return None
         with self._stored.holding:
             return await self._claimed(plan, record, resume_ended, timeout, audit)
 
@@ -178,9 +182,17 @@ class Claimer:
                     outdated = () if request is None else (request.id,)
                     await self._wait_again(record, woken.again, timeout, outdated, audit)
                     return None
-                run = await self._restore(
-                    plan, record, woken, timeout, outdated=request, since=since, left=left, new=new, audit=audit
-                )
+                kills = self._stored.takeovers(record) + left
+                if self._last_chance.denied(plan, record, kills):
+                    await self._leave(record, kills)
+                    return None
+                self._last_chance.begin(plan, record, kills)
+                try:
+                    run = await self._restore(
+                        plan, record, woken, timeout, outdated=request, since=since, left=left, new=new, audit=audit
+                    )
+                finally:
+                    self._last_chance.end(record)
                 if not self._kernel.closed:
                     self._watchlist.continued(run)
                     return run
@@ -189,6 +201,18 @@ class Claimer:
             await self._leases.release(run_id, token)
             raise
         return None
+
+    async def _leave(self, record: RunRecord, kills: int) -> None:
+        """Store how many processes did not survive the run's step, and release it for a later claim."""
+        own = self._stored.values.encode_own({TAKEOVERS: kills}, record.run_id)
+        if RETRY not in record.own:
+            own |= self._stored.values.encode_own({RETRY: [0, record.updated]}, record.run_id)  # when the step began
+        await self._stored.backend.commit(
+            Commit(
+                run_id=record.run_id, token=record.token, expected_seq=record.seq, seq=record.seq, state=record.state,
+                status=record.status, payload=record.payload, own=own, release=True, at=self._stored.now(),
+            )
+        )  # fmt: skip
 
     async def _woken(self, plan: BoundWorkflow, record: RunRecord, resume_ended: bool) -> Woken | None:
         """Return why the run can continue now; None if it cannot, or not in this kernel.

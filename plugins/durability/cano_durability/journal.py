@@ -171,6 +171,11 @@ class Journal:
             values = {**values, AWAITED: True}
         await self.commit(run.view, wait.then, RunStatus.PARKED, seq, wait=run.wait, release=True, values=values)
 
+    @property
+    def blamed(self) -> bool:
+        """Whether processes did not survive the present step, and it has not ended."""
+        return TAKEOVERS in self._stored
+
     def check_lease(self) -> None:
         """Raise ConflictError if the lease was not renewed in time, for example because the process was stopped."""
         if self._elapsed() > self.safe_until:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from cano import (
+    Commit,
     ConfigurationError,
     ConflictError,
     JoinConfig,
@@ -21,6 +22,7 @@ from cano import (
     SubWorkflow,
     TaskConfig,
     Workflow,
+    current_step,
     wait_for,
 )
 from cano.engine.ports import new_holder
@@ -101,6 +103,81 @@ async def test_a_step_that_kills_its_process_is_given_up(world: World, killer: K
     killer.cured = True
     assert (await kernel.resume(flow, "r")).state == "end"
     assert await kernel.check() == []
+
+
+@pytest.mark.parametrize("first", ["killer", "neighbour"])
+async def test_a_neighbour_of_a_killer_is_not_taken_for_it(world: World, first: str) -> None:
+    """Runs that were killed together until their takeovers were used up are tried apart, so only the killer fails."""
+    began: list[str] = []
+    gates = {run_id: asyncio.Event() for run_id in ("a", "b")}
+
+    async def work(store: Any) -> str:
+        began.append(current_step().run_id)
+        await gates[began[-1]].wait()
+        return "end"
+
+    flow: Workflow[Any] = Workflow("work", name="works", max_takeovers=2).add_exit_state("end").register("work", work)
+    for _ in range(2):
+        kernel = await world.kernel()
+        for run_id in gates:
+            await kernel.start(flow, run_id=run_id)
+        await world.settle()
+        await world.crash(kernel)
+        await world.lapse()
+    assert sorted(began) == ["a", "a", "b", "b"]
+
+    kernel = await world.kernel()
+    await kernel.recover(flow)
+    for _ in range(3):
+        await world.clock.advance(1)
+    (alone,) = began[4:]
+    (other,) = gates.keys() - {alone}
+    assert "which 2 processes did not survive" in (await kernel.explain(other)).detail
+    if first == "killer":
+        await world.crash(kernel)
+        await world.lapse()
+        kernel = await world.kernel()
+        await kernel.recover(flow)
+    else:
+        gates[alone].set()
+    gates[other].set()
+    for _ in range(3):
+        await world.clock.advance(1)
+    assert began[5:] == [other]
+    assert (await world.look(other)).status is RunStatus.SUCCEEDED
+    ended = RunStatus.FAILED if first == "killer" else RunStatus.SUCCEEDED
+    assert (await world.look(alone)).status is ended
+
+
+async def test_a_child_has_no_last_chance_to_wait_for(world: World) -> None:
+    """A parent that is executed as its last chance does not keep its own child waiting."""
+    hang = asyncio.Event()
+
+    async def inner(store: Any) -> str:
+        await hang.wait()
+        return "end"
+
+    child: Workflow[Any] = Workflow("inner", name="inner", max_takeovers=1).add_exit_state("end")
+    child.register("inner", inner)
+    flow: Workflow[Any] = Workflow("outer", name="outer", max_takeovers=1).add_exit_state("end")
+    flow.register("outer", SubWorkflow(child, then="end"))
+    kernel = await world.kernel()
+    await kernel.start(flow, run_id="p")
+    await world.settle()
+    await world.crash(kernel)
+    await world.lapse()
+    hang.set()
+    other = await world.kernel()
+    assert isinstance(other.keeper, Keeper)
+    backend, now = world.store(other).backend, world.clock.time()
+    token = await backend.claim("p", "an editor", now, now + 1)
+    assert token is not None
+    own = other.keeper.stored.values.encode_own({TAKEOVERS: 1}, "p")
+    await backend.commit(Commit("p", token, 0, 0, "outer", RunStatus.RUNNING, own=own, release=True, at=now))
+    await other.recover(flow)
+    for _ in range(3):
+        await world.clock.advance(1)
+    assert (await world.look("p")).status is RunStatus.SUCCEEDED
 
 
 async def test_resuming_counts_from_the_start(world: World, killer: Killer) -> None:
