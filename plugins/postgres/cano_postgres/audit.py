@@ -32,7 +32,7 @@ _ADD_ONCE: LiteralString = f"{_ADD} WHERE NOT EXISTS (SELECT FROM audit WHERE ma
 _COLUMNS: LiteralString = "SELECT run_id, action, actor, at, detail FROM audit"
 _ORDER: LiteralString = " ORDER BY at DESC, id DESC LIMIT %s"
 _PRUNE: LiteralString = """
-    WITH old AS (DELETE FROM audit WHERE at < %s RETURNING 1) SELECT count(*) FROM old"""
+    WITH old AS (DELETE FROM audit WHERE at NOT BETWEEN %s AND 1e300 RETURNING 1) SELECT count(*) FROM old"""
 
 
 def row_of(entry: AuditEntry) -> tuple[Any, ...]:

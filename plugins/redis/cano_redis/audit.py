@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from cano import AuditEntry
 from msgspec import MsgspecError
@@ -35,10 +34,12 @@ def unpack(packed: Sequence[bytes]) -> list[AuditEntry]:
 
 def _unpacked(packed: bytes) -> AuditEntry:
     size, _, rest = packed[HEAD:].partition(b":")
-    length = int(size) if size.isdigit() and len(size) < 10 else 0
-    run_id: Any = None if size == b"-" else rest[:length].decode(errors="replace")
+    length = 0 if size == b"-" else int(size) if size.isdigit() and len(size) < 10 else -1
     try:
+        if not 0 <= length <= len(rest):
+            raise ValueError("it does not contain the id of its run")
+        run_id = None if size == b"-" else rest[:length].decode()
         action, actor, at, detail = _decode(rest[length:])
     except (MsgspecError, ValueError, RecursionError):
-        return AuditEntry(run_id, "corrupt", "corrupt", 0.0, "corrupt")
+        return AuditEntry("corrupt", "corrupt", "corrupt", 0.0, "corrupt")
     return AuditEntry(run_id, action, actor, at if math.isfinite(at) else 0.0, detail)

@@ -13,6 +13,7 @@ from cano_sqlite.job import Job
 from cano_sqlite.snapshot import fetch
 
 _ADD = "INSERT INTO audit (run_id, action, actor, at, detail) VALUES (?, ?, ?, ?, ?)"
+_PRUNE = "DELETE FROM audit WHERE at NOT BETWEEN ? AND 1e300"  # also those whose time is corrupt
 _COLUMNS = "SELECT run_id, action, actor, at, detail FROM audit"
 
 
@@ -55,7 +56,7 @@ def listed(connection: sqlite3.Connection, run_id: str | None, limit: int | None
 
 def prune(connection: sqlite3.Connection, before: float, entry: AuditEntry) -> int:
     """Delete the entries before `before`, add one, and return how many were deleted."""
-    deleted = connection.execute("DELETE FROM audit WHERE at < ?", (before,)).rowcount
+    deleted = connection.execute(_PRUNE, (before,)).rowcount
     add(connection, [entry])
     return deleted
 

@@ -11,10 +11,11 @@ import msgspec
 import pytest
 from cano import RunFilter, RunStatus, SerializationError
 from cano.testing import DamageContract
-from cano.testing.contract_base import new_run, step
+from cano.testing.contract_base import NOW, new_run, step
 from cano_redis import RedisBackend
 from redis import Redis
 
+from tests.plugins.audit_rows import check_corrupt_entries
 from tests.plugins.redis.conftest import Ask
 from tests.servers.redis import RedisServer
 
@@ -141,3 +142,19 @@ async def test_commits_to_a_corrupt_run(store: RedisBackend, ask: Ask, key: str)
     with pytest.raises(SerializationError, match="'run' cannot be read") as caught:
         await store.commit(step(1, changed={"a": b"2"}))
     assert caught.value.run_id == "run"
+
+
+@pytest.mark.parametrize("body", [b"", b"9999:run", b"3:run\xc1", b"3:run" + DEEP, b"no length", b"3:ru\xff" + pack(5)])
+async def test_a_corrupt_entry_of_the_audit(store: RedisBackend, redis: RedisServer, prefix: str, body: bytes) -> None:
+    """It hides no other entry."""
+    client: Any = Redis(unix_socket_path=str(redis.socket))
+    keys = [f"{{{prefix}}}:audit", f"{{{prefix}}}:audit:run"]
+
+    def corrupt() -> None:
+        for key in keys:
+            (there,) = client.zrangebyscore(key, NOW + 1, NOW + 1)
+            client.zrem(key, there)
+            client.zadd(key, {there[:16] + body: NOW + 1})
+
+    await check_corrupt_entries(store, corrupt)
+    client.close()

@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import msgspec
-from cano import RunFilter, RunStatus, SerializationError, StoreUnavailableError
+import pytest
+from cano import AuditEntry, RunFilter, RunStatus, SerializationError, Signal, StoreUnavailableError
 from cano.testing import DamageContract
 from cano.testing.contract_base import loaded, new_run, step
 from cano_sqlite import SqliteBackend
+
+from tests.plugins.audit_rows import check_corrupt_entries
 
 Ask = Callable[..., list[Any]]
 
@@ -191,3 +194,34 @@ def spoil(path: Path) -> None:
     """Overwrite all pages but the first."""
     content = path.read_bytes()
     path.write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "action = x'ff', actor = 5", "actor = CAST(x'ff' AS TEXT)", "detail = x'00'", "at = 'soon'", "at = 9e999",
+        "run_id = CAST(x'72756eff' AS TEXT)", "at = x''",
+    ],
+)  # fmt: skip
+async def test_a_corrupt_entry_of_the_audit(store: SqliteBackend, ask: Ask, change: str) -> None:
+    """It hides no other entry."""
+    await check_corrupt_entries(store, lambda: ask(f"UPDATE audit SET {change} WHERE id = 2"))
+
+
+async def test_an_action_and_its_entry_are_one(store: SqliteBackend, ask: Ask) -> None:
+    """If the entry cannot be stored, the action is not done, either."""
+    await store.create(new_run())
+    ask("DROP TABLE audit")
+    entry = AuditEntry("run", "signal", "Ada", 0.0)
+    for call in (
+        store.put_signal("run", Signal("1", "go"), entry),
+        store.commit(step(1), entry),
+        store.delete("run", entry),
+        store.create(new_run("another"), entry),
+    ):
+        with pytest.raises(StoreUnavailableError):
+            await call
+
+    assert await store.next_signal("run", "go") is None
+    assert await loaded(store) == new_run()
+    assert await store.load("another") is None
