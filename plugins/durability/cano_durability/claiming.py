@@ -151,7 +151,7 @@ class Claimer:
         """
         if await self._woken(plan, record, resume_ended) is None:
             return None
-        if self._last_chance.denied(plan, record, self._stored.takeovers(record)):
+        if self._last_chance.denied(plan, record, self._kills(record)):
             return None
         with self._stored.holding:
             return await self._claimed(plan, record, resume_ended, timeout, audit)
@@ -182,7 +182,7 @@ class Claimer:
                     outdated = () if request is None else (request.id,)
                     await self._wait_again(record, woken.again, timeout, outdated, audit)
                     return None
-                kills = self._stored.takeovers(record) + left
+                kills = self._kills(record) + left
                 if self._last_chance.denied(plan, record, kills):
                     await self._leave(record, kills)
                     return None
@@ -201,6 +201,10 @@ class Claimer:
             await self._leases.release(run_id, token)
             raise
         return None
+
+    def _kills(self, record: RunRecord) -> int:
+        """Return how many processes did not survive the step of a run that has not ended."""
+        return self._stored.takeovers(record) if record.status is RunStatus.RUNNING else 0
 
     async def _leave(self, record: RunRecord, kills: int) -> None:
         """Store how many processes did not survive the run's step, and release it for a later claim."""

@@ -149,6 +149,26 @@ async def test_a_neighbour_of_a_killer_is_not_taken_for_it(world: World, first: 
     assert (await world.look(alone)).status is ended
 
 
+async def test_a_failed_run_with_an_odd_count_can_be_resumed(world: World, killer: Killer) -> None:
+    """A run that is resumed counts from the start, so what its record says about killed processes is not read."""
+    flow = killer.flow(max_takeovers=0)
+    await killer.killed(world, flow)
+    kernel = await world.kernel()
+    with pytest.raises(StepKilledError):
+        await kernel.run(flow, run_id="r")
+    assert isinstance(kernel.keeper, Keeper)
+    backend, now, record = world.store(kernel).backend, world.clock.time(), await world.look("r")
+    token = await backend.claim("r", "an editor", now, now + 1)
+    assert token is not None
+    own = kernel.keeper.stored.values.encode_own({TAKEOVERS: "many"}, "r")
+    await backend.commit(
+        Commit("r", token, record.seq, record.seq, record.state, record.status, error=record.error, own=own,
+               release=True, at=now)
+    )  # fmt: skip
+    killer.cured = True
+    assert (await kernel.resume(flow, "r")).state == "end"
+
+
 async def test_a_child_has_no_last_chance_to_wait_for(world: World) -> None:
     """A parent that is executed as its last chance does not keep its own child waiting."""
     hang = asyncio.Event()
