@@ -15,16 +15,16 @@ FILES = sorted(path for path in HERE.rglob("*.py") if "testing" not in path.rela
 
 BUDGETS = {
     "": 996,  # the top floor: hooks, protocols, records, errors, options
-    "data": 552,
+    "data": 558,
     "model": 804,
     "engine": 1_446,
     "runtime": 295,
-    "concurrency": 631,
+    "concurrency": 632,
     "plugins": 513,
-    "kernel": 642,
+    "kernel": 644,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
-DURABILITY = {"": 1_634, "families": 84, "inspection": 425, "recovery": 600, "sealing": 613}
+DURABILITY = {"": 1_637, "families": 84, "inspection": 425, "recovery": 600, "sealing": 613}
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
 
 EXCEPTIONS = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cano.data.store import ReadKey, unpack_key
+from cano.data.store import ReadKey, check_key, unpack_key
 from cano.engine.step import current_step
 from cano.errors import ConfigurationError
 from cano.model.task import StateT_co, Task
@@ -88,6 +88,7 @@ def _keys(name: str, given: Any) -> dict[str, str]:
     for key in (*given, *given.values()):
         if not isinstance(key, str | ReadKey):
             raise ConfigurationError(f"{name} must map keys to keys; {key!r} is not a key")
+        check_key(unpack_key(key, None)[0])
     return {unpack_key(source, None)[0]: unpack_key(target, None)[0] for source, target in given.items()}
 
 

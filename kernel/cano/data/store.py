@@ -44,6 +44,7 @@ class ReadKey(Generic[T_co]):
     def __init__(self, name: str, type: type[T_co] | types.UnionType) -> None:
         if not isinstance(name, str):
             raise ConfigurationError(f"a key's name must be a string, not {name!r}")
+        check_key(name)
         _concrete(name, type)
         self.name = name
         self.type = type
@@ -234,6 +235,7 @@ class TypedStore(ABC):
             key, type = unpack_key(key, None)
             if type is not None and value.__class__ is not type:
                 check_type(key, value, type)
+        check_key(key)
         self._set(key, value)
 
     @overload
@@ -249,6 +251,7 @@ class TypedStore(ABC):
                     f"cannot append to key {key!r}: it is declared as {_show(type)}, not as a list",
                     key=key, expected=list, actual=type,
                 )  # fmt: skip
+        check_key(key)
         self._append(key, item)
 
     def remove(self, key: AnyKey) -> None:
@@ -311,6 +314,12 @@ def not_a_list(key: str, value: Any) -> NoReturn:
         f"cannot append to key {key!r}: it has a value of type {type(value).__name__}, not list",
         key=key, expected=list, actual=type(value),
     )  # fmt: skip
+
+
+def check_key(key: str) -> None:
+    """Raise ConfigurationError if `key` begins with NUL: earlier versions kept values of their own under such keys."""
+    if key.startswith("\0"):
+        raise ConfigurationError(f"a key must not begin with NUL, but {key!r} does; choose another")
 
 
 def unpack_key(key: Any, expected: Any) -> tuple[str, Any]:

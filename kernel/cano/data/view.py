@@ -150,7 +150,7 @@ class StoreView(TypedStore):
 
     def put(self, key: Any, value: Any) -> None:
         """See `KeyValueStore.put`."""
-        if key.__class__ is str and value.__class__ in IMMUTABLE and not self._mixed:
+        if key.__class__ is str and value.__class__ in IMMUTABLE and not self._mixed and key > "\1":
             self._local[key] = value
             self.touched = True
         else:

@@ -17,7 +17,7 @@ from weakref import WeakValueDictionary
 from cano.checks import one_of, positive_seconds, refuse, seconds, switch, text, time_limit, whole, whole_or_none
 from cano.data.changes import Changes
 from cano.data.copying import copied
-from cano.data.store import unpack_key
+from cano.data.store import check_key, unpack_key
 from cano.data.view import StoreView
 from cano.engine.binding import BoundWorkflow
 from cano.engine.closing import finish_all
@@ -487,6 +487,8 @@ class Kernel:
         if data is not None and not isinstance(data, dict | Mapping):  # dict first: it is checked far quicker
             return _managed(data)
         values = {(name := unpack_key(key, None)[0]): copied(name, value) for key, value in (data or {}).items()}
+        for name in values:
+            check_key(name)
         return StoreView(values) if self.keeper is None else self.keeper.view(values, plan)
 
     def bind(self, flow: Workflow[Any]) -> BoundWorkflow:

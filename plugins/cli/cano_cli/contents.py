@@ -259,6 +259,12 @@ def signal_conflict(wanted: Signals, found: Signals) -> str | None:
     return None
 
 
+def reserved_key(contents: Contents) -> str | None:
+    """Return a key of the run's data, now or in its history, that begins with NUL; None if there is none."""
+    entries = (key for entry in contents.history for key in (*entry.changed, *entry.removed))
+    return next((key for key in (*contents.record.data, *entries) if key.startswith("\0")), None)
+
+
 def data_changes(present: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Return the keys to set and the keys to remove that turn `present` into `wanted`, in the same order of keys.
 

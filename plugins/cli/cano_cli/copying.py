@@ -20,6 +20,7 @@ from cano_cli.contents import (
     data_changes,
     differences,
     key_of,
+    reserved_key,
     signal_conflict,
 )
 from cano_cli.copied_audit import Importer
@@ -150,6 +151,9 @@ class Copier:
             return Outcome(run_id, Kind.CORRUPT, str(error))
         if source is None:
             return Outcome(run_id, Kind.GONE)
+        if (key := reserved_key(source)) is not None:
+            why = f"its data has the key {key!r}, which begins with NUL: an earlier version or another program wrote it"
+            return Outcome(run_id, Kind.REFUSED, why)
         if is_held(source.record, self._clock.time()):
             return Outcome(run_id, Kind.HELD, holder_of(source.record, self._clock.time()))
         try:

@@ -70,4 +70,6 @@ def data(field: str, value: object) -> dict[str, Any] | None:
         return None
     if not isinstance(value, Mapping) or not all(isinstance(key, str | Key) for key in value):
         refuse(field, value, "a mapping whose keys are strings")
+    if any(str(key).startswith("\0") for key in value):
+        refuse(field, value, "a mapping without a key that begins with NUL")
     return {str(key): isolate(item) for key, item in value.items()}

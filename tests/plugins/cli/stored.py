@@ -29,7 +29,7 @@ async def everything(store: StoreBackend) -> dict[str, Any]:
 
 
 def _all(signals: Signals) -> Any:
-    return list(signals.waiting), sorted(signals.consumed)
+    return list(signals.waiting), sorted(signals.consumed), sorted(signals.own_consumed)
 
 
 def stored_at(url: str) -> dict[str, Any]:

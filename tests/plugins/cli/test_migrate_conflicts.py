@@ -52,6 +52,18 @@ async def test_another_run_is_refused(spoil: dict[str, Any], why: str) -> None:
     assert await target.load("a") == before
 
 
+@pytest.mark.parametrize("past", [False, True])
+async def test_keys_that_were_the_engines_are_refused(past: bool) -> None:
+    """A source that was not migrated has the engine's values among the data; in a copy they would do nothing."""
+    clock, source, target = Ticking(), MemoryBackend(strict=True), MemoryBackend(strict=True)
+    await source.create(RUN._replace(data={"\0deadline": b"1"}))
+    if past:
+        await source.commit(commit(1, removed=["\0deadline"]))
+    [refused] = (await copied(source, target, clock)).problems
+    assert (refused.kind, "'\\x00deadline', which begins with NUL" in refused.detail) == (Kind.REFUSED, True)
+    assert await everything(target) == {}
+
+
 @pytest.mark.parametrize(
     ("fields", "why"),
     [
@@ -298,7 +310,7 @@ async def test_half_a_copy_of_a_run_that_is_gone() -> None:
 
     assert clock.now > begun + 2
     assert (tally.problems, tally.counts[Kind.REMOVED], tally.done, tally.total) == ([], 1, 1, 1)
-    assert await everything(target) == {**before, "a": ([Signal("2", "go")], [])}
+    assert await everything(target) == {**before, "a": ([Signal("2", "go")], [], [])}
 
 
 async def test_a_run_that_is_deleted_while_it_is_copied() -> None:

@@ -20,10 +20,11 @@ from tests.plugins.cli.stored import everything
 
 IDS = ("a", "b", "c")
 NAMES = st.sampled_from(("", "go", "stop\0"))
-KEYS = st.sampled_from(("k", "l", "m", "n", "\0hidden", ""))
+KEYS = st.sampled_from(("k", "l", "m", "n", "hidden\0", ""))
 VALUES = st.binary(max_size=3)
 SIGNALS = st.sampled_from(("1", "2", "3", "4"))
-WAITS = st.none() | st.builds(Wait, then=st.just("S"), signal=st.none() | NAMES, until=st.none() | st.just(9.5))
+WAITS = st.none() | st.builds(Wait, then=st.just("S"), signal=st.none() | NAMES, until=st.none() | st.just(9.5),
+                              own=st.booleans())  # fmt: skip
 ERRORS = st.none() | st.fixed_dictionaries({"type": st.just("E"), "attempt": st.integers(1, 3)})
 
 COMMITS = st.fixed_dictionaries(
@@ -37,6 +38,9 @@ COMMITS = st.fixed_dictionaries(
         "wait": WAITS,
         "payload": st.none() | VALUES,
         "consumed": st.lists(SIGNALS, max_size=2),
+        "own": st.dictionaries(KEYS, VALUES, max_size=2),
+        "own_removed": st.lists(KEYS, max_size=2),
+        "own_consumed": st.lists(SIGNALS, max_size=2),
     }
 )
 CREATES = st.fixed_dictionaries(
@@ -44,6 +48,7 @@ CREATES = st.fixed_dictionaries(
         "seq": st.sampled_from((0, 0, 7)),
         "status": st.sampled_from((RunStatus.RUNNING, RunStatus.PARKED)),
         "data": st.dictionaries(KEYS, VALUES, max_size=3),
+        "own": st.dictionaries(KEYS, VALUES, max_size=2),
         "parent": st.none() | st.sampled_from(IDS),
         "wait": WAITS,
         "payload": st.none() | VALUES,
@@ -55,7 +60,7 @@ ACTIONS = st.lists(
         st.one_of(
             st.tuples(st.just("commit"), COMMITS),
             st.tuples(st.just("create"), CREATES),
-            st.tuples(st.just("signal"), st.builds(Signal, SIGNALS, NAMES, st.none() | VALUES)),
+            st.tuples(st.just("signal"), st.builds(Signal, SIGNALS, NAMES, st.none() | VALUES, st.booleans())),
             st.tuples(st.just("claim"), st.none()),
         ),
     ),
@@ -196,7 +201,7 @@ def test_without_history(first: list[Any], then: list[Any]) -> None:
             mine, its = await everything(source), await everything(target)
             for kept in (mine, its):
                 for run_id, found in kept.items():
-                    kept[run_id] = found if len(found) == 2 else (*found[:2], found[3])
+                    kept[run_id] = found if len(found) == 3 else (*found[:2], found[3])
             assert mine == its
 
     asyncio.run(work())
