@@ -166,8 +166,8 @@ class Keeper:
                 if (claimed := await self._claimer.claim(plan, record)) is not None:
                     self._kernel.drive(self._caretaker.look_after(claimed))
                 elif run_id not in self._kernel.active:
-                    if parent is not None:
-                        await self._parents.park(parent, record)
+                    if parent is not None and await self._parents.park(parent, record):
+                        continue
                     if record.wait is not None and record.wait.child is not None:
                         self._watchlist.watch(plan, run_id)
                         self._caretaker.start()

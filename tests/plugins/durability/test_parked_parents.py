@@ -250,6 +250,40 @@ async def test_a_child_that_does_not_wait_costs_nothing(kernel: Kernel, world: W
     assert (calls["create"], calls["commit"], calls["put_signal"], calls["claim"]) == (2, 4, 0, 0)
 
 
+class Late:
+    """A retry strategy: a second attempt, hours after the first one."""
+
+    def delay(self, attempt: int, error: Exception, elapsed: float) -> float | None:
+        """Return two hours, once."""
+        return 7200.0 if attempt == 1 else None
+
+
+@pytest.mark.parametrize("kept", ["each step", "at its exit", "only while it is parked"])
+async def test_other_waits_and_other_parents(kernel: Kernel, world: World, kept: str) -> None:
+    """A child that waits for its next attempt, and then for a time that leads to its exit, wakes any stored parent."""
+    tries = Counter[str]()
+
+    async def fail(store: Any) -> Any:
+        tries["fail"] += 1
+        if tries["fail"] == 1:
+            raise ConnectionError
+        return sleep_until(world.clock.time() + 100, then="end")
+
+    child = Workflow("fail", name="child").register("fail", fail, config=TaskConfig(retry=Late())).add_exit_state("end")
+    flow = Workflow("call", name="parent", durability="exit" if kept == "at its exit" else "step")
+    flow.register("call", SubWorkflow(child, then="end")).add_exit_state("end")
+    handle = await kernel.start(flow, {"n": 1}, run_id="p", keep=kept != "only while it is parked")
+    await world.settle()
+    if kept == "each step":
+        assert await statuses(kernel) == {"p": RunStatus.PARKED, CHILD: RunStatus.PARKED}
+    await world.clock.advance(7201)
+    assert await statuses(kernel) == {"p": RunStatus.PARKED, CHILD: RunStatus.PARKED}
+    await world.clock.advance(101)
+
+    assert (await handle.result()).data == {"n": 1}
+    assert tries["fail"] == 2
+
+
 # ends of children
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cano import Run, RunRecord, RunStatus, Step, Wait, is_held, state_name
+from cano import Commit, Run, RunRecord, RunStatus, Step, Wait, is_held, state_name
 from cano.engine.ports import Host, ParkedForChild
 from cano.records import CHILD
 
@@ -32,27 +32,24 @@ class Parents:
         self._canceller = canceller
         self._look_after = look_after
 
-    async def park(self, step: Step, child: RunRecord) -> None:
+    async def park(self, step: Step, child: RunRecord) -> bool:
         """Park the run of `step`, if the step does nothing but wait for this child, which is parked.
 
-        Return if the run cannot be parked, or not yet. A child that an earlier version has parked does not announce its
-        end, so its parent stays.
+        Otherwise return whether the child's record has just been changed, so that another look may find it parkable.
 
         Raises:
             ParkedForChild: the run is parked.
         """
         stored, run, now = self._stored, step.run, self._kernel.clock.monotonic()
-        if not stored.durable or child.status is not RunStatus.PARKED or AWAITED not in child.own:
-            return
+        if not stored.durable or child.status is not RunStatus.PARKED:
+            return False
         state, deadline = state_name(run.step.state), step.deadline
         if run.store is not run.view or only_waits(run.plan, state) is None:
-            return
+            return False
         if deadline is not None and deadline <= now:  # its timeout is about to cancel it
-            return
-        if child.holder is not None:
-            if not is_held(child, stored.now()):
-                await self._fence_off(child)
-            return
+            return False
+        if child.holder is not None or AWAITED not in child.own:
+            return not is_held(child, stored.now()) and await self._prepare(child)
         if run.journal is None:
             run.journal = await stored.adopt(run)
             self._look_after(run)
@@ -64,12 +61,28 @@ class Parents:
         await journal_of(run).park(run, Wait(state, CHILD + child.run_id, until, own=True), run.steps, values)
         raise ParkedForChild
 
-    async def _fence_off(self, child: RunRecord) -> None:
-        """Keep a holder that lost its lease from committing the child's end, which it may have announced before.
+    async def _prepare(self, child: RunRecord) -> bool:
+        """Claim the child for a moment, so that whatever ends it from now on announces that; return success.
 
-        If it was cancelling the child, do that in its place.
+        A holder that lost its lease may have announced the end before: it cannot commit that any more. If it was
+        cancelling the child, this does so in its place. A child that an earlier version parked announces its end, too.
         """
+        stored = self._stored
         if await self._canceller.request(child.run_id) is not None:
-            await self._canceller.cancel_unheld(child)
-        elif (token := await self._leases.claim(child)) is not None:
-            await self._leases.release(child.run_id, token)
+            return await self._canceller.cancel_unheld(child)
+        with stored.holding:
+            if (token := await self._leases.claim(child)) is None:
+                return False
+            try:
+                child = await stored.record(child.run_id)
+                if child.status is RunStatus.PARKED and AWAITED not in child.own:
+                    await stored.backend.commit(
+                        Commit(
+                            run_id=child.run_id, token=token, expected_seq=child.seq, seq=child.seq, state=child.state,
+                            status=child.status, wait=child.wait, payload=child.payload, at=stored.now(),
+                            own={AWAITED: stored.values.encode(AWAITED, True, child.run_id, own=True)},
+                        )
+                    )  # fmt: skip
+            finally:
+                await self._leases.release(child.run_id, token)
+        return True
