@@ -276,8 +276,8 @@ class AuditEntry(NamedTuple):
 
     Attributes:
         run_id: the run's id; None for an action on the store's audit itself.
-        action: "signal", "cancel", "resume", "fork", "delete", "prune", "import", "audit pruned", or, for a schedule,
-            "pause", "resume", "reset", "trigger", "backfill", "event" or "remove".
+        action: "signal", "cancel", "resume", "fork", "delete", "prune", "import", "reencrypt", "audit pruned", or,
+            for a schedule, "pause", "resume", "reset", "trigger", "backfill", "event" or "remove".
         actor: the name that the caller gave; no store checks it.
         at: wall-clock seconds, by the clock of the caller's machine.
         detail: more about the action, such as a signal's name. No payload is in it.

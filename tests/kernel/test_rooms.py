@@ -24,7 +24,7 @@ BUDGETS = {
     "kernel": 644,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
-DURABILITY = {"": 1_637, "families": 97, "inspection": 425, "recovery": 600, "sealing": 613}
+DURABILITY = {"": 1_637, "families": 97, "inspection": 425, "recovery": 600, "sealing": 615}
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
 
 EXCEPTIONS = {

@@ -38,7 +38,7 @@ async def test_a_key_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv(KEYS_ENV, old)
     async with Kernel(store=store) as kernel:
         await kernel.run(flow, {"given": 1}, run_id="one")
-    done = cano("reencrypt", "--store", store, keys=f"{new},{old}")
+    done = cano("--actor", "Ada", "reencrypt", "--store", store, keys=f"{new},{old}")
     assert (done.returncode, done.stdout) == (0, "2 values of 1 runs encrypted again\n")
     assert cano("reencrypt", "--store", store, keys=f"{new},{old}").stdout == "0 values of 0 runs encrypted again\n"
 
@@ -47,6 +47,7 @@ async def test_a_key_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         assert (await kernel.run(flow, run_id="one")).data == {"given": 1, "value": "secret"}
         with pytest.raises(SerializationError, match="run one, key 'given': it is encrypted with the key 'old'"):
             await kernel.history("one")
+        assert [(entry.actor, entry.action) for entry in await kernel.audit("one")] == [("Ada", "reencrypt")]
 
 
 def test_wrong_stores(tmp_path: Path) -> None:

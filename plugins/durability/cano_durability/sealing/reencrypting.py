@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from cano import Commit, PermanentStoreError, RunFilter, RunRecord
+from cano import AuditEntry, Commit, PermanentStoreError, RunFilter, RunRecord
 
 from cano_durability.sealing.marks import MARK, renew_mark
 from cano_durability.sealing.seals import SEAL, Name
@@ -30,7 +30,7 @@ class Reencrypted(NamedTuple):
     problem: str | None = None
 
 
-async def reencrypted(store: SealedStore, holder: str, now: float) -> AsyncIterator[Reencrypted]:
+async def reencrypted(store: SealedStore, holder: str, now: float, actor: str | None) -> AsyncIterator[Reencrypted]:
     """Encrypt the values of all runs again, and yield the result for each.
 
     The values in histories stay as they are; the seal of their run vouches for them. When every run has a seal, and no
@@ -40,12 +40,13 @@ async def reencrypted(store: SealedStore, holder: str, now: float) -> AsyncItera
         store: the open store.
         holder: the name under which this process claims the runs.
         now: wall-clock seconds.
+        actor: who asked for it, for the store's audit; None for no entry.
     """
     complete = True
     ids = [record.run_id for record in await store.inner.runs(RunFilter()) if record.run_id != MARK]
     for run_id in ids:
         try:
-            result = await _reencrypted(store, run_id, holder, now)
+            result = await _reencrypted(store, run_id, holder, now, actor)
         except PermanentStoreError as error:
             result = Reencrypted(run_id, problem=str(error))
         complete &= result.problem is None
@@ -59,7 +60,7 @@ async def reencrypted(store: SealedStore, holder: str, now: float) -> AsyncItera
         await renew_mark(store.inner, store.layer)
 
 
-async def _reencrypted(store: SealedStore, run_id: str, holder: str, now: float) -> Reencrypted:
+async def _reencrypted(store: SealedStore, run_id: str, holder: str, now: float, actor: str | None) -> Reencrypted:
     """Encrypt the values of a run again, unless they are as they should be."""
     stored = await store.inner.load(run_id)
     if stored is None or not (SEAL not in stored.own or _stale(store, stored)):
@@ -74,12 +75,14 @@ async def _reencrypted(store: SealedStore, run_id: str, holder: str, now: float)
         stale = _stale(store, stored)
         changed = {key: record.data[key] for key in record.data if (False, key) in stale}
         own = {name: record.own[name] for name in record.own if (True, name) in stale}
+        audit = [] if actor is None or not store.capabilities.audit else [AuditEntry(run_id, "reencrypt", actor, now)]
         await store.commit(
             Commit(
                 run_id=run_id, token=token, expected_seq=record.seq, seq=record.seq, state=record.state,
                 status=record.status, changed=changed, own=own, error=record.error, wait=record.wait,
                 payload=record.payload, at=record.updated,
-            )
+            ),
+            *audit,
         )  # fmt: skip
     finally:
         await store.release(run_id, token)

@@ -396,9 +396,9 @@ class SealedStore:
             return False
         return True
 
-    def reencrypted(self, holder: str, now: float) -> AsyncIterator[Reencrypted]:
+    def reencrypted(self, holder: str, now: float, actor: str | None = None) -> AsyncIterator[Reencrypted]:
         """Encrypt the values of all runs again. See `cano_durability.sealing.reencrypting`."""
-        return reencrypted(self, holder, now)
+        return reencrypted(self, holder, now, actor)
 
     async def missing_recipients(self) -> Sequence[str]:
         """See `StoreBackend.missing_recipients`."""
