@@ -200,8 +200,9 @@ class Loop:
                     self.plan(self._schedules[id])
             for schedule in await self._repaired():
                 self.plan(schedule)
-            for schedule in list(self._schedules.values()):
-                await self._apart(schedule, self._take_over)
+            for id in self._repository.busy():
+                if (busy := self._schedules.get(id)) is not None:
+                    await self._apart(busy, self._take_over)
         except Exception as error:  # noqa: BLE001  # a store may be unavailable for a while
             _log.warning("the store failed: %r; retrying", error)
         finally:

@@ -38,6 +38,10 @@ class Repository(Protocol):
         """Return the state as this process last read or wrote it, for reading; None if there is none."""
         ...
 
+    def busy(self) -> list[str]:
+        """Return the ids of the schedules with active or queued runs, as this process knows them."""
+        ...
+
     async def load(self, id: str) -> State | None:
         """Return the present state, for reading; None if there is none."""
         ...
@@ -91,6 +95,10 @@ class LocalRepository:
     def state(self, id: str) -> State | None:
         """Return the state, for reading."""
         return self.states.get(id)
+
+    def busy(self) -> list[str]:
+        """Return the ids of the schedules with active or queued runs."""
+        return [id for id, state in self.states.items() if state.active or state.queue]
 
     async def load(self, id: str) -> State | None:
         """Return the state, for reading."""

@@ -36,6 +36,7 @@ from cano_scheduler.info import FlowInfo, corrupt_info, info_of
 from cano_scheduler.tick import Tick
 
 _log = logging.getLogger("cano.scheduler")
+_AT_ONCE = 100
 _CHANGES = {"pause": _lifecycle.pause, "resume": _lifecycle.resume, "reset": _lifecycle.reset}
 
 
@@ -158,8 +159,10 @@ class Service:
             for schedule in self.schedules.values():
                 self._check_data(schedule)
             now = runner.now()
-            for schedule in list(self.schedules.values()):
-                await self._attach_if_readable(schedule, now)
+            schedules = list(self.schedules.values())
+            for first in range(0, len(schedules), _AT_ONCE):  # they share the store's syncs
+                some = schedules[first : first + _AT_ONCE]
+                await asyncio.gather(*(self._attach_if_readable(schedule, now) for schedule in some))
             loop = Loop(self._kernel, runner, self.schedules, self._poll, self._repaired)
             await loop.start()
             self.loop = loop

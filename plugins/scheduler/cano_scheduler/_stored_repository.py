@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
@@ -38,6 +39,9 @@ from cano_scheduler.tick import Tick
 
 WORKFLOW = "cano.schedule"
 _PREFIX = "schedule:"
+PAGE = 500
+"""The most schedules that a poll looks at."""
+
 _log = logging.getLogger("cano.scheduler")
 _WAIT = Wait(then="active", signal="cano.schedule")  # always parked, so that no kernel executes the record as a run
 
@@ -57,15 +61,20 @@ class StoredRepository:
         self._kernel = kernel
         self._codec = kernel.codec if backend.capabilities.encoded else None
         self._cached: dict[str, tuple[RunRecord, State]] = {}
+        self._busy: set[str] = set()
+        self._created = 0.0
+        self._seen: tuple[float, str] | None = None  # the place of the schedule that `refresh` looked at last
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def attach(self, schedule: Schedule, now: int) -> None:
         """Load or create the state of a schedule. If its trigger has changed, it begins at `now`."""
         state = begin(schedule, now)
+        # unique: a page of a list costs as much as all runs of its times
+        self._created = created = max(now / SECOND, math.nextafter(self._created, math.inf))
         record = RunRecord(
             run_id=_PREFIX + schedule.id, workflow=WORKFLOW, version="1", fingerprint="", state=state.status,
             status=RunStatus.PARKED, data={"state": self._encode(state.packed())}, wait=_WAIT,
-            created=now / SECOND, updated=now / SECOND,
+            created=created, updated=created,
         )  # fmt: skip
         self._cache(schedule.id, await self._backend.create(record))
         await self.update(schedule.id, lambda state: adopt(schedule, state, now))
@@ -112,7 +121,7 @@ class StoredRepository:
         )  # fmt: skip
         audit = () if action is None else self._kernel.audited(record.run_id, action)
         await self._backend.commit(commit, *audit)
-        self._cached[id] = (_record_after(record, commit), state)
+        self._keep(id, _record_after(record, commit), state)
 
     def _cache(self, id: str, record: RunRecord) -> State:
         try:
@@ -125,13 +134,27 @@ class StoredRepository:
                 f"{record.run_id!r}, so that the schedule begins again",
                 run_id=record.run_id,
             ) from error
-        self._cached[id] = (_record_after(record), state)
+        self._keep(id, _record_after(record), state)
         return state
 
+    def _keep(self, id: str, record: RunRecord, state: State) -> None:
+        self._cached[id] = record, state
+        (self._busy.add if state.active or state.queue else self._busy.discard)(id)
+
+    def busy(self) -> list[str]:
+        """Return the ids of the schedules with active or queued runs, as this process knows them."""
+        return list(self._busy)
+
     async def refresh(self) -> list[str]:
-        """Reload the states that other processes have changed, and return the ids of their schedules."""
+        """Reload the states that other processes have changed, and return the ids of their schedules.
+
+        Of more than `PAGE` schedules, each call looks at the next ones, so that a call takes no longer for more.
+        """
         changed = []
-        for record in await self._backend.runs(RunFilter(workflow=WORKFLOW)):
+        most = PAGE if self._backend.capabilities.pages else None
+        page = await self._backend.runs(RunFilter(workflow=WORKFLOW, limit=most, after=self._seen))
+        self._seen = page[-1].place if len(page) == most else None
+        for record in page:
             id = record.run_id.removeprefix(_PREFIX)
             cached = self._cached.get(id)
             if cached is not None and (cached[0].seq, cached[0].token) != (record.seq, record.token):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,6 +15,7 @@ from cano import (
     Kernel,
     KeyValueStore,
     Retention,
+    RunFilter,
     RunRecord,
     RunStatus,
     SerializationError,
@@ -67,6 +69,38 @@ async def test_a_restart_moves_nothing(make_kernel: MakeKernel, diary: Diary) ->
         assert await reasons(scheduler, "e") == ["fired", "fired", "misfire", "misfire", "fired"]
         seconds = [tick.nominal.second for tick in await scheduler.history("e") if tick.nominal]
         assert seconds == [20, 30, 40, 50, 0]
+
+
+async def test_each_poll_looks_at_some_of_many_schedules(
+    make_kernel: MakeKernel, diary: Diary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process learns of a change by another one after as many polls as there are pages of schedules."""
+    monkeypatch.setattr("cano_scheduler._stored_repository.PAGE", 2)
+    flow, limits = diary.flow(), list[int | None]()
+    async with make_kernel() as one, make_kernel() as two:
+        first, second = Scheduler(one, poll=1000), Scheduler(two, poll=1)
+        for number in range(5):
+            for scheduler in (first, second):
+                scheduler.every(f"e{number}", flow, 1000)
+        await first.start()
+        await second.start()
+        assert two.backend is not None
+        honest = two.backend.runs
+
+        async def runs(filter: RunFilter) -> Sequence[RunRecord]:
+            limits.append(filter.limit)
+            return await honest(filter)
+
+        monkeypatch.setattr(two.backend, "runs", runs)
+        for number in range(5):
+            await first.pause(f"e{number}")
+        repository = second._service.repository
+        found = [await repository.refresh() for _ in range(4)]
+        assert found == [["e4", "e3"], ["e2", "e1"], ["e0"], []]
+        assert limits == [2, 2, 2, 2]
+        assert (await second.status("e0")).state == "paused"
+        await first.stop()
+        await second.stop()
 
 
 async def test_a_pause_holds_in_every_process(make_kernel: MakeKernel, diary: Diary) -> None:
