@@ -537,8 +537,9 @@ class Kernel:
     async def recover(self, *flows: Workflow[Any], concurrency: int | None = None) -> list[RunHandle]:
         """Take over every run of `flows` that can continue and that no process executes. Then watch for more.
 
-        These are runs whose process died or closed its kernel, and parked runs whose signal or time has come. If a run
-        cannot continue (a changed definition, a corrupt row), the error is logged, and the other runs continue.
+        These are runs whose process died or closed its kernel, and parked runs whose signal or time has come. A child
+        that one of them is parked for is continued, too, without a handle. If a run cannot continue (a changed
+        definition, a corrupt row), the error is logged, and the other runs continue.
 
         Args:
             concurrency: maximum number of them that this kernel executes at once. It takes over the others when these
