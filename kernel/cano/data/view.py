@@ -55,7 +55,7 @@ class StoreView(TypedStore):
         self.owner = owner
         self._base_get: Callable[[str, Any], Any] = base.get
         self._apply = apply
-        self._puts_many = hasattr(owner, "put_many")
+        self._puts_many = owner is not None and hasattr(owner, "put_many")
         self._isolate = isolate
         self._local: dict[str, Any] = {}
         self.touched = False

@@ -23,7 +23,7 @@ from cano.errors import (
     WorkflowError,
 )
 from cano.model.node import Node
-from cano.protocols import Call, Clock
+from cano.protocols import Call, Clock, RetryStrategy
 from cano.safe_text import safe_repr
 
 if TYPE_CHECKING:
@@ -31,6 +31,11 @@ if TYPE_CHECKING:
     from cano.engine.ports import Journal
     from cano.engine.step import Detail, Step
     from cano.engine.strand import Strand
+
+BREATH = 16
+"""Attempts without a delay after which a step yields to the event loop."""
+# classes for checks of each attempt: to build `A | B` takes longer than the check
+NUMBER, CAUSED = (int, float), (TaskError, JoinError)
 
 
 class _Progress:
@@ -120,22 +125,27 @@ async def attempt_until_done(
     while True:
         if error is None:
             try:
-                if bound.timeout is None and limit is None:
-                    return await _attempt(strand, bound, done)
-                return await _attempt_within(strand, bound, done, limit, deadline)
+                if bound.timeout is not None or limit is not None:
+                    return await _attempt_within(strand, bound, done, limit, deadline)
+                return await (
+                    bound.call(strand.store) if bound.node is None else _attempt(strand, bound, bound.node, done)
+                )
             except (Exception, asyncio.CancelledError) as caught:
-                failed = strand.as_failure(caught)
+                failed: BaseException | None = strand.as_failure(caught)
                 if not isinstance(failed, Exception):
                     raise
-                error = failed
+                error, failed = failed, None  # a second name would keep the error, and what its traceback refers to
         strand.rollback(bound, error, done.savepoint)
         if strand.is_to_end():
             raise asyncio.CancelledError from error  # the task raised this in place of its cancellation
-        if isinstance(error, StepTimeoutError) and error.total and _is_own(error, step):
+        of_run = isinstance(error, WorkflowError)
+        if of_run and isinstance(error, StepTimeoutError) and error.total and _is_own(error, step):
             raise error
         if done.failure is not None and detail.phase == "exec":
             raise_failed(step, error)
-        delay = _delay(bound, step, error, clock.monotonic() - began)
+        delay = None
+        if bound.retry is not None and not (of_run and _has_cancelled_child(error)):
+            delay = _delay(bound.retry, detail.attempt, error, clock.monotonic() - began)
         if delay is None:
             if bound.node is None or detail.phase != "exec":
                 raise_failed(step, error)
@@ -151,7 +161,8 @@ async def attempt_until_done(
             strand.notify(strand.plan.step_retrying, step)
         if step.run.journal is not None:
             await _save(strand, step.run.journal, began, done)
-        await strand.wait_to_retry(delay)
+        if delay or step.run.journal is not None or detail.attempt % BREATH == 0:
+            await strand.wait_to_retry(delay)
         detail.attempt += 1
         detail.error, detail.delay, error, deadline = previous_error, None, None, None
 
@@ -197,11 +208,9 @@ def failed_attempts(saved: Any, clock: Clock) -> tuple[int, float | None]:
     return int(count), clock.monotonic() - max(0.0, clock.time() - float(began))
 
 
-async def _attempt(strand: Strand, bound: BoundState, done: _Progress) -> Any:
-    """Make one attempt: the whole task, or those phases of a node that are not done yet."""
-    node, step = bound.node, strand.step
-    if node is None:
-        return await bound.call(strand.store)
+async def _attempt(strand: Strand, bound: BoundState, node: Node[Any, Any, Any], done: _Progress) -> Any:
+    """Make one attempt of a node: execute its phases that are not done yet."""
+    step = strand.step
     detail = step._ensure_detail()
     listeners = strand.plan.phase_started
     if detail.phase == "prep":
@@ -253,7 +262,7 @@ async def _attempt_within(
     strand.step._ensure_detail().deadline = soonest
     watch.arm(soonest)
     try:
-        result = await (bound.call(strand.store) if bound.node is None else _attempt(strand, bound, done))
+        result = await (bound.call(strand.store) if bound.node is None else _attempt(strand, bound, bound.node, done))
     except (Exception, asyncio.CancelledError) as error:
         if watch.cancels and (timeout := _expired(strand, bound, limit)) is not None:
             raise timeout from error
@@ -296,31 +305,29 @@ def _is_own(error: WorkflowError, step: Step) -> bool:
     return error.run_id == step.run_id
 
 
-def _delay(bound: BoundState, step: Step, error: Exception, elapsed: float) -> float | None:
+def _delay(retry: RetryStrategy, attempt: int, error: Exception, elapsed: float) -> float | None:
     """Return the retry strategy's delay in seconds, or None to give up.
 
     Raises:
         PluginError: the strategy raised, or returned anything else.
     """
-    if bound.retry is None or _has_cancelled_child(error):
-        return None
     try:
-        delay = bound.retry.delay(step.attempt, error, elapsed)
+        delay = retry.delay(attempt, error, elapsed)
     except Exception as problem:
         if problem is not error and problem.__context__ is None:
             problem.__context__ = error
-        raise PluginError(f"retry strategy {safe_repr(bound.retry)} raised {safe_repr(problem)}") from problem
+        raise PluginError(f"retry strategy {safe_repr(retry)} raised {safe_repr(problem)}") from problem
     if delay is None:
         return None
-    if isinstance(delay, bool) or not isinstance(delay, int | float) or not 0 <= delay < math.inf:
-        message = f"retry strategy {safe_repr(bound.retry)} returned {safe_repr(delay)}, not seconds to wait or None"
+    if isinstance(delay, bool) or not isinstance(delay, NUMBER) or not 0 <= delay < math.inf:
+        message = f"retry strategy {safe_repr(retry)} returned {safe_repr(delay)}, not seconds to wait or None"
         raise PluginError(message) from error
     return delay
 
 
 def _has_cancelled_child(error: BaseException | None) -> bool:
     """Return whether the attempt failed because a run was cancelled that it waited for. Another one would undo that."""
-    while isinstance(error, TaskError | JoinError):
+    while isinstance(error, CAUSED):
         error = error.__cause__
     return isinstance(error, RunCancelledError) and not error.with_parent
 

@@ -46,23 +46,21 @@ class BoundState:
         call: the coroutine function that executes the task: `await call(store)`.
         function: the user's function, which `call` wraps.
         fast: whether the step loop awaits `call` directly, since there are no timeouts, limits or phases.
-        instant: whether, in addition, the task awaits nothing, so that nothing can cancel it.
         work: the function that the step loop awaits otherwise: `await work(strand, bound)`.
         threaded: whether the task runs in a thread, which a cancellation does not stop.
         node: the task, if its phases are attempted one by one.
         given_config: the config of the state's registration, which its branches share; or None.
         retry, timeout, total_timeout, on_exhausted: the task's config, resolved.
         timed: whether the retry strategy uses the time of the first attempt.
-        rare: whether the step loop has more to check before a step: the state is an exit state, or timed.
         allowed: the states that the task declares to return; None if it declares none.
-        last_result, last_target: the task's last result, and the state that it stands for. Comparing by
-            identity spares the loop `Enum.__hash__`, which is Python code.
+        hot: what the step loop reads in each step, in one list. First `call`, or None if there is more to do: `fast` is
+            False, the state is timed, or the task may wait. Then the task's last result and the state that it stands
+            for: comparing by identity spares the loop `Enum.__hash__`, which is Python code.
     """
 
     __slots__ = (
-        "allowed", "call", "fast", "function", "given_config", "instant", "is_exit", "last_result", "last_target",
-        "name", "node", "on_exhausted", "plan", "rare", "retry", "state", "task", "task_name", "threaded", "timed",
-        "timeout", "total_timeout", "work",
+        "allowed", "call", "fast", "function", "given_config", "hot", "is_exit", "name", "node", "on_exhausted", "plan",
+        "retry", "state", "task", "task_name", "threaded", "timed", "timeout", "total_timeout", "work",
     )  # fmt: skip
 
     def __init__(self, plan: BoundWorkflow, state: Any) -> None:
@@ -70,12 +68,11 @@ class BoundState:
         self.state = state
         self.name = state_name(state)
         self.is_exit = True
-        self.rare = True
         self.task: Task[Any] | None = None
         self.task_name = ""
         self.call: Callable[[Any], Any] = _no_call
         self.function: Callable[[Any], Any] = _no_call
-        self.fast = self.instant = False
+        self.fast = False
         self.threaded = False
         self.work: Work = attempt_until_done
         self.node: Node[Any, Any, Any] | None = None
@@ -86,8 +83,7 @@ class BoundState:
         self.total_timeout: float | None = None
         self.on_exhausted: BoundState | None = None
         self.allowed: frozenset[Any] | None = None
-        self.last_result: Any = _no_call
-        self.last_target: BoundState = self
+        self.hot: list[Any] = [None, _no_call, self]
 
     def attach(self, kernel: Host, registration: Registration) -> None:
         """Resolve the state's registration.
@@ -116,10 +112,11 @@ class BoundState:
             raise ConfigurationError(f"the plugin {task.plugin!r}, which executes this task, is {problem}")
         else:
             self._attach_task(kernel, task, config)
-        self.rare = self.timed
         if registration.limits:
-            self.fast = self.instant = False
+            self.fast = False
             self.work = _limited([kernel.limiter(limit) for limit in registration.limits], self.work)
+        elif self.fast and not self.timed and _awaits_nothing(self.function):
+            self.hot[0] = self.call
 
     def _attach_task(self, kernel: Host, task: Task[Any] | Callable[[Any], Any], config: TaskConfig) -> None:
         self.task = task if isinstance(task, Task) else None
@@ -136,7 +133,6 @@ class BoundState:
         self.threaded = not is_async(function)
         self.call = kernel.threads.wrap(function, keep_step, current_place) if self.threaded else function
         self.fast = self.node is None and self.timeout is None and self.total_timeout is None
-        self.instant = self.fast and _awaits_nothing(function)
 
     def bind_branch(self, kernel: Host, task: Task[Any] | Callable[[Any], Any]) -> BoundState:
         """Bind a task that does a part of this state's work. The config of the state's registration comes first."""
@@ -165,7 +161,7 @@ class BoundState:
             raise Paused(result, self.follow(result.then, call + "then="), on_timeout)
         if target is None or (self.allowed is not None and target.state not in self.allowed):
             raise Refused(self._refuse(result, target, given))
-        self.last_result, self.last_target = result, target
+        self.hot[1:] = result, target
         return target
 
     def _refuse(self, result: Any, target: BoundState | None, given: str) -> TransitionError:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 BREATH = 1024
 """Steps after which a run that never waits yields to the event loop, so that other runs and timers proceed."""
 
+UNFOLLOWED = (Refused, Paused)
 NO_VALUES: Mapping[str, Any] = {}
 
 
@@ -207,25 +208,29 @@ class Run(Strand):
     async def _loop(self) -> BoundState:
         """Execute steps until an exit state, and return that state. The loop is hot, so rare work is in its callees.
 
-        Beside the task itself, a step costs a few attribute reads. Binding has resolved everything about a state. A
-        state remembers the last result that it followed, and compares results by identity. `range` counts the sequence
-        number. One field tells whether the last step has left a detail to drop, another one whether the store was
-        changed. A hook without listeners is None here, since testing a tuple for truth takes longer.
+        Beside the task itself, a step costs a few attribute reads. Binding has resolved everything about a state, and
+        has put what each step reads into one list. A state remembers the last result that it followed, and compares
+        results by identity. The iterator counts the sequence number. One field tells whether the last step has left a
+        detail to drop, another one whether the store was changed. A hook without listeners is None here, since testing
+        a tuple for truth takes longer.
         """
         plan, step, bound = self.plan, self.step, self.bound
         store, view, journal = self.store, self.view, self.journal
         started, finished = plan.step_started or None, plan.step_finished or None
         committed = plan.transition_committed or None
+        quiet = journal is None and finished is None and committed is None
         caught: BaseException | None = None
         monotonic, began = self.kernel.clock.monotonic, None
         task: asyncio.Task[Any] = self._task  # type: ignore[assignment]  # it is set by now
         while True:
-            for step._seq in range(step._seq + 1, step._seq + 1 + BREATH):  # noqa: B020  # counts in place
-                if bound.rare:
+            for _ in step.counted(BREATH):
+                call, expected, target = bound.hot
+                if call is None:
                     if bound.is_exit:
-                        step._seq -= 1
+                        step.count(-1)
                         return bound
-                    began = monotonic()
+                    if bound.timed:
+                        began = monotonic()
                 step._bound = bound
                 if step._detail is not None:
                     self._check_stopped()
@@ -237,19 +242,27 @@ class Run(Strand):
                         except NOT_FATAL as error:
                             self.kernel.observer_failed(listener, error)
                 try:
-                    if bound.instant:
-                        result = await bound.call(store)
+                    if call is not None:
+                        result = await call(store)
                     else:
                         result = await (bound.call(store) if bound.fast else bound.work(self, bound))
                         store, view = self.store, self.view  # an attempt that timed out in a thread keeps the old
                         if task.cancelling():
                             self.note_cancel()
-                    target = bound.last_target if result is bound.last_result else bound.follow(result)
+                    if result is not expected:
+                        target = bound.follow(result)
                 except BaseException as error:  # noqa: BLE001
                     caught = error  # dealt with outside, so that later errors do not drag it along as their context
+                else:
+                    if quiet:
+                        if view.touched:
+                            view.commit()
+                        bound = target
+                        continue
                 if caught is not None:
                     target = await self._failed(bound, caught, began if bound.timed else None)
                     store, view, journal, caught = self.store, self.view, self.journal, None
+                    quiet = quiet and journal is None  # a run that was to be parked is kept from now on
                 elif finished is not None:
                     step._next = target
                     for listener in finished:
@@ -271,10 +284,10 @@ class Run(Strand):
                             self.kernel.observer_failed(listener, error)
                     step._next = None
                 bound = target
+            step.count(1)
             step._bound = bound  # what comes next, should the run end here
-            step._seq += 1
             await asyncio.sleep(0)
-            step._seq -= 1
+            step.count(-1)
 
     async def _failed(self, bound: BoundState, error: BaseException, began: float | None) -> BoundState:
         """Return the next state after a step has raised `error`, making further attempts if they are allowed.
@@ -283,7 +296,7 @@ class Run(Strand):
             BaseException: the error that the run ends with: no attempt succeeds, and there is no `on_exhausted` state.
         """
         step, error = self.step, self.as_failure(error)
-        if bound.fast and isinstance(error, Exception) and not isinstance(error, Refused | Paused):
+        if bound.fast and isinstance(error, Exception) and not isinstance(error, UNFOLLOWED):
             try:
                 target = bound.follow(await attempt_until_done(self, bound, error, began))
             except BaseException as last:  # noqa: BLE001
@@ -291,7 +304,7 @@ class Run(Strand):
             else:
                 self._notify_following(self.plan.step_finished, target)
                 return target
-        if isinstance(error, Refused | Paused) and self.is_to_end():
+        if isinstance(error, UNFOLLOWED) and self.is_to_end():
             error = asyncio.CancelledError()  # the task swallowed the cancellation and returned no state
         if isinstance(error, Paused):
             return await self._pause(error)
@@ -431,7 +444,8 @@ class Run(Strand):
         Raises:
             asyncio.CancelledError: the run is to end; its task has swallowed an earlier cancellation.
         """
-        release(self, keep=len(self.plan.limiters))
+        if self.held:
+            release(self, keep=len(self.plan.limiters))
         if self.is_to_end():
             raise asyncio.CancelledError
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextvars import Context, ContextVar
+from itertools import repeat
+from operator import length_hint
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cano.errors import ConfigurationError
@@ -115,13 +117,14 @@ class Step:
     step of that time: call it before you start such a task.
     """
 
-    __slots__ = ("_bound", "_branch", "_detail", "_next", "_own", "_run", "_seq")
+    __slots__ = ("_bound", "_branch", "_detail", "_last", "_left", "_next", "_own", "_run")
 
     def __init__(self, run: Run, bound: BoundState, branch: str | None = None, seq: int = 0) -> None:
         self._run = run
         self._bound = bound
         self._branch = branch
-        self._seq = seq
+        self._last = seq
+        self._left: Iterable[None] = ()
         self._next: BoundState | None = None
         self._detail: Detail | None = None
         self._own: _AttemptStep | None = None
@@ -139,6 +142,15 @@ class Step:
 
     # for the engine and the plugins that extend it
 
+    def counted(self, steps: int) -> Iterable[None]:
+        """Return an iterator over the next `steps` steps. It counts for the loop: `seq` asks it how many are left."""
+        self._last, self._left = self.seq + steps, repeat(None, steps)
+        return self._left
+
+    def count(self, steps: int) -> None:
+        """Add `steps`, which may be negative, to the number of the step."""
+        self._last, self._left = self.seq + steps, ()
+
     def hand_on(self, error: BaseException | None = None, payload: Any = None, outcome: Any = None) -> None:
         """Set `error`, `payload` and `outcome` of the next step. For the engine."""
         self._ensure_detail().following = Detail(error, payload, outcome)
@@ -150,7 +162,7 @@ class Step:
     def of_attempt(self) -> _AttemptStep:
         """Return this step as its present attempt sees it, with an identity that does not change. For the engine."""
         own = self._own
-        if own is None or own._seq != self._seq or own._attempt != self.attempt:
+        if own is None or own._last != self.seq or own._attempt != self.attempt:
             own = self._own = _AttemptStep(self)
         return own
 
@@ -182,7 +194,7 @@ class Step:
 
     def restore(self, bound: BoundState, seq: int, detail: Detail) -> None:
         """Continue after transition `seq`, in a state that starts with `detail`. For the engine."""
-        self._bound, self._seq = bound, seq
+        self._bound, self._last, self._left = bound, seq, ()
         self._ensure_detail().following = detail
 
     # for tasks and observers
@@ -225,7 +237,7 @@ class Step:
     @property
     def seq(self) -> int:
         """The number of the step in its run, counted from 1."""
-        return self._seq
+        return self._last - length_hint(self._left)
 
     @property
     def attempt(self) -> int:
@@ -243,7 +255,7 @@ class Step:
 
         Pass it to external services, so that a repeated call takes effect only once.
         """
-        key = f"{self._run.run_id}:{self._seq}"
+        key = f"{self._run.run_id}:{self.seq}"
         return key if self._branch is None else f"{key}:{self._branch}"
 
     @property
@@ -298,7 +310,7 @@ class _AttemptStep(Step):
     __slots__ = ("_attempt", "_children")
 
     def __init__(self, step: Step) -> None:
-        Step.__init__(self, step._run, step._bound, step._branch, step._seq)
+        Step.__init__(self, step._run, step._bound, step._branch, step.seq)
         self._detail: Detail = step._ensure_detail()
         self._attempt = step.attempt
         self._children = dict(self._detail.children)

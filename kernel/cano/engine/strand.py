@@ -77,7 +77,8 @@ class Strand:
     def cancelled_from_outside(self) -> bool:
         """Return whether the task was cancelled, not counting the strand's own cancellations."""
         assert self._task is not None
-        return self._task.cancelling() > self._base_cancelling + self.own_cancels()
+        cancelling = self._task.cancelling()
+        return cancelling > self._base_cancelling and cancelling > self._base_cancelling + self.own_cancels()
 
     def note_cancel(self) -> None:
         """Make the step loop check for a stop before the next step."""
@@ -93,14 +94,15 @@ class Strand:
 
     def as_failure(self, error: BaseException) -> BaseException:
         """Return `error`; but for a CancelledError that nothing asked for, the task's failure that it stands for."""
-        if isinstance(error, asyncio.CancelledError) and not self.is_to_end():
+        if not isinstance(error, Exception) and isinstance(error, asyncio.CancelledError) and not self.is_to_end():
             return failure(self.step, error)
         return error
 
     def rollback(self, bound: BoundState, error: BaseException, savepoint: Any = None) -> None:
         """Discard the writes of a failed attempt."""
-        cut = isinstance(error, asyncio.CancelledError) or (isinstance(error, StepTimeoutError) and error.abandoned)
-        if bound.threaded and cut:
+        if bound.threaded and (
+            isinstance(error, asyncio.CancelledError) or (isinstance(error, StepTimeoutError) and error.abandoned)
+        ):
             self.kernel.threads.abandon()
         if self.store is self.view:
             # a thread or task that the attempt left behind may still write: it keeps the old view, never committed

@@ -11,6 +11,8 @@ def hint_of(error: Exception) -> float | None:
     For an exception group without `retry_after`, return the longest one of its errors.
     """
     hint: object = getattr(error, "retry_after", None)
+    if hint is None and not isinstance(error, ExceptionGroup):
+        return None
     if isinstance(hint, int | float) and not isinstance(hint, bool):
         try:
             seconds = float(hint)

@@ -22,6 +22,7 @@ PROGRAMMING_ERRORS = (
 )  # fmt: skip
 """Errors of the program, which the next attempt would only repeat. `PermanentStoreError` has `KeyNotFoundError`."""
 
+_KINDS = (type, tuple)  # to build `type | tuple` for each error takes longer than the rest
 _ALLOWED = "an exception type, a non-empty tuple of them, or a plain function error -> bool"
 
 
@@ -46,9 +47,9 @@ def is_retryable(error: Exception, retry_on: Match | None, give_up_on: Match | N
 
 
 def _matches(error: Exception, match: Match, combine: Callable[[Iterable[bool]], bool]) -> bool:
-    if not isinstance(match, type | tuple):
+    if not isinstance(match, _KINDS):
         return bool(match(error))
-    if isinstance(error, match):
+    if issubclass(type(error), match):  # faster than `isinstance`, which looks up `__class__` for each of the types
         return True
     if isinstance(error, ExceptionGroup):
         return combine(_matches(inner, match, combine) for inner in error.exceptions)

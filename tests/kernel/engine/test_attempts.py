@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import gc
 import math
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -26,6 +28,7 @@ from cano import (
     current_step,
     hookimpl,
 )
+from cano.engine.attempts import BREATH
 from cano.testing import VirtualClock
 from cano_memory import MemoryStore
 
@@ -986,3 +989,50 @@ async def test_many_runs_at_once_each_have_their_own_limits(
     await asyncio.gather(*map(one, seconds))
 
     assert ended == [(limit, limit) for limit in sorted(seconds)]
+
+
+async def test_attempts_without_a_delay_let_others_proceed(kernel: Kernel) -> None:
+    """A task that always fails at once, and is retried at once, does not occupy the event loop."""
+    attempts, begun, others = 0, asyncio.Event(), asyncio.Event()
+
+    async def work(store: Any) -> str:
+        nonlocal attempts
+        attempts += 1
+        begun.set()
+        if attempts < 1000 and not others.is_set():
+            raise OSError
+        return "end"
+
+    run = asyncio.create_task(kernel.run(flow_of(work, Always())))
+    await begun.wait()
+    others.set()
+    await run
+
+    assert attempts <= 2 * BREATH
+
+
+async def test_a_failed_attempt_keeps_no_error_alive(kernel: Kernel) -> None:
+    """The errors of failed attempts, with their frames, are freed with the step, not by the garbage collector."""
+
+    class Failure(Exception):
+        """Unlike those that are built in, it can be referred to weakly."""
+
+    errors: list[weakref.ref[Failure]] = []
+
+    async def work(store: Any) -> str:
+        if len(errors) < 3:
+            error = Failure()
+            errors.append(weakref.ref(error))
+            try:
+                raise error
+            finally:
+                del error
+        return "end"
+
+    gc.collect()
+    gc.disable()
+    try:
+        await kernel.run(flow_of(work, Always()))
+        assert [error() for error in errors] == [None] * 3
+    finally:
+        gc.enable()
