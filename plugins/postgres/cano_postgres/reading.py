@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import cache
 from typing import Any, LiteralString
 
 from cano import RunFilter, RunRecord, RunStatus, SerializationError, Transition
 from cano_msgspec.packing import unpacked_record, unreadable, unreadable_record
+from psycopg import AsyncCursor
 
 from cano_postgres.connection import Connection
 from cano_postgres.snapshot import TAIL, Fold, merged, unpacked
+
+AT_ONCE = 200
+"""The most rows that are decoded in one turn of the event loop."""
 
 _STATUSES = {status.value: status for status in RunStatus}
 
@@ -103,12 +108,22 @@ async def ready(connection: Connection, now: float) -> Sequence[RunRecord]:
 
 async def listed(connection: Connection, question: LiteralString, values: Mapping[str, Any]) -> list[RunRecord]:
     """Return the runs in the rows of `COLUMNS` that a query returns."""
-    return [_listed(row) for row in await (await connection.execute(question, values, binary=True)).fetchall()]
+    cursor = await connection.execute(question, values, binary=True)
+    return [_listed(row) async for row in rows_of(cursor)]
+
+
+async def rows_of(cursor: AsyncCursor[tuple[Any, ...]]) -> AsyncIterator[tuple[Any, ...]]:
+    """Yield the rows of an answer, and let the event loop do other work in between: decoding many takes long."""
+    while rows := await cursor.fetchmany(AT_ONCE):
+        for row in rows:
+            yield row
+        if len(rows) == AT_ONCE:
+            await asyncio.sleep(0)
 
 
 async def history(connection: Connection, run_id: str) -> Sequence[Transition]:
     """Return the run's transitions, oldest first. The first entry is its creation."""
-    rows = await (await connection.execute(_HISTORY, (run_id,), binary=True)).fetchall()
+    rows = [row async for row in rows_of(await connection.execute(_HISTORY, (run_id,), binary=True))]
     if not rows:
         return []
     numbers = [row[1] for row in rows if row[1] is not None]
@@ -120,6 +135,8 @@ async def history(connection: Connection, run_id: str) -> Sequence[Transition]:
         if found and seq == found[-1].seq:
             continue  # a commit that made no transition
         found.append(Transition(seq=seq, state=state, status=_STATUSES[status], at=at, **changes._asdict()))
+        if len(found) % AT_ONCE == 0:
+            await asyncio.sleep(0)
     return found
 
 

@@ -22,9 +22,9 @@ class SqliteBackend(LazyBackend["Engine"]):
     """A store that keeps runs in an SQLite file. Several processes can share the file.
 
     When `commit` returns, the commit is on disk. Commits that arrive while the disk is busy share one transaction and
-    one sync. One thread writes and one reads, so the event loop does not wait for the disk; if the loop is otherwise
-    idle, it commits a single run's step itself. A cancelled write is either withdrawn or completed before the
-    cancellation is raised; `load` shows which.
+    one sync. One thread writes, one reads, and one reads lists; so the event loop does not wait for the disk, nor a
+    short query for a list. If the loop is otherwise idle, it commits a single run's step itself. A cancelled write is
+    either withdrawn or completed before the cancellation is raised; `load` shows which.
 
     Args:
         path: the file. `open` creates it, but not its folder.

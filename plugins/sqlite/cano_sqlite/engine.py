@@ -1,4 +1,4 @@
-"""An open store: a writing and a reading thread, and the jobs for them."""
+"""An open store: a writing and two reading threads, and the jobs for them."""
 
 from __future__ import annotations
 
@@ -35,14 +35,17 @@ class Engine:
         self._writer = Worker("cano-sqlite writer", writer, closed)
         self._shortcut = Shortcut(self._writer, writer, self._tails)
         self._reader = Worker("cano-sqlite reader", Reader(settings, self._writer.opened), closed)
-        writer.readers.append(self._reader.ended)
-        self._stop = weakref.finalize(self, _stop, self._writer, self._reader)  # if the store is never closed
+        # lists take long, and no short query waits for one
+        self._lister = Worker("cano-sqlite lister", Reader(settings, self._writer.opened), closed)
+        self._workers = self._writer, self._reader, self._lister
+        writer.readers += [self._reader.ended, self._lister.ended]
+        self._stop = weakref.finalize(self, _stop, *self._workers)  # if the store is never closed
         self._stop.atexit = False
 
     async def open(self) -> None:
         """Wait until both threads are ready. Raise the error of a thread that failed."""
         try:
-            for worker in (self._writer, self._reader):
+            for worker in self._workers:
                 await asyncio.wrap_future(worker.opened)
         except BaseException:
             self._stop()
@@ -51,7 +54,7 @@ class Engine:
     async def close(self) -> None:
         """Let the threads finish their jobs, and wait until they have ended."""
         self._stop()
-        for worker in (self._writer, self._reader):
+        for worker in self._workers:
             await asyncio.wrap_future(worker.ended)
             worker.join()
 
@@ -105,10 +108,10 @@ class Engine:
         return self._reader.do(Call(partial(reading.load, run_id=run_id), run_id))
 
     def runs(self, filter: RunFilter) -> Coroutine[Any, Any, Sequence[RunRecord]]:
-        return self._reader.do(Call(partial(reading.runs, filter=filter)))
+        return self._lister.do(Call(partial(reading.runs, filter=filter)))
 
     def history(self, run_id: str) -> Coroutine[Any, Any, Sequence[Transition]]:
-        return self._reader.do(Call(partial(reading.history, run_id=run_id), run_id))
+        return self._lister.do(Call(partial(reading.history, run_id=run_id), run_id))
 
     def next_signal(self, run_id: str, name: str, own: bool = False) -> Coroutine[Any, Any, Signal | None]:
         return self._reader.do(Call(partial(signals.oldest, run_id=run_id, name=name, own=own), run_id))
@@ -117,16 +120,16 @@ class Engine:
         return self._reader.do(Call(partial(signals.every, run_id=run_id), run_id))
 
     def audit(self, run_id: str | None, limit: int | None) -> Coroutine[Any, Any, Sequence[AuditEntry]]:
-        return self._reader.do(Call(partial(audit.listed, run_id=run_id, limit=limit), run_id))
+        return self._lister.do(Call(partial(audit.listed, run_id=run_id, limit=limit), run_id))
 
     def missing_recipients(self) -> Coroutine[Any, Any, Sequence[str]]:
-        return self._reader.do(Call(signals.missing_recipients))
+        return self._lister.do(Call(signals.missing_recipients))
 
     def expired(
         self, retention: Retention, now: float, limit: int, after: tuple[float, str] | None = None
     ) -> Coroutine[Any, Any, Sequence[RunRecord]]:
         work = partial(pruning.expired, retention=retention, now=now, limit=limit, after=after)
-        return self._reader.do(Call(work))
+        return self._lister.do(Call(work))
 
     def ready(self, now: float) -> Coroutine[Any, Any, Sequence[RunRecord]]:
         return self._reader.do(Call(partial(reading.ready, now=now)))

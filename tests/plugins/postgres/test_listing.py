@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from itertools import product
 from typing import Any
 
 import psycopg
 import pytest
-from cano import RunStatus, Signal, Wait
+from cano import RunFilter, RunRecord, RunStatus, Signal, Wait
 from cano.testing.contract_base import LATER, NOW, new_run, step
 from cano_postgres import PostgresBackend, pruning, reading, signals
 from cano_postgres.connection import prepare_reader
@@ -138,3 +139,28 @@ async def test_two_processes_signal_runs_of_each_other(store: PostgresBackend, u
                 )  # fmt: skip
     finally:
         await other.close()
+
+
+async def test_the_event_loop_turns_while_a_long_list_is_decoded(
+    store: PostgresBackend, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not more than 200 rows are decoded in one turn of the event loop."""
+    ask(_FILL_RUNS, NOW, NOW + 1e9)
+    turns, decoded = 0, list[int]()
+    loop, honest = asyncio.get_running_loop(), reading._listed
+
+    def turn() -> None:
+        nonlocal turns
+        turns += 1
+        if not listing.done():
+            loop.call_soon(turn)
+
+    def note(row: Any) -> RunRecord:
+        decoded.append(turns)
+        return honest(row)
+
+    monkeypatch.setattr(reading, "_listed", note)
+    listing = asyncio.ensure_future(store.runs(RunFilter(status=RunStatus.PARKED)))
+    turn()
+    assert len(await listing) == len(decoded) == 5000
+    assert max(Counter(decoded).values()) <= 200

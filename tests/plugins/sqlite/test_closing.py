@@ -68,7 +68,7 @@ async def test_a_forgotten_store_ends_its_threads(path: Path) -> None:
     await store.open()
     await store.create(new_run())
     workers = [thread for thread in threading.enumerate() if thread.name.startswith("cano-sqlite")]
-    assert len(workers) == 2
+    assert len(workers) == 3
     del store
     gc.collect()
     for worker in workers:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
 from itertools import product
 from typing import Any
 
-from cano import RunFilter, RunStatus, Signal, Wait
+import pytest
+from cano import RunFilter, RunRecord, RunStatus, Signal, Wait
 from cano.testing.contract_base import NOW, free_run, new_run
 from cano_sqlite import SqliteBackend, pruning, reading, signals
 
@@ -87,3 +90,28 @@ async def test_many_runs(store: SqliteBackend) -> None:
     assert [run.run_id for run in await store.runs(RunFilter(parent="3", limit=2))] == ["399", "398"]
     assert [run.run_id for run in await store.runs(RunFilter(limit=1))] == ["1999"]
     assert await store.runs(RunFilter(limit=-1)) == []
+
+
+async def test_a_short_query_does_not_wait_for_a_list(store: SqliteBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a list is read, a run is loaded and its signals are found."""
+    await store.create(new_run("run"))
+    reading_list, go_on = asyncio.Event(), threading.Event()
+    loop, honest = asyncio.get_running_loop(), reading.runs
+
+    def slow(connection: sqlite3.Connection, filter: RunFilter) -> Sequence[RunRecord]:
+        loop.call_soon_threadsafe(reading_list.set)
+        assert go_on.wait(20)
+        return honest(connection, filter)
+
+    monkeypatch.setattr(reading, "runs", slow)
+    listing = asyncio.ensure_future(store.runs(RunFilter()))
+    try:
+        await reading_list.wait()
+        async with asyncio.timeout(10):
+            assert await store.load("run") == new_run("run")
+            assert await store.next_signal("run", "go") is None
+            assert await store.ready(NOW) == []
+        assert not listing.done()
+    finally:
+        go_on.set()
+    assert [run.run_id for run in await listing] == ["run"]

@@ -109,7 +109,7 @@ async def test_opening_twice_is_harmless(path: Path) -> None:
     store = SqliteBackend(path)
     await asyncio.gather(store.open(), store.open())
     await store.open()
-    assert sorted(threads()) == ["cano-sqlite reader", "cano-sqlite writer"]
+    assert sorted(threads()) == ["cano-sqlite lister", "cano-sqlite reader", "cano-sqlite writer"]
 
     await asyncio.gather(store.close(), store.close())
     assert threads() == []
