@@ -17,11 +17,11 @@ BUDGETS = {
     "": 996,  # the top floor: hooks, protocols, records, errors, options
     "data": 558,
     "model": 804,
-    "engine": 1_470,
+    "engine": 1_480,
     "runtime": 295,
     "concurrency": 632,
     "plugins": 513,
-    "kernel": 644,
+    "kernel": 647,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
 DURABILITY = {"": 1_637, "families": 97, "inspection": 425, "recovery": 600, "sealing": 615}

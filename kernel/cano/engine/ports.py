@@ -17,7 +17,7 @@ from cano.engine.binding import BoundState, BoundWorkflow, Listener
 from cano.engine.control import Parked, ParkedForChild, Paused, Refused, StoreFailed
 from cano.engine.run import Run
 from cano.engine.step import Detail
-from cano.engine.stopping import lease_lost
+from cano.engine.stopping import lease_lost, refuse_inside
 from cano.engine.strand import Strand
 from cano.holders import is_stopped, lives, new_holder
 from cano.records import wait_token
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BoundState", "BoundWorkflow", "Detail", "Host", "IMMUTABLE", "Journal", "Listener", "Parked", "ParkedForChild",
     "Paused", "Refused", "RestorePoint", "RunKeeper", "StoreFailed", "Strand", "Work", "error_text", "failed_attempts",
-    "is_stopped", "lease_lost", "lives", "new_holder", "safe_repr", "safe_str", "wait_token",
+    "is_stopped", "lease_lost", "lives", "new_holder", "refuse_inside", "safe_repr", "safe_str", "wait_token",
 ]  # fmt: skip
 
 Work: TypeAlias = Callable[[Run, BoundState], Awaitable[Any]]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from cano.engine.step import location_of
+from cano.engine.step import location_of, running
 from cano.errors import (
     CanoError,
+    ConfigurationError,
     ConflictError,
     RunCancelledError,
     RunInterruptedError,
@@ -65,6 +67,27 @@ class Stop:
                     raise
             for _ in range(self.cancels):
                 task.uncancel()
+
+
+def refuse_inside(runs: Iterable[Run], what: str) -> None:
+    """Refuse a call that waits for `runs`, if the task of one of them makes it: it would wait for itself.
+
+    An asyncio task that this task has started may make it, but not one that a branch of a split has started.
+
+    Args:
+        runs: the runs.
+        what: what the task cannot do, for the message: a verb and its object.
+
+    Raises:
+        ConfigurationError: a task of these runs makes the call.
+    """
+    here, caller, step = asyncio.get_running_loop(), asyncio.current_task(), running.get(None)
+    for run in runs:
+        inside = step is not None and step.run is run and (step.branch is not None or run.loop is not here)
+        if inside or run.driven_by(caller):
+            message = f"the task of state {run.step.state} cannot {what}, which waits for its run {run.run_id} to end; "
+            message += "set an asyncio.Event in the task, and make this call where that is awaited, outside the run"
+            raise ConfigurationError(message, run_id=run.run_id, state=run.step.state)
 
 
 def reason_of(run: Run, error: asyncio.CancelledError) -> BaseException:

@@ -25,6 +25,7 @@ from cano.engine.control import StoreFailed
 from cano.engine.limiter import Limiter
 from cano.engine.run import Run
 from cano.engine.step import current_run
+from cano.engine.stopping import refuse_inside
 from cano.engine.strand import UNMANAGED
 from cano.errors import (
     ConfigurationError,
@@ -200,12 +201,18 @@ class Kernel:
     async def close(self, grace: Duration = None) -> None:
         """Wait for active runs to finish, interrupt the others, and close store and executor.
 
-        Cancelling this call does not stop the closing. Another call waits for it, in any thread.
+        Cancelling this call does not stop the closing. Another call waits for it, in any thread. A task of a run that
+        no store keeps may call this: its run continues, and is not waited for.
 
         Args:
             grace: seconds, or a timedelta, for which runs may finish; by default the kernel's `grace`.
+
+        Raises:
+            ConfigurationError: a task of a run that the store keeps calls this; the run's end could not be stored.
         """
         grace = self.grace if grace is None else seconds("grace", grace)
+        kept = [run for run in list(self.active.values()) if run.journal is not None]
+        refuse_inside(kept, "close its kernel")
         with self._lock:
             if self._closing is None:
                 opened, self.closed, self._open = self._open, True, False

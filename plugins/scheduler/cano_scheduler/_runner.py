@@ -18,6 +18,7 @@ from cano import (
     StoreError,
     is_held,
 )
+from cano.engine.ports import refuse_inside
 from cano.safe_text import escaped
 
 from cano_scheduler._batch import batch_end
@@ -200,6 +201,11 @@ class Runner:
         """Return whether this process tracks all active runs of a schedule."""
         state = self.repository.state(schedule.id)
         return state is None or all(run_id in self._tracked for run_id in state.active)
+
+    def refuse_inside(self) -> None:
+        """Raise ConfigurationError if a task of a tracked run calls this."""
+        active = self._kernel.active
+        refuse_inside([active[run_id] for run_id in self._tracked if run_id in active], "stop its scheduler")
 
     async def finish(self, timeout: float) -> None:
         """Wait up to `timeout` seconds for the tracked runs to end, then cancel them. Parked runs stay parked."""

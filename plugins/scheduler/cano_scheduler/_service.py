@@ -170,7 +170,13 @@ class Service:
             self._starting = False
 
     async def stop(self, timeout: float) -> None:
-        """Stop the loop, and wait for runs to end."""
+        """Stop the loop, and wait for runs to end.
+
+        Raises:
+            ConfigurationError: a task of such a run calls this.
+        """
+        if self._runner is not None:
+            self._runner.refuse_inside()
         loop, self.loop = self.loop, None
         if loop is not None:
             await loop.stop()

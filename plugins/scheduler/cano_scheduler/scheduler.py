@@ -167,6 +167,9 @@ class Scheduler:
         """Stop firing, wait up to `timeout` for the runs of this process to end, then cancel them.
 
         Parked runs in a durable store stay parked, and queued ones stay queued. The scheduler can be started again.
+
+        Raises:
+            ConfigurationError: a task of such a run calls this, so that it would wait for itself.
         """
         seconds = self._stop_timeout if timeout is None else _check.duration("timeout", timeout, least=0) / SECOND
         await self._service.stop(seconds)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
-from cano import ConfigurationError, Kernel, RunCancelledError, SchedulerError
+from cano import ConfigurationError, Kernel, KeyValueStore, RunCancelledError, SchedulerError, Workflow
 from cano_scheduler import Scheduler
 
 from tests.plugins.scheduler.conftest import Diary
@@ -207,3 +207,26 @@ async def test_list_shows_all_in_order(kernel: Kernel, diary: Diary) -> None:
     assert [(info.id, info.kind, info.state) for info in infos] == [
         ("z", "manual", "idle"), ("a", "every", "running"), ("o", "on", "idle"),
     ]  # fmt: skip
+
+
+async def test_a_scheduled_task_cannot_stop_its_scheduler(kernel: Kernel) -> None:
+    """It would wait for its own run. The call is refused, and the scheduler continues."""
+    scheduler, refused = Scheduler(kernel), list[ConfigurationError]()
+
+    async def work(store: KeyValueStore) -> str:
+        try:
+            await scheduler.stop(timeout=1000)
+        except ConfigurationError as error:
+            refused.append(error)
+        return "done"
+
+    flow: Workflow[str] = Workflow("work", name="stops").register("work", work).add_exit_state("done")
+    scheduler.manual("a", flow)
+    async with scheduler:
+        handle = await scheduler.trigger("a")
+
+        assert (await handle.result()).state == "done"
+        assert scheduler.running
+    (error,) = refused
+    assert "the task of state work cannot stop its scheduler" in str(error)
+    assert error.run_id == handle.run_id
