@@ -27,6 +27,7 @@ from cano.errors import (
     RunTimeoutError,
     SchedulerError,
     SerializationError,
+    SizeLimitError,
     StepKilledError,
     StepTimeoutError,
     StoreError,
@@ -77,6 +78,7 @@ from cano.records import (
     Transition,
     Wait,
 )
+from cano.size_limits import SizeLimits, derived_id
 
 if typing.TYPE_CHECKING:
     from cano.concurrency.batch import (
@@ -108,13 +110,13 @@ __all__ = [
     "PluginWarning", "Progress", "PruningStore", "ReadKey", "Registration", "Retention", "RetryExhaustedError",
     "RetryStrategy", "Run", "RunCancelledError", "RunFilter", "RunHandle", "RunInfo", "RunInterruptedError",
     "RunListing", "RunNotFoundError", "RunRecord", "RunResult", "RunStatus", "RunTimeoutError", "SchedulerError",
-    "SerializationError", "Signal", "Signals", "SplitOutcome", "Standstill", "Step", "StepKilledError",
-    "StepTimeoutError", "StoreBackend", "StoreError", "StoreUnavailableError", "StoreView", "SubWorkflow", "Success",
-    "SystemClock", "Task", "TaskConfig", "TaskError", "Timer", "TransientStoreError", "Transition", "TransitionError",
-    "TypeMismatchError", "TypedStore", "ValidationError", "VersionMismatchError", "Wait", "WaitStrategy", "Workflow",
-    "WorkflowError", "WorkflowResult", "apply_changes", "current_step", "current_wait", "default_kernel", "edges",
-    "hookimpl", "hookspec", "is_held", "isolate", "not_a_list", "sleep_until", "state_name", "task", "undeclared",
-    "wait_for",
+    "SerializationError", "Signal", "Signals", "SizeLimitError", "SizeLimits", "SplitOutcome", "Standstill", "Step",
+    "StepKilledError", "StepTimeoutError", "StoreBackend", "StoreError", "StoreUnavailableError", "StoreView",
+    "SubWorkflow", "Success", "SystemClock", "Task", "TaskConfig", "TaskError", "Timer", "TransientStoreError",
+    "Transition", "TransitionError", "TypeMismatchError", "TypedStore", "ValidationError", "VersionMismatchError",
+    "Wait", "WaitStrategy", "Workflow", "WorkflowError", "WorkflowResult", "apply_changes", "current_step",
+    "current_wait", "default_kernel", "derived_id", "edges", "hookimpl", "hookspec", "is_held", "isolate", "not_a_list",
+    "sleep_until", "state_name", "task", "undeclared", "wait_for",
 ]  # fmt: skip
 
 # These names need asyncio, which takes longer to import than all of the above, so they are imported on first use.

@@ -2,6 +2,7 @@
 
     CanoError
     ├── ConfigurationError (ValueError)        an option or argument is wrong
+    │   └── SizeLimitError                     a size exceeds a limit of the kernel
     ├── ValidationError (ValueError)           a workflow's definition is wrong; lists every problem
     ├── PluginError                            a plugin is broken, incompatible, or has the name of another
     ├── SchedulerError                         a schedule is wrong or unknown
@@ -58,6 +59,24 @@ class ConfigurationError(CanoError, ValueError):
         self.run_id = run_id
         self.state = state
         self.key = key
+
+
+class SizeLimitError(ConfigurationError):
+    """A size exceeds a limit of `SizeLimits`.
+
+    Attributes:
+        limit: the limit's name.
+        most: its value.
+        size: the size.
+    """
+
+    def __init__(
+        self, message: str, *, limit: str = "", most: int = 0, size: int = 0, run_id: str | None = None
+    ) -> None:
+        super().__init__(message, run_id=run_id)
+        self.limit = limit
+        self.most = most
+        self.size = size
 
 
 class ValidationError(CanoError, ValueError):

@@ -29,6 +29,7 @@ from cano import (
     RunTimeoutError,
     SchedulerError,
     SerializationError,
+    SizeLimitError,
     StepKilledError,
     StepTimeoutError,
     StoreError,
@@ -55,6 +56,7 @@ PLACE: dict[str, Any] = {"run_id": "r1", "workflow": "orders", "state": State.WO
 EXAMPLES: list[CanoError] = [
     CanoError("message"),
     ConfigurationError("message", run_id="r1", state="ask", key="name"),
+    SizeLimitError("message", limit="ids", most=512, size=600, run_id="one"),
     ValidationError("orders", ["first problem", "second problem"]),
     PluginError("message", plugin="retry", distribution="cano-retry 1.0"),
     SchedulerError("message"),

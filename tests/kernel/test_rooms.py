@@ -14,17 +14,17 @@ HERE = Path(cano.__file__).parent
 FILES = sorted(path for path in HERE.rglob("*.py") if "testing" not in path.relative_to(HERE).parts)
 
 BUDGETS = {
-    "": 996,  # the top floor: hooks, protocols, records, errors, options
+    "": 1_039,  # the top floor: hooks, protocols, records, errors, options
     "data": 558,
     "model": 804,
-    "engine": 1_480,
+    "engine": 1_482,
     "runtime": 295,
     "concurrency": 632,
     "plugins": 513,
-    "kernel": 647,
+    "kernel": 664,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
-DURABILITY = {"": 1_637, "families": 97, "inspection": 425, "recovery": 600, "sealing": 615}
+DURABILITY = {"": 1_698, "families": 97, "inspection": 426, "recovery": 600, "sealing": 616}
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
 
 EXCEPTIONS = {

@@ -33,6 +33,7 @@ from cano import (
     ConcurrentWorkflowStatus,
     ConfigurationError,
     ConflictError,
+    ContextLayer,
     Executor,
     Explanation,
     Failed,
@@ -45,6 +46,7 @@ from cano import (
     Key,
     KeyNotFoundError,
     KeyValueStore,
+    LayerContext,
     LazyBackend,
     Limit,
     ManagedStore,
@@ -78,6 +80,8 @@ from cano import (
     SerializationError,
     Signal,
     Signals,
+    SizeLimitError,
+    SizeLimits,
     SplitOutcome,
     Standstill,
     Step,
@@ -110,6 +114,7 @@ from cano import (
     current_step,
     current_wait,
     default_kernel,
+    derived_id,
     edges,
     hookimpl,
     hookspec,
@@ -427,6 +432,7 @@ def errors() -> list[type[CanoError]]:
         assert_type(error.problems, tuple[str, ...])
     return [
         ConfigurationError,
+        SizeLimitError,
         ConflictError,
         JoinError,
         MergeConflictError,
@@ -701,6 +707,12 @@ class Plugin:
         """Answer."""
         return Mirror() if spec == "mirror" else None
 
+    @hookimpl
+    def cano_seal_store(self, store: StoreBackend, layer: ContextLayer, names: Sequence[str]) -> StoreBackend | None:
+        """Answer."""
+        context = LayerContext("store", derived_id("run"), "key", seq=1)
+        return store if layer.unwrap_in(layer.wrap_in(b"", context), context) == b"" else None
+
     @hookimpl(tryfirst=True)
     def cano_retry_strategy(self, spec: str) -> RetryStrategy | None:
         """Answer."""
@@ -725,6 +737,6 @@ executor: Executor = Here()
 clock: Clock = Still()
 managed: ManagedStore = Small()
 seen: KeyValueStore = StoreView(managed.live(), managed.apply)
-kernel = Kernel(store=Backend(), executor=executor, plugins=[Plugin()], clock=clock)
+kernel = Kernel(store=Backend(), executor=executor, plugins=[Plugin()], clock=clock, limits=SizeLimits(ids=100))
 parked = Wait(then="DONE", signal="approved")
 warning: type[Warning] = PluginWarning

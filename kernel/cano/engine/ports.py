@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from cano.protocols import Clock, Codec, Executor, StoreBackend
     from cano.records import AuditEntry, Explanation, Finding, Retention, RunFilter, RunRecord, Transition
     from cano.runtime.threads import Threads
+    from cano.size_limits import SizeLimits
 
 __all__ = [
     "BoundState", "BoundWorkflow", "Detail", "Host", "IMMUTABLE", "Journal", "Listener", "Parked", "ParkedForChild",
@@ -61,6 +62,7 @@ class Host(Protocol):
         backend, codec: the open store, and the codec with its layers; or None.
         lease: seconds without a renewal after which another process may take over a run.
         poll: seconds between two looks into the store for changes by other processes.
+        limits: the largest sizes of ids, names, errors and runs.
         store_name: the store's name in messages; it contains no secret.
         observer_errors: the number of exceptions of each observer, by its name.
     """
@@ -76,6 +78,7 @@ class Host(Protocol):
     closed: bool
     lease: float
     poll: float
+    limits: SizeLimits
 
     @property
     def hook(self) -> Any: ...

@@ -49,6 +49,7 @@ from cano.records import AuditEntry, Explanation, Finding, Retention, RunFilter,
 from cano.runtime.clock import SystemClock
 from cano.runtime.teardown import run_in, with_timeout
 from cano.runtime.threads import Threads
+from cano.size_limits import SizeLimits, derived_id
 
 if TYPE_CHECKING:
     from cano.checks import Duration, Seconds
@@ -77,9 +78,11 @@ class Kernel:
         grace: seconds, or a timedelta, for which a closing kernel lets runs finish before it interrupts them.
         actor: the person or service on whose behalf the kernel acts, for the store's audit: at most 512 bytes. By
             default CANO_ACTOR, or else the user and host of the process. It is recorded, not checked.
+        limits: the largest sizes of ids, names, errors and runs.
 
     Attributes:
         clock, threads: the source of time, and the worker threads of plain functions.
+        limits: the largest sizes of ids, names, errors and runs.
         active: the runs that this kernel executes now, by run id.
         bound: the workflows that are bound to this kernel, by name; of several with one name the last.
         codec: the codec with the layers of the store's URL, or None.
@@ -105,6 +108,7 @@ class Kernel:
         poll: Seconds = 1.0,
         grace: Seconds = 10.0,
         actor: str | None = None,
+        limits: SizeLimits | None = None,
     ) -> None:
         self._resources = Resources(store, executor, plugins, discover=discover, block=block, strict=strict)
         if clock is not None and not isinstance(clock, Clock):
@@ -112,6 +116,9 @@ class Kernel:
         self.lease, self.poll = positive_seconds("lease", lease), positive_seconds("poll", poll)
         self.grace = seconds("grace", grace)
         self._actor = checked_actor(actor)
+        if not isinstance(limits, SizeLimits | None):
+            refuse("limits", limits, "a SizeLimits, or None")
+        self.limits = limits or SizeLimits()
         self.clock: Clock = SystemClock() if clock is None else clock
         self.threads = Threads(self.clock)
         self.active: dict[str, Run] = {}
@@ -422,7 +429,7 @@ class Kernel:
 
     async def run_child(self, flow: Workflow[Any], data: Mapping[str, Any], parent: Step) -> RunResult:
         """Execute `flow` as a child run of the step `parent`, in its task. `SubWorkflow` calls this."""
-        run_id = parent.child_id(flow.name)
+        run_id = await self._child_id(parent.child_id(flow.name))
         task: asyncio.Task[Any] = asyncio.current_task()  # type: ignore[assignment]  # of this call
         before = task.cancelling()
         parent.began(self.clock.monotonic())
@@ -448,6 +455,13 @@ class Kernel:
         except (TransientStoreError, StepKilledError) as error:
             raise StoreFailed(error) from error
 
+    async def _child_id(self, run_id: str) -> str:
+        """Return the id of a child: too long a one ends in a hash, unless an earlier version has stored the child."""
+        short = derived_id(run_id)
+        if short == run_id or (self.backend is not None and await self.backend.load(run_id) is not None):
+            return run_id
+        return short
+
     async def _begin(
         self, flow: Workflow[Any], data: Any, run_id: str | None, timeout: Duration, keep: bool, parent: Step | None
     ) -> tuple[BoundWorkflow, str, Run | None, bool]:
@@ -462,7 +476,7 @@ class Kernel:
         plan, keeper = self.bind(flow), self.keeper
         timeout = time_limit("timeout", timeout)
         if run_id is not None:
-            text("run_id", run_id)
+            self.limits.check("ids", "the run id", text("run_id", run_id) if parent is None else None)
         view = self._view_of(data, plan)
         if parent is not None:
             keep = parent.run.journal is not None and parent.run.journal.commits_steps
@@ -496,6 +510,7 @@ class Kernel:
         values = {(name := unpack_key(key, None)[0]): copied(name, value) for key, value in (data or {}).items()}
         for name in values:
             check_key(name)
+            self.limits.check("names", "the key", name)
         return StoreView(values) if self.keeper is None else self.keeper.view(values, plan)
 
     def bind(self, flow: Workflow[Any]) -> BoundWorkflow:
@@ -510,7 +525,10 @@ class Kernel:
         plan: BoundWorkflow | None = flow.bindings.get(self)
         if plan is None:
             self.load()
-            plan = flow.bindings[self] = self.bound[flow.name] = BoundWorkflow(self, flow)
+            plan = BoundWorkflow(self, flow)
+            for kind, name in (("workflow", plan.name), *(("state", name) for name in plan.by_name)):
+                self.limits.check("names", f"the name of the {kind}", name)
+            flow.bindings[self] = self.bound[flow.name] = plan
         return plan
 
     def codec_for(self, plan: BoundWorkflow | None) -> Codec | None:
@@ -584,6 +602,8 @@ class Kernel:
             SerializationError: the payload cannot be stored.
         """
         keeper = await self._asked(run_id=run_id, name=name, id=id, wait=wait)
+        self.limits.check("names", "the signal's name", name, run_id)
+        self.limits.check("ids", "the signal's id", id, run_id)
         return await keeper.signal(run_id, name, payload, id, wait)
 
     async def cancel(self, run_id: str) -> bool:
@@ -646,6 +666,7 @@ class Kernel:
             ConfigurationError: it has no such transition, `new_run_id` is in use, or the store keeps no history.
         """
         keeper = await self._asked(run_id=run_id, new_run_id=new_run_id)
+        self.limits.check("ids", "the run id", new_run_id)
         return await keeper.fork(run_id, whole("seq", seq), new_run_id)
 
     async def explain(self, run_id: str) -> Explanation:

@@ -102,7 +102,7 @@ class Claimer:
             raise ConfigurationError(message, run_id=run_id)
         limit = None if timeout is None else (float(timeout), stored.now() + timeout)
         since = stored.elapsed()
-        record = stored.new_record(plan, view, run_id, None if parent is None else parent.run_id, limit)
+        record = await stored.new_record(plan, view, run_id, None if parent is None else parent.run_id, limit)
         if woken:
             ended = await stored.load(run_id)
             _check_workflow(plan, run_id, ended.workflow)
@@ -297,7 +297,7 @@ class Claimer:
         begins now.
         """
         stored, readable = self._stored, self._stored.register(plan)
-        data = readable.data(record.data, record.run_id)
+        data = await readable.all_data(record)
         values = stored.own_values(record)
         journal = stored.journal(plan, record, since)
         seq, state, removed = record.seq, landing_state(plan, record), []

@@ -12,12 +12,12 @@ from cano.engine.ports import error_text, safe_str
 
 def described(run: Run, error: BaseException) -> dict[str, Any]:
     """Return an error of `run` as its record keeps it."""
-    cause, ours = error.__cause__, isinstance(error, CanoError)
+    cause, ours, cut = error.__cause__, isinstance(error, CanoError), run.kernel.limits.cut
     numbers = {name: getattr(error, name) for name in ("timeout", "kills") if hasattr(error, name)}
     return {
         "type": type(error).__name__ if ours else "TaskError",
-        "message": safe_str(error) if ours else f"task {run.step.task!r} failed: {error_text(error)}",
-        "cause": None if cause is None else error_text(cause),
+        "message": cut(safe_str(error) if ours else f"task {run.step.task!r} failed: {error_text(error)}"),
+        "cause": None if cause is None else cut(error_text(cause)),
         "state": state_name(run.step.state),
         "attempt": run.step.attempt,
         **numbers,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cano import (
@@ -24,6 +25,7 @@ from cano import (
 from cano.engine.ports import BoundState, Parked, lease_lost
 from cano.safe_text import escaped, safe_repr, safe_str
 
+from cano_durability.bounds import off_loop
 from cano_durability.failures import described
 from cano_durability.families.lineage import announce_end, may_be_awaited
 from cano_durability.keys import AWAITED, CARRIED, ERROR, LASTING, PAYLOAD, TAKEOVERS, WAIT
@@ -129,7 +131,7 @@ class Journal:
         if self.parent is not None and status.finished:
             await announce_end(self._backend, self.parent, self.run_id, self.token)
         changes = view.changes()
-        changed, removed = self._encoded(view, changes)
+        changed, removed = await off_loop(len(changes.changed), partial(self._encoded, view, changes))
         moves = seq != self.seq
         own: dict[str, Any] = {}
         gone: Sequence[str] = ()

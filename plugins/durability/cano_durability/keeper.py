@@ -33,6 +33,7 @@ from cano import (
 from cano.engine.ports import BoundState, BoundWorkflow, Host, Parked, Paused
 
 from cano_durability.answers import accepted, address, early_answer, seq_of, verdict
+from cano_durability.bounds import WaitingSignals
 from cano_durability.cancelling import Canceller
 from cano_durability.claiming import Claimer, ended_parent, ended_with_parent, has_ended, is_over
 from cano_durability.failures import stored_error
@@ -64,6 +65,7 @@ class Keeper:
         self._closed = False
         self.stored = stored = StoredRuns(kernel, kernel.backend)
         self._watchlist = watchlist = Watchlist()
+        self._waiting = WaitingSignals(kernel.backend, kernel.limits)
         self._waiters = waiters = Waiters(kernel.clock)
         self._alarms = alarms = Alarms(kernel.clock, lambda run_id: kernel.spawn(self._caretaker.wake(run_id)))
         leases = Leases(kernel, stored)
@@ -162,7 +164,7 @@ class Keeper:
                     raise RunInterruptedError(message, run_id=run_id, workflow=plan.name)
                 record = await self.stored.load(run_id)
                 if record.status.finished and run_id not in self._kernel.active:  # otherwise it is about to leave
-                    return self._result(plan, record)
+                    return await self._result(plan, record)
                 if (claimed := await self._claimer.claim(plan, record)) is not None:
                     self._kernel.drive(self._caretaker.look_after(claimed))
                 elif run_id not in self._kernel.active:
@@ -173,11 +175,11 @@ class Keeper:
                         self._caretaker.start()
                     await self._waiters.change(changed, self._kernel.poll if self.stored.durable else None)
 
-    def _result(self, plan: BoundWorkflow, record: RunRecord) -> RunResult:
+    async def _result(self, plan: BoundWorkflow, record: RunRecord) -> RunResult:
         """Return the result of a finished run. Raises its error, if it failed."""
         if (error := _error_of(record)) is not None:
             raise error
-        data = self.stored.register(plan).data(record.data, record.run_id)
+        data = await self.stored.register(plan).all_data(record)
         name = record.state if record.state in plan.by_name else landing_state(plan, record)
         return RunResult(record.run_id, plan.by_name[name].state, data, record.seq)
 
@@ -191,6 +193,7 @@ class Keeper:
         pause, journal, now = paused.pause, journal_of(run), self.stored.now()
         until = now + pause.timeout if pause.timeout is not None else pause.until
         if pause.signal is not None:
+            self._kernel.limits.check("names", "the signal's name", pause.signal, run.run_id)
             signal, journal.answers, journal.own_answers = await early_answer(
                 self.stored.backend, run.run_id, pause.signal, run.step.seq, fresh=pause.fresh,
                 known=run.step.token_known,
@@ -228,6 +231,7 @@ class Keeper:
         if not self.stored.knows(workflow):
             what += f", whose workflow {workflow!r} this kernel knows only after kernel.bind(flow)"
         encoded = None if payload is None else encode(what, payload, run_id, own=True)
+        await self._waiting.check(run_id)
         await backend.put_signal(run_id, Signal(id, name, encoded), *audit)
         if run_id not in self._kernel.active:
             await self._caretaker.wake(run_id)

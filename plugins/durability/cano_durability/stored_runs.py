@@ -24,6 +24,7 @@ from cano import (
 )
 from cano.engine.ports import BoundWorkflow, Host, failed_attempts, new_holder
 
+from cano_durability.bounds import off_loop
 from cano_durability.failures import corrupt
 from cano_durability.journal import Journal
 from cano_durability.keys import DEADLINE, DEFINITION, ORIGIN, PHASES, RETRY, TAKEOVERS
@@ -53,7 +54,7 @@ class StoredRuns:
     def __init__(self, kernel: Host, backend: StoreBackend) -> None:
         self.backend = backend
         self._kernel = kernel
-        self.values = Values(backend, kernel.codec)
+        self.values = Values(backend, kernel.codec, kernel.limits.run)
         self.holder = new_holder()
         self.durable = backend.capabilities.durable
         self.lease = kernel.lease if self.durable else math.inf
@@ -80,14 +81,17 @@ class StoredRuns:
         """Register a workflow, and return the values of its runs: only the types that it names can be stored."""
         known = self._plans.get(plan.name)
         if known is None or known[0] is not plan:
-            known = self._plans[plan.name] = plan, Values(self.backend, self._kernel.codec_for(plan))
+            known = self._plans[plan.name] = plan, self._values(plan)
         return known[1]
 
     def values_of(self, workflow: str) -> Values:
         """Return the values of the runs of a workflow, which this kernel may not know."""
         if workflow in self._plans:
             return self._plans[workflow][1]
-        return Values(self.backend, self._kernel.codec_for(self._kernel.bound.get(workflow)))
+        return self._values(self._kernel.bound.get(workflow))
+
+    def _values(self, plan: BoundWorkflow | None) -> Values:
+        return Values(self.backend, self._kernel.codec_for(plan), self._kernel.limits.run)
 
     def knows(self, workflow: str) -> bool:
         """Return whether this kernel has bound a workflow of that name."""
@@ -99,7 +103,7 @@ class StoredRuns:
 
     # records
 
-    def new_record(
+    async def new_record(
         self,
         plan: BoundWorkflow,
         data: StoreView,
@@ -109,7 +113,8 @@ class StoredRuns:
     ) -> RunRecord:
         """Return the record of a new run. Raises SerializationError if its data cannot be stored."""
         now, encode = self.unique_now(), self.register(plan).encode
-        values = {key: encode(key, value, run_id) for key, value in data.base.items()}
+        base = data.base
+        values = await off_loop(len(base), lambda: {key: encode(key, value, run_id) for key, value in base.items()})
         own = {} if limit is None else self.values.encode_own({DEADLINE: limit}, run_id)
         return RunRecord(
             run_id=run_id, workflow=plan.name, version=plan.version, fingerprint=plan.fingerprint,
@@ -279,7 +284,7 @@ class StoredRuns:
             raise ConfigurationError(message, run_id=run.run_id, state=run.step.state)
         limit = None if run.timeout is None or run.due is None else (run.timeout, run.due)
         since = self.elapsed()
-        record = self.new_record(run.plan, run.view, run.run_id, run.parent_id, limit)
+        record = await self.new_record(run.plan, run.view, run.run_id, run.parent_id, limit)
         record = record._replace(state=state_name(run.step.state), seq=run.steps)
         journal = Journal(self, self.register(run.plan), record, commits_steps=False, safe_until=since + self.safe)
         journal.carry(run.carried)

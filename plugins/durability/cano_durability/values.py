@@ -7,6 +7,8 @@ from typing import Any
 
 from cano import (
     Codec,
+    CodecLayer,
+    RunRecord,
     SerializationError,
     StoreBackend,
     StoreError,
@@ -17,6 +19,8 @@ from cano import (
 )
 from cano.engine.ports import IMMUTABLE, error_text
 
+from cano_durability.bounds import Total, off_loop
+
 
 class Values:
     """Encodes and decodes the values of one store. Errors name the key and the run.
@@ -24,13 +28,17 @@ class Values:
     Args:
         backend: the store.
         codec: the kernel's codec, or the one for the runs of one workflow; None if there is none.
+        most: number of bytes that all values of a run may have when they are read.
 
     Attributes:
         strict: whether values pass through the codec whenever a task puts or gets them.
     """
 
-    def __init__(self, backend: StoreBackend, codec: Codec | None) -> None:
-        self._codec = codec if backend.capabilities.encoded else None
+    def __init__(self, backend: StoreBackend, codec: Codec | None, most: int = 2**63) -> None:
+        self._codec = codec = codec if backend.capabilities.encoded else None
+        self._layers: CodecLayer | None = getattr(codec, "layers", None)
+        self._plain: Codec | None = codec if self._layers is None else getattr(codec, "plain", None)
+        self._most = most
         self.strict = backend.capabilities.strict
 
     def encode(self, key: str, value: Any, run_id: str | None = None, *, own: bool = False) -> Any:
@@ -48,12 +56,18 @@ class Values:
         except Exception as error:
             raise _named(error, "stored", key, run_id, own=own) from error
 
-    def decode(self, key: str, value: Any, run_id: str, *, own: bool = False) -> Any:
-        """Return the value that `encode` was given. Raises SerializationError naming run and key."""
-        if self._codec is None:
+    def decode(self, key: str, value: Any, run_id: str, *, own: bool = False, total: Total | None = None) -> Any:
+        """Return the value that `encode` was given. Raises SerializationError naming run and key.
+
+        Its size, without layers, is added to `total`.
+        """
+        if self._plain is None:
             return isolate(value)
         try:
-            return self._codec.decode(value)
+            plain = value if self._layers is None else self._layers.unwrap(value)
+            if total is not None:
+                total.add(len(plain))
+            return self._plain.decode(plain)
         except Exception as error:
             raise _named(error, "read", key, run_id, own=own) from error
 
@@ -61,9 +75,18 @@ class Values:
         """Return this plugin's and the engine's values, by name, as the store keeps them."""
         return {name: self.encode(name, value, run_id, own=True) for name, value in values.items()}
 
-    def data(self, encoded: Mapping[str, Any], run_id: str) -> dict[str, Any]:
-        """Return the values of a run's data, decoded."""
-        return {key: self.decode(key, value, run_id) for key, value in encoded.items()}
+    def total(self) -> Total:
+        """Return a count of the bytes that are read of one run."""
+        return Total(self._most)
+
+    def data(self, encoded: Mapping[str, Any], run_id: str, total: Total | None = None) -> dict[str, Any]:
+        """Return the values of a run's data, decoded. Several calls for one run share a `total`."""
+        total = total or self.total()
+        return {key: self.decode(key, value, run_id, total=total) for key, value in encoded.items()}
+
+    async def all_data(self, record: RunRecord) -> dict[str, Any]:
+        """Return the values of a run's data, decoded without blocking the event loop."""
+        return await off_loop(len(record.data), lambda: self.data(record.data, record.run_id))
 
     def payload(self, payload: Any, run_id: str) -> Any:
         """Return a signal's payload as a task sees it. Raises SerializationError."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import traceback
 from contextvars import Token
 from typing import Any
 
 from cano import Run, RunStatus, Step, TaskError, hookimpl, state_name
+from cano.safe_text import safe_str
 from opentelemetry import trace
 from opentelemetry.context import Context, attach
 from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer, TracerProvider
@@ -161,7 +163,7 @@ class Traces:
         if run.error is not None:
             span.set_attribute(names.ERROR_TYPE, error_type(run.error))
             if run.status is not RunStatus.INTERRUPTED:
-                span.set_status(StatusCode.ERROR, str(run.error))
+                span.set_status(StatusCode.ERROR, run.kernel.limits.cut(safe_str(run.error)))
         span.end(_now(run))
 
     # steps
@@ -289,9 +291,14 @@ def _set_result(span: Span, error: BaseException | None, step: Step, raised: Bas
     span.set_attribute(names.ERROR_TYPE, error_type(error))
     if step.branch is not None and isinstance(error, CANCELLATIONS):
         return  # the join cancelled the branch because its split is decided: not an error
-    span.set_status(StatusCode.ERROR, str(error))
+    cut = step.run.kernel.limits.cut
+    span.set_status(StatusCode.ERROR, cut(safe_str(error)))
     if raised is not None and not isinstance(raised, CANCELLATIONS) and span.is_recording():
-        span.record_exception(raised)
+        message, attributes = safe_str(raised), {}
+        if (short := cut(message)) != message:  # the stack trace would contain all of it
+            frames = "".join(traceback.format_tb(raised.__traceback__))
+            attributes = {"exception.message": short, "exception.stacktrace": frames + short}
+        span.record_exception(raised, attributes)
 
 
 def _now(run: Run) -> int:

@@ -18,6 +18,7 @@ from cano import (
     SchedulerError,
     SerializationError,
     Workflow,
+    derived_id,
 )
 from cano.safe_text import escaped
 
@@ -71,6 +72,7 @@ class Service:
             raise SchedulerError(f"id={id!r}: a schedule with this id exists; pass replace=True to replace it")
         if unknown := options.keys() - _OPTIONS:
             raise ConfigurationError(f"unknown option(s) {', '.join(sorted(unknown))}; known: {_KNOWN}")
+        self._kernel.limits.check("ids", "the longest run id of the schedule", f"{id}@{'0' * 32}")
         schedule = make(self._kernel, id, flow, trigger, grace, **options)
         if self._runner is not None:
             self._check_data(schedule)
@@ -223,7 +225,7 @@ class Service:
             if not await self._attach_if_readable(schedule):
                 continue
             now = runner.now()
-            run_id = f"{schedule.id}@{event}:{name or uuid.uuid4().hex}"
+            run_id = derived_id(f"{schedule.id}@{event}:{name or uuid.uuid4().hex}")
             if name is None or not await self._exists(schedule, runner, run_id):
                 handles += await self._add_job(schedule, runner, Job(run_id, "event", None, now, now, packed), True)
         return handles

@@ -257,7 +257,7 @@ async def test_what_an_earlier_version_stored_is_read(kernel: Kernel, world: Wor
     assert isinstance(kernel.keeper, Keeper)
     stored = kernel.keeper.stored
     assert stored.register(plan).strict
-    record = stored.new_record(kernel.bind(putting(1)), kernel.keeper.view({}, plan), "r", None, None)
+    record = await stored.new_record(kernel.bind(putting(1)), kernel.keeper.view({}, plan), "r", None, None)
     pet = stored.register(plan).encode("pet", [Dog()])
     assert await stored.create(record._replace(data={"old": pet}, holder=None, expires=None)) is None
     result = await kernel.run(putting(1), run_id="r")

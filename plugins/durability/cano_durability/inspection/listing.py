@@ -50,7 +50,8 @@ class Lister:
             raise RunNotFoundError(f"the store has no run {run_id!r}", run_id=run_id)
         origin = self._stored.origin(run_id, entries[0].own)
         entries = [entries[0]._replace(origin=origin), *entries[1:]]
+        values, total = self._stored.values, self._stored.values.total()
         return [
-            entry._replace(changed=self._stored.values.data(entry.changed, run_id), own={}, own_removed=())
+            entry._replace(changed=values.data(entry.changed, run_id, total), own={}, own_removed=())
             for entry in entries
         ]

@@ -16,7 +16,6 @@ from cano import (
     ConflictError,
     ContextLayer,
     LayerContext,
-    NotifyingStore,
     RunFilter,
     RunRecord,
     SerializationError,
@@ -28,6 +27,7 @@ from cano import (
     Transition,
 )
 
+from cano_durability.bounds import off_loop
 from cano_durability.sealing.marks import MARK, Mark, marked
 from cano_durability.sealing.reencrypting import Reencrypted, reencrypted
 from cano_durability.sealing.seals import SEAL, Name, Seal, SealedRun
@@ -37,8 +37,6 @@ R = TypeVar("R")
 PREFIX = "\0"
 """The first character of the names, in contexts of layers, of what is stored beside the data. No key begins with it."""
 PAYLOAD, ERROR = PREFIX + "payload", PREFIX + "error of the run"
-LARGE = 1000
-"""Number of values or entries from which a thread verifies them, so that the event loop is not blocked."""
 ATTEMPTS = 5
 """How often a run is read again that other processes change meanwhile."""
 _SEALED = "sealed"
@@ -108,7 +106,7 @@ class SealedStore:
 
     def __init__(self, store: StoreBackend, layer: ContextLayer, names: Sequence[str]) -> None:
         self.inner = store
-        self.capabilities = store.capabilities._replace(prune=False)
+        self.capabilities = store.capabilities
         self.layer = layer
         self._names = names
         self._seals_errors = getattr(layer, "seals_errors", False)
@@ -196,7 +194,7 @@ class SealedStore:
             seal = Seal.unpacked(unwrapped(self.layer, stored, context))
         except ValueError as error:
             raise _changed(run_id, str(error)) from error
-        run = await _in_thread(len(record.data), lambda: SealedRun(record, seal))
+        run = await off_loop(len(record.data), lambda: SealedRun(record, seal))
         if not hmac.compare_digest(run.head(record), seal.head):
             context = self._context(run_id, "", None, None)
             for own, values in (
@@ -232,7 +230,7 @@ class SealedStore:
             return [] if run_id == MARK else entries
         run = await self._verified(record)
         if run is not None:
-            await _in_thread(len(entries), lambda: self._check_chain(run, run_id, entries))
+            await off_loop(len(entries), lambda: self._check_chain(run, run_id, entries))
         return [self._opened_entry(run_id, each, _bound(run)) for each in entries]
 
     def _opened_entry(self, run_id: str, entry: Transition, bound: bool | None) -> Transition:
@@ -310,7 +308,7 @@ class SealedStore:
             return run
         history = await self.inner.history(commit.run_id)
         consumed = _ids(*(await self.inner.signals(commit.run_id))[1:])
-        return await _in_thread(len(history), lambda: SealedRun.new(record, history, consumed))
+        return await off_loop(len(history), lambda: SealedRun.new(record, history, consumed))
 
     # leases
 
@@ -441,20 +439,26 @@ class SealedStore:
         return found if isinstance(found, dict) else {"message": found}
 
 
-class NotifyingSealedStore(SealedStore):
-    """A sealed store around a `NotifyingStore`."""
+async def _expired(self: Any, *arguments: Any) -> Sequence[RunRecord]:
+    """See `PruningStore.expired`."""
+    return [self._listed(record) for record in await self.inner.expired(*arguments)]
 
-    inner: NotifyingStore
 
-    def watch(self, tell: Callable[[str | None], None]) -> None:
-        """See `NotifyingStore.watch`."""
-        self.inner.watch(tell)
+def _delegated(name: str) -> Callable[..., Any]:
+    return lambda self, *arguments: getattr(self.inner, name)(*arguments)
+
+
+OPTIONAL = {"expired": _expired} | {
+    name: _delegated(name) for name in ("watch", "delete_finished", "add_audit", "audit", "prune_audit")
+}
+"""The methods of stores that not all have. A sealed store has those of the store that it seals."""
 
 
 def sealed(store: StoreBackend, layer: ContextLayer, names: Sequence[str]) -> SealedStore:
     """Return a sealed store around `store`."""
-    kind = NotifyingSealedStore if isinstance(store, NotifyingStore) else SealedStore
-    return kind(store, layer, names)
+    kind = type("SealedStore", (SealedStore,), {name: OPTIONAL[name] for name in OPTIONAL if hasattr(store, name)})
+    made: SealedStore = kind(store, layer, names)
+    return made
 
 
 def unwrapped(layer: ContextLayer, value: bytes, context: LayerContext) -> bytes:
@@ -488,11 +492,6 @@ def _key(name: str, *, own: bool) -> str:
 
 def _ids(consumed: Iterable[str], own_consumed: Iterable[str]) -> list[Name]:
     return [*((False, id) for id in consumed), *((True, id) for id in own_consumed)]
-
-
-async def _in_thread(count: int, work: Callable[[], R]) -> R:
-    """Do `work`, in a thread if it is about `LARGE` values or more."""
-    return work() if count < LARGE else await asyncio.to_thread(work)
 
 
 def _changed(run_id: str, problem: str) -> SerializationError:
