@@ -55,6 +55,9 @@ from cano_durability.recovery.watchlist import Watchlist
 from cano_durability.stored_runs import StoredRuns
 from cano_durability.waits import KeptWait
 
+NEAREST = 10_000
+"""The most parked runs that a kernel wakes to the moment; a poll of the store finds others."""
+
 
 class Keeper:
     """Keeps the runs of one kernel in its store. It implements `cano.engine.ports.RunKeeper`, which documents it."""
@@ -67,7 +70,11 @@ class Keeper:
         self._watchlist = watchlist = Watchlist()
         self._waiting = WaitingSignals(kernel.backend, kernel.limits)
         self._waiters = waiters = Waiters(kernel.clock)
-        self._alarms = alarms = Alarms(kernel.clock, lambda run_id: kernel.spawn(self._caretaker.wake(run_id)))
+        self._alarms = alarms = Alarms(
+            kernel.clock,
+            lambda run_id: kernel.spawn(self._caretaker.wake(run_id)),
+            NEAREST if stored.durable else None,
+        )
         leases = Leases(kernel, stored)
         self._canceller = canceller = Canceller(kernel, stored, leases, watchlist, alarms, waiters)
         self._claimer = claimer = Claimer(kernel, stored, leases, watchlist, alarms, canceller)

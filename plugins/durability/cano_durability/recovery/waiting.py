@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -52,30 +54,32 @@ class Waiters:
 
 
 class Alarms:
-    """Timers that wake parked runs when their time has come."""
+    """Wakes parked runs when their time has come: one heap of times, and one timer for the earliest.
 
-    def __init__(self, clock: Clock, wake: Callable[[str], object]) -> None:
+    Args:
+        clock: the source of time.
+        wake: called with the id of a run whose time has come.
+        most: number of the nearest alarms to keep; the polls of a durable store find the other runs. None keeps all.
+    """
+
+    def __init__(self, clock: Clock, wake: Callable[[str], object], most: int | None = None) -> None:
         self._clock = clock
         self._wake = wake
-        self._alarms: dict[str, tuple[float, Timer]] = {}
+        self._most = math.inf if most is None else most
+        self._due: dict[str, float] = {}
+        self._heap: list[tuple[float, str]] = []  # also times that are no longer in `_due`
+        self._timer: tuple[asyncio.AbstractEventLoop, float, Timer] | None = None
         self._closed = False
 
     def set(self, run_id: str, wait: Wait) -> None:
         """Wake the run at the end of its wait. Cancel its alarm if the wait has no time."""
-        known = self._alarms.get(run_id)
-        if known is not None and known[0] == wait.until:
-            return
-        self.cancel(run_id)
         if wait.until is None or self._closed:
-            return
-
-        def ring() -> None:
-            self._alarms.pop(run_id, None)
-            self.wake(run_id)
-
-        clock = self._clock
-        timer = clock.call_at(clock.monotonic() + max(0.0, wait.until - clock.time()), ring)
-        self._alarms[run_id] = wait.until, timer
+            self.cancel(run_id)
+        elif self._due.get(run_id) != wait.until:
+            self._due[run_id] = wait.until
+            heapq.heappush(self._heap, (wait.until, run_id))
+            self._forget()
+            self._arm()
 
     def wake(self, run_id: str) -> None:
         """Wake the run now."""
@@ -84,15 +88,50 @@ class Alarms:
 
     def cancel(self, run_id: str) -> None:
         """Do not wake the run."""
-        _, timer = self._alarms.pop(run_id, (0.0, None))
-        if timer is not None:
-            timer.cancel()
+        self._due.pop(run_id, None)
 
     def close(self) -> None:
         """Cancel all alarms, and set no more."""
         self._closed = True
-        for run_id in tuple(self._alarms):
-            self.cancel(run_id)
+        self._due.clear()
+        self._heap.clear()
+        self._disarm()
+
+    def _forget(self) -> None:
+        """Drop the latest of too many alarms, and the times in the heap that are no longer needed."""
+        due = self._due
+        many = len(due) > self._most * 1.1
+        if many or len(self._heap) > 2 * len(due) + 100:
+            times = [(until, run_id) for run_id, until in due.items()]
+            self._heap = sorted(times)[: int(min(self._most, len(times)))]
+            self._due = {run_id: until for until, run_id in self._heap}
+
+    def _arm(self) -> None:
+        """Let the timer fire at the earliest time, in this event loop: another one may have ended."""
+        if not self._heap:
+            return
+        loop, at = asyncio.get_running_loop(), self._heap[0][0]
+        if self._timer is None or self._timer[0] is not loop or at < self._timer[1]:
+            self._disarm()
+            clock = self._clock
+            timer = clock.call_at(clock.monotonic() + max(0.0, at - clock.time()), self._ring)
+            self._timer = loop, at, timer
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer[2].cancel()
+            self._timer = None
+
+    def _ring(self) -> None:
+        """Wake the runs whose time has come, by the clock or by the timer: the wall clock may have been set back."""
+        now = self._clock.time() if self._timer is None else max(self._timer[1], self._clock.time())
+        self._timer = None
+        while self._heap and self._heap[0][0] <= now:
+            until, run_id = heapq.heappop(self._heap)
+            if self._due.get(run_id) == until:
+                del self._due[run_id]
+                self.wake(run_id)
+        self._arm()
 
 
 def _finish(future: asyncio.Future[None]) -> None:
