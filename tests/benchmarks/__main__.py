@@ -13,14 +13,18 @@ from tests.benchmarks.concurrency import side_by_side
 from tests.benchmarks.imports import import_time
 from tests.benchmarks.many import concurrent_runs, memory
 from tests.benchmarks.measure import Line, table
-from tests.benchmarks.steps import atomic_steps, no_op_steps
+from tests.benchmarks.steps import atomic_steps, large_values, no_op_steps, plain_steps, retries, short_runs
 
 
 async def measured(steps: int, runs: int, rounds: int) -> list[Line]:
     """Every line of the table."""
     return [
         *await no_op_steps(steps, rounds),
+        *await plain_steps(steps, rounds),
         *await atomic_steps(steps, rounds),
+        *await short_runs(runs // 5, rounds),
+        *await retries(max(1, steps // 20), rounds),
+        *await large_values(rounds),
         *await concurrent_runs(runs, max(1, rounds // 2)),
         *await memory(runs),
         *await side_by_side(steps, runs, rounds),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import Enum
+from itertools import pairwise
 from typing import Any
 
 from cano import Task, TaskConfig, Workflow
@@ -24,33 +25,33 @@ Handler = Callable[[Any], Awaitable[State]]
 Handlers = Mapping[State, Handler]
 
 
-async def by_hand(handlers: Handlers, store: Any) -> State:
+async def by_hand(handlers: Mapping[Any, Any], store: Any, start: Any = State.ONE, done: Any = State.DONE) -> Any:
     """The hand-written loop that everything is compared with."""
-    state, exits = State.ONE, {State.DONE}
+    state, exits = start, {done}
     while state not in exits:
         state = await handlers[state](store)
     return state
 
 
-def flow(handlers: Handlers, config: TaskConfig | None = None) -> Workflow[State]:
+def flow(handlers: Mapping[Any, Any], config: TaskConfig | None = None, done: Any = State.DONE) -> Workflow[Any]:
     """The same as a workflow."""
-    made = Workflow(State.ONE, default_config=config)
+    made = Workflow[Any](next(iter(handlers)), default_config=config)
     for state, handler in handlers.items():
         made.register(state, handler)
-    return made.add_exit_state(State.DONE)
+    return made.add_exit_state(done)
 
 
-def rounds(steps: int) -> Callable[[], State]:
+def rounds(steps: int, again: Any = State.ONE, done: Any = State.DONE) -> Callable[[], Any]:
     """Where the third state leads: on, until so many steps are made, then out; and from the start again."""
     made = 0
 
-    def onwards() -> State:
+    def onwards() -> Any:
         nonlocal made
         made += 3
         if made < steps:
-            return State.ONE
+            return again
         made = 0
-        return State.DONE
+        return done
 
     return onwards
 
@@ -65,10 +66,40 @@ def no_ops(steps: int) -> Handlers:
     async def two(store: Any) -> State:
         return State.THREE
 
-    async def three(store: Any) -> State:
+    async def three(store: Any) -> Any:
         return onwards()
 
     return dict(zip(RING, (one, two, three), strict=True))
+
+
+def plain_no_ops(steps: int, states: Sequence[Any]) -> Mapping[Any, Any]:
+    """The same, where the states are three strings or numbers, and one for the way out."""
+    first, second, third, done = states
+    onwards = rounds(steps, first, done)
+
+    async def one(store: Any) -> Any:
+        return second
+
+    async def two(store: Any) -> Any:
+        return third
+
+    async def three(store: Any) -> Any:
+        return onwards()
+
+    return {first: one, second: two, third: three}
+
+
+def chain(length: int) -> Mapping[Any, Any]:
+    """So many states, one after the other, that do nothing; the last one leads to "done"."""
+
+    def to(state: str) -> Callable[[Any], Awaitable[str]]:
+        async def step(store: Any) -> str:
+            return state
+
+        return step
+
+    states = [*(f"state {number}" for number in range(length)), "done"]
+    return {state: to(following) for state, following in pairwise(states)}
 
 
 def counters(steps: int) -> Handlers:
@@ -83,7 +114,7 @@ def counters(steps: int) -> Handlers:
         store.put("n", store.get("n") + 1)
         return State.THREE
 
-    async def three(store: Any) -> State:
+    async def three(store: Any) -> Any:
         store.put("n", store.get("n") + 1)
         return onwards()
 

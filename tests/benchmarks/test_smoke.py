@@ -17,7 +17,15 @@ WORK = [
     "3 listeners, each",
     "an attempt timeout",
     "the hand-written loop itself, a step",
+    "a no-op step with str states",
+    "a no-op step with int states",
+    "a chain of 1,000 no-op steps, by kernel.run",
     "get and put of one key, atomically",
+    "a run of three no-op steps, by kernel.run",
+    "a step that fails twice, retried without a delay",
+    "a step: peek at a list of 10,000 numbers",
+    "a step: get a tuple of 10,000 numbers",
+    "a step: get a list of 10,000 numbers",
     "20 concurrent three-step runs",
     "the same with cano-memory and cano-retry",
     "memory of a run in flight",
@@ -56,7 +64,7 @@ def test_every_line_is_printed() -> None:
     assert [re.split(r"\s{2,}", line)[0] for line in lines] == WORK
     number = re.compile(r"\s-?[\d,]+(\.\d+)? (x|µs|bytes|ms)(\s|$)")
     assert [line for line in lines if not number.search(line)] == []
-    assert sum("≤" in line for line in lines) == 13
+    assert sum("≤" in line for line in lines) == 20
     assert [line for line in lines if ("≤" in line) != line.endswith(("yes", "NO"))] == []
 
 

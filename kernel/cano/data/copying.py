@@ -26,10 +26,14 @@ def isolate(value: Any) -> Any:
     if kind in IMMUTABLE:
         return value
     if kind is list:
+        if IMMUTABLE.issuperset(map(type, value)):
+            return value.copy()  # several times as fast as one by one
         return [item if item.__class__ in IMMUTABLE else isolate(item) for item in value]
     if kind is dict:
         return {key: item if item.__class__ in IMMUTABLE else isolate(item) for key, item in value.items()}
     if kind is tuple:
+        if IMMUTABLE.issuperset(map(type, value)):
+            return value
         items = tuple(map(isolate, value))
         return value if all(map(_same, items, value)) else items
     if kind is set:

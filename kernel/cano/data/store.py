@@ -122,6 +122,20 @@ class KeyValueStore(Protocol):
         ...
 
     @overload
+    def peek(self, key: ReadKey[T]) -> T: ...
+    @overload
+    def peek(self, key: str, type: type[T]) -> T: ...
+    @overload
+    def peek(self, key: str, type: None = None) -> Any: ...
+    def peek(self, key: Any, type: Any = None) -> Any:
+        """Return the value of `key` itself, to look at a large one; `get` copies a list or dict, and `peek` does not.
+
+        Do not change it, or keep it beyond the step: a change is neither rolled back nor committed. The arguments and
+        errors are those of `get`.
+        """
+        ...
+
+    @overload
     def put(self, key: Key[T], value: T) -> None: ...
     @overload
     def put(self, key: str, value: Any) -> None: ...
@@ -224,6 +238,26 @@ class TypedStore(ABC):
         if type is not None and value.__class__ is not type:
             check_type(key, value, type)
         return value
+
+    @overload
+    def peek(self, key: ReadKey[T]) -> T: ...
+    @overload
+    def peek(self, key: str, type: type[T]) -> T: ...
+    @overload
+    def peek(self, key: str, type: None = None) -> Any: ...
+    def peek(self, key: Any, type: Any = None) -> Any:
+        """See `KeyValueStore.peek`."""
+        key, type = unpack_key(key, type)
+        value = self._look(key)
+        if value is MISSING:
+            raise self._missing(key, type)
+        if type is not None:
+            check_type(key, value, type)
+        return value
+
+    def _look(self, key: str) -> Any:
+        """Return the value of `key` itself, or `MISSING`; differs from `_find` in a store that returns copies."""
+        return self._find(key)
 
     @overload
     def put(self, key: Key[T], value: T) -> None: ...

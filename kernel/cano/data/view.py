@@ -110,6 +110,12 @@ class StoreView(TypedStore):
         value = self._below(key)
         return value if value.__class__ in IMMUTABLE else self._lend(key, value)
 
+    def _look(self, key: str) -> Any:
+        if self._mixed and (key in self._mixed.lent or key in self._mixed.appended):
+            return self._find(key)  # the task has a copy already, or the list has new items
+        value = self._local.get(key, MISSING)
+        return self._below(key) if value is MISSING else value
+
     def _below(self, key: str) -> Any:
         """Return the committed value, or `MISSING` if this step has removed it."""
         if self._mixed and (self._mixed.cleared or key in self._mixed.removed):

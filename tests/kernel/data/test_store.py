@@ -322,3 +322,39 @@ def test_the_message_about_a_missing_key_stays_short(make: Make) -> None:
 
     assert "key000" in str(caught.value)
     assert len(str(caught.value)) < 500
+
+
+def test_peek_returns_the_value_itself(make: Make) -> None:
+    """It takes no copy of a value that can be changed, committed or put in this step; a step is not touched by it."""
+    names, later = ["Ada"], ["Eve"]
+    store = make({"names": names})
+
+    assert store.peek("names") is store.peek("names", list) is store.peek(NAMES) is names
+    assert not getattr(store, "touched", False)
+    store.put("later", later)
+    assert store.peek("later") == later
+    for key in ("missing", COUNT):
+        with pytest.raises(KeyNotFoundError):
+            store.peek(key)
+    for arguments in (("names", int), (Key("names", int),)):
+        with pytest.raises(TypeMismatchError):
+            store.peek(*arguments)
+    with pytest.raises(ConfigurationError):
+        store.peek(1)  # type: ignore[call-overload]
+
+
+def test_peek_sees_what_the_step_has_done(make: Make) -> None:
+    """It agrees with `get` after every way to change a value."""
+    store = make({"changed": [1], "appended": [1], "removed": [1], "cleared": [1]})
+    store.get("changed").append(2)
+    store.append("appended", 2)
+    store.append("new", 2)
+    store.remove("removed")
+
+    assert [store.peek(key) for key in ("changed", "appended", "new", "cleared")] == [[1, 2], [1, 2], [2], [1]]
+    assert [store.get(key) for key in ("changed", "appended", "new", "cleared")] == [[1, 2], [1, 2], [2], [1]]
+    with pytest.raises(KeyNotFoundError):
+        store.peek("removed")
+    store.clear()
+    with pytest.raises(KeyNotFoundError):
+        store.peek("cleared")
