@@ -12,6 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.plugins.encryption import bench_encryption
 from tests.plugins.postgres import bench_postgres
 from tests.plugins.redis import bench_redis
 from tests.plugins.sqlite import bench_sqlite
@@ -30,6 +31,8 @@ def main() -> None:
     print("SQLite beside sqlite3, synchronous=FULL")
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(bench_sqlite.measure(Path(folder), rounds))
+        print("\nEncrypted stores beside stores that are not", flush=True)
+        asyncio.run(bench_encryption.measure(Path(folder), rounds))
     print("\nLMDB beside py-lmdb", flush=True)  # the store of somebody else: by its own program
     subprocess.run([sys.executable, LMDB, "--rounds", str(rounds)], check=True)
     print("\nPostgreSQL beside psycopg")

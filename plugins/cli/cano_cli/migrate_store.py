@@ -24,7 +24,11 @@ from cano_cli.stores import USAGE_ERRORS, check_exists, display_name, store_exis
 from cano_cli.tables import show
 
 if TYPE_CHECKING:
+    from cano.plugins.codec_layers import Layers
     from rich.console import RenderableType
+
+MARK = "cano.store"
+"""Id and workflow of the record by which an encrypted store is recognised; cano-durability writes it."""
 
 
 @click.command("migrate-store")
@@ -82,6 +86,7 @@ def migrate_store(
                 if kinds[-1] is LayeredStore:
                     await backend.open()
                     stack.push_async_callback(backend.close)
+                    await _check_encrypted(role, url, backend, layer)
             if not dry_run and await same_store(*backends):
                 raise CliError(f"SRC and DST are the same store: {display_name(source)} and {display_name(target)}")
             notes.extend(_without_history(backends))
@@ -107,13 +112,21 @@ def migrate_store(
         ctx.exit(FAILED)
 
 
-def _store(kernel: Kernel, role: str, url: str) -> tuple[StoreBackend, CodecLayer]:
+def _store(kernel: Kernel, role: str, url: str) -> tuple[StoreBackend, Layers]:
     """Return the store at `url`, not yet opened, and its layers. Raises CliError if it is an in-memory store."""
     backend, layers = kernel.store_at(url)
     if backend is None or not backend.capabilities.encoded:
         raise CliError(f"{role} {display_name(url)} keeps objects in memory, so its runs can be neither copied nor "
                        "kept after this command; name a durable store, such as sqlite:///runs.db")  # fmt: skip
     return backend, layers
+
+
+async def _check_encrypted(role: str, url: str, backend: StoreBackend, layers: Layers) -> None:
+    """Raise CliError if the store is encrypted, and its URL does not say so."""
+    mark = None if layers.bound is not None else await backend.load(MARK)
+    if mark is not None and mark.workflow == MARK:
+        name = display_name(url)
+        raise CliError(f"{role} {name} is encrypted, and its URL does not say how; add codec={mark.fingerprint}")
 
 
 def _codec(url: str) -> list[str]:

@@ -40,9 +40,9 @@ def decode_values(kernel: Kernel, stored: Mapping[str, Any], *, advise: bool = T
         advise: whether the reasons say what to do about unknown classes.
     """
     values = Values({}, {})
-    for key, value in stored.items():
-        try:
-            values.data[key] = decode_value(kernel, value)
+    for key in stored:
+        try:  # of an encrypted store, to look up a value is to decrypt it
+            values.data[key] = decode_value(kernel, stored[key])
         except SerializationError as error:
             reason = " ".join(str(error).split())
             values.unreadable[key] = reason if advise else reason.partition("; name it in Workflow(")[0]

@@ -9,7 +9,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
-from cano import Kernel, KeyValueStore, SerializationError, Workflow
+from cano import Kernel, KeyValueStore, SerializationError, Workflow, wait_for
 from cano_encryption import KEYS_ENV, new_key
 
 pytestmark = pytest.mark.slow
@@ -57,3 +57,40 @@ def test_wrong_stores(tmp_path: Path) -> None:
     assert (missing.returncode, "there is no such store" in missing.stderr, path.exists()) == (2, True, False)
     plain = cano("reencrypt", "--store", "memory://", keys=new_key())
     assert (plain.returncode, "is not encrypted" in plain.stderr) == (2, True)
+
+
+async def test_encrypted_stores_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The copy belongs to its own store. A store whose URL does not say that it is encrypted is not copied."""
+    keys = new_key()
+    monkeypatch.setenv(KEYS_ENV, keys)
+    source, target = (f"sqlite:///{tmp_path}/{name}.db" for name in ("source", "target"))
+    async with Kernel(store=f"{source}?codec=encrypt") as kernel:
+        await kernel.run(flow, {"given": 1}, run_id="one")
+    plain = cano("migrate-store", source, target, keys=keys)
+    assert (plain.returncode, "is encrypted, and its URL does not say how; add codec=encrypt" in plain.stderr) == (
+        2,
+        True,
+    )
+    copied = cano("migrate-store", f"{source}?codec=encrypt", f"{target}?codec=encrypt", keys=keys)
+    assert (copied.returncode, copied.stdout) == (0, "copied 1 run (1 transition)\n")
+    async with Kernel(store=f"{target}?codec=encrypt") as kernel:
+        assert (await kernel.run(flow, run_id="one")).data == {"given": 1, "value": "secret"}
+        assert len(await kernel.history("one")) == 2
+
+
+async def test_one_value_under_a_missing_key_hides_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`cano show` prints the other values, and names the key that is missing."""
+    old, new, store = new_key("old"), new_key("new"), f"sqlite:///{tmp_path}/runs.db?codec=encrypt"
+    monkeypatch.setenv(KEYS_ENV, old)
+    waiting = Workflow("A", name="waiting").add_exit_state("B").register("A", lambda _: wait_for("go", then="C"))
+    waiting.on("C")(first)
+    async with Kernel(store=store) as kernel:
+        handle = await kernel.start(waiting, {"given": 1}, run_id="one")
+        await handle._run.ended()
+    monkeypatch.setenv(KEYS_ENV, f"{new},{old}")
+    async with Kernel(store=store) as kernel:
+        await kernel.signal("one", "go")
+        await kernel.run(waiting, run_id="one")
+    shown = cano("show", "one", "--store", store, keys=new)
+    assert "secret" in shown.stdout
+    assert "encrypted with the key 'old'" in shown.stdout

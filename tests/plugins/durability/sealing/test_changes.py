@@ -16,6 +16,7 @@ from cano import (
     RunStatus,
     SerializationError,
     Signal,
+    Transition,
     Wait,
     Workflow,
     current_step,
@@ -239,3 +240,23 @@ async def test_a_stale_commit_is_a_conflict(kernel: Kernel) -> None:
     stale = Commit("one", token - 1, 2, 3, "CHECK", RunStatus.RUNNING)
     with pytest.raises(ConflictError, match="one"):
         await kernel.backend.commit(stale)
+
+
+def test_every_field_is_decided() -> None:
+    """Each is authenticated, but for the lease. Who adds a field decides, in `seals`, and writes it down here."""
+    lease, values = {"holder", "expires", "token"}, {"data", "own"}
+    fixed = {"run_id", "workflow", "version", "fingerprint", "parent", "created"}
+    changing = {"state", "seq", "status", "error", "wait", "payload", "updated"}
+    assert {*RunRecord._fields} == lease | values | fixed | changing
+    assert {*Transition._fields} == {
+        "seq",
+        "state",
+        "status",
+        "at",
+        "changed",
+        "removed",
+        "own",
+        "own_removed",
+        "origin",
+    }
+    assert {*Signal._fields} == {"id", "name", "payload", "own"}
