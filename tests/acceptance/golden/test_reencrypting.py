@@ -15,7 +15,9 @@ from tests.acceptance.golden.expected import FINISHED, RUNS
 from tests.acceptance.golden.times import READ
 from tests.acceptance.golden.values import CLASSES
 
-ENCRYPTED = [name for name in stores(("encrypt", "encrypt-postgres", "encrypt-redis")) if "encrypt" in name]
+KINDS = ("encrypt", "encrypt-postgres", "encrypt-redis")
+ENCRYPTED = [name for name in stores(KINDS) if "encrypt" in name and name < "003"]
+"""The encrypted stores that were written before there were seals."""
 
 
 @pytest.fixture(params=ENCRYPTED)
