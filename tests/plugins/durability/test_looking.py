@@ -596,6 +596,18 @@ async def test_prune(kernel: Kernel, world: World, flow: Flow) -> None:
     assert (await kernel.run(flow.flow(), {"x": 5}, run_id="r3")).data["one"] == 6  # a new run, of an id that is free
 
 
+async def test_prune_in_pages_and_groups(
+    kernel: Kernel, world: World, flow: Flow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs on several pages, and in several transactions, are all deleted, and told the newest first."""
+    monkeypatch.setattr("cano_durability.inspection.deleting.PAGE", 2)
+    monkeypatch.setattr("cano_durability.inspection.deleting.GROUP", 1)
+    for number in range(6):
+        await flow.start(kernel, world, f"r{number}")
+    assert await kernel.prune(Retention(keep_last=1)) == ["r4", "r3", "r2", "r1", "r0"]
+    assert [run.run_id for run in await kernel.runs()] == ["r5"]
+
+
 async def test_prune_keeps_what_somebody_holds(kernel: Kernel, world: World, flow: Flow) -> None:
     """A failed run that somebody resumes in this very moment is not forgotten under his hands."""
     await flow.start(kernel, world, "r", "fail")

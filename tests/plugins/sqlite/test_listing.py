@@ -31,7 +31,7 @@ _FILL = (
     INSERT INTO runs SELECT n, n, CASE n % 10 WHEN 0 THEN n / 100 END, n, n, CASE n % 2 WHEN 1 THEN 'parked' ELSE
         'succeeded' END, 0, n, 0, 1, NULL, NULL, 0, CASE n % 2 WHEN 1 THEN 9e9 END,
         CASE n % 2 WHEN 1 THEN 'go' END, 0""",
-    "INSERT INTO definitions SELECT n, 'flow ' || n % 10, '1', 'f1', n",
+    "INSERT INTO definitions SELECT n, 'flow ' || (n % 10), '1', 'f1', n",
     "INSERT INTO signals (run_id, signal, name) SELECT n, '1', 'other'",
 )
 

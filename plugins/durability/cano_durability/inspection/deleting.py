@@ -23,6 +23,9 @@ from cano_durability.patience import despite_cancellation
 from cano_durability.recovery.leases import with_status_at
 from cano_durability.stored_runs import StoredRuns
 
+PAGE = 10_000
+"""The most runs that the store is asked for at once: each time it counts those that `keep_last` keeps."""
+
 GROUP = 1000
 """The most runs that are deleted in one transaction, for which other writers wait."""
 
@@ -40,11 +43,15 @@ class Deleter:
         backend, found, after = self._stored.backend, list[RunRecord](), None
         if not (backend.capabilities.prune and isinstance(backend, PruningStore)):
             return await self._prune_each(retention)
-        while page := await backend.expired(retention, self._stored.now(), GROUP, after):
+        while page := await backend.expired(retention, self._stored.now(), PAGE, after):
             after = page[-1].place
             meant = [run for run in page if _is_meant(run, retention)]
             found += [run for run in meant if is_unreadable(run) and await self._delete(run.run_id, "prune")]
-            found += await self._prune_group(backend, [run for run in meant if not is_unreadable(run)])
+            readable = [run for run in meant if not is_unreadable(run)]
+            for first in range(0, len(readable), GROUP):
+                found += await self._prune_group(backend, readable[first : first + GROUP])
+            if len(page) < PAGE:
+                break
         return [run.run_id for run in sorted(found, key=lambda run: run.place, reverse=True)]
 
     async def _prune_group(self, backend: PruningStore, runs: list[RunRecord]) -> list[RunRecord]:
