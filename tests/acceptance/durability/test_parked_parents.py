@@ -50,7 +50,7 @@ async def parked(kernel: Kernel, number: int) -> dict[str, RunStatus]:
         runs = await kernel.runs()
         if sum(run.status is RunStatus.PARKED for run in runs) == number:
             return {run.run_id: run.status for run in runs}
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0)
 
 
 async def test_a_family_over_kernels(store_url: str) -> None:

@@ -32,6 +32,7 @@ from cano import (
     current_step,
 )
 from cano.testing import VirtualClock
+from cano_durability.sealing.marks import MARK
 from cano_memory import MemoryStore
 
 GRACE = 1.0
@@ -361,8 +362,9 @@ class HungStore:
         return self.records.setdefault(run.run_id, run)
 
     async def load(self, run_id: str) -> RunRecord | None:
-        """Get it."""
-        await self._maybe("load")
+        """Get it. A kernel that opens looks for the mark of a sealed store, which does not hang."""
+        if run_id != MARK:
+            await self._maybe("load")
         return self.records.get(run_id)
 
     async def commit(self, commit: Commit) -> None:
