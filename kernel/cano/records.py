@@ -52,11 +52,15 @@ class Wait(NamedTuple):
     def child(self) -> str | None:
         """The id of the child run whose end it waits for, in place of a user's signal; otherwise None."""
         name = self.signal
-        return name.removeprefix(CHILD) if self.own and name is not None and name.startswith(CHILD) else None
+        return name.removeprefix(_CHILD) if self.own and name is not None and name.startswith(_CHILD) else None
 
 
-CHILD = "child "
-"""How the names of those signals of the engine's own begin that report the end of a child; its id follows."""
+_CHILD = "child "
+
+
+def child_signal(run_id: str) -> str:
+    """Return the name of the engine's own signal that reports the end of a child to its parent."""
+    return _CHILD + run_id
 
 
 def wait_token(run_id: str, seq: int) -> str:

@@ -59,6 +59,7 @@ from cano import (
     PluginInfo,
     PluginWarning,
     Progress,
+    PruningStore,
     ReadKey,
     Registration,
     Retention,
@@ -624,6 +625,54 @@ class Auditing(Backend):
 
 
 auditor: AuditingStore = Auditing()
+
+
+class Pruning(Backend):
+    """A store that prunes."""
+
+    capabilities = Capabilities(prune=True)
+
+    async def expired(
+        self, retention: Retention, now: float, limit: int, after: tuple[float, str] | None = None
+    ) -> Sequence[RunRecord]:
+        """No run."""
+        return []
+
+    async def delete_finished(
+        self, run_ids: Sequence[str], now: float, audit: AuditEntry | None = None
+    ) -> Sequence[str]:
+        """No run."""
+        return []
+
+
+pruner: PruningStore = Pruning()
+
+
+class Binding:
+    """A layer that binds values to their place."""
+
+    def wrap(self, data: bytes) -> bytes:
+        """The bytes."""
+        return data
+
+    def unwrap(self, data: bytes) -> bytes:
+        """The bytes."""
+        return data
+
+    def wrap_in(self, data: bytes, context: LayerContext) -> bytes:
+        """The bytes, after their place."""
+        return f"{context.store} {context.run_id} {context.key} {context.seq} ".encode() + data
+
+    def unwrap_in(self, data: bytes, context: LayerContext) -> bytes:
+        """The bytes."""
+        return data
+
+    def is_current(self, data: bytes) -> bool:
+        """Always."""
+        return True
+
+
+binding: ContextLayer = Binding()
 
 
 class Text:

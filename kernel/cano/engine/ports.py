@@ -20,7 +20,7 @@ from cano.engine.step import Detail
 from cano.engine.stopping import lease_lost, refuse_inside
 from cano.engine.strand import Strand
 from cano.holders import is_stopped, lives, new_holder
-from cano.records import wait_token
+from cano.records import child_signal, wait_token
 from cano.safe_text import error_text, safe_repr, safe_str
 
 if TYPE_CHECKING:
@@ -39,8 +39,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BoundState", "BoundWorkflow", "Detail", "Host", "IMMUTABLE", "Journal", "Listener", "Parked", "ParkedForChild",
-    "Paused", "Refused", "RestorePoint", "RunKeeper", "StoreFailed", "Strand", "Work", "error_text", "failed_attempts",
-    "is_stopped", "lease_lost", "lives", "new_holder", "refuse_inside", "safe_repr", "safe_str", "wait_token",
+    "Paused", "Refused", "RestorePoint", "RunKeeper", "StoreFailed", "Strand", "Work", "child_signal", "error_text",
+    "failed_attempts", "is_stopped", "lease_lost", "lives", "new_holder", "refuse_inside", "safe_repr", "safe_str",
+    "wait_token",
 ]  # fmt: skip
 
 Work: TypeAlias = Callable[[Run, BoundState], Awaitable[Any]]

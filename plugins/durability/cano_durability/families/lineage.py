@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from cano import Run, SerializationError, Signal, StoreBackend, SubWorkflow, Workflow, state_name
-from cano.engine.ports import BoundWorkflow
-from cano.records import CHILD
+from cano.engine.ports import BoundWorkflow, child_signal
 
 
 def only_waits(plan: BoundWorkflow, state: str) -> SubWorkflow[object] | None:
@@ -51,5 +50,5 @@ async def announce_end(backend: StoreBackend, parent: str, child: str, token: in
         record = await backend.load(parent)
         if record is None or record.status.finished:
             return
-    name = CHILD + child
+    name = child_signal(child)
     await backend.put_signal(parent, Signal(f"{name} {token}", name, own=True))

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cano import Commit, Run, RunRecord, RunStatus, Step, Wait, is_held, state_name
-from cano.engine.ports import Host, ParkedForChild
-from cano.records import CHILD
+from cano.engine.ports import Host, ParkedForChild, child_signal
 
 from cano_durability.cancelling import Canceller
 from cano_durability.families.lineage import only_waits
@@ -58,7 +57,7 @@ class Parents:
         until = None if deadline in (None, run.deadline) else stored.now() + deadline - now
         began = stored.now() - (now - step.began(now))
         values = {RETRY: [step.attempt - 1, began]}
-        await journal_of(run).park(run, Wait(state, CHILD + child.run_id, until, own=True), run.steps, values)
+        await journal_of(run).park(run, Wait(state, child_signal(child.run_id), until, own=True), run.steps, values)
         raise ParkedForChild
 
     async def _prepare(self, child: RunRecord) -> bool:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
-from cano import AuditEntry, Commit, PermanentStoreError, RunFilter, RunRecord
+from cano import (
+    AuditEntry,
+    Commit,
+    ContextLayer,
+    PermanentStoreError,
+    RunFilter,
+    RunRecord,
+    Signal,
+    StoreBackend,
+)
 
 from cano_durability.sealing.marks import MARK, renew_mark
 from cano_durability.sealing.seals import SEAL, Name
-
-if TYPE_CHECKING:
-    from cano_durability.sealing.store import SealedStore
 
 HELD = "a process executes it; repeat the command when it has ended"
 
@@ -30,7 +36,18 @@ class Reencrypted(NamedTuple):
     problem: str | None = None
 
 
-async def reencrypted(store: SealedStore, holder: str, now: float, actor: str | None) -> AsyncIterator[Reencrypted]:
+class Sealed(StoreBackend, Protocol):
+    """A store that seals runs. See `SealedStore`."""
+
+    inner: StoreBackend
+    layer: ContextLayer
+
+    def is_bound(self, run_id: str, signal: Signal) -> bool:
+        """Return whether a stored signal was sealed when it was sent."""
+        ...
+
+
+async def reencrypted(store: Sealed, holder: str, now: float, actor: str | None) -> AsyncIterator[Reencrypted]:
     """Encrypt the values of all runs again, and yield the result for each.
 
     The values in histories stay as they are; the seal of their run vouches for them. When every run has a seal, and no
@@ -60,7 +77,7 @@ async def reencrypted(store: SealedStore, holder: str, now: float, actor: str | 
         await renew_mark(store.inner, store.layer)
 
 
-async def _reencrypted(store: SealedStore, run_id: str, holder: str, now: float, actor: str | None) -> Reencrypted:
+async def _reencrypted(store: Sealed, run_id: str, holder: str, now: float, actor: str | None) -> Reencrypted:
     """Encrypt the values of a run again, unless they are as they should be."""
     stored = await store.inner.load(run_id)
     if stored is None or not (SEAL not in stored.own or _stale(store, stored)):
@@ -89,7 +106,7 @@ async def _reencrypted(store: SealedStore, run_id: str, holder: str, now: float,
     return Reencrypted(run_id, len(changed) + len(own))
 
 
-def _stale(store: SealedStore, record: RunRecord) -> set[Name]:
+def _stale(store: Sealed, record: RunRecord) -> set[Name]:
     """Return the names of the values of a stored record that are not encrypted as new ones are."""
     values = (
         (own, name, value) for own, some in ((False, record.data), (True, record.own)) for name, value in some.items()
