@@ -194,8 +194,8 @@ class EncryptionLayer:
 
 def _place(context: LayerContext) -> bytes:
     """Return the place as bytes that no other place has."""
-    texts = [text.encode(errors="surrogatepass") for text in (context.store, context.run_id, context.key)]
-    return b"".join(len(text).to_bytes(8) + text for text in texts)
+    store, run_id, key = (text.encode(errors="surrogatepass") for text in context[:3])
+    return len(store).to_bytes(8) + store + len(run_id).to_bytes(8) + run_id + len(key).to_bytes(8) + key
 
 
 def _parse(data: bytes) -> _Parts:

@@ -200,12 +200,14 @@ def _link(
     key: bytes, before: bytes, entry: tuple[int, str, RunStatus, float], changed: int, removed: Iterable[Name]
 ) -> bytes:
     seq, state, status, at = entry
-    return _digest(key, b"link", before + _bytes(changed) + _text((seq, state, status.value, float(at), {*removed})))
+    return _digest(
+        key, b"link", before + _bytes(changed) + _text((seq, state, status.value, float(at), sorted({*removed})))
+    )
 
 
 def _text(fields: tuple[Any, ...]) -> bytes:
     """Return plain values as bytes that no other values have."""
-    return repr([sorted(each) if isinstance(each, set) else each for each in fields]).encode(errors="surrogatepass")
+    return repr([*fields]).encode(errors="surrogatepass")
 
 
 def _bytes(total: int) -> bytes:
