@@ -199,10 +199,8 @@ def _head(key: bytes, fixed: bytes, link: bytes, total: int, consumed: bytes, fi
 def _link(
     key: bytes, before: bytes, entry: tuple[int, str, RunStatus, float], changed: int, removed: Iterable[Name]
 ) -> bytes:
-    seq, state, status, at = entry
-    return _digest(
-        key, b"link", before + _bytes(changed) + _text((seq, state, status.value, float(at), sorted({*removed})))
-    )
+    line = _text((*entry[:2], entry[2].value, float(entry[3]), sorted({*removed})))
+    return _digest(key, b"link", before + _bytes(changed) + line)
 
 
 def _text(fields: tuple[Any, ...]) -> bytes:
