@@ -71,7 +71,8 @@ def test_a_run_survives_sigkill_at_every_write(tmp_path: Path) -> None:
 
     assert report.outcome.state == "shipped"
     assert report.outcome.data["parcels"] == [{"weight": 0.1 + 0.2}]
-    assert [point.when for point in report.points] == ["before", "after"] * 3  # its creation and two transitions
+    # its creation and two transitions; also claims and another commit, if the signal arrives after the run has parked
+    assert [point.when for point in report.points] in (["before", "after"] * 3, ["before", "after"] * 6)
 
 
 def test_a_kernel_runs_on_it(tmp_path: Path) -> None:

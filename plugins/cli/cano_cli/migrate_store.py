@@ -24,7 +24,7 @@ from cano_cli.stores import USAGE_ERRORS, check_exists, display_name, store_exis
 from cano_cli.tables import show
 
 if TYPE_CHECKING:
-    from cano.plugins.codec_layers import Layers
+    from cano import CodecLayer
     from rich.console import RenderableType
 
 MARK = "cano.store"
@@ -112,7 +112,7 @@ def migrate_store(
         ctx.exit(FAILED)
 
 
-def _store(kernel: Kernel, role: str, url: str) -> tuple[StoreBackend, Layers]:
+def _store(kernel: Kernel, role: str, url: str) -> tuple[StoreBackend, CodecLayer]:
     """Return the store at `url`, not yet opened, and its layers. Raises CliError if it is an in-memory store."""
     backend, layers = kernel.store_at(url)
     if backend is None or not backend.capabilities.encoded:
@@ -121,9 +121,10 @@ def _store(kernel: Kernel, role: str, url: str) -> tuple[StoreBackend, Layers]:
     return backend, layers
 
 
-async def _check_encrypted(role: str, url: str, backend: StoreBackend, layers: Layers) -> None:
+async def _check_encrypted(role: str, url: str, backend: StoreBackend, layers: CodecLayer) -> None:
     """Raise CliError if the store is encrypted, and its URL does not say so."""
-    mark = None if layers.bound is not None else await backend.load(MARK)
+    binds = getattr(layers, "bound", None) is not None
+    mark = None if binds else await backend.load(MARK)
     if mark is not None and mark.workflow == MARK:
         name = display_name(url)
         raise CliError(f"{role} {name} is encrypted, and its URL does not say how; add codec={mark.fingerprint}")
