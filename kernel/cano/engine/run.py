@@ -247,6 +247,7 @@ class Run(Strand):
                     else:
                         result = await (bound.call(store) if bound.fast else bound.work(self, bound))
                         store, view = self.store, self.view  # an attempt that timed out in a thread keeps the old
+                        _, expected, target = bound.hot  # meanwhile other runs may have followed the same result
                         if task.cancelling():
                             self.note_cancel()
                     if result is not expected:
@@ -387,7 +388,7 @@ class Run(Strand):
     def mark_stopped(self) -> None:
         """Wake all callers that wait in `ended`, and note the time."""
         ended, self._ended = self._ended, float(self.kernel.clock.time())
-        if isinstance(ended, asyncio.Future):
+        if ended is not None and not isinstance(ended, float):
             ended.set_result(None)
 
     @property

@@ -144,12 +144,12 @@ class Step:
 
     def counted(self, steps: int) -> Iterable[None]:
         """Return an iterator over the next `steps` steps. It counts for the loop: `seq` asks it how many are left."""
-        self._last, self._left = self.seq + steps, repeat(None, steps)
+        self._last, self._left = self._last + steps - length_hint(self._left), repeat(None, steps)
         return self._left
 
     def count(self, steps: int) -> None:
         """Add `steps`, which may be negative, to the number of the step."""
-        self._last, self._left = self.seq + steps, ()
+        self._last, self._left = self._last + steps - length_hint(self._left), ()
 
     def hand_on(self, error: BaseException | None = None, payload: Any = None, outcome: Any = None) -> None:
         """Set `error`, `payload` and `outcome` of the next step. For the engine."""
