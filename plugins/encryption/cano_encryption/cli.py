@@ -40,7 +40,7 @@ def add_reencrypt(app: Any) -> None:
                 again = getattr(kernel.backend, "reencrypted", None)
                 if again is None:
                     raise click.UsageError("the store is not encrypted; its URL must contain codec=encrypt")
-                async for result in again(holder, kernel.clock.time(), kernel.actor):
+                async for result in again(holder, kernel.clock.time, kernel.actor):
                     runs, values = runs + (result.values > 0), values + result.values
                     if result.problem is not None:
                         problems += 1

@@ -29,7 +29,7 @@ def old(request: pytest.FixtureRequest, copy: Copy) -> Golden:
 async def problems(kernel: Kernel) -> set[str]:
     """Encrypt all values again; return the runs that were left out."""
     backend: Any = kernel.backend
-    return {each.run_id async for each in backend.reencrypted("me", READ) if each.problem is not None}
+    return {each.run_id async for each in backend.reencrypted("me", lambda: READ) if each.problem is not None}
 
 
 async def raw(kernel: Kernel, run_id: str) -> RunRecord:

@@ -26,6 +26,7 @@ MARK = "cano.store"
 SAMPLE = 10
 """Number of runs that are read to see whether the layers are those of the store."""
 _KEY = "mark"
+_PLACE = LayerContext("", MARK, _KEY)
 _WAIT = Wait(then="sealed", signal=MARK)  # always parked, so that no kernel executes the record as a run
 
 
@@ -120,17 +121,13 @@ async def _store(store: StoreBackend, layer: ContextLayer, record: RunRecord, ma
             raise
 
 
-def _context() -> LayerContext:
-    return LayerContext("", MARK, _KEY)
-
-
 def _packed(layer: ContextLayer, mark: Mark) -> bytes:
-    return layer.wrap_in(json.dumps(mark._asdict()).encode(), _context())
+    return layer.wrap_in(json.dumps(mark._asdict()).encode(), _PLACE)
 
 
 def _unpacked(layer: ContextLayer, record: RunRecord) -> Mark:
     try:
-        found = json.loads(layer.unwrap_in(record.data[_KEY], _context()))
+        found = json.loads(layer.unwrap_in(record.data[_KEY], _PLACE))
         return Mark(str(found["store"]), bool(found["old"]))
     except (SerializationError, LookupError, TypeError, ValueError) as error:
         raise SerializationError(

@@ -25,7 +25,7 @@ _FORM = b"\x01"
 
 
 Name = tuple[bool, str]
-"""Whether a value is one of the engine's own, and its name or key."""
+"""Whether a value or signal is one of the engine's own; and its name, key or id."""
 
 
 class Seal(NamedTuple):
@@ -113,7 +113,7 @@ class SealedRun:
         key = self.seal.key
         changed = combined(tags(key, entry.changed, entry.own).values())
         line = entry.seq, entry.state, entry.status, entry.at
-        return _link(key, before, line, changed, _removed(entry.removed, entry.own_removed))
+        return _link(key, before, line, changed, names(entry.removed, entry.own_removed))
 
     def signals(self, consumed: Iterable[Name]) -> bytes:
         """Return the combined tags of the ids of consumed signals."""
@@ -129,7 +129,7 @@ class SealedRun:
         """
         seal, known, total = self.seal, self.tags, self._total
         changed = tags(seal.key, commit.changed, commit.own)
-        removed = _removed(commit.removed, commit.own_removed)
+        removed = names(commit.removed, commit.own_removed)
         for name in {*removed, *changed}:
             total ^= known.get(name, 0)
         added = combined(changed.values())
@@ -166,8 +166,9 @@ def tags(key: bytes, data: Mapping[str, bytes], own: Mapping[str, bytes]) -> dic
     return found
 
 
-def _removed(removed: Iterable[str], own_removed: Iterable[str]) -> list[Name]:
-    return [*((False, key) for key in removed), *((True, name) for name in own_removed)]
+def names(users: Iterable[str], own: Iterable[str]) -> list[Name]:
+    """Return names of both kinds: of users, and of the engine."""
+    return [*((False, name) for name in users), *((True, name) for name in own)]
 
 
 def combined(tags: Iterable[int]) -> int:

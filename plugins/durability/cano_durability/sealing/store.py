@@ -6,7 +6,7 @@ import asyncio
 import base64
 import hmac
 import json
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from cano import (
@@ -28,9 +28,9 @@ from cano import (
 )
 
 from cano_durability.bounds import off_loop
+from cano_durability.inspection.reencrypting import Reencrypted, reencrypted
 from cano_durability.sealing.marks import MARK, Mark, marked
-from cano_durability.sealing.reencrypting import Reencrypted, reencrypted
-from cano_durability.sealing.seals import SEAL, Name, Seal, SealedRun
+from cano_durability.sealing.seals import SEAL, Name, Seal, SealedRun, names
 
 R = TypeVar("R")
 
@@ -74,7 +74,7 @@ class _Held:
 
     Attributes:
         run: the run as it is stored; None if that is not known.
-        commits: number of commits begun; a record that was read before one of them may be outdated.
+        commits: number of commits begun; a record that was read before one of them ended may be outdated.
         lock: held during a commit, since each seal continues the one before.
     """
 
@@ -158,7 +158,7 @@ class SealedStore:
     async def load(self, run_id: str) -> RunRecord | None:
         """See `StoreBackend.load`. Raises SerializationError if the run is not as the last commit left it."""
         held = self._held.get(run_id)
-        commits = 0 if held is None else held.commits
+        commits = -1 if held is None or held.lock.locked() else held.commits
         record = await self.inner.load(run_id)
         if record is None or run_id == MARK:
             return None
@@ -226,6 +226,8 @@ class SealedStore:
         """See `StoreBackend.history`. Raises SerializationError if entries were changed, moved or removed."""
         record = await self.inner.load(run_id)
         entries = await self.inner.history(run_id)
+        if not entries:
+            record = await self.inner.load(run_id)  # it may have just been deleted
         if record is None or run_id == MARK or not self.capabilities.history:
             return [] if run_id == MARK else entries
         run = await self._verified(record)
@@ -290,7 +292,7 @@ class SealedStore:
         consumed: set[Name] = set()
         if commit.consumed or commit.own_consumed:  # the store ignores ids of signals that do not wait
             waiting = {(each.own, each.id) for each in (await self.inner.signals(run_id)).waiting}
-            consumed = waiting & {*_ids(commit.consumed, commit.own_consumed)}
+            consumed = waiting & {*names(commit.consumed, commit.own_consumed)}
         after = run.after(stored, consumed)
         seal = self.layer.wrap_in(after.seal.packed(), self._context(run_id, PREFIX + SEAL, commit.seq))
         await self.inner.commit(stored._replace(own={**stored.own, SEAL: seal}), *audit)
@@ -307,7 +309,7 @@ class SealedStore:
         if run is not None:
             return run
         history = await self.inner.history(commit.run_id)
-        consumed = _ids(*(await self.inner.signals(commit.run_id))[1:])
+        consumed = names(*(await self.inner.signals(commit.run_id))[1:])
         return await off_loop(len(history), lambda: SealedRun.new(record, history, consumed))
 
     # leases
@@ -364,7 +366,7 @@ class SealedStore:
                     break
             expected, head = run.seal.consumed, run.seal.head
             signals = await self.inner.signals(run_id)
-            if hmac.compare_digest(run.signals(_ids(*signals[1:])), expected):
+            if hmac.compare_digest(run.signals(names(*signals[1:])), expected):
                 return signals
             if head == before:  # the run did not change meanwhile
                 raise _changed(run_id, "its consumed signals are not those that it consumed")
@@ -394,8 +396,10 @@ class SealedStore:
             return False
         return True
 
-    def reencrypted(self, holder: str, now: float, actor: str | None = None) -> AsyncIterator[Reencrypted]:
-        """Encrypt the values of all runs again. See `cano_durability.sealing.reencrypting`."""
+    def reencrypted(
+        self, holder: str, now: Callable[[], float], actor: str | None = None
+    ) -> AsyncIterator[Reencrypted]:
+        """Encrypt the values of all runs again. See `cano_durability.inspection.reencrypting`."""
         return reencrypted(self, holder, now, actor)
 
     async def missing_recipients(self) -> Sequence[str]:
@@ -488,10 +492,6 @@ def _signal_key(signal: Signal) -> str:
 def _key(name: str, *, own: bool) -> str:
     """Return what the context of a layer has for a key of the data, or for the name of one of the engine's values."""
     return f"{PREFIX}{name}" if own else name
-
-
-def _ids(consumed: Iterable[str], own_consumed: Iterable[str]) -> list[Name]:
-    return [*((False, id) for id in consumed), *((True, id) for id in own_consumed)]
 
 
 def _changed(run_id: str, problem: str) -> SerializationError:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import Any
 
 import pytest
 from cano import (
+    Commit,
     ConfigurationError,
     ConflictError,
     Kernel,
@@ -16,14 +18,20 @@ from cano import (
     RunStatus,
     SerializationError,
     Signal,
+    StoreUnavailableError,
     Transition,
     Wait,
     Workflow,
     current_step,
     wait_for,
 )
+from cano.testing import FaultyStore
+from cano_durability.inspection.reencrypting import HELD
 from cano_durability.sealing.marks import MARK
 from cano_durability.sealing.seals import SEAL
+from cano_durability.sealing.store import sealed
+from cano_encryption import EncryptionLayer, new_key, read_keys
+from cano_memory.backend import MemoryBackend
 
 flow = Workflow("PRICE", name="sale").add_exit_state("SOLD")
 
@@ -232,14 +240,76 @@ async def test_the_store_keeps_its_own_record_to_itself(kernel: Kernel) -> None:
 
 async def test_a_stale_commit_is_a_conflict(kernel: Kernel) -> None:
     """A holder whose lease another one has claimed is refused as ever."""
-    from cano import Commit
-
     assert kernel.backend is not None
     token = await kernel.backend.claim("one", "me", 0, 1)
     assert token is not None
     stale = Commit("one", token - 1, 2, 3, "CHECK", RunStatus.RUNNING)
     with pytest.raises(ConflictError, match="one"):
         await kernel.backend.commit(stale)
+
+
+async def test_a_record_read_during_a_failed_commit_is_not_continued() -> None:
+    """A commit whose answer was lost may be applied after another task read the run: the next commit reads it again."""
+    layer = EncryptionLayer(read_keys(new_key()))
+    inner = FaultyStore(MemoryBackend(strict=True))
+    store = sealed(inner, layer, ["encrypt"])
+    await store.open()
+    new = RunRecord("one", "sale", "1", "f", "PRICE", holder="me", expires=100.0, token=1)
+    await store.create(new)
+    held = inner.faults.at_call("commit").hang()
+    inner.faults.at_call("commit", after=True).fail(StoreUnavailableError("the connection broke"))
+    read = inner.faults.at_call("load", after=True).hang()
+    save = Commit("one", 1, 0, 0, "PRICE", RunStatus.RUNNING, own={"phases": b"1"})
+    committing = asyncio.ensure_future(store.commit(save))
+    await held.reached()
+    reading = asyncio.ensure_future(store.load("one"))
+    await read.reached()
+    held.release()
+    with pytest.raises(StoreUnavailableError):
+        await committing
+    read.release()
+    await reading
+
+    await store.commit(Commit("one", 1, 0, 1, "RAISE", RunStatus.RUNNING))
+    found = await store.load("one")
+    assert found is not None
+    assert (found.state, dict(found.own)) == ("RAISE", {"phases": b"1"})
+
+
+async def test_the_history_of_a_run_that_is_just_deleted(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process deletes the run between two reads: it has no history then, and is not corrupt."""
+    backend: Any = kernel.backend
+    load = backend.inner.load
+
+    async def deleted_after(run_id: str) -> RunRecord | None:
+        record: RunRecord | None = await load(run_id)
+        await backend.inner.delete(run_id)
+        return record
+
+    monkeypatch.setattr(backend.inner, "load", deleted_after)
+    assert await backend.history("one") == []
+
+
+async def test_reencrypting_takes_time(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each run is claimed at the time of its turn; one that another process claims meanwhile is left out."""
+    backend: Any = kernel.backend
+    claim, claims, times = backend.inner.claim, [], iter([1000.0, 2000.0])
+
+    async def claimed(run_id: str, holder: str, now: float, expires: float) -> int | None:
+        token: int | None = await claim(run_id, holder, now, expires)
+        claims.append((run_id, now, expires))
+        if run_id == "two":
+            assert await claim(run_id, "another", expires + 1, expires + 100) is not None
+        return token
+
+    monkeypatch.setattr(backend.inner, "claim", claimed)
+    monkeypatch.setattr(backend.layer, "is_current", lambda data: False)
+    found = [each async for each in backend.reencrypted("me", times.__next__)]
+    assert claims == [("two", 1000, 1060), ("one", 2000, 2060)]
+    assert [(each.run_id, each.values > 0, each.problem) for each in found] == [
+        ("two", False, HELD),
+        ("one", True, None),
+    ]
 
 
 def test_every_field_is_decided() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import NamedTuple, Protocol
 
 from cano import (
     AuditEntry,
     Commit,
+    ConflictError,
     ContextLayer,
     PermanentStoreError,
     RunFilter,
@@ -47,7 +48,9 @@ class Sealed(StoreBackend, Protocol):
         ...
 
 
-async def reencrypted(store: Sealed, holder: str, now: float, actor: str | None) -> AsyncIterator[Reencrypted]:
+async def reencrypted(
+    store: Sealed, holder: str, now: Callable[[], float], actor: str | None
+) -> AsyncIterator[Reencrypted]:
     """Encrypt the values of all runs again, and yield the result for each.
 
     The values in histories stay as they are; the seal of their run vouches for them. When every run has a seal, and no
@@ -56,14 +59,16 @@ async def reencrypted(store: Sealed, holder: str, now: float, actor: str | None)
     Args:
         store: the open store.
         holder: the name under which this process claims the runs.
-        now: wall-clock seconds.
+        now: returns the wall-clock time in seconds.
         actor: who asked for it, for the store's audit; None for no entry.
     """
     complete = True
     ids = [record.run_id for record in await store.inner.runs(RunFilter()) if record.run_id != MARK]
     for run_id in ids:
         try:
-            result = await _reencrypted(store, run_id, holder, now, actor)
+            result = await _reencrypted(store, run_id, holder, now(), actor)
+        except ConflictError:
+            result = Reencrypted(run_id, problem=HELD)
         except PermanentStoreError as error:
             result = Reencrypted(run_id, problem=str(error))
         complete &= result.problem is None
