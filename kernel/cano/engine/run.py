@@ -195,9 +195,7 @@ class Run(Strand):
                 release(self)
             if self.kernel.active.get(self.run_id) is self:
                 del self.kernel.active[self.run_id]
-            ended = self.plan.run_parked if self.status is RunStatus.PARKED else self.plan.run_finished
-            if ended:
-                self.notify(ended, self)
+            self.notify(self.plan.run_parked if self.status is RunStatus.PARKED else self.plan.run_finished, self)
             running.set(before)
             if self.kernel.keeper is not None and self.journal is not None:
                 self.kernel.keeper.stopped_driving(self)
@@ -214,14 +212,13 @@ class Run(Strand):
         detail to drop, another one whether the store was changed. A hook without listeners is None here, since testing
         a tuple for truth takes longer.
         """
-        plan, step, bound = self.plan, self.step, self.bound
+        step, bound = self.step, self.bound
         store, view, journal = self.store, self.view, self.journal
-        started, finished = plan.step_started or None, plan.step_finished or None
-        committed = plan.transition_committed or None
+        started, finished = self.plan.step_started or None, self.plan.step_finished or None
+        committed = self.plan.transition_committed or None
         quiet = journal is None and finished is None and committed is None
         caught: BaseException | None = None
-        monotonic, began = self.kernel.clock.monotonic, None
-        task: asyncio.Task[Any] = self._task  # type: ignore[assignment]  # it is set by now
+        began: float | None = None
         while True:
             for _ in step.counted(BREATH):
                 call, expected, target = bound.hot
@@ -230,7 +227,7 @@ class Run(Strand):
                         step.count(-1)
                         return bound
                     if bound.timed:
-                        began = monotonic()
+                        began = self.kernel.clock.monotonic()
                 step._bound = bound
                 if step._detail is not None:
                     self._check_stopped()
@@ -248,7 +245,7 @@ class Run(Strand):
                         result = await (bound.call(store) if bound.fast else bound.work(self, bound))
                         store, view = self.store, self.view  # an attempt that timed out in a thread keeps the old
                         _, expected, target = bound.hot  # meanwhile other runs may have followed the same result
-                        if task.cancelling():
+                        if self._task.cancelling():  # type: ignore[union-attr]  # it is set by now
                             self.note_cancel()
                     if result is not expected:
                         target = bound.follow(result)
