@@ -24,7 +24,7 @@ _STEPS = """
         FROM given WHERE runs.run_id = given.run_id AND runs.seq = given.expected AND runs.token = given.token
         RETURNING runs.id, runs.head, runs.tail, given.*
     ), line AS (
-        INSERT INTO journal (run, line, seq, state, status, at, mark, changes)
+        INSERT INTO journal (run, line, seq, state, status, at, mark, packed)
         SELECT id, head, seq, state, 'running', at, mark, changes FROM made
     )
     SELECT run_id, tail FROM made"""
@@ -44,7 +44,7 @@ _CHANGES = """
         FROM given WHERE runs.run_id = given.run_id AND runs.seq = given.expected AND runs.token = given.token
         RETURNING runs.id, runs.head, runs.tail, given.*
     ), line AS (
-        INSERT INTO journal (run, line, seq, state, status, at, mark, changes)
+        INSERT INTO journal (run, line, seq, state, status, at, mark, packed)
         SELECT id, head, seq, state, status, at, mark, changes FROM made
     ), taken AS (
         UPDATE signals SET consumed = true, payload = NULL

@@ -25,7 +25,7 @@ _PREPARE = """
             wake = NULL, awaited = NULL, extra = NULL
         WHERE run_id = $1 AND seq = $3 AND token = $2 RETURNING id, head, tail
     ), line AS (
-        INSERT INTO journal (run, line, seq, state, status, at, mark, changes)
+        INSERT INTO journal (run, line, seq, state, status, at, mark, packed)
         SELECT id, head, $4, $5, 'running', $6, $7, $8 FROM made
     )
     SELECT tail FROM made"""

@@ -28,7 +28,7 @@ _BY_ID = f"""
         ARRAY(SELECT key FROM snapshot WHERE run = runs.id ORDER BY place),
         ARRAY(SELECT value FROM snapshot WHERE run = runs.id ORDER BY place),
         ARRAY(SELECT line FROM journal WHERE run = runs.id AND line > folded ORDER BY line),
-        ARRAY(SELECT changes FROM journal WHERE run = runs.id AND line > folded ORDER BY line)
+        ARRAY(SELECT packed FROM journal WHERE run = runs.id AND line > folded ORDER BY line)
     FROM runs WHERE run_id = %s"""
 READY = f"""
     SELECT {COLUMNS} FROM runs
@@ -38,7 +38,7 @@ READY = f"""
         SELECT id FROM runs WHERE status = 'running'
     )) AND (holder IS NULL OR expires IS NULL OR expires < %(now)s) ORDER BY id"""
 _HISTORY = """
-    SELECT runs.head, journal.line, journal.seq, journal.state, journal.status, journal.at, journal.changes
+    SELECT runs.head, journal.line, journal.seq, journal.state, journal.status, journal.at, journal.packed
     FROM runs LEFT JOIN journal ON journal.run = runs.id WHERE run_id = %s ORDER BY journal.line"""
 
 

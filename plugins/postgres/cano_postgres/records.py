@@ -18,7 +18,7 @@ _CREATE = """
         VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 1, 0, %s, %s, %s, %s, %s, %s, %s, %s)
         ON CONFLICT (run_id) DO NOTHING RETURNING id, seq, state, status, created
     )
-    INSERT INTO journal (run, line, seq, state, status, at, changes)
+    INSERT INTO journal (run, line, seq, state, status, at, packed)
     SELECT id, 1, seq, state, status, created, %s FROM made RETURNING run"""
 # lock the row first: then the next statement sees every commit
 _LOCK = "SELECT 1 FROM runs WHERE run_id = %s FOR UPDATE"

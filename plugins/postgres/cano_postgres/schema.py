@@ -152,6 +152,10 @@ MIGRATIONS: tuple[tuple[Step, ...], ...] = (
         "CREATE UNIQUE INDEX signals_sent ON signals (run_id, own, sha256(signal))",
         _apart,
     ),
+    (
+        # so that a process of an earlier version fails that is still connected; its engine's values would be lost
+        "ALTER TABLE journal RENAME COLUMN changes TO packed",
+    ),
 )
 """The statements and functions that migrate a schema from each version to the next; the first creates the tables."""
 

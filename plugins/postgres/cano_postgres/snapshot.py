@@ -11,7 +11,7 @@ from cano_postgres.work import Rows, Statement
 TAIL = """
     SELECT id, head, folded,
         ARRAY(SELECT line FROM journal WHERE run = runs.id AND line > folded ORDER BY line),
-        ARRAY(SELECT changes FROM journal WHERE run = runs.id AND line > folded ORDER BY line)
+        ARRAY(SELECT packed FROM journal WHERE run = runs.id AND line > folded ORDER BY line)
     FROM runs WHERE run_id = %s"""
 # only if the snapshot is unchanged; the other statements follow, and a second process would write the same rows
 _FOLDED = "UPDATE runs SET folded = %s, tail = 0 WHERE id = %s AND folded = %s RETURNING id"

@@ -4,27 +4,43 @@ from __future__ import annotations
 
 from cano_msgspec.packing import Changes, DamagedError, apart
 from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import ResponseError
 
 from cano_redis import scripts
+from cano_redis.failures import code
 from cano_redis.packing import ask, pack_line, unpack_line
 from cano_redis.settings import Settings
 
-SCHEMA = 2
+SCHEMA = 3
 _PAGE = 256
+_MOVED = b"a later version of cano-redis has migrated the store; upgrade this one"
 
 
 async def migrate(connection: AbstractConnection, settings: Settings) -> None:
-    """Migrate a store of schema 1. Each run is migrated at once; repeated, or by several processes, it does no harm."""
+    """Migrate a store of an earlier schema. Repeated, or by several processes, it does no harm.
+
+    Each run is migrated at once. From then on, processes of the earlier version can no longer write to it.
+    """
     keys = settings.keys
-    recipients = await ask(connection, "SMEMBERS", keys + b"orphans")
-    for id in [*await ask(connection, "HKEYS", keys + b"ids"), *recipients]:
-        at, lines = 0, [b""]
-        while lines:
-            lines = await ask(connection, "LRANGE", keys + b"lines:" + id, at, at + _PAGE - 1)
-            changed = [each for place, line in enumerate(lines, at) for each in _changed(place, line)]
-            await ask(connection, "EVALSHA", scripts.APART.sha, 1, keys + b"run:" + id, keys, id, *changed)
-            at += _PAGE
+    ids = await ask(connection, "EVALSHA", scripts.MOVE_NUMBERS.sha, 1, keys + b"ids", keys, _MOVED)
+    for id in [*ids, *await ask(connection, "SMEMBERS", keys + b"orphans")]:
+        try:
+            await _migrate(connection, keys, id)
+        except ResponseError as error:
+            if code(error) != "WRONGTYPE":  # another program has replaced a key; `load` reports that
+                raise
     await ask(connection, "SET", keys + b"schema", SCHEMA)
+
+
+async def _migrate(connection: AbstractConnection, keys: bytes, id: bytes) -> None:
+    """Migrate one run or recipient."""
+    await ask(connection, "EVALSHA", scripts.APART.sha, 1, keys + b"run:" + id, keys, id)  # its history ends now
+    at, lines = 0, [b""]
+    while lines:
+        lines = await ask(connection, "LRANGE", keys + b"lines:" + id, at, at + _PAGE - 1)
+        changed = [each for place, line in enumerate(lines, at) for each in _changed(place, line)]
+        await ask(connection, "EVALSHA", scripts.APART.sha, 1, keys + b"run:" + id, keys, id, *changed)
+        at += _PAGE
 
 
 def _changed(place: int, line: bytes) -> list[bytes]:

@@ -17,7 +17,7 @@ def fields(run: RunRecord) -> list[bytes]:
     flat = [
         b"workflow", text(run.workflow), b"version", text(run.version), b"fingerprint", text(run.fingerprint),
         b"state", text(run.state), b"seq", number(run.seq), b"status", run.status.value.encode(),
-        b"created", time(run.created), b"updated", time(run.updated), b"token", number(run.token),
+        b"created", time(run.created), b"updated", time(run.updated), b"fence", number(run.token),
         b"extra", pack_extra(run.error, run.wait, run.payload) or b"",
     ]  # fmt: skip
     if run.parent is not None:
@@ -70,7 +70,7 @@ def _record(run_id: str, has: dict[bytes, bytes], data: dict[str, bytes]) -> Run
         updated=float(has[b"updated"]),
         holder=None if holder is None else holder.decode(),
         expires=None if expires is None else float(expires),
-        token=int(has[b"token"]),
+        token=int(has[b"fence"]),
     )
 
 

@@ -20,10 +20,10 @@ from cano_sqlite.tails import Tails
 
 # SQLite compares seq and token inside the transaction; what this process remembers does not decide
 _APPEND = """
-    INSERT INTO journal (run, prev, seq, status, extra, state, at, changes)
+    INSERT INTO journal (run, prev, seq, status, extra, state, at, packed)
     SELECT id, head, ?, ?, ?, ?, ?, ? FROM runs WHERE run_id = ? AND seq = ? AND token = ?"""
 _STEP = """
-    INSERT INTO journal (run, prev, seq, status, state, at, changes)
+    INSERT INTO journal (run, prev, seq, status, state, at, packed)
     SELECT id, head, seq + 1, 'running', ?, ?, ? FROM runs
     WHERE run_id = ? AND seq = ? AND token = ? AND status = 'running'"""
 _MADE = """
@@ -185,7 +185,7 @@ def heads_of(connection: sqlite3.Connection, made: Made) -> dict[str, int]:
 def _steps(size: int) -> str:
     """Return `_STEP` for `size` runs. There are few sizes, so that each statement stays prepared."""
     return f"""
-        INSERT INTO journal (run, prev, seq, status, state, at, changes)
+        INSERT INTO journal (run, prev, seq, status, state, at, packed)
         WITH line (state, at, changes, run_id, expected, token)
             AS (VALUES {", ".join(["(?, ?, ?, ?, ?, ?)"] * size)})
         SELECT runs.id, runs.head, line.expected + 1, 'running', line.state, line.at, line.changes

@@ -56,7 +56,7 @@ _FORGET_LINES = """
 # the newest entry of the table is emptied, not deleted: if its id were reused, a process could mistake what it
 # remembers of one run for another's
 _EMPTY_LINE = """
-    UPDATE journal SET run = 0, prev = 0, seq = 0, state = '', status = '', at = 0, extra = NULL, changes = x''
+    UPDATE journal SET run = 0, prev = 0, seq = 0, state = '', status = '', at = 0, extra = NULL, packed = x''
     WHERE id = (SELECT max(id) FROM journal) AND run IN ({runs})"""
 _SLACK = 1.0
 """Seconds that a run may have been created after its end, by a clock that was set back."""

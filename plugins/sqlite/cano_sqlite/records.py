@@ -22,7 +22,7 @@ _CREATE = """
 _DEFINE = """
     INSERT OR REPLACE INTO definitions (run, workflow, version, fingerprint, created) VALUES (?, ?, ?, ?, ?)"""
 _FIRST_LINE = """
-    INSERT INTO journal (run, prev, seq, state, status, at, extra, changes) VALUES (?, 0, ?, ?, ?, ?, ?, ?)"""
+    INSERT INTO journal (run, prev, seq, state, status, at, extra, packed) VALUES (?, 0, ?, ?, ?, ?, ?, ?)"""
 
 
 class Create(Job):

@@ -202,6 +202,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "UPDATE journal SET changes = cano_apart(changes) WHERE instr(changes, x'00') > 0",
         "PRAGMA user_version = 6",
     ),
+    (
+        # so that a process of an earlier version fails that still has the file open; its engine's values would be lost
+        "ALTER TABLE journal RENAME COLUMN changes TO packed",
+        "PRAGMA user_version = 7",
+    ),
 )
 """The statements that migrate a file from each schema version to the next; the first creates the tables."""
 

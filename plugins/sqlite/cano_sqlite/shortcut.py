@@ -27,7 +27,7 @@ MOST = 100
 
 # if the run's row differs from the remembered tail, `run` is NULL, which the NOT NULL constraint refuses
 _STEP = """
-    INSERT INTO journal (run, prev, seq, state, status, at, changes) VALUES (
+    INSERT INTO journal (run, prev, seq, state, status, at, packed) VALUES (
         (SELECT id FROM runs WHERE id = ? AND head = ? AND run_id = ? AND seq = ? AND token = ? AND status = 'running'),
         ?, ?, ?, 'running', ?, ?)"""
 

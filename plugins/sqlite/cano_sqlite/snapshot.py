@@ -19,10 +19,10 @@ _CHAIN = """
         SELECT older.id, older.prev FROM chain CROSS JOIN journal AS older
         WHERE older.id = chain.prev AND chain.prev > :folded AND chain.prev < chain.id
     )"""
-_CHANGES = _CHAIN + "SELECT id, prev, run, changes FROM journal WHERE id IN (SELECT id FROM chain) ORDER BY id"
+_CHANGES = _CHAIN + "SELECT id, prev, run, packed FROM journal WHERE id IN (SELECT id FROM chain) ORDER BY id"
 _LINES = (
     _CHAIN
-    + """SELECT id, prev, run, changes, seq, state, status, at FROM journal
+    + """SELECT id, prev, run, packed, seq, state, status, at FROM journal
     WHERE id IN (SELECT id FROM chain) ORDER BY id"""
 )
 _PUT = """

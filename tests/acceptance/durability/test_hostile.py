@@ -60,13 +60,13 @@ def flip(path: Path, chance: random.Random) -> None:
     """Change one byte of the journal lines of some runs."""
     with sqlite3.connect(path) as connection:
         rows = connection.execute(
-            "SELECT journal.id, changes FROM journal JOIN runs ON runs.id = journal.run WHERE run_id LIKE 'flipped-%'"
+            "SELECT journal.id, packed FROM journal JOIN runs ON runs.id = journal.run WHERE run_id LIKE 'flipped-%'"
         ).fetchall()
         assert len(rows) == FLIPPED
         for line, changes in rows:
             spoilt = bytearray(changes)
             spoilt[chance.randrange(len(spoilt))] ^= 1 << chance.randrange(8)
-            connection.execute("UPDATE journal SET changes = ? WHERE id = ?", (bytes(spoilt), line))
+            connection.execute("UPDATE journal SET packed = ? WHERE id = ?", (bytes(spoilt), line))
     connection.close()
 
 

@@ -118,7 +118,7 @@ COLUMNS = {
         "awaits_own",
     ],
     "definitions": ["workflow", "version", "fingerprint"],
-    "journal": ["run", "prev", "seq", "state", "status", "at", "extra", "changes"],
+    "journal": ["run", "prev", "seq", "state", "status", "at", "extra", "packed"],
 }  # fmt: skip
 
 

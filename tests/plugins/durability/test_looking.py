@@ -397,7 +397,7 @@ def corrupt(kernel: Kernel, world: World, run_id: str) -> None:
     else:
         with sqlite3.connect(world.path) as connection:
             connection.execute(
-                "UPDATE journal SET changes = X'00' WHERE run = (SELECT id FROM runs WHERE run_id = ?) AND seq = 2",
+                "UPDATE journal SET packed = X'00' WHERE run = (SELECT id FROM runs WHERE run_id = ?) AND seq = 2",
                 (run_id,),
             )
         connection.close()

@@ -53,7 +53,7 @@ class TestDamage(DamageContract):
             ("UPDATE runs SET status = 'os.system' WHERE run_id = %(run)s",),
         ],
         "data": [
-            *((f"UPDATE journal SET changes = %(blob)s WHERE {LAST}", blob) for blob in CHANGES),
+            *((f"UPDATE journal SET packed = %(blob)s WHERE {LAST}", blob) for blob in CHANGES),
             (f"DELETE FROM journal WHERE {LAST}",),
             (f"DELETE FROM journal WHERE {MINE}",),
             (f"UPDATE journal SET line = 77 WHERE {LAST}",),
@@ -70,7 +70,7 @@ class TestDamage(DamageContract):
             (f"UPDATE journal SET seq = 9 WHERE {MINE} AND seq = 3",),
             (f"UPDATE journal SET status = 'odd' WHERE {MINE} AND seq = 3",),
             (f"UPDATE journal SET run = 7777 WHERE {MINE} AND seq = 3",),
-            (f"UPDATE journal SET changes = '' WHERE {MINE} AND seq = 3",),
+            (f"UPDATE journal SET packed = '' WHERE {MINE} AND seq = 3",),
         ],
         "signal": [("UPDATE signals SET signal = '\\xff' WHERE run_id = %(run)s",)],
     }
@@ -104,8 +104,8 @@ class TestDamage(DamageContract):
     def rewrite(self, url: str, run_id: str, change: Callable[[bytes], bytes]) -> None:
         """Change the changes of the newest entry."""
         self.unfold(run_id)
-        ((changes,),) = self.ask(f"SELECT changes FROM journal WHERE {LAST}", run_id)
-        self.ask(f"UPDATE journal SET changes = %(blob)s WHERE {LAST}", run_id, change(changes))
+        ((changes,),) = self.ask(f"SELECT packed FROM journal WHERE {LAST}", run_id)
+        self.ask(f"UPDATE journal SET packed = %(blob)s WHERE {LAST}", run_id, change(changes))
 
 
 async def test_a_listed_corrupt_run_says_so(store: PostgresBackend, ask: Ask) -> None:
@@ -124,7 +124,7 @@ async def test_commits_to_a_corrupt_run(store: PostgresBackend, ask: Ask) -> Non
     await store.create(new_run(data={"a": b"0", "b": b"0"}))
     for seq in range(1, 7):
         await store.commit(step(seq, changed={"a": b"%d" % seq}))
-    ask(f"UPDATE journal SET changes = '\\x00' WHERE {LAST}".replace("%(run)s", "'run'"))
+    ask(f"UPDATE journal SET packed = '\\x00' WHERE {LAST}".replace("%(run)s", "'run'"))
     before = ask("SELECT * FROM snapshot ORDER BY run, place")
     for seq in range(7, 30):
         await store.commit(step(seq))

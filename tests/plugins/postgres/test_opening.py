@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -121,6 +122,30 @@ async def test_a_newer_schema(url: str, schema: str, store: PostgresBackend, ask
 
     assert f"has schema version {len(MIGRATIONS) + 1}, but this cano-postgres supports versions up to" in said
     assert "install the newer cano-postgres" in said
+
+
+async def test_an_earlier_version_that_is_connected(url: str, schema: str, ask: Ask) -> None:
+    """A process of an earlier version cannot write to the tables once they are migrated: its values would be lost."""
+    ask(psycopg.sql.SQL("CREATE SCHEMA {}").format(psycopg.sql.Identifier(schema)))
+    ask("CREATE TABLE cano_schema (version integer NOT NULL)")
+    ask("INSERT INTO cano_schema VALUES (2)")
+    for step in itertools.chain(*MIGRATIONS[:2]):
+        ask(step)
+    put = """INSERT INTO signals (run_id, signal, name) VALUES ('run', '', '')
+        ON CONFLICT (run_id, sha256(signal)) DO NOTHING"""
+    append = """INSERT INTO journal (run, line, seq, state, status, at, mark, changes)
+        SELECT id, head + 1, 1, '', 'running', 1, 1, '' FROM runs"""
+    ask(put)
+    ask(append)
+    store = PostgresBackend(url, schema=schema)
+    await store.open()
+    await store.create(new_run())
+
+    with pytest.raises(psycopg.errors.InvalidColumnReference):
+        ask(put)
+    with pytest.raises(psycopg.errors.UndefinedColumn):
+        ask(append)
+    await store.close()
 
 
 async def test_the_schema_of_another_program(url: str, schema: str, ask: Ask) -> None:

@@ -48,11 +48,11 @@ class TestDamage(DamageContract):
             *(("HSET", ":run:run", "extra", extra) for extra in EXTRAS),
             *(
                 ("HDEL", ":run:run", field)
-                for field in ("workflow", "state", "seq", "status", "extra", "created", "token")
+                for field in ("workflow", "state", "seq", "status", "extra", "created", "fence")
             ),
             *(
                 ("HSET", ":run:run", field, "x")
-                for field in ("seq", "status", "created", "updated", "expires", "token")
+                for field in ("seq", "status", "created", "updated", "expires", "fence")
             ),
             *(
                 ("HSET", ":run:run", field, b"\xff")

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cano import StoreUnavailableError
+from cano import RunFilter, StoreError, StoreUnavailableError
 from cano.testing.contract_base import loaded, new_run, step
 from cano_redis import Durability, RedisBackend
+from redis.exceptions import ResponseError
 
 from tests.plugins.redis.conftest import Ask
 from tests.servers.redis import RedisServer
@@ -146,8 +147,8 @@ async def test_a_user_with_few_rights(a_server: Start) -> None:
 
 async def test_schema_versions(store: RedisBackend, ask: Ask, redis: RedisServer, prefix: str) -> None:
     """A store of a newer version is refused, and so are keys of another program."""
-    assert await ask("GET", ":schema") == b"2"
-    for there, problem in (("3", "schema version 3, but .* up to 2"), ("x", "belong to another program")):
+    assert await ask("GET", ":schema") == b"3"
+    for there, problem in (("4", "schema version 4, but .* up to 3"), ("x", "belong to another program")):
         await ask("SET", ":schema", there)
         with pytest.raises(StoreUnavailableError, match=problem):
             await RedisBackend(path=str(redis.socket), prefix=prefix).open()
@@ -155,6 +156,37 @@ async def test_schema_versions(store: RedisBackend, ask: Ask, redis: RedisServer
     await ask("LPUSH", ":schema", "x")
     with pytest.raises(StoreUnavailableError):
         await RedisBackend(path=str(redis.socket), prefix=prefix).open()
+
+
+async def test_an_earlier_version_that_is_connected(
+    redis: RedisServer, prefix: str, store: RedisBackend, ask: Ask
+) -> None:
+    """Scripts of schema 1 refuse to write to a migrated store: their engine's values would be lost.
+
+    A run whose keys another program has replaced keeps no other from being migrated.
+    """
+    for id in ("odd", "run"):
+        await store.create(new_run(id))
+        await ask("HSET", f":run:{id}", "token", "1")
+        await ask("HDEL", f":run:{id}", "fence")
+    await ask("DEL", ":data:odd")
+    await ask("SET", ":data:odd", "text")
+    await ask("RENAME", ":numbers", ":ids")
+    await ask("SET", ":schema", "1")
+
+    later = RedisBackend(path=str(redis.socket), prefix=prefix)
+    await later.open()
+    try:
+        assert await ask("HMGET", ":run:run", "token") == [None]  # `commit`, `claim` and `renew` need it
+        with pytest.raises(ResponseError, match="WRONGTYPE"):  # `create`, `put_signal` and all lists need it
+            await ask("HGET", ":ids", "run")
+        assert await later.load("run") == new_run()
+        await later.commit(step(1))
+        assert [run.run_id for run in await later.runs(RunFilter())] == ["run", "odd"]
+        with pytest.raises(StoreError):
+            await later.load("odd")
+    finally:
+        await later.close()
 
 
 async def test_opening_and_closing(redis: RedisServer, prefix: str) -> None:
@@ -225,7 +257,7 @@ async def test_tls(a_server: Start, tmp_path: Path) -> None:
     await store.commit(step(1, changed={"a": bytes(1_000_000)}))
     assert (await loaded(store)).seq == 1
     await store.close()
-    assert server.cli("get", "{cano}:schema") == "2"
+    assert server.cli("get", "{cano}:schema") == "3"
 
     with pytest.raises(StoreUnavailableError, match="certificate verify failed"):
         await RedisBackend("localhost", port, tls=True).open()

@@ -74,7 +74,7 @@ class TestDamage(DamageContract):
             (f"DELETE FROM definitions WHERE run = {ITS_ID}",),
         ],
         "data": [
-            *((f"UPDATE journal SET changes = :blob WHERE id = {LAST}", blob) for blob in CHANGES),
+            *((f"UPDATE journal SET packed = :blob WHERE id = {LAST}", blob) for blob in CHANGES),
             (f"UPDATE journal SET prev = 0 WHERE id = {LAST}",),
             (f"UPDATE journal SET prev = id WHERE id = {LAST}",),
             (f"UPDATE journal SET prev = id + 1 WHERE id = {LAST}",),
@@ -95,7 +95,7 @@ class TestDamage(DamageContract):
             (f"UPDATE journal SET status = 'odd' {THIRD}",),
             (f"UPDATE journal SET at = 'text' {THIRD}",),
             (f"UPDATE journal SET run = (SELECT id FROM runs WHERE run_id = 'other') {THIRD}",),
-            (f"UPDATE journal SET changes = x'' {THIRD}",),
+            (f"UPDATE journal SET packed = x'' {THIRD}",),
         ],
         "signal": [
             ("UPDATE signals SET payload = 'text' WHERE run_id = :run",),
@@ -127,8 +127,8 @@ class TestDamage(DamageContract):
     def rewrite(self, url: str, run_id: str, change: Callable[[bytes], bytes]) -> None:
         """Change the changes of the newest entry."""
         self.unfold(run_id)
-        ((changes,),) = self.ask(f"SELECT changes FROM journal WHERE id = {LAST}", run_id)
-        self.ask(f"UPDATE journal SET changes = :blob WHERE id = {LAST}", run_id, change(changes))
+        ((changes,),) = self.ask(f"SELECT packed FROM journal WHERE id = {LAST}", run_id)
+        self.ask(f"UPDATE journal SET packed = :blob WHERE id = {LAST}", run_id, change(changes))
 
 
 async def eight_steps(store: SqliteBackend) -> None:
@@ -159,7 +159,7 @@ async def test_a_definition_that_was_left_behind(store: SqliteBackend, ask: Ask)
 async def test_commits_to_a_corrupt_run(path: Path, store: SqliteBackend, ask: Ask) -> None:
     """A commit that would compact corrupt entries is refused, and changes nothing."""
     await eight_steps(store)
-    ask(f"UPDATE journal SET changes = x'00' WHERE id = {LAST}", {"run": "run"})
+    ask(f"UPDATE journal SET packed = x'00' WHERE id = {LAST}", {"run": "run"})
     seq, error = 8, None
     another = SqliteBackend(path, snapshot_every=5, synchronous="normal")  # which has not written the entries itself
     await another.open()

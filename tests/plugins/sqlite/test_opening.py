@@ -283,6 +283,7 @@ def test_a_forked_process_is_refused(path: Path) -> None:
 async def test_a_file_of_an_earlier_version(path: Path, version: int) -> None:
     """A file of an earlier version is migrated, and its runs go on."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.create_function("cano_apart", 1, lambda changes: changes)  # nothing is the engine's own
         connection.execute("PRAGMA journal_mode = WAL")
         for statement in MIGRATIONS[0]:
             connection.execute(statement)
@@ -308,3 +309,29 @@ async def test_a_file_of_an_earlier_version(path: Path, version: int) -> None:
     assert run == new_run(seq=3, state="S3", updated=NOW + 3, data={f"k{seq}": b"v" for seq in range(4)})
     assert [line.seq for line in await store.history("run")] == [0, 1, 2, 3]
     await store.close()
+
+
+async def test_an_earlier_version_that_has_the_file_open(path: Path) -> None:
+    """A process of an earlier version cannot write to the file once it is migrated: its values would be lost."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        for statement in itertools.chain(*MIGRATIONS[:4]):
+            connection.execute(statement)
+        store = SqliteBackend(path)
+        await store.open()
+        await store.create(new_run())
+
+        with pytest.raises(sqlite3.OperationalError, match="changes"):
+            connection.execute(
+                """INSERT INTO journal (run, prev, seq, status, state, at, changes)
+                SELECT id, head, seq + 1, 'running', ?, ?, ? FROM runs WHERE run_id = ?""",
+                ("S1", NOW, pack_changes({"\0key": b"v"}, ()), "run"),
+            )
+        with pytest.raises(sqlite3.OperationalError, match="ON CONFLICT"):
+            connection.execute(
+                """INSERT INTO signals (run_id, signal, name, payload) VALUES ('run', 'a', 'b', NULL)
+                ON CONFLICT (run_id, signal) DO NOTHING"""
+            )
+
+        await store.commit(step(1))
+        await store.close()

@@ -137,7 +137,7 @@ async def test_what_a_process_remembers_is_not_read_again(path: Path, ask: Ask) 
         for seq in range(1, 41):
             await store.commit(step(seq, changed={f"k{seq % 3}": b"%d" % seq}, removed=["k1"] if seq % 7 == 0 else []))
             if 20 < seq <= 30:
-                ask("UPDATE journal SET changes = x'00'")
+                ask("UPDATE journal SET packed = x'00'")
         run = await loaded(store)
 
     assert run.data == {"k2": b"38", "k0": b"39", "k1": b"40"}
@@ -272,7 +272,7 @@ async def test_a_corrupt_run_that_is_to_be_folded(path: Path, ask: Ask) -> None:
             assert answers == [None] * 4
             if seq == 2:
                 newest = "(SELECT head FROM runs WHERE run_id = 'corrupt')"
-                ask(f"UPDATE journal SET changes = x'00' WHERE id = {newest}")
+                ask(f"UPDATE journal SET packed = x'00' WHERE id = {newest}")
                 assert await store.claim("corrupt", "somebody", LATER + 1, LATER + 2) == 2  # the remembered tail goes
                 ask("UPDATE runs SET token = 1 WHERE run_id = 'corrupt'")
             await store.put_signal("other", Signal(str(seq), "go"))

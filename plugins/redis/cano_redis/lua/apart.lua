@@ -1,5 +1,11 @@
 -- (_names, _queue) id, then for entries of the history: place, old, new. Migrate a run or a recipient from schema 1:
--- the engine's own values, and the names and ids of its signals, began with NUL there.
+-- the engine's own values, and the names and ids of its signals, began with NUL there. `fence` was `token`: without
+-- it, scripts of that version refuse to write to the run, whose process may still be connected.
+local token = redis.pcall('HGET', KEYS[1], 'token')
+if type(token) == 'string' then
+  redis.call('HSETNX', KEYS[1], 'fence', token)
+  redis.call('HDEL', KEYS[1], 'token')
+end
 for at = 3, #ARGV, 3 do
   if redis.call('LINDEX', p .. 'lines:' .. id, ARGV[at]) == ARGV[at + 1] then
     redis.call('LSET', p .. 'lines:' .. id, ARGV[at], ARGV[at + 2])

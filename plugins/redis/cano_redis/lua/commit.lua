@@ -16,7 +16,7 @@ local function made()
   end
 end
 
-local is = redis.call('HMGET', run, 'seq', 'token', 'status')
+local is = redis.call('HMGET', run, 'seq', 'fence', 'status')
 local stale = is[1] ~= ARGV[5] or is[2] ~= ARGV[4]
 if (stale or not plain) and is[1] and made() then return 1 end
 if stale then return { is[1], is[2] } end

@@ -11,7 +11,7 @@ redis.call('HSET', KEYS[1], 'n', n, 'lines', '1', unpack(ARGV, 13, fields))
 set_own(id, fields + 1, own)
 redis.call('RPUSH', p .. 'lines:' .. id, ARGV[8])
 if #ARGV > own then set(id, 1, own + 1, #ARGV) end
-redis.call('HSET', p .. 'ids', id, n)
+redis.call('HSET', p .. 'numbers', id, n)
 redis.call('ZADD', p .. 'runs', created, member)
 redis.call('ZADD', p .. 'status:' .. ARGV[4], created, member)
 redis.call('ZADD', p .. 'workflow:' .. ARGV[5], created, member)

@@ -13,7 +13,7 @@ for _, kind in ipairs({ '', 'own-' }) do
   redis.call('DEL', p .. kind .. 'signals:' .. id, p .. kind .. 'payloads:' .. id)
 end
 redis.call('SREM', p .. 'orphans', id)
-local n = redis.call('HGET', p .. 'ids', id)
+local n = redis.call('HGET', p .. 'numbers', id)
 if not n then return 0 end
 local member = n .. ':' .. id
 local is = redis.pcall('HMGET', KEYS[1], 'workflow', 'parent')
@@ -27,7 +27,7 @@ redis.call('ZREM', p .. 'lease', member)
 redis.call('ZREM', p .. 'wake', member)
 redis.call('SREM', p .. 'heard', member)
 redis.call('DEL', KEYS[1], p .. 'lines:' .. id, p .. 'data:' .. id, p .. 'keys:' .. id, p .. 'own:' .. id)
-redis.call('HDEL', p .. 'ids', id)
+redis.call('HDEL', p .. 'numbers', id)
 redis.call('SET', gone, '1', 'EX', 3600)
 redis.pcall('PUBLISH', ARGV[4], ARGV[5])
 return 1

@@ -8,7 +8,7 @@ local count = redis.call('HLEN', p .. 'signals:' .. id) + redis.call('HLEN', p .
 redis.call('RPUSH', queue(kind, id, name), signal)
 redis.call('HSET', known, signal, string.format('w%016.0f', count) .. name)
 if ARGV[5] == '1' then redis.call('HSET', p .. kind .. 'payloads:' .. id, signal, ARGV[6]) end
-if redis.call('HEXISTS', p .. 'ids', id) == 0 then
+if redis.call('HEXISTS', p .. 'numbers', id) == 0 then
   redis.call('SADD', p .. 'orphans', id)
 elseif is[2] == 'parked' and is[3] == name and (is[4] or '') == kind then
   redis.call('SADD', p .. 'heard', is[1] .. ':' .. id)
