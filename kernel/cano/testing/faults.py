@@ -41,7 +41,8 @@ StateT = TypeVar("StateT")
 
 CALLS = (
     "open", "close", "create", "load", "commit", "claim", "renew", "release", "runs", "history", "put_signal",
-    "next_signal", "signals", "missing_recipients", "ready", "delete",
+    "next_signal", "signals", "missing_recipients", "ready", "delete", "expired", "delete_finished", "add_audit",
+    "audit", "prune_audit",
 )  # fmt: skip
 """The calls of a store, as `Faults.at_call` names them."""
 
@@ -246,8 +247,7 @@ class Fault:
         self.met += 1
         self._reached.set()
         for _, act in self._actions:
-            waits = act(subject)
-            if waits is not None:
+            if (waits := act(subject)) is not None:
                 await waits
 
     def happen_in_thread(self, subject: Any) -> None:
@@ -340,8 +340,8 @@ class FaultyStore:
     async def delete(self, run_id: str, audit: AuditEntry | None = None) -> bool:
         return await self._call("delete", self.backend.delete, run_id, *given(audit))
 
-    def __getattr__(self, name: str) -> Any:  # a method of an `AuditingStore`
-        if name not in ("add_audit", "audit", "prune_audit"):
+    def __getattr__(self, name: str) -> Any:  # a method of an `AuditingStore` or a `PruningStore`
+        if name not in CALLS:
             raise AttributeError(name)
         return functools.partial(self._call, name, getattr(self.backend, name))
 

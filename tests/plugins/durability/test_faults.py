@@ -18,6 +18,7 @@ from cano import (
     Kernel,
     Key,
     Node,
+    Retention,
     RunInterruptedError,
     StoreBackend,
     StoreUnavailableError,
@@ -75,6 +76,25 @@ async def test_without_faults(world: World) -> None:
     assert (await kernel.run(flow(), run_id="r")).data == {"did": ["one 1", "two 1"]}
     assert store.faults.calls["create"] == 1
     assert store.faults.calls["commit"] == 2
+
+
+async def test_calls_that_not_all_stores_have(world: World) -> None:
+    """A faulty store prunes and audits as its store does, and these calls have faults, too."""
+    kernel = await world.kernel()
+    await kernel.run(flow(), run_id="r")
+    faults = [
+        world.faults(kernel).at_call(call, after=True).fail(StoreUnavailableError(f"lost: {call}"))
+        for call in ("expired", "delete_finished", "audit", "prune_audit")
+    ]
+    for call in ("expired", "delete_finished"):
+        with pytest.raises(StoreUnavailableError, match=f"lost: {call}"):
+            await kernel.prune(Retention(on_terminal="delete"))
+    assert await kernel.prune(Retention(on_terminal="delete")) == []
+    for make in (kernel.audit, lambda: kernel.prune_audit(1)):
+        with pytest.raises(StoreUnavailableError, match="lost"):
+            await make()
+    assert [entry.action for entry in await kernel.audit()] == ["prune", "audit pruned"]
+    assert [fault.met for fault in faults] == [1] * 4
 
 
 @pytest.mark.parametrize("nth", [1, 2])

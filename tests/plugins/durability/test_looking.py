@@ -608,11 +608,13 @@ async def test_prune_in_pages_and_groups(
     assert [run.run_id for run in await kernel.runs()] == ["r5"]
 
 
-async def test_prune_keeps_what_somebody_holds(kernel: Kernel, world: World, flow: Flow) -> None:
+@pytest.mark.parametrize("groups", [True, False])
+async def test_prune_keeps_what_somebody_holds(kernel: Kernel, world: World, flow: Flow, groups: bool) -> None:
     """A failed run that somebody resumes in this very moment is not forgotten under his hands."""
     await flow.start(kernel, world, "r", "fail")
-    other = await world.kernel()
-    delete = world.faults(kernel).at_call("claim").hang()
+    other, store = await world.kernel(), world.store(kernel)
+    store.capabilities = store.capabilities._replace(prune=groups)
+    delete = store.faults.at_call("delete_finished" if groups else "claim").hang()
     pruning = asyncio.ensure_future(kernel.prune(Retention(on_terminal="delete")))
     await delete.reached()
     flow.does = "hang"

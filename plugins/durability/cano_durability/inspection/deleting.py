@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import cast
 
 from cano import (
     ConflictError,
@@ -40,9 +41,9 @@ class Deleter:
     async def prune(self, retention: Retention) -> list[str]:
         """See `Kernel.prune`. A child is kept with a parent that can continue or be resumed, and needs its result."""
         require(self._kernel, "retention")
-        backend, found, after = self._stored.backend, list[RunRecord](), None
-        if not (backend.capabilities.prune and isinstance(backend, PruningStore)):
+        if not self._stored.backend.capabilities.prune:
             return await self._prune_each(retention)
+        backend, found, after = cast(PruningStore, self._stored.backend), list[RunRecord](), None
         while page := await backend.expired(retention, self._stored.now(), PAGE, after):
             after = page[-1].place
             meant = [run for run in page if _is_meant(run, retention)]
