@@ -3,7 +3,6 @@
 import importlib
 import typing
 
-from cano.auditing import AuditingStore
 from cano.concurrency.subworkflow import SubWorkflow
 from cano.data.changes import Changes, ManagedStore, apply_changes
 from cano.data.copying import isolate
@@ -49,7 +48,7 @@ from cano.model.split import BranchOutcome, BranchStatus, JoinConfig, JoinStrate
 from cano.model.task import FunctionTask, Task, task
 from cano.model.waiting import sleep_until, wait_for
 from cano.model.workflow import Registration, Workflow, state_name
-from cano.optional_stores import NotifyingStore, PruningStore
+from cano.optional_stores import AuditingStore, NotifyingStore, PruningStore
 from cano.protocols import (
     Call,
     Capabilities,

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
 from typing import Any, Generic, TypeVar, cast
 
-from cano.auditing import AuditingStore
 from cano.errors import ConfigurationError, StoreUnavailableError
+from cano.optional_stores import AuditingStore
 from cano.protocols import Capabilities, StoreBackend
 from cano.records import AuditEntry, Commit, RunFilter, RunRecord, Signal, Signals, Transition
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
-from cano.auditing import AuditingStore
 from cano.errors import ConflictError
+from cano.optional_stores import AuditingStore
 from cano.protocols import StoreBackend
 from cano.records import AuditEntry, Signal
 from cano.testing.contract_base import (

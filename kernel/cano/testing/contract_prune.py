@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cano.auditing import AuditingStore
-from cano.optional_stores import PruningStore
+from cano.optional_stores import AuditingStore, PruningStore
 from cano.protocols import StoreBackend
 from cano.records import AuditEntry, Retention, RunFilter, RunRecord, RunStatus, Signal
 from cano.testing.contract_base import LATER, NOW, Contract, clause, free_run, loaded, new_run, step, values
