@@ -170,7 +170,7 @@ class Journal:
         """Commit that the run is parked until the end of `wait`, or until its deadline, and release its lease."""
         run.wait = KeptWait(wait).before(run.due)  # one time for stores and alarms; `Claimer` finds out which it was
         if may_be_awaited(run):
-            values = {**values, AWAITED: True}
+            values, self.parent = {**values, AWAITED: True}, run.parent_id
         await self.commit(run.view, wait.then, RunStatus.PARKED, seq, wait=run.wait, release=True, values=values)
 
     @property

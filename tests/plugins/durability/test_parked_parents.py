@@ -454,6 +454,31 @@ async def test_a_stopped_process_cancels_a_child_too_late(kernel: Kernel, world:
         await cancelled
 
 
+async def test_a_child_that_is_cancelled_as_it_parks(kernel: Kernel, world: World, family: Family) -> None:
+    """It is parked in the store, and its own process has no answer yet; the parent, parked elsewhere, is woken."""
+    first = world.faults(kernel).at_call("commit", 1).hang()
+    starting = asyncio.ensure_future(kernel.run(family.flow(), {"n": 1}, run_id="p"))
+    await first.reached()
+    await world.crash(kernel)
+    starting.cancel()
+    await world.lapse()
+    other, third = await world.kernel(), await world.kernel()
+    parked = world.faults(other).at_call("commit", 2, after=True).hang()
+    executing = asyncio.ensure_future(other.run(family.child(), run_id=CHILD))
+    await parked.reached()
+    (handle,) = await third.recover(family.flow())
+    await world.settle()
+    assert await statuses(third) == {"p": RunStatus.PARKED, CHILD: RunStatus.PARKED}
+
+    await other.cancel(CHILD)
+    await world.clock.advance(2)
+    with pytest.raises(RunCancelledError):
+        await executing
+    assert await statuses(third) == {"p": RunStatus.FAILED, CHILD: RunStatus.CANCELLED}
+    with pytest.raises(TaskError, match=f"run {CHILD} was cancelled"):
+        await handle.result()
+
+
 # what is seen
 
 
