@@ -79,6 +79,21 @@ class SizeLimitError(ConfigurationError):
         self.size = size
 
 
+class RunExistsError(ConfigurationError):
+    """The id of a run to start is in use, and the caller must not take that run for its own. It is left as it is.
+
+    It is another workflow's run, or not the child or the scheduled run that it should be; or, if the caller asks for
+    that with `on_existing`, it began with other data, or exists at all. Start the run under another id.
+
+    Attributes:
+        workflow: name of the workflow of the run that has the id.
+    """
+
+    def __init__(self, message: str, *, run_id: str, workflow: str) -> None:
+        super().__init__(message, run_id=run_id)
+        self.workflow = workflow
+
+
 class ValidationError(CanoError, ValueError):
     """A workflow's definition is wrong.
 

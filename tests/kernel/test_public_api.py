@@ -73,6 +73,7 @@ NAMES = [
     "RetryStrategy",
     "Run",
     "RunCancelledError",
+    "RunExistsError",
     "RunFilter",
     "RunHandle",
     "RunInfo",

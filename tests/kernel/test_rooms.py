@@ -14,17 +14,17 @@ HERE = Path(cano.__file__).parent
 FILES = sorted(path for path in HERE.rglob("*.py") if "testing" not in path.relative_to(HERE).parts)
 
 BUDGETS = {
-    "": 1_035,  # the top floor: hooks, protocols, records, errors, options
+    "": 1_040,  # the top floor: hooks, protocols, records, errors, options
     "data": 591,
     "model": 804,
-    "engine": 1_484,
+    "engine": 1_489,
     "runtime": 295,
     "concurrency": 632,
     "plugins": 513,
-    "kernel": 664,
+    "kernel": 688,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
-DURABILITY = {"": 1_703, "families": 95, "inspection": 510, "recovery": 600, "sealing": 556}
+DURABILITY = {"": 1_800, "families": 95, "inspection": 511, "recovery": 600, "sealing": 556}
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
 
 EXCEPTIONS = {

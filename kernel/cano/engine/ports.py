@@ -188,15 +188,34 @@ class RunKeeper(Protocol):
         """Return the tasks' view of the data of a run of `plan`."""
 
     async def begin(
-        self, plan: BoundWorkflow, view: Any, run_id: str, *, timeout: float | None = None, parent: Step | None = None
+        self,
+        plan: BoundWorkflow,
+        view: Any,
+        run_id: str,
+        *,
+        timeout: float | None = None,
+        parent: Step | None = None,
+        on_existing: str | None = None,
+        origin: str | None = None,
     ) -> Run | None:
         """Store a new run and return it, to be executed here.
 
         If the id is in use, return its run if that can continue here. Return None if it is executed elsewhere, waits,
         or has ended.
 
+        Args:
+            plan: its workflow.
+            view: its data.
+            run_id: its id.
+            timeout: its timeout in seconds, or None.
+            parent: the step that starts it as a child, or None.
+            on_existing: "return", "same-data" or "reject", as for `Kernel.run`; None for a new id, and for a child.
+            origin: as for `Kernel.start`.
+
         Raises:
-            ConfigurationError: the data is not a mapping, or the id belongs to another workflow's run.
+            ConfigurationError: the data is not a mapping.
+            RunExistsError: the id belongs to another workflow's run, to one that is not a child of `parent`, or to one
+                that `on_existing` or `origin` rejects.
             SerializationError: the data cannot be stored.
             VersionMismatchError: the id belongs to a run of another definition.
         """

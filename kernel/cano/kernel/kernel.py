@@ -342,7 +342,13 @@ class Kernel:
         return await self.opened_keeper()
 
     async def run(
-        self, flow: Workflow[Any], data: Any = None, *, run_id: str | None = None, timeout: Duration = None
+        self,
+        flow: Workflow[Any],
+        data: Any = None,
+        *,
+        run_id: str | None = None,
+        timeout: Duration = None,
+        on_existing: str = "return",
     ) -> RunResult:
         """Execute `flow` to its end.
 
@@ -354,15 +360,19 @@ class Kernel:
             timeout: seconds, or a timedelta, for the whole run in wall-clock time, including the time while it is
                 parked or its process is down; None for no timeout. An existing run keeps its timeout. If a
                 failed run is resumed, its timeout starts again.
+            on_existing: what to do if a plugin keeps a run with this id: "return" its result; "same-data": only if it
+                began with the same data, or `data` is None; or "reject" the call. Another workflow's run is always
+                rejected.
 
         Raises:
-            ConfigurationError: an argument is of the wrong kind, or `run_id` belongs to another workflow's run.
+            ConfigurationError: an argument is of the wrong kind.
+            RunExistsError: `run_id` belongs to another workflow's run, or `on_existing` rejects the run that has it.
             ConflictError: a run with this id is executing without a store.
             ValidationError: the definition is wrong.
             VersionMismatchError: `run_id` belongs to a run of another definition.
             WorkflowError: the run failed; its cause is the exception of a task.
         """
-        plan, run_id, run, stored = await self._begin(flow, data, run_id, timeout, True, None)
+        plan, run_id, run, stored = await self._begin(flow, data, run_id, timeout, True, None, on_existing)
         if run is not None:
             run.caller = current_run()
         if not stored:
@@ -389,14 +399,19 @@ class Kernel:
         run_id: str | None = None,
         timeout: Duration = None,
         keep: bool = True,
+        on_existing: str = "return",
+        origin: str | None = None,
     ) -> RunHandle:
         """Start `flow` in the background. The other arguments and the errors are those of `run`.
 
         Args:
             keep: False keeps the run out of the store, unless it is parked. Without it, every run is stored
                 in a durable store, and every run with a `run_id` in any store.
+            origin: for plugins: who starts the run, such as a schedule. It is kept with the run, apart from its data.
+                An existing run with another origin is rejected; the data of one with this origin is not compared.
         """
-        plan, run_id, run, _ = await self._begin(flow, data, run_id, timeout, switch("keep", keep), None)
+        keep = switch("keep", keep)
+        plan, run_id, run, _ = await self._begin(flow, data, run_id, timeout, keep, None, on_existing, origin)
         if run is None:
             if (active := self.active.get(run_id)) is not None:
                 return RunHandle(self, plan, active)
@@ -463,7 +478,15 @@ class Kernel:
         return short
 
     async def _begin(
-        self, flow: Workflow[Any], data: Any, run_id: str | None, timeout: Duration, keep: bool, parent: Step | None
+        self,
+        flow: Workflow[Any],
+        data: Any,
+        run_id: str | None,
+        timeout: Duration,
+        keep: bool,
+        parent: Step | None,
+        on_existing: str = "return",
+        origin: str | None = None,
     ) -> tuple[BoundWorkflow, str, Run | None, bool]:
         """Make a new run, or find the one with that id. `run`, `start` and `run_child` all begin here.
 
@@ -475,6 +498,9 @@ class Kernel:
             await self.open()
         plan, keeper = self.bind(flow), self.keeper
         timeout = time_limit("timeout", timeout)
+        one_of("on_existing", on_existing, ("return", "same-data", "reject"))
+        if origin is not None:
+            text("origin", origin)
         if run_id is not None:
             self.limits.check("ids", "the run id", text("run_id", run_id) if parent is None else None)
         view = self._view_of(data, plan)
@@ -482,8 +508,11 @@ class Kernel:
             keep = parent.run.journal is not None and parent.run.journal.commits_steps
             keep = keep or parent.run.restored_values.get("child") == run_id
         if keeper is not None and keep and keeper.keeps(run_id):
+            existing = None if run_id is None else "return" if data is None and on_existing != "reject" else on_existing
             run_id = run_id or self._new_id()
-            beginning = keeper.begin(plan, view, run_id, timeout=timeout, parent=parent)
+            beginning = keeper.begin(
+                plan, view, run_id, timeout=timeout, parent=parent, on_existing=existing, origin=origin
+            )
             try:
                 run = await (beginning if timeout is None else with_timeout(beginning, self.clock, timeout))
             except TimeoutError:
@@ -494,7 +523,8 @@ class Kernel:
             return plan, run_id, run, True
         if run_id is not None and keeper is None and keep and parent is None:
             self._resources.warn_unkept(run_id)
-        if parent is None and run_id in self.active:
+        active = None if run_id is None else self.active.get(run_id)
+        if active is not None and (parent is None or active.parent_id != parent.run_id):
             message = f"run {run_id} is already running, and no store keeps both; use another run_id"
             raise ConflictError(message, run_id=run_id)
         run_id = run_id or self._new_id()

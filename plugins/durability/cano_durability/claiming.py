@@ -29,6 +29,7 @@ from cano_durability.answers import Answer, answer, last_answer
 from cano_durability.cancelling import Canceller, is_final
 from cano_durability.failures import corrupt, stored_error
 from cano_durability.families.lineage import announce_end, only_waits
+from cano_durability.identity import Identity
 from cano_durability.keys import (
     CARRIED,
     DEADLINE,
@@ -86,7 +87,15 @@ class Claimer:
     # starting
 
     async def begin(
-        self, plan: BoundWorkflow, view: Any, run_id: str, *, timeout: float | None = None, parent: Step | None = None
+        self,
+        plan: BoundWorkflow,
+        view: Any,
+        run_id: str,
+        *,
+        timeout: float | None = None,
+        parent: Step | None = None,
+        on_existing: str | None = None,
+        origin: str | None = None,
     ) -> Run | None:
         """See `RunKeeper.begin`."""
         stored = self._stored
@@ -94,18 +103,19 @@ class Claimer:
         woken = parent is not None and parent.run.journal is not None and journal_of(parent.run).child == run_id
         if woken and parent is not None:
             journal_of(parent.run).child = None  # this attempt gets the child's outcome; a later one resumes a failure
-        if (running := self._kernel.active.get(run_id)) is not None:
-            _check_workflow(plan, run_id, running.workflow)
-            return None
         if not isinstance(view, StoreView):
             message = f"the data of a durable run must be a mapping, not of type {type(view).__name__}"
             raise ConfigurationError(message, run_id=run_id)
+        identity = Identity(stored, plan, run_id, view, None if parent is None else parent.run_id, on_existing, origin)
+        if (running := self._kernel.active.get(run_id)) is not None:
+            await identity.check_running(running)
+            return None
         limit = None if timeout is None else (float(timeout), stored.now() + timeout)
         since = stored.elapsed()
-        record = await stored.new_record(plan, view, run_id, None if parent is None else parent.run_id, limit)
+        record = await stored.new_record(plan, view, run_id, identity.parent, limit, await identity.kept())
         if woken:
             ended = await stored.load(run_id)
-            _check_workflow(plan, run_id, ended.workflow)
+            await identity.check(ended)
             return await self.claim(plan, ended)
         with stored.holding:
             try:
@@ -120,7 +130,7 @@ class Claimer:
                 run = Run(self._kernel, plan, run_id, view, timeout=timeout, parent_id=record.parent)
                 run.journal = stored.journal(plan, record, since)
                 return run
-        _check_workflow(plan, run_id, found.workflow)
+        await identity.check(found)
         repeated = parent is not None and (parent.attempt > 1 or parent.run.resumed)
         return await self.claim(plan, stored.migrated(found), resume_ended=repeated, timeout=timeout)
 
@@ -451,9 +461,3 @@ def _step_values(
         )
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as problem:
         raise corrupt(record, f"the values of its present step cannot be read: {problem!r}") from problem
-
-
-def _check_workflow(plan: BoundWorkflow, run_id: str, workflow: str) -> None:
-    if workflow != plan.name:
-        message = f"the run id {run_id!r} belongs to a run of workflow {workflow!r}, not {plan.name!r}"
-        raise ConfigurationError(message, run_id=run_id)

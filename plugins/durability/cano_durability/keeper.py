@@ -105,10 +105,20 @@ class Keeper:
         return self.stored.register(plan).view(data) if self.stored.values.strict else StoreView(data)
 
     async def begin(
-        self, plan: BoundWorkflow, view: Any, run_id: str, *, timeout: float | None = None, parent: Step | None = None
+        self,
+        plan: BoundWorkflow,
+        view: Any,
+        run_id: str,
+        *,
+        timeout: float | None = None,
+        parent: Step | None = None,
+        on_existing: str | None = None,
+        origin: str | None = None,
     ) -> Run | None:
         """See `RunKeeper.begin`."""
-        run = await self._claimer.begin(plan, view, run_id, timeout=timeout, parent=parent)
+        run = await self._claimer.begin(
+            plan, view, run_id, timeout=timeout, parent=parent, on_existing=on_existing, origin=origin
+        )
         if run is not None:
             self._caretaker.look_after(run)
             run.parent = None if parent is None else parent.run

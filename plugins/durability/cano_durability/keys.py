@@ -13,9 +13,11 @@ CARRIED = "carried"  # texts of observers
 DEADLINE = "deadline"  # the run's timeout in seconds, and its deadline in wall-clock seconds
 ORIGIN = "origin"  # of a fork: the run and the transition that it was forked from
 TAKEOVERS = "takeovers"  # number of processes that were killed, or lost their lease, in the present step
+FIRST = "first"  # digest of the data that the run began with, if the caller chose its id
+BY = "by"  # who started the run, if it is the tick of a schedule, say
 AWAITED = "awaited"  # of a child: its parent may be parked while it is, so its end is announced to that
 CANCEL = "cancel"  # name of the signal that requests the cancellation of a run
 WITH_PARENT = "cancel with parent"  # how the ids of those begin that request it because the parent ends
 
-LASTING = frozenset({DEFINITION, CARRIED, DEADLINE, ORIGIN, AWAITED})
+LASTING = frozenset({DEFINITION, CARRIED, DEADLINE, ORIGIN, AWAITED, FIRST, BY})
 """Values that stay for the life of the run. All others are dropped with the next transition."""

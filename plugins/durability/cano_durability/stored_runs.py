@@ -33,6 +33,7 @@ from cano_durability.values import Values
 from cano_durability.waits import KeptWait, kept_wait, older_wait
 
 P = TypeVar("P")
+_NOTHING: Mapping[str, Any] = {}
 
 
 class StoredRuns:
@@ -110,16 +111,20 @@ class StoredRuns:
         run_id: str,
         parent_id: str | None,
         limit: tuple[float, float] | None,
+        kept: Mapping[str, Any] = _NOTHING,
     ) -> RunRecord:
-        """Return the record of a new run. Raises SerializationError if its data cannot be stored."""
+        """Return the record of a new run, with values of the engine's own. Raises SerializationError.
+
+        It raises the error if the data cannot be stored.
+        """
         now, encode = self.unique_now(), self.register(plan).encode
         base = data.base
         values = await off_loop(len(base), lambda: {key: encode(key, value, run_id) for key, value in base.items()})
-        own = {} if limit is None else self.values.encode_own({DEADLINE: limit}, run_id)
+        own = dict(kept) if limit is None else {**kept, DEADLINE: limit}
         return RunRecord(
             run_id=run_id, workflow=plan.name, version=plan.version, fingerprint=plan.fingerprint,
             state=plan.start.name, data=values, parent=parent_id, created=now, updated=now, holder=self.holder,
-            expires=now + self.lease, token=1, own=own,
+            expires=now + self.lease, token=1, own=own and self.values.encode_own(own, run_id),
         )  # fmt: skip
 
     async def create(self, record: RunRecord, *audit: AuditEntry) -> RunRecord | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from hashlib import blake2b
 from typing import Any
 
 from cano import (
@@ -74,6 +75,17 @@ class Values:
     def encode_own(self, values: Mapping[str, Any], run_id: str | None = None) -> dict[str, Any]:
         """Return this plugin's and the engine's values, by name, as the store keeps them."""
         return {name: self.encode(name, value, run_id, own=True) for name, value in values.items()}
+
+    def digest(self, data: Mapping[str, Any]) -> bytes | None:
+        """Return a digest of data, without the store's layers; None if the store keeps objects."""
+        if self._codec is None:
+            return None
+        plain: Codec = getattr(self._codec, "plain", self._codec)
+        digest = blake2b(digest_size=16)
+        for key in sorted(data):
+            for part in (key.encode(errors="surrogatepass"), plain.encode(data[key])):
+                digest.update(len(part).to_bytes(8) + part)
+        return digest.digest()
 
     def total(self) -> Total:
         """Return a count of the bytes that are read of one run."""

@@ -76,7 +76,7 @@ def _decide_one(schedule: Schedule, state: State, nominal: int, due: int, now: i
     if (reason := block_reason(state, now)) is not None:
         _skip(schedule, state, "time", nominal, reason, now, decision)
     else:
-        admit(schedule, state, Job(run_id_of(schedule.id, nominal), "time", nominal, due, now), now, decision)
+        admit(schedule, state, Job(run_id_of(state.key, nominal), "time", nominal, due, now), now, decision)
     state.cursor = nominal
 
 

@@ -11,7 +11,7 @@ from cano_scheduler._triggers import EveryTrigger
 def begin(schedule: Schedule, now: int) -> State:
     """Create the state of a new schedule."""
     anchor = schedule.trigger.anchor(now)
-    return State(schedule.trigger.definition, anchor, schedule.trigger.initial_cursor(now, anchor))
+    return State(schedule.trigger.definition, anchor, schedule.trigger.initial_cursor(now, anchor), key=schedule.id)
 
 
 def adopt(schedule: Schedule, state: State, now: int) -> Decision | None:

@@ -34,8 +34,16 @@ class Repository(Protocol):
         """Load or create the state of a schedule."""
         ...
 
+    def key(self, id: str) -> str:
+        """Return how the ids of a schedule's runs begin."""
+        ...
+
     def state(self, id: str) -> State | None:
         """Return the state as this process last read or wrote it, for reading; None if there is none."""
+        ...
+
+    async def resolve(self, schedule: Schedule) -> None:
+        """Find out the key of a schedule that this process may only look at."""
         ...
 
     def busy(self) -> list[str]:
@@ -92,9 +100,16 @@ class LocalRepository:
         else:
             adopt(schedule, state, now)
 
+    def key(self, id: str) -> str:
+        """Return the id."""
+        return id
+
     def state(self, id: str) -> State | None:
         """Return the state, for reading."""
         return self.states.get(id)
+
+    async def resolve(self, schedule: Schedule) -> None:
+        """Do nothing: each schedule's key is its id."""
 
     def busy(self) -> list[str]:
         """Return the ids of the schedules with active or queued runs."""

@@ -92,7 +92,10 @@ class Runner:
         """Start or take over a run in the store. Return None, and log or record the error, if that fails."""
         data = {**(schedule.data or {}), **self.repository.unpack(job.data, schedule)}
         try:
-            handle = await self._kernel.start(schedule.flow, data, run_id=job.run_id, timeout=schedule.timeout)
+            handle = await self._kernel.start(
+                schedule.flow, data, run_id=job.run_id, timeout=schedule.timeout, on_existing="same-data",
+                origin=schedule.origin,
+            )  # fmt: skip
         except CanoError as error:
             if _may_pass(error):  # `recover_runs` of any process tries again
                 names = escaped(schedule.id), escaped(job.run_id)
@@ -194,7 +197,7 @@ class Runner:
 
     async def _wake(self, schedule: Schedule, job: Job) -> bool:
         """Resume a parked run if its signal or time has come. Return whether this kernel executes it now."""
-        await self._kernel.start(schedule.flow, {}, run_id=job.run_id, timeout=schedule.timeout)
+        await self._kernel.start(schedule.flow, run_id=job.run_id, timeout=schedule.timeout, origin=schedule.origin)
         return job.run_id in self._kernel.active
 
     def tracks_all(self, schedule: Schedule) -> bool:

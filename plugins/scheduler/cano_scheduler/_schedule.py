@@ -42,6 +42,11 @@ class Schedule:
     backoff: RetryStrategy | None
     trip_after: int | None
 
+    @property
+    def origin(self) -> str:
+        """What the runs of the schedule keep, so that no other run is taken for one of them."""
+        return f"schedule {self.id} of {self.flow.name}"
+
     def next(self, after: int, anchor: int) -> int | None:
         """Return the first nominal time later than `after`, or None."""
         return self.trigger.next(after, anchor)

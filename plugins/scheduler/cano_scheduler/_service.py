@@ -14,7 +14,9 @@ from cano import (
     ConfigurationError,
     Kernel,
     PermanentStoreError,
+    RunExistsError,
     RunHandle,
+    RunRecord,
     SchedulerError,
     SerializationError,
     Workflow,
@@ -126,7 +128,7 @@ class Service:
         """Attach a schedule, and return True. If its state cannot be read, log why, once: the others continue."""
         try:
             await self._attach(schedule, now)
-        except PermanentStoreError as error:
+        except (PermanentStoreError, RunExistsError) as error:
             if self._out_of_order.get(schedule.id) != str(error):
                 self._out_of_order[schedule.id] = str(error)
                 _log.error("schedule %s is out of order: %s", escaped(schedule.id), escaped(str(error)))
@@ -204,7 +206,9 @@ class Service:
         """Run a schedule's workflow now."""
         schedule, runner = await self._get(id)
         now = runner.now()
-        job = Job(f"{id}@{uuid.uuid4().hex}", "trigger", None, now, now, self._pack(data, schedule))
+        job = Job(
+            f"{runner.repository.key(id)}@{uuid.uuid4().hex}", "trigger", None, now, now, self._pack(data, schedule)
+        )
         handles = await self._add_job(schedule, runner, job, policy=False)
         if not handles:
             state = await runner.repository.load(id)
@@ -225,7 +229,7 @@ class Service:
             if not await self._attach_if_readable(schedule):
                 continue
             now = runner.now()
-            run_id = derived_id(f"{schedule.id}@{event}:{name or uuid.uuid4().hex}")
+            run_id = derived_id(f"{runner.repository.key(schedule.id)}@{event}:{name or uuid.uuid4().hex}")
             if name is None or not await self._exists(schedule, runner, run_id):
                 handles += await self._add_job(schedule, runner, Job(run_id, "event", None, now, now, packed), True)
         return handles
@@ -233,8 +237,16 @@ class Service:
     async def _exists(self, schedule: Schedule, runner: Runner, run_id: str) -> bool:
         if runner.repository.shared:
             assert self._kernel.backend is not None
-            return await self._kernel.backend.load(run_id) is not None
+            record = await self._kernel.backend.load(run_id)
+            return record is not None and self._is_of(record, schedule)
         return any(tick.run_id == run_id for tick in await runner.repository.history(schedule.id))
+
+    def _is_of(self, record: RunRecord, schedule: Schedule) -> bool:
+        """Return whether a run is one of a schedule. If an earlier version started it, its workflow tells."""
+        by, codec = record.own.get("by"), self._kernel.codec
+        if isinstance(by, bytes) and codec is not None:
+            by = codec.decode(by)
+        return record.workflow == schedule.flow.name and by in (None, schedule.origin)
 
     async def change(self, id: str, name: str) -> None:
         """Apply the change "pause", "resume" or "reset"."""
@@ -275,7 +287,7 @@ class Service:
 
         async def one(nominal: int) -> None:
             async with slots:
-                run_id, now = run_id_of(id, nominal), runner.now()
+                run_id, now = run_id_of(runner.repository.key(id), nominal), runner.now()
                 if not await self._exists(schedule, runner, run_id):
                     job = Job(run_id, "backfill", nominal, nominal, now)
                     for handle in await self._add_job(schedule, runner, job, policy=False):
@@ -297,6 +309,7 @@ class Service:
         if not isinstance(id, str) or id not in self.schedules:
             await self._get(id)
         schedule, runner = self.schedules[id], await self._open()
+        await runner.repository.resolve(schedule)
         state = await runner.repository.load(id)
         if state is None or (self.loop is not None and self._attached.get(id) is not schedule):
             if self.loop is not None:

@@ -59,6 +59,7 @@ class State:
         last_error: the error of the last failed run, or None.
         active: the started jobs whose runs have not ended, by run id.
         queue: the queued jobs, in order.
+        key: how the ids of its runs begin. The repository knows it.
     """
 
     definition: str
@@ -77,6 +78,7 @@ class State:
     last_error: str | None = None
     active: dict[str, Job] = field(default_factory=dict)
     queue: list[Job] = field(default_factory=list)
+    key: str = ""
 
     def copy(self) -> State:
         """Return a copy that shares no mutable object with this state."""
@@ -114,7 +116,7 @@ class State:
 
 
 # the stored key of each field; `status` is stored as "standing", as in version 0.1.0
-_PLAIN = {field.name: field.name for field in fields(State) if field.name not in ("active", "queue")}
+_PLAIN = {field.name: field.name for field in fields(State) if field.name not in ("active", "queue", "key")}
 _PLAIN["status"] = "standing"
 
 

@@ -20,6 +20,7 @@ from cano import (
     ConflictError,
     Kernel,
     PermanentStoreError,
+    RunExistsError,
     RunFilter,
     RunRecord,
     RunStatus,
@@ -64,6 +65,7 @@ class StoredRepository:
         self._busy: set[str] = set()
         self._created = 0.0
         self._seen: tuple[float, str] | None = None  # the place of the schedule that `refresh` looked at last
+        self._keys: dict[str, str] = {}
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def attach(self, schedule: Schedule, now: int) -> None:
@@ -71,22 +73,46 @@ class StoredRepository:
         state = begin(schedule, now)
         # unique: a page of a list costs as much as all runs of its times
         self._created = created = max(now / SECOND, math.nextafter(self._created, math.inf))
-        record = RunRecord(
-            run_id=_PREFIX + schedule.id, workflow=WORKFLOW, version="1", fingerprint="", state=state.status,
-            status=RunStatus.PARKED, data={"state": self._encode(state.packed())}, wait=_WAIT,
+        own = key_of(schedule.id, schedule.flow.name)
+        new = RunRecord(
+            run_id=_PREFIX + schedule.id, workflow=WORKFLOW, version="1", fingerprint=schedule.flow.name,
+            state=state.status, status=RunStatus.PARKED, data={"state": self._encode(state.packed())}, wait=_WAIT,
             created=created, updated=created,
         )  # fmt: skip
-        self._cache(schedule.id, await self._backend.create(record))
+        record = await self._backend.load(_PREFIX + own)
+        if record is None:
+            record = await self._backend.create(new)
+        if not _is_of(record, schedule.flow.name):  # another workflow's schedule, or an ordinary run, has the id
+            record = await self._backend.create(new._replace(run_id=_PREFIX + own))
+            if not _is_of(record, schedule.flow.name):
+                raise RunExistsError(
+                    f"schedule {schedule.id!r} cannot keep its state: ordinary runs have the ids {new.run_id!r} and "
+                    f"{record.run_id!r}; give the schedule another id", run_id=record.run_id, workflow=record.workflow,
+                )  # fmt: skip
+        self._keys[schedule.id] = record.run_id.removeprefix(_PREFIX)
+        self._cache(schedule.id, record)
         await self.update(schedule.id, lambda state: adopt(schedule, state, now))
+
+    def key(self, id: str) -> str:
+        """Return how the ids of a schedule's runs begin: with its id, unless another workflow's schedule has that."""
+        return self._keys.get(id, id)
 
     def state(self, id: str) -> State | None:
         """Return the state as this process last read or wrote it; None if there is none."""
         cached = self._cached.get(id)
         return None if cached is None else cached[1]
 
+    async def resolve(self, schedule: Schedule) -> None:
+        """Find out the key of a schedule that this process may only look at."""
+        if schedule.id not in self._keys:
+            record = await self._backend.load(_PREFIX + schedule.id)
+            if record is not None:
+                ours = _is_of(record, schedule.flow.name)
+                self._keys[schedule.id] = schedule.id if ours else key_of(schedule.id, schedule.flow.name)
+
     async def load(self, id: str) -> State | None:
         """Return the state in the store; None if there is none."""
-        record = await self._backend.load(_PREFIX + id)
+        record = await self._backend.load(_PREFIX + self.key(id))
         return None if record is None else self._cache(id, record)
 
     async def update(self, id: str, change: Change, action: str | None = None) -> Decision | None:
@@ -134,6 +160,7 @@ class StoredRepository:
                 f"{record.run_id!r}, so that the schedule begins again",
                 run_id=record.run_id,
             ) from error
+        state.key = self.key(id)
         self._keep(id, _record_after(record), state)
         return state
 
@@ -154,8 +181,9 @@ class StoredRepository:
         most = PAGE if self._backend.capabilities.pages else None
         page = await self._backend.runs(RunFilter(workflow=WORKFLOW, limit=most, after=self._seen))
         self._seen = page[-1].place if len(page) == most else None
+        ids = {_PREFIX + key: id for id, key in self._keys.items()}
         for record in page:
-            id = record.run_id.removeprefix(_PREFIX)
+            id = ids.get(record.run_id, "")
             cached = self._cached.get(id)
             if cached is not None and (cached[0].seq, cached[0].token) != (record.seq, record.token):
                 try:
@@ -170,7 +198,7 @@ class StoredRepository:
     async def history(self, id: str) -> list[Tick]:
         """Return all ticks since the schedule was first added, oldest first."""
         ticks: list[Tick] = []
-        for entry in await self._backend.history(_PREFIX + id):
+        for entry in await self._backend.history(_PREFIX + self.key(id)):
             if "ticks" in entry.changed:
                 ticks += [Tick.unpacked(id, values) for values in self._decode(entry.changed["ticks"])]
         return ticks
@@ -199,6 +227,16 @@ class StoredRepository:
 
     def _decode(self, value: Any) -> Any:
         return value if self._codec is None else self._codec.decode(value)
+
+
+def key_of(id: str, workflow: str) -> str:
+    """Return the key of a schedule whose id is in use. No id of a schedule contains an @."""
+    return f"{id}@{workflow}"
+
+
+def _is_of(record: RunRecord, workflow: str) -> bool:
+    """Return whether a record is the state of a schedule of that workflow. An earlier version did not keep which."""
+    return record.workflow == WORKFLOW and record.fingerprint in (workflow, "")
 
 
 def _record_after(record: RunRecord, commit: Commit | None = None) -> RunRecord:

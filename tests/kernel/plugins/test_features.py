@@ -200,7 +200,15 @@ class Notebook:
         return StoreView(data)
 
     async def begin(
-        self, plan: BoundWorkflow, view: Any, run_id: str, *, timeout: float | None = None, parent: Step | None = None
+        self,
+        plan: BoundWorkflow,
+        view: Any,
+        run_id: str,
+        *,
+        timeout: float | None = None,
+        parent: Step | None = None,
+        on_existing: str | None = None,
+        origin: str | None = None,
     ) -> Run | None:
         """A new run."""
         run = Run(self.kernel, plan, run_id, view, timeout=timeout)

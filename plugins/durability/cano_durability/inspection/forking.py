@@ -12,7 +12,7 @@ from cano import (
 from cano.engine.ports import Host
 
 from cano_durability.inspection.promises import require
-from cano_durability.keys import DEADLINE, DEFINITION, LASTING, ORIGIN, PAYLOAD, WAIT
+from cano_durability.keys import BY, DEADLINE, DEFINITION, FIRST, LASTING, ORIGIN, PAYLOAD, WAIT
 from cano_durability.stored_runs import StoredRuns
 from cano_durability.waits import kept_wait
 
@@ -60,7 +60,8 @@ class Forker:
             due = now + limit[0]
             own |= values.encode_own({DEADLINE: (limit[0], due)})
         own |= values.encode_own({ORIGIN: (run_id, seq)})
-        own.pop(WAIT, None)
+        for name in (WAIT, BY, FIRST):
+            own.pop(name, None)
         if kept is not None:
             kept = kept.begun_at(now)
             own |= values.encode_own({WAIT: kept.packed()})

@@ -1,0 +1,90 @@
+"""Whether the run that has an id is the one that a caller means: by its record, never by the id alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cano import Run, RunExistsError, RunRecord, SerializationError, StoreView
+from cano.engine.ports import BoundWorkflow
+
+from cano_durability.bounds import off_loop
+from cano_durability.keys import BY, FIRST
+from cano_durability.stored_runs import StoredRuns
+
+
+class Identity:
+    """What a caller knows of the run that it starts, or that exists already. `RunKeeper.begin` has the arguments."""
+
+    def __init__(
+        self,
+        stored: StoredRuns,
+        plan: BoundWorkflow,
+        run_id: str,
+        view: StoreView,
+        parent: str | None,
+        on_existing: str | None,
+        origin: str | None,
+    ) -> None:
+        self._stored = stored
+        self._plan = plan
+        self._run_id = run_id
+        self._view = view
+        self.parent = parent
+        self._on_existing = on_existing
+        self._origin = origin
+
+    async def kept(self) -> dict[str, Any]:
+        """Return what a new run keeps of it. The store's layers hide it, as they do with all values."""
+        kept: dict[str, Any] = {} if self._origin is None else {BY: self._origin}
+        digest = None if self._on_existing is None else await self._digest()
+        return kept if digest is None else kept | {FIRST: digest}
+
+    async def _digest(self) -> bytes | None:
+        values, base = self._stored.register(self._plan), self._view.base
+        return await off_loop(len(base), lambda: values.digest(base))
+
+    async def check_running(self, run: Run) -> None:
+        """Check the run with this id that this kernel executes. Raises RunExistsError."""
+        self._check(run.workflow, run.parent_id)
+        if run.journal is not None and (self._origin is not None or self._on_existing not in (None, "return")):
+            await self.check(await self._stored.record(self._run_id))
+
+    async def check(self, record: RunRecord) -> None:
+        """Check the run with this id, as it is stored. Raises RunExistsError."""
+        self._check(record.workflow, record.parent)
+        if self._origin is not None and BY in record.own:
+            by = self._stored.values.decode(BY, record.own[BY], self._run_id, own=True)
+            if by != self._origin:
+                raise self._refusal(record.workflow, f"{by} started it, not {self._origin}")
+        elif self._on_existing == "same-data" and not await self._began_so(record):
+            raise self._refusal(record.workflow, "it began with other data")
+        if self._on_existing == "reject":
+            raise self._refusal(record.workflow, "a run with it exists")
+
+    def _check(self, workflow: str, parent: str | None) -> None:
+        if workflow != self._plan.name:
+            raise self._refusal(workflow, f"it belongs to a run of workflow {workflow!r}, not {self._plan.name!r}")
+        if self.parent is not None and parent != self.parent:
+            raise self._refusal(workflow, f"its run is not a child of run {self.parent}: another caller chose this id")
+
+    async def _began_so(self, record: RunRecord) -> bool:
+        """Return whether a run began with the data that is given now.
+
+        Equal values may have different digests, as sets may; so a store with a history has the last word.
+        """
+        values = self._stored.register(self._plan)
+        if FIRST in record.own:
+            digest = self._stored.values.decode(FIRST, record.own[FIRST], self._run_id, own=True)
+            if digest == await self._digest():
+                return True
+        history = await self._stored.backend.history(self._run_id)
+        if not history:
+            return FIRST not in record.own  # an earlier version began it
+        try:
+            return values.data(history[0].changed, self._run_id) == dict(self._view.base)
+        except SerializationError:  # its classes are not known here, so this caller did not give it
+            return False
+
+    def _refusal(self, workflow: str, problem: str) -> RunExistsError:
+        message = f"the run id {self._run_id!r} is in use: {problem}; choose another id"
+        return RunExistsError(message, run_id=self._run_id, workflow=workflow)
