@@ -15,6 +15,7 @@ from cano import (
     RunRecord,
     RunStatus,
     SerializationError,
+    Signals,
     StoreBackend,
     StoreError,
     StoreUnavailableError,
@@ -104,7 +105,7 @@ class Door(LazyBackend[Shelf]):
     """One of several backends on one shelf."""
 
     def __init__(self, shelf: Shelf) -> None:
-        super().__init__("the shelf", shelf.capabilities)
+        super().__init__("the shelf", shelf.capabilities._replace(prune=False))
         self._shelf = shelf
 
     def _load(self) -> Callable[[], Shelf]:
@@ -228,13 +229,13 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
         {"history": lambda s, honest, run_id: [] if s.corrupt and run_id not in s.corrupt else honest(run_id)},
         "a_corrupt_history_is_an_error other_runs_go_on"),
     "leaves corrupt signals out": (
-        {"next_signal": lambda s, honest, run_id, name: None if run_id in s.corrupt else honest(run_id, name)},
+        {"next_signal": lambda s, honest, *args: None if args[0] in s.corrupt else honest(*args)},
         "a_corrupt_signal_is_an_error"),
     "leaves corrupt signals out of all": (
-        {"signals": lambda s, honest, run_id: [(), ()] if run_id in s.corrupt else honest(run_id)},
+        {"signals": lambda s, honest, run_id: Signals() if run_id in s.corrupt else honest(run_id)},
         "a_corrupt_signal_is_an_error"),
     "takes no signal beside a corrupt one": (
-        {"next_signal": lambda s, honest, run_id, name: fail(BARE) if s.corrupt else honest(run_id, name)},
+        {"next_signal": lambda s, honest, *args: fail(BARE) if s.corrupt else honest(*args)},
         "a_corrupt_signal_is_an_error"),
     "unpickles": ({"load": unpickled}, "no_stored_bytes_run_code"),
     "raises what its decoder raises": (
