@@ -1,4 +1,4 @@
-"""Whether the run that has an id is the one that a caller means: by its record, never by the id alone."""
+"""Recognises the run that has an id as the one that a caller means: by its record, never by the id alone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cano_durability.stored_runs import StoredRuns
 
 
 class Identity:
-    """What a caller knows of the run that it starts, or that exists already. `RunKeeper.begin` has the arguments."""
+    """A caller's knowledge of the run that it starts, or that exists already. `RunKeeper.begin` has the arguments."""
 
     def __init__(
         self,

@@ -44,7 +44,7 @@ class Schedule:
 
     @property
     def origin(self) -> str:
-        """What the runs of the schedule keep, so that no other run is taken for one of them."""
+        """The mark that the schedule's runs keep, so that no other run is taken for one of them."""
         return f"schedule {self.id} of {self.flow.name}"
 
     def next(self, after: int, anchor: int) -> int | None:
