@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import TypeVar
 
-from cano import SerializationError, SizeLimits, StoreBackend
+from cano import Clock, SerializationError, SizeLimits, StoreBackend
 
 R = TypeVar("R")
 
@@ -16,9 +17,12 @@ REMEMBERED = 10_000
 """Number of runs for which a kernel remembers how many more signals it may send."""
 
 
-async def off_loop(count: int, work: Callable[[], R]) -> R:
+async def off_loop(count: int, work: Callable[[], R], clock: Clock | None = None) -> R:
     """Return the result of `work`, which a thread does if it concerns `MANY` values, so that the event loop is free."""
-    return work() if count < MANY else await asyncio.to_thread(work)
+    if count < MANY:
+        return work()
+    with getattr(clock, "hold", nullcontext)():  # virtual time must not pass while a thread works
+        return await asyncio.to_thread(work)
 
 
 class Total:

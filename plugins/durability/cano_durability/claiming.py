@@ -307,7 +307,7 @@ class Claimer:
         begins now.
         """
         stored, readable = self._stored, self._stored.register(plan)
-        data = await readable.all_data(record)
+        data = await readable.all_data(record, stored.clock)
         values = stored.own_values(record)
         journal = stored.journal(plan, record, since)
         seq, state, removed = record.seq, landing_state(plan, record), []

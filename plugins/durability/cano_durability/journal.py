@@ -131,7 +131,7 @@ class Journal:
         if self.parent is not None and status.finished:
             await announce_end(self._backend, self.parent, self.run_id, self.token)
         changes = view.changes()
-        changed, removed = await off_loop(len(changes.changed), partial(self._encoded, view, changes))
+        changed, removed = await off_loop(len(changes.changed), partial(self._encoded, view, changes), self._clock)
         moves = seq != self.seq
         own: dict[str, Any] = {}
         gone: Sequence[str] = ()

@@ -196,7 +196,7 @@ class Keeper:
         """Return the result of a finished run. Raises its error, if it failed."""
         if (error := _error_of(record)) is not None:
             raise error
-        data = await self.stored.register(plan).all_data(record)
+        data = await self.stored.register(plan).all_data(record, self._kernel.clock)
         name = record.state if record.state in plan.by_name else landing_state(plan, record)
         return RunResult(record.run_id, plan.by_name[name].state, data, record.seq)
 

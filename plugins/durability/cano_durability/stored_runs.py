@@ -119,7 +119,7 @@ class StoredRuns:
         """
         now, encode = self.unique_now(), self.register(plan).encode
         base = data.base
-        values = await off_loop(len(base), lambda: {key: encode(key, value, run_id) for key, value in base.items()})
+        values = await off_loop(len(base), lambda: {key: encode(key, base[key], run_id) for key in base}, self.clock)
         own = dict(kept) if limit is None else {**kept, DEADLINE: limit}
         return RunRecord(
             run_id=run_id, workflow=plan.name, version=plan.version, fingerprint=plan.fingerprint,

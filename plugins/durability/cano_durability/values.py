@@ -7,6 +7,7 @@ from hashlib import blake2b
 from typing import Any
 
 from cano import (
+    Clock,
     Codec,
     CodecLayer,
     RunRecord,
@@ -96,9 +97,9 @@ class Values:
         total = total or self.total()
         return {key: self.decode(key, value, run_id, total=total) for key, value in encoded.items()}
 
-    async def all_data(self, record: RunRecord) -> dict[str, Any]:
+    async def all_data(self, record: RunRecord, clock: Clock) -> dict[str, Any]:
         """Return the values of a run's data, decoded without blocking the event loop."""
-        return await off_loop(len(record.data), lambda: self.data(record.data, record.run_id))
+        return await off_loop(len(record.data), lambda: self.data(record.data, record.run_id), clock)
 
     def payload(self, payload: Any, run_id: str) -> Any:
         """Return a signal's payload as a task sees it. Raises SerializationError."""

@@ -21,6 +21,7 @@ from cano import (
     hookimpl,
     wait_for,
 )
+from cano.testing import VirtualClock
 from cano_durability.bounds import MANY
 from cano_msgspec import MsgspecCodec
 
@@ -171,3 +172,36 @@ async def test_many_values_do_not_block_the_event_loop(tmp_path: Path) -> None:
         assert (await kernel.run(many, run_id="one")).data["key 7"] == 7
     assert codec.calls[False] >= 4 * MANY
     assert codec.calls[True] < 30
+
+
+async def test_virtual_time_does_not_pass_while_a_thread_works() -> None:
+    """A clock that jumps whenever the event loop is idle is held: otherwise large values would end runs by timeouts."""
+    clock, held = VirtualClock(), Counter[tuple[str, int]]()
+
+    class Holding(Watched):
+        """A codec that looks at the clock in threads."""
+
+        def encode(self, value: Any) -> bytes:
+            """Note how often the clock is held."""
+            if threading.get_ident() != self.loop:
+                held["encoding", clock._holds] += 1
+            return super().encode(value)
+
+        def decode(self, data: bytes, type: Any = None) -> Any:
+            """Do the same."""
+            if threading.get_ident() != self.loop:
+                held["decoding", clock._holds] += 1
+            return super().decode(data, type)
+
+    many = Workflow("A", name="many").add_exit_state("B")
+
+    @many.on("A")
+    async def change(store: KeyValueStore) -> str:
+        for number in range(MANY):
+            store[f"key {number}"] = number
+        return "B"
+
+    async with Kernel(store=STRICT, clock=clock, plugins=[Holding()]) as kernel:
+        await kernel.run(many, {f"key {number}": -number for number in range(MANY)}, run_id="one", timeout=9)
+        await kernel.run(many, run_id="one")
+    assert held == {("encoding", 1): 2 * MANY, ("decoding", 1): MANY}
