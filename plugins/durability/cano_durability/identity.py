@@ -36,12 +36,13 @@ class Identity:
     async def kept(self) -> dict[str, Any]:
         """Return what a new run keeps of it. The store's layers hide it, as they do with all values."""
         kept: dict[str, Any] = {} if self._origin is None else {BY: self._origin}
-        digest = None if self._on_existing is None else await self._digest()
-        return kept if digest is None else kept | {FIRST: digest}
+        if self._on_existing is None or self._stored.backend.capabilities.history:  # the first entry has the data
+            return kept
+        return kept | {FIRST: await self._digest()}
 
     async def _digest(self) -> bytes | None:
         values, base = self._stored.register(self._plan), self._view.base
-        return await off_loop(len(base), lambda: values.digest(base))
+        return await off_loop(len(base), lambda: values.digest(base), self._stored.clock)
 
     async def check_running(self, run: Run) -> None:
         """Check the run with this id that this kernel executes. Raises RunExistsError."""
@@ -68,22 +69,18 @@ class Identity:
             raise self._refusal(workflow, f"its run is not a child of run {self.parent}: another caller chose this id")
 
     async def _began_so(self, record: RunRecord) -> bool:
-        """Return whether a run began with the data that is given now.
-
-        Equal values may have different digests, as sets may; so a store with a history has the last word.
-        """
-        values = self._stored.register(self._plan)
+        """Return whether a run began with the data that is given now: equal, or encoded in the same way."""
+        values, digest = self._stored.register(self._plan), await self._digest()
         if FIRST in record.own:
-            digest = self._stored.values.decode(FIRST, record.own[FIRST], self._run_id, own=True)
-            if digest == await self._digest():
-                return True
+            return bool(digest == self._stored.values.decode(FIRST, record.own[FIRST], self._run_id, own=True))
         history = await self._stored.backend.history(self._run_id)
         if not history:
-            return FIRST not in record.own  # an earlier version began it
+            return True  # an earlier version began it
         try:
-            return values.data(history[0].changed, self._run_id) == dict(self._view.base)
+            first = values.data(history[0].changed, self._run_id)
         except SerializationError:  # its classes are not known here, so this caller did not give it
             return False
+        return bool(first == dict(self._view.base)) or (digest is not None and digest == values.digest(first))
 
     def _refusal(self, workflow: str, problem: str) -> RunExistsError:
         message = f"the run id {self._run_id!r} is in use: {problem}; choose another id"

@@ -113,9 +113,10 @@ class StoredRuns:
         limit: tuple[float, float] | None,
         kept: Mapping[str, Any] = _NOTHING,
     ) -> RunRecord:
-        """Return the record of a new run, with values of the engine's own. Raises SerializationError.
+        """Return the record of a new run, with these values of the engine's own.
 
-        It raises the error if the data cannot be stored.
+        Raises:
+            SerializationError: its data cannot be stored.
         """
         now, encode = self.unique_now(), self.register(plan).encode
         base = data.base

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import defaultdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -92,12 +93,15 @@ async def test_same_data(store: str | StoreBackend) -> None:
     """With "same-data", only a run that began with equal data is returned; without data, any."""
     given: dict[str, Any] = {"amount": 5, "tags": {"a", "b", "c"}, "nested": {"x": [1, 2.0], "y": None}}
     equal = {"nested": {"y": None, "x": [1, 2.0]}, "tags": {"c", "b", "a"}, "amount": 5}
+    odd = {"amount": 5, "not equal to itself": math.nan}
     async with Kernel(store=store) as kernel:
         await kernel.run(payment(), given, run_id="run", on_existing="same-data")
+        await kernel.run(payment(), odd, run_id="odd", on_existing="same-data")
     async with Kernel(store=store) as kernel:
         for data in (given, equal, None):
             result = await kernel.run(payment(), data, run_id="run", on_existing="same-data")
             assert result.data["paid"] == 5
+        await kernel.run(payment(), odd, run_id="odd", on_existing="same-data")
         for other in ({"amount": 6}, {}, {**given, "amount": 5.5}, {**given, "more": 1}):
             with pytest.raises(RunExistsError, match="'run' is in use: it began with other data") as refused:
                 await kernel.start(payment(), other, run_id="run", on_existing="same-data")
