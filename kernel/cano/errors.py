@@ -2,6 +2,7 @@
 
     CanoError
     ├── ConfigurationError (ValueError)        an option or argument is wrong
+    │   ├── RunExistsError                     the id of a run is in use; names the workflow of the run that has it
     │   └── SizeLimitError                     a size exceeds a limit of the kernel
     ├── ValidationError (ValueError)           a workflow's definition is wrong; lists every problem
     ├── PluginError                            a plugin is broken, incompatible, or has the name of another
@@ -89,7 +90,7 @@ class RunExistsError(ConfigurationError):
         workflow: name of the workflow of the run that has the id.
     """
 
-    def __init__(self, message: str, *, run_id: str, workflow: str) -> None:
+    def __init__(self, message: str, *, run_id: str | None = None, workflow: str | None = None) -> None:
         super().__init__(message, run_id=run_id)
         self.workflow = workflow
 

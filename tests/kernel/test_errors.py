@@ -24,6 +24,7 @@ from cano import (
     PluginError,
     RetryExhaustedError,
     RunCancelledError,
+    RunExistsError,
     RunInterruptedError,
     RunNotFoundError,
     RunTimeoutError,
@@ -56,6 +57,7 @@ PLACE: dict[str, Any] = {"run_id": "r1", "workflow": "orders", "state": State.WO
 EXAMPLES: list[CanoError] = [
     CanoError("message"),
     ConfigurationError("message", run_id="r1", state="ask", key="name"),
+    RunExistsError("message", run_id="r1", workflow="orders"),
     SizeLimitError("message", limit="ids", most=512, size=600, run_id="one"),
     ValidationError("orders", ["first problem", "second problem"]),
     PluginError("message", plugin="retry", distribution="cano-retry 1.0"),
