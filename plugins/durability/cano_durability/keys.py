@@ -19,5 +19,9 @@ AWAITED = "awaited"  # of a child: its parent may be parked while it is, so its 
 CANCEL = "cancel"  # name of the signal that requests the cancellation of a run
 WITH_PARENT = "cancel with parent"  # how the ids of those begin that request it because the parent ends
 
+MARK = "cano.store"
+"""The id and the workflow of an encrypted store's own record. No run has this id in any store, so that each can be
+encrypted later."""
+
 LASTING = frozenset({DEFINITION, CARRIED, DEADLINE, ORIGIN, AWAITED, FIRST, BY})
 """Values that stay for the life of the run. All others are dropped with the next transition."""

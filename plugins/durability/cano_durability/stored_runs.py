@@ -27,7 +27,7 @@ from cano.engine.ports import BoundWorkflow, Host, failed_attempts, new_holder
 from cano_durability.bounds import off_loop
 from cano_durability.failures import corrupt
 from cano_durability.journal import Journal
-from cano_durability.keys import DEADLINE, DEFINITION, ORIGIN, PHASES, RETRY, TAKEOVERS
+from cano_durability.keys import DEADLINE, DEFINITION, MARK, ORIGIN, PHASES, RETRY, TAKEOVERS
 from cano_durability.patience import Holding, despite_cancellation
 from cano_durability.values import Values
 from cano_durability.waits import KeptWait, kept_wait, older_wait
@@ -129,7 +129,13 @@ class StoredRuns:
         )  # fmt: skip
 
     async def create(self, record: RunRecord, *audit: AuditEntry) -> RunRecord | None:
-        """Store a new run, created at a `unique_now`, and return None; or return the record that already has its id."""
+        """Store a new run, created at a `unique_now`, and return None; or return the record that already has its id.
+
+        Raises:
+            ConfigurationError: the id is that of an encrypted store's own record.
+        """
+        if record.run_id == MARK:
+            raise ConfigurationError(f"the run id {MARK!r} is kept for encrypted stores; choose another", run_id=MARK)
         found = await self.backend.create(record, *audit)
         # after a lost answer, a store may find the record that this very call has stored
         ours = (found.holder, found.token, found.created) == (record.holder, record.token, record.created)

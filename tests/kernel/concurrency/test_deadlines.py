@@ -32,7 +32,7 @@ from cano import (
     current_step,
 )
 from cano.testing import VirtualClock
-from cano_durability.sealing.marks import MARK
+from cano_durability.keys import MARK
 from cano_memory import MemoryStore
 
 GRACE = 1.0

@@ -17,7 +17,8 @@ from cano import (
     StoreBackend,
 )
 
-from cano_durability.sealing.marks import MARK, renew_mark
+from cano_durability.keys import MARK
+from cano_durability.sealing.marks import renew_mark
 from cano_durability.sealing.seals import SEAL, Name
 
 HELD = "a process executes it; repeat the command when it has ended"

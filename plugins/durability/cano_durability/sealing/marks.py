@@ -21,8 +21,8 @@ from cano import (
     Wait,
 )
 
-MARK = "cano.store"
-"""The id and the workflow of the record. Lists leave it out."""
+from cano_durability.keys import MARK
+
 SAMPLE = 10
 """Number of runs that are read to see whether the layers are those of the store."""
 _KEY = "mark"
@@ -46,12 +46,17 @@ async def marked(store: StoreBackend, layer: ContextLayer, names: Sequence[str])
     """Return the mark of an open store. Make it if there is none.
 
     Raises:
+        ConfigurationError: an ordinary run, of an earlier version, has its id.
         SerializationError: it cannot be read.
     """
     record = await store.load(MARK)
     if record is None:
         old = bool(await store.runs(RunFilter(limit=1)) or await store.missing_recipients())
-        await _check_layer(store, layer)
+        try:
+            await _check_layer(store, layer)
+        except SerializationError:
+            if await store.load(MARK) is None:  # otherwise another process has just sealed the store
+                raise
         mark = Mark(os.urandom(16).hex(), old)
         record = await store.create(
             RunRecord(
@@ -59,6 +64,11 @@ async def marked(store: StoreBackend, layer: ContextLayer, names: Sequence[str])
                 status=RunStatus.PARKED, data={_KEY: _packed(layer, mark)}, wait=_WAIT,
             )
         )  # fmt: skip
+    if record.workflow != MARK:
+        raise ConfigurationError(
+            f"the store has a run with the id {MARK!r}, which encrypted stores need; delete it before you name codec=",
+            run_id=MARK,
+        )
     mark = _unpacked(layer, record)
     if not layer.is_current(record.data[_KEY]):  # so that the older key can be removed one day
         await _store(store, layer, record, mark)

@@ -29,7 +29,8 @@ from cano import (
 
 from cano_durability.bounds import off_loop
 from cano_durability.inspection.reencrypting import Reencrypted, reencrypted
-from cano_durability.sealing.marks import MARK, Mark, marked
+from cano_durability.keys import MARK
+from cano_durability.sealing.marks import Mark, marked
 from cano_durability.sealing.seals import SEAL, Name, Seal, SealedRun, names
 
 R = TypeVar("R")

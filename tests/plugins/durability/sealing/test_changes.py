@@ -26,8 +26,9 @@ from cano import (
     wait_for,
 )
 from cano.testing import FaultyStore
+from cano.testing.contract_base import new_run
 from cano_durability.inspection.reencrypting import HELD
-from cano_durability.sealing.marks import MARK
+from cano_durability.keys import MARK
 from cano_durability.sealing.seals import SEAL
 from cano_durability.sealing.store import sealed
 from cano_encryption import EncryptionLayer, new_key, read_keys
@@ -236,6 +237,42 @@ async def test_the_store_keeps_its_own_record_to_itself(kernel: Kernel) -> None:
     assert (await backend.load(MARK), await backend.delete(MARK), await backend.history(MARK)) == (None, False, [])
     with pytest.raises(ConfigurationError, match="choose another"):
         await kernel.run(flow, {}, run_id=MARK)
+
+
+async def test_two_processes_that_seal_a_store_at_once() -> None:
+    """A process that finds no mark, and then runs that another one has sealed meanwhile, takes that one's mark."""
+    inner, layer = MemoryBackend(strict=True), EncryptionLayer(read_keys(new_key()))
+    first, second = (sealed(inner, layer, ["encrypt"]) for _ in range(2))
+    await inner.open()
+    load = inner.load
+
+    async def overtaken(run_id: str) -> RunRecord | None:
+        record = await load(run_id)
+        if record is None and run_id == MARK:
+            inner.load = load  # type: ignore[method-assign]
+            await first.open()
+            await first.create(new_run())
+        return record
+
+    inner.load = overtaken  # type: ignore[method-assign]
+    await second.open()
+    assert await second.load("run") == new_run()
+
+
+async def test_no_store_has_a_run_with_the_id_of_a_mark() -> None:
+    """A store that is not encrypted refuses the id, too; encrypting a store that has such a run names the remedy."""
+    inner = MemoryBackend(strict=True)
+    async with Kernel(store=inner) as plain:
+        with pytest.raises(ConfigurationError, match="kept for encrypted stores; choose another"):
+            await plain.run(flow, {}, run_id=MARK)
+        await (await plain.start(flow, {}, run_id="one"))._run.ended()
+        with pytest.raises(ConfigurationError, match="kept for encrypted stores; choose another"):
+            await plain.fork("one", 0, MARK)
+    inner = MemoryBackend(strict=True)
+    await inner.open()
+    await inner.create(new_run(MARK))
+    with pytest.raises(ConfigurationError, match="which encrypted stores need; delete it"):
+        await sealed(inner, EncryptionLayer(read_keys(new_key())), ["encrypt"]).open()
 
 
 async def test_a_stale_commit_is_a_conflict(kernel: Kernel) -> None:
