@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
@@ -41,6 +40,8 @@ class LazyBackend(ABC, Generic[BackendT]):
     """
 
     def __init__(self, name: str, capabilities: Capabilities) -> None:
+        import asyncio  # late: to name a store needs no asyncio
+
         self.capabilities = capabilities
         self._name = name
         self._backend: BackendT | None = None
@@ -60,6 +61,8 @@ class LazyBackend(ABC, Generic[BackendT]):
 
     async def _make(self) -> BackendT:
         """Return a new backend, not yet opened."""
+        import asyncio
+
         return (await asyncio.to_thread(self._load))()
 
     def _opened(self) -> BackendT:

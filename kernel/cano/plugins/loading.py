@@ -133,13 +133,10 @@ class Plugins:
             )
         wanted = {plugin for plugin in self._given if isinstance(plugin, str)}
         for point in self._entry_points(wanted):
-            distribution = point.dist
-            info = PluginInfo(
-                point.name,
-                distribution.name if distribution else "unknown distribution",
-                distribution.version if distribution else "",
-                "active",
-            )
+            # read once: `name` and `version` of a distribution parse all its metadata each time
+            about = None if point.dist is None else point.dist.metadata
+            origin = ("unknown distribution", "") if about is None else (about["Name"], about["Version"])
+            info = PluginInfo(point.name, *origin, "active")
             self._admit(info, point.load)
         for plugin in self._given:
             if not isinstance(plugin, str):

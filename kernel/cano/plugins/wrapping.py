@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from asyncio import CancelledError
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
@@ -42,7 +41,11 @@ class Wrapped:
     def _try(self, listener: Listener, act: Callable[..., Any], *arguments: Any) -> Any:
         try:
             return act(*arguments)
-        except (Exception, CancelledError) as error:  # noqa: BLE001  # an observer cannot fail a run
+        except BaseException as error:  # an observer cannot fail a run
+            from asyncio import CancelledError  # late: to load plugins needs no asyncio
+
+            if not isinstance(error, Exception | CancelledError):
+                raise
             self._failed(listener, error)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
 from typing import Any
@@ -28,6 +27,8 @@ def add_reencrypt(app: Any) -> None:
         at any time. The values in histories stay under the keys that they were written with. The exit code is 1 if
         something was left out.
         """
+
+        import asyncio
 
         async def work() -> tuple[int, int, int]:
             runs, values, problems = 0, 0, 0

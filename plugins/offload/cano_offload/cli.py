@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 
@@ -28,6 +27,8 @@ def add_sweep(app: Any) -> None:
         Files written or reused within the last hour are always kept. The command reads all runs, their history and the
         waiting signals. The exit code is 1 if a referenced file is missing.
         """
+        import asyncio
+
         from cano_offload.sweep import sweep
 
         swept = asyncio.run(sweep(ctx.obj.kernel(), stores, delete=delete, even_all=even_all))

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import logging
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cano import Kernel, hookimpl
+from cano import hookimpl
 from cano.safe_text import escaped, safe_str
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from cano import Kernel
 
 _log = logging.getLogger("cano_otel")
 
@@ -38,6 +42,8 @@ class Flusher:
     @hookimpl(trylast=True)
     async def cano_kernel_stopping(self, kernel: Kernel) -> None:
         """Flush the telemetry of the kernel's runs without blocking the event loop."""
+        import asyncio  # late: every kernel and command imports this module
+
         self._at_exit.open_kernels -= 1
         sent = await asyncio.gather(*(_flush_in_thread(provider, self._limit) for provider in self._providers))
         self._at_exit.timed_out = not all(sent)
@@ -51,6 +57,8 @@ class Flusher:
 
 async def _flush_in_thread(provider: Any, limit: float) -> bool:
     """Flush `provider` in a thread. Return whether that was done within the limit."""
+    import asyncio
+
     loop = asyncio.get_running_loop()
     sent: asyncio.Future[None] = loop.create_future()
 

@@ -19,7 +19,13 @@ def cano_add_hookspecs(pm: Any) -> None:
 
 @hookimpl
 def cano_commands(app: Any) -> None:
-    """Add `cano schedule`."""
-    from cano_scheduler.cli import schedule
+    """Add `cano schedule`, which is imported when it is chosen."""
+    import click
 
-    app.add_command(schedule)
+    class Schedule(click.Command):
+        def make_context(self, *args: Any, **options: Any) -> click.Context:
+            from cano_scheduler.cli import schedule
+
+            return schedule.make_context(*args, **options)
+
+    app.add_command(Schedule("schedule", help="Run and manage schedules."))

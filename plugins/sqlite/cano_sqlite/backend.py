@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -86,6 +85,8 @@ class SqliteBackend(LazyBackend["Engine"]):
         Raises:
             StoreUnavailableError: the system cannot look for the file.
         """
+        import asyncio  # late: to name a store needs no asyncio
+
         try:
             await asyncio.to_thread(self._settings.path.stat)
         except (FileNotFoundError, NotADirectoryError):

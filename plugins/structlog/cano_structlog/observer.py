@@ -7,15 +7,18 @@ import zlib
 from collections.abc import Mapping
 from contextvars import ContextVar
 from enum import Enum
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from cano import Kernel, Run, RunStatus, Step, TaskError, hookimpl
+from cano import RunStatus, Step, TaskError, hookimpl
 from cano.safe_text import safe_str
 
 from cano_structlog.bound import Tokens, reset, structlog_variables
 from cano_structlog.settings import LogSettings
 from cano_structlog.setup import configure
 from cano_structlog.traces import trace_ids
+
+if TYPE_CHECKING:
+    from cano import Kernel, Run
 
 RUN_KEYS = ("run_id", "workflow", "version")
 STEP_KEYS = ("state", "seq", "attempt", "branch")
