@@ -10,7 +10,7 @@ import asyncio
 import platform
 
 from tests.benchmarks.concurrency import side_by_side
-from tests.benchmarks.imports import import_time
+from tests.benchmarks.imports import command_time, import_time
 from tests.benchmarks.many import concurrent_runs, memory
 from tests.benchmarks.measure import Line, table
 from tests.benchmarks.steps import atomic_steps, large_values, no_op_steps, plain_steps, retries, short_runs
@@ -29,6 +29,7 @@ async def measured(steps: int, runs: int, rounds: int) -> list[Line]:
         *await memory(runs),
         *await side_by_side(steps, runs, rounds),
         *import_time(min(rounds, 7)),
+        *command_time(min(rounds, 7)),
     ]
 
 

@@ -42,6 +42,8 @@ WORK = [
     "import cano",
     "from cano import Kernel, asyncio with it",
     "import asyncio, by itself",
+    "cano --help",
+    "cano run, a step that does nothing",
 ]
 
 
@@ -64,7 +66,7 @@ def test_every_line_is_printed() -> None:
     assert [re.split(r"\s{2,}", line)[0] for line in lines] == WORK
     number = re.compile(r"\s-?[\d,]+(\.\d+)? (x|µs|bytes|ms)(\s|$)")
     assert [line for line in lines if not number.search(line)] == []
-    assert sum("≤" in line for line in lines) == 20
+    assert sum("≤" in line for line in lines) == 22
     assert [line for line in lines if ("≤" in line) != line.endswith(("yes", "NO"))] == []
 
 

@@ -43,6 +43,7 @@ from cano import (
 )
 from cano.engine import ports
 from cano.engine.ports import BoundState, Host, RunKeeper, Work
+from cano.plugins.loading import Plugins
 from cano.testing import VirtualClock
 from cano_cli.commands import add_plugin_commands
 from cano_memory.backend import MemoryBackend
@@ -436,7 +437,7 @@ def add_commands(plugin: Everything) -> None:
     """What the command line does with plugins."""
     app = click.Group("cano")
     plugin.calls.clear()
-    add_plugin_commands(app, Kernel(plugins=[plugin], discover=False), print)
+    add_plugin_commands(app, Plugins([plugin], discover=False, block=(), strict=False), print)
 
     assert plugin.calls == ["cano_add_hookspecs", "cano_commands"]
     assert plugin.notes["cano_commands"] is app

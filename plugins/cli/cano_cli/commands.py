@@ -6,26 +6,28 @@ from collections.abc import Callable
 from typing import Any
 
 import click
-from cano import CanoError, Kernel
+from cano import CanoError
+from cano.plugins.loading import Plugins
 
 from cano_cli.errors import one_line
 
 
-def add_plugin_commands(app: click.Group, kernel: Kernel, warn: Callable[[str], None]) -> None:
+def add_plugin_commands(app: click.Group, plugins: Plugins, warn: Callable[[str], None]) -> None:
     """Call every plugin's `cano_commands`. If a plugin fails, `app` keeps none of its commands.
 
     Args:
         app: the `cano` command.
-        kernel: loads the plugins.
+        plugins: the plugins, not yet loaded.
         warn: called with a message for each plugin that fails.
     """
     try:
-        origins = {info.name: info.origin for info in kernel.load()}
+        plugins.load()
     except CanoError as error:
         warn(f"no plugin is loaded: {error}")
         return
+    origins = {info.name: info.origin for info in plugins.infos}
     # one by one, in pluggy's order: in one pluggy call, the first exception would skip the remaining plugins
-    for implementation in reversed(kernel.hook.cano_commands.get_hookimpls()):
+    for implementation in reversed(plugins.manager.hook.cano_commands.get_hookimpls()):
         before = dict(app.commands)
         try:
             _call(implementation, app)

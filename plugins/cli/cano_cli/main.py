@@ -10,37 +10,14 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import click
-from cano import CanoError, ConfigurationError, Kernel
+from cano import CanoError, ConfigurationError
+from click.core import ParameterSource
 
-from cano_cli.audit import audit
-from cano_cli.bench_store import bench_store
-from cano_cli.cancel import cancel
-from cano_cli.check import check
+from cano_cli.builtin import SUMMARIES, BuiltIn
 from cano_cli.commands import add_plugin_commands
-from cano_cli.delete import delete
 from cano_cli.errors import STOPPED, Failed, one_line, usage_error
-from cano_cli.explain import explain
-from cano_cli.finding import nearest
-from cano_cli.fork import fork
-from cano_cli.graph import graph
-from cano_cli.migrate_store import migrate_store
 from cano_cli.notices import Notices
-from cano_cli.plugins import plugins
-from cano_cli.prune import prune
-from cano_cli.recover import recover
-from cano_cli.resume import resume
-from cano_cli.run import run
-from cano_cli.runs import runs
 from cano_cli.settings import ACTOR_VARIABLE, Settings
-from cano_cli.show import show
-from cano_cli.signal import signal
-from cano_cli.validate import validate
-
-COMMANDS = (
-    run, graph, validate, plugins, runs, show, resume, recover, signal, fork, cancel, explain, audit, check, delete,
-    prune, migrate_store, bench_store,
-)  # fmt: skip
-
 
 OTHER_NAMES = {"history": "show", "list": "runs", "start": "run", "ls": "runs", "status": "show"}
 """Names that users try for commands, with the names that these have."""
@@ -62,7 +39,7 @@ class App(click.Group):
             probe = super().make_context(info_name, [*args], parent, **{**extra, "resilient_parsing": True})
             settings = Settings(tuple(probe.params.get("block") or ()), only=_names(probe.params.get("only") or ()))
             with self._notices.showing_warnings():
-                add_plugin_commands(self, settings.kernel(), self._notices.show)
+                add_plugin_commands(self, settings.plugins(), self._notices.show)
         except KeyboardInterrupt:
             raise click.exceptions.Exit(STOPPED) from None
         except ConfigurationError as error:  # an environment variable is wrong
@@ -75,6 +52,8 @@ class App(click.Group):
         """Find the subcommand. For a name that does not exist, the error names the one that was probably meant."""
         name = args[0]
         if name not in self.commands and not name.startswith("-"):
+            from cano_cli.finding import nearest  # late: only wrong names need it
+
             meant = OTHER_NAMES.get(name) or nearest(name, self.commands)
             ctx.fail(f"No such command {name!r}." + (f" Did you mean {meant!r}?" if meant else ""))
         return super().resolve_command(ctx, args)
@@ -114,17 +93,22 @@ def make_app() -> App:
         """Run, draw and check Cano workflows, and manage their runs."""
         ctx.obj = Settings(block, raw, _names(only))
 
-    for command in COMMANDS:
-        app.add_command(command)
+    for name, summary in SUMMARIES.items():
+        app.add_command(BuiltIn(name, help=summary))
     return app
 
 
 def _for_all_kernels(ctx: click.Context, option: click.Parameter, actor: str | None) -> str | None:
     """Set the variable that all kernels read, also those of plugins' commands and of the user's modules."""
     if actor is not None and not ctx.resilient_parsing:
+        from cano import Kernel  # late: it imports asyncio
+
+        by_variable = ctx.get_parameter_source(str(option.name)) is ParameterSource.ENVIRONMENT
         try:
-            os.environ[ACTOR_VARIABLE] = Kernel(actor=actor).actor
+            os.environ[ACTOR_VARIABLE] = Kernel(actor=None if by_variable else actor).actor
         except ConfigurationError as error:
+            if by_variable:  # the kernel's message names the variable
+                raise usage_error(error) from error
             raise click.BadParameter(one_line(error), ctx, option) from error
     return actor
 

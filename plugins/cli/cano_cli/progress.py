@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from cano_cli.batch import Batch
 from cano_cli.recorder import HEADERS, Recorder
 from cano_cli.safe_lines import line
 from cano_cli.times import show_seconds
@@ -15,6 +14,8 @@ from cano_cli.times import show_seconds
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.live import Live
+
+    from cano_cli.batch import Batch
 
 REFRESHES = 8  # a second
 COLOURS = {"running": "cyan", "retrying": "yellow", "done": "green", "failed": "red", "cancelled": "yellow"}

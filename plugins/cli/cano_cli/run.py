@@ -15,7 +15,6 @@ from cano_cli.errors import CliError, tracebacks
 from cano_cli.execution import Execution, execute, stdout_reserved
 from cano_cli.hints import command
 from cano_cli.loading import load_flow
-from cano_cli.many import run_many
 from cano_cli.report import report_end
 from cano_cli.settings import SHORT_LEASE, flow_argument, lease_option, store_option
 
@@ -88,6 +87,8 @@ def run(
     initial = read_data(data)
     with stdout_reserved(as_json) as stdout, tracebacks(traceback):
         if many is not None:
+            from cano_cli.many import run_many
+
             run_many(
                 ctx,
                 load_flow(target),

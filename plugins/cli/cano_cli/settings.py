@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from cano import Kernel
 from cano.options import positive_seconds
+from cano.plugins.loading import Plugins
+
+if TYPE_CHECKING:
+    from cano import Kernel
 
 AnyCommand = TypeVar("AnyCommand", bound=Any)
 
@@ -39,14 +41,24 @@ class Settings:
         Args:
             options: further arguments of `Kernel`.
         """
+        from cano import Kernel  # late: it imports asyncio, which `cano --help` does not need
+
+        return Kernel(**{**options, "plugins": [*self.only, *options.get("plugins", ())]}, block=self._blocked())
+
+    def plugins(self) -> Plugins:
+        """Return the plugins that a kernel with these settings loads. They need no kernel to add commands."""
+        return Plugins(self.only, discover=True, block=self._blocked(), strict=False)
+
+    def _blocked(self) -> dict[str, str]:
         block = dict.fromkeys(self.block, "blocked by --block; remove it there")
         if self.only:
-            options["plugins"] = [*self.only, *options.get("plugins", ())]
+            import importlib.metadata  # late: it takes long to import
+
             for point in importlib.metadata.entry_points(group="cano"):
                 if point.name not in (*self.only, "durability"):
                     only = ",".join([*self.only, point.name])
                     block.setdefault(point.name, f"not in --only; add it: --only {only}")
-        return Kernel(block=block, **options)
+        return block
 
 
 def flow_argument(command: AnyCommand) -> AnyCommand:

@@ -27,13 +27,14 @@ def commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tup
     """Return every command with its path."""
     if isinstance(command, click.Group):
         for name, inner in command.commands.items():
-            yield from commands(inner, (*path, name))
+            imported = inner.make_context(name, [], resilient_parsing=True).command
+            yield from commands(imported, (*path, name))
     else:
         yield path, command
 
 
 APP = make_app()
-add_plugin_commands(APP, Settings().kernel(), pytest.fail)
+add_plugin_commands(APP, Settings().plugins(), pytest.fail)
 PARAMETERS = [
     (path, command, parameter)
     for path, command in commands(APP)

@@ -1,0 +1,52 @@
+"""The command's own subcommands. Each is imported only when it is chosen, since together they take most of the time."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import click
+
+SUMMARIES = {
+    "run": "Run a workflow.",
+    "graph": "Draw a workflow.",
+    "validate": "Check a workflow without running it.",
+    "plugins": "List all installed plugins, including blocked and broken ones, and the capabilities of their stores.",
+    "runs": "List the runs in a store, newest first.",
+    "show": "Show a run: its status and the reason for it, its data, and its history.",
+    "resume": "Resume a run and wait for its end.",
+    "recover": "Find and resume runs that no process executes.",
+    "signal": "Send a signal to a run. If the run does not wait for it yet, the store keeps it.",
+    "fork": "Create a run from an earlier step of another run.",
+    "cancel": "Cancel a run permanently. A running one stops when its process next checks the store.",
+    "explain": "Explain why a run is not progressing.",
+    "audit": "Show who acted on a run from outside, and when: signals, cancellations, forks and the like.",
+    "check": "Check the runs in a store.",
+    "delete": "Delete a finished run, or one that cannot be read, with its history.",
+    "prune": "Delete finished runs and their history.",
+    "migrate-store": "Copy all runs from the store SRC to the store DST, and compare each copy with its source.",
+    "bench-store": "Measure the commits per second of the store at URL on this machine.",
+}
+"""Each command with the first sentence of its help, for the list of commands."""
+
+
+class BuiltIn(click.Command):
+    """A subcommand whose module is imported when it is chosen. The module and the function have its name.
+
+    Options that a plugin appends to its `params` are appended to those of the real command then.
+    """
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Import the command, which becomes the context's, and parse its arguments."""
+        return self.imported().make_context(info_name, args, parent, **extra)
+
+    def imported(self) -> click.Command:
+        """Import and return the command, with the options that plugins added."""
+        name = str(self.name).replace("-", "_")
+        command: click.Command = getattr(importlib.import_module(f"cano_cli.{name}"), name)
+        # the apps of a process share it, so an earlier app may have added the option already
+        there = {option.name for option in command.params}
+        command.params += [option for option in self.params if option.name not in there]
+        return command

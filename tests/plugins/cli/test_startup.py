@@ -1,0 +1,141 @@
+"""What the command imports before it does its work, and what it knows about commands that it has not imported."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import pytest
+from cano_cli.builtin import SUMMARIES, BuiltIn
+from cano_cli.commands import add_plugin_commands
+from cano_cli.main import make_app
+from cano_cli.settings import Settings
+
+PROGRAM = """
+import json, sys
+from cano_cli.main import main
+try:
+    main(sys.argv[1:])
+finally:
+    with open("imported.json", "w") as file:
+        json.dump(sorted(sys.modules), file)
+"""
+NOOP = """
+    import sys
+    from cano import Workflow
+
+    async def note(store):
+        with open("first_step.txt", "w") as file:
+            file.write(" ".join(sys.modules))
+        return "done"
+
+    flow = Workflow("note").register("note", note).add_exit_state("done")
+"""
+WIDTHS = (10, 20, 45, 200)
+
+
+def imported(project: Path, *arguments: str) -> set[str]:
+    """The modules that a fresh interpreter has imported at the end of a command."""
+    command = [sys.executable, "-c", PROGRAM, *arguments]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return set(json.loads((project / "imported.json").read_text()))
+
+
+def roots(modules: set[str]) -> set[str]:
+    """The packages of the modules."""
+    return {name.partition(".")[0] for name in modules}
+
+
+def test_help_imports_no_machinery(project: Path) -> None:
+    """`cano --help` lists all commands, and imports neither them nor an event loop nor what plugins work with."""
+    modules = imported(project, "--help")
+
+    assert roots(modules) & {
+        "asyncio", "ssl", "rich", "structlog", "opentelemetry", "msgspec", "sqlite3", "psycopg", "redis", "zoneinfo",
+    } == set()  # fmt: skip
+    assert {name for name in modules if name.startswith("cano_scheduler.")} == {
+        "cano_scheduler._plugin", "cano_scheduler.hookspecs",
+    }  # fmt: skip
+    assert not modules & {f"cano_cli.{name.replace('-', '_')}" for name in SUMMARIES}
+    assert "cano.kernel.kernel" not in modules
+
+
+def test_a_command_imports_no_other(project: Path) -> None:
+    """The command that is chosen is imported, and no other."""
+    modules = imported(project, "prune", "--help")
+
+    others = {f"cano_cli.{name.replace('-', '_')}" for name in SUMMARIES} - {"cano_cli.prune"}
+    assert "cano_cli.prune" in modules
+    assert not modules & others
+
+
+def test_run_without_schedules_imports_no_scheduler(project: Path, write: Callable[[str, str], Path]) -> None:
+    """When the first step runs, neither a scheduler, nor telemetry, nor another store or command is imported."""
+    write("noop.py", NOOP)
+
+    imported(project, "--block", "structlog", "run", "noop.py:flow", "--no-progress")
+
+    modules = set((project / "first_step.txt").read_text().split())
+    assert "cano.kernel.kernel" in modules
+    assert {name for name in modules if name.startswith("cano_scheduler.")} == {
+        "cano_scheduler._plugin", "cano_scheduler.hookspecs",
+    }  # fmt: skip
+    assert roots(modules) & {"opentelemetry", "rich", "structlog", "sqlite3", "psycopg", "redis"} == set()
+    assert not modules & {f"cano_cli.{name.replace('-', '_')}" for name in SUMMARIES if name != "run"}
+
+
+def test_the_scheduler_is_imported_on_first_use(project: Path) -> None:
+    """`import cano_scheduler` imports nothing of it, yet has all its names, and refuses others as ever."""
+    program = (
+        "import sys, cano_scheduler\n"
+        "assert not [name for name in sys.modules if name.startswith(('asyncio', 'cano_scheduler.'))]\n"
+        "assert set(cano_scheduler.__all__) <= set(dir(cano_scheduler))\n"
+        "assert not hasattr(cano_scheduler, 'Schedular')\n"
+        "from cano_scheduler import *\n"
+        "assert Scheduler is cano_scheduler.Scheduler is vars(cano_scheduler)['Scheduler']\n"
+        "assert [name for name in cano_scheduler.__all__ if name not in globals()] == []\n"
+    )
+
+    subprocess.run([sys.executable, "-W", "error", "-c", program], check=True, cwd=project)
+
+
+@pytest.mark.parametrize("name", SUMMARIES)
+def test_summary(name: str) -> None:
+    """The list of commands shows for each what its own help would give."""
+    listed = make_app().commands[name]
+    assert isinstance(listed, BuiltIn)
+    real = listed.imported()
+
+    assert (real.name, real.hidden, real.deprecated) == (name, listed.hidden, listed.deprecated)
+    assert [listed.get_short_help_str(width) for width in WIDTHS] == [
+        real.get_short_help_str(width) for width in WIDTHS
+    ]
+
+
+def test_summaries_of_plugins() -> None:
+    """So do commands of plugins that are imported when they are chosen."""
+    app = make_app()
+    add_plugin_commands(app, Settings().plugins(), pytest.fail)
+    listed = {name: command for name, command in app.commands.items() if name not in SUMMARIES}
+    assert {"offload-sweep", "reencrypt", "schedule"} <= listed.keys()
+
+    for name, command in listed.items():
+        real = command.make_context(name, [], resilient_parsing=True).command
+        assert real.name == name
+        assert [*map(command.get_short_help_str, WIDTHS)] == [*map(real.get_short_help_str, WIDTHS)]
+
+
+def test_options_of_plugins() -> None:
+    """An option that a plugin appends to a command of the list is one of the real command, once."""
+    for _ in range(2):
+        command = make_app().commands["graph"]
+        command.params.append(click.Option(["--loud"], is_flag=True, expose_value=False))
+        real = command.make_context("graph", [], resilient_parsing=True).command
+        names = [option.name for option in real.params]
+        assert names.count("loud") == 1
+    del real.params[names.index("loud")]
