@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
 from cano.protocols import StoreBackend
-from cano.records import AuditEntry, Commit, Retention, RunRecord, Signal
+from cano.records import AuditEntry, ClaimedRun, Commit, Retention, RunRecord, Signal
 
 
 @runtime_checkable
@@ -38,6 +38,36 @@ class PruningStore(StoreBackend, Protocol):
         `AuditingStore` adds `audit` for each deleted run, with the run's id, in the same transaction.
 
         Crash or cancellation: some, all or none may have been deleted.
+        """
+        ...
+
+
+@runtime_checkable
+class ClaimingStore(StoreBackend, Protocol):
+    """A store that claims the runs that are ready, many at a time."""
+
+    async def claim_ready(
+        self,
+        definitions: Sequence[tuple[str, str, str]],
+        limit: int,
+        holder: str,
+        now: float,
+        expires: float,
+        skip: Sequence[str] = (),
+    ) -> Sequence[ClaimedRun]:
+        """Claim up to `limit` runs that `ready(now)` would return and that have no holder, each as by `claim`.
+
+        A run whose lease has expired is not claimed, since only its holder's machine can tell whether that is alive.
+        Of calls at the same time, each claims other runs, and none waits for another: it may then return fewer runs.
+        The time that this takes must not grow with the runs that have ended, nor with the parked ones that wait.
+
+        Crash or cancellation: some, all or none may have been claimed; `runs` shows by `holder` and `expires` which.
+
+        Args:
+            definitions: the name, version and fingerprint of each workflow whose runs are claimed.
+            limit: maximum number of runs.
+            holder, now, expires: see `claim`.
+            skip: the ids of runs that are not claimed.
         """
         ...
 

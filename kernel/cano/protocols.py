@@ -221,6 +221,7 @@ class Capabilities(NamedTuple):
         prune: the store is a `PruningStore`; the kernel prunes others run by run.
         pages: `runs` obeys `RunFilter.after`, and sorts by `RunRecord.place`.
         audit: the store is a `cano.AuditingStore`. Otherwise no entry is kept.
+        claims: the store is a `ClaimingStore`; the kernel claims the runs of others one by one.
     """
 
     durable: bool = True
@@ -232,6 +233,7 @@ class Capabilities(NamedTuple):
     pages: bool = False
     audit: bool = False
     prune: bool = False
+    claims: bool = False
 
 
 @runtime_checkable

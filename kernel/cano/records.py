@@ -207,6 +207,21 @@ class Signals(NamedTuple):
     own_consumed: Sequence[str] = ()
 
 
+class ClaimedRun(NamedTuple):
+    """A run that was claimed in a group.
+
+    Attributes:
+        run_id, token: the run, and its new fencing token.
+        record: the run after the claim, with all its data and the engine's values; None if it is corrupt.
+        signals: whether an unconsumed signal was there, of any name.
+    """
+
+    run_id: str
+    token: int
+    record: RunRecord | None
+    signals: bool
+
+
 class RunFilter(NamedTuple):
     """A filter for a list of runs, which is sorted newest first. None matches all.
 

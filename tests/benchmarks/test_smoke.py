@@ -102,3 +102,34 @@ def test_growth_is_measured() -> None:
 
     assert [table.split()[:3] for table in tables] == [["sqlite", "2", "3"], ["memory", "2", "3"]]
     assert all(line.count(" ms") == 2 for table in tables for line in table.splitlines()[1:])
+
+
+def test_workers_are_measured() -> None:
+    """One command measures how many runs workers take over from one PostgreSQL, and how many claims are refused."""
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-W",
+            "error",
+            "-m",
+            "tests.benchmarks.workers",
+            "--runs",
+            "3",
+            "--workers",
+            "1",
+            "--rounds",
+            "1",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    tables = done.stdout.strip().split("\n\n")
+
+    assert [table.splitlines()[0].strip() for table in tables] == [
+        "empty bodies", "empty bodies, 100 at once", "bodies of 20 ms, 32 at once",
+    ]  # fmt: skip
+    assert all(table.splitlines()[2].split()[2] == "0.0%" for table in tables)

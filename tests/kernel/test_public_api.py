@@ -29,6 +29,8 @@ NAMES = [
     "CanoError",
     "Capabilities",
     "Changes",
+    "ClaimedRun",
+    "ClaimingStore",
     "Clock",
     "Codec",
     "CodecLayer",

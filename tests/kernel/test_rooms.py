@@ -14,7 +14,7 @@ HERE = Path(cano.__file__).parent
 FILES = sorted(path for path in HERE.rglob("*.py") if "testing" not in path.relative_to(HERE).parts)
 
 BUDGETS = {
-    "": 1_041,  # the top floor: hooks, protocols, records, errors, options
+    "": 1_060,  # the top floor: hooks, protocols, records, errors, options
     "data": 591,
     "model": 804,
     "engine": 1_489,
@@ -24,7 +24,7 @@ BUDGETS = {
     "kernel": 688,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
-DURABILITY = {"": 1_808, "families": 95, "inspection": 512, "recovery": 600, "sealing": 566}
+DURABILITY = {"": 1_864, "families": 95, "inspection": 512, "recovery": 600, "sealing": 568}
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
 
 EXCEPTIONS = {

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from cano.testing.contract_audit import AuditClauses
 from cano.testing.contract_base import Contract
+from cano.testing.contract_claim import ClaimClauses
 from cano.testing.contract_commit import CommitClauses
 from cano.testing.contract_create import CreateClauses
 from cano.testing.contract_delete import DeleteClauses
@@ -46,6 +47,7 @@ class StoreBackendContract(
     DeleteClauses,
     AuditClauses,
     PruneClauses,
+    ClaimClauses,
     LifeClauses,
     UrlClauses,
     Contract,

@@ -41,8 +41,8 @@ StateT = TypeVar("StateT")
 
 CALLS = (
     "open", "close", "create", "load", "commit", "claim", "renew", "release", "runs", "history", "put_signal",
-    "next_signal", "signals", "missing_recipients", "ready", "delete", "expired", "delete_finished", "add_audit",
-    "audit", "prune_audit",
+    "next_signal", "signals", "missing_recipients", "ready", "delete", "expired", "delete_finished", "claim_ready",
+    "add_audit", "audit", "prune_audit",
 )  # fmt: skip
 """The calls of a store, as `Faults.at_call` names them."""
 
@@ -340,7 +340,7 @@ class FaultyStore:
     async def delete(self, run_id: str, audit: AuditEntry | None = None) -> bool:
         return await self._call("delete", self.backend.delete, run_id, *given(audit))
 
-    def __getattr__(self, name: str) -> Any:  # a method of an `AuditingStore` or a `PruningStore`
+    def __getattr__(self, name: str) -> Any:  # a method of a store of `optional_stores`
         if name not in CALLS:
             raise AttributeError(name)
         return functools.partial(self._call, name, getattr(self.backend, name))

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from cano import (
     AuditEntry,
+    ClaimedRun,
     Clock,
     Commit,
     ConfigurationError,
@@ -14,6 +15,7 @@ from cano import (
     RunFilter,
     RunRecord,
     RunStatus,
+    SerializationError,
     Signal,
     SplitOutcome,
     Step,
@@ -182,34 +184,80 @@ class Claimer:
             left = await self._was_left(plan, record, token)
             new = record.holder is None and record.updated == record.created
             record = await self._stored.load(run_id)  # it may have changed before the claim
-            woken = await self._woken(plan, record, resume_ended)
-            if woken is not None:
-                request = await self._canceller.request(run_id)
-                if request is not None and (not record.status.finished or is_final(request, record)):
-                    await self._canceller.commit(record, request)
-                    return None
-                if woken.again is not None:
-                    outdated = () if request is None else (request.id,)
-                    await self._wait_again(record, woken.again, timeout, outdated, audit)
-                    return None
-                kills = self._kills(record) + left
-                if self._last_chance.denied(plan, record, kills):
-                    await self._leave(record, kills)
-                    return None
-                self._last_chance.begin(plan, record, kills)
-                try:
-                    run = await self._restore(
-                        plan, record, woken, timeout, outdated=request, since=since, left=left, new=new, audit=audit
-                    )
-                finally:
-                    self._last_chance.end(record)
-                if not self._kernel.closed:
-                    self._watchlist.continued(run)
-                    return run
-            await self._stored.backend.release(run_id, token)
+            return await self._continued(
+                plan, record, resume_ended, timeout, audit, since=since, left=left, new=new, signals=True
+            )
         except BaseException:
             await self._leases.release(run_id, token)
             raise
+
+    async def continued(self, claimed: ClaimedRun, since: float) -> Run | None:
+        """Restore a run that was claimed in a group at `since`. Release it and return None if it cannot continue.
+
+        Raises:
+            VersionMismatchError: it has migrated to another definition.
+            SerializationError: its record is corrupt.
+        """
+        try:
+            if claimed.record is None:
+                raise SerializationError(f"the record of run {claimed.run_id} is corrupt", run_id=claimed.run_id)
+            record, plan = self._stored.migrated(claimed.record), self._stored.plan_of(claimed.record.workflow)
+            assert plan is not None  # its definition was one of those asked for
+            new = record.updated == record.created
+            return await self._continued(
+                plan, record, False, None, (), since=since, left=False, new=new, signals=claimed.signals
+            )
+        except BaseException:
+            await self._leases.release(claimed.run_id, claimed.token)
+            raise
+
+    async def _continued(
+        self,
+        plan: BoundWorkflow,
+        record: RunRecord,
+        resume_ended: bool,
+        timeout: float | None,
+        audit: tuple[AuditEntry, ...],
+        *,
+        since: float,
+        left: bool,
+        new: bool,
+        signals: bool,
+    ) -> Run | None:
+        """Restore a run that this kernel holds; or, if it cannot continue now, release it and return None.
+
+        Args:
+            plan, record, resume_ended, timeout, audit: see `claim`; the record is that of the held run.
+            since: when the run was claimed, by `elapsed`.
+            left: whether the run's last process was killed in its present step.
+            new: whether the run has never begun.
+            signals: whether the run may have unconsumed signals.
+        """
+        woken = await self._woken(plan, record, resume_ended, signals=signals)
+        if woken is not None:
+            request = await self._canceller.request(record.run_id) if signals else None
+            if request is not None and (not record.status.finished or is_final(request, record)):
+                await self._canceller.commit(record, request)
+                return None
+            if woken.again is not None:
+                outdated = () if request is None else (request.id,)
+                await self._wait_again(record, woken.again, timeout, outdated, audit)
+                return None
+            kills = self._kills(record) + left
+            if self._last_chance.denied(plan, record, kills):
+                await self._leave(record, kills)
+                return None
+            self._last_chance.begin(plan, record, kills)
+            try:
+                run = await self._restore(
+                    plan, record, woken, timeout, outdated=request, since=since, left=left, new=new, audit=audit
+                )
+            finally:
+                self._last_chance.end(record)
+            if not self._kernel.closed:
+                self._watchlist.continued(run)
+                return run
+        await self._stored.backend.release(record.run_id, record.token)
         return None
 
     def _kills(self, record: RunRecord) -> int:
@@ -228,7 +276,9 @@ class Claimer:
             )
         )  # fmt: skip
 
-    async def _woken(self, plan: BoundWorkflow, record: RunRecord, resume_ended: bool) -> Woken | None:
+    async def _woken(
+        self, plan: BoundWorkflow, record: RunRecord, resume_ended: bool, *, signals: bool = True
+    ) -> Woken | None:
         """Return why the run can continue now; None if it cannot, or not in this kernel.
 
         Raises:
@@ -248,7 +298,8 @@ class Claimer:
             wait = again.wait
         if wait.until is not None and wait.until <= self._stored.now():
             return Woken(wait=wait)  # or by a signal that came before: see `last_answer`
-        if (signal := await answer(self._stored.backend, record.run_id, wait, record.seq)) is not None:
+        signal = await answer(self._stored.backend, record.run_id, wait, record.seq) if signals else None
+        if signal is not None:
             return Woken(signal)
         if again is None:
             self._alarms.set(record.run_id, wait)

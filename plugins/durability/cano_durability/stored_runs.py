@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
 from cano import (
     AuditEntry,
+    ClaimedRun,
+    ClaimingStore,
     ConfigurationError,
     ConflictError,
     Run,
     RunFilter,
     RunNotFoundError,
     RunRecord,
+    RunStatus,
     SerializationError,
     StoreBackend,
     StoreError,
@@ -149,6 +152,31 @@ class StoredRuns:
         except BaseException:
             await self.let_go(run_id, expires)
             raise
+
+    async def claim_ready(
+        self, store: ClaimingStore, plans: Iterable[BoundWorkflow], limit: int, skip: Sequence[str]
+    ) -> Sequence[ClaimedRun]:
+        """Claim runs of these workflows that are ready. See `ClaimingStore.claim_ready`."""
+        definitions = [(plan.name, plan.version, plan.fingerprint) for plan in plans]
+        now, expires = self.now(), self.unique_now() + self.lease
+        try:
+            return await store.claim_ready(definitions, limit, self.holder, now, expires, skip)
+        except BaseException:
+            await self._let_all_go(expires)
+            raise
+
+    async def _let_all_go(self, expires: float) -> None:
+        """Release the leases that a failed or cancelled call of `claim_ready` may have got."""
+
+        async def release() -> None:
+            for status in (RunStatus.RUNNING, RunStatus.PARKED):
+                for found in await self.backend.runs(RunFilter(status=status)):
+                    if (found.holder, found.expires) == (self.holder, expires):
+                        await self.backend.release(found.run_id, found.token)
+
+        with suppress(StoreError):  # the leases then expire by themselves
+            if self.durable:
+                await despite_cancellation(release(), self.clock)
 
     async def let_go(self, run_id: str, expires: float | None) -> bool:
         """Release the lease of a run that a failed or cancelled call may have got. Return whether it had.

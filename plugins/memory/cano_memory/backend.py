@@ -12,6 +12,7 @@ from typing import Any
 from cano import (
     AuditEntry,
     Capabilities,
+    ClaimedRun,
     Commit,
     ConflictError,
     Retention,
@@ -61,7 +62,7 @@ class MemoryBackend:
         whole("keep", keep)
         switch("strict", strict)
         self.capabilities = Capabilities(
-            durable=strict, encoded=strict, strict=strict, pages=True, prune=True, audit=strict
+            durable=strict, encoded=strict, strict=strict, pages=True, prune=True, audit=strict, claims=True
         )
         self._strict = strict
         self._keep = keep
@@ -201,6 +202,28 @@ class MemoryBackend:
                 return None
             self._runs[run_id] = run._replace(holder=holder, expires=expires, token=run.token + 1)
             return run.token + 1
+
+    async def claim_ready(
+        self,
+        definitions: Sequence[tuple[str, str, str]],
+        limit: int,
+        holder: str,
+        now: float,
+        expires: float,
+        skip: Sequence[str] = (),
+    ) -> Sequence[ClaimedRun]:
+        """Claim up to `limit` runs of `definitions` that are ready and have no holder."""
+        with self._locked():
+            claimed = list[ClaimedRun]()
+            for run_id, run in self._runs.items():
+                wanted = run.holder is None and run_id not in skip
+                if len(claimed) >= limit or not wanted or not self._is_ready(run, now):
+                    continue
+                if (run.workflow, run.version, run.fingerprint) in definitions:
+                    run = self._runs[run_id] = run._replace(holder=holder, expires=expires, token=run.token + 1)
+                    waiting = self._mail.get(run_id, _NO_MAIL).waiting
+                    claimed.append(ClaimedRun(run_id, run.token, _copy_of(run), bool(waiting)))
+            return claimed
 
     async def renew(self, holder: str, tokens: Mapping[str, int], expires: float) -> Sequence[str]:
         """Extend each lease that `holder` has under the given token. Return the ids of the other runs."""

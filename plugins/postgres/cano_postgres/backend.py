@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cano import AuditEntry, LazyBackend, Retention, RunRecord
+from cano import AuditEntry, ClaimedRun, LazyBackend, Retention, RunRecord
 from cano.options import Seconds
 
 from cano_postgres.settings import Settings
@@ -69,6 +69,18 @@ class PostgresBackend(LazyBackend["Engine"]):
         from cano_postgres.engine import Engine
 
         return partial(Engine, self._settings, partial(self._unavailable, "was closed"))
+
+    async def claim_ready(
+        self,
+        definitions: Sequence[tuple[str, str, str]],
+        limit: int,
+        holder: str,
+        now: float,
+        expires: float,
+        skip: Sequence[str] = (),
+    ) -> Sequence[ClaimedRun]:
+        """See `ClaimingStore.claim_ready`."""
+        return await self._opened().claim_ready(definitions, limit, holder, now, expires, skip)
 
     async def expired(
         self, retention: Retention, now: float, limit: int, after: tuple[float, str] | None = None

@@ -11,6 +11,7 @@ from time import monotonic
 import psycopg
 from cano import (
     AuditEntry,
+    ClaimedRun,
     Commit,
     Retention,
     RunFilter,
@@ -26,7 +27,7 @@ from cano_postgres import audit, pruning, reading, signals
 from cano_postgres.commits import Append
 from cano_postgres.connection import check_parameters, check_server, connect
 from cano_postgres.failures import passes, translated, unkept, unreachable
-from cano_postgres.leases import Claim, Release, Renew
+from cano_postgres.leases import Claim, ClaimReady, Release, Renew
 from cano_postgres.listener import Listener
 from cano_postgres.quick import QuickConnection
 from cano_postgres.reader import Reader
@@ -136,6 +137,19 @@ class Engine:
     async def claim(self, run_id: str, holder: str, now: float, expires: float) -> int | None:
         token: int | None = await self._writer.do(Claim(run_id, holder, now, expires))
         return token
+
+    async def claim_ready(
+        self,
+        definitions: Sequence[tuple[str, str, str]],
+        limit: int,
+        holder: str,
+        now: float,
+        expires: float,
+        skip: Sequence[str],
+    ) -> Sequence[ClaimedRun]:
+        run_ids = await self._writer.do(ClaimReady(definitions, limit, holder, now, expires, skip))
+        # in a statement of its own, which sees all that was committed before the claim
+        return await self._reader.ask(reading.claimed, run_ids, holder, expires) if run_ids else ()
 
     async def renew(self, holder: str, tokens: Mapping[str, int], expires: float) -> Sequence[str]:
         lost: Sequence[str] = await self._writer.do(Renew(holder, tokens, expires), urgent=True)

@@ -10,6 +10,27 @@ from cano_postgres.work import Rows, Statement
 _CLAIM = """
     UPDATE runs SET token = token + 1, holder = %s, expires = %s, mark = %s
     WHERE run_id = %s AND (holder IS NULL OR expires IS NULL OR expires < %s) RETURNING token"""
+# what another process is about to claim is skipped; what it has just changed is looked at as it is now
+CLAIM_READY = """
+    WITH given AS MATERIALIZED (
+        SELECT * FROM unnest(%(workflows)s::text[], %(versions)s::text[], %(fingerprints)s::text[])
+            AS given (workflow, version, fingerprint)
+    ), woken AS MATERIALIZED (
+        SELECT id FROM runs
+        WHERE wake <= %(now)s AND status = 'parked' AND holder IS NULL AND run_id <> ALL(%(skip)s)
+            AND (workflow, version, fingerprint) IN (SELECT * FROM given)
+        LIMIT %(limit)s::bigint FOR UPDATE SKIP LOCKED
+    ), interrupted AS MATERIALIZED (
+        SELECT id FROM runs
+        WHERE status = 'running' AND holder IS NULL AND run_id <> ALL(%(skip)s)
+            AND (workflow, version, fingerprint) IN (SELECT * FROM given)
+        LIMIT %(limit)s::bigint - (SELECT count(*) FROM woken) FOR UPDATE SKIP LOCKED
+    )
+    UPDATE runs SET token = token + 1, holder = %(holder)s, expires = %(expires)s, mark = %(mark)s
+    WHERE id = ANY(ARRAY(SELECT id FROM woken UNION ALL SELECT id FROM interrupted)) RETURNING run_id"""
+_CLAIMED_READY = """
+    SELECT run_id FROM runs
+    WHERE status = ANY('{running,parked}') AND holder = %(holder)s AND mark = %(mark)s AND expires = %(expires)s"""
 _CLAIMED = "SELECT token FROM runs WHERE run_id = %s AND holder = %s AND mark = %s"
 _RENEW = """
     UPDATE runs SET expires = %s FROM unnest(%s::text[], %s::bigint[]) AS given (run_id, token)
@@ -37,6 +58,38 @@ class Claim:
     def outcome(self, rows: Sequence[Rows], *, again: bool) -> int | None:
         """Return the newest token."""
         return next((token for found in reversed(rows) for (token,) in found), None)
+
+
+class ClaimReady:
+    """The work of claiming runs that are ready. Its outcome is their ids."""
+
+    news = None
+    run_id = None
+    size = 0
+    awaits = False
+
+    def __init__(
+        self,
+        definitions: Sequence[tuple[str, str, str]],
+        limit: int,
+        holder: str,
+        now: float,
+        expires: float,
+        skip: Sequence[str],
+    ) -> None:
+        workflows, versions, fingerprints = ([each[column] for each in definitions] for column in range(3))
+        self._values = {
+            "workflows": workflows, "versions": versions, "fingerprints": fingerprints, "now": now, "skip": list(skip),
+            "limit": limit, "holder": holder, "expires": expires, "mark": getrandbits(63),
+        }  # fmt: skip
+
+    def statements(self, *, again: bool) -> Sequence[Statement]:
+        """Return the claim; or, with `again`, a query for what it has claimed: the next call claims the others."""
+        return [(_CLAIMED_READY if again else CLAIM_READY, self._values)]
+
+    def outcome(self, rows: Sequence[Rows], *, again: bool) -> list[str]:
+        """Return the ids of the claimed runs."""
+        return [run_id for (run_id,) in rows[0]]
 
 
 class Renew:

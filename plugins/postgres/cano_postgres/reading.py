@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from typing import Any, LiteralString
 
-from cano import RunFilter, RunRecord, RunStatus, SerializationError, Transition
+from cano import ClaimedRun, RunFilter, RunRecord, RunStatus, SerializationError, Transition
 from cano_msgspec.packing import unpacked_record, unreadable, unreadable_record
 from psycopg import AsyncCursor
 
@@ -22,14 +23,17 @@ _STATUSES = {status.value: status for status in RunStatus}
 COLUMNS: LiteralString = """
     runs.run_id, runs.workflow, runs.version, runs.fingerprint, runs.parent, runs.created, runs.updated, runs.state,
     runs.status, runs.seq, runs.holder, runs.expires, runs.token, runs.extra"""
-_BY_ID = f"""
+_WITH_DATA: LiteralString = f"""
     SELECT {COLUMNS}, folded, head,
         ARRAY(SELECT own FROM snapshot WHERE run = runs.id ORDER BY place),
         ARRAY(SELECT key FROM snapshot WHERE run = runs.id ORDER BY place),
         ARRAY(SELECT value FROM snapshot WHERE run = runs.id ORDER BY place),
         ARRAY(SELECT line FROM journal WHERE run = runs.id AND line > folded ORDER BY line),
-        ARRAY(SELECT packed FROM journal WHERE run = runs.id AND line > folded ORDER BY line)
-    FROM runs WHERE run_id = %s"""
+        ARRAY(SELECT packed FROM journal WHERE run = runs.id AND line > folded ORDER BY line)"""
+_BY_ID: LiteralString = f"{_WITH_DATA} FROM runs WHERE run_id = %s"
+_CLAIMED: LiteralString = f"""
+    {_WITH_DATA}, EXISTS (SELECT FROM signals WHERE signals.run_id = runs.run_id AND NOT consumed)
+    FROM runs WHERE run_id = ANY(%s) AND holder = %s AND expires = %s"""
 READY = f"""
     SELECT {COLUMNS} FROM runs
     WHERE id = ANY(ARRAY(
@@ -72,8 +76,19 @@ async def load(connection: Connection, run_id: str) -> RunRecord | None:
     row = await (await connection.execute(_BY_ID, (run_id,), binary=True)).fetchone()
     if row is None:
         return None
-    *columns, folded, head, own, keys, values, numbers, blobs = row
-    return _record(columns, *merged(run_id, (folded, head), (own, keys, values), (numbers, blobs)))
+    return _with_data(run_id, row)
+
+
+async def claimed(connection: Connection, run_ids: Sequence[str], holder: str, expires: float) -> list[ClaimedRun]:
+    """Return those of these runs that still have that lease, with all their data."""
+    found = []
+    cursor = await connection.execute(_CLAIMED, (run_ids, holder, expires), binary=True)
+    for *row, signals in await cursor.fetchall():
+        run_id, token, record = row[0], row[12], None
+        with suppress(SerializationError):
+            record = _with_data(run_id, row)
+        found.append(ClaimedRun(run_id, token, record, signals))
+    return found
 
 
 async def exists(connection: Connection, run_id: str) -> bool:
@@ -147,6 +162,12 @@ async def fold(connection: Connection, run_id: str) -> Fold | None:
         return None
     run, head, folded, numbers, blobs = row
     return Fold(run_id, (run, head, folded, numbers, blobs))
+
+
+def _with_data(run_id: str, row: Sequence[Any]) -> RunRecord:
+    """Return the run in a row of `_WITH_DATA`. Raise SerializationError if it is corrupt."""
+    *columns, folded, head, own, keys, values, numbers, blobs = row
+    return _record(columns, *merged(run_id, (folded, head), (own, keys, values), (numbers, blobs)))
 
 
 def _record(row: Sequence[Any], data: dict[str, bytes], own: dict[str, bytes]) -> RunRecord:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, LiteralString, Protocol
 
 from cano_postgres.connection import Connection
 
 Rows = Sequence[tuple[Any, ...]]
-Statement = tuple[LiteralString, Sequence[Any]]
+Statement = tuple[LiteralString, Sequence[Any] | Mapping[str, Any]]
 
 
 class Work(Protocol):

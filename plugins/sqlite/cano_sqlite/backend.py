@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cano import AuditEntry, ConfigurationError, LazyBackend, Retention, RunRecord
+from cano import AuditEntry, ClaimedRun, ConfigurationError, LazyBackend, Retention, RunRecord
 from cano.options import Seconds
 
 from cano_sqlite.settings import Settings
@@ -66,6 +66,18 @@ class SqliteBackend(LazyBackend["Engine"]):
         from cano_sqlite.engine import Engine
 
         return partial(Engine, self._settings, str(self._unavailable("was closed")))
+
+    async def claim_ready(
+        self,
+        definitions: Sequence[tuple[str, str, str]],
+        limit: int,
+        holder: str,
+        now: float,
+        expires: float,
+        skip: Sequence[str] = (),
+    ) -> Sequence[ClaimedRun]:
+        """See `ClaimingStore.claim_ready`."""
+        return await self._opened().claim_ready(definitions, limit, holder, now, expires, skip)
 
     async def expired(
         self, retention: Retention, now: float, limit: int, after: tuple[float, str] | None = None

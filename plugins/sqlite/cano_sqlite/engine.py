@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from cano import AuditEntry, Commit, Retention, RunFilter, RunRecord, Signal, Signals, Transition
+from cano import AuditEntry, ClaimedRun, Commit, Retention, RunFilter, RunRecord, Signal, Signals, Transition
 from cano_msgspec.packing import payload_bytes
 
 from cano_sqlite import audit, leases, pruning, reading, records, signals
@@ -75,6 +75,21 @@ class Engine:
     def claim(self, run_id: str, holder: str, now: float, expires: float) -> Coroutine[Any, Any, int | None]:
         work = partial(leases.claim, run_id=run_id, holder=holder, now=now, expires=expires, tails=self._tails)
         return self._writer.do(Call(work, run_id))
+
+    def claim_ready(
+        self,
+        definitions: Sequence[tuple[str, str, str]],
+        limit: int,
+        holder: str,
+        now: float,
+        expires: float,
+        skip: Sequence[str],
+    ) -> Coroutine[Any, Any, Sequence[ClaimedRun]]:
+        work = partial(
+            leases.claim_ready, definitions=tuple(definitions), limit=limit, holder=holder, now=now, expires=expires,
+            skip=tuple(skip), tails=self._tails,
+        )  # fmt: skip
+        return self._writer.do(Call(work))
 
     def renew(self, holder: str, tokens: Mapping[str, int], expires: float) -> Coroutine[Any, Any, Sequence[str]]:
         work = partial(leases.renew, holder=holder, tokens=tuple(tokens.items()), expires=expires)

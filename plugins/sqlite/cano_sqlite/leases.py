@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from contextlib import closing, suppress
+from itertools import islice
 
+from cano import ClaimedRun, SerializationError
+
+from cano_sqlite.reading import load
 from cano_sqlite.tails import Tails
 
 _CLAIM = """
     UPDATE runs SET token = token + 1, holder = ?, expires = ?
     WHERE run_id = ? AND (holder IS NULL OR expires IS NULL OR expires < ?)"""
+# a unary plus keeps a condition from choosing the index: many runs are parked
+READY = """
+    SELECT runs.run_id, definitions.workflow, definitions.version, definitions.fingerprint
+    FROM runs CROSS JOIN definitions ON definitions.run = runs.id WHERE runs.holder IS NULL AND runs.{0}"""
+READY = " UNION ALL ".join(map(READY.format, ("wake <= ? AND +runs.status = 'parked'", "status = 'running'")))
+_MAIL = "SELECT EXISTS (SELECT 1 FROM signals WHERE run_id = ? AND consumed = 0)"
 _RENEW = "UPDATE runs SET expires = ? WHERE run_id = ? AND token = ? AND holder = ?"
 _RELEASE = "UPDATE runs SET holder = NULL, expires = NULL WHERE run_id = ? AND token = ?"
 
@@ -23,6 +34,30 @@ def claim(
         return None
     (token,) = connection.execute("SELECT token FROM runs WHERE run_id = ?", (run_id,)).fetchone()
     return int(token)
+
+
+def claim_ready(
+    connection: sqlite3.Connection,
+    definitions: Sequence[tuple[str, str, str]],
+    limit: int,
+    holder: str,
+    now: float,
+    expires: float,
+    skip: Sequence[str],
+    tails: Tails,
+) -> list[ClaimedRun]:
+    """Claim up to `limit` runs of `definitions` that are ready and have no holder."""
+    wanted, unwanted, claimed = set(definitions), set(skip), list[ClaimedRun]()
+    with closing(connection.execute(READY, (now,))) as rows:
+        free = (run_id for run_id, *definition in rows if tuple(definition) in wanted and run_id not in unwanted)
+        run_ids = list(islice(free, max(limit, 0)))
+    for run_id in run_ids:
+        token, record = claim(connection, run_id, holder, now, expires, tails), None
+        with suppress(SerializationError):
+            record = load(connection, run_id)
+        if token is not None:
+            claimed.append(ClaimedRun(run_id, token, record, bool(connection.execute(_MAIL, (run_id,)).fetchone()[0])))
+    return claimed
 
 
 def renew(

@@ -543,6 +543,47 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
         {"runs": lambda s, honest, f: honest(f if f.after is None else f._replace(
             after=(f.after[0], "")))},
         "pages_of_a_list_leave_out_no_run"),
+    "claims every definition": (
+        {"claim_ready": lambda s, honest, given, *rest: honest(
+            [(run.workflow, run.version, run.fingerprint) for run in s._runs.values()], *rest)},
+        "what_is_ready_is_claimed_together a_claim_of_many_has_a_limit"),
+    "claims workflows by their names": (
+        {"claim_ready": lambda s, honest, given, *rest: honest(
+            [(run.workflow, run.version, run.fingerprint) for run in s._runs.values() for name, *_ in given
+             if name == run.workflow], *rest)},
+        "what_is_ready_is_claimed_together"),
+    "claims many beyond the limit": (
+        {"claim_ready": lambda s, honest, given, limit, *rest: honest(given, limit + 1, *rest)},
+        "a_claim_of_many_has_a_limit"),
+    "claims what is to be skipped": (
+        {"claim_ready": lambda s, honest, *given: honest(*given[:5])}, "a_claim_of_many_has_a_limit"),
+    "claims many with expired leases": (
+        {"claim_ready": lambda s, honest, *given: [
+            keep(s, run.run_id, holder=None) for run in [*s._runs.values()] if run.expires and run.expires < given[3]]
+            and honest(*given)},
+        "what_is_ready_is_claimed_together"),
+    "claims many that are not ready": (
+        {"claim_ready": lambda s, honest, given, limit, holder, now, *rest: honest(
+            given, limit, holder, now + 60, *rest)},
+        "what_is_ready_is_claimed_together"),
+    "claims many without their leases": (
+        {"claim_ready": lambda s, honest, *given: then(honest(*given), lambda claimed: [
+            *claimed, *(keep(s, each.run_id, holder=None, expires=None) for each in claimed)][:len(claimed)])},
+        "what_is_ready_is_claimed_together claims_of_many_at_once_share"),
+    "claims many without their data": (
+        listed("claim_ready", lambda s, claimed: [
+            each._replace(record=each.record._replace(data={})) for each in claimed]),
+        "what_is_ready_is_claimed_together a_claim_of_many_has_all_data"),
+    "claims many and counts consumed signals": (
+        listed("claim_ready", lambda s, claimed: [
+            each._replace(signals=each.run_id in s._mail) for each in claimed]),
+        "a_claim_of_many_has_all_data"),
+    "claims many and sees no signals": (
+        listed("claim_ready", lambda s, claimed: [each._replace(signals=False) for each in claimed]),
+        "what_is_ready_is_claimed_together"),
+    "claims many for another holder": (
+        {"claim_ready": lambda s, honest, given, limit, holder, *rest: honest(given, limit, "me", *rest)},
+        "claims_of_many_at_once_share"),
     "expires unfinished runs": (
         listed("expired", lambda s, runs: [*runs, *(r for r in s._runs.values() if not r.status.finished)]),
         "expired_runs_are_found"),

@@ -166,9 +166,10 @@ async def test_one_run_is_taken_once(kernel: Kernel, world: World, counter: Coun
 
 
 async def test_one_broken_run_does_not_stop_the_others(
-    kernel: Kernel, world: World, counter: Counter, caplog: pytest.LogCaptureFixture
+    kernel: Kernel, world: World, counter: Counter, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run that cannot go on is reported once, however often it is looked at; the others go on."""
+    monkeypatch.setattr("cano_durability.recovery.groups.MOST_ODD", -1)  # one by one; test_groups.py has groups
     flow = await counter.hold(kernel, *"abc")
     await kernel.close()
     counter.go()
@@ -291,14 +292,24 @@ async def test_a_run_that_ends_while_its_lease_is_renewed(kernel: Kernel, world:
     assert await handle.result() == done("a")
 
 
-async def test_what_happens_between_a_look_and_the_claim(kernel: Kernel, world: World, counter: Counter) -> None:
+@pytest.fixture(params=["claim", "claim_ready"])
+def call(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The call by which runs are claimed: one by one, or in groups."""
+    if request.param == "claim":
+        monkeypatch.setattr("cano_durability.recovery.groups.MOST_ODD", -1)
+    return str(request.param)
+
+
+async def test_what_happens_between_a_look_and_the_claim(
+    kernel: Kernel, world: World, counter: Counter, call: str
+) -> None:
     """A run that somebody else has driven on meanwhile is taken from where it stands by then, not from before."""
     flow = await counter.hold(kernel, "a", at=2)
     await kernel.close()
     counter.hold_at = 3
     counter.held.clear()
     slow, quick = await world.kernel(), await world.kernel()
-    claim = world.faults(slow).at_call("claim").hang()
+    claim = world.faults(slow).at_call(call).hang()
     late = asyncio.ensure_future(slow.recover(flow))
     await claim.reached()  # it has seen the run in its second step
     await quick.recover(flow)
@@ -312,7 +323,7 @@ async def test_what_happens_between_a_look_and_the_claim(kernel: Kernel, world: 
     assert [line.seq for line in await slow.history("a")] == [0, 1, 2, 3]
 
 
-async def test_a_wait_that_began_between_a_look_and_the_claim(kernel: Kernel, world: World) -> None:
+async def test_a_wait_that_began_between_a_look_and_the_claim(kernel: Kernel, world: World, call: str) -> None:
     """A run that somebody else has driven into a wait meanwhile is left there: its wait is not skipped."""
     hold = asyncio.Event()
 
@@ -334,7 +345,7 @@ async def test_a_wait_that_began_between_a_look_and_the_claim(kernel: Kernel, wo
     await kernel.close()
     hold.set()
     slow, quick = await world.kernel(), await world.kernel()
-    claim = world.faults(slow).at_call("claim").hang()
+    claim = world.faults(slow).at_call(call).hang()
     late = asyncio.ensure_future(slow.recover(flow))
     await claim.reached()  # it has seen the run in its first step
     await quick.recover(flow)
@@ -347,15 +358,19 @@ async def test_a_wait_that_began_between_a_look_and_the_claim(kernel: Kernel, wo
     assert (await quick.run(flow, run_id="a")).data == {"payload": 7}
 
 
-@pytest.mark.parametrize("call", ["load", "claim", "commit"])
-async def test_closing_while_taking_over(kernel: Kernel, world: World, counter: Counter, call: str) -> None:
+@pytest.mark.parametrize("call", ["load", "claim", "claim_ready", "commit"])
+async def test_closing_while_taking_over(
+    kernel: Kernel, world: World, counter: Counter, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A kernel that closes while it takes a run over lets go of it: no task, no lease, and another one finishes it."""
+    if call in ("load", "claim"):
+        monkeypatch.setattr("cano_durability.recovery.groups.MOST_ODD", -1)
     flow = await counter.hold(kernel, "a")
     await kernel.close()
     counter.go()
     other = await world.kernel(plugins=[])
     nth = 2 if call == "load" else 1
-    fault = world.faults(other).at_call(call, nth, after=call == "claim").hang()
+    fault = world.faults(other).at_call(call, nth, after=call.startswith("claim")).hang()
     taking = asyncio.ensure_future(other.recover(flow))
     await fault.reached()
     closing = asyncio.ensure_future(other.close())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from cano import (
     AuditEntry,
@@ -24,29 +24,13 @@ from cano.safe_text import escaped, safe_str
 from cano_durability.cancelling import Canceller
 from cano_durability.claiming import Claimer
 from cano_durability.families.lineage import only_waits
+from cano_durability.recovery.groups import AT_ONCE, Group, GroupClaims
 from cano_durability.recovery.heart import Heart
 from cano_durability.recovery.waiting import Waiters
 from cano_durability.recovery.watchlist import Watchlist
 from cano_durability.stored_runs import StoredRuns
 
-_AT_ONCE = 100
 _log = logging.getLogger("cano")
-
-
-class _Group:
-    """The workflows of one call of `recover`, and the ids of their runs that were taken over and are executed here."""
-
-    def __init__(self, limit: int | None) -> None:
-        self._limit = limit
-        self.taken: set[str] = set()
-
-    def reserve(self, run_id: str) -> bool:
-        """Take a place for a run, and return whether there was one."""
-        if self._limit is not None:
-            if run_id in self.taken or len(self.taken) >= self._limit:
-                return False
-            self.taken.add(run_id)
-        return True
 
 
 class Caretaker:
@@ -71,8 +55,9 @@ class Caretaker:
         self._canceller = canceller
         self._task: asyncio.Task[None] | None = None
         self._lock: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
-        self._groups: dict[str, _Group] = {}  # by workflow
-        self._backlog: deque[RunRecord] = deque()  # runs that were ready, and that found their group full
+        self._groups: dict[str, Group] = {}  # by workflow
+        self._claims = GroupClaims(kernel, stored, claimer)
+        self._backlog: deque[RunRecord] = deque()  # runs to claim one by one that found their group full
         self._refilling = False
         self._logged: set[tuple[str, str]] = set()
         self._changed: set[str | None] = set()  # runs that notifications named, None for any
@@ -115,9 +100,9 @@ class Caretaker:
 
     # taking over
 
-    async def recover(self, plans: Iterable[BoundWorkflow], concurrency: int | None) -> list[Run]:
+    async def recover(self, plans: Sequence[BoundWorkflow], concurrency: int | None) -> list[Run]:
         """See `RunKeeper.recover`."""
-        group = _Group(concurrency)
+        group = Group(plans, concurrency)
         for plan in plans:
             self._stored.register(plan)
             self._watchlist.watch(plan)
@@ -139,11 +124,28 @@ class Caretaker:
         return self._lock[1]
 
     async def _take_over_ready(self, *, refill: bool = False) -> list[Run]:
+        """Take over the runs that are ready and have a place; with `refill`, those that are known to be ready."""
         async with self._turn():
-            if not (refill and self._backlog):
-                self._backlog = deque(await self._stored.backend.ready(self._stored.now()))
+            self._refilling = False
+            groups = set(self._groups.values())
+            if groups and not self._watchlist.parked and all(group.places == 0 for group in groups):
+                return []
+            if not (refill and (self._backlog or self._is_more)):
+                ready = await self._stored.backend.ready(self._stored.now())
+                self._backlog = deque(self._claims.split(ready, self._group))
             records, self._backlog = self._backlog, deque()
-            return await self._take_over_all(records)
+            taken = await self._take_over_all(records)
+            for group in groups:
+                taken += await self._claims.take_over(group, self._drive, self._log_once)
+            return taken
+
+    @property
+    def _is_more(self) -> bool:
+        """Whether runs are ready that can be claimed in groups, as far as this kernel knows."""
+        return any(group.more for group in self._groups.values())
+
+    def _drive(self, run: Run) -> None:
+        self._kernel.drive(self.look_after(run))
 
     async def _take_over_all(self, records: Iterable[RunRecord]) -> list[Run]:
         """Take over runs, many at a time: their claims share the store's syncs."""
@@ -156,7 +158,7 @@ class Caretaker:
                 self._backlog.append(record)
                 continue
             some.append(record)
-            if len(some) == _AT_ONCE:
+            if len(some) == AT_ONCE:
                 taken += await self._take_over_some(some)
                 some = []
         return taken + await self._take_over_some(some)
@@ -193,9 +195,9 @@ class Caretaker:
         self._stored.register(child)
         return child
 
-    def _group(self, workflow: str) -> _Group:
+    def _group(self, workflow: str) -> Group:
         """Return the group of a workflow. One that was not recovered has no limit."""
-        return self._groups.get(workflow) or _Group(None)
+        return self._groups.get(workflow) or Group()
 
     def stopped_driving(self, run: Run) -> None:
         """Called when this kernel stops executing a run: it may take over another in its place."""
@@ -207,7 +209,6 @@ class Caretaker:
                 self._kernel.spawn(self._refill())
 
     async def _refill(self) -> None:
-        self._refilling = False
         try:
             await self._take_over_ready(refill=True)
         except Exception as error:  # noqa: BLE001  # the next poll retries
@@ -221,7 +222,7 @@ class Caretaker:
         record = await self._stored.load(run_id)
         run = await self._claimer.claim(plan, record, resume_ended=resume_ended, audit=audit)
         if run is not None:
-            self._kernel.drive(self.look_after(run))
+            self._drive(run)
         elif run_id in self._watchlist.parked:
             self.start()  # it waits again: look for its signal
         return run
@@ -254,8 +255,8 @@ class Caretaker:
         """Stop those of these runs that this kernel executes, and whose cancellation another process has requested."""
         active = self._kernel.active
         held = [run for run in map(active.get, run_ids) if run is not None and run.journal is not None]
-        for first in range(0, len(held), _AT_ONCE):
-            some = held[first : first + _AT_ONCE]
+        for first in range(0, len(held), AT_ONCE):
+            some = held[first : first + AT_ONCE]
             requests = await asyncio.gather(*(self._canceller.request(run.run_id) for run in some))
             for run, signal in zip(some, requests, strict=True):
                 if signal is not None and active.get(run.run_id) is run:  # unless it has stopped in the meantime
@@ -283,7 +284,7 @@ class Caretaker:
                     self._waiters.notify(run_id)
                 await self._cancel_requested(concerned)
                 if others and self._watchlist:
-                    await self._take_over_ready()
+                    await self._take_over_ready(refill=self._is_more and not concerned & self._watchlist.parked)
         except Exception as error:  # noqa: BLE001  # a store may be unreachable for a while; the next poll retries
             _log_retry(error)
         finally:

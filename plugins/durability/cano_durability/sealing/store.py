@@ -107,7 +107,7 @@ class SealedStore:
 
     def __init__(self, store: StoreBackend, layer: ContextLayer, names: Sequence[str]) -> None:
         self.inner = store
-        self.capabilities = store.capabilities
+        self.capabilities = store.capabilities._replace(claims=False)
         self.layer = layer
         self._names = names
         self._seals_errors = getattr(layer, "seals_errors", False)
@@ -115,6 +115,8 @@ class SealedStore:
         self._held: dict[str, _Held] = {}  # the runs whose lease was claimed through this object
 
     def __getattr__(self, name: str) -> Any:
+        if name == "claim_ready":  # the records that it returns would not be verified
+            raise AttributeError(name)
         return getattr(self.inner, name)  # what stores have beyond the protocol, such as `exists`
 
     def __repr__(self) -> str:

@@ -1,0 +1,141 @@
+"""The groups of workflows that a kernel recovers, and claims of many of their runs in one call of the store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
+
+from cano import ClaimedRun, ClaimingStore, Run, RunRecord
+from cano.engine.ports import BoundWorkflow, Host
+
+from cano_durability.claiming import Claimer
+from cano_durability.recovery.leases import journal_of
+from cano_durability.stored_runs import StoredRuns
+
+Drive: TypeAlias = Callable[[Run], object]
+Log: TypeAlias = Callable[[str, Exception], None]
+
+AT_ONCE = 100
+"""The most runs that are taken over together."""
+
+MOST_ODD = 1000
+"""The most runs that claims skip. If there are more, runs are claimed one by one."""
+
+
+class Group:
+    """The workflows of one call of `recover`, and the ids of their runs that were taken over and are executed here.
+
+    Attributes:
+        plans: the workflows, by name.
+        taken: the runs.
+        more: whether the last claim found as many runs as it asked for, so that there may be more.
+    """
+
+    def __init__(self, plans: Iterable[BoundWorkflow] = (), limit: int | None = None) -> None:
+        self._limit = limit
+        self._claiming = 0
+        self.plans = {plan.name: plan for plan in plans}
+        self.taken: set[str] = set()
+        self.more = False
+
+    @property
+    def places(self) -> int | None:
+        """The number of runs that can still be taken over; None if there is no limit."""
+        return None if self._limit is None else max(self._limit - len(self.taken) - self._claiming, 0)
+
+    def reserve(self, run_id: str) -> bool:
+        """Take a place for a run, and return whether there was one."""
+        if self._limit is not None:
+            if run_id in self.taken or not self.places:
+                return False
+            self.taken.add(run_id)
+        return True
+
+    def claiming(self, most: int) -> None:
+        """Take places for runs that are not known yet, until `claimed`."""
+        self._claiming = most
+
+    def claimed(self, run_ids: Iterable[str]) -> None:
+        """Give the places to these runs, and free the others."""
+        self._claiming = 0
+        if self._limit is not None:
+            self.taken.update(run_ids)
+
+
+class GroupClaims:
+    """Claims many runs of a kernel's groups in one call, if the store can. One process scans once for all of them.
+
+    Claimed so are runs without a holder, of exactly the kernel's definitions. All others are claimed one by one: those
+    whose lease has expired, since their holder may be alive, and those that could not be continued here.
+    """
+
+    def __init__(self, kernel: Host, stored: StoredRuns, claimer: Claimer) -> None:
+        self._kernel = kernel
+        self._stored = stored
+        self._claimer = claimer
+        backend = stored.backend
+        capable = backend.capabilities.claims and isinstance(backend, ClaimingStore)
+        self._store: ClaimingStore | None = backend if capable else None  # type: ignore[assignment]  # it is one
+        self._odd: set[str] = set()
+
+    def split(self, records: Iterable[RunRecord], group_of: Callable[[str], Group]) -> list[RunRecord]:
+        """Return those of the ready runs that have to be claimed one by one; note in which groups there are others."""
+        if self._store is None:
+            return list(records)
+        apart, ready = [], set()
+        for record in records:
+            plan = group_of(record.workflow).plans.get(record.workflow)
+            ready.add(record.run_id)
+            same = plan is not None and (record.version, record.fingerprint) == (plan.version, plan.fingerprint)
+            if record.holder is None and same and record.run_id not in self._odd and len(self._odd) <= MOST_ODD:
+                group_of(record.workflow).more = True
+            else:
+                apart.append(record)
+        self._odd &= ready
+        return apart
+
+    async def take_over(self, group: Group, drive: Drive, log: Log) -> list[Run]:
+        """Claim runs of a group and execute them, until it is full or no more are ready. Return those that are new.
+
+        Args:
+            group: the group.
+            drive: called with each run that can continue.
+            log: called with the id and the error of each run that cannot.
+        """
+        taken: list[Run] = []
+        while self._store is not None and group.more and group.places != 0 and not self._kernel.closed:
+            most = AT_ONCE if group.places is None else min(group.places, AT_ONCE)
+            group.claiming(most)
+            leaving = [run.run_id for run in self._kernel.active.values() if _is_leaving(run)]
+            try:
+                with self._stored.holding:
+                    since, plans = self._stored.elapsed(), group.plans.values()
+                    claimed = await self._stored.claim_ready(self._store, plans, most, [*leaving, *self._odd])
+                    group.claimed([each.run_id for each in claimed])
+                    work = [self._continue(group, each, since, drive, log) for each in claimed]
+                    taken += [run for run in await asyncio.gather(*work) if run is not None]
+            finally:
+                group.claimed(())
+            group.more = len(claimed) == most
+        return taken
+
+    async def _continue(self, group: Group, claimed: ClaimedRun, since: float, drive: Drive, log: Log) -> Run | None:
+        """Execute a claimed run; if that cannot be, free its place, and do not claim it in a group again."""
+        run = None
+        try:
+            run = await self._claimer.continued(claimed, since)
+        except Exception as error:  # noqa: BLE001  # the other runs can continue all the same
+            log(claimed.run_id, error)
+        finally:
+            if run is None:
+                group.taken.discard(claimed.run_id)
+                self._odd.add(claimed.run_id)
+        if run is not None:
+            drive(run)
+        return run
+
+
+def _is_leaving(run: Run) -> bool:
+    """Return whether the run has released its lease, or is about to."""
+    return run.journal is not None and journal_of(run).releasing

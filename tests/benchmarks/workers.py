@@ -1,0 +1,240 @@
+"""`python -m tests.benchmarks.workers`: how many runs a second several workers take over from one PostgreSQL and end.
+
+Each worker is a process that calls `recover` at the same moment as the others; the time ends with the last run's end.
+All counts of workers take turns in each round, and the best of each counts. A claim is refused if the run is not
+executed after it: because another worker holds the run, or the claim was released again. WAL is what the server writes
+for all of it, and CPU what the workers use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from cano import Kernel, Run, RunRecord, StoreBackend, Workflow, hookimpl
+from cano_postgres import PostgresBackend
+
+from tests.servers.postgres import PostgresServer, start_postgres
+
+GO, ENDED = b"go\n", b"."
+BODIES = (("empty bodies", 0.0, 0), ("empty bodies, 100 at once", 0.0, 100), ("bodies of 20 ms, 32 at once", 0.02, 32))
+"""What the steps do: a title, seconds to wait, and `concurrency` of each worker, 0 for none."""
+
+
+def flow_of(seconds: float) -> Workflow[str]:
+    """A workflow of three steps, each of which waits for some seconds."""
+
+    async def work(store: Any) -> str:
+        if seconds:
+            await asyncio.sleep(seconds)
+        return "END" if store["n"] == 2 else _count(store)
+
+    flow: Workflow[str] = Workflow("STEP", name=f"bench {seconds:g}")
+    return flow.register("STEP", work).add_exit_state("END")
+
+
+def _count(store: Any) -> str:
+    store["n"] += 1
+    return "STEP"
+
+
+# a worker
+
+
+class Claims:
+    """A store that counts its claims, and how many runs they got."""
+
+    def __init__(self, store: StoreBackend) -> None:
+        self._store = store
+        self.asked = self.released = 0
+        self.calls = dict.fromkeys(("ready", "load", "claim", "claim_ready"), 0)
+
+    def __getattr__(self, name: str) -> Any:
+        call = getattr(self._store, name)
+        if name in self.calls:
+            return self._counted(name, call)
+        return call
+
+    def _counted(self, name: str, call: Any) -> Any:
+        async def counted(*arguments: Any) -> Any:
+            self.calls[name] += 1
+            found = await call(*arguments)
+            self.asked += len(found) if name == "claim_ready" else name == "claim"
+            return found
+
+        return counted
+
+
+class Ends:
+    """Tells the parent process of each run that ends."""
+
+    ended = 0
+
+    @hookimpl
+    def cano_run_finished(self, run: Run) -> None:
+        """Write one byte."""
+        self.ended += 1
+        os.write(1, ENDED)
+
+
+async def work(url: str, seconds: float, at_once: int) -> None:
+    """Take over runs when the parent process says so, until it closes the pipe. Print the counts."""
+    store, ends = Claims(PostgresBackend(url)), Ends()
+    loop = asyncio.get_running_loop()
+    async with Kernel(store=store, plugins=["msgspec", "durability", ends], discover=False) as kernel:
+        flow = flow_of(seconds)
+        kernel.bind(flow)
+        await kernel.runs(limit=1)
+        os.write(1, GO)
+        await loop.run_in_executor(None, sys.stdin.buffer.readline)
+        began = time.process_time()
+        await kernel.recover(flow, concurrency=at_once or None)
+        await loop.run_in_executor(None, sys.stdin.buffer.read)
+        counts = {"asked": store.asked, "ended": ends.ended, "cpu": time.process_time() - began, **store.calls}
+    os.write(2, json.dumps(counts).encode())
+
+
+# the parent process
+
+
+class Measured(NamedTuple):
+    """What some workers did.
+
+    Attributes:
+        rate: runs a second.
+        refused: the part of the claims that were refused.
+        wal: bytes a run. cpu: seconds of the workers a run.
+        calls: how often each call of the store was made, by all workers.
+    """
+
+    rate: float
+    refused: float
+    wal: float
+    cpu: float
+    calls: dict[str, int]
+
+
+async def filled(url: str, seconds: float, runs: int) -> None:
+    """Store runs that no process holds."""
+    async with Kernel(store=PostgresBackend(url), plugins=["msgspec", "durability"], discover=False) as kernel:
+        plan = kernel.bind(flow_of(seconds))
+        assert kernel.backend is not None
+        assert kernel.codec is not None
+        data = {"n": kernel.codec.encode(0)}
+        now = kernel.clock.time()
+        for first in range(0, runs, 500):
+            await asyncio.gather(
+                *(
+                    kernel.backend.create(
+                        RunRecord(
+                            run_id=f"run {number:07}", workflow=plan.name, version=plan.version,
+                            fingerprint=plan.fingerprint, state=plan.start.name, data=data,
+                            created=now + number / 1e6, updated=now + number / 1e6,
+                        )
+                    )
+                    for number in range(first, min(first + 500, runs))
+                )
+            )  # fmt: skip
+
+
+def measured(server: PostgresServer, workers: int, runs: int, seconds: float, at_once: int) -> Measured:
+    """Let some workers end all runs of a new database."""
+    database = server.new_database()
+    url = server.url(database, "cano")
+    asyncio.run(filled(url, seconds, runs))
+    server.psql("VACUUM ANALYZE", database)
+    command = [sys.executable, "-m", "tests.benchmarks.workers", "--work", url, str(seconds), str(at_once)]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    processes = [subprocess.Popen(command, bufsize=0, **pipes) for _ in range(workers)]
+    try:
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.read(len(GO)) == GO
+        before = server.psql("SELECT pg_current_wal_insert_lsn()")
+        took = asyncio.run(_ended(processes, runs))
+        after = server.psql(f"SELECT pg_current_wal_insert_lsn() - '{before}'")
+        counts = [json.loads(process.communicate()[1]) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    total = {name: sum(count[name] for count in counts) for name in counts[0]}
+    assert total["ended"] == runs, f"{total['ended']} runs ended here, of {runs}"
+    refused = 1 - runs / max(total["asked"], 1)
+    calls = {name: total[name] for name in ("ready", "load", "claim", "claim_ready")}
+    return Measured(runs / took, refused, int(after) / runs, total["cpu"] / runs, calls)
+
+
+async def _ended(processes: Sequence[subprocess.Popen[bytes]], runs: int) -> float:
+    """Let the workers begin, and return the seconds until all runs have ended."""
+    loop, all_ended, left = asyncio.get_running_loop(), asyncio.Event(), runs
+
+    def read(pipe: Any) -> None:
+        nonlocal left
+        left -= len(os.read(pipe.fileno(), 1 << 16))
+        if left <= 0:
+            all_ended.set()
+
+    pipes = [process.stdout for process in processes if process.stdout is not None]
+    for pipe in pipes:
+        loop.add_reader(pipe, read, pipe)
+    began = time.perf_counter()
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write(GO)
+    await all_ended.wait()
+    took = time.perf_counter() - began
+    for pipe in pipes:
+        loop.remove_reader(pipe)
+    return took
+
+
+def main() -> None:
+    """Measure and print; or, with `--work`, be one worker."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.workers", description=__doc__)
+    parser.add_argument("--runs", type=int, default=1000, help="runs of three steps")
+    parser.add_argument("--workers", default="1,2,4", help="the numbers of workers")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each is measured; the best counts")
+    parser.add_argument("--work", nargs=3, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.work:
+        url, seconds, at_once = given.work
+        asyncio.run(work(url, float(seconds), int(at_once)))
+        return
+    numbers = [int(number) for number in given.workers.split(",")]
+    server = start_postgres("-c", "max_connections=200")
+    try:
+        for title, seconds, at_once in BODIES:
+            found: dict[int, list[Measured]] = {number: [] for number in numbers}
+            for _ in range(given.rounds):
+                for number in numbers:
+                    found[number].append(measured(server, number, given.runs, seconds, at_once))
+            show(title, {number: max(some) for number, some in found.items()})
+    finally:
+        server.throw_away()
+
+
+def show(title: str, found: dict[int, Measured]) -> None:
+    """Print the table of one kind of body."""
+    columns = ("workers", "runs/s", "x before", "refused", "WAL a run", "CPU a run", "ready", "load", "claim", "groups")
+    print(f"\n{title:<12}\n" + "".join(f"{column:>11}" for column in columns))
+    before = None
+    for number, (rate, refused, wal, cpu, calls) in found.items():
+        ratio = "" if before is None else f"{rate / before:.2f}"
+        counts = "".join(f"{count:>11,}" for count in calls.values())
+        print(
+            f"{number:>11}{rate:>11,.0f}{ratio:>11}{refused:>11.1%}{wal:>9,.0f} B{cpu * 1e6:>8,.0f} µs{counts}",
+            flush=True,
+        )
+        before = rate
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+"""Runs that are ready are claimed in groups: as many as there are places for, in one call of the store."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import pytest
+from cano import Commit, Kernel, RunStatus, Workflow, current_step, wait_for
+from cano_durability.keeper import Keeper
+from cano_durability.keys import TAKEOVERS
+
+from tests.plugins.durability.conftest import World
+
+
+class Works:
+    """A workflow of which each run waits until it may end, and the runs that have begun."""
+
+    def __init__(self) -> None:
+        self.began: list[str] = []
+        self.gates: dict[str, asyncio.Event] = {}
+        self.flow: Workflow[Any] = Workflow("work", name="works", max_takeovers=3).register("work", self._work)
+        self.flow.register("ask", self._ask).add_exit_state("end")
+
+    async def _work(self, store: Any) -> str:
+        run_id = current_step().run_id
+        self.began.append(run_id)
+        await self.gates.setdefault(run_id, asyncio.Event()).wait()
+        return "end"
+
+    async def _ask(self, store: Any) -> Any:
+        return wait_for("go", then="work")
+
+    async def left(self, world: World, *run_ids: str) -> None:
+        """Start runs, and close their kernel."""
+        kernel = await world.kernel(grace=0)
+        for run_id in run_ids:
+            await kernel.start(self.flow, run_id=run_id)
+        await world.settle()
+        await world.close(kernel)
+        self.began.clear()
+
+
+@pytest.fixture
+def works() -> Works:
+    """The workflow."""
+    return Works()
+
+
+def calls(world: World, kernel: Kernel) -> tuple[int, int]:
+    """How often the kernel has claimed runs one by one, and in groups."""
+    counts = world.faults(kernel).calls
+    return counts["claim"], counts["claim_ready"]
+
+
+async def test_all_are_claimed_in_one_call(world: World, works: Works) -> None:
+    """Without a limit, all ready runs are claimed at once, and none is loaded again."""
+    await works.left(world, *"abcde")
+    kernel = await world.kernel()
+    loads = world.faults(kernel).calls["load"]
+    assert {handle.run_id for handle in await kernel.recover(works.flow)} == set("abcde")
+    assert calls(world, kernel) == (0, 1)
+    assert world.faults(kernel).calls["load"] == loads
+
+
+async def test_no_more_are_claimed_than_there_are_places(world: World, works: Works) -> None:
+    """A claim asks for as many runs as can be executed; another takes the rest; each end lets one more begin."""
+    await works.left(world, *"abcdef")
+    kernel, other = await world.kernel(), await world.kernel()
+    assert len(await kernel.recover(works.flow, concurrency=2)) == 2
+    assert len(await other.recover(works.flow, concurrency=3)) == 3
+    assert len(set(works.began)) == 5
+    works.gates[works.began[0]].set()
+    await world.settle()
+    assert set(works.began) == set("abcdef")
+    assert calls(world, kernel) == (0, 2)
+    assert calls(world, other) == (0, 1)
+
+
+async def test_a_run_that_cannot_continue_is_claimed_once(
+    world: World, works: Works, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is reported once and released, and the others continue; polls do not claim it again."""
+    await works.left(world, *"abc")
+    kernel = await world.kernel()
+    assert isinstance(kernel.keeper, Keeper)
+    backend, now = world.store(kernel).backend, world.clock.time()
+    token, record = await backend.claim("b", "an editor", now, now + 1), await world.look("b")
+    assert token is not None
+    own = kernel.keeper.stored.values.encode_own({TAKEOVERS: "many"}, "b")
+    await backend.commit(
+        Commit("b", token, record.seq, record.seq, record.state, record.status, own=own, release=True, at=now)
+    )
+    with caplog.at_level(logging.ERROR):
+        handles = await kernel.recover(works.flow, concurrency=3)
+        await world.clock.advance(5)
+
+    assert {handle.run_id for handle in handles} == {"a", "c"}
+    assert [entry.message for entry in caplog.records if "its number of takeovers" in entry.message] != []
+    assert len(caplog.records) == 1
+    assert calls(world, kernel) == (0, 2)  # the second for its place
+    assert ((await world.look("b")).holder, (await world.look("b")).token) == (None, token + 1)
+
+
+async def test_expired_leases_are_claimed_one_by_one(world: World, works: Works) -> None:
+    """Only this machine can tell whether the holder is alive, so the store does not claim them."""
+    kernel = await world.kernel()
+    await kernel.start(works.flow, run_id="a")
+    await world.settle()
+    await world.crash(kernel)
+    await world.lapse()
+    other = await world.kernel()
+    await other.recover(works.flow)
+    await world.clock.advance(1)
+    assert works.began == ["a", "a"]
+    assert calls(world, other)[1] == 0
+    assert calls(world, other)[0] > 0
+
+
+async def test_another_definition_is_not_claimed(world: World, works: Works) -> None:
+    """A run of an older definition keeps its token: whether it can migrate is decided before it is claimed."""
+    await works.left(world, "a")
+    newer: Workflow[Any] = Workflow("work", name="works", version="2").register("work", works._work)
+    newer.add_exit_state("end")
+    token = (await world.look("a")).token
+    kernel = await world.kernel()
+    assert await kernel.recover(newer) == []
+    assert calls(world, kernel) == (0, 0)
+    assert (await world.look("a")).token == token
+
+
+@pytest.mark.parametrize("after", [False, True])
+async def test_a_claim_that_is_cancelled_leaves_no_lease(world: World, works: Works, after: bool) -> None:
+    """If the call of the store fails or is cancelled, what it has claimed is released at once."""
+    await works.left(world, *"abc")
+    kernel = await world.kernel()
+    fault = world.faults(kernel).at_call("claim_ready", after=after).hang()
+    recovering = asyncio.ensure_future(kernel.recover(works.flow))
+    await fault.reached()
+    recovering.cancel()
+    await asyncio.gather(recovering, return_exceptions=True)
+    assert [(await world.look(run_id)).holder for run_id in "abc"] == [None] * 3
+    other = await world.kernel()
+    assert len(await other.recover(works.flow)) == 3
+
+
+async def test_a_requested_cancellation_is_seen(world: World, works: Works) -> None:
+    """A run that was cancelled while no process executed it does not begin."""
+    await works.left(world, *"ab")
+    kernel, other = await world.kernel(), await world.kernel()
+    hang = world.faults(other).at_call("claim").hang()
+    cancelling = asyncio.ensure_future(other.cancel("a"))
+    await hang.reached()
+    assert [handle.run_id for handle in await kernel.recover(works.flow)] == ["b"]
+    assert (await world.look("a")).status is RunStatus.CANCELLED
+    hang.release()
+    await cancelling
