@@ -98,7 +98,7 @@ if typing.TYPE_CHECKING:
     from cano.kernel.kernel import Kernel
     from cano.lazy_backend import LazyBackend
     from cano.model.drawing import edges, undeclared
-    from cano.plugins.loading import PluginInfo, PluginWarning
+    from cano.plugins.loading import PluginInfo, Plugins, PluginWarning
     from cano.runtime.clock import SystemClock
 
 __all__ = [
@@ -108,7 +108,7 @@ __all__ = [
     "Explanation", "Failed", "Finding", "FunctionTask", "HOOK_NAMESPACE", "JoinConfig", "JoinError", "JoinStrategy",
     "Kernel", "Key", "KeyNotFoundError", "KeyValueStore", "LayerContext", "LazyBackend", "Limit", "MISSING",
     "ManagedStore", "MergeConflictError", "Node", "NodeError", "NotifyingStore", "PermanentStoreError", "PluginError",
-    "PluginInfo", "PluginWarning", "Progress", "PruningStore", "ReadKey", "Registration", "Retention",
+    "PluginInfo", "PluginWarning", "Plugins", "Progress", "PruningStore", "ReadKey", "Registration", "Retention",
     "RetryExhaustedError", "RetryStrategy", "Run", "RunCancelledError", "RunExistsError", "RunFilter", "RunHandle",
     "RunInfo", "RunInterruptedError", "RunListing", "RunNotFoundError", "RunRecord", "RunResult", "RunStatus",
     "RunTimeoutError", "SchedulerError", "SerializationError", "Signal", "Signals", "SizeLimitError", "SizeLimits",
@@ -132,7 +132,7 @@ _LATE = {
     "kernel.default": "default_kernel",
     "kernel.kernel": "Kernel",
     "lazy_backend": "LazyBackend",
-    "plugins.loading": "PluginInfo PluginWarning",
+    "plugins.loading": "PluginInfo PluginWarning Plugins",
     "engine.run": "Run",
 }
 

@@ -66,6 +66,7 @@ NAMES = [
     "PluginError",
     "PluginInfo",
     "PluginWarning",
+    "Plugins",
     "Progress",
     "PruningStore",
     "ReadKey",

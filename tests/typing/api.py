@@ -25,6 +25,8 @@ from cano import (
     CanoError,
     Capabilities,
     Changes,
+    ClaimedRun,
+    ClaimingStore,
     Clock,
     Codec,
     CodecLayer,
@@ -57,6 +59,7 @@ from cano import (
     PermanentStoreError,
     PluginError,
     PluginInfo,
+    Plugins,
     PluginWarning,
     Progress,
     PruningStore,
@@ -67,6 +70,7 @@ from cano import (
     RetryStrategy,
     Run,
     RunCancelledError,
+    RunExistsError,
     RunFilter,
     RunHandle,
     RunInfo,
@@ -392,6 +396,7 @@ async def kernels() -> None:
         entries: list[AuditEntry] = await kernel.audit("run-1", limit=9)
         print([entry.actor for entry in entries], await kernel.prune_audit(timedelta(days=90)))
     infos: list[PluginInfo] = default_kernel().load()
+    infos += Plugins(["retry"], discover=False, block=[], strict=True).infos
     print(infos, kernel.observer_errors)
 
 
@@ -441,6 +446,7 @@ def errors() -> list[type[CanoError]]:
         PermanentStoreError,
         PluginError,
         RunCancelledError,
+        RunExistsError,
         RunInterruptedError,
         RunNotFoundError,
         RunTimeoutError,
@@ -646,6 +652,27 @@ class Pruning(Backend):
 
 
 pruner: PruningStore = Pruning()
+
+
+class Claiming(Backend):
+    """A store that claims in groups."""
+
+    capabilities = Capabilities(claims=True)
+
+    async def claim_ready(
+        self,
+        definitions: Sequence[tuple[str, str, str]],
+        limit: int,
+        holder: str,
+        now: float,
+        expires: float,
+        skip: Sequence[str] = (),
+    ) -> Sequence[ClaimedRun]:
+        """A corrupt run."""
+        return [ClaimedRun("run", 1, None, signals=False)]
+
+
+claimer: ClaimingStore = Claiming()
 
 
 class Binding:

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import click
-from cano import CanoError
-from cano.plugins.loading import Plugins
+from cano import CanoError, Plugins
 
 from cano_cli.errors import one_line
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from cano import Plugins
 from cano.options import positive_seconds
-from cano.plugins.loading import Plugins
 
 if TYPE_CHECKING:
     from cano import Kernel
