@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from typing import Any
 
 
@@ -30,9 +28,11 @@ def add_reencrypt(app: Any) -> None:
 
         import asyncio
 
+        from cano.engine.ports import new_holder
+
         async def work() -> tuple[int, int, int]:
             runs, values, problems = 0, 0, 0
-            holder = f"cano reencrypt {socket.gethostname()}:{os.getpid()}"
+            holder = new_holder()  # so that kernels of this machine notice if this process is killed
             kernel = ctx.obj.kernel(store=store)
             backend, _ = kernel.store_at(store)
             if (exists := getattr(backend, "exists", None)) is not None and not await exists():

@@ -103,7 +103,7 @@ async def _reencrypted(store: Sealed, run_id: str, holder: str, now: float, acto
             Commit(
                 run_id=run_id, token=token, expected_seq=record.seq, seq=record.seq, state=record.state,
                 status=record.status, changed=changed, own=own, error=record.error, wait=record.wait,
-                payload=record.payload, at=record.updated,
+                payload=record.payload, at=record.updated, release=True,
             ),
             *audit,
         )  # fmt: skip

@@ -327,6 +327,20 @@ async def test_the_history_of_a_run_that_is_just_deleted(kernel: Kernel, monkeyp
     assert await backend.history("one") == []
 
 
+async def test_reencrypting_is_killed_after_a_commit(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commit releases the lease, so that no run waits for a killed process."""
+    backend: Any = kernel.backend
+
+    async def killed(run_id: str, token: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(backend.inner, "release", killed)
+    monkeypatch.setattr(backend.layer, "is_current", lambda data: False)
+    with pytest.raises(KeyboardInterrupt):
+        [each async for each in backend.reencrypted("me", lambda: 1000.0)]
+    assert {run.holder for run in rows(kernel).values()} == {None}
+
+
 async def test_reencrypting_takes_time(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each run is claimed at the time of its turn; one that another process claims meanwhile is left out."""
     backend: Any = kernel.backend
