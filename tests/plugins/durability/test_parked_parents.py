@@ -482,6 +482,23 @@ async def test_a_child_that_is_cancelled_as_it_parks(kernel: Kernel, world: Worl
 # what is seen
 
 
+async def test_a_child_that_another_program_removed(kernel: Kernel, family: Family) -> None:
+    """Nothing announces its end: `explain` and `check` say so, and the parent can be cancelled."""
+    await family.start(kernel)
+    assert kernel.backend is not None
+    await kernel.backend.delete(CHILD)  # as a program that knows nothing of parents
+
+    why, detail = await kernel.explain("p")
+    assert (why, detail) == (
+        Standstill.WAITING_FOR_CHILD, f"{CHILD}, which does not exist; only cancelling this run can end the wait",
+    )  # fmt: skip
+    (finding,) = await kernel.check()
+    assert (finding.kind, finding.run_id) == ("orphan", "p")
+    assert f"its child {CHILD}, whose end it waits for, does not exist" in str(finding)
+    assert await kernel.cancel("p")
+    assert await statuses(kernel) == {"p": RunStatus.CANCELLED}
+
+
 async def test_a_parked_parent_is_explained(kernel: Kernel, world: World, family: Family) -> None:
     """`explain` names the child, whose own explanation says more."""
     await family.start(kernel, timeout=60)

@@ -42,6 +42,9 @@ class Checker:
                 if parent is None or parent.status.finished:
                     fate = "does not exist" if parent is None else f"has {parent.status.value}"
                     findings.append(Finding("orphan", run_id, f"its parent {record.parent} {fate}"))
+            child = None if record.wait is None else record.wait.child
+            if child is not None and child not in records and await stored.backend.load(child) is None:
+                findings.append(Finding("orphan", run_id, f"its child {child}, whose end it waits for, does not exist"))
             if record.holder is not None and with_status_at(record, stored.now()).status is RunStatus.INTERRUPTED:
                 ago = stored.now() - (record.expires or 0)
                 problem = f"expired {duration(ago)} ago" if ago > 0 else "which is dead"

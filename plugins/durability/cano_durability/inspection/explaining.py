@@ -110,6 +110,7 @@ class Explainer:
         with suppress(SerializationError):
             if (record := await self._stored.backend.load(run_id)) is not None:
                 return f", which is {with_status_at(record, self._stored.now()).status.value}"
+            return ", which does not exist; only cancelling this run can end the wait"
         return ""
 
     def _check_continues(self, record: RunRecord, payload: Any) -> None:
