@@ -56,7 +56,7 @@ class Lazy(LazyBackend[MemoryBackend]):
     """
 
     def __init__(self, kind: type[MemoryBackend] = MemoryBackend) -> None:
-        super().__init__("in memory", MemoryBackend().capabilities._replace(prune=False))
+        super().__init__("in memory", MemoryBackend().capabilities._replace(prune=False, claims=False))
         self._kind = kind
         self.made: list[MemoryBackend] = []
         self.making: asyncio.Queue[MemoryBackend] = asyncio.Queue()

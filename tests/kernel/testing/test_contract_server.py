@@ -58,7 +58,7 @@ class Store(LazyBackend[MemoryBackend]):
     """
 
     def __init__(self, server: Server, patience: float = 30) -> None:
-        super().__init__("on a server", server.memory.capabilities._replace(notify=True))
+        super().__init__("on a server", server.memory.capabilities._replace(notify=True, prune=False, claims=False))
         self.server, self.patience = server, patience
         self.tell: Callable[[str | None], None] | None = None
 

@@ -163,11 +163,15 @@ async def test_an_id_of_another_workflow(kernel: Kernel, machine: Machine) -> No
     """The id of a run of another workflow is refused, while that one runs and when it has ended."""
     machine.gate = asyncio.Event()
     handle = await kernel.start(machine.flow("one"), run_id="r")
-    with pytest.raises(ConfigurationError, match="'r' belongs to a run of workflow 'one', not 'two'"):
+    with pytest.raises(
+        ConfigurationError, match="the run id 'r' is in use: it belongs to a run of workflow 'one', not 'two'"
+    ):
         await kernel.start(machine.flow("two"), run_id="r")
     machine.gate.set()
     await handle.result()
-    with pytest.raises(ConfigurationError, match="'r' belongs to a run of workflow 'one', not 'two'"):
+    with pytest.raises(
+        ConfigurationError, match="the run id 'r' is in use: it belongs to a run of workflow 'one', not 'two'"
+    ):
         await kernel.run(machine.flow("two"), run_id="r")
 
 

@@ -8,8 +8,8 @@ import pytest
 from cano import Capabilities, ConfigurationError, Kernel, RunFilter, RunRecord, RunStatus
 from cano_memory import MemoryBackend, _plugin
 
-DURABLE = Capabilities(durable=True, encoded=True, strict=True, pages=True, prune=True, audit=True)
-FORGETFUL = Capabilities(durable=False, encoded=False, pages=True, prune=True)
+DURABLE = Capabilities(durable=True, encoded=True, strict=True, pages=True, prune=True, claims=True, audit=True)
+FORGETFUL = Capabilities(durable=False, encoded=False, pages=True, prune=True, claims=True)
 
 
 def test_entry_point() -> None:
