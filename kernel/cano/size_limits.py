@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from hashlib import sha256
 
 from cano.checks import whole
 from cano.errors import SizeLimitError
@@ -66,4 +65,6 @@ def derived_id(text: str) -> str:
     whole_text = text.encode(errors="replace")
     if len(whole_text) <= DERIVED:
         return text
+    from hashlib import sha256  # late: importing it takes 4 ms
+
     return whole_text[: DERIVED - 33].decode(errors="ignore") + "~" + sha256(whole_text).hexdigest()[:32]

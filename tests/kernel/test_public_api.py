@@ -212,6 +212,16 @@ def test_names_that_come_late_are_there() -> None:
     subprocess.run([sys.executable, "-W", "error", "-c", program], check=True)
 
 
+def test_importing_it_is_cheap() -> None:
+    """`import cano` loads no library that takes milliseconds, before a name that needs it is used."""
+    slow = {"asyncio", "hashlib", "importlib.metadata", "json", "logging"}
+    program = f"import sys, cano; print(*{slow} & {{*sys.modules}})"
+
+    done = subprocess.run([sys.executable, "-I", "-c", program], check=True, capture_output=True, text=True)
+
+    assert done.stdout.strip() == ""
+
+
 def test_nothing_else_is_public() -> None:
     """Whatever the package has besides is a module, or has an underscore before it."""
     for package in (cano, cano.testing):

@@ -21,7 +21,7 @@ BUDGETS = {
     "runtime": 295,
     "concurrency": 632,
     "plugins": 513,
-    "kernel": 688,
+    "kernel": 689,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
 DURABILITY = {"": 1_864, "families": 95, "inspection": 516, "recovery": 600, "sealing": 568}

@@ -498,7 +498,8 @@ class Kernel:
             await self.open()
         plan, keeper = self.bind(flow), self.keeper
         timeout = time_limit("timeout", timeout)
-        one_of("on_existing", on_existing, ("return", "same-data", "reject"))
+        if on_existing != "return":
+            one_of("on_existing", on_existing, ("return", "same-data", "reject"))
         if origin is not None:
             text("origin", origin)
         if run_id is not None:
