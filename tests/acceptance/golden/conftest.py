@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
+from cano import holders
 
 from tests.acceptance.golden import flows
 from tests.acceptance.golden.copies import HERE, SERIES, Golden
@@ -19,6 +20,12 @@ from tests.servers.redis import RedisServer
 
 TODAY = "today"
 Copy = Callable[[str], Golden]
+
+
+@pytest.fixture(autouse=True)
+def on_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read as another machine than the one that wrote the data, where a living process may have a holder's PID."""
+    monkeypatch.setattr(holders, "_pid_namespace", lambda: "another")
 
 
 class Shared:
