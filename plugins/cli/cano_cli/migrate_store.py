@@ -24,7 +24,6 @@ from cano_cli.stores import USAGE_ERRORS, check_exists, display_name, store_exis
 from cano_cli.tables import show
 
 if TYPE_CHECKING:
-    from cano import CodecLayer
     from rich.console import RenderableType
 
 MARK = "cano.store"

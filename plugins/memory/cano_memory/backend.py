@@ -127,7 +127,7 @@ class MemoryBackend:
                 and (filter.after is None or run.place < filter.after)
             ]
             found.sort(key=lambda run: run.place, reverse=True)
-            return [_copy_of(run._replace(data={}, own={})) for run in found[: filter.limit]]
+            return [_listed(run) for run in found[: filter.limit]]
 
     async def history(self, run_id: str) -> Sequence[Transition]:
         """Return the run's history, oldest entry first."""
@@ -152,8 +152,8 @@ class MemoryBackend:
             for run in sorted(map(self._runs.__getitem__, self._finished), key=lambda run: run.place, reverse=True):
                 count = newer[run.workflow] = newer.get(run.workflow, -1) + 1
                 if retention.expired(count, now - run.updated) and (after is None or run.place > after):
-                    found.append(_copy_of(run._replace(data={})))
-            return found[::-1][:limit]
+                    found.append(run)
+            return [_listed(run) for run in found[::-1][:limit]]
 
     async def delete_finished(
         self, run_ids: Sequence[str], now: float, audit: AuditEntry | None = None
@@ -216,8 +216,9 @@ class MemoryBackend:
         with self._locked():
             claimed = list[ClaimedRun]()
             for run_id, run in self._runs.items():
-                wanted = run.holder is None and run_id not in skip
-                if len(claimed) >= limit or not wanted or not self._is_ready(run, now):
+                if len(claimed) >= limit:
+                    break
+                if run.holder is not None or run_id in skip or not self._is_ready(run, now):
                     continue
                 if (run.workflow, run.version, run.fingerprint) in definitions:
                     run = self._runs[run_id] = run._replace(holder=holder, expires=expires, token=run.token + 1)
@@ -278,7 +279,7 @@ class MemoryBackend:
     async def ready(self, now: float) -> Sequence[RunRecord]:
         """Return the runs that a kernel can claim and resume now, with empty data."""
         with self._locked():
-            return [_copy_of(run._replace(data={}, own={})) for run in self._runs.values() if self._is_ready(run, now)]
+            return [_listed(run) for run in self._runs.values() if self._is_ready(run, now)]
 
     # audit
 
@@ -391,6 +392,11 @@ def _check_current(run: RunRecord | None, commit: Commit) -> RunRecord:
 def _is_held(run: RunRecord, now: float) -> bool:
     """Return whether the run's lease is held at `now`. At `expires` itself it still is."""
     return run.holder is not None and run.expires is not None and run.expires >= now
+
+
+def _listed(run: RunRecord) -> RunRecord:
+    """Return a copy of a run for a list, which has no data."""
+    return _copy_of(run._replace(data={}, own={}))
 
 
 def _copy_of(run: RunRecord) -> RunRecord:
