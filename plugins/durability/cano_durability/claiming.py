@@ -48,6 +48,7 @@ from cano_durability.migration import landing_state
 from cano_durability.recovery.leases import Leases, journal_of
 from cano_durability.recovery.waiting import Alarms
 from cano_durability.recovery.watchlist import Watchlist
+from cano_durability.restating import restated
 from cano_durability.stored_runs import StoredRuns
 from cano_durability.waits import KeptWait, older_wait
 
@@ -112,13 +113,13 @@ class Claimer:
         if (running := self._kernel.active.get(run_id)) is not None:
             await identity.check_running(running)
             return None
-        limit = None if timeout is None else (float(timeout), stored.now() + timeout)
-        since = stored.elapsed()
-        record = await stored.new_record(plan, view, run_id, identity.parent, limit, await identity.kept())
         if woken:
             ended = await stored.load(run_id)
             await identity.check(ended)
             return await self.claim(plan, ended)
+        limit = None if timeout is None else (float(timeout), stored.now() + timeout)
+        since = stored.elapsed()
+        record = await stored.new_record(plan, view, run_id, identity.parent, limit, await identity.kept())
         with stored.holding:
             try:
                 found = await stored.create(record)
@@ -269,12 +270,8 @@ class Claimer:
         own = self._stored.values.encode_own({TAKEOVERS: kills}, record.run_id)
         if RETRY not in record.own:
             own |= self._stored.values.encode_own({RETRY: [0, record.updated]}, record.run_id)  # when the step began
-        await self._stored.backend.commit(
-            Commit(
-                run_id=record.run_id, token=record.token, expected_seq=record.seq, seq=record.seq, state=record.state,
-                status=record.status, payload=record.payload, own=own, release=True, at=self._stored.now(),
-            )
-        )  # fmt: skip
+        commit = restated(record, record.token, self._stored.now())
+        await self._stored.backend.commit(commit._replace(own=own, release=True))
 
     async def _woken(
         self, plan: BoundWorkflow, record: RunRecord, resume_ended: bool, *, signals: bool = True

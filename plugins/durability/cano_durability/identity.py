@@ -70,9 +70,10 @@ class Identity:
 
     async def _began_so(self, record: RunRecord) -> bool:
         """Return whether a run began with the data that is given now: equal, or encoded in the same way."""
-        values, digest = self._stored.register(self._plan), await self._digest()
+        values = self._stored.register(self._plan)
         if FIRST in record.own:
-            return bool(digest == self._stored.values.decode(FIRST, record.own[FIRST], self._run_id, own=True))
+            kept = self._stored.values.decode(FIRST, record.own[FIRST], self._run_id, own=True)
+            return bool(await self._digest() == kept)
         history = await self._stored.backend.history(self._run_id)
         if not history:
             return True  # an earlier version began it
@@ -80,7 +81,10 @@ class Identity:
             first = values.data(history[0].changed, self._run_id)
         except SerializationError:  # its classes are not known here, so this caller did not give it
             return False
-        return bool(first == dict(self._view.base)) or (digest is not None and digest == values.digest(first))
+        if first == dict(self._view.base):
+            return True
+        digest = await self._digest()
+        return digest is not None and digest == values.digest(first)
 
     def _refusal(self, workflow: str, problem: str) -> RunExistsError:
         message = f"the run id {self._run_id!r} is in use: {problem}; choose another id"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cano import Commit, Run, RunRecord, RunStatus, Step, Wait, is_held, state_name
+from cano import Run, RunRecord, RunStatus, Step, Wait, is_held, state_name
 from cano.engine.ports import Host, ParkedForChild, child_signal
 
 from cano_durability.cancelling import Canceller
 from cano_durability.families.lineage import only_waits
 from cano_durability.keys import AWAITED, RETRY
 from cano_durability.recovery.leases import Leases, journal_of
+from cano_durability.restating import restated
 from cano_durability.stored_runs import StoredRuns
 
 
@@ -75,13 +76,8 @@ class Parents:
             try:
                 child = await stored.record(child.run_id)
                 if child.status is RunStatus.PARKED and AWAITED not in child.own:
-                    await stored.backend.commit(
-                        Commit(
-                            run_id=child.run_id, token=token, expected_seq=child.seq, seq=child.seq, state=child.state,
-                            status=child.status, wait=child.wait, payload=child.payload, at=stored.now(),
-                            own={AWAITED: stored.values.encode(AWAITED, True, child.run_id, own=True)},
-                        )
-                    )  # fmt: skip
+                    own = stored.values.encode_own({AWAITED: True}, child.run_id)
+                    await stored.backend.commit(restated(child, token, stored.now())._replace(own=own))
             finally:
                 await self._leases.release(child.run_id, token)
         return True

@@ -66,7 +66,8 @@ class Deleter:
             free = [run.run_id for run in turn if run.parent not in needing]
             gone = set(await backend.delete_finished(free, self._stored.now(), *self._kernel.audited(None, "prune")))
             deleted += [run for run in turn if run.run_id in gone]
-            runs = [run for run in runs if run not in turn]
+            done = {run.run_id for run in turn}
+            runs = [run for run in runs if run.run_id not in done]
         return deleted
 
     async def _needs_children(self, run_id: str) -> bool:

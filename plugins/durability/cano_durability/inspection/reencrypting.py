@@ -7,7 +7,6 @@ from typing import NamedTuple, Protocol
 
 from cano import (
     AuditEntry,
-    Commit,
     ConflictError,
     ContextLayer,
     PermanentStoreError,
@@ -18,6 +17,7 @@ from cano import (
 )
 
 from cano_durability.keys import MARK
+from cano_durability.restating import restated
 from cano_durability.sealing.marks import renew_mark
 from cano_durability.sealing.seals import SEAL, Name
 
@@ -99,14 +99,8 @@ async def _reencrypted(store: Sealed, run_id: str, holder: str, now: float, acto
         changed = {key: record.data[key] for key in record.data if (False, key) in stale}
         own = {name: record.own[name] for name in record.own if (True, name) in stale}
         audit = [] if actor is None or not store.capabilities.audit else [AuditEntry(run_id, "reencrypt", actor, now)]
-        await store.commit(
-            Commit(
-                run_id=run_id, token=token, expected_seq=record.seq, seq=record.seq, state=record.state,
-                status=record.status, changed=changed, own=own, error=record.error, wait=record.wait,
-                payload=record.payload, at=record.updated, release=True,
-            ),
-            *audit,
-        )  # fmt: skip
+        commit = restated(record, token, record.updated)._replace(changed=changed, own=own, release=True)
+        await store.commit(commit, *audit)
     finally:
         await store.release(run_id, token)
     return Reencrypted(run_id, len(changed) + len(own))
