@@ -90,7 +90,7 @@ def plain_no_ops(steps: int, states: Sequence[Any]) -> Mapping[Any, Any]:
 
 
 def chain(length: int) -> Mapping[Any, Any]:
-    """So many states, one after the other, that do nothing; the last one leads to "done"."""
+    """Return `length` handlers of states that do nothing, each leading to the next; the last one leads to "done"."""
 
     def to(state: str) -> Callable[[Any], Awaitable[str]]:
         async def step(store: Any) -> str:

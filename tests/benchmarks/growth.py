@@ -52,7 +52,7 @@ async def fill(store: StoreBackend, size: int) -> None:
     for first in range(0, size, AT_ONCE):
         numbers = range(first, min(first + AT_ONCE, size))
         await asyncio.gather(*[store.create(run(number)) for number in numbers for run in (parked, finished)])
-        signal = Signal("1", "nobody waits for this")
+        signal = Signal("1", "no run waits for this")
         await asyncio.gather(*[store.put_signal(f"parked {number:07}", signal) for number in numbers])
 
 

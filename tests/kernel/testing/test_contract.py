@@ -215,7 +215,7 @@ def line_of(commit: Any) -> Transition:
 
 
 FINISHED = (RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED)
-NOBODY: dict[str, Any] = {"holder": None, "expires": None}
+NO_HOLDER: dict[str, Any] = {"holder": None, "expires": None}
 PARKED = RunStatus.PARKED
 
 # what is wrong with a store: how it is done, and the clauses that see it
@@ -227,7 +227,7 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
         "an_existing_run_comes_back_unchanged twenty_creates_at_once_make_one_run"),
     "creates in a race": ({"create": outdated}, "twenty_creates_at_once_make_one_run"),
     "forgets the lease of a new run": (
-        {"create": lambda s, honest, run: honest(run._replace(**NOBODY))},
+        {"create": lambda s, honest, run: honest(run._replace(**NO_HOLDER))},
         "a_new_run_comes_back_as_it_was_given a_held_run_cannot_be_claimed"),
     "folds the case of ids": (
         {name: lambda s, honest, run_id: honest(run_id.lower()) for name in ("load", "history")}
@@ -368,7 +368,7 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
             honest(run_id, *args), lambda token: token and (keep(s, run_id, token=token - 1), token - 1)[1])},
         "a_free_run_can_be_claimed the_token_grows_by_one_with_each_claim"),
     "claims what is held": (
-        {"claim": lambda s, honest, run_id, *args: (keep(s, run_id, **NOBODY), honest(run_id, *args))[1]},
+        {"claim": lambda s, honest, run_id, *args: (keep(s, run_id, **NO_HOLDER), honest(run_id, *args))[1]},
         "a_held_run_cannot_be_claimed a_lease_ends_after_its_last_moment"),
     "takes a holder for a lease": (
         {"claim": lambda s, honest, run_id, *args: None if (
@@ -406,10 +406,10 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
         "renewing_saves_a_lease_that_nobody_took"),
     "frees nothing": ({"release": lambda s, honest, *args: None}, "releasing_frees_the_lease"),
     "frees for any token": (
-        {"release": lambda s, honest, run_id, token: keep(s, run_id, **NOBODY)},
+        {"release": lambda s, honest, run_id, token: keep(s, run_id, **NO_HOLDER)},
         "releasing_with_a_stale_token_is_harmless"),
     "starts tokens anew": (
-        {"release": lambda s, honest, run_id, token: keep(s, run_id, token=0, **NOBODY)},
+        {"release": lambda s, honest, run_id, token: keep(s, run_id, token=0, **NO_HOLDER)},
         "the_token_grows_by_one_with_each_claim"),
     # signals
     "takes signals for good": (
@@ -599,7 +599,7 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
         "expired_runs_are_found"),
     "deletes held runs": (
         {"delete_finished": lambda s, honest, ids, now, audit=None: (
-            [keep(s, i, **NOBODY) for i in ids], honest(ids, now, audit))[1]},
+            [keep(s, i, **NO_HOLDER) for i in ids], honest(ids, now, audit))[1]},
         "finished_runs_are_deleted_together"),
     "deletes unfinished runs": (
         {"delete_finished": lambda s, honest, ids, now, audit=None: [i for i in ids if s._delete(i)]},
@@ -621,7 +621,7 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
             honest(run_id, signal) if known(s, run_id).status is RunStatus.PARKED else nothing(None))},
         "no_signal_is_missed_while_its_run_is_parked"),
     "is ready though held": (
-        {"ready": lambda s, honest, now: ([keep(s, i, **NOBODY) for i in s._runs], honest(now))[1]},
+        {"ready": lambda s, honest, now: ([keep(s, i, **NO_HOLDER) for i in s._runs], honest(now))[1]},
         "a_running_run_is_ready_when_nobody_holds_it a_held_parked_run_is_not_ready a_run_that_went_on_is_not_ready"),
     "is ready though finished": (
         {"ready": lambda s, honest, now: (
