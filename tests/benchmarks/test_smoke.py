@@ -47,10 +47,10 @@ WORK = [
 ]
 
 
-def test_every_line_is_printed() -> None:
-    """One command prints, for each kind of work, what was measured, and the goal where there is one."""
+def printed_by(*command: str) -> str:
+    """Run a module with its options, and return what it printed."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "tests.benchmarks", "--steps", "30", "--runs", "20", "--rounds", "1"],
+        [sys.executable, "-W", "error", "-m", *command],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -58,7 +58,13 @@ def test_every_line_is_printed() -> None:
         timeout=100,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    head, columns, rule, *lines = done.stdout.splitlines()
+    return done.stdout
+
+
+def test_every_line_is_printed() -> None:
+    """One command prints, for each kind of work, what was measured, and the goal where there is one."""
+    printed = printed_by("tests.benchmarks", "--steps", "30", "--runs", "20", "--rounds", "1")
+    head, columns, rule, *lines = printed.splitlines()
 
     assert head.startswith("Python 3.")
     assert columns.split() == ["work", "against", "measured", "goal", "met"]
@@ -72,16 +78,8 @@ def test_every_line_is_printed() -> None:
 
 def test_the_stores_are_measured() -> None:
     """One command measures each durable store beside its driver, at one run and at a hundred."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "tests.benchmarks.stores", "--rounds", "1"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=100,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    goals = [line for line in done.stdout.splitlines() if "goal" in line]
+    printed = printed_by("tests.benchmarks.stores", "--rounds", "1")
+    goals = [line for line in printed.splitlines() if "goal" in line]
 
     assert [line.partition(":")[0] for line in goals] == ["one run", "100 runs"] * 4
 
@@ -89,16 +87,8 @@ def test_the_stores_are_measured() -> None:
 def test_growth_is_measured() -> None:
     """One command measures the same polls and lists in stores of several sizes."""
     options = ["--sizes", "2,3", "--rounds", "1", "--stores", "sqlite,memory"]
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "tests.benchmarks.growth", *options],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=100,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    tables = done.stdout.strip().split("\n\n")
+    printed = printed_by("tests.benchmarks.growth", *options)
+    tables = printed.strip().split("\n\n")
 
     assert [table.split()[:3] for table in tables] == [["sqlite", "2", "3"], ["memory", "2", "3"]]
     assert all(line.count(" ms") == 2 for table in tables for line in table.splitlines()[1:])
@@ -106,28 +96,8 @@ def test_growth_is_measured() -> None:
 
 def test_workers_are_measured() -> None:
     """One command measures how many runs workers take over from one PostgreSQL, and how many claims are refused."""
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-W",
-            "error",
-            "-m",
-            "tests.benchmarks.workers",
-            "--runs",
-            "3",
-            "--workers",
-            "1",
-            "--rounds",
-            "1",
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=100,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    tables = done.stdout.strip().split("\n\n")
+    printed = printed_by("tests.benchmarks.workers", "--runs", "3", "--workers", "1", "--rounds", "1")
+    tables = printed.strip().split("\n\n")
 
     assert [table.splitlines()[0].strip() for table in tables] == [
         "empty bodies", "empty bodies, 100 at once", "bodies of 20 ms, 32 at once",

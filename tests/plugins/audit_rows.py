@@ -1,4 +1,4 @@
-"""Corrupt rows of an audit hide no other: the same test for each store."""
+"""Tests of the audit that are the same for each SQL store."""
 
 from __future__ import annotations
 
@@ -6,8 +6,26 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from cano import AuditEntry
-from cano.testing.contract_base import NOW
+import pytest
+from cano import AuditEntry, Signal, StoreUnavailableError
+from cano.testing.contract_base import NOW, loaded, new_run, step
+
+
+async def check_action_and_entry_are_one(store: Any) -> None:
+    """An action whose entry cannot be stored, since the table of the audit is missing, is not done, either."""
+    entry = AuditEntry("run", "signal", "Ada", 0.0)
+    for call in (
+        store.put_signal("run", Signal("1", "go"), entry),
+        store.commit(step(1), entry),
+        store.delete("run", entry),
+        store.create(new_run("another"), entry),
+    ):
+        with pytest.raises(StoreUnavailableError):
+            await call
+
+    assert await store.next_signal("run", "go") is None
+    assert await loaded(store) == new_run()
+    assert await store.load("another") is None
 
 
 async def check_corrupt_entries(store: Any, corrupt: Callable[[], object]) -> None:

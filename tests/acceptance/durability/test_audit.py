@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,29 +19,7 @@ from cano import (
     wait_for,
 )
 from cano.testing import VirtualClock
-from cano_memory import MemoryBackend
 from cano_scheduler import Scheduler
-
-from tests.servers.postgres import PostgresServer
-from tests.servers.redis import RedisServer
-
-
-class Shared(MemoryBackend):
-    """A strict store in memory that outlives a kernel."""
-
-    async def close(self) -> None:
-        """Keep everything."""
-
-
-@pytest.fixture(params=["memory", "sqlite", "postgres", "redis"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> str | StoreBackend:
-    """An empty store of each kind that we have: its URL, or the store."""
-    if request.param == "memory":
-        return Shared(strict=True)
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'runs.db'}"
-    server: PostgresServer | RedisServer = request.getfixturevalue(request.param)
-    return server.new_url()
 
 
 async def ask(store: Any) -> Any:

@@ -4,25 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 from cano import ConfigurationError, JoinConfig, JoinStrategy, Kernel, RunStatus, SubWorkflow, Workflow
-
-from tests.servers.postgres import PostgresServer
-from tests.servers.redis import RedisServer
-
-
-@pytest.fixture(params=["memory", "sqlite", "postgres", "redis"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of an empty store of each kind."""
-    if request.param == "memory":
-        return "memory://?strict=1"
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'runs.db'}"
-    server: PostgresServer | RedisServer = request.getfixturevalue(request.param)
-    return server.new_url()
 
 
 def by_call(kernel: Kernel) -> Workflow[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -30,11 +29,8 @@ from cano import (
     wait_for,
 )
 from cano.testing import VirtualClock
-from cano_memory import MemoryBackend, MemoryStore
+from cano_memory import MemoryStore
 from cano_scheduler import Scheduler
-
-from tests.servers.postgres import PostgresServer
-from tests.servers.redis import RedisServer
 
 NAMES = (
     "branch 1 0:check", "outcome", "deadline", "definition", "retry", "phases", "takeovers", "error", "wait", "payload",
@@ -48,24 +44,6 @@ FORGED = {
     "deadline": [1.0, 1.0],
     "definition": ["9", "start DONE; exit DONE"],
 }
-
-
-class Shared(MemoryBackend):
-    """A strict store in memory that outlives a kernel."""
-
-    async def close(self) -> None:
-        """Keep everything."""
-
-
-@pytest.fixture(params=["memory", "sqlite", "postgres", "redis"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> str | StoreBackend:
-    """An empty store of each kind that we have: its URL, or the store."""
-    if request.param == "memory":
-        return Shared(strict=True)
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'runs.db'}?synchronous=normal"
-    server: PostgresServer | RedisServer = request.getfixturevalue(request.param)
-    return server.new_url()
 
 
 def form(*names: str, prefix: str = "\\u0000") -> dict[str, Any]:

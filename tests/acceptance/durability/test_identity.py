@@ -27,21 +27,14 @@ from cano import (
     wait_for,
 )
 from cano.testing import VirtualClock
-from cano_memory import MemoryBackend
 from cano_scheduler import Scheduler
 
+from tests.acceptance.durability.shared import Shared
 from tests.acceptance.golden.observers import Parked
 from tests.servers.postgres import PostgresServer
 from tests.servers.redis import RedisServer
 
 START = datetime(2026, 1, 2, tzinfo=UTC)
-
-
-class Shared(MemoryBackend):
-    """A strict store in memory that outlives a kernel."""
-
-    async def close(self) -> None:
-        """Keep everything."""
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgres", "redis", "encrypted"])
@@ -146,7 +139,7 @@ async def test_a_run_that_is_executing_is_compared_too(store: str | StoreBackend
 
 @pytest.mark.parametrize("ended", [True, False])
 async def test_a_foreign_run_is_not_taken_for_a_child(store: str | StoreBackend, ended: bool) -> None:
-    """Whoever can choose an id cannot prepare the result of a child: the parent fails, and says why."""
+    """A caller who can choose an id cannot prepare the result of a child: the parent fails, and says why."""
     async with Kernel(store=store) as kernel:
         if ended:
             await kernel.run(payment(), {"amount": 0}, run_id="order:1/payment")
@@ -277,7 +270,7 @@ async def test_an_ordinary_run_with_the_id_of_a_schedule_stops_nobody(store: str
 
 @pytest.mark.parametrize("same", ["workflow", "nothing"])
 async def test_a_foreign_run_is_not_taken_for_a_tick(store: str | StoreBackend, same: str) -> None:
-    """Whoever can choose an id cannot prepare the result of a tick: it is recorded as failed, and the next one runs."""
+    """A caller who chooses an id cannot prepare the result of a tick: it is recorded as failed; the next one runs."""
     world = World(store)
     async with world.kernel() as kernel:
         await kernel.run(payment("report" if same == "workflow" else "gift"), {"amount": 0}, run_id=tick(0))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,9 +20,6 @@ from cano import (
     wait_for,
 )
 from cano.testing import VirtualClock
-
-from tests.servers.postgres import PostgresServer
-from tests.servers.redis import RedisServer
 
 tokens: list[str] = []
 
@@ -42,17 +38,6 @@ async def note(store: Any) -> str:
 
 flow: Workflow[Any] = Workflow("ASK", name="interview").register("ASK", ask).register("NOTE", note)
 flow.add_exit_state("DONE")
-
-
-@pytest.fixture(params=["memory", "sqlite", "postgres", "redis"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of an empty store of each kind that we have."""
-    if request.param == "memory":
-        return "memory://?strict=1"
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'runs.db'}"
-    server: PostgresServer | RedisServer = request.getfixturevalue(request.param)
-    return server.new_url()
 
 
 async def parked(kernel: Kernel, run_id: str, seq: int) -> RunRecord:

@@ -12,12 +12,12 @@ from typing import Any, ClassVar
 
 import msgspec
 import pytest
-from cano import AuditEntry, RunFilter, RunStatus, SerializationError, Signal, StoreUnavailableError
+from cano import RunFilter, RunStatus, SerializationError, StoreUnavailableError
 from cano.testing import DamageContract
 from cano.testing.contract_base import loaded, new_run, step
 from cano_sqlite import SqliteBackend
 
-from tests.plugins.audit_rows import check_corrupt_entries
+from tests.plugins.audit_rows import check_action_and_entry_are_one, check_corrupt_entries
 
 Ask = Callable[..., list[Any]]
 
@@ -212,16 +212,4 @@ async def test_an_action_and_its_entry_are_one(store: SqliteBackend, ask: Ask) -
     """If the entry cannot be stored, the action is not done, either."""
     await store.create(new_run())
     ask("DROP TABLE audit")
-    entry = AuditEntry("run", "signal", "Ada", 0.0)
-    for call in (
-        store.put_signal("run", Signal("1", "go"), entry),
-        store.commit(step(1), entry),
-        store.delete("run", entry),
-        store.create(new_run("another"), entry),
-    ):
-        with pytest.raises(StoreUnavailableError):
-            await call
-
-    assert await store.next_signal("run", "go") is None
-    assert await loaded(store) == new_run()
-    assert await store.load("another") is None
+    await check_action_and_entry_are_one(store)

@@ -1,0 +1,29 @@
+"""What the tests of durability share: an empty store of each kind that we have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from cano import StoreBackend
+
+from tests.acceptance.durability.shared import Shared
+from tests.servers.postgres import PostgresServer
+from tests.servers.redis import RedisServer
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgres", "redis"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty store of each kind."""
+    if request.param == "memory":
+        return "memory://?strict=1"
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'runs.db'}"
+    server: PostgresServer | RedisServer = request.getfixturevalue(request.param)
+    return server.new_url()
+
+
+@pytest.fixture
+def store(url: str) -> str | StoreBackend:
+    """An empty store of each kind that keeps its runs when a kernel closes: its URL, or the store."""
+    return Shared(strict=True) if url.startswith("memory:") else url
