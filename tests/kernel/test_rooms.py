@@ -24,7 +24,7 @@ BUDGETS = {
     "kernel": 689,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
-DURABILITY = {"": 1_872, "families": 91, "inspection": 511, "recovery": 600, "sealing": 568}
+DURABILITY = {"": 1_872, "families": 91, "inspection": 511, "recovery": 600, "sealing": 578}
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
 
 EXCEPTIONS = {

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from cano import (
     AuditEntry,
+    ClaimedRun,
     Commit,
     ConfigurationError,
     ConflictError,
@@ -107,7 +108,7 @@ class SealedStore:
 
     def __init__(self, store: StoreBackend, layer: ContextLayer, names: Sequence[str]) -> None:
         self.inner = store
-        self.capabilities = store.capabilities._replace(claims=False)
+        self.capabilities = store.capabilities
         self.layer = layer
         self._names = names
         self._seals_errors = getattr(layer, "seals_errors", False)
@@ -115,8 +116,6 @@ class SealedStore:
         self._held: dict[str, _Held] = {}  # the runs whose lease was claimed through this object
 
     def __getattr__(self, name: str) -> Any:
-        if name == "claim_ready":  # the records that it returns would not be verified
-            raise AttributeError(name)
         return getattr(self.inner, name)  # what stores have beyond the protocol, such as `exists`
 
     def __repr__(self) -> str:
@@ -324,6 +323,17 @@ class SealedStore:
             self._held[run_id] = _Held()
         return token
 
+    async def _claimed(self, claimed: ClaimedRun) -> ClaimedRun:
+        """Return a run of `claim_ready` with its values unwrapped."""
+        self._held[claimed.run_id] = held = _Held()
+        if claimed.record is None:
+            return claimed
+        try:
+            held.run = await self._verified(claimed.record)
+            return claimed._replace(record=self._opened(claimed.record, _bound(held.run)))
+        except SerializationError:  # who claims the run alone gets the error
+            return claimed._replace(record=None)
+
     async def renew(self, holder: str, tokens: Mapping[str, int], expires: float) -> Sequence[str]:
         """See `StoreBackend.renew`."""
         lost = await self.inner.renew(holder, tokens, expires)
@@ -451,11 +461,16 @@ async def _expired(self: Any, *arguments: Any) -> Sequence[RunRecord]:
     return [self._listed(record) for record in await self.inner.expired(*arguments)]
 
 
+async def _claim_ready(self: Any, *arguments: Any) -> Sequence[ClaimedRun]:
+    """See `ClaimingStore.claim_ready`. A run that is not as its last commit left it has no record."""
+    return [await self._claimed(each) for each in await self.inner.claim_ready(*arguments)]
+
+
 def _delegated(name: str) -> Callable[..., Any]:
     return lambda self, *arguments: getattr(self.inner, name)(*arguments)
 
 
-OPTIONAL = {"expired": _expired} | {
+OPTIONAL = {"expired": _expired, "claim_ready": _claim_ready} | {
     name: _delegated(name) for name in ("watch", "delete_finished", "add_audit", "audit", "prune_audit")
 }
 """The methods of stores that not all have. A sealed store has those of the store that it seals."""

@@ -26,7 +26,7 @@ from cano import (
     wait_for,
 )
 from cano.testing import FaultyStore
-from cano.testing.contract_base import new_run
+from cano.testing.contract_base import LATER, NOW, free_run, new_run, step
 from cano_durability.inspection.reencrypting import HELD
 from cano_durability.keys import MARK
 from cano_durability.sealing.seals import SEAL
@@ -160,6 +160,21 @@ async def test_a_changed_history_is_refused(kernel: Kernel, change: Callable[[li
         with pytest.raises(SerializationError, match="one"):
             await call()
     assert len(await kernel.history("two")) == 3
+
+
+async def test_a_claim_of_many_verifies_each(kernel: Kernel) -> None:
+    """Runs that are claimed together are read as they were stored; one that was changed has no record."""
+    backend: Any = kernel.backend
+    for run_id in ("changed", "honest"):
+        await backend.create(free_run(run_id, data={"price": b"1"}))
+    rows(kernel)["changed"] = rows(kernel)["changed"]._replace(state="B")
+    found = await backend.claim_ready([(free_run().workflow, "1", free_run().fingerprint)], 9, "me", NOW, LATER)
+    records = {each.run_id: each.record for each in found}
+    assert records.keys() == {"changed", "honest"}
+    assert records["changed"] is None
+    assert records["honest"].data == {"price": b"1"}
+    await backend.commit(step(1, "honest", changed={"price": b"2"}))
+    assert (await backend.load("honest")).data == {"price": b"2"}
 
 
 async def test_a_forged_signal_is_refused(kernel: Kernel) -> None:
