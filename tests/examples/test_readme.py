@@ -89,8 +89,12 @@ def console(command: str) -> list[tuple[str, str]]:
     return re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", session, re.MULTILINE)
 
 
-def test_quickstart_is_the_file(root: Path, tmp_path: Path) -> None:
-    """It is shown whole, is no longer than it is said to be, and prints what is shown; its run can be looked at."""
+def test_quickstart_is_the_file(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is shown whole, is no longer than it is said to be, and prints what is shown; its run can be looked at.
+
+    All plugins are installed and none is blocked.
+    """
+    monkeypatch.setenv("CANO_BLOCK", "")
     code = (root / "examples" / "quickstart.py").read_text(encoding="utf-8")
     (start, output), (show, nothing) = console("quickstart.py")
 

@@ -11,8 +11,16 @@ EVENTS = {
     "cano.step.retrying": "warning",
     "cano.step.finished": "debug",
     "cano.step.failed": "error",
+    "cano.step.cancelled": "info",
     "cano.transition.committed": "debug",
 }
-"""Each event with its default level. A failed run ends with `cano.run.failed`, any other with `cano.run.finished`."""
+"""Each event with its default level.
+
+A failed run ends with `cano.run.failed`, any other with `cano.run.finished`. A step that is cancelled, as the loser of$
+a race is, ends with `cano.step.cancelled` in place of `cano.step.failed`.
+"""
+
+FAILURES = {"cano.run.failed", "cano.step.retrying", "cano.step.failed"}
+"""The events that something has gone wrong for."""
 
 LEVELS = ("debug", "info", "warning", "error", "critical", "off")

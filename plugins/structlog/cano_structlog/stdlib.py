@@ -15,14 +15,15 @@ class ContextFilter(logging.Filter):
     """
 
     def __init__(self, defaults: tuple[str, ...] = ("run_id", "workflow", "state", "seq", "attempt")) -> None:
+        import structlog.contextvars  # so that kernels bind the context
+
+        self._context = structlog.contextvars.get_contextvars
         super().__init__()
         self._defaults = defaults
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Add the attributes to `record`. Return True, so that every record passes."""
-        from structlog.contextvars import get_contextvars
-
         for name in self._defaults:
             record.__dict__.setdefault(name, "")
-        record.__dict__.update(get_contextvars())
+        record.__dict__.update(self._context())
         return True

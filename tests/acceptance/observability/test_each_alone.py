@@ -35,7 +35,7 @@ def run(*missing: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 def test_logs_without_opentelemetry() -> None:
     """Lines have all their keys but those of a trace."""
-    done = run("opentelemetry", "cano_otel", CANO_BLOCK="otel")
+    done = run("opentelemetry", "cano_otel", CANO_BLOCK="otel", CANO_LOG="info")
     lines = [json.loads(line) for line in done.stderr.splitlines()]
 
     assert done.returncode == 0, done.stderr
@@ -57,9 +57,10 @@ def test_traces_without_structlog() -> None:
 
 def test_both_together() -> None:
     """Lines carry the ids of the run's span."""
-    done = run(CANO_BLOCK="", OTEL_TRACES_EXPORTER="console")
+    done = run(CANO_BLOCK="", CANO_LOG="info", OTEL_TRACES_EXPORTER="console")
     lines = [json.loads(line) for line in done.stderr.splitlines()]
 
     assert done.returncode == 0, done.stderr
+    assert len(lines) == 2
     assert len({(line["trace_id"], line["span_id"]) for line in lines}) == 1
     assert all(f'"span_id": "0x{line["span_id"]}"' in done.stdout for line in lines)

@@ -1,4 +1,4 @@
-"""The configuration of structlog, used if the application has made none."""
+"""The logger that the lines go to."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import logging
 import sys
 from typing import Any
 
+import structlog
 from cano.safe_text import escaped
 
 from cano_structlog.settings import LogSettings
 from cano_structlog.traces import add_trace_ids
 
+_Bound: Any = structlog.make_filtering_bound_logger(0)  # the settings decide what is written
 
-def configure(settings: LogSettings) -> None:
-    """Configure structlog by `settings`. Do nothing if the application has configured it."""
-    import structlog
 
+def logger_for(settings: LogSettings) -> Any:
+    """Return structlog's logger "cano"; if the application has not configured structlog, one of the plugin's own."""
     if structlog.is_configured():
-        return
+        return structlog.get_logger("cano")
     processors: list[Any] = [
         structlog.contextvars.merge_contextvars,
         add_trace_ids,
@@ -30,12 +31,12 @@ def configure(settings: LogSettings) -> None:
         if as_text
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
     )
-    factory: Any = structlog.PrintLoggerFactory(sys.stderr)
-    wrapper: Any = structlog.make_filtering_bound_logger(getattr(logging, settings.level.upper()))
     if settings.stdlib:
-        factory, wrapper = structlog.stdlib.LoggerFactory(), structlog.stdlib.BoundLogger
-        processors.insert(1, structlog.stdlib.filter_by_level)
-    structlog.configure(processors=processors, wrapper_class=wrapper, logger_factory=factory)
+        processors.insert(0, structlog.stdlib.filter_by_level)
+        logger: Any = logging.getLogger("cano")
+        return structlog.wrap_logger(logger, processors=processors, wrapper_class=structlog.stdlib.BoundLogger)
+    # made for each run, because the program may replace stderr
+    return structlog.wrap_logger(structlog.PrintLogger(sys.stderr), processors=processors, wrapper_class=_Bound)
 
 
 def _escape(logger: Any, method: str, line: Any) -> Any:
