@@ -81,7 +81,8 @@ class NotifyingStore(StoreBackend, Protocol):
 
         The changes are those that may let a kernel continue: a signal was put, the lease was released, or the run
         ended, was deleted, or was created without a holder. `tell(None)` means that notifications may have been lost,
-        for example with a broken connection: any run may have changed. A notification may come late or twice.
+        for example with a broken connection: any run may have changed. A notification may come late or twice; or not
+        at all, if the process that changed the run dies at that moment.
 
         Args:
             tell: called in the event loop that opened the store.

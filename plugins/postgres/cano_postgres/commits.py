@@ -68,9 +68,12 @@ class Append:
         rest: the fields that most commits leave unset.
         consumed: the ids of the consumed signals, each with whether it is the engine's own.
         audit: the statement that adds the commit's entry to the audit, or None.
+        ends: whether the run ends or is parked, of which other backends are notified after the commit.
     """
 
-    __slots__ = ("audit", "awaits", "consumed", "line", "news", "plain", "rest", "run_id", "size")
+    news = None
+
+    __slots__ = ("audit", "awaits", "consumed", "ends", "line", "plain", "rest", "run_id", "size")
 
     def __init__(self, commit: Commit, entry: AuditEntry | None = None) -> None:
         self.run_id = commit.run_id
@@ -93,7 +96,7 @@ class Append:
         self.audit = None
         if entry is not None:  # the statement of plain steps does not wait for another
             self.plain, self.audit = False, committed(commit, self.line[6], entry)
-        self.news = commit.run_id if commit.release or status.finished else None
+        self.ends = commit.release or status.finished
 
     def statements(self, *, again: bool) -> Sequence[Statement]:
         """Return the commit, and its entry; before it, with `again`, a query whether it was applied."""

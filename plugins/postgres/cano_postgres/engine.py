@@ -29,6 +29,7 @@ from cano_postgres.connection import check_parameters, check_server, connect
 from cano_postgres.failures import passes, translated, unkept, unreachable
 from cano_postgres.leases import Claim, ClaimReady, Release, Renew
 from cano_postgres.listener import Listener
+from cano_postgres.notices import Ends
 from cano_postgres.quick import QuickConnection
 from cano_postgres.reader import Reader
 from cano_postgres.records import Create, Delete
@@ -47,6 +48,7 @@ class Engine:
         self._writer = Writer(settings, closed)
         self._reader = Reader(settings, closed)
         self._listener = Listener(settings, self._writer.key)
+        self._ends = Ends(settings.schema, self._writer.key, self._reader.ask)
 
     async def exists(self) -> bool:
         """Return whether the tables exist. Raise the same errors as `open`."""
@@ -90,6 +92,7 @@ class Engine:
         """Finish the calls under way, and disconnect."""
         await self._listener.close()
         await self._writer.close()
+        await self._ends.close()
         await self._reader.close()
 
     async def _first_connection(self) -> QuickConnection:
@@ -125,7 +128,12 @@ class Engine:
             work = Append(commit, entry)
         except UnicodeError as error:
             raise unkept(error, commit.run_id) from error
-        if await self._writer.do(work) >= self._settings.snapshot_every:
+        try:
+            tail = await self._writer.do(work)
+        finally:  # a cancelled commit may have been applied
+            if work.ends:
+                self._ends.add(commit.run_id)
+        if tail >= self._settings.snapshot_every:
             with suppress(StoreError):  # the commit is applied; the next one tries again
                 await self._fold(commit.run_id)
 

@@ -75,8 +75,7 @@ class Listener:
     async def _hear(self) -> None:
         assert self._connection is not None
         async for notice in self._connection.notifies():
-            from_another, run_id = told(notice.payload, self._own)
-            if from_another:
+            for run_id in told(notice.payload, self._own):
                 self._say(run_id)
 
     def _say(self, run_id: str | None) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
+import psycopg
 from cano import RunStatus, Signal, Wait
 from cano.testing.contract_base import LATER, NOW, free_run, new_run, note, step
 from cano_postgres import PostgresBackend
+from psycopg import sql
 
 
 async def test_no_more_is_told_than_helps(url: str, schema: str, store: PostgresBackend) -> None:
@@ -29,18 +32,41 @@ async def test_no_more_is_told_than_helps(url: str, schema: str, store: Postgres
     await other.renew("me", {"held": 1}, LATER + 1)
     await other.claim("ключ {} \n", "me", NOW, LATER)
     await other.put_signal("early", Signal("\0", "\0"))
-    await other.commit(step(2, "held", status=RunStatus.FAILED, release=True))
     await other.release("ключ {} \n", 1)
     await other.delete("held")
     for own in ("mine", "mine too"):
         await store.create(free_run(own))
         await store.delete(own)
     await other.create(free_run("x" * 9000))
-    await other.put_signal("end", Signal("1", "go"))
+    for number in range(3):
+        await other.create(new_run(f"run {number}"))
+        await other.commit(step(1, f"run {number}", status=RunStatus.FAILED, release=True))
+    await other.create(new_run("end"))
+    await other.commit(step(1, "end", status=RunStatus.PARKED, release=True))
     await heard.wait()
 
-    assert told == ["ключ {} \n", "early", "held", "ключ {} \n", "held", None, "end"]
+    assert told == ["ключ {} \n", "early", "ключ {} \n", "held", None, "run 0", "run 1", "run 2", "end"]
     await other.close()
+
+
+async def test_many_ends_are_told_together(url: str, schema: str, store: PostgresBackend) -> None:
+    """One notification names many runs that ended; closing sends the last one at once."""
+    other = PostgresBackend(url, schema=schema)
+    await other.open()
+    names = [f"{number} {'ж' * 100}" for number in range(100)]
+    await asyncio.gather(*(other.create(new_run(name)) for name in names))
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(schema)))
+        await asyncio.gather(*(other.commit(step(1, name, status=RunStatus.SUCCEEDED)) for name in names))
+        await other.close()
+        notices = []
+        async for notice in connection.notifies():
+            notices.append(json.loads(notice.payload[16:]))
+            if sum(map(len, notices)) == len(names):
+                break
+
+    assert sorted(name for some in notices for name in some) == sorted(names)
+    assert 2 < len(notices) < 10  # one for the first runs, and as many as 7,900 bytes need for the others
 
 
 async def test_stores_are_apart(url: str, schema: str, store: PostgresBackend) -> None:
