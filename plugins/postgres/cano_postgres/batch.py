@@ -8,6 +8,7 @@ from typing import Any
 
 from cano_msgspec.packing import stale
 
+from cano_postgres.arrays import texts
 from cano_postgres.commits import WHERE_THEY_STAND, Append, joined
 from cano_postgres.connection import Connection
 from cano_postgres.notices import sender, telling
@@ -59,7 +60,7 @@ class Batch:
         spans: list[tuple[int, int]] = [(0, 0)] * len(works)
         groups: list[list[Append]] = [[], []]
         if awaiting := sorted(work.run_id for work in works if work.awaits and work.run_id is not None):
-            statements.append((LOCK, (awaiting,)))
+            statements.append((LOCK, (texts(awaiting),)))
         # in the order of the ids, so that two processes that lock the same rows cannot deadlock
         for index in sorted(range(len(works)), key=lambda index: works[index].run_id or ""):
             work = works[index]
@@ -73,7 +74,7 @@ class Batch:
         statements += [joined(group) for group in groups if group]
         end = len(statements)
         if awaiting:
-            statements.append((ANSWERED, (awaiting,)))
+            statements.append((ANSWERED, (texts(awaiting),)))
         statements += [work.audit for work in works if isinstance(work, Append) and work.audit and not again]
         if news := [work.news for work in works if work.news is not None]:
             statements.append(telling(self._channel, self._sender, news))
@@ -95,7 +96,9 @@ class Batch:
         }
         if not appends:
             return
-        (rows,) = await carry_out(connection, [(WHERE_THEY_STAND, ([work.run_id for work in appends.values()],))])
+        (rows,) = await carry_out(
+            connection, [(WHERE_THEY_STAND, (texts([work.run_id for work in appends.values()]),))]
+        )
         found = {run_id: (seq, token) for run_id, seq, token in rows}
         for index, work in appends.items():
             run_id, token, seq, *_ = work.line

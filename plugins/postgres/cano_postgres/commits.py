@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import getrandbits
 from typing import Any
 
 from cano import AuditEntry, Commit, RunStatus
 from cano_msgspec.packing import LARGE, pack_changes, pack_extra, size_of
 
+from cano_postgres.arrays import Array, bigs, blobs, flags, integers, reals, texts
 from cano_postgres.audit import committed
 from cano_postgres.work import Rows, Statement
 
@@ -112,10 +113,18 @@ class Append:
 
 def joined(appends: Sequence[Append]) -> Statement:
     """Return the statement for commits of different runs."""
-    columns: list[list[Any]] = [list(column) for column in zip(*(append.line for append in appends), strict=True)]
+    columns = _packed(_LINE, [append.line for append in appends])
     if all(append.plain for append in appends):
         return _STEPS, columns
-    columns += [list(column) for column in zip(*(append.rest for append in appends), strict=True)]
     consumed = [(append.run_id, *signal) for append in appends for signal in append.consumed]
-    columns += [[each[column] for each in consumed] for column in range(3)]
-    return _CHANGES, columns
+    return _CHANGES, [*columns, *_packed(_REST, [append.rest for append in appends]), *_packed(_CONSUMED, consumed)]
+
+
+def _packed(kinds: Sequence[Callable[[Sequence[Any]], Array]], rows: Sequence[Sequence[Any]]) -> list[Array]:
+    columns = zip(*rows, strict=True) if rows else [()] * len(kinds)
+    return [pack(column) for pack, column in zip(kinds, columns, strict=True)]
+
+
+_LINE = texts, bigs, bigs, bigs, texts, reals, bigs, blobs, integers
+_REST = texts, reals, blobs, flags, blobs, flags
+_CONSUMED = texts, blobs, flags

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from cano import ConfigurationError, StoreUnavailableError
 from psycopg import AsyncConnection, pq, sql
 
+from cano_postgres import arrays
 from cano_postgres.settings import OPTIONS, Settings
 
 Connection = AsyncConnection[tuple[Any, ...]]
@@ -90,6 +91,7 @@ async def prepare_reader(connection: AsyncConnection[Any], settings: Settings) -
 
 async def prepare(connection: AsyncConnection[Any], settings: Settings, *more: sql.Composable) -> None:
     """Configure a new connection, and execute `more` commands."""
+    arrays.accept(connection.adapters)
     commands: list[sql.Composable] = [
         sql.SQL("SET search_path TO {}").format(sql.Identifier(settings.schema)),
         sql.SQL("SET default_transaction_isolation TO 'read committed'"),

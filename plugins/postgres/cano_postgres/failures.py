@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import psycopg
 from cano import SerializationError, StoreError, StoreUnavailableError
 
@@ -25,7 +27,7 @@ _GONE = ("57P01", "57P02", "57P03", "57P04", "57P05", "08")
 """The server ends the connection."""
 _AGAIN = ("40001", "40P01")
 """Another transaction caused it; the next attempt may succeed."""
-_UNKEPT = (psycopg.DataError, psycopg.IntegrityError, UnicodeError, OverflowError)
+_UNKEPT = (psycopg.DataError, psycopg.IntegrityError, UnicodeError, OverflowError, struct.error)
 """Errors for values that PostgreSQL cannot store."""
 
 # a refused connection has no SQLSTATE, since libpq passes on only the text

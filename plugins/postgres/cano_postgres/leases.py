@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from random import getrandbits
 
+from cano_postgres.arrays import bigs, texts
 from cano_postgres.work import Rows, Statement
 
 _CLAIM = """
@@ -77,9 +78,9 @@ class ClaimReady:
         expires: float,
         skip: Sequence[str],
     ) -> None:
-        workflows, versions, fingerprints = ([each[column] for each in definitions] for column in range(3))
+        workflows, versions, fingerprints = (texts([each[column] for each in definitions]) for column in range(3))
         self._values = {
-            "workflows": workflows, "versions": versions, "fingerprints": fingerprints, "now": now, "skip": list(skip),
+            "workflows": workflows, "versions": versions, "fingerprints": fingerprints, "now": now, "skip": texts(skip),
             "limit": limit, "holder": holder, "expires": expires, "mark": getrandbits(63),
         }  # fmt: skip
 
@@ -103,7 +104,9 @@ class Renew:
     def __init__(self, holder: str, tokens: Mapping[str, int], expires: float) -> None:
         # in the order of the ids, as in each statement that locks several rows
         self._ids = sorted(tokens)
-        self._renew: Statement = _RENEW, (expires, self._ids, [tokens[run_id] for run_id in self._ids], holder)
+        self._renew: Statement = _RENEW, (
+            expires, texts(self._ids), bigs([tokens[run_id] for run_id in self._ids]), holder,
+        )  # fmt: skip
 
     def statements(self, *, again: bool) -> Sequence[Statement]:
         """Return the renewal, which may be repeated."""

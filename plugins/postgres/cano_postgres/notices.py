@@ -16,6 +16,7 @@ from typing import Any, LiteralString
 
 from cano import StoreError
 
+from cano_postgres.arrays import texts
 from cano_postgres.connection import Connection
 
 _TELL = "SELECT pg_notify(%s, notice) FROM unnest(%s::text[]) AS notice"
@@ -49,7 +50,7 @@ def telling(schema: str, sender: str, run_ids: Sequence[str]) -> tuple[LiteralSt
             some, size = [], 0
         some.append(text)
         size += length
-    return _TELL, (schema, [*notices, f"{sender}[{','.join(some)}]"] if some else notices)
+    return _TELL, (schema, texts([*notices, f"{sender}[{','.join(some)}]"] if some else notices))
 
 
 def told(notice: str, sender: str) -> Sequence[str | None]:

@@ -12,6 +12,7 @@ from cano import ClaimedRun, RunFilter, RunRecord, RunStatus, SerializationError
 from cano_msgspec.packing import unpacked_record, unreadable, unreadable_record
 from psycopg import AsyncCursor
 
+from cano_postgres.arrays import texts
 from cano_postgres.connection import Connection
 from cano_postgres.snapshot import TAIL, Fold, merged, unpacked
 
@@ -82,7 +83,7 @@ async def load(connection: Connection, run_id: str) -> RunRecord | None:
 async def claimed(connection: Connection, run_ids: Sequence[str], holder: str, expires: float) -> list[ClaimedRun]:
     """Return those of these runs that still have that lease, with all their data."""
     found = []
-    cursor = await connection.execute(_CLAIMED, (run_ids, holder, expires), binary=True)
+    cursor = await connection.execute(_CLAIMED, (texts(run_ids), holder, expires), binary=True)
     for *row, signals in await cursor.fetchall():
         run_id, token, record = row[0], row[12], None
         with suppress(SerializationError):
