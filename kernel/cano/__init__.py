@@ -49,7 +49,14 @@ from cano.model.split import BranchOutcome, BranchStatus, JoinConfig, JoinStrate
 from cano.model.task import FunctionTask, Task, task
 from cano.model.waiting import sleep_until, wait_for
 from cano.model.workflow import Registration, Workflow, state_name
-from cano.optional_stores import AuditingStore, ClaimingStore, NotifyingStore, PruningStore
+from cano.optional_stores import (
+    AuditingStore,
+    ClaimingStore,
+    HistoryPagingStore,
+    NotifyingStore,
+    PruningStore,
+    read_history,
+)
 from cano.protocols import (
     Call,
     Capabilities,
@@ -104,20 +111,21 @@ if typing.TYPE_CHECKING:
 __all__ = [
     "API_VERSION", "AuditEntry", "AuditingStore", "BranchOutcome", "BranchStatus", "Call", "Cancelled", "CanoError",
     "Capabilities", "Changes", "ClaimedRun", "ClaimingStore", "Clock", "Codec", "CodecLayer", "Commit",
-    "ConcurrentWorkflow", "ConcurrentWorkflowStatus", "ConfigurationError", "ConflictError", "ContextLayer", "Executor",
-    "Explanation", "Failed", "Finding", "FunctionTask", "HOOK_NAMESPACE", "JoinConfig", "JoinError", "JoinStrategy",
-    "Kernel", "Key", "KeyNotFoundError", "KeyValueStore", "LayerContext", "LazyBackend", "Limit", "MISSING",
-    "ManagedStore", "MergeConflictError", "Node", "NodeError", "NotifyingStore", "PermanentStoreError", "PluginError",
-    "PluginInfo", "PluginWarning", "Plugins", "Progress", "PruningStore", "ReadKey", "Registration", "Retention",
-    "RetryExhaustedError", "RetryStrategy", "Run", "RunCancelledError", "RunExistsError", "RunFilter", "RunHandle",
-    "RunInfo", "RunInterruptedError", "RunListing", "RunNotFoundError", "RunRecord", "RunResult", "RunStatus",
-    "RunTimeoutError", "SchedulerError", "SerializationError", "Signal", "Signals", "SizeLimitError", "SizeLimits",
-    "SplitOutcome", "Standstill", "Step", "StepKilledError", "StepTimeoutError", "StoreBackend", "StoreError",
-    "StoreUnavailableError", "StoreView", "SubWorkflow", "Success", "SystemClock", "Task", "TaskConfig", "TaskError",
-    "Timer", "TransientStoreError", "Transition", "TransitionError", "TypeMismatchError", "TypedStore",
-    "ValidationError", "VersionMismatchError", "Wait", "WaitStrategy", "Workflow", "WorkflowError", "WorkflowResult",
-    "apply_changes", "current_step", "current_wait", "default_kernel", "derived_id", "edges", "hookimpl", "hookspec",
-    "is_held", "isolate", "not_a_list", "sleep_until", "state_name", "task", "undeclared", "wait_for",
+    "ConcurrentWorkflow", "ConcurrentWorkflowStatus", "ConfigurationError", "ConflictError", "ContextLayer",
+    "Executor", "Explanation", "Failed", "Finding", "FunctionTask", "HOOK_NAMESPACE", "HistoryPagingStore",
+    "JoinConfig", "JoinError", "JoinStrategy", "Kernel", "Key", "KeyNotFoundError", "KeyValueStore", "LayerContext",
+    "LazyBackend", "Limit", "MISSING", "ManagedStore", "MergeConflictError", "Node", "NodeError", "NotifyingStore",
+    "PermanentStoreError", "PluginError", "PluginInfo", "PluginWarning", "Plugins", "Progress", "PruningStore",
+    "ReadKey", "Registration", "Retention", "RetryExhaustedError", "RetryStrategy", "Run", "RunCancelledError",
+    "RunExistsError", "RunFilter", "RunHandle", "RunInfo", "RunInterruptedError", "RunListing", "RunNotFoundError",
+    "RunRecord", "RunResult", "RunStatus", "RunTimeoutError", "SchedulerError", "SerializationError", "Signal",
+    "Signals", "SizeLimitError", "SizeLimits", "SplitOutcome", "Standstill", "Step", "StepKilledError",
+    "StepTimeoutError", "StoreBackend", "StoreError", "StoreUnavailableError", "StoreView", "SubWorkflow",
+    "Success", "SystemClock", "Task", "TaskConfig", "TaskError", "Timer", "TransientStoreError", "Transition",
+    "TransitionError", "TypeMismatchError", "TypedStore", "ValidationError", "VersionMismatchError", "Wait",
+    "WaitStrategy", "Workflow", "WorkflowError", "WorkflowResult", "apply_changes", "current_step", "current_wait",
+    "default_kernel", "derived_id", "edges", "hookimpl", "hookspec", "is_held", "isolate", "not_a_list",
+    "read_history", "sleep_until", "state_name", "task", "undeclared", "wait_for",
 ]  # fmt: skip
 
 # These names need asyncio, which takes longer to import than all of the above, so they are imported on first use.

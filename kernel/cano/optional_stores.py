@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 from cano.protocols import StoreBackend
-from cano.records import AuditEntry, ClaimedRun, Commit, Retention, RunRecord, Signal
+from cano.records import AuditEntry, ClaimedRun, Commit, Retention, RunRecord, Signal, Transition
 
 
 @runtime_checkable
@@ -70,6 +70,33 @@ class ClaimingStore(StoreBackend, Protocol):
             skip: the ids of runs that are not claimed.
         """
         ...
+
+
+@runtime_checkable
+class HistoryPagingStore(StoreBackend, Protocol):
+    """A store that returns a part of a history without reading the rest."""
+
+    async def history_page(self, run_id: str, after: int | None, limit: int | None) -> Sequence[Transition]:
+        """Return the entries of `history` with a `seq` greater than `after`: the first `limit` of them.
+
+        The time that this takes must not grow with the number of the other entries, if `limit` is given.
+
+        Args:
+            run_id: the run.
+            after: a `seq`, which the history need not have; None for the entries from the first one.
+            limit: maximum number of entries, 0 or more; None for all.
+        """
+        ...
+
+
+async def read_history(
+    backend: StoreBackend, run_id: str, after: int | None = None, limit: int | None = None
+) -> Sequence[Transition]:
+    """Return a part of a run's history, as `HistoryPagingStore.history_page` does, from any store."""
+    if (after is not None or limit is not None) and backend.capabilities.history_pages:
+        return await cast(HistoryPagingStore, backend).history_page(run_id, after, limit)
+    entries = await backend.history(run_id)
+    return [entry for entry in entries if after is None or entry.seq > after][:limit]
 
 
 @runtime_checkable

@@ -222,6 +222,7 @@ class Capabilities(NamedTuple):
         pages: `runs` obeys `RunFilter.after`, and sorts by `RunRecord.place`.
         audit: the store is a `cano.AuditingStore`. Otherwise no entry is kept.
         claims: the store is a `ClaimingStore`; the kernel claims the runs of others one by one.
+        history_pages: the store is a `HistoryPagingStore`; of others the kernel reads a history as a whole.
     """
 
     durable: bool = True
@@ -234,6 +235,7 @@ class Capabilities(NamedTuple):
     audit: bool = False
     prune: bool = False
     claims: bool = False
+    history_pages: bool = False
 
 
 @runtime_checkable

@@ -1,7 +1,8 @@
 """`python -m tests.benchmarks.growth`: what must not grow with the runs of a store, for several sizes in one table.
 
-A store of size N has N parked runs that wait, N finished runs of ten workflows, and N signals that no run awaits. Each
-cell is the shortest of some rounds in milliseconds, as a caller waits for it, on one machine with real servers.
+A store of size N has N parked runs that wait, N finished runs of ten workflows, N signals that no run awaits, and a run
+of N / 10 steps. Each cell is the shortest of some rounds in milliseconds, as a caller waits for it, on one machine with
+real servers.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ import asyncio
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
 
-from cano import Kernel, Retention, RunFilter, RunRecord, RunStatus, Signal, StoreBackend, Wait
+from cano import Commit, Kernel, Retention, RunFilter, RunRecord, RunStatus, Signal, StoreBackend, Wait, read_history
 from cano.testing.contract_base import installed_backend
 from cano_memory import MemoryBackend
 from cano_postgres import PostgresBackend
@@ -93,16 +95,37 @@ async def measured(store: StoreBackend, size: int, rounds: int) -> dict[str, flo
 async def _pruned(store: StoreBackend, size: int) -> dict[str, float]:
     """The milliseconds of a prune with nothing to do, and those of one that deletes up to 5,000 runs, a run."""
     async with Kernel(store=store, plugins=["msgspec", "durability"], discover=False) as kernel:
+        history = await _history(kernel, size)
         begin = time.perf_counter()
         await kernel.prune(Retention(keep_last=max(size // 10, 1), max_age=1e9))
         idle = time.perf_counter() - begin
         keep = max(size // 10 - 500, 0)
         begin = time.perf_counter()
         gone = len(await kernel.prune(Retention(keep_last=keep)))
-        return {
+        return history | {
             "prune() with nothing to do": idle * 1e3,
             "prune(), per deleted run": (time.perf_counter() - begin) / max(gone, 1) * 1e3,
         }
+
+
+async def _history(kernel: Kernel, size: int) -> dict[str, float]:
+    """The milliseconds of a fork near the beginning of a long run, and of a page of its history."""
+    assert kernel.backend is not None
+    long = finished(1)._replace(run_id="long", status=RunStatus.RUNNING, holder="me", expires=NOW, token=1)
+    await kernel.backend.create(long)
+    for seq in range(1, size // 10 + 4):
+        commit = Commit("long", 1, seq - 1, seq, "A", RunStatus.RUNNING, {"key": b"%d" % seq}, at=NOW)
+        await kernel.backend.commit(commit)
+    times: dict[str, list[float]] = {}
+    for number in range(9):
+        for name, work in (
+            ("fork(3) of a long run", partial(kernel.fork, "long", 3, f"fork {number}")),
+            ("history(limit=50) in its middle", partial(read_history, kernel.backend, "long", size // 20, 50)),
+        ):
+            begin = time.perf_counter()
+            await work()
+            times.setdefault(name, []).append(time.perf_counter() - begin)
+    return {name: min(taken) * 1e3 for name, taken in times.items()}
 
 
 def show(store: str, sizes: list[int], columns: list[dict[str, float]]) -> None:

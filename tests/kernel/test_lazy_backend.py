@@ -56,7 +56,9 @@ class Lazy(LazyBackend[MemoryBackend]):
     """
 
     def __init__(self, kind: type[MemoryBackend] = MemoryBackend) -> None:
-        super().__init__("in memory", MemoryBackend().capabilities._replace(prune=False, claims=False))
+        super().__init__(
+            "in memory", MemoryBackend().capabilities._replace(prune=False, claims=False, history_pages=False)
+        )
         self._kind = kind
         self.made: list[MemoryBackend] = []
         self.making: asyncio.Queue[MemoryBackend] = asyncio.Queue()

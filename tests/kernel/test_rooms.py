@@ -14,17 +14,17 @@ HERE = Path(cano.__file__).parent
 FILES = sorted(path for path in HERE.rglob("*.py") if "testing" not in path.relative_to(HERE).parts)
 
 BUDGETS = {
-    "": 1_060,  # the top floor: hooks, protocols, records, errors, options
+    "": 1_080,  # the top floor: hooks, protocols, records, errors, options
     "data": 591,
     "model": 804,
     "engine": 1_489,
     "runtime": 295,
     "concurrency": 632,
     "plugins": 513,
-    "kernel": 689,
+    "kernel": 691,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
-DURABILITY = {"": 1_872, "families": 91, "inspection": 511, "recovery": 600, "sealing": 578}
+DURABILITY = {"": 1_872, "families": 91, "inspection": 522, "recovery": 600, "sealing": 580}
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
 
 EXCEPTIONS = {

@@ -41,6 +41,7 @@ from cano import (
     Failed,
     Finding,
     FunctionTask,
+    HistoryPagingStore,
     JoinConfig,
     JoinError,
     JoinStrategy,
@@ -126,6 +127,7 @@ from cano import (
     is_held,
     isolate,
     not_a_list,
+    read_history,
     sleep_until,
     state_name,
     task,
@@ -387,7 +389,8 @@ async def kernels() -> None:
         listing: RunListing = kernel.runs(status=RunStatus.FAILED, limit=3)
         records: Sequence[RunRecord] = await listing
         tokens: list[str | None] = [record.wait_token for record in records]
-        history: Sequence[Transition] = await kernel.history("one")
+        history: Sequence[Transition] = await kernel.history("one", after=3, limit=10)
+        history = await read_history(pager, "one", after=3, limit=10)
         forked: str = await kernel.fork("one", 2, "two")
         why: Explanation = await kernel.explain(forked)
         findings: Sequence[Finding] = await kernel.check()
@@ -673,6 +676,19 @@ class Claiming(Backend):
 
 
 claimer: ClaimingStore = Claiming()
+
+
+class Paging(Backend):
+    """A store that returns parts of histories."""
+
+    capabilities = Capabilities(history_pages=True)
+
+    async def history_page(self, run_id: str, after: int | None, limit: int | None) -> Sequence[Transition]:
+        """No entry."""
+        return []
+
+
+pager: HistoryPagingStore = Paging()
 
 
 class Binding:

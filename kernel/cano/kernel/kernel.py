@@ -674,17 +674,24 @@ class Kernel:
         place = None if after is None else after.place
         return RunListing(self, RunFilter(workflow, status, parent, limit, place))
 
-    async def history(self, run_id: str) -> list[Transition]:
-        """Return every committed transition of a run with the data that it changed, oldest first.
+    async def history(self, run_id: str, *, after: int | None = None, limit: int | None = None) -> list[Transition]:
+        """Return the committed transitions of a run with the data that they changed, oldest first.
 
         A run that does not commit each step, in `memory://` or with `durability="exit"`, has one entry for several
         transitions: the seq of the last one, and all changes.
+
+        Args:
+            run_id: the run.
+            after: the `seq` of the last transition of a page, for the next page; None begins with the creation.
+            limit: maximum number of transitions; None for all.
 
         Raises:
             RunNotFoundError: there is no such run.
             ConfigurationError: the store keeps no history.
         """
-        return await (await self._asked(run_id=run_id)).history(run_id)
+        whole_or_none("after", after, 0)
+        whole_or_none("limit", limit, 0)
+        return await (await self._asked(run_id=run_id)).history(run_id, after, limit)
 
     async def fork(self, run_id: str, seq: int, new_run_id: str) -> str:
         """Create a run with the state and data of `run_id` after transition `seq`; `resume` executes it.

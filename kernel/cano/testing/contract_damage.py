@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from cano.errors import SerializationError, StoreError
 from cano.kernel.kernel import Kernel
+from cano.optional_stores import HistoryPagingStore
 from cano.protocols import StoreBackend
 from cano.records import Retention, RunFilter, RunRecord, Signal
 from cano.testing.contract_base import (
@@ -201,6 +202,8 @@ class DamageContract(Contract):
             async for run_id in run_ids:
                 if store.capabilities.history:
                     await _refused(run_id, store.history(run_id))
+                    if isinstance(store, HistoryPagingStore):
+                        await _refused(run_id, store.history_page(run_id, None, STEPS + 1))
                 assert [line.seq for line in await store.history("other")] == promised(store, range(STEPS + 1))
 
     @clause_of_url

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cano.errors import ConflictError
+from cano.optional_stores import HistoryPagingStore
 from cano.protocols import StoreBackend
 from cano.records import RunStatus, Signal
 from cano.testing.contract_base import (
@@ -110,3 +111,32 @@ class HistoryClauses(Contract):
         await store.commit(step(1))
 
         assert [entry.seq for entry in await store.history("run")] == promised(store, [0, 1])
+
+    @clause
+    async def test_a_history_has_pages(self, store: StoreBackend) -> None:
+        """`history_page` returns the part of `history` after a seq, up to a limit, wherever that seq lies.
+
+        A store with `capabilities.history_pages` is a `HistoryPagingStore`; others have no `history_page`.
+        """
+        assert isinstance(store, HistoryPagingStore) == store.capabilities.history_pages, (
+            "history_pages and history_page go together"
+        )
+        if not isinstance(store, HistoryPagingStore):
+            return
+        await store.create(new_run(seq=3, data=values(store, n=0)))
+        last = 3
+        for seq in range(4, 300):
+            if seq % 4:  # every fourth is skipped
+                await store.commit(step(seq, expected_seq=last, changed=values(store, n=seq)))
+                last = seq
+            elif seq % 8 == 0:
+                for _ in range(3):
+                    await store.commit(note(last, changed=values(store, n=seq)))
+        await store.create(new_run("other"))
+        whole = entries(await store.history("run"))
+
+        for after in (None, 0, 2, 3, 4, 5, 7, 8, 11, 100, 101, 149, 150, 151, 199, 200, 201, 297, 298, 299, 300, 10**9):
+            rest = [entry for entry in whole if after is None or entry[0] > after]
+            for limit in (None, 0, 1, 2, 90, 250, 10**9):
+                assert entries(await store.history_page("run", after, limit)) == rest[:limit], (after, limit)
+        assert list(await store.history_page("unknown", None, 1)) == []

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import click
-from cano import Kernel, RunRecord, Transition, is_held
+from cano import Kernel, RunRecord, Transition, is_held, read_history
 from cano.redaction import redacted
 
 from cano_cli.hints import command, word
@@ -44,15 +44,25 @@ class RunDetails(NamedTuple):
     "--redact", is_flag=True, envvar="CANO_REDACT", show_envvar=True,
     help='Print "[redacted]" in place of passwords, tokens and the like.',
 )  # fmt: skip
+@click.option("--after", metavar="STEP", type=click.IntRange(0), help="Show the history after this step only.")
+@click.option("--limit", metavar="N", type=click.IntRange(0), help="Show at most N entries of the history, the oldest.")
 @json_option
 @click.pass_context
 def show(
-    ctx: click.Context, *, run: str, store: str | None, flows: tuple[str, ...], redact: bool, as_json: bool
+    ctx: click.Context,
+    *,
+    run: str,
+    store: str | None,
+    flows: tuple[str, ...],
+    redact: bool,
+    after: int | None,
+    limit: int | None,
+    as_json: bool,
 ) -> None:
     """Show a run: its status and the reason for it, its data, and its history.
 
     If a value cannot be decoded because its class is unknown, the reason is shown instead. --flow makes the classes
-    of a workflow known.
+    of a workflow known. --after and --limit show a part of a long history.
     """
     clean: Callable[[Any], Any] = redacted if redact else lambda value: value
     settings: Settings = ctx.obj
@@ -63,7 +73,7 @@ def show(
         record = await record_of(kernel, run)
         backend = backend_of(kernel)
         decode = partial(decode_values, kernel, advise=bool(flows))  # without a flow, the last line has the advice
-        history = await backend.history(run) if backend.capabilities.history else None
+        history = await read_history(backend, run, after, limit) if backend.capabilities.history else None
         return RunDetails(
             record,
             kernel.clock.time(),

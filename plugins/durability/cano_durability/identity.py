@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cano import Run, RunExistsError, RunRecord, SerializationError, StoreView
+from cano import Run, RunExistsError, RunRecord, SerializationError, StoreView, read_history
 from cano.engine.ports import BoundWorkflow
 
 from cano_durability.bounds import off_loop
@@ -74,7 +74,7 @@ class Identity:
         if FIRST in record.own:
             kept = self._stored.values.decode(FIRST, record.own[FIRST], self._run_id, own=True)
             return bool(await self._digest() == kept)
-        history = await self._stored.backend.history(self._run_id)
+        history = await read_history(self._stored.backend, self._run_id, limit=1)
         if not history:
             return True  # an earlier version began it
         try:

@@ -354,9 +354,9 @@ class Keeper:
         """See `Kernel.runs`."""
         return await self._lister.runs(filter)
 
-    async def history(self, run_id: str) -> list[Transition]:
+    async def history(self, run_id: str, after: int | None, limit: int | None) -> list[Transition]:
         """See `Kernel.history`."""
-        return await self._lister.history(run_id)
+        return await self._lister.history(run_id, after, limit)
 
     async def fork(self, run_id: str, seq: int, new_run_id: str) -> str:
         """See `Kernel.fork`."""

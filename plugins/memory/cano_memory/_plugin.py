@@ -17,7 +17,9 @@ OPTIONS = Options(strict=switch, keep=partial(whole, most=999_999_999))
 @hookimpl
 def cano_stores() -> dict[str, Capabilities]:
     """Return the capabilities of `memory://`."""
-    return {"memory": Capabilities(durable=False, encoded=False, pages=True, prune=True, claims=True)}
+    return {
+        "memory": Capabilities(durable=False, encoded=False, pages=True, prune=True, claims=True, history_pages=True)
+    }
 
 
 @hookimpl

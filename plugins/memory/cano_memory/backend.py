@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 from cano import (
@@ -62,7 +64,14 @@ class MemoryBackend:
         whole("keep", keep)
         switch("strict", strict)
         self.capabilities = Capabilities(
-            durable=strict, encoded=strict, strict=strict, pages=True, prune=True, audit=strict, claims=True
+            durable=strict,
+            encoded=strict,
+            strict=strict,
+            pages=True,
+            prune=True,
+            audit=strict,
+            claims=True,
+            history_pages=True,
         )
         self._strict = strict
         self._keep = keep
@@ -131,9 +140,15 @@ class MemoryBackend:
 
     async def history(self, run_id: str) -> Sequence[Transition]:
         """Return the run's history, oldest entry first."""
+        return await self.history_page(run_id, None, None)
+
+    async def history_page(self, run_id: str, after: int | None, limit: int | None) -> Sequence[Transition]:
+        """Return the entries with a seq greater than `after`: the first `limit` of them."""
         with self._locked():
-            entries = self._history.get(run_id, ())
-            return [entry._replace(changed=_isolated(entry.changed), own=_isolated(entry.own)) for entry in entries]
+            entries = self._history.get(run_id, [])
+            first = 0 if after is None else bisect_right(entries, after, key=attrgetter("seq"))
+            page = entries[first : None if limit is None else first + limit]
+            return [entry._replace(changed=_isolated(entry.changed), own=_isolated(entry.own)) for entry in page]
 
     async def delete(self, run_id: str, audit: AuditEntry | None = None) -> bool:
         """Delete the run, even if it is held, and every signal sent to its id. Return whether the run existed."""

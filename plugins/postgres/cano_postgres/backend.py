@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cano import AuditEntry, ClaimedRun, LazyBackend, Retention, RunRecord
+from cano import AuditEntry, ClaimedRun, LazyBackend, Retention, RunRecord, Transition
 from cano.options import Seconds
 
 from cano_postgres.settings import Settings
@@ -81,6 +81,10 @@ class PostgresBackend(LazyBackend["Engine"]):
     ) -> Sequence[ClaimedRun]:
         """See `ClaimingStore.claim_ready`."""
         return await self._opened().claim_ready(definitions, limit, holder, now, expires, skip)
+
+    async def history_page(self, run_id: str, after: int | None, limit: int | None) -> Sequence[Transition]:
+        """See `HistoryPagingStore.history_page`."""
+        return await self._opened().history_page(run_id, after, limit)
 
     async def expired(
         self, retention: Retention, now: float, limit: int, after: tuple[float, str] | None = None

@@ -203,7 +203,10 @@ class Engine:
         return await self._reader.ask(reading.runs, filter)
 
     async def history(self, run_id: str) -> Sequence[Transition]:
-        return await self._reader.ask(reading.history, run_id, run_id=run_id)
+        return await self.history_page(run_id, None, None)
+
+    async def history_page(self, run_id: str, after: int | None, limit: int | None) -> Sequence[Transition]:
+        return await self._reader.ask(reading.history, run_id, after, limit, run_id=run_id)
 
     async def next_signal(self, run_id: str, name: str, own: bool = False) -> Signal | None:
         return await self._reader.ask(signals.oldest, run_id, name, own, run_id=run_id)

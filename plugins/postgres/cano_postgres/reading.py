@@ -20,6 +20,8 @@ AT_ONCE = 200
 """The most rows that are decoded in one turn of the event loop."""
 
 _STATUSES = {status.value: status for status in RunStatus}
+_ALL = 2**62
+"""More entries than a history has."""
 
 COLUMNS: LiteralString = """
     runs.run_id, runs.workflow, runs.version, runs.fingerprint, runs.parent, runs.created, runs.updated, runs.state,
@@ -42,9 +44,26 @@ READY = f"""
         UNION ALL
         SELECT id FROM runs WHERE status = 'running'
     )) AND (holder IS NULL OR expires IS NULL OR expires < %(now)s) ORDER BY id"""
-_HISTORY = """
-    SELECT runs.head, journal.line, journal.seq, journal.state, journal.status, journal.at, journal.packed
-    FROM runs LEFT JOIN journal ON journal.run = runs.id WHERE run_id = %s ORDER BY journal.line"""
+# the entries after number `low` are those with a greater seq than `after`; a missing entry ends the search too early
+HISTORY = """
+    WITH RECURSIVE run AS MATERIALIZED (
+        SELECT id, head, %(after)s::bigint AS after FROM runs WHERE run_id = %(run_id)s
+    ),
+    search (low, high) AS (
+        SELECT 0::bigint, CASE WHEN after < 0 THEN 1 ELSE head + 1 END FROM run
+        UNION ALL
+        SELECT
+            CASE WHEN journal.seq > after THEN low ELSE journal.line END,
+            CASE WHEN journal.seq > after THEN journal.line ELSE high END
+        FROM search CROSS JOIN run JOIN journal ON journal.run = run.id AND journal.line = (low + high) / 2
+        WHERE high - low > 1
+    )
+    SELECT run.head, place.low, place.high, journal.line, journal.seq, journal.state, journal.status, journal.at,
+        journal.packed
+    FROM run CROSS JOIN (SELECT max(low) AS low, min(high) AS high FROM search) AS place
+    LEFT JOIN journal ON journal.run = run.id
+        AND journal.line >= place.high AND journal.line < place.high + %(limit)s::bigint
+    ORDER BY journal.line"""
 
 
 @cache
@@ -137,22 +156,33 @@ async def rows_of(cursor: AsyncCursor[tuple[Any, ...]]) -> AsyncIterator[tuple[A
             await asyncio.sleep(0)
 
 
-async def history(connection: Connection, run_id: str) -> Sequence[Transition]:
-    """Return the run's transitions, oldest first. The first entry is its creation."""
-    rows = [row async for row in rows_of(await connection.execute(_HISTORY, (run_id,), binary=True))]
-    if not rows:
-        return []
-    numbers = [row[1] for row in rows if row[1] is not None]
+async def history(connection: Connection, run_id: str, after: int | None, limit: int | None) -> Sequence[Transition]:
+    """Return the run's transitions after `after`, oldest first, up to `limit`."""
     found: list[Transition] = []
-    lines = unpacked(run_id, 0, rows[0][0], numbers, [row[6] for row in rows])
-    for (_, changes), (_, _, seq, state, status, at, _) in zip(lines, rows, strict=True):
-        if status not in _STATUSES or (found and seq < found[-1].seq):
-            raise unreadable(run_id, f"its journal is corrupt at transition {seq}")
-        if found and seq == found[-1].seq:
-            continue  # a commit that made no transition
-        found.append(Transition(seq=seq, state=state, status=_STATUSES[status], at=at, **changes._asdict()))
-        if len(found) % AT_ONCE == 0:
-            await asyncio.sleep(0)
+    last = -1 if after is None else after
+    while limit is None or len(found) < limit:
+        most = _ALL if limit is None else limit - len(found)
+        wanted = {"run_id": run_id, "after": last, "limit": most}
+        rows = [row async for row in rows_of(await connection.execute(HISTORY, wanted, binary=True))]
+        if not rows:
+            return []
+        head, low, high, *_ = rows[0]
+        lines = [] if rows[0][3] is None else [row[3:] for row in rows]
+        numbers = [line for line, *_ in lines]
+        if high != low + 1:
+            raise unreadable(run_id, f"its journal is broken after entry {low}")
+        part = unpacked(run_id, low, min(low + most, head), numbers, [blob for *_, blob in lines])
+        for (_, changes), (_, seq, state, status, at, _) in zip(part, lines, strict=True):
+            if status not in _STATUSES or seq < last:
+                raise unreadable(run_id, f"its journal is corrupt at transition {seq}")
+            if seq == last:
+                continue  # a commit that made no transition
+            found.append(Transition(seq=seq, state=state, status=_STATUSES[status], at=at, **changes._asdict()))
+            last = seq
+            if len(found) % AT_ONCE == 0:
+                await asyncio.sleep(0)
+        if low + most >= head:
+            break
     return found
 
 

@@ -58,4 +58,6 @@ class Settings:
     @property
     def capabilities(self) -> Capabilities:
         """The store's capabilities."""
-        return Capabilities(strict=self.strict, notify=True, pages=True, prune=True, audit=True, claims=True)
+        return Capabilities(
+            strict=self.strict, notify=True, pages=True, prune=True, audit=True, claims=True, history_pages=True
+        )

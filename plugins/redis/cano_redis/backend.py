@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cano import LazyBackend
+from cano import LazyBackend, Transition
 from cano.options import Seconds
 
 from cano_redis.settings import Durability, Settings
@@ -84,6 +84,10 @@ class RedisBackend(LazyBackend["Engine"]):
     def durability(self) -> Durability | None:
         """The server's durability when the store last connected; None before `open`."""
         return None if self._server is None else self._server.durability
+
+    async def history_page(self, run_id: str, after: int | None, limit: int | None) -> Sequence[Transition]:
+        """See `HistoryPagingStore.history_page`."""
+        return await self._opened().history_page(run_id, after, limit)
 
     def watch(self, tell: Callable[[str | None], None]) -> None:
         """See `NotifyingStore.watch`."""

@@ -9,7 +9,7 @@ from itertools import count
 from typing import Any
 
 from cano import AuditEntry, Commit, RunFilter, RunRecord, RunStatus, SerializationError, Signal, Signals, Transition
-from cano_msgspec.packing import pack_extra, payload_bytes, stale
+from cano_msgspec.packing import pack_extra, payload_bytes, stale, unreadable
 
 from cano_redis import audit, reading, scripts
 from cano_redis.news import News
@@ -108,8 +108,24 @@ class Engine:
         return [run for run in await self._records(answer) if reading.could_go_on(run, now)]
 
     async def history(self, run_id: str) -> Sequence[Transition]:
-        answer = await self._do(scripts.HISTORY, run_id)
-        return [] if answer is None else reading.history(run_id, *answer)
+        return await self.history_page(run_id, None, None)
+
+    async def history_page(self, run_id: str, after: int | None, limit: int | None) -> Sequence[Transition]:
+        found: list[Transition] = []
+        last = -1 if after is None else after
+        while limit is None or len(found) < limit:
+            most = -1 if limit is None else limit - len(found)
+            answer = await self._do(scripts.HISTORY, run_id, b"%d" % last, b"%d" % most)
+            if answer is None:
+                return []
+            promised, count, first, lines = answer
+            if promised != b"%d" % count:
+                raise unreadable(run_id, "entries of its history are missing")
+            found += reading.history(run_id, last, lines)
+            if first + len(lines) >= count:
+                break
+            last = found[-1].seq
+        return found
 
     async def delete(self, run_id: str, entry: AuditEntry | None = None) -> bool:
         return bool(await self._do(scripts.DELETE, run_id, self._op(), *self._news_of(run_id), entry=entry))

@@ -13,17 +13,15 @@ from cano_redis.packing import unpack_line, unpaired
 from cano_redis.records import STATUSES, listed
 
 
-def history(run_id: str, count: bytes, lines: Sequence[bytes]) -> Sequence[Transition]:
-    """Return the run's transitions. Raise SerializationError if an entry is corrupt or missing."""
-    if count != b"%d" % len(lines):
-        raise unreadable(run_id, "entries of its history are missing")
+def history(run_id: str, after: int, lines: Sequence[bytes]) -> list[Transition]:
+    """Return the transitions after `after`. Raise SerializationError if an entry is corrupt."""
     found: list[Transition] = []
     for line in lines:
         try:
             seq, body = unpack_line(line)
         except DamagedError as error:
             raise unreadable(run_id, error) from error
-        last = found[-1].seq if found else -1
+        last = found[-1].seq if found else after
         if body is None:  # a commit that made no transition
             if seq != last:
                 raise unreadable(run_id, f"its history is corrupt at transition {seq}")

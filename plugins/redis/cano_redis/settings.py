@@ -91,7 +91,7 @@ class Settings:
     @property
     def capabilities(self) -> Capabilities:
         """The store's capabilities."""
-        return Capabilities(strict=self.strict, notify=True, pages=True, audit=True)
+        return Capabilities(strict=self.strict, notify=True, pages=True, audit=True, history_pages=True)
 
     @property
     def place(self) -> str:

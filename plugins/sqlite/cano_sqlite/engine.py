@@ -126,7 +126,13 @@ class Engine:
         return self._lister.do(Call(partial(reading.runs, filter=filter)))
 
     def history(self, run_id: str) -> Coroutine[Any, Any, Sequence[Transition]]:
-        return self._lister.do(Call(partial(reading.history, run_id=run_id), run_id))
+        return self.history_page(run_id, None, None)
+
+    def history_page(
+        self, run_id: str, after: int | None, limit: int | None
+    ) -> Coroutine[Any, Any, Sequence[Transition]]:
+        work = partial(reading.history, run_id=run_id, after=after, limit=limit)
+        return self._lister.do(Call(work, run_id))
 
     def next_signal(self, run_id: str, name: str, own: bool = False) -> Coroutine[Any, Any, Signal | None]:
         return self._reader.do(Call(partial(signals.oldest, run_id=run_id, name=name, own=own), run_id))

@@ -111,5 +111,5 @@ def forget(connection: sqlite3.Connection, ids: Iterable[int]) -> None:
     connection.execute(f"DELETE FROM signals WHERE run_id IN (SELECT run_id FROM runs WHERE id IN ({runs}))")
     connection.execute(_FORGET_LINES.format(runs=runs))
     connection.execute(_EMPTY_LINE.format(runs=runs))
-    for table, column in (("snapshot", "run"), ("definitions", "run"), ("runs", "id")):
+    for table, column in (("snapshot", "run"), ("marks", "run"), ("definitions", "run"), ("runs", "id")):
         connection.execute(f"DELETE FROM {table} WHERE {column} IN ({runs})")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
 
 from cano import RunFilter, RunRecord, RunStatus, SerializationError, Transition
 from cano_msgspec.packing import unpacked_record, unreadable, unreadable_record
 
-from cano_sqlite.snapshot import Place, fetch, lines, read_data
+from cano_sqlite.snapshot import Place, fetch, lines, next_mark, read_data
 
 _STATUSES = {status.value: status for status in RunStatus}
 _NONE = type(None)
@@ -103,20 +103,34 @@ def ready(connection: sqlite3.Connection, now: float) -> Sequence[RunRecord]:
     return [_listed(row) for row in fetch(connection, READY, {"now": now})]
 
 
-def history(connection: sqlite3.Connection, run_id: str) -> Sequence[Transition]:
-    """Return the run's transitions, oldest first. The first entry is its creation."""
-    row = connection.execute("SELECT run_id, id, head, 0 FROM runs WHERE run_id = ?", (run_id,)).fetchone()
+def history(connection: sqlite3.Connection, run_id: str, after: int | None, limit: int | None) -> Sequence[Transition]:
+    """Return the run's transitions after `after`, oldest first, up to `limit`."""
+    row = connection.execute("SELECT id, head FROM runs WHERE run_id = ?", (run_id,)).fetchone()
     if row is None:
         return []
+    run, head = row
     found: list[Transition] = []
-    for changes, (seq, state, status, at) in lines(connection, Place(*row)):
+    last, until = -1 if after is None else after, None
+    while until != head and (limit is None or len(found) < limit):
+        mark = None if limit is None else next_mark(connection, run, last)
+        seq, until = (last, head) if mark is None else mark
+        found += _transitions(connection, run_id, run, until, last)
+        if mark is not None and (not found or found[-1].seq != seq):
+            raise unreadable(run_id, f"the mark of transition {seq} in its journal is corrupt")
+        last = seq
+    return found[:limit]
+
+
+def _transitions(connection: sqlite3.Connection, run_id: str, run: int, until: int, after: int) -> Iterator[Transition]:
+    """Yield the transitions with a seq greater than `after`, up to the entry `until`."""
+    last = -1
+    for changes, (seq, state, status, at) in lines(connection, run_id, run, until, after):
         right = isinstance(seq, int) and isinstance(state, str) and isinstance(at, float) and status in _STATUSES
-        if not right or (found and seq < found[-1].seq):
+        if not right or seq < last:
             raise unreadable(run_id, f"its journal is corrupt at transition {seq}")
-        if found and seq == found[-1].seq:
-            continue  # a commit that made no transition
-        found.append(Transition(seq=seq, state=state, status=_STATUSES[status], at=at, **changes._asdict()))
-    return found
+        if last < seq > after:  # otherwise a commit that made no transition, or the entry before the part
+            yield Transition(seq=seq, state=state, status=_STATUSES[status], at=at, **changes._asdict())
+        last = seq
 
 
 def _record(row: tuple[Any, ...], data: dict[str, bytes], own: dict[str, bytes]) -> RunRecord:

@@ -8,6 +8,8 @@
   trigger updates that. So a commit writes the end of one table, one row of another and no index. The steps of many
   runs are one statement, during which Python can run other code.
 - `snapshot` has a run's data as of its journal entry `runs.folded`, one row for each key. Compaction moves it forward.
+- `marks` has the seq and the id of the journal entry of each compaction. So a part of a long history is found without
+  the entries after it.
 - `signals` has the signals sent to a run, even before the run exists. A consumed signal keeps its id.
 - `runs.wake` is the time from which a parked run can continue: the end of its wait, or DUE once its signal has come. So
   one index finds the runs that are ready, however many are parked and however many signals no run awaits.
@@ -33,7 +35,7 @@ DUE = "-9e999"
 
 _SPACE = r"(?>[ \t\n\f\r]|--[^\n]*\n|/\*.*?\*/)+"  # atomic: otherwise each comment of a crafted file doubles the time
 _TRIGGER = re.compile(f"CREATE{_SPACE}(?:TEMP{_SPACE}|TEMPORARY{_SPACE})?TRIGGER\\b", re.IGNORECASE | re.DOTALL)
-_TABLE = re.compile(r"\b(runs|definitions|journal|snapshot|signals|audit)\b", re.IGNORECASE)
+_TABLE = re.compile(r"\b(runs|definitions|journal|snapshot|marks|signals|audit)\b", re.IGNORECASE)
 _FOLLOW = """CREATE TRIGGER runs_follow AFTER INSERT ON journal BEGIN
             UPDATE runs SET seq = new.seq, head = new.id, updated = new.at, tail = tail + 1 WHERE id = new.run;
         END"""
@@ -206,6 +208,15 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         # so that a process of an earlier version fails that still has the file open; its engine's values would be lost
         "ALTER TABLE journal RENAME COLUMN changes TO packed",
         "PRAGMA user_version = 7",
+    ),
+    (
+        """CREATE TABLE marks (
+            run INTEGER NOT NULL,
+            seq INTEGER NOT NULL,
+            id INTEGER NOT NULL,
+            PRIMARY KEY (run, seq)
+        ) WITHOUT ROWID""",
+        "PRAGMA user_version = 8",
     ),
 )
 """The statements that migrate a file from each schema version to the next; the first creates the tables."""

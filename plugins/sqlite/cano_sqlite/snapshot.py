@@ -21,10 +21,21 @@ _CHAIN = """
     )"""
 _CHANGES = _CHAIN + "SELECT id, prev, run, packed FROM journal WHERE id IN (SELECT id FROM chain) ORDER BY id"
 _LINES = (
-    _CHAIN
-    + """SELECT id, prev, run, packed, seq, state, status, at FROM journal
-    WHERE id IN (SELECT id FROM chain) ORDER BY id"""
+    "SELECT id, prev, run, packed, seq, state, status, at FROM journal WHERE id IN (SELECT id FROM chain) ORDER BY id"
 )
+# the entry `until`, and those before it, back to the first one whose seq is `after` or less
+PART = (
+    """
+    WITH RECURSIVE chain (id, prev, seq) AS (
+        SELECT id, prev, seq FROM journal WHERE id = :until
+        UNION ALL
+        SELECT older.id, older.prev, older.seq FROM chain CROSS JOIN journal AS older
+        WHERE older.id = chain.prev AND chain.prev < chain.id AND chain.seq > :after
+    )"""
+    + _LINES
+)
+_MARK = "INSERT OR REPLACE INTO marks (run, seq, id) VALUES (?, ?, ?)"
+NEXT_MARK = "SELECT seq, id FROM marks WHERE run = ? AND seq > ? ORDER BY seq LIMIT 1"
 _PUT = """
     INSERT INTO snapshot (run, own, key, value) VALUES (?, ?, ?, ?)
     ON CONFLICT (run, own, key) DO UPDATE SET value = excluded.value"""
@@ -70,13 +81,28 @@ def _text_or_bytes(data: bytes) -> str | bytes:
         return data
 
 
-def lines(connection: sqlite3.Connection, place: Place) -> Iterator[tuple[Changes, Sequence[Any]]]:
-    """Yield the changes of each entry after the snapshot, with its seq, state, status and time; oldest first.
+def lines(
+    connection: sqlite3.Connection, run_id: str, run: int, until: int, after: int
+) -> Iterator[tuple[Changes, Sequence[Any]]]:
+    """Yield the changes of each entry up to the one with the id `until`, with its seq, state, status and time.
+
+    The first one is the run's first, or the newest with a seq of at most `after`.
 
     Raises:
         SerializationError: an entry is corrupt or missing.
     """
-    return _unpacked(fetch(connection, _LINES, {"head": place.head, "folded": place.folded}), place)
+    rows = fetch(connection, PART, {"until": until, "after": after})
+    before = rows[0][1] if rows and isinstance(rows[0][4], int) and rows[0][4] <= after else 0
+    return _unpacked(rows, Place(run_id, run, until, before))
+
+
+def next_mark(connection: sqlite3.Connection, run: int, seq: int) -> tuple[int, int] | None:
+    """Return the seq and the id of the first marked entry with a greater seq; None if there is none."""
+    for mark in connection.execute(NEXT_MARK, (run, seq)).fetchall():
+        if all(isinstance(number, int) for number in mark):
+            found: tuple[int, int] = mark
+            return found
+    return None
 
 
 def read_data(connection: sqlite3.Connection, place: Place) -> tuple[dict[str, bytes], dict[str, bytes]]:
@@ -107,6 +133,7 @@ def fold(connection: sqlite3.Connection, run_id: str, tails: Tails) -> None:
         mine = run_id, tail.run, tail.head, tail.folded, tail.count, tail.seq, tail.token
         if connection.execute(_FOLDED, mine).rowcount == 1:
             _put(connection, tail.run, False, tail.gone, tail.latest)
+            connection.execute(_MARK, (tail.run, tail.seq, tail.head))
             tails.begin(run_id, tail.run, tail.head, tail.head, tail.seq, tail.token)
             return
     row = connection.execute("SELECT id, head, folded, seq, token FROM runs WHERE run_id = ?", (run_id,)).fetchone()
@@ -120,6 +147,7 @@ def fold(connection: sqlite3.Connection, run_id: str, tails: Tails) -> None:
     for own, some in zip((False, True), merged, strict=True):
         _put(connection, run, own, *some)
     connection.execute("UPDATE runs SET folded = head, tail = 0 WHERE id = ?", (run,))
+    connection.execute(_MARK, (run, seq, head))
     tails.begin(run_id, run, head, head, seq, token)
 
 

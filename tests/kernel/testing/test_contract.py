@@ -501,6 +501,17 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
         {"delete": lambda s, honest, run_id: [mail := s._mail.get(run_id), then(honest(run_id), lambda there: (
             mail and s._mail.update({run_id: mail}), there)[1])][1]},
         "deleting_forgets_what_is_the_engines"),
+    "pages a history from its beginning": (
+        {"history_page": lambda s, honest, run_id, after, limit: honest(run_id, None, limit)}, "a_history_has_pages"),
+    "pages a history from the entry itself": (
+        {"history_page": lambda s, honest, run_id, after, limit: honest(run_id, after and after - 1, limit)},
+        "a_history_has_pages"),
+    "takes the limit of a page for a seq": (
+        {"history_page": lambda s, honest, run_id, after, limit: then(honest(run_id, after, limit), lambda page: [
+            entry for entry in page if limit is None or entry.seq < (after or 0) + limit])},
+        "a_history_has_pages"),
+    "pages a history without a limit": (
+        {"history_page": lambda s, honest, run_id, after, limit: honest(run_id, after, None)}, "a_history_has_pages"),
     # lists
     "lists what was updated last first": (
         listed("runs", lambda s, runs: sorted(runs, key=lambda run: -run.updated)), "runs_are_listed_newest_first"),

@@ -51,6 +51,10 @@ class WithoutHistory(SaysNoHistory):
 
     async def history(self, run_id: str) -> Sequence[Transition]:
         """Nothing, ever."""
+        return await self.history_page(run_id, None, None)
+
+    async def history_page(self, run_id: str, after: int | None, limit: int | None) -> Sequence[Transition]:
+        """Nothing, ever."""
         with self._locked():
             return ()
 

@@ -58,7 +58,10 @@ class Store(LazyBackend[MemoryBackend]):
     """
 
     def __init__(self, server: Server, patience: float = 30) -> None:
-        super().__init__("on a server", server.memory.capabilities._replace(notify=True, prune=False, claims=False))
+        super().__init__(
+            "on a server",
+            server.memory.capabilities._replace(notify=True, prune=False, claims=False, history_pages=False),
+        )
         self.server, self.patience = server, patience
         self.tell: Callable[[str | None], None] | None = None
 

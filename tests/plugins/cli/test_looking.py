@@ -236,6 +236,19 @@ def test_show_with_the_flow(cano: Cano) -> None:
 
 
 @pytest.mark.usefixtures("orders")
+def test_show_a_part_of_the_history(cano: Cano) -> None:
+    """--after and --limit choose a part of the history; all else is shown as always."""
+    for options, expected in (
+        (("--after", "1"), [2, 3]), (("--limit", "1"), [0]), (("--after", "0", "--limit", "2"), [1, 2]),
+        (("--after", "3"), []),
+    ):  # fmt: skip
+        answer: dict[str, Any] = json.loads(cano("show", "shipped", "--json", *options).stdout)
+        assert [line["seq"] for line in answer["history"]] == expected
+        assert answer["data"] == {"paid": True, "by": None}
+    assert cano("show", "shipped", "--limit", "-1").exit_code == 2
+
+
+@pytest.mark.usefixtures("orders")
 def test_show_as_json(cano: Cano) -> None:
     """All of it for programs."""
     answer: dict[str, Any] = json.loads(cano("show", "shipped", "--json").stdout)

@@ -13,6 +13,7 @@ from cano import (
     ConfigurationError,
     ConflictError,
     Finding,
+    FunctionTask,
     Kernel,
     Limit,
     Retention,
@@ -741,3 +742,53 @@ async def test_explain_two_runs_that_wait_for_each_other(kernel: Kernel, world: 
         waits = f"it waits for run p{number}:1/child{number}, which waits for a slot of Limit(1), held by run p"
         assert str(explanation).endswith(f"{waits}{1 - number}")
     assert (await kernel.explain("p0:1/child0")).reason is Standstill.WAITING_FOR_LIMIT
+
+
+@pytest.mark.parametrize("pages", [True, False])
+async def test_parts_of_a_history(kernel: Kernel, world: World, flow: Flow, pages: bool) -> None:
+    """`history` returns pages, and a fork reads no more than the steps up to it, if the store can do that."""
+    await kernel.run(flow.flow(), {"x": 0}, run_id="r")
+    counting = Workflow("count", name="count").register("count", FunctionTask(count)).add_exit_state("end")
+    await kernel.run(counting, {"n": 0}, run_id="long")
+    store = world.store(kernel).backend
+    store.capabilities = store.capabilities._replace(history_pages=pages)
+    kernel.backend.capabilities = store.capabilities  # type: ignore[union-attr]  # it is open
+    whole = await kernel.history("r")
+    read: list[int] = []
+    for name in ("history", "history_page"):
+        _spy(store, name, read)
+
+    assert await kernel.history("r", limit=2) == whole[:2]
+    assert await kernel.history("r", after=1) == whole[2:]
+    assert await kernel.history("r", after=0, limit=2) == whole[1:3]
+    assert await kernel.history("r", after=3) == await kernel.history("r", limit=0) == []
+    for wrong in ({"after": 0}, {"limit": 0}):
+        with pytest.raises(RunNotFoundError, match="'nobody'"):
+            await kernel.history("nobody", **wrong)
+    with pytest.raises(ConfigurationError, match="after must be a whole number, 0 or more, or None, not -1"):
+        await kernel.history("r", after=-1)
+    read.clear()
+    await kernel.fork("long", 3, "f")
+    assert max(read) == (4 if pages else 51)
+    await kernel.fork("f", 3, "g")
+    assert (await kernel.resume(counting, "g")).data == {"n": 50}
+    assert [line.origin for line in await kernel.history("g", limit=1)] == [("f", 3)]
+    assert [line.seq for line in await kernel.history("g", after=48)] == [49, 50]
+
+
+async def count(store: Any) -> str:
+    """Count to fifty."""
+    store["n"] += 1
+    return "count" if store["n"] < 50 else "end"
+
+
+def _spy(store: Any, name: str, read: list[int]) -> None:
+    """Note how many entries each call of a store returns."""
+    honest = getattr(store, name)
+
+    async def spied(*given: Any) -> Any:
+        entries = await honest(*given)
+        read.append(len(entries))
+        return entries
+
+    setattr(store, name, spied)

@@ -8,8 +8,10 @@ import pytest
 from cano import Capabilities, ConfigurationError, Kernel, RunFilter, RunRecord, RunStatus
 from cano_memory import MemoryBackend, _plugin
 
-DURABLE = Capabilities(durable=True, encoded=True, strict=True, pages=True, prune=True, claims=True, audit=True)
-FORGETFUL = Capabilities(durable=False, encoded=False, pages=True, prune=True, claims=True)
+DURABLE = Capabilities(
+    durable=True, encoded=True, strict=True, pages=True, prune=True, claims=True, history_pages=True, audit=True
+)
+FORGETFUL = Capabilities(durable=False, encoded=False, pages=True, prune=True, claims=True, history_pages=True)
 
 
 def test_entry_point() -> None:

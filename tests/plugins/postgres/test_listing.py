@@ -8,11 +8,13 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from itertools import product
 from typing import Any
+from unittest.mock import Mock
 
 import psycopg
 import pytest
 from cano import RunFilter, RunRecord, RunStatus, Signal, Wait
 from cano.testing.contract_base import LATER, NOW, new_run, step
+from cano_msgspec.packing import unpack_changes
 from cano_postgres import PostgresBackend, pruning, reading, signals
 from cano_postgres.connection import prepare_reader
 from psycopg import sql
@@ -21,7 +23,7 @@ Ask = Callable[..., list[Any]]
 Explain = Callable[[Any], Awaitable[str]]
 VALUES = {
     "now": NOW, "workflow": "flow 1", "status": "failed", "parent": "p", "limit": 9, "run_id": "1", "id": "1",
-    "name": b"go", "before": NOW, "age": 9.0, "created": NOW, "keep": 9,
+    "name": b"go", "before": NOW, "age": 9.0, "created": NOW, "keep": 9, "after": 3,
 }  # fmt: skip
 WAIT = Wait(then="B", signal="go", until=LATER)
 # half of the runs are parked and half have succeeded, and every tenth is a child
@@ -64,6 +66,7 @@ async def test_polls_and_lists_read_an_index(store: PostgresBackend, ask: Ask, e
     assert "runs_by_status" in ready
     for plan in (ready, await explain(signals.OLDEST, "1", b"go", False), await explain(signals.ANSWERED, ["1"])):
         assert "Seq Scan" not in plan
+    assert "Seq Scan" not in await explain(reading.HISTORY)
     for plan in [await explain(pruning.AGED), await explain(pruning.TOO_MANY)]:
         assert "Seq Scan" not in plan
         assert "runs_by_status" in plan or "runs_by_workflow" in plan
@@ -164,3 +167,18 @@ async def test_the_event_loop_turns_while_a_long_list_is_decoded(
     turn()
     assert len(await listing) == len(decoded) == 5000
     assert max(Counter(decoded).values()) <= 200
+
+
+async def test_a_page_of_a_history_is_read_alone(store: PostgresBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page reads no other entry, wherever it lies in a long history."""
+    await store.create(new_run())
+    for seq in range(1, 201):
+        await store.commit(step(seq, changed={"n": b"%d" % seq}))
+    read = Mock(wraps=unpack_changes)
+    monkeypatch.setattr("cano_postgres.snapshot.unpack_changes", read)
+    for after in (None, 0, 101, 195):
+        read.reset_mock()
+        page = await store.history_page("run", after, 5)
+        first = 0 if after is None else after + 1
+        assert [entry.seq for entry in page] == [*range(first, first + 5)]
+        assert read.call_count == 5

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from cano import Commit, ConflictError, RunFilter, SerializationError, Signal, StoreUnavailableError
 from cano.testing.contract_base import LATER, NOW, free_run, loaded, new_run, note, step
 from cano_redis import RedisBackend
 from cano_redis.engine import PAGE
+from cano_redis.packing import unpack_line
 from cano_redis.pump import Pump
 
 from tests.plugins.redis.conftest import Ask
@@ -251,3 +253,18 @@ async def test_a_renewal_waits_for_no_other_call(store: RedisBackend) -> None:
     done, calls = with_a_renewal(store, 1600)
     await asyncio.gather(*calls)
     assert done.index("renewal") <= 1000
+
+
+async def test_a_page_of_a_history_is_read_alone(store: RedisBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page reads no other entry, wherever it lies in a long history."""
+    await store.create(new_run())
+    for seq in range(1, 201):
+        await store.commit(step(seq, changed={"n": b"%d" % seq}))
+    read = Mock(wraps=unpack_line)
+    monkeypatch.setattr("cano_redis.reading.unpack_line", read)
+    for after in (None, 0, 101, 195):
+        read.reset_mock()
+        page = await store.history_page("run", after, 5)
+        first = 0 if after is None else after + 1
+        assert [entry.seq for entry in page] == [*range(first, first + 5)]
+        assert read.call_count == 5

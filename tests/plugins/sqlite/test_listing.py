@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 from cano import RunFilter, RunRecord, RunStatus, Signal, Wait
 from cano.testing.contract_base import NOW, free_run, new_run
-from cano_sqlite import SqliteBackend, pruning, reading, signals
+from cano_sqlite import SqliteBackend, pruning, reading, signals, snapshot
 
 Ask = Callable[..., list[Any]]
 VALUES = {
     "now": NOW, "workflow": "flow 1", "status": "failed", "parent": "p", "limit": 9, "before": NOW, "age": 9,
-    "created": NOW, "run_id": "1", "keep": 9, "newest": NOW, "newest_id": "1",
+    "created": NOW, "run_id": "1", "keep": 9, "newest": NOW, "newest_id": "1", "until": 9, "after": 3,
 }  # fmt: skip
 
-OF_ROWS = ("SCAN runs USING INDEX runs_by_age", "SCAN (subquery", "SCAN names")
+OF_ROWS = ("SCAN runs USING INDEX runs_by_age", "SCAN (subquery", "SCAN names", "SCAN chain")
 """Scans of an index up to the limit, and of what a part of the query has found."""
 
 
@@ -44,7 +44,8 @@ async def test_polls_and_lists_read_an_index(store: SqliteBackend, ask: Ask) -> 
     ask("ANALYZE")
     prunes = [pruning.AGED, pruning.WORKFLOWS, pruning.FIRST_TOO_MANY, pruning.TOO_MANY]
     lists = [reading.listing(*fields) for fields in product((True, False), repeat=4)]
-    for question in (reading.READY, signals.OLDEST, signals.ANSWERED, *prunes, *lists):
+    histories = [snapshot.PART, snapshot.NEXT_MARK]
+    for question in (reading.READY, signals.OLDEST, signals.ANSWERED, *histories, *prunes, *lists):
         used: Any = {name: value for name, value in VALUES.items() if f":{name}" in question}
         plan = [
             row[3]

@@ -11,10 +11,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from cano import ConflictError, RunStatus, SerializationError, Signal, Wait
 from cano.testing.contract_base import LATER, NOW, free_run, loaded, new_run, note, step
+from cano_msgspec.packing import unpack_changes
 from cano_sqlite import SqliteBackend
 
 Ask = Callable[..., list[Any]]
@@ -301,3 +303,42 @@ async def test_a_run_that_others_have_made_anew(path: Path) -> None:
             await store.release("run", token)
 
         assert (await loaded(one)).data == {"k": b"second", "kept": b"2", **{f"b{seq}": b"2" for seq in range(1, 29)}}
+
+
+async def test_a_page_of_a_history_is_read_alone(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page is read from the next compaction back to its beginning, wherever it lies in a long history."""
+    async with opened(path, snapshot_every=10) as store:
+        await store.create(new_run())
+        for seq in range(1, 1001):
+            await store.commit(step(seq, changed={"n": b"%d" % seq}))
+        read = Mock(wraps=unpack_changes)
+        monkeypatch.setattr("cano_sqlite.snapshot.unpack_changes", read)
+        for after in (None, 0, 501, 995):
+            read.reset_mock()
+            page = await store.history_page("run", after, 5)
+            first = 0 if after is None else after + 1
+            assert [entry.seq for entry in page] == [*range(first, first + 5)]
+            assert read.call_count <= 5 + 2 * 15  # a compaction is at most half late
+
+
+async def test_marks_of_a_run(path: Path, ask: Ask) -> None:
+    """A mark that is corrupt is an error, or is not used; a deleted run has none."""
+    async with opened(path, snapshot_every=10) as store:
+        await store.create(new_run())
+        for seq in range(1, 41):
+            await store.commit(step(seq))
+        marks = ask("SELECT seq, id FROM marks")
+        assert len(marks) >= 3
+        ask("UPDATE marks SET id = id - 3")
+        with pytest.raises(SerializationError, match=r"run 'run'.*the mark of transition"):
+            await store.history_page("run", None, 3)
+        for broken in ("'text'", "x'00'", "-7", "99999"):
+            ask(f"UPDATE marks SET id = {broken}")
+            if broken in ("'text'", "x'00'"):
+                assert [entry.seq for entry in await store.history_page("run", None, 3)] == [0, 1, 2]
+            else:
+                with pytest.raises(SerializationError, match="run 'run'"):
+                    await store.history_page("run", None, 3)
+        assert len(await store.history("run")) == 41
+        await store.delete("run")
+        assert ask("SELECT * FROM marks") == []

@@ -8,6 +8,8 @@ from cano import (
     ConfigurationError,
     RunRecord,
     RunStatus,
+    Transition,
+    read_history,
 )
 from cano.engine.ports import Host
 
@@ -15,6 +17,9 @@ from cano_durability.inspection.promises import require
 from cano_durability.keys import BY, DEADLINE, DEFINITION, FIRST, LASTING, ORIGIN, PAYLOAD, WAIT
 from cano_durability.stored_runs import StoredRuns
 from cano_durability.waits import kept_wait
+
+AT_ONCE = 1000
+"""The most entries that are read together."""
 
 
 class Forker:
@@ -29,16 +34,15 @@ class Forker:
         require(self._kernel, "history")
         stored, values = self._stored, self._stored.values
         record = await stored.record(run_id)
-        entries = await stored.backend.history(run_id)
-        point = next((entry for entry in entries if entry.seq == seq), None)
-        if point is None:
-            numbers = [entry.seq for entry in entries]
+        entries = await self._entries(run_id, seq)
+        if not entries or (point := entries[-1]).seq != seq:
+            numbers = [entry.seq for entry in await stored.backend.history(run_id)]
             whole = len(numbers) > 1 and numbers[-1] - numbers[0] == len(numbers) - 1  # or some commits made several
             known = f"{numbers[0]} to {numbers[-1]}" if whole else ", ".join(map(str, numbers)) or "none"
             raise ConfigurationError(f"run {run_id} has no transition {seq!r}; there are: {known}", run_id=run_id)
         data: dict[str, Any] = {}
         own: dict[str, Any] = {}
-        for entry in entries[: entries.index(point) + 1]:
+        for entry in entries:
             for key in entry.removed:
                 data.pop(key, None)
             data.update(entry.changed)
@@ -84,3 +88,13 @@ class Forker:
                 await stored.let_go(new_run_id, created)
                 raise
         return new_run_id
+
+    async def _entries(self, run_id: str, seq: int) -> list[Transition]:
+        """Return the history up to transition `seq`, and little more of it is read."""
+        page = min(seq + 1, AT_ONCE)
+        entries: list[Transition] = []
+        while some := await read_history(self._stored.backend, run_id, entries[-1].seq if entries else None, page):
+            entries += [entry for entry in some if entry.seq <= seq]
+            if len(some) < page or some[-1].seq >= seq:
+                break
+        return entries

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from cano import (
     RunFilter,
-    RunNotFoundError,
     RunRecord,
     RunStatus,
     Transition,
+    read_history,
 )
 from cano.engine.ports import Host
 
@@ -42,14 +42,15 @@ class Lister:
         later = [record for record in records if record.place < after]
         return sorted(later, key=lambda record: record.place, reverse=True)[: filter.limit]
 
-    async def history(self, run_id: str) -> list[Transition]:
+    async def history(self, run_id: str, after: int | None, limit: int | None) -> list[Transition]:
         """See `Kernel.history`."""
         require(self._kernel, "history")
-        entries = await self._stored.backend.history(run_id)
+        entries = await read_history(self._stored.backend, run_id, after, limit)
         if not entries:
-            raise RunNotFoundError(f"the store has no run {run_id!r}", run_id=run_id)
-        origin = self._stored.origin(run_id, entries[0].own)
-        entries = [entries[0]._replace(origin=origin), *entries[1:]]
+            await self._stored.record(run_id)  # it may have no entry in that part
+        elif after is None:
+            origin = self._stored.origin(run_id, entries[0].own)
+            entries = [entries[0]._replace(origin=origin), *entries[1:]]
         values, total = self._stored.values, self._stored.values.total()
         return [
             entry._replace(changed=values.data(entry.changed, run_id, total), own={}, own_removed=())

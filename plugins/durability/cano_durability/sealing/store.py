@@ -108,7 +108,7 @@ class SealedStore:
 
     def __init__(self, store: StoreBackend, layer: ContextLayer, names: Sequence[str]) -> None:
         self.inner = store
-        self.capabilities = store.capabilities
+        self.capabilities = store.capabilities._replace(history_pages=False)
         self.layer = layer
         self._names = names
         self._seals_errors = getattr(layer, "seals_errors", False)
@@ -116,6 +116,8 @@ class SealedStore:
         self._held: dict[str, _Held] = {}  # the runs whose lease was claimed through this object
 
     def __getattr__(self, name: str) -> Any:
+        if name == "history_page":  # only a whole history can be verified
+            raise AttributeError(name)
         return getattr(self.inner, name)  # what stores have beyond the protocol, such as `exists`
 
     def __repr__(self) -> str:
