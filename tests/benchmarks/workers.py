@@ -3,7 +3,8 @@
 Each worker is a process that calls `recover` at the same moment as the others; the time ends with the last run's end.
 All counts of workers take turns in each round, and the best of each counts. A claim is refused if the run is not
 executed after it: because another worker holds the run, or the claim was released again. WAL is what the server writes
-for all of it, and CPU what the workers use.
+for all of it; CPU is what the workers and the server use, of all processors together. Notices are what the workers
+notify one another of: how many, and their bytes for each run.
 """
 
 from __future__ import annotations
@@ -16,16 +17,28 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import psycopg
 from cano import Kernel, Run, RunRecord, StoreBackend, Workflow, hookimpl
 from cano_postgres import PostgresBackend
 
 from tests.servers.postgres import PostgresServer, start_postgres
 
 GO, ENDED = b"go\n", b"."
-BODIES = (("empty bodies", 0.0, 0), ("empty bodies, 100 at once", 0.0, 100), ("bodies of 20 ms, 32 at once", 0.02, 32))
-"""What the steps do: a title, seconds to wait, and `concurrency` of each worker, 0 for none."""
+BODIES: tuple[tuple[str, float, int, dict[int, float]], ...] = (
+    ("empty bodies", 0.0, 0, {2: 1.3, 4: 0.9}),
+    ("empty bodies, 100 at once", 0.0, 100, {}),
+    ("bodies of 20 ms, 32 at once", 0.02, 32, {2: 1.8, 4: 1.8}),
+)
+"""What the steps do: a title, seconds to wait, and `concurrency` of each worker, 0 for none; and goals.
+
+A goal is the least rate of so many workers, as a multiple of the rate of half as many.
+"""
+REFUSED, WAL = 0.01, 1024
+"""Goals for all of them: the part of the claims that may be refused, and the bytes of WAL a run."""
 
 
 def flow_of(seconds: float) -> Workflow[str]:
@@ -110,7 +123,8 @@ class Measured(NamedTuple):
     Attributes:
         rate: runs a second.
         refused: the part of the claims that were refused.
-        wal: bytes a run. cpu: seconds of the workers a run.
+        wal: bytes a run. cpu, server_cpu: seconds a run of the workers, and of the server.
+        notices, notice_bytes: notifications in all, and their bytes a run.
         calls: how often each call of the store was made, by all workers.
     """
 
@@ -118,6 +132,9 @@ class Measured(NamedTuple):
     refused: float
     wal: float
     cpu: float
+    server_cpu: float
+    notices: int
+    notice_bytes: float
     calls: dict[str, int]
 
 
@@ -157,10 +174,14 @@ def measured(server: PostgresServer, workers: int, runs: int, seconds: float, at
         for process in processes:
             assert process.stdout is not None
             assert process.stdout.read(len(GO)) == GO
-        before = server.psql("SELECT pg_current_wal_insert_lsn()")
-        took = asyncio.run(_ended(processes, runs))
-        after = server.psql(f"SELECT pg_current_wal_insert_lsn() - '{before}'")
-        counts = [json.loads(process.communicate()[1]) for process in processes]
+        with psycopg.connect(url, autocommit=True) as listener:
+            listener.execute("LISTEN cano")
+            spent, before = cpu_of(server.pid), server.psql("SELECT pg_current_wal_insert_lsn()")
+            took = asyncio.run(_ended(processes, runs))
+            after = server.psql(f"SELECT pg_current_wal_insert_lsn() - '{before}'")
+            spent = cpu_of(server.pid) - spent
+            counts = [json.loads(process.communicate()[1]) for process in processes]
+            notices = [len(notice.payload.encode()) for notice in listener.notifies(timeout=0)]
     finally:
         for process in processes:
             process.kill()
@@ -169,7 +190,21 @@ def measured(server: PostgresServer, workers: int, runs: int, seconds: float, at
     assert total["ended"] == runs, f"{total['ended']} runs ended here, of {runs}"
     refused = 1 - runs / max(total["asked"], 1)
     calls = {name: total[name] for name in ("ready", "load", "claim", "claim_ready")}
-    return Measured(runs / took, refused, int(after) / runs, total["cpu"] / runs, calls)
+    wal, cpu = int(after) / runs, total["cpu"] / runs
+    return Measured(runs / took, refused, wal, cpu, spent / runs, len(notices), sum(notices) / runs, calls)
+
+
+def cpu_of(pid: int) -> float:
+    """Return the seconds of CPU that a process and its children have used; 0 where that cannot be found out."""
+    clock, ticks = os.sysconf("SC_CLK_TCK"), 0
+    for process in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended
+            fields = process.read_text().rpartition(")")[2].split()
+            if process.parent.name == str(pid):
+                ticks += sum(map(int, fields[11:15]))  # with the children that have ended
+            elif fields[1] == str(pid):
+                ticks += sum(map(int, fields[11:13]))
+    return ticks / clock
 
 
 async def _ended(processes: Sequence[subprocess.Popen[bytes]], runs: int) -> float:
@@ -211,29 +246,32 @@ def main() -> None:
     numbers = [int(number) for number in given.workers.split(",")]
     server = start_postgres("-c", "max_connections=200")
     try:
-        for title, seconds, at_once in BODIES:
+        for title, seconds, at_once, goals in BODIES:
             found: dict[int, list[Measured]] = {number: [] for number in numbers}
             for _ in range(given.rounds):
                 for number in numbers:
                     found[number].append(measured(server, number, given.runs, seconds, at_once))
-            show(title, {number: max(some) for number, some in found.items()})
+            show(title, {number: max(some) for number, some in found.items()}, goals)
     finally:
         server.throw_away()
 
 
-def show(title: str, found: dict[int, Measured]) -> None:
-    """Print the table of one kind of body."""
-    columns = ("workers", "runs/s", "x before", "refused", "WAL a run", "CPU a run", "ready", "load", "claim", "groups")
-    print(f"\n{title:<12}\n" + "".join(f"{column:>11}" for column in columns))
-    before = None
-    for number, (rate, refused, wal, cpu, calls) in found.items():
-        ratio = "" if before is None else f"{rate / before:.2f}"
-        counts = "".join(f"{count:>11,}" for count in calls.values())
-        print(
-            f"{number:>11}{rate:>11,.0f}{ratio:>11}{refused:>11.1%}{wal:>9,.0f} B{cpu * 1e6:>8,.0f} µs{counts}",
-            flush=True,
-        )
-        before = rate
+def show(title: str, found: dict[int, Measured], goals: dict[int, float]) -> None:
+    """Print the table of one kind of body, and which goals were missed."""
+    columns = "workers runs/s x-half refused WAL/run CPU/run server notices bytes/run ready load claim groups".split()  # noqa: SIM905
+    print(f"\n{title}\n" + "".join(f"{column:>10}" for column in columns))
+    missed = []
+    for number, (rate, refused, wal, cpu, server_cpu, notices, notice_bytes, calls) in found.items():
+        half = found.get(number // 2)
+        ratio = "" if half is None else f"{rate / half.rate:.2f}"
+        counts = "".join(f"{count:>10,}" for count in (notices, round(notice_bytes), *calls.values()))
+        times = "".join(f"{seconds * 1e6:>7,.0f} µs" for seconds in (cpu, server_cpu))
+        print(f"{number:>10}{rate:>10,.0f}{ratio:>10}{refused:>10.1%}{wal:>8,.0f} B{times}{counts}", flush=True)
+        if half is not None and rate < goals.get(number, 0) * half.rate:
+            missed.append(f"{number} workers ≥ {goals[number]} x {number // 2}")
+        missed += [f"{number} workers: refused < {REFUSED:.0%}"] * (refused >= REFUSED)
+        missed += [f"{number} workers: WAL ≤ {WAL:,} B"] * (wal > WAL)
+    print("goals missed: " + ("; ".join(missed) or "none"))
 
 
 if __name__ == "__main__":
