@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cano import Run, RunStatus, Step, hookimpl
+from cano import RunStatus, hookimpl
 
 from cano_structlog.fields import end_event, end_of, error_of, run_context, step_context
 from cano_structlog.settings import LogSettings
 from cano_structlog.traces import trace_ids
+
+if TYPE_CHECKING:
+    from cano import Run, Step
 
 _FAILED = RunStatus.FAILED  # to look it up for each run would take longer than the rest
 

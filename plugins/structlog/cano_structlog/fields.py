@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cano import Run, RunCancelledError, RunInterruptedError, Step, TaskError
+from cano import RunCancelledError, RunInterruptedError, TaskError
 from cano.safe_text import safe_str
 
 from cano_structlog.settings import LogSettings
+
+if TYPE_CHECKING:
+    from cano import Run, Step
 
 RUN_KEYS = ("run_id", "workflow", "version")
 STEP_KEYS = ("state", "seq", "attempt", "branch")
