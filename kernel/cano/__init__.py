@@ -1,6 +1,5 @@
 """Cano: async workflows as state machines, on a plugin-based microkernel."""
 
-import importlib
 import typing
 
 from cano.concurrency.subworkflow import SubWorkflow
@@ -41,6 +40,7 @@ from cano.errors import (
     WorkflowError,
 )
 from cano.hookspecs import API_VERSION, HOOK_NAMESPACE, hookimpl, hookspec
+from cano.late import names as _late_names
 from cano.model.config import TaskConfig
 from cano.model.limits import Limit
 from cano.model.node import Node
@@ -129,30 +129,21 @@ __all__ = [
 ]  # fmt: skip
 
 # These names need asyncio, which takes longer to import than all of the above, so they are imported on first use.
-_LATE = {
-    "runtime.clock": "SystemClock",
-    "concurrency.batch": (
-        "Cancelled ConcurrentWorkflow ConcurrentWorkflowStatus Failed Success WaitStrategy WorkflowResult"
-    ),
-    "model.drawing": "edges undeclared",
-    "kernel.handles": "RunHandle RunListing",
-    "holders": "is_held",
-    "kernel.default": "default_kernel",
-    "kernel.kernel": "Kernel",
-    "lazy_backend": "LazyBackend",
-    "plugins.loading": "PluginInfo PluginWarning Plugins",
-    "engine.run": "Run",
-}
-
-if not typing.TYPE_CHECKING:  # with this function, type checkers would accept every name
-
-    def __getattr__(name: str) -> typing.Any:
-        for module, names in _LATE.items():
-            if name in names.split():
-                value = globals()[name] = getattr(importlib.import_module(f"cano.{module}"), name)
-                return value
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+if not typing.TYPE_CHECKING:  # with these functions, type checkers would accept every name
+    __getattr__, __dir__ = _late_names(
+        __name__,
+        {
+            "runtime.clock": "SystemClock",
+            "concurrency.batch": (
+                "Cancelled ConcurrentWorkflow ConcurrentWorkflowStatus Failed Success WaitStrategy WorkflowResult"
+            ),
+            "model.drawing": "edges undeclared",
+            "kernel.handles": "RunHandle RunListing",
+            "holders": "is_held",
+            "kernel.default": "default_kernel",
+            "kernel.kernel": "Kernel",
+            "lazy_backend": "LazyBackend",
+            "plugins.loading": "PluginInfo PluginWarning Plugins",
+            "engine.run": "Run",
+        },
+    )

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import cano
+import cano.late
 import cano.options
 import cano.redaction
 import cano.safe_text
@@ -29,7 +30,9 @@ from tests.kernel.test_rooms import circles, imports
 
 ROOT = Path(__file__).parents[2]
 PLUGINS = sorted(path.parent.name for path in ROOT.glob("plugins/*/pyproject.toml"))
-PUBLIC = {module.__name__: module.__all__ for module in (cano, cano.options, cano.redaction, cano.safe_text, ports)}
+PUBLIC = {
+    module.__name__: module.__all__ for module in (cano, cano.late, cano.options, cano.redaction, cano.safe_text, ports)
+}
 every_plugin = pytest.mark.parametrize("name", PLUGINS)
 
 

@@ -14,13 +14,13 @@ HERE = Path(cano.__file__).parent
 FILES = sorted(path for path in HERE.rglob("*.py") if "testing" not in path.relative_to(HERE).parts)
 
 BUDGETS = {
-    "": 1_080,  # the top floor: hooks, protocols, records, errors, options
+    "": 1_090,  # the top floor: hooks, protocols, records, errors, options
     "data": 591,
     "model": 804,
     "engine": 1_489,
     "runtime": 295,
     "concurrency": 632,
-    "plugins": 513,
+    "plugins": 514,
     "kernel": 691,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""

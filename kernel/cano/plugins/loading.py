@@ -133,9 +133,7 @@ class Plugins:
             )
         wanted = {plugin for plugin in self._given if isinstance(plugin, str)}
         for point in self._entry_points(wanted):
-            # read once: `name` and `version` of a distribution parse all its metadata each time
-            about = None if point.dist is None else point.dist.metadata
-            origin = ("unknown distribution", "") if about is None else (about["Name"], about["Version"])
+            origin = ("unknown distribution", "") if point.dist is None else _origin(point.dist)
             info = PluginInfo(point.name, *origin, "active")
             self._admit(info, point.load)
         for plugin in self._given:
@@ -357,6 +355,13 @@ def _released() -> set[str]:
 def _one_argument(impl: pluggy.HookImpl) -> Callable[[Any], None]:
     function: Callable[..., Any] = impl.function
     return function if impl.argnames else wraps(function)(lambda _: function())
+
+
+def _origin(dist: importlib.metadata.Distribution) -> tuple[str, str]:
+    """Return the name and the version of a distribution. To parse all of its metadata would take longer."""
+    head = (dist.read_text("METADATA") or dist.read_text("PKG-INFO") or "").partition("\n\n")[0]
+    about = dict(line.partition(": ")[::2] for line in head.splitlines())
+    return about.get("Name", "unknown distribution"), about.get("Version", "")
 
 
 async def _awaited(answers: Iterable[Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Iterable
 from types import ModuleType
@@ -49,7 +48,9 @@ def suggestion(wrong: str, names: Iterable[str]) -> str:
 
 def nearest(wrong: str, names: Iterable[str]) -> str | None:
     """Return the name most similar to `wrong`, or None if none is similar."""
-    return next(iter(difflib.get_close_matches(wrong, sorted(names), n=1)), None)
+    from difflib import get_close_matches  # late: rarely needed
+
+    return next(iter(get_close_matches(wrong, sorted(names), n=1)), None)
 
 
 def _workflows(holder: Any) -> dict[str, Workflow[Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
 from cano import RunRecord, VersionMismatchError, Workflow, state_name
@@ -93,7 +92,9 @@ def _differences(plan: BoundWorkflow, record: RunRecord) -> list[str]:
     if record.version != plan.version:
         found.append(f"its version was {record.version!r}, this one is {plan.version!r}")
     if record.fingerprint != plan.fingerprint:
+        from difflib import ndiff  # late: rarely needed
+
         old, new = record.fingerprint.split("; "), plan.fingerprint.split("; ")
         titles = {"- ": "it had", "+ ": "there is now"}
-        found += [f"{titles[line[:2]]}: {line[2:]}" for line in difflib.ndiff(old, new) if line[:2] in titles]
+        found += [f"{titles[line[:2]]}: {line[2:]}" for line in ndiff(old, new) if line[:2] in titles]
     return found

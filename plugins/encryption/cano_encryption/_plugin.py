@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cano import ConfigurationError, hookimpl
 
-from cano_encryption.keys import KEYS_ENV, read_keys
-from cano_encryption.layer import EncryptionLayer
+if TYPE_CHECKING:
+    from cano_encryption import EncryptionLayer
 
 CANO_API_VERSION = 2
 
@@ -19,6 +19,8 @@ def cano_codec_layer(spec: str) -> EncryptionLayer | None:
     name, *options = spec.split(":")
     if name != "encrypt":
         return None
+    from cano_encryption import KEYS_ENV, EncryptionLayer, read_keys  # late: most programs need none
+
     if not set(options) <= {"migrating", "errors"}:
         # the message does not show the argument, which may be a key by mistake
         raise ConfigurationError(f"codec=encrypt takes only migrating and errors; keys come from {KEYS_ENV}")

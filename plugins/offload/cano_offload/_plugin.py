@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cano import ConfigurationError, hookimpl
 from cano.options import Text, file_mode
 
-from cano_offload.folder import Folder
-from cano_offload.layer import LimitLayer, OffloadLayer
-from cano_offload.sizes import size_in_bytes
+if TYPE_CHECKING:
+    from cano_offload import LimitLayer, OffloadLayer
 
 CANO_API_VERSION = 2
 
@@ -18,10 +17,12 @@ CANO_API_VERSION = 2
 def cano_codec_layer(spec: str) -> LimitLayer | OffloadLayer | None:
     """Return the layer for `limit:SIZE`, `offload:SIZE:FOLDER` or `offload:SIZE:FOLDER:file_mode=MODE`."""
     name, _, arguments = spec.partition(":")
+    if name not in ("limit", "offload"):
+        return None
+    from cano_offload import Folder, LimitLayer, OffloadLayer, size_in_bytes  # late: most programs need none
+
     if name == "limit":
         return LimitLayer(size_in_bytes(arguments))
-    if name != "offload":
-        return None
     size, _, folder = arguments.partition(":")
     if not folder:
         raise ConfigurationError(f"codec={spec} names no folder; write offload:SIZE:FOLDER, as in offload:1MiB:blobs")

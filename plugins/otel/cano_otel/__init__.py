@@ -1,7 +1,21 @@
 """OpenTelemetry traces and metrics of Cano's runs."""
 
-from cano_otel.plugin import Otel
-from cano_otel.settings import OtelSettings
-from cano_otel.tree import SpanTree
+import typing
+
+from cano.late import names as _late_names
 
 __all__ = ["Otel", "OtelSettings", "SpanTree"]
+
+if typing.TYPE_CHECKING:
+    from cano_otel.plugin import Otel
+    from cano_otel.settings import OtelSettings
+    from cano_otel.tree import SpanTree
+else:
+    __getattr__, __dir__ = _late_names(
+        __name__,
+        {
+            "plugin": "Otel",
+            "settings": "OtelSettings",
+            "tree": "SpanTree",
+        },
+    )

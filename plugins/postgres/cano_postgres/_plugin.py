@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from cano import Capabilities, StoreBackend, hookimpl
 
-from cano_postgres.backend import PostgresBackend
-from cano_postgres.settings import OPTIONS
 from cano_postgres.url import SCHEMES, is_ours
 
 CANO_API_VERSION = 2
@@ -24,5 +22,8 @@ def cano_open_store(url: str) -> StoreBackend | None:
     """Return a store for a URL such as `postgresql://user@host/database`, and None for URLs of other schemes."""
     if not is_ours(url):
         return None
+    from cano_postgres.backend import PostgresBackend  # late: most programs need none
+    from cano_postgres.settings import OPTIONS
+
     address, options = OPTIONS.split(url)
     return PostgresBackend(address, **options)

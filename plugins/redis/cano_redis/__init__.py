@@ -1,6 +1,13 @@
 """Durable runs in a Redis server: `redis://host:6379/0`."""
 
-from cano_redis.backend import RedisBackend
-from cano_redis.settings import Durability
+import typing
+
+from cano.late import names as _late_names
 
 __all__ = ["Durability", "RedisBackend"]
+
+if typing.TYPE_CHECKING:
+    from cano_redis.backend import RedisBackend
+    from cano_redis.settings import Durability
+else:
+    __getattr__, __dir__ = _late_names(__name__, {"backend": "RedisBackend", "settings": "Durability"})

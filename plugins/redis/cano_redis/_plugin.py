@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from cano import Capabilities, StoreBackend, hookimpl
 
-from cano_redis.backend import RedisBackend
 from cano_redis.url import SCHEMES, options_from_url
 
 CANO_API_VERSION = 2
@@ -20,4 +19,8 @@ def cano_stores() -> dict[str, Capabilities]:
 def cano_open_store(url: str) -> StoreBackend | None:
     """Return a store for a URL such as `redis://localhost:6379/0`, and None for URLs of other schemes."""
     options = options_from_url(url)
-    return None if options is None else RedisBackend(**options)
+    if options is None:
+        return None
+    from cano_redis.backend import RedisBackend  # late: most programs need none
+
+    return RedisBackend(**options)

@@ -8,8 +8,6 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from cano import ConfigurationError
 from cano.options import Text, whole
 
-from cano_redis.settings import OPTIONS
-
 SCHEMES = ("redis", "rediss", "unix")
 EXAMPLES = "write redis://host:6379/0, rediss://… for TLS, or unix:///path/to/redis.sock?db=0"
 
@@ -24,6 +22,8 @@ def options_from_url(url: str) -> dict[str, Any] | None:
     scheme = scheme.lower()
     if not colon or scheme not in SCHEMES:
         return None
+    from cano_redis.settings import OPTIONS  # late: most programs need none
+
     if not rest.startswith("//"):
         raise ConfigurationError(f"a URL of the scheme {scheme} has two slashes after the colon: {EXAMPLES}")
     try:

@@ -1,5 +1,12 @@
 """Durable runs in an SQLite file: `sqlite:///path`."""
 
-from cano_sqlite.backend import SqliteBackend
+import typing
+
+from cano.late import names as _late_names
 
 __all__ = ["SqliteBackend"]
+
+if typing.TYPE_CHECKING:
+    from cano_sqlite.backend import SqliteBackend
+else:
+    __getattr__, __dir__ = _late_names(__name__, {"backend": "SqliteBackend"})

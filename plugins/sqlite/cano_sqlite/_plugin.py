@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from cano import Capabilities, StoreBackend, hookimpl
 
-from cano_sqlite.backend import SqliteBackend
 from cano_sqlite.url import SCHEME, options_from_url
 
 CANO_API_VERSION = 2
@@ -20,4 +19,8 @@ def cano_stores() -> dict[str, Capabilities]:
 def cano_open_store(url: str) -> StoreBackend | None:
     """Return a store for a URL such as `sqlite:///runs.db`, and None for URLs of other schemes."""
     options = options_from_url(url)
-    return None if options is None else SqliteBackend(**options)
+    if options is None:
+        return None
+    from cano_sqlite.backend import SqliteBackend  # late: most programs need none
+
+    return SqliteBackend(**options)

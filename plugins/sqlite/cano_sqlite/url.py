@@ -7,8 +7,6 @@ from urllib.parse import unquote
 
 from cano import ConfigurationError
 
-from cano_sqlite.settings import OPTIONS
-
 SCHEME = "sqlite"
 
 
@@ -21,6 +19,8 @@ def options_from_url(url: str) -> dict[str, Any] | None:
     scheme, colon, _ = url.partition(":")
     if not colon or scheme.lower() != SCHEME:
         return None
+    from cano_sqlite.settings import OPTIONS  # late: most programs need none
+
     return {"path": _path(url), **OPTIONS.read(url)}
 
 
