@@ -15,13 +15,13 @@ FILES = sorted(path for path in HERE.rglob("*.py") if "testing" not in path.rela
 
 BUDGETS = {
     "": 1_090,  # the top floor: hooks, protocols, records, errors, options
-    "data": 591,
+    "data": 588,
     "model": 804,
-    "engine": 1_489,
+    "engine": 1_494,
     "runtime": 295,
     "concurrency": 632,
     "plugins": 514,
-    "kernel": 691,
+    "kernel": 692,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
 DURABILITY = {"": 1_872, "families": 91, "inspection": 522, "recovery": 600, "sealing": 580}
@@ -116,7 +116,7 @@ def test_a_file_can_be_read_at_once() -> None:
 
 BASES = {
     "Task", "Generic", "Protocol", "NamedTuple", "Enum", "Strand", "TypedStore", "StoreView", "KeyValueStore",
-    "StoreBackend", "UserWarning", "tuple", "str", "ABC",
+    "StoreBackend", "UserWarning", "tuple", "str", "islice", "ABC",
 }  # fmt: skip
 """What a class of the kernel may inherit from, beside the errors: interfaces, and the few real kinds-of."""
 

@@ -148,7 +148,7 @@ class Branch(Strand):
             self.notify(plan.step_started, self.step)
         try:
             self._check_lease()
-            result = await taking_back(self._work(), self._task)
+            result = await taking_back(self._work())
             if race.decided.done():
                 raise asyncio.CancelledError  # too late: the race would have cancelled it
         except BaseException as raised:  # noqa: BLE001  # the race raises one that is not an `Exception`

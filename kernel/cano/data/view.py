@@ -41,7 +41,7 @@ class StoreView(TypedStore):
     """
 
     __slots__ = (
-        "_apply", "_base", "_base_get", "_isolate", "_local", "_mixed", "_puts_many", "owner", "reads", "touched",
+        "_apply", "_base_get", "_isolate", "_local", "_mixed", "_puts_many", "base", "owner", "reads", "touched",
     )  # fmt: skip
 
     def __init__(
@@ -51,7 +51,8 @@ class StoreView(TypedStore):
         isolate: Callable[[Any], Any] = isolate,
         owner: Any = None,
     ) -> None:
-        self._base = base
+        self.base = base
+        """The committed data, read-only."""
         self.owner = owner
         self._base_get: Callable[[str, Any], Any] = base.get
         self._apply = apply
@@ -72,7 +73,7 @@ class StoreView(TypedStore):
 
     def record_reads(self, earlier: Iterable[str] = ()) -> None:
         """Record from now on which committed values are read; `in` and `keys` do not count."""
-        reads, get = set(earlier), self._base.get
+        reads, get = set(earlier), self.base.get
         self.reads = reads
 
         def recorded(key: str, default: Any) -> Any:
@@ -80,11 +81,6 @@ class StoreView(TypedStore):
             return get(key, default)
 
         self._base_get = recorded
-
-    @property
-    def base(self) -> Mapping[str, Any]:
-        """The committed data, read-only."""
-        return self._base
 
     # reading
 
@@ -141,13 +137,13 @@ class StoreView(TypedStore):
         name = key if key.__class__ is str else unpack_key(key, None)[0]
         if name in self._local or (self._mixed and name in self._mixed.appended):
             return True
-        return name in self._base and not (self._mixed and (self._mixed.cleared or name in self._mixed.removed))
+        return name in self.base and not (self._mixed and (self._mixed.cleared or name in self._mixed.removed))
 
     def keys(self) -> list[str]:
         """Return all keys, those of the base first."""
         if not self._mixed:
-            return [*self._base, *(key for key in self._local if key not in self._base)]
-        below = {} if self._mixed.cleared else dict.fromkeys(self._base)
+            return [*self.base, *(key for key in self._local if key not in self.base)]
+        below = {} if self._mixed.cleared else dict.fromkeys(self.base)
         for key in self._mixed.removed:
             below.pop(key, None)
         return list(below | dict.fromkeys(self._local) | dict.fromkeys(self._mixed.appended))
@@ -235,7 +231,7 @@ class StoreView(TypedStore):
         local, self._local = self._local, {}
         self.touched = False
         if self._apply is None:
-            self._base.update(local)  # type: ignore[attr-defined]  # without `apply` it is a dict
+            self.base.update(local)  # type: ignore[attr-defined]  # without `apply` it is a dict
         elif self._puts_many:
             self.owner.put_many(local)
         else:
@@ -244,7 +240,7 @@ class StoreView(TypedStore):
     def settle(self, changes: Changes) -> None:
         """Write `changes`, which this view has returned, into the base, and begin the next step."""
         if self._apply is None:
-            apply_changes(self._base, changes)
+            apply_changes(self.base, changes)
         else:
             self._apply(changes)
         self._local = {}
@@ -278,4 +274,4 @@ class StoreView(TypedStore):
 
     def detached(self) -> StoreView:
         """Return a new view of the same base, without the changes of this one; a thread may still write to this one."""
-        return StoreView(self._base, self._apply, self._isolate, self.owner)
+        return StoreView(self.base, self._apply, self._isolate, self.owner)

@@ -72,8 +72,7 @@ class BoundState:
         self.task_name = ""
         self.call: Callable[[Any], Any] = _no_call
         self.function: Callable[[Any], Any] = _no_call
-        self.fast = False
-        self.threaded = False
+        self.fast = self.threaded = False
         self.work: Work = attempt_until_done
         self.node: Node[Any, Any, Any] | None = None
         self.given_config: TaskConfig | None = None
@@ -115,8 +114,7 @@ class BoundState:
         if registration.limits:
             self.fast = False
             self.work = _limited([kernel.limiter(limit) for limit in registration.limits], self.work)
-        elif self.fast and not self.timed and _awaits_nothing(self.function):
-            self.hot[0] = self.call
+            self.hot[0] = None
 
     def _attach_task(self, kernel: Host, task: Task[Any] | Callable[[Any], Any], config: TaskConfig) -> None:
         self.task = task if isinstance(task, Task) else None
@@ -133,6 +131,8 @@ class BoundState:
         self.threaded = not is_async(function)
         self.call = kernel.threads.wrap(function, keep_step, current_place) if self.threaded else function
         self.fast = self.node is None and self.timeout is None and self.total_timeout is None
+        if self.fast and not self.timed and _awaits_nothing(function):
+            self.hot[0] = self.call
 
     def bind_branch(self, kernel: Host, task: Task[Any] | Callable[[Any], Any]) -> BoundState:
         """Bind a task that does a part of this state's work. The config of the state's registration comes first."""
@@ -197,13 +197,14 @@ class BoundWorkflow:
         limiters: the limits on the workflow's runs.
         start: the state that runs start in.
         states: every state that a run can be in, by state; `by_name` has them by name.
+        instant: whether none of its tasks waits, so that nothing can cancel its runs.
         run_started ... run_finished: the lifecycle listeners, in pluggy's order.
     """
 
     __slots__ = (
-        "__weakref__", "by_name", "default", "fingerprint", "flow", "limiters", "name", "phase_started", "run_finished",
-        "run_parked", "run_started", "start", "states", "step_failed", "step_finished", "step_retrying", "step_started",
-        "transition_committed", "types", "version",
+        "__weakref__", "by_name", "default", "fingerprint", "flow", "instant", "limiters", "name", "phase_started",
+        "run_finished", "run_parked", "run_started", "start", "states", "step_failed", "step_finished", "step_retrying",
+        "step_started", "transition_committed", "types", "version",
     )  # fmt: skip
 
     def __init__(self, kernel: Host, flow: Workflow[Any]) -> None:
@@ -227,6 +228,7 @@ class BoundWorkflow:
                 error.state = state if error.state is None else error.state
                 error.add_note(f"in workflow {flow.name!r}, state {state}, task {registration.task.name!r}")
                 raise
+        self.instant = all(bound.is_exit or bound.hot[0] is not None for bound in self.states.values())
         self.types = partial(types_of, flow)
         self.run_started = kernel.listeners("cano_run_started")
         self.run_parked = kernel.listeners("cano_run_parked")

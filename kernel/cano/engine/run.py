@@ -28,6 +28,8 @@ BREATH = 1024
 
 UNFOLLOWED = (Refused, Paused)
 NO_VALUES: Mapping[str, Any] = {}
+# to read a member of an enum takes half as long as to start a coroutine
+RUNNING, PARKED, SUCCEEDED = RunStatus.RUNNING, RunStatus.PARKED, RunStatus.SUCCEEDED
 
 
 class Run(Strand):
@@ -80,7 +82,7 @@ class Run(Strand):
         self.held: tuple[Slot, ...] = ()
         self.waits_for: Request | None = None
         self.journal: Journal | None = None
-        self.status = RunStatus.RUNNING
+        self.status = RUNNING
         self.error: BaseException | None = None
         self.bound = plan.start
         self.resumed = False
@@ -130,7 +132,8 @@ class Run(Strand):
         """Return the result of a run that ended in `state`."""
         view = self.view
         data = self.store if self.store is not view else view.base if view.owner is None else view.owner
-        return RunResult(self.run_id, state, data, self.steps)
+        # not by its constructor, which is a Python function
+        return tuple.__new__(RunResult, (self.run_id, state, data, self.step.seq))
 
     def carry(self, name: str, text: str) -> None:
         """Store a text of an observer, such as a W3C traceparent, with the next commit, for the life of the run."""
@@ -169,20 +172,21 @@ class Run(Strand):
             if self.plan.limiters:
                 self._check_stopped()
                 await acquire(self.plan.limiters, self)
-            self.bound = await taking_back(self._loop(), self._task)
+            work = self._loop()
+            self.bound = await (work if self.plan.instant and self.journal is None else taking_back(work))
             if self.journal is None or not self.journal.ended:  # a success that is committed remains one
                 if self.watch is not None and self.watch.cancels:
                     raise timed_out(self)
                 if self._stop is not None and self._stop.status is RunStatus.CANCELLED:
                     raise asyncio.CancelledError  # its last task swallowed the cancellation
-            self.status = RunStatus.SUCCEEDED
+            self.status = SUCCEEDED
             return self.bound.state
         except Parked:
-            self.status = RunStatus.PARKED
+            self.status = PARKED
             return None
         except BaseException as error:
             if self._ended_in_store(error):
-                self.status = RunStatus.SUCCEEDED
+                self.status = SUCCEEDED
                 return self.bound.state
             self.error = error = self._ended_with(error)
             self.leave()
@@ -190,14 +194,16 @@ class Run(Strand):
                 await self.journal.end(self)
             raise error
         finally:
-            self.leave()
+            if self.watch is not None or self._stop is not None:
+                self.leave()
             if self.held:
                 release(self)
             if self.kernel.active.get(self.run_id) is self:
                 del self.kernel.active[self.run_id]
-            self.notify(self.plan.run_parked if self.status is RunStatus.PARKED else self.plan.run_finished, self)
+            if ended := self.plan.run_parked if self.status is PARKED else self.plan.run_finished:
+                self.notify(ended, self)
             running.set(before)
-            if self.kernel.keeper is not None and self.journal is not None:
+            if self.journal is not None and self.kernel.keeper is not None:
                 self.kernel.keeper.stopped_driving(self)
             self.mark_stopped()
             if self._stop is not None and self._task is not None:
@@ -401,7 +407,7 @@ class Run(Strand):
             lost: how it lost its lease; empty if it did not.
             with_parent: whether it is cancelled only because its parent, or the attempt that waits for it, ends.
         """
-        if self.status is not RunStatus.RUNNING:
+        if self.status is not RUNNING:
             return
         if self._stop is None:
             self._stop = Stop(status)

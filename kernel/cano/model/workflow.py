@@ -6,7 +6,7 @@ import enum
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from types import FunctionType
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar, overload
-from weakref import WeakKeyDictionary
+from weakref import ref
 
 from cano.checks import listed, similar, text, whole_or_none
 from cano.errors import ConfigurationError, ValidationError
@@ -122,7 +122,7 @@ class Workflow(Generic[StateT]):
         self._registered: dict[Any, Registration] = {}
         self._exits: dict[Any, None] = {}
         self._frozen = False
-        self.bindings: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()  # by kernel, which alone reads and writes it
+        self.bindings: dict[ref[Any], Any] = {}  # by kernel, which alone reads and writes it
 
     # defining
 

@@ -8,9 +8,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Coroutine
+from itertools import islice
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 _ENDING = ("__aexit__", "_aexit")  # since Python 3.12.8, the first one awaits the second one
 _EXITS = {function.__code__ for name in _ENDING if (function := vars(asyncio.TaskGroup).get(name)) is not None}
@@ -19,25 +22,20 @@ _ITERATORS = ("coroutine_wrapper", "async_generator_asend", "async_generator_ath
 """Types of iterators over the steps of a coroutine (as of an `__await__`) or a generator; no reference is public."""
 
 
-class _TakingBack:
-    """Awaits the work of an asyncio task. If a group in it cancels the task, that does not count as cancelled."""
+class _TakingBack(islice):  # type: ignore[type-arg]  # no subscript at run time
+    """Awaits the work of an asyncio task. If a group in it cancels the task, that does not count as cancelled.
 
-    __slots__ = ("_task", "_work")
+    It is an `islice` over all steps of the work, because that makes them without calling a Python function.
+    """
 
-    def __init__(self, work: Any, task: asyncio.Task[Any]) -> None:
-        self._work = work
-        self._task = task
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        return self  # type: ignore[return-value]  # an iterator with `throw` and `close` is enough
-
-    def __next__(self) -> Any:
-        return self._work.send(None)
+    __slots__ = ("work",)
+    work: Any
+    __await__ = islice.__iter__
 
     def throw(self, *error: Any) -> Any:
         """Raise an exception in the work: that of a future that it awaits, or a cancellation."""
         innermost: Any = None
-        inner = self._work
+        inner = self.work
         while isinstance(inner, _WORK):
             innermost = inner if isinstance(inner, CoroutineType) else innermost
             inner = _awaited(inner)
@@ -47,12 +45,12 @@ class _TakingBack:
             # if its body has raised, as by the group's cancellation, the group has taken that back itself
             if group._parent_cancel_requested and names["et"] is None:
                 group._parent_cancel_requested = False  # the group has read that already
-                self._task.uncancel()
-        return self._work.throw(*error)
+                asyncio.current_task().uncancel()  # type: ignore[union-attr]  # it executes this
+        return self.work.throw(*error)
 
     def close(self) -> None:
         """Close the work."""
-        self._work.close()
+        self.work.close()
 
 
 def _awaited(work: Any) -> Any:
@@ -63,9 +61,10 @@ def _awaited(work: Any) -> Any:
     return inner
 
 
-def _as_it_is(work: Any, task: Any) -> Any:
-    return work
-
-
-taking_back: Callable[[Any, Any], Awaitable[Any]] = _TakingBack if sys.version_info < (3, 13) else _as_it_is
-"""Return an awaitable for the work of an asyncio task that takes back the cancellations of its failed groups."""
+def taking_back(work: Coroutine[Any, Any, T]) -> Awaitable[T]:
+    """Return an awaitable for the work of an asyncio task that takes back the cancellations of its failed groups."""
+    if sys.version_info >= (3, 13):
+        return work
+    taking = _TakingBack(work.__await__(), None)
+    taking.work = work
+    return taking  # type: ignore[return-value]  # an iterator with `throw` and `close` is enough

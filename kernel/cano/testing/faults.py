@@ -22,7 +22,6 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
-from weakref import WeakKeyDictionary
 
 from cano.engine.step import Step, current_step
 from cano.errors import ConfigurationError, StoreUnavailableError
@@ -96,7 +95,7 @@ class Faults:
     def into(self, flow: Workflow[StateT]) -> Workflow[StateT]:
         """Return a copy of `flow` whose tasks have the faults. Stores get the same definition."""
         twin = copy.copy(flow)
-        twin._frozen, twin.bindings, twin._exits = False, WeakKeyDictionary(), dict(flow._exits)
+        twin._frozen, twin.bindings, twin._exits = False, {}, dict(flow._exits)
         twin.types = (*flow.types, *types_of(flow))
         twin._registered = {
             state: registration._replace(task=self._faulty(registration.task))

@@ -132,7 +132,7 @@ class StrictView(StoreView):
 
     def detached(self) -> StrictView:
         """See `StoreView.detached`."""
-        return StrictView(self._base, self._apply, self._isolate)
+        return StrictView(self.base, self._apply, self._isolate)
 
 
 def _named(error: Exception, act: str, key: str, run_id: str | None, *, own: bool) -> StoreError:
