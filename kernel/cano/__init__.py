@@ -55,6 +55,7 @@ from cano.optional_stores import (
     HistoryPagingStore,
     NotifyingStore,
     PruningStore,
+    ScopedStore,
     read_history,
 )
 from cano.protocols import (
@@ -111,21 +112,21 @@ if typing.TYPE_CHECKING:
 __all__ = [
     "API_VERSION", "AuditEntry", "AuditingStore", "BranchOutcome", "BranchStatus", "Call", "Cancelled", "CanoError",
     "Capabilities", "Changes", "ClaimedRun", "ClaimingStore", "Clock", "Codec", "CodecLayer", "Commit",
-    "ConcurrentWorkflow", "ConcurrentWorkflowStatus", "ConfigurationError", "ConflictError", "ContextLayer",
-    "Executor", "Explanation", "Failed", "Finding", "FunctionTask", "HOOK_NAMESPACE", "HistoryPagingStore",
-    "JoinConfig", "JoinError", "JoinStrategy", "Kernel", "Key", "KeyNotFoundError", "KeyValueStore", "LayerContext",
-    "LazyBackend", "Limit", "MISSING", "ManagedStore", "MergeConflictError", "Node", "NodeError", "NotifyingStore",
+    "ConcurrentWorkflow", "ConcurrentWorkflowStatus", "ConfigurationError", "ConflictError", "ContextLayer", "Executor",
+    "Explanation", "Failed", "Finding", "FunctionTask", "HOOK_NAMESPACE", "HistoryPagingStore", "JoinConfig",
+    "JoinError", "JoinStrategy", "Kernel", "Key", "KeyNotFoundError", "KeyValueStore", "LayerContext", "LazyBackend",
+    "Limit", "MISSING", "ManagedStore", "MergeConflictError", "Node", "NodeError", "NotifyingStore",
     "PermanentStoreError", "PluginError", "PluginInfo", "PluginWarning", "Plugins", "Progress", "PruningStore",
     "ReadKey", "Registration", "Retention", "RetryExhaustedError", "RetryStrategy", "Run", "RunCancelledError",
     "RunExistsError", "RunFilter", "RunHandle", "RunInfo", "RunInterruptedError", "RunListing", "RunNotFoundError",
-    "RunRecord", "RunResult", "RunStatus", "RunTimeoutError", "SchedulerError", "SerializationError", "Signal",
-    "Signals", "SizeLimitError", "SizeLimits", "SplitOutcome", "Standstill", "Step", "StepKilledError",
-    "StepTimeoutError", "StoreBackend", "StoreError", "StoreUnavailableError", "StoreView", "SubWorkflow",
-    "Success", "SystemClock", "Task", "TaskConfig", "TaskError", "Timer", "TransientStoreError", "Transition",
-    "TransitionError", "TypeMismatchError", "TypedStore", "ValidationError", "VersionMismatchError", "Wait",
-    "WaitStrategy", "Workflow", "WorkflowError", "WorkflowResult", "apply_changes", "current_step", "current_wait",
-    "default_kernel", "derived_id", "edges", "hookimpl", "hookspec", "is_held", "isolate", "not_a_list",
-    "read_history", "sleep_until", "state_name", "task", "undeclared", "wait_for",
+    "RunRecord", "RunResult", "RunStatus", "RunTimeoutError", "SchedulerError", "ScopedStore", "SerializationError",
+    "Signal", "Signals", "SizeLimitError", "SizeLimits", "SplitOutcome", "Standstill", "Step", "StepKilledError",
+    "StepTimeoutError", "StoreBackend", "StoreError", "StoreUnavailableError", "StoreView", "SubWorkflow", "Success",
+    "SystemClock", "Task", "TaskConfig", "TaskError", "Timer", "TransientStoreError", "Transition", "TransitionError",
+    "TypeMismatchError", "TypedStore", "ValidationError", "VersionMismatchError", "Wait", "WaitStrategy", "Workflow",
+    "WorkflowError", "WorkflowResult", "apply_changes", "current_step", "current_wait", "default_kernel", "derived_id",
+    "edges", "hookimpl", "hookspec", "is_held", "isolate", "not_a_list", "read_history", "sleep_until", "state_name",
+    "task", "undeclared", "wait_for",
 ]  # fmt: skip
 
 # These names need asyncio, which takes longer to import than all of the above, so they are imported on first use.

@@ -89,6 +89,22 @@ class HistoryPagingStore(StoreBackend, Protocol):
         ...
 
 
+@runtime_checkable
+class ScopedStore(StoreBackend, Protocol):
+    """A store that has namespaces: parts of it that share nothing, neither with one another nor with the store."""
+
+    def scoped(self, namespace: str) -> StoreBackend:
+        """Return the part of the store that has this name, not yet opened.
+
+        It is a store like this one, with the same capabilities, in a place of its own. The same name means the same
+        part, in every process. It is opened and closed by itself, and this store need not be open.
+
+        Args:
+            namespace: 1 to 512 bytes of printable text. Names are equal if all their characters are.
+        """
+        ...
+
+
 async def read_history(
     backend: StoreBackend, run_id: str, after: int | None = None, limit: int | None = None
 ) -> Sequence[Transition]:

@@ -20,10 +20,11 @@ from cano.checks import (
     whole,
 )
 from cano.errors import ConfigurationError
+from cano.size_limits import place_name
 
 __all__ = [
-    "Options", "Seconds", "Text", "file_mode", "instant", "one_of", "optional", "positive_seconds", "refuse", "seconds",
-    "switch", "text", "whole",
+    "Options", "Seconds", "Text", "file_mode", "instant", "one_of", "optional", "place_name", "positive_seconds",
+    "refuse", "seconds", "switch", "text", "whole",
 ]  # fmt: skip
 
 Check = Callable[[str, Any], Any]

@@ -101,6 +101,9 @@ class CodecLayer(Protocol):
 
     It is called in the event loop, and with strict stores in worker threads, too. `unwrap` may get bytes that were
     written without the layer.
+
+    A layer that keeps values outside the store has `keeps_outside = True`; it must come after a `ContextLayer`. For
+    kernels with a namespace it needs a method `scoped(namespace)`, which returns a layer with a place of its own.
     """
 
     def wrap(self, data: bytes) -> bytes:
@@ -132,6 +135,7 @@ class LayerContext(NamedTuple):
         seq: number of the transition that wrote it; None if the reader does not know it.
         bound: whether the value must have been written with a context (True), or without one, by an earlier version
             (False). None allows both, since a seal of the run vouches for the stored bytes.
+        namespace: the part of the store, see `Kernel`; "" for the store itself.
     """
 
     store: str
@@ -139,6 +143,7 @@ class LayerContext(NamedTuple):
     key: str
     seq: int | None = None
     bound: bool | None = True
+    namespace: str = ""
 
 
 class ContextLayer(CodecLayer, Protocol):
@@ -148,8 +153,7 @@ class ContextLayer(CodecLayer, Protocol):
     commit: it wraps digests of all that the commit writes, keyed with a secret that only the layer hides. So what
     `wrap_in` returns must reveal nothing, and `unwrap_in` must refuse whatever `wrap_in` did not return.
 
-    Two attributes are optional. If `seals_errors` is True, errors of runs are wrapped, too. Any layer, also one without
-    a context, has `keeps_outside = True` if it keeps values outside the store; such a layer must come after this one.
+    An attribute is optional: if `seals_errors` is True, errors of runs are wrapped, too.
     """
 
     def wrap_in(self, data: bytes, context: LayerContext) -> bytes:
@@ -223,6 +227,7 @@ class Capabilities(NamedTuple):
         audit: the store is a `cano.AuditingStore`. Otherwise no entry is kept.
         claims: the store is a `ClaimingStore`; the kernel claims the runs of others one by one.
         history_pages: the store is a `HistoryPagingStore`; of others the kernel reads a history as a whole.
+        namespaces: the store is a `ScopedStore`; `Kernel(namespace=…)` refuses others.
     """
 
     durable: bool = True
@@ -236,6 +241,7 @@ class Capabilities(NamedTuple):
     prune: bool = False
     claims: bool = False
     history_pages: bool = False
+    namespaces: bool = False
 
 
 @runtime_checkable

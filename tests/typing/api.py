@@ -83,6 +83,7 @@ from cano import (
     RunStatus,
     RunTimeoutError,
     SchedulerError,
+    ScopedStore,
     SerializationError,
     Signal,
     Signals,
@@ -689,6 +690,21 @@ class Paging(Backend):
 
 
 pager: HistoryPagingStore = Paging()
+
+
+class Scoped(Backend):
+    """A store with namespaces."""
+
+    capabilities = Capabilities(namespaces=True)
+
+    def scoped(self, namespace: str) -> Backend:
+        """Another store."""
+        return Backend()
+
+
+scoped: ScopedStore = Scoped()
+part: StoreBackend = scoped.scoped("acme")
+in_a_namespace: Kernel = Kernel(store=scoped, namespace="acme")
 
 
 class Binding:

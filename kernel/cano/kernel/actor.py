@@ -1,4 +1,4 @@
-"""The name of the person or service on whose behalf a kernel acts, for the store's audit."""
+"""The names that a kernel is given: of the person or service on whose behalf it acts, and of its namespace."""
 
 from __future__ import annotations
 
@@ -35,3 +35,15 @@ def process_owner() -> str:
     except (ImportError, KeyError, OSError):  # no variable names the user, and the system does not know it
         user = f"uid {os.getuid()}" if hasattr(os, "getuid") else "unknown"
     return f"{user}@{platform.node() or 'unknown'}".encode(errors="replace")[:LONGEST].decode(errors="ignore")
+
+
+def checked_namespace(namespace: str | None) -> str | None:
+    """Return `namespace`. Raises ConfigurationError if it cannot name one.
+
+    Characters that are not printable are refused, so that no message or terminal shows one name as another.
+    """
+    if namespace is None:
+        return None
+    if not isinstance(namespace, str) or not namespace.isprintable() or not 0 < len(namespace.encode()) <= LONGEST:
+        refuse("namespace", namespace, f"printable text of 1 to {LONGEST} bytes, or None for the store itself")
+    return namespace

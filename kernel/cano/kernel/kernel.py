@@ -36,7 +36,7 @@ from cano.errors import (
     StoreUnavailableError,
     TransientStoreError,
 )
-from cano.kernel.actor import LONGEST, checked_actor, process_owner
+from cano.kernel.actor import LONGEST, checked_actor, checked_namespace, process_owner
 from cano.kernel.handles import RunHandle, RunListing
 from cano.kernel.resources import IN_MEMORY, Resources, called
 from cano.model.limits import Limit
@@ -79,10 +79,13 @@ class Kernel:
         actor: the person or service on whose behalf the kernel acts, for the store's audit: at most 512 bytes. By
             default CANO_ACTOR, or else the user and host of the process. It is recorded, not checked.
         limits: the largest sizes of ids, names, errors and runs.
+        namespace: the part of the store that this kernel works in, and outside of which it sees and changes nothing;
+            None for the store itself. 1 to 512 bytes of printable text.
 
     Attributes:
         clock, threads: the source of time, and the worker threads of plain functions.
         limits: the largest sizes of ids, names, errors and runs.
+        namespace: the part of the store that this kernel works in, or None.
         active: the runs that this kernel executes now, by run id.
         bound: the workflows that are bound to this kernel, by name; of several with one name the last.
         codec: the codec with the layers of the store's URL, or None.
@@ -109,8 +112,12 @@ class Kernel:
         grace: Seconds = 10.0,
         actor: str | None = None,
         limits: SizeLimits | None = None,
+        namespace: str | None = None,
     ) -> None:
-        self._resources = Resources(store, executor, plugins, discover=discover, block=block, strict=strict)
+        self.namespace = checked_namespace(namespace)
+        self._resources = Resources(
+            store, executor, plugins, discover=discover, block=block, strict=strict, namespace=self.namespace
+        )
         if clock is not None and not isinstance(clock, Clock):
             raise ConfigurationError(f"clock must be a Clock, such as cano.testing.VirtualClock(), not {clock!r}")
         self.lease, self.poll = positive_seconds("lease", lease), positive_seconds("poll", poll)
@@ -247,7 +254,7 @@ class Kernel:
 
     @property
     def store_name(self) -> str:
-        """The store's name in messages: its URL without secrets, or its repr."""
+        """The store's name in messages: its URL without secrets, or its repr; and the namespace."""
         return self._resources.store_name
 
     @property
@@ -281,14 +288,14 @@ class Kernel:
         """Return the store at `url`, not yet opened, and the codec layers, which wrap and unwrap its values.
 
         With these, runs can be copied from store to store without decoding a value. The store is None if `url` is
-        memory:// and no plugin opens it.
+        memory:// and no plugin opens it. With a namespace, it is that part of the store.
 
         Args:
             url: the URL of a store, as for the argument `store`.
 
         Raises:
             ConfigurationError: no plugin opens the URL, or has a layer that it names; or the URL names a layer for a
-                store that keeps objects.
+                store that keeps objects; or the store has no namespaces.
         """
         return self._resources.store_at(text("url", url))
 

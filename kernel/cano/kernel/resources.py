@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from cano.engine.ports import Host, RunKeeper
 
 IN_MEMORY = "memory://"
+_NO_NAMESPACES = (
+    "has no namespaces; name another store, or give each namespace one of its own. If the store is yours, implement "
+    "cano.ScopedStore: scoped(namespace), and namespaces=True in its capabilities"
+)
+_OUTSIDE = "keeps values outside the store, and has no method scoped(namespace); leave it out of codec="
 _log = logging.getLogger("cano")
 
 
@@ -39,6 +44,7 @@ class Resources:
         discover: bool,
         block: Iterable[str],
         strict: bool,
+        namespace: str | None = None,
     ) -> None:
         for name, value, kind, what in (
             ("store", store, StoreBackend, "a URL such as 'memory://' or a StoreBackend"),
@@ -53,11 +59,13 @@ class Resources:
         self._warned = False
         self._store = store
         self._executor = executor
+        self._namespace = namespace
 
     @property
     def store_name(self) -> str:
-        """The store's name in messages: its URL without secrets, or its repr."""
-        return repr(shown(self._store) if isinstance(self._store, str) else self._store)
+        """The store's name in messages: its URL without secrets, or its repr; and the namespace."""
+        name = repr(shown(self._store) if isinstance(self._store, str) else self._store)
+        return name if self._namespace is None else f"{name} in the namespace {self._namespace!r}"
 
     async def open(self) -> tuple[Codec | None, StoreBackend | None, Executor | None]:
         """Open codec, store and executor, and return them; each may be None.
@@ -68,7 +76,8 @@ class Resources:
             StoreError: the store cannot be opened.
         """
         codec: Codec | None = self.plugins.ask("cano_codec")
-        backend, layers = self.store_at(self._store) if isinstance(self._store, str) else (self._store, Layers())
+        given = self._store
+        backend, layers = self.store_at(given) if isinstance(given, str) else (self._scoped(given), Layers())
         executor = self._executor
         if isinstance(executor, str):
             executor = self.plugins.provided("executor", executor)
@@ -131,6 +140,9 @@ class Resources:
         self.plugins.load()
         address, specs = split_codec(url)
         layers = Layers(self.plugins.provided("codec layer", spec) for spec in specs)
+        layers = Layers(
+            self._scoped(each, _OUTSIDE) if getattr(each, "keeps_outside", False) else each for each in layers
+        )
         backend: StoreBackend | None = self.plugins.provided("store", address)
         if layers and (backend is None or not backend.capabilities.encoded):
             raise ConfigurationError(f"{shown(url)!r} has codec=; this store keeps objects, not bytes; leave it out")
@@ -140,7 +152,20 @@ class Resources:
             backend = self.plugins.ask("cano_seal_store", store=backend, layer=layers.bound, names=names)
             if backend is None:
                 raise ConfigurationError(self.no_keeper())
-        return backend, layers
+        return None if backend is None else self._scoped(backend), layers
+
+    def _scoped(self, part: Any, reason: str = _NO_NAMESPACES) -> Any:
+        """Return the namespace's part of a store, or of a layer that keeps values outside it.
+
+        Raises:
+            ConfigurationError: it has none, for this reason.
+        """
+        if self._namespace is None:
+            return part
+        if not hasattr(part, "scoped"):
+            kind = type(part).__name__
+            raise ConfigurationError(f"namespace={self._namespace!r} cannot be kept apart: {kind} {reason}")
+        return part.scoped(self._namespace)
 
 
 async def called(hook: Callable[[Any], Any], kernel: Host) -> None:

@@ -29,6 +29,7 @@ from cano.testing.contract_own import OwnClauses
 from cano.testing.contract_prune import PruneClauses
 from cano.testing.contract_ready import ReadyClauses
 from cano.testing.contract_runs import RunsClauses
+from cano.testing.contract_scope import ScopeClauses
 from cano.testing.contract_signal import SignalClauses
 from cano.testing.contract_urls import UrlClauses
 from cano.testing.contract_values import ValueClauses
@@ -48,6 +49,7 @@ class StoreBackendContract(
     AuditClauses,
     PruneClauses,
     ClaimClauses,
+    ScopeClauses,
     LifeClauses,
     UrlClauses,
     Contract,

@@ -243,8 +243,7 @@ def _explain_failures() -> None:
         return
     topics = (
         "audit", "commit", "create", "damage", "delete", "durable", "history", "lease", "life", "lost_answers", "news",
-        "own",
-        "ready", "restart", "runs", "signal", "urls", "values",
+        "own", "ready", "restart", "runs", "scope", "signal", "urls", "values",
     )  # fmt: skip
     modules = {f"cano.testing.contract_{topic}" for topic in topics}
     pytest.register_assert_rewrite(*modules - sys.modules.keys())

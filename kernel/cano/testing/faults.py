@@ -4,7 +4,6 @@
     faults.at_call("commit", 3).kill()                            # the third commit from now on
     faults.at_call("commit", 2, after=True).fail(OSError("gone")) # the commit is applied, but its caller gets an error
     faults.at_task(State.CHARGE, attempt=1).fail(TimeoutError())
-
     kernel = Kernel(store=FaultyStore(backend, faults))
     await kernel.run(faults.into(flow))
 
@@ -188,7 +187,7 @@ class Fault:
         self._clock = clock
         self._nth = nth
         self._matched = 0
-        self._actions: list[tuple[str, Callable[[Any], Awaitable[None] | None]]] = []
+        self._actions: list[tuple[str, Callable[[Any], Any]]] = []
         self._reached = asyncio.Event()
         self._released = asyncio.Event()
 
@@ -206,11 +205,7 @@ class Fault:
 
     def do(self, action: Callable[[Any], object]) -> Fault:
         """Add the action: call `action` with the first argument of the store's call, or with the step."""
-
-        def act(subject: Any) -> None:
-            action(subject)
-
-        return self._add("do", act)
+        return self._add("do", action)
 
     def delay(self, seconds: float) -> Fault:
         """Add the action: wait `seconds`."""
@@ -232,7 +227,7 @@ class Fault:
         """Wait until the fault has occurred for the first time."""
         await self._reached.wait()
 
-    def _add(self, name: str, act: Callable[[Any], Awaitable[None] | None]) -> Fault:
+    def _add(self, name: str, act: Callable[[Any], Any]) -> Fault:
         self._actions.append((name, act))
         return self
 
@@ -245,9 +240,10 @@ class Fault:
         """Execute the actions."""
         self.met += 1
         self._reached.set()
-        for _, act in self._actions:
-            if (waits := act(subject)) is not None:
-                await waits
+        for name, act in self._actions:
+            done = act(subject)
+            if name in ("delay", "hang"):
+                await done
 
     def happen_in_thread(self, subject: Any) -> None:
         """Execute the actions in a thread, where nothing can be awaited."""
@@ -277,15 +273,14 @@ class FaultyStore:
         self._crashed = True
 
     async def _call(self, name: str, call: Callable[..., Awaitable[R]], *arguments: Any) -> R:
-        faults = self.faults
-        faults.calls[name] += 1
+        self.faults.calls[name] += 1
         subject = arguments[0] if arguments else None
-        await faults.meet_call(name, False, subject)
+        await self.faults.meet_call(name, False, subject)
         if self._crashed:
             raise StoreUnavailableError("the store has crashed, for a test")
-        with faults.holding():
+        with self.faults.holding():
             result = await call(*arguments)
-        await faults.meet_call(name, True, subject)
+        await self.faults.meet_call(name, True, subject)
         return result
 
     async def open(self) -> None:
@@ -340,9 +335,12 @@ class FaultyStore:
         return await self._call("delete", self.backend.delete, run_id, *given(audit))
 
     def __getattr__(self, name: str) -> Any:  # a method of a store of `optional_stores`
-        if name not in CALLS:
+        if name not in (*CALLS, "scoped"):
             raise AttributeError(name)
-        return functools.partial(self._call, name, getattr(self.backend, name))
+        method = getattr(self.backend, name)
+        if name == "scoped":  # a part of the store has the same faults
+            return lambda namespace: FaultyStore(method(namespace), self.faults)
+        return functools.partial(self._call, name, method)
 
 
 class _FaultyTask(Task[Any]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import click
 from cano import Kernel
@@ -42,7 +43,7 @@ def bench_store(ctx: click.Context, *, url: str, runs: int, seconds: float, as_j
     settings: Settings = ctx.obj
 
     async def work() -> list[Speed]:
-        quiet = Settings((*settings.block, *LOGGING_PLUGINS))
+        quiet = replace(settings, block=(*settings.block, *LOGGING_PLUGINS))
         async with quiet.kernel(store=url) as kernel:
             return await _measure(kernel, runs, seconds)
 

@@ -20,11 +20,16 @@ def word(text: str) -> str:
 
 
 def command(ctx: click.Context, name: str, *arguments: str) -> str:
-    """Return the command line of `cano NAME ARGUMENTS`, on the same store and with the same plugins as this command."""
+    """Return the command line of `cano NAME ARGUMENTS`, on the same store and with the same plugins as this command.
+
+    A namespace that the environment names is not repeated.
+    """
     settings: Settings = ctx.obj
     block = [part for plugin in settings.block for part in ("--block", plugin)]
     only = ["--only", ",".join(settings.only)] if settings.only else []
-    return " ".join(map(word, ["cano", *block, *only, name, *arguments, *_store(ctx)]))
+    by_option = ctx.find_root().get_parameter_source("namespace") is ParameterSource.COMMANDLINE
+    part = ["--namespace", settings.namespace] if settings.namespace and by_option else []
+    return " ".join(map(word, ["cano", *block, *only, *part, name, *arguments, *_store(ctx)]))
 
 
 def _store(ctx: click.Context) -> list[str]:

@@ -17,7 +17,7 @@ from cano_cli.builtin import SUMMARIES, BuiltIn
 from cano_cli.commands import add_plugin_commands
 from cano_cli.errors import STOPPED, Failed, one_line, usage_error
 from cano_cli.notices import Notices
-from cano_cli.settings import ACTOR_VARIABLE, Settings
+from cano_cli.settings import ACTOR_VARIABLE, NAMESPACE_VARIABLE, Settings
 
 OTHER_NAMES = {"history": "show", "list": "runs", "start": "run", "ls": "runs", "status": "show"}
 """Names that users try for commands, with the names that these have."""
@@ -86,12 +86,28 @@ def make_app() -> App:
         callback=_for_all_kernels,
         help="Who acts, for the audit of the store. [default: your user and host]",
     )
+    @click.option(
+        "--namespace",
+        envvar=NAMESPACE_VARIABLE,
+        show_envvar=True,
+        metavar="NAME",
+        callback=_checked_namespace,
+        help="Work in this part of the store, and in no other. [default: the store itself]",
+    )
     @click.option("--raw", is_flag=True, help="Print control characters in ids, data and errors as they are.")
     @click.version_option(package_name="cano-cli", prog_name="cano", message="%(prog)s %(version)s")
     @click.pass_context
-    def app(ctx: click.Context, block: tuple[str, ...], only: tuple[str, ...], actor: str | None, raw: bool) -> None:
+    def app(
+        ctx: click.Context,
+        *,
+        block: tuple[str, ...],
+        only: tuple[str, ...],
+        actor: str | None,
+        namespace: str | None,
+        raw: bool,
+    ) -> None:
         """Run, draw and check Cano workflows, and manage their runs."""
-        ctx.obj = Settings(block, raw, _names(only))
+        ctx.obj = Settings(block, raw, _names(only), namespace)
 
     for name, summary in SUMMARIES.items():
         app.add_command(BuiltIn(name, help=summary))
@@ -111,6 +127,17 @@ def _for_all_kernels(ctx: click.Context, option: click.Parameter, actor: str | N
                 raise usage_error(error) from error
             raise click.BadParameter(one_line(error), ctx, option) from error
     return actor
+
+
+def _checked_namespace(ctx: click.Context, option: click.Parameter, namespace: str | None) -> str | None:
+    if namespace is not None and not ctx.resilient_parsing:
+        from cano import Kernel  # late: it imports asyncio
+
+        try:
+            Kernel(namespace=namespace)
+        except ConfigurationError as error:
+            raise click.BadParameter(one_line(error), ctx, option) from error
+    return namespace
 
 
 def _names(given: Sequence[str]) -> tuple[str, ...]:

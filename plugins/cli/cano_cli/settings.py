@@ -17,6 +17,7 @@ AnyCommand = TypeVar("AnyCommand", bound=Any)
 
 STORE_VARIABLE = "CANO_STORE"
 ACTOR_VARIABLE = "CANO_ACTOR"
+NAMESPACE_VARIABLE = "CANO_NAMESPACE"
 SHORT_LEASE = 5.0
 LONG_LEASE = 30.0
 
@@ -29,11 +30,13 @@ class Settings:
         block: names of plugins that are not loaded.
         only: names of the only installed plugins that are loaded, besides durability; if empty, all are.
         raw: whether texts are printed as they are, with control characters.
+        namespace: the part of the store that commands work in; None for the store itself.
     """
 
     block: tuple[str, ...] = ()
     raw: bool = False
     only: tuple[str, ...] = ()
+    namespace: str | None = None
 
     def kernel(self, **options: Any) -> Kernel:
         """Create a kernel with these settings.
@@ -43,7 +46,8 @@ class Settings:
         """
         from cano import Kernel  # late: it imports asyncio, which `cano --help` does not need
 
-        return Kernel(**{**options, "plugins": [*self.only, *options.get("plugins", ())]}, block=self._blocked())
+        plugins = [*self.only, *options.pop("plugins", ())]
+        return Kernel(**{"namespace": self.namespace, **options}, plugins=plugins, block=self._blocked())
 
     def plugins(self) -> Plugins:
         """Return the plugins that a kernel with these settings loads. They need no kernel to add commands."""

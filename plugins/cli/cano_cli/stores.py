@@ -69,7 +69,7 @@ def check_exists(kernel: Kernel, url: str) -> None:
         raise usage_error(error) from error
     if not asyncio.run(store_exists(backend)):
         raise CliError(
-            f"the store {display_name(url)} does not exist; check the URL and the current directory "
+            f"the store {display_name(url, kernel.namespace)} does not exist; check the URL and the current directory "
             "(`cano run` creates a missing store)"
         )
 
@@ -80,9 +80,9 @@ async def store_exists(backend: StoreBackend | None) -> bool:
     return exists is None or await exists()
 
 
-def display_name(url: str) -> str:
-    """Return `url` as messages may show it: without its password and other secrets."""
-    return Kernel(store=url, discover=False).store_name
+def display_name(url: str, namespace: str | None = None) -> str:
+    """Return `url` as messages may show it: without its password and other secrets, and with the namespace."""
+    return Kernel(store=url, discover=False, namespace=namespace).store_name
 
 
 def backend_of(kernel: Kernel) -> StoreBackend:

@@ -8,7 +8,7 @@ The format of an encrypted value:
     seq        8 bytes: the transition that wrote the value; all bits are set if it is unknown
     nonce      12 random bytes
     ciphertext, followed by a 16-byte tag that authenticates it, everything before it, and the value's place: the
-               lengths (8 bytes each) and UTF-8 of store, run and key
+               lengths (8 bytes each) and UTF-8 of store, run and key, and of the namespace if there is one
 
 Version 1 has neither place nor seq. Earlier versions wrote it; `wrap`, which knows no place, still does. Since its keys
 differ, a value of version 2 cannot be turned into one of version 1.
@@ -193,9 +193,10 @@ class EncryptionLayer:
 
 
 def _place(context: LayerContext) -> bytes:
-    """Return the place as bytes that no other place has."""
-    store, run_id, key = (text.encode(errors="surrogatepass") for text in context[:3])
-    return len(store).to_bytes(8) + store + len(run_id).to_bytes(8) + run_id + len(key).to_bytes(8) + key
+    """Return the place as bytes that no other place has; without a namespace, as earlier versions did."""
+    texts = *context[:3], *filter(None, [context.namespace])
+    encoded = [text.encode(errors="surrogatepass") for text in texts]
+    return b"".join(len(each).to_bytes(8) + each for each in encoded)
 
 
 def _parse(data: bytes) -> _Parts:

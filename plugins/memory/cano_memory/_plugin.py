@@ -18,7 +18,9 @@ OPTIONS = Options(strict=switch, keep=partial(whole, most=999_999_999))
 def cano_stores() -> dict[str, Capabilities]:
     """Return the capabilities of `memory://`."""
     return {
-        "memory": Capabilities(durable=False, encoded=False, pages=True, prune=True, claims=True, history_pages=True)
+        "memory": Capabilities(
+            durable=False, encoded=False, pages=True, prune=True, claims=True, history_pages=True, namespaces=True
+        )
     }
 
 

@@ -7,6 +7,7 @@ import threading
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
@@ -72,9 +73,13 @@ class MemoryBackend:
             audit=strict,
             claims=True,
             history_pages=True,
+            namespaces=True,
         )
         self._strict = strict
         self._keep = keep
+        self._make_empty()
+
+    def _make_empty(self) -> None:
         self._dropped = False  # whether a finished run was dropped
         self._lock = threading.Lock()
         self._closed = False
@@ -83,6 +88,7 @@ class MemoryBackend:
         self._mail: dict[str, _Mailbox] = {}
         self._finished: dict[str, None] = {}  # ids of finished runs, in the order in which they finished
         self._audit: list[AuditEntry] = []
+        self._parts: dict[str, MemoryBackend] = {}
 
     def __repr__(self) -> str:
         return f"<MemoryBackend of {len(self._runs)} run(s){', strict' if self._strict else ''}>"
@@ -99,6 +105,15 @@ class MemoryBackend:
             for mapping in (self._runs, self._history, self._mail, self._finished):
                 mapping.clear()
             self._audit.clear()
+
+    def scoped(self, namespace: str) -> MemoryBackend:
+        """Return the part of the store with this name, which has dicts of its own; a new one if it was closed."""
+        with self._lock:
+            part = self._parts.get(namespace)
+            if part is None or part._closed:
+                part = self._parts[namespace] = copy(self)
+                part._make_empty()
+            return part
 
     # runs
 

@@ -10,6 +10,7 @@ import re
 from typing import NamedTuple
 
 from cano import SerializationError
+from cano.options import place_name
 
 from cano_offload.folder import Folder
 from cano_offload.sizes import format_size
@@ -75,6 +76,12 @@ class OffloadLayer:
 
     def __repr__(self) -> str:
         return f"<OffloadLayer, over {format_size(self.limit)} to {str(self.folder.path)!r}>"
+
+    def scoped(self, namespace: str) -> OffloadLayer:
+        """Return a layer that keeps the files of a namespace in a folder of their own, such as `blobs@acme`."""
+        path = self.folder.path
+        folder = Folder(path.with_name(f"{path.name}@{place_name(namespace)}"), file_mode=self.folder.file_mode)
+        return OffloadLayer(self.limit, folder)
 
     def wrap(self, data: bytes) -> bytes:
         """Return `data`, or a reference to a file with it.

@@ -86,7 +86,7 @@ async def _stores(kernel: Kernel, urls: Sequence[str]) -> tuple[list[_Store], Fo
     stores: list[_Store] = []
     folders: list[Folder] = []
     for url in urls:
-        name = Kernel(store=url, discover=False).store_name  # without its password
+        name = Kernel(store=url, discover=False, namespace=kernel.namespace).store_name  # without its password
         backend, layers = kernel.store_at(url)
         encrypted = () if layers.bound is None else layers.bound.layers
         folders.append(offload_layer(name, [*layers, *encrypted]).folder)

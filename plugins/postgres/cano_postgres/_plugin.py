@@ -13,7 +13,8 @@ CANO_API_VERSION = 2
 def cano_stores() -> dict[str, Capabilities]:
     """Return the capabilities of PostgreSQL stores, by URL scheme."""
     return dict.fromkeys(
-        SCHEMES, Capabilities(notify=True, pages=True, prune=True, claims=True, audit=True, history_pages=True)
+        SCHEMES,
+        Capabilities(notify=True, pages=True, prune=True, claims=True, audit=True, history_pages=True, namespaces=True),
     )
 
 

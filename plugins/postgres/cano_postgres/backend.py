@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from cano import AuditEntry, ClaimedRun, LazyBackend, Retention, RunRecord, Transition
-from cano.options import Seconds
+from cano.options import Seconds, place_name
 
-from cano_postgres.settings import Settings
+from cano_postgres.settings import LONGEST_NAME, Settings
 from cano_postgres.url import label, parameters_from_url
 
 if TYPE_CHECKING:
@@ -52,17 +54,36 @@ class PostgresBackend(LazyBackend["Engine"]):
         strict: bool = False,
     ) -> None:
         parameters = parameters_from_url(url)
-        self._settings = Settings(
-            parameters=parameters,
-            label=label(parameters),
-            schema=schema,
-            pool_size=pool_size,
-            retry_for=retry_for,  # type: ignore[arg-type]  # its check returns seconds
-            synchronous_commit=synchronous_commit,
-            snapshot_every=snapshot_every,
-            strict=strict,
+        self._use(
+            Settings(
+                parameters=parameters,
+                label=label(parameters),
+                schema=schema,
+                pool_size=pool_size,
+                retry_for=retry_for,  # type: ignore[arg-type]  # its check returns seconds
+                synchronous_commit=synchronous_commit,
+                snapshot_every=snapshot_every,
+                strict=strict,
+            )
         )
-        super().__init__(self._settings.label, self._settings.capabilities)
+
+    def _use(self, settings: Settings) -> None:
+        self._settings = settings
+        super().__init__(settings.label, settings.capabilities)
+
+    def scoped(self, namespace: str) -> PostgresBackend:
+        """Return the part of the store with this name: a schema of its own, such as `cano/acme`.
+
+        A name that has more than 40 characters, or others than a-z, 0-9, _ and -, is replaced by its hash. If the
+        schema's name were too long, this one's is cut, and the hash is that of both.
+        """
+        settings, part = self._settings, copy(self)
+        schema = f"{settings.schema}/{place_name(namespace)}"
+        if len(schema.encode()) > LONGEST_NAME:
+            start = settings.schema.encode()[: LONGEST_NAME - 43].decode(errors="ignore")
+            schema = f"{start}/~{place_name(namespace, settings.schema)}"
+        part._use(replace(settings, schema=schema, label=f"{settings.label} (namespace {namespace!r})"))
+        return part
 
     def _load(self) -> Callable[[], Engine]:
         """Import psycopg, which only an open store needs."""

@@ -10,10 +10,13 @@ from typing import Any
 from cano import Capabilities
 from cano.options import Options, one_of, optional, refuse, seconds, switch, whole
 
+LONGEST_NAME = 63
+"""The most bytes of a name in PostgreSQL."""
+
 
 def schema_name(name: str, value: Any) -> str:
     """Return `value` if it can name a schema that is not PostgreSQL's own."""
-    if not isinstance(value, str) or not 0 < len(value.encode(errors="replace")) < 64 or "\0" in value:
+    if not isinstance(value, str) or not 0 < len(value.encode(errors="replace")) <= LONGEST_NAME or "\0" in value:
         refuse(name, value, "a name of 1 to 63 bytes")
     if value.startswith("pg_") or value == "information_schema":
         refuse(name, value, "a name that PostgreSQL does not reserve")
@@ -59,5 +62,12 @@ class Settings:
     def capabilities(self) -> Capabilities:
         """The store's capabilities."""
         return Capabilities(
-            strict=self.strict, notify=True, pages=True, prune=True, audit=True, claims=True, history_pages=True
+            strict=self.strict,
+            notify=True,
+            pages=True,
+            prune=True,
+            audit=True,
+            claims=True,
+            history_pages=True,
+            namespaces=True,
         )

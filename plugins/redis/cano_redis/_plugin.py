@@ -12,7 +12,9 @@ CANO_API_VERSION = 2
 @hookimpl
 def cano_stores() -> dict[str, Capabilities]:
     """Return the capabilities of Redis stores, by URL scheme."""
-    return dict.fromkeys(SCHEMES, Capabilities(notify=True, pages=True, audit=True, history_pages=True))
+    return dict.fromkeys(
+        SCHEMES, Capabilities(notify=True, pages=True, audit=True, history_pages=True, namespaces=True)
+    )
 
 
 @hookimpl

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from copy import copy
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -65,14 +67,24 @@ class RedisBackend(LazyBackend["Engine"]):
         timeout: Seconds = 15.0,
         strict: bool = False,
     ) -> None:
-        self._settings = Settings(
+        settings = Settings(
             host=host, port=port, path=path, db=db, username=username, password=password, tls=tls,
             ssl_ca_certs=ssl_ca_certs, ssl_certfile=ssl_certfile, ssl_keyfile=ssl_keyfile, prefix=prefix,
             require=require, retry_for=retry_for, timeout=timeout,  # type: ignore[arg-type]  # their checks return seconds
             strict=strict,
         )  # fmt: skip
-        super().__init__(self._settings.place, self._settings.capabilities)
+        self._use(settings)
+
+    def _use(self, settings: Settings) -> None:
+        self._settings = settings
         self._server: Server | None = None
+        super().__init__(settings.place, settings.capabilities)
+
+    def scoped(self, namespace: str) -> RedisBackend:
+        """Return the part of the store with this name: its keys begin with the prefix and the name."""
+        part = copy(self)
+        part._use(replace(self._settings, namespaces=(*self._settings.namespaces, namespace)))
+        return part
 
     def _load(self) -> Callable[[], Engine]:
         """Import redis-py and msgspec, which only an open store needs. This takes half a second."""

@@ -78,6 +78,7 @@ class Settings:
     retry_for: float
     timeout: float
     strict: bool
+    namespaces: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         OPTIONS.check(self)
@@ -91,11 +92,17 @@ class Settings:
     @property
     def capabilities(self) -> Capabilities:
         """The store's capabilities."""
-        return Capabilities(strict=self.strict, notify=True, pages=True, audit=True, history_pages=True)
+        return Capabilities(
+            strict=self.strict, notify=True, pages=True, audit=True, history_pages=True, namespaces=True
+        )
 
     @property
     def place(self) -> str:
         """The store's URL for messages, without the password."""
+        return self._url + "".join(f" (namespace {name!r})" for name in self.namespaces)
+
+    @property
+    def _url(self) -> str:
         who = "" if self.username is None else f"{self.username}@"
         if self.path is not None:
             return f"unix://{who}{self.path}?db={self.db}&prefix={quote(self.prefix)}"
@@ -104,8 +111,12 @@ class Settings:
 
     @property
     def keys(self) -> bytes:
-        """The prefix of all keys of the store. The braces keep them in one slot of a cluster."""
-        return b"{%s}:" % self.prefix.encode()
+        """The prefix of all keys of the store, or of a part of it. The braces keep them in one slot of a cluster.
+
+        A namespace follows the braces with its length, so that no other prefix and namespace have the same keys.
+        """
+        parts = "".join(f"{len(name)}:{name}" for name in self.namespaces)
+        return f"{{{self.prefix}}}{parts}:".encode()
 
     @property
     def channel(self) -> bytes:

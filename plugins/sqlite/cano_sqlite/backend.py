@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from copy import copy
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cano import AuditEntry, ClaimedRun, ConfigurationError, LazyBackend, Retention, RunRecord, Transition
-from cano.options import Seconds
+from cano.options import Seconds, place_name
 
 from cano_sqlite.settings import Settings
 
@@ -51,15 +53,29 @@ class SqliteBackend(LazyBackend["Engine"]):
         name = os.fspath(path) if isinstance(path, os.PathLike) else path
         if not isinstance(name, str) or name in ("", ":memory:") or "\0" in name:
             raise ConfigurationError(f"path must name a file, not {path!r}")
-        self._settings = Settings(
-            path=Path(name).absolute(),
-            synchronous=synchronous,
-            busy_timeout=busy_timeout,  # type: ignore[arg-type]  # its check returns seconds
-            snapshot_every=snapshot_every,
-            strict=strict,
-            file_mode=file_mode,
+        self._use(
+            Settings(
+                path=Path(name).absolute(),
+                synchronous=synchronous,
+                busy_timeout=busy_timeout,  # type: ignore[arg-type]  # its check returns seconds
+                snapshot_every=snapshot_every,
+                strict=strict,
+                file_mode=file_mode,
+            )
         )
-        super().__init__(str(self._settings.path), self._settings.capabilities)
+
+    def _use(self, settings: Settings) -> None:
+        self._settings = settings
+        super().__init__(str(settings.path), settings.capabilities)
+
+    def scoped(self, namespace: str) -> SqliteBackend:
+        """Return the part of the store with this name: a file beside this one, such as `runs.db@acme.db`.
+
+        A name that has more than 40 characters, or others than a-z, 0-9, _ and -, is replaced by its hash.
+        """
+        path, part = self._settings.path, copy(self)
+        part._use(replace(self._settings, path=path.with_name(f"{path.name}@{place_name(namespace)}.db")))
+        return part
 
     def _load(self) -> Callable[[], Engine]:
         """Import sqlite3 and msgspec, which only an open store needs."""

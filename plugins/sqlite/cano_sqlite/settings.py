@@ -39,4 +39,6 @@ class Settings:
     @property
     def capabilities(self) -> Capabilities:
         """The store's capabilities."""
-        return Capabilities(strict=self.strict, pages=True, prune=True, audit=True, claims=True, history_pages=True)
+        return Capabilities(
+            strict=self.strict, pages=True, prune=True, audit=True, claims=True, history_pages=True, namespaces=True
+        )

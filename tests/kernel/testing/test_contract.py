@@ -41,6 +41,9 @@ def broken(base: type[MemoryBackend] = MemoryBackend, /, **methods: Callable[...
     """A store like `base`, but for these methods. Each takes the store, its honest method, the arguments."""
 
     def bind(name: str, lie: Callable[..., Any]) -> Callable[..., Any]:
+        if name == "scoped":  # the one method that is not async
+            return lambda self, *args: lie(self, getattr(super(mutant, self), name), *args)
+
         async def method(self: MemoryBackend, *args: Any) -> Any:
             answer = lie(self, getattr(super(mutant, self), name), *args)
             return await answer if inspect.isawaitable(answer) else answer
@@ -77,6 +80,12 @@ def keep(store: Any, run_id: str, **fields: Any) -> Any:
 def known(store: Any, run_id: str) -> Any:
     """What the store keeps of a run; of one that it does not have, what can do no harm."""
     return store._runs.get(run_id, NEW)
+
+
+def sharing(store: Any, part: Any, what: str) -> Any:
+    """A part of a store that has something in common with it."""
+    setattr(part, what, getattr(store, what))
+    return part
 
 
 def mapped(change: Callable[[str, Any], tuple[str, Any]]) -> Methods:
@@ -619,6 +628,18 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
         {"delete_finished": lambda s, honest, ids, now, audit=None: [
             i for i in ids if i in s._finished and s._runs[i].holder is None and s._runs.pop(i, None)]},
         "finished_runs_are_deleted_together"),
+    "has one namespace": ({"scoped": lambda s, honest, name: honest("one")},
+        "namespaces_share_nothing similar_names_are_different_namespaces"),
+    "has no namespaces": ({"scoped": lambda s, honest, name: s}, "namespaces_share_nothing"),
+    "has namespaces by case": (
+        {"scoped": lambda s, honest, name: honest(name.lower())}, "similar_names_are_different_namespaces"),
+    "cuts the names of namespaces": (
+        {"scoped": lambda s, honest, name: honest(name[:1])}, "similar_names_are_different_namespaces"),
+    "has new namespaces each time": (
+        {"scoped": lambda s, honest, name: MemoryBackend()}, "a_namespace_is_the_same_everywhere"),
+    **{f"shares {what} of namespaces": (
+        {"scoped": lambda s, honest, name, what=what: sharing(s, honest(name), what)}, "namespaces_share_nothing")
+       for what in ("_runs", "_history", "_mail")},
     "forgets what came before a run": (
         {"create": lambda s, honest, run: (s._mail.pop(run.run_id, None), honest(run))[1]},
         "a_run_created_parked_is_ready_when_its_signal_came_first"),

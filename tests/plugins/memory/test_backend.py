@@ -52,10 +52,25 @@ def test_it_is_a_store() -> None:
     """It implements the protocol. Its capabilities are not durable, unless it is strict."""
     assert isinstance(MemoryBackend(), StoreBackend)
     assert MemoryBackend().capabilities == Capabilities(
-        durable=False, encoded=False, strict=False, pages=True, prune=True, claims=True, history_pages=True
+        durable=False,
+        encoded=False,
+        strict=False,
+        pages=True,
+        prune=True,
+        claims=True,
+        history_pages=True,
+        namespaces=True,
     )
     assert MemoryBackend(strict=True).capabilities == Capabilities(
-        durable=True, encoded=True, strict=True, pages=True, prune=True, claims=True, history_pages=True, audit=True
+        durable=True,
+        encoded=True,
+        strict=True,
+        pages=True,
+        prune=True,
+        claims=True,
+        history_pages=True,
+        namespaces=True,
+        audit=True,
     )
 
 

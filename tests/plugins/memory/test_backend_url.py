@@ -9,9 +9,19 @@ from cano import Capabilities, ConfigurationError, Kernel, RunFilter, RunRecord,
 from cano_memory import MemoryBackend, _plugin
 
 DURABLE = Capabilities(
-    durable=True, encoded=True, strict=True, pages=True, prune=True, claims=True, history_pages=True, audit=True
+    durable=True,
+    encoded=True,
+    strict=True,
+    pages=True,
+    prune=True,
+    claims=True,
+    history_pages=True,
+    namespaces=True,
+    audit=True,
 )
-FORGETFUL = Capabilities(durable=False, encoded=False, pages=True, prune=True, claims=True, history_pages=True)
+FORGETFUL = Capabilities(
+    durable=False, encoded=False, pages=True, prune=True, claims=True, history_pages=True, namespaces=True
+)
 
 
 def test_entry_point() -> None:

@@ -319,3 +319,25 @@ def test_usage_error(tmp_path: Path) -> None:
     assert done.returncode != 0
     assert "must contain one offload:SIZE:FOLDER" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+async def test_namespaces_have_folders_of_their_own(tmp_path: Path, folder: Folder) -> None:
+    """A sweep of one namespace, or of the store itself, leaves the files of the others; so each run can be read."""
+    place = f"sqlite:///{tmp_path / 'runs.db'}?codec=offload:1KiB:{folder.path}"
+    for name in ("a", "B", None):
+        async with Kernel(store=place, namespace=name) as kernel:
+            handle = await kernel.start(flow, {"text": f"{name} " * 999, "same": "x" * 999}, run_id="one")
+            await handle._run.ended()
+    for name in ("a", "B", None):
+        kernel = Kernel(namespace=name)
+        _, (layer,) = kernel.store_at(place)
+        assert isinstance(layer, OffloadLayer)
+        age(layer.folder)
+        swept = await sweep(kernel, [place], delete=True)
+        assert (swept.missing, swept.removed) == ([], [])
+        assert swept.referenced > 0
+    assert set(os.listdir(tmp_path)) >= {
+        "blobs", "blobs@a", "blobs@~4558e6463a13409ac7c724fc386e89bd965f8cea"
+    }  # fmt: skip
+    async with Kernel(store=place, namespace="B") as kernel:
+        assert (await kernel.history("one"))[0].changed["text"] == "B " * 999

@@ -9,6 +9,7 @@ from cano import (
     AuditEntry,
     ConflictError,
     ContextLayer,
+    LayerContext,
     PermanentStoreError,
     RunFilter,
     RunRecord,
@@ -43,6 +44,7 @@ class Sealed(StoreBackend, Protocol):
 
     inner: StoreBackend
     layer: ContextLayer
+    place: LayerContext
 
     def is_bound(self, run_id: str, signal: Signal) -> bool:
         """Return whether a stored signal was sealed when it was sent."""
@@ -80,7 +82,7 @@ async def reencrypted(
         if old:
             yield Reencrypted(run_id, problem=f"a signal {old[0].name!r} of an earlier version waits for it")
     if complete:
-        await renew_mark(store.inner, store.layer)
+        await renew_mark(store.inner, store.layer, store.place)
 
 
 async def _reencrypted(store: Sealed, run_id: str, holder: str, now: float, actor: str | None) -> Reencrypted:

@@ -26,7 +26,6 @@ from cano_durability.keys import MARK
 SAMPLE = 10
 """Number of runs that are read to see whether the layers are those of the store."""
 _KEY = "mark"
-_PLACE = LayerContext("", MARK, _KEY)
 _WAIT = Wait(then="sealed", signal=MARK)  # always parked, so that no kernel executes the record as a run
 
 
@@ -42,7 +41,12 @@ class Mark(NamedTuple):
     old: bool
 
 
-async def marked(store: StoreBackend, layer: ContextLayer, names: Sequence[str]) -> Mark:
+def mark_place(namespace: str) -> LayerContext:
+    """Return the place of the mark of a store, or of a part of one."""
+    return LayerContext("", MARK, _KEY, namespace=namespace)
+
+
+async def marked(store: StoreBackend, layer: ContextLayer, names: Sequence[str], place: LayerContext) -> Mark:
     """Return the mark of an open store. Make it if there is none.
 
     Raises:
@@ -61,7 +65,7 @@ async def marked(store: StoreBackend, layer: ContextLayer, names: Sequence[str])
         record = await store.create(
             RunRecord(
                 run_id=MARK, workflow=MARK, version="1", fingerprint=",".join(names), state="sealed",
-                status=RunStatus.PARKED, data={_KEY: _packed(layer, mark)}, wait=_WAIT,
+                status=RunStatus.PARKED, data={_KEY: _packed(layer, mark, place)}, wait=_WAIT,
             )
         )  # fmt: skip
     if record.workflow != MARK:
@@ -69,9 +73,9 @@ async def marked(store: StoreBackend, layer: ContextLayer, names: Sequence[str])
             f"the store has a run with the id {MARK!r}, which encrypted stores need; delete it before you name codec=",
             run_id=MARK,
         )
-    mark = _unpacked(layer, record)
+    mark = _unpacked(layer, record, place)
     if not layer.is_current(record.data[_KEY]):  # so that the older key can be removed one day
-        await _store(store, layer, record, mark)
+        await _store(store, layer, record, mark, place)
     return mark
 
 
@@ -94,11 +98,11 @@ async def _check_layer(store: StoreBackend, layer: ContextLayer) -> None:
         raise SerializationError(f"the layers of codec= cannot read the store: {problem}") from problem
 
 
-async def renew_mark(store: StoreBackend, layer: ContextLayer) -> None:
+async def renew_mark(store: StoreBackend, layer: ContextLayer, place: LayerContext) -> None:
     """Store that every run of the store is sealed."""
     record = await store.load(MARK)
     if record is not None:
-        await _store(store, layer, record, _unpacked(layer, record)._replace(old=False))
+        await _store(store, layer, record, _unpacked(layer, record, place)._replace(old=False), place)
 
 
 async def check_unmarked(store: StoreBackend, name: str) -> None:
@@ -119,10 +123,10 @@ async def check_unmarked(store: StoreBackend, name: str) -> None:
         )
 
 
-async def _store(store: StoreBackend, layer: ContextLayer, record: RunRecord, mark: Mark) -> None:
+async def _store(store: StoreBackend, layer: ContextLayer, record: RunRecord, mark: Mark, place: LayerContext) -> None:
     commit = Commit(
         run_id=MARK, token=record.token, expected_seq=record.seq, seq=record.seq + 1, state="sealed",
-        status=RunStatus.PARKED, changed={_KEY: _packed(layer, mark)}, wait=_WAIT,
+        status=RunStatus.PARKED, changed={_KEY: _packed(layer, mark, place)}, wait=_WAIT,
     )  # fmt: skip
     try:
         await store.commit(commit)
@@ -131,13 +135,13 @@ async def _store(store: StoreBackend, layer: ContextLayer, record: RunRecord, ma
             raise
 
 
-def _packed(layer: ContextLayer, mark: Mark) -> bytes:
-    return layer.wrap_in(json.dumps(mark._asdict()).encode(), _PLACE)
+def _packed(layer: ContextLayer, mark: Mark, place: LayerContext) -> bytes:
+    return layer.wrap_in(json.dumps(mark._asdict()).encode(), place)
 
 
-def _unpacked(layer: ContextLayer, record: RunRecord) -> Mark:
+def _unpacked(layer: ContextLayer, record: RunRecord, place: LayerContext) -> Mark:
     try:
-        found = json.loads(layer.unwrap_in(record.data[_KEY], _PLACE))
+        found = json.loads(layer.unwrap_in(record.data[_KEY], place))
         return Mark(str(found["store"]), bool(found["old"]))
     except (SerializationError, LookupError, TypeError, ValueError) as error:
         raise SerializationError(

@@ -31,7 +31,7 @@ from cano import (
 from cano_durability.bounds import off_loop
 from cano_durability.inspection.reencrypting import Reencrypted, reencrypted
 from cano_durability.keys import MARK
-from cano_durability.sealing.marks import Mark, marked
+from cano_durability.sealing.marks import Mark, mark_place, marked
 from cano_durability.sealing.seals import SEAL, Name, Seal, SealedRun, names
 
 R = TypeVar("R")
@@ -98,19 +98,22 @@ class SealedStore:
         store: the store that keeps the runs.
         layer: wraps and unwraps values.
         names: the names of the layers, for the message to a process that does not name them.
+        namespace: the part of a store that `store` is; see `LayerContext`.
 
     Attributes:
         inner: the store that keeps the runs.
         layer: wraps and unwraps values.
+        place: the place of its mark.
     """
 
     is_sealed = True
 
-    def __init__(self, store: StoreBackend, layer: ContextLayer, names: Sequence[str]) -> None:
+    def __init__(self, store: StoreBackend, layer: ContextLayer, names: Sequence[str], namespace: str = "") -> None:
         self.inner = store
         self.capabilities = store.capabilities._replace(history_pages=False)
         self.layer = layer
         self._names = names
+        self.place = mark_place(namespace)
         self._seals_errors = getattr(layer, "seals_errors", False)
         self._mark = Mark("", False)
         self._held: dict[str, _Held] = {}  # the runs whose lease was claimed through this object
@@ -127,7 +130,7 @@ class SealedStore:
         """See `StoreBackend.open`. Also raises SerializationError if the keys are not those of the store."""
         await self.inner.open()
         try:
-            self._mark = await marked(self.inner, self.layer, self._names)
+            self._mark = await marked(self.inner, self.layer, self._names, self.place)
         except BaseException:
             await self.inner.close()
             raise
@@ -424,7 +427,7 @@ class SealedStore:
     # values
 
     def _context(self, run_id: str, key: str, seq: int | None = None, bound: bool | None = True) -> LayerContext:
-        return LayerContext(self._mark.store, run_id, key, seq, bound)
+        return LayerContext(self._mark.store, run_id, key, seq, bound, self.place.namespace)
 
     def _wrapped(self, value: bytes | None, run_id: str, key: str, seq: int) -> bytes | None:
         if value is None:
@@ -472,16 +475,22 @@ def _delegated(name: str) -> Callable[..., Any]:
     return lambda self, *arguments: getattr(self.inner, name)(*arguments)
 
 
-OPTIONAL = {"expired": _expired, "claim_ready": _claim_ready} | {
+def _scoped(self: Any, namespace: str) -> SealedStore:
+    """See `ScopedStore.scoped`."""
+    path = f"{self.place.namespace}\0{namespace}" if self.place.namespace else namespace
+    return sealed(self.inner.scoped(namespace), self.layer, self._names, path)
+
+
+OPTIONAL = {"expired": _expired, "claim_ready": _claim_ready, "scoped": _scoped} | {
     name: _delegated(name) for name in ("watch", "delete_finished", "add_audit", "audit", "prune_audit")
 }
 """The methods of stores that not all have. A sealed store has those of the store that it seals."""
 
 
-def sealed(store: StoreBackend, layer: ContextLayer, names: Sequence[str]) -> SealedStore:
+def sealed(store: StoreBackend, layer: ContextLayer, names: Sequence[str], namespace: str = "") -> SealedStore:
     """Return a sealed store around `store`."""
     kind = type("SealedStore", (SealedStore,), {name: OPTIONAL[name] for name in OPTIONAL if hasattr(store, name)})
-    made: SealedStore = kind(store, layer, names)
+    made: SealedStore = kind(store, layer, names, namespace)
     return made
 
 

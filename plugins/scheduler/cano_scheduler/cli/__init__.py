@@ -43,6 +43,10 @@ def _do(target: str, work: Callable[[Scheduler], Awaitable[R]], durable: bool = 
 
     async def done(scheduler: Scheduler) -> R:
         kernel = scheduler.kernel
+        wanted = getattr(click.get_current_context().obj, "namespace", None)
+        if wanted not in (None, kernel.namespace):
+            raise UsageError(f"the scheduler's kernel works in {kernel.store_name}, so --namespace cannot be "
+                             f"{wanted!r}; change Kernel(namespace=…) in the module, or leave it out")  # fmt: skip
         async with kernel:
             if durable and not (kernel.backend is not None and kernel.backend.capabilities.durable):
                 raise UsageError("the scheduler's store is not durable, so other processes do not share its schedules; "

@@ -1,0 +1,183 @@
+"""Everything that a kernel does stays in its namespace, in memory and in files; encryption binds values to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cano import (
+    ConfigurationError,
+    Kernel,
+    KeyValueStore,
+    LayerContext,
+    Retention,
+    RunNotFoundError,
+    RunStatus,
+    SerializationError,
+    Standstill,
+    StoreBackend,
+    Workflow,
+    current_step,
+    wait_for,
+)
+from cano_durability.keys import MARK
+from cano_encryption import KEYS_ENV, EncryptionKey, EncryptionLayer, new_key
+from cano_scheduler import Scheduler
+from cano_sqlite import SqliteBackend
+
+from tests.kernel.kernel.test_namespaces import Surviving
+
+flow = Workflow("ASK", name="order").add_exit_state("DONE")
+
+
+@flow.on("ASK")
+async def ask(store: KeyValueStore) -> Any:
+    """Wait for an answer."""
+    store["asked"] = True
+    return wait_for("answer", then="TAKE")
+
+
+@flow.on("TAKE")
+async def take(store: KeyValueStore) -> str:
+    """Store the answer."""
+    store["answer"] = current_step().payload
+    return "DONE"
+
+
+Store = Callable[[], StoreBackend]
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """A way to name one store again and again."""
+    memory = Surviving(strict=True)
+    file = tmp_path / "runs.db"
+    return lambda: memory if request.param == "memory" else SqliteBackend(file, synchronous="normal")
+
+
+async def parked(kernel: Kernel, run_id: str = "one") -> None:
+    """Start a run, and wait until it is parked."""
+    handle = await kernel.start(flow, {"by": kernel.namespace}, run_id=run_id)
+    await handle._run.ended()
+
+
+async def test_every_call_stays_in_its_namespace(store: Store) -> None:
+    """Two kernels at once with the same run ids: signals, cancellation, audit, prune and lists meet their own runs."""
+    async with (
+        Kernel(store=store(), namespace="a", actor="Ada") as one,
+        Kernel(store=store(), namespace="b", actor="Bob") as two,
+        Kernel(store=store(), actor="Eve") as whole,
+    ):
+        for kernel in (one, two):
+            await parked(kernel)
+        await parked(two, "two")
+        assert await whole.runs() == []
+        with pytest.raises(RunNotFoundError):
+            await whole.signal("one", "answer", "from Eve")
+
+        assert await one.signal("one", "answer", "from Ada")
+        assert (await one.run(flow, run_id="one")).data["answer"] == "from Ada"
+        assert [run.status for run in await two.runs()] == [RunStatus.PARKED] * 2
+        assert (await two.explain("one")).reason is Standstill.WAITING_FOR_SIGNAL
+        await two.cancel("two")
+        assert [entry.actor for entry in await two.audit()] == ["Bob"]
+        assert [entry.actor for entry in await one.audit()] == ["Ada"]
+
+        assert await two.prune(Retention(keep_last=0)) == ["two"]
+        assert [run.run_id for run in await one.runs()] == ["one"]
+        assert await one.prune_audit(timedelta(seconds=1)) == 0
+        assert await one.check() == await two.check() == []
+
+
+async def test_recover_stays_in_its_namespace(store: Store) -> None:
+    """A kernel resumes the interrupted runs of its namespace, and those alone."""
+    for name in ("a", "b"):
+        async with Kernel(store=store(), namespace=name) as kernel:
+            await parked(kernel)
+            await kernel.signal("one", "answer", name)
+            # closed before or while the run goes on
+    async with Kernel(store=store(), namespace="a") as kernel, Kernel(store=store(), namespace="b") as other:
+        await kernel.recover(flow)
+        assert (await kernel.run(flow, run_id="one")).data == {"by": "a", "asked": True, "answer": "a"}
+        (run,) = await other.runs()
+        assert run.run_id == "one"
+        assert (await other.run(flow, run_id="one")).data["answer"] == "b"
+
+
+async def test_schedules_stay_in_their_namespace(store: Store) -> None:
+    """The same id is another schedule in another namespace."""
+    for name in ("a", "b"):
+        async with Kernel(store=store(), namespace=name) as kernel:
+            scheduler = Scheduler(kernel)
+            scheduler.every("nightly", flow, timedelta(hours=1))
+            await scheduler.start()
+            if name == "a":
+                await scheduler.pause("nightly")
+            (info,) = await scheduler.list()
+            assert (info.state == "paused") is (name == "a")
+            await scheduler.stop()
+
+
+# encryption
+
+
+async def test_encrypted_values_belong_to_their_namespace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A whole namespace that is put into the place of another is refused; put back, it is read."""
+    monkeypatch.setenv(KEYS_ENV, new_key("first"))
+    url = f"sqlite:///{tmp_path}/runs.db?synchronous=normal&codec=encrypt"
+    for name in ("a", "b", None):
+        async with Kernel(store=url, namespace=name) as kernel:
+            await parked(kernel)
+    whole, one, two = (tmp_path / f"runs.db{end}" for end in ("", "@a.db", "@b.db"))
+    kept = one.read_bytes()
+    for source, target, name in ((one, two, "b"), (one, whole, None), (whole, one, "a")):
+        before = target.read_bytes()
+        target.write_bytes(source.read_bytes())
+        kernel = Kernel(store=url, namespace=name)
+        with pytest.raises(SerializationError, match=r"'cano\.store' cannot be read: .*moved here from another place"):
+            await kernel.open()
+        await kernel.close()
+        target.write_bytes(before)
+    assert one.read_bytes() == kept
+    async with Kernel(store=url, namespace="a") as kernel:
+        assert (await kernel.signal("one", "answer")) is True
+        assert (await kernel.run(flow, run_id="one")).data["by"] == "a"
+
+
+async def test_an_encrypted_namespace_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without codec=, an encrypted namespace is refused, as an encrypted store is; its run's record is not shown."""
+    monkeypatch.setenv(KEYS_ENV, new_key("first"))
+    url = f"sqlite:///{tmp_path}/runs.db?synchronous=normal"
+    async with Kernel(store=f"{url}&codec=encrypt", namespace="a") as kernel:
+        await parked(kernel)
+        assert [run.run_id for run in await kernel.runs()] == ["one"]
+        assert kernel.backend is not None
+        assert await kernel.backend.load(MARK) is None
+    plain = Kernel(store=url, namespace="a")
+    with pytest.raises(ConfigurationError, match="in the namespace 'a' is encrypted"):
+        await plain.open()
+    await plain.close()
+
+
+def test_places_without_a_namespace_are_as_before() -> None:
+    """A value of version 2 that was written before there were namespaces is read; with a namespace it is refused."""
+    layer = EncryptionLayer([EncryptionKey("k", bytes(range(32)))])
+    stored = bytes.fromhex(BEFORE)
+    context = LayerContext("store", "run", "key", 3)
+    assert layer.unwrap_in(stored, context) == b"value"
+    with pytest.raises(SerializationError, match="moved here from another place"):
+        layer.unwrap_in(stored, context._replace(namespace="a"))
+    mine = layer.wrap_in(b"value", context._replace(namespace="a"))
+    assert layer.unwrap_in(mine, context._replace(namespace="a")) == b"value"
+    for other in ("", "b", "a\0b"):
+        with pytest.raises(SerializationError, match="moved here from another place"):
+            layer.unwrap_in(mine, context._replace(namespace=other))
+
+
+BEFORE = (
+    "c14502016b9a7889af5f4a327840233f7df9162d5d000000000000000306e60d366de27b9b569b88f64659a7b4b16cf6f111"
+    "e592d7961c73fc638e394069"
+)
