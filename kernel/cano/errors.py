@@ -139,6 +139,7 @@ class WorkflowError(CanoError):
         workflow: the workflow's name.
         state: the state whose step failed.
         attempt: the attempt of that step, counted from 1.
+        traceback: the traceback as text, of an error that was read from a store.
     """
 
     def __init__(
@@ -151,6 +152,7 @@ class WorkflowError(CanoError):
         attempt: int | None = None,
     ) -> None:
         super().__init__(message)
+        self.traceback: str | None = None
         self._locate(run_id, workflow, state, attempt)
 
     def _locate(self, run_id: str | None, workflow: str | None, state: Any, attempt: int | None) -> None:

@@ -18,6 +18,7 @@ import cano.late
 import cano.options
 import cano.redaction
 import cano.safe_text
+import cano.tracebacks
 import pytest
 import uv
 from cano import Kernel
@@ -31,7 +32,8 @@ from tests.kernel.test_rooms import circles, imports
 ROOT = Path(__file__).parents[2]
 PLUGINS = sorted(path.parent.name for path in ROOT.glob("plugins/*/pyproject.toml"))
 PUBLIC = {
-    module.__name__: module.__all__ for module in (cano, cano.late, cano.options, cano.redaction, cano.safe_text, ports)
+    module.__name__: module.__all__
+    for module in (cano, cano.late, cano.options, cano.redaction, cano.safe_text, cano.tracebacks, ports)
 }
 every_plugin = pytest.mark.parametrize("name", PLUGINS)
 

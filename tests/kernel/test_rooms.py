@@ -14,17 +14,17 @@ HERE = Path(cano.__file__).parent
 FILES = sorted(path for path in HERE.rglob("*.py") if "testing" not in path.relative_to(HERE).parts)
 
 BUDGETS = {
-    "": 1_104,  # the top floor: hooks, protocols, records, errors, options
+    "": 1_232,  # the top floor: hooks, protocols, records, errors, options
     "data": 588,
     "model": 804,
-    "engine": 1_494,
+    "engine": 1_498,
     "runtime": 295,
-    "concurrency": 632,
+    "concurrency": 634,
     "plugins": 514,
     "kernel": 721,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
-DURABILITY = {"": 1_872, "families": 91, "inspection": 524, "recovery": 600, "sealing": 585}
+DURABILITY = {"": 1_890, "families": 91, "inspection": 524, "recovery": 600, "sealing": 585}
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
 
 EXCEPTIONS = {

@@ -200,14 +200,16 @@ class Branch(Strand):
                 message = f"run {run.run_id} is corrupt: {problem}"
                 raise SerializationError(message, key=self._key) from error
         if bound.fast:  # as in the step loop
-            began = self.kernel.clock.monotonic() if bound.timed else None
+            began, rest = self.kernel.clock.monotonic() if bound.timed else None, None
             try:
                 result = await bound.call(self.store)
             except (Exception, asyncio.CancelledError) as error:
-                failure = self.as_failure(error)
-                if not isinstance(failure, Exception):
+                if not isinstance(failure := self.as_failure(error), Exception):
                     raise
-                result = await attempt_until_done(self, bound, failure, began)
+                rest = attempt_until_done(self, bound, failure, began)
+                del failure  # its traceback holds this frame
+            if rest is not None:  # outside, so that later errors do not drag this one along as their context
+                result = await rest
         else:
             result = await attempt_until_done(self, bound)
         if result.__class__ in _NO_RESULTS:

@@ -19,6 +19,7 @@ from cano.model.result import RunResult
 from cano.records import RunStatus, Wait
 from cano.runtime.frames import clear_locals
 from cano.runtime.groups import taking_back
+from cano.tracebacks import fold
 
 if TYPE_CHECKING:
     from cano.engine.ports import Host, Journal, RestorePoint
@@ -331,10 +332,11 @@ class Run(Strand):
         if self.plan.step_failed:
             self.notify(self.plan.step_failed, step)
         if bound.on_exhausted is not None and isinstance(error, TaskError | StepTimeoutError | JoinError):
-            clear_locals(error)  # a chain of such steps would keep the local variables of all its tasks
-            step.hand_on(error=error)
+            fold(error)
             if self.journal is not None:
                 self.journal.remember_error(self, error)
+            clear_locals(error)  # a chain of such steps would keep the local variables of all its tasks
+            step.hand_on(error=error)
             return bound.on_exhausted
         raise error
 
@@ -461,6 +463,7 @@ class Run(Strand):
         if not self.bound.is_exit:  # otherwise its last task swallowed the cancellation
             self.bound = self.step._bound
         self.status = status_of(error, stored=self.journal is not None)
+        fold(error)
         return error
 
     def _ended_in_store(self, error: BaseException) -> bool:

@@ -199,9 +199,11 @@ def message_of(error: BaseException) -> str:
 
 
 def _notes(error: BaseException) -> list[str]:
-    """Return the notes of `error`, but not a WorkflowError's own note of its location, which is reported anyway."""
+    """Return the notes of `error`, but not a WorkflowError's own ones of its location and its traceback."""
     notes = [safe_str(note) for note in getattr(error, "__notes__", ())]
-    return [note for note in notes if not (isinstance(error, WorkflowError) and note.startswith("at "))]
+    if isinstance(error, WorkflowError):
+        notes = [note for note in notes if not note.startswith("at ") and note != error.traceback]
+    return notes
 
 
 def _field(name: str, text: str) -> str:

@@ -41,6 +41,7 @@ from cano_durability.keys import (
     PHASES,
     RETRY,
     TAKEOVERS,
+    TRACEBACK,
     WAIT,
 )
 from cano_durability.last_chance import LastChance
@@ -380,7 +381,7 @@ class Claimer:
         kills = 0
         if record.status.finished:  # it is resumed on request: its attempts and the killed processes start again
             for name in record.own:
-                if name in (TAKEOVERS, PHASES) or name.startswith(RETRY):
+                if name in (TAKEOVERS, PHASES, TRACEBACK) or name.startswith(RETRY):
                     removed.append(name)
                     values.pop(name, None)
         else:

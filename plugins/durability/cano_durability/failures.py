@@ -7,21 +7,33 @@ from typing import Any
 
 import cano
 from cano import CanoError, Run, RunCancelledError, RunRecord, SerializationError, TaskError, WorkflowError, state_name
-from cano.engine.ports import error_text, safe_str
+from cano.engine.ports import error_text, raised_at, rendered, safe_str
+
+from cano_durability.keys import TRACEBACK
 
 
 def described(run: Run, error: BaseException) -> dict[str, Any]:
     """Return an error of `run` as its record keeps it."""
     cause, ours, cut = error.__cause__, isinstance(error, CanoError), run.kernel.limits.cut
-    numbers = {name: getattr(error, name) for name in ("timeout", "kills") if hasattr(error, name)}
+    more = {name: getattr(error, name) for name in ("timeout", "kills") if hasattr(error, name)}
+    if (place := raised_at(error)) is not None:
+        more["place"] = cut(place)
     return {
         "type": type(error).__name__ if ours else "TaskError",
         "message": cut(safe_str(error) if ours else f"task {run.step.task!r} failed: {error_text(error)}"),
         "cause": None if cause is None else cut(error_text(cause)),
         "state": state_name(run.step.state),
         "attempt": run.step.attempt,
-        **numbers,
+        **more,
     }
+
+
+def traced(run: Run, error: BaseException) -> str:
+    """Return the traceback of an error of `run` as the store keeps it. It is not part of the record, which lists read.
+
+    As a value of the run's, it passes through the layers of the store's codec.
+    """
+    return run.kernel.limits.cut(rendered(error))
 
 
 def cancelled_child(record: RunRecord) -> dict[str, Any] | None:
@@ -44,6 +56,9 @@ def stored_error(record: RunRecord, stored: Mapping[str, Any]) -> WorkflowError:
     for name in ("timeout", "kills"):
         if hasattr(error, name):
             setattr(error, name, stored.get(name, 0))
+    if trace := stored.get(TRACEBACK):
+        error.traceback = str(trace)
+        error.add_note(error.traceback)
     if stored.get("cause"):
         error.add_note(f"caused by {stored['cause']}")
     return error

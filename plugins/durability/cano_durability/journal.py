@@ -26,9 +26,9 @@ from cano.engine.ports import BoundState, Parked, lease_lost
 from cano.safe_text import escaped, safe_repr, safe_str
 
 from cano_durability.bounds import off_loop
-from cano_durability.failures import described
+from cano_durability.failures import described, traced
 from cano_durability.families.lineage import announce_end, may_be_awaited
-from cano_durability.keys import AWAITED, CARRIED, ERROR, LASTING, PAYLOAD, TAKEOVERS, WAIT
+from cano_durability.keys import AWAITED, CARRIED, ERROR, LASTING, PAYLOAD, TAKEOVERS, TRACEBACK, WAIT
 from cano_durability.patience import despite_cancellation
 from cano_durability.waits import KeptWait
 
@@ -190,7 +190,7 @@ class Journal:
     def remember_error(self, run: Run, error: BaseException) -> None:
         """Store the error that leads to an `on_exhausted` state with the next transition."""
         if self.commits_steps:
-            self._remembered[ERROR] = described(run, error)
+            self._remembered[ERROR] = {**described(run, error), TRACEBACK: traced(run, error)}
 
     def carry(self, texts: Mapping[str, str]) -> None:
         """Store texts of observers with the next commit, for the life of the run."""
@@ -292,6 +292,7 @@ class Journal:
             self._audit = self._audited(self.run_id, "cancel")
         # a child that was cancelled by itself keeps the error, see `has_ended`
         failure = None if error is None or (cancelled and not by_itself) else described(run, error)
+        values = {} if error is None or cancelled else {TRACEBACK: traced(run, error)}
         # a cancelled step may have been committed all the same, so the journal's state counts, not the step's
         state, seq = self.state, self.seq
         if not self.commits_steps and run.steps > seq:
@@ -300,7 +301,7 @@ class Journal:
         for key in (WAIT, PAYLOAD):
             self._remembered.pop(key, None)
         try:
-            await self.commit(run.view, state, status, seq, error=failure, release=True)
+            await self.commit(run.view, state, status, seq, error=failure, release=True, values=values)
         except SerializationError:  # of a value that was not committed step by step
             self._unsaved.clear()
-            await self.commit(run.view, self.state, status, self.seq, error=failure, release=True)
+            await self.commit(run.view, self.state, status, self.seq, error=failure, release=True, values=values)

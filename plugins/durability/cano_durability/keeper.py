@@ -44,7 +44,7 @@ from cano_durability.inspection.deleting import Deleter
 from cano_durability.inspection.explaining import Explainer
 from cano_durability.inspection.forking import Forker
 from cano_durability.inspection.listing import Lister
-from cano_durability.keys import PAYLOAD, WAIT
+from cano_durability.keys import PAYLOAD, TRACEBACK, WAIT
 from cano_durability.migration import landing_state
 from cano_durability.patience import despite_cancellation
 from cano_durability.recovery.caretaker import Caretaker
@@ -156,7 +156,7 @@ class Keeper:
         self.stored.register(plan)
         record, now = await self.stored.record(run_id), self.stored.now()
         record, failed = with_status_at(record, now), self.stored.failed_attempts(record)
-        error, parked = _error_of(record), record.status is RunStatus.PARKED
+        error, parked = self._error_of(record), record.status is RunStatus.PARKED
         again = failed or (record.wait is not None and record.wait.child is not None)  # the present step begins again
         last = record.status in (RunStatus.SUCCEEDED, RunStatus.CANCELLED) or (parked and not again)
         bound = plan.by_name.get(record.state)
@@ -194,11 +194,22 @@ class Keeper:
 
     async def _result(self, plan: BoundWorkflow, record: RunRecord) -> RunResult:
         """Return the result of a finished run. Raises its error, if it failed."""
-        if (error := _error_of(record)) is not None:
+        if (error := self._error_of(record)) is not None:
             raise error
         data = await self.stored.register(plan).all_data(record, self._kernel.clock)
         name = record.state if record.state in plan.by_name else landing_state(plan, record)
         return RunResult(record.run_id, plan.by_name[name].state, data, record.seq)
+
+    def _error_of(self, record: RunRecord) -> WorkflowError | None:
+        """Return the error that a run ended with, or None."""
+        if record.status is RunStatus.CANCELLED:
+            return RunCancelledError(
+                f"run {record.run_id} was cancelled", with_parent=ended_with_parent(record), run_id=record.run_id,
+                workflow=record.workflow,
+            )  # fmt: skip
+        if record.status is not RunStatus.FAILED:
+            return None
+        return stored_error(record, {**(record.error or {}), TRACEBACK: self.stored.traceback(record)})
 
     # waiting
 
@@ -385,13 +396,3 @@ class Keeper:
     async def prune_audit(self, max_age: float) -> int:
         """See `Kernel.prune_audit`."""
         return await self._auditor.prune_audit(max_age)
-
-
-def _error_of(record: RunRecord) -> WorkflowError | None:
-    """Return the error that a run ended with, or None."""
-    if record.status is RunStatus.CANCELLED:
-        return RunCancelledError(
-            f"run {record.run_id} was cancelled", with_parent=ended_with_parent(record), run_id=record.run_id,
-            workflow=record.workflow,
-        )  # fmt: skip
-    return stored_error(record, record.error or {}) if record.status is RunStatus.FAILED else None

@@ -30,7 +30,7 @@ from cano.engine.ports import BoundWorkflow, Host, failed_attempts, new_holder
 from cano_durability.bounds import off_loop
 from cano_durability.failures import corrupt
 from cano_durability.journal import Journal
-from cano_durability.keys import DEADLINE, DEFINITION, MARK, ORIGIN, PHASES, RETRY, TAKEOVERS
+from cano_durability.keys import DEADLINE, DEFINITION, MARK, ORIGIN, PHASES, RETRY, TAKEOVERS, TRACEBACK
 from cano_durability.patience import Holding, despite_cancellation
 from cano_durability.values import Values
 from cano_durability.waits import KeptWait, kept_wait, older_wait
@@ -240,14 +240,15 @@ class StoredRuns:
     def own_values(self, record: RunRecord) -> dict[str, Any]:
         """Return the plugin's and the engine's values in a record, decoded, by name. Raises SerializationError.
 
-        The results of phases are left out if they cannot be read: the phases are then executed again.
+        The results of phases are left out if they cannot be read: the phases are then executed again. So is a
+        traceback.
         """
         values, decode = {}, self.values_of(record.workflow).decode
         for name, value in record.own.items():
             try:
                 values[name] = decode(name, value, record.run_id, own=True)
             except SerializationError:
-                if name != PHASES:
+                if name not in (PHASES, TRACEBACK):
                     raise
         return values
 
@@ -284,6 +285,13 @@ class StoredRuns:
         if not isinstance(kills, int):
             raise corrupt(record, f"its number of takeovers cannot be read: {kills!r}")
         return kills
+
+    def traceback(self, record: RunRecord) -> str | None:
+        """Return the traceback of the error that a run failed with; None if there is none, or it cannot be read."""
+        with suppress(SerializationError):
+            if (stored := record.own.get(TRACEBACK)) is not None:
+                return str(self.values.decode(TRACEBACK, stored, record.run_id, own=True))
+        return None
 
     def failed_attempts(self, record: RunRecord) -> int:
         """Return how many attempts of the run's present step have failed, as far as they are stored."""

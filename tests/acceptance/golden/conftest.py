@@ -73,7 +73,7 @@ def copy(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
         number = sys.maxsize if name == TODAY else int(name.partition("-")[0])
         layered = KINDS[kind].layered
         runs = {id: run for id, run in RUNS.items() if run.since <= number and (run.layered or not layered)}
-        return Golden(KINDS[kind].copy(folder, tmp_path, Shared(request)), runs)
+        return Golden(KINDS[kind].copy(folder, tmp_path, Shared(request)), runs, number)
 
     return make
 

@@ -22,10 +22,12 @@ class Golden(NamedTuple):
     Attributes:
         url: URL of the store.
         runs: the runs that it contains.
+        number: the number of its folder; the greatest number stands for what the present program writes.
     """
 
     url: str
     runs: dict[str, Stored]
+    number: int
 
     def of(self, run_ids: Iterable[str]) -> list[str]:
         """Return those of `run_ids` that it contains."""

@@ -319,7 +319,8 @@ rescued_payment = _payment("rescued payment", TaskConfig(retry=Fixed(1, 0.0), on
 async def rescue(store: KeyValueStore) -> Literal["DONE"]:
     """Keep the error of the state before."""
     error = current_step().error
-    store["error"] = [type(error).__name__, str(error), *getattr(error, "__notes__", ())]
+    notes = [note for note in getattr(error, "__notes__", ()) if note != getattr(error, "traceback", None)]
+    store["error"] = [type(error).__name__, str(error), *notes]
     return "DONE"
 
 

@@ -15,6 +15,9 @@ from tests.acceptance.golden.observers import TRACEPARENT, Parked, Witness
 from tests.acceptance.golden.times import AFTER_ALL, AFTER_FAR, READ, YEAR
 from tests.acceptance.golden.values import LAMP
 
+LAST_WITHOUT_TRACEBACKS = 3
+"""The last of these folders whose version kept no traceback of failed runs."""
+
 
 async def test_results(golden: Golden) -> None:
     """A run that has succeeded returns its result, and no step is executed."""
@@ -133,6 +136,7 @@ async def test_failures(golden: Golden) -> None:
             assert str(error).startswith(message)
             assert (error.run_id, error.workflow, error.state, error.attempt) == (run_id, flow.name, state, attempt)
             assert getattr(error, "timeout", 3600) == 3600
+            assert (error.traceback is not None) == (golden.number > LAST_WITHOUT_TRACEBACKS)
             if run_id in ("failed", "failed-node", "exhausted"):
                 assert "caused by ConnectionError: the bank is closed" in error.__notes__
             assert witness.steps == {}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from cano import (
+    Commit,
     ConflictError,
     Kernel,
     RetryExhaustedError,
@@ -16,6 +17,7 @@ from cano import (
     RunNotFoundError,
     RunResult,
     RunStatus,
+    SizeLimits,
     TaskConfig,
     TaskError,
     VersionMismatchError,
@@ -91,9 +93,10 @@ async def test_a_failed_run_goes_on_from_the_state_that_failed(kernel: Kernel, w
         await kernel.run(machine.flow(), {"n": 0}, run_id="r")
     failed = await world.look("r")
     assert (failed.status, failed.state, failed.seq, failed.holder) == (RunStatus.FAILED, "B", 1, None)
+    assert failed.error is not None
     assert failed.error == {
         "type": "TaskError", "message": "task 'b' failed: ValueError: broken", "cause": "ValueError: broken",
-        "state": "B", "attempt": 1,
+        "state": "B", "attempt": 1, "place": f"{__file__}:{Machine.b.__code__.co_firstlineno + 5} in b",
     }  # fmt: skip
 
     machine.fails = False
@@ -286,6 +289,7 @@ async def test_on_exhausted_keeps_its_error_after_a_crash(kernel: Kernel, world:
     assert isinstance(seen[0], TaskError)
     assert (str(seen[0]), seen[0].state) == ("task 'breaks' failed: ValueError: broken", "start")
     assert "caused by ValueError: broken" in seen[0].__notes__
+    assert 'in breaks\n    raise ValueError("broken")\nValueError: broken\n' in str(seen[0].traceback)
     assert (await world.look("r")).own == {}
 
 
@@ -325,3 +329,61 @@ async def test_what_a_resume_asks_of_the_store_does_not_grow(world: World) -> No
         calls.append(dict(world.faults(kernel).calls))
     assert calls[0] == calls[1]
     assert sum(calls[0].values()) < 15
+
+
+# the traceback
+
+
+async def test_the_traceback_is_kept_until_the_run_goes_on(kernel: Kernel, world: World, machine: Machine) -> None:
+    """Another process reads where a task failed, with its source line. A resumed run drops the text with its error."""
+    machine.fails = True
+    with pytest.raises(TaskError):
+        await kernel.run(machine.flow(), {"n": 0}, run_id="r")
+    other = await world.kernel()
+    with pytest.raises(TaskError) as caught:
+        await other.run(machine.flow(), run_id="r")
+
+    text = caught.value.traceback
+    assert text is not None
+    assert (
+        f'File "{__file__}", line {Machine.b.__code__.co_firstlineno + 5}, in b\n    raise ValueError("broken")' in text
+    )
+    assert text in caught.value.__notes__
+    assert "traceback" in (await world.look("r")).own
+
+    await kernel.fork("r", 1, "fork")
+    machine.fails = False
+    await other.resume(machine.flow(), "r")
+    assert [(await world.look(run_id)).own.get("traceback") for run_id in ("r", "fork")] == [None, None]
+
+
+async def test_a_traceback_that_cannot_be_read_hides_no_error(kernel: Kernel, world: World, machine: Machine) -> None:
+    """The run can be asked for, and resumed; only the text is missing."""
+    machine.fails = True
+    with pytest.raises(TaskError):
+        await kernel.run(machine.flow(), {"n": 0}, run_id="r")
+    record, backend = await world.look("r"), world.store(kernel)
+    token = await backend.claim("r", "damage", world.clock.time(), world.clock.time() + 1)
+    assert token is not None
+    await backend.commit(
+        Commit(
+            "r", token, record.seq, record.seq, record.state, record.status, error=record.error, release=True,
+            own={"traceback": b"\xc1"},
+        )
+    )  # fmt: skip
+    with pytest.raises(TaskError) as caught:
+        await kernel.run(machine.flow(), run_id="r")
+    assert caught.value.traceback is None
+    machine.fails = False
+    assert (await kernel.resume(machine.flow(), "r")).data == {"n": 11}
+
+
+async def test_a_traceback_is_cut_at_the_limit_of_errors(world: World, machine: Machine) -> None:
+    """`SizeLimits.errors` holds for it as for the message."""
+    kernel = await world.kernel(limits=SizeLimits(errors=40))
+    machine.fails = True
+    with pytest.raises(TaskError):
+        await kernel.run(machine.flow(), {"n": 0}, run_id="r")
+    with pytest.raises(TaskError) as caught:
+        await kernel.run(machine.flow(), run_id="r")
+    assert str(caught.value.traceback).startswith("Traceback (most recent call last):\n  Fil… (")

@@ -19,6 +19,7 @@ from cano import (
     SerializationError,
     Signal,
     StoreUnavailableError,
+    TaskError,
     Transition,
     Wait,
     Workflow,
@@ -242,6 +243,24 @@ async def test_errors_are_encrypted_if_asked(kernel: Kernel) -> None:
     (listed,) = await kernel.runs(workflow="failing")
     assert listed.error is not None
     assert "cannot be read" in str(listed.error)
+
+
+async def test_tracebacks_are_encrypted() -> None:
+    """The store has no text of a traceback, even if it has that of the error; callers read both."""
+    failing = Workflow("FAIL", name="failing").add_exit_state("NEVER")
+
+    @failing.on("FAIL")
+    async def fail(store: KeyValueStore) -> str:
+        card = 4111
+        raise ValueError(card)
+
+    async with Kernel(store="memory://?strict=1&codec=encrypt") as kernel:
+        for _ in range(2):
+            with pytest.raises(TaskError) as caught:
+                await kernel.run(failing, {}, run_id="three")
+        assert "raise ValueError(card)" in str(caught.value.traceback)
+        assert "traceback" in rows(kernel)["three"].own
+        assert "raise ValueError(card)" not in repr(rows(kernel)["three"])
 
 
 async def test_the_store_keeps_its_own_record_to_itself(kernel: Kernel) -> None:
