@@ -30,6 +30,8 @@ from cano_durability.recovery.waiting import Waiters
 from cano_durability.recovery.watchlist import Watchlist
 from cano_durability.stored_runs import StoredRuns
 
+PAGE = 1000
+"""The most runs of a list that is read page by page."""
 _log = logging.getLogger("cano")
 
 
@@ -90,11 +92,11 @@ class Caretaker:
         while True:
             await clock.sleep(min(self._kernel.poll, lease / 3))
             try:
-                if clock.monotonic() - checked >= lease / 3:
+                if look := clock.monotonic() - checked >= lease / 3:
                     checked = clock.monotonic()
                     await self._cancel_requested(tuple(self._kernel.active))
                 if self._watchlist:
-                    await self._take_over_ready()
+                    await self._take_over_ready(look=look)
             except Exception as error:  # noqa: BLE001  # a store may be unreachable for a while
                 _log_retry(error)
 
@@ -103,18 +105,30 @@ class Caretaker:
     async def recover(self, plans: Sequence[BoundWorkflow], concurrency: int | None) -> list[Run]:
         """See `RunKeeper.recover`."""
         group = Group(plans, concurrency)
+        group.more = self._claims.possible
         for plan in plans:
             self._stored.register(plan)
             self._watchlist.watch(plan)
             self._groups[plan.name] = group
         self.start()
-        now = self._stored.now()
-        running = await self._stored.backend.runs(RunFilter(status=RunStatus.RUNNING))
-        held_by_dead = [record for record in running if record.holder is not None and not is_held(record, now)]
+        held_by_dead = await self._held_by_dead()
         taken = await self._take_over_ready()
+        taken += await self._take_over_ready(look=True)
         async with self._turn():
             taken += await self._take_over_all(held_by_dead)
         return [run for run in taken if run.workflow in self._watchlist.workflows]  # no children of parked runs
+
+    async def _held_by_dead(self) -> list[RunRecord]:
+        """Return the running runs whose holder does not live, page by page: most that run are held or ready."""
+        found: list[RunRecord] = []
+        backend, now = self._stored.backend, self._stored.now()
+        page = RunFilter(status=RunStatus.RUNNING, limit=PAGE if backend.capabilities.pages else None)
+        while True:
+            records = await backend.runs(page)
+            found += [record for record in records if record.holder is not None and not is_held(record, now)]
+            if page.limit is None or len(records) < page.limit:
+                return found
+            page = page._replace(after=records[-1].place)
 
     def _turn(self) -> asyncio.Lock:
         """Return the lock of this event loop: one takeover at a time, so that `recover` returns all that is ready."""
@@ -123,14 +137,14 @@ class Caretaker:
             self._lock = loop, asyncio.Lock()
         return self._lock[1]
 
-    async def _take_over_ready(self, *, refill: bool = False) -> list[Run]:
-        """Take over the runs that are ready and have a place; with `refill`, those that are known to be ready."""
+    async def _take_over_ready(self, *, look: bool = False) -> list[Run]:
+        """Take over the runs that are ready and have a place. List them if `look`, or if none is known to be ready."""
         async with self._turn():
             self._refilling = False
             groups = set(self._groups.values())
             if groups and not self._watchlist.parked and all(group.places == 0 for group in groups):
                 return []
-            if not (refill and (self._backlog or self._is_more)):
+            if look or not (self._backlog or self._is_more):
                 ready = await self._stored.backend.ready(self._stored.now())
                 self._backlog = deque(self._claims.split(ready, self._group))
             records, self._backlog = self._backlog, deque()
@@ -210,7 +224,7 @@ class Caretaker:
 
     async def _refill(self) -> None:
         try:
-            await self._take_over_ready(refill=True)
+            await self._take_over_ready()
         except Exception as error:  # noqa: BLE001  # the next poll retries
             _log_retry(error)
 
@@ -284,7 +298,7 @@ class Caretaker:
                     self._waiters.notify(run_id)
                 await self._cancel_requested(concerned)
                 if others and self._watchlist:
-                    await self._take_over_ready(refill=self._is_more and not concerned & self._watchlist.parked)
+                    await self._take_over_ready(look=bool(concerned & self._watchlist.parked))
         except Exception as error:  # noqa: BLE001  # a store may be unreachable for a while; the next poll retries
             _log_retry(error)
         finally:

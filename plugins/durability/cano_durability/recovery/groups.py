@@ -79,6 +79,11 @@ class GroupClaims:
         self._store: ClaimingStore | None = backend if capable else None  # type: ignore[assignment]  # it is one
         self._odd: set[str] = set()
 
+    @property
+    def possible(self) -> bool:
+        """Whether runs can be claimed in groups."""
+        return self._store is not None and len(self._odd) <= MOST_ODD
+
     def split(self, records: Iterable[RunRecord], group_of: Callable[[str], Group]) -> list[RunRecord]:
         """Return those of the ready runs that have to be claimed one by one; note in which groups there are others."""
         if self._store is None:
@@ -88,7 +93,7 @@ class GroupClaims:
             plan = group_of(record.workflow).plans.get(record.workflow)
             ready.add(record.run_id)
             same = plan is not None and (record.version, record.fingerprint) == (plan.version, plan.fingerprint)
-            if record.holder is None and same and record.run_id not in self._odd and len(self._odd) <= MOST_ODD:
+            if record.holder is None and same and record.run_id not in self._odd and self.possible:
                 group_of(record.workflow).more = True
             else:
                 apart.append(record)
