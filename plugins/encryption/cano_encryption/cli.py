@@ -22,16 +22,17 @@ def add_reencrypt(app: Any) -> None:
         """Encrypt the values of all runs with the first key, in the newest form.
 
         Runs that a process executes are left out, so repeat the command until it reports none. It can be interrupted
-        at any time. The values in histories stay under the keys that they were written with. The exit code is 1 if
-        something was left out.
+        at any time. Values in histories, and signals that wait, stay under the keys that they were written with. The
+        command counts them; `cano migrate-store` copies all to another store under the first key. The exit code is 1
+        if a run was left out.
         """
 
         import asyncio
 
         from cano.engine.ports import new_holder
 
-        async def work() -> tuple[int, int, int]:
-            runs, values, problems = 0, 0, 0
+        async def work() -> tuple[int, int, int, int]:
+            runs, values, problems, left = 0, 0, 0, 0
             holder = new_holder()  # so that kernels of this machine notice if this process is killed
             kernel = ctx.obj.kernel(store=store)
             backend, _ = kernel.store_at(store)
@@ -43,12 +44,19 @@ def add_reencrypt(app: Any) -> None:
                     raise click.UsageError("the store is not encrypted; its URL must contain codec=encrypt")
                 async for result in again(holder, kernel.clock.time, kernel.actor):
                     runs, values = runs + (result.values > 0), values + result.values
+                    left += result.left
                     if result.problem is not None:
                         problems += 1
                         click.echo(escaped(f"run {result.run_id}: {result.problem}"), err=True)
-            return runs, values, problems
+            return runs, values, problems, left
 
-        runs, values, problems = asyncio.run(work())
+        runs, values, problems, left = asyncio.run(work())
         click.echo(f"{values} values of {runs} runs encrypted again" + f", {problems} left out" * (problems > 0))
+        if left:
+            click.echo(
+                f"{left} values in histories and waiting signals need older keys; to encrypt these, too, copy the "
+                "runs to another store: cano migrate-store",
+                err=True,
+            )
         if problems:
             ctx.exit(1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import NamedTuple, Protocol
 
 from cano import (
@@ -12,7 +12,6 @@ from cano import (
     LayerContext,
     PermanentStoreError,
     RunFilter,
-    RunRecord,
     Signal,
     StoreBackend,
 )
@@ -32,11 +31,13 @@ class Reencrypted(NamedTuple):
         run_id: the run.
         values: number of values that were encrypted again.
         problem: why the run was left as it is; None if it was not.
+        left: number of values in its history, and of signals that wait for it, that other keys still encrypt.
     """
 
     run_id: str
     values: int = 0
     problem: str | None = None
+    left: int = 0
 
 
 class Sealed(StoreBackend, Protocol):
@@ -70,17 +71,20 @@ async def reencrypted(
     for run_id in ids:
         try:
             result = await _reencrypted(store, run_id, holder, now(), actor)
+            result = result._replace(left=await _left(store, run_id))
         except ConflictError:
             result = Reencrypted(run_id, problem=HELD)
         except PermanentStoreError as error:
             result = Reencrypted(run_id, problem=str(error))
         complete &= result.problem is None
         yield result
-    for run_id in [*ids, *await store.inner.missing_recipients()]:
+    for run_id in [*ids, *(missing := await store.inner.missing_recipients())]:
         old = [each for each in (await store.inner.signals(run_id)).waiting if not store.is_bound(run_id, each)]
         complete &= not old
         if old:
             yield Reencrypted(run_id, problem=f"a signal {old[0].name!r} of an earlier version waits for it")
+        if run_id in missing and (left := await _left(store, run_id)):
+            yield Reencrypted(run_id, left=left)
     if complete:
         await renew_mark(store.inner, store.layer, store.place)
 
@@ -88,7 +92,7 @@ async def reencrypted(
 async def _reencrypted(store: Sealed, run_id: str, holder: str, now: float, actor: str | None) -> Reencrypted:
     """Encrypt the values of a run again, unless they are as they should be."""
     stored = await store.inner.load(run_id)
-    if stored is None or not (SEAL not in stored.own or _stale(store, stored)):
+    if stored is None or not (SEAL not in stored.own or _stale(store, stored.data, stored.own)):
         return Reencrypted(run_id)
     token = await store.claim(run_id, holder, now, now + 60)
     if token is None:
@@ -97,7 +101,7 @@ async def _reencrypted(store: Sealed, run_id: str, holder: str, now: float, acto
         stored, record = await store.inner.load(run_id), await store.load(run_id)
         if stored is None or record is None:
             return Reencrypted(run_id)
-        stale = _stale(store, stored)
+        stale = _stale(store, stored.data, stored.own)
         changed = {key: record.data[key] for key in record.data if (False, key) in stale}
         own = {name: record.own[name] for name in record.own if (True, name) in stale}
         audit = [] if actor is None or not store.capabilities.audit else [AuditEntry(run_id, "reencrypt", actor, now)]
@@ -108,9 +112,14 @@ async def _reencrypted(store: Sealed, run_id: str, holder: str, now: float, acto
     return Reencrypted(run_id, len(changed) + len(own))
 
 
-def _stale(store: Sealed, record: RunRecord) -> set[Name]:
-    """Return the names of the values of a stored record that are not encrypted as new ones are."""
-    values = (
-        (own, name, value) for own, some in ((False, record.data), (True, record.own)) for name, value in some.items()
-    )
+async def _left(store: Sealed, run_id: str) -> int:
+    """Count the values in a run's history and waiting signals that are not encrypted as new ones are."""
+    stale = sum([len(_stale(store, entry.changed, entry.own)) for entry in await store.inner.history(run_id)])
+    waiting = (await store.inner.signals(run_id)).waiting
+    return stale + sum(each.payload is not None and not store.layer.is_current(each.payload) for each in waiting)
+
+
+def _stale(store: Sealed, data: Mapping[str, bytes], own_values: Mapping[str, bytes]) -> set[Name]:
+    """Return the names of the stored values that are not encrypted as new ones are."""
+    values = ((own, name, value) for own, some in ((False, data), (True, own_values)) for name, value in some.items())
     return {(own, name) for own, name, value in values if not store.layer.is_current(value)}
