@@ -25,6 +25,7 @@ SINGLE_RUN_OPTIONS = {
     "timeout": "--duration limits the time",
     "run_id": "each run gets its own id",
     "lease": "runs are kept in memory",
+    "on_existing": "each run gets its own id",
 }
 """Options that --many does not allow, and why."""
 
@@ -39,6 +40,14 @@ SINGLE_RUN_OPTIONS = {
 )
 @store_option
 @click.option("--run-id", metavar="ID", help="ID of the run. With a store, repeat the ID to resume it.")
+@click.option(
+    "--on-existing",
+    type=click.Choice(["return", "same-data", "reject"]),
+    default="return",
+    show_default=True,
+    help="If the run exists: resume it, or print its result; the same, but only if it began with the given data; or "
+    "fail.",
+)
 @click.option("--timeout", type=float, metavar="SECONDS", help="Fail the run after this time.")
 @lease_option(SHORT_LEASE)
 @click.option("--many", metavar="FILE", help="Start one run for each line of FILE, with its JSON object; - is stdin.")
@@ -58,6 +67,7 @@ def run(
     data: tuple[str, ...],
     store: str | None,
     run_id: str | None,
+    on_existing: str,
     timeout: float | None,
     lease: float,
     many: str | None,
@@ -73,7 +83,8 @@ def run(
     arguments that returns one. :FLOW may be omitted if the module has exactly one workflow.
 
     Without --store, the run is kept in memory. With --store and --run-id, it survives this command: repeat the
-    command to resume the run from its last commit, or to print the result of a finished run.
+    command to resume the run from its last commit, or to print the result of a finished run. If others may have used
+    the ID, --on-existing same-data or reject refuses a run that is not the one you mean.
 
     --many starts one run for each line of FILE, a JSON object. Blank lines are skipped. A line that is not a JSON
     object counts as a failed run; its number is reported, and the other lines are run.
@@ -102,10 +113,14 @@ def run(
                 traceback=traceback,
             )
             return
-        execution = Execution(load_flow(target), partial(command, ctx), target, run_id, waits_for_holder=True)
+        # a run that is to be refused is not loaded: what it waits for would be reported first
+        known_id = None if on_existing == "reject" else run_id
+        execution = Execution(load_flow(target), partial(command, ctx), target, known_id, waits_for_holder=True)
 
         async def work(kernel: Kernel) -> RunResult:
-            handle = await kernel.start(execution.flow, initial, run_id=run_id, timeout=timeout)
+            handle = await kernel.start(
+                execution.flow, initial or None, run_id=run_id, timeout=timeout, on_existing=on_existing
+            )
             try:
                 return await handle.result()
             except asyncio.CancelledError:
@@ -127,5 +142,7 @@ def _check_options(ctx: click.Context, many: bool) -> None:
             if many:
                 raise CliError(f"{option} cannot be used with --many: {SINGLE_RUN_OPTIONS[name]}; remove it")
             raise CliError(f"{option} requires --many FILE")
+    if "on_existing" in given and not (ctx.params["store"] and ctx.params["run_id"]):
+        raise CliError("--on-existing requires --store URL and --run-id ID: another run has no ID that could exist")
     if "lease" in given and not ctx.params["store"]:
         raise CliError("--lease requires --store URL: a run in memory has no lease")

@@ -95,6 +95,42 @@ def test_run_again_when_it_has_ended(cano: Cano, project: Path) -> None:
     assert journal(project) == ["take", "pay", "ship"]
 
 
+def test_an_existing_run(cano: Cano, project: Path) -> None:
+    """--on-existing says whether an existing run is the one that is meant. A refused one is left as it is."""
+
+    def again(choice: str, *data: str) -> Result:
+        return cano("run", "shop", "--run-id", "r1", "--on-existing", choice, *data)
+
+    assert again("reject", "--data", "number=9").exit_code == 0
+    for same in ("--data", "number=9"), ():
+        assert "nothing was run" in again("same-data", *same).stdout
+    assert "nothing was run" in again("return", "--data", "number=10").stdout
+    other = again("same-data", "--data", "number=10")
+    assert (other.exit_code, other.stderr) == (
+        2, "Error: the run id 'r1' is in use: it began with other data; choose another id\n"
+    )  # fmt: skip
+    assert again("reject", "--data", "number=9").stderr == (
+        "Error: the run id 'r1' is in use: a run with it exists; choose another id\n"
+    )
+    assert journal(project) == ["take", "pay", "ship"]
+
+
+def test_a_parked_run_is_refused_in_one_line(cano: Cano, project: Path) -> None:
+    """What the existing run waits for is not said first."""
+    (project / "broken").touch()
+    assert cano("run", "shop", "--run-id", "r1").exit_code == 1
+    refused = cano("run", "shop", "--run-id", "r1", "--on-existing", "reject")
+    assert (refused.exit_code, len(refused.stderr.splitlines())) == (2, 1)
+
+
+def test_on_existing_needs_an_id(cano: Cano, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The option has no effect without an id in a store, so it is refused."""
+    assert "requires --store URL and --run-id ID" in cano("run", "shop", "--on-existing", "reject").stderr
+    assert "each run gets its own id" in cano("run", "shop", "--many", "-", "--on-existing", "reject").stderr
+    monkeypatch.delenv("CANO_STORE")
+    assert "requires --store URL" in cano("run", "shop", "--run-id", "r1", "--on-existing", "reject").stderr
+
+
 def test_failed(cano: Cano, project: Path) -> None:
     """A run that failed stays failed, and says so again, until it is resumed: then it goes on from that state."""
     (project / "broken").touch()
