@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from cano.errors import ConflictError
+from cano.optional_stores import ClaimingStore
 from cano.protocols import StoreBackend
 from cano.records import RunStatus, Signal, Wait
 from cano.testing.contract_audit import auditing, entry
@@ -139,6 +140,26 @@ class LostAnswersContract(Contract):
                 assert not await far.delete("run")
             else:
                 assert not await deleted(far, "run")
+
+    @clause_of_url
+    async def test_a_claim_of_many_whose_answer_is_lost_is_made_once(self, url: str) -> None:
+        """The claimed runs are returned all the same, each claimed once. For a store without `claims`, this ends."""
+        async with self.opened(url) as near, self.far(url) as (far, relay):
+            if not isinstance(far, ClaimingStore):
+                return
+            runs = [free_run("a"), free_run("b"), free_run("c", status=RunStatus.PARKED, wait=Wait("B", until=NOW))]
+            for run in runs:
+                await near.create(run)
+            definition = runs[0].workflow, runs[0].version, runs[0].fingerprint
+            relay.lose = True
+            claimed = await far.claim_ready([definition], 9, "me", NOW, LATER)
+
+            assert relay.lost == 1
+            held = [run._replace(holder="me", expires=LATER, token=1) for run in runs]
+            assert sorted((each.run_id, each.token) for each in claimed) == [("a", 1), ("b", 1), ("c", 1)]
+            assert sorted([each.record for each in claimed if each.record], key=lambda run: run.run_id) == held
+            assert [await loaded(near, run.run_id) for run in runs] == held
+            assert list(await far.claim_ready([definition], 9, "me", NOW, LATER)) == []
 
     @clause_of_url
     async def test_an_action_whose_answer_is_lost_leaves_one_entry(self, url: str) -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cano import LazyBackend, Transition
+from cano import ClaimedRun, LazyBackend, Transition
 from cano.options import Seconds
 
 from cano_redis.settings import Durability, Settings
@@ -100,6 +100,18 @@ class RedisBackend(LazyBackend["Engine"]):
     async def history_page(self, run_id: str, after: int | None, limit: int | None) -> Sequence[Transition]:
         """See `HistoryPagingStore.history_page`."""
         return await self._opened().history_page(run_id, after, limit)
+
+    async def claim_ready(
+        self,
+        definitions: Sequence[tuple[str, str, str]],
+        limit: int,
+        holder: str,
+        now: float,
+        expires: float,
+        skip: Sequence[str] = (),
+    ) -> Sequence[ClaimedRun]:
+        """See `ClaimingStore.claim_ready`."""
+        return await self._opened().claim_ready(definitions, limit, holder, now, expires, skip)
 
     def watch(self, tell: Callable[[str | None], None]) -> None:
         """See `NotifyingStore.watch`."""

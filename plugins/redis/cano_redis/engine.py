@@ -8,14 +8,25 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from typing import Any
 
-from cano import AuditEntry, Commit, RunFilter, RunRecord, RunStatus, SerializationError, Signal, Signals, Transition
+from cano import (
+    AuditEntry,
+    ClaimedRun,
+    Commit,
+    RunFilter,
+    RunRecord,
+    RunStatus,
+    SerializationError,
+    Signal,
+    Signals,
+    Transition,
+)
 from cano_msgspec.packing import pack_extra, payload_bytes, stale, unreadable
 
 from cano_redis import audit, reading, scripts
 from cano_redis.news import News
 from cano_redis.packing import number, pack_line, pairs, text, texts, time
 from cano_redis.pump import Pump
-from cano_redis.records import fields, whole
+from cano_redis.records import claimed, fields, whole
 from cano_redis.server import Server
 from cano_redis.settings import Settings
 
@@ -135,6 +146,23 @@ class Engine:
     async def claim(self, run_id: str, holder: str, now: float, expires: float) -> int | None:
         answer = await self._do(scripts.CLAIM, run_id, self._op(), text(holder), time(now), time(expires))
         return None if answer is None else int(answer)
+
+    async def claim_ready(
+        self,
+        definitions: Sequence[tuple[str, str, str]],
+        limit: int,
+        holder: str,
+        now: float,
+        expires: float,
+        skip: Sequence[str],
+    ) -> Sequence[ClaimedRun]:
+        if limit <= 0 or not definitions:
+            return []
+        answer = await self._ask(
+            scripts.CLAIM_READY, self._op(), text(holder), time(now), time(expires), b"%d" % min(limit, PAGE),
+            b"%d" % len(definitions), *(text(part) for each in definitions for part in each), *map(text, skip),
+        )  # fmt: skip
+        return [claimed(*answer[at : at + 4]) for at in range(0, len(answer), 4)]
 
     async def renew(self, holder: str, tokens: Mapping[str, int], expires: float) -> Sequence[str]:
         leases = [(text(run_id), number(token)) for run_id, token in tokens.items()]

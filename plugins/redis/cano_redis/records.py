@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
-from cano import RunRecord, RunStatus, SerializationError
+from cano import ClaimedRun, RunRecord, RunStatus, SerializationError
 from cano_msgspec.packing import DamagedError, pack_extra, unpack_extra, unreadable, unreadable_record
 
 from cano_redis.packing import number, text, time, unpaired
@@ -88,6 +89,14 @@ def whole(run_id: str, answer: Any) -> RunRecord:
         return run._replace(data={key.decode(): has[key] for key in keys}, own=values_of_engine)
     except UnicodeDecodeError as error:
         raise unreadable(run_id, f"a key is corrupt: {error}") from error
+
+
+def claimed(id: bytes, token: bytes, answer: Any, signals: int) -> ClaimedRun:
+    """Return a run that was claimed in a group. If it is corrupt, it has no record."""
+    run_id, run = id.decode(errors="replace"), None
+    with suppress(SerializationError):
+        run = whole(run_id, answer) if answer else None
+    return ClaimedRun(run_id, int(token), run, bool(signals))
 
 
 def listed(run_id: str, flat: Any) -> RunRecord:

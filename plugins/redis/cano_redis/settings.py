@@ -93,7 +93,7 @@ class Settings:
     def capabilities(self) -> Capabilities:
         """The store's capabilities."""
         return Capabilities(
-            strict=self.strict, notify=True, pages=True, audit=True, history_pages=True, namespaces=True
+            strict=self.strict, notify=True, pages=True, audit=True, claims=True, history_pages=True, namespaces=True
         )
 
     @property

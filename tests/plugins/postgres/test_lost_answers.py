@@ -9,9 +9,9 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from cano import RunStatus, Signal, StoreUnavailableError, Wait
+from cano import Signal, StoreUnavailableError
 from cano.testing import LostAnswersContract, Relay
-from cano.testing.contract_base import LATER, NOW, free_run, loaded, new_run, note, step
+from cano.testing.contract_base import loaded, new_run, note, step
 from cano_postgres import PostgresBackend, writer
 
 from tests.plugins.postgres.relay import SOCKET, place_of, relay_to
@@ -83,26 +83,3 @@ async def test_a_server_that_falls_silent(
 
     assert (await loaded(store)).seq == seq
     await remote.close()
-
-
-async def test_a_claim_of_many_whose_answer_is_lost_is_made_once(postgres: PostgresServer, database: str) -> None:
-    """The claimed runs are returned all the same, each claimed once."""
-    schema = f"lost{next(_numbers)}"
-    near = PostgresBackend(postgres.url(database), schema=schema)
-    await near.open()
-    runs = [free_run("a"), free_run("b"), free_run("c", status=RunStatus.PARKED, wait=Wait("B", until=NOW))]
-    for run in runs:
-        await near.create(run)
-    async with relay_to(postgres).listening(SOCKET) as relay:
-        url = f"postgresql:///{database}?host={place_of(relay)}&user=cano"
-        far = PostgresBackend(url, schema=schema)
-        await far.open()
-        relay.lose = True
-        claimed = await far.claim_ready([(runs[0].workflow, runs[0].version, runs[0].fingerprint)], 9, "me", NOW, LATER)
-
-        assert relay.lost == 1
-        assert sorted((each.run_id, each.token) for each in claimed) == [("a", 1), ("b", 1), ("c", 1)]
-        for run in runs:
-            assert await loaded(near, run.run_id) == run._replace(holder="me", expires=LATER, token=1)
-        await far.close()
-    await near.close()

@@ -33,7 +33,14 @@ def test_plugin() -> None:
     assert entry.load() is _plugin
     assert _plugin.CANO_API_VERSION == 2
     promised = Capabilities(
-        durable=True, encoded=True, notify=True, pages=True, audit=True, history_pages=True, namespaces=True
+        durable=True,
+        encoded=True,
+        notify=True,
+        pages=True,
+        audit=True,
+        claims=True,
+        history_pages=True,
+        namespaces=True,
     )
     assert _plugin.cano_stores() == {"redis": promised, "rediss": promised, "unix": promised}
     assert RedisBackend().capabilities == promised
