@@ -17,14 +17,14 @@ BUDGETS = {
     "": 1_232,  # the top floor: hooks, protocols, records, errors, options
     "data": 588,
     "model": 804,
-    "engine": 1_498,
+    "engine": 1_511,
     "runtime": 295,
     "concurrency": 634,
     "plugins": 514,
-    "kernel": 721,
+    "kernel": 730,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
-DURABILITY = {"": 1_890, "families": 91, "inspection": 529, "recovery": 600, "sealing": 585}
+DURABILITY = {"": 1_894, "families": 91, "inspection": 530, "recovery": 600, "sealing": 585}
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
 
 EXCEPTIONS = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -17,9 +18,11 @@ from cano.engine.strand import NOT_FATAL, Strand, failure
 from cano.errors import CanoError, JoinError, StepTimeoutError, TaskError
 from cano.model.result import RunResult
 from cano.records import RunStatus, Wait
+from cano.redaction import redacted
 from cano.runtime.frames import clear_locals
 from cano.runtime.groups import taking_back
-from cano.tracebacks import fold
+from cano.safe_text import error_text, escaped
+from cano.tracebacks import fold, raised_at
 
 if TYPE_CHECKING:
     from cano.engine.ports import Host, Journal, RestorePoint
@@ -31,6 +34,7 @@ UNFOLLOWED = (Refused, Paused)
 NO_VALUES: Mapping[str, Any] = {}
 # to read a member of an enum takes half as long as to start a coroutine
 RUNNING, PARKED, SUCCEEDED = RunStatus.RUNNING, RunStatus.PARKED, RunStatus.SUCCEEDED
+_log = logging.getLogger("cano")
 
 
 class Run(Strand):
@@ -55,11 +59,12 @@ class Run(Strand):
         restored_values: the engine's own values in the record that a resumed run continues from.
         carried: texts of observers that are stored with the run; see `carry`.
         successor: the object that continues the run after this one was parked, or None.
+        askers: the number of handles to the run, and of callers that wait for its end or have got its error.
     """
 
     __slots__ = (
-        "__weakref__", "_ended", "_stop", "bound", "caller", "carried", "due", "error", "held", "journal", "parent",
-        "parent_id", "restored_values", "resumed", "run_id", "status", "successor", "timeout", "wait",
+        "__weakref__", "_ended", "_stop", "askers", "bound", "caller", "carried", "due", "error", "held", "journal",
+        "parent", "parent_id", "restored_values", "resumed", "run_id", "status", "successor", "timeout", "wait",
         "waits_for",
     )  # fmt: skip
 
@@ -92,6 +97,7 @@ class Run(Strand):
         self.wait: Wait | None = None
         self.successor: Run | None = None
         self.step = Step(self, plan.start)
+        self.askers = 0
         self._ended: asyncio.Future[None] | float | None = None  # a float once it has stopped
         self._stop: Stop | None = None
 
@@ -148,6 +154,8 @@ class Run(Strand):
         """Execute the run to its end. Its exception is in `error` and is not raised."""
         with suppress(Exception, asyncio.CancelledError):
             await self.drive()
+        if self.error is not None:
+            self.report_unasked()
 
     async def drive(self) -> Any:
         """Execute the run until an exit state, and return that; None if the run was parked instead.
@@ -389,6 +397,14 @@ class Run(Strand):
             if self._ended is None:
                 self._ended = asyncio.get_running_loop().create_future()
             await asyncio.shield(self._ended)
+
+    def report_unasked(self) -> None:
+        """Log the error that the run failed with, once, if no caller asks for it and no plugin observes runs' ends."""
+        error = self.error
+        if error is not None and self.askers <= 0 and self.status is RunStatus.FAILED and not self.plan.run_finished:
+            self.askers = 1
+            texts = self.run_id, redacted(error_text(error)), raised_at(error) or f"state {self.bound.name}"
+            _log.warning("run %s failed: %s; at %s; no caller asks for its result", *map(escaped, texts))
 
     def mark_stopped(self) -> None:
         """Wake all callers that wait in `ended`, and note the time."""

@@ -16,13 +16,24 @@ if TYPE_CHECKING:
 
 
 class RunHandle:
-    """A handle to a started run. Dropping it, or cancelling its waiters, does not stop the run."""
+    """A handle to a started run. Dropping it, or cancelling its waiters, does not stop the run.
+
+    The kernel logs a warning if the run fails and no caller asks for its error: none waits for it, and the last handle
+    was dropped without it. A plugin that observes the ends of runs takes the place of this warning.
+    """
 
     def __init__(self, kernel: Kernel, plan: BoundWorkflow, run: Run, read: RunInfo | None = None) -> None:
         self._kernel = kernel
         self._plan = plan
         self._run = run
         self._read = None if read is None else (run, read)  # from the store, after `run` stopped executing here
+        run.askers += 1
+
+    def __del__(self) -> None:
+        run = self._latest()
+        run.askers -= 1
+        if run.error is not None:
+            run.report_unasked()
 
     @property
     def run_id(self) -> str:
@@ -40,6 +51,7 @@ class RunHandle:
         if run.status is RunStatus.PARKED:
             return await self._kernel.required_keeper().settled(self._plan, run.run_id)
         if run.error is not None:
+            run.askers += 1
             raise run.error
         return run.result(run.bound.state)
 
@@ -95,6 +107,7 @@ class RunHandle:
 
 def _info_of(run: Run, as_of: float) -> RunInfo:
     step, state = run.step, run.state
+    run.askers += run.error is not None
     if run.status is RunStatus.PARKED and run.wait is not None:
         state = run.plan.by_name[run.wait.then].state
     return RunInfo(

@@ -382,6 +382,7 @@ class Kernel:
         plan, run_id, run, stored = await self._begin(flow, data, run_id, timeout, True, None, on_existing)
         if run is not None:
             run.caller = current_run()
+            run.askers += 1
         if not stored:
             assert run is not None
             state = await run.drive()

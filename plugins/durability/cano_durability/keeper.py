@@ -171,7 +171,11 @@ class Keeper:
         while True:
             with self._waiters.waiter(run_id) as changed:
                 if (run := self._kernel.active.get(run_id)) is not None:
-                    await run.ended()
+                    run.askers += 1
+                    try:
+                        await run.ended()
+                    finally:
+                        run.askers -= run.error is None
                     if run.error is not None:
                         raise run.error
                     if run.status is RunStatus.SUCCEEDED:

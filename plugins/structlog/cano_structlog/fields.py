@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from cano import RunCancelledError, RunInterruptedError, TaskError
+from cano import RunCancelledError, RunInterruptedError, RunStatus, TaskError
 from cano.safe_text import safe_str
 
 from cano_structlog.settings import LogSettings
@@ -33,6 +33,10 @@ def step_context(step: Step) -> dict[str, Any]:
 def end_of(run: Run, settings: LogSettings) -> dict[str, Any]:
     """Return what the last line of a run says about it."""
     found = {"status": run.status.value, "state": name_of(run.state), "seq": run.steps, **error_of(run.error, settings)}
+    if run.error is not None and run.status is RunStatus.FAILED:
+        from cano.tracebacks import rendered  # late: to load plugins needs no source of their errors
+
+        found["traceback"] = settings.redacted(rendered(run.error))
     store = run.store
     if settings.data and hasattr(store, "__contains__"):
         found["data"] = settings.redacted({key: store[key] for key in settings.data if key in store})

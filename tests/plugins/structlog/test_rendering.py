@@ -90,6 +90,7 @@ def test_failures() -> None:
     assert (retrying["event"], retrying["level"], retrying["delay_s"]) == ("cano.step.retrying", "warning", 0.0)
     assert (failed["event"], failed["level"], failed["attempt"]) == ("cano.step.failed", "error", 2)
     assert (ended["event"], ended["level"], ended["status"]) == ("cano.run.failed", "error", "failed")
+    assert ended["traceback"].startswith('Traceback (most recent call last):\n  File "<string>", line ')
     for line in (retrying, failed, ended):
         assert (line["workflow"], line["version"], line["state"]) == ("w", "1", "a")
         assert line["error_type"] == "ZeroDivisionError"

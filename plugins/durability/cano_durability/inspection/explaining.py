@@ -142,4 +142,5 @@ class Explainer:
 
 def _failure(record: RunRecord) -> str:
     error = record.error or {}
-    return f"in state {error.get('state')}: {error.get('message')}"
+    place = f"; at {error['place']}" if error.get("place") else ""
+    return f"in state {error.get('state')}: {error.get('message')}{place}"

@@ -46,3 +46,4 @@ class Watchlist:
         """Let handles of the parked run follow the object that continues it."""
         if (parked := self.objects.pop(run.run_id, None)) is not None:
             parked.successor = run
+            run.askers += parked.askers
