@@ -16,6 +16,9 @@ from cano_postgres.quick import QuickConnection, values_of
 from cano_postgres.signals import ANSWERED, LOCK
 from cano_postgres.work import Statement, Work, carry_out
 
+FEW = 20
+"""Plain steps that take longer in a statement of their own than in one with other commits."""
+
 
 class Batch:
     """Does works together, and notifies other backends.
@@ -70,6 +73,8 @@ class Batch:
             begin = len(statements)
             statements += work.statements(again=again)
             spans[index] = begin, len(statements)
+        if groups[False] and len(groups[True]) < FEW:
+            groups = [groups[False] + groups[True], []]
         begin = len(statements)
         statements += [joined(group) for group in groups if group]
         end = len(statements)

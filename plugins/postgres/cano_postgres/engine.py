@@ -155,9 +155,7 @@ class Engine:
         expires: float,
         skip: Sequence[str],
     ) -> Sequence[ClaimedRun]:
-        run_ids = await self._writer.do(ClaimReady(definitions, limit, holder, now, expires, skip))
-        # in a statement of its own, which sees all that was committed before the claim
-        return await self._reader.ask(reading.claimed, run_ids, holder, expires) if run_ids else ()
+        return reading.claimed(await self._writer.do(ClaimReady(definitions, limit, holder, now, expires, skip)))
 
     async def renew(self, holder: str, tokens: Mapping[str, int], expires: float) -> Sequence[str]:
         lost: Sequence[str] = await self._writer.do(Renew(holder, tokens, expires), urgent=True)

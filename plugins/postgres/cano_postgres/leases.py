@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from random import getrandbits
 
 from cano_postgres.arrays import bigs, texts
+from cano_postgres.reading import CLAIMED
 from cano_postgres.work import Rows, Statement
 
 _CLAIM = """
@@ -26,11 +27,13 @@ CLAIM_READY = """
         WHERE status = 'running' AND holder IS NULL AND run_id <> ALL(%(skip)s)
             AND (workflow, version, fingerprint) IN (SELECT * FROM given)
         LIMIT %(limit)s::bigint - (SELECT count(*) FROM woken) FOR UPDATE SKIP LOCKED
+    ), claimed AS (
+        UPDATE runs SET token = token + 1, holder = %(holder)s, expires = %(expires)s, mark = %(mark)s
+        WHERE id = ANY(ARRAY(SELECT id FROM woken UNION ALL SELECT id FROM interrupted)) RETURNING id
     )
-    UPDATE runs SET token = token + 1, holder = %(holder)s, expires = %(expires)s, mark = %(mark)s
-    WHERE id = ANY(ARRAY(SELECT id FROM woken UNION ALL SELECT id FROM interrupted)) RETURNING run_id"""
+    SELECT set_config('cano.claimed', coalesce(array_agg(id)::text, '{}'), true) FROM claimed"""
 _CLAIMED_READY = """
-    SELECT run_id FROM runs
+    SELECT set_config('cano.claimed', coalesce(array_agg(id)::text, '{}'), true) FROM runs
     WHERE status = ANY('{running,parked}') AND holder = %(holder)s AND mark = %(mark)s AND expires = %(expires)s"""
 _CLAIMED = "SELECT token FROM runs WHERE run_id = %s AND holder = %s AND mark = %s"
 _RENEW = """
@@ -62,7 +65,10 @@ class Claim:
 
 
 class ClaimReady:
-    """The work of claiming runs that are ready. Its outcome is their ids."""
+    """The work of claiming runs that are ready. Its outcome is their rows, with all their data.
+
+    A statement of its own reads them in the same transaction: it sees all that was committed before the claim.
+    """
 
     news = None
     run_id = None
@@ -86,11 +92,11 @@ class ClaimReady:
 
     def statements(self, *, again: bool) -> Sequence[Statement]:
         """Return the claim; or, with `again`, a query for what it has claimed: the next call claims the others."""
-        return [(_CLAIMED_READY if again else CLAIM_READY, self._values)]
+        return [(_CLAIMED_READY if again else CLAIM_READY, self._values), (CLAIMED, ())]
 
-    def outcome(self, rows: Sequence[Rows], *, again: bool) -> list[str]:
-        """Return the ids of the claimed runs."""
-        return [run_id for (run_id,) in rows[0]]
+    def outcome(self, rows: Sequence[Rows], *, again: bool) -> Rows:
+        """Return the rows of the claimed runs."""
+        return rows[1]
 
 
 class Renew:

@@ -12,9 +12,9 @@ from cano import ClaimedRun, RunFilter, RunRecord, RunStatus, SerializationError
 from cano_msgspec.packing import unpacked_record, unreadable, unreadable_record
 from psycopg import AsyncCursor
 
-from cano_postgres.arrays import texts
 from cano_postgres.connection import Connection
 from cano_postgres.snapshot import TAIL, Fold, merged, unpacked
+from cano_postgres.work import Rows
 
 AT_ONCE = 200
 """The most rows that are decoded in one turn of the event loop."""
@@ -34,9 +34,9 @@ _WITH_DATA: LiteralString = f"""
         ARRAY(SELECT line FROM journal WHERE run = runs.id AND line > folded ORDER BY line),
         ARRAY(SELECT packed FROM journal WHERE run = runs.id AND line > folded ORDER BY line)"""
 _BY_ID: LiteralString = f"{_WITH_DATA} FROM runs WHERE run_id = %s"
-_CLAIMED: LiteralString = f"""
+CLAIMED: LiteralString = f"""
     {_WITH_DATA}, EXISTS (SELECT FROM signals WHERE signals.run_id = runs.run_id AND NOT consumed)
-    FROM runs WHERE run_id = ANY(%s) AND holder = %s AND expires = %s"""
+    FROM runs WHERE id = ANY(current_setting('cano.claimed')::bigint[])"""
 READY = f"""
     SELECT {COLUMNS} FROM runs
     WHERE id = ANY(ARRAY(
@@ -99,11 +99,10 @@ async def load(connection: Connection, run_id: str) -> RunRecord | None:
     return _with_data(run_id, row)
 
 
-async def claimed(connection: Connection, run_ids: Sequence[str], holder: str, expires: float) -> list[ClaimedRun]:
-    """Return those of these runs that still have that lease, with all their data."""
+def claimed(rows: Rows) -> list[ClaimedRun]:
+    """Return the runs in rows of `CLAIMED`. A corrupt one has no record."""
     found = []
-    cursor = await connection.execute(_CLAIMED, (texts(run_ids), holder, expires), binary=True)
-    for *row, signals in await cursor.fetchall():
+    for *row, signals in rows:
         run_id, token, record = row[0], row[12], None
         with suppress(SerializationError):
             record = _with_data(run_id, row)
