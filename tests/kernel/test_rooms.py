@@ -24,7 +24,7 @@ BUDGETS = {
     "kernel": 730,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
-DURABILITY = {"": 1_894, "families": 91, "inspection": 530, "recovery": 600, "sealing": 585}
+DURABILITY = {"": 1_907, "families": 91, "inspection": 530, "recovery": 600, "sealing": 585}
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
 
 EXCEPTIONS = {

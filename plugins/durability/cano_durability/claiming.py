@@ -104,13 +104,14 @@ class Claimer:
         """See `RunKeeper.begin`."""
         stored = self._stored
         stored.register(plan)
-        woken = parent is not None and parent.run.journal is not None and journal_of(parent.run).child == run_id
-        if woken and parent is not None:
-            journal_of(parent.run).child = None  # this attempt gets the child's outcome; a later one resumes a failure
+        journal = None if parent is None else journal_of(parent.run)
+        woken = journal is not None and journal.child == run_id
+        if woken and journal is not None:
+            journal.child = None  # this attempt gets the child's outcome; a later one resumes a failure
         if not isinstance(view, StoreView):
             message = f"the data of a durable run must be a mapping, not of type {type(view).__name__}"
             raise ConfigurationError(message, run_id=run_id)
-        identity = Identity(stored, plan, run_id, view, None if parent is None else parent.run_id, on_existing, origin)
+        identity = Identity(stored, plan, run_id, view, journal, on_existing, origin)
         if (running := self._kernel.active.get(run_id)) is not None:
             await identity.check_running(running)
             return None

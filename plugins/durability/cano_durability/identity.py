@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cano import Run, RunExistsError, RunRecord, SerializationError, StoreView, read_history
 from cano.engine.ports import BoundWorkflow
 
 from cano_durability.bounds import off_loop
-from cano_durability.keys import BY, FIRST
+from cano_durability.keys import BY, FIRST, OF
 from cano_durability.stored_runs import StoredRuns
+
+if TYPE_CHECKING:
+    from cano_durability.journal import Journal
 
 
 class Identity:
@@ -21,7 +24,7 @@ class Identity:
         plan: BoundWorkflow,
         run_id: str,
         view: StoreView,
-        parent: str | None,
+        parent: Journal | None,
         on_existing: str | None,
         origin: str | None,
     ) -> None:
@@ -29,13 +32,14 @@ class Identity:
         self._plan = plan
         self._run_id = run_id
         self._view = view
-        self.parent = parent
+        self.parent = None if parent is None else parent.run_id
+        self._of = None if parent is None else parent.created
         self._on_existing = on_existing
         self._origin = origin
 
     async def kept(self) -> dict[str, Any]:
         """Return what a new run keeps of it. The store's layers hide it, as they do with all values."""
-        kept: dict[str, Any] = {} if self._origin is None else {BY: self._origin}
+        kept = {name: value for name, value in ((BY, self._origin), (OF, self._of)) if value is not None}
         if self._on_existing is None or self._stored.backend.capabilities.history:  # the first entry has the data
             return kept
         return kept | {FIRST: await self._digest()}
@@ -47,12 +51,18 @@ class Identity:
     async def check_running(self, run: Run) -> None:
         """Check the run with this id that this kernel executes. Raises RunExistsError."""
         self._check(run.workflow, run.parent_id)
-        if run.journal is not None and (self._origin is not None or self._on_existing not in (None, "return")):
+        known = self._origin is None and self._of is None and self._on_existing in (None, "return")
+        if run.journal is not None and not known:
             await self.check(await self._stored.record(self._run_id))
 
     async def check(self, record: RunRecord) -> None:
         """Check the run with this id, as it is stored. Raises RunExistsError."""
         self._check(record.workflow, record.parent)
+        if self._of is not None and OF in record.own:
+            of = self._stored.values.decode(OF, record.own[OF], self._run_id, own=True)
+            if of != self._of:
+                problem = f"its run is a child of an earlier run {self.parent}, which was deleted"
+                raise self._refusal(record.workflow, problem, f"delete it, too: kernel.delete({self._run_id!r})")
         if self._origin is not None and BY in record.own:
             by = self._stored.values.decode(BY, record.own[BY], self._run_id, own=True)
             if by != self._origin:
@@ -86,6 +96,6 @@ class Identity:
         digest = await self._digest()
         return digest is not None and digest == values.digest(first)
 
-    def _refusal(self, workflow: str, problem: str) -> RunExistsError:
-        message = f"the run id {self._run_id!r} is in use: {problem}; choose another id"
+    def _refusal(self, workflow: str, problem: str, remedy: str = "choose another id") -> RunExistsError:
+        message = f"the run id {self._run_id!r} is in use: {problem}; {remedy}"
         return RunExistsError(message, run_id=self._run_id, workflow=workflow)

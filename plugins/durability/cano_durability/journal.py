@@ -60,12 +60,14 @@ class Journal:
         answers, own_answers: ids of callers' signals, and of the engine's own, that the next transition consumes.
         child: id of the child that the run was parked for, until its step asks for that child again; or None.
         parent: id of the parent, which may be parked until this run's end; or None.
+        created: when the run was created.
     """
 
     __slots__ = (
         "_audit", "_audited", "_backend", "_carried", "_clock", "_elapsed", "_remembered", "_stored", "_unsaved",
-        "_values", "answers", "child", "commits_steps", "ended", "next_payload", "own_answers", "own_consumed",
-        "parent", "payload", "refused", "releasing", "requested", "run_id", "safe_until", "seq", "state", "token",
+        "_values", "answers", "child", "commits_steps", "created", "ended", "next_payload", "own_answers",
+        "own_consumed", "parent", "payload", "refused", "releasing", "requested", "run_id", "safe_until", "seq",
+        "state", "token",
     )  # fmt: skip
 
     def __init__(
@@ -78,6 +80,7 @@ class Journal:
         self.commits_steps = commits_steps
         self.safe_until = safe_until
         self.run_id = record.run_id
+        self.created = record.created
         self.seq = record.seq
         self.state = record.state
         self.token = record.token

@@ -16,6 +16,7 @@ ORIGIN = "origin"  # of a fork: the run and the transition that it was forked fr
 TAKEOVERS = "takeovers"  # number of processes that were killed, or lost their lease, in the present step
 FIRST = "first"  # digest of the data that the run began with, if the caller chose its id and there is no history
 BY = "by"  # who started the run, if it is the tick of a schedule, say
+OF = "of"  # of a child: the time when its parent was created, since a later run may have the parent's id
 AWAITED = "awaited"  # of a child: its parent may be parked while it is, so its end is announced to that
 CANCEL = "cancel"  # name of the signal that requests the cancellation of a run
 WITH_PARENT = "cancel with parent"  # how the ids of those begin that request it because the parent ends
@@ -24,5 +25,5 @@ MARK = "cano.store"
 """The id and the workflow of an encrypted store's own record. No run has this id in any store, so that each can be
 encrypted later."""
 
-LASTING = frozenset({DEFINITION, CARRIED, DEADLINE, ORIGIN, AWAITED, FIRST, BY})
+LASTING = frozenset({DEFINITION, CARRIED, DEADLINE, ORIGIN, AWAITED, FIRST, BY, OF})
 """Values that stay for the life of the run. All others are dropped with the next transition."""

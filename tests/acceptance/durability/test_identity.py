@@ -169,6 +169,26 @@ async def test_a_child_of_another_parent_is_not_taken(store: str | StoreBackend)
             await kernel.run(order(), {"amount": 9999}, run_id="other")
 
 
+async def test_a_child_of_a_deleted_run_is_not_taken(store: str | StoreBackend) -> None:
+    """A new run with the id of a deleted one does not take over that one's child, which may have other data."""
+    async with Kernel(store=store) as kernel:
+        assert (await kernel.run(order(), {"amount": 5}, run_id="run")).data["paid"] == 5
+        (child,) = [run.run_id for run in await kernel.runs() if run.parent == "run"]
+        await kernel.delete("run")
+    async with Kernel(store=store) as kernel:
+        with pytest.raises(TaskError) as failed:
+            await kernel.run(order(), {"amount": 7}, run_id="run")
+        refusal = failed.value.__cause__
+        assert isinstance(refusal, RunExistsError)
+        assert str(refusal) == (
+            f"the run id '{child}' is in use: its run is a child of an earlier run run, which was deleted; delete it, "
+            f"too: kernel.delete('{child}')"
+        )
+        await kernel.delete("run")
+        await kernel.delete(child)
+        assert (await kernel.run(order(), {"amount": 7}, run_id="run")).data["paid"] == 7
+
+
 async def test_in_memory_a_child_takes_no_place_of_another_run() -> None:
     """Without a store, a run that is executing under a child's id is left alone."""
 
