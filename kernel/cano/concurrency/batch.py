@@ -201,7 +201,7 @@ class _Batch:
         self._completed = self._failed = self._cancelled = 0
         self._ended_by: str | None = None
         self._broken_by: BaseException | None = None
-        self._changed = asyncio.Event()
+        self._over = asyncio.Event()
 
     async def run(self) -> None:
         clock = self._kernel.clock
@@ -211,9 +211,7 @@ class _Batch:
         feeder = asyncio.get_running_loop().create_task(self._feed())
         feeder.add_done_callback(self._feeding_ended)
         try:
-            while self._ended_by is None and self._broken_by is None:
-                await self._changed.wait()
-                self._changed.clear()
+            await self._over.wait()
         finally:
             if timer is not None:
                 timer.cancel()
@@ -248,13 +246,12 @@ class _Batch:
         error = _error_of(feeder)
         if error is not None and self._ended_by is None:
             self._broken_by = error  # raised by the iterator
+            self._over.set()
         self._judge()
-        self._changed.set()
 
     def _run_ended(self, task: asyncio.Task[Any]) -> None:
         index = self._tasks.pop(task)
         self._room.set()
-        self._changed.set()
         error = _error_of(task)
         if error is None:
             self._results[index] = Success(task.result())
@@ -269,6 +266,7 @@ class _Batch:
             self._failed += 1
         else:
             self._broken_by = self._broken_by or error  # it ends the batch, which raises it
+            self._over.set()
             return
         self._judge()
         if self._owner.progress is not None:
@@ -287,6 +285,8 @@ class _Batch:
             self._ended_by = "quota unreachable"
         elif self._exhausted and not self._tasks:
             self._ended_by = "all"
+        if self._ended_by is not None:
+            self._over.set()
 
     def _possible(self) -> float:
         """Return how many runs may still succeed."""
@@ -297,7 +297,7 @@ class _Batch:
     def _time_is_over(self) -> None:
         if self._ended_by is None:
             self._ended_by = "duration"
-            self._changed.set()
+            self._over.set()
 
     def results(self) -> list[WorkflowResult[Any]]:
         total = self._pulled if self._total is None else max(self._total, self._pulled)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,10 @@ if TYPE_CHECKING:
     from cano.engine.ports import Host
     from cano.engine.run import Run
 
+    NamedBranch = tuple[str, BoundState]
+
 _NO_RESULTS = frozenset({CoroutineType, Pause})
+OK, FAILED, CANCELLED, NOT_STARTED = BranchStatus  # Python code reads a member of an enum
 
 
 class Split:
@@ -50,7 +54,7 @@ class Split:
 
     def __init__(self, state: BoundState, task: SplitTask, kernel: Host) -> None:
         self._task = task
-        self._branches = [state.bind_branch(kernel, branch) for branch in task.branches]
+        self._branches = _bound(state, kernel, task.branches)
 
     async def __call__(self, run: Any, state: BoundState) -> Any:
         """Execute the branches, merge their changes into the run's view, and return the next state.
@@ -66,20 +70,19 @@ class Split:
         except Exception as error:  # noqa: BLE001  # wrapped, like every exception of a user's code
             raise_failed(step, error)
         race = Race(run, join)
-        branches = [Branch(race, run, target, index) for index, target in enumerate(targets)]
+        branches = [Branch(race, run, name, target) for name, target in targets]
         try:
             needed = join.strategy.needed(len(branches))
         except ConfigurationError as error:
-            outcome = SplitOutcome(tuple(branch.outcome() for branch in branches))
-            raise JoinError(str(error), outcome=outcome, **location_of(step)) from error
-        met = await race.run(branches, needed)
-        outcome = SplitOutcome(tuple(branch.outcome() for branch in branches), race.timed_out)
+            raise JoinError(str(error), outcome=_outcome(branches), **location_of(step)) from error
+        met = await race.decide(branches, needed)
+        outcome = _outcome(branches, race.timed_out)
         if not met:
             raise _failure(run, join, outcome)
         written = [
-            (branch.name, branch.view.changes(), branch.derived)
+            (branch.name, branch.view.changes(), branch.view.reads or ())
             for branch in branches
-            if branch.status is BranchStatus.OK and branch.view.touched
+            if branch.status is OK and branch.view.touched
         ]
         try:
             merge(run.view, written, _reducers(join, targets))
@@ -92,22 +95,34 @@ class Split:
             run.journal.remember("outcome", outcome.packed())
         return join.next_state
 
-    async def _make(self, run: Run, state: BoundState, make: Callable[[Any], Any]) -> list[BoundState]:
+    async def _make(self, run: Run, state: BoundState, make: Callable[[Any], Any]) -> list[NamedBranch]:
         """Call the user's function that returns the branches, and bind them."""
         made = make(run.store)
         if inspect.isawaitable(made):
             made = await made
-        return [state.bind_branch(run.kernel, task) for task in check_branches(made)]
+        return _bound(state, run.kernel, check_branches(made))
 
 
-def _reducers(join: JoinConfig, branches: list[BoundState]) -> Callable[[str], Reducer | None]:
+def _bound(state: BoundState, kernel: Host, tasks: Iterable[Any]) -> list[NamedBranch]:
+    """Bind the tasks of the branches, and name each branch by its position and its task."""
+    bound = (state.bind_branch(kernel, task) for task in tasks)
+    return [(f"{index}:{branch.task_name}", branch) for index, branch in enumerate(bound)]
+
+
+def _outcome(branches: Iterable[Branch], timed_out: bool = False) -> SplitOutcome:
+    # `tuple.__new__`, since the constructor of a named tuple is a Python function
+    outcomes = [tuple.__new__(BranchOutcome, (one.name, one.status, one.result, one.error)) for one in branches]
+    return SplitOutcome(tuple(outcomes), timed_out)
+
+
+def _reducers(join: JoinConfig, branches: list[NamedBranch]) -> Callable[[str], Reducer | None]:
     """Return a function that finds the reducer of a key: the join's own, or that of a `Key` in the branches' code."""
 
     def find(key: str) -> Reducer | None:
         stated: Mapping[str, Reducer] = join.reducers  # type: ignore[assignment]  # a mapping once constructed
         if key in stated:
             return stated[key]
-        used = (k for branch in branches for f in functions_of(branch.task or branch.function) for k in keys_used(f))
+        used = (k for _, branch in branches for f in functions_of(branch.task or branch.function) for k in keys_used(f))
         return next((k.reducer for k in used if isinstance(k, Key) and k.name == key and k.reducer is not None), None)
 
     return find
@@ -116,39 +131,38 @@ def _reducers(join: JoinConfig, branches: list[BoundState]) -> Callable[[str], R
 class Branch(Strand):
     """One branch of a split, with its own view of the store."""
 
-    __slots__ = ("bound", "derived", "error", "name", "race", "result", "status")
+    __slots__ = ("bound", "error", "name", "race", "result", "status")
 
-    def __init__(self, race: Race, run: Run, bound: BoundState, index: int) -> None:
-        Strand.__init__(self, run.kernel, run.plan, run.store if run.store is not run.view else run.view.detached())
+    def __init__(self, race: Race, run: Run, name: str, bound: BoundState) -> None:
+        view = run.view
+        Strand.__init__(self, run.kernel, run.plan, run.store if run.store is not view else view.detached(set()))
         self.race = race
         self.bound = bound
-        self.name = f"{index}:{bound.task_name}"
-        self.status = BranchStatus.NOT_STARTED
+        self.name = name
+        self.status = NOT_STARTED
         self.result: Any = None
         self.error: BaseException | None = None
-        self.step = Step(run, bound, self.name, run.step.seq)
-        self.derived: frozenset[str] = frozenset()
-        if self.view is self.store:
-            self.view.record_reads()
+        self.step = Step(run, bound, name, race.seq)
 
-    def outcome(self) -> BranchOutcome:
-        """Return the branch's outcome."""
-        return BranchOutcome(self.name, self.status, self.result, self.error)
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Execute the branch in a new asyncio task."""
+        self._task = loop.create_task(self.execute())
 
     async def execute(self) -> None:
         """Execute the branch's task, with its own retries and timeouts, and report its end to the race."""
         race = self.race
         if race.decided.done():
             return
-        self.status = BranchStatus.CANCELLED
-        self.enter()
+        self.status = CANCELLED
+        if self._task is None:  # an eager task begins before `create_task` returns
+            self.enter()
         running.set(self.step)  # the task has a context of its own: there is nothing to reset
         plan = self.plan
         if plan.step_started:
             self.notify(plan.step_started, self.step)
         try:
-            self._check_lease()
-            result = await taking_back(self._work())
+            work = self._work()
+            result = await (work if self.bound.hot[0] is not None and race.journal is None else taking_back(work))
             if race.decided.done():
                 raise asyncio.CancelledError  # too late: the race would have cancelled it
         except BaseException as raised:  # noqa: BLE001  # the race raises one that is not an `Exception`
@@ -159,19 +173,20 @@ class Branch(Strand):
                 self.notify(plan.step_failed, self.step)
             if isinstance(error, Exception):
                 self.error = error
-                self.status = BranchStatus.FAILED
+                self.status = FAILED
             elif not isinstance(error, asyncio.CancelledError):
                 race.abort(error)
         else:
             self.result = result
-            self.status = BranchStatus.OK
+            self.status = OK
             if plan.step_finished:
                 self.notify(plan.step_finished, self.step)
-        self.leave()
-        race.ended(self)
+        if self.watch is not None:
+            self.leave()
+        race.ended(self.status)
 
     def _check_lease(self) -> None:
-        if (journal := self.step.run.journal) is not None:
+        if (journal := self.race.journal) is not None:
             try:
                 journal.check_lease()
             except TransientStoreError as error:  # the branch has not failed, and neither has the run
@@ -183,13 +198,16 @@ class Branch(Strand):
         self._check_lease()
 
     async def _work(self) -> Any:
-        bound, run = self.bound, self.step.run
+        bound, run, journal = self.bound, self.race.run, self.race.journal
+        if journal is not None:
+            self._check_lease()
         if run.restored_values:
             try:
                 if (saved := run.restored_values.get(self._key)) is not None:
                     result, changes, *derived = saved
-                    self.derived = frozenset(*derived)
                     self.view.merge(Changes.unpacked(changes))
+                    assert self.view.reads is not None
+                    self.view.reads.update(*derived)
                     return result
                 if (saved := run.restored_values.get(retry_key(self.step))) is not None:
                     detail = self.step._ensure_detail()
@@ -214,13 +232,12 @@ class Branch(Strand):
             result = await attempt_until_done(self, bound)
         if result.__class__ in _NO_RESULTS:
             raise self._refusal(result)
-        if self.view.reads:
-            self.derived = frozenset(self.view.reads).intersection(self.view.changes().changed)
-        if run.journal is not None and run.journal.commits_steps and not self.race.decided.done():
+        if journal is not None and journal.commits_steps and not self.race.decided.done():
             # a durable run saves each finished branch, so that a resumed split executes only the others
-            done = [result, self.view.changes().packed(), sorted(self.derived)]
+            changes = self.view.changes()
+            derived = sorted(changes.changed.keys() & (self.view.reads or ()))
             try:
-                await run.journal.save({self._key: done})
+                await journal.save({self._key: [result, changes.packed(), derived]})
             except TransientStoreError as error:
                 raise StoreFailed(error) from error
         return result
@@ -241,56 +258,54 @@ class Branch(Strand):
 
 
 class Race:
-    """Starts branches, up to the join's limit at a time, until the join is decided; then cancels the rest."""
+    """Starts branches, up to the join's limit at a time, until the join is decided; then cancels the rest.
+
+    Attributes:
+        run, journal, seq: the run, its entries in the store, and the number of its step.
+        decided: whether the join's condition is met, once that is certain.
+        timed_out: whether the join's timeout has decided it.
+    """
 
     def __init__(self, run: Run, join: JoinConfig) -> None:
+        self.run, self.journal, self.seq = run, run.journal, run.step.seq
         self.timed_out = False
         self.decided: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._run = run
         self._join = join
         self._patient = join.strategy.kind == "partial"
-        self._branches: list[Branch] = []
-        self._needed = 0
+        self._waiting: Iterator[Branch] = iter(())
+        self._pending = self._needed = self._ok = 0
         self._broken_by: BaseException | None = None
-        self._tasks: list[asyncio.Task[None]] = []
-        self._started = self._ended = self._ok = 0
 
-    async def run(self, branches: list[Branch], needed: int) -> bool:
+    async def decide(self, branches: list[Branch], needed: int) -> bool:
         """Execute the branches; return whether at least `needed` of them have succeeded."""
-        clock = self._run.kernel.clock
-        self._branches, self._needed = branches, needed
+        clock, loop = self.run.kernel.clock, self.decided.get_loop()
+        self._waiting, self._pending, self._needed = iter(branches), len(branches), needed
         timer = None
         if (timeout := time_limit("timeout", self._join.timeout)) is not None:
             timer = clock.call_at(clock.monotonic() + timeout, self._time_is_over)
         try:
             self._judge()
-            self._start()
+            for branch in islice(self._waiting, self._join.limit):
+                branch.start(loop)
             met = await self.decided
         finally:
             if timer is not None:
                 timer.cancel()
             if not self.decided.done():
                 self.decided.cancel()
-            self._branches = []  # each of them refers to the race
-            await reap(self._tasks, clock)
+            self._waiting = iter(())  # each of them refers to the race
+            await reap([task for branch in branches if (task := branch._task) is not None], clock)
         if self._broken_by is not None:
             raise self._broken_by
         return met
 
-    def _start(self) -> None:
-        limit = self._join.limit or len(self._branches)
-        while self._started - self._ended < limit and self._started < len(self._branches) and not self.decided.done():
-            task = asyncio.get_running_loop().create_task(self._branches[self._started].execute())
-            self._started += 1
-            self._tasks.append(task)
-
-    def ended(self, branch: Branch) -> None:
+    def ended(self, status: BranchStatus) -> None:
         """Count a branch that has ended, decide the join if it can be decided, and start the next branch."""
-        self._ended += 1
-        self._ok += branch.status is BranchStatus.OK
+        self._pending -= 1
+        self._ok += status is OK
         self._judge()
-        if self._started < len(self._branches):
-            self._start()
+        if (branch := next(self._waiting, None)) is not None and not self.decided.done():
+            branch.start(self.decided.get_loop())
 
     def abort(self, error: BaseException) -> None:
         """Abort the split because a branch raised a `BaseException`, such as KeyboardInterrupt."""
@@ -301,10 +316,9 @@ class Race:
     def _judge(self) -> None:
         if self.decided.done():
             return
-        pending = len(self._branches) - self._ended
-        if self._ok + pending < self._needed:
+        if self._ok + self._pending < self._needed:
             self.decided.set_result(False)
-        elif self._ok >= self._needed and not (self._patient and pending):
+        elif self._ok >= self._needed and not (self._patient and self._pending):
             self.decided.set_result(True)
 
     def _time_is_over(self) -> None:

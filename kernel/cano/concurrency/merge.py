@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import reduce
 from typing import Any
 
@@ -15,16 +15,15 @@ Reducer = Callable[[Any, Any], Any]
 SHOWN = 20  # branches named in an error message
 
 
-Written = tuple[str, Changes, frozenset[str]]
+Written = tuple[str, Changes, Collection[str]]
 
 
-def merge(view: StoreView, written: list[Written], reducer_of: Callable[[str], Reducer | None]) -> None:
+def merge(view: StoreView, written: Sequence[Written], reducer_of: Callable[[str], Reducer | None]) -> None:
     """Write the changes of several branches into one view.
 
     Args:
         view: the run's view.
-        written: each branch's name and changes, in the order of the branches; and the keys that it had read before it
-            changed them.
+        written: each branch's name and changes, in the order of the branches; and the keys whose values it had read.
         reducer_of: returns the reducer of a key, or None.
 
     Raises:
@@ -36,18 +35,19 @@ def merge(view: StoreView, written: list[Written], reducer_of: Callable[[str], R
     appends: dict[str, list[Any]] = {}
     existing = frozenset(view.keys())
     readers: dict[str, list[str]] = {}
-    for name, changes, derived in written:
-        for key in derived:
-            readers.setdefault(key, []).append(name)
-        removed = existing if changes.cleared else changes.removed & existing
-        replaced = {key: items for key, items in changes.appended.items() if key in removed}  # by a new list
-        for key, value in {**changes.changed, **replaced}.items():
+    for name, (cleared, removed, changed, appended), reads in written:
+        removed = existing if cleared else removed & existing
+        for key, value in changed.items():
             puts.setdefault(key, {})[name] = value
-        for key in sorted(removed.difference(changes.changed, replaced)):
-            removals.setdefault(key, []).append(name)
-        for key, items in changes.appended.items():
-            if key not in replaced:
+            if key in reads:
+                readers.setdefault(key, []).append(name)
+        for key, items in appended.items():
+            if key in removed:  # replaced by a new list
+                puts.setdefault(key, {})[name] = items
+            else:
                 appends.setdefault(key, []).extend(items)
+        for key in sorted(removed.difference(changed, appended)) if removed else ():
+            removals.setdefault(key, []).append(name)
     for key, values in puts.items():
         first = next(iter(values.values()))
         reducer = reducer_of(key) if len(values) > 1 else None
@@ -60,9 +60,7 @@ def merge(view: StoreView, written: list[Written], reducer_of: Callable[[str], R
         if key in appends:
             raise _conflict(key, {}, names, appends[key])
         view.remove(key)
-    for key, items in appends.items():
-        for item in items:
-            view.append(key, item)
+    view.merge(Changes(False, frozenset(), {}, appends))
 
 
 def _conflict(

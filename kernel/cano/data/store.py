@@ -352,7 +352,7 @@ def not_a_list(key: str, value: Any) -> NoReturn:
 
 def check_key(key: str) -> None:
     """Raise ConfigurationError if `key` begins with NUL: earlier versions kept values of their own under such keys."""
-    if key.startswith("\0"):
+    if key[:1] == "\0":
         raise ConfigurationError(f"a key must not begin with NUL, but {key!r} does; choose another")
 
 

@@ -6,10 +6,11 @@ task changes in place is committed like one that it puts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
-from cano.data.changes import Changes, apply_changes
+from cano.data.changes import Changes, apply_changes, new_changes
 from cano.data.copying import IMMUTABLE, copied, isolate, unchanged
 from cano.data.store import MISSING, ReadKey, TypedStore, not_a_list, unpack_key
 
@@ -38,6 +39,7 @@ class StoreView(TypedStore):
         apply: makes all changes of a step visible in `base` at once; by default they are written into `base`.
         isolate: copies a value when a task puts or gets it.
         owner: the store that `base` belongs to, if it is not a plain dict.
+        reads: where to record the keys whose committed values are read; `in` and `keys` do not count.
     """
 
     __slots__ = (
@@ -50,19 +52,19 @@ class StoreView(TypedStore):
         apply: Callable[[Changes], None] | None = None,
         isolate: Callable[[Any], Any] = isolate,
         owner: Any = None,
+        reads: set[str] | None = None,
     ) -> None:
         self.base = base
         """The committed data, read-only."""
         self.owner = owner
-        self._base_get: Callable[[str, Any], Any] = base.get
+        self._base_get: Callable[[str, Any], Any] = base.get if reads is None else partial(_recorded, reads, base.get)
         self._apply = apply
         self._puts_many = owner is not None and hasattr(owner, "put_many")
         self._isolate = isolate
         self._local: dict[str, Any] = {}
         self.touched = False
         """Whether, since the last commit, a value was written, or lent to a task that may have changed it."""
-        self.reads: set[str] | None = None
-        """The keys whose committed values were read; None unless `record_reads` was called."""
+        self.reads = reads
         self._mixed: Any = None  # a `_Mixed` if this step did more than put values
 
     def _mix(self) -> None:
@@ -70,17 +72,6 @@ class StoreView(TypedStore):
         self.touched = True
         if self._mixed is None:
             self._mixed = _Mixed()
-
-    def record_reads(self, earlier: Iterable[str] = ()) -> None:
-        """Record from now on which committed values are read; `in` and `keys` do not count."""
-        reads, get = set(earlier), self.base.get
-        self.reads = reads
-
-        def recorded(key: str, default: Any) -> Any:
-            reads.add(key)
-            return get(key, default)
-
-        self._base_get = recorded
 
     # reading
 
@@ -166,21 +157,26 @@ class StoreView(TypedStore):
             self._mixed.appended.pop(key, None)
 
     def _append(self, key: str, item: Any) -> None:
+        self._extend(key, [self._copy(key, item)])
+
+    def _extend(self, key: str, items: list[Any]) -> None:
+        """Append items that are copies already."""
         self._mix()
         own = self._local[key] if key in self._local else self._mixed.lent.get(key, MISSING)
         current = self._below(key) if own is MISSING else own
         if current is not MISSING and not isinstance(current, list):
             not_a_list(key, current)
-        item = self._copy(key, item)
         if key in self._local:
-            own.append(item)
+            own.extend(items)
             return
-        self._mixed.appended.setdefault(key, []).append(item)
+        self._mixed.appended.setdefault(key, []).extend(items)
         if own is not MISSING:
-            own.append(self._copy(key, item))  # the list that was lent to the task gets the item, too
+            own.extend(self._copy(key, items))  # the list that was lent to the task gets the items, too
 
     def _copy(self, key: str, value: Any) -> Any:
         """Return a copy of a value of `key`. Raises SerializationError naming it."""
+        if value.__class__ in IMMUTABLE and self._isolate is isolate:
+            return value
         return copied(key, value, self._isolate)
 
     def _discard(self, key: str) -> bool:
@@ -204,7 +200,7 @@ class StoreView(TypedStore):
     def changes(self) -> Changes:
         """Return the changes of this step so far. They share no mutable value with those that were lent."""
         if not self._mixed:
-            return Changes(False, _NOTHING_REMOVED, self._local, _NOTHING_APPENDED)
+            return new_changes((False, _NOTHING_REMOVED, self._local, _NOTHING_APPENDED))
         for key, lent in self._mixed.lent.items():
             if key in self._local:
                 self._local[key] = self._copy(key, lent)
@@ -212,7 +208,8 @@ class StoreView(TypedStore):
                 self._mixed.appended.pop(key, None)
                 self._local[key] = self._copy(key, lent)
         self._mixed.lent = {}
-        return Changes(self._mixed.cleared, frozenset(self._mixed.removed), self._local, self._mixed.appended)
+        mixed = self._mixed
+        return new_changes((mixed.cleared, frozenset(mixed.removed), self._local, mixed.appended))
 
     def _expected(self, key: str) -> Any:
         """Return the value that a lent copy equals if the task has not changed it in place."""
@@ -235,7 +232,7 @@ class StoreView(TypedStore):
         elif self._puts_many:
             self.owner.put_many(local)
         else:
-            self._apply(Changes(False, _NOTHING_REMOVED, local, _NOTHING_APPENDED))
+            self._apply(new_changes((False, _NOTHING_REMOVED, local, _NOTHING_APPENDED)))
 
     def settle(self, changes: Changes) -> None:
         """Write `changes`, which this view has returned, into the base, and begin the next step."""
@@ -262,8 +259,7 @@ class StoreView(TypedStore):
         for key, value in changes.changed.items():
             self._set(key, value)
         for key, items in changes.appended.items():
-            for item in items:
-                self._append(key, item)
+            self._extend(key, self._copy(key, items))
 
     def savepoint(self) -> Changes | None:
         """Return a point to roll back to: a copy of the changes so far, or None if there are none."""
@@ -272,6 +268,11 @@ class StoreView(TypedStore):
         now = self.changes()
         return Changes(now.cleared, now.removed, self._isolate(dict(now.changed)), self._isolate(dict(now.appended)))
 
-    def detached(self) -> StoreView:
+    def detached(self, reads: set[str] | None = None) -> StoreView:
         """Return a new view of the same base, without the changes of this one; a thread may still write to this one."""
-        return StoreView(self.base, self._apply, self._isolate, self.owner)
+        return StoreView(self.base, self._apply, self._isolate, self.owner, reads)
+
+
+def _recorded(reads: set[str], get: Callable[[str, Any], Any], key: str, default: Any) -> Any:
+    reads.add(key)
+    return get(key, default)

@@ -106,10 +106,8 @@ class Strand:
             self.kernel.threads.abandon()
         if self.store is self.view:
             # a thread or task that the attempt left behind may still write: it keeps the old view, never committed
-            reads, self.view = self.view.reads, self.view.detached()
-            self.store = self.view
-            if reads is not None:
-                self.view.record_reads(reads)
+            reads = self.view.reads
+            self.store = self.view = self.view.detached(None if reads is None else set(reads))
             if savepoint is not None:
                 self.view.merge(savepoint)
 

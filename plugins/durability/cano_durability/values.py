@@ -130,9 +130,9 @@ class StrictView(StoreView):
             self._copy(key, value)
         StoreView._set(self, key, value)
 
-    def detached(self) -> StrictView:
+    def detached(self, reads: set[str] | None = None) -> StrictView:
         """See `StoreView.detached`."""
-        return StrictView(self.base, self._apply, self._isolate)
+        return StrictView(self.base, self._apply, self._isolate, reads=reads)
 
 
 def _named(error: Exception, act: str, key: str, run_id: str | None, *, own: bool) -> StoreError:
