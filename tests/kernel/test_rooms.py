@@ -15,13 +15,13 @@ FILES = sorted(path for path in HERE.rglob("*.py") if "testing" not in path.rela
 
 BUDGETS = {
     "": 1_232,  # the top floor: hooks, protocols, records, errors, options
-    "data": 588,
+    "data": 591,
     "model": 804,
-    "engine": 1_511,
+    "engine": 1_506,
     "runtime": 295,
     "concurrency": 634,
     "plugins": 514,
-    "kernel": 730,
+    "kernel": 731,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
 DURABILITY = {"": 1_907, "families": 91, "inspection": 530, "recovery": 600, "sealing": 585}

@@ -206,8 +206,7 @@ class Branch(Strand):
                 if (saved := run.restored_values.get(self._key)) is not None:
                     result, changes, *derived = saved
                     self.view.merge(Changes.unpacked(changes))
-                    assert self.view.reads is not None
-                    self.view.reads.update(*derived)
+                    self.view.reads.update(*derived)  # type: ignore[union-attr]  # a branch's view records them
                     return result
                 if (saved := run.restored_values.get(retry_key(self.step))) is not None:
                     detail = self.step._ensure_detail()

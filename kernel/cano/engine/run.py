@@ -74,7 +74,6 @@ class Run(Strand):
         plan: BoundWorkflow,
         run_id: str,
         store: Any,
-        *,
         timeout: float | None = None,
         parent_id: str | None = None,
     ) -> None:
@@ -169,7 +168,7 @@ class Run(Strand):
         running.set(self.step)  # without a token, which would take memory as long as the run does
         self.kernel.active[self.run_id] = self
         try:
-            in_time = self._arm()
+            in_time = self.timeout is None or self._arm(self.timeout)
             if self.plan.run_started:
                 self.notify(self.plan.run_started, self)
             if self.error is not None or not in_time:
@@ -374,11 +373,9 @@ class Run(Strand):
 
     # ending
 
-    def _arm(self) -> bool:
+    def _arm(self, remaining: float) -> bool:
         """Start the run's timeout. Return False if its deadline has already passed."""
-        if self.timeout is None:
-            return True
-        clock, remaining = self.kernel.clock, self.timeout
+        clock = self.kernel.clock
         if self.due is None:
             self.due = clock.time() + remaining
         else:
