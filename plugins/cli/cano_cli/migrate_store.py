@@ -36,6 +36,15 @@ MARK = "cano.store"
 @click.option("--workflow", metavar="NAME", help="Only runs of this workflow and their sub-workflows.")
 @click.option("--dry-run", is_flag=True, help="Report what would be done; write nothing.")
 @click.option(
+    "--from-namespace",
+    metavar="NAME",
+    help="The part of SRC that is copied; '' is SRC itself. [default: that of cano --namespace]",
+)
+@click.option(
+    "--to-namespace", metavar="NAME",
+    help="The part of DST that gets the runs; '' is DST itself. [default: that of cano --namespace]",
+)  # fmt: skip
+@click.option(
     "--lease", type=in_seconds, default=SHORT_LEASE, show_default=True, metavar="SECONDS",
     help="Seconds of inactivity after which another copy to DST counts as dead.",
 )  # fmt: skip
@@ -48,6 +57,8 @@ def migrate_store(
     target: str,
     workflow: str | None,
     dry_run: bool,
+    from_namespace: str | None,
+    to_namespace: str | None,
     lease: float,
     as_json: bool,
 ) -> None:
@@ -67,9 +78,17 @@ def migrate_store(
     Example: cano migrate-store sqlite:///runs.db postgresql:///runs
     """
     settings: Settings = ctx.obj
-    if source == target:
-        raise CliError(f"SRC and DST are the same store: {display_name(source)}")
-    kernel, tally, notes = settings.kernel(), Tally(), list[str]()
+    try:
+        kernel, to_kernel = (
+            settings.kernel(namespace=settings.namespace if name is None else name or None)
+            for name in (from_namespace, to_namespace)
+        )
+    except USAGE_ERRORS as error:
+        raise usage_error(error) from error
+    name, to_name = display_name(source, kernel.namespace), display_name(target, to_kernel.namespace)
+    if name == to_name and source == target:
+        raise CliError(f"SRC and DST are the same store: {name}")
+    tally, notes = Tally(), list[str]()
     check_exists(kernel, source)
 
     async def work() -> None:
@@ -77,8 +96,8 @@ def migrate_store(
             backends: list[StoreBackend] = []
             layers: list[CodecLayer | None] = []
             kinds: list[type[LayeredStore]] = []
-            for role, url in (("SRC", source), ("DST", target)):
-                backend, layer = _store(kernel, role, url)
+            for role, url, each in (("SRC", source, kernel), ("DST", target, to_kernel)):
+                backend, layer = _store(each, role, url)
                 backends.append(backend)
                 layers.append(layer)
                 kinds.append(MissingStore if dry_run and not await store_exists(backend) else LayeredStore)
@@ -87,9 +106,9 @@ def migrate_store(
                     stack.push_async_callback(backend.close)
                     await _check_encrypted(role, url, backend, layer)
             if not dry_run and await same_store(*backends):
-                raise CliError(f"SRC and DST are the same store: {display_name(source)} and {display_name(target)}")
+                raise CliError(f"SRC and DST are the same store: {name} and {to_name}")
             notes.extend(_without_history(backends))
-            if _codec(source) == _codec(target):
+            if _codec(source) == _codec(target) and kernel.namespace == to_kernel.namespace:
                 layers = [None, None]  # both stores use the same bytes
             copy_from, copy_to = (
                 kind(backend, layer, history=not notes)
@@ -97,7 +116,7 @@ def migrate_store(
             )
             await migrate(
                 copy_from, copy_to, kernel.clock, tally, workflow=workflow, dead_after=lease,
-                importer=Importer(backends[1], kernel.actor, display_name(source)), dry=dry_run,
+                importer=Importer(backends[1], kernel.actor, name), dry=dry_run,
             )  # fmt: skip
 
     with live_view(lambda: _progress(tally), wanted=True) as view:

@@ -48,6 +48,23 @@ def test_commands(cano: Cano, url: str, tmp_path: Path, monkeypatch: pytest.Monk
     assert {each.name for each in tmp_path.glob("copy.db*.db")} == {"copy.db@b.db"}
 
 
+def test_a_store_moves_into_a_namespace(cano: Cano, url: str, tmp_path: Path) -> None:
+    """`migrate-store` copies from part to part, also within one store, with files that the layers keep outside."""
+    place = f"{url}?codec=offload:10:{tmp_path / 'blobs'}"
+    assert cano("run", "flows:flow", "--run-id", "r1", "--data", "name=" + "x" * 99, "--store", place).exit_code == 0
+    moved = cano("migrate-store", place, place, "--to-namespace", "a")
+    assert moved.exit_code == 0, moved.output
+    shown = cano("--namespace", "a", "show", "r1", "--store", place)
+    assert "x" * 99 in shown.stdout
+    back = cano("--namespace", "a", "migrate-store", place, f"sqlite:///{tmp_path / 'back.db'}", "--to-namespace", "")
+    assert "copied 1 run" in back.stdout
+    assert (tmp_path / "back.db").exists()
+
+    same = cano("migrate-store", place, place, "--from-namespace", "a", "--to-namespace", "a")
+    assert "SRC and DST are the same store: " in same.stderr
+    assert "printable text" in cano("migrate-store", place, url, "--to-namespace", "a\nb").stderr
+
+
 def test_hints(cano: Cano, url: str) -> None:
     """The command that a message recommends has the same namespace."""
     failed = cano("--namespace", "a b", "run", "flows:flow", "--run-id", "r1", "--store", url, "--data", "broken=1")
