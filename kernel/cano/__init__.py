@@ -72,6 +72,7 @@ from cano.protocols import (
     Timer,
 )
 from cano.records import (
+    Appended,
     AuditEntry,
     ClaimedRun,
     Commit,
@@ -110,8 +111,8 @@ if typing.TYPE_CHECKING:
     from cano.runtime.clock import SystemClock
 
 __all__ = [
-    "API_VERSION", "AuditEntry", "AuditingStore", "BranchOutcome", "BranchStatus", "Call", "Cancelled", "CanoError",
-    "Capabilities", "Changes", "ClaimedRun", "ClaimingStore", "Clock", "Codec", "CodecLayer", "Commit",
+    "API_VERSION", "Appended", "AuditEntry", "AuditingStore", "BranchOutcome", "BranchStatus", "Call", "Cancelled",
+    "CanoError", "Capabilities", "Changes", "ClaimedRun", "ClaimingStore", "Clock", "Codec", "CodecLayer", "Commit",
     "ConcurrentWorkflow", "ConcurrentWorkflowStatus", "ConfigurationError", "ConflictError", "ContextLayer", "Executor",
     "Explanation", "Failed", "Finding", "FunctionTask", "HOOK_NAMESPACE", "HistoryPagingStore", "JoinConfig",
     "JoinError", "JoinStrategy", "Kernel", "Key", "KeyNotFoundError", "KeyValueStore", "LayerContext", "LazyBackend",

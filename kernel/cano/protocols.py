@@ -228,6 +228,7 @@ class Capabilities(NamedTuple):
         claims: the store is a `ClaimingStore`; the kernel claims the runs of others one by one.
         history_pages: the store is a `HistoryPagingStore`; of others the kernel reads a history as a whole.
         namespaces: the store is a `ScopedStore`; `Kernel(namespace=…)` refuses others.
+        appends: commits may append to values, see `cano.Appended`. To others the kernel writes a whole list each time.
     """
 
     durable: bool = True
@@ -242,6 +243,7 @@ class Capabilities(NamedTuple):
     claims: bool = False
     history_pages: bool = False
     namespaces: bool = False
+    appends: bool = False
 
 
 @runtime_checkable

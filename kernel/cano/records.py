@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple
@@ -68,6 +68,50 @@ def wait_token(run_id: str, seq: int) -> str:
     return f"{run_id}:{seq}"
 
 
+class Appended(tuple[Any, ...]):
+    """The parts that were appended to a list, oldest first.
+
+    In a store each part is an encoded list of items, and stores keep them as they are. In `Kernel.history` the parts
+    are the items.
+    """
+
+    __slots__ = ()
+
+    @staticmethod
+    def mapped(value: Any, function: Callable[[Any], Any]) -> Any:
+        """Return what `function` makes of a value; of an `Appended` one, what it makes of each part."""
+        return Appended(map(function, value)) if value.__class__ is Appended else function(value)
+
+    @staticmethod
+    def gather(data: dict[str, Any], changed: Mapping[str, Any], removed: Iterable[str] = ()) -> None:
+        """Apply the changes of a commit to `data`. The time does not grow with the values that they append to.
+
+        From then on, a value that was appended to is a list: of the value that was set before, or None if there was
+        none, and of the parts. `gathered` makes `Appended` of it.
+        """
+        for key in removed:
+            data.pop(key, None)
+        for key, value in changed.items():
+            if value.__class__ is not Appended:
+                data[key] = value
+            elif (old := data.get(key)).__class__ is _Gathered:
+                old.extend(value)
+            else:
+                data[key] = _Gathered([*((None, *old) if old.__class__ is Appended else (old,)), *value])
+
+    @staticmethod
+    def gathered(data: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the values that `gather` has gathered."""
+        return {
+            key: Appended(value[value[0] is None :]) if value.__class__ is _Gathered else value
+            for key, value in data.items()
+        }
+
+
+class _Gathered(list[Any]):
+    """A value that was appended to, while it is gathered. A store of objects has other lists, too."""
+
+
 class RunRecord(NamedTuple):
     """A run as a store keeps it.
 
@@ -77,7 +121,8 @@ class RunRecord(NamedTuple):
         state: name of the state whose task is next, or of the exit state.
         seq: number of transitions committed.
         status: the status of the last commit.
-        data: value by key; values are bytes unless the store's `Capabilities` say otherwise.
+        data: value by key; values are bytes unless the store's `Capabilities` say otherwise. With `appends`, the value
+            of a key to which commits have appended is `Appended`: its first part is the value that was set last.
         error: a failed run's error: class, message, state and attempt; that of a child that was cancelled by itself;
             otherwise None.
         wait: a parked run's wait; otherwise None.
@@ -129,7 +174,8 @@ class Commit(NamedTuple):
         expected_seq: the run's `seq` before this commit.
         seq: the run's `seq` after it; equal to `expected_seq` if it makes no transition.
         state, status, error, wait, payload: the record's new values.
-        changed: values to set, by key. Other keys keep their values; a new key is the last in the order.
+        changed: values to set, by key. Other keys keep their values; a new key is the last in the order. With the
+            capability `appends`, the parts of an `Appended` value are added to the value that the key has.
         removed: keys to remove before `changed` is applied. They may be missing, and `changed` may set them again.
         consumed: ids of the signals that this commit consumes; unknown ids are ignored.
         release: whether to release the lease, too. The run then has no holder; its `token` does not change.
@@ -163,7 +209,7 @@ class Transition(NamedTuple):
     Attributes:
         seq, state, status: the run's values after the commit.
         at: wall-clock seconds.
-        changed: the values that it set, by key.
+        changed: the values that it set, by key; `Appended` ones were added to the value that the key had.
         removed: the keys that it removed.
         origin: in the first entry of a fork, the id of the run and the `seq` that it was forked from. Stores leave it.
         own, own_removed: the engine's own values that it set, and the names of those that it removed.

@@ -20,6 +20,7 @@ EVERY_FILE = sorted(HERE.rglob("*.py"))
 
 NAMES = [
     "API_VERSION",
+    "Appended",
     "AuditEntry",
     "AuditingStore",
     "BranchOutcome",

@@ -14,7 +14,7 @@ HERE = Path(cano.__file__).parent
 FILES = sorted(path for path in HERE.rglob("*.py") if "testing" not in path.relative_to(HERE).parts)
 
 BUDGETS = {
-    "": 1_232,  # the top floor: hooks, protocols, records, errors, options
+    "": 1_257,  # the top floor: hooks, protocols, records, errors, options
     "data": 591,
     "model": 804,
     "engine": 1_506,
@@ -24,7 +24,7 @@ BUDGETS = {
     "kernel": 731,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
-DURABILITY = {"": 1_907, "families": 91, "inspection": 530, "recovery": 600, "sealing": 585}
+DURABILITY = {"": 1_934, "families": 91, "inspection": 538, "recovery": 600, "sealing": 601}
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
 
 EXCEPTIONS = {
@@ -116,7 +116,7 @@ def test_a_file_can_be_read_at_once() -> None:
 
 BASES = {
     "Task", "Generic", "Protocol", "NamedTuple", "Enum", "Strand", "TypedStore", "StoreView", "KeyValueStore",
-    "StoreBackend", "UserWarning", "tuple", "str", "islice", "ABC",
+    "StoreBackend", "UserWarning", "list", "tuple", "str", "islice", "ABC",
 }  # fmt: skip
 """What a class of the kernel may inherit from, beside the errors: interfaces, and the few real kinds-of."""
 

@@ -16,6 +16,7 @@ from cano import (
     API_VERSION,
     HOOK_NAMESPACE,
     MISSING,
+    Appended,
     AuditEntry,
     AuditingStore,
     BranchOutcome,
@@ -677,6 +678,12 @@ class Claiming(Backend):
 
 
 claimer: ClaimingStore = Claiming()
+
+appended: Appended = Appended([b"1"])
+gathered: dict[str, Any] = {"log": b"0"}
+Appended.gather(gathered, {"log": appended}, removed=["other"])
+whole: dict[str, Any] = Appended.gathered(gathered)
+lengths: Any = Appended.mapped(appended, len)
 
 
 class Paging(Backend):

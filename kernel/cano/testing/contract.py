@@ -14,6 +14,7 @@ Three more contracts need more than a URL: `DamageContract` corrupts rows, and f
 
 from __future__ import annotations
 
+from cano.testing.contract_appends import AppendClauses
 from cano.testing.contract_audit import AuditClauses
 from cano.testing.contract_base import Contract
 from cano.testing.contract_claim import ClaimClauses
@@ -39,6 +40,7 @@ class StoreBackendContract(
     CreateClauses,
     ValueClauses,
     CommitClauses,
+    AppendClauses,
     HistoryClauses,
     LeaseClauses,
     SignalClauses,

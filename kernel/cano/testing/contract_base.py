@@ -242,8 +242,8 @@ def _explain_failures() -> None:
     if (pytest := sys.modules.get("pytest")) is None:
         return
     topics = (
-        "audit", "commit", "create", "damage", "delete", "durable", "history", "lease", "life", "lost_answers", "news",
-        "own", "ready", "restart", "runs", "scope", "signal", "urls", "values",
+        "appends", "audit", "commit", "create", "damage", "delete", "durable", "history", "lease", "life",
+        "lost_answers", "news", "own", "ready", "restart", "runs", "scope", "signal", "urls", "values",
     )  # fmt: skip
     modules = {f"cano.testing.contract_{topic}" for topic in topics}
     pytest.register_assert_rewrite(*modules - sys.modules.keys())

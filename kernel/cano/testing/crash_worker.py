@@ -30,7 +30,7 @@ from cano.kernel.kernel import Kernel
 from cano.model.workflow import Workflow
 from cano.plugins.codec_layers import Layers, split_codec
 from cano.protocols import Clock, StoreBackend
-from cano.records import Commit, RunFilter, RunRecord, RunStatus
+from cano.records import Appended, Commit, RunFilter, RunRecord, RunStatus
 from cano.runtime.clock import SystemClock
 from cano.safe_text import safe_str
 from cano.testing.clock import START, VirtualClock
@@ -186,8 +186,7 @@ class Executions:
             await self._ended(handle)
             assert kernel.backend is not None
             record = await loaded(kernel.backend, run_id)
-            layers = getattr(kernel.codec, "layers", Layers())
-            data = {key: layers.unwrap(value) for key, value in record.data.items()}
+            data = {key: self._without_layers(value) for key, value in record.data.items()}
             keeps = kernel.backend.capabilities.history
             numbers = [entry.seq for entry in await kernel.history(run_id)] if keeps else [record.seq]
             self._report(
@@ -199,6 +198,15 @@ class Executions:
                 free=record.holder is None,
                 points=self._points.met,
             )
+
+    def _without_layers(self, value: Any) -> Any:
+        """Return a stored value as the codec encoded it; a list in parts as one value."""
+        codec: Any = self._kernel.codec
+        layers, codec = getattr(codec, "layers", Layers()), getattr(codec, "plain", codec)
+        found = Appended.mapped(value, layers.unwrap)
+        if found.__class__ is not Appended:
+            return found
+        return codec.encode([item for part in found for item in codec.decode(part)])
 
     async def _ended(self, handle: RunHandle) -> None:
         """Wait for the end of the run. If it hangs, report why, and end the process."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cano import (
+    Appended,
     CodecLayer,
     RunFilter,
     RunRecord,
@@ -97,7 +98,7 @@ class LayeredStore:
         if value is None or self._layers is None:
             return value
         try:
-            return self._layers.wrap(value)
+            return Appended.mapped(value, self._layers.wrap)
         except SerializationError as error:
             raise SerializationError(f"{label}: {error}") from error
 
@@ -108,7 +109,7 @@ class LayeredStore:
         if value is None or self._layers is None:
             return value
         try:
-            return self._layers.unwrap(value)
+            return Appended.mapped(value, self._layers.unwrap)
         except SerializationError as error:
             raise SerializationError(f"{label}: {error}") from error
 
@@ -259,6 +260,12 @@ def signal_conflict(wanted: Signals, found: Signals) -> str | None:
     return None
 
 
+def appended_key(contents: Contents) -> str | None:
+    """Return a key of the run's data, now or in its history, to which commits have appended; None if there is none."""
+    all_values = (contents.record.data, *(entry.changed for entry in contents.history))
+    return next((key for some in all_values for key, value in some.items() if value.__class__ is Appended), None)
+
+
 def reserved_key(contents: Contents) -> str | None:
     """Return a key of the run's data, now or in its history, that begins with NUL; None if there is none."""
     entries = (key for entry in contents.history for key in (*entry.changed, *entry.removed))
@@ -269,11 +276,13 @@ def data_changes(present: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple
     """Return the keys to set and the keys to remove that turn `present` into `wanted`, in the same order of keys.
 
     The longest prefix of `wanted` that `present` has in order stays. The other keys are removed and set again, which
-    moves them to the end.
+    moves them to the end. So do values in parts that differ, since stores would append the parts.
     """
     keys, count = list(wanted), 0
     for key in present:
         if count < len(keys) and key == keys[count]:
+            if wanted[key].__class__ is Appended and wanted[key] != present[key]:
+                break
             count += 1
     staying = set(keys[:count])
     removed = [key for key in present if key not in staying]

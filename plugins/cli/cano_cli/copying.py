@@ -15,6 +15,7 @@ from cano_cli.contents import (
     CHANGING,
     Contents,
     LayeredStore,
+    appended_key,
     conflict_in,
     consumed_keys,
     data_changes,
@@ -151,6 +152,9 @@ class Copier:
             return Outcome(run_id, Kind.CORRUPT, str(error))
         if source is None:
             return Outcome(run_id, Kind.GONE)
+        if (key := appended_key(source)) is not None and not self._target.backend.capabilities.appends:
+            why = f"SRC keeps the list of its key {key!r} in parts, and DST cannot; name a store with `appends`"
+            return Outcome(run_id, Kind.REFUSED, why)
         if (key := reserved_key(source)) is not None:
             why = f"its data has the key {key!r}, which begins with NUL: an earlier version or another program wrote it"
             return Outcome(run_id, Kind.REFUSED, why)

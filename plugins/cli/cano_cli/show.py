@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import click
-from cano import Kernel, RunRecord, Transition, is_held, read_history
+from cano import Appended, Kernel, RunRecord, Transition, is_held, read_history
 from cano.redaction import redacted
 
 from cano_cli.hints import command, word
@@ -163,7 +163,8 @@ def _as_json(details: RunDetails) -> dict[str, Any]:
                 "at": iso(entry.at),
                 "status": entry.status.value,
                 "state": entry.state,
-                "changed": values.data,
+                "changed": {key: value for key, value in values.data.items() if value.__class__ is not Appended},
+                "appended": {key: value for key, value in values.data.items() if value.__class__ is Appended},
                 "unreadable": values.unreadable,
                 "removed": list(entry.removed),
             }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from cano import Kernel, SerializationError, Workflow
+from cano import Appended, Kernel, SerializationError, Workflow
 
 from cano_cli.jsonable import dumps, jsonable
 
@@ -53,6 +53,8 @@ def decode_value(kernel: Kernel, value: Any) -> Any:
     """Decode one value as the kernel's store returns it. Raises SerializationError."""
     if kernel.backend is None or kernel.codec is None or not kernel.backend.capabilities.encoded:
         return value
+    if value.__class__ is Appended:
+        return Appended(item for part in value for item in kernel.codec.decode(part))
     return kernel.codec.decode(value)
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from cano import Clock, SerializationError, SizeLimits, StoreBackend
+from cano import Appended, Clock, SerializationError, SizeLimits, StoreBackend
 
 R = TypeVar("R")
 
@@ -23,6 +23,12 @@ async def off_loop(count: int, work: Callable[[], R], clock: Clock | None = None
         return work()
     with getattr(clock, "hold", nullcontext)():  # virtual time must not pass while a thread works
         return await asyncio.to_thread(work)
+
+
+def count_of(values: Mapping[str, Any]) -> int:
+    """Return the number of encoded values, each part of an `Appended` one counted."""
+    stored: Mapping[str, Any] = getattr(values, "stored", values)  # to look up an encrypted value is to decrypt it
+    return sum(len(value) if value.__class__ is Appended else 1 for value in stored.values())
 
 
 class Total:

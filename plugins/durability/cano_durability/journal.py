@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cano import (
+    Appended,
     AuditEntry,
     Changes,
     Commit,
@@ -133,9 +134,9 @@ class Journal:
         """
         if self.parent is not None and status.finished:
             await announce_end(self._backend, self.parent, self.run_id, self.token)
-        changes = view.changes()
-        changed, removed = await off_loop(len(changes.changed), partial(self._encoded, view, changes), self._clock)
-        moves = seq != self.seq
+        changes, moves = view.changes(), seq != self.seq
+        encoded = partial(self._encoded, view, changes, moves)
+        changed, removed = await off_loop(len(changes.changed), encoded, self._clock)
         own: dict[str, Any] = {}
         gone: Sequence[str] = ()
         if moves and (self._stored or self._remembered):
@@ -155,6 +156,8 @@ class Journal:
         )  # fmt: skip
         view.settle(changes)
         self._unsaved.clear()
+        if not moves:  # then the history has no entry of it
+            self._unsaved.update(changed, removed)
         if self._carried is carried:
             self._carried = None
         if moves:
@@ -238,8 +241,11 @@ class Journal:
         record = await despite_cancellation(self._backend.load(self.run_id), self._clock)
         return record is not None and record.seq == commit.seq and record.token == commit.token
 
-    def _encoded(self, view: StoreView, changes: Changes) -> tuple[dict[str, Any], set[str]]:
-        """Return the values that a commit sets, encoded, and the keys that it removes."""
+    def _encoded(self, view: StoreView, changes: Changes, moves: bool) -> tuple[dict[str, Any], set[str]]:
+        """Return the values that a commit sets, encoded, and the keys that it removes.
+
+        Of a list that the store and the history have, only the new items are encoded.
+        """
         encode, run_id = self._values.encode, self.run_id
         if not (changes.removed or changes.appended or changes.cleared or self._unsaved):  # the usual case
             return {key: encode(key, value, run_id) for key, value in changes.changed.items()}, set()
@@ -248,14 +254,18 @@ class Journal:
         if changes.cleared:
             removed.update(base)
         values = dict(changes.changed)
+        appended = {}
         for key, items in changes.appended.items():
-            values[key] = [*(() if key in removed else base.get(key, ())), *items]
+            if self._values.appends and moves and key in base and key not in removed and key not in self._unsaved:
+                appended[key] = Appended((encode(key, items, run_id),))
+            else:
+                values[key] = [*(() if key in removed else base.get(key, ())), *items]
         for key in self._unsaved - values.keys():
             if key in base and key not in removed:
                 values[key] = base[key]
             else:
                 removed.add(key)
-        return {key: encode(key, value, run_id) for key, value in values.items()}, removed
+        return {key: encode(key, value, run_id) for key, value in values.items()} | appended, removed
 
     def _settle_uncommitted(self, view: StoreView) -> None:
         """Apply the step's changes to the run's data only; a later commit stores them."""

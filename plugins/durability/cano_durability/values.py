@@ -7,6 +7,7 @@ from hashlib import blake2b
 from typing import Any
 
 from cano import (
+    Appended,
     Clock,
     Codec,
     CodecLayer,
@@ -21,7 +22,7 @@ from cano import (
 )
 from cano.engine.ports import IMMUTABLE, error_text
 
-from cano_durability.bounds import Total, off_loop
+from cano_durability.bounds import Total, count_of, off_loop
 
 
 class Values:
@@ -34,6 +35,7 @@ class Values:
 
     Attributes:
         strict: whether values pass through the codec whenever a task puts or gets them.
+        appends: whether the store keeps lists in parts.
     """
 
     def __init__(self, backend: StoreBackend, codec: Codec | None, most: int = 2**63) -> None:
@@ -42,6 +44,7 @@ class Values:
         self._plain: Codec | None = codec if self._layers is None else getattr(codec, "plain", None)
         self._most = most
         self.strict = backend.capabilities.strict
+        self.appends = backend.capabilities.appends and codec is not None
 
     def encode(self, key: str, value: Any, run_id: str | None = None, *, own: bool = False) -> Any:
         """Return `value` as the store keeps it. Raises SerializationError naming run and key.
@@ -65,6 +68,8 @@ class Values:
         """
         if self._plain is None:
             return isolate(value)
+        if value.__class__ is Appended:
+            return self._joined(key, value, run_id, total)
         try:
             plain = value if self._layers is None else self._layers.unwrap(value)
             if total is not None:
@@ -72,6 +77,15 @@ class Values:
             return self._plain.decode(plain)
         except Exception as error:
             raise _named(error, "read", key, run_id, own=own) from error
+
+    def _joined(self, key: str, parts: Appended, run_id: str, total: Total | None) -> list[Any]:
+        """Return the list whose parts are encoded. The first may be of a subclass of `list`."""
+        lists = [self.decode(key, part, run_id, total=total) for part in parts]
+        if not all(isinstance(some, list) for some in lists):
+            raise _named(SerializationError("a part of it is not a list"), "read", key, run_id, own=False)
+        for some in lists[1:]:
+            lists[0].extend(some)
+        return lists[0]  # type: ignore[no-any-return]
 
     def encode_own(self, values: Mapping[str, Any], run_id: str | None = None) -> dict[str, Any]:
         """Return this plugin's and the engine's values, by name, as the store keeps them."""
@@ -97,9 +111,17 @@ class Values:
         total = total or self.total()
         return {key: self.decode(key, value, run_id, total=total) for key, value in encoded.items()}
 
+    def changes(self, changed: Mapping[str, Any], run_id: str, total: Total) -> dict[str, Any]:
+        """Return the values that a transition set, decoded. Those that it appended to have the new items as parts."""
+        found = {}
+        for key, value in changed.items():
+            decoded = self.decode(key, value, run_id, total=total)
+            found[key] = Appended(decoded) if value.__class__ is Appended else decoded
+        return found
+
     async def all_data(self, record: RunRecord, clock: Clock) -> dict[str, Any]:
         """Return the values of a run's data, decoded without blocking the event loop."""
-        return await off_loop(len(record.data), lambda: self.data(record.data, record.run_id), clock)
+        return await off_loop(count_of(record.data), lambda: self.data(record.data, record.run_id), clock)
 
     def payload(self, payload: Any, run_id: str) -> Any:
         """Return a signal's payload as a task sees it. Raises SerializationError."""

@@ -13,6 +13,7 @@ from operator import attrgetter
 from typing import Any
 
 from cano import (
+    Appended,
     AuditEntry,
     Capabilities,
     ClaimedRun,
@@ -74,6 +75,7 @@ class MemoryBackend:
             claims=True,
             history_pages=True,
             namespaces=True,
+            appends=strict,
         )
         self._strict = strict
         self._keep = keep
@@ -394,6 +396,8 @@ class MemoryBackend:
 
     def _stored_value(self, value: Any, key: str | None = None) -> Any:
         """Return a copy of a value to store under `key` or, without a key, of a payload. A payload may be None."""
+        if self._strict and key is not None and isinstance(value, Appended):
+            return Appended(self._stored_value(part, key) for part in value)
         if self._strict and not isinstance(value, bytes) and (value is not None or key is not None):
             what = "a payload" if key is None else f"key {key!r}"
             raise SerializationError(
@@ -438,10 +442,8 @@ def _copy_of(run: RunRecord) -> RunRecord:
 def _changed(data: Mapping[str, Any], changed: Mapping[str, Any], removed: Sequence[str]) -> dict[str, Any]:
     """Return `data` without the keys in `removed`, and with `changed`."""
     rest = dict(data)
-    for key in removed:
-        rest.pop(key, None)
-    rest.update(changed)
-    return rest
+    Appended.gather(rest, changed, removed)
+    return Appended.gathered(rest)
 
 
 def _isolated(mapping: Any) -> Any:

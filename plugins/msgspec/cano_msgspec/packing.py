@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from cano import ConflictError, RunRecord, RunStatus, SerializationError, Wait
+from cano import Appended, ConflictError, RunRecord, RunStatus, SerializationError, Wait
 from msgspec import MsgspecError
 from msgspec.msgpack import Decoder, Encoder
+
+Values = dict[str, bytes | tuple[bytes, ...]]
+"""Values by key, of which the tuples are `Appended`."""
 
 
 class Changes(NamedTuple):
     """The keys and values that a commit sets, the keys that it removes; and the same of the engine's own values."""
 
-    changed: dict[str, bytes]
+    changed: Values
     removed: list[str]
-    own: dict[str, bytes] = {}  # noqa: RUF012  # msgspec copies it
+    own: Values = {}  # noqa: RUF012  # msgspec copies it
     own_removed: list[str] = []  # noqa: RUF012
 
 
@@ -23,6 +26,7 @@ Extra = tuple[dict[str, Any] | None, Wait | None, bytes | None]
 
 _encode = Encoder().encode
 _decode_changes: Callable[[bytes], Changes] = Decoder(Changes).decode
+_decode_parts: Callable[[bytes], tuple[bytes, ...]] = Decoder(tuple[bytes, ...]).decode
 
 
 class _Wait(NamedTuple):
@@ -47,10 +51,38 @@ def size_of(changed: Mapping[str, Any]) -> int:
     """Return the total size of the values. Raises SerializationError if a value is not bytes or a key not a string."""
     size = 0
     for key, value in changed.items():
-        if value.__class__ is not bytes or not isinstance(key, str):
-            raise _refused(key, value)
-        size += len(value)
+        if value.__class__ is bytes and isinstance(key, str):
+            size += len(value)
+        else:
+            size += sum(len(part) for part in parts_of(key, value))
     return size
+
+
+def parts_of(key: object, value: Any) -> Appended:
+    """Return an `Appended` value. Raises SerializationError if it is another, or a part is not bytes."""
+    if value.__class__ is Appended and isinstance(key, str) and {bytes}.issuperset(map(type, value)):
+        return value
+    raise _refused(key, value)
+
+
+def with_appended(values: Values) -> Values:
+    """Return unpacked values as they were packed: with `Appended` ones in place of tuples."""
+    if tuple not in map(type, values.values()):
+        return values
+    return {key: Appended(value) if value.__class__ is tuple else value for key, value in values.items()}
+
+
+def pack_parts(parts: Sequence[bytes]) -> bytes:
+    """Pack the parts of a value."""
+    return _encode(parts)
+
+
+def unpack_parts(blob: object) -> Appended:
+    """Return the argument of `pack_parts`. Raises DamagedError if the blob is corrupt."""
+    try:
+        return Appended(_decode_parts(_bytes(blob)))
+    except (MsgspecError, RecursionError, ValueError) as error:
+        raise DamagedError(f"the parts of a value are corrupt: {error}") from error
 
 
 def pack_changes(
@@ -70,9 +102,10 @@ def pack_changes(
 def unpack_changes(blob: object) -> Changes:
     """Return the arguments of `pack_changes`. Raises DamagedError if the blob is corrupt."""
     try:
-        return _decode_changes(_bytes(blob))
+        found = _decode_changes(_bytes(blob))
     except (MsgspecError, RecursionError, ValueError) as error:
         raise DamagedError(f"a journal entry is corrupt: {error}") from error
+    return found._replace(changed=with_appended(found.changed), own=with_appended(found.own))
 
 
 def apart(changes: Changes) -> Changes:
@@ -80,8 +113,8 @@ def apart(changes: Changes) -> Changes:
 
     For migrations of stores.
     """
-    changed: dict[str, bytes] = {}
-    own: dict[str, bytes] = {}
+    changed: Values = {}
+    own: Values = {}
     removed: list[str] = []
     own_removed: list[str] = []
     for key, value in changes.changed.items():

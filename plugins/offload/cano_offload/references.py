@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
-from cano import CodecLayer, ConfigurationError, RunFilter, SerializationError, StoreBackend
+from cano import Appended, CodecLayer, ConfigurationError, RunFilter, SerializationError, StoreBackend
 
 from cano_offload.layer import OffloadLayer, embedded_references, reference_in
 
@@ -82,7 +83,7 @@ class References:
 
     def _add_all(self, run_id: str, items: Iterable[tuple[str, Any]]) -> None:
         for key, value in items:
-            self._add(run_id, f"key {key!r}", value)
+            Appended.mapped(value, partial(self._add, run_id, f"key {key!r}"))
 
     def _add(self, run_id: str, what: str, data: Any) -> None:
         if data is None:

@@ -12,10 +12,10 @@ CANO_API_VERSION = 2
 @hookimpl
 def cano_stores() -> dict[str, Capabilities]:
     """Return the capabilities of PostgreSQL stores, by URL scheme."""
-    return dict.fromkeys(
-        SCHEMES,
-        Capabilities(notify=True, pages=True, prune=True, claims=True, audit=True, history_pages=True, namespaces=True),
+    promised = Capabilities(
+        notify=True, pages=True, prune=True, claims=True, audit=True, history_pages=True, namespaces=True, appends=True
     )
+    return dict.fromkeys(SCHEMES, promised)
 
 
 @hookimpl

@@ -30,7 +30,8 @@ _WITH_DATA: LiteralString = f"""
     SELECT {COLUMNS}, folded, head,
         ARRAY(SELECT own FROM snapshot WHERE run = runs.id ORDER BY place),
         ARRAY(SELECT key FROM snapshot WHERE run = runs.id ORDER BY place),
-        ARRAY(SELECT value FROM snapshot WHERE run = runs.id ORDER BY place),
+        ARRAY(SELECT content FROM snapshot WHERE run = runs.id ORDER BY place),
+        ARRAY(SELECT part FROM snapshot WHERE run = runs.id ORDER BY place),
         ARRAY(SELECT line FROM journal WHERE run = runs.id AND line > folded ORDER BY line),
         ARRAY(SELECT packed FROM journal WHERE run = runs.id AND line > folded ORDER BY line)"""
 _BY_ID: LiteralString = f"{_WITH_DATA} FROM runs WHERE run_id = %s"
@@ -196,8 +197,8 @@ async def fold(connection: Connection, run_id: str) -> Fold | None:
 
 def _with_data(run_id: str, row: Sequence[Any]) -> RunRecord:
     """Return the run in a row of `_WITH_DATA`. Raise SerializationError if it is corrupt."""
-    *columns, folded, head, own, keys, values, numbers, blobs = row
-    return _record(columns, *merged(run_id, (folded, head), (own, keys, values), (numbers, blobs)))
+    *columns, folded, head, own, keys, contents, parts, numbers, blobs = row
+    return _record(columns, *merged(run_id, (folded, head), (own, keys, contents, parts), (numbers, blobs)))
 
 
 def _record(row: Sequence[Any], data: dict[str, bytes], own: dict[str, bytes]) -> RunRecord:

@@ -3,8 +3,10 @@
 - `runs` has one small row for each run, updated in place: its status and lease. While a run steps, no index changes.
 - `journal` gets an entry (`line`) for each commit, numbered from 1 in each run; `runs.head` is the newest. `mark` is a
   random number by which the writer finds a commit again if its answer was lost.
-- `snapshot` has a run's data as of its entry `runs.folded`, one row for each key. A commit writes its changes once
-  instead of a row for each key, and `load` reads only the entries after the last compaction.
+- `snapshot` has a run's data as of its entry `runs.folded`. A commit writes its changes once instead of a row for each
+  key, and `load` reads only the entries after the last compaction. Each key has a row whose `part` is 0 and, if commits
+  have appended to its value, one for each compaction since: with the parts that were appended, and the entry as `part`.
+  So a compaction writes the new parts only. `content` is null if nothing was set.
 - `signals` has the signals sent to a run, even before the run exists. A consumed signal keeps its id.
 - `runs.wake` is the time from which a parked run can continue: the end of its wait, or minus infinity once its signal
   has come. So one index finds the runs that are ready, however many are parked and however many signals no run awaits.
@@ -160,6 +162,13 @@ MIGRATIONS: tuple[tuple[Step, ...], ...] = (
         # space for four versions of each run that begins on a new page: its claim, two steps and its end; an update
         # that finds no space goes to another page and to all indexes, so that less space makes them all larger
         "ALTER TABLE runs SET (fillfactor = 40)",
+    ),
+    (
+        "ALTER TABLE snapshot ADD COLUMN part bigint NOT NULL DEFAULT 0",
+        "ALTER TABLE snapshot ALTER COLUMN value DROP NOT NULL",
+        "ALTER TABLE snapshot RENAME COLUMN value TO content",  # so that a process of an earlier version fails
+        "DROP INDEX snapshot_keys",
+        "CREATE UNIQUE INDEX snapshot_keys ON snapshot (run, own, sha256(key), part)",
     ),
 )
 """The statements and functions that migrate a schema from each version to the next; the first creates the tables."""

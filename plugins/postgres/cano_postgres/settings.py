@@ -70,4 +70,5 @@ class Settings:
             claims=True,
             history_pages=True,
             namespaces=True,
+            appends=True,
         )

@@ -13,7 +13,10 @@ CANO_API_VERSION = 2
 def cano_stores() -> dict[str, Capabilities]:
     """Return the capabilities of Redis stores, by URL scheme."""
     return dict.fromkeys(
-        SCHEMES, Capabilities(notify=True, pages=True, audit=True, claims=True, history_pages=True, namespaces=True)
+        SCHEMES,
+        Capabilities(
+            notify=True, pages=True, audit=True, claims=True, history_pages=True, namespaces=True, appends=True
+        ),
     )
 
 

@@ -24,7 +24,7 @@ from cano_msgspec.packing import pack_extra, payload_bytes, stale, unreadable
 
 from cano_redis import audit, reading, scripts
 from cano_redis.news import News
-from cano_redis.packing import number, pack_line, pairs, text, texts, time
+from cano_redis.packing import number, pack_line, pairs, split, text, texts, time
 from cano_redis.pump import Pump
 from cano_redis.records import claimed, fields, whole
 from cano_redis.server import Server
@@ -71,7 +71,7 @@ class Engine:
 
     async def create(self, run: RunRecord, entry: AuditEntry | None = None) -> RunRecord:
         try:
-            record, data, own = fields(run), pairs(run.data), pairs(run.own)
+            record, own, (data, appended) = fields(run), pairs(run.own), split(run.data)
             made = run.data, (), run.own, ()
             line = pack_line(self._op(), run.seq, run.state, run.status.value, run.created, made)
         except SerializationError as error:
@@ -80,8 +80,8 @@ class Engine:
         news = self._news_of(run.run_id) if run.holder is None else (b"", b"")
         answer = await self._do(
             scripts.CREATE, run.run_id, time(run.created), run.status.value.encode(), text(run.workflow),
-            b"0" if run.parent is None else b"1", parent, line, *news, b"%d" % len(record), b"%d" % len(own), *record,
-            *own, *data, entry=entry,
+            b"0" if run.parent is None else b"1", parent, line, *news,
+            *(b"%d" % len(some) for some in (record, own, data)), *record, *own, *data, *appended, entry=entry,
         )  # fmt: skip
         return run if answer == 1 else whole(run.run_id, answer)
 
@@ -250,7 +250,7 @@ class Engine:
         seq, expected, status, wait = commit.seq, commit.expected_seq, commit.status, commit.wait
         removed, release = commit.removed, commit.release
         own, own_removed = pairs(commit.own), commit.own_removed
-        op, at, changed = self._op(), commit.at, pairs(commit.changed)
+        op, at, (changed, appended) = self._op(), commit.at, split(commit.changed)
         made = (commit.changed, removed, commit.own, own_removed) if seq != expected else None
         rest = texts(removed), texts(commit.consumed), texts(commit.own_consumed), texts(own_removed), own
         plain = made is not None and status is RunStatus.RUNNING and not (release or any(rest))
@@ -258,7 +258,7 @@ class Engine:
             op, number(commit.token), number(expected), number(seq), status.value.encode(), text(commit.state),
             time(at), pack_extra(commit.error, wait, commit.payload) or b"",
             pack_line(op, seq, commit.state, status.value, at, made), b"1" if plain else b"0",
-            b"%d" % len(changed), *changed,
+            b"%d" % len(changed), b"%d" % len(appended), *changed, *appended,
         ]  # fmt: skip
         if plain:
             return arguments

@@ -11,17 +11,24 @@ from cano_redis.failures import code
 from cano_redis.packing import ask, pack_line, unpack_line
 from cano_redis.settings import Settings
 
-SCHEMA = 3
+SCHEMA = 4
 _PAGE = 256
 _MOVED = b"a later version of cano-redis has migrated the store; upgrade this one"
 
 
-async def migrate(connection: AbstractConnection, settings: Settings) -> None:
+async def migrate(connection: AbstractConnection, settings: Settings, schema: int) -> None:
     """Migrate a store of an earlier schema. Repeated, or by several processes, it does no harm.
 
-    Each run is migrated at once. From then on, processes of the earlier version can no longer write to it.
+    Each run is migrated at once. From then on, processes of the earlier version can no longer write to it. Schema 3
+    differs only in that no value is in parts, which its processes could not read.
     """
     keys = settings.keys
+    if schema < 3:
+        await _migrate_runs(connection, keys)
+    await ask(connection, "SET", keys + b"schema", SCHEMA)
+
+
+async def _migrate_runs(connection: AbstractConnection, keys: bytes) -> None:
     ids = await ask(connection, "EVALSHA", scripts.MOVE_NUMBERS.sha, 1, keys + b"ids", keys, _MOVED)
     for id in [*ids, *await ask(connection, "SMEMBERS", keys + b"orphans")]:
         try:
@@ -29,7 +36,6 @@ async def migrate(connection: AbstractConnection, settings: Settings) -> None:
         except ResponseError as error:
             if code(error) != "WRONGTYPE":  # another program has replaced a key; `load` reports that
                 raise
-    await ask(connection, "SET", keys + b"schema", SCHEMA)
 
 
 async def _migrate(connection: AbstractConnection, keys: bytes, id: bytes) -> None:

@@ -9,8 +9,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from cano import SerializationError
-from cano_msgspec.packing import DamagedError
+from cano import Appended, SerializationError
+from cano_msgspec.packing import DamagedError, Values, parts_of, with_appended
 from msgspec import MsgspecError
 from msgspec.msgpack import Decoder, Encoder
 from redis.asyncio.connection import AbstractConnection
@@ -22,9 +22,9 @@ class Body(NamedTuple):
     state: str
     status: str
     at: float
-    changed: dict[str, bytes]
+    changed: Values
     removed: list[str]
-    own: dict[str, bytes] = {}  # noqa: RUF012  # msgspec copies it
+    own: Values = {}  # noqa: RUF012  # msgspec copies it
     own_removed: list[str] = []  # noqa: RUF012
 
 
@@ -75,6 +75,19 @@ def pairs(changed: Mapping[str, Any]) -> list[bytes]:
     return flat
 
 
+def split(changed: Mapping[str, Any]) -> tuple[list[bytes], list[bytes]]:
+    """Return each key followed by its value, and for `Appended` values by nothing; and for these, by each part.
+
+    Raises:
+        SerializationError: a value, or a part, is not bytes.
+    """
+    if Appended not in map(type, changed.values()):
+        return pairs(changed), []
+    appended = {key: parts_of(key, value) for key, value in changed.items() if value.__class__ is Appended}
+    flat = [each for key, parts in appended.items() for part in parts for each in (text(key), part)]
+    return pairs({key: b"" if key in appended else value for key, value in changed.items()}), flat
+
+
 def unpaired(flat: object) -> dict[bytes, bytes]:
     """Return a hash from the server's flat list."""
     if not isinstance(flat, list):
@@ -104,7 +117,10 @@ def unpack_line(line: bytes) -> tuple[int, Body | None]:
     if len(digits) != 16 or not digits.isdigit():
         raise DamagedError("an entry of its history is corrupt")
     try:
-        return int(digits), _decode_body(body) if body else None
+        if not body:
+            return int(digits), None
+        found = _decode_body(body)
+        return int(digits), found._replace(changed=with_appended(found.changed), own=with_appended(found.own))
     except (MsgspecError, RecursionError, ValueError) as error:
         raise DamagedError(f"an entry of its history is corrupt: {error}") from error
 

@@ -243,7 +243,7 @@ class Pump:
                 await connection.connect()  # type: ignore[no-untyped-call]  # redis-py leaves it out
                 server = await greet(connection, settings, self._before)
             if server.schema < SCHEMA:
-                await migrate(connection, settings)
+                await migrate(connection, settings, server.schema)
         except BaseException as error:
             await connection.disconnect()
             if isinstance(error, RedisConnectionError) and isinstance(error.__cause__, RedisError):

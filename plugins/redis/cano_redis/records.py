@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
-from cano import ClaimedRun, RunRecord, RunStatus, SerializationError
+from cano import Appended, ClaimedRun, RunRecord, RunStatus, SerializationError
 from cano_msgspec.packing import DamagedError, pack_extra, unpack_extra, unreadable, unreadable_record
 
 from cano_redis.packing import number, text, time, unpaired
@@ -77,7 +77,7 @@ def _record(run_id: str, has: dict[bytes, bytes], data: dict[str, bytes]) -> Run
 
 def whole(run_id: str, answer: Any) -> RunRecord:
     """Return the run in an answer of `load` or `create`. Raise SerializationError if it is corrupt."""
-    flat, keys, values, lines, own = answer
+    flat, keys, values, lines, own, parts = answer
     run = record(run_id, flat, {})
     has = unpaired(values)
     if len(keys) != len(has) or any(key not in has for key in keys):
@@ -86,7 +86,9 @@ def whole(run_id: str, answer: Any) -> RunRecord:
         raise unreadable(run_id, "entries of its history are missing")
     try:
         values_of_engine = {name.decode(): value for name, value in unpaired(own).items()}
-        return run._replace(data={key.decode(): has[key] for key in keys}, own=values_of_engine)
+        data: dict[str, Any] = {key.decode(): has[key] for key in keys}
+        data |= {key.decode(): Appended(some) for key, some in unpaired(parts).items()}
+        return run._replace(data=data, own=values_of_engine)
     except UnicodeDecodeError as error:
         raise unreadable(run_id, f"a key is corrupt: {error}") from error
 

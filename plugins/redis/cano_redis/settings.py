@@ -93,7 +93,14 @@ class Settings:
     def capabilities(self) -> Capabilities:
         """The store's capabilities."""
         return Capabilities(
-            strict=self.strict, notify=True, pages=True, audit=True, claims=True, history_pages=True, namespaces=True
+            strict=self.strict,
+            notify=True,
+            pages=True,
+            audit=True,
+            claims=True,
+            history_pages=True,
+            namespaces=True,
+            appends=True,
         )
 
     @property

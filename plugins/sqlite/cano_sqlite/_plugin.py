@@ -12,7 +12,11 @@ CANO_API_VERSION = 2
 @hookimpl
 def cano_stores() -> dict[str, Capabilities]:
     """Return the capabilities of `sqlite:` stores."""
-    return {SCHEME: Capabilities(pages=True, prune=True, claims=True, audit=True, history_pages=True, namespaces=True)}
+    return {
+        SCHEME: Capabilities(
+            pages=True, prune=True, claims=True, audit=True, history_pages=True, namespaces=True, appends=True
+        )
+    }
 
 
 @hookimpl

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cano import SerializationError, StoreError, StoreUnavailableError
+from cano_msgspec.packing import size_of
 
 _LOCKED = "another process kept it locked for longer than busy_timeout; raise busy_timeout, or end that process"
 _READ_ONLY = "it is read-only; make the file and its folder writable for this user"
@@ -71,9 +72,10 @@ def unkept(error: object, run_id: str | None) -> SerializationError:
 def check_size(size: int, values: Mapping[str, bytes], run_id: str) -> None:
     """Raise SerializationError if `values`, of `size` bytes together, are too large for one commit."""
     if size > LARGEST:
-        key = max(values, key=lambda key: len(values[key]))
+        sizes = {key: size_of({key: value}) for key, value in values.items()}
+        key = max(sizes, key=sizes.__getitem__)
         raise SerializationError(
-            f"the run {run_id!r} sets {size / 2**20:.0f} MiB in one commit, {len(values[key]) / 2**20:.0f} MiB of them "
+            f"the run {run_id!r} sets {size / 2**20:.0f} MiB in one commit, {sizes[key] / 2**20:.0f} MiB of them "
             f"in the key {key!r}; the store keeps up to {LARGEST // 2**20} MiB; keep large values in files, for "
             "example with ?codec=offload:1MiB:FOLDER in the URL",
             key=key,

@@ -7,7 +7,9 @@
 - `journal` gets an entry for each commit. An entry points to the run's previous one, and `runs.head` to its newest; a
   trigger updates that. So a commit writes the end of one table, one row of another and no index. The steps of many
   runs are one statement, during which Python can run other code.
-- `snapshot` has a run's data as of its journal entry `runs.folded`, one row for each key. Compaction moves it forward.
+- `snapshot` has a run's data as of its journal entry `runs.folded`. Compaction moves it forward. Each key has a row
+  whose `part` is 0 and, if commits have appended to its value, one for each compaction since: with the parts that were
+  appended, and the entry as `part`. So a compaction writes the new parts only. `content` is NULL if nothing was set.
 - `marks` has the seq and the id of the journal entry of each compaction. So a part of a long history is found without
   the entries after it.
 - `signals` has the signals sent to a run, even before the run exists. A consumed signal keeps its id.
@@ -217,6 +219,21 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             PRIMARY KEY (run, seq)
         ) WITHOUT ROWID""",
         "PRAGMA user_version = 8",
+    ),
+    (
+        """CREATE TABLE parted_snapshot (
+            id INTEGER PRIMARY KEY,
+            run INTEGER NOT NULL,
+            own INTEGER NOT NULL,
+            key TEXT NOT NULL,
+            part INTEGER NOT NULL DEFAULT 0,
+            content BLOB,
+            UNIQUE (run, own, key, part)
+        )""",
+        "INSERT INTO parted_snapshot (id, run, own, key, content) SELECT id, run, own, key, value FROM snapshot",
+        "DROP TABLE snapshot",  # a process of an earlier version fails, since there is no `value`
+        "ALTER TABLE parted_snapshot RENAME TO snapshot",
+        "PRAGMA user_version = 9",
     ),
 )
 """The statements that migrate a file from each schema version to the next; the first creates the tables."""

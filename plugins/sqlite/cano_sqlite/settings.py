@@ -40,5 +40,12 @@ class Settings:
     def capabilities(self) -> Capabilities:
         """The store's capabilities."""
         return Capabilities(
-            strict=self.strict, pages=True, prune=True, audit=True, claims=True, history_pages=True, namespaces=True
+            strict=self.strict,
+            pages=True,
+            prune=True,
+            audit=True,
+            claims=True,
+            history_pages=True,
+            namespaces=True,
+            appends=True,
         )

@@ -6,7 +6,8 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from cano_msgspec.packing import Changes, DamagedError, unpack_changes, unreadable
+from cano import Appended
+from cano_msgspec.packing import Changes, DamagedError, pack_parts, unpack_changes, unpack_parts, unreadable
 
 from cano_sqlite.failures import primary_code
 from cano_sqlite.tails import Tails, merge
@@ -37,11 +38,12 @@ PART = (
 _MARK = "INSERT OR REPLACE INTO marks (run, seq, id) VALUES (?, ?, ?)"
 NEXT_MARK = "SELECT seq, id FROM marks WHERE run = ? AND seq > ? ORDER BY seq LIMIT 1"
 _PUT = """
-    INSERT INTO snapshot (run, own, key, value) VALUES (?, ?, ?, ?)
-    ON CONFLICT (run, own, key) DO UPDATE SET value = excluded.value"""
-
+    INSERT INTO snapshot (run, own, key, content) VALUES (?, ?, ?, ?)
+    ON CONFLICT (run, own, key, part) DO UPDATE SET content = coalesce(excluded.content, content)"""
+_APPEND = "INSERT INTO snapshot (run, own, key, part, content) VALUES (?, ?, ?, ?, ?)"
 _REMOVE = "DELETE FROM snapshot WHERE run = ? AND own = ? AND key = ?"
-_SNAPSHOT = "SELECT own, key, value FROM snapshot WHERE run = ? ORDER BY id"
+_CUT = "DELETE FROM snapshot WHERE run = ? AND own = ? AND key = ? AND part > 0"
+_SNAPSHOT = "SELECT own, key, content, part FROM snapshot WHERE run = ? ORDER BY id"
 _FOLDED = """
     UPDATE runs SET folded = head, tail = 0
     WHERE run_id = ? AND id = ? AND head = ? AND folded = ? AND tail = ? AND seq = ? AND token = ?"""
@@ -105,19 +107,28 @@ def next_mark(connection: sqlite3.Connection, run: int, seq: int) -> tuple[int, 
     return None
 
 
-def read_data(connection: sqlite3.Connection, place: Place) -> tuple[dict[str, bytes], dict[str, bytes]]:
+def read_data(connection: sqlite3.Connection, place: Place) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return all data of a run, and the engine's own values."""
-    values: tuple[dict[str, bytes], dict[str, bytes]] = {}, {}
-    for own, key, value in fetch(connection, _SNAPSHOT, (place.run,)):
-        if not isinstance(key, str) or not isinstance(value, bytes) or own not in (0, 1):
+    values: tuple[dict[str, Any], dict[str, Any]] = {}, {}
+    for own, key, content, part in fetch(connection, _SNAPSHOT, (place.run,)):
+        right = isinstance(content, bytes) or (content is None and part == 0)
+        if not isinstance(key, str) or not right or own not in (0, 1) or (part != 0 and key not in values[own]):
             raise unreadable(place.run_id, f"the value of key {key!r} is corrupt", key=str(key))
-        values[own][key] = value
+        if part == 0:
+            values[own][key] = content
+            continue
+        try:
+            Appended.gather(values[own], {key: unpack_parts(content)})
+        except DamagedError as error:
+            raise unreadable(place.run_id, error, key=key) from error
+    for some in values:
+        if None in some.values():
+            raise unreadable(place.run_id, "a value in its snapshot has no parts")
     for change in _changes(connection, place):
         for some, changed, removed in zip(values, change[::2], change[1::2], strict=True):
-            for key in removed:
-                some.pop(key, None)
-            some.update(changed)
-    return values
+            Appended.gather(some, changed, removed)
+    data, own_values = map(Appended.gathered, values)
+    return data, own_values
 
 
 def fold(connection: sqlite3.Connection, run_id: str, tails: Tails) -> None:
@@ -132,7 +143,7 @@ def fold(connection: sqlite3.Connection, run_id: str, tails: Tails) -> None:
     if tail is not None and tail.folded is not None:
         mine = run_id, tail.run, tail.head, tail.folded, tail.count, tail.seq, tail.token
         if connection.execute(_FOLDED, mine).rowcount == 1:
-            _put(connection, tail.run, False, tail.gone, tail.latest)
+            _put(connection, tail.run, False, tail.head, tail.gone, tail.latest)
             connection.execute(_MARK, (tail.run, tail.seq, tail.head))
             tails.begin(run_id, tail.run, tail.head, tail.head, tail.seq, tail.token)
             return
@@ -140,21 +151,29 @@ def fold(connection: sqlite3.Connection, run_id: str, tails: Tails) -> None:
     if row is None:
         return
     run, head, folded, seq, token = row
-    merged: tuple[tuple[dict[str, None], dict[str, bytes]], ...] = ({}, {}), ({}, {})
+    merged: tuple[tuple[dict[str, None], dict[str, Any]], ...] = ({}, {}), ({}, {})
     for change in _changes(connection, Place(run_id, run, head, folded)):
         for some, changed, removed in zip(merged, change[::2], change[1::2], strict=True):
             merge(*some, changed, removed)
     for own, some in zip((False, True), merged, strict=True):
-        _put(connection, run, own, *some)
+        _put(connection, run, own, head, *some)
     connection.execute("UPDATE runs SET folded = head, tail = 0 WHERE id = ?", (run,))
     connection.execute(_MARK, (run, seq, head))
     tails.begin(run_id, run, head, head, seq, token)
 
 
-def _put(connection: sqlite3.Connection, run: int, own: bool, gone: Iterable[str], latest: Mapping[str, bytes]) -> None:
+def _put(
+    connection: sqlite3.Connection, run: int, own: bool, head: int, gone: Iterable[str], latest: Mapping[str, Any]
+) -> None:
+    """Write what changed since the snapshot, see `merge`. The parts of a value are written as part `head`."""
     if gone:
         connection.executemany(_REMOVE, [(run, own, key) for key in gone])
-    connection.executemany(_PUT, [(run, own, key, value) for key, value in latest.items()])
+    parts = {key: value[1:] for key, value in latest.items() if isinstance(value, list)}
+    put = [(run, own, key, value[0] if key in parts else value) for key, value in latest.items()]
+    connection.executemany(_CUT, [row[:3] for row in put if row[3] is not None])
+    connection.executemany(_PUT, put)
+    if parts:
+        connection.executemany(_APPEND, [(run, own, key, head, pack_parts(parts[key])) for key in parts])
 
 
 def _changes(connection: sqlite3.Connection, place: Place) -> Iterator[Changes]:

@@ -7,7 +7,10 @@ row, compared inside the transaction.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 from zlib import crc32
+
+from cano import Appended
 
 MOST_TAILS = 1000
 MOST_BYTES = 65_536
@@ -39,7 +42,7 @@ class Tail:
         self.count = 0
         self.size = 0
         self.gone: dict[str, None] = {}
-        self.latest: dict[str, bytes] = {}
+        self.latest: dict[str, Any] = {}
 
     def add(
         self,
@@ -48,7 +51,7 @@ class Tail:
         token: int,
         seq: int,
         size: int,
-        changed: Mapping[str, bytes],
+        changed: Mapping[str, Any],
         removed: Sequence[str],
     ) -> bool:
         """Add an entry that was written when the run's seq was `before`. Return False if it does not follow.
@@ -66,21 +69,20 @@ class Tail:
         if self.size > MOST_BYTES:
             self.folded = None
             self.gone, self.latest = {}, {}
-        elif removed:
+        elif removed or Appended in map(type, changed.values()):
             merge(self.gone, self.latest, changed, removed)
         else:
             self.latest.update(changed)
         return True
 
 
-def merge(
-    gone: dict[str, None], latest: dict[str, bytes], changed: Mapping[str, bytes], removed: Sequence[str]
-) -> None:
-    """Add an entry's changes to the keys removed since the snapshot, and to the values set since then."""
-    for key in removed:
-        gone[key] = None
-        latest.pop(key, None)  # a key that is set again comes last
-    latest.update(changed)
+def merge(gone: dict[str, None], latest: dict[str, Any], changed: Mapping[str, Any], removed: Sequence[str]) -> None:
+    """Add an entry's changes to the keys removed since the snapshot, and to the values set or appended to since then.
+
+    See `Appended.gather`: None is in place of a value that was only appended to since the snapshot.
+    """
+    gone.update(dict.fromkeys(removed))
+    Appended.gather(latest, changed, removed)  # a key that is set again comes last
 
 
 class Tails:

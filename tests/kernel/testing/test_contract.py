@@ -28,6 +28,7 @@ from cano import (
     Transition,
 )
 from cano.testing import StoreBackendContract
+from cano.testing.contract_appends import AppendClauses
 from cano.testing.contract_audit import AuditClauses
 from cano_memory import MemoryBackend
 
@@ -757,7 +758,7 @@ def test_an_honest_store_keeps_every_clause(clause: str, tmp_path: Path) -> None
 def test_every_clause_has_a_store_that_fails_it() -> None:
     """No clause is in the contract that nothing is known to fail."""
     of_others = {  # see the other modules
-        *(name for name in dir(AuditClauses) if name.startswith("test_")),
+        *(name for some in (AppendClauses, AuditClauses) for name in dir(some) if name.startswith("test_")),
         "test_capabilities_are_declared", "test_its_plugin_declares_the_same", "test_an_unknown_option_is_refused",
         "test_a_password_is_never_shown",
     }  # fmt: skip

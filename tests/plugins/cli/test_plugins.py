@@ -66,10 +66,10 @@ def test_list(cano: Cano, install: Install) -> None:
     table = [line.split() for line in stores.splitlines()]
     assert table[0] == [
         "store", "durable", "encoded", "strict", "history", "retention", "notify", "pages", "audit", "prune", "claims",
-        "history_pages", "namespaces",
+        "history_pages", "namespaces", "appends",
     ]  # fmt: skip
-    assert ["memory:", "no", "no", "no", "yes", "yes", "no", "yes", "no", "yes", "yes", "yes", "yes"] in table
-    assert ["sqlite:", "yes", "yes", "no", "yes", "yes", "no", "yes", "yes", "yes", "yes", "yes", "yes"] in table
+    assert ["memory:", "no", "no", "no", "yes", "yes", "no", "yes", "no", "yes", "yes", "yes", "yes", "no"] in table
+    assert ["sqlite:", "yes", "yes", "no", "yes", "yes", "no", "yes", "yes", "yes", "yes", "yes", "yes", "yes"] in table
     assert rows[0] == ["order", "name", "distribution", "version", "status", "hooks"]
     assert rows[1] == ["1", "concurrency", "cano", "built-in", "active", "cano_bind_state"]
     assert rows[2] == [

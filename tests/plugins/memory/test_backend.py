@@ -71,6 +71,7 @@ def test_it_is_a_store() -> None:
         history_pages=True,
         namespaces=True,
         audit=True,
+        appends=True,
     )
 
 

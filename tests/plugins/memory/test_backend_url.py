@@ -18,6 +18,7 @@ DURABLE = Capabilities(
     history_pages=True,
     namespaces=True,
     audit=True,
+    appends=True,
 )
 FORGETFUL = Capabilities(
     durable=False, encoded=False, pages=True, prune=True, claims=True, history_pages=True, namespaces=True

@@ -90,7 +90,7 @@ async def test_large_values_are_folded_early(store: PostgresBackend, ask: Ask) -
         await store.commit(step(seq, changed={"a": bytes(400_000)}))
 
     assert ask("SELECT head - folded FROM runs") == [(0,)]
-    assert ask("SELECT length(value) FROM snapshot") == [(400_000,)]
+    assert ask("SELECT length(content) FROM snapshot") == [(400_000,)]
 
 
 async def test_plain_steps_touch_no_index(store: PostgresBackend, ask: Ask) -> None:

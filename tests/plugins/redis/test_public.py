@@ -41,6 +41,7 @@ def test_plugin() -> None:
         claims=True,
         history_pages=True,
         namespaces=True,
+        appends=True,
     )
     assert _plugin.cano_stores() == {"redis": promised, "rediss": promised, "unix": promised}
     assert RedisBackend().capabilities == promised

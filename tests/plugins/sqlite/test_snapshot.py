@@ -260,7 +260,7 @@ async def test_runs_that_are_to_be_folded_and_were_made_anew(path: Path, ask: As
         await one.put_signal("other", Signal("1", "go"))
 
         assert [(await loaded(two, run_id)).data for run_id in ids] == [{"k": b"second"}] * 3
-        assert ask("SELECT DISTINCT value FROM snapshot") == [(b"second",)]
+        assert ask("SELECT DISTINCT content FROM snapshot") == [(b"second",)]
 
 
 async def test_a_corrupt_run_that_is_to_be_folded(path: Path, ask: Ask) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cano import (
+    Appended,
     ConfigurationError,
     RunRecord,
     RunStatus,
@@ -43,9 +44,7 @@ class Forker:
         data: dict[str, Any] = {}
         own: dict[str, Any] = {}
         for entry in entries:
-            for key in entry.removed:
-                data.pop(key, None)
-            data.update(entry.changed)
+            Appended.gather(data, entry.changed, entry.removed)
             own = {name: value for name, value in own.items() if name in LASTING and name not in entry.own_removed}
             own.update(entry.own)
         payload, kept = own.pop(PAYLOAD, None), kept_wait(values, record, own)
@@ -73,7 +72,7 @@ class Forker:
             own[PAYLOAD] = payload
         forked = RunRecord(
             run_id=new_run_id, workflow=record.workflow, version=record.version, fingerprint=record.fingerprint,
-            state=point.state, seq=seq, data=data, own=own,
+            state=point.state, seq=seq, data=Appended.gathered(data), own=own,
             status=RunStatus.RUNNING if kept is None else RunStatus.PARKED,
             wait=None if kept is None else kept.before(due), payload=payload if kept is None else None,
             created=created, updated=created, holder=stored.holder, expires=created, token=1,

@@ -53,6 +53,6 @@ class Lister:
             entries = [entries[0]._replace(origin=origin), *entries[1:]]
         values, total = self._stored.values, self._stored.values.total()
         return [
-            entry._replace(changed=values.data(entry.changed, run_id, total), own={}, own_removed=())
+            entry._replace(changed=values.changes(entry.changed, run_id, total), own={}, own_removed=())
             for entry in entries
         ]

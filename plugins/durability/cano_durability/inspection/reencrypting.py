@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from cano import (
+    Appended,
     AuditEntry,
     ConflictError,
     ContextLayer,
@@ -101,11 +102,15 @@ async def _reencrypted(store: Sealed, run_id: str, holder: str, now: float, acto
         stored, record = await store.inner.load(run_id), await store.load(run_id)
         if stored is None or record is None:
             return Reencrypted(run_id)
-        stale = _stale(store, stored.data, stored.own)
-        changed = {key: record.data[key] for key in record.data if (False, key) in stale}
+        stale, keys = _stale(store, stored.data, stored.own), list(stored.data)
+        parted = [(False, key) in stale and stored.data[key].__class__ is Appended for key in keys]
+        removed = keys[parted.index(True) :] if True in parted else []  # set again, so that nothing is appended
+        changed = {key: record.data[key] for key in keys if (False, key) in stale or key in removed}
         own = {name: record.own[name] for name in record.own if (True, name) in stale}
         audit = [] if actor is None or not store.capabilities.audit else [AuditEntry(run_id, "reencrypt", actor, now)]
-        commit = restated(record, token, record.updated)._replace(changed=changed, own=own, release=True)
+        commit = restated(record, token, record.updated)._replace(
+            changed=changed, removed=removed, own=own, release=True
+        )
         await store.commit(commit, *audit)
     finally:
         await store.release(run_id, token)
@@ -119,7 +124,11 @@ async def _left(store: Sealed, run_id: str) -> int:
     return stale + sum(each.payload is not None and not store.layer.is_current(each.payload) for each in waiting)
 
 
-def _stale(store: Sealed, data: Mapping[str, bytes], own_values: Mapping[str, bytes]) -> set[Name]:
+def _stale(store: Sealed, data: Mapping[str, Any], own_values: Mapping[str, Any]) -> set[Name]:
     """Return the names of the stored values that are not encrypted as new ones are."""
     values = ((own, name, value) for own, some in ((False, data), (True, own_values)) for name, value in some.items())
-    return {(own, name) for own, name, value in values if not store.layer.is_current(value)}
+    return {
+        (own, name)
+        for own, name, value in values
+        if not all(map(store.layer.is_current, value if value.__class__ is Appended else (value,)))
+    }

@@ -1,10 +1,11 @@
 """Seals: keyed digests of all that a run's commits have written, which an encrypting layer hides in the store.
 
 A run has a random key of its own. Each stored value has a tag: a digest with that key of the data's key and the stored
-bytes. The tags of a run's present values are combined by exclusive or, so that a commit needs only those of the values
-that it replaces. Without the key, no other values with the same result can be found. The digest of a run's head covers
-that result and everything else that the last commit wrote. The links of its history are a chain: each covers an entry
-and the link before.
+bytes. A part that is appended to the value changes the tag: to a digest of the tag before and the part. The tags of a
+run's present values are combined by exclusive or, so that a commit needs only those of the values that it replaces.
+Without the key, no other values with the same result can be found. The digest of a run's head covers that result and
+everything else that the last commit wrote. The links of its history are a chain: each covers an entry and the link
+before.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
-from cano import Commit, RunRecord, RunStatus, Transition, Wait
+from cano import Appended, Commit, RunRecord, RunStatus, Transition, Wait
 
 SEAL = "seal"
 """The name of the engine's value that is the seal of a run's last commit; in its history, that of each entry's."""
@@ -26,6 +27,7 @@ _FORM = b"\x01"
 
 Name = tuple[bool, str]
 """Whether a value or signal is one of the engine's own; and its name, key or id."""
+_NOTHING: Mapping[Name, int] = {}
 
 
 class Seal(NamedTuple):
@@ -111,7 +113,7 @@ class SealedRun:
     def link(self, before: bytes, entry: Transition) -> bytes:
         """Return the link of an entry of the history, as it is stored."""
         key = self.seal.key
-        changed = combined(tags(key, entry.changed, entry.own).values())
+        changed = combined(self._written(entry.changed, entry.own).values())
         line = entry.seq, entry.state, entry.status, entry.at
         return _link(key, before, line, changed, names(entry.removed, entry.own_removed))
 
@@ -128,22 +130,28 @@ class SealedRun:
             consumed: the ids of the signals that it really consumes.
         """
         seal, known, total = self.seal, self.tags, self._total
-        changed = tags(seal.key, commit.changed, commit.own)
+        changed = written = self._written(commit.changed, commit.own)
         removed = names(commit.removed, commit.own_removed)
+        if Appended in map(type, commit.changed.values()):
+            before = {name: 0 if name in removed else known.get(name, 0) for name in changed}
+            changed = tags(seal.key, commit.changed, commit.own, before)
         for name in {*removed, *changed}:
             total ^= known.get(name, 0)
-        added = combined(changed.values())
-        total ^= added
+        total ^= combined(changed.values())
         link = seal.link
         if commit.seq != commit.expected_seq:
             entry = commit.seq, commit.state, commit.status, commit.at
-            link = _link(seal.key, link, entry, added, removed)
+            link = _link(seal.key, link, entry, combined(written.values()), removed)
         signals = int.from_bytes(seal.consumed) ^ int.from_bytes(self.signals(consumed))
         head = _head(
             seal.key, self._fixed, link, total, _bytes(signals),
             (commit.state, commit.seq, commit.status, commit.at, commit.wait, commit.error, commit.payload),
         )  # fmt: skip
         return Next(Seal(seal.key, _bytes(signals), link, head), changed, removed, total, commit.seq)
+
+    def _written(self, changed: Mapping[str, Any], own: Mapping[str, bytes]) -> dict[Name, int]:
+        """Return the tags of what a commit writes, which tell a value from one that was appended to another."""
+        return tags(self.seal.key, changed, own, dict.fromkeys(names(changed, ()), 1))
 
     def moved(self, next: Next) -> None:
         """Take note that the commit was applied which led to `next`."""
@@ -159,9 +167,25 @@ def tag(key: bytes, name: str, value: bytes, kind: bytes = b"value") -> int:
     return int.from_bytes(_digest(key, kind, len(text).to_bytes(8) + text + value))
 
 
-def tags(key: bytes, data: Mapping[str, bytes], own: Mapping[str, bytes]) -> dict[Name, int]:
-    """Return the tags of values of the data and of the engine's own, without the seal."""
-    found: dict[Name, int] = {(False, name): tag(key, name, value) for name, value in data.items()}
+def tags(
+    key: bytes, data: Mapping[str, Any], own: Mapping[str, bytes], before: Mapping[Name, int] = _NOTHING
+) -> dict[Name, int]:
+    """Return the tags of values of the data and of the engine's own, without the seal.
+
+    Args:
+        key: the run's key.
+        data, own: the values.
+        before: the tags of the values that `Appended` ones are added to.
+    """
+    found: dict[Name, int] = {}
+    for name, value in data.items():
+        if value.__class__ is Appended:
+            total = before.get((False, name), 0)
+            for part in value:
+                total = tag(key, name, _bytes(total) + part, b"part") if total else tag(key, name, part)
+            found[False, name] = total
+        else:
+            found[False, name] = tag(key, name, value)
     found |= {(True, name): tag(key, name, value, b"own") for name, value in own.items() if name != SEAL}
     return found
 

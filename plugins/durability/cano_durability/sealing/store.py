@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from cano import (
+    Appended,
     AuditEntry,
     ClaimedRun,
     Commit,
@@ -28,7 +29,7 @@ from cano import (
     Transition,
 )
 
-from cano_durability.bounds import off_loop
+from cano_durability.bounds import count_of, off_loop
 from cano_durability.inspection.reencrypting import Reencrypted, reencrypted
 from cano_durability.keys import MARK
 from cano_durability.sealing.marks import Mark, mark_place, marked
@@ -44,31 +45,36 @@ ATTEMPTS = 5
 _SEALED = "sealed"
 
 
-class Unwrapped(Mapping[str, bytes]):
-    """The values of a run, unwrapped when they are looked up. Errors name run and key."""
+class Unwrapped(Mapping[str, Any]):
+    """The values of a run, unwrapped when they are looked up. Errors name run and key.
 
-    __slots__ = ("_context", "_layer", "_own", "_values")
+    Attributes:
+        stored: the values as the store keeps them.
+    """
+
+    __slots__ = ("_context", "_layer", "_own", "stored")
 
     def __init__(
-        self, layer: ContextLayer, context: LayerContext, values: Mapping[str, bytes], *, own: bool = False
+        self, layer: ContextLayer, context: LayerContext, values: Mapping[str, Any], *, own: bool = False
     ) -> None:
         self._layer, self._context, self._own = layer, context, own
-        self._values = {key: value for key, value in values.items() if not (own and key == SEAL)}
+        self.stored = {key: value for key, value in values.items() if not (own and key == SEAL)}
 
-    def __getitem__(self, key: str) -> bytes:
-        return unwrapped(self._layer, self._values[key], self._context._replace(key=_key(key, own=self._own)))
+    def __getitem__(self, key: str) -> Any:
+        context = self._context._replace(key=_key(key, own=self._own))
+        return Appended.mapped(self.stored[key], lambda value: unwrapped(self._layer, value, context))
 
     def __repr__(self) -> str:
-        return f"<values of {', '.join(map(repr, self._values))}>"
+        return f"<values of {', '.join(map(repr, self.stored))}>"
 
     def __contains__(self, key: object) -> bool:
-        return key in self._values
+        return key in self.stored
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
+        return iter(self.stored)
 
     def __len__(self) -> int:
-        return len(self._values)
+        return len(self.stored)
 
 
 class _Held:
@@ -201,7 +207,7 @@ class SealedStore:
             seal = Seal.unpacked(unwrapped(self.layer, stored, context))
         except ValueError as error:
             raise _changed(run_id, str(error)) from error
-        run = await off_loop(len(record.data), lambda: SealedRun(record, seal))
+        run = await off_loop(count_of(record.data), lambda: SealedRun(record, seal))
         if not hmac.compare_digest(run.head(record), seal.head):
             context = self._context(run_id, "", None, None)
             for own, values in (
@@ -429,17 +435,16 @@ class SealedStore:
     def _context(self, run_id: str, key: str, seq: int | None = None, bound: bool | None = True) -> LayerContext:
         return LayerContext(self._mark.store, run_id, key, seq, bound, self.place.namespace)
 
-    def _wrapped(self, value: bytes | None, run_id: str, key: str, seq: int) -> bytes | None:
+    def _wrapped(self, value: Any, run_id: str, key: str, seq: int) -> Any:
         if value is None:
             return None
         try:
-            return self.layer.wrap_in(value, self._context(run_id, key, seq))
+            context = self._context(run_id, key, seq)
+            return Appended.mapped(value, lambda part: self.layer.wrap_in(part, context))
         except (SerializationError, StoreUnavailableError) as error:
             raise named(error, run_id, key) from error
 
-    def _wrapped_values(
-        self, run_id: str, values: Mapping[str, bytes], seq: int, *, own: bool = False
-    ) -> dict[str, bytes]:
+    def _wrapped_values(self, run_id: str, values: Mapping[str, Any], seq: int, *, own: bool = False) -> dict[str, Any]:
         return {key: self._wrapped(value, run_id, _key(key, own=own), seq) or b"" for key, value in values.items()}
 
     def _wrapped_error(self, run_id: str, error: Mapping[str, Any] | None, seq: int) -> Mapping[str, Any] | None:

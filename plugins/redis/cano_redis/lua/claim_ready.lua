@@ -1,4 +1,4 @@
--- (_names, _queue, _place, _whole) op, holder, now, expires, the most runs, number of definitions; name, version and
+-- (_names, _queue, _place, _parts, _whole) op, holder, now, expires, the most runs, number of definitions; name, version and
 -- fingerprint of each; ids of runs to skip. Claim runs that are ready and have no holder. Return id, token, the whole run
 -- (or false if it is corrupt) and whether a signal waits, of each.
 local op, most, last = ARGV[2], tonumber(ARGV[6]), 7 + 3 * ARGV[7]

@@ -1,5 +1,5 @@
--- (_names, _queue, _place, _set) id, op, token, expected seq, seq, status, state, at, extra, line, plain, number of
--- changed texts, changed; the rest if it is not plain. Return 1, or the run's seq and token if the commit is stale.
+-- (_names, _queue, _place, _parts, _set) id, op, token, expected seq, seq, status, state, at, extra, line, plain, number
+-- of changed texts, number of appended texts, changed, appended; the rest if it is not plain. Return 1, or the run's seq and token if the commit is stale.
 local op, seq, status, plain = ARGV[3], ARGV[6], ARGV[7], ARGV[12] == '1'
 local run, lines = KEYS[1], p .. 'lines:' .. id
 
@@ -21,10 +21,11 @@ local stale = is[1] ~= ARGV[5] or is[2] ~= ARGV[4]
 if (stale or not plain) and is[1] and made() then return 1 end
 if stale then return { is[1], is[2] } end
 
-local last = 13 + ARGV[13]
+local set_to = 14 + ARGV[13]
+local last = set_to + ARGV[14]
 local count = redis.call('RPUSH', lines, ARGV[11])
 if plain then
-  if last > 13 then set(id, count, 14, last) end
+  if last > 14 then set(id, count, 15, set_to, last) end
   redis.call('HSET', run, 'seq', seq, 'state', ARGV[8], 'updated', ARGV[9], 'extra', ARGV[10], 'lines', count)
   if is[3] == status then return 1 end
 else
@@ -39,8 +40,9 @@ else
   for at = from, to do
     redis.call('HDEL', p .. 'data:' .. id, ARGV[at])
     redis.call('ZREM', p .. 'keys:' .. id, ARGV[at])
+    drop_parts(id, ARGV[at])
   end
-  if last > 13 then set(id, count, 14, last) end
+  if last > 14 then set(id, count, 15, set_to, last) end
   redis.call('HSET', run, 'seq', seq, 'state', ARGV[8], 'updated', ARGV[9], 'extra', ARGV[10], 'lines', count)
   for number, kind in ipairs({ '', 'own-' }) do
     from, to = texts(1 + number)

@@ -1,4 +1,4 @@
--- (_names, _queue) id, op, channel, news. Return whether the run existed.
+-- (_names, _queue, _parts) id, op, channel, news. Return whether the run existed.
 local gone = p .. 'gone:' .. ARGV[3]
 if redis.call('EXISTS', gone) == 1 then return 1 end -- this call did it, and its answer was lost
 for _, kind in ipairs({ '', 'own-' }) do
@@ -26,6 +26,7 @@ end
 redis.call('ZREM', p .. 'lease', member)
 redis.call('ZREM', p .. 'wake', member)
 redis.call('SREM', p .. 'heard', member)
+drop_all_parts(id)
 redis.call('DEL', KEYS[1], p .. 'lines:' .. id, p .. 'data:' .. id, p .. 'keys:' .. id, p .. 'own:' .. id)
 redis.call('HDEL', p .. 'numbers', id)
 redis.call('SET', gone, '1', 'EX', 3600)

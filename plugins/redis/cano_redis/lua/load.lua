@@ -1,2 +1,2 @@
--- (_names, _whole) id
+-- (_names, _parts, _whole) id
 return whole(id)
