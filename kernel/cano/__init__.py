@@ -7,6 +7,7 @@ from cano.data.changes import Changes, ManagedStore, apply_changes
 from cano.data.copying import isolate
 from cano.data.store import MISSING, Key, KeyValueStore, ReadKey, TypedStore, not_a_list
 from cano.data.view import StoreView
+from cano.engine.run_view import RunView
 from cano.engine.step import Progress, RunInfo, Step, current_step, current_wait
 from cano.errors import (
     CanoError,
@@ -103,7 +104,7 @@ if typing.TYPE_CHECKING:
     from cano.engine.run import Run
     from cano.holders import is_held
     from cano.kernel.default import default_kernel
-    from cano.kernel.handles import RunHandle, RunListing
+    from cano.kernel.handles import AttachedRun, RunHandle, RunListing
     from cano.kernel.kernel import Kernel
     from cano.lazy_backend import LazyBackend
     from cano.model.drawing import edges, undeclared
@@ -111,23 +112,23 @@ if typing.TYPE_CHECKING:
     from cano.runtime.clock import SystemClock
 
 __all__ = [
-    "API_VERSION", "Appended", "AuditEntry", "AuditingStore", "BranchOutcome", "BranchStatus", "Call", "Cancelled",
-    "CanoError", "Capabilities", "Changes", "ClaimedRun", "ClaimingStore", "Clock", "Codec", "CodecLayer", "Commit",
-    "ConcurrentWorkflow", "ConcurrentWorkflowStatus", "ConfigurationError", "ConflictError", "ContextLayer", "Executor",
-    "Explanation", "Failed", "Finding", "FunctionTask", "HOOK_NAMESPACE", "HistoryPagingStore", "JoinConfig",
-    "JoinError", "JoinStrategy", "Kernel", "Key", "KeyNotFoundError", "KeyValueStore", "LayerContext", "LazyBackend",
-    "Limit", "MISSING", "ManagedStore", "MergeConflictError", "Node", "NodeError", "NotifyingStore",
+    "API_VERSION", "Appended", "AttachedRun", "AuditEntry", "AuditingStore", "BranchOutcome", "BranchStatus", "Call",
+    "Cancelled", "CanoError", "Capabilities", "Changes", "ClaimedRun", "ClaimingStore", "Clock", "Codec", "CodecLayer",
+    "Commit", "ConcurrentWorkflow", "ConcurrentWorkflowStatus", "ConfigurationError", "ConflictError", "ContextLayer",
+    "Executor", "Explanation", "Failed", "Finding", "FunctionTask", "HOOK_NAMESPACE", "HistoryPagingStore",
+    "JoinConfig", "JoinError", "JoinStrategy", "Kernel", "Key", "KeyNotFoundError", "KeyValueStore", "LayerContext",
+    "LazyBackend", "Limit", "MISSING", "ManagedStore", "MergeConflictError", "Node", "NodeError", "NotifyingStore",
     "PermanentStoreError", "PluginError", "PluginInfo", "PluginWarning", "Plugins", "Progress", "PruningStore",
     "ReadKey", "Registration", "Retention", "RetryExhaustedError", "RetryStrategy", "Run", "RunCancelledError",
     "RunExistsError", "RunFilter", "RunHandle", "RunInfo", "RunInterruptedError", "RunListing", "RunNotFoundError",
-    "RunRecord", "RunResult", "RunStatus", "RunTimeoutError", "SchedulerError", "ScopedStore", "SerializationError",
-    "Signal", "Signals", "SizeLimitError", "SizeLimits", "SplitOutcome", "Standstill", "Step", "StepKilledError",
-    "StepTimeoutError", "StoreBackend", "StoreError", "StoreUnavailableError", "StoreView", "SubWorkflow", "Success",
-    "SystemClock", "Task", "TaskConfig", "TaskError", "Timer", "TransientStoreError", "Transition", "TransitionError",
-    "TypeMismatchError", "TypedStore", "ValidationError", "VersionMismatchError", "Wait", "WaitStrategy", "Workflow",
-    "WorkflowError", "WorkflowResult", "apply_changes", "current_step", "current_wait", "default_kernel", "derived_id",
-    "edges", "hookimpl", "hookspec", "is_held", "isolate", "not_a_list", "read_history", "sleep_until", "state_name",
-    "task", "undeclared", "wait_for",
+    "RunRecord", "RunResult", "RunStatus", "RunTimeoutError", "RunView", "SchedulerError", "ScopedStore",
+    "SerializationError", "Signal", "Signals", "SizeLimitError", "SizeLimits", "SplitOutcome", "Standstill", "Step",
+    "StepKilledError", "StepTimeoutError", "StoreBackend", "StoreError", "StoreUnavailableError", "StoreView",
+    "SubWorkflow", "Success", "SystemClock", "Task", "TaskConfig", "TaskError", "Timer", "TransientStoreError",
+    "Transition", "TransitionError", "TypeMismatchError", "TypedStore", "ValidationError", "VersionMismatchError",
+    "Wait", "WaitStrategy", "Workflow", "WorkflowError", "WorkflowResult", "apply_changes", "current_step",
+    "current_wait", "default_kernel", "derived_id", "edges", "hookimpl", "hookspec", "is_held", "isolate", "not_a_list",
+    "read_history", "sleep_until", "state_name", "task", "undeclared", "wait_for",
 ]  # fmt: skip
 
 # These names need asyncio, which takes longer to import than all of the above, so they are imported on first use.
@@ -140,7 +141,7 @@ if not typing.TYPE_CHECKING:  # with these functions, type checkers would accept
                 "Cancelled ConcurrentWorkflow ConcurrentWorkflowStatus Failed Success WaitStrategy WorkflowResult"
             ),
             "model.drawing": "edges undeclared",
-            "kernel.handles": "RunHandle RunListing",
+            "kernel.handles": "AttachedRun RunHandle RunListing",
             "holders": "is_held",
             "kernel.default": "default_kernel",
             "kernel.kernel": "Kernel",

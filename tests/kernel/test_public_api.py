@@ -21,6 +21,7 @@ EVERY_FILE = sorted(HERE.rglob("*.py"))
 NAMES = [
     "API_VERSION",
     "Appended",
+    "AttachedRun",
     "AuditEntry",
     "AuditingStore",
     "BranchOutcome",
@@ -89,6 +90,7 @@ NAMES = [
     "RunResult",
     "RunStatus",
     "RunTimeoutError",
+    "RunView",
     "SchedulerError",
     "ScopedStore",
     "SerializationError",

@@ -14,17 +14,17 @@ HERE = Path(cano.__file__).parent
 FILES = sorted(path for path in HERE.rglob("*.py") if "testing" not in path.relative_to(HERE).parts)
 
 BUDGETS = {
-    "": 1_257,  # the top floor: hooks, protocols, records, errors, options
+    "": 1_258,  # the top floor: hooks, protocols, records, errors, options
     "data": 591,
     "model": 804,
-    "engine": 1_506,
+    "engine": 1_538,
     "runtime": 295,
     "concurrency": 634,
     "plugins": 514,
-    "kernel": 731,
+    "kernel": 758,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
-DURABILITY = {"": 1_934, "families": 91, "inspection": 538, "recovery": 600, "sealing": 601}
+DURABILITY = {"": 1_950, "families": 91, "inspection": 539, "looking": 66, "recovery": 600, "sealing": 601}
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
 
 EXCEPTIONS = {

@@ -17,6 +17,7 @@ from cano import (
     HOOK_NAMESPACE,
     MISSING,
     Appended,
+    AttachedRun,
     AuditEntry,
     AuditingStore,
     BranchOutcome,
@@ -83,6 +84,7 @@ from cano import (
     RunResult,
     RunStatus,
     RunTimeoutError,
+    RunView,
     SchedulerError,
     ScopedStore,
     SerializationError,
@@ -387,6 +389,11 @@ async def kernels() -> None:
         await kernel.signal(result.run_id, "approved", {"by": "me"})
         answered: bool = await kernel.signal("one", "approved", id="mine", wait=f"{result.run_id}:1")
         handles: list[RunHandle] = await kernel.recover(flow)
+        view: RunView = await kernel.get("one")
+        print(view.data["n"], view.error and view.error.traceback, view.wait_token, view.children)
+        attached: AttachedRun = await kernel.attach("one")
+        result = await attached.result()
+        print(await attached.cancel(), await attached.signal("approved", 1, id="mine"), (await attached.view()).holder)
         print(progress, as_of, handles, await kernel.resume(flow, "one"))
         listing: RunListing = kernel.runs(status=RunStatus.FAILED, limit=3)
         records: Sequence[RunRecord] = await listing

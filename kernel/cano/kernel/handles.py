@@ -6,12 +6,14 @@ from collections.abc import AsyncIterator, Awaitable, Generator
 from typing import TYPE_CHECKING, Any
 
 from cano.engine.step import RunInfo
+from cano.errors import SerializationError
 from cano.model.result import RunResult
 from cano.records import RunFilter, RunRecord, RunStatus
 
 if TYPE_CHECKING:
     from cano.engine.binding import BoundWorkflow
     from cano.engine.run import Run
+    from cano.engine.run_view import RunView
     from cano.kernel.kernel import Kernel
 
 
@@ -103,6 +105,49 @@ class RunHandle:
 
     def __repr__(self) -> str:
         return f"<RunHandle of {self._latest()!r}>"
+
+
+class AttachedRun:
+    """A handle to a stored run of any process, which never executes it. `Kernel.attach` makes it.
+
+    Attributes:
+        run_id: the run's id.
+    """
+
+    def __init__(self, kernel: Kernel, run_id: str) -> None:
+        self._kernel = kernel
+        self.run_id = run_id
+
+    async def view(self) -> RunView:
+        """See `Kernel.get`."""
+        return await self._kernel.get(self.run_id)
+
+    async def result(self) -> RunResult:
+        """Wait until any process has executed the run to its end, and return its result, with the state's name.
+
+        Raises:
+            RunInterruptedError: this kernel was closed before.
+            RunNotFoundError: the run was deleted.
+            SerializationError: this process cannot read its data; bind its workflow to the kernel.
+            WorkflowError: the run failed or was cancelled.
+        """
+        view = await (await self._kernel.opened_keeper()).ended(self.run_id)
+        if view.error is not None:
+            raise view.error
+        for key, reason in view.unreadable.items():
+            raise SerializationError(reason, key=key, run_id=self.run_id)
+        return RunResult(self.run_id, view.state, view.data, view.seq)
+
+    async def cancel(self) -> bool:
+        """See `Kernel.cancel`."""
+        return await self._kernel.cancel(self.run_id)
+
+    async def signal(self, name: str, payload: Any = None, *, id: str | None = None, wait: str | None = None) -> bool:
+        """See `Kernel.signal`."""
+        return await self._kernel.signal(self.run_id, name, payload, id=id, wait=wait)
+
+    def __repr__(self) -> str:
+        return f"<AttachedRun {self.run_id}>"
 
 
 def _info_of(run: Run, as_of: float) -> RunInfo:

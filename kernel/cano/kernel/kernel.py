@@ -37,7 +37,7 @@ from cano.errors import (
     TransientStoreError,
 )
 from cano.kernel.actor import LONGEST, checked_actor, checked_namespace, process_owner
-from cano.kernel.handles import RunHandle, RunListing
+from cano.kernel.handles import AttachedRun, RunHandle, RunListing
 from cano.kernel.resources import IN_MEMORY, Resources, called
 from cano.model.limits import Limit
 from cano.model.result import RunResult
@@ -54,6 +54,7 @@ from cano.size_limits import SizeLimits, derived_id
 if TYPE_CHECKING:
     from cano.checks import Duration, Seconds
     from cano.engine.ports import RunKeeper
+    from cano.engine.run_view import RunView
     from cano.engine.step import Step
     from cano.plugins.codec_layers import Layers
     from cano.plugins.loading import PluginInfo
@@ -716,6 +717,28 @@ class Kernel:
         keeper = await self._asked(run_id=run_id, new_run_id=new_run_id)
         self.limits.check("ids", "the run id", new_run_id)
         return await keeper.fork(run_id, whole("seq", seq), new_run_id)
+
+    async def get(self, run_id: str) -> RunView:
+        """Return all that the store knows of a run, in whatever process it is executed. Nothing changes by it.
+
+        Values are decoded as far as this process knows their classes: those of the workflows that are bound to this
+        kernel, for example by `bind`, and Python's own.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            SerializationError: its record is corrupt.
+        """
+        return await (await self._asked(run_id=run_id)).get(run_id)
+
+    async def attach(self, run_id: str) -> AttachedRun:
+        """Return a handle to a stored run of any process. Neither this call nor the handle executes the run.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            SerializationError: its record is corrupt.
+        """
+        await self.get(run_id)
+        return AttachedRun(self, run_id)
 
     async def explain(self, run_id: str) -> Explanation:
         """Explain why a run is not progressing: one reason out of a closed list. Raises RunNotFoundError."""

@@ -29,7 +29,7 @@ from cano.engine.ports import BoundWorkflow, Detail, Host, RestorePoint, failed_
 
 from cano_durability.answers import Answer, answer, last_answer
 from cano_durability.cancelling import Canceller, is_final
-from cano_durability.failures import corrupt, stored_error
+from cano_durability.failures import corrupt, ended_with_parent, stored_error
 from cano_durability.families.lineage import announce_end, only_waits
 from cano_durability.identity import Identity
 from cano_durability.keys import (
@@ -479,11 +479,6 @@ async def ended_parent(kernel: Host, backend: StoreBackend, record: RunRecord) -
         return None
     parent = await backend.load(record.parent)
     return "deleted" if parent is None else parent.status.value if parent.status.finished else None
-
-
-def ended_with_parent(record: RunRecord) -> bool:
-    """Return whether a run was cancelled with its parent. A child that was cancelled by itself has its error."""
-    return record.status is RunStatus.CANCELLED and record.parent is not None and record.error is None
 
 
 def _killed(plan: BoundWorkflow, record: RunRecord, state: str, kills: int) -> StepKilledError | None:

@@ -6,7 +6,17 @@ from collections.abc import Mapping
 from typing import Any
 
 import cano
-from cano import CanoError, Run, RunCancelledError, RunRecord, SerializationError, TaskError, WorkflowError, state_name
+from cano import (
+    CanoError,
+    Run,
+    RunCancelledError,
+    RunRecord,
+    RunStatus,
+    SerializationError,
+    TaskError,
+    WorkflowError,
+    state_name,
+)
 from cano.engine.ports import error_text, raised_at, rendered, safe_str
 
 from cano_durability.keys import TRACEBACK
@@ -42,6 +52,23 @@ def cancelled_child(record: RunRecord) -> dict[str, Any] | None:
         return None
     message = f"run {record.run_id} was cancelled"
     return {"type": RunCancelledError.__name__, "message": message, "cause": None, "state": record.state, "attempt": 1}
+
+
+def ended_with_parent(record: RunRecord) -> bool:
+    """Return whether a run was cancelled with its parent. A child that was cancelled by itself has its error."""
+    return record.status is RunStatus.CANCELLED and record.parent is not None and record.error is None
+
+
+def error_of(record: RunRecord, traceback: str | None) -> WorkflowError | None:
+    """Return the error that a run ended with, or None."""
+    if record.status is RunStatus.CANCELLED:
+        return RunCancelledError(
+            f"run {record.run_id} was cancelled", with_parent=ended_with_parent(record), run_id=record.run_id,
+            workflow=record.workflow,
+        )  # fmt: skip
+    if record.status is not RunStatus.FAILED:
+        return None
+    return stored_error(record, {**(record.error or {}), TRACEBACK: traceback})
 
 
 def stored_error(record: RunRecord, stored: Mapping[str, Any]) -> WorkflowError:

@@ -22,21 +22,21 @@ from cano import (
     RunRecord,
     RunResult,
     RunStatus,
+    RunView,
     Signal,
     Step,
     StoreError,
     StoreView,
     Transition,
     Wait,
-    WorkflowError,
 )
 from cano.engine.ports import BoundState, BoundWorkflow, Host, Parked, Paused
 
 from cano_durability.answers import accepted, address, early_answer, seq_of, verdict
 from cano_durability.bounds import WaitingSignals
 from cano_durability.cancelling import Canceller
-from cano_durability.claiming import Claimer, ended_parent, ended_with_parent, has_ended, is_over
-from cano_durability.failures import stored_error
+from cano_durability.claiming import Claimer, ended_parent, has_ended, is_over
+from cano_durability.failures import error_of
 from cano_durability.families.parking import Parents
 from cano_durability.inspection.auditing import Auditor
 from cano_durability.inspection.checking import Checker
@@ -44,7 +44,8 @@ from cano_durability.inspection.deleting import Deleter
 from cano_durability.inspection.explaining import Explainer
 from cano_durability.inspection.forking import Forker
 from cano_durability.inspection.listing import Lister
-from cano_durability.keys import PAYLOAD, TRACEBACK, WAIT
+from cano_durability.keys import PAYLOAD, WAIT
+from cano_durability.looking.viewing import Viewer
 from cano_durability.migration import landing_state
 from cano_durability.patience import despite_cancellation
 from cano_durability.recovery.caretaker import Caretaker
@@ -83,6 +84,7 @@ class Keeper:
         self._parents = Parents(kernel, stored, leases, canceller, self._caretaker.look_after)
         self._lister, self._forker = Lister(kernel, stored), Forker(kernel, stored)
         self._explainer, self._checker = Explainer(kernel, stored), Checker(stored)
+        self._viewer = Viewer(kernel, stored, waiters)
         self._deleter, self._auditor = Deleter(kernel, stored), Auditor(kernel, stored)
 
     async def close(self) -> None:
@@ -156,7 +158,7 @@ class Keeper:
         self.stored.register(plan)
         record, now = await self.stored.record(run_id), self.stored.now()
         record, failed = with_status_at(record, now), self.stored.failed_attempts(record)
-        error, parked = self._error_of(record), record.status is RunStatus.PARKED
+        error, parked = error_of(record, self.stored.traceback(record)), record.status is RunStatus.PARKED
         again = failed or (record.wait is not None and record.wait.child is not None)  # the present step begins again
         last = record.status in (RunStatus.SUCCEEDED, RunStatus.CANCELLED) or (parked and not again)
         bound = plan.by_name.get(record.state)
@@ -198,22 +200,11 @@ class Keeper:
 
     async def _result(self, plan: BoundWorkflow, record: RunRecord) -> RunResult:
         """Return the result of a finished run. Raises its error, if it failed."""
-        if (error := self._error_of(record)) is not None:
+        if (error := error_of(record, self.stored.traceback(record))) is not None:
             raise error
         data = await self.stored.register(plan).all_data(record, self._kernel.clock)
         name = record.state if record.state in plan.by_name else landing_state(plan, record)
         return RunResult(record.run_id, plan.by_name[name].state, data, record.seq)
-
-    def _error_of(self, record: RunRecord) -> WorkflowError | None:
-        """Return the error that a run ended with, or None."""
-        if record.status is RunStatus.CANCELLED:
-            return RunCancelledError(
-                f"run {record.run_id} was cancelled", with_parent=ended_with_parent(record), run_id=record.run_id,
-                workflow=record.workflow,
-            )  # fmt: skip
-        if record.status is not RunStatus.FAILED:
-            return None
-        return stored_error(record, {**(record.error or {}), TRACEBACK: self.stored.traceback(record)})
 
     # waiting
 
@@ -364,6 +355,14 @@ class Keeper:
                 await despite_cancellation(self._canceller.cancel(run_id, with_parent=True), self._kernel.clock)
 
     # inspecting
+
+    async def get(self, run_id: str) -> RunView:
+        """See `Kernel.get`."""
+        return await self._viewer.get(run_id)
+
+    async def ended(self, run_id: str) -> RunView:
+        """See `RunKeeper.ended`."""
+        return await self._viewer.ended(run_id)
 
     async def runs(self, filter: RunFilter) -> list[RunRecord]:
         """See `Kernel.runs`."""

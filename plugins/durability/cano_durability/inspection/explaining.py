@@ -18,7 +18,8 @@ from cano import (
 from cano.engine.ports import Host
 
 from cano_durability.answers import answer
-from cano_durability.claiming import ended_parent, ended_with_parent
+from cano_durability.claiming import ended_parent
+from cano_durability.failures import ended_with_parent
 from cano_durability.inspection.durations import duration
 from cano_durability.migration import landing_state
 from cano_durability.recovery.leases import with_status_at

@@ -1,0 +1,1 @@
+"""Looking at single runs, from any process, without executing them."""
