@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from cano.errors import ConflictError
-from cano.optional_stores import ClaimingStore
+from cano.optional_stores import ClaimingStore, PruningStore
 from cano.protocols import StoreBackend
-from cano.records import RunStatus, Signal, Wait
+from cano.records import RunFilter, RunStatus, Signal, Wait
 from cano.testing.contract_audit import auditing, entry
 from cano.testing.contract_base import (
     LATER,
@@ -160,6 +160,20 @@ class LostAnswersContract(Contract):
             assert sorted([each.record for each in claimed if each.record], key=lambda run: run.run_id) == held
             assert [await loaded(near, run.run_id) for run in runs] == held
             assert list(await far.claim_ready([definition], 9, "me", NOW, LATER)) == []
+
+    @clause_of_url
+    async def test_a_deletion_of_many_whose_answer_is_lost_is_reported(self, url: str) -> None:
+        """`delete_finished` returns the ids of the deleted runs all the same. Without `prune`, this ends."""
+        async with self.opened(url) as near, self.far(url) as (far, relay):
+            if not isinstance(far, PruningStore):
+                return
+            for run_id in "abc":
+                await near.create(free_run(run_id, status=RunStatus.FAILED if run_id < "c" else RunStatus.RUNNING))
+            relay.lose = True
+
+            assert sorted(await far.delete_finished([*"abc"], NOW)) == ["a", "b"]
+            assert relay.lost == 1
+            assert [run.run_id for run in await near.runs(RunFilter())] == ["c"]
 
     @clause_of_url
     async def test_an_action_whose_answer_is_lost_leaves_one_entry(self, url: str) -> None:

@@ -15,9 +15,10 @@ def cano_stores() -> dict[str, Capabilities]:
     return dict.fromkeys(
         SCHEMES,
         Capabilities(
-            notify=True, pages=True, audit=True, claims=True, history_pages=True, namespaces=True, appends=True
+            notify=True, pages=True, prune=True, audit=True, claims=True, history_pages=True, namespaces=True,
+            appends=True,
         ),
-    )
+    )  # fmt: skip
 
 
 @hookimpl

@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cano import ClaimedRun, LazyBackend, Transition
+from cano import AuditEntry, ClaimedRun, LazyBackend, Retention, RunRecord, Transition
 from cano.options import Seconds
 
 from cano_redis.settings import Durability, Settings
@@ -112,6 +112,18 @@ class RedisBackend(LazyBackend["Engine"]):
     ) -> Sequence[ClaimedRun]:
         """See `ClaimingStore.claim_ready`."""
         return await self._opened().claim_ready(definitions, limit, holder, now, expires, skip)
+
+    async def expired(
+        self, retention: Retention, now: float, limit: int, after: tuple[float, str] | None = None
+    ) -> Sequence[RunRecord]:
+        """See `PruningStore.expired`."""
+        return await self._opened().expired(retention, now, limit, after)
+
+    async def delete_finished(
+        self, run_ids: Sequence[str], now: float, audit: AuditEntry | None = None
+    ) -> Sequence[str]:
+        """See `PruningStore.delete_finished`."""
+        return await self._opened().delete_finished(run_ids, now, audit)
 
     def watch(self, tell: Callable[[str | None], None]) -> None:
         """See `NotifyingStore.watch`."""

@@ -12,6 +12,7 @@ from cano import (
     AuditEntry,
     ClaimedRun,
     Commit,
+    Retention,
     RunFilter,
     RunRecord,
     RunStatus,
@@ -32,6 +33,9 @@ from cano_redis.settings import Settings
 
 _KINDS = b"", b"own-"
 """Signals of users, and the engine's own: how their keys begin."""
+
+_SLACK = 1.0
+"""Seconds that a run may have been created after its end, by a clock that was set back."""
 
 PAGE = 256
 """The most records in one answer, since the server does nothing else meanwhile."""
@@ -140,6 +144,51 @@ class Engine:
 
     async def delete(self, run_id: str, entry: AuditEntry | None = None) -> bool:
         return bool(await self._do(scripts.DELETE, run_id, self._op(), *self._news_of(run_id), entry=entry))
+
+    # pruning
+
+    async def expired(
+        self, retention: Retention, now: float, limit: int, after: tuple[float, str] | None
+    ) -> Sequence[RunRecord]:
+        every, age, keep = retention.on_terminal == "delete", retention.max_seconds, retention.keep_last
+        if every:
+            age, keep = float("-inf"), None
+        elif age is None and keep is None:
+            return []
+        latest = float("inf") if every or age is None or keep is not None else now - age + _SLACK
+        kept: dict[str, tuple[float, str]] = {}  # of each workflow, the newest run that is one too many
+        found: list[RunRecord] = []
+        created, last = after or (float("-inf"), "")
+        while len(found) < limit:
+            answer = await self._ask(scripts.FINISHED, time(created), text(last), time(latest), b"%d" % PAGE)
+            for run in reading.placed(answer):
+                if keep is not None and run.workflow not in kept:
+                    place = await self._ask(scripts.NTH_FINISHED, text(run.workflow), b"%d" % keep)
+                    kept[run.workflow] = (float(place[0]), place[1].decode()) if place else (float("-inf"), "")
+                old = age is not None and now - run.updated > age
+                if old or (keep is not None and run.place <= kept[run.workflow]):
+                    found.append(run)
+                created, last = run.place
+            if len(answer) < 3 * PAGE:
+                break
+        return found[:limit]
+
+    async def delete_finished(self, run_ids: Sequence[str], now: float, entry: AuditEntry | None) -> Sequence[str]:
+        ids, gone = list(dict.fromkeys(run_ids)), list[str]()
+        for at in range(0, len(ids), PAGE):
+            runs = [
+                (text(run_id), *((b"", b"") if entry is None else self._entry(entry._replace(run_id=run_id))))
+                for run_id in ids[at : at + PAGE]
+            ]
+            answer = await self._ask(
+                scripts.DELETE_FINISHED, self._op(), time(now), self._channel, self._tag,
+                *(each for run in runs for each in run),
+            )  # fmt: skip
+            gone += [run_id.decode() for run_id in answer]
+        return gone
+
+    def _entry(self, entry: AuditEntry) -> tuple[bytes, bytes]:
+        return audit.pack(self._op(), entry)
 
     # leases
 

@@ -97,7 +97,7 @@ class News:
             if message is not None:
                 asked = False
                 if message[0] == b"message" and message[2][:TAG] != self._tag:
-                    self._say(message[2][TAG:].decode(errors="replace"))
+                    self._say(message[2][TAG:].decode(errors="replace") or None)
             elif asked:
                 return
             else:

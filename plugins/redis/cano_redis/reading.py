@@ -37,6 +37,14 @@ def records(flat: Sequence[Any]) -> list[RunRecord]:
     return [listed(run_id.decode(errors="replace"), has) for run_id, has in zip(flat[::2], flat[1::2], strict=True)]
 
 
+def placed(flat: Sequence[Any]) -> list[RunRecord]:
+    """Return the runs of a flat list of times, ids and hashes."""
+    return [
+        listed(run_id.decode(errors="replace"), has)._replace(created=float(created))
+        for created, run_id, has in zip(flat[::3], flat[1::3], flat[2::3], strict=True)
+    ]
+
+
 def matches(run: RunRecord, filter: RunFilter) -> bool:
     """Return whether a run still matches the filter. A corrupt run matches, since its fields are unknown."""
     return (run.version, run.fingerprint, run.state) == ("", "", "") or (

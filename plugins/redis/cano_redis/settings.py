@@ -93,15 +93,9 @@ class Settings:
     def capabilities(self) -> Capabilities:
         """The store's capabilities."""
         return Capabilities(
-            strict=self.strict,
-            notify=True,
-            pages=True,
-            audit=True,
-            claims=True,
-            history_pages=True,
-            namespaces=True,
-            appends=True,
-        )
+            strict=self.strict, notify=True, pages=True, prune=True, audit=True, claims=True, history_pages=True,
+            namespaces=True, appends=True,
+        )  # fmt: skip
 
     @property
     def place(self) -> str:

@@ -60,7 +60,7 @@ class Store(LazyBackend[MemoryBackend]):
     def __init__(self, server: Server, patience: float = 30) -> None:
         super().__init__(
             "on a server",
-            server.memory.capabilities._replace(notify=True, prune=False, history_pages=False),
+            server.memory.capabilities._replace(notify=True, history_pages=False),
         )
         self.server, self.patience = server, patience
         self.tell: Callable[[str | None], None] | None = None
@@ -90,6 +90,14 @@ class Store(LazyBackend[MemoryBackend]):
     async def claim_ready(self, *given: Any) -> Any:
         """Claim many."""
         return await self._opened().claim_ready(*given)
+
+    async def expired(self, *given: Any) -> Any:
+        """Find many."""
+        return await self._opened().expired(*given)
+
+    async def delete_finished(self, *given: Any) -> Any:
+        """Delete many."""
+        return await self._opened().delete_finished(*given)
 
     def found_again(self) -> None:
         """The server is back."""
@@ -412,10 +420,12 @@ class WithoutNews(Store):
 LOST: dict[type[Far], str] = {
     AsksAgain: "a_commit_whose_answer_is_lost_is_made_once a_commit_that_others_followed_is_recognised "
     "many_commits_whose_answers_are_lost_are_made_once every_call_whose_answer_is_lost_is_made_once "
-    "an_action_whose_answer_is_lost_leaves_one_entry a_claim_of_many_whose_answer_is_lost_is_made_once",
+    "an_action_whose_answer_is_lost_leaves_one_entry a_claim_of_many_whose_answer_is_lost_is_made_once "
+    "a_deletion_of_many_whose_answer_is_lost_is_reported",
     GivesUp: "a_commit_whose_answer_is_lost_is_made_once a_commit_that_others_followed_is_recognised "
     "many_commits_whose_answers_are_lost_are_made_once every_call_whose_answer_is_lost_is_made_once "
-    "an_action_whose_answer_is_lost_leaves_one_entry a_claim_of_many_whose_answer_is_lost_is_made_once",
+    "an_action_whose_answer_is_lost_leaves_one_entry a_claim_of_many_whose_answer_is_lost_is_made_once "
+    "a_deletion_of_many_whose_answer_is_lost_is_reported",
     Hopes: "a_refusal_that_is_lost_stays_a_refusal",
     Insists: "a_cancelled_commit_is_not_asked_for_again",
 }

@@ -37,6 +37,7 @@ def test_plugin() -> None:
         encoded=True,
         notify=True,
         pages=True,
+        prune=True,
         audit=True,
         claims=True,
         history_pages=True,

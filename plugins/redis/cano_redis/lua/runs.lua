@@ -1,16 +1,7 @@
--- (_names, _records) the most runs (-1: all), number of records in an answer, the time and id of the run after which the
+-- (_names, _order, _records) the most runs (-1: all), number of records in an answer, the time and id of the run after which the
 -- list begins (or empty), the indexes that must contain the runs. Return the members, newest first, of those of the same
 -- time the one with the last id first, and the records of the first of them.
 local limit, created, after = tonumber(ARGV[2]), ARGV[4], ARGV[5]
-
--- Compare by bytes. Lua compares by the server's locale.
-local function less(a, b)
-  for at = 1, math.min(#a, #b) do
-    local x, y = string.byte(a, at), string.byte(b, at)
-    if x ~= y then return x < y end
-  end
-  return #a < #b
-end
 
 local found -- members, each followed by its score, the highest score first
 if #ARGV == 6 then
