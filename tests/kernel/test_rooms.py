@@ -14,7 +14,7 @@ HERE = Path(cano.__file__).parent
 FILES = sorted(path for path in HERE.rglob("*.py") if "testing" not in path.relative_to(HERE).parts)
 
 BUDGETS = {
-    "": 1_258,  # the top floor: hooks, protocols, records, errors, options
+    "": 1_264,  # the top floor: hooks, protocols, records, errors, options
     "data": 591,
     "model": 804,
     "engine": 1_538,

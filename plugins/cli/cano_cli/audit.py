@@ -7,13 +7,14 @@ from typing import Any
 import click
 from cano import AuditEntry, Kernel
 
+from cano_cli.durations import METAVAR, duration
 from cano_cli.errors import CliError
 from cano_cli.hints import word
 from cano_cli.jsonable import dumps
 from cano_cli.settings import Settings, json_option, store_option
 from cano_cli.stores import with_store
 from cano_cli.tables import show
-from cano_cli.times import iso, when
+from cano_cli.times import clock, iso
 
 DEFAULT_LIMIT = 50
 
@@ -27,7 +28,7 @@ DEFAULT_LIMIT = 50
     metavar="N",
     help=f"The newest N entries. [default: {DEFAULT_LIMIT}; all with --json]",
 )
-@click.option("--prune", "max_age", type=float, metavar="SECONDS", help="Delete older entries, of all runs.")
+@click.option("--prune", "max_age", type=duration, metavar=METAVAR, help="Delete older entries, of all runs.")
 @json_option
 @click.pass_context
 def audit(
@@ -61,7 +62,7 @@ def audit(
     elif not found:
         click.echo("no entries")
     else:
-        rows = [[when(each.at), each.actor, each.action, *_run(run, each), each.detail] for each in found]
+        rows = [[clock(each.at), each.actor, each.action, *_run(run, each), each.detail] for each in found]
         show(["time", "actor", "action", *([] if run else ["run"]), "detail"], rows)
     if more:
         click.echo(f"there are more than {limit} entries; --limit N shows more", err=True)

@@ -9,10 +9,11 @@ import click
 from cano import Kernel
 
 from cano_cli.benchmark import SIZE, Benchmark, Speed
+from cano_cli.durations import METAVAR, duration
 from cano_cli.errors import CliError, usage_error
 from cano_cli.jsonable import dumps
 from cano_cli.safe_lines import line
-from cano_cli.settings import Settings, in_seconds, json_option
+from cano_cli.settings import Settings, json_option
 from cano_cli.stores import USAGE_ERRORS
 from cano_cli.tables import show
 
@@ -24,7 +25,7 @@ LOGGING_PLUGINS = ("structlog",)
 @click.argument("url", metavar="URL")
 @click.option("--runs", type=click.IntRange(min=1), default=100, show_default=True, help="Number of concurrent runs.")
 @click.option(
-    "--seconds", type=in_seconds, default=3.0, show_default=True, metavar="SECONDS",
+    "--seconds", type=duration, default=3.0, show_default=True, metavar=METAVAR,
     help="Duration of each of the four measurements.",
 )  # fmt: skip
 @json_option

@@ -15,7 +15,7 @@ from cano_cli.stores import record_of, with_store
 
 @click.command()
 @click.argument("run")
-@click.argument("seq", type=int)
+@click.argument("seq", type=click.IntRange(min=0))
 @click.argument("new_run")
 @store_option
 @json_option

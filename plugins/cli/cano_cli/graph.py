@@ -10,9 +10,10 @@ import click
 from cano import Workflow, edges, state_name, undeclared
 
 from cano_cli.errors import tracebacks
+from cano_cli.jsonable import dumps
 from cano_cli.loading import load_flow
 from cano_cli.safe_lines import line
-from cano_cli.settings import flow_argument
+from cano_cli.settings import flow_argument, json_option
 from cano_cli.tables import plain
 
 
@@ -26,14 +27,31 @@ from cano_cli.tables import plain
     show_default=True,
     help="mermaid and dot (Graphviz) are drawings; text is one line for each state.",
 )
-def graph(*, target: str, traceback: bool, form: str) -> None:
+@json_option
+def graph(*, target: str, traceback: bool, form: str, as_json: bool) -> None:
     """Draw a workflow.
 
     If a task does not declare its next states, the drawing shows that any state may follow.
     """
     with tracebacks(traceback):
         flow = load_flow(target)
-    click.echo(FORMATS[form](flow), nl=False)
+    click.echo(dumps(as_data(flow), indent=2) + "\n" if as_json else FORMATS[form](flow), nl=False)
+
+
+def as_data(flow: Workflow[Any]) -> dict[str, Any]:
+    """Return the workflow for programs: each state with its task, whether it is an exit, and its next states."""
+    open_ended, targets = set(undeclared(flow)), _targets(flow)
+    states = [
+        {
+            "state": state_name(state),
+            "task": flow.tasks[state].task.name if state in flow.tasks else None,
+            "exit": state in flow.exit_states,
+            "next": [state_name(target) for target in targets[state]],
+            "undeclared": state in open_ended,
+        }
+        for state in _states(flow)
+    ]
+    return {"workflow": flow.name, "version": flow.version, "start": state_name(flow.start), "states": states}
 
 
 def as_text(flow: Workflow[Any]) -> str:

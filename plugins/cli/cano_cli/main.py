@@ -73,7 +73,7 @@ class App(click.Group):
 def make_app() -> App:
     """Create the `cano` command."""
 
-    @click.group(cls=App, name="cano")
+    @click.group(cls=App, name="cano", context_settings={"help_option_names": ["--help", "-h"]})
     @click.option("--block", multiple=True, metavar="NAME", help="Do not load the plugin NAME. May be repeated.")
     @click.option(
         "--only", multiple=True, metavar="A,B", help="Load no other installed plugins than these, and durability."

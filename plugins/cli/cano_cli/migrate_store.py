@@ -12,6 +12,7 @@ from cano import CodecLayer, Kernel, StoreBackend
 from cano_cli.contents import LayeredStore, MissingStore
 from cano_cli.copied_audit import Importer
 from cano_cli.copying import Kind
+from cano_cli.durations import METAVAR, duration
 from cano_cli.errors import FAILED, CliError, usage_error
 from cano_cli.hints import word
 from cano_cli.jsonable import dumps
@@ -19,7 +20,7 @@ from cano_cli.migration import Tally, migrate, same_store
 from cano_cli.progress import live_view
 from cano_cli.records import counted
 from cano_cli.safe_lines import line
-from cano_cli.settings import SHORT_LEASE, Settings, in_seconds, json_option
+from cano_cli.settings import SHORT_LEASE, Settings, json_option
 from cano_cli.stores import USAGE_ERRORS, check_exists, display_name, store_exists
 from cano_cli.tables import show
 
@@ -45,8 +46,8 @@ MARK = "cano.store"
     help="The part of DST that gets the runs; '' is DST itself. [default: that of cano --namespace]",
 )  # fmt: skip
 @click.option(
-    "--lease", type=in_seconds, default=SHORT_LEASE, show_default=True, metavar="SECONDS",
-    help="Seconds of inactivity after which another copy to DST counts as dead.",
+    "--lease", type=duration, default=SHORT_LEASE, show_default=True, metavar=METAVAR,
+    help="Time of inactivity after which another copy to DST counts as dead.",
 )  # fmt: skip
 @json_option
 @click.pass_context

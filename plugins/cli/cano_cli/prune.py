@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 from cano import ConfigurationError, Retention
 
+from cano_cli.durations import METAVAR, duration
 from cano_cli.errors import CliError, usage_error
 from cano_cli.hints import word
 from cano_cli.jsonable import dumps
@@ -14,8 +15,10 @@ from cano_cli.stores import with_store
 
 
 @click.command()
-@click.option("--keep-last", type=int, metavar="N", help="Keep the newest N finished runs of each workflow.")
-@click.option("--max-age", type=float, metavar="SECONDS", help="Keep runs finished at most SECONDS ago.")
+@click.option(
+    "--keep-last", type=click.IntRange(0), metavar="N", help="Keep the newest N finished runs of each workflow."
+)
+@click.option("--max-age", type=duration, metavar=METAVAR, help="Keep runs finished at most this long ago, such as 7d.")
 @click.option("--delete-all-finished", is_flag=True, help="Keep no finished run.")
 @store_option
 @json_option
@@ -36,7 +39,7 @@ def prune(
     """
     settings: Settings = ctx.obj
     if keep_last is None and max_age is None and not delete_all_finished:
-        raise CliError("no option says which runs to keep; give --keep-last N, --max-age SECONDS or "
+        raise CliError("no option says which runs to keep; give --keep-last N, --max-age DURATION or "
                        "--delete-all-finished")  # fmt: skip
     terminal = "delete" if delete_all_finished else "keep"
     try:

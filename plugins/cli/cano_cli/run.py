@@ -11,6 +11,7 @@ from cano import Kernel, RunResult
 from click.core import ParameterSource
 
 from cano_cli.data import read_data
+from cano_cli.durations import METAVAR, duration
 from cano_cli.errors import CliError, tracebacks
 from cano_cli.execution import Execution, execute, stdout_reserved
 from cano_cli.hints import command
@@ -48,14 +49,19 @@ SINGLE_RUN_OPTIONS = {
     help="If the run exists: resume it, or print its result; the same, but only if it began with the given data; or "
     "fail.",
 )
-@click.option("--timeout", type=float, metavar="SECONDS", help="Fail the run after this time.")
+@click.option("--timeout", type=duration, metavar=METAVAR, help="Fail the run after this time.")
 @lease_option(SHORT_LEASE)
 @click.option("--many", metavar="FILE", help="Start one run for each line of FILE, with its JSON object; - is stdin.")
 @click.option(
-    "--limit", type=int, default=DEFAULT_LIMIT, show_default=True, metavar="N", help="Maximum concurrent runs."
+    "--limit",
+    type=click.IntRange(min=1),
+    default=DEFAULT_LIMIT,
+    show_default=True,
+    metavar="N",
+    help="Maximum concurrent runs.",
 )
-@click.option("--quota", type=int, metavar="N", help="Stop after N successful runs.")
-@click.option("--duration", type=float, metavar="SECONDS", help="Stop after this time.")
+@click.option("--quota", type=click.IntRange(min=1), metavar="N", help="Stop after N successful runs.")
+@click.option("--duration", type=duration, metavar=METAVAR, help="Stop after this time.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON; tasks' output goes to stderr.")
 @click.option("--no-progress", is_flag=True, help="Do not show the states live.")
 @click.pass_context

@@ -11,7 +11,7 @@ from cano_cli.records import detail_of, record_as_json, status_of
 from cano_cli.settings import Settings, json_option, store_option
 from cano_cli.stores import with_store
 from cano_cli.tables import show
-from cano_cli.times import when
+from cano_cli.times import relative
 
 DEFAULT_LIMIT = 50
 
@@ -53,11 +53,20 @@ def runs(
         click.echo("no runs")
     else:
         rows = [_cells(record, now) for record in found[:limit]]
-        show(["run", "workflow", "status", "state", "steps", "updated", "note"], rows)
+        hint = "`cano show RUN` shows long notes whole"
+        show(["run", "workflow", "status", "state", "steps", "updated", "note"], rows, hint=hint)
     if limit is not None and len(found) > limit:
         click.echo(f"there are more than {limit} runs; --limit N shows more", err=True)
 
 
 def _cells(record: RunRecord, now: float) -> list[str]:
     status, note = status_of(record, now).value, detail_of(record, now)
-    return [word(record.run_id), record.workflow, status, record.state, str(record.seq), when(record.updated), note]
+    return [
+        word(record.run_id),
+        record.workflow,
+        status,
+        record.state,
+        str(record.seq),
+        relative(record.updated, now),
+        note,
+    ]

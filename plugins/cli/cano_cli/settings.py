@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from cano import Plugins
-from cano.options import positive_seconds
+
+from cano_cli.durations import METAVAR, duration
 
 if TYPE_CHECKING:
     from cano import Kernel
@@ -91,15 +92,7 @@ def json_option(command: AnyCommand) -> AnyCommand:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 
-def in_seconds(value: str | float) -> float:
-    """Return the value of an option, if it is a positive number of seconds and neither NaN nor infinity."""
-    try:
-        return positive_seconds("it", float(value))
-    except ValueError as error:
-        raise click.BadParameter(f"{value!r} is not a positive number of seconds") from error
-
-
 def lease_option(seconds: float) -> Callable[[AnyCommand], AnyCommand]:
     """Make a decorator that adds the option --lease, by default `seconds`, to a command that executes runs."""
-    help = "Seconds without a renewal after which another process may take over the run."
-    return click.option("--lease", type=float, default=seconds, show_default=True, metavar="SECONDS", help=help)
+    help = "Time without a renewal after which another process may take over the run."
+    return click.option("--lease", type=duration, default=seconds, show_default=True, metavar=METAVAR, help=help)

@@ -19,7 +19,7 @@ from cano_cli.safe_lines import line
 from cano_cli.settings import Settings, flows_option, json_option, store_option
 from cano_cli.stores import backend_of, record_of, with_store
 from cano_cli.tables import show as show_table
-from cano_cli.times import iso, when
+from cano_cli.times import clock, iso, when
 from cano_cli.values import Values, decode_value, decode_values, register_types
 
 
@@ -46,6 +46,7 @@ class RunDetails(NamedTuple):
 )  # fmt: skip
 @click.option("--after", metavar="STEP", type=click.IntRange(0), help="Show the history after this step only.")
 @click.option("--limit", metavar="N", type=click.IntRange(0), help="Show at most N entries of the history, the oldest.")
+@click.option("--full", is_flag=True, help="Show long values whole, on a terminal too.")
 @json_option
 @click.pass_context
 def show(
@@ -57,6 +58,7 @@ def show(
     redact: bool,
     after: int | None,
     limit: int | None,
+    full: bool,
     as_json: bool,
 ) -> None:
     """Show a run: its status and the reason for it, its data, and its history.
@@ -95,7 +97,7 @@ def show(
         click.echo(f"{name + ':':<{width}}  {line(value)}")
     if rows := details.data.rows(clean):
         click.echo()
-        show_table(["key", "value"], rows)
+        show_table(["key", "value"], rows, hint=None if full else "--full shows long values whole")
     click.echo()
     if details.history is None:
         click.echo("no history: this store keeps none, so runs cannot be forked; `cano plugins` lists stores that do")
@@ -141,7 +143,7 @@ def _facts(details: RunDetails, clean: Callable[[Any], Any]) -> Iterator[tuple[s
 
 def _cells(entry: Transition, values: Values) -> list[str]:
     changed = [*values.data, *values.unreadable, *(f"-{key}" for key in entry.removed)]
-    return [str(entry.seq), when(entry.at), entry.status.value, entry.state, ", ".join(changed)]
+    return [str(entry.seq), clock(entry.at), entry.status.value, entry.state, ", ".join(changed)]
 
 
 def _as_json(details: RunDetails) -> dict[str, Any]:

@@ -12,8 +12,11 @@ from cano_cli.safe_lines import line
 NARROWEST = 20
 """The fewest cells of a terminal in which the texts of the last column are wrapped."""
 
+LONGEST = 200
+"""The most characters of a cell that a terminal gets, if a hint says how to see it whole."""
 
-def show(headers: Sequence[str], rows: Sequence[Sequence[str]], *, err: bool = False) -> None:
+
+def show(headers: Sequence[str], rows: Sequence[Sequence[str]], *, err: bool = False, hint: str | None = None) -> None:
     """Print a table on stdout, or on stderr if `err` is set.
 
     On a terminal, the texts of the last column are wrapped between words. If the table is too wide all the same, each
@@ -23,11 +26,18 @@ def show(headers: Sequence[str], rows: Sequence[Sequence[str]], *, err: bool = F
         headers: the titles of the columns.
         rows: the cells of each row.
         err: whether to print on stderr.
+        hint: how to see long cells whole. A terminal gets their beginnings, and then this text.
     """
     rows = [[*map(line, row)] for row in rows]
     stream = sys.stderr if err else sys.stdout
     if stream.isatty():
+        if hint is not None and any(len(cell) > LONGEST for row in rows for cell in row):
+            rows = [[cell if len(cell) <= LONGEST else cell[: LONGEST - 1] + "…" for cell in row] for row in rows]
+        else:
+            hint = None
         _drawn(headers, rows, err)
+        if hint is not None:
+            click.echo(f"{hint}; they are cut after {LONGEST} characters", err=True)
     else:
         for text in plain([headers, *rows]):
             click.echo(text, err=err)

@@ -8,16 +8,18 @@ from typing import Any
 import click
 from cano import ConfigurationError, PluginError, ValidationError, Workflow, state_name, undeclared
 
-from cano_cli.errors import tracebacks, usage_error
+from cano_cli.errors import USAGE_ERROR, tracebacks, usage_error
+from cano_cli.jsonable import dumps
 from cano_cli.loading import load_flow
 from cano_cli.safe_lines import line
-from cano_cli.settings import Settings, flow_argument
+from cano_cli.settings import Settings, flow_argument, json_option
 
 
 @click.command()
 @flow_argument
+@json_option
 @click.pass_context
-def validate(ctx: click.Context, *, target: str, traceback: bool) -> None:
+def validate(ctx: click.Context, *, target: str, traceback: bool, as_json: bool) -> None:
     """Check a workflow without running it.
 
     Prints a summary, or every problem of the definition. Members of the states' enum that the workflow does not use
@@ -30,8 +32,20 @@ def validate(ctx: click.Context, *, target: str, traceback: bool) -> None:
         try:
             settings.kernel().bind(flow)
         except (ConfigurationError, ValidationError, PluginError) as error:
+            if as_json:
+                problems = error.problems if isinstance(error, ValidationError) else [str(error)]
+                click.echo(dumps({"ok": False, "workflow": flow.name, "problems": problems}, indent=2))
+                ctx.exit(USAGE_ERROR)
             raise usage_error(error) from error
     used = {flow.start, *flow.tasks, *flow.exit_states}
+    if as_json:
+        answer = {
+            "ok": True, "workflow": flow.name, "version": flow.version, "states": len(used), "problems": [],
+            "unused": [state_name(state) for state in _unused(flow, used)],
+            "undeclared": [state_name(state) for state in undeclared(flow)],
+        }  # fmt: skip
+        click.echo(dumps(answer, indent=2))
+        return
     start, exits = _shown(flow.start), ", ".join(map(_shown, flow.exit_states))
     click.echo(f"ok: workflow {flow.name!r} version {line(flow.version)}: {len(used)} states, from {start} to {exits}")
     if unused := _unused(flow, used):

@@ -294,9 +294,12 @@ def test_prune(cano: Cano) -> None:
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ([], "no option says which runs to keep; give --keep-last N, --max-age SECONDS or --delete-all-finished"),
-        (["--keep-last", "-1"], "keep_last must be a whole number, 0 or more, or None, not -1"),
-        (["--max-age", "0"], "max_age must be a positive number of seconds or None, not 0.0"),
+        ([], "no option says which runs to keep; give --keep-last N, --max-age DURATION or --delete-all-finished"),
+        (["--keep-last", "-1"], "Invalid value for '--keep-last': -1 is not in the range x>=0."),
+        (
+            ["--max-age", "0"],
+            "Invalid value for '--max-age': '0' is not a positive number of seconds",
+        ),
     ],
 )
 def test_prune_what(cano: Cano, args: list[str], message: str) -> None:
@@ -304,7 +307,7 @@ def test_prune_what(cano: Cano, args: list[str], message: str) -> None:
     result = cano("prune", *args)
 
     assert result.exit_code == 2
-    assert result.stderr == f"Error: {message}\n"
+    assert f"Error: {message}" in result.stderr
 
 
 @pytest.mark.usefixtures("stopped")

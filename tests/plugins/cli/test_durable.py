@@ -301,7 +301,7 @@ def test_wrong_lease(cano: Cano) -> None:
     result = cano("run", "shop", "--lease", "0")
 
     assert result.exit_code == 2
-    assert result.stderr.startswith("Error: lease must be a positive number of seconds")
+    assert "Invalid value for '--lease': '0' is not a positive number of seconds" in result.stderr
 
 
 def test_readme(start: Start, write: Write) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -107,3 +108,16 @@ def test_refused(cano: Cano) -> None:
     result = cano("graph", "flows:flo")
     assert result.exit_code == 2
     assert result.stderr.startswith("Error: there is no 'flo' in 'flows'; did you mean flow?\n")
+
+
+def test_json(cano: Cano, write: Write) -> None:
+    """For programs: each state with its task, its next states, and whether others may follow."""
+    write("mixed.py", MIXED)
+    found = json.loads(cano("graph", "mixed:flow", "--json").stdout)
+
+    assert (found["workflow"], found["version"], found["start"]) == ('odd "name"', "1", "a")
+    assert found["states"][:2] == [
+        {"state": "a", "task": "first", "exit": False, "next": ["b", 'say "hi"\\'], "undeclared": False},
+        {"state": "b", "task": "second", "exit": False, "next": ["nowhere"], "undeclared": True},
+    ]
+    assert {"state": "end", "task": None, "exit": True, "next": [], "undeclared": False} in found["states"]

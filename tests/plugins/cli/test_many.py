@@ -239,10 +239,10 @@ def test_stdin() -> None:
     ("args", "message"),
     [
         (["--many", "none.jsonl"], "Error: --many none.jsonl: cannot read the file: No such file or directory\n"),
-        (["--many", "-", "--limit", "0"], "Error: limit must be a whole number, 1 or more, or None, not 0\n"),
-        (["--many", "-", "--quota", "0"], "Error: quota must be a whole number, 1 or more, not 0\n"),
+        (["--many", "-", "--limit", "0"], "Error: Invalid value for '--limit': 0 is not in the range x>=1.\n"),
+        (["--many", "-", "--quota", "0"], "Error: Invalid value for '--quota': 0 is not in the range x>=1.\n"),
         (["--many", "-", "--duration", "0"],
-         "Error: duration must be a positive number of seconds, not 0.0\n"),
+         "Error: Invalid value for '--duration': '0' is not a positive number of seconds"),
         (["--limit", "3"], "Error: --limit requires --many FILE\n"),
         (["--quota", "3"], "Error: --quota requires --many FILE\n"),
         (["--duration", "3"], "Error: --duration requires --many FILE\n"),
@@ -259,7 +259,7 @@ def test_wrong_options(cano: Cano, args: list[str], message: str) -> None:
     result = cano("run", "squares:squares", *args)
 
     assert result.exit_code == 2
-    assert result.stderr == message
+    assert message in result.stderr
 
 
 def test_wrong_flow(cano: Cano, items: Callable[..., str], write: Write) -> None:

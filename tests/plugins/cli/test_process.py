@@ -369,3 +369,20 @@ def test_bar_of_a_file(start: Start, write: Write) -> None:
     assert process.returncode == 0
     assert "2 succeeded" in terminal.text
     assert out.splitlines()[0].split() == ["succeeded", "failed", "cancelled", "time", "rate"]
+
+
+def test_python_m_cano(project: Path) -> None:
+    """`python -m cano` is the same command, also with the short option for help."""
+    command = [sys.executable, "-W", "error", "-m", "cano", "graph", "-h"]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Usage: cano graph [OPTIONS] MODULE:FLOW\n")
+
+
+def test_python_m_cano_without_the_command(project: Path) -> None:
+    """Where cano-cli is not installed, it says so."""
+    program = "import runpy, sys; sys.modules['cano_cli'] = None; runpy.run_module('cano', run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", program], cwd=project, capture_output=True, text=True, check=False)
+
+    assert (done.returncode, "cano-cli, which is not installed" in done.stderr) == (1, True)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from datetime import datetime
 from types import SimpleNamespace
 from typing import Any
 
+import click
 import pytest
 from cano import Kernel, TaskConfig, Wait, Workflow, current_step, hookimpl, task
 from cano.testing import VirtualClock
+from cano_cli.durations import duration
 from cano_cli.recorder import Recorder
-from cano_cli.times import show_seconds
+from cano_cli.times import relative, show_seconds
 
 EPOCH = datetime.fromtimestamp(0).astimezone().isoformat(sep=" ", timespec="seconds")
 
@@ -65,8 +68,8 @@ async def test_while_it_runs() -> None:
     ("signal", "until", "what"),
     [
         ("approved", None, " for signal 'approved'"),
-        (None, 0.0, f" until {EPOCH}"),
-        ("approved", 0.0, f" for signal 'approved', until {EPOCH}"),
+        (None, 0.0, f" until {EPOCH} ({relative(0)})"),
+        ("approved", 0.0, f" for signal 'approved', until {EPOCH} ({relative(0)})"),
     ],
 )
 def test_parked(signal: str | None, until: float | None, what: str) -> None:
@@ -111,6 +114,36 @@ def test_before_the_run() -> None:
     assert recorder.seconds == 0
     assert not recorder.table()
     assert not recorder.as_json()
+
+
+@pytest.mark.parametrize(
+    ("away", "expected"),
+    [
+        (0, "now"), (0.4, "now"), (-0.4, "now"), (1, "in 1 second"), (-59, "59 seconds ago"), (60, "in 1 minute"),
+        (-3599, "1 hour ago"), (3600, "in 1 hour"), (47 * 3600, "in 47 hours"), (48 * 3600, "in 2 days"),
+        (-3 * 86_400, "3 days ago"), (400 * 86_400, "in 400 days"), (math.nan, "nan s (not a date)"),
+    ],
+)  # fmt: skip
+def test_relative(away: float, expected: str) -> None:
+    """Times near and far are told as people tell them."""
+    assert relative(1e9 + away, 1e9) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90", 90), ("1.5", 1.5), ("90s", 90), ("15m", 900), ("2h30m", 9000), ("2H 30M", 9000), ("7d", 604_800),
+     (".5h", 1800), ("1w", 604_800)],
+)  # fmt: skip
+def test_duration(text: str, seconds: float) -> None:
+    """A duration is a number of seconds, or numbers with units."""
+    assert duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "0", "0s", "-1", "1 30", "1h 30", "1x", "d", "1e3", "nan", "inf", "9" * 400])
+def test_no_duration(text: str) -> None:
+    """Anything else is refused."""
+    with pytest.raises(click.BadParameter, match="is not a positive number of seconds, or a duration such as"):
+        duration(text)
 
 
 @pytest.mark.parametrize(

@@ -212,8 +212,8 @@ def test_timeout_in_the_store(cano: Cano, install: Install, method: str, told: s
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--timeout", "0"], "Error: timeout must be a positive number of seconds or None, not 0.0\n"),
-        (["--timeout", "nan"], "Error: timeout must be a positive number of seconds or None, not nan\n"),
+        (["--timeout", "0"], "Error: Invalid value for '--timeout': '0' is not a positive number of seconds"),
+        (["--timeout", "nan"], "Error: Invalid value for '--timeout': 'nan' is not a positive number of seconds"),
         (["--run-id", ""], "Error: run_id must be a string that is not empty and contains no NUL, not ''\n"),
         (["--store", "nosuch://x"], "Error: no active plugin provides the store 'nosuch://x'\n"),
         (["--data", "x"], "Error: --data x: expected key=value, or @file.json for a file with a JSON object\n"),
@@ -224,7 +224,7 @@ def test_wrong_options(cano: Cano, args: list[str], message: str) -> None:
     result = cano("run", "flows:flow", *args)
 
     assert result.exit_code == 2
-    assert re.sub(r"; there are: [^;\n]+", "", result.stderr) == message
+    assert message in re.sub(r"; there are: [^;\n]+", "", result.stderr)
     assert result.stdout == ""
 
 

@@ -38,7 +38,7 @@ NOOP = """
 """
 OF_THE_COMMAND = {
     f"cano_cli.{name}"
-    for name in ("_plugin", "builtin", "commands", "errors", "main", "notices", "safe_lines", "settings")
+    for name in ("_plugin", "builtin", "commands", "durations", "errors", "main", "notices", "safe_lines", "settings")
 }
 OF_PLUGINS = {
     "cano_durability._plugin", "cano_encryption._plugin", "cano_encryption.cli",

@@ -172,7 +172,7 @@ def test_odd_rows_spoil_nothing(cano: Cano, store: str, project: Path) -> None:
     checked = cano("check").output
 
     assert listed.exit_code == 0
-    assert " ".join(before.split()) in " ".join(listed.output.split())
+    assert " ".join(before.split()[:5]) in " ".join(listed.output.split())
     assert rows == {"whole", *odd}
     assert all(run_id in listed.output for run_id in odd)
     for run_id in odd:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -103,3 +104,14 @@ def test_traceback(cano: Cano, write: Write) -> None:
 
     assert "Traceback" not in cano("validate", "bad").stderr
     assert "Traceback" in cano("validate", "bad", "--traceback").stderr
+
+
+def test_json(cano: Cano, write: Write) -> None:
+    """For programs: whether it is valid, and every problem."""
+    write("bad.py", "from cano import *\nflow = Workflow('a', name='bad').register('a', task(lambda s: 'b'))")
+    good, bad = cano("validate", "flows:flow", "--json"), cano("validate", "bad", "--json")
+
+    assert (good.exit_code, json.loads(good.stdout)["ok"], json.loads(good.stdout)["problems"]) == (0, True, [])
+    found = json.loads(bad.stdout)
+    assert (bad.exit_code, found["ok"], found["workflow"]) == (2, False, "bad")
+    assert any("exit" in problem for problem in found["problems"])
