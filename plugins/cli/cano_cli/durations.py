@@ -21,7 +21,7 @@ def duration(value: str | float) -> float:
         return float(value)
     text = value.strip().lower()
     parts = _PART.findall(text)
-    # one number may have no unit; of "1 30" nobody knows what it means
+    # one number may have no unit; "1 30" means nothing
     if len(parts) == 1 or all(unit for _, unit in parts):
         left = _PART.sub("", text).strip()
         with suppress(ValueError):
