@@ -117,7 +117,11 @@ async def read_history(
 
 @runtime_checkable
 class NotifyingStore(StoreBackend, Protocol):
-    """A store that notifies kernels of changes, so that they need not wait for a poll."""
+    """A store that notifies kernels of changes, so that they need not wait for a poll.
+
+    A store that has to look for changes may have a method `attend(wanted)`, too. The kernel calls it with False when no
+    notification matters to it, and with True when they matter again; the store then notifies of all changes in between.
+    """
 
     def watch(self, tell: Callable[[str | None], None]) -> None:
         """Call `tell(run_id)` after another backend object, in any process, changed a run; until `close`.

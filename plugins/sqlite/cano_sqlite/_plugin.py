@@ -14,7 +14,14 @@ def cano_stores() -> dict[str, Capabilities]:
     """Return the capabilities of `sqlite:` stores."""
     return {
         SCHEME: Capabilities(
-            pages=True, prune=True, claims=True, audit=True, history_pages=True, namespaces=True, appends=True
+            notify=True,
+            pages=True,
+            prune=True,
+            claims=True,
+            audit=True,
+            history_pages=True,
+            namespaces=True,
+            appends=True,
         )
     }
 

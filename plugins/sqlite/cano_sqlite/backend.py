@@ -95,6 +95,14 @@ class SqliteBackend(LazyBackend["Engine"]):
         """See `ClaimingStore.claim_ready`."""
         return await self._opened().claim_ready(definitions, limit, holder, now, expires, skip)
 
+    def watch(self, tell: Callable[[str | None], None]) -> None:
+        """See `NotifyingStore.watch`."""
+        self._opened().watch(tell)
+
+    def attend(self, wanted: bool) -> None:
+        """See `NotifyingStore`."""
+        self._opened().attend(wanted)
+
     async def history_page(self, run_id: str, after: int | None, limit: int | None) -> Sequence[Transition]:
         """See `HistoryPagingStore.history_page`."""
         return await self._opened().history_page(run_id, after, limit)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
-from cano import AuditEntry, ClaimedRun, Commit, Retention, RunFilter, RunRecord, Signal, Signals, Transition
+from cano import AuditEntry, ClaimedRun, Commit, Retention, RunFilter, RunRecord, RunStatus, Signal, Signals, Transition
 from cano_msgspec.packing import payload_bytes
 
 from cano_sqlite import audit, leases, pruning, reading, records, signals
 from cano_sqlite.job import Call, Job
 from cano_sqlite.journal import Append
+from cano_sqlite.news import News, newest
 from cano_sqlite.reader import Reader
 from cano_sqlite.settings import Settings
 from cano_sqlite.shortcut import Shortcut
@@ -39,7 +41,8 @@ class Engine:
         self._lister = Worker("cano-sqlite lister", Reader(settings, self._writer.opened), closed)
         self._workers = self._writer, self._reader, self._lister
         writer.readers += [self._reader.ended, self._lister.ended]
-        self._stop = weakref.finalize(self, _stop, *self._workers)  # if the store is never closed
+        self._news = News(settings)
+        self._stop = weakref.finalize(self, _stop, self._news, *self._workers)  # if the store is never closed
         self._stop.atexit = False
 
     async def open(self) -> None:
@@ -47,12 +50,14 @@ class Engine:
         try:
             for worker in self._workers:
                 await asyncio.wrap_future(worker.opened)
+            self._news.begin(await self._reader.do(Call(newest)))
         except BaseException:
             self._stop()
             raise
 
     async def close(self) -> None:
         """Let the threads finish their jobs, and wait until they have ended."""
+        await self._news.close()
         self._stop()
         for worker in self._workers:
             await asyncio.wrap_future(worker.ended)
@@ -60,14 +65,16 @@ class Engine:
 
     # writing
 
-    def create(self, run: RunRecord, entry: AuditEntry | None = None) -> Coroutine[Any, Any, RunRecord]:
-        return self._do(records.Create(run, self._tails), entry, lambda found: found is run)
+    async def create(self, run: RunRecord, entry: AuditEntry | None = None) -> RunRecord:
+        with self._news.change(run.run_id) if run.holder is None else nullcontext():
+            created: RunRecord = await self._do(records.Create(run, self._tails), entry, lambda found: found is run)
+            return created
 
     async def commit(self, commit: Commit, entry: AuditEntry | None = None) -> None:
-        if entry is not None:
+        if entry is None and self._shortcut.take(commit):
+            return
+        with self._news.change(commit.run_id) if commit.status is not RunStatus.RUNNING else nullcontext():
             await self._do(Append(commit, self._tails), entry, lambda _: True)
-        elif not self._shortcut.take(commit):
-            await self._writer.do(Append(commit, self._tails))
 
     def _do(self, job: Job, entry: AuditEntry | None, effective: Callable[[Any], bool]) -> Coroutine[Any, Any, Any]:
         return self._writer.do(job if entry is None else audit.Audited(job, entry, effective))
@@ -155,7 +162,16 @@ class Engine:
     def ready(self, now: float) -> Coroutine[Any, Any, Sequence[RunRecord]]:
         return self._reader.do(Call(partial(reading.ready, now=now)))
 
+    # notifications
 
-def _stop(*workers: Worker) -> None:
+    def watch(self, tell: Callable[[str | None], None]) -> None:
+        self._news.watch(tell)
+
+    def attend(self, wanted: bool) -> None:
+        self._news.attend(wanted)
+
+
+def _stop(news: News, *workers: Worker) -> None:
+    news.stop()
     for worker in workers:
         worker.stop()

@@ -9,6 +9,7 @@ from itertools import islice
 
 from cano import ClaimedRun, SerializationError
 
+from cano_sqlite.news import note
 from cano_sqlite.reading import load
 from cano_sqlite.tails import Tails
 
@@ -71,4 +72,5 @@ def renew(
 
 def release(connection: sqlite3.Connection, run_id: str, token: int) -> None:
     """Release the lease if it still has this token."""
-    connection.execute(_RELEASE, (run_id, token))
+    if connection.execute(_RELEASE, (run_id, token)).rowcount == 1:
+        note(connection, run_id)

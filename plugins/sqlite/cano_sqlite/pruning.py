@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from cano import AuditEntry, Retention, RunRecord
 
 from cano_sqlite import audit
+from cano_sqlite.news import note
 from cano_sqlite.reading import listed
 from cano_sqlite.snapshot import fetch
 from cano_sqlite.tails import Tails
@@ -105,7 +106,7 @@ def delete_finished(
     return list(gone.values())
 
 
-def forget(connection: sqlite3.Connection, ids: Iterable[int]) -> None:
+def forget(connection: sqlite3.Connection, ids: Collection[int]) -> None:
     """Delete the runs with these numbers, and all that belongs to them."""
     runs = ", ".join(map(str, ids))
     connection.execute(f"DELETE FROM signals WHERE run_id IN (SELECT run_id FROM runs WHERE id IN ({runs}))")
@@ -113,3 +114,5 @@ def forget(connection: sqlite3.Connection, ids: Iterable[int]) -> None:
     connection.execute(_EMPTY_LINE.format(runs=runs))
     for table, column in (("snapshot", "run"), ("marks", "run"), ("definitions", "run"), ("runs", "id")):
         connection.execute(f"DELETE FROM {table} WHERE {column} IN ({runs})")
+    if ids:
+        note(connection, None)  # a number of a deleted signal may be given again

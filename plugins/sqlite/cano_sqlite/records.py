@@ -10,6 +10,7 @@ from cano_msgspec.packing import LARGE, pack_changes, pack_extra, size_of
 
 from cano_sqlite.failures import check_size
 from cano_sqlite.job import Job
+from cano_sqlite.news import note
 from cano_sqlite.pruning import forget
 from cano_sqlite.reading import load
 from cano_sqlite.signals import mark_answered
@@ -76,4 +77,5 @@ def delete(connection: sqlite3.Connection, run_id: str, tails: Tails) -> bool:
     if row is None:
         return False
     forget(connection, row)
+    note(connection, run_id)
     return True

@@ -15,6 +15,8 @@
 - `signals` has the signals sent to a run, even before the run exists. A consumed signal keeps its id.
 - `runs.wake` is the time from which a parked run can continue: the end of its wait, or DUE once its signal has come. So
   one index finds the runs that are ready, however many are parked and however many signals no run awaits.
+- `news` has the last runs that were released or deleted, NULL for any run: what no other table shows to those who look
+  for changes.
 - `audit` has the entries of the audit. They stay when their run is deleted.
 
 The column `own` tells the engine's own values and signals from those of users; `runs.awaits_own`, which kind `awaited`
@@ -37,7 +39,7 @@ DUE = "-9e999"
 
 _SPACE = r"(?>[ \t\n\f\r]|--[^\n]*\n|/\*.*?\*/)+"  # atomic: otherwise each comment of a crafted file doubles the time
 _TRIGGER = re.compile(f"CREATE{_SPACE}(?:TEMP{_SPACE}|TEMPORARY{_SPACE})?TRIGGER\\b", re.IGNORECASE | re.DOTALL)
-_TABLE = re.compile(r"\b(runs|definitions|journal|snapshot|marks|signals|audit)\b", re.IGNORECASE)
+_TABLE = re.compile(r"\b(runs|definitions|journal|snapshot|marks|signals|news|audit)\b", re.IGNORECASE)
 _FOLLOW = """CREATE TRIGGER runs_follow AFTER INSERT ON journal BEGIN
             UPDATE runs SET seq = new.seq, head = new.id, updated = new.at, tail = tail + 1 WHERE id = new.run;
         END"""
@@ -234,6 +236,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "DROP TABLE snapshot",  # a process of an earlier version fails, since there is no `value`
         "ALTER TABLE parted_snapshot RENAME TO snapshot",
         "PRAGMA user_version = 9",
+    ),
+    (
+        "CREATE TABLE news (id INTEGER PRIMARY KEY, run_id TEXT)",
+        "PRAGMA user_version = 10",
     ),
 )
 """The statements that migrate a file from each schema version to the next; the first creates the tables."""

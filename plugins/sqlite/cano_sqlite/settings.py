@@ -41,6 +41,7 @@ class Settings:
         """The store's capabilities."""
         return Capabilities(
             strict=self.strict,
+            notify=True,
             pages=True,
             prune=True,
             audit=True,

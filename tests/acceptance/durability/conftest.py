@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,3 +28,16 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def store(url: str) -> str | StoreBackend:
     """An empty store of each kind that keeps its runs when a kernel closes: its URL, or the store."""
     return Shared(strict=True) if url.startswith("memory:") else url
+
+
+@pytest.fixture
+def url_of(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], str]:
+    """Return the URL of an empty store of a kind."""
+
+    def url(kind: str) -> str:
+        if kind == "sqlite":
+            return f"sqlite:///{tmp_path / 'runs.db'}"
+        server: PostgresServer | RedisServer = request.getfixturevalue(kind)
+        return server.new_url()
+
+    return url

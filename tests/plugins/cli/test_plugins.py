@@ -69,7 +69,22 @@ def test_list(cano: Cano, install: Install) -> None:
         "history_pages", "namespaces", "appends",
     ]  # fmt: skip
     assert ["memory:", "no", "no", "no", "yes", "yes", "no", "yes", "no", "yes", "yes", "yes", "yes", "no"] in table
-    assert ["sqlite:", "yes", "yes", "no", "yes", "yes", "no", "yes", "yes", "yes", "yes", "yes", "yes", "yes"] in table
+    assert [
+        "sqlite:",
+        "yes",
+        "yes",
+        "no",
+        "yes",
+        "yes",
+        "yes",
+        "yes",
+        "yes",
+        "yes",
+        "yes",
+        "yes",
+        "yes",
+        "yes",
+    ] in table
     assert rows[0] == ["order", "name", "distribution", "version", "status", "hooks"]
     assert rows[1] == ["1", "concurrency", "cano", "built-in", "active", "cano_bind_state"]
     assert rows[2] == [

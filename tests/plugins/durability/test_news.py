@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
-from cano import Kernel, RunCancelledError, RunStatus, StoreUnavailableError, Workflow, current_step, wait_for
+from cano import Kernel, RunCancelledError, RunStatus, Signal, StoreUnavailableError, Workflow, current_step, wait_for
 from cano.testing import Faults, FaultyStore
 
 if TYPE_CHECKING:
@@ -191,3 +191,23 @@ async def test_news_after_closing(world: World, everybody: list[Telling], one: K
     everybody[0].tell("r")
     everybody[0].tell(None)
     await world.settle()
+
+
+async def test_recover_returns_what_is_notified_meanwhile(
+    world: World, everybody: list[Telling], one: Kernel, two: Kernel
+) -> None:
+    """A run that is ready is in what `recover` returns, also if a notification comes while that takes runs over."""
+    for run_id in ("r", "s"):
+        await two.start(asking(), run_id=run_id)
+    await world.settle()
+    await world.crash(two)
+    for run_id in ("r", "s"):
+        await world.store(one).backend.put_signal(run_id, Signal("1", "answer"))
+    listing = world.faults(one).at_call("runs").hang()
+    recovering = asyncio.ensure_future(one.recover(asking()))
+    await listing.reached()
+    everybody[0].tell(None)
+    await world.settle()
+    listing.release()
+
+    assert sorted(run.run_id for run in await recovering) == ["r", "s"]

@@ -471,11 +471,11 @@ async def test_a_fork_onto_a_run_that_no_store_keeps(kernel: Kernel, world: Worl
 class Forgetful(MemoryBackend):
     """A store whose history has no waits, like that of an earlier version."""
 
-    async def history(self, run_id: str) -> list[Transition]:
+    async def history_page(self, run_id: str, after: int | None, limit: int | None) -> list[Transition]:
         """Leave out the waits."""
         return [
             entry._replace(own={name: value for name, value in entry.own.items() if name != "wait"})
-            for entry in await super().history(run_id)
+            for entry in await super().history_page(run_id, after, limit)
         ]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from cano import RunFilter, RunRecord, RunStatus, Signal, Wait
 from cano.testing.contract_base import NOW, free_run, new_run
-from cano_sqlite import SqliteBackend, pruning, reading, signals, snapshot
+from cano_sqlite import SqliteBackend, news, pruning, reading, signals, snapshot
 
 Ask = Callable[..., list[Any]]
 VALUES = {
@@ -20,7 +20,7 @@ VALUES = {
     "created": NOW, "run_id": "1", "keep": 9, "newest": NOW, "newest_id": "1", "until": 9, "after": 3,
 }  # fmt: skip
 
-OF_ROWS = ("SCAN runs USING INDEX runs_by_age", "SCAN (subquery", "SCAN names", "SCAN chain")
+OF_ROWS = ("SCAN runs USING INDEX runs_by_age", "SCAN (subquery", "SCAN names", "SCAN chain", "SCAN CONSTANT ROW")
 """Scans of an index up to the limit, and of what a part of the query has found."""
 
 
@@ -44,8 +44,8 @@ async def test_polls_and_lists_read_an_index(store: SqliteBackend, ask: Ask) -> 
     ask("ANALYZE")
     prunes = [pruning.AGED, pruning.WORKFLOWS, pruning.FIRST_TOO_MANY, pruning.TOO_MANY]
     lists = [reading.listing(*fields) for fields in product((True, False), repeat=4)]
-    histories = [snapshot.PART, snapshot.NEXT_MARK]
-    for question in (reading.READY, signals.OLDEST, signals.ANSWERED, *histories, *prunes, *lists):
+    others = [snapshot.PART, snapshot.NEXT_MARK, news.NEWEST, news.ENDED, news.SIGNALLED, news.NOTED]
+    for question in (reading.READY, signals.OLDEST, signals.ANSWERED, *others, *prunes, *lists):
         used: Any = {name: value for name, value in VALUES.items() if f":{name}" in question}
         plan = [
             row[3]

@@ -64,8 +64,8 @@ class Caretaker:
         self._logged: set[tuple[str, str]] = set()
         self._changed: set[str | None] = set()  # runs that notifications named, None for any
         self._follower: asyncio.Task[None] | None = None
-        if isinstance(stored.backend, NotifyingStore):
-            stored.backend.watch(self._notified)
+        self._watching = False
+        self._attending = False
 
     def look_after(self, run: Run) -> Run:
         """Start the background work for a run that is about to be executed here, and return the run."""
@@ -77,6 +77,17 @@ class Caretaker:
         """Start the background task, unless it runs already or the store needs none."""
         if self._stored.durable and (self._task is None or self._task.done()):
             self._task = asyncio.get_running_loop().create_task(self._work(), name="cano caretaker")
+        if not self._attending:
+            self._attend(True)
+
+    def _attend(self, wanted: bool) -> None:
+        """Begin or stop to follow the store's notifications."""
+        self._attending, backend = wanted, self._stored.backend
+        if not self._watching and isinstance(backend, NotifyingStore):
+            self._watching = True
+            backend.watch(self._notified)
+        elif (attend := getattr(backend, "attend", None)) is not None:
+            attend(wanted)
 
     async def close(self) -> None:
         """Stop the background tasks."""
@@ -97,6 +108,8 @@ class Caretaker:
                     await self._cancel_requested(tuple(self._kernel.active))
                 if self._watchlist:
                     await self._take_over_ready(look=look)
+                elif self._attending and not (self._waiters.run_ids or self._kernel.active):
+                    self._attend(False)
             except Exception as error:  # noqa: BLE001  # a store may be unreachable for a while
                 _log_retry(error)
 
@@ -106,15 +119,15 @@ class Caretaker:
         """See `RunKeeper.recover`."""
         group = Group(plans, concurrency)
         group.more = self._claims.possible
-        for plan in plans:
-            self._stored.register(plan)
-            self._watchlist.watch(plan)
-            self._groups[plan.name] = group
-        self.start()
-        held_by_dead = await self._held_by_dead()
-        taken = await self._take_over_ready()
-        taken += await self._take_over_ready(look=True)
-        async with self._turn():
+        async with self._turn():  # whatever is notified meanwhile, this takes over all that is ready
+            for plan in plans:
+                self._stored.register(plan)
+                self._watchlist.watch(plan)
+                self._groups[plan.name] = group
+            self.start()
+            held_by_dead = await self._held_by_dead()
+            taken = await self._take_over()
+            taken += await self._take_over(look=True)
             taken += await self._take_over_all(held_by_dead)
         return [run for run in taken if run.workflow in self._watchlist.workflows]  # no children of parked runs
 
@@ -138,20 +151,24 @@ class Caretaker:
         return self._lock[1]
 
     async def _take_over_ready(self, *, look: bool = False) -> list[Run]:
-        """Take over the runs that are ready and have a place. List them if `look`, or if none is known to be ready."""
+        """See `_take_over`. Called without the turn."""
         async with self._turn():
-            self._refilling = False
-            groups = set(self._groups.values())
-            if groups and not self._watchlist.parked and all(group.places == 0 for group in groups):
-                return []
-            if look or not (self._backlog or self._is_more):
-                ready = await self._stored.backend.ready(self._stored.now())
-                self._backlog = deque(self._claims.split(ready, self._group))
-            records, self._backlog = self._backlog, deque()
-            taken = await self._take_over_all(records)
-            for group in groups:
-                taken += await self._claims.take_over(group, self._drive, self._log_once)
-            return taken
+            return await self._take_over(look=look)
+
+    async def _take_over(self, *, look: bool = False) -> list[Run]:
+        """Take over the runs that are ready and have a place. List them if `look`, or if none is known to be ready."""
+        self._refilling = False
+        groups = set(self._groups.values())
+        if groups and not self._watchlist.parked and all(group.places == 0 for group in groups):
+            return []
+        if look or not (self._backlog or self._is_more):
+            ready = await self._stored.backend.ready(self._stored.now())
+            self._backlog = deque(self._claims.split(ready, self._group))
+        records, self._backlog = self._backlog, deque()
+        taken = await self._take_over_all(records)
+        for group in groups:
+            taken += await self._claims.take_over(group, self._drive, self._log_once)
+        return taken
 
     @property
     def _is_more(self) -> bool:

@@ -1,0 +1,213 @@
+"""Notifications: a thread looks for changes by other connections, while the kernel wants to know them.
+
+SQLite tells no process of the commits of another one. But `PRAGMA data_version` changes with each commit of another
+connection, and costs a few microseconds. So the thread asks for it every `PAUSE` seconds, and looks further only if it
+has changed: journal entries show the runs that ended or were parked or created, signals those that got one, and the
+table `news` those that were released or deleted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from typing import Any, NamedTuple
+
+from cano_sqlite.connection import connect_for_reading, roll_back
+from cano_sqlite.settings import Settings
+from cano_sqlite.snapshot import fetch
+
+PAUSE = 0.03
+"""Seconds between two looks."""
+
+LONG_PAUSE = 1.0
+"""Seconds until the next look after an error."""
+
+MOST = 1000
+"""The most runs of one look that are named one by one, and the most rows of `news`."""
+
+NEWEST = """
+    SELECT (SELECT max(id) FROM journal), (SELECT max(id) FROM signals), (SELECT max(id) FROM news)"""
+ENDED = """
+    SELECT runs.run_id FROM journal CROSS JOIN runs ON runs.id = journal.run
+    WHERE journal.id > ? AND (journal.status <> 'running' OR (journal.prev = 0 AND runs.holder IS NULL))"""
+SIGNALLED = "SELECT run_id FROM signals WHERE id > ?"
+NOTED = "SELECT run_id FROM news WHERE id > ?"
+MOST_ENTRIES = 100_000
+"""The most journal entries that one look reads."""
+
+_NOTE = "INSERT INTO news (run_id) VALUES (?)"
+_FORGET = "DELETE FROM news WHERE id = last_insert_rowid() - ?"
+_log = logging.getLogger("cano.sqlite")
+
+
+def note(connection: sqlite3.Connection, run_id: str | None) -> None:
+    """Note that a run was released or deleted; None stands for any run."""
+    connection.execute(_NOTE, (run_id,))
+    connection.execute(_FORGET, (MOST,))  # ids are not used again, since the newest stays
+
+
+class Newest(NamedTuple):
+    """The newest ids: of journal entries, signals and rows of `news`."""
+
+    entry: int
+    signal: int
+    note: int
+
+
+def newest(connection: sqlite3.Connection) -> Newest:
+    """Return the newest ids."""
+    ((*ids,),) = connection.execute(NEWEST).fetchall()
+    return Newest(*(id or 0 for id in ids))
+
+
+class _Known:
+    """The knowledge of the last look.
+
+    Attributes:
+        seen: what was newest.
+        own: the runs that this store itself has ended, parked or created since then.
+    """
+
+    def __init__(self, seen: Newest) -> None:
+        self.seen = seen
+        self.own: set[str | None] = set()
+
+
+class News:
+    """Looks for changes from `watch` to `close`, in a thread that runs while the kernel attends."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._tell: Callable[[str | None], None] | None = None
+        self._thread: _Thread | None = None
+        self._last: _Thread | None = None
+        self._known: _Known | None = None
+
+    def begin(self, seen: Newest) -> None:
+        """Tell what comes after this, as soon as there is a watcher."""
+        self._known = _Known(seen)
+
+    def watch(self, tell: Callable[[str | None], None]) -> None:
+        """Call `tell` from now on."""
+        self._tell = tell
+        self.attend(True)
+
+    def attend(self, wanted: bool) -> None:
+        """Begin or stop to look."""
+        if not wanted:
+            self.stop()
+        elif self._tell is not None and self._thread is None and self._known is not None:
+            self._thread = _Thread(self._settings, self._known, asyncio.get_running_loop(), self._say)
+
+    @contextmanager
+    def change(self, run_id: str) -> Iterator[None]:
+        """In this block, the store itself ends, parks or creates a run, which `watch` need not tell."""
+        own = set[str | None]() if self._thread is None or self._known is None else self._known.own
+        own.add(run_id)
+        try:
+            yield
+        except BaseException:
+            own.discard(run_id)
+            raise
+
+    def stop(self) -> None:
+        """Let the thread end."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.stop.release()
+            self._last = thread
+
+    async def close(self) -> None:
+        """Tell no more, and wait until the thread has disconnected."""
+        self._tell = None
+        self.stop()
+        if self._last is not None and self._last.process == os.getpid():
+            await asyncio.wrap_future(self._last.ended)
+
+    def _say(self, run_ids: set[str | None]) -> None:
+        for run_id in run_ids:
+            if self._tell is not None:
+                try:
+                    self._tell(run_id)
+                except Exception:  # noqa: BLE001  # it is logged, and notifications continue
+                    _log.exception("the change callback of the store %s raised", self._settings.path)
+
+
+class _Thread:
+    """The thread.
+
+    Attributes:
+        process: the process that has it; a fork has no thread.
+        stop: held until the thread is to end.
+        ended: done when it has disconnected.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        known: _Known,
+        loop: asyncio.AbstractEventLoop,
+        say: Callable[[set[str | None]], None],
+    ) -> None:
+        self._settings = settings
+        self._known = known
+        self._loop = loop
+        self._say = say
+        self.process = os.getpid()
+        self.stop = threading.Lock()
+        self.stop.acquire()
+        self.ended: Future[None] = Future()
+        self.ended.set_running_or_notify_cancel()
+        threading.Thread(target=self._live, name="cano-sqlite news", daemon=True).start()
+
+    def _live(self) -> None:
+        connection: sqlite3.Connection | None = None
+        version, pause = None, PAUSE
+        try:
+            while not self.stop.acquire(timeout=pause):
+                try:
+                    if connection is None:
+                        connection = connect_for_reading(self._settings)
+                    ((now,),) = connection.execute("PRAGMA data_version").fetchall()
+                    if now != version:
+                        self._report(_look(connection, self._known))
+                        version = now  # if it has changed since, the next look finds it
+                    pause = PAUSE
+                except Exception as error:  # noqa: BLE001  # kernels poll meanwhile, and this tries again
+                    _log.info("no notifications from %s: %s; retrying", self._settings.path, error)
+                    pause = LONG_PAUSE
+        finally:
+            if connection is not None:
+                connection.close()
+            self.ended.set_result(None)
+
+    def _report(self, changed: set[str | None]) -> None:
+        if changed:
+            with suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._say, changed)
+
+
+def _look(connection: sqlite3.Connection, known: _Known) -> set[str | None]:
+    """Return the runs that have changed since the last look; None stands for any run."""
+    connection.execute("BEGIN")
+    try:
+        now, seen = newest(connection), known.seen
+        found: list[tuple[Any, ...]] = []
+        if now.note - seen.note > MOST or now.entry - seen.entry > MOST_ENTRIES:
+            found.append((None,))
+        else:
+            for question, id in zip((ENDED, SIGNALLED, NOTED), seen, strict=True):
+                found += fetch(connection, question, (id,))
+    finally:
+        roll_back(connection)
+    known.seen = now
+    changed = {run_id if isinstance(run_id, str) else None for (run_id,) in found}
+    own = known.own & changed
+    known.own -= own
+    return changed - own if len(changed) <= MOST else {None}

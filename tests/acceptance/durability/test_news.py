@@ -1,0 +1,133 @@
+"""News of another process on every store: with an hour between two polls, nothing else can wake a run in time."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from cano import Kernel, RunCancelledError, RunStatus, SubWorkflow, Workflow, current_step, wait_for
+
+pytestmark = pytest.mark.slow
+
+HOUR = 3600.0
+STORES = ["sqlite", "postgres", "redis"]
+
+
+async def ask(store: Any) -> Any:
+    """Wait for a signal."""
+    return wait_for("answer", then="NOTE")
+
+
+async def note(store: Any) -> str:
+    """Note the answer."""
+    store["answer"] = current_step().payload
+    return "DONE"
+
+
+async def hang(store: Any) -> str:
+    """Say that it is executed, and never end."""
+    print("hangs", flush=True)
+    await asyncio.Event().wait()
+    return "DONE"
+
+
+asks: Workflow[Any] = Workflow("ASK", name="asks").register("ASK", ask).register("NOTE", note).add_exit_state("DONE")
+hangs: Workflow[Any] = Workflow("HANG", name="hangs").register("HANG", hang).add_exit_state("DONE")
+parent: Workflow[Any] = (
+    Workflow("CALL", name="parent")
+    .register("CALL", SubWorkflow(asks, {}, {"answer": "answer"}, then="DONE"))
+    .add_exit_state("DONE")
+)
+PROGRAM = """
+import asyncio, sys
+from cano import Kernel
+from tests.acceptance.durability.test_news import HOUR, asks, hangs, parent
+
+async def main():
+    async with Kernel(store=sys.argv[1], poll=HOUR, grace=0) as kernel:
+        {}
+        print("end", flush=True)
+
+asyncio.run(main())
+"""
+
+
+@asynccontextmanager
+async def process(url: str, does: str) -> AsyncIterator[Callable[[], Any]]:
+    """Another process with a kernel on the store; the function returns its next line."""
+    program = PROGRAM.format(does)
+    other = await asyncio.create_subprocess_exec(
+        sys.executable, "-W", "error", "-c", program, url, stdout=asyncio.subprocess.PIPE
+    )
+    assert other.stdout is not None
+    stdout = other.stdout
+
+    async def line() -> str:
+        return (await stdout.readline()).decode().strip()
+
+    try:
+        yield line
+    finally:
+        if other.returncode is None:
+            other.kill()
+        await other.wait()
+
+
+WAITS = """
+        handle = await kernel.start({}, {{}}, run_id="r")
+        {}
+        print("started", flush=True)
+        try:
+            print((await handle.result()).data, flush=True)
+        except Exception as error:
+            print(type(error).__name__, flush=True)"""
+PARKED = """
+        while (await kernel.runs())[0].status.name != "PARKED":
+            await asyncio.sleep(0)"""
+
+
+@pytest.mark.parametrize("kind", STORES)
+async def test_a_signal_and_the_end_of_a_child(kind: str, url_of: Callable[[str], str]) -> None:
+    """A signal to a parked child wakes it in the process that parked it; its end wakes the parent."""
+    url = url_of(kind)
+    async with process(url, WAITS.format("parent", PARKED)) as line:
+        assert await line() == "started"
+        async with Kernel(store=url, poll=HOUR) as kernel:
+            await kernel.signal("r:1/asks", "answer", 42)
+            assert await line() == "{'answer': 42}"
+            assert await line() == "end"
+
+
+@pytest.mark.parametrize("kind", STORES)
+async def test_the_end_of_another_process_run(kind: str, url_of: Callable[[str], str]) -> None:
+    """A caller that waits for a run of another process learns of its end; a recovering one, of a run left behind."""
+    url = url_of(kind)
+    async with process(url, WAITS.format("asks", PARKED)) as line:
+        assert await line() == "started"
+        async with Kernel(store=url, poll=HOUR) as kernel, Kernel(store=url, poll=HOUR) as waiting:
+            result = asyncio.ensure_future(waiting.run(asks, run_id="r"))
+            await kernel.signal("r", "answer", 1)
+            assert (await result).data == {"answer": 1}
+    recovers = 'await kernel.recover(hangs); print("recovers", flush=True); await asyncio.Event().wait()'
+    async with Kernel(store=url, poll=HOUR, grace=0) as kernel:
+        await kernel.start(hangs, {}, run_id="left")
+        async with process(url, recovers) as line:
+            assert await line() == "recovers"
+            await kernel.close()
+            assert await line() == "hangs"
+
+
+@pytest.mark.parametrize("kind", STORES)
+async def test_a_cancellation(kind: str, url_of: Callable[[str], str]) -> None:
+    """A run that another process executes stops when it is cancelled."""
+    url = url_of(kind)
+    async with process(url, WAITS.format("hangs", "")) as line:
+        assert sorted([await line(), await line()]) == ["hangs", "started"]
+        async with Kernel(store=url, poll=HOUR) as kernel:
+            assert await kernel.cancel("r")
+            assert await line() == RunCancelledError.__name__
+            assert (await kernel.runs())[0].status is RunStatus.CANCELLED

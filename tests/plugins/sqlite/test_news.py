@@ -1,0 +1,153 @@
+"""Notifications: the contract says what is sent; these tests say what is not, and when the store looks."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cano import ConflictError, Kernel, RunStatus, Signal, Wait, Workflow
+from cano.testing.contract_base import LATER, NOW, free_run, new_run, note, step
+from cano_sqlite import SqliteBackend, news
+
+from tests.waiting import until
+
+Ask = Callable[..., list[Any]]
+
+
+class Told:
+    """The notifications of a store."""
+
+    def __init__(self, store: SqliteBackend) -> None:
+        self.ids: list[str | None] = []
+        self._heard = asyncio.Event()
+        store.watch(self._tell)
+
+    def _tell(self, run_id: str | None) -> None:
+        self.ids.append(run_id)
+        self._heard.set()
+
+    async def until(self, last: str | None) -> set[str | None]:
+        """Return what has been told once `last` is among it."""
+        while last not in self.ids:
+            self._heard.clear()
+            await self._heard.wait()
+        ids, self.ids = set(self.ids), []
+        return ids
+
+
+@pytest.fixture
+async def other(path: Path, store: SqliteBackend) -> AsyncIterator[SqliteBackend]:
+    """Another store on the file."""
+    other = SqliteBackend(path, synchronous="normal")
+    await other.open()
+    yield other
+    await other.close()
+
+
+def threads() -> list[str]:
+    """The threads that look for changes."""
+    return [thread.name for thread in threading.enumerate() if thread.name == "cano-sqlite news"]
+
+
+async def test_no_more_is_told_than_helps(store: SqliteBackend, other: SqliteBackend) -> None:
+    """Each change that may let a run continue is told; other changes, and a store's own, are not."""
+    told = Told(store)
+    await other.create(new_run("held"))
+    await other.create(new_run("steps"))
+    await other.commit(step(1, "steps"))
+    await other.renew("me", {"held": 1}, LATER + 1)
+    await other.create(free_run("free"))
+    await other.claim("free", "me", NOW, LATER)
+    await other.put_signal("early", Signal("1", "go"))
+    for own in ("mine", "mine too"):
+        await store.create(free_run(own))
+        await store.commit(note(0, own, token=0, status=RunStatus.SUCCEEDED))
+    await other.commit(step(1, "held", status=RunStatus.PARKED, wait=Wait(then="B", signal="go"), release=True))
+    assert await told.until("held") - {"free"} == {"early", "held"}  # it may have seen "free" before the claim
+
+    with pytest.raises(ConflictError):
+        await store.commit(step(9, "steps", status=RunStatus.FAILED))
+    await other.commit(step(2, "steps", status=RunStatus.FAILED))
+    assert await told.until("steps") == {"steps"}
+    await other.delete("steps")
+    assert await told.until("steps") == {"steps", None}
+
+
+async def test_too_much_for_one_look(
+    store: SqliteBackend, other: SqliteBackend, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of many changes it is told at once that any run may have changed; and old news are not kept."""
+    monkeypatch.setattr(news, "MOST", 5)
+    await asyncio.gather(*(other.create(new_run(str(number))) for number in range(20)))
+    await asyncio.gather(*(other.commit(step(1, str(number), status=RunStatus.PARKED)) for number in range(20)))
+    told = Told(store)
+    assert None in await told.until(None)
+    await asyncio.gather(*(other.release(str(number), 1) for number in range(20)))
+    assert await told.until(None) == {None}
+    assert ask("SELECT count(*) FROM news") == [(5,)]
+    monkeypatch.setattr(news, "MOST_ENTRIES", 3)
+    await asyncio.gather(*(other.commit(step(2, str(number))) for number in range(4)))
+    assert await told.until(None) == {None}
+
+
+async def test_it_looks_while_it_is_wanted(store: SqliteBackend, other: SqliteBackend) -> None:
+    """Without a watcher, and while nothing is wanted, no thread looks; what happened meanwhile is told afterwards."""
+    assert threads() == []
+    told = Told(store)
+    assert len(threads()) == 1
+    store.attend(False)
+    await other.put_signal("meanwhile", Signal("1", "go"))
+    store.attend(True)
+    store.attend(True)
+    await told.until("meanwhile")
+    await until(lambda: len(threads()) == 1)  # the first one has ended
+    await store.close()
+    assert threads() == []
+
+
+async def test_a_kernel_wants_it_while_it_waits(path: Path) -> None:
+    """A kernel that executes nothing, waits for nothing and recovers nothing lets no thread look."""
+    gate, begun = asyncio.Event(), asyncio.Event()
+
+    async def hold(store: Any) -> str:
+        begun.set()
+        await gate.wait()
+        return "end"
+
+    flow = Workflow("hold", name="hold").register("hold", hold).add_exit_state("end")
+    async with Kernel(store=f"sqlite:///{path}", poll=0.01) as kernel:
+        await kernel.runs()
+        assert threads() == []
+        handle = await kernel.start(flow, {}, run_id="r")
+        await begun.wait()
+        assert len(threads()) == 1
+        gate.set()
+        await handle.result()
+        await until(lambda: threads() == [])
+        await kernel.recover(flow)
+        assert len(threads()) == 1
+    assert threads() == []
+
+
+async def test_an_error_is_not_the_end(
+    store: SqliteBackend, other: SqliteBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If a look fails, the next one tells what it would have told."""
+    monkeypatch.setattr(news, "LONG_PAUSE", 0.001)
+    honest, failed = news.newest, threading.Event()
+
+    def failing(connection: Any) -> news.Newest:
+        if not failed.is_set():
+            failed.set()
+            raise OSError("not now")
+        return honest(connection)
+
+    monkeypatch.setattr(news, "newest", failing)
+    told = Told(store)
+    await other.put_signal("signalled", Signal("1", "go"))
+    await told.until("signalled")
+    assert failed.is_set()
