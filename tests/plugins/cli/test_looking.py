@@ -337,6 +337,25 @@ def test_removed_keys(cano: Cano, store: str, write: Write) -> None:
     assert answer["data"] == {"b": 1}
 
 
+def test_appended_items(cano: Cano, store: str, write: Write) -> None:
+    """The items that a step has appended are told apart from the list that another has put."""
+    write(
+        "w.py",
+        "from cano import *\n"
+        "async def put(store):\n    store['a'] = [1]\n    return 'y'\n"
+        "async def add(store):\n    store.append('a', 2)\n    store.append('a', 3)\n    return 'z'\n"
+        "flow = Workflow('x', name='w', default_config=TaskConfig.minimal()).register('x', task(put))\n"
+        "flow.register('y', task(add)).add_exit_state('z')\n",
+    )
+    cano("run", "w", "--run-id", "r1")
+
+    answer: dict[str, Any] = json.loads(cano("show", "r1", "--json").stdout)
+
+    assert [line["changed"] for line in answer["history"]] == [{}, {"a": [1]}, {}]
+    assert [line["appended"] for line in answer["history"]] == [{}, {}, {"a": [2, 3]}]
+    assert answer["data"] == {"a": [1, 2, 3]}
+
+
 SECRETS = """
     import asyncio, signal
 

@@ -6,7 +6,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from cano import Commit, RunRecord, RunStatus, SerializationError, Signal, StoreUnavailableError, Transition, Wait
+from cano import (
+    Appended,
+    Commit,
+    RunRecord,
+    RunStatus,
+    SerializationError,
+    Signal,
+    StoreUnavailableError,
+    Transition,
+    Wait,
+)
 from cano.testing import Faults, FaultyStore
 from cano_cli.contents import LayeredStore
 from cano_cli.copied_audit import Importer
@@ -61,6 +71,20 @@ async def test_keys_that_were_the_engines_are_refused(past: bool) -> None:
         await source.commit(commit(1, removed=["\0deadline"]))
     [refused] = (await copied(source, target, clock)).problems
     assert (refused.kind, "'\\x00deadline', which begins with NUL" in refused.detail) == (Kind.REFUSED, True)
+    assert await everything(target) == {}
+
+
+@pytest.mark.parametrize("past", [False, True])
+async def test_a_store_without_parts_gets_none(past: bool) -> None:
+    """A list that was appended to, now or earlier, is not copied to a store that does not keep parts."""
+    clock, source, target = Ticking(), MemoryBackend(strict=True), MemoryBackend(strict=True)
+    target.capabilities = target.capabilities._replace(appends=False)
+    await source.create(RUN._replace(data={"log": b"0"}))
+    await source.commit(commit(1, changed={"log": Appended((b"1",))}))
+    if past:
+        await source.commit(commit(2, changed={"log": b"2"}))
+    [refused] = (await copied(source, target, clock)).problems
+    assert (refused.kind, "the list of its key 'log' in parts" in refused.detail) == (Kind.REFUSED, True)
     assert await everything(target) == {}
 
 

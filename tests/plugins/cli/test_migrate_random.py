@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from cano import Commit, RunRecord, RunStatus, Signal, StoreBackend, StoreUnavailableError, Wait
+from cano import Appended, Commit, RunRecord, RunStatus, Signal, StoreBackend, StoreUnavailableError, Wait
 from cano.testing import Faults, FaultyStore
 from cano_cli.contents import LayeredStore
 from cano_cli.copied_audit import Importer
@@ -22,6 +22,7 @@ IDS = ("a", "b", "c")
 NAMES = st.sampled_from(("", "go", "stop\0"))
 KEYS = st.sampled_from(("k", "l", "m", "n", "hidden\0", ""))
 VALUES = st.binary(max_size=3)
+DATA = st.dictionaries(KEYS, VALUES | st.builds(Appended, st.lists(VALUES, min_size=1, max_size=2)), max_size=3)
 SIGNALS = st.sampled_from(("1", "2", "3", "4"))
 WAITS = st.none() | st.builds(Wait, then=st.just("S"), signal=st.none() | NAMES, until=st.none() | st.just(9.5),
                               own=st.booleans())  # fmt: skip
@@ -32,7 +33,7 @@ COMMITS = st.fixed_dictionaries(
         "seq": st.sampled_from((0, 0, 1, 1, 2, 7)),  # by how much it grows
         "state": st.sampled_from(("S", "T")),
         "status": st.sampled_from(RunStatus),
-        "changed": st.dictionaries(KEYS, VALUES, max_size=3),
+        "changed": DATA,
         "removed": st.lists(KEYS, max_size=2),
         "error": ERRORS,
         "wait": WAITS,
@@ -47,7 +48,7 @@ CREATES = st.fixed_dictionaries(
     {
         "seq": st.sampled_from((0, 0, 7)),
         "status": st.sampled_from((RunStatus.RUNNING, RunStatus.PARKED)),
-        "data": st.dictionaries(KEYS, VALUES, max_size=3),
+        "data": DATA,
         "own": st.dictionaries(KEYS, VALUES, max_size=2),
         "parent": st.none() | st.sampled_from(IDS),
         "wait": WAITS,

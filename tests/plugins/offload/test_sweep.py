@@ -233,6 +233,24 @@ async def test_wrong_urls_are_refused(url: str, tmp_path: Path) -> None:
             await sweep(Kernel(), urls, delete=True)
 
 
+async def test_appended_items_stay(url: str, folder: Folder) -> None:
+    """Files stay that the items refer to which steps have appended."""
+    flow = Workflow("ADD", name="adding").add_exit_states(["DONE"])
+
+    @flow.on("ADD")
+    async def add(store: KeyValueStore) -> str:
+        store.append("log", f"{len(store.get('log', list, []))} " * 100)
+        return "ADD" if len(store.get("log", list)) < 3 else "DONE"
+
+    async with Kernel(store=url) as kernel:
+        await kernel.run(flow, run_id="one")
+    age(folder)
+    swept = await sweep(Kernel(), [url], delete=True)
+    assert (swept.referenced, swept.removed, swept.missing) == (3, [], [])
+    async with Kernel(store=url) as kernel:
+        assert [item[0] for item in (await kernel.run(flow, run_id="one")).data["log"]] == ["0", "1", "2"]
+
+
 async def test_what_cannot_be_read_stops_the_sweep(url: str, folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is removed if a layer is missing from the URL, since its values may contain references."""
     from cano_encryption import KEYS_ENV, new_key

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from cano import (
+    Appended,
     Commit,
     ConfigurationError,
     ConflictError,
@@ -83,7 +84,7 @@ def entries(kernel: Kernel) -> dict[str, list[Any]]:
     return found
 
 
-def data(record: RunRecord, **values: bytes) -> RunRecord:
+def data(record: RunRecord, **values: Any) -> RunRecord:
     """Return the record with other values."""
     return record._replace(data={**record.data, **values})
 
@@ -359,6 +360,67 @@ async def test_the_history_of_a_run_that_is_just_deleted(kernel: Kernel, monkeyp
 
     monkeypatch.setattr(backend.inner, "load", deleted_after)
     assert await backend.history("one") == []
+
+
+LOG = Workflow("ADD", name="adding").add_exit_state("DONE")
+
+
+@LOG.on("ADD")
+async def add(store: KeyValueStore) -> str:
+    """Append an item, and wait after three."""
+    store.append("log", len(store.get("log", list, [])))
+    return "ADD" if len(store.get("log", list)) < 4 else wait_for("go", then="DONE")
+
+
+def with_log(run: RunRecord, change: Callable[[list[bytes]], list[bytes]]) -> RunRecord:
+    """Return a run with other parts of its list."""
+    return data(run, log=Appended(change(list(run.data["log"]))))
+
+
+PARTS: dict[str, Callable[[RunRecord, list[Any]], tuple[RunRecord, list[Any]]]] = {
+    "the last part less": lambda run, past: (with_log(run, lambda log: log[:-1]), past),
+    "an inner part less": lambda run, past: (with_log(run, lambda log: [*log[:1], *log[2:]]), past),
+    "a part twice": lambda run, past: (with_log(run, lambda log: [*log, log[-1]]), past),
+    "another order": lambda run, past: (with_log(run, lambda log: [log[0], log[2], log[1], log[3]]), past),
+    "only one part": lambda run, past: (data(run, log=run.data["log"][0]), past),
+    "an entry that sets": lambda run, past: (run, [*past[:-1], with_set(past[-1])]),
+    "an entry with another part": lambda run, past: (run, [*past[:-1], past[-1]._replace(changed=past[-2].changed)]),
+}
+
+
+def with_set(entry: Transition) -> Transition:
+    """Return an entry that sets what it appended."""
+    return entry._replace(changed={"log": entry.changed["log"][0]})
+
+
+@pytest.mark.parametrize("change", PARTS.values(), ids=PARTS)
+async def test_changed_parts_are_refused(
+    kernel: Kernel, change: Callable[[RunRecord, list[Any]], tuple[RunRecord, list[Any]]]
+) -> None:
+    """Parts of a list are neither dropped, repeated, moved nor taken for a whole list, in a run or its history."""
+    handle = await kernel.start(LOG, run_id="log")
+    await handle._run.ended()
+    assert len(await kernel.history("log")) == 5
+    runs, histories = rows(kernel), entries(kernel)
+    runs["log"], histories["log"] = change(runs["log"], histories["log"])
+    with pytest.raises(SerializationError, match="log"):
+        await kernel.history("log")
+
+
+async def test_parts_are_encrypted_again(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Encrypting again keeps each part, and the order of the keys; the run goes on to append."""
+    handle = await kernel.start(LOG, {"a": 1, "log": [0], "b": 2}, run_id="log")
+    await handle._run.ended()
+    backend: Any = kernel.backend
+    before = rows(kernel)["log"].data
+    monkeypatch.setattr(backend.layer, "is_current", lambda data: data not in before["log"][1:2])
+    found = {each.run_id: each async for each in backend.reencrypted("me", lambda: 1000.0)}
+    assert (found["log"].values, found["log"].problem) == (2, None)  # `b` comes after the list
+    after = rows(kernel)["log"].data
+    assert (list(after), len(after["log"]), after["a"]) == (list(before), len(before["log"]), before["a"])
+    assert set(after["log"]).isdisjoint(before["log"])
+    await kernel.signal("log", "go")
+    assert (await kernel.run(LOG, run_id="log")).data == {"a": 1, "log": [0, 1, 2, 3], "b": 2}
 
 
 async def test_reencrypting_is_killed_after_a_commit(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
