@@ -10,7 +10,7 @@ from cano.data.changes import Changes
 from cano.data.copying import isolate
 from cano.engine.control import StoreFailed
 from cano.engine.step import location_of
-from cano.engine.strand import failure, shown
+from cano.engine.strand import NOT_FATAL, failure, shown
 from cano.errors import (
     JoinError,
     NodeError,
@@ -105,7 +105,7 @@ async def attempt_until_done(
         StepTimeoutError: the last attempt, or the whole step, exceeded its timeout.
     """
     step, clock = strand.step, strand.kernel.clock
-    detail = step._ensure_detail()
+    detail, journal = step._ensure_detail(), step.run.journal
     previous_error = detail.error  # of the previous step, if its `on_exhausted` led to this state
     if detail.began is not None:
         began = detail.began
@@ -118,7 +118,7 @@ async def attempt_until_done(
         if detail.began is not None:
             detail.phase = done.restore(strand, detail)
     if limit is not None and detail.began is not None and clock.monotonic() >= limit:
-        if step.branch is None and strand.kernel.keeper is not None and step.run.journal is not None:
+        if step.branch is None and strand.kernel.keeper is not None and journal is not None:
             await strand.kernel.keeper.cancel_children(step.run_id)
         raise _timed_out(step, bound, total=True, abandoned=False)
     detail.began, deadline, detail.deadline = began, detail.deadline, None
@@ -130,8 +130,8 @@ async def attempt_until_done(
                 return await (
                     bound.call(strand.store) if bound.node is None else _attempt(strand, bound, bound.node, done)
                 )
-            except (Exception, asyncio.CancelledError) as caught:
-                failed: BaseException | None = strand.as_failure(caught)
+            except NOT_FATAL as caught:
+                failed: BaseException | None = caught if isinstance(caught, Exception) else strand.as_failure(caught)
                 if not isinstance(failed, Exception):
                     raise
                 error, failed = failed, None  # a second name would keep the error, and what its traceback refers to
@@ -145,7 +145,7 @@ async def attempt_until_done(
             raise_failed(step, error)
         delay = None
         if bound.retry is not None and not (of_run and _has_cancelled_child(error)):
-            delay = _delay(bound.retry, detail.attempt, error, clock.monotonic() - began)
+            delay = _delay(bound.retry, detail.attempt, error, clock.monotonic() - began if bound.timed else 0.0)
         if delay is None:
             if bound.node is None or detail.phase != "exec":
                 raise_failed(step, error)
@@ -159,9 +159,9 @@ async def attempt_until_done(
         detail.error, detail.delay = error, delay
         if strand.plan.step_retrying:
             strand.notify(strand.plan.step_retrying, step)
-        if step.run.journal is not None:
-            await _save(strand, step.run.journal, began, done)
-        if delay or step.run.journal is not None or detail.attempt % BREATH == 0:
+        if journal is not None:
+            await _save(strand, journal, began, done)
+        if delay or journal is not None or detail.attempt % BREATH == 0:
             await strand.wait_to_retry(delay)
         detail.attempt += 1
         detail.error, detail.delay, error, deadline = previous_error, None, None, None

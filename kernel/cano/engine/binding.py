@@ -150,9 +150,10 @@ class BoundState:
             Paused: the run is to be parked.
             Refused: the result is not a state of the workflow, or not one that the task declares.
         """
-        states = self.plan.states
+        if result is self.hot[1]:
+            return self.hot[2]  # type: ignore[no-any-return]
         try:
-            target = states.get(result)
+            target = self.plan.states.get(result)
         except Exception:  # noqa: BLE001  # it cannot be hashed or compared, so it is not a state
             target = None
         if target is None and isinstance(result, Pause):

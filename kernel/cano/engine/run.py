@@ -307,7 +307,7 @@ class Run(Strand):
         Raises:
             BaseException: the error that the run ends with: no attempt succeeds, and there is no `on_exhausted` state.
         """
-        step, error = self.step, self.as_failure(error)
+        step, error = self.step, error if isinstance(error, Exception) else self.as_failure(error)
         if bound.fast and isinstance(error, Exception) and not isinstance(error, UNFOLLOWED):
             try:
                 target = bound.follow(await attempt_until_done(self, bound, error, began))
@@ -445,7 +445,8 @@ class Run(Strand):
 
     def stopping(self) -> bool:
         """Return whether the run is to end before its next step, even if its task continues."""
-        return self._stop is not None or self.cancelled_from_outside()
+        cancelling = self._task.cancelling()  # type: ignore[union-attr]  # it is set by now
+        return self._stop is not None or (cancelling > self._base_cancelling and self.cancelled_from_outside())
 
     def interrupted(self) -> bool:
         """Return whether this kernel has interrupted the run, or its parent, to be resumed later.

@@ -76,9 +76,7 @@ class Strand:
 
     def cancelled_from_outside(self) -> bool:
         """Return whether the task was cancelled, not counting the strand's own cancellations."""
-        assert self._task is not None
-        cancelling = self._task.cancelling()
-        return cancelling > self._base_cancelling and cancelling > self._base_cancelling + self.own_cancels()
+        return self._task.cancelling() > self._base_cancelling + self.own_cancels()  # type: ignore[union-attr]  # set
 
     def note_cancel(self) -> None:
         """Make the step loop check for a stop before the next step."""
@@ -94,7 +92,7 @@ class Strand:
 
     def as_failure(self, error: BaseException) -> BaseException:
         """Return `error`; but for a CancelledError that nothing asked for, the task's failure that it stands for."""
-        if not isinstance(error, Exception) and isinstance(error, asyncio.CancelledError) and not self.is_to_end():
+        if isinstance(error, asyncio.CancelledError) and not self.is_to_end():
             return failure(self.step, error)
         return error
 

@@ -8,6 +8,7 @@ retry would only occur again. A function gets the exception as it was raised, ev
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 
 from cano import ConfigurationError, PermanentStoreError, ValidationError
 from cano.options import refuse
@@ -39,11 +40,19 @@ def check_match(name: str, match: Match | None) -> None:
 
 def is_retryable(error: Exception, retry_on: Match | None, give_up_on: Match | None) -> bool:
     """Return whether `error` may be retried; `give_up_on` takes precedence over `retry_on`."""
-    if retry_on is None and _matches(error, PROGRAMMING_ERRORS, any):
-        return False
-    if retry_on is not None and not _matches(error, retry_on, all):
+    if retry_on is None:
+        ordinary = _is_ordinary(type(error))  # type: ignore[arg-type]  # mypy thinks that classes cannot be hashed
+        if not ordinary and _matches(error, PROGRAMMING_ERRORS, any):
+            return False
+    elif not _matches(error, retry_on, all):
         return False
     return give_up_on is None or not _matches(error, give_up_on, any)
+
+
+@lru_cache(maxsize=256)
+def _is_ordinary(kind: type) -> bool:
+    """Return whether no error of this class is a programming error or a group, which may contain one."""
+    return not issubclass(kind, (*PROGRAMMING_ERRORS, ExceptionGroup))
 
 
 def _matches(error: Exception, match: Match, combine: Callable[[Iterable[bool]], bool]) -> bool:
