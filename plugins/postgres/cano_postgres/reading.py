@@ -19,6 +19,7 @@ from cano_postgres.work import Rows
 AT_ONCE = 200
 """The most rows that are decoded in one turn of the event loop."""
 
+_NO_DATA: dict[str, Any] = {}  # one for all runs of lists: the garbage collector counts each dict
 _STATUSES = {status.value: status for status in RunStatus}
 _ALL = 2**62
 """More entries than a history has."""
@@ -219,7 +220,7 @@ def _record(row: Sequence[Any], data: dict[str, bytes], own: dict[str, bytes]) -
 def _listed(row: Sequence[Any]) -> RunRecord:
     """Return the run in a row of a list. A corrupt run carries the problem as its error, and does not hide others."""
     try:
-        return _record(row, {}, {})
+        return _record(row, _NO_DATA, _NO_DATA)
     except SerializationError as error:
         run_id, workflow = row[0], row[1]
         status = _STATUSES.get(row[8], RunStatus.INTERRUPTED)

@@ -116,11 +116,11 @@ class Engine:
             indexes.append(b"parent:" + text(filter.parent))
         after = (b"", b"") if filter.after is None else (time(filter.after[0]), text(filter.after[1]))
         answer = await self._ask(scripts.RUNS, b"%d" % limit, b"%d" % PAGE, *after, *(indexes or (b"runs",)))
-        return [run for run in await self._records(answer) if reading.matches(run, filter)]
+        return await self._records(answer, lambda run: reading.matches(run, filter))
 
     async def ready(self, now: float) -> Sequence[RunRecord]:
         answer = await self._ask(scripts.READY, time(now), b"%d" % PAGE)
-        return [run for run in await self._records(answer) if reading.could_go_on(run, now)]
+        return await self._records(answer, lambda run: reading.could_go_on(run, now))
 
     async def history(self, run_id: str) -> Sequence[Transition]:
         return await self.history_page(run_id, None, None)
@@ -279,13 +279,14 @@ class Engine:
         """Run a script for many runs, and return its answer."""
         return await self._pump.do(script, self._keys + b"runs", (self._keys, *arguments))
 
-    async def _records(self, answer: Any) -> list[RunRecord]:
-        """Return the records of an index. The answer has the first ones; fetch the rest page by page."""
-        members, found = answer
-        flat = list(found)
+    async def _records(self, answer: Any, wanted: Callable[[RunRecord], bool]) -> list[RunRecord]:
+        """Return the wanted records of an index. The answer has the first ones; fetch the rest page by page."""
+        members, page = answer
+        found = list(filter(wanted, reading.records(page)))
         for at in range(PAGE, len(members), PAGE):
-            flat += await self._ask(scripts.RECORDS, *members[at : at + PAGE])
-        return reading.records(flat)
+            page = await self._ask(scripts.RECORDS, *members[at : at + PAGE])
+            found += filter(wanted, reading.records(page))
+        return found
 
     def _op(self) -> bytes:
         """Return a new id for a call, by which its script recognises a repetition."""

@@ -10,6 +10,7 @@ from cano_msgspec.packing import DamagedError, pack_extra, unpack_extra, unreada
 
 from cano_redis.packing import number, text, time, unpaired
 
+_NO_DATA: dict[str, bytes] = {}  # one for all runs of lists: the garbage collector counts each dict
 STATUSES = {status.value: status for status in RunStatus}
 
 
@@ -104,7 +105,7 @@ def claimed(id: bytes, token: bytes, answer: Any, signals: int) -> ClaimedRun:
 def listed(run_id: str, flat: Any) -> RunRecord:
     """Return the run in a hash of a list. A corrupt run carries the problem as its error, and does not hide others."""
     try:
-        return record(run_id, flat, {})
+        return record(run_id, flat, _NO_DATA)
     except SerializationError as error:
         has = unpaired(flat) if isinstance(flat, list) else {}
         workflow = has.get(b"workflow", b"").decode(errors="replace")

@@ -12,6 +12,7 @@ from cano_msgspec.packing import unpacked_record, unreadable, unreadable_record
 
 from cano_sqlite.snapshot import Place, fetch, lines, next_mark, read_data
 
+_NO_DATA: dict[str, Any] = {}  # one for all runs of lists: the garbage collector counts each dict
 _STATUSES = {status.value: status for status in RunStatus}
 _NONE = type(None)
 _TYPES: tuple[Any, ...] = (str, str, str, str, (str, _NONE), float, float, str, int, (str, _NONE), (float, _NONE), int)
@@ -152,7 +153,7 @@ def _record(row: tuple[Any, ...], data: dict[str, bytes], own: dict[str, bytes])
 def _listed(row: tuple[Any, ...]) -> RunRecord:
     """Return the run in a row of a list. A corrupt run carries the problem as its error, and does not hide others."""
     try:
-        return _record(row, {}, {})
+        return _record(row, _NO_DATA, _NO_DATA)
     except SerializationError as error:
         run_id, workflow = _text(row[3]), _text(row[4])
         status = _STATUSES.get(row[10], RunStatus.INTERRUPTED)

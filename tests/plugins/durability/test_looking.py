@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,10 @@ from cano import (
     sleep_until,
     wait_for,
 )
+from cano.testing.contract_base import free_run
+from cano_durability.bounds import MANY
+from cano_durability.inspection import listing
+from cano_durability.recovery.leases import with_status_at
 
 from tests.plugins.durability.conftest import LEASE
 
@@ -792,3 +797,22 @@ def _spy(store: Any, name: str, read: list[int]) -> None:
         return entries
 
     setattr(store, name, spied)
+
+
+async def test_a_thread_works_on_a_long_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The event loop does not decide the status of a thousand runs; that of a few, it does."""
+    threads = list[threading.Thread]()
+
+    def noting(record: RunRecord, now: float) -> RunRecord:
+        threads.append(threading.current_thread())
+        return with_status_at(record, now)
+
+    monkeypatch.setattr(listing, "with_status_at", noting)
+    async with Kernel(store="memory://?strict=1") as kernel:
+        assert kernel.backend is not None
+        for number in range(MANY):
+            await kernel.backend.create(free_run(str(number)))
+        assert len(await kernel.runs(status="interrupted")) == MANY
+        assert threading.current_thread() not in threads
+        assert len(await kernel.runs(limit=1)) == 1
+        assert threads[MANY:] == [threading.current_thread()]

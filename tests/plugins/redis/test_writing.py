@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
-from cano import Commit, ConflictError, RunFilter, SerializationError, Signal, StoreUnavailableError
+from cano import Commit, ConflictError, RunFilter, RunRecord, SerializationError, Signal, StoreUnavailableError
 from cano.testing.contract_base import LATER, NOW, free_run, loaded, new_run, note, step
-from cano_redis import RedisBackend
+from cano_redis import RedisBackend, reading
 from cano_redis.engine import PAGE
 from cano_redis.packing import unpack_line
 from cano_redis.pump import Pump
@@ -268,3 +269,19 @@ async def test_a_page_of_a_history_is_read_alone(store: RedisBackend, monkeypatc
         first = 0 if after is None else after + 1
         assert [entry.seq for entry in page] == [*range(first, first + 5)]
         assert read.call_count == 5
+
+
+async def test_long_lists_are_decoded_page_by_page(store: RedisBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two pages of a list, the event loop does other work."""
+    pages, records = list[int](), reading.records
+
+    def noting(flat: Sequence[Any]) -> list[RunRecord]:
+        pages.append(len(flat) // 2)
+        return records(flat)
+
+    monkeypatch.setattr(reading, "records", noting)
+    ids = {str(number) for number in range(2 * PAGE + 1)}
+    await asyncio.gather(*(store.create(free_run(run_id)) for run_id in ids))
+    assert {run.run_id for run in await store.runs(RunFilter())} == ids
+    assert {run.run_id for run in await store.ready(NOW)} == ids
+    assert pages == [PAGE, PAGE, 1] * 2

@@ -13,6 +13,7 @@ from cano import (
 )
 from cano.engine.ports import Host
 
+from cano_durability.bounds import off_loop
 from cano_durability.inspection.promises import require
 from cano_durability.recovery.leases import with_status_at
 from cano_durability.stored_runs import StoredRuns
@@ -29,9 +30,13 @@ class Lister:
         """See `Kernel.runs`."""
         derived = filter.status in (RunStatus.INTERRUPTED, RunStatus.RUNNING)
         ask = filter._replace(status=RunStatus.RUNNING, limit=None) if derived else filter
-        records = [with_status_at(record, self._stored.now()) for record in await self._page(ask)]
-        found = [record for record in records if filter.status is None or record.status is filter.status]
-        return found[: filter.limit]
+        page, now = await self._page(ask), self._stored.now()
+
+        def found() -> list[RunRecord]:
+            records = (with_status_at(record, now) for record in page)
+            return [record for record in records if filter.status is None or record.status is filter.status]
+
+        return (await off_loop(len(page), found, self._stored.clock))[: filter.limit]
 
     async def _page(self, filter: RunFilter) -> Sequence[RunRecord]:
         """Return a page of the store's list, also if the store does not promise `pages`."""
