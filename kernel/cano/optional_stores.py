@@ -90,6 +90,25 @@ class HistoryPagingStore(StoreBackend, Protocol):
 
 
 @runtime_checkable
+class LimitingStore(StoreBackend, Protocol):
+    """A store that limits the number of users' signals that wait for a run, over all processes."""
+
+    async def put_signal_within(self, run_id: str, signal: Signal, most: int, audit: AuditEntry | None = None) -> bool:
+        """Store a signal as `put_signal` does, unless `most` signals of users or more wait for the run.
+
+        Return False if it was refused: then nothing has changed. A signal whose id the run got before is not refused.
+        Of calls at the same time, in any process, no more are accepted than there is room for.
+
+        Args:
+            run_id: the run, which need not exist yet.
+            signal: one of a user.
+            most: maximum number of waiting signals.
+            audit: see `AuditingStore`.
+        """
+        ...
+
+
+@runtime_checkable
 class ScopedStore(StoreBackend, Protocol):
     """A store that has namespaces: parts of it that share nothing, neither with one another nor with the store."""
 

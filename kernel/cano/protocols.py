@@ -229,6 +229,7 @@ class Capabilities(NamedTuple):
         history_pages: the store is a `HistoryPagingStore`; of others the kernel reads a history as a whole.
         namespaces: the store is a `ScopedStore`; `Kernel(namespace=…)` refuses others.
         appends: commits may append to values, see `cano.Appended`. To others the kernel writes a whole list each time.
+        signal_limit: the store is a `LimitingStore`; with others each kernel counts the waiting signals by itself.
     """
 
     durable: bool = True
@@ -244,6 +245,7 @@ class Capabilities(NamedTuple):
     history_pages: bool = False
     namespaces: bool = False
     appends: bool = False
+    signal_limit: bool = False
 
 
 @runtime_checkable

@@ -59,6 +59,7 @@ NAMES = [
     "LayerContext",
     "LazyBackend",
     "Limit",
+    "LimitingStore",
     "MISSING",
     "ManagedStore",
     "MergeConflictError",

@@ -14,7 +14,7 @@ HERE = Path(cano.__file__).parent
 FILES = sorted(path for path in HERE.rglob("*.py") if "testing" not in path.relative_to(HERE).parts)
 
 BUDGETS = {
-    "": 1_264,  # the top floor: hooks, protocols, records, errors, options
+    "": 1_270,  # the top floor: hooks, protocols, records, errors, options
     "data": 591,
     "model": 804,
     "engine": 1_538,
@@ -24,7 +24,7 @@ BUDGETS = {
     "kernel": 758,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
-DURABILITY = {"": 1_950, "families": 91, "inspection": 542, "looking": 66, "recovery": 600, "sealing": 601}
+DURABILITY = {"": 1_970, "families": 91, "inspection": 542, "looking": 66, "recovery": 600, "sealing": 605}
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
 
 EXCEPTIONS = {

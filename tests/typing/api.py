@@ -54,6 +54,7 @@ from cano import (
     LayerContext,
     LazyBackend,
     Limit,
+    LimitingStore,
     ManagedStore,
     MergeConflictError,
     Node,
@@ -717,6 +718,19 @@ class Scoped(Backend):
 
 
 scoped: ScopedStore = Scoped()
+
+
+class Limiting(Backend):
+    """A store that limits signals."""
+
+    capabilities = Capabilities(signal_limit=True)
+
+    async def put_signal_within(self, run_id: str, signal: Signal, most: int, audit: AuditEntry | None = None) -> bool:
+        """Refused."""
+        return False
+
+
+limiter: LimitingStore = Limiting()
 part: StoreBackend = scoped.scoped("acme")
 in_a_namespace: Kernel = Kernel(store=scoped, namespace="acme")
 

@@ -25,6 +25,7 @@ from cano.testing.contract_durable import DurableClauses
 from cano.testing.contract_history import HistoryClauses
 from cano.testing.contract_lease import LeaseClauses
 from cano.testing.contract_life import LifeClauses
+from cano.testing.contract_limit import LimitClauses
 from cano.testing.contract_news import NewsClauses
 from cano.testing.contract_own import OwnClauses
 from cano.testing.contract_prune import PruneClauses
@@ -52,6 +53,7 @@ class StoreBackendContract(
     PruneClauses,
     ClaimClauses,
     ScopeClauses,
+    LimitClauses,
     LifeClauses,
     UrlClauses,
     Contract,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import cast
 
 from cano.errors import ConflictError
-from cano.optional_stores import AuditingStore
+from cano.optional_stores import AuditingStore, LimitingStore
 from cano.protocols import StoreBackend
 from cano.records import AuditEntry, Signal
 from cano.testing.contract_base import (
@@ -137,3 +137,13 @@ class AuditClauses(Contract):
         assert await listed(store, "run 2") == []
         assert await listed(store, None) == [on_time, late, pruned]
         assert await store.load("run") == free_run()
+
+    @clause
+    async def test_a_refused_signal_leaves_no_entry(self, backend: StoreBackend) -> None:
+        """The audit has an entry for each stored signal, and none for a refused or a known one."""
+        if not (isinstance(backend, LimitingStore) and backend.capabilities.audit):
+            return
+        entries = [entry("signal", actor=f"{number}") for number in range(3)]
+        for id, given in zip("aba", entries, strict=True):
+            assert await backend.put_signal_within("run", Signal(id, "go"), 1, given) is (id == "a")
+        assert await listed(cast(AuditingStore, backend)) == entries[:1]

@@ -242,7 +242,7 @@ def _explain_failures() -> None:
     if (pytest := sys.modules.get("pytest")) is None:
         return
     topics = (
-        "appends", "audit", "commit", "create", "damage", "delete", "durable", "history", "lease", "life",
+        "appends", "audit", "commit", "create", "damage", "delete", "durable", "history", "lease", "life", "limit",
         "lost_answers", "news", "own", "ready", "restart", "runs", "scope", "signal", "urls", "values",
     )  # fmt: skip
     modules = {f"cano.testing.contract_{topic}" for topic in topics}

@@ -5,9 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-from cano import Appended, Clock, SerializationError, SizeLimits, StoreBackend
+from cano import (
+    Appended,
+    AuditEntry,
+    Clock,
+    LimitingStore,
+    SerializationError,
+    Signal,
+    SizeLimitError,
+    SizeLimits,
+    StoreBackend,
+)
 
 R = TypeVar("R")
 
@@ -53,22 +63,38 @@ class Total:
 
 
 class WaitingSignals:
-    """The number of signals that one kernel may still send to each run, before it counts those that wait again."""
+    """Limits the signals that wait for each run: in the store, if that can; others are counted by each kernel.
+
+    For these, it keeps the number of signals that the kernel may still send before it counts those that wait again.
+    """
 
     def __init__(self, backend: StoreBackend, limits: SizeLimits) -> None:
         self._backend = backend
         self._limits = limits
         self._left: dict[str, int] = {}
 
-    async def check(self, run_id: str) -> None:
-        """Count a signal that is about to be sent. Raises SizeLimitError if too many wait for the run already."""
+    async def put(self, run_id: str, signal: Signal, *audit: AuditEntry) -> None:
+        """Store a user's signal. Raises SizeLimitError if too many wait for the run already."""
+        most = self._limits.signals
+        if self._backend.capabilities.signal_limit:
+            store = cast(LimitingStore, self._backend)
+            if not await store.put_signal_within(run_id, signal, most, *audit):
+                raise self._exceeded(run_id, most)
+            return
+        await self._count(run_id)
+        await self._backend.put_signal(run_id, signal, *audit)
+
+    def _exceeded(self, run_id: str, waiting: int) -> SizeLimitError:
+        problem = f"{waiting} signals wait for run {run_id} already, with this one {waiting + 1}"
+        return self._limits.exceeded("signals", problem, waiting + 1, run_id)
+
+    async def _count(self, run_id: str) -> None:
         left = self._left.pop(run_id, 0)
         if left <= 0:
             waiting = sum(not signal.own for signal in (await self._backend.signals(run_id)).waiting)
             left = self._limits.signals - waiting
             if left <= 0:
-                problem = f"{waiting} signals wait for run {run_id} already, with this one {waiting + 1}"
-                raise self._limits.exceeded("signals", problem, waiting + 1, run_id)
+                raise self._exceeded(run_id, waiting)
         if len(self._left) >= REMEMBERED:
             self._left.clear()
         self._left[run_id] = left - 1

@@ -239,7 +239,7 @@ class Keeper:
     async def signal(self, run_id: str, name: str, payload: Any, id: str | None, wait: str | None) -> bool:
         """See `Kernel.signal`."""
         audit = self.stored.audited(run_id, "signal", name if id is None else f"{name}, id {id}")
-        backend, id, seq = self.stored.backend, id or uuid.uuid4().hex, None
+        id, seq = id or uuid.uuid4().hex, None
         if wait is None:
             workflow, _ = await self._awaiting(run_id, name, None)
         else:
@@ -254,8 +254,7 @@ class Keeper:
         if not self.stored.knows(workflow):
             what += f", whose workflow {workflow!r} this kernel knows only after kernel.bind(flow)"
         encoded = None if payload is None else encode(what, payload, run_id, own=True)
-        await self._waiting.check(run_id)
-        await backend.put_signal(run_id, Signal(id, name, encoded), *audit)
+        await self._waiting.put(run_id, Signal(id, name, encoded), *audit)
         if run_id not in self._kernel.active:
             await self._caretaker.wake(run_id)
         return seq is None or (await self._verdict(run_id, name, seq, id))[0] is True

@@ -19,7 +19,14 @@ def cano_stores() -> dict[str, Capabilities]:
     """Return the capabilities of `memory://`."""
     return {
         "memory": Capabilities(
-            durable=False, encoded=False, pages=True, prune=True, claims=True, history_pages=True, namespaces=True
+            durable=False,
+            encoded=False,
+            pages=True,
+            prune=True,
+            claims=True,
+            history_pages=True,
+            namespaces=True,
+            signal_limit=True,
         )
     }
 

@@ -76,6 +76,7 @@ class MemoryBackend:
             history_pages=True,
             namespaces=True,
             appends=strict,
+            signal_limit=True,
         )
         self._strict = strict
         self._keep = keep
@@ -282,12 +283,26 @@ class MemoryBackend:
     async def put_signal(self, run_id: str, signal: Signal, audit: AuditEntry | None = None) -> None:
         """Store a signal, unless one with its id was ever sent to this run id, consumed or not."""
         with self._locked():
-            payload = self._stored_value(signal.payload)
-            mailbox = self._mail.setdefault(run_id, _Mailbox())
-            if (key := (signal.own, signal.id)) not in mailbox.seen:
-                mailbox.seen.add(key)
-                mailbox.waiting[key] = signal._replace(payload=payload)
-                self._note(audit)
+            self._put_signal(run_id, signal, audit)
+
+    def _put_signal(self, run_id: str, signal: Signal, audit: AuditEntry | None) -> None:
+        payload = self._stored_value(signal.payload)
+        mailbox = self._mail.setdefault(run_id, _Mailbox())
+        if (key := (signal.own, signal.id)) not in mailbox.seen:
+            mailbox.seen.add(key)
+            mailbox.waiting[key] = signal._replace(payload=payload)
+            self._note(audit)
+
+    async def put_signal_within(self, run_id: str, signal: Signal, most: int, audit: AuditEntry | None = None) -> bool:
+        """Store a signal, unless too many of users wait. Return whether it is there."""
+        with self._locked():
+            mailbox = self._mail.get(run_id, _NO_MAIL)
+            if (signal.own, signal.id) in mailbox.seen:
+                return True
+            if sum(not own for own, _ in mailbox.waiting) >= most:
+                return False
+            self._put_signal(run_id, signal, audit)
+            return True
 
     async def next_signal(self, run_id: str, name: str, own: bool = False) -> Signal | None:
         """Return the oldest waiting signal of that name, without consuming it."""

@@ -13,7 +13,15 @@ CANO_API_VERSION = 2
 def cano_stores() -> dict[str, Capabilities]:
     """Return the capabilities of PostgreSQL stores, by URL scheme."""
     promised = Capabilities(
-        notify=True, pages=True, prune=True, claims=True, audit=True, history_pages=True, namespaces=True, appends=True
+        notify=True,
+        pages=True,
+        prune=True,
+        claims=True,
+        audit=True,
+        history_pages=True,
+        namespaces=True,
+        signal_limit=True,
+        appends=True,
     )
     return dict.fromkeys(SCHEMES, promised)
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cano import AuditEntry, ClaimedRun, LazyBackend, Retention, RunRecord, Transition
+from cano import AuditEntry, ClaimedRun, LazyBackend, Retention, RunRecord, Signal, Transition
 from cano.options import Seconds, place_name
 
 from cano_postgres.settings import LONGEST_NAME, Settings
@@ -102,6 +102,10 @@ class PostgresBackend(LazyBackend["Engine"]):
     ) -> Sequence[ClaimedRun]:
         """See `ClaimingStore.claim_ready`."""
         return await self._opened().claim_ready(definitions, limit, holder, now, expires, skip)
+
+    async def put_signal_within(self, run_id: str, signal: Signal, most: int, audit: AuditEntry | None = None) -> bool:
+        """See `LimitingStore.put_signal_within`."""
+        return await self._opened().put_signal_within(run_id, signal, most, audit)
 
     async def history_page(self, run_id: str, after: int | None, limit: int | None) -> Sequence[Transition]:
         """See `HistoryPagingStore.history_page`."""

@@ -165,12 +165,19 @@ class Engine:
         await self._writer.do(Release(run_id, token))
 
     async def put_signal(self, run_id: str, signal: Signal, entry: AuditEntry | None = None) -> None:
+        await self._put(run_id, signal, None, entry)
+
+    async def put_signal_within(self, run_id: str, signal: Signal, most: int, entry: AuditEntry | None = None) -> bool:
+        return await self._put(run_id, signal, most, entry)
+
+    async def _put(self, run_id: str, signal: Signal, most: int | None, entry: AuditEntry | None) -> bool:
         try:
-            work: Work = signals.Put(run_id, signal)
+            work: Work = signals.Put(run_id, signal, most)
             work = work if entry is None else audit.sent(work, run_id, signal, entry)
         except UnicodeError as error:
             raise unkept(error, run_id) from error
-        await self._writer.do(work)
+        there: bool = await self._writer.do(work)
+        return there
 
     async def delete(self, run_id: str, entry: AuditEntry | None = None) -> bool:
         there = await self._reader.ask(reading.exists, run_id, run_id=run_id)

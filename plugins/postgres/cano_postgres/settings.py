@@ -71,4 +71,5 @@ class Settings:
             history_pages=True,
             namespaces=True,
             appends=True,
+            signal_limit=True,
         )

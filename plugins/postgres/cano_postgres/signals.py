@@ -13,6 +13,14 @@ from cano_postgres.work import Rows, Statement
 _PUT = """
     INSERT INTO signals (run_id, own, signal, name, payload) VALUES (%s, %s, %s, %s, %s)
     ON CONFLICT (run_id, own, sha256(signal)) DO NOTHING"""
+_PUT_WITHIN = """
+    INSERT INTO signals (run_id, own, signal, name, payload)
+    SELECT %s::text, %s::boolean, %s::bytea, %s::bytea, %s::bytea WHERE %s > (
+        SELECT count(*) FROM (
+            SELECT FROM signals WHERE run_id = %s AND NOT consumed AND NOT own LIMIT %s
+        ) AS waiting)
+    ON CONFLICT (run_id, own, sha256(signal)) DO NOTHING"""
+_KNOWN = "SELECT EXISTS (SELECT FROM signals WHERE run_id = %s AND own = %s AND sha256(signal) = sha256(%s))"
 LOCK = """
     SELECT pg_advisory_xact_lock(key) FROM (
         SELECT DISTINCT hashtextextended(run_id, 0) AS key FROM unnest(%s::text[]) AS run_id ORDER BY key OFFSET 0
@@ -38,22 +46,29 @@ _RECIPIENTS = """
 
 
 class Put:
-    """The work of storing a signal, unless the run already got one with its id."""
+    """The work of storing a signal, unless the run already got one with its id. Its outcome is whether it is there.
+
+    With `most`, it is not stored if so many of users wait. LOCK keeps others from being stored meanwhile.
+    """
 
     awaits = True
 
-    def __init__(self, run_id: str, signal: Signal) -> None:
+    def __init__(self, run_id: str, signal: Signal, most: int | None = None) -> None:
         payload = payload_bytes(signal.payload)
         self.run_id = self.news = run_id
         self.size = len(payload or b"")
-        self._put: Statement = _PUT, (run_id, signal.own, signal.id.encode(), signal.name.encode(), payload)
+        values = run_id, signal.own, signal.id.encode(), signal.name.encode(), payload
+        self._put: list[Statement] = [(_PUT, values)]
+        if most is not None:
+            self._put = [(_PUT_WITHIN, (*values, most, run_id, most)), (_KNOWN, values[:3])]
 
     def statements(self, *, again: bool) -> Sequence[Statement]:
         """Return the insertion, which may be repeated: then the id exists."""
-        return [self._put]
+        return self._put
 
-    def outcome(self, rows: Sequence[Rows], *, again: bool) -> None:
-        """Return None."""
+    def outcome(self, rows: Sequence[Rows], *, again: bool) -> bool:
+        """Return whether the signal is there."""
+        return len(rows) == 1 or bool(rows[1][0][0])
 
 
 async def oldest(connection: Connection, run_id: str, name: str, own: bool) -> Signal | None:

@@ -16,7 +16,7 @@ def cano_stores() -> dict[str, Capabilities]:
         SCHEMES,
         Capabilities(
             notify=True, pages=True, prune=True, audit=True, claims=True, history_pages=True, namespaces=True,
-            appends=True,
+            appends=True, signal_limit=True,
         ),
     )  # fmt: skip
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cano import AuditEntry, ClaimedRun, LazyBackend, Retention, RunRecord, Transition
+from cano import AuditEntry, ClaimedRun, LazyBackend, Retention, RunRecord, Signal, Transition
 from cano.options import Seconds
 
 from cano_redis.settings import Durability, Settings
@@ -96,6 +96,10 @@ class RedisBackend(LazyBackend["Engine"]):
     def durability(self) -> Durability | None:
         """The server's durability when the store last connected; None before `open`."""
         return None if self._server is None else self._server.durability
+
+    async def put_signal_within(self, run_id: str, signal: Signal, most: int, audit: AuditEntry | None = None) -> bool:
+        """See `LimitingStore.put_signal_within`."""
+        return await self._opened().put_signal_within(run_id, signal, most, audit)
 
     async def history_page(self, run_id: str, after: int | None, limit: int | None) -> Sequence[Transition]:
         """See `HistoryPagingStore.history_page`."""

@@ -229,12 +229,20 @@ class Engine:
     # signals
 
     async def put_signal(self, run_id: str, signal: Signal, entry: AuditEntry | None = None) -> None:
+        await self._put(run_id, signal, b"", entry)
+
+    async def put_signal_within(self, run_id: str, signal: Signal, most: int, entry: AuditEntry | None = None) -> bool:
+        return await self._put(run_id, signal, b"%d" % most, entry)
+
+    async def _put(self, run_id: str, signal: Signal, most: bytes, entry: AuditEntry | None) -> bool:
         try:
             payload = payload_bytes(signal.payload)
             sent = (text(signal.id), text(signal.name), b"0" if payload is None else b"1", payload or b"")
         except SerializationError as error:
             raise _of(error, run_id) from None
-        await self._do(scripts.PUT_SIGNAL, run_id, *sent, *self._news_of(run_id), _KINDS[signal.own], entry=entry)
+        kind = _KINDS[signal.own]
+        answer = await self._do(scripts.PUT_SIGNAL, run_id, *sent, *self._news_of(run_id), kind, most, entry=entry)
+        return bool(answer != 2)
 
     async def next_signal(self, run_id: str, name: str, own: bool = False) -> Signal | None:
         answer = await self._do(scripts.TAKE_SIGNAL, run_id, text(name), _KINDS[own])

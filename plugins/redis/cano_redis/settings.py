@@ -94,7 +94,7 @@ class Settings:
         """The store's capabilities."""
         return Capabilities(
             strict=self.strict, notify=True, pages=True, prune=True, audit=True, claims=True, history_pages=True,
-            namespaces=True, appends=True,
+            namespaces=True, appends=True, signal_limit=True,
         )  # fmt: skip
 
     @property

@@ -21,6 +21,7 @@ def cano_stores() -> dict[str, Capabilities]:
             audit=True,
             history_pages=True,
             namespaces=True,
+            signal_limit=True,
             appends=True,
         )
     }

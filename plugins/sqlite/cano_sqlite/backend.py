@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cano import AuditEntry, ClaimedRun, ConfigurationError, LazyBackend, Retention, RunRecord, Transition
+from cano import AuditEntry, ClaimedRun, ConfigurationError, LazyBackend, Retention, RunRecord, Signal, Transition
 from cano.options import Seconds, place_name
 
 from cano_sqlite.settings import Settings
@@ -102,6 +102,10 @@ class SqliteBackend(LazyBackend["Engine"]):
     def attend(self, wanted: bool) -> None:
         """See `NotifyingStore`."""
         self._opened().attend(wanted)
+
+    async def put_signal_within(self, run_id: str, signal: Signal, most: int, audit: AuditEntry | None = None) -> bool:
+        """See `LimitingStore.put_signal_within`."""
+        return await self._opened().put_signal_within(run_id, signal, most, audit)
 
     async def history_page(self, run_id: str, after: int | None, limit: int | None) -> Sequence[Transition]:
         """See `HistoryPagingStore.history_page`."""

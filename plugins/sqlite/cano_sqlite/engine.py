@@ -106,8 +106,16 @@ class Engine:
         return self._writer.do(Call(partial(leases.release, run_id=run_id, token=token), run_id))
 
     async def put_signal(self, run_id: str, signal: Signal, entry: AuditEntry | None = None) -> None:
+        await self._put(run_id, signal, None, entry)
+
+    async def put_signal_within(self, run_id: str, signal: Signal, most: int, entry: AuditEntry | None = None) -> bool:
+        return await self._put(run_id, signal, most, entry) is not None
+
+    async def _put(self, run_id: str, signal: Signal, most: int | None, entry: AuditEntry | None) -> bool | None:
         size = len(payload_bytes(signal.payload) or b"")
-        await self._do(Call(partial(signals.put, run_id=run_id, signal=signal), run_id, size), entry, bool)
+        put = Call(partial(signals.put, run_id=run_id, signal=signal, most=most), run_id, size)
+        new: bool | None = await self._do(put, entry, bool)
+        return new
 
     def delete(self, run_id: str, entry: AuditEntry | None = None) -> Coroutine[Any, Any, bool]:
         return self._do(Call(partial(records.delete, run_id=run_id, tails=self._tails), run_id), entry, bool)

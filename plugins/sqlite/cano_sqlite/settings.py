@@ -49,4 +49,5 @@ class Settings:
             history_pages=True,
             namespaces=True,
             appends=True,
+            signal_limit=True,
         )

@@ -14,6 +14,8 @@ from cano_sqlite.snapshot import fetch
 _PUT = """
     INSERT INTO signals (run_id, own, signal, name, payload) VALUES (?, ?, ?, ?, ?)
     ON CONFLICT (run_id, own, signal) DO NOTHING"""
+_WAITING = "SELECT count(*) FROM (SELECT 1 FROM signals WHERE run_id = ? AND consumed = 0 AND own = 0 LIMIT ?)"
+_KNOWN = "SELECT 1 FROM signals WHERE run_id = ? AND own = ? AND signal = ?"
 ANSWERED = f"""
     UPDATE runs SET wake = {DUE} WHERE run_id = ? AND status = 'parked' AND EXISTS (
         SELECT 1 FROM signals
@@ -27,8 +29,13 @@ _RECIPIENTS = "SELECT DISTINCT run_id FROM signals WHERE run_id NOT IN (SELECT r
 _CONSUME = "UPDATE signals SET consumed = 1, payload = NULL WHERE run_id = ? AND own = ? AND signal = ?"
 
 
-def put(connection: sqlite3.Connection, run_id: str, signal: Signal) -> bool:
-    """Store a signal, unless the run already got one with this id. Return whether it is new."""
+def put(connection: sqlite3.Connection, run_id: str, signal: Signal, most: int | None = None) -> bool | None:
+    """Store a signal, unless the run already got one with this id. Return whether it is new.
+
+    With `most`, return None and store nothing if so many of users wait.
+    """
+    if most is not None and fetch(connection, _WAITING, (run_id, most)) == [(most,)]:
+        return False if fetch(connection, _KNOWN, (run_id, signal.own, signal.id)) else None
     made = connection.execute(_PUT, (run_id, signal.own, signal.id, signal.name, signal.payload))
     mark_answered(connection, run_id)
     return made.rowcount == 1

@@ -83,6 +83,15 @@ def known(store: Any, run_id: str) -> Any:
     return store._runs.get(run_id, NEW)
 
 
+async def counting_first(store: Any, honest: Any, run_id: str, signal: Any, most: int, *audit: Any) -> bool:
+    """Count the signals, wait, and then store one more."""
+    room = len(store._mail.get(run_id, NO_MAIL).waiting) < most
+    await asyncio.sleep(0)
+    if room:
+        await store.put_signal(run_id, signal, *audit)
+    return room
+
+
 def sharing(store: Any, part: Any, what: str) -> Any:
     """A part of a store that has something in common with it."""
     setattr(part, what, getattr(store, what))
@@ -629,6 +638,22 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
         {"delete_finished": lambda s, honest, ids, now, audit=None: [
             i for i in ids if i in s._finished and s._runs[i].holder is None and s._runs.pop(i, None)]},
         "finished_runs_are_deleted_together"),
+    "limits no signals": (
+        {"put_signal_within": lambda s, honest, run_id, signal, most, *audit: honest(run_id, signal, 10**9, *audit)},
+        "waiting_signals_have_a_limit the_limit_holds_for_calls_at_once"),
+    "accepts one signal more": (
+        {"put_signal_within": lambda s, honest, run_id, signal, most, *audit: honest(run_id, signal, most + 1, *audit)},
+        "waiting_signals_have_a_limit the_limit_holds_for_calls_at_once"),
+    "refuses known signals": (
+        {"put_signal_within": lambda s, honest, run_id, signal, most, *audit: (
+            False if len(s._mail.get(run_id, NO_MAIL).waiting) >= most else honest(run_id, signal, most, *audit))},
+        "waiting_signals_have_a_limit"),
+    "stores refused signals": (
+        {"put_signal_within": lambda s, honest, run_id, signal, *rest: then(
+            honest(run_id, signal, *rest), lambda stored: (s._put_signal(run_id, signal, None), stored)[1])},
+        "waiting_signals_have_a_limit the_limit_holds_for_calls_at_once"),
+    "counts first and stores later": (
+        {"put_signal_within": counting_first}, "the_limit_holds_for_calls_at_once"),
     "has one namespace": ({"scoped": lambda s, honest, name: honest("one")},
         "namespaces_share_nothing similar_names_are_different_namespaces"),
     "has no namespaces": ({"scoped": lambda s, honest, name: s}, "namespaces_share_nothing"),

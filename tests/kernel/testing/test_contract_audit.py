@@ -108,6 +108,7 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
     "deletes entries": ({"delete": forgetful}, "an_action_leaves_its_entry"),
     "notes what exists": ({"create": always}, "an_action_without_effect_leaves_none"),
     "notes what is known": ({"put_signal": always}, "an_action_without_effect_leaves_none"),
+    "notes what is refused": ({"put_signal_within": always}, "a_refused_signal_leaves_no_entry"),
     "notes what is stale": ({"commit": even_stale}, "an_action_without_effect_leaves_none"),
     "notes what is gone": ({"delete": always}, "an_action_without_effect_leaves_none"),
     "notes steps": ({"commit": busy}, "calls_without_an_entry_leave_none"),

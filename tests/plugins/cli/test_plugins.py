@@ -66,25 +66,12 @@ def test_list(cano: Cano, install: Install) -> None:
     table = [line.split() for line in stores.splitlines()]
     assert table[0] == [
         "store", "durable", "encoded", "strict", "history", "retention", "notify", "pages", "audit", "prune", "claims",
-        "history_pages", "namespaces", "appends",
+        "history_pages", "namespaces", "appends", "signal_limit",
     ]  # fmt: skip
-    assert ["memory:", "no", "no", "no", "yes", "yes", "no", "yes", "no", "yes", "yes", "yes", "yes", "no"] in table
-    assert [
-        "sqlite:",
-        "yes",
-        "yes",
-        "no",
-        "yes",
-        "yes",
-        "yes",
-        "yes",
-        "yes",
-        "yes",
-        "yes",
-        "yes",
-        "yes",
-        "yes",
-    ] in table
+    memory = "no no no yes yes no yes no yes yes yes yes no yes"
+    sqlite = "yes yes no yes yes yes yes yes yes yes yes yes yes yes"
+    assert ["memory:", *memory.split()] in table
+    assert ["sqlite:", *sqlite.split()] in table
     assert rows[0] == ["order", "name", "distribution", "version", "status", "hooks"]
     assert rows[1] == ["1", "concurrency", "cano", "built-in", "active", "cano_bind_state"]
     assert rows[2] == [

@@ -60,6 +60,7 @@ def test_it_is_a_store() -> None:
         claims=True,
         history_pages=True,
         namespaces=True,
+        signal_limit=True,
     )
     assert MemoryBackend(strict=True).capabilities == Capabilities(
         durable=True,
@@ -70,6 +71,7 @@ def test_it_is_a_store() -> None:
         claims=True,
         history_pages=True,
         namespaces=True,
+        signal_limit=True,
         audit=True,
         appends=True,
     )

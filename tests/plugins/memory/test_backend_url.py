@@ -17,11 +17,19 @@ DURABLE = Capabilities(
     claims=True,
     history_pages=True,
     namespaces=True,
+    signal_limit=True,
     audit=True,
     appends=True,
 )
 FORGETFUL = Capabilities(
-    durable=False, encoded=False, pages=True, prune=True, claims=True, history_pages=True, namespaces=True
+    durable=False,
+    encoded=False,
+    pages=True,
+    prune=True,
+    claims=True,
+    history_pages=True,
+    namespaces=True,
+    signal_limit=True,
 )
 
 

@@ -43,6 +43,7 @@ def test_plugin() -> None:
         history_pages=True,
         namespaces=True,
         appends=True,
+        signal_limit=True,
     )
     assert _plugin.cano_stores() == {"redis": promised, "rediss": promised, "unix": promised}
     assert RedisBackend().capabilities == promised

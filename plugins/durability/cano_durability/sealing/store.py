@@ -361,9 +361,11 @@ class SealedStore:
 
     async def put_signal(self, run_id: str, signal: Signal, *audit: AuditEntry) -> None:
         """See `AuditingStore.put_signal`."""
+        await self.inner.put_signal(run_id, self._wrapped_signal(run_id, signal), *audit)
+
+    def _wrapped_signal(self, run_id: str, signal: Signal) -> Signal:
         plain = b"\0" if signal.payload is None else b"\1" + signal.payload
-        payload = self.layer.wrap_in(plain, self._context(run_id, _signal_key(signal)))
-        await self.inner.put_signal(run_id, signal._replace(payload=payload), *audit)
+        return signal._replace(payload=self.layer.wrap_in(plain, self._context(run_id, _signal_key(signal))))
 
     async def next_signal(self, run_id: str, name: str, own: bool = False) -> Signal | None:
         """See `StoreBackend.next_signal`. Raises SerializationError if another program made, changed or repeated it."""
@@ -476,6 +478,12 @@ async def _claim_ready(self: Any, *arguments: Any) -> Sequence[ClaimedRun]:
     return [await self._claimed(each) for each in await self.inner.claim_ready(*arguments)]
 
 
+async def _put_within(self: Any, run_id: str, signal: Signal, most: int, *audit: AuditEntry) -> bool:
+    """See `LimitingStore.put_signal_within`."""
+    stored: bool = await self.inner.put_signal_within(run_id, self._wrapped_signal(run_id, signal), most, *audit)
+    return stored
+
+
 def _delegated(name: str) -> Callable[..., Any]:
     return lambda self, *arguments: getattr(self.inner, name)(*arguments)
 
@@ -486,7 +494,7 @@ def _scoped(self: Any, namespace: str) -> SealedStore:
     return sealed(self.inner.scoped(namespace), self.layer, self._names, path)
 
 
-OPTIONAL = {"expired": _expired, "claim_ready": _claim_ready, "scoped": _scoped} | {
+OPTIONAL = {"expired": _expired, "claim_ready": _claim_ready, "scoped": _scoped, "put_signal_within": _put_within} | {
     name: _delegated(name) for name in ("watch", "delete_finished", "add_audit", "audit", "prune_audit")
 }
 """The methods of stores that not all have. A sealed store has those of the store that it seals."""

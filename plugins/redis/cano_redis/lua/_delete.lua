@@ -11,6 +11,7 @@ local function forget(id)
     end
     redis.call('DEL', p .. kind .. 'signals:' .. id, p .. kind .. 'payloads:' .. id)
   end
+  redis.call('DEL', p .. 'waiting:' .. id)
   redis.call('SREM', p .. 'orphans', id)
   local n = redis.call('HGET', p .. 'numbers', id)
   if not n then return false end

@@ -53,6 +53,9 @@ else
         redis.call('LREM', queue(kind, id, string.sub(known, 18)), 1, signal)
         redis.call('HSET', p .. kind .. 'signals:' .. id, signal, 'c')
         redis.call('HDEL', p .. kind .. 'payloads:' .. id, signal)
+        if kind == '' and redis.call('EXISTS', p .. 'waiting:' .. id) == 1 then
+          redis.call('DECR', p .. 'waiting:' .. id)
+        end
       end
     end
   end
