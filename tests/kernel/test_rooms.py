@@ -24,7 +24,7 @@ BUDGETS = {
     "kernel": 758,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
-DURABILITY = {"": 1_970, "families": 91, "inspection": 542, "looking": 66, "recovery": 600, "sealing": 605}
+DURABILITY = {"": 1_972, "families": 91, "inspection": 554, "looking": 66, "recovery": 600, "sealing": 605}
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
 
 EXCEPTIONS = {

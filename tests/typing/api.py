@@ -395,7 +395,7 @@ async def kernels() -> None:
         attached: AttachedRun = await kernel.attach("one")
         result = await attached.result()
         print(await attached.cancel(), await attached.signal("approved", 1, id="mine"), (await attached.view()).holder)
-        print(progress, as_of, handles, await kernel.resume(flow, "one"))
+        print(progress, as_of, handles, await kernel.resume(flow, "one", timeout=timedelta(minutes=5)))
         listing: RunListing = kernel.runs(status=RunStatus.FAILED, limit=3)
         records: Sequence[RunRecord] = await listing
         tokens: list[str | None] = [record.wait_token for record in records]
@@ -404,7 +404,7 @@ async def kernels() -> None:
         forked: str = await kernel.fork("one", 2, "two")
         why: Explanation = await kernel.explain(forked)
         findings: Sequence[Finding] = await kernel.check()
-        await kernel.prune(Retention(keep_last=3, max_age=timedelta(days=7)))
+        await kernel.prune(Retention(keep_last=3, max_age=timedelta(days=7)), workflow="one", dry_run=True)
         print(records, history, why.reason is Standstill.FAILED, findings, answered, tokens)
         entries: list[AuditEntry] = await kernel.audit("run-1", limit=9)
         print([entry.actor for entry in entries], await kernel.prune_audit(timedelta(days=90)))

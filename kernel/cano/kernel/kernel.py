@@ -583,13 +583,19 @@ class Kernel:
 
     # stored runs
 
-    async def resume(self, flow: Workflow[Any], run_id: str) -> RunResult:
+    async def resume(self, flow: Workflow[Any], run_id: str, *, timeout: Duration = None) -> RunResult:
         """Continue an interrupted or failed run from its last commit, and wait for its end.
 
         A run that failed by its timeout while it waited for a signal or a time waits again.
 
         A cancelled run does not continue. If the run failed because a child was cancelled by itself, it fails again:
         fork it before that step, so that the fork starts a child of its own.
+
+        Args:
+            flow: the workflow.
+            run_id: the run's id.
+            timeout: seconds, or a timedelta, from now on, in place of the run's own timeout. None keeps that: an ended
+                run's timeout starts again.
 
         Raises:
             RunNotFoundError: there is no such run.
@@ -599,7 +605,7 @@ class Kernel:
             WorkflowError: it failed again.
         """
         keeper = await self._asked(run_id=run_id)
-        return await keeper.resume(self.bind(flow), run_id)
+        return await keeper.resume(self.bind(flow), run_id, time_limit("timeout", timeout))
 
     async def recover(self, *flows: Workflow[Any], concurrency: int | None = None) -> list[RunHandle]:
         """Take over every run of `flows` that can continue and that no process executes. Then watch for more.
@@ -758,18 +764,23 @@ class Kernel:
         """
         await (await self._asked(run_id=run_id)).delete(run_id)
 
-    async def prune(self, retention: Retention) -> list[str]:
+    async def prune(self, retention: Retention, *, workflow: str | None = None, dry_run: bool = False) -> list[str]:
         """Delete the finished runs that `retention` does not keep. Return their ids.
 
         A child is kept with a parent that can continue or be resumed, for example after a failure. A run whose record
         cannot be read, so that its age is not known, is kept unless `on_terminal` is "delete"; `check` names it.
+
+        Args:
+            retention: what to keep.
+            workflow: the name of the only workflow whose runs are deleted; None for all.
+            dry_run: whether to delete nothing, and only return what would be deleted now.
 
         Raises:
             ConfigurationError: the store cannot delete runs.
         """
         if not isinstance(retention, Retention):
             refuse("retention", retention, "a Retention")
-        return await (await self.opened_keeper()).prune(retention)
+        return await (await self.opened_keeper()).prune(retention, workflow, dry_run)
 
     async def audit(self, run_id: str | None = None, *, limit: int | None = None) -> list[AuditEntry]:
         """Return who acted on a run from outside and when, oldest first. A deleted run keeps its entries.

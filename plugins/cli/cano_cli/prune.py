@@ -19,6 +19,8 @@ from cano_cli.stores import with_store
     "--keep-last", type=click.IntRange(0), metavar="N", help="Keep the newest N finished runs of each workflow."
 )
 @click.option("--max-age", type=duration, metavar=METAVAR, help="Keep runs finished at most this long ago, such as 7d.")
+@click.option("--workflow", metavar="NAME", help="Delete only runs of this workflow.")
+@click.option("--dry-run", is_flag=True, help="Only list the runs that would be deleted.")
 @click.option("--delete-all-finished", is_flag=True, help="Keep no finished run.")
 @store_option
 @json_option
@@ -28,6 +30,8 @@ def prune(
     *,
     keep_last: int | None,
     max_age: float | None,
+    workflow: str | None,
+    dry_run: bool,
     delete_all_finished: bool,
     store: str | None,
     as_json: bool,
@@ -47,10 +51,10 @@ def prune(
     except ConfigurationError as error:
         raise usage_error(error) from error
 
-    deleted = with_store(settings, store, lambda kernel: kernel.prune(retention))
+    deleted = with_store(settings, store, lambda kernel: kernel.prune(retention, workflow=workflow, dry_run=dry_run))
     if as_json:
-        click.echo(dumps({"pruned": deleted}, indent=2))
+        click.echo(dumps({"would_prune" if dry_run else "pruned": deleted}, indent=2))
         return
     for run_id in deleted:
         click.echo(word(run_id))
-    click.echo(f"{counted(len(deleted), 'run')} deleted")
+    click.echo(f"{counted(len(deleted), 'run')} {'would be ' if dry_run else ''}deleted")

@@ -7,6 +7,7 @@ from functools import partial
 import click
 from cano import Kernel, RunResult
 
+from cano_cli.durations import METAVAR, duration
 from cano_cli.errors import tracebacks
 from cano_cli.execution import Execution, execute, stdout_reserved
 from cano_cli.hints import command
@@ -20,6 +21,7 @@ from cano_cli.stores import backend_of, check_exists, required_url
 @flow_argument
 @click.argument("run")
 @store_option
+@click.option("--timeout", type=duration, metavar=METAVAR, help="Fail the run after this time, from now on.")
 @lease_option(SHORT_LEASE)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON; tasks' output goes to stderr.")
 @click.option("--no-progress", is_flag=True, help="Do not show the states live.")
@@ -31,6 +33,7 @@ def resume(
     traceback: bool,
     run: str,
     store: str | None,
+    timeout: float | None,
     lease: float,
     as_json: bool,
     no_progress: bool,
@@ -38,7 +41,9 @@ def resume(
     """Resume a run and wait for its end.
 
     An interrupted or failed run continues from its last commit. A parked run continues when its signal or time has
-    come. If another process holds the run, the exit code is 1 and the run is unchanged.
+    come. Without --timeout the run keeps its own, which starts again if the run has ended.
+
+    If another process holds the run, the exit code is 1 and the run is unchanged.
     """
     settings: Settings = ctx.obj
     url = required_url(store)
@@ -48,7 +53,7 @@ def resume(
 
         async def work(kernel: Kernel) -> RunResult:
             backend_of(kernel)
-            return await kernel.resume(execution.flow, run)
+            return await kernel.resume(execution.flow, run, timeout=timeout)
 
         outcome = execute(ctx, execution, work, store=url, lease=lease, progress=not no_progress)
     report_end(ctx, execution, outcome, as_json=as_json, traceback=traceback)

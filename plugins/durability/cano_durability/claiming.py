@@ -156,7 +156,7 @@ class Claimer:
             plan: its workflow.
             record: its record, as it was loaded.
             resume_ended: whether a run that failed, or was cancelled with its parent, continues from its last commit.
-            timeout: timeout in seconds for a run that has none.
+            timeout: timeout in seconds for a run that has none, and from now on with `resume_ended`.
             audit: the entry of the caller's action for the store's audit, if it keeps one.
 
         Raises:
@@ -236,6 +236,8 @@ class Claimer:
             new: whether the run has never begun.
             signals: whether the run may have unconsumed signals.
         """
+        if resume_ended and timeout is not None:
+            record = record._replace(own={name: value for name, value in record.own.items() if name != DEADLINE})
         woken = await self._woken(plan, record, resume_ended, signals=signals)
         if woken is not None:
             request = await self._canceller.request(record.run_id) if signals else None

@@ -303,7 +303,7 @@ class Keeper:
 
     # continuing and cancelling
 
-    async def resume(self, plan: BoundWorkflow, run_id: str) -> RunResult:
+    async def resume(self, plan: BoundWorkflow, run_id: str, timeout: float | None) -> RunResult:
         """See `Kernel.resume`."""
         record = await self.stored.load(run_id)
         over = record.status.finished and await is_over(self._kernel, self.stored.backend, record)
@@ -315,7 +315,7 @@ class Keeper:
                 run_id=run_id, state=record.state,
             )  # fmt: skip
         audit = self.stored.audited(run_id, "resume")
-        if await self._caretaker.take_over(plan, run_id, resume_ended=True, audit=audit) is None:
+        if await self._caretaker.take_over(plan, run_id, resume_ended=True, timeout=timeout, audit=audit) is None:
             if run_id in self._kernel.active:
                 raise ConflictError(f"run {run_id} is already executed by this kernel", run_id=run_id)
             record = with_status_at(await self.stored.load(run_id), self.stored.now())
@@ -387,9 +387,9 @@ class Keeper:
         """See `Kernel.delete`."""
         await self._deleter.delete(run_id)
 
-    async def prune(self, retention: Retention) -> list[str]:
+    async def prune(self, retention: Retention, workflow: str | None, dry_run: bool) -> list[str]:
         """See `Kernel.prune`."""
-        return await self._deleter.prune(retention)
+        return await self._deleter.prune(retention, workflow, dry_run)
 
     async def audit(self, run_id: str | None, limit: int | None) -> list[AuditEntry]:
         """See `Kernel.audit`."""

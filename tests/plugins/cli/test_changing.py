@@ -281,11 +281,16 @@ def test_prune(cano: Cano) -> None:
     for number in range(3):
         cano("run", "flows", "--run-id", f"page-{number}")
 
-    kept = cano("prune", "--max-age", "3600", "--json")
+    kept = cano("prune", "--max-age", "7d", "--json")
+    others = cano("prune", "--delete-all-finished", "--workflow", "none", "--json")
+    shown = cano("prune", "--keep-last", "1", "--dry-run")
+    planned = cano("prune", "--delete-all-finished", "--workflow", "pages", "--dry-run", "--json")
     some = cano("prune", "--keep-last", "1")
     rest = cano("prune", "--delete-all-finished", "--json")
 
-    assert json.loads(kept.stdout) == {"pruned": []}
+    assert json.loads(kept.stdout) == json.loads(others.stdout) == {"pruned": []}
+    assert sorted(shown.stdout.splitlines()) == ["2 runs would be deleted", "page-0", "page-1"]
+    assert sorted(json.loads(planned.stdout)["would_prune"]) == ["page-0", "page-1", "page-2"]
     assert sorted(some.stdout.splitlines()) == ["2 runs deleted", "page-0", "page-1"]
     assert json.loads(rest.stdout) == {"pruned": ["page-2"]}
     assert [run["run_id"] for run in json.loads(cano("runs", "--json").stdout)] == ["r1"]

@@ -345,3 +345,49 @@ async def test_the_limit_of_a_step_is_kept_with_its_error(kernel: Kernel, world:
     with pytest.raises(StepTimeoutError) as caught:
         await (await world.kernel()).run(flow, run_id="r")
     assert caught.value.timeout == 5
+
+
+@pytest.mark.parametrize("own", [60, None])
+@pytest.mark.parametrize("failed", [True, False])
+@pytest.mark.parametrize(("given", "ends_well"), [(500, True), (5, False)])
+async def test_resume_with_another_timeout(
+    kernel: Kernel, world: World, slow: Slow, own: float | None, failed: bool, given: float, ends_well: bool
+) -> None:
+    """`resume(timeout=)` counts from the call, in place of the run's own timeout; the next process keeps to it."""
+    slow.takes = 100
+    if failed:
+        slow.pause = "nowhere"  # which is refused
+        await slow.start(kernel, own)
+        slow.pause = "work"
+    else:
+        await slow.start(kernel, own)
+        await world.crash(kernel)
+        await world.lapse()
+    other = await world.kernel()
+    begun = world.clock.time()
+    resumed = asyncio.ensure_future(other.resume(slow.flow(), "r", timeout=given))
+    await world.settle()
+    if ends_well:
+        await world.clock.advance(100)
+        assert (await resumed).state == "end"
+    else:
+        await ends(world, begun + given)
+        with pytest.raises(RunTimeoutError, match="longer than 5 s"):
+            await resumed
+
+
+async def test_resume_a_wait_with_another_timeout(kernel: Kernel, world: World, slow: Slow) -> None:
+    """A run that failed by its timeout while it waited waits again, for as long as `resume` allows."""
+    slow.pause = wait_for("go", then="end")
+    begun = world.clock.time()
+    handle = await slow.start(kernel)
+    await ends(world, begun + 60)
+    with pytest.raises(RunTimeoutError):
+        await handle.result()
+    begun = world.clock.time()
+    resumed = asyncio.ensure_future(kernel.resume(slow.flow(), "r", timeout=500))
+    await world.settle()
+    assert (await world.look("r")).status is RunStatus.PARKED
+    await ends(world, begun + 500)
+    with pytest.raises(RunTimeoutError, match="longer than 500 s"):
+        await resumed

@@ -576,6 +576,16 @@ async def test_check_does_not_take_strange_classes_for_damage(kernel: Kernel, wo
 # what to forget
 
 
+async def pruned(kernel: Kernel, retention: Retention, workflow: str | None = None) -> list[str]:
+    """Prune, and check that a dry run names the same runs before and deletes none."""
+    before = await kernel.runs()
+    meant = await kernel.prune(retention, workflow=workflow, dry_run=True)
+    assert await kernel.runs() == before
+    deleted = await kernel.prune(retention, workflow=workflow)
+    assert meant == deleted
+    return deleted
+
+
 async def test_prune(kernel: Kernel, world: World, flow: Flow) -> None:
     """Finished runs go that are too old or too many, by workflow; what has not ended stays."""
     for number in range(4):
@@ -590,12 +600,12 @@ async def test_prune(kernel: Kernel, world: World, flow: Flow) -> None:
         return [run.run_id for run in await kernel.runs()]
 
     everything = await left()
-    assert await kernel.prune(Retention()) == []
+    assert await pruned(kernel, Retention()) == []
     assert await left() == everything
-    assert await kernel.prune(Retention(max_age=350)) == ["r0"]
-    assert await kernel.prune(Retention(keep_last=2)) == ["r2", "r1"]
+    assert await pruned(kernel, Retention(max_age=350)) == ["r0"]
+    assert await pruned(kernel, Retention(keep_last=2)) == ["r2", "r1"]
     assert await left() == ["other", "failed", "running", "parked", "r3"]
-    assert await kernel.prune(Retention(on_terminal="delete")) == ["other", "failed", "r3"]
+    assert await pruned(kernel, Retention(on_terminal="delete")) == ["other", "failed", "r3"]
     assert await left() == ["running", "parked"]
     with pytest.raises(RunNotFoundError):
         await kernel.history("r3")
@@ -610,8 +620,24 @@ async def test_prune_in_pages_and_groups(
     monkeypatch.setattr("cano_durability.inspection.deleting.GROUP", 1)
     for number in range(6):
         await flow.start(kernel, world, f"r{number}")
-    assert await kernel.prune(Retention(keep_last=1)) == ["r4", "r3", "r2", "r1", "r0"]
+    assert await pruned(kernel, Retention(keep_last=1)) == ["r4", "r3", "r2", "r1", "r0"]
     assert [run.run_id for run in await kernel.runs()] == ["r5"]
+
+
+@pytest.mark.parametrize("groups", [True, False])
+async def test_prune_one_workflow(kernel: Kernel, world: World, flow: Flow, groups: bool) -> None:
+    """Of one workflow, the same runs are deleted as without the filter, and no others."""
+    store = world.store(kernel)
+    store.capabilities = store.capabilities._replace(prune=groups)
+    for number in range(3):
+        await flow.start(kernel, world, f"one{number}", "nothing", "one")
+        await flow.start(kernel, world, f"two{number}", "nothing", "two")
+
+    assert await pruned(kernel, Retention(keep_last=2), "one") == ["one0"]
+    assert await pruned(kernel, Retention(on_terminal="delete"), "none") == []
+    assert await pruned(kernel, Retention(on_terminal="delete"), "two") == ["two2", "two1", "two0"]
+    assert await pruned(kernel, Retention(keep_last=1)) == ["one1"]
+    assert [run.run_id for run in await kernel.runs()] == ["one2"]
 
 
 @pytest.mark.parametrize("groups", [True, False])
@@ -653,13 +679,13 @@ async def test_prune_keeps_the_children_of_the_living(kernel: Kernel, world: Wor
     await kernel.start(parent(), run_id="p")
     await fault.reached()
     other = await world.kernel()
-    assert await other.prune(Retention(on_terminal="delete")) == []
+    assert await pruned(other, Retention(on_terminal="delete")) == []
     await world.crash(kernel)
     await world.lapse()
     flow.gate.set()
     await other.resume(parent(), "p")
     assert did == [1]
-    assert sorted(await other.prune(Retention(on_terminal="delete"))) == ["p", "p:1/child"]
+    assert sorted(await pruned(other, Retention(on_terminal="delete"))) == ["p", "p:1/child"]
 
 
 async def test_prune_keeps_the_children_of_a_failed_run(kernel: Kernel, flow: Flow) -> None:
@@ -683,9 +709,9 @@ async def test_prune_keeps_the_children_of_a_failed_run(kernel: Kernel, flow: Fl
     for run_id in ("q", "p"):
         with pytest.raises(TaskError):
             await kernel.run(parent, run_id=run_id)
-    assert await kernel.prune(Retention(keep_last=1)) == ["q:1/child", "q"]
+    assert await pruned(kernel, Retention(keep_last=1)) == ["q:1/child", "q"]
     await kernel.run(child, run_id="newer")
-    assert await kernel.prune(Retention(keep_last=1)) == []
+    assert await pruned(kernel, Retention(keep_last=1)) == []
     with pytest.raises(
         ConflictError, match=r"its parent p may still need its result; delete first: kernel.delete\('p'\)"
     ):
@@ -709,7 +735,7 @@ async def test_cancelled_runs_are_finished(kernel: Kernel, world: World, flow: F
     await kernel.cancel("r")
     with pytest.raises(RunCancelledError):
         await kernel.run(flow.flow(), run_id="r")
-    assert await kernel.prune(Retention(on_terminal="delete")) == ["r"]
+    assert await pruned(kernel, Retention(on_terminal="delete")) == ["r"]
 
 
 @pytest.mark.parametrize("by", ["sub-workflows", "the kernel"])

@@ -13,6 +13,7 @@ from cano import (
     RunNotFoundError,
     RunRecord,
     SerializationError,
+    is_held,
 )
 from cano.engine.ports import Host
 
@@ -38,15 +39,19 @@ class Deleter:
         self._kernel = kernel
         self._stored = stored
 
-    async def prune(self, retention: Retention) -> list[str]:
+    async def prune(self, retention: Retention, workflow: str | None, dry_run: bool) -> list[str]:
         """See `Kernel.prune`. A child is kept with a parent that can continue or be resumed, and needs its result."""
         require(self._kernel, "retention")
         if not self._stored.backend.capabilities.prune:
-            return await self._prune_each(retention)
+            return await self._prune_each(retention, workflow, dry_run)
         backend, found, after = cast(PruningStore, self._stored.backend), list[RunRecord](), None
+        gone = set[str]()
         while page := await backend.expired(retention, self._stored.now(), PAGE, after):
             after = page[-1].place
-            meant = [run for run in page if _is_meant(run, retention)]
+            meant = [run for run in page if _is_meant(run, retention) and workflow in (None, run.workflow)]
+            if dry_run:
+                found += [run for run in meant if await self._could_go(run, gone)]
+                continue
             found += [run for run in meant if is_unreadable(run) and await self._delete(run.run_id, "prune")]
             readable = [run for run in meant if not is_unreadable(run)]
             for first in range(0, len(readable), GROUP):
@@ -70,6 +75,13 @@ class Deleter:
             runs = [run for run in runs if run.run_id not in done]
         return deleted
 
+    async def _could_go(self, run: RunRecord, gone: set[str]) -> bool:
+        """Return whether an expired run could be deleted after those that are `gone`, and add it to them."""
+        needed = run.parent is not None and run.parent not in gone and await self._needs_children(run.parent)
+        if not needed and not is_held(run, self._stored.now()):
+            gone.add(run.run_id)
+        return run.run_id in gone
+
     async def _needs_children(self, run_id: str) -> bool:
         """Return whether a run can continue or be resumed, and may need the results of its children."""
         if run_id in self._kernel.active:
@@ -79,7 +91,7 @@ class Deleter:
         except (RunNotFoundError, SerializationError):
             return False
 
-    async def _prune_each(self, retention: Retention) -> list[str]:
+    async def _prune_each(self, retention: Retention, workflow: str | None, dry_run: bool) -> list[str]:
         """See `prune`, of a store that is not a `PruningStore`."""
         expired, newer, deleted = set[str](), dict[str, int](), list[str]()
         records = await self._stored.backend.runs(RunFilter())
@@ -88,12 +100,14 @@ class Deleter:
                 continue
             if record.status.finished:
                 count = newer[record.workflow] = newer.get(record.workflow, 0) + 1
-                if retention.expired(count - 1, self._stored.now() - record.updated):
+                old = retention.expired(count - 1, self._stored.now() - record.updated)
+                if old and workflow in (None, record.workflow):
                     expired.add(record.run_id)
         needing = {run.run_id for run in records if run.run_id not in expired and not has_ended(run, resume_ended=True)}
         for record in reversed(records):  # parents first
             if record.run_id in expired:
-                if record.parent not in needing and await self._delete(record.run_id, "prune"):
+                free = record.parent not in needing and not (dry_run and is_held(record, self._stored.now()))
+                if free and (dry_run or await self._delete(record.run_id, "prune")):
                     deleted.append(record.run_id)
                 elif not has_ended(record, resume_ended=True):
                     needing.add(record.run_id)

@@ -246,12 +246,18 @@ class Caretaker:
             _log_retry(error)
 
     async def take_over(
-        self, plan: BoundWorkflow, run_id: str, *, resume_ended: bool = False, audit: tuple[AuditEntry, ...] = ()
+        self,
+        plan: BoundWorkflow,
+        run_id: str,
+        *,
+        resume_ended: bool = False,
+        timeout: float | None = None,
+        audit: tuple[AuditEntry, ...] = (),
     ) -> Run | None:
         """Claim a run and execute it here, if it can continue and no live process holds it. See `Claimer.claim`."""
         self._stored.register(plan)
         record = await self._stored.load(run_id)
-        run = await self._claimer.claim(plan, record, resume_ended=resume_ended, audit=audit)
+        run = await self._claimer.claim(plan, record, resume_ended=resume_ended, timeout=timeout, audit=audit)
         if run is not None:
             self._drive(run)
         elif run_id in self._watchlist.parked:
