@@ -269,7 +269,8 @@ class TypedStore(ABC):
             key, type = unpack_key(key, None)
             if type is not None and value.__class__ is not type:
                 check_type(key, value, type)
-        check_key(key)
+        if key < "\1":
+            check_key(key)
         self._set(key, value)
 
     @overload
@@ -285,7 +286,8 @@ class TypedStore(ABC):
                     f"cannot append to key {key!r}: it is declared as {_show(type)}, not as a list",
                     key=key, expected=list, actual=type,
                 )  # fmt: skip
-        check_key(key)
+        if key < "\1":
+            check_key(key)
         self._append(key, item)
 
     def remove(self, key: AnyKey) -> None:

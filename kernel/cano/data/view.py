@@ -7,7 +7,6 @@ task changes in place is committed like one that it puts.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 from cano.data.changes import Changes, apply_changes, new_changes
@@ -43,7 +42,7 @@ class StoreView(TypedStore):
     """
 
     __slots__ = (
-        "_apply", "_base_get", "_isolate", "_local", "_mixed", "_puts_many", "base", "owner", "reads", "touched",
+        "_apply", "_isolate", "_local", "_mixed", "_puts_many", "base", "owner", "reads", "touched",
     )  # fmt: skip
 
     def __init__(
@@ -57,7 +56,6 @@ class StoreView(TypedStore):
         self.base = base
         """The committed data, read-only."""
         self.owner = owner
-        self._base_get: Callable[[str, Any], Any] = base.get if reads is None else partial(_recorded, reads, base.get)
         self._apply = apply
         self._puts_many = owner is not None and hasattr(owner, "put_many")
         self._isolate = isolate
@@ -77,16 +75,13 @@ class StoreView(TypedStore):
 
     def get(self, key: Any, type: Any = None, default: Any = MISSING) -> Any:
         """See `KeyValueStore.get`."""
-        if not self.touched and key.__class__ is str:
-            value = self._base_get(key, MISSING)
+        if not self.touched and self.reads is None and key.__class__ is str:
+            value = self.base.get(key, MISSING)
             if value.__class__ in IMMUTABLE and (type is None or value.__class__ is type):
                 return value
         return TypedStore.get(self, key, type, default)
 
     def _find(self, key: str) -> Any:
-        if not self.touched:
-            value = self._base_get(key, MISSING)
-            return value if value.__class__ in IMMUTABLE else self._lend(key, value)
         if (value := self._local.get(key, MISSING)) is not MISSING:
             if value.__class__ not in IMMUTABLE:
                 self._mix()
@@ -107,7 +102,9 @@ class StoreView(TypedStore):
         """Return the committed value, or `MISSING` if this step has removed it."""
         if self._mixed and (self._mixed.cleared or key in self._mixed.removed):
             return MISSING
-        return self._base_get(key, MISSING)
+        if self.reads is not None:
+            self.reads.add(key)
+        return self.base.get(key, MISSING)
 
     def _lend(self, key: str, value: Any) -> Any:
         """Return a copy for the task. The commit checks whether the task has changed it."""
@@ -199,16 +196,16 @@ class StoreView(TypedStore):
 
     def changes(self) -> Changes:
         """Return the changes of this step so far. They share no mutable value with those that were lent."""
-        if not self._mixed:
+        mixed = self._mixed
+        if not mixed:
             return new_changes((False, _NOTHING_REMOVED, self._local, _NOTHING_APPENDED))
-        for key, lent in self._mixed.lent.items():
+        for key, lent in mixed.lent.items():
             if key in self._local:
                 self._local[key] = self._copy(key, lent)
             elif not unchanged(lent, self._expected(key)):
-                self._mixed.appended.pop(key, None)
+                mixed.appended.pop(key, None)
                 self._local[key] = self._copy(key, lent)
-        self._mixed.lent = {}
-        mixed = self._mixed
+        mixed.lent.clear()
         return new_changes((mixed.cleared, frozenset(mixed.removed), self._local, mixed.appended))
 
     def _expected(self, key: str) -> Any:
@@ -271,8 +268,3 @@ class StoreView(TypedStore):
     def detached(self, reads: set[str] | None = None) -> StoreView:
         """Return a new view of the same base, without the changes of this one; a thread may still write to this one."""
         return StoreView(self.base, self._apply, self._isolate, self.owner, reads)
-
-
-def _recorded(reads: set[str], get: Callable[[str, Any], Any], key: str, default: Any) -> Any:
-    reads.add(key)
-    return get(key, default)

@@ -208,8 +208,8 @@ class Run(Strand):
                 release(self)
             if self.kernel.active.get(self.run_id) is self:
                 del self.kernel.active[self.run_id]
-            if ended := self.plan.run_parked if self.status is PARKED else self.plan.run_finished:
-                self.notify(ended, self)
+            if self.plan.run_finished or self.plan.run_parked:
+                self.notify(self.plan.run_parked if self.status is PARKED else self.plan.run_finished, self)
             running.set(before)
             if self.journal is not None and self.kernel.keeper is not None:
                 self.kernel.keeper.stopped_driving(self)
