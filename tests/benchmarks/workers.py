@@ -1,4 +1,6 @@
-"""`python -m tests.benchmarks.workers`: how many runs a second several workers take over from one PostgreSQL and end.
+"""`python -m tests.benchmarks.workers`: how many runs a second several workers take over from one store and end.
+
+The store is PostgreSQL, or with `--store` a SQLite file or Redis; WAL, notices and the server's CPU are PostgreSQL's.
 
 Each worker is a process that calls `recover` at the same moment as the others; the time ends with the last run's end.
 All counts of workers take turns in each round, and the best of each counts. A claim is refused if the run is not
@@ -19,13 +21,15 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import psycopg
 from cano import Kernel, Run, RunRecord, StoreBackend, Workflow, hookimpl
-from cano_postgres import PostgresBackend
 
 from tests.servers.postgres import PostgresServer, start_postgres
+from tests.servers.redis import RedisServer, start_redis
 
 GO, ENDED = b"go\n", b"."
 BODIES: tuple[tuple[str, float, int, dict[int, float]], ...] = (
@@ -97,9 +101,16 @@ class Ends:
         os.write(1, ENDED)
 
 
+def store_at(url: str) -> StoreBackend:
+    """Return the store at a URL."""
+    store, _ = Kernel().store_at(url)
+    assert store is not None
+    return store
+
+
 async def work(url: str, seconds: float, at_once: int) -> None:
     """Take over runs when the parent process says so, until it closes the pipe. Print the counts."""
-    store, ends = Claims(PostgresBackend(url)), Ends()
+    store, ends = Claims(store_at(url)), Ends()
     loop = asyncio.get_running_loop()
     async with Kernel(store=store, plugins=["msgspec", "durability", ends], discover=False) as kernel:
         flow = flow_of(seconds)
@@ -140,7 +151,7 @@ class Measured(NamedTuple):
 
 async def filled(url: str, seconds: float, runs: int) -> None:
     """Store runs that no process holds."""
-    async with Kernel(store=PostgresBackend(url), plugins=["msgspec", "durability"], discover=False) as kernel:
+    async with Kernel(store=store_at(url), plugins=["msgspec", "durability"], discover=False) as kernel:
         plan = kernel.bind(flow_of(seconds))
         assert kernel.backend is not None
         assert kernel.codec is not None
@@ -161,12 +172,46 @@ async def filled(url: str, seconds: float, runs: int) -> None:
             )  # fmt: skip
 
 
-def measured(server: PostgresServer, workers: int, runs: int, seconds: float, at_once: int) -> Measured:
-    """Let some workers end all runs of a new database."""
-    database = server.new_database()
-    url = server.url(database, "cano")
-    asyncio.run(filled(url, seconds, runs))
-    server.psql("VACUUM ANALYZE", database)
+Server = PostgresServer | RedisServer | None
+
+
+def measured(server: Server, workers: int, runs: int, seconds: float, at_once: int) -> Measured:
+    """Let some workers end all runs of a new store: a SQLite file, if there is no server."""
+    with TemporaryDirectory() as folder:
+        url = f"sqlite:///{folder}/runs.db" if server is None else server.new_url()
+        asyncio.run(filled(url, seconds, runs))
+        if isinstance(server, PostgresServer):
+            server.psql("VACUUM ANALYZE", urlsplit(url).path[1:])
+        return worked(server, url, workers, runs, seconds, at_once)
+
+
+class Costs:
+    """What a PostgreSQL server does: its WAL, its CPU, and its notifications. Of other stores, nothing is known."""
+
+    def __init__(self, server: Server, url: str) -> None:
+        self._server = server if isinstance(server, PostgresServer) else None
+        self.wal, self.cpu = 0, 0.0
+        self.notices: list[int] = []
+        if self._server is not None:
+            self._listener = psycopg.connect(url, autocommit=True)
+            self._listener.execute("LISTEN cano")
+            self.cpu, self._before = cpu_of(self._server.pid), self._server.psql("SELECT pg_current_wal_insert_lsn()")
+
+    def stop(self) -> None:
+        """All runs have ended."""
+        if self._server is not None:
+            self.wal = int(self._server.psql(f"SELECT pg_current_wal_insert_lsn() - '{self._before}'"))
+            self.cpu = cpu_of(self._server.pid) - self.cpu
+
+    def close(self) -> None:
+        """The workers have ended."""
+        if self._server is not None:
+            self.notices = [len(notice.payload.encode()) for notice in self._listener.notifies(timeout=0)]
+            self._listener.close()
+
+
+def worked(server: Server, url: str, workers: int, runs: int, seconds: float, at_once: int) -> Measured:
+    """Let some workers end all runs of a store."""
     command = [sys.executable, "-m", "tests.benchmarks.workers", "--work", url, str(seconds), str(at_once)]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     processes = [subprocess.Popen(command, bufsize=0, **pipes) for _ in range(workers)]
@@ -174,14 +219,11 @@ def measured(server: PostgresServer, workers: int, runs: int, seconds: float, at
         for process in processes:
             assert process.stdout is not None
             assert process.stdout.read(len(GO)) == GO
-        with psycopg.connect(url, autocommit=True) as listener:
-            listener.execute("LISTEN cano")
-            spent, before = cpu_of(server.pid), server.psql("SELECT pg_current_wal_insert_lsn()")
-            took = asyncio.run(_ended(processes, runs))
-            after = server.psql(f"SELECT pg_current_wal_insert_lsn() - '{before}'")
-            spent = cpu_of(server.pid) - spent
-            counts = [json.loads(process.communicate()[1]) for process in processes]
-            notices = [len(notice.payload.encode()) for notice in listener.notifies(timeout=0)]
+        costs = Costs(server, url)
+        took = asyncio.run(_ended(processes, runs))
+        costs.stop()
+        counts = [json.loads(process.communicate()[1]) for process in processes]
+        costs.close()
     finally:
         for process in processes:
             process.kill()
@@ -190,8 +232,10 @@ def measured(server: PostgresServer, workers: int, runs: int, seconds: float, at
     assert total["ended"] == runs, f"{total['ended']} runs ended here, of {runs}"
     refused = 1 - runs / max(total["asked"], 1)
     calls = {name: total[name] for name in ("ready", "load", "claim", "claim_ready")}
-    wal, cpu = int(after) / runs, total["cpu"] / runs
-    return Measured(runs / took, refused, wal, cpu, spent / runs, len(notices), sum(notices) / runs, calls)
+    return Measured(
+        runs / took, refused, costs.wal / runs, total["cpu"] / runs, costs.cpu / runs, len(costs.notices),
+        sum(costs.notices) / runs, calls,
+    )  # fmt: skip
 
 
 def cpu_of(pid: int) -> float:
@@ -237,6 +281,9 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=1000, help="runs of three steps")
     parser.add_argument("--workers", default="1,2,4", help="the numbers of workers")
     parser.add_argument("--rounds", type=int, default=3, help="how often each is measured; the best counts")
+    parser.add_argument(
+        "--store", choices=("postgres", "sqlite", "redis"), default="postgres", help="where the runs are"
+    )
     parser.add_argument("--work", nargs=3, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.work:
@@ -244,7 +291,9 @@ def main() -> None:
         asyncio.run(work(url, float(seconds), int(at_once)))
         return
     numbers = [int(number) for number in given.workers.split(",")]
-    server = start_postgres("-c", "max_connections=200")
+    server: Server = None
+    if given.store != "sqlite":
+        server = start_redis() if given.store == "redis" else start_postgres("-c", "max_connections=200")
     try:
         for title, seconds, at_once, goals in BODIES:
             found: dict[int, list[Measured]] = {number: [] for number in numbers}
@@ -253,7 +302,8 @@ def main() -> None:
                     found[number].append(measured(server, number, given.runs, seconds, at_once))
             show(title, {number: max(some) for number, some in found.items()}, goals)
     finally:
-        server.throw_away()
+        if server is not None:
+            server.throw_away()
 
 
 def show(title: str, found: dict[int, Measured], goals: dict[int, float]) -> None:
