@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from time import monotonic
 
 import psycopg
@@ -22,14 +24,14 @@ from cano import (
     StoreUnavailableError,
     Transition,
 )
+from cano_msgspec.ends import Ends
 
-from cano_postgres import audit, pruning, reading, signals
+from cano_postgres import audit, notices, pruning, reading, signals
 from cano_postgres.commits import Append
 from cano_postgres.connection import check_parameters, check_server, connect
 from cano_postgres.failures import passes, translated, unkept, unreachable
 from cano_postgres.leases import Claim, ClaimReady, Release, Renew
 from cano_postgres.listener import Listener
-from cano_postgres.notices import Ends
 from cano_postgres.quick import QuickConnection
 from cano_postgres.reader import Reader
 from cano_postgres.records import Create, Delete
@@ -48,7 +50,8 @@ class Engine:
         self._writer = Writer(settings, closed)
         self._reader = Reader(settings, closed)
         self._listener = Listener(settings, self._writer.key)
-        self._ends = Ends(settings.schema, self._writer.key, self._reader.ask)
+        tell = partial(self._reader.ask, notices.tell, settings.schema, notices.sender(self._writer.key))
+        self._ends = Ends(tell, logging.getLogger("cano.postgres"))
 
     async def exists(self) -> bool:
         """Return whether the tables exist. Raise the same errors as `open`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
@@ -21,6 +22,7 @@ from cano import (
     Signals,
     Transition,
 )
+from cano_msgspec.ends import Ends, pack_ids
 from cano_msgspec.packing import pack_extra, payload_bytes, stale, unreadable
 
 from cano_redis import audit, reading, scripts
@@ -49,6 +51,7 @@ class Engine:
         self._pump = Pump(settings, found, closed)
         self._tag = os.urandom(8)
         self._news = News(settings, self._tag)
+        self._ends = Ends(self._tell, logging.getLogger("cano.redis"))
         self._ops = count()
         self._keys = settings.keys
         self._channel = settings.channel
@@ -65,7 +68,12 @@ class Engine:
     async def close(self) -> None:
         """Finish the calls under way, and disconnect."""
         await self._news.close()
+        await self._ends.close()
         await self._pump.close()
+
+    async def _tell(self, run_ids: Sequence[str]) -> None:
+        """Notify other backends of these runs."""
+        await self._ask(scripts.TELL, self._channel, self._tag + pack_ids(run_ids).encode())
 
     def watch(self, tell: Callable[[str | None], None]) -> None:
         """Call `tell` with notifications from now on."""
@@ -98,7 +106,11 @@ class Engine:
             arguments = self._arguments(commit)
         except SerializationError as error:
             raise _of(error, commit.run_id) from None
-        answer = await self._do(scripts.COMMIT, commit.run_id, *arguments, entry=entry)
+        try:
+            answer = await self._do(scripts.COMMIT, commit.run_id, *arguments, entry=entry)
+        finally:  # a cancelled commit may have been applied
+            if commit.release or commit.status.finished:
+                self._ends.add(commit.run_id)
         if answer != 1:
             found = None if None in answer else [part.decode(errors="replace") for part in answer]
             raise stale(commit.run_id, commit.expected_seq, commit.token, found)
@@ -181,7 +193,7 @@ class Engine:
                 for run_id in ids[at : at + PAGE]
             ]
             answer = await self._ask(
-                scripts.DELETE_FINISHED, self._op(), time(now), self._channel, self._tag,
+                scripts.DELETE_FINISHED, self._op(), time(now), self._channel, self._tag + pack_ids(()).encode(),
                 *(each for run in runs for each in run),
             )  # fmt: skip
             gone += [run_id.decode() for run_id in answer]
@@ -301,7 +313,7 @@ class Engine:
         return self._tag + next(self._ops).to_bytes(8, "big")
 
     def _news_of(self, run_id: str) -> tuple[bytes, bytes]:
-        return self._channel, self._tag + text(run_id)
+        return self._channel, self._tag + pack_ids([run_id]).encode(errors="replace")
 
     def _arguments(self, commit: Commit) -> list[bytes]:
         """Return the arguments of the commit script. Raise SerializationError if a value cannot be stored."""
@@ -325,10 +337,9 @@ class Engine:
         awaited = b"0", b""
         if waits is not None and waits.signal is not None:
             awaited = b"2" if waits.own else b"1", text(waits.signal)
-        tells = release or status.finished
         return [
             *arguments, *(b"%d" % len(some) for some in rest), until, *awaited, b"1" if release else b"0",
-            *(self._news_of(commit.run_id) if tells else (b"", b"")), *(each for some in rest for each in some),
+            *(each for some in rest for each in some),
         ]  # fmt: skip
 
 

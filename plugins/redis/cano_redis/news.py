@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable
 from contextlib import suppress
 
+from cano_msgspec.ends import unpack_ids
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
@@ -17,7 +18,7 @@ from cano_redis.settings import Settings
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 2.0
 TAG = 8
-"""Bytes of a message that identify the backend; the rest is the id of the run."""
+"""Bytes of a message that identify the backend; the rest has the ids of runs."""
 
 logger = logging.getLogger("cano.redis")
 
@@ -97,7 +98,8 @@ class News:
             if message is not None:
                 asked = False
                 if message[0] == b"message" and message[2][:TAG] != self._tag:
-                    self._say(message[2][TAG:].decode(errors="replace") or None)
+                    for run_id in unpack_ids(message[2][TAG:].decode(errors="replace")):
+                        self._say(run_id)
             elif asked:
                 return
             else:

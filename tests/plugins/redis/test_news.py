@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from typing import Any
 
@@ -36,17 +37,40 @@ async def test_no_more_is_told_than_helps(redis: RedisServer, prefix: str, store
     await other.claim("ключ {} \n", "me", NOW, LATER)
     await other.put_signal("early", Signal("\0", "\0"))
     await other.put_signal("early", Signal("\0", "\0"))
-    await other.commit(step(2, "held", status=RunStatus.FAILED))
     await other.delete("never")
     await other.delete("held")
     for own in ("mine", "mine too"):
         await store.create(free_run(own))
         await store.delete(own)
-    await other.put_signal("end", Signal("1", "go"))
+    for number in range(3):
+        await other.create(new_run(f"run {number}"))
+        await other.commit(step(1, f"run {number}", status=RunStatus.FAILED))
+    await other.create(new_run("end"))
+    await other.commit(step(1, "end", status=RunStatus.PARKED, release=True))
     await heard.wait()
 
-    assert told == ["ключ {} \n", "early", "held", "held", "end"]
+    assert told == ["ключ {} \n", "early", "held", "run 0", "run 1", "run 2", "end"]
     await other.close()
+
+
+async def test_many_ends_are_told_together(redis: RedisServer, prefix: str) -> None:
+    """One notification names many runs that ended; closing sends the last one at once."""
+    other = RedisBackend(path=str(redis.socket), prefix=prefix)
+    await other.open()
+    names = [str(number) for number in range(100)]
+    await asyncio.gather(*(other.create(new_run(name)) for name in names))
+    async with Redis(unix_socket_path=str(redis.socket)) as client, client.pubsub() as messages:
+        await messages.subscribe(f"{{{prefix}}}:news:0")
+        await asyncio.gather(*(other.commit(step(1, name, status=RunStatus.SUCCEEDED)) for name in names))
+        await other.close()
+        told: list[list[str]] = []
+        while len([name for some in told for name in some]) < len(names):
+            message = await messages.get_message(ignore_subscribe_messages=True, timeout=60)
+            if message is not None:
+                told.append(json.loads(message["data"][8:]))
+
+    assert sorted(name for some in told for name in some) == sorted(names)
+    assert len(told) < 5
 
 
 async def test_stores_are_apart(redis: RedisServer, store: RedisBackend, prefix: str) -> None:

@@ -29,7 +29,7 @@ if plain then
   redis.call('HSET', run, 'seq', seq, 'state', ARGV[8], 'updated', ARGV[9], 'extra', ARGV[10], 'lines', count)
   if is[3] == status then return 1 end
 else
-  local rest = last + 11
+  local rest = last + 9
   -- Return the positions of the next texts, of which there are as many as ARGV[last + number] says.
   local function texts(number)
     local from = rest + 1
@@ -78,5 +78,4 @@ if not plain then
   if ARGV[last + 9] == '1' then redis.call('HDEL', run, 'holder', 'expires') end
 end
 place(id)
-if not plain and ARGV[last + 10] ~= '' then redis.pcall('PUBLISH', ARGV[last + 10], ARGV[last + 11]) end
 return 1
