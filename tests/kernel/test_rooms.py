@@ -17,14 +17,14 @@ BUDGETS = {
     "": 1_270,  # the top floor: hooks, protocols, records, errors, options
     "data": 587,
     "model": 804,
-    "engine": 1_538,
+    "engine": 1_542,
     "runtime": 295,
     "concurrency": 634,
     "plugins": 514,
-    "kernel": 758,
+    "kernel": 762,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
-DURABILITY = {"": 1_972, "families": 91, "inspection": 554, "looking": 66, "recovery": 600, "sealing": 605}
+DURABILITY = {"": 2_003, "families": 91, "inspection": 554, "looking": 138, "recovery": 600, "sealing": 605}
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
 
 EXCEPTIONS = {
@@ -149,7 +149,8 @@ CIRCLES: list[set[str]] = [
     # a run, its steps and its bound states refer to one another: the annotations say so
     {
         "cano.engine.attempts", "cano.engine.binding", "cano.engine.control", "cano.engine.limiter",
-        "cano.engine.ports", "cano.engine.run", "cano.engine.step", "cano.engine.stopping", "cano.engine.strand",
+        "cano.engine.ports", "cano.engine.run", "cano.engine.run_view", "cano.engine.step", "cano.engine.stopping",
+        "cano.engine.strand",
     },
     # a handle and a listing call the kernel that made them, and hooks are given it
     {

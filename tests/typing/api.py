@@ -394,6 +394,8 @@ async def kernels() -> None:
         print(view.data["n"], view.error and view.error.traceback, view.wait_token, view.children)
         attached: AttachedRun = await kernel.attach("one")
         result = await attached.result()
+        done: Progress | None = await handle.progress()
+        print(done, view.progress, await attached.progress())
         print(await attached.cancel(), await attached.signal("approved", 1, id="mine"), (await attached.view()).holder)
         print(progress, as_of, handles, await kernel.resume(flow, "one", timeout=timedelta(minutes=5)))
         listing: RunListing = kernel.runs(status=RunStatus.FAILED, limit=3)

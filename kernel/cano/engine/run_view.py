@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from cano.engine.step import Progress
     from cano.errors import WorkflowError
     from cano.records import RunStatus, Wait
 
@@ -30,6 +31,7 @@ class RunView(NamedTuple):
         deadline: the end of its timeout in wall-clock seconds, or None.
         created, updated: wall-clock seconds.
         holder, expires: the holder of its lease while it is running, and when the lease expires; otherwise None.
+        progress: the last report of the present step's progress that is stored, or None.
         as_of: when this was true, in wall-clock seconds.
     """
 
@@ -54,4 +56,5 @@ class RunView(NamedTuple):
     updated: float
     holder: str | None
     expires: float | None
+    progress: Progress | None
     as_of: float

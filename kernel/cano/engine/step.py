@@ -42,7 +42,7 @@ class RunInfo(NamedTuple):
         state: the state that it is in. For a parked run, the one that follows its wait.
         seq: number of the current step, or of the last one.
         attempt: the last attempt of that step, counted from 1.
-        progress: the step's last report of its progress, or None. Only the kernel that executes a run knows it.
+        progress: the step's last report of its progress, or None. Other processes know the one that is stored.
         error: the exception that the run failed with, or None.
         as_of: when this was true, in wall-clock seconds.
     """
@@ -290,10 +290,15 @@ class Step:
         return self._detail_or_default.outcome
 
     def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
-        """Report the step's progress, which `RunHandle.status()` returns. The arguments are those of `Progress`."""
+        """Report the step's progress, which `RunHandle.status()` returns. The arguments are those of `Progress`.
+
+        Other processes see it soon, if a store keeps the run, but not that of a branch of a split.
+        """
         detail = self._ensure_detail()
         if self.attempt == detail.attempt:  # otherwise an earlier attempt, which was abandoned, reports
             detail.progress = Progress(done, total, message)
+            if self._branch is None and (report := getattr(self._run.journal, "report_progress", None)) is not None:
+                report(self._run)
 
     @property
     def last_progress(self) -> Progress | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Generator
 from typing import TYPE_CHECKING, Any
 
-from cano.engine.step import RunInfo
+from cano.engine.step import Progress, RunInfo
 from cano.errors import SerializationError
 from cano.model.result import RunResult
 from cano.records import RunFilter, RunRecord, RunStatus
@@ -97,6 +97,15 @@ class RunHandle:
             self._read = run, await self._kernel.required_keeper().info(self._plan, self.run_id)
         return self.status()
 
+    async def progress(self) -> Progress | None:
+        """Return the last progress that the run's step has reported, in whatever process; None without one.
+
+        Raises:
+            RunNotFoundError: the run was deleted.
+            SerializationError: it cannot be read.
+        """
+        return (await self.refresh()).progress
+
     def _latest(self) -> Run:
         """Return the object that executes the run now; it changes when a parked run is resumed."""
         while (successor := self._run.successor) is not None:
@@ -121,6 +130,10 @@ class AttachedRun:
     async def view(self) -> RunView:
         """See `Kernel.get`."""
         return await self._kernel.get(self.run_id)
+
+    async def progress(self) -> Progress | None:
+        """Return the last progress that the run's step has reported and a process has stored; None without one."""
+        return (await self.view()).progress
 
     async def result(self) -> RunResult:
         """Wait until any process has executed the run to its end, and return its result, with the state's name.

@@ -39,6 +39,7 @@ from cano_durability.keys import (
     ERROR,
     OUTCOME,
     PHASES,
+    PROGRESS,
     RETRY,
     TAKEOVERS,
     TRACEBACK,
@@ -384,7 +385,7 @@ class Claimer:
         kills = 0
         if record.status.finished:  # it is resumed on request: its attempts and the killed processes start again
             for name in record.own:
-                if name in (TAKEOVERS, PHASES, TRACEBACK) or name.startswith(RETRY):
+                if name in (TAKEOVERS, PHASES, PROGRESS, TRACEBACK) or name.startswith(RETRY):
                     removed.append(name)
                     values.pop(name, None)
         else:

@@ -29,7 +29,7 @@ from cano.safe_text import escaped, safe_repr, safe_str
 from cano_durability.bounds import off_loop
 from cano_durability.failures import described, traced
 from cano_durability.families.lineage import announce_end, may_be_awaited
-from cano_durability.keys import AWAITED, CARRIED, ERROR, LASTING, PAYLOAD, TAKEOVERS, TRACEBACK, WAIT
+from cano_durability.keys import AWAITED, CARRIED, ERROR, LASTING, PAYLOAD, PROGRESS, TAKEOVERS, TRACEBACK, WAIT
 from cano_durability.patience import despite_cancellation
 from cano_durability.waits import KeptWait
 
@@ -59,6 +59,7 @@ class Journal:
         payload: the payload that led to `state`, as the store keeps it; next_payload: that of the next state.
         own_consumed: ids of the engine's own signals that the next commit consumes.
         answers, own_answers: ids of callers' signals, and of the engine's own, that the next transition consumes.
+        report_progress: notes that a run's step has reported progress, to be stored soon.
         child: id of the child that the run was parked for, until its step asks for that child again; or None.
         parent: id of the parent, which may be parked until this run's end; or None.
         created: when the run was created.
@@ -66,9 +67,9 @@ class Journal:
 
     __slots__ = (
         "_audit", "_audited", "_backend", "_carried", "_clock", "_elapsed", "_remembered", "_stored", "_unsaved",
-        "_values", "answers", "child", "commits_steps", "created", "ended", "next_payload", "own_answers",
-        "own_consumed", "parent", "payload", "refused", "releasing", "requested", "run_id", "safe_until", "seq",
-        "state", "token",
+        "_values", "_writing", "answers", "child", "commits_steps", "created", "ended", "next_payload", "own_answers",
+        "own_consumed", "parent", "payload", "refused", "releasing", "report_progress", "requested",
+        "run_id", "safe_until", "seq", "state", "token",
     )  # fmt: skip
 
     def __init__(
@@ -90,6 +91,8 @@ class Journal:
         self.refused = False
         self.requested = False
         self._audited = stored.audited
+        self.report_progress = stored.report_progress
+        self._writing: asyncio.Future[None] | None = None  # of the progress
         self._audit: tuple[AuditEntry, ...] = ()  # for the commit that ends the run
         self.payload = record.payload
         self.next_payload: Any = None
@@ -222,8 +225,31 @@ class Journal:
         if cut is not None:
             raise cut
 
+    async def save_progress(self, packed: Sequence[Any]) -> None:
+        """Commit the progress of the present step, unless the lease is about to be released. Never beside an end.
+
+        It leaves the count of takeovers: a step that kills its process may have reported progress before.
+        """
+        if self.releasing or self.ended or self._writing is not None:
+            return
+        own = self._values.encode_own({PROGRESS: packed}, self.run_id)
+        written = self._writing = asyncio.get_running_loop().create_future()
+        try:
+            await self._backend.commit(
+                Commit(
+                    run_id=self.run_id, token=self.token, expected_seq=self.seq, seq=self.seq, state=self.state,
+                    status=RunStatus.RUNNING, own=own, payload=self.payload, at=self._clock.time(),
+                )
+            )  # fmt: skip
+            self.holds(own, ())
+        finally:
+            self._writing = None
+            written.set_result(None)
+
     async def _send(self, commit: Commit) -> asyncio.CancelledError | None:
         """Commit. A cancellation that comes too late to stop the commit is returned, for the caller to raise it."""
+        while self._writing is not None:  # after an end at the same transition, it would undo that
+            await asyncio.wait([self._writing])
         self.releasing = commit.release
         try:
             if self._audit and commit.release:

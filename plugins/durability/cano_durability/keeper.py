@@ -45,6 +45,7 @@ from cano_durability.inspection.explaining import Explainer
 from cano_durability.inspection.forking import Forker
 from cano_durability.inspection.listing import Lister
 from cano_durability.keys import PAYLOAD, WAIT
+from cano_durability.looking.progress import ProgressWriter, progress_of
 from cano_durability.looking.viewing import Viewer
 from cano_durability.migration import landing_state
 from cano_durability.patience import despite_cancellation
@@ -84,7 +85,12 @@ class Keeper:
         self._parents = Parents(kernel, stored, leases, canceller, self._caretaker.look_after)
         self._lister, self._forker = Lister(kernel, stored), Forker(kernel, stored)
         self._explainer, self._checker = Explainer(kernel, stored), Checker(stored)
-        self._viewer = Viewer(kernel, stored, waiters)
+        self._viewer, self._progress = (
+            Viewer(kernel, stored, waiters, self._caretaker.start),
+            ProgressWriter(kernel, stored),
+        )
+        if stored.durable:
+            stored.report_progress = self._progress.report
         self._deleter, self._auditor = Deleter(kernel, stored), Auditor(kernel, stored)
 
     async def close(self) -> None:
@@ -93,6 +99,7 @@ class Keeper:
         self._alarms.close()
         for run_id in self._waiters.run_ids:
             self._waiters.notify(run_id)
+        await self._progress.close()
         await self._caretaker.close()
         await self.stored.holding.ended(self._kernel.clock)
 
@@ -165,7 +172,8 @@ class Keeper:
         return RunInfo(
             run_id, record.workflow, record.status, record.state if bound is None else bound.state,
             record.seq if last else record.seq + 1,
-            getattr(error, "attempt", None) or max(failed if parked else failed + 1, 1), None, error, now,
+            getattr(error, "attempt", None) or max(failed if parked else failed + 1, 1),
+            progress_of(self._kernel, self.stored, record), error, now,
         )  # fmt: skip
 
     async def settled(self, plan: BoundWorkflow, run_id: str, parent: Step | None = None) -> RunResult:

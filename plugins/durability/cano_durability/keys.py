@@ -4,6 +4,7 @@ from __future__ import annotations
 
 RETRY = "retry"  # number of failed attempts of the present step, and when it began
 PHASES = "phases"  # results of the finished phases of the present step's node
+PROGRESS = "progress"  # number of the present step, and the progress that it has reported
 TRACEBACK = "traceback"  # of the error that the run failed with, as text
 ERROR = "error"  # the error whose `on_exhausted` led to the present state
 WAIT = "wait"  # the wait that the last transition began

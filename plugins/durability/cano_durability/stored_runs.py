@@ -30,7 +30,7 @@ from cano.engine.ports import BoundWorkflow, Host, failed_attempts, new_holder
 from cano_durability.bounds import off_loop
 from cano_durability.failures import corrupt
 from cano_durability.journal import Journal
-from cano_durability.keys import DEADLINE, DEFINITION, MARK, ORIGIN, PHASES, RETRY, TAKEOVERS, TRACEBACK
+from cano_durability.keys import DEADLINE, DEFINITION, MARK, ORIGIN, PHASES, PROGRESS, RETRY, TAKEOVERS, TRACEBACK
 from cano_durability.patience import Holding, despite_cancellation
 from cano_durability.values import Values
 from cano_durability.waits import KeptWait, kept_wait, older_wait
@@ -52,6 +52,7 @@ class StoredRuns:
             run in the remaining seconds.
         durable: whether the store survives its process.
         audited: makes the entries of the store's audit, see `Kernel.audited`.
+        report_progress: see `ProgressWriter.report`; it does nothing if the store does not survive its process.
         holding: the work under way that closing the kernel waits for, so that it releases its leases.
     """
 
@@ -67,6 +68,7 @@ class StoredRuns:
         self.clock = kernel.clock
         self.audited = kernel.audited
         self.holding = Holding()
+        self.report_progress: Callable[[Run], None] = lambda _: None
         self._last_time = 0.0
         self._plans: dict[str, tuple[BoundWorkflow, Values]] = {}
 
@@ -240,15 +242,15 @@ class StoredRuns:
     def own_values(self, record: RunRecord) -> dict[str, Any]:
         """Return the plugin's and the engine's values in a record, decoded, by name. Raises SerializationError.
 
-        The results of phases are left out if they cannot be read: the phases are then executed again. So is a
-        traceback.
+        The results of phases are left out if they cannot be read: the phases are then executed again. So are a
+        traceback and progress.
         """
         values, decode = {}, self.values_of(record.workflow).decode
         for name, value in record.own.items():
             try:
                 values[name] = decode(name, value, record.run_id, own=True)
             except SerializationError:
-                if name not in (PHASES, TRACEBACK):
+                if name not in (PHASES, PROGRESS, TRACEBACK):
                     raise
         return values
 

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from cano import Kernel, RunStatus, StoreBackend, TaskError, Workflow, current_step, wait_for
+from cano import Kernel, Progress, RunStatus, StoreBackend, TaskError, Workflow, current_step, wait_for
 
 
 async def first(store: Any) -> Any:
@@ -26,10 +26,32 @@ flow: Workflow[str] = Workflow("first", name="followed").add_exit_state("end")
 flow.register("first", first).register("second", second)
 
 
+async def test_progress_on_each_store(store: str | StoreBackend) -> None:
+    """What a step reports reaches a kernel that does not execute it."""
+    gate = asyncio.Event()
+
+    async def work(store: Any) -> str:
+        current_step().progress(1, 4, "quarters")
+        await gate.wait()
+        return "end"
+
+    job: Workflow[str] = Workflow("work", name="job").add_exit_state("end").register("work", work)
+    only: dict[str, Any] = {"plugins": ["memory", "sqlite", "postgres", "redis", "msgspec"], "discover": False}
+    async with Kernel(store=store, **only) as kernel, Kernel(store=store, **only) as other, asyncio.timeout(60):
+        handle = await kernel.start(job, {}, run_id="r")
+        attached = await other.attach("r")
+        while (progress := await attached.progress()) is None:  # noqa: ASYNC110  # no event reports it
+            await asyncio.sleep(0)
+        assert progress == Progress(1, 4, "quarters")
+        gate.set()
+        await handle.result()
+        assert await attached.progress() is None
+
+
 async def test_an_attached_run_on_each_store(store: str | StoreBackend) -> None:
     """A kernel that executes nothing is told of the end, and reads data, error and traceback."""
     only: dict[str, Any] = {"plugins": ["memory", "sqlite", "postgres", "redis", "msgspec"], "discover": False}
-    poll = 60 if str(store).startswith(("postgres", "redis")) else 0.1  # servers tell of the end, others are asked
+    poll = 60 if isinstance(store, str) else 0.1  # stores on disk and servers tell of the end
     async with Kernel(store=store, **only) as kernel, Kernel(store=store, poll=poll, **only) as other:
         handles = [await kernel.start(flow, {}, run_id=run_id) for run_id in ("good", "bad")]
         attached = [await other.attach(run_id) for run_id in ("good", "bad")]

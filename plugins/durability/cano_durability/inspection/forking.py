@@ -15,7 +15,7 @@ from cano import (
 from cano.engine.ports import Host
 
 from cano_durability.inspection.promises import require
-from cano_durability.keys import BY, DEADLINE, DEFINITION, FIRST, LASTING, ORIGIN, PAYLOAD, TRACEBACK, WAIT
+from cano_durability.keys import BY, DEADLINE, DEFINITION, FIRST, LASTING, ORIGIN, PAYLOAD, PROGRESS, TRACEBACK, WAIT
 from cano_durability.stored_runs import StoredRuns
 from cano_durability.waits import kept_wait
 
@@ -63,7 +63,7 @@ class Forker:
             due = now + limit[0]
             own |= values.encode_own({DEADLINE: (limit[0], due)})
         own |= values.encode_own({ORIGIN: (run_id, seq)})
-        for name in (WAIT, BY, FIRST, TRACEBACK):
+        for name in (WAIT, BY, FIRST, PROGRESS, TRACEBACK):
             own.pop(name, None)
         if kept is not None:
             kept = kept.begun_at(now)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from cano import RunFilter, RunInterruptedError, RunRecord, RunStatus, RunView, SerializationError
@@ -10,6 +10,7 @@ from cano.engine.ports import Host
 
 from cano_durability.bounds import off_loop
 from cano_durability.failures import error_of
+from cano_durability.looking.progress import progress_of
 from cano_durability.recovery.leases import with_status_at
 from cano_durability.recovery.waiting import Waiters
 from cano_durability.stored_runs import StoredRuns
@@ -21,10 +22,11 @@ CHILDREN = 100
 class Viewer:
     """Looks at the runs of one store. `Kernel` documents the methods."""
 
-    def __init__(self, kernel: Host, stored: StoredRuns, waiters: Waiters) -> None:
+    def __init__(self, kernel: Host, stored: StoredRuns, waiters: Waiters, listen: Callable[[], None]) -> None:
         self._kernel = kernel
         self._stored = stored
         self._waiters = waiters
+        self._listen = listen  # begins to follow the store's notifications
 
     async def get(self, run_id: str) -> RunView:
         """See `Kernel.get`."""
@@ -47,6 +49,7 @@ class Viewer:
                 if record.status.finished and run_id not in self._kernel.active:  # otherwise it is about to leave
                     return await self._view(record)
                 if run_id not in self._kernel.active:
+                    self._listen()
                     await self._waiters.change(changed, self._kernel.poll if self._stored.durable else None)
 
     async def _view(self, stored_record: RunRecord) -> RunView:
@@ -69,7 +72,7 @@ class Viewer:
             tuple(signal.name for signal in signals.waiting if not signal.own), record.parent,
             tuple(child.run_id for child in children), stored.origin(run_id, record.own),
             None if limit is None else limit[1], record.created, record.updated, record.holder if held else None,
-            record.expires if held else None, stored.now(),
+            record.expires if held else None, progress_of(self._kernel, stored, record), stored.now(),
         )  # fmt: skip
 
     def _decoded(self, record: RunRecord) -> tuple[Mapping[str, Any], dict[str, str]]:
