@@ -13,6 +13,7 @@ SUMMARIES = {
     "validate": "Check a workflow without running it.",
     "plugins": "List all installed plugins, including blocked and broken ones, and the capabilities of their stores.",
     "runs": "List the runs in a store, newest first.",
+    "top": "Show live which runs are late, failed, running or parked, until Ctrl-C.",
     "show": "Show a run: its status and the reason for it, its data, and its history.",
     "resume": "Resume a run and wait for its end.",
     "recover": "Find and resume runs that no process executes.",

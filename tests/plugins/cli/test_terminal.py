@@ -59,6 +59,7 @@ COMMANDS: list[list[str]] = [
     ["show", EVIL],
     ["show", EVIL, "--flow", "evil"],
     ["show", "waiting" + EVIL],
+    ["top"],
     ["explain", EVIL],
     ["explain", "waiting" + EVIL],
     ["check"],
