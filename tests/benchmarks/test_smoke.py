@@ -84,6 +84,17 @@ def test_the_stores_are_measured() -> None:
     assert [line.partition(":")[0] for line in goals] == ["one run", "100 runs"] * 4
 
 
+def test_an_idle_worker_is_measured() -> None:
+    """One command prints what finished and parked runs cost a worker that has nothing to do."""
+    printed = printed_by("tests.benchmarks.idle", "--runs", "50", "--parked", "30", "--seconds", "0.05")
+
+    file, worker, command, parked = printed.splitlines()
+    assert re.fullmatch(r"50 finished runs: [\d.]+ MB, [\d,]+ bytes a run", file)
+    assert re.fullmatch(r"an idle worker: [\d.]+ % of a core", worker)
+    assert re.fullmatch(r"`cano runs`: \d+ ms of processor time", command)
+    assert re.fullmatch(r"a parked run in the process that parked it: \d+ bytes", parked)
+
+
 def test_growth_is_measured() -> None:
     """One command measures the same polls and lists in stores of several sizes."""
     options = ["--sizes", "2,3", "--rounds", "1", "--stores", "sqlite,memory"]

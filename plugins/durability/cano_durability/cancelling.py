@@ -142,7 +142,7 @@ class Canceller:
             *audit,
         )  # fmt: skip
         self._alarms.cancel(record.run_id)
-        self._watchlist.parked.discard(record.run_id)
+        self._watchlist.parked.pop(record.run_id, None)
         self._waiters.notify(record.run_id)
         if record.parent is not None and AWAITED in record.own:
             self._alarms.wake(record.parent)

@@ -327,7 +327,7 @@ class Claimer:
             ),
             *audit,
         )  # fmt: skip
-        self._watchlist.parked.add(record.run_id)
+        self._watchlist.parked[record.run_id] = None
         self._alarms.set(record.run_id, wait)
 
     def _limit(self, record: RunRecord, timeout: float | None) -> tuple[tuple[float, float] | None, dict[str, Any]]:

