@@ -2,20 +2,38 @@
 
 A store of size N has N parked runs that wait, N finished runs of ten workflows, N signals that no run awaits, and a run
 of N / 10 steps. Each cell is the shortest of some rounds in milliseconds, as a caller waits for it, on one machine with
-real servers.
+real servers. The last lines are of a run that appends 11 characters in each of N steps: the CPU time of this process,
+and what a step adds to the file, to PostgreSQL's write-ahead log, or to Redis's memory.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import re
+import sqlite3
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
-from cano import Commit, Kernel, Retention, RunFilter, RunRecord, RunStatus, Signal, StoreBackend, Wait, read_history
+from cano import (
+    Commit,
+    Kernel,
+    KeyValueStore,
+    Retention,
+    RunFilter,
+    RunRecord,
+    RunStatus,
+    Signal,
+    StoreBackend,
+    Wait,
+    Workflow,
+    current_step,
+    read_history,
+)
 from cano.testing.contract_base import installed_backend
 from cano_memory import MemoryBackend
 from cano_postgres import PostgresBackend
@@ -27,6 +45,8 @@ from tests.servers.redis import start_redis
 NOW = 1_700_000_000.0
 AT_ONCE = 500
 Work = Callable[[], Awaitable[object]]
+Written = Callable[[], int]
+_BYTES = "append() in each step, bytes a step"
 
 
 def parked(number: int) -> RunRecord:
@@ -72,7 +92,7 @@ def works(store: StoreBackend) -> Mapping[str, Work]:
     }
 
 
-async def measured(store: StoreBackend, size: int, rounds: int) -> dict[str, float]:
+async def measured(store: StoreBackend, size: int, rounds: int, written: Written) -> dict[str, float]:
     """The median milliseconds of each work in a store of that size."""
     await store.open()
     try:
@@ -86,16 +106,31 @@ async def measured(store: StoreBackend, size: int, rounds: int) -> dict[str, flo
                 await work()
                 times.append(time.perf_counter() - begin)
             found[name] = min(times) * 1e3
-        found |= await _pruned(store, size)
+        found |= await _with_kernel(store, size, written)
         return found
     finally:
         await store.close()
 
 
-async def _pruned(store: StoreBackend, size: int) -> dict[str, float]:
+async def _appended(kernel: Kernel, size: int, written: Written) -> dict[str, float]:
+    """The price of a step of a run that appends an item in each of `size` steps: CPU milliseconds, and bytes."""
+    flow = Workflow("A", name="append").add_exit_state("B")
+
+    @flow.on("A")
+    async def append(store: KeyValueStore) -> str:
+        store.append("log", "hello world")
+        return "A" if current_step().seq < size else "B"
+
+    before, begin = written(), time.process_time()
+    await kernel.run(flow, run_id="append")
+    taken = time.process_time() - begin
+    return {"append() in each step, CPU a step": taken / size * 1e3, _BYTES: (written() - before) / size}
+
+
+async def _with_kernel(store: StoreBackend, size: int, written: Written) -> dict[str, float]:
     """The milliseconds of a prune with nothing to do, and those of one that deletes up to 5,000 runs, a run."""
     async with Kernel(store=store, plugins=["msgspec", "durability"], discover=False) as kernel:
-        history = await _history(kernel, size)
+        history = await _history(kernel, size) | await _appended(kernel, size, written)
         begin = time.perf_counter()
         await kernel.prune(Retention(keep_last=max(size // 10, 1), max_age=1e9))
         idle = time.perf_counter() - begin
@@ -132,7 +167,8 @@ def show(store: str, sizes: list[int], columns: list[dict[str, float]]) -> None:
     """Print the table of one store."""
     print(f"\n{store:<36}" + "".join(f"{size:>12,}" for size in sizes))
     for name in columns[0]:
-        print(f"{name:<36}" + "".join(f"{column[name]:>9.2f} ms" for column in columns), flush=True)
+        unit = "B " if name == _BYTES else "ms"
+        print(f"{name:<36}" + "".join(f"{column[name]:>9.2f} {unit}" for column in columns), flush=True)
 
 
 def main() -> None:
@@ -144,25 +180,40 @@ def main() -> None:
     given = parser.parse_args()
     sizes, stores = [int(size) for size in given.sizes.split(",")], given.stores.split(",")
 
-    def table(name: str, make: Callable[[int], StoreBackend]) -> None:
+    def table(name: str, make: Callable[[int], tuple[StoreBackend, Written]]) -> None:
         if name in stores:
-            show(name, sizes, [asyncio.run(measured(make(size), size, given.rounds)) for size in sizes])
+            made = [(size, *make(size)) for size in sizes]
+            columns = [asyncio.run(measured(store, size, given.rounds, written)) for size, store, written in made]
+            show(name, sizes, columns)
 
     with tempfile.TemporaryDirectory() as folder:
-        table("sqlite", lambda size: SqliteBackend(Path(folder) / f"{size}.db", synchronous="normal"))
+
+        def file(size: int) -> tuple[StoreBackend, Written]:
+            path = Path(folder) / f"{size}.db"
+
+            def pages() -> int:
+                with closing(sqlite3.connect(path)) as connection:
+                    return int(connection.execute("PRAGMA page_count").fetchone()[0]) * 4096
+
+            return SqliteBackend(path, synchronous="normal"), pages
+
+        table("sqlite", file)
     if "postgres" in stores:
         postgres = start_postgres("-c", "fsync=off")
         try:
-            table("postgres", lambda size: PostgresBackend(postgres.new_url()))
+            log = "SELECT (pg_current_wal_lsn() - '0/0')::bigint"
+            table("postgres", lambda size: (PostgresBackend(postgres.new_url()), lambda: int(postgres.psql(log))))
         finally:
             postgres.throw_away()
     if "redis" in stores:
         redis = start_redis()
         try:
-            table("redis", lambda size: installed_backend(redis.new_url()))
+            used = re.compile(r"used_memory:(\d+)")
+            memory = lambda: int(used.findall(redis.cli("info", "memory"))[0])  # noqa: E731
+            table("redis", lambda size: (installed_backend(redis.new_url()), memory))
         finally:
             redis.throw_away()
-    table("memory", lambda size: MemoryBackend(strict=True))
+    table("memory", lambda size: (MemoryBackend(strict=True), lambda: 0))
 
 
 if __name__ == "__main__":

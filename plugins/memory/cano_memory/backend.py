@@ -450,7 +450,7 @@ def _listed(run: RunRecord) -> RunRecord:
 
 def _copy_of(run: RunRecord) -> RunRecord:
     """Return a copy of a stored run that shares no mutable value with it."""
-    data, own = _isolated(run.data), _isolated(run.own)
+    data, own = _isolated(Appended.gathered(run.data)), _isolated(run.own)
     return run._replace(data=data, error=_isolated(run.error), payload=isolate(run.payload), own=own)
 
 
@@ -458,7 +458,7 @@ def _changed(data: Mapping[str, Any], changed: Mapping[str, Any], removed: Seque
     """Return `data` without the keys in `removed`, and with `changed`."""
     rest = dict(data)
     Appended.gather(rest, changed, removed)
-    return Appended.gathered(rest)
+    return rest
 
 
 def _isolated(mapping: Any) -> Any:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from cano import StoreError
+from cano import ConfigurationError, StoreError
 from cano_encryption import KEYS_ENV, EncryptionLayer, new_key, read_keys
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
@@ -177,7 +177,7 @@ async def attacked(victim: Victim) -> None:
                     refused += 1
                     continue
                 assert data in (None, ends(run_id, GOODS[run_id]))
-    except StoreError as error:
+    except (StoreError, ConfigurationError) as error:  # such as a run in the place of the mark
         event(f"the kernel does not open, {type(error).__name__}")
     else:
         event(f"{refused} runs refused")

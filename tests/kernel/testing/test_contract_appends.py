@@ -27,7 +27,8 @@ def committing(change: Callable[[Any, Commit], Mapping[str, Any]]) -> Methods:
     """A `commit` that sets what `change` makes of the run's data and the commit."""
 
     def commit(store: Any, honest: Callable[..., Any], commit: Commit, audit: Any = None) -> Any:
-        return honest(commit._replace(changed=change(known(store, commit.run_id).data, commit)), audit)
+        data = Appended.gathered(known(store, commit.run_id).data)
+        return honest(commit._replace(changed=change(data, commit)), audit)
 
     return {"commit": commit}
 

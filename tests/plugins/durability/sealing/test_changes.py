@@ -412,11 +412,11 @@ async def test_parts_are_encrypted_again(kernel: Kernel, monkeypatch: pytest.Mon
     handle = await kernel.start(LOG, {"a": 1, "log": [0], "b": 2}, run_id="log")
     await handle._run.ended()
     backend: Any = kernel.backend
-    before = rows(kernel)["log"].data
+    before = Appended.gathered(rows(kernel)["log"].data)
     monkeypatch.setattr(backend.layer, "is_current", lambda data: data not in before["log"][1:2])
     found = {each.run_id: each async for each in backend.reencrypted("me", lambda: 1000.0)}
     assert (found["log"].values, found["log"].problem) == (2, None)  # `b` comes after the list
-    after = rows(kernel)["log"].data
+    after = Appended.gathered(rows(kernel)["log"].data)
     assert (list(after), len(after["log"]), after["a"]) == (list(before), len(before["log"]), before["a"])
     assert set(after["log"]).isdisjoint(before["log"])
     await kernel.signal("log", "go")
