@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from cano import Run, RunCancelledError, Step, hookimpl, state_name
 
+from cano_cli.bars import bar
 from cano_cli.errors import one_line
 from cano_cli.hints import word
 from cano_cli.records import counted, waits_for
@@ -80,8 +81,7 @@ class StateRow:
             if error is not None and delay is not None:
                 return f"retry in {delay:.3g} s after {one_line(error)}"
             if progress is not None:
-                total = "" if progress.total is None else f"/{progress.total:g}"
-                return f"{progress.done:g}{total} {progress.message or ''}".strip()
+                return bar(progress)
         return ""
 
 

@@ -10,9 +10,6 @@ from cano import RunRecord, RunStatus, Wait, is_held
 from cano_cli.hints import word
 from cano_cli.times import iso, when
 
-ORIGIN = "origin"
-"""Name of the engine's value with the run and the transition that a run was forked from."""
-
 
 def status_of(record: RunRecord, now: float) -> RunStatus:
     """Return the run's status. A running run without a valid lease is interrupted."""

@@ -7,20 +7,21 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import click
-from cano import Appended, Kernel, RunRecord, Transition, is_held, read_history
+from cano import Appended, Kernel, RunRecord, RunView, Transition, is_held, read_history
 from cano.redaction import redacted
 
+from cano_cli.bars import bar
 from cano_cli.hints import command, word
 from cano_cli.jsonable import dumps, jsonable
 from cano_cli.loading import load_flow
 from cano_cli.reasons import Reason, reason_of
-from cano_cli.records import ORIGIN, counted, holder_of, record_as_json, status_of, waits_for
-from cano_cli.safe_lines import line
+from cano_cli.records import counted, holder_of, record_as_json, status_of, waits_for
+from cano_cli.safe_lines import line, lines
 from cano_cli.settings import Settings, flows_option, json_option, store_option
 from cano_cli.stores import backend_of, record_of, with_store
 from cano_cli.tables import show as show_table
 from cano_cli.times import clock, iso, when
-from cano_cli.values import Values, decode_value, decode_values, register_types
+from cano_cli.values import Values, decode_values, register_types
 
 
 class RunDetails(NamedTuple):
@@ -31,8 +32,7 @@ class RunDetails(NamedTuple):
     reason: Reason
     data: Values
     payload: Values
-    signals: list[str]  # names of the unconsumed ones
-    origin: tuple[str, int] | None  # the run and the transition that it was forked from
+    view: RunView
     history: list[tuple[Transition, Values]] | None  # None if the store keeps no history
 
 
@@ -82,8 +82,7 @@ def show(
             await reason_of(kernel, run, partial(command, ctx), flows),
             decode(record.data),
             decode({} if record.payload is None else {"payload": record.payload}),
-            [sent.name for sent in (await backend.signals(run)).waiting if not sent.own],
-            None if (origin := record.own.get(ORIGIN)) is None else decode_value(kernel, origin),
+            await kernel.get(run),
             None if history is None else [(entry, decode(entry.changed)) for entry in history],
         )
 
@@ -95,6 +94,10 @@ def show(
     width = max(len(name) for name, _ in facts) + 1
     for name, value in facts:
         click.echo(f"{name + ':':<{width}}  {line(value)}")
+    if (error := details.view.error) is not None and error.traceback is not None:
+        click.echo(
+            f"\n  {lines(clean(error.traceback), '  ')}"
+        )  # indented: no line of a message looks like one of ours
     if rows := details.data.rows(clean):
         click.echo()
         show_table(["key", "value"], rows, hint=None if full else "--full shows long values whole")
@@ -108,17 +111,21 @@ def show(
 
 
 def _facts(details: RunDetails, clean: Callable[[Any], Any]) -> Iterator[tuple[str, str]]:
-    record, now = details.record, details.now
+    record, now, view = details.record, details.now, details.view
     status = status_of(record, now).value
     yield "run", word(record.run_id)
     yield "workflow", f"{record.workflow}, version {record.version}"
     if record.parent is not None:
         yield "parent", word(record.parent)
-    if details.origin is not None:
-        yield "forked", f"from run {word(details.origin[0])} after step {details.origin[1]}"
+    if view.children:
+        yield "children", ", ".join(map(word, view.children))
+    if view.origin is not None:
+        yield "forked", f"from run {word(view.origin[0])} after step {view.origin[1]}"
     where = "" if record.wait is not None else f" in state {record.state}"
     yield "status", f"{status}{where} after {counted(record.seq, 'step')}"
     yield "why", details.reason.text
+    if view.progress is not None:
+        yield "progress", bar(view.progress)
     if is_held(record, now):
         yield "held by", holder_of(record, now)
     if record.wait is not None:
@@ -127,8 +134,8 @@ def _facts(details: RunDetails, clean: Callable[[Any], Any]) -> Iterator[tuple[s
             yield "on timeout", record.wait.on_timeout
         if record.wait_token is not None:
             yield "token", word(record.wait_token)
-    if details.signals:
-        yield "signals", f"{', '.join(map(repr, details.signals))} (no wait has taken them yet)"
+    if view.signals:
+        yield "signals", f"{', '.join(map(repr, view.signals))} (no wait has taken them yet)"
     for _, value in details.payload.rows(clean):
         yield "payload", value
     if record.error is not None:
@@ -147,13 +154,16 @@ def _cells(entry: Transition, values: Values) -> list[str]:
 
 
 def _as_json(details: RunDetails) -> dict[str, Any]:
-    record, (explanation, why) = details.record, details.reason
+    record, view, (explanation, why) = details.record, details.view, details.reason
     return {
         **record_as_json(record, details.now),
         "definition": record.fingerprint,
-        "forked_from": None if details.origin is None else dict(zip(("run_id", "seq"), details.origin, strict=True)),
+        "forked_from": None if view.origin is None else dict(zip(("run_id", "seq"), view.origin, strict=True)),
         "why": {"reason": explanation.reason.name, "text": why},
-        "signals": details.signals,
+        "signals": list(view.signals),
+        "children": list(view.children),
+        "progress": None if view.progress is None else view.progress._asdict(),
+        "traceback": None if view.error is None else view.error.traceback,
         "payload": details.payload.data.get("payload"),
         "data": details.data.data,
         "unreadable": {**details.data.unreadable, **details.payload.unreadable},

@@ -218,6 +218,16 @@ def test_show(cano: Cano) -> None:
         "created:   TIME (THEN)\n"
         "updated:   TIME (THEN)\n"
         "\n"
+        "  Traceback (most recent call last):\n"
+        '    File "SHOP", line 35, in pay\n'
+        '      raise ValueError("no money")\n'
+        "  ValueError: no money\n"
+        "  \n"
+        "  The above exception was the direct cause of the following exception:\n"
+        "  \n"
+        "  cano.errors.TaskError: task 'pay' failed: ValueError: no money\n"
+        "  at run failed, workflow shop, state pay, attempt 1\n"
+        "\n"
         "key    value\n"
         "order  (cannot decode the value: the class 'shop:Order' is not registered)\n"
         "\n"
@@ -226,6 +236,43 @@ def test_show(cano: Cano) -> None:
         "1     TIME  running  pay    order\n"
     )
     assert result.stderr == "\nto read these values, name their workflow: --flow MODULE:FLOW\n"
+
+
+def test_show_progress_and_children(cano: Cano, project: Path, write: Write, store: str) -> None:
+    """A run shows how far its step came, and the runs that it started; as JSON also the traceback."""
+    write(
+        "long.py",
+        """
+        import asyncio
+        import os
+        from typing import Literal
+        from cano import Kernel, SubWorkflow, TaskConfig, Workflow, current_step
+
+        once = TaskConfig.minimal()
+        part = Workflow("a", name="part", default_config=once).add_exit_state("b")
+
+        @part.on("a")
+        async def work(store) -> Literal["b"]:
+            current_step().progress(3, 4, "parts")
+            async with Kernel(store=os.environ["CANO_STORE"]) as other, asyncio.timeout(60):
+                while (await other.get(current_step().run_id)).progress is None:
+                    await asyncio.sleep(0)
+            raise ValueError("password=hunter2")
+
+        flow = Workflow("c", name="long", default_config=once).add_exit_state("d")
+        flow.register("c", SubWorkflow(part, then="d"))
+        """,
+    )
+    result = cano("run", "long:flow", "--run-id", "r")
+    assert result.exit_code == 1, result.stderr
+    answer = json.loads(cano("show", "r", "--json", "--redact").stdout)
+    (child,) = answer["children"]
+    assert f"children:  {child}\n" in cano("show", "r").stdout
+    shown = json.loads(cano("show", child, "--json").stdout)
+    assert shown["progress"] == {"done": 3, "total": 4, "message": "parts"}
+    assert "password=hunter2" in shown["traceback"]
+    assert "progress:  [#######...] 75% 3/4 parts\n" in cano("show", child).stdout
+    assert "hunter2" not in cano("show", child, "--redact").stdout
 
 
 @pytest.mark.usefixtures("orders")

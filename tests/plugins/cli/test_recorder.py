@@ -56,9 +56,9 @@ async def test_while_it_runs() -> None:
         await kernel.run(flow_of(step))
 
     assert seen == [
-        ([["a", "step", "running", "1", "0.00 s"]], "1/3 pages"),
+        ([["a", "step", "running", "1", "0.00 s"]], "[###.......] 33% 1/3 pages"),
         ([["a", "step", "retrying", "1", "0.00 s"]], "retry in 10 s after OSError: flaky"),
-        ([["a", "step", "running", "2", "10.00 s"]], "2/3 pages"),
+        ([["a", "step", "running", "2", "10.00 s"]], "[######....] 67% 2/3 pages"),
     ]
     assert recorder.table() == [["a", "step", "done", "2", "15.00 s"]]
     assert recorder.seconds == 15

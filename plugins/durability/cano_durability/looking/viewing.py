@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from contextlib import suppress
+from typing import Any, TypeVar
 
 from cano import RunFilter, RunInterruptedError, RunRecord, RunStatus, RunView, SerializationError
 from cano.engine.ports import Host
@@ -14,6 +15,8 @@ from cano_durability.looking.progress import progress_of
 from cano_durability.recovery.leases import with_status_at
 from cano_durability.recovery.waiting import Waiters
 from cano_durability.stored_runs import StoredRuns
+
+V = TypeVar("V")
 
 CHILDREN = 100
 """The most children that a view names."""
@@ -54,7 +57,8 @@ class Viewer:
 
     async def _view(self, stored_record: RunRecord) -> RunView:
         stored, run_id = self._stored, stored_record.run_id
-        record = with_status_at(stored.migrated(stored_record), stored.now())
+        migrated = _readable(lambda: stored.migrated(stored_record)) or stored_record
+        record = with_status_at(migrated, stored.now())
         children = await stored.backend.runs(RunFilter(parent=run_id, limit=CHILDREN))
         signals = await stored.backend.signals(run_id)
         data, unreadable = await off_loop(len(record.data), lambda: self._decoded(record), stored.clock)
@@ -64,13 +68,13 @@ class Viewer:
                 payload = stored.values_of(record.workflow).payload(record.payload, run_id)
             except SerializationError as error:
                 unreadable[""] = str(error)
-        limit = stored.limit(record)
+        limit = _readable(lambda: stored.limit(record))
         held = record.status is RunStatus.RUNNING
         return RunView(
             run_id, record.workflow, record.version, record.status, record.state, record.seq, data, unreadable,
             error_of(record, stored.traceback(record)), record.wait, record.wait_token, payload,
             tuple(signal.name for signal in signals.waiting if not signal.own), record.parent,
-            tuple(child.run_id for child in children), stored.origin(run_id, record.own),
+            tuple(child.run_id for child in children), _readable(lambda: stored.origin(run_id, record.own)),
             None if limit is None else limit[1], record.created, record.updated, record.holder if held else None,
             record.expires if held else None, progress_of(self._kernel, stored, record), stored.now(),
         )  # fmt: skip
@@ -85,3 +89,10 @@ class Viewer:
             except SerializationError as error:
                 unreadable[key] = str(error)
         return data, unreadable
+
+
+def _readable(read: Callable[[], V | None]) -> V | None:
+    """Return a value of the engine's, or None if it cannot be read: `explain` and `check` say so."""
+    with suppress(SerializationError, TypeError, ValueError):
+        return read()
+    return None
