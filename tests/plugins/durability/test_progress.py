@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from cano import Kernel, Progress, RunStatus, TaskConfig, TaskError, Workflow, current_step
+from cano import Kernel, Progress, RunStatus, TaskConfig, TaskError, Workflow, current_step, wait_for
 from cano_durability.looking.progress import INTERVAL
 
 if TYPE_CHECKING:
@@ -155,6 +155,29 @@ async def test_a_write_never_undoes_an_end(kernel: Kernel, world: World, ends: s
     hold.release()
     await world.settle()
     assert (await world.look("r")).status is (RunStatus.FAILED if ends == "fails" else RunStatus.PARKED)
+
+
+async def test_a_run_that_was_parked_in_between(kernel: Kernel, world: World) -> None:
+    """A report of the object that continues a run is stored, even if one of the object before was not written yet."""
+    gate = asyncio.Event()
+
+    async def before(store: Any) -> Any:
+        current_step().progress(1, 3)
+        return wait_for("go", then="after")
+
+    async def after(store: Any) -> str:
+        current_step().progress(2, 3)
+        await gate.wait()
+        return "end"
+
+    flow: Workflow[str] = Workflow("before", name="parks").add_exit_state("end")
+    flow.register("before", before).register("after", after)
+    await kernel.start(flow, {}, run_id="r")
+    await world.settle()
+    await kernel.signal("r", "go")
+    await world.settle()
+    await world.clock.advance(2 * INTERVAL)
+    assert (await (await world.kernel()).get("r")).progress == Progress(2, 3, None)
 
 
 async def test_what_cannot_be_stored_is_not_shown_elsewhere(kernel: Kernel, world: World, job: Job) -> None:

@@ -43,9 +43,11 @@ class ProgressWriter:
 
     def report(self, run: Run) -> None:
         """Note that the present step of `run` has reported progress. Any thread may call this."""
-        if run.run_id not in self._reported and run.loop is not None:
+        known = self._reported.get(run.run_id)
+        if (known is None or known.run is not run) and run.loop is not None:
             self._reported[run.run_id] = _Reported(run, self._kernel.clock.monotonic())
-            run.loop.call_soon_threadsafe(self._start)
+            with suppress(RuntimeError):  # the loop has ended, and a thread that it abandoned reports
+                run.loop.call_soon_threadsafe(self._start)
 
     async def close(self) -> None:
         """Stop the writes."""
@@ -81,7 +83,7 @@ class ProgressWriter:
             return
         reported.written = progress
         message = None if progress.message is None else self._kernel.limits.cut(safe_str(progress.message))
-        with suppress(StoreError):  # the next report is written, or the run is about to end here
+        with suppress(Exception):  # the next report is written, or the run is about to end here
             await journal_of(run).save_progress([reported.seq, progress.done, progress.total, message])
         now = self._kernel.clock.monotonic()
         reported.due = now + max(0.0, (now - reported.began) / SHARE - INTERVAL)
