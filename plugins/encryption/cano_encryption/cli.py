@@ -17,8 +17,9 @@ def add_reencrypt(app: Any) -> None:
     @app.command("reencrypt")  # type: ignore[untyped-decorator]  # of an app that may be any
     @click.option("--store", required=True, envvar="CANO_STORE", show_envvar=True, metavar="URL",
                   help="URL of the store, with codec=encrypt.")  # fmt: skip
+    @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
     @click.pass_context
-    def reencrypt(ctx: click.Context, store: str) -> None:
+    def reencrypt(ctx: click.Context, store: str, as_json: bool) -> None:
         """Encrypt the values of all runs with the first key, in the newest form.
 
         Runs that a process executes are left out, so repeat the command until it reports none. It can be interrupted
@@ -28,6 +29,7 @@ def add_reencrypt(app: Any) -> None:
         """
 
         import asyncio
+        import json
 
         from cano.engine.ports import new_holder
 
@@ -51,6 +53,10 @@ def add_reencrypt(app: Any) -> None:
             return runs, values, problems, left
 
         runs, values, problems, left = asyncio.run(work())
+        if as_json:
+            answer = {"values": values, "runs": runs, "left_out": problems, "older_keys": left}
+            click.echo(json.dumps(answer, indent=2))
+            ctx.exit(1 if problems else 0)
         click.echo(f"{values} values of {runs} runs encrypted again" + f", {problems} left out" * (problems > 0))
         if left:
             click.echo(

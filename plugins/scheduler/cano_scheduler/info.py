@@ -32,8 +32,8 @@ class FlowInfo:
         fired, late, skipped: how many nominal times had that outcome.
         running, queued: the ids of the active and of the queued runs.
         last: when a run was last started, or None.
-        next: when the next run is due, jitter included, or None.
-        next_nominal: the nominal time of the next run, or None.
+        next: when the next run is due, jitter included; None if there is none, or the schedule is paused or tripped.
+        next_nominal: the nominal time of that run, or None.
         blocked_until: the end of the backoff, or None.
         last_error: the error of the last failed run, or None.
     """
@@ -72,6 +72,7 @@ def info_of(schedule: Schedule, state: State, now: int) -> FlowInfo:
     """Describe the status of `schedule` at `now`."""
     current = is_current(schedule, state)
     nominal = schedule.next(state.cursor, state.anchor) if current else None
+    due = nominal if state.status == ACTIVE else None  # a paused or tripped schedule skips its times
     blocked = state.blocked_until if state.blocked_until is not None and state.blocked_until > now else None
     if not current:
         status = "superseded"
@@ -88,7 +89,7 @@ def info_of(schedule: Schedule, state: State, now: int) -> FlowInfo:
         state.failures, state.cancelled, state.streak, state.fired, state.late, state.skipped,
         tuple(state.active), tuple(job.run_id for job in state.queue),
         None if state.last_run is None else datetime_of(state.last_run),
-        None if nominal is None else datetime_of(schedule.due(nominal, state.anchor)),
-        None if nominal is None else datetime_of(nominal),
+        None if due is None else datetime_of(schedule.due(due, state.anchor)),
+        None if due is None else datetime_of(due),
         None if blocked is None else datetime_of(blocked), state.last_error,
     )  # fmt: skip

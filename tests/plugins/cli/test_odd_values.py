@@ -69,6 +69,16 @@ def test_odd_values(
     assert result.exit_code in (0, 1, 2), (odd, result.output)
 
 
+def test_every_command_prints_json() -> None:
+    """Every command, also of plugins and of groups, has the option --json."""
+    without = [
+        " ".join(path)
+        for path, command in commands(APP)
+        if not any("--json" in option.opts for option in command.params)
+    ]
+    assert without == []
+
+
 @pytest.mark.parametrize("odd", VALUES)
 def test_odd_targets(cano: Callable[..., Result], odd: str) -> None:
     """What names no workflow, or no scheduler, is refused in words."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -44,6 +45,8 @@ async def test_a_key_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     again = cano("reencrypt", "--store", store, keys=f"{new},{old}")
     assert again.stdout == "0 values of 0 runs encrypted again\n"
     assert again.stderr == done.stderr
+    counts = json.loads(cano("reencrypt", "--store", store, "--json", keys=f"{new},{old}").stdout)
+    assert counts == {"values": 0, "runs": 0, "left_out": 0, "older_keys": 4}
 
     monkeypatch.setenv(KEYS_ENV, new)
     async with Kernel(store=store) as kernel:

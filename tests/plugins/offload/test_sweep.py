@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -321,6 +322,8 @@ async def test_the_command(url: str, folder: Folder) -> None:
     dry = cano("offload-sweep", "--store", url)
     assert (dry.returncode, dry.stderr) == (0, "")
     assert dry.stdout.splitlines()[-1] == f"{folder.path}: 4 referenced, 0 too recent, 2 to remove with --delete"
+    listed = json.loads(cano("offload-sweep", "--store", url, "--json").stdout)
+    assert (listed["referenced"], len(listed["unreferenced"]), listed["removed"]) == (4, 2, [])
     swept = cano("offload-sweep", "--delete", CANO_STORE=url)
     assert swept.stdout.splitlines()[-1] == f"{folder.path}: 4 referenced, 0 too recent, 2 removed"
     assert swept.returncode == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -36,7 +37,7 @@ async def work(store):
 def on(store):
     scheduler = Scheduler(Kernel(store=store, discover=False, plugins={PLUGINS}))
     scheduler.cron("nightly", flow, "30 2 * * *", tz="America/New_York", data={{"fail": False}})
-    return scheduler.every("often", flow, 3600)
+    return scheduler.every("often", flow, 3600).on("event", flow, "paid")
 
 def durable():
     return on("sqlite:///jobs.db")
@@ -74,7 +75,7 @@ def cano(folder: Path) -> Cano:
 def test_the_next_times_are_shown_with_the_days_of_change(cano: Cano) -> None:
     """In the zone that was asked for."""
     done = cano("next", "nightly", "-n", "400", "--tz", "America/New_York")
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, "the schedule: cron 30 2 * * * America/New_York\n")
     marked = [line for line in done.stdout.splitlines() if "DST" in line]
     assert len(done.stdout.splitlines()) == 400
     assert {"03:00:00-04:00" in line and "forward 1:00:00" in line for line in marked} == {True, False}
@@ -91,7 +92,9 @@ def test_trigger_runs_and_waits(cano: Cano) -> None:
     assert cano("trigger", "nightly", "--data", "{").returncode == 2
     assert cano("trigger", "nightly", "--data", "[1]").returncode == 2
     row = next(line for line in cano("list").stdout.splitlines() if line.startswith("nightly"))
-    assert row.split()[1:6] == ["cron", "idle", "2", "1", "0"]
+    assert row.split()[1:5] == ["idle", "2", "1", "0"]
+    assert "ago" in row
+    assert row.endswith("cron 30 2 * * * America/New_York  report")
 
 
 def test_no_text_steers_the_terminal(cano: Cano) -> None:
@@ -116,11 +119,41 @@ async def test_an_id_can_be_pasted(kernel: Kernel, diary: Diary) -> None:
 def test_pause_and_resume_reach_other_processes(cano: Cano) -> None:
     """Through the store; without a durable one there is nothing to reach."""
     assert cano("pause", "nightly").stdout == "nightly: paused\n"
-    assert "paused" in cano("list").stdout
+    paused = next(row for row in json.loads(cano("list", "--json").stdout) if row["id"] == "nightly")
+    assert (paused["state"], paused["next"], paused["next_nominal"]) == ("paused", None, None)
+    assert "cano schedule resume nightly" in cano("next", "nightly", "-n", "1").stderr
     assert cano("resume", "nightly").stdout == "nightly: resumed\n"
     assert "paused" not in cano("list").stdout
     refused = cano("pause", "nightly", target="jobs:volatile")
     assert (refused.returncode, "not durable" in refused.stderr) == (2, True)
+
+
+def test_emit_and_history(cano: Cano) -> None:
+    """An event runs the schedules that wait for it, once for each id; the history says what became of each."""
+    sent = json.loads(cano("emit", "paid", "--data", '{"fail": false}', "--id", "e1", "--json").stdout)
+    assert [run["status"] for run in sent["runs"]] == ["succeeded"]
+    assert cano("emit", "paid", "--id", "e1").stdout == "0 run(s) started by event 'paid', 0 failed\n"
+    failed = cano("emit", "paid", "--data", '{"fail": true}')
+    assert (failed.returncode, failed.stdout.splitlines()[-1]) == (1, "1 run(s) started by event 'paid', 1 failed")
+    assert cano("emit", "paid", "--data", "{").returncode == 2
+
+    ticks = json.loads(cano("history", "event", "--json").stdout)
+    assert [(tick["kind"], tick["outcome"], tick["nominal"]) for tick in ticks] == [("event", "fired", None)] * 2
+    assert ticks[0]["run_id"] == sent["runs"][0]["run_id"]
+    newest = cano("history", "event", "--limit", "1")
+    assert (len(newest.stdout.splitlines()), "1 older" in newest.stderr) == (2, True)
+    assert cano("history", "nightly").stdout == "no time, event or trigger yet\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["next", "often", "-n", "0"], ["history", "often", "--limit", "-1"],
+     ["backfill", "often", "2026-03-07", "2026-03-08", "--limit", "0"], ["run", "jobs:durable", "--grace", "-1"]],
+)  # fmt: skip
+def test_wrong_counts(cano: Cano, arguments: list[str]) -> None:
+    """Counts and durations below the least are refused by the names of their options."""
+    refused = cano(*arguments)
+    assert (refused.returncode, f"Invalid value for '{arguments[-2]}'" in refused.stderr) == (2, True)
 
 
 def test_backfill_runs_the_past(cano: Cano) -> None:

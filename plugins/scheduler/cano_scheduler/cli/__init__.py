@@ -14,8 +14,18 @@ import click
 from cano import CanoError, ConfigurationError, SchedulerError
 
 from cano_scheduler import _check
-from cano_scheduler.cli.formatting import format_time, next_lines, shown, table
+from cano_scheduler.cli.formatting import (
+    format_time,
+    info_as_json,
+    next_lines,
+    shown,
+    table,
+    tick_as_json,
+    ticks_table,
+    timing,
+)
 from cano_scheduler.cli.loading import UsageError, load_scheduler
+from cano_scheduler.info import FlowInfo
 from cano_scheduler.scheduler import Scheduler
 
 R = TypeVar("R")
@@ -36,6 +46,21 @@ def _on_scheduler(command: Command) -> Command:
         help="A Scheduler in a module or .py file, or a function that returns one.",
     )  # fmt: skip
     return option(command)
+
+
+def _json_option(command: Command) -> Command:
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+
+
+def _print_json(answer: Any) -> None:
+    click.echo(json.dumps(answer, indent=2))
+
+
+def _parse_data(data: str | None) -> Any:
+    try:
+        return None if data is None else json.loads(data)
+    except ValueError as error:
+        raise UsageError(f"--data {data}: not JSON: {error}; give an object, such as '{{\"key\": 1}}'") from error
 
 
 def _do(target: str, work: Callable[[Scheduler], Awaitable[R]], durable: bool = False) -> R:
@@ -66,9 +91,13 @@ def _do(target: str, work: Callable[[Scheduler], Awaitable[R]], durable: bool = 
 
 @schedule.command()
 @click.argument("target", metavar="MODULE:SCHEDULER")
-@click.option("--grace", default=10.0, show_default=True, help="Seconds that runs have to end after a signal.")
-def run(target: str, grace: float) -> None:
-    """Fire due times until SIGINT or SIGTERM."""
+@click.option(
+    "--grace", type=click.FloatRange(min=0), default=10.0, show_default=True,
+    help="Seconds that runs have to end after a signal.",
+)  # fmt: skip
+@_json_option
+def run(target: str, grace: float, as_json: bool) -> None:
+    """Fire due times until SIGINT or SIGTERM. --json prints the schedules as JSON first."""
 
     async def work(scheduler: Scheduler) -> None:
         stopped = asyncio.Event()
@@ -76,10 +105,14 @@ def run(target: str, grace: float) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stopped.set)
         await scheduler.start()
-        click.echo(table(await scheduler.list()))
-        click.echo("Running; Ctrl-C stops it.")
+        infos = await scheduler.list()
+        if as_json:
+            _print_json([*map(info_as_json, infos)])
+        else:
+            click.echo(table(infos))
+        click.echo("Running; Ctrl-C stops it.", err=as_json)
         await stopped.wait()
-        click.echo(f"Stopping: {grace:g} s for active runs to end.")
+        click.echo(f"Stopping: {grace:g} s for active runs to end.", err=as_json)
         await scheduler.stop(grace)
 
     _do(target, work)
@@ -87,57 +120,120 @@ def run(target: str, grace: float) -> None:
 
 @schedule.command("list")
 @_on_scheduler
-def list_(target: str) -> None:
-    """List all schedules."""
-    click.echo(table(_do(target, lambda scheduler: scheduler.list())))
+@_json_option
+def list_(target: str, as_json: bool) -> None:
+    """List all schedules. Times are relative to now; WHEN has the time zone of the schedule."""
+    infos = _do(target, lambda scheduler: scheduler.list())
+    if as_json:
+        _print_json([*map(info_as_json, infos)])
+    else:
+        click.echo(table(infos))
 
 
 @schedule.command("next")
 @click.argument("id")
-@click.option("-n", "count", default=5, show_default=True, help="Number of times.")
-@click.option("--tz", default="UTC", show_default=True, metavar="ZONE", help="Time zone of the output.")
+@click.option("-n", "count", type=click.IntRange(1, 10_000), default=5, show_default=True, help="Number of times.")
+@click.option("--tz", metavar="ZONE", help="Time zone of the output. [default: yours]")
 @_on_scheduler
-def next_(id: str, count: int, tz: str, target: str) -> None:
+@_json_option
+def next_(id: str, count: int, tz: str | None, target: str, as_json: bool) -> None:
     """Show the next times of schedule ID. Times on the day of a daylight saving change are marked."""
     try:
-        zone = _check.zone(tz).info
+        zone = None if tz is None else _check.zone(tz).info
     except ConfigurationError as error:
         raise UsageError(f"--{error}") from error
-    for line in next_lines(_do(target, lambda scheduler: scheduler.upcoming(id, count)), zone):
+
+    async def work(scheduler: Scheduler) -> tuple[FlowInfo, tuple[datetime, ...]]:
+        return await scheduler.status(id), await scheduler.upcoming(id, count)
+
+    info, times = _do(target, work)
+    if as_json:
+        _print_json(
+            {"id": id, "state": info.state, "when": timing(info), "times": [each.isoformat() for each in times]}
+        )
+        return
+    for line in next_lines(times, zone):
         click.echo(line)
+    click.echo(shown(f"the schedule: {timing(info)}"), err=True)
+    if info.state in ("paused", "tripped"):
+        resume_it = f"cano schedule resume {shlex.quote(id)}"
+        click.echo(shown(f"it is {info.state}: these times will be skipped until you call: {resume_it}"), err=True)
 
 
 @schedule.command()
 @click.argument("id")
 @click.option("--data", metavar="JSON", help="A JSON object; its keys override those of the schedule's data.")
 @_on_scheduler
-def trigger(id: str, data: str | None, target: str) -> None:
+@_json_option
+def trigger(id: str, data: str | None, target: str, as_json: bool) -> None:
     """Run schedule ID now, in this process, and wait for its end."""
-    try:
-        given = None if data is None else json.loads(data)
-    except ValueError as error:
-        raise UsageError(f"--data {data}: not JSON: {error}; give an object, such as '{{\"key\": 1}}'") from error
+    given = _parse_data(data)
 
-    async def work(scheduler: Scheduler) -> str:
+    async def work(scheduler: Scheduler) -> tuple[str, str]:
         result = await (await scheduler.trigger(id, given)).result()
-        return f"{shlex.quote(result.run_id)}: {getattr(result.state, 'name', result.state)}"
+        return result.run_id, str(getattr(result.state, "name", result.state))
 
-    click.echo(shown(_do(target, work)))
+    run_id, state = _do(target, work)
+    if as_json:
+        _print_json({"run_id": run_id, "state": state})
+    else:
+        click.echo(shown(f"{shlex.quote(run_id)}: {state}"))
+
+
+@schedule.command()
+@click.argument("event")
+@click.option("--data", metavar="JSON", help="A JSON object; its keys override those of each schedule's data.")
+@click.option("--id", "event_id", metavar="ID", help="With a durable store, only the first event with this ID counts.")
+@_on_scheduler
+@_json_option
+def emit(event: str, data: str | None, event_id: str | None, target: str, as_json: bool) -> None:
+    """Emit EVENT, and run the schedules that wait for it in this process, to their ends.
+
+    The overlap policies apply. The exit code is 1 if a run failed.
+    """
+    given = _parse_data(data)
+
+    async def work(scheduler: Scheduler) -> list[tuple[str, str]]:
+        handles = await scheduler.emit(event, given, id=event_id)
+        await asyncio.gather(*(handle.result() for handle in handles), return_exceptions=True)
+        return [(handle.run_id, handle.status().status.value) for handle in handles]
+
+    _report(_do(target, work), f"started by event {event!r}", as_json)
+
+
+@schedule.command()
+@click.argument("id")
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="The newest N outcomes.")
+@_on_scheduler
+@_json_option
+def history(id: str, limit: int, target: str, as_json: bool) -> None:
+    """Show what became of the times, events and triggers of schedule ID: fired, late or skipped, and why."""
+    ticks = _do(target, lambda scheduler: scheduler.history(id))
+    if as_json:
+        _print_json([*map(tick_as_json, ticks[-limit:])])
+    elif not ticks:
+        click.echo("no time, event or trigger yet")
+    else:
+        click.echo(ticks_table(ticks[-limit:]))
+        if len(ticks) > limit:
+            click.echo(f"there are {len(ticks) - limit} older ones; --limit N shows more", err=True)
 
 
 @schedule.command()
 @click.argument("id")
 @_on_scheduler
-def pause(id: str, target: str) -> None:
+@_json_option
+def pause(id: str, target: str, as_json: bool) -> None:
     """Pause schedule ID in every process."""
     _do(target, lambda scheduler: scheduler.pause(id), durable=True)
-    click.echo(f"{shown(shlex.quote(id))}: paused")
+    _print_json({"id": id, "state": "paused"}) if as_json else click.echo(f"{shown(shlex.quote(id))}: paused")
 
 
 @schedule.command()
 @click.argument("id")
 @_on_scheduler
-def resume(id: str, target: str) -> None:
+@_json_option
+def resume(id: str, target: str, as_json: bool) -> None:
     """Resume schedule ID if it is paused, and reset it if it is tripped."""
 
     async def work(scheduler: Scheduler) -> None:
@@ -145,28 +241,36 @@ def resume(id: str, target: str) -> None:
         await scheduler.reset(id)
 
     _do(target, work, durable=True)
-    click.echo(f"{shown(shlex.quote(id))}: resumed")
+    _print_json({"id": id, "state": "resumed"}) if as_json else click.echo(f"{shown(shlex.quote(id))}: resumed")
 
 
 @schedule.command()
 @click.argument("id")
 @click.argument("start", metavar="START")
 @click.argument("end", metavar="END")
-@click.option("--limit", default=1, show_default=True, help="Maximum concurrent runs.")
+@click.option("--limit", type=click.IntRange(min=1), default=1, show_default=True, help="Maximum concurrent runs.")
 @_on_scheduler
-def backfill(id: str, start: str, end: str, limit: int, target: str) -> None:
+@_json_option
+def backfill(id: str, start: str, end: str, limit: int, target: str, as_json: bool) -> None:
     """Run schedule ID for its times without a run, from START to before END.
 
     START and END are in ISO 8601; without an offset they are in UTC. The exit code is 1 if a run failed.
     """
     span = _parse_time("START", start), _parse_time("END", end)
     handles = _do(target, lambda scheduler: scheduler.backfill(id, *span, limit=limit))
-    failed = 0
-    for handle in handles:
-        info = handle.status()
-        failed += info.error is not None
-        click.echo(f"{shown(shlex.quote(handle.run_id))}: {info.status.value}")
-    click.echo(f"{len(handles)} run(s) from {format_time(span[0])} to {format_time(span[1])}, {failed} failed")
+    what = f"from {format_time(span[0])} to {format_time(span[1])}"
+    _report([(handle.run_id, handle.status().status.value) for handle in handles], what, as_json)
+
+
+def _report(runs: list[tuple[str, str]], what: str, as_json: bool) -> None:
+    """Print runs with their statuses. The exit code is 1 if one of them failed."""
+    failed = sum(status == "failed" for _, status in runs)
+    if as_json:
+        _print_json({"runs": [{"run_id": run_id, "status": status} for run_id, status in runs], "failed": failed})
+    else:
+        for run_id, status in runs:
+            click.echo(f"{shown(shlex.quote(run_id))}: {status}")
+        click.echo(f"{len(runs)} run(s) {shown(what)}, {failed} failed")
     if failed:
         raise SystemExit(1)
 
