@@ -110,10 +110,13 @@ def merged(
     found: tuple[dict[str, Any], dict[str, Any]] = {}, {}
     for own, name, content, part in zip(*snapshot, strict=True):
         try:
+            key = name.decode()
             if part == 0:
-                found[own][name.decode()] = content
+                found[own][key] = content
+            elif key in found[own]:
+                Appended.gather(found[own], {key: unpack_parts(content)})
             else:
-                Appended.gather(found[own], {name.decode(): unpack_parts(content)})
+                raise DamagedError("its parts follow nothing")
         except (UnicodeDecodeError, DamagedError) as error:
             raise unreadable(run_id, f"the key {name!r} is corrupt") from error
     if any(None in some.values() for some in found):

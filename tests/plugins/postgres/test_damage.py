@@ -63,6 +63,8 @@ class TestDamage(DamageContract):
             ("UPDATE runs SET folded = -1 WHERE run_id = %(run)s",),
             ("UPDATE runs SET folded = 99 WHERE run_id = %(run)s",),
             (f"UPDATE snapshot SET key = '\\xff' WHERE {MINE} AND key = 'b'",),
+            (f"UPDATE snapshot SET content = NULL WHERE {MINE}",),
+            (f"UPDATE snapshot SET part = 1 WHERE {MINE}",),
         ],
         "history": [
             (f"DELETE FROM journal WHERE {MINE} AND seq = 3",),

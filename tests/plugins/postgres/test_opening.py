@@ -145,6 +145,8 @@ async def test_an_earlier_version_that_is_connected(url: str, schema: str, ask: 
         ask(put)
     with pytest.raises(psycopg.errors.UndefinedColumn):
         ask(append)
+    with pytest.raises(psycopg.errors.UndefinedColumn):  # it would read no parts
+        ask("SELECT own, key, value FROM snapshot ORDER BY place")
     await store.close()
 
 

@@ -8,8 +8,18 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
-from cano import Commit, ConflictError, RunFilter, RunRecord, SerializationError, Signal, StoreUnavailableError
+from cano import (
+    Appended,
+    Commit,
+    ConflictError,
+    RunFilter,
+    RunRecord,
+    SerializationError,
+    Signal,
+    StoreUnavailableError,
+)
 from cano.testing.contract_base import LATER, NOW, free_run, loaded, new_run, note, step
+from cano_msgspec import MsgspecCodec
 from cano_redis import RedisBackend, reading
 from cano_redis.engine import PAGE
 from cano_redis.packing import unpack_line
@@ -35,6 +45,21 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(Pump, "_take", spied)
     return sizes
+
+
+async def test_an_earlier_version_that_is_connected(store: RedisBackend, ask: Ask) -> None:
+    """A process that knows no parts reads no value in their place; what it sets instead is the value."""
+    await store.create(new_run(data={"log": b"0"}))
+    await store.commit(step(1, changed={"log": Appended((b"1",))}))
+    with pytest.raises(SerializationError, match="corrupt"):
+        MsgspecCodec().decode(await ask("HGET", ":data:run", "log"))
+
+    await ask("HSET", ":data:run", "log", "2")
+    assert (await loaded(store)).data == {"log": b"2"}
+    await store.commit(step(2, changed={"log": Appended((b"3",))}))
+    assert (await loaded(store)).data == {"log": Appended((b"2", b"3"))}
+    await store.commit(step(3, removed=["log"]))
+    assert await ask("KEYS", "*part*") == []
 
 
 async def test_of_many_commits_only_the_stale_are_refused(store: RedisBackend) -> None:

@@ -84,6 +84,9 @@ class TestDamage(DamageContract):
             ("UPDATE runs SET folded = head + 1000 WHERE run_id = :run",),
             ("UPDATE runs SET folded = 'text' WHERE run_id = :run",),
             (f"UPDATE snapshot SET content = 'text' WHERE run = {ITS_ID}",),
+            (f"UPDATE snapshot SET content = NULL WHERE run = {ITS_ID}",),
+            (f"UPDATE snapshot SET part = 1 WHERE run = {ITS_ID}",),
+            (f"UPDATE snapshot SET part = 'text' WHERE run = {ITS_ID}",),
             (f"UPDATE snapshot SET key = x'ff' WHERE run = {ITS_ID} AND key = 'b'",),
         ],
         "history": [

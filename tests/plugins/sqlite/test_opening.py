@@ -333,5 +333,8 @@ async def test_an_earlier_version_that_has_the_file_open(path: Path) -> None:
                 ON CONFLICT (run_id, signal) DO NOTHING"""
             )
 
+        with pytest.raises(sqlite3.OperationalError, match="value"):  # it would read no parts
+            connection.execute("SELECT own, key, value FROM snapshot WHERE run = 1 ORDER BY id")
+
         await store.commit(step(1))
         await store.close()
