@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Iterator
-from itertools import chain
+from itertools import chain, groupby
 from typing import Any
 
 from cano_msgspec._kind import Refusal, at_index, at_key, builtin, identity
@@ -13,6 +13,38 @@ _FACTORIES: dict[str | None, Any] = {
     made.__name__: made for made in (list, dict, set, frozenset, tuple, int, float, str, bytes, bool)
 }
 _FACTORIES[None] = None
+
+
+MOST = 1000
+"""About how many keys of a large set or dict may share a hash: more take longer than the rest of the value, squared."""
+_SAMPLE, _SHARE, _CERTAIN = 2000, 50, 10
+
+
+def _spread(keys: list[Any]) -> None:
+    """Raise Refusal if so many keys share a hash that crafted bytes are the likely reason.
+
+    Hashes of numbers, and of what is made of numbers, can be chosen. Of many keys, some random ones are looked at.
+    """
+    if len(keys) <= MOST:
+        return
+    import random  # late: importing it takes 3 ms
+
+    size = min(len(keys), max(_SAMPLE, len(keys) // _SHARE))
+    hashes = sorted(map(hash, keys if size == len(keys) else random.sample(keys, size)))
+    most = max(sum(1 for _ in same) for _, same in groupby(hashes))
+    if most >= _CERTAIN and most * len(keys) > MOST * size:
+        count = most * len(keys) // size
+        raise Refusal(f"about {count} of its {len(keys)} keys or items share a hash, more than {MOST}")
+
+
+def _read_set(parts: list[Any]) -> set[Any]:
+    _spread(parts)
+    return set(parts)
+
+
+def _read_frozenset(parts: list[Any]) -> frozenset[Any]:
+    _spread(parts)
+    return frozenset(parts)
 
 
 def _write_deque(value: deque[Any]) -> list[Any]:
@@ -35,6 +67,7 @@ def _write_pairs(value: dict[Any, Any]) -> list[Any]:
 
 
 def _pairs(parts: list[Any]) -> Iterator[tuple[Any, Any]]:
+    _spread(parts[::2])
     items = iter(parts)
     return zip(items, items, strict=True)
 
@@ -78,8 +111,8 @@ def _at_default_pair(parts: list[Any], index: int) -> str:
 
 KINDS = (
     builtin(tuple, "t", identity, tuple, at_index),
-    builtin(set, "s", identity, set, at_index),
-    builtin(frozenset, "fs", identity, frozenset, at_index),
+    builtin(set, "s", identity, _read_set, at_index),
+    builtin(frozenset, "fs", identity, _read_frozenset, at_index),
     builtin(deque, "dq", _write_deque, _read_deque, _at_deque),
     builtin(dict, "d", _write_pairs, _read_dict, _at_pair),
     builtin(OrderedDict, "od", _write_pairs, _read_ordered, _at_pair),
