@@ -40,9 +40,9 @@ StateT = TypeVar("StateT")
 CALLS = (
     "open", "close", "create", "load", "commit", "claim", "renew", "release", "runs", "history", "put_signal",
     "next_signal", "signals", "missing_recipients", "ready", "delete", "expired", "delete_finished", "claim_ready",
-    "add_audit", "audit", "prune_audit", "put_signal_within", "history_page",
+    "add_audit", "audit", "prune_audit", "history_page",
 )  # fmt: skip
-"""The calls of a store, as `Faults.at_call` names them."""
+"""The calls of a store, as `Faults.at_call` names them. "put_signal" means `put_signal_within`, too."""
 
 
 class Faults:
@@ -335,12 +335,13 @@ class FaultyStore:
         return await self._call("delete", self.backend.delete, run_id, *given(audit))
 
     def __getattr__(self, name: str) -> Any:  # a method of a store of `optional_stores`
-        if name not in (*CALLS, "scoped"):
+        call = "put_signal" if name == "put_signal_within" else name
+        if call not in (*CALLS, "scoped"):
             raise AttributeError(name)
         method = getattr(self.backend, name)
         if name == "scoped":  # a part of the store has the same faults
             return lambda namespace: FaultyStore(method(namespace), self.faults)
-        return functools.partial(self._call, name, method)
+        return functools.partial(self._call, call, method)
 
 
 class _FaultyTask(Task[Any]):
