@@ -7,6 +7,7 @@ from typing import Any
 import click
 from cano import AuditEntry, Kernel
 
+from cano_cli.completing import run_ids
 from cano_cli.durations import METAVAR, duration
 from cano_cli.errors import CliError
 from cano_cli.hints import word
@@ -20,7 +21,7 @@ DEFAULT_LIMIT = 50
 
 
 @click.command()
-@click.argument("run", required=False)
+@click.argument("run", required=False, shell_complete=run_ids)
 @store_option
 @click.option(
     "--limit",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 from cano import Kernel, RunStatus, SerializationError
 
+from cano_cli.completing import run_argument
 from cano_cli.errors import FAILED
 from cano_cli.hints import command, word
 from cano_cli.jsonable import dumps
@@ -15,7 +16,7 @@ from cano_cli.stores import head_of, with_store
 
 
 @click.command()
-@click.argument("run")
+@run_argument
 @store_option
 @json_option
 @click.pass_context

@@ -17,7 +17,7 @@ from cano_cli.migration import SCHEDULES
 from cano_cli.reasons import MODULE_FLOW
 from cano_cli.records import counted
 from cano_cli.safe_lines import line
-from cano_cli.settings import Settings, json_option, store_option
+from cano_cli.settings import Settings, files, json_option, store_option
 from cano_cli.stores import backend_of, with_store
 from cano_cli.tables import show
 from cano_cli.values import decode_values, register_types
@@ -27,7 +27,7 @@ NAMES_SHOWN = 5
 
 
 @click.command()
-@click.argument("targets", metavar="[MODULE:FLOW]...", nargs=-1)
+@click.argument("targets", metavar="[MODULE:FLOW]...", nargs=-1, shell_complete=files)
 @store_option
 @json_option
 @click.pass_context

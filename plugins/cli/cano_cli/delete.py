@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from cano_cli.completing import run_argument
 from cano_cli.hints import word
 from cano_cli.jsonable import dumps
 from cano_cli.settings import Settings, json_option, store_option
@@ -11,7 +12,7 @@ from cano_cli.stores import with_store
 
 
 @click.command()
-@click.argument("run")
+@run_argument
 @store_option
 @json_option
 @click.pass_context

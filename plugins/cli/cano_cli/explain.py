@@ -7,6 +7,7 @@ from functools import partial
 import click
 from cano import Kernel
 
+from cano_cli.completing import run_argument
 from cano_cli.hints import command
 from cano_cli.jsonable import dumps
 from cano_cli.loading import load_flow
@@ -18,7 +19,7 @@ from cano_cli.values import register_types
 
 
 @click.command()
-@click.argument("run")
+@run_argument
 @store_option
 @flows_option("Check that this workflow could continue the run.")
 @json_option

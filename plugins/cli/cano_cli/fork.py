@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 from cano import Kernel, RunRecord
 
+from cano_cli.completing import run_argument, steps
 from cano_cli.hints import word
 from cano_cli.jsonable import dumps
 from cano_cli.records import record_as_json
@@ -14,8 +15,8 @@ from cano_cli.stores import record_of, with_store
 
 
 @click.command()
-@click.argument("run")
-@click.argument("seq", type=click.IntRange(min=0))
+@run_argument
+@click.argument("seq", type=click.IntRange(min=0), shell_complete=steps)
 @click.argument("new_run")
 @store_option
 @json_option

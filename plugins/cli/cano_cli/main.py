@@ -7,6 +7,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NoReturn
 
 import click
@@ -44,7 +45,10 @@ class App(click.Group):
             raise click.exceptions.Exit(STOPPED) from None
         except ConfigurationError as error:  # an environment variable is wrong
             raise usage_error(error) from error
-        return super().make_context(info_name, args, parent, **extra)
+        context = super().make_context(info_name, args, parent, **extra)
+        if context.resilient_parsing:  # a shell asks what may follow: the function `app` is not called
+            context.obj = replace(settings, namespace=context.params.get("namespace"))
+        return context
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

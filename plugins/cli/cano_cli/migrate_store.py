@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from cano import CodecLayer, Kernel, StoreBackend
 
+from cano_cli.completing import workflow_names
 from cano_cli.contents import LayeredStore, MissingStore
 from cano_cli.copied_audit import Importer
 from cano_cli.copying import Kind
@@ -34,7 +35,12 @@ MARK = "cano.store"
 @click.command("migrate-store")
 @click.argument("source", metavar="SRC")
 @click.argument("target", metavar="DST")
-@click.option("--workflow", metavar="NAME", help="Only runs of this workflow and their sub-workflows.")
+@click.option(
+    "--workflow",
+    metavar="NAME",
+    shell_complete=workflow_names,
+    help="Only runs of this workflow and their sub-workflows.",
+)
 @click.option("--dry-run", is_flag=True, help="Report what would be done; write nothing.")
 @click.option(
     "--from-namespace",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 from cano import ConfigurationError, Retention
 
+from cano_cli.completing import workflow_names
 from cano_cli.durations import METAVAR, duration
 from cano_cli.errors import CliError, usage_error
 from cano_cli.hints import word
@@ -19,7 +20,7 @@ from cano_cli.stores import with_store
     "--keep-last", type=click.IntRange(0), metavar="N", help="Keep the newest N finished runs of each workflow."
 )
 @click.option("--max-age", type=duration, metavar=METAVAR, help="Keep runs finished at most this long ago, such as 7d.")
-@click.option("--workflow", metavar="NAME", help="Delete only runs of this workflow.")
+@click.option("--workflow", metavar="NAME", shell_complete=workflow_names, help="Delete only runs of this workflow.")
 @click.option("--dry-run", is_flag=True, help="Only list the runs that would be deleted.")
 @click.option("--delete-all-finished", is_flag=True, help="Keep no finished run.")
 @store_option

@@ -20,7 +20,7 @@ from cano_cli.loading import load_flow
 from cano_cli.outcomes import OutcomeReporter, RunOutcome
 from cano_cli.records import counted, holder_of
 from cano_cli.safe_lines import line
-from cano_cli.settings import LONG_LEASE, Settings, json_option, lease_option, store_option, traceback_option
+from cano_cli.settings import LONG_LEASE, Settings, files, json_option, lease_option, store_option, traceback_option
 from cano_cli.stores import USAGE_ERRORS, backend_of, required_url
 
 RUNS_SHOWN = 3
@@ -30,7 +30,7 @@ GRACE = 10.0
 
 
 @click.command()
-@click.argument("targets", metavar="MODULE:FLOW...", nargs=-1, required=True)
+@click.argument("targets", metavar="MODULE:FLOW...", nargs=-1, required=True, shell_complete=files)
 @store_option
 @lease_option(LONG_LEASE)
 @click.option(

@@ -7,6 +7,7 @@ from functools import partial
 import click
 from cano import Kernel, RunResult
 
+from cano_cli.completing import run_argument
 from cano_cli.durations import METAVAR, duration
 from cano_cli.errors import tracebacks
 from cano_cli.execution import Execution, execute, stdout_reserved
@@ -19,7 +20,7 @@ from cano_cli.stores import backend_of, check_exists, required_url
 
 @click.command()
 @flow_argument
-@click.argument("run")
+@run_argument
 @store_option
 @click.option("--timeout", type=duration, metavar=METAVAR, help="Fail the run after this time, from now on.")
 @lease_option(SHORT_LEASE)

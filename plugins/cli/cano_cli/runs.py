@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 from cano import Kernel, RunRecord, RunStatus
 
+from cano_cli.completing import workflow_names
 from cano_cli.hints import word
 from cano_cli.jsonable import dumps
 from cano_cli.records import detail_of, record_as_json, status_of
@@ -18,7 +19,7 @@ DEFAULT_LIMIT = 50
 
 @click.command()
 @store_option
-@click.option("--workflow", metavar="NAME", help="Only runs of this workflow.")
+@click.option("--workflow", metavar="NAME", shell_complete=workflow_names, help="Only runs of this workflow.")
 @click.option("--status", type=click.Choice([status.value for status in RunStatus]), help="Only runs with this status.")
 @click.option(
     "--limit",

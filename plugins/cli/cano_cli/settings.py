@@ -66,9 +66,16 @@ class Settings:
         return block
 
 
+def files(ctx: click.Context, param: click.Parameter, start: str) -> list[Any]:
+    """Let the shell offer files as the next word."""
+    from click.shell_completion import CompletionItem  # late: rarely needed
+
+    return [CompletionItem(start, type="file")]
+
+
 def flow_argument(command: AnyCommand) -> AnyCommand:
     """Add the argument MODULE:FLOW, as `target`, and the option --traceback to a command."""
-    return click.argument("target", metavar="MODULE:FLOW")(traceback_option(command))
+    return click.argument("target", metavar="MODULE:FLOW", shell_complete=files)(traceback_option(command))
 
 
 def traceback_option(command: AnyCommand) -> AnyCommand:
@@ -84,7 +91,7 @@ def store_option(command: AnyCommand) -> AnyCommand:
 
 def flows_option(help: str) -> Callable[[AnyCommand], AnyCommand]:
     """Make a decorator that adds the option --flow, as `flows`, which may be repeated, to a command."""
-    return click.option("--flow", "flows", multiple=True, metavar="MODULE:FLOW", help=help)
+    return click.option("--flow", "flows", multiple=True, metavar="MODULE:FLOW", help=help, shell_complete=files)
 
 
 def json_option(command: AnyCommand) -> AnyCommand:

@@ -11,6 +11,7 @@ from cano import Appended, Kernel, RunRecord, RunView, Transition, is_held, read
 from cano.redaction import redacted
 
 from cano_cli.bars import bar
+from cano_cli.completing import run_argument
 from cano_cli.hints import command, word
 from cano_cli.jsonable import dumps, jsonable
 from cano_cli.loading import load_flow
@@ -37,7 +38,7 @@ class RunDetails(NamedTuple):
 
 
 @click.command()
-@click.argument("run")
+@run_argument
 @store_option
 @flows_option("Decode data with the classes of this workflow, and check that it could continue the run.")
 @click.option(

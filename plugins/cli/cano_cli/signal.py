@@ -8,6 +8,7 @@ from typing import Any
 import click
 from cano import Kernel, RunRecord, RunStatus, Signals
 
+from cano_cli.completing import run_argument, signal_names
 from cano_cli.data import json_or_text
 from cano_cli.errors import FAILED
 from cano_cli.hints import command, word
@@ -22,8 +23,8 @@ _TO = "\0wait"
 
 
 @click.command()
-@click.argument("run")
-@click.argument("name")
+@run_argument
+@click.argument("name", shell_complete=signal_names)
 @click.argument("payload", metavar="[PAYLOAD]", required=False)
 @store_option
 @click.option("--id", "signal_id", metavar="ID", help="ID of the signal; a second signal with this ID is ignored.")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 from cano import Kernel, RunRecord, RunStatus, TransientStoreError
 
+from cano_cli.completing import workflow_names
 from cano_cli.durations import METAVAR, duration
 from cano_cli.errors import one_line
 from cano_cli.hints import word
@@ -50,7 +51,7 @@ class Look(NamedTuple):
 
 @click.command()
 @store_option
-@click.option("--workflow", metavar="NAME", help="Only runs of this workflow.")
+@click.option("--workflow", metavar="NAME", shell_complete=workflow_names, help="Only runs of this workflow.")
 @click.option(
     "--interval", type=duration, default=2.0, show_default=True, metavar=METAVAR, help="Time between two looks."
 )
