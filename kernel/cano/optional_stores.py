@@ -74,7 +74,11 @@ class ClaimingStore(StoreBackend, Protocol):
 
 @runtime_checkable
 class HistoryPagingStore(StoreBackend, Protocol):
-    """A store that returns a part of a history without reading the rest."""
+    """A store that returns a part of a history without reading the rest.
+
+    It may have a method `discard_history(run_id, before)`, too, which deletes the oldest entries of a history: only
+    those with a `seq` less than `before`, of which it may keep some. The run and its data stay as they are.
+    """
 
     async def history_page(self, run_id: str, after: int | None, limit: int | None) -> Sequence[Transition]:
         """Return the entries of `history` with a `seq` greater than `after`: the first `limit` of them.

@@ -140,3 +140,33 @@ class HistoryClauses(Contract):
             for limit in (None, 0, 1, 2, 90, 250, 10**9):
                 assert entries(await store.history_page("run", after, limit)) == rest[:limit], (after, limit)
         assert list(await store.history_page("unknown", None, 1)) == []
+
+    @clause
+    async def test_old_history_can_be_discarded(self, store: StoreBackend) -> None:
+        """`discard_history` deletes some of the entries before a seq, and nothing else, if the store has it."""
+        discard: Any = getattr(store, "discard_history", None)
+        if discard is None:
+            return
+        assert isinstance(store, HistoryPagingStore)
+        for run_id in ("run", "other"):
+            await store.create(new_run(run_id, data=values(store, a=0, b=0)))
+            for seq in range(1, 300):
+                changed = values(store, a=seq) if seq % 3 else {}
+                await store.commit(step(seq, run_id, changed=changed, removed=["b"] if seq == 2 else []))
+        whole, stored = entries(await store.history("run")), await loaded(store)
+        for before in (0, 250, 300):
+            await discard("run", before)
+            rest = entries(await store.history("run"))
+            assert whole[len(whole) - len(rest) :] == rest, "only the oldest entries may be gone"
+            assert [entry for entry in whole if entry[0] >= before] == [entry for entry in rest if entry[0] >= before]
+            assert await loaded(store) == stored
+            for after in (None, 100, 260):
+                page = [entry for entry in rest if after is None or entry[0] > after][:20]
+                assert entries(await store.history_page("run", after, 20)) == page
+        if store.capabilities.history:
+            assert len(rest) < len(whole)
+        await discard("unknown", 9)
+        await store.commit(step(300, changed=values(store, c=1)))
+        assert (await loaded(store)).data == {**stored.data, **values(store, c=1)}
+        assert [entry.seq for entry in await store.history("run")][-1:] == promised(store, [300])
+        assert [entry.seq for entry in await store.history("other")] == promised(store, range(300))

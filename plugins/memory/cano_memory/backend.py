@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
@@ -167,6 +167,12 @@ class MemoryBackend:
             first = 0 if after is None else bisect_right(entries, after, key=attrgetter("seq"))
             page = entries[first : None if limit is None else first + limit]
             return [entry._replace(changed=_isolated(entry.changed), own=_isolated(entry.own)) for entry in page]
+
+    async def discard_history(self, run_id: str, before: int) -> None:
+        """Delete the entries with a seq less than `before`."""
+        with self._locked():
+            entries = self._history.get(run_id, [])
+            del entries[: bisect_left(entries, before, key=attrgetter("seq"))]
 
     async def delete(self, run_id: str, audit: AuditEntry | None = None) -> bool:
         """Delete the run, even if it is held, and every signal sent to its id. Return whether the run existed."""

@@ -49,17 +49,19 @@ class Service:
     Args:
         kernel: executes the runs.
         poll: seconds between two checks of the store for changes by other processes.
+        keep_ticks: the newest ticks of each schedule to keep in a durable store that can discard others; None for all.
 
     Attributes:
         schedules: the definitions by id.
         loop: the loop while the scheduler runs, or None.
     """
 
-    def __init__(self, kernel: Kernel, poll: float) -> None:
+    def __init__(self, kernel: Kernel, poll: float, keep_ticks: int | None = None) -> None:
         self.schedules: dict[str, Schedule] = {}
         self.loop: Loop | None = None
         self._kernel = kernel
         self._poll = poll
+        self._keep_ticks = keep_ticks
         self._runner: Runner | None = None
         self._attached: dict[str, Schedule] = {}
         self._out_of_order: dict[str, str] = {}  # ids of schedules whose state cannot be read, with the error
@@ -108,7 +110,7 @@ class Service:
         if self._runner is None:
             backend, repository = self._kernel.backend, None
             if backend is not None and backend.capabilities.durable:
-                repository = StoredRepository(backend, self._kernel)
+                repository = StoredRepository(backend, self._kernel, self._keep_ticks)
             self._runner = Runner(self._kernel, repository or LocalRepository(), 2 * self._poll)
         return self._runner
 

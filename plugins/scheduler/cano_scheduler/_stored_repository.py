@@ -12,6 +12,7 @@ import logging
 import math
 from collections import defaultdict
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from cano import (
@@ -26,6 +27,7 @@ from cano import (
     RunStatus,
     SerializationError,
     StoreBackend,
+    StoreError,
     Wait,
 )
 from cano.safe_text import escaped
@@ -43,6 +45,9 @@ _PREFIX = "schedule:"
 PAGE = 500
 """The most schedules that a poll looks at."""
 
+ENTRIES = 3
+"""The most entries that a tick has in its schedule's history: that it is queued, started, and has ended."""
+
 _log = logging.getLogger("cano.scheduler")
 _WAIT = Wait(then="active", signal="cano.schedule")  # always parked, so that no kernel executes the record as a run
 
@@ -53,13 +58,16 @@ class StoredRepository:
     Args:
         backend: the store.
         kernel: has the codec, which encodes values if the store keeps bytes.
+        keep_ticks: the newest ticks of each schedule to keep, if the store can discard others; None for all.
     """
 
     shared = True
 
-    def __init__(self, backend: StoreBackend, kernel: Kernel) -> None:
+    def __init__(self, backend: StoreBackend, kernel: Kernel, keep_ticks: int | None = None) -> None:
         self._backend = backend
         self._kernel = kernel
+        self._keep_ticks = keep_ticks
+        self._discard: Any = getattr(backend, "discard_history", None)
         self._codec = kernel.codec if backend.capabilities.encoded else None
         self._cached: dict[str, tuple[RunRecord, State]] = {}
         self._busy: set[str] = set()
@@ -148,6 +156,11 @@ class StoredRepository:
         audit = () if action is None else self._kernel.audited(record.run_id, action)
         await self._backend.commit(commit, *audit)
         self._keep(id, _record_after(record, commit), state)
+        if self._keep_ticks is not None and self._discard is not None:
+            most = self._keep_ticks * ENTRIES
+            if commit.seq > most and commit.seq % max(most // 10, 1) == 0:
+                with suppress(StoreError):  # the next one discards more
+                    await self._discard(record.run_id, commit.seq - most)
 
     def _cache(self, id: str, record: RunRecord) -> State:
         try:

@@ -51,20 +51,29 @@ class Scheduler:
         grace: the `grace` of schedules that do not set it.
         poll: seconds between two checks of a durable store for changes by other processes and for interrupted runs.
         stop_timeout: seconds that runs have to end when the block ends.
+        keep_ticks: number of the newest ticks of each schedule to keep in its history, at least; None keeps all.
 
     Raises:
         ConfigurationError: an argument is invalid.
     """
 
     def __init__(
-        self, kernel: Kernel, *, grace: Seconds = 1.0, poll: Seconds = 1.0, stop_timeout: Seconds = 10.0
+        self,
+        kernel: Kernel,
+        *,
+        grace: Seconds = 1.0,
+        poll: Seconds = 1.0,
+        stop_timeout: Seconds = 10.0,
+        keep_ticks: int | None = 10_000,
     ) -> None:
         if not isinstance(kernel, Kernel):
             refuse("kernel", kernel, "a Kernel")
         _check.duration("grace", grace, least=0)
         self._grace = grace
         self._stop_timeout = _check.duration("stop_timeout", stop_timeout, least=0) / SECOND
-        self._service = Service(kernel, _check.duration("poll", poll) / SECOND)
+        if keep_ticks is not None:
+            whole("keep_ticks", keep_ticks, 1)
+        self._service = Service(kernel, _check.duration("poll", poll) / SECOND, keep_ticks)
         self.kernel = kernel
 
     async def __aenter__(self) -> Scheduler:

@@ -149,6 +149,10 @@ class Engine:
         work = partial(reading.history, run_id=run_id, after=after, limit=limit)
         return self._lister.do(Call(work, run_id))
 
+    def discard_history(self, run_id: str, before: int) -> Coroutine[Any, Any, None]:
+        work = partial(pruning.discard_history, run_id=run_id, before=before, tails=self._tails)
+        return self._writer.do(Call(work, run_id))
+
     def next_signal(self, run_id: str, name: str, own: bool = False) -> Coroutine[Any, Any, Signal | None]:
         return self._reader.do(Call(partial(signals.oldest, run_id=run_id, name=name, own=own), run_id))
 

@@ -531,6 +531,19 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
         "a_history_has_pages"),
     "pages a history without a limit": (
         {"history_page": lambda s, honest, run_id, after, limit: honest(run_id, after, None)}, "a_history_has_pages"),
+    "discards too much of a history": (
+        {"discard_history": lambda s, honest, run_id, before: honest(run_id, before + 1)},
+        "old_history_can_be_discarded"),
+    "discards no history": (
+        {"discard_history": lambda s, honest, run_id, before: nothing(None)}, "old_history_can_be_discarded"),
+    "discards the middle of a history": (
+        {"discard_history": lambda s, honest, run_id, before: s._history.get(run_id, []).__delitem__(
+            slice(1, max(before, 2)))},
+        "old_history_can_be_discarded"),
+    "discards the history of all": (
+        {"discard_history": lambda s, honest, run_id, before: before and [
+            each.clear() for i, each in s._history.items() if i != run_id] and honest(run_id, before)},
+        "old_history_can_be_discarded"),
     # lists
     "lists what was updated last first": (
         listed("runs", lambda s, runs: sorted(runs, key=lambda run: -run.updated)), "runs_are_listed_newest_first"),

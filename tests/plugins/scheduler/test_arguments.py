@@ -103,7 +103,7 @@ async def test_data_that_cannot_be_stored_are_refused(make_kernel: MakeKernel, d
     assert diary.runs == []
 
 
-@pytest.mark.parametrize("options", [{"grace": -1}, {"poll": 0}, {"stop_timeout": "1"}])
+@pytest.mark.parametrize("options", [{"grace": -1}, {"poll": 0}, {"stop_timeout": "1"}, {"keep_ticks": 0}])
 def test_the_schedulers_own_options_are_checked(options: dict[str, Any]) -> None:
     """By name."""
     (name,) = options

@@ -71,6 +71,20 @@ async def test_a_restart_moves_nothing(make_kernel: MakeKernel, diary: Diary) ->
         assert seconds == [20, 30, 40, 50, 0]
 
 
+async def test_old_ticks_are_discarded(make_kernel: MakeKernel, diary: Diary, store: MemoryBackend) -> None:
+    """The newest ticks stay in the history, and not many more; counts go on, and so does another scheduler."""
+    for total, keep in ((101, 20), (202, 20), (303, None)):
+        async with make_kernel() as kernel:
+            async with Scheduler(kernel, keep_ticks=keep).every("e", diary.flow(), 1) as scheduler:
+                while (await scheduler.status("e")).fired < total:
+                    await kernel.clock.sleep(1)
+            ticks = await scheduler.history("e")
+            entries = await store.history("schedule:e")
+            assert [tick.outcome for tick in ticks[-20:]] == ["fired"] * 20
+            assert (20 <= len(ticks) < 60 and len(entries) < 100) == (keep is not None)
+            assert (await scheduler.status("e")).fired == len(diary.ids) == total
+
+
 async def test_each_poll_looks_at_some_of_many_schedules(
     make_kernel: MakeKernel, diary: Diary, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -125,7 +125,7 @@ class SealedStore:
         self._held: dict[str, _Held] = {}  # the runs whose lease was claimed through this object
 
     def __getattr__(self, name: str) -> Any:
-        if name == "history_page":  # only a whole history can be verified
+        if name in ("history_page", "discard_history"):  # only a whole history can be verified
             raise AttributeError(name)
         return getattr(self.inner, name)  # what stores have beyond the protocol, such as `exists`
 
