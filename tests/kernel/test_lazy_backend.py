@@ -57,7 +57,10 @@ class Lazy(LazyBackend[MemoryBackend]):
 
     def __init__(self, kind: type[MemoryBackend] = MemoryBackend) -> None:
         super().__init__(
-            "in memory", MemoryBackend().capabilities._replace(prune=False, claims=False, history_pages=False)
+            "in memory",
+            MemoryBackend().capabilities._replace(
+                prune=False, claims=False, history_pages=False, namespaces=False, signal_limit=False
+            ),
         )
         self._kind = kind
         self.made: list[MemoryBackend] = []

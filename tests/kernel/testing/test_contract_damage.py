@@ -105,7 +105,8 @@ class Door(LazyBackend[Shelf]):
     """One of several backends on one shelf."""
 
     def __init__(self, shelf: Shelf) -> None:
-        super().__init__("the shelf", shelf.capabilities._replace(prune=False, claims=False, history_pages=False))
+        declined = dict.fromkeys(("prune", "claims", "history_pages", "namespaces", "signal_limit"), False)
+        super().__init__("the shelf", shelf.capabilities._replace(**declined))
         self._shelf = shelf
 
     def _load(self) -> Callable[[], Shelf]:
