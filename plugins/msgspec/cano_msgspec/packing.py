@@ -67,7 +67,7 @@ def parts_of(key: object, value: Any) -> Appended:
 
 def with_appended(values: Values) -> Values:
     """Return unpacked values as they were packed: with `Appended` ones in place of tuples."""
-    if tuple not in map(type, values.values()):
+    if not values or tuple not in map(type, values.values()):
         return values
     return {key: Appended(value) if value.__class__ is tuple else value for key, value in values.items()}
 
@@ -105,7 +105,10 @@ def unpack_changes(blob: object) -> Changes:
         found = _decode_changes(_bytes(blob))
     except (MsgspecError, RecursionError, ValueError) as error:
         raise DamagedError(f"a journal entry is corrupt: {error}") from error
-    return found._replace(changed=with_appended(found.changed), own=with_appended(found.own))
+    changed, own = with_appended(found.changed), with_appended(found.own)
+    if changed is found.changed and own is found.own:
+        return found
+    return found._replace(changed=changed, own=own)
 
 
 def apart(changes: Changes) -> Changes:
