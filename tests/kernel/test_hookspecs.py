@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import inspect
 import re
@@ -64,7 +65,11 @@ def parameters(function: Callable[..., Any]) -> list[str]:
 
 def hints(function: Callable[..., Any]) -> dict[str, Any]:
     """The annotations of a spec or an implementation, resolved."""
-    return typing.get_type_hints(function, localns={**vars(ports), **vars(cano)})
+    package = importlib.import_module(function.__module__.partition(".")[0])
+    public = {
+        name: getattr(package, name) for name in getattr(package, "__all__", ())
+    }  # some are imported on first use
+    return typing.get_type_hints(function, localns={**vars(ports), **vars(cano), **public})
 
 
 # documented
