@@ -74,6 +74,7 @@ class StoredRepository:
         self._created = 0.0
         self._seen: tuple[float, str] | None = None  # the place of the schedule that `refresh` looked at last
         self._keys: dict[str, str] = {}
+        self._ids: dict[str, str] = {}  # of schedules by those of their records
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def attach(self, schedule: Schedule, now: int) -> None:
@@ -97,7 +98,7 @@ class StoredRepository:
                     f"schedule {schedule.id!r} cannot keep its state: ordinary runs have the ids {new.run_id!r} and "
                     f"{record.run_id!r}; give the schedule another id", run_id=record.run_id, workflow=record.workflow,
                 )  # fmt: skip
-        self._keys[schedule.id] = record.run_id.removeprefix(_PREFIX)
+        self._name(schedule.id, record.run_id.removeprefix(_PREFIX))
         self._cache(schedule.id, record)
         await self.update(schedule.id, lambda state: adopt(schedule, state, now))
 
@@ -116,7 +117,10 @@ class StoredRepository:
             record = await self._backend.load(_PREFIX + schedule.id)
             if record is not None:
                 ours = _is_of(record, schedule.flow.name)
-                self._keys[schedule.id] = schedule.id if ours else key_of(schedule.id, schedule.flow.name)
+                self._name(schedule.id, schedule.id if ours else key_of(schedule.id, schedule.flow.name))
+
+    def _name(self, id: str, key: str) -> None:
+        self._keys[id], self._ids[_PREFIX + key] = key, id
 
     async def load(self, id: str) -> State | None:
         """Return the state in the store; None if there is none."""
@@ -194,9 +198,8 @@ class StoredRepository:
         most = PAGE if self._backend.capabilities.pages else None
         page = await self._backend.runs(RunFilter(workflow=WORKFLOW, limit=most, after=self._seen))
         self._seen = page[-1].place if len(page) == most else None
-        ids = {_PREFIX + key: id for id, key in self._keys.items()}
         for record in page:
-            id = ids.get(record.run_id, "")
+            id = self._ids.get(record.run_id, "")
             cached = self._cached.get(id)
             if cached is not None and (cached[0].seq, cached[0].token) != (record.seq, record.token):
                 try:
