@@ -28,7 +28,7 @@ class RunStatus(Enum):
         return self in _FINISHED
 
 
-_FINISHED = frozenset({RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED})
+_FINISHED = (RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED)  # no set: Python code hashes an enum
 
 
 class Wait(NamedTuple):
