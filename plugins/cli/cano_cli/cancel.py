@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import click
-from cano import Kernel, RunStatus, SerializationError
+from cano import Kernel, RunStatus
 
 from cano_cli.completing import run_argument
 from cano_cli.errors import FAILED
-from cano_cli.hints import command, word
+from cano_cli.hints import word
 from cano_cli.jsonable import dumps
 from cano_cli.records import holder_of, status_of
 from cano_cli.safe_lines import line
@@ -32,10 +32,7 @@ def cancel(ctx: click.Context, *, run: str, store: str | None, as_json: bool) ->
         record, now = await head_of(kernel, run), kernel.clock.time()
         return done, status_of(record, now), holder_of(record, now)
 
-    try:
-        done, status, holder = with_store(settings, store, action)
-    except SerializationError as error:
-        raise click.ClickException(f"{error}\n  (to delete it: {command(ctx, 'delete', run)})") from error
+    done, status, holder = with_store(settings, store, action)
     if as_json:
         click.echo(dumps({"run_id": run, "accepted": done, "status": status.value}, indent=2))
     elif not done:

@@ -10,11 +10,10 @@ import click
 from cano import Finding, Kernel, SerializationError
 
 from cano_cli.errors import FAILED
-from cano_cli.hints import command, word
+from cano_cli.hints import MODULE_FLOW, command, word
 from cano_cli.jsonable import dumps
 from cano_cli.loading import load_flow
 from cano_cli.migration import SCHEDULES
-from cano_cli.reasons import MODULE_FLOW
 from cano_cli.records import counted
 from cano_cli.safe_lines import line
 from cano_cli.settings import Settings, files, json_option, store_option

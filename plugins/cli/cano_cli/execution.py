@@ -204,9 +204,11 @@ def execute(
 ) -> RunResult | Failure:
     """Execute a run on a kernel with the command's settings; show its states live if `progress` is set."""
     settings: Settings = ctx.obj
-    options = {} if store is None else {"store": store}
+    options: dict[str, Any] = {"quiet": True, "plugins": [execution.recorder], "lease": lease}
+    if store is not None:
+        options["store"] = store
     with live_view(lambda: state_table(execution.recorder), wanted=progress) as view:
-        outcome = execution.execute(lambda: settings.kernel(plugins=[execution.recorder], lease=lease, **options), work)
+        outcome = execution.execute(lambda: settings.kernel(**options), work)
         view.keep_on_screen(isinstance(outcome, Failure))
     return outcome
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import shlex
 
 import click
@@ -9,6 +11,10 @@ from click.core import ParameterSource
 
 from cano_cli.settings import Settings
 from cano_cli.stores import display_name
+
+MODULE_FLOW = "MODULE:FLOW"
+_TEXT = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
+_CALL = re.compile(rf"kernel\.(cancel|delete|resume|run)\((?:flow, )?(?:run_id=)?({_TEXT})\)")
 
 
 def word(text: str) -> str:
@@ -30,6 +36,19 @@ def command(ctx: click.Context, name: str, *arguments: str) -> str:
     by_option = ctx.find_root().get_parameter_source("namespace") is ParameterSource.COMMANDLINE
     part = ["--namespace", settings.namespace] if settings.namespace and by_option else []
     return " ".join(map(word, ["cano", *block, *only, *part, name, *arguments, *_store(ctx)]))
+
+
+def with_commands(text: str) -> str:
+    """Return `text` with commands in place of the calls that it recommends, such as `kernel.cancel('r')`."""
+    ctx = click.get_current_context(silent=True)
+    if ctx is None or "store" not in ctx.params:
+        return text
+    arguments = {"run": [MODULE_FLOW, "--run-id"], "resume": [MODULE_FLOW]}
+
+    def line_of(call: re.Match[str]) -> str:
+        return command(ctx, call[1], *arguments.get(call[1], ()), ast.literal_eval(call[2]))
+
+    return _CALL.sub(line_of, text)
 
 
 def _store(ctx: click.Context) -> list[str]:

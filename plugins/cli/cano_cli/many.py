@@ -58,7 +58,7 @@ def run_many(
     async def work() -> None:
         nonlocal ended_by
         asyncio.get_running_loop().set_exception_handler(report_unhandled)
-        async with settings.kernel(plugins=[batch]) as kernel:
+        async with settings.kernel(quiet=True, plugins=[batch]) as kernel:
             try:
                 concurrent = ConcurrentWorkflow(flow, limit=limit, kernel=kernel)
                 strategy = _wait_strategy(quota, duration)

@@ -7,9 +7,8 @@ from typing import NamedTuple
 
 from cano import Explanation, Kernel, RunRecord, RunStatus, Standstill
 
+from cano_cli.hints import MODULE_FLOW
 from cano_cli.stores import backend_of, record_of
-
-MODULE_FLOW = "MODULE:FLOW"
 
 
 class Reason(NamedTuple):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -39,16 +41,20 @@ class Settings:
     only: tuple[str, ...] = ()
     namespace: str | None = None
 
-    def kernel(self, **options: Any) -> Kernel:
+    def kernel(self, *, quiet: bool = False, **options: Any) -> Kernel:
         """Create a kernel with these settings.
 
         Args:
+            quiet: whether the command itself reports failures, so that they are not logged, too, unless that is
+                asked for.
             options: further arguments of `Kernel`.
         """
         from cano import Kernel  # late: it imports asyncio, which `cano --help` does not need
 
-        plugins = [*self.only, *options.pop("plugins", ())]
-        return Kernel(**{"namespace": self.namespace, **options}, plugins=plugins, block=self._blocked())
+        plugins, block = [*self.only, *options.pop("plugins", ())], self._blocked()
+        if quiet and "structlog" not in sys.modules and not {"CANO_LOG", "CANO_LOG_LEVELS"} & os.environ.keys():
+            block.setdefault("structlog", "not used by this command; set CANO_LOG=warning to use it")
+        return Kernel(**{"namespace": self.namespace, **options}, plugins=plugins, block=block)
 
     def plugins(self) -> Plugins:
         """Return the plugins that a kernel with these settings loads. They need no kernel to add commands."""

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from cano import (
+    CanoError,
     ConfigurationError,
     Kernel,
     PluginError,
@@ -17,7 +18,7 @@ from cano import (
     ValidationError,
 )
 
-from cano_cli.errors import CliError, usage_error
+from cano_cli.errors import CliError, Failed, usage_error
 from cano_cli.settings import STORE_VARIABLE, Settings
 
 R = TypeVar("R")
@@ -47,6 +48,8 @@ def with_store(settings: Settings, url: str | None, action: Callable[[Kernel], A
         return asyncio.run(work())
     except USAGE_ERRORS as error:
         raise usage_error(error) from error
+    except CanoError as error:  # here, because the message may name commands on this store
+        raise Failed(usage_error(error).message) from error
 
 
 def required_url(url: str | None) -> str:

@@ -252,7 +252,7 @@ def test_delete(cano: Cano) -> None:
 
     assert (done.exit_code, done.stdout) == (0, "run 'page 1' is deleted\n")
     assert refused.exit_code == 1
-    assert refused.stderr == "Error: run r1 is not deleted: it is interrupted; cancel first: kernel.cancel('r1')\n"
+    assert refused.stderr == "Error: run r1 is not deleted: it is interrupted; cancel first: cano cancel r1\n"
     assert json.loads(as_json.stdout) == {"deleted": "r1"}
     assert cano("delete", "r1").exit_code == 2
     assert json.loads(cano("runs", "--json").stdout) == []
@@ -270,7 +270,7 @@ def test_a_corrupt_run(cano: Cano) -> None:
 
     assert (readable.exit_code, readable.stdout) == (0, "run r1 is cancelled\n")
     assert lost.exit_code == 1
-    assert lost.stderr.endswith("\n  (to delete it: cano delete 'r 2')\n")
+    assert "to delete it, call cano delete 'r 2': " in lost.stderr
     assert cano("delete", "r 2").exit_code == 0
     assert cano("prune", "--delete-all-finished").stdout == "r1\n1 run deleted\n"
 

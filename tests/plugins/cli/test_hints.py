@@ -9,11 +9,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import pytest
-from cano_cli.hints import word
+from cano_cli.hints import with_commands, word
+from cano_cli.settings import Settings
 from cano_cli.tables import show
 from click import unstyle
-from click.testing import Result
+from click.testing import CliRunner, Result
 
 Cano = Callable[..., Result]
 
@@ -195,3 +197,28 @@ def test_a_child_of_an_ended_parent(cano: Cano, store: str, project: Path, write
     _, _, command = cano("explain", "u1:2/hotel").stdout.strip().partition("; to resume both: ")
     assert cano("resume", "trip:hotel", "u1:2/hotel").exit_code == 0
     assert cano(*shlex.split(command.replace("MODULE:FLOW", "trip:trip"))[1:]).exit_code == 0
+
+
+def test_calls_become_commands() -> None:
+    """Where an error of the kernel names a method, the command line names the command, on the same store."""
+    seen: list[str] = []
+
+    @click.command()
+    @click.option("--store")
+    @click.pass_context
+    def inner(ctx: click.Context, store: str) -> None:
+        ctx.obj = Settings()
+        calls = (
+            "x; kernel.cancel('a b')", 'kernel.delete("it\'s")', "kernel.run(flow, run_id='r')",
+            "kernel.resume(flow, 'r')", "kernel.signal('r')",
+        )  # fmt: skip
+        seen.extend(map(with_commands, calls))
+
+    CliRunner().invoke(inner, ["--store", "sqlite:///runs.db"], catch_exceptions=False)
+
+    on = "--store sqlite:///runs.db"
+    assert seen == [
+        f"x; cano cancel 'a b' {on}", f"""cano delete 'it'"'"'s' {on}""",
+        f"cano run MODULE:FLOW --run-id r {on}", f"cano resume MODULE:FLOW r {on}", "kernel.signal('r')",
+    ]  # fmt: skip
+    assert with_commands("kernel.cancel('r')") == "kernel.cancel('r')"

@@ -386,3 +386,22 @@ def test_python_m_cano_without_the_command(project: Path) -> None:
     done = subprocess.run([sys.executable, "-c", program], cwd=project, capture_output=True, text=True, check=False)
 
     assert (done.returncode, "cano-cli, which is not installed" in done.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("before", "environment", "logged"),
+    [("", {}, False), ("", {"CANO_LOG": "warning"}, True), ("import structlog", {}, True)],
+)
+def test_a_failure_is_reported_once(
+    start: Start, write: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch, before: str,
+    environment: dict[str, str], logged: bool,
+) -> None:  # fmt: skip
+    """The command reports the failure of its run; it is not logged, too, unless the user or the module asks for it."""
+    write("fails.py", f"{before}\nfrom cano import Workflow\nflow = Workflow('a', name='w').add_exit_state('b')\n"
+                      "flow.register('a', lambda store: 1 / 0)\n")  # fmt: skip
+    for name, value in {"CANO_BLOCK": "", **environment}.items():
+        monkeypatch.setenv(name, value)
+    code, _, err = finish(start("run", "fails.py"))
+
+    assert (code, "ZeroDivisionError" in err) == (1, True)
+    assert ("cano.run.failed" in err) == logged
