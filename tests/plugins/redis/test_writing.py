@@ -58,8 +58,12 @@ async def test_an_earlier_version_that_is_connected(store: RedisBackend, ask: As
     assert (await loaded(store)).data == {"log": b"2"}
     await store.commit(step(2, changed={"log": Appended((b"3",))}))
     assert (await loaded(store)).data == {"log": Appended((b"2", b"3"))}
+    assert await ask("EXISTS", ":parted:run", ":parts3:runlog") == 2
     await store.commit(step(3, removed=["log"]))
-    assert await ask("KEYS", "*part*") == []
+    assert await ask("EXISTS", ":parted:run", ":parts3:runlog") == 0
+    await store.commit(step(4, changed={"log": Appended((b"4",))}))
+    await store.delete("run")
+    assert await ask("EXISTS", ":parted:run", ":parts3:runlog") == 0
 
 
 async def test_of_many_commits_only_the_stale_are_refused(store: RedisBackend) -> None:
