@@ -31,6 +31,8 @@ _ADD: LiteralString = """
 _ADD_ONCE: LiteralString = f"{_ADD} WHERE NOT EXISTS (SELECT FROM audit WHERE mark = %s)"
 _COLUMNS: LiteralString = "SELECT run_id, action, actor, at, detail FROM audit"
 _ORDER: LiteralString = " ORDER BY at DESC, id DESC LIMIT %s"
+LISTED: LiteralString = _COLUMNS + _ORDER
+OF_RUN: LiteralString = f"{_COLUMNS} WHERE run_id = %s{_ORDER}"
 _PRUNE: LiteralString = """
     WITH old AS (DELETE FROM audit WHERE at NOT BETWEEN %s AND 1e300 RETURNING 1) SELECT count(*) FROM old"""
 
@@ -116,9 +118,9 @@ class Add:
 async def listed(connection: Connection, run_id: str | None, limit: int | None) -> list[AuditEntry]:
     """Return the newest `limit` entries of a run, or of all, oldest first."""
     if run_id is None:
-        cursor = await connection.execute(_COLUMNS + _ORDER, (limit,), binary=True)
+        cursor = await connection.execute(LISTED, (limit,), binary=True)
     else:
-        cursor = await connection.execute(_COLUMNS + " WHERE run_id = %s" + _ORDER, (run_id, limit), binary=True)
+        cursor = await connection.execute(OF_RUN, (run_id, limit), binary=True)
     return [_entry(*row) for row in reversed(await cursor.fetchall())]
 
 

@@ -170,6 +170,11 @@ MIGRATIONS: tuple[tuple[Step, ...], ...] = (
         "DROP INDEX snapshot_keys",
         "CREATE UNIQUE INDEX snapshot_keys ON snapshot (run, own, sha256(key), part)",
     ),
+    (
+        "DROP INDEX audit_of_runs",
+        "CREATE INDEX audit_by_age ON audit (at, id)",
+        "CREATE INDEX audit_of_runs ON audit (run_id, at, id)",
+    ),
 )
 """The statements and functions that migrate a schema from each version to the next; the first creates the tables."""
 

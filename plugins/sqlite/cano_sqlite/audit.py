@@ -15,6 +15,9 @@ from cano_sqlite.snapshot import fetch
 _ADD = "INSERT INTO audit (run_id, action, actor, at, detail) VALUES (?, ?, ?, ?, ?)"
 _PRUNE = "DELETE FROM audit WHERE at NOT BETWEEN ? AND 1e300"  # also those whose time is corrupt
 _COLUMNS = "SELECT run_id, action, actor, at, detail FROM audit"
+_ORDER = " ORDER BY at DESC, id DESC LIMIT ?"
+LISTED = _COLUMNS + _ORDER
+OF_RUN = f"{_COLUMNS} WHERE run_id = ?{_ORDER}"
 
 
 class Audited(Job):
@@ -48,9 +51,8 @@ def add(connection: sqlite3.Connection, entries: Iterable[AuditEntry]) -> None:
 
 def listed(connection: sqlite3.Connection, run_id: str | None, limit: int | None) -> list[AuditEntry]:
     """Return the newest `limit` entries of a run, or of all, oldest first."""
-    mine, values = ("", ()) if run_id is None else (" WHERE run_id = ?", (run_id,))
     most = -1 if limit is None else limit
-    rows = fetch(connection, f"{_COLUMNS}{mine} ORDER BY at DESC, id DESC LIMIT ?", (*values, most))
+    rows = fetch(connection, LISTED, (most,)) if run_id is None else fetch(connection, OF_RUN, (run_id, most))
     return [_entry(*row) for row in reversed(rows)]
 
 

@@ -241,6 +241,12 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE news (id INTEGER PRIMARY KEY, run_id TEXT)",
         "PRAGMA user_version = 10",
     ),
+    (
+        "CREATE INDEX audit_by_age ON audit (at)",
+        "DROP INDEX audit_of_runs",
+        "CREATE INDEX audit_of_runs ON audit (run_id, at)",
+        "PRAGMA user_version = 11",
+    ),
 )
 """The statements that migrate a file from each schema version to the next; the first creates the tables."""
 

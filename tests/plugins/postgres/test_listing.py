@@ -15,7 +15,7 @@ import pytest
 from cano import RunFilter, RunRecord, RunStatus, Signal, Wait
 from cano.testing.contract_base import LATER, NOW, new_run, step
 from cano_msgspec.packing import unpack_changes
-from cano_postgres import PostgresBackend, pruning, reading, signals
+from cano_postgres import PostgresBackend, audit, pruning, reading, signals
 from cano_postgres.connection import prepare_reader
 from psycopg import sql
 
@@ -60,7 +60,12 @@ async def test_polls_and_lists_read_an_index(store: PostgresBackend, ask: Ask, e
     """Among 10,000 runs and signals, after ANALYZE, no poll and no list scans a table, nor sorts a list."""
     ask(_FILL_RUNS, NOW, NOW + 1e9)
     ask(_FILL_SIGNALS)
+    ask("""INSERT INTO audit (run_id, action, actor, at, detail)
+        SELECT (n / 10)::text, 'signal', 'ada', n, '' FROM generate_series(1, 10000) AS n""")
     ask("ANALYZE")
+    for plan in (await explain(audit.LISTED, 9), await explain(audit.OF_RUN, "1", 9)):
+        assert "Index Scan" in plan
+        assert "Sort" not in plan
     ready = await explain(reading.READY)
     assert "runs_to_wake" in ready
     assert "runs_by_status" in ready

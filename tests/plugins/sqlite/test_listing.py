@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from cano import RunFilter, RunRecord, RunStatus, Signal, Wait
 from cano.testing.contract_base import NOW, free_run, new_run
-from cano_sqlite import SqliteBackend, news, pruning, reading, signals, snapshot
+from cano_sqlite import SqliteBackend, audit, news, pruning, reading, signals, snapshot
 
 Ask = Callable[..., list[Any]]
 VALUES = {
@@ -21,7 +21,14 @@ VALUES = {
     "mark": 9, "run": 1,
 }  # fmt: skip
 
-OF_ROWS = ("SCAN runs USING INDEX runs_by_age", "SCAN (subquery", "SCAN names", "SCAN chain", "SCAN CONSTANT ROW")
+OF_ROWS = (
+    "SCAN runs USING INDEX runs_by_age",
+    "SCAN (subquery",
+    "SCAN names",
+    "SCAN chain",
+    "SCAN CONSTANT ROW",
+    "SCAN audit USING INDEX audit_by_age",
+)
 """Scans of an index up to the limit, and of what a part of the query has found."""
 
 
@@ -34,6 +41,7 @@ _FILL = (
         CASE n % 2 WHEN 1 THEN 'go' END, 0""",
     "INSERT INTO definitions SELECT n, 'flow ' || (n % 10), '1', 'f1', n",
     "INSERT INTO signals (run_id, signal, name) SELECT n, '1', 'other'",
+    "INSERT INTO audit (run_id, action, actor, at, detail) SELECT n / 10, 'signal', 'ada', n, ''",
 )
 
 
@@ -45,7 +53,16 @@ async def test_polls_and_lists_read_an_index(store: SqliteBackend, ask: Ask) -> 
     ask("ANALYZE")
     prunes = [pruning.DISCARD_OLDER, pruning.AGED, pruning.WORKFLOWS, pruning.FIRST_TOO_MANY, pruning.TOO_MANY]
     lists = [reading.listing(*fields) for fields in product((True, False), repeat=4)]
-    others = [snapshot.PART, snapshot.NEXT_MARK, news.NEWEST, news.ENDED, news.SIGNALLED, news.NOTED]
+    others = [
+        snapshot.PART,
+        snapshot.NEXT_MARK,
+        news.NEWEST,
+        news.ENDED,
+        news.SIGNALLED,
+        news.NOTED,
+        audit.LISTED,
+        audit.OF_RUN,
+    ]
     for question in (reading.READY, signals.OLDEST, signals.ANSWERED, *others, *prunes, *lists):
         used: Any = {name: value for name, value in VALUES.items() if f":{name}" in question}
         plan = [
