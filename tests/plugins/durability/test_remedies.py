@@ -215,7 +215,7 @@ async def test_unreadable_data(kernel: Kernel, world: World, shop: Shop) -> None
     why = await other.explain("the run")
     assert why.reason is Standstill.UNREADABLE
     assert "key 'payment'" in why.detail
-    assert why.detail.endswith("; it failed in state pack: task 'pack' failed: ValueError: no box")
+    assert f"; it failed in state pack: task 'pack' failed: ValueError: no box; at {__file__}:" in why.detail
     assert (await other.resume(flow(types=[Payment]), "the run")).state == "end"
 
 
