@@ -42,7 +42,7 @@ class Engine:
         self._workers = self._writer, self._reader, self._lister
         writer.readers += [self._reader.ended, self._lister.ended]
         self._news = News(settings)
-        self._stop = weakref.finalize(self, _stop, self._news, *self._workers)  # if the store is never closed
+        self._stop = weakref.finalize(self, _stop, *self._workers)  # if the store is never closed
         self._stop.atexit = False
 
     async def open(self) -> None:
@@ -66,14 +66,15 @@ class Engine:
     # writing
 
     async def create(self, run: RunRecord, entry: AuditEntry | None = None) -> RunRecord:
-        with self._news.change(run.run_id) if run.holder is None else nullcontext():
+        with self._news.change(run.run_id, run.seq, run.status) if run.holder is None else nullcontext():
             created: RunRecord = await self._do(records.Create(run, self._tails), entry, lambda found: found is run)
             return created
 
     async def commit(self, commit: Commit, entry: AuditEntry | None = None) -> None:
         if entry is None and self._shortcut.take(commit):
             return
-        with self._news.change(commit.run_id) if commit.status is not RunStatus.RUNNING else nullcontext():
+        run_id, seq, status = commit.run_id, commit.seq, commit.status
+        with self._news.change(run_id, seq, status) if status is not RunStatus.RUNNING else nullcontext():
             await self._do(Append(commit, self._tails), entry, lambda _: True)
 
     def _do(self, job: Job, entry: AuditEntry | None, effective: Callable[[Any], bool]) -> Coroutine[Any, Any, Any]:
@@ -183,7 +184,6 @@ class Engine:
         self._news.attend(wanted)
 
 
-def _stop(news: News, *workers: Worker) -> None:
-    news.stop()
+def _stop(*workers: Worker) -> None:
     for worker in workers:
         worker.stop()

@@ -13,10 +13,13 @@ import logging
 import os
 import sqlite3
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
+
+from cano import RunStatus
 
 from cano_sqlite.connection import connect_for_reading, roll_back
 from cano_sqlite.settings import Settings
@@ -34,7 +37,7 @@ MOST = 1000
 NEWEST = """
     SELECT (SELECT max(id) FROM journal), (SELECT max(id) FROM signals), (SELECT max(id) FROM news)"""
 ENDED = """
-    SELECT runs.run_id FROM journal CROSS JOIN runs ON runs.id = journal.run
+    SELECT runs.run_id, journal.seq, journal.status FROM journal CROSS JOIN runs ON runs.id = journal.run
     WHERE journal.id > ? AND (journal.status <> 'running' OR (journal.prev = 0 AND runs.holder IS NULL))"""
 SIGNALLED = "SELECT run_id FROM signals WHERE id > ?"
 NOTED = "SELECT run_id FROM news WHERE id > ?"
@@ -71,12 +74,13 @@ class _Known:
 
     Attributes:
         seen: what was newest.
-        own: the runs that this store itself has ended, parked or created since then.
+        own: what this store itself has committed since then: run, seq and status of each end, wait and creation. Others
+            may change these runs before the next look, so the run alone does not tell.
     """
 
     def __init__(self, seen: Newest) -> None:
         self.seen = seen
-        self.own: set[str | None] = set()
+        self.own: set[tuple[Any, ...]] = set()
 
 
 class News:
@@ -99,21 +103,25 @@ class News:
         self.attend(True)
 
     def attend(self, wanted: bool) -> None:
-        """Begin or stop to look."""
+        """Begin or stop to look, and notify in the running event loop."""
         if not wanted:
             self.stop()
-        elif self._tell is not None and self._thread is None and self._known is not None:
-            self._thread = _Thread(self._settings, self._known, asyncio.get_running_loop(), self._say)
+            return
+        loop = asyncio.get_running_loop()
+        if self._thread is not None and self._thread.loop is not loop:
+            self.stop()
+        if self._tell is not None and self._thread is None and self._known is not None:
+            self._thread = _Thread(self._settings, self._known, loop, self._say)
 
     @contextmanager
-    def change(self, run_id: str) -> Iterator[None]:
+    def change(self, run_id: str, seq: int, status: RunStatus) -> Iterator[None]:
         """In this block, the store itself ends, parks or creates a run, which `watch` need not tell."""
-        own = set[str | None]() if self._thread is None or self._known is None else self._known.own
-        own.add(run_id)
+        own = set[tuple[Any, ...]]() if self._thread is None or self._known is None else self._known.own
+        own.add(made := (run_id, seq, status.value))
         try:
             yield
         except BaseException:
-            own.discard(run_id)
+            own.discard(made)
             raise
 
     def stop(self) -> None:
@@ -140,9 +148,10 @@ class News:
 
 
 class _Thread:
-    """The thread.
+    """The thread. It ends by itself if its event loop is closed, or the store was garbage collected without `close`.
 
     Attributes:
+        loop: the event loop that is notified.
         process: the process that has it; a fork has no thread.
         stop: held until the thread is to end.
         ended: done when it has disconnected.
@@ -157,8 +166,8 @@ class _Thread:
     ) -> None:
         self._settings = settings
         self._known = known
-        self._loop = loop
-        self._say = say
+        self.loop = loop
+        self._say = weakref.WeakMethod(say)  # the watcher refers to the store
         self.process = os.getpid()
         self.stop = threading.Lock()
         self.stop.acquire()
@@ -170,7 +179,7 @@ class _Thread:
         connection: sqlite3.Connection | None = None
         version, pause = None, PAUSE
         try:
-            while not self.stop.acquire(timeout=pause):
+            while not self.stop.acquire(timeout=pause) and not self.loop.is_closed() and self._say() is not None:
                 try:
                     if connection is None:
                         connection = connect_for_reading(self._settings)
@@ -188,9 +197,9 @@ class _Thread:
             self.ended.set_result(None)
 
     def _report(self, changed: set[str | None]) -> None:
-        if changed:
+        if changed and (say := self._say()) is not None:
             with suppress(RuntimeError):  # the loop is closed
-                self._loop.call_soon_threadsafe(self._say, changed)
+                self.loop.call_soon_threadsafe(say, changed)
 
 
 def _look(connection: sqlite3.Connection, known: _Known) -> set[str | None]:
@@ -201,13 +210,14 @@ def _look(connection: sqlite3.Connection, known: _Known) -> set[str | None]:
         found: list[tuple[Any, ...]] = []
         if now.note - seen.note > MOST or now.entry - seen.entry > MOST_ENTRIES:
             found.append((None,))
+            known.own.clear()
         else:
             for question, id in zip((ENDED, SIGNALLED, NOTED), seen, strict=True):
                 found += fetch(connection, question, (id,))
     finally:
         roll_back(connection)
     known.seen = now
-    changed = {run_id if isinstance(run_id, str) else None for (run_id,) in found}
-    own = known.own & changed
+    own = known.own.intersection(found)
     known.own -= own
-    return changed - own if len(changed) <= MOST else {None}
+    changed = {row[0] if isinstance(row[0], str) else None for row in found if row not in own}
+    return changed if len(changed) <= MOST else {None}

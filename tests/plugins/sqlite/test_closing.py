@@ -11,9 +11,11 @@ import threading
 from pathlib import Path
 
 import pytest
-from cano import RunFilter, StoreUnavailableError
+from cano import Kernel, RunFilter, StoreUnavailableError, Workflow
 from cano.testing.contract_base import new_run, step
 from cano_sqlite import SqliteBackend
+
+from tests.waiting import until
 
 
 def threads() -> list[str]:
@@ -75,6 +77,41 @@ async def test_a_forgotten_store_ends_its_threads(path: Path) -> None:
         worker.join(60)
 
     assert threads() == []
+
+
+def test_a_forgotten_kernel_ends_its_threads(path: Path) -> None:
+    """So does the store of a kernel that was never closed: neither its event loop nor its notifications keep it."""
+
+    async def use() -> None:
+        kernel = Kernel(store=f"sqlite:///{path}")
+        await kernel.open()
+        flow = Workflow("one", name="one").register("one", lambda store: "end").add_exit_state("end")
+        await kernel.run(flow, run_id="r")
+
+    asyncio.run(use())
+    (watcher,) = (thread for thread in threading.enumerate() if thread.name == "cano-sqlite news")
+    watcher.join(60)
+    workers = [thread for thread in threading.enumerate() if thread.name.startswith("cano-sqlite")]
+    gc.collect()
+    for worker in workers:
+        worker.join(60)
+
+    assert threads() == []
+
+
+async def test_notifications_keep_no_forgotten_store(path: Path) -> None:
+    """A forgotten store ends its threads in an event loop that goes on, even if its watcher refers to it."""
+    store = SqliteBackend(path)
+    await store.open()
+    store.watch(lambda run_id, kept=store: None)  # type: ignore[misc]
+    assert len(threads()) == 4
+    del store
+
+    def collected() -> bool:
+        gc.collect()  # not once: the thread may just be about to notify
+        return threads() == []
+
+    await until(collected)
 
 
 @pytest.mark.parametrize("ending", ["pass", "sys.exit()", "1 / 0", "asyncio.get_running_loop().stop()"])

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cano import ConflictError, Kernel, RunStatus, Signal, Wait, Workflow
+from cano import ConflictError, Kernel, RunStatus, Signal, Wait, Workflow, wait_for
 from cano.testing.contract_base import LATER, NOW, free_run, new_run, note, step
 from cano_sqlite import SqliteBackend, news
 
@@ -151,3 +151,47 @@ async def test_an_error_is_not_the_end(
     await other.put_signal("signalled", Signal("1", "go"))
     await told.until("signalled")
     assert failed.is_set()
+
+
+async def test_a_run_of_its_own_that_others_change(
+    store: SqliteBackend, other: SqliteBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What others do to a run that the store itself has just parked or ended is told, in the same look, too."""
+    honest, gate = news.newest, threading.Event()
+
+    def gated(connection: Any) -> news.Newest:
+        gate.wait(60)
+        return honest(connection)
+
+    await store.create(new_run("signalled"))
+    await store.create(new_run("continued"))
+    monkeypatch.setattr(news, "newest", gated)
+    told = Told(store)
+    for run_id in ("signalled", "continued"):
+        parked = step(1, run_id, status=RunStatus.PARKED, wait=Wait(then="B", signal="go"), release=True)
+        await store.commit(parked)
+    await other.put_signal("signalled", Signal("1", "go"))
+    await other.commit(step(2, "continued", status=RunStatus.SUCCEEDED))
+    gate.set()
+
+    assert await told.until("continued") == {"signalled", "continued"}
+
+
+def test_a_kernel_of_two_event_loops_is_notified_in_the_second(path: Path) -> None:
+    """A kernel that is used in a second event loop does not wait for its poll there, which is an hour away."""
+    kernel = Kernel(store=f"sqlite:///{path}", poll=3600, lease=36_000)
+    flow = Workflow("ask", name="ask").add_exit_state("end")
+    flow.register("ask", lambda store: wait_for("answer", then="end"))
+
+    async def use(run_id: str) -> None:
+        await kernel.open()
+        handle = await kernel.start(flow, run_id=run_id)
+        await until(lambda: run_id not in kernel.active)
+        async with Kernel(store=f"sqlite:///{path}") as another, asyncio.timeout(60):
+            await another.signal(run_id, "answer")
+            assert (await handle.result()).state == "end"
+
+    asyncio.run(use("first"))
+    asyncio.run(use("second"))
+    asyncio.run(kernel.close())
+    assert threads() == []

@@ -77,6 +77,7 @@ class Caretaker:
         """Start the background task, unless it runs already or the store needs none."""
         if self._stored.durable and (self._task is None or self._task.done()):
             self._task = asyncio.get_running_loop().create_task(self._work(), name="cano caretaker")
+            self._attending = False  # if it was done, its event loop has ended; the store is to notify in this one
         if not self._attending:
             self._attend(True)
 
