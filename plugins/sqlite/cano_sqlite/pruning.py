@@ -60,14 +60,23 @@ _EMPTY_LINE = """
     UPDATE journal SET run = 0, prev = 0, seq = 0, state = '', status = '', at = 0, extra = NULL, packed = x''
     WHERE id = (SELECT max(id) FROM journal) AND run IN ({runs})"""
 _MARK_BEFORE = "SELECT id, seq FROM marks WHERE run = ? AND seq <= ? ORDER BY seq DESC LIMIT 1"
-DISCARD_OLDER = """
+# the transition whose entry, or whose last commit without a transition, has the mark
+TRANSITION = """
     WITH RECURSIVE chain (id, prev) AS (
         SELECT id, prev FROM journal WHERE id = :mark AND run = :run
         UNION ALL
         SELECT older.id, older.prev FROM chain CROSS JOIN journal AS older
+        WHERE older.id = chain.prev AND chain.prev < chain.id AND older.seq = :seq
+    )
+    SELECT min(id) FROM chain HAVING count(*)"""
+DISCARD_OLDER = """
+    WITH RECURSIVE chain (id, prev) AS (
+        SELECT id, prev FROM journal WHERE id = :first
+        UNION ALL
+        SELECT older.id, older.prev FROM chain CROSS JOIN journal AS older
         WHERE older.id = chain.prev AND chain.prev < chain.id
     )
-    DELETE FROM journal WHERE id IN (SELECT id FROM chain) AND id < :mark AND run = :run"""
+    DELETE FROM journal WHERE id IN (SELECT id FROM chain) AND id < :first AND run = :run"""
 _SLACK = 1.0
 """Seconds that a run may have been created after its end, by a clock that was set back."""
 
@@ -128,10 +137,12 @@ def forget(connection: sqlite3.Connection, ids: Collection[int]) -> None:
 
 
 def discard_history(connection: sqlite3.Connection, run_id: str, before: int, tails: Tails) -> None:
-    """Delete the entries of a run's journal before the last mark up to the seq `before`."""
+    """Delete the entries of a run's journal before the transition of the last mark up to the seq `before`."""
     fold(connection, run_id, tails)  # no entry that is needed for the data is deleted
     for (run,) in connection.execute("SELECT id FROM runs WHERE run_id = ?", (run_id,)).fetchall():
         for mark, seq in connection.execute(_MARK_BEFORE, (run, before)).fetchall():
-            connection.execute(DISCARD_OLDER, {"mark": mark, "run": run})
-            connection.execute("UPDATE journal SET prev = 0 WHERE id = ? AND run = ?", (mark, run))
-            connection.execute("DELETE FROM marks WHERE run = ? AND seq < ?", (run, seq))
+            place = {"mark": mark, "run": run, "seq": seq}
+            for (first,) in connection.execute(TRANSITION, place).fetchall():
+                connection.execute(DISCARD_OLDER, {"first": first, "run": run})
+                connection.execute("UPDATE journal SET prev = 0 WHERE id = ?", (first,))
+                connection.execute("DELETE FROM marks WHERE run = ? AND seq < ?", (run, seq))

@@ -18,7 +18,7 @@ Ask = Callable[..., list[Any]]
 VALUES = {
     "now": NOW, "workflow": "flow 1", "status": "failed", "parent": "p", "limit": 9, "before": NOW, "age": 9,
     "created": NOW, "run_id": "1", "keep": 9, "newest": NOW, "newest_id": "1", "until": 9, "after": 3,
-    "mark": 9, "run": 1,
+    "mark": 9, "first": 9, "seq": 1, "run": 1,
 }  # fmt: skip
 
 OF_ROWS = (
@@ -51,7 +51,14 @@ async def test_polls_and_lists_read_an_index(store: SqliteBackend, ask: Ask) -> 
         table, _, values = statement.partition("SELECT")
         ask(f"{table}{_NUMBERS}SELECT{values} FROM numbers")
     ask("ANALYZE")
-    prunes = [pruning.DISCARD_OLDER, pruning.AGED, pruning.WORKFLOWS, pruning.FIRST_TOO_MANY, pruning.TOO_MANY]
+    prunes = [
+        pruning.TRANSITION,
+        pruning.DISCARD_OLDER,
+        pruning.AGED,
+        pruning.WORKFLOWS,
+        pruning.FIRST_TOO_MANY,
+        pruning.TOO_MANY,
+    ]
     lists = [reading.listing(*fields) for fields in product((True, False), repeat=4)]
     others = [
         snapshot.PART,
