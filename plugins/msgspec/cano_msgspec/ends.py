@@ -8,8 +8,6 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
-from cano import StoreError
-
 GAP = 0.05
 """Seconds between two notifications of ends."""
 _LAST = 1.0
@@ -22,9 +20,11 @@ def pack_ids(run_ids: Sequence[str]) -> str:
 
 
 def unpack_ids(notice: str) -> Sequence[str | None]:
-    """Return the ids in a notification; None for any run, also if another version of Cano sent it."""
-    with suppress(ValueError):
-        return json.loads(notice) or (None,)
+    """Return the ids in a notification; None for any run, also if another program or version sent it."""
+    with suppress(ValueError, RecursionError):
+        found = json.loads(notice)  # an earlier version sent the id itself, such as 17
+        if isinstance(found, list) and found and all(isinstance(run_id, str) for run_id in found):
+            return found
     return (None,)
 
 
@@ -64,7 +64,7 @@ class Ends:
             ended, self._ended = self._ended, []
             try:
                 await self._send(ended)
-            except StoreError as error:  # kernels poll
+            except Exception as error:  # noqa: BLE001  # kernels poll, and the next ones are sent
                 self._log.info("other processes were not notified of runs that ended: %s", error)
             with suppress(TimeoutError):
                 async with asyncio.timeout(GAP):

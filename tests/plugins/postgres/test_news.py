@@ -69,6 +69,18 @@ async def test_many_ends_are_told_together(url: str, schema: str, store: Postgre
     assert 2 < len(notices) < 10  # one for the first runs, and as many as 7,900 bytes need for the others
 
 
+async def test_notifications_of_others(url: str, schema: str, store: PostgresBackend) -> None:
+    """What an earlier version or another program sends is of any run, whatever it is."""
+    told: asyncio.Queue[str | None] = asyncio.Queue()
+    store.watch(told.put_nowait)
+    odd = ["17", "null", '"run"', "{}", "[1]", "[]", "run", "", "[" * 7000]
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        for text in (*odd, '["run"]'):
+            await connection.execute("SELECT pg_notify(%s, %s)", (schema, "another process " + text))
+
+    assert [await told.get() for _ in range(len(odd) + 1)] == [*[None] * len(odd), "run"]
+
+
 async def test_stores_are_apart(url: str, schema: str, store: PostgresBackend) -> None:
     """Each schema of a database has notifications of its own."""
     told: asyncio.Queue[str | None] = asyncio.Queue()

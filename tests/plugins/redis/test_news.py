@@ -73,6 +73,18 @@ async def test_many_ends_are_told_together(redis: RedisServer, prefix: str) -> N
     assert len(told) < 5
 
 
+async def test_messages_of_others(redis: RedisServer, prefix: str, store: RedisBackend) -> None:
+    """What an earlier version or another program sends is of any run, whatever it is; and the store goes on."""
+    told: asyncio.Queue[str | None] = asyncio.Queue()
+    store.watch(told.put_nowait)
+    odd = ["17", "null", '"run"', "{}", "[1]", "[]", "run", "", "[" * 100_000]
+    async with Redis(unix_socket_path=str(redis.socket)) as client:
+        for text in (*odd, '["run"]'):
+            await client.publish(f"{{{prefix}}}:news:0", b"another." + text.encode())
+
+    assert [await told.get() for _ in range(len(odd) + 1)] == [*[None] * len(odd), "run"]
+
+
 async def test_stores_are_apart(redis: RedisServer, store: RedisBackend, prefix: str) -> None:
     """Each prefix and each database of a server has notifications of its own."""
     told: asyncio.Queue[str | None] = asyncio.Queue()
