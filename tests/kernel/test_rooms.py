@@ -24,7 +24,7 @@ BUDGETS = {
     "kernel": 762,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
-DURABILITY = {"": 2_003, "families": 91, "inspection": 554, "looking": 147, "recovery": 600, "sealing": 605}
+DURABILITY = {"": 1_969, "families": 91, "inspection": 554, "looking": 147, "recovery": 596, "sealing": 605}
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
 
 EXCEPTIONS = {

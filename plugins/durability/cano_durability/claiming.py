@@ -69,6 +69,30 @@ class Woken(NamedTuple):
     again: KeptWait | None = None
 
 
+class Claim(NamedTuple):
+    """A run that this kernel has claimed.
+
+    Attributes:
+        plan: its workflow.
+        record: its record, as it was loaded after the claim.
+        since: when it was claimed, by `StoredRuns.elapsed`.
+        new: whether it has never begun.
+        left: whether its last process was killed in its present step.
+        signals: whether it may have unconsumed signals.
+        resume_ended, timeout, audit: see `Claimer.claim`.
+    """
+
+    plan: BoundWorkflow
+    record: RunRecord
+    since: float
+    new: bool
+    left: bool = False
+    signals: bool = True
+    resume_ended: bool = False
+    timeout: float | None = None
+    audit: tuple[AuditEntry, ...] = ()
+
+
 class Claimer:
     """Starts runs in the store, and claims those that can continue."""
 
@@ -170,30 +194,18 @@ class Claimer:
         if self._last_chance.denied(plan, record, self._kills(record)):
             return None
         with self._stored.holding:
-            return await self._claimed(plan, record, resume_ended, timeout, audit)
-
-    async def _claimed(
-        self,
-        plan: BoundWorkflow,
-        record: RunRecord,
-        resume_ended: bool,
-        timeout: float | None,
-        audit: tuple[AuditEntry, ...],
-    ) -> Run | None:
-        run_id, since = record.run_id, self._stored.elapsed()
-        token = await self._leases.claim(record)
-        if token is None:
-            return None
-        try:
-            left = await self._was_left(plan, record, token)
-            new = record.holder is None and record.updated == record.created
-            record = await self._stored.load(run_id)  # it may have changed before the claim
-            return await self._continued(
-                plan, record, resume_ended, timeout, audit, since=since, left=left, new=new, signals=True
-            )
-        except BaseException:
-            await self._leases.release(run_id, token)
-            raise
+            run_id, since = record.run_id, self._stored.elapsed()
+            token = await self._leases.claim(record)
+            if token is None:
+                return None
+            try:
+                left = await self._was_left(plan, record, token)
+                new = record.holder is None and record.updated == record.created
+                record = await self._stored.load(run_id)  # it may have changed before the claim
+                return await self._continued(Claim(plan, record, since, new, left, True, resume_ended, timeout, audit))
+            except BaseException:
+                await self._leases.release(run_id, token)
+                raise
 
     async def continued(self, claimed: ClaimedRun, since: float) -> Run | None:
         """Restore a run that was claimed in a group at `since`. Release it and return None if it cannot continue.
@@ -208,56 +220,33 @@ class Claimer:
             record, plan = self._stored.migrated(claimed.record), self._stored.plan_of(claimed.record.workflow)
             assert plan is not None  # its definition was one of those asked for
             new = record.updated == record.created
-            return await self._continued(
-                plan, record, False, None, (), since=since, left=False, new=new, signals=claimed.signals
-            )
+            return await self._continued(Claim(plan, record, since, new, signals=claimed.signals))
         except BaseException:
             await self._leases.release(claimed.run_id, claimed.token)
             raise
 
-    async def _continued(
-        self,
-        plan: BoundWorkflow,
-        record: RunRecord,
-        resume_ended: bool,
-        timeout: float | None,
-        audit: tuple[AuditEntry, ...],
-        *,
-        since: float,
-        left: bool,
-        new: bool,
-        signals: bool,
-    ) -> Run | None:
-        """Restore a run that this kernel holds; or, if it cannot continue now, release it and return None.
-
-        Args:
-            plan, record, resume_ended, timeout, audit: see `claim`; the record is that of the held run.
-            since: when the run was claimed, by `elapsed`.
-            left: whether the run's last process was killed in its present step.
-            new: whether the run has never begun.
-            signals: whether the run may have unconsumed signals.
-        """
-        if resume_ended and timeout is not None:
-            record = record._replace(own={name: value for name, value in record.own.items() if name != DEADLINE})
-        woken = await self._woken(plan, record, resume_ended, signals=signals)
+    async def _continued(self, claim: Claim) -> Run | None:
+        """Restore a run that this kernel holds; or, if it cannot continue now, release it and return None."""
+        if claim.resume_ended and claim.timeout is not None:
+            own = {name: value for name, value in claim.record.own.items() if name != DEADLINE}
+            claim = claim._replace(record=claim.record._replace(own=own))
+        plan, record = claim.plan, claim.record
+        woken = await self._woken(plan, record, claim.resume_ended, signals=claim.signals)
         if woken is not None:
-            request = await self._canceller.request(record.run_id) if signals else None
+            request = await self._canceller.request(record.run_id) if claim.signals else None
             if request is not None and (not record.status.finished or is_final(request, record)):
                 await self._canceller.commit(record, request)
                 return None
             if woken.again is not None:
-                outdated = () if request is None else (request.id,)
-                await self._wait_again(record, woken.again, timeout, outdated, audit)
+                await self._wait_again(claim, woken.again, request)
                 return None
-            kills = self._kills(record) + left
+            kills = self._kills(record) + claim.left
             if self._last_chance.denied(plan, record, kills):
                 await self._leave(record, kills)
                 return None
             self._last_chance.begin(plan, record, kills)
             try:
-                run = await self._restore(
-                    plan, record, woken, timeout, outdated=request, since=since, left=left, new=new, audit=audit
-                )
+                run = await self._restore(claim, woken, request)
             finally:
                 self._last_chance.end(record)
             if not self._kernel.closed:
@@ -308,24 +297,18 @@ class Claimer:
             return None
         return Woken(again=again)
 
-    async def _wait_again(
-        self,
-        record: RunRecord,
-        again: KeptWait,
-        timeout: float | None,
-        outdated: tuple[str, ...],
-        audit: tuple[AuditEntry, ...],
-    ) -> None:
-        """Park a run again that failed, or was cancelled with its parent, while it waited."""
-        limit, own = self._limit(record, timeout)
+    async def _wait_again(self, claim: Claim, again: KeptWait, outdated: Signal | None) -> None:
+        """Park a run again that failed, or was cancelled with its parent, while it waited. See `_restore`."""
+        record, consumed = claim.record, () if outdated is None else (outdated.id,)
+        limit, own = self._limit(record, claim.timeout)
         wait = again.before(None if limit is None else limit[1])
         await self._stored.backend.commit(
             Commit(
                 run_id=record.run_id, token=record.token, expected_seq=record.seq, seq=record.seq, state=record.state,
-                status=RunStatus.PARKED, own=own, wait=wait, own_consumed=outdated, release=True,
+                status=RunStatus.PARKED, own=own, wait=wait, own_consumed=consumed, release=True,
                 at=self._stored.now(),
             ),
-            *audit,
+            *claim.audit,
         )  # fmt: skip
         self._watchlist.parked[record.run_id] = None
         self._alarms.set(record.run_id, wait)
@@ -339,32 +322,21 @@ class Claimer:
         limit = float(timeout), self._stored.now() + timeout  # an ended run's timeout starts again
         return limit, self._stored.values.encode_own({DEADLINE: limit}, record.run_id)
 
-    async def _restore(
-        self,
-        plan: BoundWorkflow,
-        record: RunRecord,
-        woken: Woken,
-        timeout: float | None,
-        *,
-        outdated: Signal | None,
-        since: float,
-        left: bool,
-        new: bool,
-        audit: tuple[AuditEntry, ...],
-    ) -> Run:
-        """Return the run that continues from `record`, which this kernel has claimed.
+    async def _restore(self, claim: Claim, woken: Woken, outdated: Signal | None) -> Run:
+        """Return the run that continues.
 
         If needed, one commit stores the payload that woke the run, its new deadline, its new definition, that its last
         process left it, and the entry for the store's audit. It consumes the signal that woke the run, and a request
-        to cancel it that came after its end, `outdated`. A step began with the last commit, but that of a `new` run
+        to cancel it that came after its end, `outdated`. A step began with the last commit, but that of a new run
         begins now.
         """
+        plan, record, audit = claim.plan, claim.record, claim.audit
         stored, readable = self._stored, self._stored.register(plan)
         data = await readable.all_data(record, stored.clock)
         values = stored.own_values(record)
-        journal = stored.journal(plan, record, since)
+        journal = stored.journal(plan, record, claim.since)
         seq, state, removed = record.seq, landing_state(plan, record), []
-        limit, own = self._limit(record, timeout)
+        limit, own = self._limit(record, claim.timeout)
         encode = stored.values.encode_own
         timeout, due = (None, None) if limit is None else limit
         overdue = due is not None and due <= stored.now()
@@ -389,8 +361,8 @@ class Claimer:
                     removed.append(name)
                     values.pop(name, None)
         else:
-            kills = stored.takeovers(record) + left
-            if left:
+            kills = stored.takeovers(record) + claim.left
+            if claim.left:
                 own |= encode({TAKEOVERS: kills}, record.run_id)
         definition = [plan.version, plan.fingerprint]
         if (record.version, record.fingerprint) != (plan.version, plan.fingerprint):
@@ -399,8 +371,8 @@ class Claimer:
         if DEFINITION in own or DEFINITION in record.own:  # this commit makes no entry in the history
             journal.remember(DEFINITION, definition)
         if record.status is RunStatus.RUNNING and RETRY not in record.own:
-            values[RETRY] = began = [0, stored.now() if new else record.updated]
-            if audit or own or state != record.state or (new and plan.by_name[state].total_timeout is not None):
+            values[RETRY] = began = [0, stored.now() if claim.new else record.updated]
+            if audit or own or state != record.state or (claim.new and plan.by_name[state].total_timeout is not None):
                 own |= encode({RETRY: began}, record.run_id)  # since this commit is not when it began
         outcome, error, failed, began_at = _step_values(record, values, self._kernel.clock)
         ended = plan.by_name[state].is_exit and not overdue
