@@ -37,11 +37,10 @@ class CliError(Failed):
 def usage_error(error: CanoError) -> CliError:
     """Convert an error of the kernel to a usage error that includes its notes."""
     notes = [f"  {line(note)}" for note in getattr(error, "__notes__", ())]
-    from cano_cli.hints import with_commands  # late: it imports this module
+    from cano_cli.hints import with_commands  # late: only errors need it
 
-    text = with_commands(
-        safe_str(error)
-    )  # only these errors have lines of their own; any other line break comes from an id or a value
+    text = with_commands(safe_str(error))
+    # only these errors have lines of their own; any other line break comes from an id or a value
     has_lines = isinstance(error, ValidationError | VersionMismatchError)
     return CliError("\n".join([text if has_lines else line(text), *notes]))
 

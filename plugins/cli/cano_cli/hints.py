@@ -10,7 +10,6 @@ import click
 from click.core import ParameterSource
 
 from cano_cli.settings import Settings
-from cano_cli.stores import display_name
 
 MODULE_FLOW = "MODULE:FLOW"
 _TEXT = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
@@ -23,6 +22,13 @@ def word(text: str) -> str:
         return shlex.quote(text)
     escaped = text.encode("unicode_escape").decode().replace("'", r"\'")
     return f"$'{escaped}'"  # bash, zsh and ksh read the escapes
+
+
+def display_name(url: str, namespace: str | None = None) -> str:
+    """Return `url` as messages may show it: without its password and other secrets, and with the namespace."""
+    from cano import Kernel  # late: it imports asyncio, which `cano --help` does not need
+
+    return Kernel(store=url, discover=False, namespace=namespace).store_name
 
 
 def command(ctx: click.Context, name: str, *arguments: str) -> str:

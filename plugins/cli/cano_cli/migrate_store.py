@@ -15,14 +15,14 @@ from cano_cli.copied_audit import Importer
 from cano_cli.copying import Kind
 from cano_cli.durations import METAVAR, duration
 from cano_cli.errors import FAILED, CliError, usage_error
-from cano_cli.hints import word
+from cano_cli.hints import display_name, word
 from cano_cli.jsonable import dumps
 from cano_cli.migration import Tally, migrate, same_store
 from cano_cli.progress import live_view
 from cano_cli.records import counted
 from cano_cli.safe_lines import line
 from cano_cli.settings import SHORT_LEASE, Settings, json_option
-from cano_cli.stores import USAGE_ERRORS, check_exists, display_name, store_exists
+from cano_cli.stores import USAGE_ERRORS, check_exists, store_exists
 from cano_cli.tables import show
 
 if TYPE_CHECKING:

@@ -19,6 +19,7 @@ from cano import (
 )
 
 from cano_cli.errors import CliError, Failed, usage_error
+from cano_cli.hints import display_name
 from cano_cli.settings import STORE_VARIABLE, Settings
 
 R = TypeVar("R")
@@ -81,11 +82,6 @@ async def store_exists(backend: StoreBackend | None) -> bool:
     """Return whether the store exists, as its method `exists()` reports; True if it has no such method."""
     exists: Callable[[], Awaitable[bool]] | None = getattr(backend, "exists", None)
     return exists is None or await exists()
-
-
-def display_name(url: str, namespace: str | None = None) -> str:
-    """Return `url` as messages may show it: without its password and other secrets, and with the namespace."""
-    return Kernel(store=url, discover=False, namespace=namespace).store_name
 
 
 def backend_of(kernel: Kernel) -> StoreBackend:

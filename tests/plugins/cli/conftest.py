@@ -81,6 +81,7 @@ SHOP = """
             print("paying", flush=True)
             await asyncio.Event().wait()
         if os.path.exists("stop"):
+            os.remove("stop")  # no other process may stop as well, if it takes the run over at once
             signal.raise_signal(signal.SIGINT)
             await asyncio.Event().wait()
         if os.path.exists("broken"):

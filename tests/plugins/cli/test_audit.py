@@ -11,7 +11,7 @@ import pytest
 from cano import AuditEntry, Kernel, RunRecord, Signal
 from cano.testing.contract_base import NOW, new_run
 from cano_cli.copied_audit import Importer, copy_audit
-from cano_cli.stores import display_name
+from cano_cli.hints import display_name
 from cano_sqlite import SqliteBackend
 from click.testing import Result
 

@@ -27,7 +27,6 @@ def stopped(cano: Cano, project: Path, store: str) -> None:
     """An order `r1` that was interrupted while it was being paid, and is to wait after that."""
     (project / "stop").touch()
     cano("run", "shop", "--run-id", "r1", "--data", "wait=1")
-    (project / "stop").unlink()
 
 
 @pytest.mark.usefixtures("stopped")

@@ -30,7 +30,6 @@ def filled(cano: Cano, project: Path, store: str) -> None:
     cano("run", "shop", "--run-id", "fine")
     (project / "stop").touch()
     cano("run", "shop", "--run-id", "waits too", "--data", "wait=1")
-    (project / "stop").unlink()
     cano("recover", "shop")
     cano("run", "flows", "--run-id", EVIL)
 

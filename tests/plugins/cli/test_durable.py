@@ -160,7 +160,6 @@ def test_ctrl_c(cano: Cano, project: Path) -> None:
     """Ctrl-C does not end a run for good: it stands at its last commit, free at once for the next command."""
     (project / "stop").touch()
     stopped = cano("run", "shop", "--run-id", "r1", "--json")
-    (project / "stop").unlink()
     again = cano("run", "shop", "--run-id", "r1")
 
     assert stopped.exit_code == 130

@@ -43,7 +43,6 @@ def orders(cano: Cano, project: Path, store: str) -> None:
     (project / "broken").unlink()
     (project / "stop").touch()
     cano("run", "shop", "--run-id", "stopped", "--data", "wait=1")
-    (project / "stop").unlink()
     cano("run", "shop", "--run-id", "shipped")
     cano("run", "flows", "--run-id", "page")
 
@@ -210,7 +209,7 @@ def test_show(cano: Cano) -> None:
         "run:       failed\n"
         "workflow:  shop, version 1\n"
         "status:    failed in state pay after 1 step\n"
-        "why:       it failed: in state pay: task 'pay' failed: ValueError: no money; at SHOP:35 in pay; "
+        "why:       it failed: in state pay: task 'pay' failed: ValueError: no money; at SHOP:36 in pay; "
         "to retry from that state: cano resume MODULE:FLOW failed\n"
         "error:     TaskError: task 'pay' failed: ValueError: no money\n"
         "cause:     ValueError: no money\n"

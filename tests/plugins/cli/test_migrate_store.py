@@ -33,7 +33,6 @@ def stop_in_pay(cano: Cano, project: Path, run_id: str, *args: str) -> None:
     """Start an order, and let Ctrl-C come while it is being paid."""
     (project / "stop").touch()
     cano("run", "shop", "--run-id", run_id, *args)
-    (project / "stop").unlink()
 
 
 async def fill(store: StoreBackend, runs: int, steps: int) -> None:

@@ -25,7 +25,6 @@ def stop(cano: Cano, project: Path, store: str) -> Callable[..., None]:
     def stop(run_id: str, *args: str) -> None:
         (project / "stop").touch()
         cano("run", "shop", "--run-id", run_id, *args)
-        (project / "stop").unlink()
 
     return stop
 

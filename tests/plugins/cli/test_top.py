@@ -43,7 +43,6 @@ def filled(cano: Cano, project: Path, store: str) -> None:
     cano("run", "shop", "--run-id", "fine")
     (project / "stop").touch()
     cano("run", "shop", "--run-id", "stopped")
-    (project / "stop").unlink()
     (project / "broken").touch()
     cano("run", "shop", "--run-id", "failed")
     (project / "broken").unlink()
