@@ -218,7 +218,7 @@ def test_show(cano: Cano) -> None:
         "updated:   TIME (THEN)\n"
         "\n"
         "  Traceback (most recent call last):\n"
-        '    File "SHOP", line 35, in pay\n'
+        '    File "SHOP", line 36, in pay\n'
         '      raise ValueError("no money")\n'
         "  ValueError: no money\n"
         "  \n"
