@@ -21,10 +21,10 @@ BUDGETS = {
     "runtime": 295,
     "concurrency": 634,
     "plugins": 514,
-    "kernel": 761,
+    "kernel": 762,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
-DURABILITY = {"": 1_929, "families": 91, "inspection": 554, "looking": 147, "recovery": 593, "sealing": 605}
+DURABILITY = {"": 1_969, "families": 91, "inspection": 554, "looking": 147, "recovery": 597, "sealing": 605}
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
 
 EXCEPTIONS = {

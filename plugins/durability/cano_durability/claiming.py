@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from cano import (
@@ -104,7 +104,6 @@ class Claimer:
         watchlist: Watchlist,
         alarms: Alarms,
         canceller: Canceller,
-        look_after: Callable[[Run], object],
     ) -> None:
         self._kernel = kernel
         self._stored = stored
@@ -112,7 +111,6 @@ class Claimer:
         self._watchlist = watchlist
         self._alarms = alarms
         self._canceller = canceller
-        self._look_after = look_after
         self._last_chance = LastChance(kernel)
 
     # starting
@@ -161,7 +159,6 @@ class Claimer:
                     return None
                 run = Run(self._kernel, plan, run_id, view, timeout=timeout, parent_id=record.parent)
                 run.journal = stored.journal(plan, record, since)
-                self._look_after(run)
                 return run
         await identity.check(found)
         repeated = parent is not None and (parent.attempt > 1 or parent.run.resumed)
@@ -254,7 +251,6 @@ class Claimer:
                 self._last_chance.end(record)
             if not self._kernel.closed:
                 self._watchlist.continued(run)
-                self._look_after(run)
                 return run
         await self._stored.backend.release(record.run_id, record.token)
         return None

@@ -8,19 +8,26 @@ from contextlib import suppress
 from typing import Any
 
 from cano import (
+    AuditEntry,
     ConfigurationError,
     ConflictError,
+    Explanation,
+    Finding,
+    Retention,
     Run,
     RunCancelledError,
+    RunFilter,
     RunInfo,
     RunInterruptedError,
     RunRecord,
     RunResult,
     RunStatus,
+    RunView,
     Signal,
     Step,
     StoreError,
     StoreView,
+    Transition,
     Wait,
 )
 from cano.engine.ports import BoundState, BoundWorkflow, Host, Parked, Paused
@@ -72,26 +79,19 @@ class Keeper:
         )
         leases = Leases(kernel, stored)
         self._canceller = canceller = Canceller(kernel, stored, leases, watchlist, alarms, waiters)
-        self._claimer = claimer = Claimer(
-            kernel, stored, leases, watchlist, alarms, canceller, lambda run: self._caretaker.look_after(run)
-        )
+        self._claimer = claimer = Claimer(kernel, stored, leases, watchlist, alarms, canceller)
         heart = Heart(kernel, stored)
         self._caretaker = Caretaker(kernel, stored, heart, watchlist, waiters, claimer, canceller)
         self._parents = Parents(kernel, stored, leases, canceller, self._caretaker.look_after)
-        self._progress = ProgressWriter(kernel, stored)
+        self._lister, self._forker = Lister(kernel, stored), Forker(kernel, stored)
+        self._explainer, self._checker = Explainer(kernel, stored), Checker(stored)
+        self._viewer, self._progress = (
+            Viewer(kernel, stored, waiters, self._caretaker.start),
+            ProgressWriter(kernel, stored),
+        )
         if stored.durable:
             stored.report_progress = self._progress.report
-        viewer, lister = Viewer(kernel, stored, waiters, self._caretaker.start), Lister(kernel, stored)
-        deleter, auditor = Deleter(kernel, stored), Auditor(kernel, stored)
-        self.begin = claimer.begin
-        self.cancel, self.cancel_children = canceller.cancel, canceller.cancel_children
-        self.get, self.ended = viewer.get, viewer.ended
-        self.runs, self.history = lister.runs, lister.history
-        self.fork = Forker(kernel, stored).fork
-        self.explain = Explainer(kernel, stored).explain
-        self.check = Checker(stored).check
-        self.delete, self.prune = deleter.delete, deleter.prune
-        self.audit, self.prune_audit = auditor.audit, auditor.prune_audit
+        self._deleter, self._auditor = Deleter(kernel, stored), Auditor(kernel, stored)
 
     async def close(self) -> None:
         """See `RunKeeper.close`."""
@@ -112,6 +112,26 @@ class Keeper:
     def view(self, data: dict[str, Any], plan: BoundWorkflow) -> StoreView:
         """See `RunKeeper.view`."""
         return self.stored.register(plan).view(data) if self.stored.values.strict else StoreView(data)
+
+    async def begin(
+        self,
+        plan: BoundWorkflow,
+        view: Any,
+        run_id: str,
+        *,
+        timeout: float | None = None,
+        parent: Step | None = None,
+        on_existing: str | None = None,
+        origin: str | None = None,
+    ) -> Run | None:
+        """See `RunKeeper.begin`."""
+        run = await self._claimer.begin(
+            plan, view, run_id, timeout=timeout, parent=parent, on_existing=on_existing, origin=origin
+        )
+        if run is not None:
+            self._caretaker.look_after(run)
+            run.parent = None if parent is None else parent.run
+        return run
 
     def stopped_driving(self, run: Run) -> None:
         """See `RunKeeper.stopped_driving`. A parked run is checked once more: its signal may just have arrived."""
@@ -177,7 +197,7 @@ class Keeper:
                 if record.status.finished and run_id not in self._kernel.active:  # otherwise it is about to leave
                     return await self._result(plan, record)
                 if (claimed := await self._claimer.claim(plan, record)) is not None:
-                    self._kernel.drive(claimed)
+                    self._kernel.drive(self._caretaker.look_after(claimed))
                 elif run_id not in self._kernel.active:
                     if parent is not None and await self._parents.park(parent, record):
                         continue
@@ -322,13 +342,67 @@ class Keeper:
             raise ConfigurationError(f"{problem}; give each its own: Workflow(…, name=…)")
         return await self._caretaker.recover(plans, concurrency)
 
+    async def cancel(self, run_id: str) -> bool:
+        """See `Kernel.cancel`."""
+        return await self._canceller.cancel(run_id)
+
     async def _cancel_again(self, run_id: str) -> None:
         """Cancel a run in the store that was cancelled here, and that another process has claimed before its end."""
         with suppress(StoreError):
-            await self.cancel(run_id)
+            await self._canceller.cancel(run_id)
+
+    async def cancel_children(self, run_id: str) -> None:
+        """See `RunKeeper.cancel_children`."""
+        await self._canceller.cancel_children(run_id)
 
     async def end_child(self, run_id: str, parent: Run) -> None:
         """See `RunKeeper.end_child`."""
         if not parent.interrupted():
             with suppress(StoreError):
                 await despite_cancellation(self._canceller.cancel(run_id, with_parent=True), self._kernel.clock)
+
+    # inspecting
+
+    async def get(self, run_id: str) -> RunView:
+        """See `Kernel.get`."""
+        return await self._viewer.get(run_id)
+
+    async def ended(self, run_id: str) -> RunView:
+        """See `RunKeeper.ended`."""
+        return await self._viewer.ended(run_id)
+
+    async def runs(self, filter: RunFilter) -> list[RunRecord]:
+        """See `Kernel.runs`."""
+        return await self._lister.runs(filter)
+
+    async def history(self, run_id: str, after: int | None, limit: int | None) -> list[Transition]:
+        """See `Kernel.history`."""
+        return await self._lister.history(run_id, after, limit)
+
+    async def fork(self, run_id: str, seq: int, new_run_id: str) -> str:
+        """See `Kernel.fork`."""
+        return await self._forker.fork(run_id, seq, new_run_id)
+
+    async def explain(self, run_id: str) -> Explanation:
+        """See `Kernel.explain`."""
+        return await self._explainer.explain(run_id)
+
+    async def check(self) -> list[Finding]:
+        """See `Kernel.check`."""
+        return await self._checker.check()
+
+    async def delete(self, run_id: str) -> None:
+        """See `Kernel.delete`."""
+        await self._deleter.delete(run_id)
+
+    async def prune(self, retention: Retention, workflow: str | None, dry_run: bool) -> list[str]:
+        """See `Kernel.prune`."""
+        return await self._deleter.prune(retention, workflow, dry_run)
+
+    async def audit(self, run_id: str | None, limit: int | None) -> list[AuditEntry]:
+        """See `Kernel.audit`."""
+        return await self._auditor.audit(run_id, limit)
+
+    async def prune_audit(self, max_age: float) -> int:
+        """See `Kernel.prune_audit`."""
+        return await self._auditor.prune_audit(max_age)

@@ -67,10 +67,11 @@ class Caretaker:
         self._watching = False
         self._attending = False
 
-    def look_after(self, run: Run) -> None:
-        """Start the background work for a run that is about to be executed here."""
+    def look_after(self, run: Run) -> Run:
+        """Start the background work for a run that is about to be executed here, and return the run."""
         self._heart.start(run)
         self.start()
+        return run
 
     def start(self) -> None:
         """Start the background task, unless it runs already or the store needs none."""
@@ -167,13 +168,16 @@ class Caretaker:
         records, self._backlog = self._backlog, deque()
         taken = await self._take_over_all(records)
         for group in groups:
-            taken += await self._claims.take_over(group, self._log_once)
+            taken += await self._claims.take_over(group, self._drive, self._log_once)
         return taken
 
     @property
     def _is_more(self) -> bool:
         """Whether runs are ready that can be claimed in groups, as far as this kernel knows."""
         return any(group.more for group in self._groups.values())
+
+    def _drive(self, run: Run) -> None:
+        self._kernel.drive(self.look_after(run))
 
     async def _take_over_all(self, records: Iterable[RunRecord]) -> list[Run]:
         """Take over runs, many at a time: their claims share the store's syncs."""
@@ -256,7 +260,7 @@ class Caretaker:
         record = await self._stored.load(run_id)
         run = await self._claimer.claim(plan, record, resume_ended=resume_ended, timeout=timeout, audit=audit)
         if run is not None:
-            self._kernel.drive(run)
+            self._drive(run)
         elif run_id in self._watchlist.parked:
             self.start()  # it waits again: look for its signal
         return run
