@@ -134,6 +134,8 @@ def _for_all_kernels(ctx: click.Context, option: click.Parameter, actor: str | N
 
 
 def _checked_namespace(ctx: click.Context, option: click.Parameter, namespace: str | None) -> str | None:
+    # click takes an empty variable for a missing one, and the command would work in the store itself
+    namespace = os.environ.get(NAMESPACE_VARIABLE) if namespace is None else namespace
     if namespace is not None and not ctx.resilient_parsing:
         from cano import Kernel  # late: it imports asyncio
 

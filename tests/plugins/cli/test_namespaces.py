@@ -72,14 +72,17 @@ def test_hints(cano: Cano, url: str) -> None:
 
 
 def test_wrong_names(cano: Cano, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A wrong name is a usage error; an empty variable is none."""
+    """A wrong name is a usage error, also an empty one, so that a name that is missing is not the store itself."""
     wrong = cano("--namespace", "a\x1bb", "runs", "--store", url)
     assert wrong.exit_code == 2
     assert "Invalid value for '--namespace'" in wrong.stderr
     assert "printable text" in wrong.stderr
     assert cano("--namespace", "", "runs", "--store", url).exit_code == 2
     monkeypatch.setenv("CANO_NAMESPACE", "")
-    assert "runs.db' does not exist" in cano("runs", "--store", url).stderr
+    empty = cano("runs", "--store", url)
+    assert empty.exit_code == 2
+    assert "Invalid value for '--namespace' (env var: 'CANO_NAMESPACE')" in empty.stderr
+    assert "in the namespace 'a' does not exist" in cano("--namespace", "a", "runs", "--store", url).stderr
 
 
 def test_a_scheduler_has_its_own_kernel(cano: Cano, url: str, project: Path) -> None:
