@@ -13,6 +13,7 @@ from cano.errors import (
     CanoError,
     ConfigurationError,
     ConflictError,
+    FilterError,
     JoinError,
     KeyNotFoundError,
     MergeConflictError,
@@ -81,7 +82,6 @@ from cano.records import (
     Explanation,
     Finding,
     Retention,
-    RunFilter,
     RunRecord,
     RunStatus,
     Signal,
@@ -90,6 +90,7 @@ from cano.records import (
     Transition,
     Wait,
 )
+from cano.run_filter import RunFilter
 from cano.size_limits import SizeLimits, derived_id
 
 if typing.TYPE_CHECKING:
@@ -116,20 +117,21 @@ __all__ = [
     "API_VERSION", "Appended", "AttachedRun", "AuditEntry", "AuditingStore", "BranchOutcome", "BranchStatus", "Call",
     "Cancelled", "CanoError", "Capabilities", "Changes", "ClaimedRun", "ClaimingStore", "Clock", "Codec", "CodecLayer",
     "Commit", "ConcurrentWorkflow", "ConcurrentWorkflowStatus", "ConfigurationError", "ConflictError", "ContextLayer",
-    "Executor", "Explanation", "Failed", "Finding", "FunctionTask", "HOOK_NAMESPACE", "HistoryPagingStore",
-    "JoinConfig", "JoinError", "JoinStrategy", "Kernel", "Key", "KeyNotFoundError", "KeyValueStore", "LayerContext",
-    "LazyBackend", "Limit", "LimitingStore", "MISSING", "ManagedStore", "MergeConflictError", "Node", "NodeError",
-    "NotifyingStore", "PermanentStoreError", "PluginError", "PluginInfo", "PluginWarning", "Plugins", "Progress",
-    "PruningStore", "ReadKey", "Registration", "Retention", "RetryExhaustedError", "RetryStrategy", "Run",
-    "RunCancelledError", "RunExistsError", "RunFilter", "RunHandle", "RunInfo", "RunInterruptedError", "RunListing",
-    "RunNotFoundError", "RunRecord", "RunResult", "RunStatus", "RunTimeoutError", "RunView", "SchedulerError",
-    "ScopedStore", "SerializationError", "Signal", "Signals", "SizeLimitError", "SizeLimits", "SplitOutcome",
-    "Standstill", "Step", "StepKilledError", "StepTimeoutError", "StoreBackend", "StoreError", "StoreUnavailableError",
-    "StoreView", "SubWorkflow", "Success", "SystemClock", "Task", "TaskConfig", "TaskError", "Timer",
-    "TransientStoreError", "Transition", "TransitionError", "TypeMismatchError", "TypedStore", "ValidationError",
-    "VersionMismatchError", "Wait", "WaitStrategy", "Workflow", "WorkflowError", "WorkflowResult", "apply_changes",
-    "current_step", "current_wait", "default_kernel", "derived_id", "edges", "hookimpl", "hookspec", "is_held",
-    "isolate", "not_a_list", "read_history", "sleep_until", "state_name", "task", "undeclared", "wait_for",
+    "Executor", "Explanation", "Failed", "FilterError", "Finding", "FunctionTask", "HOOK_NAMESPACE",
+    "HistoryPagingStore", "JoinConfig", "JoinError", "JoinStrategy", "Kernel", "Key", "KeyNotFoundError",
+    "KeyValueStore", "LayerContext", "LazyBackend", "Limit", "LimitingStore", "MISSING", "ManagedStore",
+    "MergeConflictError", "Node", "NodeError", "NotifyingStore", "PermanentStoreError", "PluginError", "PluginInfo",
+    "PluginWarning", "Plugins", "Progress", "PruningStore", "ReadKey", "Registration", "Retention",
+    "RetryExhaustedError", "RetryStrategy", "Run", "RunCancelledError", "RunExistsError", "RunFilter", "RunHandle",
+    "RunInfo", "RunInterruptedError", "RunListing", "RunNotFoundError", "RunRecord", "RunResult", "RunStatus",
+    "RunTimeoutError", "RunView", "SchedulerError", "ScopedStore", "SerializationError", "Signal", "Signals",
+    "SizeLimitError", "SizeLimits", "SplitOutcome", "Standstill", "Step", "StepKilledError", "StepTimeoutError",
+    "StoreBackend", "StoreError", "StoreUnavailableError", "StoreView", "SubWorkflow", "Success", "SystemClock", "Task",
+    "TaskConfig", "TaskError", "Timer", "TransientStoreError", "Transition", "TransitionError", "TypeMismatchError",
+    "TypedStore", "ValidationError", "VersionMismatchError", "Wait", "WaitStrategy", "Workflow", "WorkflowError",
+    "WorkflowResult", "apply_changes", "current_step", "current_wait", "default_kernel", "derived_id", "edges",
+    "hookimpl", "hookspec", "is_held", "isolate", "not_a_list", "read_history", "sleep_until", "state_name", "task",
+    "undeclared", "wait_for",
 ]  # fmt: skip
 
 # These names need asyncio, which takes longer to import than all of the above, so they are imported on first use.

@@ -2,6 +2,7 @@
 
     CanoError
     ├── ConfigurationError (ValueError)        an option or argument is wrong
+    │   ├── FilterError                        a filter of runs, given as text, cannot be read
     │   ├── RunExistsError                     the id of a run is in use; names the workflow of the run that has it
     │   └── SizeLimitError                     a size exceeds a limit of the kernel
     ├── ValidationError (ValueError)           a workflow's definition is wrong; lists every problem
@@ -78,6 +79,19 @@ class SizeLimitError(ConfigurationError):
         self.limit = limit
         self.most = most
         self.size = size
+
+
+class FilterError(ConfigurationError):
+    """A filter of runs cannot be read.
+
+    Attributes:
+        text: the filter.
+        position: the place of the problem in it, from 0.
+    """
+
+    def __init__(self, message: str, *, text: str = "", position: int = 0) -> None:
+        super().__init__(message)
+        self.text, self.position = text, position
 
 
 class RunExistsError(ConfigurationError):
@@ -312,8 +326,7 @@ class StoreError(CanoError):
 
     def __init__(self, message: str, *, key: str | None = None, run_id: str | None = None) -> None:
         super().__init__(message)
-        self.key = key
-        self.run_id = run_id
+        self.key, self.run_id = key, run_id
 
     def __str__(self) -> str:
         # KeyError.__str__ returns the repr of the message
@@ -329,7 +342,12 @@ class TransientStoreError(StoreError):
 
 
 class _TypedStoreError(PermanentStoreError):
-    """The base class of errors about one key's value."""
+    """The base class of errors about one key's value.
+
+    Attributes:
+        expected: the type asked for, or None if it is not known.
+        actual: the type of the value, or None if there is no value.
+    """
 
     def __init__(self, message: str, *, expected: Any = None, actual: Any = None, **concerned: str | None) -> None:
         super().__init__(message, **concerned)
@@ -338,33 +356,15 @@ class _TypedStoreError(PermanentStoreError):
 
 
 class KeyNotFoundError(_TypedStoreError, KeyError):
-    """The store has no such key.
-
-    Attributes:
-        key: the key asked for.
-        expected: the type asked for, or None.
-        actual: None, since there is no value.
-    """
+    """The store has no such key."""
 
 
 class TypeMismatchError(_TypedStoreError, TypeError):
-    """A value has another type than the one asked for.
-
-    Attributes:
-        key: the key.
-        expected: the type asked for.
-        actual: the type of the value.
-    """
+    """A value has another type than the one asked for."""
 
 
 class SerializationError(_TypedStoreError, TypeError):
-    """A value cannot be stored, or cannot be read back from a durable store.
-
-    Attributes:
-        key: the key.
-        expected: the type to read, or None if it is not known.
-        actual: the type of the value, or None if there is no value.
-    """
+    """A value cannot be stored, or cannot be read back from a durable store."""
 
 
 class MergeConflictError(PermanentStoreError):

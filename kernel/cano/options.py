@@ -24,7 +24,7 @@ from cano.size_limits import place_name
 
 __all__ = [
     "Options", "Seconds", "Text", "file_mode", "instant", "one_of", "optional", "place_name", "positive_seconds",
-    "refuse", "seconds", "switch", "text", "whole",
+    "refuse", "seconds", "similar", "switch", "text", "whole",
 ]  # fmt: skip
 
 Check = Callable[[str, Any], Any]

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from cano.records import Commit, RunFilter, RunRecord, Signal, Signals, Transition
+from cano.records import Commit, RunRecord, Signal, Signals, Transition
+from cano.run_filter import RunFilter
 
 
 @runtime_checkable
@@ -230,6 +231,7 @@ class Capabilities(NamedTuple):
         namespaces: the store is a `ScopedStore`; `Kernel(namespace=…)` refuses others.
         appends: commits may append to values, see `cano.Appended`. To others the kernel writes a whole list each time.
         signal_limit: the store is a `LimitingStore`; with others each kernel counts the waiting signals by itself.
+        filters: `runs` obeys all fields of `RunFilter` but `error`. Of other stores the kernel reads page after page.
     """
 
     durable: bool = True
@@ -246,6 +248,7 @@ class Capabilities(NamedTuple):
     namespaces: bool = False
     appends: bool = False
     signal_limit: bool = False
+    filters: bool = False
 
 
 @runtime_checkable

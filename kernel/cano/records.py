@@ -268,25 +268,6 @@ class ClaimedRun(NamedTuple):
     signals: bool
 
 
-class RunFilter(NamedTuple):
-    """A filter for a list of runs, which is sorted newest first. None matches all.
-
-    Attributes:
-        workflow: name of the workflow.
-        status: the stored status.
-        parent: id of the parent run.
-        limit: maximum number of runs.
-        after: the `place` of a run, which may be deleted by now: only runs that come after it in the list. Only stores
-            that promise `pages` get it.
-    """
-
-    workflow: str | None = None
-    status: RunStatus | None = None
-    parent: str | None = None
-    limit: int | None = None
-    after: tuple[float, str] | None = None
-
-
 class Standstill(Enum):
     """The reason why a run is not progressing. Exactly one applies."""
 

@@ -14,17 +14,19 @@ HERE = Path(cano.__file__).parent
 FILES = sorted(path for path in HERE.rglob("*.py") if "testing" not in path.relative_to(HERE).parts)
 
 BUDGETS = {
-    "": 1_270,  # the top floor: hooks, protocols, records, errors, options
+    "": 1_303,  # the top floor: hooks, protocols, records, errors, options
     "data": 587,
     "model": 804,
-    "engine": 1_542,
+    "engine": 1_544,
     "runtime": 295,
     "concurrency": 634,
     "plugins": 514,
-    "kernel": 762,
+    "kernel": 781,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
-DURABILITY = {"": 1_969, "families": 91, "inspection": 554, "looking": 147, "recovery": 597, "sealing": 605}
+DURABILITY = {
+    "": 1_971, "families": 91, "inspection": 508, "looking": 147, "recovery": 597, "sealing": 605, "selecting": 165,
+}  # fmt: skip
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
 
 EXCEPTIONS = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any, Literal, assert_type
 
@@ -41,6 +41,7 @@ from cano import (
     Executor,
     Explanation,
     Failed,
+    FilterError,
     Finding,
     FunctionTask,
     HistoryPagingStore,
@@ -399,6 +400,8 @@ async def kernels() -> None:
         print(await attached.cancel(), await attached.signal("approved", 1, id="mine"), (await attached.view()).holder)
         print(progress, as_of, handles, await kernel.resume(flow, "one", timeout=timedelta(minutes=5)))
         listing: RunListing = kernel.runs(status=RunStatus.FAILED, limit=3)
+        listing = kernel.runs(where="updated > 2h ago", state="PAY", created_after=datetime.now(UTC), error="OSError")
+        print(RunFilter(updated_before=3.0, state="PAY").matches((await listing)[0]))
         records: Sequence[RunRecord] = await listing
         tokens: list[str | None] = [record.wait_token for record in records]
         history: Sequence[Transition] = await kernel.history("one", after=3, limit=10)
@@ -454,6 +457,7 @@ def errors() -> list[type[CanoError]]:
     return [
         ConfigurationError,
         SizeLimitError,
+        FilterError,
         ConflictError,
         JoinError,
         MergeConflictError,

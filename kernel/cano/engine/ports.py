@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from cano.model.result import RunResult
     from cano.model.workflow import Workflow
     from cano.protocols import Clock, Codec, Executor, StoreBackend
-    from cano.records import AuditEntry, Explanation, Finding, Retention, RunFilter, RunRecord, Transition
+    from cano.records import AuditEntry, Explanation, Finding, Retention, RunRecord, Transition
+    from cano.run_filter import RunFilter
     from cano.runtime.threads import Threads
     from cano.size_limits import SizeLimits
 
@@ -272,6 +273,9 @@ class RunKeeper(Protocol):
     async def get(self, run_id: str) -> RunView: ...
     async def ended(self, run_id: str) -> RunView:
         """Wait for the run's end, in any process, without executing it. Raises RunNotFoundError."""
+
+    def selected(self, filter: RunFilter, where: str | None) -> RunFilter:
+        """Return `filter` with the conditions that a text describes. Raises FilterError."""
 
     async def runs(self, filter: RunFilter) -> list[RunRecord]: ...
     async def history(self, run_id: str, after: int | None, limit: int | None) -> list[Transition]: ...

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from cano.engine.step import Progress, RunInfo
 from cano.errors import SerializationError
 from cano.model.result import RunResult
-from cano.records import RunFilter, RunRecord, RunStatus
+from cano.records import RunRecord, RunStatus
+from cano.run_filter import RunFilter
 
 if TYPE_CHECKING:
     from cano.engine.binding import BoundWorkflow
@@ -192,18 +193,20 @@ class RunListing:
     An iteration reads the list in pages, so that it holds few records. A run that is created meanwhile is left out.
     """
 
-    def __init__(self, kernel: Kernel, filter: RunFilter) -> None:
+    def __init__(self, kernel: Kernel, filter: RunFilter, where: str | None) -> None:
         self._kernel = kernel
-        self._filter = filter
+        self._filter = filter, where
 
     async def _records(self) -> list[RunRecord]:
-        return await (await self._kernel.opened_keeper()).runs(self._filter)
+        keeper = await self._kernel.opened_keeper()
+        return await keeper.runs(keeper.selected(*self._filter))
 
     def __await__(self) -> Generator[Any, None, list[RunRecord]]:
         return self._records().__await__()
 
     async def __aiter__(self) -> AsyncIterator[RunRecord]:
-        keeper, rest = await self._kernel.opened_keeper(), self._filter
+        keeper = await self._kernel.opened_keeper()
+        rest = keeper.selected(*self._filter)
         while rest.limit is None or rest.limit > 0:
             most = PAGE if rest.limit is None else min(rest.limit, PAGE)
             page = await keeper.runs(rest._replace(limit=most))

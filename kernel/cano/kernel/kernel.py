@@ -42,16 +42,19 @@ from cano.kernel.resources import IN_MEMORY, Resources, called
 from cano.model.limits import Limit
 from cano.model.result import RunResult
 from cano.model.workflow import Workflow
-from cano.options import optional
+from cano.options import instant, optional
 from cano.plugins.codec_layers import restricted
 from cano.protocols import Capabilities, Clock, Codec, Executor, StoreBackend
-from cano.records import AuditEntry, Explanation, Finding, Retention, RunFilter, RunRecord, RunStatus, Transition
+from cano.records import AuditEntry, Explanation, Finding, Retention, RunRecord, RunStatus, Transition
+from cano.run_filter import RunFilter
 from cano.runtime.clock import SystemClock
 from cano.runtime.teardown import run_in, with_timeout
 from cano.runtime.threads import Threads
 from cano.size_limits import SizeLimits, derived_id
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from cano.checks import Duration, Seconds
     from cano.engine.ports import RunKeeper
     from cano.engine.run_view import RunView
@@ -671,6 +674,13 @@ class Kernel:
         parent: str | None = None,
         limit: int | None = None,
         after: RunRecord | None = None,
+        state: str | None = None,
+        error: str | None = None,
+        created_after: datetime | float | None = None,
+        created_before: datetime | float | None = None,
+        updated_after: datetime | float | None = None,
+        updated_before: datetime | float | None = None,
+        where: str | None = None,
     ) -> RunListing:
         """Return the matching runs, newest first: `await` it for a list, or iterate over it with `async for`.
 
@@ -680,16 +690,31 @@ class Kernel:
             parent: id of the parent run.
             limit: maximum number of runs.
             after: a listed run, such as the last one of a page, for the next page. It may be deleted by now.
+            state: name of the state that is next, or of the exit state.
+            error: name of the class of a failed run's error, or of its cause.
+            created_after, created_before: aware datetimes, or seconds since the Unix epoch, between which it began.
+            updated_after, updated_before: the same for its last commit: of a run that has ended, its end.
+            where: more conditions as text, such as `state = PAY and updated > 2h ago`. See `cano runs --help`.
+
+        Raises:
+            FilterError: `where` cannot be read. Awaiting the runs raises it.
         """
-        for name, value in (("workflow", workflow), ("parent", parent)):
+        texts = {"workflow": workflow, "parent": parent, "state": state, "error": error, "where": where}
+        for name, value in texts.items():
             optional(text)(name, value)
+        times = {
+            "created_after": created_after, "created_before": created_before,
+            "updated_after": updated_after, "updated_before": updated_before,
+        }  # fmt: skip
+        seconds = {name: optional(instant)(name, value) for name, value in times.items()}
         whole_or_none("limit", limit, 0)
         if not isinstance(status, RunStatus | None):
             status = RunStatus(one_of("status", status, [known.value for known in RunStatus]))
         if not isinstance(after, RunRecord | None):
             refuse("after", after, "a listed run, or None")
         place = None if after is None else after.place
-        return RunListing(self, RunFilter(workflow, status, parent, limit, place))
+        filter = RunFilter(workflow, status, parent, limit, place, state, error=error, **seconds)
+        return RunListing(self, filter, where)
 
     async def history(self, run_id: str, *, after: int | None = None, limit: int | None = None) -> list[Transition]:
         """Return the committed transitions of a run with the data that they changed, oldest first.

@@ -6,7 +6,8 @@ import asyncio
 
 from cano.errors import ConflictError
 from cano.protocols import StoreBackend
-from cano.records import Commit, RunFilter, RunStatus, Signal, Wait
+from cano.records import Commit, RunStatus, Signal, Wait
+from cano.run_filter import RunFilter
 from cano.testing.contract_base import (
     LATER,
     NOW,

@@ -14,7 +14,8 @@ from cano.errors import SerializationError, StoreError
 from cano.kernel.kernel import Kernel
 from cano.optional_stores import HistoryPagingStore
 from cano.protocols import StoreBackend
-from cano.records import Retention, RunFilter, RunRecord, Signal
+from cano.records import Retention, RunRecord, Signal
+from cano.run_filter import RunFilter
 from cano.testing.contract_base import (
     LATER,
     NOW,

@@ -6,7 +6,8 @@ import asyncio
 import math
 
 from cano.protocols import StoreBackend
-from cano.records import RunFilter, RunStatus
+from cano.records import RunStatus
+from cano.run_filter import RunFilter
 from cano.testing.contract_base import (
     LATER,
     NOW,

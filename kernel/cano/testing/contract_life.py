@@ -10,7 +10,8 @@ from typing import Any
 
 from cano.errors import ConflictError, StoreUnavailableError
 from cano.protocols import StoreBackend
-from cano.records import RunFilter, RunRecord, Signal
+from cano.records import RunRecord, Signal
+from cano.run_filter import RunFilter
 from cano.testing.contract_base import (
     LATER,
     NOW,

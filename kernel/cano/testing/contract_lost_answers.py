@@ -9,7 +9,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from cano.errors import ConflictError
 from cano.optional_stores import ClaimingStore, PruningStore
 from cano.protocols import StoreBackend
-from cano.records import RunFilter, RunStatus, Signal, Wait
+from cano.records import RunStatus, Signal, Wait
+from cano.run_filter import RunFilter
 from cano.testing.contract_audit import auditing, entry
 from cano.testing.contract_base import (
     LATER,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from cano.errors import ConflictError
 from cano.protocols import StoreBackend
-from cano.records import RunFilter, RunStatus, Signal, Signals, Wait
+from cano.records import RunStatus, Signal, Signals, Wait
+from cano.run_filter import RunFilter
 from cano.testing.contract_base import (
     LATER,
     NOW,

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from cano.optional_stores import AuditingStore, PruningStore
 from cano.protocols import StoreBackend
-from cano.records import AuditEntry, Retention, RunFilter, RunRecord, RunStatus, Signal
+from cano.records import AuditEntry, Retention, RunRecord, RunStatus, Signal
+from cano.run_filter import RunFilter
 from cano.testing.contract_base import LATER, NOW, Contract, clause, free_run, loaded, new_run, step, values
 
 DAY = 86_400.0

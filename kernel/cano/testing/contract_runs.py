@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import Any
 
 from cano.protocols import StoreBackend
-from cano.records import RunFilter, RunRecord, RunStatus, Wait
+from cano.records import RunRecord, RunStatus, Wait
+from cano.run_filter import RunFilter
 from cano.testing.contract_base import NOW, Contract, clause, free_run, loaded, new_run, step, value, values
 
 
@@ -55,6 +57,40 @@ class RunsClauses(Contract):
             ]
             found = await store.runs(RunFilter(workflow=wanted[0], status=wanted[1], parent=wanted[2]))
             assert [run.run_id for run in found] == expected
+
+    @clause
+    async def test_runs_are_filtered_by_more(self, store: StoreBackend) -> None:
+        """With `filters`, state and times must match, too, as they are now; the limit and `after` count matching runs.
+
+        The bounds of times are not included. Of other stores the kernel does not ask for this.
+        """
+        if not store.capabilities.filters:
+            return
+        for number in range(24):
+            parent, workflow = ("p", None)[number % 2], ("flow", "other")[number // 2 % 2]
+            await store.create(new_run(f"{number}", workflow=workflow, parent=parent, created=NOW + number // 2))
+            state, status = (
+                "ABC"[number % 3],
+                (RunStatus.FAILED, RunStatus.RUNNING, RunStatus.SUCCEEDED)[number // 4 % 3],
+            )
+            await store.commit(step(1, f"{number}", state=state, status=status, at=NOW + 50 + number % 5))
+        every = await store.runs(RunFilter())
+        more: list[dict[str, Any]] = [
+            {"state": "B"}, {"state": "b"}, {"created_after": NOW + 3}, {"created_before": NOW + 4},
+            {"created_after": NOW + 2, "created_before": NOW + 9}, {"updated_after": NOW + 51},
+            {"updated_before": NOW + 53}, {"updated_after": NOW + 50, "updated_before": NOW + 54, "state": "A"},
+            {"state": "C", "created_after": NOW, "created_before": NOW + 11, "updated_after": NOW + 49},
+        ]  # fmt: skip
+        for fields, *wanted in product(more, (None, "flow"), (None, *RunStatus), (None, "p")):
+            filter = RunFilter(*wanted, **fields)
+            expected = [run.run_id for run in every if filter.matches(run)]
+            assert {run.run_id for run in await store.runs(filter)} == {*expected}, filter
+            if store.capabilities.pages:
+                page = await store.runs(filter._replace(limit=2))
+                assert [run.run_id for run in page] == expected[:2], filter
+                if page:
+                    rest = await store.runs(filter._replace(after=page[-1].place))
+                    assert [run.run_id for run in rest] == expected[2:], filter
 
     @clause
     async def test_the_status_is_the_stored_one(self, store: StoreBackend) -> None:

@@ -9,7 +9,8 @@ from typing import Any, cast
 
 from cano.optional_stores import AuditingStore, ClaimingStore, PruningStore, ScopedStore
 from cano.protocols import StoreBackend
-from cano.records import AuditEntry, Retention, RunFilter, RunStatus, Signal, Wait
+from cano.records import AuditEntry, Retention, RunStatus, Signal, Wait
+from cano.run_filter import RunFilter
 from cano.testing.contract_base import LATER, NOW, Contract, clause, free_run, loaded, new_run, step, values
 
 FLOW = new_run().workflow, new_run().version, new_run().fingerprint

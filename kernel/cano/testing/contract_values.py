@@ -7,7 +7,8 @@ from typing import Any
 
 from cano.errors import SerializationError
 from cano.protocols import StoreBackend
-from cano.records import RunFilter, RunStatus, Signal, Wait
+from cano.records import RunStatus, Signal, Wait
+from cano.run_filter import RunFilter
 from cano.testing.contract_base import (
     NOW,
     Contract,

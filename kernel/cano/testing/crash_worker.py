@@ -30,7 +30,8 @@ from cano.kernel.kernel import Kernel
 from cano.model.workflow import Workflow
 from cano.plugins.codec_layers import Layers, split_codec
 from cano.protocols import Clock, StoreBackend
-from cano.records import Appended, Commit, RunFilter, RunRecord, RunStatus
+from cano.records import Appended, Commit, RunRecord, RunStatus
+from cano.run_filter import RunFilter
 from cano.runtime.clock import SystemClock
 from cano.safe_text import safe_str
 from cano.testing.clock import START, VirtualClock

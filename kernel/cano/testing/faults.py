@@ -31,7 +31,8 @@ from cano.model.split import SplitTask
 from cano.model.task import FunctionTask, Task, is_async
 from cano.model.workflow import Workflow, state_name
 from cano.protocols import Capabilities, Clock, StoreBackend
-from cano.records import AuditEntry, Commit, RunFilter, RunRecord, Signal, Signals, Transition
+from cano.records import AuditEntry, Commit, RunRecord, Signal, Signals, Transition
+from cano.run_filter import RunFilter
 from cano.runtime.clock import SystemClock
 
 R = TypeVar("R")

@@ -9,7 +9,7 @@ from cano_cli.completing import workflow_names
 from cano_cli.hints import word
 from cano_cli.jsonable import dumps
 from cano_cli.records import detail_of, record_as_json, status_of
-from cano_cli.settings import Settings, json_option, store_option
+from cano_cli.settings import Settings, json_option, store_option, where_option
 from cano_cli.stores import with_store
 from cano_cli.tables import show
 from cano_cli.times import relative
@@ -27,6 +27,8 @@ DEFAULT_LIMIT = 50
     metavar="N",
     help=f"At most N runs. [default: {DEFAULT_LIMIT}; all with --json]",
 )
+@where_option
+@click.option("--count", is_flag=True, help="Print only the number of matching runs.")
 @json_option
 @click.pass_context
 def runs(
@@ -36,16 +38,31 @@ def runs(
     workflow: str | None,
     status: str | None,
     limit: int | None,
+    where: str | None,
+    count: bool,
     as_json: bool,
 ) -> None:
-    """List the runs in a store, newest first."""
+    """List the runs in a store, newest first.
+
+    FILTER is one or more conditions, joined by `and`. The fields are workflow, status, state, error and parent,
+    compared by =; and created and updated, compared by < or > with a time such as 2h ago, 1d12h ago, or
+    2026-11-30T09:00, which is local. `error` is the class of a failed run's error, or of its cause. Quote a value that
+    has spaces.
+
+    Example: cano runs --where "workflow = trip and status = failed and updated > 2h ago"
+    """
     settings: Settings = ctx.obj
+    if count:
+        number = with_store(settings, store, lambda kernel: _count(kernel, workflow, status, where, limit))
+        click.echo(dumps({"count": number}, indent=2) if as_json else str(number))
+        return
     if limit is None and not as_json:
         limit = DEFAULT_LIMIT
 
     async def action(kernel: Kernel) -> tuple[list[RunRecord], float]:
         more = None if limit is None else limit + 1
-        return await kernel.runs(workflow=workflow, status=status, limit=more), kernel.clock.time()
+        found = await kernel.runs(workflow=workflow, status=status, limit=more, where=where)
+        return found, kernel.clock.time()
 
     found, now = with_store(settings, store, action)
     if as_json:
@@ -58,6 +75,13 @@ def runs(
         show(["run", "workflow", "status", "state", "steps", "updated", "note"], rows, hint=hint)
     if limit is not None and len(found) > limit:
         click.echo(f"there are more than {limit} runs; --limit N shows more", err=True)
+
+
+async def _count(kernel: Kernel, workflow: str | None, status: str | None, where: str | None, limit: int | None) -> int:
+    number = 0
+    async for _ in kernel.runs(workflow=workflow, status=status, where=where, limit=limit):
+        number += 1
+    return number
 
 
 def _cells(record: RunRecord, now: float) -> list[str]:

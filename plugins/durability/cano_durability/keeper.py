@@ -43,7 +43,6 @@ from cano_durability.inspection.checking import Checker
 from cano_durability.inspection.deleting import Deleter
 from cano_durability.inspection.explaining import Explainer
 from cano_durability.inspection.forking import Forker
-from cano_durability.inspection.listing import Lister
 from cano_durability.keys import PAYLOAD, WAIT
 from cano_durability.looking.progress import ProgressWriter, progress_of
 from cano_durability.looking.viewing import Viewer
@@ -54,6 +53,7 @@ from cano_durability.recovery.heart import Heart
 from cano_durability.recovery.leases import Leases, journal_of, with_status_at
 from cano_durability.recovery.waiting import Alarms, Waiters
 from cano_durability.recovery.watchlist import Watchlist
+from cano_durability.selecting.listing import Lister
 from cano_durability.stored_runs import StoredRuns
 from cano_durability.waits import KeptWait
 
@@ -370,6 +370,10 @@ class Keeper:
     async def ended(self, run_id: str) -> RunView:
         """See `RunKeeper.ended`."""
         return await self._viewer.ended(run_id)
+
+    def selected(self, filter: RunFilter, where: str | None) -> RunFilter:
+        """See `RunKeeper.selected`."""
+        return self._lister.selected(filter, where)
 
     async def runs(self, filter: RunFilter) -> list[RunRecord]:
         """See `Kernel.runs`."""

@@ -77,6 +77,7 @@ class MemoryBackend:
             namespaces=True,
             appends=strict,
             signal_limit=True,
+            filters=True,
         )
         self._strict = strict
         self._keep = keep
@@ -145,14 +146,7 @@ class MemoryBackend:
     async def runs(self, filter: RunFilter) -> Sequence[RunRecord]:
         """Return the matching runs, newest first."""
         with self._locked():
-            found = [
-                run
-                for run in self._runs.values()
-                if filter.workflow in (None, run.workflow)
-                and filter.status in (None, run.status)
-                and filter.parent in (None, run.parent)
-                and (filter.after is None or run.place < filter.after)
-            ]
+            found = [run for run in self._runs.values() if filter.matches(run)]
             found.sort(key=lambda run: run.place, reverse=True)
             return [_listed(run) for run in found[: filter.limit]]
 

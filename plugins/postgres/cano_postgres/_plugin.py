@@ -21,6 +21,7 @@ def cano_stores() -> dict[str, Capabilities]:
         history_pages=True,
         namespaces=True,
         signal_limit=True,
+        filters=True,
         appends=True,
     )
     return dict.fromkeys(SCHEMES, promised)

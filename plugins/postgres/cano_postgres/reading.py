@@ -68,13 +68,26 @@ HISTORY = """
     ORDER BY journal.line"""
 
 
+_MORE: dict[str, LiteralString] = {
+    "state": "state = %(state)s",
+    "created_after": "{created} > %(created_after)s",
+    "created_before": "{created} < %(created_before)s",
+    "updated_after": "updated > %(updated_after)s",
+    "updated_before": "updated < %(updated_before)s",
+}
+"""The conditions of the fields of a filter that choose no index; `created` bounds the part that is read of any."""
+
+
 @cache
-def listing(workflow: bool, status: bool, parent: bool, often: bool = False, after: bool = False) -> LiteralString:
+def listing(
+    workflow: bool, status: bool, parent: bool, often: bool = False, after: bool = False, more: tuple[str, ...] = ()
+) -> LiteralString:
     """Return the query for a filter that has these fields. Each reads one index, newest run first.
 
     Args:
         workflow, status, parent, after: whether the filter has the field.
         often: whether most runs have the status, so that the index by workflow is the shorter way.
+        more: names of the other fields that the filter has.
     """
     wanted: list[LiteralString] = []
     # a condition on an expression does not choose the index
@@ -89,6 +102,7 @@ def listing(workflow: bool, status: bool, parent: bool, often: bool = False, aft
     created: LiteralString = "created" if wanted else "(created + 0)"
     if after:
         wanted.append(f"{created} <= %(created)s AND ({created} < %(created)s OR run_id < %(run_id)s)")
+    wanted += [_MORE[name].format(created=created) for name in more]
     where: LiteralString = f"WHERE {' AND '.join(wanted)} " if wanted else ""
     return f"SELECT {COLUMNS} FROM runs {where}ORDER BY {created} DESC, run_id DESC LIMIT %(limit)s::bigint"
 
@@ -127,12 +141,15 @@ async def runs(connection: Connection, filter: RunFilter) -> Sequence[RunRecord]
     }
     if filter.after is not None:
         wanted["created"], wanted["run_id"] = filter.after
+    more = tuple(name for name in _MORE if getattr(filter, name) is not None)
+    wanted |= {name: getattr(filter, name) for name in more}
     question = listing(
         filter.workflow is not None,
         filter.status is not None,
         filter.parent is not None,
         filter.status is RunStatus.SUCCEEDED,
         filter.after is not None,
+        more,
     )
     return await listed(connection, question, wanted)
 

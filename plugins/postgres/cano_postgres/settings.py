@@ -72,4 +72,5 @@ class Settings:
             namespaces=True,
             appends=True,
             signal_limit=True,
+            filters=True,
         )

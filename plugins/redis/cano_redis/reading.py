@@ -47,11 +47,7 @@ def placed(flat: Sequence[Any]) -> list[RunRecord]:
 
 def matches(run: RunRecord, filter: RunFilter) -> bool:
     """Return whether a run still matches the filter. A corrupt run matches, since its fields are unknown."""
-    return (run.version, run.fingerprint, run.state) == ("", "", "") or (
-        filter.workflow in (None, run.workflow)
-        and filter.status in (None, run.status)
-        and filter.parent in (None, run.parent)
-    )
+    return (run.version, run.fingerprint, run.state) == ("", "", "") or filter.matches(run)
 
 
 def could_go_on(run: RunRecord, now: float) -> bool:

@@ -38,13 +38,26 @@ READY = (
 )
 
 
+_MORE = {
+    "state": "journal.state = :state",
+    "created_after": "{created} > :created_after",
+    "created_before": "{created} < :created_before",
+    "updated_after": "runs.updated > :updated_after",
+    "updated_before": "runs.updated < :updated_before",
+}
+"""The conditions of the fields of a filter that choose no index; `created` bounds the part that is read of any."""
+
+
 @cache
-def listing(workflow: bool, status: bool, parent: bool, often: bool = False, after: bool = False) -> str:
+def listing(
+    workflow: bool, status: bool, parent: bool, often: bool = False, after: bool = False, more: tuple[str, ...] = ()
+) -> str:
     """Return the query for a filter that has these fields. Each reads one index, newest run first.
 
     Args:
         workflow, status, parent, after: whether the filter has the field.
         often: whether most runs have the status, so that the index by workflow is the shorter way.
+        more: names of the other fields that the filter has.
     """
     created, start = "runs.created", _WITH_WORKFLOW if workflow else _RECORDS
     wanted = []
@@ -60,6 +73,7 @@ def listing(workflow: bool, status: bool, parent: bool, often: bool = False, aft
             created, start = "definitions.created", _OF_WORKFLOW
     if after:
         wanted.append(f"{created} <= :created AND ({created} < :created OR runs.run_id < :run_id)")
+    wanted += [_MORE[name].format(created=created) for name in more]
     where = f"WHERE {' AND '.join(wanted)} " if wanted else ""
     return f"{start}{where}ORDER BY {created} DESC, runs.run_id DESC LIMIT :limit"
 
@@ -83,12 +97,15 @@ def runs(connection: sqlite3.Connection, filter: RunFilter) -> Sequence[RunRecor
     }
     if filter.after is not None:
         wanted["created"], wanted["run_id"] = filter.after
+    more = tuple(name for name in _MORE if getattr(filter, name) is not None)
+    wanted |= {name: getattr(filter, name) for name in more}
     question = listing(
         filter.workflow is not None,
         filter.status is not None,
         filter.parent is not None,
         filter.status is RunStatus.SUCCEEDED,
         filter.after is not None,
+        more,
     )
     rows = fetch(connection, question, wanted)
     return [_listed(row) for row in rows]

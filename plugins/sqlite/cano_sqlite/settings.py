@@ -50,4 +50,5 @@ class Settings:
             namespaces=True,
             appends=True,
             signal_limit=True,
+            filters=True,
         )

@@ -553,6 +553,16 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
         {"runs": lambda s, honest, f: honest(f._replace(parent=f.parent or None))}, "runs_are_filtered"),
     "filters by workflow alone": (
         {"runs": lambda s, honest, f: honest(RunFilter(workflow=f.workflow, limit=f.limit))}, "runs_are_filtered"),
+    "filters by no state": (
+        {"runs": lambda s, honest, f: honest(f._replace(state=None))}, "runs_are_filtered_by_more"),
+    "includes the bound of a time": (
+        {"runs": lambda s, honest, f: honest(f._replace(
+            updated_after=f.updated_after and math.nextafter(f.updated_after, 0)))},
+        "runs_are_filtered_by_more"),
+    "filters by state after the limit": (
+        {"runs": lambda s, honest, f: then(honest(f._replace(state=None)), lambda runs: [
+            run for run in runs if f.state in (None, run.state)])},
+        "runs_are_filtered_by_more"),
     "derives a status": (
         listed("runs", lambda s, runs: [
             run._replace(status=RunStatus.INTERRUPTED) if run.holder is None else run for run in runs]),

@@ -446,3 +446,18 @@ def test_show_without_secrets(
     assert shown.output.count("[redacted]") >= 6
     for text in ("Ada", "db_password", "@db/x", "@host/?access_token=", "failed"):
         assert text in shown.output
+
+
+@pytest.mark.usefixtures("orders")
+def test_runs_are_filtered_by_a_text(cano: Cano) -> None:
+    """`--where` selects what is listed and counted; a mistake is a usage error that names its place."""
+    listed = cano("runs", "--where", "workflow = shop and error = ValueError and updated > 1h ago", "--json")
+    counted = cano("runs", "--count", "--where", "created > 1h ago")
+    as_json = cano("runs", "--count", "--json", "--workflow", "shop", "--where", "updated < 1h ago")
+    wrong = cano("runs", "--where", "status = faild")
+
+    assert [run["run_id"] for run in json.loads(listed.stdout)] == ["failed"]
+    assert counted.stdout == "4\n"
+    assert json.loads(as_json.stdout) == {"count": 0}
+    assert wrong.exit_code == 2
+    assert "is wrong at column 10, 'faild': there is no such status (did you mean 'failed'?)" in wrong.stderr

@@ -37,8 +37,8 @@ from cano import (
 )
 from cano.testing.contract_base import free_run
 from cano_durability.bounds import MANY
-from cano_durability.inspection import listing
 from cano_durability.recovery.leases import with_status_at
+from cano_durability.selecting import listing
 
 from tests.plugins.durability.conftest import LEASE
 

@@ -61,6 +61,7 @@ def test_it_is_a_store() -> None:
         history_pages=True,
         namespaces=True,
         signal_limit=True,
+        filters=True,
     )
     assert MemoryBackend(strict=True).capabilities == Capabilities(
         durable=True,
@@ -72,6 +73,7 @@ def test_it_is_a_store() -> None:
         history_pages=True,
         namespaces=True,
         signal_limit=True,
+        filters=True,
         audit=True,
         appends=True,
     )

@@ -18,6 +18,7 @@ DURABLE = Capabilities(
     history_pages=True,
     namespaces=True,
     signal_limit=True,
+    filters=True,
     audit=True,
     appends=True,
 )
@@ -30,6 +31,7 @@ FORGETFUL = Capabilities(
     history_pages=True,
     namespaces=True,
     signal_limit=True,
+    filters=True,
 )
 
 

@@ -24,6 +24,7 @@ Explain = Callable[[Any], Awaitable[str]]
 VALUES = {
     "now": NOW, "workflow": "flow 1", "status": "failed", "parent": "p", "limit": 9, "run_id": "1", "id": "1",
     "name": b"go", "before": NOW, "age": 9.0, "created": NOW, "keep": 9, "after": 3,
+    "state": "A", "created_after": NOW - 9, "created_before": NOW, "updated_after": NOW - 9, "updated_before": NOW,
 }  # fmt: skip
 WAIT = Wait(then="B", signal="go", until=LATER)
 # half of the runs are parked and half have succeeded, and every tenth is a child
@@ -75,8 +76,9 @@ async def test_polls_and_lists_read_an_index(store: PostgresBackend, ask: Ask, e
     for plan in [await explain(pruning.AGED), await explain(pruning.TOO_MANY)]:
         assert "Seq Scan" not in plan
         assert "runs_by_status" in plan or "runs_by_workflow" in plan
-    for workflow, status, parent, often in product((True, False), repeat=4):
-        plan = await explain(reading.listing(workflow, status, parent, often))
+    more = [(), ("state", "updated_after"), ("created_after",), tuple(reading._MORE)]
+    for workflow, status, parent, often, names in product(*[(True, False)] * 4, more):
+        plan = await explain(reading.listing(workflow, status, parent, often, more=names))
         index = (
             "runs_by_parent" if parent
             else "runs_by_status" if status and not (workflow and often)

@@ -18,7 +18,8 @@ Ask = Callable[..., list[Any]]
 VALUES = {
     "now": NOW, "workflow": "flow 1", "status": "failed", "parent": "p", "limit": 9, "before": NOW, "age": 9,
     "created": NOW, "run_id": "1", "keep": 9, "newest": NOW, "newest_id": "1", "until": 9, "after": 3,
-    "mark": 9, "first": 9, "seq": 1, "run": 1,
+    "mark": 9, "first": 9, "seq": 1, "run": 1, "state": "A", "created_after": NOW - 9, "created_before": NOW,
+    "updated_after": NOW - 9, "updated_before": NOW,
 }  # fmt: skip
 
 OF_ROWS = (
@@ -59,7 +60,8 @@ async def test_polls_and_lists_read_an_index(store: SqliteBackend, ask: Ask) -> 
         pruning.FIRST_TOO_MANY,
         pruning.TOO_MANY,
     ]
-    lists = [reading.listing(*fields) for fields in product((True, False), repeat=4)]
+    more = [(), ("state",), ("created_after",), ("created_before", "updated_before"), tuple(reading._MORE)]
+    lists = [reading.listing(*fields, after, names) for *fields, after, names in product(*[(True, False)] * 5, more)]
     others = [
         snapshot.PART,
         snapshot.NEXT_MARK,
@@ -94,11 +96,13 @@ async def test_each_filter_reads_the_shortest_index(store: SqliteBackend, ask: A
         "runs_by_workflow": [(True, False, False), (True, True, False, True)],
     }
     for index, filters in expected.items():
-        for fields in filters:
-            question = reading.listing(*fields)
+        for fields, names in product(filters, ((), ("state", "updated_after"), tuple(reading._MORE))):
+            question = reading.listing(*fields, more=names)
             used = {name: value for name, value in VALUES.items() if f":{name}" in question}
             first = ask("EXPLAIN QUERY PLAN " + question, used)[0][3]
             assert index in first, (fields, first)
+            if "created_after" in names:
+                assert "created>?" in first, (fields, first)  # the index is read from there
 
 
 async def test_many_runs(store: SqliteBackend) -> None:

@@ -1,0 +1,92 @@
+"""Lists stored runs and their histories."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cano import (
+    ConfigurationError,
+    RunFilter,
+    RunRecord,
+    RunStatus,
+    Transition,
+    read_history,
+)
+from cano.engine.ports import Host
+
+from cano_durability.bounds import off_loop
+from cano_durability.inspection.promises import require
+from cano_durability.recovery.leases import with_status_at
+from cano_durability.selecting.where import parsed
+from cano_durability.stored_runs import StoredRuns
+
+PAGE = 1000
+"""The most runs that the store is asked for at once if others of them are left out afterwards."""
+_MORE = "state", "created_after", "created_before", "updated_after", "updated_before"
+"""The fields that only stores with `filters` obey."""
+
+
+class Lister:
+    """Lists the stored runs of one kernel. `Kernel` documents the methods."""
+
+    def __init__(self, kernel: Host, stored: StoredRuns) -> None:
+        self._kernel = kernel
+        self._stored = stored
+
+    def selected(self, filter: RunFilter, where: str | None) -> RunFilter:
+        """See `RunKeeper.selected`."""
+        for name, value in ({} if where is None else parsed(where, self._stored.now())).items():
+            if getattr(filter, name) is not None:
+                raise ConfigurationError(f"both {name}= and where= give a condition of this kind: {where!r}")
+            filter = filter._replace(**{name: value})
+        if filter.error is not None and filter.status is None:
+            return filter._replace(status=RunStatus.FAILED)  # no other run has an error of its own
+        return filter
+
+    async def runs(self, filter: RunFilter) -> list[RunRecord]:
+        """See `Kernel.runs`. What the store does not filter by, this does, page after page."""
+        promises, found = self._stored.backend.capabilities, list[RunRecord]()
+        ask = filter._replace(error=None)
+        if not promises.filters:
+            ask = ask._replace(**dict.fromkeys(_MORE))
+        if filter.status is RunStatus.INTERRUPTED:
+            ask = ask._replace(status=RunStatus.RUNNING)
+        if exact := ask == filter and filter.status is not RunStatus.RUNNING:
+            rest = RunFilter()
+        else:
+            rest = filter._replace(workflow=None, parent=None, after=None)
+            ask = ask._replace(limit=PAGE if promises.pages else None)
+        while True:
+            page, now = await self._page(ask), self._stored.now()
+
+            def matching(page: Sequence[RunRecord] = page, now: float = now) -> list[RunRecord]:
+                return [record for record in (with_status_at(each, now) for each in page) if rest.matches(record)]
+
+            found += await off_loop(len(page), matching, self._stored.clock)
+            if exact or ask.limit is None or len(page) < ask.limit or len(found) >= (filter.limit or len(found) + 1):
+                return found[: filter.limit]
+            ask = ask._replace(after=page[-1].place)
+
+    async def _page(self, filter: RunFilter) -> Sequence[RunRecord]:
+        """Return a page of the store's list, also if the store does not promise `pages`."""
+        backend, after = self._stored.backend, filter.after
+        if after is None or backend.capabilities.pages:
+            return await backend.runs(filter)
+        records = await backend.runs(filter._replace(after=None, limit=None))
+        later = [record for record in records if record.place < after]
+        return sorted(later, key=lambda record: record.place, reverse=True)[: filter.limit]
+
+    async def history(self, run_id: str, after: int | None, limit: int | None) -> list[Transition]:
+        """See `Kernel.history`."""
+        require(self._kernel, "history")
+        entries = await read_history(self._stored.backend, run_id, after, limit)
+        if not entries:
+            await self._stored.record(run_id)  # it may have no entry in that part
+        elif after is None:
+            origin = self._stored.origin(run_id, entries[0].own)
+            entries = [entries[0]._replace(origin=origin), *entries[1:]]
+        values, total = self._stored.values, self._stored.values.total()
+        return [
+            entry._replace(changed=values.changes(entry.changed, run_id, total), own={}, own_removed=())
+            for entry in entries
+        ]

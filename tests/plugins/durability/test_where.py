@@ -1,0 +1,83 @@
+"""Filters of runs that are written as text."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from cano import CanoError, ConfigurationError, FilterError, Kernel, RunStatus
+from cano_durability.selecting.where import parsed
+
+NOW = 1_800_000_000.0
+HOUR = 3600.0
+
+
+@pytest.mark.parametrize(
+    ("text", "fields"),
+    [
+        ("workflow = trip", {"workflow": "trip"}),
+        ("workflow='my trip'", {"workflow": "my trip"}),
+        ("workflow = 'it''s \"me\"' and state=\"a'b\"", {"workflow": 'it\'s "me"', "state": "a'b"}),
+        ("status = failed AND error = ValueError", {"status": RunStatus.FAILED, "error": "ValueError"}),
+        ("STATUS = Parked", {"status": RunStatus.PARKED}),
+        ("parent = 'and' and state = PAY", {"parent": "and", "state": "PAY"}),
+        ("updated > 2h ago", {"updated_after": NOW - 2 * HOUR}),
+        ("updated>2h30m ago and updated < 90 s ago", {"updated_after": NOW - 2.5 * HOUR, "updated_before": NOW - 90}),
+        ("created < 1.5 days ago", {"created_before": NOW - 36 * HOUR}),
+        ("created < 2 weeks 1 day ago", {"created_before": NOW - 15 * 24 * HOUR}),
+        ("created > 2026-11-30T09:00+01:00", {"created_after": datetime(2026, 11, 30, 8, tzinfo=UTC).timestamp()}),
+        ("created > '2026-11-30 08:00z'", {"created_after": datetime(2026, 11, 30, 8, tzinfo=UTC).timestamp()}),
+        ("created > 2026-11-30 08:00", {"created_after": datetime(2026, 11, 30, 8).astimezone().timestamp()}),
+    ],
+)
+def test_a_filter_is_read(text: str, fields: dict[str, Any]) -> None:
+    """Fields, operators, quotes, relative times, and times that are local unless they have an offset."""
+    assert parsed(text, NOW) == fields
+
+
+@pytest.mark.parametrize(
+    ("text", "position", "problem"),
+    [
+        ("", 0, "a condition is missing, such as status = failed; known are workflow, status, state, error, parent"),
+        ("status = failed and", 19, "a condition is missing"),
+        ("and status = failed", 0, "a condition is missing"),
+        ("workflow = a and stat = B", 17, r"there is no such field \(did you mean 'state'\?\); known are workflow, "),
+        ("status = faild", 9, r"there is no such status \(did you mean 'failed'\?\); known are running, parked"),
+        ("status = 'fail", 9, "the quote has no end"),
+        ("status", 6, "status is compared by =, as in status = failed"),
+        ("status failed", 7, "status is compared by ="),
+        ("status != failed", 7, "only `=` is known"),
+        ("updated = 2h ago", 8, "updated is compared by < or >, as in updated > 2h ago"),
+        ("updated >= 2h ago", 8, "updated is compared by < or >"),
+        ("updated > soon", 10, "write a time as 2h ago"),
+        ("updated > 2 moons ago", 10, "write a time as 2h ago"),
+        ("updated > 0001-01-01", 10, "write a time as 2h ago"),
+        ("status = and state = A", 9, "a value is missing"),
+        ("workflow = my trip", 14, "join conditions with `and`; quote a value that has spaces"),
+        ("status = failed or state = A", 16, "join conditions with `and`; quote a value that has spaces"),
+        ("state = <", 8, "quote a value that has signs"),
+        ("updated > < 2h ago", 10, "write a time as 2h ago"),
+        ("status = failed or parked", 16, "join conditions with `and`"),
+        ("state = a=b", 9, "quote a value that has signs"),
+        ("state = A and state = B", 14, "state is given twice"),
+    ],
+)
+def test_a_wrong_filter_is_refused(text: str, position: int, problem: str) -> None:
+    """The error names the column, what is there, and what would be right."""
+    with pytest.raises(FilterError, match=f"is wrong at column {position + 1}, .*{problem}") as caught:
+        parsed(text, NOW)
+    assert (caught.value.text, caught.value.position) == (text, position)
+
+
+async def test_arguments_of_lists_are_checked() -> None:
+    """Wrong kinds are refused at once; a text when the runs are asked for, and what is given twice, too."""
+    wrong: Any = datetime(2026, 11, 30)
+    async with Kernel() as kernel:
+        for given in ({"created_after": wrong}, {"updated_before": "now"}, {"state": ""}, {"where": ""}):
+            with pytest.raises(ConfigurationError, match=next(iter(given))):
+                kernel.runs(**given)
+        with pytest.raises(CanoError, match="there is no such field"):
+            await kernel.runs(where="name = a")
+        with pytest.raises(ConfigurationError, match="both state= and where= give a condition"):
+            [run async for run in kernel.runs(state="A", where="state = B")]
