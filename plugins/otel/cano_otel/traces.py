@@ -298,7 +298,12 @@ def _set_result(span: Span, error: BaseException | None, step: Step, raised: Bas
         if (short := cut(message)) != message:  # the stack trace would contain all of it
             frames = "".join(traceback.format_tb(raised.__traceback__))
             attributes = {"exception.message": short, "exception.stacktrace": frames + short}
-        span.record_exception(raised, attributes)
+        try:
+            span.record_exception(raised, attributes)
+        except Exception:  # noqa: BLE001  # OpenTelemetry calls the exception's own code, which may raise anything
+            frames = "".join(traceback.format_tb(raised.__traceback__))
+            attributes = {"exception.type": error_type(raised), "exception.stacktrace": frames + short, **attributes}
+            span.record_exception(Exception(short), attributes)
 
 
 def _now(run: Run) -> int:

@@ -144,6 +144,29 @@ async def test_failure(make_kernel: MakeKernel, seen: Seen) -> None:
     assert (seen.spans[0].attributes or {})["cicd.pipeline.result"] == "failure"
 
 
+async def test_an_exception_that_cannot_be_formatted(make_kernel: MakeKernel, seen: Seen) -> None:
+    """All spans end, and the attempt's has the exception's class and frames."""
+
+    class Odd(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no text")
+
+    async def fail(store: Any) -> str:
+        raise Odd
+
+    async with make_kernel() as kernel:
+        with pytest.raises(TaskError):
+            await kernel.run(one_step(fail))
+
+    assert kernel.observer_errors == {}
+    assert seen.tree() == ["RUN one", ["step a", ["attempt"]]]
+    recorded = seen.spans[2].events[0].attributes or {}
+    assert str(recorded["exception.type"]).endswith(".Odd")
+    assert recorded["exception.message"] == "<Odd, whose str() raised RuntimeError>"
+    assert "in fail\n" in str(recorded["exception.stacktrace"])
+    assert str(recorded["exception.stacktrace"]).endswith("<Odd, whose str() raised RuntimeError>")
+
+
 async def test_timeout(make_kernel: MakeKernel, seen: Seen) -> None:
     """A timeout has a result of its own."""
 
