@@ -75,21 +75,21 @@ def fold(error: BaseException) -> None:
     Python then prints the user's frames alone, and those through which the error is raised from here. With
     CANO_TRACEBACK=full in the environment, this does nothing.
     """
-    if not isinstance(error, CanoError) or _wants("full"):
-        return
-    with suppress(Exception):  # what the exception's own code raises
-        _fold(error)
+    if isinstance(error, CanoError) and not _wants("full"):
+        with suppress(Exception):  # what the exception's own code raises
+            _fold(error, DEPTH)
 
 
-def _fold(error: CanoError) -> None:
+def _fold(error: BaseException, depth: int) -> None:
     for link, _ in _links(error):
-        for part in (link, *_members(link)):
-            own: TracebackType | None = None
-            for step in reversed(list(_steps(part.__traceback__))):
-                if not _is_engine(step.tb_frame):
-                    own = TracebackType(own, step.tb_frame, step.tb_lasti, step.tb_lineno)
-            if own is not None or isinstance(part, CanoError):
-                part.__traceback__ = own
+        own: TracebackType | None = None
+        for step in reversed(list(_steps(link.__traceback__))):
+            if not _is_engine(step.tb_frame):
+                own = TracebackType(own, step.tb_frame, step.tb_lasti, step.tb_lineno)
+        if own is not None or isinstance(link, CanoError):
+            link.__traceback__ = own
+        for member in _members(link) if depth else ():
+            _fold(member, depth - 1)
 
 
 def _links(error: BaseException) -> list[tuple[BaseException, str]]:
@@ -142,7 +142,7 @@ def _lines(error: BaseException) -> Iterator[str]:
     own = [frame for frame in frames if not _is_engine(frame[0])]
     shown = own if own or isinstance(error, CanoError) else frames  # only a mistake of the engine shows its own
     if len(shown) < len(frames):
-        yield f"  … {len(frames) - len(shown)} frame(s) of cano"
+        yield "  … frames of cano"
     for number, (frame, line) in enumerate(shown):
         if FIRST <= number < len(shown) - LAST:
             if number == FIRST:

@@ -117,6 +117,7 @@ async def test_members_of_groups_and_branches() -> None:
     assert "OSError: disk" in text
     assert "  | " in text
     assert "Declined: no card" in text
+    assert not [line for line in text.splitlines() if line.startswith("  |") and "of cano" in line]
 
 
 class Hostile(Exception):
