@@ -396,9 +396,12 @@ class Run(Strand):
             await asyncio.shield(self._ended)
 
     def report_unasked(self) -> None:
-        """Log the error that the run failed with, once, if no caller asks for it and no plugin observes runs' ends."""
-        error = self.error
-        if error is not None and self.askers <= 0 and self.status is RunStatus.FAILED and not self.plan.run_finished:
+        """Log the error that the run failed with, once, if no caller asks for it and no plugin observes runs' ends.
+
+        The error of a child becomes one of its parent's step.
+        """
+        error, asked = self.error, self.askers > 0 or self.parent_id is not None
+        if error is not None and not asked and self.status is RunStatus.FAILED and not self.plan.run_finished:
             self.askers = 1
             texts = self.run_id, redacted(error_text(error)), raised_at(error) or f"state {self.bound.name}"
             _log.warning("run %s failed: %s; at %s; no caller asks for its result", *map(escaped, texts))

@@ -135,6 +135,7 @@ class Keeper:
 
     def stopped_driving(self, run: Run) -> None:
         """See `RunKeeper.stopped_driving`. A parked run is checked once more: its signal may just have arrived."""
+        run.askers += run.error is not None and run.run_id in self._waiters.run_ids  # who waits gets the error
         self._waiters.notify(run.run_id)
         self._watchlist.parked.pop(run.run_id, None)
         self._caretaker.stopped_driving(run)
@@ -181,11 +182,7 @@ class Keeper:
         while True:
             with self._waiters.waiter(run_id) as changed:
                 if (run := self._kernel.active.get(run_id)) is not None:
-                    run.askers += 1
-                    try:
-                        await run.ended()
-                    finally:
-                        run.askers -= run.error is None
+                    await run.ended()
                     if run.error is not None:
                         raise run.error
                     if run.status is RunStatus.SUCCEEDED:

@@ -8,7 +8,7 @@ import logging
 from typing import Any
 
 import pytest
-from cano import Kernel, Run, RunHandle, TaskError, Workflow, hookimpl, wait_for
+from cano import Kernel, Run, RunHandle, SubWorkflow, TaskConfig, TaskError, Workflow, hookimpl, wait_for
 
 HERE = __file__
 
@@ -141,6 +141,24 @@ async def test_a_run_that_was_parked(kernel: Kernel, caplog: pytest.LogCaptureFi
         del handle
         gc.collect()
         assert warnings(caplog) == []
+
+
+@pytest.mark.parametrize("how", ["run", "attach"])
+async def test_a_child_that_was_parked(caplog: pytest.LogCaptureFixture, how: str) -> None:
+    """Its parent, which is parked with it, gets the error, and so do those who ask for the parent's result."""
+    parent: Workflow[str] = Workflow("call", name="parent", default_config=TaskConfig.minimal()).add_exit_state("end")
+    parent.register("call", SubWorkflow(waiting, then="end"))
+    async with Kernel(store="memory://?strict=1", discover=False, plugins=["memory", "msgspec"]) as kernel:
+        await kernel.start(parent, run_id="p")
+        await ended(kernel)
+        (child,) = (await kernel.get("p")).children
+        attached = await kernel.attach("p")
+        caller = asyncio.ensure_future(kernel.run(parent, run_id="p") if how == "run" else attached.result())
+        await kernel.signal(child, "answer")
+        with pytest.raises(TaskError):
+            await caller
+
+    assert warnings(caplog) == []
 
 
 async def test_a_plugin_that_observes_ends_of_runs(caplog: pytest.LogCaptureFixture) -> None:

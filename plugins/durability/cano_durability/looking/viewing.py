@@ -40,11 +40,7 @@ class Viewer:
         while True:
             with self._waiters.waiter(run_id) as changed:
                 if (run := self._kernel.active.get(run_id)) is not None:
-                    run.askers += 1
-                    try:
-                        await run.ended()
-                    finally:
-                        run.askers -= 1
+                    await run.ended()
                 if self._kernel.closed:
                     message = f"the kernel closed before run {run_id} ended; ask another kernel for its result"
                     raise RunInterruptedError(message, run_id=run_id)
