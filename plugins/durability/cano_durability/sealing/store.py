@@ -7,6 +7,7 @@ import base64
 import hmac
 import json
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from cano import (
@@ -475,7 +476,14 @@ async def _expired(self: Any, *arguments: Any) -> Sequence[RunRecord]:
 
 async def _claim_ready(self: Any, *arguments: Any) -> Sequence[ClaimedRun]:
     """See `ClaimingStore.claim_ready`. A run that is not as its last commit left it has no record."""
-    return [await self._claimed(each) for each in await self.inner.claim_ready(*arguments)]
+    claimed = await self.inner.claim_ready(*arguments)
+    try:
+        return [await self._claimed(each) for each in claimed]
+    except BaseException:  # such as a layer's StoreUnavailableError: the caller does not learn what was claimed
+        for each in claimed:
+            with suppress(StoreError):
+                await self.release(each.run_id, each.token)
+        raise
 
 
 async def _put_within(self: Any, run_id: str, signal: Signal, most: int, *audit: AuditEntry) -> bool:

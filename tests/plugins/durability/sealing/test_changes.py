@@ -179,6 +179,27 @@ async def test_a_claim_of_many_verifies_each(kernel: Kernel) -> None:
     assert (await backend.load("honest")).data == {"price": b"2"}
 
 
+async def test_a_claim_of_many_that_fails_claims_none(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the layer cannot read the second of the claimed runs now, no lease stays on any of them."""
+    backend: Any = kernel.backend
+    for run_id in ("a", "b"):
+        await backend.create(free_run(run_id, data={"price": b"1"}))
+    asked: list[str] = []
+
+    def unwrap_in(value: bytes, context: Any) -> bytes:
+        asked.append(context.run_id)
+        if len(set(asked)) == 2:
+            raise StoreUnavailableError("the keys cannot be reached")
+        plain: bytes = honest(value, context)
+        return plain
+
+    honest = backend.layer.unwrap_in
+    monkeypatch.setattr(backend.layer, "unwrap_in", unwrap_in)
+    with pytest.raises(StoreUnavailableError, match="cannot be reached"):
+        await backend.claim_ready([(free_run().workflow, "1", free_run().fingerprint)], 9, "me", NOW, LATER)
+    assert [rows(kernel)[run_id].holder for run_id in ("a", "b")] == [None, None]
+
+
 async def test_a_forged_signal_is_refused(kernel: Kernel) -> None:
     """Signals that no kernel sent, with and without payload, wake no run; nor do those to another run or name."""
     backend: Any = kernel.backend
