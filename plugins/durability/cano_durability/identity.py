@@ -58,14 +58,12 @@ class Identity:
     async def check(self, record: RunRecord) -> None:
         """Check the run with this id, as it is stored. Raises RunExistsError."""
         self._check(record.workflow, record.parent)
-        if self._of is not None and OF in record.own:
-            of = self._stored.values.decode(OF, record.own[OF], self._run_id, own=True)
-            if of != self._of:
-                problem = f"its run is a child of an earlier run {self.parent}, which was deleted"
-                raise self._refusal(record.workflow, problem, f"delete it, too: kernel.delete({self._run_id!r})")
+        own = self._stored.values.own
+        if self._of is not None and own(OF, record.own, self._run_id) not in (None, self._of):
+            problem = f"its run is a child of an earlier run {self.parent}, which was deleted"
+            raise self._refusal(record.workflow, problem, f"delete it, too: kernel.delete({self._run_id!r})")
         if self._origin is not None and BY in record.own:
-            by = self._stored.values.decode(BY, record.own[BY], self._run_id, own=True)
-            if by != self._origin:
+            if (by := own(BY, record.own, self._run_id)) != self._origin:
                 raise self._refusal(record.workflow, f"{by} started it, not {self._origin}")
         elif self._on_existing == "same-data" and not await self._began_so(record):
             raise self._refusal(record.workflow, "it began with other data")
@@ -82,8 +80,7 @@ class Identity:
         """Return whether a run began with the data that is given now: equal, or encoded in the same way."""
         values = self._stored.register(self._plan)
         if FIRST in record.own:
-            kept = self._stored.values.decode(FIRST, record.own[FIRST], self._run_id, own=True)
-            return bool(await self._digest() == kept)
+            return bool(await self._digest() == self._stored.values.own(FIRST, record.own, self._run_id))
         history = await read_history(self._stored.backend, self._run_id, limit=1)
         if not history:
             return True  # an earlier version began it

@@ -275,40 +275,38 @@ class StoredRuns:
 
     def origin(self, run_id: str, own: Mapping[str, Any]) -> tuple[str, int] | None:
         """Return the run and the transition that a run with these values was forked from; None if it is not a fork."""
-        if (stored := own.get(ORIGIN)) is None:
+        if (stored := self.values.own(ORIGIN, own, run_id)) is None:
             return None
-        origin, seq = self.values.decode(ORIGIN, stored, run_id, own=True)
+        origin, seq = stored
         return str(origin), int(seq)
 
     def takeovers(self, record: RunRecord) -> int:
         """Return how many processes were killed, or lost their lease, in the run's present step."""
-        stored = record.own.get(TAKEOVERS)
-        kills = 0 if stored is None else self.values.decode(TAKEOVERS, stored, record.run_id, own=True)
-        if not isinstance(kills, int):
+        kills = self.values.own(TAKEOVERS, record.own, record.run_id)
+        if not isinstance(kills, int | None):
             raise corrupt(record, f"its number of takeovers cannot be read: {kills!r}")
-        return kills
+        return kills or 0
 
     def traceback(self, record: RunRecord) -> str | None:
         """Return the traceback of the error that a run failed with; None if there is none, or it cannot be read."""
         with suppress(SerializationError):
-            if (stored := record.own.get(TRACEBACK)) is not None:
-                return str(self.values.decode(TRACEBACK, stored, record.run_id, own=True))
+            if (stored := self.values.own(TRACEBACK, record.own, record.run_id)) is not None:
+                return str(stored)
         return None
 
     def failed_attempts(self, record: RunRecord) -> int:
         """Return how many attempts of the run's present step have failed, as far as they are stored."""
-        stored = record.own.get(RETRY)
-        value = None if stored is None else self.values.decode(RETRY, stored, record.run_id, own=True)
+        value = self.values.own(RETRY, record.own, record.run_id)
         try:
             return failed_attempts(value, self.clock)[0]
         except (TypeError, ValueError) as error:
             raise corrupt(record, f"its number of failed attempts cannot be read: {value!r}") from error
 
     def _pair(self, record: RunRecord, key: str, kind: Callable[..., P], what: str) -> tuple[P, P] | None:
-        if (stored := record.own.get(key)) is None:
+        if (stored := self.values.own(key, record.own, record.run_id)) is None:
             return None
         try:
-            first, second = map(kind, self.values.decode(key, stored, record.run_id, own=True))
+            first, second = map(kind, stored)
         except (TypeError, ValueError) as error:
             raise corrupt(record, f"{what} cannot be read: {error!r}") from error
         return first, second

@@ -87,6 +87,11 @@ class Values:
             lists[0].extend(some)
         return lists[0]  # type: ignore[no-any-return]
 
+    def own(self, name: str, values: Mapping[str, Any], run_id: str) -> Any:
+        """Return one of this plugin's and the engine's encoded `values`, decoded; None if it is not among them."""
+        stored = values.get(name)
+        return None if stored is None else self.decode(name, stored, run_id, own=True)
+
     def encode_own(self, values: Mapping[str, Any], run_id: str | None = None) -> dict[str, Any]:
         """Return this plugin's and the engine's values, by name, as the store keeps them."""
         return {name: self.encode(name, value, run_id, own=True) for name, value in values.items()}

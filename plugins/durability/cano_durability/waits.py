@@ -44,9 +44,8 @@ def kept_wait(values: Values, record: RunRecord, own: Mapping[str, Any]) -> Kept
     Raises:
         SerializationError: it cannot be read.
     """
-    if (stored := own.get(WAIT)) is None:
+    if (packed := values.own(WAIT, own, record.run_id)) is None:
         return None
-    packed = values.decode(WAIT, stored, record.run_id, own=True)
     try:
         then, signal, until, on_timeout, timeout, *is_own = packed
         return KeptWait(Wait(then, signal, until, on_timeout, *is_own), timeout)

@@ -94,7 +94,7 @@ def progress_of(kernel: Host, stored: StoredRuns, record: RunRecord) -> Progress
     if (run := kernel.active.get(record.run_id)) is not None:
         return run.step.last_progress
     with suppress(StoreError, TypeError, ValueError):
-        if (packed := record.own.get(PROGRESS)) is not None:
-            seq, done, total, message = stored.values.decode(PROGRESS, packed, record.run_id, own=True)
+        if (packed := stored.values.own(PROGRESS, record.own, record.run_id)) is not None:
+            seq, done, total, message = packed
             return Progress(done, total, message) if seq > record.seq else None
     return None
