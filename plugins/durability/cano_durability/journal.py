@@ -216,13 +216,7 @@ class Journal:
         """Commit values of the engine now; they are kept until the next transition. It ends the count of takeovers."""
         own = self._values.encode_own(values, self.run_id)
         removed = (TAKEOVERS,) if TAKEOVERS in self._stored else ()
-        cut = await self._send(
-            Commit(
-                run_id=self.run_id, token=self.token, expected_seq=self.seq, seq=self.seq, state=self.state,
-                status=RunStatus.RUNNING, own=own, own_removed=removed, payload=self.payload,
-                at=self._clock.time(),
-            )
-        )  # fmt: skip
+        cut = await self._send(self._beside(own, removed))
         self.holds(own, () if cut is not None else removed)  # a commit that was cut may not have been applied
         if cut is not None:
             raise cut
@@ -237,16 +231,18 @@ class Journal:
         own = self._values.encode_own({PROGRESS: packed}, self.run_id)
         written = self._writing = asyncio.get_running_loop().create_future()
         try:
-            await self._backend.commit(
-                Commit(
-                    run_id=self.run_id, token=self.token, expected_seq=self.seq, seq=self.seq, state=self.state,
-                    status=RunStatus.RUNNING, own=own, payload=self.payload, at=self._clock.time(),
-                )
-            )  # fmt: skip
+            await self._backend.commit(self._beside(own))
             self.holds(own, ())
         finally:
             self._writing = None
             written.set_result(None)
+
+    def _beside(self, own: Mapping[str, Any], removed: Sequence[str] = ()) -> Commit:
+        """Return a commit of values of the engine, without a transition."""
+        return Commit(
+            run_id=self.run_id, token=self.token, expected_seq=self.seq, seq=self.seq, state=self.state,
+            status=RUNNING, own=own, own_removed=removed, payload=self.payload, at=self._clock.time(),
+        )  # fmt: skip
 
     async def _send(self, commit: Commit) -> asyncio.CancelledError | None:
         """Commit. A cancellation that comes too late to stop the commit is returned, for the caller to raise it."""

@@ -46,6 +46,13 @@ def _retrieve(task: asyncio.Task[Any]) -> None:
         task.exception()
 
 
+async def cancelled(task: asyncio.Task[None] | None) -> None:
+    """Cancel a background task, and wait for its end. One whose event loop has ended is done."""
+    if task is not None and not task.done():
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
 class Holding:
     """The work under way that may hold a lease of a run that is not executed: `with holding: …`, in any thread."""
 

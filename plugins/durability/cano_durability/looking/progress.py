@@ -9,6 +9,7 @@ from cano import Progress, Run, RunRecord, StoreError
 from cano.engine.ports import Host, safe_str
 
 from cano_durability.keys import PROGRESS
+from cano_durability.patience import cancelled
 from cano_durability.recovery.groups import AT_ONCE
 from cano_durability.recovery.leases import journal_of
 from cano_durability.stored_runs import StoredRuns
@@ -52,9 +53,7 @@ class ProgressWriter:
     async def close(self) -> None:
         """Stop the writes."""
         self._reported.clear()
-        if self._task is not None and not self._task.done():  # done: its event loop has ended
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await cancelled(self._task)
 
     def _start(self) -> None:
         if self._reported and (self._task is None or self._task.done()):

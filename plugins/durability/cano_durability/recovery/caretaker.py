@@ -24,6 +24,7 @@ from cano.safe_text import escaped, safe_str
 from cano_durability.cancelling import Canceller
 from cano_durability.claiming import Claimer
 from cano_durability.families.lineage import only_waits
+from cano_durability.patience import cancelled
 from cano_durability.recovery.groups import AT_ONCE, Group, GroupClaims
 from cano_durability.recovery.heart import Heart
 from cano_durability.recovery.waiting import Waiters
@@ -93,9 +94,7 @@ class Caretaker:
     async def close(self) -> None:
         """Stop the background tasks."""
         await self._heart.close()
-        if self._task is not None and not self._task.done():  # done: its event loop has ended
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await cancelled(self._task)
 
     async def _work(self) -> None:
         """Cancel runs on request, and take over runs, until it is cancelled."""

@@ -10,6 +10,7 @@ from cano import Run, RunStatus, Timer
 from cano.engine.ports import Host
 
 from cano_durability.journal import Journal
+from cano_durability.patience import cancelled
 from cano_durability.recovery.leases import journal_of
 from cano_durability.stored_runs import StoredRuns
 
@@ -41,9 +42,7 @@ class Heart:
     async def close(self) -> None:
         """Stop the renewals."""
         self._disarm()
-        if self._task is not None and not self._task.done():  # done: its event loop has ended
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await cancelled(self._task)
 
     async def _beat_forever(self) -> None:
         while True:
