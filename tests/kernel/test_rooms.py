@@ -25,7 +25,7 @@ BUDGETS = {
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
 DURABILITY = {
-    "": 1_963, "families": 91, "inspection": 508, "looking": 142, "recovery": 595, "sealing": 613, "selecting": 165,
+    "": 1_962, "families": 91, "inspection": 487, "looking": 142, "recovery": 595, "sealing": 610, "selecting": 165,
 }  # fmt: skip
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
 

@@ -39,10 +39,10 @@ from cano_durability.claiming import Claimer, ended_parent, has_ended, is_over
 from cano_durability.failures import error_of
 from cano_durability.families.parking import Parents
 from cano_durability.inspection.auditing import Auditor
-from cano_durability.inspection.checking import Checker
+from cano_durability.inspection.checking import check
 from cano_durability.inspection.deleting import Deleter
 from cano_durability.inspection.explaining import Explainer
-from cano_durability.inspection.forking import Forker
+from cano_durability.inspection.forking import fork
 from cano_durability.keys import PAYLOAD, WAIT
 from cano_durability.looking.progress import ProgressWriter, progress_of
 from cano_durability.looking.viewing import Viewer
@@ -83,8 +83,7 @@ class Keeper:
         heart = Heart(kernel, stored)
         self._caretaker = Caretaker(kernel, stored, heart, watchlist, waiters, claimer, canceller)
         self._parents = Parents(kernel, stored, leases, canceller, self._caretaker.look_after)
-        self._lister, self._forker = Lister(kernel, stored), Forker(kernel, stored)
-        self._explainer, self._checker = Explainer(kernel, stored), Checker(stored)
+        self._lister, self._explainer = Lister(kernel, stored), Explainer(kernel, stored)
         self._viewer, self._progress = (
             Viewer(kernel, stored, waiters, self._caretaker.start),
             ProgressWriter(kernel, stored),
@@ -382,7 +381,7 @@ class Keeper:
 
     async def fork(self, run_id: str, seq: int, new_run_id: str) -> str:
         """See `Kernel.fork`."""
-        return await self._forker.fork(run_id, seq, new_run_id)
+        return await fork(self._kernel, self.stored, run_id, seq, new_run_id)
 
     async def explain(self, run_id: str) -> Explanation:
         """See `Kernel.explain`."""
@@ -390,7 +389,7 @@ class Keeper:
 
     async def check(self) -> list[Finding]:
         """See `Kernel.check`."""
-        return await self._checker.check()
+        return await check(self.stored)
 
     async def delete(self, run_id: str) -> None:
         """See `Kernel.delete`."""

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from cano import (
-    Finding,
-    RunFilter,
-    RunNotFoundError,
-    RunStatus,
-    SerializationError,
-)
+from cano import Finding, RunFilter, RunNotFoundError, RunStatus, SerializationError
 
 from cano_durability.failures import is_unreadable
 from cano_durability.inspection.durations import duration
@@ -16,37 +10,31 @@ from cano_durability.recovery.leases import with_status_at
 from cano_durability.stored_runs import StoredRuns
 
 
-class Checker:
-    """Checks the store of one kernel. `Kernel` documents the method."""
-
-    def __init__(self, stored: StoredRuns) -> None:
-        self._stored = stored
-
-    async def check(self) -> list[Finding]:
-        """See `Kernel.check`. Values are decoded only if the run's workflow, and therefore its classes, are known."""
-        findings, stored = [], self._stored
-        records = {record.run_id: record for record in await stored.backend.runs(RunFilter())}
-        for run_id, record in records.items():
-            try:
-                stored.check(loaded := await stored.record(run_id))
-                if (kills := stored.takeovers(loaded)) > 1 and loaded.status is not RunStatus.CANCELLED:
-                    findings.append(Finding("killed processes", run_id, f"state {loaded.state} killed {kills}"))
-            except SerializationError as error:
-                findings.append(Finding("corrupt", run_id, str(error)))
-            except RunNotFoundError:  # it was deleted in the meantime, or its id cannot be read
-                if is_unreadable(record) and record.error is not None:
-                    findings.append(Finding("corrupt", run_id, str(record.error.get("message"))))
-                continue
-            if record.parent is not None and not record.status.finished:
-                parent = records.get(record.parent)
-                if parent is None or parent.status.finished:
-                    fate = "does not exist" if parent is None else f"has {parent.status.value}"
-                    findings.append(Finding("orphan", run_id, f"its parent {record.parent} {fate}"))
-            child = None if record.wait is None else record.wait.child
-            if child is not None and child not in records and await stored.backend.load(child) is None:
-                findings.append(Finding("orphan", run_id, f"its child {child}, whose end it waits for, does not exist"))
-            if record.holder is not None and with_status_at(record, stored.now()).status is RunStatus.INTERRUPTED:
-                ago = stored.now() - (record.expires or 0)
-                problem = f"expired {duration(ago)} ago" if ago > 0 else "which is dead"
-                findings.append(Finding("stale lease", run_id, f"held by {record.holder}, {problem}"))
-        return findings
+async def check(stored: StoredRuns) -> list[Finding]:
+    """See `Kernel.check`. Values are decoded only if the run's workflow, and therefore its classes, are known."""
+    findings = []
+    records = {record.run_id: record for record in await stored.backend.runs(RunFilter())}
+    for run_id, record in records.items():
+        try:
+            stored.check(loaded := await stored.record(run_id))
+            if (kills := stored.takeovers(loaded)) > 1 and loaded.status is not RunStatus.CANCELLED:
+                findings.append(Finding("killed processes", run_id, f"state {loaded.state} killed {kills}"))
+        except SerializationError as error:
+            findings.append(Finding("corrupt", run_id, str(error)))
+        except RunNotFoundError:  # it was deleted in the meantime, or its id cannot be read
+            if is_unreadable(record) and record.error is not None:
+                findings.append(Finding("corrupt", run_id, str(record.error.get("message"))))
+            continue
+        if record.parent is not None and not record.status.finished:
+            parent = records.get(record.parent)
+            if parent is None or parent.status.finished:
+                fate = "does not exist" if parent is None else f"has {parent.status.value}"
+                findings.append(Finding("orphan", run_id, f"its parent {record.parent} {fate}"))
+        child = None if record.wait is None else record.wait.child
+        if child is not None and child not in records and await stored.backend.load(child) is None:
+            findings.append(Finding("orphan", run_id, f"its child {child}, whose end it waits for, does not exist"))
+        if record.holder is not None and with_status_at(record, stored.now()).status is RunStatus.INTERRUPTED:
+            ago = stored.now() - (record.expires or 0)
+            problem = f"expired {duration(ago)} ago" if ago > 0 else "which is dead"
+            findings.append(Finding("stale lease", run_id, f"held by {record.holder}, {problem}"))
+    return findings

@@ -4,14 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cano import (
-    Appended,
-    ConfigurationError,
-    RunRecord,
-    RunStatus,
-    Transition,
-    read_history,
-)
+from cano import Appended, ConfigurationError, RunRecord, RunStatus, StoreBackend, Transition, read_history
 from cano.engine.ports import Host
 
 from cano_durability.inspection.promises import require
@@ -23,77 +16,70 @@ AT_ONCE = 1000
 """The most entries that are read together."""
 
 
-class Forker:
-    """Creates runs from the history of others. `Kernel` documents the method."""
-
-    def __init__(self, kernel: Host, stored: StoredRuns) -> None:
-        self._kernel = kernel
-        self._stored = stored
-
-    async def fork(self, run_id: str, seq: int, new_run_id: str) -> str:
-        """See `Kernel.fork`."""
-        require(self._kernel, "history")
-        stored, values = self._stored, self._stored.values
-        record = await stored.record(run_id)
-        entries = await self._entries(run_id, seq)
-        if not entries or (point := entries[-1]).seq != seq:
-            numbers = [entry.seq for entry in await stored.backend.history(run_id)]
-            whole = len(numbers) > 1 and numbers[-1] - numbers[0] == len(numbers) - 1  # or some commits made several
-            known = f"{numbers[0]} to {numbers[-1]}" if whole else ", ".join(map(str, numbers)) or "none"
-            raise ConfigurationError(f"run {run_id} has no transition {seq!r}; there are: {known}", run_id=run_id)
-        data: dict[str, Any] = {}
-        own: dict[str, Any] = {}
-        for entry in entries:
-            Appended.gather(data, entry.changed, entry.removed)
-            own = {name: value for name, value in own.items() if name in LASTING and name not in entry.own_removed}
-            own.update(entry.own)
-        payload, kept = own.pop(PAYLOAD, None), kept_wait(values, record, own)
-        if record.seq == seq and record.status is not RunStatus.SUCCEEDED:  # a signal may have ended its wait
-            payload, kept = record.payload, stored.wait(record)
-            point = point._replace(state=record.state)  # it may have migrated to another definition there
-            own |= {name: record.own[name] for name in (DEFINITION,) if name in record.own}
-        elif point.status is RunStatus.PARKED and kept is None:
-            raise ConfigurationError(
-                f"an earlier version parked run {run_id} at transition {seq} and kept no wait in the history; fork an "
-                "earlier transition, so that it waits again",
-                run_id=run_id, state=point.state,
-            )  # fmt: skip
-        created, now, due = stored.unique_now(), stored.now(), None
-        if (limit := stored.limit(record)) is not None:
-            due = now + limit[0]
-            own |= values.encode_own({DEADLINE: (limit[0], due)})
-        own |= values.encode_own({ORIGIN: (run_id, seq)})
-        for name in (WAIT, BY, FIRST, PROGRESS, TRACEBACK):
-            own.pop(name, None)
-        if kept is not None:
-            kept = kept.begun_at(now)
-            own |= values.encode_own({WAIT: kept.packed()})
-        elif payload is not None:
-            own[PAYLOAD] = payload
-        forked = RunRecord(
-            run_id=new_run_id, workflow=record.workflow, version=record.version, fingerprint=record.fingerprint,
-            state=point.state, seq=seq, data=Appended.gathered(data), own=own,
-            status=RunStatus.RUNNING if kept is None else RunStatus.PARKED,
-            wait=None if kept is None else kept.before(due), payload=payload if kept is None else None,
-            created=created, updated=created, holder=stored.holder, expires=created, token=1,
+async def fork(kernel: Host, stored: StoredRuns, run_id: str, seq: int, new_run_id: str) -> str:
+    """See `Kernel.fork`."""
+    require(kernel, "history")
+    values, record = stored.values, await stored.record(run_id)
+    entries = await _entries(stored.backend, run_id, seq)
+    if not entries or (point := entries[-1]).seq != seq:
+        numbers = [entry.seq for entry in await stored.backend.history(run_id)]
+        whole = len(numbers) > 1 and numbers[-1] - numbers[0] == len(numbers) - 1  # or some commits made several
+        known = f"{numbers[0]} to {numbers[-1]}" if whole else ", ".join(map(str, numbers)) or "none"
+        raise ConfigurationError(f"run {run_id} has no transition {seq!r}; there are: {known}", run_id=run_id)
+    data: dict[str, Any] = {}
+    own: dict[str, Any] = {}
+    for entry in entries:
+        Appended.gather(data, entry.changed, entry.removed)
+        own = {name: value for name, value in own.items() if name in LASTING and name not in entry.own_removed}
+        own.update(entry.own)
+    payload, kept = own.pop(PAYLOAD, None), kept_wait(values, record, own)
+    if record.seq == seq and record.status is not RunStatus.SUCCEEDED:  # a signal may have ended its wait
+        payload, kept = record.payload, stored.wait(record)
+        point = point._replace(state=record.state)  # it may have migrated to another definition there
+        own |= {name: record.own[name] for name in (DEFINITION,) if name in record.own}
+    elif point.status is RunStatus.PARKED and kept is None:
+        raise ConfigurationError(
+            f"an earlier version parked run {run_id} at transition {seq} and kept no wait in the history; fork an "
+            "earlier transition, so that it waits again",
+            run_id=run_id, state=point.state,
         )  # fmt: skip
-        audit = stored.audited(new_run_id, "fork", f"of {run_id} after transition {seq}")
-        with stored.holding:
-            try:
-                if new_run_id in self._kernel.active or await stored.create(forked, *audit) is not None:
-                    raise ConfigurationError(f"the run id {new_run_id!r} is in use; fork to another", run_id=new_run_id)
-                await stored.backend.release(new_run_id, 1)
-            except BaseException:
-                await stored.let_go(new_run_id, created)
-                raise
-        return new_run_id
+    created, now, due = stored.unique_now(), stored.now(), None
+    if (limit := stored.limit(record)) is not None:
+        due = now + limit[0]
+        own |= values.encode_own({DEADLINE: (limit[0], due)})
+    own |= values.encode_own({ORIGIN: (run_id, seq)})
+    for name in (WAIT, BY, FIRST, PROGRESS, TRACEBACK):
+        own.pop(name, None)
+    if kept is not None:
+        kept = kept.begun_at(now)
+        own |= values.encode_own({WAIT: kept.packed()})
+    elif payload is not None:
+        own[PAYLOAD] = payload
+    forked = RunRecord(
+        run_id=new_run_id, workflow=record.workflow, version=record.version, fingerprint=record.fingerprint,
+        state=point.state, seq=seq, data=Appended.gathered(data), own=own,
+        status=RunStatus.RUNNING if kept is None else RunStatus.PARKED,
+        wait=None if kept is None else kept.before(due), payload=payload if kept is None else None,
+        created=created, updated=created, holder=stored.holder, expires=created, token=1,
+    )  # fmt: skip
+    audit = stored.audited(new_run_id, "fork", f"of {run_id} after transition {seq}")
+    with stored.holding:
+        try:
+            if new_run_id in kernel.active or await stored.create(forked, *audit) is not None:
+                raise ConfigurationError(f"the run id {new_run_id!r} is in use; fork to another", run_id=new_run_id)
+            await stored.backend.release(new_run_id, 1)
+        except BaseException:
+            await stored.let_go(new_run_id, created)
+            raise
+    return new_run_id
 
-    async def _entries(self, run_id: str, seq: int) -> list[Transition]:
-        """Return the history up to transition `seq`, and little more of it is read."""
-        page = min(seq + 1, AT_ONCE)
-        entries: list[Transition] = []
-        while some := await read_history(self._stored.backend, run_id, entries[-1].seq if entries else None, page):
-            entries += [entry for entry in some if entry.seq <= seq]
-            if len(some) < page or some[-1].seq >= seq:
-                break
-        return entries
+
+async def _entries(backend: StoreBackend, run_id: str, seq: int) -> list[Transition]:
+    """Return the history up to transition `seq`, and little more of it is read."""
+    page = min(seq + 1, AT_ONCE)
+    entries: list[Transition] = []
+    while some := await read_history(backend, run_id, entries[-1].seq if entries else None, page):
+        entries += [entry for entry in some if entry.seq <= seq]
+        if len(some) < page or some[-1].seq >= seq:
+            break
+    return entries

@@ -211,10 +211,7 @@ class SealedStore:
         run = await off_loop(count_of(record.data), lambda: SealedRun(record, seal))
         if not hmac.compare_digest(run.head(record), seal.head):
             context = self._context(run_id, "", None, None)
-            for own, values in (
-                (False, record.data),
-                (True, record.own),
-            ):  # name the value, if it shows which one it is
+            for own, values in ((False, record.data), (True, record.own)):  # name the value, if it shows which it is
                 dict(Unwrapped(self.layer, context, values, own=own))
             raise _changed(run_id, "its last commit did not leave it so")
         return run
