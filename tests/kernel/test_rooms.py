@@ -21,11 +21,11 @@ BUDGETS = {
     "runtime": 295,
     "concurrency": 634,
     "plugins": 514,
-    "kernel": 781,
+    "kernel": 780,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
 DURABILITY = {
-    "": 1_962, "families": 91, "inspection": 487, "looking": 142, "recovery": 595, "sealing": 610, "selecting": 165,
+    "": 1_947, "families": 91, "inspection": 487, "looking": 142, "recovery": 591, "sealing": 610, "selecting": 165,
 }  # fmt: skip
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
 

@@ -463,9 +463,11 @@ class Kernel:
         parent.began(self.clock.monotonic())
         try:
             plan, run_id, run, _ = await self._begin(flow, data, run_id, None, True, parent)
-            state = None if run is None else await run.drive()
-            if run is not None and run.status is not PARKED:
-                return run.result(state)
+            if run is not None:
+                run.parent, run.parent_id = parent.run, parent.run_id
+                state = await run.drive()
+                if run.status is not PARKED:
+                    return run.result(state)
             return await self.required_keeper().settled(plan, run_id, parent)
         except asyncio.CancelledError:
             if (active := self.active.get(run_id)) is not None:
@@ -542,10 +544,7 @@ class Kernel:
             message = f"run {run_id} is already running, and no store keeps both; use another run_id"
             raise ConflictError(message, run_id=run_id)
         run_id = run_id or self._new_id()
-        run = Run(self, plan, run_id, view, timeout)
-        if parent is not None:
-            run.parent, run.parent_id = parent.run, parent.run_id
-        return plan, run_id, run, False
+        return plan, run_id, Run(self, plan, run_id, view, timeout), False
 
     def _view_of(self, data: Any, plan: BoundWorkflow) -> Any:
         """Return the object that tasks get for the data that a run was started with."""

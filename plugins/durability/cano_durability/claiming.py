@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from cano import (
@@ -10,7 +10,6 @@ from cano import (
     ClaimedRun,
     Clock,
     Commit,
-    ConfigurationError,
     Run,
     RunFilter,
     RunRecord,
@@ -18,10 +17,8 @@ from cano import (
     SerializationError,
     Signal,
     SplitOutcome,
-    Step,
     StepKilledError,
     StoreBackend,
-    StoreView,
     Wait,
     is_held,
 )
@@ -31,7 +28,6 @@ from cano_durability.answers import Answer, answer, last_answer
 from cano_durability.cancelling import Canceller, is_final
 from cano_durability.failures import corrupt, ended_with_parent, stored_error
 from cano_durability.families.lineage import announce_end, only_waits
-from cano_durability.identity import Identity
 from cano_durability.keys import (
     CARRIED,
     DEADLINE,
@@ -47,7 +43,7 @@ from cano_durability.keys import (
 )
 from cano_durability.last_chance import LastChance
 from cano_durability.migration import landing_state
-from cano_durability.recovery.leases import Leases, journal_of
+from cano_durability.recovery.leases import Leases
 from cano_durability.recovery.waiting import Alarms
 from cano_durability.recovery.watchlist import Watchlist
 from cano_durability.restating import restated
@@ -94,7 +90,7 @@ class Claim(NamedTuple):
 
 
 class Claimer:
-    """Starts runs in the store, and claims those that can continue."""
+    """Claims the runs in the store that can continue."""
 
     def __init__(
         self,
@@ -104,6 +100,7 @@ class Claimer:
         watchlist: Watchlist,
         alarms: Alarms,
         canceller: Canceller,
+        look_after: Callable[[Run], object],
     ) -> None:
         self._kernel = kernel
         self._stored = stored
@@ -111,60 +108,8 @@ class Claimer:
         self._watchlist = watchlist
         self._alarms = alarms
         self._canceller = canceller
+        self._look_after = look_after
         self._last_chance = LastChance(kernel)
-
-    # starting
-
-    async def begin(
-        self,
-        plan: BoundWorkflow,
-        view: Any,
-        run_id: str,
-        *,
-        timeout: float | None = None,
-        parent: Step | None = None,
-        on_existing: str | None = None,
-        origin: str | None = None,
-    ) -> Run | None:
-        """See `RunKeeper.begin`."""
-        stored = self._stored
-        stored.register(plan)
-        journal = None if parent is None else journal_of(parent.run)
-        woken = journal is not None and journal.child == run_id
-        if woken and journal is not None:
-            journal.child = None  # this attempt gets the child's outcome; a later one resumes a failure
-        if not isinstance(view, StoreView):
-            message = f"the data of a durable run must be a mapping, not of type {type(view).__name__}"
-            raise ConfigurationError(message, run_id=run_id)
-        identity = Identity(stored, plan, run_id, view, journal, on_existing, origin)
-        if (running := self._kernel.active.get(run_id)) is not None:
-            await identity.check_running(running)
-            return None
-        if woken:
-            ended = await stored.load(run_id)
-            await identity.check(ended)
-            return await self.claim(plan, ended)
-        limit = None if timeout is None else (float(timeout), stored.now() + timeout)
-        since = stored.elapsed()
-        record = await stored.new_record(plan, view, run_id, identity.parent, limit, await identity.kept())
-        with stored.holding:
-            try:
-                found = await stored.create(record)
-            except BaseException:
-                await stored.let_go(run_id, record.expires)
-                raise
-            if found is None:
-                if self._kernel.closed:  # since the call began: other kernels can then claim the run at once
-                    await stored.let_go(run_id, record.expires)
-                    return None
-                run = Run(self._kernel, plan, run_id, view, timeout=timeout, parent_id=record.parent)
-                run.journal = stored.journal(plan, record, since)
-                return run
-        await identity.check(found)
-        repeated = parent is not None and (parent.attempt > 1 or parent.run.resumed)
-        return await self.claim(plan, stored.migrated(found), resume_ended=repeated, timeout=timeout)
-
-    # continuing
 
     async def claim(
         self,
@@ -251,6 +196,7 @@ class Claimer:
                 self._last_chance.end(record)
             if not self._kernel.closed:
                 self._watchlist.continued(run)
+                self._look_after(run)
                 return run
         await self._stored.backend.release(record.run_id, record.token)
         return None

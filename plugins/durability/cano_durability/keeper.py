@@ -38,6 +38,7 @@ from cano_durability.cancelling import Canceller
 from cano_durability.claiming import Claimer, ended_parent, has_ended, is_over
 from cano_durability.failures import error_of
 from cano_durability.families.parking import Parents
+from cano_durability.identity import Identity
 from cano_durability.inspection.auditing import Auditor
 from cano_durability.inspection.checking import check
 from cano_durability.inspection.deleting import Deleter
@@ -79,7 +80,9 @@ class Keeper:
         )
         leases = Leases(kernel, stored)
         self._canceller = canceller = Canceller(kernel, stored, leases, watchlist, alarms, waiters)
-        self._claimer = claimer = Claimer(kernel, stored, leases, watchlist, alarms, canceller)
+        self._claimer = claimer = Claimer(
+            kernel, stored, leases, watchlist, alarms, canceller, lambda run: self._caretaker.look_after(run)
+        )
         heart = Heart(kernel, stored)
         self._caretaker = Caretaker(kernel, stored, heart, watchlist, waiters, claimer, canceller)
         self._parents = Parents(kernel, stored, leases, canceller, self._caretaker.look_after)
@@ -124,13 +127,43 @@ class Keeper:
         origin: str | None = None,
     ) -> Run | None:
         """See `RunKeeper.begin`."""
-        run = await self._claimer.begin(
-            plan, view, run_id, timeout=timeout, parent=parent, on_existing=on_existing, origin=origin
-        )
-        if run is not None:
-            self._caretaker.look_after(run)
-            run.parent = None if parent is None else parent.run
-        return run
+        stored = self.stored
+        stored.register(plan)
+        journal = None if parent is None else journal_of(parent.run)
+        woken = journal is not None and journal.child == run_id
+        if woken and journal is not None:
+            journal.child = None  # this attempt gets the child's outcome; a later one resumes a failure
+        if not isinstance(view, StoreView):
+            message = f"the data of a durable run must be a mapping, not of type {type(view).__name__}"
+            raise ConfigurationError(message, run_id=run_id)
+        identity = Identity(stored, plan, run_id, view, journal, on_existing, origin)
+        if (running := self._kernel.active.get(run_id)) is not None:
+            await identity.check_running(running)
+            return None
+        if woken:
+            ended = await stored.load(run_id)
+            await identity.check(ended)
+            return await self._claimer.claim(plan, ended)
+        limit = None if timeout is None else (float(timeout), stored.now() + timeout)
+        since = stored.elapsed()
+        record = await stored.new_record(plan, view, run_id, identity.parent, limit, await identity.kept())
+        with stored.holding:
+            try:
+                found = await stored.create(record)
+            except BaseException:
+                await stored.let_go(run_id, record.expires)
+                raise
+            if found is None:
+                if self._kernel.closed:  # since the call began: other kernels can then claim the run at once
+                    await stored.let_go(run_id, record.expires)
+                    return None
+                run = Run(self._kernel, plan, run_id, view, timeout=timeout, parent_id=record.parent)
+                run.journal = stored.journal(plan, record, since)
+                self._caretaker.look_after(run)
+                return run
+        await identity.check(found)
+        repeated = parent is not None and (parent.attempt > 1 or parent.run.resumed)
+        return await self._claimer.claim(plan, stored.migrated(found), resume_ended=repeated, timeout=timeout)
 
     def stopped_driving(self, run: Run) -> None:
         """See `RunKeeper.stopped_driving`. A parked run is checked once more: its signal may just have arrived."""
@@ -193,7 +226,7 @@ class Keeper:
                 if record.status.finished and run_id not in self._kernel.active:  # otherwise it is about to leave
                     return await self._result(plan, record)
                 if (claimed := await self._claimer.claim(plan, record)) is not None:
-                    self._kernel.drive(self._caretaker.look_after(claimed))
+                    self._kernel.drive(claimed)
                 elif run_id not in self._kernel.active:
                     if parent is not None and await self._parents.park(parent, record):
                         continue

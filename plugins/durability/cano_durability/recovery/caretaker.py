@@ -68,11 +68,10 @@ class Caretaker:
         self._watching = False
         self._attending = False
 
-    def look_after(self, run: Run) -> Run:
-        """Start the background work for a run that is about to be executed here, and return the run."""
+    def look_after(self, run: Run) -> None:
+        """Start the background work for a run that is about to be executed here."""
         self._heart.start(run)
         self.start()
-        return run
 
     def start(self) -> None:
         """Start the background task, unless it runs already or the store needs none."""
@@ -167,16 +166,13 @@ class Caretaker:
         records, self._backlog = self._backlog, deque()
         taken = await self._take_over_all(records)
         for group in groups:
-            taken += await self._claims.take_over(group, self._drive, self._log_once)
+            taken += await self._claims.take_over(group, self._log_once)
         return taken
 
     @property
     def _is_more(self) -> bool:
         """Whether runs are ready that can be claimed in groups, as far as this kernel knows."""
         return any(group.more for group in self._groups.values())
-
-    def _drive(self, run: Run) -> None:
-        self._kernel.drive(self.look_after(run))
 
     async def _take_over_all(self, records: Iterable[RunRecord]) -> list[Run]:
         """Take over runs, many at a time: their claims share the store's syncs."""
@@ -259,7 +255,7 @@ class Caretaker:
         record = await self._stored.load(run_id)
         run = await self._claimer.claim(plan, record, resume_ended=resume_ended, timeout=timeout, audit=audit)
         if run is not None:
-            self._drive(run)
+            self._kernel.drive(run)
         elif run_id in self._watchlist.parked:
             self.start()  # it waits again: look for its signal
         return run

@@ -13,7 +13,6 @@ from cano_durability.claiming import Claimer
 from cano_durability.recovery.leases import journal_of
 from cano_durability.stored_runs import StoredRuns
 
-Drive: TypeAlias = Callable[[Run], object]
 Log: TypeAlias = Callable[[str, Exception], None]
 
 AT_ONCE = 100
@@ -100,12 +99,11 @@ class GroupClaims:
         self._odd &= ready
         return apart
 
-    async def take_over(self, group: Group, drive: Drive, log: Log) -> list[Run]:
+    async def take_over(self, group: Group, log: Log) -> list[Run]:
         """Claim runs of a group and execute them, until it is full or no more are ready. Return those that are new.
 
         Args:
             group: the group.
-            drive: called with each run that can continue.
             log: called with the id and the error of each run that cannot.
         """
         taken: list[Run] = []
@@ -118,14 +116,14 @@ class GroupClaims:
                     since, plans = self._stored.elapsed(), group.plans.values()
                     claimed = await self._stored.claim_ready(self._store, plans, most, [*leaving, *self._odd])
                     group.claimed([each.run_id for each in claimed])
-                    work = [self._continue(group, each, since, drive, log) for each in claimed]
+                    work = [self._continue(group, each, since, log) for each in claimed]
                     taken += [run for run in await asyncio.gather(*work) if run is not None]
             finally:
                 group.claimed(())
             group.more = len(claimed) == most
         return taken
 
-    async def _continue(self, group: Group, claimed: ClaimedRun, since: float, drive: Drive, log: Log) -> Run | None:
+    async def _continue(self, group: Group, claimed: ClaimedRun, since: float, log: Log) -> Run | None:
         """Execute a claimed run; if that cannot be, free its place, and do not claim it in a group again."""
         run = None
         try:
@@ -137,7 +135,7 @@ class GroupClaims:
                 group.taken.discard(claimed.run_id)
                 self._odd.add(claimed.run_id)
         if run is not None:
-            drive(run)
+            self._kernel.drive(run)
         return run
 
 
