@@ -46,8 +46,8 @@ SINGLE_RUN_OPTIONS = {
     type=click.Choice(["return", "same-data", "reject"]),
     default="return",
     show_default=True,
-    help="If the run exists: resume it, or print its result; the same, but only if it began with the given data; or "
-    "fail.",
+    help="If the run exists: resume it, or print its result; the same, but only if it began with the given data, or "
+    "none is given; or fail.",
 )
 @click.option("--timeout", type=duration, metavar=METAVAR, help="Fail the run after this time.")
 @lease_option(SHORT_LEASE)
@@ -125,7 +125,7 @@ def run(
 
         async def work(kernel: Kernel) -> RunResult:
             handle = await kernel.start(
-                execution.flow, initial or None, run_id=run_id, timeout=timeout, on_existing=on_existing
+                execution.flow, initial if data else None, run_id=run_id, timeout=timeout, on_existing=on_existing
             )
             try:
                 return await handle.result()

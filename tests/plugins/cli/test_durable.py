@@ -105,10 +105,12 @@ def test_an_existing_run(cano: Cano, project: Path) -> None:
     for same in ("--data", "number=9"), ():
         assert "nothing was run" in again("same-data", *same).stdout
     assert "nothing was run" in again("return", "--data", "number=10").stdout
-    other = again("same-data", "--data", "number=10")
-    assert (other.exit_code, other.stderr) == (
-        2, "Error: the run id 'r1' is in use: it began with other data; choose another id\n"
-    )  # fmt: skip
+    (project / "empty.json").write_text("{}", encoding="utf-8")
+    for other in "number=10", "@empty.json":
+        refused = again("same-data", "--data", other)
+        assert (refused.exit_code, refused.stderr) == (
+            2, "Error: the run id 'r1' is in use: it began with other data; choose another id\n"
+        )  # fmt: skip
     assert again("reject", "--data", "number=9").stderr == (
         "Error: the run id 'r1' is in use: a run with it exists; choose another id\n"
     )
