@@ -70,20 +70,12 @@ def seconds(name: str, value: object, least: float = 0, most: float = math.inf) 
 
 def positive_seconds(name: str, value: object) -> float:
     """Return `value`, seconds or a timedelta, in seconds. It is above 0."""
-    number = _in_seconds(value)
-    if number is not None and 0 < number <= LONGEST:
-        return number
-    refuse(name, value, "a positive number of seconds" + _too_long(number))
+    return _above_0(name, value, "")
 
 
 def time_limit(name: str, value: object) -> float | None:
     """Return `value` if it is None, or a number of seconds above 0, or the seconds of such a timedelta."""
-    if value is None:
-        return None
-    number = _in_seconds(value)
-    if number is None or not 0 < number <= LONGEST:
-        refuse(name, value, f"a positive number of seconds{_too_long(number)} or None")
-    return number
+    return None if value is None else _above_0(name, value, " or None")
 
 
 def instant(name: str, value: object) -> float:
@@ -163,5 +155,9 @@ def _limits(least: float, most: float, number: float | None) -> str:
     return f", {least} or more" if boundless else f" from {least} to {most}"
 
 
-def _too_long(number: float | None) -> str:
-    return f" up to {LONGEST:,}" if number is not None and number > LONGEST else ""
+def _above_0(name: str, value: object, other: str) -> float:
+    number = _in_seconds(value)
+    if number is not None and 0 < number <= LONGEST:
+        return number
+    most = f" up to {LONGEST:,}" if number is not None and number > LONGEST else ""
+    refuse(name, value, f"a positive number of seconds{most}{other}")

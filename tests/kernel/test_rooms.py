@@ -14,13 +14,13 @@ HERE = Path(cano.__file__).parent
 FILES = sorted(path for path in HERE.rglob("*.py") if "testing" not in path.relative_to(HERE).parts)
 
 BUDGETS = {
-    "": 1_303,  # the top floor: hooks, protocols, records, errors, options
+    "": 1_299,  # the top floor: hooks, protocols, records, errors, options
     "data": 587,
     "model": 804,
     "engine": 1_544,
     "runtime": 295,
     "concurrency": 634,
-    "plugins": 514,
+    "plugins": 510,
     "kernel": 780,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""

@@ -272,7 +272,7 @@ class Plugins:
         impls = list(reversed(caller.get_hookimpls()))
         wrappers = [impl for impl in impls if impl.wrapper]
         if wrappers and hook in _MAY_BE_ASYNC:  # the caller handles their exceptions
-            return (lambda kernel: _awaited(caller(kernel=kernel)),)
+            return (lambda kernel: caller(kernel=kernel),)
         listeners = tuple(_one_argument(impl) for impl in impls if impl not in wrappers)
         around = tuple(map(_one_argument, wrappers))
         return (Wrapped(around, listeners, self.observer_failed),) if wrappers else listeners
@@ -362,12 +362,6 @@ def _origin(dist: importlib.metadata.Distribution) -> tuple[str, str]:
     head = (dist.read_text("METADATA") or dist.read_text("PKG-INFO") or "").partition("\n\n")[0]
     about = dict(line.partition(": ")[::2] for line in head.splitlines())
     return about.get("Name", "unknown distribution"), about.get("Version", "")
-
-
-async def _awaited(answers: Iterable[Any]) -> None:
-    for answer in answers:
-        if inspect.isawaitable(answer):
-            await answer
 
 
 def _is_async(function: Any) -> bool:
