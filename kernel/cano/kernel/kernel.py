@@ -44,6 +44,7 @@ from cano.model.result import RunResult
 from cano.model.workflow import Workflow
 from cano.options import instant, optional
 from cano.plugins.codec_layers import restricted
+from cano.plugins.loading import PluginInfo, Plugins
 from cano.protocols import Capabilities, Clock, Codec, Executor, StoreBackend
 from cano.records import AuditEntry, Explanation, Finding, Retention, RunRecord, RunStatus, Transition
 from cano.run_filter import RunFilter
@@ -60,7 +61,6 @@ if TYPE_CHECKING:
     from cano.engine.run_view import RunView
     from cano.engine.step import Step
     from cano.plugins.codec_layers import Layers
-    from cano.plugins.loading import PluginInfo
 
 
 class Kernel:
@@ -119,9 +119,8 @@ class Kernel:
         namespace: str | None = None,
     ) -> None:
         self.namespace = checked_namespace(namespace)
-        self._resources = Resources(
-            store, executor, plugins, discover=discover, block=block, strict=strict, namespace=self.namespace
-        )
+        self._plugins = Plugins(plugins, discover=discover, block=block, strict=strict)
+        self._resources = Resources(self._plugins, store, executor, self.namespace)
         if clock is not None and not isinstance(clock, Clock):
             raise ConfigurationError(f"clock must be a Clock, such as cano.testing.VirtualClock(), not {clock!r}")
         self.lease, self.poll = positive_seconds("lease", lease), positive_seconds("poll", poll)
@@ -277,7 +276,7 @@ class Kernel:
     @property
     def observer_errors(self) -> Mapping[str, int]:
         """The number of exceptions of each observer, by its name."""
-        return dict(self._resources.plugins.observer_errors)
+        return dict(self._plugins.observer_errors)
 
     def load(self) -> list[PluginInfo]:
         """Import the plugins, unless they are imported, and return a list of them.
@@ -286,8 +285,8 @@ class Kernel:
             PluginError: two plugins have the same name; or, if `strict`, one is broken.
             ConfigurationError: a plugin that was given by name is not installed.
         """
-        self._resources.plugins.load()
-        return self._resources.plugins.infos
+        self._plugins.load()
+        return self._plugins.infos
 
     def store_at(self, url: str) -> tuple[StoreBackend | None, Layers]:
         """Return the store at `url`, not yet opened, and the codec layers, which wrap and unwrap its values.
@@ -306,11 +305,11 @@ class Kernel:
 
     def inactive(self, plugin: str) -> str | None:
         """Return why a plugin is not active, and what to do, in a few words; None if it is."""
-        return self._resources.plugins.inactive(plugin)
+        return self._plugins.inactive(plugin)
 
     def ask(self, hook: str, **arguments: Any) -> Any:
         """Return the first answer of a plugin to a provider hook, or None. Raises PluginError if it is wrong."""
-        return self._resources.plugins.ask(hook, **arguments)
+        return self._plugins.ask(hook, **arguments)
 
     def provided(self, kind: str, given: str) -> Any:
         """Return what a plugin provides for a URL or a name.
@@ -323,7 +322,7 @@ class Kernel:
             ConfigurationError: no plugin answers; the error says why, and what to do.
             PluginError: the answer is wrong.
         """
-        return self._resources.plugins.provided(kind, given)
+        return self._plugins.provided(kind, given)
 
     def stores(self) -> dict[str, Mapping[str, Capabilities]]:
         """Return the capabilities of the stores of each active plugin, by URL scheme.
@@ -331,7 +330,7 @@ class Kernel:
         Raises:
             PluginError: a plugin's answer is wrong.
         """
-        return self._resources.plugins.stores()
+        return self._plugins.stores()
 
     def required_keeper(self, need: str = "this") -> RunKeeper:
         """Return the keeper of runs. Raises ConfigurationError if there is none, naming the `need` for it."""
@@ -848,11 +847,11 @@ class Kernel:
 
     def listeners(self, hook: str) -> tuple[Callable[[Any], None], ...]:
         """Return the implementations of a lifecycle hook, in calling order."""
-        return self._resources.plugins.listeners(hook)
+        return self._plugins.listeners(hook)
 
     def observer_failed(self, listener: Callable[[Any], None], error: BaseException) -> None:
         """Count an observer's exception; log its first one."""
-        self._resources.plugins.observer_failed(listener, error)
+        self._plugins.observer_failed(listener, error)
 
     def limiter(self, limit: Limit) -> Limiter:
         """Return the slots of `limit` in this kernel."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,7 @@ _log = logging.getLogger("cano")
 
 
 class Resources:
-    """Loads the plugins, and opens and closes codec, store and executor. `Kernel` documents the arguments.
+    """Opens and closes codec, store and executor. `Kernel` documents the arguments.
 
     Attributes:
         plugins: the plugins; `hook` is pluggy's hook relay.
@@ -37,14 +37,10 @@ class Resources:
 
     def __init__(
         self,
+        plugins: Plugins,
         store: str | StoreBackend,
         executor: str | Executor | None,
-        plugins: Iterable[Any],
-        *,
-        discover: bool,
-        block: Iterable[str],
-        strict: bool,
-        namespace: str | None = None,
+        namespace: str | None,
     ) -> None:
         for name, value, kind, what in (
             ("store", store, StoreBackend, "a URL such as 'memory://' or a StoreBackend"),
@@ -53,7 +49,7 @@ class Resources:
             if not isinstance(value, str) and (not isinstance(value, kind) or isinstance(value, type)):
                 hint = f"; write {nearest(name, str(value), ())!r}" if isinstance(value, os.PathLike) else ""
                 raise ConfigurationError(f"{name} must be {what}, not {value!r}{hint}")
-        self.plugins = Plugins(plugins, discover=discover, block=block, strict=strict)
+        self.plugins = plugins
         self.hook: Any = self.plugins.manager.hook
         self._opened: list[Any] = []
         self._warned = False
