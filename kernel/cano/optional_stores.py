@@ -155,7 +155,7 @@ class NotifyingStore(StoreBackend, Protocol):
         at all, if the process that changed the run dies at that moment.
 
         Args:
-            tell: called in the event loop that opened the store.
+            tell: called in the event loop that opened the store, or the last one that called `attend(True)`.
         """
         ...
 
