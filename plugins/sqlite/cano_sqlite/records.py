@@ -72,9 +72,11 @@ class Create(Job):
 def delete(connection: sqlite3.Connection, run_id: str, tails: Tails) -> bool:
     """Delete a run with its journal, snapshot and signals. Return whether it existed."""
     tails.take(run_id)
-    connection.execute("DELETE FROM signals WHERE run_id = ?", (run_id,))
+    signals = connection.execute("DELETE FROM signals WHERE run_id = ?", (run_id,)).rowcount
     row = connection.execute("SELECT id FROM runs WHERE run_id = ?", (run_id,)).fetchone()
     if row is None:
+        if signals:
+            note(connection, None)  # as in `forget`
         return False
     forget(connection, row)
     note(connection, run_id)

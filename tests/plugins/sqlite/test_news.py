@@ -177,6 +177,30 @@ async def test_a_run_of_its_own_that_others_change(
     assert await told.until("continued") == {"signalled", "continued"}
 
 
+async def test_a_signal_with_the_number_of_a_deleted_one(
+    store: SqliteBackend, other: SqliteBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal is told that has the number of one that was deleted, with the id of a run that never was."""
+    honest, gate = news.newest, threading.Event()
+
+    def gated(connection: Any) -> news.Newest:
+        gate.wait(60)
+        return honest(connection)
+
+    told = Told(store)
+    await other.put_signal("early", Signal("1", "go"))
+    await told.until("early")
+    store.attend(False)
+    await until(lambda: threads() == [])
+    monkeypatch.setattr(news, "newest", gated)
+    store.attend(True)
+    assert not await other.delete("early")
+    await other.put_signal("late", Signal("1", "go"))
+    gate.set()
+
+    assert None in await told.until(None)
+
+
 def test_a_kernel_of_two_event_loops_is_notified_in_the_second(path: Path) -> None:
     """A kernel that is used in a second event loop does not wait for its poll there, which is an hour away."""
     kernel = Kernel(store=f"sqlite:///{path}", poll=3600, lease=36_000)
