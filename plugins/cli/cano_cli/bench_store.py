@@ -25,7 +25,7 @@ LOGGING_PLUGINS = ("structlog",)
 @click.argument("url", metavar="URL")
 @click.option("--runs", type=click.IntRange(min=1), default=100, show_default=True, help="Number of concurrent runs.")
 @click.option(
-    "--seconds", type=duration, default=3.0, show_default=True, metavar=METAVAR,
+    "--seconds", type=duration, default="3s", show_default=True, metavar=METAVAR,
     help="Duration of each of the four measurements.",
 )  # fmt: skip
 @json_option

@@ -208,6 +208,7 @@ def execute(
     if store is not None:
         options["store"] = store
     with live_view(lambda: state_table(execution.recorder), wanted=progress) as view:
+        view.keep_on_screen(False)  # a usage error has no states to show
         outcome = execution.execute(lambda: settings.kernel(**options), work)
         view.keep_on_screen(isinstance(outcome, Failure))
     return outcome

@@ -22,6 +22,8 @@ from cano_cli.settings import ACTOR_VARIABLE, NAMESPACE_VARIABLE, Settings
 
 OTHER_NAMES = {"history": "show", "list": "runs", "start": "run", "ls": "runs", "status": "show"}
 """Names that users try for commands, with the names that these have."""
+WHOLE = 1000
+"""More characters than the first sentence of any command's help."""
 
 
 class App(click.Group):
@@ -61,6 +63,12 @@ class App(click.Group):
             meant = OTHER_NAMES.get(name) or nearest(name, self.commands)
             ctx.fail(f"No such command {name!r}." + (f" Did you mean {meant!r}?" if meant else ""))
         return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands with the first sentences of their helps. Click would cut long ones off."""
+        shown = {name: command for name, command in sorted(self.commands.items()) if not command.hidden}
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.get_short_help_str(WHOLE)) for name, command in shown.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the subcommand and report errors that it does not handle itself."""

@@ -52,7 +52,7 @@ MARK = "cano.store"
     help="The part of DST that gets the runs; '' is DST itself. [default: that of cano --namespace]",
 )  # fmt: skip
 @click.option(
-    "--lease", type=duration, default=SHORT_LEASE, show_default=True, metavar=METAVAR,
+    "--lease", type=duration, default=f"{SHORT_LEASE:g}s", show_default=True, metavar=METAVAR,
     help="Time of inactivity after which another copy to DST counts as dead.",
 )  # fmt: skip
 @json_option

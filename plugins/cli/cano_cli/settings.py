@@ -114,4 +114,6 @@ def where_option(command: AnyCommand) -> AnyCommand:
 def lease_option(seconds: float) -> Callable[[AnyCommand], AnyCommand]:
     """Make a decorator that adds the option --lease, by default `seconds`, to a command that executes runs."""
     help = "Time without a renewal after which another process may take over the run."
-    return click.option("--lease", type=duration, default=seconds, show_default=True, metavar=METAVAR, help=help)
+    return click.option(
+        "--lease", type=duration, default=f"{seconds:g}s", show_default=True, metavar=METAVAR, help=help
+    )

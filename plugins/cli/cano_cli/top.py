@@ -53,7 +53,7 @@ class Look(NamedTuple):
 @store_option
 @click.option("--workflow", metavar="NAME", shell_complete=workflow_names, help="Only runs of this workflow.")
 @click.option(
-    "--interval", type=duration, default=2.0, show_default=True, metavar=METAVAR, help="Time between two looks."
+    "--interval", type=duration, default="2s", show_default=True, metavar=METAVAR, help="Time between two looks."
 )
 @json_option
 @click.pass_context

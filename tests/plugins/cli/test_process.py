@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import pty
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cano import Kernel
 
 Start = Callable[..., "subprocess.Popen[str]"]
 Write = Callable[[str, str], Path]
@@ -296,6 +298,25 @@ def test_live_view_stays_after_a_failure(start: Start) -> None:
     end = shown[: shown.index("Error:")]
     assert "failed" in end
     assert "ValueError: bad" in shown
+
+
+@pytest.mark.usefixtures("dressed")
+def test_live_view_vanishes_after_a_usage_error(start: Start) -> None:
+    """No table without states is left above the error: its lines are erased."""
+
+    async def create() -> None:
+        async with Kernel(store="sqlite:///runs.db"):
+            pass
+
+    asyncio.run(create())
+    terminal = Terminal()
+    process = start("resume", "w", "nope", "--store", "sqlite:///runs.db", stderr=terminal.writer)
+    code = process.wait(60)
+    terminal.close()
+
+    table, _, error = terminal.text.partition("Error:")
+    assert (code, "has no run 'nope'" in error) == (2, True)
+    assert "\x1b[2K" in table
 
 
 @pytest.mark.usefixtures("dressed")

@@ -13,8 +13,10 @@ import click
 import pytest
 from cano_cli.builtin import SUMMARIES, BuiltIn
 from cano_cli.commands import add_plugin_commands
+from cano_cli.durations import METAVAR
 from cano_cli.main import make_app
 from cano_cli.settings import Settings
+from click.testing import CliRunner
 
 PROGRAM = """
 import json, sys
@@ -137,6 +139,25 @@ def test_summary(name: str) -> None:
     assert [listed.get_short_help_str(width) for width in WIDTHS] == [
         real.get_short_help_str(width) for width in WIDTHS
     ]
+
+
+def test_summaries_are_whole() -> None:
+    """The list of commands cuts no sentence, however narrow the terminal is."""
+    for width in (60, 100):
+        shown = CliRunner().invoke(make_app(), ["--help"], terminal_width=width).output
+        assert "..." not in shown.partition("Commands:")[2]
+        assert SUMMARIES["audit"] in " ".join(shown.split())
+
+
+def test_defaults_have_units() -> None:
+    """The default of a duration is shown as a user writes it."""
+    app, count = make_app(), 0
+    for name in SUMMARIES:
+        for option in app.commands[name].imported().params:  # type: ignore[attr-defined]
+            if option.metavar == METAVAR and isinstance(option.default, str | float):
+                assert str(option.default).endswith("s"), (name, option.name)
+                count += 1
+    assert count >= 6
 
 
 def test_summaries_of_plugins() -> None:

@@ -132,16 +132,25 @@ def test_emit_and_history(cano: Cano) -> None:
     """An event runs the schedules that wait for it, once for each id; the history says what became of each."""
     sent = json.loads(cano("emit", "paid", "--data", '{"fail": false}', "--id", "e1", "--json").stdout)
     assert [run["status"] for run in sent["runs"]] == ["succeeded"]
-    assert cano("emit", "paid", "--id", "e1").stdout == "0 run(s) started by event 'paid', 0 failed\n"
+    again = cano("emit", "paid", "--id", "e1")
+    assert (again.stdout, again.stderr) == ("0 runs started by event 'paid', 0 failed\n", "")
+    nobody = cano("emit", "payed")
+    assert (nobody.returncode, nobody.stdout) == (0, "0 runs started by event 'payed', 0 failed\n")
+    assert nobody.stderr == "Note: no schedule waits for event 'payed'; known events: 'paid'\n"
     failed = cano("emit", "paid", "--data", '{"fail": true}')
-    assert (failed.returncode, failed.stdout.splitlines()[-1]) == (1, "1 run(s) started by event 'paid', 1 failed")
+    run, summary = failed.stdout.splitlines()
+    assert (failed.returncode, summary) == (1, "1 run started by event 'paid', 1 failed")
+    assert ": failed: task 'work' failed" in run
+    assert run.endswith("ValueError: as it was told to")
+    failure = json.loads(cano("emit", "paid", "--data", '{"fail": true}', "--json").stdout)["runs"][0]
+    assert failure["error"].endswith("ValueError: as it was told to")
     assert cano("emit", "paid", "--data", "{").returncode == 2
 
     ticks = json.loads(cano("history", "event", "--json").stdout)
-    assert [(tick["kind"], tick["outcome"], tick["nominal"]) for tick in ticks] == [("event", "fired", None)] * 2
+    assert [(tick["kind"], tick["outcome"], tick["nominal"]) for tick in ticks] == [("event", "fired", None)] * 3
     assert ticks[0]["run_id"] == sent["runs"][0]["run_id"]
     newest = cano("history", "event", "--limit", "1")
-    assert (len(newest.stdout.splitlines()), "1 older" in newest.stderr) == (2, True)
+    assert (len(newest.stdout.splitlines()), "2 older" in newest.stderr) == (2, True)
     assert cano("history", "nightly").stdout == "no time, event or trigger yet\n"
 
 
@@ -163,19 +172,23 @@ def test_backfill_runs_the_past(cano: Cano) -> None:
         "nightly@2026-03-07T07:30:00Z: succeeded",
         "nightly@2026-03-08T07:00:00Z: succeeded",
         "nightly@2026-03-09T06:30:00Z: succeeded",
-        "3 run(s) from 2026-03-07 00:00:00+00:00 to 2026-03-10 00:00:00+00:00, 0 failed",
+        "3 runs from 2026-03-07 00:00:00+00:00 to 2026-03-10 00:00:00+00:00, 0 failed",
     ]
     again = cano("backfill", "nightly", "2026-03-07", "2026-03-10")
-    assert again.stdout.startswith("0 run(s)")
+    assert again.stdout.startswith("0 runs ")
     assert cano("backfill", "nightly", "yesterday", "2026-03-10").returncode == 2
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_run_stops_on_a_signal(folder: Path, number: signal.Signals) -> None:
-    """It shows the schedules, fires, and ends well."""
+@pytest.mark.parametrize(
+    ("number", "target", "variable"),
+    [(signal.SIGTERM, ["jobs.py:durable"], "jobs:broken"), (signal.SIGINT, [], "jobs:durable")],
+)
+def test_run_stops_on_a_signal(folder: Path, number: signal.Signals, target: list[str], variable: str) -> None:
+    """It shows the schedules, fires, and ends well. The argument comes before the variable, which is enough."""
     with subprocess.Popen(
-        [str(COMMAND), "schedule", "run", "jobs.py:durable"],
+        [str(COMMAND), "schedule", "run", *target],
         cwd=folder,
+        env={**os.environ, "CANO_SCHEDULER": variable},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import click
-from cano import CanoError, ConfigurationError, SchedulerError
+from cano import CanoError, ConfigurationError, RunInfo, SchedulerError
+from cano.safe_text import safe_str
 
 from cano_scheduler import _check
 from cano_scheduler.cli.formatting import (
@@ -36,7 +37,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 def schedule() -> None:
     """Run and manage schedules.
 
-    All commands but `run` take the scheduler from --scheduler or from the environment variable CANO_SCHEDULER.
+    The environment variable CANO_SCHEDULER names the scheduler for all commands that are given none.
     """
 
 
@@ -90,7 +91,7 @@ def _do(target: str, work: Callable[[Scheduler], Awaitable[R]], durable: bool = 
 
 
 @schedule.command()
-@click.argument("target", metavar="MODULE:SCHEDULER")
+@click.argument("target", metavar="MODULE:SCHEDULER", envvar="CANO_SCHEDULER")
 @click.option(
     "--grace", type=click.FloatRange(min=0), default=10.0, show_default=True,
     help="Seconds that runs have to end after a signal.",
@@ -187,16 +188,20 @@ def trigger(id: str, data: str | None, target: str, as_json: bool) -> None:
 @_on_scheduler
 @_json_option
 def emit(event: str, data: str | None, event_id: str | None, target: str, as_json: bool) -> None:
-    """Emit EVENT, and run the schedules that wait for it in this process, to their ends.
+    """Emit EVENT, and run the schedules that wait for it.
 
-    The overlap policies apply. The exit code is 1 if a run failed.
+    They run in this process, to their ends. The overlap policies apply. The exit code is 1 if a run failed.
     """
     given = _parse_data(data)
 
-    async def work(scheduler: Scheduler) -> list[tuple[str, str]]:
+    async def work(scheduler: Scheduler) -> list[RunInfo]:
         handles = await scheduler.emit(event, given, id=event_id)
         await asyncio.gather(*(handle.result() for handle in handles), return_exceptions=True)
-        return [(handle.run_id, handle.status().status.value) for handle in handles]
+        waits = {info.definition.partition(" ")[2] for info in await scheduler.list() if info.kind == "on"}
+        if event not in waits:
+            known = ", ".join(map(repr, sorted(waits))) or "none"
+            click.echo(shown(f"Note: no schedule waits for event {event!r}; known events: {known}"), err=True)
+        return [handle.status() for handle in handles]
 
     _report(_do(target, work), f"started by event {event!r}", as_json)
 
@@ -207,7 +212,10 @@ def emit(event: str, data: str | None, event_id: str | None, target: str, as_jso
 @_on_scheduler
 @_json_option
 def history(id: str, limit: int, target: str, as_json: bool) -> None:
-    """Show what became of the times, events and triggers of schedule ID: fired, late or skipped, and why."""
+    """Show what became of schedule ID's times, events and triggers.
+
+    Each was fired, late or skipped, and the table says why.
+    """
     ticks = _do(target, lambda scheduler: scheduler.history(id))
     if as_json:
         _print_json([*map(tick_as_json, ticks[-limit:])])
@@ -234,7 +242,7 @@ def pause(id: str, target: str, as_json: bool) -> None:
 @_on_scheduler
 @_json_option
 def resume(id: str, target: str, as_json: bool) -> None:
-    """Resume schedule ID if it is paused, and reset it if it is tripped."""
+    """Resume schedule ID if paused, and reset it if tripped."""
 
     async def work(scheduler: Scheduler) -> None:
         await scheduler.resume(id)
@@ -252,25 +260,32 @@ def resume(id: str, target: str, as_json: bool) -> None:
 @_on_scheduler
 @_json_option
 def backfill(id: str, start: str, end: str, limit: int, target: str, as_json: bool) -> None:
-    """Run schedule ID for its times without a run, from START to before END.
+    """Run schedule ID for its times from START to before END.
 
-    START and END are in ISO 8601; without an offset they are in UTC. The exit code is 1 if a run failed.
+    Times that have a run are left out. START and END are in ISO 8601; without an offset they are in UTC. The exit code
+    is 1 if a run failed.
     """
     span = _parse_time("START", start), _parse_time("END", end)
     handles = _do(target, lambda scheduler: scheduler.backfill(id, *span, limit=limit))
     what = f"from {format_time(span[0])} to {format_time(span[1])}"
-    _report([(handle.run_id, handle.status().status.value) for handle in handles], what, as_json)
+    _report([handle.status() for handle in handles], what, as_json)
 
 
-def _report(runs: list[tuple[str, str]], what: str, as_json: bool) -> None:
-    """Print runs with their statuses. The exit code is 1 if one of them failed."""
-    failed = sum(status == "failed" for _, status in runs)
+def _report(runs: list[RunInfo], what: str, as_json: bool) -> None:
+    """Print runs with their statuses and errors. The exit code is 1 if one of them failed."""
+    failed = sum(run.status.value == "failed" for run in runs)
+    errors = [None if run.error is None else safe_str(run.error) for run in runs]
     if as_json:
-        _print_json({"runs": [{"run_id": run_id, "status": status} for run_id, status in runs], "failed": failed})
+        listed = [
+            {"run_id": run.run_id, "status": run.status.value, "error": error}
+            for run, error in zip(runs, errors, strict=True)
+        ]
+        _print_json({"runs": listed, "failed": failed})
     else:
-        for run_id, status in runs:
-            click.echo(f"{shown(shlex.quote(run_id))}: {status}")
-        click.echo(f"{len(runs)} run(s) {shown(what)}, {failed} failed")
+        for run, error in zip(runs, errors, strict=True):
+            why = "" if error is None else f": {error}"
+            click.echo(shown(f"{shlex.quote(run.run_id)}: {run.status.value}{why}"))
+        click.echo(f"{len(runs)} run{'s' * (len(runs) != 1)} {shown(what)}, {failed} failed")
     if failed:
         raise SystemExit(1)
 
