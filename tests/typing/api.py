@@ -140,6 +140,8 @@ from cano import (
     undeclared,
     wait_for,
 )
+from cano.late import names
+from cano.tracebacks import fold, raised_at, rendered
 from cano_memory import MemoryStore
 
 
@@ -868,6 +870,10 @@ class Plugin:
     @hookimpl
     def cano_run_finished(self, run: Run) -> None:
         """Listen."""
+        if run.error is not None:
+            fold(run.error)
+            assert_type(rendered(run.error), str)
+            assert_type(raised_at(run.error), str | None)
         print(run.run_id, run.status, run.error, run.steps, HOOK_NAMESPACE)
 
     @hookspec
@@ -882,3 +888,6 @@ seen: KeyValueStore = StoreView(managed.live(), managed.apply)
 kernel = Kernel(store=Backend(), executor=executor, plugins=[Plugin()], clock=clock, limits=SizeLimits(ids=100))
 parked = Wait(then="DONE", signal="approved")
 warning: type[Warning] = PluginWarning
+find, listed = names(__name__, {"backend": "Backend connect"})
+assert_type(find, Callable[[str], Any])
+assert_type(listed, Callable[[], list[str]])
