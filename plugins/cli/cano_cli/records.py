@@ -39,12 +39,12 @@ def waits_for(wait: Wait | None) -> str:
 
 def detail_of(record: RunRecord, now: float) -> str:
     """Return the detail that matters for the run's status: its holder, its wait, or its error."""
+    error: Mapping[str, Any] = record.error or {}  # stores also report here why a row is corrupt, also of a parked run
     status = status_of(record, now)
     if status is RunStatus.RUNNING:
         return f"held by {holder_of(record, now)}"
-    if status is RunStatus.PARKED:
+    if status is RunStatus.PARKED and not error:
         return f"waits{waits_for(record.wait)}"
-    error: Mapping[str, Any] = record.error or {}  # stores also report here why a row is corrupt
     return " ".join(str(error.get("message", "")).split())
 
 

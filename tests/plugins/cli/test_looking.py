@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -330,6 +332,18 @@ def test_waiting(cano: Cano) -> None:
         "signal": "approved", "child": None, "until": None, "then": "ship", "on_timeout": None, "token": "stopped:2",
     }  # fmt: skip
     assert re.search(r"^stopped .* waits for signal 'approved', then ship$", cano("runs").stdout, re.MULTILINE)
+
+
+@pytest.mark.usefixtures("orders")
+def test_damage_is_shown(cano: Cano, store: str) -> None:
+    """The list says of a corrupt row of a parked run that it is corrupt, not that it waits."""
+    with closing(sqlite3.connect(store.removeprefix("sqlite:///"), isolation_level=None)) as connection:
+        connection.execute("UPDATE runs SET seq = 99, status = 'parked'")
+
+    shown = cano("runs").stdout.splitlines()[1:]
+
+    assert len(shown) == 4
+    assert all("parked" in each and each.endswith("the newest entry of its journal differ") for each in shown)
 
 
 @pytest.mark.usefixtures("store")
