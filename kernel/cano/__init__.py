@@ -2,6 +2,7 @@
 
 import typing
 
+from cano.bulk import BulkReport, Pace
 from cano.concurrency.subworkflow import SubWorkflow
 from cano.data.changes import Changes, ManagedStore, apply_changes
 from cano.data.copying import isolate
@@ -114,24 +115,24 @@ if typing.TYPE_CHECKING:
     from cano.runtime.clock import SystemClock
 
 __all__ = [
-    "API_VERSION", "Appended", "AttachedRun", "AuditEntry", "AuditingStore", "BranchOutcome", "BranchStatus", "Call",
-    "Cancelled", "CanoError", "Capabilities", "Changes", "ClaimedRun", "ClaimingStore", "Clock", "Codec", "CodecLayer",
-    "Commit", "ConcurrentWorkflow", "ConcurrentWorkflowStatus", "ConfigurationError", "ConflictError", "ContextLayer",
-    "Executor", "Explanation", "Failed", "FilterError", "Finding", "FunctionTask", "HOOK_NAMESPACE",
-    "HistoryPagingStore", "JoinConfig", "JoinError", "JoinStrategy", "Kernel", "Key", "KeyNotFoundError",
-    "KeyValueStore", "LayerContext", "LazyBackend", "Limit", "LimitingStore", "MISSING", "ManagedStore",
-    "MergeConflictError", "Node", "NodeError", "NotifyingStore", "PermanentStoreError", "PluginError", "PluginInfo",
-    "PluginWarning", "Plugins", "Progress", "PruningStore", "ReadKey", "Registration", "Retention",
-    "RetryExhaustedError", "RetryStrategy", "Run", "RunCancelledError", "RunExistsError", "RunFilter", "RunHandle",
-    "RunInfo", "RunInterruptedError", "RunListing", "RunNotFoundError", "RunRecord", "RunResult", "RunStatus",
-    "RunTimeoutError", "RunView", "SchedulerError", "ScopedStore", "SerializationError", "Signal", "Signals",
-    "SizeLimitError", "SizeLimits", "SplitOutcome", "Standstill", "Step", "StepKilledError", "StepTimeoutError",
-    "StoreBackend", "StoreError", "StoreUnavailableError", "StoreView", "SubWorkflow", "Success", "SystemClock", "Task",
-    "TaskConfig", "TaskError", "Timer", "TransientStoreError", "Transition", "TransitionError", "TypeMismatchError",
-    "TypedStore", "ValidationError", "VersionMismatchError", "Wait", "WaitStrategy", "Workflow", "WorkflowError",
-    "WorkflowResult", "apply_changes", "current_step", "current_wait", "default_kernel", "derived_id", "edges",
-    "hookimpl", "hookspec", "is_held", "isolate", "not_a_list", "read_history", "sleep_until", "state_name", "task",
-    "undeclared", "wait_for",
+    "API_VERSION", "Appended", "AttachedRun", "AuditEntry", "AuditingStore", "BranchOutcome", "BranchStatus",
+    "BulkReport", "Call", "Cancelled", "CanoError", "Capabilities", "Changes", "ClaimedRun", "ClaimingStore", "Clock",
+    "Codec", "CodecLayer", "Commit", "ConcurrentWorkflow", "ConcurrentWorkflowStatus", "ConfigurationError",
+    "ConflictError", "ContextLayer", "Executor", "Explanation", "Failed", "FilterError", "Finding", "FunctionTask",
+    "HOOK_NAMESPACE", "HistoryPagingStore", "JoinConfig", "JoinError", "JoinStrategy", "Kernel", "Key",
+    "KeyNotFoundError", "KeyValueStore", "LayerContext", "LazyBackend", "Limit", "LimitingStore", "MISSING",
+    "ManagedStore", "MergeConflictError", "Node", "NodeError", "NotifyingStore", "Pace", "PermanentStoreError",
+    "PluginError", "PluginInfo", "PluginWarning", "Plugins", "Progress", "PruningStore", "ReadKey", "Registration",
+    "Retention", "RetryExhaustedError", "RetryStrategy", "Run", "RunCancelledError", "RunExistsError", "RunFilter",
+    "RunHandle", "RunInfo", "RunInterruptedError", "RunListing", "RunNotFoundError", "RunRecord", "RunResult",
+    "RunStatus", "RunTimeoutError", "RunView", "SchedulerError", "ScopedStore", "SerializationError", "Signal",
+    "Signals", "SizeLimitError", "SizeLimits", "SplitOutcome", "Standstill", "Step", "StepKilledError",
+    "StepTimeoutError", "StoreBackend", "StoreError", "StoreUnavailableError", "StoreView", "SubWorkflow", "Success",
+    "SystemClock", "Task", "TaskConfig", "TaskError", "Timer", "TransientStoreError", "Transition", "TransitionError",
+    "TypeMismatchError", "TypedStore", "ValidationError", "VersionMismatchError", "Wait", "WaitStrategy", "Workflow",
+    "WorkflowError", "WorkflowResult", "apply_changes", "current_step", "current_wait", "default_kernel", "derived_id",
+    "edges", "hookimpl", "hookspec", "is_held", "isolate", "not_a_list", "read_history", "sleep_until", "state_name",
+    "task", "undeclared", "wait_for",
 ]  # fmt: skip
 
 # These names need asyncio, which takes longer to import than all of the above, so they are imported on first use.

@@ -14,18 +14,19 @@ HERE = Path(cano.__file__).parent
 FILES = sorted(path for path in HERE.rglob("*.py") if "testing" not in path.relative_to(HERE).parts)
 
 BUDGETS = {
-    "": 1_299,  # the top floor: hooks, protocols, records, errors, options
+    "": 1_312,  # the top floor: hooks, protocols, records, errors, options
     "data": 587,
     "model": 804,
-    "engine": 1_544,
+    "engine": 1_546,
     "runtime": 295,
     "concurrency": 634,
     "plugins": 510,
-    "kernel": 775,
+    "kernel": 790,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
 DURABILITY = {
-    "": 1_947, "families": 91, "inspection": 487, "looking": 142, "recovery": 591, "sealing": 610, "selecting": 165,
+    "": 1_957, "bulk": 143, "families": 91, "inspection": 487, "looking": 142, "recovery": 591, "sealing": 610,
+    "selecting": 165,
 }  # fmt: skip
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
 
@@ -118,7 +119,7 @@ def test_a_file_can_be_read_at_once() -> None:
 
 BASES = {
     "Task", "Generic", "Protocol", "NamedTuple", "Enum", "Strand", "TypedStore", "StoreView", "KeyValueStore",
-    "StoreBackend", "UserWarning", "list", "tuple", "str", "islice", "ABC",
+    "StoreBackend", "UserWarning", "list", "tuple", "str", "islice", "ABC", "TypedDict",
 }  # fmt: skip
 """What a class of the kernel may inherit from, beside the errors: interfaces, and the few real kinds-of."""
 

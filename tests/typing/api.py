@@ -22,6 +22,7 @@ from cano import (
     AuditingStore,
     BranchOutcome,
     BranchStatus,
+    BulkReport,
     Call,
     Cancelled,
     CanoError,
@@ -61,6 +62,7 @@ from cano import (
     Node,
     NodeError,
     NotifyingStore,
+    Pace,
     PermanentStoreError,
     PluginError,
     PluginInfo,
@@ -403,6 +405,12 @@ async def kernels() -> None:
         print(progress, as_of, handles, await kernel.resume(flow, "one", timeout=timedelta(minutes=5)))
         listing: RunListing = kernel.runs(status=RunStatus.FAILED, limit=3)
         listing = kernel.runs(where="updated > 2h ago", state="PAY", created_after=datetime.now(UTC), error="OSError")
+        pace: Pace = {"rate": 50, "dry_run": True, "progress": lambda report: print(report.done)}
+        bulk: BulkReport = await kernel.resume_many(flow, "status = failed and updated > 2h ago", **pace)
+        bulk = await kernel.cancel_many(RunFilter(state="PAY"), rate=2.5)
+        bulk = await kernel.signal_many("state = ASK", "approved", {"by": "Ada"}, id="monday", dry_run=True)
+        bulk = await kernel.fork_many("status = failed", "-again")
+        print(bulk.matched, bulk.refused["one"], bulk.failed)
         print(RunFilter(updated_before=3.0, state="PAY").matches((await listing)[0]))
         records: Sequence[RunRecord] = await listing
         tokens: list[str | None] = [record.wait_token for record in records]

@@ -27,6 +27,7 @@ from cano.tracebacks import raised_at, rendered
 if TYPE_CHECKING:
     from weakref import WeakValueDictionary
 
+    from cano.bulk import BulkReport, Pace
     from cano.engine.limiter import Limiter
     from cano.engine.run_view import RunView
     from cano.engine.step import RunInfo, Step
@@ -276,6 +277,9 @@ class RunKeeper(Protocol):
 
     def selected(self, filter: RunFilter, where: str | None) -> RunFilter:
         """Return `filter` with the conditions that a text describes. Raises FilterError."""
+
+    async def act_on_many(self, action: str, where: str | RunFilter, pace: Pace, *given: Any) -> BulkReport:
+        """Do what `Kernel` has a method for: "resume", "cancel", "signal" or "fork", with what only that is given."""
 
     async def runs(self, filter: RunFilter) -> list[RunRecord]: ...
     async def history(self, run_id: str, after: int | None, limit: int | None) -> list[Transition]: ...

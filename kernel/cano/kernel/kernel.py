@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 from weakref import WeakValueDictionary, ref
 
 from cano.checks import one_of, positive_seconds, refuse, seconds, switch, text, time_limit, whole, whole_or_none
@@ -56,6 +56,7 @@ from cano.size_limits import SizeLimits, derived_id
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from cano.bulk import BulkReport, Pace
     from cano.checks import Duration, Seconds
     from cano.engine.ports import RunKeeper
     from cano.engine.run_view import RunView
@@ -746,6 +747,49 @@ class Kernel:
         keeper = await self._asked(run_id=run_id, new_run_id=new_run_id)
         self.limits.check("ids", "the run id", new_run_id)
         return await keeper.fork(run_id, whole("seq", seq), new_run_id)
+
+    async def resume_many(self, flow: Workflow[Any], where: str | RunFilter, **pace: Unpack[Pace]) -> BulkReport:
+        """Resume all runs of `flow` that match, as `resume` does, and wait until this kernel executes none of them.
+
+            await kernel.resume_many(flow, "status = failed and updated > 2h ago", rate=20)
+
+        This and the other actions on many runs refuse a run that they cannot be applied to, and continue with the next.
+        So a repeated call does what is left. Cancelling the call stops it between two runs.
+
+        Args:
+            flow: the workflow. Runs of others are refused.
+            where: the runs: a text as for `runs`, or a RunFilter. `RunFilter()` means all.
+            pace: `rate`, `dry_run` and `progress`, see `Pace`.
+
+        Raises:
+            FilterError: the text cannot be read.
+            StoreUnavailableError: the store does not answer; the runs before that are done.
+        """
+        plan = self.bind(flow)
+        return await (await self.opened_keeper()).act_on_many("resume", where, pace, plan)
+
+    async def cancel_many(self, where: str | RunFilter, **pace: Unpack[Pace]) -> BulkReport:
+        """Cancel all runs that match, as `cancel` does. See `resume_many`."""
+        return await (await self.opened_keeper()).act_on_many("cancel", where, pace)
+
+    async def signal_many(
+        self, where: str | RunFilter, name: str, payload: Any = None, *, id: str | None = None, **pace: Unpack[Pace]
+    ) -> BulkReport:
+        """Send a signal to all runs that match, as `signal` does. See `resume_many`.
+
+        With `id`, a repeated call sends it only to the runs that have not got it.
+        """
+        keeper = await self._asked(name=name, id=id)
+        self.limits.check("names", "the signal's name", name)
+        self.limits.check("ids", "the signal's id", id)
+        return await keeper.act_on_many("signal", where, pace, name, payload, id)
+
+    async def fork_many(self, where: str | RunFilter, suffix: str, **pace: Unpack[Pace]) -> BulkReport:
+        """Fork all runs that match at their last transition, as `fork` does. See `resume_many`.
+
+        The id of each fork is that of its run, with `suffix` at the end.
+        """
+        return await (await self._asked(suffix=suffix)).act_on_many("fork", where, pace, suffix)
 
     async def get(self, run_id: str) -> RunView:
         """Return all that the store knows of a run, in whatever process it is executed. Nothing changes by it.

@@ -9,10 +9,12 @@ from typing import Any
 
 from cano import (
     AuditEntry,
+    BulkReport,
     ConfigurationError,
     ConflictError,
     Explanation,
     Finding,
+    Pace,
     Retention,
     Run,
     RunCancelledError,
@@ -34,6 +36,7 @@ from cano.engine.ports import BoundState, BoundWorkflow, Host, Parked, Paused
 
 from cano_durability.answers import accepted, address, early_answer, seq_of, verdict
 from cano_durability.bounds import WaitingSignals
+from cano_durability.bulk.acting import Bulk
 from cano_durability.cancelling import Canceller
 from cano_durability.claiming import Claimer, ended_parent, has_ended, is_over
 from cano_durability.failures import error_of
@@ -94,6 +97,7 @@ class Keeper:
         if stored.durable:
             stored.report_progress = self._progress.report
         self._deleter, self._auditor = Deleter(kernel, stored), Auditor(kernel, stored)
+        self._bulk = Bulk(kernel, stored, self._lister, self)
 
     async def close(self) -> None:
         """See `RunKeeper.close`."""
@@ -342,6 +346,11 @@ class Keeper:
 
     async def resume(self, plan: BoundWorkflow, run_id: str, timeout: float | None) -> RunResult:
         """See `Kernel.resume`."""
+        await self.take_up(plan, run_id, timeout)
+        return await self.settled(plan, run_id)
+
+    async def take_up(self, plan: BoundWorkflow, run_id: str, timeout: float | None) -> Run | None:
+        """Resume a run, and return it if it is executed here now. See `Kernel.resume`."""
         record = await self.stored.load(run_id)
         over = record.status.finished and await is_over(self._kernel, self.stored.backend, record)
         if over and not has_ended(record, resume_ended=True):
@@ -352,14 +361,15 @@ class Keeper:
                 run_id=run_id, state=record.state,
             )  # fmt: skip
         audit = self.stored.audited(run_id, "resume")
-        if await self._caretaker.take_over(plan, run_id, resume_ended=True, timeout=timeout, audit=audit) is None:
+        run = await self._caretaker.take_over(plan, run_id, resume_ended=True, timeout=timeout, audit=audit)
+        if run is None:
             if run_id in self._kernel.active:
                 raise ConflictError(f"run {run_id} is already executed by this kernel", run_id=run_id)
             record = with_status_at(await self.stored.load(run_id), self.stored.now())
             if record.status is RunStatus.RUNNING:
                 message = f"run {run_id} is held by {record.holder}; to wait for its result, call "
                 raise ConflictError(message + f"kernel.run(flow, run_id={run_id!r})", run_id=run_id)
-        return await self.settled(plan, run_id)
+        return run
 
     async def recover(self, plans: Sequence[BoundWorkflow], concurrency: int | None) -> list[Run]:
         """See `Kernel.recover`."""
@@ -403,6 +413,10 @@ class Keeper:
     def selected(self, filter: RunFilter, where: str | None) -> RunFilter:
         """See `RunKeeper.selected`."""
         return self._lister.selected(filter, where)
+
+    async def act_on_many(self, action: str, where: str | RunFilter, pace: Pace, *given: Any) -> BulkReport:
+        """See `RunKeeper.act_on_many`."""
+        return await self._bulk.act(action, where, pace, *given)
 
     async def runs(self, filter: RunFilter) -> list[RunRecord]:
         """See `Kernel.runs`."""
