@@ -21,7 +21,7 @@ BUDGETS = {
     "runtime": 295,
     "concurrency": 634,
     "plugins": 510,
-    "kernel": 790,
+    "kernel": 792,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
 DURABILITY = {

@@ -398,10 +398,12 @@ class Kernel:
         try:
             return await self.required_keeper().settled(plan, run_id)
         except asyncio.CancelledError:
-            if stored and run is not None:
+            if run is not None:
                 run = self.active.get(run_id, run)  # another object, if the run was parked in between
-                run.stop(RunStatus.INTERRUPTED)
-                await run.ended()
+                run.askers -= 1
+                if stored:
+                    run.stop(RunStatus.INTERRUPTED)
+                    await run.ended()
             raise
 
     async def start(

@@ -124,6 +124,27 @@ async def test_a_waiter_that_gives_up(kernel: Kernel, caplog: pytest.LogCaptureF
     assert [text[:14] for text in warnings(caplog)] == ["run r failed: "]
 
 
+async def test_a_waiter_that_gives_up_while_the_run_is_parked(kernel: Kernel, caplog: pytest.LogCaptureFixture) -> None:
+    """It does not ask for the error of the object that continues the run."""
+    begun = asyncio.Event()
+    slow: Workflow[str] = Workflow("wait", name="slow").register("go", failing).add_exit_state("end")
+
+    @slow.on("wait")
+    async def wait(store: Any) -> Any:
+        begun.set()
+        return wait_for("answer", then="go")
+
+    waiter = asyncio.ensure_future(kernel.run(slow, run_id="r"))
+    await begun.wait()
+    await ended(kernel)
+    waiter.cancel()
+    await asyncio.gather(waiter, return_exceptions=True)
+    await kernel.signal("r", "answer")
+    await ended(kernel)
+
+    assert warnings(caplog) == [EXPECTED]
+
+
 @pytest.mark.parametrize("asks", [True, False])
 async def test_a_run_that_was_parked(kernel: Kernel, caplog: pytest.LogCaptureFixture, asks: bool) -> None:
     """A handle is one to the object that continues the run, too."""
