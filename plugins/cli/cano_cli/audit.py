@@ -66,7 +66,7 @@ def audit(
         rows = [[clock(each.at), each.actor, each.action, *_run(run, each), each.detail] for each in found]
         show(["time", "actor", "action", *([] if run else ["run"]), "detail"], rows)
     if more:
-        click.echo(f"there are more than {limit} entries; --limit N shows more", err=True)
+        click.echo("there are older entries; --limit N shows more", err=True)
 
 
 def _run(run: str | None, entry: AuditEntry) -> list[str]:

@@ -74,7 +74,7 @@ def runs(
         hint = "`cano show RUN` shows long notes whole"
         show(["run", "workflow", "status", "state", "steps", "updated", "note"], rows, hint=hint)
     if limit is not None and len(found) > limit:
-        click.echo(f"there are more than {limit} runs; --limit N shows more", err=True)
+        click.echo("there are older runs; --limit N shows more", err=True)
 
 
 async def _count(kernel: Kernel, workflow: str | None, status: str | None, where: str | None, limit: int | None) -> int:

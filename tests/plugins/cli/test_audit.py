@@ -75,7 +75,7 @@ def test_the_newest_entries(cano: Cano, url: str) -> None:
     done = cano("audit", "--store", url, "--limit", "1")
 
     assert [line.split()[2] for line in done.stdout.splitlines()[1:]] == ["Ada"]
-    assert done.stderr == "there are more than 1 entries; --limit N shows more\n"
+    assert done.stderr == "there are older entries; --limit N shows more\n"
 
 
 def test_pruning(cano: Cano, url: str) -> None:

@@ -174,7 +174,7 @@ def test_some_runs(cano: Cano) -> None:
     assert ids("--status", "interrupted") == ["stopped"]
     assert ids("--status", "running") == []
     assert ids("--workflow", "shop", "--limit", "1") == ["shipped"]
-    assert cano("runs", "--limit", "3").stderr == "there are more than 3 runs; --limit N shows more\n"
+    assert cano("runs", "--limit", "3").stderr == "there are older runs; --limit N shows more\n"
     assert cano("runs", "--limit", "4").stderr == ""
     assert cano("runs", "--status", "odd").exit_code == 2
 
