@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 from cano import Kernel, RunStatus
 
-from cano_cli.completing import run_argument
+from cano_cli.acting import act_on_many, check_one_or_many, many_options
+from cano_cli.completing import optional_run_argument
 from cano_cli.errors import FAILED
 from cano_cli.hints import word
 from cano_cli.jsonable import dumps
@@ -16,16 +17,34 @@ from cano_cli.stores import head_of, with_store
 
 
 @click.command()
-@run_argument
+@optional_run_argument
 @store_option
+@many_options
 @json_option
 @click.pass_context
-def cancel(ctx: click.Context, *, run: str, store: str | None, as_json: bool) -> None:
+def cancel(
+    ctx: click.Context,
+    *,
+    run: str | None,
+    store: str | None,
+    where: str | None,
+    dry_run: bool,
+    most: float | None,
+    as_json: bool,
+) -> None:
     """Cancel a run permanently. A running one stops when its process next checks the store.
 
-    The exit code is 1 if the run has already ended.
+    The exit code is 1 if the run has already ended; with --where, if any run was refused.
     """
     settings: Settings = ctx.obj
+    check_one_or_many(ctx, where, {"RUN": run}, many=dry_run or most is not None)
+    if run is None:
+        filter = str(where)
+        act_on_many(
+            ctx, store, lambda kernel, pace: kernel.cancel_many(filter, **pace), "cancelled",
+            most=most, dry_run=dry_run, as_json=as_json,
+        )  # fmt: skip
+        return
 
     async def action(kernel: Kernel) -> tuple[bool, RunStatus, str]:
         done = await kernel.cancel(run)

@@ -72,6 +72,13 @@ def run_argument(command: AnyCommand) -> AnyCommand:
     return click.argument("run", shell_complete=run_ids)(command)
 
 
+def optional_run_argument(command: AnyCommand) -> AnyCommand:
+    """Add the argument RUN, which --where may replace, to a command."""
+    import click
+
+    return click.argument("run", required=False, shell_complete=run_ids)(command)
+
+
 def _offered(
     ctx: click.Context, start: str, read: Callable[[Kernel], Awaitable[Iterable[tuple[str, str]]]]
 ) -> Completed:

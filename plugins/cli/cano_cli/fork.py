@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 from cano import Kernel, RunRecord
 
-from cano_cli.completing import run_argument, steps
+from cano_cli.acting import act_on_many, check_one_or_many, many_options
+from cano_cli.completing import optional_run_argument, steps
 from cano_cli.hints import word
 from cano_cli.jsonable import dumps
 from cano_cli.records import record_as_json
@@ -15,19 +16,49 @@ from cano_cli.stores import record_of, with_store
 
 
 @click.command()
-@run_argument
-@click.argument("seq", type=click.IntRange(min=0), shell_complete=steps)
-@click.argument("new_run")
+@optional_run_argument
+@click.argument("seq", required=False, type=click.IntRange(min=0), shell_complete=steps)
+@click.argument("new_run", required=False)
 @store_option
+@many_options
+@click.option("--suffix", metavar="TEXT", help="With --where, the end of each new ID, after that of its run.")
 @json_option
 @click.pass_context
-def fork(ctx: click.Context, *, run: str, seq: int, new_run: str, store: str | None, as_json: bool) -> None:
+def fork(
+    ctx: click.Context,
+    *,
+    run: str | None,
+    seq: int | None,
+    new_run: str | None,
+    store: str | None,
+    where: str | None,
+    dry_run: bool,
+    most: float | None,
+    suffix: str | None,
+    as_json: bool,
+) -> None:
     """Create a run from an earlier step of another run.
 
     NEW_RUN gets the state and the data of RUN after its step SEQ; `cano show RUN` lists the steps. `cano resume`
-    executes NEW_RUN from there. RUN does not change.
+    executes NEW_RUN from there. RUN does not change. With --where and --suffix, each run that matches is forked at its
+    last step, and the exit code is 1 if any was refused.
     """
     settings: Settings = ctx.obj
+    check_one_or_many(
+        ctx, where, {"RUN": run, "SEQ": seq, "NEW_RUN": new_run}, many=dry_run or most is not None or suffix is not None
+    )
+    if where is not None:
+        filter, end = where, suffix
+        if not end:
+            raise click.UsageError("--where needs --suffix TEXT, the end of the new IDs.", ctx)
+        act_on_many(
+            ctx, store, lambda kernel, pace: kernel.fork_many(filter, end, **pace), "forked",
+            most=most, dry_run=dry_run, as_json=as_json,
+        )  # fmt: skip
+        return
+    assert run is not None
+    assert seq is not None
+    assert new_run is not None
 
     async def action(kernel: Kernel) -> tuple[RunRecord, float]:
         await kernel.fork(run, seq, new_run)

@@ -7,7 +7,8 @@ from functools import partial
 import click
 from cano import Kernel, RunResult
 
-from cano_cli.completing import run_argument
+from cano_cli.acting import act_on_many, check_one_or_many, many_options
+from cano_cli.completing import optional_run_argument
 from cano_cli.durations import METAVAR, duration
 from cano_cli.errors import tracebacks
 from cano_cli.execution import Execution, execute, stdout_reserved
@@ -20,8 +21,9 @@ from cano_cli.stores import backend_of, check_exists, required_url
 
 @click.command()
 @flow_argument
-@run_argument
+@optional_run_argument
 @store_option
+@many_options
 @click.option("--timeout", type=duration, metavar=METAVAR, help="Fail the run after this time, from now on.")
 @lease_option(SHORT_LEASE)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON; tasks' output goes to stderr.")
@@ -32,8 +34,11 @@ def resume(
     *,
     target: str,
     traceback: bool,
-    run: str,
+    run: str | None,
     store: str | None,
+    where: str | None,
+    dry_run: bool,
+    most: float | None,
     timeout: float | None,
     lease: float,
     as_json: bool,
@@ -44,10 +49,25 @@ def resume(
     An interrupted or failed run continues from its last commit. A parked run continues when its signal or time has
     come. Without --timeout the run keeps its own, which starts again if the run has ended.
 
-    If another process holds the run, the exit code is 1 and the run is unchanged.
+    If another process holds the run, the exit code is 1 and the run is unchanged. With --where, the exit code is 1 if
+    any run was refused or failed again; the same command resumes what is left.
+
+    Example: cano resume shop.py --where "status = failed and updated > 2h ago" --rate 20/s
     """
     settings: Settings = ctx.obj
     url = required_url(store)
+    check_one_or_many(ctx, where, {"RUN": run}, many=dry_run or most is not None)
+    if run is None:
+        filter = str(where)
+        if timeout is not None:
+            raise click.UsageError("--timeout is for one run; it does not go with --where.", ctx)
+        with stdout_reserved(as_json) as stdout, tracebacks(traceback):
+            flow = load_flow(target)
+            act_on_many(
+                ctx, url, lambda kernel, pace: kernel.resume_many(flow, filter, **pace), "resumed",
+                most=most, dry_run=dry_run, as_json=as_json, file=stdout, lease=lease,
+            )  # fmt: skip
+        return
     with stdout_reserved(as_json), tracebacks(traceback):
         check_exists(settings.kernel(), url)
         execution = Execution(load_flow(target), partial(command, ctx), target, run, waits_for_holder=False)

@@ -8,7 +8,8 @@ from typing import Any
 import click
 from cano import Kernel, RunRecord, RunStatus, Signals
 
-from cano_cli.completing import run_argument, signal_names
+from cano_cli.acting import act_on_many, check_one_or_many, many_options
+from cano_cli.completing import optional_run_argument, signal_names
 from cano_cli.data import json_or_text
 from cano_cli.errors import FAILED
 from cano_cli.hints import command, word
@@ -23,10 +24,11 @@ _TO = "\0wait"
 
 
 @click.command()
-@run_argument
-@click.argument("name", shell_complete=signal_names)
+@optional_run_argument
+@click.argument("name", required=False, shell_complete=signal_names)
 @click.argument("payload", metavar="[PAYLOAD]", required=False)
 @store_option
+@many_options
 @click.option("--id", "signal_id", metavar="ID", help="ID of the signal; a second signal with this ID is ignored.")
 @click.option("--wait", metavar="TOKEN", help="Answer only the wait with this token; `cano show RUN` prints it.")
 @json_option
@@ -34,10 +36,13 @@ _TO = "\0wait"
 def signal(
     ctx: click.Context,
     *,
-    run: str,
-    name: str,
+    run: str | None,
+    name: str | None,
     payload: str | None,
     store: str | None,
+    where: str | None,
+    dry_run: bool,
+    most: float | None,
     signal_id: str | None,
     wait: str | None,
     as_json: bool,
@@ -45,11 +50,25 @@ def signal(
     """Send a signal to a run. If the run does not wait for it yet, the store keeps it.
 
     PAYLOAD is what the next state of the run reads: JSON, or else a text. The exit code is 1 if the run has already
-    ended; with --wait, also if that wait is over or answered.
+    ended; with --wait, also if that wait is over or answered. With --where, the arguments are NAME [PAYLOAD], and the
+    exit code is 1 if any run was refused; --id makes it safe to repeat the command.
 
     Example: cano signal order-17 approved '{"by": "Ada"}'
     """
     settings: Settings = ctx.obj
+    if where is not None:
+        if run is None or payload is not None or wait is not None:
+            raise click.UsageError("With --where, give NAME and [PAYLOAD], but neither RUN nor --wait.", ctx)
+        filter, event = where, run
+        content = None if name is None else json_or_text(name, f"the payload {name}", "the payload")
+        act_on_many(
+            ctx, store, lambda kernel, pace: kernel.signal_many(filter, event, content, id=signal_id, **pace),
+            "signalled", most=most, dry_run=dry_run, as_json=as_json,
+        )  # fmt: skip
+        return
+    check_one_or_many(ctx, where, {"RUN": run, "NAME": name}, many=dry_run or most is not None)
+    assert run is not None
+    assert name is not None
     value = None if payload is None else json_or_text(payload, f"the payload {payload}", "the payload")
 
     async def action(kernel: Kernel) -> tuple[bool, str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from cano import (
     CanoError,
@@ -28,8 +28,10 @@ USAGE_ERRORS = (ConfigurationError, ValidationError, PluginError, RunNotFoundErr
 """Errors of the kernel that the user's input causes: exit code 2."""
 
 
-def with_store(settings: Settings, url: str | None, action: Callable[[Kernel], Awaitable[R]]) -> R:
+def with_store(settings: Settings, url: str | None, action: Callable[[Kernel], Awaitable[R]], **options: Any) -> R:
     """Return the result of `action`, called with an open kernel on the existing store at `url`.
+
+    `options` are further arguments of `Kernel`.
 
     Raises:
         CliError: there is no such store, or no such run.
@@ -37,7 +39,7 @@ def with_store(settings: Settings, url: str | None, action: Callable[[Kernel], A
     """
 
     store = required_url(url)
-    kernel = settings.kernel(store=store)
+    kernel = settings.kernel(store=store, **options)
 
     async def work() -> R:
         async with kernel:

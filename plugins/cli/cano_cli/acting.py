@@ -1,0 +1,115 @@
+"""Actions on all runs that match `--where`: a count, a progress bar, and a report."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TextIO
+
+import click
+from cano import BulkReport, Kernel, Pace
+
+from cano_cli.errors import FAILED
+from cano_cli.hints import word
+from cano_cli.jsonable import dumps
+from cano_cli.records import counted
+from cano_cli.safe_lines import line
+from cano_cli.settings import AnyCommand, Settings
+from cano_cli.stores import with_store
+
+Act = Callable[[Kernel, Pace], Awaitable[BulkReport]]
+
+_RATE = re.compile(r"(\d+\.?\d*|\.\d+)(?:/([smh]))?")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, None: 1}
+SHOWN = 20
+"""The most refused runs, and the most that failed again, that are printed; --json prints all."""
+
+
+def rate(value: str | float) -> float:
+    """Return the value of an option in runs per second, if it is positive: `50`, `50/s` or `10/m`."""
+    if isinstance(value, int | float):
+        return float(value)
+    match = _RATE.fullmatch(value.strip().lower())
+    if match is None or not float(match[1]):
+        raise click.BadParameter(
+            f"{value!r} is not a positive number of runs per second, or a rate such as 50/s or 10/m"
+        )
+    return float(match[1]) / _SECONDS[match[2]]
+
+
+def many_options(command: AnyCommand) -> AnyCommand:
+    """Add the options --where, --dry-run and --rate to a command that acts on one run."""
+    for option in (
+        click.option("--rate", "most", type=rate, metavar="RATE", help="With --where, at most so many, such as 20/s."),
+        click.option("--dry-run", is_flag=True, help="With --where, only count the runs, and name those refused."),
+        click.option("--where", metavar="FILTER", help="All runs that match, in place of RUN; see `cano runs --help`."),
+    ):
+        command = option(command)
+    return command
+
+
+def check_one_or_many(ctx: click.Context, where: str | None, one: Mapping[str, Any], *, many: bool) -> None:
+    """Raise UsageError unless either all values for one run are given, or `where` and none of them.
+
+    Args:
+        ctx: the command.
+        where: the value of --where.
+        one: the values of the arguments for one run, by name.
+        many: whether an option is given that only --where allows.
+    """
+    if where is not None and any(value is not None for value in one.values()):
+        raise click.UsageError("Name one run, or all that match with --where FILTER, not both.", ctx)
+    for name, value in one.items():
+        if where is None and value is None:
+            problem = f"Missing argument {name!r}. Name one run, or all that match with --where FILTER."
+            raise click.UsageError(problem, ctx)
+    if where is None and many:
+        raise click.UsageError("An option for many runs is given without --where FILTER.", ctx)
+
+
+def act_on_many(
+    ctx: click.Context, store: str | None, act: Act, done: str, *, most: float | None, dry_run: bool, as_json: bool,
+    file: TextIO | None = None, **options: Any,
+) -> None:  # fmt: skip
+    """Count the runs, act on them, and print the report. The exit code is 1 if one was refused, or failed again.
+
+    Args:
+        ctx: the command.
+        store: the URL of the store.
+        act: the action.
+        done: what it does, as in `3 runs resumed`.
+        most, dry_run, as_json: the values of options.
+        file: where the report is printed; None for stdout.
+        options: further arguments of `Kernel`.
+    """
+    settings: Settings = ctx.obj
+
+    async def action(kernel: Kernel) -> BulkReport:
+        found = await act(kernel, {"dry_run": True})
+        refused = f", of which {len(found.refused)} would be refused" if found.refused else ""
+        click.echo(f"{counted(found.matched, 'run')} found{refused}", err=True)
+        if dry_run or not found.matched:
+            return found
+        if not sys.stderr.isatty():
+            return await act(kernel, {"rate": most})
+        with click.progressbar(length=found.matched, label=done, file=sys.stderr) as bar:
+            return await act(kernel, {"rate": most, "progress": lambda report: bar.update(report.matched - bar.pos)})
+
+    report = with_store(settings, store, action, **options)
+    if as_json:
+        click.echo(dumps({"dry_run": dry_run, **report._asdict()}, indent=2), file=file)
+    else:
+        _show("refused", report.refused)
+        _show("failed again", report.failed)
+        would = "would be " if dry_run else ""
+        click.echo(f"{counted(report.done, 'run')} {would}{done}", file=file)
+    if report.refused or report.failed:
+        ctx.exit(FAILED)
+
+
+def _show(what: str, reasons: Mapping[str, str]) -> None:
+    for run_id, reason in list(reasons.items())[:SHOWN]:
+        click.echo(f"run {word(run_id)} {what}: {line(reason)}", err=True)
+    if len(reasons) > SHOWN:
+        click.echo(f"{counted(len(reasons) - SHOWN, 'more run')} {what}; --json names all", err=True)
