@@ -15,6 +15,7 @@ from cano import (
     Pace,
     RunFilter,
     RunStatus,
+    StoreUnavailableError,
     TaskConfig,
     Workflow,
     wait_for,
@@ -31,6 +32,7 @@ class Trip:
     def __init__(self) -> None:
         self.mended = False
         self.gate = asyncio.Event()
+        self.does_after_hang: Exception | None = None
         self.paid: list[str] = []
 
     async def pay(self, store: Any) -> Any:
@@ -38,6 +40,8 @@ class Trip:
         does = store["does"]
         if does == "hang":
             await self.gate.wait()
+            if self.does_after_hang is not None:
+                raise self.does_after_hang
         if does == "wait":
             return wait_for("go", then="END")
         if does == "broken" or (does == "fail" and not self.mended):
@@ -151,6 +155,50 @@ async def test_a_cancelled_call_stops_between_two_runs(kernel: Kernel, world: Wo
     assert left == ["a"]
     assert (await kernel.resume_many(trip.flow(), "workflow = trip and status = failed")) == BulkReport(1, 1, {}, {})
     assert trip.paid == ["fail"] * 3
+
+
+async def test_failures_after_a_cancelled_call_are_logged(
+    kernel: Kernel, world: World, trip: Trip, caplog: Any
+) -> None:
+    """No report has the error of a run that fails again before or after its call was cancelled: the log has it."""
+    await trip.start(kernel, world, a="hang", b="broken", c="fail")
+    await world.crash(kernel)
+    await world.lapse()
+    kernel = await world.kernel()
+    caplog.clear()
+    resuming = asyncio.ensure_future(kernel.resume_many(trip.flow(), "state = PAY", rate=1))
+    for _ in range(3):
+        await world.clock.advance(1)
+    assert "a" in kernel.active
+    resuming.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await resuming
+    trip.does_after_hang = OSError("late")
+    trip.gate.set()
+    await world.settle()
+    logged = [record.getMessage().split(" failed")[0] for record in caplog.records if "no caller asks" in record.msg]
+    assert sorted(logged) == ["run a", "run b", "run c"]
+
+
+async def test_a_store_that_does_not_answer_ends_the_call(
+    kernel: Kernel, world: World, trip: Trip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not the runs' fault, so none is refused; the next call does the rest."""
+    await trip.start(kernel, world, a="wait", b="wait")
+    honest, asked = world.store(kernel).load, list[str]()
+
+    async def load(run_id: str) -> Any:
+        asked.append(run_id)
+        if run_id == "a":
+            raise StoreUnavailableError("no answer")
+        return await honest(run_id)
+
+    monkeypatch.setattr(world.store(kernel), "load", load)
+    with pytest.raises(StoreUnavailableError, match="no answer"):
+        await kernel.cancel_many("status = parked")
+    monkeypatch.undo()
+    assert (await statuses(kernel))["b"] is RunStatus.CANCELLED
+    assert await kernel.cancel_many("status = parked") == BulkReport(1, 1, {}, {})
 
 
 async def test_a_run_that_changed_is_left_alone(kernel: Kernel, world: World, trip: Trip) -> None:

@@ -191,3 +191,4 @@ class Resumed:
         """Let the errors of the runs that are left be logged, as of all runs that no caller waits for."""
         for run in self._runs:
             run.askers -= 1
+            run.report_unasked()
