@@ -44,6 +44,7 @@ async def check_corrupt_entries(store: Any, corrupt: Callable[[], object]) -> No
     assert odd != entries[1]
     assert odd.run_id in ("run", "corrupt")
     assert math.isfinite(odd.at)
+    assert odd.at > 0 or odd.detail in ("corrupt", "corrupt time; go"), "the user could take it for an entry of 1970"
     assert all(isinstance(text, str) for text in (odd.action, odd.actor, odd.detail))
 
     pruned = AuditEntry(None, "audit pruned", "Ada", NOW + 10)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from cano import Appended, ConflictError, RunRecord, RunStatus, SerializationError, Wait
+from cano import Appended, AuditEntry, ConflictError, RunRecord, RunStatus, SerializationError, Wait
 from msgspec import MsgspecError
 from msgspec.msgpack import Decoder, Encoder
 
@@ -238,3 +239,10 @@ def _plain(value: Any) -> Any:
     elif value.__class__ not in _PLAIN:
         raise TypeError(f"{value!r} is of type {type(value).__name__}")
     return value
+
+
+def audit_entry(run_id: str | None, action: str, actor: str, at: float, detail: str) -> AuditEntry:
+    """Return an entry of the audit. One whose time is not finite has the time 0, and a detail that says so."""
+    if math.isfinite(at):
+        return AuditEntry(run_id, action, actor, at, detail)
+    return AuditEntry(run_id, action, actor, 0.0, f"corrupt time; {detail}")

@@ -6,12 +6,12 @@ a deletion the row that it locks, has the transaction's id then. So a repetition
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from random import getrandbits
 from typing import Any, LiteralString
 
 from cano import AuditEntry, Commit, RunRecord, Signal
+from cano_msgspec.packing import audit_entry
 
 from cano_postgres.connection import Connection
 from cano_postgres.work import Rows, Statement, Work
@@ -126,4 +126,4 @@ async def listed(connection: Connection, run_id: str | None, limit: int | None) 
 
 def _entry(run_id: str | None, action: str, actor: str, at: float, detail: bytes) -> AuditEntry:
     """Return the entry of a row, whatever is in it."""
-    return AuditEntry(run_id, action, actor, at if math.isfinite(at) else 0.0, detail.decode(errors="replace"))
+    return audit_entry(run_id, action, actor, at, detail.decode(errors="replace"))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from cano import AuditEntry
+from cano_msgspec.packing import audit_entry
 from msgspec import MsgspecError
 from msgspec.msgpack import Decoder, Encoder
 
@@ -42,4 +42,4 @@ def _unpacked(packed: bytes) -> AuditEntry:
         action, actor, at, detail = _decode(rest[length:])
     except (MsgspecError, ValueError, RecursionError):
         return AuditEntry("corrupt", "corrupt", "corrupt", 0.0, "corrupt")
-    return AuditEntry(run_id, action, actor, at if math.isfinite(at) else 0.0, detail)
+    return audit_entry(run_id, action, actor, at, detail)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from cano import AuditEntry
+from cano_msgspec.packing import audit_entry
 
 from cano_sqlite.job import Job
 from cano_sqlite.snapshot import fetch
@@ -66,5 +67,5 @@ def prune(connection: sqlite3.Connection, before: float, entry: AuditEntry) -> i
 def _entry(run_id: Any, action: Any, actor: Any, at: Any, detail: Any) -> AuditEntry:
     """Return the entry of a row, whatever is in it."""
     texts = [text if isinstance(text, str) else "corrupt" for text in (action, actor, detail)]
-    time = float(at) if isinstance(at, int | float) and math.isfinite(at) else 0.0
-    return AuditEntry(run_id if isinstance(run_id, str | None) else "corrupt", texts[0], texts[1], time, texts[2])
+    time = float(at) if isinstance(at, int | float) else math.nan
+    return audit_entry(run_id if isinstance(run_id, str | None) else "corrupt", texts[0], texts[1], time, texts[2])

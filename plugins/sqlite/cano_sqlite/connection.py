@@ -54,7 +54,13 @@ def _create(settings: Settings) -> None:
     path = settings.path
     # SQLite keeps the log beside the target of a link; and who owns a link can change its target
     for each in (path, *(path.with_name(f"{path.name}{end}") for end in ("-wal", "-shm", "-journal"))):
-        if each.is_symlink():
+        try:
+            linked = each.is_symlink()
+        except OSError as error:
+            raise StoreUnavailableError(
+                f"the store {path} cannot be used: {each.name} cannot be looked for: {error.strerror or error}"
+            ) from error
+        if linked:
             raise StoreUnavailableError(
                 f"the store {path} cannot be used: {each.name} is a symbolic link, to {each.resolve()}; name the file "
                 "itself, which no other user can replace"

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import msgspec
 import pytest
-from cano import RunFilter, RunStatus, SerializationError, StoreUnavailableError
+from cano import Kernel, RunFilter, RunStatus, SerializationError, Signal, StoreUnavailableError
 from cano.testing import DamageContract
 from cano.testing.contract_base import loaded, new_run, step
 from cano_sqlite import SqliteBackend
@@ -216,3 +216,21 @@ async def test_an_action_and_its_entry_are_one(store: SqliteBackend, ask: Ask) -
     await store.create(new_run())
     ask("DROP TABLE audit")
     await check_action_and_entry_are_one(store)
+
+
+async def test_check_names_a_run_with_a_corrupt_signal(tmp_path: Path) -> None:
+    """The run itself can be read; its next signal cannot."""
+    path = tmp_path / "runs.db"
+    async with Kernel(store=f"sqlite:///{path}") as kernel:
+        store = kernel.backend
+        assert store is not None
+        for run_id in ("run", "other"):
+            await store.create(new_run(run_id))
+            await store.put_signal(run_id, Signal("1", "go", b"\xc0"))
+        before = {finding.run_id: finding.detail for finding in await kernel.check() if finding.kind == "corrupt"}
+        with closing(sqlite3.connect(path)) as file, file:
+            file.execute("UPDATE signals SET payload = 5 WHERE run_id = 'run'")
+
+        found = {finding.run_id: finding.detail for finding in await kernel.check() if finding.kind == "corrupt"}
+    assert not before
+    assert found.keys() == {"run"}

@@ -215,3 +215,17 @@ def test_the_schema_calls_no_function(path: Path, connect: Callable[[Settings], 
         with pytest.raises(sqlite3.OperationalError, match="unsafe use of spill"):
             ours.execute("SELECT * FROM bait").fetchall()
     assert called == []
+
+
+@pytest.mark.parametrize("length", [250, 300])
+@pytest.mark.parametrize("namespace", [None, "acme"])
+async def test_a_name_that_is_too_long(tmp_path: Path, length: int, namespace: str | None) -> None:
+    """The system accepts no such name, be it the file's own or that of the log beside it: the store names the file."""
+    store = SqliteBackend(tmp_path / ("x" * length))
+    if namespace is not None:
+        store = store.scoped(namespace)
+
+    with pytest.raises(StoreUnavailableError, match=r"the store .*x{100}.* cannot be used: .* cannot be looked for"):
+        await store.open()
+    await store.close()
+    assert not any(tmp_path.iterdir())  # noqa: ASYNC240

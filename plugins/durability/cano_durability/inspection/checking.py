@@ -17,6 +17,7 @@ async def check(stored: StoredRuns) -> list[Finding]:
     for run_id, record in records.items():
         try:
             stored.check(loaded := await stored.record(run_id))
+            await stored.backend.signals(run_id)
             if (kills := stored.takeovers(loaded)) > 1 and loaded.status is not RunStatus.CANCELLED:
                 findings.append(Finding("killed processes", run_id, f"state {loaded.state} killed {kills}"))
         except SerializationError as error:
