@@ -73,9 +73,12 @@ class Engine:
     async def commit(self, commit: Commit, entry: AuditEntry | None = None) -> None:
         if entry is None and self._shortcut.take(commit):
             return
-        run_id, seq, status = commit.run_id, commit.seq, commit.status
-        with self._news.change(run_id, seq, status) if status is not RunStatus.RUNNING else nullcontext():
-            await self._do(Append(commit, self._tails), entry, lambda _: True)
+        made = self._do(Append(commit, self._tails), entry, lambda _: True)
+        if commit.status is RunStatus.RUNNING:  # no kernel waits for news of that
+            await made
+            return
+        with self._news.change(commit.run_id, commit.seq, commit.status):
+            await made
 
     def _do(self, job: Job, entry: AuditEntry | None, effective: Callable[[Any], bool]) -> Coroutine[Any, Any, Any]:
         return self._writer.do(job if entry is None else audit.Audited(job, entry, effective))
