@@ -29,7 +29,7 @@ PLUGINS = ["msgspec", "durability"]
 
 
 async def ask(store: Any) -> Any:
-    """Wait for a signal that nobody sends, at most for a year."""
+    """Wait for a signal, which the benchmark does not send, at most for a year."""
     return wait_for("answer", then="DONE", timeout=3e7, on_timeout="DONE")
 
 
@@ -92,8 +92,8 @@ async def parked(path: Path, count: int) -> float:
                 ids = [f"parked-{each:08}" for each in range(number, min(number + AT_ONCE, last))]
                 handles = await asyncio.gather(*(kernel.start(flow, {}, run_id=run_id) for run_id in ids))
                 handles.clear()
-                while len(asyncio.all_tasks()) > others:  # noqa: ASYNC110  # each run is looked at once more
-                    await asyncio.sleep(0.01)  # a busy loop would take the store's threads their turns
+                while len(tasks := asyncio.all_tasks()) > others:  # the kernel looks at each run once more
+                    await asyncio.wait(tasks - {asyncio.current_task()}, return_when=asyncio.FIRST_COMPLETED)
 
         await park(0, AT_ONCE)  # what is made once
         gc.collect()

@@ -39,7 +39,7 @@ BODIES: tuple[tuple[str, float, int, dict[int, float]], ...] = (
 )
 """What the steps do: a title, seconds to wait, and `concurrency` of each worker, 0 for none; and goals.
 
-A goal is the least rate of so many workers, as a multiple of the rate of half as many.
+A goal, by number of workers, is the lowest rate, as a multiple of the rate of half as many workers.
 """
 REFUSED, WAL = 0.01, 1024
 """Goals for all of them: the part of the claims that may be refused, and the bytes of WAL a run."""

@@ -179,7 +179,7 @@ def circular() -> Exception:
     ids=["hostile", "lying", "long", "chain", "links", "circle", "signs", "base", "group"],
 )  # fmt: skip
 def test_any_exception_has_a_text(error: BaseException, expected: str) -> None:
-    """Whatever it is made of, the text is bounded, and any store can keep it."""
+    """The text of any exception is bounded, and any store can keep it."""
     text = rendered(error)
 
     assert expected in text

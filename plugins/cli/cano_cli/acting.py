@@ -41,7 +41,7 @@ def rate(value: str | float) -> float:
 def many_options(command: AnyCommand) -> AnyCommand:
     """Add the options --where, --dry-run and --rate to a command that acts on one run."""
     for option in (
-        click.option("--rate", "most", type=rate, metavar="RATE", help="With --where, at most so many, such as 20/s."),
+        click.option("--rate", "most", type=rate, metavar="RATE", help="With --where, the highest rate, such as 20/s."),
         click.option("--dry-run", is_flag=True, help="With --where, only count the runs, and name those refused."),
         click.option("--where", metavar="FILTER", help="All runs that match, in place of RUN; see `cano runs --help`."),
     ):

@@ -130,7 +130,7 @@ def draw(found: Look, width: int, height: int, problem: str = "") -> Group:
 
 
 def _rows(found: Look, most: int) -> list[tuple[str, RunRecord]]:
-    """Return at most so many runs with their kinds. Each kind gets an equal part, and what the others do not need."""
+    """Return up to `most` runs, each with its kind. Kinds share the rows equally, and use what others leave."""
     taken, left = dict.fromkeys(KINDS, 0), max(1, most)
     while left > 0 and (open_kinds := [kind for kind in KINDS if taken[kind] < len(found.runs[kind])]):
         for kind in open_kinds[:left]:

@@ -21,9 +21,9 @@ _SAMPLE, _SHARE, _CERTAIN = 2000, 50, 10
 
 
 def _spread(keys: list[Any]) -> None:
-    """Raise Refusal if so many keys share a hash that crafted bytes are the likely reason.
+    """Raise Refusal if more than about `MOST` keys share a hash: the bytes are then likely crafted.
 
-    Hashes of numbers, and of what is made of numbers, can be chosen. Of many keys, some random ones are looked at.
+    An attacker can choose the hashes of numbers, and of values made of numbers. Many keys are checked by a sample.
     """
     if len(keys) <= MOST:
         return

@@ -48,7 +48,8 @@ _RECIPIENTS = """
 class Put:
     """The work of storing a signal, unless the run already got one with its id. Its outcome is whether it is there.
 
-    With `most`, it is not stored if so many of users wait. LOCK keeps others from being stored meanwhile.
+    If `most` is given and `most` signals of users wait for the run, it is not stored. LOCK keeps other
+    transactions from storing signals of the run meanwhile.
     """
 
     awaits = True

@@ -32,7 +32,7 @@ _CONSUME = "UPDATE signals SET consumed = 1, payload = NULL WHERE run_id = ? AND
 def put(connection: sqlite3.Connection, run_id: str, signal: Signal, most: int | None = None) -> bool | None:
     """Store a signal, unless the run already got one with this id. Return whether it is new.
 
-    With `most`, return None and store nothing if so many of users wait.
+    If `most` is given and `most` signals of users wait for the run, store nothing and return None.
     """
     if most is not None and fetch(connection, _WAITING, (run_id, most)) == [(most,)]:
         return False if fetch(connection, _KNOWN, (run_id, signal.own, signal.id)) else None

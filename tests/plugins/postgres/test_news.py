@@ -70,7 +70,7 @@ async def test_many_ends_are_told_together(url: str, schema: str, store: Postgre
 
 
 async def test_notifications_of_others(url: str, schema: str, store: PostgresBackend) -> None:
-    """What an earlier version or another program sends is of any run, whatever it is."""
+    """The store takes each message of an earlier version or another program as one of any run."""
     told: asyncio.Queue[str | None] = asyncio.Queue()
     store.watch(told.put_nowait)
     odd = ["17", "null", '"run"', "{}", "[1]", "[]", "run", "", "[" * 7000]

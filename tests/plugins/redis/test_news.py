@@ -74,7 +74,7 @@ async def test_many_ends_are_told_together(redis: RedisServer, prefix: str) -> N
 
 
 async def test_messages_of_others(redis: RedisServer, prefix: str, store: RedisBackend) -> None:
-    """What an earlier version or another program sends is of any run, whatever it is; and the store goes on."""
+    """The store takes each message of an earlier version or another program as one of any run, and continues."""
     told: asyncio.Queue[str | None] = asyncio.Queue()
     store.watch(told.put_nowait)
     odd = ["17", "null", '"run"', "{}", "[1]", "[]", "run", "", "[" * 100_000]
