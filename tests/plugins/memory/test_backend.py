@@ -26,6 +26,33 @@ from cano import (
 )
 from cano_memory import MemoryBackend
 
+DURABLE = Capabilities(
+    durable=True,
+    encoded=True,
+    strict=True,
+    pages=True,
+    prune=True,
+    claims=True,
+    history_pages=True,
+    namespaces=True,
+    signal_limit=True,
+    filters=True,
+    audit=True,
+    appends=True,
+)
+FORGETFUL = Capabilities(
+    durable=False,
+    encoded=False,
+    strict=False,
+    pages=True,
+    prune=True,
+    claims=True,
+    history_pages=True,
+    namespaces=True,
+    signal_limit=True,
+    filters=True,
+)
+
 
 def run_of(run_id: str, **fields: Any) -> RunRecord:
     """Return a new run without a holder."""
@@ -51,32 +78,8 @@ def test_public_names() -> None:
 def test_it_is_a_store() -> None:
     """It implements the protocol. Its capabilities are not durable, unless it is strict."""
     assert isinstance(MemoryBackend(), StoreBackend)
-    assert MemoryBackend().capabilities == Capabilities(
-        durable=False,
-        encoded=False,
-        strict=False,
-        pages=True,
-        prune=True,
-        claims=True,
-        history_pages=True,
-        namespaces=True,
-        signal_limit=True,
-        filters=True,
-    )
-    assert MemoryBackend(strict=True).capabilities == Capabilities(
-        durable=True,
-        encoded=True,
-        strict=True,
-        pages=True,
-        prune=True,
-        claims=True,
-        history_pages=True,
-        namespaces=True,
-        signal_limit=True,
-        filters=True,
-        audit=True,
-        appends=True,
-    )
+    assert MemoryBackend().capabilities == FORGETFUL
+    assert MemoryBackend(strict=True).capabilities == DURABLE
 
 
 async def test_repr() -> None:

@@ -8,31 +8,7 @@ import pytest
 from cano import Capabilities, ConfigurationError, Kernel, RunFilter, RunRecord, RunStatus
 from cano_memory import MemoryBackend, _plugin
 
-DURABLE = Capabilities(
-    durable=True,
-    encoded=True,
-    strict=True,
-    pages=True,
-    prune=True,
-    claims=True,
-    history_pages=True,
-    namespaces=True,
-    signal_limit=True,
-    filters=True,
-    audit=True,
-    appends=True,
-)
-FORGETFUL = Capabilities(
-    durable=False,
-    encoded=False,
-    pages=True,
-    prune=True,
-    claims=True,
-    history_pages=True,
-    namespaces=True,
-    signal_limit=True,
-    filters=True,
-)
+from tests.plugins.memory.test_backend import DURABLE, FORGETFUL
 
 
 def test_entry_point() -> None:
