@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from itertools import product
 from typing import Any
-from unittest.mock import Mock
 
 import psycopg
 import pytest
@@ -18,6 +17,8 @@ from cano_msgspec.packing import unpack_changes
 from cano_postgres import PostgresBackend, audit, pruning, reading, signals
 from cano_postgres.connection import prepare_reader
 from psycopg import sql
+
+from tests.plugins.history_pages import check_pages_are_read_alone
 
 Ask = Callable[..., list[Any]]
 Explain = Callable[[Any], Awaitable[str]]
@@ -178,14 +179,5 @@ async def test_the_event_loop_turns_while_a_long_list_is_decoded(
 
 async def test_a_page_of_a_history_is_read_alone(store: PostgresBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     """A page reads no other entry, wherever it lies in a long history."""
-    await store.create(new_run())
-    for seq in range(1, 201):
-        await store.commit(step(seq, changed={"n": b"%d" % seq}))
-    read = Mock(wraps=unpack_changes)
-    monkeypatch.setattr("cano_postgres.snapshot.unpack_changes", read)
-    for after in (None, 0, 101, 195):
-        read.reset_mock()
-        page = await store.history_page("run", after, 5)
-        first = 0 if after is None else after + 1
-        assert [entry.seq for entry in page] == [*range(first, first + 5)]
-        assert read.call_count == 5
+    place = "cano_postgres.snapshot.unpack_changes"
+    assert await check_pages_are_read_alone(store, monkeypatch, place, unpack_changes, 200) == [5] * 4

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
 from cano import (
@@ -25,6 +24,7 @@ from cano_redis.engine import PAGE
 from cano_redis.packing import unpack_line
 from cano_redis.pump import Pump
 
+from tests.plugins.history_pages import check_pages_are_read_alone
 from tests.plugins.redis.conftest import Ask
 from tests.plugins.renewals import with_a_renewal
 from tests.plugins.stale_commits import check_refusals
@@ -287,17 +287,8 @@ async def test_a_renewal_waits_for_no_other_call(store: RedisBackend) -> None:
 
 async def test_a_page_of_a_history_is_read_alone(store: RedisBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     """A page reads no other entry, wherever it lies in a long history."""
-    await store.create(new_run())
-    for seq in range(1, 201):
-        await store.commit(step(seq, changed={"n": b"%d" % seq}))
-    read = Mock(wraps=unpack_line)
-    monkeypatch.setattr("cano_redis.reading.unpack_line", read)
-    for after in (None, 0, 101, 195):
-        read.reset_mock()
-        page = await store.history_page("run", after, 5)
-        first = 0 if after is None else after + 1
-        assert [entry.seq for entry in page] == [*range(first, first + 5)]
-        assert read.call_count == 5
+    place = "cano_redis.reading.unpack_line"
+    assert await check_pages_are_read_alone(store, monkeypatch, place, unpack_line, 200) == [5] * 4
 
 
 async def test_long_lists_are_decoded_page_by_page(store: RedisBackend, monkeypatch: pytest.MonkeyPatch) -> None:
