@@ -16,7 +16,7 @@ EVENTS = {
 }
 """Each event with its default level.
 
-A failed run ends with `cano.run.failed`, any other with `cano.run.finished`. A step that is cancelled, as the loser of$
+A failed run ends with `cano.run.failed`, any other with `cano.run.finished`. A step that is cancelled, as the loser of
 a race is, ends with `cano.step.cancelled` in place of `cano.step.failed`.
 """
 
