@@ -53,6 +53,18 @@ def threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name == "cano-sqlite news"]
 
 
+def gated_looks(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Let each store wait before its next look until the returned event is set."""
+    honest, gate = news.newest, threading.Event()
+
+    def gated(connection: Any) -> news.Newest:
+        gate.wait(60)
+        return honest(connection)
+
+    monkeypatch.setattr(news, "newest", gated)
+    return gate
+
+
 async def test_no_more_is_told_than_helps(store: SqliteBackend, other: SqliteBackend) -> None:
     """Each change that may let a run continue is told; other changes, and a store's own, are not."""
     told = Told(store)
@@ -157,15 +169,9 @@ async def test_a_run_of_its_own_that_others_change(
     store: SqliteBackend, other: SqliteBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What others do to a run that the store itself has just parked or ended is told, in the same look, too."""
-    honest, gate = news.newest, threading.Event()
-
-    def gated(connection: Any) -> news.Newest:
-        gate.wait(60)
-        return honest(connection)
-
     await store.create(new_run("signalled"))
     await store.create(new_run("continued"))
-    monkeypatch.setattr(news, "newest", gated)
+    gate = gated_looks(monkeypatch)
     told = Told(store)
     for run_id in ("signalled", "continued"):
         parked = step(1, run_id, status=RunStatus.PARKED, wait=Wait(then="B", signal="go"), release=True)
@@ -181,18 +187,12 @@ async def test_a_signal_with_the_number_of_a_deleted_one(
     store: SqliteBackend, other: SqliteBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A signal is told that has the number of one that was deleted, with the id of a run that never was."""
-    honest, gate = news.newest, threading.Event()
-
-    def gated(connection: Any) -> news.Newest:
-        gate.wait(60)
-        return honest(connection)
-
     told = Told(store)
     await other.put_signal("early", Signal("1", "go"))
     await told.until("early")
     store.attend(False)
     await until(lambda: threads() == [])
-    monkeypatch.setattr(news, "newest", gated)
+    gate = gated_looks(monkeypatch)
     store.attend(True)
     assert not await other.delete("early")
     await other.put_signal("late", Signal("1", "go"))
