@@ -9,23 +9,14 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from cano import Kernel, RunCancelledError, RunStatus, SubWorkflow, Workflow, current_step, wait_for
+from cano import Kernel, RunCancelledError, RunStatus, Workflow
+
+from tests.acceptance.durability.test_parked_parents import asks, calls
 
 pytestmark = pytest.mark.slow
 
 HOUR = 3600.0
 STORES = ["sqlite", "postgres", "redis"]
-
-
-async def ask(store: Any) -> Any:
-    """Wait for a signal."""
-    return wait_for("answer", then="NOTE")
-
-
-async def note(store: Any) -> str:
-    """Note the answer."""
-    store["answer"] = current_step().payload
-    return "DONE"
 
 
 async def hang(store: Any) -> str:
@@ -35,13 +26,8 @@ async def hang(store: Any) -> str:
     return "DONE"
 
 
-asks: Workflow[Any] = Workflow("ASK", name="asks").register("ASK", ask).register("NOTE", note).add_exit_state("DONE")
 hangs: Workflow[Any] = Workflow("HANG", name="hangs").register("HANG", hang).add_exit_state("DONE")
-parent: Workflow[Any] = (
-    Workflow("CALL", name="parent")
-    .register("CALL", SubWorkflow(asks, {}, {"answer": "answer"}, then="DONE"))
-    .add_exit_state("DONE")
-)
+parent = calls("parent", asks, "answer")
 PROGRAM = """
 import asyncio, sys
 from cano import Kernel
