@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cano.records import RunRecord, RunStatus
+
+PAGE = 500
+"""The most records that a reader of a list holds."""
 
 
 class RunFilter(NamedTuple):
@@ -50,6 +53,21 @@ class RunFilter(NamedTuple):
             and (self.updated_before is None or run.updated < self.updated_before)
             and (self.error is None or (run.error is not None and self.error in _classes(run.error)))
         )
+
+
+async def in_pages(
+    read: Callable[[RunFilter], Awaitable[Sequence[RunRecord]]], filter: RunFilter
+) -> AsyncIterator[RunRecord]:
+    """Yield the runs that `read` lists, which is called for each page. A run that is created meanwhile is left out."""
+    left = filter.limit
+    while left is None or left > 0:
+        most = PAGE if left is None else min(left, PAGE)
+        page = await read(filter._replace(limit=most))
+        for record in page:
+            yield record
+        if len(page) < most:
+            return
+        filter, left = filter._replace(after=page[-1].place), None if left is None else left - most
 
 
 def _classes(error: Mapping[str, Any]) -> tuple[str, str]:

@@ -14,18 +14,18 @@ HERE = Path(cano.__file__).parent
 FILES = sorted(path for path in HERE.rglob("*.py") if "testing" not in path.relative_to(HERE).parts)
 
 BUDGETS = {
-    "": 1_312,  # the top floor: hooks, protocols, records, errors, options
+    "": 1_325,  # the top floor: hooks, protocols, records, errors, options
     "data": 587,
     "model": 804,
-    "engine": 1_546,
+    "engine": 1_547,
     "runtime": 295,
     "concurrency": 634,
     "plugins": 510,
-    "kernel": 792,
+    "kernel": 783,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
 DURABILITY = {
-    "": 1_957, "bulk": 144, "families": 91, "inspection": 488, "looking": 142, "recovery": 591, "sealing": 610,
+    "": 1_957, "bulk": 133, "families": 91, "inspection": 488, "looking": 142, "recovery": 591, "sealing": 610,
     "selecting": 165,
 }  # fmt: skip
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""

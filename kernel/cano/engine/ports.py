@@ -21,6 +21,7 @@ from cano.engine.stopping import lease_lost, refuse_inside
 from cano.engine.strand import Strand
 from cano.holders import is_stopped, lives, new_holder
 from cano.records import child_signal, wait_token
+from cano.run_filter import in_pages
 from cano.safe_text import error_text, safe_repr, safe_str
 from cano.tracebacks import raised_at, rendered
 
@@ -44,8 +45,8 @@ if TYPE_CHECKING:
 __all__ = [
     "BoundState", "BoundWorkflow", "Detail", "Host", "IMMUTABLE", "Journal", "Listener", "Parked", "ParkedForChild",
     "Paused", "Refused", "RestorePoint", "RunKeeper", "StoreFailed", "Strand", "Work", "child_signal", "error_text",
-    "failed_attempts", "is_stopped", "lease_lost", "lives", "new_holder", "raised_at", "refuse_inside", "rendered",
-    "safe_repr", "safe_str", "wait_token",
+    "failed_attempts", "in_pages", "is_stopped", "lease_lost", "lives", "new_holder", "raised_at", "refuse_inside",
+    "rendered", "safe_repr", "safe_str", "wait_token",
 ]  # fmt: skip
 
 Work: TypeAlias = Callable[[Run, BoundState], Awaitable[Any]]

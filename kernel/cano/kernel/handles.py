@@ -9,7 +9,7 @@ from cano.engine.step import Progress, RunInfo
 from cano.errors import SerializationError
 from cano.model.result import RunResult
 from cano.records import RunRecord, RunStatus
-from cano.run_filter import RunFilter
+from cano.run_filter import RunFilter, in_pages
 
 if TYPE_CHECKING:
     from cano.engine.binding import BoundWorkflow
@@ -184,9 +184,6 @@ class _Ended:
         return self._run.ended().__await__()
 
 
-PAGE = 500
-
-
 class RunListing:
     """The runs of a store, newest first: `await` it for a list, or iterate over it with `async for`.
 
@@ -206,13 +203,5 @@ class RunListing:
 
     async def __aiter__(self) -> AsyncIterator[RunRecord]:
         keeper = await self._kernel.opened_keeper()
-        rest = keeper.selected(*self._filter)
-        while rest.limit is None or rest.limit > 0:
-            most = PAGE if rest.limit is None else min(rest.limit, PAGE)
-            page = await keeper.runs(rest._replace(limit=most))
-            for record in page:
-                yield record
-            if not page:
-                return
-            left = None if rest.limit is None else rest.limit - most
-            rest = rest._replace(after=page[-1].place, limit=left)
+        async for record in in_pages(keeper.runs, keeper.selected(*self._filter)):
+            yield record

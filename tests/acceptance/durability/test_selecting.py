@@ -60,7 +60,7 @@ FILTERS: list[tuple[dict[str, Any], Any]] = [
 async def test_filters_on_each_store(store: str | StoreBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     """A store of each kind, and the same as one that filters by little, give the same runs, also page after page."""
     monkeypatch.setattr(listing, "PAGE", 7)
-    monkeypatch.setattr("cano.kernel.handles.PAGE", 3)
+    monkeypatch.setattr("cano.run_filter.PAGE", 3)
     async with Kernel(store=store, clock=VirtualClock(start=START + 3000), **ONLY) as kernel:
         backend = kernel.backend
         assert backend is not None

@@ -20,7 +20,6 @@ from cano import (
     Workflow,
     wait_for,
 )
-from cano_durability.bulk import acting
 
 if TYPE_CHECKING:
     from tests.plugins.durability.conftest import World
@@ -125,7 +124,7 @@ async def test_what_cannot_be_resumed_is_refused(kernel: Kernel, world: World, t
 
 async def test_runs_are_acted_on_at_a_rate(kernel: Kernel, world: World, trip: Trip, monkeypatch: Any) -> None:
     """`rate` is by the kernel's clock; each run is reported; refused ones take no time; pages leave out none."""
-    monkeypatch.setattr(acting, "PAGE", 2)
+    monkeypatch.setattr("cano.run_filter.PAGE", 2)
     await trip.start(kernel, world, a="wait", b="wait", c="", d="wait", e="wait", f="wait")
     begun, told = world.clock.monotonic(), list[tuple[float, int, int]]()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from cano import (
@@ -16,16 +16,13 @@ from cano import (
     RunStatus,
     TransientStoreError,
 )
-from cano.engine.ports import BoundWorkflow, Host
+from cano.engine.ports import BoundWorkflow, Host, in_pages
 from cano.options import refuse, switch
 from cano.safe_text import error_text
 
 from cano_durability.recovery.leases import with_status_at
 from cano_durability.selecting.listing import Lister
 from cano_durability.stored_runs import StoredRuns
-
-PAGE = 500
-"""The most records that are read at once."""
 
 
 class Acts(Protocol):
@@ -73,7 +70,7 @@ class Bulk:
         refused = dict[str, str]()
         report, turn = BulkReport(refused=refused, failed=resumed.failed), clock.monotonic()
         try:
-            async for record in self._matching(filter):
+            async for record in in_pages(self._lister.runs, filter):
                 problem = self._obstacle(action, record, *given)
                 if problem is None and not dry_run:
                     if (wait := turn - clock.monotonic()) > 0:
@@ -89,18 +86,6 @@ class Bulk:
         finally:
             resumed.leave()
         return report
-
-    async def _matching(self, filter: RunFilter) -> AsyncIterator[RunRecord]:
-        """Yield the runs that match. One that is created meanwhile, such as a fork, is left out."""
-        left = filter.limit
-        while left is None or left > 0:
-            size = PAGE if left is None else min(left, PAGE)
-            page = await self._lister.runs(filter._replace(limit=size))
-            for record in page:
-                yield record
-            if len(page) < size:
-                return
-            filter, left = filter._replace(after=page[-1].place), None if left is None else left - size
 
     async def _tried(self, act: Act, run_id: str, filter: RunFilter) -> str | None:
         """Act on a run if it still matches. Return why not, or None. A store that does not answer ends all."""
