@@ -6,6 +6,7 @@ import linecache
 import os
 from collections.abc import Iterator
 from contextlib import suppress
+from traceback import walk_tb
 from types import FrameType, TracebackType
 
 from cano.errors import CanoError
@@ -30,9 +31,6 @@ _PYTHON = os.path.dirname(os.__file__) + os.sep
 _PACKAGES = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
 _CAUSED = "\nThe above exception was the direct cause of the following exception:\n"
 _DURING = "\nDuring handling of the above exception, another exception occurred:\n"
-
-Frame = tuple[FrameType, int]
-"""A frame of a traceback, and the number of its line."""
 
 
 def rendered(error: BaseException) -> str:
@@ -59,7 +57,7 @@ def raised_at(error: BaseException) -> str | None:
     """
     try:
         for link, _ in _links(error):
-            frames = [frame for frame in _frames(link) if not _is_engine(frame[0])]
+            frames = [frame for frame in walk_tb(link.__traceback__) if not _is_engine(frame[0])]
             own = [frame for frame in frames if not _is_installed(frame[0].f_code.co_filename)]
             if chosen := own or frames:
                 frame, line = chosen[-1]
@@ -136,7 +134,7 @@ def _members(error: BaseException) -> list[BaseException]:
 
 def _lines(error: BaseException) -> Iterator[str]:
     """Yield the lines of one exception, without its causes."""
-    frames = list(_frames(error))
+    frames = list(walk_tb(error.__traceback__))
     if frames:
         yield "Traceback (most recent call last):"
     own = [frame for frame in frames if not _is_engine(frame[0])]
@@ -161,10 +159,6 @@ def _lines(error: BaseException) -> Iterator[str]:
     with suppress(Exception):  # it may be anything, a property that raises as well
         for note in error.__notes__:
             yield safe_str(note)
-
-
-def _frames(error: BaseException) -> Iterator[Frame]:
-    return ((step.tb_frame, step.tb_lineno) for step in _steps(error.__traceback__))
 
 
 def _steps(step: TracebackType | None) -> Iterator[TracebackType]:
