@@ -9,10 +9,10 @@ from contextlib import suppress
 from traceback import walk_tb
 from types import FrameType, TracebackType
 
-from cano.errors import CanoError
+from cano.errors import CanoError, JoinError
 from cano.safe_text import LONGEST, error_text, safe_repr, safe_str
 
-__all__ = ["fold", "raised_at", "rendered"]
+__all__ = ["fold", "members", "raised_at", "rendered"]
 
 ENV = "CANO_TRACEBACK"
 """The environment variable with what tracebacks contain, too, separated by commas: `full` is the engine's frames, and
@@ -86,7 +86,7 @@ def _fold(error: BaseException, depth: int) -> None:
                 own = TracebackType(own, step.tb_frame, step.tb_lasti, step.tb_lineno)
         if own is not None or isinstance(link, CanoError):
             link.__traceback__ = own
-        for member in _members(link) if depth else ():
+        for member in members(link) if depth else ():
             _fold(member, depth - 1)
 
 
@@ -115,20 +115,21 @@ def _chain_lines(error: BaseException, depth: int) -> Iterator[str]:
         if number:
             yield joint
         yield from _lines(link)
-        members = _members(link)
-        for place, member in enumerate(members[:MEMBERS] if depth else (), start=1):
-            yield f"  +-- {place} of {len(members)}"
+        parts = members(link)
+        for place, member in enumerate(parts[:MEMBERS] if depth else (), start=1):
+            yield f"  +-- {place} of {len(parts)}"
             for text in _chain_lines(member, depth - 1):
                 yield "  | " + text.replace("\n", "\n  | ")
-        if len(members) > MEMBERS or (members and not depth):
-            yield f"  +-- … {len(members) - (MEMBERS if depth else 0)} more exceptions"
+        if len(parts) > MEMBERS or (parts and not depth):
+            yield f"  +-- … {len(parts) - (MEMBERS if depth else 0)} more exceptions"
 
 
-def _members(error: BaseException) -> list[BaseException]:
+def members(error: BaseException) -> list[BaseException]:
     """Return the exceptions of a group, or of the branches of a split but for the first, which is the cause."""
     if isinstance(error, BaseExceptionGroup):
         return list(error.exceptions)
-    found = getattr(getattr(error, "outcome", None), "errors", ())
+    outcome = getattr(error, "outcome", None) if isinstance(error, JoinError) else None  # a task's own has none
+    found = getattr(outcome, "errors", ())
     return [each for each in found if isinstance(each, BaseException) and each is not error.__cause__]
 
 

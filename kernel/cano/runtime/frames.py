@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 
-from cano.errors import JoinError
+from cano.tracebacks import members
 
 
 def clear_locals(error: BaseException) -> None:
@@ -20,8 +20,4 @@ def clear_locals(error: BaseException) -> None:
             continue
         cleared.add(id(one))
         traceback.clear_frames(one.__traceback__)
-        todo += [one.__cause__, one.__context__]
-        if isinstance(one, BaseExceptionGroup):
-            todo += one.exceptions
-        if isinstance(one, JoinError):
-            todo += one.outcome.errors
+        todo += [one.__cause__, one.__context__, *members(one)]

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from cano import (
     ConfigurationError,
+    JoinError,
     Kernel,
     Node,
     NodeError,
@@ -338,6 +339,15 @@ async def test_a_wrong_strategy_is_no_exhausted_retry(kernel: Kernel) -> None:
 
     with pytest.raises(PluginError):
         await kernel.run(flow)
+
+
+async def test_a_split_error_of_a_task_is_an_error_as_any_other(kernel: Kernel) -> None:
+    """A task may raise a JoinError without an outcome of a split, for example one that it got from another run."""
+
+    async def work(store: Any) -> str:
+        raise JoinError("two of three are down")
+
+    assert (await kernel.run(flow_of(work, on_exhausted="end"))).state == "end"
 
 
 # exceptions that are never retried
