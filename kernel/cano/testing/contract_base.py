@@ -241,11 +241,7 @@ def _explain_failures() -> None:
     """Let pytest show both sides of a failed comparison in the clauses, which are imported later."""
     if (pytest := sys.modules.get("pytest")) is None:
         return
-    topics = (
-        "appends", "audit", "commit", "create", "damage", "delete", "durable", "history", "lease", "life", "limit",
-        "lost_answers", "news", "own", "ready", "restart", "runs", "scope", "signal", "urls", "values",
-    )  # fmt: skip
-    modules = {f"cano.testing.contract_{topic}" for topic in topics}
+    modules = {f"cano.testing.{file.stem}" for file in Path(__file__).parent.glob("contract_*.py")}
     pytest.register_assert_rewrite(*modules - sys.modules.keys())
 
 
