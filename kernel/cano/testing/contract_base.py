@@ -124,6 +124,10 @@ def new_run(run_id: str = "run", **fields: Any) -> RunRecord:
     return RunRecord(run_id=run_id, **given | fields)
 
 
+FLOW = new_run().workflow, new_run().version, new_run().fingerprint
+"""The definition of the workflow of a `new_run`, for `ClaimingStore.claim_ready`."""
+
+
 def free_run(run_id: str = "run", **fields: Any) -> RunRecord:
     """Return a run at its start that has no holder, and has never had one."""
     return new_run(run_id, **{"holder": None, "expires": None, "token": 0} | fields)

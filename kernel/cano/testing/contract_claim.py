@@ -8,9 +8,19 @@ from collections.abc import Sequence
 from cano.optional_stores import ClaimingStore
 from cano.protocols import StoreBackend
 from cano.records import ClaimedRun, RunRecord, RunStatus, Signal, Wait
-from cano.testing.contract_base import LATER, NOW, Contract, clause, entries, free_run, loaded, new_run, step, values
-
-FLOW = new_run().workflow, new_run().version, new_run().fingerprint
+from cano.testing.contract_base import (
+    FLOW,
+    LATER,
+    NOW,
+    Contract,
+    clause,
+    entries,
+    free_run,
+    loaded,
+    new_run,
+    step,
+    values,
+)
 
 
 def _parked(run_id: str, until: float | None = None, signal: str | None = None, own: bool = False) -> RunRecord:

@@ -13,6 +13,7 @@ from cano.records import RunStatus, Signal, Wait
 from cano.run_filter import RunFilter
 from cano.testing.contract_audit import auditing, entry
 from cano.testing.contract_base import (
+    FLOW,
     LATER,
     NOW,
     Contract,
@@ -151,16 +152,15 @@ class LostAnswersContract(Contract):
             runs = [free_run("a"), free_run("b"), free_run("c", status=RunStatus.PARKED, wait=Wait("B", until=NOW))]
             for run in runs:
                 await near.create(run)
-            definition = runs[0].workflow, runs[0].version, runs[0].fingerprint
             relay.lose = True
-            claimed = await far.claim_ready([definition], 9, "me", NOW, LATER)
+            claimed = await far.claim_ready([FLOW], 9, "me", NOW, LATER)
 
             assert relay.lost == 1
             held = [run._replace(holder="me", expires=LATER, token=1) for run in runs]
             assert sorted((each.run_id, each.token) for each in claimed) == [("a", 1), ("b", 1), ("c", 1)]
             assert sorted([each.record for each in claimed if each.record], key=lambda run: run.run_id) == held
             assert [await loaded(near, run.run_id) for run in runs] == held
-            assert list(await far.claim_ready([definition], 9, "me", NOW, LATER)) == []
+            assert list(await far.claim_ready([FLOW], 9, "me", NOW, LATER)) == []
 
     @clause_of_url
     async def test_a_deletion_of_many_whose_answer_is_lost_is_reported(self, url: str) -> None:

@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, cast
 
-from cano.optional_stores import AuditingStore, ClaimingStore, PruningStore, ScopedStore
+from cano.optional_stores import ClaimingStore, PruningStore, ScopedStore
 from cano.protocols import StoreBackend
-from cano.records import AuditEntry, Retention, RunStatus, Signal, Wait
+from cano.records import Retention, RunStatus, Signal, Wait
 from cano.run_filter import RunFilter
-from cano.testing.contract_base import LATER, NOW, Contract, clause, free_run, loaded, new_run, step, values
+from cano.testing.contract_audit import auditing, entry, listed
+from cano.testing.contract_base import FLOW, LATER, NOW, Contract, clause, free_run, loaded, new_run, step, values
 
-FLOW = new_run().workflow, new_run().version, new_run().fingerprint
 ALIKE = "a", "A", "a/b", "a:b", "a%", "a_", "a.db", "1:a", "\N{LATIN SMALL LETTER E WITH ACUTE}" * 60, "b"
 """Names of which a store might take two for one, or one for a part of another."""
 
@@ -32,8 +32,7 @@ async def parts(store: StoreBackend, *names: str) -> AsyncIterator[list[StoreBac
 
 async def fill(store: StoreBackend, name: str) -> None:
     """Store one run of each kind with the same id in each part, and values that tell the parts apart."""
-    entry = AuditEntry("run", "signal", name, NOW)
-    audit = [entry] if store.capabilities.audit else []
+    audit = [entry("signal", actor=name)] if store.capabilities.audit else []
     await store.create(new_run(data=values(store, mine=name)), *audit)
     await store.commit(step(1, changed=values(store, mine=name * 2)))
     await store.create(free_run("child", parent="run"))
@@ -46,14 +45,11 @@ async def fill(store: StoreBackend, name: str) -> None:
 
 async def contents(store: StoreBackend) -> Any:
     """Return all that can be seen in a store."""
-    listed = await store.runs(RunFilter())
-    ids = sorted(run.run_id for run in listed)
+    ids = sorted(run.run_id for run in await store.runs(RunFilter()))
     expired: Sequence[Any] = ()
-    if store.capabilities.prune:
-        expired = await cast(PruningStore, store).expired(Retention(keep_last=0), LATER, 99)
-    audit: Sequence[AuditEntry] = ()
-    if store.capabilities.audit:
-        audit = await cast(AuditingStore, store).audit(None, None)
+    if isinstance(store, PruningStore):
+        expired = await store.expired(Retention(keep_last=0), LATER, 99)
+    audited = auditing(store)
     return copy.deepcopy(
         (
             [await loaded(store, run_id) for run_id in ids],
@@ -62,7 +58,7 @@ async def contents(store: StoreBackend) -> Any:
             sorted(await store.missing_recipients()),
             sorted(run.run_id for run in await store.ready(NOW)),
             sorted(run.run_id for run in expired),
-            list(audit),
+            [] if audited is None else await listed(audited, None),
         )
     )
 
@@ -128,8 +124,8 @@ async def _use_up(store: StoreBackend) -> None:
         assert [each.run_id for each in await store.claim_ready([FLOW], 9, "me", NOW, LATER)] == ["run"]
     if isinstance(store, PruningStore):
         assert list(await store.delete_finished(["ended"], NOW)) == ["ended"]
-    if store.capabilities.audit:
-        await cast(AuditingStore, store).prune_audit(LATER, AuditEntry(None, "audit pruned", "me", NOW))
+    if (audited := auditing(store)) is not None:
+        await audited.prune_audit(LATER, entry("audit pruned", None))
     if store.capabilities.retention:
         await store.delete("waits")
         await store.delete("stranger in a")
