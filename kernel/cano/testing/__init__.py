@@ -3,8 +3,9 @@
 Each name is imported on first use, since pytest imports this package at its start, for `pytest_plugin`.
 """
 
-import importlib as _importlib
 import typing
+
+from cano.late import names as _late_names
 
 if typing.TYPE_CHECKING:
     from cano.testing.clock import VirtualClock
@@ -33,26 +34,17 @@ __all__ = [
     "survives_crashes",
 ]
 
-_MODULES = {
-    "clock": ("VirtualClock",),
-    "contract": ("DurableStoreBackendContract", "StoreBackendContract"),
-    "contract_damage": ("DamageContract",),
-    "contract_lost_answers": ("LostAnswersContract",),
-    "contract_restart": ("RestartContract",),
-    "crashes": ("CrashPoint", "CrashReport", "Outcome", "survives_crashes"),
-    "faults": ("Fault", "Faults", "FaultyStore"),
-    "relay": ("Relay",),
-}
-
-
-if not typing.TYPE_CHECKING:  # with this function, type checkers would accept every name
-
-    def __getattr__(name: str) -> typing.Any:
-        for module, names in _MODULES.items():
-            if name in names:
-                return getattr(_importlib.import_module(f"cano.testing.{module}"), name)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+if not typing.TYPE_CHECKING:  # with these functions, type checkers would accept every name
+    __getattr__, __dir__ = _late_names(
+        __name__,
+        {
+            "clock": "VirtualClock",
+            "contract": "DurableStoreBackendContract StoreBackendContract",
+            "contract_damage": "DamageContract",
+            "contract_lost_answers": "LostAnswersContract",
+            "contract_restart": "RestartContract",
+            "crashes": "CrashPoint CrashReport Outcome survives_crashes",
+            "faults": "Fault Faults FaultyStore",
+            "relay": "Relay",
+        },
+    )
