@@ -30,6 +30,7 @@ from cano import (
     SubWorkflow,
     TaskConfig,
     TaskError,
+    Transition,
     Workflow,
     current_step,
     sleep_until,
@@ -217,6 +218,30 @@ async def test_fork(kernel: Kernel, world: World, flow: Flow) -> None:
         assert (await world.look(f"f{seq}")).status is RunStatus.SUCCEEDED
     assert await kernel.run(flow.flow(), run_id="r") == original
     assert list((await kernel.history("f2"))[0].changed) == ["x", "one", "two"]
+
+
+async def test_a_fork_reads_a_history_once(
+    kernel: Kernel, world: World, flow: Flow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that has no pages of a history, such as an encrypted one, is asked for the whole history once."""
+    monkeypatch.setattr("cano_durability.inspection.forking.AT_ONCE", 1)
+    await kernel.run(flow.flow(), {"x": 0}, run_id="r")
+    backend, asked = kernel.backend, list[str]()
+    assert backend is not None
+    honest = backend.history
+
+    async def history(run_id: str) -> Sequence[Transition]:
+        asked.append(run_id)
+        return await honest(run_id)
+
+    monkeypatch.setattr(backend, "history", history)
+    await kernel.fork("r", 2, "paged")
+    assert asked == []
+    monkeypatch.setattr(backend, "capabilities", backend.capabilities._replace(history_pages=False))
+    await kernel.fork("r", 2, "whole")
+    assert asked == ["r"]
+    paged, whole = await world.look("paged"), await world.look("whole")
+    assert (whole.state, whole.seq, whole.data) == (paged.state, paged.seq, paged.data)
 
 
 def replace_id(result: RunResult, run_id: str) -> RunResult:

@@ -76,10 +76,10 @@ async def fork(kernel: Host, stored: StoredRuns, run_id: str, seq: int, new_run_
 
 async def _entries(backend: StoreBackend, run_id: str, seq: int) -> list[Transition]:
     """Return the history up to transition `seq`, and little more of it is read."""
-    page = min(seq + 1, AT_ONCE)
+    page = min(seq + 1, AT_ONCE) if backend.capabilities.history_pages else None  # others read all each time
     entries: list[Transition] = []
     while some := await read_history(backend, run_id, entries[-1].seq if entries else None, page):
         entries += [entry for entry in some if entry.seq <= seq]
-        if len(some) < page or some[-1].seq >= seq:
+        if page is None or len(some) < page or some[-1].seq >= seq:
             break
     return entries
