@@ -59,7 +59,7 @@ def ended_with_parent(record: RunRecord) -> bool:
     return record.status is RunStatus.CANCELLED and record.parent is not None and record.error is None
 
 
-def error_of(record: RunRecord, traceback: str | None) -> WorkflowError | None:
+def error_of(record: RunRecord, traceback: Any) -> WorkflowError | None:
     """Return the error that a run ended with, or None."""
     if record.status is RunStatus.CANCELLED:
         return RunCancelledError(

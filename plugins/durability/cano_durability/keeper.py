@@ -39,7 +39,6 @@ from cano_durability.bounds import WaitingSignals
 from cano_durability.bulk.acting import Bulk
 from cano_durability.cancelling import Canceller
 from cano_durability.claiming import Claimer, ended_parent, has_ended, is_over
-from cano_durability.failures import error_of
 from cano_durability.families.parking import Parents
 from cano_durability.identity import Identity
 from cano_durability.inspection.auditing import Auditor
@@ -90,10 +89,8 @@ class Keeper:
         self._caretaker = Caretaker(kernel, stored, heart, watchlist, waiters, claimer, canceller)
         self._parents = Parents(kernel, stored, leases, canceller, self._caretaker.look_after)
         self._lister, self._explainer = Lister(kernel, stored), Explainer(kernel, stored)
-        self._viewer, self._progress = (
-            Viewer(kernel, stored, waiters, self._caretaker.start),
-            ProgressWriter(kernel, stored),
-        )
+        self._viewer = Viewer(kernel, stored, waiters, self._caretaker.start)
+        self._progress = ProgressWriter(kernel, stored)
         if stored.durable:
             stored.report_progress = self._progress.report
         self._deleter, self._auditor = Deleter(kernel, stored), Auditor(kernel, stored)
@@ -202,7 +199,7 @@ class Keeper:
         self.stored.register(plan)
         record, now = await self.stored.record(run_id), self.stored.now()
         record, failed = with_status_at(record, now), self.stored.failed_attempts(record)
-        error, parked = error_of(record, self.stored.traceback(record)), record.status is RunStatus.PARKED
+        error, parked = self.stored.error(record), record.status is RunStatus.PARKED
         again = failed or (record.wait is not None and record.wait.child is not None)  # the present step begins again
         last = record.status in (RunStatus.SUCCEEDED, RunStatus.CANCELLED) or (parked and not again)
         bound = plan.by_name.get(record.state)
@@ -241,7 +238,7 @@ class Keeper:
 
     async def _result(self, plan: BoundWorkflow, record: RunRecord) -> RunResult:
         """Return the result of a finished run. Raises its error, if it failed."""
-        if (error := error_of(record, self.stored.traceback(record))) is not None:
+        if (error := self.stored.error(record)) is not None:
             raise error
         data = await self.stored.register(plan).all_data(record, self._kernel.clock)
         name = record.state if record.state in plan.by_name else landing_state(plan, record)

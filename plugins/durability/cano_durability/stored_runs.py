@@ -23,12 +23,13 @@ from cano import (
     StoreError,
     StoreView,
     Workflow,
+    WorkflowError,
     state_name,
 )
 from cano.engine.ports import BoundWorkflow, Host, failed_attempts, new_holder
 
 from cano_durability.bounds import off_loop
-from cano_durability.failures import corrupt
+from cano_durability.failures import corrupt, error_of
 from cano_durability.journal import Journal
 from cano_durability.keys import DEADLINE, DEFINITION, MARK, ORIGIN, PHASES, PROGRESS, RETRY, TAKEOVERS, TRACEBACK
 from cano_durability.patience import Holding, despite_cancellation
@@ -287,12 +288,12 @@ class StoredRuns:
             raise corrupt(record, f"its number of takeovers cannot be read: {kills!r}")
         return kills or 0
 
-    def traceback(self, record: RunRecord) -> str | None:
-        """Return the traceback of the error that a run failed with; None if there is none, or it cannot be read."""
+    def error(self, record: RunRecord) -> WorkflowError | None:
+        """Return the error that a run ended with, or None. It has no traceback if that cannot be read."""
+        traceback = None
         with suppress(SerializationError):
-            if (stored := self.values.own(TRACEBACK, record.own, record.run_id)) is not None:
-                return str(stored)
-        return None
+            traceback = self.values.own(TRACEBACK, record.own, record.run_id)
+        return error_of(record, traceback)
 
     def failed_attempts(self, record: RunRecord) -> int:
         """Return how many attempts of the run's present step have failed, as far as they are stored."""

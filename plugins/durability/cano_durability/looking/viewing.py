@@ -10,7 +10,6 @@ from cano import RunFilter, RunInterruptedError, RunRecord, RunStatus, RunView, 
 from cano.engine.ports import Host
 
 from cano_durability.bounds import off_loop
-from cano_durability.failures import error_of
 from cano_durability.looking.progress import progress_of
 from cano_durability.recovery.leases import with_status_at
 from cano_durability.recovery.waiting import Waiters
@@ -68,7 +67,7 @@ class Viewer:
         held = record.status is RunStatus.RUNNING
         return RunView(
             run_id, record.workflow, record.version, record.status, record.state, record.seq, data, unreadable,
-            error_of(record, stored.traceback(record)), record.wait, record.wait_token, payload,
+            stored.error(record), record.wait, record.wait_token, payload,
             tuple(signal.name for signal in signals.waiting if not signal.own), record.parent,
             tuple(child.run_id for child in children), _readable(lambda: stored.origin(run_id, record.own)),
             None if limit is None else limit[1], record.created, record.updated, record.holder if held else None,
