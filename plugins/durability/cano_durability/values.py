@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from hashlib import blake2b
 from typing import Any
 
 from cano import (
@@ -100,6 +99,8 @@ class Values:
         """Return a digest of data, without the store's layers; None if the store keeps objects."""
         if self._codec is None:
             return None
+        from hashlib import blake2b  # late: importing it takes 1 ms
+
         plain: Codec = getattr(self._codec, "plain", self._codec)
         digest = blake2b(digest_size=16)
         for key in sorted(data):

@@ -4,20 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cano import (
-    ConfigurationError,
-    RunFilter,
-    RunRecord,
-    RunStatus,
-    Transition,
-    read_history,
-)
+from cano import ConfigurationError, RunFilter, RunRecord, RunStatus, Transition, read_history
 from cano.engine.ports import Host
 
 from cano_durability.bounds import off_loop
 from cano_durability.inspection.promises import require
 from cano_durability.recovery.leases import with_status_at
-from cano_durability.selecting.where import parsed
 from cano_durability.stored_runs import StoredRuns
 
 PAGE = 1000
@@ -35,10 +27,13 @@ class Lister:
 
     def selected(self, filter: RunFilter, where: str | None) -> RunFilter:
         """See `RunKeeper.selected`."""
-        for name, value in ({} if where is None else parsed(where, self._stored.now())).items():
-            if getattr(filter, name) is not None:
-                raise ConfigurationError(f"both {name}= and where= give a condition of this kind: {where!r}")
-            filter = filter._replace(**{name: value})
+        if where is not None:
+            from cano_durability.selecting.where import parsed  # late: most programs have no filter as text
+
+            for name, value in parsed(where, self._stored.now()).items():
+                if getattr(filter, name) is not None:
+                    raise ConfigurationError(f"both {name}= and where= give a condition of this kind: {where!r}")
+                filter = filter._replace(**{name: value})
         if filter.error is not None and filter.status is None:
             return filter._replace(status=RunStatus.FAILED)  # no other run has an error of its own
         return filter
