@@ -7,7 +7,7 @@ from typing import Any
 import click
 from cano import AuditEntry, Kernel
 
-from cano_cli.completing import run_ids
+from cano_cli.completing import optional_run_argument
 from cano_cli.durations import METAVAR, duration
 from cano_cli.errors import CliError
 from cano_cli.hints import word
@@ -21,7 +21,7 @@ DEFAULT_LIMIT = 50
 
 
 @click.command()
-@click.argument("run", required=False, shell_complete=run_ids)
+@optional_run_argument
 @store_option
 @click.option(
     "--limit",

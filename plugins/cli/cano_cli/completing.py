@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TypeAlias
 
+import click
+from cano import Kernel, read_history
 from click.shell_completion import CompletionItem
 
 from cano_cli.hints import word
 from cano_cli.settings import STORE_VARIABLE, AnyCommand, Settings
+from cano_cli.stores import backend_of, with_store
 
-if TYPE_CHECKING:
-    import click
-    from cano import Kernel
-
-    Completed = list[CompletionItem]
+Completed: TypeAlias = list[CompletionItem]
 
 MOST = 200
 """The most runs that are looked at, the newest ones."""
@@ -54,10 +53,6 @@ def signal_names(ctx: click.Context, param: click.Parameter, start: str) -> Comp
 def steps(ctx: click.Context, param: click.Parameter, start: str) -> Completed:
     """Return the numbers of the run's steps that begin so, each with the state that it led to."""
 
-    from cano import read_history
-
-    from cano_cli.stores import backend_of
-
     async def read(kernel: Kernel) -> list[tuple[str, str]]:
         history = await read_history(backend_of(kernel), str(ctx.params.get("run")), limit=MOST)
         return [(str(entry.seq), f"{entry.status.value} in {entry.state}") for entry in history]
@@ -67,23 +62,17 @@ def steps(ctx: click.Context, param: click.Parameter, start: str) -> Completed:
 
 def run_argument(command: AnyCommand) -> AnyCommand:
     """Add the argument RUN, the id of a run, to a command."""
-    import click
-
     return click.argument("run", shell_complete=run_ids)(command)
 
 
 def optional_run_argument(command: AnyCommand) -> AnyCommand:
-    """Add the argument RUN, which --where may replace, to a command."""
-    import click
-
+    """Add the argument RUN, which may be left out, to a command."""
     return click.argument("run", required=False, shell_complete=run_ids)(command)
 
 
 def _offered(
     ctx: click.Context, start: str, read: Callable[[Kernel], Awaitable[Iterable[tuple[str, str]]]]
 ) -> Completed:
-    from cano_cli.stores import with_store
-
     settings, url = ctx.find_object(Settings) or Settings(), ctx.params.get("store") or os.environ.get(STORE_VARIABLE)
     found: dict[str, str] = {}
     try:
@@ -91,5 +80,4 @@ def _offered(
             found.setdefault(text, about)
     except Exception:  # noqa: BLE001  # a shell has no place for an error: there is no store, or it does not answer
         return []
-    matching: list[tuple[str, Any]] = [(text, about) for text, about in found.items() if text.startswith(start)]
-    return [CompletionItem(word(text), help=word(about)) for text, about in matching]
+    return [CompletionItem(word(text), help=word(about)) for text, about in found.items() if text.startswith(start)]
