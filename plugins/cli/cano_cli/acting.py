@@ -26,10 +26,8 @@ SHOWN = 20
 """The most refused runs, and the most that failed again, that are printed; --json prints all."""
 
 
-def rate(value: str | float) -> float:
+def rate(value: str) -> float:
     """Return the value of an option in runs per second, if it is positive: `50`, `50/s` or `10/m`."""
-    if isinstance(value, int | float):
-        return float(value)
     match = _RATE.fullmatch(value.strip().lower())
     if match is None or not float(match[1]):
         raise click.BadParameter(

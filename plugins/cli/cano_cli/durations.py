@@ -11,14 +11,11 @@ from cano.options import positive_seconds
 _UNITS = {"w": 604_800.0, "d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0, "": 1.0}
 _PART = re.compile(r"(\d+\.?\d*|\.\d+)\s*(w|d|h|m|s|)")
 
-
 METAVAR = "DURATION"
 
 
-def duration(value: str | float) -> float:
+def duration(value: str) -> float:
     """Return the value of an option in seconds, if it is positive: `90`, `90s`, `1.5h`, `2h30m` or `7d`."""
-    if isinstance(value, int | float):
-        return float(value)
     text = value.strip().lower()
     parts = _PART.findall(text)
     # one number may have no unit; "1 30" means nothing
