@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from cano import Kernel, RunStatus
 
-from cano_cli.acting import act_on_many, check_one_or_many, many_options
+from cano_cli.acting import Many, act_on_many, check_one_or_many, many_options
 from cano_cli.completing import optional_run_argument
 from cano_cli.errors import FAILED
 from cano_cli.hints import word
@@ -27,9 +27,7 @@ def cancel(
     *,
     run: str | None,
     store: str | None,
-    where: str | None,
-    dry_run: bool,
-    most: float | None,
+    many: Many,
     as_json: bool,
 ) -> None:
     """Cancel a run permanently. A running one stops when its process next checks the store.
@@ -37,12 +35,11 @@ def cancel(
     The exit code is 1 if the run has already ended; with --where, if any run was refused.
     """
     settings: Settings = ctx.obj
-    check_one_or_many(ctx, where, {"RUN": run}, many=dry_run or most is not None)
+    check_one_or_many(ctx, many, {"RUN": run})
     if run is None:
-        filter = str(where)
         act_on_many(
-            ctx, store, lambda kernel, pace: kernel.cancel_many(filter, **pace), "cancelled",
-            most=most, dry_run=dry_run, as_json=as_json,
+            ctx, many, store, lambda kernel, where, pace: kernel.cancel_many(where, **pace), "cancelled",
+            as_json=as_json,
         )  # fmt: skip
         return
 

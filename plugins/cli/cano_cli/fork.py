@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from cano import Kernel, RunRecord
 
-from cano_cli.acting import act_on_many, check_one_or_many, many_options
+from cano_cli.acting import Many, act_on_many, check_one_or_many, many_options
 from cano_cli.completing import optional_run_argument, steps
 from cano_cli.hints import word
 from cano_cli.jsonable import dumps
@@ -31,9 +31,7 @@ def fork(
     seq: int | None,
     new_run: str | None,
     store: str | None,
-    where: str | None,
-    dry_run: bool,
-    most: float | None,
+    many: Many,
     suffix: str | None,
     as_json: bool,
 ) -> None:
@@ -44,16 +42,14 @@ def fork(
     last step, and the exit code is 1 if any was refused.
     """
     settings: Settings = ctx.obj
-    check_one_or_many(
-        ctx, where, {"RUN": run, "SEQ": seq, "NEW_RUN": new_run}, many=dry_run or most is not None or suffix is not None
-    )
-    if where is not None:
-        filter, end = where, suffix
+    check_one_or_many(ctx, many, {"RUN": run, "SEQ": seq, "NEW_RUN": new_run}, others=suffix is not None)
+    if many.where is not None:
+        end = suffix
         if not end:
             raise click.UsageError("--where needs --suffix TEXT, the end of the new IDs.", ctx)
         act_on_many(
-            ctx, store, lambda kernel, pace: kernel.fork_many(filter, end, **pace), "forked",
-            most=most, dry_run=dry_run, as_json=as_json,
+            ctx, many, store, lambda kernel, where, pace: kernel.fork_many(where, end, **pace), "forked",
+            as_json=as_json,
         )  # fmt: skip
         return
     assert run is not None

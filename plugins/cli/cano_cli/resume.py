@@ -7,7 +7,7 @@ from functools import partial
 import click
 from cano import Kernel, RunResult
 
-from cano_cli.acting import act_on_many, check_one_or_many, many_options
+from cano_cli.acting import Many, act_on_many, check_one_or_many, many_options
 from cano_cli.completing import optional_run_argument
 from cano_cli.durations import METAVAR, duration
 from cano_cli.errors import tracebacks
@@ -36,9 +36,7 @@ def resume(
     traceback: bool,
     run: str | None,
     store: str | None,
-    where: str | None,
-    dry_run: bool,
-    most: float | None,
+    many: Many,
     timeout: float | None,
     lease: float,
     as_json: bool,
@@ -56,16 +54,15 @@ def resume(
     """
     settings: Settings = ctx.obj
     url = required_url(store)
-    check_one_or_many(ctx, where, {"RUN": run}, many=dry_run or most is not None)
+    check_one_or_many(ctx, many, {"RUN": run})
     if run is None:
-        filter = str(where)
         if timeout is not None:
             raise click.UsageError("--timeout is for one run; it does not go with --where.", ctx)
         with stdout_reserved(as_json) as stdout, tracebacks(traceback):
             flow = load_flow(target)
             act_on_many(
-                ctx, url, lambda kernel, pace: kernel.resume_many(flow, filter, **pace), "resumed",
-                most=most, dry_run=dry_run, as_json=as_json, file=stdout, lease=lease,
+                ctx, many, url, lambda kernel, where, pace: kernel.resume_many(flow, where, **pace), "resumed",
+                as_json=as_json, file=stdout, lease=lease,
             )  # fmt: skip
         return
     with stdout_reserved(as_json), tracebacks(traceback):

@@ -8,7 +8,7 @@ from typing import Any
 import click
 from cano import Kernel, RunRecord, RunStatus, Signals
 
-from cano_cli.acting import act_on_many, check_one_or_many, many_options
+from cano_cli.acting import Many, act_on_many, check_one_or_many, many_options
 from cano_cli.completing import optional_run_argument, signal_names
 from cano_cli.data import json_or_text
 from cano_cli.errors import FAILED
@@ -40,9 +40,7 @@ def signal(
     name: str | None,
     payload: str | None,
     store: str | None,
-    where: str | None,
-    dry_run: bool,
-    most: float | None,
+    many: Many,
     signal_id: str | None,
     wait: str | None,
     as_json: bool,
@@ -56,17 +54,18 @@ def signal(
     Example: cano signal order-17 approved '{"by": "Ada"}'
     """
     settings: Settings = ctx.obj
-    if where is not None:
+    if many.where is not None:
         if run is None or payload is not None or wait is not None:
             raise click.UsageError("With --where, give NAME and [PAYLOAD], but neither RUN nor --wait.", ctx)
-        filter, event = where, run
+        event = run
         content = None if name is None else json_or_text(name, f"the payload {name}", "the payload")
         act_on_many(
-            ctx, store, lambda kernel, pace: kernel.signal_many(filter, event, content, id=signal_id, **pace),
-            "signalled", most=most, dry_run=dry_run, as_json=as_json,
+            ctx, many, store,
+            lambda kernel, where, pace: kernel.signal_many(where, event, content, id=signal_id, **pace), "signalled",
+            as_json=as_json,
         )  # fmt: skip
         return
-    check_one_or_many(ctx, where, {"RUN": run, "NAME": name}, many=dry_run or most is not None)
+    check_one_or_many(ctx, many, {"RUN": run, "NAME": name})
     assert run is not None
     assert name is not None
     value = None if payload is None else json_or_text(payload, f"the payload {payload}", "the payload")
