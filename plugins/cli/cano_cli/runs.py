@@ -9,7 +9,7 @@ from cano_cli.completing import workflow_names
 from cano_cli.hints import word
 from cano_cli.jsonable import dumps
 from cano_cli.records import detail_of, record_as_json, status_of
-from cano_cli.settings import Settings, json_option, store_option, where_option
+from cano_cli.settings import Settings, json_option, store_option
 from cano_cli.stores import with_store
 from cano_cli.tables import show
 from cano_cli.times import relative
@@ -27,7 +27,7 @@ DEFAULT_LIMIT = 50
     metavar="N",
     help=f"At most N runs. [default: {DEFAULT_LIMIT}; all with --json]",
 )
-@where_option
+@click.option("--where", metavar="FILTER", help='Only runs that match, such as "status = failed and updated > 2h ago".')
 @click.option("--count", is_flag=True, help="Print only the number of matching runs.")
 @json_option
 @click.pass_context

@@ -105,12 +105,6 @@ def json_option(command: AnyCommand) -> AnyCommand:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 
-def where_option(command: AnyCommand) -> AnyCommand:
-    """Add the option --where to a command."""
-    help = 'Only runs that match, such as "status = failed and updated > 2h ago".'
-    return click.option("--where", metavar="FILTER", help=help)(command)
-
-
 def lease_option(seconds: float) -> Callable[[AnyCommand], AnyCommand]:
     """Make a decorator that adds the option --lease, by default `seconds`, to a command that executes runs."""
     help = "Time without a renewal after which another process may take over the run."
