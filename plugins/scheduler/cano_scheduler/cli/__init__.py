@@ -6,7 +6,7 @@ import asyncio
 import json
 import shlex
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -55,6 +55,20 @@ def _json_option(command: Command) -> Command:
 
 def _print_json(answer: Any) -> None:
     click.echo(json.dumps(answer, indent=2))
+
+
+def _print_schedules(infos: Sequence[FlowInfo], as_json: bool) -> None:
+    if as_json:
+        _print_json([*map(info_as_json, infos)])
+    else:
+        click.echo(table(infos))
+
+
+def _print_change(id: str, change: str, as_json: bool) -> None:
+    if as_json:
+        _print_json({"id": id, "state": change})
+    else:
+        click.echo(f"{shown(shlex.quote(id))}: {change}")
 
 
 def _parse_data(data: str | None) -> Any:
@@ -106,11 +120,7 @@ def run(target: str, grace: float, as_json: bool) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stopped.set)
         await scheduler.start()
-        infos = await scheduler.list()
-        if as_json:
-            _print_json([*map(info_as_json, infos)])
-        else:
-            click.echo(table(infos))
+        _print_schedules(await scheduler.list(), as_json)
         click.echo("Running; Ctrl-C stops it.", err=as_json)
         await stopped.wait()
         click.echo(f"Stopping: {grace:g} s for active runs to end.", err=as_json)
@@ -124,11 +134,7 @@ def run(target: str, grace: float, as_json: bool) -> None:
 @_json_option
 def list_(target: str, as_json: bool) -> None:
     """List all schedules. Times are relative to now; WHEN has the time zone of the schedule."""
-    infos = _do(target, lambda scheduler: scheduler.list())
-    if as_json:
-        _print_json([*map(info_as_json, infos)])
-    else:
-        click.echo(table(infos))
+    _print_schedules(_do(target, lambda scheduler: scheduler.list()), as_json)
 
 
 @schedule.command("next")
@@ -234,7 +240,7 @@ def history(id: str, limit: int, target: str, as_json: bool) -> None:
 def pause(id: str, target: str, as_json: bool) -> None:
     """Pause schedule ID in every process."""
     _do(target, lambda scheduler: scheduler.pause(id), durable=True)
-    _print_json({"id": id, "state": "paused"}) if as_json else click.echo(f"{shown(shlex.quote(id))}: paused")
+    _print_change(id, "paused", as_json)
 
 
 @schedule.command()
@@ -249,7 +255,7 @@ def resume(id: str, target: str, as_json: bool) -> None:
         await scheduler.reset(id)
 
     _do(target, work, durable=True)
-    _print_json({"id": id, "state": "resumed"}) if as_json else click.echo(f"{shown(shlex.quote(id))}: resumed")
+    _print_change(id, "resumed", as_json)
 
 
 @schedule.command()
