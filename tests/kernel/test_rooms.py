@@ -18,7 +18,7 @@ BUDGETS = {
     "data": 587,
     "model": 804,
     "engine": 1_547,
-    "runtime": 291,
+    "runtime": 293,
     "concurrency": 634,
     "plugins": 510,
     "kernel": 783,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from contextlib import suppress
 
 from cano.tracebacks import members
 
@@ -20,4 +21,5 @@ def clear_locals(error: BaseException) -> None:
             continue
         cleared.add(id(one))
         traceback.clear_frames(one.__traceback__)
-        todo += [one.__cause__, one.__context__, *members(one)]
+        with suppress(Exception):  # what the exception's own code raises
+            todo += [one.__cause__, one.__context__, *members(one)]

@@ -17,6 +17,7 @@ from cano import (
     ConcurrentWorkflow,
     Failed,
     JoinConfig,
+    JoinError,
     JoinStrategy,
     Kernel,
     Success,
@@ -226,6 +227,27 @@ async def test_an_iterator_is_pulled_as_runs_begin(
     assert len(results) == status.total_workflows <= 15
     assert status.ended_by == "quota"
     assert gauge.peak == 3
+
+
+class Hostile(Exception):
+    """An exception whose own code raises."""
+
+    @property
+    def __cause__(self) -> Any:  # type: ignore[override]
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("error", [JoinError("two of three are down"), Hostile()], ids=["split", "hostile"])
+async def test_any_error_is_the_result_of_its_run(kernel: Kernel, error: Exception) -> None:
+    """Of an iterator's stores, errors are kept without local variables, whatever the errors are made of."""
+
+    async def work(store: Any) -> str:
+        raise error
+
+    flow = Workflow("start").register("start", work).add_exit_state("end")
+    results, status = await ConcurrentWorkflow(flow, kernel=kernel).execute_concurrent(plain(1))
+
+    assert status.failed == len(results) == 1
 
 
 async def test_a_duration_over_an_endless_iterator(kernel: Kernel, clock: VirtualClock) -> None:
