@@ -7,7 +7,7 @@ from functools import partial
 from cano import Capabilities, ConfigurationError, hookimpl
 from cano.options import Options, switch, whole
 
-from cano_memory.backend import MemoryBackend
+from cano_memory.backend import CAPABILITIES, MemoryBackend
 
 CANO_API_VERSION = 2
 
@@ -17,19 +17,7 @@ OPTIONS = Options(strict=switch, keep=partial(whole, most=999_999_999))
 @hookimpl
 def cano_stores() -> dict[str, Capabilities]:
     """Return the capabilities of `memory://`."""
-    return {
-        "memory": Capabilities(
-            durable=False,
-            encoded=False,
-            pages=True,
-            prune=True,
-            claims=True,
-            history_pages=True,
-            namespaces=True,
-            signal_limit=True,
-            filters=True,
-        )
-    }
+    return {"memory": CAPABILITIES}
 
 
 @hookimpl

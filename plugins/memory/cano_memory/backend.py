@@ -32,6 +32,12 @@ from cano import (
 )
 from cano.options import switch, whole
 
+CAPABILITIES = Capabilities(
+    durable=False, encoded=False, pages=True, prune=True, claims=True, history_pages=True, namespaces=True,
+    signal_limit=True, filters=True,
+)  # fmt: skip
+"""The capabilities of a store that is not strict."""
+
 _log = logging.getLogger("cano.memory")
 
 
@@ -65,20 +71,9 @@ class MemoryBackend:
     def __init__(self, strict: bool = False, keep: int = 1000) -> None:
         whole("keep", keep)
         switch("strict", strict)
-        self.capabilities = Capabilities(
-            durable=strict,
-            encoded=strict,
-            strict=strict,
-            pages=True,
-            prune=True,
-            audit=strict,
-            claims=True,
-            history_pages=True,
-            namespaces=True,
-            appends=strict,
-            signal_limit=True,
-            filters=True,
-        )
+        self.capabilities = CAPABILITIES
+        if strict:
+            self.capabilities = CAPABILITIES._replace(durable=True, encoded=True, strict=True, audit=True, appends=True)
         self._strict = strict
         self._keep = keep
         self._make_empty()

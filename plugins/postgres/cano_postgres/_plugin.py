@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cano import Capabilities, StoreBackend, hookimpl
 
-from cano_postgres.url import SCHEMES, is_ours
+from cano_postgres.url import CAPABILITIES, SCHEMES, is_ours
 
 CANO_API_VERSION = 2
 
@@ -12,19 +12,7 @@ CANO_API_VERSION = 2
 @hookimpl
 def cano_stores() -> dict[str, Capabilities]:
     """Return the capabilities of PostgreSQL stores, by URL scheme."""
-    promised = Capabilities(
-        notify=True,
-        pages=True,
-        prune=True,
-        claims=True,
-        audit=True,
-        history_pages=True,
-        namespaces=True,
-        signal_limit=True,
-        filters=True,
-        appends=True,
-    )
-    return dict.fromkeys(SCHEMES, promised)
+    return dict.fromkeys(SCHEMES, CAPABILITIES)
 
 
 @hookimpl

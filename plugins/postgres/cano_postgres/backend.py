@@ -12,7 +12,7 @@ from cano import AuditEntry, ClaimedRun, LazyBackend, Retention, RunRecord, Sign
 from cano.options import Seconds, place_name
 
 from cano_postgres.settings import LONGEST_NAME, Settings
-from cano_postgres.url import label, parameters_from_url
+from cano_postgres.url import CAPABILITIES, label, parameters_from_url
 
 if TYPE_CHECKING:
     from cano_postgres.engine import Engine
@@ -69,7 +69,7 @@ class PostgresBackend(LazyBackend["Engine"]):
 
     def _use(self, settings: Settings) -> None:
         self._settings = settings
-        super().__init__(settings.label, settings.capabilities)
+        super().__init__(settings.label, CAPABILITIES._replace(strict=settings.strict))
 
     def scoped(self, namespace: str) -> PostgresBackend:
         """Return the part of the store with this name: a schema of its own, such as `cano/acme`.

@@ -37,6 +37,7 @@ from cano_postgres.reader import Reader
 from cano_postgres.records import Create, Delete
 from cano_postgres.schema import is_there, migrate
 from cano_postgres.settings import Settings
+from cano_postgres.url import CAPABILITIES
 from cano_postgres.work import Work
 from cano_postgres.writer import Writer
 
@@ -45,7 +46,7 @@ class Engine:
     """The connections of an open store. See `StoreBackend` for the methods."""
 
     def __init__(self, settings: Settings, closed: Callable[[], StoreUnavailableError]) -> None:
-        self.capabilities = settings.capabilities
+        self.capabilities = CAPABILITIES._replace(strict=settings.strict)
         self._settings = settings
         self._writer = Writer(settings, closed)
         self._reader = Reader(settings, closed)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from cano import Capabilities
 from cano.options import Options, one_of, optional, refuse, seconds, switch, whole
 
 LONGEST_NAME = 63
@@ -57,20 +56,3 @@ class Settings:
 
     def __post_init__(self) -> None:
         OPTIONS.check(self)
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """The store's capabilities."""
-        return Capabilities(
-            strict=self.strict,
-            notify=True,
-            pages=True,
-            prune=True,
-            audit=True,
-            claims=True,
-            history_pages=True,
-            namespaces=True,
-            appends=True,
-            signal_limit=True,
-            filters=True,
-        )

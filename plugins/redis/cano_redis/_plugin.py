@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cano import Capabilities, StoreBackend, hookimpl
 
-from cano_redis.url import SCHEMES, options_from_url
+from cano_redis.url import CAPABILITIES, SCHEMES, options_from_url
 
 CANO_API_VERSION = 2
 
@@ -12,13 +12,7 @@ CANO_API_VERSION = 2
 @hookimpl
 def cano_stores() -> dict[str, Capabilities]:
     """Return the capabilities of Redis stores, by URL scheme."""
-    return dict.fromkeys(
-        SCHEMES,
-        Capabilities(
-            notify=True, pages=True, prune=True, audit=True, claims=True, history_pages=True, namespaces=True,
-            appends=True, signal_limit=True,
-        ),
-    )  # fmt: skip
+    return dict.fromkeys(SCHEMES, CAPABILITIES)
 
 
 @hookimpl

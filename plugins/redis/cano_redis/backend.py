@@ -13,6 +13,7 @@ from cano import AuditEntry, ClaimedRun, LazyBackend, Retention, RunRecord, Sign
 from cano.options import Seconds
 
 from cano_redis.settings import Durability, Settings
+from cano_redis.url import CAPABILITIES
 
 if TYPE_CHECKING:
     from cano_redis.engine import Engine
@@ -78,7 +79,7 @@ class RedisBackend(LazyBackend["Engine"]):
     def _use(self, settings: Settings) -> None:
         self._settings = settings
         self._server: Server | None = None
-        super().__init__(settings.place, settings.capabilities)
+        super().__init__(settings.place, CAPABILITIES._replace(strict=settings.strict))
 
     def scoped(self, namespace: str) -> RedisBackend:
         """Return the part of the store with this name: its keys begin with the prefix and the name."""

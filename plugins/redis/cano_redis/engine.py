@@ -32,6 +32,7 @@ from cano_redis.pump import Pump
 from cano_redis.records import claimed, fields, whole
 from cano_redis.server import Server
 from cano_redis.settings import Settings
+from cano_redis.url import CAPABILITIES
 
 _KINDS = b"", b"own-"
 """Signals of users, and the engine's own: how their keys begin."""
@@ -47,7 +48,7 @@ class Engine:
     """The connections of an open store. See `StoreBackend` for the methods."""
 
     def __init__(self, settings: Settings, found: Callable[[Server], None], closed: str) -> None:
-        self.capabilities = settings.capabilities
+        self.capabilities = CAPABILITIES._replace(strict=settings.strict)
         self._pump = Pump(settings, found, closed)
         self._tag = os.urandom(8)
         self._news = News(settings, self._tag)

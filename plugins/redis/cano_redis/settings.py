@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote
 
-from cano import Capabilities
 from cano.options import Options, one_of, optional, refuse, seconds, switch, text, whole
 
 
@@ -88,14 +87,6 @@ class Settings:
         optional(text)("username", self.username)
         if self.password is not None and (not isinstance(self.password, str) or "\0" in self.password):
             refuse("password", "***", "a string without NUL")
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """The store's capabilities."""
-        return Capabilities(
-            strict=self.strict, notify=True, pages=True, prune=True, audit=True, claims=True, history_pages=True,
-            namespaces=True, appends=True, signal_limit=True,
-        )  # fmt: skip
 
     @property
     def place(self) -> str:

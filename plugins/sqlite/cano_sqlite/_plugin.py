@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cano import Capabilities, StoreBackend, hookimpl
 
-from cano_sqlite.url import SCHEME, options_from_url
+from cano_sqlite.url import CAPABILITIES, SCHEME, options_from_url
 
 CANO_API_VERSION = 2
 
@@ -12,20 +12,7 @@ CANO_API_VERSION = 2
 @hookimpl
 def cano_stores() -> dict[str, Capabilities]:
     """Return the capabilities of `sqlite:` stores."""
-    return {
-        SCHEME: Capabilities(
-            notify=True,
-            pages=True,
-            prune=True,
-            claims=True,
-            audit=True,
-            history_pages=True,
-            namespaces=True,
-            signal_limit=True,
-            filters=True,
-            appends=True,
-        )
-    }
+    return {SCHEME: CAPABILITIES}
 
 
 @hookimpl

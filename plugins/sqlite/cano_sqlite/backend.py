@@ -14,6 +14,7 @@ from cano import AuditEntry, ClaimedRun, ConfigurationError, LazyBackend, Retent
 from cano.options import Seconds, place_name
 
 from cano_sqlite.settings import Settings
+from cano_sqlite.url import CAPABILITIES
 
 if TYPE_CHECKING:
     from cano_sqlite.engine import Engine
@@ -66,7 +67,7 @@ class SqliteBackend(LazyBackend["Engine"]):
 
     def _use(self, settings: Settings) -> None:
         self._settings = settings
-        super().__init__(str(settings.path), settings.capabilities)
+        super().__init__(str(settings.path), CAPABILITIES._replace(strict=settings.strict))
 
     def scoped(self, namespace: str) -> SqliteBackend:
         """Return the part of the store with this name: a file beside this one, such as `runs.db@acme.db`.

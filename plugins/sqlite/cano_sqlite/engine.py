@@ -20,6 +20,7 @@ from cano_sqlite.reader import Reader
 from cano_sqlite.settings import Settings
 from cano_sqlite.shortcut import Shortcut
 from cano_sqlite.tails import Tails
+from cano_sqlite.url import CAPABILITIES
 from cano_sqlite.worker import Worker
 from cano_sqlite.writer import Writer
 
@@ -31,7 +32,7 @@ class Engine:
     """
 
     def __init__(self, settings: Settings, closed: str) -> None:
-        self.capabilities = settings.capabilities
+        self.capabilities = CAPABILITIES._replace(strict=settings.strict)
         self._tails = Tails(settings.snapshot_every)
         writer = Writer(settings, self._tails)
         self._writer = Worker("cano-sqlite writer", writer, closed)

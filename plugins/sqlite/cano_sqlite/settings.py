@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from cano import Capabilities
 from cano.options import Options, file_mode, one_of, seconds, switch, whole
 
 OPTIONS = Options(
@@ -35,20 +34,3 @@ class Settings:
 
     def __post_init__(self) -> None:
         OPTIONS.check(self)
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """The store's capabilities."""
-        return Capabilities(
-            strict=self.strict,
-            notify=True,
-            pages=True,
-            prune=True,
-            audit=True,
-            claims=True,
-            history_pages=True,
-            namespaces=True,
-            appends=True,
-            signal_limit=True,
-            filters=True,
-        )

@@ -5,9 +5,14 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import unquote
 
-from cano import ConfigurationError
+from cano import Capabilities, ConfigurationError
 
 SCHEME = "sqlite"
+CAPABILITIES = Capabilities(
+    notify=True, pages=True, prune=True, audit=True, claims=True, history_pages=True, namespaces=True, appends=True,
+    signal_limit=True, filters=True,
+)  # fmt: skip
+"""The capabilities of the store of such a URL, unless it is strict."""
 
 
 def options_from_url(url: str) -> dict[str, Any] | None:
