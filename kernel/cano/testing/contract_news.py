@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from cano.optional_stores import NotifyingStore
+from cano.optional_stores import NotifyingStore, PruningStore
 from cano.protocols import StoreBackend
 from cano.records import RunStatus, Signal
-from cano.testing.contract_base import Contract, clause_of_url, deleted, free_run, new_run, step
+from cano.testing.contract_base import NOW, Contract, clause_of_url, deleted, free_run, new_run, step
 
 
 class News:
@@ -64,8 +64,11 @@ class NewsClauses(Contract):
             await news.of("signalled")
             await two.commit(step(1, "parked", status=RunStatus.PARKED, release=True))
             await news.of("parked")
-            await two.commit(step(1, "ended", status=RunStatus.SUCCEEDED))
+            await two.commit(step(1, "ended", status=RunStatus.SUCCEEDED, release=True))
             await news.of("ended")
+            if isinstance(two, PruningStore):
+                await two.delete_finished(["ended"], NOW)
+                await news.of("ended", None)
             await two.release("released", 1)
             await news.of("released")
             if await deleted(two, "deleted"):

@@ -30,7 +30,7 @@ def telling(schema: str, sender: str, run_ids: Sequence[str]) -> tuple[LiteralSt
     groups: list[list[str]] = []
     size = _LONGEST
     for run_id in run_ids:
-        length = len(pack_ids([run_id]).encode())
+        length = len(pack_ids([run_id]).encode()) if run_id else _LONGEST  # "" stands for any run
         if size + length > _LONGEST - len(sender):
             groups.append([])
             size = 0

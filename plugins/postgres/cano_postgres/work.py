@@ -17,7 +17,7 @@ class Work(Protocol):
     Attributes:
         run_id: the run, if it is one. A batch has at most one work for each run.
         size: approximate number of bytes that it writes.
-        news: the run that other backends are notified of, or None.
+        news: the run that other backends are notified of; "" for any run, None for none.
         awaits: whether it stores a signal, or a run that is parked until one comes.
     """
 
