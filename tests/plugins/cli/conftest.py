@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from typing import Any
 import pytest
 from cano_cli.main import make_app
 from click.testing import CliRunner, Result
+
+NOT_A_DURATION = "is not a positive number of seconds, or a duration such as 15m, 2h30m or 7d"
 
 FLOWS = """
     import enum
@@ -100,6 +103,11 @@ SHOP = """
     flow = Workflow("take", name="shop", default_config=TaskConfig.minimal(), types=[Order])
     flow.register("take", take).register("pay", pay).register("ship", ship).add_exit_state("shipped")
 """
+
+
+def error_of(result: Result) -> str:
+    """What a command has said on stderr, without the usage that precedes click's own errors."""
+    return re.sub(r"\AUsage: .*\nTry .*\n\n", "", result.stderr)
 
 
 @pytest.fixture

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
+from tests.plugins.cli.conftest import NOT_A_DURATION, error_of
+
 pytestmark = pytest.mark.usefixtures("store")
 
 Cano = Callable[..., Result]
@@ -302,7 +304,7 @@ def test_wrong_lease(cano: Cano) -> None:
     result = cano("run", "shop", "--lease", "0")
 
     assert result.exit_code == 2
-    assert "Invalid value for '--lease': '0' is not a positive number of seconds" in result.stderr
+    assert error_of(result) == f"Error: Invalid value for '--lease': '0' {NOT_A_DURATION}\n"
 
 
 def test_readme(start: Start, write: Write) -> None:
