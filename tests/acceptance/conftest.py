@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,10 +24,20 @@ def kernel_venv(kernel_wheel: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return Venv(tmp_path_factory.mktemp("alone") / "venv", kernel_wheel)
 
 
+@pytest.fixture
+def url_of(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], str]:
+    """Return the URL of an empty durable store of a kind."""
+
+    def url(kind: str) -> str:
+        if kind == "sqlite":
+            return f"sqlite:///{tmp_path / 'runs.db'}"
+        server: PostgresServer | RedisServer = request.getfixturevalue(kind)
+        return server.new_url()
+
+    return url
+
+
 @pytest.fixture(params=["sqlite", "postgres", "redis"])
-def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def store_url(request: pytest.FixtureRequest, url_of: Callable[[str], str]) -> str:
     """The URL of a durable store that nobody uses yet, for each kind of store that we have."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'runs.db'}"
-    server: PostgresServer | RedisServer = request.getfixturevalue(request.param)
-    return server.new_url()
+    return url_of(request.param)

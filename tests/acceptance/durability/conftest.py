@@ -3,27 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from cano import StoreBackend
 
 from tests.acceptance.durability.shared import Shared
-from tests.servers.postgres import PostgresServer
-from tests.servers.redis import RedisServer
-
-
-@pytest.fixture
-def url_of(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], str]:
-    """Return the URL of an empty store of a kind."""
-
-    def url(kind: str) -> str:
-        if kind == "sqlite":
-            return f"sqlite:///{tmp_path / 'runs.db'}"
-        server: PostgresServer | RedisServer = request.getfixturevalue(kind)
-        return server.new_url()
-
-    return url
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgres", "redis"])

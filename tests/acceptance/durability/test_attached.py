@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from cano import Kernel, Progress, RunStatus, StoreBackend, TaskError, Workflow, current_step, wait_for
 
+from tests.acceptance.durability.shared import ONLY
+
 
 async def first(store: Any) -> Any:
     """Wait for a signal."""
@@ -36,8 +38,7 @@ async def test_progress_on_each_store(store: str | StoreBackend) -> None:
         return "end"
 
     job: Workflow[str] = Workflow("work", name="job").add_exit_state("end").register("work", work)
-    only: dict[str, Any] = {"plugins": ["memory", "sqlite", "postgres", "redis", "msgspec"], "discover": False}
-    async with Kernel(store=store, **only) as kernel, Kernel(store=store, **only) as other, asyncio.timeout(60):
+    async with Kernel(store=store, **ONLY) as kernel, Kernel(store=store, **ONLY) as other, asyncio.timeout(60):
         handle = await kernel.start(job, {}, run_id="r")
         attached = await other.attach("r")
         while (progress := await attached.progress()) is None:  # noqa: ASYNC110  # no event reports it
@@ -50,9 +51,8 @@ async def test_progress_on_each_store(store: str | StoreBackend) -> None:
 
 async def test_an_attached_run_on_each_store(store: str | StoreBackend) -> None:
     """A kernel that executes nothing is told of the end, and reads data, error and traceback."""
-    only: dict[str, Any] = {"plugins": ["memory", "sqlite", "postgres", "redis", "msgspec"], "discover": False}
     poll = 60 if isinstance(store, str) else 0.1  # stores on disk and servers tell of the end
-    async with Kernel(store=store, **only) as kernel, Kernel(store=store, poll=poll, **only) as other:
+    async with Kernel(store=store, **ONLY) as kernel, Kernel(store=store, poll=poll, **ONLY) as other:
         handles = [await kernel.start(flow, {}, run_id=run_id) for run_id in ("good", "bad")]
         attached = [await other.attach(run_id) for run_id in ("good", "bad")]
         results = [asyncio.ensure_future(run.result()) for run in attached]

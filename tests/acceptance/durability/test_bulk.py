@@ -6,7 +6,7 @@ from typing import Any
 
 from cano import BulkReport, Kernel, RunStatus, StoreBackend, TaskConfig, Workflow, wait_for
 
-ONLY: dict[str, Any] = {"plugins": ["memory", "sqlite", "postgres", "redis", "msgspec"], "discover": False}
+from tests.acceptance.durability.shared import ONLY
 
 
 async def test_many_runs_are_repaired_on_each_store(store: str | StoreBackend) -> None:

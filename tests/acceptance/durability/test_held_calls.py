@@ -24,7 +24,8 @@ from cano import (
     wait_for,
 )
 from cano.testing import Fault, FaultyStore
-from cano_memory import MemoryBackend
+
+from tests.acceptance.durability.shared import Shared
 
 (_CODEC,) = entry_points(group="cano", name="msgspec")
 CODEC = _CODEC.load()
@@ -33,13 +34,6 @@ RAM = "/dev/shm" if Path("/dev/shm").is_dir() else None  # no test here loses wh
 
 LEASE = 1000.0
 """Seconds: more than any test takes, so that no lease expires in one."""
-
-
-class Surviving(MemoryBackend):
-    """A store in memory that outlives the kernels on it."""
-
-    async def close(self) -> None:
-        """Keep everything."""
 
 
 class Place:
@@ -70,7 +64,7 @@ async def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     unseen: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: unseen.append(context))
     if request.param == "memory":
-        memory = Surviving(strict=True)
+        memory = Shared(strict=True)
         yield Place(lambda: memory)
     else:
         server = None if request.param == "sqlite" else request.getfixturevalue(request.param)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import defaultdict
+from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -31,23 +31,21 @@ from cano_scheduler import Scheduler
 
 from tests.acceptance.durability.shared import Shared
 from tests.acceptance.golden.observers import Parked
-from tests.servers.postgres import PostgresServer
-from tests.servers.redis import RedisServer
 
 START = datetime(2026, 1, 2, tzinfo=UTC)
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgres", "redis", "encrypted"])
-def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str | StoreBackend:
+def store(
+    request: pytest.FixtureRequest, url_of: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> str | StoreBackend:
     """An empty store of each kind that we have: its URL, or the store."""
     if request.param == "memory":
         return Shared(strict=True)
-    if request.param in ("sqlite", "encrypted"):
+    if request.param == "encrypted":
         monkeypatch.setenv("CANO_ENCRYPTION_KEYS", "k:Z29sZGVuIGdvbGRlbiBnb2xkZW4gZ29sZGVuIGdvbGQ=")
-        layer = "&codec=encrypt" if request.param == "encrypted" else ""
-        return f"sqlite:///{tmp_path / 'runs.db'}?synchronous=normal{layer}"
-    server: PostgresServer | RedisServer = request.getfixturevalue(request.param)
-    return server.new_url()
+        return f"{url_of('sqlite')}?codec=encrypt"
+    return url_of(request.param)
 
 
 async def pay(store: KeyValueStore) -> Literal["PAID"]:

@@ -16,7 +16,6 @@ from tests.acceptance.durability.test_parked_parents import asks, calls
 pytestmark = pytest.mark.slow
 
 HOUR = 3600.0
-STORES = ["sqlite", "postgres", "redis"]
 
 
 async def hang(store: Any) -> str:
@@ -76,44 +75,38 @@ PARKED = """
             await asyncio.sleep(0)"""
 
 
-@pytest.mark.parametrize("kind", STORES)
-async def test_a_signal_and_the_end_of_a_child(kind: str, url_of: Callable[[str], str]) -> None:
+async def test_a_signal_and_the_end_of_a_child(store_url: str) -> None:
     """A signal to a parked child wakes it in the process that parked it; its end wakes the parent."""
-    url = url_of(kind)
-    async with process(url, WAITS.format("parent", PARKED)) as line:
+    async with process(store_url, WAITS.format("parent", PARKED)) as line:
         assert await line() == "started"
-        async with Kernel(store=url, poll=HOUR) as kernel:
+        async with Kernel(store=store_url, poll=HOUR) as kernel:
             await kernel.signal("r:1/asks", "answer", 42)
             assert await line() == "{'answer': 42}"
             assert await line() == "end"
 
 
-@pytest.mark.parametrize("kind", STORES)
-async def test_the_end_of_another_process_run(kind: str, url_of: Callable[[str], str]) -> None:
+async def test_the_end_of_another_process_run(store_url: str) -> None:
     """A caller that waits for a run of another process learns of its end; a recovering one, of a run left behind."""
-    url = url_of(kind)
-    async with process(url, WAITS.format("asks", PARKED)) as line:
+    async with process(store_url, WAITS.format("asks", PARKED)) as line:
         assert await line() == "started"
-        async with Kernel(store=url, poll=HOUR) as kernel, Kernel(store=url, poll=HOUR) as waiting:
+        async with Kernel(store=store_url, poll=HOUR) as kernel, Kernel(store=store_url, poll=HOUR) as waiting:
             result = asyncio.ensure_future(waiting.run(asks, run_id="r"))
             await kernel.signal("r", "answer", 1)
             assert (await result).data == {"answer": 1}
     recovers = 'await kernel.recover(hangs); print("recovers", flush=True); await asyncio.Event().wait()'
-    async with Kernel(store=url, poll=HOUR, grace=0) as kernel:
+    async with Kernel(store=store_url, poll=HOUR, grace=0) as kernel:
         await kernel.start(hangs, {}, run_id="left")
-        async with process(url, recovers) as line:
+        async with process(store_url, recovers) as line:
             assert await line() == "recovers"
             await kernel.close()
             assert await line() == "hangs"
 
 
-@pytest.mark.parametrize("kind", STORES)
-async def test_a_cancellation(kind: str, url_of: Callable[[str], str]) -> None:
+async def test_a_cancellation(store_url: str) -> None:
     """A run that another process executes stops when it is cancelled."""
-    url = url_of(kind)
-    async with process(url, WAITS.format("hangs", "")) as line:
+    async with process(store_url, WAITS.format("hangs", "")) as line:
         assert sorted([await line(), await line()]) == ["hangs", "started"]
-        async with Kernel(store=url, poll=HOUR) as kernel:
+        async with Kernel(store=store_url, poll=HOUR) as kernel:
             assert await kernel.cancel("r")
             assert await line() == RunCancelledError.__name__
             assert (await kernel.runs())[0].status is RunStatus.CANCELLED

@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 from cano import Appended, JoinConfig, JoinStrategy, Kernel, KeyValueStore, StoreBackend, Workflow
 from cano_encryption import KEYS_ENV, new_key
-from cano_memory import MemoryBackend
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from tests.acceptance.durability.shared import Shared
 
 EXAMPLES = {"memory": 25, "sqlite": 12, "sealed": 6, "postgres": 4, "redis": 6}
 MORE = 50 if os.environ.get("CANO_SOAK") else 1
@@ -41,13 +42,6 @@ ACTS = st.one_of(
 STEPS = st.lists(
     st.one_of(st.lists(ACTS, max_size=3), st.lists(ACTS, max_size=3), st.sampled_from([SPLIT, CRASH])), max_size=14
 )
-
-
-class Surviving(MemoryBackend):
-    """A store in memory that outlives the kernels on it."""
-
-    async def close(self) -> None:
-        """Keep everything."""
 
 
 def act(store: Any, name: str, key: str, item: Any) -> None:
@@ -190,7 +184,7 @@ def test_lists_are_as_in_a_model(kind: str, request: pytest.FixtureRequest, tmp_
 
     def make() -> str | StoreBackend:
         if kind == "memory":
-            return Surviving(strict=True)
+            return Shared(strict=True)
         if kind in ("sqlite", "sealed"):
             layers = "&codec=zstd,encrypt" if kind == "sealed" else ""
             return f"sqlite:///{tmp_path}/{next(names)}.db?snapshot_every=3&synchronous=normal{layers}"

@@ -9,7 +9,8 @@ from cano import Commit, Kernel, RunRecord, RunStatus, StoreBackend
 from cano.testing import VirtualClock
 from cano_durability.selecting import listing
 
-ONLY: dict[str, Any] = {"plugins": ["memory", "sqlite", "postgres", "redis", "msgspec"], "discover": False}
+from tests.acceptance.durability.shared import ONLY
+
 START = 1_800_000_000.0
 ERRORS = [("TaskError", "ValueError: bad"), ("TaskError", "OSError"), ("JoinError", None)]
 
