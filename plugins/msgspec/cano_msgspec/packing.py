@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cano import Appended, AuditEntry, ConflictError, RunRecord, RunStatus, SerializationError, Wait
@@ -110,6 +110,28 @@ def unpack_changes(blob: object) -> Changes:
     if changed is found.changed and own is found.own:
         return found
     return found._replace(changed=changed, own=own)
+
+
+def with_changes(
+    run_id: str, snapshot: tuple[dict[str, Any], dict[str, Any]], entries: Iterable[Changes]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return all data of a run, and the engine's own values: those of a snapshot, changed by the entries after it.
+
+    Args:
+        run_id: the run.
+        snapshot: data and own values as `Appended.gather` keeps them. They are changed.
+        entries: the changes, oldest first.
+
+    Raises:
+        SerializationError: the snapshot has None in place of a value, but no parts of it.
+    """
+    if any(None in values.values() for values in snapshot):
+        raise unreadable(run_id, "a value in its snapshot has no parts")
+    for entry in entries:
+        for values, changed, removed in zip(snapshot, entry[::2], entry[1::2], strict=True):
+            Appended.gather(values, changed, removed)
+    data, own = map(Appended.gathered, snapshot)
+    return data, own
 
 
 def apart(changes: Changes) -> Changes:

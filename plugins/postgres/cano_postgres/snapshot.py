@@ -6,7 +6,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, LiteralString
 
 from cano import Appended
-from cano_msgspec.packing import Changes, DamagedError, pack_parts, unpack_changes, unpack_parts, unreadable
+from cano_msgspec.packing import (
+    Changes,
+    DamagedError,
+    pack_parts,
+    unpack_changes,
+    unpack_parts,
+    unreadable,
+    with_changes,
+)
 
 from cano_postgres.work import Rows, Statement
 
@@ -119,13 +127,7 @@ def merged(
                 raise DamagedError("its parts follow nothing")
         except (UnicodeDecodeError, DamagedError) as error:
             raise unreadable(run_id, f"the key {name!r} is corrupt") from error
-    if any(None in some.values() for some in found):
-        raise unreadable(run_id, "a value in its snapshot has no parts")
-    for _, changes in unpacked(run_id, *place, *tail):
-        for some, changed, removed in zip(found, changes[::2], changes[1::2], strict=True):
-            Appended.gather(some, changed, removed)
-    data, own_values = map(Appended.gathered, found)
-    return data, own_values
+    return with_changes(run_id, found, (changes for _, changes in unpacked(run_id, *place, *tail)))
 
 
 def unpacked(

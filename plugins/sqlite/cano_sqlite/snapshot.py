@@ -7,34 +7,37 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cano import Appended
-from cano_msgspec.packing import Changes, DamagedError, pack_parts, unpack_changes, unpack_parts, unreadable
+from cano_msgspec.packing import (
+    Changes,
+    DamagedError,
+    pack_parts,
+    unpack_changes,
+    unpack_parts,
+    unreadable,
+    with_changes,
+)
 
 from cano_sqlite.failures import primary_code
 from cano_sqlite.tails import Tails, merge
 
 # a run's entries, from the newest one back to the one after `folded`; each has a greater id than the one it points to
-_CHAIN = """
+_CHANGES = """
     WITH RECURSIVE chain (id, prev) AS (
         SELECT id, prev FROM journal WHERE id = :head AND id > :folded
         UNION ALL
         SELECT older.id, older.prev FROM chain CROSS JOIN journal AS older
         WHERE older.id = chain.prev AND chain.prev > :folded AND chain.prev < chain.id
-    )"""
-_CHANGES = _CHAIN + "SELECT id, prev, run, packed FROM journal WHERE id IN (SELECT id FROM chain) ORDER BY id"
-_LINES = (
-    "SELECT id, prev, run, packed, seq, state, status, at FROM journal WHERE id IN (SELECT id FROM chain) ORDER BY id"
-)
+    )
+    SELECT id, prev, run, packed FROM journal WHERE id IN (SELECT id FROM chain) ORDER BY id"""
 # the entry `until`, and those before it, back to the first one whose seq is `after` or less
-PART = (
-    """
+PART = """
     WITH RECURSIVE chain (id, prev, seq) AS (
         SELECT id, prev, seq FROM journal WHERE id = :until
         UNION ALL
         SELECT older.id, older.prev, older.seq FROM chain CROSS JOIN journal AS older
         WHERE older.id = chain.prev AND chain.prev < chain.id AND chain.seq > :after
-    )"""
-    + _LINES
-)
+    )
+    SELECT id, prev, run, packed, seq, state, status, at FROM journal WHERE id IN (SELECT id FROM chain) ORDER BY id"""
 _MARK = "INSERT OR REPLACE INTO marks (run, seq, id) VALUES (?, ?, ?)"
 NEXT_MARK = "SELECT seq, id FROM marks WHERE run = ? AND seq > ? ORDER BY seq LIMIT 1"
 _PUT = """
@@ -121,14 +124,7 @@ def read_data(connection: sqlite3.Connection, place: Place) -> tuple[dict[str, A
             Appended.gather(values[own], {key: unpack_parts(content)})
         except DamagedError as error:
             raise unreadable(place.run_id, error, key=key) from error
-    for some in values:
-        if None in some.values():
-            raise unreadable(place.run_id, "a value in its snapshot has no parts")
-    for change in _changes(connection, place):
-        for some, changed, removed in zip(values, change[::2], change[1::2], strict=True):
-            Appended.gather(some, changed, removed)
-    data, own_values = map(Appended.gathered, values)
-    return data, own_values
+    return with_changes(place.run_id, values, _changes(connection, place))
 
 
 def fold(connection: sqlite3.Connection, run_id: str, tails: Tails) -> None:
