@@ -128,7 +128,7 @@ async def _appended(kernel: Kernel, size: int, written: Written) -> dict[str, fl
 
 
 async def _with_kernel(store: StoreBackend, size: int, written: Written) -> dict[str, float]:
-    """The milliseconds of a prune with nothing to do, and those of one that deletes up to 5,000 runs, a run."""
+    """A long run's figures, those of appending, and milliseconds of a prune of no run, and of up to 5,000, per run."""
     async with Kernel(store=store, plugins=["msgspec", "durability"], discover=False) as kernel:
         history = await _history(kernel, size) | await _appended(kernel, size, written)
         begin = time.perf_counter()

@@ -70,7 +70,7 @@ class Claims:
 
     def __init__(self, store: StoreBackend) -> None:
         self._store = store
-        self.asked = self.released = 0
+        self.asked = 0
         self.calls = dict.fromkeys(("ready", "load", "claim", "claim_ready"), 0)
 
     def __getattr__(self, name: str) -> Any:
