@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -145,10 +144,8 @@ def _cells(kind: str, run: RunRecord, now: float, wide: bool) -> list[str]:
 
 
 def _as_json(found: Look) -> dict[str, Any]:
-    def listed(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:
-        return [record_as_json(run, found.at) for run in runs]
-
-    return {"at": iso(found.at), "more": sorted(found.more), **{kind: listed(found.runs[kind]) for kind in KINDS}}
+    runs = {kind: [record_as_json(run, found.at) for run in found.runs[kind]] for kind in KINDS}
+    return {"at": iso(found.at), "more": sorted(found.more), **runs}
 
 
 async def _watch(kernel: Kernel, workflow: str | None, interval: float) -> None:
