@@ -45,10 +45,13 @@ family = calls("family", sleeps)
 
 
 async def parked(kernel: Kernel, number: int) -> dict[str, RunStatus]:
-    """Return the statuses of all runs once that many are parked."""
+    """Return the statuses of all runs once that many are parked, and the kernel executes none of these."""
     while True:
         runs = await kernel.runs()
         if sum(run.status is RunStatus.PARKED for run in runs) == number:
+            for run in [each for each in runs if each.status is RunStatus.PARKED]:
+                if (active := kernel.active.get(run.run_id)) is not None:
+                    await active.ended()
             return {run.run_id: run.status for run in runs}
         await asyncio.sleep(0)
 

@@ -369,6 +369,19 @@ async def test_explain(kernel: Kernel, world: World, flow: Flow) -> None:
     assert await ask("corrupt", kernel) is Standstill.UNREADABLE
     assert "corrupt" in said[Standstill.UNREADABLE]
 
+    # between the commit that parks or ends a run and the run's leave, a list already has its new status
+    for run_id, does, number, why in (
+        ("parks", "wait for ever", 2, Standstill.WAITING_FOR_SIGNAL),
+        ("has ended", "nothing", 3, Standstill.SUCCEEDED),
+    ):
+        busy = await world.kernel()
+        fault = world.faults(busy).at_call("commit", number, after=True).hang()
+        await flow.start(busy, world, run_id, does)
+        await fault.reached()
+        assert await ask(run_id, busy) is why
+        fault.release()
+        await world.settle()
+
     # test_lent_slots.py, test_remedies.py, test_children.py and test_parked_parents.py have the others
     assert said.keys() == {*Standstill} - {
         Standstill.WAITING_FOR_LIMIT, Standstill.CHANGED, Standstill.CHILD_FAILED, Standstill.CHILD_CANCELLED,

@@ -7,6 +7,7 @@ from typing import Any
 
 from cano import (
     Explanation,
+    Run,
     RunFilter,
     RunRecord,
     RunStatus,
@@ -35,7 +36,7 @@ class Explainer:
 
     async def explain(self, run_id: str) -> Explanation:
         """See `Kernel.explain`."""
-        if (run := self._kernel.active.get(run_id)) is not None:
+        if (run := self._kernel.active.get(run_id)) is not None and not await self._is_leaving(run):
             if run.waits_for is not None:
                 return Explanation(Standstill.WAITING_FOR_LIMIT, str(run.waits_for))
             detail = f"in state {state_name(run.state)}" + await self._parked_children(run_id)
@@ -105,6 +106,13 @@ class Explainer:
         kills = stored.takeovers(record)
         taken = f", which {kills} processes did not survive" if kills else ""
         return Explanation(Standstill.INTERRUPTED, f"in state {record.state}{taken}{forked}")
+
+    async def _is_leaving(self, run: Run) -> bool:
+        """Return whether the store has the commit that parks or ends an active run: another reader has seen it."""
+        with suppress(SerializationError):
+            record = None if run.journal is None else await self._stored.backend.load(run.run_id)
+            return record is not None and record.status is not RunStatus.RUNNING
+        return False
 
     async def _status_of(self, run_id: str) -> str:
         """Return the part of an explanation that says how a child is doing; its own explanation says more."""
