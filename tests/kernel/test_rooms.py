@@ -16,16 +16,16 @@ FILES = sorted(path for path in HERE.rglob("*.py") if "testing" not in path.rela
 BUDGETS = {
     "": 1_324,  # the top floor: hooks, protocols, records, errors, options
     "data": 587,
-    "model": 804,
-    "engine": 1_547,
+    "model": 808,
+    "engine": 1_551,
     "runtime": 293,
     "concurrency": 634,
     "plugins": 510,
-    "kernel": 783,
+    "kernel": 806,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
 DURABILITY = {
-    "": 1_955, "bulk": 133, "families": 91, "inspection": 495, "looking": 141, "recovery": 591, "sealing": 610,
+    "": 1_957, "bulk": 137, "families": 91, "inspection": 534, "looking": 141, "recovery": 591, "sealing": 610,
     "selecting": 159,
 }  # fmt: skip
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""

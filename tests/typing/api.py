@@ -409,7 +409,7 @@ async def kernels() -> None:
         bulk: BulkReport = await kernel.resume_many(flow, "status = failed and updated > 2h ago", **pace)
         bulk = await kernel.cancel_many(RunFilter(state="PAY"), rate=2.5)
         bulk = await kernel.signal_many("state = ASK", "approved", {"by": "Ada"}, id="monday", dry_run=True)
-        bulk = await kernel.fork_many("status = failed", "-again")
+        bulk = await kernel.fork_many("status = failed", "-again", changes={"name": "Ada"}, removed=["coupon"], rate=9)
         print(bulk.matched, bulk.refused["one"], bulk.failed)
         print(RunFilter(updated_before=3.0, state="PAY").matches((await listing)[0]))
         records: Sequence[RunRecord] = await listing
@@ -417,6 +417,7 @@ async def kernels() -> None:
         history: Sequence[Transition] = await kernel.history("one", after=3, limit=10)
         history = await read_history(pager, "one", after=3, limit=10)
         forked: str = await kernel.fork("one", 2, "two")
+        forked = await kernel.fork("one", 2, "three", changes={COUNT: 3, "name": "Ada"}, removed=["coupon", COUNT])
         why: Explanation = await kernel.explain(forked)
         findings: Sequence[Finding] = await kernel.check()
         await kernel.prune(Retention(keep_last=3, max_age=timedelta(days=7)), workflow="one", dry_run=True)

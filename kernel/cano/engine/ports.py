@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from cano.data.copying import IMMUTABLE
+from cano.data.store import check_key, check_type, unpack_key
 from cano.data.view import StoreView
 from cano.engine.attempts import failed_attempts
 from cano.engine.binding import BoundState, BoundWorkflow, Listener
@@ -20,6 +21,7 @@ from cano.engine.step import Detail
 from cano.engine.stopping import lease_lost, refuse_inside
 from cano.engine.strand import Strand
 from cano.holders import is_stopped, lives, new_holder
+from cano.model.code_reading import declared_keys
 from cano.records import child_signal, wait_token
 from cano.run_filter import in_pages
 from cano.safe_text import error_text, safe_repr, safe_str
@@ -44,9 +46,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BoundState", "BoundWorkflow", "Detail", "Host", "IMMUTABLE", "Journal", "Listener", "Parked", "ParkedForChild",
-    "Paused", "Refused", "RestorePoint", "RunKeeper", "StoreFailed", "Strand", "Work", "child_signal", "error_text",
-    "failed_attempts", "in_pages", "is_stopped", "lease_lost", "lives", "new_holder", "raised_at", "refuse_inside",
-    "rendered", "safe_repr", "safe_str", "wait_token",
+    "Paused", "Refused", "RestorePoint", "RunKeeper", "StoreFailed", "Strand", "Work", "check_key", "check_type",
+    "child_signal", "declared_keys", "error_text", "failed_attempts", "in_pages", "is_stopped", "lease_lost", "lives",
+    "new_holder", "raised_at", "refuse_inside", "rendered", "safe_repr", "safe_str", "unpack_key", "wait_token",
 ]  # fmt: skip
 
 Work: TypeAlias = Callable[[Run, BoundState], Awaitable[Any]]
@@ -284,7 +286,9 @@ class RunKeeper(Protocol):
 
     async def runs(self, filter: RunFilter) -> list[RunRecord]: ...
     async def history(self, run_id: str, after: int | None, limit: int | None) -> list[Transition]: ...
-    async def fork(self, run_id: str, seq: int, new_run_id: str) -> str: ...
+    async def fork(
+        self, run_id: str, seq: int, new_run_id: str, changes: Mapping[Any, Any], removed: Sequence[Any]
+    ) -> str: ...
     async def explain(self, run_id: str) -> Explanation: ...
     async def check(self) -> list[Finding]: ...
     async def delete(self, run_id: str) -> None: ...

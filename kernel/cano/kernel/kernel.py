@@ -17,7 +17,7 @@ from weakref import WeakValueDictionary, ref
 from cano.checks import one_of, positive_seconds, refuse, seconds, switch, text, time_limit, whole, whole_or_none
 from cano.data.changes import Changes
 from cano.data.copying import copied
-from cano.data.store import check_key, unpack_key
+from cano.data.store import AnyKey, ReadKey, check_key, unpack_key
 from cano.data.view import StoreView
 from cano.engine.binding import BoundWorkflow
 from cano.engine.closing import finish_all
@@ -736,19 +736,37 @@ class Kernel:
         whole_or_none("limit", limit, 0)
         return await (await self._asked(run_id=run_id)).history(run_id, after, limit)
 
-    async def fork(self, run_id: str, seq: int, new_run_id: str) -> str:
+    async def fork(
+        self,
+        run_id: str,
+        seq: int,
+        new_run_id: str,
+        *,
+        changes: Mapping[Any, Any] | None = None,
+        removed: Iterable[AnyKey] = (),
+    ) -> str:
         """Create a run with the state and data of `run_id` after transition `seq`; `resume` executes it.
 
         After a transition that parked the run, the fork waits, too, for a signal of its own. But if the run has not
         left that state, and its wait is over, the fork continues with the same payload. All timeouts start again.
 
+        Args:
+            run_id, seq: the run, and the number of one of its transitions.
+            new_run_id: the fork's id.
+            changes: values to set in the fork's data, by key: a string or a `Key`.
+            removed: keys to remove from it.
+
         Raises:
             RunNotFoundError: there is no such run.
-            ConfigurationError: it has no such transition, `new_run_id` is in use, or the store keeps no history.
+            ConfigurationError: it has no such transition or no such key to remove, `new_run_id` is in use, or the store
+                keeps no history.
+            TypeMismatchError: a value is not of the type of its `Key`, or of one with that name in the run's workflow,
+                if that is bound to this kernel.
+            SerializationError: a value cannot be stored.
         """
         keeper = await self._asked(run_id=run_id, new_run_id=new_run_id)
         self.limits.check("ids", "the run id", new_run_id)
-        return await keeper.fork(run_id, whole("seq", seq), new_run_id)
+        return await keeper.fork(run_id, whole("seq", seq), new_run_id, *_edits(changes, removed))
 
     async def resume_many(self, flow: Workflow[Any], where: str | RunFilter, **pace: Unpack[Pace]) -> BulkReport:
         """Resume all runs of `flow` that match, as `resume` does, and wait until this kernel executes none of them.
@@ -786,12 +804,21 @@ class Kernel:
         self.limits.check("ids", "the signal's id", id)
         return await keeper.act_on_many("signal", where, pace, name, payload, id)
 
-    async def fork_many(self, where: str | RunFilter, suffix: str, **pace: Unpack[Pace]) -> BulkReport:
+    async def fork_many(
+        self,
+        where: str | RunFilter,
+        suffix: str,
+        *,
+        changes: Mapping[Any, Any] | None = None,
+        removed: Iterable[AnyKey] = (),
+        **pace: Unpack[Pace],
+    ) -> BulkReport:
         """Fork all runs that match at their last transition, as `fork` does. See `resume_many`.
 
-        The id of each fork is that of its run, with `suffix` at the end.
+        The id of each fork is that of its run, with `suffix` at the end. All get the same changes.
         """
-        return await (await self._asked(suffix=suffix)).act_on_many("fork", where, pace, suffix)
+        keeper = await self._asked(suffix=suffix)
+        return await keeper.act_on_many("fork", where, pace, suffix, *_edits(changes, removed))
 
     async def get(self, run_id: str) -> RunView:
         """Return all that the store knows of a run, in whatever process it is executed. Nothing changes by it.
@@ -924,6 +951,15 @@ class Kernel:
     def _new_id(self) -> str:
         # ids sort by time; one prefix per kernel is far cheaper than a UUID per run
         return self._prefix + str(next(self._ids))  # a format takes longer
+
+
+def _edits(changes: Mapping[Any, Any] | None, removed: Iterable[AnyKey]) -> tuple[Mapping[Any, Any], list[AnyKey]]:
+    """Return the arguments of a fork, if they are of the right kinds."""
+    if not isinstance(changes, Mapping | None):
+        refuse("changes", changes, "a mapping from keys to values, or None")
+    if isinstance(removed, str | ReadKey) or not isinstance(removed, Iterable):
+        refuse("removed", removed, "a list of keys")
+    return changes or {}, list(removed)
 
 
 def _managed(store: Any) -> Any:

@@ -46,14 +46,23 @@ def types_of(flow: Workflow[Any]) -> Iterator[Any]:
     for one in flows:
         yield type(one.start)
         yield from one.types
-        for registration in one.tasks.values():
-            for task in (registration.task, *getattr(registration.task, "branches", ())):
-                part: Any = getattr(task, "flow", None) if isinstance(task, Task) else None  # of a sub-workflow
-                if hasattr(part, "tasks") and part not in flows:
-                    flows.append(part)
-                for function in functions_of(task):
-                    yield from _annotated(function)
-                    yield from (key.type for key in keys_used(function))
+        for task in _tasks(one):
+            part: Any = getattr(task, "flow", None) if isinstance(task, Task) else None  # of a sub-workflow
+            if hasattr(part, "tasks") and part not in flows:
+                flows.append(part)
+            for function in functions_of(task):
+                yield from _annotated(function)
+                yield from (key.type for key in keys_used(function))
+
+
+def declared_keys(flow: Workflow[Any]) -> set[ReadKey[Any]]:
+    """Return the `Key`s that the code of the workflow's tasks uses."""
+    return {key for task in _tasks(flow) for function in functions_of(task) for key in keys_used(function)}
+
+
+def _tasks(flow: Workflow[Any]) -> Iterator[Any]:
+    for registration in flow.tasks.values():
+        yield from (registration.task, *getattr(registration.task, "branches", ()))
 
 
 def functions_of(task: Any) -> Iterator[Any]:

@@ -15,11 +15,12 @@ class _NotJsonError(ValueError):
     """A constant that Python's parser accepts but JSON does not have, such as NaN."""
 
 
-def read_data(given: Iterable[str]) -> dict[str, Any]:
-    """Parse the values of `--data`.
+def read_data(given: Iterable[str], option: str = "--data") -> dict[str, Any]:
+    """Parse the values of `--data`, or of another option like it.
 
     Args:
         given: each `key=value`, where the value is JSON or a text, or `@file` with a JSON object.
+        option: the option.
 
     Raises:
         CliError: a value has another form, a file cannot be read, or a key is given twice.
@@ -28,15 +29,15 @@ def read_data(given: Iterable[str]) -> dict[str, Any]:
     origins: dict[str, str] = {}
     for item in given:
         if item.startswith("@"):
-            found = _read_file(item[1:])
+            found = _read_file(item[1:], option)
         else:
             key, equals, text = item.partition("=")
             if not equals or not key:
-                raise CliError(f"--data {item}: expected key=value, or @file.json for a file with a JSON object")
-            found = {key: json_or_text(text, f"--data {item}", "the value")}
+                raise CliError(f"{option} {item}: expected key=value, or @file.json for a file with a JSON object")
+            found = {key: json_or_text(text, f"{option} {item}", "the value")}
         for key, value in found.items():
             if key in data:
-                both = f"by --data {origins[key]} and by --data {item}"
+                both = f"by {option} {origins[key]} and by {option} {item}"
                 raise CliError(f"the data key {key!r} is given twice: {both}; remove one")
             data[key], origins[key] = value, item
     return data
@@ -100,19 +101,19 @@ def parse_line(text: str, where: str) -> dict[str, Any]:
     return data
 
 
-def _read_file(name: str) -> dict[str, Any]:
+def _read_file(name: str, option: str) -> dict[str, Any]:
     if not name:
-        raise CliError("--data @: the file name is missing after the @")
+        raise CliError(f"{option} @: the file name is missing after the @")
     try:
         text = Path(name).read_bytes().decode("utf-8-sig")
     except OSError as error:
-        raise CliError(f"--data @{name}: cannot read the file: {error.strerror}") from error
+        raise CliError(f"{option} @{name}: cannot read the file: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise CliError(f"--data @{name}: the file is not UTF-8 text (byte {error.start})") from error
+        raise CliError(f"{option} @{name}: the file is not UTF-8 text (byte {error.start})") from error
     except ValueError as error:
-        raise CliError(f"--data @{name}: cannot read the file: {error}") from error
+        raise CliError(f"{option} @{name}: cannot read the file: {error}") from error
     try:
-        data = _parse(text, f"--data @{name}")
+        data = _parse(text, f"{option} @{name}")
     except json.JSONDecodeError as error:
         raise CliError(f"{name}:{error.lineno}:{error.colno}: not JSON: {error.msg}") from error
     except ValueError as error:
@@ -121,7 +122,7 @@ def _read_file(name: str) -> dict[str, Any]:
         raise CliError(f"{name}: the JSON is nested too deeply") from None
     if not isinstance(data, dict):
         expected = 'expected a JSON object such as {"key": 1}'
-        raise CliError(f"--data @{name}: {expected}, but the file contains {_kind(data)}")
+        raise CliError(f"{option} @{name}: {expected}, but the file contains {_kind(data)}")
     return data
 
 

@@ -7,6 +7,7 @@ from cano import Kernel, RunRecord
 
 from cano_cli.acting import Many, act_on_many, check_one_or_many, many_options
 from cano_cli.completing import optional_run_argument, steps
+from cano_cli.data import read_data
 from cano_cli.hints import word
 from cano_cli.jsonable import dumps
 from cano_cli.records import record_as_json
@@ -21,6 +22,11 @@ from cano_cli.stores import record_of, with_store
 @click.argument("new_run", required=False)
 @store_option
 @many_options
+@click.option(
+    "--set", "given", multiple=True, metavar="KEY=VALUE",
+    help="Change the data of NEW_RUN. VALUE is JSON, or else a text. May be repeated; also @FILE.json.",
+)  # fmt: skip
+@click.option("--unset", "removed", multiple=True, metavar="KEY", help="Remove KEY from it. May be repeated.")
 @click.option("--suffix", metavar="TEXT", help="With --where, the end of each new ID, after that of its run.")
 @json_option
 @click.pass_context
@@ -32,6 +38,8 @@ def fork(
     new_run: str | None,
     store: str | None,
     many: Many,
+    given: tuple[str, ...],
+    removed: tuple[str, ...],
     suffix: str | None,
     as_json: bool,
 ) -> None:
@@ -40,16 +48,20 @@ def fork(
     NEW_RUN gets the state and the data of RUN after its step SEQ; `cano show RUN` lists the steps. `cano resume`
     executes NEW_RUN from there. RUN does not change. With --where and --suffix, each run that matches is forked at its
     last step, and the exit code is 1 if any was refused.
+
+    Example: cano fork order-17 3 order-17b --set address="12 Elm St" --unset coupon
     """
     settings: Settings = ctx.obj
     check_one_or_many(ctx, many, {"RUN": run, "SEQ": seq, "NEW_RUN": new_run}, others=suffix is not None)
+    changes = read_data(given, "--set")
     if many.where is not None:
         end = suffix
         if not end:
             raise click.UsageError("--where needs --suffix TEXT, the end of the new IDs.", ctx)
         act_on_many(
-            ctx, many, store, lambda kernel, where, pace: kernel.fork_many(where, end, **pace), "forked",
-            as_json=as_json,
+            ctx, many, store,
+            lambda kernel, where, pace: kernel.fork_many(where, end, changes=changes, removed=removed, **pace),
+            "forked", as_json=as_json,
         )  # fmt: skip
         return
     assert run is not None
@@ -57,7 +69,7 @@ def fork(
     assert new_run is not None
 
     async def action(kernel: Kernel) -> tuple[RunRecord, float]:
-        await kernel.fork(run, seq, new_run)
+        await kernel.fork(run, seq, new_run, changes=changes, removed=removed)
         return await record_of(kernel, new_run), kernel.clock.time()
 
     record, now = with_store(settings, store, action)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -423,9 +423,11 @@ class Keeper:
         """See `Kernel.history`."""
         return await self._lister.history(run_id, after, limit)
 
-    async def fork(self, run_id: str, seq: int, new_run_id: str) -> str:
+    async def fork(
+        self, run_id: str, seq: int, new_run_id: str, changes: Mapping[Any, Any], removed: Sequence[Any]
+    ) -> str:
         """See `Kernel.fork`."""
-        return await fork(self._kernel, self.stored, run_id, seq, new_run_id)
+        return await fork(self._kernel, self.stored, run_id, seq, new_run_id, changes, removed)
 
     async def explain(self, run_id: str) -> Explanation:
         """See `Kernel.explain`."""

@@ -74,9 +74,30 @@ def test_runs_are_signalled_forked_and_cancelled(cano: Cano) -> None:
 
 
 @pytest.mark.usefixtures("orders")
+def test_forks_are_edited(cano: Cano) -> None:
+    """`--set` takes JSON or a text, as `--data` does, and `--unset` removes a key: of one fork, or of many."""
+    one = cano("fork", "f1", "1", "g1", "--set", 'address={"zip": 8000}', "--set", "name=Ada Lovelace")
+    again = cano("fork", "g1", "1", "h1", "--unset", "address")
+    many = cano("fork", "--where", "status = failed", "--suffix", ".2", "--set", "name=Bob")
+
+    assert (one.exit_code, again.exit_code, many.exit_code) == (0, 0, 0)
+    data = {run_id: json.loads(cano("show", run_id, "--json").stdout)["data"] for run_id in ("g1", "h1", "f2.2")}
+    assert {run_id: (run.get("address"), run["name"]) for run_id, run in data.items()} == {
+        "g1": ({"zip": 8000}, "Ada Lovelace"),
+        "h1": (None, "Ada Lovelace"),
+        "f2.2": (None, "Bob"),
+    }
+
+
+@pytest.mark.usefixtures("orders")
 @pytest.mark.parametrize(
     ("args", "problem"),
     [
+        (["fork", "f1", "0", "g", "--set", "name"], "--set name: expected key=value"),
+        (["fork", "f1", "0", "g", "--set", "a=1", "--set", "a=2"], "by --set a=1 and by --set a=2"),
+        (["fork", "f1", "0", "g", "--set", "@nope.json"], "--set @nope.json: cannot read the file"),
+        (["fork", "f1", "0", "g", "--set", "a=[1"], "is not JSON"),
+        (["fork", "f1", "0", "g", "--unset", "nme"], "the key 'nme', to be removed from the data of run f1"),
         (["resume", "shop"], "Missing argument 'RUN'. Name one run, or all that match with --where FILTER."),
         (["fork", "f1", "--suffix", "a"], "Missing argument 'SEQ'"),
         (["signal", "f1"], "Missing argument 'NAME'"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from cano import (
@@ -31,7 +31,9 @@ class Acts(Protocol):
     async def take_up(self, plan: BoundWorkflow, run_id: str, timeout: float | None) -> Run | None: ...
     async def cancel(self, run_id: str) -> bool: ...
     async def signal(self, run_id: str, name: str, payload: Any, id: str | None, wait: str | None) -> bool: ...
-    async def fork(self, run_id: str, seq: int, new_run_id: str) -> str: ...
+    async def fork(
+        self, run_id: str, seq: int, new_run_id: str, changes: Mapping[Any, Any], removed: Sequence[Any]
+    ) -> str: ...
 
 
 Act = Callable[[RunRecord], Awaitable[str | None]]
@@ -131,9 +133,11 @@ class Bulk:
     async def _signal(self, record: RunRecord, name: str, payload: Any, id: str | None) -> str | None:
         return None if await self._acts.signal(record.run_id, name, payload, id, None) else "it has ended"
 
-    async def _fork(self, record: RunRecord, suffix: str) -> str | None:
+    async def _fork(
+        self, record: RunRecord, suffix: str, changes: Mapping[Any, Any], removed: Sequence[Any]
+    ) -> str | None:
         self._kernel.limits.check("ids", "the run id", new := record.run_id + suffix)
-        await self._acts.fork(record.run_id, record.seq, new)
+        await self._acts.fork(record.run_id, record.seq, new, changes, removed)
         return None
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cano import Appended, ConfigurationError, RunRecord, RunStatus, StoreBackend, Transition, read_history
-from cano.engine.ports import Host
+from cano.engine.ports import Host, check_key, check_type, declared_keys, unpack_key
 
 from cano_durability.inspection.promises import require
 from cano_durability.keys import BY, DEADLINE, DEFINITION, FIRST, LASTING, ORIGIN, PAYLOAD, PROGRESS, TRACEBACK, WAIT
@@ -16,10 +17,19 @@ AT_ONCE = 1000
 """The most entries that are read together."""
 
 
-async def fork(kernel: Host, stored: StoredRuns, run_id: str, seq: int, new_run_id: str) -> str:
+async def fork(
+    kernel: Host,
+    stored: StoredRuns,
+    run_id: str,
+    seq: int,
+    new_run_id: str,
+    changes: Mapping[Any, Any],
+    removed: Sequence[Any],
+) -> str:
     """See `Kernel.fork`."""
     require(kernel, "history")
     values, record = stored.values, await stored.record(run_id)
+    changed = _encoded(kernel, stored, record, changes, new_run_id) if changes else {}
     entries = await _entries(stored.backend, run_id, seq)
     if not entries or (point := entries[-1]).seq != seq:
         numbers = [entry.seq for entry in await stored.backend.history(run_id)]
@@ -55,9 +65,10 @@ async def fork(kernel: Host, stored: StoredRuns, run_id: str, seq: int, new_run_
         own |= values.encode_own({WAIT: kept.packed()})
     elif payload is not None:
         own[PAYLOAD] = payload
+    data = _edited(Appended.gathered(data), changed, removed, run_id, seq)
     forked = RunRecord(
         run_id=new_run_id, workflow=record.workflow, version=record.version, fingerprint=record.fingerprint,
-        state=point.state, seq=seq, data=Appended.gathered(data), own=own,
+        state=point.state, seq=seq, data=data, own=own,
         status=RunStatus.RUNNING if kept is None else RunStatus.PARKED,
         wait=None if kept is None else kept.before(due), payload=payload if kept is None else None,
         created=created, updated=created, holder=stored.holder, expires=created, token=1,
@@ -72,6 +83,41 @@ async def fork(kernel: Host, stored: StoredRuns, run_id: str, seq: int, new_run_
             await stored.let_go(new_run_id, created)
             raise
     return new_run_id
+
+
+def _encoded(
+    kernel: Host, stored: StoredRuns, record: RunRecord, changes: Mapping[Any, Any], new_run_id: str
+) -> dict[str, Any]:
+    """Return the values that a fork's data gets, as the store keeps them. Raises TypeMismatchError."""
+    plan = stored.plan_of(record.workflow) or kernel.bound.get(record.workflow)
+    declared = set() if plan is None else declared_keys(plan.flow)
+    given: dict[str, Any] = {}
+    for key, value in changes.items():
+        name, expected = unpack_key(key, None)
+        check_key(name)
+        kernel.limits.check("names", "the key", name)
+        if name in given:
+            raise ConfigurationError(f"changes has the key {name!r} twice; name it once", key=name)
+        for type in (expected, *(each.type for each in declared if each.name == name)):
+            if type is not None:
+                check_type(name, value, type)
+        given[name] = value
+    encode = stored.values_of(record.workflow).encode
+    return {name: encode(name, value, new_run_id) for name, value in given.items()}
+
+
+def _edited(
+    data: dict[str, Any], changed: dict[str, Any], removed: Sequence[Any], run_id: str, seq: int
+) -> dict[str, Any]:
+    """Return a fork's data with the changes of the caller. Raises ConfigurationError."""
+    for name in (unpack_key(key, None)[0] for key in removed):
+        if name in changed or name not in data:
+            there = ", ".join(map(repr, sorted(data)[:20])) or "none"
+            problem = "is among the changes, too" if name in changed else f"is not in the data; there are: {there}"
+            message = f"the key {name!r}, to be removed from the data of run {run_id} after transition {seq}, {problem}"
+            raise ConfigurationError(message, run_id=run_id, key=name)
+        del data[name]
+    return data | changed
 
 
 async def _entries(backend: StoreBackend, run_id: str, seq: int) -> list[Transition]:
