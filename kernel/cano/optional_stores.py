@@ -94,6 +94,31 @@ class HistoryPagingStore(StoreBackend, Protocol):
 
 
 @runtime_checkable
+class RewritingStore(StoreBackend, Protocol):
+    """A store that replaces values where they are, such as encrypted ones by others under a new key."""
+
+    async def rewrite(self, commit: Commit, entries: Sequence[Transition]) -> None:
+        """Apply `commit`, which makes no transition, and replace values in the run's history, in one transaction.
+
+        Each of `entries` replaces `changed` and `own` of the entry with its `seq`; all else in the history stays. The
+        run's data changes as `commit` says, not by `entries`. What is replaced is not kept for any other call.
+
+        Raises:
+            ConflictError: as by `commit`. Nothing changes then.
+        """
+        ...
+
+    async def rewrite_signals(self, run_id: str, signals: Sequence[Signal]) -> None:
+        """Replace the payloads of waiting signals. A signal that does not wait is left out; their order stays.
+
+        Args:
+            run_id: the run, which need not exist.
+            signals: the signals, with new payloads.
+        """
+        ...
+
+
+@runtime_checkable
 class LimitingStore(StoreBackend, Protocol):
     """A store that limits the number of users' signals that wait for a run, over all processes."""
 

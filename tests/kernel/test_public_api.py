@@ -81,6 +81,7 @@ NAMES = [
     "Retention",
     "RetryExhaustedError",
     "RetryStrategy",
+    "RewritingStore",
     "Run",
     "RunCancelledError",
     "RunExistsError",

@@ -75,6 +75,7 @@ from cano import (
     Retention,
     RetryExhaustedError,
     RetryStrategy,
+    RewritingStore,
     Run,
     RunCancelledError,
     RunExistsError,
@@ -722,6 +723,19 @@ class Paging(Backend):
 
 
 pager: HistoryPagingStore = Paging()
+
+
+class Rewriting(Backend):
+    """A store that replaces values where they are."""
+
+    async def rewrite(self, commit: Commit, entries: Sequence[Transition]) -> None:
+        """Replace values of a history."""
+
+    async def rewrite_signals(self, run_id: str, signals: Sequence[Signal]) -> None:
+        """Replace payloads."""
+
+
+rewriter: RewritingStore = Rewriting()
 
 
 class Scoped(Backend):

@@ -30,6 +30,7 @@ from cano.testing.contract_news import NewsClauses
 from cano.testing.contract_own import OwnClauses
 from cano.testing.contract_prune import PruneClauses
 from cano.testing.contract_ready import ReadyClauses
+from cano.testing.contract_rewrite import RewriteClauses
 from cano.testing.contract_runs import RunsClauses
 from cano.testing.contract_scope import ScopeClauses
 from cano.testing.contract_signal import SignalClauses
@@ -54,6 +55,7 @@ class StoreBackendContract(
     ClaimClauses,
     ScopeClauses,
     LimitClauses,
+    RewriteClauses,
     LifeClauses,
     UrlClauses,
     Contract,

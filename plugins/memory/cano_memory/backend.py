@@ -199,26 +199,40 @@ class MemoryBackend:
     async def commit(self, commit: Commit, audit: AuditEntry | None = None) -> None:
         """Apply `commit` completely, or raise and change nothing."""
         with self._locked():
-            run = _check_current(self._runs.get(commit.run_id), commit)
-            changed, own = self._stored_data(commit.changed), self._stored_data(commit.own)
-            run = run._replace(
-                state=commit.state, seq=commit.seq, status=commit.status, error=_isolated(commit.error),
-                wait=commit.wait, payload=self._stored_value(commit.payload), updated=commit.at,
-                data=_changed(run.data, changed, commit.removed), own=_changed(run.own, own, commit.own_removed),
-            )  # fmt: skip
-            if commit.release:
-                run = run._replace(holder=None, expires=None)
-            entry = Transition(
-                seq=commit.seq, state=commit.state, status=commit.status, at=commit.at, changed=changed,
-                removed=tuple(commit.removed), own=own, own_removed=tuple(commit.own_removed),
-            )  # fmt: skip
-            # nothing from here on can fail
-            waiting = self._mail.get(commit.run_id, _NO_MAIL).waiting
-            for own_signal, ids in ((False, commit.consumed), (True, commit.own_consumed)):
-                for signal_id in ids:
-                    waiting.pop((own_signal, signal_id), None)
-            self._save(run, entry if commit.seq != commit.expected_seq else None)
+            self._commit(commit)
             self._note(audit)
+
+    def _commit(self, commit: Commit) -> None:
+        run = _check_current(self._runs.get(commit.run_id), commit)
+        changed, own = self._stored_data(commit.changed), self._stored_data(commit.own)
+        run = run._replace(
+            state=commit.state, seq=commit.seq, status=commit.status, error=_isolated(commit.error),
+            wait=commit.wait, payload=self._stored_value(commit.payload), updated=commit.at,
+            data=_changed(run.data, changed, commit.removed), own=_changed(run.own, own, commit.own_removed),
+        )  # fmt: skip
+        if commit.release:
+            run = run._replace(holder=None, expires=None)
+        entry = Transition(
+            seq=commit.seq, state=commit.state, status=commit.status, at=commit.at, changed=changed,
+            removed=tuple(commit.removed), own=own, own_removed=tuple(commit.own_removed),
+        )  # fmt: skip
+        # nothing from here on can fail
+        waiting = self._mail.get(commit.run_id, _NO_MAIL).waiting
+        for own_signal, ids in ((False, commit.consumed), (True, commit.own_consumed)):
+            for signal_id in ids:
+                waiting.pop((own_signal, signal_id), None)
+        self._save(run, entry if commit.seq != commit.expected_seq else None)
+
+    async def rewrite(self, commit: Commit, entries: Sequence[Transition]) -> None:
+        """Apply `commit`, and replace the values of these entries of the run's history."""
+        with self._locked():
+            values = [(self._stored_data(entry.changed), self._stored_data(entry.own)) for entry in entries]
+            self._commit(commit)
+            history = self._history[commit.run_id]
+            for entry, (changed, own) in zip(entries, values, strict=True):
+                at = bisect_left(history, entry.seq, key=attrgetter("seq"))
+                if at < len(history) and history[at].seq == entry.seq:
+                    history[at] = history[at]._replace(changed=changed, own=own)
 
     # leases
 
@@ -298,6 +312,14 @@ class MemoryBackend:
                 return False
             self._put_signal(run_id, signal, audit)
             return True
+
+    async def rewrite_signals(self, run_id: str, signals: Sequence[Signal]) -> None:
+        """Replace the payloads of those of these signals that wait."""
+        with self._locked():
+            waiting = self._mail.get(run_id, _NO_MAIL).waiting
+            for signal in signals:
+                if (key := (signal.own, signal.id)) in waiting:
+                    waiting[key] = waiting[key]._replace(payload=self._stored_value(signal.payload))
 
     async def next_signal(self, run_id: str, name: str, own: bool = False) -> Signal | None:
         """Return the oldest waiting signal of that name, without consuming it."""

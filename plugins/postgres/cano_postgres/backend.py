@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cano import AuditEntry, ClaimedRun, LazyBackend, Retention, RunRecord, Signal, Transition
+from cano import AuditEntry, ClaimedRun, Commit, LazyBackend, Retention, RunRecord, Signal, Transition
 from cano.options import Seconds, place_name
 
 from cano_postgres.settings import LONGEST_NAME, Settings
@@ -110,6 +110,14 @@ class PostgresBackend(LazyBackend["Engine"]):
     async def history_page(self, run_id: str, after: int | None, limit: int | None) -> Sequence[Transition]:
         """See `HistoryPagingStore.history_page`."""
         return await self._opened().history_page(run_id, after, limit)
+
+    async def rewrite(self, commit: Commit, entries: Sequence[Transition]) -> None:
+        """See `RewritingStore.rewrite`."""
+        await self._opened().rewrite(commit, entries)
+
+    async def rewrite_signals(self, run_id: str, signals: Sequence[Signal]) -> None:
+        """See `RewritingStore.rewrite_signals`."""
+        await self._opened().rewrite_signals(run_id, signals)
 
     async def expired(
         self, retention: Retention, now: float, limit: int, after: tuple[float, str] | None = None

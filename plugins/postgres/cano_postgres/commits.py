@@ -68,13 +68,13 @@ class Append:
         line: the fields of every commit.
         rest: the fields that most commits leave unset.
         consumed: the ids of the consumed signals, each with whether it is the engine's own.
-        audit: the statement that adds the commit's entry to the audit, or None.
+        more: a statement for the same transaction, which does nothing unless the commit is applied in it; or None.
         ends: whether the run ends or is parked, of which other backends are notified after the commit.
     """
 
     news = None
 
-    __slots__ = ("audit", "awaits", "consumed", "ends", "line", "plain", "rest", "run_id", "size")
+    __slots__ = ("awaits", "consumed", "ends", "line", "more", "plain", "rest", "run_id", "size")
 
     def __init__(self, commit: Commit, entry: AuditEntry | None = None) -> None:
         self.run_id = commit.run_id
@@ -94,15 +94,26 @@ class Append:
         until, awaits_own = (None, False) if wait is None else (wait.until, wait.own)
         self.rest = (status.value, until, awaited, awaits_own, extra, commit.release)
         self.plain = status is RunStatus.RUNNING and extra is None and not commit.release and not self.consumed
-        self.audit = None
-        if entry is not None:  # the statement of plain steps does not wait for another
-            self.plain, self.audit = False, committed(commit, self.line[6], entry)
+        self.more: Statement | None = None
+        if entry is not None:
+            self.follow_with(committed(commit, self.mark, entry))
         self.ends = commit.release or status.finished
 
+    @property
+    def mark(self) -> int:
+        """The mark of the commit's entry in the journal."""
+        mark: int = self.line[6]
+        return mark
+
+    def follow_with(self, more: Statement, size: int = 0) -> None:
+        """Set `more`, which writes `size` bytes."""
+        self.plain, self.more = False, more  # the statement of plain steps does not wait for another
+        self.size += size
+
     def statements(self, *, again: bool) -> Sequence[Statement]:
-        """Return the commit, and its entry; before it, with `again`, a query whether it was applied."""
-        made = [(_MADE, (self.run_id, self.line[3], self.line[6]))] if again else []
-        return [*made, joined([self]), *(() if self.audit is None else (self.audit,))]
+        """Return the commit, and `more`; before it, with `again`, a query whether it was applied."""
+        made = [(_MADE, (self.run_id, self.line[3], self.mark))] if again else []
+        return [*made, joined([self]), *(() if self.more is None else (self.more,))]
 
     def outcome(self, rows: Sequence[Rows], *, again: bool) -> int | None:
         """Return the length of the run's tail, or None."""

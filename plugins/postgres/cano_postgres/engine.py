@@ -35,6 +35,7 @@ from cano_postgres.listener import Listener
 from cano_postgres.quick import QuickConnection
 from cano_postgres.reader import Reader
 from cano_postgres.records import Create, Delete
+from cano_postgres.rewriting import rewriting
 from cano_postgres.schema import is_there, migrate
 from cano_postgres.settings import Settings
 from cano_postgres.url import CAPABILITIES
@@ -140,6 +141,16 @@ class Engine:
         if tail >= self._settings.snapshot_every:
             with suppress(StoreError):  # the commit is applied; the next one tries again
                 await self._fold(commit.run_id)
+
+    async def rewrite(self, commit: Commit, entries: Sequence[Transition]) -> None:
+        if not entries:
+            return await self.commit(commit)
+        while (work := await self._reader.ask(rewriting, commit, entries, run_id=commit.run_id)) is None:
+            await self._fold(commit.run_id)
+        await self._writer.do(work)
+
+    async def rewrite_signals(self, run_id: str, some: Sequence[Signal]) -> None:
+        await self._writer.do(signals.Rewrite(run_id, some))
 
     async def _fold(self, run_id: str) -> None:
         work = await self._reader.ask(reading.fold, run_id, run_id=run_id)

@@ -39,6 +39,10 @@ OLDEST = """
     SELECT signal, name, payload, own FROM signals
     WHERE run_id = %s AND name = %s AND own = %s AND NOT consumed ORDER BY id LIMIT 1"""
 
+_REWRITE = """
+    UPDATE signals SET payload = given.payload
+    FROM unnest(%s::boolean[], %s::bytea[], %s::bytea[]) AS given (own, signal, payload)
+    WHERE run_id = %s AND signals.own = given.own AND sha256(signals.signal) = sha256(given.signal) AND NOT consumed"""
 _EVERY = "SELECT signal, name, payload, own, consumed FROM signals WHERE run_id = %s ORDER BY id"
 _RECIPIENTS = """
     SELECT DISTINCT run_id FROM signals
@@ -70,6 +74,27 @@ class Put:
     def outcome(self, rows: Sequence[Rows], *, again: bool) -> bool:
         """Return whether the signal is there."""
         return len(rows) == 1 or bool(rows[1][0][0])
+
+
+class Rewrite:
+    """The work of replacing the payloads of those of these signals that wait."""
+
+    news = None
+    awaits = False
+
+    def __init__(self, run_id: str, signals: Sequence[Signal]) -> None:
+        payloads = [payload_bytes(signal.payload) for signal in signals]
+        self.run_id = run_id
+        self.size = sum(len(payload or b"") for payload in payloads)
+        ids = [signal.id.encode() for signal in signals]
+        self._values = [signal.own for signal in signals], ids, payloads, run_id
+
+    def statements(self, *, again: bool) -> Sequence[Statement]:
+        """Return the update, which may be repeated."""
+        return [(_REWRITE, self._values)]
+
+    def outcome(self, rows: Sequence[Rows], *, again: bool) -> None:
+        """Return None."""
 
 
 async def oldest(connection: Connection, run_id: str, name: str, own: bool) -> Signal | None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cano import AuditEntry, ClaimedRun, LazyBackend, Retention, RunRecord, Signal, Transition
+from cano import AuditEntry, ClaimedRun, Commit, LazyBackend, Retention, RunRecord, Signal, Transition
 from cano.options import Seconds
 
 from cano_redis.settings import Durability, Settings
@@ -117,6 +117,14 @@ class RedisBackend(LazyBackend["Engine"]):
     ) -> Sequence[ClaimedRun]:
         """See `ClaimingStore.claim_ready`."""
         return await self._opened().claim_ready(definitions, limit, holder, now, expires, skip)
+
+    async def rewrite(self, commit: Commit, entries: Sequence[Transition]) -> None:
+        """See `RewritingStore.rewrite`."""
+        await self._opened().rewrite(commit, entries)
+
+    async def rewrite_signals(self, run_id: str, signals: Sequence[Signal]) -> None:
+        """See `RewritingStore.rewrite_signals`."""
+        await self._opened().rewrite_signals(run_id, signals)
 
     async def expired(
         self, retention: Retention, now: float, limit: int, after: tuple[float, str] | None = None

@@ -103,12 +103,17 @@ class Engine:
         return None if answer is None else whole(run_id, answer)
 
     async def commit(self, commit: Commit, entry: AuditEntry | None = None) -> None:
+        await self._commit(scripts.COMMIT, commit, (), entry)
+
+    async def _commit(
+        self, script: scripts.Script, commit: Commit, more: Sequence[bytes], entry: AuditEntry | None = None
+    ) -> None:
         try:
             arguments = self._arguments(commit)
         except SerializationError as error:
             raise _of(error, commit.run_id) from None
         try:
-            answer = await self._do(scripts.COMMIT, commit.run_id, *arguments, entry=entry)
+            answer = await self._do(script, commit.run_id, *arguments, *more, entry=entry)
         finally:  # a cancelled commit may have been applied
             if commit.release or commit.status.finished:
                 self._ends.add(commit.run_id)
@@ -154,6 +159,25 @@ class Engine:
                 break
             last = found[-1].seq
         return found
+
+    async def rewrite(self, commit: Commit, entries: Sequence[Transition]) -> None:
+        run_id, new, lines = commit.run_id, {entry.seq: entry for entry in entries}, list[bytes]()
+        last, newest = min(new, default=0) - 1, max(new, default=-1)
+        while last < newest:
+            answer = await self._do(scripts.HISTORY, run_id, b"%d" % last, b"%d" % PAGE)
+            if answer is None or not answer[3]:
+                break
+            _, _, first, some = answer
+            lines += reading.rewritten(run_id, first, some, new)
+            last = reading.seq_of(run_id, some[-1])
+        await self._commit(scripts.REWRITE, commit, [*lines, b"%d" % (len(lines) // 2)])
+
+    async def rewrite_signals(self, run_id: str, some: Sequence[Signal]) -> None:
+        sent = [self._sent(run_id, signal) for signal in some]
+        flat = [each for signal, (id, _, *payload) in zip(some, sent, strict=True) for each in (
+            _KINDS[signal.own], id, *payload
+        )]  # fmt: skip
+        await self._do(scripts.REWRITE_SIGNALS, run_id, *flat)
 
     async def delete(self, run_id: str, entry: AuditEntry | None = None) -> bool:
         return bool(await self._do(scripts.DELETE, run_id, self._op(), *self._news_of(run_id), entry=entry))
@@ -248,14 +272,18 @@ class Engine:
         return await self._put(run_id, signal, b"%d" % most, entry)
 
     async def _put(self, run_id: str, signal: Signal, most: bytes, entry: AuditEntry | None) -> bool:
-        try:
-            payload = payload_bytes(signal.payload)
-            sent = (text(signal.id), text(signal.name), b"0" if payload is None else b"1", payload or b"")
-        except SerializationError as error:
-            raise _of(error, run_id) from None
+        sent = self._sent(run_id, signal)
         kind = _KINDS[signal.own]
         answer = await self._do(scripts.PUT_SIGNAL, run_id, *sent, *self._news_of(run_id), kind, most, entry=entry)
         return bool(answer != 2)
+
+    def _sent(self, run_id: str, signal: Signal) -> tuple[bytes, bytes, bytes, bytes]:
+        """Return a signal's id, name, whether it has a payload, and that."""
+        try:
+            payload = payload_bytes(signal.payload)
+            return text(signal.id), text(signal.name), b"0" if payload is None else b"1", payload or b""
+        except SerializationError as error:
+            raise _of(error, run_id) from None
 
     async def next_signal(self, run_id: str, name: str, own: bool = False) -> Signal | None:
         answer = await self._do(scripts.TAKE_SIGNAL, run_id, text(name), _KINDS[own])

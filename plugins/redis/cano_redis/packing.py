@@ -28,6 +28,9 @@ class Body(NamedTuple):
     own_removed: list[str] = []  # noqa: RUF012
 
 
+OP = 16
+"""Bytes of the id of a commit."""
+
 HEAD = 32
 """Bytes of an entry before its body: the id of the commit, and its seq in 16 digits."""
 

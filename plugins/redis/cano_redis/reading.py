@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
 from cano import RunFilter, RunRecord, RunStatus, Signal, Signals, Transition
 from cano_msgspec.packing import DamagedError, unreadable
 
-from cano_redis.packing import unpack_line, unpaired
+from cano_redis.packing import OP, pack_line, unpack_line, unpaired
 from cano_redis.records import STATUSES, listed
 
 
@@ -30,6 +30,28 @@ def history(run_id: str, after: int, lines: Sequence[bytes]) -> list[Transition]
             raise unreadable(run_id, f"its history is corrupt at transition {seq}")
         found.append(Transition(seq=seq, **body._asdict() | {"status": STATUSES[body.status]}))
     return found
+
+
+def rewritten(run_id: str, first: int, lines: Sequence[bytes], new: Mapping[int, Transition]) -> list[bytes]:
+    """Return the entries of a history that have new values, each after its position; `first` is that of the first."""
+    found: list[bytes] = []
+    try:
+        for position, line in enumerate(lines, first):
+            seq, body = unpack_line(line)
+            if body is not None and seq in new:
+                made = dict(new[seq].changed), body.removed, dict(new[seq].own), body.own_removed
+                found += b"%d" % position, pack_line(line[:OP], seq, body.state, body.status, body.at, made)
+    except DamagedError as error:
+        raise unreadable(run_id, error) from error
+    return found
+
+
+def seq_of(run_id: str, line: bytes) -> int:
+    """Return the seq of an entry of a history."""
+    try:
+        return unpack_line(line)[0]
+    except DamagedError as error:
+        raise unreadable(run_id, error) from error
 
 
 def records(flat: Sequence[Any]) -> list[RunRecord]:

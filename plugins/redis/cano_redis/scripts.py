@@ -28,19 +28,43 @@ return answer
 """
 """A script with an entry for the audit as its last arguments. It is added if the script has an effect: it returns 1."""
 
+_REWRITING = """
+local lines, given = p .. 'lines:' .. id, {{}}
+for at = 1, tonumber(table.remove(ARGV)) do
+  given[at] = {{ table.remove(ARGV), table.remove(ARGV) }}
+  if string.sub(redis.call('LINDEX', lines, given[at][2]) or '', 1, 32) ~= string.sub(given[at][1], 1, 32) then
+    return {{ false, false }}
+  end
+end
+local function act()
+{}
+end
+local answer = act()
+if answer == 1 then
+  for _, each in ipairs(given) do redis.call('LSET', lines, each[2], each[1]) end
+end
+return answer
+"""
+"""The script of a commit that replaces entries of the history, too.
 
-def _read(name: str, *, audited: bool = False) -> Script:
+Its last arguments are these entries, each after its position, and their number. Each begins as the one that it
+replaces; otherwise the run is another one by now.
+"""
+
+
+def _read(name: str, around: str = "{}", *parts_around: str) -> Script:
     folder = files("cano_redis") / "lua"
     own = (folder / f"{name}.lua").read_text(encoding="utf-8")
     parts = _PARTS.match(own)  # the first line names the parts that precede the script
     assert parts is not None
-    names = [*parts[1].split(", "), *(["_audit"] if audited else [])]
+    names = [*parts[1].split(", "), *parts_around]
     text = "".join((folder / f"{part}.lua").read_text(encoding="utf-8") for part in names)
-    text += _AUDITED.format(own) if audited else own
+    text += around.format(own)
     return Script(text.encode(), hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest().encode())
 
 
 COMMIT = _read("commit")
+REWRITE = _read("commit", _REWRITING)
 CREATE = _read("create")
 LOAD = _read("load")
 HISTORY = _read("history")
@@ -56,6 +80,7 @@ RELEASE = _read("release")
 PUT_SIGNAL = _read("put_signal")
 TAKE_SIGNAL = _read("next_signal")
 SIGNALS = _read("signals")
+REWRITE_SIGNALS = _read("rewrite_signals")
 RECIPIENTS = _read("recipients")
 RUNS = _read("runs")
 READY = _read("ready")
@@ -66,7 +91,7 @@ MOVE_NUMBERS = _read("move_numbers")
 ADD_AUDIT = _read("audit_add")
 LIST_AUDIT = _read("audit_list")
 PRUNE_AUDIT = _read("audit_prune")
-AUDITED = {each: _read(name, audited=True) for name, each in (
+AUDITED = {each: _read(name, _AUDITED, "_audit") for name, each in (
     ("create", CREATE), ("commit", COMMIT), ("put_signal", PUT_SIGNAL), ("delete", DELETE)
 )}  # fmt: skip
 """The scripts that take an entry for the audit, by those that take none."""

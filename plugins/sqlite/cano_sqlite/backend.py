@@ -10,7 +10,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cano import AuditEntry, ClaimedRun, ConfigurationError, LazyBackend, Retention, RunRecord, Signal, Transition
+from cano import (
+    AuditEntry,
+    ClaimedRun,
+    Commit,
+    ConfigurationError,
+    LazyBackend,
+    Retention,
+    RunRecord,
+    Signal,
+    Transition,
+)
 from cano.options import Seconds, place_name
 
 from cano_sqlite.settings import Settings
@@ -115,6 +125,14 @@ class SqliteBackend(LazyBackend["Engine"]):
     async def discard_history(self, run_id: str, before: int) -> None:
         """See `HistoryPagingStore`."""
         await self._opened().discard_history(run_id, before)
+
+    async def rewrite(self, commit: Commit, entries: Sequence[Transition]) -> None:
+        """See `RewritingStore.rewrite`."""
+        await self._opened().rewrite(commit, entries)
+
+    async def rewrite_signals(self, run_id: str, signals: Sequence[Signal]) -> None:
+        """See `RewritingStore.rewrite_signals`."""
+        await self._opened().rewrite_signals(run_id, signals)
 
     async def expired(
         self, retention: Retention, now: float, limit: int, after: tuple[float, str] | None = None

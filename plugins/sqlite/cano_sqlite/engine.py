@@ -17,6 +17,7 @@ from cano_sqlite.job import Call, Job
 from cano_sqlite.journal import Append
 from cano_sqlite.news import News, newest
 from cano_sqlite.reader import Reader
+from cano_sqlite.rewriting import Rewrite
 from cano_sqlite.settings import Settings
 from cano_sqlite.shortcut import Shortcut
 from cano_sqlite.tails import Tails
@@ -121,6 +122,13 @@ class Engine:
         put = Call(partial(signals.put, run_id=run_id, signal=signal, most=most), run_id, size)
         new: bool | None = await self._do(put, entry, bool)
         return new
+
+    def rewrite(self, commit: Commit, entries: Sequence[Transition]) -> Coroutine[Any, Any, None]:
+        return self._writer.do(Rewrite(commit, entries, self._tails))
+
+    def rewrite_signals(self, run_id: str, some: Sequence[Signal]) -> Coroutine[Any, Any, None]:
+        size = sum(len(payload_bytes(signal.payload) or b"") for signal in some)
+        return self._writer.do(Call(partial(signals.rewrite, run_id=run_id, signals=tuple(some)), run_id, size))
 
     def delete(self, run_id: str, entry: AuditEntry | None = None) -> Coroutine[Any, Any, bool]:
         return self._do(Call(partial(records.delete, run_id=run_id, tails=self._tails), run_id), entry, bool)

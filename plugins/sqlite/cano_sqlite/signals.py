@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from typing import Any
 
 from cano import Signal, Signals
@@ -26,6 +27,7 @@ OLDEST = """
     WHERE run_id = ? AND name = ? AND own = ? AND consumed = 0 ORDER BY id LIMIT 1"""
 _EVERY = "SELECT signal, name, payload, own, consumed FROM signals WHERE run_id = ? ORDER BY id"
 _RECIPIENTS = "SELECT DISTINCT run_id FROM signals WHERE run_id NOT IN (SELECT run_id FROM runs)"
+_REWRITE = "UPDATE signals SET payload = ? WHERE run_id = ? AND own = ? AND signal = ? AND consumed = 0"
 _CONSUME = "UPDATE signals SET consumed = 1, payload = NULL WHERE run_id = ? AND own = ? AND signal = ?"
 
 
@@ -44,6 +46,11 @@ def put(connection: sqlite3.Connection, run_id: str, signal: Signal, most: int |
 def mark_answered(connection: sqlite3.Connection, run_id: str) -> None:
     """Let `ready` find a parked run if its signal is there. Call it after the run was parked or got a signal."""
     connection.execute(ANSWERED, (run_id,))
+
+
+def rewrite(connection: sqlite3.Connection, run_id: str, signals: Sequence[Signal]) -> None:
+    """Replace the payloads of those of these signals that wait."""
+    connection.executemany(_REWRITE, [(each.payload, run_id, each.own, each.id) for each in signals])
 
 
 def oldest(connection: sqlite3.Connection, run_id: str, name: str, own: bool) -> Signal | None:

@@ -661,6 +661,41 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
         {"delete_finished": lambda s, honest, ids, now, audit=None: [
             i for i in ids if i in s._finished and s._runs[i].holder is None and s._runs.pop(i, None)]},
         "finished_runs_are_deleted_together"),
+    "rewrites no history": (
+        {"rewrite": lambda s, honest, commit, entries: honest(commit, [])}, "a_history_is_rewritten"),
+    "rewrites histories without their commit": (
+        {"rewrite": lambda s, honest, commit, entries: honest(commit._replace(own={}), entries)},
+        "a_history_is_rewritten"),
+    "rewrites the data": (
+        {"rewrite": lambda s, honest, commit, entries: honest(commit._replace(changed={
+            **{k: v for entry in entries for k, v in entry.changed.items() if k == "a"}, **commit.changed}), entries)},
+        "a_history_is_rewritten"),
+    "rewrites by position": (
+        {"rewrite": lambda s, honest, commit, entries: honest(commit, [
+            entry._replace(seq=at) for at, entry in enumerate(entries)])},
+        "a_history_is_rewritten"),
+    "rewrites before it commits": (
+        {"rewrite": lambda s, honest, commit, entries: honest(commit._replace(
+            token=known(s, commit.run_id).token, expected_seq=known(s, commit.run_id).seq,
+            seq=known(s, commit.run_id).seq) if commit.run_id in s._runs else commit, entries)},
+        "a_stale_rewriting_changes_nothing"),
+    "rewrites signals that are gone": (
+        {"rewrite_signals": lambda s, honest, run_id, signals: [
+            s._mail[run_id].waiting.setdefault((each.own, each.id), each) for each in signals] and honest(
+                run_id, signals)},
+        "waiting_signals_are_rewritten"),
+    "rewrites no signals": (
+        {"rewrite_signals": lambda s, honest, run_id, signals: nothing(None)}, "waiting_signals_are_rewritten"),
+    "rewrites signals in another order": (
+        {"rewrite_signals": lambda s, honest, run_id, signals: [
+            s._mail[run_id].waiting.update({key: s._mail[run_id].waiting.pop(key)}) for key in [
+                (each.own, each.id) for each in signals] if key in s._mail[run_id].waiting]
+            and honest(run_id, signals)},
+        "waiting_signals_are_rewritten"),
+    "rewrites signals of one kind": (
+        {"rewrite_signals": lambda s, honest, run_id, signals: honest(
+            run_id, [each._replace(own=False) for each in signals])},
+        "waiting_signals_are_rewritten"),
     "limits no signals": (
         {"put_signal_within": lambda s, honest, run_id, signal, most, *audit: honest(run_id, signal, 10**9, *audit)},
         "waiting_signals_have_a_limit the_limit_holds_for_calls_at_once"),

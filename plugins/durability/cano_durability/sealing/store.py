@@ -44,6 +44,7 @@ PAYLOAD, ERROR = PREFIX + "payload", PREFIX + "error of the run"
 ATTEMPTS = 5
 """How often a run is read again that other processes change meanwhile."""
 _SEALED = "sealed"
+_HIDDEN = {"history_page", "discard_history", "rewrite", "rewrite_signals"}  # they need whole histories, and its seals
 
 
 class Unwrapped(Mapping[str, Any]):
@@ -126,7 +127,7 @@ class SealedStore:
         self._held: dict[str, _Held] = {}  # the runs whose lease was claimed through this object
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("history_page", "discard_history"):  # only a whole history can be verified
+        if name in _HIDDEN:
             raise AttributeError(name)
         return getattr(self.inner, name)  # what stores have beyond the protocol, such as `exists`
 
