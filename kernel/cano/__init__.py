@@ -53,6 +53,7 @@ from cano.model.task import FunctionTask, Task, task
 from cano.model.waiting import sleep_until, wait_for
 from cano.model.workflow import Registration, Workflow, state_name
 from cano.optional_stores import (
+    AttributeStore,
     AuditingStore,
     ClaimingStore,
     HistoryPagingStore,
@@ -92,7 +93,7 @@ from cano.records import (
     Transition,
     Wait,
 )
-from cano.run_filter import RunFilter
+from cano.run_filter import Condition, RunFilter
 from cano.size_limits import SizeLimits, derived_id
 
 if typing.TYPE_CHECKING:
@@ -114,26 +115,27 @@ if typing.TYPE_CHECKING:
     from cano.model.drawing import edges, undeclared
     from cano.plugins.loading import PluginInfo, Plugins, PluginWarning
     from cano.runtime.clock import SystemClock
+    from cano.search_attributes import AttributeRange
 
 __all__ = [
-    "API_VERSION", "Appended", "AttachedRun", "AuditEntry", "AuditingStore", "BranchOutcome", "BranchStatus",
-    "BulkReport", "Call", "Cancelled", "CanoError", "Capabilities", "Changes", "ClaimedRun", "ClaimingStore", "Clock",
-    "Codec", "CodecLayer", "Commit", "ConcurrentWorkflow", "ConcurrentWorkflowStatus", "ConfigurationError",
-    "ConflictError", "ContextLayer", "Executor", "Explanation", "Failed", "FilterError", "Finding", "FunctionTask",
-    "HOOK_NAMESPACE", "HistoryPagingStore", "JoinConfig", "JoinError", "JoinStrategy", "Kernel", "Key",
-    "KeyNotFoundError", "KeyValueStore", "LayerContext", "LazyBackend", "Limit", "LimitingStore", "MISSING",
-    "ManagedStore", "MergeConflictError", "Node", "NodeError", "NotifyingStore", "Pace", "PermanentStoreError",
-    "PluginError", "PluginInfo", "PluginWarning", "Plugins", "Progress", "PruningStore", "ReadKey", "Registration",
-    "Retention", "RetryExhaustedError", "RetryStrategy", "RewritingStore", "Run", "RunCancelledError", "RunExistsError",
-    "RunFilter", "RunHandle", "RunInfo", "RunInterruptedError", "RunListing", "RunNotFoundError", "RunRecord",
-    "RunResult", "RunStatus", "RunTimeoutError", "RunView", "SchedulerError", "ScopedStore", "SerializationError",
-    "Signal", "Signals", "SizeLimitError", "SizeLimits", "SplitOutcome", "Standstill", "Step", "StepKilledError",
-    "StepTimeoutError", "StoreBackend", "StoreError", "StoreUnavailableError", "StoreView", "SubWorkflow", "Success",
-    "SystemClock", "Task", "TaskConfig", "TaskError", "Timer", "TransientStoreError", "Transition", "TransitionError",
-    "TypeMismatchError", "TypedStore", "ValidationError", "VersionMismatchError", "Wait", "WaitStrategy", "Workflow",
-    "WorkflowError", "WorkflowResult", "apply_changes", "current_step", "current_wait", "default_kernel", "derived_id",
-    "edges", "hookimpl", "hookspec", "is_held", "isolate", "not_a_list", "read_history", "sleep_until", "state_name",
-    "task", "undeclared", "wait_for",
+    "API_VERSION", "Appended", "AttachedRun", "AttributeRange", "AttributeStore", "AuditEntry", "AuditingStore",
+    "BranchOutcome", "BranchStatus", "BulkReport", "Call", "Cancelled", "CanoError", "Capabilities", "Changes",
+    "ClaimedRun", "ClaimingStore", "Clock", "Codec", "CodecLayer", "Commit", "ConcurrentWorkflow",
+    "ConcurrentWorkflowStatus", "Condition", "ConfigurationError", "ConflictError", "ContextLayer", "Executor",
+    "Explanation", "Failed", "FilterError", "Finding", "FunctionTask", "HOOK_NAMESPACE", "HistoryPagingStore",
+    "JoinConfig", "JoinError", "JoinStrategy", "Kernel", "Key", "KeyNotFoundError", "KeyValueStore", "LayerContext",
+    "LazyBackend", "Limit", "LimitingStore", "MISSING", "ManagedStore", "MergeConflictError", "Node", "NodeError",
+    "NotifyingStore", "Pace", "PermanentStoreError", "PluginError", "PluginInfo", "PluginWarning", "Plugins",
+    "Progress", "PruningStore", "ReadKey", "Registration", "Retention", "RetryExhaustedError", "RetryStrategy",
+    "RewritingStore", "Run", "RunCancelledError", "RunExistsError", "RunFilter", "RunHandle", "RunInfo",
+    "RunInterruptedError", "RunListing", "RunNotFoundError", "RunRecord", "RunResult", "RunStatus", "RunTimeoutError",
+    "RunView", "SchedulerError", "ScopedStore", "SerializationError", "Signal", "Signals", "SizeLimitError",
+    "SizeLimits", "SplitOutcome", "Standstill", "Step", "StepKilledError", "StepTimeoutError", "StoreBackend",
+    "StoreError", "StoreUnavailableError", "StoreView", "SubWorkflow", "Success", "SystemClock", "Task", "TaskConfig",
+    "TaskError", "Timer", "TransientStoreError", "Transition", "TransitionError", "TypeMismatchError", "TypedStore",
+    "ValidationError", "VersionMismatchError", "Wait", "WaitStrategy", "Workflow", "WorkflowError", "WorkflowResult",
+    "apply_changes", "current_step", "current_wait", "default_kernel", "derived_id", "edges", "hookimpl", "hookspec",
+    "is_held", "isolate", "not_a_list", "read_history", "sleep_until", "state_name", "task", "undeclared", "wait_for",
 ]  # fmt: skip
 
 # These names need asyncio, which takes longer to import than all of the above, so they are imported on first use.
@@ -142,6 +144,7 @@ if not typing.TYPE_CHECKING:  # with these functions, type checkers would accept
         __name__,
         {
             "runtime.clock": "SystemClock",
+            "search_attributes": "AttributeRange",
             "concurrency.batch": (
                 "Cancelled ConcurrentWorkflow ConcurrentWorkflowStatus Failed Success WaitStrategy WorkflowResult"
             ),

@@ -7,6 +7,7 @@ from typing import Protocol, cast, runtime_checkable
 
 from cano.protocols import StoreBackend
 from cano.records import AuditEntry, ClaimedRun, Commit, Retention, RunRecord, Signal, Transition
+from cano.run_filter import RunFilter
 
 
 @runtime_checkable
@@ -181,6 +182,28 @@ class NotifyingStore(StoreBackend, Protocol):
 
         Args:
             tell: called in the event loop that opened the store, or the last one that called `attend(True)`.
+        """
+        ...
+
+
+@runtime_checkable
+class AttributeStore(StoreBackend, Protocol):
+    """A store that finds and counts runs by their search attributes, and by the other fields of `RunFilter` but two.
+
+    It keeps `RunRecord.attributes` of new runs, replaces them by `Commit.attributes` in the same transaction, and
+    deletes them with the run. `runs` obeys `RunFilter.attributes`. It writes and reads nothing of that for runs without
+    attributes, and for filters without them.
+    """
+
+    async def count(self, filter: RunFilter) -> int:
+        """Return how many runs match, without reading them. The filter has no `error` and no `others`."""
+        ...
+
+    async def attribute_names(self) -> Sequence[tuple[str, bytes]]:
+        """Return the names of the attributes that runs have, each with the first byte of a value: the value's kind.
+
+        An attribute whose values are of several kinds has an entry for each. The time that this takes must not grow
+        with the number of runs.
         """
         ...
 

@@ -232,6 +232,7 @@ class Capabilities(NamedTuple):
         appends: commits may append to values, see `cano.Appended`. To others the kernel writes a whole list each time.
         signal_limit: the store is a `LimitingStore`; with others each kernel counts the waiting signals by itself.
         filters: `runs` obeys all fields of `RunFilter` but `error`. Of other stores the kernel reads page after page.
+        attributes: the store is a `cano.AttributeStore`. Otherwise no run can be found by its search attributes.
     """
 
     durable: bool = True
@@ -249,6 +250,7 @@ class Capabilities(NamedTuple):
     appends: bool = False
     signal_limit: bool = False
     filters: bool = False
+    attributes: bool = False
 
 
 @runtime_checkable

@@ -132,6 +132,8 @@ class RunRecord(NamedTuple):
         holder, expires: the lease's holder, and the wall-clock seconds when the lease expires; None without a lease.
         token: the fencing token, which rises by one with each claim.
         own: the engine's own values by name, beside the data: whatever a key of the data is, it is none of these.
+        attributes: encoded search attributes by name, by which stores that promise `attributes` find a new run. Stores
+            do not return them: the run has them among the engine's own values.
     """
 
     run_id: str
@@ -152,6 +154,7 @@ class RunRecord(NamedTuple):
     expires: float | None = None
     token: int = 0
     own: Mapping[str, Any] = _NOTHING
+    attributes: Mapping[str, bytes] = _NOTHING
 
     @property
     def place(self) -> tuple[float, str]:
@@ -181,6 +184,7 @@ class Commit(NamedTuple):
         release: whether to release the lease, too. The run then has no holder; its `token` does not change.
         own, own_removed: the engine's own values to set and to remove, as `changed` and `removed`.
         own_consumed: ids of the engine's own signals that this commit consumes, as `consumed`.
+        attributes: all encoded search attributes of the run, in place of those that it had; None changes none.
         at: wall-clock seconds.
     """
 
@@ -200,6 +204,7 @@ class Commit(NamedTuple):
     own: Mapping[str, Any] = _NOTHING
     own_removed: Sequence[str] = ()
     own_consumed: Sequence[str] = ()
+    attributes: Mapping[str, bytes] | None = None
     at: float = 0.0
 
 

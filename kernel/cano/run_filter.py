@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cano.records import RunRecord, RunStatus
 
+if TYPE_CHECKING:
+    from cano.search_attributes import AttributeRange
+
 PAGE = 500
 """The most records that a reader of a list holds."""
+
+
+class Condition(NamedTuple):
+    """A condition of a filter for which its value must be compared otherwise than by equality.
+
+    Attributes:
+        sign: `=`, `!=`, `<`, `<=`, `>`, `>=` or `in`.
+        value: what is compared with; of `in`, a sequence.
+    """
+
+    sign: str
+    value: Any
 
 
 class RunFilter(NamedTuple):
@@ -25,6 +40,11 @@ class RunFilter(NamedTuple):
             the following fields.
         created_after, created_before, updated_after, updated_before: wall-clock seconds, which are not included.
         error: name of the class of a failed run's error, or of its cause. No store gets it.
+        attributes: for search attributes, by name, a value, a `Condition`, or a list of conditions that must all be
+            met. A run without the attribute meets none. Stores with `attributes` get it as a tuple of
+            `cano.AttributeRange`: the encoded value must be in one of them.
+        others: more conditions of the fields workflow, status, state, error and parent, each with the field's name; of
+            a status, the value is a `RunStatus`. No store gets them.
     """
 
     workflow: str | None = None
@@ -38,9 +58,11 @@ class RunFilter(NamedTuple):
     updated_after: float | None = None
     updated_before: float | None = None
     error: str | None = None
+    attributes: Mapping[str, Any] | None = None
+    others: tuple[tuple[str, Condition], ...] = ()
 
     def matches(self, run: RunRecord) -> bool:
-        """Return whether the run matches all fields but `limit`."""
+        """Return whether the run matches all fields but `limit`. Its attributes must be as stores get them."""
         return (
             self.workflow in (None, run.workflow)
             and self.status in (None, run.status)
@@ -52,6 +74,8 @@ class RunFilter(NamedTuple):
             and (self.updated_after is None or run.updated > self.updated_after)
             and (self.updated_before is None or run.updated < self.updated_before)
             and (self.error is None or (run.error is not None and self.error in _classes(run.error)))
+            and (self.attributes is None or _allowed(self.attributes, run.attributes))
+            and all(_meets(run, name, condition) for name, condition in self.others)
         )
 
 
@@ -73,3 +97,18 @@ async def in_pages(
 def _classes(error: Mapping[str, Any]) -> tuple[str, str]:
     """Return the names of the classes of a stored error and of its cause."""
     return str(error.get("type")), str(error.get("cause") or "").partition(":")[0]
+
+
+def _allowed(wanted: Mapping[str, Sequence[AttributeRange]], found: Mapping[str, bytes]) -> bool:
+    """Return whether each attribute is there, and in one of its ranges."""
+    return all(
+        name in found and any(low <= found[name] < high for low, high in ranges) for name, ranges in wanted.items()
+    )
+
+
+def _meets(run: RunRecord, name: str, condition: Condition) -> bool:
+    """Return whether a field of a run meets a condition. A run without the field meets none."""
+    value: Any = getattr(run, name)
+    found = () if value is None else _classes(value) if name == "error" else (value,)
+    wanted = condition.value if condition.sign == "in" else (condition.value,)
+    return bool(found) and any(each in wanted for each in found) != (condition.sign == "!=")

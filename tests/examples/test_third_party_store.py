@@ -79,7 +79,9 @@ def test_its_page_is_true(venv: Venv, tmp_path: Path) -> None:
     (line,) = [line for line in plugins.splitlines() if "lmdb-for-cano" in line]
     assert "active" in line
     assert "cano_open_store, cano_stores" in line
-    assert re.search(r"^lmdb: +yes +yes +no +yes +yes +no +no +no +no +no +no +no +no +no +no$", plugins, re.MULTILINE)
+    assert re.search(
+        r"^lmdb: +yes +yes +no +yes +yes +no +no +no +no +no +no +no +no +no +no +no$", plugins, re.MULTILINE
+    )
 
 
 def test_its_page_promises_what_it_declares(venv: Venv) -> None:

@@ -59,7 +59,12 @@ class Lazy(LazyBackend[MemoryBackend]):
         super().__init__(
             "in memory",
             MemoryBackend().capabilities._replace(
-                prune=False, claims=False, history_pages=False, namespaces=False, signal_limit=False
+                prune=False,
+                claims=False,
+                history_pages=False,
+                namespaces=False,
+                signal_limit=False,
+                attributes=False,
             ),
         )
         self._kind = kind

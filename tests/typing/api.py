@@ -18,6 +18,8 @@ from cano import (
     MISSING,
     Appended,
     AttachedRun,
+    AttributeRange,
+    AttributeStore,
     AuditEntry,
     AuditingStore,
     BranchOutcome,
@@ -683,6 +685,24 @@ class Pruning(Backend):
 
 
 pruner: PruningStore = Pruning()
+
+
+class Searching(Backend):
+    """A store that finds runs by their search attributes."""
+
+    capabilities = Capabilities(filters=True, attributes=True)
+
+    async def count(self, filter: RunFilter) -> int:
+        """None, of this range."""
+        wanted: Mapping[str, Sequence[AttributeRange]] = filter.attributes or {}
+        return sum(low < high for ranges in wanted.values() for low, high in ranges)
+
+    async def attribute_names(self) -> Sequence[tuple[str, bytes]]:
+        """The tenant, a text."""
+        return [("tenant", b"s")]
+
+
+finder: AttributeStore = Searching()
 
 
 class Claiming(Backend):

@@ -15,6 +15,7 @@ Three more contracts need more than a URL: `DamageContract` corrupts rows, and f
 from __future__ import annotations
 
 from cano.testing.contract_appends import AppendClauses
+from cano.testing.contract_attributes import AttributeClauses
 from cano.testing.contract_audit import AuditClauses
 from cano.testing.contract_base import Contract
 from cano.testing.contract_claim import ClaimClauses
@@ -48,6 +49,7 @@ class StoreBackendContract(
     SignalClauses,
     OwnClauses,
     RunsClauses,
+    AttributeClauses,
     ReadyClauses,
     DeleteClauses,
     AuditClauses,

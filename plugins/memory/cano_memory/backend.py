@@ -34,7 +34,7 @@ from cano.options import switch, whole
 
 CAPABILITIES = Capabilities(
     durable=False, encoded=False, pages=True, prune=True, claims=True, history_pages=True, namespaces=True,
-    signal_limit=True, filters=True,
+    signal_limit=True, filters=True, attributes=True,
 )  # fmt: skip
 """The capabilities of a store that is not strict."""
 
@@ -123,14 +123,14 @@ class MemoryBackend:
                 return _copy_of(existing)
             new = run._replace(
                 data=self._stored_data(run.data), error=_isolated(run.error), payload=self._stored_value(run.payload),
-                own=self._stored_data(run.own),
+                own=self._stored_data(run.own), attributes=dict(run.attributes),
             )  # fmt: skip
             entry = Transition(
                 seq=run.seq, state=run.state, status=run.status, at=run.created, changed=new.data, own=new.own
             )
             self._save(new, entry)
             self._note(audit)
-            return _copy_of(new)
+            return _copy_of(new)._replace(attributes=run.attributes)
 
     async def load(self, run_id: str) -> RunRecord | None:
         """Return the run with all its data, or None."""
@@ -144,6 +144,17 @@ class MemoryBackend:
             found = [run for run in self._runs.values() if filter.matches(run)]
             found.sort(key=lambda run: run.place, reverse=True)
             return [_listed(run) for run in found[: filter.limit]]
+
+    async def count(self, filter: RunFilter) -> int:
+        """Return the number of matching runs."""
+        with self._locked():
+            found = sum(filter.matches(run) for run in self._runs.values())
+            return found if filter.limit is None else min(found, filter.limit)
+
+    async def attribute_names(self) -> Sequence[tuple[str, bytes]]:
+        """Return the names of all search attributes, and the kinds of their values."""
+        with self._locked():
+            return list({(name, value[:1]) for run in self._runs.values() for name, value in run.attributes.items()})
 
     async def history(self, run_id: str) -> Sequence[Transition]:
         """Return the run's history, oldest entry first."""
@@ -210,6 +221,8 @@ class MemoryBackend:
             wait=commit.wait, payload=self._stored_value(commit.payload), updated=commit.at,
             data=_changed(run.data, changed, commit.removed), own=_changed(run.own, own, commit.own_removed),
         )  # fmt: skip
+        if commit.attributes is not None:
+            run = run._replace(attributes=dict(commit.attributes))
         if commit.release:
             run = run._replace(holder=None, expires=None)
         entry = Transition(
@@ -440,6 +453,7 @@ class MemoryBackend:
 
 
 _NO_MAIL = _Mailbox()
+_NO_ATTRIBUTES: Mapping[str, bytes] = {}
 
 
 def _check_current(run: RunRecord | None, commit: Commit) -> RunRecord:
@@ -466,9 +480,11 @@ def _listed(run: RunRecord) -> RunRecord:
 
 
 def _copy_of(run: RunRecord) -> RunRecord:
-    """Return a copy of a stored run that shares no mutable value with it."""
+    """Return a copy of a stored run that shares no mutable value with it, without its search attributes."""
     data, own = _isolated(Appended.gathered(run.data)), _isolated(run.own)
-    return run._replace(data=data, error=_isolated(run.error), payload=isolate(run.payload), own=own)
+    return run._replace(
+        data=data, error=_isolated(run.error), payload=isolate(run.payload), own=own, attributes=_NO_ATTRIBUTES
+    )
 
 
 def _changed(data: Mapping[str, Any], changed: Mapping[str, Any], removed: Sequence[str]) -> dict[str, Any]:

@@ -596,6 +596,56 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
         {"runs": lambda s, honest, f: honest(f if f.after is None else f._replace(
             after=(f.after[0], "")))},
         "pages_of_a_list_leave_out_no_run"),
+    "finds by no attribute": (
+        {"runs": lambda s, honest, f: honest(f._replace(attributes=None))},
+        "runs_are_found_by_attributes attributes_and_fields_are_found_together"),
+    "counts by no attribute": (
+        {"count": lambda s, honest, f: honest(f._replace(attributes=None))},
+        "runs_are_found_by_attributes attributes_and_fields_are_found_together"),
+    "counts by no state": (
+        {"count": lambda s, honest, f: honest(f._replace(state=None))}, "runs_are_counted"),
+    "finds the end of a range": (
+        {"runs": lambda s, honest, f: honest(f if f.attributes is None else f._replace(attributes={
+            name: [(low, high + b"\0") for low, high in ranges] for name, ranges in f.attributes.items()}))},
+        "runs_are_found_by_attributes"),
+    "compares values as text": (
+        {"runs": lambda s, honest, f: honest(f if f.attributes is None else f._replace(attributes={
+            name: [(low.lower(), high.lower()) for low, high in ranges] for name, ranges in f.attributes.items()}))},
+        "runs_are_found_by_attributes"),
+    "finds by one attribute": (
+        {"runs": lambda s, honest, f: honest(f if f.attributes is None else f._replace(
+            attributes=dict(list(f.attributes.items())[:1])))},
+        "attributes_and_fields_are_found_together"),
+    "finds by attributes after the limit": (
+        {"runs": lambda s, honest, f: then(honest(f._replace(attributes=None)), lambda runs: [
+            run for run in runs if f._replace(after=None).matches(s._runs[run.run_id])])},
+        "attributes_and_fields_are_found_together"),
+    "never changes attributes": (
+        {"commit": lambda s, honest, commit, *audit: honest(commit._replace(attributes=None), *audit)},
+        "attributes_change_with_the_commit names_of_attributes"),
+    "forgets attributes at each commit": (
+        {"commit": lambda s, honest, commit, *audit: honest(commit._replace(
+            attributes=commit.attributes or {}), *audit)},
+        "attributes_change_with_the_commit"),
+    "adds attributes to those that were there": (
+        {"commit": lambda s, honest, commit, *audit: honest(commit._replace(
+            attributes=None if commit.attributes is None else {
+                **s._runs[commit.run_id].attributes, **commit.attributes}), *audit)},
+        "attributes_change_with_the_commit"),
+    "returns attributes": (
+        {"load": lambda s, honest, run_id: then(honest(run_id), lambda run: run and run._replace(
+            attributes=s._runs[run_id].attributes))},
+        "attributes_change_with_the_commit"),
+    "names an attribute once": (
+        {"attribute_names": lambda s, honest: then(honest(), lambda found: list(dict(found).items()))},
+        "names_of_attributes"),
+    "keeps attributes of deleted runs": (
+        {"delete": lambda s, honest, run_id, *audit: (
+            s.__dict__.setdefault("left", {}).update({run_id: s._runs.get(run_id)}), honest(run_id, *audit))[1],
+         "attribute_names": lambda s, honest: then(honest(), lambda found: sorted({*found, *(
+             (name, value[:1]) for run in s.__dict__.get("left", {}).values() if run
+             for name, value in run.attributes.items())}))},
+        "attributes_go_with_their_run"),
     "claims every definition": (
         {"claim_ready": lambda s, honest, given, *rest: honest(
             [(run.workflow, run.version, run.fingerprint) for run in s._runs.values()], *rest)},

@@ -37,6 +37,7 @@ DURABLE = Capabilities(
     namespaces=True,
     signal_limit=True,
     filters=True,
+    attributes=True,
     audit=True,
     appends=True,
 )
@@ -51,6 +52,7 @@ FORGETFUL = Capabilities(
     namespaces=True,
     signal_limit=True,
     filters=True,
+    attributes=True,
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from cano import ConfigurationError, RunFilter, RunRecord, RunStatus, Transition, read_history
 from cano.engine.ports import Host
@@ -41,9 +42,10 @@ class Lister:
     async def runs(self, filter: RunFilter) -> list[RunRecord]:
         """See `Kernel.runs`. What the store does not filter by, this does, page after page."""
         promises, found = self._stored.backend.capabilities, list[RunRecord]()
-        ask = filter._replace(error=None)
+        ask = filter._replace(error=None, others=())
         if not promises.filters:
-            ask = ask._replace(**dict.fromkeys(_MORE))
+            unset: dict[str, Any] = dict.fromkeys(_MORE)
+            ask = ask._replace(**unset)
         if filter.status is RunStatus.INTERRUPTED:
             ask = ask._replace(status=RunStatus.RUNNING)
         if exact := ask == filter and filter.status is not RunStatus.RUNNING:
