@@ -63,6 +63,7 @@ from cano.optional_stores import (
     RewritingStore,
     ScopedStore,
     read_history,
+    read_ready,
 )
 from cano.protocols import (
     Call,
@@ -135,7 +136,8 @@ __all__ = [
     "TaskError", "Timer", "TransientStoreError", "Transition", "TransitionError", "TypeMismatchError", "TypedStore",
     "ValidationError", "VersionMismatchError", "Wait", "WaitStrategy", "Workflow", "WorkflowError", "WorkflowResult",
     "apply_changes", "current_step", "current_wait", "default_kernel", "derived_id", "edges", "hookimpl", "hookspec",
-    "is_held", "isolate", "not_a_list", "read_history", "sleep_until", "state_name", "task", "undeclared", "wait_for",
+    "is_held", "isolate", "not_a_list", "read_history", "read_ready", "sleep_until", "state_name", "task", "undeclared",
+    "wait_for",
 ]  # fmt: skip
 
 # These names need asyncio, which takes longer to import than all of the above, so they are imported on first use.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from inspect import signature
 from typing import Any, Generic, TypeVar, cast
 
@@ -146,9 +146,9 @@ class LazyBackend(ABC, Generic[BackendT]):
         """See `StoreBackend.missing_recipients`."""
         return await self._opened().missing_recipients()
 
-    async def ready(self, now: float) -> Sequence[RunRecord]:
-        """See `StoreBackend.ready`."""
-        return await self._opened().ready(now)
+    async def ready(self, now: float, workflows: Collection[str] | None = None) -> Sequence[RunRecord]:
+        """See `StoreBackend.ready`, and `Capabilities.ready_filters`."""
+        return await self._opened().ready(now, *given(workflows))
 
     async def delete(self, run_id: str, audit: AuditEntry | None = None) -> bool:
         """See `AuditingStore.delete`."""
@@ -170,6 +170,6 @@ class LazyBackend(ABC, Generic[BackendT]):
         return cast(AuditingStore, self._opened())
 
 
-def given(audit: AuditEntry | None) -> tuple[Any, ...]:
-    """Return the arguments for an entry: none for a store without an audit."""
-    return () if audit is None else (audit,)
+def given(argument: Any) -> tuple[Any, ...]:
+    """Return an optional argument of a call: none for a store whose call does not take it."""
+    return () if argument is None else (argument,)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol, cast, runtime_checkable
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Protocol, cast, runtime_checkable
 
 from cano.protocols import StoreBackend
 from cano.records import AuditEntry, ClaimedRun, Commit, Retention, RunRecord, Signal, Transition
@@ -162,6 +162,14 @@ async def read_history(
         return await cast(HistoryPagingStore, backend).history_page(run_id, after, limit)
     entries = await backend.history(run_id)
     return [entry for entry in entries if after is None or entry.seq > after][:limit]
+
+
+async def read_ready(backend: StoreBackend, now: float, workflows: Collection[str]) -> Sequence[RunRecord]:
+    """Return the runs of these workflows that a kernel can claim and resume now, from any store."""
+    if backend.capabilities.ready_filters:
+        found: Sequence[RunRecord] = await cast(Any, backend).ready(now, workflows)
+        return found
+    return [record for record in await backend.ready(now) if record.workflow in workflows]
 
 
 @runtime_checkable

@@ -233,6 +233,8 @@ class Capabilities(NamedTuple):
         signal_limit: the store is a `LimitingStore`; with others each kernel counts the waiting signals by itself.
         filters: `runs` obeys all fields of `RunFilter` but `error`. Of other stores the kernel reads page after page.
         attributes: the store is a `cano.AttributeStore`. Otherwise no run can be found by its search attributes.
+        ready_filters: `ready(now, workflows)` returns the ready runs of these workflows only, in a time that does not
+            grow with the others. Other stores are asked for all ready runs.
     """
 
     durable: bool = True
@@ -251,6 +253,7 @@ class Capabilities(NamedTuple):
     signal_limit: bool = False
     filters: bool = False
     attributes: bool = False
+    ready_filters: bool = False
 
 
 @runtime_checkable

@@ -1,9 +1,10 @@
 """`python -m tests.benchmarks.growth`: what must not grow with the runs of a store, for several sizes in one table.
 
-A store of size N has N parked runs that wait, N finished runs of ten workflows, N signals that no run awaits, and a run
-of N / 10 steps. Each cell is the shortest of some rounds in milliseconds, as a caller waits for it, on one machine with
-real servers. The last lines are of a run that appends 11 characters in each of N steps: the CPU time of this process,
-and what a step adds to the file, to PostgreSQL's write-ahead log, or to Redis's memory.
+A store of size N has N parked runs that wait, N runs in the queue of one workflow, N finished runs of ten workflows, N
+signals that no run awaits, and a run of N / 10 steps. Each cell is the shortest of some rounds in milliseconds, as a
+caller waits for it, on one machine with real servers. The last lines are of a run that appends 11 characters in each
+of N steps: the CPU time of this process, and what a step adds to the file, to PostgreSQL's write-ahead log, or to
+Redis's memory.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from cano import (
     Commit,
@@ -33,6 +35,7 @@ from cano import (
     Workflow,
     current_step,
     read_history,
+    read_ready,
 )
 from cano.testing.contract_base import installed_backend
 from cano_memory import MemoryBackend
@@ -61,6 +64,11 @@ def finished(number: int) -> RunRecord:
     return _run(f"finished {number:07}", f"flow {number % 10}", status, number)
 
 
+def queued(number: int) -> RunRecord:
+    """A run that no process has begun."""
+    return _run(f"queued {number:07}", "queue", RunStatus.RUNNING, number)
+
+
 def _run(run_id: str, workflow: str, status: RunStatus, number: int, wait: Wait | None = None) -> RunRecord:
     return RunRecord(
         run_id=run_id, workflow=workflow, version="1", fingerprint="start A; state A does A -> B", state="A",
@@ -73,18 +81,19 @@ async def fill(store: StoreBackend, size: int) -> None:
     """Store the runs and signals of a store of that size."""
     for first in range(0, size, AT_ONCE):
         numbers = range(first, min(first + AT_ONCE, size))
-        await asyncio.gather(*[store.create(run(number)) for number in numbers for run in (parked, finished)])
+        await asyncio.gather(*[store.create(run(number)) for number in numbers for run in (parked, queued, finished)])
         signal = Signal("1", "no run waits for this")
         await asyncio.gather(*[store.put_signal(f"parked {number:07}", signal) for number in numbers])
 
 
-def works(store: StoreBackend) -> Mapping[str, Work]:
+def works(store: Any) -> Mapping[str, Work]:
     """What is measured, by name."""
     return {
-        "ready()": lambda: store.ready(NOW),
+        "ready() of a workflow": lambda: read_ready(store, NOW, {"waiting"}),
+        "claim_ready() of a workflow": lambda: store.claim_ready([("waiting", "1", "f")], 9, "me", NOW, NOW + 30),
         "runs(limit=50)": lambda: store.runs(RunFilter(limit=50)),
         "runs(limit=50, after=...)": lambda: store.runs(RunFilter(limit=50, after=(NOW + 0.2, ""))),
-        "runs(status='running')": lambda: store.runs(RunFilter(status=RunStatus.RUNNING)),
+        "runs(status='running', limit=50)": lambda: store.runs(RunFilter(status=RunStatus.RUNNING, limit=50)),
         "runs(status='failed', limit=50)": lambda: store.runs(RunFilter(status=RunStatus.FAILED, limit=50)),
         "runs(parent=...)": lambda: store.runs(RunFilter(parent="parent")),
         "runs(workflow=..., limit=50)": lambda: store.runs(RunFilter(workflow="flow 3", limit=50)),

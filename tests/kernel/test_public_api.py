@@ -146,6 +146,7 @@ NAMES = [
     "isolate",
     "not_a_list",
     "read_history",
+    "read_ready",
     "sleep_until",
     "state_name",
     "task",

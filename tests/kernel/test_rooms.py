@@ -14,7 +14,7 @@ HERE = Path(cano.__file__).parent
 FILES = sorted(path for path in HERE.rglob("*.py") if "testing" not in path.relative_to(HERE).parts)
 
 BUDGETS = {
-    "": 1_492,  # the top floor: hooks, protocols, records, errors, options
+    "": 1_500,  # the top floor: hooks, protocols, records, errors, options
     "data": 587,
     "model": 808,
     "engine": 1_551,
@@ -25,7 +25,7 @@ BUDGETS = {
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
 DURABILITY = {
-    "": 1_957, "bulk": 137, "families": 91, "inspection": 534, "looking": 141, "recovery": 591, "sealing": 611,
+    "": 1_957, "bulk": 137, "families": 91, "inspection": 534, "looking": 141, "recovery": 599, "sealing": 611,
     "selecting": 161,
 }  # fmt: skip
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""

@@ -139,6 +139,7 @@ from cano import (
     isolate,
     not_a_list,
     read_history,
+    read_ready,
     sleep_until,
     state_name,
     task,
@@ -416,6 +417,7 @@ async def kernels() -> None:
         print(bulk.matched, bulk.refused["one"], bulk.failed)
         print(RunFilter(updated_before=3.0, state="PAY").matches((await listing)[0]))
         records: Sequence[RunRecord] = await listing
+        records = await read_ready(pager, 0.0, {"flow"})
         tokens: list[str | None] = [record.wait_token for record in records]
         history: Sequence[Transition] = await kernel.history("one", after=3, limit=10)
         history = await read_history(pager, "one", after=3, limit=10)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 
+from cano.optional_stores import read_ready
 from cano.protocols import StoreBackend
 from cano.records import RunStatus, Signal, Wait
 from cano.testing.contract_base import LATER, NOW, Contract, clause, free_run, loaded, new_run, note, step, values
@@ -158,3 +159,26 @@ class ReadyClauses(Contract):
         assert list(await store.ready(NOW)) == [run._replace(data={})]
         assert await loaded(store) == run
         assert await store.next_signal("run", "go") == Signal("1", "go")
+
+    @clause
+    async def test_ready_runs_of_other_workflows_are_left_out(self, store: StoreBackend) -> None:
+        """A store with `capabilities.ready_filters` returns the runs of the given workflows only, as without them."""
+        wait = Wait(then="B", signal="go", until=NOW - 1)
+        for workflow in ("flow", "flows", "Flow", "other"):
+            await store.create(free_run(f"{workflow} free", workflow=workflow))
+            await store.create(new_run(f"{workflow} expired", workflow=workflow, expires=JUST_BEFORE))
+            await store.create(new_run(f"{workflow} held", workflow=workflow))
+            await store.create(free_run(f"{workflow} due", workflow=workflow, status=RunStatus.PARKED, wait=wait))
+            signalled = wait._replace(until=None)
+            await store.create(
+                free_run(f"{workflow} signalled", workflow=workflow, status=RunStatus.PARKED, wait=signalled)
+            )
+            await store.put_signal(f"{workflow} signalled", Signal("1", "go"))
+        every = {run.run_id: run for run in await store.ready(NOW)}
+        assert len(every) == 16
+
+        for names in ({"flow"}, {"other", "Flow", "none"}, set[str]()):
+            found = await read_ready(store, NOW, names)
+            expected = [run for run in every.values() if run.workflow in names]
+            assert {run.run_id: run for run in found} == {run.run_id: run for run in expected}
+            assert len(found) == 4 * len(names - {"none"})

@@ -18,7 +18,7 @@ import functools
 import os
 import signal
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
@@ -330,8 +330,8 @@ class FaultyStore:
     async def missing_recipients(self) -> Sequence[str]:
         return await self._call("missing_recipients", self.backend.missing_recipients)
 
-    async def ready(self, now: float) -> Sequence[RunRecord]:
-        return await self._call("ready", self.backend.ready, now)
+    async def ready(self, now: float, workflows: Collection[str] | None = None) -> Sequence[RunRecord]:
+        return await self._call("ready", self.backend.ready, now, *given(workflows))
 
     async def delete(self, run_id: str, audit: AuditEntry | None = None) -> bool:
         return await self._call("delete", self.backend.delete, run_id, *given(audit))

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import click
-from cano import Kernel, RunStatus, Workflow
+from cano import Kernel, RunStatus, Workflow, read_ready
 
 from cano_cli.errors import FAILED, STOPPED, Failed, tracebacks, usage_error
 from cano_cli.execution import report_unhandled, stdout_reserved
@@ -140,7 +140,7 @@ async def _report_held(kernel: Kernel, names: set[str], claimed: set[str]) -> No
 async def _report_stuck(kernel: Kernel, names: set[str], claimed: set[str]) -> bool:
     """Print how many ready runs this kernel could not claim or resume. Return whether there are any."""
     now = kernel.clock.time()
-    ready = [record for record in await backend_of(kernel).ready(now) if record.workflow in names]
+    ready = await read_ready(backend_of(kernel), now, names)
     stuck = [record.run_id for record in ready if record.run_id not in {*claimed, *kernel.active}]
     if stuck:
         click.echo(f"{counted(len(stuck), 'run')} could not be resumed", err=True)  # the kernel has logged the reasons

@@ -256,7 +256,7 @@ class Claimer:
             ),
             *claim.audit,
         )  # fmt: skip
-        self._watchlist.parked[record.run_id] = None
+        self._watchlist.park(record.run_id, claim.plan.name)
         self._alarms.set(record.run_id, wait)
 
     def _limit(self, record: RunRecord, timeout: float | None) -> tuple[tuple[float, float] | None, dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field
@@ -34,7 +34,7 @@ from cano.options import switch, whole
 
 CAPABILITIES = Capabilities(
     durable=False, encoded=False, pages=True, prune=True, claims=True, history_pages=True, namespaces=True,
-    signal_limit=True, filters=True, attributes=True,
+    signal_limit=True, filters=True, attributes=True, ready_filters=True,
 )  # fmt: skip
 """The capabilities of a store that is not strict."""
 
@@ -353,10 +353,11 @@ class MemoryBackend:
         with self._locked():
             return [run_id for run_id in self._mail if run_id not in self._runs]
 
-    async def ready(self, now: float) -> Sequence[RunRecord]:
-        """Return the runs that a kernel can claim and resume now, with empty data."""
+    async def ready(self, now: float, workflows: Collection[str] | None = None) -> Sequence[RunRecord]:
+        """Return the runs, of these workflows or of all, that a kernel can claim and resume now, with empty data."""
         with self._locked():
-            return [_listed(run) for run in self._runs.values() if self._is_ready(run, now)]
+            wanted = [run for run in self._runs.values() if workflows is None or run.workflow in workflows]
+            return [_listed(run) for run in wanted if self._is_ready(run, now)]
 
     # audit
 

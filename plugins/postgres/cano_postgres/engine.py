@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from time import monotonic
@@ -245,8 +245,8 @@ class Engine:
     ) -> Sequence[RunRecord]:
         return await self._reader.ask(pruning.expired, retention, now, limit, after)
 
-    async def ready(self, now: float) -> Sequence[RunRecord]:
-        return await self._reader.ask(reading.ready, now)
+    async def ready(self, now: float, workflows: Collection[str] | None = None) -> Sequence[RunRecord]:
+        return await self._reader.ask(reading.ready, now, workflows)
 
     # notifications
 

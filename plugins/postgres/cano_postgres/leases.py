@@ -19,13 +19,13 @@ CLAIM_READY = """
             AS given (workflow, version, fingerprint)
     ), woken AS MATERIALIZED (
         SELECT id FROM runs
-        WHERE wake <= %(now)s AND status = 'parked' AND holder IS NULL AND run_id <> ALL(%(skip)s)
-            AND (workflow, version, fingerprint) IN (SELECT * FROM given)
+        WHERE workflow = ANY(%(workflows)s) AND wake <= %(now)s AND status || '' = 'parked' AND holder IS NULL
+            AND run_id <> ALL(%(skip)s) AND (workflow, version, fingerprint) IN (SELECT * FROM given)
         LIMIT %(limit)s::bigint FOR UPDATE SKIP LOCKED
     ), interrupted AS MATERIALIZED (
         SELECT id FROM runs
-        WHERE status = 'running' AND holder IS NULL AND run_id <> ALL(%(skip)s)
-            AND (workflow, version, fingerprint) IN (SELECT * FROM given)
+        WHERE workflow = ANY(%(workflows)s) AND status = 'running' AND holder IS NULL
+            AND run_id <> ALL(%(skip)s) AND (workflow, version, fingerprint) IN (SELECT * FROM given)
         LIMIT %(limit)s::bigint - (SELECT count(*) FROM woken) FOR UPDATE SKIP LOCKED
     ), claimed AS (
         UPDATE runs SET token = token + 1, holder = %(holder)s, expires = %(expires)s, mark = %(mark)s

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from typing import Any, LiteralString
@@ -12,6 +12,7 @@ from cano import ClaimedRun, RunFilter, RunRecord, RunStatus, SerializationError
 from cano_msgspec.packing import unpacked_record, unreadable, unreadable_record
 from psycopg import AsyncCursor
 
+from cano_postgres.arrays import texts
 from cano_postgres.connection import Connection
 from cano_postgres.snapshot import TAIL, Fold, merged, unpacked
 from cano_postgres.work import Rows
@@ -39,12 +40,23 @@ _BY_ID: LiteralString = f"{_WITH_DATA} FROM runs WHERE run_id = %s"
 CLAIMED: LiteralString = f"""
     {_WITH_DATA}, EXISTS (SELECT FROM signals WHERE signals.run_id = runs.run_id AND NOT consumed)
     FROM runs WHERE id = ANY(current_setting('cano.claimed')::bigint[])"""
-READY = f"""
+_NAMES: LiteralString = """
+        WITH RECURSIVE names (name) AS (
+            SELECT min(workflow) FROM runs WHERE {0}
+            UNION ALL
+            SELECT (SELECT min(workflow) FROM runs WHERE {0} AND workflow > name) FROM names WHERE name IS NOT NULL
+        )"""
+_RUNNING: LiteralString = "status = 'running'"
+_WAKING: LiteralString = "wake IS NOT NULL"
+_OF_WORKFLOWS: LiteralString = "workflow = ANY(coalesce(%(workflows)s::text[], ARRAY({0} SELECT name FROM names)))"
+# a condition on an expression does not choose the index: many runs are parked
+READY: LiteralString = f"""
     SELECT {COLUMNS} FROM runs
     WHERE id = ANY(ARRAY(
-        SELECT id FROM runs WHERE wake <= %(now)s AND status = 'parked'
+        SELECT id FROM runs
+        WHERE {_OF_WORKFLOWS.format(_NAMES.format(_WAKING))} AND wake <= %(now)s AND status || '' = 'parked'
         UNION ALL
-        SELECT id FROM runs WHERE status = 'running'
+        SELECT id FROM runs WHERE {_OF_WORKFLOWS.format(_NAMES.format(_RUNNING))} AND {_RUNNING}
     )) AND (holder IS NULL OR expires IS NULL OR expires < %(now)s) ORDER BY id"""
 # the entries after number `low` are those with a greater seq than `after`; a missing entry ends the search too early
 HISTORY = """
@@ -80,7 +92,13 @@ _MORE: dict[str, LiteralString] = {
 
 @cache
 def listing(
-    workflow: bool, status: bool, parent: bool, often: bool = False, after: bool = False, more: tuple[str, ...] = ()
+    workflow: bool,
+    status: bool,
+    parent: bool,
+    often: bool = False,
+    after: bool = False,
+    more: tuple[str, ...] = (),
+    running: bool = False,
 ) -> LiteralString:
     """Return the query for a filter that has these fields. Each reads one index, newest run first.
 
@@ -88,23 +106,34 @@ def listing(
         workflow, status, parent, after: whether the filter has the field.
         often: whether most runs have the status, so that the index by workflow is the shorter way.
         more: names of the other fields that the filter has.
+        running: whether the status is RUNNING, whose index is by workflow, too.
     """
     wanted: list[LiteralString] = []
+    each = running and status and not workflow and not parent  # one workflow after the other
     # a condition on an expression does not choose the index
     if parent:
         wanted.append("parent = %(parent)s")
     if status:
         by_status = not parent and not (workflow and often)
-        wanted.append("status = %(status)s" if by_status else "status || '' = %(status)s")
+        if by_status:
+            wanted.append(_RUNNING if running else f"status = %(status)s AND NOT {_RUNNING}")
+        else:
+            wanted.append("status || '' = %(status)s")
+    if each:
+        wanted.append("workflow = name")
     if workflow:
-        by_workflow = not parent and not (status and not often)
+        by_workflow = not parent and (running or not (status and not often))
         wanted.append("workflow = %(workflow)s" if by_workflow else "workflow || '' = %(workflow)s")
     created: LiteralString = "created" if wanted else "(created + 0)"
     if after:
         wanted.append(f"{created} <= %(created)s AND ({created} < %(created)s OR run_id < %(run_id)s)")
     wanted += [_MORE[name].format(created=created) for name in more]
     where: LiteralString = f"WHERE {' AND '.join(wanted)} " if wanted else ""
-    return f"SELECT {COLUMNS} FROM runs {where}ORDER BY {created} DESC, run_id DESC LIMIT %(limit)s::bigint"
+    order: LiteralString = f"ORDER BY {created} DESC, run_id DESC LIMIT %(limit)s::bigint"
+    if each:
+        names = _NAMES.format(_RUNNING)
+        return f"{names} SELECT {COLUMNS} FROM names, LATERAL (SELECT * FROM runs {where}{order}) AS runs {order}"
+    return f"SELECT {COLUMNS} FROM runs {where}{order}"
 
 
 async def load(connection: Connection, run_id: str) -> RunRecord | None:
@@ -150,13 +179,14 @@ async def runs(connection: Connection, filter: RunFilter) -> Sequence[RunRecord]
         filter.status is RunStatus.SUCCEEDED,
         filter.after is not None,
         more,
+        filter.status is RunStatus.RUNNING,
     )
     return await listed(connection, question, wanted)
 
 
-async def ready(connection: Connection, now: float) -> Sequence[RunRecord]:
-    """Return the runs that a kernel can claim and resume, without data."""
-    return await listed(connection, READY, {"now": now})
+async def ready(connection: Connection, now: float, workflows: Collection[str] | None) -> Sequence[RunRecord]:
+    """Return the runs, of these workflows or of all, that a kernel can claim and resume, without data."""
+    return await listed(connection, READY, {"now": now, "workflows": None if workflows is None else texts(workflows)})
 
 
 async def listed(connection: Connection, question: LiteralString, values: Mapping[str, Any]) -> list[RunRecord]:

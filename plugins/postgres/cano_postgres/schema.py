@@ -175,6 +175,13 @@ MIGRATIONS: tuple[tuple[Step, ...], ...] = (
         "CREATE INDEX audit_by_age ON audit (at, id)",
         "CREATE INDEX audit_of_runs ON audit (run_id, at, id)",
     ),
+    (
+        # by workflow, so that a poll reads no queue of another one
+        "DROP INDEX runs_by_status, runs_to_wake",
+        "CREATE INDEX runs_by_status ON runs (status, created) WHERE NOT status = 'running'",
+        "CREATE INDEX runs_running ON runs (workflow, created) WHERE status = 'running'",
+        "CREATE INDEX runs_to_wake ON runs (workflow, wake) WHERE wake IS NOT NULL",
+    ),
 )
 """The statements and functions that migrate a schema from each version to the next; the first creates the tables."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import count
 from typing import Any
 
@@ -136,8 +136,9 @@ class Engine:
         answer = await self._ask(scripts.RUNS, b"%d" % limit, b"%d" % PAGE, *after, *(indexes or (b"runs",)))
         return await self._records(answer, lambda run: reading.matches(run, filter))
 
-    async def ready(self, now: float) -> Sequence[RunRecord]:
-        answer = await self._ask(scripts.READY, time(now), b"%d" % PAGE)
+    async def ready(self, now: float, workflows: Collection[str] | None = None) -> Sequence[RunRecord]:
+        wanted = b"1" if workflows is None else b"0"
+        answer = await self._ask(scripts.READY, time(now), b"%d" % PAGE, wanted, *map(text, workflows or ()))
         return await self._records(answer, lambda run: reading.could_go_on(run, now))
 
     async def history(self, run_id: str) -> Sequence[Transition]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from typing import Any
@@ -184,8 +184,9 @@ class Engine:
         work = partial(pruning.expired, retention=retention, now=now, limit=limit, after=after)
         return self._lister.do(Call(work))
 
-    def ready(self, now: float) -> Coroutine[Any, Any, Sequence[RunRecord]]:
-        return self._reader.do(Call(partial(reading.ready, now=now)))
+    def ready(self, now: float, workflows: Collection[str] | None = None) -> Coroutine[Any, Any, Sequence[RunRecord]]:
+        names = None if workflows is None else tuple(workflows)
+        return self._reader.do(Call(partial(reading.ready, now=now, workflows=names)))
 
     # notifications
 

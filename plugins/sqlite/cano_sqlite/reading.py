@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -28,13 +29,16 @@ _BY_ID = _RECORDS + "WHERE runs.run_id = ?"
 _WITH_WORKFLOW = _COLUMNS + "FROM runs CROSS JOIN definitions ON definitions.run = runs.id" + _JOURNAL
 _OF_WORKFLOW = _COLUMNS + "FROM definitions CROSS JOIN runs ON runs.id = definitions.run" + _JOURNAL
 # a unary plus keeps a condition from choosing the index: many runs are parked
-READY = (
-    _RECORDS
-    + """WHERE runs.id IN (
-        SELECT id FROM runs WHERE wake <= :now AND +status = 'parked'
-        UNION ALL
-        SELECT id FROM runs WHERE status = 'running'
-    ) AND (runs.holder IS NULL OR runs.expires IS NULL OR runs.expires < :now) ORDER BY runs.id"""
+_CAN_GO_ON = """
+        SELECT runs.id FROM runs {0} WHERE runs.{1}
+            AND (runs.holder IS NULL OR runs.expires IS NULL OR runs.expires < :now)"""
+_WAKING, _RUNNING = "wake <= :now AND +runs.status = 'parked'", "status = 'running'"
+_THEIRS = """CROSS JOIN definitions ON definitions.run = runs.id
+            AND definitions.workflow IN (SELECT value FROM json_each(:workflows))"""
+READY, READY_OF_WORKFLOWS = (
+    f"{_RECORDS}WHERE runs.id IN ({_CAN_GO_ON.format(join, _WAKING)} UNION ALL {_CAN_GO_ON.format(join, _RUNNING)})"
+    " ORDER BY runs.id"
+    for join in ("", _THEIRS)
 )
 
 
@@ -116,9 +120,12 @@ def listed(connection: sqlite3.Connection, where: str) -> list[RunRecord]:
     return [_listed(row) for row in fetch(connection, _RECORDS + where, ())]
 
 
-def ready(connection: sqlite3.Connection, now: float) -> Sequence[RunRecord]:
-    """Return the runs that a kernel can claim and resume, without data."""
-    return [_listed(row) for row in fetch(connection, READY, {"now": now})]
+def ready(connection: sqlite3.Connection, now: float, workflows: Sequence[str] | None) -> Sequence[RunRecord]:
+    """Return the runs, of these workflows or of all, that a kernel can claim and resume, without data."""
+    if workflows is None:
+        return [_listed(row) for row in fetch(connection, READY, {"now": now})]
+    wanted = {"now": now, "workflows": json.dumps(workflows)}
+    return [_listed(row) for row in fetch(connection, READY_OF_WORKFLOWS, wanted)]
 
 
 def history(connection: sqlite3.Connection, run_id: str, after: int | None, limit: int | None) -> Sequence[Transition]:

@@ -572,10 +572,10 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
     "takes a limit of 0 for none": (
         {"runs": lambda s, honest, f: honest(f._replace(limit=f.limit or None))}, "runs_are_limited"),
     "is ready too late": (
-        {"ready": lambda s, honest, now: honest(math.nextafter(now, 0))},
+        {"ready": lambda s, honest, now, *names: honest(math.nextafter(now, 0), *names)},
         "a_parked_run_is_ready_when_its_time_has_come"),
     "is ready without regard to signals": (
-        {"ready": lambda s, honest, now: then(honest(now), lambda runs: [
+        {"ready": lambda s, honest, now, *names: then(honest(now, *names), lambda runs: [
             run for run in runs if run.wait is None or (run.wait.until is not None and run.wait.until <= now)])},
         "a_parked_run_is_ready_when_its_signal_is_there"),
     "is ready for any signal": (
@@ -787,12 +787,18 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
             honest(run_id, signal) if known(s, run_id).status is RunStatus.PARKED else nothing(None))},
         "no_signal_is_missed_while_its_run_is_parked"),
     "is ready though held": (
-        {"ready": lambda s, honest, now: ([keep(s, i, **NO_HOLDER) for i in s._runs], honest(now))[1]},
+        {"ready": lambda s, honest, *given: ([keep(s, i, **NO_HOLDER) for i in s._runs], honest(*given))[1]},
         "a_running_run_is_ready_when_nobody_holds_it a_held_parked_run_is_not_ready a_run_that_went_on_is_not_ready"),
     "is ready though finished": (
-        {"ready": lambda s, honest, now: (
-            [keep(s, i, status=PARKED) for i, run in s._runs.items() if run.status in FINISHED], honest(now))[1]},
+        {"ready": lambda s, honest, *given: (
+            [keep(s, i, status=PARKED) for i, run in s._runs.items() if run.status in FINISHED], honest(*given))[1]},
         "a_finished_run_is_not_ready"),
+    "lists the queues of all workflows": (
+        {"ready": lambda s, honest, now, *names: honest(now)}, "ready_runs_of_other_workflows_are_left_out"),
+    "lists workflows by the start of their names": (
+        {"ready": lambda s, honest, now, *names: then(honest(now), lambda runs: [
+            run for run in runs if not names or any(run.workflow.startswith(name) for name in names[0])])},
+        "ready_runs_of_other_workflows_are_left_out"),
     "is ready with data": (
         listed("ready", lambda s, runs: [s._runs[run.run_id] for run in runs]), "ready_runs_come_without_their_data"),
     "is ready once for each signal": (

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from cano import Commit, Kernel, RunStatus, Workflow, current_step, wait_for
+from cano import Commit, Kernel, RunStatus, SubWorkflow, Workflow, current_step, wait_for
 from cano_durability.keeper import Keeper
 from cano_durability.keys import TAKEOVERS
 
@@ -62,6 +62,31 @@ async def test_all_are_claimed_in_one_call(world: World, works: Works) -> None:
     assert {handle.run_id for handle in await kernel.recover(works.flow)} == set("abcde")
     assert calls(world, kernel) == (0, 1)
     assert world.faults(kernel).calls["load"] == loads
+
+
+async def test_polls_name_the_workflows(world: World, works: Works, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel asks for the queues of recovered workflows, their children's, and those of runs that it parked."""
+    parked = Workflow[Any]("ask", name="parked").register("ask", works._ask).add_exit_state("work")
+    parent = Workflow[Any]("sub", name="parent").register("sub", SubWorkflow(works.flow, {}, {}, then="end"))
+    kernel, asked = await world.kernel(), list[set[str]]()
+    await kernel.recover(parent.add_exit_state("end"))
+    backend = kernel.backend
+    assert backend is not None
+    honest = backend.ready
+
+    async def ready(now: float, workflows: set[str]) -> Any:
+        asked.append(workflows)
+        return await cast(Any, honest)(now, workflows)
+
+    monkeypatch.setattr(backend, "ready", ready)
+    handle = await kernel.start(parked, run_id="one")
+    await world.settle()
+    await world.clock.advance(kernel.poll)
+    await kernel.signal("one", "go")
+    assert await handle.result() is not None
+    asked.append(set())
+    await world.clock.advance(kernel.poll)
+    assert [asked[0], asked[-1]] == [{"parent", "works", "parked"}, {"parent", "works"}]
 
 
 async def test_no_more_are_claimed_than_there_are_places(world: World, works: Works) -> None:

@@ -38,6 +38,7 @@ DURABLE = Capabilities(
     signal_limit=True,
     filters=True,
     attributes=True,
+    ready_filters=True,
     audit=True,
     appends=True,
 )
@@ -53,6 +54,7 @@ FORGETFUL = Capabilities(
     signal_limit=True,
     filters=True,
     attributes=True,
+    ready_filters=True,
 )
 
 

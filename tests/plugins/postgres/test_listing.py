@@ -14,7 +14,7 @@ import pytest
 from cano import RunFilter, RunRecord, RunStatus, Signal, Wait
 from cano.testing.contract_base import LATER, NOW, new_run, step
 from cano_msgspec.packing import unpack_changes
-from cano_postgres import PostgresBackend, audit, pruning, reading, signals
+from cano_postgres import PostgresBackend, audit, leases, pruning, reading, signals
 from cano_postgres.connection import prepare_reader
 from psycopg import sql
 
@@ -26,6 +26,8 @@ VALUES = {
     "now": NOW, "workflow": "flow 1", "status": "failed", "parent": "p", "limit": 9, "run_id": "1", "id": "1",
     "name": b"go", "before": NOW, "age": 9.0, "created": NOW, "keep": 9, "after": 3,
     "state": "A", "created_after": NOW - 9, "created_before": NOW, "updated_after": NOW - 9, "updated_before": NOW,
+    "workflows": ["flow 1", "flow 2"], "versions": ["1", "1"], "fingerprints": ["f", "f"], "skip": ["7"],
+    "holder": "me", "expires": LATER, "mark": 1,
 }  # fmt: skip
 WAIT = Wait(then="B", signal="go", until=LATER)
 # half of the runs are parked and half have succeeded, and every tenth is a child
@@ -68,10 +70,16 @@ async def test_polls_and_lists_read_an_index(store: PostgresBackend, ask: Ask, e
     for plan in (await explain(audit.LISTED, 9), await explain(audit.OF_RUN, "1", 9)):
         assert "Index Scan" in plan
         assert "Sort" not in plan
-    ready = await explain(reading.READY)
-    assert "runs_to_wake" in ready
-    assert "runs_by_status" in ready
-    for plan in (ready, await explain(signals.OLDEST, "1", b"go", False), await explain(signals.ANSWERED, ["1"])):
+    ready, claim = await explain(reading.READY), await explain(leases.CLAIM_READY)
+    for plan in (ready, claim):
+        for index in ("runs_to_wake", "runs_running"):  # read from the place of each workflow
+            assert re.search(rf"using {index}[^\n]*\n *Index Cond: \(\(?workflow = ANY", plan), plan
+    for plan in (
+        ready,
+        claim,
+        await explain(signals.OLDEST, "1", b"go", False),
+        await explain(signals.ANSWERED, ["1"]),
+    ):
         assert "Seq Scan" not in plan
     assert "Seq Scan" not in await explain(reading.HISTORY)
     for plan in [await explain(pruning.AGED), await explain(pruning.TOO_MANY)]:
@@ -88,6 +96,18 @@ async def test_polls_and_lists_read_an_index(store: PostgresBackend, ask: Ask, e
         )  # fmt: skip
         assert re.findall(r"Scan .*using (\w+)|(\w+) Scan on", plan) == [(index, "")], plan
         assert "Sort  (" not in plan.replace("Incremental Sort", ""), plan  # only among runs of the same time
+
+
+async def test_lists_of_running_runs_read_their_index(store: PostgresBackend, ask: Ask, explain: Explain) -> None:
+    """The list of running runs, of a workflow or of all, reads their index from each workflow's place."""
+    ask(_FILL_RUNS.replace("'succeeded'", "'running'"), NOW, NOW + 1e9)
+    ask("ANALYZE")
+    for workflow, after, names in product((True, False), (True, False), [(), tuple(reading._MORE)]):
+        plan = await explain(reading.listing(workflow, True, False, after=after, more=names, running=True))
+        assert set(re.findall(r"Scan .*using (\w+)|(\w+) Scan on runs", plan)) == {("runs_running", "")}, plan
+        assert workflow or re.search(r"Index Cond: \(\(?workflow = names.name", plan), plan
+    found = await store.runs(RunFilter(status=RunStatus.RUNNING, limit=9))
+    assert [run.run_id for run in found] == [str(number) for number in range(10000, 9982, -2)]
 
 
 @pytest.mark.parametrize("first", ["signal", "parking", "creation"])

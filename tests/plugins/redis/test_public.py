@@ -44,6 +44,7 @@ def test_plugin() -> None:
         namespaces=True,
         appends=True,
         signal_limit=True,
+        ready_filters=True,
     )
     assert _plugin.cano_stores() == {"redis": promised, "rediss": promised, "unix": promised}
     assert RedisBackend().capabilities == promised

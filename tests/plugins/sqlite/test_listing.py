@@ -19,7 +19,7 @@ VALUES = {
     "now": NOW, "workflow": "flow 1", "status": "failed", "parent": "p", "limit": 9, "before": NOW, "age": 9,
     "created": NOW, "run_id": "1", "keep": 9, "newest": NOW, "newest_id": "1", "until": 9, "after": 3,
     "mark": 9, "first": 9, "seq": 1, "run": 1, "state": "A", "created_after": NOW - 9, "created_before": NOW,
-    "updated_after": NOW - 9, "updated_before": NOW,
+    "workflows": '["flow 1"]', "updated_after": NOW - 9, "updated_before": NOW,
 }  # fmt: skip
 
 OF_ROWS = (
@@ -28,6 +28,7 @@ OF_ROWS = (
     "SCAN names",
     "SCAN chain",
     "SCAN CONSTANT ROW",
+    "SCAN json_each VIRTUAL TABLE",
     "SCAN audit USING INDEX audit_by_age",
 )
 """Scans of an index up to the limit, and of what a part of the query has found."""
@@ -72,7 +73,15 @@ async def test_polls_and_lists_read_an_index(store: SqliteBackend, ask: Ask) -> 
         audit.LISTED,
         audit.OF_RUN,
     ]
-    for question in (reading.READY, signals.OLDEST, signals.ANSWERED, *others, *prunes, *lists):
+    for question in (
+        reading.READY,
+        reading.READY_OF_WORKFLOWS,
+        signals.OLDEST,
+        signals.ANSWERED,
+        *others,
+        *prunes,
+        *lists,
+    ):
         used: Any = {name: value for name, value in VALUES.items() if f":{name}" in question}
         plan = [
             row[3]

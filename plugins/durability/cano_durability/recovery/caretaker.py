@@ -17,6 +17,7 @@ from cano import (
     RunStatus,
     VersionMismatchError,
     is_held,
+    read_ready,
 )
 from cano.engine.ports import BoundWorkflow, Host
 from cano.safe_text import escaped, safe_str
@@ -161,7 +162,7 @@ class Caretaker:
         if groups and not self._watchlist.parked and all(group.places == 0 for group in groups):
             return []
         if look or not (self._backlog or self._is_more):
-            ready = await self._stored.backend.ready(self._stored.now())
+            ready = await read_ready(self._stored.backend, self._stored.now(), self._watchlist.names)
             self._backlog = deque(self._claims.split(ready, self._group))
         records, self._backlog = self._backlog, deque()
         taken = await self._take_over_all(records)

@@ -16,14 +16,16 @@ class Watchlist:
     Attributes:
         workflows: names of the workflows whose runs it takes over, from any process.
         children: names of the workflows of children that those runs, and the parked ones, are parked for.
-        parked: ids of the parked runs that it takes over: those that it parked, or that a caller here waits for.
+        parked: the parked runs that it takes over, each with its workflow: those that it parked, or that a caller here
+            waits for.
         objects: the parked runs that handles still refer to, and the read-only ones, by id.
     """
 
     def __init__(self) -> None:
         self.workflows: set[str] = set()
         self.children: set[str] = set()
-        self.parked: dict[str, None] = {}  # half the memory of a set
+        self.parked: dict[str, str] = {}
+        self._names: set[str] = set()  # workflows of which runs were parked, so that no poll looks at each
         self.objects: WeakValueDictionary[str, Run] = WeakValueDictionary()
 
     def __bool__(self) -> bool:
@@ -34,13 +36,23 @@ class Watchlist:
         """Return whether this kernel takes over that run."""
         return record.workflow in self.workflows or record.run_id in self.parked
 
+    @property
+    def names(self) -> set[str]:
+        """The workflows of all runs that it may take over."""
+        return self.workflows | self.children | (self._names if self.parked else set())
+
     def watch(self, plan: BoundWorkflow, run_id: str | None = None) -> None:
         """Take over the runs of a workflow, or the one with this id, and the children that they are parked for."""
         if run_id is None:
             self.workflows.add(plan.name)
         else:
-            self.parked[run_id] = None
+            self.park(run_id, plan.name)
         self.children.update(children_of(plan))
+
+    def park(self, run_id: str, workflow: str) -> None:
+        """Take over this parked run."""
+        self.parked[run_id] = workflow
+        self._names.add(workflow)
 
     def continued(self, run: Run) -> None:
         """Let handles of the parked run follow the object that continues it."""

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import hmac
 import json
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -221,9 +221,9 @@ class SealedStore:
         """See `StoreBackend.runs`. A list is not verified; a run is when it is loaded."""
         return [self._listed(record) for record in await self.inner.runs(filter) if record.run_id != MARK]
 
-    async def ready(self, now: float) -> Sequence[RunRecord]:
-        """See `StoreBackend.ready`."""
-        return [self._listed(record) for record in await self.inner.ready(now) if record.run_id != MARK]
+    async def ready(self, now: float, *workflows: Collection[str]) -> Sequence[RunRecord]:
+        """See `StoreBackend.ready`, and `Capabilities.ready_filters`."""
+        return [self._listed(each) for each in await self.inner.ready(now, *workflows) if each.run_id != MARK]
 
     def _listed(self, record: RunRecord) -> RunRecord:
         """Return a record of a list. If it cannot be unwrapped, it has the problem as its error."""

@@ -1,11 +1,15 @@
--- (_names, _records) now, number of records in an answer. Return the members that may be ready, oldest run first, and
--- the records of the first of them.
-local members, seen = {}, {}
+-- (_names, _records) now, number of records in an answer, whether runs of all workflows are wanted, names of the wanted
+-- workflows. Return the members that may be ready, oldest run first, and the records of the first of them.
+local members, seen, all, wanted = {}, {}, ARGV[4] == '1', {}
+for at = 5, #ARGV do wanted[ARGV[at]] = true end
 local function add(some)
   for _, member in ipairs(some) do
     if not seen[member] then
       seen[member] = true
-      members[#members + 1] = member
+      local workflow = not all and redis.pcall('HGET', p .. 'run:' .. string.sub(member, 18), 'workflow')
+      if all or type(workflow) ~= 'string' or wanted[workflow] then
+        members[#members + 1] = member
+      end
     end
   end
 end
