@@ -62,6 +62,7 @@ from cano.optional_stores import (
     PruningStore,
     RewritingStore,
     ScopedStore,
+    StreamingStore,
     read_history,
     read_ready,
 )
@@ -91,6 +92,7 @@ from cano.records import (
     Signal,
     Signals,
     Standstill,
+    StreamChunk,
     Transition,
     Wait,
 )
@@ -132,12 +134,12 @@ __all__ = [
     "RunInterruptedError", "RunListing", "RunNotFoundError", "RunRecord", "RunResult", "RunStatus", "RunTimeoutError",
     "RunView", "SchedulerError", "ScopedStore", "SerializationError", "Signal", "Signals", "SizeLimitError",
     "SizeLimits", "SplitOutcome", "Standstill", "Step", "StepKilledError", "StepTimeoutError", "StoreBackend",
-    "StoreError", "StoreUnavailableError", "StoreView", "SubWorkflow", "Success", "SystemClock", "Task", "TaskConfig",
-    "TaskError", "Timer", "TransientStoreError", "Transition", "TransitionError", "TypeMismatchError", "TypedStore",
-    "ValidationError", "VersionMismatchError", "Wait", "WaitStrategy", "Workflow", "WorkflowError", "WorkflowResult",
-    "apply_changes", "current_step", "current_wait", "default_kernel", "derived_id", "edges", "hookimpl", "hookspec",
-    "is_held", "isolate", "not_a_list", "read_history", "read_ready", "sleep_until", "state_name", "task", "undeclared",
-    "wait_for",
+    "StoreError", "StoreUnavailableError", "StoreView", "StreamChunk", "StreamingStore", "SubWorkflow", "Success",
+    "SystemClock", "Task", "TaskConfig", "TaskError", "Timer", "TransientStoreError", "Transition", "TransitionError",
+    "TypeMismatchError", "TypedStore", "ValidationError", "VersionMismatchError", "Wait", "WaitStrategy", "Workflow",
+    "WorkflowError", "WorkflowResult", "apply_changes", "current_step", "current_wait", "default_kernel", "derived_id",
+    "edges", "hookimpl", "hookspec", "is_held", "isolate", "not_a_list", "read_history", "read_ready", "sleep_until",
+    "state_name", "task", "undeclared", "wait_for",
 ]  # fmt: skip
 
 # These names need asyncio, which takes longer to import than all of the above, so they are imported on first use.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol, cast, runtime_checkable
 
 from cano.protocols import StoreBackend
-from cano.records import AuditEntry, ClaimedRun, Commit, Retention, RunRecord, Signal, Transition
+from cano.records import AuditEntry, ClaimedRun, Commit, Retention, RunRecord, Signal, StreamChunk, Transition
 from cano.run_filter import RunFilter
 
 
@@ -135,6 +135,41 @@ class LimitingStore(StoreBackend, Protocol):
             most: maximum number of waiting signals.
             audit: see `AuditingStore`.
         """
+        ...
+
+
+@runtime_checkable
+class StreamingStore(StoreBackend, Protocol):
+    """A store that keeps streams of runs: items in named channels, which are only ever added.
+
+    A commit writes the chunks that it has, in the same transaction. A chunk is written once: if the run has one with
+    the same channel and `last` already, it is ignored, in a commit and in `write_stream`. `delete` deletes the streams
+    of a run, too.
+
+    A `NotifyingStore` also has a method `watch_streams(tell)`. From then on it calls `tell(run_id)` soon after another
+    backend object, in any process, wrote a chunk, and `tell(None)` if notifications may have been lost, as `watch`
+    does; `watch` itself need not tell of chunks.
+    """
+
+    async def write_stream(self, run_id: str, token: int, chunks: Sequence[StreamChunk]) -> None:
+        """Add chunks to the streams of a run, all or none, as durably as a commit. Nothing else of the run changes.
+
+        Crash or cancellation: they may have been written; to write the same chunks again does no harm.
+
+        Raises:
+            ConflictError: the stored token differs, or the run does not exist.
+        """
+        ...
+
+    async def read_stream(self, run_id: str, channel: str, after: int, limit: int) -> Sequence[StreamChunk]:
+        """Return the chunks of a channel with a `last` greater than `after`: the first `limit` of them, in order.
+
+        The list is empty if there is no such channel or run. The time must not grow with the number of other chunks.
+        """
+        ...
+
+    async def channels(self, run_id: str) -> Sequence[str]:
+        """Return the names of the channels of a run, in any order."""
         ...
 
 

@@ -231,6 +231,7 @@ class Capabilities(NamedTuple):
         namespaces: the store is a `ScopedStore`; `Kernel(namespace=…)` refuses others.
         appends: commits may append to values, see `cano.Appended`. To others the kernel writes a whole list each time.
         signal_limit: the store is a `LimitingStore`; with others each kernel counts the waiting signals by itself.
+        streams: the store is a `StreamingStore`; with others, no step can emit items.
         filters: `runs` obeys all fields of `RunFilter` but `error`. Of other stores the kernel reads page after page.
         attributes: the store is a `cano.AttributeStore`. Otherwise no run can be found by its search attributes.
         ready_filters: `ready(now, workflows)` returns the ready runs of these workflows only, in a time that does not
@@ -254,6 +255,7 @@ class Capabilities(NamedTuple):
     filters: bool = False
     attributes: bool = False
     ready_filters: bool = False
+    streams: bool = False
 
 
 @runtime_checkable

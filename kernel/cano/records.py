@@ -168,6 +168,21 @@ class RunRecord(NamedTuple):
         return None if wait is None or wait.signal is None or wait.own else wait_token(self.run_id, self.seq)
 
 
+class StreamChunk(NamedTuple):
+    """Successive items of one channel of a run's streams, as a store keeps them.
+
+    Attributes:
+        channel: the channel's name, any text.
+        first, last: the offsets of its first and its last item, counted from 1 in each channel.
+        value: all of the items together, encoded as other values are.
+    """
+
+    channel: str
+    first: int
+    last: int
+    value: Any
+
+
 class Commit(NamedTuple):
     """One change of one run. A store applies all of it or nothing.
 
@@ -185,6 +200,7 @@ class Commit(NamedTuple):
         own, own_removed: the engine's own values to set and to remove, as `changed` and `removed`.
         own_consumed: ids of the engine's own signals that this commit consumes, as `consumed`.
         attributes: all encoded search attributes of the run, in place of those that it had; None changes none.
+        chunks: what it adds to the run's streams. Only commits to a `StreamingStore` have any.
         at: wall-clock seconds.
     """
 
@@ -205,6 +221,7 @@ class Commit(NamedTuple):
     own_removed: Sequence[str] = ()
     own_consumed: Sequence[str] = ()
     attributes: Mapping[str, bytes] | None = None
+    chunks: Sequence[StreamChunk] = ()
     at: float = 0.0
 
 

@@ -65,6 +65,7 @@ class Lazy(LazyBackend[MemoryBackend]):
                 namespaces=False,
                 signal_limit=False,
                 attributes=False,
+                streams=False,
             ),
         )
         self._kind = kind

@@ -115,6 +115,8 @@ NAMES = [
     "StoreError",
     "StoreUnavailableError",
     "StoreView",
+    "StreamChunk",
+    "StreamingStore",
     "SubWorkflow",
     "Success",
     "SystemClock",

@@ -14,7 +14,7 @@ HERE = Path(cano.__file__).parent
 FILES = sorted(path for path in HERE.rglob("*.py") if "testing" not in path.relative_to(HERE).parts)
 
 BUDGETS = {
-    "": 1_500,  # the top floor: hooks, protocols, records, errors, options
+    "": 1_517,  # the top floor: hooks, protocols, records, errors, options
     "data": 587,
     "model": 808,
     "engine": 1_551,

@@ -108,6 +108,8 @@ from cano import (
     StoreError,
     StoreUnavailableError,
     StoreView,
+    StreamChunk,
+    StreamingStore,
     SubWorkflow,
     Success,
     SystemClock,
@@ -783,6 +785,24 @@ class Limiting(Backend):
         return False
 
 
+class Streaming(Backend):
+    """A store that keeps streams."""
+
+    capabilities = Capabilities(streams=True)
+
+    async def write_stream(self, run_id: str, token: int, chunks: Sequence[StreamChunk]) -> None:
+        """Nothing."""
+
+    async def read_stream(self, run_id: str, channel: str, after: int, limit: int) -> Sequence[StreamChunk]:
+        """One."""
+        return [StreamChunk(channel, after + 1, after + 1, b"")]
+
+    async def channels(self, run_id: str) -> Sequence[str]:
+        """Nothing."""
+        return ()
+
+
+streaming: StreamingStore = Streaming()
 limiter: LimitingStore = Limiting()
 part: StoreBackend = scoped.scoped("acme")
 in_a_namespace: Kernel = Kernel(store=scoped, namespace="acme")

@@ -35,6 +35,7 @@ from cano.testing.contract_rewrite import RewriteClauses
 from cano.testing.contract_runs import RunsClauses
 from cano.testing.contract_scope import ScopeClauses
 from cano.testing.contract_signal import SignalClauses
+from cano.testing.contract_streams import StreamClauses
 from cano.testing.contract_urls import UrlClauses
 from cano.testing.contract_values import ValueClauses
 
@@ -58,6 +59,7 @@ class StoreBackendContract(
     ScopeClauses,
     LimitClauses,
     RewriteClauses,
+    StreamClauses,
     LifeClauses,
     UrlClauses,
     Contract,

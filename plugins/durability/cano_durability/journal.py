@@ -156,7 +156,7 @@ class Journal:
         cut = await self._send(
             new_commit((
                 self.run_id, self.token, self.seq, seq, state, status, changed, sorted(removed), error, wait, payload,
-                consumed, release, own, gone, (*self.own_consumed, *own_consumed), None, self._clock.time(),
+                consumed, release, own, gone, (*self.own_consumed, *own_consumed), None, (), self._clock.time(),
             ))
         )  # fmt: skip
         view.settle(changes)

@@ -27,6 +27,7 @@ from cano import (
     Signal,
     Signals,
     StoreUnavailableError,
+    StreamChunk,
     Transition,
     isolate,
 )
@@ -34,7 +35,7 @@ from cano.options import switch, whole
 
 CAPABILITIES = Capabilities(
     durable=False, encoded=False, pages=True, prune=True, claims=True, history_pages=True, namespaces=True,
-    signal_limit=True, filters=True, attributes=True, ready_filters=True,
+    signal_limit=True, filters=True, attributes=True, ready_filters=True, streams=True,
 )  # fmt: skip
 """The capabilities of a store that is not strict."""
 
@@ -85,6 +86,7 @@ class MemoryBackend:
         self._runs: dict[str, RunRecord] = {}
         self._history: dict[str, list[Transition]] = {}
         self._mail: dict[str, _Mailbox] = {}
+        self._streams: dict[str, dict[str, list[StreamChunk]]] = {}  # by run id, then by channel
         self._finished: dict[str, None] = {}  # ids of finished runs, in the order in which they finished
         self._audit: list[AuditEntry] = []
         self._parts: dict[str, MemoryBackend] = {}
@@ -101,7 +103,7 @@ class MemoryBackend:
         """Delete everything."""
         with self._lock:
             self._closed = True
-            for mapping in (self._runs, self._history, self._mail, self._finished):
+            for mapping in (self._runs, self._history, self._mail, self._streams, self._finished):
                 mapping.clear()
             self._audit.clear()
 
@@ -216,6 +218,7 @@ class MemoryBackend:
     def _commit(self, commit: Commit) -> None:
         run = _check_current(self._runs.get(commit.run_id), commit)
         changed, own = self._stored_data(commit.changed), self._stored_data(commit.own)
+        chunks = [self._stored_chunk(chunk) for chunk in commit.chunks]
         run = run._replace(
             state=commit.state, seq=commit.seq, status=commit.status, error=_isolated(commit.error),
             wait=commit.wait, payload=self._stored_value(commit.payload), updated=commit.at,
@@ -234,6 +237,7 @@ class MemoryBackend:
         for own_signal, ids in ((False, commit.consumed), (True, commit.own_consumed)):
             for signal_id in ids:
                 waiting.pop((own_signal, signal_id), None)
+        self._add_chunks(commit.run_id, chunks)
         self._save(run, entry if commit.seq != commit.expected_seq else None)
 
     async def rewrite(self, commit: Commit, entries: Sequence[Transition]) -> None:
@@ -359,6 +363,26 @@ class MemoryBackend:
             wanted = [run for run in self._runs.values() if workflows is None or run.workflow in workflows]
             return [_listed(run) for run in wanted if self._is_ready(run, now)]
 
+    # streams
+
+    async def write_stream(self, run_id: str, token: int, chunks: Sequence[StreamChunk]) -> None:
+        """Add chunks to the run's streams, if `token` is still its token."""
+        with self._locked():
+            _check_token(self._runs.get(run_id), run_id, token)
+            self._add_chunks(run_id, [self._stored_chunk(chunk) for chunk in chunks])
+
+    async def read_stream(self, run_id: str, channel: str, after: int, limit: int) -> Sequence[StreamChunk]:
+        """Return the first `limit` chunks of a channel whose last item comes after the offset `after`."""
+        with self._locked():
+            chunks = self._streams.get(run_id, {}).get(channel, [])
+            first = bisect_right(chunks, after, key=attrgetter("last"))
+            return [chunk._replace(value=isolate(chunk.value)) for chunk in chunks[first : first + limit]]
+
+    async def channels(self, run_id: str) -> Sequence[str]:
+        """Return the names of the run's channels."""
+        with self._locked():
+            return list(self._streams.get(run_id, ()))
+
     # audit
 
     async def add_audit(self, entries: Sequence[AuditEntry]) -> None:
@@ -417,7 +441,7 @@ class MemoryBackend:
 
     def _delete(self, run_id: str) -> bool:
         existed = self._runs.pop(run_id, None) is not None
-        for mapping in (self._history, self._mail, self._finished):
+        for mapping in (self._history, self._mail, self._streams, self._finished):
             mapping.pop(run_id, None)
         return existed
 
@@ -436,6 +460,17 @@ class MemoryBackend:
         if wait.until is not None and wait.until <= now:
             return True
         return wait.signal is not None and self._oldest_signal(run.run_id, wait.signal, wait.own) is not None
+
+    def _stored_chunk(self, chunk: StreamChunk) -> StreamChunk:
+        return chunk._replace(value=self._stored_value(chunk.value, chunk.channel))
+
+    def _add_chunks(self, run_id: str, chunks: Sequence[StreamChunk]) -> None:
+        """Add copied chunks to the run's streams. One that is there already is ignored."""
+        for chunk in chunks:
+            known = self._streams.setdefault(run_id, {}).setdefault(chunk.channel, [])
+            place = bisect_left(known, chunk.last, key=attrgetter("last"))
+            if place == len(known) or known[place].last != chunk.last:
+                known.insert(place, chunk)
 
     def _stored_data(self, data: Mapping[str, Any]) -> dict[str, Any]:
         return {key: self._stored_value(value, key) for key, value in data.items()}
@@ -457,16 +492,20 @@ _NO_MAIL = _Mailbox()
 _NO_ATTRIBUTES: Mapping[str, bytes] = {}
 
 
+def _check_token(run: RunRecord | None, run_id: str, token: int) -> RunRecord:
+    """Return the run. Raise ConflictError if another holder has claimed it, or there is none."""
+    if run is not None and run.token == token:
+        return run
+    stale = "it does not exist" if run is None else f"another holder claimed it: its token is {run.token}, not {token}"
+    raise ConflictError(f"a commit to the run {run_id!r} is stale: {stale}", run_id=run_id)
+
+
 def _check_current(run: RunRecord | None, commit: Commit) -> RunRecord:
     """Return the run of `commit`. Raise ConflictError if the commit is stale."""
-    if run is None:
-        stale = "it does not exist"
-    elif run.token != commit.token:
-        stale = f"another holder claimed it: its token is {run.token}, not {commit.token}"
-    elif run.seq != commit.expected_seq:
-        stale = f"it has made {run.seq} transitions, not {commit.expected_seq}"
-    else:
+    run = _check_token(run, commit.run_id, commit.token)
+    if run.seq == commit.expected_seq:
         return run
+    stale = f"it has made {run.seq} transitions, not {commit.expected_seq}"
     raise ConflictError(f"a commit to the run {commit.run_id!r} is stale: {stale}", run_id=commit.run_id)
 
 

@@ -64,7 +64,7 @@ class Append(Job):
     def __init__(self, commit: Commit, tails: Tails) -> None:
         (
             run_id, token, expected_seq, seq, state, status, changed, removed, error, wait, payload, consumed,
-            release, own, own_removed, own_consumed, _, at,
+            release, own, own_removed, own_consumed, _, _, at,
         ) = commit  # fmt: skip
         self.run_id = run_id
         self.seq = seq

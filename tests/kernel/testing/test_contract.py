@@ -30,6 +30,7 @@ from cano import (
 from cano.testing import StoreBackendContract
 from cano.testing.contract_appends import AppendClauses
 from cano.testing.contract_audit import AuditClauses
+from cano.testing.contract_streams import StreamClauses
 from cano_memory import MemoryBackend
 
 CLAUSES = sorted(name for name in dir(StoreBackendContract) if name.startswith("test_"))
@@ -861,6 +862,7 @@ class OnStore(StoreBackendContract):
         return self.make()
 
 
+OTHERS = AppendClauses, AuditClauses, StreamClauses
 PAIRS = [(name, f"test_{clause}") for name, (_, clauses) in MUTANTS.items() for clause in clauses.split()]
 
 
@@ -897,7 +899,7 @@ def test_an_honest_store_keeps_every_clause(clause: str, tmp_path: Path) -> None
 def test_every_clause_has_a_store_that_fails_it() -> None:
     """No clause is in the contract that nothing is known to fail."""
     of_others = {  # see the other modules
-        *(name for some in (AppendClauses, AuditClauses) for name in dir(some) if name.startswith("test_")),
+        *(name for some in OTHERS for name in dir(some) if name.startswith("test_")),
         "test_capabilities_are_declared", "test_its_plugin_declares_the_same", "test_an_unknown_option_is_refused",
         "test_a_password_is_never_shown",
     }  # fmt: skip

@@ -60,7 +60,9 @@ class Store(LazyBackend[MemoryBackend]):
     def __init__(self, server: Server, patience: float = 30) -> None:
         super().__init__(
             "on a server",
-            server.memory.capabilities._replace(notify=True, history_pages=False, namespaces=False, signal_limit=False),
+            server.memory.capabilities._replace(
+                notify=True, history_pages=False, namespaces=False, signal_limit=False, streams=False
+            ),
         )
         self.server, self.patience = server, patience
         self.tell: Callable[[str | None], None] | None = None

@@ -39,6 +39,7 @@ DURABLE = Capabilities(
     filters=True,
     attributes=True,
     ready_filters=True,
+    streams=True,
     audit=True,
     appends=True,
 )
@@ -55,6 +56,7 @@ FORGETFUL = Capabilities(
     filters=True,
     attributes=True,
     ready_filters=True,
+    streams=True,
 )
 
 
