@@ -25,7 +25,8 @@ AGED: LiteralString = (
     )
     + _FIRST
 )
-# an expression instead of the column keeps the planner from other indexes than that of workflows
+# an expression instead of the column keeps the planner from other indexes than that of workflows; if `many` is empty,
+# the index alone says so, without a look at the runs
 TOO_MANY: LiteralString = f"""
     WITH RECURSIVE names (name) AS (
         SELECT min(workflow) FROM runs
@@ -33,6 +34,8 @@ TOO_MANY: LiteralString = f"""
         SELECT (SELECT min(workflow) FROM runs WHERE workflow > name) FROM names WHERE name IS NOT NULL
     )
     SELECT found.* FROM names, LATERAL (
+        SELECT FROM runs WHERE workflow = name ORDER BY created DESC LIMIT 1 OFFSET %(keep)s::bigint
+    ) AS many, LATERAL (
         SELECT created AS newest, run_id AS newest_id FROM runs
         WHERE workflow = name AND status || '' IN ('succeeded', 'failed', 'cancelled')
         ORDER BY created DESC, run_id DESC LIMIT 1 OFFSET %(keep)s::bigint

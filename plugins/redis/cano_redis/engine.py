@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -36,6 +37,8 @@ from cano_redis.url import CAPABILITIES
 
 _KINDS = b"", b"own-"
 """Signals of users, and the engine's own: how their keys begin."""
+
+_ENDED = b"status:succeeded", b"status:failed", b"status:cancelled"
 
 _SLACK = 1.0
 """Seconds that a run may have been created after its end, by a clock that was set back."""
@@ -188,28 +191,55 @@ class Engine:
     async def expired(
         self, retention: Retention, now: float, limit: int, after: tuple[float, str] | None
     ) -> Sequence[RunRecord]:
-        every, age, keep = retention.on_terminal == "delete", retention.max_seconds, retention.keep_last
-        if every:
-            age, keep = float("-inf"), None
-        elif age is None and keep is None:
-            return []
-        latest = float("inf") if every or age is None or keep is not None else now - age + _SLACK
-        kept: dict[str, tuple[float, str]] = {}  # of each workflow, the newest run that is one too many
-        found: list[RunRecord] = []
+        age, keep = retention.max_seconds, retention.keep_last
+        found: dict[str, RunRecord] = {}
+
+        async def find(latest: float, gone: Callable[[RunRecord], bool], *indexes: bytes) -> None:
+            found.update(await self._placed(after, latest, limit, gone, *indexes))
+
+        if retention.on_terminal == "delete":
+            await find(float("inf"), lambda run: True, *_ENDED)
+            keep = None
+        elif age is not None:
+            await find(now - age + _SLACK, lambda run: now - run.updated > age, *_ENDED)
+        if keep is not None:
+            for workflow in await self._workflows(keep):
+                if place := await self._ask(scripts.NTH_FINISHED, workflow, b"%d" % keep):
+                    first = float(place[0]), place[1].decode()
+                    await find(first[0], partial(_is_before, first), b"workflow:" + workflow)
+        return sorted(found.values(), key=lambda run: run.place)[:limit]
+
+    async def _workflows(self, keep: int) -> Sequence[bytes]:
+        """Return the workflows of which more than `keep` runs have finished."""
+        complete, found = await self._ask(scripts.WORKFLOWS, b"%d" % keep)
+        if not complete:  # a process of an earlier version has created runs
+            at = 0
+            while await self._ask(scripts.NOTE_WORKFLOWS, b"%d" % at, b"%d" % (at + PAGE - 1)):
+                at += PAGE
+            _, found = await self._ask(scripts.WORKFLOWS, b"%d" % keep)
+        names: Sequence[bytes] = found
+        return names
+
+    async def _placed(
+        self,
+        after: tuple[float, str] | None,
+        latest: float,
+        limit: int,
+        wanted: Callable[[RunRecord], bool],
+        *indexes: bytes,
+    ) -> dict[str, RunRecord]:
+        """Return up to `limit` wanted runs of some indexes, by their ids: the first ones that were created."""
+        found: dict[str, RunRecord] = {}
         created, last = after or (float("-inf"), "")
         while len(found) < limit:
-            answer = await self._ask(scripts.FINISHED, time(created), text(last), time(latest), b"%d" % PAGE)
+            answer = await self._ask(scripts.PLACED, time(created), text(last), time(latest), b"%d" % PAGE, *indexes)
             for run in reading.placed(answer):
-                if keep is not None and run.workflow not in kept:
-                    place = await self._ask(scripts.NTH_FINISHED, text(run.workflow), b"%d" % keep)
-                    kept[run.workflow] = (float(place[0]), place[1].decode()) if place else (float("-inf"), "")
-                old = age is not None and now - run.updated > age
-                if old or (keep is not None and run.place <= kept[run.workflow]):
-                    found.append(run)
+                if len(found) < limit and wanted(run):
+                    found[run.run_id] = run
                 created, last = run.place
             if len(answer) < 3 * PAGE:
                 break
-        return found[:limit]
+        return found
 
     async def delete_finished(self, run_ids: Sequence[str], now: float, entry: AuditEntry | None) -> Sequence[str]:
         ids, gone = list(dict.fromkeys(run_ids)), list[str]()
@@ -377,3 +407,8 @@ def _of(error: SerializationError, run_id: str) -> SerializationError:
     """Return the same error with the run's id."""
     message = f"the run {run_id!r} contains a value that cannot be stored: {error}"
     return SerializationError(message, key=error.key, run_id=run_id, actual=error.actual)
+
+
+def _is_before(place: tuple[float, str], run: RunRecord) -> bool:
+    """Return whether a run has finished, and is in this place of its workflow or an earlier one."""
+    return run.status.finished and run.place <= place

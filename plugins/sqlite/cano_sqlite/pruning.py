@@ -35,6 +35,8 @@ WORKFLOWS = """
 _OF_WORKFLOW = f"""
     FROM definitions CROSS JOIN runs ON runs.id = definitions.run
     WHERE definitions.workflow = :workflow AND +runs.{_HAS_ENDED}"""
+# the index alone answers this, without a look at the runs
+MANY = "SELECT 1 FROM definitions WHERE workflow = :workflow LIMIT 1 OFFSET :keep"
 FIRST_TOO_MANY = f"""
     SELECT definitions.created, runs.run_id {_OF_WORKFLOW}
     ORDER BY definitions.created DESC, runs.run_id DESC LIMIT 1 OFFSET :keep"""
@@ -96,7 +98,8 @@ def expired(
     if retention.keep_last is not None and not every:
         for (workflow,) in connection.execute(WORKFLOWS).fetchall():
             values |= {"workflow": workflow, "keep": retention.keep_last}
-            for newest, newest_id in fetch(connection, FIRST_TOO_MANY, values):
+            first = fetch(connection, FIRST_TOO_MANY, values) if fetch(connection, MANY, values) else ()
+            for newest, newest_id in first:
                 too_many = {**values, "newest": newest, "newest_id": newest_id}
                 places.update(fetch(connection, TOO_MANY, too_many))
     ids = ", ".join(str(id) for _, _, id in sorted(places, key=_place)[:limit])

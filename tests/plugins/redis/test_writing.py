@@ -11,15 +11,17 @@ from cano import (
     Appended,
     Commit,
     ConflictError,
+    Retention,
     RunFilter,
     RunRecord,
+    RunStatus,
     SerializationError,
     Signal,
     StoreUnavailableError,
 )
 from cano.testing.contract_base import LATER, NOW, free_run, loaded, new_run, note, step
 from cano_msgspec import MsgspecCodec
-from cano_redis import RedisBackend, reading
+from cano_redis import RedisBackend, reading, scripts
 from cano_redis.engine import PAGE
 from cano_redis.packing import unpack_line
 from cano_redis.pump import Pump
@@ -305,3 +307,35 @@ async def test_long_lists_are_decoded_page_by_page(store: RedisBackend, monkeypa
     assert {run.run_id for run in await store.runs(RunFilter())} == ids
     assert {run.run_id for run in await store.ready(NOW)} == ids
     assert pages == [PAGE, PAGE, 1] * 2
+
+
+async def test_a_prune_reads_no_run_that_is_kept(
+    store: RedisBackend, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many runs a store keeps, it is asked as often, and no record is read; runs of earlier versions count."""
+    asked, honest = list[scripts.Script](), store._opened()._ask
+
+    async def noting(script: scripts.Script, *arguments: bytes) -> Any:
+        answer = await honest(script, *arguments)
+        asked.append(script)
+        assert script != scripts.PLACED or len(answer) < 3 * 9
+        return answer
+
+    monkeypatch.setattr(store._opened(), "_ask", noting)
+    for size in (3, 2 * PAGE):
+        fields = {"status": RunStatus.SUCCEEDED, "updated": NOW}
+        runs = [
+            free_run(f"{workflow} {size} {number}", workflow=workflow, created=NOW + size + number, **fields)
+            for number in range(size) for workflow in "ab"
+        ]  # fmt: skip
+        await asyncio.gather(*map(store.create, runs))
+        await store.create(free_run(f"running {size}", workflow="a"))
+        for keep, age in ((size if size == 3 else size + 3, None), (10_000, 86_400.0)):
+            asked.clear()
+            assert await store.expired(Retention(keep_last=keep, max_age=age), LATER, 99) == []
+            assert asked == [*([] if age is None else [scripts.PLACED]), scripts.WORKFLOWS]
+    await ask("DEL", ":workflows")
+    monkeypatch.undo()
+    expired = await store.expired(Retention(keep_last=2 * PAGE + 1), LATER, 99)
+    assert [run.run_id for run in expired] == ["a 3 0", "b 3 0", "a 3 1", "b 3 1"]
+    assert await ask("SCARD", ":workflows") == 2

@@ -10,7 +10,7 @@ from itertools import product
 from typing import Any
 
 import pytest
-from cano import RunFilter, RunRecord, RunStatus, Signal, Wait
+from cano import Retention, RunFilter, RunRecord, RunStatus, Signal, Wait
 from cano.testing.contract_base import NOW, free_run, new_run
 from cano_sqlite import SqliteBackend, audit, news, pruning, reading, signals, snapshot
 
@@ -58,6 +58,7 @@ async def test_polls_and_lists_read_an_index(store: SqliteBackend, ask: Ask) -> 
         pruning.DISCARD_OLDER,
         pruning.AGED,
         pruning.WORKFLOWS,
+        pruning.MANY,
         pruning.FIRST_TOO_MANY,
         pruning.TOO_MANY,
     ]
@@ -95,6 +96,32 @@ async def test_polls_and_lists_read_an_index(store: SqliteBackend, ask: Ask) -> 
         assert [step for step in plan if step.startswith("SCAN") and not step.startswith(OF_ROWS)] == [], plan
     everything = reading.listing(workflow=False, status=False, parent=False)
     assert "SCAN runs USING INDEX runs_by_age" in str(ask("EXPLAIN QUERY PLAN " + everything, {"limit": 9}))
+
+
+async def test_counting_what_is_kept_reads_no_run(store: SqliteBackend, ask: Ask) -> None:
+    """Whether a workflow has more runs than are kept, the index alone tells."""
+    for statement in _FILL[:2]:
+        table, _, values = statement.partition("SELECT")
+        ask(f"{table}{_NUMBERS}SELECT{values} FROM numbers")
+    plan = ask("EXPLAIN QUERY PLAN " + pruning.MANY, {"workflow": "flow 1", "keep": 9})
+    assert "COVERING INDEX runs_by_workflow" in plan[0][3]
+    statements = list[str]()
+
+    def expired(connection: sqlite3.Connection, *arguments: Any, **more: Any) -> list[RunRecord]:
+        connection.set_trace_callback(statements.append)
+        try:
+            return honest(connection, *arguments, **more)
+        finally:
+            connection.set_trace_callback(None)
+
+    honest = pruning.expired
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pruning, "expired", expired)
+        assert await store.expired(Retention(keep_last=1000), NOW, 9) == []
+        assert statements
+        assert not any("CROSS JOIN runs" in statement for statement in statements)
+        found = await store.expired(Retention(keep_last=999), NOW, 9)
+    assert [run.run_id for run in found] == ["2", "4", "6", "8", "10"]  # one of each workflow
 
 
 async def test_each_filter_reads_the_shortest_index(store: SqliteBackend, ask: Ask) -> None:

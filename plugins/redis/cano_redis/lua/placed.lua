@@ -1,10 +1,10 @@
--- (_names, _order) the time and id of the run after which the list begins, the latest time, the most runs. Return time, id
--- and record of the runs that have finished, the first first. A corrupt record is false.
+-- (_names, _order) the time and id of the run after which the list begins, the latest time, the most runs, indexes. Return
+-- time, id and record of the runs in these indexes, the first first. A corrupt record is false.
 local after, latest, most = { ARGV[2], ARGV[3] }, ARGV[4], tonumber(ARGV[5])
 if tonumber(after[1]) > tonumber(latest) then return {} end
 local found, answer = {}, {}
-for _, status in ipairs({ 'succeeded', 'failed', 'cancelled' }) do
-  local key = p .. 'status:' .. status
+for at = 6, #ARGV do
+  local key = p .. ARGV[at]
   for _, member in ipairs(redis.call('ZRANGEBYSCORE', key, after[1], after[1])) do
     local place = { after[1], string.sub(member, 18) }
     if less(after[2], place[2]) then found[#found + 1] = place end
