@@ -1,4 +1,4 @@
-"""`cano reencrypt`: encrypts the present values of a store again."""
+"""`cano reencrypt`: encrypts the values of a store again."""
 
 from __future__ import annotations
 
@@ -22,10 +22,9 @@ def add_reencrypt(app: Any) -> None:
     def reencrypt(ctx: click.Context, store: str, as_json: bool) -> None:
         """Encrypt the values of all runs with the first key, in the newest form.
 
-        Runs that a process executes are left out, so repeat the command until it reports none. It can be interrupted
-        at any time. Values in histories, and signals that wait, stay under the keys that they were written with. The
-        command counts them; `cano migrate-store` copies all to another store under the first key. The exit code is 1
-        if a run was left out.
+        Histories and signals that wait are encrypted, too. Runs that a process executes are left out, so repeat the
+        command until it reports none; then no value of the store needs another key. It can be interrupted at any time.
+        A namespace has values of its own: cano --namespace NAME reencrypt. The exit code is 1 if a run was left out.
         """
 
         import asyncio
@@ -60,8 +59,8 @@ def add_reencrypt(app: Any) -> None:
         click.echo(f"{values} values of {runs} runs encrypted again" + f", {problems} left out" * (problems > 0))
         if left:
             click.echo(
-                f"{left} values in histories and waiting signals need older keys; to encrypt these, too, copy the "
-                "runs to another store: cano migrate-store",
+                f"{left} values in histories and waiting signals need older keys, since this store cannot replace "
+                "them; to encrypt these, too, copy the runs to another store: cano migrate-store",
                 err=True,
             )
         if problems:

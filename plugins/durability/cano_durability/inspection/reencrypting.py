@@ -1,38 +1,46 @@
-"""Encrypts the present values of a store again: in the newest form, and with the present key."""
+"""Encrypts the values of a store again: in the newest form, and with the present key."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from cano import (
     Appended,
     AuditEntry,
+    AuditingStore,
     ConflictError,
-    ContextLayer,
-    LayerContext,
     PermanentStoreError,
+    RewritingStore,
     RunFilter,
-    Signal,
-    StoreBackend,
+    RunRecord,
 )
+from cano.engine.ports import lives
 
+from cano_durability.inspection.durations import duration
 from cano_durability.keys import MARK
+from cano_durability.recovery.leases import after_lease
 from cano_durability.restating import restated
 from cano_durability.sealing.marks import renew_mark
-from cano_durability.sealing.seals import SEAL, Name
+from cano_durability.sealing.renewing import renew_history, renew_signals, stale
+from cano_durability.sealing.seals import SEAL
 
-HELD = "a process executes it; repeat the command when it has ended"
+if TYPE_CHECKING:
+    from cano_durability.sealing.store import SealedStore
+
+LEASE = 60.0
+"""Seconds of a claim, which is renewed for each part of a history."""
 
 
 class Reencrypted(NamedTuple):
     """The result for one run.
 
     Attributes:
-        run_id: the run.
-        values: number of values that were encrypted again.
+        run_id: the run, or an id for which signals wait.
+        values: number of values that were encrypted again, in its history and waiting signals, too.
         problem: why the run was left as it is; None if it was not.
-        left: number of values in its history, and of signals that wait for it, that other keys still encrypt.
+        left: number of values in its history and waiting signals that other keys still encrypt, since the store cannot
+            replace them.
     """
 
     run_id: str
@@ -41,25 +49,13 @@ class Reencrypted(NamedTuple):
     left: int = 0
 
 
-class Sealed(StoreBackend, Protocol):
-    """A store that seals runs. See `SealedStore`."""
-
-    inner: StoreBackend
-    layer: ContextLayer
-    place: LayerContext
-
-    def is_bound(self, run_id: str, signal: Signal) -> bool:
-        """Return whether a stored signal was sealed when it was sent."""
-        ...
-
-
 async def reencrypted(
-    store: Sealed, holder: str, now: Callable[[], float], actor: str | None
+    store: SealedStore, holder: str, now: Callable[[], float], actor: str | None
 ) -> AsyncIterator[Reencrypted]:
     """Encrypt the values of all runs again, and yield the result for each.
 
-    The values in histories stay as they are; the seal of their run vouches for them. When every run has a seal, and no
-    signal waits that an earlier version sent, the store no longer accepts what has none.
+    When every run has a seal, and no signal waits that an earlier version sent, the store no longer accepts what has
+    none.
 
     Args:
         store: the open store.
@@ -69,66 +65,112 @@ async def reencrypted(
     """
     complete = True
     ids = [record.run_id for record in await store.inner.runs(RunFilter()) if record.run_id != MARK]
-    for run_id in ids:
+    for run_id in [*ids, *(each for each in await store.inner.missing_recipients() if each not in ids)]:
+        renewal = _Renewal(store, run_id, holder, now, actor)
         try:
-            result = await _reencrypted(store, run_id, holder, now(), actor)
-            result = result._replace(left=await _left(store, run_id))
+            result = await renewal.result()
         except ConflictError:
-            result = Reencrypted(run_id, problem=HELD)
+            result = Reencrypted(run_id, problem=await renewal.held())
         except PermanentStoreError as error:
             result = Reencrypted(run_id, problem=str(error))
         complete &= result.problem is None
-        yield result
-    for run_id in [*ids, *(missing := await store.inner.missing_recipients())]:
-        old = [each for each in (await store.inner.signals(run_id)).waiting if not store.is_bound(run_id, each)]
-        complete &= not old
-        if old:
-            yield Reencrypted(run_id, problem=f"a signal {old[0].name!r} of an earlier version waits for it")
-        if run_id in missing and (left := await _left(store, run_id)):
-            yield Reencrypted(run_id, left=left)
+        if result != Reencrypted(run_id) or run_id in ids:
+            yield result
     if complete:
         await renew_mark(store.inner, store.layer, store.place)
 
 
-async def _reencrypted(store: Sealed, run_id: str, holder: str, now: float, actor: str | None) -> Reencrypted:
-    """Encrypt the values of a run again, unless they are as they should be."""
-    stored = await store.inner.load(run_id)
-    if stored is None or not (SEAL not in stored.own or _stale(store, stored.data, stored.own)):
-        return Reencrypted(run_id)
-    token = await store.claim(run_id, holder, now, now + 60)
-    if token is None:
-        return Reencrypted(run_id, problem=HELD)
-    try:
-        stored, record = await store.inner.load(run_id), await store.load(run_id)
-        if stored is None or record is None:
-            return Reencrypted(run_id)
-        stale, keys = _stale(store, stored.data, stored.own), list(stored.data)
-        parted = [(False, key) in stale and stored.data[key].__class__ is Appended for key in keys]
-        removed = keys[parted.index(True) :] if True in parted else []  # set again, so that nothing is appended
-        changed = {key: record.data[key] for key in keys if (False, key) in stale or key in removed}
-        own = {name: record.own[name] for name in record.own if (True, name) in stale}
-        audit = [] if actor is None or not store.capabilities.audit else [AuditEntry(run_id, "reencrypt", actor, now)]
-        commit = restated(record, token, record.updated)._replace(
-            changed=changed, removed=removed, own=own, release=True
-        )
-        await store.commit(commit, *audit)
-    finally:
-        await store.release(run_id, token)
-    return Reencrypted(run_id, len(changed) + len(own))
+class _Renewal:
+    """The encryption of one run, and of the signals that wait for it. `reencrypted` has the arguments."""
 
+    def __init__(
+        self, store: SealedStore, run_id: str, holder: str, now: Callable[[], float], actor: str | None
+    ) -> None:
+        self._store = store
+        self._run_id = run_id
+        self._holder = holder
+        self._now = now
+        self._rewrites = isinstance(store.inner, RewritingStore)
+        audited = actor is not None and store.capabilities.audit
+        self._audit = [AuditEntry(run_id, "reencrypt", actor or "", now())] if audited else []
 
-async def _left(store: Sealed, run_id: str) -> int:
-    """Count the values in a run's history and waiting signals that are not encrypted as new ones are."""
-    stale = sum([len(_stale(store, entry.changed, entry.own)) for entry in await store.inner.history(run_id)])
-    waiting = (await store.inner.signals(run_id)).waiting
-    return stale + sum(each.payload is not None and not store.layer.is_current(each.payload) for each in waiting)
+    async def result(self) -> Reencrypted:
+        """Encrypt what is not as it should be.
 
+        Raises:
+            ConflictError: another process executes or has claimed the run.
+        """
+        store, run_id = self._store, self._run_id
+        stored = await store.inner.load(run_id)
+        values = old = 0
+        if stored is not None:
+            old = await self._old_history()
+            present = SEAL not in stored.own or stale(store.layer, stored.data, stored.own)
+            values = await self._renew(stored, old > 0) if present or (old and self._rewrites) else 0
+        if self._rewrites:
+            values += (signals := await renew_signals(store, run_id))
+            if signals and signals == values and self._audit:  # no commit had the entry
+                await cast(AuditingStore, store.inner).add_audit(self._audit)
+            return Reencrypted(run_id, values)
+        waiting = (await store.inner.signals(run_id)).waiting
+        unbound = next((each.name for each in waiting if not store.is_bound(run_id, each)), None)
+        problem = None if unbound is None else f"a signal {unbound!r} of an earlier version waits for it"
+        old += sum(each.payload is not None and not store.layer.is_current(each.payload) for each in waiting)
+        return Reencrypted(run_id, values, problem, old)
 
-def _stale(store: Sealed, data: Mapping[str, Any], own_values: Mapping[str, Any]) -> set[Name]:
-    """Return the names of the stored values that are not encrypted as new ones are."""
-    values = ((own, name, value) for own, some in ((False, data), (True, own_values)) for name, value in some.items())
-    return {
-        (own, name)
-        for own, name, value in values
-        if not all(map(store.layer.is_current, value if value.__class__ is Appended else (value,)))
-    }
+    async def _old_history(self) -> int:
+        """Return the number of values in the history that are not encrypted as new ones are."""
+        entries = await self._store.inner.history(self._run_id)
+        return sum(len(stale(self._store.layer, entry.changed, entry.own)) for entry in entries)
+
+    async def _renew(self, record: RunRecord, history: bool) -> int:
+        """Encrypt the run's present values, and its history. Return the number of values.
+
+        The last write releases the lease, so that no run waits for a killed process.
+        """
+        store, run_id, history = self._store, self._run_id, history and self._rewrites
+        token = await self._claim(record)
+        try:
+            stored, run = await store.inner.load(run_id), await store.load(run_id)
+            if stored is None or run is None:
+                return 0
+            old, keys = stale(store.layer, stored.data, stored.own), list(stored.data)
+            parted = [(False, key) in old and stored.data[key].__class__ is Appended for key in keys]
+            removed = keys[parted.index(True) :] if True in parted else []  # set again, so that nothing is appended
+            changed = {key: run.data[key] for key in keys if (False, key) in old or key in removed}
+            own = {name: run.own[name] for name in run.own if (True, name) in old}
+            commit = restated(run, token, run.updated)._replace(
+                changed=changed, removed=removed, own=own, release=not history
+            )
+            await store.commit(commit, *self._audit)
+            count = await renew_history(store, run_id, token, self._hold(token)) if history else 0
+            return len(changed) + len(own) + count
+        finally:
+            await store.release(run_id, token)
+
+    async def _claim(self, record: RunRecord) -> int:
+        """Claim the run, at once if its holder is dead. Return the fencing token. Raises ConflictError."""
+        now, run_id = self._now(), self._run_id
+        for at in (now, after_lease(record)):
+            if at is not None:
+                token = await self._store.claim(run_id, self._holder, at, now + LEASE)
+                if token is not None:
+                    return token
+        raise ConflictError(f"the run {run_id!r} is held", run_id=run_id)
+
+    def _hold(self, token: int) -> Callable[[], Awaitable[None]]:
+        async def hold() -> None:
+            if await self._store.renew(self._holder, {self._run_id: token}, self._now() + LEASE):
+                raise ConflictError(f"the run {self._run_id!r} was claimed", run_id=self._run_id)
+
+        return hold
+
+    async def held(self) -> str:
+        """Return why the run could not be claimed or changed, with the remedy."""
+        record = await self._store.inner.load(self._run_id)
+        if record is None or record.holder is None or record.expires is None:
+            return "another process has just changed it; repeat the command"
+        if lives(record.holder):
+            return f"{record.holder} executes it; repeat the command when it has ended or is parked"
+        left = duration(max(record.expires - self._now(), 0))
+        return f"{record.holder} holds it for {left}, and longer if it lives; repeat the command then"

@@ -31,8 +31,7 @@ class Leases:
         if alive and self._may_be_late(record, now):
             return None
         token = await stored.claim(run_id, now)
-        if token is None and alive is False and record.expires is not None:
-            expired = math.nextafter(record.expires, math.inf)  # as if the dead holder's lease had expired
+        if token is None and (expired := after_lease(record)) is not None:
             token = await stored.claim(run_id, max(now, expired))
         if token is not None:
             self._observed.pop(run_id, None)
@@ -57,6 +56,13 @@ class Leases:
     async def release(self, run_id: str, token: int) -> None:
         """Release a lease, even if this call is cancelled."""
         await despite_cancellation(self._stored.backend.release(run_id, token), self._kernel.clock)
+
+
+def after_lease(record: RunRecord) -> float | None:
+    """Return the time at which the lease of a dead holder has expired, for a claim before that; otherwise None."""
+    if record.holder is None or record.expires is None or lives(record.holder) is not False:
+        return None
+    return math.nextafter(record.expires, math.inf)
 
 
 def with_status_at(record: RunRecord, now: float) -> RunRecord:

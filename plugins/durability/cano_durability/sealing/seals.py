@@ -14,6 +14,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from hashlib import blake2b
+from itertools import repeat
 from typing import Any, NamedTuple
 
 from cano import Appended, Commit, RunRecord, RunStatus, Transition, Wait
@@ -22,6 +23,8 @@ SEAL = "seal"
 """The name of the engine's value that is the seal of a run's last commit; in its history, that of each entry's."""
 SIZE = 16
 """Bytes of keys and digests."""
+NO_LINK = bytes(SIZE)
+"""The link before the first entry of a history."""
 _FORM = b"\x01"
 
 
@@ -95,10 +98,7 @@ class SealedRun:
             consumed: the ids of the signals that it has consumed.
         """
         run = cls(record, Seal(os.urandom(SIZE), _bytes(0), b"", b""))
-        link = _bytes(0)
-        for entry in history:
-            link = run.link(link, entry)
-        run.seal = Seal(run.seal.key, run.signals(consumed), link, b"")
+        run.seal = Seal(run.seal.key, run.signals(consumed), run.chain(NO_LINK, history), b"")
         run.seal = run.seal._replace(head=run.head(record))
         return run
 
@@ -110,12 +110,23 @@ class SealedRun:
             (record.state, record.seq, record.status, record.updated, record.wait, record.error, record.payload),
         )  # fmt: skip
 
-    def link(self, before: bytes, entry: Transition) -> bytes:
-        """Return the link of an entry of the history, as it is stored."""
-        key = self.seal.key
-        changed = combined(self._written(entry.changed, entry.own).values())
+    def link(self, before: bytes, entry: Transition, written: int | None = None) -> bytes:
+        """Return the link of an entry of the history, as it is stored; `written` if it is known. See `written`."""
         line = entry.seq, entry.state, entry.status, entry.at
-        return _link(key, before, line, changed, names(entry.removed, entry.own_removed))
+        written = self.written(entry) if written is None else written
+        return _link(self.seal.key, before, line, written, names(entry.removed, entry.own_removed))
+
+    def written(self, entry: Transition) -> int:
+        """Return the combined tags of what an entry has written. It takes the longest part of its link."""
+        return combined(self._written(entry.changed, entry.own).values())
+
+    def chain(
+        self, before: bytes, entries: Iterable[Transition], written: Iterable[int | None] = repeat(None)
+    ) -> bytes:
+        """Return the link of the last of several entries."""
+        for entry, each in zip(entries, written, strict=False):
+            before = self.link(before, entry, each)
+        return before
 
     def signals(self, consumed: Iterable[Name]) -> bytes:
         """Return the combined tags of the ids of consumed signals."""

@@ -34,7 +34,7 @@ from cano_durability.bounds import count_of, off_loop
 from cano_durability.inspection.reencrypting import Reencrypted, reencrypted
 from cano_durability.keys import MARK
 from cano_durability.sealing.marks import Mark, mark_place, marked
-from cano_durability.sealing.seals import SEAL, Name, Seal, SealedRun, names
+from cano_durability.sealing.seals import NO_LINK, SEAL, Name, Seal, SealedRun, names
 
 R = TypeVar("R")
 
@@ -155,17 +155,17 @@ class SealedStore:
         if run.run_id == MARK:
             raise ConfigurationError(f"the run id {MARK!r} is the store's own; choose another")
         stored = run._replace(
-            data=self._wrapped_values(run.run_id, run.data, run.seq),
-            own=self._wrapped_values(run.run_id, run.own, run.seq, own=True),
+            data=self.wrapped_values(run.run_id, run.data, run.seq),
+            own=self.wrapped_values(run.run_id, run.own, run.seq, own=True),
             error=self._wrapped_error(run.run_id, run.error, run.seq),
             payload=self._wrapped(run.payload, run.run_id, PAYLOAD, run.seq),
         )  # fmt: skip
         first = Transition(run.seq, run.state, run.status, run.created, stored.data, own=stored.own)
         sealed = SealedRun.new(stored, [first], ())
-        seal = self.layer.wrap_in(sealed.seal.packed(), self._context(run.run_id, PREFIX + SEAL, run.seq))
+        seal = self.wrapped_seal(sealed.seal, run.run_id, run.seq)
         found = await self.inner.create(stored._replace(own={**stored.own, SEAL: seal}), *audit)
         if found.own.get(SEAL) != seal or found.token != run.token:
-            return self._opened(found, _bound(await self._verified(found)))
+            return self._opened(found, _bound(await self.verified(found)))
         if run.holder is not None:
             self._held[run.run_id] = _Held(sealed)
         return run
@@ -177,7 +177,7 @@ class SealedStore:
         record = await self.inner.load(run_id)
         if record is None or run_id == MARK:
             return None
-        run = await self._verified(record)
+        run = await self.verified(record)
         if held is not None and held.run is None and held.commits == commits:
             held.run = run
         return self._opened(record, _bound(run))
@@ -193,7 +193,7 @@ class SealedStore:
         error = self._unwrapped_error(run_id, record.error)
         return record._replace(data=data, own=own, error=error, payload=payload)
 
-    async def _verified(self, record: RunRecord) -> SealedRun | None:
+    async def verified(self, record: RunRecord) -> SealedRun | None:
         """Return the run of a stored record; None if it has no seal, since an earlier version wrote it.
 
         Raises:
@@ -204,11 +204,7 @@ class SealedStore:
                 raise _changed(record.run_id, "it has no seal")
             return None
         run_id = record.run_id
-        context = self._context(run_id, PREFIX + SEAL, record.seq)
-        try:
-            seal = Seal.unpacked(unwrapped(self.layer, stored, context))
-        except ValueError as error:
-            raise _changed(run_id, str(error)) from error
+        seal = self.seal(run_id, stored, record.seq)
         run = await off_loop(count_of(record.data), lambda: SealedRun(record, seal))
         if not hmac.compare_digest(run.head(record), seal.head):
             context = self._context(run_id, "", None, None)
@@ -216,6 +212,17 @@ class SealedStore:
                 dict(Unwrapped(self.layer, context, values, own=own))
             raise _changed(run_id, "its last commit did not leave it so")
         return run
+
+    def seal(self, run_id: str, stored: bytes, seq: int) -> Seal:
+        """Return a stored seal. Raises SerializationError."""
+        try:
+            return Seal.unpacked(unwrapped(self.layer, stored, self._context(run_id, PREFIX + SEAL, seq)))
+        except ValueError as error:
+            raise _changed(run_id, str(error)) from error
+
+    def wrapped_seal(self, seal: Seal, run_id: str, seq: int) -> bytes:
+        """Return a seal for the store."""
+        return self.layer.wrap_in(seal.packed(), self._context(run_id, PREFIX + SEAL, seq))
 
     async def runs(self, filter: RunFilter) -> Sequence[RunRecord]:
         """See `StoreBackend.runs`. A list is not verified; a run is when it is loaded."""
@@ -236,26 +243,34 @@ class SealedStore:
 
     async def history(self, run_id: str) -> Sequence[Transition]:
         """See `StoreBackend.history`. Raises SerializationError if entries were changed, moved or removed."""
-        record = await self.inner.load(run_id)
-        entries = await self.inner.history(run_id)
-        if not entries:
-            record = await self.inner.load(run_id)  # it may have just been deleted
-        if record is None or run_id == MARK or not self.capabilities.history:
-            return [] if run_id == MARK else entries
-        run = await self._verified(record)
-        if run is not None:
-            await off_loop(len(entries), lambda: self._check_chain(run, run_id, entries))
-        return [self._opened_entry(run_id, each, _bound(run)) for each in entries]
+        heads = set[bytes]()
+        while True:
+            record = await self.inner.load(run_id)
+            entries = await self.inner.history(run_id)
+            if not entries:
+                record = await self.inner.load(run_id)  # it may have just been deleted
+            if record is None or run_id == MARK or not self.capabilities.history:
+                return [] if run_id == MARK else entries
+            run = await self.verified(record)
+            try:
+                if run is not None:
+                    await off_loop(len(entries), lambda: self.check_chain(run, run_id, entries))  # noqa: B023
+            except SerializationError:
+                if run is None or run.seal.head in heads or len(heads) == ATTEMPTS:
+                    raise
+                heads.add(run.seal.head)  # `cano reencrypt` may just have changed both
+                continue
+            return [self.opened_entry(run_id, each, _bound(run)) for each in entries]
 
-    def _opened_entry(self, run_id: str, entry: Transition, bound: bool | None) -> Transition:
+    def opened_entry(self, run_id: str, entry: Transition, bound: bool | None) -> Transition:
         """Return an entry of a history with its values unwrapped."""
         context = self._context(run_id, "", entry.seq, bound)
         own = Unwrapped(self.layer, context, entry.own, own=True)
         return entry._replace(changed=Unwrapped(self.layer, context, entry.changed), own=own)
 
-    def _check_chain(self, run: SealedRun, run_id: str, entries: Sequence[Transition]) -> None:
+    def check_chain(self, run: SealedRun, run_id: str, entries: Sequence[Transition]) -> None:
         """Raise SerializationError unless the entries are the links of the run's chain, up to the newest one."""
-        link, links = bytes(len(run.seal.link)), set()
+        link, links = NO_LINK, set()
         for entry in entries:
             link = run.link(link, entry)
             links.add(link)
@@ -264,9 +279,7 @@ class SealedStore:
         if link != run.seal.link:  # another process has committed since the run was read
             last = entries[-1]
             stored = last.own.get(SEAL)
-            context = self._context(run_id, PREFIX + SEAL, last.seq)
-            seal = None if stored is None else Seal.unpacked(unwrapped(self.layer, stored, context))
-            if seal is None or seal.link != link:
+            if stored is None or self.seal(run_id, stored, last.seq).link != link:
                 raise _changed(run_id, f"its history was changed after transition {run.seq}")
 
     async def delete(self, run_id: str, *audit: AuditEntry) -> bool:
@@ -296,8 +309,8 @@ class SealedStore:
         if run is None or (run.token, run.seq) != (commit.token, commit.expected_seq):
             run = await self._before(commit)
         stored = commit._replace(
-            changed=self._wrapped_values(run_id, commit.changed, commit.seq),
-            own=self._wrapped_values(run_id, commit.own, commit.seq, own=True),
+            changed=self.wrapped_values(run_id, commit.changed, commit.seq),
+            own=self.wrapped_values(run_id, commit.own, commit.seq, own=True),
             error=self._wrapped_error(run_id, commit.error, commit.seq),
             payload=self._wrapped(commit.payload, run_id, PAYLOAD, commit.seq),
         )
@@ -306,7 +319,7 @@ class SealedStore:
             waiting = {(each.own, each.id) for each in (await self.inner.signals(run_id)).waiting}
             consumed = waiting & {*names(commit.consumed, commit.own_consumed)}
         after = run.after(stored, consumed)
-        seal = self.layer.wrap_in(after.seal.packed(), self._context(run_id, PREFIX + SEAL, commit.seq))
+        seal = self.wrapped_seal(after.seal, run_id, commit.seq)
         await self.inner.commit(stored._replace(own={**stored.own, SEAL: seal}), *audit)
         run.moved(after)
         held.run = run
@@ -317,7 +330,7 @@ class SealedStore:
         if record is None or (record.token, record.seq) != (commit.token, commit.expected_seq):
             problem = "it does not exist" if record is None else "another process has changed or claimed it"
             raise ConflictError(f"a commit to the run {commit.run_id!r} is stale: {problem}", run_id=commit.run_id)
-        run = await self._verified(record)
+        run = await self.verified(record)
         if run is not None:
             return run
         history = await self.inner.history(commit.run_id)
@@ -339,7 +352,7 @@ class SealedStore:
         if claimed.record is None:
             return claimed
         try:
-            held.run = await self._verified(claimed.record)
+            held.run = await self.verified(claimed.record)
             return claimed._replace(record=self._opened(claimed.record, _bound(held.run)))
         except SerializationError:  # who claims the run alone gets the error
             return claimed._replace(record=None)
@@ -360,9 +373,9 @@ class SealedStore:
 
     async def put_signal(self, run_id: str, signal: Signal, *audit: AuditEntry) -> None:
         """See `AuditingStore.put_signal`."""
-        await self.inner.put_signal(run_id, self._wrapped_signal(run_id, signal), *audit)
+        await self.inner.put_signal(run_id, self.wrapped_signal(run_id, signal), *audit)
 
-    def _wrapped_signal(self, run_id: str, signal: Signal) -> Signal:
+    def wrapped_signal(self, run_id: str, signal: Signal) -> Signal:
         plain = b"\0" if signal.payload is None else b"\1" + signal.payload
         return signal._replace(payload=self.layer.wrap_in(plain, self._context(run_id, _signal_key(signal))))
 
@@ -372,12 +385,12 @@ class SealedStore:
         if signal is None:
             return None
         await self._check_consumed(run_id)
-        return self._unwrapped_signal(run_id, signal)
+        return self.unwrapped_signal(run_id, signal)
 
     async def signals(self, run_id: str) -> Signals:
         """See `StoreBackend.signals`. Raises SerializationError if another program made, changed or repeated one."""
         signals = await self._check_consumed(run_id)
-        return signals._replace(waiting=[self._unwrapped_signal(run_id, each) for each in signals.waiting])
+        return signals._replace(waiting=[self.unwrapped_signal(run_id, each) for each in signals.waiting])
 
     async def _check_consumed(self, run_id: str) -> Signals:
         """Return a run's signals, as they are stored. Raises SerializationError if a consumed one waits again."""
@@ -386,7 +399,7 @@ class SealedStore:
         for _ in range(ATTEMPTS):
             if run is None:
                 record = await self.inner.load(run_id)
-                run = None if record is None else await self._verified(record)
+                run = None if record is None else await self.verified(record)
                 if run is None:  # it does not exist yet, or has no seal
                     break
             expected, head = run.seal.consumed, run.seal.head
@@ -398,7 +411,7 @@ class SealedStore:
             run, before = None, head
         return await self.inner.signals(run_id)
 
-    def _unwrapped_signal(self, run_id: str, signal: Signal) -> Signal:
+    def unwrapped_signal(self, run_id: str, signal: Signal) -> Signal:
         """Return a signal as its sender put it."""
         key, payload = _signal_key(signal), signal.payload
         if payload is None:
@@ -445,7 +458,7 @@ class SealedStore:
         except (SerializationError, StoreUnavailableError) as error:
             raise named(error, run_id, key) from error
 
-    def _wrapped_values(self, run_id: str, values: Mapping[str, Any], seq: int, *, own: bool = False) -> dict[str, Any]:
+    def wrapped_values(self, run_id: str, values: Mapping[str, Any], seq: int, *, own: bool = False) -> dict[str, Any]:
         return {key: self._wrapped(value, run_id, _key(key, own=own), seq) or b"" for key, value in values.items()}
 
     def _wrapped_error(self, run_id: str, error: Mapping[str, Any] | None, seq: int) -> Mapping[str, Any] | None:
@@ -486,7 +499,7 @@ async def _claim_ready(self: Any, *arguments: Any) -> Sequence[ClaimedRun]:
 
 async def _put_within(self: Any, run_id: str, signal: Signal, most: int, *audit: AuditEntry) -> bool:
     """See `LimitingStore.put_signal_within`."""
-    stored: bool = await self.inner.put_signal_within(run_id, self._wrapped_signal(run_id, signal), most, *audit)
+    stored: bool = await self.inner.put_signal_within(run_id, self.wrapped_signal(run_id, signal), most, *audit)
     return stored
 
 

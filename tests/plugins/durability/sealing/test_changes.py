@@ -29,7 +29,6 @@ from cano import (
 )
 from cano.testing import FaultyStore
 from cano.testing.contract_base import LATER, NOW, free_run, new_run, step
-from cano_durability.inspection.reencrypting import HELD
 from cano_durability.keys import MARK
 from cano_durability.sealing.seals import SEAL
 from cano_durability.sealing.store import sealed
@@ -436,7 +435,7 @@ async def test_parts_are_encrypted_again(kernel: Kernel, monkeypatch: pytest.Mon
     before = Appended.gathered(rows(kernel)["log"].data)
     monkeypatch.setattr(backend.layer, "is_current", lambda data: data not in before["log"][1:2])
     found = {each.run_id: each async for each in backend.reencrypted("me", lambda: 1000.0)}
-    assert (found["log"].values, found["log"].problem) == (2, None)  # `b` comes after the list
+    assert (found["log"].values, found["log"].problem) == (3, None)  # `b` comes after the list, the history
     after = Appended.gathered(rows(kernel)["log"].data)
     assert (list(after), len(after["log"]), after["a"]) == (list(before), len(before["log"]), before["a"])
     assert set(after["log"]).isdisjoint(before["log"])
@@ -461,21 +460,22 @@ async def test_reencrypting_is_killed_after_a_commit(kernel: Kernel, monkeypatch
 async def test_reencrypting_takes_time(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each run is claimed at the time of its turn; one that another process claims meanwhile is left out."""
     backend: Any = kernel.backend
-    claim, claims, times = backend.inner.claim, [], iter([1000.0, 2000.0])
+    claim, claims, time = backend.inner.claim, [], [1000.0]
 
     async def claimed(run_id: str, holder: str, now: float, expires: float) -> int | None:
         token: int | None = await claim(run_id, holder, now, expires)
         claims.append((run_id, now, expires))
+        time[0] += 100
         if run_id == "two":
             assert await claim(run_id, "another", expires + 1, expires + 100) is not None
         return token
 
     monkeypatch.setattr(backend.inner, "claim", claimed)
     monkeypatch.setattr(backend.layer, "is_current", lambda data: False)
-    found = [each async for each in backend.reencrypted("me", times.__next__)]
-    assert claims == [("two", 1000, 1060), ("one", 2000, 2060)]
+    found = [each async for each in backend.reencrypted("me", lambda: time[0])]
+    assert claims == [("two", 1000, 1060), ("one", 1100, 1160)]
     assert [(each.run_id, each.values > 0, each.problem) for each in found] == [
-        ("two", False, HELD),
+        ("two", False, "another holds it for 60.0 s, and longer if it lives; repeat the command then"),
         ("one", True, None),
     ]
 
