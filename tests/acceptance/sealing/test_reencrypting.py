@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from cano import Appended, Kernel, KeyValueStore, Signal, Workflow, wait_for
+from cano.engine.ports import new_holder
 from cano_durability.sealing import renewing
 from cano_encryption import KEYS_ENV, EncryptionLayer, new_key, read_keys
 
@@ -205,7 +206,7 @@ async def test_who_holds_a_run_is_named(keys: tuple[str, str], monkeypatch: pyte
     use(contents, monkeypatch, f"{keys[1]},{keys[0]}")
     child = await asyncio.create_subprocess_exec(sys.executable, "-c", "")
     await child.wait()
-    mine = reencrypter.new_holder()
+    mine = new_holder()
     dead = mine.replace(f":{mine.split('@')[0].split(':')[1]}@", f":{child.pid}@")
     async with kernel_on(contents) as kernel:
         backend: Any = kernel.backend
