@@ -25,7 +25,7 @@ BUDGETS = {
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
 DURABILITY = {
-    "": 1_957, "bulk": 137, "families": 91, "inspection": 565, "looking": 141, "recovery": 602, "sealing": 703,
+    "": 1_957, "bulk": 137, "families": 91, "inspection": 565, "looking": 141, "recovery": 602, "sealing": 726,
     "selecting": 161,
 }  # fmt: skip
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""

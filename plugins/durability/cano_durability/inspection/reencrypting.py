@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import NamedTuple, cast
 
 from cano import (
     Appended,
@@ -22,11 +22,8 @@ from cano_durability.keys import MARK
 from cano_durability.recovery.leases import after_lease
 from cano_durability.restating import restated
 from cano_durability.sealing.marks import renew_mark
-from cano_durability.sealing.renewing import renew_history, renew_signals, stale
+from cano_durability.sealing.renewing import Sealed, renew_history, renew_signals, stale
 from cano_durability.sealing.seals import SEAL
-
-if TYPE_CHECKING:
-    from cano_durability.sealing.store import SealedStore
 
 LEASE = 60.0
 """Seconds of a claim, which is renewed for each part of a history."""
@@ -50,7 +47,7 @@ class Reencrypted(NamedTuple):
 
 
 async def reencrypted(
-    store: SealedStore, holder: str, now: Callable[[], float], actor: str | None
+    store: Sealed, holder: str, now: Callable[[], float], actor: str | None
 ) -> AsyncIterator[Reencrypted]:
     """Encrypt the values of all runs again, and yield the result for each.
 
@@ -83,9 +80,7 @@ async def reencrypted(
 class _Renewal:
     """The encryption of one run, and of the signals that wait for it. `reencrypted` has the arguments."""
 
-    def __init__(
-        self, store: SealedStore, run_id: str, holder: str, now: Callable[[], float], actor: str | None
-    ) -> None:
+    def __init__(self, store: Sealed, run_id: str, holder: str, now: Callable[[], float], actor: str | None) -> None:
         self._store = store
         self._run_id = run_id
         self._holder = holder

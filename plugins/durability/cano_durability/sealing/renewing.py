@@ -7,21 +7,48 @@ with the seal, in one transaction: at any time the history leads to the run's pr
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Protocol, cast
 
-from cano import Appended, ConflictError, ContextLayer, RewritingStore, Transition
+from cano import (
+    Appended,
+    ConflictError,
+    ContextLayer,
+    LayerContext,
+    RewritingStore,
+    RunRecord,
+    Signal,
+    StoreBackend,
+    Transition,
+)
 
 from cano_durability.bounds import off_loop
 from cano_durability.restating import restated
-from cano_durability.sealing.seals import NO_LINK, SEAL, Name, SealedRun
-
-if TYPE_CHECKING:
-    from cano_durability.sealing.store import SealedStore
+from cano_durability.sealing.seals import NO_LINK, SEAL, Name, Seal, SealedRun
 
 FEW, SHARE = 500, 20
 """A group has at least this number of entries, or this part of those that are left, since each group reads them all."""
 MOST_BYTES = 8 * 1024 * 1024
 """The approximate size of a group."""
+
+
+class Sealed(StoreBackend, Protocol):
+    """A store that seals runs. See `SealedStore`."""
+
+    inner: StoreBackend
+    layer: ContextLayer
+    place: LayerContext
+
+    async def verified(self, record: RunRecord) -> SealedRun | None: ...
+    def check_chain(self, run: SealedRun, run_id: str, entries: Sequence[Transition]) -> None: ...
+    def opened_entry(self, run_id: str, entry: Transition, bound: bool | None) -> Transition: ...
+    def wrapped_values(
+        self, run_id: str, values: Mapping[str, Any], seq: int, *, own: bool = False
+    ) -> dict[str, Any]: ...
+    def seal(self, run_id: str, stored: bytes, seq: int) -> Seal: ...
+    def wrapped_seal(self, seal: Seal, run_id: str, seq: int) -> bytes: ...
+    def wrapped_signal(self, run_id: str, signal: Signal) -> Signal: ...
+    def unwrapped_signal(self, run_id: str, signal: Signal) -> Signal: ...
+    def is_bound(self, run_id: str, signal: Signal) -> bool: ...
 
 
 def stale(layer: ContextLayer, data: Mapping[str, Any], own_values: Mapping[str, Any]) -> set[Name]:
@@ -34,10 +61,10 @@ def stale(layer: ContextLayer, data: Mapping[str, Any], own_values: Mapping[str,
     }
 
 
-async def renew_history(store: SealedStore, run_id: str, token: int, hold: Callable[[], Awaitable[None]]) -> int:
+async def renew_history(store: Sealed, run_id: str, token: int, hold: Callable[[], Awaitable[None]]) -> int:
     """Encrypt a history again, from its first stale entry on. Return the number of stale values.
 
-    Crash: some groups are done; the next call goes on.
+    Crash: some groups are done; the next call continues.
 
     Args:
         store: the open store.
@@ -85,7 +112,7 @@ def _parts(value: Any) -> Sequence[bytes]:
 
 
 def _renewed(
-    store: SealedStore, run: SealedRun, run_id: str, link: bytes, entries: Sequence[Transition]
+    store: Sealed, run: SealedRun, run_id: str, link: bytes, entries: Sequence[Transition]
 ) -> Iterator[Transition]:
     """Yield entries with their stale values encrypted again, and with their seals. `link` is that of the one before."""
     for entry in entries:
@@ -105,7 +132,7 @@ def _renewed(
         yield entry
 
 
-async def renew_signals(store: SealedStore, run_id: str) -> int:
+async def renew_signals(store: Sealed, run_id: str) -> int:
     """Encrypt the signals that wait for a run again, which need not exist. Return the number of stale ones."""
     waiting = (await store.inner.signals(run_id)).waiting
     old = [each for each in waiting if each.payload is None or not store.layer.is_current(each.payload)]
