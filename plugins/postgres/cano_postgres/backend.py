@@ -111,6 +111,10 @@ class PostgresBackend(LazyBackend["Engine"]):
         """See `HistoryPagingStore.history_page`."""
         return await self._opened().history_page(run_id, after, limit)
 
+    async def discard_history(self, run_id: str, before: int) -> None:
+        """See `HistoryPagingStore`."""
+        await self._opened().discard_history(run_id, before)
+
     async def rewrite(self, commit: Commit, entries: Sequence[Transition]) -> None:
         """See `RewritingStore.rewrite`."""
         await self._opened().rewrite(commit, entries)

@@ -157,6 +157,10 @@ class Engine:
         if work is not None:
             await self._writer.do(work)
 
+    async def discard_history(self, run_id: str, before: int) -> None:
+        await self._fold(run_id)  # no entry that is needed for the data is deleted
+        await self._writer.do(pruning.Discard(run_id, before))
+
     async def claim(self, run_id: str, holder: str, now: float, expires: float) -> int | None:
         token: int | None = await self._writer.do(Claim(run_id, holder, now, expires))
         return token

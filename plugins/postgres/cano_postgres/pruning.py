@@ -62,6 +62,22 @@ _FORGET: LiteralString = f"""
             WHERE given.action IS NOT NULL
         )
     SELECT run_id FROM gone"""
+# the entries before the first of transition `before`, or of the newest one, if none of them is needed for the data
+DISCARD: LiteralString = """
+    WITH run AS MATERIALIZED (
+        SELECT id, head, folded, coalesce(discarded, 0) AS discarded FROM runs WHERE run_id = %(run_id)s FOR UPDATE
+    ), cut AS MATERIALIZED (
+        SELECT id, (
+            SELECT line FROM journal WHERE run = id AND line > discarded AND seq >= least(
+                %(before)s::bigint, (SELECT seq FROM journal WHERE run = id AND line = head)
+            ) ORDER BY line LIMIT 1
+        ) AS line, discarded, folded FROM run
+    ), gone AS (
+        DELETE FROM journal USING cut
+        WHERE journal.run = cut.id AND journal.line > discarded AND journal.line < cut.line AND cut.line <= folded
+    )
+    UPDATE runs SET discarded = cut.line - 1 FROM cut
+    WHERE runs.id = cut.id AND cut.line - 1 > cut.discarded AND cut.line <= cut.folded"""
 _SLACK = 1.0
 """Seconds that a run may have been created after its end, by a clock that was set back."""
 
@@ -105,3 +121,22 @@ class DeleteFinished:
         """Return the ids of the deleted runs. After a lost answer, those that are missing were deleted."""
         there = {run_id for (run_id,) in rows[0]}
         return [run_id for (run_id,) in rows[1]] + [run_id for run_id in self._ids if again and run_id not in there]
+
+
+class Discard:
+    """The work of deleting the oldest entries of a run's journal, those before a transition. Its outcome is None."""
+
+    news = None
+    size = 0
+    awaits = False
+
+    def __init__(self, run_id: str, before: int) -> None:
+        self.run_id = run_id
+        self._discard: Statement = DISCARD, {"run_id": run_id, "before": before}
+
+    def statements(self, *, again: bool) -> Sequence[Statement]:
+        """Return the deletion, which may be repeated."""
+        return [self._discard]
+
+    def outcome(self, rows: Sequence[Rows], *, again: bool) -> None:
+        """Return None."""

@@ -61,10 +61,11 @@ READY: LiteralString = f"""
 # the entries after number `low` are those with a greater seq than `after`; a missing entry ends the search too early
 HISTORY = """
     WITH RECURSIVE run AS MATERIALIZED (
-        SELECT id, head, %(after)s::bigint AS after FROM runs WHERE run_id = %(run_id)s
+        SELECT id, head, coalesce(discarded, 0) AS discarded, %(after)s::bigint AS after FROM runs
+        WHERE run_id = %(run_id)s
     ),
     search (low, high) AS (
-        SELECT 0::bigint, CASE WHEN after < 0 THEN 1 ELSE head + 1 END FROM run
+        SELECT discarded, CASE WHEN after < 0 THEN discarded + 1 ELSE head + 1 END FROM run
         UNION ALL
         SELECT
             CASE WHEN journal.seq > after THEN low ELSE journal.line END,

@@ -3,6 +3,7 @@
 - `runs` has one small row for each run, updated in place: its status and lease. While a run steps, no index changes.
 - `journal` gets an entry (`line`) for each commit, numbered from 1 in each run; `runs.head` is the newest. `mark` is a
   random number by which the writer finds a commit again if its answer was lost.
+- `runs.discarded` is the number of its oldest entries that were deleted; null for none.
 - `snapshot` has a run's data as of its entry `runs.folded`. A commit writes its changes once instead of a row for each
   key, and `load` reads only the entries after the last compaction. Each key has a row whose `part` is 0 and, if commits
   have appended to its value, one for each compaction since: with the parts that were appended, and the entry as `part`.
@@ -182,6 +183,7 @@ MIGRATIONS: tuple[tuple[Step, ...], ...] = (
         "CREATE INDEX runs_running ON runs (workflow, created) WHERE status = 'running'",
         "CREATE INDEX runs_to_wake ON runs (workflow, wake) WHERE wake IS NOT NULL",
     ),
+    ("ALTER TABLE runs ADD COLUMN discarded bigint",),
 )
 """The statements and functions that migrate a schema from each version to the next; the first creates the tables."""
 

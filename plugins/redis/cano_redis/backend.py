@@ -106,6 +106,10 @@ class RedisBackend(LazyBackend["Engine"]):
         """See `HistoryPagingStore.history_page`."""
         return await self._opened().history_page(run_id, after, limit)
 
+    async def discard_history(self, run_id: str, before: int) -> None:
+        """See `HistoryPagingStore`."""
+        await self._opened().discard_history(run_id, before)
+
     async def claim_ready(
         self,
         definitions: Sequence[tuple[str, str, str]],

@@ -164,6 +164,9 @@ class Engine:
             last = found[-1].seq
         return found
 
+    async def discard_history(self, run_id: str, before: int) -> None:
+        await self._do(scripts.DISCARD, run_id, b"%d" % before)
+
     async def rewrite(self, commit: Commit, entries: Sequence[Transition]) -> None:
         run_id, new, lines = commit.run_id, {entry.seq: entry for entry in entries}, list[bytes]()
         last, newest = min(new, default=0) - 1, max(new, default=-1)

@@ -82,6 +82,7 @@ async def test_polls_and_lists_read_an_index(store: PostgresBackend, ask: Ask, e
     ):
         assert "Seq Scan" not in plan
     assert "Seq Scan" not in await explain(reading.HISTORY)
+    assert "Seq Scan" not in await explain(pruning.DISCARD)
     for plan in [await explain(pruning.AGED), await explain(pruning.TOO_MANY)]:
         assert "Seq Scan" not in plan
         assert "runs_by_status" in plan or "runs_by_workflow" in plan
