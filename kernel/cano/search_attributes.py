@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 from cano.errors import ConfigurationError, TypeMismatchError
 from cano.safe_text import safe_repr
 
+__all__ = ["EVERY", "AttributeRange", "both", "checked", "encoded", "kind_of", "ranges"]
+
 MOST = 50
 """The most attributes that a workflow may declare."""
 RESERVED = frozenset((

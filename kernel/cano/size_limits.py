@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from cano.checks import whole
+from cano.checks import LARGEST, whole
 from cano.errors import SizeLimitError
 
 _PLAIN = set("abcdefghijklmnopqrstuvwxyz0123456789_-")
@@ -23,6 +23,7 @@ class SizeLimits:
             cut. Texts of errors that are not of Cano have at most 10,000 in any case.
         run: bytes of all values of a run together, decompressed, when it is read.
         signals: number of signals that wait for one run.
+        attributes: bytes of the value of a search attribute, at most 2,000.
 
     Raises:
         ConfigurationError: a limit is not a whole number of at least 1.
@@ -33,10 +34,11 @@ class SizeLimits:
     errors: int = 10_000
     run: int = 2**30
     signals: int = 10_000
+    attributes: int = 1000
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            whole(field.name, getattr(self, field.name), 1)
+            whole(field.name, getattr(self, field.name), 1, 2000 if field.name == "attributes" else LARGEST)
 
     def check(self, limit: str, what: str, value: str | None, run_id: str | None = None) -> None:
         """Check a text against the limit `ids` or `names`.

@@ -18,6 +18,7 @@ import cano.late
 import cano.options
 import cano.redaction
 import cano.safe_text
+import cano.search_attributes
 import cano.tracebacks
 import pytest
 import uv
@@ -33,7 +34,16 @@ ROOT = Path(__file__).parents[2]
 PLUGINS = sorted(path.parent.name for path in ROOT.glob("plugins/*/pyproject.toml"))
 PUBLIC = {
     module.__name__: module.__all__
-    for module in (cano, cano.late, cano.options, cano.redaction, cano.safe_text, cano.tracebacks, ports)
+    for module in (
+        cano,
+        cano.late,
+        cano.options,
+        cano.redaction,
+        cano.safe_text,
+        cano.search_attributes,
+        cano.tracebacks,
+        ports,
+    )
 }
 every_plugin = pytest.mark.parametrize("name", PLUGINS)
 

@@ -14,19 +14,20 @@ HERE = Path(cano.__file__).parent
 FILES = sorted(path for path in HERE.rglob("*.py") if "testing" not in path.relative_to(HERE).parts)
 
 BUDGETS = {
-    "": 1_517,  # the top floor: hooks, protocols, records, errors, options
+    "": 1_519,  # the top floor: hooks, protocols, records, errors, options
     "data": 587,
-    "model": 808,
-    "engine": 1_551,
+    "model": 815,
+    "engine": 1_609,
     "runtime": 293,
     "concurrency": 634,
     "plugins": 510,
-    "kernel": 806,
+    "kernel": 812,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
 DURABILITY = {
-    "": 1_957, "bulk": 137, "families": 91, "inspection": 565, "looking": 141, "recovery": 602, "sealing": 726,
-    "selecting": 161,
+    "": 2_045, "bulk": 137, "families": 91, "inspection": 591, "looking": 143, "recovery": 602, "sealing": 735,
+    "searching": 138,
+    "selecting": 222,
 }  # fmt: skip
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
 

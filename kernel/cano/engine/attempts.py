@@ -66,7 +66,8 @@ class _Progress:
     def packed(self, detail: Detail) -> list[Any]:
         """Return the results of the phases before the present one, to be stored."""
         changes = None if self.savepoint is None else self.savepoint.packed()
-        return [detail.phase, self.prepared, self.result, changes, dict(detail.children)]
+        given = [dict(detail.kept_attributes)] if detail.kept_attributes else []
+        return [detail.phase, self.prepared, self.result, changes, dict(detail.children), *given]
 
     def restore(self, strand: Strand, detail: Detail) -> str:
         """Take over the results that an earlier process has saved, if there are any. Return the next phase."""
@@ -74,9 +75,11 @@ class _Progress:
         if saved is None:
             return "prep"
         try:
-            phase, prepared, result, changes, children = saved
+            phase, prepared, result, changes, children, *given = saved
             phase, detail.children = {"exec": "exec", "post": "post"}[phase], dict(children)
             savepoint = None if changes is None else Changes.unpacked(changes)
+            for name, (was_set, value) in given[0].items() if given else ():
+                detail.attributes = detail.kept_attributes = {**detail.attributes, name: (was_set, value)}
             if savepoint is not None:
                 strand.view.merge(savepoint)
         except Exception:  # noqa: BLE001  # they cannot be read, so the phases are executed again
@@ -136,6 +139,7 @@ async def attempt_until_done(
                     raise
                 error, failed = failed, None  # a second name would keep the error, and what its traceback refers to
         strand.rollback(bound, error, done.savepoint)
+        detail.attributes = detail.kept_attributes
         if strand.is_to_end():
             raise asyncio.CancelledError from error  # the task raised this in place of its cancellation
         of_run = isinstance(error, WorkflowError)

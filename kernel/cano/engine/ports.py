@@ -278,8 +278,11 @@ class RunKeeper(Protocol):
     async def ended(self, run_id: str) -> RunView:
         """Wait for the run's end, in any process, without executing it. Raises RunNotFoundError."""
 
-    def selected(self, filter: RunFilter, where: str | None) -> RunFilter:
-        """Return `filter` with the conditions that a text describes. Raises FilterError."""
+    async def selected(self, filter: RunFilter, where: str | None) -> RunFilter:
+        """Return `filter` with the conditions that a text describes, for `runs` and `count`. Raises FilterError."""
+
+    async def count(self, filter: RunFilter) -> int:
+        """Return how many runs match."""
 
     async def act_on_many(self, action: str, where: str | RunFilter, pace: Pace, *given: Any) -> BulkReport:
         """Do what `Kernel` has a method for: "resume", "cancel", "signal" or "fork", with what only that is given."""

@@ -32,6 +32,7 @@ class RunView(NamedTuple):
         created, updated: wall-clock seconds.
         holder, expires: the holder of its lease while it is running, and when the lease expires; otherwise None.
         progress: the last report of the present step's progress that is stored, or None.
+        attributes: its search attributes by name, as they are stored: of an enum's member, the value.
         as_of: when this was true, in wall-clock seconds.
     """
 
@@ -57,4 +58,5 @@ class RunView(NamedTuple):
     holder: str | None
     expires: float | None
     progress: Progress | None
+    attributes: Mapping[str, Any]
     as_of: float

@@ -14,6 +14,7 @@ from cano.records import wait_token
 if TYPE_CHECKING:
     from cano.engine.binding import BoundState
     from cano.engine.run import Run
+    from cano.engine.step_attributes import StepAttributes
     from cano.records import RunStatus
 
 # set once per run or branch, to an object that is updated as the run proceeds
@@ -69,12 +70,15 @@ class StepWait(NamedTuple):
     token: str
 
 
+NO_ATTRIBUTES: Mapping[str, tuple[bool, Any]] = {}
+
+
 class Detail:
     """The rarely used attributes of a step. Allocated on first use, dropped when the step ends."""
 
     __slots__ = (
-        "attempt", "began", "children", "deadline", "delay", "error", "following", "outcome", "payload", "phase",
-        "progress", "token_known",
+        "attempt", "attributes", "began", "children", "deadline", "delay", "error", "following", "kept_attributes",
+        "outcome", "payload", "phase", "progress", "token_known",
     )  # fmt: skip
 
     def __init__(
@@ -99,6 +103,9 @@ class Detail:
         self.payload = payload
         self.outcome = outcome
         self.token_known = False
+        self.attributes: Mapping[str, tuple[bool, Any]] = NO_ATTRIBUTES
+        """The search attributes that this attempt has changed: whether it has set them, and the values."""
+        self.kept_attributes = NO_ATTRIBUTES  # those of the phases that are done
         self.following: Detail | None = None
         """The detail that the next step starts with."""
 
@@ -188,9 +195,10 @@ class Step:
         return detail.began
 
     def keep_count(self) -> None:
-        """Let the following phases, in any attempt, count child runs from here. For the engine."""
+        """Let the following phases, in any attempt, count child runs from here, and keep attributes. For the engine."""
         if self._own is not None:
-            self._ensure_detail().children = dict(self.of_attempt()._children)
+            detail = self._ensure_detail()
+            detail.children, detail.kept_attributes = dict(self.of_attempt()._children), detail.attributes
 
     def restore(self, bound: BoundState, seq: int, detail: Detail) -> None:
         """Continue after transition `seq`, in a state that starts with `detail`. For the engine."""
@@ -288,6 +296,17 @@ class Step:
     def outcome(self) -> Any:
         """The `SplitOutcome` of the split that led to this state; otherwise None."""
         return self._detail_or_default.outcome
+
+    @property
+    def attributes(self) -> StepAttributes:
+        """Sets search attributes of the run: `current_step().attributes["tenant"] = "acme"`.
+
+        It takes effect with the step's commit. An attribute that was set no longer follows the key of its name; `del`
+        lets it follow the key again.
+        """
+        from cano.engine.step_attributes import StepAttributes  # late: few workflows have attributes
+
+        return StepAttributes(self)
 
     def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
         """Report the step's progress, which `RunHandle.status()` returns. The arguments are those of `Progress`.

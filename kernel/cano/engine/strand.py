@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from cano.data.view import StoreView
-from cano.engine.step import Step, location_of
+from cano.engine.step import NO_ATTRIBUTES, Step, location_of
 from cano.errors import StepTimeoutError, TaskError
 from cano.runtime.deadline import Watchdog
 from cano.safe_text import error_text
@@ -98,6 +98,8 @@ class Strand:
 
     def rollback(self, bound: BoundState, error: BaseException, savepoint: Any = None) -> None:
         """Discard the writes of a failed attempt."""
+        if (detail := self.step._detail) is not None:
+            detail.attributes = NO_ATTRIBUTES
         if bound.threaded and (
             isinstance(error, asyncio.CancelledError) or (isinstance(error, StepTimeoutError) and error.abandoned)
         ):

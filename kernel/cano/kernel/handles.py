@@ -196,12 +196,17 @@ class RunListing:
 
     async def _records(self) -> list[RunRecord]:
         keeper = await self._kernel.opened_keeper()
-        return await keeper.runs(keeper.selected(*self._filter))
+        return await keeper.runs(await keeper.selected(*self._filter))
+
+    async def count(self) -> int:
+        """Return how many runs match. A store with the capability `attributes` counts them itself, if it can."""
+        keeper = await self._kernel.opened_keeper()
+        return await keeper.count(await keeper.selected(*self._filter))
 
     def __await__(self) -> Generator[Any, None, list[RunRecord]]:
         return self._records().__await__()
 
     async def __aiter__(self) -> AsyncIterator[RunRecord]:
         keeper = await self._kernel.opened_keeper()
-        async for record in in_pages(keeper.runs, keeper.selected(*self._filter)):
+        async for record in in_pages(keeper.runs, await keeper.selected(*self._filter)):
             yield record

@@ -681,6 +681,7 @@ class Kernel:
         created_before: datetime | float | None = None,
         updated_after: datetime | float | None = None,
         updated_before: datetime | float | None = None,
+        attributes: Mapping[str, Any] | None = None,
         where: str | None = None,
     ) -> RunListing:
         """Return the matching runs, newest first: `await` it for a list, or iterate over it with `async for`.
@@ -695,6 +696,7 @@ class Kernel:
             error: name of the class of a failed run's error, or of its cause.
             created_after, created_before: aware datetimes, or seconds since the Unix epoch, between which it began.
             updated_after, updated_before: the same for its last commit: of a run that has ended, its end.
+            attributes: search attributes by name: a value, a `Condition`, or a list of conditions.
             where: more conditions as text, such as `state = PAY and updated > 2h ago`. See `cano runs --help`.
 
         Raises:
@@ -714,7 +716,9 @@ class Kernel:
         if not isinstance(after, RunRecord | None):
             refuse("after", after, "a listed run, or None")
         place = None if after is None else after.place
-        filter = RunFilter(workflow, status, parent, limit, place, state, error=error, **seconds)
+        if not isinstance(attributes, Mapping | None):
+            refuse("attributes", attributes, "a mapping of names to values or conditions, or None")
+        filter = RunFilter(workflow, status, parent, limit, place, state, error=error, attributes=attributes, **seconds)
         return RunListing(self, filter, where)
 
     async def history(self, run_id: str, *, after: int | None = None, limit: int | None = None) -> list[Transition]:

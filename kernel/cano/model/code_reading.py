@@ -39,13 +39,14 @@ def declared_targets(task: Task[Any]) -> tuple[Any, ...] | None:
 def types_of(flow: Workflow[Any]) -> Iterator[Any]:
     """Yield the types that the data of the workflow's runs may consist of.
 
-    These are the states' enum, the workflow's `types`, the types in the annotations of its tasks, and those of the
-    `Key`s that their code uses. Sub-workflows are included, because their outputs become data of this run.
+    These are the states' enum, the workflow's `types` and those of its attributes, the types in the annotations of its
+    tasks, and those of the `Key`s that their code uses. Sub-workflows are included, because their outputs become data
+    of this run.
     """
     flows = [flow]
     for one in flows:
         yield type(one.start)
-        yield from one.types
+        yield from (*one.types, *one.attributes.values())
         for task in _tasks(one):
             part: Any = getattr(task, "flow", None) if isinstance(task, Task) else None  # of a sub-workflow
             if hasattr(part, "tasks") and part not in flows:

@@ -8,7 +8,7 @@ from types import FunctionType
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar, overload
 from weakref import ref
 
-from cano.checks import listed, similar, text, whole_or_none
+from cano.checks import listed, similar, switch, text, whole_or_none
 from cano.errors import ConfigurationError, ValidationError
 from cano.model.code_reading import declared_targets
 from cano.model.config import TaskConfig
@@ -77,6 +77,11 @@ class Workflow(Generic[StateT]):
             versions do not continue then.
         types: more classes that a durable store may hold in this workflow's runs, which refuse all others. Those in
             the annotations of its tasks, and of the `Key`s that their code uses, need not be listed. A subclass does.
+        attributes: the types of the runs' search attributes by name, such as `{"tenant": str, "amount": Decimal}`, by
+            which lists find them: str, int, float, bool, Decimal, datetime, date, or an enum of str or int values. An
+            attribute has the value of the data's key of that name, until a step sets it: `current_step().attributes`.
+        clear_attributes: whether an encrypted store may keep the attributes in clear, as finding runs by them needs.
+            Otherwise it refuses the workflow, if that has attributes.
         max_takeovers: how often a stored run's step may be started again whose process was killed, or hung for longer
             than its lease. After that the run fails with `StepKilledError`. None is without limit.
 
@@ -97,6 +102,8 @@ class Workflow(Generic[StateT]):
         migrate: Mapping[str, StateT] | None = None,
         migrate_from: Iterable[str] | None = None,
         types: Iterable[Any] = (),
+        attributes: Mapping[str, type] | None = None,
+        clear_attributes: bool = False,
         max_takeovers: int | None = 10,
     ) -> None:
         if isinstance(start, type):
@@ -118,6 +125,12 @@ class Workflow(Generic[StateT]):
         versions = None if migrate_from is None else listed("migrate_from", migrate_from)
         self.migrate_from = None if versions is None else [text("migrate_from", version) for version in versions]
         self.types = listed("types", types)
+        self.attributes: dict[str, type] = {}
+        if attributes is not None:
+            from cano.search_attributes import declared  # late: few workflows have attributes
+
+            self.attributes = declared(self.name, attributes)
+        self.clear_attributes = switch("clear_attributes", clear_attributes)
         self.max_takeovers = whole_or_none("max_takeovers", max_takeovers, 0)
         self._registered: dict[Any, Registration] = {}
         self._exits: dict[Any, None] = {}

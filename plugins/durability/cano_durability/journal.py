@@ -19,7 +19,9 @@ from cano import (
     RunRecord,
     RunStatus,
     SerializationError,
+    SizeLimitError,
     StoreView,
+    TypeMismatchError,
     Wait,
     state_name,
 )
@@ -29,11 +31,23 @@ from cano.safe_text import escaped, safe_repr, safe_str
 from cano_durability.bounds import MANY, off_loop
 from cano_durability.failures import described, traced
 from cano_durability.families.lineage import announce_end, may_be_awaited
-from cano_durability.keys import AWAITED, CARRIED, ERROR, LASTING, PAYLOAD, PROGRESS, TAKEOVERS, TRACEBACK, WAIT
+from cano_durability.keys import (
+    ATTRIBUTES,
+    AWAITED,
+    CARRIED,
+    ERROR,
+    LASTING,
+    PAYLOAD,
+    PROGRESS,
+    TAKEOVERS,
+    TRACEBACK,
+    WAIT,
+)
 from cano_durability.patience import despite_cancellation
 from cano_durability.waits import KeptWait
 
 if TYPE_CHECKING:
+    from cano_durability.searching.attributes import Attributes
     from cano_durability.stored_runs import StoredRuns
     from cano_durability.values import Values
 
@@ -68,14 +82,21 @@ class Journal:
     """
 
     __slots__ = (
-        "_audit", "_audited", "_backend", "_carried", "_clock", "_elapsed", "_remembered", "_stored", "_unsaved",
-        "_values", "_writing", "answers", "child", "commits_steps", "created", "ended", "next_payload", "own_answers",
-        "own_consumed", "parent", "payload", "refused", "releasing", "report_progress", "requested",
+        "_attributes", "_audit", "_audited", "_backend", "_carried", "_clock", "_elapsed", "_remembered", "_stored",
+        "_unsaved", "_values", "_writing", "answers", "child", "commits_steps", "created", "ended", "next_payload",
+        "own_answers", "own_consumed", "parent", "payload", "refused", "releasing", "report_progress", "requested",
         "run_id", "safe_until", "seq", "state", "token",
     )  # fmt: skip
 
     def __init__(
-        self, stored: StoredRuns, values: Values, record: RunRecord, *, commits_steps: bool, safe_until: float
+        self,
+        stored: StoredRuns,
+        values: Values,
+        record: RunRecord,
+        *,
+        commits_steps: bool,
+        safe_until: float,
+        attributes: Attributes | None = None,
     ) -> None:
         self._backend = stored.backend
         self._clock = stored.clock
@@ -92,6 +113,7 @@ class Journal:
         self.ended = False
         self.refused = False
         self.requested = False
+        self._attributes = attributes
         self._audited = stored.audited
         self.report_progress = stored.report_progress
         self._writing: asyncio.Future[None] | None = None  # of the progress
@@ -110,6 +132,8 @@ class Journal:
 
     async def transition(self, run: Run, target: BoundState) -> None:
         """Commit the step's changes and the transition to `target`. An exit state also ends the run."""
+        if self._attributes is not None:
+            self._attributes.given.update(run.step.attributes.given)
         signals = self.own_consumed or self.answers or self.own_answers
         if not self.commits_steps and not target.is_exit and not signals:
             self._settle_uncommitted(run.view)
@@ -151,15 +175,21 @@ class Journal:
             own |= self._values.encode_own(values, self.run_id)
         if (carried := self._carried) is not None:
             own |= self._values.encode_own({CARRIED: dict(carried)}, self.run_id)
+        kept = found = None
+        if self._attributes is not None and (kept := self._attributes.next(partial(_after, view, changes))) is not None:
+            own |= self._values.encode_own({ATTRIBUTES: kept.packed()}, self.run_id)
+            found = kept.encoded()
         payload = self.next_payload if moves else self.payload
         consumed, own_consumed = (self.answers, self.own_answers) if moves else ((), ())
         cut = await self._send(
             new_commit((
                 self.run_id, self.token, self.seq, seq, state, status, changed, sorted(removed), error, wait, payload,
-                consumed, release, own, gone, (*self.own_consumed, *own_consumed), None, (), self._clock.time(),
+                consumed, release, own, gone, (*self.own_consumed, *own_consumed), found, (), self._clock.time(),
             ))
         )  # fmt: skip
         view.settle(changes)
+        if self._attributes is not None:
+            self._attributes.settle(kept)
         self._unsaved.clear()
         if not moves:  # then the history has no entry of it
             self._unsaved.update(changed, removed)
@@ -180,6 +210,8 @@ class Journal:
     async def park(self, run: Run, wait: Wait, seq: int, values: Mapping[str, Any] = _NOTHING) -> None:
         """Commit that the run is parked until the end of `wait`, or until its deadline, and release its lease."""
         run.wait = KeptWait(wait).before(run.due)  # one time for stores and alarms; `Claimer` finds out which it was
+        if self._attributes is not None and seq != self.seq:
+            self._attributes.given.update(run.step.attributes.given)
         if may_be_awaited(run):
             values, self.parent = {**values, AWAITED: True}, run.parent_id
         await self.commit(run.view, wait.then, RunStatus.PARKED, seq, wait=run.wait, release=True, values=values)
@@ -332,10 +364,20 @@ class Journal:
         if not self.commits_steps and run.steps > seq:
             state, seq = state_name(run.step.state), run.steps
         self.next_payload, self.answers, self.own_answers = None, (), ()  # of a transition that was not committed
+        if self._attributes is not None and self.commits_steps:
+            self._attributes.given.clear()
         for key in (WAIT, PAYLOAD):
             self._remembered.pop(key, None)
         try:
             await self.commit(run.view, state, status, seq, error=failure, release=True, values=values)
-        except SerializationError:  # of a value that was not committed step by step
+        except (SerializationError, SizeLimitError, TypeMismatchError):  # of a value not committed step by step
             self._unsaved.clear()
+            self._attributes = None
             await self.commit(run.view, self.state, status, self.seq, error=failure, release=True, values=values)
+
+
+def _after(view: StoreView, changes: Changes, key: str) -> Any:
+    """Return the value that a key of `view` has after these changes, or None."""
+    if key in changes.changed:
+        return changes.changed[key]
+    return None if changes.cleared or key in changes.removed else view.base.get(key)

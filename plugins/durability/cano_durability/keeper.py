@@ -407,9 +407,13 @@ class Keeper:
         """See `RunKeeper.ended`."""
         return await self._viewer.ended(run_id)
 
-    def selected(self, filter: RunFilter, where: str | None) -> RunFilter:
+    async def selected(self, filter: RunFilter, where: str | None) -> RunFilter:
         """See `RunKeeper.selected`."""
-        return self._lister.selected(filter, where)
+        return await self._lister.selected(filter, where)
+
+    async def count(self, filter: RunFilter) -> int:
+        """See `RunKeeper.count`."""
+        return await self._lister.count(filter)
 
     async def act_on_many(self, action: str, where: str | RunFilter, pace: Pace, *given: Any) -> BulkReport:
         """See `RunKeeper.act_on_many`."""

@@ -15,6 +15,7 @@ CARRIED = "carried"  # texts of observers
 DEADLINE = "deadline"  # the run's timeout in seconds, and its deadline in wall-clock seconds
 ORIGIN = "origin"  # of a fork: the run and the transition that it was forked from
 TAKEOVERS = "takeovers"  # number of processes that were killed, or lost their lease, in the present step
+ATTRIBUTES = "attributes"  # values of the search attributes, and the names of those that steps have set
 FIRST = "first"  # digest of the data that the run began with, if the caller chose its id and there is no history
 BY = "by"  # who started the run, if it is the tick of a schedule, say
 OF = "of"  # of a child: the time when its parent was created, since a later run may have the parent's id
@@ -26,5 +27,5 @@ MARK = "cano.store"
 """The id and the workflow of an encrypted store's own record. No run has this id in any store, so that each can be
 encrypted later."""
 
-LASTING = frozenset({DEFINITION, CARRIED, DEADLINE, ORIGIN, AWAITED, FIRST, BY, OF})
+LASTING = frozenset({DEFINITION, CARRIED, DEADLINE, ORIGIN, AWAITED, FIRST, BY, OF, ATTRIBUTES})
 """Values that stay for the life of the run. All others are dropped with the next transition."""

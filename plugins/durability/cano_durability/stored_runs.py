@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cano import (
     AuditEntry,
@@ -31,10 +31,24 @@ from cano.engine.ports import BoundWorkflow, Host, failed_attempts, new_holder
 from cano_durability.bounds import off_loop
 from cano_durability.failures import corrupt, error_of
 from cano_durability.journal import Journal
-from cano_durability.keys import DEADLINE, DEFINITION, MARK, ORIGIN, PHASES, PROGRESS, RETRY, TAKEOVERS, TRACEBACK
+from cano_durability.keys import (
+    ATTRIBUTES,
+    DEADLINE,
+    DEFINITION,
+    MARK,
+    ORIGIN,
+    PHASES,
+    PROGRESS,
+    RETRY,
+    TAKEOVERS,
+    TRACEBACK,
+)
 from cano_durability.patience import Holding, despite_cancellation
 from cano_durability.values import Values
 from cano_durability.waits import KeptWait, kept_wait, older_wait
+
+if TYPE_CHECKING:
+    from cano_durability.searching.attributes import Attributes, Kept
 
 P = TypeVar("P")
 _NOTHING: Mapping[str, Any] = {}
@@ -88,6 +102,7 @@ class StoredRuns:
         """Register a workflow, and return the values of its runs: only the types that it names can be stored."""
         known = self._plans.get(plan.name)
         if known is None or known[0] is not plan:
+            self._check_attributes(plan.flow)
             known = self._plans[plan.name] = plan, self._values(plan)
         return known[1]
 
@@ -127,11 +142,14 @@ class StoredRuns:
         now, encode = self.unique_now(), self.register(plan).encode
         base = data.base
         values = await off_loop(len(base), lambda: {key: encode(key, base[key], run_id) for key in base}, self.clock)
-        own = dict(kept) if limit is None else {**kept, DEADLINE: limit}
+        own, found = dict(kept) if limit is None else {**kept, DEADLINE: limit}, None
+        if plan.flow.attributes and (found := self.tracked(plan, run_id).next(base.get)) is not None:
+            own[ATTRIBUTES] = found.packed()
         return RunRecord(
             run_id=run_id, workflow=plan.name, version=plan.version, fingerprint=plan.fingerprint,
             state=plan.start.name, data=values, parent=parent_id, created=now, updated=now, holder=self.holder,
             expires=now + self.lease, token=1, own=own and self.values.encode_own(own, run_id),
+            attributes={} if found is None else found.encoded(),
         )  # fmt: skip
 
     async def create(self, record: RunRecord, *audit: AuditEntry) -> RunRecord | None:
@@ -312,13 +330,53 @@ class StoredRuns:
             raise corrupt(record, f"{what} cannot be read: {error!r}") from error
         return first, second
 
+    # search attributes
+
+    def _check_attributes(self, flow: Workflow[Any]) -> None:
+        """Raise ConfigurationError if the store is encrypted, and would keep search attributes in clear unasked."""
+        if flow.attributes and not flow.clear_attributes and getattr(self.backend, "is_sealed", False):
+            raise ConfigurationError(
+                f"workflow {flow.name!r} has search attributes, which the encrypted store {self._kernel.store_name} "
+                "would keep in clear; allow that with Workflow(clear_attributes=True), or leave the attributes out"
+            )
+
+    def tracked(self, plan: BoundWorkflow, run_id: str, kept: Kept | None = None) -> Attributes:
+        """Return the search attributes of a run whose workflow declares some, as its next commit changes them."""
+        from cano_durability.searching.attributes import Attributes, Kept  # late: few workflows have attributes
+
+        return Attributes(plan.flow, run_id, kept or Kept(), self._kernel.limits)
+
+    def attributes(self, record: RunRecord) -> Kept:
+        """Return the search attributes of a run. Raises SerializationError."""
+        from cano_durability.searching.attributes import Kept  # late: few workflows have attributes
+
+        try:
+            return Kept.unpacked(self.values.own(ATTRIBUTES, record.own, record.run_id))
+        except (TypeError, ValueError, AttributeError) as error:
+            raise corrupt(record, f"its search attributes cannot be read: {error!r}") from error
+
+    def searchable(self, record: RunRecord, filter: RunFilter) -> RunRecord:
+        """Return a record as `filter` compares it: with its search attributes, if they matter."""
+        if filter.attributes is None:
+            return record
+        return record._replace(attributes=self.attributes(record).encoded())
+
     # journals
 
     def journal(self, plan: BoundWorkflow, record: RunRecord, since: float) -> Journal:
         """Return the journal of a run that this kernel holds, and claimed at `since`, by `elapsed`."""
         flow: Workflow[object] = plan.flow
         steps = self.durable and flow.durability == "step"
-        return Journal(self, self.register(plan), record, commits_steps=steps, safe_until=since + self.safe)
+        return Journal(
+            self, self.register(plan), record, commits_steps=steps, safe_until=since + self.safe,
+            attributes=self._attributes_of(plan, record),
+        )  # fmt: skip
+
+    def _attributes_of(self, plan: BoundWorkflow, record: RunRecord) -> Attributes | None:
+        """Return the search attributes that commits of a run may change; None if its workflow declares none."""
+        if not plan.flow.attributes:
+            return None
+        return self.tracked(plan, record.run_id, self.attributes(record))
 
     async def adopt(self, run: Run) -> Journal:
         """Store a run that has lived in memory so far, so that it can be parked.
@@ -335,7 +393,10 @@ class StoredRuns:
         since = self.elapsed()
         record = await self.new_record(run.plan, run.view, run.run_id, run.parent_id, limit)
         record = record._replace(state=state_name(run.step.state), seq=run.steps)
-        journal = Journal(self, self.register(run.plan), record, commits_steps=False, safe_until=since + self.safe)
+        journal = Journal(
+            self, self.register(run.plan), record, commits_steps=False, safe_until=since + self.safe,
+            attributes=self._attributes_of(run.plan, record),
+        )  # fmt: skip
         journal.carry(run.carried)
         try:
             found = await self.create(record)

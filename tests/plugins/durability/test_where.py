@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from cano import CanoError, ConfigurationError, FilterError, Kernel, RunStatus
+from cano import Condition, ConfigurationError, FilterError, Kernel, RunStatus
 from cano_durability.selecting.where import parsed
 
 NOW = 1_800_000_000.0
@@ -28,6 +29,18 @@ HOUR = 3600.0
         ("created < 2 weeks 1 day ago", {"created_before": NOW - 15 * 24 * HOUR}),
         ("created > 2026-11-30T09:00+01:00", {"created_after": datetime(2026, 11, 30, 8, tzinfo=UTC).timestamp()}),
         ("created > '2026-11-30 08:00z'", {"created_after": datetime(2026, 11, 30, 8, tzinfo=UTC).timestamp()}),
+        ("updated <= 2h ago", {"updated_before": math.nextafter(NOW - 2 * HOUR, math.inf)}),
+        ("updated >= 2h ago", {"updated_after": math.nextafter(NOW - 2 * HOUR, -math.inf)}),
+        (
+            "status != failed and state IN (A, 'B C')",
+            {
+                "others": (
+                    ("status", Condition("!=", RunStatus.FAILED)),
+                    ("state", Condition("in", ("A", "B C"))),
+                )
+            },
+        ),
+        ("status in (failed)", {"others": (("status", Condition("in", (RunStatus.FAILED,))),)}),
         ("created > 2026-11-30 08:00", {"created_after": datetime(2026, 11, 30, 8).astimezone().timestamp()}),
     ],
 )
@@ -42,14 +55,23 @@ def test_a_filter_is_read(text: str, fields: dict[str, Any]) -> None:
         ("", 0, "a condition is missing, such as status = failed; known are workflow, status, state, error, parent"),
         ("status = failed and", 19, "a condition is missing"),
         ("and status = failed", 0, "a condition is missing"),
-        ("workflow = a and stat = B", 17, r"there is no such field \(did you mean 'state'\?\); known are workflow, "),
         ("status = faild", 9, r"there is no such status \(did you mean 'failed'\?\); known are running, parked"),
         ("status = 'fail", 9, "the quote has no end"),
-        ("status", 6, "status is compared by =, as in status = failed"),
+        ("status", 6, "status is compared by = or != or in, as in status = failed"),
         ("status failed", 7, "status is compared by ="),
-        ("status != failed", 7, "only `=` is known"),
-        ("updated = 2h ago", 8, "updated is compared by < or >, as in updated > 2h ago"),
-        ("updated >= 2h ago", 8, "updated is compared by < or >"),
+        ("status < failed", 7, "status is compared by = or != or in"),
+        ("statsu", 6, r"statsu \(did you mean 'status'\?\) is compared by = or != or < or <= or > or >= or in"),
+        ("'status' = failed", 0, "a condition begins with a field or a search attribute; known are workflow"),
+        ("updated = 2h ago", 8, "updated is compared by < or <= or > or >=, as in updated > 2h ago"),
+        ("updated in (2h ago)", 8, "updated is compared by < or <= or >"),
+        ("state in A", 9, "write a list in parentheses"),
+        ("state in (A, B", 14, "write a list in parentheses"),
+        ("state in (A B)", 12, "write a list in parentheses"),
+        ("state in ()", 10, "write a list in parentheses"),
+        ("state in (A,)", 12, "write a list in parentheses"),
+        ("state in (", 10, "write a list in parentheses"),
+        ("status in (failed, parkd)", 19, r"there is no such status \(did you mean 'parked'\?\)"),
+        ("state = (A)", 8, "quote a value that has signs"),
         ("updated > soon", 10, "write a time as 2h ago"),
         ("updated > 2 moons ago", 10, "write a time as 2h ago"),
         ("updated > 0001-01-01", 10, "write a time as 2h ago"),
@@ -77,7 +99,9 @@ async def test_arguments_of_lists_are_checked() -> None:
         for given in ({"created_after": wrong}, {"updated_before": "now"}, {"state": ""}, {"where": ""}):
             with pytest.raises(ConfigurationError, match=next(iter(given))):
                 kernel.runs(**given)
-        with pytest.raises(CanoError, match="there is no such field"):
-            await kernel.runs(where="name = a")
+        with pytest.raises(FilterError, match=r"column 1, 'stat': there is no field .*\(did you mean 'state'"):
+            await kernel.runs(where="stat = a")
+        with pytest.raises(ConfigurationError, match="attributes must be a mapping"):
+            kernel.runs(attributes=wrong)
         with pytest.raises(ConfigurationError, match="both state= and where= give a condition"):
             [run async for run in kernel.runs(state="A", where="state = B")]

@@ -61,7 +61,7 @@ class Bulk:
         if not isinstance(where, str | RunFilter):
             refuse("where", where, "a text or a RunFilter")
         filter = RunFilter() if isinstance(where, str) else where
-        filter = self._lister.selected(filter, where if isinstance(where, str) else None)
+        filter = await self._lister.selected(filter, where if isinstance(where, str) else None)
         clock, progress, resumed = self._kernel.clock, pace.get("progress"), Resumed()
         acts: dict[str, Act] = {
             "resume": lambda record: self._resume(record, resumed, *given),
@@ -93,7 +93,7 @@ class Bulk:
         """Act on a run if it still matches. Return why not, or None. A store that does not answer ends all."""
         try:
             record = with_status_at(await self._stored.record(run_id), self._stored.now())
-            if not filter._replace(after=None).matches(record):
+            if not filter._replace(after=None).matches(self._stored.searchable(record, filter)):
                 return f"it no longer matches: it is {record.status.value} in {record.state}"
             return await act(record)
         except CanoError as error:

@@ -9,7 +9,20 @@ from cano import Appended, ConfigurationError, RunRecord, RunStatus, StoreBacken
 from cano.engine.ports import Host, check_key, check_type, declared_keys, unpack_key
 
 from cano_durability.inspection.promises import require
-from cano_durability.keys import BY, DEADLINE, DEFINITION, FIRST, LASTING, ORIGIN, PAYLOAD, PROGRESS, TRACEBACK, WAIT
+from cano_durability.keys import (
+    ATTRIBUTES,
+    BY,
+    DEADLINE,
+    DEFINITION,
+    FIRST,
+    LASTING,
+    ORIGIN,
+    PAYLOAD,
+    PROGRESS,
+    TRACEBACK,
+    WAIT,
+)
+from cano_durability.searching.attributes import Kept, is_value
 from cano_durability.stored_runs import StoredRuns
 from cano_durability.waits import kept_wait
 
@@ -66,12 +79,17 @@ async def fork(
     elif payload is not None:
         own[PAYLOAD] = payload
     data = _edited(Appended.gathered(data), changed, removed, run_id, seq)
+    attributes = stored.attributes(record._replace(run_id=new_run_id, own=own))
+    if (changes or removed) and (edited := _edited_attributes(kernel, stored, attributes, record.workflow, data)):
+        attributes = edited
+        own |= values.encode_own({ATTRIBUTES: edited.packed()})
     forked = RunRecord(
         run_id=new_run_id, workflow=record.workflow, version=record.version, fingerprint=record.fingerprint,
         state=point.state, seq=seq, data=data, own=own,
         status=RunStatus.RUNNING if kept is None else RunStatus.PARKED,
         wait=None if kept is None else kept.before(due), payload=payload if kept is None else None,
         created=created, updated=created, holder=stored.holder, expires=created, token=1,
+        attributes=attributes.encoded(),
     )  # fmt: skip
     audit = stored.audited(new_run_id, "fork", f"of {run_id} after transition {seq}")
     with stored.holding:
@@ -118,6 +136,25 @@ def _edited(
             raise ConfigurationError(message, run_id=run_id, key=name)
         del data[name]
     return data | changed
+
+
+def _edited_attributes(
+    kernel: Host, stored: StoredRuns, kept: Kept, workflow: str, data: Mapping[str, Any]
+) -> Kept | None:
+    """Return the search attributes of a fork whose data was changed; None if they do not change.
+
+    Without the workflow, only the attributes that the run has are known.
+    """
+    plan = stored.plan_of(workflow) or kernel.bound.get(workflow)
+    decode = stored.values_of(workflow).decode
+
+    def find(name: str) -> Any:
+        return decode(name, data[name], "") if name in data else None
+
+    if plan is not None:
+        return stored.tracked(plan, "", kept).next(find) if plan.flow.attributes else None
+    values = {name: value if name in kept.set else find(name) for name, value in kept.values.items()}
+    return kept._replace(values={name: value for name, value in values.items() if is_value(value)})
 
 
 async def _entries(backend: StoreBackend, run_id: str, seq: int) -> list[Transition]:

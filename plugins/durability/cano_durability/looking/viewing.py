@@ -64,6 +64,7 @@ class Viewer:
             except SerializationError as error:
                 unreadable[""] = str(error)
         limit = _readable(lambda: stored.limit(record))
+        attributes = _readable(lambda: stored.attributes(record).values)
         held = record.status is RunStatus.RUNNING
         return RunView(
             run_id, record.workflow, record.version, record.status, record.state, record.seq, data, unreadable,
@@ -71,7 +72,8 @@ class Viewer:
             tuple(signal.name for signal in signals.waiting if not signal.own), record.parent,
             tuple(child.run_id for child in children), _readable(lambda: stored.origin(run_id, record.own)),
             None if limit is None else limit[1], record.created, record.updated, record.holder if held else None,
-            record.expires if held else None, progress_of(self._kernel, stored, record), stored.now(),
+            record.expires if held else None, progress_of(self._kernel, stored, record),
+            attributes or {}, stored.now(),
         )  # fmt: skip
 
     def _decoded(self, record: RunRecord) -> tuple[Mapping[str, Any], dict[str, str]]:

@@ -480,6 +480,14 @@ class SealedStore:
         return found if isinstance(found, dict) else {"message": found}
 
 
+async def _count(self: Any, filter: RunFilter) -> int:
+    """See `AttributeStore.count`. The store's own record does not count."""
+    found: int = await self.inner.count(filter._replace(limit=None))
+    if filter.workflow in (None, MARK):
+        found -= await self.inner.count(filter._replace(workflow=MARK, limit=None))
+    return found if filter.limit is None else min(found, filter.limit)
+
+
 async def _expired(self: Any, *arguments: Any) -> Sequence[RunRecord]:
     """See `PruningStore.expired`."""
     return [self._listed(record) for record in await self.inner.expired(*arguments)]
@@ -513,9 +521,13 @@ def _scoped(self: Any, namespace: str) -> SealedStore:
     return sealed(self.inner.scoped(namespace), self.layer, self._names, path)
 
 
-OPTIONAL = {"expired": _expired, "claim_ready": _claim_ready, "scoped": _scoped, "put_signal_within": _put_within} | {
-    name: _delegated(name) for name in ("watch", "delete_finished", "add_audit", "audit", "prune_audit")
-}
+OPTIONAL = {
+    "expired": _expired, "claim_ready": _claim_ready, "scoped": _scoped, "put_signal_within": _put_within,
+    "count": _count,
+} | {
+    name: _delegated(name)
+    for name in ("watch", "delete_finished", "add_audit", "audit", "prune_audit", "attribute_names")
+}  # fmt: skip
 """The methods of stores that not all have. A sealed store has those of the store that it seals."""
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
-from cano import ConfigurationError, RunFilter, RunRecord, RunStatus, Transition, read_history
-from cano.engine.ports import Host
+from cano import AttributeStore, ConfigurationError, RunFilter, RunRecord, RunStatus, Transition, read_history
+from cano.engine.ports import Host, in_pages
 
 from cano_durability.bounds import off_loop
 from cano_durability.inspection.promises import require
@@ -17,6 +17,7 @@ PAGE = 1000
 """The most runs that the store is asked for at once if others of them are left out afterwards."""
 _MORE = "state", "created_after", "created_before", "updated_after", "updated_before"
 """The fields that only stores with `filters` obey."""
+_BY_LEASE = RunStatus.RUNNING, RunStatus.INTERRUPTED  # which of the two a run is, its lease says
 
 
 class Lister:
@@ -26,18 +27,46 @@ class Lister:
         self._kernel = kernel
         self._stored = stored
 
-    def selected(self, filter: RunFilter, where: str | None) -> RunFilter:
-        """See `RunKeeper.selected`."""
+    async def selected(self, filter: RunFilter, where: str | None) -> RunFilter:
+        """See `RunKeeper.selected`. Attributes become ranges of encoded values."""
         if where is not None:
             from cano_durability.selecting.where import parsed  # late: most programs have no filter as text
 
             for name, value in parsed(where, self._stored.now()).items():
-                if getattr(filter, name) is not None:
+                if getattr(filter, name):
                     raise ConfigurationError(f"both {name}= and where= give a condition of this kind: {where!r}")
                 filter = filter._replace(**{name: value})
+        if filter.attributes is not None:
+            filter = filter._replace(attributes=await self._allowed(filter.attributes, filter.workflow))
         if filter.error is not None and filter.status is None:
             return filter._replace(status=RunStatus.FAILED)  # no other run has an error of its own
         return filter
+
+    async def _allowed(self, attributes: Mapping[str, Any], workflow: str | None) -> Mapping[str, Any]:
+        """Return the ranges of encoded values that conditions on attributes allow. Raises FilterError."""
+        from cano_durability.searching.conditions import allowed  # late: most filters have no attributes
+
+        declared: dict[str, set[type]] = {}
+        for plan in list(self._kernel.bound.values()):
+            for name, kind in plan.flow.attributes.items() if workflow in (None, plan.name) else ():
+                declared.setdefault(name, set()).add(kind)
+        stored = None
+        kept = self._stored.backend.capabilities.attributes
+        if kept and attributes.keys() - declared.keys():  # of a workflow that this kernel does not know, or misspelt
+            stored = await cast(AttributeStore, self._stored.backend).attribute_names()
+        found = allowed(attributes, declared, stored)
+        require(self._kernel, "attributes")
+        return found
+
+    async def count(self, filter: RunFilter) -> int:
+        """See `RunKeeper.count`."""
+        simple = filter.error is None and not filter.others
+        if filter.status not in _BY_LEASE and simple and self._stored.backend.capabilities.attributes:
+            return await cast(AttributeStore, self._stored.backend).count(filter)
+        number = 0
+        async for _ in in_pages(self.runs, filter):
+            number += 1
+        return number
 
     async def runs(self, filter: RunFilter) -> list[RunRecord]:
         """See `Kernel.runs`. What the store does not filter by, this does, page after page."""
@@ -51,7 +80,7 @@ class Lister:
         if exact := ask == filter and filter.status is not RunStatus.RUNNING:
             rest = RunFilter()
         else:
-            rest = filter._replace(workflow=None, parent=None, after=None)
+            rest = filter._replace(workflow=None, parent=None, after=None, attributes=None)
             ask = ask._replace(limit=PAGE if promises.pages else None)
         while True:
             page, now = await self._page(ask), self._stored.now()

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, NamedTuple
 
-from cano import FilterError, RunStatus
+from cano import Condition, FilterError, RunStatus
 from cano.options import similar
 
+from cano_durability.searching.conditions import SIGNS, Literal
+
 _TOKEN = re.compile(
-    r"""(?P<quoted>'(?:[^']|'')*'|"(?:[^"]|"")*")|(?P<sign>[=<>!]+)|(?P<word>[^\s'"=<>!]+)|(?P<open>['"])"""
+    r"""(?P<quoted>'(?:[^']|'')*'|"(?:[^"]|"")*")|(?P<sign>[=<>!]+)|(?P<mark>[(),])|(?P<word>[^\s'"=<>!(),]+)"""
+    r"""|(?P<open>['"])"""
 )
 _AGO = re.compile(r"((?:\d+(?:\.\d+)?\s*[a-z]+\s*)+)ago")
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]+)")
@@ -20,7 +25,11 @@ _LONG = {"week": "w", "day": "d", "hour": "h", "minute": "m", "min": "m", "secon
 _STATUSES = {status.value: status for status in RunStatus}
 _TEXTS = "workflow", "status", "state", "error", "parent"
 _TIMES = "created", "updated"
-_SIDES = {"<": "before", ">": "after"}
+_SIDES = {"<": "before", "<=": "before", ">": "after", ">=": "after"}
+_EXAMPLES = {
+    "status": "status = failed, or status in (failed, cancelled)", "created": "created > 2h ago",
+    "updated": "updated > 2h ago",
+}  # fmt: skip
 
 
 class _Token(NamedTuple):
@@ -43,11 +52,12 @@ class _Token(NamedTuple):
 
 
 def parsed(text: str, now: float) -> dict[str, Any]:
-    """Return the fields of `RunFilter` that a text describes, by name.
+    """Return the fields of `RunFilter` that a text describes, by name. Of attributes, the values are `Literal`s.
 
-    A condition is a field, an operator and a value; `and` joins them. `workflow`, `status`, `state`, `error` and
-    `parent` are compared by `=`; `created` and `updated` by `<` and `>`, with a time such as `2h ago`, `1d12h ago` or
-    `2026-11-30T09:00`, which is local without an offset. A value with spaces or signs is quoted.
+    A condition is a field, an operator and a value; `and` joins them. `workflow`, `status`, `state`, `error`, `parent`
+    and search attributes are compared by `=`, `!=` and `in (…, …)`, attributes also by `<`, `<=`, `>` and `>=`;
+    `created` and `updated` by these four, with a time such as `2h ago`, `1d12h ago` or `2026-11-30T09:00`, which is
+    local without an offset. A value with spaces or signs is quoted.
 
     Args:
         text: the text.
@@ -56,40 +66,51 @@ def parsed(text: str, now: float) -> dict[str, Any]:
     Raises:
         FilterError: it is not such a text.
     """
-
-    def wrong(token: _Token | None, problem: str) -> FilterError:
-        place, at = (len(text), "its end") if token is None else (token.position, repr(token.text))
-        message = f"the filter {text!r} is wrong at column {place + 1}, {at}: {problem}"
-        return FilterError(message, text=text, position=place)
-
     found: dict[str, Any] = {}
+    attributes: dict[str, list[Condition]] = {}
+    wrong = partial(_wrong, text)
     rest = [_Token(str(match.lastgroup), match.group(), match.start()) for match in _TOKEN.finditer(text)]
     while True:
         size = next((place for place, token in enumerate(rest) if token.is_and), len(rest))
-        name, value = _condition(rest[:size], rest[size] if size < len(rest) else None, now, wrong)
-        if name in found:
-            raise wrong(rest[0], f"a filter has one condition of this kind; {name} is given twice")
-        found[name] = value
+        name, condition = _condition(rest[:size], rest[size] if size < len(rest) else None, now, wrong)
+        if name not in (*_TEXTS, *_TIMES):
+            attributes.setdefault(name, []).append(condition)
+        elif condition.sign in ("!=", "in"):
+            found["others"] = (*found.get("others", ()), (name, condition))
+        else:
+            field = f"{name}_{_SIDES[condition.sign]}" if name in _TIMES else name
+            if field in found:
+                raise wrong(rest[0], f"a filter has one condition of this kind; {field} is given twice")
+            found[field] = condition.value
         if size == len(rest):
-            return found
+            return {**found, "attributes": attributes} if attributes else found
         rest = rest[size + 1 :]
+
+
+def _wrong(text: str, token: _Token | None, problem: str) -> FilterError:
+    """Return the error for a problem at a token, or at the end of the text."""
+    place, at = (len(text), "its end") if token is None else (token.position, repr(token.text))
+    message = f"the filter {text!r} is wrong at column {place + 1}, {at}: {problem}"
+    return FilterError(message, text=text, position=place)
 
 
 def _condition(
     tokens: Sequence[_Token], end: _Token | None, now: float, wrong: Callable[[_Token | None, str], FilterError]
-) -> tuple[str, Any]:
-    """Return the name of a field of `RunFilter` and the value that a condition gives it."""
+) -> tuple[str, Condition]:
+    """Return the name of a field or a search attribute, and the condition that it must meet."""
     given: Iterator[_Token] = iter(tokens)
     field = next(given, end)
     if field is None or field is end:
         raise wrong(field, f"a condition is missing, such as status = failed; {_known()}")
-    if (name := field.text.lower()) not in (*_TEXTS, *_TIMES):
-        raise wrong(field, f"there is no such field{similar(name, (*_TEXTS, *_TIMES))}; {_known()}")
-    signs, example = ("<>", "updated > 2h ago") if name in _TIMES else ("=", "status = failed")
+    if field.kind != "word":
+        raise wrong(field, f"a condition begins with a field or a search attribute; {_known()}")
+    name = field.text.lower() if field.text.lower() in (*_TEXTS, *_TIMES) else field.text
+    signs = SIGNS[2:6] if name in _TIMES else ("=", "!=", "in") if name in _TEXTS else SIGNS
+    example = _EXAMPLES.get(name, f"{name} = value")
     sign = next(given, end)
-    if sign is None or sign.text not in signs or sign is end:
-        problem = f"{name} is compared by {' or '.join(signs)}, as in {example}"
-        raise wrong(sign, problem + ("; only `=` is known" if sign and sign.text == "!=" and signs == "=" else ""))
+    if sign is None or sign is end or sign.text.lower() not in signs:
+        close = "" if name in (*_TEXTS, *_TIMES) else similar(name, (*_TEXTS, *_TIMES))
+        raise wrong(sign, f"{name}{close} is compared by {' or '.join(signs)}, as in {example}")
     values = list(given)
     if not values:
         raise wrong(end, f"a value is missing, as in {example}")
@@ -99,22 +120,47 @@ def _condition(
         when = _time(" ".join(token.value for token in values), now)
         if when is None:
             raise wrong(values[0], "write a time as 2h ago, 1d12h ago, or 2026-11-30T09:00")
-        return f"{name}_{_SIDES[sign.text]}", when
+        least = {"<=": math.inf, ">=": -math.inf}.get(sign.text)  # the bounds are not included
+        return name, Condition(sign.text, when if least is None else math.nextafter(when, least))
+    if sign.text.lower() == "in":
+        several = tuple(_value(name, field, each, wrong) for each in _items(values, end, wrong))
+        return name, Condition("in", several)
     value, *others = values
-    if others or value.kind == "sign":
-        first = others[0] if others else value
-        what = "signs" if first.kind == "sign" else "spaces"
+    if others or value.kind in ("sign", "mark"):
+        first = value if value.kind != "word" and value.kind != "quoted" else others[0]
+        what = "spaces" if first.kind in ("word", "quoted") else "signs"
         raise wrong(first, f"join conditions with `and`; quote a value that has {what}")
+    return name, Condition(sign.text, _value(name, field, value, wrong))
+
+
+def _items(
+    tokens: Sequence[_Token], end: _Token | None, wrong: Callable[[_Token | None, str], FilterError]
+) -> Sequence[_Token]:
+    """Return the values in a list in parentheses."""
+    closed = len(tokens) % 2 == 1 and tokens[-1].text == ")"
+    for place, token in enumerate(tokens[:-1] if closed else tokens):
+        right = token.kind in ("word", "quoted") if place % 2 else token.text == (",("[not place])
+        if not right:
+            raise wrong(token, "write a list in parentheses: in (one, two)")
+    if not closed:
+        raise wrong(end, "write a list in parentheses: in (one, two)")
+    return tokens[1::2]
+
+
+def _value(name: str, field: _Token, token: _Token, wrong: Callable[[_Token | None, str], FilterError]) -> Any:
+    """Return the value of a field; of a search attribute, a `Literal`."""
+    if name not in _TEXTS:
+        return Literal(token.value, token.kind == "quoted", partial(wrong, token), partial(wrong, field))
     if name != "status":
-        return name, value.value
-    if value.value.lower() not in _STATUSES:
+        return token.value
+    if token.value.lower() not in _STATUSES:
         known = f"known are {', '.join(_STATUSES)}"
-        raise wrong(value, f"there is no such status{similar(value.value.lower(), _STATUSES)}; {known}")
-    return name, _STATUSES[value.value.lower()]
+        raise wrong(token, f"there is no such status{similar(token.value.lower(), _STATUSES)}; {known}")
+    return _STATUSES[token.value.lower()]
 
 
 def _known() -> str:
-    return f"known are {', '.join((*_TEXTS, *_TIMES))}"
+    return f"known are {', '.join((*_TEXTS, *_TIMES))}, and search attributes"
 
 
 def _time(text: str, now: float) -> float | None:
