@@ -3,6 +3,7 @@
     CanoError
     ├── ConfigurationError (ValueError)        an option or argument is wrong
     │   ├── FilterError                        a filter of runs, given as text, cannot be read
+    │   ├── HistoryDiscardedError              a run cannot be forked; names the first transition that is known
     │   ├── RunExistsError                     the id of a run is in use; names the workflow of the run that has it
     │   └── SizeLimitError                     a size exceeds a limit of the kernel
     ├── ValidationError (ValueError)           a workflow's definition is wrong; lists every problem
@@ -92,6 +93,18 @@ class FilterError(ConfigurationError):
     def __init__(self, message: str, *, text: str = "", position: int = 0) -> None:
         super().__init__(message)
         self.text, self.position = text, position
+
+
+class HistoryDiscardedError(ConfigurationError):
+    """The oldest entries of a run's history were discarded, so that the data at a transition is not known.
+
+    Attributes:
+        first: the `seq` of the first entry that exists.
+    """
+
+    def __init__(self, message: str, *, run_id: str | None = None, first: int = 0) -> None:
+        super().__init__(message, run_id=run_id)
+        self.first = first
 
 
 class RunExistsError(ConfigurationError):

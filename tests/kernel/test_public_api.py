@@ -53,6 +53,7 @@ NAMES = [
     "Finding",
     "FunctionTask",
     "HOOK_NAMESPACE",
+    "HistoryDiscardedError",
     "HistoryPagingStore",
     "JoinConfig",
     "JoinError",

@@ -764,6 +764,7 @@ class Kernel:
             RunNotFoundError: there is no such run.
             ConfigurationError: it has no such transition or no such key to remove, `new_run_id` is in use, or the store
                 keeps no history.
+            HistoryDiscardedError: the oldest entries of its history were discarded.
             TypeMismatchError: a value is not of the type of its `Key`, or of one with that name in the run's workflow,
                 if that is bound to this kernel.
             SerializationError: a value cannot be stored.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cano import Run, RunExistsError, RunRecord, SerializationError, StoreView, read_history
+from cano import Run, RunExistsError, RunRecord, SerializationError, StoreView, Transition, read_history
 from cano.engine.ports import BoundWorkflow
 
 from cano_durability.bounds import off_loop
@@ -13,6 +13,14 @@ from cano_durability.stored_runs import StoredRuns
 
 if TYPE_CHECKING:
     from cano_durability.journal import Journal
+
+
+def was_discarded(record: RunRecord, first: Transition) -> bool:
+    """Return whether the oldest entries of a run's history were discarded, of which `first` is the first that exists.
+
+    The creation has the time at which the run was created, whatever its `seq`.
+    """
+    return first.seq > 0 and first.at != record.created
 
 
 class Identity:
@@ -82,8 +90,8 @@ class Identity:
         if FIRST in record.own:
             return bool(await self._digest() == self._stored.values.own(FIRST, record.own, self._run_id))
         history = await read_history(self._stored.backend, self._run_id, limit=1)
-        if not history:
-            return True  # an earlier version began it
+        if not history or was_discarded(record, history[0]):
+            return True  # an earlier version began it, or its first data is no longer known
         try:
             first = values.data(history[0].changed, self._run_id)
         except SerializationError:  # its classes are not known here, so this caller did not give it

@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,7 +16,9 @@ from cano import (
     ConflictError,
     Finding,
     FunctionTask,
+    HistoryDiscardedError,
     Kernel,
+    KeyValueStore,
     Limit,
     Retention,
     RunCancelledError,
@@ -247,6 +250,35 @@ async def test_a_fork_reads_a_history_once(
 def replace_id(result: RunResult, run_id: str) -> RunResult:
     """The same result of another run."""
     return result._replace(run_id=run_id)
+
+
+@pytest.mark.parametrize("url", ["memory://?strict=1", "sqlite:///{}/runs.db?snapshot_every=5"])
+async def test_a_run_without_its_first_entries_is_not_forked(tmp_path: Path, url: str) -> None:
+    """The data at a transition is built of all entries before it. One that is missing is not taken for no changes."""
+    flow = Workflow("A", name="counting").add_exit_state("B")
+
+    @flow.on("A")
+    async def count(store: KeyValueStore) -> str:
+        store["n"] = store.get("n", int, default=0) + 1
+        return "A" if store["n"] < 40 else "B"
+
+    async with Kernel(store=url.format(tmp_path)) as kernel:
+        await kernel.run(flow, {"given": 1}, run_id="r")
+        await kernel.fork("r", 25, "f")
+        result = await kernel.resume(flow, "f")
+        backend: Any = kernel.backend
+        for run_id, before in (("r", 30), ("f", 35)):
+            await backend.discard_history(run_id, before)
+            first = (await kernel.history(run_id))[0].seq
+            for seq in (0, first, first + 1, 40, 99):
+                with pytest.raises(
+                    HistoryDiscardedError, match=f"run {run_id} .* before transition {first} "
+                ) as caught:
+                    await kernel.fork(run_id, seq, "new")
+                assert (caught.value.run_id, caught.value.first) == (run_id, first)
+        assert [run.run_id for run in await kernel.runs()] == ["f", "r"]
+        again = await kernel.run(flow, {"given": 1}, run_id="f", on_existing="same-data")
+        assert again.data == result.data == {"given": 1, "n": 40}
 
 
 async def test_a_fork_is_recovered_like_any_other_run(kernel: Kernel, flow: Flow) -> None:

@@ -5,9 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cano import Appended, ConfigurationError, RunRecord, RunStatus, StoreBackend, Transition, read_history
+from cano import (
+    Appended,
+    ConfigurationError,
+    HistoryDiscardedError,
+    RunRecord,
+    RunStatus,
+    StoreBackend,
+    Transition,
+    read_history,
+)
 from cano.engine.ports import Host, check_key, check_type, declared_keys, unpack_key
 
+from cano_durability.identity import was_discarded
 from cano_durability.inspection.promises import require
 from cano_durability.keys import (
     ATTRIBUTES,
@@ -44,6 +54,13 @@ async def fork(
     values, record = stored.values, await stored.record(run_id)
     changed = _encoded(kernel, stored, record, changes, new_run_id) if changes else {}
     entries = await _entries(stored.backend, run_id, seq)
+    first = entries[:1] or await read_history(stored.backend, run_id, limit=1)
+    if first and was_discarded(record, first[0]):
+        raise HistoryDiscardedError(
+            f"run {run_id} cannot be forked: the history before transition {first[0].seq} was discarded, and its data "
+            f"at transition {seq!r} is not known; start a run with the data that it needs",
+            run_id=run_id, first=first[0].seq,
+        )  # fmt: skip
     if not entries or (point := entries[-1]).seq != seq:
         numbers = [entry.seq for entry in await stored.backend.history(run_id)]
         whole = len(numbers) > 1 and numbers[-1] - numbers[0] == len(numbers) - 1  # or some commits made several
