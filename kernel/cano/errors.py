@@ -59,9 +59,7 @@ class ConfigurationError(CanoError, ValueError):
 
     def __init__(self, message: str, *, run_id: str | None = None, state: Any = None, key: str | None = None) -> None:
         super().__init__(message)
-        self.run_id = run_id
-        self.state = state
-        self.key = key
+        self.run_id, self.state, self.key = run_id, state, key
 
 
 class SizeLimitError(ConfigurationError):
@@ -73,13 +71,9 @@ class SizeLimitError(ConfigurationError):
         size: the size.
     """
 
-    def __init__(
-        self, message: str, *, limit: str = "", most: int = 0, size: int = 0, run_id: str | None = None
-    ) -> None:
-        super().__init__(message, run_id=run_id)
-        self.limit = limit
-        self.most = most
-        self.size = size
+    def __init__(self, message: str, *, limit: str = "", most: int = 0, size: int = 0, **concerned: Any) -> None:
+        super().__init__(message, **concerned)
+        self.limit, self.most, self.size = limit, most, size
 
 
 class FilterError(ConfigurationError):
@@ -150,8 +144,7 @@ class PluginError(CanoError):
 
     def __init__(self, message: str, *, plugin: str | None = None, distribution: str | None = None) -> None:
         super().__init__(message)
-        self.plugin = plugin
-        self.distribution = distribution
+        self.plugin, self.distribution = plugin, distribution
 
 
 class SchedulerError(CanoError):
@@ -183,10 +176,7 @@ class WorkflowError(CanoError):
         self._locate(run_id, workflow, state, attempt)
 
     def _locate(self, run_id: str | None, workflow: str | None, state: Any, attempt: int | None) -> None:
-        self.run_id = run_id
-        self.workflow = workflow
-        self.state = state
-        self.attempt = attempt
+        self.run_id, self.workflow, self.state, self.attempt = run_id, workflow, state, attempt
         location = {"run": run_id, "workflow": workflow, "state": state, "attempt": attempt}
         known = [f"{label} {safe_str(value)}" for label, value in location.items() if value is not None]
         if known:
@@ -233,8 +223,7 @@ class RetryExhaustedError(TaskError):
 
     def __init__(self, message: str, *, attempts: int = 0, phase: str | None = None, **location: Any) -> None:
         super().__init__(message, **location)
-        self.attempts = attempts
-        self.phase = phase
+        self.attempts, self.phase = attempts, phase
 
 
 class StepTimeoutError(WorkflowError, TimeoutError):
@@ -251,9 +240,7 @@ class StepTimeoutError(WorkflowError, TimeoutError):
         self, message: str, *, timeout: float = 0.0, total: bool = False, abandoned: bool = False, **location: Any
     ) -> None:
         super().__init__(message, **location)
-        self.timeout = timeout
-        self.total = total
-        self.abandoned = abandoned
+        self.timeout, self.total, self.abandoned = timeout, total, abandoned
 
 
 class StepKilledError(WorkflowError):
@@ -364,8 +351,7 @@ class _TypedStoreError(PermanentStoreError):
 
     def __init__(self, message: str, *, expected: Any = None, actual: Any = None, **concerned: str | None) -> None:
         super().__init__(message, **concerned)
-        self.expected = expected
-        self.actual = actual
+        self.expected, self.actual = expected, actual
 
 
 class KeyNotFoundError(_TypedStoreError, KeyError):
