@@ -25,7 +25,7 @@ BUDGETS = {
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
 DURABILITY = {
-    "": 2_045, "bulk": 137, "families": 91, "inspection": 591, "looking": 143, "recovery": 602, "sealing": 735,
+    "": 2_047, "bulk": 137, "families": 91, "inspection": 608, "looking": 143, "recovery": 602, "sealing": 735,
     "searching": 138,
     "selecting": 222,
 }  # fmt: skip
