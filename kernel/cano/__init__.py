@@ -44,8 +44,10 @@ from cano.errors import (
     WorkflowError,
 )
 from cano.hookspecs import API_VERSION, HOOK_NAMESPACE, hookimpl, hookspec
-from cano.late import names as _late_names
+from cano.late_run import LateRun
+from cano.lazy_names import lazy_names as _lazy_names
 from cano.model.config import TaskConfig
+from cano.model.expect import Expect
 from cano.model.limits import Limit
 from cano.model.node import Node
 from cano.model.result import RunResult
@@ -126,15 +128,15 @@ __all__ = [
     "BranchOutcome", "BranchStatus", "BulkReport", "Call", "Cancelled", "CanoError", "Capabilities", "Changes",
     "ClaimedRun", "ClaimingStore", "Clock", "Codec", "CodecLayer", "Commit", "ConcurrentWorkflow",
     "ConcurrentWorkflowStatus", "Condition", "ConfigurationError", "ConflictError", "ContextLayer", "Executor",
-    "Explanation", "Failed", "FilterError", "Finding", "FunctionTask", "HOOK_NAMESPACE", "HistoryDiscardedError",
-    "HistoryPagingStore", "JoinConfig", "JoinError", "JoinStrategy", "Kernel", "Key", "KeyNotFoundError",
-    "KeyValueStore", "LayerContext", "LazyBackend", "Limit", "LimitingStore", "MISSING", "ManagedStore",
-    "MergeConflictError", "Node", "NodeError", "NotifyingStore", "Pace", "PermanentStoreError", "PluginError",
-    "PluginInfo", "PluginWarning", "Plugins", "Progress", "PruningStore", "ReadKey", "Registration", "Retention",
-    "RetryExhaustedError", "RetryStrategy", "RewritingStore", "Run", "RunCancelledError", "RunExistsError", "RunFilter",
-    "RunHandle", "RunInfo", "RunInterruptedError", "RunListing", "RunNotFoundError", "RunRecord", "RunResult",
-    "RunStatus", "RunTimeoutError", "RunView", "SchedulerError", "ScopedStore", "SerializationError", "Signal",
-    "Signals", "SizeLimitError", "SizeLimits", "SplitOutcome", "Standstill", "Step", "StepKilledError",
+    "Expect", "Explanation", "Failed", "FilterError", "Finding", "FunctionTask", "HOOK_NAMESPACE",
+    "HistoryDiscardedError", "HistoryPagingStore", "JoinConfig", "JoinError", "JoinStrategy", "Kernel", "Key",
+    "KeyNotFoundError", "KeyValueStore", "LateRun", "LayerContext", "LazyBackend", "Limit", "LimitingStore", "MISSING",
+    "ManagedStore", "MergeConflictError", "Node", "NodeError", "NotifyingStore", "Pace", "PermanentStoreError",
+    "PluginError", "PluginInfo", "PluginWarning", "Plugins", "Progress", "PruningStore", "ReadKey", "Registration",
+    "Retention", "RetryExhaustedError", "RetryStrategy", "RewritingStore", "Run", "RunCancelledError", "RunExistsError",
+    "RunFilter", "RunHandle", "RunInfo", "RunInterruptedError", "RunListing", "RunNotFoundError", "RunRecord",
+    "RunResult", "RunStatus", "RunTimeoutError", "RunView", "SchedulerError", "ScopedStore", "SerializationError",
+    "Signal", "Signals", "SizeLimitError", "SizeLimits", "SplitOutcome", "Standstill", "Step", "StepKilledError",
     "StepTimeoutError", "StoreBackend", "StoreError", "StoreUnavailableError", "StoreView", "StreamChunk",
     "StreamingStore", "SubWorkflow", "Success", "SystemClock", "Task", "TaskConfig", "TaskError", "Timer",
     "TransientStoreError", "Transition", "TransitionError", "TypeMismatchError", "TypedStore", "ValidationError",
@@ -146,7 +148,7 @@ __all__ = [
 
 # These names need asyncio, which takes longer to import than all of the above, so they are imported on first use.
 if not typing.TYPE_CHECKING:  # with these functions, type checkers would accept every name
-    __getattr__, __dir__ = _late_names(
+    __getattr__, __dir__ = _lazy_names(
         __name__,
         {
             "runtime.clock": "SystemClock",

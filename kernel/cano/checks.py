@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
@@ -16,10 +17,15 @@ Seconds: TypeAlias = "float | timedelta"
 """Seconds, or a timedelta."""
 Duration: TypeAlias = "Seconds | None"
 """The same; None for no limit."""
+Span: TypeAlias = "Seconds | str"
+"""Seconds, a timedelta, or a text such as "30s", "1.5h" or "2h30m"."""
 LARGEST = 2**63 - 1
 """The largest whole number that every store takes."""
 LONGEST = 100_000_000_000
 """The longest duration in seconds, about 3,000 years: now and this long is a time that every store takes."""
+UNITS = {"w": 604_800.0, "d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0, "": 1.0}
+"""The units of durations as text, in seconds."""
+_PART = re.compile(r"(\d+\.?\d*|\.\d+)\s*(w|d|h|m|s|)")
 
 
 class Text(str):
@@ -76,6 +82,24 @@ def positive_seconds(name: str, value: object) -> float:
 def time_limit(name: str, value: object) -> float | None:
     """Return `value` if it is None, or a number of seconds above 0, or the seconds of such a timedelta."""
     return None if value is None else _above_0(name, value, " or None")
+
+
+def text_seconds(value: str) -> float | None:
+    """Return a duration such as `90`, `90s`, `1.5h` or `2h30m` in seconds; None if it is not one."""
+    value = value.strip().lower()
+    parts = _PART.findall(value)
+    # one number may have no unit; "1 30" means nothing
+    if not parts or _PART.sub("", value).strip() or (len(parts) > 1 and not all(unit for _, unit in parts)):
+        return None
+    return sum(float(number) * UNITS[unit] for number, unit in parts)
+
+
+def duration(name: str, value: object) -> float:
+    """Return `value`, seconds, a timedelta or a text such as "2h30m", in seconds. It is above 0."""
+    number = text_seconds(value) if isinstance(value, str) else _in_seconds(value)
+    if number is not None and 0 < number <= LONGEST:
+        return float(number)
+    refuse(name, value, 'a positive number of seconds, a timedelta, or a text such as "30s" or "2h30m"')
 
 
 def instant(name: str, value: object) -> float:

@@ -6,12 +6,12 @@ point of the group `cano`. There are three kinds of hook; their names begin with
     kind       called                    hooks
     provider   when a kernel starts      codec, codec_layer, open_store, seal_store, open_executor,
                                          keep_runs
-               when it binds a workflow  bind_state, default_config, retry_strategy
+               when it binds a workflow  bind_state, default_config, retry_strategy, watch_lateness
     collected  when a kernel starts      add_hookspecs, stores, kernel_started
                when it stops             kernel_stopping
                by the command line       commands
     observer   while a run executes      run_started, step_started, phase_started, step_retrying, step_finished,
-                                         step_failed, transition_committed, run_parked, run_finished
+                                         step_failed, transition_committed, run_late, run_parked, run_finished
 
 - A **provider** decides: plugins are asked one after the other, and the first answer that is not None is used. An
   exception stops the start of the kernel, or the bind; so does a wrong answer, as a PluginError that names the
@@ -29,10 +29,11 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 if TYPE_CHECKING:
-    from cano.engine.ports import BoundState, Host, RunKeeper, Work
+    from cano.engine.ports import BoundState, BoundWorkflow, Host, RunKeeper, Work
     from cano.engine.run import Run
     from cano.engine.step import Step
     from cano.kernel.kernel import Kernel
+    from cano.late_run import LateRun
     from cano.model.config import TaskConfig
     from cano.protocols import Capabilities, Codec, CodecLayer, ContextLayer, Executor, RetryStrategy, StoreBackend
 
@@ -191,6 +192,20 @@ def cano_retry_strategy(spec: str) -> RetryStrategy | None:
     """
 
 
+@hookspec(firstresult=True)
+def cano_watch_lateness(plan: BoundWorkflow, kernel: Host) -> Any:
+    """Return an observer of the runs of a workflow that has an `Expect`, which finds the late ones.
+
+    Called when such a workflow is bound. Without an answer the bind fails. The observer has methods `run_started`,
+    `step_finished`, `transition_committed`, `run_parked` and `run_finished`, which are called after the hooks of these
+    names, for the runs of this workflow only. cano-durability answers it.
+
+    Args:
+        plan: the bound workflow.
+        kernel: the kernel that binds it.
+    """
+
+
 # -------------------------------------------------------------------------
 # A run executes
 # -------------------------------------------------------------------------
@@ -273,6 +288,18 @@ def cano_transition_committed(step: Step) -> None:
 
     Args:
         step: the step, read-only. `step.next_state` is the next state; `step.error` is set if `on_exhausted` led to it.
+    """
+
+
+@hookspec
+def cano_run_late(late: LateRun) -> None:
+    """Called when a run, or its visit of a state, is late: it takes longer than its workflow's `Expect` says.
+
+    One process calls it, once for a run and once for a visit, after it has stored that. The run continues; it may also
+    be parked, or wait for a worker. Not called if that process dies at this moment: `kernel.get` tells all the same.
+
+    Args:
+        late: the run, the state, and the expected duration. `late.step` is true if the visit of the state is late.
     """
 
 

@@ -7,7 +7,9 @@ from typing import Any
 
 from cano.checks import (
     Seconds,
+    Span,
     Text,
+    duration,
     file_mode,
     instant,
     one_of,
@@ -23,8 +25,8 @@ from cano.errors import ConfigurationError
 from cano.size_limits import place_name
 
 __all__ = [
-    "Options", "Seconds", "Text", "file_mode", "instant", "one_of", "optional", "place_name", "positive_seconds",
-    "refuse", "seconds", "similar", "switch", "text", "whole",
+    "Options", "Seconds", "Span", "Text", "duration", "file_mode", "instant", "one_of", "optional", "place_name",
+    "positive_seconds", "refuse", "seconds", "similar", "switch", "text", "whole",
 ]  # fmt: skip
 
 Check = Callable[[str, Any], Any]

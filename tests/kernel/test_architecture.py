@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import cano
-import cano.late
+import cano.lazy_names
 import cano.options
 import cano.redaction
 import cano.safe_text
@@ -36,7 +36,7 @@ PUBLIC = {
     module.__name__: module.__all__
     for module in (
         cano,
-        cano.late,
+        cano.lazy_names,
         cano.options,
         cano.redaction,
         cano.safe_text,

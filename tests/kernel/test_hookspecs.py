@@ -25,9 +25,11 @@ from cano import (
     ConfigurationError,
     ContextLayer,
     Executor,
+    Expect,
     Kernel,
     Key,
     KeyValueStore,
+    LateRun,
     LayerContext,
     Node,
     RetryStrategy,
@@ -43,7 +45,7 @@ from cano import (
     wait_for,
 )
 from cano.engine import ports
-from cano.engine.ports import BoundState, Host, RunKeeper, Work
+from cano.engine.ports import BoundState, BoundWorkflow, Host, RunKeeper, Work
 from cano.plugins.loading import Plugins
 from cano.testing import VirtualClock
 from cano_cli.commands import add_plugin_commands
@@ -80,7 +82,7 @@ def test_there_are_hooks() -> None:
     functions = [name for name, value in vars(hookspecs).items() if isinstance(value, FunctionType)]
 
     assert functions == list(SPECS)
-    assert len(LIFECYCLE) == 8
+    assert len(LIFECYCLE) == 9
 
 
 @every_hook
@@ -264,6 +266,11 @@ class Everything:
         return Twice()
 
     @hookimpl
+    def cano_watch_lateness(self, plan: BoundWorkflow, kernel: Host) -> Any:
+        """Note it, and leave it to others."""
+        self.note("cano_watch_lateness", plan)
+
+    @hookimpl
     def cano_run_started(self, run: Run) -> None:
         """Note it."""
         self.note("cano_run_started", run.resumed)
@@ -297,6 +304,11 @@ class Everything:
     def cano_transition_committed(self, step: Step) -> None:
         """Note it."""
         self.note("cano_transition_committed", (step.state, step.next_state))
+
+    @hookimpl
+    def cano_run_late(self, late: LateRun) -> None:
+        """Note it."""
+        self.note("cano_run_late", late)
 
     @hookimpl
     def cano_run_parked(self, run: Run) -> None:
@@ -475,6 +487,33 @@ async def ask_for_another_store(plugin: Everything) -> None:
         await Kernel(store="other://", plugins=[hookless], discover=False).open()
 
 
+async def be_late(plugin: Everything) -> None:
+    """A run that takes longer than expected."""
+    async with Kernel(plugins=[plugin], discover=False, store="guest://", clock=VirtualClock()) as kernel:
+
+        async def slow(store: KeyValueStore) -> State:
+            await kernel.clock.sleep(2)
+            return State.DONE
+
+        flow = Workflow(State.WORK, expect=Expect(within=1)).register(State.WORK, slow).add_exit_state(State.DONE)
+        await kernel.run(flow)
+        assert plugin.notes["cano_watch_lateness"] is kernel.bind(flow)
+        assert plugin.notes["cano_run_late"].within == 1
+
+
+async def test_lateness_is_told() -> None:
+    """A workflow that expects something asks for an observer when it is bound; a late run is told."""
+    await be_late(Everything())
+
+
+async def test_without_a_plugin_that_finds_late_runs_the_bind_fails() -> None:
+    """A workflow that expects something is refused if no plugin would find its late runs."""
+    flow = Workflow(State.WORK, name="w", expect=Expect(within=1)).register(State.WORK, ask).add_exit_state(State.DONE)
+    flow.register(State.ASK, ask)
+    with pytest.raises(ConfigurationError, match=r"'w' has expect=, and the plugin 'durability', which finds late"):
+        Kernel(discover=False, block=["durability"]).bind(flow)
+
+
 async def test_no_hook_is_dead() -> None:
     """Every hook of the file is called by something."""
     plugin = Everything()
@@ -483,6 +522,7 @@ async def test_no_hook_is_dead() -> None:
     await start_with_layers(plugin)
     add_commands(plugin)
     await ask_for_another_store(plugin)
+    await be_late(plugin)
 
     assert plugin.heard == set(SPECS)
 

@@ -14,18 +14,19 @@ HERE = Path(cano.__file__).parent
 FILES = sorted(path for path in HERE.rglob("*.py") if "testing" not in path.relative_to(HERE).parts)
 
 BUDGETS = {
-    "": 1_519,  # the top floor: hooks, protocols, records, errors, options
+    "": 1_562,  # the top floor: hooks, protocols, records, errors, options
     "data": 587,
-    "model": 815,
-    "engine": 1_609,
+    "model": 854,
+    "engine": 1_624,
     "runtime": 293,
     "concurrency": 634,
-    "plugins": 510,
+    "plugins": 512,
     "kernel": 812,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
 DURABILITY = {
-    "": 2_047, "bulk": 137, "families": 91, "inspection": 608, "looking": 143, "recovery": 602, "sealing": 735,
+    "": 2_087, "bulk": 137, "families": 91, "inspection": 619, "lateness": 280,
+    "looking": 144, "recovery": 606, "sealing": 735,
     "searching": 138,
     "selecting": 222,
 }  # fmt: skip

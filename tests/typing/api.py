@@ -42,6 +42,7 @@ from cano import (
     ConflictError,
     ContextLayer,
     Executor,
+    Expect,
     Explanation,
     Failed,
     FilterError,
@@ -56,6 +57,7 @@ from cano import (
     Key,
     KeyNotFoundError,
     KeyValueStore,
+    LateRun,
     LayerContext,
     LazyBackend,
     Limit,
@@ -149,7 +151,7 @@ from cano import (
     undeclared,
     wait_for,
 )
-from cano.late import names
+from cano.lazy_names import lazy_names
 from cano.tracebacks import fold, raised_at, rendered
 from cano_memory import MemoryStore
 
@@ -953,8 +955,11 @@ clock: Clock = Still()
 managed: ManagedStore = Small()
 seen: KeyValueStore = StoreView(managed.live(), managed.apply)
 kernel = Kernel(store=Backend(), executor=executor, plugins=[Plugin()], clock=clock, limits=SizeLimits(ids=100))
+expected: Workflow[str] = Workflow("A", expect=Expect(within="10m", step_within={"A": timedelta(seconds=30), "B": 5}))
+late = LateRun("r", "w", "A", 0, True, 30.0, 1.0, 31.0)
+assert_type(late.due, float)
 parked = Wait(then="DONE", signal="approved")
 warning: type[Warning] = PluginWarning
-find, listed = names(__name__, {"backend": "Backend connect"})
+find, listed = lazy_names(__name__, {"backend": "Backend connect"})
 assert_type(find, Callable[[str], Any])
 assert_type(listed, Callable[[], list[str]])

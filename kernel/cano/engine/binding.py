@@ -18,6 +18,7 @@ from cano.engine.step import current_place, keep_step
 from cano.errors import ConfigurationError, TransitionError
 from cano.model.code_reading import types_of
 from cano.model.config import TaskConfig
+from cano.model.expect import WATCHED
 from cano.model.node import Node
 from cano.model.task import FunctionTask, Task, function_name, is_async
 from cano.model.waiting import Pause
@@ -199,13 +200,14 @@ class BoundWorkflow:
         start: the state that runs start in.
         states: every state that a run can be in, by state; `by_name` has them by name.
         instant: whether none of its tasks waits, so that nothing can cancel its runs.
+        step_within: the expected duration of a visit in seconds, by the name of the state.
         run_started ... run_finished: the lifecycle listeners, in pluggy's order.
     """
 
     __slots__ = (
         "__weakref__", "by_name", "default", "fingerprint", "flow", "instant", "limiters", "name", "phase_started",
-        "run_finished", "run_parked", "run_started", "start", "states", "step_failed", "step_finished", "step_retrying",
-        "step_started", "transition_committed", "types", "version",
+        "run_finished", "run_late", "run_parked", "run_started", "start", "states", "step_failed", "step_finished",
+        "step_retrying", "step_started", "step_within", "transition_committed", "types", "version",
     )  # fmt: skip
 
     def __init__(self, kernel: Host, flow: Workflow[Any]) -> None:
@@ -240,7 +242,22 @@ class BoundWorkflow:
         self.step_finished = kernel.listeners("cano_step_finished")
         self.step_failed = kernel.listeners("cano_step_failed")
         self.transition_committed = kernel.listeners("cano_transition_committed")
+        self.run_late: tuple[Listener, ...] = ()
+        self.step_within: dict[str, float] = {}
+        if flow.expect is not None:
+            self.run_late = kernel.listeners("cano_run_late")
+            self.step_within = {state_name(state): within for state, within in flow.expect.step_seconds.items()}
+            self._watch(kernel)
         flow.freeze()
+
+    def _watch(self, kernel: Host) -> None:
+        """Let a plugin find the runs that are late. Workflows that expect nothing have no such observer."""
+        watch = kernel.ask("cano_watch_lateness", plan=self, kernel=kernel)
+        if watch is None:
+            reason = f"the plugin 'durability', which finds late runs, is {kernel.inactive('durability')}"
+            raise ConfigurationError(f"workflow {self.name!r} has expect=, and {reason}")
+        for name in WATCHED:
+            setattr(self, name, (*getattr(self, name), getattr(watch, name)))
 
 
 def _awaits_nothing(function: Any) -> bool:

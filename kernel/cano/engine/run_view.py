@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from cano.engine.step import Progress
     from cano.errors import WorkflowError
+    from cano.late_run import LateRun
     from cano.records import RunStatus, Wait
 
 
@@ -33,6 +34,7 @@ class RunView(NamedTuple):
         holder, expires: the holder of its lease while it is running, and when the lease expires; otherwise None.
         progress: the last report of the present step's progress that is stored, or None.
         attributes: its search attributes by name, as they are stored: of an enum's member, the value.
+        late: that the run, or its visit of the present state, was found to be late; see `Workflow(expect=…)`.
         as_of: when this was true, in wall-clock seconds.
     """
 
@@ -59,4 +61,5 @@ class RunView(NamedTuple):
     expires: float | None
     progress: Progress | None
     attributes: Mapping[str, Any]
+    late: tuple[LateRun, ...]
     as_of: float

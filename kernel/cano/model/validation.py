@@ -19,7 +19,17 @@ if TYPE_CHECKING:
 
 def problems(flow: Workflow[Any]) -> list[str]:
     """Return every problem of the definition, one sentence each."""
-    return [*_states(flow), *_tasks(flow), *_targets(flow), *_graph(flow), *_limits(flow)]
+    return [*_states(flow), *_tasks(flow), *_targets(flow), *_graph(flow), *_limits(flow), *_expected(flow)]
+
+
+def _expected(flow: Workflow[Any]) -> Iterator[str]:
+    tasks, exits = [*flow.tasks], {*map(state_name, flow.exit_states)}
+    names = {*map(state_name, tasks)}
+    for name in () if flow.expect is None else map(state_name, flow.expect.step_within):
+        if name in exits:
+            yield f"step_within names {name}, an exit state: a run that reaches it has ended"
+        elif name not in names:
+            yield f"step_within names {name}, which has no task and is not a state{similar_state(name, tasks)}"
 
 
 def _states(flow: Workflow[Any]) -> Iterator[str]:

@@ -12,6 +12,7 @@ from cano.checks import listed, similar, switch, text, whole_or_none
 from cano.errors import ConfigurationError, ValidationError
 from cano.model.code_reading import declared_targets
 from cano.model.config import TaskConfig
+from cano.model.expect import Expect
 from cano.model.limits import Limit, LimitKey, limits
 from cano.model.split import Branches, JoinConfig, SplitTask
 from cano.model.task import FunctionTask, StateT, Task, check_config
@@ -84,6 +85,8 @@ class Workflow(Generic[StateT]):
             Otherwise it refuses the workflow, if that has attributes.
         max_takeovers: how often a stored run's step may be started again whose process was killed, or hung for longer
             than its lease. After that the run fails with `StepKilledError`. None is without limit.
+        expect: how long runs and steps should take at most. Those that take longer are reported as late, once: by
+            the hook `cano_run_late`, a warning in the log, `kernel.get` and `kernel.explain`.
 
     Raises:
         ConfigurationError: an argument is of the wrong kind.
@@ -105,6 +108,7 @@ class Workflow(Generic[StateT]):
         attributes: Mapping[str, type] | None = None,
         clear_attributes: bool = False,
         max_takeovers: int | None = 10,
+        expect: Expect | None = None,
     ) -> None:
         if isinstance(start, type):
             raise ConfigurationError(f"start must be a state such as {start.__name__}.START, not the class itself")
@@ -132,6 +136,9 @@ class Workflow(Generic[StateT]):
             self.attributes = declared(self.name, attributes)
         self.clear_attributes = switch("clear_attributes", clear_attributes)
         self.max_takeovers = whole_or_none("max_takeovers", max_takeovers, 0)
+        if not isinstance(expect, Expect | None):
+            raise ConfigurationError(f"expect must be an Expect(within=…, step_within=…) or None, not {expect!r}")
+        self.expect = expect
         self._registered: dict[Any, Registration] = {}
         self._exits: dict[Any, None] = {}
         self._frozen = False

@@ -9,6 +9,7 @@ import pluggy
 
 from cano.errors import PluginError
 from cano.model.config import TaskConfig
+from cano.model.expect import WATCHED
 from cano.protocols import Capabilities, Codec, CodecLayer, Executor, RetryStrategy, StoreBackend
 from cano.safe_text import safe_repr
 
@@ -51,6 +52,7 @@ ANSWERS = {
     "cano_bind_state": Answer("an async function (run, state) that returns the next state", kind=Callable),
     "cano_default_config": Answer("a TaskConfig", kind=TaskConfig),
     "cano_retry_strategy": _like("a RetryStrategy", RetryStrategy),
+    "cano_watch_lateness": Answer("an observer of a workflow's runs", WATCHED),
 }
 """The right answers to each provider hook."""
 PROVIDERS = {

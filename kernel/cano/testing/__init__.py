@@ -5,7 +5,7 @@ Each name is imported on first use, since pytest imports this package at its sta
 
 import typing
 
-from cano.late import names as _late_names
+from cano.lazy_names import lazy_names as _lazy_names
 
 if typing.TYPE_CHECKING:
     from cano.testing.clock import VirtualClock
@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 if not typing.TYPE_CHECKING:  # with these functions, type checkers would accept every name
-    __getattr__, __dir__ = _late_names(
+    __getattr__, __dir__ = _lazy_names(
         __name__,
         {
             "clock": "VirtualClock",

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cano import hookimpl
 
 if TYPE_CHECKING:
     from cano import ContextLayer, Kernel, StoreBackend
-    from cano.engine.ports import Host, RunKeeper
+    from cano.engine.ports import BoundWorkflow, Host, RunKeeper
 
 CANO_API_VERSION = 2
 
@@ -22,6 +22,14 @@ def cano_keep_runs(kernel: Host) -> RunKeeper | None:
     from cano_durability.keeper import Keeper  # late: a kernel without a store does not need it
 
     return Keeper(kernel)
+
+
+@hookimpl
+def cano_watch_lateness(plan: BoundWorkflow, kernel: Host) -> Any:
+    """Return the observer of a workflow's runs that finds the late ones."""
+    from cano_durability.lateness.observing import LatenessObserver
+
+    return LatenessObserver(kernel)
 
 
 @hookimpl

@@ -42,6 +42,8 @@ from cano_durability.keys import (
     WAIT,
 )
 from cano_durability.last_chance import LastChance
+from cano_durability.lateness.expectations import uncapped
+from cano_durability.lateness.watching import LateRuns
 from cano_durability.migration import landing_state
 from cano_durability.recovery.leases import Leases
 from cano_durability.recovery.waiting import Alarms
@@ -58,11 +60,13 @@ class Woken(NamedTuple):
         signal: the signal that it waited for, or None.
         wait: the wait whose time has come, or None. A signal may have come before.
         again: the wait that it ended in, and has to begin again; or None.
+        late: whether it does not continue, but is late.
     """
 
     signal: Signal | None = None
     wait: Wait | None = None
     again: KeptWait | None = None
+    late: bool = False
 
 
 class Claim(NamedTuple):
@@ -100,6 +104,7 @@ class Claimer:
         watchlist: Watchlist,
         alarms: Alarms,
         canceller: Canceller,
+        late: LateRuns,
         look_after: Callable[[Run], object],
     ) -> None:
         self._kernel = kernel
@@ -108,6 +113,7 @@ class Claimer:
         self._watchlist = watchlist
         self._alarms = alarms
         self._canceller = canceller
+        self._late = late
         self._look_after = look_after
         self._last_chance = LastChance(kernel)
 
@@ -144,7 +150,7 @@ class Claimer:
             if token is None:
                 return None
             try:
-                left = await self._was_left(plan, record, token)
+                left = await self.was_left(plan, record, token)
                 new = record.holder is None and record.updated == record.created
                 record = await self._stored.load(run_id)  # it may have changed before the claim
                 return await self._continued(Claim(plan, record, since, new, left, True, resume_ended, timeout, audit))
@@ -162,7 +168,8 @@ class Claimer:
         try:
             if claimed.record is None:
                 raise SerializationError(f"the record of run {claimed.run_id} is corrupt", run_id=claimed.run_id)
-            record, plan = self._stored.migrated(claimed.record), self._stored.plan_of(claimed.record.workflow)
+            record = uncapped(self._stored.values, self._stored.migrated(claimed.record))
+            plan = self._stored.plan_of(claimed.record.workflow)
             assert plan is not None  # its definition was one of those asked for
             new = record.updated == record.created
             return await self._continued(Claim(plan, record, since, new, signals=claimed.signals))
@@ -181,6 +188,10 @@ class Claimer:
             request = await self._canceller.request(record.run_id) if claim.signals else None
             if request is not None and (not record.status.finished or is_final(request, record)):
                 await self._canceller.commit(record, request)
+                return None
+            if woken.late:
+                if (wait := await self._late.report_unheld(plan, record, {})) is not None:
+                    self._alarms.set(record.run_id, wait)
                 return None
             if woken.again is not None:
                 await self._wait_again(claim, woken.again, request)
@@ -239,7 +250,9 @@ class Claimer:
         if signal is not None:
             return Woken(signal)
         if again is None:
-            self._alarms.set(record.run_id, wait)
+            if self._late.is_due(plan, record):
+                return Woken(late=True)
+            self._alarms.set(record.run_id, self._late.capped(plan, record, wait)[0])
             return None
         return Woken(again=again)
 
@@ -247,11 +260,11 @@ class Claimer:
         """Park a run again that failed, or was cancelled with its parent, while it waited. See `_restore`."""
         record, consumed = claim.record, () if outdated is None else (outdated.id,)
         limit, own = self._limit(record, claim.timeout)
-        wait = again.before(None if limit is None else limit[1])
+        wait, capped = self._late.capped(claim.plan, record, again.before(None if limit is None else limit[1]))
         await self._stored.backend.commit(
             Commit(
                 run_id=record.run_id, token=record.token, expected_seq=record.seq, seq=record.seq, state=record.state,
-                status=RunStatus.PARKED, own=own, wait=wait, own_consumed=consumed, release=True,
+                status=RunStatus.PARKED, own=own | capped, wait=wait, own_consumed=consumed, release=True,
                 at=self._stored.now(),
             ),
             *claim.audit,
@@ -359,7 +372,7 @@ class Claimer:
             ),
         )  # fmt: skip
 
-    async def _was_left(self, plan: BoundWorkflow, record: RunRecord, token: int) -> bool:
+    async def was_left(self, plan: BoundWorkflow, record: RunRecord, token: int) -> bool:
         """Return whether the run's last process was killed in its present step, or hangs, as far as the machine shows.
 
         A process of another machine may only have been stopped. A step with a running child is not to blame: the

@@ -82,10 +82,10 @@ class Journal:
     """
 
     __slots__ = (
-        "_attributes", "_audit", "_audited", "_backend", "_carried", "_clock", "_elapsed", "_remembered", "_stored",
-        "_unsaved", "_values", "_writing", "answers", "child", "commits_steps", "created", "ended", "next_payload",
-        "own_answers", "own_consumed", "parent", "payload", "refused", "releasing", "report_progress", "requested",
-        "run_id", "safe_until", "seq", "state", "token",
+        "_attributes", "_audit", "_audited", "_backend", "_carried", "_clock", "_elapsed", "_parking", "_remembered",
+        "_stored", "_unsaved", "_values", "_writing", "answers", "child", "commits_steps", "created", "ended",
+        "next_payload", "own_answers", "own_consumed", "parent", "payload", "refused", "releasing", "report_progress",
+        "requested", "run_id", "safe_until", "seq", "state", "token",
     )  # fmt: skip
 
     def __init__(
@@ -116,6 +116,7 @@ class Journal:
         self._attributes = attributes
         self._audited = stored.audited
         self.report_progress = stored.report_progress
+        self._parking = stored.parking
         self._writing: asyncio.Future[None] | None = None  # of the progress
         self._audit: tuple[AuditEntry, ...] = ()  # for the commit that ends the run
         self.payload = record.payload
@@ -214,7 +215,11 @@ class Journal:
             self._attributes.given.update(run.step.attributes.given)
         if may_be_awaited(run):
             values, self.parent = {**values, AWAITED: True}, run.parent_id
-        await self.commit(run.view, wait.then, RunStatus.PARKED, seq, wait=run.wait, release=True, values=values)
+        stored = run.wait
+        if run.plan.flow.expect is not None:
+            stored, late = self._parking(run, stored, seq)
+            values = {**values, **late}
+        await self.commit(run.view, wait.then, RunStatus.PARKED, seq, wait=stored, release=True, values=values)
 
     @property
     def blamed(self) -> bool:
@@ -258,9 +263,20 @@ class Journal:
 
         It leaves the count of takeovers: a step that kills its process may have reported progress before.
         """
-        if self.releasing or self.ended or self._writing is not None:
-            return
-        own = self._values.encode_own({PROGRESS: packed}, self.run_id)
+        if self._writing is None:
+            await self.save_beside({PROGRESS: packed})
+
+    async def save_beside(self, values: Mapping[str, Any]) -> bool:
+        """Commit values of the engine beside the present step. Return False if its lease is about to be released.
+
+        Raises:
+            ConflictError: a transition was committed at the same time, or another holder has claimed the run.
+        """
+        while self._writing is not None:
+            await asyncio.wait([self._writing])
+        if self.releasing or self.ended:
+            return False
+        own = self._values.encode_own(values, self.run_id)
         written = self._writing = asyncio.get_running_loop().create_future()
         try:
             await self._backend.commit(self._beside(own))
@@ -268,6 +284,7 @@ class Journal:
         finally:
             self._writing = None
             written.set_result(None)
+        return True
 
     def _beside(self, own: Mapping[str, Any], removed: Sequence[str] = ()) -> Commit:
         """Return a commit of values of the engine, without a transition."""

@@ -47,6 +47,8 @@ from cano_durability.inspection.deleting import Deleter
 from cano_durability.inspection.explaining import Explainer
 from cano_durability.inspection.forking import fork
 from cano_durability.keys import PAYLOAD, WAIT
+from cano_durability.lateness.unheld import UnheldRuns
+from cano_durability.lateness.watching import LateRuns
 from cano_durability.looking.progress import ProgressWriter, progress_of
 from cano_durability.looking.viewing import Viewer
 from cano_durability.migration import landing_state
@@ -72,6 +74,8 @@ class Keeper:
         self._kernel = kernel
         self._closed = False
         self.stored = stored = StoredRuns(kernel, kernel.backend)
+        self.late = late = LateRuns(kernel, stored)
+        stored.parking = late.parking
         self._watchlist = watchlist = Watchlist()
         self._waiting = WaitingSignals(kernel.backend, kernel.limits)
         self._waiters = waiters = Waiters(kernel.clock)
@@ -83,12 +87,14 @@ class Keeper:
         leases = Leases(kernel, stored)
         self._canceller = canceller = Canceller(kernel, stored, leases, watchlist, alarms, waiters)
         self._claimer = claimer = Claimer(
-            kernel, stored, leases, watchlist, alarms, canceller, lambda run: self._caretaker.look_after(run)
+            kernel, stored, leases, watchlist, alarms, canceller, late, lambda run: self._caretaker.look_after(run)
         )
         heart = Heart(kernel, stored)
-        self._caretaker = Caretaker(kernel, stored, heart, watchlist, waiters, claimer, canceller)
+        self._lister = lister = Lister(kernel, stored)
+        unheld = UnheldRuns(kernel, stored, leases, claimer, lister, late)
+        self._caretaker = Caretaker(kernel, stored, heart, watchlist, waiters, claimer, canceller, unheld)
         self._parents = Parents(kernel, stored, leases, canceller, self._caretaker.look_after)
-        self._lister, self._explainer = Lister(kernel, stored), Explainer(kernel, stored)
+        self._explainer = Explainer(kernel, stored, late)
         self._viewer = Viewer(kernel, stored, waiters, self._caretaker.start)
         self._progress = ProgressWriter(kernel, stored)
         if stored.durable:
@@ -100,6 +106,7 @@ class Keeper:
         """See `RunKeeper.close`."""
         self._closed = True
         self._alarms.close()
+        self.late.close()
         for run_id in self._waiters.run_ids:
             self._waiters.notify(run_id)
         await self._progress.close()
@@ -431,7 +438,7 @@ class Keeper:
         self, run_id: str, seq: int, new_run_id: str, changes: Mapping[Any, Any], removed: Sequence[Any]
     ) -> str:
         """See `Kernel.fork`."""
-        return await fork(self._kernel, self.stored, run_id, seq, new_run_id, changes, removed)
+        return await fork(self._kernel, self.stored, self.late, run_id, seq, new_run_id, changes, removed)
 
     async def explain(self, run_id: str) -> Explanation:
         """See `Kernel.explain`."""

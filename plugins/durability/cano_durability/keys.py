@@ -20,6 +20,9 @@ FIRST = "first"  # digest of the data that the run began with, if the caller cho
 BY = "by"  # who started the run, if it is the tick of a schedule, say
 OF = "of"  # of a child: the time when its parent was created, since a later run may have the parent's id
 AWAITED = "awaited"  # of a child: its parent may be parked while it is, so its end is announced to that
+LATE = "late"  # when the run was found to be late, and the expected seconds
+VISIT = "visit"  # of the present state: its transition, when it began, when it was found to be late, expected seconds
+CAPPED = "capped"  # the `until` of the wait in the record, which ends when the run is late, and of the real wait
 CANCEL = "cancel"  # name of the signal that requests the cancellation of a run
 WITH_PARENT = "cancel with parent"  # how the ids of those begin that request it because the parent ends
 
@@ -27,5 +30,5 @@ MARK = "cano.store"
 """The id and the workflow of an encrypted store's own record. No run has this id in any store, so that each can be
 encrypted later."""
 
-LASTING = frozenset({DEFINITION, CARRIED, DEADLINE, ORIGIN, AWAITED, FIRST, BY, OF, ATTRIBUTES})
+LASTING = frozenset({DEFINITION, CARRIED, DEADLINE, ORIGIN, AWAITED, FIRST, BY, OF, ATTRIBUTES, LATE})
 """Values that stay for the life of the run. All others are dropped with the next transition."""

@@ -22,6 +22,7 @@ from cano import (
     StoreBackend,
     StoreError,
     StoreView,
+    Wait,
     Workflow,
     WorkflowError,
     state_name,
@@ -43,6 +44,7 @@ from cano_durability.keys import (
     TAKEOVERS,
     TRACEBACK,
 )
+from cano_durability.lateness.expectations import uncapped
 from cano_durability.patience import Holding, despite_cancellation
 from cano_durability.values import Values
 from cano_durability.waits import KeptWait, kept_wait, older_wait
@@ -67,6 +69,7 @@ class StoredRuns:
             run in the remaining seconds.
         durable: whether the store survives its process.
         audited: makes the entries of the store's audit, see `Kernel.audited`.
+        parking: see `LateRuns.parking`.
         report_progress: see `ProgressWriter.report`; it does nothing if the store does not survive its process.
         holding: the work under way that closing the kernel waits for, so that it releases its leases.
     """
@@ -84,6 +87,7 @@ class StoredRuns:
         self.audited = kernel.audited
         self.holding = Holding()
         self.report_progress: Callable[[Run], None] = lambda _: None
+        self.parking: Callable[[Run, Wait, int], tuple[Wait, dict[str, Any]]] = lambda run, wait, seq: (wait, {})
         self._last_time = 0.0
         self._plans: dict[str, tuple[BoundWorkflow, Values]] = {}
 
@@ -224,11 +228,11 @@ class StoredRuns:
         return self.migrated(await self.record(run_id))
 
     async def record(self, run_id: str) -> RunRecord:
-        """Return the run's record as it is stored: no value of it is decoded. Raises RunNotFoundError."""
+        """Return the run's record as it is stored, with its real wait. Raises RunNotFoundError."""
         record = await self.backend.load(run_id)
         if record is None:
             raise RunNotFoundError(f"the store has no run {run_id!r}", run_id=run_id)
-        return record
+        return uncapped(self.values, record)
 
     async def head(self, run_id: str) -> tuple[RunRecord, SerializationError | None]:
         """Return the run's record, and None; or, if it is corrupt, the record as lists show it, and the error.

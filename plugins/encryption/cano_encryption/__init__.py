@@ -2,7 +2,7 @@
 
 import typing
 
-from cano.late import names as _late_names
+from cano.lazy_names import lazy_names as _lazy_names
 
 __all__ = ["EncryptionKey", "EncryptionLayer", "KEYS_ENV", "new_key", "read_keys"]
 
@@ -10,6 +10,6 @@ if typing.TYPE_CHECKING:
     from cano_encryption.keys import KEYS_ENV, EncryptionKey, new_key, read_keys
     from cano_encryption.layer import EncryptionLayer
 else:
-    __getattr__, __dir__ = _late_names(
+    __getattr__, __dir__ = _lazy_names(
         __name__, {"keys": "KEYS_ENV EncryptionKey new_key read_keys", "layer": "EncryptionLayer"}
     )

@@ -2,7 +2,7 @@
 
 import typing
 
-from cano.late import names as _late_names
+from cano.lazy_names import lazy_names as _lazy_names
 
 __all__ = ["Folder", "LimitLayer", "OffloadLayer", "size_in_bytes"]
 
@@ -11,6 +11,6 @@ if typing.TYPE_CHECKING:
     from cano_offload.layer import LimitLayer, OffloadLayer
     from cano_offload.sizes import size_in_bytes
 else:
-    __getattr__, __dir__ = _late_names(
+    __getattr__, __dir__ = _lazy_names(
         __name__, {"folder": "Folder", "layer": "LimitLayer OffloadLayer", "sizes": "size_in_bytes"}
     )

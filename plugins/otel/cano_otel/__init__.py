@@ -2,7 +2,7 @@
 
 import typing
 
-from cano.late import names as _late_names
+from cano.lazy_names import lazy_names as _lazy_names
 
 __all__ = ["Otel", "OtelSettings", "SpanTree"]
 
@@ -11,7 +11,7 @@ if typing.TYPE_CHECKING:
     from cano_otel.settings import OtelSettings
     from cano_otel.tree import SpanTree
 else:
-    __getattr__, __dir__ = _late_names(
+    __getattr__, __dir__ = _lazy_names(
         __name__,
         {
             "plugin": "Otel",

@@ -2,11 +2,11 @@
 
 import typing
 
-from cano.late import names as _late_names
+from cano.lazy_names import lazy_names as _lazy_names
 
 __all__ = ["PostgresBackend"]
 
 if typing.TYPE_CHECKING:
     from cano_postgres.backend import PostgresBackend
 else:
-    __getattr__, __dir__ = _late_names(__name__, {"backend": "PostgresBackend"})
+    __getattr__, __dir__ = _lazy_names(__name__, {"backend": "PostgresBackend"})

@@ -2,7 +2,7 @@
 
 import typing
 
-from cano.late import names as _late_names
+from cano.lazy_names import lazy_names as _lazy_names
 
 __all__ = ["Durability", "RedisBackend"]
 
@@ -10,4 +10,4 @@ if typing.TYPE_CHECKING:
     from cano_redis.backend import RedisBackend
     from cano_redis.settings import Durability
 else:
-    __getattr__, __dir__ = _late_names(__name__, {"backend": "RedisBackend", "settings": "Durability"})
+    __getattr__, __dir__ = _lazy_names(__name__, {"backend": "RedisBackend", "settings": "Durability"})

@@ -2,7 +2,7 @@
 
 import typing
 
-from cano.late import names as _late_names
+from cano.lazy_names import lazy_names as _lazy_names
 
 __all__ = ["Chain", "Exponential", "Fixed", "NoRetry", "RetryBudget", "WithBudget"]
 
@@ -14,7 +14,7 @@ if typing.TYPE_CHECKING:
     from cano_retry._none import NoRetry
     from cano_retry._with_budget import WithBudget
 else:
-    __getattr__, __dir__ = _late_names(
+    __getattr__, __dir__ = _lazy_names(
         __name__,
         {
             "_budget": "RetryBudget",

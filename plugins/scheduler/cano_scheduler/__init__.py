@@ -2,7 +2,7 @@
 
 import typing
 
-from cano.late import names as _late_names
+from cano.lazy_names import lazy_names as _lazy_names
 
 __all__ = ["FlowInfo", "Scheduler", "Tick", "nominal_time"]
 
@@ -12,6 +12,6 @@ if typing.TYPE_CHECKING:
     from cano_scheduler.scheduler import Scheduler
     from cano_scheduler.tick import Tick
 else:
-    __getattr__, __dir__ = _late_names(
+    __getattr__, __dir__ = _lazy_names(
         __name__, {"info": "FlowInfo", "scheduler": "Scheduler", "tick": "Tick", "nominal": "nominal_time"}
     )

@@ -2,11 +2,11 @@
 
 import typing
 
-from cano.late import names as _late_names
+from cano.lazy_names import lazy_names as _lazy_names
 
 __all__ = ["SqliteBackend"]
 
 if typing.TYPE_CHECKING:
     from cano_sqlite.backend import SqliteBackend
 else:
-    __getattr__, __dir__ = _late_names(__name__, {"backend": "SqliteBackend"})
+    __getattr__, __dir__ = _lazy_names(__name__, {"backend": "SqliteBackend"})

@@ -74,7 +74,7 @@ class Parents:
             if (token := await self._leases.claim(child)) is None:
                 return False
             try:
-                child = await stored.record(child.run_id)
+                child = await stored.backend.load(child.run_id) or child  # with the wait as it is stored
                 if child.status is RunStatus.PARKED and AWAITED not in child.own:
                     own = stored.values.encode_own({AWAITED: True}, child.run_id)
                     await stored.backend.commit(restated(child, token, stored.now())._replace(own=own))

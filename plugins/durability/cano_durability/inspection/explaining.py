@@ -22,6 +22,7 @@ from cano_durability.answers import answer
 from cano_durability.claiming import ended_parent
 from cano_durability.failures import ended_with_parent
 from cano_durability.inspection.durations import duration
+from cano_durability.lateness.watching import LateRuns
 from cano_durability.migration import landing_state
 from cano_durability.recovery.leases import with_status_at
 from cano_durability.stored_runs import StoredRuns
@@ -30,8 +31,9 @@ from cano_durability.stored_runs import StoredRuns
 class Explainer:
     """Explains the runs of one kernel. `Kernel` documents the method."""
 
-    def __init__(self, kernel: Host, stored: StoredRuns) -> None:
+    def __init__(self, kernel: Host, stored: StoredRuns, late: LateRuns) -> None:
         self._kernel = kernel
+        self._late = late
         self._stored = stored
 
     async def explain(self, run_id: str) -> Explanation:
@@ -44,11 +46,12 @@ class Explainer:
                 if other.waits_for is not None and run in (other.parent, other.caller):
                     detail += f"; it waits for run {other.run_id}, which waits for a slot of {other.waits_for}"
                     break
-            return Explanation(Standstill.RUNNING_HERE, detail)
+            return Explanation(Standstill.RUNNING_HERE, detail + self._late.text(run_id))
         record = None
         try:
             record = with_status_at(await self._stored.record(run_id), self._stored.now())
-            return await self._explanation(record)
+            reason, detail = await self._explanation(record)
+            return Explanation(reason, detail + self._late.text(record))
         except (SerializationError, VersionMismatchError) as error:
             reason, detail = Standstill.UNREADABLE, str(error)
             if isinstance(error, VersionMismatchError):

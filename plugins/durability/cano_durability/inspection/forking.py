@@ -22,16 +22,20 @@ from cano_durability.inspection.promises import require
 from cano_durability.keys import (
     ATTRIBUTES,
     BY,
+    CAPPED,
     DEADLINE,
     DEFINITION,
     FIRST,
     LASTING,
+    LATE,
     ORIGIN,
     PAYLOAD,
     PROGRESS,
     TRACEBACK,
+    VISIT,
     WAIT,
 )
+from cano_durability.lateness.watching import LateRuns
 from cano_durability.searching.attributes import Kept, is_value
 from cano_durability.stored_runs import StoredRuns
 from cano_durability.waits import kept_wait
@@ -43,6 +47,7 @@ AT_ONCE = 1000
 async def fork(
     kernel: Host,
     stored: StoredRuns,
+    late: LateRuns,
     run_id: str,
     seq: int,
     new_run_id: str,
@@ -88,7 +93,7 @@ async def fork(
         due = now + limit[0]
         own |= values.encode_own({DEADLINE: (limit[0], due)})
     own |= values.encode_own({ORIGIN: (run_id, seq)})
-    for name in (WAIT, BY, FIRST, PROGRESS, TRACEBACK):
+    for name in (WAIT, BY, FIRST, PROGRESS, TRACEBACK, LATE, VISIT, CAPPED):
         own.pop(name, None)
     if kept is not None:
         kept = kept.begun_at(now)
@@ -108,6 +113,9 @@ async def fork(
         created=created, updated=created, holder=stored.holder, expires=created, token=1,
         attributes=attributes.encoded(),
     )  # fmt: skip
+    if forked.wait is not None and (plan := stored.plan_of(record.workflow)) is not None:
+        wait, capped = late.capped(plan, forked, forked.wait)
+        forked = forked._replace(wait=wait, own=own | capped)
     audit = stored.audited(new_run_id, "fork", f"of {run_id} after transition {seq}")
     with stored.holding:
         try:

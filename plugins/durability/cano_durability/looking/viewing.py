@@ -10,6 +10,7 @@ from cano import RunFilter, RunInterruptedError, RunRecord, RunStatus, RunView, 
 from cano.engine.ports import Host
 
 from cano_durability.bounds import off_loop
+from cano_durability.lateness.expectations import lateness_of
 from cano_durability.looking.progress import progress_of
 from cano_durability.recovery.leases import with_status_at
 from cano_durability.recovery.waiting import Waiters
@@ -73,7 +74,7 @@ class Viewer:
             tuple(child.run_id for child in children), _readable(lambda: stored.origin(run_id, record.own)),
             None if limit is None else limit[1], record.created, record.updated, record.holder if held else None,
             record.expires if held else None, progress_of(self._kernel, stored, record),
-            attributes or {}, stored.now(),
+            attributes or {}, tuple(lateness_of(stored.values, record).found(record.status)), stored.now(),
         )  # fmt: skip
 
     def _decoded(self, record: RunRecord) -> tuple[Mapping[str, Any], dict[str, str]]:

@@ -25,6 +25,7 @@ from cano.safe_text import escaped, safe_str
 from cano_durability.cancelling import Canceller
 from cano_durability.claiming import Claimer
 from cano_durability.families.lineage import only_waits
+from cano_durability.lateness.unheld import UnheldRuns
 from cano_durability.patience import cancelled
 from cano_durability.recovery.groups import AT_ONCE, Group, GroupClaims
 from cano_durability.recovery.heart import Heart
@@ -49,6 +50,7 @@ class Caretaker:
         waiters: Waiters,
         claimer: Claimer,
         canceller: Canceller,
+        unheld: UnheldRuns,
     ) -> None:
         self._kernel = kernel
         self._stored = stored
@@ -57,6 +59,7 @@ class Caretaker:
         self._waiters = waiters
         self._claimer = claimer
         self._canceller = canceller
+        self._unheld = unheld
         self._task: asyncio.Task[None] | None = None
         self._lock: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
         self._groups: dict[str, Group] = {}  # by workflow
@@ -106,6 +109,7 @@ class Caretaker:
                 if look := clock.monotonic() - checked >= lease / 3:
                     checked = clock.monotonic()
                     await self._cancel_requested(tuple(self._kernel.active))
+                    await self._unheld.look(self._watchlist.workflows)
                 if self._watchlist:
                     await self._take_over_ready(look=look)
                 elif self._attending and not (self._waiters.run_ids or self._kernel.active):

@@ -7,16 +7,16 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["names"]
+__all__ = ["lazy_names"]
 
 
-def names(package: str, modules: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+def lazy_names(package: str, modules: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Return the functions `__getattr__` and `__dir__` of a package.
 
         if TYPE_CHECKING:
             from my_store.backend import MyBackend, connect
         else:
-            __getattr__, __dir__ = late.names(__name__, {"backend": "MyBackend connect"})
+            __getattr__, __dir__ = lazy_names(__name__, {"backend": "MyBackend connect"})
 
     Args:
         package: its `__name__`.

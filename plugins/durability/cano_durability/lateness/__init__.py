@@ -1,0 +1,1 @@
+"""Finding the runs that take longer than their workflow expects."""

@@ -1,0 +1,361 @@
+"""Late runs: found while they execute, wait or are executed by no process; told once, by one process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cano import (
+    Expect,
+    Kernel,
+    LateRun,
+    RunFilter,
+    RunStatus,
+    Standstill,
+    StoreUnavailableError,
+    SubWorkflow,
+    Workflow,
+    hookimpl,
+    wait_for,
+)
+
+from tests.plugins.durability.conftest import LEASE, POLL
+
+if TYPE_CHECKING:
+    from tests.plugins.durability.conftest import World
+
+
+class Order(Enum):
+    """The states of the flows here."""
+
+    PACK = "pack"
+    ASK = "ask"
+    PAY = "pay"
+    DONE = "done"
+
+
+class Told:
+    """A plugin that notes what it is told."""
+
+    def __init__(self) -> None:
+        self.late: list[LateRun] = []
+
+    @hookimpl
+    def cano_run_late(self, late: LateRun) -> None:
+        """Note it."""
+        self.late.append(late)
+
+    @property
+    def which(self) -> list[str]:
+        """The runs, or the visited states."""
+        return [late.state if late.step else "run" for late in self.late]
+
+
+class Flow:
+    """Packs until its gate opens, asks, and pays."""
+
+    def __init__(self, **expect: Any) -> None:
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.flow = Workflow(Order.PACK, name="order", expect=Expect(**expect) if expect else None)
+        self.flow.register(Order.PACK, self.pack).register(Order.ASK, self.ask).register(Order.PAY, self.pay)
+        self.flow.add_exit_state(Order.DONE)
+
+    async def pack(self, store: Any) -> Order:
+        """Wait for the gate."""
+        await self.gate.wait()
+        return Order.ASK
+
+    async def ask(self, store: Any) -> Order:
+        """Wait for an answer, for two minutes."""
+        return wait_for("paid", then=Order.PAY, timeout=120, on_timeout=Order.DONE)
+
+    async def pay(self, store: Any) -> Order:
+        """Wait for the gate again."""
+        await self.gate.wait()
+        return Order.DONE
+
+
+@pytest.fixture
+def told() -> Told:
+    """What the first kernel is told."""
+    return Told()
+
+
+@pytest.fixture
+def others() -> Told:
+    """What the others are."""
+    return Told()
+
+
+async def test_a_run_that_executes_is_told_once(world: World, told: Told, caplog: pytest.LogCaptureFixture) -> None:
+    """The run and the visit are each told when they become late, in the log and by the hook, and never again."""
+    kernel = await world.kernel(plugins=[told])
+    flow = Flow(within="1m", step_within={Order.PACK: 20})
+    flow.gate.clear()
+    began = world.clock.time()
+    handle = await kernel.start(flow.flow, {}, run_id="o-1")
+    await world.clock.advance(19)
+    assert told.late == []
+    await world.clock.advance(2)
+    assert told.late == [LateRun("o-1", "order", "PACK", 0, True, 20.0, began, began + 20)]
+    await world.clock.advance(40)
+    assert told.late[1:] == [LateRun("o-1", "order", "PACK", 0, False, 60.0, began, began + 60)]
+    assert [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == [
+        "run o-1 of workflow order is late: its visit of state PACK takes longer than the expected 20 s",
+        "run o-1 of workflow order is late: the run takes longer than the expected 60 s",
+    ]
+    assert (await kernel.get("o-1")).late == tuple(reversed(told.late))
+    explained = await kernel.explain("o-1")
+    assert explained.reason is Standstill.RUNNING_HERE
+    assert explained.detail.endswith("expected 60 s; late: its visit of state PACK takes longer than the expected 20 s")
+
+    flow.gate.set()
+    await world.clock.advance(40)
+    await kernel.signal("o-1", "paid")
+    await world.settle()
+    assert (await handle.result()).state is Order.DONE
+    assert len(told.late) == 2
+    view = await kernel.get("o-1")
+    assert [late.step for late in view.late] == [False]
+    assert "late" not in (await kernel.explain("o-1")).detail
+
+
+async def test_each_visit_is_told(world: World, told: Told) -> None:
+    """A state that is visited again can be late again; one that is left in time is not."""
+    kernel = await world.kernel(plugins=[told])
+    visits = 0
+
+    async def again(store: Any) -> Order:
+        nonlocal visits
+        visits += 1
+        await kernel.clock.sleep(5 if visits == 2 else 15)
+        return Order.DONE if visits == 3 else Order.PACK
+
+    flow = Workflow(Order.PACK, expect=Expect(step_within={"PACK": 10})).register(Order.PACK, again)
+    flow.add_exit_state(Order.DONE)
+    handle = await kernel.start(flow, {}, run_id="o-1")
+    await world.clock.advance(100)
+    assert (await handle.result()).steps == 3
+    assert [late.seq for late in told.late] == [0, 2]
+
+
+async def test_a_run_in_memory_is_told(told: Told) -> None:
+    """A run that no store keeps is told, too."""
+    from cano.testing import VirtualClock
+
+    async with Kernel(plugins=[told], clock=VirtualClock()) as kernel:
+
+        async def slow(store: Any) -> Order:
+            await kernel.clock.sleep(20)
+            return Order.DONE
+
+        flow = Workflow(Order.PACK, expect=Expect(within=10)).register(Order.PACK, slow).add_exit_state(Order.DONE)
+        await kernel.run(flow)
+    assert told.which == ["run"]
+
+
+async def test_a_parked_run_is_told(world: World, told: Told) -> None:
+    """A parked run is told in time, its wait stays as it is, and its signal wakes it as ever."""
+    kernel = await world.kernel(plugins=[told])
+    flow = Flow(within=60, step_within={Order.PAY: "30s"})
+    began = world.clock.time()
+    handle = await kernel.start(flow.flow, {}, run_id="o-1")
+    await world.settle()
+    await world.clock.advance(31)
+    assert told.late == [LateRun("o-1", "order", "PAY", 2, True, 30.0, began, began + 30, RunStatus.PARKED)]
+    await world.clock.advance(30)
+    assert told.which == ["PAY", "run"]
+    view = await kernel.get("o-1")
+    assert view.status is RunStatus.PARKED
+    assert view.wait is not None
+    assert view.wait.until == began + 120
+    explained = await kernel.explain("o-1")
+    assert explained.reason is Standstill.WAITING_FOR_SIGNAL
+    assert "'paid', for 59.0 s more, then PAY; late: the run takes" in explained.detail
+    await world.clock.advance(40)
+    await kernel.signal("o-1", "paid")
+    await world.settle()
+    assert (await handle.result()).state is Order.DONE
+    assert len(told.late) == 2
+
+
+async def test_a_late_wait_still_times_out(world: World, told: Told) -> None:
+    """A wait whose run became late ends at its own time, and leads to its `on_timeout`."""
+    kernel = await world.kernel(plugins=[told])
+    flow = Flow(within=60)
+    handle = await kernel.start(flow.flow, {}, run_id="o-1")
+    await world.clock.advance(115)
+    assert told.which == ["run"]
+    assert (await kernel.get("o-1")).status is RunStatus.PARKED
+    await world.clock.advance(6)
+    result = await handle.result()
+    assert (result.state, result.steps) == (Order.DONE, 3)
+
+
+async def test_another_process_tells_of_a_parked_run(world: World, told: Told, others: Told) -> None:
+    """If the process that parked a run is gone, one of those that recover its workflow tells it, and only that."""
+    kernel = await world.kernel(plugins=[told])
+    await kernel.start(Flow(within=60).flow, {}, run_id="o-1")
+    await world.settle()
+    await world.crash(kernel)
+    for _ in range(3):
+        other = await world.kernel(plugins=[others])
+        await other.recover(Flow(within=60).flow)
+    await world.clock.advance(59)
+    assert others.late == []
+    await world.clock.advance(3 + POLL)
+    assert others.which == ["run"]
+    await world.clock.advance(40)
+    assert (told.which, others.which) == ([], ["run"])
+    assert (await world.look("o-1")).holder is None
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["told", "killed before"])
+async def test_a_killed_driver(world: World, told: Told, others: Told, first: bool) -> None:
+    """What a killed process told is not told again; what it did not, the process that takes over tells."""
+    kernel = await world.kernel(plugins=[told])
+    flow = Flow(within=100, step_within={Order.PACK: 50})
+    flow.gate.clear()
+    began = world.clock.time()
+    await kernel.start(flow.flow, {}, run_id="o-1")
+    await world.clock.advance(60 if first else 40)
+    assert told.which == ["PACK"] * first
+    await world.crash(kernel)
+    await world.lapse()
+    other, same = await world.kernel(plugins=[others]), Flow(within=100, step_within={Order.PACK: 50})
+    same.gate.clear()
+    await other.recover(same.flow)
+    await world.settle()
+    assert others.which == ["PACK"] * (not first)
+    assert all(late.since == began for late in others.late)  # the visit did not begin anew
+    await world.clock.advance(100)
+    assert others.which[-1] == "run"
+    assert len(told.late + others.late) == 2
+
+
+async def test_a_run_that_waits_for_a_worker(world: World, told: Told, others: Told) -> None:
+    """A run that no kernel has a place for is told by one of them, and still executed when there is a place."""
+    kernel = await world.kernel(plugins=[told])
+    flow = Flow(within=90, step_within={Order.PACK: 45})
+    flow.gate.clear()
+    for number in (1, 2):
+        await kernel.start(
+            Flow(within=90, step_within={Order.PACK: 45}).flow if number > 2 else flow.flow, {}, run_id=f"o-{number}"
+        )
+    await world.settle()
+    await world.crash(kernel)
+    await world.lapse()
+    workers = [await world.kernel(plugins=[others]) for _ in range(2)]
+    busy = Flow(within=90, step_within={Order.PACK: 45})
+    busy.gate.clear()
+    assert len(await workers[0].recover(busy.flow, concurrency=1)) == 1
+    await world.clock.advance(200)
+    assert sorted((late.run_id, late.step) for late in others.late) == [
+        ("o-1", False), ("o-1", True), ("o-2", False), ("o-2", True),
+    ]  # fmt: skip
+    waiting = {late.run_id for late in others.late if late.status is RunStatus.INTERRUPTED}
+    assert len(waiting) == 1
+    busy.gate.set()
+    await world.settle()
+    await world.clock.advance(LEASE)
+    for run_id in ("o-1", "o-2"):
+        assert (await world.look(run_id)).status is RunStatus.PARKED
+    assert len(others.late) == 4
+
+
+async def test_nothing_is_read_of_runs_that_are_not_late(world: World, told: Told) -> None:
+    """A look for runs without a process lists those that became late since the last one, and no others."""
+    kernel = await world.kernel(plugins=[told])
+    asked: list[RunFilter] = []
+    backend = world.store(kernel).backend
+    listed = backend.runs
+
+    async def runs(filter: RunFilter) -> Any:
+        asked.append(filter)
+        return await listed(filter)
+
+    backend.runs = runs  # type: ignore[method-assign]
+    try:
+        await kernel.recover(Flow(within=600).flow)
+        asked.clear()
+        await world.clock.advance(LEASE * 2)
+        looks = [filter for filter in asked if filter.created_before is not None]
+        assert looks
+        now = world.clock.time()
+        assert all(filter.workflow == "order" and filter.status is RunStatus.RUNNING for filter in looks)
+        assert all(now - 600 - LEASE * 2 <= (filter.created_before or 0) <= now - 600 for filter in looks)
+        assert all((filter.created_after or 0) >= now - 600 - LEASE * 4 for filter in looks[1:])
+    finally:
+        del backend.runs
+
+
+async def test_a_store_that_fails_is_asked_again(world: World, told: Told) -> None:
+    """If the store is away when a run becomes late, the run is told once it is back."""
+    kernel = await world.kernel(plugins=[told])
+    flow = Flow(within=10)
+    flow.gate.clear()
+    await kernel.start(flow.flow, {}, run_id="o-1")
+    await world.settle()
+    world.faults(kernel).at_call("commit").fail(StoreUnavailableError("away"))
+    await world.clock.advance(10.5)
+    assert told.late == []
+    await world.clock.advance(2 * POLL)
+    assert told.which == ["run"]
+
+
+async def test_a_fork_is_a_run_of_its_own(world: World, told: Told) -> None:
+    """A fork of a run that was late can be late itself, by the time of its own beginning."""
+    kernel = await world.kernel(plugins=[told])
+    flow = Flow(within=60)
+    await kernel.start(flow.flow, {}, run_id="o-1")
+    await world.clock.advance(100)
+    assert told.which == ["run"]
+    await kernel.recover(flow.flow)
+    await kernel.fork("o-1", 2, "o-2")
+    assert (await kernel.get("o-2")).late == ()
+    await world.clock.advance(59)
+    assert len(told.late) == 1
+    await world.clock.advance(2 + POLL)
+    assert [late.run_id for late in told.late] == ["o-1", "o-2"]
+
+
+async def test_a_child_is_late_by_itself(world: World, told: Told) -> None:
+    """A parent and its parked child are told each by its own expectation."""
+    kernel = await world.kernel(plugins=[told])
+    child = Flow(within=30)
+    parent = Workflow(Order.PAY, name="parent", expect=Expect(within=50))
+    parent.register(Order.PAY, SubWorkflow(child.flow, then=Order.DONE)).add_exit_state(Order.DONE)
+    await kernel.start(parent, {}, run_id="p")
+    await world.clock.advance(100)
+    assert [late.workflow for late in told.late] == ["order", "parent"]
+
+
+async def test_without_an_expectation_nothing_is_watched(world: World, told: Told) -> None:
+    """A workflow that expects nothing has no observer more, and its runs store nothing more."""
+    kernel = await world.kernel()
+    flow = Flow()
+    await kernel.start(flow.flow, {}, run_id="o-1")
+    await world.settle()
+    plan = kernel.bind(flow.flow)
+    assert (plan.run_started, plan.step_finished, plan.transition_committed, plan.run_late) == ((), (), (), ())
+    assert (await world.look("o-1")).own.keys() == {"wait"}
+
+
+async def test_what_a_broken_observer_raises_is_counted(world: World, told: Told) -> None:
+    """An observer that raises keeps no other from being called, and the run goes on."""
+
+    class Broken:
+        @hookimpl
+        def cano_run_late(self, late: LateRun) -> None:
+            raise LookupError("broken")
+
+    kernel = await world.kernel(plugins=[Broken(), told])
+    flow = Flow(within=10)
+    await kernel.start(flow.flow, {}, run_id="o-1")
+    await world.clock.advance(11)
+    assert told.which == ["run"]
+    assert sum(kernel.observer_errors.values()) == 1
