@@ -304,6 +304,13 @@ class Kernel:
         """
         return self._resources.store_at(text("url", url))
 
+    def whole_store(self) -> StoreBackend | None:
+        """Return the store of which the kernel's namespace is a part: a new object, not yet opened, without layers.
+
+        None without a namespace, or if the kernel's store is not a URL.
+        """
+        return self._resources.whole_store()
+
     def inactive(self, plugin: str) -> str | None:
         """Return why a plugin is not active, and what to do, in a few words; None if it is."""
         return self._plugins.inactive(plugin)

@@ -150,6 +150,13 @@ class Resources:
                 raise ConfigurationError(self.no_keeper())
         return None if backend is None else self._scoped(backend), layers
 
+    def whole_store(self) -> StoreBackend | None:
+        """See `Kernel.whole_store`."""
+        if self._namespace is None or not isinstance(self._store, str):
+            return None
+        whole: StoreBackend | None = self.plugins.provided("store", split_codec(self._store)[0])
+        return whole
+
     def _scoped(self, part: Any, reason: str = _NO_NAMESPACES) -> Any:
         """Return the namespace's part of a store, or of a layer that keeps values outside it.
 

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from cano import ContextLayer, Kernel, StoreBackend
     from cano.engine.ports import BoundWorkflow, Host, RunKeeper
 
+    from cano_durability.sealing.plain import PlainLayer
+
 CANO_API_VERSION = 2
 
 
@@ -41,10 +43,26 @@ def cano_seal_store(store: StoreBackend, layer: ContextLayer, names: Sequence[st
 
 
 @hookimpl
+def cano_codec_layer(spec: str) -> PlainLayer | None:
+    """Return the layer for `plain`, which says that a store is not encrypted on purpose."""
+    if spec != "plain":
+        return None
+    from cano_durability.sealing.plain import PlainLayer
+
+    return PlainLayer()
+
+
+@hookimpl
 async def cano_kernel_started(kernel: Kernel) -> None:
     """Refuse a store that is encrypted if its URL does not say so: what the kernel writes could be read by anyone."""
     backend = kernel.backend
-    if backend is not None and backend.capabilities.durable and not hasattr(backend, "is_sealed"):
+    if backend is None or not backend.capabilities.durable:
+        return
+    if not hasattr(backend, "is_sealed"):
         from cano_durability.sealing.marks import check_unmarked
 
         await check_unmarked(backend, kernel.store_name)
+    if kernel.namespace is not None:
+        from cano_durability.sealing.namespaces import check_namespace
+
+        await check_namespace(kernel, backend)

@@ -162,6 +162,59 @@ async def test_an_encrypted_namespace_says_so(tmp_path: Path, monkeypatch: pytes
     await plain.close()
 
 
+async def opened(url: str, namespace: str | None) -> None:
+    """Open a kernel, and park a run in it."""
+    kernel = Kernel(store=url, namespace=namespace)
+    try:
+        await kernel.open()
+        await parked(kernel)
+    finally:
+        await kernel.close()
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres", "redis"])
+async def test_a_new_namespace_beside_encrypted_ones_says_how(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Without codec=, what it writes would be plain text by mistake. codec=plain says that it is wanted."""
+    monkeypatch.setenv(KEYS_ENV, new_key("first"))
+    url = f"sqlite:///{tmp_path}/runs.db?synchronous=normal"
+    if kind != "sqlite":
+        url = request.getfixturevalue(kind).new_url()
+    sign = "&" if "?" in url else "?"
+    await opened(url, "before")
+    await opened(f"{url}{sign}codec=encrypt", "a")
+    await opened(url, "before")  # it has a run
+    for name, problem in (
+        ("b", "is new, and the store .* is encrypted; add codec=encrypt as"),
+        (None, "is encrypted, "),
+    ):
+        with pytest.raises(ConfigurationError, match=problem):
+            await opened(url, name)
+    await opened(f"{url}{sign}codec=encrypt", "b")
+    await opened(f"{url}{sign}codec=plain", "c")
+    await opened(url, "c")
+    with pytest.raises(ConfigurationError, match="in the namespace 'a' is encrypted"):
+        await opened(f"{url}{sign}codec=plain", "a")
+    await opened(f"{url}{sign}codec=encrypt", None)
+
+
+async def test_a_plain_store_may_have_encrypted_namespaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that has runs is not marked, since its processes name no key; so it does not refuse plain namespaces."""
+    monkeypatch.setenv(KEYS_ENV, new_key("first"))
+    url = f"sqlite:///{tmp_path}/runs.db?synchronous=normal"
+    await opened(url, None)
+    await opened(f"{url}&codec=encrypt", "a")
+    await opened(url, None)
+    await opened(url, "b")
+
+
+async def test_a_plain_namespace_makes_no_whole_store(tmp_path: Path) -> None:
+    """To look for a mark creates no file."""
+    await opened(f"sqlite:///{tmp_path}/runs.db?synchronous=normal", "a")
+    assert not (tmp_path / "runs.db").exists()
+
+
 def test_places_without_a_namespace_are_as_before() -> None:
     """A value of version 2 that was written before there were namespaces is read; with a namespace it is refused."""
     layer = EncryptionLayer([EncryptionKey("k", bytes(range(32)))])

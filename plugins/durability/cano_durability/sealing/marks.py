@@ -47,15 +47,17 @@ def mark_place(namespace: str) -> LayerContext:
     return LayerContext("", MARK, _KEY, namespace=namespace)
 
 
-async def marked(store: StoreBackend, layer: ContextLayer, names: Sequence[str], place: LayerContext) -> Mark:
-    """Return the mark of an open store. Make it if there is none.
+async def marked(
+    store: StoreBackend, layer: ContextLayer, names: Sequence[str], place: LayerContext
+) -> tuple[Mark, bool]:
+    """Return the mark of an open store, and whether it is new. Make it if there is none.
 
     Raises:
         ConfigurationError: an ordinary run, of an earlier version, has its id.
         SerializationError: it cannot be read.
     """
     record = await store.load(MARK)
-    if record is None:
+    if new := record is None:
         old = bool(await store.runs(RunFilter(limit=1)) or await store.missing_recipients())
         try:
             await _check_layer(store, layer)
@@ -77,7 +79,7 @@ async def marked(store: StoreBackend, layer: ContextLayer, names: Sequence[str],
     mark = _unpacked(layer, record, place)
     if not layer.is_current(record.data[_KEY]):  # so that the older key can be removed one day
         await _store(store, layer, record, mark, place)
-    return mark
+    return mark, new
 
 
 async def _check_layer(store: StoreBackend, layer: ContextLayer) -> None:

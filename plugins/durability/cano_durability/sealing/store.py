@@ -111,7 +111,9 @@ class SealedStore:
     Attributes:
         inner: the store that keeps the runs.
         layer: wraps and unwraps values.
+        names: the names of the layers.
         place: the place of its mark.
+        is_new: whether `open` has made its mark.
     """
 
     is_sealed = True
@@ -120,10 +122,11 @@ class SealedStore:
         self.inner = store
         self.capabilities = store.capabilities._replace(history_pages=False)
         self.layer = layer
-        self._names = names
+        self.names = names
         self.place = mark_place(namespace)
         self._seals_errors = getattr(layer, "seals_errors", False)
         self._mark = Mark("", False)
+        self.is_new = False
         self._held: dict[str, _Held] = {}  # the runs whose lease was claimed through this object
 
     def __getattr__(self, name: str) -> Any:
@@ -138,7 +141,7 @@ class SealedStore:
         """See `StoreBackend.open`. Also raises SerializationError if the keys are not those of the store."""
         await self.inner.open()
         try:
-            self._mark = await marked(self.inner, self.layer, self._names, self.place)
+            self._mark, self.is_new = await marked(self.inner, self.layer, self.names, self.place)
         except BaseException:
             await self.inner.close()
             raise
@@ -518,7 +521,7 @@ def _delegated(name: str) -> Callable[..., Any]:
 def _scoped(self: Any, namespace: str) -> SealedStore:
     """See `ScopedStore.scoped`."""
     path = f"{self.place.namespace}\0{namespace}" if self.place.namespace else namespace
-    return sealed(self.inner.scoped(namespace), self.layer, self._names, path)
+    return sealed(self.inner.scoped(namespace), self.layer, self.names, path)
 
 
 OPTIONAL = {
