@@ -21,12 +21,12 @@ BUDGETS = {
     "runtime": 293,
     "concurrency": 634,
     "plugins": 512,
-    "kernel": 812,
+    "kernel": 819,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
 DURABILITY = {
-    "": 2_087, "bulk": 137, "families": 91, "inspection": 619, "lateness": 280,
-    "looking": 144, "recovery": 606, "sealing": 735,
+    "": 2_099, "bulk": 137, "families": 91, "inspection": 619, "lateness": 280,
+    "looking": 144, "recovery": 606, "sealing": 778,
     "searching": 138,
     "selecting": 222,
 }  # fmt: skip
