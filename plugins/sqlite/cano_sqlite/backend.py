@@ -17,6 +17,7 @@ from cano import (
     ConfigurationError,
     LazyBackend,
     Retention,
+    RunFilter,
     RunRecord,
     Signal,
     Transition,
@@ -133,6 +134,14 @@ class SqliteBackend(LazyBackend["Engine"]):
     async def rewrite_signals(self, run_id: str, signals: Sequence[Signal]) -> None:
         """See `RewritingStore.rewrite_signals`."""
         await self._opened().rewrite_signals(run_id, signals)
+
+    async def count(self, filter: RunFilter) -> int:
+        """See `AttributeStore.count`."""
+        return await self._opened().count(filter)
+
+    async def attribute_names(self) -> Sequence[tuple[str, bytes]]:
+        """See `AttributeStore.attribute_names`."""
+        return await self._opened().attribute_names()
 
     async def expired(
         self, retention: Retention, now: float, limit: int, after: tuple[float, str] | None = None

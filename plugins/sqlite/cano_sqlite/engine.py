@@ -12,7 +12,7 @@ from typing import Any
 from cano import AuditEntry, ClaimedRun, Commit, Retention, RunFilter, RunRecord, RunStatus, Signal, Signals, Transition
 from cano_msgspec.packing import payload_bytes
 
-from cano_sqlite import audit, leases, pruning, reading, records, signals
+from cano_sqlite import attributes, audit, leases, pruning, reading, records, signals
 from cano_sqlite.job import Call, Job
 from cano_sqlite.journal import Append
 from cano_sqlite.news import News, newest
@@ -152,6 +152,12 @@ class Engine:
 
     def runs(self, filter: RunFilter) -> Coroutine[Any, Any, Sequence[RunRecord]]:
         return self._lister.do(Call(partial(reading.runs, filter=filter)))
+
+    def count(self, filter: RunFilter) -> Coroutine[Any, Any, int]:
+        return self._lister.do(Call(partial(attributes.count, filter=filter)))
+
+    def attribute_names(self) -> Coroutine[Any, Any, Sequence[tuple[str, bytes]]]:
+        return self._reader.do(Call(attributes.names))
 
     def history(self, run_id: str) -> Coroutine[Any, Any, Sequence[Transition]]:
         return self.history_page(run_id, None, None)

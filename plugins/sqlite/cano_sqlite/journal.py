@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeGuard
 from cano import Commit, RunStatus, Wait
 from cano_msgspec.packing import LARGE, pack_changes, pack_extra, size_of, stale
 
+from cano_sqlite.attributes import write
 from cano_sqlite.failures import LARGEST, check_size
 from cano_sqlite.job import Job
 from cano_sqlite.signals import consume, mark_answered
@@ -55,16 +56,18 @@ class Append(Job):
         changes: the keys that are set, and those that are removed; then the same of the engine's own values.
         rest: what only a commit that is not plain has: status, packed error and payload, wait, whether the lease is
             released, and the consumed signals, each with whether it is the engine's own.
+        attributes: the run's search attributes, if they change.
         tails: the tails of the store's runs.
     """
 
     run_id: str
     rest: tuple[str, bytes | None, Wait | None, bool, Sequence[tuple[str, bool]]] = "running", None, None, False, ()
+    attributes: dict[str, bytes] | None = None
 
     def __init__(self, commit: Commit, tails: Tails) -> None:
         (
             run_id, token, expected_seq, seq, state, status, changed, removed, error, wait, payload, consumed,
-            release, own, own_removed, own_consumed, _, _, at,
+            release, own, own_removed, own_consumed, attributes, _, at,
         ) = commit  # fmt: skip
         self.run_id = run_id
         self.seq = seq
@@ -81,6 +84,7 @@ class Append(Job):
         self.plain = size < LARGE and is_step(commit)
         if not self.plain:
             signals = [*((id, False) for id in consumed), *((id, True) for id in own_consumed)]
+            self.attributes = None if attributes is None else dict(attributes)
             self.rest = status.value, pack_extra(error, wait, payload), wait, release, signals
 
     def do(self, connection: sqlite3.Connection) -> None:
@@ -106,6 +110,8 @@ class Append(Job):
         connection.execute(_CHANGE, (status, more, wake, awaited, awaits_own, run_id))
         if release:
             connection.execute(_RELEASE, (run_id,))
+        if self.attributes is not None:
+            write(connection, run_id, self.attributes, new=False)
         for signal, is_own in consumed:
             consume(connection, run_id, signal, is_own)
         if awaited is not None:

@@ -6,12 +6,15 @@ import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cano import RunFilter, RunRecord, RunStatus, SerializationError, Transition
 from cano_msgspec.packing import unpacked_record, unreadable, unreadable_record
 
 from cano_sqlite.snapshot import Place, fetch, lines, next_mark, read_data
+
+if TYPE_CHECKING:
+    from cano_sqlite.attributes import Search
 
 _NO_DATA: dict[str, Any] = {}  # one for all runs of lists: the garbage collector counts each dict
 _STATUSES = {status.value: status for status in RunStatus}
@@ -42,7 +45,7 @@ READY, READY_OF_WORKFLOWS = (
 )
 
 
-_MORE = {
+MORE = {
     "state": "journal.state = :state",
     "created_after": "{created} > :created_after",
     "created_before": "{created} < :created_before",
@@ -54,7 +57,14 @@ _MORE = {
 
 @cache
 def listing(
-    workflow: bool, status: bool, parent: bool, often: bool = False, after: bool = False, more: tuple[str, ...] = ()
+    workflow: bool,
+    status: bool,
+    parent: bool,
+    often: bool = False,
+    after: bool = False,
+    more: tuple[str, ...] = (),
+    attribute: str = "",
+    also: tuple[str, ...] = (),
 ) -> str:
     """Return the query for a filter that has these fields. Each reads one index, newest run first.
 
@@ -62,22 +72,30 @@ def listing(
         workflow, status, parent, after: whether the filter has the field.
         often: whether most runs have the status, so that the index by workflow is the shorter way.
         more: names of the other fields that the filter has.
+        attribute: the condition on the search attribute whose index is read, or "".
+        also: the conditions on other attributes.
     """
     created, start = "runs.created", _WITH_WORKFLOW if workflow else _RECORDS
     wanted = []
+    if attribute:
+        created = "a.created"
+        start = f"{_COLUMNS}FROM attributes AS a CROSS JOIN runs ON runs.id = a.run{_JOURNAL}"
+        start += f"{'CROSS' if workflow else 'LEFT'} JOIN definitions ON definitions.run = runs.id "
+        wanted.append(attribute)
     if parent:
-        wanted.append("runs.parent = :parent")
+        wanted.append(f"{'+' if attribute else ''}runs.parent = :parent")
     if status:
-        by_status = not parent and not (workflow and often)
+        by_status = not parent and not attribute and not (workflow and often)
         wanted.append(f"{'' if by_status else '+'}runs.status = :status")
     if workflow:
-        by_workflow = not parent and not (status and not often)
+        by_workflow = not parent and not attribute and not (status and not often)
         wanted.append(f"{'' if by_workflow else '+'}definitions.workflow = :workflow")
         if by_workflow:
             created, start = "definitions.created", _OF_WORKFLOW
+    wanted += [each.format("runs.id") for each in also]
     if after:
         wanted.append(f"{created} <= :created AND ({created} < :created OR runs.run_id < :run_id)")
-    wanted += [_MORE[name].format(created=created) for name in more]
+    wanted += [MORE[name].format(created=created) for name in more]
     where = f"WHERE {' AND '.join(wanted)} " if wanted else ""
     return f"{start}{where}ORDER BY {created} DESC, runs.run_id DESC LIMIT :limit"
 
@@ -93,6 +111,29 @@ def load(connection: sqlite3.Connection, run_id: str) -> RunRecord | None:
 
 def runs(connection: sqlite3.Connection, filter: RunFilter) -> Sequence[RunRecord]:
     """Return the matching runs without data, newest first."""
+    if filter.attributes is not None:
+        from cano_sqlite import attributes  # late: it needs this module
+
+        return attributes.runs(connection, filter)
+    return [listed_row(row) for row in fetch(connection, *question(filter))]
+
+
+def question(filter: RunFilter, found: Search | None = None) -> tuple[str, dict[str, Any]]:
+    """Return the statement of a list, and the values of its parameters; without those of `found`."""
+    text = listing(
+        filter.workflow is not None,
+        filter.status is not None,
+        filter.parent is not None,
+        filter.status is RunStatus.SUCCEEDED,
+        filter.after is not None,
+        tuple(name for name in MORE if getattr(filter, name) is not None),
+        *(() if found is None else (found.condition, found.also)),
+    )
+    return text, values_of(filter)
+
+
+def values_of(filter: RunFilter) -> dict[str, Any]:
+    """Return the values of the parameters of a filter without attributes."""
     wanted: dict[str, Any] = {
         "workflow": filter.workflow,
         "status": None if filter.status is None else filter.status.value,
@@ -101,31 +142,20 @@ def runs(connection: sqlite3.Connection, filter: RunFilter) -> Sequence[RunRecor
     }
     if filter.after is not None:
         wanted["created"], wanted["run_id"] = filter.after
-    more = tuple(name for name in _MORE if getattr(filter, name) is not None)
-    wanted |= {name: getattr(filter, name) for name in more}
-    question = listing(
-        filter.workflow is not None,
-        filter.status is not None,
-        filter.parent is not None,
-        filter.status is RunStatus.SUCCEEDED,
-        filter.after is not None,
-        more,
-    )
-    rows = fetch(connection, question, wanted)
-    return [_listed(row) for row in rows]
+    return wanted | {name: getattr(filter, name) for name in MORE if getattr(filter, name) is not None}
 
 
 def listed(connection: sqlite3.Connection, where: str) -> list[RunRecord]:
     """Return the runs that a condition selects, without data."""
-    return [_listed(row) for row in fetch(connection, _RECORDS + where, ())]
+    return [listed_row(row) for row in fetch(connection, _RECORDS + where, ())]
 
 
 def ready(connection: sqlite3.Connection, now: float, workflows: Sequence[str] | None) -> Sequence[RunRecord]:
     """Return the runs, of these workflows or of all, that a kernel can claim and resume, without data."""
     if workflows is None:
-        return [_listed(row) for row in fetch(connection, READY, {"now": now})]
+        return [listed_row(row) for row in fetch(connection, READY, {"now": now})]
     wanted = {"now": now, "workflows": json.dumps(workflows)}
-    return [_listed(row) for row in fetch(connection, READY_OF_WORKFLOWS, wanted)]
+    return [listed_row(row) for row in fetch(connection, READY_OF_WORKFLOWS, wanted)]
 
 
 def history(connection: sqlite3.Connection, run_id: str, after: int | None, limit: int | None) -> Sequence[Transition]:
@@ -174,7 +204,7 @@ def _record(row: tuple[Any, ...], data: dict[str, bytes], own: dict[str, bytes])
     )  # fmt: skip
 
 
-def _listed(row: tuple[Any, ...]) -> RunRecord:
+def listed_row(row: tuple[Any, ...]) -> RunRecord:
     """Return the run in a row of a list. A corrupt run carries the problem as its error, and does not hide others."""
     try:
         return _record(row, _NO_DATA, _NO_DATA)

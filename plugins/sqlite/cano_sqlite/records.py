@@ -8,6 +8,7 @@ from typing import Any
 from cano import RunRecord, RunStatus
 from cano_msgspec.packing import LARGE, pack_changes, pack_extra, size_of
 
+from cano_sqlite.attributes import write
 from cano_sqlite.failures import check_size
 from cano_sqlite.job import Job
 from cano_sqlite.news import note
@@ -57,6 +58,8 @@ class Create(Job):
         run: Any = made.lastrowid
         given = self.given
         connection.execute(_DEFINE, (run, given.workflow, given.version, given.fingerprint, given.created))
+        if given.attributes:
+            write(connection, given.run_id, given.attributes, new=True)
         if given.status is RunStatus.PARKED:
             mark_answered(connection, given.run_id)
         packed = self.packed if self.size < LARGE else pack_changes(*self.changes)

@@ -17,6 +17,8 @@
   one index finds the runs that are ready, however many are parked and however many signals no run awaits.
 - `news` has the last runs that were released or deleted, NULL for any run: what no other table shows to those who look
   for changes.
+- `attributes` has the search attributes of runs, as bytes that keep the order of values, and the time of the creation,
+  by which lists are sorted.
 - `audit` has the entries of the audit. They stay when their run is deleted.
 
 The column `own` tells the engine's own values and signals from those of users; `runs.awaits_own`, which kind `awaited`
@@ -39,7 +41,7 @@ DUE = "-9e999"
 
 _SPACE = r"(?>[ \t\n\f\r]|--[^\n]*\n|/\*.*?\*/)+"  # atomic: otherwise each comment of a crafted file doubles the time
 _TRIGGER = re.compile(f"CREATE{_SPACE}(?:TEMP{_SPACE}|TEMPORARY{_SPACE})?TRIGGER\\b", re.IGNORECASE | re.DOTALL)
-_TABLE = re.compile(r"\b(runs|definitions|journal|snapshot|marks|signals|news|audit)\b", re.IGNORECASE)
+_TABLE = re.compile(r"\b(runs|definitions|journal|snapshot|marks|signals|news|audit|attributes)\b", re.IGNORECASE)
 _FOLLOW = """CREATE TRIGGER runs_follow AFTER INSERT ON journal BEGIN
             UPDATE runs SET seq = new.seq, head = new.id, updated = new.at, tail = tail + 1 WHERE id = new.run;
         END"""
@@ -246,6 +248,17 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "DROP INDEX audit_of_runs",
         "CREATE INDEX audit_of_runs ON audit (run_id, at)",
         "PRAGMA user_version = 11",
+    ),
+    (
+        """CREATE TABLE attributes (
+            run INTEGER NOT NULL,
+            name TEXT NOT NULL,
+            value BLOB NOT NULL,
+            created REAL NOT NULL,
+            PRIMARY KEY (run, name)
+        ) WITHOUT ROWID""",
+        "CREATE INDEX attributes_by_value ON attributes (name, value, created)",
+        "PRAGMA user_version = 12",
     ),
 )
 """The statements that migrate a file from each schema version to the next; the first creates the tables."""

@@ -7,12 +7,14 @@ import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
 from cano import Retention, RunFilter, RunRecord, RunStatus, Signal, Wait
+from cano.search_attributes import encoded, ranges
 from cano.testing.contract_base import NOW, free_run, new_run
-from cano_sqlite import SqliteBackend, audit, news, pruning, reading, signals, snapshot
+from cano_sqlite import SqliteBackend, attributes, audit, news, pruning, reading, signals, snapshot
 
 Ask = Callable[..., list[Any]]
 VALUES = {
@@ -43,6 +45,9 @@ _FILL = (
         CASE n % 2 WHEN 1 THEN 'go' END, 0""",
     "INSERT INTO definitions SELECT n, 'flow ' || (n % 10), '1', 'f1', n",
     "INSERT INTO signals (run_id, signal, name) SELECT n, '1', 'other'",
+    """INSERT INTO attributes
+        SELECT n, 'tenant', CAST('s' || CASE WHEN n % 3 THEN 'most' ELSE n % 1000 END AS BLOB), n""",
+    "INSERT INTO attributes SELECT n, 'amount', CAST('n3' || (50000 + n) AS BLOB), n",
     "INSERT INTO audit (run_id, action, actor, at, detail) SELECT n / 10, 'signal', 'ada', n, ''",
 )
 
@@ -62,7 +67,7 @@ async def test_polls_and_lists_read_an_index(store: SqliteBackend, ask: Ask) -> 
         pruning.FIRST_TOO_MANY,
         pruning.TOO_MANY,
     ]
-    more = [(), ("state",), ("created_after",), ("created_before", "updated_before"), tuple(reading._MORE)]
+    more = [(), ("state",), ("created_after",), ("created_before", "updated_before"), tuple(reading.MORE)]
     lists = [reading.listing(*fields, after, names) for *fields, after, names in product(*[(True, False)] * 5, more)]
     others = [
         snapshot.PART,
@@ -96,6 +101,59 @@ async def test_polls_and_lists_read_an_index(store: SqliteBackend, ask: Ask) -> 
         assert [step for step in plan if step.startswith("SCAN") and not step.startswith(OF_ROWS)] == [], plan
     everything = reading.listing(workflow=False, status=False, parent=False)
     assert "SCAN runs USING INDEX runs_by_age" in str(ask("EXPLAIN QUERY PLAN " + everything, {"limit": 9}))
+
+
+async def test_searches_read_an_index(store: SqliteBackend, ask: Ask, path: Path) -> None:
+    """Among 10,000 runs with attributes, after ANALYZE, no list and no count by them scans a table.
+
+    Where many runs have the attribute, the list is not sorted: it is read from the index, newest first.
+    """
+    for statement in _FILL:
+        table, _, values = statement.partition("SELECT")
+        ask(f"{table}{_NUMBERS}SELECT{values} FROM numbers")
+    ask("ANALYZE")
+    rare, most = (ranges("=", [encoded(tenant)]) for tenant in ("9", "most"))
+    some, few = ranges(">=", [b"n350000"]), ranges(">", [b"n359900"])
+    fields: list[dict[str, Any]] = [
+        {}, {"status": RunStatus.FAILED}, {"status": RunStatus.SUCCEEDED}, {"workflow": "flow 1"}, {"parent": "p"},
+        {"workflow": "flow 1", "status": RunStatus.SUCCEEDED, "state": "A", "updated_after": 9.0},
+        {"after": (9.0, "1")},
+        {"status": RunStatus.PARKED, "created_before": 99.0, "parent": "p", "limit": 3},
+    ]  # fmt: skip
+    wanted: list[tuple[Any, str, bool]] = [  # what is read first, and whether that is in the order of the list
+        ({"tenant": rare}, "attributes_by_value (name=? AND value=?", True),
+        ({"tenant": most}, "attributes_by_value (name=? AND value=?", True),
+        ({"tenant": most, "amount": some}, "attributes_by_value (name=? AND value=?", True),
+        ({"tenant": most, "amount": few}, "attributes_by_value (name=? AND value>? AND value<?", False),
+        ({"amount": few}, "attributes_by_value (name=? AND value>? AND value<?", False),
+        ({"amount": some}, "", True),
+    ]
+    connection = sqlite3.connect(path)
+    try:
+        for (these, index, ordered), more in product(wanted, fields):
+            filter = RunFilter(attributes=these)._replace(**more)
+            found, counted = (attributes.search(connection, filter, ordered=each) for each in (True, False))
+            assert found is not None
+            assert counted is not None
+            lists, counts = reading.question(filter, found), attributes.counting(filter, counted)
+            for (question, its), how in ((lists, found), (counts, counted)):
+                every: dict[str, Any] = {**its, **how.values}
+                used = {name: value for name, value in every.items() if f":{name}" in question}
+                plan = [row[3] for row in ask("EXPLAIN QUERY PLAN " + question, used)]
+                scans = [step for step in plan if step.startswith("SCAN") and not step.startswith(OF_ROWS)]
+                assert scans == [], (question, plan)
+                if "status" not in more and "parent" not in more:
+                    assert index in plan[0], plan
+                if ordered:
+                    assert "TEMP B-TREE FOR ORDER BY" not in str(plan), plan
+            listed = await store.runs(filter)
+            assert await store.count(filter) == len(listed)
+    finally:
+        connection.close()
+    names = str(ask("EXPLAIN QUERY PLAN " + attributes.NEXT_NAME, "", b""))
+    assert "SEARCH attributes USING COVERING INDEX attributes_by_value ((name,value)>(?,?))" in names
+    everything, _ = attributes.counting(RunFilter(), attributes.Search(None, {}))
+    assert "COVERING INDEX" in str(ask("EXPLAIN QUERY PLAN " + everything))
 
 
 async def test_counting_what_is_kept_reads_no_run(store: SqliteBackend, ask: Ask) -> None:
@@ -132,7 +190,7 @@ async def test_each_filter_reads_the_shortest_index(store: SqliteBackend, ask: A
         "runs_by_workflow": [(True, False, False), (True, True, False, True)],
     }
     for index, filters in expected.items():
-        for fields, names in product(filters, ((), ("state", "updated_after"), tuple(reading._MORE))):
+        for fields, names in product(filters, ((), ("state", "updated_after"), tuple(reading.MORE))):
             question = reading.listing(*fields, more=names)
             used = {name: value for name, value in VALUES.items() if f":{name}" in question}
             first = ask("EXPLAIN QUERY PLAN " + question, used)[0][3]
