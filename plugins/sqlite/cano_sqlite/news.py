@@ -1,9 +1,9 @@
 """Notifications: a thread looks for changes by other connections, while the kernel wants to know them.
 
 SQLite tells no process of the commits of another one. But `PRAGMA data_version` changes with each commit of another
-connection, and costs a few microseconds. So the thread asks for it every `PAUSE` seconds, and looks further only if it
-has changed: journal entries show the runs that ended or were parked or created, signals those that got one, and the
-table `news` those that were released or deleted.
+connection. So the thread asks for it every `PAUSE` seconds if the `-wal` was written, and looks further only if it has
+changed: journal entries show the runs that ended or were parked or created, signals those that got one, and the table
+`news` those that were released or deleted.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
+from time import time_ns
 from typing import Any, NamedTuple
 
 from cano import RunStatus
@@ -25,8 +26,11 @@ from cano_sqlite.connection import connect_for_reading, roll_back
 from cano_sqlite.settings import Settings
 from cano_sqlite.snapshot import fetch
 
-PAUSE = 0.03
-"""Seconds between two looks."""
+PAUSE, QUIET_PAUSE = 0.03, 0.045
+"""Seconds between two looks, and while nothing is written: each wakes a thread, which costs more than the look."""
+
+SETTLED = 100_000_000
+"""Nanoseconds after which another write changes the file's time, which has the resolution of the system's ticks."""
 
 LONG_PAUSE = 1.0
 """Seconds until the next look after an error."""
@@ -177,20 +181,25 @@ class _Thread:
 
     def _live(self) -> None:
         connection: sqlite3.Connection | None = None
-        version, pause = None, PAUSE
+        version, pause, quiet, log = None, PAUSE, None, f"{self._settings.path}-wal"
         try:
             while not self.stop.acquire(timeout=pause) and not self.loop.is_closed() and self._say() is not None:
                 try:
                     if connection is None:
                         connection = connect_for_reading(self._settings)
+                    before, written = time_ns() - SETTLED, _written(log)
+                    if quiet is not None and written == quiet:
+                        pause = QUIET_PAUSE
+                        continue
                     ((now,),) = connection.execute("PRAGMA data_version").fetchall()
                     if now != version:
                         self._report(_look(connection, self._known))
                         version = now  # if it has changed since, the next look finds it
+                    quiet = written if written is not None and written[0] < before else None
                     pause = PAUSE
                 except Exception as error:  # noqa: BLE001  # kernels poll meanwhile, and this tries again
                     _log.info("no notifications from %s: %s; retrying", self._settings.path, error)
-                    pause = LONG_PAUSE
+                    pause, quiet = LONG_PAUSE, None
         finally:
             if connection is not None:
                 connection.close()
@@ -200,6 +209,17 @@ class _Thread:
         if changed and (say := self._say()) is not None:
             with suppress(RuntimeError):  # the loop is closed
                 self.loop.call_soon_threadsafe(say, changed)
+
+
+def _written(log: str) -> tuple[int, int] | None:
+    """Return when the log was last written, in nanoseconds, and its size; None if that cannot be known."""
+    if os.name != "posix":  # Windows may show the time late
+        return None
+    try:
+        found = os.stat(log)
+    except FileNotFoundError:
+        return None
+    return found.st_mtime_ns, found.st_size
 
 
 def _look(connection: sqlite3.Connection, known: _Known) -> set[str | None]:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from time import time_ns
 from typing import Any
 
 import pytest
 from cano import ConflictError, Kernel, RunStatus, Signal, Wait, Workflow, wait_for
 from cano.testing.contract_base import LATER, NOW, free_run, new_run, note, step
 from cano_sqlite import SqliteBackend, news
+from cano_sqlite.connection import connect_for_reading
+from cano_sqlite.settings import Settings
 
 from tests.waiting import until
 
@@ -219,3 +223,43 @@ def test_a_kernel_of_two_event_loops_is_notified_in_the_second(path: Path) -> No
     asyncio.run(use("second"))
     asyncio.run(kernel.close())
     assert threads() == []
+
+
+async def test_sqlite_is_not_asked_while_nothing_is_written(
+    store: SqliteBackend, other: SqliteBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once the log has not been written for a while, the thread only asks for its time; the next write is told."""
+    asked, counts = list[str](), list[int]()
+    written = news._written
+
+    def connected(settings: Settings) -> sqlite3.Connection:
+        connection = connect_for_reading(settings)
+        connection.set_trace_callback(asked.append)
+        return connection
+
+    def noting(log: str) -> tuple[int, int] | None:
+        counts.append(len(asked))
+        return written(log)
+
+    for name, value in {"PAUSE": 0.001, "QUIET_PAUSE": 0.001, "SETTLED": 0, "_written": noting}.items():
+        monkeypatch.setattr(news, name, value)
+    monkeypatch.setattr(news, "connect_for_reading", connected)
+    told = Told(store)
+    for run_id in ("one", "two"):
+        await other.put_signal(run_id, Signal("1", "go"))
+        await told.until(run_id)
+        counts.clear()
+        await until(lambda: len(counts) > 50 and len(set(counts[-50:])) == 1)
+
+
+async def test_a_write_in_the_same_moment_is_told(
+    store: SqliteBackend, other: SqliteBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the log's time is so new that another write need not change it, SQLite is asked."""
+    moment = time_ns() + 3_600_000_000_000
+    monkeypatch.setattr(news, "_written", lambda log: (moment, 0))
+    told = Told(store)
+    async with asyncio.timeout(60):
+        for run_id in ("one", "two"):
+            await other.put_signal(run_id, Signal("1", "go"))
+            await told.until(run_id)
