@@ -4,6 +4,7 @@
     ├── ConfigurationError (ValueError)        an option or argument is wrong
     │   ├── FilterError                        a filter of runs, given as text, cannot be read
     │   ├── HistoryDiscardedError              a run cannot be forked; names the first transition that is known
+    │   ├── RunFileError                       the file of an exported run is refused; names the problem and the place
     │   ├── RunExistsError                     the id of a run is in use; names the workflow of the run that has it
     │   └── SizeLimitError                     a size exceeds a limit of the kernel
     ├── ValidationError (ValueError)           a workflow's definition is wrong; lists every problem
@@ -99,6 +100,19 @@ class HistoryDiscardedError(ConfigurationError):
     def __init__(self, message: str, *, run_id: str | None = None, first: int = 0) -> None:
         super().__init__(message, run_id=run_id)
         self.first = first
+
+
+class RunFileError(ConfigurationError):
+    """The file of an exported run is refused. Nothing of it is stored.
+
+    Attributes:
+        problem: "not a run file", "newer version", "truncated", "corrupt", "encrypted", "too large" or "forged".
+        offset: the number of the byte at which the refused part begins.
+    """
+
+    def __init__(self, message: str, *, problem: str = "", offset: int = 0) -> None:
+        super().__init__(message)
+        self.problem, self.offset = problem, offset
 
 
 class RunExistsError(ConfigurationError):

@@ -105,6 +105,7 @@ class CodecLayer(Protocol):
 
     A layer that keeps values outside the store has `keeps_outside = True`; it must come after a `ContextLayer`. For
     kernels with a namespace it needs a method `scoped(namespace)`, which returns a layer with a place of its own.
+    One that hides nothing, such as compression, should have `hides = False`: see `Kernel.export_run`.
     """
 
     def wrap(self, data: bytes) -> bytes:

@@ -329,7 +329,8 @@ class Finding(NamedTuple):
     """A problem in a store.
 
     Attributes:
-        kind: "corrupt", "orphan", "stale lease", or "killed processes" for a step that several did not survive.
+        kind: "corrupt", "orphan", "stale lease", "killed processes" for a step that several did not survive, or
+            "incomplete import" for a run whose import was cut off.
         run_id: the run's id.
         detail: the problem in words.
     """

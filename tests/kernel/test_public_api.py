@@ -91,6 +91,7 @@ NAMES = [
     "Run",
     "RunCancelledError",
     "RunExistsError",
+    "RunFileError",
     "RunFilter",
     "RunHandle",
     "RunInfo",

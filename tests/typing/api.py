@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
+from io import BytesIO
 from typing import Any, Literal, assert_type
 
 from cano import (
@@ -84,6 +85,7 @@ from cano import (
     Run,
     RunCancelledError,
     RunExistsError,
+    RunFileError,
     RunFilter,
     RunHandle,
     RunInfo,
@@ -428,6 +430,13 @@ async def kernels() -> None:
         history = await read_history(pager, "one", after=3, limit=10)
         forked: str = await kernel.fork("one", 2, "two")
         forked = await kernel.fork("one", 2, "three", changes={COUNT: 3, "name": "Ada"}, removed=["coupon", COUNT])
+        parts: list[bytes] = [part async for part in kernel.export_run("one", plain=True)]
+        imported: str = await kernel.import_run(parts, "three")
+        imported = await kernel.import_run(kernel.export_run("one", redact=["pin"]))
+        try:
+            print(await kernel.import_run(BytesIO(b"".join(parts))), imported)
+        except RunFileError as refused:
+            print(refused.problem.upper(), refused.offset + 1)
         why: Explanation = await kernel.explain(forked)
         findings: Sequence[Finding] = await kernel.check()
         await kernel.prune(Retention(keep_last=3, max_age=timedelta(days=7)), workflow="one", dry_run=True)

@@ -7,11 +7,11 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, BinaryIO, Self, Unpack
 from weakref import WeakValueDictionary, ref
 
 from cano.checks import one_of, positive_seconds, refuse, seconds, switch, text, time_limit, whole, whole_or_none
@@ -831,6 +831,58 @@ class Kernel:
         """
         keeper = await self._asked(suffix=suffix)
         return await keeper.act_on_many("fork", where, pace, suffix, *_edits(changes, removed))
+
+    async def export_run(
+        self, run_id: str, *, plain: bool = False, redact: bool | Iterable[str] = False
+    ) -> AsyncIterator[bytes]:
+        """Export a run: yield the parts of a file with its record, data, history and signals, for `import_run`.
+
+            with open("run.cano", "wb") as file:
+                async for part in kernel.export_run("order-17"):
+                    file.write(part)
+
+        The file of an encrypted store is encrypted with the store's keys, and so can be imported only by who has them.
+
+        Args:
+            run_id: the run. It may be executed meanwhile; the file has one moment of it.
+            plain: whether the file of an encrypted store is not encrypted.
+            redact: whether "[redacted]" stands in the file for secrets, as logs hide them; or further names of keys
+                and fields to hide. Such a file is not encrypted.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            ConfigurationError: the store keeps objects, or has a layer that may hide values and binds them to no place.
+            ConflictError: the run was deleted meanwhile, or changes all the time.
+            SerializationError: it is corrupt.
+        """
+        keeper = await self._asked(run_id=run_id)
+        also = [] if isinstance(redact, bool) else [redact] if isinstance(redact, str) else list(redact)
+        async for part in keeper.export_run(run_id, switch("plain", plain), also if redact is not False else None):
+            yield part
+
+    async def import_run(
+        self, source: bytes | BinaryIO | Iterable[bytes] | AsyncIterable[bytes], new_run_id: str | None = None
+    ) -> str:
+        """Store the run that `export_run` has made a file of, and return its id. No workflow is needed for that.
+
+        A run that has not ended is not executed, neither by `recover` nor by workers, since it may still be executed
+        where it comes from: `resume` lets it continue here, and a fork of it is a run of its own. It has no parent. The
+        times of waits and deadlines stay. A repeated import of the same file under the same id does nothing. The whole
+        file is checked first, and a process that is killed leaves no part of the run.
+
+        Args:
+            source: the file, or its bytes in parts.
+            new_run_id: the run's id here; None for the one that it had.
+
+        Raises:
+            RunFileError: the file is corrupt, cut off, forged, encrypted, or of a newer version.
+            RunExistsError: another run has the id.
+            ConfigurationError: the store keeps objects.
+            ConflictError: another process is importing it.
+        """
+        keeper = await (self.opened_keeper() if new_run_id is None else self._asked(new_run_id=new_run_id))
+        self.limits.check("ids", "the run id", new_run_id)
+        return await keeper.import_run(source, new_run_id)
 
     async def get(self, run_id: str) -> RunView:
         """Return all that the store knows of a run, in whatever process it is executed. Nothing changes by it.

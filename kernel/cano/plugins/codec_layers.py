@@ -49,6 +49,10 @@ class BoundLayers:
         self.layers = tuple(layers)
         self.seals_errors = any(getattr(layer, "seals_errors", False) for layer in layers)
 
+    def inside(self) -> BoundLayers:
+        """Return the layers that keep no values outside the store."""
+        return BoundLayers([layer for layer in self.layers if not getattr(layer, "keeps_outside", False)])
+
     def wrap(self, data: bytes) -> bytes:
         """See `CodecLayer.wrap`."""
         return Layers(self.layers).wrap(data)

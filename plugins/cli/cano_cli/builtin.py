@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from keyword import iskeyword
 from typing import Any
 
 import click
@@ -25,6 +26,8 @@ SUMMARIES = {
     "check": "Check the runs in a store.",
     "delete": "Delete a finished run, or one that cannot be read, with its history.",
     "prune": "Delete finished runs and their history.",
+    "export": "Write a run into a file: its record, data, history and signals. `cano import` reads it.",
+    "import": "Store a run that `cano export` has written into FILE; - for stdin. A missing store is created.",
     "migrate-store": "Copy all runs from the store SRC to the store DST, and compare each copy with its source.",
     "bench-store": "Measure the commits per second of the store at URL on this machine.",
 }
@@ -46,6 +49,7 @@ class BuiltIn(click.Command):
     def imported(self) -> click.Command:
         """Import and return the command, with the options that plugins added."""
         name = str(self.name).replace("-", "_")
+        name += "_" * iskeyword(name)
         command: click.Command = getattr(importlib.import_module(f"cano_cli.{name}"), name)
         # the apps of a process share it, so an earlier app may have added the option already
         there = {option.name for option in command.params}

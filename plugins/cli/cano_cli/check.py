@@ -72,6 +72,7 @@ def _with_remedy(finding: Finding, command: Callable[..., str]) -> Finding:
     """Add the command that solves the problem, if there is one."""
     remedy = {
         "stale lease": f"to take it over: {command('recover', MODULE_FLOW)}",
+        "incomplete import": f"to remove it: {command('delete', finding.run_id)}",
         "orphan": f"to end it: {command('cancel', finding.run_id)}",
     }.get(finding.kind)
     return finding if remedy is None else finding._replace(detail=f"{finding.detail}; {remedy}")

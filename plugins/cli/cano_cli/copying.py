@@ -29,6 +29,8 @@ from cano_cli.records import holder_of
 
 HOLDER = "cano migrate-store "
 """Prefix of the holder's name of every incomplete copy."""
+IMPORTED = "cano imported"
+"""The holder of a run that `cano import` has made, and that no process executes before it is resumed."""
 COPY_LEASE = 10 * 365 * 86_400.0
 """Seconds of the lease on an incomplete copy, so that no worker executes it even if the copying process was killed."""
 ATTEMPTS = 5
@@ -158,7 +160,7 @@ class Copier:
         if (key := reserved_key(source)) is not None:
             why = f"its data has the key {key!r}, which begins with NUL: an earlier version or another program wrote it"
             return Outcome(run_id, Kind.REFUSED, why)
-        if is_held(source.record, self._clock.time()):
+        if is_held(source.record, self._clock.time()) and source.record.holder != IMPORTED:
             return Outcome(run_id, Kind.HELD, holder_of(source.record, self._clock.time()))
         try:
             copy = await self._target.read(run_id)
@@ -239,7 +241,11 @@ class Copier:
         await self._check_source(source)
         if different := differences(source, found):
             return Outcome(run_id, Kind.DIFFERENT, f"the copy differs: {different[0]}; it stays leased")
-        await self._target.backend.release(run_id, token)
+        if source.record.holder == IMPORTED:  # no worker of the target is to execute it, either
+            expires = self._renewed + COPY_LEASE
+            await self._target.backend.claim(run_id, IMPORTED, expires + 1, expires + COPY_LEASE)
+        else:
+            await self._target.backend.release(run_id, token)
         return Outcome(run_id, kind, transitions=count)
 
     def _first(self, record: RunRecord, entries: Sequence[Transition]) -> RunRecord:

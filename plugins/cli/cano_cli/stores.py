@@ -28,10 +28,12 @@ USAGE_ERRORS = (ConfigurationError, ValidationError, PluginError, RunNotFoundErr
 """Errors of the kernel that the user's input causes: exit code 2."""
 
 
-def with_store(settings: Settings, url: str | None, action: Callable[[Kernel], Awaitable[R]], **options: Any) -> R:
-    """Return the result of `action`, called with an open kernel on the existing store at `url`.
+def with_store(
+    settings: Settings, url: str | None, action: Callable[[Kernel], Awaitable[R]], *, new: bool = False, **options: Any
+) -> R:
+    """Return the result of `action`, called with an open kernel on the store at `url`.
 
-    `options` are further arguments of `Kernel`.
+    The store must exist, unless it may be `new`. `options` are further arguments of `Kernel`.
 
     Raises:
         CliError: there is no such store, or no such run.
@@ -46,7 +48,8 @@ def with_store(settings: Settings, url: str | None, action: Callable[[Kernel], A
             backend_of(kernel)
             return await action(kernel)
 
-    check_exists(kernel, store)
+    if not new:
+        check_exists(kernel, store)
     try:
         return asyncio.run(work())
     except USAGE_ERRORS as error:

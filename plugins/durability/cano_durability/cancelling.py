@@ -97,7 +97,7 @@ class Canceller:
     async def cancel_unheld(self, record: RunRecord, audit: tuple[AuditEntry, ...] = ()) -> bool:
         """Cancel a run that no live process holds. Return False if one does: the holder cancels it."""
         run_id = record.run_id
-        token = await self._leases.claim(record)
+        token = await self._leases.claim(record, imported=True)
         if token is None:
             return False
         try:

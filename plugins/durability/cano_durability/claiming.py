@@ -146,7 +146,7 @@ class Claimer:
             return None
         with self._stored.holding:
             run_id, since = record.run_id, self._stored.elapsed()
-            token = await self._leases.claim(record)
+            token = await self._leases.claim(record, imported=resume_ended)
             if token is None:
                 return None
             try:

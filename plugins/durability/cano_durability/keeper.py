@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -46,7 +46,7 @@ from cano_durability.inspection.checking import check
 from cano_durability.inspection.deleting import Deleter
 from cano_durability.inspection.explaining import Explainer
 from cano_durability.inspection.forking import fork
-from cano_durability.keys import PAYLOAD, WAIT
+from cano_durability.keys import IMPORTED, PAYLOAD, WAIT
 from cano_durability.lateness.unheld import UnheldRuns
 from cano_durability.lateness.watching import LateRuns
 from cano_durability.looking.progress import ProgressWriter, progress_of
@@ -367,6 +367,8 @@ class Keeper:
         audit = self.stored.audited(run_id, "resume")
         run = await self._caretaker.take_over(plan, run_id, resume_ended=True, timeout=timeout, audit=audit)
         if run is None:
+            if record.holder == IMPORTED:  # it still waits, from now on as any other
+                await self.stored.backend.release(run_id, record.token)
             if run_id in self._kernel.active:
                 raise ConflictError(f"run {run_id} is already executed by this kernel", run_id=run_id)
             record = with_status_at(await self.stored.load(run_id), self.stored.now())
@@ -439,6 +441,18 @@ class Keeper:
     ) -> str:
         """See `Kernel.fork`."""
         return await fork(self._kernel, self.stored, self.late, run_id, seq, new_run_id, changes, removed)
+
+    def export_run(self, run_id: str, plain: bool, redact: Collection[str] | None) -> AsyncIterator[bytes]:
+        """See `Kernel.export_run`."""
+        from cano_durability.carrying.exporting import export  # late: most programs carry no run
+
+        return export(self._kernel, self.stored, run_id, plain, redact)
+
+    async def import_run(self, source: Any, new_run_id: str | None) -> str:
+        """See `Kernel.import_run`."""
+        from cano_durability.carrying.importing import import_run  # late, as above
+
+        return await import_run(self._kernel, self.stored, source, new_run_id)
 
     async def explain(self, run_id: str) -> Explanation:
         """See `Kernel.explain`."""

@@ -18,6 +18,7 @@ TAKEOVERS = "takeovers"  # number of processes that were killed, or lost their l
 ATTRIBUTES = "attributes"  # values of the search attributes, and the names of those that steps have set
 FIRST = "first"  # digest of the data that the run began with, if the caller chose its id and there is no history
 BY = "by"  # who started the run, if it is the tick of a schedule, say
+IMPORT = "import"  # of a run that was imported: the digest of its file, and the id that it had
 OF = "of"  # of a child: the time when its parent was created, since a later run may have the parent's id
 AWAITED = "awaited"  # of a child: its parent may be parked while it is, so its end is announced to that
 LATE = "late"  # when the run was found to be late, and the expected seconds
@@ -30,5 +31,10 @@ MARK = "cano.store"
 """The id and the workflow of an encrypted store's own record. No run has this id in any store, so that each can be
 encrypted later."""
 
-LASTING = frozenset({DEFINITION, CARRIED, DEADLINE, ORIGIN, AWAITED, FIRST, BY, OF, ATTRIBUTES, LATE})
+IMPORTING = "cano import "
+"""How the names of holders begin that are importing a run. Nothing else reads such a run."""
+IMPORTED = "cano imported"
+"""The holder of an imported run that has not ended, so that no process executes it before it is resumed."""
+
+LASTING = frozenset({DEFINITION, CARRIED, DEADLINE, ORIGIN, AWAITED, FIRST, BY, IMPORT, OF, ATTRIBUTES, LATE})
 """Values that stay for the life of the run. All others are dropped with the next transition."""

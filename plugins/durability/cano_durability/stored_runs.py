@@ -36,6 +36,7 @@ from cano_durability.keys import (
     ATTRIBUTES,
     DEADLINE,
     DEFINITION,
+    IMPORTING,
     MARK,
     ORIGIN,
     PHASES,
@@ -165,6 +166,9 @@ class StoredRuns:
         if record.run_id == MARK:
             raise ConfigurationError(f"the run id {MARK!r} is kept for encrypted stores; choose another", run_id=MARK)
         found = await self.backend.create(record, *audit)
+        if is_incomplete(found) and found.holder != record.holder:
+            problem = f"a run is being imported under the id {record.run_id!r}; if no process does that, call "
+            raise ConfigurationError(f"{problem}kernel.delete({record.run_id!r})", run_id=record.run_id)
         # after a lost answer, a store may find the record that this very call has stored
         ours = (found.holder, found.token, found.created) == (record.holder, record.token, record.created)
         return None if ours else found
@@ -230,7 +234,7 @@ class StoredRuns:
     async def record(self, run_id: str) -> RunRecord:
         """Return the run's record as it is stored, with its real wait. Raises RunNotFoundError."""
         record = await self.backend.load(run_id)
-        if record is None:
+        if record is None or is_incomplete(record):
             raise RunNotFoundError(f"the store has no run {run_id!r}", run_id=run_id)
         return uncapped(self.values, record)
 
@@ -412,3 +416,8 @@ class StoredRuns:
             message = f"the store has another run {run.run_id}; start the run that waits under another run_id"
             raise ConflictError(message, run_id=run.run_id)
         return journal
+
+
+def is_incomplete(record: RunRecord) -> bool:
+    """Return whether a run is being imported, or its import was cut off. It counts as not there."""
+    return record.holder is not None and record.holder.startswith(IMPORTING)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from cano import (
@@ -85,6 +85,20 @@ class Values:
         for some in lists[1:]:
             lists[0].extend(some)
         return lists[0]  # type: ignore[no-any-return]
+
+    def without_layers(self, key: str, value: Any, run_id: str, *, own: bool = False) -> Any:
+        """Return an encoded value without the store's layers. Raises SerializationError naming run and key."""
+        return value if self._layers is None else self._passed(self._layers.unwrap, "read", key, value, run_id, own)
+
+    def with_layers(self, key: str, value: Any, run_id: str, *, own: bool = False) -> Any:
+        """Return a value without layers as the store keeps it. Raises SerializationError naming run and key."""
+        return value if self._layers is None else self._passed(self._layers.wrap, "stored", key, value, run_id, own)
+
+    def _passed(self, work: Callable[[bytes], bytes], act: str, key: str, value: Any, run_id: str, own: bool) -> Any:
+        try:
+            return work(value)
+        except Exception as error:
+            raise _named(error, act, key, run_id, own=own) from error
 
     def own(self, name: str, values: Mapping[str, Any], run_id: str) -> Any:
         """Return one of this plugin's and the engine's encoded `values`, decoded; None if it is not among them."""

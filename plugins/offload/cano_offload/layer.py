@@ -33,6 +33,8 @@ class LimitLayer:
         limit: the largest number of bytes of a value, measured after the layers to the left of this one.
     """
 
+    hides = False  # see `cano.CodecLayer`
+
     def __init__(self, limit: int) -> None:
         self.limit = limit
 
@@ -68,7 +70,8 @@ class OffloadLayer:
         folder: the folder of the files.
     """
 
-    keeps_outside = True  # see `cano.ContextLayer`
+    keeps_outside = True  # see `cano.CodecLayer`
+    hides = False
 
     def __init__(self, limit: int, folder: Folder) -> None:
         self.limit = limit

@@ -35,6 +35,8 @@ class ZstdLayer:
         ConfigurationError: the level is out of range.
     """
 
+    hides = False  # see `cano.CodecLayer`
+
     def __init__(self, level: int = 3) -> None:
         self.level = level = whole("zstd's level", level, LEVELS[0], LEVELS[-1])
         zstd = _import_zstd()

@@ -20,6 +20,7 @@ from cano.engine.ports import BoundWorkflow, Host, in_pages
 from cano.options import refuse, switch
 from cano.safe_text import error_text
 
+from cano_durability.keys import IMPORTED
 from cano_durability.recovery.leases import with_status_at
 from cano_durability.selecting.listing import Lister
 from cano_durability.stored_runs import StoredRuns
@@ -117,7 +118,7 @@ class Bulk:
             return f"it has ended: {record.status.value}"
         if record.status is RunStatus.RUNNING:
             return f"it is executed by {record.holder}"
-        return None
+        return "it was imported; resume it by itself, or fork it" if record.holder == IMPORTED else None
 
     async def _resume(self, record: RunRecord, resumed: Resumed, plan: BoundWorkflow) -> str | None:
         run = await self._acts.take_up(plan, record.run_id, None)

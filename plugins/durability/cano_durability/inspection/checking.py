@@ -6,8 +6,9 @@ from cano import Finding, RunFilter, RunNotFoundError, RunStatus, SerializationE
 
 from cano_durability.failures import is_unreadable
 from cano_durability.inspection.durations import duration
+from cano_durability.keys import IMPORTED
 from cano_durability.recovery.leases import with_status_at
-from cano_durability.stored_runs import StoredRuns
+from cano_durability.stored_runs import StoredRuns, is_incomplete
 
 
 async def check(stored: StoredRuns) -> list[Finding]:
@@ -23,6 +24,9 @@ async def check(stored: StoredRuns) -> list[Finding]:
         except SerializationError as error:
             findings.append(Finding("corrupt", run_id, str(error)))
         except RunNotFoundError:  # it was deleted in the meantime, or its id cannot be read
+            if is_incomplete(record):
+                problem = f"held by {record.holder}; import the run again, or delete it"
+                findings.append(Finding("incomplete import", run_id, problem))
             if is_unreadable(record) and record.error is not None:
                 findings.append(Finding("corrupt", run_id, str(record.error.get("message"))))
             continue
@@ -34,7 +38,10 @@ async def check(stored: StoredRuns) -> list[Finding]:
         child = None if record.wait is None else record.wait.child
         if child is not None and child not in records and await stored.backend.load(child) is None:
             findings.append(Finding("orphan", run_id, f"its child {child}, whose end it waits for, does not exist"))
-        if record.holder is not None and with_status_at(record, stored.now()).status is RunStatus.INTERRUPTED:
+        if (
+            record.holder not in (None, IMPORTED)
+            and with_status_at(record, stored.now()).status is RunStatus.INTERRUPTED
+        ):
             ago = stored.now() - (record.expires or 0)
             problem = f"expired {duration(ago)} ago" if ago > 0 else "which is dead"
             findings.append(Finding("stale lease", run_id, f"held by {record.holder}, {problem}"))

@@ -23,7 +23,7 @@ from cano_durability.families.lineage import announce_end
 from cano_durability.inspection.promises import require
 from cano_durability.patience import despite_cancellation
 from cano_durability.recovery.leases import with_status_at
-from cano_durability.stored_runs import StoredRuns
+from cano_durability.stored_runs import StoredRuns, is_incomplete
 
 PAGE = 10_000
 """The most runs that the store is asked for at once: each time it counts those that `keep_last` keeps."""
@@ -119,6 +119,9 @@ class Deleter:
         if run_id in self._kernel.active:
             raise ConflictError(_unfinished(run_id, "this kernel executes it", run_id), run_id=run_id)
         with suppress(SerializationError):
+            found = await self._stored.backend.load(run_id)
+            if found is not None and is_incomplete(found) and await self._stored.backend.delete(run_id):
+                return
             record = with_status_at(await self._stored.record(run_id), self._stored.now())
             if not record.status.finished:
                 raise ConflictError(_unfinished(run_id, f"it is {record.status.value}", run_id), run_id=run_id)

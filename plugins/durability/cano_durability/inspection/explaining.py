@@ -22,6 +22,7 @@ from cano_durability.answers import answer
 from cano_durability.claiming import ended_parent
 from cano_durability.failures import ended_with_parent
 from cano_durability.inspection.durations import duration
+from cano_durability.keys import IMPORTED
 from cano_durability.lateness.watching import LateRuns
 from cano_durability.migration import landing_state
 from cano_durability.recovery.leases import with_status_at
@@ -68,6 +69,8 @@ class Explainer:
             return Explanation(Standstill.RUNNING_ELSEWHERE, detail + await self._parked_children(run_id))
         origin = stored.origin(run_id, record.own)
         forked = "" if origin is None else f", forked from run {origin[0]} after transition {origin[1]}"
+        if record.holder == IMPORTED:
+            forked += "; it was imported, so that only resume() continues it, or a fork does"
         if status in (RunStatus.SUCCEEDED, RunStatus.CANCELLED):
             if status is RunStatus.CANCELLED and record.parent is not None:
                 forked = f", with its parent {record.parent}" if ended_with_parent(record) else ", by itself"
@@ -94,9 +97,9 @@ class Explainer:
                 return Explanation(Standstill.WAITING_FOR_SIGNAL, detail)
             self._check_continues(record, record.payload if signal is None else signal.payload)
             if limit is not None and overdue:
-                return Explanation(Standstill.READY, f"it exceeded its timeout of {limit[0]:g} s and will fail")
+                return Explanation(Standstill.READY, f"it exceeded its timeout of {limit[0]:g} s and will fail{forked}")
             following = wait.on_timeout if by_time and wait.on_timeout is not None else wait.then
-            return Explanation(Standstill.READY, f"next state {following}")
+            return Explanation(Standstill.READY, f"next state {following}{forked}")
         self._check_continues(record, record.payload)
         if status is RunStatus.FAILED:
             if (child := await self._cancelled_child(record)) is not None:

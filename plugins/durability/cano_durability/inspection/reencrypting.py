@@ -18,7 +18,7 @@ from cano import (
 from cano.engine.ports import lives
 
 from cano_durability.inspection.durations import duration
-from cano_durability.keys import MARK
+from cano_durability.keys import IMPORTED, MARK
 from cano_durability.recovery.leases import after_lease
 from cano_durability.restating import restated
 from cano_durability.sealing.marks import renew_mark
@@ -135,27 +135,35 @@ class _Renewal:
             changed = {key: run.data[key] for key in keys if (False, key) in old or key in removed}
             own = {name: run.own[name] for name in run.own if (True, name) in old}
             commit = restated(run, token, run.updated)._replace(
-                changed=changed, removed=removed, own=own, release=not history
+                changed=changed, removed=removed, own=own, release=not history and record.holder != IMPORTED
             )
             await store.commit(commit, *self._audit)
-            count = await renew_history(store, run_id, token, self._hold(token)) if history else 0
+            count = await renew_history(store, run_id, token, self._hold(record, token)) if history else 0
             return len(changed) + len(own) + count
         finally:
-            await store.release(run_id, token)
+            if record.holder != IMPORTED:
+                await store.release(run_id, token)
 
     async def _claim(self, record: RunRecord) -> int:
         """Claim the run, at once if its holder is dead. Return the fencing token. Raises ConflictError."""
-        now, run_id = self._now(), self._run_id
-        for at in (now, after_lease(record)):
+        run_id = self._run_id
+        for at in (self._now(), after_lease(record, imported=True)):
             if at is not None:
-                token = await self._store.claim(run_id, self._holder, at, now + LEASE)
+                token = await self._store.claim(run_id, *self._lease(record, at))
                 if token is not None:
                     return token
         raise ConflictError(f"the run {run_id!r} is held", run_id=run_id)
 
-    def _hold(self, token: int) -> Callable[[], Awaitable[None]]:
+    def _lease(self, record: RunRecord, at: float) -> tuple[str, float, float]:
+        """Return the arguments of a claim at that time. An imported run stays held: no worker is to execute it."""
+        if record.holder == IMPORTED and record.expires is not None:
+            return IMPORTED, at, record.expires
+        return self._holder, at, self._now() + LEASE
+
+    def _hold(self, record: RunRecord, token: int) -> Callable[[], Awaitable[None]]:
         async def hold() -> None:
-            if await self._store.renew(self._holder, {self._run_id: token}, self._now() + LEASE):
+            holder, _, expires = self._lease(record, 0)
+            if await self._store.renew(holder, {self._run_id: token}, expires):
                 raise ConflictError(f"the run {self._run_id!r} was claimed", run_id=self._run_id)
 
         return hold

@@ -8,6 +8,7 @@ from cano import Run, RunRecord, RunStatus, is_held
 from cano.engine.ports import Host, lives
 
 from cano_durability.journal import Journal
+from cano_durability.keys import IMPORTED
 from cano_durability.patience import despite_cancellation
 from cano_durability.stored_runs import StoredRuns
 
@@ -23,15 +24,18 @@ class Leases:
         self._stored = stored
         self._observed: dict[str, tuple[object, float]] = {}  # expired leases of live processes on this machine
 
-    async def claim(self, record: RunRecord) -> int | None:
-        """Claim a run; return the new fencing token, or None if a live process holds the run."""
+    async def claim(self, record: RunRecord, *, imported: bool = False) -> int | None:
+        """Claim a run; return the new fencing token, or None if a live process holds the run.
+
+        With `imported`, also a run that was imported, and that no process is to execute by itself.
+        """
         stored, now = self._stored, self._stored.now()
         run_id = record.run_id
         alive = None if record.holder is None else lives(record.holder)
         if alive and self._may_be_late(record, now):
             return None
         token = await stored.claim(run_id, now)
-        if token is None and (expired := after_lease(record)) is not None:
+        if token is None and (expired := after_lease(record, imported=imported)) is not None:
             token = await stored.claim(run_id, max(now, expired))
         if token is not None:
             self._observed.pop(run_id, None)
@@ -58,16 +62,21 @@ class Leases:
         await despite_cancellation(self._stored.backend.release(run_id, token), self._kernel.clock)
 
 
-def after_lease(record: RunRecord) -> float | None:
-    """Return the time at which the lease of a dead holder has expired, for a claim before that; otherwise None."""
-    if record.holder is None or record.expires is None or lives(record.holder) is not False:
+def after_lease(record: RunRecord, *, imported: bool = False) -> float | None:
+    """Return the time at which the lease of a dead holder has expired, for a claim before that; otherwise None.
+
+    With `imported`, that of an imported run, too, which has no process.
+    """
+    if record.holder is None or record.expires is None:
+        return None
+    if lives(record.holder) is not False and not (imported and record.holder == IMPORTED):
         return None
     return math.nextafter(record.expires, math.inf)
 
 
 def with_status_at(record: RunRecord, now: float) -> RunRecord:
     """Return `record` as INTERRUPTED if it says RUNNING, but no live process holds it at `now`."""
-    interrupted = record.status is RunStatus.RUNNING and not is_held(record, now)
+    interrupted = record.status is RunStatus.RUNNING and (record.holder == IMPORTED or not is_held(record, now))
     return record._replace(status=RunStatus.INTERRUPTED) if interrupted else record
 
 

@@ -10,8 +10,9 @@ from cano.engine.ports import Host, in_pages
 
 from cano_durability.bounds import off_loop
 from cano_durability.inspection.promises import require
+from cano_durability.keys import IMPORT
 from cano_durability.recovery.leases import with_status_at
-from cano_durability.stored_runs import StoredRuns
+from cano_durability.stored_runs import StoredRuns, is_incomplete
 
 PAGE = 1000
 """The most runs that the store is asked for at once if others of them are left out afterwards."""
@@ -86,10 +87,16 @@ class Lister:
             page, now = await self._page(ask), self._stored.now()
 
             def matching(page: Sequence[RunRecord] = page, now: float = now) -> list[RunRecord]:
-                return [record for record in (with_status_at(each, now) for each in page) if rest.matches(record)]
+                seen = (with_status_at(each, now) for each in page if not is_incomplete(each))
+                return [record for record in seen if rest.matches(record)]
 
-            found += await off_loop(len(page), matching, self._stored.clock)
-            if exact or ask.limit is None or len(page) < ask.limit or len(found) >= (filter.limit or len(found) + 1):
+            found += (some := await off_loop(len(page), matching, self._stored.clock))
+            if (
+                (exact and len(some) == len(page))
+                or ask.limit is None
+                or len(page) < ask.limit
+                or len(found) >= (filter.limit or len(found) + 1)
+            ):
                 return found[: filter.limit]
             ask = ask._replace(after=page[-1].place)
 
@@ -106,9 +113,11 @@ class Lister:
         """See `Kernel.history`."""
         require(self._kernel, "history")
         entries = await read_history(self._stored.backend, run_id, after, limit)
+        if not entries or (after is None and IMPORT in entries[0].own):
+            await self._stored.record(run_id)  # it may have no entry in that part; or its import was cut off
         if not entries:
-            await self._stored.record(run_id)  # it may have no entry in that part
-        elif after is None:
+            return []
+        if after is None:
             origin = self._stored.origin(run_id, entries[0].own)
             entries = [entries[0]._replace(origin=origin), *entries[1:]]
         values, total = self._stored.values, self._stored.values.total()

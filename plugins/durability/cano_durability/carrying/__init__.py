@@ -1,0 +1,1 @@
+"""Carries runs from store to store in files: exporting and importing."""

@@ -1,0 +1,1 @@
+"""The format of the files of runs. This room knows records, but neither stores nor kernels."""

@@ -1,0 +1,220 @@
+"""The frames of a run: its record, transitions and signals, and back, with every part checked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+from cano import Appended, RunRecord, RunStatus, Signal, SizeLimits, Transition, Wait
+
+from cano_durability.keys import AWAITED, IMPORT, MARK, OF
+from cano_durability.run_files.frames import Frame
+from cano_durability.sealing.seals import SEAL
+
+Clean = Callable[[str, Any, bool], Any]
+"""Returns an encoded value as it is exported: called with its key, the value, and whether it is the engine's own."""
+
+IDS = 1000
+"""The most ids in a frame."""
+
+
+class Consumed(NamedTuple):
+    """Ids of consumed signals: callers' or, with `own`, the engine's."""
+
+    ids: list[str]
+    own: bool
+
+
+LEFT_OUT = {
+    RunRecord: {"parent", "holder", "expires", "attributes"},  # of another store, as are the values in `FOREIGN`
+    Transition: {"origin"},  # no store has it
+}
+FOREIGN = frozenset({AWAITED, OF, SEAL, IMPORT})
+KINDS: dict[str, Any] = {
+    "run": RunRecord, "transition": Transition, "signal": Signal, "consumed": Consumed,
+}  # fmt: skip
+"""The kinds of frames, in the order of a file."""
+
+
+def packed(item: Any, clean: Clean) -> tuple[dict[str, Any], list[bytes]]:
+    """Return the JSON and the encoded values of a frame."""
+    values: list[bytes] = []
+
+    def size(key: str, value: Any, own: bool) -> int | list[int]:
+        found = clean(key, value, own)
+        parts = found if found.__class__ is Appended else (found,)
+        values.extend(parts)
+        return [len(part) for part in parts] if found.__class__ is Appended else len(found)
+
+    meta: dict[str, Any] = {"kind": next(kind for kind, each in KINDS.items() if isinstance(item, each))}
+    for name in item._fields:
+        value = getattr(item, name)
+        if name in LEFT_OUT.get(type(item), ()):
+            continue
+        if name in ("data", "changed", "own") and isinstance(value, Mapping):
+            own = name == "own"
+            kept = [key for key in value if not (own and key in FOREIGN)]
+            meta[name] = [[key, size(key, value[key], own)] for key in kept]
+        elif name == "payload":
+            meta[name] = None if value is None else size(getattr(item, "name", "payload"), value, False)
+        elif name == "status":
+            meta[name] = value.value
+        else:
+            meta[name] = dict(value) if isinstance(value, Mapping) else value
+    return meta, values
+
+
+class Unpacker:
+    """Makes records of frames. It trusts no part of them.
+
+    Args:
+        limits: the sizes of ids, names and errors that are accepted.
+    """
+
+    def __init__(self, limits: SizeLimits) -> None:
+        self._limits = limits
+        name = self._name
+        self._checks: dict[str, Callable[[Any], Any]] = {
+            "run_id": self._id, "workflow": name, "state": name, "name": _text, "id": _text, "version": _text,
+            "fingerprint": _text,
+            "seq": _count, "token": _count, "created": _time, "updated": _time, "at": _time,
+            "status": _status, "error": self._error, "wait": self._wait,
+            "removed": _texts, "own_removed": _texts, "ids": _texts,
+        }  # fmt: skip
+
+    def unpacked(self, frame: Frame) -> Any:
+        """Return the record, transition, signal or ids of a frame. Raises ValueError, naming what is wrong."""
+        kind = KINDS.get(frame.meta["kind"])
+        if kind is None:
+            raise ValueError(f"its kind {frame.meta['kind']!r:.30} is unknown")
+        names = [name for name in kind._fields if name not in LEFT_OUT.get(kind, ())]
+        if frame.meta.keys() != {"kind", *names}:
+            raise ValueError(f"a {frame.meta['kind']} has {sorted(frame.meta.keys() ^ {'kind', *names})!r:.100}")
+        values, found = _Values(frame.values), dict[str, Any]()
+        for name in names:
+            value = frame.meta[name]
+            try:
+                if name in ("data", "changed") or (name == "own" and kind in (RunRecord, Transition)):
+                    found[name] = values.mapping(value, own=name == "own")
+                elif name == "payload":
+                    found[name] = None if value is None else values.take(value)
+                elif name == "own":
+                    found[name] = _switch(value)
+                else:
+                    found[name] = self._checks[name](value)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"its {name}: {error}") from error
+        values.finish()
+        item = kind(**found)
+        if isinstance(item, RunRecord):
+            _check_place(item)
+        return item
+
+    def _id(self, value: Any) -> str:
+        if value == MARK:
+            raise ValueError("it is that of an encrypted store's own record")
+        self._limits.check("ids", "the run id", self._plain(value))
+        return value  # type: ignore[no-any-return]
+
+    def _name(self, value: Any) -> str:
+        self._limits.check("names", "the name", self._plain(value))
+        return value  # type: ignore[no-any-return]
+
+    @staticmethod
+    def _plain(value: Any) -> str:
+        if not _text(value) or "\0" in value:
+            raise ValueError("it is empty, or has a NUL")
+        return value  # type: ignore[no-any-return]
+
+    def _error(self, value: Any) -> dict[str, Any] | None:
+        if value is None:
+            return None
+        if not isinstance(value, dict) or not all(
+            isinstance(each, str | int | float | None) for each in value.values()
+        ):
+            raise TypeError("it is not the error of a run")
+        return {key: self._limits.cut(each) if isinstance(each, str) else each for key, each in value.items()}
+
+    def _wait(self, value: Any) -> Wait | None:
+        if value is None:
+            return None
+        then, signal, until, on_timeout, own = value
+        return Wait(
+            self._name(then), None if signal is None else _text(signal), None if until is None else _time(until),
+            None if on_timeout is None else self._name(on_timeout), _switch(own),
+        )  # fmt: skip
+
+
+class _Values:
+    """The encoded values of a frame, taken from its bytes one after the other."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = 0
+
+    def mapping(self, sizes: Any, *, own: bool) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, size in sizes:
+            if _text(key) in found or (not own and key[:1] == "\0") or (own and key in FOREIGN):
+                raise ValueError(f"the key {key!r:.50} is there twice, or is not allowed in a file")
+            found[key] = self.take(size)
+        return found
+
+    def take(self, size: Any) -> Any:
+        if isinstance(size, list):
+            return Appended([self.take(_count(each)) for each in size])
+        start, self._at = self._at, self._at + _count(size)
+        if self._at > len(self._data):
+            raise ValueError("its values have fewer bytes than it says")
+        return self._data[start : self._at]
+
+    def finish(self) -> None:
+        if self._at != len(self._data):
+            raise ValueError("its values have more bytes than it says")
+
+
+def _check_place(record: RunRecord) -> None:
+    """Raise ValueError if a record cannot be that of a run."""
+    if record.status is RunStatus.INTERRUPTED or (record.status is RunStatus.PARKED) is (record.wait is None):
+        raise ValueError(f"its status is {record.status.value}, and its wait {record.wait!r:.100}")
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"it is {value!r:.50}, not a text")
+    return value
+
+
+def _texts(value: Any) -> list[str]:
+    if not isinstance(value, list):
+        raise TypeError(f"it is {value!r:.50}, not a list")
+    return [*map(_text, value)]
+
+
+def _count(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**53:
+        raise ValueError(f"it is {value!r:.50}, not a number of at least 0")
+    return value
+
+
+def _time(value: Any) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        raise ValueError(f"it is {value!r:.50}, not a time")
+    return float(value)
+
+
+def _switch(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"it is {value!r:.50}, not true or false")
+    return value
+
+
+def _status(value: Any) -> RunStatus:
+    return RunStatus(value)
+
+
+def grouped(ids: Iterable[str], own: bool) -> list[Consumed]:
+    """Return the ids of consumed signals, in groups of a frame."""
+    every = list(ids)
+    return [Consumed(every[at : at + IDS], own) for at in range(0, len(every), IDS)]
