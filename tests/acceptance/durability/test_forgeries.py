@@ -240,6 +240,22 @@ async def signal_id(kernel: Kernel) -> None:
     await kernel.signal("run", "go", id="\0cancel 1")
 
 
+async def signals(kernel: Kernel) -> None:
+    """Send signals with the engine's name to many runs."""
+    await kernel.signal_many("status = parked", "\0cancel")
+
+
+async def signals_id(kernel: Kernel) -> None:
+    """Send signals with the engine's id to many runs."""
+    await kernel.signal_many("status = parked", "go", id="\0wait 1 x")
+
+
+async def forks(kernel: Kernel) -> None:
+    """Fork with such a key."""
+    await kernel.run(empty, run_id="run")
+    await kernel.fork("run", 0, "fork", changes={"\0retry": 1})
+
+
 async def wait(kernel: Kernel) -> None:
     """Wait for the engine's signal."""
     wait_for("\0cancel", then="DONE")
@@ -256,7 +272,8 @@ async def name(kernel: Kernel) -> None:
 
 
 DOORS = (
-    start, keyed, child, back, batch, memory_store, schedule, fork, run_id, signal, signal_id, wait, state, name,
+    start, keyed, child, back, batch, memory_store, schedule, fork, run_id, signal, signal_id, signals,
+    signals_id, forks, wait, state, name,
 )  # fmt: skip
 
 
