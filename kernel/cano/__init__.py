@@ -16,6 +16,7 @@ from cano.errors import (
     ConflictError,
     FilterError,
     HistoryDiscardedError,
+    InputsChangedError,
     JoinError,
     KeyNotFoundError,
     MergeConflictError,
@@ -113,6 +114,7 @@ if typing.TYPE_CHECKING:
         WaitStrategy,
         WorkflowResult,
     )
+    from cano.concurrency.durable import BatchOutcome, DurableBatch
     from cano.engine.run import Run
     from cano.holders import is_held
     from cano.kernel.default import default_kernel
@@ -126,25 +128,25 @@ if typing.TYPE_CHECKING:
 
 __all__ = [
     "API_VERSION", "Appended", "AttachedRun", "AttributeRange", "AttributeStore", "AuditEntry", "AuditingStore",
-    "BranchOutcome", "BranchStatus", "BulkReport", "Call", "Cancelled", "CanoError", "Capabilities", "Changes",
-    "ClaimedRun", "ClaimingStore", "Clock", "Codec", "CodecLayer", "Commit", "ConcurrentWorkflow",
-    "ConcurrentWorkflowStatus", "Condition", "ConfigurationError", "ConflictError", "ContextLayer", "Executor",
-    "Expect", "Explanation", "Failed", "FilterError", "Finding", "FunctionTask", "HOOK_NAMESPACE",
-    "HistoryDiscardedError", "HistoryPagingStore", "JoinConfig", "JoinError", "JoinStrategy", "Kernel", "Key",
-    "KeyNotFoundError", "KeyValueStore", "LateRun", "LayerContext", "LazyBackend", "Limit", "LimitingStore", "MISSING",
-    "ManagedStore", "MergeConflictError", "Node", "NodeError", "NotifyingStore", "Pace", "PermanentStoreError",
-    "PluginError", "PluginInfo", "PluginWarning", "Plugins", "Progress", "PruningStore", "ReadKey", "Registration",
-    "Retention", "RetryExhaustedError", "RetryStrategy", "RewritingStore", "Run", "RunCancelledError", "RunExistsError",
-    "RunFileError", "RunFilter", "RunHandle", "RunInfo", "RunInterruptedError", "RunListing", "RunNotFoundError",
-    "RunRecord", "RunResult", "RunStatus", "RunTimeoutError", "RunView", "SchedulerError", "ScopedStore",
-    "SerializationError", "Signal", "Signals", "SizeLimitError", "SizeLimits", "SplitOutcome", "Standstill", "Step",
-    "StepKilledError", "StepTimeoutError", "StoreBackend", "StoreError", "StoreUnavailableError", "StoreView",
-    "StreamChunk", "StreamingStore", "SubWorkflow", "Success", "SystemClock", "Task", "TaskConfig", "TaskError",
-    "Timer", "TransientStoreError", "Transition", "TransitionError", "TypeMismatchError", "TypedStore",
-    "ValidationError", "VersionMismatchError", "Wait", "WaitStrategy", "Workflow", "WorkflowError", "WorkflowResult",
-    "apply_changes", "current_step", "current_wait", "default_kernel", "derived_id", "edges", "hookimpl", "hookspec",
-    "is_held", "isolate", "not_a_list", "read_history", "read_ready", "sleep_until", "state_name", "task", "undeclared",
-    "wait_for",
+    "BatchOutcome", "BranchOutcome", "BranchStatus", "BulkReport", "Call", "Cancelled", "CanoError", "Capabilities",
+    "Changes", "ClaimedRun", "ClaimingStore", "Clock", "Codec", "CodecLayer", "Commit", "ConcurrentWorkflow",
+    "ConcurrentWorkflowStatus", "Condition", "ConfigurationError", "ConflictError", "ContextLayer", "DurableBatch",
+    "Executor", "Expect", "Explanation", "Failed", "FilterError", "Finding", "FunctionTask", "HOOK_NAMESPACE",
+    "HistoryDiscardedError", "HistoryPagingStore", "InputsChangedError", "JoinConfig", "JoinError", "JoinStrategy",
+    "Kernel", "Key", "KeyNotFoundError", "KeyValueStore", "LateRun", "LayerContext", "LazyBackend", "Limit",
+    "LimitingStore", "MISSING", "ManagedStore", "MergeConflictError", "Node", "NodeError", "NotifyingStore", "Pace",
+    "PermanentStoreError", "PluginError", "PluginInfo", "PluginWarning", "Plugins", "Progress", "PruningStore",
+    "ReadKey", "Registration", "Retention", "RetryExhaustedError", "RetryStrategy", "RewritingStore", "Run",
+    "RunCancelledError", "RunExistsError", "RunFileError", "RunFilter", "RunHandle", "RunInfo",
+    "RunInterruptedError", "RunListing", "RunNotFoundError", "RunRecord", "RunResult", "RunStatus",
+    "RunTimeoutError", "RunView", "SchedulerError", "ScopedStore", "SerializationError", "Signal", "Signals",
+    "SizeLimitError", "SizeLimits", "SplitOutcome", "Standstill", "Step", "StepKilledError", "StepTimeoutError",
+    "StoreBackend", "StoreError", "StoreUnavailableError", "StoreView", "StreamChunk", "StreamingStore",
+    "SubWorkflow", "Success", "SystemClock", "Task", "TaskConfig", "TaskError", "Timer", "TransientStoreError",
+    "Transition", "TransitionError", "TypeMismatchError", "TypedStore", "ValidationError", "VersionMismatchError",
+    "Wait", "WaitStrategy", "Workflow", "WorkflowError", "WorkflowResult", "apply_changes", "current_step",
+    "current_wait", "default_kernel", "derived_id", "edges", "hookimpl", "hookspec", "is_held", "isolate",
+    "not_a_list", "read_history", "read_ready", "sleep_until", "state_name", "task", "undeclared", "wait_for",
 ]  # fmt: skip
 
 # These names need asyncio, which takes longer to import than all of the above, so they are imported on first use.
@@ -157,6 +159,7 @@ if not typing.TYPE_CHECKING:  # with these functions, type checkers would accept
             "concurrency.batch": (
                 "Cancelled ConcurrentWorkflow ConcurrentWorkflowStatus Failed Success WaitStrategy WorkflowResult"
             ),
+            "concurrency.durable": "BatchOutcome DurableBatch",
             "model.drawing": "edges undeclared",
             "kernel.handles": "AttachedRun RunHandle RunListing",
             "holders": "is_held",

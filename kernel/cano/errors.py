@@ -5,6 +5,7 @@
     │   ├── FilterError                        a filter of runs, given as text, cannot be read
     │   ├── HistoryDiscardedError              a run cannot be forked; names the first transition that is known
     │   ├── RunFileError                       the file of an exported run is refused; names the problem and the place
+    │   ├── InputsChangedError                 a batch continues with other inputs; names them
     │   ├── RunExistsError                     the id of a run is in use; names the workflow of the run that has it
     │   └── SizeLimitError                     a size exceeds a limit of the kernel
     ├── ValidationError (ValueError)           a workflow's definition is wrong; lists every problem
@@ -53,9 +54,7 @@ class ConfigurationError(CanoError, ValueError):
     """An option or an argument is wrong. The message names it, its value and the allowed values.
 
     Attributes:
-        run_id: the run concerned, or None.
-        state: the state concerned, or its name; or None.
-        key: the key concerned, or None.
+        run_id, state, key: the run, the state (or its name) and the key concerned; or None.
     """
 
     def __init__(self, message: str, *, run_id: str | None = None, state: Any = None, key: str | None = None) -> None:
@@ -63,14 +62,16 @@ class ConfigurationError(CanoError, ValueError):
         self.run_id, self.state, self.key = run_id, state, key
 
 
-class SizeLimitError(ConfigurationError):
-    """A size exceeds a limit of `SizeLimits`.
+class InputsChangedError(ConfigurationError):
+    """A batch continues with other inputs than it began with: between the places `first` and `last`, from 1."""
 
-    Attributes:
-        limit: the limit's name.
-        most: its value.
-        size: the size.
-    """
+    def __init__(self, message: str, *, first: int = 0, last: int = 0, **concerned: Any) -> None:
+        super().__init__(message, **concerned)
+        self.first, self.last = first, last
+
+
+class SizeLimitError(ConfigurationError):
+    """A size exceeds a limit of `SizeLimits`. `limit` is the limit's name, and `most` its value."""
 
     def __init__(self, message: str, *, limit: str = "", most: int = 0, size: int = 0, **concerned: Any) -> None:
         super().__init__(message, **concerned)
@@ -81,8 +82,7 @@ class FilterError(ConfigurationError):
     """A filter of runs cannot be read.
 
     Attributes:
-        text: the filter.
-        position: the place of the problem in it, from 0.
+        text, position: the filter, and the place of the problem in it, from 0.
     """
 
     def __init__(self, message: str, *, text: str = "", position: int = 0) -> None:
@@ -134,8 +134,7 @@ class ValidationError(CanoError, ValueError):
     """A workflow's definition is wrong.
 
     Attributes:
-        workflow: the workflow's name.
-        problems: every problem found, one sentence each.
+        workflow, problems: the workflow's name, and every problem found, one sentence each.
     """
 
     def __init__(self, workflow: str, problems: Iterable[str] = ()) -> None:

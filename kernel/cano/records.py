@@ -299,6 +299,7 @@ class Standstill(Enum):
     WAITING_FOR_SIGNAL = "it waits for a signal"
     WAITING_FOR_TIME = "it waits for a time"
     WAITING_FOR_CHILD = "it waits for the end of its child"
+    WAITING_FOR_INPUTS = "no process feeds this batch; run it again with the same id and the same inputs"
     WAITING_FOR_LIMIT = "it waits for a slot of a limit"
     READY = "its wait is over; recover() or resume() takes it over"
     FAILED = "it failed; resume() tries again from the state that failed"

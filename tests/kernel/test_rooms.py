@@ -14,18 +14,18 @@ HERE = Path(cano.__file__).parent
 FILES = sorted(path for path in HERE.rglob("*.py") if "testing" not in path.relative_to(HERE).parts)
 
 BUDGETS = {
-    "": 1_562,  # the top floor: hooks, protocols, records, errors, options
+    "": 1_567,  # the top floor: hooks, protocols, records, errors, options
     "data": 587,
     "model": 854,
-    "engine": 1_626,
+    "engine": 1_641,
     "runtime": 293,
-    "concurrency": 634,
+    "concurrency": 713,
     "plugins": 514,
-    "kernel": 832,
+    "kernel": 835,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
 DURABILITY = {
-    "": 2_125, "bulk": 138, "carrying": 328, "families": 91, "inspection": 638, "lateness": 280,
+    "": 2_142, "batches": 407, "bulk": 138, "carrying": 328, "families": 92, "inspection": 680, "lateness": 280,
     "looking": 144, "recovery": 609, "run_files": 350, "sealing": 778, "searching": 138, "selecting": 231,
 }  # fmt: skip
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
@@ -159,6 +159,8 @@ CIRCLES: list[set[str]] = [
     {
         "cano.hookspecs", "cano.kernel.handles", "cano.kernel.kernel", "cano.kernel.resources", "cano.plugins.loading",
     },
+    # a workflow's batch makes the batch in a store, which asks it for its kernel and limit
+    {"cano.concurrency.batch", "cano.concurrency.durable"},
     # `Workflow.validate` and `Workflow.mermaid` call what is kept in files of its own, which takes a workflow
     {"cano.model.code_reading", "cano.model.drawing", "cano.model.validation", "cano.model.workflow"},
 ]  # fmt: skip

@@ -23,6 +23,7 @@ from cano import (
     AttributeStore,
     AuditEntry,
     AuditingStore,
+    BatchOutcome,
     BranchOutcome,
     BranchStatus,
     BulkReport,
@@ -42,6 +43,7 @@ from cano import (
     ConfigurationError,
     ConflictError,
     ContextLayer,
+    DurableBatch,
     Executor,
     Expect,
     Explanation,
@@ -51,6 +53,7 @@ from cano import (
     FunctionTask,
     HistoryDiscardedError,
     HistoryPagingStore,
+    InputsChangedError,
     JoinConfig,
     JoinError,
     JoinStrategy,
@@ -462,6 +465,15 @@ async def many() -> None:
                 assert_type(error, Exception)
             case Cancelled():
                 pass
+    batch = runs.execute_durable(({"n": number} for number in range(9)), "numbers", WaitStrategy.quota(3))
+    assert_type(batch, DurableBatch[State])
+    async for outcome in batch:
+        assert_type(outcome, BatchOutcome)
+        print(outcome.number, outcome.run_id, outcome.result, outcome.run)
+    try:
+        assert_type(await batch, ConcurrentWorkflowStatus)
+    except InputsChangedError as changed:
+        print(changed.first, changed.last)
     waits = [WaitStrategy.forever(), WaitStrategy.quota(3), WaitStrategy.duration(1)]
     print(status.running, status.is_complete, waits)
 

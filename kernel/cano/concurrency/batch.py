@@ -20,6 +20,7 @@ from cano.runtime.frames import clear_locals
 from cano.runtime.teardown import reap
 
 if TYPE_CHECKING:
+    from cano.concurrency.durable import DurableBatch
     from cano.kernel.kernel import Kernel
 
 
@@ -165,23 +166,58 @@ class ConcurrentWorkflow(Generic[StateT]):
             ConfigurationError: an argument is of the wrong kind, or the quota is above the number of stores.
             ValidationError: the workflow's definition is wrong.
         """
-        from cano.kernel.default import default_kernel
-
         wait = WaitStrategy.forever() if wait is None else wait
-        if not isinstance(wait, WaitStrategy):
-            raise ConfigurationError(f"wait must be a WaitStrategy, such as WaitStrategy.forever(), not {wait!r}")
-        if isinstance(stores, str | Mapping | KeyValueStore) or not isinstance(stores, Iterable | AsyncIterable):
-            raise ConfigurationError(f"stores must be a list or an (async) iterator of stores, not {stores!r}")
-        if isinstance(stores, Sized) and wait.successes is not None and wait.successes > len(stores):
-            raise ConfigurationError(f"a quota of {wait.successes} over {len(stores)} store(s) can never be met")
-        kernel = self.kernel or default_kernel()
-        await kernel.open()
-        if (problem := kernel.inactive("concurrency")) is not None:
-            raise ConfigurationError(f"a batch needs the plugin 'concurrency', which is {problem}")
-        kernel.bind(self.flow)
+        kernel, _ = await checked(self, stores, wait)
         batch = _Batch(self, kernel, stores, wait)
         await batch.run()
         return batch.results(), batch.status()
+
+    def execute_durable(self, inputs: Stores, run_id: str, wait: WaitStrategy | None = None) -> DurableBatch[StateT]:
+        """Return a batch in the kernel's store. `await` it for its status, or use `async for` for the outcomes.
+
+            status = await ConcurrentWorkflow(flow, limit=50, kernel=kernel).execute_durable(rows(), "import-7")
+
+        The batch is a run with that id, and executes a child run for each input. If its process is killed, the same
+        call continues: runs that have ended are not repeated, and the others resume from their last commit. Memory is
+        bounded by `limit`, which is 100 if there is none. A failed child can be resumed by itself; the batch keeps its
+        counts.
+
+        Args:
+            inputs: a mapping with the first data of each run, or a `Failed` for an input that cannot be read. They must
+                be the same in each call; more may follow at the end. An iterator is read only as fast as runs start.
+            run_id: the batch's id.
+            wait: the condition that ends the batch, by default that every run has ended. Its seconds count from the
+                first call, in wall-clock time. If the batch has ended, its status stays.
+
+        Raises:
+            ConfigurationError: see `execute_concurrent`; or the store does not survive the process. Awaiting raises it.
+            InputsChangedError: an input is not the one of an earlier call. The batch stays as it was.
+            RunCancelledError: the batch was cancelled.
+            RunExistsError: `run_id` belongs to another run.
+            RunInterruptedError: the kernel was closed before.
+        """
+        from cano.concurrency.durable import DurableBatch
+
+        return DurableBatch(self, inputs, run_id, WaitStrategy.forever() if wait is None else wait)
+
+
+async def checked(owner: ConcurrentWorkflow[Any], stores: Any, wait: Any) -> tuple[Kernel, int | None]:
+    """Return the open kernel of a batch, and the number of its stores, if it is known. Raises ConfigurationError."""
+    from cano.kernel.default import default_kernel
+
+    if not isinstance(wait, WaitStrategy):
+        raise ConfigurationError(f"wait must be a WaitStrategy, such as WaitStrategy.forever(), not {wait!r}")
+    if isinstance(stores, str | Mapping | KeyValueStore) or not isinstance(stores, Iterable | AsyncIterable):
+        raise ConfigurationError(f"stores must be a list or an (async) iterator of stores, not {stores!r}")
+    total = len(stores) if isinstance(stores, Sized) else None
+    if total is not None and wait.successes is not None and wait.successes > total:
+        raise ConfigurationError(f"a quota of {wait.successes} over {total} store(s) can never be met")
+    kernel = owner.kernel or default_kernel()
+    await kernel.open()
+    if (problem := kernel.inactive("concurrency")) is not None:
+        raise ConfigurationError(f"a batch needs the plugin 'concurrency', which is {problem}")
+    kernel.bind(owner.flow)
+    return kernel, total
 
 
 class _Batch:
@@ -226,7 +262,7 @@ class _Batch:
         room = self._room = asyncio.Event()
         loop = asyncio.get_running_loop()
         turn = loop.time() + TURN
-        async with aclosing(_each(self._stores)) as stores:
+        async with aclosing(each(self._stores)) as stores:
             async for store in stores:
                 task = loop.create_task(orchestrate(flow, store))
                 self._tasks[task] = self._pulled
@@ -325,7 +361,8 @@ def _error_of(task: asyncio.Task[Any]) -> BaseException | None:
     return WorkflowError("CancelledError was raised, although nothing cancelled the batch or its run")
 
 
-async def _each(stores: Stores) -> AsyncGenerator[Any, None]:
+async def each(stores: Stores) -> AsyncGenerator[Any, None]:
+    """Yield the stores of an iterable or an async iterable. An async generator is closed at the end."""
     if isinstance(stores, AsyncIterable):
         try:
             async for store in stores:

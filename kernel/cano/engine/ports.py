@@ -7,7 +7,7 @@ need no inheritance: an object with these attributes is enough.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from cano.data.copying import IMMUTABLE
@@ -24,6 +24,7 @@ from cano.holders import is_stopped, lives, new_holder
 from cano.model.code_reading import declared_keys
 from cano.records import child_signal, wait_token
 from cano.run_filter import in_pages
+from cano.runtime.teardown import reap
 from cano.safe_text import error_text, safe_repr, safe_str
 from cano.tracebacks import raised_at, rendered
 
@@ -45,10 +46,11 @@ if TYPE_CHECKING:
     from cano.size_limits import SizeLimits
 
 __all__ = [
-    "BoundState", "BoundWorkflow", "Detail", "Host", "IMMUTABLE", "Journal", "Listener", "Parked", "ParkedForChild",
-    "Paused", "Refused", "RestorePoint", "RunKeeper", "StoreFailed", "Strand", "Work", "check_key", "check_type",
-    "child_signal", "declared_keys", "error_text", "failed_attempts", "in_pages", "is_stopped", "lease_lost", "lives",
-    "new_holder", "raised_at", "refuse_inside", "rendered", "safe_repr", "safe_str", "unpack_key", "wait_token",
+    "BoundState", "BoundWorkflow", "Detail", "Feed", "Host", "IMMUTABLE", "Inputs", "Journal", "Listener", "Parked",
+    "ParkedForChild", "Paused", "Refused", "RestorePoint", "RunKeeper", "StoreFailed", "Strand", "Work",
+    "check_key", "check_type", "child_signal", "declared_keys", "error_text", "failed_attempts", "in_pages",
+    "is_stopped", "lease_lost", "lives", "new_holder", "raised_at", "reap", "refuse_inside", "rendered",
+    "safe_repr", "safe_str", "unpack_key", "wait_token",
 ]  # fmt: skip
 
 Work: TypeAlias = Callable[[Run, BoundState], Awaitable[Any]]
@@ -135,8 +137,8 @@ class Host(Protocol):
     def drive(self, run: Run) -> None:
         """Execute `run` in the background."""
 
-    async def run_child(self, flow: Any, data: Mapping[str, Any], parent: Step) -> RunResult:
-        """Execute `flow` as a child run of the step `parent`, and return its result."""
+    async def run_child(self, flow: Any, data: Mapping[str, Any], parent: Step, run_id: str | None = None) -> RunResult:
+        """Execute `flow` as a child run of the step `parent`, and return its result. See `Kernel.run_child`."""
 
 
 class Journal(Protocol):
@@ -270,6 +272,9 @@ class RunKeeper(Protocol):
 
     # `Kernel` has a method of the same name for each of these, and documents it
 
+    def feed(self, inputs: Inputs) -> Feed:
+        """Return the workflow of a batch with these inputs. Raises ConfigurationError if the store is not durable."""
+
     async def resume(self, plan: BoundWorkflow, run_id: str, timeout: float | None) -> RunResult: ...
     async def recover(self, plans: Sequence[BoundWorkflow], concurrency: int | None) -> list[Run]: ...
     async def signal(self, run_id: str, name: str, payload: Any, id: str | None, wait: str | None) -> bool: ...
@@ -300,6 +305,42 @@ class RunKeeper(Protocol):
     async def prune(self, retention: Retention, workflow: str | None, dry_run: bool) -> list[str]: ...
     async def audit(self, run_id: str | None, limit: int | None) -> list[AuditEntry]: ...
     async def prune_audit(self, max_age: float) -> int: ...
+
+
+class Inputs(NamedTuple):
+    """The inputs of a batch that a store keeps, and what is to be done with them.
+
+    The last three are a `WaitStrategy`, and functions of a `BatchOutcome` and of a `ConcurrentWorkflowStatus`.
+
+    Attributes:
+        flow: the workflow that is executed for each.
+        read: returns a new iterator over them.
+        total: their number, if it is known.
+        limit: maximum number of runs at once.
+        wait: the condition that ends the batch.
+        deliver: called with the outcome of each run, before that is counted; or None.
+        progress: called with the batch's status after that; or None.
+    """
+
+    flow: Workflow[Any]
+    read: Callable[[], AsyncGenerator[Any, None]]
+    total: int | None
+    limit: int
+    wait: Any
+    deliver: Callable[[Any], Awaitable[None]] | None = None
+    progress: Callable[[Any], None] | None = None
+
+
+class Feed(Protocol):
+    """A batch that executes here.
+
+    Attributes:
+        flow: its workflow, a run of which is the batch. Only a process that has the inputs can execute it.
+        error: why it stopped to read the inputs, so that the run was interrupted; otherwise None.
+    """
+
+    flow: Workflow[Any]
+    error: BaseException | None
 
 
 class RestorePoint(NamedTuple):

@@ -464,14 +464,20 @@ class Kernel:
         run.view.commit()
         return result.state
 
-    async def run_child(self, flow: Workflow[Any], data: Mapping[str, Any], parent: Step) -> RunResult:
-        """Execute `flow` as a child run of the step `parent`, in its task. `SubWorkflow` calls this."""
-        run_id = await self._child_id(parent.child_id(flow.name))
+    async def run_child(
+        self, flow: Workflow[Any], data: Mapping[str, Any], parent: Step, run_id: str | None = None
+    ) -> RunResult:
+        """Execute `flow` as a child run of the step `parent`, in its task. `SubWorkflow` calls this.
+
+        With a `run_id`, for batches: the child is refused if it began with other data, and not resumed if it failed.
+        """
+        on_existing = "return" if run_id is None else "same-data"
+        run_id = run_id or await self._child_id(parent.child_id(flow.name))
         task: asyncio.Task[Any] = asyncio.current_task()  # type: ignore[assignment]  # of this call
         before = task.cancelling()
         parent.began(self.clock.monotonic())
         try:
-            plan, run_id, run, _ = await self._begin(flow, data, run_id, None, True, parent)
+            plan, run_id, run, _ = await self._begin(flow, data, run_id, None, True, parent, on_existing)
             if run is not None:
                 run.parent, run.parent_id = parent.run, parent.run_id
                 state = await run.drive()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
+from itertools import chain
 
 from cano import (
     AuditEntry,
@@ -30,6 +31,7 @@ from cano_durability.recovery.waiting import Alarms, Waiters
 from cano_durability.recovery.watchlist import Watchlist
 from cano_durability.stored_runs import StoredRuns
 
+UNFINISHED = RunStatus.RUNNING, RunStatus.PARKED
 _log = logging.getLogger("cano")
 
 
@@ -149,7 +151,9 @@ class Canceller:
 
     async def cancel_children(self, run_id: str) -> None:
         """Cancel the unfinished children of a run, also beside a child that is corrupt and cannot be cancelled."""
-        for child in await self._stored.backend.runs(RunFilter(parent=run_id)):
+        runs = self._stored.backend.runs
+        unfinished = [await runs(RunFilter(parent=run_id, status=status)) for status in UNFINISHED]
+        for child in sorted(chain.from_iterable(unfinished), key=lambda child: child.place, reverse=True):
             try:
                 active = self._kernel.active.get(child.run_id)
                 await self.cancel(child.run_id, with_parent=True)

@@ -29,6 +29,7 @@ from cano_durability.cancelling import Canceller, is_final
 from cano_durability.failures import corrupt, ended_with_parent, stored_error
 from cano_durability.families.lineage import announce_end, only_waits
 from cano_durability.keys import (
+    BATCH,
     CARRIED,
     DEADLINE,
     DEFINITION,
@@ -387,8 +388,10 @@ class Claimer:
             return False
         waits = only_waits(plan, record.state) is not None
         excuses = (RunStatus.RUNNING, RunStatus.PARKED) if waits else (RunStatus.RUNNING,)
-        children = await self._stored.backend.runs(RunFilter(parent=record.run_id))
-        return all(child.status not in excuses for child in children)
+        for status in excuses:
+            if await self._stored.backend.runs(RunFilter(parent=record.run_id, status=status, limit=1)):
+                return False
+        return True
 
 
 def has_ended(record: RunRecord, resume_ended: bool) -> bool:
@@ -404,14 +407,18 @@ async def is_over(kernel: Host, backend: StoreBackend, record: RunRecord) -> boo
     if record.parent in kernel.active:  # in memory, the store does not have it
         return False
     parent = await backend.load(record.parent)
+    if parent is not None and BATCH in parent.own:  # its children are runs by themselves, but do not outlive a decision
+        return record.status is RunStatus.CANCELLED
     return parent is None or await is_over(kernel, backend, parent)
 
 
 async def ended_parent(kernel: Host, backend: StoreBackend, record: RunRecord) -> str | None:
-    """Return how the parent of a run ended; None if it has not ended, or there is none."""
+    """Return how the parent of a run ended; None if it has not ended, there is none, or the run can do without it."""
     if record.parent is None or record.parent in kernel.active:
         return None
     parent = await backend.load(record.parent)
+    if parent is not None and BATCH in parent.own and record.status is RunStatus.FAILED:
+        return None
     return "deleted" if parent is None else parent.status.value if parent.status.finished else None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cano import (
     AuditEntry,
@@ -32,7 +32,7 @@ from cano import (
     Transition,
     Wait,
 )
-from cano.engine.ports import BoundState, BoundWorkflow, Host, Parked, Paused
+from cano.engine.ports import BoundState, BoundWorkflow, Host, Inputs, Parked, Paused
 
 from cano_durability.answers import accepted, address, early_answer, seq_of, verdict
 from cano_durability.bounds import WaitingSignals
@@ -61,6 +61,9 @@ from cano_durability.recovery.watchlist import Watchlist
 from cano_durability.selecting.listing import Lister
 from cano_durability.stored_runs import StoredRuns
 from cano_durability.waits import KeptWait
+
+if TYPE_CHECKING:
+    from cano_durability.batches.feeding import Feed
 
 NEAREST = 10_000
 """The most parked runs that a kernel wakes to the moment; a poll of the store finds others."""
@@ -170,7 +173,7 @@ class Keeper:
                 self._caretaker.look_after(run)
                 return run
         await identity.check(found)
-        repeated = parent is not None and (parent.attempt > 1 or parent.run.resumed)
+        repeated = parent is not None and on_existing == "return" and (parent.attempt > 1 or parent.run.resumed)
         return await self._claimer.claim(plan, stored.migrated(found), resume_ended=repeated, timeout=timeout)
 
     def stopped_driving(self, run: Run) -> None:
@@ -347,6 +350,12 @@ class Keeper:
         return record.workflow, True
 
     # continuing and cancelling
+
+    def feed(self, inputs: Inputs) -> Feed:
+        """See `RunKeeper.feed`."""
+        from cano_durability.batches.feeding import Feed  # late: most programs have no batch
+
+        return Feed(self.stored, inputs)
 
     async def resume(self, plan: BoundWorkflow, run_id: str, timeout: float | None) -> RunResult:
         """See `Kernel.resume`."""

@@ -20,6 +20,7 @@ FIRST = "first"  # digest of the data that the run began with, if the caller cho
 BY = "by"  # who started the run, if it is the tick of a schedule, say
 IMPORT = "import"  # of a run that was imported: the digest of its file, and the id that it had
 OF = "of"  # of a child: the time when its parent was created, since a later run may have the parent's id
+BATCH = "batch"  # of a batch: how far it has come
 AWAITED = "awaited"  # of a child: its parent may be parked while it is, so its end is announced to that
 LATE = "late"  # when the run was found to be late, and the expected seconds
 VISIT = "visit"  # of the present state: its transition, when it began, when it was found to be late, expected seconds
@@ -36,5 +37,5 @@ IMPORTING = "cano import "
 IMPORTED = "cano imported"
 """The holder of an imported run that has not ended, so that no process executes it before it is resumed."""
 
-LASTING = frozenset({DEFINITION, CARRIED, DEADLINE, ORIGIN, AWAITED, FIRST, BY, IMPORT, OF, ATTRIBUTES, LATE})
+LASTING = frozenset({DEFINITION, CARRIED, DEADLINE, ORIGIN, AWAITED, BATCH, FIRST, BY, IMPORT, OF, ATTRIBUTES, LATE})
 """Values that stay for the life of the run. All others are dropped with the next transition."""

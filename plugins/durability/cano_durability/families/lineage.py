@@ -8,6 +8,8 @@ from contextlib import suppress
 from cano import Run, SerializationError, Signal, StoreBackend, SubWorkflow, Workflow, state_name
 from cano.engine.ports import BoundWorkflow, child_signal
 
+from cano_durability.keys import BATCH
+
 
 def only_waits(plan: BoundWorkflow, state: str) -> SubWorkflow[object] | None:
     """Return the task of a state, if it does nothing but execute a child; otherwise None."""
@@ -48,7 +50,7 @@ async def announce_end(backend: StoreBackend, parent: str, child: str, token: in
     """
     with suppress(SerializationError):
         record = await backend.load(parent)
-        if record is None or record.status.finished:
+        if record is None or record.status.finished or BATCH in record.own:  # a batch is never parked
             return
     name = child_signal(child)
     await backend.put_signal(parent, Signal(f"{name} {token}", name, own=True))

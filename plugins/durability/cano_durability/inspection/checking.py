@@ -6,7 +6,7 @@ from cano import Finding, RunFilter, RunNotFoundError, RunStatus, SerializationE
 
 from cano_durability.failures import is_unreadable
 from cano_durability.inspection.durations import duration
-from cano_durability.keys import IMPORTED
+from cano_durability.keys import BATCH, IMPORTED
 from cano_durability.recovery.leases import with_status_at
 from cano_durability.stored_runs import StoredRuns, is_incomplete
 
@@ -32,7 +32,7 @@ async def check(stored: StoredRuns) -> list[Finding]:
             continue
         if record.parent is not None and not record.status.finished:
             parent = records.get(record.parent)
-            if parent is None or parent.status.finished:
+            if parent is None or (parent.status.finished and not await _is_batch(stored, parent.run_id)):
                 fate = "does not exist" if parent is None else f"has {parent.status.value}"
                 findings.append(Finding("orphan", run_id, f"its parent {record.parent} {fate}"))
         child = None if record.wait is None else record.wait.child
@@ -46,3 +46,9 @@ async def check(stored: StoredRuns) -> list[Finding]:
             problem = f"expired {duration(ago)} ago" if ago > 0 else "which is dead"
             findings.append(Finding("stale lease", run_id, f"held by {record.holder}, {problem}"))
     return findings
+
+
+async def _is_batch(stored: StoredRuns, run_id: str) -> bool:
+    """Return whether a run is a batch, whose failed children may be resumed after its end."""
+    record = await stored.backend.load(run_id)
+    return record is not None and BATCH in record.own

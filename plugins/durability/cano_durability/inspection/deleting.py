@@ -17,6 +17,7 @@ from cano import (
 )
 from cano.engine.ports import Host
 
+from cano_durability.batches.membership import Children
 from cano_durability.claiming import has_ended
 from cano_durability.failures import is_unreadable
 from cano_durability.families.lineage import announce_end
@@ -38,6 +39,7 @@ class Deleter:
     def __init__(self, kernel: Host, stored: StoredRuns) -> None:
         self._kernel = kernel
         self._stored = stored
+        self._children = Children(stored)
 
     async def prune(self, retention: Retention, workflow: str | None, dry_run: bool) -> list[str]:
         """See `Kernel.prune`. A child is kept with a parent that can continue or be resumed, and needs its result."""
@@ -50,7 +52,11 @@ class Deleter:
             after = page[-1].place
             meant = [run for run in page if _is_meant(run, retention) and workflow in (None, run.workflow)]
             if dry_run:
-                found += [run for run in meant if await self._could_go(run, gone)]
+                for run in meant:
+                    if run.run_id not in gone and await self._could_go(run, gone):
+                        children = await self._children.finished(run)
+                        found += [run, *(child for child in children if child.run_id not in gone)]
+                        gone.update(child.run_id for child in children)
                 continue
             found += [run for run in meant if is_unreadable(run) and await self._delete(run.run_id, "prune")]
             readable = [run for run in meant if not is_unreadable(run)]
@@ -69,6 +75,11 @@ class Deleter:
             parents = {run.parent for run in turn if run.parent is not None}
             needing = {parent for parent in parents if await self._needs_children(parent)}
             free = [run.run_id for run in turn if run.parent not in needing]
+            for run in turn:
+                if run.run_id in free and await self._children.begun(run):
+                    deleted += await self._delete_children(run.run_id, "prune")
+                    if await self._children.left(run.run_id):
+                        free.remove(run.run_id)
             gone = set(await backend.delete_finished(free, self._stored.now(), *self._kernel.audited(None, "prune")))
             deleted += [run for run in turn if run.run_id in gone]
             done = {run.run_id for run in turn}
@@ -78,6 +89,7 @@ class Deleter:
     async def _could_go(self, run: RunRecord, gone: set[str]) -> bool:
         """Return whether an expired run could be deleted after those that are `gone`, and add it to them."""
         needed = run.parent is not None and run.parent not in gone and await self._needs_children(run.parent)
+        needed = needed or await self._children.unfinished(run) is not None
         if not needed and not is_held(run, self._stored.now()):
             gone.add(run.run_id)
         return run.run_id in gone
@@ -104,7 +116,14 @@ class Deleter:
                 if old and workflow in (None, record.workflow):
                     expired.add(record.run_id)
         needing = {run.run_id for run in records if run.run_id not in expired and not has_ended(run, resume_ended=True)}
-        for record in reversed(records):  # parents first
+        batches = {run.run_id for run in records if run.run_id in expired and await self._children.begun(run)}
+        for record in records:
+            if record.parent in batches and record.status.finished:
+                expired.add(record.run_id)
+            elif record.parent in batches:
+                expired.discard(record.parent)
+        order = [run for run in reversed(records) if run.run_id not in batches]
+        for record in order + [run for run in records if run.run_id in batches]:  # parents first, but batches last
             if record.run_id in expired:
                 free = record.parent not in needing and not (dry_run and is_held(record, self._stored.now()))
                 if free and (dry_run or await self._delete(record.run_id, "prune")):
@@ -130,8 +149,26 @@ class Deleter:
                 problem = f"its parent {parent.run_id} may still need its result"
                 call = "delete" if parent.status.finished else "cancel"
                 raise ConflictError(_unfinished(run_id, problem, parent.run_id, call), run_id=run_id)
+            if await self._children.begun(record):
+                if (child := await self._children.unfinished(record)) is not None:
+                    problem = f"its child {child} has not ended"
+                    raise ConflictError(_unfinished(run_id, problem, child), run_id=run_id)
+                await self._delete_children(run_id, "delete")
         if not await self._delete(run_id, "delete"):
             raise ConflictError(f"run {run_id} is not deleted: it is being resumed", run_id=run_id)
+
+    async def _delete_children(self, batch: str, action: str) -> list[RunRecord]:
+        """Delete the finished children of a batch. Return the deleted ones."""
+        backend, deleted = self._stored.backend, list[RunRecord]()
+        async for page in self._children.pages(batch, GROUP):
+            if backend.capabilities.prune:
+                store, audit = cast(PruningStore, backend), self._kernel.audited(None, action)
+                ids = [run.run_id for run in page]
+                gone = set(await store.delete_finished(ids, self._stored.now(), *audit))
+            else:
+                gone = {run.run_id for run in page if await self._delete(run.run_id, action)}
+            deleted += [run for run in page if run.run_id in gone]
+        return deleted
 
     async def _delete(self, run_id: str, action: str) -> bool:
         """Delete a finished run, unless it is being resumed. A run that cannot be read cannot be resumed, either."""

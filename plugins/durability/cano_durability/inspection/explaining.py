@@ -22,7 +22,7 @@ from cano_durability.answers import answer
 from cano_durability.claiming import ended_parent
 from cano_durability.failures import ended_with_parent
 from cano_durability.inspection.durations import duration
-from cano_durability.keys import IMPORTED
+from cano_durability.keys import BATCH, IMPORTED
 from cano_durability.lateness.watching import LateRuns
 from cano_durability.migration import landing_state
 from cano_durability.recovery.leases import with_status_at
@@ -111,6 +111,8 @@ class Explainer:
             return Explanation(Standstill.FAILED, _failure(record) + again)
         kills = stored.takeovers(record)
         taken = f", which {kills} processes did not survive" if kills else ""
+        if (position := stored.values.own(BATCH, record.own, run_id)) is not None:
+            return Explanation(Standstill.WAITING_FOR_INPUTS, f"{sum(position[3:6])} runs have ended{taken}{forked}")
         return Explanation(Standstill.INTERRUPTED, f"in state {record.state}{taken}{forked}")
 
     async def _is_leaving(self, run: Run) -> bool:
@@ -149,8 +151,8 @@ class Explainer:
 
     async def _parked_children(self, run_id: str) -> str:
         """Return the part of an explanation that names the children that wait, and that the run waits for."""
-        children = await self._stored.backend.runs(RunFilter(parent=run_id))
-        parked = [child.run_id for child in reversed(children) if child.status is RunStatus.PARKED]
+        children = await self._stored.backend.runs(RunFilter(parent=run_id, status=RunStatus.PARKED))
+        parked = [child.run_id for child in reversed(children)]
         more = f" and {len(parked) - 1} more" if len(parked) > 1 else ""
         return f"; it waits for its child {parked[0]}{more}, which is parked" if parked else ""
 
