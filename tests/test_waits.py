@@ -29,6 +29,7 @@ ALLOWED = {
     ("kernel/testing/test_contract_server.py", "Insists.call.later"): SLOW,
     ("plugins/cli/test_bench_store.py", "test_ctrl_c_leaves_nothing"): POLLS,
     ("plugins/cli/test_migrate_store.py", "test_killed_at_ten_moments"): POLLS,
+    ("plugins/process/test_workers.py", "test_workers_end_with_their_program"): POLLS,
     ("plugins/sqlite/test_writing.py", "test_a_renewal_waits_for_the_lock_with_short_pauses.watched"): (
         "it stands in for `time.sleep`"
     ),

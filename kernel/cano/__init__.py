@@ -45,6 +45,15 @@ from cano.errors import (
     VersionMismatchError,
     WorkflowError,
 )
+from cano.executors import (
+    Call,
+    CodeVersionError,
+    Executor,
+    ExecutorError,
+    ExecutorUnavailableError,
+    RemoteError,
+    WorkerLostError,
+)
 from cano.hookspecs import API_VERSION, HOOK_NAMESPACE, hookimpl, hookspec
 from cano.late_run import LateRun
 from cano.lazy_names import lazy_names as _lazy_names
@@ -72,13 +81,11 @@ from cano.optional_stores import (
     read_ready,
 )
 from cano.protocols import (
-    Call,
     Capabilities,
     Clock,
     Codec,
     CodecLayer,
     ContextLayer,
-    Executor,
     LayerContext,
     RetryStrategy,
     StoreBackend,
@@ -129,24 +136,26 @@ if typing.TYPE_CHECKING:
 __all__ = [
     "API_VERSION", "Appended", "AttachedRun", "AttributeRange", "AttributeStore", "AuditEntry", "AuditingStore",
     "BatchOutcome", "BranchOutcome", "BranchStatus", "BulkReport", "Call", "Cancelled", "CanoError", "Capabilities",
-    "Changes", "ClaimedRun", "ClaimingStore", "Clock", "Codec", "CodecLayer", "Commit", "ConcurrentWorkflow",
-    "ConcurrentWorkflowStatus", "Condition", "ConfigurationError", "ConflictError", "ContextLayer", "DurableBatch",
-    "Executor", "Expect", "Explanation", "Failed", "FilterError", "Finding", "FunctionTask", "HOOK_NAMESPACE",
-    "HistoryDiscardedError", "HistoryPagingStore", "InputsChangedError", "JoinConfig", "JoinError", "JoinStrategy",
-    "Kernel", "Key", "KeyNotFoundError", "KeyValueStore", "LateRun", "LayerContext", "LazyBackend", "Limit",
-    "LimitingStore", "MISSING", "ManagedStore", "MergeConflictError", "Node", "NodeError", "NotifyingStore", "Pace",
-    "PermanentStoreError", "PluginError", "PluginInfo", "PluginWarning", "Plugins", "Progress", "PruningStore",
-    "ReadKey", "Registration", "Retention", "RetryExhaustedError", "RetryStrategy", "RewritingStore", "Run",
-    "RunCancelledError", "RunExistsError", "RunFileError", "RunFilter", "RunHandle", "RunInfo",
-    "RunInterruptedError", "RunListing", "RunNotFoundError", "RunRecord", "RunResult", "RunStatus",
-    "RunTimeoutError", "RunView", "SchedulerError", "ScopedStore", "SerializationError", "Signal", "Signals",
-    "SizeLimitError", "SizeLimits", "SplitOutcome", "Standstill", "Step", "StepKilledError", "StepTimeoutError",
-    "StoreBackend", "StoreError", "StoreUnavailableError", "StoreView", "StreamChunk", "StreamingStore",
-    "SubWorkflow", "Success", "SystemClock", "Task", "TaskConfig", "TaskError", "Timer", "TransientStoreError",
-    "Transition", "TransitionError", "TypeMismatchError", "TypedStore", "ValidationError", "VersionMismatchError",
-    "Wait", "WaitStrategy", "Workflow", "WorkflowError", "WorkflowResult", "apply_changes", "current_step",
-    "current_wait", "default_kernel", "derived_id", "edges", "hookimpl", "hookspec", "is_held", "isolate",
-    "not_a_list", "read_history", "read_ready", "sleep_until", "state_name", "task", "undeclared", "wait_for",
+    "Changes", "ClaimedRun", "ClaimingStore", "Clock", "CodeVersionError", "Codec", "CodecLayer", "Commit",
+    "ConcurrentWorkflow", "ConcurrentWorkflowStatus", "Condition", "ConfigurationError", "ConflictError",
+    "ContextLayer", "DurableBatch", "Executor", "ExecutorError", "ExecutorUnavailableError", "Expect", "Explanation",
+    "Failed", "FilterError", "Finding", "FunctionTask", "HOOK_NAMESPACE", "HistoryDiscardedError", "HistoryPagingStore",
+    "InputsChangedError", "JoinConfig", "JoinError", "JoinStrategy", "Kernel", "Key", "KeyNotFoundError",
+    "KeyValueStore", "LateRun", "LayerContext", "LazyBackend", "Limit", "LimitingStore", "MISSING", "ManagedStore",
+    "MergeConflictError", "Node", "NodeError", "NotifyingStore", "Pace", "PermanentStoreError", "PluginError",
+    "PluginInfo", "PluginWarning", "Plugins", "Progress", "PruningStore", "ReadKey", "Registration", "RemoteError",
+    "Retention", "RetryExhaustedError", "RetryStrategy", "RewritingStore", "Run", "RunCancelledError", "RunExistsError",
+    "RunFileError", "RunFilter", "RunHandle", "RunInfo", "RunInterruptedError", "RunListing", "RunNotFoundError",
+    "RunRecord", "RunResult", "RunStatus", "RunTimeoutError", "RunView", "SchedulerError", "ScopedStore",
+    "SerializationError", "Signal", "Signals", "SizeLimitError", "SizeLimits", "SplitOutcome", "Standstill", "Step",
+    "StepKilledError", "StepTimeoutError", "StoreBackend", "StoreError", "StoreUnavailableError", "StoreView",
+    "StreamChunk", "StreamingStore", "SubWorkflow", "Success", "SystemClock", "Task", "TaskConfig", "TaskError",
+    "Timer", "TransientStoreError", "Transition", "TransitionError", "TypeMismatchError", "TypedStore",
+    "ValidationError", "VersionMismatchError", "Wait", "WaitStrategy", "WorkerLostError", "Workflow", "WorkflowError",
+    "WorkflowResult", "apply_changes", "current_step", "current_wait", "default_kernel", "derived_id", "edges",
+    "hookimpl", "hookspec", "is_held", "isolate", "not_a_list", "read_history", "read_ready", "sleep_until",
+    "state_name", "task", "undeclared", "wait_for",
+
 ]  # fmt: skip
 
 # These names need asyncio, which takes longer to import than all of the above, so they are imported on first use.

@@ -11,6 +11,11 @@
     ├── ValidationError (ValueError)           a workflow's definition is wrong; lists every problem
     ├── PluginError                            a plugin is broken, incompatible, or has the name of another
     ├── SchedulerError                         a schedule is wrong or unknown
+    ├── ExecutorError                          an executor did not execute a call
+    │   ├── WorkerLostError                    the process that executed a call ended; another one may succeed
+    │   ├── ExecutorUnavailableError           the executor cannot be reached, or is closed; the call may succeed later
+    │   ├── CodeVersionError                   the process that got a call has other code for it
+    │   └── RemoteError                        the call raised an error that cannot be sent; has its text
     ├── WorkflowError                          a run failed; names run, workflow, state and attempt
     │   ├── TransitionError                    a task returned a value that is not a valid next state
     │   ├── TaskError                          a task raised an exception, which is the cause
@@ -118,8 +123,8 @@ class RunFileError(ConfigurationError):
 class RunExistsError(ConfigurationError):
     """The id of a run to start is in use, and the caller must not take that run for its own. It is left as it is.
 
-    It is another workflow's run, or not the child or the scheduled run that it should be; or, if the caller asks for
-    that with `on_existing`, it began with other data, or exists at all. Start the run under another id.
+    It is another workflow's run, or not the child or the scheduled run that it should be; or `on_existing` rejects it.
+    Start the run under another id.
 
     Attributes:
         workflow: name of the workflow of the run that has the id.
@@ -206,8 +211,7 @@ class TransitionError(WorkflowError):
 
     def __init__(self, message: str, *, returned: Any = None, allowed: Iterable[Any] = (), **location: Any) -> None:
         super().__init__(message, **location)
-        self.returned = returned
-        self.allowed = tuple(allowed)
+        self.returned, self.allowed = returned, tuple(allowed)
 
 
 class TaskError(WorkflowError):
@@ -245,8 +249,8 @@ class StepTimeoutError(WorkflowError, TimeoutError):
     Attributes:
         timeout: the timeout in seconds.
         total: True if it is the timeout of the whole step, retries included.
-        abandoned: True if the attempt ran in a thread. A thread cannot be stopped, so it may still be running.
-            Its writes to the store are discarded.
+        abandoned: True if the attempt may still be running: in a thread, which cannot be stopped, or in an executor
+            that cannot stop it. Its writes to the store are discarded.
     """
 
     def __init__(
@@ -298,8 +302,7 @@ class RunCancelledError(WorkflowError):
     A step whose child run was cancelled by itself is not retried, since that would undo the cancellation.
 
     Attributes:
-        with_parent: True if the run ended together with its parent, or with the attempt of the parent that waited for
-            it. The parent's next attempt resumes such a child.
+        with_parent: True if the run ended with its parent, or with the parent's attempt, the next of which resumes it.
     """
 
     def __init__(self, message: str, *, with_parent: bool = False, **location: Any) -> None:
@@ -317,8 +320,7 @@ class RunInterruptedError(WorkflowError):
 class VersionMismatchError(WorkflowError):
     """A stored run belongs to another definition of its workflow.
 
-    Finish the run with the old program, or name the new states in `Workflow(migrate=…)`, and with `migrate_from=…` the
-    versions in which more has changed.
+    Finish it with the old program, or define `Workflow(migrate=…)`, and `migrate_from=…` if more than states changed.
 
     Attributes:
         differences: every difference between the definitions, one sentence each.
@@ -342,8 +344,7 @@ class StoreError(CanoError):
         self.key, self.run_id = key, run_id
 
     def __str__(self) -> str:
-        # KeyError.__str__ returns the repr of the message
-        return str(self.args[0]) if self.args else ""
+        return str(self.args[0]) if self.args else ""  # KeyError.__str__ returns the repr of the message
 
 
 class PermanentStoreError(StoreError):

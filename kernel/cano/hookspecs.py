@@ -6,7 +6,8 @@ point of the group `cano`. There are three kinds of hook; their names begin with
     kind       called                    hooks
     provider   when a kernel starts      codec, codec_layer, open_store, seal_store, open_executor,
                                          keep_runs
-               when it binds a workflow  bind_state, default_config, retry_strategy, watch_lateness
+               when it binds a workflow  bind_state, bind_call, default_config, retry_strategy,
+                                         watch_lateness
     collected  when a kernel starts      add_hookspecs, stores, kernel_started
                when it stops             kernel_stopping
                by the command line       commands
@@ -29,13 +30,14 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 if TYPE_CHECKING:
-    from cano.engine.ports import BoundState, BoundWorkflow, Host, RunKeeper, Work
+    from cano.engine.ports import BoundState, BoundWorkflow, Caller, Host, RunKeeper, Work
     from cano.engine.run import Run
     from cano.engine.step import Step
+    from cano.executors import Executor
     from cano.kernel.kernel import Kernel
     from cano.late_run import LateRun
     from cano.model.config import TaskConfig
-    from cano.protocols import Capabilities, Codec, CodecLayer, ContextLayer, Executor, RetryStrategy, StoreBackend
+    from cano.protocols import Capabilities, Codec, CodecLayer, ContextLayer, RetryStrategy, StoreBackend
 
 HOOK_NAMESPACE = "cano"
 API_VERSION = 2
@@ -123,8 +125,8 @@ def cano_stores() -> Mapping[str, Capabilities]:
 def cano_open_executor(url: str) -> Executor | None:
     """Return an executor for `url`, or None if another plugin may open this scheme.
 
-    Called once, when a kernel starts with an `executor=` URL. If the executor has methods `open()` and `close()`, the
-    kernel awaits them when it starts and when it stops.
+    Called when a kernel starts, once for each URL in `executor=`. If the executor has methods `open()` and `close()`,
+    the kernel awaits them when it starts and when it stops.
 
     Args:
         url: such as `dask://host:port`.
@@ -169,6 +171,22 @@ def cano_bind_state(state: BoundState, kernel: Host) -> Work | None:
 
     Args:
         state: the state; `state.task` is its task.
+        kernel: the kernel that binds the workflow.
+    """
+
+
+@hookspec(firstresult=True)
+def cano_bind_call(state: BoundState, executor: Executor, config: TaskConfig, kernel: Host) -> Caller | None:
+    """Return the function that executes a task, or the `exec` phase of a node, by calls that leave the process.
+
+    Called when a workflow is bound, once for each task whose executor has `remote = True`. The engine then awaits
+    `call(store)`, or `call(prepared)` for a node, in each attempt. A task that cannot be executed in another process is
+    refused with ConfigurationError. cano-remote answers this hook.
+
+    Args:
+        state: the state, or the branch of a split. `state.node` is the node, or None; `state.function` the function.
+        executor: the executor, which gets a `Call` of a function that any process can import, with bytes.
+        config: the task's config.
         kernel: the kernel that binds the workflow.
     """
 

@@ -5,7 +5,7 @@ They need no inheritance: an object with these methods is enough.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from cano.records import Commit, RunRecord, Signal, Signals, Transition
@@ -173,44 +173,6 @@ class ContextLayer(CodecLayer, Protocol):
 
     def is_current(self, data: bytes) -> bool:
         """Return whether `wrap_in` would return such bytes now: in its newest form, with its present key."""
-        ...
-
-
-class Call(NamedTuple):
-    """A call that an executor executes. `await call()` executes it in this process.
-
-    Attributes:
-        function: an importable callable or bound method; may be a coroutine function.
-        args: its positional arguments.
-        run_id: id of the run that makes the call.
-        state: name of the state whose step makes it.
-        seq: number of that step in the run.
-        attempt: the attempt, counted from 1.
-        idempotency_key: a key that is the same in all attempts, resumes and processes.
-    """
-
-    function: Callable[..., Awaitable[Any]]
-    args: tuple[Any, ...]
-    run_id: str
-    state: str
-    seq: int
-    attempt: int
-    idempotency_key: str
-
-    async def __call__(self) -> Any:
-        return await self.function(*self.args)
-
-
-@runtime_checkable
-class Executor(Protocol):
-    """Executes the `exec` phase of nodes elsewhere. It gets no access to the store."""
-
-    async def submit(self, call: Call) -> Any:
-        """Execute `call` and return its result. Cancelling this cancels the call, if the executor can.
-
-        Raises:
-            Exception: the exception that the call raised; the kernel retries it like a local failure.
-        """
         ...
 
 

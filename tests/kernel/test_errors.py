@@ -14,8 +14,11 @@ import cano
 import pytest
 from cano import (
     CanoError,
+    CodeVersionError,
     ConfigurationError,
     ConflictError,
+    ExecutorError,
+    ExecutorUnavailableError,
     FilterError,
     HistoryDiscardedError,
     JoinError,
@@ -24,6 +27,7 @@ from cano import (
     NodeError,
     PermanentStoreError,
     PluginError,
+    RemoteError,
     RetryExhaustedError,
     RunCancelledError,
     RunExistsError,
@@ -44,6 +48,7 @@ from cano import (
     TypeMismatchError,
     ValidationError,
     VersionMismatchError,
+    WorkerLostError,
     WorkflowError,
 )
 from cano import errors as module
@@ -68,6 +73,11 @@ EXAMPLES: list[CanoError] = [
     ValidationError("orders", ["first problem", "second problem"]),
     PluginError("message", plugin="retry", distribution="cano-retry 1.0"),
     SchedulerError("message"),
+    ExecutorError("message"),
+    WorkerLostError("message", losses=3),
+    ExecutorUnavailableError("message"),
+    CodeVersionError("message", name="flows:count"),
+    RemoteError("message", error_type="flows:Odd"),
     WorkflowError("message", **PLACE),
     TransitionError("message", returned="nowhere", allowed=["end", "start"], **PLACE),
     TaskError("message", **PLACE),
@@ -152,7 +162,7 @@ def test_every_error_is_documented(kind: type[BaseException]) -> None:
     assert kind.__doc__
     inherited = {"self", "message", "location", "concerned", "args", "kwargs"}
     own = [name for name in inspect.signature(kind.__init__).parameters if name not in inherited]
-    told = "".join(base.__doc__ or "" for base in kind.__mro__ if base.__module__ == "cano.errors")
+    told = "".join(base.__doc__ or "" for base in kind.__mro__ if base.__module__.startswith("cano."))
     assert [name for name in own if f"{name}:" not in told] == []
 
 

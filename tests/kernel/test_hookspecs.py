@@ -45,7 +45,7 @@ from cano import (
     wait_for,
 )
 from cano.engine import ports
-from cano.engine.ports import BoundState, BoundWorkflow, Host, RunKeeper, Work
+from cano.engine.ports import BoundState, BoundWorkflow, Caller, Host, RunKeeper, Work
 from cano.plugins.loading import Plugins
 from cano.testing import VirtualClock
 from cano_cli.commands import add_plugin_commands
@@ -129,6 +129,8 @@ class Twice:
 
 class Here:
     """An executor that executes right here."""
+
+    remote = True
 
     async def submit(self, call: Call) -> Any:
         """Do it."""
@@ -252,6 +254,12 @@ class Everything:
         """Note it, and leave the state to the engine."""
         self.note("cano_bind_state", (state.state, kernel))
         return None
+
+    @hookimpl
+    def cano_bind_call(self, state: BoundState, executor: Executor, config: TaskConfig, kernel: Host) -> Caller | None:
+        """Note it, and execute the function here."""
+        self.note("cano_bind_call", (state.name, executor, config.priority, kernel))
+        return state.call if state.node is None else state.node.exec
 
     @hookimpl
     def cano_default_config(self) -> TaskConfig | None:
@@ -381,6 +389,7 @@ async def start_run_and_stop(plugin: Everything) -> None:
             "cano_default_config",
             "cano_bind_state",
             "cano_retry_strategy",
+            "cano_bind_call",
             "cano_run_started",
             "cano_step_started",
             *["cano_phase_started"] * 3,
@@ -392,6 +401,7 @@ async def start_run_and_stop(plugin: Everything) -> None:
         ]
         assert plugin.notes["cano_bind_state"] == (State.WORK, kernel)
         assert plugin.notes["cano_retry_strategy"] == "twice"
+        assert plugin.notes["cano_bind_call"] == ("WORK", kernel.executors["default"], 0, kernel)
         assert plugin.notes["cano_run_started"] is False
         assert plugin.notes["cano_step_started"] == (State.WORK, 1, None)
         assert plugin.notes["cano_phase_started"] == "post"

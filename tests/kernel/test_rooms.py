@@ -14,14 +14,14 @@ HERE = Path(cano.__file__).parent
 FILES = sorted(path for path in HERE.rglob("*.py") if "testing" not in path.relative_to(HERE).parts)
 
 BUDGETS = {
-    "": 1_567,  # the top floor: hooks, protocols, records, errors, options
+    "": 1_599,  # the top floor: hooks, protocols, records, errors, options
     "data": 587,
-    "model": 854,
-    "engine": 1_641,
+    "model": 869,
+    "engine": 1_711,
     "runtime": 293,
     "concurrency": 713,
-    "plugins": 514,
-    "kernel": 835,
+    "plugins": 517,
+    "kernel": 841,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
 DURABILITY = {
@@ -151,7 +151,8 @@ def test_no_class_is_cut_over_files_by_inheritance() -> None:
 CIRCLES: list[set[str]] = [
     # a run, its steps and its bound states refer to one another: the annotations say so
     {
-        "cano.engine.attempts", "cano.engine.binding", "cano.engine.control", "cano.engine.limiter",
+        "cano.engine.attempts", "cano.engine.binding", "cano.engine.calls", "cano.engine.control",
+        "cano.engine.limiter",
         "cano.engine.ports", "cano.engine.run", "cano.engine.run_view", "cano.engine.step", "cano.engine.stopping",
         "cano.engine.strand",
     },

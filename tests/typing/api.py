@@ -37,6 +37,7 @@ from cano import (
     Clock,
     Codec,
     CodecLayer,
+    CodeVersionError,
     Commit,
     ConcurrentWorkflow,
     ConcurrentWorkflowStatus,
@@ -45,6 +46,8 @@ from cano import (
     ContextLayer,
     DurableBatch,
     Executor,
+    ExecutorError,
+    ExecutorUnavailableError,
     Expect,
     Explanation,
     Failed,
@@ -81,6 +84,7 @@ from cano import (
     PruningStore,
     ReadKey,
     Registration,
+    RemoteError,
     Retention,
     RetryExhaustedError,
     RetryStrategy,
@@ -134,6 +138,7 @@ from cano import (
     VersionMismatchError,
     Wait,
     WaitStrategy,
+    WorkerLostError,
     Workflow,
     WorkflowError,
     WorkflowResult,
@@ -159,6 +164,7 @@ from cano import (
 from cano.lazy_names import lazy_names
 from cano.tracebacks import fold, raised_at, rendered
 from cano_memory import MemoryStore
+from cano_remote import FuturesExecutor
 
 
 class State(Enum):
@@ -544,6 +550,19 @@ class Here:
     async def submit(self, call: Call) -> Any:
         """Do it here."""
         return await call()
+
+
+class There(FuturesExecutor):
+    """An executor whose calls leave the process."""
+
+    async def submit(self, call: Call) -> Any:
+        """Say what became of a call that another process did not execute."""
+        try:
+            print(call.function, call.args, call.branch, call.deadline, call.resources, call.priority)
+            return await super().submit(call)
+        except (ExecutorUnavailableError, CodeVersionError, RemoteError) as error:
+            kind: type[ExecutorError] = type(error)
+            raise WorkerLostError(f"{kind.__name__}", losses=2) from error
 
 
 class Small(TypedStore):
@@ -972,6 +991,8 @@ class Plugin:
 
 
 executor: Executor = Here()
+several: Mapping[str, str | Executor] = {"default": executor, "cpu": "process://?workers=2"}
+abroad = TaskConfig(executor="cpu", resources={"GPU": 0.5}, priority=3)
 clock: Clock = Still()
 managed: ManagedStore = Small()
 seen: KeyValueStore = StoreView(managed.live(), managed.apply)
@@ -979,6 +1000,7 @@ kernel = Kernel(store=Backend(), executor=executor, plugins=[Plugin()], clock=cl
 expected: Workflow[str] = Workflow("A", expect=Expect(within="10m", step_within={"A": timedelta(seconds=30), "B": 5}))
 late = LateRun("r", "w", "A", 0, True, 30.0, 1.0, 31.0)
 assert_type(late.due, float)
+kernel = Kernel(store=Backend(), executor=several, plugins=[Plugin()], clock=clock, limits=SizeLimits(ids=100))
 parked = Wait(then="DONE", signal="approved")
 warning: type[Warning] = PluginWarning
 find, listed = lazy_names(__name__, {"backend": "Backend connect"})

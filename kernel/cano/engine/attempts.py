@@ -23,7 +23,7 @@ from cano.errors import (
     WorkflowError,
 )
 from cano.model.node import Node
-from cano.protocols import Call, Clock, RetryStrategy
+from cano.protocols import Clock, RetryStrategy
 from cano.safe_text import safe_repr
 
 if TYPE_CHECKING:
@@ -227,17 +227,12 @@ async def _attempt(strand: Strand, bound: BoundState, node: Node[Any, Any, Any],
     if detail.phase == "exec":
         if listeners:
             strand.notify(listeners, step)
-        executor = strand.kernel.executor
         falls_back = type(node).exec_fallback is not Node.exec_fallback
         prepared = done.prepared if done.failure is not None else done.fresh(done.prepared, falls_back)
         if done.failure is not None:
             done.result = await node.exec_fallback(prepared, done.failure)
-        elif executor is None:
-            done.result = await node.exec(prepared)
         else:
-            done.result = await executor.submit(
-                Call(node.exec, (prepared,), step.run_id, bound.name, step.seq, step.attempt, step.idempotency_key)
-            )
+            done.result = await (node.exec(prepared) if bound.execute is None else bound.execute(prepared))
         done.prepared = prepared  # `post` sees it as the successful attempt left it
         step.keep_count()
         detail.phase = "post"
@@ -289,7 +284,17 @@ def _expired(strand: Strand, bound: BoundState, limit: float | None) -> StepTime
     if strand.stopping() or (strand.deadline is not None and now >= strand.deadline):
         return None
     watch.clear()
-    return _timed_out(step, bound, total=limit is not None and now >= limit, abandoned=bound.threaded)
+    return _timed_out(
+        step,
+        bound,
+        total=limit is not None and now >= limit,
+        abandoned=bound.threaded or (bound.abandons and step.phase in (None, "exec")),
+    )
+
+
+def _goes_on(step: Step, bound: BoundState) -> bool:
+    """Return whether an attempt that was cancelled may still be executing."""
+    return bound.threaded or (bound.abandons and step.phase in (None, "exec"))
 
 
 def _timed_out(step: Step, bound: BoundState, *, total: bool, abandoned: bool) -> StepTimeoutError:
@@ -300,7 +305,7 @@ def _timed_out(step: Step, bound: BoundState, *, total: bool, abandoned: bool) -
     else:
         message = f"attempt {step.attempt} of task {bound.task_name!r} took longer than {limit:g} s"
     if abandoned:
-        message += "; its thread cannot be stopped and was abandoned"
+        message += f"; its {'thread' if bound.threaded else 'call'} cannot be stopped and was abandoned"
     return StepTimeoutError(message, timeout=limit, total=total, abandoned=abandoned, **location_of(step))
 
 

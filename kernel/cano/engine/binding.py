@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from cano.checks import time_limit
 from cano.engine.attempts import attempt_until_done
+from cano.engine.calls import Caller, caller, executor_of
 from cano.engine.control import Paused, Refused
 from cano.engine.limiter import Limiter, acquire
 from cano.engine.step import current_place, keep_step
 from cano.errors import ConfigurationError, TransitionError
+from cano.executors import Executor
 from cano.model.code_reading import types_of
 from cano.model.config import TaskConfig
 from cano.model.expect import WATCHED
@@ -48,7 +50,9 @@ class BoundState:
         function: the user's function, which `call` wraps.
         fast: whether the step loop awaits `call` directly, since there are no timeouts, limits or phases.
         work: the function that the step loop awaits otherwise: `await work(strand, bound)`.
+        execute: executes the `exec` phase of a node elsewhere; None in this process.
         threaded: whether the task runs in a thread, which a cancellation does not stop.
+        abandons: whether the task, or its `exec` phase, is executed where a cancellation does not stop it.
         node: the task, if its phases are attempted one by one.
         given_config: the config of the state's registration, which its branches share; or None.
         retry, timeout, total_timeout, on_exhausted: the task's config, resolved.
@@ -60,8 +64,10 @@ class BoundState:
     """
 
     __slots__ = (
-        "allowed", "call", "fast", "function", "given_config", "hot", "is_exit", "name", "node", "on_exhausted", "plan",
-        "retry", "state", "task", "task_name", "threaded", "timed", "timeout", "total_timeout", "work",
+        "abandons", "allowed", "call", "execute", "fast", "function", "given_config", "hot", "is_exit", "name", "node",
+        "on_exhausted", "plan", "retry", "state", "task", "task_name", "threaded", "timed", "timeout", "total_timeout",
+        "work",
+
     )  # fmt: skip
 
     def __init__(self, plan: BoundWorkflow, state: Any) -> None:
@@ -73,7 +79,8 @@ class BoundState:
         self.task_name = ""
         self.call: Callable[[Any], Any] = _no_call
         self.function: Callable[[Any], Any] = _no_call
-        self.fast = self.threaded = False
+        self.fast = self.threaded = self.abandons = False
+        self.execute: Caller | None = None
         self.work: Work = attempt_until_done
         self.node: Node[Any, Any, Any] | None = None
         self.given_config: TaskConfig | None = None
@@ -132,8 +139,18 @@ class BoundState:
         self.threaded = not is_async(function)
         self.call = kernel.threads.wrap(function, keep_step, current_place) if self.threaded else function
         self.fast = self.node is None and self.timeout is None and self.total_timeout is None
-        if self.fast and not self.timed and _awaits_nothing(function):
+        executor = executor_of(kernel.executors, config, self.node is not None)
+        if executor is not None and not (isinstance(task, Task) and task.plugin is not None):
+            self._attach_executor(kernel, executor, config)
+        elif self.fast and not self.timed and _awaits_nothing(function):
             self.hot[0] = self.call
+
+    def _attach_executor(self, kernel: Host, executor: Executor, config: TaskConfig) -> None:
+        call, self.abandons = caller(kernel, self, executor, config), bool(getattr(executor, "abandons", False))
+        if self.node is not None:
+            self.execute = call
+        else:
+            self.call, self.threaded = call, False
 
     def bind_branch(self, kernel: Host, task: Task[Any] | Callable[[Any], Any]) -> BoundState:
         """Bind a task that does a part of this state's work. The config of the state's registration comes first."""
@@ -219,6 +236,7 @@ class BoundWorkflow:
         self.states = {state: BoundState(self, state) for state in (*flow.tasks, *flow.exit_states, flow.start)}
         self.by_name = {bound.name: bound for bound in self.states.values()}
         self.start = self.states[flow.start]
+        self.types = partial(types_of, flow)
         self.default = flow.default_config or kernel.ask("cano_default_config") or TaskConfig.minimal()
         self.limiters = [kernel.limiter(limit) for limit in flow.limits]
         for state, registration in flow.tasks.items():
@@ -232,7 +250,6 @@ class BoundWorkflow:
                 error.add_note(f"in workflow {flow.name!r}, state {state}, task {registration.task.name!r}")
                 raise
         self.instant = all(bound.is_exit or bound.hot[0] is not None for bound in self.states.values())
-        self.types = partial(types_of, flow)
         self.run_started = kernel.listeners("cano_run_started")
         self.run_parked = kernel.listeners("cano_run_parked")
         self.run_finished = kernel.listeners("cano_run_finished")

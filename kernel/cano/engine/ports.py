@@ -15,6 +15,7 @@ from cano.data.store import check_key, check_type, unpack_key
 from cano.data.view import StoreView
 from cano.engine.attempts import failed_attempts
 from cano.engine.binding import BoundState, BoundWorkflow, Listener
+from cano.engine.calls import Caller, call_of, described, enter_step
 from cano.engine.control import Parked, ParkedForChild, Paused, Refused, StoreFailed
 from cano.engine.run import Run
 from cano.engine.step import Detail
@@ -36,21 +37,23 @@ if TYPE_CHECKING:
     from cano.engine.run_view import RunView
     from cano.engine.step import RunInfo, Step
     from cano.errors import WorkflowError
+    from cano.executors import Executor
     from cano.model.limits import Limit
     from cano.model.result import RunResult
     from cano.model.workflow import Workflow
-    from cano.protocols import Clock, Codec, Executor, StoreBackend
+    from cano.protocols import Clock, Codec, StoreBackend
     from cano.records import AuditEntry, Explanation, Finding, Retention, RunRecord, Transition
     from cano.run_filter import RunFilter
     from cano.runtime.threads import Threads
     from cano.size_limits import SizeLimits
 
 __all__ = [
-    "BoundState", "BoundWorkflow", "Detail", "Feed", "Host", "IMMUTABLE", "Inputs", "Journal", "Listener", "Parked",
-    "ParkedForChild", "Paused", "Refused", "RestorePoint", "RunKeeper", "StoreFailed", "Strand", "Work",
-    "check_key", "check_type", "child_signal", "declared_keys", "error_text", "failed_attempts", "in_pages",
-    "is_stopped", "lease_lost", "lives", "new_holder", "raised_at", "reap", "refuse_inside", "rendered",
-    "safe_repr", "safe_str", "unpack_key", "wait_token",
+    "BoundState", "BoundWorkflow", "Caller", "Detail", "Feed", "Host", "IMMUTABLE", "Inputs", "Journal", "Listener",
+    "Parked", "ParkedForChild", "Paused", "Refused", "RestorePoint", "RunKeeper", "StoreFailed", "Strand", "Work",
+    "call_of", "check_key", "check_type", "child_signal", "declared_keys", "described", "enter_step", "error_text",
+    "failed_attempts", "in_pages", "is_stopped", "lease_lost", "lives", "new_holder", "raised_at", "reap",
+    "refuse_inside", "rendered", "safe_repr", "safe_str", "unpack_key", "wait_token",
+
 ]  # fmt: skip
 
 Work: TypeAlias = Callable[[Run, BoundState], Awaitable[Any]]
@@ -63,7 +66,7 @@ class Host(Protocol):
     Attributes:
         clock: the source of time.
         threads: the worker threads of plain functions.
-        executor: executes the `exec` phase of nodes; None is the event loop itself.
+        executors: the open executors, by the names that configs give them.
         hook: pluggy's hook relay.
         active: the runs that this kernel executes now, by run id.
         bound: the workflows that are bound to this kernel, by name.
@@ -83,7 +86,7 @@ class Host(Protocol):
     bound: WeakValueDictionary[str, BoundWorkflow]
     backend: StoreBackend | None
     codec: Codec | None
-    executor: Executor | None
+    executors: Mapping[str, Executor]
     keeper: RunKeeper | None
     closed: bool
     lease: float

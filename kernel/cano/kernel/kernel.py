@@ -36,6 +36,7 @@ from cano.errors import (
     StoreUnavailableError,
     TransientStoreError,
 )
+from cano.executors import Executor
 from cano.kernel.actor import LONGEST, checked_actor, checked_namespace, process_owner
 from cano.kernel.handles import AttachedRun, RunHandle, RunListing
 from cano.kernel.resources import IN_MEMORY, Resources, called
@@ -45,7 +46,7 @@ from cano.model.workflow import Workflow
 from cano.options import instant, optional
 from cano.plugins.codec_layers import restricted
 from cano.plugins.loading import PluginInfo, Plugins
-from cano.protocols import Capabilities, Clock, Codec, Executor, StoreBackend
+from cano.protocols import Capabilities, Clock, Codec, StoreBackend
 from cano.records import AuditEntry, Explanation, Finding, Retention, RunRecord, RunStatus, Transition
 from cano.run_filter import RunFilter
 from cano.runtime.clock import SystemClock
@@ -69,7 +70,9 @@ class Kernel:
 
     Args:
         store: URL of the store that keeps the runs, opened by a plugin; or a `StoreBackend`.
-        executor: URL of an executor for the `exec` phase of nodes, or an `Executor`; None for the event loop itself.
+        executor: URL of an executor for the `exec` phase of nodes, or an `Executor`; or a mapping from names, which
+            `TaskConfig(executor=…)` uses, to several of them: the one named "default" gets the `exec` phases whose
+            config names none. None for the event loop itself.
         plugins: objects with hook implementations, or names of installed plugins.
         discover: whether to load every installed plugin. The plugin `durability` is loaded even if this is False,
             unless it is blocked.
@@ -94,7 +97,8 @@ class Kernel:
         active: the runs that this kernel executes now, by run id.
         bound: the workflows that are bound to this kernel, by name; of several with one name the last.
         codec: the codec with the layers of the store's URL, or None.
-        backend, executor: the open store and executor, or None.
+        backend: the open store, or None.
+        executors: the open executors by name; a single one is "default".
         keeper: keeps runs in the store; None without a store or without a plugin that keeps runs.
         closed: whether the kernel was closed, or is about to be.
 
@@ -106,7 +110,7 @@ class Kernel:
         self,
         *,
         store: str | StoreBackend = IN_MEMORY,
-        executor: str | Executor | None = None,
+        executor: str | Executor | Mapping[str, str | Executor] | None = None,
         plugins: Iterable[Any] = (),
         discover: bool = True,
         block: Iterable[str] = (),
@@ -136,7 +140,7 @@ class Kernel:
         self.bound: WeakValueDictionary[str, BoundWorkflow] = WeakValueDictionary()
         self.codec: Codec | None = None
         self.backend: StoreBackend | None = None
-        self.executor: Executor | None = None
+        self.executors: Mapping[str, Executor] = {}
         self.keeper: RunKeeper | None = None
         self._limiters: WeakValueDictionary[Limit, Limiter] = WeakValueDictionary()
         self._ref = ref(self)
@@ -205,7 +209,7 @@ class Kernel:
 
     async def _do_open(self) -> None:
         self._home = asyncio.get_running_loop()
-        self.codec, self.backend, self.executor = await self._resources.open()
+        self.codec, self.backend, self.executors = await self._resources.open()
         try:
             self.keeper = self._resources.keeper(self)
             for started in self.listeners("cano_kernel_started"):

@@ -5,16 +5,19 @@ from __future__ import annotations
 import inspect
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
+from cano.checks import text
+from cano.engine.calls import DEFAULT
 from cano.errors import ConfigurationError
+from cano.executors import Executor
 from cano.lazy_backend import check_contract
 from cano.plugins.advice import nearest
 from cano.plugins.codec_layers import LayeredCodec, Layers, check_order, shown, split_codec
 from cano.plugins.loading import Plugins
-from cano.protocols import Codec, Executor, StoreBackend
+from cano.protocols import Codec, StoreBackend
 
 if TYPE_CHECKING:
     from cano.engine.ports import Host, RunKeeper
@@ -29,7 +32,7 @@ _log = logging.getLogger("cano")
 
 
 class Resources:
-    """Opens and closes codec, store and executor. `Kernel` documents the arguments.
+    """Opens and closes codec, store and executors. `Kernel` documents the arguments.
 
     Attributes:
         plugins: the plugins; `hook` is pluggy's hook relay.
@@ -39,12 +42,14 @@ class Resources:
         self,
         plugins: Plugins,
         store: str | StoreBackend,
-        executor: str | Executor | None,
+        executor: str | Executor | Mapping[str, str | Executor] | None,
         namespace: str | None,
     ) -> None:
+        named = executor if isinstance(executor, Mapping) else {} if executor is None else {DEFAULT: executor}
+        self._executors = {text("the name of an executor", name): given for name, given in named.items()}
         for name, value, kind, what in (
             ("store", store, StoreBackend, "a URL such as 'memory://' or a StoreBackend"),
-            ("executor", executor, Executor | None, "a URL, an Executor or None"),
+            *(("executor", one, Executor, "a URL, an Executor, a mapping to them or None") for one in named.values()),
         ):
             if not isinstance(value, str) and (not isinstance(value, kind) or isinstance(value, type)):
                 hint = f"; write {nearest(name, str(value), ())!r}" if isinstance(value, os.PathLike) else ""
@@ -54,7 +59,6 @@ class Resources:
         self._opened: list[Any] = []
         self._warned = False
         self._store = store
-        self._executor = executor
         self._namespace = namespace
 
     @property
@@ -63,8 +67,8 @@ class Resources:
         name = repr(shown(self._store) if isinstance(self._store, str) else self._store)
         return name if self._namespace is None else f"{name} in the namespace {self._namespace!r}"
 
-    async def open(self) -> tuple[Codec | None, StoreBackend | None, Executor | None]:
-        """Open codec, store and executor, and return them; each may be None.
+    async def open(self) -> tuple[Codec | None, StoreBackend | None, dict[str, Executor]]:
+        """Open codec, store and executors, and return them; codec and store may be None.
 
         Raises:
             ConfigurationError: no plugin opens the store or the executor.
@@ -74,9 +78,10 @@ class Resources:
         codec: Codec | None = self.plugins.ask("cano_codec")
         given = self._store
         backend, layers = self.store_at(given) if isinstance(given, str) else (self._scoped(given), Layers())
-        executor = self._executor
-        if isinstance(executor, str):
-            executor = self.plugins.provided("executor", executor)
+        executors: dict[str, Executor] = {
+            name: self.plugins.provided("executor", one) if isinstance(one, str) else one
+            for name, one in self._executors.items()
+        }
         if backend is not None and backend.capabilities.encoded and codec is None:
             raise ConfigurationError(
                 f"the store {self.store_name} keeps bytes, and no plugin has a codec: the plugin 'msgspec' is "
@@ -90,17 +95,17 @@ class Resources:
         if layers and codec is not None:
             codec = LayeredCodec(codec, layers)
         try:
-            for part in (backend, executor):
+            for part in (backend, *executors.values()):
                 if (opener := getattr(part, "open", None)) is not None:
                     await opener()
                 self._opened.append(part)
         except BaseException:
             await self.close()
             raise
-        return codec, backend, executor
+        return codec, backend, executors
 
     async def close(self) -> None:
-        """Close store and executor, each even if the other raises."""
+        """Close store and executors, each even if another raises."""
         async with AsyncExitStack() as stack:
             while self._opened:
                 if (closer := getattr(self._opened.pop(0), "close", None)) is not None:

@@ -1,18 +1,20 @@
-"""The config of a task: retries and timeouts."""
+"""The config of a task: retries, timeouts, and where it is executed."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from cano.checks import Duration, time_limit
+from cano.checks import LARGEST, Duration, refuse, text, time_limit, whole
 from cano.errors import ConfigurationError
 from cano.protocols import RetryStrategy
 
 
 @dataclass(frozen=True, slots=True)
 class TaskConfig:
-    """The retries and timeouts of a task.
+    """The retries and timeouts of a task, and where it is executed.
 
     Attributes:
         retry: a `RetryStrategy`; or the name of a plugin's strategy ("none", "fixed", "exponential"); or None for no
@@ -22,15 +24,22 @@ class TaskConfig:
             the step begins with the commit before it, and the seconds count also while its process is down.
         on_exhausted: the next state if the step fails after its last attempt, with the error in
             `current_step().error`. None fails the run.
+        executor: the name of one of the kernel's executors, which executes the task; of a node its `exec` phase, and of
+            a split each branch. None is this process, except for what `Kernel(executor=…)` executes by default.
+        resources: what the executor must reserve for the task, by name, such as `{"GPU": 1}`; its own units.
+        priority: which tasks the executor begins first, if it has a choice: the larger numbers.
 
     Raises:
-        ConfigurationError: a timeout is not a positive number of seconds, or `retry` is of the wrong kind.
+        ConfigurationError: a timeout is not a positive number of seconds, or another value is of the wrong kind.
     """
 
     retry: RetryStrategy | str | None = None
     timeout: Duration = None
     total_timeout: Duration = None
     on_exhausted: Any = None
+    executor: str | None = None
+    resources: Mapping[str, float] = field(default_factory=dict, hash=False)
+    priority: int = 0
 
     def __post_init__(self) -> None:
         time_limit("timeout", self.timeout)
@@ -40,8 +49,20 @@ class TaskConfig:
             raise ConfigurationError(
                 f"retry must be a strategy with a delay() method, its name, or None, not {self.retry!r}"
             )
+        if self.executor is not None:
+            text("executor", self.executor)
+        whole("priority", self.priority, -LARGEST)
+        if not isinstance(self.resources, Mapping) or not all(map(_is_resource, self.resources.items())):
+            refuse("resources", self.resources, "a mapping from names to positive numbers, such as {'GPU': 1}")
+        object.__setattr__(self, "resources", dict(self.resources))
 
     @classmethod
     def minimal(cls) -> TaskConfig:
         """Return a config with no retries and no timeouts."""
         return cls(retry=None)
+
+
+def _is_resource(item: tuple[Any, Any]) -> bool:
+    name, amount = item
+    is_number = isinstance(amount, int | float) and not isinstance(amount, bool)
+    return isinstance(name, str) and is_number and 0 < amount < math.inf

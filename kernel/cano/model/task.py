@@ -24,7 +24,7 @@ class Task(ABC, Generic[StateT_co]):
         config: retries and timeouts; None for the workflow's default.
         targets: the states that `run` may return. If None, they are read from its return annotation
             (`-> Literal[State.A, State.B]`); without one, every state of the workflow is allowed.
-        plugin: the name of the plugin that executes the task; None for the engine.
+        plugin: the name of the plugin that executes the task, in the process of its run; None for the engine.
     """
 
     config: TaskConfig | None = None

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 import pluggy
 
 from cano.errors import PluginError
+from cano.executors import Executor
 from cano.model.config import TaskConfig
 from cano.model.expect import WATCHED
-from cano.protocols import Capabilities, Codec, CodecLayer, Executor, RetryStrategy, StoreBackend
+from cano.protocols import Capabilities, Codec, CodecLayer, RetryStrategy, StoreBackend
 from cano.safe_text import safe_repr
 
 
@@ -50,6 +51,7 @@ ANSWERS = {
     # what every run needs; without the other methods of a RunKeeper, runs can neither wait nor be listed
     "cano_keep_runs": Answer("a RunKeeper", ("keeps", "view", "begin", "settled", "stopped_driving", "close")),
     "cano_bind_state": Answer("an async function (run, state) that returns the next state", kind=Callable),
+    "cano_bind_call": Answer("an async function (argument) that returns the call's result", kind=Callable),
     "cano_default_config": Answer("a TaskConfig", kind=TaskConfig),
     "cano_retry_strategy": _like("a RetryStrategy", RetryStrategy),
     "cano_watch_lateness": Answer("an observer of a workflow's runs", WATCHED),

@@ -11,6 +11,7 @@ if typing.TYPE_CHECKING:
     from cano.testing.clock import VirtualClock
     from cano.testing.contract import DurableStoreBackendContract, StoreBackendContract
     from cano.testing.contract_damage import DamageContract
+    from cano.testing.contract_executor import ExecutorContract
     from cano.testing.contract_lost_answers import LostAnswersContract
     from cano.testing.contract_restart import RestartContract
     from cano.testing.crashes import CrashPoint, CrashReport, Outcome, survives_crashes
@@ -22,6 +23,7 @@ __all__ = [
     "CrashReport",
     "DamageContract",
     "DurableStoreBackendContract",
+    "ExecutorContract",
     "Fault",
     "Faults",
     "FaultyStore",
@@ -41,6 +43,7 @@ if not typing.TYPE_CHECKING:  # with these functions, type checkers would accept
             "clock": "VirtualClock",
             "contract": "DurableStoreBackendContract StoreBackendContract",
             "contract_damage": "DamageContract",
+            "contract_executor": "ExecutorContract",
             "contract_lost_answers": "LostAnswersContract",
             "contract_restart": "RestartContract",
             "crashes": "CrashPoint CrashReport Outcome survives_crashes",

@@ -82,7 +82,7 @@ async def test_defaults() -> None:
     async with Kernel() as kernel:
         result = await kernel.run(flow_of(end), {"a": 1})
         assert isinstance(kernel.clock, SystemClock)
-        assert kernel.executor is None
+        assert kernel.executors == {}
         assert {info.name for info in kernel.load()} >= {"memory", "retry"}
 
     assert (result.state, result.data, result.steps) == ("end", {"a": 1}, 1)
@@ -108,7 +108,7 @@ async def test_without_any_plugin() -> None:
         ("store", 5, "store must be a URL such as 'memory://' or a StoreBackend, not 5"),
         ("store", None, "store must be a URL"),
         ("store", {}, "store must be a URL"),
-        ("executor", 5, "executor must be a URL, an Executor or None, not 5"),
+        ("executor", 5, "executor must be a URL, an Executor, a mapping to them or None, not 5"),
         ("executor", object, "executor must be a URL"),
         ("grace", -1, "grace must be a number of seconds, 0 or more, not -1"),
         ("grace", math.nan, "grace must be a number of seconds"),
@@ -284,7 +284,7 @@ async def test_order_of_opening_and_closing(clock: VirtualClock) -> None:
     kernel = Kernel(discover=False, store=store, executor=executor, plugins=[Opens(log)], clock=clock)
     async with kernel:
         assert kernel.backend is store
-        assert kernel.executor is executor
+        assert kernel.executors == {"default": executor}
         log.append("body")
 
     assert log == [
@@ -472,7 +472,7 @@ async def test_stores_and_executors_by_url(clock: VirtualClock) -> None:
     )
     async with kernel:
         assert kernel.backend is store
-        assert kernel.executor is executor
+        assert kernel.executors == {"default": executor}
 
     assert sorted(map(str, log[:3])) == ["mine://executor", "mine://store", "passed"]
     assert log[-2:] == ["executor close", "store close"]

@@ -1,0 +1,36 @@
+"""Frames: byte strings on a socket between an executor and a worker, each after its length."""
+
+from __future__ import annotations
+
+import socket
+import struct
+
+_LENGTH = struct.Struct("!Q")
+NAME = "__mp_main__"
+"""The name of a worker's main module, as with multiprocessing: what is for `__name__ == "__main__"` is not executed."""
+RETURNED, RAISED = b"+", b"-"
+"""The first byte of an answer: before what the call returned, or the text of what it raised."""
+
+
+def send(connection: socket.socket, data: bytes) -> None:
+    """Send a frame. Raises OSError if the other side is gone."""
+    connection.sendall(_LENGTH.pack(len(data)) + data)
+
+
+def receive(connection: socket.socket) -> bytes | None:
+    """Return the next frame, or None if the other side is gone."""
+    try:
+        head = _exactly(connection, _LENGTH.size)
+        return None if head is None else _exactly(connection, _LENGTH.unpack(head)[0])
+    except ConnectionError:
+        return None
+
+
+def _exactly(connection: socket.socket, size: int) -> bytes | None:
+    parts = bytearray()
+    while len(parts) < size:
+        part = connection.recv(min(size - len(parts), 1 << 20))
+        if not part:
+            return None
+        parts += part
+    return bytes(parts)

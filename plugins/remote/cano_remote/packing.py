@@ -1,0 +1,133 @@
+"""Calls and their answers as bytes."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from cano import Changes, Codec, RemoteError, SerializationError, sleep_until, wait_for
+from cano.engine.ports import error_text, rendered
+
+from cano_remote.naming import Target, class_name, class_named
+
+FORMAT = 1
+_PAUSE: Any = type(sleep_until(0, then=""))
+
+
+class Request(NamedTuple):
+    """A call, as one process sends it to another one.
+
+    Attributes:
+        target: the function.
+        types: the names of the classes that its values may have.
+        context: what plugins send along, such as the trace that the call is a part of.
+        whole: whether the argument is the data of a whole task, and not one value for a node's `exec`.
+        values: the encoded step and argument.
+    """
+
+    target: Target
+    types: list[str]
+    context: Mapping[str, str]
+    whole: bool
+    values: bytes
+
+    def packed(self, codec: Codec) -> bytes:
+        """Return the request as bytes."""
+        target = [*self.target[:2], dict(self.target.attributes), self.target.code]
+        return codec.encode([FORMAT, target, self.types, dict(self.context), self.whole, self.values])
+
+    @classmethod
+    def unpacked(cls, data: bytes, codec: Codec) -> Request:
+        """Return the request that was packed into `data`.
+
+        Raises:
+            SerializationError: the bytes are corrupt, or of another version.
+        """
+        try:
+            version, target, *rest = codec.decode(data)
+            if version != FORMAT:
+                raise ValueError(f"it has format {version!r}, and this version of cano-remote reads {FORMAT}")
+            return cls(Target(*target), *rest)
+        except (TypeError, ValueError) as error:
+            raise SerializationError(f"a call for this process cannot be read: {error}") from error
+
+
+class Answer(NamedTuple):
+    """The result of a call, and its changes of the data.
+
+    Attributes:
+        result: the result.
+        changes: the changes of a whole task.
+        reads: the keys whose values a whole task has read.
+    """
+
+    result: Any
+    changes: Changes | None = None
+    reads: tuple[str, ...] = ()
+
+    def packed(self, codec: Codec) -> bytes:
+        """Return the answer as bytes. Raises SerializationError if a value cannot be encoded."""
+        result, pause = self.result, isinstance(self.result, _PAUSE)
+        if isinstance(result, _PAUSE):
+            result = [result.signal, result.then, result.timeout, result.until, result.on_timeout, result.fresh]
+        changes = None if self.changes is None else self.changes.packed()
+        return codec.encode([True, pause, result, changes, list(self.reads)])
+
+
+def packed_error(error: BaseException, codec: Codec) -> bytes:
+    """Return an error that a call raised as bytes: its class, arguments and attributes, as far as they can be sent."""
+    place = f"raised in process {os.getpid()} on {socket.gethostname()}"
+    try:
+        arguments = codec.encode(error.args)
+    except Exception:  # noqa: BLE001  # an argument cannot be sent: the error's text must do
+        arguments = None
+    attributes = {}
+    for name, value in vars(error).items():
+        try:
+            attributes[name] = codec.encode(value)
+        except Exception:  # noqa: BLE001  # this attribute cannot be sent
+            continue
+    note = f"{place}:\n{rendered(error)}"
+    return codec.encode([False, class_name(type(error)), arguments, attributes, error_text(error), note])
+
+
+def unpacked(data: bytes, codec: Codec) -> Answer | Exception:
+    """Return what `data` was made of: an answer, or the error that the call raised.
+
+    Raises:
+        SerializationError: the bytes are corrupt, or have a value of a class that this program does not know.
+    """
+    fine, *rest = codec.decode(data)
+    if not fine:
+        return _error(codec, *rest)
+    pause, result, changes, reads = rest
+    if pause:
+        signal, then, timeout, until, on_timeout, fresh = result
+        if signal is None:
+            result = sleep_until(until, then=then)
+        else:
+            result = wait_for(signal, then=then, timeout=timeout, on_timeout=on_timeout, fresh=fresh)
+    return Answer(result, None if changes is None else Changes.unpacked(changes), tuple(reads))
+
+
+def _error(
+    codec: Codec, name: str, arguments: bytes | None, attributes: Mapping[str, bytes], text: str, note: str
+) -> Exception:
+    """Return the error; a `RemoteError` with its text where it cannot be made here."""
+    made: Exception | None = None
+    kind = class_named(name)
+    if kind is not None and issubclass(kind, Exception) and arguments is not None:
+        try:
+            args = codec.decode(arguments)
+            made = kind.__new__(kind, *args)
+            made.args = args
+            for key, value in attributes.items():
+                setattr(made, key, codec.decode(value))
+        except Exception:  # noqa: BLE001  # the class cannot be made of its arguments
+            made = None
+    if made is None:
+        made = RemoteError(text, error_type=name)
+    made.add_note(note)
+    return made
