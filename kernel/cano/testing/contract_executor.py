@@ -167,6 +167,8 @@ class ExecutorContract:
             (each / "go").touch()
         assert [*await asyncio.gather(*holding), await last] == [b"done"] * self.places + [b"last"]
         assert waiting.cancelled()
+        # with each place in use, nothing that began before is still executing
+        await asyncio.gather(*(executor.submit(call_of(executor_calls.hold, each)) for each in folders))
         assert not (folder / "noted").exists()
 
     # workers and the executor's life
