@@ -173,6 +173,9 @@ class Keeper:
                 self._caretaker.look_after(run)
                 return run
         await identity.check(found)
+        if found.holder == IMPORTED:
+            message = f"run {run_id} was imported, so that nothing executes it by itself; to continue it, call "
+            raise ConfigurationError(f"{message}kernel.resume(flow, {run_id!r})", run_id=run_id)
         repeated = parent is not None and on_existing == "return" and (parent.attempt > 1 or parent.run.resumed)
         return await self._claimer.claim(plan, stored.migrated(found), resume_ended=repeated, timeout=timeout)
 

@@ -184,6 +184,8 @@ async def test_an_imported_run_does_not_move_by_itself(place: str | StoreBackend
         assert (await kernel.resume_many(flow, "status = parked")).refused.keys() == {"one"}
         assert "it was imported" in (await kernel.explain("one")).detail
         assert (await kernel.get("one")).status is RunStatus.PARKED
+        with pytest.raises(ConfigurationError, match=r"to continue it, call kernel\.resume\(flow, 'one'\)"):
+            await kernel.run(flow, run_id="one")
         with pytest.raises(VersionMismatchError):
             await kernel.resume(order.flow(version="2"), "one")
         assert await kernel.recover(flow) == []
@@ -301,6 +303,44 @@ async def test_ids_in_use(place: str | StoreBackend) -> None:
         if kernel.backend is not None and kernel.backend.capabilities.audit:
             entries = [entry for entry in await kernel.audit("two") if entry.action == "import"]
             assert [entry.detail for entry in entries] == ["of run one"]
+
+
+async def test_runs_whose_first_entries_were_discarded(url_of: Callable[[str], str], home: str) -> None:
+    """Such a run is imported as it is; its history begins there, so that no fork lacks data of before."""
+    flow = Order().flow()
+    async with Kernel(store=url_of("sqlite"), **OPTIONS) as kernel:
+        await ended(kernel, flow, "one")
+        store: Any = kernel.backend
+        await store.discard_history("one", 2)
+        first = (await kernel.history("one"))[0].seq
+        assert first > 0
+        file = await exported(kernel, "one")
+    async with Kernel(store=home, **OPTIONS) as kernel:
+        kernel.bind(flow)
+        await kernel.import_run(file)
+        view = await kernel.get("one")
+        assert [entry.seq for entry in await kernel.history("one")] == [2]
+        await kernel.fork("one", 2, "two")
+        assert (await kernel.get("two")).data == view.data == {"log": ["taken", "asked"], "card": Card("4000", 3)}
+        assert (await kernel.get("two")).wait == view.wait
+
+
+async def test_encrypting_again_keeps_an_imported_run(url_of: Callable[[str], str], keys: None) -> None:
+    """A new key encrypts an imported run, too, and no worker can take it meanwhile or afterwards."""
+    order = Order()
+    flow, url = order.flow(), url_of("sqlite") + "?codec=encrypt"
+    async with Kernel(store=url, **OPTIONS) as kernel:
+        await ended(kernel, flow, "one")
+        await kernel.import_run(await exported(kernel, "one"), "two")
+    os.environ[KEYS_ENV] = f"{new_key('second')},{os.environ[KEYS_ENV]}"
+    async with Kernel(store=url, **OPTIONS) as kernel:
+        store: Any = kernel.backend
+        results = {each.run_id: each.problem async for each in store.reencrypted("me:1@:x", kernel.clock.time)}
+        assert results == {"one": None, "two": None}
+        await kernel.signal("two", "paid", "Ada")
+        assert await kernel.recover(flow) == []
+        assert (await kernel.get("two")).status is RunStatus.PARKED
+        assert (await kernel.resume(flow, "two")).data["paid by"] == "Ada 4000"
 
 
 # redaction and encryption

@@ -55,6 +55,15 @@ def test_an_unfinished_run_names_the_commands_that_help(cano: Cano, project: Pat
     assert "only resume() continues it" in cano("explain", "w 2").stdout.replace("\n", " ")
     assert cano("recover", "shop").exit_code == 0
     assert json.loads(cano("show", "w 2", "--json").stdout)["status"] == "parked"
+    assert "cano resume MODULE:FLOW 'w 2'" in cano("run", "shop", "--run-id", "w 2").stderr
+    moved = cano("migrate-store", "sqlite:///runs.db", "sqlite:///moved.db", "--json")
+    assert json.loads(moved.stdout)["copied"] == 2
+    assert cano("signal", "w 2", "approved", "1", "--store", "sqlite:///moved.db").exit_code == 0
+    assert cano("recover", "shop", "--store", "sqlite:///moved.db").exit_code == 0
+    assert json.loads(cano("show", "w 2", "--json", "--store", "sqlite:///moved.db").stdout)["status"] == "parked"
+    assert (
+        json.loads(cano("resume", "shop", "w 2", "--json", "--store", "sqlite:///moved.db").stdout)["run_id"] == "w 2"
+    )
 
 
 def test_files_through_pipes(cano: Cano, project: Path, order: str) -> None:

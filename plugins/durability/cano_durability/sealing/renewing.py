@@ -22,6 +22,7 @@ from cano import (
 )
 
 from cano_durability.bounds import off_loop
+from cano_durability.keys import IMPORTED
 from cano_durability.restating import restated
 from cano_durability.sealing.seals import NO_LINK, SEAL, Name, Seal, SealedRun
 
@@ -93,7 +94,9 @@ async def renew_history(store: Sealed, run_id: str, token: int, hold: Callable[[
         run.seal = run.seal._replace(link=run.chain(link, entries[at:], written[at:]))
         run.seal = run.seal._replace(head=run.head(record))
         own = {SEAL: store.wrapped_seal(run.seal, run_id, record.seq)}
-        commit = restated(record, token, record.updated)._replace(own=own, release=at == len(entries))
+        commit = restated(record, token, record.updated)._replace(
+            own=own, release=at == len(entries) and record.holder != IMPORTED
+        )
         await cast(RewritingStore, store.inner).rewrite(commit, renewed)
     return sum(counts)
 
