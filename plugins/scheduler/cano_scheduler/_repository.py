@@ -30,6 +30,10 @@ class Repository(Protocol):
 
     shared: bool
 
+    async def prepare(self) -> None:
+        """Called before many schedules are attached."""
+        ...
+
     async def attach(self, schedule: Schedule, now: int) -> None:
         """Load or create the state of a schedule."""
         ...
@@ -90,6 +94,9 @@ class LocalRepository:
     def __init__(self) -> None:
         self.states: dict[str, State] = {}
         self._ticks: dict[str, deque[Tick]] = {}
+
+    async def prepare(self) -> None:
+        """Do nothing."""
 
     async def attach(self, schedule: Schedule, now: int) -> None:
         """Load or create the state of a schedule."""

@@ -166,6 +166,7 @@ class Service:
                 self._check_data(schedule)
             now = runner.now()
             schedules = list(self.schedules.values())
+            await runner.repository.prepare()
             for first in range(0, len(schedules), _AT_ONCE):  # they share the store's syncs
                 some = schedules[first : first + _AT_ONCE]
                 await asyncio.gather(*(self._attach_if_readable(schedule, now) for schedule in some))

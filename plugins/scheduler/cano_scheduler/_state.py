@@ -126,15 +126,19 @@ def _checked(value: T) -> T:
     Raises:
         TypeError: a field has another value.
     """
-    for name, annotation in value.__annotations__.items():
-        kind = _KINDS.get(annotation)
+    for name, kinds in _FIELDS[type(value).__name__]:
         found = getattr(value, name)
-        if kind is not None and (not isinstance(found, kind) or (isinstance(found, bool) and annotation != "bool")):
+        if type(found) not in kinds:
             raise TypeError(f"its {name} is {found!r}")
     return value
 
 
 T = TypeVar("T", State, Job)
 _KINDS: dict[str, Any] = {
-    "str": str, "int": int, "bool": bool, "int | None": int | None, "str | None": str | None,
+    "str": (str,), "int": (int,), "bool": (bool,), "int | None": (int, type(None)), "str | None": (str, type(None)),
 }  # fmt: skip
+_FIELDS = {
+    kind.__name__: [(name, _KINDS[each]) for name, each in kind.__annotations__.items() if each in _KINDS]
+    for kind in (State, Job)
+}
+"""The checked fields of each class, and the types of their values."""

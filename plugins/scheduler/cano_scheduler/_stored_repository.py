@@ -32,7 +32,7 @@ from cano import (
 )
 from cano.safe_text import escaped
 
-from cano_scheduler._decide import Decision
+from cano_scheduler._decide import Decision, is_current
 from cano_scheduler._lifecycle import adopt, begin
 from cano_scheduler._repository import Change
 from cano_scheduler._schedule import Schedule
@@ -75,7 +75,12 @@ class StoredRepository:
         self._seen: tuple[float, str] | None = None  # the place of the schedule that `refresh` looked at last
         self._keys: dict[str, str] = {}
         self._ids: dict[str, str] = {}  # of schedules by those of their records
+        self._empty = False  # whether the store had no schedule, so that none need be looked for
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def prepare(self) -> None:
+        """Find out whether the store has any schedule."""
+        self._empty = not await self._backend.runs(RunFilter(workflow=WORKFLOW, limit=1))
 
     async def attach(self, schedule: Schedule, now: int) -> None:
         """Load or create the state of a schedule. If its trigger has changed, it begins at `now`."""
@@ -88,9 +93,22 @@ class StoredRepository:
             state=state.status, status=RunStatus.PARKED, data={"state": self._encode(state.packed())}, wait=_WAIT,
             created=created, updated=created,
         )  # fmt: skip
-        record = await self._backend.load(_PREFIX + own)
-        if record is None:
-            record = await self._backend.create(new)
+        for run_id in () if self._empty else (new.run_id, _PREFIX + own):
+            record = await self._backend.load(run_id)
+            if record is not None and _is_of(record, schedule.flow.name):
+                break
+        else:
+            record = await self._create(schedule, new, own)
+        self._name(schedule.id, record.run_id.removeprefix(_PREFIX))
+        if record is new:
+            state.key = schedule.id
+            self._keep(schedule.id, _record_after(record), state)
+        elif not is_current(schedule, self._cache(schedule.id, record)):
+            await self.update(schedule.id, lambda state: adopt(schedule, state, now))
+
+    async def _create(self, schedule: Schedule, new: RunRecord, own: str) -> RunRecord:
+        """Store the record of a schedule, or return the existing one."""
+        record = await self._backend.create(new)
         if not _is_of(record, schedule.flow.name):  # another workflow's schedule, or an ordinary run, has the id
             record = await self._backend.create(new._replace(run_id=_PREFIX + own))
             if not _is_of(record, schedule.flow.name):
@@ -98,9 +116,7 @@ class StoredRepository:
                     f"schedule {schedule.id!r} cannot keep its state: ordinary runs have the ids {new.run_id!r} and "
                     f"{record.run_id!r}; give the schedule another id", run_id=record.run_id, workflow=record.workflow,
                 )  # fmt: skip
-        self._name(schedule.id, record.run_id.removeprefix(_PREFIX))
-        self._cache(schedule.id, record)
-        await self.update(schedule.id, lambda state: adopt(schedule, state, now))
+        return record
 
     def key(self, id: str) -> str:
         """Return how the ids of a schedule's runs begin: with its id, unless another workflow's schedule has that."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -83,6 +84,36 @@ async def test_old_ticks_are_discarded(make_kernel: MakeKernel, diary: Diary, st
             assert [tick.outcome for tick in ticks[-20:]] == ["fired"] * 20
             assert (20 <= len(ticks) < 60 and len(entries) < 100) == (keep is not None)
             assert (await scheduler.status("e")).fired == len(diary.ids) == total
+
+
+async def test_each_schedule_starts_with_one_call(
+    make_kernel: MakeKernel, diary: Diary, store: MemoryBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a store without schedules each is created at once; a later process loads each."""
+    calls = list[str]()
+
+    def counting(name: str) -> None:
+        honest = getattr(store, name)
+
+        async def call(*arguments: Any) -> Any:
+            calls.append(name)
+            return await honest(*arguments)
+
+        monkeypatch.setattr(store, name, call)
+
+    for name in ("load", "create", "commit"):
+        counting(name)
+    flow = diary.flow()
+    for some, expected in ((3, ["create"] * 3), (3, ["load"] * 3), (4, ["load"] * 5 + ["create"])):
+        async with make_kernel() as kernel:
+            scheduler = Scheduler(kernel)
+            for number in range(some):
+                scheduler.every(f"e{number}", flow, 1000, first=datetime(2100, 1, 1, tzinfo=UTC))
+            calls.clear()
+            await scheduler.start()
+            assert sorted(calls, reverse=True) == expected
+            await scheduler.stop()
+            assert (await scheduler.status("e0")).next == (await scheduler.status("e2")).next
 
 
 async def test_each_poll_looks_at_some_of_many_schedules(
