@@ -80,7 +80,7 @@ class Batch:
         end = len(statements)
         if awaiting:
             statements.append((ANSWERED, (texts(awaiting),)))
-        statements += [work.more for work in works if isinstance(work, Append) and work.more and not again]
+        statements += [more for work in works if isinstance(work, Append) and not again for more in work.more]
         if news := [work.news for work in works if work.news is not None]:
             statements.append(telling(self._channel, self._sender, news))
         rows = await carry_out(connection, statements)

@@ -10,6 +10,7 @@ from cano import AuditEntry, Commit, RunStatus
 from cano_msgspec.packing import LARGE, pack_changes, pack_extra, size_of
 
 from cano_postgres.arrays import Array, bigs, blobs, flags, integers, reals, texts
+from cano_postgres.attributes import written
 from cano_postgres.audit import committed
 from cano_postgres.work import Rows, Statement
 
@@ -68,7 +69,7 @@ class Append:
         line: the fields of every commit.
         rest: the fields that most commits leave unset.
         consumed: the ids of the consumed signals, each with whether it is the engine's own.
-        more: a statement for the same transaction, which does nothing unless the commit is applied in it; or None.
+        more: statements for the same transaction, which do nothing unless the commit is applied in it.
         ends: whether the run ends or is parked, of which other backends are notified after the commit.
     """
 
@@ -94,7 +95,9 @@ class Append:
         until, awaits_own = (None, False) if wait is None else (wait.until, wait.own)
         self.rest = (status.value, until, awaited, awaits_own, extra, commit.release)
         self.plain = status is RunStatus.RUNNING and extra is None and not commit.release and not self.consumed
-        self.more: Statement | None = None
+        self.more: list[Statement] = []
+        if commit.attributes is not None:
+            self.follow_with(written(commit.run_id, self.mark, commit.attributes))
         if entry is not None:
             self.follow_with(committed(commit, self.mark, entry))
         self.ends = commit.release or status.finished
@@ -106,14 +109,15 @@ class Append:
         return mark
 
     def follow_with(self, more: Statement, size: int = 0) -> None:
-        """Set `more`, which writes `size` bytes."""
-        self.plain, self.more = False, more  # the statement of plain steps does not wait for another
+        """Add a statement to `more`, which writes `size` bytes."""
+        self.plain = False  # the statement of plain steps does not wait for another
+        self.more.append(more)
         self.size += size
 
     def statements(self, *, again: bool) -> Sequence[Statement]:
         """Return the commit, and `more`; before it, with `again`, a query whether it was applied."""
         made = [(_MADE, (self.run_id, self.line[3], self.mark))] if again else []
-        return [*made, joined([self]), *(() if self.more is None else (self.more,))]
+        return [*made, joined([self]), *self.more]
 
     def outcome(self, rows: Sequence[Rows], *, again: bool) -> int | None:
         """Return the length of the run's tail, or None."""

@@ -26,7 +26,7 @@ from cano import (
 )
 from cano_msgspec.ends import Ends
 
-from cano_postgres import audit, notices, pruning, reading, signals
+from cano_postgres import attributes, audit, notices, pruning, reading, signals
 from cano_postgres.commits import Append
 from cano_postgres.connection import check_parameters, check_server, connect
 from cano_postgres.failures import passes, translated, unkept, unreachable
@@ -225,6 +225,12 @@ class Engine:
 
     async def runs(self, filter: RunFilter) -> Sequence[RunRecord]:
         return await self._reader.ask(reading.runs, filter)
+
+    async def count(self, filter: RunFilter) -> int:
+        return await self._reader.ask(attributes.count, filter)
+
+    async def attribute_names(self) -> Sequence[tuple[str, bytes]]:
+        return await self._reader.ask(attributes.names)
 
     async def history(self, run_id: str) -> Sequence[Transition]:
         return await self.history_page(run_id, None, None)

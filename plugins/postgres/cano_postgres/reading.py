@@ -81,7 +81,7 @@ HISTORY = """
     ORDER BY journal.line"""
 
 
-_MORE: dict[str, LiteralString] = {
+MORE: dict[str, LiteralString] = {
     "state": "state = %(state)s",
     "created_after": "{created} > %(created_after)s",
     "created_before": "{created} < %(created_before)s",
@@ -100,6 +100,7 @@ def listing(
     after: bool = False,
     more: tuple[str, ...] = (),
     running: bool = False,
+    also: tuple[LiteralString, ...] = (),
 ) -> LiteralString:
     """Return the query for a filter that has these fields. Each reads one index, newest run first.
 
@@ -108,6 +109,7 @@ def listing(
         often: whether most runs have the status, so that the index by workflow is the shorter way.
         more: names of the other fields that the filter has.
         running: whether the status is RUNNING, whose index is by workflow, too.
+        also: the conditions on search attributes.
     """
     wanted: list[LiteralString] = []
     each = running and status and not workflow and not parent  # one workflow after the other
@@ -128,7 +130,8 @@ def listing(
     created: LiteralString = "created" if wanted else "(created + 0)"
     if after:
         wanted.append(f"{created} <= %(created)s AND ({created} < %(created)s OR run_id < %(run_id)s)")
-    wanted += [_MORE[name].format(created=created) for name in more]
+    wanted += [MORE[name].format(created=created) for name in more]
+    wanted += also
     where: LiteralString = f"WHERE {' AND '.join(wanted)} " if wanted else ""
     order: LiteralString = f"ORDER BY {created} DESC, run_id DESC LIMIT %(limit)s::bigint"
     if each:
@@ -163,6 +166,30 @@ async def exists(connection: Connection, run_id: str) -> bool:
 
 async def runs(connection: Connection, filter: RunFilter) -> Sequence[RunRecord]:
     """Return the matching runs without data, newest first."""
+    if filter.attributes is not None:
+        from cano_postgres import attributes  # late: it needs this module
+
+        return await attributes.runs(connection, filter)
+    return await listed(connection, *question(filter))
+
+
+def question(filter: RunFilter, also: tuple[LiteralString, ...] = ()) -> tuple[LiteralString, dict[str, Any]]:
+    """Return the statement of a list, and the values of its parameters; without those of `also`."""
+    text = listing(
+        filter.workflow is not None,
+        filter.status is not None,
+        filter.parent is not None,
+        filter.status is RunStatus.SUCCEEDED,
+        filter.after is not None,
+        tuple(name for name in MORE if getattr(filter, name) is not None),
+        filter.status is RunStatus.RUNNING,
+        also,
+    )
+    return text, values_of(filter)
+
+
+def values_of(filter: RunFilter) -> dict[str, Any]:
+    """Return the values of the parameters of a filter without attributes."""
     wanted: dict[str, Any] = {
         "workflow": filter.workflow,
         "status": None if filter.status is None else filter.status.value,
@@ -171,18 +198,7 @@ async def runs(connection: Connection, filter: RunFilter) -> Sequence[RunRecord]
     }
     if filter.after is not None:
         wanted["created"], wanted["run_id"] = filter.after
-    more = tuple(name for name in _MORE if getattr(filter, name) is not None)
-    wanted |= {name: getattr(filter, name) for name in more}
-    question = listing(
-        filter.workflow is not None,
-        filter.status is not None,
-        filter.parent is not None,
-        filter.status is RunStatus.SUCCEEDED,
-        filter.after is not None,
-        more,
-        filter.status is RunStatus.RUNNING,
-    )
-    return await listed(connection, question, wanted)
+    return wanted | {name: getattr(filter, name) for name in MORE if getattr(filter, name) is not None}
 
 
 async def ready(connection: Connection, now: float, workflows: Collection[str] | None) -> Sequence[RunRecord]:

@@ -9,6 +9,7 @@ from zlib import crc32
 from cano import RunRecord, RunStatus
 from cano_msgspec.packing import LARGE, pack_changes, pack_extra, size_of
 
+from cano_postgres.arrays import blobs, texts
 from cano_postgres.work import Rows, Statement
 
 _CREATE = """
@@ -20,13 +21,26 @@ _CREATE = """
     )
     INSERT INTO journal (run, line, seq, state, status, at, packed)
     SELECT id, 1, seq, state, status, created, %s FROM made RETURNING run"""
+_CREATE_WITH_ATTRIBUTES = _CREATE.replace(
+    """
+    )
+    INSERT INTO journal""",
+    """
+    ), found AS (
+        INSERT INTO attributes (run, name, value, created)
+        SELECT made.id, given.name, given.value, made.created
+        FROM made, unnest(%s::text[], %s::bytea[]) AS given (name, value)
+    )
+    INSERT INTO journal""",
+)
 # lock the row first: then the next statement sees every commit
 _LOCK = "SELECT 1 FROM runs WHERE run_id = %s FOR UPDATE"
 _FORGET = """
     WITH gone AS (DELETE FROM runs WHERE run_id = %s RETURNING id),
         signals AS (DELETE FROM signals WHERE run_id = %s),
         lines AS (DELETE FROM journal USING gone WHERE journal.run = gone.id),
-        data AS (DELETE FROM snapshot USING gone WHERE snapshot.run = gone.id)
+        data AS (DELETE FROM snapshot USING gone WHERE snapshot.run = gone.id),
+        found AS (DELETE FROM attributes USING gone WHERE attributes.run = gone.id)
     SELECT id FROM gone"""
 
 
@@ -46,9 +60,10 @@ class Create:
             run.run_id, run.workflow, run.version, run.fingerprint, run.parent, run.created, run.updated, run.state,
             run.status.value, run.seq, tail, run.holder, run.expires, run.token, wake,
             None if awaited is None else awaited.encode(), awaits_own, pack_extra(run.error, run.wait, run.payload),
-            pack_changes(run.data, (), run.own),
         )  # fmt: skip
-        self._create: Statement = _CREATE, row
+        found = (texts(run.attributes), blobs(run.attributes.values())) if run.attributes else ()
+        statement = _CREATE_WITH_ATTRIBUTES if found else _CREATE
+        self._create: Statement = statement, (*row, *found, pack_changes(run.data, (), run.own))
 
     def statements(self, *, again: bool) -> Sequence[Statement]:
         """Return the insertion, which may be repeated: then the id exists."""

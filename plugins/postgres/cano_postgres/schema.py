@@ -11,6 +11,8 @@
 - `signals` has the signals sent to a run, even before the run exists. A consumed signal keeps its id.
 - `runs.wake` is the time from which a parked run can continue: the end of its wait, or minus infinity once its signal
   has come. So one index finds the runs that are ready, however many are parked and however many signals no run awaits.
+- `attributes` has the search attributes of runs, as bytes that keep the order of values, and the time of the creation,
+  by which lists are sorted.
 - `audit` has the entries of the audit. They stay when their run is deleted. `mark` is a random number, as in `journal`.
 
 The column `own` tells the engine's own values and signals from those of users; `runs.awaits_own`, which kind `awaited`
@@ -184,6 +186,16 @@ MIGRATIONS: tuple[tuple[Step, ...], ...] = (
         "CREATE INDEX runs_to_wake ON runs (workflow, wake) WHERE wake IS NOT NULL",
     ),
     ("ALTER TABLE runs ADD COLUMN discarded bigint",),
+    (
+        """CREATE TABLE attributes (
+            run bigint NOT NULL,
+            name text COLLATE "C" NOT NULL,
+            value bytea NOT NULL,
+            created float8 NOT NULL,
+            PRIMARY KEY (run, name)
+        )""",
+        "CREATE INDEX attributes_by_value ON attributes (name, value, created)",
+    ),
 )
 """The statements and functions that migrate a schema from each version to the next; the first creates the tables."""
 

@@ -12,9 +12,10 @@ from typing import Any
 import psycopg
 import pytest
 from cano import RunFilter, RunRecord, RunStatus, Signal, Wait
+from cano.search_attributes import encoded, ranges
 from cano.testing.contract_base import LATER, NOW, new_run, step
 from cano_msgspec.packing import unpack_changes
-from cano_postgres import PostgresBackend, audit, leases, pruning, reading, signals
+from cano_postgres import PostgresBackend, attributes, audit, leases, pruning, reading, signals
 from cano_postgres.connection import prepare_reader
 from psycopg import sql
 
@@ -47,14 +48,16 @@ def explain(url: str, store: PostgresBackend) -> Explain:
     """The plan of a query, as a reading connection keeps it for all values."""
 
     async def plan(question: Any, *given: Any) -> str:
-        values = [VALUES[name] for name in re.findall(r"%\((\w+)\)s", question)] or given
+        known = VALUES | given[0] if given and isinstance(given[0], dict) else VALUES
+        values = [known[name] for name in re.findall(r"%\((\w+)\)s", question)] or given
         numbers = iter(range(1, 99))
         text = re.sub(r"%(\(\w+\))?s", lambda _: f"${next(numbers)}", question)
         async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
             await prepare_reader(connection, store._settings)
             await connection.execute(f"PREPARE asked AS {text}", prepare=False)
             literals = sql.SQL(", ").join(sql.Literal(value) for value in values)
-            cursor = await connection.execute(sql.SQL("EXPLAIN EXECUTE asked ({})").format(literals))
+            given_values = sql.SQL("({})").format(literals) if values else sql.SQL("")
+            cursor = await connection.execute(sql.SQL("EXPLAIN EXECUTE asked {}").format(given_values))
             return "\n".join(line for (line,) in await cursor.fetchall())
 
     return plan
@@ -86,7 +89,7 @@ async def test_polls_and_lists_read_an_index(store: PostgresBackend, ask: Ask, e
     for plan in [await explain(pruning.AGED), await explain(pruning.TOO_MANY)]:
         assert "Seq Scan" not in plan
         assert "runs_by_status" in plan or "runs_by_workflow" in plan
-    more = [(), ("state", "updated_after"), ("created_after",), tuple(reading._MORE)]
+    more = [(), ("state", "updated_after"), ("created_after",), tuple(reading.MORE)]
     for workflow, status, parent, often, names in product(*[(True, False)] * 4, more):
         plan = await explain(reading.listing(workflow, status, parent, often, more=names))
         index = (
@@ -99,11 +102,52 @@ async def test_polls_and_lists_read_an_index(store: PostgresBackend, ask: Ask, e
         assert "Sort  (" not in plan.replace("Incremental Sort", ""), plan  # only among runs of the same time
 
 
+async def test_searches_read_an_index(store: PostgresBackend, ask: Ask, explain: Any, url: str) -> None:
+    """Among 10,000 runs with attributes, after ANALYZE, no list and no count by them scans a table.
+
+    Where many runs have the attribute, the list is not sorted: it is read from the index, newest first.
+    """
+    ask(_FILL_RUNS, NOW, NOW + 1e9)
+    ask("""INSERT INTO attributes SELECT id, 'tenant',
+        convert_to(CASE WHEN id %% 3 > 0 THEN 'smost' ELSE 's' || id %% 1000 END, 'UTF8'), created FROM runs""")
+    ask("INSERT INTO attributes SELECT id, 'amount', convert_to('n3' || 50000 + id, 'UTF8'), created FROM runs")
+    ask("ANALYZE")
+    rare, most = (ranges("=", [encoded(tenant)]) for tenant in ("9", "most"))
+    some, few = ranges(">=", [b"n350000"]), ranges(">", [b"n359900"])
+    fields: list[dict[str, Any]] = [
+        {}, {"status": RunStatus.FAILED}, {"status": RunStatus.SUCCEEDED}, {"workflow": "flow 1"}, {"parent": "p"},
+        {"workflow": "flow 1", "status": RunStatus.SUCCEEDED, "state": "A", "updated_after": 9.0, "limit": 9},
+        {"status": RunStatus.RUNNING, "after": (NOW, "1")}, {"status": RunStatus.PARKED, "created_before": NOW},
+    ]  # fmt: skip
+    wanted: list[tuple[Any, bool]] = [
+        ({"tenant": rare}, True), ({"tenant": most}, True), ({"tenant": most, "amount": some}, True),
+        ({"tenant": most, "amount": few}, False), ({"amount": few}, False), ({"amount": some}, True),
+    ]  # fmt: skip
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        await prepare_reader(connection, store._settings)
+        for (these, ordered), more in product(wanted, fields):
+            filter = RunFilter(attributes=these)._replace(**more)
+            for listed in (True, False):
+                found = await attributes.search(connection, filter, ordered=listed)
+                assert found is not None
+                question, its = (attributes.question if listed else attributes.counting)(filter, found)
+                plan = await explain(question, its)
+                assert "Seq Scan" not in plan, plan
+                assert "Hash" not in plan, plan
+                if ordered and listed and filter.status is not RunStatus.RUNNING:  # which is read workflow by workflow
+                    assert "Sort  (" not in plan.replace("Incremental Sort", ""), plan
+            assert await store.count(filter) == len(await store.runs(filter))
+    for question in (attributes.NAMES, attributes.few("a.name = %(name)s")):
+        plan = await explain(question, *([{"name": "tenant"}] if "%(name)s" in question else []))
+        assert "Index Only Scan using attributes_by_value" in plan
+        assert "Seq Scan" not in plan
+
+
 async def test_lists_of_running_runs_read_their_index(store: PostgresBackend, ask: Ask, explain: Explain) -> None:
     """The list of running runs, of a workflow or of all, reads their index from each workflow's place."""
     ask(_FILL_RUNS.replace("'succeeded'", "'running'"), NOW, NOW + 1e9)
     ask("ANALYZE")
-    for workflow, after, names in product((True, False), (True, False), [(), tuple(reading._MORE)]):
+    for workflow, after, names in product((True, False), (True, False), [(), tuple(reading.MORE)]):
         plan = await explain(reading.listing(workflow, True, False, after=after, more=names, running=True))
         assert set(re.findall(r"Scan .*using (\w+)|(\w+) Scan on runs", plan)) == {("runs_running", "")}, plan
         assert workflow or re.search(r"Index Cond: \(\(?workflow = names.name", plan), plan
