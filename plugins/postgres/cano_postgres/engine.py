@@ -224,7 +224,7 @@ class Engine:
         return await self._reader.ask(reading.load, run_id, run_id=run_id)
 
     async def runs(self, filter: RunFilter) -> Sequence[RunRecord]:
-        return await self._reader.ask(reading.runs, filter)
+        return await self._reader.ask((reading if filter.attributes is None else attributes).runs, filter)
 
     async def count(self, filter: RunFilter) -> int:
         return await self._reader.ask(attributes.count, filter)

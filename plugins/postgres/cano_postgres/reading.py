@@ -165,11 +165,7 @@ async def exists(connection: Connection, run_id: str) -> bool:
 
 
 async def runs(connection: Connection, filter: RunFilter) -> Sequence[RunRecord]:
-    """Return the matching runs without data, newest first."""
-    if filter.attributes is not None:
-        from cano_postgres import attributes  # late: it needs this module
-
-        return await attributes.runs(connection, filter)
+    """Return the runs that match a filter without attributes, newest first, without data."""
     return await listed(connection, *question(filter))
 
 

@@ -116,7 +116,7 @@ def runs(connection: sqlite3.Connection, filter: RunFilter) -> Sequence[RunRecor
     found = search(connection, filter)
     if found is None:
         return []
-    question, wanted = reading.question(filter, found)
+    question, wanted = reading.question(filter, found.condition, found.also)
     return [reading.listed_row(row) for row in fetch(connection, question, {**wanted, **found.values})]
 
 

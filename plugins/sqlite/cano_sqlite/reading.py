@@ -6,15 +6,12 @@ import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cano import RunFilter, RunRecord, RunStatus, SerializationError, Transition
 from cano_msgspec.packing import unpacked_record, unreadable, unreadable_record
 
 from cano_sqlite.snapshot import Place, fetch, lines, next_mark, read_data
-
-if TYPE_CHECKING:
-    from cano_sqlite.attributes import Search
 
 _NO_DATA: dict[str, Any] = {}  # one for all runs of lists: the garbage collector counts each dict
 _STATUSES = {status.value: status for status in RunStatus}
@@ -110,16 +107,12 @@ def load(connection: sqlite3.Connection, run_id: str) -> RunRecord | None:
 
 
 def runs(connection: sqlite3.Connection, filter: RunFilter) -> Sequence[RunRecord]:
-    """Return the matching runs without data, newest first."""
-    if filter.attributes is not None:
-        from cano_sqlite import attributes  # late: it needs this module
-
-        return attributes.runs(connection, filter)
+    """Return the runs that match a filter without attributes, newest first, without data."""
     return [listed_row(row) for row in fetch(connection, *question(filter))]
 
 
-def question(filter: RunFilter, found: Search | None = None) -> tuple[str, dict[str, Any]]:
-    """Return the statement of a list, and the values of its parameters; without those of `found`."""
+def question(filter: RunFilter, attribute: str = "", also: tuple[str, ...] = ()) -> tuple[str, dict[str, Any]]:
+    """Return the statement of a list, and the values of its parameters; without those of attributes. See `listing`."""
     text = listing(
         filter.workflow is not None,
         filter.status is not None,
@@ -127,7 +120,8 @@ def question(filter: RunFilter, found: Search | None = None) -> tuple[str, dict[
         filter.status is RunStatus.SUCCEEDED,
         filter.after is not None,
         tuple(name for name in MORE if getattr(filter, name) is not None),
-        *(() if found is None else (found.condition, found.also)),
+        attribute,
+        also,
     )
     return text, values_of(filter)
 

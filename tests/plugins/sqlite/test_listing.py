@@ -135,7 +135,7 @@ async def test_searches_read_an_index(store: SqliteBackend, ask: Ask, path: Path
             found, counted = (attributes.search(connection, filter, ordered=each) for each in (True, False))
             assert found is not None
             assert counted is not None
-            lists, counts = reading.question(filter, found), attributes.counting(filter, counted)
+            lists, counts = reading.question(filter, found.condition, found.also), attributes.counting(filter, counted)
             for (question, its), how in ((lists, found), (counts, counted)):
                 every: dict[str, Any] = {**its, **how.values}
                 used = {name: value for name, value in every.items() if f":{name}" in question}
