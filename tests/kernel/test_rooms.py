@@ -25,7 +25,7 @@ BUDGETS = {
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
 DURABILITY = {
-    "": 2_145, "batches": 407, "bulk": 138, "carrying": 328, "families": 92, "inspection": 680, "lateness": 280,
+    "": 2_145, "batches": 411, "bulk": 138, "carrying": 328, "families": 92, "inspection": 680, "lateness": 280,
     "looking": 144, "recovery": 609, "run_files": 350, "sealing": 781, "searching": 138, "selecting": 231,
 }  # fmt: skip
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""

@@ -37,6 +37,7 @@ from cano_durability.batches.membership import SUFFIX, child_id, is_child
 from cano_durability.batches.position import MANY, Position
 from cano_durability.identity import Identity
 from cano_durability.keys import BATCH
+from cano_durability.recovery.groups import AT_ONCE
 from cano_durability.recovery.leases import journal_of
 from cano_durability.stored_runs import StoredRuns
 
@@ -313,8 +314,11 @@ class _Execution:
     async def _find_begun(self) -> None:
         """Find the runs that an earlier process began after it had stored its position, and that this one has not."""
         position = self._position
-        for number in range(position.high + 1, position.begun + 1):
-            if await self._is_begun(number):
+        last = position.begun if position.total is None else min(position.begun, position.total)
+        for first in range(position.high + 1, last + 1, AT_ONCE):
+            numbers = range(first, min(first + AT_ONCE, last + 1))
+            begun = await asyncio.gather(*map(self._is_begun, numbers))
+            for number in (number for number, is_begun in zip(numbers, begun, strict=True) if is_begun):
                 position.unfinished.update(range(position.high + 1, number + 1))
                 position.high = number
 
