@@ -8,8 +8,8 @@ from cano.data.changes import Changes, ManagedStore, apply_changes
 from cano.data.copying import isolate
 from cano.data.store import MISSING, Key, KeyValueStore, ReadKey, TypedStore, not_a_list
 from cano.data.view import StoreView
-from cano.engine.run_view import RunView
-from cano.engine.step import Progress, RunInfo, Step, current_step, current_wait
+from cano.engine.run_view import Progress, RunInfo, RunView
+from cano.engine.step import Step, current_step, current_wait
 from cano.errors import (
     CanoError,
     ConfigurationError,
@@ -110,6 +110,7 @@ from cano.records import (
 )
 from cano.run_filter import Condition, RunFilter
 from cano.size_limits import SizeLimits, derived_id
+from cano.streams import StreamItem
 
 if typing.TYPE_CHECKING:
     from cano.concurrency.batch import (
@@ -149,13 +150,12 @@ __all__ = [
     "RunRecord", "RunResult", "RunStatus", "RunTimeoutError", "RunView", "SchedulerError", "ScopedStore",
     "SerializationError", "Signal", "Signals", "SizeLimitError", "SizeLimits", "SplitOutcome", "Standstill", "Step",
     "StepKilledError", "StepTimeoutError", "StoreBackend", "StoreError", "StoreUnavailableError", "StoreView",
-    "StreamChunk", "StreamingStore", "SubWorkflow", "Success", "SystemClock", "Task", "TaskConfig", "TaskError",
-    "Timer", "TransientStoreError", "Transition", "TransitionError", "TypeMismatchError", "TypedStore",
+    "StreamChunk", "StreamItem", "StreamingStore", "SubWorkflow", "Success", "SystemClock", "Task", "TaskConfig",
+    "TaskError", "Timer", "TransientStoreError", "Transition", "TransitionError", "TypeMismatchError", "TypedStore",
     "ValidationError", "VersionMismatchError", "Wait", "WaitStrategy", "WorkerLostError", "Workflow", "WorkflowError",
     "WorkflowResult", "apply_changes", "current_step", "current_wait", "default_kernel", "derived_id", "edges",
     "hookimpl", "hookspec", "is_held", "isolate", "not_a_list", "read_history", "read_ready", "sleep_until",
     "state_name", "task", "undeclared", "wait_for",
-
 ]  # fmt: skip
 
 # These names need asyncio, which takes longer to import than all of the above, so they are imported on first use.

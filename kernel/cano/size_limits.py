@@ -24,6 +24,7 @@ class SizeLimits:
         run: bytes of all values of a run together, decompressed, when it is read.
         signals: number of signals that wait for one run.
         attributes: bytes of the value of a search attribute, at most 2,000.
+        emitted: bytes of the items that a run has emitted and that wait to be stored.
 
     Raises:
         ConfigurationError: a limit is not a whole number of at least 1.
@@ -35,6 +36,7 @@ class SizeLimits:
     run: int = 2**30
     signals: int = 10_000
     attributes: int = 1000
+    emitted: int = 2**24
 
     def __post_init__(self) -> None:
         for field in fields(self):

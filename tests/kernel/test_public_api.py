@@ -127,6 +127,7 @@ NAMES = [
     "StoreUnavailableError",
     "StoreView",
     "StreamChunk",
+    "StreamItem",
     "StreamingStore",
     "SubWorkflow",
     "Success",

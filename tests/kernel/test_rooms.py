@@ -14,19 +14,20 @@ HERE = Path(cano.__file__).parent
 FILES = sorted(path for path in HERE.rglob("*.py") if "testing" not in path.relative_to(HERE).parts)
 
 BUDGETS = {
-    "": 1_599,  # the top floor: hooks, protocols, records, errors, options
+    "": 1_616,  # the top floor: hooks, protocols, records, errors, options
     "data": 587,
     "model": 869,
-    "engine": 1_711,
+    "engine": 1_733,
     "runtime": 293,
     "concurrency": 713,
     "plugins": 517,
-    "kernel": 841,
+    "kernel": 852,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
 DURABILITY = {
-    "": 2_145, "batches": 411, "bulk": 138, "carrying": 328, "families": 92, "inspection": 680, "lateness": 280,
-    "looking": 144, "recovery": 609, "run_files": 350, "sealing": 781, "searching": 138, "selecting": 231,
+    "": 2_219, "batches": 411, "bulk": 138, "carrying": 328, "families": 92, "inspection": 680, "lateness": 280,
+    "looking": 144, "recovery": 611, "run_files": 350, "sealing": 804, "searching": 138, "selecting": 231,
+    "streaming": 493,
 }  # fmt: skip
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
 
@@ -153,7 +154,7 @@ CIRCLES: list[set[str]] = [
     {
         "cano.engine.attempts", "cano.engine.binding", "cano.engine.calls", "cano.engine.control",
         "cano.engine.limiter",
-        "cano.engine.ports", "cano.engine.run", "cano.engine.run_view", "cano.engine.step", "cano.engine.stopping",
+        "cano.engine.ports", "cano.engine.run", "cano.engine.step", "cano.engine.stopping",
         "cano.engine.strand",
     },
     # a handle and a listing call the kernel that made them, and hooks are given it

@@ -138,7 +138,7 @@ async def attempt_until_done(
                 if not isinstance(failed, Exception):
                     raise
                 error, failed = failed, None  # a second name would keep the error, and what its traceback refers to
-        strand.rollback(bound, error, done.savepoint)
+        strand.rollback(bound, error, done.savepoint, detail.phase)
         detail.attributes = detail.kept_attributes
         if strand.is_to_end():
             raise asyncio.CancelledError from error  # the task raised this in place of its cancellation

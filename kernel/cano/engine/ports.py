@@ -27,6 +27,7 @@ from cano.records import child_signal, wait_token
 from cano.run_filter import in_pages
 from cano.runtime.teardown import reap
 from cano.safe_text import error_text, safe_repr, safe_str
+from cano.streams import NOTHING, Emitter
 from cano.tracebacks import raised_at, rendered
 
 if TYPE_CHECKING:
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
 
     from cano.bulk import BulkReport, Pace
     from cano.engine.limiter import Limiter
-    from cano.engine.run_view import RunView
-    from cano.engine.step import RunInfo, Step
+    from cano.engine.run_view import RunInfo, RunView
+    from cano.engine.step import Step
     from cano.errors import WorkflowError
     from cano.executors import Executor
     from cano.model.limits import Limit
@@ -46,14 +47,14 @@ if TYPE_CHECKING:
     from cano.run_filter import RunFilter
     from cano.runtime.threads import Threads
     from cano.size_limits import SizeLimits
+    from cano.streams import StreamItem
 
 __all__ = [
-    "BoundState", "BoundWorkflow", "Caller", "Detail", "Feed", "Host", "IMMUTABLE", "Inputs", "Journal", "Listener",
-    "Parked", "ParkedForChild", "Paused", "Refused", "RestorePoint", "RunKeeper", "StoreFailed", "Strand", "Work",
-    "call_of", "check_key", "check_type", "child_signal", "declared_keys", "described", "enter_step", "error_text",
-    "failed_attempts", "in_pages", "is_stopped", "lease_lost", "lives", "new_holder", "raised_at", "reap",
+    "BoundState", "BoundWorkflow", "Caller", "Detail", "Emitter", "Feed", "Host", "IMMUTABLE", "Inputs", "Journal",
+    "Listener", "NOTHING", "Parked", "ParkedForChild", "Paused", "Refused", "RestorePoint", "RunKeeper", "StoreFailed",
+    "Strand", "Work", "call_of", "check_key", "check_type", "child_signal", "declared_keys", "described", "enter_step",
+    "error_text", "failed_attempts", "in_pages", "is_stopped", "lease_lost", "lives", "new_holder", "raised_at", "reap",
     "refuse_inside", "rendered", "safe_repr", "safe_str", "unpack_key", "wait_token",
-
 ]  # fmt: skip
 
 Work: TypeAlias = Callable[[Run, BoundState], Awaitable[Any]]
@@ -285,6 +286,18 @@ class RunKeeper(Protocol):
     async def get(self, run_id: str) -> RunView: ...
     async def ended(self, run_id: str) -> RunView:
         """Wait for the run's end, in any process, without executing it. Raises RunNotFoundError."""
+
+    def emitter(self, run: Run) -> Emitter:
+        """Return what writes the items of a run that is executed here. Any thread may call this.
+
+        Raises:
+            ConfigurationError: the store keeps no streams.
+        """
+
+    def stream(self, run_id: str, channel: str, after: int, run: Run | None) -> AsyncIterator[StreamItem]:
+        """See `RunHandle.stream`. `run` is the run's object, if there is one."""
+
+    async def channels(self, run_id: str) -> Sequence[str]: ...
 
     async def selected(self, filter: RunFilter, where: str | None) -> RunFilter:
         """Return `filter` with the conditions that a text describes, for `runs` and `count`. Raises FilterError."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ from cano.safe_text import error_text, escaped
 from cano.tracebacks import fold, raised_at
 
 if TYPE_CHECKING:
-    from cano.engine.ports import Host, Journal, RestorePoint
+    from cano.engine.ports import Emitter, Host, Journal, RestorePoint
 
 BREATH = 1024
 """Steps after which a run that never waits yields to the event loop, so that other runs and timers proceed."""
@@ -59,13 +59,14 @@ class Run(Strand):
         restored_values: the engine's own values in the record that a resumed run continues from.
         carried: texts of observers that are stored with the run; see `carry`.
         successor: the object that continues the run after this one was parked, or None.
+        emitter: writes what the run's steps emit; None before they emit anything.
         askers: the number of handles to the run, and of callers that wait for its end or have got its error.
     """
 
     __slots__ = (
-        "__weakref__", "_ended", "_stop", "askers", "bound", "caller", "carried", "due", "error", "held", "journal",
-        "parent", "parent_id", "restored_values", "resumed", "run_id", "status", "successor", "timeout", "wait",
-        "waits_for",
+        "__weakref__", "_ended", "_stop", "askers", "bound", "caller", "carried", "due", "emitter", "error", "held",
+        "journal", "parent", "parent_id", "restored_values", "resumed", "run_id", "status", "successor", "timeout",
+        "wait", "waits_for",
     )  # fmt: skip
 
     def __init__(
@@ -97,6 +98,7 @@ class Run(Strand):
         self.successor: Run | None = None
         self.step = Step(self, plan.start)
         self.askers = 0
+        self.emitter: Emitter | None = None
         self._ended: asyncio.Future[None] | float | None = None  # a float once it has stopped
         self._stop: Stop | None = None
 
@@ -394,6 +396,13 @@ class Run(Strand):
             if self._ended is None:
                 self._ended = asyncio.get_running_loop().create_future()
             await asyncio.shield(self._ended)
+
+    def when_stopped(self, then: Callable[[], object]) -> None:
+        """Call `then` when this object stops executing the run, unless it has stopped."""
+        if not isinstance(self._ended, float):
+            if self._ended is None:
+                self._ended = asyncio.get_running_loop().create_future()
+            self._ended.add_done_callback(lambda _: then())
 
     def report_unasked(self) -> None:
         """Log the error that the run failed with, once, if no caller asks for it and no plugin observes runs' ends.

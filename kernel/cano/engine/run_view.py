@@ -1,4 +1,4 @@
-"""`RunView`: all that a store knows of a run."""
+"""`RunView`: all that a store knows of a run; `RunInfo` and `Progress`: what its kernel knows."""
 
 from __future__ import annotations
 
@@ -6,10 +6,47 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from cano.engine.step import Progress
     from cano.errors import WorkflowError
     from cano.late_run import LateRun
     from cano.records import RunStatus, Wait
+
+
+class Progress(NamedTuple):
+    """A report of a step's progress.
+
+    Attributes:
+        done, total: amounts in a unit that the task chooses; `total` is None if it is not known.
+        message: a text, or None.
+    """
+
+    done: float
+    total: float | None
+    message: str | None
+
+
+class RunInfo(NamedTuple):
+    """The progress of a run.
+
+    Attributes:
+        run_id, workflow: the run's id, and its workflow's name.
+        status: running, parked, interrupted, succeeded, failed or cancelled.
+        state: the state that it is in. For a parked run, the one that follows its wait.
+        seq: number of the current step, or of the last one.
+        attempt: the last attempt of that step, counted from 1.
+        progress: the step's last report of its progress, or None. Other processes know the one that is stored.
+        error: the exception that the run failed with, or None.
+        as_of: when this was true, in wall-clock seconds.
+    """
+
+    run_id: str
+    workflow: str
+    status: RunStatus
+    state: Any
+    seq: int
+    attempt: int
+    progress: Progress | None
+    error: BaseException | None
+    as_of: float
 
 
 class RunView(NamedTuple):

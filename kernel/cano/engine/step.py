@@ -2,61 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from contextvars import Context, ContextVar
 from itertools import repeat
 from operator import length_hint
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from cano.checks import text
+from cano.engine.run_view import Progress
 from cano.errors import ConfigurationError
 from cano.records import wait_token
+from cano.streams import NOTHING
 
 if TYPE_CHECKING:
     from cano.engine.binding import BoundState
     from cano.engine.run import Run
     from cano.engine.step_attributes import StepAttributes
-    from cano.records import RunStatus
 
 # set once per run or branch, to an object that is updated as the run proceeds
 running: ContextVar[Step | None] = ContextVar("cano_step")
-
-
-class Progress(NamedTuple):
-    """A report of a step's progress.
-
-    Attributes:
-        done, total: amounts in a unit that the task chooses; `total` is None if it is not known.
-        message: a text, or None.
-    """
-
-    done: float
-    total: float | None
-    message: str | None
-
-
-class RunInfo(NamedTuple):
-    """The progress of a run.
-
-    Attributes:
-        run_id, workflow: the run's id, and its workflow's name.
-        status: running, parked, interrupted, succeeded, failed or cancelled.
-        state: the state that it is in. For a parked run, the one that follows its wait.
-        seq: number of the current step, or of the last one.
-        attempt: the last attempt of that step, counted from 1.
-        progress: the step's last report of its progress, or None. Other processes know the one that is stored.
-        error: the exception that the run failed with, or None.
-        as_of: when this was true, in wall-clock seconds.
-    """
-
-    run_id: str
-    workflow: str
-    status: RunStatus
-    state: Any
-    seq: int
-    attempt: int
-    progress: Progress | None
-    error: BaseException | None
-    as_of: float
 
 
 class StepWait(NamedTuple):
@@ -318,6 +282,32 @@ class Step:
             detail.progress = Progress(done, total, message)
             if self._branch is None and (report := getattr(self._run.journal, "report_progress", None)) is not None:
                 report(self._run)
+
+    def emit(self, channel: str, item: Any, *, flush: bool = False) -> Awaitable[None]:
+        """Add an item to one of the run's streams, which `RunHandle.stream` reads, in any process.
+
+        The item is stored with the step's commit; or with `flush`, as soon as the store can write it, together with
+        all that the run has emitted before. If the attempt fails, readers get a mark that its items are superseded,
+        and items that are not stored yet are dropped. Of an earlier attempt, which was abandoned, nothing is stored.
+
+        In a coroutine, await the result if many items are flushed: that takes time only while 1,000 items wait. In a
+        worker thread, this call itself waits then. Without a store, items are in memory, and `flush` has no effect.
+
+        Args:
+            channel: the channel's name.
+            item: any value that the store's codec can encode.
+            flush: whether to store it before the step ends.
+
+        Raises:
+            ConfigurationError: the store keeps no streams.
+            SerializationError: the item cannot be stored.
+            SizeLimitError: too many bytes wait to be stored.
+        """
+        run, detail = self._run, self._ensure_detail()
+        if self.attempt != detail.attempt or self.seq != run.step.seq:
+            return NOTHING
+        emitter = run.emitter or run.kernel.required_keeper("to emit items").emitter(run)
+        return emitter.emit(self, text("channel", channel), item, flush)
 
     @property
     def last_progress(self) -> Progress | None:

@@ -96,8 +96,12 @@ class Strand:
             return failure(self.step, error)
         return error
 
-    def rollback(self, bound: BoundState, error: BaseException, savepoint: Any = None) -> None:
-        """Discard the writes of a failed attempt."""
+    def rollback(
+        self, bound: BoundState, error: BaseException, savepoint: Any = None, phase: str | None = None
+    ) -> None:
+        """Discard the writes of a failed attempt, and what it has emitted: in one phase, or for None in all of them."""
+        if (emitter := self.step.run.emitter) is not None:
+            emitter.discard(self.step, phase)
         if (detail := self.step._detail) is not None:
             detail.attributes = NO_ATTRIBUTES
         if bound.threaded and (

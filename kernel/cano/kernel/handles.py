@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Generator
+from collections.abc import AsyncIterator, Awaitable, Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from cano.engine.step import Progress, RunInfo
+from cano.checks import text, whole
+from cano.engine.run_view import Progress, RunInfo
 from cano.errors import SerializationError
 from cano.model.result import RunResult
 from cano.records import RunRecord, RunStatus
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from cano.engine.run import Run
     from cano.engine.run_view import RunView
     from cano.kernel.kernel import Kernel
+    from cano.streams import StreamItem
 
 
 class RunHandle:
@@ -107,6 +109,24 @@ class RunHandle:
         """
         return (await self.refresh()).progress
 
+    def stream(self, channel: str, after: int = 0) -> AsyncIterator[StreamItem]:
+        """Iterate over what the run's steps emit to a channel, until the run ends, in whatever processes it executes.
+
+        Items come in the order of their offsets, each once. A `StreamItem` with `superseded` follows those of an
+        attempt that failed. A child run has streams of its own, and so has a fork, which begins without items.
+
+        Args:
+            channel: the channel's name. It need not exist yet.
+            after: the offset of the last item that the caller has; 0 for all items.
+
+        Raises:
+            RunInterruptedError: this kernel was closed before.
+            RunNotFoundError: the run was deleted.
+            SerializationError: items are missing, or cannot be read here.
+        """
+        keeper, after = self._kernel.required_keeper("a stream"), whole("after", after, 0)
+        return keeper.stream(self.run_id, text("channel", channel), after, self._latest())
+
     def _latest(self) -> Run:
         """Return the object that executes the run now; it changes when a parked run is resumed."""
         while (successor := self._run.successor) is not None:
@@ -151,6 +171,16 @@ class AttachedRun:
         for key, reason in view.unreadable.items():
             raise SerializationError(reason, key=key, run_id=self.run_id)
         return RunResult(self.run_id, view.state, view.data, view.seq)
+
+    async def stream(self, channel: str, after: int = 0) -> AsyncIterator[StreamItem]:
+        """See `RunHandle.stream`."""
+        keeper, after = await self._kernel.opened_keeper(), whole("after", after, 0)
+        async for item in keeper.stream(self.run_id, text("channel", channel), after, None):
+            yield item
+
+    async def channels(self) -> Sequence[str]:
+        """Return the names of the channels that the run has emitted to."""
+        return await (await self._kernel.opened_keeper()).channels(self.run_id)
 
     async def cancel(self) -> bool:
         """See `Kernel.cancel`."""

@@ -30,6 +30,7 @@ from cano_durability.recovery.leases import Leases, journal_of
 from cano_durability.recovery.waiting import Alarms, Waiters
 from cano_durability.recovery.watchlist import Watchlist
 from cano_durability.stored_runs import StoredRuns
+from cano_durability.streaming.streams import Streams
 
 UNFINISHED = RunStatus.RUNNING, RunStatus.PARKED
 _log = logging.getLogger("cano")
@@ -46,6 +47,7 @@ class Canceller:
         watchlist: Watchlist,
         alarms: Alarms,
         waiters: Waiters,
+        streams: Streams,
     ) -> None:
         self._kernel = kernel
         self._stored = stored
@@ -53,6 +55,7 @@ class Canceller:
         self._watchlist = watchlist
         self._alarms = alarms
         self._waiters = waiters
+        self._streams = streams
 
     async def cancel(self, run_id: str, *, with_parent: bool = False) -> bool:
         """Cancel a run in any process. Return False if it has already ended.
@@ -135,11 +138,12 @@ class Canceller:
         error = None if request is not None and _with_parent(request) else cancelled_child(record)
         if record.parent is not None and AWAITED in record.own:
             await announce_end(self._stored.backend, record.parent, record.run_id, record.token)
+        chunks, own = await self._streams.last_chunks(record)
         await self._stored.backend.commit(
             Commit(
                 run_id=record.run_id, token=record.token, expected_seq=record.seq, seq=record.seq, state=record.state,
-                status=RunStatus.CANCELLED, error=error, own_consumed=() if request is None else (request.id,),
-                release=True, at=self._stored.now(),
+                status=RunStatus.CANCELLED, error=error, own=own, own_consumed=() if request is None else (request.id,),
+                chunks=chunks, release=True, at=self._stored.now(),
             ),
             *audit,
         )  # fmt: skip

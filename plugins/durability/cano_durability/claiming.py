@@ -38,6 +38,7 @@ from cano_durability.keys import (
     PHASES,
     PROGRESS,
     RETRY,
+    STREAMS,
     TAKEOVERS,
     TRACEBACK,
     WAIT,
@@ -51,6 +52,7 @@ from cano_durability.recovery.waiting import Alarms
 from cano_durability.recovery.watchlist import Watchlist
 from cano_durability.restating import restated
 from cano_durability.stored_runs import StoredRuns
+from cano_durability.streaming.streams import Streams
 from cano_durability.waits import KeptWait, older_wait
 
 
@@ -106,6 +108,7 @@ class Claimer:
         alarms: Alarms,
         canceller: Canceller,
         late: LateRuns,
+        streams: Streams,
         look_after: Callable[[Run], object],
     ) -> None:
         self._kernel = kernel
@@ -116,6 +119,7 @@ class Claimer:
         self._canceller = canceller
         self._late = late
         self._look_after = look_after
+        self._streams = streams
         self._last_chance = LastChance(kernel)
 
     async def claim(
@@ -362,7 +366,7 @@ class Claimer:
                 deadline = self._kernel.clock.monotonic() + remaining
         self._alarms.cancel(record.run_id)
         carried = values.get(CARRIED)
-        return Run.restored(
+        run = Run.restored(
             self._kernel, plan,
             RestorePoint(
                 run_id=record.run_id, parent_id=record.parent, view=readable.view(data), journal=journal,
@@ -372,6 +376,9 @@ class Claimer:
                 failure=_killed(plan, record, state, kills),
             ),
         )  # fmt: skip
+        if STREAMS in record.own:
+            await self._streams.resume(run, record, values)
+        return run
 
     async def was_left(self, plan: BoundWorkflow, record: RunRecord, token: int) -> bool:
         """Return whether the run's last process was killed in its present step, or hangs, as far as the machine shows.

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from cano import (
     Appended,
@@ -21,6 +21,8 @@ from cano import (
     SerializationError,
     SizeLimitError,
     StoreView,
+    StreamChunk,
+    StreamingStore,
     TypeMismatchError,
     Wait,
     state_name,
@@ -49,6 +51,7 @@ from cano_durability.waits import KeptWait
 if TYPE_CHECKING:
     from cano_durability.searching.attributes import Attributes
     from cano_durability.stored_runs import StoredRuns
+    from cano_durability.streaming.emitting import Emitter
     from cano_durability.values import Values
 
 PARK_AFTER = 60.0
@@ -79,13 +82,16 @@ class Journal:
         child: id of the child that the run was parked for, until its step asks for that child again; or None.
         parent: id of the parent, which may be parked until this run's end; or None.
         created: when the run was created.
+        emitter: writes what the run's steps emit; None before they emit anything.
     """
+
+    is_local = False
 
     __slots__ = (
         "_attributes", "_audit", "_audited", "_backend", "_carried", "_clock", "_elapsed", "_parking", "_remembered",
-        "_stored", "_unsaved", "_values", "_writing", "answers", "child", "commits_steps", "created", "ended",
-        "next_payload", "own_answers", "own_consumed", "parent", "payload", "refused", "releasing", "report_progress",
-        "requested", "run_id", "safe_until", "seq", "state", "token",
+        "_stored", "_unsaved", "_values", "_writing", "answers", "child", "commits_steps", "created", "emitter",
+        "ended", "next_payload", "own_answers", "own_consumed", "parent", "payload", "refused", "releasing",
+        "report_progress", "requested", "run_id", "safe_until", "seq", "state", "token",
     )  # fmt: skip
 
     def __init__(
@@ -125,6 +131,7 @@ class Journal:
         self.answers: tuple[str, ...] = ()
         self.own_answers: tuple[str, ...] = ()
         self.child: str | None = None
+        self.emitter: Emitter | None = None
         self.parent = record.parent if AWAITED in record.own else None
         self._remembered: dict[str, Any] = {}  # values for the next state
         self._carried: Mapping[str, str] | None = None  # texts of observers that no commit has stored yet
@@ -213,6 +220,8 @@ class Journal:
         run.wait = KeptWait(wait).before(run.due)  # one time for stores and alarms; `Claimer` finds out which it was
         if self._attributes is not None and seq != self.seq:
             self._attributes.given.update(run.step.attributes.given)
+        if wait.child is not None and self.emitter is not None:
+            self.emitter.discard(run.step, run.step.phase)  # the attempt begins again after the child's end
         if may_be_awaited(run):
             values, self.parent = {**values, AWAITED: True}, run.parent_id
         stored = run.wait
@@ -237,6 +246,8 @@ class Journal:
 
     def remember_error(self, run: Run, error: BaseException) -> None:
         """Store the error that leads to an `on_exhausted` state with the next transition."""
+        if self.emitter is not None:
+            self.emitter.supersede(lambda unit: unit.seq == run.step.seq)  # finished branches do not count either
         if self.commits_steps:
             self._remembered[ERROR] = {**described(run, error), TRACEBACK: traced(run, error)}
 
@@ -293,7 +304,27 @@ class Journal:
             status=RUNNING, own=own, own_removed=removed, payload=self.payload, at=self._clock.time(),
         )  # fmt: skip
 
+    # streams
+
+    def saved(self, name: str) -> bool:
+        """Return whether the store has a value of this name for the present step."""
+        return name in self._stored
+
+    async def write_first(self, own: Mapping[str, Any], chunks: Sequence[StreamChunk]) -> None:
+        """Commit the first chunks of a channel, with a value of the engine's own, without a transition."""
+        await self._backend.commit(self._beside(own)._replace(chunks=tuple(chunks)))
+
+    async def write_stream(self, chunks: Sequence[StreamChunk]) -> None:
+        """Add chunks to the run's streams."""
+        await cast(StreamingStore, self._backend).write_stream(self.run_id, self.token, chunks)
+
     async def _send(self, commit: Commit) -> asyncio.CancelledError | None:
+        """Commit, with what the run's steps have emitted. See `_commit`."""
+        if self.emitter is not None:
+            return await self.emitter.send(commit, self._commit)
+        return await self._commit(commit)
+
+    async def _commit(self, commit: Commit) -> asyncio.CancelledError | None:
         """Commit. A cancellation that comes too late to stop the commit is returned, for the caller to raise it."""
         while self._writing is not None:  # after an end at the same transition, it would undo that
             await asyncio.wait([self._writing])
@@ -367,6 +398,8 @@ class Journal:
         cancelled = status is RunStatus.CANCELLED and isinstance(error, RunCancelledError)
         if not cancelled and status is not RunStatus.FAILED:
             self.releasing = True
+            if self.emitter is not None:
+                await self.emitter.stop()
             await self._backend.release(self.run_id, self.token)
             return
         alone = isinstance(error, RunCancelledError) and not error.with_parent
@@ -385,6 +418,8 @@ class Journal:
             self._attributes.given.clear()
         for key in (WAIT, PAYLOAD):
             self._remembered.pop(key, None)
+        if self.emitter is not None:
+            self.emitter.discard(run.step, None)
         try:
             await self.commit(run.view, state, status, seq, error=failure, release=True, values=values)
         except (SerializationError, SizeLimitError, TypeMismatchError):  # of a value not committed step by step

@@ -29,6 +29,7 @@ from cano import (
     Step,
     StoreError,
     StoreView,
+    StreamItem,
     Transition,
     Wait,
 )
@@ -60,6 +61,8 @@ from cano_durability.recovery.waiting import Alarms, Waiters
 from cano_durability.recovery.watchlist import Watchlist
 from cano_durability.selecting.listing import Lister
 from cano_durability.stored_runs import StoredRuns
+from cano_durability.streaming.emitting import Emitter
+from cano_durability.streaming.streams import Streams
 from cano_durability.waits import KeptWait
 
 if TYPE_CHECKING:
@@ -88,9 +91,18 @@ class Keeper:
             NEAREST if stored.durable else None,
         )
         leases = Leases(kernel, stored)
-        self._canceller = canceller = Canceller(kernel, stored, leases, watchlist, alarms, waiters)
+        self._streams = streams = Streams(kernel, stored, waiters, lambda: self._caretaker.start())
+        self._canceller = canceller = Canceller(kernel, stored, leases, watchlist, alarms, waiters, streams)
         self._claimer = claimer = Claimer(
-            kernel, stored, leases, watchlist, alarms, canceller, late, lambda run: self._caretaker.look_after(run)
+            kernel,
+            stored,
+            leases,
+            watchlist,
+            alarms,
+            canceller,
+            late,
+            streams,
+            lambda run: self._caretaker.look_after(run),
         )
         heart = Heart(kernel, stored)
         self._lister = lister = Lister(kernel, stored)
@@ -182,6 +194,7 @@ class Keeper:
     def stopped_driving(self, run: Run) -> None:
         """See `RunKeeper.stopped_driving`. A parked run is checked once more: its signal may just have arrived."""
         run.askers += run.error is not None and run.run_id in self._waiters.run_ids  # who waits gets the error
+        self._streams.stopped(run.run_id)
         self._waiters.notify(run.run_id)
         self._watchlist.parked.pop(run.run_id, None)
         self._caretaker.stopped_driving(run)
@@ -427,6 +440,18 @@ class Keeper:
     async def ended(self, run_id: str) -> RunView:
         """See `RunKeeper.ended`."""
         return await self._viewer.ended(run_id)
+
+    def emitter(self, run: Run) -> Emitter:
+        """See `RunKeeper.emitter`."""
+        return self._streams.emitter(run)
+
+    def stream(self, run_id: str, channel: str, after: int, run: Run | None) -> AsyncIterator[StreamItem]:
+        """See `RunHandle.stream`."""
+        return self._streams.stream(run_id, channel, after, run)
+
+    async def channels(self, run_id: str) -> Sequence[str]:
+        """See `AttachedRun.channels`."""
+        return await self._streams.channels(run_id)
 
     async def selected(self, filter: RunFilter, where: str | None) -> RunFilter:
         """See `RunKeeper.selected`."""

@@ -21,6 +21,7 @@ BY = "by"  # who started the run, if it is the tick of a schedule, say
 IMPORT = "import"  # of a run that was imported: the digest of its file, and the id that it had
 OF = "of"  # of a child: the time when its parent was created, since a later run may have the parent's id
 BATCH = "batch"  # of a batch: how far it has come
+STREAMS = "streams"  # names of the channels that its steps emit to, each with the last offset that counts
 AWAITED = "awaited"  # of a child: its parent may be parked while it is, so its end is announced to that
 LATE = "late"  # when the run was found to be late, and the expected seconds
 VISIT = "visit"  # of the present state: its transition, when it began, when it was found to be late, expected seconds
@@ -37,5 +38,7 @@ IMPORTING = "cano import "
 IMPORTED = "cano imported"
 """The holder of an imported run that has not ended, so that no process executes it before it is resumed."""
 
-LASTING = frozenset({DEFINITION, CARRIED, DEADLINE, ORIGIN, AWAITED, BATCH, FIRST, BY, IMPORT, OF, ATTRIBUTES, LATE})
+LASTING = frozenset(
+    {DEFINITION, CARRIED, DEADLINE, ORIGIN, AWAITED, BATCH, FIRST, BY, IMPORT, OF, ATTRIBUTES, LATE, STREAMS}
+)
 """Values that stay for the life of the run. All others are dropped with the next transition."""

@@ -47,6 +47,7 @@ from cano_durability.keys import (
 )
 from cano_durability.lateness.expectations import uncapped
 from cano_durability.patience import Holding, despite_cancellation
+from cano_durability.streaming.emitting import Emitter
 from cano_durability.values import Values
 from cano_durability.waits import KeptWait, kept_wait, older_wait
 
@@ -415,6 +416,9 @@ class StoredRuns:
         if found is not None:
             message = f"the store has another run {run.run_id}; start the run that waits under another run_id"
             raise ConflictError(message, run_id=run.run_id)
+        if isinstance(run.emitter, Emitter):
+            run.emitter.adopt(journal)
+            journal.emitter = run.emitter
         return journal
 
 

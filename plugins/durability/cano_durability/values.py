@@ -77,6 +77,24 @@ class Values:
         except Exception as error:
             raise _named(error, "read", key, run_id, own=own) from error
 
+    def encoded_item(self, name: str, item: Any, run_id: str) -> Any:
+        """Return an item of a stream, encoded without the store's layers: these get a whole chunk."""
+        if self._plain is None:
+            return isolate(item)
+        try:
+            return self._plain.encode(item)
+        except Exception as error:
+            raise _named(error, "stored", name, run_id, own=True) from error
+
+    def item(self, name: str, item: Any, run_id: str) -> Any:
+        """Return the item that `encoded_item` was given."""
+        if self._plain is None:
+            return isolate(item)
+        try:
+            return self._plain.decode(item)
+        except Exception as error:
+            raise _named(error, "read", name, run_id, own=True) from error
+
     def _joined(self, key: str, parts: Appended, run_id: str, total: Total | None) -> list[Any]:
         """Return the list whose parts are encoded. The first may be of a subclass of `list`."""
         lists = [self.decode(key, part, run_id, total=total) for part in parts]

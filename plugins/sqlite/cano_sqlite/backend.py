@@ -20,6 +20,7 @@ from cano import (
     RunFilter,
     RunRecord,
     Signal,
+    StreamChunk,
     Transition,
 )
 from cano.options import Seconds, place_name
@@ -106,6 +107,22 @@ class SqliteBackend(LazyBackend["Engine"]):
     ) -> Sequence[ClaimedRun]:
         """See `ClaimingStore.claim_ready`."""
         return await self._opened().claim_ready(definitions, limit, holder, now, expires, skip)
+
+    async def write_stream(self, run_id: str, token: int, chunks: Sequence[StreamChunk]) -> None:
+        """See `StreamingStore.write_stream`."""
+        await self._opened().write_stream(run_id, token, chunks)
+
+    async def read_stream(self, run_id: str, channel: str, after: int, limit: int) -> Sequence[StreamChunk]:
+        """See `StreamingStore.read_stream`."""
+        return await self._opened().read_stream(run_id, channel, after, limit)
+
+    async def channels(self, run_id: str) -> Sequence[str]:
+        """See `StreamingStore.channels`."""
+        return await self._opened().channels(run_id)
+
+    def watch_streams(self, tell: Callable[[str | None], None]) -> None:
+        """See `StreamingStore`."""
+        self._opened().watch_streams(tell)
 
     def watch(self, tell: Callable[[str | None], None]) -> None:
         """See `NotifyingStore.watch`."""

@@ -9,10 +9,22 @@ from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
-from cano import AuditEntry, ClaimedRun, Commit, Retention, RunFilter, RunRecord, RunStatus, Signal, Signals, Transition
+from cano import (
+    AuditEntry,
+    ClaimedRun,
+    Commit,
+    Retention,
+    RunFilter,
+    RunRecord,
+    RunStatus,
+    Signal,
+    Signals,
+    StreamChunk,
+    Transition,
+)
 from cano_msgspec.packing import payload_bytes
 
-from cano_sqlite import attributes, audit, leases, pruning, reading, records, signals
+from cano_sqlite import attributes, audit, leases, pruning, reading, records, signals, streams
 from cano_sqlite.job import Call, Job
 from cano_sqlite.journal import Append
 from cano_sqlite.news import News, newest
@@ -196,7 +208,25 @@ class Engine:
         names = None if workflows is None else tuple(workflows)
         return self._reader.do(Call(partial(reading.ready, now=now, workflows=names)))
 
+    # streams
+
+    def write_stream(self, run_id: str, token: int, chunks: Sequence[StreamChunk]) -> Coroutine[Any, Any, None]:
+        work = partial(streams.write, run_id=run_id, token=token, chunks=tuple(chunks))
+        return self._writer.do(Call(work, run_id, sum(len(chunk.value) for chunk in chunks)))
+
+    def read_stream(
+        self, run_id: str, channel: str, after: int, limit: int
+    ) -> Coroutine[Any, Any, Sequence[StreamChunk]]:
+        work = partial(streams.read, run_id=run_id, channel=channel, after=after, limit=limit)
+        return self._reader.do(Call(work, run_id))
+
+    def channels(self, run_id: str) -> Coroutine[Any, Any, Sequence[str]]:
+        return self._reader.do(Call(partial(streams.channels, run_id=run_id), run_id))
+
     # notifications
+
+    def watch_streams(self, tell: Callable[[str | None], None]) -> None:
+        self._news.watch_streams(tell)
 
     def watch(self, tell: Callable[[str | None], None]) -> None:
         self._news.watch(tell)

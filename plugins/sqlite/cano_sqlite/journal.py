@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeGuard
 from cano import Commit, RunStatus, Wait
 from cano_msgspec.packing import LARGE, pack_changes, pack_extra, size_of, stale
 
+from cano_sqlite import streams
 from cano_sqlite.attributes import write
 from cano_sqlite.failures import LARGEST, check_size
 from cano_sqlite.job import Job
@@ -57,6 +58,7 @@ class Append(Job):
         rest: what only a commit that is not plain has: status, packed error and payload, wait, whether the lease is
             released, and the consumed signals, each with whether it is the engine's own.
         attributes: the run's search attributes, if they change.
+        chunks: what it adds to the run's streams.
         tails: the tails of the store's runs.
     """
 
@@ -67,7 +69,7 @@ class Append(Job):
     def __init__(self, commit: Commit, tails: Tails) -> None:
         (
             run_id, token, expected_seq, seq, state, status, changed, removed, error, wait, payload, consumed,
-            release, own, own_removed, own_consumed, attributes, _, at,
+            release, own, own_removed, own_consumed, attributes, chunks, at,
         ) = commit  # fmt: skip
         self.run_id = run_id
         self.seq = seq
@@ -82,6 +84,7 @@ class Append(Job):
         packed = bytearray(pack_changes(*changes) if size < LARGE else b"")  # the thread packs large changes
         self.line = state, at, packed, run_id, expected_seq, token
         self.plain = size < LARGE and is_step(commit)
+        self.chunks = () if self.plain else tuple(chunks)
         if not self.plain:
             signals = [*((id, False) for id in consumed), *((id, True) for id in own_consumed)]
             self.attributes = None if attributes is None else dict(attributes)
@@ -112,6 +115,7 @@ class Append(Job):
             connection.execute(_RELEASE, (run_id,))
         if self.attributes is not None:
             write(connection, run_id, self.attributes, new=False)
+        streams.add(connection, run_id, self.chunks)
         for signal, is_own in consumed:
             consume(connection, run_id, signal, is_own)
         if awaited is not None:

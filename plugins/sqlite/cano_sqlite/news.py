@@ -14,7 +14,7 @@ import os
 import sqlite3
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from time import time_ns
@@ -39,11 +39,13 @@ MOST = 1000
 """The most runs of one look that are named one by one, and the most rows of `news`."""
 
 NEWEST = """
-    SELECT (SELECT max(id) FROM journal), (SELECT max(id) FROM signals), (SELECT max(id) FROM news)"""
+    SELECT (SELECT max(id) FROM journal), (SELECT max(id) FROM signals), (SELECT max(id) FROM news),
+        (SELECT max(id) FROM chunks)"""
 ENDED = """
     SELECT runs.run_id, journal.seq, journal.status FROM journal CROSS JOIN runs ON runs.id = journal.run
     WHERE journal.id > ? AND (journal.status <> 'running' OR (journal.prev = 0 AND runs.holder IS NULL))"""
 SIGNALLED = "SELECT run_id FROM signals WHERE id > ?"
+STREAMED = "SELECT DISTINCT runs.run_id FROM chunks CROSS JOIN runs ON runs.id = chunks.run WHERE chunks.id > ?"
 NOTED = "SELECT run_id FROM news WHERE id > ?"
 MOST_ENTRIES = 100_000
 """The most journal entries that one look reads."""
@@ -60,11 +62,12 @@ def note(connection: sqlite3.Connection, run_id: str | None) -> None:
 
 
 class Newest(NamedTuple):
-    """The newest ids: of journal entries, signals and rows of `news`."""
+    """The newest ids: of journal entries, signals, rows of `news` and chunks of streams."""
 
     entry: int
     signal: int
     note: int
+    chunk: int
 
 
 def newest(connection: sqlite3.Connection) -> Newest:
@@ -80,11 +83,13 @@ class _Known:
         seen: what was newest.
         own: what this store itself has committed since then: run, seq and status of each end, wait and creation. Others
             may change these runs before the next look, so the run alone does not tell.
+        streams: whether the chunks of streams matter, too.
     """
 
     def __init__(self, seen: Newest) -> None:
         self.seen = seen
         self.own: set[tuple[Any, ...]] = set()
+        self.streams = False
 
 
 class News:
@@ -93,6 +98,7 @@ class News:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._tell: Callable[[str | None], None] | None = None
+        self._tell_streamed: Callable[[str | None], None] | None = None
         self._thread: _Thread | None = None
         self._last: _Thread | None = None
         self._known: _Known | None = None
@@ -106,6 +112,14 @@ class News:
         self._tell = tell
         self.attend(True)
 
+    def watch_streams(self, tell: Callable[[str | None], None]) -> None:
+        """Call `tell` with the runs to whose streams others add, from now on."""
+        self._tell_streamed = tell
+        if self._known is not None:
+            self._known.streams = True
+        if self._thread is None:
+            self.attend(True)
+
     def attend(self, wanted: bool) -> None:
         """Begin or stop to look, and notify in the running event loop."""
         if not wanted:
@@ -114,7 +128,7 @@ class News:
         loop = asyncio.get_running_loop()
         if self._thread is not None and self._thread.loop is not loop:
             self.stop()
-        if self._tell is not None and self._thread is None and self._known is not None:
+        if (self._tell or self._tell_streamed) and self._thread is None and self._known is not None:
             self._thread = _Thread(self._settings, self._known, loop, self._say)
 
     @contextmanager
@@ -137,18 +151,19 @@ class News:
 
     async def close(self) -> None:
         """Tell no more, and wait until the thread has disconnected."""
-        self._tell = None
+        self._tell = self._tell_streamed = None
         self.stop()
         if self._last is not None and self._last.process == os.getpid():
             await asyncio.wrap_future(self._last.ended)
 
-    def _say(self, run_ids: set[str | None]) -> None:
-        for run_id in run_ids:
-            if self._tell is not None:
-                try:
-                    self._tell(run_id)
-                except Exception:  # noqa: BLE001  # it is logged, and notifications continue
-                    _log.exception("the change callback of the store %s raised", self._settings.path)
+    def _say(self, run_ids: set[str | None], streamed: set[str | None]) -> None:
+        for changed, is_stream in ((run_ids, False), (streamed | (run_ids & {None}), True)):
+            for run_id in changed:
+                if (tell := self._tell_streamed if is_stream else self._tell) is not None:
+                    try:
+                        tell(run_id)
+                    except Exception:  # noqa: BLE001  # it is logged, and notifications continue
+                        _log.exception("the change callback of the store %s raised", self._settings.path)
 
 
 class _Thread:
@@ -166,7 +181,7 @@ class _Thread:
         settings: Settings,
         known: _Known,
         loop: asyncio.AbstractEventLoop,
-        say: Callable[[set[str | None]], None],
+        say: Callable[[set[str | None], set[str | None]], None],
     ) -> None:
         self._settings = settings
         self._known = known
@@ -193,7 +208,7 @@ class _Thread:
                         continue
                     ((now,),) = connection.execute("PRAGMA data_version").fetchall()
                     if now != version:
-                        self._report(_look(connection, self._known))
+                        self._report(*_look(connection, self._known))
                         version = now  # if it has changed since, the next look finds it
                     quiet = written if written is not None and written[0] < before else None
                     pause = PAUSE
@@ -205,10 +220,10 @@ class _Thread:
                 connection.close()
             self.ended.set_result(None)
 
-    def _report(self, changed: set[str | None]) -> None:
-        if changed and (say := self._say()) is not None:
+    def _report(self, changed: set[str | None], streamed: set[str | None]) -> None:
+        if (changed or streamed) and (say := self._say()) is not None:
             with suppress(RuntimeError):  # the loop is closed
-                self.loop.call_soon_threadsafe(say, changed)
+                self.loop.call_soon_threadsafe(say, changed, streamed)
 
 
 def _written(log: str) -> tuple[int, int] | None:
@@ -222,22 +237,30 @@ def _written(log: str) -> tuple[int, int] | None:
     return found.st_mtime_ns, found.st_size
 
 
-def _look(connection: sqlite3.Connection, known: _Known) -> set[str | None]:
-    """Return the runs that have changed since the last look; None stands for any run."""
+def _look(connection: sqlite3.Connection, known: _Known) -> tuple[set[str | None], set[str | None]]:
+    """Return the runs that have changed since the last look, and those with more in their streams; None is any run."""
     connection.execute("BEGIN")
     try:
         now, seen = newest(connection), known.seen
         found: list[tuple[Any, ...]] = []
+        streamed: list[tuple[Any, ...]] = []
+        if known.streams and now.chunk > seen.chunk:
+            streamed = fetch(connection, STREAMED, (seen.chunk,))
         if now.note - seen.note > MOST or now.entry - seen.entry > MOST_ENTRIES:
             found.append((None,))
             known.own.clear()
         else:
-            for question, id in zip((ENDED, SIGNALLED, NOTED), seen, strict=True):
+            for question, id in zip((ENDED, SIGNALLED, NOTED), seen[:3], strict=True):
                 found += fetch(connection, question, (id,))
     finally:
         roll_back(connection)
     known.seen = now
     own = known.own.intersection(found)
     known.own -= own
-    changed = {row[0] if isinstance(row[0], str) else None for row in found if row not in own}
+    changed, more = _runs_in(row for row in found if row not in own), _runs_in(streamed)
+    return changed, more
+
+
+def _runs_in(rows: Iterable[tuple[Any, ...]]) -> set[str | None]:
+    changed = {row[0] if isinstance(row[0], str) else None for row in rows}
     return changed if len(changed) <= MOST else {None}

@@ -133,7 +133,7 @@ def forget(connection: sqlite3.Connection, ids: Collection[int]) -> None:
     connection.execute(f"DELETE FROM signals WHERE run_id IN (SELECT run_id FROM runs WHERE id IN ({runs}))")
     connection.execute(_FORGET_LINES.format(runs=runs))
     connection.execute(_EMPTY_LINE.format(runs=runs))
-    for table in ("snapshot", "marks", "attributes", "definitions", "runs"):
+    for table in ("snapshot", "marks", "chunks", "attributes", "definitions", "runs"):
         column = "id" if table == "runs" else "run"
         connection.execute(f"DELETE FROM {table} WHERE {column} IN ({runs})")
     if ids:

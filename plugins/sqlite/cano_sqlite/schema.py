@@ -20,6 +20,7 @@
 - `attributes` has the search attributes of runs, as bytes that keep the order of values, and the time of the creation,
   by which lists are sorted.
 - `audit` has the entries of the audit. They stay when their run is deleted.
+- `chunks` has the streams of runs.
 
 The column `own` tells the engine's own values and signals from those of users; `runs.awaits_own`, which kind `awaited`
 is. An entry of the journal has both apart in one blob.
@@ -41,7 +42,9 @@ DUE = "-9e999"
 
 _SPACE = r"(?>[ \t\n\f\r]|--[^\n]*\n|/\*.*?\*/)+"  # atomic: otherwise each comment of a crafted file doubles the time
 _TRIGGER = re.compile(f"CREATE{_SPACE}(?:TEMP{_SPACE}|TEMPORARY{_SPACE})?TRIGGER\\b", re.IGNORECASE | re.DOTALL)
-_TABLE = re.compile(r"\b(runs|definitions|journal|snapshot|marks|signals|news|audit|attributes)\b", re.IGNORECASE)
+_TABLE = re.compile(
+    r"\b(runs|definitions|journal|snapshot|marks|signals|news|audit|attributes|chunks)\b", re.IGNORECASE
+)
 _FOLLOW = """CREATE TRIGGER runs_follow AFTER INSERT ON journal BEGIN
             UPDATE runs SET seq = new.seq, head = new.id, updated = new.at, tail = tail + 1 WHERE id = new.run;
         END"""
@@ -259,6 +262,18 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         ) WITHOUT ROWID""",
         "CREATE INDEX attributes_by_value ON attributes (name, value, created)",
         "PRAGMA user_version = 12",
+    ),
+    (
+        """CREATE TABLE chunks (
+            id INTEGER PRIMARY KEY,
+            run INTEGER NOT NULL,
+            channel TEXT NOT NULL,
+            first INTEGER NOT NULL,
+            last INTEGER NOT NULL,
+            value BLOB NOT NULL,
+            UNIQUE (run, channel, last)
+        )""",
+        "PRAGMA user_version = 13",
     ),
 )
 """The statements that migrate a file from each schema version to the next; the first creates the tables."""

@@ -70,7 +70,7 @@ def test_list(cano: Cano, install: Install) -> None:
         "filters", "attributes", "ready_filters", "streams",
     ]  # fmt: skip
     memory = "no no no yes yes no yes no yes yes yes yes no yes yes yes yes yes"
-    sqlite = "yes yes no yes yes yes yes yes yes yes yes yes yes yes yes yes yes no"
+    sqlite = "yes yes no yes yes yes yes yes yes yes yes yes yes yes yes yes yes yes"
     assert ["memory:", *memory.split()] in table
     assert ["sqlite:", *sqlite.split()] in table
     assert rows[0] == ["order", "name", "distribution", "version", "status", "hooks"]

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from cano import Appended, RunRecord, RunStatus, Signal, SizeLimits, Transition, Wait
 
-from cano_durability.keys import AWAITED, IMPORT, MARK, OF
+from cano_durability.keys import AWAITED, IMPORT, MARK, OF, STREAMS
 from cano_durability.run_files.frames import Frame
 from cano_durability.sealing.seals import SEAL
 
@@ -30,7 +30,7 @@ LEFT_OUT = {
     RunRecord: {"parent", "holder", "expires", "attributes"},  # of another store, as are the values in `FOREIGN`
     Transition: {"origin"},  # no store has it
 }
-FOREIGN = frozenset({AWAITED, OF, SEAL, IMPORT})
+FOREIGN = frozenset({AWAITED, OF, SEAL, IMPORT, STREAMS})
 KINDS: dict[str, Any] = {
     "run": RunRecord, "transition": Transition, "signal": Signal, "consumed": Consumed,
 }  # fmt: skip

@@ -27,6 +27,7 @@ from cano import (
     StoreBackend,
     StoreError,
     StoreUnavailableError,
+    StreamChunk,
     Transition,
 )
 
@@ -316,6 +317,7 @@ class SealedStore:
             own=self.wrapped_values(run_id, commit.own, commit.seq, own=True),
             error=self._wrapped_error(run_id, commit.error, commit.seq),
             payload=self._wrapped(commit.payload, run_id, PAYLOAD, commit.seq),
+            chunks=self.wrapped_chunks(run_id, commit.chunks),
         )
         consumed: set[Name] = set()
         if commit.consumed or commit.own_consumed:  # the store ignores ids of signals that do not wait
@@ -464,6 +466,21 @@ class SealedStore:
     def wrapped_values(self, run_id: str, values: Mapping[str, Any], seq: int, *, own: bool = False) -> dict[str, Any]:
         return {key: self._wrapped(value, run_id, _key(key, own=own), seq) or b"" for key, value in values.items()}
 
+    def wrapped_chunks(self, run_id: str, chunks: Sequence[StreamChunk]) -> Sequence[StreamChunk]:
+        """Return chunks of streams as the store keeps them: bound to the run, the channel and their offsets."""
+        if not chunks:
+            return chunks
+        try:
+            return [
+                chunk._replace(value=self.layer.wrap_in(chunk.value, self.place_of(run_id, chunk))) for chunk in chunks
+            ]
+        except (SerializationError, StoreUnavailableError) as error:
+            raise named(error, run_id, f"{PREFIX}channel {chunks[0].channel}") from error
+
+    def place_of(self, run_id: str, chunk: StreamChunk) -> LayerContext:
+        """Return the place of a chunk."""
+        return self._context(run_id, f"{PREFIX}channel {chunk.first} {chunk.channel}", chunk.last)
+
     def _wrapped_error(self, run_id: str, error: Mapping[str, Any] | None, seq: int) -> Mapping[str, Any] | None:
         """Return an error as the store keeps it: with its texts encrypted, if the layer asks for that."""
         if error is None or not self._seals_errors:
@@ -514,6 +531,20 @@ async def _put_within(self: Any, run_id: str, signal: Signal, most: int, *audit:
     return stored
 
 
+async def _write_stream(self: Any, run_id: str, token: int, chunks: Sequence[StreamChunk]) -> None:
+    """See `StreamingStore.write_stream`."""
+    await self.inner.write_stream(run_id, token, self.wrapped_chunks(run_id, chunks))
+
+
+async def _read_stream(self: Any, run_id: str, channel: str, after: int, limit: int) -> Sequence[StreamChunk]:
+    """See `StreamingStore.read_stream`. Raises SerializationError for what another program wrote or moved."""
+    chunks = await self.inner.read_stream(run_id, channel, after, limit)
+    return [
+        chunk._replace(value=unwrapped(self.layer, chunk.value, self.place_of(run_id, StreamChunk(*chunk))))
+        for chunk in chunks
+    ]
+
+
 def _delegated(name: str) -> Callable[..., Any]:
     return lambda self, *arguments: getattr(self.inner, name)(*arguments)
 
@@ -526,10 +557,12 @@ def _scoped(self: Any, namespace: str) -> SealedStore:
 
 OPTIONAL = {
     "expired": _expired, "claim_ready": _claim_ready, "scoped": _scoped, "put_signal_within": _put_within,
-    "count": _count,
+    "count": _count, "write_stream": _write_stream, "read_stream": _read_stream,
 } | {
     name: _delegated(name)
-    for name in ("watch", "delete_finished", "add_audit", "audit", "prune_audit", "attribute_names")
+    for name in (
+        "watch", "watch_streams", "channels", "delete_finished", "add_audit", "audit", "prune_audit", "attribute_names",
+    )
 }  # fmt: skip
 """The methods of stores that not all have. A sealed store has those of the store that it seals."""
 

@@ -1,0 +1,412 @@
+"""What steps emit: when it is stored, what is superseded, and what readers in any process get."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cano import (
+    ConfigurationError,
+    JoinConfig,
+    JoinStrategy,
+    Kernel,
+    Node,
+    RunStatus,
+    SerializationError,
+    SizeLimitError,
+    SizeLimits,
+    StreamItem,
+    TaskConfig,
+    Workflow,
+    current_step,
+    hookimpl,
+    task,
+    wait_for,
+)
+from cano_durability.keys import STREAMS
+from cano_durability.streaming.emitting import BUFFER
+
+if TYPE_CHECKING:
+    from tests.plugins.durability.conftest import World
+
+
+class Now:
+    """A retry strategy that tries again at once, twice."""
+
+    uses_elapsed = False
+
+    def delay(self, attempt: int, error: Exception, elapsed: float) -> float | None:
+        """No delay."""
+        return 0.0 if attempt < 3 else None
+
+
+RETRIED = TaskConfig(retry=Now())
+
+
+def flow_of(function: Callable[..., Any], config: TaskConfig | None = None) -> Workflow[str]:
+    """A workflow with one step, in "a"."""
+    return Workflow("a", name="emits").add_exit_state("end").register("a", task(function), config=config)
+
+
+async def all_of(items: AsyncIterator[StreamItem]) -> list[Any]:
+    """The values of items; for a mark, the offsets that it supersedes."""
+    return [list(map(list, item.superseded)) if item.superseded else item.value async for item in items]
+
+
+async def now_in(kernel: Kernel, run_id: str = "r", channel: str = "x") -> list[Any]:
+    """What a stream has now, though the run has not ended."""
+    keeper: Any = kernel.keeper
+    items = await keeper.stored.backend.read_stream(run_id, channel, 0, 1000)
+    return [(chunk.first, chunk.last) for chunk in items]
+
+
+async def reached(kernel: Kernel, offset: int, channel: str = "x", run_id: str = "r") -> None:
+    """Wait until an item with the offset is stored."""
+    keeper: Any = kernel.keeper
+    stored = 0
+    while stored < offset:
+        with keeper._waiters.waiter(run_id) as changed:
+            stored = max((last for _, last in await now_in(kernel, run_id, channel)), default=0)
+            if stored < offset:
+                await changed
+
+
+async def test_items_are_committed_with_the_step(kernel: Kernel, world: World) -> None:
+    """Without `flush` an item is stored by the step's commit; a reader in another process gets each once, in order."""
+    begun, gate = asyncio.Event(), asyncio.Event()
+
+    async def emits(store: Any) -> str:
+        for number in range(3):
+            await current_step().emit("x", {"n": number})
+        current_step().emit("y", b"1")
+        begun.set()
+        await gate.wait()
+        return "end"
+
+    handle = await kernel.start(flow_of(emits), {}, run_id="r")
+    await begun.wait()
+    assert await now_in(kernel) == []
+    gate.set()
+    await handle.result()
+    attached = await (await world.kernel()).attach("r")
+    items = [item async for item in attached.stream("x")]
+    assert items == [StreamItem(number + 1, {"n": number}) for number in range(3)]
+    assert [item.offset async for item in attached.stream("x", after=2)] == [3]
+    assert await attached.channels() == ["x", "y"]
+    assert await all_of(handle.stream("y")) == [b"1"]
+    assert await all_of(handle.stream("nothing")) == []
+
+
+async def test_flushed_items_are_read_before_the_step_ends(kernel: Kernel, world: World) -> None:
+    """With `flush` an item is stored at once, with all that was emitted before; a reader is woken by each."""
+    gate, more = asyncio.Event(), asyncio.Queue[str]()
+
+    async def emits(store: Any) -> str:
+        step = current_step()
+        step.emit("x", "kept back")
+        while (word := await more.get()) != "stop":
+            await step.emit("x", word, flush=True)
+        await gate.wait()
+        return "end"
+
+    handle = await kernel.start(flow_of(emits), {}, run_id="r")
+    reader = handle.stream("x")
+    more.put_nowait("one")
+    assert [(await anext(reader)).value for _ in range(2)] == ["kept back", "one"]
+    assert (await kernel.get("r")).status is RunStatus.RUNNING
+    waiting = asyncio.ensure_future(anext(reader))
+    more.put_nowait("two")
+    assert (await waiting).value == "two"
+    more.put_nowait("stop")
+    gate.set()
+    assert await all_of(reader) == []
+    assert await all_of(handle.stream("x", after=1)) == ["one", "two"]
+
+
+async def test_a_failed_attempt_is_superseded(kernel: Kernel) -> None:
+    """What a failed attempt has flushed is followed by one mark; what it has not, is dropped."""
+    tries: list[int] = []
+
+    async def emits(store: Any) -> str:
+        tries.append(1)
+        attempt, step = len(tries), current_step()
+        await step.emit("x", f"flushed {attempt}", flush=True)
+        if attempt < 3:
+            await reached(kernel, 2 * attempt - 1)
+        step.emit("x", f"kept back {attempt}")
+        if attempt < 3:
+            raise ValueError(attempt)
+        return "end"
+
+    handle = await kernel.start(flow_of(emits, RETRIED), {}, run_id="r")
+    await handle.result()
+    assert await all_of(handle.stream("x")) == ["flushed 1", [[1]], "flushed 2", [[3]], "flushed 3", "kept back 3"]
+
+
+async def test_a_failed_run_supersedes_its_step_only(kernel: Kernel) -> None:
+    """The last step's items are superseded in the commit that ends the run; those of committed steps stay."""
+
+    async def emits(store: Any) -> str:
+        await current_step().emit("x", "good", flush=True)
+        return "b"
+
+    async def fails(store: Any) -> str:
+        await current_step().emit("x", "bad", flush=True)
+        await reached(kernel, 2)
+        raise ValueError("no")
+
+    flow = flow_of(emits).register("b", task(fails), config=TaskConfig.minimal())
+    handle = await kernel.start(flow, {}, run_id="r")
+    assert await all_of(handle.stream("x")) == ["good", "bad", [[2]]]
+    with pytest.raises(Exception, match="no"):
+        await handle.result()
+
+
+async def test_a_crash_supersedes_what_was_not_committed(kernel: Kernel, world: World) -> None:
+    """After a crash the next process marks the flushed items of the step, once, and the reader goes on."""
+    gate, crashed = asyncio.Event(), asyncio.Event()
+
+    async def first(store: Any) -> str:
+        current_step().emit("x", "committed")
+        await current_step().emit("x", "and flushed", flush=True)
+        return "b"
+
+    async def second(store: Any) -> str:
+        await current_step().emit("x", "again", flush=True)
+        current_step().emit("y", "new", flush=True)
+        if not crashed.is_set():
+            await reached(kernel, 1, "y")
+            gate.set()
+            await asyncio.Event().wait()
+        return "end"
+
+    flow = flow_of(first).register("b", task(second))
+    await kernel.start(flow, {}, run_id="r")
+    await gate.wait()
+    await world.crash(kernel)
+    crashed.set()
+    other = await world.kernel()
+    reader = (await other.attach("r")).stream("x")
+    assert [(await anext(reader)).value for _ in range(3)] == ["committed", "and flushed", "again"]
+    await world.clock.advance(61)
+    await other.recover(flow)
+    assert await all_of(reader) == [[[3]], "again"]
+    assert await all_of((await other.attach("r")).stream("y")) == ["new", [[1]], "new"]
+
+
+async def test_a_run_cancelled_elsewhere_is_marked(kernel: Kernel, world: World) -> None:
+    """A process that cancels a run which no process executes supersedes its open items."""
+    begun = asyncio.Event()
+
+    async def emits(store: Any) -> str:
+        await current_step().emit("x", 1, flush=True)
+        await reached(kernel, 1)
+        begun.set()
+        await asyncio.Event().wait()
+        return "end"
+
+    await kernel.start(flow_of(emits), {}, run_id="r")
+    await begun.wait()
+    await world.crash(kernel)
+    await world.clock.advance(61)
+    other = await world.kernel()
+    await other.cancel("r")
+    assert await all_of((await other.attach("r")).stream("x")) == [1, [[1]]]
+
+
+async def test_threads_emit_and_wait_for_room(kernel: Kernel) -> None:
+    """A plain function emits many items in its worker thread; never more than the buffer wait, and none is lost."""
+    most: list[int] = []
+
+    def emits(store: Any) -> str:
+        step = current_step()
+        assert threading.current_thread() is not threading.main_thread()
+        emitter: Any = None
+        for number in range(3 * BUFFER):
+            step.emit("x", number, flush=True)
+            emitter = emitter or step.run.emitter
+            most.append(len(emitter._waiting))
+        return "end"
+
+    handle = await kernel.start(flow_of(emits), {}, run_id="r")
+    assert await all_of(handle.stream("x")) == list(range(3 * BUFFER))
+    assert max(most) <= BUFFER
+
+
+async def test_coroutines_wait_for_room(kernel: Kernel) -> None:
+    """A coroutine that awaits `emit` has at most the buffer waiting; one that does not gets an error in the end."""
+    most: list[int] = []
+
+    async def emits(store: Any) -> str:
+        step = current_step()
+        for number in range(3 * BUFFER):
+            await step.emit("x", number, flush=True)
+            emitter: Any = step.run.emitter
+            most.append(len(emitter._waiting))
+        return "end"
+
+    handle = await kernel.start(flow_of(emits), {}, run_id="r")
+    assert await all_of(handle.stream("x")) == list(range(3 * BUFFER))
+    assert max(most) <= BUFFER
+
+
+async def test_the_bytes_that_wait_are_limited(world: World) -> None:
+    """Items that wait to be stored have at most `SizeLimits.emitted` bytes together; the error says so."""
+    kernel = await world.kernel(limits=SizeLimits(emitted=1000))
+
+    async def emits(store: Any) -> str:
+        for _ in range(4):
+            current_step().emit("x", "x" * 300)
+        return "end"
+
+    with pytest.raises(Exception, match="raise the limit") as failed:
+        await kernel.run(flow_of(emits, TaskConfig.minimal()), {}, run_id="r")
+    assert isinstance(failed.value.__cause__, SizeLimitError)
+
+
+async def test_what_cannot_be_encoded_is_refused_at_once(kernel: Kernel) -> None:
+    """An item that the codec does not know, and a channel without a name, are errors in the task."""
+
+    async def emits(store: Any) -> str:
+        with pytest.raises(SerializationError, match="channel 'x'"):
+            current_step().emit("x", object())
+        with pytest.raises(ConfigurationError, match="channel"):
+            current_step().emit("", 1)
+        return "end"
+
+    assert (await kernel.run(flow_of(emits), {}, run_id="r")).state == "end"
+
+
+class Phases(Node[str, int, int]):
+    """A node that emits in each phase. Its `post` fails once."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        super().__init__()
+        self.kernel = kernel
+        self.failed = False
+
+    async def prep(self, store: Any) -> int:
+        """Emit."""
+        await current_step().emit("x", "prep", flush=True)
+        return 1
+
+    async def exec(self, prepared: int) -> int:
+        """Emit."""
+        await current_step().emit("x", "exec", flush=True)
+        return 2
+
+    async def post(self, store: Any, prepared: int, result: int) -> str:
+        """Fail at first."""
+        await current_step().emit("x", "post", flush=True)
+        await reached(self.kernel, 3)
+        if not self.failed:
+            self.failed = True
+            raise ValueError("again")
+        return "end"
+
+
+async def test_phases_that_are_kept_are_not_superseded(kernel: Kernel) -> None:
+    """If `post` is tried again, the items of the earlier phases count, since these are not executed again."""
+    flow: Workflow[str] = Workflow("a", name="phases").add_exit_state("end")
+    handle = await kernel.start(flow.register("a", Phases(kernel), config=RETRIED), {}, run_id="r")
+    assert await all_of(handle.stream("x")) == ["prep", "exec", "post", [[3]], "post"]
+
+
+async def test_branches_have_their_own_items(kernel: Kernel) -> None:
+    """A branch that fails, or loses, has its items superseded; those of the others in the same channel count."""
+
+    async def wins(store: Any) -> str:
+        await current_step().emit("x", "wins", flush=True)
+        await reached(kernel, 2)
+        return "won"
+
+    async def loses(store: Any) -> str:
+        await current_step().emit("x", "loses", flush=True)
+        await asyncio.Event().wait()
+        return "lost"
+
+    flow: Workflow[str] = Workflow("a", name="split").add_exit_state("end")
+    flow.register_split("a", [task(wins), task(loses)], JoinConfig(JoinStrategy.any(), "end"))
+    handle = await kernel.start(flow, {}, run_id="r")
+    assert await all_of(handle.stream("x")) == ["wins", "loses", [[2]]]
+
+
+async def test_a_wait_and_a_fork(kernel: Kernel) -> None:
+    """A stream goes on after a wait; a fork begins with empty streams."""
+
+    async def asks(store: Any) -> Any:
+        current_step().emit("x", "asks")
+        return wait_for("go", then="b")
+
+    async def goes(store: Any) -> str:
+        current_step().emit("x", "goes")
+        return "end"
+
+    flow = flow_of(asks).register("b", task(goes))
+    handle = await kernel.start(flow, {}, run_id="r")
+    reader = handle.stream("x")
+    assert (await anext(reader)).value == "asks"
+    await kernel.signal("r", "go")
+    assert await all_of(reader) == ["goes"]
+    await kernel.fork("r", 1, "f")
+    await kernel.signal("f", "go")
+    attached = await kernel.attach("f")
+    await attached.result()
+    assert await all_of(attached.stream("x")) == ["goes"]
+
+
+async def test_a_run_that_emits_nothing_stores_nothing(kernel: Kernel, world: World) -> None:
+    """Its commits have no chunk, and its record no value for streams."""
+    commits: list[Any] = []
+    backend: Any = world.store(kernel).backend
+    commit = backend.commit
+
+    async def noted(each: Any, *more: Any) -> None:
+        commits.append(each)
+        await commit(each, *more)
+
+    backend.commit = noted
+
+    async def quiet(store: Any) -> str:
+        return "end"
+
+    await kernel.run(flow_of(quiet), {}, run_id="r")
+    assert [(each.chunks, STREAMS in each.own) for each in commits] == [((), False)]
+
+
+@pytest.mark.parametrize("run_id", [None, "r"])
+async def test_a_store_in_memory_has_streams_too(run_id: str | None) -> None:
+    """Without a durable store, also for a run that is not kept, a handle reads what was emitted; a wait keeps it."""
+    tries: list[int] = []
+
+    async def emits(store: Any) -> Any:
+        tries.append(1)
+        current_step().emit("x", len(tries))
+        await asyncio.sleep(0)
+        if len(tries) == 1:
+            raise ValueError("again")
+        return wait_for("go", then="b")
+
+    def ends(store: Any) -> str:
+        current_step().emit("x", "end", flush=True)
+        return "end"
+
+    parked = asyncio.Event()
+
+    class Observer:
+        @hookimpl
+        def cano_run_parked(self, run: Any) -> None:
+            parked.set()
+
+    async with Kernel(plugins=[Observer()]) as kernel:
+        flow = flow_of(emits, RETRIED).register("b", task(ends))
+        handle = await kernel.start(flow, {}, run_id=run_id)
+        await parked.wait()
+        await kernel.signal(handle.run_id, "go")
+        await handle.result()
+        values = await all_of(handle.stream("x"))
+    assert values[-2:] == [2, "end"]
+    assert values in ([1, [[1]], 2, "end"], [2, "end"])
