@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cano import AuditEntry, ClaimedRun, Commit, LazyBackend, Retention, RunRecord, Signal, Transition
+from cano import AuditEntry, ClaimedRun, Commit, LazyBackend, Retention, RunFilter, RunRecord, Signal, Transition
 from cano.options import Seconds
 
 from cano_redis.settings import Durability, Settings
@@ -129,6 +129,14 @@ class RedisBackend(LazyBackend["Engine"]):
     async def rewrite_signals(self, run_id: str, signals: Sequence[Signal]) -> None:
         """See `RewritingStore.rewrite_signals`."""
         await self._opened().rewrite_signals(run_id, signals)
+
+    async def count(self, filter: RunFilter) -> int:
+        """See `AttributeStore.count`."""
+        return await self._opened().count(filter)
+
+    async def attribute_names(self) -> Sequence[tuple[str, bytes]]:
+        """See `AttributeStore.attribute_names`."""
+        return await self._opened().attribute_names()
 
     async def expired(
         self, retention: Retention, now: float, limit: int, after: tuple[float, str] | None = None

@@ -94,10 +94,13 @@ class Engine:
             raise _of(error, run.run_id) from None
         parent = b"" if run.parent is None else text(run.parent)
         news = self._news_of(run.run_id) if run.holder is None else (b"", b"")
+        script, more = scripts.CREATE, tuple[bytes, ...]()
+        if run.attributes:
+            script, more = scripts.CREATE_WITH_ATTRIBUTES, _packed(run.attributes)
         answer = await self._do(
-            scripts.CREATE, run.run_id, time(run.created), run.status.value.encode(), text(run.workflow),
+            script, run.run_id, time(run.created), run.status.value.encode(), text(run.workflow),
             b"0" if run.parent is None else b"1", parent, line, *news,
-            *(b"%d" % len(some) for some in (record, own, data)), *record, *own, *data, *appended, entry=entry,
+            *(b"%d" % len(some) for some in (record, own, data)), *record, *own, *data, *appended, *more, entry=entry,
         )  # fmt: skip
         return run if answer == 1 else whole(run.run_id, answer)
 
@@ -106,7 +109,10 @@ class Engine:
         return None if answer is None else whole(run_id, answer)
 
     async def commit(self, commit: Commit, entry: AuditEntry | None = None) -> None:
-        await self._commit(scripts.COMMIT, commit, (), entry)
+        if commit.attributes is None:
+            await self._commit(scripts.COMMIT, commit, (), entry)
+        else:
+            await self._commit(scripts.COMMIT_WITH_ATTRIBUTES, commit, _packed(commit.attributes), entry)
 
     async def _commit(
         self, script: scripts.Script, commit: Commit, more: Sequence[bytes], entry: AuditEntry | None = None
@@ -128,16 +134,36 @@ class Engine:
         limit = -1 if filter.limit is None else max(filter.limit, 0)
         if limit == 0:
             return []
-        indexes = []
-        if filter.workflow is not None:
-            indexes.append(b"workflow:" + text(filter.workflow))
-        if filter.status is not None:
-            indexes.append(b"status:" + filter.status.value.encode())
-        if filter.parent is not None:
-            indexes.append(b"parent:" + text(filter.parent))
-        after = (b"", b"") if filter.after is None else (time(filter.after[0]), text(filter.after[1]))
-        answer = await self._ask(scripts.RUNS, b"%d" % limit, b"%d" % PAGE, *after, *(indexes or (b"runs",)))
+        if filter.attributes is not None:
+            answer = await self._search(filter, PAGE)
+            others = filter._replace(attributes=None)
+            return await self._records(answer, lambda run: reading.matches(run, others))
+        answer = await self._ask(
+            scripts.RUNS, b"%d" % limit, b"%d" % PAGE, *_after(filter), *(_indexes(filter) or (b"runs",))
+        )
         return await self._records(answer, lambda run: reading.matches(run, filter))
+
+    async def count(self, filter: RunFilter) -> int:
+        return int(await self._search(filter, 0))
+
+    async def attribute_names(self) -> Sequence[tuple[str, bytes]]:
+        found = await self._ask(scripts.ATTRIBUTE_NAMES)
+        return [(name.decode(errors="replace"), kind) for name, kind in zip(found[::2], found[1::2], strict=True)]
+
+    async def _search(self, filter: RunFilter, page: int) -> Any:
+        """Return the answer of the script that looks at each run with all attributes of a filter."""
+        bounds = filter.created_after, filter.created_before, filter.updated_after, filter.updated_before
+        indexes, attributes = _indexes(filter), filter.attributes or {}
+        limit = -1 if filter.limit is None else max(filter.limit, 0)
+        ranges = [
+            (text(name), b"%d" % len(allowed), *(each for bounds in allowed for each in bounds))
+            for name, allowed in attributes.items()
+        ]
+        return await self._ask(
+            scripts.SEARCH, b"%d" % limit, b"%d" % page, *_after(filter), text(filter.state or ""),
+            *(b"" if bound is None else time(bound) for bound in bounds), b"%d" % len(indexes), *indexes,
+            b"%d" % len(ranges), *(each for some in ranges for each in some),
+        )  # fmt: skip
 
     async def ready(self, now: float, workflows: Collection[str] | None = None) -> Sequence[RunRecord]:
         wanted = b"1" if workflows is None else b"0"
@@ -404,6 +430,29 @@ class Engine:
             *arguments, *(b"%d" % len(some) for some in rest), until, *awaited, b"1" if release else b"0",
             *(each for some in rest for each in some),
         ]  # fmt: skip
+
+
+def _packed(attributes: Mapping[str, bytes]) -> tuple[bytes, ...]:
+    """Return search attributes as the last arguments of a script."""
+    flat = [each for name, value in attributes.items() for each in (value, text(name))]
+    return *flat, b"%d" % len(flat)
+
+
+def _indexes(filter: RunFilter) -> list[bytes]:
+    """Return the names of the indexes that must contain a run that matches a filter."""
+    indexes = []
+    if filter.workflow is not None:
+        indexes.append(b"workflow:" + text(filter.workflow))
+    if filter.status is not None:
+        indexes.append(b"status:" + filter.status.value.encode())
+    if filter.parent is not None:
+        indexes.append(b"parent:" + text(filter.parent))
+    return indexes
+
+
+def _after(filter: RunFilter) -> tuple[bytes, bytes]:
+    """Return time and id of the run after which a list begins, or empty texts."""
+    return (b"", b"") if filter.after is None else (time(filter.after[0]), text(filter.after[1]))
 
 
 def _of(error: SerializationError, run_id: str) -> SerializationError:

@@ -28,6 +28,21 @@ return answer
 """
 """A script with an entry for the audit as its last arguments. It is added if the script has an effect: it returns 1."""
 
+_ATTRIBUTED = """
+local attributes = {{}}
+for at = 1, tonumber(table.remove(ARGV)) do attributes[at] = table.remove(ARGV) end
+local function apply()
+{}
+end
+local applied = apply()
+if applied == 1 then set_attributes(id, attributes) end
+return applied
+"""
+"""A script with all search attributes of a run: its last arguments are values, each before its name, and their number.
+
+They are stored if the script has an effect.
+"""
+
 _REWRITING = """
 local lines, given = p .. 'lines:' .. id, {{}}
 for at = 1, tonumber(table.remove(ARGV)) do
@@ -65,7 +80,11 @@ def _read(name: str, around: str = "{}", *parts_around: str) -> Script:
 
 COMMIT = _read("commit")
 REWRITE = _read("commit", _REWRITING)
+COMMIT_WITH_ATTRIBUTES = _read("commit", _ATTRIBUTED, "_attributes")
 CREATE = _read("create")
+CREATE_WITH_ATTRIBUTES = _read("create", _ATTRIBUTED, "_attributes")
+SEARCH = _read("search")
+ATTRIBUTE_NAMES = _read("attribute_names")
 LOAD = _read("load")
 HISTORY = _read("history")
 DISCARD = _read("discard")
@@ -96,6 +115,8 @@ LIST_AUDIT = _read("audit_list")
 PRUNE_AUDIT = _read("audit_prune")
 AUDITED = {each: _read(name, _AUDITED, "_audit") for name, each in (
     ("create", CREATE), ("commit", COMMIT), ("put_signal", PUT_SIGNAL), ("delete", DELETE)
+)} | {each: _read(name, _AUDITED.format(_ATTRIBUTED), "_attributes", "_audit") for name, each in (
+    ("create", CREATE_WITH_ATTRIBUTES), ("commit", COMMIT_WITH_ATTRIBUTES)
 )}  # fmt: skip
 """The scripts that take an entry for the audit, by those that take none."""
 

@@ -45,6 +45,7 @@ def test_plugin() -> None:
         appends=True,
         signal_limit=True,
         ready_filters=True,
+        attributes=True,
     )
     assert _plugin.cano_stores() == {"redis": promised, "rediss": promised, "unix": promised}
     assert RedisBackend().capabilities == promised

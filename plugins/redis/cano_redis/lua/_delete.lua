@@ -15,6 +15,7 @@ local function forget(id)
   redis.call('SREM', p .. 'orphans', id)
   local n = redis.call('HGET', p .. 'numbers', id)
   if not n then return false end
+  drop_attributes(id)
   local member = n .. ':' .. id
   local is = redis.pcall('HMGET', p .. 'run:' .. id, 'workflow', 'parent')
   redis.call('ZREM', p .. 'runs', member)
