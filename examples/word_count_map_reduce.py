@@ -1,14 +1,17 @@
 """Counts the words of many texts by map and reduce: branches count words, and a reducer adds the counts.
 
-Run as `python examples/word_count_map_reduce.py [FOLDER] [--top N] [--parts N]`.
+Run as `python examples/word_count_map_reduce.py [FOLDER] [--top N] [--parts N] [--executor process://]`.
 
 Without a folder it reads texts that come with Python: the docstrings of its library's modules and the licences of the
 installed packages. It distributes the files over the given number of branches. Each branch writes its counts under the
 same key in its own view of the store. At the join the key's reducer merges them.
+
+The branches are executed in this process, or where `--executor` says.
 """
 
 import argparse
 import ast
+import asyncio
 import operator
 import os
 import re
@@ -22,7 +25,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from cano import JoinConfig, JoinStrategy, Key, KeyValueStore, TaskConfig, Workflow
+from cano import JoinConfig, JoinStrategy, Kernel, Key, KeyValueStore, TaskConfig, Workflow
 
 
 class State(Enum):
@@ -79,7 +82,8 @@ def count(paths: list[str], store: KeyValueStore) -> int:
     return len(paths)
 
 
-flow.register_split(State.MAP, distribute, JoinConfig(JoinStrategy.all(), State.REPORT, reducers=[COUNTS]))
+join = JoinConfig(JoinStrategy.all(), State.REPORT, reducers=[COUNTS])
+flow.register_split(State.MAP, distribute, join, config=TaskConfig(executor="words"))
 
 
 def read(path: Path) -> str:
@@ -108,6 +112,7 @@ def main() -> int:
     parser.add_argument("folder", nargs="?", type=Path, help="folder to read; by default texts that come with Python")
     parser.add_argument("--top", type=int, default=10, help="number of words to show")
     parser.add_argument("--parts", type=int, help="number of branches; by default one per processor")
+    parser.add_argument("--executor", help="URL of what executes the branches, such as process://?workers=2")
     given = parser.parse_args()
     data: dict[str, object] = {"top": given.top}
     if given.parts is not None:
@@ -118,8 +123,13 @@ def main() -> int:
         if not given.folder.is_dir():
             parser.error(f"not a folder: {given.folder}")
         data["folder"] = str(given.folder)
-    flow.orchestrate_sync(data)
+    asyncio.run(execute(data, given.executor))
     return 0
+
+
+async def execute(data: dict[str, object], executor: str | None) -> None:
+    async with Kernel(executor={"words": executor}) as kernel:
+        await kernel.run(flow, data)
 
 
 if __name__ == "__main__":

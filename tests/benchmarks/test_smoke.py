@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -115,3 +116,15 @@ def test_workers_are_measured() -> None:
         "empty bodies", "empty bodies, 100 at once", "bodies of 20 ms, 32 at once",
     ]  # fmt: skip
     assert all(table.splitlines()[2].split()[2] == "0.0%" for table in tables)
+
+
+def test_executors_are_measured() -> None:
+    """One command measures calls to worker processes beside the standard library's, and a split that computes."""
+    options = ["--steps", "3", "--branches", "2", "--work", "10", "--rounds", "1"]
+    printed = printed_by("tests.benchmarks.executors", *options)
+
+    assert [re.split(r"\s{2,}", line)[0] for line in printed.splitlines()[2:]] == [
+        "ProcessPoolExecutor.submit, a call", "a remote no-op step, process://", "the same, FuturesExecutor",
+        "a split of 2 branches that compute, here",
+        f"the same, 2 workers on {os.cpu_count()} CPUs: how many times as fast",
+    ]  # fmt: skip

@@ -49,10 +49,11 @@ def test_nothing_to_count(output_of: OutputOf, tmp_path: Path) -> None:
 
 
 def test_what_came_with_python(output_of: OutputOf) -> None:
-    """Python's own texts, distributed in two ways."""
+    """Python's own texts, distributed in two ways, and counted in this process and in others."""
     one, eight = (output_of("word_count_map_reduce", "--parts", parts) for parts in ("1", "8"))
+    others = output_of("word_count_map_reduce", "--parts", "8", "--executor", "process://?workers=2")
 
-    assert one == eight
+    assert one == eight == others
     texts, words, different = map(int, re.findall(r"\d+", one[0]))
     assert texts > 100
     assert words > 50_000

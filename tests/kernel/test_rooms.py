@@ -21,7 +21,7 @@ BUDGETS = {
     "runtime": 293,
     "concurrency": 713,
     "plugins": 517,
-    "kernel": 852,
+    "kernel": 853,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
 DURABILITY = {

@@ -23,7 +23,7 @@ DEFAULT = "default"
 """The name of the executor that executes the `exec` phases of nodes whose config names none."""
 
 
-def executor_of(executors: Mapping[str, Executor], config: TaskConfig, is_node: bool) -> Executor | None:
+def executor_of(executors: Mapping[str, Executor | None], config: TaskConfig, is_node: bool) -> Executor | None:
     """Return the executor of a task, or None for this process.
 
     Raises:

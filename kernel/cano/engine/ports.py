@@ -67,7 +67,7 @@ class Host(Protocol):
     Attributes:
         clock: the source of time.
         threads: the worker threads of plain functions.
-        executors: the open executors, by the names that configs give them.
+        executors: the open executors, by the names that configs give them; None is the event loop itself.
         hook: pluggy's hook relay.
         active: the runs that this kernel executes now, by run id.
         bound: the workflows that are bound to this kernel, by name.
@@ -87,7 +87,7 @@ class Host(Protocol):
     bound: WeakValueDictionary[str, BoundWorkflow]
     backend: StoreBackend | None
     codec: Codec | None
-    executors: Mapping[str, Executor]
+    executors: Mapping[str, Executor | None]
     keeper: RunKeeper | None
     closed: bool
     lease: float

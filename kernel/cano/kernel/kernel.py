@@ -72,7 +72,7 @@ class Kernel:
         store: URL of the store that keeps the runs, opened by a plugin; or a `StoreBackend`.
         executor: URL of an executor for the `exec` phase of nodes, or an `Executor`; or a mapping from names, which
             `TaskConfig(executor=…)` uses, to several of them: the one named "default" gets the `exec` phases whose
-            config names none. None for the event loop itself.
+            config names none. None, also in a mapping, for the event loop itself.
         plugins: objects with hook implementations, or names of installed plugins.
         discover: whether to load every installed plugin. The plugin `durability` is loaded even if this is False,
             unless it is blocked.
@@ -110,7 +110,7 @@ class Kernel:
         self,
         *,
         store: str | StoreBackend = IN_MEMORY,
-        executor: str | Executor | Mapping[str, str | Executor] | None = None,
+        executor: str | Executor | Mapping[str, str | Executor | None] | None = None,
         plugins: Iterable[Any] = (),
         discover: bool = True,
         block: Iterable[str] = (),
@@ -140,7 +140,7 @@ class Kernel:
         self.bound: WeakValueDictionary[str, BoundWorkflow] = WeakValueDictionary()
         self.codec: Codec | None = None
         self.backend: StoreBackend | None = None
-        self.executors: Mapping[str, Executor] = {}
+        self.executors: Mapping[str, Executor | None] = {}
         self.keeper: RunKeeper | None = None
         self._limiters: WeakValueDictionary[Limit, Limiter] = WeakValueDictionary()
         self._ref = ref(self)

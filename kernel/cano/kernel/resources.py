@@ -42,14 +42,15 @@ class Resources:
         self,
         plugins: Plugins,
         store: str | StoreBackend,
-        executor: str | Executor | Mapping[str, str | Executor] | None,
+        executor: str | Executor | Mapping[str, str | Executor | None] | None,
         namespace: str | None,
     ) -> None:
         named = executor if isinstance(executor, Mapping) else {} if executor is None else {DEFAULT: executor}
         self._executors = {text("the name of an executor", name): given for name, given in named.items()}
-        for name, value, kind, what in (
-            ("store", store, StoreBackend, "a URL such as 'memory://' or a StoreBackend"),
-            *(("executor", one, Executor, "a URL, an Executor, a mapping to them or None") for one in named.values()),
+        kinds = ("a URL, an Executor, a mapping to them or None", Executor | None)
+        for name, value, what, kind in (
+            ("store", store, "a URL such as 'memory://' or a StoreBackend", StoreBackend),
+            *(("executor", one, *kinds) for one in named.values()),
         ):
             if not isinstance(value, str) and (not isinstance(value, kind) or isinstance(value, type)):
                 hint = f"; write {nearest(name, str(value), ())!r}" if isinstance(value, os.PathLike) else ""
@@ -67,7 +68,7 @@ class Resources:
         name = repr(shown(self._store) if isinstance(self._store, str) else self._store)
         return name if self._namespace is None else f"{name} in the namespace {self._namespace!r}"
 
-    async def open(self) -> tuple[Codec | None, StoreBackend | None, dict[str, Executor]]:
+    async def open(self) -> tuple[Codec | None, StoreBackend | None, dict[str, Executor | None]]:
         """Open codec, store and executors, and return them; codec and store may be None.
 
         Raises:
@@ -78,7 +79,7 @@ class Resources:
         codec: Codec | None = self.plugins.ask("cano_codec")
         given = self._store
         backend, layers = self.store_at(given) if isinstance(given, str) else (self._scoped(given), Layers())
-        executors: dict[str, Executor] = {
+        executors: dict[str, Executor | None] = {
             name: self.plugins.provided("executor", one) if isinstance(one, str) else one
             for name, one in self._executors.items()
         }

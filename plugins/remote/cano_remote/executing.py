@@ -8,51 +8,86 @@ import inspect
 import threading
 import time
 from contextlib import ExitStack
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from cano import Codec, ConfigurationError, Plugins, StoreView
 from cano.engine.ports import enter_step
 
 from cano_remote.naming import class_named
-from cano_remote.packing import Answer, Request, packed_error
+from cano_remote.packing import Answer, Header, packed_error
 
 _lock = threading.Lock()
+_own = threading.local()
 
 
 def execute(request: bytes) -> bytes:
     """Execute a packed call and return its packed answer. This is the function of each `Call` to a remote executor.
 
-    It may be called in any thread in which no event loop runs. An async function gets an event loop of its own.
+    It may be called in any thread in which no event loop runs. An async function gets the event loop of that thread.
     """
     codec = _codec()
     try:
-        return contextvars.copy_context().run(_execute, Request.unpacked(request, codec), codec)
+        return contextvars.copy_context().run(_execute, request, codec)
     except BaseException as error:  # noqa: BLE001  # sent back, and raised there; an exit must not end this process
         return packed_error(error, codec)
 
 
-def _execute(request: Request, codec: Codec) -> bytes:
-    function = request.target.found(codec)
-    with _lock:
-        codec.register(*filter(None, map(class_named, request.types)))
-    step, argument = codec.decode(request.values)
+def _execute(request: bytes, codec: Codec) -> bytes:
+    head, context, values = codec.decode(request)
+    header = _header(head)
+    function = header.target.found(codec)
+    step, argument = codec.decode(values)
     remaining = step["deadline"]
     enter_step({**step, "deadline": None if remaining is None else time.monotonic() + remaining})
-    view = StoreView(argument, reads=set()) if request.whole else None
+    view = StoreView(argument, reads=set()) if header.whole else None
     with ExitStack() as stack:
-        for context in _plugins().manager.hook.cano_receive_context(context=request.context):
-            stack.enter_context(context)
+        for received in _plugins().manager.hook.cano_receive_context(context=context):
+            stack.enter_context(received)
         result = function(argument if view is None else view)
         if inspect.isawaitable(result):
-            result = asyncio.run(_awaited(result))
+            result = _loop().run_until_complete(_finished(result))
     if view is None:
         return Answer(result).packed(codec)
     return Answer(result, view.changes(), tuple(sorted(view.reads or ()))).packed(codec)
 
 
-async def _awaited(work: Any) -> Any:
-    return await work
+@lru_cache(maxsize=1024)
+def _header(head: bytes) -> Header:
+    """Return the header. Let the codec know its classes, once."""
+    codec = _codec()
+    header = Header.unpacked(head, codec)
+    with _lock:
+        codec.register(*filter(None, map(class_named, header.types)))
+    return header
+
+
+async def _finished(work: Any) -> Any:
+    """Await the work, and then cancel the tasks that it left behind: nothing executes them between calls."""
+    try:
+        return await work
+    finally:
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
+
+class _Loop:
+    """The event loop of a thread, which is closed when the thread ends. To make one takes longer than most calls."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+
+    def __del__(self) -> None:
+        self.loop.close()
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    if not hasattr(_own, "loop"):
+        _own.loop = _Loop()
+    loop: asyncio.AbstractEventLoop = _own.loop.loop
+    return loop
 
 
 @cache

@@ -7,7 +7,7 @@ import importlib
 import inspect
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple, get_args, get_origin
 
 from cano import Codec, CodeVersionError, ConfigurationError, FunctionTask, SerializationError, Task
@@ -21,12 +21,14 @@ class Target(NamedTuple):
         method: the method's name; "" for a function.
         attributes: the object's attributes, encoded.
         code: a digest of the module's source; "" if there is none.
+        arguments: those of a `functools.partial`, encoded; b"" if it is none.
     """
 
     name: str
     method: str
     attributes: Mapping[str, bytes]
     code: str
+    arguments: bytes = b""
 
     def found(self, codec: Codec) -> Any:
         """Return the function.
@@ -42,6 +44,9 @@ class Target(NamedTuple):
         if self.code != source_digest(self.name.partition(":")[0]):
             message = f"process {_process()} has another version of the module of the task {self.name}; install one of"
             raise CodeVersionError(f"{message} them on both sides", name=self.name)
+        if self.arguments:
+            args, keywords = codec.decode(self.arguments)
+            return partial(found, *args, **keywords)
         if not self.method:
             return found.function if isinstance(found, FunctionTask) else found
         made = object.__new__(found)
@@ -56,6 +61,14 @@ def target_of(function: Any, codec: Codec) -> Target:
     Raises:
         ConfigurationError: it cannot be found there: it is not a function of a module, or an attribute cannot be sent.
     """
+    if isinstance(function, partial):
+        inner = function.func
+        try:
+            arguments = codec.encode([list(function.args), function.keywords])
+        except SerializationError as error:
+            problem = f"an argument of the partial of {inner!r} cannot be sent to another process: {error}"
+            raise ConfigurationError(problem) from error
+        return Target(_name(inner, inner), "", {}, source_digest(inner.__module__), arguments)
     owner = getattr(function, "__self__", None)
     if isinstance(owner, Task):
         kind, attributes = type(owner), {}
@@ -123,7 +136,7 @@ def class_name(kind: type) -> str:
     return f"{kind.__module__}:{kind.__qualname__}"
 
 
-def class_names(annotations: Iterable[Any]) -> list[str]:
+def class_names(annotations: Iterable[Any]) -> tuple[str, ...]:
     """Return the names of all classes in annotations that another process can import."""
     found, pending = dict[str, None](), [*annotations]
     while pending:
@@ -133,7 +146,7 @@ def class_names(annotations: Iterable[Any]) -> list[str]:
                 found[class_name(each)] = None
         else:
             pending += [arg if isinstance(arg, type) or get_origin(arg) else type(arg) for arg in get_args(each)]
-    return sorted(found)
+    return tuple(sorted(found))
 
 
 @cache

@@ -16,40 +16,37 @@ FORMAT = 1
 _PAUSE: Any = type(sleep_until(0, then=""))
 
 
-class Request(NamedTuple):
-    """A call, as one process sends it to another one.
+class Header(NamedTuple):
+    """The part of a request that is the same for all calls of a bound task.
 
     Attributes:
         target: the function.
         types: the names of the classes that its values may have.
-        context: what plugins send along, such as the trace that the call is a part of.
         whole: whether the argument is the data of a whole task, and not one value for a node's `exec`.
-        values: the encoded step and argument.
     """
 
     target: Target
-    types: list[str]
-    context: Mapping[str, str]
+    types: tuple[str, ...]
     whole: bool
-    values: bytes
 
     def packed(self, codec: Codec) -> bytes:
-        """Return the request as bytes."""
-        target = [*self.target[:2], dict(self.target.attributes), self.target.code]
-        return codec.encode([FORMAT, target, self.types, dict(self.context), self.whole, self.values])
+        """Return the header as bytes."""
+        target = [*self.target._replace(attributes=dict(self.target.attributes))]
+        return codec.encode([FORMAT, target, list(self.types), self.whole])
 
     @classmethod
-    def unpacked(cls, data: bytes, codec: Codec) -> Request:
-        """Return the request that was packed into `data`.
+    def unpacked(cls, data: bytes, codec: Codec) -> Header:
+        """Return the header that was packed into `data`.
 
         Raises:
             SerializationError: the bytes are corrupt, or of another version.
         """
         try:
-            version, target, *rest = codec.decode(data)
+            version, *rest = codec.decode(data)
             if version != FORMAT:
                 raise ValueError(f"it has format {version!r}, and this version of cano-remote reads {FORMAT}")
-            return cls(Target(*target), *rest)
+            target, types, whole = rest
+            return cls(Target(*target), tuple(types), whole)
         except (TypeError, ValueError) as error:
             raise SerializationError(f"a call for this process cannot be read: {error}") from error
 

@@ -11,7 +11,7 @@ from cano.engine.ports import BoundState, Host, call_of, described
 
 from cano_remote.executing import execute
 from cano_remote.naming import class_names, target_of
-from cano_remote.packing import Request, unpacked
+from cano_remote.packing import Header, unpacked
 
 LOSSES = 3
 """Workers that one attempt may lose. The task may be what kills them, so that another one does not help."""
@@ -39,12 +39,12 @@ class Sender:
         if there is not None and (missing := sorted(config.resources.keys() - {*there})):
             known = ", ".join(sorted(there)) or "none"
             raise ConfigurationError(f"the executor has no resource {missing[0]!r}; it has {known}")
-        self._types = [*state.plan.types()]
-        codec.register(*self._types)
-        self._names = class_names(self._types)
+        types = [*state.plan.types()]
+        codec.register(*types)
         self._codec, self._executor, self._config, self._kernel = codec, executor, config, kernel
-        self._target = target_of(state.function if state.node is None else state.node.exec, codec)
         self._whole = state.node is None
+        target = target_of(state.function if state.node is None else state.node.exec, codec)
+        self._header = Header(target, class_names(types), self._whole).packed(codec)
         self._hold: Callable[[], AbstractContextManager[Any]] = getattr(kernel.clock, "hold", nullcontext)
 
     async def __call__(self, argument: Any) -> Any:
@@ -59,8 +59,9 @@ class Sender:
         value = {key: argument.peek(key) for key in argument} if self._whole else argument
         contexts = self._kernel.hook.cano_send_context(step=step)
         context = {key: text for each in reversed(contexts) for key, text in each.items()}
+        # the values apart, since the other process first learns from the header which classes they may have
         values = self._codec.encode([described(step), value])
-        request = Request(self._target, self._names, context, self._whole, values).packed(self._codec)
+        request = self._codec.encode([self._header, context, values])
         answer = unpacked(await self._submitted(request), self._codec)
         if isinstance(answer, Exception):
             raise answer

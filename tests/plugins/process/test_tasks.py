@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from cano import (
@@ -104,6 +104,18 @@ def current_pid(told: list[Any]) -> bool:
     """Whether a branch was executed in this process."""
     assert told[0] == "sent"
     return bool(told[1] == os.getpid())
+
+
+async def test_partials(kernel: Kernel) -> None:
+    """The arguments of a partial are sent."""
+    added = await kernel.run(flow(partial(programs.add, Order(2), more=[3])), {})
+    assert added.data["sum"] == [Order(2), [3], False]
+
+
+async def test_no_executor(data: Data) -> None:
+    """A name may stand for the process of the run, so that a program decides where its tasks are executed."""
+    async with Kernel(executor={"cpu": None}) as kernel:
+        assert (await kernel.run(flow(), data | {"does": "finish"})).data["told"][0] is False
 
 
 async def test_waits(kernel: Kernel, data: Data) -> None:
@@ -208,6 +220,13 @@ async def local(store: Any) -> Any:
 RENAMED, local = local, partial(local)
 
 
+class Callable_:  # noqa: N801
+    """An object that can be called."""
+
+    async def __call__(self, store: Any) -> Any:
+        """Do nothing."""
+
+
 class Slotted(Task[Any]):
     """A task with an attribute that cannot be sent, in a slot."""
 
@@ -237,7 +256,9 @@ def inner() -> Any:
         (RENAMED, "its name leads to another object; define it at the top of a module"),
         (Slotted(), "attribute 'lock' of the task Slotted cannot be sent to another process: "),
         (Multiply(object()), "attribute 'factor' of the task Multiply cannot be sent"),  # type: ignore[arg-type]
-        (local, "cannot be sent to another process: it has no name"),
+        (partial(cast(Any, programs.add), os.scandir, more=[]), "an argument of the partial of <function add"),
+        (partial(inner()), "inner.<locals>.task cannot be sent to another process"),
+        (Callable_(), "cannot be sent to another process: it has no name"),
     ],
 )
 async def test_a_task_that_cannot_be_sent(kernel: Kernel, function: Any, problem: str) -> None:
