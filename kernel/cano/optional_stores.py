@@ -104,6 +104,9 @@ class RewritingStore(StoreBackend, Protocol):
         Each of `entries` replaces `changed` and `own` of the entry with its `seq`; all else in the history stays. The
         run's data changes as `commit` says, not by `entries`. What is replaced is not kept for any other call.
 
+        The run's fencing token rises by one, so that no commit is applied that was made for what was there before.
+        The lease stays unless `commit.release` is set.
+
         Raises:
             ConflictError: as by `commit`. Nothing changes then.
         """

@@ -9,6 +9,7 @@ from cano.optional_stores import HistoryPagingStore, RewritingStore
 from cano.protocols import StoreBackend
 from cano.records import Appended, Signal
 from cano.testing.contract_base import (
+    LATER,
     Contract,
     clause,
     entries,
@@ -28,7 +29,10 @@ class RewriteClauses(Contract):
 
     @clause
     async def test_a_history_is_rewritten(self, store: StoreBackend) -> None:
-        """`rewrite` applies its commit, and replaces values of the history alone: whatever the store has compacted."""
+        """`rewrite` applies its commit, and replaces values of the history alone: whatever the store has compacted.
+
+        It raises the token, and its caller keeps the lease.
+        """
         methods = hasattr(store, "rewrite"), hasattr(store, "rewrite_signals")
         assert methods in ((True, True), (False, False)), "rewrite and rewrite_signals go together"
         if not isinstance(store, RewritingStore):
@@ -51,27 +55,31 @@ class RewriteClauses(Contract):
             changed, own = ({k: other_values(k, v) for k, v in some.items()} for some in (entry.changed, entry.own))
             return entry._replace(changed=changed, own=own)
 
-        expected = list(history)
+        expected, token = list(history), 1
         for first, last in ((0, 1), (1, 100), (100, 225), (225, 231), (50, 60)):
             some = range(first, last) if store.capabilities.history else range(0)
             for at in some:
                 expected[at] = rewritten(expected[at])
-            await store.rewrite(note(230, own=values(store, y=last)), [expected[at] for at in some])
+            some_entries = [expected[at] for at in some]
+            await store.rewrite(note(230, token=token, own=values(store, y=last)), some_entries)
+            token += 1
             assert entries(await store.history("run")) == entries(expected)
-            before = before._replace(own={**before.own, **values(store, y=last)})
+            before = before._replace(own={**before.own, **values(store, y=last)}, token=token)
             assert await loaded(store) == before
             if isinstance(store, HistoryPagingStore):
                 assert entries(await store.history_page("run", 97, 5)) == entries(expected)[98:103]
         assert await stored(store, "other") == other
 
-        await store.commit(step(231, changed=values(store, a=231)))
+        await raised(ConflictError, store.commit(step(231, token=token - 1)))
+        assert await store.renew("me", {"run": token}, LATER) == []
+        await store.commit(step(231, token=token, changed=values(store, a=231)))
         assert [entry.seq for entry in expected] == [entry.seq for entry in (await store.history("run"))[:-1]]
         data = {**before.data, **values(store, a=231)}
         assert (await loaded(store)).data == data
-        await store.rewrite(note(231, changed=values(store, c=1), removed=["n"], release=True), expected[-3:])
+        await store.rewrite(note(231, token=token, changed=values(store, c=1), removed=["n"], release=True), [])
         run = await loaded(store)
         assert run.data == {key: each for key, each in data.items() if key != "n"} | values(store, c=1)
-        assert run.holder is None
+        assert (run.holder, run.token) == (None, token + 1)
 
     @clause
     async def test_a_stale_rewriting_changes_nothing(self, store: StoreBackend) -> None:

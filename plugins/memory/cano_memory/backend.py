@@ -245,6 +245,8 @@ class MemoryBackend:
         with self._locked():
             values = [(self._stored_data(entry.changed), self._stored_data(entry.own)) for entry in entries]
             self._commit(commit)
+            run = self._runs[commit.run_id]
+            self._runs[commit.run_id] = run._replace(token=run.token + 1)
             history = self._history[commit.run_id]
             for entry, (changed, own) in zip(entries, values, strict=True):
                 at = bisect_left(history, entry.seq, key=attrgetter("seq"))

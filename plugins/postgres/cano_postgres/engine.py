@@ -143,8 +143,6 @@ class Engine:
                 await self._fold(commit.run_id)
 
     async def rewrite(self, commit: Commit, entries: Sequence[Transition]) -> None:
-        if not entries:
-            return await self.commit(commit)
         while (work := await self._reader.ask(rewriting, commit, entries, run_id=commit.run_id)) is None:
             await self._fold(commit.run_id)
         await self._writer.do(work)

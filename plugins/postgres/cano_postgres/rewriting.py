@@ -15,12 +15,16 @@ _LINES = """
     SELECT runs.head, runs.folded, journal.line, journal.seq, journal.packed FROM runs
     LEFT JOIN journal ON journal.run = runs.id AND journal.seq BETWEEN %s AND %s
     WHERE runs.run_id = %s ORDER BY journal.line"""
-_REWRITE: LiteralString = """
-    UPDATE journal SET packed = given.packed
-    FROM unnest(%s::bigint[], %s::bytea[]) AS given (line, packed), (SELECT id FROM runs WHERE run_id = %s) AS run
-    WHERE journal.run = run.id AND journal.line = given.line AND EXISTS (
+_MADE: LiteralString = """EXISTS (
         SELECT FROM journal AS made
-        WHERE made.run = run.id AND made.mark = %s AND made.xmin = pg_current_xact_id()::xid)"""
+        WHERE made.run = run.id AND made.mark = %(mark)s AND made.xmin = pg_current_xact_id()::xid)"""
+_REWRITE: LiteralString = f"""
+    WITH run AS MATERIALIZED (SELECT id FROM runs WHERE run_id = %(run_id)s), fenced AS (
+        UPDATE runs SET token = token + 1 FROM run WHERE runs.id = run.id AND {_MADE}
+    )
+    UPDATE journal SET packed = given.packed
+    FROM unnest(%(numbers)s::bigint[], %(blobs)s::bytea[]) AS given (line, packed), run
+    WHERE journal.run = run.id AND journal.line = given.line AND {_MADE}"""
 
 
 async def rewriting(connection: Connection, commit: Commit, entries: Sequence[Transition]) -> Append | None:
@@ -31,10 +35,10 @@ async def rewriting(connection: Connection, commit: Commit, entries: Sequence[Tr
     """
     work, new = Append(commit), {entry.seq: entry for entry in entries}
     run_id = commit.run_id
-    cursor = await connection.execute(_LINES, (min(new), max(new), run_id), binary=True)
+    cursor = await connection.execute(_LINES, (min(new, default=0), max(new, default=-1), run_id), binary=True)
     numbers, blobs, before = list[int](), list[bytes](), None
     for head, folded, line, seq, packed in await cursor.fetchall():
-        if head != folded:  # an entry after the snapshot has values of the run's data
+        if new and head != folded:  # an entry after the snapshot has values of the run's data
             return None
         if seq in new:
             try:
@@ -47,5 +51,6 @@ async def rewriting(connection: Connection, commit: Commit, entries: Sequence[Tr
             numbers.append(line)
             blobs.append(pack_changes(*changes))
         before = seq
-    work.follow_with((_REWRITE, (numbers, blobs, run_id, work.mark)), sum(map(len, blobs)))
+    values = {"run_id": run_id, "mark": work.mark, "numbers": numbers, "blobs": blobs}
+    work.follow_with((_REWRITE, values), sum(map(len, blobs)))
     return work

@@ -57,6 +57,7 @@ end
 local answer = act()
 if answer == 1 then
   for _, each in ipairs(given) do redis.call('LSET', lines, each[2], each[1]) end
+  if redis.call('HGET', KEYS[1], 'fence') == ARGV[4] then redis.call('HINCRBY', KEYS[1], 'fence', 1) end
 end
 return answer
 """

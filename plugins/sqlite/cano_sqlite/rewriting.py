@@ -13,6 +13,7 @@ from cano_sqlite.journal import Append
 from cano_sqlite.snapshot import PART, fetch, fold, next_mark
 from cano_sqlite.tails import Tails
 
+_FENCE = "UPDATE runs SET token = token + 1 WHERE run_id = ?"
 # only the newest entry's error, wait and payload are those of the run
 _REWRITE = "UPDATE journal SET packed = ?, extra = iif(id = ?, extra, NULL) WHERE id = ?"
 
@@ -30,6 +31,7 @@ class Rewrite(Job):
     def do(self, connection: sqlite3.Connection) -> None:
         """Apply the commit, and replace the values. Raise ConflictError if it is stale; then nothing is written."""
         self._append.do(connection)
+        connection.execute(_FENCE, (self.run_id,))
         if not self._new:
             return
         fold(connection, self.run_id, self._tails)  # from now on, no entry has values of the run's data

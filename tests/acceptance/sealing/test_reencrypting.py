@@ -11,7 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cano import Appended, Kernel, KeyValueStore, Signal, Workflow, wait_for
+from cano import (
+    Appended,
+    Commit,
+    ConflictError,
+    Kernel,
+    KeyValueStore,
+    RunRecord,
+    RunStatus,
+    Signal,
+    Wait,
+    Workflow,
+    wait_for,
+)
 from cano.engine.ports import new_holder
 from cano_durability.sealing import renewing
 from cano_encryption import KEYS_ENV, EncryptionLayer, new_key, read_keys
@@ -194,6 +206,60 @@ async def test_a_history_is_read_meanwhile(keys: tuple[str, str], monkeypatch: p
         monkeypatch.setattr(backend.inner, "history", late)
         assert await kernel.history("ended") == expected
         assert sum(each.values for each in results) > 0
+
+
+async def test_a_writer_without_a_lease_is_fenced(keys: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A commit that was sealed before the run was rewritten is refused, also of a schedule, which needs no lease."""
+    contents = Memory(EncryptionLayer(read_keys(keys[0])))
+    fields: dict[str, Any] = {"status": RunStatus.PARKED, "data": {"state": b"0"}, "wait": Wait("active")}
+    record = RunRecord("schedule:one", "schedule", "1", "", "active")._replace(**fields)
+    use(contents, monkeypatch, keys[0])
+    async with kernel_on(contents) as kernel:
+        assert kernel.backend is not None
+        await kernel.backend.create(record)
+    use(contents, monkeypatch, f"{keys[1]},{keys[0]}")
+    async with kernel_on(contents) as kernel, kernel_on(contents) as other:
+        backend: Any = kernel.backend
+        schedules: Any = other.backend
+        rewrite, refused = backend.inner.rewrite, 0
+
+        async def commit(run_id: str) -> None:
+            found = await schedules.load(run_id)
+            await schedules.commit(
+                Commit(
+                    run_id, found.token, found.seq, found.seq + 1, "active", RunStatus.PARKED, wait=Wait("active"),
+                    changed={"state": b"%d" % (found.seq + 1)},
+                )
+            )  # fmt: skip
+
+        async def late(stored: Commit, *entries: Any) -> None:
+            nonlocal refused
+            if stored.run_id != "schedule:one":  # the store's own record
+                await rewrite(stored, *entries)
+                return
+            sealed, written = asyncio.Event(), asyncio.Event()
+
+            async def waiting(stored: Commit, *audit: Any) -> None:
+                sealed.set()
+                await written.wait()
+                await honest(stored, *audit)
+
+            honest = schedules.inner.commit
+            with monkeypatch.context() as patch:
+                patch.setattr(schedules.inner, "commit", waiting)
+                task = asyncio.create_task(commit(stored.run_id))
+                await sealed.wait()
+            await rewrite(stored, *entries)
+            written.set()
+            with pytest.raises(ConflictError):
+                await task
+            refused += 1
+
+        monkeypatch.setattr(backend.inner, "rewrite", late)
+        (result,) = [each async for each in backend.reencrypted("me", kernel.clock.time)]
+        assert (result.problem, refused) == (None, 2)
+        await commit("schedule:one")
+        assert [entry.changed["state"] for entry in await backend.history("schedule:one")] == [b"0", b"1"]
 
 
 async def test_who_holds_a_run_is_named(keys: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:

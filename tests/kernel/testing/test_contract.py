@@ -712,6 +712,10 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
         {"delete_finished": lambda s, honest, ids, now, audit=None: [
             i for i in ids if i in s._finished and s._runs[i].holder is None and s._runs.pop(i, None)]},
         "finished_runs_are_deleted_together"),
+    "rewrites without a fence": (
+        {"rewrite": lambda s, honest, commit, entries: then(
+            honest(commit, entries), lambda _: keep(s, commit.run_id, token=known(s, commit.run_id).token - 1))},
+        "a_history_is_rewritten"),
     "rewrites no history": (
         {"rewrite": lambda s, honest, commit, entries: honest(commit, [])}, "a_history_is_rewritten"),
     "rewrites histories without their commit": (

@@ -85,6 +85,7 @@ class _Renewal:
         self._run_id = run_id
         self._holder = holder
         self._now = now
+        self._token = 0
         self._rewrites = isinstance(store.inner, RewritingStore)
         audited = actor is not None and store.capabilities.audit
         self._audit = [AuditEntry(run_id, "reencrypt", actor or "", now())] if audited else []
@@ -104,8 +105,8 @@ class _Renewal:
             values = await self._renew(stored, old > 0) if present or (old and self._rewrites) else 0
         if self._rewrites:
             values += (signals := await renew_signals(store, run_id))
-            if signals and signals == values and self._audit:  # no commit had the entry
-                await cast(AuditingStore, store.inner).add_audit(self._audit)
+            if signals and signals == values:
+                await self._add_audit()
             return Reencrypted(run_id, values)
         waiting = (await store.inner.signals(run_id)).waiting
         unbound = next((each.name for each in waiting if not store.is_bound(run_id, each)), None)
@@ -124,7 +125,8 @@ class _Renewal:
         The last write releases the lease, so that no run waits for a killed process.
         """
         store, run_id, history = self._store, self._run_id, history and self._rewrites
-        token = await self._claim(record)
+        self._token = await self._claim(record)
+        free = record.holder != IMPORTED
         try:
             stored, run = await store.inner.load(run_id), await store.load(run_id)
             if stored is None or run is None:
@@ -134,15 +136,24 @@ class _Renewal:
             removed = keys[parted.index(True) :] if True in parted else []  # set again, so that nothing is appended
             changed = {key: run.data[key] for key in keys if (False, key) in old or key in removed}
             own = {name: run.own[name] for name in run.own if (True, name) in old}
-            commit = restated(run, token, run.updated)._replace(
-                changed=changed, removed=removed, own=own, release=not history and record.holder != IMPORTED
+            commit = restated(run, self._token, run.updated)._replace(
+                changed=changed, removed=removed, own=own, release=free and not history
             )
-            await store.commit(commit, *self._audit)
-            count = await renew_history(store, run_id, token, self._hold(record, token)) if history else 0
+            if self._rewrites:  # a process that needs no lease, such as a schedule's, may have sealed a commit by now
+                await store.rewrite_present(commit)
+                self._token += 1
+                await self._add_audit()
+            else:
+                await store.commit(commit, *self._audit)
+            count = await renew_history(store, run_id, self._hold(record), release=free) if history else 0
             return len(changed) + len(own) + count
         finally:
-            if record.holder != IMPORTED:
+            for token in (self._token - 1, self._token) if free else ():  # the last rewriting may have failed
                 await store.release(run_id, token)
+
+    async def _add_audit(self) -> None:
+        if self._audit:
+            await cast(AuditingStore, self._store.inner).add_audit(self._audit)
 
     async def _claim(self, record: RunRecord) -> int:
         """Claim the run, at once if its holder is dead. Return the fencing token. Raises ConflictError."""
@@ -160,11 +171,13 @@ class _Renewal:
             return IMPORTED, at, record.expires
         return self._holder, at, self._now() + LEASE
 
-    def _hold(self, record: RunRecord, token: int) -> Callable[[], Awaitable[None]]:
-        async def hold() -> None:
-            holder, _, expires = self._lease(record, 0)
+    def _hold(self, record: RunRecord) -> Callable[[], Awaitable[int]]:
+        async def hold() -> int:
+            token, (holder, _, expires) = self._token, self._lease(record, 0)
             if await self._store.renew(holder, {self._run_id: token}, expires):
                 raise ConflictError(f"the run {self._run_id!r} was claimed", run_id=self._run_id)
+            self._token += 1  # the rewriting that follows raises it
+            return token
 
         return hold
 

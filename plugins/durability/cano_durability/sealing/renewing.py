@@ -11,6 +11,7 @@ from typing import Any, Protocol, cast
 
 from cano import (
     Appended,
+    Commit,
     ConflictError,
     ContextLayer,
     LayerContext,
@@ -22,7 +23,6 @@ from cano import (
 )
 
 from cano_durability.bounds import off_loop
-from cano_durability.keys import IMPORTED
 from cano_durability.restating import restated
 from cano_durability.sealing.seals import NO_LINK, SEAL, Name, Seal, SealedRun
 
@@ -49,6 +49,7 @@ class Sealed(StoreBackend, Protocol):
     def wrapped_seal(self, seal: Seal, run_id: str, seq: int) -> bytes: ...
     def wrapped_signal(self, run_id: str, signal: Signal) -> Signal: ...
     def unwrapped_signal(self, run_id: str, signal: Signal) -> Signal: ...
+    async def rewrite_present(self, commit: Commit) -> None: ...
     def is_bound(self, run_id: str, signal: Signal) -> bool: ...
 
 
@@ -62,7 +63,7 @@ def stale(layer: ContextLayer, data: Mapping[str, Any], own_values: Mapping[str,
     }
 
 
-async def renew_history(store: Sealed, run_id: str, token: int, hold: Callable[[], Awaitable[None]]) -> int:
+async def renew_history(store: Sealed, run_id: str, hold: Callable[[], Awaitable[int]], *, release: bool) -> int:
     """Encrypt a history again, from its first stale entry on. Return the number of stale values.
 
     Crash: some groups are done; the next call continues.
@@ -70,8 +71,8 @@ async def renew_history(store: Sealed, run_id: str, token: int, hold: Callable[[
     Args:
         store: the open store.
         run_id: a run that has a seal.
-        token: the fencing token of the caller's claim.
-        hold: called before each group, to renew the claim.
+        hold: called before each group, to renew the caller's claim; returns its fencing token, one more each time.
+        release: whether the last group releases the lease.
 
     Raises:
         ConflictError: another process has changed or claimed the run.
@@ -87,16 +88,14 @@ async def renew_history(store: Sealed, run_id: str, token: int, hold: Callable[[
     written = await off_loop(len(entries), lambda: [run.written(entry) for entry in entries])
     link = run.chain(NO_LINK, entries[:at], written)
     while at < len(entries):
-        await hold()
+        token = await hold()
         group = list(_group(entries[at:]))
         renewed = await off_loop(len(group), lambda: list(_renewed(store, run, run_id, link, group)))  # noqa: B023
         link, at = run.chain(link, renewed), at + len(group)
         run.seal = run.seal._replace(link=run.chain(link, entries[at:], written[at:]))
         run.seal = run.seal._replace(head=run.head(record))
         own = {SEAL: store.wrapped_seal(run.seal, run_id, record.seq)}
-        commit = restated(record, token, record.updated)._replace(
-            own=own, release=at == len(entries) and record.holder != IMPORTED
-        )
+        commit = restated(record, token, record.updated)._replace(own=own, release=release and at == len(entries))
         await cast(RewritingStore, store.inner).rewrite(commit, renewed)
     return sum(counts)
 

@@ -6,9 +6,9 @@ import asyncio
 import base64
 import hmac
 import json
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from cano import (
     Appended,
@@ -19,6 +19,7 @@ from cano import (
     ConflictError,
     ContextLayer,
     LayerContext,
+    RewritingStore,
     RunFilter,
     RunRecord,
     SerializationError,
@@ -307,7 +308,9 @@ class SealedStore:
             if commit.release:
                 self._held.pop(commit.run_id, None)
 
-    async def _commit(self, commit: Commit, held: _Held, *audit: AuditEntry) -> None:
+    async def _commit(
+        self, commit: Commit, held: _Held, *audit: AuditEntry, write: Callable[[Commit], Awaitable[None]] | None = None
+    ) -> None:
         run_id, run = commit.run_id, held.run
         held.run = None  # unless the commit succeeds, it may have been applied
         if run is None or (run.token, run.seq) != (commit.token, commit.expected_seq):
@@ -325,9 +328,18 @@ class SealedStore:
             consumed = waiting & {*names(commit.consumed, commit.own_consumed)}
         after = run.after(stored, consumed)
         seal = self.wrapped_seal(after.seal, run_id, commit.seq)
-        await self.inner.commit(stored._replace(own={**stored.own, SEAL: seal}), *audit)
+        stored = stored._replace(own={**stored.own, SEAL: seal})
+        if write is not None:
+            await write(stored)
+            return
+        await self.inner.commit(stored, *audit)
         run.moved(after)
         held.run = run
+
+    async def rewrite_present(self, commit: Commit) -> None:
+        """Apply a commit as `RewritingStore.rewrite` does: no commit that was sealed before is applied afterwards."""
+        self._held.pop(commit.run_id, None)
+        await self._commit(commit, _Held(), write=lambda stored: cast(RewritingStore, self.inner).rewrite(stored, []))
 
     async def _before(self, commit: Commit) -> SealedRun:
         """Return the run as it is before `commit`. Raises ConflictError if the commit is stale."""
