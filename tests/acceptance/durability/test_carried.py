@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from cano import (
     ConfigurationError,
+    ConflictError,
     Kernel,
     RunExistsError,
     RunFileError,
@@ -22,6 +23,7 @@ from cano import (
     SubWorkflow,
     TaskConfig,
     VersionMismatchError,
+    Wait,
     Workflow,
     current_step,
     sleep_until,
@@ -158,7 +160,8 @@ async def test_a_run_is_carried_from_and_to_each_store(place: str | StoreBackend
         statuses = {run.run_id: run.status.value for run in await kernel.runs()}
         assert statuses == {"parked": "parked", "failed": "failed", "done": "succeeded"}
         assert await kernel.check() == []
-        assert await contents(kernel, "done") == before["done"]
+        await kernel.fork("done", 2, "waits")  # as the run itself waited there
+        assert (await kernel.get("waits")).wait == Wait("SHIP", "paid")
         back = await exported(kernel, "parked")
     async with Kernel(store=place, **OPTIONS) as kernel:
         kernel.bind(flow)
@@ -300,6 +303,21 @@ async def test_ids_in_use(place: str | StoreBackend) -> None:
             await kernel.import_run(await exported(kernel, "two"), "two")
         with pytest.raises(ConfigurationError):
             await kernel.import_run(file, "a\0b")
+        with pytest.raises(ConfigurationError, match="this id is kept for encrypted stores"):
+            await kernel.import_run(file, "cano.store")
+        gate = asyncio.Event()
+        brief: Workflow[str] = Workflow("WAIT", name="brief").add_exit_state("END")
+
+        @brief.on("WAIT")
+        async def wait(store: Any) -> str:
+            await gate.wait()
+            return "END"
+
+        handle = await kernel.start(brief, run_id="brief", keep=False)
+        with pytest.raises(RunExistsError, match="this kernel executes a run with this id"):
+            await kernel.import_run(file, "brief")
+        gate.set()
+        await handle.result()
         if kernel.backend is not None and kernel.backend.capabilities.audit:
             entries = [entry for entry in await kernel.audit("two") if entry.action == "import"]
             assert [entry.detail for entry in entries] == ["of run one"]
@@ -469,6 +487,31 @@ async def test_a_file_can_come_in_any_form(url_of: Callable[[str], str], tmp_pat
         with pytest.raises(ConfigurationError, match="source must be"):
             await kernel.import_run("one.cano")  # type: ignore[arg-type]
         assert len(await kernel.runs()) == 1 + len(forms)
+
+
+async def test_a_file_that_changes_meanwhile(url_of: Callable[[str], str], tmp_path: Path) -> None:
+    """A file that another process replaces between the check and the import is not imported."""
+    flow = Order().flow()
+    async with Kernel(store=url_of("sqlite"), **OPTIONS) as kernel:
+        await ended(kernel, flow, "one")
+        files = [await exported(kernel, "one"), await exported(kernel, "one")]
+
+        class Replaced(io.BytesIO):
+            """The other file, when it is read for the second time."""
+
+            reads = 0
+
+            def seek(self, at: int, whence: int = 0) -> int:
+                self.reads += at == 0
+                if self.reads == 2:
+                    self.reads += 1
+                    self.getbuffer()[:] = files[1]
+                return super().seek(at, whence)
+
+        assert len(files[0]) == len(files[1])
+        with pytest.raises(ConflictError, match="the file was changed while its run was imported"):
+            await kernel.import_run(Replaced(files[0]), "two")
+        assert [run.run_id for run in await kernel.runs()] == ["one"]
 
 
 async def test_corrupt_files_leave_nothing(url_of: Callable[[str], str]) -> None:

@@ -23,6 +23,7 @@ from cano import (
 from cano.engine.ports import Host
 from cano.redaction import REDACTED, redacted
 
+from cano_durability.keys import PHASES
 from cano_durability.run_files.frames import Sealing, Writer
 from cano_durability.run_files.packing import Clean, grouped, packed
 from cano_durability.stored_runs import StoredRuns
@@ -47,7 +48,8 @@ async def export(
         raise ConfigurationError(f"{run_id} is not a run: a plugin keeps it for its own use", run_id=run_id)
     clean = _plain(stored, run_id) if redact is None else _without_secrets(kernel, stored, record, redact)
     if redact is not None:
-        record = record._replace(error=redacted(record.error, redact))
+        own = {name: record.own[name] for name in record.own if name != PHASES}  # these phases are executed again
+        record = record._replace(error=redacted(record.error, redact), own=own)
     writer = Writer(sealing)
     yield writer.head()
     yield writer.frame(*packed(record, clean))

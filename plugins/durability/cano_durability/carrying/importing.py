@@ -31,7 +31,7 @@ from cano.options import refuse
 
 from cano_durability.carrying.exporting import check_encoded, sealing_of
 from cano_durability.identity import was_discarded
-from cano_durability.keys import IMPORT, IMPORTED, IMPORTING, WAIT
+from cano_durability.keys import IMPORT, IMPORTED, IMPORTING, MARK, WAIT
 from cano_durability.patience import despite_cancellation
 from cano_durability.restating import restated
 from cano_durability.run_files.frames import CHUNK
@@ -102,10 +102,11 @@ class _Importer:
         self._stored = stored
         self._backend = stored.backend
         self._file = file
+        self._digest = file.digest
         self._from = run.run_id
         self.run_id = run_id
-        mark = stored.values.encode_own({IMPORT: [file.digest, run.run_id]}, run_id)
-        if run.wait is not None and run.wait.child is not None:  # its child is not in this store: it begins again
+        mark = stored.values.encode_own({IMPORT: [self._digest, run.run_id]}, run_id)
+        if run.wait is not None and run.wait.own:  # its child is not in this store: the step begins again
             run = run._replace(status=RunStatus.RUNNING, wait=None)
         self._run = run._replace(
             run_id=run_id, data=self._layered(run.data), own={**self._layered(run.own, own=True), **mark},
@@ -121,8 +122,12 @@ class _Importer:
             RunExistsError: another run has the id.
             ConflictError: another process is importing it.
         """
+        if self.run_id == MARK:
+            raise self._taken("this id is kept for encrypted stores", None)
         found = await self._backend.load(self.run_id)
         if found is None:
+            if self.run_id in self._kernel.active:
+                raise self._taken("this kernel executes a run with this id", None)
             waiting = await self._backend.signals(self.run_id)
             if waiting.waiting or waiting.consumed:
                 raise self._taken("signals were sent to this id, and wait for its run", None)
@@ -132,7 +137,7 @@ class _Importer:
                 raise ConflictError(importing(found), run_id=self.run_id)
             return False
         mark = self._stored.values.own(IMPORT, found.own, self.run_id)
-        if not (isinstance(mark, list) and mark[:1] == [self._file.digest]):
+        if not (isinstance(mark, list) and mark[:1] == [self._digest]):
             raise self._taken("another run has this id", found.workflow)
         return True
 
@@ -188,6 +193,8 @@ class _Importer:
                     await backend.put_signal(self.run_id, item._replace(payload=self._payload(item.payload)))
             else:
                 await self._consume(item, record, seq)
+        if self._file.digest != self._digest:
+            raise ConflictError("the file was changed while its run was imported; repeat the call", run_id=self.run_id)
         await self._complete(record.token)
 
     def _commit(self, entry: Transition, token: int, seq: int) -> Commit:
