@@ -25,7 +25,7 @@ BUDGETS = {
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
 DURABILITY = {
-    "": 2_219, "batches": 411, "bulk": 138, "carrying": 328, "families": 92, "inspection": 691, "lateness": 280,
+    "": 2_219, "batches": 411, "bulk": 138, "carrying": 337, "families": 92, "inspection": 691, "lateness": 280,
     "looking": 144, "recovery": 611, "run_files": 350, "sealing": 813, "searching": 138, "selecting": 231,
     "streaming": 493,
 }  # fmt: skip
