@@ -71,7 +71,7 @@ def test_the_members_of_the_ports_exist() -> None:
     members = {name for name in vars(ports.Journal) if not name.startswith("_")} | set(ports.Journal.__annotations__)
 
     assert set(journal) == members
-    assert len(keeper) == 7
+    assert len(keeper) == 9
     assert set(keeper) <= set(vars(ports.RunKeeper))
 
 

@@ -14,10 +14,10 @@ HERE = Path(cano.__file__).parent
 FILES = sorted(path for path in HERE.rglob("*.py") if "testing" not in path.relative_to(HERE).parts)
 
 BUDGETS = {
-    "": 1_616,  # the top floor: hooks, protocols, records, errors, options
+    "": 1_639,  # the top floor: hooks, protocols, records, errors, options
     "data": 587,
     "model": 869,
-    "engine": 1_733,
+    "engine": 1_737,
     "runtime": 293,
     "concurrency": 713,
     "plugins": 517,
@@ -25,8 +25,9 @@ BUDGETS = {
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
 DURABILITY = {
-    "": 2_219, "batches": 411, "bulk": 138, "carrying": 337, "families": 92, "inspection": 691, "lateness": 280,
-    "looking": 144, "recovery": 611, "run_files": 350, "sealing": 813, "searching": 138, "selecting": 231,
+    "": 2_246, "batches": 411, "bulk": 138, "carrying": 337, "families": 92, "inspection": 692, "lateness": 288,
+    "looking": 144, "outbox": 84,
+    "recovery": 613, "run_files": 350, "sealing": 813, "searching": 138, "selecting": 231,
     "streaming": 493,
 }  # fmt: skip
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""

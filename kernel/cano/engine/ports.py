@@ -23,6 +23,7 @@ from cano.engine.stopping import lease_lost, refuse_inside
 from cano.engine.strand import Strand
 from cano.holders import is_stopped, lives, new_holder
 from cano.model.code_reading import declared_keys
+from cano.notices import Announcer, Notice
 from cano.records import child_signal, wait_token
 from cano.run_filter import in_pages
 from cano.runtime.teardown import reap
@@ -50,8 +51,9 @@ if TYPE_CHECKING:
     from cano.streams import StreamItem
 
 __all__ = [
-    "BoundState", "BoundWorkflow", "Caller", "Detail", "Emitter", "Feed", "Host", "IMMUTABLE", "Inputs", "Journal",
-    "Listener", "NOTHING", "Parked", "ParkedForChild", "Paused", "Refused", "RestorePoint", "RunKeeper", "StoreFailed",
+    "Announcer", "BoundState", "BoundWorkflow", "Caller", "Detail", "Emitter", "Feed", "Host", "IMMUTABLE", "Inputs",
+    "Journal", "Listener", "NOTHING", "Notice", "Parked", "ParkedForChild", "Paused", "Refused", "RestorePoint",
+    "RunKeeper", "StoreFailed",
     "Strand", "Work", "call_of", "check_key", "check_type", "child_signal", "declared_keys", "described", "enter_step",
     "error_text", "failed_attempts", "in_pages", "is_stopped", "lease_lost", "lives", "new_holder", "raised_at", "reap",
     "refuse_inside", "rendered", "safe_repr", "safe_str", "unpack_key", "wait_token",
@@ -270,6 +272,12 @@ class RunKeeper(Protocol):
 
     async def cancel_children(self, run_id: str) -> None:
         """Cancel the unfinished children of a run."""
+
+    def announce(self, announcer: Announcer) -> None:
+        """Let `announcer` make a run of each notice from now on. It is stored before the commit that it is about."""
+
+    async def is_committed(self, id: str, run_id: str, created: float, token: int) -> bool | None:
+        """Return whether the commit was made that a notice is about, or if that is unknown now; None if it may be."""
 
     async def close(self) -> None:
         """Stop all background work, and wake all callers that wait for a run."""

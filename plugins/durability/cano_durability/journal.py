@@ -39,12 +39,14 @@ from cano_durability.keys import (
     CARRIED,
     ERROR,
     LASTING,
+    NOTICES,
     PAYLOAD,
     PROGRESS,
     TAKEOVERS,
     TRACEBACK,
     WAIT,
 )
+from cano_durability.outbox.known import read_notices
 from cano_durability.patience import despite_cancellation
 from cano_durability.waits import KeptWait
 
@@ -88,10 +90,10 @@ class Journal:
     is_local = False
 
     __slots__ = (
-        "_attributes", "_audit", "_audited", "_backend", "_carried", "_clock", "_elapsed", "_parking", "_remembered",
-        "_stored", "_unsaved", "_values", "_writing", "answers", "child", "commits_steps", "created", "emitter",
-        "ended", "next_payload", "own_answers", "own_consumed", "parent", "payload", "refused", "releasing",
-        "report_progress", "requested", "run_id", "safe_until", "seq", "state", "token",
+        "_announce", "_attributes", "_audit", "_audited", "_backend", "_carried", "_clock", "_elapsed", "_notices",
+        "_parking", "_remembered", "_stored", "_unsaved", "_values", "_writing", "answers", "child", "commits_steps",
+        "created", "emitter", "ended", "next_payload", "own_answers", "own_consumed", "parent", "payload", "refused",
+        "releasing", "report_progress", "requested", "run_id", "safe_until", "seq", "state", "token",
     )  # fmt: skip
 
     def __init__(
@@ -123,6 +125,8 @@ class Journal:
         self._audited = stored.audited
         self.report_progress = stored.report_progress
         self._parking = stored.parking
+        self._announce = stored.announce
+        self._notices: Sequence[str] = () if self._announce is None else read_notices(values, record)
         self._writing: asyncio.Future[None] | None = None  # of the progress
         self._audit: tuple[AuditEntry, ...] = ()  # for the commit that ends the run
         self.payload = record.payload
@@ -212,6 +216,7 @@ class Journal:
         self.ended = status.finished
         if values:
             self.holds(values, ())
+            self._notices = values.get(NOTICES, self._notices)
         if cut is not None:
             raise cut
 
@@ -228,7 +233,18 @@ class Journal:
         if run.plan.flow.expect is not None:
             stored, late = self._parking(run, stored, seq)
             values = {**values, **late}
+        if seq != self.seq and wait.child is None:
+            values = {**values, **await self.announced("parked", run, wait.then, seq, wait=run.wait)}
         await self.commit(run.view, wait.then, RunStatus.PARKED, seq, wait=stored, release=True, values=values)
+
+    async def announced(self, kind: str, run: Run, state: str, seq: int, **about: Any) -> dict[str, Any]:
+        """Store the notices of a commit that is about to be made. Return the values that it has to store."""
+        if self._announce is None:
+            return {}
+        record = RunRecord(
+            self.run_id, run.workflow, run.version, "", state, seq, created=self.created, token=self.token
+        )  # fmt: skip
+        return await self._announce(kind, record, self._notices, **about)
 
     @property
     def blamed(self) -> bool:
@@ -292,6 +308,7 @@ class Journal:
         try:
             await self._backend.commit(self._beside(own))
             self.holds(own, ())
+            self._notices = values.get(NOTICES, self._notices)
         finally:
             self._writing = None
             written.set_result(None)
@@ -408,7 +425,7 @@ class Journal:
             self._audit = self._audited(self.run_id, "cancel")
         # a child that was cancelled by itself keeps the error, see `has_ended`
         failure = None if error is None or (cancelled and not by_itself) else described(run, error)
-        values = {} if error is None or cancelled else {TRACEBACK: traced(run, error)}
+        values: dict[str, Any] = {} if error is None or cancelled else {TRACEBACK: traced(run, error)}
         # a cancelled step may have been committed all the same, so the journal's state counts, not the step's
         state, seq = self.state, self.seq
         if not self.commits_steps and run.steps > seq:
@@ -420,6 +437,8 @@ class Journal:
             self._remembered.pop(key, None)
         if self.emitter is not None:
             self.emitter.discard(run.step, None)
+        if not cancelled:
+            values |= await self.announced("failed", run, state, seq, error=failure)
         try:
             await self.commit(run.view, state, status, seq, error=failure, release=True, values=values)
         except (SerializationError, SizeLimitError, TypeMismatchError):  # of a value not committed step by step

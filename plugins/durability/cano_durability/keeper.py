@@ -33,7 +33,7 @@ from cano import (
     Transition,
     Wait,
 )
-from cano.engine.ports import BoundState, BoundWorkflow, Host, Inputs, Parked, Paused
+from cano.engine.ports import Announcer, BoundState, BoundWorkflow, Host, Inputs, Parked, Paused
 
 from cano_durability.answers import accepted, address, early_answer, seq_of, verdict
 from cano_durability.bounds import WaitingSignals
@@ -53,6 +53,7 @@ from cano_durability.lateness.watching import LateRuns
 from cano_durability.looking.progress import ProgressWriter, progress_of
 from cano_durability.looking.viewing import Viewer
 from cano_durability.migration import landing_state
+from cano_durability.outbox.announcing import Outbox
 from cano_durability.patience import despite_cancellation
 from cano_durability.recovery.caretaker import Caretaker
 from cano_durability.recovery.heart import Heart
@@ -105,6 +106,7 @@ class Keeper:
             lambda run: self._caretaker.look_after(run),
         )
         heart = Heart(kernel, stored)
+        self._outbox = Outbox(kernel, stored, lambda: self._caretaker.refill())
         self._lister = lister = Lister(kernel, stored)
         unheld = UnheldRuns(kernel, stored, leases, claimer, lister, late)
         self._caretaker = Caretaker(kernel, stored, heart, watchlist, waiters, claimer, canceller, unheld)
@@ -200,6 +202,8 @@ class Keeper:
         self._caretaker.stopped_driving(run)
         if self._kernel.closed:
             return
+        if self.stored.announce is not None and run.status in (RunStatus.FAILED, RunStatus.PARKED):
+            self._outbox.committed()
         if isinstance(run.error, RunCancelledError) and not run.error.with_parent and journal_of(run).refused:
             self._kernel.spawn(self._cancel_again(run.run_id))
         if run.status.finished and (parent := journal_of(run).parent) is not None:
@@ -269,6 +273,16 @@ class Keeper:
         data = await self.stored.register(plan).all_data(record, self._kernel.clock)
         name = record.state if record.state in plan.by_name else landing_state(plan, record)
         return RunResult(record.run_id, plan.by_name[name].state, data, record.seq)
+
+    # notices
+
+    def announce(self, announcer: Announcer) -> None:
+        """See `RunKeeper.announce`."""
+        self._outbox.add(announcer)
+
+    async def is_committed(self, id: str, run_id: str, created: float, token: int) -> bool | None:
+        """See `RunKeeper.is_committed`."""
+        return await self._outbox.is_committed(id, run_id, created, token)
 
     # waiting
 

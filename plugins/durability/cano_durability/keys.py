@@ -26,6 +26,7 @@ AWAITED = "awaited"  # of a child: its parent may be parked while it is, so its 
 LATE = "late"  # when the run was found to be late, and the expected seconds
 VISIT = "visit"  # of the present state: its transition, when it began, when it was found to be late, expected seconds
 CAPPED = "capped"  # the `until` of the wait in the record, which ends when the run is late, and of the real wait
+NOTICES = "notices"  # ids of the notices of the run's last commits, if any plugin announces them
 CANCEL = "cancel"  # name of the signal that requests the cancellation of a run
 WITH_PARENT = "cancel with parent"  # how the ids of those begin that request it because the parent ends
 
@@ -39,6 +40,6 @@ IMPORTED = "cano imported"
 """The holder of an imported run that has not ended, so that no process executes it before it is resumed."""
 
 LASTING = frozenset(
-    {DEFINITION, CARRIED, DEADLINE, ORIGIN, AWAITED, BATCH, FIRST, BY, IMPORT, OF, ATTRIBUTES, LATE, STREAMS}
+    {DEFINITION, CARRIED, DEADLINE, ORIGIN, AWAITED, BATCH, FIRST, BY, IMPORT, OF, ATTRIBUTES, LATE, NOTICES, STREAMS}
 )
 """Values that stay for the life of the run. All others are dropped with the next transition."""

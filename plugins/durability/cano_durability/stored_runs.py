@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -72,6 +72,7 @@ class StoredRuns:
         durable: whether the store survives its process.
         audited: makes the entries of the store's audit, see `Kernel.audited`.
         parking: see `LateRuns.parking`.
+        announce: see `Outbox.announce`; None if no plugin announces anything.
         report_progress: see `ProgressWriter.report`; it does nothing if the store does not survive its process.
         holding: the work under way that closing the kernel waits for, so that it releases its leases.
     """
@@ -89,6 +90,7 @@ class StoredRuns:
         self.audited = kernel.audited
         self.holding = Holding()
         self.report_progress: Callable[[Run], None] = lambda _: None
+        self.announce: Callable[..., Awaitable[dict[str, Any]]] | None = None
         self.parking: Callable[[Run, Wait, int], tuple[Wait, dict[str, Any]]] = lambda run, wait, seq: (wait, {})
         self._last_time = 0.0
         self._plans: dict[str, tuple[BoundWorkflow, Values]] = {}

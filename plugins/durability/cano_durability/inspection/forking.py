@@ -28,6 +28,7 @@ from cano_durability.keys import (
     FIRST,
     LASTING,
     LATE,
+    NOTICES,
     ORIGIN,
     PAYLOAD,
     PROGRESS,
@@ -94,7 +95,7 @@ async def fork(
         due = now + limit[0]
         own |= values.encode_own({DEADLINE: (limit[0], due)})
     own |= values.encode_own({ORIGIN: (run_id, seq)})
-    for name in (WAIT, BY, FIRST, PROGRESS, STREAMS, TRACEBACK, LATE, VISIT, CAPPED):
+    for name in (WAIT, BY, FIRST, PROGRESS, STREAMS, TRACEBACK, LATE, VISIT, CAPPED, NOTICES):
         own.pop(name, None)
     if kept is not None:
         kept = kept.begun_at(now)

@@ -9,8 +9,9 @@ from cano import ConflictError, LateRun, Run, RunRecord, RunStatus, Step, StoreE
 from cano.engine.ports import BoundWorkflow, Host
 from cano.safe_text import escaped
 
-from cano_durability.keys import LATE, RETRY, VISIT
+from cano_durability.keys import LATE, NOTICES, RETRY, VISIT
 from cano_durability.lateness.expectations import Lateness, known_lateness, lateness_of
+from cano_durability.outbox.known import read_notices
 from cano_durability.recovery.leases import journal_of
 from cano_durability.recovery.waiting import Alarms
 from cano_durability.restating import restated
@@ -87,7 +88,7 @@ class LateRuns:
         for late in [each for each in known.pending(run.plan, now) if each.due <= now]:
             noted = known.noting(late)
             try:
-                if run.journal is not None and not await journal_of(run).save_beside(noted.values(late)):
+                if run.journal is not None and not await self._save(run, noted, late):
                     return  # it is leaving: a parked run has an alarm in the store
             except ConflictError:
                 return  # the run has moved on, and is watched again; or another process has it
@@ -100,6 +101,11 @@ class LateRuns:
                 return
             self._watched[run_id] = known = known.noting(late)
         self._watch(known, run.plan)
+
+    async def _save(self, run: Run, known: Lateness, late: LateRun) -> bool:
+        journal = journal_of(run)
+        notices = await journal.announced("late", run, late.state, late.seq, late=late)
+        return await journal.save_beside({**known.values(late), **notices})
 
     # the runs in the store
 
@@ -142,6 +148,9 @@ class LateRuns:
         for late in found:
             known = known.noting(late)
             own = own | known.values(late)
+            if self._stored.announce is not None:
+                notices = own.get(NOTICES) or read_notices(values, record)
+                own = own | await self._stored.announce("late", record, notices, late=late)
         wait = record.wait
         if wait is not None:
             wait, capped = known.capped(plan, wait)

@@ -236,9 +236,13 @@ class Caretaker:
         group = self._group(run.workflow)
         if run.run_id in group.taken:
             group.taken.discard(run.run_id)
-            if not self._refilling and not self._kernel.closed:
-                self._refilling = True
-                self._kernel.spawn(self._refill())
+            self.refill()
+
+    def refill(self) -> None:
+        """Take over what is ready, soon."""
+        if not self._refilling and not self._kernel.closed:
+            self._refilling = True
+            self._kernel.spawn(self._refill())
 
     async def _refill(self) -> None:
         try:
