@@ -235,16 +235,17 @@ class Engine:
             for workflow in await self._workflows(keep):
                 if place := await self._ask(scripts.NTH_FINISHED, workflow, b"%d" % keep):
                     first = float(place[0]), place[1].decode()
-                    await find(first[0], partial(_is_before, first), b"workflow:" + workflow)
+                    await find(first[0], partial(_is_before, first), b"ended:" + workflow)
         return sorted(found.values(), key=lambda run: run.place)[:limit]
 
     async def _workflows(self, keep: int) -> Sequence[bytes]:
         """Return the workflows of which more than `keep` runs have finished."""
         complete, found = await self._ask(scripts.WORKFLOWS, b"%d" % keep)
-        if not complete:  # a process of an earlier version has created runs
-            at = 0
-            while await self._ask(scripts.NOTE_WORKFLOWS, b"%d" % at, b"%d" % (at + PAGE - 1)):
-                at += PAGE
+        if not complete:  # runs have ended in a process of an earlier version
+            for status in (b"succeeded", b"failed", b"cancelled"):
+                at = 0
+                while await self._ask(scripts.NOTE_ENDS, status, b"%d" % at, b"%d" % (at + PAGE - 1)):
+                    at += PAGE
             _, found = await self._ask(scripts.WORKFLOWS, b"%d" % keep)
         names: Sequence[bytes] = found
         return names

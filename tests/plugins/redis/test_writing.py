@@ -334,8 +334,19 @@ async def test_a_prune_reads_no_run_that_is_kept(
             asked.clear()
             assert await store.expired(Retention(keep_last=keep, max_age=age), LATER, 99) == []
             assert asked == [*([] if age is None else [scripts.PLACED]), scripts.WORKFLOWS]
-    await ask("DEL", ":workflows")
+    await ask("DEL", ":ends", ":ended:a", ":ended:b")
     monkeypatch.undo()
     expired = await store.expired(Retention(keep_last=2 * PAGE + 1), LATER, 99)
     assert [run.run_id for run in expired] == ["a 3 0", "b 3 0", "a 3 1", "b 3 1"]
-    assert await ask("SCARD", ":workflows") == 2
+    assert await ask("ZCARD", ":ended:a") == await ask("ZCARD", ":ended:b") == 2 * PAGE + 3
+
+
+async def test_a_deleted_corrupt_run_does_not_count(store: RedisBackend, ask: Ask) -> None:
+    """A run whose workflow is lost is deleted from the index of those that have finished."""
+    for number in range(3):
+        run = free_run(f"{number}", created=NOW + number, status=RunStatus.SUCCEEDED)
+        await store.create(run)
+    await ask("HDEL", ":run:2", "workflow")
+    assert await store.delete("2")
+    assert await store.expired(Retention(keep_last=2), LATER, 9) == []
+    assert [run.run_id for run in await store.expired(Retention(keep_last=1), LATER, 9)] == ["0"]

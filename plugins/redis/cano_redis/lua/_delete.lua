@@ -19,10 +19,9 @@ local function forget(id)
   local member = n .. ':' .. id
   local is = redis.pcall('HMGET', p .. 'run:' .. id, 'workflow', 'parent')
   redis.call('ZREM', p .. 'runs', member)
-  if is[1] then
-    redis.call('ZREM', p .. 'workflow:' .. is[1], member)
-    if redis.call('EXISTS', p .. 'workflow:' .. is[1]) == 0 then redis.call('SREM', p .. 'workflows', is[1]) end
-  end
+  if is[1] then redis.call('ZREM', p .. 'workflow:' .. is[1], member) end
+  -- of a corrupt run the workflow is not known
+  for _, workflow in ipairs(is[1] and { is[1] } or redis.call('SMEMBERS', p .. 'ends')) do drop_end(workflow, member) end
   if is[2] then redis.call('ZREM', p .. 'parent:' .. is[2], member) end
   for _, status in ipairs({ 'running', 'parked', 'interrupted', 'succeeded', 'failed', 'cancelled' }) do
     redis.call('ZREM', p .. 'status:' .. status, member)

@@ -29,8 +29,9 @@ if redis.call('EXISTS', claimed) == 1 then -- this call was done, and its answer
   return answer
 end
 
-local wanted, seen, found = {}, {}, {}
+local wanted, names, seen, found = {}, {}, {}, {}
 for at = 8, last, 3 do
+  names[ARGV[at]] = true
   wanted[#ARGV[at] .. ':' .. ARGV[at] .. #ARGV[at + 1] .. ':' .. ARGV[at + 1] .. ARGV[at + 2]] = true
 end
 for at = last + 1, #ARGV do seen[ARGV[at]] = true end
@@ -41,8 +42,9 @@ local function add(members)
     if #found >= most then return end
     if not seen[id] then
       seen[id] = true
-      local is = redis.pcall('HMGET', p .. 'run:' .. id, 'workflow', 'version', 'fingerprint', 'holder', 'fence', 'n')
-      if not is.err and is[1] and is[2] and is[3] and not is[4] and tonumber(is[5]) and is[6]
+      local workflow = redis.pcall('HGET', p .. 'run:' .. id, 'workflow')
+      local is = names[workflow] and redis.pcall('HMGET', p .. 'run:' .. id, 'workflow', 'version', 'fingerprint', 'holder', 'fence', 'n')
+      if is and not is.err and is[1] and is[2] and is[3] and not is[4] and tonumber(is[5]) and is[6]
         and wanted[#is[1] .. ':' .. is[1] .. #is[2] .. ':' .. is[2] .. is[3]] then
         found[#found + 1] = id
       end

@@ -1,4 +1,4 @@
--- (_names, _queue, _place, _parts, _set) id, op, token, expected seq, seq, status, state, at, extra, line, plain, number
+-- (_names, _ended, _queue, _place, _parts, _set) id, op, token, expected seq, seq, status, state, at, extra, line, plain, number
 -- of changed texts, number of appended texts, changed, appended; the rest if it is not plain. Return 1, or the run's seq and token if the commit is stale.
 local op, seq, status, plain = ARGV[3], ARGV[6], ARGV[7], ARGV[12] == '1'
 local run, lines = KEYS[1], p .. 'lines:' .. id
@@ -65,11 +65,16 @@ else
 end
 redis.call('HDEL', run, 'until', 'awaited', 'awaits')
 if is[3] ~= status then
-  local its = redis.call('HMGET', run, 'n', 'created')
+  local its = redis.call('HMGET', run, 'n', 'created', 'workflow')
   local member = its[1] .. ':' .. id
   redis.call('ZREM', p .. 'status:' .. (is[3] or ''), member)
   redis.call('ZADD', p .. 'status:' .. status, its[2], member)
   redis.call('HSET', run, 'status', status)
+  if its[3] and ENDED[status] then
+    note_end(its[3], its[2], member)
+  elseif its[3] and ENDED[is[3] or ''] then
+    drop_end(its[3], member)
+  end
 end
 if not plain then
   if ARGV[last + 6] ~= '' then redis.call('HSET', run, 'until', ARGV[last + 6]) end

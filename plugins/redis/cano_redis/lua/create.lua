@@ -1,4 +1,4 @@
--- (_names, _queue, _place, _parts, _set, _whole) id, created, status, workflow, whether there is a parent, parent, line,
+-- (_names, _ended, _queue, _place, _parts, _set, _whole) id, created, status, workflow, whether there is a parent, parent, line,
 -- channel, news, number of texts of the record, of the engine's own values and of the data, record, own, data, appended.
 -- Return 1, or the existing run.
 local there = whole(id)
@@ -18,7 +18,7 @@ redis.call('HSET', p .. 'numbers', id, n)
 redis.call('ZADD', p .. 'runs', created, member)
 redis.call('ZADD', p .. 'status:' .. ARGV[4], created, member)
 redis.call('ZADD', p .. 'workflow:' .. ARGV[5], created, member)
-redis.call('SADD', p .. 'workflows', ARGV[5])
+if ENDED[ARGV[4]] then note_end(ARGV[5], created, member) end
 if ARGV[6] == '1' then redis.call('ZADD', p .. 'parent:' .. ARGV[7], created, member) end
 redis.call('SREM', p .. 'orphans', id)
 place(id)

@@ -1,17 +1,11 @@
 -- (_names, _order) workflow, number. Return time and id of the newest run of a workflow that has finished, after so many
 -- newer ones; false if there is none.
-local key, left, to = p .. 'workflow:' .. ARGV[2], tonumber(ARGV[3]), '+inf'
-local ended = { succeeded = true, failed = true, cancelled = true }
-while to do
-  local some, last = places(key, 'ZREVRANGEBYSCORE', to, '-inf', 500)
-  table.sort(some, function(one, other) return before(other, one) end)
-  for _, place in ipairs(some) do
-    local status = redis.pcall('HGET', p .. 'run:' .. place[2], 'status')
-    if type(status) == 'string' and ended[status] then
-      if left == 0 then return place end
-      left = left - 1
-    end
-  end
-  to = last and '(' .. last
+local key, left = p .. 'ended:' .. ARGV[2], tonumber(ARGV[3])
+local nth = redis.call('ZREVRANGE', key, left, left, 'WITHSCORES')
+if #nth == 0 then return false end
+local same = {}
+for _, member in ipairs(redis.call('ZRANGEBYSCORE', key, nth[2], nth[2])) do
+  same[#same + 1] = { nth[2], string.sub(member, 18) }
 end
-return false
+table.sort(same, function(one, other) return before(other, one) end)
+return same[left - redis.call('ZCOUNT', key, '(' .. nth[2], '+inf') + 1]

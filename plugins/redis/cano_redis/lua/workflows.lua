@@ -1,15 +1,10 @@
--- (_names) number. Return whether all workflows are known, and those of which more runs than that have finished.
-local found, runs = {}, 0
-for _, name in ipairs(redis.call('SMEMBERS', p .. 'workflows')) do
-  local key = p .. 'workflow:' .. name
-  local count = redis.call('ZCARD', key)
-  runs = runs + count
-  if count > tonumber(ARGV[2]) then
-    for _, status in ipairs({ 'running', 'parked', 'interrupted' }) do
-      local unfinished = redis.pcall('ZINTERCARD', 2, key, p .. 'status:' .. status) -- Redis 6.2 lacks it
-      if type(unfinished) == 'number' then count = count - unfinished end
-    end
-    if count > tonumber(ARGV[2]) then found[#found + 1] = name end
-  end
+-- (_names, _ended) number. Return whether all runs that have finished are in the indexes of their workflows, and the
+-- workflows that have more such runs than that.
+local found, missing = {}, 0
+for status in pairs(ENDED) do missing = missing + redis.call('ZCARD', p .. 'status:' .. status) end
+for _, name in ipairs(redis.call('SMEMBERS', p .. 'ends')) do
+  local count = redis.call('ZCARD', p .. 'ended:' .. name)
+  missing = missing - count
+  if count > tonumber(ARGV[2]) then found[#found + 1] = name end
 end
-return { runs >= redis.call('ZCARD', p .. 'runs') and 1 or 0, found }
+return { missing <= 0 and 1 or 0, found }
