@@ -8,7 +8,18 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cano import AuditEntry, ClaimedRun, Commit, LazyBackend, Retention, RunFilter, RunRecord, Signal, Transition
+from cano import (
+    AuditEntry,
+    ClaimedRun,
+    Commit,
+    LazyBackend,
+    Retention,
+    RunFilter,
+    RunRecord,
+    Signal,
+    StreamChunk,
+    Transition,
+)
 from cano.options import Seconds, place_name
 
 from cano_postgres.settings import LONGEST_NAME, Settings
@@ -151,6 +162,22 @@ class PostgresBackend(LazyBackend["Engine"]):
             StoreUnavailableError: the server cannot be reached, or refuses the connection.
         """
         return await (await self._make()).exists()
+
+    async def write_stream(self, run_id: str, token: int, chunks: Sequence[StreamChunk]) -> None:
+        """See `StreamingStore.write_stream`."""
+        await self._opened().write_stream(run_id, token, chunks)
+
+    async def read_stream(self, run_id: str, channel: str, after: int, limit: int) -> Sequence[StreamChunk]:
+        """See `StreamingStore.read_stream`."""
+        return await self._opened().read_stream(run_id, channel, after, limit)
+
+    async def channels(self, run_id: str) -> Sequence[str]:
+        """See `StreamingStore.channels`."""
+        return await self._opened().channels(run_id)
+
+    def watch_streams(self, tell: Callable[[str | None], None]) -> None:
+        """See `StreamingStore`."""
+        self._opened().watch_streams(tell)
 
     def watch(self, tell: Callable[[str | None], None]) -> None:
         """See `NotifyingStore.watch`."""

@@ -9,9 +9,11 @@ from typing import Any
 from cano import AuditEntry, Commit, RunStatus
 from cano_msgspec.packing import LARGE, pack_changes, pack_extra, size_of
 
+from cano_postgres import streams
 from cano_postgres.arrays import Array, bigs, blobs, flags, integers, reals, texts
 from cano_postgres.attributes import written
 from cano_postgres.audit import committed
+from cano_postgres.streams import size_of_all
 from cano_postgres.work import Rows, Statement
 
 # PostgreSQL compares seq and token; what this process remembers does not decide
@@ -98,6 +100,8 @@ class Append:
         self.more: list[Statement] = []
         if commit.attributes is not None:
             self.follow_with(written(commit.run_id, self.mark, commit.attributes))
+        if commit.chunks:
+            self.follow_with(streams.committed(commit.run_id, self.mark, commit.chunks), size_of_all(commit.chunks))
         if entry is not None:
             self.follow_with(committed(commit, self.mark, entry))
         self.ends = commit.release or status.finished

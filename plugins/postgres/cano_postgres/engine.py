@@ -22,11 +22,12 @@ from cano import (
     Signals,
     StoreError,
     StoreUnavailableError,
+    StreamChunk,
     Transition,
 )
 from cano_msgspec.ends import Ends
 
-from cano_postgres import attributes, audit, notices, pruning, reading, signals
+from cano_postgres import attributes, audit, notices, pruning, reading, signals, streams
 from cano_postgres.commits import Append
 from cano_postgres.connection import check_parameters, check_server, connect
 from cano_postgres.failures import passes, translated, unkept, unreachable
@@ -54,6 +55,10 @@ class Engine:
         self._listener = Listener(settings, self._writer.key)
         tell = partial(self._reader.ask, notices.tell, settings.schema, notices.sender(self._writer.key))
         self._ends = Ends(tell, logging.getLogger("cano.postgres"))
+        channel = streams.channel_of(settings.schema)
+        tell = partial(self._reader.ask, notices.tell, channel, notices.sender(self._writer.key))
+        self._streamed = Ends(tell, logging.getLogger("cano.postgres"))
+        self._streams = Listener(settings, self._writer.key, channel)
 
     async def exists(self) -> bool:
         """Return whether the tables exist. Raise the same errors as `open`."""
@@ -96,8 +101,10 @@ class Engine:
     async def close(self) -> None:
         """Finish the calls under way, and disconnect."""
         await self._listener.close()
+        await self._streams.close()
         await self._writer.close()
         await self._ends.close()
+        await self._streamed.close()
         await self._reader.close()
 
     async def _first_connection(self) -> QuickConnection:
@@ -138,6 +145,8 @@ class Engine:
         finally:  # a cancelled commit may have been applied
             if work.ends:
                 self._ends.add(commit.run_id)
+            if commit.chunks:
+                self._streamed.add(commit.run_id)
         if tail >= self._settings.snapshot_every:
             with suppress(StoreError):  # the commit is applied; the next one tries again
                 await self._fold(commit.run_id)
@@ -195,6 +204,22 @@ class Engine:
             raise unkept(error, run_id) from error
         there: bool = await self._writer.do(work)
         return there
+
+    async def write_stream(self, run_id: str, token: int, chunks: Sequence[StreamChunk]) -> None:
+        try:
+            work = streams.WriteStream(run_id, token, chunks)
+        except UnicodeError as error:
+            raise unkept(error, run_id) from error
+        try:
+            await self._writer.do(work)
+        finally:
+            self._streamed.add(run_id)
+
+    async def read_stream(self, run_id: str, channel: str, after: int, limit: int) -> Sequence[StreamChunk]:
+        return await self._reader.ask(streams.read, run_id, channel, after, limit, run_id=run_id)
+
+    async def channels(self, run_id: str) -> Sequence[str]:
+        return await self._reader.ask(streams.channels, run_id, run_id=run_id)
 
     async def delete(self, run_id: str, entry: AuditEntry | None = None) -> bool:
         there = await self._reader.ask(reading.exists, run_id, run_id=run_id)
@@ -257,6 +282,10 @@ class Engine:
         return await self._reader.ask(reading.ready, now, workflows)
 
     # notifications
+
+    def watch_streams(self, tell: Callable[[str | None], None]) -> None:
+        self._streams.watch(tell)
+        self._streams.live()
 
     def watch(self, tell: Callable[[str | None], None]) -> None:
         self._listener.watch(tell)

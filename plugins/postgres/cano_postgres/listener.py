@@ -20,8 +20,9 @@ _log = logging.getLogger("cano.postgres")
 class Listener:
     """Listens from `start` to `close`, and calls the watcher."""
 
-    def __init__(self, settings: Settings, key: int) -> None:
+    def __init__(self, settings: Settings, key: int, channel: str | None = None) -> None:
         self._settings = settings
+        self._channel = settings.schema if channel is None else channel
         self._own = sender(key)
         self._tell: Callable[[str | None], None] | None = None
         self._task: asyncio.Task[None] | None = None
@@ -34,6 +35,10 @@ class Listener:
             psycopg.Error: the server cannot be reached.
         """
         await self._connect()
+        self.live()
+
+    def live(self) -> None:
+        """Listen in the background. If it is not connected, it connects."""
         self._task = asyncio.create_task(self._live(), name="cano-postgres listener")
 
     def watch(self, tell: Callable[[str | None], None]) -> None:
@@ -50,7 +55,7 @@ class Listener:
 
     async def _connect(self) -> None:
         self._connection = await connect(self._settings, Connection)
-        await self._connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self._settings.schema)))
+        await self._connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self._channel)))
 
     async def _disconnect(self) -> None:
         if self._connection is not None:

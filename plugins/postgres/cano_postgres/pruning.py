@@ -57,6 +57,7 @@ _FORGET: LiteralString = f"""
         lines AS (DELETE FROM journal USING gone WHERE journal.run = gone.id),
         data AS (DELETE FROM snapshot USING gone WHERE snapshot.run = gone.id),
         found AS (DELETE FROM attributes USING gone WHERE attributes.run = gone.id),
+        streams AS (DELETE FROM chunks USING gone WHERE chunks.run = gone.id),
         noted AS (
             INSERT INTO audit (run_id, action, actor, at, detail)
             SELECT run_id, given.* FROM gone, (SELECT %s::text, %s::text, %s::float8, %s::bytea) AS given (action)

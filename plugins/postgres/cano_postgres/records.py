@@ -40,7 +40,8 @@ _FORGET = """
         signals AS (DELETE FROM signals WHERE run_id = %s),
         lines AS (DELETE FROM journal USING gone WHERE journal.run = gone.id),
         data AS (DELETE FROM snapshot USING gone WHERE snapshot.run = gone.id),
-        found AS (DELETE FROM attributes USING gone WHERE attributes.run = gone.id)
+        found AS (DELETE FROM attributes USING gone WHERE attributes.run = gone.id),
+        streams AS (DELETE FROM chunks USING gone WHERE chunks.run = gone.id)
     SELECT id FROM gone"""
 
 

@@ -13,6 +13,7 @@
   has come. So one index finds the runs that are ready, however many are parked and however many signals no run awaits.
 - `attributes` has the search attributes of runs, as bytes that keep the order of values, and the time of the creation,
   by which lists are sorted.
+- `chunks` has the streams of runs.
 - `audit` has the entries of the audit. They stay when their run is deleted. `mark` is a random number, as in `journal`.
 
 The column `own` tells the engine's own values and signals from those of users; `runs.awaits_own`, which kind `awaited`
@@ -195,6 +196,16 @@ MIGRATIONS: tuple[tuple[Step, ...], ...] = (
             PRIMARY KEY (run, name)
         )""",
         "CREATE INDEX attributes_by_value ON attributes (name, value, created)",
+    ),
+    (
+        """CREATE TABLE chunks (
+            run bigint NOT NULL,
+            channel bytea NOT NULL,
+            first bigint NOT NULL,
+            last bigint NOT NULL,
+            value bytea NOT NULL
+        )""",
+        "CREATE UNIQUE INDEX chunks_of_runs ON chunks (run, sha256(channel), last)",
     ),
 )
 """The statements and functions that migrate a schema from each version to the next; the first creates the tables."""
