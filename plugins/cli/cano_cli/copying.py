@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from typing import NamedTuple, cast
 
@@ -24,6 +24,7 @@ from cano_cli.contents import (
     reserved_key,
     signal_conflict,
 )
+from cano_cli.copied_attributes import Reader, no_attributes
 from cano_cli.copied_audit import Importer
 from cano_cli.records import holder_of
 
@@ -83,6 +84,7 @@ class Copier:
         clock: the time source.
         dead_after: seconds of inactivity after which another copier counts as dead.
         importer: makes the entries for the target's audit.
+        attributes: reads the search attributes of a run from the engine's own values.
         dry: whether only to report what would be done.
     """
 
@@ -94,6 +96,7 @@ class Copier:
         *,
         dead_after: float,
         importer: Importer,
+        attributes: Reader = no_attributes,
         dry: bool = False,
     ) -> None:
         self._source = source
@@ -101,6 +104,7 @@ class Copier:
         self._clock = clock
         self._dead_after = dead_after
         self._importer = importer
+        self._attributes = attributes
         self._dry = dry
         # not a kernel's holder name: a kernel would notice the dead process and claim the incomplete copy
         self._holder = f"{HOLDER}{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:12]}"
@@ -216,19 +220,22 @@ class Copier:
             wrap = self._target.wrap_values
             entries = [entry._replace(changed=wrap(entry.changed), own=wrap(entry.own)) for entry in rest]
             signals = [self._wrapped(signal) for signal in source.signals.waiting]
+            given = [self._attributes(entry.own) for entry in rest]
             first = self._first(source.record, entries) if copy is None else None
+            if first is not None:
+                first = first._replace(attributes=(given[0] if given else self._attributes(source.record.own)) or {})
         except SerializationError as error:
             return Outcome(run_id, Kind.REFUSED, f"DST's layers refuse it: {error}")
         if first is not None:
             token, seq = await self._create(first), first.seq
-            del entries[:1]
+            del entries[:1], given[:1]
         else:
             assert copy is not None
             token, seq = await self._claim(copy.record, source.record.token), copy.record.seq
             if kind is Kind.UPDATED and (audit := self._importer.entry(run_id, self._clock.time())):
                 await cast(AuditingStore, self._target.backend).add_audit(audit)
-        for entry in entries:
-            await self._append(run_id, token, seq, entry)
+        for entry, attributes in zip(entries, given, strict=True):
+            await self._append(run_id, token, seq, entry, attributes)
             seq = entry.seq
         await self._put_signals(source, signals)
         try:
@@ -287,12 +294,15 @@ class Copier:
             mine, token, expires = True, claimed, now + COPY_LEASE
         return token
 
-    async def _append(self, run_id: str, token: int, seq: int, entry: Transition) -> None:
+    async def _append(
+        self, run_id: str, token: int, seq: int, entry: Transition, attributes: Mapping[str, bytes] | None
+    ) -> None:
         await self._renew(run_id, token)
         await self._target.backend.commit(
             Commit(
                 run_id=run_id, token=token, expected_seq=seq, seq=entry.seq, state=entry.state, status=entry.status,
-                changed=entry.changed, removed=entry.removed, own=entry.own, own_removed=entry.own_removed, at=entry.at,
+                changed=entry.changed, removed=entry.removed, own=entry.own, own_removed=entry.own_removed,
+                attributes=attributes, at=entry.at,
             )
         )  # fmt: skip
 
@@ -332,7 +342,8 @@ class Copier:
                 wait=record.wait, payload=target.wrap_value("the payload", record.payload),
                 consumed=[signal.id for signal in consumed if not signal.own],
                 own=target.wrap_values(own), own_removed=own_removed,
-                own_consumed=[signal.id for signal in consumed if signal.own], at=record.updated,
+                own_consumed=[signal.id for signal in consumed if signal.own], attributes=self._attributes(own),
+                at=record.updated,
             )
         )  # fmt: skip
 

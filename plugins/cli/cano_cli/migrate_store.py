@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 import click
-from cano import CodecLayer, Kernel, StoreBackend
+from cano import Codec, CodecLayer, Kernel, StoreBackend
 
 from cano_cli.completing import workflow_names
 from cano_cli.contents import LayeredStore, MissingStore
+from cano_cli.copied_attributes import Reader, no_attributes, reader
 from cano_cli.copied_audit import Importer
 from cano_cli.copying import Kind
 from cano_cli.durations import METAVAR, duration
@@ -115,7 +117,9 @@ def migrate_store(
             if not dry_run and await same_store(*backends):
                 raise CliError(f"SRC and DST are the same store: {name} and {to_name}")
             notes.extend(_without_history(backends))
+            attributes = _attributes(kernel, backends, layers)
             if _codec(source) == _codec(target) and kernel.namespace == to_kernel.namespace:
+                attributes = _attributes(kernel, backends, layers, wrapped=True)
                 layers = [None, None]  # both stores use the same bytes
             copy_from, copy_to = (
                 kind(backend, layer, history=not notes)
@@ -123,7 +127,7 @@ def migrate_store(
             )
             await migrate(
                 copy_from, copy_to, kernel.clock, tally, workflow=workflow, dead_after=lease,
-                importer=Importer(backends[1], kernel.actor, name), dry=dry_run,
+                importer=Importer(backends[1], kernel.actor, name), attributes=attributes, dry=dry_run,
             )  # fmt: skip
 
     with live_view(lambda: _progress(tally), wanted=True) as view:
@@ -153,6 +157,21 @@ async def _check_encrypted(role: str, url: str, backend: StoreBackend, layers: C
     if mark is not None and mark.workflow == MARK:
         name = display_name(url)
         raise CliError(f"{role} {name} is encrypted, and its URL does not say how; add codec={mark.fingerprint}")
+
+
+def _attributes(
+    kernel: Kernel, backends: Sequence[StoreBackend], layers: Sequence[CodecLayer | None], *, wrapped: bool = False
+) -> Reader:
+    """Return what reads the search attributes of runs, if DST finds runs by them.
+
+    If DST is encrypted, and SRC is not, no workflow has allowed that they are in clear there.
+    """
+    codec: Codec | None = kernel.ask("cano_codec")
+    first, last = (getattr(layer, "bound", None) is not None for layer in layers)
+    unwrap = layers[0].unwrap if wrapped and layers[0] is not None else None
+    if codec is None or not backends[1].capabilities.attributes or (last and not first):
+        return no_attributes
+    return reader(codec, unwrap)
 
 
 def _codec(url: str) -> list[str]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from cano import Clock, RunRecord, SerializationError, Signal, StoreBackend
 
 from cano_cli.contents import LayeredStore, in_signals, key_of, signal_conflict
+from cano_cli.copied_attributes import Reader, no_attributes
 from cano_cli.copied_audit import Importer, copy_audit
 from cano_cli.copying import Copier, Kind, Outcome, is_incomplete
 
@@ -61,6 +62,7 @@ async def migrate(
     workflow: str | None,
     dead_after: float,
     importer: Importer,
+    attributes: Reader = no_attributes,
     dry: bool,
 ) -> None:
     """Copy all runs and signals one after the other, then remove incomplete copies of runs that no longer exist.
@@ -72,12 +74,13 @@ async def migrate(
         workflow: copy only the runs of this workflow and their sub-workflows.
         dead_after: seconds of inactivity after which another copy to the target counts as dead.
         importer: makes the entries for the target's audit.
+        attributes: reads the search attributes of runs.
         dry: whether only to report what would be done.
 
     Raises:
         StoreError: one of the stores failed.
     """
-    copier = Copier(source, target, clock, dead_after=dead_after, importer=importer, dry=dry)
+    copier = Copier(source, target, clock, dead_after=dead_after, importer=importer, attributes=attributes, dry=dry)
     chosen = copy_order(await source.runs(), workflow)
     await _each(copier.copy, chosen, clock, tally, dead_after)
     copies = await target.runs()

@@ -45,11 +45,11 @@ def runs(
     """List the runs in a store, newest first.
 
     FILTER is one or more conditions, joined by `and`. The fields are workflow, status, state, error and parent,
-    compared by =; and created and updated, compared by < or > with a time such as 2h ago, 1d12h ago, or
-    2026-11-30T09:00, which is local. `error` is the class of a failed run's error, or of its cause. Quote a value that
-    has spaces.
+    compared by =, != or in (..., ...); and created and updated, compared by <, <=, > or >= with a time such as 2h ago,
+    1d12h ago, or 2026-11-30T09:00, which is local. `error` is the class of a failed run's error, or of its cause.
+    Search attributes are compared by all of these signs. Quote a value that has spaces.
 
-    Example: cano runs --where "workflow = trip and status = failed and updated > 2h ago"
+    Example: cano runs --where "tenant = acme and status = failed and updated > 24h ago"
     """
     settings: Settings = ctx.obj
     if count:
@@ -78,10 +78,7 @@ def runs(
 
 
 async def _count(kernel: Kernel, workflow: str | None, status: str | None, where: str | None, limit: int | None) -> int:
-    number = 0
-    async for _ in kernel.runs(workflow=workflow, status=status, where=where, limit=limit):
-        number += 1
-    return number
+    return await kernel.runs(workflow=workflow, status=status, where=where, limit=limit).count()
 
 
 def _cells(record: RunRecord, now: float) -> list[str]:

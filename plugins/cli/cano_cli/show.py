@@ -127,6 +127,8 @@ def _facts(details: RunDetails, clean: Callable[[Any], Any]) -> Iterator[tuple[s
     yield "why", details.reason.text
     if view.progress is not None:
         yield "progress", bar(view.progress)
+    for name, value in clean(dict(view.attributes)).items():
+        yield f"attribute {name}", line(str(value))
     if is_held(record, now):
         yield "held by", holder_of(record, now)
     if record.wait is not None:
@@ -164,6 +166,7 @@ def _as_json(details: RunDetails) -> dict[str, Any]:
         "signals": list(view.signals),
         "children": list(view.children),
         "progress": None if view.progress is None else view.progress._asdict(),
+        "attributes": dict(view.attributes),
         "traceback": None if view.error is None else view.error.traceback,
         "payload": details.payload.data.get("payload"),
         "data": details.data.data,

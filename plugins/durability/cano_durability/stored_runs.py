@@ -366,6 +366,14 @@ class StoredRuns:
         except (TypeError, ValueError, AttributeError) as error:
             raise corrupt(record, f"its search attributes cannot be read: {error!r}") from error
 
+    def findable(self, record: RunRecord) -> Mapping[str, bytes]:
+        """Return the encoded attributes of a run that comes from elsewhere: none that an encrypted store must hide."""
+        plan = self.plan_of(record.workflow) or self._kernel.bound.get(record.workflow)
+        allowed = plan is not None and plan.flow.clear_attributes
+        if getattr(self.backend, "is_sealed", False) and not allowed:
+            return _NOTHING
+        return self.attributes(record).encoded()
+
     def searchable(self, record: RunRecord, filter: RunFilter) -> RunRecord:
         """Return a record as `filter` compares it: with its search attributes, if they matter."""
         if filter.attributes is None:

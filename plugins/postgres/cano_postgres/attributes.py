@@ -60,7 +60,7 @@ async def names(connection: Connection) -> list[tuple[str, bytes]]:
 
 
 class Search(NamedTuple):
-    """How a list or a count finds its runs.
+    """The way in which a list or a count finds its runs.
 
     Attributes:
         values: the values of the statement's parameters.

@@ -42,7 +42,7 @@ def names(connection: sqlite3.Connection) -> list[tuple[str, bytes]]:
 
 
 class Search(NamedTuple):
-    """How a list or a count finds its runs.
+    """The way in which a list or a count finds its runs.
 
     Attributes:
         first: number of the attribute whose index is read; None for another index.

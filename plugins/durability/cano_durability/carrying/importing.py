@@ -170,7 +170,7 @@ class _Importer:
         items = iter(self._file.items())
         next(items)
         first = next(items, None)
-        record = run._replace(holder=holder, expires=expires, attributes=self._stored.attributes(run).encoded())
+        record = run._replace(holder=holder, expires=expires, attributes=self._stored.findable(run))
         # without the first entries, the data at the others is not known
         whole = isinstance(first, Transition) and not was_discarded(run, first) and backend.capabilities.history
         if isinstance(first, Transition) and whole:
