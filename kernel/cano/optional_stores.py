@@ -96,7 +96,11 @@ class HistoryPagingStore(StoreBackend, Protocol):
 
 @runtime_checkable
 class RewritingStore(StoreBackend, Protocol):
-    """A store that replaces values where they are, such as encrypted ones by others under a new key."""
+    """A store that replaces values where they are, such as encrypted ones by others under a new key.
+
+    If it is a `StreamingStore`, it has a method `rewrite_stream(run_id, chunks)`, too, which replaces the values of the
+    chunks that the run has with the same channel and `last`, and leaves out the others.
+    """
 
     async def rewrite(self, commit: Commit, entries: Sequence[Transition]) -> None:
         """Apply `commit`, which makes no transition, and replace values in the run's history, in one transaction.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cano.errors import ConflictError
-from cano.optional_stores import HistoryPagingStore, RewritingStore
+from cano.optional_stores import HistoryPagingStore, RewritingStore, StreamingStore
 from cano.protocols import StoreBackend
 from cano.records import Appended, Signal
 from cano.testing.contract_base import (
@@ -22,6 +22,7 @@ from cano.testing.contract_base import (
     value,
     values,
 )
+from cano.testing.contract_streams import chunk, contents
 
 
 class RewriteClauses(Contract):
@@ -121,3 +122,21 @@ class RewriteClauses(Contract):
         await store.rewrite_signals("unborn", new[:1])
         assert list((await store.signals("unborn")).waiting) == [new[0], *sent[1:]]
         assert list(await store.missing_recipients()) == ["unborn"]
+
+    @clause
+    async def test_streams_are_rewritten(self, store: StoreBackend) -> None:
+        """`rewrite_stream` replaces values of chunks that the run has. No chunk comes, goes, or changes its offsets."""
+        rewrite: Any = getattr(store, "rewrite_stream", None)
+        if rewrite is None or not isinstance(store, StreamingStore):
+            return
+        for run_id in ("run", "other"):
+            await store.create(new_run(run_id))
+            await store.write_stream(run_id, 1, [chunk(store, last, name) for name in ("a", "b") for last in (1, 2, 3)])
+        new = [chunk(store, last, "a", text=" new") for last in (1, 3)]
+        await rewrite("run", [*new, chunk(store, 4, "a"), chunk(store, 1, "c")])
+        await rewrite("unknown", new)
+        assert await contents(store, channel="a") == [new[0], chunk(store, 2, "a"), new[1]]
+        assert await contents(store, channel="b") == [chunk(store, last, "b") for last in (1, 2, 3)]
+        assert await contents(store, "other", "a") == [chunk(store, last, "a") for last in (1, 2, 3)]
+        assert sorted(await store.channels("run")) == ["a", "b"]
+        assert list(await store.channels("unknown")) == []

@@ -22,9 +22,10 @@ def add_reencrypt(app: Any) -> None:
     def reencrypt(ctx: click.Context, store: str, as_json: bool) -> None:
         """Encrypt the values of all runs with the first key, in the newest form.
 
-        Histories and signals that wait are encrypted, too. Runs that a process executes are left out, so repeat the
-        command until it reports none; then no value of the store needs another key. It can be interrupted at any time.
-        A namespace has values of its own: cano --namespace NAME reencrypt. The exit code is 1 if a run was left out.
+        Histories, streams and signals that wait are encrypted, too. Runs that a process executes are left out, so
+        repeat the command until it reports none; then no value of the store needs another key. It can be interrupted at
+        any time. A namespace has values of its own: cano --namespace NAME reencrypt. The exit code is 1 if a run was
+        left out.
         """
 
         import asyncio
@@ -59,8 +60,8 @@ def add_reencrypt(app: Any) -> None:
         click.echo(f"{values} values of {runs} runs encrypted again" + f", {problems} left out" * (problems > 0))
         if left:
             click.echo(
-                f"{left} values in histories and waiting signals need older keys, since this store cannot replace "
-                "them; to encrypt these, too, copy the runs to another store: cano migrate-store",
+                f"{left} values in histories, waiting signals and streams need older keys, since this store "
+                "cannot replace them; to encrypt these, too, copy the runs to another store: cano migrate-store",
                 err=True,
             )
         if problems:

@@ -373,6 +373,15 @@ class MemoryBackend:
             _check_token(self._runs.get(run_id), run_id, token)
             self._add_chunks(run_id, [self._stored_chunk(chunk) for chunk in chunks])
 
+    async def rewrite_stream(self, run_id: str, chunks: Sequence[StreamChunk]) -> None:
+        """Replace the values of those of these chunks that the run has."""
+        with self._locked():
+            for chunk in chunks:
+                known = self._streams.get(run_id, {}).get(chunk.channel, [])
+                at = bisect_left(known, chunk.last, key=attrgetter("last"))
+                if at < len(known) and known[at].last == chunk.last:
+                    known[at] = known[at]._replace(value=self._stored_value(chunk.value))
+
     async def read_stream(self, run_id: str, channel: str, after: int, limit: int) -> Sequence[StreamChunk]:
         """Return the first `limit` chunks of a channel whose last item comes after the offset `after`."""
         with self._locked():

@@ -214,6 +214,10 @@ class Engine:
         work = partial(streams.write, run_id=run_id, token=token, chunks=tuple(chunks))
         return self._writer.do(Call(work, run_id, sum(len(chunk.value) for chunk in chunks)))
 
+    def rewrite_stream(self, run_id: str, chunks: Sequence[StreamChunk]) -> Coroutine[Any, Any, None]:
+        work = partial(streams.rewrite, run_id=run_id, chunks=tuple(chunks))
+        return self._writer.do(Call(work, run_id, sum(len(chunk.value) for chunk in chunks)))
+
     def read_stream(
         self, run_id: str, channel: str, after: int, limit: int
     ) -> Coroutine[Any, Any, Sequence[StreamChunk]]:

@@ -14,6 +14,8 @@ from cano_sqlite.snapshot import fetch
 _ADD = """
     INSERT OR IGNORE INTO chunks (run, channel, first, last, value)
     SELECT id, ?, ?, ?, ? FROM runs WHERE run_id = ?"""
+_REWRITE = """
+    UPDATE chunks SET value = ? WHERE run = (SELECT id FROM runs WHERE run_id = ?) AND channel = ? AND last = ?"""
 READ = """
     SELECT channel, first, last, value FROM chunks
     WHERE run = (SELECT id FROM runs WHERE run_id = ?) AND channel = ? AND last > ? ORDER BY last LIMIT ?"""
@@ -39,6 +41,11 @@ def write(connection: sqlite3.Connection, run_id: str, token: int, chunks: Seque
     if found is None or found[1] != token:
         raise stale(run_id, 0 if found is None else found[0], token, found)
     add(connection, run_id, chunks)
+
+
+def rewrite(connection: sqlite3.Connection, run_id: str, chunks: Sequence[StreamChunk]) -> None:
+    """Replace the values of those of these chunks that the run has."""
+    connection.executemany(_REWRITE, [(chunk.value, run_id, chunk.channel, chunk.last) for chunk in chunks])
 
 
 def read(connection: sqlite3.Connection, run_id: str, channel: str, after: int, limit: int) -> list[StreamChunk]:

@@ -13,7 +13,7 @@ from cano import Kernel
 from cano.engine.ports import new_holder
 from cano_durability.sealing import renewing
 
-WRITES = ("claim", "renew", "commit", "rewrite", "rewrite_signals", "release")
+WRITES = ("claim", "renew", "commit", "rewrite", "rewrite_signals", "rewrite_stream", "release")
 
 
 class Killed:

@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from cano import (
@@ -20,6 +20,8 @@ from cano import (
     RunRecord,
     RunStatus,
     Signal,
+    StreamChunk,
+    StreamingStore,
     Wait,
     Workflow,
     wait_for,
@@ -85,6 +87,11 @@ async def fill(contents: Contents) -> None:
             handle = await kernel.start(log, run_id="ended")
             await handle._run.ended()
         assert kernel.backend is not None
+        record = await kernel.backend.load("waiting")
+        inner: Any = kernel.backend
+        if hasattr(inner.inner, "rewrite_stream") and record is not None:
+            chunks = [StreamChunk("news", last, last, b"item %d" % last) for last in range(1, 8)]
+            await cast(StreamingStore, kernel.backend).write_stream("waiting", record.token, chunks)
         for number, payload in enumerate((None, b"payload")):
             await kernel.backend.put_signal("unborn", Signal(str(number), "more", payload))
         await kernel.backend.put_signal("unborn", Signal("0", "more", b"own", own=True))
@@ -98,7 +105,10 @@ async def everything(kernel: Kernel) -> Any:
         record = await backend.load(run_id)
         lease = dict.fromkeys(("holder", "expires"), None) | {"token": 0}
         found[run_id] = plain(record._replace(**lease)), list(map(plain, await backend.history(run_id)))
-    mail = {run_id: await backend.signals(run_id) for run_id in ("unborn", *found)}
+    if hasattr(backend.inner, "rewrite_stream"):
+        found["news"] = [each.value for each in await backend.read_stream("waiting", "news", 0, 100)]
+        assert len(found["news"]) == 7
+    mail = {run_id: await backend.signals(run_id) for run_id in ("unborn", *GOODS, "ended", "waiting")}
     found["mail"] = {run_id: (list(each.waiting), sorted(each.consumed)) for run_id, each in mail.items()}
     return found
 

@@ -734,6 +734,18 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
             token=known(s, commit.run_id).token, expected_seq=known(s, commit.run_id).seq,
             seq=known(s, commit.run_id).seq) if commit.run_id in s._runs else commit, entries)},
         "a_stale_rewriting_changes_nothing"),
+    "rewrites streams by their place": (
+        {"rewrite_stream": lambda s, honest, run_id, chunks: honest(run_id, [
+            each._replace(last=at) for at, each in enumerate(chunks, 1)])},
+        "streams_are_rewritten"),
+    "adds chunks that it rewrites": (
+        {"rewrite_stream": lambda s, honest, run_id, chunks: then(
+            honest(run_id, chunks), lambda _: s._add_chunks(run_id, chunks))},
+        "streams_are_rewritten"),
+    "rewrites the streams of all": (
+        {"rewrite_stream": lambda s, honest, run_id, chunks: then(
+            honest("other", chunks), lambda _: None)},
+        "streams_are_rewritten"),
     "rewrites signals that are gone": (
         {"rewrite_signals": lambda s, honest, run_id, signals: [
             s._mail[run_id].waiting.setdefault((each.own, each.id), each) for each in signals] and honest(

@@ -22,7 +22,7 @@ from cano_durability.keys import IMPORTED, MARK
 from cano_durability.recovery.leases import after_lease
 from cano_durability.restating import restated
 from cano_durability.sealing.marks import renew_mark
-from cano_durability.sealing.renewing import Sealed, renew_history, renew_signals, stale
+from cano_durability.sealing.renewing import Sealed, renew_history, renew_signals, renew_streams, stale
 from cano_durability.sealing.seals import SEAL
 
 LEASE = 60.0
@@ -34,10 +34,10 @@ class Reencrypted(NamedTuple):
 
     Attributes:
         run_id: the run, or an id for which signals wait.
-        values: number of values that were encrypted again, in its history and waiting signals, too.
+        values: number of values that were encrypted again, in its history, waiting signals and streams, too.
         problem: why the run was left as it is; None if it was not.
-        left: number of values in its history and waiting signals that other keys still encrypt, since the store cannot
-            replace them.
+        left: number of values in its history, waiting signals and streams that other keys still encrypt, since the
+            store cannot replace them.
     """
 
     run_id: str
@@ -103,16 +103,18 @@ class _Renewal:
             old = await self._old_history()
             present = SEAL not in stored.own or stale(store.layer, stored.data, stored.own)
             values = await self._renew(stored, old > 0) if present or (old and self._rewrites) else 0
+        renewed, left = await renew_streams(store, run_id)
+        values += renewed
         if self._rewrites:
             values += (signals := await renew_signals(store, run_id))
-            if signals and signals == values:
+            if values and values == signals + renewed:
                 await self._add_audit()
-            return Reencrypted(run_id, values)
+            return Reencrypted(run_id, values, left=left)
         waiting = (await store.inner.signals(run_id)).waiting
         unbound = next((each.name for each in waiting if not store.is_bound(run_id, each)), None)
         problem = None if unbound is None else f"a signal {unbound!r} of an earlier version waits for it"
         old += sum(each.payload is not None and not store.layer.is_current(each.payload) for each in waiting)
-        return Reencrypted(run_id, values, problem, old)
+        return Reencrypted(run_id, values, problem, old + left)
 
     async def _old_history(self) -> int:
         """Return the number of values in the history that are not encrypted as new ones are."""

@@ -19,6 +19,8 @@ from cano import (
     RunRecord,
     Signal,
     StoreBackend,
+    StreamChunk,
+    StreamingStore,
     Transition,
 )
 
@@ -49,6 +51,7 @@ class Sealed(StoreBackend, Protocol):
     def wrapped_seal(self, seal: Seal, run_id: str, seq: int) -> bytes: ...
     def wrapped_signal(self, run_id: str, signal: Signal) -> Signal: ...
     def unwrapped_signal(self, run_id: str, signal: Signal) -> Signal: ...
+    def wrapped_chunks(self, run_id: str, chunks: Sequence[StreamChunk]) -> Sequence[StreamChunk]: ...
     async def rewrite_present(self, commit: Commit) -> None: ...
     def is_bound(self, run_id: str, signal: Signal) -> bool: ...
 
@@ -142,3 +145,25 @@ async def renew_signals(store: Sealed, run_id: str) -> int:
         renewed = [store.wrapped_signal(run_id, store.unwrapped_signal(run_id, each)) for each in old]
         await cast(RewritingStore, store.inner).rewrite_signals(run_id, renewed)
     return len(old)
+
+
+async def renew_streams(store: Sealed, run_id: str) -> tuple[int, int]:
+    """Encrypt the streams of a run again.
+
+    Return the number of stale chunks that were, and of those that the store cannot replace.
+    """
+    if not store.capabilities.streams:
+        return 0, 0
+    inner, opened = cast(StreamingStore, store.inner), cast(StreamingStore, store)
+    rewrite: Any = getattr(inner, "rewrite_stream", None)
+    count = 0
+    for channel in await inner.channels(run_id):
+        after = 0
+        while chunks := await inner.read_stream(run_id, channel, after, FEW):
+            old = {chunk.last for chunk in chunks if not store.layer.is_current(chunk.value)}
+            count += len(old)
+            if old and rewrite is not None:
+                found = await opened.read_stream(run_id, channel, after, len(chunks))
+                await rewrite(run_id, store.wrapped_chunks(run_id, [each for each in found if each.last in old]))
+            after = chunks[-1].last
+    return (count, 0) if rewrite is not None else (0, count)

@@ -46,7 +46,13 @@ PAYLOAD, ERROR = PREFIX + "payload", PREFIX + "error of the run"
 ATTEMPTS = 5
 """How often a run is read again that other processes change meanwhile."""
 _SEALED = "sealed"
-_HIDDEN = {"history_page", "discard_history", "rewrite", "rewrite_signals"}  # they need whole histories, and its seals
+_HIDDEN = {
+    "history_page",
+    "discard_history",
+    "rewrite",
+    "rewrite_signals",
+    "rewrite_stream",
+}  # they need whole histories, and its seals
 
 
 class Unwrapped(Mapping[str, Any]):
