@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
 
 import click
 from cano import CanoError, Failed, Run, RunStatus, Success, Workflow, WorkflowResult, hookimpl, state_name
@@ -21,6 +21,26 @@ ERRORS_SHOWN = 5
 
 class BadLineError(CanoError):
     """A line is not a JSON object."""
+
+
+class Counts(Protocol):
+    """The progress of a batch. `Batch` documents the attributes."""
+
+    lines: Lines
+    quota: int | None
+    succeeded: int
+    failed: int
+    cancelled: int
+    bytes_done: int
+    failures: list[tuple[int, str, str]]
+    all_read: bool
+
+    @property
+    def running(self) -> int: ...
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def rate(self) -> float: ...
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from typing import Any, TextIO
 import click
 from cano import ConcurrentWorkflow, WaitStrategy, Workflow
 
-from cano_cli.batch import ERRORS_SHOWN, Batch
+from cano_cli.batch import ERRORS_SHOWN, Batch, Counts
 from cano_cli.errors import FAILED, STOPPED, usage_error
 from cano_cli.execution import report_unhandled
 from cano_cli.failure import failure_of
@@ -61,7 +61,7 @@ def run_many(
         async with settings.kernel(quiet=True, plugins=[batch]) as kernel:
             try:
                 concurrent = ConcurrentWorkflow(flow, limit=limit, kernel=kernel)
-                strategy = _wait_strategy(quota, duration)
+                strategy = wait_strategy(quota, duration)
                 results, status = await concurrent.execute_concurrent(batch.data_sets(), strategy)
             finally:
                 await kernel.close(grace=0)  # the batch does not await runs that were parked and woken
@@ -95,7 +95,7 @@ def run_many(
     ctx.exit(code)
 
 
-def show_summary(batch: Batch, ended_by: str | None, duration: float | None, *, err: bool) -> None:
+def show_summary(batch: Counts, ended_by: str | None, duration: float | None, *, err: bool) -> None:
     """Print the number of runs for each status, why the batch stopped, and the first errors."""
     counts = [str(batch.succeeded), str(batch.failed), str(batch.cancelled)]
     row = [*counts, show_seconds(batch.seconds), f"{batch.rate:.1f} runs/s"]
@@ -115,7 +115,8 @@ def show_summary(batch: Batch, ended_by: str | None, duration: float | None, *, 
         click.echo(f"and {batch.failed - ERRORS_SHOWN} more", err=err)
 
 
-def _wait_strategy(quota: int | None, duration: float | None) -> WaitStrategy:
+def wait_strategy(quota: int | None, duration: float | None) -> WaitStrategy:
+    """Return the wait strategy of a batch with these options."""
     if quota is not None:
         return WaitStrategy.quota(quota) if duration is None else WaitStrategy.quota_or_duration(quota, duration)
     return WaitStrategy.forever() if duration is None else WaitStrategy.duration(duration)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.live import Live
 
-    from cano_cli.batch import Batch
+    from cano_cli.batch import Counts
 
 REFRESHES = 8  # a second
 COLOURS = {"running": "cyan", "retrying": "yellow", "done": "green", "failed": "red", "cancelled": "yellow"}
@@ -70,7 +70,7 @@ def state_table(recorder: Recorder) -> RenderableType:
     return table
 
 
-def batch_progress(batch: Batch) -> RenderableType:
+def batch_progress(batch: Counts) -> RenderableType:
     """Draw the progress of a batch: towards its quota, or else the end of the file, if its size is known."""
     from rich.progress_bar import ProgressBar
     from rich.table import Table

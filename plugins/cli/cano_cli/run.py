@@ -22,10 +22,7 @@ from cano_cli.settings import SHORT_LEASE, flow_argument, lease_option, store_op
 DEFAULT_LIMIT = 100
 MANY_OPTIONS = ("limit", "quota", "duration")
 SINGLE_RUN_OPTIONS = {
-    "store": "runs are kept in memory",
     "timeout": "--duration limits the time",
-    "run_id": "each run gets its own id",
-    "lease": "runs are kept in memory",
     "on_existing": "each run gets its own id",
 }
 """Options that --many does not allow, and why."""
@@ -93,7 +90,8 @@ def run(
     the ID, --on-existing same-data or reject refuses a run that is not the one you mean.
 
     --many starts one run for each line of FILE, a JSON object. Blank lines are skipped. A line that is not a JSON
-    object counts as a failed run; its number is reported, and the other lines are run.
+    object counts as a failed run; its number is reported, and the other lines are run. With --store and --run-id, the
+    batch survives this command: repeat the command to continue it. Its runs are the children of the run ID.
 
     Exit codes: 0 if the run ended in an exit state (with --many: all runs, or --quota of them), 1 if it failed, 2
     for a usage error, 130 after Ctrl-C. Ctrl-C cancels a run in memory; a run in a store can be resumed.
@@ -104,7 +102,10 @@ def run(
     initial = read_data(data)
     with stdout_reserved(as_json) as stdout, tracebacks(traceback):
         if many is not None:
-            from cano_cli.many import run_many
+            if run_id is None:
+                from cano_cli.many import run_many
+            else:
+                from cano_cli.many_stored import run_many_stored as run_many
 
             run_many(
                 ctx,
@@ -148,6 +149,10 @@ def _check_options(ctx: click.Context, many: bool) -> None:
             if many:
                 raise CliError(f"{option} cannot be used with --many: {SINGLE_RUN_OPTIONS[name]}; remove it")
             raise CliError(f"{option} requires --many FILE")
+    if many and "run_id" in given and not ctx.params["store"]:
+        raise CliError("--run-id with --many requires --store URL: without a store, no batch survives the command")
+    if many and "store" in given and "run_id" not in given:
+        raise CliError("--store with --many requires --run-id ID, which continues the batch when it is repeated")
     if "on_existing" in given and not (ctx.params["store"] and ctx.params["run_id"]):
         raise CliError("--on-existing requires --store URL and --run-id ID: another run has no ID that could exist")
     if "lease" in given and not ctx.params["store"]:

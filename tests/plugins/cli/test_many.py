@@ -249,11 +249,11 @@ def test_stdin() -> None:
         (["--quota", "3"], "Error: --quota requires --many FILE\n"),
         (["--duration", "3"], "Error: --duration requires --many FILE\n"),
         (["--many", "-", "--run-id", "r"],
-         "Error: --run-id cannot be used with --many: each run gets its own id; remove it\n"),
+         "Error: --run-id with --many requires --store URL: without a store, no batch survives the command\n"),
         (["--many", "-", "--timeout", "3"],
          "Error: --timeout cannot be used with --many: --duration limits the time; remove it\n"),
         (["--many", "-", "--store", "memory://"],
-         "Error: --store cannot be used with --many: runs are kept in memory; remove it\n"),
+         "Error: --store with --many requires --run-id ID, which continues the batch when it is repeated\n"),
     ],
 )  # fmt: skip
 def test_wrong_options(cano: Cano, args: list[str], message: str) -> None:
