@@ -128,3 +128,11 @@ def test_executors_are_measured() -> None:
         "a split of 2 branches that compute, here",
         f"the same, 2 workers on {os.cpu_count()} CPUs: how many times as fast",
     ]  # fmt: skip
+
+
+def test_batches_are_measured() -> None:
+    """A batch of few inputs, beside separate runs, and the same batch again."""
+    lines = printed_by("tests.benchmarks.batches", "--inputs", "20", "--limit", "4").splitlines()
+
+    assert lines[0] == "20 inputs, 4 at once"
+    assert [line[:16].strip() for line in lines[2:]] == ["separate runs", "a batch", "the same again"]
