@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing, suppress
@@ -19,8 +20,9 @@ _CLAIM = """
 # a unary plus keeps a condition from choosing the index: many runs are parked
 READY = """
     SELECT runs.run_id, definitions.workflow, definitions.version, definitions.fingerprint
-    FROM runs CROSS JOIN definitions ON definitions.run = runs.id WHERE runs.holder IS NULL AND runs.{0}"""
-READY = " UNION ALL ".join(map(READY.format, ("wake <= ? AND +runs.status = 'parked'", "status = 'running'")))
+    FROM runs CROSS JOIN definitions ON definitions.run = runs.id WHERE runs.holder IS NULL AND runs.{0}
+        AND definitions.workflow IN (SELECT value FROM json_each(:workflows))"""
+READY = " UNION ALL ".join(map(READY.format, ("wake <= :now AND +runs.status = 'parked'", "status = 'running'")))
 _MAIL = "SELECT EXISTS (SELECT 1 FROM signals WHERE run_id = ? AND consumed = 0)"
 _RENEW = "UPDATE runs SET expires = ? WHERE run_id = ? AND token = ? AND holder = ?"
 _RELEASE = "UPDATE runs SET holder = NULL, expires = NULL WHERE run_id = ? AND token = ?"
@@ -49,7 +51,8 @@ def claim_ready(
 ) -> list[ClaimedRun]:
     """Claim up to `limit` runs of `definitions` that are ready and have no holder."""
     wanted, unwanted, claimed = set(definitions), set(skip), list[ClaimedRun]()
-    with closing(connection.execute(READY, (now,))) as rows:
+    given = {"now": now, "workflows": json.dumps([workflow for workflow, *_ in definitions])}
+    with closing(connection.execute(READY, given)) as rows:
         free = (run_id for run_id, *definition in rows if tuple(definition) in wanted and run_id not in unwanted)
         run_ids = list(islice(free, max(limit, 0)))
     for run_id in run_ids:

@@ -14,7 +14,7 @@ import pytest
 from cano import Retention, RunFilter, RunRecord, RunStatus, Signal, Wait
 from cano.search_attributes import encoded, ranges
 from cano.testing.contract_base import NOW, free_run, new_run
-from cano_sqlite import SqliteBackend, attributes, audit, news, pruning, reading, signals, snapshot
+from cano_sqlite import SqliteBackend, attributes, audit, leases, news, pruning, reading, signals, snapshot
 
 Ask = Callable[..., list[Any]]
 VALUES = {
@@ -80,6 +80,7 @@ async def test_polls_and_lists_read_an_index(store: SqliteBackend, ask: Ask) -> 
         audit.OF_RUN,
     ]
     for question in (
+        leases.READY,
         reading.READY,
         reading.READY_OF_WORKFLOWS,
         signals.OLDEST,
