@@ -48,12 +48,22 @@ def test_nothing_to_count(output_of: OutputOf, tmp_path: Path) -> None:
     assert output_of("word_count_map_reduce", tmp_path) == ["0 texts, 0 words, 0 different ones"]
 
 
-def test_what_came_with_python(output_of: OutputOf) -> None:
-    """Python's own texts, distributed in two ways, and counted in this process and in others."""
-    one, eight = (output_of("word_count_map_reduce", "--parts", parts) for parts in ("1", "8"))
-    others = output_of("word_count_map_reduce", "--parts", "8", "--executor", "process://?workers=2")
+@pytest.mark.parametrize("executor", ["process://?workers=2", "dask://local?workers=1"])
+def test_counts_of_other_processes(output_of: OutputOf, tmp_path: Path, executor: str) -> None:
+    """The same program counts in other processes, and prints the same."""
+    for number in range(5):
+        (tmp_path / f"{number}.txt").write_text("the tree " * number)
+    (tmp_path / "binary.txt").write_bytes(b"tree \xff")
 
-    assert one == eight == others
+    here = output_of("word_count_map_reduce", tmp_path, "--parts", "3")
+    assert output_of("word_count_map_reduce", tmp_path, "--parts", "3", "--executor", executor) == here
+
+
+def test_what_came_with_python(output_of: OutputOf) -> None:
+    """Python's own texts, distributed in two ways."""
+    one, eight = (output_of("word_count_map_reduce", "--parts", parts) for parts in ("1", "8"))
+
+    assert one == eight
     texts, words, different = map(int, re.findall(r"\d+", one[0]))
     assert texts > 100
     assert words > 50_000

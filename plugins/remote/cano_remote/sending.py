@@ -82,7 +82,7 @@ class Sender:
                     answer: bytes = await self._executor.submit(call)
                     return answer
             except WorkerLostError as error:
-                losses += 1
-                if losses == LOSSES:
+                losses += error.losses
+                if losses >= LOSSES:
                     message = f"{losses} worker processes were lost in this attempt; the last one: {error}"
                     raise WorkerLostError(message, losses=losses) from error
