@@ -35,6 +35,7 @@ ALLOWED = {
     ),
     ("plugins/sqlite/test_writing.py", "test_a_cancelled_write_that_has_begun_is_awaited"): A_CHANCE,
     ("plugins/sqlite/test_writing.py", "test_a_write_that_is_cancelled_while_its_turn_is_tried"): A_CHANCE,
+    ("servers/dask.py", "DaskCluster._found"): POLLS,
     ("servers/postgres.py", "PostgresServer.kill"): POLLS,
     ("servers/postgres.py", "PostgresServer.start"): POLLS,
     ("servers/redis.py", "RedisServer.start"): POLLS,

@@ -53,7 +53,7 @@ class DaskExecutor:
         """
         self._loop, self._lock, self._scheduler = asyncio.get_running_loop(), asyncio.Lock(), self._address
         if self._address is None:
-            # a lost worker is told at once, for Cano counts them
+            # a lost worker is an error at once, since Cano counts them
             self._stack.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": 0}))
             make: Any = LocalCluster
             cluster = make(
