@@ -167,6 +167,10 @@ class PostgresBackend(LazyBackend["Engine"]):
         """See `StreamingStore.write_stream`."""
         await self._opened().write_stream(run_id, token, chunks)
 
+    async def rewrite_stream(self, run_id: str, chunks: Sequence[StreamChunk]) -> None:
+        """See `RewritingStore`."""
+        await self._opened().rewrite_stream(run_id, chunks)
+
     async def read_stream(self, run_id: str, channel: str, after: int, limit: int) -> Sequence[StreamChunk]:
         """See `StreamingStore.read_stream`."""
         return await self._opened().read_stream(run_id, channel, after, limit)

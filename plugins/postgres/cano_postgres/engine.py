@@ -215,6 +215,9 @@ class Engine:
         finally:
             self._streamed.add(run_id)
 
+    async def rewrite_stream(self, run_id: str, chunks: Sequence[StreamChunk]) -> None:
+        await self._writer.do(streams.RewriteStream(run_id, chunks))
+
     async def read_stream(self, run_id: str, channel: str, after: int, limit: int) -> Sequence[StreamChunk]:
         return await self._reader.ask(streams.read, run_id, channel, after, limit, run_id=run_id)
 

@@ -26,6 +26,11 @@ _WRITE = f"""
     WITH run AS (SELECT id FROM runs WHERE run_id = %s AND token = %s FOR NO KEY UPDATE), added AS ({_GIVEN})
     SELECT count(*) FROM run"""
 _STANDS = "SELECT seq, token FROM runs WHERE run_id = %s"
+_REWRITE = """
+    UPDATE chunks SET value = given.value
+    FROM unnest(%s::bytea[], %s::bigint[], %s::bigint[], %s::bytea[]) AS given (channel, first, last, value)
+    WHERE run = (SELECT id FROM runs WHERE run_id = %s) AND sha256(chunks.channel) = sha256(given.channel)
+        AND chunks.last = given.last"""
 READ = """
     SELECT channel, first, last, value FROM chunks
     WHERE run = (SELECT id FROM runs WHERE run_id = %s) AND sha256(channel) = %s AND last > %s
@@ -84,6 +89,25 @@ class WriteStream:
             return "written"
         stands = (rows[1][0][0], rows[1][0][1]) if rows[1] else None
         return stale(self.run_id, stands[0] if stands else 0, self._token, stands)
+
+
+class RewriteStream:
+    """The work of replacing the values of those of these chunks that the run has."""
+
+    news = None
+    awaits = False
+
+    def __init__(self, run_id: str, chunks: Sequence[StreamChunk]) -> None:
+        self.run_id = run_id
+        self.size = size_of_all(chunks)
+        self._rewrite: list[Statement] = [(_REWRITE, (*_columns(chunks), run_id))]
+
+    def statements(self, *, again: bool) -> Sequence[Statement]:
+        """Return the update, which may be repeated."""
+        return self._rewrite
+
+    def outcome(self, rows: Sequence[Rows], *, again: bool) -> None:
+        """Return None."""
 
 
 async def read(connection: Connection, run_id: str, channel: str, after: int, limit: int) -> list[StreamChunk]:
