@@ -17,15 +17,15 @@ BUDGETS = {
     "": 1_639,  # the top floor: hooks, protocols, records, errors, options
     "data": 587,
     "model": 869,
-    "engine": 1_737,
+    "engine": 1_739,
     "runtime": 293,
     "concurrency": 713,
     "plugins": 517,
-    "kernel": 853,
+    "kernel": 858,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
 DURABILITY = {
-    "": 2_252, "batches": 411, "bulk": 138, "carrying": 337, "families": 92, "inspection": 694, "lateness": 288,
+    "": 2_256, "batches": 411, "bulk": 138, "carrying": 337, "families": 92, "inspection": 700, "lateness": 288,
     "looking": 144, "outbox": 84, "recovery": 613, "run_files": 350, "sealing": 838, "searching": 138, "selecting":
     231, "streaming": 493,
 }  # fmt: skip

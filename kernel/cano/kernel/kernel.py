@@ -833,14 +833,16 @@ class Kernel:
         *,
         changes: Mapping[Any, Any] | None = None,
         removed: Iterable[AnyKey] = (),
+        seq: int | None = None,
         **pace: Unpack[Pace],
     ) -> BulkReport:
-        """Fork all runs that match at their last transition, as `fork` does. See `resume_many`.
+        """Fork all runs that match after transition `seq`, or with None after their last one. See `resume_many`.
 
         The id of each fork is that of its run, with `suffix` at the end. All get the same changes.
         """
+        whole_or_none("seq", seq, 0)
         keeper = await self._asked(suffix=suffix)
-        return await keeper.act_on_many("fork", where, pace, suffix, *_edits(changes, removed))
+        return await keeper.act_on_many("fork", where, pace, suffix, *_edits(changes, removed), seq)
 
     async def export_run(
         self, run_id: str, *, plain: bool = False, redact: bool | Iterable[str] = False
@@ -934,7 +936,9 @@ class Kernel:
         """
         await (await self._asked(run_id=run_id)).delete(run_id)
 
-    async def prune(self, retention: Retention, *, workflow: str | None = None, dry_run: bool = False) -> list[str]:
+    async def prune(
+        self, retention: Retention, *, workflow: str | None = None, where: str | None = None, dry_run: bool = False
+    ) -> list[str]:
         """Delete the finished runs that `retention` does not keep. Return their ids.
 
         A child is kept with a parent that can continue or be resumed, for example after a failure. A run whose record
@@ -943,14 +947,16 @@ class Kernel:
         Args:
             retention: what to keep.
             workflow: the name of the only workflow whose runs are deleted; None for all.
+            where: conditions as text, as for `runs`: only matching runs are deleted; None for all.
             dry_run: whether to delete nothing, and only return what would be deleted now.
 
         Raises:
-            ConfigurationError: the store cannot delete runs.
+            ConfigurationError: the store cannot delete runs, or `where` cannot be read.
         """
         if not isinstance(retention, Retention):
             refuse("retention", retention, "a Retention")
-        return await (await self.opened_keeper()).prune(retention, workflow, dry_run)
+        optional(text)("where", where)
+        return await (await self.opened_keeper()).prune(retention, workflow, where, dry_run)
 
     async def audit(self, run_id: str | None = None, *, limit: int | None = None) -> list[AuditEntry]:
         """Return who acted on a run from outside and when, oldest first. A deleted run keeps its entries.

@@ -27,6 +27,9 @@ from cano_cli.stores import record_of, with_store
     help="Change the data of NEW_RUN. VALUE is JSON, or else a text. May be repeated; also @FILE.json.",
 )  # fmt: skip
 @click.option("--unset", "removed", multiple=True, metavar="KEY", help="Remove KEY from it. May be repeated.")
+@click.option(
+    "--at", metavar="STEP", type=click.IntRange(min=0), help="With --where, the step of each run. [default: last]"
+)
 @click.option("--suffix", metavar="TEXT", help="With --where, the end of each new ID, after that of its run.")
 @json_option
 @click.pass_context
@@ -40,6 +43,7 @@ def fork(
     many: Many,
     given: tuple[str, ...],
     removed: tuple[str, ...],
+    at: int | None,
     suffix: str | None,
     as_json: bool,
 ) -> None:
@@ -47,12 +51,14 @@ def fork(
 
     NEW_RUN gets the state and the data of RUN after its step SEQ; `cano show RUN` lists the steps. `cano resume`
     executes NEW_RUN from there. RUN does not change. With --where and --suffix, each run that matches is forked at its
-    last step, and the exit code is 1 if any was refused.
+    last step, or at that of --at, and the exit code is 1 if any was refused.
 
     Example: cano fork order-17 3 order-17b --set address="12 Elm St" --unset coupon
     """
     settings: Settings = ctx.obj
-    check_one_or_many(ctx, many, {"RUN": run, "SEQ": seq, "NEW_RUN": new_run}, others=suffix is not None)
+    check_one_or_many(
+        ctx, many, {"RUN": run, "SEQ": seq, "NEW_RUN": new_run}, others=suffix is not None or at is not None
+    )
     changes = read_data(given, "--set")
     if many.where is not None:
         end = suffix
@@ -60,7 +66,9 @@ def fork(
             raise click.UsageError("--where needs --suffix TEXT, the end of the new IDs.", ctx)
         act_on_many(
             ctx, many, store,
-            lambda kernel, where, pace: kernel.fork_many(where, end, changes=changes, removed=removed, **pace),
+            lambda kernel, where, pace: kernel.fork_many(
+                where, end, changes=changes, removed=removed, seq=at, **pace
+            ),
             "forked", as_json=as_json,
         )  # fmt: skip
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import click
-from cano import ConfigurationError, Retention
+from cano import ConfigurationError, Kernel, Retention
 
 from cano_cli.completing import workflow_names
 from cano_cli.durations import METAVAR, duration
@@ -21,6 +21,7 @@ from cano_cli.stores import with_store
 )
 @click.option("--max-age", type=duration, metavar=METAVAR, help="Keep runs finished at most this long ago, such as 7d.")
 @click.option("--workflow", metavar="NAME", shell_complete=workflow_names, help="Delete only runs of this workflow.")
+@click.option("--where", metavar="FILTER", help="Delete only runs that match; see `cano runs --help`.")
 @click.option("--dry-run", is_flag=True, help="Only list the runs that would be deleted.")
 @click.option("--delete-all-finished", is_flag=True, help="Keep no finished run.")
 @store_option
@@ -32,6 +33,7 @@ def prune(
     keep_last: int | None,
     max_age: float | None,
     workflow: str | None,
+    where: str | None,
     dry_run: bool,
     delete_all_finished: bool,
     store: str | None,
@@ -52,7 +54,10 @@ def prune(
     except ConfigurationError as error:
         raise usage_error(error) from error
 
-    deleted = with_store(settings, store, lambda kernel: kernel.prune(retention, workflow=workflow, dry_run=dry_run))
+    async def action(kernel: Kernel) -> list[str]:
+        return await kernel.prune(retention, workflow=workflow, where=where, dry_run=dry_run)
+
+    deleted = with_store(settings, store, action)
     if as_json:
         click.echo(dumps({"would_prune" if dry_run else "pruned": deleted}, indent=2))
         return

@@ -33,7 +33,7 @@ from cano import (
     Transition,
     Wait,
 )
-from cano.engine.ports import Announcer, BoundState, BoundWorkflow, Host, Inputs, Parked, Paused
+from cano.engine.ports import Announcer, BoundState, BoundWorkflow, Host, Inputs, Parked, Paused, in_pages
 
 from cano_durability.answers import accepted, address, early_answer, seq_of, verdict
 from cano_durability.bounds import WaitingSignals
@@ -517,9 +517,13 @@ class Keeper:
         """See `Kernel.delete`."""
         await self._deleter.delete(run_id)
 
-    async def prune(self, retention: Retention, workflow: str | None, dry_run: bool) -> list[str]:
+    async def prune(self, retention: Retention, workflow: str | None, where: str | None, dry_run: bool) -> list[str]:
         """See `Kernel.prune`."""
-        return await self._deleter.prune(retention, workflow, dry_run)
+        filter, chosen = RunFilter(workflow=workflow), None
+        if where is not None:
+            found = in_pages(self._lister.runs, await self._lister.selected(filter, where))
+            chosen = {record.run_id async for record in found if record.status.finished}
+        return await self._deleter.prune(retention, workflow, dry_run, chosen)
 
     async def audit(self, run_id: str | None, limit: int | None) -> list[AuditEntry]:
         """See `Kernel.audit`."""

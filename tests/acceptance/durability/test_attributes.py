@@ -68,8 +68,18 @@ async def test_each_store_finds_runs(store: str | StoreBackend, monkeypatch: pyt
         assert (await kernel.get("o13")).attributes == {"tenant": "zoo", "amount": 13, "region": "south"}
         await kernel.fork("o13", 1, "again", changes={"amount": Decimal(1)})
         assert await ids(kernel, where="amount = 1") == ["again", "o1"]
-        await kernel.prune(Retention(on_terminal="delete"))
-        assert await ids(kernel, where="tenant != ''") == ["again"]
+        report = await kernel.fork_many("tenant = zoo and status = failed", "-first", seq=0)
+        assert report.done == 1
+        assert (await kernel.get("o13-first")).attributes == {"tenant": "zoo", "amount": 13}
+        refused = await kernel.fork_many("tenant = zoo and status = failed", "-last", seq=7)
+        assert "has no transition 7" in refused.refused["o13"]
+        every = Retention(on_terminal="delete")
+        assert await kernel.prune(every, where="tenant = acme and amount < 4", dry_run=True) == ["o2", "o0"]
+        assert await kernel.prune(every, where="tenant = acme and amount < 4") == ["o2", "o0"]
+        assert await ids(kernel, where="amount < 4") == ["again", "o3", "o1"]
+        assert await kernel.prune(Retention(keep_last=2), where="region = south") == ["o12", "o11", "o10"]
+        await kernel.prune(every)
+        assert await ids(kernel, where="tenant != ''") == ["o13-first", "again"]
     if isinstance(store, str):
         async with Kernel(store=store, namespace="part", **ONLY) as kernel:
             await kernel.run(order(), {"tenant": "acme", "amount": Decimal(1)}, run_id="o")

@@ -135,10 +135,10 @@ class Bulk:
         return None if await self._acts.signal(record.run_id, name, payload, id, None) else "it has ended"
 
     async def _fork(
-        self, record: RunRecord, suffix: str, changes: Mapping[Any, Any], removed: Sequence[Any]
+        self, record: RunRecord, suffix: str, changes: Mapping[Any, Any], removed: Sequence[Any], seq: int | None
     ) -> str | None:
         self._kernel.limits.check("ids", "the run id", new := record.run_id + suffix)
-        await self._acts.fork(record.run_id, record.seq, new, changes, removed)
+        await self._acts.fork(record.run_id, record.seq if seq is None else seq, new, changes, removed)
         return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import suppress
 from typing import cast
 
@@ -41,16 +42,22 @@ class Deleter:
         self._stored = stored
         self._children = Children(stored)
 
-    async def prune(self, retention: Retention, workflow: str | None, dry_run: bool) -> list[str]:
-        """See `Kernel.prune`. A child is kept with a parent that can continue or be resumed, and needs its result."""
+    async def prune(
+        self, retention: Retention, workflow: str | None, dry_run: bool, chosen: Collection[str] | None = None
+    ) -> list[str]:
+        """See `Kernel.prune`. With `chosen`, only these runs are deleted.
+
+        A child is kept with a parent that can continue or be resumed, and needs its result.
+        """
         require(self._kernel, "retention")
         if not self._stored.backend.capabilities.prune:
-            return await self._prune_each(retention, workflow, dry_run)
+            return await self._prune_each(retention, workflow, dry_run, chosen)
         backend, found, after = cast(PruningStore, self._stored.backend), list[RunRecord](), None
         gone = set[str]()
         while page := await backend.expired(retention, self._stored.now(), PAGE, after):
             after = page[-1].place
             meant = [run for run in page if _is_meant(run, retention) and workflow in (None, run.workflow)]
+            meant = [run for run in meant if chosen is None or run.run_id in chosen]
             if dry_run:
                 for run in meant:
                     if run.run_id not in gone and await self._could_go(run, gone):
@@ -103,7 +110,9 @@ class Deleter:
         except (RunNotFoundError, SerializationError):
             return False
 
-    async def _prune_each(self, retention: Retention, workflow: str | None, dry_run: bool) -> list[str]:
+    async def _prune_each(
+        self, retention: Retention, workflow: str | None, dry_run: bool, chosen: Collection[str] | None
+    ) -> list[str]:
         """See `prune`, of a store that is not a `PruningStore`."""
         expired, newer, deleted = set[str](), dict[str, int](), list[str]()
         records = await self._stored.backend.runs(RunFilter())
@@ -113,7 +122,7 @@ class Deleter:
             if record.status.finished:
                 count = newer[record.workflow] = newer.get(record.workflow, 0) + 1
                 old = retention.expired(count - 1, self._stored.now() - record.updated)
-                if old and workflow in (None, record.workflow):
+                if old and workflow in (None, record.workflow) and (chosen is None or record.run_id in chosen):
                     expired.add(record.run_id)
         needing = {run.run_id for run in records if run.run_id not in expired and not has_ended(run, resume_ended=True)}
         batches = {run.run_id for run in records if run.run_id in expired and await self._children.begun(run)}
