@@ -284,15 +284,10 @@ def _expired(strand: Strand, bound: BoundState, limit: float | None) -> StepTime
     if strand.stopping() or (strand.deadline is not None and now >= strand.deadline):
         return None
     watch.clear()
-    return _timed_out(
-        step,
-        bound,
-        total=limit is not None and now >= limit,
-        abandoned=bound.threaded or (bound.abandons and step.phase in (None, "exec")),
-    )
+    return _timed_out(step, bound, total=limit is not None and now >= limit, abandoned=_is_left(step, bound))
 
 
-def _goes_on(step: Step, bound: BoundState) -> bool:
+def _is_left(step: Step, bound: BoundState) -> bool:
     """Return whether an attempt that was cancelled may still be executing."""
     return bound.threaded or (bound.abandons and step.phase in (None, "exec"))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from cano.checks import similar
@@ -73,11 +72,22 @@ def enter_step(call: Mapping[str, Any]) -> None:
     Args:
         call: the values of `described`.
     """
-    told = SimpleNamespace(**call, journal=None, plan=SimpleNamespace(name=call["workflow"], version=call["version"]))
+    told = _Elsewhere(**call, journal=None, plan=_Elsewhere(name=call["workflow"], version=call["version"]))
     step: Any = Step(told, told, call["branch"], call["seq"])  # type: ignore[arg-type]  # it has what a step reads
     detail = step._ensure_detail()
     detail.attempt, detail.phase, detail.payload = call["attempt"], call["phase"], call["payload"]
     running.set(step)
+
+
+class _Elsewhere:
+    """The run, the workflow and the state of a step, as far as another process knows them."""
+
+    def __init__(self, **known: Any) -> None:
+        vars(self).update(known)
+
+    def __getattr__(self, name: str) -> Any:
+        problem = f"the task is executed in another process, which has no {name!r} of its run"
+        raise ConfigurationError(f"{problem}; use it in a task, or in a phase of a node, that is executed with the run")
 
 
 def described(step: Step) -> dict[str, Any]:
