@@ -43,5 +43,6 @@ def test_links_lead_somewhere(root: Path) -> None:
     assert "(docs/security.md)" in (root / "README.md").read_text(encoding="utf-8")
     assert [name for name in headings if " of " in name or "who" in name] == [
         "Reader of the disk", "Writer of the disk", "Reader of logs", "User who chooses ids", "User who signals",
+        "Files of runs",
     ]  # fmt: skip
     assert [link for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link] == []
