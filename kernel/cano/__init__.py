@@ -110,7 +110,7 @@ from cano.records import (
 )
 from cano.run_filter import Condition, RunFilter
 from cano.size_limits import SizeLimits, derived_id
-from cano.streams import StreamItem
+from cano.streams import RunEvent, StreamItem
 
 if typing.TYPE_CHECKING:
     from cano.concurrency.batch import (
@@ -145,16 +145,16 @@ __all__ = [
     "KeyValueStore", "LateRun", "LayerContext", "LazyBackend", "Limit", "LimitingStore", "MISSING", "ManagedStore",
     "MergeConflictError", "Node", "NodeError", "NotifyingStore", "Pace", "PermanentStoreError", "PluginError",
     "PluginInfo", "PluginWarning", "Plugins", "Progress", "PruningStore", "ReadKey", "Registration", "RemoteError",
-    "Retention", "RetryExhaustedError", "RetryStrategy", "RewritingStore", "Run", "RunCancelledError", "RunExistsError",
-    "RunFileError", "RunFilter", "RunHandle", "RunInfo", "RunInterruptedError", "RunListing", "RunNotFoundError",
-    "RunRecord", "RunResult", "RunStatus", "RunTimeoutError", "RunView", "SchedulerError", "ScopedStore",
-    "SerializationError", "Signal", "Signals", "SizeLimitError", "SizeLimits", "SplitOutcome", "Standstill", "Step",
-    "StepKilledError", "StepTimeoutError", "StoreBackend", "StoreError", "StoreUnavailableError", "StoreView",
-    "StreamChunk", "StreamItem", "StreamingStore", "SubWorkflow", "Success", "SystemClock", "Task", "TaskConfig",
-    "TaskError", "Timer", "TransientStoreError", "Transition", "TransitionError", "TypeMismatchError", "TypedStore",
-    "ValidationError", "VersionMismatchError", "Wait", "WaitStrategy", "WorkerLostError", "Workflow", "WorkflowError",
-    "WorkflowResult", "apply_changes", "current_step", "current_wait", "default_kernel", "derived_id", "edges",
-    "hookimpl", "hookspec", "is_held", "isolate", "not_a_list", "read_history", "read_ready", "sleep_until",
+    "Retention", "RetryExhaustedError", "RetryStrategy", "RewritingStore", "Run", "RunCancelledError", "RunEvent",
+    "RunExistsError", "RunFileError", "RunFilter", "RunHandle", "RunInfo", "RunInterruptedError", "RunListing",
+    "RunNotFoundError", "RunRecord", "RunResult", "RunStatus", "RunTimeoutError", "RunView", "SchedulerError",
+    "ScopedStore", "SerializationError", "Signal", "Signals", "SizeLimitError", "SizeLimits", "SplitOutcome",
+    "Standstill", "Step", "StepKilledError", "StepTimeoutError", "StoreBackend", "StoreError", "StoreUnavailableError",
+    "StoreView", "StreamChunk", "StreamItem", "StreamingStore", "SubWorkflow", "Success", "SystemClock", "Task",
+    "TaskConfig", "TaskError", "Timer", "TransientStoreError", "Transition", "TransitionError", "TypeMismatchError",
+    "TypedStore", "ValidationError", "VersionMismatchError", "Wait", "WaitStrategy", "WorkerLostError", "Workflow",
+    "WorkflowError", "WorkflowResult", "apply_changes", "current_step", "current_wait", "default_kernel", "derived_id",
+    "edges", "hookimpl", "hookspec", "is_held", "isolate", "not_a_list", "read_history", "read_ready", "sleep_until",
     "state_name", "task", "undeclared", "wait_for",
 ]  # fmt: skip
 

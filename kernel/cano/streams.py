@@ -1,9 +1,11 @@
-"""`StreamItem`: what a step has emitted, as readers of a stream get it."""
+"""`StreamItem` and `RunEvent`: what those get that follow a run."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Generator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
+
+from cano.records import RunStatus, Wait
 
 
 class StreamItem(NamedTuple):
@@ -19,6 +21,36 @@ class StreamItem(NamedTuple):
     offset: int
     value: Any
     superseded: tuple[range, ...] = ()
+
+
+class RunEvent(NamedTuple):
+    """Something that happened to a run.
+
+    Attributes:
+        kind: "transition" into `state`, the first one being the run's creation; "retry" after an attempt that failed;
+            "progress" that a step reported; "wait" of a parked run; or "end".
+        position: its place, which never changes: pass it as `after` to continue after it. Only transitions and ends
+            have positions of their own. The others are not kept: they have the one before, and come again or never.
+        at: when it happened, in wall-clock seconds; of what is not kept, when it was seen.
+        state: name of the run's state.
+        seq: number of the transition; of what is not kept, of the step.
+        attempt: the attempt, counted from 1; of a retry, the one that has failed.
+        status: the run's status then.
+        progress: the report, of "progress".
+        wait: the wait, of "wait".
+        error: the text of the error that the run failed with, of "end"; or None.
+    """
+
+    kind: Literal["transition", "retry", "progress", "wait", "end"]
+    position: int
+    at: float
+    state: str
+    seq: int
+    attempt: int
+    status: RunStatus
+    progress: Any = None
+    wait: Wait | None = None
+    error: str | None = None
 
 
 class _Nothing:

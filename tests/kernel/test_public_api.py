@@ -97,6 +97,7 @@ NAMES = [
     "RewritingStore",
     "Run",
     "RunCancelledError",
+    "RunEvent",
     "RunExistsError",
     "RunFileError",
     "RunFilter",

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from cano.run_filter import RunFilter
     from cano.runtime.threads import Threads
     from cano.size_limits import SizeLimits
-    from cano.streams import StreamItem
+    from cano.streams import RunEvent, StreamItem
 
 __all__ = [
     "Announcer", "BoundState", "BoundWorkflow", "Caller", "Detail", "Emitter", "Feed", "Host", "IMMUTABLE", "Inputs",
@@ -302,7 +302,8 @@ class RunKeeper(Protocol):
             ConfigurationError: the store keeps no streams.
         """
 
-    def stream(self, run_id: str, channel: str, after: int, run: Run | None) -> AsyncIterator[StreamItem]:
+    def events(self, run_id: str, after: int | None, follow: bool) -> AsyncIterator[RunEvent]: ...
+    def stream(self, run_id: str, channel: str, after: int, run: Run | None, follow: bool) -> AsyncIterator[StreamItem]:
         """See `RunHandle.stream`. `run` is the run's object, if there is one."""
 
     async def channels(self, run_id: str) -> Sequence[str]: ...

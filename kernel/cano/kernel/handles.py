@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from cano.checks import text, whole
+from cano.checks import text, whole, whole_or_none
 from cano.engine.run_view import Progress, RunInfo
 from cano.errors import SerializationError
 from cano.model.result import RunResult
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cano.engine.run import Run
     from cano.engine.run_view import RunView
     from cano.kernel.kernel import Kernel
-    from cano.streams import StreamItem
+    from cano.streams import RunEvent, StreamItem
 
 
 class RunHandle:
@@ -109,7 +109,23 @@ class RunHandle:
         """
         return (await self.refresh()).progress
 
-    def stream(self, channel: str, after: int = 0) -> AsyncIterator[StreamItem]:
+    def events(self, after: int | None = None, *, follow: bool = True) -> AsyncIterator[RunEvent]:
+        """Iterate over what happens to a stored run, in whatever processes it executes, until it ends.
+
+        Transitions and ends come from the run's history. Retries, progress and waits are seen if a look at the run
+        finds them; the kernel looks four times a second, and costs no step anything.
+
+        Args:
+            after: the position of the last event that the caller has; None for all from the run's creation.
+            follow: whether to wait for more, until the run ends.
+
+        Raises:
+            RunInterruptedError: this kernel was closed before.
+            RunNotFoundError: no store keeps the run, or it was deleted.
+        """
+        return self._kernel.required_keeper("events").events(self.run_id, whole_or_none("after", after, 0), follow)
+
+    def stream(self, channel: str, after: int = 0, *, follow: bool = True) -> AsyncIterator[StreamItem]:
         """Iterate over what the run's steps emit to a channel, until the run ends, in whatever processes it executes.
 
         Items come in the order of their offsets, each once. A `StreamItem` with `superseded` follows those of an
@@ -118,6 +134,7 @@ class RunHandle:
         Args:
             channel: the channel's name. It need not exist yet.
             after: the offset of the last item that the caller has; 0 for all items.
+            follow: whether to wait for more, until the run ends.
 
         Raises:
             RunInterruptedError: this kernel was closed before.
@@ -125,7 +142,7 @@ class RunHandle:
             SerializationError: items are missing, or cannot be read here.
         """
         keeper, after = self._kernel.required_keeper("a stream"), whole("after", after, 0)
-        return keeper.stream(self.run_id, text("channel", channel), after, self._latest())
+        return keeper.stream(self.run_id, text("channel", channel), after, self._latest(), follow)
 
     def _latest(self) -> Run:
         """Return the object that executes the run now; it changes when a parked run is resumed."""
@@ -172,10 +189,17 @@ class AttachedRun:
             raise SerializationError(reason, key=key, run_id=self.run_id)
         return RunResult(self.run_id, view.state, view.data, view.seq)
 
-    async def stream(self, channel: str, after: int = 0) -> AsyncIterator[StreamItem]:
+    async def events(self, after: int | None = None, *, follow: bool = True) -> AsyncIterator[RunEvent]:
+        """See `RunHandle.events`."""
+        async for event in (await self._kernel.opened_keeper()).events(
+            self.run_id, whole_or_none("after", after, 0), follow
+        ):
+            yield event
+
+    async def stream(self, channel: str, after: int = 0, *, follow: bool = True) -> AsyncIterator[StreamItem]:
         """See `RunHandle.stream`."""
         keeper, after = await self._kernel.opened_keeper(), whole("after", after, 0)
-        async for item in keeper.stream(self.run_id, text("channel", channel), after, None):
+        async for item in keeper.stream(self.run_id, text("channel", channel), after, None, follow):
             yield item
 
     async def channels(self) -> Sequence[str]:

@@ -100,6 +100,11 @@ def flows_option(help: str) -> Callable[[AnyCommand], AnyCommand]:
     return click.option("--flow", "flows", multiple=True, metavar="MODULE:FLOW", help=help, shell_complete=files)
 
 
+def follow_option(command: AnyCommand) -> AnyCommand:
+    """Add the option --follow to a command."""
+    return click.option("--follow", is_flag=True, help="Continue until the run ends.")(command)
+
+
 def json_option(command: AnyCommand) -> AnyCommand:
     """Add the option --json, as `as_json`, to a command."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)

@@ -18,6 +18,7 @@ from cano import (
     Retention,
     Run,
     RunCancelledError,
+    RunEvent,
     RunFilter,
     RunInfo,
     RunInterruptedError,
@@ -63,6 +64,7 @@ from cano_durability.recovery.watchlist import Watchlist
 from cano_durability.selecting.listing import Lister
 from cano_durability.stored_runs import StoredRuns
 from cano_durability.streaming.emitting import Emitter
+from cano_durability.streaming.events import Follower
 from cano_durability.streaming.streams import Streams
 from cano_durability.waits import KeptWait
 
@@ -92,6 +94,7 @@ class Keeper:
             NEAREST if stored.durable else None,
         )
         leases = Leases(kernel, stored)
+        self._follower = Follower(kernel, stored, waiters, lambda: self._caretaker.start())
         self._streams = streams = Streams(kernel, stored, waiters, lambda: self._caretaker.start())
         self._canceller = canceller = Canceller(kernel, stored, leases, watchlist, alarms, waiters, streams)
         self._claimer = claimer = Claimer(
@@ -459,9 +462,13 @@ class Keeper:
         """See `RunKeeper.emitter`."""
         return self._streams.emitter(run)
 
-    def stream(self, run_id: str, channel: str, after: int, run: Run | None) -> AsyncIterator[StreamItem]:
+    def events(self, run_id: str, after: int | None, follow: bool) -> AsyncIterator[RunEvent]:
+        """See `RunHandle.events`."""
+        return self._follower.events(run_id, after, follow)
+
+    def stream(self, run_id: str, channel: str, after: int, run: Run | None, follow: bool) -> AsyncIterator[StreamItem]:
         """See `RunHandle.stream`."""
-        return self._streams.stream(run_id, channel, after, run)
+        return self._streams.stream(run_id, channel, after, run, follow)
 
     async def channels(self, run_id: str) -> Sequence[str]:
         """See `AttachedRun.channels`."""

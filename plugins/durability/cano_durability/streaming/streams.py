@@ -145,7 +145,9 @@ class Streams:
         await self._stored.record(run_id)
         return sorted(await self._store.channels(run_id))
 
-    async def stream(self, run_id: str, channel: str, after: int, run: Run | None) -> AsyncIterator[StreamItem]:
+    async def stream(
+        self, run_id: str, channel: str, after: int, run: Run | None, follow: bool
+    ) -> AsyncIterator[StreamItem]:
         """Yield the items of a channel after an offset, until the run has ended."""
         local = run if run is not None and run.journal is None and _is_local(run) else None
         values = self._stored.values_of((await self._stored.record(run_id)).workflow if run is None else run.workflow)
@@ -155,6 +157,8 @@ class Streams:
         while True:
             with self._waiters.waiter(run_id) as changed:
                 chunks = await self._read(run_id, channel, after, local)
+                if not chunks and not follow:
+                    return
                 if not chunks:  # the last one may come before the answer
                     ended, asked = await self._has_ended(run_id, local), clock.monotonic()
                     if ended and not (chunks := await self._read(run_id, channel, after, local)):
