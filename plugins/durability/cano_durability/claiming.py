@@ -389,7 +389,7 @@ class Claimer:
         holder = record.holder
         if holder is None or record.status is not RunStatus.RUNNING or token != record.token + 1:
             return False
-        if holder == self._stored.holder or is_stopped(holder):
+        if holder == self._stored.holder or is_stopped(holder) or BATCH in record.own:  # a batch has no most
             return False
         if is_held(record, self._stored.now()):  # it has released the lease since the record was loaded
             return False

@@ -213,6 +213,9 @@ async def test_progress_is_stored(kernel: Kernel, world: World, works: Works) ->
         view = await other.get("b")
         assert view.progress is not None
         assert tuple(view.progress) == (3, 5, "1 failed")
+        explanation = await other.explain("b")
+        assert explanation.reason is Standstill.RUNNING_ELSEWHERE
+        assert explanation.detail.endswith("; 3 runs have ended")
         gate.set()
         await world.settle()
     assert [(status.completed, status.failed) for status in seen] == [(0, 1), (1, 1), (2, 1), (3, 1), (4, 1)]

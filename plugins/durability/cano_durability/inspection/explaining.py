@@ -66,7 +66,8 @@ class Explainer:
         stored, run_id, status, wait = self._stored, record.run_id, record.status, record.wait
         if status is RunStatus.RUNNING:
             detail = f"{record.holder}; its lease expires in {duration((record.expires or 0) - stored.now())}"
-            return Explanation(Standstill.RUNNING_ELSEWHERE, detail + await self._parked_children(run_id))
+            counted = self._ended_of_batch(record)
+            return Explanation(Standstill.RUNNING_ELSEWHERE, detail + (counted or await self._parked_children(run_id)))
         origin = stored.origin(run_id, record.own)
         forked = "" if origin is None else f", forked from run {origin[0]} after transition {origin[1]}"
         if record.holder == IMPORTED:
@@ -111,8 +112,8 @@ class Explainer:
             return Explanation(Standstill.FAILED, _failure(record) + again)
         kills = stored.takeovers(record)
         taken = f", which {kills} processes did not survive" if kills else ""
-        if (position := stored.values.own(BATCH, record.own, run_id)) is not None:
-            return Explanation(Standstill.WAITING_FOR_INPUTS, f"{sum(position[3:6])} runs have ended{taken}{forked}")
+        if counted := self._ended_of_batch(record):
+            return Explanation(Standstill.WAITING_FOR_INPUTS, counted[2:] + taken + forked)
         return Explanation(Standstill.INTERRUPTED, f"in state {record.state}{taken}{forked}")
 
     async def _is_leaving(self, run: Run) -> bool:
@@ -148,6 +149,11 @@ class Explainer:
             if f"run {child.run_id} was cancelled" in f"{error.get('message')} {error.get('cause')}":
                 return child.run_id
         return None
+
+    def _ended_of_batch(self, record: RunRecord) -> str:
+        """Return the part of an explanation that counts the children of a batch that have ended; "" for other runs."""
+        position = self._stored.values.own(BATCH, record.own, record.run_id)
+        return "" if position is None else f"; {sum(position[3:6])} runs have ended"
 
     async def _parked_children(self, run_id: str) -> str:
         """Return the part of an explanation that names the children that wait, and that the run waits for."""
