@@ -224,11 +224,12 @@ async def test_progress_is_stored(kernel: Kernel, world: World, works: Works) ->
 # continuing
 
 
-async def test_a_killed_batch_continues(world: World, kernel: Kernel, works: Works) -> None:
+@pytest.mark.parametrize("stored", [True, False])
+async def test_a_killed_batch_continues(world: World, kernel: Kernel, works: Works, stored: bool) -> None:
     """Runs that have ended are not repeated, whether the last position counts them or not; the others begin again."""
     works.bad, gate = {2}, works.gate(6)
     async with Begun(world, works.batch(kernel, numbers(9))):
-        await world.clock.advance(2)
+        await world.clock.advance(2 if stored else 0)
         assert works.did.keys() == set(range(1, 10))
         await world.crash(kernel)
     await world.lapse()
@@ -335,6 +336,30 @@ async def test_a_parked_child_keeps_its_slot(world: World, kernel: Kernel) -> No
         assert counted(await task) == (3, 3, 0, 0, "all")
     assert kernel.backend is not None
     assert not (await kernel.backend.signals("b")).waiting
+
+
+async def test_a_child_that_another_process_parks(world: World, kernel: Kernel) -> None:
+    """Its end is not announced to the batch, which is never parked and would keep the signal for ever."""
+    gate = asyncio.Event()
+
+    async def ask(store: Any) -> Any:
+        await gate.wait()
+        return wait_for("go", then="end")
+
+    flow: Workflow[Any] = Workflow("ask", name="asking").register("ask", ask).add_exit_state("end")
+    async with Begun(world, ConcurrentWorkflow(flow, kernel=kernel).execute_durable(numbers(1), "b")):
+        await world.crash(kernel)
+    await world.lapse()
+    gate.set()
+    worker = await world.kernel()
+    await worker.recover(flow)
+    await world.settle()
+    assert (await worker.get("b/1")).status is RunStatus.PARKED
+    await worker.signal("b/1", "go")
+    await world.settle()
+
+    assert (await worker.get("b/1")).status is RunStatus.SUCCEEDED
+    assert not (await world.store(worker).backend.signals("b")).waiting
 
 
 # other inputs, other runs
