@@ -112,7 +112,8 @@ def show(
 
 
 def _facts(details: RunDetails, clean: Callable[[Any], Any]) -> Iterator[tuple[str, str]]:
-    record, now, view = details.record, details.now, details.view
+    now, view = details.now, details.view
+    record = details.record._replace(wait=view.wait)  # the real one: the record's ends when the run becomes late
     status = status_of(record, now).value
     yield "run", word(record.run_id)
     yield "workflow", f"{record.workflow}, version {record.version}"
@@ -125,6 +126,8 @@ def _facts(details: RunDetails, clean: Callable[[Any], Any]) -> Iterator[tuple[s
     where = "" if record.wait is not None else f" in state {record.state}"
     yield "status", f"{status}{where} after {counted(record.seq, 'step')}"
     yield "why", details.reason.text
+    for late in view.late:
+        yield "late", f"{late}; reported {when(late.at)}"
     if view.progress is not None:
         yield "progress", bar(view.progress)
     for name, value in clean(dict(view.attributes)).items():
@@ -159,12 +162,13 @@ def _cells(entry: Transition, values: Values) -> list[str]:
 def _as_json(details: RunDetails) -> dict[str, Any]:
     record, view, (explanation, why) = details.record, details.view, details.reason
     return {
-        **record_as_json(record, details.now),
+        **record_as_json(record._replace(wait=view.wait), details.now),
         "definition": record.fingerprint,
         "forked_from": None if view.origin is None else dict(zip(("run_id", "seq"), view.origin, strict=True)),
         "why": {"reason": explanation.reason.name, "text": why},
         "signals": list(view.signals),
         "children": list(view.children),
+        "late": [{"step": late.step, "within": late.within, "due": iso(late.due)} for late in view.late],
         "progress": None if view.progress is None else view.progress._asdict(),
         "attributes": dict(view.attributes),
         "traceback": None if view.error is None else view.error.traceback,

@@ -110,6 +110,7 @@ class Keeper:
         )
         heart = Heart(kernel, stored)
         self._outbox = Outbox(kernel, stored, lambda: self._caretaker.refill())
+        late.sends = self._outbox.committed
         self._lister = lister = Lister(kernel, stored)
         unheld = UnheldRuns(kernel, stored, leases, claimer, lister, late)
         self._caretaker = Caretaker(kernel, stored, heart, watchlist, waiters, claimer, canceller, unheld)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from cano import Kernel, Run, Step, hookimpl, state_name
+from cano import Kernel, LateRun, Run, Step, hookimpl, state_name
 from opentelemetry.metrics import MeterProvider
 
 from cano_otel import names
@@ -74,6 +74,7 @@ class Metrics:
         self._started = meter.create_counter(names.RUNS_STARTED, "{run}", "Segments of runs started")
         self._finished = meter.create_counter(names.RUNS_FINISHED, "{run}", "Finished runs, by result")
         self._parked = meter.create_counter(names.RUNS_PARKED, "{run}", "Times that runs were parked")
+        self._runs_late = meter.create_counter(names.RUNS_LATE, "{run}", "Runs and visits of states that were late")
         self._run_errors = meter.create_counter(names.RUN_ERRORS, "{error}", "Runs that failed")
         self._run_duration = histogram(names.RUN_DURATION, "Duration of a segment of a run")
         self._step_duration = histogram(names.STEP_DURATION, "Duration of a step, retries and waits included")
@@ -103,6 +104,12 @@ class Metrics:
         """Count the parked run and record its segment's duration."""
         self._parked.add(1, {names.WORKFLOW: run.workflow})
         self._end(run)
+
+    @hookimpl
+    def cano_run_late(self, late: LateRun) -> None:
+        """Count a late run, or a late visit of a state."""
+        where = {names.STATE: late.state} if late.step else {}
+        self._runs_late.add(1, {names.WORKFLOW: late.workflow, **where})
 
     @hookimpl
     def cano_run_finished(self, run: Run) -> None:

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 from cano import (
+    Expect,
     Kernel,
     KeyValueStore,
+    LateRun,
     Run,
     Step,
     TaskConfig,
@@ -130,6 +132,33 @@ async def test_parked(make_kernel: MakeKernel, seen: Seen) -> None:
 
     assert [list(metric.values()) for metric in during] == [[1], [0], []]
     assert seen.metrics("cano.run.finished") == {labels(cicd__pipeline__result="success"): 1}
+
+
+async def test_late(make_kernel: MakeKernel, seen: Seen) -> None:
+    """A late run is counted by its workflow, a late visit by its state, too."""
+    gate = asyncio.Event()
+
+    class Told:
+        count = 0
+
+        @hookimpl(trylast=True)
+        def cano_run_late(self, late: LateRun) -> None:
+            self.count += 1
+            if self.count == 2:
+                gate.set()
+
+    flow = Workflow("a", name="flow", expect=Expect(within=0.01, step_within={"a": 0.01})).add_exit_state("done")
+
+    @flow.on("a")
+    async def a(store: KeyValueStore) -> str:
+        await gate.wait()
+        return "done"
+
+    async with make_kernel(Told()) as kernel:
+        await kernel.run(flow, run_id="r")
+
+    counted = seen.metrics("cano.run.late")
+    assert sorted((len(where), count) for where, count in counted.items()) == [(1, 1), (2, 1)]
 
 
 async def test_observer_errors(make_kernel: MakeKernel, seen: Seen) -> None:

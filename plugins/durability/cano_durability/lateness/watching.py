@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from cano import ConflictError, LateRun, Run, RunRecord, RunStatus, Step, StoreError, Wait, state_name
@@ -30,6 +31,7 @@ class LateRuns:
         self._kernel = kernel
         self._stored = stored
         self._alarms = Alarms(kernel.clock, lambda run_id: kernel.spawn(self._ring(run_id)))
+        self.sends: Callable[[], object] = lambda: None  # the notices of what was reported
         self._watched: dict[str, Lateness] = {}  # the runs that this kernel executes
 
     def close(self) -> None:
@@ -174,6 +176,8 @@ class LateRuns:
         _log.warning(
             "run %s of workflow %s is late: %s", escaped(late.run_id), escaped(late.workflow), escaped(str(late))
         )
+        if self._stored.announce is not None:
+            self.sends()
         for listener in plan.run_late:
             try:
                 listener(late)
