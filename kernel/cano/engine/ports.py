@@ -296,11 +296,7 @@ class RunKeeper(Protocol):
         """Wait for the run's end, in any process, without executing it. Raises RunNotFoundError."""
 
     def emitter(self, run: Run) -> Emitter:
-        """Return what writes the items of a run that is executed here. Any thread may call this.
-
-        Raises:
-            ConfigurationError: the store keeps no streams.
-        """
+        """Return what writes the items of a run. Any thread may call this. Raises ConfigurationError."""
 
     def events(self, run_id: str, after: int | None, follow: bool) -> AsyncIterator[RunEvent]: ...
     def stream(self, run_id: str, channel: str, after: int, run: Run | None, follow: bool) -> AsyncIterator[StreamItem]:

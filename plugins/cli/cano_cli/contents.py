@@ -72,7 +72,7 @@ class LayeredStore:
         if record is None:
             return None
         return record._replace(
-            data=self._unwrap_values(record.data), payload=self._unwrap_value("the payload", record.payload),
+            data=self._unwrap_values(record.data), payload=self.unwrap_value("the payload", record.payload),
             own=self._unwrap_values(record.own),
         )  # fmt: skip
 
@@ -84,7 +84,7 @@ class LayeredStore:
         """Return all signals of a run id. Raises SerializationError."""
         found = await self.backend.signals(run_id)
         waiting = [
-            each._replace(payload=self._unwrap_value(f"the payload of the signal {each.id!r}", each.payload))
+            each._replace(payload=self.unwrap_value(f"the payload of the signal {each.id!r}", each.payload))
             for each in found.waiting
         ]
         return found._replace(waiting=waiting)
@@ -103,9 +103,10 @@ class LayeredStore:
             raise SerializationError(f"{label}: {error}") from error
 
     def _unwrap_values(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        return {key: self._unwrap_value(f"the key {key!r}", value) for key, value in values.items()}
+        return {key: self.unwrap_value(f"the key {key!r}", value) for key, value in values.items()}
 
-    def _unwrap_value(self, label: str, value: Any) -> Any:
+    def unwrap_value(self, label: str, value: Any) -> Any:
+        """Return a value, or None, without this store's layers. Raises SerializationError as `wrap_value` does."""
         if value is None or self._layers is None:
             return value
         try:

@@ -9,7 +9,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from typing import NamedTuple, cast
 
-from cano import AuditingStore, Clock, Commit, ConflictError, RunRecord, SerializationError, Signal, Transition, is_held
+from cano import (
+    AuditingStore,
+    Clock,
+    Commit,
+    ConflictError,
+    RunRecord,
+    SerializationError,
+    Signal,
+    StreamingStore,
+    Transition,
+    is_held,
+)
 
 from cano_cli.contents import (
     CHANGING,
@@ -35,6 +46,8 @@ IMPORTED = "cano imported"
 COPY_LEASE = 10 * 365 * 86_400.0
 """Seconds of the lease on an incomplete copy, so that no worker executes it even if the copying process was killed."""
 ATTEMPTS = 5
+CHUNKS = 64
+"""Chunks of streams that are copied together."""
 
 
 class Kind(Enum):
@@ -161,6 +174,8 @@ class Copier:
         if (key := appended_key(source)) is not None and not self._target.backend.capabilities.appends:
             why = f"SRC keeps the list of its key {key!r} in parts, and DST cannot; name a store with `appends`"
             return Outcome(run_id, Kind.REFUSED, why)
+        if await self._has_streams(run_id) and not self._target.backend.capabilities.streams:
+            return Outcome(run_id, Kind.REFUSED, "its steps have emitted items, and DST keeps no streams")
         if (key := reserved_key(source)) is not None:
             why = f"its data has the key {key!r}, which begins with NUL: an earlier version or another program wrote it"
             return Outcome(run_id, Kind.REFUSED, why)
@@ -239,6 +254,7 @@ class Copier:
             seq = entry.seq
         await self._put_signals(source, signals)
         try:
+            await self._copy_streams(run_id, token)
             await self._commit_rest(source, token)
             found = await self._target.read(run_id)
         except SerializationError as error:
@@ -346,6 +362,27 @@ class Copier:
                 at=record.updated,
             )
         )  # fmt: skip
+
+    async def _has_streams(self, run_id: str) -> bool:
+        """Return whether the source has items that the run's steps have emitted."""
+        backend = self._source.backend
+        return backend.capabilities.streams and bool(await cast(StreamingStore, backend).channels(run_id))
+
+    async def _copy_streams(self, run_id: str, token: int) -> None:
+        """Copy the chunks of the run's streams that the copy does not have. Raises SerializationError."""
+        source, target = self._source.backend, self._target.backend
+        if not (source.capabilities.streams and target.capabilities.streams):
+            return
+        read, write = cast(StreamingStore, source), cast(StreamingStore, target)
+        for channel in await read.channels(run_id):
+            last = 0
+            while chunks := await read.read_stream(run_id, channel, last, CHUNKS):
+                await self._renew(run_id, token)
+                label, last = f"the channel {channel!r}", chunks[-1].last
+                plain = [chunk._replace(value=self._source.unwrap_value(label, chunk.value)) for chunk in chunks]
+                await write.write_stream(
+                    run_id, token, [each._replace(value=self._target.wrap_value(label, each.value)) for each in plain]
+                )
 
     async def _check_source(self, source: Contents) -> None:
         """Check that the run in the source is unchanged. Raises _ChangedError."""

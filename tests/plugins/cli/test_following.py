@@ -81,3 +81,14 @@ def test_events_are_shown(cano: Cano, url: str) -> None:
     assert [(each["kind"], each["position"], each["state"]) for each in found] == [
         ("transition", 2, "end"), ("end", 3, "end"),
     ]  # fmt: skip
+
+
+def test_streams_are_copied_with_their_run(cano: Cano, url: str, tmp_path: Path) -> None:
+    """`cano migrate-store` copies what the steps have emitted, through the layers of both stores."""
+    other = f"sqlite:///{tmp_path}/other.db?codec=zstd"
+    shown = cano("stream", "r", "answer", "--store", url, "--json").stdout
+    copied = cano("migrate-store", url, other)
+    assert copied.exit_code == 0, copied.output
+    assert cano("stream", "r", "answer", "--store", other, "--json").stdout == shown
+    assert shown.count("\n") == 4
+    assert cano("migrate-store", url, other).exit_code == 0
