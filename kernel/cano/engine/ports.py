@@ -215,8 +215,7 @@ class RunKeeper(Protocol):
     ) -> Run | None:
         """Store a new run and return it, to be executed here.
 
-        If the id is in use, return its run if that can continue here. Return None if it is executed elsewhere, waits,
-        or has ended.
+        If the id is in use, return its run if that can continue here; None if it is elsewhere, waits, or has ended.
 
         Args:
             plan: its workflow.
