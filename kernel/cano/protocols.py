@@ -197,8 +197,8 @@ class Capabilities(NamedTuple):
         streams: the store is a `StreamingStore`; with others, no step can emit items.
         filters: `runs` obeys all fields of `RunFilter` but `error`. Of other stores the kernel reads page after page.
         attributes: the store is a `cano.AttributeStore`. Otherwise no run can be found by its search attributes.
-        ready_filters: `ready(now, workflows)` returns the ready runs of these workflows only, in a time that does not
-            grow with the others. Other stores are asked for all ready runs.
+        ready_filters: `ready(now, workflows)` returns the ready runs of these workflows only. From other stores the
+            kernel gets all ready runs at each poll.
     """
 
     durable: bool = True
