@@ -332,16 +332,13 @@ class RunKeeper(Protocol):
 class Inputs(NamedTuple):
     """The inputs of a batch that a store keeps, and what is to be done with them.
 
-    The last three are a `WaitStrategy`, and functions of a `BatchOutcome` and of a `ConcurrentWorkflowStatus`.
-
     Attributes:
         flow: the workflow that is executed for each.
         read: returns a new iterator over them.
         total: their number, if it is known.
         limit: maximum number of runs at once.
-        wait: the condition that ends the batch.
-        deliver: called with the outcome of each run, before that is counted; or None.
-        progress: called with the batch's status after that; or None.
+        wait: the `WaitStrategy` that ends the batch.
+        deliver, progress: called with each run's `BatchOutcome` before it is counted, and the status after it; or None.
     """
 
     flow: Workflow[Any]
