@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from cano import Kernel, StreamItem
+from cano import Kernel, StreamItem, Workflow, current_step
 
 from tests.acceptance.durability import narrator
 
@@ -66,3 +66,26 @@ async def test_every_item_once_and_in_order(url: str) -> None:
     stories = [items[offset - 1].value for offset in marked]
     assert stories == [f"{step}.{word}" for step, last in STOPS for word in range(last + 1)]
     assert sum(bool(item.superseded) for item in items) == len(STOPS)
+
+
+async def test_readers_are_notified(url: str) -> None:
+    """A reader on another backend gets each item at once, although an hour passes between two polls."""
+    more: asyncio.Queue[str] = asyncio.Queue()
+
+    async def emits(store: Any) -> str:
+        while (word := await more.get()) != "stop":
+            await current_step().emit("x", word, flush=True)
+        return "end"
+
+    flow: Workflow[str] = Workflow("a", name="notifying").register("a", emits).add_exit_state("end")
+    async with Kernel(store=url, poll=3600.0) as writer, Kernel(store=url, poll=3600.0) as other:
+        handle = await writer.start(flow, {}, run_id="r")
+        reader = (await other.attach("r")).stream("x")
+        async with asyncio.timeout(30):
+            for word in ("one", "two", "three"):
+                waiting = asyncio.ensure_future(anext(reader))
+                more.put_nowait(word)
+                assert (await waiting).value == word
+            more.put_nowait("stop")
+            assert [item async for item in reader] == []
+        await handle.result()
