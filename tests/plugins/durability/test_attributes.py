@@ -151,6 +151,17 @@ async def test_failed_attempts_set_nothing() -> None:
         async def post(self, store: Any, prepared: int, result: int) -> str:
             return "FAIL"
 
+    class Fails(Node[str, int, int]):
+        async def prep(self, store: Any) -> int:
+            current_step().attributes["tenant"] = "failed"
+            return 1
+
+        async def exec(self, prepared: int) -> int:
+            raise ValueError
+
+        async def post(self, store: Any, prepared: int, result: int) -> str:
+            return "END"
+
     async def fail(store: Any) -> str:
         current_step().attributes["tenant"] = "failed"
         raise ValueError
@@ -160,7 +171,8 @@ async def test_failed_attempts_set_nothing() -> None:
 
     config = TaskConfig(retry=Fixed(2, 0))
     flow = flow_of(attributes={"tenant": str, "amount": Decimal, "plan": Plan})
-    flow.register("S0", Work(config=config)).register("FAIL", fail, config=TaskConfig(on_exhausted="SPLIT"))
+    flow.register("S0", Work(config=config)).register("FAIL", fail, config=TaskConfig(on_exhausted="NODE"))
+    flow.register("NODE", Fails(config=TaskConfig(on_exhausted="SPLIT")))
     flow.register_split("SPLIT", [branch], JoinConfig(JoinStrategy.all(), "END"))
     async with Kernel(store=Watched()) as kernel:
         with pytest.raises(WorkflowError) as caught:
