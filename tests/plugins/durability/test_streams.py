@@ -410,3 +410,17 @@ async def test_a_store_in_memory_has_streams_too(run_id: str | None) -> None:
         values = await all_of(handle.stream("x"))
     assert values[-2:] == [2, "end"]
     assert values in ([1, [[1]], 2, "end"], [2, "end"])
+
+
+async def test_a_short_run_in_memory_is_read_to_its_end() -> None:
+    """A run that never waits may end before its items are in the stream: its reader gets them all the same."""
+
+    async def emits(store: Any) -> str:
+        for number in range(3):
+            await current_step().emit("x", number, flush=True)
+        return "end"
+
+    async with Kernel() as kernel:
+        handle = await kernel.start(flow_of(emits), {})
+        assert await all_of(handle.stream("x")) == [0, 1, 2]
+        assert await all_of(handle.stream("x", after=1)) == [1, 2]

@@ -156,6 +156,11 @@ class Emitter:
         """Whether no store keeps the run."""
         return self.target.is_local
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether all that was emitted is written."""
+        return not self._waiting and not self._chunks
+
     def _is_kept(self, unit: Unit) -> bool:
         """Return whether the store has the result of the branch that has emitted, so that it is not executed again."""
         return unit.branch is not None and self.target.saved(f"branch {unit.seq} {unit.branch}")

@@ -169,7 +169,8 @@ class Streams:
                     for item in items_of(values, chunk, after, run_id):
                         after = item.offset
                         yield item
-                if chunks and (changed.done() or self._asks(run_id) or asked + SOON <= clock.monotonic()):
+                soon = local is not None or changed.done() or self._asks(run_id) or asked + SOON <= clock.monotonic()
+                if chunks and soon:
                     continue
                 if self._kernel.closed:
                     message = f"the kernel closed before run {run_id} ended; ask another kernel for its stream"
@@ -197,7 +198,7 @@ class Streams:
 
     async def _has_ended(self, run_id: str, local: Run | None) -> bool:
         if local is not None:
-            return local.status is not RunStatus.RUNNING
+            return local.status is not RunStatus.RUNNING and self.emitter(local).is_idle
         if run_id in self._kernel.active:
             return False
         return (await self._stored.record(run_id)).status.finished
