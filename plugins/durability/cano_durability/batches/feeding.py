@@ -139,11 +139,11 @@ class _Execution:
         position, digests, known = self._position, self._position.digests, self._position.high
         async with aclosing(self._inputs.read()) as inputs:
             async for item in inputs:
+                if self._over.is_set():  # before it is added: the digests are of the inputs that were begun
+                    return
                 if digests.add(item, self._digest(item, digests.count + 1)):
                     await self._compare(digests.block, digests.count)
                 number = digests.count
-                if self._over.is_set():
-                    return
                 if number > known or number in position.unfinished:
                     position.unfinished.discard(number)
                     position.high = max(position.high, number)
