@@ -15,6 +15,7 @@ STEP = "step"
 BRANCH = "branch"
 ATTEMPT = "attempt"
 FALLBACK = "exec_fallback"
+CALL = "call"
 PHASES = ("prep", "exec", "post")
 
 # attributes
@@ -40,6 +41,7 @@ STATE = "cano.step.state"
 NEXT_STATE = "cano.step.next_state"
 SEQ = "cano.step.seq"
 BRANCH_NAME = "cano.step.branch"
+WORKER = "cicd.worker.id"
 NUMBER = "cano.attempt.number"
 DELAY = "cano.attempt.retry_delay"
 PHASE = "cano.node.phase"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from cano import hookimpl
@@ -12,7 +14,7 @@ from cano_otel.settings import SIGNALS, OtelSettings
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
-    from opentelemetry.trace import TracerProvider
+    from opentelemetry.trace import Tracer, TracerProvider
 
 
 class Otel:
@@ -41,6 +43,7 @@ class Otel:
     ) -> None:
         self._settings = OtelSettings.from_environment() if settings is None else settings
         self._given = (tracer_provider, meter_provider)
+        self._calls: tuple[Tracer | None] | None = None
 
     @hookimpl
     def cano_add_hookspecs(self, pm: Any) -> None:
@@ -57,6 +60,15 @@ class Otel:
         if tracers is not None or meters is not None:
             pm.register(Flusher((tracers, meters), self._settings.flush_timeout, own_providers.at_exit))
 
+    @hookimpl(optionalhook=True)
+    def cano_receive_context(self, context: Mapping[str, str]) -> AbstractContextManager[None] | None:
+        """Return the context of a call that belongs to a trace, in the process of an executor."""
+        if "traceparent" not in context or sdk_disabled():
+            return None
+        from cano_otel.calls import Execution  # late: every kernel and command imports this module
+
+        return Execution(context, self._call_tracer())
+
     @hookimpl
     def cano_commands(self, app: Any) -> None:
         """Add `--trace` to the commands that execute a run."""
@@ -64,12 +76,24 @@ class Otel:
 
         add_trace_option(app)
 
+    def _call_tracer(self) -> Tracer | None:
+        """Return what starts the spans of calls. The first call has imported what sets the application's provider."""
+        if self._calls is None:
+            from cano_otel.names import SCOPE
+
+            provider = self._provider("traces")
+            traced = provider is not None and self._settings.detail == "attempt"
+            self._calls = (provider.get_tracer(SCOPE) if traced else None,)
+            own_providers.at_exit.open_kernels += 1  # no kernel is closed here, so the exit flushes
+        return self._calls[0]
+
+    def _provider(self, signal: str) -> Any:
+        return application_provider(signal) or own_providers.provider(signal, self._settings)
+
     def _providers(self) -> tuple[Any, Any]:
         if any(provider is not None for provider in self._given):
             return self._given
         if sdk_disabled():
             return None, None
-        tracers, meters = (
-            application_provider(signal) or own_providers.provider(signal, self._settings) for signal in SIGNALS
-        )
+        tracers, meters = map(self._provider, SIGNALS)
         return tracers, meters

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Mapping
 from contextvars import Token
 from typing import Any
 
@@ -243,6 +244,13 @@ class Traces:
         open_step = self._open.pop(id(step), None)
         if open_step is not None:
             self._end_step(open_step, step, step.error)
+
+    @hookimpl(optionalhook=True)
+    def cano_send_context(self, step: Step) -> Mapping[str, str]:
+        """Send the span that is current in the step, and the baggage, to the process that executes a call."""
+        from cano_otel.calls import sent  # late: most kernels have no executor
+
+        return sent()
 
     # shared by the hooks
 

@@ -21,8 +21,8 @@ def cano_send_context(step: Step) -> Mapping[str, str]:
 
 
 @hookspec
-def cano_receive_context(context: Mapping[str, str]) -> AbstractContextManager[object]:
-    """Return a context manager in which a call is executed.
+def cano_receive_context(context: Mapping[str, str]) -> AbstractContextManager[object] | None:
+    """Return a context manager in which a call is executed, or None.
 
     Called for each call, in the process that executes it; `current_step()` is the step that made the call.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from cano import RunStatus, Step, hookimpl
 
-from cano_structlog.bound import Tokens, reset, structlog_variables
+from cano_structlog.bound import SENT, Tokens, bound_as_text, reset, structlog_variables
 from cano_structlog.events import EVENTS
 from cano_structlog.fields import RUN_KEYS, STEP_KEYS, end_event, end_of, error_of, name_of, run_context, step_context
 from cano_structlog.logger import logger_for
@@ -181,6 +181,11 @@ class RunLines:
                 next_state=name_of(step.next_state),
                 **trace_ids(),
             )
+
+    @hookimpl(optionalhook=True)
+    def cano_send_context(self, step: Step) -> Mapping[str, str]:
+        """Send what is bound to the process that executes a call."""
+        return {SENT: bound_as_text()}
 
     # shared by the hooks
 

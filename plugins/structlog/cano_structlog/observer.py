@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 from cano import hookimpl
 
+from cano_structlog.bound import SENT, bound_from_text
 from cano_structlog.events import EVENTS, FAILURES
 from cano_structlog.settings import LogSettings
 
@@ -30,6 +33,11 @@ class RunLog:
     def __init__(self, settings: LogSettings | None = None, *, logger: Any = None) -> None:
         self._settings = LogSettings.from_environment() if settings is None else settings
         self._logger = logger
+
+    @hookimpl(optionalhook=True)
+    def cano_receive_context(self, context: Mapping[str, str]) -> AbstractContextManager[None] | None:
+        """Bind what was bound in the process of the run, in the process of an executor."""
+        return bound_from_text(context[SENT]) if SENT in context else None
 
     @hookimpl
     def cano_add_hookspecs(self, pm: Any) -> None:

@@ -64,10 +64,10 @@ def test_nothing_without_a_provider(environment: dict[str, str]) -> None:
 kernel = asyncio.run(main())
 plan = kernel.bind(flow)
 listeners = [name for name in type(plan).__slots__ if name.startswith(("run_", "step_", "transition_"))]
-print(len(listeners), [getattr(plan, name) for name in listeners if getattr(plan, name)])
+print(len(listeners) >= 8, [getattr(plan, name) for name in listeners if getattr(plan, name)])
 print([name for name in sys.modules if name.startswith("opentelemetry")])
 """
-    assert python(code, **environment) == "8 []\n[]\n"
+    assert python(code, **environment) == "True []\n[]\n"
 
 
 def test_the_applications_providers_are_used() -> None:
@@ -152,7 +152,7 @@ def test_missing_exporter() -> None:
 
 async def test_hooks_are_the_kernels(make_kernel: Callable[..., Kernel]) -> None:
     """Every hook that the observers implement is specified, except an optional one."""
-    kernel = make_kernel("scheduler")
+    kernel = make_kernel("scheduler", "msgspec", "remote")
     kernel.load()
     manager: Any = kernel._resources.plugins.manager
 
