@@ -41,6 +41,7 @@ from cano import (
     Commit,
     ConcurrentWorkflow,
     ConcurrentWorkflowStatus,
+    Condition,
     ConfigurationError,
     ConflictError,
     ContextLayer,
@@ -91,6 +92,7 @@ from cano import (
     RewritingStore,
     Run,
     RunCancelledError,
+    RunEvent,
     RunExistsError,
     RunFileError,
     RunFilter,
@@ -122,6 +124,7 @@ from cano import (
     StoreView,
     StreamChunk,
     StreamingStore,
+    StreamItem,
     SubWorkflow,
     Success,
     SystemClock,
@@ -418,6 +421,12 @@ async def kernels() -> None:
         view: RunView = await kernel.get("one")
         print(view.data["n"], view.error and view.error.traceback, view.wait_token, view.children)
         attached: AttachedRun = await kernel.attach("one")
+        async for happened in attached.events(after=0):
+            event: RunEvent = happened
+            print(event.kind, event.position, event.at, event.state, event.seq, event.attempt, event.status)
+        async for emitted in attached.stream("words", 3, follow=False):
+            item: StreamItem = emitted
+            print(item.offset, item.value, item.superseded)
         result = await attached.result()
         done: Progress | None = await handle.progress()
         print(done, view.progress, await attached.progress())
@@ -432,6 +441,7 @@ async def kernels() -> None:
         bulk = await kernel.fork_many("status = failed", "-again", changes={"name": "Ada"}, removed=["coupon"], rate=9)
         print(bulk.matched, bulk.refused["one"], bulk.failed)
         print(RunFilter(updated_before=3.0, state="PAY").matches((await listing)[0]))
+        print(RunFilter(others=(("status", Condition("!=", RunStatus.FAILED)),)).others[0][1].sign)
         records: Sequence[RunRecord] = await listing
         records = await read_ready(pager, 0.0, {"flow"})
         tokens: list[str | None] = [record.wait_token for record in records]

@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Any
 from cano import hookimpl
 
 if TYPE_CHECKING:
-    from cano import ContextLayer, Kernel, StoreBackend
+    from cano import CodecLayer, ContextLayer, Kernel, StoreBackend
     from cano.engine.ports import BoundWorkflow, Host, RunKeeper
-
-    from cano_durability.sealing.plain import PlainLayer
 
 CANO_API_VERSION = 2
 
@@ -43,7 +41,7 @@ def cano_seal_store(store: StoreBackend, layer: ContextLayer, names: Sequence[st
 
 
 @hookimpl
-def cano_codec_layer(spec: str) -> PlainLayer | None:
+def cano_codec_layer(spec: str) -> CodecLayer | None:
     """Return the layer for `plain`, which says that a store is not encrypted on purpose."""
     if spec != "plain":
         return None

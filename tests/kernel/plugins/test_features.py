@@ -81,7 +81,7 @@ def test_both_are_listed() -> None:
     assert (infos["concurrency"].origin, infos["concurrency"].hooks) == ("cano built-in", ("cano_bind_state",))
     assert infos["durability"].origin.startswith("cano-durability ")
     assert infos["durability"].hooks == (
-        "cano_keep_runs", "cano_kernel_started", "cano_seal_store", "cano_watch_lateness",
+        "cano_codec_layer", "cano_keep_runs", "cano_kernel_started", "cano_seal_store", "cano_watch_lateness",
     )  # fmt: skip
 
 
