@@ -49,12 +49,14 @@ class Search(NamedTuple):
         values: the values of the statement's parameters.
         also: the conditions on the other attributes, with `{0}` for the run's number.
         condition: the condition on the first attribute.
+        lately: the condition that reads few runs by the time of their end; "" for another index.
     """
 
     first: int | None
     values: dict[str, Any]
     also: tuple[str, ...] = ()
     condition: str = ""
+    lately: str = ""
 
 
 def search(connection: sqlite3.Connection, filter: RunFilter, *, ordered: bool = True) -> Search | None:
@@ -70,7 +72,12 @@ def search(connection: sqlite3.Connection, filter: RunFilter, *, ordered: bool =
         conditions.append(_condition(number, name, ranges, values))
     counts = [_few(connection, f"attributes AS a WHERE {each}", values) for each in conditions]
     first = min(range(len(counts)), key=counts.__getitem__, default=None)
-    if first is not None and counts[first] >= FEW:
+    lately = ""
+    if first is None or counts[first] >= FEW:
+        lately = _lately(connection, filter, ordered=ordered)
+    if lately:
+        first = None
+    elif first is not None and counts[first] >= FEW:
         points = (number for number, (_, ranges) in enumerate(attributes) if len(ranges) == 1 and ranges[0].point)
         first = next(points, None if ordered else first)
         status = filter.status
@@ -83,7 +90,25 @@ def search(connection: sqlite3.Connection, filter: RunFilter, *, ordered: bool =
         for number, each in enumerate(conditions)
         if number != first
     )
-    return Search(first, values, also, "" if first is None else conditions[first])
+    return Search(first, values, also, "" if first is None else conditions[first], lately)
+
+
+def _lately(connection: sqlite3.Connection, filter: RunFilter, *, ordered: bool) -> str:
+    """Return the condition that reads the runs by the time of their end, if that is the shorter way; otherwise ""."""
+    condition = reading.ended(filter)
+    if condition is None:
+        return ""
+    if not ordered and filter._replace(updated_after=None, updated_before=None) == RunFilter(status=filter.status):
+        if filter.status is not None:
+            return condition  # a count of the index's entries alone
+    elif _few(connection, f"runs WHERE {condition}", reading.values_of(filter)) >= FEW:
+        return ""
+    found = f"SELECT id FROM runs WHERE {condition}"
+    if filter.status is None:  # the unfinished ones, of any time
+        if ordered and _few(connection, f"runs WHERE {reading.UNFINISHED}", {}) >= FEW:
+            return ""
+        found += f" UNION ALL SELECT id FROM runs WHERE {reading.UNFINISHED}"
+    return f"runs.id IN ({found})"
 
 
 def _few(connection: sqlite3.Connection, where: str, values: Mapping[str, Any]) -> int:
@@ -112,11 +137,11 @@ def _condition(number: int, name: str, ranges: Sequence[AttributeRange], values:
 
 
 def runs(connection: sqlite3.Connection, filter: RunFilter) -> Sequence[RunRecord]:
-    """Return the runs that match a filter with attributes, newest first, without data."""
+    """Return the runs that match a filter with attributes or times of update, newest first, without data."""
     found = search(connection, filter)
     if found is None:
         return []
-    question, wanted = reading.question(filter, found.condition, found.also)
+    question, wanted = reading.question(filter, found.condition, found.also, found.lately)
     return [reading.listed_row(row) for row in fetch(connection, question, {**wanted, **found.values})]
 
 
@@ -137,15 +162,17 @@ def counting(filter: RunFilter, found: Search) -> tuple[str, dict[str, Any]]:
     by_runs = filter.parent is not None or (filter.status is not None and not (often and filter.workflow))
     if found.first is not None:
         tables, run, created = "attributes AS a", "a.run", "a.created"
-    elif filter.workflow is not None and not by_runs:
+    elif filter.workflow is not None and not by_runs and not found.lately:
         tables, run, created = "definitions", "definitions.run", "definitions.created"
     else:
-        tables, run, created = "runs", "runs.id", "runs.created"
-    where = [found.condition] if found.condition else []
+        tables, run, created = "runs", "runs.id", "+runs.created" if found.lately else "runs.created"
+    where = [each for each in (found.condition, found.lately) if each]
     of_runs = [f"runs.{name} = :{name}" for name in ("status", "parent") if getattr(filter, name) is not None]
     if filter.after is not None:
         of_runs.append(f"{created} <= :created AND ({created} < :created OR runs.run_id < :run_id)")
     more = [reading.MORE[name].format(created=created) for name in reading.MORE if getattr(filter, name) is not None]
+    if found.lately:
+        of_runs = [f"+{each}" for each in of_runs]
     if tables != "runs" and (of_runs or any("runs." in each or "journal." in each for each in more)):
         tables += f" CROSS JOIN runs ON runs.id = {run}"
         of_runs = [each.replace("runs.", "+runs.", 1) if each.startswith("runs.") else each for each in of_runs]

@@ -163,9 +163,8 @@ class Engine:
         return self._reader.do(Call(partial(reading.load, run_id=run_id), run_id))
 
     def runs(self, filter: RunFilter) -> Coroutine[Any, Any, Sequence[RunRecord]]:
-        return self._lister.do(
-            Call(partial((reading if filter.attributes is None else attributes).runs, filter=filter))
-        )
+        plain = filter.attributes is None and filter.updated_after is None and filter.updated_before is None
+        return self._lister.do(Call(partial((reading if plain else attributes).runs, filter=filter)))
 
     def count(self, filter: RunFilter) -> Coroutine[Any, Any, int]:
         return self._lister.do(Call(partial(attributes.count, filter=filter)))

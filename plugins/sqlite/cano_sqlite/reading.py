@@ -11,6 +11,7 @@ from typing import Any
 from cano import RunFilter, RunRecord, RunStatus, SerializationError, Transition
 from cano_msgspec.packing import unpacked_record, unreadable, unreadable_record
 
+from cano_sqlite.schema import ENDED
 from cano_sqlite.snapshot import Place, fetch, lines, next_mark, read_data
 
 _NO_DATA: dict[str, Any] = {}  # one for all runs of lists: the garbage collector counts each dict
@@ -50,6 +51,7 @@ MORE = {
     "updated_before": "runs.updated < :updated_before",
 }
 """The conditions of the fields of a filter that choose no index; `created` bounds the part that is read of any."""
+UNFINISHED = "runs.status IN ('running', 'parked', 'interrupted')"
 
 
 @cache
@@ -62,6 +64,7 @@ def listing(
     more: tuple[str, ...] = (),
     attribute: str = "",
     also: tuple[str, ...] = (),
+    lately: str = "",
 ) -> str:
     """Return the query for a filter that has these fields. Each reads one index, newest run first.
 
@@ -71,6 +74,7 @@ def listing(
         more: names of the other fields that the filter has.
         attribute: the condition on the search attribute whose index is read, or "".
         also: the conditions on other attributes.
+        lately: the condition that reads few runs by the time of their end, which are then sorted; or "".
     """
     created, start = "runs.created", _WITH_WORKFLOW if workflow else _RECORDS
     wanted = []
@@ -79,13 +83,16 @@ def listing(
         start = f"{_COLUMNS}FROM attributes AS a CROSS JOIN runs ON runs.id = a.run{_JOURNAL}"
         start += f"{'CROSS' if workflow else 'LEFT'} JOIN definitions ON definitions.run = runs.id "
         wanted.append(attribute)
+    if lately:
+        created = "+runs.created"
+        wanted.append(lately)
     if parent:
         wanted.append(f"{'+' if attribute else ''}runs.parent = :parent")
     if status:
-        by_status = not parent and not attribute and not (workflow and often)
+        by_status = not parent and not attribute and not lately and not (workflow and often)
         wanted.append(f"{'' if by_status else '+'}runs.status = :status")
     if workflow:
-        by_workflow = not parent and not attribute and not (status and not often)
+        by_workflow = not parent and not attribute and not lately and not (status and not often)
         wanted.append(f"{'' if by_workflow else '+'}definitions.workflow = :workflow")
         if by_workflow:
             created, start = "definitions.created", _OF_WORKFLOW
@@ -111,7 +118,18 @@ def runs(connection: sqlite3.Connection, filter: RunFilter) -> Sequence[RunRecor
     return [listed_row(row) for row in fetch(connection, *question(filter))]
 
 
-def question(filter: RunFilter, attribute: str = "", also: tuple[str, ...] = ()) -> tuple[str, dict[str, Any]]:
+def ended(filter: RunFilter) -> str | None:
+    """Return the condition on `runs` that reads ended runs by the time of their update; None if the filter has none."""
+    times = [MORE[name] for name in ("updated_after", "updated_before") if getattr(filter, name) is not None]
+    if not times or filter.parent is not None or (filter.status is not None and not filter.status.finished):
+        return None
+    of_status = () if filter.status is None else ("runs.status = :status",)
+    return " AND ".join((f"runs.{ENDED}", *of_status, *times))
+
+
+def question(
+    filter: RunFilter, attribute: str = "", also: tuple[str, ...] = (), lately: str = ""
+) -> tuple[str, dict[str, Any]]:
     """Return the statement of a list, and the values of its parameters; without those of attributes. See `listing`."""
     text = listing(
         filter.workflow is not None,
@@ -122,6 +140,7 @@ def question(filter: RunFilter, attribute: str = "", also: tuple[str, ...] = ())
         tuple(name for name in MORE if getattr(filter, name) is not None),
         attribute,
         also,
+        lately,
     )
     return text, values_of(filter)
 

@@ -157,6 +157,62 @@ async def test_searches_read_an_index(store: SqliteBackend, ask: Ask, path: Path
     assert "COVERING INDEX" in str(ask("EXPLAIN QUERY PLAN " + everything))
 
 
+async def test_times_of_ended_runs_read_an_index(store: SqliteBackend, ask: Ask, path: Path) -> None:
+    """Among 10,000 runs, lists and counts of few ended ones by the time of their update read its index, and match.
+
+    A count by a status and such times reads the index alone, however many there are.
+    """
+    for statement in _FILL:
+        table, _, values = statement.partition("SELECT")
+        ask(f"{table}{_NUMBERS}SELECT{values} FROM numbers")
+    ask("UPDATE runs SET status = 'failed', wake = NULL WHERE id % 10 = 1")
+    ask("UPDATE runs SET status = 'succeeded', wake = NULL WHERE id % 10 <> 1 AND id < 9000")
+    ask("INSERT INTO journal SELECT id, id, 0, seq, 'A', status, updated, NULL, x'' FROM runs")
+    ask("ANALYZE")
+    rare = {"tenant": ranges("=", [encoded("most")])}
+    fields: list[dict[str, Any]] = [
+        {}, {"status": RunStatus.FAILED}, {"status": RunStatus.SUCCEEDED}, {"workflow": "flow 1"},
+        {"workflow": "flow 1", "status": RunStatus.FAILED, "state": "A", "created_before": 9900.0},
+        {"attributes": rare}, {"attributes": rare, "status": RunStatus.FAILED, "after": (9800.0, "9")},
+        {"status": RunStatus.FAILED, "limit": 3},
+    ]  # fmt: skip
+    times: list[dict[str, Any]] = [
+        {"updated_after": 9000.0}, {"updated_after": 8000.0, "updated_before": 8100.0}, {"updated_before": 0.0},
+    ]  # fmt: skip
+    connection = sqlite3.connect(path)
+    try:
+        for some, when in product(fields, times):
+            filter = RunFilter()._replace(**some, **when)
+            lists, counts = (attributes.search(connection, filter, ordered=each) for each in (True, False))
+            assert lists is not None
+            assert counts is not None
+            for (question, its), how in (
+                (reading.question(filter, "", lists.also, lists.lately), lists),
+                (attributes.counting(filter, counts), counts),
+            ):
+                used = {name: value for name, value in {**its, **how.values}.items() if f":{name}" in question}
+                plan = str([row[3] for row in ask("EXPLAIN QUERY PLAN " + question, used)])
+                assert "runs_by_update (status=? AND updated" in plan, plan
+                assert "SCAN runs" not in plan, plan
+                assert "runs_by_age" not in plan, plan
+            every = await store.runs(filter._replace(updated_after=None, updated_before=None, limit=None))
+            expected = [run.run_id for run in every if RunFilter()._replace(**when).matches(run)][: filter.limit]
+            assert [run.run_id for run in await store.runs(filter)] == expected
+            assert await store.count(filter) == len(expected)
+            assert bool(expected) == (when != {"updated_before": 0.0})
+        filter = RunFilter(status=RunStatus.SUCCEEDED, updated_after=9.0)
+        counted = attributes.search(connection, filter, ordered=False)
+        assert counted is not None
+        question, its = attributes.counting(filter, counted)
+        used = {name: value for name, value in its.items() if f":{name}" in question}
+        plan = str(ask("EXPLAIN QUERY PLAN " + question, used))
+        assert "COVERING INDEX runs_by_update" in plan, plan
+        many = attributes.search(connection, filter)
+        assert many == attributes.Search(None, {})  # the list's own index
+    finally:
+        connection.close()
+
+
 async def test_counting_what_is_kept_reads_no_run(store: SqliteBackend, ask: Ask) -> None:
     """Whether a workflow has more runs than are kept, the index alone tells."""
     for statement in _FILL[:2]:
