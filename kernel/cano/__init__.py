@@ -124,7 +124,7 @@ if typing.TYPE_CHECKING:
     )
     from cano.concurrency.durable import BatchOutcome, DurableBatch
     from cano.engine.run import Run
-    from cano.holders import is_held
+    from cano.holders import is_held, is_queued
     from cano.kernel.default import default_kernel
     from cano.kernel.handles import AttachedRun, RunHandle, RunListing
     from cano.kernel.kernel import Kernel
@@ -154,8 +154,8 @@ __all__ = [
     "TaskConfig", "TaskError", "Timer", "TransientStoreError", "Transition", "TransitionError", "TypeMismatchError",
     "TypedStore", "ValidationError", "VersionMismatchError", "Wait", "WaitStrategy", "WorkerLostError", "Workflow",
     "WorkflowError", "WorkflowResult", "apply_changes", "current_step", "current_wait", "default_kernel", "derived_id",
-    "edges", "hookimpl", "hookspec", "is_held", "isolate", "not_a_list", "read_history", "read_ready", "sleep_until",
-    "state_name", "task", "undeclared", "wait_for",
+    "edges", "hookimpl", "hookspec", "is_held", "is_queued", "isolate", "not_a_list", "read_history", "read_ready",
+    "sleep_until", "state_name", "task", "undeclared", "wait_for",
 ]  # fmt: skip
 
 # These names need asyncio, which takes longer to import than all of the above, so they are imported on first use.
@@ -171,7 +171,7 @@ if not typing.TYPE_CHECKING:  # with these functions, type checkers would accept
             "concurrency.durable": "BatchOutcome DurableBatch",
             "model.drawing": "edges undeclared",
             "kernel.handles": "AttachedRun RunHandle RunListing",
-            "holders": "is_held",
+            "holders": "is_held is_queued",
             "kernel.default": "default_kernel",
             "kernel.kernel": "Kernel",
             "lazy_backend": "LazyBackend",

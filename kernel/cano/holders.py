@@ -10,7 +10,7 @@ import socket
 import uuid
 import zlib
 
-from cano.records import RunRecord
+from cano.records import RunRecord, RunStatus
 
 
 def new_holder() -> str:
@@ -25,6 +25,12 @@ def is_held(record: RunRecord, now: float) -> bool:
     """
     holder, expires = record.holder, record.expires
     return holder is not None and expires is not None and expires >= now and lives(holder) is not False
+
+
+def is_queued(record: RunRecord) -> bool:
+    """Return whether a run was submitted, and no process has claimed it yet. One with a delay is parked until then."""
+    never_held = record.holder is None and record.token == record.seq == 0
+    return never_held and record.status is RunStatus.RUNNING
 
 
 def lives(holder: str) -> bool | None:

@@ -13,11 +13,12 @@ _NOTHING: Mapping[str, Any] = {}
 
 
 class RunStatus(Enum):
-    """The status of a run. A stored run with RUNNING whose lease no process holds is shown as INTERRUPTED."""
+    """The status of a run. A stored run with RUNNING that no process holds is INTERRUPTED, or QUEUED if none did."""
 
     RUNNING = "running"
     PARKED = "parked"
     INTERRUPTED = "interrupted"
+    QUEUED = "queued"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -187,10 +188,8 @@ class Commit(NamedTuple):
     """One change of one run. A store applies all of it or nothing.
 
     Attributes:
-        run_id: the run's id.
-        token: the fencing token of the committing kernel.
-        expected_seq: the run's `seq` before this commit.
-        seq: the run's `seq` after it; equal to `expected_seq` if it makes no transition.
+        run_id, token: the run's id, and the fencing token of the committing kernel.
+        expected_seq, seq: the run's `seq` before this commit and after it; equal if it makes no transition.
         state, status, error, wait, payload: the record's new values.
         changed: values to set, by key. Other keys keep their values; a new key is the last in the order. With the
             capability `appends`, the parts of an `Appended` value are added to the value that the key has.
@@ -295,6 +294,8 @@ class Standstill(Enum):
 
     RUNNING_HERE = "this kernel executes it"
     RUNNING_ELSEWHERE = "another holder executes it"
+    QUEUED = "it was submitted, and waits for a worker; recover() or resume() begins it"
+    DELAYED = "it was submitted, and begins after its delay"
     INTERRUPTED = "no process executes it; recover() or resume() takes it over"
     WAITING_FOR_SIGNAL = "it waits for a signal"
     WAITING_FOR_TIME = "it waits for a time"

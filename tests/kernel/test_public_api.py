@@ -159,6 +159,7 @@ NAMES = [
     "hookimpl",
     "hookspec",
     "is_held",
+    "is_queued",
     "isolate",
     "not_a_list",
     "read_history",

@@ -14,20 +14,20 @@ HERE = Path(cano.__file__).parent
 FILES = sorted(path for path in HERE.rglob("*.py") if "testing" not in path.relative_to(HERE).parts)
 
 BUDGETS = {
-    "": 1_651,  # the top floor: hooks, protocols, records, errors, options
+    "": 1_666,  # the top floor: hooks, protocols, records, errors, options
     "data": 587,
     "model": 869,
-    "engine": 1_740,
+    "engine": 1_743,
     "runtime": 293,
     "concurrency": 713,
     "plugins": 517,
-    "kernel": 865,
+    "kernel": 907,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
 DURABILITY = {
-    "": 2_262, "batches": 411, "bulk": 138, "carrying": 337, "families": 92, "inspection": 704, "lateness": 292,
-    "looking": 144, "outbox": 84, "recovery": 613, "run_files": 350, "sealing": 838, "searching": 138,
-    "selecting": 231, "streaming": 588,
+    "": 2_270, "batches": 411, "bulk": 138, "carrying": 337, "families": 92, "inspection": 711, "lateness": 293,
+    "looking": 144, "outbox": 84, "recovery": 621, "run_files": 351, "sealing": 838, "searching": 138,
+    "selecting": 231, "streaming": 588, "submitting": 78,
 }  # fmt: skip
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
 

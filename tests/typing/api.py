@@ -154,6 +154,7 @@ from cano import (
     hookimpl,
     hookspec,
     is_held,
+    is_queued,
     isolate,
     not_a_list,
     read_history,
@@ -417,6 +418,9 @@ async def kernels() -> None:
         await cancelled
         await kernel.signal(result.run_id, "approved", {"by": "me"})
         answered: bool = await kernel.signal("one", "approved", id="mine", wait=f"{result.run_id}:1")
+        submitted: AttachedRun = await kernel.submit(flow, {"n": 1}, run_id="r", delay=1.5, on_existing="reject")
+        rows: int = await kernel.submit_many(flow, ({"n": n} for n in range(3)), run_id="r", delay=timedelta(1))
+        print(submitted, rows)
         handles: list[RunHandle] = await kernel.recover(flow)
         view: RunView = await kernel.get("one")
         print(view.data["n"], view.error and view.error.traceback, view.wait_token, view.children)
@@ -626,7 +630,7 @@ class Backend:
 
     async def create(self, run: RunRecord) -> RunRecord:
         """A new run."""
-        return run if is_held(run, 0.0) else run._replace(holder="me")
+        return run if is_held(run, 0.0) or is_queued(run) else run._replace(holder="me")
 
     async def load(self, run_id: str) -> RunRecord | None:
         """A run."""

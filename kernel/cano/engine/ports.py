@@ -29,6 +29,7 @@ from cano.run_filter import in_pages
 from cano.runtime.teardown import reap
 from cano.safe_text import error_text, safe_repr, safe_str
 from cano.streams import NOTHING, Emitter
+from cano.submission import Submission
 from cano.tracebacks import raised_at, rendered
 
 if TYPE_CHECKING:
@@ -53,10 +54,10 @@ if TYPE_CHECKING:
 __all__ = [
     "Announcer", "BoundState", "BoundWorkflow", "Caller", "Detail", "Emitter", "Feed", "Host", "IMMUTABLE", "Inputs",
     "Journal", "Listener", "NOTHING", "Notice", "Parked", "ParkedForChild", "Paused", "Refused", "RestorePoint",
-    "RunKeeper", "StoreFailed",
-    "Strand", "Work", "call_of", "check_key", "check_type", "child_signal", "declared_keys", "described", "enter_step",
-    "error_text", "failed_attempts", "in_pages", "is_stopped", "lease_lost", "lives", "new_holder", "raised_at", "reap",
-    "refuse_inside", "rendered", "safe_repr", "safe_str", "unpack_key", "wait_token",
+    "RunKeeper", "StoreFailed", "Strand", "Submission", "Work", "call_of", "check_key", "check_type", "child_signal",
+    "declared_keys", "described", "enter_step", "error_text", "failed_attempts", "in_pages", "is_stopped", "lease_lost",
+    "lives", "new_holder", "raised_at", "reap", "refuse_inside", "rendered", "safe_repr", "safe_str", "unpack_key",
+    "wait_token",
 ]  # fmt: skip
 
 Work: TypeAlias = Callable[[Run, BoundState], Awaitable[Any]]
@@ -286,6 +287,10 @@ class RunKeeper(Protocol):
     def feed(self, inputs: Inputs) -> Feed:
         """Return the workflow of a batch with these inputs. Raises ConfigurationError if the store is not durable."""
 
+    def claims(self) -> Mapping[str, int]:
+        """Return the number of "calls" to claim runs for a takeover, of "runs" claimed, and of runs "refused" here."""
+
+    async def submit(self, plan: BoundWorkflow, asked: Submission) -> int: ...
     async def resume(self, plan: BoundWorkflow, run_id: str, timeout: float | None) -> RunResult: ...
     async def recover(self, plans: Sequence[BoundWorkflow], concurrency: int | None) -> list[Run]: ...
     async def signal(self, run_id: str, name: str, payload: Any, id: str | None, wait: str | None) -> bool: ...
@@ -301,17 +306,14 @@ class RunKeeper(Protocol):
     def stream(self, run_id: str, channel: str, after: int, run: Run | None, follow: bool) -> AsyncIterator[StreamItem]:
         """See `RunHandle.stream`. `run` is the run's object, if there is one."""
 
-    async def channels(self, run_id: str) -> Sequence[str]: ...
-
     async def selected(self, filter: RunFilter, where: str | None) -> RunFilter:
         """Return `filter` with the conditions that a text describes, for `runs` and `count`. Raises FilterError."""
-
-    async def count(self, filter: RunFilter) -> int:
-        """Return how many runs match."""
 
     async def act_on_many(self, action: str, where: str | RunFilter, pace: Pace, *given: Any) -> BulkReport:
         """Do what `Kernel` has a method for: "resume", "cancel", "signal" or "fork", with what only that is given."""
 
+    async def channels(self, run_id: str) -> Sequence[str]: ...
+    async def count(self, filter: RunFilter) -> int: ...
     async def runs(self, filter: RunFilter) -> list[RunRecord]: ...
     async def history(self, run_id: str, after: int | None, limit: int | None) -> list[Transition]: ...
     async def fork(

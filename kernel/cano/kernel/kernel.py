@@ -53,6 +53,7 @@ from cano.runtime.clock import SystemClock
 from cano.runtime.teardown import run_in, with_timeout
 from cano.runtime.threads import Threads
 from cano.size_limits import SizeLimits, derived_id
+from cano.submission import Submission
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -446,6 +447,79 @@ class Kernel:
         self.drive(run)
         return RunHandle(self, plan, run)
 
+    async def submit(
+        self,
+        flow: Workflow[Any],
+        data: Any = None,
+        *,
+        run_id: str | None = None,
+        delay: Duration = None,
+        on_existing: str = "same-data",
+    ) -> AttachedRun:
+        """Put a run of `flow` into the store, for any worker: `cano worker`, or a kernel that has called `recover`.
+
+            await kernel.submit(flow, {"order": 17}, run_id="order-17")
+
+        This call does not execute the run. Until a worker begins it, its status is QUEUED. The arguments and errors
+        that are not here are those of `run`.
+
+        Args:
+            delay: seconds, or a timedelta, before which no worker begins the run; until then it is parked.
+            on_existing: what to do if the store has a run with this id: "same-data", "return" or "reject", as in `run`.
+                No existing run changes.
+
+        Raises:
+            ConfigurationError: the store does not survive this process, so that no worker could find the run.
+        """
+        id = self._new_id() if run_id is None else run_id
+        await self._submit(flow, [data], run_id, lambda _: id, delay, on_existing)
+        return AttachedRun(self, id)
+
+    async def submit_many(
+        self,
+        flow: Workflow[Any],
+        rows: Iterable[Any] | AsyncIterable[Any],
+        *,
+        run_id: str | None = None,
+        delay: Duration = None,
+        on_existing: str = "same-data",
+    ) -> int:
+        """Submit one run for each of `rows`, the data of each, as `submit` does. Return their number.
+
+        The rows are read in groups, so that few are in memory; the runs of a group are stored together. An error ends
+        the call, and the groups before it are submitted.
+
+        Args:
+            flow: the workflow.
+            rows: an iterable, or an asynchronous one.
+            run_id: the first part of the ids: those of `orders` are `orders-1`, `orders-2` and so on. With it, a
+                repeated call submits only the runs that are missing. By default the ids are new.
+            delay, on_existing: as for `submit`, for each run.
+        """
+
+        def id_of(number: int) -> str:
+            return self._new_id() if run_id is None else f"{run_id}-{number}"
+
+        return await self._submit(flow, rows, run_id, id_of, delay, on_existing)
+
+    async def _submit(
+        self,
+        flow: Workflow[Any],
+        rows: Iterable[Any] | AsyncIterable[Any],
+        run_id: str | None,
+        id_of: Callable[[int], str],
+        delay: Duration,
+        on_existing: str,
+    ) -> int:
+        keeper, plan = await self.opened_keeper(), self.bind(flow)
+        one_of("on_existing", on_existing, ("return", "same-data", "reject"))
+        if run_id is not None:
+            self.limits.check("ids", "the run id", text("run_id", run_id))
+        if not isinstance(rows, Iterable | AsyncIterable):
+            refuse("rows", rows, "an iterable of the data of runs")
+        existing, view_of = None if run_id is None else on_existing, partial(self._view_of, plan=plan)
+        return await keeper.submit(plan, Submission(rows, id_of, view_of, time_limit("delay", delay), existing))
+
     async def orchestrate(self, flow: Workflow[Any], store: Any) -> Any:
         """Execute `flow` on `store` itself, and return the exit state. See `Workflow.orchestrate`."""
         if not self._open:
@@ -705,7 +779,7 @@ class Kernel:
 
         Args:
             workflow: name of the workflow; None for all, as in the other arguments.
-            status: the status; INTERRUPTED for running runs that no process executes.
+            status: the status; INTERRUPTED for running runs that no process executes, QUEUED for those not begun.
             parent: id of the parent run.
             limit: maximum number of runs.
             after: a listed run, such as the last one of a page, for the next page. It may be deleted by now.

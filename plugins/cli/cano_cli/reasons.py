@@ -32,7 +32,9 @@ async def reason_of(kernel: Kernel, run: str, command: Callable[..., str], flows
     """
     found, target = await kernel.explain(run), flows[0] if len(flows) == 1 else MODULE_FLOW
     take_over = f"to take it over: {command('recover', target)}"
-    if found.reason is Standstill.INTERRUPTED:
+    if found.reason is Standstill.QUEUED:
+        texts = "it waits for a worker", f"to begin it: {command('worker', target)}"
+    elif found.reason is Standstill.INTERRUPTED:
         texts = "no process executes it", take_over
     elif found.reason is Standstill.READY:
         texts = "its wait is over", take_over

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cano import RunRecord, RunStatus, Wait, is_held
+from cano import RunRecord, RunStatus, Wait, is_held, is_queued
 
 from cano_cli.hints import word
 from cano_cli.times import iso, when
 
 
 def status_of(record: RunRecord, now: float) -> RunStatus:
-    """Return the run's status. A running run without a valid lease is interrupted."""
+    """Return the run's status. A running run without a valid lease is interrupted; or queued, if it never had one."""
+    if is_queued(record):
+        return RunStatus.QUEUED
     if record.status is not RunStatus.RUNNING or is_held(record, now):
         return record.status
     return RunStatus.INTERRUPTED
@@ -43,6 +45,8 @@ def detail_of(record: RunRecord, now: float) -> str:
     status = status_of(record, now)
     if status is RunStatus.RUNNING:
         return f"held by {holder_of(record, now)}"
+    if status is RunStatus.QUEUED and not error:
+        return "waits for a worker"
     if status is RunStatus.PARKED and not error:
         return f"waits{waits_for(record.wait)}"
     return " ".join(str(error.get("message", "")).split())

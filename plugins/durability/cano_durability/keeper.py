@@ -34,7 +34,7 @@ from cano import (
     Transition,
     Wait,
 )
-from cano.engine.ports import Announcer, BoundState, BoundWorkflow, Host, Inputs, Parked, Paused, in_pages
+from cano.engine.ports import Announcer, BoundState, BoundWorkflow, Host, Inputs, Parked, Paused, Submission, in_pages
 
 from cano_durability.answers import accepted, address, early_answer, seq_of, verdict
 from cano_durability.bounds import WaitingSignals
@@ -383,7 +383,21 @@ class Keeper:
             )  # fmt: skip
         return record.workflow, True
 
+    async def submit(self, plan: BoundWorkflow, asked: Submission) -> int:
+        """See `Kernel.submit_many`."""
+        from cano_durability.submitting.submitter import Submitter  # late: most programs submit no run
+
+        try:
+            return await Submitter(self._kernel, self.stored, plan, asked).submit()
+        finally:
+            if plan.name in self._watchlist.workflows:
+                self._caretaker.refill()
+
     # continuing and cancelling
+
+    def claims(self) -> Mapping[str, int]:
+        """See `RunKeeper.claims`."""
+        return self._caretaker.claims
 
     def feed(self, inputs: Inputs) -> Feed:
         """See `RunKeeper.feed`."""

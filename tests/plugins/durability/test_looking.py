@@ -127,7 +127,7 @@ async def test_runs(kernel: Kernel, world: World, flow: Flow) -> None:
     assert await ids() == ["other", "running", "parked", "failed", "done", "interrupted"]
     assert await ids(workflow="flow") == ["running", "parked", "failed", "done", "interrupted"]
     for status in RunStatus:
-        expected = {"succeeded": ["other", "done"], "cancelled": []}.get(status.value, [status.value])
+        expected = {"succeeded": ["other", "done"], "cancelled": [], "queued": []}.get(status.value, [status.value])
         assert await ids(status=status) == await ids(status=status.value) == expected
     assert await ids(workflow="flow", status="succeeded") == ["done"]
     assert await ids(limit=2) == ["other", "running"]
@@ -414,10 +414,10 @@ async def test_explain(kernel: Kernel, world: World, flow: Flow) -> None:
         fault.release()
         await world.settle()
 
-    # test_lent_slots.py, test_remedies.py, test_children.py and test_parked_parents.py have the others
+    # test_submit.py, test_lent_slots.py, test_remedies.py, test_children.py and test_parked_parents.py have the others
     assert said.keys() == {*Standstill} - {
         Standstill.WAITING_FOR_LIMIT, Standstill.CHANGED, Standstill.CHILD_FAILED, Standstill.CHILD_CANCELLED,
-        Standstill.WAITING_FOR_CHILD, Standstill.WAITING_FOR_INPUTS,
+        Standstill.WAITING_FOR_CHILD, Standstill.WAITING_FOR_INPUTS, Standstill.QUEUED, Standstill.DELAYED,
     }  # fmt: skip
     with pytest.raises(RunNotFoundError, match="'nobody'"):
         await kernel.explain("nobody")
@@ -908,7 +908,7 @@ async def test_a_thread_works_on_a_long_list(monkeypatch: pytest.MonkeyPatch) ->
         assert kernel.backend is not None
         for number in range(MANY):
             await kernel.backend.create(free_run(str(number)))
-        assert len(await kernel.runs(status="interrupted")) == MANY
+        assert len(await kernel.runs(status="queued")) == MANY
         assert threading.current_thread() not in threads
         assert len(await kernel.runs(limit=1)) == 1
         assert threads[MANY:] == [threading.current_thread()]

@@ -27,6 +27,7 @@ from cano_durability.lateness.watching import LateRuns
 from cano_durability.migration import landing_state
 from cano_durability.recovery.leases import with_status_at
 from cano_durability.stored_runs import StoredRuns
+from cano_durability.submitting.queued import is_delayed, queued_before
 
 
 class Explainer:
@@ -77,6 +78,11 @@ class Explainer:
                 forked = f", with its parent {record.parent}" if ended_with_parent(record) else ", by itself"
             return Explanation(Standstill[status.name], f"in state {record.state}{forked}")
         stored.check(record)
+        if status is RunStatus.QUEUED:
+            self._check_continues(record, None)
+            return Explanation(Standstill.QUEUED, await queued_before(stored.backend, record))
+        if is_delayed(record) and wait is not None and wait.until is not None and wait.until > stored.now():
+            return Explanation(Standstill.DELAYED, f"for {duration(wait.until - stored.now())} more, in {record.state}")
         if status is RunStatus.PARKED and wait is None:  # a record that a plugin keeps for its own use
             return Explanation(Standstill.WAITING_FOR_SIGNAL, "from the plugin that parked it")
         if status is RunStatus.PARKED and wait is not None:

@@ -6,6 +6,7 @@ from cano import ConfigurationError
 from cano.engine.ports import Host
 
 _LACKS = {
+    "durable": "does not survive this process, so no worker could find a run that is submitted to it",
     "history": "keeps no history of its runs, so none can be shown, and no run can be forked",
     "retention": "keeps everything, so no run can be deleted",
     "attributes": "keeps no search attributes, so no run can be found by them",

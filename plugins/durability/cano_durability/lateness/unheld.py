@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from cano import RunFilter, RunRecord, RunStatus
+from cano import Condition, RunFilter, RunRecord, RunStatus
 from cano.engine.ports import BoundWorkflow, Host
 
 from cano_durability.claiming import Claimer
@@ -13,6 +13,8 @@ from cano_durability.lateness.watching import LateRuns
 from cano_durability.recovery.leases import Leases
 from cano_durability.selecting.listing import Lister
 from cano_durability.stored_runs import StoredRuns
+
+_UNHELD = (("status", Condition("in", (RunStatus.INTERRUPTED, RunStatus.QUEUED))),)
 
 
 class UnheldRuns:
@@ -42,9 +44,9 @@ class UnheldRuns:
     async def _look(self, plan: BoundWorkflow, within: float, state: str | None) -> None:
         key, before = (plan.name, state), self._stored.now() - within
         after = self._looked.get(key)
-        found = await self._lister.runs(
-            RunFilter(
-                plan.name, RunStatus.INTERRUPTED, state=state, created_before=before,
+        found = await self._lister.stored_as(
+            RunStatus.RUNNING, RunFilter(
+                plan.name, others=_UNHELD, state=state, created_before=before,
                 created_after=None if after is None else after - self._stored.lease,  # clocks differ a little
             )
         )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Collection, Iterable, Sequence
 
 from cano import (
@@ -63,7 +63,8 @@ class Caretaker:
         self._task: asyncio.Task[None] | None = None
         self._lock: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
         self._groups: dict[str, Group] = {}  # by workflow
-        self._claims = GroupClaims(kernel, stored, claimer)
+        self.claims = Counter(calls=0, runs=0, refused=0)  # see `RunKeeper.claims`
+        self._claims = GroupClaims(kernel, stored, claimer, self.claims)
         self._backlog: deque[RunRecord] = deque()  # runs to claim one by one that found their group full
         self._refilling = False
         self._logged: set[tuple[str, str]] = set()
@@ -204,6 +205,7 @@ class Caretaker:
         plan, run = self._stored.plan_of(record.workflow), None
         try:
             run = None if plan is None else await self.take_over(plan, record.run_id)
+            self.claims.update(calls=1, runs=run is not None)
         except Exception as error:  # noqa: BLE001  # the other runs can continue all the same
             self._log_once(record.run_id, error)
         finally:
@@ -286,6 +288,7 @@ class Caretaker:
         """Log why a run cannot continue, unless the same error of it is already logged."""
         if (run_id, str(error)) not in self._logged:
             self._logged.add((run_id, str(error)))
+            self.claims.update(refused=1)
             # only this error has lines of its own; any other line break comes from an id or a value
             text = str(error) if isinstance(error, VersionMismatchError) else escaped(safe_str(error))
             ours = isinstance(error, CanoError)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
@@ -69,8 +70,9 @@ class GroupClaims:
     whose lease has expired, since their holder may be alive, and those that could not be continued here.
     """
 
-    def __init__(self, kernel: Host, stored: StoredRuns, claimer: Claimer) -> None:
+    def __init__(self, kernel: Host, stored: StoredRuns, claimer: Claimer, counts: Counter[str]) -> None:
         self._kernel = kernel
+        self._counts = counts  # see `RunKeeper.claims`
         self._stored = stored
         self._claimer = claimer
         backend = stored.backend
@@ -116,6 +118,7 @@ class GroupClaims:
                     since, plans = self._stored.elapsed(), group.plans.values()
                     claimed = await self._stored.claim_ready(self._store, plans, most, [*leaving, *self._odd])
                     group.claimed([each.run_id for each in claimed])
+                    self._counts.update(calls=1, runs=len(claimed))
                     work = [self._continue(group, each, since, log) for each in claimed]
                     taken += [run for run in await asyncio.gather(*work) if run is not None]
             finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from cano import Run, RunRecord, RunStatus, is_held
+from cano import Run, RunRecord, RunStatus, is_held, is_queued
 from cano.engine.ports import Host, lives
 
 from cano_durability.journal import Journal
@@ -75,7 +75,9 @@ def after_lease(record: RunRecord, *, imported: bool = False) -> float | None:
 
 
 def with_status_at(record: RunRecord, now: float) -> RunRecord:
-    """Return `record` as INTERRUPTED if it says RUNNING, but no live process holds it at `now`."""
+    """Return `record` as INTERRUPTED if it says RUNNING, but no live process holds it at `now`; or as QUEUED."""
+    if is_queued(record):
+        return record._replace(status=RunStatus.QUEUED)
     interrupted = record.status is RunStatus.RUNNING and (record.holder == IMPORTED or not is_held(record, now))
     return record._replace(status=RunStatus.INTERRUPTED) if interrupted else record
 

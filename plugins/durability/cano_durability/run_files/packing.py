@@ -176,7 +176,8 @@ class _Values:
 
 def _check_place(record: RunRecord) -> None:
     """Raise ValueError if a record cannot be that of a run."""
-    if record.status is RunStatus.INTERRUPTED or (record.status is RunStatus.PARKED) is (record.wait is None):
+    shown = record.status in (RunStatus.INTERRUPTED, RunStatus.QUEUED)  # no store has these
+    if shown or (record.status is RunStatus.PARKED) is (record.wait is None):
         raise ValueError(f"its status is {record.status.value}, and its wait {record.wait!r:.100}")
 
 

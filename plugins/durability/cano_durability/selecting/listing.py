@@ -18,7 +18,7 @@ PAGE = 1000
 """The most runs that the store is asked for at once if others of them are left out afterwards."""
 _MORE = "state", "created_after", "created_before", "updated_after", "updated_before"
 """The fields that only stores with `filters` obey."""
-_BY_LEASE = RunStatus.RUNNING, RunStatus.INTERRUPTED  # which of the two a run is, its lease says
+_BY_LEASE = RunStatus.RUNNING, RunStatus.INTERRUPTED, RunStatus.QUEUED  # which of them a run is, its lease says
 
 
 class Lister:
@@ -71,13 +71,15 @@ class Lister:
 
     async def runs(self, filter: RunFilter) -> list[RunRecord]:
         """See `Kernel.runs`. What the store does not filter by, this does, page after page."""
+        return await self.stored_as(RunStatus.RUNNING if filter.status in _BY_LEASE else filter.status, filter)
+
+    async def stored_as(self, status: RunStatus | None, filter: RunFilter) -> list[RunRecord]:
+        """Return the runs that the store has with `status`, and that match `filter` as they are seen."""
         promises, found = self._stored.backend.capabilities, list[RunRecord]()
-        ask = filter._replace(error=None, others=())
+        ask = filter._replace(status=status, error=None, others=())
         if not promises.filters:
             unset: dict[str, Any] = dict.fromkeys(_MORE)
             ask = ask._replace(**unset)
-        if filter.status is RunStatus.INTERRUPTED:
-            ask = ask._replace(status=RunStatus.RUNNING)
         if exact := ask == filter and filter.status is not RunStatus.RUNNING:
             rest = RunFilter()
         else:

@@ -1,0 +1,1 @@
+"""Submitting runs: they are stored without being executed, for workers."""
