@@ -9,7 +9,18 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cano import AuditEntry, ClaimedRun, Commit, LazyBackend, Retention, RunFilter, RunRecord, Signal, Transition
+from cano import (
+    AuditEntry,
+    ClaimedRun,
+    Commit,
+    LazyBackend,
+    Retention,
+    RunFilter,
+    RunRecord,
+    Signal,
+    StreamChunk,
+    Transition,
+)
 from cano.options import Seconds
 
 from cano_redis.settings import Durability, Settings
@@ -138,6 +149,22 @@ class RedisBackend(LazyBackend["Engine"]):
         """See `AttributeStore.attribute_names`."""
         return await self._opened().attribute_names()
 
+    async def write_stream(self, run_id: str, token: int, chunks: Sequence[StreamChunk]) -> None:
+        """See `StreamingStore.write_stream`."""
+        await self._opened().write_stream(run_id, token, chunks)
+
+    async def rewrite_stream(self, run_id: str, chunks: Sequence[StreamChunk]) -> None:
+        """See `RewritingStore`."""
+        await self._opened().rewrite_stream(run_id, chunks)
+
+    async def read_stream(self, run_id: str, channel: str, after: int, limit: int) -> Sequence[StreamChunk]:
+        """See `StreamingStore.read_stream`."""
+        return await self._opened().read_stream(run_id, channel, after, limit)
+
+    async def channels(self, run_id: str) -> Sequence[str]:
+        """See `StreamingStore.channels`."""
+        return await self._opened().channels(run_id)
+
     async def expired(
         self, retention: Retention, now: float, limit: int, after: tuple[float, str] | None = None
     ) -> Sequence[RunRecord]:
@@ -149,6 +176,10 @@ class RedisBackend(LazyBackend["Engine"]):
     ) -> Sequence[str]:
         """See `PruningStore.delete_finished`."""
         return await self._opened().delete_finished(run_ids, now, audit)
+
+    def watch_streams(self, tell: Callable[[str | None], None]) -> None:
+        """See `StreamingStore`."""
+        self._opened().watch_streams(tell)
 
     def watch(self, tell: Callable[[str | None], None]) -> None:
         """See `NotifyingStore.watch`."""

@@ -14,6 +14,7 @@ from cano import (
     AuditEntry,
     ClaimedRun,
     Commit,
+    ConflictError,
     Retention,
     RunFilter,
     RunRecord,
@@ -21,12 +22,13 @@ from cano import (
     SerializationError,
     Signal,
     Signals,
+    StreamChunk,
     Transition,
 )
 from cano_msgspec.ends import Ends, pack_ids
 from cano_msgspec.packing import pack_extra, payload_bytes, stale, unreadable
 
-from cano_redis import audit, reading, scripts
+from cano_redis import audit, reading, scripts, streams
 from cano_redis.news import News
 from cano_redis.packing import number, pack_line, pairs, split, text, texts, time
 from cano_redis.pump import Pump
@@ -54,8 +56,10 @@ class Engine:
         self.capabilities = CAPABILITIES._replace(strict=settings.strict)
         self._pump = Pump(settings, found, closed)
         self._tag = os.urandom(8)
-        self._news = News(settings, self._tag)
-        self._ends = Ends(self._tell, logging.getLogger("cano.redis"))
+        self._news = News(settings, self._tag, settings.channel)
+        self._ends = Ends(partial(self._tell, settings.channel), logging.getLogger("cano.redis"))
+        self._streams = News(settings, self._tag, settings.stream_channel)
+        self._streamed = Ends(partial(self._tell, settings.stream_channel), logging.getLogger("cano.redis"))
         self._ops = count()
         self._keys = settings.keys
         self._channel = settings.channel
@@ -72,16 +76,23 @@ class Engine:
     async def close(self) -> None:
         """Finish the calls under way, and disconnect."""
         await self._news.close()
+        await self._streams.close()
         await self._ends.close()
+        await self._streamed.close()
         await self._pump.close()
 
-    async def _tell(self, run_ids: Sequence[str]) -> None:
+    async def _tell(self, channel: bytes, run_ids: Sequence[str]) -> None:
         """Notify other backends of these runs."""
-        await self._ask(scripts.TELL, self._channel, self._tag + pack_ids(run_ids).encode())
+        await self._ask(scripts.TELL, channel, self._tag + pack_ids(run_ids).encode())
 
     def watch(self, tell: Callable[[str | None], None]) -> None:
         """Call `tell` with notifications from now on."""
         self._news.watch(tell)
+
+    def watch_streams(self, tell: Callable[[str | None], None]) -> None:
+        """Call `tell` with notifications of chunks from now on."""
+        self._streams.watch(tell)
+        self._streams.start()
 
     # runs
 
@@ -109,10 +120,18 @@ class Engine:
         return None if answer is None else whole(run_id, answer)
 
     async def commit(self, commit: Commit, entry: AuditEntry | None = None) -> None:
-        if commit.attributes is None:
+        attributes = None if commit.attributes is None else _packed(commit.attributes)
+        if commit.chunks:
+            script = scripts.COMMIT_WITH_CHUNKS if attributes is None else scripts.COMMIT_WITH_BOTH
+            chunks = _chunks(commit.run_id, commit.chunks)
+            try:
+                await self._commit(script, commit, (*(attributes or ()), *chunks, b"%d" % len(chunks)), entry)
+            finally:
+                self._streamed.add(commit.run_id)
+        elif attributes is None:
             await self._commit(scripts.COMMIT, commit, (), entry)
         else:
-            await self._commit(scripts.COMMIT_WITH_ATTRIBUTES, commit, _packed(commit.attributes), entry)
+            await self._commit(scripts.COMMIT_WITH_ATTRIBUTES, commit, attributes, entry)
 
     async def _commit(
         self, script: scripts.Script, commit: Commit, more: Sequence[bytes], entry: AuditEntry | None = None
@@ -127,8 +146,7 @@ class Engine:
             if commit.release or commit.status.finished:
                 self._ends.add(commit.run_id)
         if answer != 1:
-            found = None if None in answer else [part.decode(errors="replace") for part in answer]
-            raise stale(commit.run_id, commit.expected_seq, commit.token, found)
+            raise _stale(commit.run_id, commit.expected_seq, commit.token, answer)
 
     async def runs(self, filter: RunFilter) -> Sequence[RunRecord]:
         limit = -1 if filter.limit is None else max(filter.limit, 0)
@@ -356,6 +374,27 @@ class Engine:
     async def missing_recipients(self) -> Sequence[str]:
         return [run_id.decode(errors="replace") for run_id in await self._ask(scripts.RECIPIENTS)]
 
+    # streams
+
+    async def write_stream(self, run_id: str, token: int, chunks: Sequence[StreamChunk]) -> None:
+        some = _chunks(run_id, chunks)
+        try:
+            answer = await self._do(scripts.WRITE_STREAM, run_id, number(token), *some, b"%d" % len(some))
+        finally:  # a cancelled call may have been done
+            self._streamed.add(run_id)
+        if answer != 1:
+            raise _stale(run_id, 0, token, answer)
+
+    async def rewrite_stream(self, run_id: str, chunks: Sequence[StreamChunk]) -> None:
+        await self._do(scripts.REWRITE_STREAM, run_id, *_chunks(run_id, chunks))
+
+    async def read_stream(self, run_id: str, channel: str, after: int, limit: int) -> Sequence[StreamChunk]:
+        wanted = text(channel), b"%d" % after, b"%d" % limit
+        return streams.unpacked(run_id, channel, await self._do(scripts.READ_STREAM, run_id, *wanted))
+
+    async def channels(self, run_id: str) -> Sequence[str]:
+        return [name.decode(errors="replace") for name in await self._do(scripts.CHANNELS, run_id)]
+
     # audit
 
     async def add_audit(self, entries: Sequence[AuditEntry]) -> None:
@@ -437,6 +476,19 @@ def _packed(attributes: Mapping[str, bytes]) -> tuple[bytes, ...]:
     """Return search attributes as the last arguments of a script."""
     flat = [each for name, value in attributes.items() for each in (value, text(name))]
     return *flat, b"%d" % len(flat)
+
+
+def _chunks(run_id: str, chunks: Sequence[StreamChunk]) -> list[bytes]:
+    """Return chunks as arguments of a script. Raise SerializationError if one cannot be stored."""
+    try:
+        return streams.packed(chunks)
+    except SerializationError as error:
+        raise _of(error, run_id) from None
+
+
+def _stale(run_id: str, seq: int, token: int, answer: Any) -> ConflictError:
+    """Return the error for a refused call, from the script's answer."""
+    return stale(run_id, seq, token, None if None in answer else [part.decode(errors="replace") for part in answer])
 
 
 def _indexes(filter: RunFilter) -> list[bytes]:

@@ -26,11 +26,12 @@ _TROUBLE = (RedisError, OSError, TimeoutError)
 
 
 class News:
-    """Listens from `open` to `close`, and calls the watcher."""
+    """Listens to a channel from `open` or `start` to `close`, and calls the watcher."""
 
-    def __init__(self, settings: Settings, tag: bytes) -> None:
+    def __init__(self, settings: Settings, tag: bytes, channel: bytes) -> None:
         self._settings = settings
         self._tag = tag
+        self._channel = channel
         self._tell: Callable[[str | None], None] | None = None
         self._connection: AbstractConnection | None = None
         self._task: asyncio.Task[None] | None = None
@@ -38,6 +39,10 @@ class News:
     async def open(self) -> None:
         """Subscribe. Raise Redis's error if that fails."""
         await self._subscribe()
+        self.start()
+
+    def start(self) -> None:
+        """Subscribe soon, and call the watcher with None when that is done."""
         self._task = asyncio.get_running_loop().create_task(self._listen(), name="cano-redis news")
 
     def watch(self, tell: Callable[[str | None], None]) -> None:
@@ -58,7 +63,7 @@ class News:
         try:
             async with asyncio.timeout(self._settings.timeout):
                 await connection.connect()  # type: ignore[no-untyped-call]  # redis-py leaves it out
-                await ask(connection, "SUBSCRIBE", self._settings.channel)
+                await ask(connection, "SUBSCRIBE", self._channel)
         except BaseException:
             await connection.disconnect()
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import NamedTuple
 
@@ -43,6 +44,20 @@ return applied
 They are stored if the script has an effect.
 """
 
+_STREAMED = """
+local given = {{}}
+for at = 1, tonumber(table.remove(ARGV)) do given[at] = table.remove(ARGV) end
+local function advance()
+{}
+end
+local advanced = advance()
+if advanced == 1 then add_chunks(redis.call('HGET', KEYS[1], 'n'), given) end
+return advanced
+"""
+"""A script with chunks of the run's streams: they, each before its last offset and its channel, and the number of these
+arguments are its last ones. The chunks are added if the script has an effect.
+"""
+
 _REWRITING = """
 local lines, given = p .. 'lines:' .. id, {{}}
 for at = 1, tonumber(table.remove(ARGV)) do
@@ -68,22 +83,26 @@ replaces; otherwise the run is another one by now.
 """
 
 
-def _read(name: str, around: str = "{}", *parts_around: str) -> Script:
+def _read(name: str, around: Sequence[str] = (), *parts_around: str) -> Script:
     folder = files("cano_redis") / "lua"
     own = (folder / f"{name}.lua").read_text(encoding="utf-8")
     parts = _PARTS.match(own)  # the first line names the parts that precede the script
     assert parts is not None
     names = [*parts[1].split(", "), *parts_around]
     text = "".join((folder / f"{part}.lua").read_text(encoding="utf-8") for part in names)
-    text += around.format(own)
+    for each in around:
+        own = each.format(own)
+    text += own
     return Script(text.encode(), hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest().encode())
 
 
 COMMIT = _read("commit")
-REWRITE = _read("commit", _REWRITING)
-COMMIT_WITH_ATTRIBUTES = _read("commit", _ATTRIBUTED, "_attributes")
+REWRITE = _read("commit", [_REWRITING])
+COMMIT_WITH_ATTRIBUTES = _read("commit", [_ATTRIBUTED], "_attributes")
+COMMIT_WITH_CHUNKS = _read("commit", [_STREAMED], "_chunks")
+COMMIT_WITH_BOTH = _read("commit", [_ATTRIBUTED, _STREAMED], "_attributes", "_chunks")
 CREATE = _read("create")
-CREATE_WITH_ATTRIBUTES = _read("create", _ATTRIBUTED, "_attributes")
+CREATE_WITH_ATTRIBUTES = _read("create", [_ATTRIBUTED], "_attributes")
 SEARCH = _read("search")
 ATTRIBUTE_NAMES = _read("attribute_names")
 LOAD = _read("load")
@@ -114,11 +133,18 @@ MOVE_NUMBERS = _read("move_numbers")
 ADD_AUDIT = _read("audit_add")
 LIST_AUDIT = _read("audit_list")
 PRUNE_AUDIT = _read("audit_prune")
-AUDITED = {each: _read(name, _AUDITED, "_audit") for name, each in (
+WRITE_STREAM = _read("write_stream", [_STREAMED], "_chunks")
+REWRITE_STREAM = _read("rewrite_stream")
+READ_STREAM = _read("read_stream")
+CHANNELS = _read("channels")
+AUDITED = {each: _read(name, [_AUDITED], "_audit") for name, each in (
     ("create", CREATE), ("commit", COMMIT), ("put_signal", PUT_SIGNAL), ("delete", DELETE)
-)} | {each: _read(name, _AUDITED.format(_ATTRIBUTED), "_attributes", "_audit") for name, each in (
+)} | {each: _read(name, [_ATTRIBUTED, _AUDITED], "_attributes", "_audit") for name, each in (
     ("create", CREATE_WITH_ATTRIBUTES), ("commit", COMMIT_WITH_ATTRIBUTES)
-)}  # fmt: skip
+)} | {
+    COMMIT_WITH_CHUNKS: _read("commit", [_STREAMED, _AUDITED], "_chunks", "_audit"),
+    COMMIT_WITH_BOTH: _read("commit", [_ATTRIBUTED, _STREAMED, _AUDITED], "_attributes", "_chunks", "_audit"),
+}  # fmt: skip
 """The scripts that take an entry for the audit, by those that take none."""
 
 ALL = (*(each for each in list(globals().values()) if isinstance(each, Script)), *AUDITED.values())

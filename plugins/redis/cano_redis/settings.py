@@ -114,3 +114,8 @@ class Settings:
     def channel(self) -> bytes:
         """The channel for the store's notifications. It has the database's number, since databases share channels."""
         return b"%snews:%d" % (self.keys, self.db)
+
+    @property
+    def stream_channel(self) -> bytes:
+        """The channel for the notifications of chunks, which only readers of streams subscribe to."""
+        return b"%sstream-news:%d" % (self.keys, self.db)

@@ -19,7 +19,7 @@ STOPS = [(1, 20), (1, 45), (3, 7)]
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=["sqlite", "postgres", "redis"])
 def url(request: pytest.FixtureRequest, url_of: Callable[[str], str]) -> str:
     """A new store."""
     return url_of(request.param)

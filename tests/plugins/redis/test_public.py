@@ -46,6 +46,7 @@ def test_plugin() -> None:
         signal_limit=True,
         ready_filters=True,
         attributes=True,
+        streams=True,
     )
     assert _plugin.cano_stores() == {"redis": promised, "rediss": promised, "unix": promised}
     assert RedisBackend().capabilities == promised

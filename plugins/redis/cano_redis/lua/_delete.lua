@@ -1,4 +1,4 @@
--- Delete a run with its data, history and signals. Return whether it existed.
+-- Delete a run with its data, history, streams and signals. Return whether it existed.
 local function forget(id)
   for _, kind in ipairs({ '', 'own-' }) do
     local signals = redis.pcall('HGETALL', p .. kind .. 'signals:' .. id)
@@ -30,6 +30,7 @@ local function forget(id)
   redis.call('ZREM', p .. 'wake', member)
   redis.call('SREM', p .. 'heard', member)
   drop_all_parts(id)
+  drop_streams(n)
   redis.call('DEL', p .. 'run:' .. id, p .. 'lines:' .. id, p .. 'data:' .. id, p .. 'keys:' .. id, p .. 'own:' .. id)
   redis.call('HDEL', p .. 'numbers', id)
   return true

@@ -1,4 +1,4 @@
--- (_names, _ended, _queue, _parts, _attributes, _delete, _audit) op, now, channel, news, then for each run: id, time of an entry for the audit, entry
+-- (_names, _ended, _queue, _parts, _attributes, _chunks, _delete, _audit) op, now, channel, news, then for each run: id, time of an entry for the audit, entry
 -- (or empty). Delete those of the runs that have finished and have no lease. Return their ids.
 local gone, now, deleted = p .. 'gone:' .. ARGV[2], tonumber(ARGV[3]), {}
 if redis.call('EXISTS', gone) == 1 then return redis.call('LRANGE', gone, 0, -1) end -- the answer was lost
