@@ -15,6 +15,12 @@ from cano_postgres.work import Statement
 FEW = 2000
 """Number of runs below which a list reads all that have an attribute, or a status, in place of the newest runs."""
 
+UNFINISHED: tuple[LiteralString, ...] = (
+    "status = 'running'",
+    "status IN ('parked', 'interrupted') AND NOT status = 'running'",
+)
+"""The conditions of the runs that have not ended, each with an index."""
+
 # after the commit in the same transaction: `head` is its entry, unless it was refused
 _WRITE = """
     WITH made AS (
@@ -66,11 +72,13 @@ class Search(NamedTuple):
         values: the values of the statement's parameters.
         condition: the condition on the attribute whose index is read; "" for another index.
         also: the conditions on the other attributes.
+        lately: the condition that reads runs by the time of their end; "" for another index.
     """
 
     values: dict[str, Any]
     condition: LiteralString = ""
     also: tuple[LiteralString, ...] = ()
+    lately: LiteralString = ""
 
 
 async def search(connection: Connection, filter: RunFilter, *, ordered: bool = True) -> Search | None:
@@ -86,7 +94,12 @@ async def search(connection: Connection, filter: RunFilter, *, ordered: bool = T
         conditions.append(_condition(number, name, ranges, values))
         counts.append(await _few(connection, few(" AND ".join(conditions[-1])), values))
     first = min(range(len(counts)), key=counts.__getitem__, default=None)
-    if first is not None and counts[first] >= FEW:
+    lately: LiteralString = ""
+    if first is None or counts[first] >= FEW:
+        lately = await _lately(connection, filter)
+    if lately:
+        first = None
+    elif first is not None and counts[first] >= FEW:
         points = (number for number, (_, ranges) in enumerate(attributes) if len(ranges) == 1 and ranges[0].point)
         first = next(points, None if ordered else first)
         if filter.parent is not None:
@@ -103,7 +116,23 @@ async def search(connection: Connection, filter: RunFilter, *, ordered: bool = T
         for number, (of_name, of_value) in enumerate(conditions)
         if number != first
     )
-    return Search(values, "" if first is None else " AND ".join(conditions[first]), also)
+    return Search(values, "" if first is None else " AND ".join(conditions[first]), also, lately)
+
+
+async def _lately(connection: Connection, filter: RunFilter) -> LiteralString:
+    """Return the condition that reads the runs by the time of their end, if that is the shorter way; otherwise ""."""
+    condition = reading.ended(filter)
+    if condition is None:
+        return ""
+    if await _few(connection, few(condition, "runs"), reading.values_of(filter)) >= FEW:
+        return ""
+    found: LiteralString = f"SELECT id FROM runs WHERE {condition}"
+    if filter.status is None:  # the unfinished ones, of any time
+        others = [few(each, "runs") for each in UNFINISHED]
+        if sum([await _few(connection, each, {}) for each in others]) >= FEW:
+            return ""
+        found = " UNION ALL ".join((found, *(f"SELECT id FROM runs WHERE {each}" for each in UNFINISHED)))
+    return f"runs.id = ANY(ARRAY({found}))"
 
 
 def few(where: LiteralString, table: LiteralString = "attributes AS a") -> LiteralString:
@@ -141,7 +170,7 @@ def _condition(
 def question(filter: RunFilter, found: Search) -> tuple[LiteralString, dict[str, Any]]:
     """Return the statement of a list, and the values of its parameters."""
     if not found.condition:
-        text, values = reading.question(filter, found.also)
+        text, values = reading.question(filter, found.also, found.lately)
         return text, values | found.values
     where = " AND ".join(_where(filter, found, "a.created"))
     text = f"SELECT {reading.COLUMNS} FROM {_JOINED} WHERE {where} "
@@ -157,13 +186,15 @@ _JOINED: LiteralString = (
 
 def _where(filter: RunFilter, found: Search, created: LiteralString) -> list[LiteralString]:
     """Return the conditions of a filter, those on attributes included."""
-    where: list[LiteralString] = [found.condition] if found.condition else []
-    if filter.status is RunStatus.RUNNING:
+    where: list[LiteralString] = [each for each in (found.condition, found.lately) if each]
+    if filter.status is not None and found.lately:
+        where.append("runs.status || '' = %(status)s")
+    elif filter.status is RunStatus.RUNNING:
         where.append("runs.status = 'running'")
     elif filter.status is not None:
         where.append("runs.status = %(status)s AND NOT runs.status = 'running'")
     if filter.workflow is not None:
-        where.append("runs.workflow = %(workflow)s")
+        where.append("runs.workflow || '' = %(workflow)s" if found.lately else "runs.workflow = %(workflow)s")
     if filter.parent is not None:
         where.append("runs.parent = %(parent)s")
     if filter.after is not None:
@@ -174,6 +205,8 @@ def _where(filter: RunFilter, found: Search, created: LiteralString) -> list[Lit
 
 def counting(filter: RunFilter, found: Search) -> tuple[LiteralString, dict[str, Any]]:
     """Return the statement that counts runs, and the values of its parameters."""
+    if (text := _of_times(filter)) is not None:
+        return text, reading.values_of(filter)
     attribute = bool(found.condition)
     where = _where(filter, found, "a.created" if attribute else "runs.created")
     joined = _JOINED if any("runs." in each or "updated" in each or "state" in each for each in where) else None
@@ -185,8 +218,18 @@ def counting(filter: RunFilter, found: Search) -> tuple[LiteralString, dict[str,
     return text, reading.values_of(filter) | found.values
 
 
+def _of_times(filter: RunFilter) -> LiteralString | None:
+    """Return the statement that counts runs by times of their update, and at most by status; None for other filters."""
+    condition = reading.ended(filter)
+    if condition is None or filter._replace(updated_after=None, updated_before=None) != RunFilter(status=filter.status):
+        return None
+    times = [text for name, text in reading.MORE.items() if getattr(filter, name) is not None]
+    others = [] if filter.status is not None else [" AND ".join((each, *times)) for each in UNFINISHED]
+    return f"SELECT {' + '.join(f'(SELECT count(*) FROM runs WHERE {each})' for each in (condition, *others))}"
+
+
 async def runs(connection: Connection, filter: RunFilter) -> Sequence[RunRecord]:
-    """Return the runs that match a filter with attributes, newest first, without data."""
+    """Return the runs that match a filter with attributes or times of update, newest first, without data."""
     found = await search(connection, filter)
     return [] if found is None else await reading.listed(connection, *_used(*question(filter, found)))
 

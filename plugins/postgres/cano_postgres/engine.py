@@ -250,7 +250,8 @@ class Engine:
         return await self._reader.ask(reading.load, run_id, run_id=run_id)
 
     async def runs(self, filter: RunFilter) -> Sequence[RunRecord]:
-        return await self._reader.ask((reading if filter.attributes is None else attributes).runs, filter)
+        plain = filter.attributes is None and filter.updated_after is None and filter.updated_before is None
+        return await self._reader.ask((reading if plain else attributes).runs, filter)
 
     async def count(self, filter: RunFilter) -> int:
         return await self._reader.ask(attributes.count, filter)

@@ -101,6 +101,7 @@ def listing(
     more: tuple[str, ...] = (),
     running: bool = False,
     also: tuple[LiteralString, ...] = (),
+    lately: LiteralString = "",
 ) -> LiteralString:
     """Return the query for a filter that has these fields. Each reads one index, newest run first.
 
@@ -110,14 +111,15 @@ def listing(
         more: names of the other fields that the filter has.
         running: whether the status is RUNNING, whose index is by workflow, too.
         also: the conditions on search attributes.
+        lately: the condition that reads few runs by the time of their end, which are then sorted; or "".
     """
-    wanted: list[LiteralString] = []
+    wanted: list[LiteralString] = [lately] if lately else []
     each = running and status and not workflow and not parent  # one workflow after the other
     # a condition on an expression does not choose the index
     if parent:
         wanted.append("parent = %(parent)s")
     if status:
-        by_status = not parent and not (workflow and often)
+        by_status = not parent and not lately and not (workflow and often)
         if by_status:
             wanted.append(_RUNNING if running else f"status = %(status)s AND NOT {_RUNNING}")
         else:
@@ -125,9 +127,9 @@ def listing(
     if each:
         wanted.append("workflow = name")
     if workflow:
-        by_workflow = not parent and (running or not (status and not often))
+        by_workflow = not parent and not lately and (running or not (status and not often))
         wanted.append("workflow = %(workflow)s" if by_workflow else "workflow || '' = %(workflow)s")
-    created: LiteralString = "created" if wanted else "(created + 0)"
+    created: LiteralString = "(created - 0)" if lately else "created" if wanted else "(created + 0)"
     if after:
         wanted.append(f"{created} <= %(created)s AND ({created} < %(created)s OR run_id < %(run_id)s)")
     wanted += [MORE[name].format(created=created) for name in more]
@@ -169,7 +171,22 @@ async def runs(connection: Connection, filter: RunFilter) -> Sequence[RunRecord]
     return await listed(connection, *question(filter))
 
 
-def question(filter: RunFilter, also: tuple[LiteralString, ...] = ()) -> tuple[LiteralString, dict[str, Any]]:
+def ended(filter: RunFilter) -> LiteralString | None:
+    """Return the condition on `runs` that reads ended runs by the time of their update; None if the filter has none."""
+    times: list[LiteralString] = []
+    if filter.updated_after is not None:
+        times.append("ended > %(updated_after)s")
+    if filter.updated_before is not None:
+        times.append("ended < %(updated_before)s")
+    if not times or filter.parent is not None or (filter.status is not None and not filter.status.finished):
+        return None
+    of_status: LiteralString = "status IN ('cancelled', 'failed', 'succeeded')"
+    return " AND ".join(("status = %(status)s" if filter.status is not None else of_status, *times))
+
+
+def question(
+    filter: RunFilter, also: tuple[LiteralString, ...] = (), lately: LiteralString = ""
+) -> tuple[LiteralString, dict[str, Any]]:
     """Return the statement of a list, and the values of its parameters; without those of `also`."""
     text = listing(
         filter.workflow is not None,
@@ -180,6 +197,7 @@ def question(filter: RunFilter, also: tuple[LiteralString, ...] = ()) -> tuple[L
         tuple(name for name in MORE if getattr(filter, name) is not None),
         filter.status is RunStatus.RUNNING,
         also,
+        lately,
     )
     return text, values_of(filter)
 

@@ -11,6 +11,7 @@
 - `signals` has the signals sent to a run, even before the run exists. A consumed signal keeps its id.
 - `runs.wake` is the time from which a parked run can continue: the end of its wait, or minus infinity once its signal
   has come. So one index finds the runs that are ready, however many are parked and however many signals no run awaits.
+- `runs.ended` is the time of the last update of a run that has ended. No other run has an entry in its index.
 - `attributes` has the search attributes of runs, as bytes that keep the order of values, and the time of the creation,
   by which lists are sorted.
 - `chunks` has the streams of runs.
@@ -206,6 +207,13 @@ MIGRATIONS: tuple[tuple[Step, ...], ...] = (
             value bytea NOT NULL
         )""",
         "CREATE UNIQUE INDEX chunks_of_runs ON chunks (run, sha256(channel), last)",
+    ),
+    (
+        # an index on `updated` would get an entry for each step, also if it were partial
+        """ALTER TABLE runs ADD COLUMN ended float8 GENERATED ALWAYS AS (
+            CASE WHEN status IN ('succeeded', 'failed', 'cancelled') THEN updated END
+        ) STORED""",
+        "CREATE INDEX runs_by_end ON runs (status, ended) WHERE ended IS NOT NULL",
     ),
 )
 """The statements and functions that migrate a schema from each version to the next; the first creates the tables."""

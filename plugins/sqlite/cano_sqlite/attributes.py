@@ -74,7 +74,7 @@ def search(connection: sqlite3.Connection, filter: RunFilter, *, ordered: bool =
     first = min(range(len(counts)), key=counts.__getitem__, default=None)
     lately = ""
     if first is None or counts[first] >= FEW:
-        lately = _lately(connection, filter, ordered=ordered)
+        lately = _lately(connection, filter)
     if lately:
         first = None
     elif first is not None and counts[first] >= FEW:
@@ -93,21 +93,18 @@ def search(connection: sqlite3.Connection, filter: RunFilter, *, ordered: bool =
     return Search(first, values, also, "" if first is None else conditions[first], lately)
 
 
-def _lately(connection: sqlite3.Connection, filter: RunFilter, *, ordered: bool) -> str:
+def _lately(connection: sqlite3.Connection, filter: RunFilter) -> str:
     """Return the condition that reads the runs by the time of their end, if that is the shorter way; otherwise ""."""
     condition = reading.ended(filter)
     if condition is None:
         return ""
-    if not ordered and filter._replace(updated_after=None, updated_before=None) == RunFilter(status=filter.status):
-        if filter.status is not None:
-            return condition  # a count of the index's entries alone
-    elif _few(connection, f"runs WHERE {condition}", reading.values_of(filter)) >= FEW:
+    if _few(connection, f"runs WHERE {condition}", reading.values_of(filter)) >= FEW:
         return ""
     found = f"SELECT id FROM runs WHERE {condition}"
     if filter.status is None:  # the unfinished ones, of any time
-        if ordered and _few(connection, f"runs WHERE {reading.UNFINISHED}", {}) >= FEW:
+        if _few(connection, reading.UNFINISHED, {}) >= FEW:
             return ""
-        found += f" UNION ALL SELECT id FROM runs WHERE {reading.UNFINISHED}"
+        found += f" UNION ALL SELECT id FROM {reading.UNFINISHED}"
     return f"runs.id IN ({found})"
 
 
@@ -158,6 +155,8 @@ def count(connection: sqlite3.Connection, filter: RunFilter) -> int:
 def counting(filter: RunFilter, found: Search) -> tuple[str, dict[str, Any]]:
     """Return the statement that counts runs, and the values of the filter's parameters."""
     wanted = reading.values_of(filter)
+    if (of_times := _of_times(filter)) is not None:
+        return of_times, wanted
     often = filter.status is RunStatus.SUCCEEDED
     by_runs = filter.parent is not None or (filter.status is not None and not (often and filter.workflow))
     if found.first is not None:
@@ -188,3 +187,15 @@ def counting(filter: RunFilter, found: Search) -> tuple[str, dict[str, Any]]:
     if filter.limit is None:
         return f"SELECT count(*) FROM {tables}{condition}", wanted
     return f"SELECT count(*) FROM (SELECT 1 FROM {tables}{condition} LIMIT :limit)", wanted
+
+
+def _of_times(filter: RunFilter) -> str | None:
+    """Return the statement that counts runs by times of their update, and at most by status; None for other filters."""
+    condition = reading.ended(filter)
+    if condition is None or filter._replace(updated_after=None, updated_before=None) != RunFilter(status=filter.status):
+        return None
+    times = [text for name, text in reading.MORE.items() if getattr(filter, name) is not None]
+    parts = [f"runs WHERE {condition}"]
+    if filter.status is None:
+        parts.append(" AND ".join((reading.UNFINISHED, *times)))
+    return f"SELECT {' + '.join(f'(SELECT count(*) FROM {each})' for each in parts)}"

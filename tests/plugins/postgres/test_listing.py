@@ -143,6 +143,61 @@ async def test_searches_read_an_index(store: PostgresBackend, ask: Ask, explain:
         assert "Seq Scan" not in plan
 
 
+async def test_times_of_ended_runs_read_an_index(store: PostgresBackend, ask: Ask, explain: Any, url: str) -> None:
+    """Among 10,000 runs, lists and counts of few ended ones by the time of their update read its index, and match.
+
+    A count by such times, and at most a status, reads the index however many there are.
+    """
+    ask(_FILL_RUNS, NOW, NOW + 1e9)
+    ask("UPDATE runs SET status = 'failed', wake = NULL WHERE id %% 10 = 1")
+    ask("UPDATE runs SET status = 'succeeded', wake = NULL WHERE id %% 10 <> 1 AND id < 9000")
+    ask("INSERT INTO attributes SELECT id, 'tenant', convert_to('smost', 'UTF8'), created FROM runs WHERE id %% 3 > 0")
+    ask("VACUUM ANALYZE")
+    most = {"tenant": ranges("=", [encoded("most")])}
+    fields: list[dict[str, Any]] = [
+        {}, {"status": RunStatus.FAILED}, {"status": RunStatus.SUCCEEDED}, {"workflow": "flow 1"},
+        {"workflow": "flow 1", "status": RunStatus.FAILED, "state": "A", "created_before": NOW + 9900},
+        {"attributes": most}, {"attributes": most, "status": RunStatus.FAILED, "after": (NOW + 9800, "9")},
+        {"status": RunStatus.FAILED, "limit": 3},
+    ]  # fmt: skip
+    times: list[dict[str, Any]] = [
+        {"updated_after": 9000.0}, {"updated_after": 8000.0, "updated_before": 8100.0}, {"updated_before": 0.0},
+    ]  # fmt: skip
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        await prepare_reader(connection, store._settings)
+        for some, when in product(fields, times):
+            filter = RunFilter()._replace(**some, **when)
+            for make in (attributes.question, attributes.counting):
+                found = await attributes.search(connection, filter, ordered=make is attributes.question)
+                assert found is not None
+                plan = await explain(*make(filter, found))
+                assert "runs_by_end" in plan, plan
+                assert not re.search("Seq Scan|Hash|runs_by_age|runs_by_workflow|attributes_by_value", plan), plan
+            every = await store.runs(filter._replace(updated_after=None, updated_before=None, limit=None))
+            expected = [run.run_id for run in every if RunFilter()._replace(**when).matches(run)][: filter.limit]
+            assert [run.run_id for run in await store.runs(filter)] == expected
+            assert await store.count(filter) == len(expected)
+            assert bool(expected) == (when != {"updated_before": 0.0})
+        for status in (None, RunStatus.SUCCEEDED):
+            filter = RunFilter(status=status, updated_after=9.0)
+            plan = await explain(*attributes.counting(filter, attributes.Search({})))
+            assert "Index Only Scan using runs_by_end" in plan, plan
+            assert "Seq Scan" not in plan, plan
+            assert await attributes.search(connection, filter) == attributes.Search({})  # many: the list's own index
+
+
+async def test_a_step_changes_no_index(store: PostgresBackend, ask: Ask) -> None:
+    """The columns that each step updates are in no index, so that a step writes no entry; an end does."""
+    await store.create(new_run("run"))
+    ask("BEGIN")
+    for change, entries in (("updated = updated + 1, seq = seq + 1, state = 'B'", 0), ("status = 'failed'", 1)):
+        ask(f"UPDATE runs SET {change}")
+        (((updates, hot),)) = ask("""SELECT pg_stat_get_xact_tuples_updated('runs'::regclass),
+            pg_stat_get_xact_tuples_hot_updated('runs'::regclass)""")
+        assert updates - hot == entries
+    ask("ROLLBACK")
+
+
 async def test_lists_of_running_runs_read_their_index(store: PostgresBackend, ask: Ask, explain: Explain) -> None:
     """The list of running runs, of a workflow or of all, reads their index from each workflow's place."""
     ask(_FILL_RUNS.replace("'succeeded'", "'running'"), NOW, NOW + 1e9)
