@@ -212,7 +212,7 @@ async def test_progress_is_stored(kernel: Kernel, world: World, works: Works) ->
         other = await world.kernel()
         view = await other.get("b")
         assert view.progress is not None
-        assert tuple(view.progress) == (3, 5, "1 failed")
+        assert tuple(view.progress) == (3, 5, "runs, 1 failed")
         explanation = await other.explain("b")
         assert explanation.reason is Standstill.RUNNING_ELSEWHERE
         assert explanation.detail.endswith("; 3 runs have ended")

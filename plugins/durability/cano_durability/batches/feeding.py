@@ -267,7 +267,7 @@ class _Execution:
             position.failed += 1
         else:
             position.cancelled += 1
-        message = f"{position.failed} failed" if position.failed else None
+        message = f"runs, {position.failed} failed" if position.failed else "runs"
         self._step.progress(position.ended, position.total, message)
         if self._inputs.progress is not None:
             try:
