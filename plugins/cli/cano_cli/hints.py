@@ -12,6 +12,7 @@ from click.core import ParameterSource
 from cano_cli.settings import Settings
 
 MODULE_FLOW = "MODULE:FLOW"
+_PLAIN = re.compile(r"[^\s'\"=<>!(),]+")
 _TEXT = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
 _CALL = re.compile(rf"kernel\.(cancel|delete|resume|run)\((?:flow, )?(?:run_id=)?({_TEXT})\)")
 
@@ -22,6 +23,13 @@ def word(text: str) -> str:
         return shlex.quote(text)
     escaped = text.encode("unicode_escape").decode().replace("'", r"\'")
     return f"$'{escaped}'"  # bash, zsh and ksh read the escapes
+
+
+def filter_value(text: str) -> str:
+    """Return `text` as a value of a filter: quoted only if that is needed, so that a shell needs one pair of quotes."""
+    if _PLAIN.fullmatch(text):
+        return text
+    return '"' + text.replace('"', '""') + '"'
 
 
 def display_name(url: str, namespace: str | None = None) -> str:

@@ -24,7 +24,7 @@ from cano_cli.batch import ERRORS_SHOWN, BadLineError
 from cano_cli.errors import FAILED, STOPPED, usage_error
 from cano_cli.execution import report_unhandled
 from cano_cli.failure import failure_of
-from cano_cli.hints import command
+from cano_cli.hints import command, filter_value, word
 from cano_cli.jsonable import dumps
 from cano_cli.lines import Lines
 from cano_cli.many import show_summary, wait_strategy
@@ -62,6 +62,11 @@ class StoredBatch:
     def rate(self) -> float:
         """Runs per second that ended during this command."""
         return self._ended_here / max(self.seconds, 1e-9)
+
+    @property
+    def nothing_was_read(self) -> bool:
+        """Whether no line was read, as of a batch that had ended before."""
+        return not self.bytes_done and not self.all_read
 
     async def inputs(self) -> AsyncIterator[Any]:
         """Yield the data of each line, or a `Failed` for one that is invalid."""
@@ -124,9 +129,11 @@ def run_many_stored(
     settings: Settings = ctx.obj
     run_id: str = ctx.params["run_id"]
     status: ConcurrentWorkflowStatus | None = None
+    failed_runs = f"parent = {filter_value(run_id)} and status = failed"
+    resumable = 0
 
     async def work() -> None:
-        nonlocal status
+        nonlocal status, resumable
         asyncio.get_running_loop().set_exception_handler(report_unhandled)
         options = {"store": ctx.params["store"], "lease": ctx.params["lease"]}
         async with settings.kernel(quiet=True, **options) as kernel:
@@ -136,6 +143,8 @@ def run_many_stored(
                 async for outcome in ended:
                     batch.show(outcome)
                 status = ended.status
+                if status is not None and status.failed:  # an invalid line has no run, and a run may have been resumed
+                    resumable = await kernel.runs(where=failed_runs).count()
             finally:
                 await kernel.close(grace=0)
 
@@ -162,8 +171,10 @@ def run_many_stored(
         click.echo("Interrupted: to continue the batch, repeat the command", err=True)
     elif failure is not None:
         show_failure(failure, traceback=traceback)
-    if batch.failed and status is not None:
-        again = command(ctx, "resume", ctx.params["target"], "--where", f"parent = '{run_id}' and status = failed")
+    if status is not None and batch.nothing_was_read:
+        click.echo(f"batch {word(run_id)} had ended before; no line was read", err=True)
+    if resumable:
+        again = command(ctx, "resume", ctx.params["target"], "--where", failed_runs)
         click.echo(f"to resume the failed runs: {again}", err=True)
     if ended_by == "quota" or (ended_by == "all" and not batch.failed and not batch.cancelled):
         return

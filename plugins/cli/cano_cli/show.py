@@ -12,7 +12,7 @@ from cano.redaction import redacted
 
 from cano_cli.bars import bar
 from cano_cli.completing import run_argument
-from cano_cli.hints import command, word
+from cano_cli.hints import command, filter_value, word
 from cano_cli.jsonable import dumps, jsonable
 from cano_cli.loading import load_flow
 from cano_cli.reasons import Reason, reason_of
@@ -23,6 +23,9 @@ from cano_cli.stores import backend_of, record_of, with_store
 from cano_cli.tables import show as show_table
 from cano_cli.times import clock, iso, when
 from cano_cli.values import Values, decode_values, register_types
+
+CHILDREN_SHOWN = 5
+"""How many children are named."""
 
 
 class RunDetails(NamedTuple):
@@ -120,7 +123,7 @@ def _facts(details: RunDetails, clean: Callable[[Any], Any]) -> Iterator[tuple[s
     if record.parent is not None:
         yield "parent", word(record.parent)
     if view.children:
-        yield "children", ", ".join(map(word, view.children))
+        yield "children", _children(view)
     if view.origin is not None:
         yield "forked", f"from run {word(view.origin[0])} after step {view.origin[1]}"
     where = "" if record.wait is not None else f" in state {record.state}"
@@ -152,6 +155,15 @@ def _facts(details: RunDetails, clean: Callable[[Any], Any]) -> Iterator[tuple[s
         yield "at", f"state {error.get('state')}, attempt {error.get('attempt')}"
     yield "created", when(record.created)
     yield "updated", when(record.updated)
+
+
+def _children(view: RunView) -> str:
+    """Return the first children, and if there are more, the command that lists all."""
+    shown = ", ".join(map(word, view.children[:CHILDREN_SHOWN]))
+    if len(view.children) <= CHILDREN_SHOWN:
+        return shown
+    listing = command(click.get_current_context(), "runs", "--where", f"parent = {filter_value(view.run_id)}")
+    return f"{shown} and more; to list them: {listing}"
 
 
 def _cells(entry: Transition, values: Values) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import subprocess
 from collections.abc import Callable
@@ -29,7 +30,7 @@ HALVES = """
     @flow.on("halve")
     async def halve(store):
         number = store["n"]
-        if number % 2:
+        if number % 2 and not pathlib.Path("fixed").exists():
             raise ValueError(f"{number} is odd")
         if number == 6 and not pathlib.Path("go").exists():
             print("waiting", flush=True)
@@ -71,8 +72,33 @@ def test_outcomes_as_json(cano: Cano, write: Write) -> None:
     assert printed.keys() == {1, 3, 4, 5}
     assert "items.jsonl:4" in result.stderr
     assert result.stderr.endswith(
-        "to resume the failed runs: cano resume halves --where 'parent = '\"'\"'b'\"'\"' and status = failed'\n"
+        "to resume the failed runs: cano resume halves --where 'parent = b and status = failed'\n"
     )
+
+
+def test_no_advice_without_a_failed_run(cano: Cano, write: Write, project: Path) -> None:
+    """An invalid line has no run to resume. Neither has a failed run that was resumed since."""
+    invalid = cano(*BATCH, lines(write, "no"))
+    odd = ("run", "halves", "--run-id", "odd one", "--many", lines(write, 3))
+    failed = cano(*odd)
+    (project / "fixed").touch()
+    advice = failed.stderr.splitlines()[-1].partition(": cano ")[2]
+    resumed = cano(*shlex.split(advice))
+    again = cano(*odd)
+
+    assert (invalid.exit_code, failed.exit_code, resumed.exit_code, again.exit_code) == (1, 1, 0, 1)
+    assert "to resume" not in invalid.stderr
+    assert advice == """resume halves --where 'parent = "odd one" and status = failed'"""
+    assert again.stderr == "batch 'odd one' had ended before; no line was read\n"
+
+
+def test_show_names_five_children(cano: Cano, write: Write) -> None:
+    """`cano show` prints the command that lists all of them; `--json` has them."""
+    cano(*BATCH, lines(write, *[2] * 7), "--limit", "1")
+    shown = cano("show", "b").stdout
+
+    assert "children:  b/7, b/6, b/5, b/4, b/3 and more; to list them: cano runs --where 'parent = b'\n" in shown
+    assert len(json.loads(cano("show", "b", "--json").stdout)["children"]) == 7
 
 
 def test_a_batch_that_has_ended(cano: Cano, write: Write, project: Path) -> None:
