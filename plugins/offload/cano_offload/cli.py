@@ -25,8 +25,8 @@ def add_sweep(app: Any) -> None:
     def offload_sweep(ctx: click.Context, stores: tuple[str, ...], delete: bool, even_all: bool, as_json: bool) -> None:
         """List offloaded files that no store refers to.
 
-        Files written or reused within the last hour are always kept. The command reads all runs, their history and the
-        waiting signals. The exit code is 1 if a referenced file is missing.
+        Files written or reused within the last hour are always kept. The command reads all runs, their history,
+        streams and waiting signals. The exit code is 1 if a referenced file is missing.
         """
         import asyncio
         import json

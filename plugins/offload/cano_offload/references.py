@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
-from cano import Appended, CodecLayer, ConfigurationError, RunFilter, SerializationError, StoreBackend
+from cano import (
+    Appended,
+    CodecLayer,
+    ConfigurationError,
+    RunFilter,
+    SerializationError,
+    StoreBackend,
+    StreamingStore,
+)
 
 from cano_offload.layer import OffloadLayer, embedded_references, reference_in
 
 LAYER_MARK = b"\xc1"
+PAGE = 100
+"""The most chunks of a stream that are read at once."""
 
 
 def offload_layer(store: str, layers: Iterable[CodecLayer]) -> OffloadLayer:
@@ -76,10 +86,20 @@ class References:
         record = await self._backend.load(run_id)
         if record is not None:
             self._add(run_id, "the payload", record.payload)
-            self._add_all(run_id, record.data.items())
+            self._add_all(run_id, (*record.data.items(), *record.own.items()))
         if self._backend.capabilities.history:
             for entry in await self._backend.history(run_id):
-                self._add_all(run_id, entry.changed.items())
+                self._add_all(run_id, (*entry.changed.items(), *entry.own.items()))
+        if self._backend.capabilities.streams:
+            await self._scan_streams(run_id, cast(StreamingStore, self._backend))
+
+    async def _scan_streams(self, run_id: str, backend: StreamingStore) -> None:
+        for channel in await backend.channels(run_id):
+            last = 0
+            while chunks := await backend.read_stream(run_id, channel, last, PAGE):
+                for chunk in chunks:
+                    self._add(run_id, f"channel {channel!r}", chunk.value)
+                last = chunks[-1].last
 
     def _add_all(self, run_id: str, items: Iterable[tuple[str, Any]]) -> None:
         for key, value in items:

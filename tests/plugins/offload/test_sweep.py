@@ -23,6 +23,7 @@ from cano import (
     SerializationError,
     Signal,
     TaskConfig,
+    TaskError,
     Workflow,
     current_step,
     wait_for,
@@ -250,6 +251,44 @@ async def test_appended_items_stay(url: str, folder: Folder) -> None:
     assert (swept.referenced, swept.removed, swept.missing) == (3, [], [])
     async with Kernel(store=url) as kernel:
         assert [item[0] for item in (await kernel.run(flow, run_id="one")).data["log"]] == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+async def test_streams_and_values_of_the_engine_stay(
+    url: str, folder: Folder, encrypted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The files of chunks, and of values that the engine keeps of a run and its transitions, stay."""
+    from cano_encryption import KEYS_ENV, new_key
+
+    monkeypatch.setenv(KEYS_ENV, new_key())
+    url = url.replace("codec=", "codec=encrypt,") if encrypted else url
+    flow: Workflow[str] = Workflow("SAY", name="saying", default_config=TaskConfig.minimal()).add_exit_state("DONE")
+
+    @flow.on("SAY")
+    async def say(store: KeyValueStore) -> str:
+        for number in range(3):
+            await current_step().emit(f"x{number}", f"{number} " * 100, flush=True)
+        return "FAIL"
+
+    @flow.on("FAIL")
+    async def fail(store: KeyValueStore) -> str:
+        raise ValueError("failed " * 100)
+
+    async with Kernel(store=url) as kernel:
+        with pytest.raises(Exception, match="failed"):
+            await kernel.run(flow, run_id="one")
+    age(folder)
+    monkeypatch.setattr("cano_offload.references.PAGE", 1)
+    await sweep(Kernel(), [url], delete=True, even_all=True)
+    swept = await sweep(Kernel(), [url])
+    assert swept.missing == []
+    assert swept.referenced >= 4
+    async with Kernel(store=url) as kernel:
+        attached = await kernel.attach("one")
+        assert [item.value async for item in attached.stream("x2") if not item.superseded] == ["2 " * 100]
+        error = (await kernel.get("one")).error
+        assert isinstance(error, TaskError)
+        assert "in fail" in str(error.traceback)
 
 
 async def test_what_cannot_be_read_stops_the_sweep(url: str, folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
