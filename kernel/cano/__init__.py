@@ -101,14 +101,13 @@ from cano.records import (
     Retention,
     RunRecord,
     RunStatus,
-    Signal,
-    Signals,
     Standstill,
     StreamChunk,
     Transition,
     Wait,
 )
 from cano.run_filter import Condition, RunFilter
+from cano.signals import Signal, SignalKey, Signals
 from cano.size_limits import SizeLimits, derived_id
 from cano.streams import RunEvent, StreamItem
 
@@ -148,14 +147,14 @@ __all__ = [
     "Retention", "RetryExhaustedError", "RetryStrategy", "RewritingStore", "Run", "RunCancelledError", "RunEvent",
     "RunExistsError", "RunFileError", "RunFilter", "RunHandle", "RunInfo", "RunInterruptedError", "RunListing",
     "RunNotFoundError", "RunRecord", "RunResult", "RunStatus", "RunTimeoutError", "RunView", "SchedulerError",
-    "ScopedStore", "SerializationError", "Signal", "Signals", "SizeLimitError", "SizeLimits", "SplitOutcome",
-    "Standstill", "Step", "StepKilledError", "StepTimeoutError", "StoreBackend", "StoreError", "StoreUnavailableError",
-    "StoreView", "StreamChunk", "StreamItem", "StreamingStore", "SubWorkflow", "Success", "SystemClock", "Task",
-    "TaskConfig", "TaskError", "Timer", "TransientStoreError", "Transition", "TransitionError", "TypeMismatchError",
-    "TypedStore", "ValidationError", "VersionMismatchError", "Wait", "WaitStrategy", "WorkerLostError", "Workflow",
-    "WorkflowError", "WorkflowResult", "apply_changes", "current_step", "current_wait", "default_kernel", "derived_id",
-    "edges", "hookimpl", "hookspec", "is_held", "is_queued", "isolate", "not_a_list", "read_history", "read_ready",
-    "sleep_until", "state_name", "task", "undeclared", "wait_for",
+    "ScopedStore", "SerializationError", "Signal", "SignalKey", "Signals", "SizeLimitError", "SizeLimits",
+    "SplitOutcome", "Standstill", "Step", "StepKilledError", "StepTimeoutError", "StoreBackend", "StoreError",
+    "StoreUnavailableError", "StoreView", "StreamChunk", "StreamItem", "StreamingStore", "SubWorkflow", "Success",
+    "SystemClock", "Task", "TaskConfig", "TaskError", "Timer", "TransientStoreError", "Transition", "TransitionError",
+    "TypeMismatchError", "TypedStore", "ValidationError", "VersionMismatchError", "Wait", "WaitStrategy",
+    "WorkerLostError", "Workflow", "WorkflowError", "WorkflowResult", "apply_changes", "current_step", "current_wait",
+    "default_kernel", "derived_id", "edges", "hookimpl", "hookspec", "is_held", "is_queued", "isolate", "not_a_list",
+    "read_history", "read_ready", "sleep_until", "state_name", "task", "undeclared", "wait_for",
 ]  # fmt: skip
 
 # These names need asyncio, which takes longer to import than all of the above, so they are imported on first use.

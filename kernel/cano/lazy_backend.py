@@ -10,8 +10,9 @@ from typing import Any, Generic, TypeVar, cast
 from cano.errors import ConfigurationError, StoreUnavailableError
 from cano.optional_stores import AuditingStore
 from cano.protocols import Capabilities, StoreBackend
-from cano.records import AuditEntry, Commit, RunRecord, Signal, Signals, Transition
+from cano.records import AuditEntry, Commit, RunRecord, Transition
 from cano.run_filter import RunFilter
+from cano.signals import Signal, Signals
 
 BackendT = TypeVar("BackendT", bound=StoreBackend)
 

@@ -6,8 +6,9 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol, cast, runtime_checkable
 
 from cano.protocols import StoreBackend
-from cano.records import AuditEntry, ClaimedRun, Commit, Retention, RunRecord, Signal, StreamChunk, Transition
+from cano.records import AuditEntry, ClaimedRun, Commit, Retention, RunRecord, StreamChunk, Transition
 from cano.run_filter import RunFilter
+from cano.signals import Signal
 
 
 @runtime_checkable

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from cano.records import Commit, RunRecord, Signal, Signals, Transition
+from cano.records import Commit, RunRecord, Transition
 from cano.run_filter import RunFilter
+from cano.signals import Signal, Signals
 
 
 @runtime_checkable
@@ -323,14 +324,14 @@ class StoreBackend(Protocol):
     async def put_signal(self, run_id: str, signal: Signal) -> None:
         """Store a signal until a commit consumes it. The run need not exist yet.
 
-        A second signal with the same id is ignored, even after the first was consumed.
+        A second signal with the same `key` is ignored, even after the first was consumed.
         """
         ...
 
     async def next_signal(self, run_id: str, name: str, own: bool = False) -> Signal | None:
         """Return the oldest unconsumed signal of that name, without consuming it; None if there is none.
 
-        With `own`, it is one of the engine's own signals; otherwise it is not.
+        With `own`, it is one of the engine's own signals; otherwise it is not, whichever wait it is to.
         """
         ...
 

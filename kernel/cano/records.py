@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 from cano.checks import Duration, one_of, time_limit, whole_or_none
+from cano.signals import SignalKey, keys_of
 
 _NOTHING: Mapping[str, Any] = {}
 
@@ -198,6 +199,7 @@ class Commit(NamedTuple):
         release: whether to release the lease, too. The run then has no holder; its `token` does not change.
         own, own_removed: the engine's own values to set and to remove, as `changed` and `removed`.
         own_consumed: ids of the engine's own signals that this commit consumes, as `consumed`.
+        answered: `to` and id of the signals to one wait that this commit consumes, as `consumed`.
         attributes: all encoded search attributes of the run, in place of those that it had; None changes none.
         chunks: what it adds to the run's streams. Only commits to a `StreamingStore` have any.
         at: wall-clock seconds.
@@ -219,9 +221,15 @@ class Commit(NamedTuple):
     own: Mapping[str, Any] = _NOTHING
     own_removed: Sequence[str] = ()
     own_consumed: Sequence[str] = ()
+    answered: Sequence[tuple[int, str]] = ()
     attributes: Mapping[str, bytes] | None = None
     chunks: Sequence[StreamChunk] = ()
     at: float = 0.0
+
+    @property
+    def consumed_keys(self) -> list[SignalKey]:
+        """The keys of all signals that this commit consumes."""
+        return keys_of(self)
 
 
 class Transition(NamedTuple):
@@ -245,33 +253,6 @@ class Transition(NamedTuple):
     origin: tuple[str, int] | None = None
     own: Mapping[str, Any] = _NOTHING
     own_removed: Sequence[str] = ()
-
-
-class Signal(NamedTuple):
-    """A signal sent to a run. Its `id` is unique in the run: a second signal with the same id is ignored.
-
-    With `own`, it is one of the engine's own signals. These have ids and names of their own: one with the id or the
-    name of a caller's signal is another signal.
-    """
-
-    id: str
-    name: str
-    payload: Any = None
-    own: bool = False
-
-
-class Signals(NamedTuple):
-    """All signals of a run: the unconsumed ones, oldest first, and the ids of the consumed ones.
-
-    Attributes:
-        waiting: the unconsumed ones, the engine's own included.
-        consumed: ids of the consumed ones that callers sent.
-        own_consumed: ids of the consumed ones that are the engine's own.
-    """
-
-    waiting: Sequence[Signal] = ()
-    consumed: Sequence[str] = ()
-    own_consumed: Sequence[str] = ()
 
 
 class ClaimedRun(NamedTuple):

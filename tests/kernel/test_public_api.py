@@ -115,6 +115,7 @@ NAMES = [
     "ScopedStore",
     "SerializationError",
     "Signal",
+    "SignalKey",
     "Signals",
     "SizeLimitError",
     "SizeLimits",

@@ -14,7 +14,7 @@ HERE = Path(cano.__file__).parent
 FILES = sorted(path for path in HERE.rglob("*.py") if "testing" not in path.relative_to(HERE).parts)
 
 BUDGETS = {
-    "": 1_666,  # the top floor: hooks, protocols, records, errors, options
+    "": 1_705,  # the top floor: hooks, protocols, records, errors, options
     "data": 587,
     "model": 869,
     "engine": 1_743,
@@ -25,8 +25,8 @@ BUDGETS = {
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
 DURABILITY = {
-    "": 2_270, "batches": 411, "bulk": 138, "carrying": 337, "families": 92, "inspection": 711, "lateness": 293,
-    "looking": 144, "outbox": 84, "recovery": 621, "run_files": 351, "sealing": 838, "searching": 138,
+    "": 2_263, "batches": 411, "bulk": 138, "carrying": 338, "families": 92, "inspection": 711, "lateness": 293,
+    "looking": 144, "outbox": 84, "recovery": 621, "run_files": 381, "sealing": 843, "searching": 138,
     "selecting": 231, "streaming": 588, "submitting": 78,
 }  # fmt: skip
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""

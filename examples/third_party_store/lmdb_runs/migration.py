@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,8 @@ from lmdb_runs.rows import DATA, HISTORY, OF_RUNS, OWN, OWN_SEEN, SEEN, VERSION,
 if TYPE_CHECKING:
     from lmdb_runs.file import Transaction
 
-NEWEST = b"2"
+NEWEST = b"3"
+_ADDRESSED = re.compile(r"\0wait ([0-9]{1,18}) (.*)", re.DOTALL)
 
 
 def is_newest(txn: Transaction) -> bool:
@@ -22,7 +24,10 @@ def is_newest(txn: Transaction) -> bool:
 
 
 def migrate(txn: Transaction) -> None:
-    """Move the engine's own values and signals to tables of their own: in version 1, their names began with NUL."""
+    """Move the engine's own values and signals to tables of their own: in version 1, their names began with NUL.
+
+    Up to version 2, the ids of signals to one wait had its seq.
+    """
     if is_newest(txn):
         return
     txn.put(VERSION, NEWEST)
@@ -47,9 +52,15 @@ def _move(txn: Transaction, run: bytes, key: bytes, row: bytes) -> None:
         if own or own_removed:
             new = line._replace(changed=changed, removed=removed, own=own, own_removed=own_removed)
             txn.put(key, rows.pack(new))
+    elif table == SEEN and (match := _ADDRESSED.fullmatch(rows.unpack(run_id, row, Seen).signal_id)):
+        txn.delete(key)
+        moved = rows.unpack(run_id, row, Seen)._replace(signal_id=match[2], to=int(match[1]))
+        txn.put(rows.seen(moved.run_id, (False, moved.to, moved.signal_id)), rows.pack(moved))
     elif table == SEEN and (seen := rows.unpack(run_id, row, Seen)).signal_id.startswith("\0cancel"):
         txn.delete(key)
         new_id = seen.signal_id[1:]
         txn.put(run + OWN_SEEN + rows.short(new_id), rows.pack(seen._replace(signal_id=new_id)))
     elif table == WAITING and (signal := rows.unpack(run_id, row, Signal)).name.startswith("\0"):
         txn.put(key, rows.pack(signal._replace(id=signal.id[1:], name=signal.name[1:], own=True)))
+    elif table == WAITING and not signal.own and (match := _ADDRESSED.fullmatch(signal.id)):
+        txn.put(key, rows.pack(signal._replace(id=match[2], to=int(match[1]))))

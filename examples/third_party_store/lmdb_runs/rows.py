@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
-from cano import RunRecord, SerializationError, Signal, Transition
+from cano import RunRecord, SerializationError, Signal, SignalKey, Transition
 from msgspec import MsgspecError
 from msgspec.msgpack import Decoder, Encoder
 
@@ -29,6 +29,7 @@ OWN = b"o"  # name of one of the engine's own values: Data
 RUN = b"r"  # RunRecord, without data and the engine's values
 SEEN = b"s"  # id of a signal: Seen; kept as long as the run, so that no signal counts twice
 OWN_SEEN = b"t"  # id of a signal of the engine's own: Seen
+SEEN_TO = b"u"  # Signal.to, and id of a signal to one wait: Seen
 WAITING = b"w"  # number: an unconsumed Signal
 
 
@@ -46,12 +47,21 @@ class Seen(NamedTuple):
     number: int
     run_id: str
     signal_id: str
+    to: int | None = None
 
 
 def key(run_id: str, table: bytes = b"", rest: str | int | None = None) -> bytes:
     """Return the key of a row of a run. Without `rest`, it is the prefix of the table's keys, or of the run's."""
     end = b"" if rest is None else struct.pack(">Q", rest) if isinstance(rest, int) else short(rest)
     return _start(OF_RUNS, run_id) + table + end
+
+
+def seen(run_id: str, signal: SignalKey) -> bytes:
+    """Return the key of the row of a signal."""
+    own, to, id = signal
+    if to is None:
+        return key(run_id, OWN_SEEN if own else SEEN, id)
+    return key(run_id, SEEN_TO, to) + short(id)
 
 
 def unfinished(run_id: str) -> bytes:

@@ -21,7 +21,21 @@ from cano import (
 from lmdb_runs import rows
 from lmdb_runs.file import LmdbFile, reads, writes
 from lmdb_runs.migration import is_newest, migrate
-from lmdb_runs.rows import COUNTER, DATA, HISTORY, OF_RUNS, OWN, OWN_SEEN, RUN, SEEN, UNFINISHED, WAITING, Data, Seen
+from lmdb_runs.rows import (
+    COUNTER,
+    DATA,
+    HISTORY,
+    OF_RUNS,
+    OWN,
+    OWN_SEEN,
+    RUN,
+    SEEN,
+    SEEN_TO,
+    UNFINISHED,
+    WAITING,
+    Data,
+    Seen,
+)
 
 if TYPE_CHECKING:
     from lmdb_runs.file import Transaction
@@ -73,10 +87,9 @@ class LmdbStore(LmdbFile):
             for key in removed:
                 txn.delete(rows.key(run_id, table, key))
             _put_data(txn, run_id, table, changed)
-        for table, ids in ((SEEN, commit.consumed), (OWN_SEEN, commit.own_consumed)):
-            for signal_id in ids:
-                if (seen := txn.get(rows.key(run_id, table, signal_id))) is not None:
-                    txn.delete(rows.key(run_id, WAITING, rows.unpack(run_id, seen, Seen).number))
+        for signal in commit.consumed_keys:
+            if (seen := txn.get(rows.seen(run_id, signal))) is not None:
+                txn.delete(rows.key(run_id, WAITING, rows.unpack(run_id, seen, Seen).number))
         if commit.seq != commit.expected_seq:
             line = Transition(
                 commit.seq, commit.state, commit.status, commit.at, commit.changed, commit.removed, own=commit.own,
@@ -122,10 +135,10 @@ class LmdbStore(LmdbFile):
 
     @writes
     def put_signal(self, txn: Transaction, run_id: str, signal: Signal) -> None:
-        seen = rows.key(run_id, OWN_SEEN if signal.own else SEEN, signal.id)
+        seen = rows.seen(run_id, signal.key)
         if txn.get(seen) is None:
             number = _number(txn)
-            txn.put(seen, rows.pack(Seen(number, run_id, signal.id)))
+            txn.put(seen, rows.pack(Seen(number, run_id, signal.id, signal.to)))
             txn.put(rows.key(run_id, WAITING, number), rows.pack(signal, [signal.payload]))
 
     @reads
@@ -135,17 +148,18 @@ class LmdbStore(LmdbFile):
     @reads
     def signals(self, txn: Transaction, run_id: str) -> Signals:
         waiting = list(_signals(txn, run_id))
-        consumed = []
-        for table, own in ((SEEN, False), (OWN_SEEN, True)):
-            there = {signal.id for signal in waiting if signal.own is own}
-            seen = [rows.unpack(run_id, row, Seen).signal_id for _, row in _scan(txn, rows.key(run_id, table))]
-            consumed.append([signal_id for signal_id in seen if signal_id not in there])
-        return Signals(waiting, *consumed)
+        sent = [
+            (table == OWN_SEEN, seen.to, seen.signal_id)
+            for table in (SEEN, OWN_SEEN, SEEN_TO)
+            for seen in (rows.unpack(run_id, row, Seen) for _, row in _scan(txn, rows.key(run_id, table)))
+        ]
+        there = {signal.key for signal in waiting}
+        return Signals.of(waiting, [key for key in sent if key not in there])
 
     @reads
     def missing_recipients(self, txn: Transaction) -> Sequence[str]:
         early = [key for key, row in _records(txn) if row is None]  # they have only signals
-        seen = [next(row for table in (SEEN, OWN_SEEN) for _, row in _scan(txn, key + table)) for key in early]
+        seen = [next(row for table in (SEEN, OWN_SEEN, SEEN_TO) for _, row in _scan(txn, key + table)) for key in early]
         return [rows.unpack(rows.run_id(key), row, Seen).run_id for key, row in zip(early, seen, strict=True)]
 
     @reads

@@ -11,9 +11,10 @@ from typing import Any
 from cano.errors import ConflictError
 from cano.optional_stores import AttributeStore, PruningStore, ScopedStore
 from cano.protocols import StoreBackend
-from cano.records import RunStatus, Signal
+from cano.records import RunStatus
 from cano.run_filter import RunFilter
 from cano.search_attributes import AttributeRange, both, encoded, ranges
+from cano.signals import Signal
 from cano.testing.contract_base import NOW, Contract, clause, loaded, new_run, raised, step, values
 
 VALUES: Sequence[Any] = (

@@ -8,7 +8,8 @@ from typing import cast
 from cano.errors import ConflictError
 from cano.optional_stores import AuditingStore, LimitingStore
 from cano.protocols import StoreBackend
-from cano.records import AuditEntry, Signal
+from cano.records import AuditEntry
+from cano.signals import Signal
 from cano.testing.contract_base import (
     NOW,
     Contract,

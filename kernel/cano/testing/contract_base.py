@@ -222,8 +222,8 @@ async def refuses_to_delete(store: StoreBackend, run_id: str) -> None:
 
     async def everything() -> Any:
         run = None if await store.load(run_id) is None else await stored(store, run_id)
-        waiting, consumed, own_consumed = await store.signals(run_id)
-        return run, copy.deepcopy(list(waiting)), sorted(consumed), sorted(own_consumed)
+        signals = await store.signals(run_id)
+        return run, copy.deepcopy(list(signals.waiting)), sorted(signals.consumed_keys, key=repr)
 
     before = await everything()
     error = await raised(StoreError, store.delete(run_id))

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from cano.optional_stores import ClaimingStore
 from cano.protocols import StoreBackend
-from cano.records import ClaimedRun, RunRecord, RunStatus, Signal, Wait
+from cano.records import ClaimedRun, RunRecord, RunStatus, Wait
+from cano.signals import Signal
 from cano.testing.contract_base import (
     FLOW,
     LATER,

@@ -6,8 +6,9 @@ import asyncio
 
 from cano.errors import ConflictError
 from cano.protocols import StoreBackend
-from cano.records import Commit, RunStatus, Signal, Wait
+from cano.records import Commit, RunStatus, Wait
 from cano.run_filter import RunFilter
+from cano.signals import Signal
 from cano.testing.contract_base import (
     LATER,
     NOW,

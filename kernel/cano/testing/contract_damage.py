@@ -14,8 +14,9 @@ from cano.errors import SerializationError, StoreError
 from cano.kernel.kernel import Kernel
 from cano.optional_stores import HistoryPagingStore
 from cano.protocols import StoreBackend
-from cano.records import Retention, RunRecord, Signal
+from cano.records import Retention, RunRecord
 from cano.run_filter import RunFilter
+from cano.signals import Signal
 from cano.testing.contract_base import (
     LATER,
     NOW,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from cano.protocols import StoreBackend
-from cano.records import Signal
 from cano.run_filter import RunFilter
+from cano.signals import Signal
 from cano.testing.contract_base import (
     LATER,
     NOW,

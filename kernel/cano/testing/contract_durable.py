@@ -15,7 +15,8 @@ from pathlib import Path
 
 from cano.errors import StoreUnavailableError
 from cano.protocols import StoreBackend
-from cano.records import RunRecord, RunStatus, Signal, Wait
+from cano.records import RunRecord, RunStatus, Wait
+from cano.signals import Signal
 from cano.testing.contract_base import (
     LATER,
     NOW,

@@ -7,7 +7,8 @@ from typing import Any
 from cano.errors import ConflictError
 from cano.optional_stores import HistoryPagingStore
 from cano.protocols import StoreBackend
-from cano.records import RunStatus, Signal
+from cano.records import RunStatus
+from cano.signals import Signal
 from cano.testing.contract_base import (
     LATER,
     NOW,

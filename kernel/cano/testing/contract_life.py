@@ -10,8 +10,9 @@ from typing import Any
 
 from cano.errors import ConflictError, StoreUnavailableError
 from cano.protocols import StoreBackend
-from cano.records import RunRecord, Signal
+from cano.records import RunRecord
 from cano.run_filter import RunFilter
+from cano.signals import Signal
 from cano.testing.contract_base import (
     LATER,
     NOW,

@@ -6,7 +6,7 @@ import asyncio
 
 from cano.optional_stores import LimitingStore
 from cano.protocols import StoreBackend
-from cano.records import Signal
+from cano.signals import Signal
 from cano.testing.contract_base import Contract, clause, free_run, new_run, step, value
 
 

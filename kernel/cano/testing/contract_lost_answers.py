@@ -9,8 +9,9 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from cano.errors import ConflictError
 from cano.optional_stores import ClaimingStore, PruningStore
 from cano.protocols import StoreBackend
-from cano.records import RunStatus, Signal, Wait
+from cano.records import RunStatus, Wait
 from cano.run_filter import RunFilter
+from cano.signals import Signal
 from cano.testing.contract_audit import auditing, entry
 from cano.testing.contract_base import (
     FLOW,
@@ -133,7 +134,7 @@ class LostAnswersContract(Contract):
             assert await near.claim("run", "me", NOW, LATER) == 2
             relay.lose = True
             await far.commit(note(0, token=2, consumed=["1"]))
-            assert [list(each) for each in await near.signals("run")] == [[], ["1"], []]
+            assert [list(each) for each in await near.signals("run")] == [[], ["1"], [], []]
             assert relay.lost == 6
             relay.lose = True
             if near.capabilities.retention:

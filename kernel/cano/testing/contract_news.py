@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 
 from cano.optional_stores import NotifyingStore, PruningStore
 from cano.protocols import StoreBackend
-from cano.records import RunStatus, Signal
+from cano.records import RunStatus
+from cano.signals import Signal
 from cano.testing.contract_base import NOW, Contract, clause_of_url, deleted, free_run, new_run, step
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from cano.errors import ConflictError
+from cano.optional_stores import LimitingStore, RewritingStore
 from cano.protocols import StoreBackend
-from cano.records import RunStatus, Signal, Signals, Wait
+from cano.records import RunStatus, Wait
 from cano.run_filter import RunFilter
+from cano.signals import Signal, Signals
 from cano.testing.contract_base import (
     LATER,
     NOW,
@@ -26,6 +28,11 @@ from cano.testing.contract_base import (
 
 NAMES = ("retry", "", "nul\0inside", "\0", "ключ")
 """Names of the engine's values, ids and names of signals. Users have the same."""
+
+
+def _listed(signals: Signals) -> Signals:
+    waiting, consumed, own, answered = signals
+    return Signals([*waiting], [*consumed], [*own], [*answered])
 
 
 class OwnClauses(Contract):
@@ -125,9 +132,69 @@ class OwnClauses(Contract):
 
         found = await store.signals("run")
         assert sorted(found.waiting) == [Signal("1", "go", own=True), Signal("2", "go")]
-        assert found._replace(waiting=()) == Signals((), ["1"], ["2"])
+        assert [list(each) for each in found[1:]] == [["1"], ["2"], []]
         await raised(ConflictError, store.commit(step(2, token=9, own_consumed=["1"])))
         assert await store.next_signal("run", "go", True) == Signal("1", "go", own=True)
+
+    @clause
+    async def test_signals_to_a_wait_are_apart(self, store: StoreBackend) -> None:
+        """Signals to different waits, and to any, have ids of their own; no id looks like one with an address."""
+        sent = [
+            *(Signal("1", "go", value(store, to), to=to) for to in (1, None, 0, 2**53 - 1)),
+            Signal("1", "go", value(store, "own"), own=True),
+            *(Signal(f"\0wait {to} 1", "go", value(store, ["any", to])) for to in (1, 2)),
+            Signal("2 1", "go", value(store, "one"), to=1), Signal("1", "other", value(store, "other"), to=12),
+        ]  # fmt: skip
+        await store.create(new_run())
+        for run_id in ("run", "unborn"):
+            for signal in (*sent, *sent):
+                await store.put_signal(run_id, signal)
+            assert _listed(await store.signals(run_id)) == Signals.of(sent, [])
+            assert await store.next_signal(run_id, "go") == sent[0]
+
+        await store.commit(note(0, consumed=["\0wait 1 1"]))
+        left = [signal for signal in sent if signal.id != "\0wait 1 1"]
+        assert _listed(await store.signals("run")) == Signals.of(left, [(False, None, "\0wait 1 1")])
+        if isinstance(store, LimitingStore):
+            assert await store.put_signal_within("run", sent[0], 0), "this signal is there"
+            assert not await store.put_signal_within("run", Signal("1", "go", to=7), len(left) - 1)
+            assert await store.put_signal_within("run", Signal("1", "go", to=7), len(left))
+            left.append(Signal("1", "go", to=7))
+        if isinstance(store, RewritingStore):
+            left[0] = left[0]._replace(payload=value(store, "new"))
+            await store.rewrite_signals("run", left[:1])
+        assert list((await store.signals("run")).waiting) == left
+
+    @clause
+    async def test_signals_to_a_wait_are_consumed_apart(self, store: StoreBackend) -> None:
+        """`answered` consumes signals to these waits, and no others; a second signal to the same is ignored then."""
+        await store.create(new_run())
+        sent = [Signal(id, "go", to=to) for id in ("1", "2") for to in (None, 1, 2)]
+        for signal in sent:
+            await store.put_signal("run", signal)
+        await raised(ConflictError, store.commit(step(1, token=9, answered=[(1, "2")])))
+        await store.commit(step(1, answered=[(2, "1"), (7, "1"), (1, "never")]))
+        await store.commit(step(2, consumed=["2"], answered=[(1, "2")], own_consumed=["1"]))
+        for signal in sent:
+            await store.put_signal("run", signal)
+
+        found = await store.signals("run")
+        assert list(found.waiting) == [sent[0], sent[1], sent[5]]
+        assert (list(found.consumed), list(found.own_consumed)) == (["2"], [])
+        assert sorted(found.answered) == [(1, "2"), (2, "1")]
+        if await deleted(store):
+            await store.create(new_run())
+            assert _listed(await store.signals("run")) == Signals.of([], [])
+
+    @clause
+    async def test_signals_to_a_wait_wake_a_run(self, store: StoreBackend) -> None:
+        """A run that waits for a signal is ready for one to any wait: whether it ends this one, its kernel sees."""
+        wait = Wait(then="B", signal="go")
+        await store.create(new_run())
+        await store.commit(note(0, status=RunStatus.PARKED, wait=wait, release=True))
+        await store.put_signal("run", Signal("1", "go", to=3))
+        assert [run.run_id for run in await store.ready(NOW)] == ["run"]
+        assert await store.next_signal("run", "go") == Signal("1", "go", to=3)
 
     @clause
     async def test_only_its_kind_of_signal_wakes_a_run(self, store: StoreBackend) -> None:
@@ -166,4 +233,4 @@ class OwnClauses(Contract):
 
         assert await loaded(store) == new_run()
         assert await store.next_signal("run", "go", True) is None
-        assert [list(each) for each in await store.signals("run")] == [[], [], []]
+        assert [list(each) for each in await store.signals("run")] == [[], [], [], []]

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from cano.optional_stores import AuditingStore, PruningStore
 from cano.protocols import StoreBackend
-from cano.records import AuditEntry, Retention, RunRecord, RunStatus, Signal
+from cano.records import AuditEntry, Retention, RunRecord, RunStatus
 from cano.run_filter import RunFilter
+from cano.signals import Signal
 from cano.testing.contract_base import LATER, NOW, Contract, clause, free_run, loaded, new_run, step, values
 
 DAY = 86_400.0

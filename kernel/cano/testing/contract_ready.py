@@ -7,7 +7,8 @@ import math
 
 from cano.optional_stores import read_ready
 from cano.protocols import StoreBackend
-from cano.records import RunStatus, Signal, Wait
+from cano.records import RunStatus, Wait
+from cano.signals import Signal
 from cano.testing.contract_base import LATER, NOW, Contract, clause, free_run, loaded, new_run, note, step, values
 
 JUST_BEFORE = math.nextafter(NOW, -math.inf)

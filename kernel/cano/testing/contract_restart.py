@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from cano.errors import StoreUnavailableError
 from cano.optional_stores import NotifyingStore
-from cano.records import Signal
+from cano.signals import Signal
 from cano.testing.contract_base import Contract, clause_of_url, loaded, new_run, promised, raised, step, values
 from cano.testing.contract_news import News
 

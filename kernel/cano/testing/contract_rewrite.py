@@ -7,7 +7,8 @@ from typing import Any
 from cano.errors import ConflictError
 from cano.optional_stores import HistoryPagingStore, RewritingStore, StreamingStore
 from cano.protocols import StoreBackend
-from cano.records import Appended, Signal
+from cano.records import Appended
+from cano.signals import Signal
 from cano.testing.contract_base import (
     LATER,
     Contract,

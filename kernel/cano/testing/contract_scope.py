@@ -9,8 +9,9 @@ from typing import Any, cast
 
 from cano.optional_stores import ClaimingStore, PruningStore, ScopedStore
 from cano.protocols import StoreBackend
-from cano.records import Retention, RunStatus, Signal, Wait
+from cano.records import Retention, RunStatus, Wait
 from cano.run_filter import RunFilter
+from cano.signals import Signal
 from cano.testing.contract_audit import auditing, entry, listed
 from cano.testing.contract_base import FLOW, LATER, NOW, Contract, clause, free_run, loaded, new_run, step, values
 

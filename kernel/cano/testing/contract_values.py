@@ -7,8 +7,9 @@ from typing import Any
 
 from cano.errors import SerializationError
 from cano.protocols import StoreBackend
-from cano.records import RunStatus, Signal, Wait
+from cano.records import RunStatus, Wait
 from cano.run_filter import RunFilter
+from cano.signals import Signal
 from cano.testing.contract_base import (
     NOW,
     Contract,
@@ -301,7 +302,7 @@ class ValueClauses(Contract):
         for entry in history:
             _spoil(entry.changed, entry.removed)
         signal = await store.next_signal("run", "go")
-        waiting, consumed, _ = await store.signals("run")
+        waiting, consumed, *_ = await store.signals("run")
         _spoil(history, listed, ready, signal and signal.payload, *(each.payload for each in waiting))
         _spoil(waiting, consumed, await store.missing_recipients())
         assert await stored(store) == before

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 from cano.errors import ConflictError
 from cano.protocols import StoreBackend
-from cano.records import Signal
+from cano.signals import Signal
 from cano.testing.contract_base import LATER, NOW, endless, installed_backend, new_run, step, value, values
 
 

@@ -31,18 +31,18 @@ from cano.model.split import SplitTask
 from cano.model.task import FunctionTask, Task, is_async
 from cano.model.workflow import Workflow, state_name
 from cano.protocols import Capabilities, Clock, StoreBackend
-from cano.records import AuditEntry, Commit, RunRecord, Signal, Signals, Transition
+from cano.records import AuditEntry, Commit, RunRecord, Transition
 from cano.run_filter import RunFilter
 from cano.runtime.clock import SystemClock
+from cano.signals import Signal, Signals
 
 R = TypeVar("R")
 StateT = TypeVar("StateT")
-
 CALLS = (
     "open", "close", "create", "load", "commit", "claim", "renew", "release", "runs", "history", "put_signal",
     "next_signal", "signals", "missing_recipients", "ready", "delete", "expired", "delete_finished", "claim_ready",
-    "add_audit", "audit", "prune_audit", "history_page", "discard_history",
-    "rewrite", "rewrite_signals", "rewrite_stream", "write_stream", "read_stream", "channels",
+    "add_audit", "audit", "prune_audit", "history_page", "discard_history", "rewrite", "rewrite_signals",
+    "rewrite_stream", "write_stream", "read_stream", "channels",
 )  # fmt: skip
 """The calls of a store, as `Faults.at_call` names them. "put_signal" means `put_signal_within`, too."""
 

@@ -179,6 +179,7 @@ def in_signals(wanted: Signals, found: Signals) -> list[str]:
     for what, ids in (
         ("its consumed signals", {*wanted.consumed} ^ {*found.consumed}),
         ("its consumed signals of the engine", {*wanted.own_consumed} ^ {*found.own_consumed}),
+        ("its consumed signals to one wait", {id for _, id in {*wanted.answered} ^ {*found.answered}}),
     ):
         if ids:
             different.append(f"{what}: {', '.join(map(repr, sorted(ids)))}")
@@ -232,30 +233,20 @@ def conflict_in(wanted: Contents, found: Contents, *, unfinished: bool) -> str |
     return None
 
 
-def key_of(signal: Signal) -> tuple[bool, str]:
-    """Return what identifies a signal of a run: whether it is the engine's own, and its id."""
-    return signal.own, signal.id
-
-
-def consumed_keys(signals: Signals) -> dict[tuple[bool, str], None]:
-    """Return what identifies each consumed signal, as `key_of` does, in their order."""
-    return dict.fromkeys([*((False, id) for id in signals.consumed), *((True, id) for id in signals.own_consumed)])
-
-
 def signal_conflict(wanted: Signals, found: Signals) -> str | None:
     """Explain why more signals cannot turn `found` into `wanted`; None if they can."""
-    waiting, consumed = {key_of(signal): signal for signal in wanted.waiting}, consumed_keys(wanted)
+    waiting, consumed = {signal.key: signal for signal in wanted.waiting}, {*wanted.consumed_keys}
     for signal in found.waiting:
-        key = key_of(signal)
+        key = signal.key
         if key not in waiting and key not in consumed:
             return f"it has a signal {signal.id!r} in DST, but not in SRC"
         if key in waiting and waiting[key] != signal:
             return f"its signal {signal.id!r} differs in DST"
-    for key in consumed_keys(found):
+    for key in found.consumed_keys:
         if key not in consumed:
             source = "it still waits" if key in waiting else "it does not exist"
-            return f"its signal {key[1]!r} is consumed in DST; in SRC {source}"
-    present = [key_of(signal) for signal in found.waiting if key_of(signal) in waiting]
+            return f"its signal {key[2]!r} is consumed in DST; in SRC {source}"
+    present = [signal.key for signal in found.waiting if signal.key in waiting]
     if present != list(waiting)[: len(present)]:
         return "its signals wait in a different order in DST"
     return None

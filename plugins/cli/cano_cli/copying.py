@@ -17,6 +17,7 @@ from cano import (
     RunRecord,
     SerializationError,
     Signal,
+    Signals,
     StreamingStore,
     Transition,
     is_held,
@@ -28,10 +29,8 @@ from cano_cli.contents import (
     LayeredStore,
     appended_key,
     conflict_in,
-    consumed_keys,
     data_changes,
     differences,
-    key_of,
     reserved_key,
     signal_conflict,
 )
@@ -333,9 +332,9 @@ class Copier:
         """Put the missing signals in order, including those that `_commit_rest` will consume."""
         run_id, backend = source.record.run_id, self._target.backend
         present = await backend.signals(run_id)
-        known = {*consumed_keys(present), *map(key_of, present.waiting)}
-        for signal in (*waiting, *(Signal(id, "", own=own) for own, id in consumed_keys(source.signals))):
-            if key_of(signal) not in known:
+        known = {*present.consumed_keys, *(signal.key for signal in present.waiting)}
+        for signal in (*waiting, *(Signal(id, "", own=own, to=to) for own, to, id in source.signals.consumed_keys)):
+            if signal.key not in known:
                 await backend.put_signal(run_id, signal)
 
     async def _commit_rest(self, source: Contents, token: int) -> None:
@@ -346,8 +345,9 @@ class Copier:
             raise ConflictError("the copy was deleted", run_id=record.run_id)
         changed, removed = data_changes(copy.data, record.data)
         own, own_removed = data_changes(copy.own, record.own)
-        gone = consumed_keys(source.signals)
-        consumed = [signal for signal in signals.waiting if key_of(signal) in gone]
+        gone = {*source.signals.consumed_keys}
+        consumed = [signal.key for signal in signals.waiting if signal.key in gone]
+        _, ids, own_ids, answered = Signals.of((), consumed)
         same = all(getattr(record, name) == getattr(copy, name) for name in CHANGING)
         if same and not (changed or removed or own or own_removed or consumed):
             return
@@ -356,9 +356,9 @@ class Copier:
                 run_id=record.run_id, token=token, expected_seq=copy.seq, seq=record.seq, state=record.state,
                 status=record.status, changed=target.wrap_values(changed), removed=removed, error=record.error,
                 wait=record.wait, payload=target.wrap_value("the payload", record.payload),
-                consumed=[signal.id for signal in consumed if not signal.own],
+                consumed=ids, answered=answered,
                 own=target.wrap_values(own), own_removed=own_removed,
-                own_consumed=[signal.id for signal in consumed if signal.own], attributes=self._attributes(own),
+                own_consumed=own_ids, attributes=self._attributes(own),
                 at=record.updated,
             )
         )  # fmt: skip
@@ -392,8 +392,8 @@ class Copier:
         if (
             now is None
             or now._replace(data={}, own={}, payload=None) != before._replace(data={}, own={}, payload=None)
-            or [*map(key_of, signals.waiting)] != [*map(key_of, source.signals.waiting)]
-            or consumed_keys(signals).keys() != consumed_keys(source.signals).keys()
+            or [each.key for each in signals.waiting] != [each.key for each in source.signals.waiting]
+            or {*signals.consumed_keys} != {*source.signals.consumed_keys}
         ):
             raise _ChangedError
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from cano import Clock, RunRecord, SerializationError, Signal, StoreBackend
 
-from cano_cli.contents import LayeredStore, in_signals, key_of, signal_conflict
+from cano_cli.contents import LayeredStore, in_signals, signal_conflict
 from cano_cli.copied_attributes import Reader, no_attributes
 from cano_cli.copied_audit import Importer, copy_audit
 from cano_cli.copying import Copier, Kind, Outcome, is_incomplete
@@ -151,9 +151,9 @@ async def _copy_signals_without_run(
         if problem is None and await target.record(run_id) is not None:
             problem = "SRC has signals for this id but no run; DST has a run"
         if problem is None and not dry:
-            known = {*map(key_of, found.waiting)}
+            known = {signal.key for signal in found.waiting}
             for signal in wanted.waiting:
-                if key_of(signal) not in known:
+                if signal.key not in known:
                     payload = target.wrap_value(f"the payload of the signal {signal.id!r}", signal.payload)
                     await target.backend.put_signal(run_id, signal._replace(payload=payload))
             found = await target.signals(run_id)

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 import click
-from cano import Kernel, RunRecord, RunStatus, Signals
+from cano import Kernel, RunRecord, RunStatus, SignalKey, Signals
 
 from cano_cli.acting import Many, act_on_many, check_one_or_many, many_options
 from cano_cli.completing import optional_run_argument, signal_names
@@ -18,9 +18,6 @@ from cano_cli.reasons import reason_of
 from cano_cli.safe_lines import line
 from cano_cli.settings import Settings, json_option, store_option
 from cano_cli.stores import backend_of, with_store
-
-_TO = "\0wait"
-"""How the stored ids of those signals begin that answer one wait."""
 
 
 @click.command()
@@ -77,7 +74,7 @@ def signal(
         why = (await reason_of(kernel, run, partial(command, ctx))).text
         if not sent:
             return sent, _refusal(run, await backend.signals(run), record, wait), why
-        if signal_id is not None and _stored_id(signal_id, wait) in _ids(before):
+        if signal_id is not None and (False, _seq(wait), signal_id) in _keys(before):
             return sent, f"ignored: id {word(signal_id)} was already sent to run {word(run)}", why
         if wait is not None or (record is not None and _ends_wait(record, before, name)):
             return sent, f"sent {name!r} to run {word(run)}", why
@@ -93,13 +90,12 @@ def signal(
         ctx.exit(FAILED)
 
 
-def _stored_id(id: str, wait: str | None) -> str:
-    """Return the id with which a store keeps a signal, which names the step whose wait alone the signal may end."""
-    return id if wait is None else f"{_TO} {wait.rpartition(':')[2]} {id}"
+def _seq(wait: str | None) -> int | None:
+    return None if wait is None else int(wait.rpartition(":")[2])
 
 
-def _ids(signals: Signals) -> list[str]:
-    return [*(signal.id for signal in signals.waiting if not signal.own), *signals.consumed]
+def _keys(signals: Signals) -> list[SignalKey]:
+    return [*(signal.key for signal in signals.waiting), *signals.consumed_keys]
 
 
 def _ends_wait(record: RunRecord, before: Signals, name: str) -> bool:
@@ -107,14 +103,13 @@ def _ends_wait(record: RunRecord, before: Signals, name: str) -> bool:
     wait = record.wait
     if record.status is not RunStatus.PARKED or wait is None or wait.signal != name or wait.own:
         return False
-    here = _stored_id("", f":{record.seq}")
-    answers = [signal.id for signal in before.waiting if signal.name == name and not signal.own]
-    return not any(id.startswith(here) or not id.startswith(_TO) for id in answers)
+    answers = [signal for signal in before.waiting if signal.name == name and not signal.own]
+    return not any(signal.to in (None, record.seq) for signal in answers)
 
 
 def _refusal(run: str, signals: Signals, record: RunRecord | None, wait: str | None) -> str:
     begun = record is not None and record.wait_token == wait  # a signal without the token may have come first
-    if wait is not None and (begun or any(id.startswith(_stored_id("", wait)) for id in _ids(signals))):
+    if wait is not None and (begun or any(to == _seq(wait) for _, to, _ in _keys(signals))):
         return f"not sent: wait {word(wait)} of run {word(run)} already has an answer"
     if wait is None or record is None or record.status in (RunStatus.SUCCEEDED, RunStatus.CANCELLED):
         return f"not sent: run {word(run)} has ended"

@@ -17,20 +17,6 @@ from cano.engine.ports import wait_token
 
 from cano_durability.keys import WAIT
 
-_TO = "\0wait"  # a caller's own id does not begin with NUL
-_ADDRESSED = re.compile(_TO + r" (\d+) .*", re.DOTALL)
-
-
-def address(id: str, seq: int) -> str:
-    """Return the id of a signal for the wait that the transition `seq` begins, and for no other."""
-    return f"{_TO} {seq} {id}"
-
-
-def addressee(id: str) -> int | None:
-    """Return the transition whose wait a signal with this id was sent to; None if it is for any wait."""
-    match = _ADDRESSED.fullmatch(id)
-    return None if match is None else int(match[1])
-
 
 def seq_of(run_id: str, token: str) -> int:
     """Return the transition that begins the wait with this token. Raises ConfigurationError."""
@@ -48,20 +34,20 @@ class Answer(NamedTuple):
 
     Attributes:
         signal: the signal, or None.
-        used, own_used: the ids of the signals that the commit which begins or ends the wait consumes: callers' and
-            the engine's own.
+        used, own_used, answered: what the commit which begins or ends the wait consumes: its `consumed`,
+            `own_consumed` and `answered`.
     """
 
     signal: Signal | None
-    used: tuple[str, ...] = ()
-    own_used: tuple[str, ...] = ()
+    used: Sequence[str] = ()
+    own_used: Sequence[str] = ()
+    answered: Sequence[tuple[int, str]] = ()
 
     @classmethod
     def of(cls, signal: Signal | None, own_used: tuple[str, ...] = ()) -> Answer:
         """Return the answer that uses `signal`, if there is one, and these signals of the engine's own."""
-        if signal is None:
-            return cls(None, (), own_used)
-        return cls(signal, (), (signal.id, *own_used)) if signal.own else cls(signal, (signal.id,), own_used)
+        _, used, own, answered = Signals.of((), () if signal is None else [signal.key])
+        return cls(signal, used, (*own, *own_used), answered)
 
 
 async def answer(backend: StoreBackend, run_id: str, wait: Wait, seq: int) -> Signal | None:
@@ -69,7 +55,7 @@ async def answer(backend: StoreBackend, run_id: str, wait: Wait, seq: int) -> Si
     if (name := wait.signal) is None:
         return None
     signal = await backend.next_signal(run_id, name, wait.own)
-    if signal is None or wait.own or addressee(signal.id) in (None, seq):
+    if signal is None or wait.own or signal.to in (None, seq):
         return signal
     return _first((await backend.signals(run_id)).waiting, name, seq, begun=True)
 
@@ -84,28 +70,28 @@ async def early_answer(backend: StoreBackend, run_id: str, name: str, seq: int, 
         fresh: whether only signals count that were sent to this wait.
         known: whether the step has handed out its wait's token, so that there may be such signals.
     """
-    used: list[str] = []
+    used: list[Signal] = []
     marks: list[str] = []
     if known:
         marks.append(_begin(seq, fresh=fresh))
         await backend.put_signal(run_id, Signal(marks[0], WAIT, own=True))
     else:
         signal = await backend.next_signal(run_id, name)
-        if signal is None or (not fresh and addressee(signal.id) in (None, seq)):
+        if signal is None or (not fresh and signal.to in (None, seq)):
             return Answer.of(signal)
     waiting = (await backend.signals(run_id)).waiting
     taken = _first(waiting, name, seq, begun=False, fresh=fresh)
     for signal in waiting:
-        to = addressee(signal.id)
         if signal.own:
             continue
-        if signal is taken or (signal.name == name and to is None and fresh):
-            used.append(signal.id)
-        elif signal.name == name and to is not None and to < seq:
-            used.append(signal.id)
-            marks.append(_late(signal.id))
+        if signal is taken or (signal.name == name and signal.to is None and fresh):
+            used.append(signal)
+        elif signal.name == name and signal.to is not None and signal.to < seq:
+            used.append(signal)
+            marks.append(_late(signal.to, signal.id))
             await backend.put_signal(run_id, Signal(marks[-1], WAIT, own=True))
-    return Answer(taken, tuple(used), tuple(marks))
+    _, ids, _, answered = Signals.of((), [signal.key for signal in used])
+    return Answer(taken, ids, marks, answered)
 
 
 async def last_answer(backend: StoreBackend, run_id: str, wait: Wait, seq: int) -> Answer:
@@ -130,7 +116,7 @@ def verdict(signals: Signals, name: str, seq: int, id: str, *, begun: bool) -> b
     if _answers(signals, seq) or _over(seq) in signals.own_consumed:
         return accepted(signals, seq, id)
     first = _first(signals.waiting, name, seq, begun=begun)
-    return None if first is None else first.id == id
+    return None if first is None else first.key == (False, seq, id)
 
 
 def accepted(signals: Signals, seq: int, id: str) -> bool:
@@ -141,7 +127,7 @@ def accepted(signals: Signals, seq: int, id: str) -> bool:
 def _answers(signals: Signals, seq: int) -> list[str]:
     """Return the ids of the consumed signals to a wait, without the late ones, which earlier versions did not mark."""
     known = {*signals.own_consumed, *(signal.id for signal in signals.waiting if signal.own)}
-    return [id for id in signals.consumed if addressee(id) == seq and _late(id) not in known]
+    return [id for to, id in signals.answered if to == seq and _late(to, id) not in known]
 
 
 def _first(waiting: Sequence[Signal], name: str, seq: int, *, begun: bool, fresh: bool = True) -> Signal | None:
@@ -163,7 +149,7 @@ def _first(waiting: Sequence[Signal], name: str, seq: int, *, begun: bool, fresh
         early, late = ([], ours) if begun else (ours, [])
     else:
         early, late, fresh = ours[:place], ours[place:], ours[place].id == marks[1]
-    sent = [signal for signal in early if not signal.own and addressee(signal.id) == seq]
+    sent = [signal for signal in early if not signal.own and signal.to == seq]
     queue = [*sent, *(() if fresh else early), *late]
     return next((signal for signal in queue if not (signal.own and signal.id in marks)), None)
 
@@ -171,7 +157,7 @@ def _first(waiting: Sequence[Signal], name: str, seq: int, *, begun: bool, fresh
 def _ends(signal: Signal, name: str, seq: int) -> bool:
     if signal.own:
         return signal.id == _over(seq)
-    return signal.name == name and addressee(signal.id) in (None, seq)
+    return signal.name == name and signal.to in (None, seq)
 
 
 def _begin(seq: int, *, fresh: bool) -> str:
@@ -184,6 +170,6 @@ def _over(seq: int) -> str:
     return f"{WAIT} over {seq}"
 
 
-def _late(id: str) -> str:
-    """Return the id of the mark that a signal came too late to its wait."""
-    return f"{WAIT} late {id}"
+def _late(to: int, id: str) -> str:
+    """Return the id of the mark that a signal came too late to its wait, as earlier versions have it, too."""
+    return f"{WAIT} late \0wait {to} {id}"

@@ -350,7 +350,7 @@ class Claimer:
                     run_id=record.run_id, token=record.token, expected_seq=record.seq, seq=seq, state=state,
                     status=RunStatus.SUCCEEDED if ended else record.status if overdue else RunStatus.RUNNING,
                     wait=record.wait if overdue else None, payload=payload, release=ended, own=own,
-                    own_removed=removed, consumed=end.used,
+                    own_removed=removed, consumed=end.used, answered=end.answered,
                     own_consumed=end.own_used if outdated is None else (*end.own_used, outdated.id), at=stored.now(),
                 ),
                 *audit,

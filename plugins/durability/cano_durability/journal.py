@@ -59,6 +59,7 @@ if TYPE_CHECKING:
 PARK_AFTER = 60.0
 """Delay in seconds above which a run is parked until its next attempt, and needs no task and no lease."""
 _NOTHING: Mapping[str, Any] = {}
+_NO_ANSWERS: Sequence[Sequence[Any]] = (), (), ()
 RUNNING, SUCCEEDED = RunStatus.RUNNING, RunStatus.SUCCEEDED  # Python code reads a member of an enum
 new_commit = partial(tuple.__new__, Commit)  # and is a named tuple's constructor
 _log = logging.getLogger("cano")
@@ -79,7 +80,7 @@ class Journal:
         refused: whether the store refused the commit of its end, since another process has claimed the run.
         payload: the payload that led to `state`, as the store keeps it; next_payload: that of the next state.
         own_consumed: ids of the engine's own signals that the next commit consumes.
-        answers, own_answers: ids of callers' signals, and of the engine's own, that the next transition consumes.
+        answers: the signals that the next transition consumes, as the last three fields of an `Answer`.
         report_progress: notes that a run's step has reported progress, to be stored soon.
         child: id of the child that the run was parked for, until its step asks for that child again; or None.
         parent: id of the parent, which may be parked until this run's end; or None.
@@ -92,7 +93,7 @@ class Journal:
     __slots__ = (
         "_announce", "_attributes", "_audit", "_audited", "_backend", "_carried", "_clock", "_elapsed", "_notices",
         "_parking", "_remembered", "_stored", "_unsaved", "_values", "_writing", "answers", "child", "commits_steps",
-        "created", "emitter", "ended", "next_payload", "own_answers", "own_consumed", "parent", "payload", "refused",
+        "created", "emitter", "ended", "next_payload", "own_consumed", "parent", "payload", "refused",
         "releasing", "report_progress", "requested", "run_id", "safe_until", "seq", "state", "token",
     )  # fmt: skip
 
@@ -132,8 +133,7 @@ class Journal:
         self.payload = record.payload
         self.next_payload: Any = None
         self.own_consumed: tuple[str, ...] = ()
-        self.answers: tuple[str, ...] = ()
-        self.own_answers: tuple[str, ...] = ()
+        self.answers: Sequence[Sequence[Any]] = _NO_ANSWERS
         self.child: str | None = None
         self.emitter: Emitter | None = None
         self.parent = record.parent if AWAITED in record.own else None
@@ -146,7 +146,7 @@ class Journal:
         """Commit the step's changes and the transition to `target`. An exit state also ends the run."""
         if self._attributes is not None:
             self._attributes.given.update(run.step.attributes.given)
-        signals = self.own_consumed or self.answers or self.own_answers
+        signals = self.own_consumed or (self.answers is not _NO_ANSWERS and any(self.answers))
         if not self.commits_steps and not target.is_exit and not signals:
             self._settle_uncommitted(run.view)
         else:
@@ -192,11 +192,12 @@ class Journal:
             own |= self._values.encode_own({ATTRIBUTES: kept.packed()}, self.run_id)
             found = kept.encoded()
         payload = self.next_payload if moves else self.payload
-        consumed, own_consumed = (self.answers, self.own_answers) if moves else ((), ())
+        consumed, own_consumed, answered = self.answers if moves else _NO_ANSWERS
         cut = await self._send(
             new_commit((
                 self.run_id, self.token, self.seq, seq, state, status, changed, sorted(removed), error, wait, payload,
-                consumed, release, own, gone, (*self.own_consumed, *own_consumed), found, (), self._clock.time(),
+                consumed, release, own, gone, (*self.own_consumed, *own_consumed), answered, found, (),
+                self._clock.time(),
             ))
         )  # fmt: skip
         view.settle(changes)
@@ -211,7 +212,7 @@ class Journal:
             if self._stored or self._remembered:
                 self._stored = self._remembered.keys() - LASTING
                 self._remembered = {}
-            self.next_payload, self.answers, self.own_answers = None, (), ()
+            self.next_payload, self.answers = None, _NO_ANSWERS
         self.seq, self.state, self.payload, self.own_consumed = seq, state, payload, ()
         self.ended = status.finished
         if values:
@@ -430,7 +431,7 @@ class Journal:
         state, seq = self.state, self.seq
         if not self.commits_steps and run.steps > seq:
             state, seq = state_name(run.step.state), run.steps
-        self.next_payload, self.answers, self.own_answers = None, (), ()  # of a transition that was not committed
+        self.next_payload, self.answers = None, _NO_ANSWERS  # of a transition that was not committed
         if self._attributes is not None and self.commits_steps:
             self._attributes.given.clear()
         for key in (WAIT, PAYLOAD):

@@ -36,7 +36,7 @@ from cano import (
 )
 from cano.engine.ports import Announcer, BoundState, BoundWorkflow, Host, Inputs, Parked, Paused, Submission, in_pages
 
-from cano_durability.answers import accepted, address, early_answer, seq_of, verdict
+from cano_durability.answers import accepted, early_answer, seq_of, verdict
 from cano_durability.bounds import WaitingSignals
 from cano_durability.bulk.acting import Bulk
 from cano_durability.cancelling import Canceller
@@ -299,7 +299,7 @@ class Keeper:
         until = now + pause.timeout if pause.timeout is not None else pause.until
         if pause.signal is not None:
             self._kernel.limits.check("names", "the signal's name", pause.signal, run.run_id)
-            signal, journal.answers, journal.own_answers = await early_answer(
+            signal, *journal.answers = await early_answer(
                 self.stored.backend, run.run_id, pause.signal, run.step.seq, fresh=pause.fresh,
                 known=run.step.token_known,
             )  # fmt: skip
@@ -326,7 +326,6 @@ class Keeper:
             workflow, _ = await self._awaiting(run_id, name, None)
         else:
             seq = seq_of(run_id, wait)
-            id = address(id, seq)
             answered, workflow = await self._verdict(run_id, name, seq, id)
             if answered is not None:
                 return answered
@@ -336,7 +335,7 @@ class Keeper:
         if not self.stored.knows(workflow):
             what += f", whose workflow {workflow!r} this kernel knows only after kernel.bind(flow)"
         encoded = None if payload is None else encode(what, payload, run_id, own=True)
-        await self._waiting.put(run_id, Signal(id, name, encoded), *audit)
+        await self._waiting.put(run_id, Signal(id, name, encoded, to=seq), *audit)
         if run_id not in self._kernel.active:
             await self._caretaker.wake(run_id)
         return seq is None or (await self._verdict(run_id, name, seq, id))[0] is True

@@ -25,6 +25,7 @@ from cano import (
     RunStatus,
     SerializationError,
     Signal,
+    SignalKey,
     Signals,
     StoreUnavailableError,
     StreamChunk,
@@ -44,13 +45,10 @@ _log = logging.getLogger("cano.memory")
 
 @dataclass(slots=True)
 class _Mailbox:
-    """The signals sent to a run id, even before the run exists: the waiting ones, and the ids of all.
+    """The signals sent to a run id, even before the run exists: the waiting ones, and the ids of all."""
 
-    The key of a signal is whether it is the engine's own, and its id.
-    """
-
-    waiting: dict[tuple[bool, str], Signal] = field(default_factory=dict)
-    seen: set[tuple[bool, str]] = field(default_factory=set)
+    waiting: dict[SignalKey, Signal] = field(default_factory=dict)
+    seen: set[SignalKey] = field(default_factory=set)
 
 
 class MemoryBackend:
@@ -234,9 +232,8 @@ class MemoryBackend:
         )  # fmt: skip
         # nothing from here on can fail
         waiting = self._mail.get(commit.run_id, _NO_MAIL).waiting
-        for own_signal, ids in ((False, commit.consumed), (True, commit.own_consumed)):
-            for signal_id in ids:
-                waiting.pop((own_signal, signal_id), None)
+        for key in commit.consumed_keys:
+            waiting.pop(key, None)
         self._add_chunks(commit.run_id, chunks)
         self._save(run, entry if commit.seq != commit.expected_seq else None)
 
@@ -316,7 +313,7 @@ class MemoryBackend:
     def _put_signal(self, run_id: str, signal: Signal, audit: AuditEntry | None) -> None:
         payload = self._stored_value(signal.payload)
         mailbox = self._mail.setdefault(run_id, _Mailbox())
-        if (key := (signal.own, signal.id)) not in mailbox.seen:
+        if (key := signal.key) not in mailbox.seen:
             mailbox.seen.add(key)
             mailbox.waiting[key] = signal._replace(payload=payload)
             self._note(audit)
@@ -325,9 +322,9 @@ class MemoryBackend:
         """Store a signal, unless too many of users wait. Return whether it is there."""
         with self._locked():
             mailbox = self._mail.get(run_id, _NO_MAIL)
-            if (signal.own, signal.id) in mailbox.seen:
+            if signal.key in mailbox.seen:
                 return True
-            if sum(not own for own, _ in mailbox.waiting) >= most:
+            if sum(not own for own, *_ in mailbox.waiting) >= most:
                 return False
             self._put_signal(run_id, signal, audit)
             return True
@@ -337,7 +334,7 @@ class MemoryBackend:
         with self._locked():
             waiting = self._mail.get(run_id, _NO_MAIL).waiting
             for signal in signals:
-                if (key := (signal.own, signal.id)) in waiting:
+                if (key := signal.key) in waiting:
                     waiting[key] = waiting[key]._replace(payload=self._stored_value(signal.payload))
 
     async def next_signal(self, run_id: str, name: str, own: bool = False) -> Signal | None:
@@ -351,8 +348,7 @@ class MemoryBackend:
         with self._locked():
             mailbox = self._mail.get(run_id, _NO_MAIL)
             waiting = [signal._replace(payload=isolate(signal.payload)) for signal in mailbox.waiting.values()]
-            gone = sorted(mailbox.seen - mailbox.waiting.keys())
-            return Signals(waiting, [id for own, id in gone if not own], [id for own, id in gone if own])
+            return Signals.of(waiting, sorted(mailbox.seen - mailbox.waiting.keys(), key=repr))
 
     async def missing_recipients(self) -> Sequence[str]:
         """Return the ids with signals and no run."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ class Changes(NamedTuple):
 
 Extra = tuple[dict[str, Any] | None, Wait | None, bytes | None]
 
+_ADDRESSED = re.compile(rb"\0wait (\d{1,18}) (.*)", re.DOTALL)
 _encode = Encoder().encode
 _decode_changes: Callable[[bytes], Changes] = Decoder(Changes).decode
 _decode_parts: Callable[[bytes], tuple[bytes, ...]] = Decoder(tuple[bytes, ...]).decode
@@ -148,6 +150,15 @@ def apart(changes: Changes) -> Changes:
     for key in changes.removed:
         (own_removed if key.startswith("\0") else removed).append(key.removeprefix("\0"))
     return Changes(changed, removed, {**own, **changes.own}, [*own_removed, *changes.own_removed])
+
+
+def addressed(id: bytes) -> tuple[int | None, bytes]:
+    """Return `Signal.to` and the id of a caller's signal, of which the ids of an earlier version had both.
+
+    For migrations of stores.
+    """
+    match = _ADDRESSED.fullmatch(id)
+    return (None, id) if match is None else (int(match[1]), match[2])
 
 
 def pack_extra(error: Mapping[str, Any] | None, wait: Wait | None, payload: Any) -> bytes | None:

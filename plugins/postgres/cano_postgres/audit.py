@@ -14,6 +14,7 @@ from cano import AuditEntry, Commit, RunRecord, Signal
 from cano_msgspec.packing import audit_entry
 
 from cano_postgres.connection import Connection
+from cano_postgres.signals import THIS, key_of
 from cano_postgres.work import Rows, Statement, Work
 
 _VALUES: LiteralString = "SELECT %s::text, %s::text, %s::text, %s::float8, %s::bytea"
@@ -23,7 +24,7 @@ _COMMITTED: LiteralString = f"""{_INTO}{_VALUES} WHERE EXISTS (
     SELECT FROM journal WHERE run = (SELECT id FROM runs WHERE run_id = %s) AND mark = %s AND {_NOW})"""
 _CREATED: LiteralString = f"{_INTO}{_VALUES} WHERE EXISTS (SELECT FROM runs WHERE run_id = %s AND {_NOW})"
 _SENT: LiteralString = f"""{_INTO}{_VALUES} WHERE EXISTS (
-    SELECT FROM signals WHERE run_id = %s AND own = %s AND sha256(signal) = sha256(%s) AND {_NOW})"""
+    SELECT FROM signals WHERE {THIS} AND {_NOW})"""
 _EXISTS: LiteralString = f"{_INTO}{_VALUES} WHERE EXISTS (SELECT FROM runs WHERE run_id = %s)"
 _ADD: LiteralString = """
     INSERT INTO audit (run_id, action, actor, at, detail, mark)
@@ -54,7 +55,7 @@ def created(work: Work, run: RunRecord, entry: AuditEntry) -> Audited:
 
 def sent(work: Work, run_id: str, signal: Signal, entry: AuditEntry) -> Audited:
     """Return the work of storing a signal, with its entry."""
-    return Audited(work, (_SENT, (*row_of(entry), run_id, signal.own, signal.id.encode())))
+    return Audited(work, (_SENT, (*row_of(entry), run_id, *key_of(signal.key))))
 
 
 def deleted(work: Work, run_id: str, entry: AuditEntry) -> Audited:

@@ -13,6 +13,7 @@ from cano_postgres import streams
 from cano_postgres.arrays import Array, bigs, blobs, flags, integers, reals, texts
 from cano_postgres.attributes import written
 from cano_postgres.audit import committed
+from cano_postgres.signals import key_of
 from cano_postgres.streams import size_of_all
 from cano_postgres.work import Rows, Statement
 
@@ -52,9 +53,9 @@ _CHANGES = """
         SELECT id, head, seq, state, status, at, mark, changes FROM made
     ), taken AS (
         UPDATE signals SET consumed = true, payload = NULL
-        FROM unnest(%s::text[], %s::bytea[], %s::boolean[]) AS consumed (run_id, signal, own), made
+        FROM unnest(%s::text[], %s::boolean[], %s::bigint[], %s::bytea[]) AS consumed (run_id, own, addressee, id), made
         WHERE made.run_id = consumed.run_id AND signals.run_id = consumed.run_id AND signals.own = consumed.own
-            AND sha256(signals.signal) = sha256(consumed.signal)
+            AND signals.addressee = consumed.addressee AND sha256(signals.signal_id) = sha256(consumed.id)
     )
     SELECT run_id, tail FROM made"""
 _MADE = """
@@ -70,7 +71,7 @@ class Append:
         plain: whether it is a plain step, as most are: the run continues, without wait, signal or release.
         line: the fields of every commit.
         rest: the fields that most commits leave unset.
-        consumed: the ids of the consumed signals, each with whether it is the engine's own.
+        consumed: the keys of the consumed signals, as columns have them.
         more: statements for the same transaction, which do nothing unless the commit is applied in it.
         ends: whether the run ends or is parked, of which other backends are notified after the commit.
     """
@@ -85,8 +86,7 @@ class Append:
         changes = pack_changes(commit.changed, commit.removed, commit.own, commit.own_removed)
         extra = pack_extra(commit.error, commit.wait, commit.payload)
         status, wait = commit.status, commit.wait if commit.status is RunStatus.PARKED else None
-        self.consumed = [(signal.encode(), False) for signal in commit.consumed]
-        self.consumed += [(signal.encode(), True) for signal in commit.own_consumed]
+        self.consumed = [key_of(key) for key in commit.consumed_keys]
         weight = 1 + size // LARGE  # a large entry takes as long to read as many small ones
         self.line = (
             commit.run_id, commit.token, commit.expected_seq, commit.seq, commit.state, commit.at, getrandbits(63),
@@ -146,4 +146,4 @@ def _packed(kinds: Sequence[Callable[[Sequence[Any]], Array]], rows: Sequence[Se
 
 _LINE = texts, bigs, bigs, bigs, texts, reals, bigs, blobs, integers
 _REST = texts, reals, blobs, flags, blobs, flags
-_CONSUMED = texts, blobs, flags
+_CONSUMED = texts, flags, bigs, blobs

@@ -8,7 +8,8 @@
   key, and `load` reads only the entries after the last compaction. Each key has a row whose `part` is 0 and, if commits
   have appended to its value, one for each compaction since: with the parts that were appended, and the entry as `part`.
   So a compaction writes the new parts only. `content` is null if nothing was set.
-- `signals` has the signals sent to a run, even before the run exists. A consumed signal keeps its id.
+- `signals` has the signals sent to a run, even before the run exists. A consumed signal keeps its id. Its
+  `addressee` is the seq of the wait that it answers, or ANY: ids are unique for each.
 - `runs.wake` is the time from which a parked run can continue: the end of its wait, or minus infinity once its signal
   has come. So one index finds the runs that are ready, however many are parked and however many signals no run awaits.
 - `runs.ended` is the time of the last update of a run that has ended. No other run has an entry in its index.
@@ -32,9 +33,11 @@ from hashlib import sha256
 from typing import Any, LiteralString, NamedTuple
 
 from cano import StoreUnavailableError
-from cano_msgspec.packing import DamagedError, apart, pack_changes, unpack_changes
+from cano_msgspec.packing import DamagedError, addressed, apart, pack_changes, unpack_changes
 from psycopg import AsyncConnection, sql
 
+ANY = -1
+"""The `addressee` of a signal that is for any wait."""
 _PAGE = 1000
 
 
@@ -50,6 +53,15 @@ async def _apart(connection: AsyncConnection[Any]) -> None:
         last = rows[-1][0], rows[-1][1]
 
 
+async def _address(connection: AsyncConnection[Any]) -> None:
+    """Take the addressees out of the ids of callers' signals."""
+    for row, signal in await (await connection.execute(_TO_WAITS, binary=True)).fetchall():
+        to, id = addressed(signal)
+        if to is not None:
+            await connection.execute("UPDATE signals SET addressee = %s, signal_id = %s WHERE id = %s", (to, id, row))
+
+
+_TO_WAITS = "SELECT id, signal_id FROM signals WHERE NOT own AND position('\\000wait '::bytea IN signal_id) = 1"
 _WITH_NUL = """
     SELECT run, line, changes FROM journal
     WHERE (run, line) > (%s, %s) AND position('\\000'::bytea IN changes) > 0 ORDER BY run, line LIMIT %s"""
@@ -214,6 +226,14 @@ MIGRATIONS: tuple[tuple[Step, ...], ...] = (
             CASE WHEN status IN ('succeeded', 'failed', 'cancelled') THEN updated END
         ) STORED""",
         "CREATE INDEX runs_by_end ON runs (status, ended) WHERE ended IS NOT NULL",
+    ),
+    (
+        "ALTER TABLE signals ADD COLUMN addressee bigint NOT NULL DEFAULT -1",
+        "DROP INDEX signals_sent",
+        # so that a process of an earlier version fails that is still connected
+        "ALTER TABLE signals RENAME COLUMN signal TO signal_id",
+        _address,
+        "CREATE UNIQUE INDEX signals_sent ON signals (run_id, own, addressee, sha256(signal_id))",
     ),
 )
 """The statements and functions that migrate a schema from each version to the next; the first creates the tables."""

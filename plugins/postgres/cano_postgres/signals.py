@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import LiteralString
 
-from cano import Signal, Signals
+from cano import Signal, SignalKey, Signals
 from cano_msgspec.packing import payload_bytes, unreadable
 
 from cano_postgres.connection import Connection
+from cano_postgres.schema import ANY
 from cano_postgres.work import Rows, Statement
 
 _PUT = """
-    INSERT INTO signals (run_id, own, signal, name, payload) VALUES (%s, %s, %s, %s, %s)
-    ON CONFLICT (run_id, own, sha256(signal)) DO NOTHING"""
+    INSERT INTO signals (run_id, own, addressee, signal_id, name, payload) VALUES (%s, %s, %s, %s, %s, %s)
+    ON CONFLICT (run_id, own, addressee, sha256(signal_id)) DO NOTHING"""
 _PUT_WITHIN = """
-    INSERT INTO signals (run_id, own, signal, name, payload)
-    SELECT %s::text, %s::boolean, %s::bytea, %s::bytea, %s::bytea WHERE %s > (
+    INSERT INTO signals (run_id, own, addressee, signal_id, name, payload)
+    SELECT %s::text, %s::boolean, %s::bigint, %s::bytea, %s::bytea, %s::bytea WHERE %s > (
         SELECT count(*) FROM (
             SELECT FROM signals WHERE run_id = %s AND NOT consumed AND NOT own LIMIT %s
         ) AS waiting)
-    ON CONFLICT (run_id, own, sha256(signal)) DO NOTHING"""
-_KNOWN = "SELECT EXISTS (SELECT FROM signals WHERE run_id = %s AND own = %s AND sha256(signal) = sha256(%s))"
+    ON CONFLICT (run_id, own, addressee, sha256(signal_id)) DO NOTHING"""
+THIS: LiteralString = "run_id = %s AND own = %s AND addressee = %s AND sha256(signal_id) = sha256(%s)"
+_KNOWN: LiteralString = f"SELECT EXISTS (SELECT FROM signals WHERE {THIS})"
 LOCK = """
     SELECT pg_advisory_xact_lock(key) FROM (
         SELECT DISTINCT hashtextextended(run_id, 0) AS key FROM unnest(%s::text[]) AS run_id ORDER BY key OFFSET 0
@@ -36,17 +39,24 @@ A transaction that stores a signal, or parks a run until one comes, begins with 
 two such transactions for one run, which may not exist yet, the second sees what the first has done.
 """
 OLDEST = """
-    SELECT signal, name, payload, own FROM signals
+    SELECT signal_id, name, payload, own, addressee FROM signals
     WHERE run_id = %s AND name = %s AND own = %s AND NOT consumed ORDER BY id LIMIT 1"""
 
 _REWRITE = """
     UPDATE signals SET payload = given.payload
-    FROM unnest(%s::boolean[], %s::bytea[], %s::bytea[]) AS given (own, signal, payload)
-    WHERE run_id = %s AND signals.own = given.own AND sha256(signals.signal) = sha256(given.signal) AND NOT consumed"""
-_EVERY = "SELECT signal, name, payload, own, consumed FROM signals WHERE run_id = %s ORDER BY id"
+    FROM unnest(%s::boolean[], %s::bigint[], %s::bytea[], %s::bytea[]) AS given (own, addressee, id, payload)
+    WHERE run_id = %s AND signals.own = given.own AND signals.addressee = given.addressee
+        AND sha256(signals.signal_id) = sha256(given.id) AND NOT consumed"""
+_EVERY = "SELECT signal_id, name, payload, own, addressee, consumed FROM signals WHERE run_id = %s ORDER BY id"
 _RECIPIENTS = """
     SELECT DISTINCT run_id FROM signals
     WHERE NOT EXISTS (SELECT FROM runs WHERE runs.run_id = signals.run_id)"""
+
+
+def key_of(key: SignalKey) -> tuple[bool, int, bytes]:
+    """Return a signal's key as its columns have it. A NULL would differ from itself in a unique index."""
+    own, to, id = key
+    return own, ANY if to is None else to, id.encode()
 
 
 class Put:
@@ -62,10 +72,11 @@ class Put:
         payload = payload_bytes(signal.payload)
         self.run_id = self.news = run_id
         self.size = len(payload or b"")
-        values = run_id, signal.own, signal.id.encode(), signal.name.encode(), payload
+        key = run_id, *key_of(signal.key)
+        values = *key, signal.name.encode(), payload
         self._put: list[Statement] = [(_PUT, values)]
         if most is not None:
-            self._put = [(_PUT_WITHIN, (*values, most, run_id, most)), (_KNOWN, values[:3])]
+            self._put = [(_PUT_WITHIN, (*values, most, run_id, most)), (_KNOWN, key)]
 
     def statements(self, *, again: bool) -> Sequence[Statement]:
         """Return the insertion, which may be repeated: then the id exists."""
@@ -86,8 +97,8 @@ class Rewrite:
         payloads = [payload_bytes(signal.payload) for signal in signals]
         self.run_id = run_id
         self.size = sum(len(payload or b"") for payload in payloads)
-        ids = [signal.id.encode() for signal in signals]
-        self._values = [signal.own for signal in signals], ids, payloads, run_id
+        keys = [key_of(signal.key) for signal in signals]
+        self._values = *([key[at] for key in keys] for at in range(3)), payloads, run_id
 
     def statements(self, *, again: bool) -> Sequence[Statement]:
         """Return the update, which may be repeated."""
@@ -107,15 +118,15 @@ async def oldest(connection: Connection, run_id: str, name: str, own: bool) -> S
 async def every(connection: Connection, run_id: str) -> Signals:
     """Return all signals sent to the run."""
     waiting: list[Signal] = []
-    consumed: tuple[list[str], list[str]] = [], []
+    consumed: list[SignalKey] = []
     cursor = await connection.execute(_EVERY, (run_id,), binary=True)
     for *columns, gone in await cursor.fetchall():
         signal = _read(run_id, *columns)
         if gone:
-            consumed[signal.own].append(signal.id)
+            consumed.append(signal.key)
         else:
             waiting.append(signal)
-    return Signals(waiting, *consumed)
+    return Signals.of(waiting, consumed)
 
 
 async def missing_recipients(connection: Connection) -> list[str]:
@@ -123,9 +134,9 @@ async def missing_recipients(connection: Connection) -> list[str]:
     return [run_id for (run_id,) in await (await connection.execute(_RECIPIENTS)).fetchall()]
 
 
-def _read(run_id: str, signal: bytes, name: bytes, payload: bytes | None, own: bool) -> Signal:
+def _read(run_id: str, signal: bytes, name: bytes, payload: bytes | None, own: bool, addressee: int) -> Signal:
     """Return the signal in a row. Raise SerializationError if the row is corrupt."""
     try:
-        return Signal(signal.decode(), name.decode(), payload, own)
+        return Signal(signal.decode(), name.decode(), payload, own, None if addressee == ANY else addressee)
     except UnicodeDecodeError as error:
         raise unreadable(run_id, f"its signal {signal!r} is corrupt") from error

@@ -30,7 +30,7 @@ from cano_msgspec.packing import pack_extra, payload_bytes, stale, unreadable
 
 from cano_redis import audit, reading, scripts, streams
 from cano_redis.news import News
-from cano_redis.packing import number, pack_line, pairs, split, text, texts, time
+from cano_redis.packing import field_of, number, pack_line, pairs, split, text, texts, time
 from cano_redis.pump import Pump
 from cano_redis.records import claimed, fields, whole
 from cano_redis.server import Server
@@ -360,7 +360,7 @@ class Engine:
         """Return a signal's id, name, whether it has a payload, and that."""
         try:
             payload = payload_bytes(signal.payload)
-            return text(signal.id), text(signal.name), b"0" if payload is None else b"1", payload or b""
+            return field_of(signal.key), text(signal.name), b"0" if payload is None else b"1", payload or b""
         except SerializationError as error:
             raise _of(error, run_id) from None
 
@@ -451,7 +451,7 @@ class Engine:
         own, own_removed = pairs(commit.own), commit.own_removed
         op, at, (changed, appended) = self._op(), commit.at, split(commit.changed)
         made = (commit.changed, removed, commit.own, own_removed) if seq != expected else None
-        rest = texts(removed), texts(commit.consumed), texts(commit.own_consumed), texts(own_removed), own
+        rest = texts(removed), *_consumed(commit), texts(own_removed), own
         plain = made is not None and status is RunStatus.RUNNING and not (release or any(rest))
         arguments = [
             op, number(commit.token), number(expected), number(seq), status.value.encode(), text(commit.state),
@@ -470,6 +470,14 @@ class Engine:
             *arguments, *(b"%d" % len(some) for some in rest), until, *awaited, b"1" if release else b"0",
             *(each for some in rest for each in some),
         ]  # fmt: skip
+
+
+def _consumed(commit: Commit) -> tuple[list[bytes], list[bytes]]:
+    """Return the fields of the consumed signals: those of users, and the engine's own."""
+    fields: tuple[list[bytes], list[bytes]] = [], []
+    for key in commit.consumed_keys:
+        fields[key[0]].append(field_of(key))
+    return fields
 
 
 def _packed(attributes: Mapping[str, bytes]) -> tuple[bytes, ...]:

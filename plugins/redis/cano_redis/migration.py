@@ -11,7 +11,7 @@ from cano_redis.failures import code
 from cano_redis.packing import ask, pack_line, unpack_line
 from cano_redis.settings import Settings
 
-SCHEMA = 4
+SCHEMA = 5
 _PAGE = 256
 _MOVED = b"a later version of cano-redis has migrated the store; upgrade this one"
 
@@ -20,11 +20,19 @@ async def migrate(connection: AbstractConnection, settings: Settings, schema: in
     """Migrate a store of an earlier schema. Repeated, or by several processes, it does no harm.
 
     Each run is migrated at once. From then on, processes of the earlier version can no longer write to it. Schema 3
-    differs only in that no value is in parts, which its processes could not read.
+    differs only in that no value is in parts, which its processes could not read. In schema 4, the ids of signals to a
+    wait had its seq.
     """
     keys = settings.keys
     if schema < 3:
         await _migrate_runs(connection, keys)
+    ids = await ask(connection, "HKEYS", keys + b"numbers")
+    for id in [*ids, *await ask(connection, "SMEMBERS", keys + b"orphans")]:
+        try:
+            await ask(connection, "EVALSHA", scripts.ADDRESS.sha, 1, keys + b"run:" + id, keys, id)
+        except ResponseError as error:
+            if code(error) != "WRONGTYPE":  # another program has replaced a key; `load` reports that
+                raise
     await ask(connection, "SET", keys + b"schema", SCHEMA)
 
 

@@ -9,11 +9,13 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from cano import Appended, SerializationError
+from cano import Appended, SerializationError, SignalKey
 from cano_msgspec.packing import DamagedError, Values, parts_of, with_appended
 from msgspec import MsgspecError
 from msgspec.msgpack import Decoder, Encoder
 from redis.asyncio.connection import AbstractConnection
+
+_TO = b"\xff"
 
 
 class Body(NamedTuple):
@@ -126,6 +128,20 @@ def unpack_line(line: bytes) -> tuple[int, Body | None]:
         return int(digits), found._replace(changed=with_appended(found.changed), own=with_appended(found.own))
     except (MsgspecError, RecursionError, ValueError) as error:
         raise DamagedError(f"an entry of its history is corrupt: {error}") from error
+
+
+def field_of(key: SignalKey) -> bytes:
+    """Return the field of a signal in the hash of its kind. That of one to a wait cannot be UTF-8, as ids are."""
+    _, to, id = key
+    return text(id) if to is None else b"%b%d %b" % (_TO, to, text(id))
+
+
+def key_of(own: bool, field: bytes) -> SignalKey:
+    """Return the key of a signal from its field. Raise ValueError if that is corrupt."""
+    if field[:1] != _TO:
+        return own, None, field.decode()
+    to, _, id = field[1:].partition(b" ")
+    return own, int(to), id.decode()
 
 
 def texts(values: Iterable[Any]) -> list[bytes]:

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
-from cano import RunFilter, RunRecord, RunStatus, Signal, Signals, Transition
+from cano import RunFilter, RunRecord, RunStatus, Signal, SignalKey, Signals, Transition
 from cano_msgspec.packing import DamagedError, unreadable
 
-from cano_redis.packing import OP, pack_line, unpack_line, unpaired
+from cano_redis.packing import OP, key_of, pack_line, unpack_line, unpaired
 from cano_redis.records import STATUSES, listed
 
 
@@ -83,8 +83,9 @@ def signal(run_id: str, name: str, own: bool, id: bytes, known: bytes | None, pa
     try:
         if known is None or known[:1] != b"w" or known[17:].decode() != name:
             raise unreadable(run_id, f"its signal {id!r} is corrupt")
-        return Signal(id.decode(), name, payload, own)
-    except UnicodeDecodeError as error:
+        _, to, its = key_of(own, id)
+        return Signal(its, name, payload, own, to)
+    except ValueError as error:
         raise unreadable(run_id, f"its signal {id!r} is corrupt: {error}") from error
 
 
@@ -96,17 +97,19 @@ def signals(run_id: str, *kinds: Any) -> Signals:
         kinds: the signals of users, and the payloads of the waiting ones; then the same of the engine's own.
     """
     found: list[tuple[bytes, Signal]] = []
-    consumed: tuple[list[str], list[str]] = [], []
+    consumed: list[SignalKey] = []
     try:
         for own, flat, payloads in zip((False, True), kinds[::2], kinds[1::2], strict=True):
             known, with_payload = unpaired(flat), unpaired(payloads)
             waiting = [(id, value) for id, value in known.items() if value[:1] == b"w"]
-            consumed[own].extend(id.decode() for id, value in known.items() if value == b"c")
-            if len(waiting) + len(consumed[own]) != len(known) or with_payload.keys() - known.keys():
+            gone = [key_of(own, id) for id, value in known.items() if value == b"c"]
+            consumed += gone
+            if len(waiting) + len(gone) != len(known) or with_payload.keys() - known.keys():
                 raise unreadable(run_id, "its signals are corrupt")
             for id, value in waiting:
-                found.append((value[1:17], Signal(id.decode(), value[17:].decode(), with_payload.get(id), own)))
-    except (DamagedError, UnicodeDecodeError) as error:
+                _, to, its = key_of(own, id)
+                found.append((value[1:17], Signal(its, value[17:].decode(), with_payload.get(id), own, to)))
+    except (DamagedError, ValueError) as error:
         raise unreadable(run_id, f"its signals are corrupt: {error}") from error
     found.sort(key=itemgetter(0))
-    return Signals([signal for _, signal in found], *consumed)
+    return Signals.of([signal for _, signal in found], consumed)

@@ -9,7 +9,7 @@ from itertools import chain
 from operator import attrgetter
 from typing import Any, NamedTuple, TypeGuard
 
-from cano import Commit, RunStatus, Wait
+from cano import Commit, RunStatus, SignalKey, Wait
 from cano_msgspec.packing import LARGE, pack_changes, pack_extra, size_of, stale
 
 from cano_sqlite import streams
@@ -56,20 +56,20 @@ class Append(Job):
         line: state, time and packed changes of the entry; then the id, seq and token that the run must have.
         changes: the keys that are set, and those that are removed; then the same of the engine's own values.
         rest: what only a commit that is not plain has: status, packed error and payload, wait, whether the lease is
-            released, and the consumed signals, each with whether it is the engine's own.
+            released, and the keys of the consumed signals.
         attributes: the run's search attributes, if they change.
         chunks: what it adds to the run's streams.
         tails: the tails of the store's runs.
     """
 
     run_id: str
-    rest: tuple[str, bytes | None, Wait | None, bool, Sequence[tuple[str, bool]]] = "running", None, None, False, ()
+    rest: tuple[str, bytes | None, Wait | None, bool, Sequence[SignalKey]] = "running", None, None, False, ()
     attributes: dict[str, bytes] | None = None
 
     def __init__(self, commit: Commit, tails: Tails) -> None:
         (
-            run_id, token, expected_seq, seq, state, status, changed, removed, error, wait, payload, consumed,
-            release, own, own_removed, own_consumed, attributes, chunks, at,
+            run_id, token, expected_seq, seq, state, status, changed, removed, error, wait, payload, _,
+            release, own, own_removed, _, _, attributes, chunks, at,
         ) = commit  # fmt: skip
         self.run_id = run_id
         self.seq = seq
@@ -86,9 +86,8 @@ class Append(Job):
         self.plain = size < LARGE and is_step(commit)
         self.chunks = () if self.plain else tuple(chunks)
         if not self.plain:
-            signals = [*((id, False) for id in consumed), *((id, True) for id in own_consumed)]
             self.attributes = None if attributes is None else dict(attributes)
-            self.rest = status.value, pack_extra(error, wait, payload), wait, release, signals
+            self.rest = status.value, pack_extra(error, wait, payload), wait, release, commit.consumed_keys
 
     def do(self, connection: sqlite3.Connection) -> None:
         """Apply the commit inside a transaction. Raise ConflictError if it is stale; then nothing is written."""
@@ -116,8 +115,8 @@ class Append(Job):
         if self.attributes is not None:
             write(connection, run_id, self.attributes, new=False)
         streams.add(connection, run_id, self.chunks)
-        for signal, is_own in consumed:
-            consume(connection, run_id, signal, is_own)
+        if consumed:
+            consume(connection, run_id, consumed)
         if awaited is not None:
             mark_answered(connection, run_id)
         (tail,) = connection.execute("SELECT tail FROM runs WHERE run_id = ?", (run_id,)).fetchone()

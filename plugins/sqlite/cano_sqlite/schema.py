@@ -12,7 +12,8 @@
   appended, and the entry as `part`. So a compaction writes the new parts only. `content` is NULL if nothing was set.
 - `marks` has the seq and the id of the journal entry of each compaction. So a part of a long history is found without
   the entries after it.
-- `signals` has the signals sent to a run, even before the run exists. A consumed signal keeps its id.
+- `signals` has the signals sent to a run, even before the run exists. A consumed signal keeps its id. Its
+  `addressee` is the seq of the wait that it answers, or ANY: ids are unique for each.
 - `runs.wake` is the time from which a parked run can continue: the end of its wait, or DUE once its signal has come. So
   one index finds the runs that are ready, however many are parked and however many signals no run awaits.
 - `news` has the last runs that were released or deleted, NULL for any run: what no other table shows to those who look
@@ -33,10 +34,12 @@ import sqlite3
 from pathlib import Path
 
 from cano import StoreUnavailableError
-from cano_msgspec.packing import DamagedError, apart, pack_changes, unpack_changes
+from cano_msgspec.packing import DamagedError, addressed, apart, pack_changes, unpack_changes
 
 APPLICATION_ID = 0x43616E6F  # "Cano": distinguishes our files from those of other programs
 
+ANY = -1
+"""The `addressee` of a signal that is for any wait."""
 DUE = "-9e999"
 """Minus infinity, as SQL."""
 ENDED = "status IN ('cancelled', 'failed', 'succeeded')"
@@ -282,6 +285,28 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         f"CREATE INDEX runs_by_update ON runs (status, updated) WHERE {ENDED}",
         "PRAGMA user_version = 14",
     ),
+    (
+        # `signal` has a new name, so that a process of an earlier version fails that still has the file open
+        f"""CREATE TABLE addressed_signals (
+            id INTEGER PRIMARY KEY,
+            run_id TEXT NOT NULL,
+            own INTEGER NOT NULL DEFAULT 0,
+            addressee INTEGER NOT NULL DEFAULT {ANY},
+            signal_id TEXT NOT NULL,
+            name TEXT NOT NULL,
+            payload BLOB,
+            consumed INTEGER NOT NULL DEFAULT 0,
+            UNIQUE (run_id, own, addressee, signal_id)
+        )""",
+        f"""INSERT INTO addressed_signals
+            SELECT id, run_id, own, iif(own, {ANY}, cano_addressee(CAST(signal AS BLOB))),
+                iif(own, signal, CAST(cano_addressed_id(CAST(signal AS BLOB)) AS TEXT)), name, payload, consumed
+            FROM signals""",
+        "DROP TABLE signals",
+        "ALTER TABLE addressed_signals RENAME TO signals",
+        "CREATE INDEX signals_waiting ON signals (run_id, name) WHERE consumed = 0",
+        "PRAGMA user_version = 15",
+    ),
 )
 """The statements that migrate a file from each schema version to the next; the first creates the tables."""
 
@@ -295,6 +320,8 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
     version = check(connection, path)
     if version < len(MIGRATIONS):
         connection.create_function("cano_apart", 1, _apart, deterministic=True)
+        connection.create_function("cano_addressee", 1, _addressee, deterministic=True)
+        connection.create_function("cano_addressed_id", 1, _addressed_id, deterministic=True)
     for migration in MIGRATIONS[version:]:
         for statement in migration:
             connection.execute(statement)
@@ -306,6 +333,15 @@ def _apart(blob: bytes) -> bytes:
         return pack_changes(*apart(unpack_changes(blob)))
     except DamagedError:
         return blob
+
+
+def _addressee(id: bytes) -> int:
+    to = addressed(id)[0]
+    return ANY if to is None else to
+
+
+def _addressed_id(id: bytes) -> bytes:
+    return addressed(id)[1]
 
 
 def check(connection: sqlite3.Connection, path: Path) -> int:

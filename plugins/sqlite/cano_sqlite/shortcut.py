@@ -54,7 +54,7 @@ class Shortcut:
         if worker.under_way or count >= MOST:
             return False
         (
-            run_id, token, before, seq, state, _, changed, removed, _, _, _, _, _, _, _, _, _, _, at,
+            run_id, token, before, seq, state, _, changed, removed, _, _, _, _, _, _, _, _, _, _, _, at,
         ) = commit  # fmt: skip
         tail = self._tails.find(run_id)
         if (

@@ -197,10 +197,10 @@ class Memory:
             for key, value in values.items()
         ]
         rows["signals"] = [
-            {"run": id, "waiting": (own, signal) in box.waiting}
-            | box.waiting.get((own, signal), Signal(signal, "", own=own))._asdict()
+            {"run": id, "waiting": key in box.waiting}
+            | box.waiting.get(key, Signal(key[2], "", own=key[0], to=key[1]))._asdict()
             for id, box in mail.items()
-            for own, signal in sorted(box.seen)
+            for key in sorted(box.seen, key=repr)
         ]  # fmt: skip
         return rows
 
@@ -221,9 +221,10 @@ class Memory:
 
         for row in rows["signals"]:
             box = boxes.setdefault(row["run"], _Mailbox())
-            box.seen.add((row["own"], row["id"]))
+            signal = Signal(**{name: row[name] for name in Signal._fields})
+            box.seen.add(signal.key)
             if row["waiting"]:
-                box.waiting[row["own"], row["id"]] = Signal(row["id"], row["name"], row["payload"], row["own"])
+                box.waiting[signal.key] = signal
         backend._mail = boxes
         self._backend = backend
 

@@ -202,7 +202,7 @@ async def expectant(store: Any, honest: Any, commit: Any) -> None:
     """Take the ids that a commit consumes for known, whether or not they came."""
     await honest(commit)
     store._mail.setdefault(commit.run_id, SimpleNamespace(waiting={}, seen=set())).seen.update(
-        (False, id) for id in commit.consumed
+        (False, None, id) for id in commit.consumed
     )
 
 
@@ -434,7 +434,7 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
     # signals
     "takes signals for good": (
         {"next_signal": lambda s, honest, run_id, *name: then(
-            honest(run_id, *name), lambda signal: signal and s._mail[run_id].waiting.pop((False, signal.id)))},
+            honest(run_id, *name), lambda signal: signal and s._mail[run_id].waiting.pop((False, None, signal.id)))},
         "taking_a_signal_leaves_it"),
     "drops signals to runs that are not parked": (
         {"put_signal": lambda s, honest, run_id, signal: (
@@ -453,7 +453,7 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
         "a_signal_sent_twice_counts_once"),
     "forgets consumed ids": (
         {"put_signal": lambda s, honest, run_id, signal: (
-            (False, signal.id) not in s._mail.get(run_id, NO_MAIL).waiting
+            (False, None, signal.id) not in s._mail.get(run_id, NO_MAIL).waiting
             and s._mail.get(run_id, NO_MAIL).seen.clear(),
             honest(run_id, signal))[1]},
         "a_consumed_signal_does_not_come_back"),
@@ -469,7 +469,7 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
         "no_two_queues_are_one"),
     "has one signal of an id in all": (
         {"put_signal": lambda s, honest, run_id, signal: (
-            None if any((False, signal.id) in mail.seen for mail in s._mail.values()) else honest(run_id, signal))},
+            None if any(signal.key in mail.seen for mail in s._mail.values()) else honest(run_id, signal))},
         "signals_are_apart"),
     "consumes all of a name": (
         altered(consumed=lambda s, c: [
@@ -478,7 +478,7 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
         "a_commit_consumes_exactly_what_it_names"),
     "consumes before it commits": (
         {"commit": lambda s, honest, c: (
-            [s._mail.get(c.run_id, NO_MAIL).waiting.pop((False, i), None) for i in c.consumed], honest(c))[1]},
+            [s._mail.get(c.run_id, NO_MAIL).waiting.pop((False, None, i), None) for i in c.consumed], honest(c))[1]},
         "a_refused_commit_consumes_nothing a_stale_seq_is_refused a_stale_token_is_refused"),
     # the engine's own
     "keeps the engine's values in the data": (
@@ -511,11 +511,31 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
     "consumes signals of either kind": (
         altered(**dict.fromkeys(("consumed", "own_consumed"), lambda s, c: [*c.consumed, *c.own_consumed])),
         "the_engines_signals_are_consumed_apart"),
+    "drops the addressee": (
+        {"put_signal": lambda s, honest, run_id, signal: honest(run_id, signal._replace(to=None))},
+        "signals_to_a_wait_are_apart signals_to_a_wait_are_consumed_apart"),
+    "consumes signals of an id to any wait": (
+        altered(answered=lambda s, c: [(to, id) for _, to, id in s._mail.get(c.run_id, NO_MAIL).waiting
+                                       if to is not None and id in {id for _, id in c.answered}]),
+        "signals_to_a_wait_are_consumed_apart"),
+    "consumes a signal for any wait with that to one": (
+        altered(consumed=lambda s, c: [*c.consumed, *(id for _, id in c.answered)]),
+        "signals_to_a_wait_are_consumed_apart"),
+    "reads an addressee from an id": (
+        {"put_signal": lambda s, honest, run_id, signal: honest(
+            run_id, signal._replace(id=signal.id[8:], to=int(signal.id[6]))
+            if signal.id.startswith("\0wait") else signal)},
+        "signals_to_a_wait_are_apart"),
+    "finds no signals to a wait": (
+        {"next_signal": lambda s, honest, run_id, name, own=False: next(
+            (x for x in s._mail.get(run_id, NO_MAIL).waiting.values()
+             if (x.name, x.own, x.to) == (name, own, None)), None)},
+        "signals_to_a_wait_wake_a_run"),
     "wakes runs for signals of users only": (
         altered(wait=lambda s, c: c.wait and c.wait._replace(own=False)), "only_its_kind_of_signal_wakes_a_run"),
     "counts no recipients of the engine's signals": (
         listed("missing_recipients", lambda s, ids: [
-            i for i in ids if not all(own for own, _ in s._mail[i].seen)]),
+            i for i in ids if not all(own for own, *_ in s._mail[i].seen)]),
         "early_signals_of_the_engine_wake_a_run"),
     "deletes no signal of the engine": (
         {"delete": lambda s, honest, run_id: [mail := s._mail.get(run_id), then(honest(run_id), lambda there: (

@@ -142,7 +142,7 @@ async def test_an_answer_before_the_wait(kernel: Kernel, world: World, interview
     await world.settle()
     first, second = interview.tokens
     for token in (first, second):
-        await world.store(kernel).backend.put_signal("r", Signal(f"\0wait {token.split(':')[1]} x{token}", "answer"))
+        await world.store(kernel).backend.put_signal("r", Signal(f"x{token}", "answer", to=int(token.split(":")[1])))
     assert await kernel.signal("r", "answer", 2, wait=second) is False  # the question was answered above
     interview.gate.set()
     assert (await handle.result()).data == {"answers": ["one", None]}
@@ -425,7 +425,7 @@ async def test_an_answer_to_another_question(kernel: Kernel, world: World, inter
     (token,) = interview.tokens
     backend = world.store(kernel).backend
     for seq in (0, 7):
-        await backend.put_signal("r", Signal(f"\0wait {seq} late", "answer"))
+        await backend.put_signal("r", Signal("late", "answer", to=seq))
     await world.clock.advance(3)
     assert (await world.look("r")).seq == 1
     assert (await kernel.explain("r")).reason is Standstill.WAITING_FOR_SIGNAL

@@ -74,7 +74,7 @@ class TestDamage(DamageContract):
             (f"UPDATE journal SET run = 7777 WHERE {MINE} AND seq = 3",),
             (f"UPDATE journal SET packed = '' WHERE {MINE} AND seq = 3",),
         ],
-        "signal": [("UPDATE signals SET signal = '\\xff' WHERE run_id = %(run)s",)],
+        "signal": [("UPDATE signals SET signal_id = '\\xff' WHERE run_id = %(run)s",)],
     }
 
     @pytest.fixture(autouse=True)

@@ -40,7 +40,7 @@ _FILL_RUNS = """
         CASE n %% 2 WHEN 1 THEN 'go'::bytea END
     FROM generate_series(1, 10000) AS n"""
 _FILL_SIGNALS = """
-    INSERT INTO signals (run_id, signal, name) SELECT n::text, '1', 'other' FROM generate_series(1, 10000) AS n"""
+    INSERT INTO signals (run_id, signal_id, name) SELECT n::text, '1', 'other' FROM generate_series(1, 10000) AS n"""
 
 
 @pytest.fixture
@@ -224,7 +224,7 @@ async def test_no_signal_of_another_process_is_missed(
 
         await do(signals.LOCK, [run_id])  # what another backend sends, up to its COMMIT
         if first == "signal":
-            await do("INSERT INTO signals (run_id, signal, name) VALUES (%s, '1', 'go')", run_id)
+            await do("INSERT INTO signals (run_id, signal_id, name) VALUES (%s, '1', 'go')", run_id)
             commit = step(1, status=RunStatus.PARKED, wait=WAIT, release=True)._replace(run_id=run_id)
             late = asyncio.ensure_future(store.commit(commit))
         else:

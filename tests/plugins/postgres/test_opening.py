@@ -141,7 +141,7 @@ async def test_an_earlier_version_that_is_connected(url: str, schema: str, ask: 
     await store.open()
     await store.create(new_run())
 
-    with pytest.raises(psycopg.errors.InvalidColumnReference):
+    with pytest.raises(psycopg.errors.UndefinedColumn):
         ask(put)
     with pytest.raises(psycopg.errors.UndefinedColumn):
         ask(append)

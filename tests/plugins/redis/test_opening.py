@@ -147,8 +147,8 @@ async def test_a_user_with_few_rights(a_server: Start) -> None:
 
 async def test_schema_versions(store: RedisBackend, ask: Ask, redis: RedisServer, prefix: str) -> None:
     """A store of a newer version is refused, and so are keys of another program."""
-    assert await ask("GET", ":schema") == b"4"
-    for there, problem in (("5", "schema version 5, but .* up to 4"), ("x", "belong to another program")):
+    assert await ask("GET", ":schema") == b"5"
+    for there, problem in (("6", "schema version 6, but .* up to 5"), ("x", "belong to another program")):
         await ask("SET", ":schema", there)
         with pytest.raises(StoreUnavailableError, match=problem):
             await RedisBackend(path=str(redis.socket), prefix=prefix).open()
@@ -257,7 +257,7 @@ async def test_tls(a_server: Start, tmp_path: Path) -> None:
     await store.commit(step(1, changed={"a": bytes(1_000_000)}))
     assert (await loaded(store)).seq == 1
     await store.close()
-    assert server.cli("get", "{cano}:schema") == "4"
+    assert server.cli("get", "{cano}:schema") == "5"
 
     with pytest.raises(StoreUnavailableError, match="certificate verify failed"):
         await RedisBackend("localhost", port, tls=True).open()

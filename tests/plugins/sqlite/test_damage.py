@@ -103,7 +103,7 @@ class TestDamage(DamageContract):
         "signal": [
             ("UPDATE signals SET payload = 'text' WHERE run_id = :run",),
             ("UPDATE signals SET payload = 5 WHERE run_id = :run",),
-            ("UPDATE signals SET signal = x'00', payload = NULL WHERE run_id = :run",),
+            ("UPDATE signals SET signal_id = x'00', payload = NULL WHERE run_id = :run",),
         ],
     }
 

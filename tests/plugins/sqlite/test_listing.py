@@ -44,7 +44,7 @@ _FILL = (
         'succeeded' END, 0, n, 0, 1, NULL, NULL, 0, CASE n % 2 WHEN 1 THEN 9e9 END,
         CASE n % 2 WHEN 1 THEN 'go' END, 0""",
     "INSERT INTO definitions SELECT n, 'flow ' || (n % 10), '1', 'f1', n",
-    "INSERT INTO signals (run_id, signal, name) SELECT n, '1', 'other'",
+    "INSERT INTO signals (run_id, signal_id, name) SELECT n, '1', 'other'",
     """INSERT INTO attributes
         SELECT n, 'tenant', CAST('s' || CASE WHEN n % 3 THEN 'most' ELSE n % 1000 END AS BLOB), n""",
     "INSERT INTO attributes SELECT n, 'amount', CAST('n3' || (50000 + n) AS BLOB), n",

@@ -327,7 +327,7 @@ async def test_an_earlier_version_that_has_the_file_open(path: Path) -> None:
                 SELECT id, head, seq + 1, 'running', ?, ?, ? FROM runs WHERE run_id = ?""",
                 ("S1", NOW, pack_changes({"\0key": b"v"}, ()), "run"),
             )
-        with pytest.raises(sqlite3.OperationalError, match="ON CONFLICT"):
+        with pytest.raises(sqlite3.OperationalError, match="no column named signal"):
             connection.execute(
                 """INSERT INTO signals (run_id, signal, name, payload) VALUES ('run', 'a', 'b', NULL)
                 ON CONFLICT (run_id, signal) DO NOTHING"""

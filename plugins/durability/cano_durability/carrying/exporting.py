@@ -64,7 +64,7 @@ async def export(
         )
     for signal in signals.waiting:
         yield writer.frame(*packed(signal, clean))
-    for ids in (*grouped(signals.consumed, own=False), *grouped(signals.own_consumed, own=True)):
+    for ids in grouped(signals):
         yield writer.frame(*packed(ids, clean))
     yield writer.end()
 

@@ -23,6 +23,7 @@ from cano import (
     RunStatus,
     SerializationError,
     Signal,
+    Signals,
     StoreError,
     Transition,
 )
@@ -129,7 +130,7 @@ class _Importer:
             if self.run_id in self._kernel.active:
                 raise self._taken("this kernel executes a run with this id", None)
             waiting = await self._backend.signals(self.run_id)
-            if waiting.waiting or waiting.consumed:
+            if waiting.waiting or waiting.consumed or waiting.answered:
                 raise self._taken("signals were sent to this id, and wait for its run", None)
             return False
         if found.holder is not None and found.holder.startswith(IMPORTING):
@@ -206,11 +207,11 @@ class _Importer:
 
     async def _consume(self, ids: Consumed, record: RunRecord, seq: int) -> None:
         """Keep that signals with these ids were consumed: a second signal with one of them is ignored."""
-        for id in ids.ids:
-            await self._backend.put_signal(self.run_id, Signal(id, "", own=ids.own))
+        for own, to, id in ids.keys:
+            await self._backend.put_signal(self.run_id, Signal(id, "", own=own, to=to))
         commit = restated(record._replace(seq=seq, status=RunStatus.RUNNING, wait=None), record.token, record.updated)
-        consumed = commit._replace(own_consumed=ids.ids) if ids.own else commit._replace(consumed=ids.ids)
-        await self._backend.commit(consumed)
+        _, consumed, own_consumed, answered = Signals.of((), ids.keys)
+        await self._backend.commit(commit._replace(consumed=consumed, own_consumed=own_consumed, answered=answered))
 
     async def _complete(self, token: int) -> None:
         """Commit what no transition has: the run as it is."""

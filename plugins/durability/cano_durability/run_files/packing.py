@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from cano import Appended, RunRecord, RunStatus, Signal, SizeLimits, Transition, Wait
+from cano import Appended, RunRecord, RunStatus, Signal, SignalKey, Signals, SizeLimits, Transition, Wait
 
 from cano_durability.keys import AWAITED, IMPORT, MARK, OF, STREAMS
 from cano_durability.run_files.frames import Frame
@@ -15,15 +16,22 @@ from cano_durability.sealing.seals import SEAL
 Clean = Callable[[str, Any, bool], Any]
 """Returns an encoded value as it is exported: called with its key, the value, and whether it is the engine's own."""
 
+_ADDRESSED = re.compile(r"\0wait ([0-9]{1,15}) (.*)", re.DOTALL)
 IDS = 1000
 """The most ids in a frame."""
 
 
 class Consumed(NamedTuple):
-    """Ids of consumed signals: callers' or, with `own`, the engine's."""
+    """Ids of consumed signals: callers' or, with `own`, the engine's; or `to` and id of those to one wait."""
 
     ids: list[str]
     own: bool
+    answered: list[tuple[int, str]]
+
+    @property
+    def keys(self) -> list[SignalKey]:
+        """The keys of the signals."""
+        return [*((self.own, None, id) for id in self.ids), *((False, to, id) for to, id in self.answered)]
 
 
 LEFT_OUT = {
@@ -80,7 +88,7 @@ class Unpacker:
             "fingerprint": _text,
             "seq": _count, "token": _count, "created": _time, "updated": _time, "at": _time,
             "status": _status, "error": self._error, "wait": self._wait,
-            "removed": _texts, "own_removed": _texts, "ids": _texts,
+            "removed": _texts, "own_removed": _texts, "ids": _texts, "to": _seq, "answered": _answered,
         }  # fmt: skip
 
     def unpacked(self, frame: Frame) -> Any:
@@ -89,11 +97,12 @@ class Unpacker:
         if kind is None:
             raise ValueError(f"its kind {frame.meta['kind']!r:.30} is unknown")
         names = [name for name in kind._fields if name not in LEFT_OUT.get(kind, ())]
-        if frame.meta.keys() != {"kind", *names}:
-            raise ValueError(f"a {frame.meta['kind']} has {sorted(frame.meta.keys() ^ {'kind', *names})!r:.100}")
+        meta = _with_addresses(frame.meta)
+        if meta.keys() != {"kind", *names}:
+            raise ValueError(f"a {meta['kind']} has {sorted(meta.keys() ^ {'kind', *names})!r:.100}")
         values, found = _Values(frame.values), dict[str, Any]()
         for name in names:
-            value = frame.meta[name]
+            value = meta[name]
             try:
                 if name in ("data", "changed") or (name == "own" and kind in (RunRecord, Transition)):
                     found[name] = values.mapping(value, own=name == "own")
@@ -199,6 +208,33 @@ def _count(value: Any) -> int:
     return value
 
 
+def _seq(value: Any) -> int | None:
+    return None if value is None else _count(value)
+
+
+def _answered(value: Any) -> list[tuple[int, str]]:
+    if not isinstance(value, list):
+        raise TypeError(f"it is {value!r:.50}, not a list")
+    return [(_count(to), _text(id)) for to, id in value]
+
+
+def _with_addresses(meta: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the JSON of a frame. In the signals of an earlier version, the ids have the waits that they answer."""
+    if meta["kind"] == "signal" and "to" not in meta:
+        to, id = (None, meta.get("id")) if meta.get("own") else _addressed(meta.get("id"))
+        return {**meta, "to": to, "id": id}
+    if meta["kind"] == "consumed" and "answered" not in meta:
+        found = [(None, id) if meta.get("own") else _addressed(id) for id in _texts(meta.get("ids"))]
+        answered = [[to, id] for to, id in found if to is not None]
+        return {**meta, "ids": [id for to, id in found if to is None], "answered": answered}
+    return meta
+
+
+def _addressed(id: Any) -> tuple[int | None, Any]:
+    match = _ADDRESSED.fullmatch(id) if isinstance(id, str) else None
+    return (None, id) if match is None else (int(match[1]), match[2])
+
+
 def _time(value: Any) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
         raise ValueError(f"it is {value!r:.50}, not a time")
@@ -215,7 +251,12 @@ def _status(value: Any) -> RunStatus:
     return RunStatus(value)
 
 
-def grouped(ids: Iterable[str], own: bool) -> list[Consumed]:
-    """Return the ids of consumed signals, in groups of a frame."""
-    every = list(ids)
-    return [Consumed(every[at : at + IDS], own) for at in range(0, len(every), IDS)]
+def grouped(signals: Signals) -> Iterator[Consumed]:
+    """Yield the consumed signals, in groups of a frame."""
+    consumed, own, answered = [*signals.consumed], [*signals.own_consumed], [*signals.answered]
+    for at in range(0, len(consumed), IDS):
+        yield Consumed(consumed[at : at + IDS], False, [])
+    for at in range(0, len(own), IDS):
+        yield Consumed(own[at : at + IDS], True, [])
+    for at in range(0, len(answered), IDS):
+        yield Consumed([], False, answered[at : at + IDS])

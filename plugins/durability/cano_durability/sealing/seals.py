@@ -17,7 +17,7 @@ from hashlib import blake2b
 from itertools import repeat
 from typing import Any, NamedTuple
 
-from cano import Appended, Commit, RunRecord, RunStatus, Transition, Wait
+from cano import Appended, Commit, RunRecord, RunStatus, SignalKey, Transition, Wait
 
 SEAL = "seal"
 """The name of the engine's value that is the seal of a run's last commit; in its history, that of each entry's."""
@@ -89,13 +89,13 @@ class SealedRun:
         self._total = combined(self.tags.values())
 
     @classmethod
-    def new(cls, record: RunRecord, history: Iterable[Transition], consumed: Iterable[Name]) -> SealedRun:
+    def new(cls, record: RunRecord, history: Iterable[Transition], consumed: Iterable[SignalKey]) -> SealedRun:
         """Return a run that has no seal yet, with a new key.
 
         Args:
             record: the run, as it is stored.
             history: its history.
-            consumed: the ids of the signals that it has consumed.
+            consumed: the keys of the signals that it has consumed.
         """
         run = cls(record, Seal(os.urandom(SIZE), _bytes(0), b"", b""))
         run.seal = Seal(run.seal.key, run.signals(consumed), run.chain(NO_LINK, history), b"")
@@ -128,17 +128,17 @@ class SealedRun:
             before = self.link(before, entry, each)
         return before
 
-    def signals(self, consumed: Iterable[Name]) -> bytes:
-        """Return the combined tags of the ids of consumed signals."""
-        ids = (("consumed own" if own else "consumed", id.encode(errors="surrogatepass")) for own, id in consumed)
+    def signals(self, consumed: Iterable[SignalKey]) -> bytes:
+        """Return the combined tags of consumed signals."""
+        ids = ((f"consumed{' own' * key[0]}", sealed_id(key).encode(errors="surrogatepass")) for key in consumed)
         return _bytes(combined(tag(self.seal.key, name, id, b"signal") for name, id in ids))
 
-    def after(self, commit: Commit, consumed: Iterable[Name]) -> Next:
+    def after(self, commit: Commit, consumed: Iterable[SignalKey]) -> Next:
         """Return the run after `commit`, whose values are as they will be stored.
 
         Args:
             commit: the commit, without a seal.
-            consumed: the ids of the signals that it really consumes.
+            consumed: the keys of the signals that it really consumes.
         """
         seal, known, total = self.seal, self.tags, self._total
         changed = written = self._written(commit.changed, commit.own)
@@ -204,6 +204,14 @@ def tags(
 def names(users: Iterable[str], own: Iterable[str]) -> list[Name]:
     """Return names of both kinds: of users, and of the engine."""
     return [*((False, name) for name in users), *((True, name) for name in own)]
+
+
+def sealed_id(key: SignalKey) -> str:
+    """Return `to` and id of a signal as one text, as in the seals of earlier versions. No other signal has the same."""
+    own, to, id = key
+    if to is not None:
+        return f"\0wait {to} {id}"
+    return f"\0{id}" if not own and id.startswith("\0") else id
 
 
 def combined(tags: Iterable[int]) -> int:

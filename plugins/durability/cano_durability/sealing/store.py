@@ -24,6 +24,7 @@ from cano import (
     RunRecord,
     SerializationError,
     Signal,
+    SignalKey,
     Signals,
     StoreBackend,
     StoreError,
@@ -36,7 +37,7 @@ from cano_durability.bounds import count_of, off_loop
 from cano_durability.inspection.reencrypting import Reencrypted, reencrypted
 from cano_durability.keys import MARK
 from cano_durability.sealing.marks import Mark, mark_place, marked
-from cano_durability.sealing.seals import NO_LINK, SEAL, Name, Seal, SealedRun, names
+from cano_durability.sealing.seals import NO_LINK, SEAL, Seal, SealedRun, sealed_id
 
 R = TypeVar("R")
 
@@ -328,10 +329,9 @@ class SealedStore:
             payload=self._wrapped(commit.payload, run_id, PAYLOAD, commit.seq),
             chunks=self.wrapped_chunks(run_id, commit.chunks),
         )
-        consumed: set[Name] = set()
-        if commit.consumed or commit.own_consumed:  # the store ignores ids of signals that do not wait
-            waiting = {(each.own, each.id) for each in (await self.inner.signals(run_id)).waiting}
-            consumed = waiting & {*names(commit.consumed, commit.own_consumed)}
+        consumed: set[SignalKey] = set()
+        if keys := commit.consumed_keys:  # the store ignores those of signals that do not wait
+            consumed = {each.key for each in (await self.inner.signals(run_id)).waiting} & {*keys}
         after = run.after(stored, consumed)
         seal = self.wrapped_seal(after.seal, run_id, commit.seq)
         stored = stored._replace(own={**stored.own, SEAL: seal})
@@ -357,7 +357,7 @@ class SealedStore:
         if run is not None:
             return run
         history = await self.inner.history(commit.run_id)
-        consumed = names(*(await self.inner.signals(commit.run_id))[1:])
+        consumed = (await self.inner.signals(commit.run_id)).consumed_keys
         return await off_loop(len(history), lambda: SealedRun.new(record, history, consumed))
 
     # leases
@@ -427,7 +427,7 @@ class SealedStore:
                     break
             expected, head = run.seal.consumed, run.seal.head
             signals = await self.inner.signals(run_id)
-            if hmac.compare_digest(run.signals(names(*signals[1:])), expected):
+            if hmac.compare_digest(run.signals(signals.consumed_keys), expected):
                 return signals
             if head == before:  # the run did not change meanwhile
                 raise _changed(run_id, "its consumed signals are not those that it consumed")
@@ -613,7 +613,7 @@ def _bound(run: SealedRun | None) -> bool | None:
 
 def _signal_key(signal: Signal) -> str:
     kind = "own signal" if signal.own else "signal"
-    return f"{PREFIX}{kind} {len(signal.name)} {signal.name} {signal.id}"
+    return f"{PREFIX}{kind} {len(signal.name)} {signal.name} {sealed_id(signal.key)}"
 
 
 def _key(name: str, *, own: bool) -> str:

@@ -228,10 +228,10 @@ async def test_a_consumed_signal_that_is_put_back_is_refused(kernel: Kernel) -> 
     handle = await kernel.start(flow, run_id="one")
     await handle._run.ended()
     assert (await backend.signals("one")).consumed == ["first"]
-    backend.inner._mail["one"].waiting[False, "first"] = sent
+    backend.inner._mail["one"].waiting[False, None, "first"] = sent
     with pytest.raises(SerializationError, match="its consumed signals are not those that it consumed"):
         await kernel.run(flow, run_id="one")
-    del backend.inner._mail["one"].waiting[False, "first"]
+    del backend.inner._mail["one"].waiting[False, None, "first"]
     await kernel.signal("one", "paid", 600)
     assert (await kernel.run(flow, run_id="one")).data["paid"] == 1200
 
@@ -498,4 +498,4 @@ def test_every_field_is_decided() -> None:
         "own_removed",
         "origin",
     }
-    assert {*Signal._fields} == {"id", "name", "payload", "own"}
+    assert {*Signal._fields} == {"id", "name", "payload", "own", "to"}
