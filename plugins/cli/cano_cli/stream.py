@@ -9,6 +9,7 @@ from cano import Kernel, StreamItem
 from cano.safe_text import escaped
 
 from cano_cli.completing import run_argument
+from cano_cli.hints import word
 from cano_cli.jsonable import dumps
 from cano_cli.settings import Settings, follow_option, json_option, store_option
 from cano_cli.stores import with_store
@@ -37,8 +38,14 @@ def stream(
             for name in await attached.channels():
                 click.echo(dumps(name) if as_json else escaped(name))
             return
+        found = False
         async for item in attached.stream(channel, after, follow=follow):
+            found = True
             click.echo(dumps(_as_json(item)) if as_json else _line(item))
+
+        if not found and channel not in (names := await attached.channels()):
+            others = f"its channels are {', '.join(map(repr, names))}" if names else "it has no channels"
+            click.echo(f"run {word(run)} has emitted nothing to channel {channel!r}; {others}", err=True)
 
     with_store(settings, store, action)
 

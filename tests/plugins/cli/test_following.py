@@ -63,6 +63,10 @@ def test_a_stream_is_shown(cano: Cano, url: str) -> None:
         {"offset": 2, "superseded": [[1, 1]]}, {"offset": 3, "value": "bad\x1b[31m"}, {"offset": 4, "value": {"n": 1}},
     ]  # fmt: skip
     assert cano("stream", "missing", "x", "--store", url).exit_code == 2
+    misspelt = cano("stream", "r", "answr", "--store", url)
+    assert (misspelt.exit_code, misspelt.stdout) == (0, "")
+    assert misspelt.stderr == "run r has emitted nothing to channel 'answr'; its channels are 'answer', 'log\\n'\n"
+    assert cano("stream", "r", "answer", "--store", url, "--after", "9").stderr == ""
 
 
 def test_events_are_shown(cano: Cano, url: str) -> None:
