@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping, Sequence
+from contextlib import suppress
 from typing import Any
 
-from cano import RunRecord, RunStatus, Wait, is_held, is_queued
+from cano import CanoError, Kernel, RunRecord, RunStatus, Wait, is_held, is_queued
 
 from cano_cli.hints import word
 from cano_cli.times import iso, when
@@ -37,6 +38,30 @@ def waits_for(wait: Wait | None) -> str:
     if wait is not None and wait.child is None:
         parts.append(f" then {wait.then}")
     return ",".join(parts)
+
+
+async def with_own_waits(
+    kernel: Kernel, records: Sequence[RunRecord], known: MutableMapping[tuple[str, int], Wait | None]
+) -> list[RunRecord]:
+    """Return the runs with their real waits. A listed wait ends earlier if the run will be late before.
+
+    Args:
+        kernel: the kernel on their store.
+        records: the runs.
+        known: the waits found by earlier calls, by run and step; those of this call are added.
+    """
+    found = []
+    for record in records:
+        if record.status is RunStatus.PARKED and record.wait is not None and record.wait.until is not None:
+            visit = record.run_id, record.seq
+            if visit not in known:
+                known[visit] = record.wait
+                with suppress(CanoError):  # it is corrupt, or was deleted meanwhile
+                    if (view := await kernel.get(record.run_id)).seq == record.seq:
+                        known[visit] = view.wait
+            record = record._replace(wait=known[visit])
+        found.append(record)
+    return found
 
 
 def detail_of(record: RunRecord, now: float) -> str:

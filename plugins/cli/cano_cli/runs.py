@@ -8,7 +8,7 @@ from cano import Kernel, RunRecord, RunStatus
 from cano_cli.completing import workflow_names
 from cano_cli.hints import word
 from cano_cli.jsonable import dumps
-from cano_cli.records import detail_of, record_as_json, status_of
+from cano_cli.records import detail_of, record_as_json, status_of, with_own_waits
 from cano_cli.settings import Settings, json_option, store_option
 from cano_cli.stores import with_store
 from cano_cli.tables import show
@@ -62,6 +62,8 @@ def runs(
     async def action(kernel: Kernel) -> tuple[list[RunRecord], float]:
         more = None if limit is None else limit + 1
         found = await kernel.runs(workflow=workflow, status=status, limit=more, where=where)
+        if not as_json:  # which lists any number of runs, and this reads each
+            found = await with_own_waits(kernel, found, {})
         return found, kernel.clock.time()
 
     found, now = with_store(settings, store, action)

@@ -7,14 +7,14 @@ import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
-from cano import Kernel, RunRecord, RunStatus, TransientStoreError
+from cano import Kernel, RunRecord, RunStatus, TransientStoreError, Wait
 
 from cano_cli.completing import workflow_names
 from cano_cli.durations import METAVAR, duration
 from cano_cli.errors import one_line
 from cano_cli.hints import word
 from cano_cli.jsonable import dumps
-from cano_cli.records import detail_of, record_as_json, status_of
+from cano_cli.records import detail_of, record_as_json, status_of, with_own_waits
 from cano_cli.safe_lines import line
 from cano_cli.settings import Settings, json_option, store_option
 from cano_cli.stores import with_store
@@ -60,7 +60,8 @@ def top(ctx: click.Context, *, store: str | None, workflow: str | None, interval
     """Show live which runs are late, failed, running or parked, until Ctrl-C.
 
     Late is a run that no process executes, or that is parked although its time has come. Of each kind the newest 100
-    runs are read. With --json, or if the output is not a terminal, it is printed once.
+    runs are read. With --json, or if the output is not a terminal, it is printed once. A run that takes longer than
+    its workflow expects counts only if it is one of these; `cano show RUN` says so.
     """
     settings: Settings = ctx.obj
     live = sys.stdout.isatty() and not as_json
@@ -85,15 +86,18 @@ def top(ctx: click.Context, *, store: str | None, workflow: str | None, interval
         click.echo(text)
 
 
-async def look(kernel: Kernel, workflow: str | None = None) -> Look:
-    """Read the runs of each kind."""
+async def look(
+    kernel: Kernel, workflow: str | None = None, waits: dict[tuple[str, int], Wait | None] | None = None
+) -> Look:
+    """Read the runs of each kind. `waits` has the waits that an earlier look has read, see `with_own_waits`."""
     statuses = RunStatus.INTERRUPTED, RunStatus.FAILED, RunStatus.RUNNING, RunStatus.PARKED
     found = [await kernel.runs(workflow=workflow, status=status, limit=MOST + 1) for status in statuses]
     now = kernel.clock.time()
     runs: dict[str, list[RunRecord]] = {kind: [] for kind in KINDS}
     for kind, records in zip(KINDS, found, strict=True):
-        for record in records[:MOST]:
-            runs["late" if _is_late(record, now) else kind].append(record)
+        late = {record.run_id for record in records[:MOST] if _is_late(record, now)}
+        for record in await with_own_waits(kernel, records[:MOST], {} if waits is None else waits):
+            runs["late" if record.run_id in late else kind].append(record)
     return Look(now, runs, frozenset(kind for kind, each in zip(KINDS, found, strict=True) if len(each) > MOST))
 
 
@@ -153,13 +157,14 @@ async def _watch(kernel: Kernel, workflow: str | None, interval: float) -> None:
     from rich.console import Console
     from rich.live import Live
 
-    console, found = Console(), await look(kernel, workflow)
+    waits: dict[tuple[str, int], Wait | None] = {}
+    console, found = Console(), await look(kernel, workflow, waits)
     with Live(console=console, screen=True, auto_refresh=False) as live:
         problem = ""
         while True:
             live.update(draw(found, console.width, console.height, problem), refresh=True)
             await asyncio.sleep(interval)
             try:
-                found, problem = await look(kernel, workflow), ""
+                found, problem = await look(kernel, workflow, waits), ""
             except TransientStoreError as error:
                 problem = line(one_line(error))

@@ -47,3 +47,22 @@ def test_show(cano: Callable[..., Result], store: str) -> None:
     assert "; late: the run takes longer than the expected 0.2 s" in cano("explain", "o-1").stdout
     assert [(late["step"], late["within"]) for late in found["late"]] == [(False, 0.2)]
     assert datetime.fromisoformat(found["waits_for"]["until"]).timestamp() == pytest.approx(until, abs=1)
+
+
+def test_lists_show_when_the_wait_ends(cano: Callable[..., Result], store: str) -> None:
+    """`runs` and `top` show when the wait of the task ends, not when the run will be late."""
+    flow = Workflow("ask", name="order", expect=Expect(within=600)).register("ask", ask).add_exit_state("done")
+
+    async def leave() -> None:
+        async with Kernel(store=store) as kernel:
+            await kernel.start(flow, {}, run_id="o-1")
+
+    asyncio.run(leave())
+
+    for command in ("runs", "top"):
+        printed = cano(command).stdout
+        assert "waits for signal 'paid', until " in printed
+        assert "(in 24 hours), then done" in printed
+    (listed,) = json.loads(cano("top", "--json").stdout)["parked"]
+    shown = json.loads(cano("show", "o-1", "--json").stdout)
+    assert listed["waits_for"]["until"] == shown["waits_for"]["until"]
