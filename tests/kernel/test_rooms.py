@@ -17,7 +17,7 @@ BUDGETS = {
     "": 1_705,  # the top floor: hooks, protocols, records, errors, options
     "data": 587,
     "model": 869,
-    "engine": 1_743,
+    "engine": 1_746,
     "runtime": 293,
     "concurrency": 713,
     "plugins": 517,
@@ -25,7 +25,7 @@ BUDGETS = {
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
 DURABILITY = {
-    "": 2_263, "batches": 411, "bulk": 138, "carrying": 338, "families": 92, "inspection": 711, "lateness": 293,
+    "": 2_267, "batches": 411, "bulk": 138, "carrying": 338, "families": 92, "inspection": 711, "lateness": 293,
     "looking": 144, "outbox": 84, "recovery": 621, "run_files": 381, "sealing": 843, "searching": 138,
     "selecting": 231, "streaming": 588, "submitting": 78,
 }  # fmt: skip

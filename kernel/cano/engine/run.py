@@ -59,14 +59,15 @@ class Run(Strand):
         restored_values: the engine's own values in the record that a resumed run continues from.
         carried: texts of observers that are stored with the run; see `carry`.
         successor: the object that continues the run after this one was parked, or None.
+        attributes: the search attributes that steps have changed while no store kept the run, as `Step` has them.
         emitter: writes what the run's steps emit; None before they emit anything.
         askers: the number of handles to the run, and of callers that wait for its end or have got its error.
     """
 
     __slots__ = (
-        "__weakref__", "_ended", "_stop", "askers", "bound", "caller", "carried", "due", "emitter", "error", "held",
-        "journal", "parent", "parent_id", "restored_values", "resumed", "run_id", "status", "successor", "timeout",
-        "wait", "waits_for",
+        "__weakref__", "_ended", "_stop", "askers", "attributes", "bound", "caller", "carried", "due", "emitter",
+        "error", "held", "journal", "parent", "parent_id", "restored_values", "resumed", "run_id", "status",
+        "successor", "timeout", "wait", "waits_for",
     )  # fmt: skip
 
     def __init__(
@@ -99,6 +100,7 @@ class Run(Strand):
         self.step = Step(self, plan.start)
         self.askers = 0
         self.emitter: Emitter | None = None
+        self.attributes: Mapping[str, tuple[bool, Any]] = NO_VALUES
         self._ended: asyncio.Future[None] | float | None = None  # a float once it has stopped
         self._stop: Stop | None = None
 
@@ -473,6 +475,8 @@ class Run(Strand):
     def _check_stopped(self) -> None:
         """Before a step, or before the first: return the slots of the state before, whose step is committed.
 
+        Keep the attributes that this step has set, should the run be parked and so stored.
+
         Raises:
             asyncio.CancelledError: the run is to end; its task has swallowed an earlier cancellation.
         """
@@ -480,6 +484,8 @@ class Run(Strand):
             release(self, keep=len(self.plan.limiters))
         if self.is_to_end():
             raise asyncio.CancelledError
+        if self.journal is None and (given := self.step._detail_or_default.attributes):
+            self.attributes = {**self.attributes, **given}
 
     def _ended_with(self, error: BaseException) -> BaseException:
         """Set the status that `error` ends the run with, and return the error to raise."""

@@ -141,8 +141,9 @@ class StoredRuns:
         parent_id: str | None,
         limit: tuple[float, float] | None,
         kept: Mapping[str, Any] = _NOTHING,
+        given: Mapping[str, tuple[bool, Any]] = _NOTHING,
     ) -> RunRecord:
-        """Return the record of a new run, with these values of the engine's own.
+        """Return the record of a new run, with these values of the engine's own, and attributes that steps have set.
 
         Raises:
             SerializationError: its data cannot be stored.
@@ -151,8 +152,11 @@ class StoredRuns:
         base = data.base
         values = await off_loop(len(base), lambda: {key: encode(key, base[key], run_id) for key in base}, self.clock)
         own, found = dict(kept) if limit is None else {**kept, DEADLINE: limit}, None
-        if plan.flow.attributes and (found := self.tracked(plan, run_id).next(base.get)) is not None:
-            own[ATTRIBUTES] = found.packed()
+        if plan.flow.attributes:
+            tracked = self.tracked(plan, run_id)
+            tracked.given.update(given)
+            if (found := tracked.next(base.get)) is not None:
+                own[ATTRIBUTES] = found.packed()
         return RunRecord(
             run_id=run_id, workflow=plan.name, version=plan.version, fingerprint=plan.fingerprint,
             state=plan.start.name, data=values, parent=parent_id, created=now, updated=now, holder=self.holder,
@@ -410,7 +414,7 @@ class StoredRuns:
             raise ConfigurationError(message, run_id=run.run_id, state=run.step.state)
         limit = None if run.timeout is None or run.due is None else (run.timeout, run.due)
         since = self.elapsed()
-        record = await self.new_record(run.plan, run.view, run.run_id, run.parent_id, limit)
+        record = await self.new_record(run.plan, run.view, run.run_id, run.parent_id, limit, given=run.attributes)
         record = record._replace(state=state_name(run.step.state), seq=run.steps)
         journal = Journal(
             self, self.register(run.plan), record, commits_steps=False, safe_until=since + self.safe,

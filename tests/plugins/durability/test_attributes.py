@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from decimal import Decimal
@@ -27,8 +28,10 @@ from cano import (
     TypeMismatchError,
     WorkflowError,
     current_step,
+    wait_for,
 )
 from cano import Workflow as Flow
+from cano.search_attributes import encoded
 from cano_memory import MemoryBackend
 from cano_retry import Fixed
 
@@ -46,12 +49,14 @@ class Watched(MemoryBackend):
     Attributes:
         commits: all commits.
         created: all new runs.
+        parked: set once a run was parked.
     """
 
     def __init__(self, strict: bool = True) -> None:
         super().__init__(strict=strict)
         self.commits: list[Commit] = []
         self.created: list[RunRecord] = []
+        self.parked = asyncio.Event()
 
     async def close(self) -> None:
         """Keep everything."""
@@ -65,6 +70,8 @@ class Watched(MemoryBackend):
         """Note the commit."""
         await super().commit(commit, audit)
         self.commits.append(commit)
+        if commit.status is RunStatus.PARKED:
+            self.parked.set()
 
 
 def flow_of(*steps: Callable[[Any], Any], **options: Any) -> Flow[str]:
@@ -108,6 +115,40 @@ async def test_they_follow_keys(strict: bool) -> None:
     written = [None if commit.attributes is None else sorted(commit.attributes) for commit in store.commits]
     steps = [["amount", "n", "plan", "tenant"], None, ["n", "tenant"]]
     assert written == (steps if strict else steps[2:]), "a store that does not survive gets the end alone"
+
+
+async def test_a_run_that_is_stored_when_it_waits_has_them() -> None:
+    """Also what earlier steps have set, unless they failed; and what they let follow its key again."""
+    store, failed = Watched(), list[int]()
+
+    def first(data: Any) -> None:
+        current_step().attributes["tenant"] = "set"
+        current_step().attributes["plan"] = Plan.PAID
+        current_step().attributes["amount"] = Decimal(1)
+        data["tenant"], data["plan"] = "key", Plan.FREE
+
+    def second(data: Any) -> str:
+        del current_step().attributes["plan"]
+        current_step().attributes["amount"] = None
+        return "again"
+
+    async def again(data: Any) -> str:
+        if not failed:
+            failed.append(1)
+            current_step().attributes["n"] = 9
+            raise ValueError
+        return wait_for("go", then="END")
+
+    flow = flow_of(first, second)
+    flow.register("again", again, config=TaskConfig(retry=Fixed(1, 0)))
+    async with Kernel(store=store) as kernel:
+        handle = await kernel.start(flow, run_id="r", keep=False)
+        await store.parked.wait()
+        assert await attributes(kernel) == {"tenant": "set", "plan": "free"}
+        assert store.created[0].attributes == {"tenant": encoded("set"), "plan": encoded("free")}
+        await kernel.signal("r", "go")
+        await handle.result()
+        assert await attributes(kernel) == {"tenant": "set", "plan": "free"}
 
 
 async def test_steps_set_them() -> None:
