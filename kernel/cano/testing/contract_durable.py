@@ -14,6 +14,7 @@ from itertools import chain
 from pathlib import Path
 
 from cano.errors import StoreUnavailableError
+from cano.optional_stores import StreamingStore
 from cano.protocols import StoreBackend
 from cano.records import RunRecord, RunStatus, Wait
 from cano.signals import Signal
@@ -36,6 +37,7 @@ from cano.testing.contract_base import (
     value,
     values,
 )
+from cano.testing.contract_streams import chunk, contents
 
 
 class Worker:
@@ -152,6 +154,26 @@ class DurableClauses(Contract):
             assert await store.next_signal("run", "go") == Signal("3", "go", value(store, "3"))
             assert await store.claim("run", "third", LATER, LATER + 9) is None
             await store.commit(step(2, token=2))
+
+    @clause_of_url
+    async def test_streams_survive_reopening(self, url: str) -> None:
+        """A store that is opened again has the same streams, to which more is added; no chunk is written twice."""
+        async with self.opened(url) as store:
+            if not isinstance(store, StreamingStore):
+                return
+            await store.create(new_run())
+            written, committed, other = chunk(store, 2, size=2), chunk(store, 3), chunk(store, 1, "other")
+            await store.write_stream("run", 1, [written])
+            await store.commit(step(1, chunks=[committed, other]))
+
+        async with self.opened(url) as store:
+            assert isinstance(store, StreamingStore)
+            assert await contents(store) == [written, committed]
+            assert await contents(store, channel="other") == [other]
+            more = chunk(store, 4)
+            await store.write_stream("run", 1, [chunk(store, 3, text=" again"), more])
+            assert await contents(store) == [written, committed, more]
+            assert sorted(await store.channels("run")) == ["answer", "other"]
 
     @clause_of_url
     async def test_closing_finishes_what_is_under_way(self, url: str) -> None:

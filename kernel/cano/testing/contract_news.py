@@ -5,22 +5,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
-from cano.optional_stores import NotifyingStore, PruningStore
+from cano.optional_stores import NotifyingStore, PruningStore, StreamingStore
 from cano.protocols import StoreBackend
 from cano.records import RunStatus
 from cano.signals import Signal
 from cano.testing.contract_base import NOW, Contract, clause_of_url, deleted, free_run, new_run, step
+from cano.testing.contract_streams import chunk, contents
 
 
 class News:
-    """The notifications of a store. With `fails`, the watcher raises an exception for each."""
+    """The notifications of a store, or only those of chunks. With `fails`, the watcher raises an exception for each."""
 
-    def __init__(self, store: NotifyingStore, patience: float, *, fails: bool = False) -> None:
+    def __init__(self, store: Any, patience: float, *, fails: bool = False, chunks: bool = False) -> None:
         self._told: asyncio.Queue[str | None] = asyncio.Queue()
         self._patience = patience
         self._fails = fails
-        store.watch(self._tell)
+        (store.watch_streams if chunks else store.watch)(self._tell)
 
     def _tell(self, run_id: str | None) -> None:
         self._told.put_nowait(run_id)
@@ -76,6 +78,26 @@ class NewsClauses(Contract):
                 await news.of("deleted")
             await two.create(free_run("free"))
             await news.of("free")
+
+    @clause_of_url
+    async def test_chunks_are_told(self, url: str) -> None:
+        """A store that notifies and keeps streams tells the watchers of `watch_streams` of the chunks of others."""
+        async with self.two(url) as (one, two):
+            if not (one and isinstance(one, StreamingStore) and isinstance(two, StreamingStore)):
+                return
+            assert hasattr(one, "watch_streams"), "a store with notify and streams has watch_streams"
+            for run_id in ("written", "committed"):
+                await two.create(new_run(run_id))
+            news = News(one, self.patience / 6, chunks=True)
+            for last in (1, 2, 3):  # one notification may be of the begin of watching
+                await two.write_stream("written", 1, [chunk(two, last)])
+                await news.of("written", None)
+                assert len(await contents(one, "written")) == last
+                news.drop()
+                await two.commit(step(last, "committed", chunks=[chunk(two, last)]))
+                await news.of("committed", None)
+                assert len(await contents(one, "committed")) == last
+                news.drop()
 
     @clause_of_url
     async def test_news_is_told_of_any_id(self, url: str) -> None:

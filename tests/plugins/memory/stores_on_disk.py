@@ -193,6 +193,55 @@ class Indiscreet(Telling):
         await LogBackend.close(self)
 
 
+class Streaming(Telling):
+    """Keeps streams, and notifies the other backends of their chunks."""
+
+    listeners: ClassVar[dict[LogBackend, Callable[[str | None], None]]] = {}
+    write_stream, read_stream, channels = logged("write_stream"), unlogged("read_stream"), unlogged("channels")
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.capabilities = Capabilities(notify=True, streams=True)
+
+    def watch_streams(self, tell: Callable[[str | None], None]) -> None:
+        """Notify `tell` of chunks from now on."""
+        self.listeners[self] = tell
+
+    def log(self, name: str, args: Sequence[Any]) -> None:
+        """Write, and notify the other backends of chunks."""
+        super().log(name, args)
+        for other in [each for each in self.listeners if each is not self and each.path == self.path]:
+            if name == "write_stream" or getattr(args[0], "chunks", False):
+                self.listeners[other](getattr(args[0], "run_id", args[0]))
+
+    async def close(self) -> None:
+        """Close, and receive no more notifications."""
+        self.listeners.pop(self, None)
+        await super().close()
+
+
+class Hushed(Streaming):
+    """Tells once that chunks may have been written, and never again."""
+
+    def watch_streams(self, tell: Callable[[str | None], None]) -> None:
+        """Notify once."""
+        tell(None)
+
+
+class Discreet(Streaming):
+    """Tells of the chunks of commits only."""
+
+    def log(self, name: str, args: Sequence[Any]) -> None:
+        """Send a notification, unless the chunks come at once."""
+        LogBackend.log(self, name, args) if name == "write_stream" else super().log(name, args)
+
+
+class Fleeting(Streaming):
+    """Keeps the chunks that come at once in memory only."""
+
+    write_stream = unlogged("write_stream")
+
+
 class Forgetful(LogBackend):
     """Writes nothing."""
 

@@ -15,9 +15,12 @@ from tests.plugins.memory.stores_on_disk import (
     Alone,
     Boastful,
     Careless,
+    Discreet,
+    Fleeting,
     Forgetful,
     Gossip,
     Hasty,
+    Hushed,
     Indiscreet,
     LogBackend,
     Modest,
@@ -30,6 +33,7 @@ from tests.plugins.memory.stores_on_disk import (
     Shredder,
     Shy,
     Sly,
+    Streaming,
     Telling,
     Terse,
     Touchy,
@@ -44,6 +48,9 @@ BROKEN: dict[type[LogBackend], str] = {
     Mute: "news_is_told",
     Secretive: "news_is_told",
     Terse: "news_is_told_of_any_id",
+    Hushed: "chunks_are_told",
+    Discreet: "chunks_are_told",
+    Fleeting: "streams_survive_reopening",
     Touchy: "a_watcher_that_raises_is_told_again",
     Indiscreet: "after_closing_nothing_is_told",
     Gossip: "two_processes_create_each_run_once two_processes_commit_each_transition_once "
@@ -58,7 +65,7 @@ BROKEN: dict[type[LogBackend], str] = {
     "no_two_processes_get_one_token two_processes_commit_each_transition_once",
 }
 PAIRS = [(store, f"test_{clause}") for store, clauses in BROKEN.items() for clause in clauses.split()]
-HONEST: list[type[LogBackend]] = [NoHistory, NoRetention, Telling, Neither]
+HONEST: list[type[LogBackend]] = [NoHistory, NoRetention, Telling, Streaming, Neither]
 CLAUSES = {name for name in set(dir(DurableStoreBackendContract)) - set(dir(StoreBackendContract)) if "test_" in name}
 IN_ONE_PROCESS = {clause for clause in CLAUSES if not {"process", "processes"} & set(clause.split("_"))}
 KEPT = [(store, clause) for store in HONEST for clause in sorted(CLAUSES if store is Neither else IN_ONE_PROCESS)]
@@ -91,7 +98,7 @@ def test_a_broken_store_fails_its_clause(store: type[LogBackend], clause: str, t
     """A store that breaks one clause fails the test of that clause."""
     contract = OnDisk()
     contract.store = store
-    if store in (Mute, Secretive, Terse, Touchy):
+    if store in (Mute, Hushed, Discreet, Secretive, Terse, Touchy):
         contract.patience = 6  # nothing is told however long one waits
 
     with pytest.raises((AssertionError, CanoError)) as failed:

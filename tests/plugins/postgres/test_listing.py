@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from hashlib import sha256
 from itertools import product
 from typing import Any
 
@@ -15,7 +16,7 @@ from cano import RunFilter, RunRecord, RunStatus, Signal, Wait
 from cano.search_attributes import encoded, ranges
 from cano.testing.contract_base import LATER, NOW, new_run, step
 from cano_msgspec.packing import unpack_changes
-from cano_postgres import PostgresBackend, attributes, audit, leases, pruning, reading, signals
+from cano_postgres import PostgresBackend, attributes, audit, leases, pruning, reading, signals, streams
 from cano_postgres.connection import prepare_reader
 from psycopg import sql
 
@@ -100,6 +101,26 @@ async def test_polls_and_lists_read_an_index(store: PostgresBackend, ask: Ask, e
         )  # fmt: skip
         assert re.findall(r"Scan .*using (\w+)|(\w+) Scan on", plan) == [(index, "")], plan
         assert "Sort  (" not in plan.replace("Incremental Sort", ""), plan  # only among runs of the same time
+
+
+async def test_streams_read_an_index(ask: Ask, explain: Any) -> None:
+    """Among 100 runs with 200 chunks each, after ANALYZE, a part of a stream is read from its place, in its order.
+
+    The names of channels are found from one to the next, not by reading all chunks of the run.
+    """
+    ask(_FILL_RUNS, NOW, NOW + 1e9)
+    ask("""INSERT INTO chunks (run, channel, first, last, value)
+        SELECT id, convert_to('x' || n %% 2, 'UTF8'), n, n, '' FROM runs, generate_series(1, 200) AS n
+        WHERE id %% 100 = 0""")
+    ask("ANALYZE")
+    read = await explain(streams.READ, "100", sha256(b"x1").digest(), 9, 100)
+    conditions = re.findall(r"Index Cond: (.*)", read)
+    assert any("run =" in each and "sha256(channel) =" in each and "last >" in each for each in conditions), read
+    assert "Sort" not in read
+    names = await explain(streams.CHANNELS, "100")
+    assert re.search(r"Index Cond: \(\(run = .*sha256\(channel\) > ", names), names
+    for plan in (read, names):
+        assert "Seq Scan" not in plan, plan
 
 
 async def test_searches_read_an_index(store: PostgresBackend, ask: Ask, explain: Any, url: str) -> None:

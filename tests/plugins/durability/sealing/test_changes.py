@@ -20,6 +20,7 @@ from cano import (
     SerializationError,
     Signal,
     StoreUnavailableError,
+    StreamChunk,
     TaskError,
     Transition,
     Wait,
@@ -161,6 +162,35 @@ async def test_a_changed_history_is_refused(kernel: Kernel, change: Callable[[li
         with pytest.raises(SerializationError, match="one"):
             await call()
     assert len(await kernel.history("two")) == 3
+
+
+MOVES: dict[str, Callable[[Any, StreamChunk], StreamChunk]] = {
+    "from another run": lambda streams, chunk: streams["other"]["x"][0],
+    "from another channel": lambda streams, chunk: chunk._replace(value=streams["run"]["y"][0].value),
+    "from another offset": lambda streams, chunk: chunk._replace(value=streams["run"]["x"][1].value),
+    "with another first offset": lambda streams, chunk: chunk._replace(first=0),
+    "as a value of the data": lambda streams, chunk: chunk._replace(value=streams["data"]),
+}
+
+
+@pytest.mark.parametrize("move", MOVES.values(), ids=MOVES)
+async def test_a_moved_chunk_is_refused(
+    kernel: Kernel, move: Callable[[dict[str, Any], StreamChunk], StreamChunk]
+) -> None:
+    """A chunk of another run, channel or offset is refused by the name of the run; other channels can be read."""
+    backend: Any = kernel.backend
+    for run_id in ("run", "other"):
+        await backend.create(new_run(run_id, data={"n": b"1"}))
+        some = [StreamChunk(channel, last, last, b"%d" % last) for channel in "xy" for last in (1, 2)]
+        await backend.write_stream(run_id, 1, some)
+    assert [chunk.value for chunk in await backend.read_stream("run", "x", 0, 9)] == [b"1", b"2"]
+    kept = backend.inner._streams
+    chunks = kept["run"]["x"]
+    chunks[0] = move({**kept, "data": rows(kernel)["run"].data["n"]}, chunks[0])
+    with pytest.raises(SerializationError) as caught:
+        await backend.read_stream("run", "x", 0, 9)
+    assert caught.value.run_id == "run"
+    assert [chunk.value for chunk in await backend.read_stream("run", "y", 0, 9)] == [b"1", b"2"]
 
 
 async def test_a_claim_of_many_verifies_each(kernel: Kernel) -> None:
