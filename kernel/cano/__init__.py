@@ -132,6 +132,7 @@ if typing.TYPE_CHECKING:
     from cano.plugins.loading import PluginInfo, Plugins, PluginWarning
     from cano.runtime.clock import SystemClock
     from cano.search_attributes import AttributeRange
+    from cano.transactions import StoreTransaction, Transaction, TransactionalStore
 
 __all__ = [
     "API_VERSION", "Appended", "AttachedRun", "AttributeRange", "AttributeStore", "AuditEntry", "AuditingStore",
@@ -139,22 +140,23 @@ __all__ = [
     "Changes", "ClaimedRun", "ClaimingStore", "Clock", "CodeVersionError", "Codec", "CodecLayer", "Commit",
     "ConcurrentWorkflow", "ConcurrentWorkflowStatus", "Condition", "ConfigurationError", "ConflictError",
     "ContextLayer", "DurableBatch", "Executor", "ExecutorError", "ExecutorUnavailableError", "Expect", "Explanation",
-    "Failed", "FilterError", "Finding", "FunctionTask", "HOOK_NAMESPACE", "HistoryDiscardedError", "HistoryPagingStore",
-    "InputsChangedError", "JoinConfig", "JoinError", "JoinStrategy", "Kernel", "Key", "KeyNotFoundError",
-    "KeyValueStore", "LateRun", "LayerContext", "LazyBackend", "Limit", "LimitingStore", "MISSING", "ManagedStore",
-    "MergeConflictError", "Node", "NodeError", "NotifyingStore", "Pace", "PermanentStoreError", "PluginError",
-    "PluginInfo", "PluginWarning", "Plugins", "Progress", "PruningStore", "ReadKey", "Registration", "RemoteError",
-    "Retention", "RetryExhaustedError", "RetryStrategy", "RewritingStore", "Run", "RunCancelledError", "RunEvent",
-    "RunExistsError", "RunFileError", "RunFilter", "RunHandle", "RunInfo", "RunInterruptedError", "RunListing",
-    "RunNotFoundError", "RunRecord", "RunResult", "RunStatus", "RunTimeoutError", "RunView", "SchedulerError",
-    "ScopedStore", "SerializationError", "Signal", "SignalKey", "Signals", "SizeLimitError", "SizeLimits",
-    "SplitOutcome", "Standstill", "Step", "StepKilledError", "StepTimeoutError", "StoreBackend", "StoreError",
-    "StoreUnavailableError", "StoreView", "StreamChunk", "StreamItem", "StreamingStore", "SubWorkflow", "Success",
-    "SystemClock", "Task", "TaskConfig", "TaskError", "Timer", "TransientStoreError", "Transition", "TransitionError",
-    "TypeMismatchError", "TypedStore", "ValidationError", "VersionMismatchError", "Wait", "WaitStrategy",
-    "WorkerLostError", "Workflow", "WorkflowError", "WorkflowResult", "apply_changes", "current_step", "current_wait",
-    "default_kernel", "derived_id", "edges", "hookimpl", "hookspec", "is_held", "is_queued", "isolate", "not_a_list",
-    "read_history", "read_ready", "sleep_until", "state_name", "task", "undeclared", "wait_for",
+    "Failed", "FilterError", "Finding", "FunctionTask", "HOOK_NAMESPACE", "HistoryDiscardedError",
+    "HistoryPagingStore", "InputsChangedError", "JoinConfig", "JoinError", "JoinStrategy", "Kernel", "Key",
+    "KeyNotFoundError", "KeyValueStore", "LateRun", "LayerContext", "LazyBackend", "Limit", "LimitingStore", "MISSING",
+    "ManagedStore", "MergeConflictError", "Node", "NodeError", "NotifyingStore", "Pace", "PermanentStoreError",
+    "PluginError", "PluginInfo", "PluginWarning", "Plugins", "Progress", "PruningStore", "ReadKey", "Registration",
+    "RemoteError", "Retention", "RetryExhaustedError", "RetryStrategy", "RewritingStore", "Run", "RunCancelledError",
+    "RunEvent", "RunExistsError", "RunFileError", "RunFilter", "RunHandle", "RunInfo", "RunInterruptedError",
+    "RunListing", "RunNotFoundError", "RunRecord", "RunResult", "RunStatus", "RunTimeoutError", "RunView",
+    "SchedulerError", "ScopedStore", "SerializationError", "Signal", "SignalKey", "Signals", "SizeLimitError",
+    "SizeLimits", "SplitOutcome", "Standstill", "Step", "StepKilledError", "StepTimeoutError", "StoreBackend",
+    "StoreError", "StoreTransaction", "StoreUnavailableError", "StoreView", "StreamChunk", "StreamItem",
+    "StreamingStore", "SubWorkflow", "Success", "SystemClock", "Task", "TaskConfig", "TaskError", "Timer",
+    "Transaction", "TransactionalStore", "TransientStoreError", "Transition", "TransitionError", "TypeMismatchError",
+    "TypedStore", "ValidationError", "VersionMismatchError", "Wait", "WaitStrategy", "WorkerLostError", "Workflow",
+    "WorkflowError", "WorkflowResult", "apply_changes", "current_step", "current_wait", "default_kernel", "derived_id",
+    "edges", "hookimpl", "hookspec", "is_held", "is_queued", "isolate", "not_a_list", "read_history", "read_ready",
+    "sleep_until", "state_name", "task", "undeclared", "wait_for",
 ]  # fmt: skip
 
 # These names need asyncio, which takes longer to import than all of the above, so they are imported on first use.
@@ -164,6 +166,7 @@ if not typing.TYPE_CHECKING:  # with these functions, type checkers would accept
         {
             "runtime.clock": "SystemClock",
             "search_attributes": "AttributeRange",
+            "transactions": "StoreTransaction Transaction TransactionalStore",
             "concurrency.batch": (
                 "Cancelled ConcurrentWorkflow ConcurrentWorkflowStatus Failed Success WaitStrategy WorkflowResult"
             ),

@@ -200,6 +200,8 @@ class Capabilities(NamedTuple):
         attributes: the store is a `cano.AttributeStore`. Otherwise no run can be found by its search attributes.
         ready_filters: `ready(now, workflows)` returns the ready runs of these workflows only. From other stores the
             kernel gets all ready runs at each poll.
+        transactions: the store is a `cano.TransactionalStore`; with others, `Step.transaction` raises
+            ConfigurationError.
     """
 
     durable: bool = True
@@ -220,6 +222,7 @@ class Capabilities(NamedTuple):
     attributes: bool = False
     ready_filters: bool = False
     streams: bool = False
+    transactions: bool = False
 
 
 @runtime_checkable

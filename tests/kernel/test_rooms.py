@@ -14,10 +14,10 @@ HERE = Path(cano.__file__).parent
 FILES = sorted(path for path in HERE.rglob("*.py") if "testing" not in path.relative_to(HERE).parts)
 
 BUDGETS = {
-    "": 1_705,  # the top floor: hooks, protocols, records, errors, options
+    "": 1_734,  # the top floor: hooks, protocols, records, errors, options
     "data": 587,
     "model": 869,
-    "engine": 1_746,
+    "engine": 1_753,
     "runtime": 293,
     "concurrency": 713,
     "plugins": 517,
@@ -25,9 +25,9 @@ BUDGETS = {
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
 DURABILITY = {
-    "": 2_267, "batches": 411, "bulk": 138, "carrying": 338, "families": 92, "inspection": 711, "lateness": 293,
-    "looking": 144, "outbox": 84, "recovery": 621, "run_files": 381, "sealing": 843, "searching": 138,
-    "selecting": 231, "streaming": 588, "submitting": 78,
+    "": 2_291, "batches": 411, "bulk": 138, "carrying": 338, "families": 95, "inspection": 711, "lateness": 293,
+    "looking": 144, "outbox": 84, "recovery": 622, "run_files": 381, "sealing": 877, "searching": 138,
+    "selecting": 231, "streaming": 597, "transacting": 112, "submitting": 78,
 }  # fmt: skip
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
 

@@ -120,6 +120,7 @@ from cano import (
     StepTimeoutError,
     StoreBackend,
     StoreError,
+    StoreTransaction,
     StoreUnavailableError,
     StoreView,
     StreamChunk,
@@ -132,6 +133,8 @@ from cano import (
     TaskConfig,
     TaskError,
     Timer,
+    Transaction,
+    TransactionalStore,
     TransientStoreError,
     Transition,
     TransitionError,
@@ -860,6 +863,45 @@ class Streaming(Backend):
         return ()
 
 
+class Opened:
+    """A transaction of a store."""
+
+    connection = None
+
+    async def execute(self, statement: str, parameters: Any = ()) -> Sequence[tuple[Any, ...]]:
+        """Nothing."""
+        return ()
+
+    async def put_signal(self, run_id: str, signal: Signal) -> None:
+        """Nothing."""
+
+    async def commit(self, commit: Commit) -> None:
+        """Nothing."""
+
+    async def rollback(self) -> None:
+        """Nothing."""
+
+
+class Transacting(Backend):
+    """A store with transactions."""
+
+    capabilities = Capabilities(transactions=True)
+
+    async def begin(self, run_id: str, token: int, seq: int, timeout: float) -> StoreTransaction:
+        """One."""
+        return Opened()
+
+
+async def pay(store: KeyValueStore) -> State:
+    """A task with a transaction."""
+    async with current_step().transaction() as tx:
+        opened: Transaction = tx
+        rows: Sequence[tuple[Any, ...]] = await opened.execute("SELECT ?", (len(store),))
+        await tx.execute("SELECT :n", {"n": len(rows)})
+    return State.PARSE
+
+
+transactional: TransactionalStore = Transacting()
 streaming: StreamingStore = Streaming()
 limiter: LimitingStore = Limiting()
 part: StoreBackend = scoped.scoped("acme")

@@ -33,6 +33,7 @@ from cano.submission import Submission
 from cano.tracebacks import raised_at, rendered
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
     from weakref import WeakValueDictionary
 
     from cano.bulk import BulkReport, Pace
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from cano.runtime.threads import Threads
     from cano.size_limits import SizeLimits
     from cano.streams import RunEvent, StreamItem
+    from cano.transactions import Transaction
 
 __all__ = [
     "Announcer", "BoundState", "BoundWorkflow", "Caller", "Detail", "Emitter", "Feed", "Host", "IMMUTABLE", "Inputs",
@@ -301,6 +303,9 @@ class RunKeeper(Protocol):
 
     def emitter(self, run: Run) -> Emitter:
         """Return what writes the items of a run. Any thread may call this. Raises ConfigurationError."""
+
+    def transaction(self, step: Step) -> AbstractAsyncContextManager[Transaction]:
+        """See `Step.transaction`."""
 
     def events(self, run_id: str, after: int | None, follow: bool) -> AsyncIterator[RunEvent]: ...
     def stream(self, run_id: str, channel: str, after: int, run: Run | None, follow: bool) -> AsyncIterator[StreamItem]:

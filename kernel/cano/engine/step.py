@@ -15,9 +15,12 @@ from cano.records import wait_token
 from cano.streams import NOTHING
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
     from cano.engine.binding import BoundState
     from cano.engine.run import Run
     from cano.engine.step_attributes import StepAttributes
+    from cano.transactions import Transaction
 
 # set once per run or branch, to an object that is updated as the run proceeds
 running: ContextVar[Step | None] = ContextVar("cano_step")
@@ -308,6 +311,14 @@ class Step:
             return NOTHING
         emitter = run.emitter or run.kernel.required_keeper("to emit items").emitter(run)
         return emitter.emit(self, text("channel", channel), item, flush)
+
+    def transaction(self) -> AbstractAsyncContextManager[Transaction]:
+        """Begin a transaction on the store's database, which is committed with the step: see `cano.Transaction`.
+
+        Raises:
+            ConfigurationError: the store or the step can have none, or the step has one already.
+        """
+        return self._run.kernel.required_keeper("a transaction").transaction(self)
 
     @property
     def last_progress(self) -> Progress | None:

@@ -36,6 +36,7 @@ from cano.testing.contract_runs import RunsClauses
 from cano.testing.contract_scope import ScopeClauses
 from cano.testing.contract_signal import SignalClauses
 from cano.testing.contract_streams import StreamClauses
+from cano.testing.contract_transactions import TransactionClauses
 from cano.testing.contract_urls import UrlClauses
 from cano.testing.contract_values import ValueClauses
 
@@ -60,6 +61,7 @@ class StoreBackendContract(
     LimitClauses,
     RewriteClauses,
     StreamClauses,
+    TransactionClauses,
     LifeClauses,
     UrlClauses,
     Contract,

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from cano_durability.searching.attributes import Attributes
     from cano_durability.stored_runs import StoredRuns
     from cano_durability.streaming.emitting import Emitter
+    from cano_durability.transacting.step_transaction import StepTransaction
     from cano_durability.values import Values
 
 PARK_AFTER = 60.0
@@ -86,6 +87,7 @@ class Journal:
         parent: id of the parent, which may be parked until this run's end; or None.
         created: when the run was created.
         emitter: writes what the run's steps emit; None before they emit anything.
+        transaction: the open transaction of the present attempt, with which its transition is committed; or None.
     """
 
     is_local = False
@@ -95,6 +97,7 @@ class Journal:
         "_parking", "_remembered", "_stored", "_unsaved", "_values", "_writing", "answers", "child", "commits_steps",
         "created", "emitter", "ended", "next_payload", "own_consumed", "parent", "payload", "refused",
         "releasing", "report_progress", "requested", "run_id", "safe_until", "seq", "state", "token",
+        "transaction",
     )  # fmt: skip
 
     def __init__(
@@ -136,6 +139,7 @@ class Journal:
         self.answers: Sequence[Sequence[Any]] = _NO_ANSWERS
         self.child: str | None = None
         self.emitter: Emitter | None = None
+        self.transaction: StepTransaction | None = None
         self.parent = record.parent if AWAITED in record.own else None
         self._remembered: dict[str, Any] = {}  # values for the next state
         self._carried: Mapping[str, str] | None = None  # texts of observers that no commit has stored yet
@@ -173,9 +177,11 @@ class Journal:
             ConflictError: another holder has claimed the run.
             SerializationError: a value cannot be stored.
         """
-        if self.parent is not None and status.finished:
-            await announce_end(self._backend, self.parent, self.run_id, self.token)
         changes, moves = view.changes(), seq != self.seq
+        if self.transaction is not None and not (moves and self.transaction.counts):
+            await self.transaction.rollback()
+        if self.parent is not None and status.finished:
+            await announce_end(self.transaction or self._backend, self.parent, self.run_id, self.token)
         encoded = partial(self._encoded, view, changes, moves)
         changed, removed = encoded() if len(changes.changed) < MANY else await off_loop(MANY, encoded, self._clock)
         own: dict[str, Any] = {}
@@ -234,7 +240,9 @@ class Journal:
         if run.plan.flow.expect is not None:
             stored, late = self._parking(run, stored, seq)
             values = {**values, **late}
-        if seq != self.seq and wait.child is None:
+        if seq != self.seq and wait.child is None and self._announce is not None:
+            if self.transaction is not None:
+                self.transaction.refuse_notices()
             values = {**values, **await self.announced("parked", run, wait.then, seq, wait=run.wait)}
         await self.commit(run.view, wait.then, RunStatus.PARKED, seq, wait=stored, release=True, values=values)
 
@@ -265,6 +273,8 @@ class Journal:
         """Store the error that leads to an `on_exhausted` state with the next transition."""
         if self.emitter is not None:
             self.emitter.supersede(lambda unit: unit.seq == run.step.seq)  # finished branches do not count either
+        if self.transaction is not None:
+            self.transaction.counts = False
         if self.commits_steps:
             self._remembered[ERROR] = {**described(run, error), TRACEBACK: traced(run, error)}
 
@@ -279,6 +289,8 @@ class Journal:
 
     async def save(self, values: Mapping[str, Any]) -> None:
         """Commit values of the engine now; they are kept until the next transition. It ends the count of takeovers."""
+        if self.transaction is not None:
+            await self.transaction.rollback()
         own = self._values.encode_own(values, self.run_id)
         removed = (TAKEOVERS,) if TAKEOVERS in self._stored else ()
         cut = await self._send(self._beside(own, removed))
@@ -297,12 +309,14 @@ class Journal:
     async def save_beside(self, values: Mapping[str, Any]) -> bool:
         """Commit values of the engine beside the present step. Return False if its lease is about to be released.
 
+        Or if it has an open transaction, beside which nothing of the run can be written.
+
         Raises:
             ConflictError: a transition was committed at the same time, or another holder has claimed the run.
         """
         while self._writing is not None:
             await asyncio.wait([self._writing])
-        if self.releasing or self.ended:
+        if self.releasing or self.ended or self.transaction is not None:
             return False
         own = self._values.encode_own(values, self.run_id)
         written = self._writing = asyncio.get_running_loop().create_future()
@@ -321,6 +335,13 @@ class Journal:
             run_id=self.run_id, token=self.token, expected_seq=self.seq, seq=self.seq, state=self.state,
             status=RUNNING, own=own, own_removed=removed, payload=self.payload, at=self._clock.time(),
         )  # fmt: skip
+
+    async def quiet(self) -> None:
+        """Wait until nothing of the run is being written beside its step."""
+        while self._writing is not None:
+            await asyncio.wait([self._writing])
+        if self.emitter is not None:
+            await self.emitter.quiet()
 
     # streams
 
@@ -348,7 +369,7 @@ class Journal:
             await asyncio.wait([self._writing])
         self.releasing = commit.release
         try:
-            await self._backend.commit(commit, *self._audit)
+            await (self._backend if self.transaction is None else self.transaction).commit(commit, *self._audit)
         except asyncio.CancelledError as cut:
             if await self._was_applied(commit):  # then the run continues after it
                 return cut
@@ -394,6 +415,8 @@ class Journal:
 
     async def wait_to_retry(self, run: Run, delay: float) -> None:
         """Park the run until its step's next attempt, if `delay` is longer than `PARK_AFTER`. Raises Parked."""
+        if self.transaction is not None:
+            await self.transaction.rollback()
         if delay <= PARK_AFTER or not self.commits_steps:
             return
         name = state_name(run.step.state)
@@ -412,6 +435,8 @@ class Journal:
             _log.warning("run %s ended with %s, which could not be stored: %s", *texts)
 
     async def _end(self, run: Run) -> None:
+        if self.transaction is not None:
+            await self.transaction.rollback()
         error, status = run.error, run.status
         cancelled = status is RunStatus.CANCELLED and isinstance(error, RunCancelledError)
         if not cancelled and status is not RunStatus.FAILED:

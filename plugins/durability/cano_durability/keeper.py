@@ -70,6 +70,7 @@ from cano_durability.waits import KeptWait
 
 if TYPE_CHECKING:
     from cano_durability.batches.feeding import Feed
+    from cano_durability.transacting.step_transaction import StepTransaction
 
 NEAREST = 10_000
 """The most parked runs that a kernel wakes to the moment; a poll of the store finds others."""
@@ -475,6 +476,12 @@ class Keeper:
     def emitter(self, run: Run) -> Emitter:
         """See `RunKeeper.emitter`."""
         return self._streams.emitter(run)
+
+    def transaction(self, step: Step) -> StepTransaction:
+        """See `Step.transaction`."""
+        from cano_durability.transacting.step_transaction import StepTransaction  # late: few steps have one
+
+        return StepTransaction(self.stored.backend, self.stored.elapsed, step)
 
     def events(self, run_id: str, after: int | None, follow: bool) -> AsyncIterator[RunEvent]:
         """See `RunHandle.events`."""

@@ -20,6 +20,7 @@ from cano import (
     RunFilter,
     RunRecord,
     Signal,
+    StoreTransaction,
     StreamChunk,
     Transition,
 )
@@ -107,6 +108,10 @@ class SqliteBackend(LazyBackend["Engine"]):
     ) -> Sequence[ClaimedRun]:
         """See `ClaimingStore.claim_ready`."""
         return await self._opened().claim_ready(definitions, limit, holder, now, expires, skip)
+
+    async def begin(self, run_id: str, token: int, seq: int, timeout: float) -> StoreTransaction:
+        """See `TransactionalStore.begin`. All writers of the file wait until the transaction ends."""
+        return await self._opened().begin(run_id, token, seq, timeout)
 
     async def write_stream(self, run_id: str, token: int, chunks: Sequence[StreamChunk]) -> None:
         """See `StreamingStore.write_stream`."""

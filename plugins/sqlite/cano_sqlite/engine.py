@@ -19,6 +19,7 @@ from cano import (
     RunStatus,
     Signal,
     Signals,
+    StoreTransaction,
     StreamChunk,
     Transition,
 )
@@ -33,6 +34,7 @@ from cano_sqlite.rewriting import Rewrite
 from cano_sqlite.settings import Settings
 from cano_sqlite.shortcut import Shortcut
 from cano_sqlite.tails import Tails
+from cano_sqlite.transactions import Transactions
 from cano_sqlite.url import CAPABILITIES
 from cano_sqlite.worker import Worker
 from cano_sqlite.writer import Writer
@@ -56,6 +58,7 @@ class Engine:
         self._workers = self._writer, self._reader, self._lister
         writer.readers += [self._reader.ended, self._lister.ended]
         self._news = News(settings)
+        self._transactions = Transactions(settings, closed, self._news)
         self._stop = weakref.finalize(self, _stop, *self._workers)  # if the store is never closed
         self._stop.atexit = False
 
@@ -73,7 +76,12 @@ class Engine:
         """Let the threads finish their jobs, and wait until they have ended."""
         await self._news.close()
         self._stop()
-        for worker in self._workers:
+        own = self._transactions.worker
+        if own is not None:
+            own.stop()
+        for worker in (*self._workers, own):
+            if worker is None:
+                continue
             await asyncio.wrap_future(worker.ended)
             worker.join()
 
@@ -156,6 +164,10 @@ class Engine:
     ) -> Coroutine[Any, Any, Sequence[str]]:
         work = partial(pruning.delete_finished, run_ids=tuple(run_ids), now=now, tails=self._tails, entry=entry)
         return self._writer.do(Call(work))
+
+    async def begin(self, run_id: str, token: int, seq: int, timeout: float) -> StoreTransaction:
+        self._writer.guard = self._transactions.refuse_inside
+        return await self._transactions.begin(run_id, token, seq, timeout)
 
     # reading
 

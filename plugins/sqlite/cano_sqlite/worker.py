@@ -6,6 +6,7 @@ import asyncio
 import os
 import threading
 import weakref
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from operator import attrgetter
@@ -82,6 +83,7 @@ class Worker:
         ended: done when all jobs are done and the hand is closed.
         hold: the lock of the hand; its user holds it.
         under_way: number of jobs whose results have not been delivered.
+        guard: called before each job, to refuse it by an error; or None.
     """
 
     def __init__(self, name: str, hand: Hand, closed: str) -> None:
@@ -96,6 +98,7 @@ class Worker:
         self._taken: list[Job] = []
         self._done: list[Job] = []
         self.under_way = 0
+        self.guard: Callable[[], None] | None = None
         self.opened: Future[None] = Future()
         self.ended: Future[None] = Future()
         for future in (self.opened, self.ended):
@@ -109,6 +112,8 @@ class Worker:
 
         Cancellation: the job is withdrawn, or it is completed before the cancellation is raised; never later.
         """
+        if self.guard is not None:
+            self.guard()
         job.loop = loop = asyncio.get_running_loop()
         job.future = loop.create_future()
         with self._lock:

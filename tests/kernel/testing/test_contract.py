@@ -31,6 +31,7 @@ from cano.testing import StoreBackendContract
 from cano.testing.contract_appends import AppendClauses
 from cano.testing.contract_audit import AuditClauses
 from cano.testing.contract_streams import StreamClauses
+from cano.testing.contract_transactions import TransactionClauses
 from cano_memory import MemoryBackend
 
 CLAUSES = sorted(name for name in dir(StoreBackendContract) if name.startswith("test_"))
@@ -898,7 +899,7 @@ class OnStore(StoreBackendContract):
         return self.make()
 
 
-OTHERS = AppendClauses, AuditClauses, StreamClauses
+OTHERS = AppendClauses, AuditClauses, StreamClauses, TransactionClauses
 PAIRS = [(name, f"test_{clause}") for name, (_, clauses) in MUTANTS.items() for clause in clauses.split()]
 
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from cano import Run, SerializationError, Signal, StoreBackend, SubWorkflow, Workflow, state_name
 from cano.engine.ports import BoundWorkflow, child_signal
 
 from cano_durability.keys import BATCH
+
+if TYPE_CHECKING:
+    from cano_durability.transacting.step_transaction import StepTransaction
 
 
 def only_waits(plan: BoundWorkflow, state: str) -> SubWorkflow[object] | None:
@@ -42,7 +46,7 @@ def children_of(plan: BoundWorkflow) -> Iterator[str]:
                 yield task.flow.name
 
 
-async def announce_end(backend: StoreBackend, parent: str, child: str, token: int) -> None:
+async def announce_end(backend: StoreBackend | StepTransaction, parent: str, child: str, token: int) -> None:
     """Send the signal that wakes the parent of a child. Called before a holder with this token commits the child's end.
 
     A parent that is woken too early waits for the holder, or parks again once that has lost its lease. The next holder

@@ -54,7 +54,9 @@ class Heart:
 
     async def beat(self) -> None:
         """Renew the leases of all runs that this kernel executes, and stop those that another holder has claimed."""
-        stored, held = self._stored, self._held()
+        # the row of a run with an open transaction is locked, and the transaction ends well before the lease
+        held = {run_id: each for run_id, each in self._held().items() if each[1].transaction is None}
+        stored = self._stored
         if not held:
             return
         tokens = {run_id: journal.token for run_id, (_, journal) in held.items()}

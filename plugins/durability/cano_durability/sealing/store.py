@@ -37,6 +37,7 @@ from cano_durability.bounds import count_of, off_loop
 from cano_durability.inspection.reencrypting import Reencrypted, reencrypted
 from cano_durability.keys import MARK
 from cano_durability.sealing.marks import Mark, mark_place, marked
+from cano_durability.sealing.sealed_transaction import SealedTransaction
 from cano_durability.sealing.seals import NO_LINK, SEAL, Seal, SealedRun, sealed_id
 
 R = TypeVar("R")
@@ -303,15 +304,22 @@ class SealedStore:
 
     # commits
 
-    async def commit(self, commit: Commit, *audit: AuditEntry) -> None:
-        """See `AuditingStore.commit`. Raises SerializationError if the run is not as its last commit left it."""
+    async def commit(
+        self, commit: Commit, *audit: AuditEntry, write: Callable[[Commit], Awaitable[None]] | None = None
+    ) -> None:
+        """See `AuditingStore.commit`. Raises SerializationError if the run is not as its last commit left it.
+
+        Args:
+            commit, audit: see there.
+            write: writes the sealed commit, in place of the store; the seal is then read before the next commit.
+        """
         held = self._held.get(commit.run_id)
         if held is None:  # of a record that no kernel executes, such as a schedule's
-            await self._commit(commit, _Held(), *audit)
+            await self._commit(commit, _Held(), *audit, write=write)
             return
         async with held.lock:
             held.commits += 1
-            await self._commit(commit, held, *audit)
+            await self._commit(commit, held, *audit, write=write)
             if commit.release:
                 self._held.pop(commit.run_id, None)
 
@@ -573,9 +581,14 @@ def _scoped(self: Any, namespace: str) -> SealedStore:
     return sealed(self.inner.scoped(namespace), self.layer, self.names, path)
 
 
+async def _begin(self: Any, run_id: str, token: int, seq: int, timeout: float) -> SealedTransaction:
+    """See `TransactionalStore.begin`."""
+    return SealedTransaction(await self.inner.begin(run_id, token, seq, timeout), self.wrapped_signal, self.commit)
+
+
 OPTIONAL = {
     "expired": _expired, "claim_ready": _claim_ready, "scoped": _scoped, "put_signal_within": _put_within,
-    "count": _count, "write_stream": _write_stream, "read_stream": _read_stream,
+    "begin": _begin, "count": _count, "write_stream": _write_stream, "read_stream": _read_stream,
 } | {
     name: _delegated(name)
     for name in (

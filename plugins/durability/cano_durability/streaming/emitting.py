@@ -167,7 +167,7 @@ class Emitter:
 
     @property
     def _full(self) -> bool:
-        return len(self._waiting) >= BUFFER
+        return len(self._waiting) >= BUFFER and self.target.transaction is None
 
     # for the journal
 
@@ -195,6 +195,11 @@ class Emitter:
                 self.close()
         return cut
 
+    async def quiet(self) -> None:
+        """Wait until nothing is being written."""
+        async with self._turn:
+            pass
+
     async def stop(self) -> None:
         """Write nothing more, after what is under way."""
         async with self._turn:
@@ -211,6 +216,9 @@ class Emitter:
     async def write(self) -> None:
         """Write what waits, unless the run's lease is about to be released."""
         async with self._turn:
+            if self.target.transaction is not None:  # its commit writes the items
+                self._wanted = False
+                return
             self._take()
             if not self._chunks or self._closed:
                 return

@@ -17,6 +17,10 @@ class Target(Protocol):
     def is_local(self) -> bool:
         """Whether no store keeps the run."""
 
+    @property
+    def transaction(self) -> object | None:
+        """The transaction whose commit writes the chunks, or None."""
+
     def saved(self, name: str) -> bool:
         """Return whether the store has a value of this name for the present step."""
 
@@ -31,6 +35,7 @@ class LocalStreams:
     """The streams of a run that no store keeps, in memory for as long as the run's object lives."""
 
     is_local = True
+    transaction = None
 
     def __init__(self) -> None:
         self.chunks: dict[str, list[StreamChunk]] = {}

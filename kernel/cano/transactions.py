@@ -1,0 +1,89 @@
+"""Transactions of steps on the database of the store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+from cano.protocols import StoreBackend
+from cano.records import Commit
+from cano.signals import Signal
+
+
+class Transaction(Protocol):
+    """A transaction on the store's database: `async with current_step().transaction() as tx:`.
+
+    When the task returns, one commit stores all that was executed in `tx`, the step's changes and its transition. If
+    the attempt fails, all of it is rolled back; if an exception leaves the block, what was done in the block. Items and
+    progress are stored with the step or after it, even with `flush`.
+
+    It may take half of what is left of the run's lease; then it is rolled back. Branches, other phases of nodes than
+    `post`, and tasks that executors execute have none.
+    """
+
+    @property
+    def connection(self) -> Any:
+        """The driver's connection, for what `execute` does not do. It must not end the transaction.
+
+        It is an `sqlite3.Connection`, whose calls block the event loop, or a `psycopg.AsyncConnection`.
+        """
+        ...
+
+    async def execute(
+        self, statement: str, parameters: Sequence[Any] | Mapping[str, Any] = ()
+    ) -> Sequence[tuple[Any, ...]]:
+        """Execute a statement of SQL, and return the rows of its result. An error is the driver's own.
+
+        Raises:
+            ConfigurationError: the block of `async with` has ended.
+            StoreError: the transaction was rolled back, since it took too long.
+        """
+        ...
+
+
+class StoreTransaction(Transaction, Protocol):
+    """A transaction of a `TransactionalStore`. `commit` and `rollback` end it."""
+
+    async def put_signal(self, run_id: str, signal: Signal) -> None:
+        """See `StoreBackend.put_signal`. The signal is there if the transaction is committed."""
+        ...
+
+    async def commit(self, commit: Commit) -> None:
+        """Apply `commit` to the run, and commit the transaction. If that fails, the transaction is rolled back.
+
+        Crash, cancellation or lost connection: it may have been committed; the next `load` shows whether it was.
+
+        Raises:
+            ConflictError: the stored `seq` or token differs, or the run does not exist.
+            StoreError: the transaction has ended, for example because it took too long, or one of its statements failed
+                so that the database refuses to commit it.
+        """
+        ...
+
+    async def rollback(self) -> None:
+        """Undo all that was done in the transaction. Does nothing if it has ended.
+
+        Cancellation: it is rolled back all the same.
+        """
+        ...
+
+
+@runtime_checkable
+class TransactionalStore(StoreBackend, Protocol):
+    """A store that commits a step together with what its task has done in the same database."""
+
+    async def begin(self, run_id: str, token: int, seq: int, timeout: float) -> StoreTransaction:
+        """Begin a transaction in which one commit to a run is made. No other process can claim the run meanwhile.
+
+        Cancellation: no transaction is left open.
+
+        Args:
+            run_id: the run.
+            token, seq: the fencing token and the number that the run must have.
+            timeout: seconds after which the store rolls the transaction back if it is still open, and nothing is being
+                executed in it.
+
+        Raises:
+            ConflictError: the stored `seq` or token differs, or the run does not exist. No transaction is open then.
+        """
+        ...

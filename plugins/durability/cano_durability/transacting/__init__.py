@@ -1,0 +1,1 @@
+"""Commits steps together with what their tasks do in the database of the store."""

@@ -1,0 +1,397 @@
+"""What a task does in the store's database is committed with its step: all of it, once, or nothing."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from cano import (
+    ConfigurationError,
+    ConflictError,
+    Kernel,
+    Node,
+    RunHandle,
+    RunStatus,
+    SerializationError,
+    StoreError,
+    SubWorkflow,
+    TaskConfig,
+    Transaction,
+    Workflow,
+    current_step,
+    task,
+    wait_for,
+)
+from cano_encryption import KEYS_ENV, new_key
+
+PROGRAM = Path(__file__).with_name("transactions.py")
+
+
+class Bank:
+    """A table of payments in the database of a store."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.mark = "?" if url.startswith("sqlite:") else "%s"
+
+    def ask(self, statement: str) -> list[Any]:
+        """Execute a statement on a connection of its own."""
+        if self.url.startswith("sqlite:"):
+            with sqlite3.connect(self.url.partition("?")[0].removeprefix("sqlite:///"), timeout=0.1) as connection:
+                return connection.execute(statement).fetchall()
+        place, _, schema = self.url.partition("?schema=")
+        with psycopg.connect(place, options=f"-c search_path={schema}") as server:
+            cursor = server.execute(statement)
+            return cursor.fetchall() if cursor.description else []
+
+    async def pay(self, tx: Transaction, what: str) -> None:
+        """Pay in a transaction."""
+        await tx.execute(f"INSERT INTO payments (what) VALUES ({self.mark})", (what,))
+
+    @property
+    def paid(self) -> list[str]:
+        """What was paid for."""
+        return [what for (what,) in self.ask("SELECT what FROM payments ORDER BY what")]
+
+
+@pytest.fixture(params=["sqlite"])
+def url(request: pytest.FixtureRequest, url_of: Callable[[str], str]) -> str:
+    """The URL of an empty store of each kind that has transactions."""
+    return url_of(request.param)
+
+
+@pytest.fixture
+async def bank(url: str) -> Bank:
+    """A bank with no payments, in the database of a store."""
+    async with Kernel(store=url):
+        pass
+    bank = Bank(url)
+    bank.ask("CREATE TABLE payments (what TEXT NOT NULL UNIQUE)")
+    return bank
+
+
+class Now:
+    """A retry strategy that tries again at once, twice."""
+
+    uses_elapsed = False
+
+    def delay(self, attempt: int, error: Exception, elapsed: float) -> float | None:
+        """No delay."""
+        return 0.0 if attempt < 3 else None
+
+
+def flow_of(body: Callable[[Any], Coroutine[Any, Any, Any]], **config: Any) -> Workflow[str]:
+    """A workflow whose only step is `body`."""
+    flow = Workflow("pay", name="order").add_exit_states(["end", "other"])
+    return flow.register("pay", task(body), config=TaskConfig(**config))
+
+
+async def parked(handle: RunHandle) -> None:
+    """Wait until the run is parked."""
+    async for event in handle.events():
+        if event.kind == "wait":
+            return
+
+
+async def test_all_or_nothing(bank: Bank) -> None:
+    """The payment, the data and the transition are there together, after the task has returned."""
+    seen = []
+
+    async def body(store: Any) -> str:
+        async with current_step().transaction() as tx:
+            await bank.pay(tx, "lamp")
+            store["paid"] = await tx.execute("SELECT what FROM payments")
+        seen.append(bank.paid)
+        return "end"
+
+    async with Kernel(store=bank.url) as kernel:
+        result = await kernel.run(flow_of(body), run_id="r")
+        assert (seen, bank.paid) == ([[]], ["lamp"])
+        assert [tuple(row) for row in result.data["paid"]] == [("lamp",)]
+        assert (await kernel.get("r")).status is RunStatus.SUCCEEDED
+
+
+@pytest.mark.parametrize("inside", [True, False])
+async def test_failed_attempts_leave_nothing(bank: Bank, inside: bool) -> None:
+    """An attempt that fails in its block or after it is rolled back, and the next one begins again."""
+
+    async def body(store: Any) -> str:
+        step = current_step()
+        async with step.transaction() as tx:
+            store["tries"] = [*store.get("tries", list, []), step.attempt]
+            await bank.pay(tx, f"lamp {step.attempt}")
+            if inside and step.attempt < 3:
+                raise ConnectionError("broken")
+        if step.attempt < 3:
+            raise ConnectionError("broken")
+        return "end"
+
+    async with Kernel(store=bank.url) as kernel:
+        result = await kernel.run(flow_of(body, retry=Now()), run_id="r")
+    assert (bank.paid, result.data) == (["lamp 3"], {"tries": [3]})
+
+
+@pytest.mark.parametrize("caught", [True, False])
+async def test_a_failed_step_leaves_nothing(bank: Bank, caught: bool) -> None:
+    """Neither the failure of a run nor `on_exhausted` commits a payment."""
+
+    async def body(store: Any) -> str:
+        async with current_step().transaction() as tx:
+            await bank.pay(tx, "lamp")
+        raise ConnectionError("broken")
+
+    async with Kernel(store=bank.url) as kernel:
+        flow = flow_of(body, **({"on_exhausted": "other"} if caught else {}))
+        if caught:
+            assert (await kernel.run(flow, run_id="r")).state == "other"
+        else:
+            with pytest.raises(Exception, match="broken"):
+                await kernel.run(flow, run_id="r")
+        assert bank.paid == []
+
+
+async def test_an_exception_that_leaves_the_block_undoes_it(bank: Bank) -> None:
+    """A task that catches it loses what it did in the block, in the database and in its data, and nothing else."""
+
+    async def body(store: Any) -> str:
+        store["before"] = 1
+        try:
+            async with current_step().transaction() as tx:
+                await bank.pay(tx, "lamp")
+                store["inside"] = 2
+                raise KeyError
+        except KeyError:
+            async with current_step().transaction() as tx:
+                await bank.pay(tx, "chair")
+        return "end"
+
+    async with Kernel(store=bank.url) as kernel:
+        result = await kernel.run(flow_of(body), run_id="r")
+    assert (bank.paid, result.data) == (["chair"], {"before": 1})
+
+
+async def test_an_error_of_the_database_is_its_own(bank: Bank) -> None:
+    """The task gets the driver's error; caught in SQLite, the transaction goes on."""
+    bank.ask("INSERT INTO payments VALUES ('lamp')")
+    errors = []
+
+    async def body(store: Any) -> str:
+        async with current_step().transaction() as tx:
+            try:
+                await bank.pay(tx, "lamp")
+            except (sqlite3.IntegrityError, psycopg.IntegrityError) as error:
+                errors.append(error)
+                raise
+        return "end"
+
+    async with Kernel(store=bank.url) as kernel:
+        with pytest.raises(Exception, match=r"(?i)unique"):
+            await kernel.run(flow_of(body), run_id="r")
+    assert len(errors) == 1
+
+
+async def test_a_wait_is_committed_with_it(bank: Bank) -> None:
+    """A step that parks its run commits its transaction, too."""
+
+    async def body(store: Any) -> Any:
+        async with current_step().transaction() as tx:
+            await bank.pay(tx, "lamp")
+        return wait_for("go", then="end")
+
+    async with Kernel(store=bank.url) as kernel:
+        handle = await kernel.start(flow_of(body), run_id="r")
+        await parked(handle)
+        assert bank.paid == ["lamp"]
+        await kernel.signal("r", "go")
+        await handle.result()
+    assert bank.paid == ["lamp"]
+
+
+async def test_a_child_wakes_its_parent(bank: Bank) -> None:
+    """The last step of a child commits the signal to its parent with its own transaction."""
+
+    async def body(store: Any) -> str:
+        async with current_step().transaction() as tx:
+            await bank.pay(tx, "lamp")
+        return "end"
+
+    async def wait(store: Any) -> Any:
+        return wait_for("go", then="pay")
+
+    child = Workflow("wait", name="child").add_exit_state("end")
+    child.register("wait", task(wait)).register("pay", task(body))
+    parent = Workflow("child", name="parent").add_exit_state("end")
+    parent.register("child", SubWorkflow(child, then="end"))
+    async with Kernel(store=bank.url) as kernel:
+        handle = await kernel.start(parent, run_id="r")
+        await parked(handle)
+        await kernel.signal("r:1/child", "go")
+        await handle.result()
+    assert bank.paid == ["lamp"]
+
+
+async def test_flush_and_progress_wait_for_the_commit(bank: Bank) -> None:
+    """What is emitted with `flush` in a transaction is stored with it; no matter how much it is."""
+
+    async def body(store: Any) -> str:
+        step = current_step()
+        await step.emit("x", -1, flush=True)
+        async with step.transaction() as tx:
+            step.progress(1)
+            for number in range(1100):
+                await step.emit("x", number, flush=True)
+            await bank.pay(tx, "lamp")
+        return "end"
+
+    async with Kernel(store=bank.url) as kernel:
+        handle = await kernel.start(flow_of(body), run_id="r")
+        await handle.result()
+        assert [item.value async for item in handle.stream("x")] == list(range(-1, 1100))
+
+
+async def test_sealed(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An encrypted and sealed store seals the step in the same commit, and the next step continues it."""
+    monkeypatch.setenv(KEYS_ENV, new_key())
+
+    async def body(store: Any) -> str:
+        step = current_step()
+        async with step.transaction() as tx:
+            await bank.pay(tx, f"lamp {step.seq}")
+            store["paid"] = step.seq
+        return "pay" if step.seq < 3 else "end"
+
+    url = f"{bank.url}{'&' if '?' in bank.url else '?'}codec=encrypt"
+    async with Kernel(store=url.replace("runs.db", "sealed.db")) as kernel:
+        pass
+    sealed = Bank(url.replace("runs.db", "sealed.db"))
+    sealed.ask("CREATE TABLE IF NOT EXISTS payments (what TEXT NOT NULL UNIQUE)")
+    async with Kernel(store=sealed.url) as kernel:
+        await kernel.run(flow_of(body), run_id="r")
+        assert dict((await kernel.get("r")).data) == {"paid": 3}
+        assert [entry.seq for entry in await kernel.history("r")] == [0, 1, 2, 3]
+    assert sealed.paid == ["lamp 1", "lamp 2", "lamp 3"]
+
+
+async def test_where_there_is_none(bank: Bank) -> None:
+    """Branches, phases before `post`, runs without a store and second transactions are refused by name."""
+    said = []
+
+    class Steps(Node[Any, Any, Any]):
+        async def attempt(self, phase: str) -> None:
+            try:
+                async with current_step().transaction():
+                    said.append(phase)
+            except ConfigurationError as error:
+                said.append(str(error))
+
+        async def prep(self, store: Any) -> None:
+            await self.attempt("prep")
+
+        async def exec(self, prepared: Any) -> None:
+            await self.attempt("exec")
+
+        async def post(self, store: Any, prepared: Any, result: Any) -> str:
+            await self.attempt("post")
+            await self.attempt("post")
+            return "end"
+
+    flow = Workflow("pay", name="order").add_exit_state("end").register("pay", Steps())
+    async with Kernel(store=bank.url) as kernel:
+        await kernel.run(flow, run_id="r")
+        assert said == [
+            "transaction of state pay: the prep phase of a node cannot have one, since others follow; begin it in its "
+            "post",
+            "transaction of state pay: the exec phase of a node cannot have one, since others follow; begin it in its "
+            "post",
+            "post",
+            "transaction of state pay: the attempt has one already; execute all statements in that",
+        ]
+    said.clear()
+    async with Kernel(store="memory://") as kernel:
+        await kernel.run(flow, run_id="r")
+    assert "has none; use" in said[2]
+
+
+async def test_it_ends_with_its_block(bank: Bank) -> None:
+    """A statement after the block is refused, and leaves the transaction as it is."""
+
+    async def body(store: Any) -> str:
+        async with current_step().transaction() as tx:
+            await bank.pay(tx, "lamp")
+        with pytest.raises(ConfigurationError, match="its block has ended"):
+            await bank.pay(tx, "chair")
+        return "end"
+
+    async with Kernel(store=bank.url) as kernel:
+        await kernel.run(flow_of(body), run_id="r")
+    assert bank.paid == ["lamp"]
+
+
+async def test_the_step_cannot_be_stored(bank: Bank) -> None:
+    """If the step's data cannot be encoded, the payment is not there either."""
+
+    async def body(store: Any) -> str:
+        async with current_step().transaction() as tx:
+            await bank.pay(tx, "lamp")
+        store["bad"] = object()
+        return "end"
+
+    async with Kernel(store=bank.url) as kernel:
+        with pytest.raises(SerializationError):
+            await kernel.run(flow_of(body), run_id="r")
+    assert bank.paid == []
+
+
+async def test_it_takes_too_long(bank: Bank) -> None:
+    """After half of the lease it is rolled back, and the step cannot be committed."""
+
+    async def body(store: Any) -> str:
+        async with current_step().transaction() as tx:
+            await bank.pay(tx, "lamp")
+            try:
+                while True:
+                    await tx.execute("SELECT 1")
+            except StoreError as error:
+                store["said"] = str(error)
+                raise
+        return "end"
+
+    async with Kernel(store=bank.url, lease=0.5) as kernel:
+        with pytest.raises(Exception, match="rolled back"):
+            await kernel.run(flow_of(body), run_id="r")
+    assert bank.paid == []
+
+
+async def test_another_holder(bank: Bank) -> None:
+    """A kernel whose run was claimed by another one executes no statement."""
+    said = []
+
+    async def body(store: Any) -> str:
+        other = current_step().run.kernel.backend
+        assert other is not None
+        assert await other.claim("r", "thief", 1e12, 2e12) == 2
+        async with current_step().transaction() as tx:
+            said.append(tx)
+        return "end"
+
+    async with Kernel(store=bank.url) as kernel:
+        with pytest.raises(ConflictError):
+            await kernel.run(flow_of(body), run_id="r")
+    assert said == []
+
+
+def test_killed_everywhere(bank: Bank) -> None:
+    """Killed at each of 8 places in each of 3 steps: payments and history always agree, and none is made twice."""
+    url = (
+        f"{bank.url}?synchronous=normal" if bank.url.startswith("sqlite:") else bank.url
+    )  # no machine loses power here
+    env = os.environ | {"CANO_BLOCK": "structlog,otel"}
+    done = subprocess.run([sys.executable, str(PROGRAM), url], stdout=subprocess.PIPE, text=True, env=env, check=True)
+    assert done.stdout.splitlines() == ["24 runs, killed 24 times, all right"]
