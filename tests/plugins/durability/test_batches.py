@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -25,13 +26,15 @@ from cano import (
     RunInterruptedError,
     RunStatus,
     Standstill,
+    StoreUnavailableError,
     Success,
     WaitStrategy,
     Workflow,
     wait_for,
 )
-from cano.testing import VirtualClock
+from cano.testing import Faults, FaultyStore, VirtualClock
 from cano_durability.batches.digests import BLOCK
+from cano_memory import MemoryBackend
 
 if TYPE_CHECKING:
     from tests.plugins.durability.conftest import World
@@ -438,6 +441,21 @@ async def test_an_error_of_the_inputs_interrupts_the_batch(world: World, kernel:
     assert counted(await works.batch(kernel, numbers(3))) == (3, 3, 0, 0, "all")
 
 
+@pytest.mark.parametrize(("call", "calls"), [("load", 3), ("commit", 8)])
+async def test_no_fault_of_the_store_fails_the_batch(works: Works, call: str, calls: int) -> None:
+    """Wherever the store fails, also while the rest is cancelled: the caller gets that error, and can continue."""
+    for nth in range(1, calls + 1):
+        clock = VirtualClock()
+        store = FaultyStore(MemoryBackend(strict=True), faults := Faults(clock))
+        async with Kernel(store=store, clock=clock) as kernel:
+            faults.at_call(call, nth).fail(StoreUnavailableError("away"))
+            works.gate(3)
+            with suppress(RunInterruptedError, StoreUnavailableError):
+                await works.batch(kernel, numbers(4), WaitStrategy.quota(2))
+            status = await works.batch(kernel, numbers(4), WaitStrategy.quota(2))
+            assert counted(status) == (4, 2, 0, 2, "quota")
+
+
 async def test_wrong_arguments(kernel: Kernel, works: Works) -> None:
     """They are refused before the batch begins; an input that is no mapping by its place."""
     with pytest.raises(ConfigurationError, match="a quota of 3 over 2"):
@@ -561,6 +579,19 @@ async def test_closing_the_kernel_interrupts(world: World, kernel: Kernel, works
     other = await world.kernel()
     assert counted(await works.batch(other, numbers(4))) == (4, 4, 0, 0, "all")
     assert works.did[1] == 1
+
+
+async def test_an_input_after_the_close_interrupts(world: World, works: Works) -> None:
+    """While a closing kernel waits for its runs, no other run begins. That is no fault of the store."""
+    kernel, gate = await world.kernel(grace=5), works.gate(1)
+    async with Begun(world, works.batch(kernel, numbers(2), limit=1)) as task:
+        closing = asyncio.ensure_future(kernel.close())
+        await world.settle()
+        gate.set()
+        with pytest.raises(RunInterruptedError):
+            await task
+        await closing
+    assert counted(await works.batch(await world.kernel(), numbers(2))) == (2, 2, 0, 0, "all")
 
 
 # afterwards

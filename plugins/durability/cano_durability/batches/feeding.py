@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing, suppress
 from functools import partial
-from typing import Any
+from typing import Any, Never
 
 from cano import (
     BatchOutcome,
@@ -74,7 +74,10 @@ class _Feeding(Task[str]):
 
     async def run(self, store: Any) -> str:
         """Execute the batch to its end."""
-        status = await _Execution(*self._given).run()
+        try:
+            status = await _Execution(*self._given).run()
+        except Exception as error:  # noqa: BLE001  # the store or the workflow has failed, and not the batch
+            await _interrupt(self._given[0], error)
         store["inputs"], store["ended_by"] = status.total_workflows, status.ended_by
         store["succeeded"], store["failed"], store["cancelled"] = status.completed, status.failed, status.cancelled
         return "DONE"
@@ -116,8 +119,13 @@ class _Execution:
             try:
                 await self._over.wait()
                 if self._broken_by is not None:
-                    await self._interrupt(self._broken_by)
+                    if not isinstance(self._broken_by, InputsChangedError):  # its digests are not the batch's
+                        with suppress(TransientStoreError):
+                            await self._save()
+                    raise self._broken_by
                 await self._save()  # the batch is decided, whatever happens to this process
+            except Exception as error:  # noqa: BLE001  # while the runs are executed, so that they are interrupted, too
+                await _interrupt(self._feed, error)
             finally:
                 if timer is not None:
                     timer.cancel()
@@ -302,15 +310,6 @@ class _Execution:
             self._broken_by = error
             self._over.set()
 
-    async def _interrupt(self, error: BaseException) -> None:
-        """Interrupt the batch, which raises `error` in the call that feeds it."""
-        self._feed.error = error
-        if not isinstance(error, InputsChangedError):  # its digests are not the batch's
-            with suppress(TransientStoreError):
-                await self._save()
-        self._run.stop(RunStatus.INTERRUPTED)
-        await asyncio.Event().wait()  # until the cancellation arrives
-
     async def _find_begun(self) -> None:
         """Find the runs that an earlier process began after it had stored its position, and that this one has not."""
         position = self._position
@@ -352,6 +351,16 @@ class _Execution:
 
     def _id(self, number: int) -> str:
         return child_id(self._run.run_id, number)
+
+
+async def _interrupt(feed: Feed, error: Exception) -> Never:
+    """Interrupt the batch: the call that feeds it raises `error`, and the next one continues."""
+    run = current_step().run
+    if not (run.kernel.closed and isinstance(error, TransientStoreError)):  # then its end says that it was closed
+        feed.error = error
+    run.stop(RunStatus.INTERRUPTED)
+    while True:
+        await asyncio.Event().wait()  # until the cancellation arrives
 
 
 def _named(item: Mapping[Any, Any]) -> dict[str, Any]:
