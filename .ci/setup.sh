@@ -16,8 +16,11 @@ command -v "$python" >/dev/null || fail "there is no $python"
 version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])') || fail "$python does not run"
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail "$python is Python $version"
 
+# Ray takes 200 MB, so that it is installed with CI=true only, and then kept; elsewhere its tests say that it is missing
+if [ -n "${CI:-}" ] || ls -d "$venv"/lib/python*/site-packages/ray >/dev/null 2>&1; then ray=with; else ray=without; fi
+
 stamp() {
-    echo "Python $version" && cd "$root" &&
+    echo "Python $version $ray Ray" && cd "$root" &&
         cksum .ci/setup.sh constraints.txt pyproject.toml kernel/pyproject.toml plugins/*/pyproject.toml
 }
 
@@ -44,8 +47,13 @@ done
 uv() {
     "$venv/bin/uv" --quiet pip "$@" --python "$venv/bin/python"
 }
+pins=constraints.txt
+if [ "$ray" = without ]; then
+    pins=$venv/pins.txt
+    sed '/^ray==/,/[^\\]$/d' constraints.txt >"$pins"
+fi
 # members have no hashes, so they are installed by themselves; `check` finds what the constraints lack
-uv sync --require-hashes constraints.txt
+uv sync --require-hashes "$pins"
 uv install --no-deps --require-build-hashes -b constraints.txt "$@"
 uv check
 echo "$wanted" >"$venv/cano-stamp"

@@ -11,6 +11,8 @@ from random import Random
 
 import pytest
 
+from tests.servers.ray import require_ray
+
 OutputOf = Callable[..., list[str]]
 RunPython = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -48,9 +50,11 @@ def test_nothing_to_count(output_of: OutputOf, tmp_path: Path) -> None:
     assert output_of("word_count_map_reduce", tmp_path) == ["0 texts, 0 words, 0 different ones"]
 
 
-@pytest.mark.parametrize("executor", ["process://?workers=2", "dask://local?workers=1"])
+@pytest.mark.parametrize("executor", ["process://?workers=2", "dask://local?workers=1", "ray://local?workers=1"])
 def test_counts_of_other_processes(output_of: OutputOf, tmp_path: Path, executor: str) -> None:
     """The same program counts in other processes, and prints the same."""
+    if executor.startswith("ray"):
+        require_ray()
     for number in range(5):
         (tmp_path / f"{number}.txt").write_text("the tree " * number)
     (tmp_path / "binary.txt").write_bytes(b"tree \xff")

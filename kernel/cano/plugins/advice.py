@@ -12,7 +12,7 @@ PLUGINS = {
         "memory": "memory", "sqlite": "sqlite", "postgresql": "postgres", "postgres": "postgres", "redis": "redis",
         "rediss": "redis", "unix": "redis",
     },
-    "executor": {"process": "process", "dask": "dask"},
+    "executor": {"process": "process", "dask": "dask", "ray": "ray"},
     "codec layer": {"zstd": "zstd", "encrypt": "encryption", "limit": "offload", "offload": "offload"},
     "retry strategy": {"fixed": "retry", "exponential": "retry"},
 }  # fmt: skip

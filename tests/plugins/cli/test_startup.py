@@ -51,7 +51,7 @@ OF_PLUGINS = {
     "cano_sqlite.url", "cano_structlog.events", "cano_structlog.failures", "cano_structlog.fields",
     "cano_structlog.observer", "cano_structlog.settings", "cano_structlog.stdlib", "cano_structlog.traces",
     "cano_structlog.bound", "cano_webhooks._plugin", "cano_zstd._plugin", "cano_process._plugin", "cano_remote._plugin",
-    "cano_remote.hookspecs", "cano_dask._plugin",
+    "cano_remote.hookspecs", "cano_dask._plugin", "cano_ray._plugin",
 }  # fmt: skip
 """What every command imports of the plugins."""
 WIDTHS = (10, 20, 45, 200)
