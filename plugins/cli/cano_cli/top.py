@@ -1,4 +1,4 @@
-"""`cano top`: a live view of the runs that are late, failed, running or parked."""
+"""`cano top`: a live view of the runs that are late, failed, running, parked or queued."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LATE = 5.0
 """Seconds after its time from which a parked run counts as late."""
 MOST = 100
 """The most runs that are read for each status: what a look costs does not depend on how many there are."""
-COLOURS = {"late": "yellow", "failed": "red", "running": "cyan", "parked": "dim"}
+COLOURS = {"late": "yellow", "failed": "red", "running": "cyan", "parked": "dim", "queued": "blue"}
 KINDS = tuple(COLOURS)
 WIDE = 80
 """The least width of a terminal in which workflow and state are shown, too."""
@@ -57,7 +57,7 @@ class Look(NamedTuple):
 @json_option
 @click.pass_context
 def top(ctx: click.Context, *, store: str | None, workflow: str | None, interval: float, as_json: bool) -> None:
-    """Show live which runs are late, failed, running or parked, until Ctrl-C.
+    """Show live which runs are late, failed, running, parked or queued, until Ctrl-C.
 
     Late is a run that no process executes, or that is parked although its time has come. Of each kind the newest 100
     runs are read. With --json, or if the output is not a terminal, it is printed once. A run that takes longer than
@@ -90,7 +90,7 @@ async def look(
     kernel: Kernel, workflow: str | None = None, waits: dict[tuple[str, int], Wait | None] | None = None
 ) -> Look:
     """Read the runs of each kind. `waits` has the waits that an earlier look has read, see `with_own_waits`."""
-    statuses = RunStatus.INTERRUPTED, RunStatus.FAILED, RunStatus.RUNNING, RunStatus.PARKED
+    statuses = RunStatus.INTERRUPTED, RunStatus.FAILED, RunStatus.RUNNING, RunStatus.PARKED, RunStatus.QUEUED
     found = [await kernel.runs(workflow=workflow, status=status, limit=MOST + 1) for status in statuses]
     now = kernel.clock.time()
     runs: dict[str, list[RunRecord]] = {kind: [] for kind in KINDS}

@@ -83,6 +83,7 @@ class Keeper:
         assert kernel.backend is not None
         self._kernel = kernel
         self._closed = False
+        self._submitting: StoredRuns | None = None
         self.stored = stored = StoredRuns(kernel, kernel.backend)
         self.late = late = LateRuns(kernel, stored)
         stored.parking = late.parking
@@ -388,7 +389,11 @@ class Keeper:
         from cano_durability.submitting.submitter import Submitter  # late: most programs submit no run
 
         try:
-            return await Submitter(self._kernel, self.stored, plan, asked).submit()
+            if (
+                self._submitting is None
+            ):  # of its own, so that `signal` does not execute here what is only submitted here
+                self._submitting = StoredRuns(self._kernel, self.stored.backend)
+            return await Submitter(self._kernel, self._submitting, plan, asked).submit()
         finally:
             if plan.name in self._watchlist.workflows:
                 self._caretaker.refill()

@@ -49,7 +49,7 @@ def orders(cano: Cano, project: Path, store: str) -> None:
     cano("run", "flows", "--run-id", "page")
 
 
-@pytest.mark.parametrize("args", ABOUT_RUNS, ids=lambda args: args[0])
+@pytest.mark.parametrize("args", [*ABOUT_RUNS, ["submit", "shop"], ["worker", "shop"]], ids=lambda args: args[0])
 def test_which_store(cano: Cano, store: str, monkeypatch: pytest.MonkeyPatch, args: list[str]) -> None:
     """Without a store, both ways to name one are told. A store that lives and dies with its process is of no use."""
     in_memory = cano(*args, "--store", "memory://")

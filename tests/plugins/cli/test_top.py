@@ -1,4 +1,4 @@
-"""`cano top`: what is late, failed, running or parked."""
+"""`cano top`: what is late, failed, running, parked or queued."""
 
 from __future__ import annotations
 
@@ -46,6 +46,7 @@ def filled(cano: Cano, project: Path, store: str) -> None:
     (project / "broken").touch()
     cano("run", "shop", "--run-id", "failed")
     (project / "broken").unlink()
+    cano("submit", "shop", "--id", "waits")
 
 
 @pytest.mark.usefixtures("filled")
@@ -54,14 +55,16 @@ def test_once(cano: Cano) -> None:
     lines = cano("top").stdout.splitlines()
     found = json.loads(cano("top", "--json").stdout)
 
-    assert lines[0].split("  ")[1] == "1 late, 1 failed, 0 running, 0 parked"
+    assert lines[0].split("  ")[1] == "1 late, 1 failed, 0 running, 0 parked, 1 queued"
     assert [line.split()[:4] for line in lines[1:]] == [
-        ["late", "stopped", "shop", "pay"], ["failed", "failed", "shop", "pay"],
+        ["late", "stopped", "shop", "pay"], ["failed", "failed", "shop", "pay"], ["queued", "waits", "shop", "take"],
     ]  # fmt: skip
     assert {kind: [run["run_id"] for run in found[kind]] for kind in KINDS} == {
-        "late": ["stopped"], "failed": ["failed"], "running": [], "parked": [],
+        "late": ["stopped"], "failed": ["failed"], "running": [], "parked": [], "queued": ["waits"],
     }  # fmt: skip
-    assert cano("top", "--workflow", "none").stdout.endswith("0 late, 0 failed, 0 running, 0 parked\nno such runs\n")
+    assert cano("top", "--workflow", "none").stdout.endswith(
+        "0 late, 0 failed, 0 running, 0 parked, 0 queued\nno such runs\n"
+    )
 
 
 def test_a_narrow_terminal() -> None:
@@ -69,13 +72,14 @@ def test_a_narrow_terminal() -> None:
     many = [record(f"failed-{number}") for number in range(MOST)]
     parked = record("waits", RunStatus.PARKED, Wait(then="THERE", signal="go"))
     late = record("bad\x1b[31m\n", RunStatus.PARKED, Wait(then="THERE", until=NOW - 10))
-    found = Look(NOW, {"late": [late], "failed": many, "running": [], "parked": [parked]}, frozenset({"failed"}))
+    runs = {"late": [late], "failed": many, "running": [], "parked": [parked], "queued": []}
+    found = Look(NOW, runs, frozenset({"failed"}))
 
     lines = drawn(found, 60, 12)
 
     assert len(lines) <= 12
     assert max(map(len, lines)) <= 60
-    assert lines[0].endswith("1 late, 100+ failed, 0 running, 1 parked")
+    assert lines[0].endswith("1 late, 100+ failed, 0 running, 1 parked, 0 queued")
     kinds = [line.split()[0] for line in lines[3:-1]]
     assert kinds == ["late", *["failed"] * 6, "parked"]
     assert "\x1b" not in "".join(lines)

@@ -1,0 +1,146 @@
+"""`cano worker`: execute the runs of workflows in a store, beside any number of other workers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import click
+from cano import CanoError, Kernel, Workflow
+
+from cano_cli.draining import WorkerRuns
+from cano_cli.durations import METAVAR, duration
+from cano_cli.errors import FAILED, CliError, Failed, tracebacks, usage_error
+from cano_cli.execution import report_unhandled
+from cano_cli.failure import message_of
+from cano_cli.loading import load_flow
+from cano_cli.records import counted
+from cano_cli.safe_lines import line
+from cano_cli.settings import LONG_LEASE, Settings, files, lease_option, store_option, traceback_option
+from cano_cli.stores import USAGE_ERRORS, backend_of, required_url
+from cano_cli.worker_health import HealthServer
+
+SIGNALS = signal.SIGTERM, signal.SIGINT
+
+
+def _address(ctx: click.Context, option: click.Parameter, value: str | None) -> tuple[str, int] | None:
+    """Return host and port of `PORT` or `HOST:PORT`."""
+    if value is None:
+        return None
+    host, _, port = value.rpartition(":")
+    if not port.isdecimal() or not port.isascii() or int(port) > 65_535:
+        raise click.BadParameter(f"{value!r} is not a port, or HOST:PORT", ctx, option)
+    return host.strip("[]") or "127.0.0.1", int(port)
+
+
+@click.command()
+@click.argument("targets", metavar="MODULE:FLOW...", nargs=-1, required=True, shell_complete=files)
+@store_option
+@lease_option(LONG_LEASE)
+@click.option(
+    "--concurrency", type=click.IntRange(min=1), default=10, show_default=True, metavar="N",
+    help="Execute at most N runs at once.",
+)  # fmt: skip
+@click.option(
+    "--grace", type=duration, default="30s", show_default=True, metavar=METAVAR,
+    help="Time that steps have to reach their commit after SIGTERM or Ctrl-C.",
+)  # fmt: skip
+@click.option(
+    "--health", callback=_address, metavar="[HOST:]PORT",
+    help="Serve /healthz and /metrics there; HOST is 127.0.0.1 by default, and port 0 chooses one.",
+)  # fmt: skip
+@traceback_option
+@click.pass_context
+def worker(
+    ctx: click.Context,
+    *,
+    targets: tuple[str, ...],
+    store: str | None,
+    lease: float,
+    concurrency: int,
+    grace: float,
+    health: tuple[str, int] | None,
+    traceback: bool,
+) -> None:
+    """Execute the runs of workflows in a store, until SIGTERM or Ctrl-C.
+
+    A worker begins the runs that `cano submit` and `kernel.submit` have stored, continues parked runs whose signal or
+    time has come, and takes over the runs of dead processes. It claims no more runs than it can execute, and only
+    those of the given workflows. Any number of workers, on any hosts, share a store.
+
+    After SIGTERM or Ctrl-C it claims no more. Each run leaves after the commit of its step, and other workers continue
+    it. A second signal ends the process at once, as kill -9 does: no run is lost, and the steps under way begin again.
+
+    The exit code is 0 if no step was cut off by the end of the grace, 1 if one was or the store failed at the start,
+    and 2 for a usage error.
+
+    Example: cano worker shop.py:flow --store sqlite:///runs.db --concurrency 20 --health 8080
+    """
+    settings: Settings = ctx.obj
+    url = required_url(store)
+    runs = WorkerRuns()
+    with tracebacks(traceback):
+        flows = [load_flow(target) for target in targets]
+        options: dict[str, Any] = {"store": url, "lease": lease, "grace": 0, "plugins": [runs]}
+        try:
+            asyncio.run(_work(lambda: settings.kernel(**options), runs, flows, concurrency, grace, health))
+        except USAGE_ERRORS as error:
+            raise usage_error(error) from error
+        except CanoError as error:
+            raise Failed(usage_error(error).message) from error
+        except SystemExit as error:
+            raise Failed(message_of(error)) from error
+    if runs.cut_off:
+        ctx.exit(FAILED)
+
+
+async def _work(
+    make_kernel: Callable[[], Kernel],
+    runs: WorkerRuns,
+    flows: list[Workflow[Any]],
+    concurrency: int,
+    grace: float,
+    health: tuple[str, int] | None,
+) -> None:
+    """Execute runs until a signal comes, and leave."""
+    asyncio.get_running_loop().set_exception_handler(report_unhandled)
+    stop = asyncio.Event()
+    _stop_at_signals(stop)
+    async with make_kernel() as kernel:
+        backend_of(kernel)
+        server = HealthServer(lambda: "draining" * runs.draining, lambda: runs.metrics(kernel, concurrency))
+        try:
+            where = "" if health is None else f"; health: {await server.open(*health)}"
+        except OSError as error:
+            raise CliError(f"--health: cannot listen on port {health and health[1]}: {error}") from error
+        try:
+            names = ", ".join(flow.name for flow in flows)
+            most = counted(concurrency, "run")
+            click.echo(
+                f"worker {os.getpid()}: up to {most} of {line(names)} in {line(kernel.store_name)}{where}", err=True
+            )
+            await kernel.recover(*flows, concurrency=concurrency)
+            await stop.wait()
+            await runs.drain(kernel, grace)
+        finally:
+            await server.close()
+        click.echo(f"worker {os.getpid()} ended: {runs}", err=True)
+
+
+def _stop_at_signals(stop: asyncio.Event) -> None:
+    """Set `stop` at the first signal; the second one ends the process."""
+    loop = asyncio.get_running_loop()
+
+    def first() -> None:
+        for each in SIGNALS:
+            loop.remove_signal_handler(each)
+            signal.signal(each, signal.SIG_DFL)
+        stop.set()
+
+    with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # Windows has none
+        for each in SIGNALS:
+            loop.add_signal_handler(each, first)

@@ -1,0 +1,226 @@
+"""Submitted runs and real workers: killed at random, drained, and woken by another process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+from cano import Kernel, RunStatus, Standstill
+
+from tests.acceptance.durability.crowd import GATE, PIPE, crowd, gate, question
+
+ROOT = Path(__file__).parents[3]
+RUNS, STEPS, KILLS, CONCURRENCY = 200, 3, 4, 5
+
+
+class Told:
+    """The lines that the steps of all workers write into the pipe."""
+
+    def __init__(self, path: Path) -> None:
+        os.mkfifo(path)
+        self.lines: list[list[str]] = []
+        self._pipe = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+        self._news = asyncio.Event()
+        self._rest = b""
+        asyncio.get_running_loop().add_reader(self._pipe, self._read)
+
+    def _read(self) -> None:
+        *lines, self._rest = (self._rest + os.read(self._pipe, 1 << 16)).split(b"\n")
+        self.lines += [line.decode().split() for line in lines]
+        self._news.set()
+
+    @property
+    def begun(self) -> Counter[str]:
+        """How often each step was begun."""
+        return Counter(f"{run_id} {seq}" for _, what, run_id, seq in self.lines if what == "+")
+
+    async def reached(self, steps: int) -> None:
+        """Return when so many different steps were begun."""
+        while len(self.begun) < steps:
+            self._news.clear()
+            await self._news.wait()
+
+    def close(self) -> None:
+        """Read no more."""
+        asyncio.get_running_loop().remove_reader(self._pipe)
+        os.close(self._pipe)
+
+
+@pytest.fixture
+async def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Told]:
+    """The pipe that steps write into."""
+    monkeypatch.setenv(PIPE, str(tmp_path / "told"))
+    told = Told(tmp_path / "told")
+    yield told
+    told.close()
+
+
+@pytest.fixture
+def open_gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], object]]:
+    """A function that lets all steps through the gate."""
+    path = tmp_path / "gate"
+    os.mkfifo(path)
+    monkeypatch.setenv(GATE, str(path))
+    file = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+    yield lambda: os.write(file, b"x")
+    os.close(file)
+
+
+class Workers:
+    """Worker processes, which are killed after the test."""
+
+    def __init__(self, url: str) -> None:
+        self.processes: list[subprocess.Popen[str]] = []
+        self._url = url
+
+    def start(self, flow: str, *options: str) -> subprocess.Popen[str]:
+        """Start a worker."""
+        arguments = ["worker", f"tests.acceptance.durability.crowd:{flow}", "--store", self._url, *options]
+        process = subprocess.Popen(
+            [sys.executable, "-c", "from cano_cli.main import main; main()", *arguments],
+            cwd=ROOT, env=os.environ | {"CANO_BLOCK": "structlog,otel"}, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        self.processes.append(process)
+        return process
+
+    def watched(self, flow: str, *options: str) -> tuple[subprocess.Popen[str], str]:
+        """Start a worker, and return the URL of its health, too."""
+        process = self.start(flow, "--health", "0", *options)
+        assert process.stderr is not None
+        found = re.search(r"health: (http\S+)", first := process.stderr.readline())
+        assert found, first
+        return process, found[1]
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def shared(request: pytest.FixtureRequest, url_of: Callable[[str], str]) -> str:
+    """The URL of a store that processes share."""
+    return url_of(request.param)
+
+
+@pytest.fixture
+def workers(shared: str) -> Iterator[Workers]:
+    """The workers on that store."""
+    workers = Workers(shared)
+    yield workers
+    for process in workers.processes:
+        process.kill()
+        process.wait()
+        if process.stderr is not None:
+            process.stderr.close()
+
+
+async def page(url: str, wanted: Callable[[str], bool]) -> None:
+    """Ask for a page until it is as wanted."""
+
+    def read() -> str:
+        try:
+            with urllib.request.urlopen(url) as answer:
+                return str(answer.read().decode())
+        except urllib.error.HTTPError as error:
+            return f"{error.code} {error.read().decode()}"
+
+    while not wanted(await asyncio.to_thread(read)):
+        pass
+
+
+@pytest.mark.timeout(120)
+async def test_submitted_runs_outlive_their_workers(shared: str, workers: Workers, told: Told) -> None:
+    """Two workers, kill -9 at random: all runs end, each transition is there once, and none takes more than it may."""
+    chance = random.Random(os.environ.get("CANO_SEED", "7"))
+    options = ["--concurrency", str(CONCURRENCY), "--lease", "3"]
+    async with Kernel(store=shared, poll=0.1) as kernel:
+        assert await kernel.submit_many(crowd, ({"n": number} for number in range(RUNS)), run_id="r") == RUNS
+        assert await kernel.runs(status=RunStatus.QUEUED).count() == RUNS
+        assert not told.lines
+        for _ in range(2):
+            workers.start("crowd", *options)
+        for kill in range(1, KILLS + 1):
+            await told.reached(kill * RUNS * STEPS * 3 // (4 * KILLS))
+            victim = workers.processes.pop(chance.randrange(2))
+            victim.kill()
+            victim.communicate()
+            workers.start("crowd", *options)
+        for number in range(1, RUNS + 1):
+            result = await (await kernel.attach(f"r-{number}")).result()
+            assert (result.state, result.data) == ("end", {"n": number - 1, "count": STEPS})
+            assert [entry.seq for entry in await kernel.history(f"r-{number}")] == list(range(STEPS + 1))
+        assert await kernel.check() == []
+    await told.reached(RUNS * STEPS)
+    assert sum(told.begun.values()) <= RUNS * STEPS + KILLS * CONCURRENCY  # only the killed steps, once more
+    busy, most = Counter[str](), 0
+    for pid, what, *_ in told.lines:
+        busy[pid] += 1 if what == "+" else -1
+        most = max(most, busy[pid])
+    assert 1 < most <= CONCURRENCY
+
+
+@pytest.mark.timeout(60)
+async def test_draining_loses_nothing(
+    shared: str, workers: Workers, told: Told, open_gate: Callable[[], object]
+) -> None:
+    """After SIGTERM a worker claims no more, lets its steps reach their commits, and leaves; no step begins twice."""
+    async with Kernel(store=shared) as kernel:
+        await kernel.submit_many(gate, [{} for _ in range(8)], run_id="r")
+        first, url = workers.watched("gate", "--concurrency", "3")
+        await told.reached(3)
+        first.send_signal(signal.SIGTERM)
+        await page(url + "/healthz", lambda text: text == "503 draining\n")
+        open_gate()
+        assert (await asyncio.to_thread(first.wait), len(told.begun)) == (0, 3)
+        assert first.communicate()[1].endswith("ended: 3 runs begun, 3 interrupted\n")
+        assert len(await kernel.runs(status="queued")) == 5
+        left = await kernel.runs(status="interrupted")
+        assert [(run.seq, run.state) for run in left] == [(1, "then")] * 3
+        workers.start("gate")
+        for number in range(1, 9):
+            assert (await (await kernel.attach(f"r-{number}")).result()).state == "end"
+    assert set(told.begun.values()) == {1}
+
+
+@pytest.mark.timeout(60)
+async def test_who_cannot_wait_cuts_steps_off(
+    shared: str, workers: Workers, told: Told, open_gate: Callable[[], object]
+) -> None:
+    """A step that outlasts the grace is cut off, with exit code 1; a second signal ends the worker at once."""
+    async with Kernel(store=shared) as kernel:
+        await kernel.submit(gate, run_id="r")
+        hasty = workers.start("gate", "--grace", "0.05")
+        await told.reached(1)
+        hasty.send_signal(signal.SIGINT)
+        assert await asyncio.to_thread(hasty.wait) == 1
+        assert hasty.communicate()[1].endswith("1 run begun, 1 interrupted; 1 step cut off\n")
+        assert (await kernel.explain("r")).reason is Standstill.INTERRUPTED
+        patient, url = workers.watched("gate")
+        patient.send_signal(signal.SIGTERM)
+        await page(url + "/healthz", lambda text: text == "503 draining\n")
+        patient.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(patient.wait) == -signal.SIGTERM
+        workers.start("gate")
+        open_gate()
+        assert (await (await kernel.attach("r")).result()).state == "end"
+
+
+@pytest.mark.timeout(60)
+async def test_a_signal_wakes_a_run_in_a_worker(shared: str, workers: Workers) -> None:
+    """A process that executes nothing signals a parked run; a worker continues it, and its metrics say so."""
+    async with Kernel(store=shared) as kernel:
+        attached = await kernel.submit(question)
+        process, url = workers.watched("question")
+        await page(url + "/metrics", lambda text: 'runs_ended_total{status="parked"} 1\n' in text)
+        assert await attached.signal("go", "yes")
+        assert (await attached.result()).data == {"answer": "yes", "pid": process.pid}
+        await page(url + "/metrics", lambda text: 'runs_ended_total{status="succeeded"} 1\n' in text)
+        await page(url + "/healthz", lambda text: text == "ok\n")
+        await page(url + "/elsewhere", lambda text: text.startswith("404 "))
