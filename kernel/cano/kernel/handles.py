@@ -253,7 +253,12 @@ class RunListing:
         return await keeper.runs(await keeper.selected(*self._filter))
 
     async def count(self) -> int:
-        """Return how many runs match. A store with the capability `attributes` counts them itself, if it can."""
+        """Return how many runs match, at most the list's `limit`.
+
+        A store with the capability `attributes` counts them itself. For `!=` and `in (…)` it counts several times, so
+        that runs which change meanwhile may count twice or not at all. Running, interrupted and queued runs, and those
+        with an `error`, are read. The time of an exact count grows with the runs; a `limit` bounds it.
+        """
         keeper = await self._kernel.opened_keeper()
         return await keeper.count(await keeper.selected(*self._filter))
 

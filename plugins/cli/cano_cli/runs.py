@@ -55,6 +55,8 @@ def runs(
     if count:
         number = with_store(settings, store, lambda kernel: _count(kernel, workflow, status, where, limit))
         click.echo(dumps({"count": number}, indent=2) if as_json else str(number))
+        if number == limit:
+            click.echo("there may be more runs; --limit ends the count", err=True)
         return
     if limit is None and not as_json:
         limit = DEFAULT_LIMIT

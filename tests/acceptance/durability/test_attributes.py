@@ -65,6 +65,17 @@ async def test_each_store_finds_runs(store: str | StoreBackend, monkeypatch: pyt
             "o9",
             "o7",
         ]
+        for where, number in (
+            ("status in (failed, cancelled, failed, running)", 1),
+            ("status != failed and status != succeeded and state in (END, SEND)", 0),
+            ("status in (failed, succeeded) and status != failed and tenant = zoo", 6),
+            ("workflow in (order, other) and state != END and tenant = zoo", 1),
+            ("workflow != order", 0),
+            ("state != END and workflow != other", 1),
+            ("error != KeyError and status in (failed, parked)", 1),
+        ):  # fmt: skip
+            assert len(await ids(kernel, where=where)) == number, where
+            assert len(await ids(kernel, where=where, limit=1)) == min(number, 1), where
         assert (await kernel.get("o13")).attributes == {"tenant": "zoo", "amount": 13, "region": "south"}
         await kernel.fork("o13", 1, "again", changes={"amount": Decimal(1)})
         assert await ids(kernel, where="amount = 1") == ["again", "o1"]

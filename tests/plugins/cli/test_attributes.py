@@ -32,6 +32,8 @@ def test_attributes_in_commands(cano: Callable[..., Result], project: Path) -> N
     assert json.loads(cano("show", "b2", "--json").stdout)["attributes"] == {"tenant": "acme", "amount": 20}
     assert "attribute tenant" in cano("show", "b2").stdout
     assert cano("runs", "--where", "tenant = acme and amount >= 10", "--count").stdout == "1\n"
+    bounded = cano("runs", "--count", "--limit", "1")
+    assert (bounded.stdout, bounded.stderr) == ("1\n", "there may be more runs; --limit ends the count\n")
     found = json.loads(cano("runs", "--where", "tenant in (zoo) and amount != 10", "--json").stdout)
     assert [run["run_id"] for run in found] == ["b3"]
     wrong = cano("runs", "--where", "tennant = acme")

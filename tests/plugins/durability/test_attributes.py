@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from decimal import Decimal
 from enum import Enum
@@ -20,6 +20,7 @@ from cano import (
     JoinStrategy,
     Kernel,
     Node,
+    RunFilter,
     RunRecord,
     RunStatus,
     SizeLimitError,
@@ -49,6 +50,7 @@ class Watched(MemoryBackend):
     Attributes:
         commits: all commits.
         created: all new runs.
+        listed: the status of each list.
         parked: set once a run was parked.
     """
 
@@ -56,10 +58,16 @@ class Watched(MemoryBackend):
         super().__init__(strict=strict)
         self.commits: list[Commit] = []
         self.created: list[RunRecord] = []
+        self.listed: list[RunStatus | None] = []
         self.parked = asyncio.Event()
 
     async def close(self) -> None:
         """Keep everything."""
+
+    async def runs(self, filter: RunFilter) -> Sequence[RunRecord]:
+        """Note the list."""
+        self.listed.append(filter.status)
+        return await super().runs(filter)
 
     async def create(self, run: RunRecord, audit: Any = None) -> RunRecord:
         """Note the run."""
@@ -77,7 +85,7 @@ class Watched(MemoryBackend):
 def flow_of(*steps: Callable[[Any], Any], **options: Any) -> Flow[str]:
     """A workflow whose states execute these functions one after the other."""
     attributes = {"tenant": str, "amount": Decimal, "plan": Plan, "n": int}
-    flow = Flow("S0", name="order", **{"attributes": attributes, **options}).add_exit_state("END")
+    flow = Flow("S0", **{"name": "order", "attributes": attributes, **options}).add_exit_state("END")
     for number, body in enumerate(steps):
         last = number + 1 == len(steps)
 
@@ -297,6 +305,28 @@ async def test_who_declares_none_pays_nothing() -> None:
         assert await attributes(kernel) == {}
     assert [commit.attributes for commit in store.commits] == [None, None]
     assert store.created[0].attributes == {}
+
+
+async def test_a_count_by_conditions_that_stores_do_not_know_is_a_sum_of_counts() -> None:
+    """No run is listed for `!=` and `in (…)`, but those whose status their lease says; many values are listed."""
+    store = Watched()
+    async with Kernel(store=store) as kernel:
+        flows = [flow_of(lambda data: data["fails"] and 1 / 0, name=f"flow {number}") for number in range(2)]
+        for number in range(4):
+            with suppress(WorkflowError):
+                await kernel.run(flows[number % 2], {"fails": number == 3}, run_id=f"{number}")
+        store.listed.clear()
+        for where, expected in (
+            ("status != failed", 3), ("status in (failed, succeeded)", 4), ("workflow != 'flow 1'", 2),
+            ("status != failed and workflow in ('flow 1', other)", 1), ("state in (S0) and status != succeeded", 1),
+        ):  # fmt: skip
+            assert await kernel.runs(where=where).count() == expected
+        assert store.listed == []
+        assert await kernel.runs(where="status != running").count() == 4
+        assert store.listed == [RunStatus.RUNNING]
+        many = ", ".join(f"w{number}" for number in range(40))
+        assert await kernel.runs(where=f"workflow in ({many}, 'flow 0')").count() == 2
+        assert store.listed == [RunStatus.RUNNING, None]
 
 
 async def test_filters() -> None:

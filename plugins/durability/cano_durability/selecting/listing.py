@@ -18,6 +18,8 @@ PAGE = 1000
 """The most runs that the store is asked for at once if others of them are left out afterwards."""
 _MORE = "state", "created_after", "created_before", "updated_after", "updated_before"
 """The fields that only stores with `filters` obey."""
+_MOST_PARTS = 32
+"""The most counts that a store is asked for in place of a list."""
 _BY_LEASE = RunStatus.RUNNING, RunStatus.INTERRUPTED, RunStatus.QUEUED  # which of them a run is, its lease says
 
 
@@ -61,8 +63,11 @@ class Lister:
 
     async def count(self, filter: RunFilter) -> int:
         """See `RunKeeper.count`."""
-        simple = filter.error is None and not filter.others
-        if filter.status not in _BY_LEASE and simple and self._stored.backend.capabilities.attributes:
+        counted = filter.error is None and self._stored.backend.capabilities.attributes
+        if counted and filter.others and (parts := _parts(filter)) is not None:
+            found = max(sum([factor * await self.count(part) for factor, part in parts]), 0)
+            return found if filter.limit is None else min(found, filter.limit)
+        if counted and filter.status not in _BY_LEASE and not filter.others:
             return await cast(AttributeStore, self._stored.backend).count(filter)
         number = 0
         async for _ in in_pages(self.runs, filter):
@@ -127,3 +132,24 @@ class Lister:
             entry._replace(changed=values.changes(entry.changed, run_id, total), own={}, own_removed=())
             for entry in entries
         ]
+
+
+def _parts(filter: RunFilter) -> list[tuple[int, RunFilter]] | None:
+    """Return filters that stores can count, each with the factor by which its count adds to that of this filter.
+
+    None if its other conditions are on fields that a filter cannot have, or are too many.
+    """
+    parts = [(1, filter._replace(others=(), limit=None))]
+    for name, (sign, value) in filter.others:
+        if name not in ("workflow", "status", "state") or len(parts) > _MOST_PARTS:
+            return None
+        values, made = list(dict.fromkeys(value if sign == "in" else (value,))), list[tuple[int, RunFilter]]()
+        for factor, part in parts:
+            known = getattr(part, name)
+            if known is None:
+                made += [(factor, part)] if sign == "!=" else []
+                made += [(-factor if sign == "!=" else factor, part._replace(**{name: each})) for each in values]
+            elif (known in values) == (sign != "!="):
+                made.append((factor, part))
+        parts = made
+    return parts if len(parts) <= _MOST_PARTS else None
