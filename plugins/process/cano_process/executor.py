@@ -23,6 +23,7 @@ from cano.options import whole
 from cano_process import frames
 from cano_process.frames import NAME
 
+GUARD = "put the part that starts the kernel behind `if __name__ == '__main__':`"
 _NO_MORE = sys.maxsize
 """The place of the end of all calls in the queue: behind all of them."""
 
@@ -85,10 +86,7 @@ class ProcessExecutor:
         """See `Executor.submit`."""
         job = _Job(call)
         if sys.modules["__main__"] is not sys.modules.get(NAME, sys.modules["__main__"]):
-            raise ConfigurationError(
-                "the program starts workers while a worker imports it: put the part that starts the kernel behind "
-                "`if __name__ == '__main__':`"
-            )
+            raise ConfigurationError(f"the program starts workers while a worker imports it: {GUARD}")
         with self._lock:
             if self._closed:
                 raise ExecutorUnavailableError("the executor process:// is closed")
@@ -202,6 +200,8 @@ class _Worker:
         """Let the process end, which it does when its socket is closed; return how it did, for messages."""
         self._connection.close()
         code = self.process.wait()
+        if code == frames.NOT_IMPORTED:
+            return f"{self.process.pid} could not import the program; its traceback is on stderr; {GUARD}"
         try:
             how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         except ValueError:

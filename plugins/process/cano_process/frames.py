@@ -8,6 +8,8 @@ import struct
 _LENGTH = struct.Struct("!Q")
 NAME = "__mp_main__"
 """The name of a worker's main module, as with multiprocessing: what is for `__name__ == "__main__"` is not executed."""
+NOT_IMPORTED = 202
+"""The exit code of a worker that could not import the program."""
 RETURNED, RAISED = b"+", b"-"
 """The first byte of an answer: before what the call returned, or the text of what it raised."""
 

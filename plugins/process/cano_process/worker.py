@@ -31,7 +31,11 @@ def serve(connection: socket.socket) -> None:
     busy = threading.Lock()
     threading.Thread(target=_listen, args=(connection, calls, busy), daemon=True).start()
     with busy:
-        _prepare(json.loads(calls.get() or b""))
+        try:
+            _prepare(json.loads(calls.get() or b""))
+        except BaseException:  # noqa: BLE001  # whatever the program's import raises, SystemExit included
+            traceback.print_exc()
+            sys.exit(frames.NOT_IMPORTED)
     while (name := calls.get()) is not None and (request := calls.get()) is not None:
         with busy:
             answer = _execute(name.decode(), request)

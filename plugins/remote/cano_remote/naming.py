@@ -109,6 +109,7 @@ def _name(named: Any, meant: Any) -> str:
         found = None
     if (found.function if isinstance(found, FunctionTask) else found) != meant:
         problem = "it is local to a function" if "<locals>" in qualname else "its name leads to another object"
+        problem = "a lambda has no name of its own" if getattr(named, "__name__", "") == "<lambda>" else problem
         message = f"{module}:{qualname} cannot be sent to another process: {problem}; define it at the top of a module"
         raise ConfigurationError(message)
     return f"{module}:{qualname}"

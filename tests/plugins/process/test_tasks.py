@@ -261,7 +261,7 @@ def inner() -> Any:
     ("function", "problem"),
     [
         (inner(), "inner.<locals>.task cannot be sent to another process: it is local to a function"),
-        (lambda store: State.DONE, "<lambda> cannot be sent to another process"),
+        (lambda store: State.DONE, "<lambda> cannot be sent to another process: a lambda has no name of its own"),
         (RENAMED, "its name leads to another object; define it at the top of a module"),
         (Slotted(), "attribute 'lock' of the task Slotted cannot be sent to another process: "),
         (Multiply(object()), "attribute 'factor' of the task Multiply cannot be sent"),  # type: ignore[arg-type]
