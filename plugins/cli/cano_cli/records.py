@@ -37,6 +37,8 @@ def waits_for(wait: Wait | None) -> str:
         parts.append(f" until {when(wait.until)}")
     if wait is not None and wait.child is None:
         parts.append(f" then {wait.then}")
+        if wait.until is not None and wait.on_timeout is not None:
+            parts.append(f" otherwise {wait.on_timeout}")
     return ",".join(parts)
 
 

@@ -139,8 +139,6 @@ def _facts(details: RunDetails, clean: Callable[[Any], Any]) -> Iterator[tuple[s
         yield "held by", holder_of(record, now)
     if record.wait is not None:
         yield "waits", waits_for(record.wait).strip()
-        if record.wait.on_timeout is not None:
-            yield "on timeout", record.wait.on_timeout
         if record.wait_token is not None:
             yield "token", word(record.wait_token)
     if view.signals:

@@ -62,7 +62,7 @@ def test_lists_show_when_the_wait_ends(cano: Callable[..., Result], store: str) 
     for command in ("runs", "top"):
         printed = cano(command).stdout
         assert "waits for signal 'paid', until " in printed
-        assert "(in 24 hours), then done" in printed
+        assert "(in 24 hours), then done, otherwise done" in printed
     (listed,) = json.loads(cano("top", "--json").stdout)["parked"]
     shown = json.loads(cano("show", "o-1", "--json").stdout)
     assert listed["waits_for"]["until"] == shown["waits_for"]["until"]

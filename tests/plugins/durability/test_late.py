@@ -175,7 +175,7 @@ async def test_a_parked_run_is_told(world: World, told: Told) -> None:
     assert view.wait.until == began + 120
     explained = await kernel.explain("o-1")
     assert explained.reason is Standstill.WAITING_FOR_SIGNAL
-    assert "'paid', for 59.0 s more, then PAY; late: the run takes" in explained.detail
+    assert "'paid', for 59.0 s more, then PAY, otherwise DONE; late: the run takes" in explained.detail
     await world.clock.advance(40)
     await kernel.signal("o-1", "paid")
     await world.settle()

@@ -374,7 +374,7 @@ async def test_explain(kernel: Kernel, world: World, flow: Flow) -> None:
     assert await ask("waits for ever", kernel) is Standstill.WAITING_FOR_SIGNAL
     assert said[Standstill.WAITING_FOR_SIGNAL] == "'go', then three"
     assert await ask("waits", kernel) is Standstill.WAITING_FOR_SIGNAL
-    assert said[Standstill.WAITING_FOR_SIGNAL] == "'go', for 60.0 s more, then three"
+    assert said[Standstill.WAITING_FOR_SIGNAL] == "'go', for 60.0 s more, then three, otherwise end"
     looking = await world.kernel()
     await world.store(looking).backend.put_signal("waits for ever", Signal("1", "go"))
     assert await ask("waits for ever", looking) is Standstill.READY

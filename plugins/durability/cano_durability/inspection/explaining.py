@@ -100,7 +100,8 @@ class Explainer:
                     return Explanation(Standstill.WAITING_FOR_CHILD, detail)
                 if wait.signal is None:
                     return Explanation(Standstill.WAITING_FOR_TIME, f"{until}, then {wait.then}{forked}")
-                detail = f"{wait.signal!r}" + (until and f", {until}") + f", then {wait.then}{forked}"
+                without = f", otherwise {wait.on_timeout}" if until and wait.on_timeout is not None else ""
+                detail = f"{wait.signal!r}" + (until and f", {until}") + f", then {wait.then}{without}{forked}"
                 return Explanation(Standstill.WAITING_FOR_SIGNAL, detail)
             self._check_continues(record, record.payload if signal is None else signal.payload)
             if limit is not None and overdue:
