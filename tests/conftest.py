@@ -33,7 +33,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 HERE = Path(__file__).parent
 SLOW_FOLDERS = [HERE / name for name in ("acceptance", "benchmarks", "examples", "servers", "typing")]
-SLOW_FIXTURES = {"postgres", "redis", "server", "a_server", "start"}
+SLOW_FIXTURES = {"postgres", "redis", "server", "a_server", "start", "cluster", "ray_cluster"}
 """The fixtures that start servers and processes. Other files that start processes set `pytestmark`."""
 
 
