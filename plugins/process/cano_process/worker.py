@@ -16,7 +16,6 @@ import sys
 import threading
 import traceback
 import types
-from contextlib import suppress
 from typing import Any
 
 from cano_process import frames
@@ -39,8 +38,10 @@ def serve(connection: socket.socket) -> None:
     while (name := calls.get()) is not None and (request := calls.get()) is not None:
         with busy:
             answer = _execute(name.decode(), request)
-        with suppress(OSError):  # the process of the run is gone
+        try:
             frames.send(connection, answer)
+        except OSError:  # the process of the run is gone, or a call has closed the socket, and the answer is lost
+            os._exit(1)
 
 
 def _execute(name: str, request: bytes) -> bytes:

@@ -125,6 +125,20 @@ def kill(store: Any) -> Any:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+async def test_a_task_that_closes_the_socket(kernel: Kernel) -> None:
+    """Its worker, which cannot answer, ends; otherwise the run would wait for it for ever."""
+    with pytest.raises(TaskError) as caught:
+        await kernel.run(flow(close_all), {})
+
+    assert isinstance(caught.value.__cause__, WorkerLostError)
+
+
+def close_all(store: Any) -> Any:
+    """Close all files, as programs do that detach from their parent."""
+    os.closerange(3, 100)
+    return State.DONE
+
+
 async def test_calls_begin_by_priority(tmp_path: Path) -> None:
     """Of the calls that wait for the only worker, those with the largest priority begin first, then the oldest."""
     order: list[int] = []
