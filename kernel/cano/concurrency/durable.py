@@ -12,6 +12,7 @@ from cano.engine.ports import Inputs
 from cano.errors import RunInterruptedError
 from cano.model.result import RunResult
 from cano.model.task import StateT
+from cano.options import text
 
 if TYPE_CHECKING:
     from cano.concurrency.batch import ConcurrentWorkflow, ConcurrentWorkflowStatus, WaitStrategy, WorkflowResult
@@ -91,7 +92,7 @@ class DurableBatch(Generic[StateT]):
     async def _execute(self, deliver: Any) -> ConcurrentWorkflowStatus:
         from cano.concurrency.batch import ConcurrentWorkflowStatus, checked, each
 
-        owner = self._owner
+        owner, run_id = self._owner, text("run_id", self.run_id)
         kernel, total = await checked(owner, self._inputs, self._wait)
         began = kernel.clock.monotonic()
         inputs = Inputs(
@@ -99,7 +100,7 @@ class DurableBatch(Generic[StateT]):
         )
         feed = kernel.required_keeper("a batch with an id").feed(inputs)
         try:
-            data = (await kernel.run(feed.flow, {}, run_id=self.run_id)).data
+            data = (await kernel.run(feed.flow, {}, run_id=run_id)).data
         except RunInterruptedError:
             if feed.error is not None:
                 raise feed.error from None

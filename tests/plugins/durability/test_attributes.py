@@ -361,6 +361,10 @@ async def test_filters() -> None:
             ({"attributes": {"n": "1"}}, "attribute 'n' is a number; it cannot be compared with '1'"),
             ({"attributes": {"n": Condition("like", 1)}}, "attribute 'n' cannot be compared by 'like'; known are ="),
             ({"attributes": {"n": [1, float("nan")]}}, "attribute 'n' cannot be compared with nan: NaN is not"),
+            ({"attributes": {"n": Condition("in", 1)}}, "attribute 'n' is compared by 'in' with a list of values, not"),
+            ({"attributes": {"tenant": Condition("in", "acme")}}, "with a list of values, not with 'acme'"),
+            ({"attributes": {"n": Condition("in", iter([1]))}}, "with a list of values, not with <list_iter"),
+            ({"attributes": {None: 1}}, "the name of an attribute must be a string, not None"),
             ({"attributes": {"x": 1}}, "there is no field or search attribute 'x'; known are workflow, status,"),
         ):  # fmt: skip
             with pytest.raises(FilterError, match=problem):

@@ -460,6 +460,8 @@ async def test_wrong_arguments(kernel: Kernel, works: Works) -> None:
     """They are refused before the batch begins; an input that is no mapping by its place."""
     with pytest.raises(ConfigurationError, match="a quota of 3 over 2"):
         await works.batch(kernel, numbers(2), WaitStrategy.quota(3))
+    with pytest.raises(ConfigurationError, match="run_id must be a string"):
+        await ConcurrentWorkflow(works.flow, kernel=kernel).execute_durable(numbers(2), None)  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="wait must be a WaitStrategy"):
         await works.batch(kernel, numbers(2), 3)  # type: ignore[arg-type]
     assert await kernel.runs() == []

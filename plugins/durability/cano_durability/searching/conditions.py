@@ -78,6 +78,8 @@ def allowed(
         kinds.setdefault(name, set()).add(kind)
     found: dict[str, tuple[AttributeRange, ...]] = {}
     for name, given in attributes.items():
+        if not isinstance(name, str):
+            raise FilterError(f"the name of an attribute must be a string, not {name!r}")
         conditions = given if isinstance(given, list) else [given]
         if name not in kinds:
             raise _unknown(name, kinds, conditions)
@@ -92,6 +94,8 @@ def _ranges(name: str, condition: Condition, kinds: Collection[bytes]) -> tuple[
     sign, value = condition
     if sign not in SIGNS:
         raise FilterError(f"attribute {name!r} cannot be compared by {sign!r}; known are {', '.join(SIGNS)}")
+    if sign == "in" and (isinstance(value, str | bytes) or not isinstance(value, Collection)):
+        raise FilterError(f"attribute {name!r} is compared by 'in' with a list of values, not with {value!r}")
     wanted: Sequence[Any] = list(value) if sign == "in" else [value]
     return ranges(sign, [each for one in wanted for each in _values(name, one, kinds)])
 
