@@ -19,7 +19,7 @@ BUDGETS = {
     "model": 869,
     "engine": 1_753,
     "runtime": 293,
-    "concurrency": 713,
+    "concurrency": 714,
     "plugins": 517,
     "kernel": 907,
 }
