@@ -103,7 +103,7 @@ class Workers:
         return process, found[1]
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=["sqlite", "postgres", "redis"])
 def shared(request: pytest.FixtureRequest, url_of: Callable[[str], str]) -> str:
     """The URL of a store that processes share."""
     return url_of(request.param)
@@ -167,6 +167,7 @@ async def test_submitted_runs_outlive_their_workers(shared: str, workers: Worker
 
 
 @pytest.mark.timeout(60)
+@pytest.mark.parametrize("shared", ["sqlite", "postgres"], indirect=True)
 async def test_draining_loses_nothing(
     shared: str, workers: Workers, told: Told, open_gate: Callable[[], object]
 ) -> None:
@@ -190,6 +191,7 @@ async def test_draining_loses_nothing(
 
 
 @pytest.mark.timeout(60)
+@pytest.mark.parametrize("shared", ["sqlite"], indirect=True)
 async def test_who_cannot_wait_cuts_steps_off(
     shared: str, workers: Workers, told: Told, open_gate: Callable[[], object]
 ) -> None:
