@@ -11,6 +11,7 @@ from cano.optional_stores import ClaimingStore, PruningStore
 from cano.protocols import StoreBackend
 from cano.records import RunStatus, Wait
 from cano.run_filter import RunFilter
+from cano.search_attributes import encoded, ranges
 from cano.signals import Signal
 from cano.testing.contract_audit import auditing, entry
 from cano.testing.contract_base import (
@@ -143,6 +144,38 @@ class LostAnswersContract(Contract):
                 assert not await far.delete("run")
             else:
                 assert not await deleted(far, "run")
+
+    @clause_of_url
+    async def test_attributes_whose_answer_is_lost_are_written_once(self, url: str) -> None:
+        """A run is found by the attributes of its creation and of its last commit, and never by those of an earlier one
+        that is asked for again. For a store without `attributes`, this ends at once.
+        """
+        async with self.opened(url) as near, self.far(url) as (far, relay):
+            if not near.capabilities.attributes:
+                return
+
+            async def check(found: str) -> None:
+                for value in "abcd":
+                    wanted = RunFilter(attributes={"x": ranges("=", [encoded(value)])})
+                    assert [run.run_id for run in await near.runs(wanted)] == ["run"] * (value == found)
+
+            relay.lose = True
+            await far.create(new_run(attributes={"x": encoded("a")}))
+            await check("a")
+            relay.lose = True
+            await far.commit(step(1, attributes={"x": encoded("b"), "y": encoded(1)}))
+            await check("b")
+            relay.lose = True
+            relay.loss.clear()
+            commit = asyncio.ensure_future(far.commit(step(2, attributes={"x": encoded("c")})))
+            await relay.loss.wait()
+            relay.hold()
+            assert await near.claim("run", "another", LATER + 1, LATER + 2) == 2
+            await near.commit(step(3, token=2, attributes={"x": encoded("d")}))
+            relay.let_go()
+            await commit
+            await check("d")
+            assert relay.lost == 3
 
     @clause_of_url
     async def test_a_claim_of_many_whose_answer_is_lost_is_made_once(self, url: str) -> None:

@@ -35,13 +35,15 @@ for at = 1, tonumber(table.remove(ARGV)) do attributes[at] = table.remove(ARGV) 
 local function apply()
 {}
 end
+local function newest() return redis.call('LINDEX', p .. 'lines:' .. id, -1) end
+local before = newest()
 local applied = apply()
-if applied == 1 then set_attributes(id, attributes) end
+if applied == 1 and newest() ~= before then set_attributes(id, attributes) end
 return applied
 """
 """A script with all search attributes of a run: its last arguments are values, each before its name, and their number.
 
-They are stored if the script has an effect.
+They are stored if the script has an effect, other than a commit that was made before and whose answer was lost.
 """
 
 _STREAMED = """

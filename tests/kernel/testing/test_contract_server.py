@@ -226,6 +226,23 @@ class Hopes(Far):
         return None if isinstance(answer, BaseException) else answer
 
 
+class WritesAgain(Far):
+    """Finds out that its commit was made, and writes the attributes again."""
+
+    async def call(self, name: str, ask: Callable[[], Awaitable[Any]], run_id: Any) -> Any:
+        """One call."""
+        runs = self.server.memory._runs
+        lose = self.wire.lose and name == "commit"
+        begun = asyncio.ensure_future(super().call(name, ask, run_id))
+        if not lose:
+            return await begun
+        await self.wire.loss.wait()
+        written = runs[run_id].attributes
+        answer = await begun
+        runs[run_id] = runs[run_id]._replace(attributes=written)
+        return answer
+
+
 class Insists(Far):
     """Goes on asking when its caller has left."""
 
@@ -423,12 +440,13 @@ LOST: dict[type[Far], str] = {
     AsksAgain: "a_commit_whose_answer_is_lost_is_made_once a_commit_that_others_followed_is_recognised "
     "many_commits_whose_answers_are_lost_are_made_once every_call_whose_answer_is_lost_is_made_once "
     "an_action_whose_answer_is_lost_leaves_one_entry a_claim_of_many_whose_answer_is_lost_is_made_once "
-    "a_deletion_of_many_whose_answer_is_lost_is_reported",
+    "a_deletion_of_many_whose_answer_is_lost_is_reported attributes_whose_answer_is_lost_are_written_once",
     GivesUp: "a_commit_whose_answer_is_lost_is_made_once a_commit_that_others_followed_is_recognised "
     "many_commits_whose_answers_are_lost_are_made_once every_call_whose_answer_is_lost_is_made_once "
     "an_action_whose_answer_is_lost_leaves_one_entry a_claim_of_many_whose_answer_is_lost_is_made_once "
-    "a_deletion_of_many_whose_answer_is_lost_is_reported",
+    "a_deletion_of_many_whose_answer_is_lost_is_reported attributes_whose_answer_is_lost_are_written_once",
     Hopes: "a_refusal_that_is_lost_stays_a_refusal",
+    WritesAgain: "attributes_whose_answer_is_lost_are_written_once",
     Insists: "a_cancelled_commit_is_not_asked_for_again",
 }
 AWAY: dict[type[Store] | type[Server], str] = {
