@@ -310,7 +310,7 @@ def cano_transition_committed(step: Step) -> None:
 
 
 @hookspec
-def cano_run_late(late: LateRun) -> None:
+def cano_run_late(late: LateRun) -> bool | None:
     """Called when a run, or its visit of a state, is late: it takes longer than its workflow's `Expect` says.
 
     One process calls it, once for a run and once for a visit, after it has stored that. The run continues; it may also
@@ -318,6 +318,9 @@ def cano_run_late(late: LateRun) -> None:
 
     Args:
         late: the run, the state, and the expected duration. `late.step` is true if the visit of the state is late.
+
+    Returns:
+        True if the plugin logs late runs; then the kernel writes no warning. Otherwise None.
     """
 
 

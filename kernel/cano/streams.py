@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Generator
 from typing import Any, Literal, NamedTuple, Protocol
 
+from cano.late_run import LateRun
 from cano.records import RunStatus, Wait
 
 
@@ -28,7 +29,8 @@ class RunEvent(NamedTuple):
 
     Attributes:
         kind: "transition" into `state`, the first one being the run's creation; "retry" after an attempt that failed;
-            "progress" that a step reported; "wait" of a parked run; or "end".
+            "progress" that a step reported; "wait" of a parked run; "late" of a run, or of its visit of the state,
+            that takes longer than its workflow expects; or "end".
         position: its place, which never changes: pass it as `after` to continue after it. Only transitions and ends
             have positions of their own. The others are not kept: they have the one before, and come again or never.
         at: when it happened, in wall-clock seconds; of what is not kept, when it was seen.
@@ -38,10 +40,11 @@ class RunEvent(NamedTuple):
         status: the run's status then.
         progress: the report, of "progress".
         wait: the wait, of "wait".
+        late: what is late, of "late".
         error: the text of the error that the run failed with, of "end"; or None.
     """
 
-    kind: Literal["transition", "retry", "progress", "wait", "end"]
+    kind: Literal["transition", "retry", "progress", "wait", "late", "end"]
     position: int
     at: float
     state: str
@@ -50,6 +53,7 @@ class RunEvent(NamedTuple):
     status: RunStatus
     progress: Any = None
     wait: Wait | None = None
+    late: LateRun | None = None
     error: str | None = None
 
 

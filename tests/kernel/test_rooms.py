@@ -14,7 +14,7 @@ HERE = Path(cano.__file__).parent
 FILES = sorted(path for path in HERE.rglob("*.py") if "testing" not in path.relative_to(HERE).parts)
 
 BUDGETS = {
-    "": 1_734,  # the top floor: hooks, protocols, records, errors, options
+    "": 1_736,  # the top floor: hooks, protocols, records, errors, options
     "data": 587,
     "model": 869,
     "engine": 1_753,
@@ -25,9 +25,9 @@ BUDGETS = {
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
 DURABILITY = {
-    "": 2_296, "batches": 419, "bulk": 138, "carrying": 338, "families": 95, "inspection": 712, "lateness": 293,
+    "": 2_296, "batches": 419, "bulk": 138, "carrying": 338, "families": 95, "inspection": 712, "lateness": 294,
     "looking": 144, "outbox": 84, "recovery": 622, "run_files": 381, "sealing": 877, "searching": 142,
-    "selecting": 250, "streaming": 597, "transacting": 112, "submitting": 78,
+    "selecting": 250, "streaming": 604, "transacting": 112, "submitting": 78,
 }  # fmt: skip
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
 

@@ -23,7 +23,7 @@ from cano_cli.times import clock, iso
 @json_option
 @click.pass_obj
 def events(settings: Settings, *, run: str, store: str | None, follow: bool, after: int | None, as_json: bool) -> None:
-    """Show what happened to a run: transitions, retries, progress, waits, and its end.
+    """Show what happened to a run: transitions, retries, progress, waits, lateness, and its end.
 
     --json prints one object for each event, on a line of its own.
     """
@@ -42,6 +42,8 @@ def _line(event: RunEvent) -> str:
     elif event.progress is not None:
         done, total, message = event.progress
         told += f", {done:g}{'' if total is None else f' of {total:g}'}{'' if message is None else f' {message}'}"
+    elif event.late is not None:
+        told += f", {event.late}"
     elif event.kind == "end":
         told += f", {event.status.value}{'' if event.error is None else f': {event.error}'}"
     return escaped(told)
@@ -51,4 +53,5 @@ def _as_json(event: RunEvent) -> dict[str, Any]:
     found = event._asdict() | {"at": iso(event.at), "status": event.status.value}
     found["progress"] = None if event.progress is None else event.progress._asdict()
     found["wait"] = None if event.wait is None else event.wait._asdict()
+    found["late"] = None if event.late is None else event.late._asdict() | {"status": event.late.status.value}
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 EVENTS = {
     "cano.run.started": "info",
     "cano.run.parked": "info",
+    "cano.run.late": "warning",
     "cano.run.finished": "info",
     "cano.run.failed": "error",
     "cano.step.started": "debug",
@@ -20,7 +21,7 @@ A failed run ends with `cano.run.failed`, any other with `cano.run.finished`. A 
 a race is, ends with `cano.step.cancelled` in place of `cano.step.failed`.
 """
 
-FAILURES = {"cano.run.failed", "cano.step.retrying", "cano.step.failed"}
+FAILURES = {"cano.run.late", "cano.run.failed", "cano.step.retrying", "cano.step.failed"}
 """The events that something has gone wrong for."""
 
 LEVELS = ("debug", "info", "warning", "error", "critical", "off")

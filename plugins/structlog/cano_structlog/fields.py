@@ -11,7 +11,7 @@ from cano.safe_text import safe_str
 from cano_structlog.settings import LogSettings
 
 if TYPE_CHECKING:
-    from cano import Run, Step
+    from cano import LateRun, Run, Step
 
 RUN_KEYS = ("run_id", "workflow", "version")
 STEP_KEYS = ("state", "seq", "attempt", "branch")
@@ -20,6 +20,15 @@ STEP_KEYS = ("state", "seq", "attempt", "branch")
 def run_context(run: Run) -> dict[str, Any]:
     """Return the run's context."""
     return {"run_id": run.run_id, "workflow": run.workflow, "version": run.version}
+
+
+def late_context(late: LateRun) -> dict[str, Any]:
+    """Return what is late: the run or its visit of the state, and by how many seconds when that was found."""
+    return {
+        "run_id": late.run_id, "workflow": late.workflow, "state": late.state, "seq": late.seq,
+        "late": "step" if late.step else "run", "within_s": late.within, "late_s": round(late.at - late.due, 3),
+        "status": late.status.value,
+    }  # fmt: skip
 
 
 def step_context(step: Step) -> dict[str, Any]:

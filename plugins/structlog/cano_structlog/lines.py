@@ -12,13 +12,23 @@ from cano import RunStatus, Step, hookimpl
 
 from cano_structlog.bound import SENT, Tokens, bound_as_text, reset, structlog_variables
 from cano_structlog.events import EVENTS
-from cano_structlog.fields import RUN_KEYS, STEP_KEYS, end_event, end_of, error_of, name_of, run_context, step_context
+from cano_structlog.fields import (
+    RUN_KEYS,
+    STEP_KEYS,
+    end_event,
+    end_of,
+    error_of,
+    late_context,
+    name_of,
+    run_context,
+    step_context,
+)
 from cano_structlog.logger import logger_for
 from cano_structlog.settings import LogSettings
 from cano_structlog.traces import trace_ids
 
 if TYPE_CHECKING:
-    from cano import Kernel, Run
+    from cano import Kernel, LateRun, Run
 
 
 class _OpenRun:
@@ -109,6 +119,14 @@ class RunLines:
             )
         finally:
             reset(open_run.tokens)
+
+    @hookimpl
+    def cano_run_late(self, late: LateRun) -> bool:
+        """Log the event, also of a run that no process executes."""
+        if level := self._levels["cano.run.late"]:
+            log = self._logger or logger_for(self._settings)
+            getattr(log, level)("cano.run.late", **late_context(late), **trace_ids())
+        return True
 
     # steps
 

@@ -6,8 +6,9 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from cano import Kernel, RunEvent, RunNotFoundError, TaskConfig, Workflow, current_step, task, wait_for
+from cano import Expect, Kernel, RunEvent, RunNotFoundError, TaskConfig, Workflow, current_step, task, wait_for
 
+from tests.plugins.durability.conftest import POLL
 from tests.plugins.durability.test_streams import Now
 
 if TYPE_CHECKING:
@@ -59,3 +60,32 @@ async def test_events_of_a_run_in_another_process(kernel: Kernel, world: World) 
     assert [event async for event in handle.events(after=3)] == []
     with pytest.raises(RunNotFoundError):
         await kernel.attach("missing")
+
+
+async def test_a_late_run_is_an_event(world: World) -> None:
+    """That a visit or a run is late is an event, once for each, here and in another process, and for a late reader."""
+    gate = asyncio.Event()
+
+    async def waits(store: Any) -> str:
+        await gate.wait()
+        return "end"
+
+    flow: Workflow[str] = Workflow("a", name="slow", expect=Expect(within="1m", step_within={"a": 20}))
+    flow.register("a", task(waits)).add_exit_state("end")
+    kernel, other = await world.kernel(), await world.kernel()
+    handle = await kernel.start(flow, {}, run_id="r")
+    readers = [handle.events(), (await other.attach("r")).events()]
+    assert [(await anext(reader)).kind for reader in readers] == ["transition", "transition"]
+    for seconds, step in ((21, True), (40, False)):
+        waiting = [asyncio.ensure_future(anext(reader)) for reader in readers]
+        await world.clock.advance(seconds)
+        for event in await asyncio.gather(*waiting):
+            assert (event.kind, event.position, event.state) == ("late", 0, "a")
+            assert event.late is not None
+            assert (event.late.step, event.late.at) == (step, event.at)
+    again = [event async for event in (await other.attach("r")).events(follow=False)]
+    assert short(again) == [("transition", 0, "a"), ("late", 0, "a"), ("late", 0, "a")]
+    waiting = [asyncio.ensure_future(anext(reader)) for reader in readers]
+    gate.set()
+    await world.clock.advance(POLL)
+    assert [event.kind for event in await asyncio.gather(*waiting)] == ["transition", "transition"]

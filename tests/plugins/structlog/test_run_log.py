@@ -13,6 +13,7 @@ import pytest
 import structlog
 from cano import (
     ConfigurationError,
+    Expect,
     JoinConfig,
     JoinStrategy,
     Kernel,
@@ -25,7 +26,9 @@ from cano import (
     hookimpl,
 )
 from cano.testing import VirtualClock
+from cano_memory import MemoryBackend
 from cano_structlog import EVENTS, ContextFilter, LogSettings, RunLog
+from cano_structlog.failures import FailureLines
 from structlog.testing import capture_logs
 
 
@@ -429,3 +432,29 @@ async def test_trace_ids_where_there_are_any() -> None:
             await k.run(flow)
 
     assert [(line["trace_id"], line["span_id"]) for line in lines] == [(f"{0xABC:032x}", f"{0xDEF:016x}")] * 2
+
+
+@pytest.mark.parametrize("only_failures", [False, True])
+@pytest.mark.parametrize("level", ["warning", "off"])
+async def test_late_runs(only_failures: bool, level: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A late run, or visit, is one event, at the level that the settings have; the kernel writes no second line."""
+    settings, clock = LogSettings(levels={"run.late": level}), VirtualClock()
+    log = FailureLines(settings, None) if only_failures else RunLog(settings)
+    flow: Workflow[str] = Workflow("a", name="slow", expect=Expect(within=60, step_within={"a": 20}))
+
+    @flow.add_exit_state("end").on("a")
+    async def a(store: KeyValueStore) -> str:
+        await clock.sleep(100)
+        return "end"
+
+    with capture_logs() as lines:
+        async with Kernel(discover=False, plugins=[log], clock=clock, store=MemoryBackend()) as kernel:
+            await kernel.run(flow, {}, run_id="r")
+    late = [line for line in lines if line["event"] == "cano.run.late"]
+    keys = "run_id", "workflow", "state", "late", "within_s", "late_s", "status", "log_level"
+    expected = [
+        ("r", "slow", "a", "step", 20.0, 0.0, "running", "warning"),
+        ("r", "slow", "a", "run", 60.0, 0.0, "running", "warning"),
+    ]
+    assert [tuple(line[key] for key in keys) for line in late] == (expected if level == "warning" else [])
+    assert "is late" not in caplog.text

@@ -172,14 +172,15 @@ class LateRuns:
         return "".join(f"; late: {late}" for late in known.found(RunStatus.RUNNING))
 
     def report(self, plan: BoundWorkflow, late: LateRun) -> None:
-        """Log that a run is late, and call the hook."""
-        _log.warning(
-            "run %s of workflow %s is late: %s", escaped(late.run_id), escaped(late.workflow), escaped(str(late))
-        )
+        """Call the hook, and log that a run is late, unless a plugin has done so."""
         if self._stored.announce is not None:
             self.sends()
+        logged = False
         for listener in plan.run_late:
             try:
-                listener(late)
+                logged |= listener(late) is True
             except Exception as error:  # noqa: BLE001  # observers fail no run
                 self._kernel.observer_failed(listener, error)
+        if not logged:
+            texts = late.run_id, late.workflow, str(late)
+            _log.warning("run %s of workflow %s is late: %s", *map(escaped, texts))

@@ -8,6 +8,7 @@ from contextlib import suppress
 from cano import RunEvent, RunInterruptedError, RunRecord, RunStatus, SerializationError, Transition, read_history
 from cano.engine.ports import Host
 
+from cano_durability.lateness.expectations import lateness_of
 from cano_durability.looking.progress import progress_of
 from cano_durability.recovery.leases import with_status_at
 from cano_durability.recovery.waiting import Waiters
@@ -91,10 +92,17 @@ class Follower:
         if parked and not seen.parked:
             yield RunEvent("wait", position, now, *common, failed + 1, record.status, wait=record.wait)
         seen.parked = parked
+        for late in lateness_of(self._stored.values, record).found(record.status):
+            if (late.step, late.since) not in seen.late:
+                seen.late.add((late.step, late.since))
+                yield RunEvent("late", position, late.at, *common, failed + 1, record.status, late=late)
 
 
 class _Seen:
-    """The last reports of the present step."""
+    """The last reports of the present step, and what was late."""
+
+    def __init__(self) -> None:
+        self.late: set[tuple[bool, float]] = set()
 
     seq = -1
     failed = 0
