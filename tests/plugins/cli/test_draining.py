@@ -45,7 +45,7 @@ class Work:
         await self._first(store)
         return wait_for("go", then="last")
 
-    def _last(self, store: Any) -> str:
+    async def _last(self, store: Any) -> str:
         self.begun.append(f"{current_step().workflow} last")
         return "end"
 
@@ -80,6 +80,18 @@ async def test_a_child_leaves_with_its_parent(url: str) -> None:
         assert {run.seq: run.status for run in await kernel.runs()} == dict.fromkeys((0, 1), RunStatus.INTERRUPTED)
         assert (await kernel.run(work.parent, run_id="r")).state == "end"
     assert work.begun == ["child first", "child last", "parent last"]
+
+
+async def test_a_child_that_ends_lets_its_parent_commit(url: str) -> None:
+    """The step of the parent has what it waited for: it reaches its own commit, and the parent leaves after that."""
+    work = Work()
+    short: Workflow[Any] = Workflow("first", name="short").register("first", work._first).add_exit_state("last")
+    parent: Workflow[Any] = Workflow("sub", name="parent").register("sub", SubWorkflow(short, then="last"))
+    runs = await work.drained(url, parent.register("last", work._last).add_exit_state("end"))
+    assert (work.begun, runs.ended["interrupted"], runs.cut_off) == (["short first"], 1, 0)
+    async with Kernel(store=url) as kernel:
+        view = await kernel.get("r")
+        assert (view.status, view.state, view.seq) == (RunStatus.INTERRUPTED, "last", 1)
 
 
 async def test_a_run_that_is_to_be_parked_is_parked(url: str) -> None:
