@@ -42,8 +42,9 @@ class News:
         self.start()
 
     def start(self) -> None:
-        """Subscribe soon, and call the watcher with None when that is done."""
-        self._task = asyncio.get_running_loop().create_task(self._listen(), name="cano-redis news")
+        """Subscribe soon, and call the watcher with None when that is done, unless it listens already."""
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._listen(), name="cano-redis news")
 
     def watch(self, tell: Callable[[str | None], None]) -> None:
         """Call `tell` with the id of each run that another backend changed, or None if notifications may be lost."""

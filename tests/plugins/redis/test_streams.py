@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from cano.testing.contract_streams import chunk, contents
 from cano_redis import RedisBackend
 
 from tests.plugins.redis.conftest import Ask
+from tests.servers.redis import RedisServer
 
 CHUNK = StreamChunk("answer", 1, 1, b"one")
 
@@ -80,3 +82,20 @@ async def test_a_chunk_that_cannot_be_stored(store: RedisBackend, odd: Any) -> N
     with pytest.raises(SerializationError, match="'run'"):
         await store.commit(step(1, chunks=[CHUNK, odd]))
     assert await contents(store) == []
+
+
+async def test_a_second_watcher_replaces_the_first(store: RedisBackend, redis: RedisServer, prefix: str) -> None:
+    """The store listens to chunks on one connection, however often `watch_streams` is called."""
+    first: asyncio.Queue[str | None] = asyncio.Queue()
+    second: asyncio.Queue[str | None] = asyncio.Queue()
+    store.watch_streams(first.put_nowait)
+    store.watch_streams(second.put_nowait)
+    assert await second.get() is None
+    other = RedisBackend(path=str(redis.socket), prefix=prefix)
+    await other.open()
+    await other.create(new_run())
+    await other.write_stream("run", 1, [CHUNK])
+    await other.close()
+    assert await second.get() == "run"
+    assert first.empty()
+    assert second.empty()
