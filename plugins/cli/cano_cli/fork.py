@@ -76,12 +76,18 @@ def fork(
     assert seq is not None
     assert new_run is not None
 
-    async def action(kernel: Kernel) -> tuple[RunRecord, float]:
+    async def action(kernel: Kernel) -> tuple[RunRecord, float, list[str]]:
+        new: list[str] = []
+        if changes:
+            view = await kernel.get(run)
+            new = [key for key in changes if key not in view.data and key not in view.unreadable]
         await kernel.fork(run, seq, new_run, changes=changes, removed=removed)
-        return await record_of(kernel, new_run), kernel.clock.time()
+        return await record_of(kernel, new_run), kernel.clock.time(), new
 
-    record, now = with_store(settings, store, action)
+    record, now, new = with_store(settings, store, action)
     if as_json:
         click.echo(dumps(record_as_json(record, now), indent=2))
     else:
         click.echo(f"run {word(new_run)} created in state {line(record.state)}, from run {word(run)} after step {seq}")
+        if new:
+            click.echo(f"--set added keys that run {word(run)} does not have: {', '.join(map(line, new))}", err=True)

@@ -81,6 +81,8 @@ def test_forks_are_edited(cano: Cano) -> None:
     many = cano("fork", "--where", "status = failed", "--suffix", ".2", "--set", "name=Bob")
 
     assert (one.exit_code, again.exit_code, many.exit_code) == (0, 0, 0)
+    assert one.stderr == "--set added keys that run f1 does not have: address, name\n"  # it may be a misspelt one
+    assert cano("fork", "g1", "1", "g2", "--set", "address=1", "--set", "name=Eve").stderr == ""
     data = {run_id: json.loads(cano("show", run_id, "--json").stdout)["data"] for run_id in ("g1", "h1", "f2.2")}
     assert {run_id: (run.get("address"), run["name"]) for run_id, run in data.items()} == {
         "g1": ({"zip": 8000}, "Ada Lovelace"),
