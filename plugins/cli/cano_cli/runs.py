@@ -46,7 +46,8 @@ def runs(
 
     FILTER is one or more conditions, joined by `and`. The fields are workflow, status, state, error and parent,
     compared by =, != or in (..., ...); and created and updated, compared by <, <=, > or >= with a time such as 2h ago,
-    1d12h ago, or 2026-11-30T09:00, which is local. `error` is the class of a failed run's error, or of its cause.
+    1d12h ago, 2026-11-30, or 2026-11-30T09:00, which is local; later is greater. `error` is the class of a failed
+    run's error, or of its cause.
     Search attributes are compared by all of these signs. Quote a value that has spaces.
 
     Example: cano runs --where "tenant = acme and status = failed and updated > 24h ago"

@@ -119,7 +119,7 @@ def _condition(
     if name in _TIMES:
         when = _time(" ".join(token.value for token in values), now)
         if when is None:
-            raise wrong(values[0], "write a time as 2h ago, 1d12h ago, or 2026-11-30T09:00")
+            raise wrong(values[0], "write a time as 2h ago, 1d12h ago, 2026-11-30, or 2026-11-30T09:00")
         least = {"<=": math.inf, ">=": -math.inf}.get(sign.text)  # the bounds are not included
         return name, Condition(sign.text, when if least is None else math.nextafter(when, least))
     if sign.text.lower() == "in":
