@@ -324,4 +324,5 @@ ACTS: tuple[Act, ...] = (
     Act(is_emitted, ends="killed", layered=True, after=DAY + 8 * HOUR),
     Act(is_batched, ends="killed", layered=True, after=DAY + 9 * HOUR),
     Act(has_failed, layered=True, after=DAY + 10 * HOUR),
+    parks(flows.invoice, "filed", {"tenant": "acme"}, after=DAY + 11 * HOUR),
 )

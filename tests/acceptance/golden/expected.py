@@ -129,6 +129,7 @@ RUNS: dict[str, Stored] = {
     "written@write:one": _cut("Report", "0:COLLECT 1:WRITE", layered=True),
     "batch@write many:one": _cut("Report.batch:batch", "0:run", layered=True),
     "paid@pay:one": _failed("payment", "0:BILL 1:PAY", PAID, layered=True),
+    "filed": _parked("invoice", "0:FILE 1:BOOK", SIGNAL, "'paid'", since=4),
 }
 
 STALE = {

@@ -576,9 +576,33 @@ async def write_report(store: KeyValueStore) -> Literal[Report.DONE]:
     return Report.DONE
 
 
+invoice: Workflow[str] = Workflow(
+    "FILE", name="invoice", attributes={"tenant": str, "total": Decimal, "urgent": bool}, clear_attributes=True,
+    default_config=ONCE,
+).add_exit_state("PAID")  # fmt: skip
+
+
+@invoice.on("FILE")
+async def file(store: KeyValueStore) -> str:
+    """Sets an attribute; another one follows its key."""
+    current_step().attributes["total"] = Decimal("12.50")
+    current_step().attributes["urgent"] = True
+    store["total"] = "twelve"
+    return wait_for("paid", then="BOOK")
+
+
+@invoice.on("BOOK")
+async def book(store: KeyValueStore) -> str:
+    """Changes the key, and leaves an attribute without a value."""
+    store["tenant"] = "zoo"
+    current_step().attributes["urgent"] = None
+    return "PAID"
+
+
 ALL: tuple[Workflow[Any], ...] = (
     typed, order, count, approval, hearing, timer, answer, payment, patient_payment, late_payment, rescued_payment,
     node_payment, parcels, some_parcels, made_parcels, errand, trip, trips, survey, visit, quiet,
+    invoice,
 )  # fmt: skip
 """The workflows to recover: all but `letter`, which has several definitions, and `report`, which schedules start."""
 

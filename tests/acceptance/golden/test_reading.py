@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gzip
+from decimal import Decimal
 
 import pytest
 from cano import RunStatus, Transition
 
 from tests.acceptance.golden import flows
+from tests.acceptance.golden.conftest import TODAY, Copy
 from tests.acceptance.golden.copies import HERE, SERIES, Golden
 from tests.acceptance.golden.expected import FINISHED, RUNS, STALE, TYPED
 from tests.acceptance.golden.observers import Witness
@@ -98,6 +100,21 @@ async def test_time_travel(golden: Golden) -> None:
 
     assert (result.state, repr(result.data)) == ("DONE", repr(TYPED))
     assert witness.steps == {"again": ["CHANGE"]}
+
+
+@pytest.mark.parametrize("store", ["004-attributes sqlite", f"{TODAY} sqlite"])
+async def test_attributes(copy: Copy, store: str) -> None:
+    """A run is found by the attributes that it had, and has those of its next step after that."""
+    golden = copy(store)
+    async with golden.at(READ) as kernel:
+        found = await kernel.runs(where="tenant = acme and total > 12 and urgent = true")
+        assert [run.run_id for run in found] == ["filed"]
+        assert (await kernel.get("filed")).attributes == {"tenant": "acme", "total": Decimal("12.50"), "urgent": True}
+        await kernel.signal("filed", "paid")
+        await kernel.resume(flows.invoice, "filed")
+        assert (await kernel.get("filed")).attributes == {"tenant": "zoo", "total": Decimal("12.50")}
+        assert await kernel.runs(where="tenant = zoo and total = 12.5 and urgent != false").count() == 0
+        assert await kernel.runs(where="tenant = zoo and total = 12.5").count() == 1
 
 
 FORMS = (
