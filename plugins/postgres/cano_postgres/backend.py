@@ -17,6 +17,7 @@ from cano import (
     RunFilter,
     RunRecord,
     Signal,
+    StoreTransaction,
     StreamChunk,
     Transition,
 )
@@ -162,6 +163,10 @@ class PostgresBackend(LazyBackend["Engine"]):
             StoreUnavailableError: the server cannot be reached, or refuses the connection.
         """
         return await (await self._make()).exists()
+
+    async def begin(self, run_id: str, token: int, seq: int, timeout: float) -> StoreTransaction:
+        """See `TransactionalStore.begin`. It has a connection of its own, and locks the run's row."""
+        return await self._opened().begin(run_id, token, seq, timeout)
 
     async def write_stream(self, run_id: str, token: int, chunks: Sequence[StreamChunk]) -> None:
         """See `StreamingStore.write_stream`."""

@@ -21,6 +21,7 @@ from cano import (
     Signal,
     Signals,
     StoreError,
+    StoreTransaction,
     StoreUnavailableError,
     StreamChunk,
     Transition,
@@ -39,6 +40,7 @@ from cano_postgres.records import Create, Delete
 from cano_postgres.rewriting import rewriting
 from cano_postgres.schema import is_there, migrate
 from cano_postgres.settings import Settings
+from cano_postgres.transactions import Transactions
 from cano_postgres.url import CAPABILITIES
 from cano_postgres.work import Work
 from cano_postgres.writer import Writer
@@ -59,6 +61,7 @@ class Engine:
         tell = partial(self._reader.ask, notices.tell, channel, notices.sender(self._writer.key))
         self._streamed = Ends(tell, logging.getLogger("cano.postgres"))
         self._streams = Listener(settings, self._writer.key, channel)
+        self._transactions = Transactions(settings, notices.sender(self._writer.key), self._committed)
 
     async def exists(self) -> bool:
         """Return whether the tables exist. Raise the same errors as `open`."""
@@ -102,6 +105,7 @@ class Engine:
         """Finish the calls under way, and disconnect."""
         await self._listener.close()
         await self._streams.close()
+        await self._transactions.close()
         await self._writer.close()
         await self._ends.close()
         await self._streamed.close()
@@ -243,6 +247,19 @@ class Engine:
     ) -> Sequence[str]:
         gone: Sequence[str] = await self._writer.do(pruning.DeleteFinished(run_ids, now, entry)) if run_ids else ()
         return gone
+
+    async def begin(self, run_id: str, token: int, seq: int, timeout: float) -> StoreTransaction:
+        return await self._transactions.begin(run_id, token, seq, timeout)
+
+    async def _committed(self, commit: Commit, tail: int) -> None:
+        """Do what follows a commit in a transaction."""
+        if commit.release or commit.status.finished:
+            self._ends.add(commit.run_id)
+        if commit.chunks:
+            self._streamed.add(commit.run_id)
+        if tail >= self._settings.snapshot_every:
+            with suppress(StoreError):  # the commit is applied; the next one tries again
+                await self._fold(commit.run_id)
 
     # reading
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -31,7 +33,11 @@ from cano import (
 )
 from cano_encryption import KEYS_ENV, new_key
 
+from tests.acceptance.durability.shared import ONLY
+
 PROGRAM = Path(__file__).with_name("transactions.py")
+LEASE = 1.0
+"""Seconds of the lease of a process that is stopped."""
 
 
 class Bank:
@@ -46,8 +52,7 @@ class Bank:
         if self.url.startswith("sqlite:"):
             with sqlite3.connect(self.url.partition("?")[0].removeprefix("sqlite:///"), timeout=0.1) as connection:
                 return connection.execute(statement).fetchall()
-        place, _, schema = self.url.partition("?schema=")
-        with psycopg.connect(place, options=f"-c search_path={schema}") as server:
+        with psycopg.connect(self.url.replace("&codec=encrypt", "").replace("&synchronous_commit=off", "")) as server:
             cursor = server.execute(statement)
             return cursor.fetchall() if cursor.description else []
 
@@ -61,17 +66,21 @@ class Bank:
         return [what for (what,) in self.ask("SELECT what FROM payments ORDER BY what")]
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(params=["sqlite", "postgres"])
 def url(request: pytest.FixtureRequest, url_of: Callable[[str], str]) -> str:
     """The URL of an empty store of each kind that has transactions."""
     return url_of(request.param)
 
 
 @pytest.fixture
-async def bank(url: str) -> Bank:
+def bank(url: str) -> Bank:
     """A bank with no payments, in the database of a store."""
-    async with Kernel(store=url):
-        pass
+
+    async def make() -> None:
+        async with Kernel(store=url, **ONLY):
+            pass
+
+    asyncio.run(make())
     bank = Bank(url)
     bank.ask("CREATE TABLE payments (what TEXT NOT NULL UNIQUE)")
     return bank
@@ -197,6 +206,48 @@ async def test_an_error_of_the_database_is_its_own(bank: Bank) -> None:
     assert len(errors) == 1
 
 
+@pytest.mark.parametrize("url", ["postgres"], indirect=True)
+async def test_a_caught_error_of_postgresql(bank: Bank) -> None:
+    """PostgreSQL ends a transaction whose statement has failed: a task that catches the error cannot commit."""
+
+    async def body(store: Any) -> str:
+        async with current_step().transaction() as tx:
+            await bank.pay(tx, "lamp")
+            with pytest.raises(psycopg.errors.UndefinedTable):
+                await tx.execute("SELECT 1 FROM absent")
+        return "end"
+
+    async with Kernel(store=bank.url) as kernel:
+        with pytest.raises(StoreError, match="use a savepoint"):
+            await kernel.run(flow_of(body), run_id="r")
+    assert bank.paid == []
+
+
+@pytest.mark.parametrize("url", ["postgres"], indirect=True)
+async def test_the_answer_to_a_commit_is_lost(bank: Bank) -> None:
+    """If the connection breaks while PostgreSQL commits, the store tells whether it did, and the run continues."""
+
+    async def body(store: Any) -> str:
+        async with current_step().transaction() as tx:
+            await bank.pay(tx, "lamp")
+            connection = tx.connection
+            honest = connection.execute
+
+            async def execute(statement: Any, *about: Any, **options: Any) -> Any:
+                made = await honest(statement, *about, **options)
+                if statement == "COMMIT":
+                    await connection.close()
+                    raise psycopg.OperationalError("the connection is lost")
+                return made
+
+            connection.execute = execute
+        return "end"
+
+    async with Kernel(store=bank.url) as kernel:
+        assert (await kernel.run(flow_of(body), run_id="r")).state == "end"
+    assert bank.paid == ["lamp"]
+
+
 async def test_a_wait_is_committed_with_it(bank: Bank) -> None:
     """A step that parks its run commits its transaction, too."""
 
@@ -256,7 +307,7 @@ async def test_flush_and_progress_wait_for_the_commit(bank: Bank) -> None:
         assert [item.value async for item in handle.stream("x")] == list(range(-1, 1100))
 
 
-async def test_sealed(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_sealed(bank: Bank, url_of: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
     """An encrypted and sealed store seals the step in the same commit, and the next step continues it."""
     monkeypatch.setenv(KEYS_ENV, new_key())
 
@@ -267,11 +318,12 @@ async def test_sealed(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
             store["paid"] = step.seq
         return "pay" if step.seq < 3 else "end"
 
-    url = f"{bank.url}{'&' if '?' in bank.url else '?'}codec=encrypt"
-    async with Kernel(store=url.replace("runs.db", "sealed.db")) as kernel:
+    kind = "sqlite" if bank.url.startswith("sqlite:") else "postgres"
+    place = url_of(kind).replace("runs.db", "sealed.db")
+    sealed = Bank(f"{place}{'&' if '?' in place else '?'}codec=encrypt")
+    async with Kernel(store=sealed.url):
         pass
-    sealed = Bank(url.replace("runs.db", "sealed.db"))
-    sealed.ask("CREATE TABLE IF NOT EXISTS payments (what TEXT NOT NULL UNIQUE)")
+    sealed.ask("CREATE TABLE payments (what TEXT NOT NULL UNIQUE)")
     async with Kernel(store=sealed.url) as kernel:
         await kernel.run(flow_of(body), run_id="r")
         assert dict((await kernel.get("r")).data) == {"paid": 3}
@@ -387,11 +439,30 @@ async def test_another_holder(bank: Bank) -> None:
     assert said == []
 
 
+def test_stopped_past_its_lease(bank: Bank) -> None:
+    """A process that was stopped in its transaction leaves no effect when it wakes, and another one makes it."""
+    from tests.acceptance.durability.sleeper import flow_of as sleeping
+
+    program = [sys.executable, str(PROGRAM.with_name("sleeper.py")), bank.url]
+    process = subprocess.Popen(program, stderr=subprocess.DEVNULL)
+    assert os.WIFSTOPPED(os.waitpid(process.pid, os.WUNTRACED)[1])
+
+    async def take_over() -> None:
+        if bank.url.startswith("sqlite:"):  # no other process can write until it continues
+            asyncio.get_running_loop().call_later(LEASE, process.send_signal, signal.SIGCONT)
+        async with Kernel(store=bank.url, lease=LEASE, **ONLY) as kernel:
+            await kernel.run(sleeping(bank, "another"), run_id="r")
+
+    asyncio.run(take_over())
+    process.send_signal(signal.SIGCONT)
+    assert (process.wait(), bank.paid) == (1, ["another"])
+
+
 def test_killed_everywhere(bank: Bank) -> None:
     """Killed at each of 8 places in each of 3 steps: payments and history always agree, and none is made twice."""
-    url = (
-        f"{bank.url}?synchronous=normal" if bank.url.startswith("sqlite:") else bank.url
-    )  # no machine loses power here
+    fast = "?synchronous=normal" if bank.url.startswith("sqlite:") else "&synchronous_commit=off"  # the power stays on
     env = os.environ | {"CANO_BLOCK": "structlog,otel"}
-    done = subprocess.run([sys.executable, str(PROGRAM), url], stdout=subprocess.PIPE, text=True, env=env, check=True)
+    done = subprocess.run(
+        [sys.executable, str(PROGRAM), bank.url + fast], stdout=subprocess.PIPE, text=True, env=env, check=True
+    )
     assert done.stdout.splitlines() == ["24 runs, killed 24 times, all right"]

@@ -143,7 +143,7 @@ class StepTransaction:
         if run.journal is None:
             self._refuse("no store keeps the run; give it a run_id, and the kernel a store")
         if not self._backend.capabilities.transactions:
-            problem = f"the store {self._run.kernel.store_name} has none; use SQLite"
+            problem = f"the store {self._run.kernel.store_name} has none; use SQLite or PostgreSQL"
             self._refuse(problem)
         if self._journal.transaction is not None:
             self._refuse("the attempt has one already; execute all statements in that")
