@@ -293,8 +293,8 @@ class Step:
         all that the run has emitted before. If the attempt fails, readers get a mark that its items are superseded,
         and items that are not stored yet are dropped. Of an earlier attempt, which was abandoned, nothing is stored.
 
-        In a coroutine, await the result if many items are flushed: that takes time only while 1,000 items wait. In a
-        worker thread, this call itself waits then. Without a store, items are in memory, and `flush` has no effect.
+        In a coroutine, await the result if many items are flushed. That takes time only while 1,000, or half of the
+        bytes that may, wait; in a worker thread, this call does. Without a store, `flush` has no effect.
 
         Args:
             channel: the channel's name.

@@ -267,6 +267,25 @@ async def test_the_bytes_that_wait_are_limited(world: World) -> None:
     assert isinstance(failed.value.__cause__, SizeLimitError)
 
 
+@pytest.mark.parametrize("in_thread", [False, True])
+async def test_large_items_wait_for_room(world: World, in_thread: bool) -> None:
+    """Who flushes large items, and waits, never reaches the limit of the bytes, however many items there are."""
+    kernel = await world.kernel(limits=SizeLimits(emitted=1000))
+
+    async def emits(store: Any) -> str:
+        for number in range(20):
+            await current_step().emit("x", f"{number:300}", flush=True)
+        return "end"
+
+    def emits_in_thread(store: Any) -> str:
+        for number in range(20):
+            current_step().emit("x", f"{number:300}", flush=True)
+        return "end"
+
+    handle = await kernel.start(flow_of(emits_in_thread if in_thread else emits, TaskConfig.minimal()), {}, run_id="r")
+    assert await all_of(handle.stream("x")) == [f"{number:300}" for number in range(20)]
+
+
 async def test_what_cannot_be_encoded_is_refused_at_once(kernel: Kernel) -> None:
     """An item that the codec does not know, and a channel without a name, are errors in the task."""
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cano_durability.values import Values
 
 BUFFER = 1000
-"""Items that may wait to be written at once; from then on, emitting waits."""
+"""Items that may wait to be written at once. From then on, or from half of the bytes on, emitting waits."""
 CHUNK_ITEMS, CHUNK_BYTES = 500, 256 * 1024
 """The most items of a chunk, and the size from which it takes no more."""
 PAUSE = 1.0
@@ -167,7 +167,8 @@ class Emitter:
 
     @property
     def _full(self) -> bool:
-        return len(self._waiting) >= BUFFER and self.target.transaction is None
+        many = len(self._waiting) >= BUFFER or 2 * self._size > self._limits.emitted
+        return many and self.target.transaction is None
 
     # for the journal
 
@@ -298,7 +299,7 @@ class Emitter:
                 future.set_result(None)
 
     async def room(self) -> None:
-        """Wait until fewer than `BUFFER` items wait."""
+        """Wait until there is room for more items."""
         while self._full and not self._closed:
             future = asyncio.get_running_loop().create_future()
             self._room.add(future)
