@@ -6,22 +6,28 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
+import lmdb
 import pytest
 from cano import (
+    Commit,
     ConfigurationError,
     Kernel,
     KeyValueStore,
     RunRecord,
+    RunStatus,
     SerializationError,
     Signal,
+    Signals,
     StoreUnavailableError,
     Workflow,
     wait_for,
 )
 from cano.testing import survives_crashes
+from lmdb_runs import rows
 from lmdb_runs.plugin import LmdbBackend, cano_open_store
 
 T = TypeVar("T")
@@ -94,6 +100,7 @@ def test_a_kernel_runs_on_it(tmp_path: Path) -> None:
 GROW = """
 import asyncio, sys
 from cano import RunRecord
+from lmdb_runs import rows
 from lmdb_runs.plugin import LmdbBackend
 
 async def main(path):
@@ -122,6 +129,25 @@ def test_the_file_grows_under_several_processes(tmp_path: Path) -> None:
         return [len(run.data["large"]) for run in loaded if run is not None]
 
     assert use(path, work) == [10_000_000] * 3
+
+
+def test_signals_to_a_wait_of_an_earlier_version(tmp_path: Path) -> None:
+    """Their ids had the wait's seq."""
+
+    async def write(store: LmdbBackend) -> None:
+        await store.create(RUN)
+        for id in ("\0wait 3 x", "\0wait 3 gone", "\0wait x y", "plain"):
+            await store.put_signal("run", Signal(id, "go"))
+        await store.commit(Commit("run", 0, 0, 1, "S", RunStatus.RUNNING, consumed=["\0wait 3 gone", "plain"]))
+
+    async def read(store: LmdbBackend) -> Signals:
+        return await store.signals("run")
+
+    use(path := tmp_path / "runs.mdb", write)
+    with closing(lmdb.open(str(path), subdir=False)) as file, file.begin(write=True) as transaction:
+        transaction.put(rows.VERSION, b"2")
+    waiting = [Signal("x", "go", to=3), Signal("\0wait x y", "go")]
+    assert use(path, read) == Signals(waiting, ["plain"], [], [(3, "gone")])
 
 
 def test_long_texts_are_told_apart(tmp_path: Path) -> None:

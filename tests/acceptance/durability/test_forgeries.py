@@ -177,6 +177,26 @@ empty: Workflow[str] = Workflow("ACT", name="empty").register("ACT", nothing).ad
 waiting: Workflow[str] = Workflow("WAIT", name="waiting").register("WAIT", waits).add_exit_state("DONE")
 
 
+async def test_an_id_with_an_address_means_nothing(store: str | StoreBackend) -> None:
+    """A signal that came around the doors, whose id was an address once, is for any wait, and is no other's twin."""
+    async with Kernel(store=store) as kernel:
+        assert kernel.backend is not None
+        for run_id in ("any", "one"):
+            await (await kernel.start(waiting, run_id=run_id))._run.ended()
+        await kernel.backend.put_signal("any", Signal("\0wait 99 x", "go"))  # to another wait, it would stay there
+        assert (await kernel.run(waiting, run_id="any")).state == "DONE"
+
+        token = (await kernel.get("one")).wait_token
+        assert token is not None
+        seq = token.rpartition(":")[2]
+        await kernel.backend.put_signal("one", Signal(f"\0wait {seq} x", "another"))
+        assert await kernel.signal("one", "go", id="x", wait=token)  # otherwise it would be ignored as repeated
+        assert (await kernel.run(waiting, run_id="one")).state == "DONE"
+        mail = await kernel.backend.signals("one")
+        assert [signal.id for signal in mail.waiting if not signal.own] == [f"\0wait {seq} x"]
+        assert (list(mail.consumed), list(mail.answered)) == ([], [(int(seq), "x")])
+
+
 async def start(kernel: Kernel) -> None:
     """Start a run with it."""
     await kernel.start(empty, {"\0retry": 1})

@@ -115,6 +115,27 @@ async def test_forged_files_are_refused(number: int, world: World) -> None:
     assert (await kernel.runs(), await world.find("one"), await world.find("cano.store")) == ([], None, None)
 
 
+async def test_signals_to_a_wait(world: World) -> None:
+    """A file carries them, and what answered. In files of an earlier version, their ids had the wait's seq."""
+    kernel = await world.kernel()
+    items = [RUN._replace(seq=0), Transition(0, "B", RunStatus.RUNNING, 1.0, {"n": b"\x01"})]
+    parts = [packed(item, lambda k, value, o: value) for item in items]
+    signal = {"kind": "signal", "name": "paid", "payload": None}
+    old = [
+        *(signal | {"id": id, "own": own} for id, own in (("\0wait 3 x", False), ("y", False), ("\0wait 3 z", True))),
+        {"kind": "consumed", "ids": ["\0wait 3 gone", "plain"], "own": False},
+        {"kind": "consumed", "ids": ["mark"], "own": True},
+    ]
+    await kernel.import_run(made([*((meta, b"".join(each)) for meta, each in parts), *((meta, b"") for meta in old)]))
+    backend = world.store(kernel).backend
+    found = await backend.signals("one")
+    assert list(found.waiting) == [Signal("x", "paid", to=3), Signal("y", "paid")]
+    assert [list(each) for each in found[1:]] == [["plain"], ["mark"], [(3, "gone")]]
+
+    await kernel.import_run(kernel.export_run("one"), "two")
+    assert await backend.signals("two") == found
+
+
 def test_the_format_knows_each_field() -> None:
     """A new field of a record has to be carried, or left out on purpose: this test is where that is decided."""
     known = {*Unpacker(SizeLimits())._checks, "data", "changed", "own", "payload"}

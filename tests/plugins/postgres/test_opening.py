@@ -12,7 +12,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from cano import ConfigurationError, StoreUnavailableError
+from cano import ConfigurationError, Signal, Signals, StoreUnavailableError
 from cano.testing.contract_base import new_run
 from cano_postgres import PostgresBackend
 from cano_postgres.schema import MIGRATIONS
@@ -122,6 +122,31 @@ async def test_a_newer_schema(url: str, schema: str, store: PostgresBackend, ask
 
     assert f"has schema version {len(MIGRATIONS) + 1}, but this cano-postgres supports versions up to" in said
     assert "install the newer cano-postgres" in said
+
+
+async def test_signals_to_a_wait_of_an_earlier_version(url: str, schema: str, ask: Ask) -> None:
+    """Their ids had the wait's seq. Those of the engine's own keep their ids, whatever these are."""
+    ask(psycopg.sql.SQL("CREATE SCHEMA {}").format(psycopg.sql.Identifier(schema)))
+    ask("CREATE TABLE cano_schema (version integer NOT NULL)")
+    last = len(MIGRATIONS) - 1
+    ask(psycopg.sql.SQL("INSERT INTO cano_schema VALUES ({})").format(last))
+    for step in itertools.chain(*MIGRATIONS[:last]):
+        if not callable(step):  # there is nothing to rewrite
+            ask(step)
+    for row in (
+        "false, '\\000wait 3 x\\000', false", "false, '\\000wait 3 gone', true", "false, '\\000wait x y', false",
+        "true, '\\000wait 3 own', false", "false, 'plain', true",
+    ):  # fmt: skip
+        insert = psycopg.sql.SQL("INSERT INTO signals (run_id, name, own, signal, consumed) VALUES ('run', 'go', {})")
+        ask(insert.format(psycopg.sql.SQL(row)))
+    store = PostgresBackend(url, schema=schema)
+    await store.open()
+    await store.put_signal("run", Signal("gone", "go", to=3))
+    assert await store.signals("run") == Signals(
+        [Signal("x\0", "go", to=3), Signal("\0wait x y", "go"), Signal("\0wait 3 own", "go", own=True)],
+        ["plain"], [], [(3, "gone")],
+    )  # fmt: skip
+    await store.close()
 
 
 async def test_an_earlier_version_that_is_connected(url: str, schema: str, ask: Ask) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cano import RunFilter, StoreError, StoreUnavailableError
+from cano import RunFilter, Signal, StoreError, StoreUnavailableError
 from cano.testing.contract_base import loaded, new_run, step
 from cano_redis import Durability, RedisBackend
 from redis.exceptions import ResponseError
@@ -187,6 +187,35 @@ async def test_an_earlier_version_that_is_connected(
             await later.load("odd")
     finally:
         await later.close()
+
+
+async def test_signals_to_a_wait_of_an_earlier_version(
+    redis: RedisServer, prefix: str, store: RedisBackend, ask: Ask
+) -> None:
+    """Their ids had the wait's seq. They keep their place; those of the engine's own keep their ids."""
+    await store.create(new_run())
+    for run_id in ("run", "unborn"):
+        for id in ("first", "\0wait 3 é:\0", "\0wait 3 gone", "\0wait x y", "plain"):
+            await store.put_signal(run_id, Signal(id, "go", id.encode()))
+        await store.put_signal(run_id, Signal("\0wait 3 own", "go", own=True))
+    await store.commit(step(1, consumed=["first", "\0wait 3 gone", "plain"]))
+    await ask("SET", ":schema", "4")
+
+    later = RedisBackend(path=str(redis.socket), prefix=prefix)
+    await later.open()
+    await later.put_signal("run", Signal("gone", "go", to=3))
+    moved = Signal("é:\0", "go", "\0wait 3 é:\0".encode(), to=3)
+    own, odd = Signal("\0wait 3 own", "go", own=True), Signal("\0wait x y", "go", b"\0wait x y")
+    found = await later.signals("run")
+    assert list(found.waiting) == [moved, odd, own]
+    assert (sorted(found.consumed), list(found.answered)) == (["first", "plain"], [(3, "gone")])
+    assert await later.next_signal("run", "go") == moved
+    await later.commit(step(2, answered=[(3, "é:\0")]))
+    assert await later.next_signal("run", "go") == odd
+    assert [each.key for each in (await later.signals("unborn")).waiting] == [
+        (False, None, "first"), (False, 3, "é:\0"), (False, 3, "gone"), odd.key, (False, None, "plain"), own.key
+    ]  # fmt: skip
+    await later.close()
 
 
 async def test_opening_and_closing(redis: RedisServer, prefix: str) -> None:

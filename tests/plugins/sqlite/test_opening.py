@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cano import StoreUnavailableError
+from cano import Signal, Signals, StoreUnavailableError
 from cano.testing.contract_base import LATER, NOW, loaded, new_run, step
 from cano_msgspec.packing import pack_changes
 from cano_sqlite import SqliteBackend
@@ -308,6 +308,30 @@ async def test_a_file_of_an_earlier_version(path: Path, version: int) -> None:
     run = await loaded(store)
     assert run == new_run(seq=3, state="S3", updated=NOW + 3, data={f"k{seq}": b"v" for seq in range(4)})
     assert [line.seq for line in await store.history("run")] == [0, 1, 2, 3]
+    await store.close()
+
+
+async def test_signals_to_a_wait_of_an_earlier_version(path: Path) -> None:
+    """Their ids had the wait's seq. Those of the engine's own keep their ids, whatever these are."""
+    rows = [
+        (0, "\0wait 3 é:\0", 0), (0, "\0wait 3 gone", 1), (0, "\0wait x y", 0), (1, "\0wait 3 own", 0), (0, "plain", 1),
+    ]  # fmt: skip
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.create_function("cano_apart", 1, lambda changes: changes)  # there is nothing to rewrite
+        for statement in itertools.chain(*MIGRATIONS[:14]):
+            connection.execute(statement)
+        for row in rows:
+            connection.execute(
+                "INSERT INTO signals (run_id, own, signal, name, consumed) VALUES ('run', ?, ?, 'go', ?)", row
+            )
+    store = SqliteBackend(path)
+    await store.open()
+    await store.put_signal("run", Signal("gone", "go", to=3))
+    assert await store.signals("run") == Signals(
+        [Signal("é:\0", "go", to=3), Signal("\0wait x y", "go"), Signal("\0wait 3 own", "go", own=True)],
+        ["plain"], [], [(3, "gone")],
+    )  # fmt: skip
     await store.close()
 
 

@@ -31,7 +31,7 @@ from cano import (
 from cano.testing import FaultyStore
 from cano.testing.contract_base import LATER, NOW, free_run, new_run, step
 from cano_durability.keys import MARK
-from cano_durability.sealing.seals import SEAL
+from cano_durability.sealing.seals import SEAL, sealed_id
 from cano_durability.sealing.store import sealed
 from cano_encryption import EncryptionLayer, new_key, read_keys
 from cano_memory.backend import MemoryBackend
@@ -264,6 +264,43 @@ async def test_a_consumed_signal_that_is_put_back_is_refused(kernel: Kernel) -> 
     del backend.inner._mail["one"].waiting[False, None, "first"]
     await kernel.signal("one", "paid", 600)
     assert (await kernel.run(flow, run_id="one")).data["paid"] == 1200
+
+
+async def test_a_signal_to_another_wait_is_refused(kernel: Kernel) -> None:
+    """A signal to one wait cannot be made one to another, or to any; nor can a consumed one."""
+    backend: Any = kernel.backend
+    await backend.put_signal("one", Signal("x", "paid", to=1))
+    box = backend.inner._mail["one"]
+    sealed = box.waiting.pop((False, 1, "x"))
+    for forged in (sealed._replace(to=2), sealed._replace(to=None), sealed._replace(to=None, id="\0wait 1 x")):
+        box.waiting[forged.key] = forged
+        with pytest.raises(SerializationError, match="one"):
+            await backend.signals("one")
+        del box.waiting[forged.key]
+    box.waiting[sealed.key] = sealed
+    assert [signal.key for signal in (await backend.signals("one")).waiting] == [sealed.key]
+
+    handle = await kernel.start(flow, run_id="one")
+    await handle._run.ended()
+    record = await backend.load("one")
+    token = await backend.claim("one", "me", NOW, LATER)
+    await backend.commit(
+        Commit("one", token, record.seq, record.seq, record.state, RunStatus.RUNNING, answered=[(1, "x")])
+    )
+    assert list((await backend.signals("one")).answered) == [(1, "x")]
+    for key in ((False, 2, "x"), (False, None, "x"), (False, None, "\0wait 1 x"), (True, None, "x")):
+        box.seen ^= {key, sealed.key}
+        with pytest.raises(SerializationError, match="its consumed signals are not those that it consumed"):
+            await backend.signals("one")
+        box.seen ^= {key, sealed.key}
+
+
+def test_seals_of_earlier_versions_have_the_same_ids() -> None:
+    """The ids in their seals had the wait's seq. Every other id has another form."""
+    assert sealed_id((False, 1, "x")) == "\0wait 1 x"
+    assert sealed_id((False, None, "x")) == sealed_id((True, None, "x")) == "x"
+    odd = ["\0wait 1 x", "\0\0wait 1 x", "\0", "\0\0", ""]
+    assert len({sealed_id((False, to, id)) for to in (None, 1, 2) for id in odd}) == 15
 
 
 async def test_a_run_of_another_store_is_refused(kernel: Kernel) -> None:
