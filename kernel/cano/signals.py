@@ -18,8 +18,9 @@ class Signal(NamedTuple):
     Attributes:
         id, name, payload: as the sender chose them.
         own: whether it is one of the engine's own.
-        to: the `seq` of the transition that begins the wait which it answers; None if it is for any wait. The ids of
-            the signals to each wait are their own: the same id to another wait, or to any, is another signal.
+        to: the `seq` of the transition that begins the wait which it answers; None if it is for any wait, as are
+            the engine's own. The ids of the signals to each wait are their own: the same id to another wait, or to
+            any, is another signal.
     """
 
     id: str

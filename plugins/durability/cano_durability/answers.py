@@ -21,7 +21,7 @@ from cano_durability.keys import WAIT
 def seq_of(run_id: str, token: str) -> int:
     """Return the transition that begins the wait with this token. Raises ConfigurationError."""
     seq = token.rpartition(":")[2]
-    if not re.fullmatch("[0-9]{1,18}", seq) or token != wait_token(run_id, int(seq)):
+    if not re.fullmatch("[0-9]{1,15}", seq) or token != wait_token(run_id, int(seq)):
         raise ConfigurationError(
             f"{token!r} is not the token of a wait of run {run_id}; pass what current_wait().token was in its task",
             run_id=run_id,

@@ -29,7 +29,8 @@ async def everything(store: StoreBackend) -> dict[str, Any]:
 
 
 def _all(signals: Signals) -> Any:
-    return list(signals.waiting), sorted(signals.consumed), sorted(signals.own_consumed)
+    users = [*sorted(signals.consumed), *sorted(signals.answered)]
+    return list(signals.waiting), users, sorted(signals.own_consumed)
 
 
 def stored_at(url: str) -> dict[str, Any]:

@@ -24,6 +24,10 @@ KEYS = st.sampled_from(("k", "l", "m", "n", "hidden\0", ""))
 VALUES = st.binary(max_size=3)
 DATA = st.dictionaries(KEYS, VALUES | st.builds(Appended, st.lists(VALUES, min_size=1, max_size=2)), max_size=3)
 SIGNALS = st.sampled_from(("1", "2", "3", "4"))
+SENT = st.one_of(
+    st.builds(Signal, SIGNALS, NAMES, st.none() | VALUES, own=st.booleans(), to=st.none()),
+    st.builds(Signal, SIGNALS, NAMES, st.none() | VALUES, own=st.just(False), to=st.integers(0, 1)),
+)
 WAITS = st.none() | st.builds(Wait, then=st.just("S"), signal=st.none() | NAMES, until=st.none() | st.just(9.5),
                               own=st.booleans())  # fmt: skip
 ERRORS = st.none() | st.fixed_dictionaries({"type": st.just("E"), "attempt": st.integers(1, 3)})
@@ -42,6 +46,7 @@ COMMITS = st.fixed_dictionaries(
         "own": st.dictionaries(KEYS, VALUES, max_size=2),
         "own_removed": st.lists(KEYS, max_size=2),
         "own_consumed": st.lists(SIGNALS, max_size=2),
+        "answered": st.lists(st.tuples(st.integers(0, 1), SIGNALS), max_size=2),
     }
 )
 CREATES = st.fixed_dictionaries(
@@ -61,7 +66,7 @@ ACTIONS = st.lists(
         st.one_of(
             st.tuples(st.just("commit"), COMMITS),
             st.tuples(st.just("create"), CREATES),
-            st.tuples(st.just("signal"), st.builds(Signal, SIGNALS, NAMES, st.none() | VALUES, st.booleans())),
+            st.tuples(st.just("signal"), SENT),
             st.tuples(st.just("claim"), st.none()),
         ),
     ),
