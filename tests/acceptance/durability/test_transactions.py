@@ -22,6 +22,7 @@ from cano import (
     RunHandle,
     RunStatus,
     SerializationError,
+    Signal,
     StoreError,
     SubWorkflow,
     TaskConfig,
@@ -437,6 +438,35 @@ async def test_another_holder(bank: Bank) -> None:
         with pytest.raises(ConflictError):
             await kernel.run(flow_of(body), run_id="r")
     assert said == []
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+async def test_what_sqlite_refuses(bank: Bank) -> None:
+    """In a transaction, neither its end nor a call that would wait for it; after it, all is as before."""
+
+    async def body(store: Any) -> str:
+        kernel: Any = current_step().run.kernel
+        async with current_step().transaction() as tx:
+            await bank.pay(tx, "lamp")
+            for end in ("COMMIT", "ROLLBACK"):
+                with pytest.raises(sqlite3.DatabaseError, match="not authorized"):
+                    await tx.execute(end)
+            with pytest.raises(ConfigurationError, match="would wait for the transaction"):
+                await kernel.backend.put_signal("another", Signal("a", "go"))
+        return "wait"
+
+    async def signal_another(store: Any) -> str:
+        kernel: Any = current_step().run.kernel
+        await kernel.backend.put_signal("another", Signal("a", "go"))
+        return "end"
+
+    flow = Workflow("pay", name="order").add_exit_state("end")
+    flow.register("pay", task(body)).register("wait", task(signal_another))
+    async with Kernel(store=bank.url) as kernel:
+        await kernel.run(flow, run_id="r")
+        assert kernel.backend is not None
+        assert len((await kernel.backend.signals("another")).waiting) == 1
+    assert bank.paid == ["lamp"]
 
 
 def test_stopped_past_its_lease(bank: Bank) -> None:
