@@ -89,10 +89,13 @@ class Database:
     def read(self) -> Rows:
         """See `Contents.read`."""
         with self._connected() as connection, connection.cursor(row_factory=psycopg.rows.dict_row) as cursor:
-            return {
+            rows: Rows = {
                 name: cursor.execute(sql.SQL("SELECT * FROM {}").format(sql.Identifier(name))).fetchall()
                 for name in self.TABLES
             }
+            for row in rows["runs"]:
+                del row["ended"]  # PostgreSQL generates it
+            return rows
 
     def write(self, rows: Rows) -> None:
         """See `Contents.write`."""
