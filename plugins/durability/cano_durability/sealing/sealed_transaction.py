@@ -47,7 +47,11 @@ class SealedTransaction:
 
     async def commit(self, commit: Commit) -> None:
         """See `StoreTransaction.commit`. The seal is part of the same commit."""
-        await self._sealed(commit, write=self._inner.commit)
+        try:
+            await self._sealed(commit, write=self._inner.commit)
+        except BaseException:  # it may not have got as far as the transaction
+            await self._inner.rollback()
+            raise
 
     async def rollback(self) -> None:
         """See `StoreTransaction.rollback`."""
