@@ -110,6 +110,7 @@ from cano import (
     ScopedStore,
     SerializationError,
     Signal,
+    SignalKey,
     Signals,
     SizeLimitError,
     SizeLimits,
@@ -671,7 +672,8 @@ class Backend:
 
     async def signals(self, run_id: str) -> Signals:
         """Signals."""
-        return Signals(waiting=[Signal("1", "go")], consumed=["2"])
+        gone: list[SignalKey] = [(False, None, "2"), (False, 3, "2")]
+        return Signals.of([Signal("1", "go", to=3)], gone)
 
     async def missing_recipients(self) -> Sequence[str]:
         """Ids."""
