@@ -61,7 +61,7 @@ async def tokens(question: str) -> AsyncIterator[str]:
 @flow.on("ANSWER")
 async def answer(store: KeyValueStore) -> Literal["ANSWERED"]:
     words = []
-    async for word in tokens(store["question"]):
+    async for word in tokens(store.get("question", str, "What is a stream?")):
         await current_step().emit("answer", word, flush=True)  # readers need not wait for the step's commit
         words.append(word)
     store["answer"] = " ".join(words)

@@ -37,16 +37,16 @@ def test_flows_are_valid_and_drawn_whole(run_python: RunPython, root: Path) -> N
     assert [*seen] == paths
     for path, (printed, undeclared, edges, drawn) in seen.items():
         assert (printed, undeclared, drawn) == ("", [], True), path
-        assert edges >= 2, path
+        assert edges >= 1, path
 
 
 @pytest.mark.parametrize("name", sorted({*EXAMPLES} - {"dataclass_store", WAITING}))
 def test_the_command_line_runs_it(run_cano: RunPython, name: str) -> None:
-    """The workflow succeeds without any data."""
-    done = run_cano("run", f"examples/{name}.py:flow", "--json")
+    """The workflow succeeds without any data, and with its executors in the process of the command."""
+    done = run_cano("run", f"examples/{name}.py:flow", "--json", "--executor", "words=")
 
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["state"] in {"DONE", "AGREED", "SHIPPED", "ON_HOLD"}
+    assert json.loads(done.stdout)["state"] in {"DONE", "AGREED", "SHIPPED", "ON_HOLD", "ANSWERED"}
 
 
 def test_the_command_line_cannot_make_an_object(run_cano: RunPython) -> None:

@@ -17,11 +17,11 @@ BUDGETS = {
     "": 1_736,  # the top floor: hooks, protocols, records, errors, options
     "data": 587,
     "model": 869,
-    "engine": 1_753,
+    "engine": 1_755,
     "runtime": 293,
     "concurrency": 714,
     "plugins": 517,
-    "kernel": 907,
+    "kernel": 913,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
 DURABILITY = {

@@ -102,6 +102,7 @@ class BoundState:
         task = registration.task
         config = registration.config or task.config or self.plan.default
         self.is_exit = False
+        executor_of(kernel.executors, config, is_node=False)  # branches that are made at run time get it, too
         if config.on_exhausted is not None:
             try:
                 self.on_exhausted = self.plan.states[config.on_exhausted]

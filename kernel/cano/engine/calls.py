@@ -31,8 +31,8 @@ def executor_of(executors: Mapping[str, Executor | None], config: TaskConfig, is
     if config.executor is None:
         return executors.get(DEFAULT) if is_node else None
     if config.executor not in executors:
-        known = ", ".join(map(repr, sorted(executors))) or "none; pass it as Kernel(executor=…)"
-        meant = similar(config.executor, executors)
+        meant, known = similar(config.executor, executors), ", ".join(map(repr, sorted(executors)))
+        known = known or "none; pass it as Kernel(executor={…}), or to a command as --executor NAME=URL"
         raise ConfigurationError(f"executor {config.executor!r} is unknown{meant}; the kernel has {known}")
     return executors[config.executor]
 

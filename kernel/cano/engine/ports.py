@@ -72,7 +72,6 @@ class Host(Protocol):
     Attributes:
         clock: the source of time.
         threads: the worker threads of plain functions.
-        executors: the open executors, by the names that configs give them; None is the event loop itself.
         hook: pluggy's hook relay.
         active: the runs that this kernel executes now, by run id.
         bound: the workflows that are bound to this kernel, by name.
@@ -92,7 +91,6 @@ class Host(Protocol):
     bound: WeakValueDictionary[str, BoundWorkflow]
     backend: StoreBackend | None
     codec: Codec | None
-    executors: Mapping[str, Executor | None]
     keeper: RunKeeper | None
     closed: bool
     lease: float
@@ -103,6 +101,8 @@ class Host(Protocol):
     def hook(self) -> Any: ...
     @property
     def store_name(self) -> str: ...
+    @property
+    def executors(self) -> Mapping[str, Executor | None]: ...
     @property
     def observer_errors(self) -> Mapping[str, int]: ...
 

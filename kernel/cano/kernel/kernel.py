@@ -99,7 +99,6 @@ class Kernel:
         bound: the workflows that are bound to this kernel, by name; of several with one name the last.
         codec: the codec with the layers of the store's URL, or None.
         backend: the open store, or None.
-        executors: the open executors by name; a single one is "default".
         keeper: keeps runs in the store; None without a store or without a plugin that keeps runs.
         closed: whether the kernel was closed, or is about to be.
 
@@ -141,7 +140,6 @@ class Kernel:
         self.bound: WeakValueDictionary[str, BoundWorkflow] = WeakValueDictionary()
         self.codec: Codec | None = None
         self.backend: StoreBackend | None = None
-        self.executors: Mapping[str, Executor | None] = {}
         self.keeper: RunKeeper | None = None
         self._limiters: WeakValueDictionary[Limit, Limiter] = WeakValueDictionary()
         self._ref = ref(self)
@@ -158,6 +156,11 @@ class Kernel:
     def __repr__(self) -> str:
         state = "closed" if self.closed else "open" if self._open else "not started"
         return f"<Kernel on {self.store_name}, {state}, {len(self.active)} active run(s)>"
+
+    @property
+    def executors(self) -> Mapping[str, Executor | None]:
+        """The executors by name; a single one is "default". Raises ConfigurationError if no plugin opens its URL."""
+        return self._resources.executors()
 
     # opening and closing
 
@@ -210,7 +213,7 @@ class Kernel:
 
     async def _do_open(self) -> None:
         self._home = asyncio.get_running_loop()
-        self.codec, self.backend, self.executors = await self._resources.open()
+        self.codec, self.backend = await self._resources.open()
         try:
             self.keeper = self._resources.keeper(self)
             for started in self.listeners("cano_kernel_started"):

@@ -46,7 +46,9 @@ class Resources:
         namespace: str | None,
     ) -> None:
         named = executor if isinstance(executor, Mapping) else {} if executor is None else {DEFAULT: executor}
-        self._executors = {text("the name of an executor", name): given for name, given in named.items()}
+        self._executors: dict[str, Any] = {}
+        for name, given in named.items():
+            self._executors[text("the name of an executor", name)] = given
         kinds = ("a URL, an Executor, a mapping to them or None", Executor | None)
         for name, value, what, kind in (
             ("store", store, "a URL such as 'memory://' or a StoreBackend", StoreBackend),
@@ -68,21 +70,30 @@ class Resources:
         name = repr(shown(self._store) if isinstance(self._store, str) else self._store)
         return name if self._namespace is None else f"{name} in the namespace {self._namespace!r}"
 
-    async def open(self) -> tuple[Codec | None, StoreBackend | None, dict[str, Executor | None]]:
-        """Open codec, store and executors, and return them; codec and store may be None.
+    def executors(self) -> Mapping[str, Executor | None]:
+        """Return the executors by name. The first call makes them, since a workflow may be bound before they are open.
 
         Raises:
-            ConfigurationError: no plugin opens the store or the executor.
+            ConfigurationError: no plugin opens an executor's URL.
+            PluginError: a plugin is broken.
+        """
+        for name, given in self._executors.items():
+            if isinstance(given, str):
+                self._executors[name] = self.plugins.provided("executor", given)
+        return self._executors
+
+    async def open(self) -> tuple[Codec | None, StoreBackend | None]:
+        """Open codec, store and executors. Return the codec and the store, which may be None.
+
+        Raises:
+            ConfigurationError: no plugin opens the store or an executor.
             PluginError: a plugin is broken.
             StoreError: the store cannot be opened.
         """
         codec: Codec | None = self.plugins.ask("cano_codec")
         given = self._store
         backend, layers = self.store_at(given) if isinstance(given, str) else (self._scoped(given), Layers())
-        executors: dict[str, Executor | None] = {
-            name: self.plugins.provided("executor", one) if isinstance(one, str) else one
-            for name, one in self._executors.items()
-        }
+        executors = self.executors()
         if backend is not None and backend.capabilities.encoded and codec is None:
             raise ConfigurationError(
                 f"the store {self.store_name} keeps bytes, and no plugin has a codec: the plugin 'msgspec' is "
@@ -103,7 +114,7 @@ class Resources:
         except BaseException:
             await self.close()
             raise
-        return codec, backend, executors
+        return codec, backend
 
     async def close(self) -> None:
         """Close store and executors, each even if another raises."""

@@ -20,7 +20,16 @@ from cano_cli.loading import load_flow
 from cano_cli.outcomes import OutcomeReporter, RunOutcome
 from cano_cli.records import counted, holder_of
 from cano_cli.safe_lines import line
-from cano_cli.settings import LONG_LEASE, Settings, files, json_option, lease_option, store_option, traceback_option
+from cano_cli.settings import (
+    LONG_LEASE,
+    Settings,
+    executor_option,
+    files,
+    json_option,
+    lease_option,
+    store_option,
+    traceback_option,
+)
 from cano_cli.stores import USAGE_ERRORS, backend_of, required_url
 
 RUNS_SHOWN = 3
@@ -33,6 +42,7 @@ GRACE = 10.0
 @click.argument("targets", metavar="MODULE:FLOW...", nargs=-1, required=True, shell_complete=files)
 @store_option
 @lease_option(LONG_LEASE)
+@executor_option
 @click.option(
     "--concurrency", type=click.IntRange(min=1), metavar="N",
     help="Execute at most N runs at once; take over the others as these end.",

@@ -15,7 +15,7 @@ from cano_cli.execution import Execution, execute, stdout_reserved
 from cano_cli.hints import command
 from cano_cli.loading import load_flow
 from cano_cli.report import report_end
-from cano_cli.settings import SHORT_LEASE, Settings, flow_argument, lease_option, store_option
+from cano_cli.settings import SHORT_LEASE, Settings, executor_option, flow_argument, lease_option, store_option
 from cano_cli.stores import backend_of, check_exists, required_url
 
 
@@ -26,6 +26,7 @@ from cano_cli.stores import backend_of, check_exists, required_url
 @many_options
 @click.option("--timeout", type=duration, metavar=METAVAR, help="Fail the run after this time, from now on.")
 @lease_option(SHORT_LEASE)
+@executor_option
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON; tasks' output goes to stderr.")
 @click.option("--no-progress", is_flag=True, help="Do not show the states live.")
 @click.pass_context

@@ -17,7 +17,7 @@ from cano_cli.execution import Execution, execute, stdout_reserved
 from cano_cli.hints import command
 from cano_cli.loading import load_flow
 from cano_cli.report import report_end
-from cano_cli.settings import SHORT_LEASE, flow_argument, lease_option, store_option
+from cano_cli.settings import SHORT_LEASE, executor_option, flow_argument, lease_option, store_option
 
 DEFAULT_LIMIT = 100
 MANY_OPTIONS = ("limit", "quota", "duration")
@@ -48,6 +48,7 @@ SINGLE_RUN_OPTIONS = {
 )
 @click.option("--timeout", type=duration, metavar=METAVAR, help="Fail the run after this time.")
 @lease_option(SHORT_LEASE)
+@executor_option
 @click.option("--many", metavar="FILE", help="Start one run for each line of FILE, with its JSON object; - is stdin.")
 @click.option(
     "--limit",

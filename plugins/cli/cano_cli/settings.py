@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -21,6 +21,7 @@ AnyCommand = TypeVar("AnyCommand", bound=Any)
 STORE_VARIABLE = "CANO_STORE"
 ACTOR_VARIABLE = "CANO_ACTOR"
 NAMESPACE_VARIABLE = "CANO_NAMESPACE"
+EXECUTOR_VARIABLE = "CANO_EXECUTOR"
 SHORT_LEASE = 5.0
 LONG_LEASE = 30.0
 
@@ -34,12 +35,14 @@ class Settings:
         only: names of the only installed plugins that are loaded, besides durability; if empty, all are.
         raw: whether texts are printed as they are, with control characters.
         namespace: the part of the store that commands work in; None for the store itself.
+        executors: URLs of executors, by the names that `TaskConfig`s give them; None is the command's own process.
     """
 
     block: tuple[str, ...] = ()
     raw: bool = False
     only: tuple[str, ...] = ()
     namespace: str | None = None
+    executors: Mapping[str, str | None] = field(default_factory=dict)
 
     def kernel(self, *, quiet: bool = False, **options: Any) -> Kernel:
         """Create a kernel with these settings.
@@ -54,7 +57,8 @@ class Settings:
         plugins, block = [*self.only, *options.pop("plugins", ())], self._blocked()
         if quiet and "structlog" not in sys.modules and not {"CANO_LOG", "CANO_LOG_LEVELS"} & os.environ.keys():
             block.setdefault("structlog", "not used by this command; set CANO_LOG=warning to use it")
-        return Kernel(**{"namespace": self.namespace, **options}, plugins=plugins, block=block)
+        given = {"namespace": self.namespace, "executor": self.executors or None, **options}
+        return Kernel(**given, plugins=plugins, block=block)
 
     def plugins(self) -> Plugins:
         """Return the plugins that a kernel with these settings loads. They need no kernel to add commands."""
@@ -93,6 +97,27 @@ def store_option(command: AnyCommand) -> AnyCommand:
     """Add the option --store to a command."""
     help = "URL of the store, such as sqlite:///runs.db."
     return click.option("--store", envvar=STORE_VARIABLE, show_envvar=True, metavar="URL", help=help)(command)
+
+
+def executor_option(command: AnyCommand) -> AnyCommand:
+    """Add the option --executor, whose values enter the settings, to a command."""
+    help = "Execute the tasks whose config names the executor NAME there; NAME= is this process. Can be repeated."
+    return click.option(
+        "--executor", multiple=True, metavar="NAME=URL", envvar=EXECUTOR_VARIABLE, show_envvar=True, help=help,
+        expose_value=False, callback=_take_executors,
+    )(command)  # fmt: skip
+
+
+def _take_executors(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> None:
+    executors: dict[str, str | None] = {}
+    for value in values:
+        name, sign, url = value.partition("=")
+        if not (name and sign) or "://" in name:
+            problem = f"{value!r} is not NAME=URL; write the name that TaskConfig(executor=…) has, such as"
+            raise click.BadParameter(f"{problem} cpu=process://?workers=2", ctx, option)
+        executors[name] = url or None
+    if executors:
+        ctx.obj = replace(ctx.obj, executors=executors)
 
 
 def flows_option(help: str) -> Callable[[AnyCommand], AnyCommand]:

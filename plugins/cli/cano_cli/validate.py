@@ -12,19 +12,20 @@ from cano_cli.errors import USAGE_ERROR, tracebacks, usage_error
 from cano_cli.jsonable import dumps
 from cano_cli.loading import load_flow
 from cano_cli.safe_lines import line
-from cano_cli.settings import Settings, flow_argument, json_option
+from cano_cli.settings import Settings, executor_option, flow_argument, json_option
 
 
 @click.command()
 @flow_argument
 @json_option
+@executor_option
 @click.pass_context
 def validate(ctx: click.Context, *, target: str, traceback: bool, as_json: bool) -> None:
     """Check a workflow without running it.
 
     Prints a summary, or every problem of the definition. Members of the states' enum that the workflow does not use
     are listed, too; another workflow may share the enum. An installed plugin must provide each retry strategy that the
-    workflow names. The exit code is 0 if the workflow is valid, otherwise 2.
+    workflow names, and --executor each executor. The exit code is 0 if the workflow is valid, otherwise 2.
     """
     settings: Settings = ctx.obj
     with tracebacks(traceback):

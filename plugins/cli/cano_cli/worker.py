@@ -15,12 +15,22 @@ from cano import CanoError, Kernel, Workflow
 from cano_cli.draining import WorkerRuns
 from cano_cli.durations import METAVAR, duration
 from cano_cli.errors import FAILED, CliError, Failed, tracebacks, usage_error
-from cano_cli.execution import report_unhandled
+from cano_cli.execution import report_unhandled, stdout_reserved
 from cano_cli.failure import message_of
+from cano_cli.jsonable import dumps
 from cano_cli.loading import load_flow
 from cano_cli.records import counted
 from cano_cli.safe_lines import line
-from cano_cli.settings import LONG_LEASE, Settings, files, lease_option, store_option, traceback_option
+from cano_cli.settings import (
+    LONG_LEASE,
+    Settings,
+    executor_option,
+    files,
+    json_option,
+    lease_option,
+    store_option,
+    traceback_option,
+)
 from cano_cli.stores import USAGE_ERRORS, backend_of, required_url
 from cano_cli.worker_health import HealthServer
 
@@ -41,6 +51,7 @@ def _address(ctx: click.Context, option: click.Parameter, value: str | None) -> 
 @click.argument("targets", metavar="MODULE:FLOW...", nargs=-1, required=True, shell_complete=files)
 @store_option
 @lease_option(LONG_LEASE)
+@executor_option
 @click.option(
     "--concurrency", type=click.IntRange(min=1), default=10, show_default=True, metavar="N",
     help="Execute at most N runs at once.",
@@ -53,6 +64,7 @@ def _address(ctx: click.Context, option: click.Parameter, value: str | None) -> 
     "--health", callback=_address, metavar="[HOST:]PORT",
     help="Serve /healthz and /metrics there; HOST is 127.0.0.1 by default, and port 0 chooses one.",
 )  # fmt: skip
+@json_option
 @traceback_option
 @click.pass_context
 def worker(
@@ -64,6 +76,7 @@ def worker(
     concurrency: int,
     grace: float,
     health: tuple[str, int] | None,
+    as_json: bool,
     traceback: bool,
 ) -> None:
     """Execute the runs of workflows in a store, until SIGTERM or Ctrl-C.
@@ -76,18 +89,25 @@ def worker(
     it. A second signal ends the process at once, as kill -9 does: no run is lost, and the steps under way begin again.
 
     The exit code is 0 if no step was cut off by the end of the grace, 1 if one was or the store failed at the start,
-    and 2 for a usage error.
+    and 2 for a usage error. With --json, what it says at its start and its end are lines of JSON on stdout.
 
     Example: cano worker shop.py:flow --store sqlite:///runs.db --concurrency 20 --health 8080
     """
     settings: Settings = ctx.obj
     url = required_url(store)
     runs = WorkerRuns()
-    with tracebacks(traceback):
+    with stdout_reserved(as_json) as stdout, tracebacks(traceback):
+
+        def report(text: str, **facts: Any) -> None:
+            if as_json:
+                click.echo(dumps({"pid": os.getpid(), **facts}), file=stdout)
+            else:
+                click.echo(text, err=True)
+
         flows = [load_flow(target) for target in targets]
         options: dict[str, Any] = {"store": url, "lease": lease, "grace": 0, "plugins": [runs]}
         try:
-            asyncio.run(_work(lambda: settings.kernel(**options), runs, flows, concurrency, grace, health))
+            asyncio.run(_work(lambda: settings.kernel(**options), runs, flows, concurrency, grace, health, report))
         except USAGE_ERRORS as error:
             raise usage_error(error) from error
         except CanoError as error:
@@ -105,6 +125,7 @@ async def _work(
     concurrency: int,
     grace: float,
     health: tuple[str, int] | None,
+    report: Callable[..., None],
 ) -> None:
     """Execute runs until a signal comes, and leave."""
     asyncio.get_running_loop().set_exception_handler(report_unhandled)
@@ -114,21 +135,21 @@ async def _work(
         backend_of(kernel)
         server = HealthServer(lambda: "draining" * runs.draining, lambda: runs.metrics(kernel, concurrency))
         try:
-            where = "" if health is None else f"; health: {await server.open(*health)}"
+            url = None if health is None else await server.open(*health)
         except OSError as error:
             raise CliError(f"--health: cannot listen on port {health and health[1]}: {error}") from error
         try:
-            names = ", ".join(flow.name for flow in flows)
-            most = counted(concurrency, "run")
-            click.echo(
-                f"worker {os.getpid()}: up to {most} of {line(names)} in {line(kernel.store_name)}{where}", err=True
-            )
+            names, store = [flow.name for flow in flows], kernel.store_name
+            most, where = counted(concurrency, "run"), "" if url is None else f"; health: {url}"
+            text = f"worker {os.getpid()}: up to {most} of {line(', '.join(names))} in {line(store)}{where}"
+            report(text, event="started", workflows=names, store=store, concurrency=concurrency, health=url)
             await kernel.recover(*flows, concurrency=concurrency)
             await stop.wait()
             await runs.drain(kernel, grace)
         finally:
             await server.close()
-        click.echo(f"worker {os.getpid()} ended: {runs}", err=True)
+        text = f"worker {os.getpid()} ended: {runs}"
+        report(text, event="ended", begun=runs.begun, ended=dict(runs.ended), cut_off=runs.cut_off)
 
 
 def _stop_at_signals(stop: asyncio.Event) -> None:

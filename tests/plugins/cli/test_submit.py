@@ -91,6 +91,22 @@ def test_a_worker_tells_its_start_and_its_end(cano: Cano, start: Start) -> None:
     assert process.returncode == 0
 
 
+def test_a_worker_prints_json(start: Start) -> None:
+    """With --json its start and its end are lines of JSON on stdout."""
+    process = start("worker", "shop", "--json", "--concurrency", "3")
+    assert process.stdout is not None
+    first = json.loads(process.stdout.readline())
+    process.send_signal(signal.SIGTERM)
+    (last,) = process.communicate()[0].splitlines()
+
+    assert first == {
+        "pid": process.pid, "event": "started", "workflows": ["shop"], "store": first["store"], "concurrency": 3,
+        "health": None,
+    }  # fmt: skip
+    ended = {"failed": 0, "succeeded": 0, "cancelled": 0, "parked": 0, "interrupted": 0}
+    assert json.loads(last) == {"pid": process.pid, "event": "ended", "begun": 0, "ended": ended, "cut_off": 0}
+
+
 @pytest.mark.parametrize("wrong", ["no", "70000", "host:", "-1"])
 def test_a_wrong_address_is_refused(cano: Cano, wrong: str) -> None:
     """The health is served at a port, or at HOST:PORT."""

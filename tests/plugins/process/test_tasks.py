@@ -10,6 +10,8 @@ import pytest
 from cano import (
     CodeVersionError,
     ConfigurationError,
+    JoinConfig,
+    JoinStrategy,
     Kernel,
     MergeConflictError,
     NodeError,
@@ -293,6 +295,26 @@ async def test_configs_that_are_refused(kernel: Kernel, config: TaskConfig, prob
     with pytest.raises(ConfigurationError) as caught:
         await kernel.run(flow(config=config), {})
     assert problem in str(caught.value)
+
+
+async def test_a_split_whose_branches_come_later(kernel: Kernel) -> None:
+    """Its executor is checked when the workflow is bound, not when a run comes to the split."""
+    made: Workflow[State] = Workflow(State.WORK, name="split")
+    made.register_split(
+        State.WORK, lambda store: [programs.left], JoinConfig(JoinStrategy.all(), State.DONE),
+        config=TaskConfig(executor="cqu"),
+    )  # fmt: skip
+    with pytest.raises(ConfigurationError, match="'cqu' is unknown"):
+        kernel.bind(made.add_exit_state(State.DONE))
+
+
+async def test_bound_before_the_kernel_opens(data: Data) -> None:
+    """A workflow that is bound before its kernel opens is executed where its config says."""
+    kernel = Kernel(executor={"cpu": "process://?workers=1"})
+    made = flow()
+    kernel.bind(made)
+    async with kernel:
+        assert (await kernel.run(made, data | {"does": "finish"})).data["told"][0] is True
 
 
 async def test_plugins_that_are_missing(workers: Any) -> None:
