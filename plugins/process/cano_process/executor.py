@@ -126,19 +126,18 @@ class ProcessExecutor:
                 try:
                     worker = worker if worker is not None and worker.alive() else _Worker()
                 except OSError as error:
-                    message = f"no worker process can be started: {error}"
-                    job.answer.set_exception(ExecutorUnavailableError(message))
+                    _settle(job, ExecutorUnavailableError(f"no worker process can be started: {error}"))
                     continue
                 job.process = worker.process
-            answer = worker.execute(job.name, job.request)
-            with self._lock:
-                job.process = None
-                if answer is None:
-                    ended, worker = worker.end(), None
-            if answer is None:
-                _settle(job, WorkerLostError(f"worker process {ended}"))
-            else:
-                _settle(job, answer)
+            outcome: bytes | ExecutorError | None = worker.execute(job.name, job.request)
+            if outcome is None:
+                outcome, worker = WorkerLostError(f"worker process {worker.end()}"), None
+            with self._lock:  # in one piece, so that `_stop` finds the call executing or over
+                job.process, killed = None, job.cancelled
+                _settle(job, outcome)
+            if killed and worker is not None:  # just after its answer
+                worker.end()
+                worker = None
         if worker is not None:
             worker.end()
         with self._lock:
