@@ -15,6 +15,7 @@ import pytest
 from cano_cli.main import make_app
 from click.testing import CliRunner, Result
 
+from tests.peak import PEAK
 from tests.plugins.cli.conftest import NOT_A_DURATION, error_of
 
 Cano = Callable[..., Result]
@@ -327,10 +328,10 @@ def test_reader_that_goes_away(project: Path, start: Start, items: Callable[...,
 def test_memory(project: Path) -> None:
     """Lines are read only as fast as runs begin: what is kept does not grow with the file."""
     code = (
-        "import resource, sys\n"
+        "import sys\n"
         "from cano_cli.main import main\n"
         "try: main(['run', 'squares:squares', '--many', sys.argv[1], '--limit', '5', '--json'])\n"
-        "except SystemExit: print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)\n"
+        f"except SystemExit: print({PEAK}, file=sys.stderr)\n"
     )
 
     def peak(lines: int) -> int:
