@@ -139,7 +139,7 @@ async def page(url: str, wanted: Callable[[str], bool]) -> None:
 async def test_submitted_runs_outlive_their_workers(shared: str, workers: Workers, told: Told) -> None:
     """Two workers, kill -9 at random: all runs end, each transition is there once, and none takes more than it may."""
     chance = random.Random(os.environ.get("CANO_SEED", "7"))
-    options = ["--concurrency", str(CONCURRENCY), "--lease", "3"]
+    options = ["--concurrency", str(CONCURRENCY), "--lease", "15"]
     async with Kernel(store=shared, poll=0.1) as kernel:
         assert await kernel.submit_many(crowd, ({"n": number} for number in range(RUNS)), run_id="r") == RUNS
         assert await kernel.runs(status=RunStatus.QUEUED).count() == RUNS
