@@ -389,9 +389,7 @@ class Keeper:
         from cano_durability.submitting.submitter import Submitter  # late: most programs submit no run
 
         try:
-            if (
-                self._submitting is None
-            ):  # of its own, so that `signal` does not execute here what is only submitted here
+            if self._submitting is None:  # of its own, so that `signal` does not execute here what is submitted here
                 self._submitting = StoredRuns(self._kernel, self.stored.backend)
             return await Submitter(self._kernel, self._submitting, plan, asked).submit()
         finally:

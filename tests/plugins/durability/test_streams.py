@@ -18,6 +18,7 @@ from cano import (
     SerializationError,
     SizeLimitError,
     SizeLimits,
+    StreamChunk,
     StreamItem,
     TaskConfig,
     Workflow,
@@ -27,6 +28,7 @@ from cano import (
     wait_for,
 )
 from cano_durability.keys import STREAMS
+from cano_durability.streaming.chunks import Unit, add_span
 from cano_durability.streaming.emitting import BUFFER
 
 if TYPE_CHECKING:
@@ -375,6 +377,37 @@ async def test_a_wait_and_a_fork(kernel: Kernel) -> None:
     attached = await kernel.attach("f")
     await attached.result()
     assert await all_of(attached.stream("x")) == ["goes"]
+
+
+async def test_two_readers_learn_of_the_end_at_once(kernel: Kernel) -> None:
+    """Each reader asks whether the run has ended as soon as it stops here, and nothing of readers is kept after."""
+
+    async def asks(store: Any) -> Any:
+        current_step().emit("x", "asks")
+        return wait_for("go", then="b")
+
+    async def goes(store: Any) -> str:
+        current_step().emit("x", "goes")
+        return "end"
+
+    handle = await kernel.start(flow_of(asks).register("b", task(goes)), {}, run_id="r")
+    readers = [handle.stream("x") for _ in range(2)]
+    assert [(await anext(reader)).value for reader in readers] == ["asks", "asks"]
+    rest = [asyncio.create_task(all_of(reader)) for reader in readers]
+    await kernel.signal("r", "go")
+    assert await asyncio.gather(*rest) == [["goes"], ["goes"]]  # the clock does not move
+    keeper: Any = kernel.keeper
+    assert keeper._streams._stops == {}
+
+
+def test_successive_chunks_of_a_unit_are_one_span() -> None:
+    """A step that writes items for hours keeps one span of them, until another unit or a mark comes between."""
+    task_unit, branch = Unit(1, None, None), Unit(1, "a", None)
+    spans: list[Any] = []
+    emitted = ((task_unit, 1, 2), (task_unit, 3, 3), (branch, 4, 4), (task_unit, 5, 5), (task_unit, 7, 8))
+    for unit, first, last in emitted:
+        add_span(spans, unit, StreamChunk("x", first, last, b""))
+    assert spans == [(task_unit, (1, 3)), (branch, (4, 4)), (task_unit, (5, 5)), (task_unit, (7, 8))]
 
 
 async def test_a_run_that_emits_nothing_stores_nothing(kernel: Kernel, world: World) -> None:

@@ -47,10 +47,6 @@ class Waiters:
         for future in self._waiting.get(run_id, ()):
             _finish(future)
 
-    def has(self, run_id: str) -> bool:
-        """Return whether callers wait for the run."""
-        return run_id in self._waiting
-
     @property
     def run_ids(self) -> set[str]:
         """The runs that callers wait for."""

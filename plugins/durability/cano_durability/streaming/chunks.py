@@ -67,6 +67,14 @@ def items_of(values: Values, chunk: StreamChunk, after: int, run_id: str) -> Ite
             yield StreamItem(offset, values.item(_name(chunk.channel), item, run_id))
 
 
+def add_span(some: list[tuple[Unit, Span]], unit: Unit, chunk: StreamChunk) -> None:
+    """Add the span of a chunk, which a unit has emitted. It extends the last span if it follows that."""
+    first = chunk.first
+    if some and some[-1][0] == unit and some[-1][1][1] + 1 == first:
+        first = some.pop()[1][0]
+    some.append((unit, (first, chunk.last)))
+
+
 def without(spans: Sequence[Span], gone: Sequence[Span]) -> list[Span]:
     """Return the spans without the offsets of others."""
     rest = list(spans)

@@ -15,7 +15,7 @@ from cano.engine.ports import NOTHING
 from cano.safe_text import escaped, safe_repr
 
 from cano_durability.keys import STREAMS
-from cano_durability.streaming.chunks import Part, Span, Unit, joined
+from cano_durability.streaming.chunks import Part, Span, Unit, add_span, joined
 from cano_durability.streaming.local import LocalStreams, Target
 
 if TYPE_CHECKING:
@@ -252,7 +252,7 @@ class Emitter:
             for unit, chunk in chunks:
                 self._chunks.append(chunk)
                 if unit is not None:
-                    self._open.setdefault(chunk.channel, []).append((unit, (chunk.first, chunk.last)))
+                    add_span(self._open.setdefault(chunk.channel, []), unit, chunk)
 
     def _settle(self, *, done: bool) -> None:
         if self._chunks and done:

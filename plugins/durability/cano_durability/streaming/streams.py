@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 from cano import (
@@ -23,7 +25,7 @@ from cano_durability.keys import PHASES, STREAMS
 from cano_durability.recovery.leases import journal_of
 from cano_durability.recovery.waiting import Waiters
 from cano_durability.stored_runs import StoredRuns
-from cano_durability.streaming.chunks import Part, Span, Unit, broken, items_of, joined, without
+from cano_durability.streaming.chunks import Part, Span, Unit, add_span, broken, items_of, joined, without
 from cano_durability.streaming.emitting import Emitter
 from cano_durability.streaming.local import LocalStreams
 
@@ -53,7 +55,7 @@ class Streams:
         self._listen = listen
         self._lock = threading.Lock()
         self._watching = False
-        self._stopped: set[str] = set()  # runs with readers that have just stopped here
+        self._stops: dict[str, set[asyncio.Event]] = {}  # of each reader, by run: set when the run stops here
 
     @property
     def _store(self) -> StreamingStore:
@@ -133,7 +135,7 @@ class Streams:
                     if part.unit is None:
                         some = [(unit, span) for unit, old in some for span in without([old], part.superseded)]
                     elif part.unit.seq > record.seq:
-                        some.append((part.unit, (chunk.first, chunk.last)))
+                        add_span(some, part.unit, chunk)
                     following[channel] = chunk.last + 1
             open[channel] = some
         return counted, open, following
@@ -154,41 +156,51 @@ class Streams:
         if local is not None:
             local.when_stopped(lambda: self._waiters.notify(run_id))
         clock, asked = self._kernel.clock, -math.inf
-        while True:
-            with self._waiters.waiter(run_id) as changed:
-                chunks = await self._read(run_id, channel, after, local)
-                if not chunks and not follow:
-                    return
-                if not chunks:  # the last one may come before the answer
-                    ended, asked = await self._has_ended(run_id, local), clock.monotonic()
-                    if ended and not (chunks := await self._read(run_id, channel, after, local)):
+        with self._reader(run_id) as stopped:
+            while True:
+                with self._waiters.waiter(run_id) as changed:
+                    chunks = await self._read(run_id, channel, after, local)
+                    if not chunks and not follow:
                         return
-                for chunk in chunks:
-                    if chunk.first > after + 1:
-                        raise broken(run_id, channel, f"the items after offset {after} are missing")
-                    for item in items_of(values, chunk, after, run_id):
-                        after = item.offset
-                        yield item
-                soon = local is not None or changed.done() or self._asks(run_id) or asked + SOON <= clock.monotonic()
-                if chunks and soon:
-                    continue
-                if self._kernel.closed:
-                    message = f"the kernel closed before run {run_id} ended; ask another kernel for its stream"
-                    raise RunInterruptedError(message, run_id=run_id)
-                self._watch()
-                pause = None if local is not None or not self._stored.durable else self._kernel.poll
-                await self._waiters.change(changed, SOON if chunks and pause is not None else pause)
+                    if not chunks:  # the last one may come before the answer
+                        ended, asked = await self._has_ended(run_id, local), clock.monotonic()
+                        if ended and not (chunks := await self._read(run_id, channel, after, local)):
+                            return
+                    for chunk in chunks:
+                        if chunk.first > after + 1:
+                            raise broken(run_id, channel, f"the items after offset {after} are missing")
+                        for item in items_of(values, chunk, after, run_id):
+                            after = item.offset
+                            yield item
+                    # then the run has probably ended, or it takes no time to learn that it has not
+                    asks = stopped.is_set() or run_id in self._kernel.active
+                    stopped.clear()
+                    soon = asks or local is not None or changed.done() or asked + SOON <= clock.monotonic()
+                    if chunks and soon:
+                        continue
+                    if self._kernel.closed:
+                        message = f"the kernel closed before run {run_id} ended; ask another kernel for its stream"
+                        raise RunInterruptedError(message, run_id=run_id)
+                    self._watch()
+                    pause = None if local is not None or not self._stored.durable else self._kernel.poll
+                    await self._waiters.change(changed, SOON if chunks and pause is not None else pause)
 
-    def _asks(self, run_id: str) -> bool:
-        """Return whether it takes no time to learn that the run has not ended, or is likely that it has."""
-        stopped = run_id in self._stopped
-        self._stopped.discard(run_id)
-        return stopped or run_id in self._kernel.active
+    @contextmanager
+    def _reader(self, run_id: str) -> Iterator[asyncio.Event]:
+        """Yield the event of a new reader."""
+        event, events = asyncio.Event(), self._stops.setdefault(run_id, set())
+        events.add(event)
+        try:
+            yield event
+        finally:
+            events.remove(event)
+            if not events:
+                del self._stops[run_id]
 
     def stopped(self, run_id: str) -> None:
         """Note that this kernel stops executing a run."""
-        if self._waiters.has(run_id):
-            self._stopped.add(run_id)
+        for event in self._stops.get(run_id, ()):
+            event.set()
 
     async def _read(self, run_id: str, channel: str, after: int, local: Run | None) -> Sequence[StreamChunk]:
         if local is None:
