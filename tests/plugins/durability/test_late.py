@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from cano import (
+    ConflictError,
     Expect,
     Kernel,
     LateRun,
     RunFilter,
+    RunNotFoundError,
     RunStatus,
+    SerializationError,
     Standstill,
     StoreUnavailableError,
     SubWorkflow,
@@ -265,6 +268,39 @@ async def test_a_run_that_waits_for_a_worker(world: World, told: Told, others: T
     for run_id in ("o-1", "o-2"):
         assert (await world.look(run_id)).status is RunStatus.PARKED
     assert len(others.late) == 4
+
+
+@pytest.mark.parametrize(
+    "error", [RunNotFoundError("gone"), ConflictError("claimed"), SerializationError("corrupt")], ids=repr
+)
+async def test_a_run_that_cannot_be_reported_hides_no_other(
+    world: World, told: Told, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    """If one run was deleted, claimed or corrupted meanwhile, the other late runs are told; the store did not fail."""
+    first, workflow = await world.kernel(), Flow(within=90).flow
+    for number in (1, 2, 3):
+        await first.submit(workflow, {}, run_id=f"o-{number}")
+    worker = await world.kernel(plugins=[told])
+    busy = Flow(within=90)
+    busy.gate.clear()
+    assert len(await worker.recover(busy.flow, concurrency=1)) == 1
+    store, executed = world.store(worker).backend, next(iter(worker.active))
+    broken = max({"o-1", "o-2", "o-3"} - {executed})
+    load = store.load
+
+    async def failing(run_id: str) -> Any:
+        if run_id == broken:
+            raise error
+        return await load(run_id)
+
+    store.load = failing  # type: ignore[method-assign]
+    try:
+        await world.clock.advance(100)
+        assert {late.run_id for late in told.late} == {"o-1", "o-2", "o-3"} - {broken}
+        assert "the store failed" not in caplog.text
+        assert ("whether run" in caplog.text) == isinstance(error, SerializationError)
+    finally:
+        del store.load
 
 
 async def test_nothing_is_read_of_runs_that_are_not_late(world: World, told: Told) -> None:

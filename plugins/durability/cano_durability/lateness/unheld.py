@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 
-from cano import Condition, RunFilter, RunRecord, RunStatus
+from cano import Condition, ConflictError, RunFilter, RunNotFoundError, RunRecord, RunStatus, SerializationError
 from cano.engine.ports import BoundWorkflow, Host
+from cano.safe_text import escaped
 
 from cano_durability.claiming import Claimer
 from cano_durability.keys import TAKEOVERS
@@ -14,6 +16,7 @@ from cano_durability.recovery.leases import Leases
 from cano_durability.selecting.listing import Lister
 from cano_durability.stored_runs import StoredRuns
 
+_log = logging.getLogger("cano")
 _UNHELD = (("status", Condition("in", (RunStatus.INTERRUPTED, RunStatus.QUEUED))),)
 
 
@@ -52,7 +55,13 @@ class UnheldRuns:
         )  # fmt: skip
         for record in found:
             if record.run_id not in self._kernel.active:
-                await self._report(plan, record)
+                try:
+                    await self._report(plan, record)
+                except (ConflictError, RunNotFoundError):
+                    pass  # it has continued, or was deleted, meanwhile
+                except SerializationError as error:  # the other runs can be reported all the same
+                    texts = map(escaped, (record.run_id, str(error)))
+                    _log.warning("whether run %s is late cannot be read: %s", *texts)
         self._looked[key] = before
 
     async def _report(self, plan: BoundWorkflow, record: RunRecord) -> None:
