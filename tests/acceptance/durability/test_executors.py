@@ -24,7 +24,7 @@ from cano import Kernel
 from tests.plugins.process.programs import flow
 
 async def main(url, folder):
-    async with Kernel(store=url, executor={"cpu": "process://?workers=1"}, lease=1) as kernel:
+    async with Kernel(store=url, executor={"cpu": "process://?workers=1"}, lease=15) as kernel:
         await kernel.run(flow(), {"parent": 0, "folder": folder, "does": "hold"}, run_id="r")
 
 if __name__ == "__main__":

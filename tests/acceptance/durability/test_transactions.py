@@ -416,7 +416,7 @@ async def test_it_takes_too_long(bank: Bank) -> None:
                 raise
         return "end"
 
-    async with Kernel(store=bank.url, lease=0.5) as kernel:
+    async with Kernel(store=bank.url, lease=1.5) as kernel:
         with pytest.raises(Exception, match="rolled back"):
             await kernel.run(flow_of(body), run_id="r")
     assert bank.paid == []

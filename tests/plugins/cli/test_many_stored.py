@@ -113,7 +113,7 @@ def test_a_batch_that_has_ended(cano: Cano, write: Write, project: Path) -> None
 def test_a_changed_line_is_refused(cano: Cano, start: Start, write: Write, project: Path) -> None:
     """So is one whose run was killed. With the same lines, the batch continues."""
     numbers = [2, 4, 8, 6]  # one at a time: the others have ended when it is killed
-    process = start(*BATCH, lines(write, *numbers), "--lease", "0.5", "--limit", "1")
+    process = start(*BATCH, lines(write, *numbers), "--limit", "1")
     wait_for_line(process, "waiting")
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -134,7 +134,7 @@ def test_a_changed_line_is_refused(cano: Cano, start: Start, write: Write, proje
 
 def test_ctrl_c_interrupts(start: Start, cano: Cano, write: Write, project: Path) -> None:
     """The batch and its runs are left in the store; the exit code is 130."""
-    process = start(*BATCH, lines(write, 6), "--lease", "0.5")
+    process = start(*BATCH, lines(write, 6))
     wait_for_line(process, "waiting")
     process.send_signal(signal.SIGINT)
     _, printed = process.communicate(timeout=30)

@@ -197,7 +197,7 @@ async def test_only_what_was_asked_for(world: World) -> None:
 
 async def test_retries(world: World) -> None:
     """An error, a redirect and silence are tried again, later each time and at random; the id stays the same."""
-    kernel = await world.kernel(backoff=10, timeout=0.3)
+    kernel = await world.kernel(backoff=10, timeout=1)
     world.receiver.answers.extend([(500, {}), (302, {"location": world.receiver.url}), None, (200, {})])
     with pytest.raises(TaskError):
         await kernel.run(flow_of(fail), {}, run_id="o-1")
