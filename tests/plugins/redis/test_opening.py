@@ -17,6 +17,8 @@ from redis.exceptions import ResponseError
 from tests.plugins.redis.conftest import Ask
 from tests.servers.redis import RedisServer
 
+ROOT = Path(__file__).parents[3]
+
 Start = Callable[..., RedisServer]
 
 
@@ -127,18 +129,23 @@ async def test_passwords(a_server: Start) -> None:
 
 
 async def test_a_user_with_few_rights(a_server: Start) -> None:
-    """The permissions in the README suffice."""
+    """The permissions in the README suffice, in namespaces, too, and so do those for one namespace, or for none."""
     server = a_server()
-    rights = ["~{cano}:*", "&{cano}:*", "+@all", "-@dangerous", "+info"]
-    server.cli("acl", "setuser", "ada", "on", ">secret", *rights)
-    store = RedisBackend(path=str(server.socket), username="ada", password="secret")
-    await store.open()
-    assert store.durability is Durability.UNKNOWN
-    await store.create(new_run())
-    await store.commit(step(1, changed={"a": b"1"}, release=True))
-    assert (await loaded(store)).seq == 1
-    assert await store.delete("run")
-    await store.close()
+    readme = (ROOT / "plugins/redis/README.md").read_text()
+    whole, one, none = (f"~{keys} &{keys}" for keys in ("{cano}*", "{cano}4:acme:*", "{cano}:*"))
+    assert all(f"`{keys}" in readme for keys in (f"{whole} +@all -@dangerous +info`", one, none))
+    for keys, namespaces in ((whole, ("", "acme", "a")), (one, ("acme",)), (none, ("",))):
+        server.cli("acl", "setuser", "ada", "reset", "on", ">secret", *keys.split(), "+@all", "-@dangerous", "+info")
+        for namespace in namespaces:
+            store = RedisBackend(path=str(server.socket), username="ada", password="secret")
+            store = store.scoped(namespace) if namespace else store
+            await store.open()
+            assert store.durability is Durability.UNKNOWN
+            await store.create(new_run())
+            await store.commit(step(1, changed={"a": b"1"}, release=True))
+            assert (await loaded(store)).seq == 1
+            assert await store.delete("run")
+            await store.close()
 
     other = RedisBackend(path=str(server.socket), username="ada", password="secret", prefix="other")
     with pytest.raises(StoreUnavailableError, match="lacks a permission"):
