@@ -37,6 +37,11 @@ class Contents(NamedTuple):
     history: Sequence[Transition]
     signals: Signals
 
+    @property
+    def cut(self) -> bool:
+        """Whether the oldest history entries were discarded. The creation has the time of `record.created`."""
+        return bool(self.history) and self.history[0].seq > 0 and self.history[0].at != self.record.created
+
 
 class LayeredStore:
     """A store and its codec layers.
@@ -135,7 +140,7 @@ def differences(wanted: Contents, found: Contents) -> list[str]:
     """Describe how `found` differs from `wanted`. Leases and tokens are not compared."""
     return [
         *_in_record(wanted.record, found.record),
-        *_in_history(wanted.history, found.history),
+        *_in_history(*shared_history(wanted, found)),
         *in_signals(wanted.signals, found.signals),
     ]
 
@@ -169,6 +174,21 @@ def _in_history(wanted: Sequence[Transition], found: Sequence[Transition]) -> li
         if not same_entry(one, other):
             return [f"its history, from seq {one.seq}"]
     return [] if len(wanted) == len(found) else [f"its history: {len(found)} entries, not {len(wanted)}"]
+
+
+def shared_history(wanted: Contents, found: Contents) -> tuple[Sequence[Transition], Sequence[Transition]]:
+    """Return the part of both histories that can be compared: all, or what follows the entries that one has not.
+
+    A creation has all data of its time, so only what follows it is compared with the other's entries.
+    """
+    if not (wanted.cut or found.cut) or not (wanted.history and found.history):
+        return wanted.history, found.history
+    both = wanted, found
+    start = max(each.history[0].seq for each in both)
+    if any(each.history[0].seq == start and not each.cut for each in both):
+        start += 1
+    mine, its = ([entry for entry in each.history if entry.seq >= start] for each in both)
+    return mine, its
 
 
 def in_signals(wanted: Signals, found: Signals) -> list[str]:
@@ -214,17 +234,21 @@ def conflict_in(wanted: Contents, found: Contents, *, unfinished: bool) -> str |
         if getattr(mine, name) != getattr(its, name):
             theirs, ours = getattr(its, name), getattr(mine, name)
             return f"another run has this id in DST: its {name} is {theirs!r}, not {ours!r}"
-    for number, entry in enumerate(found.history):
-        if number == len(wanted.history):
+    if wanted.cut and wanted.history[0].seq > its.seq + 1:
+        return (f"SRC has discarded its history after seq {its.seq}, which DST does not have; delete the run in DST, "
+                "and repeat the command")  # fmt: skip
+    history, its_history = shared_history(wanted, found)
+    for number, entry in enumerate(its_history):
+        if number == len(history):
             return f"it is at seq {its.seq} in DST, but at seq {mine.seq} in SRC"
-        if not same_entry(entry, wanted.history[number]):
+        if not same_entry(entry, history[number]):
             return f"its history in DST differs from seq {entry.seq}"
     if (problem := signal_conflict(wanted.signals, found.signals)) is not None or unfinished:
         return problem
     if its.seq > mine.seq:
         return f"it is at seq {its.seq} in DST, but at seq {mine.seq} in SRC"
     changed = _in_record(mine, its)
-    rest = wanted.history[len(found.history) :]
+    rest = history[len(its_history) :]
     newest = rest[0].at if rest else mine.updated
     untouched = bool(found.history) and its.updated == found.history[-1].at  # no commit since its last entry
     same_time = not rest and its.seq == mine.seq and its.updated == mine.updated

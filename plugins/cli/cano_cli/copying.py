@@ -32,6 +32,7 @@ from cano_cli.contents import (
     data_changes,
     differences,
     reserved_key,
+    shared_history,
     signal_conflict,
 )
 from cano_cli.copied_attributes import Reader, no_attributes
@@ -72,12 +73,14 @@ class Outcome(NamedTuple):
         kind: the result.
         detail: why the run was not copied.
         transitions: the number of history entries written; in a dry run, of those to write.
+        cut: whether only the present state was copied, since the source has discarded the oldest history entries.
     """
 
     run_id: str
     kind: Kind
     detail: str = ""
     transitions: int = 0
+    cut: bool = False
 
 
 def is_incomplete(record: RunRecord) -> bool:
@@ -224,12 +227,16 @@ class Copier:
     # writing
 
     async def _write(self, source: Contents, copy: Contents | None, kind: Kind) -> Outcome:
-        run_id, rest = source.record.run_id, list(source.history)
+        run_id, rest = source.record.run_id, list[Transition]()
         if copy is not None:
-            del rest[: len(copy.history)]
+            history, its_history = shared_history(source, copy)
+            rest += history[len(its_history) :]
+        elif not source.cut:  # without the first entries, the data at the others is not known
+            rest += source.history
+        cut = copy is None and source.cut
         count = max(0, len(rest) - (copy is None))  # the first entry is the creation
         if self._dry:
-            return Outcome(run_id, kind, transitions=count)
+            return Outcome(run_id, kind, transitions=count, cut=cut)
         try:  # wrap everything before the first write
             wrap = self._target.wrap_values
             entries = [entry._replace(changed=wrap(entry.changed), own=wrap(entry.own)) for entry in rest]
@@ -268,10 +275,10 @@ class Copier:
             await self._target.backend.claim(run_id, IMPORTED, expires + 1, expires + COPY_LEASE)
         else:
             await self._target.backend.release(run_id, token)
-        return Outcome(run_id, kind, transitions=count)
+        return Outcome(run_id, kind, transitions=count, cut=cut)
 
     def _first(self, record: RunRecord, entries: Sequence[Transition]) -> RunRecord:
-        """Return the run as it is created: as in its first history entry, or as it is now if there is no history."""
+        """Return the run as it is created: as in its first history entry, or as it is now if no history is copied."""
         if not entries:
             payload = self._target.wrap_value("the payload", record.payload)
             wrap = self._target.wrap_values

@@ -75,7 +75,8 @@ def migrate_store(
 
     A run is copied with its data, its history, its waiting signals and the ids of its consumed signals. Values are
     copied as bytes, without decoding. If the layers (codec=) of the URLs differ, SRC's are removed and DST's applied.
-    SRC's audit is copied, and DST's also says who imported each run. SRC is not changed.
+    SRC's audit is copied, and DST's also says who imported each run. SRC is not changed. If SRC has discarded old
+    history of a run, its present state is copied.
 
     The command can be killed and repeated at any time. It skips complete copies and adds later changes of SRC. Workers
     of DST do not execute an incomplete copy; if SRC no longer has its run, it is removed. A run that is held in SRC is
@@ -136,6 +137,9 @@ def migrate_store(
             asyncio.run(work())
         except USAGE_ERRORS as error:
             raise usage_error(error) from error
+    if tally.cut:
+        runs, whose = counted(tally.cut, "run"), "its" if tally.cut == 1 else "their"
+        notes.append(f"SRC has discarded old history of {runs}, so only {whose} present state is copied")
     _print_summary(tally, notes, dry_run=dry_run, as_json=as_json)
     if tally.problems:
         ctx.exit(FAILED)

@@ -29,6 +29,7 @@ class Tally:
         counts: the number of runs for each result.
         transitions: the number of history entries written.
         signals: the number of signals copied for ids without a run.
+        cut: the number of runs whose present state alone was copied, since the source has discarded old history.
         problems: the runs that were not copied, and why.
         current: the id of the run that is processed now.
     """
@@ -37,6 +38,7 @@ class Tally:
     counts: dict[Kind, int] = field(default_factory=lambda: dict.fromkeys(Kind, 0))
     transitions: int = 0
     signals: int = 0
+    cut: int = 0
     problems: list[Outcome] = field(default_factory=list)
     current: str = ""
 
@@ -49,6 +51,7 @@ class Tally:
         """Count the result of one run."""
         self.counts[outcome.kind] += 1
         self.transitions += outcome.transitions
+        self.cut += outcome.cut
         if outcome.kind in PROBLEMS:
             self.problems.append(outcome)
 

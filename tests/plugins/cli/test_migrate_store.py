@@ -276,3 +276,67 @@ def lines_in(file: Path, question: str = "SELECT count(*) FROM journal") -> int:
         return 0  # its tables are not made yet, or it is just being opened
     finally:
         connection.close()
+
+
+@pytest.mark.parametrize("server", ["sqlite", "redis"])
+def test_old_history_that_was_discarded(server: str, cano: Cano, project: Path, request: pytest.FixtureRequest) -> None:
+    """The present state is copied, and later entries follow. A copy that has the old history keeps it."""
+    target: str = DST if server == "sqlite" else request.getfixturevalue(server).new_url()
+
+    async def go_on(store: StoreBackend, last: int) -> None:
+        """Commit to both runs until they are at `last`, and discard old history, if there is enough."""
+        for run_id in ("cut", "whole"):
+            if (run := await store.load(run_id)) is None:
+                run = RunRecord(
+                    run_id=run_id, workflow=run_id, version="1", fingerprint="f", state="S0", token=1,
+                    created=1000.0, updated=1000.0, data={"first": b"1"},
+                )  # fmt: skip
+                await store.create(run)
+            for seq in range(run.seq + 1, last + 1):
+                await store.commit(
+                    Commit(run_id=run_id, token=1, expected_seq=seq - 1, seq=seq, state=f"S{seq}", at=2000.0 + seq,
+                           status=RunStatus.PARKED, changed={f"key {seq % 50}": str(seq).encode()})
+                )  # fmt: skip
+
+    async def discard(store: StoreBackend) -> None:
+        for run_id in ("cut", "whole"):
+            first = (await store.history(run_id))[0].seq
+            await store.discard_history(run_id, 10_000)  # type: ignore[attr-defined]
+            assert (await store.history(run_id))[0].seq > first
+
+    async def delete(store: StoreBackend) -> None:
+        await store.delete("cut")
+        await store.delete("whole")
+
+    def check_copies(starts: dict[str, int]) -> None:
+        mine, its = stored_at(SRC), stored_at(target)
+        for run_id, start in starts.items():
+            (record, data, history, _), (found, copied, entries, _) = mine[run_id], its[run_id]
+            assert (found, copied, entries[0][0]) == (record, data, start)
+            assert [entry for entry in entries if entry[0] > max(start, history[0][0])] == [
+                entry for entry in history if entry[0] > max(start, history[0][0])
+            ]
+
+    source = f"{SRC}?synchronous=normal"
+    do(source, lambda store: go_on(store, 260))
+    cano("migrate-store", SRC, target, "--workflow", "whole")
+    do(source, discard)
+    done = cano("migrate-store", SRC, target)
+    assert (done.exit_code, done.stdout) == (0, "copied 1 run (0 transitions), 1 up to date\n")
+    assert done.stderr == "Note: SRC has discarded old history of 1 run, so only its present state is copied\n"
+    check_copies({"cut": 260, "whole": 0})
+    assert cano("migrate-store", SRC, target).stdout == "copied 0 runs (0 transitions), 2 up to date\n"
+
+    do(source, lambda store: go_on(store, 264))
+    assert cano("migrate-store", SRC, target).stdout == "copied 0 runs (8 transitions), 2 updated\n"
+    assert cano("migrate-store", SRC, target).stdout == "copied 0 runs (0 transitions), 2 up to date\n"
+    check_copies({"cut": 260, "whole": 0})
+
+    do(source, lambda store: go_on(store, 520))
+    do(source, discard)
+    refused = json.loads(cano("migrate-store", SRC, target, "--json").stdout)["refused"]
+    assert [each["run_id"] for each in refused] == ["cut", "whole"]
+    assert refused[0]["detail"].startswith("SRC has discarded its history after seq 264, which DST does not have; ")
+    do(target, delete)
+    assert cano("migrate-store", SRC, target).stdout == "copied 2 runs (0 transitions)\n"
+    check_copies({"cut": 520, "whole": 520})
