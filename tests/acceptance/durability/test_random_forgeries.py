@@ -25,13 +25,17 @@ from cano import (
     current_wait,
     wait_for,
 )
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from tests.acceptance.durability.shared import ONLY
 from tests.acceptance.durability.test_forgeries import FORGED, NAMES
 
 EXAMPLES = {"memory": 40, "sqlite": 8}
+PHASES = Phase.explicit, Phase.reuse, Phase.generate
+"""A failure can be a run that waits for ever. To shrink its example would take this long for each try."""
+PATIENCE = 10.0
+"""Seconds after which a run counts as one that waits for ever."""
 
 MINIMAL = TaskConfig.minimal()
 ask = Workflow("ASK", name="ask", default_config=MINIMAL).add_exit_state("DONE")
@@ -138,16 +142,29 @@ async def outcomes(url: str, attacks: list[Any]) -> None:
             assert (await kernel.run(parent, run_id="late")).data == {"answer": "late"}
 
 
+async def in_time(url: str, attacks: list[Any]) -> None:
+    """Check `outcomes`, and that no run waits for ever."""
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await outcomes(url, attacks)
+    except TimeoutError as error:
+        raise AssertionError("a run waits for ever") from error
+
+
 @pytest.mark.parametrize("kind", EXAMPLES)
 def test_no_forgery_changes_an_outcome(kind: str) -> None:
     """Runs that wait go on waiting, a failed check stays failed, and each gets the answer that was sent to it."""
 
-    @settings(max_examples=EXAMPLES[kind], suppress_health_check=[*HealthCheck], deadline=None)
+    @settings(
+        max_examples=EXAMPLES[kind], suppress_health_check=[*HealthCheck], deadline=None, phases=PHASES,
+        report_multiple_bugs=False,
+    )  # fmt: skip
     @given(attacks=ATTACKS)
+    @example(attacks=[("ask", "late:1/ask", {})])  # what the parent's own child would be, but without a parent
     def attacked(attacks: list[Any]) -> None:
         with TemporaryDirectory() as folder:
             path = Path(folder) / "runs.db"
             url = "memory://?strict=1" if kind == "memory" else f"sqlite:///{path}?synchronous=normal"
-            asyncio.run(outcomes(url, attacks))
+            asyncio.run(in_time(url, attacks))
 
     attacked()
