@@ -63,7 +63,7 @@ class Woken(NamedTuple):
         signal: the signal that it waited for, or None.
         wait: the wait whose time has come, or None. A signal may have come before.
         again: the wait that it ended in, and has to begin again; or None.
-        late: whether it does not continue, but is late.
+        late: whether it does not continue yet, and woke only to be reported as late.
     """
 
     signal: Signal | None = None
@@ -389,7 +389,7 @@ class Claimer:
         holder = record.holder
         if holder is None or record.status is not RunStatus.RUNNING or token != record.token + 1:
             return False
-        if holder == self._stored.holder or is_stopped(holder) or BATCH in record.own:  # a batch has no most
+        if holder == self._stored.holder or is_stopped(holder) or BATCH in record.own:  # no limit for batches
             return False
         if is_held(record, self._stored.now()):  # it has released the lease since the record was loaded
             return False

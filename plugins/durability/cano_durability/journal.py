@@ -307,9 +307,10 @@ class Journal:
             await self.save_beside({PROGRESS: packed})
 
     async def save_beside(self, values: Mapping[str, Any]) -> bool:
-        """Commit values of the engine beside the present step. Return False if its lease is about to be released.
+        """Commit values of the engine beside the present step.
 
-        Or if it has an open transaction, beside which nothing of the run can be written.
+        Return False, with nothing committed, if the run's lease is about to be released, or while the step has an open
+        transaction, beside which nothing of the run can be written.
 
         Raises:
             ConflictError: a transition was committed at the same time, or another holder has claimed the run.

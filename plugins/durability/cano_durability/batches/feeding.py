@@ -182,7 +182,7 @@ class _Execution:
         await self._save_sometimes()
 
     def _digest(self, item: Any, number: int) -> bytes:
-        """Return a digest of an input. Raises ConfigurationError if it is none."""
+        """Return a digest of an input. Raises ConfigurationError if it is neither a mapping nor a Failed."""
         if isinstance(item, Failed):
             return b"failed " + safe_str(item.error).encode(errors="replace")
         if not isinstance(item, Mapping):

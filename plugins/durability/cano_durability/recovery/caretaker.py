@@ -241,7 +241,7 @@ class Caretaker:
             self.refill()
 
     def refill(self) -> None:
-        """Take over what is ready, soon."""
+        """Start to take over what is ready, in the background, unless that is under way."""
         if not self._refilling and not self._kernel.closed:
             self._refilling = True
             self._kernel.spawn(self._refill())

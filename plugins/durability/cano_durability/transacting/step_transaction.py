@@ -88,7 +88,7 @@ class StepTransaction:
     # for the journal
 
     async def commit(self, commit: Commit, *audit: AuditEntry) -> None:
-        """Commit the transaction with the step; or, if it was rolled back, the step alone."""
+        """Commit the transaction with the step. A transition has no entries for the audit, so `audit` is empty."""
         opened, self._open = self._open, None
         assert opened is not None
         try:
