@@ -18,7 +18,7 @@ class LateRun(NamedTuple):
         within: the expected duration in seconds.
         since: when the run was created, or the visit began, in wall-clock seconds.
         at: when it was found to be late, in wall-clock seconds.
-        status: the run's status then: running, parked or interrupted.
+        status: the run's status then: running, parked, interrupted or queued.
     """
 
     run_id: str

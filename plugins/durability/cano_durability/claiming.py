@@ -195,7 +195,7 @@ class Claimer:
                 await self._canceller.commit(record, request)
                 return None
             if woken.late:
-                if (wait := await self._late.report_unheld(plan, record, {})) is not None:
+                if (wait := await self._late.report_unheld(plan, record, record.status, {})) is not None:
                     self._alarms.set(record.run_id, wait)
                 return None
             if woken.again is not None:

@@ -297,6 +297,7 @@ async def test_a_run_that_cannot_be_reported_hides_no_other(
     try:
         await world.clock.advance(100)
         assert {late.run_id for late in told.late} == {"o-1", "o-2", "o-3"} - {broken}
+        assert {late.status for late in told.late if late.run_id != executed} == {RunStatus.QUEUED}
         assert "the store failed" not in caplog.text
         assert ("whether run" in caplog.text) == isinstance(error, SerializationError)
     finally:

@@ -12,7 +12,7 @@ from cano.safe_text import escaped
 from cano_durability.claiming import Claimer
 from cano_durability.keys import TAKEOVERS
 from cano_durability.lateness.watching import LateRuns
-from cano_durability.recovery.leases import Leases
+from cano_durability.recovery.leases import Leases, with_status_at
 from cano_durability.selecting.listing import Lister
 from cano_durability.stored_runs import StoredRuns
 
@@ -70,6 +70,7 @@ class UnheldRuns:
         record = await stored.record(run_id)
         if not self._late.is_due(plan, record) or record.status is not RunStatus.RUNNING:
             return
+        status = with_status_at(record, stored.now()).status
         with stored.holding:
             if (token := await self._leases.claim(record)) is None:
                 return
@@ -77,7 +78,7 @@ class UnheldRuns:
                 left = await self._claimer.was_left(plan, record, token)
                 record = await stored.record(run_id)
                 own = {TAKEOVERS: stored.takeovers(record) + 1} if left else {}
-                await self._late.report_unheld(plan, record, own)
+                await self._late.report_unheld(plan, record, status, own)
             except BaseException:
                 await self._leases.release(run_id, token)
                 raise

@@ -137,15 +137,16 @@ class LateRuns:
         wait, values = lateness_of(self._stored.values, record).capped(plan, wait)
         return wait, self._stored.values.encode_own(values, record.run_id)
 
-    async def report_unheld(self, plan: BoundWorkflow, record: RunRecord, own: dict[str, Any]) -> Wait | None:
+    async def report_unheld(
+        self, plan: BoundWorkflow, record: RunRecord, status: RunStatus, own: dict[str, Any]
+    ) -> Wait | None:
         """Commit what is late of a run whose lease this kernel has just claimed, and `own`; release it, and report it.
 
-        Return the wait that its record then has. The record's `updated` stays: the step may have begun then.
+        `status` is the run's before the claim. Return the wait that its record then has. The record's `updated` stays:
+        the step may have begun then.
         """
         values, now = self._stored.values, self._stored.now()
-        known, status = lateness_of(values, record), record.status
-        if status is RunStatus.RUNNING:
-            status = RunStatus.INTERRUPTED
+        known = lateness_of(values, record)
         found = [late for late in known.pending(plan, now, status) if late.due <= now]
         for late in found:
             known = known.noting(late)
