@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,18 +16,18 @@ ANSWER = f"You ask {QUESTION} Because a stream is a part of its run and every wo
 
 
 @contextmanager
-def served(root: Path, folder: Path, port: int, pause: float) -> Iterator[subprocess.Popen[str]]:
-    """Run the example as a server, and wait until it serves. It is killed after the block."""
-    options = "--port", str(port), "--pause", str(pause)
+def served(root: Path, folder: Path, pause: float) -> Iterator[int]:
+    """Run the example as a server, and provide its port once it serves. It is killed after the block."""
+    options = "--port", "0", "--pause", str(pause)
     command = [sys.executable, "-W", "error", str(root / "examples" / "token_stream.py"), *options]
     with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as server:
         try:
             assert server.stderr is not None
             lines: list[str] = []
-            while not lines or "running on" not in lines[-1]:
+            while not lines or not (found := re.search(r"running on http://127\.0\.0\.1:(\d+)", lines[-1])):
                 lines.append(server.stderr.readline())
                 assert lines[-1], lines
-            yield server
+            yield int(found[1])
         finally:
             server.kill()
 
@@ -34,16 +35,15 @@ def served(root: Path, folder: Path, port: int, pause: float) -> Iterator[subpro
 class Client:
     """A client of an answer, as a browser is one: it knows the last event, and what is superseded."""
 
-    def __init__(self, port: int, run: str) -> None:
-        self._port = port
+    def __init__(self, run: str) -> None:
         self._run = run
         self.ids: list[int] = []
         self.words: dict[int, str] = {}
         self.marks = 0
 
-    def read(self, words: int | None = None) -> None:
+    def read(self, port: int, words: int | None = None) -> None:
         """Connect, read so many words or all to the end, and disconnect."""
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         with closing(connection):
             headers = {"Last-Event-ID": str(self.ids[-1])} if self.ids else {}
             connection.request("GET", f"/answers/{self._run}", headers=headers)
@@ -69,10 +69,10 @@ class Client:
                             del self.words[offset]
 
 
-def test_a_client_reconnects(root: Path, tmp_path: Path, free_tcp_port: int) -> None:
+def test_a_client_reconnects(root: Path, tmp_path: Path) -> None:
     """A client that is cut off twice, once by a kill of the server, gets each event once, and the whole answer."""
-    with served(root, tmp_path, free_tcp_port, pause=0.2):
-        connection = http.client.HTTPConnection("127.0.0.1", free_tcp_port, timeout=60)
+    with served(root, tmp_path, pause=0.4) as port:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         with closing(connection):
             connection.request("POST", "/answers", json.dumps(QUESTION))
             response = connection.getresponse()
@@ -85,13 +85,13 @@ def test_a_client_reconnects(root: Path, tmp_path: Path, free_tcp_port: int) -> 
                 response = connection.getresponse()
                 response.read()
                 assert response.status == status
-        client = Client(free_tcp_port, run)
-        client.read(3)
-        client.read(2)
+        client = Client(run)
+        client.read(port, 3)
+        client.read(port, 2)
         assert client.ids == [1, 2, 3, 4, 5]
-    with served(root, tmp_path, free_tcp_port, pause=0):
-        client.read()
-        client.read()
+    with served(root, tmp_path, pause=0) as port:
+        client.read(port)
+        client.read(port)
     assert client.ids == list(range(1, len(client.ids) + 1))
     assert client.marks == 1
     assert " ".join(client.words[offset] for offset in sorted(client.words)) == ANSWER
