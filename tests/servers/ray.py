@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib.util
 import os
 import signal
-import subprocess
-from typing import Any
+from contextlib import suppress
+from pathlib import Path
 
 from tests.servers.missing import not_installed
 
@@ -45,6 +45,10 @@ def disconnected() -> bool:
 
 def kill_head() -> None:
     """Kill the server of the head, which is a child of this process."""
-    found: Any = subprocess.run(["pgrep", "-P", str(os.getpid()), "gcs_server"], capture_output=True, check=True)
-    (pid,) = found.stdout.split()
-    os.kill(int(pid), signal.SIGKILL)
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+            name, _, rest = stat.read_text().rpartition(")")
+            if name.endswith("(gcs_server") and rest.split()[1] == str(os.getpid()):
+                os.kill(int(stat.parent.name), signal.SIGKILL)
+                return
+    raise AssertionError("this process has started no head")

@@ -34,7 +34,7 @@ from tests.acceptance.durability.test_forgeries import FORGED, NAMES
 EXAMPLES = {"memory": 40, "sqlite": 8}
 PHASES = Phase.explicit, Phase.reuse, Phase.generate
 """A failure can be a run that waits for ever. To shrink its example would take this long for each try."""
-PATIENCE = 10.0
+PATIENCE = 60.0
 """Seconds after which a run counts as one that waits for ever."""
 
 MINIMAL = TaskConfig.minimal()
