@@ -279,7 +279,7 @@ class RunKeeper(Protocol):
         """Let `announcer` make a run of each notice from now on. It is stored before the commit that it is about."""
 
     async def is_committed(self, id: str, run_id: str, created: float, token: int) -> bool | None:
-        """Return whether the commit was made that a notice is about, or if that is unknown now; None if it may be."""
+        """Return whether the commit that a notice is about was made; None if it may still be made."""
 
     async def close(self) -> None:
         """Stop all background work, and wake all callers that wait for a run."""
@@ -362,7 +362,7 @@ class Feed(Protocol):
 
     Attributes:
         flow: its workflow, a run of which is the batch. Only a process that has the inputs can execute it.
-        error: why it stopped to read the inputs, so that the run was interrupted; otherwise None.
+        error: why it was interrupted, such as an error of the inputs or the store; otherwise None.
     """
 
     flow: Workflow[Any]
