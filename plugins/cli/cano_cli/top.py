@@ -89,15 +89,17 @@ def top(ctx: click.Context, *, store: str | None, workflow: str | None, interval
 async def look(
     kernel: Kernel, workflow: str | None = None, waits: dict[tuple[str, int], Wait | None] | None = None
 ) -> Look:
-    """Read the runs of each kind. `waits` has the waits that an earlier look has read, see `with_own_waits`."""
+    """Read the runs of each kind. `waits` has the waits that the last look has read, see `with_own_waits`."""
     statuses = RunStatus.INTERRUPTED, RunStatus.FAILED, RunStatus.RUNNING, RunStatus.PARKED, RunStatus.QUEUED
     found = [await kernel.runs(workflow=workflow, status=status, limit=MOST + 1) for status in statuses]
-    now = kernel.clock.time()
+    now, waits = kernel.clock.time(), {} if waits is None else waits
     runs: dict[str, list[RunRecord]] = {kind: [] for kind in KINDS}
     for kind, records in zip(KINDS, found, strict=True):
         late = {record.run_id for record in records[:MOST] if _is_late(record, now)}
-        for record in await with_own_waits(kernel, records[:MOST], {} if waits is None else waits):
+        for record in await with_own_waits(kernel, records[:MOST], waits):
             runs["late" if record.run_id in late else kind].append(record)
+    for gone in waits.keys() - {(record.run_id, record.seq) for records in found for record in records}:
+        del waits[gone]  # no longer shown
     return Look(now, runs, frozenset(kind for kind, each in zip(KINDS, found, strict=True) if len(each) > MOST))
 
 

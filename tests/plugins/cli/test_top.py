@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cano import RunRecord, RunStatus, Wait
-from cano_cli.top import KINDS, MOST, Look, draw
+from cano import Kernel, RunRecord, RunStatus, Wait, Workflow
+from cano_cli.top import KINDS, MOST, Look, draw, look
 from click.testing import Result
 from rich.console import Console
 
@@ -65,6 +65,20 @@ def test_once(cano: Cano) -> None:
     assert cano("top", "--workflow", "none").stdout.endswith(
         "0 late, 0 failed, 0 running, 0 parked, 0 queued\nno such runs\n"
     )
+
+
+async def test_waits_that_are_no_longer_shown_are_not_kept(tmp_path: Path) -> None:
+    """A terminal that looks for days keeps the waits of the runs that it shows, and no others."""
+    flow = Workflow("end", name="later").add_exit_state("end")
+    waits: dict[tuple[str, int], Wait | None] = {}
+    async with Kernel(store=f"sqlite:///{tmp_path}/runs.db") as kernel:
+        for run_id in ("a", "b"):
+            await kernel.submit(flow, {}, run_id=run_id, delay=3600)
+        await look(kernel, None, waits)
+        assert sorted(waits) == [("a", 0), ("b", 0)]
+        await kernel.cancel("a")
+        await look(kernel, None, waits)
+        assert list(waits) == [("b", 0)]
 
 
 def test_a_narrow_terminal() -> None:
