@@ -12,6 +12,7 @@ from cano import (
     Node,
     RunCancelledError,
     RunInterruptedError,
+    SizeLimits,
     StepTimeoutError,
     TaskConfig,
     TaskError,
@@ -305,3 +306,21 @@ async def test_phases(make_kernel: MakeKernel, seen: Seen) -> None:
     assert current == [*first, *second]
     results = [(span.attributes or {})["cicd.pipeline.task.run.result"] for span in seen.named("exec")]
     assert results == ["failure", "failure"]
+
+
+async def test_texts_of_errors_are_cut(make_kernel: MakeKernel, seen: Seen) -> None:
+    """Spans keep as much of an error's message as the limit allows, in the status and in the recorded exception."""
+
+    async def fail(store: Any) -> str:
+        raise ValueError("x" * 1_000_000)
+
+    async with make_kernel(block=["retry"], limits=SizeLimits(errors=100)) as kernel:
+        with pytest.raises(TaskError):
+            await kernel.run(one_step(fail), {})
+    descriptions = [span.status.description or "" for span in seen.spans]
+    recorded = [event.attributes or {} for span in seen.spans for event in span.events]
+    texts = [*descriptions, *(str(each["exception.message"]) for each in recorded)]
+    assert len(descriptions) == 3
+    assert len(recorded) == 1
+    assert all(text.endswith("more characters)") and len(text) < 150 for text in texts)
+    assert "x" * 101 not in str(recorded)
