@@ -68,7 +68,11 @@ class ConfigurationError(CanoError, ValueError):
 
 
 class InputsChangedError(ConfigurationError):
-    """A batch continues with other inputs than it began with: between the places `first` and `last`, from 1."""
+    """A batch continues with other inputs than it began with.
+
+    Attributes:
+        first, last: the places of the inputs among which one differs, counted from 1.
+    """
 
     def __init__(self, message: str, *, first: int = 0, last: int = 0, **concerned: Any) -> None:
         super().__init__(message, **concerned)
@@ -76,7 +80,12 @@ class InputsChangedError(ConfigurationError):
 
 
 class SizeLimitError(ConfigurationError):
-    """A size exceeds a limit of `SizeLimits`. `limit` is the limit's name, and `most` its value."""
+    """A size exceeds a limit of `SizeLimits`.
+
+    Attributes:
+        limit, most: the limit's name, and its value.
+        size: the size.
+    """
 
     def __init__(self, message: str, *, limit: str = "", most: int = 0, size: int = 0, **concerned: Any) -> None:
         super().__init__(message, **concerned)

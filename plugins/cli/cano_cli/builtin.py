@@ -24,7 +24,7 @@ SUMMARIES = {
     "fork": "Create a run from an earlier step of another run.",
     "cancel": "Cancel a run permanently. A running one stops when its process next checks the store.",
     "explain": "Explain why a run is not progressing.",
-    "events": "Show what happened to a run: transitions, retries, progress, waits, and its end.",
+    "events": "Show what happened to a run: transitions, retries, progress, waits, lateness, and its end.",
     "stream": "Show what the steps of a run have emitted to a channel. Without CHANNEL, list the run's channels.",
     "audit": "Show who acted on a run from outside, and when: signals, cancellations, forks and the like.",
     "check": "Check the runs in a store.",

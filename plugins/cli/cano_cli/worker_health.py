@@ -39,17 +39,19 @@ class HealthServer:
             await self._server.wait_closed()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError, TimeoutError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE)
-            method, target, _ = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ", 2)
-            status, body = self._page(method, target.partition("?")[0])
-            content = body.encode()
-            fields = f"Content-Type: {TEXT}\r\nContent-Length: {len(content)}\r\nConnection: close"
-            writer.write(f"HTTP/1.1 {status} {REASONS[status]}\r\n{fields}\r\n\r\n".encode())
-            if method != "HEAD":
-                writer.write(content)
-            await writer.drain()
-        writer.close()
+        try:
+            with suppress(OSError, TimeoutError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+                head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE)
+                method, target, _ = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ", 2)
+                status, body = self._page(method, target.partition("?")[0])
+                content = body.encode()
+                fields = f"Content-Type: {TEXT}\r\nContent-Length: {len(content)}\r\nConnection: close"
+                writer.write(f"HTTP/1.1 {status} {REASONS[status]}\r\n{fields}\r\n\r\n".encode())
+                if method != "HEAD":
+                    writer.write(content)
+                await writer.drain()
+        finally:
+            writer.close()
 
     def _page(self, method: str, path: str) -> tuple[int, str]:
         if method not in ("GET", "HEAD"):

@@ -52,15 +52,15 @@ class DaskExecutor:
             ExecutorUnavailableError: the scheduler does not answer.
         """
         self._loop, self._lock, self._scheduler = asyncio.get_running_loop(), asyncio.Lock(), self._address
-        if self._address is None:
-            # a lost worker is an error at once, since Cano counts them
-            self._stack.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": 0}))
-            make: Any = LocalCluster
-            cluster = make(
-                n_workers=self._workers, threads_per_worker=1, dashboard_address="127.0.0.1:0", asynchronous=True,
-            )  # fmt: skip
-            self._scheduler = (await self._stack.enter_async_context(cluster)).scheduler_address
         try:
+            if self._address is None:
+                # a lost worker is an error at once, since Cano counts them
+                self._stack.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": 0}))
+                make: Any = LocalCluster
+                cluster = make(
+                    n_workers=self._workers, threads_per_worker=1, dashboard_address="127.0.0.1:0", asynchronous=True,
+                )  # fmt: skip
+                self._scheduler = (await self._stack.enter_async_context(cluster)).scheduler_address
             await self._connected()
         except BaseException:
             await self.close()
