@@ -72,7 +72,7 @@ def test_ctrl_c_leaves_nothing(start: Start, project: Path, moment: int) -> None
     deadline = time.monotonic() + PATIENCE
     while made_runs(project) < moment:
         assert time.monotonic() < deadline
-        assert process.poll() is None
+        assert process.poll() is None, process.communicate()[1]
         time.sleep(0.001)
 
     process.send_signal(signal.SIGINT)
