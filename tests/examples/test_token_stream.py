@@ -42,7 +42,7 @@ class Client:
         self.marks = 0
 
     def read(self, port: int, words: int | None = None) -> None:
-        """Connect, read so many words or all to the end, and disconnect."""
+        """Connect, read `words` words, or for None all to the end, and disconnect."""
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         with closing(connection):
             headers = {"Last-Event-ID": str(self.ids[-1])} if self.ids else {}

@@ -1,4 +1,4 @@
-"""A program that feeds a batch, and kills itself after so many effects of its runs; and workflows of batches.
+"""A program that feeds a batch, and kills itself after KILL_AFTER effects of its runs; and workflows of batches.
 
 python feeder.py STORE EFFECTS INPUTS KILL_AFTER
 """

@@ -15,7 +15,7 @@ flow: Workflow[str] = Workflow("0", name="story").add_exit_state("end")
 
 
 def teller(number: int, stop: tuple[int, int]) -> Any:
-    """Return the task of a step, which stops for good at an item of a step."""
+    """Return the task of a step. If `stop` names the step, the task never returns after the item that `stop` names."""
 
     async def tell(store: Any) -> str:
         step = current_step()

@@ -74,7 +74,7 @@ def test_killed_at_each_write(
 
 
 def peak(tmp_path: Path, inputs: int) -> int:
-    """The most memory, in KiB, of a process that feeds so many inputs to a batch on an SQLite file."""
+    """The peak memory, in KiB, of a process that feeds `inputs` inputs to a batch on an SQLite file."""
     program = (
         "import asyncio, sys; from tests.acceptance.durability import feeder;"
         f"asyncio.run(feeder.main(*sys.argv[1:])); print({PEAK})"

@@ -46,7 +46,7 @@ class Told:
         return Counter(f"{run_id} {seq}" for _, what, run_id, seq in self.lines if what == "+")
 
     async def reached(self, steps: int) -> None:
-        """Return when so many different steps were begun."""
+        """Return when `steps` different steps have begun."""
         while len(self.begun) < steps:
             self._news.clear()
             await self._news.wait()

@@ -61,7 +61,7 @@ class Begun:
         self._news.set()
 
     async def reached(self, steps: int) -> None:
-        """Return when so many different steps were begun."""
+        """Return when `steps` different steps have begun."""
         while len(self.steps) < steps:
             self._news.clear()
             await self._news.wait()

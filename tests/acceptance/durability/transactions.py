@@ -70,7 +70,7 @@ async def execute(run_id: str) -> None:
 
 
 async def compare(runs: dict[str, int]) -> None:
-    """Check that the runs have made so many steps, and the payments of these."""
+    """Check that each run has made its number of steps, and that the payments are those of these steps."""
     async with Kernel(store=bank.url, **ONLY) as kernel:
         for run_id, steps in runs.items():
             view = await kernel.get(run_id)

@@ -551,7 +551,7 @@ async def test_a_cancelled_batch_stays_cancelled(world: World, kernel: Kernel, w
 
 
 async def test_an_unfed_batch_can_be_cancelled(world: World, kernel: Kernel, works: Works) -> None:
-    """No process executes it any more: whoever cancels it cancels its children, too."""
+    """If no process executes the batch, a cancellation by another kernel cancels its children, too."""
     works.gate(2)
     async with Begun(world, works.batch(kernel, numbers(4), limit=1)):
         await world.crash(kernel)
