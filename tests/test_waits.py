@@ -29,13 +29,11 @@ ALLOWED = {
     ("kernel/testing/test_contract_server.py", "Insists.call.later"): SLOW,
     ("plugins/cli/test_bench_store.py", "test_ctrl_c_leaves_nothing"): POLLS,
     ("plugins/cli/test_migrate_store.py", "test_killed_at_ten_moments"): POLLS,
-    ("plugins/process/test_workers.py", "test_workers_end_with_their_program"): POLLS,
     ("plugins/sqlite/test_writing.py", "test_a_renewal_waits_for_the_lock_with_short_pauses.watched"): (
         "it stands in for `time.sleep`"
     ),
     ("plugins/sqlite/test_writing.py", "test_a_cancelled_write_that_has_begun_is_awaited"): A_CHANCE,
     ("plugins/sqlite/test_writing.py", "test_a_write_that_is_cancelled_while_its_turn_is_tried"): A_CHANCE,
-    ("servers/dask.py", "DaskCluster._found"): POLLS,
     ("servers/postgres.py", "PostgresServer.kill"): POLLS,
     ("servers/postgres.py", "PostgresServer.start"): POLLS,
     ("servers/redis.py", "RedisServer.start"): POLLS,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -253,10 +253,11 @@ def test_workers_end_with_their_program(tmp_path: Path) -> None:
     program.write_text(PROGRAM.replace("GUARD", MAIN))
     with subprocess.Popen([sys.executable, program, tmp_path], text=True) as process:
         asyncio.run(appears(tmp_path / "began"))
+        worker = os.pidfd_open(pid_in(tmp_path))
         process.kill()
-    pid = pid_in(tmp_path)
-    while alive(pid):
-        time.sleep(0.005)
+    ended = select.select([worker], [], [], 60)[0]
+    os.close(worker)
+    assert ended == [worker]
 
 
 @pytest.mark.parametrize(
