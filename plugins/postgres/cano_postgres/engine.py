@@ -183,7 +183,7 @@ class Engine:
         holder: str,
         now: float,
         expires: float,
-        skip: Sequence[str],
+        skip: Sequence[str] = (),
     ) -> Sequence[ClaimedRun]:
         return reading.claimed(await self._writer.do(ClaimReady(definitions, limit, holder, now, expires, skip)))
 

@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from copy import copy
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cano import (
-    AuditEntry,
-    ClaimedRun,
-    Commit,
-    LazyBackend,
-    Retention,
-    RunFilter,
-    RunRecord,
-    Signal,
-    StreamChunk,
-    Transition,
-)
 from cano.options import Seconds
+from cano_durability.stores.delegating import LazyDurableBackend
 
 from cano_redis.settings import Durability, Settings
 from cano_redis.url import CAPABILITIES
@@ -33,7 +22,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("cano.redis")
 
 
-class RedisBackend(LazyBackend["Engine"]):
+class RedisBackend(LazyDurableBackend["Engine"]):
     """A store that keeps runs in a Redis server. Processes on any number of machines can share it.
 
     When `commit` returns, the server has the commit. Whether the commit is on the server's disk depends on the server's
@@ -108,82 +97,6 @@ class RedisBackend(LazyBackend["Engine"]):
     def durability(self) -> Durability | None:
         """The server's durability when the store last connected; None before `open`."""
         return None if self._server is None else self._server.durability
-
-    async def put_signal_within(self, run_id: str, signal: Signal, most: int, audit: AuditEntry | None = None) -> bool:
-        """See `LimitingStore.put_signal_within`."""
-        return await self._opened().put_signal_within(run_id, signal, most, audit)
-
-    async def history_page(self, run_id: str, after: int | None, limit: int | None) -> Sequence[Transition]:
-        """See `HistoryPagingStore.history_page`."""
-        return await self._opened().history_page(run_id, after, limit)
-
-    async def discard_history(self, run_id: str, before: int) -> None:
-        """See `HistoryPagingStore`."""
-        await self._opened().discard_history(run_id, before)
-
-    async def claim_ready(
-        self,
-        definitions: Sequence[tuple[str, str, str]],
-        limit: int,
-        holder: str,
-        now: float,
-        expires: float,
-        skip: Sequence[str] = (),
-    ) -> Sequence[ClaimedRun]:
-        """See `ClaimingStore.claim_ready`."""
-        return await self._opened().claim_ready(definitions, limit, holder, now, expires, skip)
-
-    async def rewrite(self, commit: Commit, entries: Sequence[Transition]) -> None:
-        """See `RewritingStore.rewrite`."""
-        await self._opened().rewrite(commit, entries)
-
-    async def rewrite_signals(self, run_id: str, signals: Sequence[Signal]) -> None:
-        """See `RewritingStore.rewrite_signals`."""
-        await self._opened().rewrite_signals(run_id, signals)
-
-    async def count(self, filter: RunFilter) -> int:
-        """See `AttributeStore.count`."""
-        return await self._opened().count(filter)
-
-    async def attribute_names(self) -> Sequence[tuple[str, bytes]]:
-        """See `AttributeStore.attribute_names`."""
-        return await self._opened().attribute_names()
-
-    async def write_stream(self, run_id: str, token: int, chunks: Sequence[StreamChunk]) -> None:
-        """See `StreamingStore.write_stream`."""
-        await self._opened().write_stream(run_id, token, chunks)
-
-    async def rewrite_stream(self, run_id: str, chunks: Sequence[StreamChunk]) -> None:
-        """See `RewritingStore`."""
-        await self._opened().rewrite_stream(run_id, chunks)
-
-    async def read_stream(self, run_id: str, channel: str, after: int, limit: int) -> Sequence[StreamChunk]:
-        """See `StreamingStore.read_stream`."""
-        return await self._opened().read_stream(run_id, channel, after, limit)
-
-    async def channels(self, run_id: str) -> Sequence[str]:
-        """See `StreamingStore.channels`."""
-        return await self._opened().channels(run_id)
-
-    async def expired(
-        self, retention: Retention, now: float, limit: int, after: tuple[float, str] | None = None
-    ) -> Sequence[RunRecord]:
-        """See `PruningStore.expired`."""
-        return await self._opened().expired(retention, now, limit, after)
-
-    async def delete_finished(
-        self, run_ids: Sequence[str], now: float, audit: AuditEntry | None = None
-    ) -> Sequence[str]:
-        """See `PruningStore.delete_finished`."""
-        return await self._opened().delete_finished(run_ids, now, audit)
-
-    def watch_streams(self, tell: Callable[[str | None], None]) -> None:
-        """See `StreamingStore`."""
-        self._opened().watch_streams(tell)
-
-    def watch(self, tell: Callable[[str | None], None]) -> None:
-        """See `NotifyingStore.watch`."""
-        self._opened().watch(tell)
 
     def _found(self, server: Server) -> None:
         """Remember the server's configuration, and log new warnings about it."""

@@ -236,7 +236,7 @@ class Engine:
     # pruning
 
     async def expired(
-        self, retention: Retention, now: float, limit: int, after: tuple[float, str] | None
+        self, retention: Retention, now: float, limit: int, after: tuple[float, str] | None = None
     ) -> Sequence[RunRecord]:
         age, keep = retention.max_seconds, retention.keep_last
         found: dict[str, RunRecord] = {}
@@ -289,11 +289,13 @@ class Engine:
                 break
         return found
 
-    async def delete_finished(self, run_ids: Sequence[str], now: float, entry: AuditEntry | None) -> Sequence[str]:
+    async def delete_finished(
+        self, run_ids: Sequence[str], now: float, audit: AuditEntry | None = None
+    ) -> Sequence[str]:
         ids, gone = list(dict.fromkeys(run_ids)), list[str]()
         for at in range(0, len(ids), PAGE):
             runs = [
-                (text(run_id), *((b"", b"") if entry is None else self._entry(entry._replace(run_id=run_id))))
+                (text(run_id), *((b"", b"") if audit is None else self._entry(audit._replace(run_id=run_id))))
                 for run_id in ids[at : at + PAGE]
             ]
             answer = await self._ask(
@@ -319,7 +321,7 @@ class Engine:
         holder: str,
         now: float,
         expires: float,
-        skip: Sequence[str],
+        skip: Sequence[str] = (),
     ) -> Sequence[ClaimedRun]:
         if limit <= 0 or not definitions:
             return []

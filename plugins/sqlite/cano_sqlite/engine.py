@@ -116,7 +116,7 @@ class Engine:
         holder: str,
         now: float,
         expires: float,
-        skip: Sequence[str],
+        skip: Sequence[str] = (),
     ) -> Coroutine[Any, Any, Sequence[ClaimedRun]]:
         work = partial(
             leases.claim_ready, definitions=tuple(definitions), limit=limit, holder=holder, now=now, expires=expires,

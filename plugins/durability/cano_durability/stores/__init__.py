@@ -1,0 +1,1 @@
+"""Code that the stores of this project share, beside their codec."""
