@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from cano import ConfigurationError, Executor, hookimpl
-from cano.options import Options, whole
 
 CANO_API_VERSION = 2
-MOST = 1024
-"""Workers that a URL may ask for: more is likely a mistake."""
-OPTIONS = Options(workers=partial(whole, least=1, most=MOST))
 
 
 @hookimpl
@@ -21,6 +15,8 @@ def cano_open_executor(url: str) -> Executor | None:
         return None
     if rest.partition("?")[0].strip("/"):
         raise ConfigurationError(f"{url!r} names a host or path; write process://?workers=N")
-    from cano_process.executor import ProcessExecutor  # late: most kernels have none
+    from cano_remote.urls import WORKERS  # late: most kernels have no executor
 
-    return ProcessExecutor(**OPTIONS.read(url))
+    from cano_process.executor import ProcessExecutor
+
+    return ProcessExecutor(**WORKERS.read(url))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ from cano import Kernel, RunStatus, Transition
 from cano.testing.contract_executor import appears
 from cano_process import ProcessExecutor
 
+from tests.plugins.process.killing import check_that_a_stored_run_survives
 from tests.plugins.process.programs import State, flow
 
 pytestmark = pytest.mark.parametrize("store_url", ["sqlite", "postgres"], indirect=True)
@@ -39,19 +39,7 @@ async def steps(kernel: Kernel) -> list[Transition]:
 
 async def test_a_worker_is_killed_in_mid_step(store_url: str, tmp_path: Path) -> None:
     """Another worker executes the task again; one step is committed, in the first attempt."""
-    async with Kernel(store=store_url, executor={"cpu": ProcessExecutor(1)}) as kernel:
-        data = {"parent": os.getpid(), "folder": str(tmp_path), "does": "hold"}
-        run = asyncio.ensure_future(kernel.run(flow(), data, run_id="r"))
-        await appears(tmp_path / "began")
-        pid = int((tmp_path / "began").read_text())
-        (tmp_path / "began").unlink()
-        os.kill(pid, signal.SIGKILL)
-        await appears(tmp_path / "began")
-        (tmp_path / "go").touch()
-        result = await run
-
-        assert (result.state, result.data["told"][5]) == (State.DONE, 1)
-        assert len(await steps(kernel)) == 1
+    await check_that_a_stored_run_survives(store_url, ProcessExecutor(1), tmp_path)
 
 
 async def test_a_kernel_is_killed_in_mid_step(store_url: str, tmp_path: Path) -> None:

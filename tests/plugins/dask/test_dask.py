@@ -11,10 +11,8 @@ from typing import Any
 
 import pytest
 from cano import (
-    ConfigurationError,
     ExecutorUnavailableError,
     Kernel,
-    RunStatus,
     StepTimeoutError,
     TaskConfig,
     TaskError,
@@ -24,6 +22,7 @@ from cano.testing import executor_calls
 from cano.testing.contract_executor import appears, call_of
 from cano_dask import DaskExecutor
 
+from tests.plugins.process.killing import check_that_a_stored_run_survives
 from tests.plugins.process.programs import State, flow
 from tests.servers.dask import DaskCluster
 
@@ -53,20 +52,8 @@ async def test_the_scheduler_is_killed(tmp_path: Path) -> None:
 
 async def test_a_worker_is_killed_in_mid_step(cluster: DaskCluster, tmp_path: Path) -> None:
     """Another worker executes the step; it is the same attempt, and is committed once."""
-    data: dict[str, Any] = {"parent": os.getpid(), "folder": str(tmp_path), "does": "hold"}
-    store = f"sqlite:///{tmp_path}/runs.db"
-    async with Kernel(store=store, executor={"cpu": DaskExecutor(cluster.address)}) as kernel:
-        run = asyncio.ensure_future(kernel.run(flow(), data, run_id="r"))
-        await appears(tmp_path / "began")
-        pid = int((tmp_path / "began").read_text())
-        (tmp_path / "began").unlink()
-        os.kill(pid, signal.SIGKILL)
-        await appears(tmp_path / "began")
-        (tmp_path / "go").touch()
-
-        assert (await run).data["told"][5] == 1
-        assert len([entry for entry in await kernel.history("r") if entry.seq]) == 1
-        assert (await kernel.get("r")).status is RunStatus.SUCCEEDED
+    executor = DaskExecutor(cluster.address)
+    await check_that_a_stored_run_survives(f"sqlite:///{tmp_path}/runs.db", executor, tmp_path)
 
 
 async def test_dask_counts_lost_workers(cluster: DaskCluster) -> None:
@@ -125,23 +112,6 @@ async def test_a_cluster_of_its_own(tmp_path: Path) -> None:
         result = await kernel.run(flow(), data)
         assert result.data["attempt"] == 1
         assert result.data["told"][0] is True
-
-
-@pytest.mark.parametrize(
-    ("url", "problem"),
-    [
-        ("dask://", "names no scheduler; write dask://host:8786"),
-        ("dask://local?workers=0", "workers must be a whole number"),
-        ("dask://local?worker=1", "unknown option 'worker' (did you mean 'workers'?)"),
-        ("dask://host:8786?workers=1", "which only dask://local has"),
-    ],
-)
-async def test_wrong_urls(url: str, problem: str) -> None:
-    """The error names the option and what it may be."""
-    with pytest.raises(ConfigurationError) as caught:
-        async with Kernel(executor=url):
-            pass
-    assert problem in str(caught.value)
 
 
 async def test_no_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:

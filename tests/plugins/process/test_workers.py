@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 from cano import (
-    ConfigurationError,
     ExecutorUnavailableError,
     Kernel,
     RunStatus,
@@ -29,6 +28,7 @@ from cano.testing import VirtualClock, executor_calls
 from cano.testing.contract_executor import appears, call_of
 from cano_process import ProcessExecutor
 
+from tests.plugins.process.killing import run_with_a_killed_worker
 from tests.plugins.process.programs import State, flow
 
 Data = dict[str, Any]
@@ -87,20 +87,9 @@ async def test_a_cancelled_run_is_killed(kernel: Kernel, data: Data) -> None:
     assert not alive(pid_in(Path(data["folder"])))
 
 
-async def test_a_worker_killed_in_mid_step(kernel: Kernel, data: Data) -> None:
+async def test_a_worker_killed_in_mid_step(kernel: Kernel, tmp_path: Path) -> None:
     """Another worker executes the step again; it is the same attempt, and the result is that of one execution."""
-    run = asyncio.ensure_future(kernel.run(flow(), data | {"does": "hold"}))
-    folder = Path(data["folder"])
-    await appears(folder / "began")
-    pid = pid_in(folder)
-    (folder / "began").unlink()
-    os.kill(pid, signal.SIGKILL)
-    await appears(folder / "began")
-    (folder / "go").touch()
-    result = await run
-
-    assert result.state is State.DONE
-    assert result.data["told"][5] == 1
+    await run_with_a_killed_worker(kernel, tmp_path)
 
 
 async def test_two_lost_workers_are_no_attempt(kernel: Kernel, data: Data) -> None:
@@ -258,21 +247,3 @@ def test_workers_end_with_their_program(tmp_path: Path) -> None:
     ended = select.select([worker], [], [], 60)[0]
     os.close(worker)
     assert ended == [worker]
-
-
-@pytest.mark.parametrize(
-    ("url", "problem"),
-    [
-        ("process://?workers=0", "workers must be a whole number"),
-        ("process://?workers=many", "workers must be a whole number"),
-        ("process://?worker=1", "unknown option 'worker' (did you mean 'workers'?)"),
-        ("process://host", "names a host or path; write process://?workers=N"),
-        ("proces://", "did you mean 'process"),
-    ],
-)
-async def test_wrong_urls(url: str, problem: str) -> None:
-    """The error names the option and what it may be."""
-    with pytest.raises(ConfigurationError) as caught:
-        async with Kernel(executor=url):
-            pass
-    assert problem in str(caught.value)

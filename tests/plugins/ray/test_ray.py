@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import os
 import select
-import signal
 import socket
 import subprocess
 import sys
@@ -20,7 +19,6 @@ from cano import (
     ConfigurationError,
     ExecutorUnavailableError,
     Kernel,
-    RunStatus,
     TaskConfig,
     TaskError,
 )
@@ -28,6 +26,7 @@ from cano.testing import ExecutorContract, executor_calls
 from cano.testing.contract_executor import appears, call_of
 from cano_ray import RayExecutor
 
+from tests.plugins.process.killing import check_that_a_stored_run_survives
 from tests.plugins.process.programs import State, flow
 from tests.servers import ray as servers
 
@@ -48,20 +47,7 @@ class TestRay(ExecutorContract):
 
 async def test_a_worker_is_killed_in_mid_step(ray_cluster: str, tmp_path: Path) -> None:
     """Another worker executes the step; it is the same attempt, and is committed once."""
-    data: dict[str, Any] = {"parent": os.getpid(), "folder": str(tmp_path), "does": "hold"}
-    store = f"sqlite:///{tmp_path}/runs.db"
-    async with Kernel(store=store, executor={"cpu": RayExecutor()}) as kernel:
-        run = asyncio.ensure_future(kernel.run(flow(), data, run_id="r"))
-        await appears(tmp_path / "began")
-        pid = int((tmp_path / "began").read_text())
-        (tmp_path / "began").unlink()
-        os.kill(pid, signal.SIGKILL)
-        await appears(tmp_path / "began")
-        (tmp_path / "go").touch()
-
-        assert (await run).data["told"][5] == 1
-        assert len([entry for entry in await kernel.history("r") if entry.seq]) == 1
-        assert (await kernel.get("r")).status is RunStatus.SUCCEEDED
+    await check_that_a_stored_run_survives(f"sqlite:///{tmp_path}/runs.db", RayExecutor(), tmp_path)
 
 
 PROGRAM = """
@@ -144,24 +130,6 @@ async def test_connected_to_another_cluster(ray_cluster: str, executor: RayExecu
     with pytest.raises(ExecutorUnavailableError, match="is closed"):
         await executor.submit(call_of(executor_calls.echo))
     await executor.close()
-
-
-@pytest.mark.parametrize(
-    ("url", "problem"),
-    [
-        ("ray://", "names no cluster; write ray://host:6379"),
-        ("ray://local?workers=0", "workers must be a whole number"),
-        ("ray://local?worker=1", "unknown option 'worker' (did you mean 'workers'?)"),
-        ("ray://host:6379?workers=1", "which only ray://local has"),
-        ("ray://host", "names no port of the head; write ray://host:6379"),
-    ],
-)
-async def test_wrong_urls(url: str, problem: str) -> None:
-    """The error names the option and what it may be."""
-    with pytest.raises(ConfigurationError) as caught:
-        async with Kernel(executor=url):
-            pass
-    assert problem in str(caught.value)
 
 
 async def test_no_head(monkeypatch: pytest.MonkeyPatch) -> None:
