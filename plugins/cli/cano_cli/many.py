@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 import click
 from cano import ConcurrentWorkflow, WaitStrategy, Workflow
@@ -22,22 +22,10 @@ from cano_cli.tables import show
 from cano_cli.times import show_seconds
 
 
-def run_many(
-    ctx: click.Context,
-    flow: Workflow[Any],
-    file: str,
-    initial: Mapping[str, Any],
-    *,
-    limit: int,
-    quota: int | None,
-    duration: float | None,
-    output: TextIO | None,
-    progress: bool,
-    traceback: bool,
-) -> None:
-    """Run `flow` once for each line of `file` and print a summary. Exit with 1 unless all runs, or the quota, succeed.
+class Many(NamedTuple):
+    """A batch: the arguments and options of `cano run --many`.
 
-    Args:
+    Attributes:
         ctx: the command's context.
         flow: the workflow.
         file: the name of a JSON Lines file; `-` is stdin.
@@ -48,10 +36,42 @@ def run_many(
         output: where to print a line of JSON for each run; if None, only the summary is printed, on stdout.
         progress: whether to show a progress bar on a terminal.
         traceback: whether to print the traceback of an error that stops the whole batch.
+    """
+
+    ctx: click.Context
+    flow: Workflow[Any]
+    file: str
+    initial: Mapping[str, Any]
+    limit: int
+    quota: int | None
+    duration: float | None
+    output: TextIO | None
+    progress: bool
+    traceback: bool
+
+    @property
+    def strategy(self) -> WaitStrategy:
+        """The wait strategy of the batch."""
+        quota, duration = self.quota, self.duration
+        if quota is not None:
+            return WaitStrategy.quota(quota) if duration is None else WaitStrategy.quota_or_duration(quota, duration)
+        return WaitStrategy.forever() if duration is None else WaitStrategy.duration(duration)
+
+    @property
+    def has_bar(self) -> bool:
+        """Whether to show the bar: not if the JSON lines go to the terminal, which it would overwrite."""
+        return self.progress and (self.output is None or not self.output.isatty())
+
+
+def run_many(given: Many) -> None:
+    """Run the workflow once for each line of the file and print a summary.
+
+    Exit with 1 unless all runs, or the quota, succeed.
 
     Raises:
         CliError: the file cannot be opened, or an option is invalid.
     """
+    ctx, flow, output = given.ctx, given.flow, given.output
     settings: Settings = ctx.obj
     ended_by: str | None = None
 
@@ -60,19 +80,17 @@ def run_many(
         asyncio.get_running_loop().set_exception_handler(report_unhandled)
         async with settings.kernel(quiet=True, plugins=[batch]) as kernel:
             try:
-                concurrent = ConcurrentWorkflow(flow, limit=limit, kernel=kernel)
-                strategy = wait_strategy(quota, duration)
-                results, status = await concurrent.execute_concurrent(batch.data_sets(), strategy)
+                concurrent = ConcurrentWorkflow(flow, limit=given.limit, kernel=kernel)
+                results, status = await concurrent.execute_concurrent(batch.data_sets(), given.strategy)
             finally:
                 await kernel.close(grace=0)  # the batch does not await runs that were parked and woken
         ended_by = status.ended_by
         batch.end(results)
 
-    with Lines(file) as lines:
-        batch = Batch(flow, lines, initial, output, quota)
+    with Lines(given.file) as lines:
+        batch = Batch(flow, lines, given.initial, output, given.quota)
         code, failure = FAILED, None
-        # no bar if the JSON lines go to the terminal: it would overwrite them
-        with live_view(lambda: batch_progress(batch), wanted=progress and (output is None or not output.isatty())):
+        with live_view(lambda: batch_progress(batch), wanted=given.has_bar):
             try:
                 asyncio.run(work())
             except KeyboardInterrupt:
@@ -85,11 +103,11 @@ def run_many(
                 batch.end()
     if batch.output_error is not None:
         raise batch.output_error
-    show_summary(batch, ended_by, duration, err=output is not None)
+    show_summary(batch, ended_by, given.duration, err=output is not None)
     if code == STOPPED:
         click.echo("Cancelled: the runs were stopped", err=True)
     elif failure is not None:
-        show_failure(failure, traceback=traceback)
+        show_failure(failure, traceback=given.traceback)
     elif ended_by == "quota" or (ended_by == "all" and not batch.failed and not batch.cancelled):
         return
     ctx.exit(code)
@@ -113,10 +131,3 @@ def show_summary(batch: Counts, ended_by: str | None, duration: float | None, *,
         show(["line", "error", "at"], rows, err=err)
     if batch.failed > ERRORS_SHOWN:
         click.echo(f"and {batch.failed - ERRORS_SHOWN} more", err=err)
-
-
-def wait_strategy(quota: int | None, duration: float | None) -> WaitStrategy:
-    """Return the wait strategy of a batch with these options."""
-    if quota is not None:
-        return WaitStrategy.quota(quota) if duration is None else WaitStrategy.quota_or_duration(quota, duration)
-    return WaitStrategy.forever() if duration is None else WaitStrategy.duration(duration)

@@ -27,7 +27,7 @@ from cano_cli.failure import failure_of
 from cano_cli.hints import command, filter_value, word
 from cano_cli.jsonable import dumps
 from cano_cli.lines import Lines
-from cano_cli.many import show_summary, wait_strategy
+from cano_cli.many import Many, show_summary
 from cano_cli.progress import batch_progress, live_view
 from cano_cli.report import show_failure
 from cano_cli.settings import Settings
@@ -109,23 +109,12 @@ class StoredBatch:
         return line + number - first
 
 
-def run_many_stored(
-    ctx: click.Context,
-    flow: Workflow[Any],
-    file: str,
-    initial: Mapping[str, Any],
-    *,
-    limit: int,
-    quota: int | None,
-    duration: float | None,
-    output: TextIO | None,
-    progress: bool,
-    traceback: bool,
-) -> None:
-    """Run `flow` once for each line of `file` as children of a run in the store. See `cano_cli.many.run_many`.
+def run_many_stored(given: Many) -> None:
+    """Run the workflow once for each line of the file as children of a run in the store. See `run_many`.
 
     The lines of JSON are printed in the order in which the runs end.
     """
+    ctx, flow, output = given.ctx, given.flow, given.output
     settings: Settings = ctx.obj
     run_id: str = ctx.params["run_id"]
     status: ConcurrentWorkflowStatus | None = None
@@ -138,8 +127,8 @@ def run_many_stored(
         options = {"store": ctx.params["store"], "lease": ctx.params["lease"]}
         async with settings.kernel(quiet=True, **options) as kernel:
             try:
-                concurrent = ConcurrentWorkflow(flow, limit=limit, kernel=kernel, progress=batch.note)
-                ended = concurrent.execute_durable(batch.inputs(), run_id, wait_strategy(quota, duration))
+                concurrent = ConcurrentWorkflow(flow, limit=given.limit, kernel=kernel, progress=batch.note)
+                ended = concurrent.execute_durable(batch.inputs(), run_id, given.strategy)
                 async for outcome in ended:
                     batch.show(outcome)
                 status = ended.status
@@ -148,11 +137,10 @@ def run_many_stored(
             finally:
                 await kernel.close(grace=0)
 
-    with Lines(file) as lines:
-        batch = StoredBatch(flow, lines, initial, output, quota)
+    with Lines(given.file) as lines:
+        batch = StoredBatch(flow, lines, given.initial, output, given.quota)
         code, failure = FAILED, None
-        # no bar if the JSON lines go to the terminal: it would overwrite them
-        with live_view(lambda: batch_progress(batch), wanted=progress and (output is None or not output.isatty())):
+        with live_view(lambda: batch_progress(batch), wanted=given.has_bar):
             try:
                 asyncio.run(work())
             except (KeyboardInterrupt, RunInterruptedError):
@@ -166,11 +154,11 @@ def run_many_stored(
     if status is not None:
         batch.note(status)
     ended_by = None if status is None else status.ended_by
-    show_summary(batch, ended_by, duration, err=output is not None)
+    show_summary(batch, ended_by, given.duration, err=output is not None)
     if code == STOPPED:
         click.echo("Interrupted: to continue the batch, repeat the command", err=True)
     elif failure is not None:
-        show_failure(failure, traceback=traceback)
+        show_failure(failure, traceback=given.traceback)
     if status is not None and batch.nothing_was_read:
         click.echo(f"batch {word(run_id)} had ended before; no line was read", err=True)
     if resumable:

@@ -17,7 +17,7 @@ from cano_cli.execution import Execution, execute, stdout_reserved
 from cano_cli.hints import command
 from cano_cli.loading import load_flow
 from cano_cli.report import report_end
-from cano_cli.settings import SHORT_LEASE, executor_option, flow_argument, lease_option, store_option
+from cano_cli.settings import SHORT_LEASE, data_option, executor_option, flow_argument, lease_option, store_option
 
 DEFAULT_LIMIT = 100
 MANY_OPTIONS = ("limit", "quota", "duration")
@@ -30,12 +30,7 @@ SINGLE_RUN_OPTIONS = {
 
 @click.command()
 @flow_argument
-@click.option(
-    "--data",
-    multiple=True,
-    metavar="KEY=VALUE|@FILE",
-    help="Initial data of the run; may be repeated. A VALUE that is not JSON is a text. FILE contains a JSON object.",
-)
+@data_option
 @store_option
 @click.option("--run-id", metavar="ID", help="ID of the run. With a store, repeat the ID to resume it.")
 @click.option(
@@ -103,12 +98,11 @@ def run(
     initial = read_data(data)
     with stdout_reserved(as_json) as stdout, tracebacks(traceback):
         if many is not None:
-            if run_id is None:
-                from cano_cli.many import run_many
-            else:
-                from cano_cli.many_stored import run_many_stored as run_many
+            from cano_cli.many import Many, run_many
 
-            run_many(
+            if run_id is not None:
+                from cano_cli.many_stored import run_many_stored as run_many
+            batch = Many(
                 ctx,
                 load_flow(target),
                 many,
@@ -120,6 +114,7 @@ def run(
                 progress=not no_progress,
                 traceback=traceback,
             )
+            run_many(batch)
             return
         # a run that is to be refused is not loaded: what it waits for would be reported first
         known_id = None if on_existing == "reject" else run_id

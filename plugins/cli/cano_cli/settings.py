@@ -93,6 +93,12 @@ def traceback_option(command: AnyCommand) -> AnyCommand:
     return click.option("--traceback", is_flag=True, help="Print the full traceback of errors.")(command)
 
 
+def data_option(command: AnyCommand) -> AnyCommand:
+    """Add the option --data, which may be repeated, to a command that makes runs."""
+    help = "Initial data of the run; may be repeated. A VALUE that is not JSON is a text. FILE contains a JSON object."
+    return click.option("--data", multiple=True, metavar="KEY=VALUE|@FILE", help=help)(command)
+
+
 def store_option(command: AnyCommand) -> AnyCommand:
     """Add the option --store to a command."""
     help = "URL of the store, such as sqlite:///runs.db."

@@ -17,18 +17,13 @@ from cano_cli.lines import Lines
 from cano_cli.loading import load_flow
 from cano_cli.records import counted
 from cano_cli.safe_lines import line
-from cano_cli.settings import Settings, flow_argument, json_option, store_option
+from cano_cli.settings import Settings, data_option, flow_argument, json_option, store_option
 from cano_cli.stores import backend_of, with_store
 
 
 @click.command()
 @flow_argument
-@click.option(
-    "--data",
-    multiple=True,
-    metavar="KEY=VALUE|@FILE",
-    help="Initial data of the run; may be repeated. A VALUE that is not JSON is a text. FILE contains a JSON object.",
-)
+@data_option
 @store_option
 @click.option("--id", "run_id", metavar="ID", help="ID of the run. With --many, the IDs are ID-1, ID-2 and so on.")
 @click.option("--delay", type=duration, metavar=METAVAR, help="Time before which no worker begins the run.")
