@@ -81,13 +81,13 @@ class Deleter:
             turn = [run for run in runs if run.parent not in ids] or runs
             parents = {run.parent for run in turn if run.parent is not None}
             needing = {parent for parent in parents if await self._needs_children(parent)}
-            free = [run.run_id for run in turn if run.parent not in needing]
+            free = dict.fromkeys(run.run_id for run in turn if run.parent not in needing)
             for run in turn:
                 if run.run_id in free and await self._children.begun(run):
                     deleted += await self._delete_children(run.run_id, "prune")
                     if await self._children.left(run.run_id):
-                        free.remove(run.run_id)
-            gone = set(await backend.delete_finished(free, self._stored.now(), *self._kernel.audited(None, "prune")))
+                        del free[run.run_id]
+            gone = set(await backend.delete_finished([*free], self._stored.now(), *self._kernel.audited(None, "prune")))
             deleted += [run for run in turn if run.run_id in gone]
             done = {run.run_id for run in turn}
             runs = [run for run in runs if run.run_id not in done]
