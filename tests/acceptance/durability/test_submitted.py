@@ -19,26 +19,18 @@ import pytest
 from cano import Kernel, RunStatus, Standstill
 
 from tests.acceptance.durability.crowd import GATE, PIPE, crowd, gate, question
+from tests.acceptance.durability.pipes import LinePipe
 
 ROOT = Path(__file__).parents[3]
 RUNS, STEPS, KILLS, CONCURRENCY = 200, 3, 4, 5
 
 
-class Told:
+class Told(LinePipe):
     """The lines that the steps of all workers write into the pipe."""
 
     def __init__(self, path: Path) -> None:
-        os.mkfifo(path)
         self.lines: list[list[str]] = []
-        self._pipe = os.open(path, os.O_RDWR | os.O_NONBLOCK)
-        self._news = asyncio.Event()
-        self._rest = b""
-        asyncio.get_running_loop().add_reader(self._pipe, self._read)
-
-    def _read(self) -> None:
-        *lines, self._rest = (self._rest + os.read(self._pipe, 1 << 16)).split(b"\n")
-        self.lines += [line.decode().split() for line in lines]
-        self._news.set()
+        super().__init__(path, lambda line: self.lines.append(line.split()))
 
     @property
     def begun(self) -> Counter[str]:
@@ -47,14 +39,7 @@ class Told:
 
     async def reached(self, steps: int) -> None:
         """Return when `steps` different steps have begun."""
-        while len(self.begun) < steps:
-            self._news.clear()
-            await self._news.wait()
-
-    def close(self) -> None:
-        """Read no more."""
-        asyncio.get_running_loop().remove_reader(self._pipe)
-        os.close(self._pipe)
+        await self.until(lambda: len(self.begun) >= steps)
 
 
 @pytest.fixture

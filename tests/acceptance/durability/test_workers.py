@@ -14,6 +14,7 @@ import pytest
 from cano import Kernel
 
 from tests.acceptance.durability.errand import BEGUN, LET_GO, STEPS, flow
+from tests.acceptance.durability.pipes import LinePipe
 from tests.servers.postgres import PostgresServer
 
 ROOT = Path(__file__).parents[3]
@@ -44,32 +45,16 @@ async def hand_in(url: str) -> list[str]:
     return run_ids
 
 
-class Begun:
+class Begun(LinePipe):
     """The steps that were begun, read from a pipe as the workers write them."""
 
     def __init__(self, path: Path) -> None:
-        os.mkfifo(path)
         self.steps: Counter[str] = Counter()
-        self._pipe = os.open(path, os.O_RDWR | os.O_NONBLOCK)
-        self._news = asyncio.Event()
-        self._rest = b""
-        asyncio.get_running_loop().add_reader(self._pipe, self._read)
-
-    def _read(self) -> None:
-        *lines, self._rest = (self._rest + os.read(self._pipe, 1 << 16)).split(b"\n")
-        self.steps.update(line.decode() for line in lines)
-        self._news.set()
+        super().__init__(path, lambda line: self.steps.update([line]))
 
     async def reached(self, steps: int) -> None:
         """Return when `steps` different steps have begun."""
-        while len(self.steps) < steps:
-            self._news.clear()
-            await self._news.wait()
-
-    def close(self) -> None:
-        """Read no more."""
-        asyncio.get_running_loop().remove_reader(self._pipe)
-        os.close(self._pipe)
+        await self.until(lambda: len(self.steps) >= steps)
 
 
 @pytest.mark.soak

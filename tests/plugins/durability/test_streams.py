@@ -355,19 +355,26 @@ async def test_branches_have_their_own_items(kernel: Kernel) -> None:
     assert await all_of(handle.stream("x")) == ["wins", "loses", [[2]]]
 
 
+async def asks(store: Any) -> Any:
+    """Emit, and wait for a signal."""
+    current_step().emit("x", "asks")
+    return wait_for("go", then="b")
+
+
+async def goes(store: Any) -> str:
+    """Emit, and end the run."""
+    current_step().emit("x", "goes")
+    return "end"
+
+
+def asking_flow() -> Workflow[str]:
+    """A workflow that waits between two items."""
+    return flow_of(asks).register("b", task(goes))
+
+
 async def test_a_wait_and_a_fork(kernel: Kernel) -> None:
     """A stream goes on after a wait; a fork begins with empty streams."""
-
-    async def asks(store: Any) -> Any:
-        current_step().emit("x", "asks")
-        return wait_for("go", then="b")
-
-    async def goes(store: Any) -> str:
-        current_step().emit("x", "goes")
-        return "end"
-
-    flow = flow_of(asks).register("b", task(goes))
-    handle = await kernel.start(flow, {}, run_id="r")
+    handle = await kernel.start(asking_flow(), {}, run_id="r")
     reader = handle.stream("x")
     assert (await anext(reader)).value == "asks"
     await kernel.signal("r", "go")
@@ -382,15 +389,7 @@ async def test_a_wait_and_a_fork(kernel: Kernel) -> None:
 async def test_two_readers_learn_of_the_end_at_once(kernel: Kernel) -> None:
     """Each reader asks whether the run has ended as soon as it stops here, and nothing of readers is kept after."""
 
-    async def asks(store: Any) -> Any:
-        current_step().emit("x", "asks")
-        return wait_for("go", then="b")
-
-    async def goes(store: Any) -> str:
-        current_step().emit("x", "goes")
-        return "end"
-
-    handle = await kernel.start(flow_of(asks).register("b", task(goes)), {}, run_id="r")
+    handle = await kernel.start(asking_flow(), {}, run_id="r")
     readers = [handle.stream("x") for _ in range(2)]
     assert [(await anext(reader)).value for reader in readers] == ["asks", "asks"]
     rest = [asyncio.create_task(all_of(reader)) for reader in readers]
