@@ -73,12 +73,11 @@ class Append:
         rest: the fields that most commits leave unset.
         consumed: the keys of the consumed signals, as columns have them.
         more: statements for the same transaction, which do nothing unless the commit is applied in it.
-        ends: whether the run ends or is parked, of which other backends are notified after the commit.
     """
 
     news = None
 
-    __slots__ = ("awaits", "consumed", "ends", "line", "more", "plain", "rest", "run_id", "size")
+    __slots__ = ("awaits", "consumed", "line", "more", "plain", "rest", "run_id", "size")
 
     def __init__(self, commit: Commit, entry: AuditEntry | None = None) -> None:
         self.run_id = commit.run_id
@@ -104,7 +103,6 @@ class Append:
             self.follow_with(streams.committed(commit.run_id, self.mark, commit.chunks), size_of_all(commit.chunks))
         if entry is not None:
             self.follow_with(committed(commit, self.mark, entry))
-        self.ends = commit.release or status.finished
 
     @property
     def mark(self) -> int:

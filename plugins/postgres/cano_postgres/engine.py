@@ -147,13 +147,8 @@ class Engine:
         try:
             tail = await self._writer.do(work)
         finally:  # a cancelled commit may have been applied
-            if work.ends:
-                self._ends.add(commit.run_id)
-            if commit.chunks:
-                self._streamed.add(commit.run_id)
-        if tail >= self._settings.snapshot_every:
-            with suppress(StoreError):  # the commit is applied; the next one tries again
-                await self._fold(commit.run_id)
+            self._tell(commit)
+        await self._fold_if_long(commit.run_id, tail)
 
     async def rewrite(self, commit: Commit, entries: Sequence[Transition]) -> None:
         while (work := await self._reader.ask(rewriting, commit, entries, run_id=commit.run_id)) is None:
@@ -253,13 +248,21 @@ class Engine:
 
     async def _committed(self, commit: Commit, tail: int) -> None:
         """Do what follows a commit in a transaction."""
+        self._tell(commit)
+        await self._fold_if_long(commit.run_id, tail)
+
+    def _tell(self, commit: Commit) -> None:
+        """Let other backends be notified of a commit."""
         if commit.release or commit.status.finished:
             self._ends.add(commit.run_id)
         if commit.chunks:
             self._streamed.add(commit.run_id)
+
+    async def _fold_if_long(self, run_id: str, tail: int) -> None:
+        """Compact a journal with that many entries after its snapshot."""
         if tail >= self._settings.snapshot_every:
             with suppress(StoreError):  # the commit is applied; the next one tries again
-                await self._fold(commit.run_id)
+                await self._fold(run_id)
 
     # reading
 
