@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from cano import Codec, ConfigurationError, Executor, StoreView, TaskConfig, WorkerLostError, current_step
+from cano import Call, Codec, ConfigurationError, Executor, StoreView, TaskConfig, WorkerLostError, current_step
 from cano.engine.ports import BoundState, Host, call_of, described
 
 from cano_remote.executing import execute
@@ -62,7 +62,7 @@ class Sender:
         # the values apart, since the other process first learns from the header which classes they may have
         values = self._codec.encode([described(step), value])
         request = self._codec.encode([self._header, context, values])
-        answer = unpacked(await self._submitted(request), self._codec)
+        answer = unpacked(await self._submitted(call_of(step, self._config, execute, request)), self._codec)
         if isinstance(answer, Exception):
             raise answer
         if self._whole:
@@ -72,11 +72,10 @@ class Sender:
                 argument.reads.update(answer.reads)
         return answer.result
 
-    async def _submitted(self, request: bytes) -> bytes:
+    async def _submitted(self, call: Call) -> bytes:
         """Return the packed answer. A lost worker does not count as an attempt: another one gets the call."""
         losses = 0
         while True:
-            call = call_of(current_step(), self._config, execute, request)
             try:
                 with self._hold():  # virtual time must not pass while another process works
                     answer: bytes = await self._executor.submit(call)
