@@ -15,7 +15,7 @@ from cano.records import RunStatus
 from cano.run_filter import RunFilter
 from cano.search_attributes import AttributeRange, both, encoded, ranges
 from cano.signals import Signal
-from cano.testing.contract_base import NOW, Contract, clause, loaded, new_run, raised, step, values
+from cano.testing.contract_base import NOW, Contract, check_pages, clause, loaded, new_run, raised, step, values
 
 VALUES: Sequence[Any] = (
     "", "a", "a\0", "ab", "b", "ä", "Z\ufffd", "Z\U0001f600", "10", -(10**20), Decimal("-2.50"), -2, -1.5, 0, 0.1,
@@ -84,11 +84,7 @@ class AttributeClauses(Contract):
             filter = RunFilter(*wanted)._replace(attributes=these, **more)
             expected = [run.run_id for run in every if filter.matches(run)]
             assert await store.count(filter) == len(expected), filter
-            page = await store.runs(filter._replace(limit=2))
-            assert [run.run_id for run in page] == expected[:2], filter
-            if page:
-                rest = await store.runs(filter._replace(after=page[-1].place))
-                assert [run.run_id for run in rest] == expected[2:], filter
+            await check_pages(store, filter, expected)
 
     @clause
     async def test_runs_are_counted(self, store: StoreBackend) -> None:

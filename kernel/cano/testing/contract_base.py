@@ -15,6 +15,7 @@ from cano.errors import ConfigurationError, StoreError, StoreUnavailableError
 from cano.kernel.kernel import Kernel
 from cano.protocols import Capabilities, StoreBackend
 from cano.records import Commit, RunRecord, RunStatus, Transition
+from cano.run_filter import RunFilter
 
 NOW = 1_700_000_000.123456
 LATER = NOW + 30
@@ -239,6 +240,15 @@ async def raised(kind: type[ErrorT], call: Awaitable[Any]) -> ErrorT:
     except kind as error:
         return error
     raise AssertionError(f"{kind.__name__} was not raised; the answer was {answer!r}")
+
+
+async def check_pages(store: StoreBackend, filter: RunFilter, expected: Sequence[str]) -> None:
+    """Check that a list of the expected runs comes in two pages: two runs, and the rest."""
+    page = await store.runs(filter._replace(limit=2))
+    assert [run.run_id for run in page] == [*expected[:2]], filter
+    if page:
+        rest = await store.runs(filter._replace(after=page[-1].place))
+        assert [run.run_id for run in rest] == [*expected[2:]], filter
 
 
 def _explain_failures() -> None:

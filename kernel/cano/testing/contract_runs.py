@@ -8,7 +8,18 @@ from typing import Any
 from cano.protocols import StoreBackend
 from cano.records import RunRecord, RunStatus, Wait
 from cano.run_filter import RunFilter
-from cano.testing.contract_base import NOW, Contract, clause, free_run, loaded, new_run, step, value, values
+from cano.testing.contract_base import (
+    NOW,
+    Contract,
+    check_pages,
+    clause,
+    free_run,
+    loaded,
+    new_run,
+    step,
+    value,
+    values,
+)
 
 
 class RunsClauses(Contract):
@@ -86,11 +97,7 @@ class RunsClauses(Contract):
             expected = [run.run_id for run in every if filter.matches(run)]
             assert {run.run_id for run in await store.runs(filter)} == {*expected}, filter
             if store.capabilities.pages:
-                page = await store.runs(filter._replace(limit=2))
-                assert [run.run_id for run in page] == expected[:2], filter
-                if page:
-                    rest = await store.runs(filter._replace(after=page[-1].place))
-                    assert [run.run_id for run in rest] == expected[2:], filter
+                await check_pages(store, filter, expected)
 
     @clause
     async def test_the_status_is_the_stored_one(self, store: StoreBackend) -> None:
