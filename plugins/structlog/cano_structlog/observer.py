@@ -9,7 +9,6 @@ from typing import Any
 
 from cano import hookimpl
 
-from cano_structlog.bound import SENT, bound_from_text
 from cano_structlog.events import EVENTS, FAILURES
 from cano_structlog.settings import LogSettings
 
@@ -37,6 +36,8 @@ class RunLog:
     @hookimpl(optionalhook=True)
     def cano_receive_context(self, context: Mapping[str, str]) -> AbstractContextManager[None] | None:
         """Bind what was bound in the process of the run, in the process of an executor."""
+        from cano_structlog.bound import SENT, bound_from_text  # late: only processes of executors receive calls
+
         return bound_from_text(context[SENT]) if SENT in context else None
 
     @hookimpl
