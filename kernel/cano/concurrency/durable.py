@@ -13,6 +13,8 @@ from cano.errors import RunInterruptedError
 from cano.model.result import RunResult
 from cano.model.task import StateT
 from cano.options import text
+from cano.runtime.clock import SystemClock
+from cano.runtime.teardown import reap
 
 if TYPE_CHECKING:
     from cano.concurrency.batch import ConcurrentWorkflow, ConcurrentWorkflowStatus, WaitStrategy, WorkflowResult
@@ -53,9 +55,7 @@ class DurableBatch(Generic[StateT]):
     """
 
     def __init__(self, owner: ConcurrentWorkflow[StateT], inputs: Any, run_id: str, wait: WaitStrategy) -> None:
-        self._owner = owner
-        self._inputs = inputs
-        self._wait = wait
+        self._owner, self._inputs, self._wait = owner, inputs, wait
         self.run_id = run_id
         self.status: ConcurrentWorkflowStatus | None = None
 
@@ -85,8 +85,7 @@ class DurableBatch(Generic[StateT]):
                     break
                 await news.wait()
         finally:
-            work.cancel()
-            await asyncio.wait([work])
+            await reap([work], SystemClock())
         work.result()
 
     async def _execute(self, deliver: Any) -> ConcurrentWorkflowStatus:
