@@ -930,7 +930,7 @@ class Kernel:
                 async for part in kernel.export_run("order-17"):
                     file.write(part)
 
-        The file of an encrypted store is encrypted with the store's keys, and so can be imported only by who has them.
+        The file of an encrypted store is encrypted, so that only a kernel with the store's keys can import it.
 
         Args:
             run_id: the run. It may be executed meanwhile; the file has one moment of it.

@@ -400,7 +400,7 @@ async def test_secrets_stay_where_they_are(place: str | StoreBackend, home: str)
 
 
 async def test_a_file_of_an_encrypted_store(url_of: Callable[[str], str], home: str, keys: None) -> None:
-    """Only who has the key imports it; a changed one is refused."""
+    """A kernel without the key cannot import it; a changed file is refused."""
     async with Kernel(store=url_of("sqlite") + "?codec=zstd,encrypt", **OPTIONS) as kernel:
         await ended(kernel, Order().flow(), "one")
         file = await exported(kernel, "one")

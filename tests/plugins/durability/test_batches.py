@@ -304,7 +304,7 @@ async def test_two_callers_share_a_batch(world: World, kernel: Kernel, works: Wo
 
 
 async def test_another_process_recovers_the_children(world: World, kernel: Kernel, works: Works) -> None:
-    """A worker without the inputs executes the children that were begun, and leaves the batch to who can feed it."""
+    """A worker without the inputs executes the children that were begun, but not the batch itself."""
     gate = works.gate(2)
     async with Begun(world, works.batch(kernel, numbers(8), limit=2)):
         await world.clock.advance(2)
