@@ -30,6 +30,9 @@ from cano import (
 from cano_durability.keys import STREAMS
 from cano_durability.streaming.chunks import Unit, add_span
 from cano_durability.streaming.emitting import BUFFER
+from cano_durability.streaming.streams import PAGE
+
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from tests.plugins.durability.conftest import World
@@ -397,6 +400,31 @@ async def test_two_readers_learn_of_the_end_at_once(kernel: Kernel) -> None:
     assert await asyncio.gather(*rest) == [["goes"], ["goes"]]  # the clock does not move
     keeper: Any = kernel.keeper
     assert keeper._streams._stops == {}
+
+
+async def test_a_slow_reader_reads_several_pages_of_a_run_that_has_stopped(kernel: Kernel) -> None:
+    """It asks for the end as soon as it has read the last page, although it has asked once, early in the run."""
+    began, read = asyncio.Event(), asyncio.Event()
+
+    async def emits(store: Any) -> str:
+        await began.wait()
+        for number in range(3 * PAGE):
+            await current_step().emit("x", number, flush=True)
+            await reached(kernel, number + 1)  # so that each item is a chunk
+            if number == 0:
+                await read.wait()
+        return "end"
+
+    handle = await kernel.start(flow_of(emits), {}, run_id="r")
+    reader = handle.stream("x")
+    first = asyncio.ensure_future(anext(reader))
+    keeper: Any = kernel.keeper
+    await until(lambda: "r" in keeper._waiters.run_ids)  # it has asked, and waits
+    began.set()
+    assert (await first).value == 0
+    read.set()
+    await handle.result()
+    assert await all_of(reader) == list(range(1, 3 * PAGE))  # the clock does not move
 
 
 def test_successive_chunks_of_a_unit_are_one_span() -> None:

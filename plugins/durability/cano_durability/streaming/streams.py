@@ -163,6 +163,7 @@ class Streams:
                     if not chunks and not follow:
                         return
                     if not chunks:  # the last one may come before the answer
+                        stopped.clear()
                         ended, asked = await self._has_ended(run_id, local), clock.monotonic()
                         if ended and not (chunks := await self._read(run_id, channel, after, local)):
                             return
@@ -174,7 +175,6 @@ class Streams:
                             yield item
                     # then the run has probably ended, or it takes no time to learn that it has not
                     asks = stopped.is_set() or run_id in self._kernel.active
-                    stopped.clear()
                     soon = asks or local is not None or changed.done() or asked + SOON <= clock.monotonic()
                     if chunks and soon:
                         continue
