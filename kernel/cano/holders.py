@@ -28,9 +28,9 @@ def is_held(record: RunRecord, now: float) -> bool:
 
 
 def is_queued(record: RunRecord) -> bool:
-    """Return whether a run was submitted, and no process has claimed it yet. One with a delay is parked until then."""
-    never_held = record.holder is None and record.token == record.seq == 0
-    return never_held and record.status is RunStatus.RUNNING
+    """Return whether a run was submitted, and has not begun. One with a delay is parked until then."""
+    unbegun = record.seq == 0 and (record.token == 0 or record.updated < record.created)
+    return unbegun and record.holder is None and record.status is RunStatus.RUNNING
 
 
 def lives(holder: str) -> bool | None:

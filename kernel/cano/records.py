@@ -130,7 +130,7 @@ class RunRecord(NamedTuple):
         wait: a parked run's wait; otherwise None.
         payload: the payload of the signal that woke the run, for the next step.
         parent: id of the run that started this one as a sub-workflow, or None.
-        created, updated: wall-clock seconds.
+        created, updated: wall-clock seconds. If a run was claimed and released before it began, `updated` is less.
         holder, expires: the lease's holder, and the wall-clock seconds when the lease expires; None without a lease.
         token: the fencing token, which rises by one with each claim.
         own: the engine's own values by name, beside the data: whatever a key of the data is, it is none of these.

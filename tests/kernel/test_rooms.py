@@ -25,7 +25,7 @@ BUDGETS = {
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
 DURABILITY = {
-    "": 2_294, "batches": 419, "bulk": 138, "carrying": 338, "families": 95, "inspection": 712, "lateness": 304,
+    "": 2_310, "batches": 419, "bulk": 138, "carrying": 338, "families": 95, "inspection": 712, "lateness": 304,
     "looking": 144, "outbox": 84, "recovery": 620, "run_files": 381, "sealing": 881, "searching": 142,
     "selecting": 250, "streaming": 621, "transacting": 112, "stores": 76, "submitting": 78,
 }  # fmt: skip

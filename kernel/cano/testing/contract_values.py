@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -39,7 +40,10 @@ class ValueClauses(Contract):
 
     @clause
     async def test_every_field_survives(self, store: StoreBackend) -> None:
-        """Every field of a record is returned exactly, floats to their last bit, after `create` and after a commit."""
+        """Every field of a record is returned exactly, floats to their last bit, after `create` and after a commit.
+
+        The time of a commit may be before the one of the commit before it, and before the run's creation.
+        """
         third = NOW + 1 / 3
         run = new_run(
             workflow="flöw", version="1.0-β", fingerprint="", state="État", seq=2**33, status=RunStatus.PARKED,
@@ -61,6 +65,10 @@ class ValueClauses(Contract):
         assert (after.error, after.wait, after.payload) == (error, wait, value(store, "p"))
         same = ("workflow", "version", "fingerprint", "parent", "created", "holder", "expires", "token", "data")
         assert [getattr(after, name) for name in same] == [getattr(run, name) for name in same]
+
+        earlier = math.nextafter(third, -math.inf)
+        await store.commit(change._replace(expected_seq=change.seq, at=earlier))
+        assert await loaded(store) == after._replace(updated=earlier)
 
     @clause
     async def test_every_status_survives(self, store: StoreBackend) -> None:

@@ -156,7 +156,7 @@ class Claimer:
                 return None
             try:
                 left = await self.was_left(plan, record, token)
-                new = record.holder is None and record.updated == record.created
+                new = record.holder is None and record.updated <= record.created
                 record = await self._stored.load(run_id)  # it may have changed before the claim
                 return await self._continued(Claim(plan, record, since, new, left, True, resume_ended, timeout, audit))
             except BaseException:
@@ -176,7 +176,7 @@ class Claimer:
             record = uncapped(self._stored.values, self._stored.migrated(claimed.record))
             plan = self._stored.plan_of(claimed.record.workflow)
             assert plan is not None  # its definition was one of those asked for
-            new = record.updated == record.created
+            new = record.updated <= record.created
             return await self._continued(Claim(plan, record, since, new, signals=claimed.signals))
         except BaseException:
             await self._leases.release(claimed.run_id, claimed.token)
@@ -214,7 +214,9 @@ class Claimer:
                 self._watchlist.continued(run)
                 self._look_after(run)
                 return run
-        await self._stored.backend.release(record.run_id, record.token)
+            await self._stored.backend.release(record.run_id, record.token)
+        else:
+            await self._stored.put_back(record)
         return None
 
     def _kills(self, record: RunRecord) -> int:
@@ -336,7 +338,8 @@ class Claimer:
             journal.remember(DEFINITION, definition)
         if record.status is RunStatus.RUNNING and RETRY not in record.own:
             values[RETRY] = began = [0, stored.now() if claim.new else record.updated]
-            if audit or own or state != record.state or (claim.new and plan.by_name[state].total_timeout is not None):
+            begins = claim.new and (record.updated < record.created or plan.by_name[state].total_timeout is not None)
+            if audit or own or state != record.state or begins:
                 own |= encode({RETRY: began}, record.run_id)  # since this commit is not when it began
         outcome, error, failed, began_at = _step_values(record, values, self._kernel.clock)
         ended = plan.by_name[state].is_exit and not overdue

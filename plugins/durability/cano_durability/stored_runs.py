@@ -47,6 +47,7 @@ from cano_durability.keys import (
 )
 from cano_durability.lateness.expectations import uncapped
 from cano_durability.patience import Holding, despite_cancellation
+from cano_durability.restating import is_unbegun, put_back
 from cano_durability.streaming.emitting import Emitter
 from cano_durability.values import Values
 from cano_durability.waits import KeptWait, kept_wait, older_wait
@@ -208,11 +209,19 @@ class StoredRuns:
             for status in (RunStatus.RUNNING, RunStatus.PARKED):
                 for found in await self.backend.runs(RunFilter(status=status)):
                     if (found.holder, found.expires) == (self.holder, expires):
-                        await self.backend.release(found.run_id, found.token)
+                        await self.put_back(found)
 
         with suppress(StoreError):  # the leases then expire by themselves
             if self.durable:
                 await despite_cancellation(release(), self.clock)
+
+    async def put_back(self, record: RunRecord) -> None:
+        """Release a run that this kernel has just claimed. One that had not begun waits for a worker again."""
+        if record.status is RunStatus.RUNNING and is_unbegun(record):
+            with suppress(ConflictError):  # the lease has expired, and another process has claimed the run
+                await self.backend.commit(put_back(record))
+        else:
+            await self.backend.release(record.run_id, record.token)
 
     async def let_go(self, run_id: str, expires: float | None) -> bool:
         """Release the lease of a run that a failed or cancelled call may have got. Return whether it had.

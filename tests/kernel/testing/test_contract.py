@@ -261,6 +261,8 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
     "rounds times": (
         {"create": lambda s, honest, run: honest(run._replace(created=round(run.created, 6)))},
         "every_field_survives"),
+    "has only later times": (
+        altered(at=lambda s, c: max(c.at, known(s, c.run_id).updated)), "every_field_survives"),
     "has no word for cancelled": (
         altered(status=lambda s, c: RunStatus.FAILED if c.status is RunStatus.CANCELLED else c.status),
         "every_status_survives"),

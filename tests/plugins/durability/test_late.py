@@ -396,3 +396,63 @@ async def test_what_a_broken_observer_raises_is_counted(world: World, told: Told
     await world.clock.advance(11)
     assert told.which == ["run"]
     assert sum(kernel.observer_errors.values()) == 1
+
+
+@pytest.mark.parametrize("delay", [None, 500], ids=["queued", "delayed"])
+async def test_a_run_that_waits_for_a_worker_stays_queued(
+    world: World, told: Told, others: Told, delay: float | None
+) -> None:
+    """A run that is reported before it began is as it was; it is interrupted only if it is so after it has begun."""
+    client = await world.kernel()
+    flow = Flow(within=90)
+    busy, worker = Flow(within=90), await world.kernel(plugins=[told])
+    busy.gate.clear()
+    if delay is None:
+        await client.submit(flow.flow, {}, run_id="o-0")
+    await worker.recover(busy.flow, concurrency=1)
+    await client.submit(flow.flow, {}, run_id="o-1", delay=delay)
+    for _ in range(2):
+        await world.clock.advance(100)
+        if delay is not None:
+            await worker.signal("o-1", "early")  # which wakes it
+            await world.settle()
+        assert [late.status for late in told.late if late.run_id == "o-1"] == [
+            RunStatus.QUEUED if delay is None else RunStatus.PARKED
+        ]
+        assert (await client.get("o-1")).status is (RunStatus.QUEUED if delay is None else RunStatus.PARKED)
+        assert (await client.explain("o-1")).reason is (Standstill.QUEUED if delay is None else Standstill.DELAYED)
+        assert len(await client.runs(status="queued")) == (delay is None)
+        assert await client.runs(status="interrupted").count() == 0
+    await world.close(worker)  # with the other run, if there is one, which has begun
+    if delay is not None:
+        await world.clock.advance(delay)
+    other, again = await world.kernel(plugins=[others]), Flow(within=90)
+    again.gate.clear()
+    assert len(await other.recover(again.flow)) == 2 - (delay is not None)
+    await world.close(other)
+    assert (await client.get("o-1")).status is RunStatus.INTERRUPTED
+    assert others.late == []
+
+
+async def test_a_worker_that_stops_gives_queued_runs_back(world: World) -> None:
+    """What a worker has claimed, and does not begin because it is closed, is queued as before."""
+    client, worker, flow = await world.kernel(), await world.kernel(), Flow().flow
+    await client.submit(flow, {}, run_id="o-1")
+    store = world.store(worker).backend
+    load, claim = store.load, store.claim_ready  # type: ignore[attr-defined]
+
+    async def claimed(*given: Any) -> Any:
+        found = await claim(*given)
+        worker.closed = True
+        return found
+
+    store.claim_ready = claimed  # type: ignore[attr-defined]
+    try:
+        assert await worker.recover(flow) == []
+    finally:
+        worker.closed = False
+        del store.claim_ready  # type: ignore[attr-defined]
+    found = await load("o-1")
+    assert found is not None
+    assert found.token == 1
+    assert (await client.get("o-1")).status is RunStatus.QUEUED

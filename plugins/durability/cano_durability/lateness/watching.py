@@ -15,7 +15,7 @@ from cano_durability.lateness.expectations import Lateness, known_lateness, late
 from cano_durability.outbox.known import read_notices
 from cano_durability.recovery.leases import journal_of
 from cano_durability.recovery.waiting import Alarms
-from cano_durability.restating import restated
+from cano_durability.restating import put_back
 from cano_durability.stored_runs import StoredRuns
 
 _log = logging.getLogger("cano")
@@ -142,8 +142,8 @@ class LateRuns:
     ) -> Wait | None:
         """Commit what is late of a run whose lease this kernel has just claimed, and `own`; release it, and report it.
 
-        `status` is the run's before the claim. Return the wait that its record then has. The record's `updated` stays:
-        the step may have begun then.
+        `status` is the run's before the claim. Return the wait that its record then has. The record's `updated` stays,
+        since the step may have begun then, and so does the status of a run that waits for a worker.
         """
         values, now = self._stored.values, self._stored.now()
         known = lateness_of(values, record)
@@ -158,9 +158,8 @@ class LateRuns:
         if wait is not None:
             wait, capped = known.capped(plan, wait)
             own = own | capped
-        commit = restated(record, record.token, record.updated)
         encoded = values.encode_own(own, record.run_id)
-        await self._stored.backend.commit(commit._replace(own=encoded, wait=wait, release=True))
+        await self._stored.backend.commit(put_back(record)._replace(own=encoded, wait=wait))
         for late in found:
             self.report(plan, late)
         return wait

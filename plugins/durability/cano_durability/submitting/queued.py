@@ -9,9 +9,9 @@ COUNTED = 100
 
 
 def is_delayed(record: RunRecord) -> bool:
-    """Return whether a run is parked because it was submitted with a delay, and no process has claimed it yet."""
-    never_held = record.holder is None and record.token == record.seq == 0
-    return never_held and record.status is RunStatus.PARKED and record.wait is not None and record.wait.signal is None
+    """Return whether a run is parked because it was submitted with a delay, and has not begun."""
+    parked = record.status is RunStatus.PARKED and record.wait is not None and record.wait.signal is None
+    return parked and is_queued(record._replace(status=RunStatus.RUNNING))
 
 
 async def queued_before(backend: StoreBackend, record: RunRecord) -> str:
