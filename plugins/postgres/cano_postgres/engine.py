@@ -61,7 +61,7 @@ class Engine:
         tell = partial(self._reader.ask, notices.tell, channel, notices.sender(self._writer.key))
         self._streamed = Ends(tell, logging.getLogger("cano.postgres"))
         self._streams = Listener(settings, self._writer.key, channel)
-        self._transactions = Transactions(settings, notices.sender(self._writer.key), self._committed)
+        self._transactions = Transactions(settings, notices.sender(self._writer.key), self._committed, closed)
 
     async def exists(self) -> bool:
         """Return whether the tables exist. Raise the same errors as `open`."""

@@ -23,7 +23,8 @@ from cano_postgres.settings import Settings
 from cano_postgres.signals import ANSWERED, LOCK, Put
 from cano_postgres.work import Statement, carry_out
 
-_LOCK_RUN = "SELECT seq, token FROM runs WHERE run_id = %s FOR UPDATE"
+_LOCK_RUN = "SELECT seq, token, txid_current() FROM runs WHERE run_id = %s FOR UPDATE"
+_FATE = "SELECT txid_status(%s)"
 _THEIRS = sql.SQL("SET LOCAL search_path TO DEFAULT")
 
 
@@ -34,15 +35,24 @@ class Transactions:
         settings: the store's settings.
         sender: the prefix of the store's notifications.
         committed: called after a commit, with the length of the run's tail.
+        closed: makes the error of a closed store.
     """
 
     def __init__(
-        self, settings: Settings, sender: str, committed: Callable[[Commit, int], Coroutine[Any, Any, None]]
+        self,
+        settings: Settings,
+        sender: str,
+        committed: Callable[[Commit, int], Coroutine[Any, Any, None]],
+        closed: Callable[[], StoreUnavailableError],
     ) -> None:
         self.settings = settings
         self.committed = committed
         self.sender = sender
         self.ours = sql.SQL("SET LOCAL search_path TO {}").format(sql.Identifier(settings.schema))
+        self.number = sql.SQL("SELECT txid_current_if_assigned(), set_config('search_path', {}, true)").format(
+            sql.Literal(sql.Identifier(settings.schema).as_string(None))
+        )
+        self._refused = closed
         self._idle: list[Connection] = []
         self._closed = False
 
@@ -90,16 +100,20 @@ class Transactions:
         return None if found is None else (found[0], found[1])
 
     async def _connection(self) -> Connection:
-        while self._idle:
+        while self._idle and not self._closed:
             connection = self._idle.pop()
             if not connection.closed:
                 return connection
+        if self._closed:
+            raise self._refused()
         try:
             connection = await AsyncConnection[tuple[Any, ...]].connect(**keywords(self.settings))
         except (psycopg.Error, OSError) as error:
             raise unreachable(error, self.settings.label) from error
         try:
             await prepare(connection, self.settings, sql.SQL("RESET search_path"))
+            if self._closed:  # meanwhile
+                raise self._refused()
         except BaseException:
             await connection.close()
             raise
@@ -126,14 +140,16 @@ class Transaction:
         self._ending: asyncio.Task[None] | None = None
         self._ended = "it has ended"
         self._signalled: list[str] = []
+        self._number = 0
 
     async def begin(self, token: int, seq: int) -> None:
         milliseconds = max(1, int(self._timeout * 1000))
         limit = sql.SQL("SET LOCAL idle_in_transaction_session_timeout TO {}").format(sql.Literal(milliseconds))
         await self.connection.execute(sql.SQL("; ").join([sql.SQL("BEGIN"), limit, self._owner.ours]), prepare=False)
         found = await (await self.connection.execute(_LOCK_RUN, (self._run_id,))).fetchone()
-        if found != (seq, token):
-            raise stale(self._run_id, seq, token, found)
+        if found is None or found[:2] != (seq, token):
+            raise stale(self._run_id, seq, token, found and found[:2])
+        self._number = found[2]
         await self.connection.execute(_THEIRS, prepare=False)
         self._until = monotonic() + self._timeout  # it may have waited for another one
         self._timer = self._loop.call_later(self._timeout, self._expire)
@@ -149,6 +165,8 @@ class Transaction:
             if self.connection.closed:
                 self._check()  # the server has ended it, since it took too long
             raise
+        if self.connection.info.transaction_status == TransactionStatus.IDLE:
+            raise await self._over()  # before another statement is committed by itself
         return await cursor.fetchall() if cursor.description else []
 
     async def put_signal(self, run_id: str, signal: Signal) -> None:
@@ -163,7 +181,6 @@ class Transaction:
     async def commit(self, commit: Commit) -> None:
         self._check()
         try:
-            self._check_status()
             append = Append(commit)
             tail = await self._applied(append)
             if tail is None:
@@ -196,8 +213,13 @@ class Transaction:
         return append.outcome(rows[len(before) :], again=False)
 
     async def _ours(self, statements: Sequence[Statement]) -> Sequence[Sequence[tuple[Any, ...]]]:
-        """Execute statements of the store."""
-        await self.connection.execute(self._owner.ours, prepare=False)
+        """Execute statements of the store. Raise StoreError if a statement of the task has ended the transaction."""
+        if self.connection.info.transaction_status != TransactionStatus.INTRANS:
+            raise await self._over()
+        cursor = await self.connection.execute(self._owner.number, prepare=False)
+        ((number, _),) = await cursor.fetchall()
+        if number != self._number:
+            raise await self._over()
         rows = await carry_out(self.connection, statements)
         await self.connection.execute(_THEIRS, prepare=False)
         return rows
@@ -261,13 +283,30 @@ class Transaction:
                 f"the transaction of run {self._run_id} cannot be used: {self._ended}", run_id=self._run_id
             )
 
-    def _check_status(self) -> None:
+    async def _over(self) -> StoreError:
+        """Return the error for a transaction that is not open or has failed, and roll back what the task has begun."""
         status = self.connection.info.transaction_status
-        if status == TransactionStatus.INTRANS:
-            return
-        problem = "a statement of the task failed, and the task caught the error; use a savepoint"
-        if status == TransactionStatus.IDLE:
-            problem = "a statement of the task ended it"
-        elif status == TransactionStatus.UNKNOWN:
-            problem = "its connection is lost"
-        raise StoreError(f"the transaction of run {self._run_id} cannot be committed: {problem}", run_id=self._run_id)
+        if status == TransactionStatus.UNKNOWN:
+            return self._refusal("its connection is lost")
+        if status != TransactionStatus.IDLE:
+            await self.connection.execute("ROLLBACK", prepare=False)
+        ((fate,),) = await (await self.connection.execute(_FATE, (self._number,), prepare=False)).fetchall()
+        if status == TransactionStatus.INERROR and fate != "committed":
+            return self._refusal("a statement of the task failed, and the task caught the error; use a savepoint")
+        first = "committed" if fate == "committed" else "rolled back"
+        rest = "each statement by itself"
+        if status != TransactionStatus.IDLE:
+            rest = "but for the transaction that it began last, which is rolled back"
+        problem = (
+            f"a statement of the task ended it. What the task had executed in it is {first}; what it executed after "
+            f"that is committed, {rest}; the step's data and transition are not committed. Leave COMMIT and ROLLBACK "
+            "to the step; a savepoint undoes a part"
+        )
+        self._ended = problem
+        if self._ending is None:
+            self._ending = self._loop.create_task(self._roll_back(), name="cano-postgres rollback")
+        return self._refusal(problem)
+
+    def _refusal(self, problem: str) -> StoreError:
+        run_id = self._run_id
+        return StoreError(f"the transaction of run {run_id} cannot be committed: {problem}", run_id=run_id)

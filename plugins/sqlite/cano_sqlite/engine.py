@@ -76,6 +76,7 @@ class Engine:
         """Let the threads finish their jobs, and wait until they have ended."""
         await self._news.close()
         self._stop()
+        self._transactions.is_closed = True
         own = self._transactions.worker
         if own is not None:
             own.stop()

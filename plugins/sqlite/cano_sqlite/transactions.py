@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
-from cano import Commit, ConfigurationError, RunStatus, Signal, StoreError
+from cano import Commit, ConfigurationError, RunStatus, Signal, StoreError, StoreUnavailableError
 from cano_msgspec.packing import stale
 
 from cano_sqlite import signals
@@ -32,6 +32,10 @@ class Transactions:
     """The transactions of one open store, one at a time. The thread is started with the first one.
 
     While one is open, the writing thread waits as it does for another process.
+
+    Attributes:
+        worker, hand: the thread and its jobs, as soon as there was a transaction.
+        is_closed: whether the store was closed, so that none begins.
     """
 
     def __init__(self, settings: Settings, closed: str, news: News) -> None:
@@ -41,11 +45,14 @@ class Transactions:
         self._turn = asyncio.Lock()
         self.worker: Worker | None = None
         self.hand: Hand | None = None
+        self.is_closed = False
 
     async def begin(self, run_id: str, token: int, seq: int, timeout: float) -> Transaction:
         """See `TransactionalStore.begin`."""
         await self._turn.acquire()
         try:
+            if self.is_closed:
+                raise StoreUnavailableError(self._closed)
             if self.worker is None:
                 self.hand = Hand(self._settings)
                 self.worker = Worker("cano-sqlite transactions", self.hand, self._closed)

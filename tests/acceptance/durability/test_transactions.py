@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,10 @@ from cano import (
     SerializationError,
     Signal,
     StoreError,
+    StoreUnavailableError,
     SubWorkflow,
     TaskConfig,
+    TaskError,
     Transaction,
     Workflow,
     current_step,
@@ -222,6 +225,52 @@ async def test_a_caught_error_of_postgresql(bank: Bank) -> None:
         with pytest.raises(StoreError, match="use a savepoint"):
             await kernel.run(flow_of(body), run_id="r")
     assert bank.paid == []
+
+
+@pytest.mark.parametrize("url", ["postgres"], indirect=True)
+@pytest.mark.parametrize(
+    ("end", "said", "paid"),
+    [
+        ("COMMIT", "executed in it is committed; .*, each statement by itself", ["lamp"]),
+        ("COMMIT; BEGIN", "executed in it is committed; .*, but for the transaction that it began last", ["lamp"]),
+        ("COMMIT; BEGIN; SELECT 1 / 0", "executed in it is committed; .* that it began last", ["lamp"]),
+        ("ROLLBACK", "executed in it is rolled back; .*, each statement by itself", []),
+    ],
+)
+@pytest.mark.parametrize("by_itself", [True, False])
+async def test_a_task_that_ends_its_transaction(
+    bank: Bank, end: str, said: str, paid: list[str], by_itself: bool
+) -> None:
+    """PostgreSQL obeys. The error says what is committed, and neither the step nor a statement after it is."""
+
+    async def body(store: Any) -> str:
+        async with current_step().transaction() as tx:
+            await bank.pay(tx, "lamp")
+            with suppress(psycopg.errors.DivisionByZero):
+                if not by_itself:
+                    await tx.execute(end)
+                for statement in end.split("; ") if by_itself else ():
+                    await tx.connection.execute(statement)
+            if end == "COMMIT; BEGIN":
+                await bank.pay(tx, "chair")
+            store["paid"] = True
+        return "end"
+
+    async with Kernel(store=bank.url) as kernel:
+        with pytest.raises((StoreError, TaskError), match=f"a statement of the task ended it.*{said}"):
+            await kernel.run(flow_of(body), run_id="r")
+        view = await kernel.get("r")
+        assert (bank.paid, view.seq, dict(view.data)) == (paid, 0, {})
+
+
+async def test_a_closed_store_begins_none(bank: Bank) -> None:
+    """A transaction that is begun when the store has been closed is refused, and connects nowhere."""
+    backend: Any = Kernel().store_at(bank.url)[0]
+    await backend.open()
+    engine = backend._opened()
+    await engine.close()
+    with pytest.raises(StoreUnavailableError, match="was closed"):
+        await engine.begin("r", 1, 0, 1.0)
 
 
 @pytest.mark.parametrize("url", ["postgres"], indirect=True)
