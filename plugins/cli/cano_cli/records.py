@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from cano import CanoError, Kernel, RunRecord, RunStatus, Wait, is_held, is_queued
+from cano import CanoError, Kernel, LateRun, RunRecord, RunStatus, Wait, is_held, is_queued
 
 from cano_cli.hints import word
 from cano_cli.times import iso, when
@@ -42,26 +42,14 @@ def waits_for(wait: Wait | None) -> str:
     return ",".join(parts)
 
 
-async def with_own_waits(
-    kernel: Kernel, records: Sequence[RunRecord], known: MutableMapping[tuple[str, int], Wait | None]
-) -> list[RunRecord]:
-    """Return the runs with their real waits. A listed wait ends earlier if the run will be late before.
-
-    Args:
-        kernel: the kernel on their store.
-        records: the runs.
-        known: the waits found by earlier calls, by run and step; those of this call are added.
-    """
+async def with_own_waits(kernel: Kernel, records: Sequence[RunRecord]) -> list[RunRecord]:
+    """Return the runs with their real waits. A listed wait ends earlier if the run will be late before."""
     found = []
     for record in records:
         if record.status is RunStatus.PARKED and record.wait is not None and record.wait.until is not None:
-            visit = record.run_id, record.seq
-            if visit not in known:
-                known[visit] = record.wait
-                with suppress(CanoError):  # it is corrupt, or was deleted meanwhile
-                    if (view := await kernel.get(record.run_id)).seq == record.seq:
-                        known[visit] = view.wait
-            record = record._replace(wait=known[visit])
+            with suppress(CanoError):  # it is corrupt, or was deleted meanwhile
+                if (view := await kernel.get(record.run_id)).seq == record.seq:
+                    record = record._replace(wait=view.wait)
         found.append(record)
     return found
 
@@ -100,6 +88,11 @@ def record_as_json(record: RunRecord, now: float) -> dict[str, Any]:
             "then": wait.then, "on_timeout": wait.on_timeout, "token": record.wait_token,
         },
     }  # fmt: skip
+
+
+def late_as_json(late: Iterable[LateRun]) -> list[dict[str, Any]]:
+    """Return that a run, its visit of a state, or both were found to be late, as JSON."""
+    return [{"step": each.step, "within": each.within, "due": iso(each.due)} for each in late]
 
 
 def counted(count: int, thing: str) -> str:

@@ -66,7 +66,7 @@ def runs(
         more = None if limit is None else limit + 1
         found = await kernel.runs(workflow=workflow, status=status, limit=more, where=where)
         if not as_json:  # which lists any number of runs, and this reads each
-            found = await with_own_waits(kernel, found, {})
+            found = await with_own_waits(kernel, found)
         return found, kernel.clock.time()
 
     found, now = with_store(settings, store, action)

@@ -16,7 +16,7 @@ from cano_cli.hints import command, filter_value, word
 from cano_cli.jsonable import dumps, jsonable
 from cano_cli.loading import load_flow
 from cano_cli.reasons import Reason, reason_of
-from cano_cli.records import counted, holder_of, record_as_json, status_of, waits_for
+from cano_cli.records import counted, holder_of, late_as_json, record_as_json, status_of, waits_for
 from cano_cli.safe_lines import line, lines
 from cano_cli.settings import Settings, flows_option, json_option, store_option
 from cano_cli.stores import backend_of, record_of, with_store
@@ -178,7 +178,7 @@ def _as_json(details: RunDetails) -> dict[str, Any]:
         "why": {"reason": explanation.reason.name, "text": why},
         "signals": list(view.signals),
         "children": list(view.children),
-        "late": [{"step": late.step, "within": late.within, "due": iso(late.due)} for late in view.late],
+        "late": late_as_json(view.late),
         "progress": None if view.progress is None else view.progress._asdict(),
         "attributes": dict(view.attributes),
         "traceback": None if view.error is None else view.error.traceback,

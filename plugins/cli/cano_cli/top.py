@@ -7,14 +7,14 @@ import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
-from cano import Kernel, RunRecord, RunStatus, TransientStoreError, Wait
+from cano import Kernel, LateRun, RunNotFoundError, RunRecord, RunStatus, SerializationError, TransientStoreError, Wait
 
 from cano_cli.completing import workflow_names
 from cano_cli.durations import METAVAR, duration
 from cano_cli.errors import one_line
 from cano_cli.hints import word
 from cano_cli.jsonable import dumps
-from cano_cli.records import detail_of, record_as_json, status_of, with_own_waits
+from cano_cli.records import detail_of, late_as_json, record_as_json, status_of
 from cano_cli.safe_lines import line
 from cano_cli.settings import Settings, json_option, store_option
 from cano_cli.stores import with_store
@@ -32,6 +32,22 @@ COLOURS = {"late": "yellow", "failed": "red", "running": "cyan", "parked": "dim"
 KINDS = tuple(COLOURS)
 WIDE = 80
 """The least width of a terminal in which workflow and state are shown, too."""
+ALL = MOST * len(KINDS)
+"""More rows than a look can have."""
+Version = tuple[str, int, int, float]
+"""A run, as long as it is unchanged: its id, `seq`, `token` and `updated`."""
+
+
+class Known(NamedTuple):
+    """Facts about a run that lists do not have.
+
+    Attributes:
+        wait: its real wait, if it is parked.
+        late: that it was found to be late; see `RunView.late`.
+    """
+
+    wait: Wait | None
+    late: tuple[LateRun, ...] = ()
 
 
 class Look(NamedTuple):
@@ -39,37 +55,44 @@ class Look(NamedTuple):
 
     Attributes:
         at: when it was, in seconds.
-        runs: the runs by kind, each the newest first; at most `MOST` of each.
+        runs: the runs by kind, each the newest first; at most `MOST` of each status.
         more: the kinds of which there are more.
+        late: that runs were found to be late, by run.
     """
 
     at: float
     runs: dict[str, list[RunRecord]]
     more: frozenset[str]
+    late: dict[str, tuple[LateRun, ...]]
 
 
 @click.command()
 @store_option
 @click.option("--workflow", metavar="NAME", shell_complete=workflow_names, help="Only runs of this workflow.")
+@click.option("--where", metavar="FILTER", help="Only runs that match, as in `cano runs`, but no status.")
 @click.option(
     "--interval", type=duration, default="2s", show_default=True, metavar=METAVAR, help="Time between two looks."
 )
 @json_option
 @click.pass_context
-def top(ctx: click.Context, *, store: str | None, workflow: str | None, interval: float, as_json: bool) -> None:
+def top(
+    ctx: click.Context, *, store: str | None, workflow: str | None, where: str | None, interval: float, as_json: bool
+) -> None:
     """Show live which runs are late, failed, running, parked or queued, until Ctrl-C.
 
-    Late is a run that no process executes, or that is parked although its time has come. Of each kind the newest 100
-    runs are read. With --json, or if the output is not a terminal, it is printed once. A run that takes longer than
-    its workflow expects counts only if it is one of these; `cano show RUN` says so.
+    Late is a run that no process executes, that is parked although its time has come, or that takes longer than its
+    workflow expects. Of each status the newest 100 runs are read, and of those that are shown, whether they take longer
+    than expected. With --json, or if the output is not a terminal, all of them are printed once.
+
+    Example: cano top --where "tenant = acme"
     """
     settings: Settings = ctx.obj
     live = sys.stdout.isatty() and not as_json
 
     async def action(kernel: Kernel) -> Look:
         if live:
-            await _watch(kernel, workflow, interval)
-        return await look(kernel, workflow)
+            await _watch(kernel, workflow, where, interval)
+        return await look(kernel, workflow, where)
 
     try:
         found = with_store(settings, store, action)
@@ -81,26 +104,62 @@ def top(ctx: click.Context, *, store: str | None, workflow: str | None, interval
         click.echo(dumps(_as_json(found), indent=2))
         return
     click.echo(summary(found))
-    rows = [[*map(line, _cells(kind, run, found.at, wide=True))] for kind, run in _rows(found, MOST * len(KINDS))]
+    rows = [[*map(line, _cells(kind, run, found, wide=True))] for kind, run in _rows(found, ALL)]
     for text in plain(rows or [["no such runs"]]):
         click.echo(text)
 
 
 async def look(
-    kernel: Kernel, workflow: str | None = None, waits: dict[tuple[str, int], Wait | None] | None = None
+    kernel: Kernel,
+    workflow: str | None = None,
+    where: str | None = None,
+    rows: int = ALL,
+    known: dict[Version, Known] | None = None,
 ) -> Look:
-    """Read the runs of each kind. `waits` has the waits that the last look has read, see `with_own_waits`."""
+    """Read the runs of each kind.
+
+    Args:
+        kernel: the kernel on their store.
+        workflow, where: the filter.
+        rows: the number of runs that are shown. Of these the values are read that say whether they are late.
+        known: what the last look has read; this one reads only what has changed, and drops what is no longer shown.
+    """
     statuses = RunStatus.INTERRUPTED, RunStatus.FAILED, RunStatus.RUNNING, RunStatus.PARKED, RunStatus.QUEUED
-    found = [await kernel.runs(workflow=workflow, status=status, limit=MOST + 1) for status in statuses]
-    now, waits = kernel.clock.time(), {} if waits is None else waits
-    runs: dict[str, list[RunRecord]] = {kind: [] for kind in KINDS}
-    for kind, records in zip(KINDS, found, strict=True):
-        late = {record.run_id for record in records[:MOST] if _is_late(record, now)}
-        for record in await with_own_waits(kernel, records[:MOST], waits):
-            runs["late" if record.run_id in late else kind].append(record)
-    for gone in waits.keys() - {(record.run_id, record.seq) for records in found for record in records}:
-        del waits[gone]  # no longer shown
-    return Look(now, runs, frozenset(kind for kind, each in zip(KINDS, found, strict=True) if len(each) > MOST))
+    lists = [await kernel.runs(workflow=workflow, where=where, status=status, limit=MOST + 1) for status in statuses]
+    now, before = kernel.clock.time(), {} if known is None else dict(known)
+    found = Look(now, {kind: [] for kind in KINDS}, frozenset(), {})
+    for kind, records in zip(KINDS, lists, strict=True):
+        for record in records[:MOST]:
+            found.runs["late" if _is_late(record, now) else kind].append(record)
+    read: dict[Version, Known] = {}
+    while unread := [each for each in _rows(found, rows) if each[0] != "failed" and _version(each[1]) not in read]:
+        for kind, record in unread:  # each that is late leaves its row to another one
+            version = _version(record)
+            read[version] = facts = before.get(version) or await _read(kernel, record)
+            runs = found.runs[kind]
+            runs[runs.index(record)] = record = record._replace(wait=facts.wait)
+            if facts.late:
+                found.late[record.run_id] = facts.late
+                if kind != "late":
+                    runs.remove(record)
+                    found.runs["late"].append(record)
+    if known is not None:
+        known.clear()
+        known.update(read)
+    return found._replace(more=frozenset(kind for kind, each in zip(KINDS, lists, strict=True) if len(each) > MOST))
+
+
+def _version(record: RunRecord) -> Version:
+    return record.run_id, record.seq, record.token, record.updated
+
+
+async def _read(kernel: Kernel, record: RunRecord) -> Known:
+    """Read what lists do not have of a run. A listed wait ends earlier if the run will be late before."""
+    try:
+        view = await kernel.get(record.run_id)
+    except (RunNotFoundError, SerializationError):  # it was deleted meanwhile, or is corrupt
+        return Known(record.wait)
+    return Known(view.wait if view.seq == record.seq else record.wait, view.late)
 
 
 def _is_late(record: RunRecord, now: float) -> bool:
@@ -127,7 +186,7 @@ def draw(found: Look, width: int, height: int, problem: str = "") -> Group:
         table.add_column(name, no_wrap=True, overflow="ellipsis", max_width=most, ratio=1 if name == "note" else None)
     rows = _rows(found, height - 4)
     for kind, run in rows:
-        first, *others = _cells(kind, run, found.at, wide)
+        first, *others = _cells(kind, run, found, wide)
         table.add_row(Text(first, COLOURS[kind]), *map(Text, map(line, others)))
     end = problem or "Ctrl-C ends this; `cano show RUN` shows one whole"
     head, foot = Text(summary(found), "bold", no_wrap=True), Text(end, "red" if problem else "dim", no_wrap=True)
@@ -144,29 +203,37 @@ def _rows(found: Look, most: int) -> list[tuple[str, RunRecord]]:
     return [(kind, run) for kind in KINDS for run in found.runs[kind][: taken[kind]]]
 
 
-def _cells(kind: str, run: RunRecord, now: float, wide: bool) -> list[str]:
+def _cells(kind: str, run: RunRecord, found: Look, wide: bool) -> list[str]:
     where = [run.workflow, run.state] if wide else []
-    return [kind, word(run.run_id), *where, relative(run.updated, now), detail_of(run, now)]
+    note = "; ".join([*map(str, found.late.get(run.run_id, ())), detail_of(run, found.at)])
+    return [kind, word(run.run_id), *where, relative(run.updated, found.at), note]
 
 
 def _as_json(found: Look) -> dict[str, Any]:
-    runs = {kind: [record_as_json(run, found.at) for run in found.runs[kind]] for kind in KINDS}
+    runs = {
+        kind: [
+            {**record_as_json(run, found.at), "late": late_as_json(found.late.get(run.run_id, ()))}
+            for run in found.runs[kind]
+        ]
+        for kind in KINDS
+    }
     return {"at": iso(found.at), "more": sorted(found.more), **runs}
 
 
-async def _watch(kernel: Kernel, workflow: str | None, interval: float) -> None:
+async def _watch(kernel: Kernel, workflow: str | None, where: str | None, interval: float) -> None:
     """Draw a new look after each interval, until the process is interrupted. Wait for a store that does not answer."""
     from rich.console import Console
     from rich.live import Live
 
-    waits: dict[tuple[str, int], Wait | None] = {}
-    console, found = Console(), await look(kernel, workflow, waits)
+    known: dict[Version, Known] = {}
+    console = Console()
+    found = await look(kernel, workflow, where, console.height, known)
     with Live(console=console, screen=True, auto_refresh=False) as live:
         problem = ""
         while True:
             live.update(draw(found, console.width, console.height, problem), refresh=True)
             await asyncio.sleep(interval)
             try:
-                found, problem = await look(kernel, workflow, waits), ""
+                found, problem = await look(kernel, workflow, where, console.height, known), ""
             except TransientStoreError as error:
                 problem = line(one_line(error))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import os
@@ -10,10 +11,13 @@ import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from cano import Kernel, RunRecord, RunStatus, Wait, Workflow
-from cano_cli.top import KINDS, MOST, Look, draw, look
+from cano import Expect, Kernel, LateRun, RunRecord, RunStatus, RunView, Wait, Workflow, hookimpl, wait_for
+from cano.testing import Faults, FaultyStore, VirtualClock
+from cano_cli.top import KINDS, MOST, Known, Look, Version, draw, look
+from cano_sqlite import SqliteBackend
 from click.testing import Result
 from rich.console import Console
 
@@ -67,18 +71,83 @@ def test_once(cano: Cano) -> None:
     )
 
 
-async def test_waits_that_are_no_longer_shown_are_not_kept(tmp_path: Path) -> None:
-    """A terminal that looks for days keeps the waits of the runs that it shows, and no others."""
+class Counting:
+    """Counts what a kernel reads of single runs."""
+
+    def __init__(self, kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.read: list[str] = []
+        get = kernel.get
+
+        async def counted(run_id: str) -> RunView:
+            self.read.append(run_id)
+            return await get(run_id)
+
+        monkeypatch.setattr(kernel, "get", counted)
+
+    def since(self) -> list[str]:
+        """The runs that were read since the last call."""
+        read, self.read = sorted(self.read), []
+        return read
+
+
+async def test_only_what_is_shown_and_changed_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look reads and keeps the runs that it shows, each of them once until it changes, and no others."""
     flow = Workflow("end", name="later").add_exit_state("end")
-    waits: dict[tuple[str, int], Wait | None] = {}
+    known: dict[Version, Known] = {}
     async with Kernel(store=f"sqlite:///{tmp_path}/runs.db") as kernel:
-        for run_id in ("a", "b"):
+        counting = Counting(kernel, monkeypatch)
+        for run_id in ("a", "b", "c"):
             await kernel.submit(flow, {}, run_id=run_id, delay=3600)
-        await look(kernel, None, waits)
-        assert sorted(waits) == [("a", 0), ("b", 0)]
-        await kernel.cancel("a")
-        await look(kernel, None, waits)
-        assert list(waits) == [("b", 0)]
+        await look(kernel, rows=2, known=known)
+        assert sorted(version[0] for version in known) == counting.since() == ["b", "c"]
+        await look(kernel, rows=2, known=known)
+        assert counting.since() == []
+        await kernel.cancel("c")
+        await look(kernel, rows=2, known=known)
+        assert counting.since() == ["a"]
+        assert sorted(version[0] for version in known) == ["a", "b"]
+
+
+async def test_runs_that_were_reported_late(tmp_path: Path) -> None:
+    """A run that takes longer than expected is late, whether it is executed, parked or queued; others are as before."""
+    told: list[str] = []
+
+    class Told:
+        @hookimpl
+        def cano_run_late(self, late: LateRun) -> bool:
+            told.append(late.run_id)
+            return True  # it is reported here
+
+    async def work(store: Any) -> str:
+        await asyncio.Event().wait()
+        return "end"
+
+    async def ask(store: Any) -> str:
+        return wait_for("paid", then="end", timeout=86_400, on_timeout="end")
+
+    def flow(name: str, task: Any, **given: Any) -> Workflow[str]:
+        return Workflow("go", name=name, **given).register("go", task).add_exit_state("end")
+
+    late = {"expect": Expect(within=0.001), "attributes": {"tenant": str}}
+    clock = VirtualClock(auto=False)
+    store = FaultyStore(SqliteBackend(tmp_path / "runs.db"), Faults(clock))  # time stands still while it is busy
+    async with Kernel(store=store, plugins=[Told()], clock=clock, grace=0) as kernel:
+        flows = flow("works", work, **late), flow("asks", ask, **late)
+        for each in (*flows, flow("works in time", work), flow("asks in time", ask)):
+            await kernel.start(each, {"tenant": "acme"}, run_id=each.name)
+        queued = flow("is queued", work, **late)
+        await kernel.submit_many(queued, [{}, {}], run_id="waits")
+        await kernel.recover(queued, concurrency=1)
+        await clock.advance(15)  # half a lease: by then one of the workers has looked at the queued runs
+        assert sorted(told) == ["asks", "waits-1", "waits-2", "works"]
+
+        found = await look(kernel)
+        assert {kind: sorted(run.run_id for run in runs) for kind, runs in found.runs.items()} == {
+            "late": ["asks", "waits-1", "waits-2", "works"], "failed": [], "running": ["works in time"],
+            "parked": ["asks in time"], "queued": [],
+        }  # fmt: skip
+        assert any("the run takes longer than the expected 0.001 s; held by" in row for row in drawn(found, 200, 20))
+        assert (await look(kernel, where="tenant = acme")).late.keys() == {"works", "asks"}
 
 
 def test_a_narrow_terminal() -> None:
@@ -87,7 +156,7 @@ def test_a_narrow_terminal() -> None:
     parked = record("waits", RunStatus.PARKED, Wait(then="THERE", signal="go"))
     late = record("bad\x1b[31m\n", RunStatus.PARKED, Wait(then="THERE", until=NOW - 10))
     runs = {"late": [late], "failed": many, "running": [], "parked": [parked], "queued": []}
-    found = Look(NOW, runs, frozenset({"failed"}))
+    found = Look(NOW, runs, frozenset({"failed"}), {})
 
     lines = drawn(found, 60, 12)
 
