@@ -62,7 +62,7 @@ class NewsClauses(Contract):
                 return
             for run_id in ("signalled", "parked", "ended", "released", "deleted"):
                 await two.create(new_run(run_id))
-            news = News(one, self.patience / 6)  # not earlier, since it may notify of every created run
+            news = News(one, self.patience / 2)  # not earlier, since it may notify of every created run
             await two.put_signal("signalled", Signal("1", "go"))
             await news.of("signalled")
             await two.commit(step(1, "parked", status=RunStatus.PARKED, release=True))
@@ -88,7 +88,7 @@ class NewsClauses(Contract):
             assert hasattr(one, "watch_streams"), "a store with notify and streams has watch_streams"
             for run_id in ("written", "committed"):
                 await two.create(new_run(run_id))
-            news = News(one, self.patience / 6, chunks=True)
+            news = News(one, self.patience / 2, chunks=True)
             for last in (1, 2, 3):  # one notification may be of the begin of watching
                 await two.write_stream("written", 1, [chunk(two, last)])
                 await news.of("written", None)
@@ -105,7 +105,7 @@ class NewsClauses(Contract):
         async with self.two(url) as (one, two):
             if one is None:
                 return
-            news = News(one, self.patience / 6)
+            news = News(one, self.patience / 2)
             for run_id in (" ", "ключ {} \n", "a,b:c;d", "x" * 9000):
                 await two.put_signal(run_id, Signal("1", "go"))
                 await news.of(run_id, None)
@@ -116,7 +116,7 @@ class NewsClauses(Contract):
         async with self.two(url) as (one, two):
             if one is None:
                 return
-            news = News(one, self.patience / 6, fails=True)
+            news = News(one, self.patience / 2, fails=True)
             for number in range(3):
                 await two.put_signal(str(number), Signal("1", "go"))
                 await news.of(str(number))
@@ -129,7 +129,7 @@ class NewsClauses(Contract):
             if one is None:
                 return
             assert isinstance(three, NotifyingStore)
-            news, others = News(one, self.patience / 6), News(three, self.patience / 6)
+            news, others = News(one, self.patience / 2), News(three, self.patience / 2)
             await two.put_signal("before", Signal("1", "go"))
             await news.of("before")
             await one.close()

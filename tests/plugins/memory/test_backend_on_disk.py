@@ -99,7 +99,7 @@ def test_a_broken_store_fails_its_clause(store: type[LogBackend], clause: str, t
     contract = OnDisk()
     contract.store = store
     if store in (Mute, Hushed, Discreet, Secretive, Terse, Touchy):
-        contract.patience = 6  # nothing is told however long one waits
+        contract.patience = 4  # nothing is told however long one waits
 
     with pytest.raises((AssertionError, CanoError)) as failed:
         getattr(contract, clause)(tmp_path)
