@@ -3,6 +3,7 @@
 import typing
 
 from cano.bulk import BulkReport, Pace
+from cano.compatibility import CompatGroup, CompatReport
 from cano.concurrency.subworkflow import SubWorkflow
 from cano.data.changes import Changes, ManagedStore, apply_changes
 from cano.data.copying import isolate
@@ -138,6 +139,7 @@ __all__ = [
     "API_VERSION", "Appended", "AttachedRun", "AttributeRange", "AttributeStore", "AuditEntry", "AuditingStore",
     "BatchOutcome", "BranchOutcome", "BranchStatus", "BulkReport", "Call", "Cancelled", "CanoError", "Capabilities",
     "Changes", "ClaimedRun", "ClaimingStore", "Clock", "CodeVersionError", "Codec", "CodecLayer", "Commit",
+    "CompatGroup", "CompatReport",
     "ConcurrentWorkflow", "ConcurrentWorkflowStatus", "Condition", "ConfigurationError", "ConflictError",
     "ContextLayer", "DurableBatch", "Executor", "ExecutorError", "ExecutorUnavailableError", "Expect", "Explanation",
     "Failed", "FilterError", "Finding", "FunctionTask", "HOOK_NAMESPACE", "HistoryDiscardedError",

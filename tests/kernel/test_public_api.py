@@ -42,6 +42,8 @@ NAMES = [
     "Codec",
     "CodecLayer",
     "Commit",
+    "CompatGroup",
+    "CompatReport",
     "ConcurrentWorkflow",
     "ConcurrentWorkflowStatus",
     "Condition",

@@ -39,6 +39,8 @@ from cano import (
     CodecLayer,
     CodeVersionError,
     Commit,
+    CompatGroup,
+    CompatReport,
     ConcurrentWorkflow,
     ConcurrentWorkflowStatus,
     Condition,
@@ -453,6 +455,9 @@ async def kernels() -> None:
         records: Sequence[RunRecord] = await listing
         records = await read_ready(pager, 0.0, {"flow"})
         tokens: list[str | None] = [record.wait_token for record in records]
+        compat: CompatReport = await kernel.compat(flow, only_given=True)
+        group: CompatGroup = compat.groups[0]
+        print(compat.stranded, compat.unfinished, group.runs, group.problem, group.differences, group.remedy)
         history: Sequence[Transition] = await kernel.history("one", after=3, limit=10)
         history = await read_history(pager, "one", after=3, limit=10)
         forked: str = await kernel.fork("one", 2, "two")

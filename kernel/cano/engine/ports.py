@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from weakref import WeakValueDictionary
 
     from cano.bulk import BulkReport, Pace
+    from cano.compatibility import CompatReport
     from cano.engine.limiter import Limiter
     from cano.engine.run_view import RunInfo, RunView
     from cano.engine.step import Step
@@ -70,11 +71,9 @@ class Host(Protocol):
     """The parts of a kernel that the engine, and the plugins that extend it, use.
 
     Attributes:
-        clock: the source of time.
-        threads: the worker threads of plain functions.
+        clock, threads: the source of time, and the worker threads of plain functions.
         hook: pluggy's hook relay.
-        active: the runs that this kernel executes now, by run id.
-        bound: the workflows that are bound to this kernel, by name.
+        active, bound: the runs that this kernel executes now, by run id, and its workflows, by name.
         keeper: keeps runs in the store; None without a store or without a plugin that keeps runs.
         closed: whether the kernel was closed, or is about to be.
         backend, codec: the open store, and the codec with its layers; or None.
@@ -328,6 +327,7 @@ class RunKeeper(Protocol):
     async def import_run(self, source: Any, new_run_id: str | None) -> str: ...
     async def explain(self, run_id: str) -> Explanation: ...
     async def check(self) -> list[Finding]: ...
+    async def compat(self, plans: Sequence[BoundWorkflow], only_given: bool) -> CompatReport: ...
     async def delete(self, run_id: str) -> None: ...
     async def prune(
         self, retention: Retention, workflow: str | None, where: str | None, dry_run: bool

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Self, Unpack
 from weakref import WeakValueDictionary, ref
 
 from cano.checks import one_of, positive_seconds, refuse, seconds, switch, text, time_limit, whole, whole_or_none
+from cano.compatibility import CompatReport
 from cano.data.changes import Changes
 from cano.data.copying import copied
 from cano.data.store import AnyKey, ReadKey, check_key, unpack_key
@@ -1002,6 +1003,27 @@ class Kernel:
     async def check(self) -> list[Finding]:
         """Find the problems in the store: corrupt rows, orphans, stale leases, and steps that kill processes."""
         return await (await self.opened_keeper()).check()
+
+    async def compat(self, *flows: Workflow[Any], only_given: bool = False) -> CompatReport:
+        """Find the unfinished runs in the store that a program with these workflows could not continue.
+
+        These are the running, parked, interrupted, queued and delayed runs. Nothing is claimed or changed. Call this
+        before a deployment, with the program that is to be deployed.
+
+            report = await kernel.compat(flow)
+            print(report.stranded, [group.differences for group in report.groups if group.problem])
+
+        Args:
+            flows: all workflows of the program. Those of their sub-workflows need not be named. Names that begin with
+                `cano.` are those of plugins' own runs, which are left out.
+            only_given: whether runs of other workflows are left out, since other programs execute them.
+
+        Raises:
+            ConfigurationError: no workflow is given, or two of them have the same name.
+        """
+        only_given = switch("only_given", only_given)
+        keeper = await self.opened_keeper()
+        return await keeper.compat([self.bind(flow) for flow in flows], only_given)
 
     async def delete(self, run_id: str) -> None:
         """Delete a finished run, or one that cannot be read, with its history and signals.

@@ -28,6 +28,7 @@ SUMMARIES = {
     "stream": "Show what the steps of a run have emitted to a channel. Without CHANNEL, list the run's channels.",
     "audit": "Show who acted on a run from outside, and when: signals, cancellations, forks and the like.",
     "check": "Check the runs in a store.",
+    "compat": "Find the unfinished runs that new code could not continue, before it is deployed.",
     "delete": "Delete a finished run, or one that cannot be read, with its history.",
     "prune": "Delete finished runs and their history.",
     "export": "Write a run into a file: its record, data, history and signals. `cano import` reads it.",

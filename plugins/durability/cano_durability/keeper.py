@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cano import (
     AuditEntry,
     BulkReport,
+    CompatReport,
     ConfigurationError,
     ConflictError,
     Explanation,
@@ -439,12 +440,7 @@ class Keeper:
 
     async def recover(self, plans: Sequence[BoundWorkflow], concurrency: int | None) -> list[Run]:
         """See `Kernel.recover`."""
-        if not plans:
-            raise ConfigurationError("no workflow is given; name those whose runs to take over: kernel.recover(flow)")
-        names = [plan.name for plan in dict.fromkeys(plans)]
-        if twice := {name for name in names if names.count(name) > 1}:
-            problem = f"two of these workflows have the name {min(twice)!r}, so a run could belong to either"
-            raise ConfigurationError(f"{problem}; give each its own: Workflow(…, name=…)")
+        _check_given(plans, "name those whose runs to take over: kernel.recover(flow)")
         return await self._caretaker.recover(plans, concurrency)
 
     async def cancel(self, run_id: str) -> bool:
@@ -544,6 +540,15 @@ class Keeper:
         """See `Kernel.check`."""
         return await check(self.stored)
 
+    async def compat(self, plans: Sequence[BoundWorkflow], only_given: bool) -> CompatReport:
+        """See `Kernel.compat`."""
+        from cano_durability.deploying.compat import Compat  # late: no program that executes runs needs it
+
+        _check_given(plans, "name those of the program: kernel.compat(flow)")
+        # of its own, so that `signal` does not execute here what is only looked at
+        stored = StoredRuns(self._kernel, self.stored.backend)
+        return await Compat(self._kernel, stored, plans, only_given).report()
+
     async def delete(self, run_id: str) -> None:
         """See `Kernel.delete`."""
         await self._deleter.delete(run_id)
@@ -563,3 +568,13 @@ class Keeper:
     async def prune_audit(self, max_age: float) -> int:
         """See `Kernel.prune_audit`."""
         return await self._auditor.prune_audit(max_age)
+
+
+def _check_given(plans: Sequence[BoundWorkflow], remedy: str) -> None:
+    """Raise ConfigurationError unless there are workflows, each with a name of its own."""
+    if not plans:
+        raise ConfigurationError(f"no workflow is given; {remedy}")
+    names = [plan.name for plan in dict.fromkeys(plans)]
+    if twice := {name for name in names if names.count(name) > 1}:
+        problem = f"two of these workflows have the name {min(twice)!r}, so a run could belong to either"
+        raise ConfigurationError(f"{problem}; give each its own: Workflow(…, name=…)")

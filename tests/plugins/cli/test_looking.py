@@ -27,6 +27,7 @@ ABOUT_RUNS = [
     ["cancel", "r1"],
     ["explain", "r1"],
     ["check"],
+    ["compat", "shop"],
     ["prune", "--keep-last", "1"],
 ]
 
