@@ -19,7 +19,7 @@ BUDGETS = {
     "model": 869,
     "engine": 1_757,
     "runtime": 293,
-    "concurrency": 714,
+    "concurrency": 718,
     "plugins": 517,
     "kernel": 918,
 }

@@ -179,15 +179,15 @@ class ConcurrentWorkflow(Generic[StateT]):
 
         The batch is a run with that id, and executes a child run for each input. If its process is killed, the same
         call continues: runs that have ended are not repeated, and the others resume from their last commit. Memory is
-        bounded by `limit`, which is 100 if there is none. A failed child can be resumed by itself; the batch keeps its
-        counts.
+        bounded by `limit`, which is 100 if there is none. A failed child can be resumed by itself; the same
+        call then counts it as succeeded.
 
         Args:
             inputs: a mapping with the first data of each run, or a `Failed` for an input that cannot be read. They must
                 be the same in each call; more may follow at the end. An iterator is read only as fast as runs start.
             run_id: the batch's id.
             wait: the condition that ends the batch, by default that every run has ended. Its seconds count from the
-                first call, in wall-clock time. If the batch has ended, its status stays.
+                first call, in wall-clock time. If the batch has ended, no more inputs are read.
 
         Raises:
             ConfigurationError: see `execute_concurrent`; or the store does not survive the process. Awaiting raises it.

@@ -13,6 +13,7 @@ from cano.errors import RunInterruptedError
 from cano.model.result import RunResult
 from cano.model.task import StateT
 from cano.options import text
+from cano.records import RunStatus
 from cano.runtime.clock import SystemClock
 from cano.runtime.teardown import reap
 
@@ -23,7 +24,7 @@ MOST = 100
 """Runs at once, unless the batch says otherwise: without a limit, all inputs would be in memory."""
 
 COUNTS = "inputs", "succeeded", "failed", "cancelled", "ended_by"
-"""The data of a batch's run after its end."""
+"""The data of a batch's run after its end, as of that moment."""
 
 
 class BatchOutcome(NamedTuple):
@@ -51,7 +52,8 @@ class DurableBatch(Generic[StateT]):
 
     Attributes:
         run_id: the batch's id.
-        status: its status after its end; None before.
+        status: its status after its end; None before. A failed run that was resumed since, and has succeeded, counts
+            as succeeded.
     """
 
     def __init__(self, owner: ConcurrentWorkflow[StateT], inputs: Any, run_id: str, wait: WaitStrategy) -> None:
@@ -105,6 +107,10 @@ class DurableBatch(Generic[StateT]):
                 raise feed.error from None
             raise
         total, succeeded, failed, cancelled, ended_by = (data[name] for name in COUNTS)
+        if failed:  # failed runs may have been resumed since; deleted runs count as failed
+            now = await kernel.runs(parent=run_id, status=RunStatus.SUCCEEDED).count()
+            resumed = min(max(now - succeeded, 0), failed)
+            succeeded, failed = succeeded + resumed, failed - resumed
         seconds = kernel.clock.monotonic() - began
         self.status = ConcurrentWorkflowStatus(total, succeeded, failed, cancelled, seconds, ended_by)
         return self.status

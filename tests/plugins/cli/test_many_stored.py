@@ -77,7 +77,7 @@ def test_outcomes_as_json(cano: Cano, write: Write) -> None:
 
 
 def test_no_advice_without_a_failed_run(cano: Cano, write: Write, project: Path) -> None:
-    """An invalid line has no run to resume. Neither has a failed run that was resumed since."""
+    """An invalid line has no run to resume. A failed run that was resumed since counts as succeeded."""
     invalid = cano(*BATCH, lines(write, "no"))
     odd = ("run", "halves", "--run-id", "odd one", "--many", lines(write, 3))
     failed = cano(*odd)
@@ -86,7 +86,8 @@ def test_no_advice_without_a_failed_run(cano: Cano, write: Write, project: Path)
     resumed = cano(*shlex.split(advice))
     again = cano(*odd)
 
-    assert (invalid.exit_code, failed.exit_code, resumed.exit_code, again.exit_code) == (1, 1, 0, 1)
+    assert (invalid.exit_code, failed.exit_code, resumed.exit_code, again.exit_code) == (1, 1, 0, 0)
+    assert again.stdout.splitlines()[1].split()[:3] == ["1", "0", "0"]
     assert "to resume" not in invalid.stderr
     assert advice == """resume halves --where 'parent = "odd one" and status = failed'"""
     assert again.stderr == "batch 'odd one' had ended before; no line was read\n"

@@ -600,7 +600,7 @@ async def test_an_input_after_the_close_interrupts(world: World, works: Works) -
 
 
 async def test_failed_children_can_be_resumed(kernel: Kernel, works: Works) -> None:
-    """One by one or by a filter, after the end of the batch, which keeps its counts."""
+    """One by one or by a filter, after the end of the batch, which then counts those that succeed; its data stay."""
     works.bad = {2, 3}
     first = await works.batch(kernel, numbers(4))
     explanation = await kernel.explain("b/2")
@@ -610,7 +610,12 @@ async def test_failed_children_can_be_resumed(kernel: Kernel, works: Works) -> N
     assert explanation.reason is Standstill.FAILED
     assert (report.matched, report.done, dict(report.refused)) == (2, 2, {})
     assert set((await children(kernel)).values()) == {RunStatus.SUCCEEDED}
-    assert counted(await works.batch(kernel, numbers(4))) == counted(first)
+    assert counted(first) == (4, 2, 2, 0, "all")
+    assert counted(await works.batch(kernel, numbers(4))) == (4, 4, 0, 0, "all")
+    assert (await kernel.get("b")).data["failed"] == 2
+    for place in (1, 2, 3, 4):
+        await kernel.delete(f"b/{place}")
+    assert counted(await works.batch(kernel, numbers(4))) == counted(first)  # nothing tells otherwise
 
 
 async def test_cancelled_children_cannot_be_resumed(kernel: Kernel, works: Works) -> None:
