@@ -107,7 +107,7 @@ from cano.records import (
     Transition,
     Wait,
 )
-from cano.run_filter import Condition, RunFilter
+from cano.run_filter import Condition, RunFilter, RunPage
 from cano.signals import Signal, SignalKey, Signals
 from cano.size_limits import SizeLimits, derived_id
 from cano.streams import RunEvent, StreamItem
@@ -149,7 +149,7 @@ __all__ = [
     "PluginError", "PluginInfo", "PluginWarning", "Plugins", "Progress", "PruningStore", "ReadKey", "Registration",
     "RemoteError", "Retention", "RetryExhaustedError", "RetryStrategy", "RewritingStore", "Run", "RunCancelledError",
     "RunEvent", "RunExistsError", "RunFileError", "RunFilter", "RunHandle", "RunInfo", "RunInterruptedError",
-    "RunListing", "RunNotFoundError", "RunRecord", "RunResult", "RunStatus", "RunTimeoutError", "RunView",
+    "RunListing", "RunNotFoundError", "RunPage", "RunRecord", "RunResult", "RunStatus", "RunTimeoutError", "RunView",
     "SchedulerError", "ScopedStore", "SerializationError", "Signal", "SignalKey", "Signals", "SizeLimitError",
     "SizeLimits", "SplitOutcome", "Standstill", "Step", "StepKilledError", "StepTimeoutError", "StoreBackend",
     "StoreError", "StoreTransaction", "StoreUnavailableError", "StoreView", "StreamChunk", "StreamItem",

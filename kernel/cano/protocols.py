@@ -202,6 +202,7 @@ class Capabilities(NamedTuple):
             kernel gets all ready runs at each poll.
         transactions: the store is a `cano.TransactionalStore`; with others, `Step.transaction` raises
             ConfigurationError.
+        orders: `runs` obeys every `RunFilter.order`, by an index. Other stores list the newest runs first only.
     """
 
     durable: bool = True
@@ -223,6 +224,7 @@ class Capabilities(NamedTuple):
     ready_filters: bool = False
     streams: bool = False
     transactions: bool = False
+    orders: bool = False
 
 
 @runtime_checkable

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from cano.errors import FilterError
 from cano.records import RunRecord, RunStatus
 
 if TYPE_CHECKING:
@@ -12,6 +14,8 @@ if TYPE_CHECKING:
 
 PAGE = 500
 """The most records that a reader of a list holds."""
+ORDERS = "-created", "created", "-updated", "updated"
+"""The orders of lists; one that begins with - has the latest runs first."""
 
 
 class Condition(NamedTuple):
@@ -27,14 +31,14 @@ class Condition(NamedTuple):
 
 
 class RunFilter(NamedTuple):
-    """A filter for a list of runs, which is sorted newest first. None matches all.
+    """A filter for a list of runs. None matches all.
 
     Attributes:
         workflow: name of the workflow.
         status: the stored status.
         parent: id of the parent run.
         limit: maximum number of runs.
-        after: the `place` of a run, which may be deleted by now: only runs that come after it in the list. Only stores
+        after: the `place_of` a run, which may be deleted by now: only runs that come after it in the list. Only stores
             that promise `pages` get it.
         state: name of the state that is next, or of the exit state. Only stores that promise `filters` get this and
             the following fields.
@@ -45,6 +49,9 @@ class RunFilter(NamedTuple):
             `cano.AttributeRange`: the encoded value must be in one of them.
         others: more conditions of the fields workflow, status, state, error and parent, each with the field's name; of
             a status, the value is a `RunStatus`. No store gets them.
+        order: how the list is sorted: by `created` or `updated`, the earliest run first, or with a leading `-` the
+            latest. A list by `updated` has only runs that have ended, and a store gets it with a status. Runs of the
+            same time are sorted by id. Only stores that promise `orders` get another order than `-created`.
     """
 
     workflow: str | None = None
@@ -60,6 +67,45 @@ class RunFilter(NamedTuple):
     error: str | None = None
     attributes: Mapping[str, Any] | None = None
     others: tuple[tuple[str, Condition], ...] = ()
+    order: str = "-created"
+
+    @property
+    def ascending(self) -> bool:
+        """Whether the earliest run comes first."""
+        return not self.order.startswith("-")
+
+    @property
+    def by_update(self) -> bool:
+        """Whether the list is sorted by the time of the last update, which is the end of each run in it."""
+        return self.order.endswith("updated")
+
+    def place_of(self, run: RunRecord) -> tuple[float, str]:
+        """Return the run's place in the list: the time by which it is sorted, then its id."""
+        return run.updated if self.by_update else run.created, run.run_id
+
+    def cursor_at(self, place: tuple[float, str]) -> str:
+        """Return a place as text, for a page that begins after it. It stays valid while runs change."""
+        import json  # late, as base64: most programs have no cursor
+        from base64 import urlsafe_b64encode
+
+        return urlsafe_b64encode(json.dumps([self.order, *place]).encode()).decode().rstrip("=")
+
+    def place_at(self, cursor: str) -> tuple[float, str]:
+        """Return the place that `cursor_at` has made a text of. Raises FilterError."""
+        import json
+        from base64 import urlsafe_b64decode
+
+        try:
+            order, time, run_id = json.loads(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+            right = isinstance(time, float) and math.isfinite(time) and isinstance(run_id, str)
+        except (ValueError, TypeError, RecursionError):
+            right = False
+        if not right:
+            raise FilterError(f"{cursor!r} is not the cursor of a list; give one as you got it", text=cursor)
+        if order != self.order:
+            message = f"the cursor is of a list in the order {order!r}, not {self.order!r}; give the order, too"
+            raise FilterError(message, text=cursor)
+        return time, run_id
 
     def matches(self, run: RunRecord) -> bool:
         """Return whether the run matches all fields but `limit`. Its attributes must be as stores get them."""
@@ -67,7 +113,8 @@ class RunFilter(NamedTuple):
             self.workflow in (None, run.workflow)
             and self.status in (None, run.status)
             and self.parent in (None, run.parent)
-            and (self.after is None or run.place < self.after)
+            and (self.after is None or self._comes_after(self.place_of(run), self.after))
+            and (not self.by_update or run.status.finished)
             and self.state in (None, run.state)
             and (self.created_after is None or run.created > self.created_after)
             and (self.created_before is None or run.created < self.created_before)
@@ -77,6 +124,21 @@ class RunFilter(NamedTuple):
             and (self.attributes is None or _allowed(self.attributes, run.attributes))
             and all(_meets(run, name, condition) for name, condition in self.others)
         )
+
+    def _comes_after(self, place: tuple[float, str], other: tuple[float, str]) -> bool:
+        return place > other if self.ascending else place < other
+
+
+class RunPage(NamedTuple):
+    """A part of a list of runs.
+
+    Attributes:
+        runs: the runs.
+        cursor: for `kernel.runs(after=…)`, the place at which the next page begins; None if this is the last one.
+    """
+
+    runs: Sequence[RunRecord]
+    cursor: str | None
 
 
 async def in_pages(
@@ -91,7 +153,7 @@ async def in_pages(
             yield record
         if len(page) < most:
             return
-        filter, left = filter._replace(after=page[-1].place), None if left is None else left - most
+        filter, left = filter._replace(after=filter.place_of(page[-1])), None if left is None else left - most
 
 
 def _classes(error: Mapping[str, Any]) -> tuple[str, str]:

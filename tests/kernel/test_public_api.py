@@ -108,6 +108,7 @@ NAMES = [
     "RunInterruptedError",
     "RunListing",
     "RunNotFoundError",
+    "RunPage",
     "RunRecord",
     "RunResult",
     "RunStatus",

@@ -14,21 +14,21 @@ HERE = Path(cano.__file__).parent
 FILES = sorted(path for path in HERE.rglob("*.py") if "testing" not in path.relative_to(HERE).parts)
 
 BUDGETS = {
-    "": 1_759,  # the top floor: hooks, protocols, records, errors, options
+    "": 1_796,  # the top floor: hooks, protocols, records, errors, options
     "data": 587,
     "model": 869,
-    "engine": 1_757,
+    "engine": 1_758,
     "runtime": 293,
     "concurrency": 718,
     "plugins": 517,
-    "kernel": 918,
+    "kernel": 927,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
 DURABILITY = {
-    "": 2_318, "batches": 419, "bulk": 138, "carrying": 338, "deploying": 163, "families": 95,
-    "inspection": 712, "lateness": 304,
+    "": 2_321, "batches": 419, "bulk": 138, "carrying": 338, "deploying": 163, "families": 95,
+    "inspection": 713, "lateness": 304,
     "looking": 144, "outbox": 84, "recovery": 620, "run_files": 381, "sealing": 881, "searching": 142,
-    "selecting": 250, "streaming": 621, "transacting": 112, "stores": 76, "submitting": 78,
+    "selecting": 334, "streaming": 621, "transacting": 112, "stores": 76, "submitting": 78,
 }  # fmt: skip
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
 

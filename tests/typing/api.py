@@ -103,6 +103,7 @@ from cano import (
     RunInterruptedError,
     RunListing,
     RunNotFoundError,
+    RunPage,
     RunRecord,
     RunResult,
     RunStatus,
@@ -443,6 +444,8 @@ async def kernels() -> None:
         print(await attached.cancel(), await attached.signal("approved", 1, id="mine"), (await attached.view()).holder)
         print(progress, as_of, handles, await kernel.resume(flow, "one", timeout=timedelta(minutes=5)))
         listing: RunListing = kernel.runs(status=RunStatus.FAILED, limit=3)
+        part: RunPage = await kernel.runs(status=RunStatus.FAILED, order="-updated", after=(await listing)[-1]).page()
+        print(kernel.runs(after=part.cursor), part.runs[0].run_id, RunFilter(order="created").place_of(part.runs[0]))
         listing = kernel.runs(where="updated > 2h ago", state="PAY", created_after=datetime.now(UTC), error="OSError")
         pace: Pace = {"rate": 50, "dry_run": True, "progress": lambda report: print(report.done)}
         bulk: BulkReport = await kernel.resume_many(flow, "status = failed and updated > 2h ago", **pace)

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from cano.model.workflow import Workflow
     from cano.protocols import Clock, Codec, StoreBackend
     from cano.records import AuditEntry, Explanation, Finding, Retention, RunRecord, Transition
-    from cano.run_filter import RunFilter
+    from cano.run_filter import RunFilter, RunPage
     from cano.runtime.threads import Threads
     from cano.size_limits import SizeLimits
     from cano.streams import RunEvent, StreamItem
@@ -303,9 +303,7 @@ class RunKeeper(Protocol):
     def emitter(self, run: Run) -> Emitter:
         """Return what writes the items of a run. Any thread may call this. Raises ConfigurationError."""
 
-    def transaction(self, step: Step) -> AbstractAsyncContextManager[Transaction]:
-        """See `Step.transaction`."""
-
+    def transaction(self, step: Step) -> AbstractAsyncContextManager[Transaction]: ...
     def events(self, run_id: str, after: int | None, follow: bool) -> AsyncIterator[RunEvent]: ...
     def stream(self, run_id: str, channel: str, after: int, run: Run | None, follow: bool) -> AsyncIterator[StreamItem]:
         """See `RunHandle.stream`. `run` is the run's object, if there is one."""
@@ -319,6 +317,7 @@ class RunKeeper(Protocol):
     async def channels(self, run_id: str) -> Sequence[str]: ...
     async def count(self, filter: RunFilter) -> int: ...
     async def runs(self, filter: RunFilter) -> list[RunRecord]: ...
+    async def page(self, filter: RunFilter) -> RunPage: ...
     async def history(self, run_id: str, after: int | None, limit: int | None) -> list[Transition]: ...
     async def fork(
         self, run_id: str, seq: int, new_run_id: str, changes: Mapping[Any, Any], removed: Sequence[Any]

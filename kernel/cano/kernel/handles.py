@@ -10,7 +10,7 @@ from cano.engine.run_view import Progress, RunInfo
 from cano.errors import SerializationError
 from cano.model.result import RunResult
 from cano.records import RunRecord, RunStatus
-from cano.run_filter import RunFilter, in_pages
+from cano.run_filter import RunFilter, RunPage, in_pages
 
 if TYPE_CHECKING:
     from cano.engine.binding import BoundWorkflow
@@ -239,7 +239,7 @@ class _Ended:
 
 
 class RunListing:
-    """The runs of a store, newest first: `await` it for a list, or iterate over it with `async for`.
+    """The runs of a store: `await` it for a list, or iterate over it with `async for`.
 
     An iteration reads the list in pages, so that it holds few records. A run that is created meanwhile is left out.
     """
@@ -251,6 +251,15 @@ class RunListing:
     async def _records(self) -> list[RunRecord]:
         keeper = await self._kernel.opened_keeper()
         return await keeper.runs(await keeper.selected(*self._filter))
+
+    async def page(self) -> RunPage:
+        """Return the first runs, at most the list's `limit`, or 500, and the cursor of the next page.
+
+        A page takes a bounded time: if the store must be read for a condition that no index serves, the page ends after
+        some thousand runs, with fewer than its limit or none, and a cursor.
+        """
+        keeper = await self._kernel.opened_keeper()
+        return await keeper.page(await keeper.selected(*self._filter))
 
     async def count(self) -> int:
         """Return how many runs match, at most the list's `limit`.

@@ -49,7 +49,7 @@ from cano.plugins.codec_layers import restricted
 from cano.plugins.loading import PluginInfo, Plugins
 from cano.protocols import Capabilities, Clock, Codec, StoreBackend
 from cano.records import AuditEntry, Explanation, Finding, Retention, RunRecord, RunStatus, Transition
-from cano.run_filter import RunFilter
+from cano.run_filter import ORDERS, RunFilter
 from cano.runtime.clock import SystemClock
 from cano.runtime.teardown import run_in, with_timeout
 from cano.runtime.threads import Threads
@@ -769,7 +769,7 @@ class Kernel:
         status: RunStatus | str | None = None,
         parent: str | None = None,
         limit: int | None = None,
-        after: RunRecord | None = None,
+        after: RunRecord | str | None = None,
         state: str | None = None,
         error: str | None = None,
         created_after: datetime | float | None = None,
@@ -778,24 +778,30 @@ class Kernel:
         updated_before: datetime | float | None = None,
         attributes: Mapping[str, Any] | None = None,
         where: str | None = None,
+        order: str = "-created",
     ) -> RunListing:
-        """Return the matching runs, newest first: `await` it for a list, or iterate over it with `async for`.
+        """Return the matching runs: `await` it for a list, or iterate over it with `async for`.
 
         Args:
             workflow: name of the workflow; None for all, as in the other arguments.
             status: the status; INTERRUPTED for running runs that no process executes, QUEUED for those not begun.
             parent: id of the parent run.
             limit: maximum number of runs.
-            after: a listed run, such as the last one of a page, for the next page. It may be deleted by now.
+            after: a listed run, such as the last one of a page, for the next page, or the `cursor` of a `RunPage`. The
+                run may be deleted by now.
             state: name of the state that is next, or of the exit state.
             error: name of the class of a failed run's error, or of its cause.
             created_after, created_before: aware datetimes, or seconds since the Unix epoch, between which it began.
             updated_after, updated_before: the same for its last commit: of a run that has ended, its end.
             attributes: search attributes by name: a value, a `Condition`, or a list of conditions.
             where: more conditions as text, such as `state = PAY and updated > 2h ago`. See `cano runs --help`.
+            order: `-created` for the newest runs first, `created` for the oldest. Runs that have ended, whose `status`
+                must be given, can also be sorted by their end: `-updated` or `updated`.
 
         Raises:
-            FilterError: `where` cannot be read. Awaiting the runs raises it.
+            FilterError: `after` is not a cursor of a list in this order; or `where` cannot be read, or the runs cannot
+                be sorted so, which awaiting them raises.
+            ConfigurationError: the store has no such order. Awaiting the runs raises it.
         """
         texts = {"workflow": workflow, "parent": parent, "state": state, "error": error, "where": where}
         for name, value in texts.items():
@@ -808,12 +814,17 @@ class Kernel:
         whole_or_none("limit", limit, 0)
         if not isinstance(status, RunStatus | None):
             status = RunStatus(one_of("status", status, [known.value for known in RunStatus]))
-        if not isinstance(after, RunRecord | None):
-            refuse("after", after, "a listed run, or None")
-        place = None if after is None else after.place
+        if not isinstance(after, RunRecord | str | None):
+            refuse("after", after, "a listed run, the cursor of a page, or None")
         if not isinstance(attributes, Mapping | None):
             refuse("attributes", attributes, "a mapping of names to values or conditions, or None")
-        filter = RunFilter(workflow, status, parent, limit, place, state, error=error, attributes=attributes, **seconds)
+        order = one_of("order", order, ORDERS)
+        filter = RunFilter(
+            workflow, status, parent, limit, None, state, error=error, attributes=attributes, order=order, **seconds
+        )
+        if after is not None:
+            place = filter.place_at(after) if isinstance(after, str) else filter.place_of(after)
+            filter = filter._replace(after=place)
         return RunListing(self, filter, where)
 
     async def history(self, run_id: str, *, after: int | None = None, limit: int | None = None) -> list[Transition]:

@@ -247,7 +247,7 @@ async def check_pages(store: StoreBackend, filter: RunFilter, expected: Sequence
     page = await store.runs(filter._replace(limit=2))
     assert [run.run_id for run in page] == [*expected[:2]], filter
     if page:
-        rest = await store.runs(filter._replace(after=page[-1].place))
+        rest = await store.runs(filter._replace(after=filter.place_of(page[-1])))
         assert [run.run_id for run in rest] == [*expected[2:]], filter
 
 

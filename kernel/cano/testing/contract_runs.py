@@ -7,7 +7,8 @@ from typing import Any
 
 from cano.protocols import StoreBackend
 from cano.records import RunRecord, RunStatus, Wait
-from cano.run_filter import RunFilter
+from cano.run_filter import ORDERS, RunFilter
+from cano.search_attributes import AttributeRange
 from cano.testing.contract_base import (
     NOW,
     Contract,
@@ -98,6 +99,42 @@ class RunsClauses(Contract):
             assert {run.run_id for run in await store.runs(filter)} == {*expected}, filter
             if store.capabilities.pages:
                 await check_pages(store, filter, expected)
+
+    @clause
+    async def test_runs_are_ordered(self, store: StoreBackend) -> None:
+        """With `orders`, lists have the order of the filter, and their pages are the whole list.
+
+        By `updated`, a list has the runs that have ended with a status. An ended run that is resumed leaves it, and
+        returns with its new end.
+        """
+        if not store.capabilities.orders:
+            return
+        statuses = RunStatus.FAILED, RunStatus.RUNNING, RunStatus.SUCCEEDED
+        has = {}
+        for number in range(30):
+            parent, workflow = ("p", None)[number % 2], ("flow", "other")[number // 2 % 2]
+            run_id, created, updated = f"{number * 7 % 30}", NOW + number // 2, NOW + 50 + number * 11 % 10
+            has[run_id] = {"x": b"sa" if number % 3 else b"sb"} if store.capabilities.attributes else {}
+            run = new_run(run_id, workflow=workflow, parent=parent, created=created, attributes=has[run_id])
+            await store.create(run)
+            status = statuses[number // 4 % 3]
+            await store.commit(step(1, run_id, state="AB"[number % 2], status=status, at=updated))
+        await store.commit(step(2, "0", status=RunStatus.RUNNING))
+        await store.commit(step(3, "0", status=RunStatus.FAILED, at=NOW + 45))
+        await store.create(new_run("new", status=RunStatus.FAILED, created=NOW + 3, updated=NOW + 54, parent="p"))
+        every = [run._replace(attributes=has.get(run.run_id, {})) for run in await store.runs(RunFilter())]
+        more: list[dict[str, Any]] = [{}]
+        if store.capabilities.attributes:
+            more += [{"attributes": {"x": (AttributeRange(b"sa", b"sa\0"),)}}]
+        if store.capabilities.filters:
+            more += [{**each, "state": "A", "updated_after": NOW + 51, "created_before": NOW + 12} for each in more]
+        for order, fields, *wanted in product(ORDERS, more, (None, "flow"), (None, *statuses), (None, "p")):
+            filter = RunFilter(*wanted)._replace(order=order, **fields)
+            if filter.by_update and (filter.status is None or not filter.status.finished):
+                continue
+            found = [run for run in every if filter.matches(run)]
+            found.sort(key=filter.place_of, reverse=not filter.ascending)
+            await check_pages(store, filter, [run.run_id for run in found])
 
     @clause
     async def test_the_status_is_the_stored_one(self, store: StoreBackend) -> None:

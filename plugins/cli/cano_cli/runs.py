@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import click
-from cano import Kernel, RunRecord, RunStatus
+from cano import Kernel, RunListing, RunRecord, RunStatus
 
 from cano_cli.completing import workflow_names
 from cano_cli.hints import word
@@ -15,6 +15,7 @@ from cano_cli.tables import show
 from cano_cli.times import relative
 
 DEFAULT_LIMIT = 50
+ORDERS = "-created", "created", "-updated", "updated"
 
 
 @click.command()
@@ -27,6 +28,14 @@ DEFAULT_LIMIT = 50
     metavar="N",
     help=f"At most N runs. [default: {DEFAULT_LIMIT}; all with --json]",
 )
+@click.option(
+    "--order",
+    type=click.Choice(ORDERS),
+    default=ORDERS[0],
+    show_default=True,
+    help="Sort by the creation, or runs that have ended by their end; the latest first with a leading -.",
+)
+@click.option("--after", metavar="CURSOR", help="Continue a list where it ended; it prints the cursor.")
 @click.option("--where", metavar="FILTER", help='Only runs that match, such as "status = failed and updated > 2h ago".')
 @click.option("--count", is_flag=True, help="Print only the number of matching runs.")
 @json_option
@@ -38,17 +47,21 @@ def runs(
     workflow: str | None,
     status: str | None,
     limit: int | None,
+    order: str,
+    after: str | None,
     where: str | None,
     count: bool,
     as_json: bool,
 ) -> None:
-    """List the runs in a store, newest first.
+    """List the runs in a store, by default the newest first.
 
     FILTER is one or more conditions, joined by `and`. The fields are workflow, status, state, error and parent,
     compared by =, != or in (..., ...); and created and updated, compared by <, <=, > or >= with a time such as 2h ago,
     1d12h ago, 2026-11-30, or 2026-11-30T09:00, which is local; later is greater. `error` is the class of a failed
     run's error, or of its cause.
     Search attributes are compared by all of these signs. Quote a value that has spaces.
+
+    To sort runs by their end, give a status, such as --status failed --order=-updated.
 
     Example: cano runs --where "tenant = acme and status = failed and updated > 24h ago"
     """
@@ -59,27 +72,36 @@ def runs(
         if number == limit:
             click.echo("there may be more runs; --limit ends the count", err=True)
         return
-    if limit is None and not as_json:
-        limit = DEFAULT_LIMIT
 
-    async def action(kernel: Kernel) -> tuple[list[RunRecord], float]:
-        more = None if limit is None else limit + 1
-        found = await kernel.runs(workflow=workflow, status=status, limit=more, where=where)
+    async def action(kernel: Kernel) -> tuple[list[RunRecord], str | None, float]:
+        def wanted(most: int | None, after: str | None) -> RunListing:
+            return kernel.runs(workflow=workflow, status=status, limit=most, where=where, order=order, after=after)
+
+        found, cursor = list[RunRecord](), after
+        most = limit or (None if as_json else DEFAULT_LIMIT)
+        if most is None:
+            return await wanted(None, after), None, kernel.clock.time()
+        while True:  # a page ends after some work
+            page = await wanted(most - len(found), cursor).page()
+            found += page.runs
+            cursor = page.cursor
+            if cursor is None or len(found) == most:
+                break
         if not as_json:  # which lists any number of runs, and this reads each
             found = await with_own_waits(kernel, found)
-        return found, kernel.clock.time()
+        return found, cursor, kernel.clock.time()
 
-    found, now = with_store(settings, store, action)
+    found, cursor, now = with_store(settings, store, action)
     if as_json:
-        click.echo(dumps([record_as_json(record, now) for record in found[:limit]], indent=2))
+        click.echo(dumps([record_as_json(record, now) for record in found], indent=2))
     elif not found:
         click.echo("no runs")
     else:
-        rows = [_cells(record, now) for record in found[:limit]]
+        rows = [_cells(record, now) for record in found]
         hint = "`cano show RUN` shows long notes whole"
         show(["run", "workflow", "status", "state", "steps", "updated", "note"], rows, hint=hint)
-    if limit is not None and len(found) > limit:
-        click.echo("there are older runs; --limit N shows more", err=True)
+    if cursor is not None:
+        click.echo(f"there are more runs; --limit N shows more, --after {cursor} the next", err=True)
 
 
 async def _count(kernel: Kernel, workflow: str | None, status: str | None, where: str | None, limit: int | None) -> int:

@@ -23,6 +23,7 @@ from cano import (
     RunFilter,
     RunInfo,
     RunInterruptedError,
+    RunPage,
     RunRecord,
     RunResult,
     RunStatus,
@@ -509,6 +510,10 @@ class Keeper:
     async def runs(self, filter: RunFilter) -> list[RunRecord]:
         """See `Kernel.runs`."""
         return await self._lister.runs(filter)
+
+    async def page(self, filter: RunFilter) -> RunPage:
+        """See `RunKeeper.page`."""
+        return await self._lister.page(filter)
 
     async def history(self, run_id: str, after: int | None, limit: int | None) -> list[Transition]:
         """See `Kernel.history`."""

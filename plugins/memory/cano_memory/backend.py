@@ -36,7 +36,7 @@ from cano.options import switch, whole
 
 CAPABILITIES = Capabilities(
     durable=False, encoded=False, pages=True, prune=True, claims=True, history_pages=True, namespaces=True,
-    signal_limit=True, filters=True, attributes=True, ready_filters=True, streams=True,
+    signal_limit=True, filters=True, attributes=True, ready_filters=True, streams=True, orders=True,
 )  # fmt: skip
 """The capabilities of a store that is not strict."""
 
@@ -139,10 +139,10 @@ class MemoryBackend:
             return None if run is None else _copy_of(run)
 
     async def runs(self, filter: RunFilter) -> Sequence[RunRecord]:
-        """Return the matching runs, newest first."""
+        """Return the matching runs in the order of the filter."""
         with self._locked():
             found = [run for run in self._runs.values() if filter.matches(run)]
-            found.sort(key=lambda run: run.place, reverse=True)
+            found.sort(key=filter.place_of, reverse=not filter.ascending)
             return [_listed(run) for run in found[: filter.limit]]
 
     async def count(self, filter: RunFilter) -> int:

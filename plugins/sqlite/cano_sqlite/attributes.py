@@ -74,8 +74,8 @@ def search(connection: sqlite3.Connection, filter: RunFilter, *, ordered: bool =
     first = min(range(len(counts)), key=counts.__getitem__, default=None)
     lately = ""
     if first is None or counts[first] >= FEW:
-        lately = _lately(connection, filter)
-    if lately:
+        lately = _children(connection, filter) if filter.by_update else _lately(connection, filter)
+    if lately or (filter.by_update and first is not None and counts[first] >= FEW):
         first = None
     elif first is not None and counts[first] >= FEW:
         points = (number for number, (_, ranges) in enumerate(attributes) if len(ranges) == 1 and ranges[0].point)
@@ -91,6 +91,13 @@ def search(connection: sqlite3.Connection, filter: RunFilter, *, ordered: bool =
         if number != first
     )
     return Search(first, values, also, "" if first is None else conditions[first], lately)
+
+
+def _children(connection: sqlite3.Connection, filter: RunFilter) -> str:
+    """Return the condition that reads the children of the parent, if they are few; otherwise ""."""
+    if filter.parent is None or _few(connection, "runs WHERE parent = :parent", {"parent": filter.parent}) >= FEW:
+        return ""
+    return "runs.id IN (SELECT id FROM runs WHERE parent = :parent)"
 
 
 def _lately(connection: sqlite3.Connection, filter: RunFilter) -> str:
@@ -134,7 +141,7 @@ def _condition(number: int, name: str, ranges: Sequence[AttributeRange], values:
 
 
 def runs(connection: sqlite3.Connection, filter: RunFilter) -> Sequence[RunRecord]:
-    """Return the runs that match a filter with attributes or times of update, newest first, without data."""
+    """Return the runs that match a filter with attributes or times of update, without data."""
     found = search(connection, filter)
     if found is None:
         return []
@@ -168,7 +175,7 @@ def counting(filter: RunFilter, found: Search) -> tuple[str, dict[str, Any]]:
     where = [each for each in (found.condition, found.lately) if each]
     of_runs = [f"runs.{name} = :{name}" for name in ("status", "parent") if getattr(filter, name) is not None]
     if filter.after is not None:
-        of_runs.append(f"{created} <= :created AND ({created} < :created OR runs.run_id < :run_id)")
+        of_runs.append(reading.after_place("runs.updated" if filter.by_update else created, filter.order))
     more = [reading.MORE[name].format(created=created) for name in reading.MORE if getattr(filter, name) is not None]
     if found.lately:
         of_runs = [f"+{each}" for each in of_runs]

@@ -176,7 +176,8 @@ class Engine:
         return self._reader.do(Call(partial(reading.load, run_id=run_id), run_id))
 
     def runs(self, filter: RunFilter) -> Coroutine[Any, Any, Sequence[RunRecord]]:
-        plain = filter.attributes is None and filter.updated_after is None and filter.updated_before is None
+        times = filter.updated_after is not None or filter.updated_before is not None
+        plain = filter.attributes is None and not times and not filter.by_update
         return self._lister.do(Call(partial((reading if plain else attributes).runs, filter=filter)))
 
     def count(self, filter: RunFilter) -> Coroutine[Any, Any, int]:

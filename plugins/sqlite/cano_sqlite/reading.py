@@ -66,8 +66,9 @@ def listing(
     attribute: str = "",
     also: tuple[str, ...] = (),
     lately: str = "",
+    order: str = "-created",
 ) -> str:
-    """Return the query for a filter that has these fields. Each reads one index, newest run first.
+    """Return the query for a filter that has these fields. Each reads one index, in the order of the list.
 
     Args:
         workflow, status, parent, after: whether the filter has the field.
@@ -76,7 +77,9 @@ def listing(
         attribute: the condition on the search attribute whose index is read, or "".
         also: the conditions on other attributes.
         lately: the condition that reads few runs by the time of their end, which are then sorted; or "".
+        order: see `RunFilter`. By `updated`, the index of ended runs is read unless an attribute or `lately` has few.
     """
+    by_update = order.endswith("updated")
     created, start = "runs.created", _WITH_WORKFLOW if workflow else _RECORDS
     wanted = []
     if attribute:
@@ -88,21 +91,31 @@ def listing(
         created = "+runs.created"
         wanted.append(lately)
     if parent:
-        wanted.append(f"{'+' if attribute else ''}runs.parent = :parent")
+        wanted.append(f"{'+' if attribute or by_update else ''}runs.parent = :parent")
     if status:
-        by_status = not parent and not attribute and not lately and not (workflow and often)
+        by_status = (by_update or (not parent and not (workflow and often))) and not attribute and not lately
         wanted.append(f"{'' if by_status else '+'}runs.status = :status")
     if workflow:
-        by_workflow = not parent and not attribute and not lately and not (status and not often)
+        by_workflow = not parent and not attribute and not lately and not by_update and not (status and not often)
         wanted.append(f"{'' if by_workflow else '+'}definitions.workflow = :workflow")
         if by_workflow:
             created, start = "definitions.created", _OF_WORKFLOW
     wanted += [each.format("runs.id") for each in also]
+    key, ascending = "runs.updated" if by_update else created, not order.startswith("-")
     if after:
-        wanted.append(f"{created} <= :created AND ({created} < :created OR runs.run_id < :run_id)")
+        wanted.append(after_place(key, order))
     wanted += [MORE[name].format(created=created) for name in more]
+    if by_update and not attribute and not lately:
+        wanted.append(f"runs.{ENDED}")  # as the last one: SQLite would look for it in place of the status
     where = f"WHERE {' AND '.join(wanted)} " if wanted else ""
-    return f"{start}{where}ORDER BY {created} DESC, runs.run_id DESC LIMIT :limit"
+    way = "ASC" if ascending else "DESC"
+    return f"{start}{where}ORDER BY {key} {way}, runs.run_id {way} LIMIT :limit"
+
+
+def after_place(key: str, order: str) -> str:
+    """Return the condition on runs that come after a place in a list sorted by `key`."""
+    later = "<" if order.startswith("-") else ">"
+    return f"{key} {later}= :created AND ({key} {later} :created OR runs.run_id {later} :run_id)"
 
 
 def load(connection: sqlite3.Connection, run_id: str) -> RunRecord | None:
@@ -115,7 +128,7 @@ def load(connection: sqlite3.Connection, run_id: str) -> RunRecord | None:
 
 
 def runs(connection: sqlite3.Connection, filter: RunFilter) -> Sequence[RunRecord]:
-    """Return the runs that match a filter without attributes, newest first, without data."""
+    """Return the runs that match a filter that needs no `search`, without data."""
     return [listed_row(row) for row in fetch(connection, *question(filter))]
 
 
@@ -142,6 +155,7 @@ def question(
         attribute,
         also,
         lately,
+        filter.order,
     )
     return text, values_of(filter)
 

@@ -620,6 +620,15 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
         {"runs": lambda s, honest, f: honest(f if f.after is None else f._replace(
             after=(f.after[0], "")))},
         "pages_of_a_list_leave_out_no_run"),
+    "knows one order": (
+        {"runs": lambda s, honest, f: honest(f._replace(order="-created"))}, "runs_are_ordered"),
+    "sorts by the creation only": (
+        {"runs": lambda s, honest, f: honest(f._replace(order="created" if f.ascending else "-created"))},
+        "runs_are_ordered"),
+    "begins each page of an ascending list at its place, again": (
+        {"runs": lambda s, honest, f: honest(f if f.after is None or not f.ascending else f._replace(
+            after=(f.after[0], "")))},
+        "runs_are_ordered"),
     "finds by no attribute": (
         {"runs": lambda s, honest, f: honest(f._replace(attributes=None))},
         "runs_are_found_by_attributes attributes_and_fields_are_found_together"),

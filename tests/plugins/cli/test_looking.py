@@ -175,8 +175,15 @@ def test_some_runs(cano: Cano) -> None:
     assert ids("--status", "interrupted") == ["stopped"]
     assert ids("--status", "running") == []
     assert ids("--workflow", "shop", "--limit", "1") == ["shipped"]
-    assert cano("runs", "--limit", "3").stderr == "there are older runs; --limit N shows more\n"
     assert cano("runs", "--limit", "4").stderr == ""
+    assert ids("--order", "created", "--limit", "2") == ["failed", "stopped"]
+    assert ids("--order=-updated", "--status", "failed") == ["failed"]
+    for first, rest in ((("--limit", "3"), ["failed"]), (("--order", "created", "--limit", "3", "--json"), ["page"])):
+        told = cano("runs", *first).stderr
+        cursor = told.removeprefix("there are more runs; --limit N shows more, --after ").removesuffix(" the next\n")
+        assert ids(*first[: -1 if "--json" in first else None], "--after", cursor) == rest, told
+    assert "add a status of runs that have ended" in cano("runs", "--order", "updated").stderr
+    assert "is not the cursor of a list" in cano("runs", "--after", "page").stderr
     assert cano("runs", "--status", "odd").exit_code == 2
 
 

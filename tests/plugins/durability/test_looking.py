@@ -156,9 +156,8 @@ async def test_pages_of_runs(kernel: Kernel, world: World, flow: Flow, pages: bo
     running = await kernel.runs(status="running")
     assert [run.run_id for run in await kernel.runs(status="running", limit=3, after=running[0])] == ["r1"]
     assert [run async for run in kernel.runs(status="running")] == running
-    for wrong in ("r4", every[0].place):
-        with pytest.raises(ConfigurationError, match="after must be a listed run, or None"):
-            kernel.runs(after=wrong)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="after must be a listed run, the cursor of a page, or None"):
+        kernel.runs(after=every[0].place)  # type: ignore[arg-type]
 
 
 async def test_an_iteration_over_runs_reads_pages(

@@ -40,6 +40,7 @@ DURABLE = Capabilities(
     attributes=True,
     ready_filters=True,
     streams=True,
+    orders=True,
     audit=True,
     appends=True,
 )
@@ -57,6 +58,7 @@ FORGETFUL = Capabilities(
     attributes=True,
     ready_filters=True,
     streams=True,
+    orders=True,
 )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from cano import Retention, RunFilter, RunRecord, RunStatus, Signal, Wait
+from cano.run_filter import ORDERS
 from cano.search_attributes import encoded, ranges
 from cano.testing.contract_base import NOW, free_run, new_run
 from cano_sqlite import SqliteBackend, attributes, audit, leases, news, pruning, reading, signals, snapshot
@@ -208,6 +209,50 @@ async def test_times_of_ended_runs_read_an_index(store: SqliteBackend, ask: Ask,
             assert "COVERING INDEX runs_by_update" in plan, plan
             assert "SCAN runs" not in plan, plan
             assert attributes.search(connection, filter) == attributes.Search(None, {})  # many: the list's own index
+    finally:
+        connection.close()
+
+
+async def test_ordered_lists_read_an_index(store: SqliteBackend, ask: Ask, path: Path) -> None:
+    """Among 10,000 runs, a list in any order reads an index in that order, whatever else its filter has.
+
+    Only the few runs with an attribute, or of a parent, are sorted in place of a walk through those that have ended.
+    """
+    for statement in _FILL:
+        table, _, values = statement.partition("SELECT")
+        ask(f"{table}{_NUMBERS}SELECT{values} FROM numbers")
+    ask("UPDATE runs SET updated = id * 7919 % 10007")
+    ask("UPDATE runs SET status = 'failed', wake = NULL WHERE id % 10 = 1")
+    ask("INSERT INTO journal SELECT id, id, 0, seq, 'A', status, updated, NULL, x'' FROM runs")
+    ask("ANALYZE")
+    rare, most = ({"tenant": ranges("=", [encoded(tenant)])} for tenant in ("9", "most"))
+    fields: list[tuple[dict[str, Any], bool]] = [
+        ({}, False), ({"workflow": "flow 1"}, False), ({"attributes": most}, False), ({"attributes": rare}, True),
+        ({"parent": "1"}, True), ({"after": (500.0, "9")}, False), ({"updated_after": 900.0, "state": "A"}, False),
+        ({"workflow": "flow 1", "attributes": most, "after": (500.0, "9"), "created_before": 9000.0}, False),
+    ]  # fmt: skip
+    everything = [
+        run._replace(attributes={"tenant": encoded("most" if int(run.run_id) % 3 else str(int(run.run_id) % 1000))})
+        for run in await store.runs(RunFilter())
+    ]
+    connection = sqlite3.connect(path)
+    try:
+        for order, status, (more, few) in product(ORDERS, (RunStatus.FAILED, RunStatus.SUCCEEDED), fields):
+            wanted = RunFilter(status=status, order=order)._replace(**more)
+            found = attributes.search(connection, wanted)
+            assert found is not None
+            question, its = reading.question(wanted, found.condition, found.also, found.lately)
+            used = {name: value for name, value in {**its, **found.values}.items() if f":{name}" in question}
+            plan = str([row[3] for row in ask("EXPLAIN QUERY PLAN " + question, used)])
+            assert "SCAN runs" not in plan, plan
+            if wanted.by_update and not few:
+                assert "runs_by_update (status=?" in plan, plan
+            if not few and wanted.updated_after is None:
+                assert "TEMP B-TREE FOR ORDER BY" not in plan, plan
+            expected = sorted(filter(wanted.matches, everything), key=wanted.place_of, reverse=not wanted.ascending)
+            page = await store.runs(wanted._replace(limit=30))
+            assert [run.run_id for run in page] == [run.run_id for run in expected[:30]]
+            assert await store.count(wanted) == len(expected)
     finally:
         connection.close()
 

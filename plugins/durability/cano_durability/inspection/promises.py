@@ -10,6 +10,7 @@ _LACKS = {
     "history": "keeps no history of its runs, so none can be shown, and no run can be forked",
     "retention": "keeps everything, so no run can be deleted",
     "attributes": "keeps no search attributes, so no run can be found by them",
+    "orders": "lists the newest runs first only, since no index of it has another order",
     "audit": "keeps no audit, so it does not know who acted on its runs",
 }
 

@@ -47,12 +47,9 @@ class UnheldRuns:
     async def _look(self, plan: BoundWorkflow, within: float, state: str | None) -> None:
         key, before = (plan.name, state), self._stored.now() - within
         after = self._looked.get(key)
-        found = await self._lister.stored_as(
-            RunStatus.RUNNING, RunFilter(
-                plan.name, others=_UNHELD, state=state, created_before=before,
-                created_after=None if after is None else after - self._stored.lease,  # clocks differ a little
-            )
-        )  # fmt: skip
+        since = None if after is None else after - self._stored.lease  # clocks differ a little
+        wanted = RunFilter(plan.name, others=_UNHELD, state=state, created_before=before, created_after=since)
+        found = await self._lister.runs(wanted)
         for record in found:
             if record.run_id not in self._kernel.active:
                 try:

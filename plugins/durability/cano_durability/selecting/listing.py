@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from cano import AttributeStore, ConfigurationError, RunFilter, RunRecord, RunStatus, Transition, read_history
+from cano import (
+    AttributeStore,
+    Condition,
+    ConfigurationError,
+    FilterError,
+    RunFilter,
+    RunPage,
+    RunRecord,
+    RunStatus,
+    Transition,
+    read_history,
+)
 from cano.engine.ports import Host, in_pages
 
 from cano_durability.bounds import off_loop
@@ -19,7 +30,13 @@ PAGE = 1000
 _MORE = "state", "created_after", "created_before", "updated_after", "updated_before"
 """The fields that only stores with `filters` obey."""
 _MOST_PARTS = 32
-"""The most counts that a store is asked for in place of a list."""
+"""The most counts, or lists, that a store is asked for in place of one."""
+_MOST_PAGES = 10
+"""The most pages of the store that are read for a page of a list."""
+_OF_PAGE = 500
+"""The most runs of a page, if a caller sets no limit."""
+Part = tuple[list[RunRecord], tuple[float, str] | None]
+"""The first runs of a list, and the place up to which all of it is known; None for its end."""
 _BY_LEASE = RunStatus.RUNNING, RunStatus.INTERRUPTED, RunStatus.QUEUED  # which of them a run is, its lease says
 
 
@@ -42,7 +59,12 @@ class Lister:
         if filter.attributes is not None:
             filter = filter._replace(attributes=await self._allowed(filter.attributes, filter.workflow))
         if filter.error is not None and filter.status is None:
-            return filter._replace(status=RunStatus.FAILED)  # no other run has an error of its own
+            filter = filter._replace(status=RunStatus.FAILED)  # no other run has an error of its own
+        if filter.order != "-created":
+            require(self._kernel, "orders")
+        if filter.by_update and not all(status.finished for status in _statuses(filter)):
+            message = f"the order {filter.order} sorts runs by their end; add a status of runs that have ended, such as"
+            raise FilterError(f"{message} status = failed, or status in (succeeded, failed, cancelled)")
         return filter
 
     async def _allowed(self, attributes: Mapping[str, Any], workflow: str | None) -> Mapping[str, Any]:
@@ -63,6 +85,8 @@ class Lister:
 
     async def count(self, filter: RunFilter) -> int:
         """See `RunKeeper.count`."""
+        if filter.after is None:
+            filter = filter._replace(order=RunFilter().order)
         counted = filter.error is None and self._stored.backend.capabilities.attributes
         if counted and filter.others and (parts := _parts(filter)) is not None:
             found = max(sum([factor * await self.count(part) for factor, part in parts]), 0)
@@ -76,20 +100,57 @@ class Lister:
 
     async def runs(self, filter: RunFilter) -> list[RunRecord]:
         """See `Kernel.runs`. What the store does not filter by, this does, page after page."""
-        return await self.stored_as(RunStatus.RUNNING if filter.status in _BY_LEASE else filter.status, filter)
+        found = list[RunRecord]()
+        while filter.limit is None or filter.limit > 0:
+            some, after = await self._part(filter)
+            found += some
+            if after is None:
+                break
+            left = None if filter.limit is None else filter.limit - len(some)
+            filter = filter._replace(after=after, limit=left)
+        return found
 
-    async def stored_as(self, status: RunStatus | None, filter: RunFilter) -> list[RunRecord]:
-        """Return the runs that the store has with `status`, and that match `filter` as they are seen."""
+    async def page(self, filter: RunFilter) -> RunPage:
+        """See `RunListing.page`."""
+        limit = _OF_PAGE if filter.limit is None else filter.limit
+        if limit == 0:
+            return RunPage([], None)
+        found, after = await self._part(filter._replace(limit=limit + 1))
+        if len(found) > limit:
+            found, after = found[:limit], filter.place_of(found[limit - 1])
+        return RunPage(found, None if after is None else filter.cursor_at(after))
+
+    async def _part(self, filter: RunFilter) -> Part:
+        """Return the first runs of a list, up to its limit, or those that some pages of the store have."""
+        parts = _split(filter) if self._stored.backend.capabilities.pages else [filter]
+        if len(parts) == 1:
+            return await self._looked_at(parts[0])
+        lists = [await self._looked_at(each) for each in parts]
+        ends = [after for _, after in lists if after is not None]
+        end = (min if filter.ascending else max)(ends, default=None)
+        every = {filter.place_of(record): record for records, _ in lists for record in records}
+        places = sorted(every, reverse=not filter.ascending)
+        if end is not None:
+            places = [place for place in places if (place <= end if filter.ascending else place >= end)]
+        if filter.limit is not None and len(places) >= filter.limit:
+            places = places[: filter.limit]
+            end = places[-1]
+        return [every[place] for place in places], end
+
+    async def _looked_at(self, filter: RunFilter) -> Part:
+        """Return the first runs of a list whose status and fields the store can look for."""
         promises, found = self._stored.backend.capabilities, list[RunRecord]()
+        status = RunStatus.RUNNING if _by_lease(filter) else filter.status
         ask = filter._replace(status=status, error=None, others=())
         if not promises.filters:
             unset: dict[str, Any] = dict.fromkeys(_MORE)
             ask = ask._replace(**unset)
-        if exact := ask == filter and filter.status is not RunStatus.RUNNING:
+        if ask == filter and filter.status is not RunStatus.RUNNING:
             rest = RunFilter()
         else:
             rest = filter._replace(workflow=None, parent=None, after=None, attributes=None)
             ask = ask._replace(limit=PAGE if promises.pages else None)
+        pages = 0
         while True:
             page, now = await self._page(ask), self._stored.now()
 
@@ -97,15 +158,16 @@ class Lister:
                 seen = (with_status_at(each, now) for each in page if not is_incomplete(each))
                 return [record for record in seen if rest.matches(record)]
 
-            found += (some := await off_loop(len(page), matching, self._stored.clock))
-            if (
-                (exact and len(some) == len(page))
-                or ask.limit is None
-                or len(page) < ask.limit
-                or len(found) >= (filter.limit or len(found) + 1)
-            ):
-                return found[: filter.limit]
-            ask = ask._replace(after=page[-1].place)
+            found += await off_loop(len(page), matching, self._stored.clock)
+            pages += 1
+            if ask.limit is None or len(page) < ask.limit:
+                end = None if filter.limit is None or len(found) <= filter.limit else filter.limit
+                return found[: filter.limit], None if end is None else filter.place_of(found[end - 1])
+            if filter.limit is not None and len(found) >= filter.limit:
+                return found[: filter.limit], filter.place_of(found[filter.limit - 1])
+            ask = ask._replace(after=filter.place_of(page[-1]))
+            if pages == _MOST_PAGES:
+                return found, ask.after
 
     async def _page(self, filter: RunFilter) -> Sequence[RunRecord]:
         """Return a page of the store's list, also if the store does not promise `pages`."""
@@ -132,6 +194,44 @@ class Lister:
             entry._replace(changed=values.changes(entry.changed, run_id, total), own={}, own_removed=())
             for entry in entries
         ]
+
+
+def _statuses(filter: RunFilter) -> set[RunStatus]:
+    """Return the statuses that a filter allows."""
+    found = set(RunStatus) if filter.status is None else {filter.status}
+    for name, (sign, value) in filter.others:
+        if name == "status":
+            found = found.intersection(value) if sign == "in" else found - {value}
+    return found
+
+
+def _by_lease(filter: RunFilter) -> bool:
+    """Return whether a filter allows only statuses of which a run's lease says which it has."""
+    return _statuses(filter).issubset(_BY_LEASE)
+
+
+def _split(filter: RunFilter) -> list[RunFilter]:
+    """Return filters whose runs are those of a filter, each without `in (…)`, as far as they are not too many."""
+    statuses = _statuses(filter)
+    parts = [filter]
+    if filter.status is None and len(statuses) < len(RunStatus):
+        rest = tuple(each for each in filter.others if each[0] != "status")
+        parts = [filter._replace(status=each, others=rest) for each in statuses.difference(_BY_LEASE)]
+        leased = statuses.intersection(_BY_LEASE)
+        if len(leased) == 1:
+            parts.append(filter._replace(status=leased.pop(), others=rest))
+        elif leased:
+            parts.append(filter._replace(others=(*rest, ("status", Condition("in", tuple(leased))))))
+    for name, (sign, value) in filter.others:
+        if sign != "in" or name == "status" or getattr(filter, name) is not None:
+            continue
+        values, made = dict.fromkeys(value), list[RunFilter]()
+        for part in parts:
+            rest = tuple(each for each in part.others if each != (name, Condition(sign, value)))
+            made += [part._replace(others=rest, **{name: each}) for each in values]
+        if len(made) <= _MOST_PARTS:
+            parts = made
+    return parts
 
 
 def _parts(filter: RunFilter) -> list[tuple[int, RunFilter]] | None:
