@@ -23,6 +23,8 @@ class Call(NamedTuple):
         branch: the branch of a split that makes it, or None.
         deadline: when the attempt's timeout ends, in wall-clock seconds; or None.
         resources, priority: those of its `TaskConfig`.
+        report: takes what the call reports before it ends, as bytes, in any thread, and does not raise; or None. See
+            `Executor`.
     """
 
     function: Callable[..., Any]
@@ -36,6 +38,7 @@ class Call(NamedTuple):
     deadline: float | None = None
     resources: Mapping[str, float] = {}
     priority: int = 0
+    report: Callable[[bytes], object] | None = None
 
     async def __call__(self) -> Any:
         return await self.function(*self.args)
@@ -45,10 +48,14 @@ class Call(NamedTuple):
 class Executor(Protocol):
     """Executes calls elsewhere: the `exec` phases of nodes, and the tasks whose `TaskConfig` names it.
 
-    Three attributes are optional. If `remote` is True, a call may leave the process: cano-remote then packs it, so that
+    Four attributes are optional. If `remote` is True, a call may leave the process: cano-remote then packs it, so that
     its function can be imported anywhere, and its arguments and its result are bytes. If `abandons` is True, a call
     that was cancelled may still execute; otherwise it has stopped when `submit` ends. `resources` are the names that
     the `resources` of a `TaskConfig` may have; without this attribute, all.
+
+    If `reports` is True, the executor has a channel for what a call tells before it ends. If the call has a `report`,
+    its function gets one more argument there: a function that takes bytes, in any thread. Each call of that function
+    becomes a call of `report` here, in order, before `submit` ends, or never.
 
     An executor may have methods `open()` and `close()`, which the kernel awaits when it starts and stops.
     """

@@ -75,10 +75,11 @@ class Emitter(Protocol):
     def emit(self, step: Any, channel: str, item: Any, flush: bool) -> Awaitable[None]:
         """See `Step.emit`. Any thread may call this."""
 
-    def discard(self, step: Any, phase: str | None) -> None:
-        """Drop what an attempt of `step` has emitted, or have it superseded, and refuse more of it.
+    def discard(self, step: Any, phase: str | None, ended: bool = True) -> None:
+        """Drop what an attempt of `step` has emitted, or have it superseded.
 
         Args:
             step: the step of the run, whose finished branches are left out; or that of one branch.
             phase: the phase of a node that failed; None for the whole step.
+            ended: whether the attempt has ended, so that more of it is refused.
         """

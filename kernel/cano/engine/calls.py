@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from cano.checks import similar
-from cano.engine.step import Step, running
+from cano.engine.step import Detail, Step, running
 from cano.errors import ConfigurationError
 from cano.executors import Call, Executor
 from cano.model.workflow import state_name
@@ -66,36 +66,7 @@ def call_of(step: Step, config: TaskConfig, function: Callable[..., Any], *args:
     )  # fmt: skip
 
 
-def enter_step(call: Mapping[str, Any]) -> None:
-    """Let `current_step()` return the step that made a call, in the process that executes the call.
-
-    Args:
-        call: the values of `described`.
-    """
-    told = _Elsewhere(**call, journal=None, plan=_Elsewhere(name=call["workflow"], version=call["version"]))
-    step: Any = Step(told, told, call["branch"], call["seq"])  # type: ignore[arg-type]  # it has what a step reads
-    detail = step._ensure_detail()
-    detail.attempt, detail.phase, detail.payload = call["attempt"], call["phase"], call["payload"]
+def enter_step(step: Step, detail: Detail) -> None:
+    """Let `current_step()` return `step`, whose run another process executes, with `detail`."""
+    step._detail = detail
     running.set(step)
-
-
-class _Elsewhere:
-    """The run, the workflow and the state of a step, as far as another process knows them."""
-
-    def __init__(self, **known: Any) -> None:
-        vars(self).update(known)
-
-    def __getattr__(self, name: str) -> Any:
-        problem = f"the task is executed in another process, which has no {name!r} of its run"
-        raise ConfigurationError(f"{problem}; use it in a task, or in a phase of a node, that is executed with the run")
-
-
-def described(step: Step) -> dict[str, Any]:
-    """Return what `enter_step` needs of a step; the deadline is in seconds from now."""
-    deadline = step.deadline
-    return {
-        "run_id": step.run_id, "workflow": step.workflow, "version": step.version, "state": step.state,
-        "task_name": step.task, "branch": step.branch, "seq": step.seq, "attempt": step.attempt, "phase": step.phase,
-        "payload": step.payload,
-        "deadline": None if deadline is None else deadline - step.run.kernel.clock.monotonic(),
-    }  # fmt: skip

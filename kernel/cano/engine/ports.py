@@ -15,7 +15,7 @@ from cano.data.store import check_key, check_type, unpack_key
 from cano.data.view import StoreView
 from cano.engine.attempts import failed_attempts
 from cano.engine.binding import BoundState, BoundWorkflow, Listener
-from cano.engine.calls import Caller, call_of, described, enter_step
+from cano.engine.calls import Caller, call_of, enter_step
 from cano.engine.control import Parked, ParkedForChild, Paused, Refused, StoreFailed
 from cano.engine.run import Run
 from cano.engine.step import Detail
@@ -58,7 +58,7 @@ __all__ = [
     "Announcer", "BoundState", "BoundWorkflow", "Caller", "Detail", "Emitter", "Feed", "Host", "IMMUTABLE", "Inputs",
     "Journal", "Listener", "NOTHING", "Notice", "Parked", "ParkedForChild", "Paused", "Refused", "RestorePoint",
     "RunKeeper", "StoreFailed", "Strand", "Submission", "Work", "call_of", "check_key", "check_type", "child_signal",
-    "declared_keys", "described", "enter_step", "error_text", "failed_attempts", "in_pages", "is_stopped", "lease_lost",
+    "declared_keys", "enter_step", "error_text", "failed_attempts", "in_pages", "is_stopped", "lease_lost",
     "lives", "new_holder", "raised_at", "reap", "refuse_inside", "rendered", "safe_repr", "safe_str", "unpack_key",
     "wait_token",
 ]  # fmt: skip

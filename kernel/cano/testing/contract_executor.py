@@ -44,7 +44,7 @@ def clause(test: Callable[[ContractT, Executor, Path], Awaitable[None]]) -> Call
     return run
 
 
-def call_of(function: Callable[[bytes], bytes], data: bytes | Path = b"", priority: int = 0) -> Call:
+def call_of(function: Callable[..., bytes], data: bytes | Path = b"", priority: int = 0) -> Call:
     """Return a call of one of the functions of `executor_calls`, as the kernel makes them."""
     number = next(_numbers)
     argument = os.fsencode(data) if isinstance(data, Path) else data
@@ -127,6 +127,26 @@ class ExecutorContract:
         for _ in range(2):  # another attempt after an answer was lost, say
             await executor.submit(call)
         assert len(path.read_text(encoding="utf-8").splitlines()) == 5
+
+    @clause
+    async def test_reports_come_before_the_end(self, executor: Executor, folder: Path) -> None:
+        """If the executor has a channel for reports, a call's reports arrive in order while it executes, each once."""
+        if not getattr(executor, "reports", False):
+            return
+        reports: list[bytes] = []
+        loop, came = asyncio.get_running_loop(), asyncio.Event()
+
+        def report(data: bytes) -> None:
+            reports.append(data)
+            if len(reports) == executor_calls.REPORTS:
+                loop.call_soon_threadsafe(came.set)
+
+        telling = asyncio.ensure_future(executor.submit(call_of(executor_calls.tell, folder)._replace(report=report)))
+        await came.wait()
+        assert not telling.done()
+        (folder / "go").touch()
+        assert await telling == b"told"
+        assert reports == [b"%d" % number for number in range(executor_calls.REPORTS)] + [b"\0" * 100_000]
 
     # cancelling
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from cano.model.workflow import Workflow
 EXECUTOR = "elsewhere"
 """The name of the executor that the workflow's tasks name."""
 PAUSE = 0.005
+REPORTS = 50
 COUNTS = Key("counts", dict[str, int], reducer=lambda old, new: {**old, **new})
 
 
@@ -50,6 +52,17 @@ def hold(folder: bytes) -> bytes:
             break
     (here / "done").touch()
     return b"done"
+
+
+def tell(folder: bytes, report: Callable[[bytes], object]) -> bytes:
+    """Report many values, and one more from a thread; wait for a file `go` in between."""
+    for number in range(REPORTS):
+        report(b"%d" % number)
+    hold(folder)
+    thread = threading.Thread(target=report, args=(b"\0" * 100_000,))
+    thread.start()
+    thread.join()
+    return b"told"
 
 
 def die(data: bytes) -> bytes:

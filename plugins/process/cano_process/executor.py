@@ -34,6 +34,7 @@ class _Job:
     def __init__(self, call: Call) -> None:
         self.name = f"{call.function.__module__}:{call.function.__qualname__}"
         (self.request,) = call.args
+        self.report = call.report
         self.answer: Future[bytes] = Future()
         self.over: Future[None] = Future()
         """Done when no process executes the call, nor will."""
@@ -56,6 +57,7 @@ class ProcessExecutor:
 
     remote = True
     abandons = False
+    reports = True
     resources: frozenset[str] = frozenset()
 
     def __init__(self, workers: int | None = None) -> None:
@@ -129,7 +131,7 @@ class ProcessExecutor:
                     _settle(job, ExecutorUnavailableError(f"no worker process can be started: {error}"))
                     continue
                 job.process = worker.process
-            outcome: bytes | ExecutorError | None = worker.execute(job.name, job.request)
+            outcome: bytes | ExecutorError | None = worker.execute(job)
             if outcome is None:
                 outcome, worker = WorkerLostError(f"worker process {worker.end()}"), None
             with self._lock:  # in one piece, so that `_stop` finds the call executing or over
@@ -183,17 +185,20 @@ class _Worker:
         """Return whether the process has not ended."""
         return self.process.poll() is None
 
-    def execute(self, name: str, request: bytes) -> bytes | RemoteError | None:
-        """Return what the function of that name returns for `request`; None if the process ended before."""
+    def execute(self, job: _Job) -> bytes | RemoteError | None:
+        """Return what the function of a call returns; None if the process ended before."""
+        kind = frames.PLAIN if job.report is None else frames.REPORTING
         try:
-            frames.send(self._connection, name.encode())
-            frames.send(self._connection, request)
+            frames.send(self._connection, kind + job.name.encode())
+            frames.send(self._connection, job.request)
         except OSError:
             return None
-        answer = frames.receive(self._connection)
+        while (answer := frames.receive(self._connection)) is not None and answer[:1] == frames.REPORTED:
+            if job.report is not None and not job.cancelled:
+                job.report(answer[1:])
         if answer is None or answer[:1] == frames.RETURNED:
             return answer and answer[1:]
-        return RemoteError(f"{name} failed: {answer[1:].decode()}")
+        return RemoteError(f"{job.name} failed: {answer[1:].decode()}")
 
     def end(self) -> str:
         """Let the process end, which it does when its socket is closed; return how it did, for messages."""

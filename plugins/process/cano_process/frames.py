@@ -10,8 +10,10 @@ NAME = "__mp_main__"
 """The name of a worker's main module, as with multiprocessing: what is for `__name__ == "__main__"` is not executed."""
 NOT_IMPORTED = 202
 """The exit code of a worker that could not import the program."""
-RETURNED, RAISED = b"+", b"-"
-"""The first byte of an answer: before what the call returned, or the text of what it raised."""
+RETURNED, RAISED, REPORTED = b"+", b"-", b"!"
+"""The first byte of what a worker sends: before what the call returned, the text of what it raised, or a report."""
+PLAIN, REPORTING = b"-", b"!"
+"""The first byte of a call's name: whether its function gets a function that sends reports."""
 
 
 def send(connection: socket.socket, data: bytes) -> None:

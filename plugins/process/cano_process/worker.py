@@ -35,19 +35,24 @@ def serve(connection: socket.socket) -> None:
         except BaseException:  # noqa: BLE001  # whatever the program's import raises, SystemExit included
             traceback.print_exc()
             sys.exit(frames.NOT_IMPORTED)
+
+    def report(data: bytes) -> None:
+        frames.send(connection, frames.REPORTED + data)
+
     while (name := calls.get()) is not None and (request := calls.get()) is not None:
         with busy:
-            answer = _execute(name.decode(), request)
+            more = (report,) if name[:1] == frames.REPORTING else ()
+            answer = _execute(name[1:].decode(), request, *more)
         try:
             frames.send(connection, answer)
         except OSError:  # the process of the run is gone, or a call has closed the socket, and the answer is lost
             os._exit(1)
 
 
-def _execute(name: str, request: bytes) -> bytes:
+def _execute(name: str, *args: Any) -> bytes:
     module, _, function = name.partition(":")
     try:
-        returned: bytes = getattr(importlib.import_module(module), function)(request)
+        returned: bytes = getattr(importlib.import_module(module), function)(*args)
     except Exception:  # noqa: BLE001  # the process of the run raises an error with its text
         return frames.RAISED + traceback.format_exc().encode(errors="replace")
     return frames.RETURNED + returned

@@ -7,39 +7,52 @@ import contextvars
 import inspect
 import threading
 import time
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import cache, lru_cache
 from typing import Any
 
 from cano import Codec, ConfigurationError, Plugins, StoreView
-from cano.engine.ports import enter_step
 
+from cano_remote.elsewhere import enter
 from cano_remote.naming import class_named
-from cano_remote.packing import Answer, Header, packed_error
+from cano_remote.packing import Answer, Header, packed_error, unpacked_error, unpacked_outcome
+from cano_remote.reports import Reporter
 
 _lock = threading.Lock()
 _own = threading.local()
 
 
-def execute(request: bytes) -> bytes:
+def execute(request: bytes, send: Callable[[bytes], object] | None = None) -> bytes:
     """Execute a packed call and return its packed answer. This is the function of each `Call` to a remote executor.
 
     It may be called in any thread in which no event loop runs. An async function gets the event loop of that thread.
+
+    Args:
+        request: the packed call.
+        send: the executor's channel for what the call reports before it ends; None if it has none.
     """
     codec = _codec()
+    reporter = Reporter(codec, send)
     try:
-        return contextvars.copy_context().run(_execute, request, codec)
+        return contextvars.copy_context().run(_execute, request, codec, reporter)
     except BaseException as error:  # noqa: BLE001  # sent back, and raised there; an exit must not end this process
         return packed_error(error, codec)
+    finally:
+        reporter.end()
 
 
-def _execute(request: bytes, codec: Codec) -> bytes:
+def _execute(request: bytes, codec: Codec, reporter: Reporter) -> bytes:
     head, context, values = codec.decode(request)
-    header = _header(head)
+    header, attributes = _header(head)
     function = header.target.found(codec)
     step, argument = codec.decode(values)
-    remaining = step["deadline"]
-    enter_step({**step, "deadline": None if remaining is None else time.monotonic() + remaining})
+    remaining, outcome, error = step["deadline"], step["outcome"], step["error"]
+    known = {
+        **step, "deadline": None if remaining is None else time.monotonic() + remaining,
+        "outcome": outcome and unpacked_outcome(outcome, codec), "error": error and unpacked_error(error, codec),
+    }  # fmt: skip
+    reporter.detail = enter(known, reporter, reporter, attributes)
     view = StoreView(argument, reads=set()) if header.whole else None
     with ExitStack() as stack:
         for received in _plugins().manager.hook.cano_receive_context(context=context):
@@ -48,18 +61,18 @@ def _execute(request: bytes, codec: Codec) -> bytes:
         if inspect.isawaitable(result):
             result = _loop().run_until_complete(_finished(result))
     if view is None:
-        return Answer(result).packed(codec)
-    return Answer(result, view.changes(), tuple(sorted(view.reads or ()))).packed(codec)
+        return Answer(result, reported=reporter.end()).packed(codec)
+    return Answer(result, view.changes(), tuple(sorted(view.reads or ())), reporter.end()).packed(codec)
 
 
 @lru_cache(maxsize=1024)
-def _header(head: bytes) -> Header:
-    """Return the header. Let the codec know its classes, once."""
+def _header(head: bytes) -> tuple[Header, Mapping[str, Any]]:
+    """Return the header, and the types of the attributes. Let the codec know its classes, once."""
     codec = _codec()
     header = Header.unpacked(head, codec)
     with _lock:
         codec.register(*filter(None, map(class_named, header.types)))
-    return header
+    return header, {name: class_named(kind) for name, kind in header.attributes.items()}
 
 
 async def _finished(work: Any) -> Any:

@@ -6,12 +6,24 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from cano import Call, Codec, ConfigurationError, Executor, StoreView, TaskConfig, WorkerLostError, current_step
-from cano.engine.ports import BoundState, Host, call_of, described
+from cano import (
+    Call,
+    Codec,
+    ConfigurationError,
+    Executor,
+    Step,
+    StoreView,
+    TaskConfig,
+    WorkerLostError,
+    current_step,
+)
+from cano.engine.ports import BoundState, Host, call_of
 
+from cano_remote.elsewhere import described
 from cano_remote.executing import execute
-from cano_remote.naming import class_names, target_of
-from cano_remote.packing import Header, unpacked
+from cano_remote.naming import class_name, class_names, target_of
+from cano_remote.packing import Header, packed_error, packed_outcome, unpacked
+from cano_remote.reports import Receiver
 
 LOSSES = 3
 """Workers that one attempt may lose. The task may be what kills them, so that another one does not help."""
@@ -44,7 +56,8 @@ class Sender:
         self._codec, self._executor, self._config, self._kernel = codec, executor, config, kernel
         self._whole = state.node is None
         target = target_of(state.function if state.node is None else state.node.exec, codec)
-        self._header = Header(target, class_names(types), self._whole).packed(codec)
+        attributes = {name: class_name(kind) for name, kind in state.plan.flow.attributes.items()}
+        self._header = Header(target, class_names(types), self._whole, attributes).packed(codec)
         self._hold: Callable[[], AbstractContextManager[Any]] = getattr(kernel.clock, "hold", nullcontext)
 
     async def __call__(self, argument: Any) -> Any:
@@ -60,11 +73,14 @@ class Sender:
         contexts = self._kernel.hook.cano_send_context(step=step)
         context = {key: text for each in reversed(contexts) for key, text in each.items()}
         # the values apart, since the other process first learns from the header which classes they may have
-        values = self._codec.encode([described(step), value])
+        values = self._codec.encode([self._described(step), value])
         request = self._codec.encode([self._header, context, values])
-        answer = unpacked(await self._submitted(call_of(step, self._config, execute, request)), self._codec)
+        receiver = Receiver(self._codec, step)
+        call = call_of(step, self._config, execute, request)._replace(report=receiver.report)
+        answer = unpacked(await self._submitted(call, receiver), self._codec)
         if isinstance(answer, Exception):
             raise answer
+        receiver.finish(answer.reported)
         if self._whole:
             if answer.changes is not None:
                 argument.merge(answer.changes)
@@ -72,7 +88,15 @@ class Sender:
                 argument.reads.update(answer.reads)
         return answer.result
 
-    async def _submitted(self, call: Call) -> bytes:
+    def _described(self, step: Step) -> dict[str, Any]:
+        known = described(step)
+        if (outcome := known["outcome"]) is not None:
+            known["outcome"] = packed_outcome(outcome, self._codec)
+        if (error := known["error"]) is not None:
+            known["error"] = packed_error(error, self._codec)
+        return known
+
+    async def _submitted(self, call: Call, receiver: Receiver) -> bytes:
         """Return the packed answer. A lost worker does not count as an attempt: another one gets the call."""
         losses = 0
         while True:
@@ -85,3 +109,4 @@ class Sender:
                 if losses >= LOSSES:
                     message = f"{losses} worker processes were lost in this attempt; the last one: {error}"
                     raise WorkerLostError(message, losses=losses) from error
+                receiver.begin_again()

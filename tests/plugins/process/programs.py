@@ -143,17 +143,6 @@ def tell_deadline(store: KeyValueStore) -> Any:
     return State.DONE
 
 
-def emit(store: KeyValueStore) -> Any:
-    """Emit an item, which needs the run."""
-    current_step().progress(1, 2)  # has no effect
-    current_step().emit("words", "word")
-
-
-def set_an_attribute(store: KeyValueStore) -> Any:
-    """Set a search attribute, which needs the workflow."""
-    current_step().attributes["tenant"] = "acme"
-
-
 def die_twice(store: KeyValueStore) -> Any:
     """Kill the process, unless two were killed before."""
     lives = Path(store.get("folder", str), "lives")
@@ -168,7 +157,7 @@ def die_twice(store: KeyValueStore) -> Any:
 ACTIONS: dict[str, Callable[[KeyValueStore], Any]] = {
     "write": write, "hold": hold, "odd": raise_odd, "unsendable": raise_unsendable, "local": raise_local,
     "leave": leave, "return unsendable": return_unsendable, "cancel": cancel_itself, "children": look_for_children,
-    "deadline": tell_deadline, "die twice": die_twice, "emit": emit, "attribute": set_an_attribute,
+    "deadline": tell_deadline, "die twice": die_twice,
     "finish": lambda store: State.DONE,
     "wait": lambda store: wait_for("go", then=State.NEXT, timeout=60, on_timeout=State.DONE),
     "sleep": lambda store: sleep_until(1, then=State.NEXT),

@@ -185,15 +185,6 @@ async def test_a_result_that_cannot_be_sent(kernel: Kernel, data: Data) -> None:
     assert "lock" in str(error)
 
 
-@pytest.mark.parametrize("does", ["emit", "attribute"])
-async def test_what_needs_the_run(kernel: Kernel, data: Data, does: str) -> None:
-    """What a worker does not have of a run is an error that says where to use it."""
-    error = await failure(kernel, does, data)
-
-    assert isinstance(error, ConfigurationError)
-    assert "the task is executed in another process, which has no " in str(error)
-
-
 async def test_retries(workers: Any, data: Data) -> None:
     """What a task raises elsewhere is retried here, and the error of a node names its phase."""
     async with Kernel(executor={"cpu": workers}) as kernel:

@@ -125,10 +125,11 @@ class Emitter:
                     loop.call_soon_threadsafe(self._start)
         return _Room(self) if inside and self._full else NOTHING
 
-    def discard(self, step: Step, phase: str | None) -> None:
+    def discard(self, step: Step, phase: str | None, ended: bool = True) -> None:
         """See `cano.engine.ports.Emitter.discard`."""
-        with self._lock:
-            self._dead.add((step.seq, step.branch, step.attempt))
+        if ended:
+            with self._lock:
+                self._dead.add((step.seq, step.branch, step.attempt))
         self.supersede(
             lambda unit: (
                 unit.seq == step.seq
