@@ -96,8 +96,8 @@ async def search(connection: Connection, filter: RunFilter, *, ordered: bool = T
     first = min(range(len(counts)), key=counts.__getitem__, default=None)
     lately: LiteralString = ""
     if first is None or counts[first] >= FEW:
-        lately = await _lately(connection, filter)
-    if lately:
+        lately = await (_children if filter.by_update else _lately)(connection, filter)
+    if lately or (filter.by_update and first is not None and counts[first] >= FEW):
         first = None
     elif first is not None and counts[first] >= FEW:
         points = (number for number, (_, ranges) in enumerate(attributes) if len(ranges) == 1 and ranges[0].point)
@@ -117,6 +117,13 @@ async def search(connection: Connection, filter: RunFilter, *, ordered: bool = T
         if number != first
     )
     return Search(values, "" if first is None else " AND ".join(conditions[first]), also, lately)
+
+
+async def _children(connection: Connection, filter: RunFilter) -> LiteralString:
+    """Return the condition that reads the children of the parent, if they are few; otherwise ""."""
+    if filter.parent is None or await _few(connection, few(_CHILD, "runs"), {"parent": filter.parent}) >= FEW:
+        return ""
+    return f"runs.id = ANY(ARRAY(SELECT id FROM runs WHERE {_CHILD}))"
 
 
 async def _lately(connection: Connection, filter: RunFilter) -> LiteralString:
@@ -174,10 +181,12 @@ def question(filter: RunFilter, found: Search) -> tuple[LiteralString, dict[str,
         return text, values | found.values
     where = " AND ".join(_where(filter, found, "a.created"))
     text = f"SELECT {reading.COLUMNS} FROM {_JOINED} WHERE {where} "
-    text += "ORDER BY a.created DESC, runs.run_id DESC LIMIT %(limit)s::bigint"
+    text += reading.sorted_by("runs.ended" if filter.by_update else "a.created", filter.order)
+    text += " LIMIT %(limit)s::bigint"
     return text, reading.values_of(filter) | found.values
 
 
+_CHILD: LiteralString = "parent = %(parent)s"
 # for each attribute that is read, its run: a join might read all runs
 _JOINED: LiteralString = (
     "attributes AS a CROSS JOIN LATERAL (SELECT * FROM runs WHERE runs.id = a.run OFFSET 0) AS runs"
@@ -198,7 +207,7 @@ def _where(filter: RunFilter, found: Search, created: LiteralString) -> list[Lit
     if filter.parent is not None:
         where.append("runs.parent = %(parent)s")
     if filter.after is not None:
-        where.append(f"{created} <= %(created)s AND ({created} < %(created)s OR runs.run_id < %(run_id)s)")
+        where.append(reading.after_place("runs.ended" if filter.by_update else created, filter.order))
     where += [text.format(created=created) for name, text in reading.MORE.items() if getattr(filter, name) is not None]
     return [*where, *found.also]
 
@@ -229,7 +238,7 @@ def _of_times(filter: RunFilter) -> LiteralString | None:
 
 
 async def runs(connection: Connection, filter: RunFilter) -> Sequence[RunRecord]:
-    """Return the runs that match a filter with attributes or times of update, newest first, without data."""
+    """Return the runs that match a filter with attributes or times of update, without data."""
     found = await search(connection, filter)
     return [] if found is None else await reading.listed(connection, *_used(*question(filter, found)))
 

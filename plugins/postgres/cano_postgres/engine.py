@@ -270,7 +270,8 @@ class Engine:
         return await self._reader.ask(reading.load, run_id, run_id=run_id)
 
     async def runs(self, filter: RunFilter) -> Sequence[RunRecord]:
-        plain = filter.attributes is None and filter.updated_after is None and filter.updated_before is None
+        times = filter.updated_after is not None or filter.updated_before is not None
+        plain = filter.attributes is None and not times and not filter.by_update
         return await self._reader.ask((reading if plain else attributes).runs, filter)
 
     async def count(self, filter: RunFilter) -> int:

@@ -102,8 +102,9 @@ def listing(
     running: bool = False,
     also: tuple[LiteralString, ...] = (),
     lately: LiteralString = "",
+    order: str = "-created",
 ) -> LiteralString:
-    """Return the query for a filter that has these fields. Each reads one index, newest run first.
+    """Return the query for a filter that has these fields. Each reads one index, in the order of the list.
 
     Args:
         workflow, status, parent, after: whether the filter has the field.
@@ -112,34 +113,55 @@ def listing(
         running: whether the status is RUNNING, whose index is by workflow, too.
         also: the conditions on search attributes.
         lately: the condition that reads few runs by the time of their end, which are then sorted; or "".
+        order: see `RunFilter`. By `updated`, the index of ended runs is read unless `lately` has few.
     """
+    by_update = order.endswith("updated")
     wanted: list[LiteralString] = [lately] if lately else []
     each = running and status and not workflow and not parent  # one workflow after the other
     # a condition on an expression does not choose the index
     if parent:
-        wanted.append("parent = %(parent)s")
+        wanted.append("parent || '' = %(parent)s" if by_update else "parent = %(parent)s")
     if status:
         by_status = not parent and not lately and not (workflow and often)
-        if by_status:
+        if by_update:
+            wanted.append("status || '' = %(status)s" if lately else "status = %(status)s AND ended IS NOT NULL")
+        elif by_status:
             wanted.append(_RUNNING if running else f"status = %(status)s AND NOT {_RUNNING}")
         else:
             wanted.append("status || '' = %(status)s")
     if each:
         wanted.append("workflow = name")
     if workflow:
-        by_workflow = not parent and not lately and (running or not (status and not often))
+        by_workflow = not parent and not lately and not by_update and (running or not (status and not often))
         wanted.append("workflow = %(workflow)s" if by_workflow else "workflow || '' = %(workflow)s")
     created: LiteralString = "(created - 0)" if lately else "created" if wanted else "(created + 0)"
+    key: LiteralString = "ended" if by_update else created
     if after:
-        wanted.append(f"{created} <= %(created)s AND ({created} < %(created)s OR run_id < %(run_id)s)")
-    wanted += [MORE[name].format(created=created) for name in more]
+        wanted.append(after_place(key, order))
+    wanted += [more_of(name, order).format(created=created) for name in more]
     wanted += also
     where: LiteralString = f"WHERE {' AND '.join(wanted)} " if wanted else ""
-    order: LiteralString = f"ORDER BY {created} DESC, run_id DESC LIMIT %(limit)s::bigint"
+    rows = f"{sorted_by(key, order)} LIMIT %(limit)s::bigint"
     if each:
         names = _NAMES.format(_RUNNING)
-        return f"{names} SELECT {COLUMNS} FROM names, LATERAL (SELECT * FROM runs {where}{order}) AS runs {order}"
-    return f"SELECT {COLUMNS} FROM runs {where}{order}"
+        return f"{names} SELECT {COLUMNS} FROM names, LATERAL (SELECT * FROM runs {where}{rows}) AS runs {rows}"
+    return f"SELECT {COLUMNS} FROM runs {where}{rows}"
+
+
+def more_of(name: str, order: str) -> LiteralString:
+    """Return a condition of `MORE`; of a list by `updated`, as its index has it."""
+    return MORE[name].replace("updated ", "ended ") if order.endswith("updated") else MORE[name]
+
+
+def sorted_by(key: LiteralString, order: str) -> LiteralString:
+    """Return how a list that is sorted by `key` is sorted."""
+    return f"ORDER BY {key} DESC, run_id DESC" if order.startswith("-") else f"ORDER BY {key}, run_id"
+
+
+def after_place(key: LiteralString, order: str) -> LiteralString:
+    """Return the condition on runs that come after a place in a list sorted by `key`."""
+    later: LiteralString = "<" if order.startswith("-") else ">"
+    return f"{key} {later}= %(created)s AND ({key} {later} %(created)s OR runs.run_id {later} %(run_id)s)"
 
 
 async def load(connection: Connection, run_id: str) -> RunRecord | None:
@@ -167,7 +189,7 @@ async def exists(connection: Connection, run_id: str) -> bool:
 
 
 async def runs(connection: Connection, filter: RunFilter) -> Sequence[RunRecord]:
-    """Return the runs that match a filter without attributes, newest first, without data."""
+    """Return the runs that match a filter that needs no `search`, without data."""
     return await listed(connection, *question(filter))
 
 
@@ -198,6 +220,7 @@ def question(
         filter.status is RunStatus.RUNNING,
         also,
         lately,
+        filter.order,
     )
     return text, values_of(filter)
 

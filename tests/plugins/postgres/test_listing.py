@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 from cano import RunFilter, RunRecord, RunStatus, Signal, Wait
+from cano.run_filter import ORDERS
 from cano.search_attributes import encoded, ranges
 from cano.testing.contract_base import LATER, NOW, new_run, step
 from cano_msgspec.packing import unpack_changes
@@ -205,6 +206,45 @@ async def test_times_of_ended_runs_read_an_index(store: PostgresBackend, ask: As
             assert "Index Only Scan using runs_by_end" in plan, plan
             assert "Seq Scan" not in plan, plan
             assert await attributes.search(connection, filter) == attributes.Search({})  # many: the list's own index
+
+
+async def test_ordered_lists_read_an_index(store: PostgresBackend, ask: Ask, explain: Any, url: str) -> None:
+    """Among 10,000 runs, a list in any order reads an index in that order, whatever else its filter has.
+
+    Only the few runs with an attribute, or of a parent, are sorted in place of a walk through those that have ended.
+    """
+    ask(_FILL_RUNS, NOW, NOW + 1e9)
+    ask("""UPDATE runs SET updated = id * 7919 %% 10007, wake = NULL,
+        status = CASE WHEN id %% 10 = 1 THEN 'failed' ELSE status END""")
+    ask("""INSERT INTO attributes SELECT id, 'tenant',
+        convert_to(CASE WHEN id %% 3 > 0 THEN 'smost' ELSE 's' || id %% 1000 END, 'UTF8'), created FROM runs""")
+    ask("VACUUM ANALYZE")
+    rare, most = ({"tenant": ranges("=", [encoded(tenant)])} for tenant in ("9", "most"))
+    fields: list[tuple[dict[str, Any], bool]] = [
+        ({}, False), ({"workflow": "flow 1"}, False), ({"attributes": most}, False), ({"attributes": rare}, True),
+        ({"parent": "1"}, True), ({"after": (500.0, "9")}, False), ({"updated_after": 900.0, "state": "A"}, False),
+        ({"workflow": "flow 1", "attributes": most, "after": (500.0, "9"), "created_before": NOW + 9000}, False),
+    ]  # fmt: skip
+    everything = [
+        run._replace(attributes={"tenant": encoded("most" if int(run.run_id) % 3 else str(int(run.run_id) % 1000))})
+        for run in await store.runs(RunFilter())
+    ]
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        await prepare_reader(connection, store._settings)
+        for order, status, (more, few) in product(ORDERS, (RunStatus.FAILED, RunStatus.SUCCEEDED), fields):
+            wanted = RunFilter(status=status, order=order)._replace(**more)
+            found = await attributes.search(connection, wanted)
+            assert found is not None
+            plan = await explain(*attributes.question(wanted, found))
+            assert not re.search("Seq Scan|Hash", plan), plan
+            if wanted.by_update and not few:
+                assert "runs_by_end" in plan, plan
+            if not few and (wanted.by_update or wanted.updated_after is None):
+                assert "Sort  (" not in plan.replace("Incremental Sort", ""), plan
+            expected = sorted(filter(wanted.matches, everything), key=wanted.place_of, reverse=not wanted.ascending)
+            page = await store.runs(wanted._replace(limit=30))
+            assert [run.run_id for run in page] == [run.run_id for run in expected[:30]]
+            assert await store.count(wanted) == len(expected)
 
 
 async def test_a_step_changes_no_index(store: PostgresBackend, ask: Ask) -> None:
