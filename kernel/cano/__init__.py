@@ -56,6 +56,7 @@ from cano.executors import (
     WorkerLostError,
 )
 from cano.hookspecs import API_VERSION, HOOK_NAMESPACE, hookimpl, hookspec
+from cano.lanes import Lane
 from cano.late_run import LateRun
 from cano.lazy_names import lazy_names as _lazy_names
 from cano.model.config import TaskConfig
@@ -75,6 +76,7 @@ from cano.optional_stores import (
     LimitingStore,
     NotifyingStore,
     PruningStore,
+    QueueStore,
     RewritingStore,
     ScopedStore,
     StreamingStore,
@@ -139,26 +141,25 @@ __all__ = [
     "API_VERSION", "Appended", "AttachedRun", "AttributeRange", "AttributeStore", "AuditEntry", "AuditingStore",
     "BatchOutcome", "BranchOutcome", "BranchStatus", "BulkReport", "Call", "Cancelled", "CanoError", "Capabilities",
     "Changes", "ClaimedRun", "ClaimingStore", "Clock", "CodeVersionError", "Codec", "CodecLayer", "Commit",
-    "CompatGroup", "CompatReport",
-    "ConcurrentWorkflow", "ConcurrentWorkflowStatus", "Condition", "ConfigurationError", "ConflictError",
-    "ContextLayer", "DurableBatch", "Executor", "ExecutorError", "ExecutorUnavailableError", "Expect", "Explanation",
-    "Failed", "FilterError", "Finding", "FunctionTask", "HOOK_NAMESPACE", "HistoryDiscardedError",
+    "CompatGroup", "CompatReport", "ConcurrentWorkflow", "ConcurrentWorkflowStatus", "Condition", "ConfigurationError",
+    "ConflictError", "ContextLayer", "DurableBatch", "Executor", "ExecutorError", "ExecutorUnavailableError", "Expect",
+    "Explanation", "Failed", "FilterError", "Finding", "FunctionTask", "HOOK_NAMESPACE", "HistoryDiscardedError",
     "HistoryPagingStore", "InputsChangedError", "JoinConfig", "JoinError", "JoinStrategy", "Kernel", "Key",
-    "KeyNotFoundError", "KeyValueStore", "LateRun", "LayerContext", "LazyBackend", "Limit", "LimitingStore", "MISSING",
-    "ManagedStore", "MergeConflictError", "Node", "NodeError", "NotifyingStore", "Pace", "PermanentStoreError",
-    "PluginError", "PluginInfo", "PluginWarning", "Plugins", "Progress", "PruningStore", "ReadKey", "Registration",
-    "RemoteError", "Retention", "RetryExhaustedError", "RetryStrategy", "RewritingStore", "Run", "RunCancelledError",
-    "RunEvent", "RunExistsError", "RunFileError", "RunFilter", "RunHandle", "RunInfo", "RunInterruptedError",
-    "RunListing", "RunNotFoundError", "RunPage", "RunRecord", "RunResult", "RunStatus", "RunTimeoutError", "RunView",
-    "SchedulerError", "ScopedStore", "SerializationError", "Signal", "SignalKey", "Signals", "SizeLimitError",
-    "SizeLimits", "SplitOutcome", "Standstill", "Step", "StepKilledError", "StepTimeoutError", "StoreBackend",
-    "StoreError", "StoreTransaction", "StoreUnavailableError", "StoreView", "StreamChunk", "StreamItem",
-    "StreamingStore", "SubWorkflow", "Success", "SystemClock", "Task", "TaskConfig", "TaskError", "Timer",
-    "Transaction", "TransactionalStore", "TransientStoreError", "Transition", "TransitionError", "TypeMismatchError",
-    "TypedStore", "ValidationError", "VersionMismatchError", "Wait", "WaitStrategy", "WorkerLostError", "Workflow",
-    "WorkflowError", "WorkflowResult", "apply_changes", "current_step", "current_wait", "default_kernel", "derived_id",
-    "edges", "hookimpl", "hookspec", "is_held", "is_queued", "isolate", "not_a_list", "read_history", "read_ready",
-    "sleep_until", "state_name", "task", "undeclared", "wait_for",
+    "KeyNotFoundError", "KeyValueStore", "Lane", "LateRun", "LayerContext", "LazyBackend", "Limit", "LimitingStore",
+    "MISSING", "ManagedStore", "MergeConflictError", "Node", "NodeError", "NotifyingStore", "Pace",
+    "PermanentStoreError", "PluginError", "PluginInfo", "PluginWarning", "Plugins", "Progress", "PruningStore",
+    "QueueStore", "ReadKey", "Registration", "RemoteError", "Retention", "RetryExhaustedError", "RetryStrategy",
+    "RewritingStore", "Run", "RunCancelledError", "RunEvent", "RunExistsError", "RunFileError", "RunFilter",
+    "RunHandle", "RunInfo", "RunInterruptedError", "RunListing", "RunNotFoundError", "RunPage", "RunRecord",
+    "RunResult", "RunStatus", "RunTimeoutError", "RunView", "SchedulerError", "ScopedStore", "SerializationError",
+    "Signal", "SignalKey", "Signals", "SizeLimitError", "SizeLimits", "SplitOutcome", "Standstill", "Step",
+    "StepKilledError", "StepTimeoutError", "StoreBackend", "StoreError", "StoreTransaction", "StoreUnavailableError",
+    "StoreView", "StreamChunk", "StreamItem", "StreamingStore", "SubWorkflow", "Success", "SystemClock", "Task",
+    "TaskConfig", "TaskError", "Timer", "Transaction", "TransactionalStore", "TransientStoreError", "Transition",
+    "TransitionError", "TypeMismatchError", "TypedStore", "ValidationError", "VersionMismatchError", "Wait",
+    "WaitStrategy", "WorkerLostError", "Workflow", "WorkflowError", "WorkflowResult", "apply_changes", "current_step",
+    "current_wait", "default_kernel", "derived_id", "edges", "hookimpl", "hookspec", "is_held", "is_queued", "isolate",
+    "not_a_list", "read_history", "read_ready", "sleep_until", "state_name", "task", "undeclared", "wait_for",
 ]  # fmt: skip
 
 # These names need asyncio, which takes longer to import than all of the above, so they are imported on first use.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol, cast, runtime_checkable
 
 from cano.protocols import StoreBackend
@@ -70,6 +70,61 @@ class ClaimingStore(StoreBackend, Protocol):
             limit: maximum number of runs.
             holder, now, expires: see `claim`.
             skip: the ids of runs that are not claimed.
+        """
+        ...
+
+
+@runtime_checkable
+class QueueStore(ClaimingStore, Protocol):
+    """A store that keeps the queues of submitted runs: those whose `RunRecord.in_queue` is true.
+
+    A parked one enters its queue at the end of its wait. A run that any call claims leaves it for good; one that is
+    released, and so is in no holder's hands although it was never claimed, enters it.
+
+    `ready` returns, besides the runs that are not in a queue, at most 100 of each definition and queue, but at least
+    one. It obeys `RunFilter.held` in lists, too.
+    """
+
+    async def claim_ready(
+        self,
+        definitions: Sequence[tuple[str, str, str]],
+        limit: int,
+        holder: str,
+        now: float,
+        expires: float,
+        skip: Sequence[str] = (),
+        queues: Collection[str] | None = None,
+    ) -> Sequence[ClaimedRun]:
+        """Claim runs as `ClaimingStore.claim_ready` does, in this order.
+
+        First come the runs that are not in a queue, since they have begun. Then those in a queue: the ones with the
+        larger priority first. Of one priority, each combination of definition, queue and key gives one run after the
+        other in turn, its oldest first. The next call continues after the combination that had the last turn; each open
+        backend object may remember that for itself.
+
+        The time that this takes must not grow with the number of runs in queues. If a run in a queue is claimed, fewer
+        runs may be returned than there are: the caller asks again.
+
+        Args:
+            definitions, limit, holder, now, expires, skip: see `ClaimingStore.claim_ready`. In queues, `skip` may have
+                no effect.
+            queues: claim only runs whose `RunRecord.queue` is among these; None for all.
+        """
+        ...
+
+    async def queue_sizes(self, definitions: Sequence[tuple[str, str, str]], most: int) -> Mapping[str, int]:
+        """Return the number of runs of these definitions that wait in each queue; 0 or no entry for an empty one.
+
+        Of each definition and queue, at most `most` runs are counted. The time must not grow with the others. Runs
+        whose delay has just passed may be left out until the next call of `claim_ready`.
+        """
+        ...
+
+    async def queued_before(self, run: RunRecord, most: int) -> tuple[int, int]:
+        """Return how many runs that wait in the queue of `run`, with its definition, begin before it in any case.
+
+        These are the runs with a larger priority; and those with its lane that were stored before it. Each of the two
+        numbers is at most `most`, and the time must not grow with the others.
         """
         ...
 

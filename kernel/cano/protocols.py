@@ -203,6 +203,8 @@ class Capabilities(NamedTuple):
         transactions: the store is a `cano.TransactionalStore`; with others, `Step.transaction` raises
             ConfigurationError.
         orders: `runs` obeys every `RunFilter.order`, by an index. Other stores list the newest runs first only.
+        queues: the store is a `cano.QueueStore`; with others, all submitted runs are in the queue "default" and have
+            the same priority.
     """
 
     durable: bool = True
@@ -225,6 +227,7 @@ class Capabilities(NamedTuple):
     streams: bool = False
     transactions: bool = False
     orders: bool = False
+    queues: bool = False
 
 
 @runtime_checkable

@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 from cano.checks import Duration, one_of, time_limit, whole_or_none
+from cano.lanes import Lane
 from cano.signals import SignalKey, keys_of
 
 _NOTHING: Mapping[str, Any] = {}
@@ -136,6 +137,8 @@ class RunRecord(NamedTuple):
         own: the engine's own values by name, beside the data: whatever a key of the data is, it is none of these.
         attributes: encoded search attributes by name, by which stores that promise `attributes` find a new run. Stores
             do not return them: the run has them among the engine's own values.
+        lane: of a submitted run, and of its children, for life: its place in the queues. None for all others, and in
+            stores that do not promise `queues`.
     """
 
     run_id: str
@@ -157,6 +160,21 @@ class RunRecord(NamedTuple):
     token: int = 0
     own: Mapping[str, Any] = _NOTHING
     attributes: Mapping[str, bytes] = _NOTHING
+    lane: Lane | None = None
+
+    @property
+    def queue(self) -> str:
+        """The name of the run's queue."""
+        return (self.lane or Lane()).queue
+
+    @property
+    def in_queue(self) -> bool:
+        """Whether it was submitted and never claimed: it waits in its queue, or, with a delay, is about to."""
+        if self.lane is None or self.holder is not None or not self.token == self.seq == 0:
+            return False
+        wait = self.wait if self.status is RunStatus.PARKED else None
+        delayed = wait is not None and wait.signal is None and wait.until is not None
+        return delayed or self.status is RunStatus.RUNNING
 
     @property
     def place(self) -> tuple[float, str]:

@@ -47,6 +47,7 @@ class RunFilter(NamedTuple):
         attributes: for search attributes, by name, a value, a `Condition`, or a list of conditions that must all be
             met. A run without the attribute meets none. Stores with `attributes` get it as a tuple of
             `cano.AttributeRange`: the encoded value must be in one of them.
+        held: whether the run has a holder, whose lease may have expired. Only stores that promise `queues` get it.
         others: more conditions of the fields workflow, status, state, error and parent, each with the field's name; of
             a status, the value is a `RunStatus`. No store gets them.
         order: how the list is sorted: by `created` or `updated`, the earliest run first, or with a leading `-` the
@@ -68,6 +69,7 @@ class RunFilter(NamedTuple):
     attributes: Mapping[str, Any] | None = None
     others: tuple[tuple[str, Condition], ...] = ()
     order: str = "-created"
+    held: bool | None = None
 
     @property
     def ascending(self) -> bool:
@@ -122,6 +124,7 @@ class RunFilter(NamedTuple):
             and (self.updated_before is None or run.updated < self.updated_before)
             and (self.error is None or (run.error is not None and self.error in _classes(run.error)))
             and (self.attributes is None or _allowed(self.attributes, run.attributes))
+            and self.held in (None, run.holder is not None)
             and all(_meets(run, name, condition) for name, condition in self.others)
         )
 

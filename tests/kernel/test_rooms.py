@@ -14,7 +14,7 @@ HERE = Path(cano.__file__).parent
 FILES = sorted(path for path in HERE.rglob("*.py") if "testing" not in path.relative_to(HERE).parts)
 
 BUDGETS = {
-    "": 1_797,  # the top floor: hooks, protocols, records, errors, options
+    "": 1_849,  # the top floor: hooks, protocols, records, errors, options
     "data": 587,
     "model": 869,
     "engine": 1_741,
@@ -25,9 +25,9 @@ BUDGETS = {
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
 DURABILITY = {
-    "": 2_321, "batches": 419, "bulk": 138, "carrying": 338, "deploying": 163, "families": 95,
+    "": 2_321, "batches": 419, "bulk": 138, "carrying": 344, "deploying": 163, "families": 95,
     "inspection": 713, "lateness": 304,
-    "looking": 144, "outbox": 84, "recovery": 620, "run_files": 381, "sealing": 881, "searching": 142,
+    "looking": 144, "outbox": 84, "recovery": 620, "run_files": 404, "sealing": 881, "searching": 142,
     "selecting": 334, "streaming": 622, "transacting": 112, "stores": 76, "submitting": 78,
 }  # fmt: skip
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
@@ -67,6 +67,7 @@ from cano import (
     Key,
     KeyNotFoundError,
     KeyValueStore,
+    Lane,
     LateRun,
     LayerContext,
     LazyBackend,
@@ -85,6 +86,7 @@ from cano import (
     PluginWarning,
     Progress,
     PruningStore,
+    QueueStore,
     ReadKey,
     Registration,
     RemoteError,
@@ -799,6 +801,36 @@ class Claiming(Backend):
 
 
 claimer: ClaimingStore = Claiming()
+
+
+class Queueing(Claiming):
+    """A store with queues."""
+
+    capabilities = Capabilities(claims=True, queues=True)
+
+    async def claim_ready(
+        self,
+        definitions: Sequence[tuple[str, str, str]],
+        limit: int,
+        holder: str,
+        now: float,
+        expires: float,
+        skip: Sequence[str] = (),
+        queues: Collection[str] | None = None,
+    ) -> Sequence[ClaimedRun]:
+        """None."""
+        return []
+
+    async def queue_sizes(self, definitions: Sequence[tuple[str, str, str]], most: int) -> Mapping[str, int]:
+        """One run in each of two queues."""
+        return {Lane().queue: 1, Lane("mail", priority=3, key="tenant").queue: 1}
+
+    async def queued_before(self, run: RunRecord, most: int) -> tuple[int, int]:
+        """None, and one if it waits."""
+        return 0, int(run.in_queue and run.queue == "mail")
+
+
+queues: QueueStore = Queueing()
 
 appended: Appended = Appended([b"1"])
 gathered: dict[str, Any] = {"log": b"0"}

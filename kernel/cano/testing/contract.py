@@ -30,6 +30,7 @@ from cano.testing.contract_limit import LimitClauses
 from cano.testing.contract_news import NewsClauses
 from cano.testing.contract_own import OwnClauses
 from cano.testing.contract_prune import PruneClauses
+from cano.testing.contract_queue import QueueClauses
 from cano.testing.contract_ready import ReadyClauses
 from cano.testing.contract_rewrite import RewriteClauses
 from cano.testing.contract_runs import RunsClauses
@@ -57,6 +58,7 @@ class StoreBackendContract(
     AuditClauses,
     PruneClauses,
     ClaimClauses,
+    QueueClauses,
     ScopeClauses,
     LimitClauses,
     RewriteClauses,

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from cano import (
     Appended,
     CodecLayer,
+    Lane,
     RunFilter,
     RunRecord,
     RunStatus,
@@ -151,6 +152,8 @@ def _in_record(wanted: RunRecord, found: RunRecord) -> list[str]:
         for name in (*FIXED, *CHANGING)
         if name != "payload" and getattr(wanted, name) != getattr(found, name)
     ]
+    if (mine := wanted.lane or Lane()) != (its := found.lane or Lane()):
+        different.append(f"its place in queues is {tuple(its)}, not {tuple(mine)}")
     if wanted.payload != found.payload:
         different.append("its payload")
     data, other = dict(wanted.data), dict(found.data)

@@ -14,6 +14,7 @@ from cano import (
     Clock,
     Commit,
     ConflictError,
+    Lane,
     RunRecord,
     SerializationError,
     Signal,
@@ -178,6 +179,8 @@ class Copier:
             return Outcome(run_id, Kind.REFUSED, why)
         if await self._has_streams(run_id) and not self._target.backend.capabilities.streams:
             return Outcome(run_id, Kind.REFUSED, "its steps have emitted items, and DST keeps no streams")
+        if source.record.lane not in (None, Lane()) and not self._target.backend.capabilities.queues:
+            return Outcome(run_id, Kind.REFUSED, f"it is in the queue {source.record.queue!r}, and DST has no `queues`")
         if (key := reserved_key(source)) is not None:
             why = f"its data has the key {key!r}, which begins with NUL: an earlier version or another program wrote it"
             return Outcome(run_id, Kind.REFUSED, why)
@@ -292,7 +295,8 @@ class Copier:
     async def _create(self, first: RunRecord) -> int:
         """Create the copy under a lease and return its fencing token."""
         self._renewed = now = self._clock.time()
-        held = first._replace(holder=self._holder, expires=now + COPY_LEASE)
+        lane = first.lane if self._target.backend.capabilities.queues else None
+        held = first._replace(holder=self._holder, expires=now + COPY_LEASE, lane=lane)
         audit = self._importer.entry(first.run_id, now)
         if (await self._target.backend.create(held, *audit)).holder != self._holder:
             raise ConflictError("another process created the copy", run_id=first.run_id)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from operator import attrgetter
 from typing import Any
 
@@ -19,6 +21,7 @@ from cano import (
     ClaimedRun,
     Commit,
     ConflictError,
+    Lane,
     Retention,
     RunFilter,
     RunRecord,
@@ -37,8 +40,12 @@ from cano.options import switch, whole
 CAPABILITIES = Capabilities(
     durable=False, encoded=False, pages=True, prune=True, claims=True, history_pages=True, namespaces=True,
     signal_limit=True, filters=True, attributes=True, ready_filters=True, streams=True, orders=True,
+    queues=True,
 )  # fmt: skip
 """The capabilities of a store that is not strict."""
+
+LISTED = 100
+"""The most runs of a definition and a queue that wait there and are listed as ready."""
 
 _log = logging.getLogger("cano.memory")
 
@@ -88,6 +95,7 @@ class MemoryBackend:
         self._finished: dict[str, None] = {}  # ids of finished runs, in the order in which they finished
         self._audit: list[AuditEntry] = []
         self._parts: dict[str, MemoryBackend] = {}
+        self._turns: dict[int, tuple[str, ...]] = {}  # the combination that had the last turn, by priority
 
     def __repr__(self) -> str:
         return f"<MemoryBackend of {len(self._runs)} run(s){', strict' if self._strict else ''}>"
@@ -269,20 +277,60 @@ class MemoryBackend:
         now: float,
         expires: float,
         skip: Sequence[str] = (),
+        queues: Collection[str] | None = None,
     ) -> Sequence[ClaimedRun]:
-        """Claim up to `limit` runs of `definitions` that are ready and have no holder."""
+        """Claim up to `limit` runs of `definitions` that are ready and have no holder: first those that have begun."""
         with self._locked():
-            claimed = list[ClaimedRun]()
+            begun, queued, claimed = list[RunRecord](), list[RunRecord](), list[ClaimedRun]()
             for run_id, run in self._runs.items():
-                if len(claimed) >= limit:
-                    break
                 if run.holder is not None or run_id in skip or not self._is_ready(run, now):
                     continue
-                if (run.workflow, run.version, run.fingerprint) in definitions:
-                    run = self._runs[run_id] = run._replace(holder=holder, expires=expires, token=run.token + 1)
-                    waiting = self._mail.get(run_id, _NO_MAIL).waiting
-                    claimed.append(ClaimedRun(run_id, run.token, _copy_of(run), bool(waiting)))
+                if _definition(run) in definitions and (queues is None or run.queue in queues):
+                    (queued if run.in_queue else begun).append(run)
+            for run in [*begun, *self._in_turn(queued, limit - len(begun))][: max(limit, 0)]:
+                run = self._runs[run.run_id] = run._replace(holder=holder, expires=expires, token=run.token + 1)
+                waiting = self._mail.get(run.run_id, _NO_MAIL).waiting
+                claimed.append(ClaimedRun(run.run_id, run.token, _copy_of(run), bool(waiting)))
             return claimed
+
+    def _in_turn(self, queued: Sequence[RunRecord], limit: int) -> list[RunRecord]:
+        """Return the runs in queues that begin now: by priority, and in it one of each combination in turn."""
+        by_priority: dict[int, dict[tuple[str, ...], list[RunRecord]]] = {}
+        for run in queued:
+            queue, priority, key = run.lane or Lane()
+            by_priority.setdefault(priority, {}).setdefault((*_definition(run), queue, key), []).append(run)
+        found = list[RunRecord]()
+        for priority in sorted(by_priority, reverse=True):
+            runs, last = by_priority[priority], self._turns.get(priority, ())
+            for turn in zip_longest(*(runs[each] for each in sorted(runs, key=lambda each: (each <= last, each)))):
+                for run in turn:
+                    if run is not None and len(found) < limit:
+                        found.append(run)
+                        self._turns[priority] = *_definition(run), run.queue, (run.lane or Lane()).key
+        return found
+
+    async def queue_sizes(self, definitions: Sequence[tuple[str, str, str]], most: int) -> Mapping[str, int]:
+        """Return the number of runs of these definitions that wait in each queue, but for delayed ones."""
+        with self._locked():
+            waiting = [run for run in self._runs.values() if run.in_queue and run.status is RunStatus.RUNNING]
+            found = Counter((run.queue, _definition(run)) for run in waiting if _definition(run) in definitions)
+            sizes = Counter[str]()
+            for (queue, _), number in found.items():
+                sizes[queue] += min(number, most)
+            return sizes
+
+    async def queued_before(self, run: RunRecord, most: int) -> tuple[int, int]:
+        """Return how many runs that wait precede `run`: those with a larger priority, and older ones with its lane."""
+        lane, older = run.lane or Lane(), True
+        counts = Counter[bool]()  # by whether it is of the same lane
+        with self._locked():
+            for other in self._runs.values():
+                older = older and other.run_id != run.run_id
+                if other.in_queue and (_definition(other), other.queue) == (_definition(run), lane.queue):
+                    its = other.lane or Lane()
+                    if its.priority > lane.priority or (older and its == lane):
+                        counts[its == lane] += 1
+        return min(counts[False], most), min(counts[True], most)
 
     async def renew(self, holder: str, tokens: Mapping[str, int], expires: float) -> Sequence[str]:
         """Extend each lease that `holder` has under the given token. Return the ids of the other runs."""
@@ -359,7 +407,13 @@ class MemoryBackend:
         """Return the runs, of these workflows or of all, that a kernel can claim and resume now, with empty data."""
         with self._locked():
             wanted = [run for run in self._runs.values() if workflows is None or run.workflow in workflows]
-            return [_listed(run) for run in wanted if self._is_ready(run, now)]
+            found, waiting = list[RunRecord](), Counter[tuple[str, ...]]()
+            for run in wanted:
+                if self._is_ready(run, now):
+                    waiting[place := (*_definition(run), run.queue)] += run.in_queue
+                    if not run.in_queue or waiting[place] <= LISTED:
+                        found.append(_listed(run))
+            return found
 
     # streams
 
@@ -519,6 +573,10 @@ def _check_current(run: RunRecord | None, commit: Commit) -> RunRecord:
 def _is_held(run: RunRecord, now: float) -> bool:
     """Return whether the run's lease is held at `now`. At `expires` itself it still is."""
     return run.holder is not None and run.expires is not None and run.expires >= now
+
+
+def _definition(run: RunRecord) -> tuple[str, str, str]:
+    return run.workflow, run.version, run.fingerprint
 
 
 def _listed(run: RunRecord) -> RunRecord:

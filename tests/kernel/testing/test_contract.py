@@ -44,7 +44,7 @@ def broken(base: type[MemoryBackend] = MemoryBackend, /, **methods: Callable[...
     """A store like `base`, but for these methods. Each takes the store, its honest method, the arguments."""
 
     def bind(name: str, lie: Callable[..., Any]) -> Callable[..., Any]:
-        if name == "scoped":  # the one method that is not async
+        if name in ("scoped", "_in_turn"):  # the methods that are not async
             return lambda self, *args: lie(self, getattr(super(mutant, self), name), *args)
 
         async def method(self: MemoryBackend, *args: Any) -> Any:
@@ -719,7 +719,49 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
         "what_is_ready_is_claimed_together"),
     "claims many for another holder": (
         {"claim_ready": lambda s, honest, given, limit, holder, *rest: honest(given, limit, "me", *rest)},
-        "claims_of_many_at_once_share"),
+        "claims_of_many_at_once_share claims_from_queues_at_once_share"),
+    "forgets lanes": (
+        {"create": lambda s, honest, run, *audit: honest(run._replace(lane=None), *audit)}, "a_run_keeps_its_lane"),
+    "begins by age alone": (
+        {"_in_turn": lambda s, honest, queued, limit: queued},
+        "runs_begin_by_priority_and_age keys_take_turns many_keys_take_turns definitions_and_queues_take_turns"),
+    "begins each time with the same key": (
+        {"_in_turn": lambda s, honest, *given: (s._turns.clear(), honest(*given))[1]},
+        "keys_take_turns many_keys_take_turns"),
+    "remembers one turn for all priorities": (
+        {"_in_turn": lambda s, honest, *given: (
+            s._turns.update(dict.fromkeys(range(-9, 9), max(s._turns.values(), default=()))), honest(*given))[1]},
+        "many_keys_take_turns"),
+    "begins new runs first": (
+        {"claim_ready": lambda s, honest, given, limit, holder, now, expires, *rest: before(
+            honest(given, min(limit, 1), holder, now, expires, [i for i, run in s._runs.items() if not run.in_queue]),
+            lambda: honest(given, limit - 1, holder, now, expires, *rest))},
+        "runs_begin_by_priority_and_age"),
+    "serves every queue": (
+        {"claim_ready": lambda s, honest, *given: honest(*given[:6])},
+        "queues_are_those_of_all_runs definitions_and_queues_take_turns"),
+    "begins delayed runs at once": (
+        {"claim_ready": lambda s, honest, given, limit, holder, now, *rest: honest(
+            given, limit, holder, now + 60, *rest)},
+        "a_delayed_run_enters_its_queue"),
+    "counts what has begun": (
+        {"queue_sizes": lambda s, honest, *given: {"default": len(s._runs)}},
+        "a_claimed_run_leaves_its_queue queues_have_sizes a_run_that_is_released_unclaimed_enters_its_queue"),
+    "begins what is released": (
+        {"release": lambda s, honest, run_id, token: before(
+            honest(run_id, token), lambda: nothing(keep(s, run_id, token=1)))},
+        "a_run_that_is_released_unclaimed_enters_its_queue"),
+    "lists whole queues": (
+        {"ready": lambda s, honest, now, workflows=None: [
+            run._replace(data={}) for run in s._runs.values()
+            if s._is_ready(run, now) and (workflows is None or run.workflow in workflows)]},
+        "few_runs_of_a_queue_are_ready"),
+    "lists no queues": (
+        listed("ready", lambda s, runs: [run for run in runs if not run.in_queue]), "few_runs_of_a_queue_are_ready"),
+    "counts too many before": (
+        {"queued_before": lambda s, honest, run, most: honest(run, most + 1)}, "runs_before_a_queued_one_are_counted"),
+    "lists runs that are not held": (
+        {"runs": lambda s, honest, wanted: honest(wanted._replace(held=None))}, "held_runs_are_listed"),
     "expires unfinished runs": (
         listed("expired", lambda s, runs: [*runs, *(r for r in s._runs.values() if not r.status.finished)]),
         "expired_runs_are_found"),

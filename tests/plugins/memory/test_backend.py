@@ -41,6 +41,7 @@ DURABLE = Capabilities(
     ready_filters=True,
     streams=True,
     orders=True,
+    queues=True,
     audit=True,
     appends=True,
 )
@@ -59,6 +60,7 @@ FORGETFUL = Capabilities(
     ready_filters=True,
     streams=True,
     orders=True,
+    queues=True,
 )
 
 

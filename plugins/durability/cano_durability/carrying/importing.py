@@ -18,6 +18,7 @@ from cano import (
     Commit,
     ConfigurationError,
     ConflictError,
+    Lane,
     RunExistsError,
     RunRecord,
     RunStatus,
@@ -63,6 +64,11 @@ async def import_run(kernel: Host, stored: StoredRuns, source: Source, new_run_i
         if file.parts and not stored.backend.capabilities.appends:
             problem = f"the run has lists in parts, and the store {kernel.store_name} has no `appends`"
             raise ConfigurationError(f"{problem}; import it into another", run_id=run.run_id)
+        if not stored.backend.capabilities.queues:
+            if run.lane not in (None, Lane()):
+                problem = f"the run is in the queue {run.queue!r}, and the store {kernel.store_name} has no `queues`"
+                raise ConfigurationError(f"{problem}; import it into another", run_id=run.run_id)
+            run = run._replace(lane=None)
         importer = _Importer(kernel, stored, run, new_run_id or run.run_id, file)
         with stored.holding:
             if not await importer.is_there():

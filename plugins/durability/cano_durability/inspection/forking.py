@@ -113,7 +113,7 @@ async def fork(
         status=RunStatus.RUNNING if kept is None else RunStatus.PARKED,
         wait=None if kept is None else kept.before(due), payload=payload if kept is None else None,
         created=created, updated=created, holder=stored.holder, expires=created, token=1,
-        attributes=attributes.encoded(),
+        attributes=attributes.encoded(), lane=record.lane,
     )  # fmt: skip
     if forked.wait is not None and (plan := stored.plan_of(record.workflow)) is not None:
         wait, capped = late.capped(plan, forked, forked.wait)

@@ -7,7 +7,19 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from cano import Appended, RunRecord, RunStatus, Signal, SignalKey, Signals, SizeLimits, Transition, Wait
+from cano import (
+    Appended,
+    ConfigurationError,
+    Lane,
+    RunRecord,
+    RunStatus,
+    Signal,
+    SignalKey,
+    Signals,
+    SizeLimits,
+    Transition,
+    Wait,
+)
 
 from cano_durability.keys import AWAITED, IMPORT, MARK, OF, STREAMS
 from cano_durability.run_files.frames import Frame
@@ -58,7 +70,7 @@ def packed(item: Any, clean: Clean) -> tuple[dict[str, Any], list[bytes]]:
     meta: dict[str, Any] = {"kind": next(kind for kind, each in KINDS.items() if isinstance(item, each))}
     for name in item._fields:
         value = getattr(item, name)
-        if name in LEFT_OUT.get(type(item), ()):
+        if name in LEFT_OUT.get(type(item), ()) or (name == "lane" and value is None):
             continue
         if name in ("data", "changed", "own") and isinstance(value, Mapping):
             own = name == "own"
@@ -89,6 +101,7 @@ class Unpacker:
             "seq": _count, "token": _count, "created": _time, "updated": _time, "at": _time,
             "status": _status, "error": self._error, "wait": self._wait,
             "removed": _texts, "own_removed": _texts, "ids": _texts, "to": _seq, "answered": _answered,
+            "lane": _lane,
         }  # fmt: skip
 
     def unpacked(self, frame: Frame) -> Any:
@@ -97,7 +110,7 @@ class Unpacker:
         if kind is None:
             raise ValueError(f"its kind {frame.meta['kind']!r:.30} is unknown")
         names = [name for name in kind._fields if name not in LEFT_OUT.get(kind, ())]
-        meta = _with_addresses(frame.meta)
+        meta = _as_now(frame.meta)
         if meta.keys() != {"kind", *names}:
             raise ValueError(f"a {meta['kind']} has {sorted(meta.keys() ^ {'kind', *names})!r:.100}")
         values, found = _Values(frame.values), dict[str, Any]()
@@ -208,6 +221,16 @@ def _count(value: Any) -> int:
     return value
 
 
+def _lane(value: Any) -> Lane | None:
+    if value is None:
+        return None
+    queue, priority, key = value
+    try:
+        return Lane.checked(queue, priority, key)
+    except ConfigurationError as error:
+        raise ValueError(str(error)) from error
+
+
 def _seq(value: Any) -> int | None:
     return None if value is None else _count(value)
 
@@ -218,8 +241,10 @@ def _answered(value: Any) -> list[tuple[int, str]]:
     return [(_count(to), _text(id)) for to, id in value]
 
 
-def _with_addresses(meta: Mapping[str, Any]) -> Mapping[str, Any]:
+def _as_now(meta: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the JSON of a frame. In the signals of an earlier version, the ids have the waits that they answer."""
+    if meta["kind"] == "run":
+        return {"lane": None, **meta}
     if meta["kind"] == "signal" and "to" not in meta:
         to, id = (None, meta.get("id")) if meta.get("own") else _addressed(meta.get("id"))
         return {**meta, "to": to, "id": id}
