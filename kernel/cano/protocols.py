@@ -205,6 +205,7 @@ class Capabilities(NamedTuple):
         orders: `runs` obeys every `RunFilter.order`, by an index. Other stores list the newest runs first only.
         queues: the store is a `cano.QueueStore`; with others, all submitted runs are in the queue "default" and have
             the same priority.
+        slots: the store is a `cano.SlotStore`; kernels on others refuse limits with `scope="store"`, and rates.
     """
 
     durable: bool = True
@@ -228,6 +229,7 @@ class Capabilities(NamedTuple):
     transactions: bool = False
     orders: bool = False
     queues: bool = False
+    slots: bool = False
 
 
 @runtime_checkable

@@ -14,7 +14,7 @@ HERE = Path(cano.__file__).parent
 FILES = sorted(path for path in HERE.rglob("*.py") if "testing" not in path.relative_to(HERE).parts)
 
 BUDGETS = {
-    "": 1_849,  # the top floor: hooks, protocols, records, errors, options
+    "": 1_881,  # the top floor: hooks, protocols, records, errors, options
     "data": 587,
     "model": 869,
     "engine": 1_741,
@@ -27,7 +27,7 @@ BUDGETS = {
 DURABILITY = {
     "": 2_321, "batches": 419, "bulk": 138, "carrying": 344, "deploying": 163, "families": 95,
     "inspection": 713, "lateness": 304,
-    "looking": 144, "outbox": 84, "recovery": 620, "run_files": 404, "sealing": 881, "searching": 142,
+    "looking": 144, "outbox": 84, "recovery": 620, "run_files": 404, "sealing": 882, "searching": 142,
     "selecting": 334, "streaming": 622, "transacting": 112, "stores": 76, "submitting": 78,
 }  # fmt: skip
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""

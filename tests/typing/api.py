@@ -57,6 +57,7 @@ from cano import (
     FilterError,
     Finding,
     FunctionTask,
+    HeldSlot,
     HistoryDiscardedError,
     HistoryPagingStore,
     InputsChangedError,
@@ -119,6 +120,8 @@ from cano import (
     Signals,
     SizeLimitError,
     SizeLimits,
+    SlotRequest,
+    SlotStore,
     SplitOutcome,
     Standstill,
     Step,
@@ -150,6 +153,7 @@ from cano import (
     VersionMismatchError,
     Wait,
     WaitStrategy,
+    WantedSlot,
     WorkerLostError,
     Workflow,
     WorkflowError,
@@ -905,6 +909,23 @@ class Streaming(Backend):
         return ()
 
 
+class Admitting(Backend):
+    """A store with slots."""
+
+    capabilities = Capabilities(slots=True)
+
+    async def take_slots(self, request: SlotRequest, now: float, at: float | None = None) -> float:
+        """Taken."""
+        return now if request.wanted == [WantedSlot("one", 5)] else 0.0
+
+    async def give_slots(self, run_id: str, token: int, names: Sequence[str]) -> None:
+        """Nothing."""
+
+    async def slots(self, names: Sequence[str] | None = None) -> Sequence[HeldSlot]:
+        """One."""
+        return [HeldSlot("one", 5, "run", 0.0)]
+
+
 class Opened:
     """A transaction of a store."""
 
@@ -945,6 +966,7 @@ async def pay(store: KeyValueStore) -> State:
 
 transactional: TransactionalStore = Transacting()
 streaming: StreamingStore = Streaming()
+admitting: SlotStore = Admitting()
 limiter: LimitingStore = Limiting()
 part: StoreBackend = scoped.scoped("acme")
 in_a_namespace: Kernel = Kernel(store=scoped, namespace="acme")

@@ -36,6 +36,7 @@ from cano.testing.contract_rewrite import RewriteClauses
 from cano.testing.contract_runs import RunsClauses
 from cano.testing.contract_scope import ScopeClauses
 from cano.testing.contract_signal import SignalClauses
+from cano.testing.contract_slots import SlotClauses
 from cano.testing.contract_streams import StreamClauses
 from cano.testing.contract_transactions import TransactionClauses
 from cano.testing.contract_urls import UrlClauses
@@ -63,6 +64,7 @@ class StoreBackendContract(
     LimitClauses,
     RewriteClauses,
     StreamClauses,
+    SlotClauses,
     TransactionClauses,
     LifeClauses,
     UrlClauses,

@@ -41,8 +41,8 @@ StateT = TypeVar("StateT")
 CALLS = (
     "open", "close", "create", "load", "commit", "claim", "renew", "release", "runs", "history", "put_signal",
     "next_signal", "signals", "missing_recipients", "ready", "delete", "expired", "delete_finished", "claim_ready",
-    "add_audit", "audit", "prune_audit", "history_page", "discard_history", "rewrite", "rewrite_signals",
-    "rewrite_stream", "write_stream", "read_stream", "channels", "count", "attribute_names",
+    "add_audit", "audit", "prune_audit", "history_page", "discard_history", "rewrite", "rewrite_signals", "slots",
+    "rewrite_stream", "write_stream", "read_stream", "channels", "count", "attribute_names", "take_slots", "give_slots",
 )  # fmt: skip
 """The calls of a store, as `Faults.at_call` names them. "put_signal" means `put_signal_within`, too."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ from cano import (
     ClaimedRun,
     Commit,
     ConflictError,
+    HeldSlot,
     Lane,
     Retention,
     RunFilter,
@@ -30,6 +32,7 @@ from cano import (
     Signal,
     SignalKey,
     Signals,
+    SlotRequest,
     StoreUnavailableError,
     StreamChunk,
     Transition,
@@ -37,10 +40,12 @@ from cano import (
 )
 from cano.options import switch, whole
 
+from cano_memory.slots import Slots
+
 CAPABILITIES = Capabilities(
     durable=False, encoded=False, pages=True, prune=True, claims=True, history_pages=True, namespaces=True,
     signal_limit=True, filters=True, attributes=True, ready_filters=True, streams=True, orders=True,
-    queues=True,
+    queues=True, slots=True,
 )  # fmt: skip
 """The capabilities of a store that is not strict."""
 
@@ -94,6 +99,7 @@ class MemoryBackend:
         self._streams: dict[str, dict[str, list[StreamChunk]]] = {}  # by run id, then by channel
         self._finished: dict[str, None] = {}  # ids of finished runs, in the order in which they finished
         self._audit: list[AuditEntry] = []
+        self._slots = Slots()
         self._parts: dict[str, MemoryBackend] = {}
         self._turns: dict[int, tuple[str, ...]] = {}  # the combination that had the last turn, by priority
 
@@ -111,6 +117,7 @@ class MemoryBackend:
             self._closed = True
             for mapping in (self._runs, self._history, self._mail, self._streams, self._finished):
                 mapping.clear()
+            self._slots = Slots()
             self._audit.clear()
 
     def scoped(self, namespace: str) -> MemoryBackend:
@@ -443,6 +450,24 @@ class MemoryBackend:
         """Return the names of the run's channels."""
         with self._locked():
             return list(self._streams.get(run_id, ()))
+
+    # slots
+
+    async def take_slots(self, request: SlotRequest, now: float, at: float | None = None) -> float:
+        """Take all slots that are wanted, or none. Return 0.0, or the seconds after which to ask again."""
+        with self._locked():
+            _check_token(self._runs.get(request.run_id), request.run_id, request.token)
+            return self._slots.take(request, self._runs, now, time.time() if at is None else at)
+
+    async def give_slots(self, run_id: str, token: int, names: Sequence[str]) -> None:
+        """Give back a run's slots of these limits, if it has them with this token."""
+        with self._locked():
+            self._slots.give(run_id, token, names)
+
+    async def slots(self, names: Sequence[str] | None = None) -> Sequence[HeldSlot]:
+        """Return the slots and requests of these limits, or of all."""
+        with self._locked():
+            return self._slots.listed(names, self._runs)
 
     # audit
 

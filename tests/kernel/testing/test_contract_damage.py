@@ -105,7 +105,9 @@ class Door(LazyBackend[Shelf]):
     """One of several backends on one shelf."""
 
     def __init__(self, shelf: Shelf) -> None:
-        declined = dict.fromkeys(("prune", "claims", "history_pages", "namespaces", "signal_limit", "streams"), False)
+        declined = dict.fromkeys(
+            ("prune", "claims", "history_pages", "namespaces", "signal_limit", "streams", "slots"), False
+        )
         super().__init__("the shelf", shelf.capabilities._replace(**declined))
         self._shelf = shelf
 

@@ -61,7 +61,12 @@ class Store(LazyBackend[MemoryBackend]):
         super().__init__(
             "on a server",
             server.memory.capabilities._replace(
-                notify=True, history_pages=False, namespaces=False, signal_limit=False, streams=False
+                notify=True,
+                history_pages=False,
+                namespaces=False,
+                signal_limit=False,
+                streams=False,
+                slots=False,
             ),
         )
         self.server, self.patience = server, patience

@@ -42,6 +42,7 @@ DURABLE = Capabilities(
     streams=True,
     orders=True,
     queues=True,
+    slots=True,
     audit=True,
     appends=True,
 )
@@ -61,6 +62,7 @@ FORGETFUL = Capabilities(
     streams=True,
     orders=True,
     queues=True,
+    slots=True,
 )
 
 

@@ -593,6 +593,7 @@ OPTIONAL = {
     name: _delegated(name)
     for name in (
         "watch", "watch_streams", "channels", "delete_finished", "add_audit", "audit", "prune_audit", "attribute_names",
+        "take_slots", "give_slots", "slots",
     )
 }  # fmt: skip
 """The methods of stores that not all have. A sealed store has those of the store that it seals."""
