@@ -110,10 +110,11 @@ class RunHandle:
         return (await self.refresh()).progress
 
     def events(self, after: int | None = None, *, follow: bool = True) -> AsyncIterator[RunEvent]:
-        """Iterate over what happens to a stored run, in whatever processes it executes, until it ends.
+        """Iterate over what happens to the run, in whatever processes it executes, until it ends.
 
         Transitions and ends come from the run's history. Retries, progress and waits are seen if a look at the run
-        finds them; the kernel looks four times a second, and costs no step anything.
+        finds them, and so are the transitions of a run that no store keeps; its end is always seen. The kernel looks
+        up to four times a second, and costs no step anything.
 
         Args:
             after: the position of the last event that the caller has; None for all from the run's creation.
@@ -121,9 +122,10 @@ class RunHandle:
 
         Raises:
             RunInterruptedError: this kernel was closed before.
-            RunNotFoundError: no store keeps the run, or it was deleted.
+            RunNotFoundError: the run was deleted.
         """
-        return self._kernel.required_keeper("events").events(self.run_id, whole_or_none("after", after, 0), follow)
+        keeper, after = self._kernel.required_keeper("events"), whole_or_none("after", after, 0)
+        return keeper.events(self.run_id, after, follow, self._latest())
 
     def stream(self, channel: str, after: int = 0, *, follow: bool = True) -> AsyncIterator[StreamItem]:
         """Iterate over what the run's steps emit to a channel, until the run ends, in whatever processes it executes.
@@ -192,7 +194,7 @@ class AttachedRun:
     async def events(self, after: int | None = None, *, follow: bool = True) -> AsyncIterator[RunEvent]:
         """See `RunHandle.events`."""
         async for event in (await self._kernel.opened_keeper()).events(
-            self.run_id, whole_or_none("after", after, 0), follow
+            self.run_id, whole_or_none("after", after, 0), follow, None
         ):
             yield event
 

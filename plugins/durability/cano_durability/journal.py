@@ -93,10 +93,10 @@ class Journal:
     is_local = False
 
     __slots__ = (
-        "_announce", "_attributes", "_audit", "_audited", "_backend", "_carried", "_clock", "_elapsed", "_notices",
-        "_parking", "_remembered", "_stored", "_unsaved", "_values", "_writing", "answers", "child", "commits_steps",
-        "created", "emitter", "ended", "next_payload", "own_consumed", "parent", "payload", "refused",
-        "releasing", "report_progress", "requested", "run_id", "safe_until", "seq", "state", "token",
+        "_announce", "_attributes", "_audit", "_audited", "_backend", "_carried", "_clock", "_elapsed", "_followed",
+        "_notices", "_parking", "_remembered", "_stored", "_unsaved", "_values", "_writing", "answers", "child",
+        "commits_steps", "created", "emitter", "ended", "next_payload", "own_consumed", "parent", "payload",
+        "refused", "releasing", "report_progress", "requested", "run_id", "safe_until", "seq", "state", "token",
         "transaction",
     )  # fmt: skip
 
@@ -130,6 +130,7 @@ class Journal:
         self.report_progress = stored.report_progress
         self._parking = stored.parking
         self._announce = stored.announce
+        self._followed = stored.followed
         self._notices: Sequence[str] = () if self._announce is None else read_notices(values, record)
         self._writing: asyncio.Future[None] | None = None  # of the progress
         self._audit: tuple[AuditEntry, ...] = ()  # for the commit that ends the run
@@ -224,6 +225,8 @@ class Journal:
         if values:
             self.holds(values, ())
             self._notices = values.get(NOTICES, self._notices)
+        if self.run_id in self._followed:
+            self._followed[self.run_id]()
         if cut is not None:
             raise cut
 
@@ -295,6 +298,8 @@ class Journal:
         removed = (TAKEOVERS,) if TAKEOVERS in self._stored else ()
         cut = await self._send(self._beside(own, removed))
         self.holds(own, () if cut is not None else removed)  # a commit that was cut may not have been applied
+        if self.run_id in self._followed:
+            self._followed[self.run_id]()
         if cut is not None:
             raise cut
 

@@ -98,7 +98,7 @@ class Keeper:
             NEAREST if stored.durable else None,
         )
         leases = Leases(kernel, stored)
-        self._follower = Follower(kernel, stored, waiters, lambda: self._caretaker.start())
+        self._follower = Follower(kernel, stored, waiters, late, lambda: self._caretaker.start())
         self._streams = streams = Streams(kernel, stored, waiters, lambda: self._caretaker.start())
         self._canceller = canceller = Canceller(kernel, stored, leases, watchlist, alarms, waiters, streams)
         self._claimer = claimer = Claimer(
@@ -483,9 +483,9 @@ class Keeper:
 
         return StepTransaction(self.stored.backend, self.stored.elapsed, step)
 
-    def events(self, run_id: str, after: int | None, follow: bool) -> AsyncIterator[RunEvent]:
+    def events(self, run_id: str, after: int | None, follow: bool, run: Run | None) -> AsyncIterator[RunEvent]:
         """See `RunHandle.events`."""
-        return self._follower.events(run_id, after, follow)
+        return self._follower.events(run_id, after, follow, run)
 
     def stream(self, run_id: str, channel: str, after: int, run: Run | None, follow: bool) -> AsyncIterator[StreamItem]:
         """See `RunHandle.stream`."""

@@ -73,6 +73,7 @@ class StoredRuns:
         durable: whether the store survives its process.
         audited: makes the entries of the store's audit, see `Kernel.audited`.
         parking: see `LateRuns.parking`.
+        followed: for the runs whose events are read, by id, what a commit of a run calls.
         announce: see `Outbox.announce`; None if no plugin announces anything.
         report_progress: see `ProgressWriter.report`; it does nothing if the store does not survive its process.
         holding: the work under way that closing the kernel waits for, so that it releases its leases.
@@ -93,6 +94,7 @@ class StoredRuns:
         self.report_progress: Callable[[Run], None] = lambda _: None
         self.announce: Callable[..., Awaitable[dict[str, Any]]] | None = None
         self.parking: Callable[[Run, Wait, int], tuple[Wait, dict[str, Any]]] = lambda run, wait, seq: (wait, {})
+        self.followed: dict[str, Callable[[], None]] = {}
         self._last_time = 0.0
         self._plans: dict[str, tuple[BoundWorkflow, Values]] = {}
 

@@ -164,9 +164,13 @@ class LateRuns:
             self.report(plan, late)
         return wait
 
+    def known(self, run_id: str) -> Lateness | None:
+        """Return the lateness of a run that this kernel executes; None if its workflow expects nothing."""
+        return self._watched.get(run_id)
+
     def text(self, run: str | RunRecord) -> str:
         """Return the part of an explanation that says what is late of a run: executed here, or as the store has it."""
-        known = self._watched.get(run) if isinstance(run, str) else lateness_of(self._stored.values, run)
+        known = self.known(run) if isinstance(run, str) else lateness_of(self._stored.values, run)
         if known is None or (isinstance(run, RunRecord) and run.status.finished):
             return ""
         return "".join(f"; late: {late}" for late in known.found(RunStatus.RUNNING))

@@ -2,59 +2,136 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from functools import partial
 
-from cano import RunEvent, RunInterruptedError, RunRecord, RunStatus, SerializationError, Transition, read_history
+from cano import (
+    Run,
+    RunEvent,
+    RunInterruptedError,
+    RunRecord,
+    RunStatus,
+    SerializationError,
+    Transition,
+    read_history,
+    state_name,
+)
 from cano.engine.ports import Host
 
 from cano_durability.lateness.expectations import lateness_of
+from cano_durability.lateness.watching import LateRuns
 from cano_durability.looking.progress import progress_of
-from cano_durability.recovery.leases import with_status_at
+from cano_durability.recovery.leases import journal_of, with_status_at
 from cano_durability.recovery.waiting import Waiters
 from cano_durability.stored_runs import StoredRuns
 
 PAGE = 100
 """The most entries of a history that are read together."""
 LOOK = 0.25
-"""The most seconds between two looks at a run that is executed: no store notifies of a step."""
+"""The least seconds between two looks at a run without a notification. None is one of a step in another process."""
 
 
 class Follower:
-    """Follows the runs of one kernel's store."""
+    """Follows the runs of one kernel's store, and those of the kernel that no store keeps.
 
-    def __init__(self, kernel: Host, stored: StoredRuns, waiters: Waiters, listen: Callable[[], None]) -> None:
+    A commit of a run that is executed here wakes its readers. Between two of them, looks at it read nothing.
+    """
+
+    def __init__(
+        self, kernel: Host, stored: StoredRuns, waiters: Waiters, late: LateRuns, listen: Callable[[], None]
+    ) -> None:
         self._kernel = kernel
         self._stored = stored
         self._waiters = waiters
+        self._late = late
         self._listen = listen  # begins to follow the store's notifications
+        self._readers = Counter[str]()
 
-    async def events(self, run_id: str, after: int | None, follow: bool) -> AsyncIterator[RunEvent]:
-        """Yield the events of a run after a position, until it ends."""
+    async def events(self, run_id: str, after: int | None, follow: bool, run: Run | None) -> AsyncIterator[RunEvent]:
+        """Yield the events of a run after a position, until it ends. `run` is the run's object, if there is one."""
         last, seen = -1 if after is None else after, _Seen()
-        while True:
-            with self._waiters.waiter(run_id) as changed:
-                record = await self._stored.record(run_id)  # before its history, which then has all that led to it
-                async for entry in self._entries(run_id, None if last < 0 else last // 2):
-                    for event in _durable(entry):
-                        if event.position > last:
-                            last = event.position
-                            yield event
-                record = with_status_at(record, self._stored.now())
-                if record.status.finished and run_id not in self._kernel.active:
-                    if last < (end := _position(record.seq, end=True)) and last >= _position(record.seq) - 1:
-                        yield self._end(record, end)
+        if run is not None and run.journal is None and run.status is not RunStatus.PARKED:
+            async for event in self._unkept(run, last, follow):
+                last = event.position
+                yield event
+            if run.journal is None or not follow:
+                return
+        record, pause = None, LOOK
+        with self._reader(run_id):
+            while True:
+                with self._waiters.waiter(run_id) as changed:
+                    before = last, seen.facts
+                    if record is None or not self._is_current(record):
+                        record = await self._stored.record(run_id)  # before its history, which has all that led to it
+                        async for entry in self._entries(run_id, None if last < 0 else last // 2):
+                            for event in _durable(entry):
+                                if event.position > last:
+                                    last = event.position
+                                    yield event
+                    shown = with_status_at(record, self._stored.now())
+                    if shown.status.finished and run_id not in self._kernel.active:
+                        if last < (end := _position(shown.seq, end=True)) and last >= _position(shown.seq) - 1:
+                            yield self._end(shown, end)
+                        return
+                    for event in self._live(shown, last, seen):
+                        yield event
+                    if not follow:
+                        return
+                    self._check_open(run_id)
+                    self._listen()
+                    quiet = before == (last, seen.facts) and run_id not in self._kernel.active
+                    pause = min(2 * pause if quiet else LOOK, self._kernel.poll)
+                    parked = shown.status is RunStatus.PARKED
+                    await self._waiters.change(changed, self._kernel.poll if parked else pause)
+
+    async def _unkept(self, run: Run, last: int, follow: bool) -> AsyncIterator[RunEvent]:
+        """Yield the events of a run that no store keeps, as looks find them, until its end, or until a store has it."""
+        seen = _Seen()
+        run.when_stopped(lambda: self._waiters.notify(run.run_id))
+        while run.journal is None:
+            with self._waiters.waiter(run.run_id) as changed:
+                error, name = run.error, state_name(run.state)
+                record = RunRecord(run.run_id, run.workflow, run.version, "", name, run.steps, run.status)
+                if last < (position := _position(record.seq)):
+                    last = position
+                    yield RunEvent("transition", last, self._stored.now(), name, record.seq, 1, RunStatus.RUNNING)
+                if record.status.finished:
+                    if last < (position := _position(record.seq, end=True)):
+                        yield _ended(record._replace(updated=run.stopped_at), position, error)
                     return
                 for event in self._live(record, last, seen):
                     yield event
                 if not follow:
                     return
-                if self._kernel.closed:
-                    message = f"the kernel closed before run {run_id} ended; ask another kernel for its events"
-                    raise RunInterruptedError(message, run_id=run_id)
-                self._listen()
-                parked = record.status is RunStatus.PARKED
-                await self._waiters.change(changed, self._kernel.poll if parked else min(LOOK, self._kernel.poll))
+                self._check_open(run.run_id)
+                await self._waiters.change(changed, LOOK)
+
+    @contextmanager
+    def _reader(self, run_id: str) -> Iterator[None]:
+        """Let each commit of a run that is executed here wake its readers."""
+        self._readers[run_id] += 1
+        self._stored.followed[run_id] = partial(self._waiters.notify, run_id)
+        try:
+            yield
+        finally:
+            self._readers[run_id] -= 1
+            if not self._readers[run_id]:
+                del self._readers[run_id], self._stored.followed[run_id]
+
+    def _is_current(self, record: RunRecord) -> bool:
+        """Return whether a run that is executed here has made no transition since its record was read."""
+        run = self._kernel.active.get(record.run_id)
+        if run is None or run.journal is None or record.status is not RunStatus.RUNNING:
+            return False
+        journal = journal_of(run)
+        return (journal.seq, journal.token) == (record.seq, record.token)
+
+    def _check_open(self, run_id: str) -> None:
+        if self._kernel.closed:
+            message = f"the kernel closed before run {run_id} ended; ask another kernel for its events"
+            raise RunInterruptedError(message, run_id=run_id)
 
     async def _entries(self, run_id: str, after: int | None) -> AsyncIterator[Transition]:
         while page := await read_history(self._stored.backend, run_id, after, PAGE):
@@ -65,12 +142,7 @@ class Follower:
             after = page[-1].seq
 
     def _end(self, record: RunRecord, position: int) -> RunEvent:
-        error = self._stored.error(record)
-        attempt = getattr(error, "attempt", None) or 1
-        return RunEvent(
-            "end", position, record.updated, record.state, record.seq, attempt, record.status,
-            error=None if error is None else str(error),
-        )  # fmt: skip
+        return _ended(record, position, self._stored.error(record))
 
     def _live(self, record: RunRecord, last: int, seen: _Seen) -> Iterator[RunEvent]:
         """Yield what no history has: failed attempts, progress, and waits in the middle of a step."""
@@ -92,7 +164,8 @@ class Follower:
         if parked and not seen.parked:
             yield RunEvent("wait", position, now, *common, failed + 1, record.status, wait=record.wait)
         seen.parked = parked
-        for late in lateness_of(self._stored.values, record).found(record.status):
+        known = lateness_of(self._stored.values, record) if run is None else self._late.known(record.run_id)
+        for late in () if known is None else known.found(record.status):
             if (late.step, late.since) not in seen.late:
                 seen.late.add((late.step, late.since))
                 yield RunEvent("late", position, late.at, *common, failed + 1, record.status, late=late)
@@ -109,6 +182,11 @@ class _Seen:
     progress: object = None
     parked = False
 
+    @property
+    def facts(self) -> tuple[object, ...]:
+        """All of them."""
+        return self.seq, self.failed, self.progress, self.parked, len(self.late)
+
 
 def _position(seq: int, *, end: bool = False) -> int:
     return 2 * seq + end
@@ -119,3 +197,8 @@ def _durable(entry: Transition) -> Iterator[RunEvent]:
     yield RunEvent("transition", _position(entry.seq), *common)
     if entry.status.finished:
         yield RunEvent("end", _position(entry.seq, end=True), *common)
+
+
+def _ended(record: RunRecord, position: int, error: BaseException | None) -> RunEvent:
+    attempt, text = getattr(error, "attempt", None) or 1, None if error is None else str(error)
+    return RunEvent("end", position, record.updated, record.state, record.seq, attempt, record.status, error=text)
