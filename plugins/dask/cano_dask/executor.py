@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import uuid
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
 import dask
 from cano import Call, ExecutorUnavailableError, WorkerLostError
 from cano.options import whole
+from cano_remote.channel import Channel
 from distributed import Client, KilledWorker, LocalCluster
 from distributed.comm.core import CommClosedError
+
+from cano_dask import worker
 
 PATIENCE = 10.0
 """Seconds that connecting to a scheduler may take."""
@@ -34,6 +38,7 @@ class DaskExecutor:
 
     remote = True
     abandons = True
+    reports = True
 
     def __init__(self, address: str | None, workers: int | None = None, **options: Any) -> None:
         self._address = address
@@ -43,6 +48,8 @@ class DaskExecutor:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lock: asyncio.Lock
         self._scheduler: str | None = None
+        self._topic = ""
+        self._channel = Channel()
         self._stack = AsyncExitStack()
 
     async def open(self) -> None:
@@ -90,6 +97,8 @@ class DaskExecutor:
                 except (OSError, TimeoutError) as error:
                     await client.close()
                     raise self._unavailable("does not answer", error) from error
+                self._topic = f"cano-{self._client.id}"
+                self._client.subscribe_topic(self._topic, self._reported)
             if self._client.status != "running":
                 raise self._unavailable("does not answer", self._client.status)
             return self._client
@@ -104,12 +113,21 @@ class DaskExecutor:
         if self._loop is not asyncio.get_running_loop():  # the client belongs to one event loop
             return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self.submit(call), self._loop))
         client = await self._connected()
+        key = f"cano-{call.idempotency_key}-{call.attempt}-{uuid.uuid4().hex}"
+        function: Callable[..., Any] = call.function
+        args = call.args
+        if call.report is not None:
+            function, args = worker.execute, (call.function, call.args, self._topic, key)
+            self._channel.open(key, call.report)
         future = client.submit(
-            call.function, *call.args, key=f"cano-{call.idempotency_key}-{call.attempt}-{uuid.uuid4().hex}", pure=False,
-            resources=dict(call.resources) or None, priority=call.priority,
-        )  # fmt: skip
+            function, *args, key=key, pure=False, resources=dict(call.resources) or None, priority=call.priority
+        )
         try:
-            return await future
+            answer = await future
+            if call.report is not None:
+                answer, count = answer
+                await self._channel.received(key, count)
+            return answer
         except asyncio.CancelledError:
             await asyncio.shield(future.cancel(force=True))
             raise
@@ -118,3 +136,8 @@ class DaskExecutor:
             raise WorkerLostError(f"the Dask worker {where} ended", losses=error.allowed_failures + 1) from error
         except (concurrent.futures.CancelledError, CommClosedError, OSError) as error:
             raise self._unavailable("was lost", error) from error
+        finally:
+            self._channel.close(key)
+
+    def _reported(self, event: tuple[float, tuple[str, bytes]]) -> None:
+        self._channel.take(*event[1])

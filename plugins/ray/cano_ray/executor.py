@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
 from cano import Call, ConfigurationError, ExecutorUnavailableError, RemoteError, WorkerLostError
 from cano.options import whole
+from cano_remote.channel import Channel
 
 from cano_ray import worker
+from cano_ray.listener import Listener
 
 PATIENCE = 10.0
 """Seconds that the head may take to accept a connection."""
@@ -39,6 +42,7 @@ class RayExecutor:
 
     remote = True
     abandons = True
+    reports = True
 
     def __init__(self, address: str | None = None, workers: int | None = None, **options: Any) -> None:
         self._address = address
@@ -54,6 +58,8 @@ class RayExecutor:
         self._lost: asyncio.Future[None] | None = None
         """Done when the head is gone. None without a connection."""
         self._watcher: asyncio.Task[None] | None = None
+        self._channel = Channel()
+        self._listener: Listener | None = None
 
     async def open(self) -> None:
         """Connect to the cluster, or start one.
@@ -106,6 +112,8 @@ class RayExecutor:
                     raise ConfigurationError(f"the program is connected to the Ray cluster at {self._head} already")
                 await self._check()
             self._function = ray.remote(worker.execute)
+            self._listener = Listener(self._channel)
+            await self._listener.open(ray.util.get_node_ip_address())
             self._lost = asyncio.get_running_loop().create_future()
             self._watcher = asyncio.create_task(self._watch(self._lost))
 
@@ -136,6 +144,9 @@ class RayExecutor:
             raise self._unavailable("does not answer", error) from error
 
     async def _disconnect(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
         watcher, self._watcher = self._watcher, None
         if watcher is not None:
             if self._lost is not None and not self._lost.done():
@@ -174,14 +185,36 @@ class RayExecutor:
         if self._loop is not asyncio.get_running_loop():  # the connection is watched in one event loop
             return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self.submit(call), self._loop))
         await self._connect()
-        ray, lost = self._ray, self._lost
+        lost = self._lost
         assert lost is not None
         kinds = dict(call.resources)
         cpus, gpus = kinds.pop("CPU", 1), kinds.pop("GPU", None)
         function = self._function.options(
             num_cpus=cpus, num_gpus=gpus, resources=kinds or None, max_retries=0, name=call.function.__qualname__
         )
-        reference = function.remote(call.function, call.args, self._main)
+        channel, listener = None, self._listener
+        if call.report is not None and listener is not None:
+            key = uuid.uuid4().hex
+            channel = worker.Channel(listener.address, listener.token, key)
+            self._channel.open(key, call.report)
+        try:
+            answer = await self._answer(function.remote(call.function, call.args, self._main, channel), lost)
+            if channel is None:
+                return answer
+            answer, sent, kept = answer
+            await self._channel.received(channel.key, sent)
+            for report in kept:
+                self._channel.take(channel.key, report)
+            return answer
+        except TimeoutError as error:
+            raise self._unavailable("lost reports of a call", error) from error
+        finally:
+            if channel is not None:
+                self._channel.close(channel.key)
+
+    async def _answer(self, reference: Any, lost: asyncio.Future[None]) -> Any:
+        """Return the result of a Ray task. Cancelling this cancels the task."""
+        ray = self._ray
         answer = asyncio.wrap_future(reference.future())
         try:
             await asyncio.wait([answer, lost], return_when=asyncio.FIRST_COMPLETED)

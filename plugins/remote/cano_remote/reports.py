@@ -15,7 +15,7 @@ from cano.engine.ports import NOTHING, Detail
 
 PAUSE = 0.1
 """Seconds from one report of progress that is sent at once to the next."""
-LIVE_BYTES = 256 * 1024
+LIVE_BYTES = 64 * 1024
 """Bytes of items from which they are sent at once, also without `flush`."""
 
 

@@ -23,6 +23,7 @@ from cano.testing.contract_executor import appears, call_of
 from cano_dask import DaskExecutor
 
 from tests.plugins.process.killing import check_that_a_stored_run_survives
+from tests.plugins.process.live import check_that_reports_are_live
 from tests.plugins.process.programs import State, flow
 from tests.servers.dask import DaskCluster
 
@@ -54,6 +55,11 @@ async def test_a_worker_is_killed_in_mid_step(cluster: DaskCluster, tmp_path: Pa
     """Another worker executes the step; it is the same attempt, and is committed once."""
     executor = DaskExecutor(cluster.address)
     await check_that_a_stored_run_survives(f"sqlite:///{tmp_path}/runs.db", executor, tmp_path)
+
+
+async def test_items_and_progress_are_live(cluster: DaskCluster, tmp_path: Path) -> None:
+    """What a task flushes, and its progress, is there while the task still executes."""
+    await check_that_reports_are_live(DaskExecutor(cluster.address), f"sqlite:///{tmp_path}/runs.db", tmp_path)
 
 
 async def test_dask_counts_lost_workers(cluster: DaskCluster) -> None:

@@ -24,9 +24,10 @@ from cano import (
 )
 from cano.testing import ExecutorContract, executor_calls
 from cano.testing.contract_executor import appears, call_of
-from cano_ray import RayExecutor
+from cano_ray import RayExecutor, worker
 
 from tests.plugins.process.killing import check_that_a_stored_run_survives
+from tests.plugins.process.live import check_that_reports_are_live
 from tests.plugins.process.programs import State, flow
 from tests.servers import ray as servers
 
@@ -48,6 +49,41 @@ class TestRay(ExecutorContract):
 async def test_a_worker_is_killed_in_mid_step(ray_cluster: str, tmp_path: Path) -> None:
     """Another worker executes the step; it is the same attempt, and is committed once."""
     await check_that_a_stored_run_survives(f"sqlite:///{tmp_path}/runs.db", RayExecutor(), tmp_path)
+
+
+async def test_items_and_progress_are_live(ray_cluster: str, tmp_path: Path) -> None:
+    """What a task flushes, and its progress, is there while the task still executes."""
+    await check_that_reports_are_live(RayExecutor(), f"sqlite:///{tmp_path}/runs.db", tmp_path)
+
+
+async def test_reports_that_cannot_be_sent_come_with_the_answer(
+    ray_cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that the workers cannot reach, behind a firewall, say, gets the reports at the end, in order."""
+    (tmp_path / "go").touch()
+    reports: list[bytes] = []
+    executor = RayExecutor()
+    await executor.open()
+    assert executor._listener is not None
+    executor._listener.address = "127.0.0.1", 1
+    assert await executor.submit(call_of(executor_calls.tell, tmp_path)._replace(report=reports.append)) == b"told"
+    await executor.close()
+    assert reports == [b"%d" % number for number in range(executor_calls.REPORTS)] + [b"\0" * 100_000]
+
+
+async def test_a_connection_without_the_token_is_closed(ray_cluster: str) -> None:
+    """Nothing that a stranger sends is taken for a report."""
+    reports: list[bytes] = []
+    executor = RayExecutor()
+    await executor.open()
+    assert executor._listener is not None
+    executor._channel.open("k", reports.append)
+    reader, writer = await asyncio.open_connection(*executor._listener.address)
+    writer.write(b"x" * worker.TOKEN_BYTES + worker.FRAME.pack(1, 1) + b"kx")
+    assert await reader.read() == b""
+    writer.close()
+    assert reports == []
+    await executor.close()
 
 
 PROGRAM = """
