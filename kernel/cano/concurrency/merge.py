@@ -36,7 +36,7 @@ def merge(view: StoreView, written: Sequence[Written], reducer_of: Callable[[str
     existing = frozenset(view.keys())
     readers: dict[str, list[str]] = {}
     for name, (cleared, removed, changed, appended), reads in written:
-        removed = existing if cleared else removed & existing
+        removed = existing if cleared else removed and removed & existing
         for key, value in changed.items():
             puts.setdefault(key, {})[name] = value
             if key in reads:

@@ -35,7 +35,7 @@ def isolate(value: Any) -> Any:
         if IMMUTABLE.issuperset(map(type, value)):
             return value
         items = tuple(map(isolate, value))
-        return value if all(map(_same, items, value)) else items
+        return value if all(map(operator.is_, items, value)) else items
     if kind is set:
         return value.copy()
     if isinstance(value, enum.Enum | type):
@@ -97,10 +97,6 @@ def copied(key: str, value: Any, copy: Callable[[Any], Any] = isolate) -> Any:
     except Exception as error:  # such as a RecursionError of cyclic data, or any of a user's `__deepcopy__`
         message = f"key {key!r}: its value cannot be copied: {error_text(error)}"
         raise SerializationError(message, key=key) from error
-
-
-def _same(one: Any, other: Any) -> bool:
-    return one is other
 
 
 def unchanged(lent: Any, original: Any) -> bool:

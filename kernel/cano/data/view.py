@@ -15,6 +15,7 @@ from cano.data.store import MISSING, ReadKey, TypedStore, not_a_list, unpack_key
 
 _NOTHING_REMOVED: frozenset[str] = frozenset()
 _NOTHING_APPENDED: Mapping[str, list[Any]] = {}
+_NOTHING_PUT: dict[str, Any] = {}  # never written to, so that steps that put nothing share it
 
 
 class _Mixed:
@@ -59,7 +60,7 @@ class StoreView(TypedStore):
         self._apply = apply
         self._puts_many = owner is not None and hasattr(owner, "put_many")
         self._isolate = isolate
-        self._local: dict[str, Any] = {}
+        self._local = _NOTHING_PUT
         self.touched = False
         """Whether, since the last commit, a value was written, or lent to a task that may have changed it."""
         self.reads = reads
@@ -141,13 +142,15 @@ class StoreView(TypedStore):
     def put(self, key: Any, value: Any) -> None:
         """See `KeyValueStore.put`."""
         if key.__class__ is str and value.__class__ in IMMUTABLE and not self._mixed and key > "\1":
+            if not self.touched:
+                self._local, self.touched = {}, True
             self._local[key] = value
-            self.touched = True
         else:
             TypedStore.put(self, key, value)
 
     def _set(self, key: str, value: Any) -> None:
         self.touched = True
+        self._local = self._local or {}
         self._local[key] = value if value.__class__ in IMMUTABLE else self._copy(key, value)
         if self._mixed:
             self._mixed.lent.pop(key, None)
@@ -166,7 +169,8 @@ class StoreView(TypedStore):
         if key in self._local:
             own.extend(items)
             return
-        self._mixed.appended.setdefault(key, []).extend(items)
+        if (added := self._mixed.appended.setdefault(key, items)) is not items:
+            added.extend(items)
         if own is not MISSING:
             own.extend(self._copy(key, items))  # the list that was lent to the task gets the items, too
 
@@ -200,13 +204,13 @@ class StoreView(TypedStore):
         if not mixed:
             return new_changes((False, _NOTHING_REMOVED, self._local, _NOTHING_APPENDED))
         for key, lent in mixed.lent.items():
-            if key in self._local:
-                self._local[key] = self._copy(key, lent)
-            elif not unchanged(lent, self._expected(key)):
+            if key in self._local or not unchanged(lent, self._expected(key)):
                 mixed.appended.pop(key, None)
+                self._local = self._local or {}
                 self._local[key] = self._copy(key, lent)
         mixed.lent.clear()
-        return new_changes((mixed.cleared, frozenset(mixed.removed), self._local, mixed.appended))
+        removed = frozenset(mixed.removed) if mixed.removed else _NOTHING_REMOVED
+        return new_changes((mixed.cleared, removed, self._local, mixed.appended))
 
     def _expected(self, key: str) -> Any:
         """Return the value that a lent copy equals if the task has not changed it in place."""
@@ -222,8 +226,7 @@ class StoreView(TypedStore):
         if self._mixed:
             self.settle(self.changes())
             return
-        local, self._local = self._local, {}
-        self.touched = False
+        local, self._local, self.touched = self._local, _NOTHING_PUT, False
         if self._apply is None:
             self.base.update(local)  # type: ignore[attr-defined]  # without `apply` it is a dict
         elif self._puts_many:
@@ -237,12 +240,11 @@ class StoreView(TypedStore):
             apply_changes(self.base, changes)
         else:
             self._apply(changes)
-        self._local = {}
-        self.touched, self._mixed = False, None
+        self.rollback()
 
     def rollback(self, savepoint: Changes | None = None) -> None:
         """Discard the changes since the last commit, or since `savepoint`."""
-        self._local = {}
+        self._local = _NOTHING_PUT
         self.touched, self._mixed = False, None
         if savepoint is not None:
             self.merge(savepoint)

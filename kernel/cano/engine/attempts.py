@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from cano.engine.ports import Journal
     from cano.engine.step import Detail, Step
     from cano.engine.strand import Strand
+    from cano.runtime.deadline import Watchdog
 
 BREATH = 16
 """Attempts without a delay after which a step yields to the event loop."""
@@ -108,7 +109,7 @@ async def attempt_until_done(
         StepTimeoutError: the last attempt, or the whole step, exceeded its timeout.
     """
     step, clock = strand.step, strand.kernel.clock
-    detail, journal = step._ensure_detail(), step.run.journal
+    detail, journal = step._ensure_detail(), step._run.journal
     previous_error = detail.error  # of the previous step, if its `on_exhausted` led to this state
     if detail.began is not None:
         began = detail.began
@@ -127,17 +128,28 @@ async def attempt_until_done(
     detail.began, deadline, detail.deadline = began, detail.deadline, None
     while True:
         if error is None:
+            limited = bound.timeout is not None or limit is not None
+            watch = _armed(strand, bound, detail, limit, deadline) if limited else None
             try:
-                if bound.timeout is not None or limit is not None:
-                    return await _attempt_within(strand, bound, done, limit, deadline)
-                return await (
+                result = await (
                     bound.call(strand.store) if bound.node is None else _attempt(strand, bound, bound.node, done)
                 )
+                if watch is None or not watch.cancels:
+                    return result
+                # the task has swallowed the cancellation: it has timed out all the same
+                raise _expired(strand, bound, limit) or asyncio.CancelledError()
             except NOT_FATAL as caught:
-                failed: BaseException | None = caught if isinstance(caught, Exception) else strand.as_failure(caught)
+                failed = None if watch is None or not watch.cancels else _expired(strand, bound, limit)
+                if failed is None:
+                    failed = caught if isinstance(caught, Exception) else strand.as_failure(caught)
+                else:
+                    failed.__cause__ = caught
                 if not isinstance(failed, Exception):
                     raise
                 error, failed = failed, None  # a second name would keep the error, and what its traceback refers to
+            finally:
+                if watch is not None:
+                    watch.arm(strand.deadline)
         strand.rollback(bound, error, done.savepoint, detail.phase)
         detail.attributes = detail.kept_attributes
         if strand.is_to_end():
@@ -241,42 +253,27 @@ async def _attempt(strand: Strand, bound: BoundState, node: Node[Any, Any, Any],
     return await node.post(strand.store, done.fresh(done.prepared), done.fresh(done.result))
 
 
-async def _attempt_within(
-    strand: Strand, bound: BoundState, done: _Progress, limit: float | None, soonest: float | None
-) -> Any:
-    """Make one attempt with its timeouts.
+def _armed(strand: Strand, bound: BoundState, detail: Detail, limit: float | None, soonest: float | None) -> Watchdog:
+    """Begin an attempt with timeouts. Return the watchdog, armed for the soonest of them.
 
     Args:
-        strand, bound, done: the run or branch, its state, and the results of its phases.
+        strand, bound, detail: the run or branch, its state, and the detail of its step.
         limit: the deadline of the whole step, in monotonic seconds.
         soonest: the deadline of an attempt that began before the run was parked; None for a new one.
     """
-    watch = strand.watchdog()
+    watch = strand.watch or strand.watchdog()
     if soonest is None:
         soonest = math.inf if bound.timeout is None else strand.kernel.clock.monotonic() + bound.timeout
     if limit is not None and limit < soonest:
         soonest = limit
     if strand.deadline is not None and strand.deadline < soonest:
         soonest = strand.deadline
-    strand.step._ensure_detail().deadline = soonest
+    detail.deadline = soonest
     watch.arm(soonest)
-    try:
-        result = await (bound.call(strand.store) if bound.node is None else _attempt(strand, bound, bound.node, done))
-    except (Exception, asyncio.CancelledError) as error:
-        if watch.cancels and (timeout := _expired(strand, bound, limit)) is not None:
-            raise timeout from error
-        raise
-    finally:
-        watch.arm(strand.deadline)
-    if watch.cancels:
-        # the task has swallowed the cancellation: it has timed out all the same
-        if (timeout := _expired(strand, bound, limit)) is not None:
-            raise timeout
-        raise asyncio.CancelledError
-    return result
+    return watch
 
 
-def _expired(strand: Strand, bound: BoundState, limit: float | None) -> StepTimeoutError | None:
+def _expired(strand: Strand, bound: BoundState, limit: float | None) -> BaseException | None:
     """Return the error of the timeout that was exceeded; None if the run itself is to end."""
     watch, step = strand.watch, strand.step
     assert watch is not None

@@ -228,12 +228,13 @@ class Run(Strand):
         has put what each step reads into one list. A state remembers the last result that it followed, and compares
         results by identity. The iterator counts the sequence number. One field tells whether the last step has left a
         detail to drop, another one whether the store was changed. A hook without listeners is None here, since testing
-        a tuple for truth takes longer.
+        a tuple for truth takes longer. A single listener is called without a loop.
         """
-        step, bound = self.step, self.bound
+        plan, step, bound = self.plan, self.step, self.bound
         store, view, journal = self.store, self.view, self.journal
-        started, finished = self.plan.step_started or None, self.plan.step_finished or None
-        committed = self.plan.transition_committed or None
+        started = self.notifier(plan.step_started) if plan.step_started else None
+        finished = self.notifier(plan.step_finished) if plan.step_finished else None
+        committed = self.notifier(plan.transition_committed) if plan.transition_committed else None
         quiet = journal is None and finished is None and committed is None
         caught: BaseException | None = None
         began: float | None = None
@@ -251,11 +252,10 @@ class Run(Strand):
                     self._check_stopped()
                     step._detail = step._detail.following
                 if started is not None:
-                    for listener in started:
-                        try:
-                            listener(step)
-                        except NOT_FATAL as error:
-                            self.kernel.observer_failed(listener, error)
+                    try:
+                        started(step)
+                    except NOT_FATAL as error:
+                        self.kernel.observer_failed(started, error)
                 try:
                     if call is not None:
                         result = await call(store)
@@ -281,11 +281,10 @@ class Run(Strand):
                     quiet = quiet and journal is None  # a run that was to be parked is kept from now on
                 elif finished is not None:
                     step._next = target
-                    for listener in finished:
-                        try:
-                            listener(step)
-                        except NOT_FATAL as error:
-                            self.kernel.observer_failed(listener, error)
+                    try:
+                        finished(step)
+                    except NOT_FATAL as error:
+                        self.kernel.observer_failed(finished, error)
                     step._next = None
                 if journal is not None:
                     await journal.transition(self, target)
@@ -293,11 +292,10 @@ class Run(Strand):
                     view.commit()
                 if committed is not None:
                     step._next = target
-                    for listener in committed:
-                        try:
-                            listener(step)
-                        except NOT_FATAL as error:
-                            self.kernel.observer_failed(listener, error)
+                    try:
+                        committed(step)
+                    except NOT_FATAL as error:
+                        self.kernel.observer_failed(committed, error)
                     step._next = None
                 bound = target
             step.count(1)
@@ -484,8 +482,9 @@ class Run(Strand):
             release(self, keep=len(self.plan.limiters))
         if self.is_to_end():
             raise asyncio.CancelledError
-        if self.journal is None and (given := self.step._detail_or_default.attributes):
-            self.attributes = {**self.attributes, **given}
+        detail = self.step._detail
+        if detail is not None and detail.attributes and self.journal is None:
+            self.attributes = {**self.attributes, **detail.attributes}
 
     def _ended_with(self, error: BaseException) -> BaseException:
         """Set the status that `error` ends the run with, and return the error to raise."""

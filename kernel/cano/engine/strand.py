@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cano.data.view import StoreView
@@ -118,6 +119,10 @@ class Strand:
     async def wait_to_retry(self, delay: float) -> None:
         """Wait `delay` seconds before the next attempt."""
         await self.kernel.clock.sleep(delay)
+
+    def notifier(self, listeners: tuple[Listener, ...]) -> Listener:
+        """Return the function that calls these observers. Only that of a single one may raise what `notify` catches."""
+        return listeners[0] if len(listeners) == 1 else partial(self.notify, listeners)
 
     def notify(self, listeners: tuple[Listener, ...], subject: Any) -> None:
         """Call observers. Their exceptions are counted and do not fail the run."""

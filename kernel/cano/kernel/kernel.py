@@ -400,7 +400,7 @@ class Kernel:
             VersionMismatchError: `run_id` belongs to a run of another definition.
             WorkflowError: the run failed; its cause is the exception of a task.
         """
-        plan, run_id, run, stored = await self._begin(flow, data, run_id, timeout, True, None, on_existing)
+        plan, run_id, run, stored = await self._begin(flow, data, run_id, timeout, on_existing)
         if run is not None:
             run.caller = current_run()
             run.askers += 1
@@ -442,7 +442,7 @@ class Kernel:
                 An existing run with another origin is rejected; the data of one with this origin is not compared.
         """
         keep = switch("keep", keep)
-        plan, run_id, run, _ = await self._begin(flow, data, run_id, timeout, keep, None, on_existing, origin)
+        plan, run_id, run, _ = await self._begin(flow, data, run_id, timeout, on_existing, keep, origin)
         if run is None:
             if (active := self.active.get(run_id)) is not None:
                 return RunHandle(self, plan, active)
@@ -559,7 +559,7 @@ class Kernel:
         before = task.cancelling()
         parent.began(self.clock.monotonic())
         try:
-            plan, run_id, run, _ = await self._begin(flow, data, run_id, None, True, parent, on_existing)
+            plan, run_id, run, _ = await self._begin(flow, data, run_id, None, on_existing, parent=parent)
             if run is not None:
                 run.parent, run.parent_id = parent.run, parent.run_id
                 state = await run.drive()
@@ -595,10 +595,10 @@ class Kernel:
         data: Any,
         run_id: str | None,
         timeout: Duration,
-        keep: bool,
-        parent: Step | None,
-        on_existing: str = "return",
+        on_existing: str,
+        keep: bool = True,
         origin: str | None = None,
+        parent: Step | None = None,
     ) -> tuple[BoundWorkflow, str, Run | None, bool]:
         """Make a new run, or find the one with that id. `run`, `start` and `run_child` all begin here.
 
