@@ -152,17 +152,32 @@ class Engine:
         limit = -1 if filter.limit is None else max(filter.limit, 0)
         if limit == 0:
             return []
+        await self._complete(filter)
         if filter.attributes is not None:
             answer = await self._search(filter, PAGE)
             others = filter._replace(attributes=None)
             return await self._records(answer, lambda run: reading.matches(run, others))
         answer = await self._ask(
-            scripts.RUNS, b"%d" % limit, b"%d" % PAGE, *_after(filter), *(_indexes(filter) or (b"runs",))
-        )
+            scripts.RUNS, b"%d" % limit, b"%d" % PAGE, *_after(filter), filter.order.encode(),
+            *(_indexes(filter) or (b"runs",)),
+        )  # fmt: skip
         return await self._records(answer, lambda run: reading.matches(run, filter))
 
     async def count(self, filter: RunFilter) -> int:
+        await self._complete(filter)
         return int(await self._search(filter, 0))
+
+    async def _complete(self, filter: RunFilter) -> None:
+        """Note the ends of runs with the status of a filter, if some ended in a process of an earlier version."""
+        if filter.status is not None and _indexes(filter)[0].startswith((b"end:", b"outcome:", b"error:")):
+            status = filter.status.value.encode()
+            if not await self._ask(scripts.NOTED, status):
+                await self._note_ends(status)
+
+    async def _note_ends(self, status: bytes) -> None:
+        at = 0
+        while await self._ask(scripts.NOTE_ENDS, status, b"%d" % at, b"%d" % (at + PAGE - 1)):
+            at += PAGE
 
     async def attribute_names(self) -> Sequence[tuple[str, bytes]]:
         found = await self._ask(scripts.ATTRIBUTE_NAMES)
@@ -179,7 +194,8 @@ class Engine:
         ]
         return await self._ask(
             scripts.SEARCH, b"%d" % limit, b"%d" % page, *_after(filter), text(filter.state or ""),
-            *(b"" if bound is None else time(bound) for bound in bounds), b"%d" % len(indexes), *indexes,
+            *(b"" if bound is None else time(bound) for bound in bounds), filter.order.encode(),
+            b"%d" % len(indexes), *indexes,
             b"%d" % len(ranges), *(each for some in ranges for each in some),
         )  # fmt: skip
 
@@ -261,9 +277,7 @@ class Engine:
         complete, found = await self._ask(scripts.WORKFLOWS, b"%d" % keep)
         if not complete:  # runs have ended in a process of an earlier version
             for status in (b"succeeded", b"failed", b"cancelled"):
-                at = 0
-                while await self._ask(scripts.NOTE_ENDS, status, b"%d" % at, b"%d" % (at + PAGE - 1)):
-                    at += PAGE
+                await self._note_ends(status)
             _, found = await self._ask(scripts.WORKFLOWS, b"%d" % keep)
         names: Sequence[bytes] = found
         return names
@@ -503,11 +517,19 @@ def _stale(run_id: str, seq: int, token: int, answer: Any) -> ConflictError:
 
 def _indexes(filter: RunFilter) -> list[bytes]:
     """Return the names of the indexes that must contain a run that matches a filter."""
-    indexes = []
+    indexes, status = list[bytes](), filter.status
+    if status is not None and status.finished:
+        name = status.value.encode()
+        if filter.by_update:
+            indexes.append(b"end:" + name)
+        if filter.error is not None and status is RunStatus.FAILED:
+            indexes.append(b"error:" + text(filter.error))
+        if filter.state is not None:
+            indexes.append(b"outcome:" + name + b":" + text(filter.state))
+    if status is not None and not indexes:
+        indexes.append(b"status:" + status.value.encode())
     if filter.workflow is not None:
         indexes.append(b"workflow:" + text(filter.workflow))
-    if filter.status is not None:
-        indexes.append(b"status:" + filter.status.value.encode())
     if filter.parent is not None:
         indexes.append(b"parent:" + text(filter.parent))
     return indexes

@@ -11,7 +11,7 @@ from cano.options import Text, whole
 SCHEMES = ("redis", "rediss", "unix")
 CAPABILITIES = Capabilities(
     notify=True, pages=True, prune=True, audit=True, claims=True, history_pages=True, namespaces=True, appends=True,
-    signal_limit=True, ready_filters=True, attributes=True, streams=True,
+    signal_limit=True, ready_filters=True, attributes=True, streams=True, orders=True,
 )  # fmt: skip
 """The capabilities of the store of such a URL, unless it is strict."""
 EXAMPLES = "write redis://host:6379/0, rediss://… for TLS, or unix:///path/to/redis.sock?db=0"

@@ -47,6 +47,7 @@ def test_plugin() -> None:
         ready_filters=True,
         attributes=True,
         streams=True,
+        orders=True,
     )
     assert _plugin.cano_stores() == {"redis": promised, "rediss": promised, "unix": promised}
     assert RedisBackend().capabilities == promised

@@ -17,6 +17,7 @@ local function forget(id)
   if not n then return false end
   drop_attributes(id)
   local member = n .. ':' .. id
+  drop_noted(id, member)
   local is = redis.pcall('HMGET', p .. 'run:' .. id, 'workflow', 'parent')
   redis.call('ZREM', p .. 'runs', member)
   if is[1] then redis.call('ZREM', p .. 'workflow:' .. is[1], member) end

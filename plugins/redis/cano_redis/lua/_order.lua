@@ -7,6 +7,12 @@ local function less(a, b)
   return #a < #b
 end
 
+-- Return whether a place comes after another one in a list that begins with the first, or with the last.
+local function comes_after(rising, time, id, other_time, other_id)
+  if rising then time, id, other_time, other_id = other_time, other_id, time, id end
+  return time < other_time or (time == other_time and less(id, other_id))
+end
+
 -- Return {time, id} of the members of an index that a command answers with their times, at most `most` of them, and all
 -- others with the last time; and whether there may be more. Sort them by time and id, the first or the last first.
 local function places(key, command, from, to, most, first)

@@ -64,16 +64,17 @@ else
   set_own(id, texts(5))
 end
 redis.call('HDEL', run, 'until', 'awaited', 'awaits')
-if is[3] ~= status then
+if is[3] ~= status or ENDED[status] then
   local its = redis.call('HMGET', run, 'n', 'created', 'workflow')
   local member = its[1] .. ':' .. id
   redis.call('ZREM', p .. 'status:' .. (is[3] or ''), member)
   redis.call('ZADD', p .. 'status:' .. status, its[2], member)
   redis.call('HSET', run, 'status', status)
-  if its[3] and ENDED[status] then
-    note_end(its[3], its[2], member)
-  elseif its[3] and ENDED[is[3] or ''] then
-    drop_end(its[3], member)
+  if ENDED[status] then
+    note_end(id, status, its[2], member)
+  elseif ENDED[is[3] or ''] then
+    drop_noted(id, member)
+    if its[3] then drop_end(its[3], member) end
   end
 end
 if not plain then

@@ -18,7 +18,7 @@ redis.call('HSET', p .. 'numbers', id, n)
 redis.call('ZADD', p .. 'runs', created, member)
 redis.call('ZADD', p .. 'status:' .. ARGV[4], created, member)
 redis.call('ZADD', p .. 'workflow:' .. ARGV[5], created, member)
-if ENDED[ARGV[4]] then note_end(ARGV[5], created, member) end
+if ENDED[ARGV[4]] then note_end(id, ARGV[4], created, member) end
 if ARGV[6] == '1' then redis.call('ZADD', p .. 'parent:' .. ARGV[7], created, member) end
 redis.call('SREM', p .. 'orphans', id)
 place(id)

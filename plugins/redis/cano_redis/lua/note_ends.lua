@@ -2,7 +2,6 @@
 -- did not. Return their number.
 local found = redis.call('ZRANGE', p .. 'status:' .. ARGV[2], ARGV[3], ARGV[4], 'WITHSCORES')
 for at = 1, #found, 2 do
-  local workflow = redis.pcall('HGET', p .. 'run:' .. string.sub(found[at], 18), 'workflow')
-  if type(workflow) == 'string' then note_end(workflow, found[at + 1], found[at]) end
+  note_end(string.sub(found[at], 18), ARGV[2], found[at + 1], found[at])
 end
 return #found / 2

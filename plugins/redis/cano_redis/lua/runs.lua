@@ -1,18 +1,20 @@
 -- (_names, _order, _records) the most runs (-1: all), number of records in an answer, the time and id of the run after which the
--- list begins (or empty), the indexes that must contain the runs. Return the members, newest first, of those of the same
--- time the one with the last id first, and the records of the first of them.
+-- list begins (or empty), the order, the indexes that must contain the runs, of which the first has the times of the list.
+-- Return the members in the order, of those of the same time by their ids, and the records of the first of them.
 local limit, created, after = tonumber(ARGV[2]), ARGV[4], ARGV[5]
+local rising = string.sub(ARGV[6], 1, 1) ~= '-'
+local command, far = rising and 'ZRANGEBYSCORE' or 'ZREVRANGEBYSCORE', rising and '+inf' or '-inf'
 
-local found -- members, each followed by its score, the highest score first
-if #ARGV == 6 then
-  local key, below = p .. ARGV[6], created == '' and '+inf' or created
-  found = redis.call('ZREVRANGEBYSCORE', key, below, '-inf', 'WITHSCORES', 'LIMIT', 0, limit)
+local found -- members, each followed by its score, in the order of the list
+if #ARGV == 7 then
+  local key, from = p .. ARGV[7], created ~= '' and created or rising and '-inf' or '+inf'
+  found = redis.call(command, key, from, far, 'WITHSCORES', 'LIMIT', 0, limit)
   if limit > 0 and #found == 2 * limit then
     local function all(score) return redis.call('ZREVRANGEBYSCORE', key, score, score, 'WITHSCORES') end
     local first, last, rest = {}, found[#found], {}
     if created ~= '' then
       first = all(created)
-      found = redis.call('ZREVRANGEBYSCORE', key, '(' .. created, '-inf', 'WITHSCORES', 'LIMIT', 0, limit)
+      found = redis.call(command, key, '(' .. created, far, 'WITHSCORES', 'LIMIT', 0, limit)
       last = found[#found]
     end
     for at = 1, #found, 2 do
@@ -26,14 +28,19 @@ if #ARGV == 6 then
     found = first
   end
 else
-  local arguments = { #ARGV - 5 }
-  for at = 6, #ARGV do arguments[at - 4] = p .. ARGV[at] end
-  for _, each in ipairs({ 'AGGREGATE', 'MAX', 'WITHSCORES' }) do arguments[#arguments + 1] = each end
-  local oldest = redis.call('ZINTER', unpack(arguments))
-  found = {}
-  for at = #oldest - 1, 1, -2 do
-    found[#found + 1] = oldest[at]
-    found[#found + 1] = oldest[at + 1]
+  local arguments = { #ARGV - 6 }
+  for at = 7, #ARGV do arguments[#arguments + 1] = p .. ARGV[at] end
+  arguments[#arguments + 1] = 'WEIGHTS'
+  for at = 7, #ARGV do arguments[#arguments + 1] = at == 7 and 1 or 0 end
+  arguments[#arguments + 1] = 'WITHSCORES'
+  found = redis.call('ZINTER', unpack(arguments))
+  if not rising then
+    local oldest = found
+    found = {}
+    for at = #oldest - 1, 1, -2 do
+      found[#found + 1] = oldest[at]
+      found[#found + 1] = oldest[at + 1]
+    end
   end
 end
 
@@ -42,10 +49,15 @@ while from <= #found and (limit < 0 or #members < limit) do
   local same, score = {}, found[from + 1]
   while found[from + 1] == score and from <= #found do
     local number, id = tonumber(score), string.sub(found[from], 18)
-    if not start or number < start or (number == start and less(id, after)) then same[#same + 1] = found[from] end
+    if not start or comes_after(rising, number, id, start, after) then same[#same + 1] = found[from] end
     from = from + 2
   end
-  if #same > 1 then table.sort(same, function(a, b) return less(string.sub(b, 18), string.sub(a, 18)) end) end
+  if #same > 1 then
+    table.sort(same, function(a, b)
+      if rising then a, b = b, a end
+      return less(string.sub(b, 18), string.sub(a, 18))
+    end)
+  end
   for _, member in ipairs(same) do members[#members + 1] = member end
 end
 if limit >= 0 then

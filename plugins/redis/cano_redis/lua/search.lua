@@ -1,12 +1,13 @@
 -- (_names, _order, _records, _attributes) the most runs (-1: all), number of records in an answer (0: only count), the time
 -- and id of the run after which the list begins (or empty), the state, the bounds of `created` and `updated` (or empty),
--- number of indexes that must contain the runs, these; number of attributes; for each its name, the number of ranges, and
--- these. Return the number of runs; or the members, newest first, and the records of the first of them.
+-- the order, number of indexes that must contain the runs, these; number of attributes; for each its name, the number of
+-- ranges, and these. Return the number of runs; or the members in the order, and the records of the first of them.
 local limit, page = tonumber(ARGV[2]), tonumber(ARGV[3])
 local start, after, state = tonumber(ARGV[4]), ARGV[5], ARGV[6]
-local bounds, indexes, at = {}, {}, 12
+local rising, by_update = string.sub(ARGV[11], 1, 1) ~= '-', string.sub(ARGV[11], -7) == 'updated'
+local bounds, indexes, at = {}, {}, 13
 for each = 7, 10 do bounds[each - 6] = tonumber(ARGV[each]) end
-for each = 1, tonumber(ARGV[11]) do
+for each = 1, tonumber(ARGV[12]) do
   indexes[each] = p .. ARGV[at]
   at = at + 1
 end
@@ -30,6 +31,10 @@ for number = 1, wanted do
     end
   end
 end
+if wanted == 0 and page == 0 and #indexes < 2 and table.concat(ARGV, '', 4, 10) == '' then
+  local all = redis.call('ZCARD', indexes[1] or (p .. 'runs'))
+  return limit >= 0 and math.min(limit, all) or all
+end
 if wanted == 0 then members = redis.call('ZRANGE', indexes[1] or (p .. 'runs'), 0, -1) end
 
 local found = {}
@@ -38,17 +43,21 @@ for _, member in ipairs(members) do
   local right, number, id = created, tonumber(created), string.sub(member, 18)
   for _, index in ipairs(indexes) do right = right and redis.call('ZSCORE', index, member) end
   right = right and (not bounds[1] or number > bounds[1]) and (not bounds[2] or number < bounds[2])
-  right = right and (not start or number < start or (number == start and less(id, after)))
-  if right and (state ~= '' or bounds[3] or bounds[4]) then
+  if right and (by_update or state ~= '' or bounds[3] or bounds[4]) then
     local is = redis.pcall('HMGET', p .. 'run:' .. id, 'state', 'updated')
     local updated = tonumber(is[2]) or 0
     right = (state == '' or is[1] == state) and (not bounds[3] or updated > bounds[3])
       and (not bounds[4] or updated < bounds[4])
+    if by_update then created, number = is[2] or '0', updated end
   end
+  right = right and (not start or comes_after(rising, number, id, start, after))
   if right then found[#found + 1] = { created, id, member } end
 end
 if page == 0 then return limit >= 0 and math.min(limit, #found) or #found end
-table.sort(found, function(one, other) return before(other, one) end)
+table.sort(found, function(one, other)
+  if rising then return before(one, other) end
+  return before(other, one)
+end)
 local first = {}
 for each = 1, limit >= 0 and math.min(limit, #found) or #found do first[each] = found[each][3] end
 return { first, records(first, 1, page) }
