@@ -25,9 +25,9 @@ BUDGETS = {
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
 DURABILITY = {
-    "": 2_327, "batches": 419, "bulk": 138, "carrying": 344, "deploying": 163, "families": 95,
+    "": 2_328, "batches": 419, "bulk": 138, "carrying": 344, "deploying": 199, "families": 95,
     "inspection": 713, "lateness": 304,
-    "looking": 144, "outbox": 84, "recovery": 620, "run_files": 404, "sealing": 882, "searching": 142,
+    "looking": 144, "outbox": 84, "recovery": 633, "run_files": 404, "sealing": 882, "searching": 142,
     "selecting": 334, "streaming": 691, "transacting": 112, "stores": 76, "submitting": 78,
 }  # fmt: skip
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""

@@ -75,6 +75,11 @@ def _uncovered(flow: Workflow[Any], record: RunRecord, fingerprint: str) -> list
 START = "\0start"  # no state has this name
 
 
+def states_of(fingerprint: str) -> list[str]:
+    """Return the names of the states with tasks that a definition has."""
+    return [_parts(line)[0] for line in fingerprint.split("; ") if line.startswith("state ")]
+
+
 def _parts(line: str) -> tuple[str, tuple[str, frozenset[str]]]:
     """Return the name of the state that a line of a fingerprint is about, the rest of the line, and the targets."""
     kind, _, rest = line.partition(" ")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -193,10 +193,9 @@ class StoredRuns:
             raise
 
     async def claim_ready(
-        self, store: ClaimingStore, plans: Iterable[BoundWorkflow], limit: int, skip: Sequence[str]
+        self, store: ClaimingStore, definitions: Sequence[tuple[str, str, str]], limit: int, skip: Sequence[str]
     ) -> Sequence[ClaimedRun]:
-        """Claim runs of these workflows that are ready. See `ClaimingStore.claim_ready`."""
-        definitions = [(plan.name, plan.version, plan.fingerprint) for plan in plans]
+        """Claim runs of these definitions that are ready. See `ClaimingStore.claim_ready`."""
         now, expires = self.now(), self.unique_now() + self.lease
         try:
             return await store.claim_ready(definitions, limit, self.holder, now, expires, skip)

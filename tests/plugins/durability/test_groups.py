@@ -173,6 +173,77 @@ async def test_another_definition_is_not_claimed(world: World, works: Works) -> 
     assert (await world.look("a")).token == token
 
 
+def second(works: Works, **options: Any) -> Workflow[Any]:
+    """A second version of the workflow, in which a state is new."""
+    newer: Workflow[Any] = Workflow("work", name="works", version="2", **options).register("work", works._work)
+    return newer.register("ask", works._ask).register("more", works._work).add_exit_state("end")
+
+
+async def test_the_queue_of_another_version_costs_nothing(
+    world: World, works: Works, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is not read run by run, is reported once, and takes no places of the own runs."""
+    kernel = await world.kernel()
+    await kernel.submit_many(second(works), [{}] * 20, run_id="other")
+    await kernel.submit_many(works.flow, [{}] * 3, run_id="own")
+    loads = world.faults(kernel).calls["load"]
+    with caplog.at_level(logging.ERROR):
+        handles = await kernel.recover(works.flow, concurrency=5)
+        await world.clock.advance(20)
+    assert {handle.run_id for handle in handles} == set(works.began) == {"own-1", "own-2", "own-3"}
+    assert world.faults(kernel).calls["load"] == loads
+    (entry,) = caplog.records
+    assert "was begun under another definition of workflow 'works':\n  - its version was '2'" in entry.message
+
+
+async def test_what_another_version_has_parked_is_read_once(world: World, works: Works) -> None:
+    """A run that may have migrated is asked for when it becomes ready, and not at each poll; nor is it claimed."""
+    newer = second(works)
+    first = await world.kernel(grace=0)
+    await first.start(newer, run_id="a")
+    await world.settle()
+    await world.close(first)
+    token, kernel = (await world.look("a")).token, await world.kernel()
+    opened = world.faults(kernel).calls["load"]
+    await kernel.recover(works.flow)
+    loads = world.faults(kernel).calls["load"]
+    assert loads == opened + 1
+    await world.clock.advance(20)
+    assert world.faults(kernel).calls["load"] == loads
+    assert (await world.look("a")).token == token
+
+
+async def test_a_version_that_migrates_claims_older_runs_in_one_call(world: World, works: Works) -> None:
+    """If it covers every state of theirs; and never runs of a version that `migrate_from` does not name."""
+    await works.left(world, *"abc")
+    kernel, other = await world.kernel(), await world.kernel()
+    await kernel.submit(second(works), run_id="second")
+    third = Workflow[Any]("work", name="works", version="3", migrate={}, migrate_from=["1"])
+    third.register("work", works._work).register("ask", works._ask).register("less", works._ask).add_exit_state("end")
+    assert {handle.run_id for handle in await other.recover(third)} == set("abc")
+    assert calls(world, other) == (0, 2)  # the first found none of its own definition
+    assert [handle.run_id for handle in await kernel.recover(second(works))] == ["second"]
+    await world.clock.advance(5)
+    assert sorted(works.began) == [*"abc", "second"]
+
+
+async def test_an_older_version_releases_what_has_migrated(world: World, works: Works) -> None:
+    """The store still lists the run under its first definition, so it is claimed once, refused and not asked again."""
+    await works.left(world, "a")
+    newer = second(works, migrate={}, migrate_from=["1"])
+    first = await world.kernel(grace=0)
+    await first.recover(newer)
+    await world.settle()
+    await world.close(first)
+    kernel, last = await world.kernel(), await world.kernel()
+    assert await kernel.recover(works.flow) == []
+    await world.clock.advance(20)
+    loads, token = world.faults(kernel).calls["load"], (await world.look("a")).token
+    await world.clock.advance(20)
+    assert (world.faults(kernel).calls["load"], (await world.look("a")).token) == (loads, token)
+    assert [handle.run_id for handle in await last.recover(newer)] == ["a"]
+
+
 @pytest.mark.parametrize("after", [False, True])
 async def test_a_claim_that_is_cancelled_leaves_no_lease(world: World, works: Works, after: bool) -> None:
     """If the call of the store fails or is cancelled, what it has claimed is released at once."""

@@ -168,7 +168,7 @@ class Caretaker:
             return []
         if look or not (self._backlog or self._is_more):
             ready = await read_ready(self._stored.backend, self._stored.now(), self._watchlist.names)
-            self._backlog = deque(self._claims.split(ready, self._group))
+            self._backlog = deque(self._claims.split(ready, self._group, self._log_once))
         records, self._backlog = self._backlog, deque()
         taken = await self._take_over_all(records)
         for group in groups:
@@ -207,6 +207,8 @@ class Caretaker:
             run = None if plan is None else await self.take_over(plan, record.run_id)
             self.claims.update(calls=1, runs=run is not None)
         except Exception as error:  # noqa: BLE001  # the other runs can continue all the same
+            if isinstance(error, VersionMismatchError):
+                self._claims.refuse(record)
             self._log_once(record.run_id, error)
         finally:
             if run is None:
@@ -285,12 +287,15 @@ class Caretaker:
             self._log_once(run_id, error)
 
     def _log_once(self, run_id: str, error: Exception) -> None:
-        """Log why a run cannot continue, unless the same error of it is already logged."""
-        if (run_id, str(error)) not in self._logged:
-            self._logged.add((run_id, str(error)))
+        """Log why a run cannot continue, unless the same error of it, or the same difference, is already logged."""
+        key = run_id, str(error)
+        if different := isinstance(error, VersionMismatchError):
+            key = f"{error.workflow}", "\n".join(error.differences)
+        if key not in self._logged:
+            self._logged.add(key)
             self.claims.update(refused=1)
             # only this error has lines of its own; any other line break comes from an id or a value
-            text = str(error) if isinstance(error, VersionMismatchError) else escaped(safe_str(error))
+            text = str(error) if different else escaped(safe_str(error))
             ours = isinstance(error, CanoError)
             _log.error("run %s cannot continue: %s", escaped(run_id), text, exc_info=not ours)
 

@@ -11,6 +11,7 @@ from cano import ClaimedRun, ClaimingStore, Run, RunRecord
 from cano.engine.ports import BoundWorkflow, Host
 
 from cano_durability.claiming import Claimer
+from cano_durability.deploying.versions import OtherVersions
 from cano_durability.recovery.leases import journal_of
 from cano_durability.stored_runs import StoredRuns
 
@@ -28,6 +29,8 @@ class Group:
 
     Attributes:
         plans: the workflows, by name.
+        definitions: name, version and fingerprint of the definitions of which runs are claimed: those of the workflows,
+            and older ones that these cover.
         taken: the runs.
         more: whether the last claim found as many runs as it asked for, so that there may be more.
     """
@@ -36,6 +39,7 @@ class Group:
         self._limit = limit
         self._claiming = 0
         self.plans = {plan.name: plan for plan in plans}
+        self.definitions = {(plan.name, plan.version, plan.fingerprint) for plan in self.plans.values()}
         self.taken: set[str] = set()
         self.more = False
 
@@ -66,8 +70,9 @@ class Group:
 class GroupClaims:
     """Claims many runs of a kernel's groups in one call, if the store can. One process scans once for all of them.
 
-    Claimed so are runs without a holder, of exactly the kernel's definitions. All others are claimed one by one: those
-    whose lease has expired, since their holder may be alive, and those that could not be continued here.
+    Claimed so are runs without a holder, of definitions that continue here. Others are claimed one by one: those whose
+    lease has expired, since their holder may be alive, and those that could not be continued here. Runs of versions
+    that do not continue here are left to workers of those versions.
     """
 
     def __init__(self, kernel: Host, stored: StoredRuns, claimer: Claimer, counts: Counter[str]) -> None:
@@ -79,27 +84,38 @@ class GroupClaims:
         capable = backend.capabilities.claims and isinstance(backend, ClaimingStore)
         self._store: ClaimingStore | None = backend if capable else None  # type: ignore[assignment]  # it is one
         self._odd: set[str] = set()
+        self._versions = OtherVersions()
 
     @property
     def possible(self) -> bool:
         """Whether runs can be claimed in groups."""
         return self._store is not None and len(self._odd) <= MOST_ODD
 
-    def split(self, records: Iterable[RunRecord], group_of: Callable[[str], Group]) -> list[RunRecord]:
-        """Return those of the ready runs that have to be claimed one by one; note in which groups there are others."""
-        if self._store is None:
-            return list(records)
-        apart, ready = [], set()
+    def split(self, records: Iterable[RunRecord], group_of: Callable[[str], Group], log: Log) -> list[RunRecord]:
+        """Return those of the ready runs that have to be claimed one by one; note in which groups there are others.
+
+        `log` is called with the id and the error of runs that only another version can continue.
+        """
+        apart, ready, versions = [], set(), self._versions
         for record in records:
-            plan = group_of(record.workflow).plans.get(record.workflow)
+            group = group_of(record.workflow)
+            plan = group.plans.get(record.workflow)
             ready.add(record.run_id)
-            same = plan is not None and (record.version, record.fingerprint) == (plan.version, plan.fingerprint)
-            if record.holder is None and same and record.run_id not in self._odd and self.possible:
-                group_of(record.workflow).more = True
-            else:
+            free = record.holder is None and record.run_id not in self._odd and self.possible
+            if plan is not None and free and versions.covers(plan, record):
+                group.more = True
+                group.definitions.add((record.workflow, record.version, record.fingerprint))
+            elif plan is not None and (refusal := versions.refusal(plan, record)) is not None:
+                log(record.run_id, refusal)
+            elif not versions.is_refused(record):
                 apart.append(record)
         self._odd &= ready
+        versions.keep(ready)
         return apart
+
+    def refuse(self, record: RunRecord) -> None:
+        """Leave a run to workers of another version until it has changed."""
+        self._versions.refuse(record)
 
     async def take_over(self, group: Group, log: Log) -> list[Run]:
         """Claim runs of a group and execute them, until it is full or no more are ready. Return those that are new.
@@ -115,8 +131,8 @@ class GroupClaims:
             leaving = [run.run_id for run in self._kernel.active.values() if _is_leaving(run)]
             try:
                 with self._stored.holding:
-                    since, plans = self._stored.elapsed(), group.plans.values()
-                    claimed = await self._stored.claim_ready(self._store, plans, most, [*leaving, *self._odd])
+                    since, definitions = self._stored.elapsed(), sorted(group.definitions)
+                    claimed = await self._stored.claim_ready(self._store, definitions, most, [*leaving, *self._odd])
                     group.claimed([each.run_id for each in claimed])
                     self._counts.update(calls=1, runs=len(claimed))
                     work = [self._continue(group, each, since, log) for each in claimed]
