@@ -136,7 +136,7 @@ if typing.TYPE_CHECKING:
     from cano.runtime.clock import SystemClock
     from cano.search_attributes import AttributeRange
     from cano.slots import HeldSlot, SlotRequest, SlotStore, WantedSlot
-    from cano.transactions import StoreTransaction, Transaction, TransactionalStore
+    from cano.transactions import JoinedStore, JoiningStore, StoreTransaction, Transaction, TransactionalStore
 
 __all__ = [
     "API_VERSION", "Appended", "AttachedRun", "AttributeRange", "AttributeStore", "AuditEntry", "AuditingStore",
@@ -146,21 +146,21 @@ __all__ = [
     "ConflictError", "ContextLayer", "DurableBatch", "Executor", "ExecutorError", "ExecutorUnavailableError", "Expect",
     "Explanation", "Failed", "FilterError", "Finding", "FunctionTask", "HOOK_NAMESPACE", "HeldSlot",
     "HistoryDiscardedError", "HistoryPagingStore", "InputsChangedError", "JoinConfig", "JoinError", "JoinStrategy",
-    "Kernel", "Key", "KeyNotFoundError", "KeyValueStore", "Lane", "LateRun", "LayerContext", "LazyBackend", "Limit",
-    "LimitingStore", "MISSING", "ManagedStore", "MergeConflictError", "Node", "NodeError", "NotifyingStore", "Pace",
-    "PermanentStoreError", "PluginError", "PluginInfo", "PluginWarning", "Plugins", "Progress", "PruningStore",
-    "QueueStore", "ReadKey", "Registration", "RemoteError", "Retention", "RetryExhaustedError", "RetryStrategy",
-    "RewritingStore", "Run", "RunCancelledError", "RunEvent", "RunExistsError", "RunFileError", "RunFilter",
-    "RunHandle", "RunInfo", "RunInterruptedError", "RunListing", "RunNotFoundError", "RunPage", "RunRecord",
-    "RunResult", "RunStatus", "RunTimeoutError", "RunView", "SchedulerError", "ScopedStore", "SerializationError",
-    "Signal", "SignalKey", "Signals", "SizeLimitError", "SizeLimits", "SlotRequest", "SlotStore", "SplitOutcome",
-    "Standstill", "Step", "StepKilledError", "StepTimeoutError", "StoreBackend", "StoreError", "StoreTransaction",
-    "StoreUnavailableError", "StoreView", "StreamChunk", "StreamItem", "StreamingStore", "SubWorkflow", "Success",
-    "SystemClock", "Task", "TaskConfig", "TaskError", "Timer", "Transaction", "TransactionalStore",
-    "TransientStoreError", "Transition", "TransitionError", "TypeMismatchError", "TypedStore", "ValidationError",
-    "VersionMismatchError", "Wait", "WaitStrategy", "WantedSlot", "WorkerLostError", "Workflow", "WorkflowError",
-    "WorkflowResult", "apply_changes", "current_step", "current_wait", "default_kernel", "derived_id", "edges",
-    "hookimpl", "hookspec", "is_held", "is_queued", "isolate", "not_a_list", "read_history", "read_ready",
+    "JoinedStore", "JoiningStore", "Kernel", "Key", "KeyNotFoundError", "KeyValueStore", "Lane", "LateRun",
+    "LayerContext", "LazyBackend", "Limit", "LimitingStore", "MISSING", "ManagedStore", "MergeConflictError", "Node",
+    "NodeError", "NotifyingStore", "Pace", "PermanentStoreError", "PluginError", "PluginInfo", "PluginWarning",
+    "Plugins", "Progress", "PruningStore", "QueueStore", "ReadKey", "Registration", "RemoteError", "Retention",
+    "RetryExhaustedError", "RetryStrategy", "RewritingStore", "Run", "RunCancelledError", "RunEvent", "RunExistsError",
+    "RunFileError", "RunFilter", "RunHandle", "RunInfo", "RunInterruptedError", "RunListing", "RunNotFoundError",
+    "RunPage", "RunRecord", "RunResult", "RunStatus", "RunTimeoutError", "RunView", "SchedulerError", "ScopedStore",
+    "SerializationError", "Signal", "SignalKey", "Signals", "SizeLimitError", "SizeLimits", "SlotRequest", "SlotStore",
+    "SplitOutcome", "Standstill", "Step", "StepKilledError", "StepTimeoutError", "StoreBackend", "StoreError",
+    "StoreTransaction", "StoreUnavailableError", "StoreView", "StreamChunk", "StreamItem", "StreamingStore",
+    "SubWorkflow", "Success", "SystemClock", "Task", "TaskConfig", "TaskError", "Timer", "Transaction",
+    "TransactionalStore", "TransientStoreError", "Transition", "TransitionError", "TypeMismatchError", "TypedStore",
+    "ValidationError", "VersionMismatchError", "Wait", "WaitStrategy", "WantedSlot", "WorkerLostError", "Workflow",
+    "WorkflowError", "WorkflowResult", "apply_changes", "current_step", "current_wait", "default_kernel", "derived_id",
+    "edges", "hookimpl", "hookspec", "is_held", "is_queued", "isolate", "not_a_list", "read_history", "read_ready",
     "sleep_until", "state_name", "task", "undeclared", "wait_for",
 ]  # fmt: skip
 
@@ -172,7 +172,7 @@ if not typing.TYPE_CHECKING:  # with these functions, type checkers would accept
             "runtime.clock": "SystemClock",
             "search_attributes": "AttributeRange",
             "slots": "HeldSlot SlotRequest SlotStore WantedSlot",
-            "transactions": "StoreTransaction Transaction TransactionalStore",
+            "transactions": "JoinedStore JoiningStore StoreTransaction Transaction TransactionalStore",
             "concurrency.batch": (
                 "Cancelled ConcurrentWorkflow ConcurrentWorkflowStatus Failed Success WaitStrategy WorkflowResult"
             ),

@@ -206,6 +206,7 @@ class Capabilities(NamedTuple):
         queues: the store is a `cano.QueueStore`; with others, all submitted runs are in the queue "default" and have
             the same priority.
         slots: the store is a `cano.SlotStore`; kernels on others refuse limits with `scope="store"`, and rates.
+        connections: the store is a `cano.JoiningStore`; with others, `submit` and `signal` refuse a `connection`.
     """
 
     durable: bool = True
@@ -230,6 +231,7 @@ class Capabilities(NamedTuple):
     orders: bool = False
     queues: bool = False
     slots: bool = False
+    connections: bool = False
 
 
 @runtime_checkable

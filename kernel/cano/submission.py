@@ -15,6 +15,7 @@ class Submission(NamedTuple):
         view_of: returns a view of data.
         delay: seconds before which none begins, or None.
         on_existing: "return", "same-data" or "reject"; None for new ids.
+        connection: the user's connection in whose transaction they are stored; None for none.
     """
 
     rows: Iterable[Any] | AsyncIterable[Any]
@@ -22,3 +23,4 @@ class Submission(NamedTuple):
     view_of: Callable[[Any], Any]
     delay: float | None
     on_existing: str | None
+    connection: Any = None

@@ -1,13 +1,13 @@
-"""Transactions of steps on the database of the store."""
+"""Transactions on the database of the store: those of steps, and those of users' own connections."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
-from cano.protocols import StoreBackend
-from cano.records import Commit
-from cano.signals import Signal
+from cano.protocols import Capabilities, StoreBackend
+from cano.records import AuditEntry, Commit, RunRecord, Transition
+from cano.signals import Signal, Signals
 
 
 class Transaction(Protocol):
@@ -85,5 +85,62 @@ class TransactionalStore(StoreBackend, Protocol):
 
         Raises:
             ConflictError: the stored `seq` or token differs, or the run does not exist. No transaction is open then.
+        """
+        ...
+
+
+class JoinedStore(Protocol):
+    """A store as it is in the open transaction of a user's connection. No call begins or ends that transaction.
+
+    What is read includes what the transaction has stored. A call that raises leaves nothing behind: the transaction is
+    as before, or its database lets it only be rolled back. Calls may be made at the same time.
+
+    With `capabilities.signal_limit` it has `put_signal_within`, too, and with `history_pages` `history_page`. An entry
+    for the audit is given only with `capabilities.audit`; it is added in the same transaction.
+    """
+
+    capabilities: Capabilities
+
+    async def create(self, run: RunRecord, audit: AuditEntry | None = None) -> RunRecord:
+        """Store a run without a holder, as `StoreBackend.create` does. It is there if the user commits.
+
+        If another transaction has stored a run with this id by then, the user's commit may fail, with no effect.
+        """
+        ...
+
+    async def load(self, run_id: str) -> RunRecord | None:
+        """See `StoreBackend.load`."""
+        ...
+
+    async def history(self, run_id: str) -> Sequence[Transition]:
+        """See `StoreBackend.history`."""
+        ...
+
+    async def put_signal(self, run_id: str, signal: Signal, audit: AuditEntry | None = None) -> None:
+        """Store a signal, as `StoreBackend.put_signal` does. It is there, and wakes the run, if the user commits."""
+        ...
+
+    async def signals(self, run_id: str) -> Signals:
+        """See `StoreBackend.signals`."""
+        ...
+
+
+@runtime_checkable
+class JoiningStore(StoreBackend, Protocol):
+    """A store that stores runs and signals in the transactions of users, on connections of their own.
+
+    A `NotifyingStore` notifies all kernels of them soon after the user's commit, also that of this object.
+    """
+
+    async def joined(self, connection: Any) -> JoinedStore:
+        """Return the store as it is in the open transaction of a user's connection. Begin one if the driver does so.
+
+        Args:
+            connection: a connection of the database's driver; other libraries' connections are unwrapped by the kernel.
+
+        Raises:
+            ConfigurationError: it is not a connection that the store knows, or is to another database, or is closed; or
+                no transaction is open, so that each statement would be committed by itself; or that one has failed.
+            StoreError: the database is locked.
         """
         ...

@@ -95,6 +95,8 @@ RUNS: dict[str, Callable[[Kernel, Any], Any]] = {
     "submit run_id": lambda kernel, odd: kernel.submit(FLOW, {}, run_id=odd),
     "submit data": lambda kernel, odd: kernel.submit(FLOW, odd),
     "submit delay": lambda kernel, odd: kernel.submit(FLOW, {}, delay=odd),
+    "submit connection": lambda kernel, odd: kernel.submit(FLOW, {}, connection=0 if odd is None else odd),
+    "run connection": lambda kernel, odd: kernel.run(FLOW, {}, connection=odd or 0),  # type: ignore[arg-type]
     "submit on_existing": lambda kernel, odd: kernel.submit(FLOW, {}, run_id="r", on_existing=odd),
     "submit_many rows": lambda kernel, odd: kernel.submit_many(FLOW, odd),
     "resume": lambda kernel, odd: kernel.resume(FLOW, odd),
@@ -103,6 +105,7 @@ RUNS: dict[str, Callable[[Kernel, Any], Any]] = {
     "recover flow": lambda kernel, odd: kernel.recover(odd),
     "signal run_id": lambda kernel, odd: kernel.signal(odd, "go"),
     "signal name": lambda kernel, odd: kernel.signal("r", odd),
+    "signal connection": lambda kernel, odd: kernel.signal("r", "go", connection=0 if odd is None else odd),
     "signal id": lambda kernel, odd: kernel.signal("r", "go", id=odd),
     "cancel": lambda kernel, odd: kernel.cancel(odd),
     "runs workflow": lambda kernel, odd: kernel.runs(workflow=odd),

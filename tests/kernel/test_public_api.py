@@ -68,6 +68,8 @@ NAMES = [
     "JoinConfig",
     "JoinError",
     "JoinStrategy",
+    "JoinedStore",
+    "JoiningStore",
     "Kernel",
     "Key",
     "KeyNotFoundError",

@@ -14,21 +14,21 @@ HERE = Path(cano.__file__).parent
 FILES = sorted(path for path in HERE.rglob("*.py") if "testing" not in path.relative_to(HERE).parts)
 
 BUDGETS = {
-    "": 1_881,  # the top floor: hooks, protocols, records, errors, options
+    "": 1_899,  # the top floor: hooks, protocols, records, errors, options
     "data": 587,
     "model": 869,
-    "engine": 1_741,
+    "engine": 1_743,
     "runtime": 293,
     "concurrency": 718,
     "plugins": 517,
-    "kernel": 928,
+    "kernel": 948,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
 DURABILITY = {
-    "": 2_328, "batches": 419, "bulk": 138, "carrying": 344, "deploying": 199, "families": 95,
-    "inspection": 713, "lateness": 304,
-    "looking": 144, "outbox": 84, "recovery": 633, "run_files": 404, "sealing": 882, "searching": 142,
-    "selecting": 334, "streaming": 691, "transacting": 112, "stores": 76, "submitting": 78,
+    "": 2_341, "batches": 419, "bulk": 138, "carrying": 344, "deploying": 199, "families": 95,
+    "inspection": 714, "lateness": 304,
+    "looking": 144, "outbox": 84, "recovery": 633, "run_files": 404, "sealing": 886, "searching": 142,
+    "selecting": 334, "streaming": 691, "transacting": 138, "stores": 76, "submitting": 78,
 }  # fmt: skip
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
 

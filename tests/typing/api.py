@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+import sqlite3
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -62,7 +63,9 @@ from cano import (
     HistoryPagingStore,
     InputsChangedError,
     JoinConfig,
+    JoinedStore,
     JoinError,
+    JoiningStore,
     JoinStrategy,
     Kernel,
     Key,
@@ -955,6 +958,48 @@ class Transacting(Backend):
         return Opened()
 
 
+class Joined:
+    """A store in a transaction of a user's."""
+
+    capabilities = Capabilities(connections=True)
+
+    async def create(self, run: RunRecord, audit: AuditEntry | None = None) -> RunRecord:
+        """The run."""
+        return run
+
+    async def load(self, run_id: str) -> RunRecord | None:
+        """Nothing."""
+        return None
+
+    async def history(self, run_id: str) -> Sequence[Transition]:
+        """Nothing."""
+        return ()
+
+    async def put_signal(self, run_id: str, signal: Signal, audit: AuditEntry | None = None) -> None:
+        """Nothing."""
+
+    async def signals(self, run_id: str) -> Signals:
+        """None."""
+        return Signals()
+
+
+class Joining(Backend):
+    """A store that joins transactions."""
+
+    capabilities = Capabilities(connections=True)
+
+    async def joined(self, connection: Any) -> JoinedStore:
+        """One."""
+        return Joined()
+
+
+async def order(kernel: Kernel, flow: Workflow[State], connection: sqlite3.Connection) -> bool:
+    """A run and a signal in a transaction."""
+    await kernel.submit(flow, {"n": 1}, connection=connection)
+    count: int = await kernel.submit_many(flow, [{"n": 1}], connection=connection)
+    return await kernel.signal("run", "go", count, connection=connection)
+
+
 async def pay(store: KeyValueStore) -> State:
     """A task with a transaction."""
     async with current_step().transaction() as tx:
@@ -965,6 +1010,7 @@ async def pay(store: KeyValueStore) -> State:
 
 
 transactional: TransactionalStore = Transacting()
+joining: JoiningStore = Joining()
 streaming: StreamingStore = Streaming()
 admitting: SlotStore = Admitting()
 limiter: LimitingStore = Limiting()

@@ -377,6 +377,7 @@ class Kernel:
         run_id: str | None = None,
         timeout: Duration = None,
         on_existing: str = "return",
+        connection: None = None,
     ) -> RunResult:
         """Execute `flow` to its end.
 
@@ -391,6 +392,7 @@ class Kernel:
             on_existing: what to do if a plugin keeps a run with this id: "return" its result; "same-data": only if it
                 began with the same data, or `data` is None; or "reject" the call. Another workflow's run is always
                 rejected.
+            connection: refused: the run would begin before your transaction is committed. `submit` takes one.
 
         Raises:
             ConfigurationError: an argument is of the wrong kind.
@@ -400,6 +402,7 @@ class Kernel:
             VersionMismatchError: `run_id` belongs to a run of another definition.
             WorkflowError: the run failed; its cause is the exception of a task.
         """
+        _refuse_connection("run", connection)
         plan, run_id, run, stored = await self._begin(flow, data, run_id, timeout, on_existing)
         if run is not None:
             run.caller = current_run()
@@ -432,6 +435,7 @@ class Kernel:
         keep: bool = True,
         on_existing: str = "return",
         origin: str | None = None,
+        connection: None = None,
     ) -> RunHandle:
         """Start `flow` in the background. The other arguments and the errors are those of `run`.
 
@@ -441,6 +445,7 @@ class Kernel:
             origin: for plugins: who starts the run, such as a schedule. It is kept with the run, apart from its data.
                 An existing run with another origin is rejected; the data of one with this origin is not compared.
         """
+        _refuse_connection("start", connection)
         keep = switch("keep", keep)
         plan, run_id, run, _ = await self._begin(flow, data, run_id, timeout, on_existing, keep, origin)
         if run is None:
@@ -459,6 +464,7 @@ class Kernel:
         run_id: str | None = None,
         delay: Duration = None,
         on_existing: str = "same-data",
+        connection: Any = None,
     ) -> AttachedRun:
         """Put a run of `flow` into the store, for any worker: `cano worker`, or a kernel that has called `recover`.
 
@@ -471,12 +477,15 @@ class Kernel:
             delay: seconds, or a timedelta, before which no worker begins the run; until then it is parked.
             on_existing: what to do if the store has a run with this id: "same-data", "return" or "reject", as in `run`.
                 No existing run changes.
+            connection: your connection to the store's database: of psycopg, sqlite3 or SQLAlchemy, or a session of
+                that. The run is stored in its open transaction: it is there if, and as soon as, you commit.
 
         Raises:
-            ConfigurationError: the store does not survive this process, so that no worker could find the run.
+            ConfigurationError: the store does not survive this process, so that no worker could find the run; or the
+                connection is not one to the store's database in which a transaction can be open.
         """
         id = self._new_id() if run_id is None else run_id
-        await self._submit(flow, [data], run_id, lambda _: id, delay, on_existing)
+        await self._submit(flow, [data], run_id, lambda _: id, delay, on_existing, connection)
         return AttachedRun(self, id)
 
     async def submit_many(
@@ -487,6 +496,7 @@ class Kernel:
         run_id: str | None = None,
         delay: Duration = None,
         on_existing: str = "same-data",
+        connection: Any = None,
     ) -> int:
         """Submit one run for each of `rows`, the data of each, as `submit` does. Return their number.
 
@@ -498,13 +508,13 @@ class Kernel:
             rows: an iterable, or an asynchronous one.
             run_id: the first part of the ids: those of `orders` are `orders-1`, `orders-2` and so on. With it, a
                 repeated call submits only the runs that are missing. By default the ids are new.
-            delay, on_existing: as for `submit`, for each run.
+            delay, on_existing, connection: as for `submit`, for each run.
         """
 
         def id_of(number: int) -> str:
             return self._new_id() if run_id is None else f"{run_id}-{number}"
 
-        return await self._submit(flow, rows, run_id, id_of, delay, on_existing)
+        return await self._submit(flow, rows, run_id, id_of, delay, on_existing, connection)
 
     async def _submit(
         self,
@@ -514,6 +524,7 @@ class Kernel:
         id_of: Callable[[int], str],
         delay: Duration,
         on_existing: str,
+        connection: Any,
     ) -> int:
         keeper, plan = await self.opened_keeper(), self.bind(flow)
         one_of("on_existing", on_existing, ("return", "same-data", "reject"))
@@ -522,7 +533,8 @@ class Kernel:
         if not isinstance(rows, Iterable | AsyncIterable):
             refuse("rows", rows, "an iterable of the data of runs")
         existing, view_of = None if run_id is None else on_existing, partial(self._view_of, plan=plan)
-        return await keeper.submit(plan, Submission(rows, id_of, view_of, time_limit("delay", delay), existing))
+        delay = time_limit("delay", delay)
+        return await keeper.submit(plan, Submission(rows, id_of, view_of, delay, existing, connection))
 
     async def orchestrate(self, flow: Workflow[Any], store: Any) -> Any:
         """Execute `flow` on `store` itself, and return the exit state. See `Workflow.orchestrate`."""
@@ -729,7 +741,14 @@ class Kernel:
         return [RunHandle(self, run.plan, run) for run in taken]
 
     async def signal(
-        self, run_id: str, name: str, payload: Any = None, *, id: str | None = None, wait: str | None = None
+        self,
+        run_id: str,
+        name: str,
+        payload: Any = None,
+        *,
+        id: str | None = None,
+        wait: str | None = None,
+        connection: Any = None,
     ) -> bool:
         """Send a signal to a run, which may already wait for it or not.
 
@@ -742,16 +761,19 @@ class Kernel:
             payload: becomes `current_step().payload` in the next state.
             id: the signal's id, by default a new one; a second signal with the same id is ignored.
             wait: the token of the only wait that the signal may end; None for the first wait for that name.
+            connection: your connection, in whose open transaction the signal is stored, as for `submit`. What is
+                returned is true as the transaction sees it.
 
         Raises:
-            ConfigurationError: `wait` is not a token of this run, or its wait is for another signal.
+            ConfigurationError: `wait` is not a token of this run, or its wait is for another signal; or the connection
+                is not one to the store's database in which a transaction can be open.
             RunNotFoundError: there is no such run.
             SerializationError: the payload cannot be stored.
         """
         keeper = await self._asked(run_id=run_id, name=name, id=id, wait=wait)
         self.limits.check("names", "the signal's name", name, run_id)
         self.limits.check("ids", "the signal's id", id, run_id)
-        return await keeper.signal(run_id, name, payload, id, wait)
+        return await keeper.signal(run_id, name, payload, id, wait, connection)
 
     async def cancel(self, run_id: str) -> bool:
         """Cancel a run in any process. Return False if it has already ended.
@@ -1150,6 +1172,13 @@ def _edits(changes: Mapping[Any, Any] | None, removed: Iterable[AnyKey]) -> tupl
     if isinstance(removed, str | ReadKey) or not isinstance(removed, Iterable):
         refuse("removed", removed, "a list of keys")
     return changes or {}, list(removed)
+
+
+def _refuse_connection(call: str, connection: object) -> None:
+    if connection is not None:
+        problem = "it executes the run at once, before your transaction is committed"
+        remedy = "kernel.submit(flow, data, connection=…) stores it in the transaction, for a worker"
+        raise ConfigurationError(f"{call} takes no connection, since {problem}; {remedy}")
 
 
 def _managed(store: Any) -> Any:

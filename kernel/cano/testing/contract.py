@@ -20,6 +20,7 @@ from cano.testing.contract_audit import AuditClauses
 from cano.testing.contract_base import Contract
 from cano.testing.contract_claim import ClaimClauses
 from cano.testing.contract_commit import CommitClauses
+from cano.testing.contract_connections import ConnectionClauses
 from cano.testing.contract_create import CreateClauses
 from cano.testing.contract_delete import DeleteClauses
 from cano.testing.contract_durable import DurableClauses
@@ -66,6 +67,7 @@ class StoreBackendContract(
     StreamClauses,
     SlotClauses,
     TransactionClauses,
+    ConnectionClauses,
     LifeClauses,
     UrlClauses,
     Contract,

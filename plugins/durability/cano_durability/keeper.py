@@ -322,15 +322,21 @@ class Keeper:
         await journal.park(run, kept.wait, run.step.seq)
         raise Parked
 
-    async def signal(self, run_id: str, name: str, payload: Any, id: str | None, wait: str | None) -> bool:
+    async def signal(
+        self, run_id: str, name: str, payload: Any, id: str | None, wait: str | None, connection: Any = None
+    ) -> bool:
         """See `Kernel.signal`."""
-        audit = self.stored.audited(run_id, "signal", name if id is None else f"{name}, id {id}")
+        stored, waiting = self.stored, self._waiting
+        if connection is not None:
+            stored = await self._joined(connection)
+            waiting = WaitingSignals(stored.backend, self._kernel.limits)
+        audit = stored.audited(run_id, "signal", name if id is None else f"{name}, id {id}")
         id, seq = id or uuid.uuid4().hex, None
         if wait is None:
-            workflow, _ = await self._awaiting(run_id, name, None)
+            workflow, _ = await self._awaiting(stored, run_id, name, None)
         else:
             seq = seq_of(run_id, wait)
-            answered, workflow = await self._verdict(run_id, name, seq, id)
+            answered, workflow = await self._verdict(stored, run_id, name, seq, id)
             if answered is not None:
                 return answered
         if workflow is None:
@@ -339,25 +345,33 @@ class Keeper:
         if not self.stored.knows(workflow):
             what += f", whose workflow {workflow!r} this kernel knows only after kernel.bind(flow)"
         encoded = None if payload is None else encode(what, payload, run_id, own=True)
-        await self._waiting.put(run_id, Signal(id, name, encoded, to=seq), *audit)
-        if run_id not in self._kernel.active:
+        await waiting.put(run_id, Signal(id, name, encoded, to=seq), *audit)
+        if connection is None and run_id not in self._kernel.active:
             await self._caretaker.wake(run_id)
-        return seq is None or (await self._verdict(run_id, name, seq, id))[0] is True
+        return seq is None or (await self._verdict(stored, run_id, name, seq, id))[0] is True
 
-    async def _verdict(self, run_id: str, name: str, seq: int, id: str) -> tuple[bool | None, str | None]:
+    async def _joined(self, connection: Any) -> StoredRuns:
+        """Return the runs of the store as they are in the open transaction of a user's connection."""
+        from cano_durability.transacting.joining import joined  # late: few programs use it
+
+        return StoredRuns(self._kernel, await joined(self._kernel, connection))
+
+    async def _verdict(
+        self, stored: StoredRuns, run_id: str, name: str, seq: int, id: str
+    ) -> tuple[bool | None, str | None]:
         """Return whether a signal answers the wait that it is sent to, None if none does yet; and the run's workflow.
 
         Raises:
             ConfigurationError: that wait is for another signal.
             RunNotFoundError: there is no such run.
         """
-        signals = await self.stored.backend.signals(run_id)  # before the run: its wait was not over then, if it is not
-        workflow, begun = await self._awaiting(run_id, name, seq)
+        signals = await stored.backend.signals(run_id)  # before the run: its wait was not over then, if it is not
+        workflow, begun = await self._awaiting(stored, run_id, name, seq)
         if workflow is None:
-            return accepted(await self.stored.backend.signals(run_id), seq, id), None
+            return accepted(await stored.backend.signals(run_id), seq, id), None
         return verdict(signals, name, seq, id, begun=begun), workflow
 
-    async def _awaiting(self, run_id: str, name: str, seq: int | None) -> tuple[str | None, bool]:
+    async def _awaiting(self, stored: StoredRuns, run_id: str, name: str, seq: int | None) -> tuple[str | None, bool]:
         """Return the run's workflow if the run can still take a signal; with `seq`, in the wait that this one begins.
 
         The second value says whether that wait has begun.
@@ -370,12 +384,12 @@ class Keeper:
         committed = -1 if run is None or run.journal is None else journal_of(run).seq
         if run is not None and (run.wait is None or committed != run.step.seq):  # otherwise it has just been parked
             return run.workflow if seq is None or committed < seq >= run.step.seq else None, False
-        record = await self.stored.load(run_id)
-        if await is_over(self._kernel, self.stored.backend, record):
+        record = await stored.load(run_id)
+        if await is_over(self._kernel, stored.backend, record):
             return None, False
         if seq is None:
             return record.workflow, False
-        if (kept := self.stored.wait(record)) is None:
+        if (kept := stored.wait(record)) is None:
             return record.workflow if record.seq < seq else None, False  # its step is executing, or will be
         if seq != record.seq:
             return None, False
@@ -390,6 +404,8 @@ class Keeper:
         """See `Kernel.submit_many`."""
         from cano_durability.submitting.submitter import Submitter  # late: most programs submit no run
 
+        if asked.connection is not None:  # workers are notified when the user commits
+            return await Submitter(self._kernel, await self._joined(asked.connection), plan, asked).submit()
         try:
             if self._submitting is None:  # of its own, so that `signal` does not execute here what is submitted here
                 self._submitting = StoredRuns(self._kernel, self.stored.backend)

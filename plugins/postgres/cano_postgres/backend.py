@@ -6,9 +6,9 @@ from collections.abc import Callable
 from copy import copy
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from cano import StoreTransaction
+from cano import JoinedStore, StoreTransaction
 from cano.options import Seconds, place_name
 from cano_durability.stores.delegating import LazyDurableBackend
 
@@ -104,3 +104,11 @@ class PostgresBackend(LazyDurableBackend["Engine"]):
     async def begin(self, run_id: str, token: int, seq: int, timeout: float) -> StoreTransaction:
         """See `TransactionalStore.begin`. It has a connection of its own, and locks the run's row."""
         return await self._opened().begin(run_id, token, seq, timeout)
+
+    async def joined(self, connection: Any) -> JoinedStore:
+        """See `JoiningStore.joined`. What the transaction stores keeps no other waiting until it is committed.
+
+        Args:
+            connection: a `psycopg.Connection` or `psycopg.AsyncConnection`.
+        """
+        return await self._opened().joined(connection)

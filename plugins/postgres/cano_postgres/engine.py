@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from time import monotonic
+from typing import Any
 
 import psycopg
 from cano import (
@@ -32,6 +33,7 @@ from cano_postgres import attributes, audit, notices, pruning, reading, signals,
 from cano_postgres.commits import Append
 from cano_postgres.connection import check_parameters, check_server, connect
 from cano_postgres.failures import passes, translated, unkept, unreachable
+from cano_postgres.joined import Joined, Joiner
 from cano_postgres.leases import Claim, ClaimReady, Release, Renew
 from cano_postgres.listener import Listener
 from cano_postgres.quick import QuickConnection
@@ -61,6 +63,7 @@ class Engine:
         tell = partial(self._reader.ask, notices.tell, channel, notices.sender(self._writer.key))
         self._streamed = Ends(tell, logging.getLogger("cano.postgres"))
         self._streams = Listener(settings, self._writer.key, channel)
+        self._joiner = Joiner(settings, self.capabilities, self._writer.key, self._attend)
         self._transactions = Transactions(settings, notices.sender(self._writer.key), self._committed, closed)
 
     async def exists(self) -> bool:
@@ -245,6 +248,13 @@ class Engine:
 
     async def begin(self, run_id: str, token: int, seq: int, timeout: float) -> StoreTransaction:
         return await self._transactions.begin(run_id, token, seq, timeout)
+
+    async def _attend(self) -> None:
+        """Wait until the writer is connected."""
+        await self.renew("", {}, 0.0)
+
+    async def joined(self, connection: Any) -> Joined:
+        return await self._joiner.joined(connection)
 
     async def _committed(self, commit: Commit, tail: int) -> None:
         """Do what follows a commit in a transaction."""

@@ -16,6 +16,8 @@
 - `attributes` has the search attributes of runs, as bytes that keep the order of values, and the time of the creation,
   by which lists are sorted.
 - `chunks` has the streams of runs.
+- `joined` has what an open transaction of a user's has stored under provisional run ids. No committed row is in it: see
+  `cano_postgres.joined`.
 - `audit` has the entries of the audit. They stay when their run is deleted. `mark` is a random number, as in `journal`.
 
 The column `own` tells the engine's own values and signals from those of users; `runs.awaits_own`, which kind `awaited`
@@ -69,6 +71,67 @@ _REWRITE = "UPDATE journal SET changes = %s WHERE run = %s AND line = %s"
 # of bytes that began with NUL and were the engine's own then
 _LED: LiteralString = "(substring({0} FROM 1 FOR 1) = '\\000'::bytea)"
 _CANCELS: LiteralString = "position('\\000cancel'::bytea IN signal) = 1"  # copies lacked the consumed one's name
+
+SETTLE: LiteralString = """
+    CREATE FUNCTION settle() RETURNS trigger LANGUAGE plpgsql
+    SET search_path FROM CURRENT SET lock_timeout = '10s' AS $$
+    DECLARE
+        entry record;
+        made boolean;
+        runs_of text[];
+    BEGIN
+        IF NOT EXISTS (SELECT FROM joined WHERE id = NEW.id) THEN
+            RETURN NULL;  -- the call for the first row has settled all rows of the transaction
+        END IF;
+        runs_of := ARRAY(SELECT DISTINCT run_id FROM joined);
+        PERFORM pg_advisory_xact_lock(key) FROM (
+            SELECT DISTINCT hashtextextended(run_id, 0) AS key FROM unnest(runs_of) AS run_id ORDER BY key OFFSET 0
+        ) AS keys;
+        FOR entry IN SELECT * FROM joined ORDER BY run_id, id LOOP
+            IF entry.is_signal THEN
+                IF current_setting('transaction_isolation') <> 'read committed' THEN
+                    -- fails if the run has changed since the snapshot, which may not show that it waits now
+                    PERFORM FROM runs WHERE run_id = entry.run_id FOR NO KEY UPDATE;
+                END IF;
+                INSERT INTO signals (run_id, own, addressee, signal_id, name, payload)
+                SELECT entry.run_id, given.own, addressee, signal_id, name, payload FROM signals AS given
+                WHERE run_id = entry.provisional
+                ON CONFLICT (run_id, own, addressee, sha256(signal_id)) DO NOTHING;
+                made := FOUND;
+                DELETE FROM signals WHERE run_id = entry.provisional;
+                IF made AND entry.most < (
+                    SELECT count(*) FROM (
+                        SELECT FROM signals WHERE run_id = entry.run_id AND NOT consumed AND NOT signals.own
+                        LIMIT entry.most + 1
+                    ) AS waiting
+                ) THEN
+                    RAISE EXCEPTION USING ERRCODE = 'configuration_limit_exceeded', MESSAGE = format(
+                        'more than %s signals wait for run %s, since another transaction has sent some meanwhile',
+                        entry.most, entry.run_id);
+                END IF;
+            ELSE
+                BEGIN
+                    UPDATE runs SET run_id = entry.run_id WHERE run_id = entry.provisional;
+                EXCEPTION WHEN unique_violation THEN
+                    RAISE EXCEPTION USING ERRCODE = 'serialization_failure', MESSAGE = format(
+                        'another transaction has stored run %s meanwhile; repeat this one', entry.run_id);
+                END;
+                made := true;
+            END IF;
+            IF made AND entry.action IS NOT NULL THEN
+                INSERT INTO audit (run_id, action, actor, at, detail)
+                VALUES (entry.audited, entry.action, entry.actor, entry.at, entry.detail);
+            END IF;
+        END LOOP;
+        UPDATE runs SET wake = '-Infinity' WHERE run_id = ANY(runs_of) AND status = 'parked' AND EXISTS (
+            SELECT FROM signals
+            WHERE signals.run_id = runs.run_id AND (signals.name, signals.own) = (runs.awaited, runs.awaits_own)
+                AND NOT consumed);
+        DELETE FROM joined;
+        RETURN NULL;
+    END
+    $$"""
+"""Settles what a user's transaction has stored under provisional run ids: see `cano_postgres.joined`."""
 
 Step = LiteralString | Callable[[AsyncConnection[Any]], Awaitable[None]]
 
@@ -234,6 +297,24 @@ MIGRATIONS: tuple[tuple[Step, ...], ...] = (
         "ALTER TABLE signals RENAME COLUMN signal TO signal_id",
         _address,
         "CREATE UNIQUE INDEX signals_sent ON signals (run_id, own, addressee, sha256(signal_id))",
+    ),
+    (
+        """CREATE TABLE joined (
+            id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+            run_id text COLLATE "C" NOT NULL,
+            provisional text COLLATE "C" NOT NULL,
+            is_signal boolean NOT NULL,
+            most integer,
+            audited text COLLATE "C",
+            action text COLLATE "C",
+            actor text COLLATE "C",
+            at float8,
+            detail bytea
+        )""",
+        SETTLE,
+        """CREATE CONSTRAINT TRIGGER settle AFTER INSERT ON joined DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW EXECUTE FUNCTION settle()""",
+        "ALTER TABLE joined ENABLE ALWAYS TRIGGER settle",
     ),
 )
 """The statements and functions that migrate a schema from each version to the next; the first creates the tables."""

@@ -8,9 +8,9 @@ from copy import copy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from cano import ConfigurationError, StoreTransaction
+from cano import ConfigurationError, JoinedStore, StoreTransaction
 from cano.options import Seconds, place_name
 from cano_durability.stores.delegating import LazyDurableBackend
 
@@ -88,6 +88,14 @@ class SqliteBackend(LazyDurableBackend["Engine"]):
     async def begin(self, run_id: str, token: int, seq: int, timeout: float) -> StoreTransaction:
         """See `TransactionalStore.begin`. All writers of the file wait until the transaction ends."""
         return await self._opened().begin(run_id, token, seq, timeout)
+
+    async def joined(self, connection: Any) -> JoinedStore:
+        """See `JoiningStore.joined`. All other writers of the file wait until the user ends the transaction.
+
+        Args:
+            connection: an `sqlite3.Connection`, in the thread of this call, or a connection of aiosqlite.
+        """
+        return await self._opened().joined(connection)
 
     def attend(self, wanted: bool) -> None:
         """See `NotifyingStore`."""

@@ -27,6 +27,7 @@ from cano_msgspec.packing import payload_bytes
 
 from cano_sqlite import attributes, audit, leases, pruning, reading, records, signals, streams
 from cano_sqlite.job import Call, Job
+from cano_sqlite.joined import Joined
 from cano_sqlite.journal import Append
 from cano_sqlite.news import News, newest
 from cano_sqlite.reader import Reader
@@ -48,6 +49,7 @@ class Engine:
 
     def __init__(self, settings: Settings, closed: str) -> None:
         self.capabilities = CAPABILITIES._replace(strict=settings.strict)
+        self._settings = settings
         self._tails = Tails(settings.snapshot_every)
         writer = Writer(settings, self._tails)
         self._writer = Worker("cano-sqlite writer", writer, closed)
@@ -169,6 +171,12 @@ class Engine:
     async def begin(self, run_id: str, token: int, seq: int, timeout: float) -> StoreTransaction:
         self._writer.guard = self._transactions.refuse_inside
         return await self._transactions.begin(run_id, token, seq, timeout)
+
+    async def joined(self, connection: Any) -> Joined:
+        joined = Joined(self._settings, self.capabilities, connection)
+        self._transactions.refuse_inside(joined.connection)
+        await joined.begin()
+        return joined
 
     # reading
 

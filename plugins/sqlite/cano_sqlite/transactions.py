@@ -67,10 +67,15 @@ class Transactions:
         _inside.set(opened)
         return opened
 
-    def refuse_inside(self) -> None:
-        """Raise ConfigurationError if the caller's task has an open transaction, which the writer would wait for."""
+    def refuse_inside(self, connection: sqlite3.Connection | None = None) -> None:
+        """Raise ConfigurationError if the caller's task has an open transaction, which the writer would wait for.
+
+        Args:
+            connection: the connection that would write, if it is not the writer's. That of the transaction can.
+        """
         opened = _inside.get()
-        if opened is not None and opened.is_open and opened.owner is self:
+        own = opened is not None and connection is opened.connection
+        if opened is not None and opened.is_open and opened.owner is self and not own:
             raise ConfigurationError(
                 f"inside the transaction of run {opened.run_id}, nothing else can be written to the store "
                 f"{self._settings.path}: it would wait for the transaction; write it before, or in the next step",

@@ -30,6 +30,7 @@ from cano import (
 from cano.testing import StoreBackendContract
 from cano.testing.contract_appends import AppendClauses
 from cano.testing.contract_audit import AuditClauses
+from cano.testing.contract_connections import ConnectionClauses
 from cano.testing.contract_slots import SlotClauses
 from cano.testing.contract_streams import StreamClauses
 from cano.testing.contract_transactions import TransactionClauses
@@ -953,7 +954,7 @@ class OnStore(StoreBackendContract):
         return self.make()
 
 
-OTHERS = AppendClauses, AuditClauses, SlotClauses, StreamClauses, TransactionClauses
+OTHERS = AppendClauses, AuditClauses, ConnectionClauses, SlotClauses, StreamClauses, TransactionClauses
 PAIRS = [(name, f"test_{clause}") for name, (_, clauses) in MUTANTS.items() for clause in clauses.split()]
 
 

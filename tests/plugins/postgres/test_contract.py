@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import count
 from pathlib import Path
 
+import psycopg
 import pytest
 from cano.testing.contract import DurableStoreBackendContract
 
@@ -28,3 +29,7 @@ class TestPostgres(DurableStoreBackendContract):
     def make_url(self, tmp_path: Path) -> str:
         """A schema of its own in one database, which is created faster than a database."""
         return self.server.url(self.database, schema=f"contract{next(_numbers)}", snapshot_every=7)
+
+    def connect(self, url: str) -> psycopg.Connection[tuple[object, ...]]:
+        """A connection to the database."""
+        return psycopg.connect(self.server.url(self.database))

@@ -11,6 +11,7 @@ _LACKS = {
     "retention": "keeps everything, so no run can be deleted",
     "attributes": "keeps no search attributes, so no run can be found by them",
     "orders": "lists the newest runs first only, since no index of it has another order",
+    "connections": "stores nothing in transactions of other connections",
     "audit": "keeps no audit, so it does not know who acted on its runs",
 }
 

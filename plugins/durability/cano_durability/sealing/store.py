@@ -586,9 +586,16 @@ async def _begin(self: Any, run_id: str, token: int, seq: int, timeout: float) -
     return SealedTransaction(await self.inner.begin(run_id, token, seq, timeout), self.wrapped_signal, self.commit)
 
 
+async def _joined(self: Any, connection: Any) -> SealedStore:
+    """See `JoiningStore.joined`."""
+    made = sealed(await self.inner.joined(connection), self.layer, self.names, self.place.namespace)
+    made._mark = self._mark
+    return made
+
+
 OPTIONAL = {
     "expired": _expired, "claim_ready": _claim_ready, "scoped": _scoped, "put_signal_within": _put_within,
-    "begin": _begin, "count": _count, "write_stream": _write_stream, "read_stream": _read_stream,
+    "begin": _begin, "joined": _joined, "count": _count, "write_stream": _write_stream, "read_stream": _read_stream,
 } | {
     name: _delegated(name)
     for name in (

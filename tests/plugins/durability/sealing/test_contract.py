@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 from cano import Kernel, StoreBackend
@@ -22,3 +23,7 @@ class TestSealedStore(StoreBackendContract):
         backend, _ = PLUGINS.store_at(f"{url}&codec=encrypt:errors")
         assert backend is not None
         return backend
+
+    def connect(self, url: str) -> sqlite3.Connection:
+        """A connection to the file."""
+        return sqlite3.connect(url.partition("?")[0].removeprefix("sqlite:///"))
