@@ -14,12 +14,15 @@ class BulkReport(NamedTuple):
         done: number of them that it was applied to. In a dry run, that it would be applied to, by their records.
         refused: why it was not applied to the others, by run id. They are unchanged.
         failed: the errors of resumed runs that have failed again, by run id. These runs count as done.
+        outcomes: numbers of resumed runs by the status with which this process stopped executing them, such as
+            "succeeded" or "parked".
     """
 
     matched: int = 0
     done: int = 0
     refused: Mapping[str, str] = {}
     failed: Mapping[str, str] = {}
+    outcomes: Mapping[str, int] = {}
 
 
 class Pace(TypedDict, total=False):

@@ -14,7 +14,7 @@ HERE = Path(cano.__file__).parent
 FILES = sorted(path for path in HERE.rglob("*.py") if "testing" not in path.relative_to(HERE).parts)
 
 BUDGETS = {
-    "": 1_899,  # the top floor: hooks, protocols, records, errors, options
+    "": 1_900,  # the top floor: hooks, protocols, records, errors, options
     "data": 587,
     "model": 869,
     "engine": 1_743,
@@ -25,7 +25,7 @@ BUDGETS = {
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
 DURABILITY = {
-    "": 2_341, "batches": 419, "bulk": 138, "carrying": 344, "deploying": 199, "families": 95,
+    "": 2_341, "batches": 419, "bulk": 141, "carrying": 344, "deploying": 199, "families": 95,
     "inspection": 714, "lateness": 304,
     "looking": 144, "outbox": 84, "recovery": 633, "run_files": 404, "sealing": 886, "searching": 142,
     "selecting": 334, "streaming": 691, "transacting": 138, "stores": 76, "submitting": 78,

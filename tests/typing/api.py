@@ -461,7 +461,7 @@ async def kernels() -> None:
         bulk = await kernel.cancel_many(RunFilter(state="PAY"), rate=2.5)
         bulk = await kernel.signal_many("state = ASK", "approved", {"by": "Ada"}, id="monday", dry_run=True)
         bulk = await kernel.fork_many("status = failed", "-again", changes={"name": "Ada"}, removed=["coupon"], rate=9)
-        print(bulk.matched, bulk.refused["one"], bulk.failed)
+        print(bulk.matched, bulk.refused["one"], bulk.failed, bulk.outcomes["parked"] + 1)
         print(RunFilter(updated_before=3.0, state="PAY").matches((await listing)[0]))
         print(RunFilter(others=(("status", Condition("!=", RunStatus.FAILED)),)).others[0][1].sign)
         records: Sequence[RunRecord] = await listing

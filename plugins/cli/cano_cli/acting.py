@@ -127,7 +127,8 @@ def act_on_many(
         _show("refused", report.refused)
         _show("failed again", report.failed)
         would = "would be " if dry_run else ""
-        click.echo(f"{counted(report.done, 'run')} {would}{done}", file=file)
+        ends = ", ".join(f"{number} {status}" for status, number in sorted(report.outcomes.items()))
+        click.echo(f"{counted(report.done, 'run')} {would}{done}{ends and f': {ends}'}", file=file)
     if report.refused or report.failed:
         ctx.exit(FAILED)
 

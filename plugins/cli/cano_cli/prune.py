@@ -14,6 +14,9 @@ from cano_cli.records import counted
 from cano_cli.settings import Settings, json_option, store_option
 from cano_cli.stores import with_store
 
+SHOWN = 20
+"""The most deleted runs that are printed; --json prints all."""
+
 
 @click.command()
 @click.option(
@@ -22,7 +25,7 @@ from cano_cli.stores import with_store
 @click.option("--max-age", type=duration, metavar=METAVAR, help="Keep runs finished at most this long ago, such as 7d.")
 @click.option("--workflow", metavar="NAME", shell_complete=workflow_names, help="Delete only runs of this workflow.")
 @click.option("--where", metavar="FILTER", help="Delete only runs that match; see `cano runs --help`.")
-@click.option("--dry-run", is_flag=True, help="Only list the runs that would be deleted.")
+@click.option("--dry-run", is_flag=True, help="Only count the runs that would be deleted, and name the newest.")
 @click.option("--delete-all-finished", is_flag=True, help="Keep no finished run.")
 @store_option
 @json_option
@@ -61,6 +64,8 @@ def prune(
     if as_json:
         click.echo(dumps({"would_prune" if dry_run else "pruned": deleted}, indent=2))
         return
-    for run_id in deleted:
+    for run_id in deleted[:SHOWN]:
         click.echo(word(run_id))
+    if len(deleted) > SHOWN:
+        click.echo(f"and {counted(len(deleted) - SHOWN, 'more run')}; --json names all", err=True)
     click.echo(f"{counted(len(deleted), 'run')} {'would be ' if dry_run else ''}deleted")

@@ -31,7 +31,9 @@ async def reason_of(kernel: Kernel, run: str, command: Callable[..., str], flows
         RunNotFoundError: there is no such run.
     """
     found, target = await kernel.explain(run), flows[0] if len(flows) == 1 else MODULE_FLOW
-    take_over = f"to take it over: {command('recover', target)}"
+    take_over = f"to continue it: {command('resume', target, run)}"
+    if found.reason in (Standstill.INTERRUPTED, Standstill.READY) and (await record_of(kernel, run)).parent is not None:
+        take_over = f"to continue it, and its parent: {command('recover', target)}"
     if found.reason is Standstill.QUEUED:
         texts = "it waits for a worker", f"to begin it: {command('worker', target)}"
     elif found.reason is Standstill.INTERRUPTED:

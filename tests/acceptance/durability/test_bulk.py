@@ -33,7 +33,7 @@ async def test_many_runs_are_repaired_on_each_store(store: str | StoreBackend) -
     outage = False
     async with Kernel(store=store, **ONLY) as kernel:
         where = "workflow = trip and status = failed and state = PAY and updated > 1h ago"
-        assert await kernel.resume_many(flow, where, rate=1000) == BulkReport(3, 3, {}, {})
+        assert await kernel.resume_many(flow, where, rate=1000) == BulkReport(3, 3, {}, {}, {"parked": 3})
         assert tried[6:] == ["pay c", "pay b", "pay a"]
         assert (await kernel.resume_many(flow, where)).matched == 0
         assert await kernel.fork_many("status = parked", "-2") == BulkReport(3, 3, {}, {})

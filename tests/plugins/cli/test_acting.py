@@ -46,8 +46,9 @@ def test_all_that_failed_are_resumed(cano: Cano, orders: Path) -> None:
     report = json.loads(again.stdout)
     assert (report["dry_run"], report["matched"], report["done"], report["refused"]) == (False, 2, 2, {})
     assert list(report["failed"]) == ["f2", "f1"]
+    assert report["outcomes"] == {"failed": 2}
     done = cano("resume", "shop", "--where", where)
-    assert (done.exit_code, done.stdout) == (0, "2 runs resumed\n")
+    assert (done.exit_code, done.stdout) == (0, "2 runs resumed: 2 succeeded\n")
     assert {statuses(cano)[run_id] for run_id in ("f1", "f2")} == {"succeeded"}
     nothing = cano("resume", "shop", "--where", where)
     assert (nothing.exit_code, nothing.stdout) == (0, "0 runs resumed\n")

@@ -37,6 +37,8 @@ def test_a_run_goes_home(cano: Cano, project: Path, order: str) -> None:
     assert imported.stdout.startswith("run 'f 1' imported, failed in state ")
     again = cano("import", "run.cano", "--store", home, "--json")
     assert json.loads(again.stdout)["run_id"] == order
+    twice = cano("import", "run.cano", "--store", home)
+    assert twice.stdout.startswith("run 'f 1' had been imported before, and is failed in state ")
     assert cano("fork", order, "1", "mine", "--set", "name=Ada", "--store", home).exit_code == 0
     assert json.loads(cano("resume", "shop", "mine", "--json", "--store", home).stdout)["data"]["name"] == "Ada"
     assert json.loads(cano("show", order, "--json", "--store", home).stdout)["status"] == "failed"

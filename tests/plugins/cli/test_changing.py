@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
-from cano import RunRecord, RunStatus, StoreBackend, Wait
+from cano import Kernel, RunRecord, RunStatus, StoreBackend, Wait, Workflow
 from cano_cli.migration import SCHEDULES
 from click.testing import Result
 
@@ -39,7 +41,7 @@ def test_signal_before_the_wait(cano: Cano) -> None:
     assert sent.exit_code == 0
     assert sent.stdout == (
         "kept for the next wait for 'approved' of run r1: no process executes it: in state pay; "
-        "to take it over: cano recover MODULE:FLOW\n"
+        "to continue it: cano resume MODULE:FLOW r1\n"
     )
     assert recovered.stdout == "run r1 of shop succeeded in shipped after 3 steps\n"
     assert json.loads(cano("show", "r1", "--json").stdout)["data"]["by"] == ["Ada"]
@@ -294,6 +296,26 @@ def test_prune(cano: Cano) -> None:
     assert sorted(some.stdout.splitlines()) == ["2 runs deleted", "page-0", "page-1"]
     assert json.loads(rest.stdout) == {"pruned": ["page-2"]}
     assert [run["run_id"] for run in json.loads(cano("runs", "--json").stdout)] == ["r1"]
+
+
+def test_prune_names_few_runs(cano: Cano, store: str) -> None:
+    """Of many, it prints the newest 20; `--json` names all."""
+
+    async def work(store: Any) -> str:
+        return "end"
+
+    flow = Workflow("work", name="many").register("work", work).add_exit_state("end")
+
+    async def fill() -> None:
+        async with Kernel(store=store) as kernel:
+            for number in range(22):
+                await kernel.run(flow, run_id=f"m-{number:02}")
+
+    asyncio.run(fill())
+    pruned = cano("prune", "--delete-all-finished")
+
+    assert pruned.stdout.splitlines() == [*(f"m-{number:02}" for number in range(21, 1, -1)), "22 runs deleted"]
+    assert pruned.stderr == "and 2 more runs; --json names all\n"
 
 
 @pytest.mark.parametrize(

@@ -362,10 +362,10 @@ def test_a_changed_definition(cano: Cano, project: Path, write: Write, command: 
     cano("run", "shop", "--run-id", "r1")
     write("later.py", (project / "shop.py").read_text().replace('name="shop"', 'name="shop", version="2"'))
 
-    assert "; to take it over: cano recover MODULE:FLOW\n" in cano(command, "r1").stdout
-    assert "; to take it over: cano recover shop\n" in cano(command, "r1", "--flow", "shop").stdout
+    assert "; to continue it: cano resume MODULE:FLOW r1\n" in cano(command, "r1").stdout
+    assert "; to continue it: cano resume shop r1\n" in cano(command, "r1", "--flow", "shop").stdout
     changed = cano(command, "r1", "--flow", "later").stdout
-    assert "to take it over" not in changed
+    assert "to continue it" not in changed
     assert "its workflow has changed; " in changed
     assert "its version was '1', this one is '2'" in changed
 
@@ -376,12 +376,12 @@ def test_explain(cano: Cano) -> None:
     result = cano("explain", "stopped")
     answer = json.loads(cano("explain", "stopped", "--json").stdout)
 
-    assert result.stdout == "no process executes it: in state pay; to take it over: cano recover MODULE:FLOW\n"
+    assert result.stdout == "no process executes it: in state pay; to continue it: cano resume MODULE:FLOW stopped\n"
     assert answer == {
         "run_id": "stopped",
         "reason": "INTERRUPTED",
         "detail": "in state pay",
-        "text": "no process executes it: in state pay; to take it over: cano recover MODULE:FLOW",
+        "text": "no process executes it: in state pay; to continue it: cano resume MODULE:FLOW stopped",
     }
 
 

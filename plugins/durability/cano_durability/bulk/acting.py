@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -71,7 +72,7 @@ class Bulk:
             "fork": lambda record: self._fork(record, *given),
         }
         refused = dict[str, str]()
-        report, turn = BulkReport(refused=refused, failed=resumed.failed), clock.monotonic()
+        report, turn = BulkReport(refused=refused, failed=resumed.failed, outcomes=resumed.outcomes), clock.monotonic()
         try:
             async for record in in_pages(self._lister.runs, filter):
                 problem = self._obstacle(action, record, *given)
@@ -148,10 +149,11 @@ def _is_over(record: RunRecord) -> bool:
 
 
 class Resumed:
-    """The runs that an action has resumed, until they end or are parked; and the errors of those that failed."""
+    """The runs that an action has resumed, until they end or are parked; and how they did."""
 
     def __init__(self) -> None:
         self.failed: dict[str, str] = {}
+        self.outcomes = Counter[str]()
         self._runs: list[Run] = []
         self._most = 100
 
@@ -168,6 +170,7 @@ class Resumed:
         ended = [run for run in self._runs if run.stopped_at]
         self._runs = [run for run in self._runs if not run.stopped_at]
         for run in ended:
+            self.outcomes[run.status.value] += 1
             if run.status is RunStatus.FAILED and run.error is not None:
                 self.failed[run.run_id] = error_text(run.error)
 
