@@ -119,14 +119,23 @@ def test_workers_are_measured() -> None:
 
 
 def test_executors_are_measured() -> None:
-    """One command measures calls to worker processes beside the standard library's, and a split that computes."""
-    options = ["--steps", "3", "--branches", "2", "--work", "10", "--rounds", "1"]
+    """One command measures calls to worker processes beside their engine's own, and a split that computes."""
+    engines = {
+        "process": ("ProcessPoolExecutor.submit", "process://"),
+        "futures": ("ProcessPoolExecutor.submit", "FuturesExecutor"),
+        "dask": ("Client.submit", "dask://local"),
+    }
+    options = ["--steps", "3", "--branches", "2", "--work", "10", "--rounds", "1", "--engines", ",".join(engines)]
     printed = printed_by("tests.benchmarks.executors", *options)
 
+    cpus = f"2 workers on {os.cpu_count()} CPUs: how many times as fast"
     assert [re.split(r"\s{2,}", line)[0] for line in printed.splitlines()[2:]] == [
-        "ProcessPoolExecutor.submit, a call", "a remote no-op step, process://", "the same, FuturesExecutor",
-        "a split of 2 branches that compute, here",
-        f"the same, 2 workers on {os.cpu_count()} CPUs: how many times as fast",
+        line
+        for own, name in engines.values()
+        for line in (
+            f"{own}, a call", f"a remote no-op step, {name}", "a split of 2 branches that compute, here",
+            f"the same on {name}, {cpus}",
+        )
     ]  # fmt: skip
 
 

@@ -189,8 +189,7 @@ class _Worker:
         """Return what the function of a call returns; None if the process ended before."""
         kind = frames.PLAIN if job.report is None else frames.REPORTING
         try:
-            frames.send(self._connection, kind + job.name.encode())
-            frames.send(self._connection, job.request)
+            frames.send(self._connection, kind, job.name.encode(), frames.END, job.request)
         except OSError:
             return None
         while (answer := frames.receive(self._connection)) is not None and answer[:1] == frames.REPORTED:

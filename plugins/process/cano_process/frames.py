@@ -12,13 +12,13 @@ NOT_IMPORTED = 202
 """The exit code of a worker that could not import the program."""
 RETURNED, RAISED, REPORTED = b"+", b"-", b"!"
 """The first byte of what a worker sends: before what the call returned, the text of what it raised, or a report."""
-PLAIN, REPORTING = b"-", b"!"
-"""The first byte of a call's name: whether its function gets a function that sends reports."""
+PLAIN, REPORTING, END = b"-", b"!", b"\0"
+"""A call is one of the first two, the function's name, END, and the request. REPORTING: the function may report."""
 
 
-def send(connection: socket.socket, data: bytes) -> None:
-    """Send a frame. Raises OSError if the other side is gone."""
-    connection.sendall(_LENGTH.pack(len(data)) + data)
+def send(connection: socket.socket, *parts: bytes) -> None:
+    """Send the parts as one frame. Raises OSError if the other side is gone."""
+    connection.sendall(b"".join((_LENGTH.pack(sum(map(len, parts))), *parts)))
 
 
 def receive(connection: socket.socket) -> bytes | None:

@@ -36,15 +36,20 @@ def serve(connection: socket.socket) -> None:
             traceback.print_exc()
             sys.exit(frames.NOT_IMPORTED)
 
-    def report(data: bytes) -> None:
-        frames.send(connection, frames.REPORTED + data)
+    sending = threading.Lock()  # a thread of the call may report
 
-    while (name := calls.get()) is not None and (request := calls.get()) is not None:
+    def report(data: bytes) -> None:
+        with sending:
+            frames.send(connection, frames.REPORTED, data)
+
+    while (call := calls.get()) is not None:
         with busy:
+            name, _, request = call.partition(frames.END)
             more = (report,) if name[:1] == frames.REPORTING else ()
             answer = _execute(name[1:].decode(), request, *more)
         try:
-            frames.send(connection, answer)
+            with sending:
+                frames.send(connection, answer)
         except OSError:  # the process of the run is gone, or a call has closed the socket, and the answer is lost
             os._exit(1)
 

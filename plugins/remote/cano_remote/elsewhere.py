@@ -11,30 +11,31 @@ from cano.engine.ports import Detail, enter_step
 _REMEDY = "use it in a task, or in a phase of a node, that is executed with the run"
 
 
-def enter(
-    call: Mapping[str, Any], emitter: Any = None, journal: Any = None, attributes: Mapping[str, type] | None = None
-) -> Detail:
+def enter(call: Mapping[str, Any], reporter: Any, flow: Any) -> Detail:
     """Let `current_step()` return the step that made a call, in the process that executes the call. Return its detail.
 
     Args:
         call: the values of `described`.
-        emitter: takes what the step emits, as `cano.engine.ports.Emitter` does.
-        journal: gets `report_progress(run)` after each report of progress, where `run.detail` has the report.
-        attributes: the types of the search attributes that the workflow declares.
+        reporter: gets what the step emits, as `cano.engine.ports.Emitter` does; and `report_progress(run)` after each
+            report of progress, which is then in `run.detail`.
+        flow: what `known_flow` returns.
     """
-    flow, known = _Elsewhere(attributes=attributes or {}), dict(call)
-    parent = None
+    known, parent = dict(call), None
     for run_id in reversed(known.pop("parents")):
         parent = _Elsewhere(run_id=run_id, parent=parent)
     detail = Detail(known.pop("error"), known.pop("payload"), known.pop("outcome"), call["attempt"])
     detail.phase = call["phase"]
     run: Any = _Elsewhere(
-        **known, parent=parent, emitter=emitter, journal=journal, detail=detail, caller=None, parent_id=None, held=(),
-        plan=_Elsewhere(name=call["workflow"], version=call["version"], flow=flow),
-        kernel=_Elsewhere(active={}, required_keeper=_refuse),
+        **known, parent=parent, emitter=reporter, journal=reporter, detail=detail, caller=None, parent_id=None, held=(),
+        plan=_Elsewhere(name=call["workflow"], version=call["version"], flow=flow), kernel=_KERNEL,
     )  # fmt: skip
     enter_step(Step(run, run, call["branch"], call["seq"]), detail)
     return detail
+
+
+def known_flow(attributes: Mapping[str, type | None]) -> Any:
+    """Return what a step elsewhere knows of its workflow: the types of its search attributes."""
+    return _Elsewhere(attributes=attributes)
 
 
 def _refuse(need: str) -> Any:
@@ -59,8 +60,11 @@ class _Elsewhere:
         )
 
 
+_KERNEL = _Elsewhere(active={}, required_keeper=_refuse)
+
+
 def described(step: Step) -> dict[str, Any]:
-    """Return what `enter_step` needs of a step; the deadline is in seconds from now."""
+    """Return what `enter` needs of a step; the deadline is in seconds from now."""
     deadline, parents, run = step.deadline, [], step.run.parent
     while run is not None:
         parents.append(run.run_id)

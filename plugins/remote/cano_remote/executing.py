@@ -7,14 +7,14 @@ import contextvars
 import inspect
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import cache, lru_cache
 from typing import Any
 
 from cano import Codec, ConfigurationError, Plugins, StoreView
 
-from cano_remote.elsewhere import enter
+from cano_remote.elsewhere import enter, known_flow
 from cano_remote.naming import class_named
 from cano_remote.packing import Answer, Header, packed_error, unpacked_error, unpacked_outcome
 from cano_remote.reports import Reporter
@@ -44,7 +44,7 @@ def execute(request: bytes, send: Callable[[bytes], object] | None = None) -> by
 
 def _execute(request: bytes, codec: Codec, reporter: Reporter) -> bytes:
     head, context, values = codec.decode(request)
-    header, attributes = _header(head)
+    header, flow = _header(head)
     function = header.target.found(codec)
     step, argument = codec.decode(values)
     remaining, outcome, error = step["deadline"], step["outcome"], step["error"]
@@ -52,7 +52,7 @@ def _execute(request: bytes, codec: Codec, reporter: Reporter) -> bytes:
         **step, "deadline": None if remaining is None else time.monotonic() + remaining,
         "outcome": outcome and unpacked_outcome(outcome, codec), "error": error and unpacked_error(error, codec),
     }  # fmt: skip
-    reporter.detail = enter(known, reporter, reporter, attributes)
+    reporter.detail = enter(known, reporter, flow)
     view = StoreView(argument, reads=set()) if header.whole else None
     with ExitStack() as stack:
         for received in _plugins().manager.hook.cano_receive_context(context=context):
@@ -66,13 +66,13 @@ def _execute(request: bytes, codec: Codec, reporter: Reporter) -> bytes:
 
 
 @lru_cache(maxsize=1024)
-def _header(head: bytes) -> tuple[Header, Mapping[str, Any]]:
-    """Return the header, and the types of the attributes. Let the codec know its classes, once."""
+def _header(head: bytes) -> tuple[Header, Any]:
+    """Return the header, and what the step knows of its workflow. Let the codec know its classes, once."""
     codec = _codec()
     header = Header.unpacked(head, codec)
     with _lock:
         codec.register(*filter(None, map(class_named, header.types)))
-    return header, {name: class_named(kind) for name, kind in header.attributes.items()}
+    return header, known_flow({name: class_named(kind) for name, kind in header.attributes.items()})
 
 
 async def _finished(work: Any) -> Any:

@@ -10,7 +10,7 @@ from cano import Progress, current_step
 from cano.engine.ports import Detail
 from cano_msgspec import MsgspecCodec
 from cano_remote import reports
-from cano_remote.elsewhere import enter
+from cano_remote.elsewhere import enter, known_flow
 from cano_remote.reports import Reporter
 
 CALL: dict[str, Any] = {
@@ -26,7 +26,7 @@ class Sent:
         self.codec = MsgspecCodec()
         self.reports: queue.SimpleQueue[list[Any]] = queue.SimpleQueue()
         self.reporter = Reporter(self.codec, self.send)
-        self.detail: Detail = enter(CALL, self.reporter, self.reporter)
+        self.detail: Detail = enter(CALL, self.reporter, known_flow({}))
         self.reporter.detail = self.detail
 
     def send(self, data: bytes) -> None:
@@ -86,7 +86,7 @@ def test_without_a_channel_the_answer_has_all() -> None:
     """Items, progress and attributes are in the answer."""
     codec = MsgspecCodec()
     reporter = Reporter(codec, None)
-    reporter.detail = enter(CALL, reporter, reporter, {"tenant": str})
+    reporter.detail = enter(CALL, reporter, known_flow({"tenant": str}))
     step = current_step()
     step.emit("x", 1, flush=True)
     step.progress(1, 2)
