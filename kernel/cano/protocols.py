@@ -202,6 +202,8 @@ class Capabilities(NamedTuple):
             kernel gets all ready runs at each poll.
         transactions: the store is a `cano.TransactionalStore`; with others, `Step.transaction` raises
             ConfigurationError.
+        outcomes: `runs` and `count` obey `RunFilter.error`, which comes with the status FAILED, and `RunFilter.state`
+            if it comes with a status of runs that have ended; an index finds the runs.
         orders: `runs` obeys every `RunFilter.order`, by an index. Other stores list the newest runs first only.
         queues: the store is a `cano.QueueStore`; with others, all submitted runs are in the queue "default" and have
             the same priority.
@@ -229,6 +231,7 @@ class Capabilities(NamedTuple):
     streams: bool = False
     transactions: bool = False
     orders: bool = False
+    outcomes: bool = False
     queues: bool = False
     slots: bool = False
     connections: bool = False

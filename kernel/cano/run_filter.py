@@ -43,7 +43,7 @@ class RunFilter(NamedTuple):
         state: name of the state that is next, or of the exit state. Only stores that promise `filters` get this and
             the following fields.
         created_after, created_before, updated_after, updated_before: wall-clock seconds, which are not included.
-        error: name of the class of a failed run's error, or of its cause. No store gets it.
+        error: name of the class of a failed run's error, or of its cause. Only stores that promise `outcomes` get it.
         attributes: for search attributes, by name, a value, a `Condition`, or a list of conditions that must all be
             met. A run without the attribute meets none. Stores with `attributes` get it as a tuple of
             `cano.AttributeRange`: the encoded value must be in one of them.

@@ -80,7 +80,7 @@ def test_its_page_is_true(venv: Venv, tmp_path: Path) -> None:
     assert "active" in line
     assert "cano_open_store, cano_stores" in line
     assert re.search(
-        r"^lmdb: +yes +yes +no +yes +yes +no +no +no +no +no +no +no +no +no +no +no +no +no +no +no +no +no +no$",
+        r"^lmdb: +yes +yes +no +yes +yes +no +no +no +no +no +no +no +no +no +no +no +no +no +no +no +no +no +no +no$",
         plugins,
         re.MULTILINE,
     )

@@ -14,7 +14,7 @@ HERE = Path(cano.__file__).parent
 FILES = sorted(path for path in HERE.rglob("*.py") if "testing" not in path.relative_to(HERE).parts)
 
 BUDGETS = {
-    "": 1_900,  # the top floor: hooks, protocols, records, errors, options
+    "": 1_901,  # the top floor: hooks, protocols, records, errors, options
     "data": 587,
     "model": 869,
     "engine": 1_743,
@@ -27,8 +27,8 @@ BUDGETS = {
 DURABILITY = {
     "": 2_341, "batches": 419, "bulk": 141, "carrying": 344, "deploying": 199, "families": 95,
     "inspection": 714, "lateness": 304,
-    "looking": 144, "outbox": 84, "recovery": 633, "run_files": 404, "sealing": 886, "searching": 142,
-    "selecting": 334, "streaming": 691, "transacting": 138, "stores": 76, "submitting": 78,
+    "looking": 144, "outbox": 84, "recovery": 633, "run_files": 404, "sealing": 890, "searching": 142,
+    "selecting": 337, "streaming": 691, "transacting": 138, "stores": 76, "submitting": 78,
 }  # fmt: skip
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
 

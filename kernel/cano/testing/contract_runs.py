@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import product
 from typing import Any
 
+from cano.optional_stores import AttributeStore
 from cano.protocols import StoreBackend
 from cano.records import RunRecord, RunStatus, Wait
 from cano.run_filter import ORDERS, RunFilter
@@ -17,6 +18,7 @@ from cano.testing.contract_base import (
     free_run,
     loaded,
     new_run,
+    note,
     step,
     value,
     values,
@@ -135,6 +137,53 @@ class RunsClauses(Contract):
             found = [run for run in every if filter.matches(run)]
             found.sort(key=filter.place_of, reverse=not filter.ascending)
             await check_pages(store, filter, [run.run_id for run in found])
+
+    @clause
+    async def test_runs_are_found_by_their_outcome(self, store: StoreBackend) -> None:
+        """With `outcomes`, runs that have ended are found by their state, and failed ones by an error or its cause.
+
+        A run is found by the error of its last failure only, and by none while it is resumed.
+        """
+        if not store.capabilities.outcomes:
+            return
+        errors = ("A", None), ("B", "A: why"), ("B", "C"), ("A", "A: why"), ("a", None), ("é: x", "B"), (None, "")
+        has = {}
+        for number in range(28):
+            type, cause = errors[number % 7]
+            error = {"message": "A", "type": type, "cause": cause, "more": {"type": "A"}} if type else None
+            status = (RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.SUCCEEDED)[number // 7 % 3]
+            failed, run_id = status is RunStatus.FAILED, f"{number}"
+            run = new_run(run_id, workflow=("flow", "other")[number % 2], parent=("p", None)[number // 2 % 2])
+            state, at = "XY"[number // 3 % 2], NOW + number * 5 % 28
+            ends: dict[str, Any] = {"state": state, "status": status, "error": error if failed else None}
+            if number % 4:
+                await store.create(run._replace(created=NOW + number // 2))
+                await store.commit(step(1, run_id, at=at, **ends))
+            else:
+                await store.create(run._replace(created=NOW + number // 2, updated=at, **ends))
+            has[run_id] = {"x": b"sa"} if store.capabilities.attributes and number % 2 else {}
+            if has[run_id]:
+                await store.commit(note(1 if number % 4 else 0, run_id, at=at, attributes=has[run_id], **ends))
+        await store.commit(step(1, "0"))
+        await store.commit(step(2, "22"))
+        await store.commit(step(3, "22", state="X", status=RunStatus.FAILED, error={"type": "New"}, at=NOW + 40))
+        every = [run._replace(attributes=has[run.run_id]) for run in await store.runs(RunFilter())]
+        outcomes: list[dict[str, Any]] = [
+            *({"status": RunStatus.FAILED, "error": name} for name in ("A", "B", "C", "a", "é", "é: x", "New", "None")),
+            *({"status": status, "state": "X"} for status in RunStatus if status.finished),
+            {"status": RunStatus.FAILED, "state": "Y", "error": "B"}, {"status": RunStatus.FAILED, "state": "x"},
+        ]  # fmt: skip
+        more: list[dict[str, Any]] = [{}, {"workflow": "flow"}, {"parent": "p"}]
+        if store.capabilities.attributes:
+            more += [{"attributes": {"x": (AttributeRange(b"sa", b"sa\0"),)}}]
+        orders = ORDERS if store.capabilities.orders else ORDERS[:1]
+        for outcome, fields, order in product(outcomes, more, orders):
+            filter = RunFilter(order=order)._replace(**outcome, **fields)
+            found = [run for run in every if filter.matches(run)]
+            found.sort(key=filter.place_of, reverse=not filter.ascending)
+            await check_pages(store, filter, [run.run_id for run in found])
+            if isinstance(store, AttributeStore):
+                assert await store.count(filter) == len(found), filter
 
     @clause
     async def test_the_status_is_the_stored_one(self, store: StoreBackend) -> None:

@@ -44,7 +44,7 @@ from cano_memory.slots import Slots
 
 CAPABILITIES = Capabilities(
     durable=False, encoded=False, pages=True, prune=True, claims=True, history_pages=True, namespaces=True,
-    signal_limit=True, filters=True, attributes=True, ready_filters=True, streams=True, orders=True,
+    signal_limit=True, filters=True, attributes=True, ready_filters=True, streams=True, orders=True, outcomes=True,
     queues=True, slots=True,
 )  # fmt: skip
 """The capabilities of a store that is not strict."""

@@ -631,6 +631,18 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
         {"runs": lambda s, honest, f: honest(f if f.after is None or not f.ascending else f._replace(
             after=(f.after[0], "")))},
         "runs_are_ordered"),
+    "finds by no error": (
+        {"runs": lambda s, honest, f: honest(f._replace(error=None))}, "runs_are_found_by_their_outcome"),
+    "counts by no error": (
+        {"count": lambda s, honest, f: honest(f._replace(error=None))}, "runs_are_found_by_their_outcome"),
+    "finds by the error and not by its cause": (
+        {"runs": lambda s, honest, f: then(honest(f), lambda runs: [
+            run for run in runs if f.error is None or (run.error or {}).get("type") == f.error])},
+        "runs_are_found_by_their_outcome"),
+    "finds by the state that a run began in": (
+        {"runs": lambda s, honest, f: then(honest(f._replace(state=None)), lambda runs: [
+            run for run in runs if f.state in (None, s._history[run.run_id][0].state)])},
+        "runs_are_found_by_their_outcome runs_are_filtered_by_more"),
     "finds by no attribute": (
         {"runs": lambda s, honest, f: honest(f._replace(attributes=None))},
         "runs_are_found_by_attributes attributes_and_fields_are_found_together"),

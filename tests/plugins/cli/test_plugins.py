@@ -68,10 +68,10 @@ def test_list(cano: Cano, install: Install) -> None:
         "store", "durable", "encoded", "strict", "history", "retention", "notify", "pages", "audit", "prune", "claims",
         "history_pages", "namespaces", "appends", "signal_limit",
         "filters", "attributes", "ready_filters", "streams", "transactions",
-        "orders", "queues", "slots", "connections",
+        "orders", "outcomes", "queues", "slots", "connections",
     ]  # fmt: skip
-    memory = "no no no yes yes no yes no yes yes yes yes no yes yes yes yes yes no yes yes yes no"
-    sqlite = "yes yes no yes yes yes yes yes yes yes yes yes yes yes yes yes yes yes yes yes no no yes"
+    memory = "no no no yes yes no yes no yes yes yes yes no yes yes yes yes yes no yes yes yes yes no"
+    sqlite = "yes yes no yes yes yes yes yes yes yes yes yes yes yes yes yes yes yes yes yes no no no yes"
     assert ["memory:", *memory.split()] in table
     assert ["sqlite:", *sqlite.split()] in table
     assert rows[0] == ["order", "name", "distribution", "version", "status", "hooks"]

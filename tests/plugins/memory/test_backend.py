@@ -41,6 +41,7 @@ DURABLE = Capabilities(
     ready_filters=True,
     streams=True,
     orders=True,
+    outcomes=True,
     queues=True,
     slots=True,
     audit=True,
@@ -61,6 +62,7 @@ FORGETFUL = Capabilities(
     ready_filters=True,
     streams=True,
     orders=True,
+    outcomes=True,
     queues=True,
     slots=True,
 )

@@ -48,6 +48,7 @@ def test_plugin() -> None:
         attributes=True,
         streams=True,
         orders=True,
+        outcomes=True,
     )
     assert _plugin.cano_stores() == {"redis": promised, "rediss": promised, "unix": promised}
     assert RedisBackend().capabilities == promised

@@ -130,11 +130,12 @@ class SealedStore:
 
     def __init__(self, store: StoreBackend, layer: ContextLayer, names: Sequence[str], namespace: str = "") -> None:
         self.inner = store
-        self.capabilities = store.capabilities._replace(history_pages=False)
+        self._seals_errors = getattr(layer, "seals_errors", False)
+        promised = store.capabilities.outcomes and not self._seals_errors  # the store does not see causes
+        self.capabilities = store.capabilities._replace(history_pages=False, outcomes=promised)
         self.layer = layer
         self.names = names
         self.place = mark_place(namespace)
-        self._seals_errors = getattr(layer, "seals_errors", False)
         self._mark = Mark("", False)
         self.is_new = False
         self._held: dict[str, _Held] = {}  # the runs whose lease was claimed through this object
@@ -239,7 +240,10 @@ class SealedStore:
 
     async def runs(self, filter: RunFilter) -> Sequence[RunRecord]:
         """See `StoreBackend.runs`. A list is not verified; a run is when it is loaded."""
-        return [self._listed(record) for record in await self.inner.runs(filter) if record.run_id != MARK]
+        found = await self.inner.runs(filter)
+        if len(found) == filter.limit and any(record.run_id == MARK for record in found):
+            found = await self.inner.runs(filter._replace(limit=filter.limit + 1))  # a short page would be the last
+        return [self._listed(record) for record in found if record.run_id != MARK]
 
     async def ready(self, now: float, *workflows: Collection[str]) -> Sequence[RunRecord]:
         """See `StoreBackend.ready`, and `Capabilities.ready_filters`."""

@@ -87,7 +87,8 @@ class Lister:
         """See `RunKeeper.count`."""
         if filter.after is None:
             filter = filter._replace(order=RunFilter().order)
-        counted = filter.error is None and self._stored.backend.capabilities.attributes
+        promises = self._stored.backend.capabilities
+        counted = promises.attributes and (filter.error is None or promises.outcomes)
         if counted and filter.others and (parts := _parts(filter)) is not None:
             found = max(sum([factor * await self.count(part) for factor, part in parts]), 0)
             return found if filter.limit is None else min(found, filter.limit)
@@ -141,9 +142,11 @@ class Lister:
         """Return the first runs of a list whose status and fields the store can look for."""
         promises, found = self._stored.backend.capabilities, list[RunRecord]()
         status = RunStatus.RUNNING if _by_lease(filter) else filter.status
-        ask = filter._replace(status=status, error=None, others=())
+        ask = filter._replace(status=status, error=filter.error if promises.outcomes else None, others=())
         if not promises.filters:
             unset: dict[str, Any] = dict.fromkeys(_MORE)
+            if promises.outcomes and status is not None and status.finished:
+                unset["state"] = filter.state
             ask = ask._replace(**unset)
         if ask == filter and filter.status is not RunStatus.RUNNING:
             rest = RunFilter()
@@ -241,8 +244,8 @@ def _parts(filter: RunFilter) -> list[tuple[int, RunFilter]] | None:
     """
     parts = [(1, filter._replace(others=(), limit=None))]
     for name, (sign, value) in filter.others:
-        if name not in ("workflow", "status", "state") or len(parts) > _MOST_PARTS:
-            return None
+        if name == "error" or (name, sign) == ("parent", "!=") or len(parts) > _MOST_PARTS:
+            return None  # a run may have two classes of errors, or no parent
         values, made = list(dict.fromkeys(value if sign == "in" else (value,))), list[tuple[int, RunFilter]]()
         for factor, part in parts:
             known = getattr(part, name)
