@@ -26,8 +26,8 @@ BUDGETS = {
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
 DURABILITY = {
     "": 2_341, "batches": 419, "bulk": 141, "carrying": 344, "deploying": 199, "families": 95,
-    "inspection": 714, "lateness": 304,
-    "looking": 144, "outbox": 84, "recovery": 633, "run_files": 404, "sealing": 890, "searching": 142,
+    "inspection": 730, "lateness": 304,
+    "looking": 144, "outbox": 84, "recovery": 637, "run_files": 404, "sealing": 890, "searching": 142,
     "selecting": 337, "streaming": 691, "transacting": 138, "stores": 76, "submitting": 78,
 }  # fmt: skip
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""

@@ -437,6 +437,8 @@ class Journal:
             await despite_cancellation(self._end(run), self._clock)
         except Exception as problem:  # noqa: BLE001  # the run has ended; its lease expires by itself
             self.refused = isinstance(problem, ConflictError)
+            if self.emitter is not None:
+                self.emitter.close()  # otherwise it would retry for ever
             texts = map(escaped, (self.run_id, safe_repr(run.error), safe_str(problem)))
             _log.warning("run %s ended with %s, which could not be stored: %s", *texts)
 

@@ -36,7 +36,7 @@ from cano import (
     Transition,
     Wait,
 )
-from cano.engine.ports import Announcer, BoundState, BoundWorkflow, Host, Inputs, Parked, Paused, Submission, in_pages
+from cano.engine.ports import Announcer, BoundState, BoundWorkflow, Host, Inputs, Parked, Paused, Submission
 
 from cano_durability.answers import accepted, early_answer, seq_of, verdict
 from cano_durability.bounds import WaitingSignals
@@ -124,7 +124,7 @@ class Keeper:
         self._progress = ProgressWriter(kernel, stored)
         if stored.durable:
             stored.report_progress = self._progress.report
-        self._deleter, self._auditor = Deleter(kernel, stored), Auditor(kernel, stored)
+        self._deleter, self._auditor = Deleter(kernel, stored, lister), Auditor(kernel, stored)
         self._bulk = Bulk(kernel, stored, self._lister, self)
 
     async def close(self) -> None:
@@ -576,11 +576,8 @@ class Keeper:
 
     async def prune(self, retention: Retention, workflow: str | None, where: str | None, dry_run: bool) -> list[str]:
         """See `Kernel.prune`."""
-        filter, chosen = RunFilter(workflow=workflow), None
-        if where is not None:
-            found = in_pages(self._lister.runs, await self._lister.selected(filter, where))
-            chosen = {record.run_id async for record in found if record.status.finished}
-        return await self._deleter.prune(retention, workflow, dry_run, chosen)
+        filter = None if where is None else await self._lister.selected(RunFilter(workflow=workflow), where)
+        return await self._deleter.prune(retention, workflow, dry_run, filter)
 
     async def audit(self, run_id: str | None, limit: int | None) -> list[AuditEntry]:
         """See `Kernel.audit`."""

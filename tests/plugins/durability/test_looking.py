@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -508,6 +509,33 @@ async def test_prune_keeps_what_has_no_age(kernel: Kernel, world: World, flow: F
     assert [(finding.kind, finding.run_id) for finding in await kernel.check()] == [("corrupt", "b")]
     await kernel.delete("b")
     assert await kernel.runs() == []
+
+
+async def test_prune_compares_a_filter_with_few_runs(
+    kernel: Kernel, world: World, flow: Flow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a million runs that match, it knows those that could be deleted next; and it deletes no others."""
+    asked: list[RunFilter] = []
+    monkeypatch.setattr("cano_durability.inspection.deleting.PAGE", 2)
+    for number in range(7):
+        await kernel.run(flow.flow(), {"x": 0}, run_id=f"{number}")
+        await world.clock.advance(1)
+    backend = world.store(kernel).backend
+    runs, created = backend.runs, [run.created for run in reversed(await kernel.runs())]
+
+    async def noted(filter: RunFilter) -> Any:
+        asked.append(filter)
+        return await runs(filter)
+
+    monkeypatch.setattr(backend, "runs", noted)
+    where = f"status = succeeded and created < {datetime.fromtimestamp(created[4], UTC).isoformat()}"
+    planned = await kernel.prune(Retention(keep_last=1), where=where, dry_run=True)
+    assert await kernel.prune(Retention(keep_last=1), where=where) == planned == ["3", "2", "1", "0"]
+    assert {run.run_id for run in await kernel.runs()} == {"4", "5", "6"}
+    for filter in asked[:-1]:
+        assert filter.created_after is not None
+        assert filter.created_before is not None
+        assert sum(filter.created_after < each < filter.created_before for each in created) <= 2
 
 
 async def test_half_a_lease_keeps_no_run(kernel: Kernel, world: World, flow: Flow) -> None:

@@ -191,6 +191,21 @@ async def test_one_broken_run_does_not_stop_the_others(
     assert messages == ["run b cannot continue: the row is a mess"]
 
 
+async def test_few_errors_are_remembered(
+    kernel: Kernel, world: World, counter: Counter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that meets runs for months that it cannot continue remembers the newest of them."""
+    monkeypatch.setattr("cano_durability.recovery.caretaker.LOGGED", 2)
+    monkeypatch.setattr("cano_durability.recovery.groups.MOST_ODD", -1)
+    flow = await counter.hold(kernel, *"abcde")
+    await kernel.close()
+    other = await world.kernel()
+    world.faults(other).at_call("load", None).fail(RuntimeError("the row is a mess"))
+    assert await other.recover(flow) == []
+    keeper: Any = other.keeper
+    assert len(keeper._caretaker._logged) == 2
+
+
 async def test_leases_are_renewed(kernel: Kernel, world: World, counter: Counter) -> None:
     """A run keeps its lease for as long as its holder is alive, however long a step takes."""
     flow = await counter.hold(kernel, "a")

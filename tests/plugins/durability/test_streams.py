@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,10 +19,13 @@ from cano import (
     SerializationError,
     SizeLimitError,
     SizeLimits,
+    Step,
+    StoreUnavailableError,
     StreamChunk,
     StreamItem,
     TaskConfig,
     Workflow,
+    WorkflowError,
     current_step,
     hookimpl,
     task,
@@ -503,3 +507,32 @@ async def test_a_short_run_in_memory_is_read_to_its_end() -> None:
         handle = await kernel.start(flow_of(emits), {})
         assert await all_of(handle.stream("x")) == [0, 1, 2]
         assert await all_of(handle.stream("x", after=1)) == [1, 2]
+
+
+@pytest.mark.parametrize("parks", [False, True])
+async def test_nothing_is_written_after_an_end_that_could_not_be_stored(
+    world: World, kernel: Kernel, parks: bool
+) -> None:
+    """If the commit that releases the run fails, what an abandoned branch emits is not tried again and again."""
+    steps: list[Step] = []
+
+    async def emits(store: Any) -> Any:
+        steps.append(current_step())
+        current_step().emit("x", 1, flush=True)
+        for call in ("write_stream", "commit"):
+            faults.at_call(call, None).fail(StoreUnavailableError("away"))
+        if parks:
+            return wait_for("go", then="end")
+        raise ValueError("broken")
+
+    faults = world.faults(kernel)
+    handle = await kernel.start(flow_of(emits, TaskConfig.minimal()), {}, run_id="r")
+    await world.clock.advance(10)
+    with pytest.raises((WorkflowError, StoreUnavailableError)):
+        await handle.result()
+    before = faults.calls["write_stream"], faults.calls["commit"]
+    emitter: Any = steps[0].run.emitter
+    emitter.emit(SimpleNamespace(seq=1, branch="left", phase=None, attempt=1, run_id="r"), "x", 2, True)
+    await world.clock.advance(100)
+    assert (faults.calls["write_stream"], faults.calls["commit"]) == before
+    assert "cano emitter" not in {each.get_name() for each in asyncio.all_tasks()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import math
 from contextlib import suppress
 from typing import cast
 
@@ -16,7 +16,7 @@ from cano import (
     SerializationError,
     is_held,
 )
-from cano.engine.ports import Host
+from cano.engine.ports import Host, in_pages
 
 from cano_durability.batches.membership import Children
 from cano_durability.claiming import has_ended
@@ -25,6 +25,7 @@ from cano_durability.families.lineage import announce_end
 from cano_durability.inspection.promises import require
 from cano_durability.patience import despite_cancellation
 from cano_durability.recovery.leases import with_status_at
+from cano_durability.selecting.listing import Lister
 from cano_durability.stored_runs import StoredRuns, is_incomplete
 
 PAGE = 10_000
@@ -37,27 +38,28 @@ GROUP = 1000
 class Deleter:
     """Deletes the stored runs of one kernel. `Kernel` documents the methods."""
 
-    def __init__(self, kernel: Host, stored: StoredRuns) -> None:
+    def __init__(self, kernel: Host, stored: StoredRuns, lister: Lister) -> None:
         self._kernel = kernel
         self._stored = stored
+        self._lister = lister
         self._children = Children(stored)
 
     async def prune(
-        self, retention: Retention, workflow: str | None, dry_run: bool, chosen: Collection[str] | None = None
+        self, retention: Retention, workflow: str | None, dry_run: bool, filter: RunFilter | None = None
     ) -> list[str]:
-        """See `Kernel.prune`. With `chosen`, only these runs are deleted.
+        """See `Kernel.prune`. With `filter`, only runs that match are deleted.
 
         A child is kept with a parent that can continue or be resumed, and needs its result.
         """
         require(self._kernel, "retention")
         if not self._stored.backend.capabilities.prune:
-            return await self._prune_each(retention, workflow, dry_run, chosen)
+            return await self._prune_each(retention, workflow, dry_run, filter)
         backend, found, after = cast(PruningStore, self._stored.backend), list[RunRecord](), None
         gone = set[str]()
         while page := await backend.expired(retention, self._stored.now(), PAGE, after):
             after = page[-1].place
             meant = [run for run in page if _is_meant(run, retention) and workflow in (None, run.workflow)]
-            meant = [run for run in meant if chosen is None or run.run_id in chosen]
+            meant = await self._matching(meant, filter)
             if dry_run:
                 for run in meant:
                     if run.run_id not in gone and await self._could_go(run, gone):
@@ -72,6 +74,19 @@ class Deleter:
             if len(page) < PAGE:
                 break
         return [run.run_id for run in sorted(found, key=lambda run: run.place, reverse=True)]
+
+    async def _matching(self, runs: list[RunRecord], filter: RunFilter | None) -> list[RunRecord]:
+        """Return those of these runs that match a filter. They are sorted by their place; few others are read."""
+        if filter is None or not runs:
+            return runs
+        times = [run.created for run in runs]
+        after, before = math.nextafter(min(times), -math.inf), math.nextafter(max(times), math.inf)
+        part = filter._replace(
+            created_after=after if filter.created_after is None else max(after, filter.created_after),
+            created_before=before if filter.created_before is None else min(before, filter.created_before),
+        )
+        found = {record.run_id async for record in in_pages(self._lister.runs, part) if record.status.finished}
+        return [run for run in runs if run.run_id in found]
 
     async def _prune_group(self, backend: PruningStore, runs: list[RunRecord]) -> list[RunRecord]:
         """Delete expired runs, parents before their children. Return the deleted ones."""
@@ -111,7 +126,7 @@ class Deleter:
             return False
 
     async def _prune_each(
-        self, retention: Retention, workflow: str | None, dry_run: bool, chosen: Collection[str] | None
+        self, retention: Retention, workflow: str | None, dry_run: bool, filter: RunFilter | None
     ) -> list[str]:
         """See `prune`, of a store that is not a `PruningStore`."""
         expired, newer, deleted = set[str](), dict[str, int](), list[str]()
@@ -122,8 +137,11 @@ class Deleter:
             if record.status.finished:
                 count = newer[record.workflow] = newer.get(record.workflow, 0) + 1
                 old = retention.expired(count - 1, self._stored.now() - record.updated)
-                if old and workflow in (None, record.workflow) and (chosen is None or record.run_id in chosen):
+                if old and workflow in (None, record.workflow):
                     expired.add(record.run_id)
+        if filter is not None:
+            found = in_pages(self._lister.runs, filter)
+            expired &= {record.run_id async for record in found if record.status.finished}
         needing = {run.run_id for run in records if run.run_id not in expired and not has_ended(run, resume_ended=True)}
         batches = {run.run_id for run in records if run.run_id in expired and await self._children.begun(run)}
         for record in records:

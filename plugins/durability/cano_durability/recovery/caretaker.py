@@ -35,6 +35,8 @@ from cano_durability.stored_runs import StoredRuns
 
 PAGE = 1000
 """The most runs of a list that is read page by page."""
+LOGGED = 10_000
+"""The most runs that cannot continue whose errors are remembered, so that each is logged once."""
 _log = logging.getLogger("cano")
 
 
@@ -67,7 +69,7 @@ class Caretaker:
         self._claims = GroupClaims(kernel, stored, claimer, self.claims)
         self._backlog: deque[RunRecord] = deque()  # runs to claim one by one that found their group full
         self._refilling = False
-        self._logged: set[tuple[str, str]] = set()
+        self._logged: dict[tuple[str, str], None] = {}  # the newest
         self._changed: set[str | None] = set()  # runs that notifications named, None for any
         self._follower: asyncio.Task[None] | None = None
         self._watching = False
@@ -140,7 +142,8 @@ class Caretaker:
         """Return the running runs whose holder does not live, page by page: most that run are held or ready."""
         found: list[RunRecord] = []
         backend, now = self._stored.backend, self._stored.now()
-        page = RunFilter(status=RunStatus.RUNNING, limit=PAGE if backend.capabilities.pages else None)
+        held = True if backend.capabilities.queues else None  # queued runs, of which there may be many, have no holder
+        page = RunFilter(status=RunStatus.RUNNING, held=held, limit=PAGE if backend.capabilities.pages else None)
         while True:
             records = await backend.runs(page)
             found += [record for record in records if record.holder is not None and not is_held(record, now)]
@@ -292,7 +295,9 @@ class Caretaker:
         if different := isinstance(error, VersionMismatchError):
             key = f"{error.workflow}", "\n".join(error.differences)
         if key not in self._logged:
-            self._logged.add(key)
+            self._logged[key] = None
+            if len(self._logged) > LOGGED:
+                del self._logged[next(iter(self._logged))]
             self.claims.update(refused=1)
             # only this error has lines of its own; any other line break comes from an id or a value
             text = str(error) if different else escaped(safe_str(error))
