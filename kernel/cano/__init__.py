@@ -61,7 +61,7 @@ from cano.late_run import LateRun
 from cano.lazy_names import lazy_names as _lazy_names
 from cano.model.config import TaskConfig
 from cano.model.expect import Expect
-from cano.model.limits import Limit
+from cano.model.limits import Limit, Rate
 from cano.model.node import Node
 from cano.model.result import RunResult
 from cano.model.split import BranchOutcome, BranchStatus, JoinConfig, JoinStrategy, SplitOutcome
@@ -149,7 +149,7 @@ __all__ = [
     "JoinedStore", "JoiningStore", "Kernel", "Key", "KeyNotFoundError", "KeyValueStore", "Lane", "LateRun",
     "LayerContext", "LazyBackend", "Limit", "LimitingStore", "MISSING", "ManagedStore", "MergeConflictError", "Node",
     "NodeError", "NotifyingStore", "Pace", "PermanentStoreError", "PluginError", "PluginInfo", "PluginWarning",
-    "Plugins", "Progress", "PruningStore", "QueueStore", "ReadKey", "Registration", "RemoteError", "Retention",
+    "Plugins", "Progress", "PruningStore", "QueueStore", "Rate", "ReadKey", "Registration", "RemoteError", "Retention",
     "RetryExhaustedError", "RetryStrategy", "RewritingStore", "Run", "RunCancelledError", "RunEvent", "RunExistsError",
     "RunFileError", "RunFilter", "RunHandle", "RunInfo", "RunInterruptedError", "RunListing", "RunNotFoundError",
     "RunPage", "RunRecord", "RunResult", "RunStatus", "RunTimeoutError", "RunView", "SchedulerError", "ScopedStore",

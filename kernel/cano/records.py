@@ -74,8 +74,7 @@ def wait_token(run_id: str, seq: int) -> str:
 class Appended(tuple[Any, ...]):
     """The parts that were appended to a list, oldest first.
 
-    In a store each part is an encoded list of items, and stores keep them as they are. In `Kernel.history` the parts
-    are the items.
+    In a store each part is an encoded list of items, kept as it is. In `Kernel.history` the parts are the items.
     """
 
     __slots__ = ()
@@ -301,6 +300,8 @@ class Standstill(Enum):
     WAITING_FOR_CHILD = "it waits for the end of its child"
     WAITING_FOR_INPUTS = "no process feeds this batch; run it again with the same id and the same inputs"
     WAITING_FOR_LIMIT = "it waits for a slot of a limit"
+    NO_SLOT = "it waits for a slot of a limit that holds for all processes"
+    RATE = "it waits until its rate allows it to begin"
     READY = "its wait is over; recover() or resume() takes it over"
     FAILED = "it failed; resume() tries again from the state that failed"
     CHILD_FAILED = "it failed, and its parent has ended"

@@ -95,6 +95,7 @@ NAMES = [
     "Progress",
     "PruningStore",
     "QueueStore",
+    "Rate",
     "ReadKey",
     "Registration",
     "RemoteError",

@@ -14,10 +14,10 @@ HERE = Path(cano.__file__).parent
 FILES = sorted(path for path in HERE.rglob("*.py") if "testing" not in path.relative_to(HERE).parts)
 
 BUDGETS = {
-    "": 1_901,  # the top floor: hooks, protocols, records, errors, options
+    "": 1_903,  # the top floor: hooks, protocols, records, errors, options
     "data": 587,
-    "model": 869,
-    "engine": 1_743,
+    "model": 904,
+    "engine": 1_788,
     "runtime": 293,
     "concurrency": 718,
     "plugins": 517,
@@ -25,8 +25,8 @@ BUDGETS = {
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
 DURABILITY = {
-    "": 2_341, "batches": 419, "bulk": 141, "carrying": 344, "deploying": 199, "families": 95,
-    "inspection": 730, "lateness": 304,
+    "": 2_353, "admission": 128, "batches": 419, "bulk": 141, "carrying": 344, "deploying": 199, "families": 95,
+    "inspection": 735, "lateness": 304,
     "looking": 144, "outbox": 84, "recovery": 637, "run_files": 404, "sealing": 890, "searching": 142,
     "selecting": 337, "streaming": 691, "transacting": 138, "stores": 76, "submitting": 78,
 }  # fmt: skip
@@ -121,7 +121,7 @@ def test_a_file_can_be_read_at_once() -> None:
 
 BASES = {
     "Task", "Generic", "Protocol", "NamedTuple", "Enum", "Strand", "TypedStore", "StoreView", "KeyValueStore",
-    "StoreBackend", "UserWarning", "list", "tuple", "str", "islice", "ABC", "TypedDict",
+    "StoreBackend", "UserWarning", "Limit", "list", "tuple", "str", "islice", "ABC", "TypedDict",
 }  # fmt: skip
 """What a class of the kernel may inherit from, beside the errors: interfaces, and the few real kinds-of."""
 

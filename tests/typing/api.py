@@ -91,6 +91,7 @@ from cano import (
     Progress,
     PruningStore,
     QueueStore,
+    Rate,
     ReadKey,
     Registration,
     RemoteError,
@@ -343,7 +344,7 @@ assert_type(
     flow.register(State.FETCH, Fetch())
     .register(State.FETCH, Parse(), config=TaskConfig())
     .register(State.FETCH, fetch)
-    .register(State.FETCH, parse, limit=Limit(2, key="customer"))
+    .register(State.FETCH, parse, limit=[Limit(2, key="customer", scope="store", name="pool"), Rate("5/s", burst=1)])
     .register(State.FETCH, configured)
     .register(State.FETCH, ask)
     .register(State.FETCH, plain)

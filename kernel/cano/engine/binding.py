@@ -14,7 +14,7 @@ from cano.checks import time_limit
 from cano.engine.attempts import attempt_until_done
 from cano.engine.calls import Caller, caller, executor_of
 from cano.engine.control import Paused, Refused
-from cano.engine.limiter import Limiter, acquire
+from cano.engine.limiter import acquire, limiters_of
 from cano.engine.step import current_place, keep_step
 from cano.errors import ConfigurationError, TransitionError
 from cano.executors import Executor
@@ -122,7 +122,8 @@ class BoundState:
             self._attach_task(kernel, task, config)
         if registration.limits:
             self.fast = False
-            self.work = _limited([kernel.limiter(limit) for limit in registration.limits], self.work)
+            place = f"{self.plan.name}/{self.name}"
+            self.work = _limited(limiters_of(kernel, registration.limits, place, of_steps=True), self.work)
             self.hot[0] = None
 
     def _attach_task(self, kernel: Host, task: Task[Any] | Callable[[Any], Any], config: TaskConfig) -> None:
@@ -239,7 +240,8 @@ class BoundWorkflow:
         self.start = self.states[flow.start]
         self.types = partial(types_of, flow)
         self.default = flow.default_config or kernel.ask("cano_default_config") or TaskConfig.minimal()
-        self.limiters = [kernel.limiter(limit) for limit in flow.limits]
+        kept = any(limit.scope == "store" for registration in flow.tasks.values() for limit in registration.limits)
+        self.limiters = limiters_of(kernel, flow.limits, flow.name, kept=kept)
         for state, registration in flow.tasks.items():
             if shared := [limit for limit in registration.limits if limit in flow.limits]:
                 message = f"{shared[0]} limits both workflow {flow.name!r} and its state {state}: a run would wait for"
@@ -285,7 +287,7 @@ def _awaits_nothing(function: Any) -> bool:
     return type(code) is CodeType and code.co_flags & CO_COROUTINE > 0 and _YIELD not in code.co_code[::2]
 
 
-def _limited(limiters: list[Limiter], work: Work) -> Work:
+def _limited(limiters: list[Any], work: Work) -> Work:
     """Return a `Work` that acquires a slot of every limit, and then does `work`."""
 
     async def limited(run: Run, bound: BoundState) -> Any:

@@ -8,11 +8,12 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cano.engine.step import current_step, location_of
-from cano.errors import TaskError
+from cano.errors import ConfigurationError, TaskError
 from cano.model.limits import Limit
 from cano.safe_text import safe_repr
 
 if TYPE_CHECKING:
+    from cano.engine.ports import Host
     from cano.engine.run import Run
 
 SHOWN = 3
@@ -78,15 +79,10 @@ class Limiter:
 
     async def acquire(self, run: Run) -> Slot:
         """Wait for a slot and return it. Raises TaskError if the limit's key has no value."""
-        try:
-            value = self.limit.value(run.store)
-            hash(value)
-        except Exception as error:
-            message = f"limit_key {self.limit.key!r} has no hashable value: {safe_repr(error)}"
-            raise TaskError(message, **location_of(current_step())) from error
+        value = _value(self.limit, run)
         with self._lock:
             bucket = self._buckets.setdefault(value, Bucket(value, self.limit.limit))
-            lenders = [slot for caller in _callers(run) for slot in caller.held if slot.bucket is bucket]
+            lenders = [slot for caller in callers(run) for slot in caller.held if slot.bucket is bucket]
             lender = next((slot for slot in lenders if slot.borrower is None and not slot.released), None)
             if lender is not None or bucket.free:
                 return self._grant(bucket, run, lender)
@@ -152,6 +148,69 @@ class Limiter:
             del self._buckets[bucket.value]  # a value that no run uses costs no memory
 
 
+class StoreLimiter:
+    """The limits of a workflow or a state whose slots are in the store. The keeper of runs takes all of them at once.
+
+    Attributes:
+        limits: the limits, by their names in the store.
+        of_steps: whether they limit the steps of a state, not the runs of a workflow.
+    """
+
+    def __init__(self, kernel: Host, limits: Sequence[Limit], place: str, *, of_steps: bool = False) -> None:
+        self._kernel, self.of_steps = kernel, of_steps
+        self.limits = {limit.name or _name_at(limit, place): limit for limit in limits}
+        if len(self.limits) < len(limits):
+            raise ConfigurationError(f"limits of {place!r} would have one name in the store; give them a name= each")
+        self._place = place
+        self._check()
+
+    def _check(self) -> None:
+        """Refuse a store that has no slots, as soon as the kernel has its store."""
+        backend = self._kernel.backend
+        limit = next(iter(self.limits.values()), None)
+        if limit is not None and backend is not None and not backend.capabilities.slots:
+            raise ConfigurationError(
+                f"{limit} of {self._place!r} needs a store with the capability 'slots', which a SlotStore has; the "
+                f"store {self._kernel.store_name} has not"
+            )
+
+    async def acquire(self, run: Run) -> Any:
+        """Wait for all slots, and return what holds them. Raises TaskError if a limit's key has no value."""
+        self._check()
+        values = {name: _value(limit, run) for name, limit in self.limits.items()}
+        return await self._kernel.required_keeper("a limit of the store").take_slots(run, self, values)
+
+    def release(self, slot: Any) -> None:
+        """Return the slots."""
+        self._kernel.required_keeper().give_slots(slot)
+
+
+def limiters_of(
+    kernel: Host, limits: Sequence[Limit], place: str, *, of_steps: bool = False, kept: bool = False
+) -> list[Any]:
+    """Return what acquires the slots of `limits`, in their order. If `kept`, it lets a store keep the run."""
+    shared = [limit for limit in limits if limit.scope == "store"]
+    several: list[Any] = [StoreLimiter(kernel, shared, place, of_steps=of_steps)] if shared or kept else []
+    return several + [kernel.limiter(limit) for limit in limits if limit.scope != "store"]
+
+
+def _name_at(limit: Limit, place: str) -> str:
+    """Return the name in the store of a limit without one: its workflow or state, and its key."""
+    key = getattr(limit.key, "__qualname__", limit.key)
+    return f"{place}{' rate' if limit.interval else ''}{'' if key is None else f' by {key}'}".replace("[", "(")
+
+
+def _value(limit: Limit, run: Run) -> Any:
+    """Return the value whose slots `run` uses. Raises TaskError if there is none."""
+    try:
+        value = limit.value(run.store)
+        hash(value)
+    except Exception as error:
+        message = f"limit_key {limit.key!r} has no hashable value: {safe_repr(error)}"
+        raise TaskError(message, **location_of(current_step())) from error
+    return value
+
+
 def _first(bucket: Bucket, lender: Slot | None) -> Request | None:
     """Return the first request that can have a free slot, or borrow the one of `lender`."""
     return next((request for request in bucket.requests if lender is None or lender in request.lenders), None)
@@ -173,7 +232,7 @@ def _wake(request: Request) -> bool:
     return True
 
 
-def _callers(run: Run) -> Iterator[Run]:
+def callers(run: Run) -> Iterator[Run]:
     """Yield the runs that wait for `run`, the nearest first."""
     caller: Run | None = run
     while caller is not None:
@@ -182,7 +241,7 @@ def _callers(run: Run) -> Iterator[Run]:
             yield caller
 
 
-async def acquire(limiters: Sequence[Limiter], run: Run) -> None:
+async def acquire(limiters: Sequence[Any], run: Run) -> None:
     """Acquire a slot of every limiter, in their order, for `run` to hold until `release`."""
     for limiter in limiters:
         run.held = (*run.held, await limiter.acquire(run))

@@ -6,7 +6,7 @@ Plugins import from here; `cano_bind_state` and `cano_keep_runs` are their hooks
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from cano.data.copying import IMMUTABLE
@@ -16,6 +16,8 @@ from cano.engine.attempts import failed_attempts
 from cano.engine.binding import BoundState, BoundWorkflow, Listener
 from cano.engine.calls import Caller, call_of, enter_step
 from cano.engine.control import Parked, ParkedForChild, Paused, Refused, StoreFailed
+from cano.engine.inputs import Feed, Inputs
+from cano.engine.limiter import callers
 from cano.engine.run import Run
 from cano.engine.step import Detail
 from cano.engine.stopping import lease_lost, refuse_inside
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 
     from cano.bulk import BulkReport, Pace
     from cano.compatibility import CompatReport
-    from cano.engine.limiter import Limiter
+    from cano.engine.limiter import Limiter, StoreLimiter
     from cano.engine.run_view import RunInfo, RunView
     from cano.engine.step import Step
     from cano.errors import WorkflowError
@@ -56,10 +58,10 @@ if TYPE_CHECKING:
 __all__ = [
     "Announcer", "BoundState", "BoundWorkflow", "Caller", "Detail", "Emitter", "Feed", "Host", "IMMUTABLE", "Inputs",
     "Journal", "Listener", "NOTHING", "Notice", "Parked", "ParkedForChild", "Paused", "Refused", "RestorePoint",
-    "RunKeeper", "StoreFailed", "Strand", "Submission", "Work", "call_of", "check_key", "check_type", "child_signal",
-    "declared_keys", "enter_step", "error_text", "failed_attempts", "in_pages", "is_stopped", "lease_lost",
-    "lives", "new_holder", "raised_at", "reap", "refuse_inside", "rendered", "safe_repr", "safe_str", "unpack_key",
-    "wait_token",
+    "RunKeeper", "StoreFailed", "Strand", "Submission", "Work", "call_of", "callers", "check_key", "check_type",
+    "child_signal", "declared_keys", "enter_step", "error_text", "failed_attempts", "in_pages", "is_stopped",
+    "lease_lost", "lives", "new_holder", "raised_at", "reap", "refuse_inside", "rendered", "safe_repr", "safe_str",
+    "unpack_key", "wait_token",
 ]  # fmt: skip
 
 Work: TypeAlias = Callable[[Run, BoundState], Awaitable[Any]]
@@ -238,6 +240,20 @@ class RunKeeper(Protocol):
     async def park(self, run: Run, paused: Paused) -> BoundState:
         """Park the run; or, if its signal or time has already come, return the next state. Raises Parked."""
 
+    async def take_slots(self, run: Run, limiter: StoreLimiter, values: Mapping[str, Any]) -> Any:
+        """Take a slot of each limit, for the value of its key, and return what holds them. Wait until there are.
+
+        `run.waits_for` is set meanwhile; its text names the limits. A run that no store keeps yet is kept from now on.
+
+        Raises:
+            ConfigurationError: the store has no slots, or the run cannot be stored.
+            ConflictError: another holder has claimed the run.
+            TaskError: a value is not a text, a whole number or a bool.
+        """
+
+    def give_slots(self, slots: Any) -> None:
+        """Give back what `take_slots` has returned, in the background; a commit has freed most of it."""
+
     async def settled(self, plan: BoundWorkflow, run_id: str, parent: Step | None = None) -> RunResult:
         """Wait for the run's end, in any process; execute it here if no other process does.
 
@@ -334,39 +350,6 @@ class RunKeeper(Protocol):
     ) -> list[str]: ...
     async def audit(self, run_id: str | None, limit: int | None) -> list[AuditEntry]: ...
     async def prune_audit(self, max_age: float) -> int: ...
-
-
-class Inputs(NamedTuple):
-    """The inputs of a batch that a store keeps, and what is to be done with them.
-
-    Attributes:
-        flow: the workflow that is executed for each.
-        read: returns a new iterator over them.
-        total: their number, if it is known.
-        limit: maximum number of runs at once.
-        wait: the `WaitStrategy` that ends the batch.
-        deliver, progress: called with each run's `BatchOutcome` before it is counted, and the status after it; or None.
-    """
-
-    flow: Workflow[Any]
-    read: Callable[[], AsyncGenerator[Any, None]]
-    total: int | None
-    limit: int
-    wait: Any
-    deliver: Callable[[Any], Awaitable[None]] | None = None
-    progress: Callable[[Any], None] | None = None
-
-
-class Feed(Protocol):
-    """A batch that executes here.
-
-    Attributes:
-        flow: its workflow, a run of which is the batch. Only a process that has the inputs can execute it.
-        error: why it was interrupted, such as an error of the inputs or the store; otherwise None.
-    """
-
-    flow: Workflow[Any]
-    error: BaseException | None
 
 
 class RestorePoint(NamedTuple):

@@ -71,6 +71,7 @@ from cano_durability.streaming.streams import Streams
 from cano_durability.waits import KeptWait
 
 if TYPE_CHECKING:
+    from cano_durability.admission.slots import Admission
     from cano_durability.batches.feeding import Feed
     from cano_durability.transacting.step_transaction import StepTransaction
 
@@ -86,6 +87,7 @@ class Keeper:
         self._kernel = kernel
         self._closed = False
         self._submitting: StoredRuns | None = None
+        self._admission: Admission | None = None
         self.stored = stored = StoredRuns(kernel, kernel.backend)
         self.late = late = LateRuns(kernel, stored)
         stored.parking = late.parking
@@ -321,6 +323,22 @@ class Keeper:
         journal.remember(WAIT, kept.packed())
         await journal.park(run, kept.wait, run.step.seq)
         raise Parked
+
+    async def take_slots(self, run: Run, limiter: Any, values: Mapping[str, Any]) -> Any:
+        """See `RunKeeper.take_slots`."""
+        if self._admission is None:
+            from cano_durability.admission.slots import Admission  # late: few workflows have such limits
+
+            self._admission = Admission(self._kernel, self.stored, self._waiters)
+        if run.journal is None:
+            run.journal = await self.stored.adopt(run)
+            self._caretaker.look_after(run)
+        return await self._admission.take(run, limiter, values)
+
+    def give_slots(self, slots: Any) -> None:
+        """See `RunKeeper.give_slots`."""
+        if self._admission is not None:
+            self._admission.give(slots)
 
     async def signal(
         self, run_id: str, name: str, payload: Any, id: str | None, wait: str | None, connection: Any = None

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cano import ConfigurationError, JoinedStore, StoreTransaction
+from cano import ConfigurationError, HeldSlot, JoinedStore, SlotRequest, StoreTransaction
 from cano.options import Seconds, place_name
 from cano_durability.stores.delegating import LazyDurableBackend
 
@@ -96,6 +96,18 @@ class SqliteBackend(LazyDurableBackend["Engine"]):
             connection: an `sqlite3.Connection`, in the thread of this call, or a connection of aiosqlite.
         """
         return await self._opened().joined(connection)
+
+    async def take_slots(self, request: SlotRequest, now: float, at: float | None = None) -> float:
+        """See `SlotStore.take_slots`."""
+        return await self._opened().take_slots(request, now, at)
+
+    async def give_slots(self, run_id: str, token: int, names: Sequence[str]) -> None:
+        """See `SlotStore.give_slots`."""
+        await self._opened().give_slots(run_id, token, names)
+
+    async def slots(self, names: Sequence[str] | None = None) -> Sequence[HeldSlot]:
+        """See `SlotStore.slots`."""
+        return await self._opened().slots(names)
 
     def attend(self, wanted: bool) -> None:
         """See `NotifyingStore`."""

@@ -13,19 +13,21 @@ from cano import (
     AuditEntry,
     ClaimedRun,
     Commit,
+    HeldSlot,
     Retention,
     RunFilter,
     RunRecord,
     RunStatus,
     Signal,
     Signals,
+    SlotRequest,
     StoreTransaction,
     StreamChunk,
     Transition,
 )
 from cano_msgspec.packing import payload_bytes
 
-from cano_sqlite import attributes, audit, leases, pruning, reading, records, signals, streams
+from cano_sqlite import attributes, audit, leases, pruning, reading, records, signals, slots, streams
 from cano_sqlite.job import Call, Job
 from cano_sqlite.joined import Joined
 from cano_sqlite.journal import Append
@@ -247,6 +249,17 @@ class Engine:
 
     def channels(self, run_id: str) -> Coroutine[Any, Any, Sequence[str]]:
         return self._reader.do(Call(partial(streams.channels, run_id=run_id), run_id))
+
+    # slots
+
+    def take_slots(self, request: SlotRequest, now: float, at: float | None = None) -> Coroutine[Any, Any, float]:
+        return self._writer.do(Call(partial(slots.take, request=request, now=now, at=at), request.run_id))
+
+    def give_slots(self, run_id: str, token: int, names: Sequence[str]) -> Coroutine[Any, Any, None]:
+        return self._writer.do(Call(partial(slots.give, run_id=run_id, token=token, names=tuple(names)), run_id))
+
+    def slots(self, names: Sequence[str] | None = None) -> Coroutine[Any, Any, Sequence[HeldSlot]]:
+        return self._reader.do(Call(partial(slots.listed, names=None if names is None else tuple(names))))
 
     # notifications
 

@@ -22,6 +22,8 @@
   by which lists are sorted.
 - `audit` has the entries of the audit. They stay when their run is deleted.
 - `chunks` has the streams of runs.
+- `slots` has the slots that runs hold of limits of all processes, and the requests that wait for one; `rates` has the
+  next time of each rate. Rows that no longer count are deleted when another run asks.
 
 The column `own` tells the engine's own values and signals from those of users; `runs.awaits_own`, which kind `awaited`
 is. An entry of the journal has both apart in one blob.
@@ -48,7 +50,7 @@ ENDED = "status IN ('cancelled', 'failed', 'succeeded')"
 _SPACE = r"(?>[ \t\n\f\r]|--[^\n]*\n|/\*.*?\*/)+"  # atomic: otherwise each comment of a crafted file doubles the time
 _TRIGGER = re.compile(f"CREATE{_SPACE}(?:TEMP{_SPACE}|TEMPORARY{_SPACE})?TRIGGER\\b", re.IGNORECASE | re.DOTALL)
 _TABLE = re.compile(
-    r"\b(runs|definitions|journal|snapshot|marks|signals|news|audit|attributes|chunks)\b", re.IGNORECASE
+    r"\b(runs|definitions|journal|snapshot|marks|signals|news|audit|attributes|chunks|slots|rates)\b", re.IGNORECASE
 )
 _FOLLOW = """CREATE TRIGGER runs_follow AFTER INSERT ON journal BEGIN
             UPDATE runs SET seq = new.seq, head = new.id, updated = new.at, tail = tail + 1 WHERE id = new.run;
@@ -306,6 +308,22 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE addressed_signals RENAME TO signals",
         "CREATE INDEX signals_waiting ON signals (run_id, name) WHERE consumed = 0",
         "PRAGMA user_version = 15",
+    ),
+    (
+        """CREATE TABLE slots (
+            name TEXT NOT NULL,
+            run_id TEXT NOT NULL,
+            token INTEGER NOT NULL,
+            seq INTEGER,
+            size INTEGER NOT NULL,
+            since REAL NOT NULL,
+            waits INTEGER NOT NULL,
+            lender TEXT,
+            PRIMARY KEY (name, run_id)
+        ) WITHOUT ROWID""",
+        "CREATE TABLE rates (name TEXT PRIMARY KEY, next_at REAL NOT NULL) WITHOUT ROWID",
+        "CREATE INDEX rates_by_time ON rates (next_at)",
+        "PRAGMA user_version = 16",
     ),
 )
 """The statements that migrate a file from each schema version to the next; the first creates the tables."""

@@ -414,10 +414,12 @@ async def test_explain(kernel: Kernel, world: World, flow: Flow) -> None:
         fault.release()
         await world.settle()
 
-    # test_submit.py, test_lent_slots.py, test_remedies.py, test_children.py and test_parked_parents.py have the others
+    # test_submit.py, test_shared_limits.py, test_lent_slots.py, test_remedies.py, test_children.py and
+    # test_parked_parents.py have the others
     assert said.keys() == {*Standstill} - {
         Standstill.WAITING_FOR_LIMIT, Standstill.CHANGED, Standstill.CHILD_FAILED, Standstill.CHILD_CANCELLED,
         Standstill.WAITING_FOR_CHILD, Standstill.WAITING_FOR_INPUTS, Standstill.QUEUED, Standstill.DELAYED,
+        Standstill.NO_SLOT, Standstill.RATE,
     }  # fmt: skip
     with pytest.raises(RunNotFoundError, match="'nobody'"):
         await kernel.explain("nobody")

@@ -18,6 +18,7 @@ from cano import (
 )
 from cano.engine.ports import Host
 
+from cano_durability.admission.explaining import no_slot
 from cano_durability.answers import answer
 from cano_durability.claiming import ended_parent
 from cano_durability.failures import ended_with_parent
@@ -42,7 +43,9 @@ class Explainer:
         """See `Kernel.explain`."""
         if (run := self._kernel.active.get(run_id)) is not None and not await self._is_leaving(run):
             if run.waits_for is not None:
-                return Explanation(Standstill.WAITING_FOR_LIMIT, str(run.waits_for))
+                names, now = getattr(run.waits_for, "names", None), self._stored.now()
+                shared = None if names is None else await no_slot(self._stored.backend, run_id, names, now)
+                return shared or Explanation(Standstill.WAITING_FOR_LIMIT, str(run.waits_for))
             detail = f"in state {state_name(run.state)}" + await self._parked_children(run_id)
             for other in self._kernel.active.values():
                 if other.waits_for is not None and run in (other.parent, other.caller):
@@ -66,6 +69,8 @@ class Explainer:
         """Explain a run. Raises SerializationError or VersionMismatchError if it could not continue in this kernel."""
         stored, run_id, status, wait = self._stored, record.run_id, record.status, record.wait
         if status is RunStatus.RUNNING:
+            if (waits := await no_slot(stored.backend, run_id, None, stored.now())) is not None:
+                return waits
             detail = f"{record.holder}; its lease expires in {duration((record.expires or 0) - stored.now())}"
             counted = self._ended_of_batch(record)
             return Explanation(Standstill.RUNNING_ELSEWHERE, detail + (counted or await self._parked_children(run_id)))

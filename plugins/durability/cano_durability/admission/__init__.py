@@ -1,0 +1,1 @@
+"""Slots of limits that hold over all processes: asking for them, waiting, and giving them back."""
