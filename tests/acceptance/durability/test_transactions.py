@@ -36,10 +36,13 @@ from cano import (
     wait_for,
 )
 from cano_encryption import KEYS_ENV, new_key
+from sqlalchemy import text
 
 from tests.acceptance.durability.shared import ONLY
+from tests.examples.test_readme import blocks
 
 PROGRAM = Path(__file__).with_name("transactions.py")
+PAGE = Path(__file__).parents[3] / "docs" / "transactions.md"
 LEASE = 1.0
 """Seconds of the lease of a process that is stopped."""
 
@@ -516,6 +519,30 @@ async def test_what_sqlite_refuses(bank: Bank) -> None:
         assert kernel.backend is not None
         assert len((await kernel.backend.signals("another")).waiting) == 1
     assert bank.paid == ["lamp"]
+
+
+@pytest.mark.parametrize("url", ["postgres"], indirect=True)
+async def test_a_session_of_sqlalchemy(bank: Bank) -> None:
+    """The function in docs/transactions.md makes one: its rows are committed with the step; a savepoint undoes some."""
+    shown: dict[str, Any] = {}
+    exec(blocks("python", PAGE)[-1], shown)
+
+    async def body(store: Any) -> str:
+        step = current_step()
+        async with step.transaction() as tx, shown["session_on"](tx) as session:
+            await session.execute(text("INSERT INTO payments VALUES (:what)"), {"what": f"lamp {step.attempt}"})
+            async with session.begin_nested() as part:
+                await session.execute(text("INSERT INTO payments VALUES ('chair')"))
+                await part.rollback()
+            await session.commit()
+            await session.rollback()
+        if step.attempt == 1:
+            raise ConnectionError("broken")
+        return "end"
+
+    async with Kernel(store=bank.url) as kernel:
+        assert (await kernel.run(flow_of(body, retry=Now()), run_id="r")).state == "end"
+    assert bank.paid == ["lamp 2"]
 
 
 def test_stopped_past_its_lease(bank: Bank) -> None:
