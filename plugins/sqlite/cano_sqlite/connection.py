@@ -27,12 +27,14 @@ _creating = threading.Lock()
 
 def connect_for_writing(settings: Settings) -> sqlite3.Connection:
     """Return a connection for writing. Create the file and its tables if they are missing."""
-    had_log = os.path.exists(f"{settings.path}-wal")  # before the connection creates one
+    is_whole = os.path.exists(f"{settings.path}-wal")  # before the connection creates one
 
     def prepare(connection: sqlite3.Connection) -> None:
+        nonlocal is_whole
         _check(connection, settings)  # first, since the file may belong to another program
-        if not had_log:
+        if not is_whole:
             check_copy(connection, settings.path)
+            is_whole = True  # what is repeated because of a lock finds the log that it has begun itself
         connection.execute("PRAGMA page_size = 2048")  # of a new file: a step writes two pages
         (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
         if mode != "wal":

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from cano import StoreUnavailableError
 
-_TRIES, _PAUSE = 20, 0.05
+PATIENCE, _PAUSE = 10.0, 0.02
+"""Seconds that another process may take from preparing a new file to creating its tables; and between two looks."""
 
 
 class FileIdentity:
@@ -53,10 +54,13 @@ def check_copy(connection: sqlite3.Connection, path: Path) -> None:
     """
     if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
         return  # a new file
-    for _ in range(_TRIES):  # another process may be creating the tables
-        if connection.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
-            return
+    deadline = time.monotonic() + PATIENCE
+    while connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,):
+        if time.monotonic() >= deadline:
+            break
         time.sleep(_PAUSE)
+    else:
+        return
     raise StoreUnavailableError(
         f"the store {path} cannot be used: it is empty, but was in use, so its -wal file is missing; copy both "
         'files, or use `sqlite3 runs.db ".backup copy.db"`; if it holds no runs, delete it'

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,7 +14,8 @@ from pathlib import Path
 import pytest
 from cano import StoreUnavailableError
 from cano.testing.contract_base import NOW, loaded, new_run, note, step
-from cano_sqlite import SqliteBackend
+from cano_sqlite import SqliteBackend, identity
+from cano_sqlite.schema import migrate
 
 
 def delete(path: Path) -> None:
@@ -70,8 +72,9 @@ async def test_a_file_that_is_put_back(tmp_path: Path) -> None:
     await store.close()
 
 
-async def test_a_copy_without_its_log(tmp_path: Path) -> None:
+async def test_a_copy_without_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A new store's file, copied alone while it is open, is refused: it would open as an empty store."""
+    monkeypatch.setattr(identity, "PATIENCE", 0.1)
     path = tmp_path / "runs.db"
     store = SqliteBackend(path)
     await store.open()
@@ -86,6 +89,29 @@ async def test_a_copy_without_its_log(tmp_path: Path) -> None:
     await again.open()
     assert (await loaded(again)).run_id == "run"
     await again.close()
+
+
+async def test_a_new_file_that_is_locked_while_its_tables_are_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader that locks a new file for a moment only delays its opening: the log is the one that was just begun."""
+    monkeypatch.setattr(identity, "PATIENCE", 0.1)
+    path, busy = tmp_path / "runs.db", [True]
+
+    def locked(connection: sqlite3.Connection, path: Path) -> None:
+        if not busy:
+            return migrate(connection, path)
+        busy.clear()
+        error = sqlite3.OperationalError("database is locked")
+        error.sqlite_errorcode = sqlite3.SQLITE_BUSY
+        raise error
+
+    monkeypatch.setattr("cano_sqlite.connection.migrate", locked)
+    store = SqliteBackend(path)
+    await store.open()
+    await store.create(new_run())
+    await store.close()
+    assert not busy
 
 
 async def test_a_second_store_of_the_process_keeps_its_locks(tmp_path: Path) -> None:
