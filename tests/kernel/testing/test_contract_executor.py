@@ -30,7 +30,7 @@ class Broken:
 
     def __init__(self, executor: Any, lie: Submit) -> None:
         self.executor, self.lie = executor, lie
-        self.abandons = executor.abandons
+        self.abandons, self.reports = executor.abandons, getattr(executor, "reports", False)
         self.seen: dict[bytes, Any] = {}
 
     async def submit(self, call: Call) -> Any:
@@ -118,6 +118,29 @@ async def forgets_changes(self: Any, call: Call) -> Any:
     return answer.replace(b"keys", b"kyes") if isinstance(answer, bytes) else answer
 
 
+async def reports_twice(self: Any, call: Call) -> Any:
+    """Deliver each report two times."""
+    report = call.report
+    return await self.honest(call._replace(report=report and (lambda data: (report(data), report(data)))))
+
+
+async def swaps_reports(self: Any, call: Call) -> Any:
+    """Deliver every second report before the first."""
+    report: Any = call.report
+    kept: list[bytes] = []
+
+    def swap(data: bytes) -> None:
+        kept.append(data)
+        if len(kept) == 2:
+            report(kept.pop())
+            report(kept.pop())
+
+    answer = await self.honest(call._replace(report=report and swap))
+    for data in kept:
+        report(data)
+    return answer
+
+
 IN_THREADS = {
     "test_it_returns_what_the_call_returns", "test_it_raises_what_the_call_raises",
     "test_each_caller_gets_its_own_answer", "test_equal_calls_are_executed_each",
@@ -129,6 +152,7 @@ LIES: dict[str, tuple[Submit, ...]] = {
     "test_it_raises_what_the_call_raises": (swallows,),
     "test_each_caller_gets_its_own_answer": (mixes,),
     "test_equal_calls_are_executed_each": (remembers,),
+    "test_reports_come_before_the_end": (reports_twice, swaps_reports),
     "test_a_cancelled_call_ends_at_once": (shields, keeps_waiting),
     "test_a_call_that_was_cancelled_in_time_never_begins": (shields,),
     "test_a_lost_worker_is_told_and_replaced": (hides_losses,),
