@@ -28,7 +28,7 @@ DURABILITY = {
     "": 2_353, "admission": 128, "batches": 419, "bulk": 141, "carrying": 344, "deploying": 199, "families": 95,
     "inspection": 735, "lateness": 304,
     "looking": 144, "outbox": 84, "recovery": 637, "run_files": 404, "sealing": 890, "searching": 142,
-    "selecting": 337, "streaming": 691, "transacting": 138, "stores": 76, "submitting": 78,
+    "selecting": 337, "streaming": 691, "transacting": 138, "stores": 115, "submitting": 78,
 }  # fmt: skip
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
 

@@ -16,11 +16,13 @@ from cano import (
     AuditEntry,
     ClaimedRun,
     Commit,
+    HeldSlot,
     Retention,
     RunFilter,
     RunRecord,
     Signal,
     Signals,
+    SlotRequest,
     StoreError,
     StoreTransaction,
     StoreUnavailableError,
@@ -29,7 +31,7 @@ from cano import (
 )
 from cano_msgspec.ends import Ends
 
-from cano_postgres import attributes, audit, notices, pruning, reading, signals, streams
+from cano_postgres import attributes, audit, notices, pruning, reading, signals, slots, streams
 from cano_postgres.commits import Append
 from cano_postgres.connection import check_parameters, check_server, connect
 from cano_postgres.failures import passes, translated, unkept, unreachable
@@ -315,6 +317,19 @@ class Engine:
 
     async def ready(self, now: float, workflows: Collection[str] | None = None) -> Sequence[RunRecord]:
         return await self._reader.ask(reading.ready, now, workflows)
+
+    # slots
+
+    async def take_slots(self, request: SlotRequest, now: float, at: float | None = None) -> float:
+        schema = self._settings.schema
+        return await self._reader.ask(slots.take, schema, request, now, at, run_id=request.run_id)
+
+    async def give_slots(self, run_id: str, token: int, names: Sequence[str]) -> None:
+        for waiting in await self._reader.ask(slots.give, run_id, token, names, run_id=run_id):
+            self._ends.add(waiting)
+
+    async def slots(self, names: Sequence[str] | None = None) -> Sequence[HeldSlot]:
+        return await self._reader.ask(slots.listed, names)
 
     # notifications
 

@@ -16,6 +16,8 @@
 - `attributes` has the search attributes of runs, as bytes that keep the order of values, and the time of the creation,
   by which lists are sorted.
 - `chunks` has the streams of runs.
+- `slots` has the slots that runs hold of limits of all processes, and the requests that wait for one; `rates` has the
+  next time of each rate. Rows that no longer count are deleted when another run asks.
 - `joined` has what an open transaction of a user's has stored under provisional run ids. No committed row is in it: see
   `cano_postgres.joined`.
 - `audit` has the entries of the audit. They stay when their run is deleted. `mark` is a random number, as in `journal`.
@@ -315,6 +317,21 @@ MIGRATIONS: tuple[tuple[Step, ...], ...] = (
         """CREATE CONSTRAINT TRIGGER settle AFTER INSERT ON joined DEFERRABLE INITIALLY DEFERRED
         FOR EACH ROW EXECUTE FUNCTION settle()""",
         "ALTER TABLE joined ENABLE ALWAYS TRIGGER settle",
+    ),
+    (
+        """CREATE TABLE slots (
+            name text COLLATE "C" NOT NULL,
+            run_id text COLLATE "C" NOT NULL,
+            token bigint NOT NULL,
+            seq bigint,
+            size bigint NOT NULL,
+            since float8 NOT NULL,
+            waits boolean NOT NULL,
+            lender text COLLATE "C",
+            PRIMARY KEY (name, run_id)
+        )""",
+        'CREATE TABLE rates (name text COLLATE "C" PRIMARY KEY, next_at float8 NOT NULL)',
+        "CREATE INDEX rates_by_time ON rates (next_at)",
     ),
 )
 """The statements and functions that migrate a schema from each version to the next; the first creates the tables."""

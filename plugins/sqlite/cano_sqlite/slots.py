@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import sqlite3
 import time
 from collections.abc import Sequence
-from typing import Any
 
-from cano import HeldSlot, SlotRequest, WantedSlot
+from cano import HeldSlot, SlotRequest
+from cano_durability.stores.deciding import Place, decide
 from cano_msgspec.packing import stale
 
 from cano_sqlite.news import note
 from cano_sqlite.snapshot import fetch
 
-CLOSE_TO = 1e-6
-"""Seconds that a start may be too early: sums of floats are not exact."""
 TOLD = 3
 """The most waiting runs of a limit that are notified of a free slot."""
 
@@ -32,7 +29,7 @@ _END_LOANS = """
     UPDATE slots SET lender = NULL WHERE name = ? AND lender IS NOT NULL AND NOT EXISTS (
         SELECT 1 FROM slots AS own WHERE own.name = slots.name AND own.run_id = slots.lender AND own.waits = 0)"""
 _PLACES = "SELECT run_id, since, waits, lender FROM slots WHERE name = ?"
-_RATE = "SELECT next_at FROM rates WHERE name = ?"
+_RATE = "SELECT name, next_at FROM rates WHERE name = ?"
 _DROP = "DELETE FROM slots WHERE name = ? AND run_id = ?"
 _ADD = "INSERT INTO slots (name, run_id, token, seq, size, since, waits, lender) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _SET_RATE = "INSERT INTO rates VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET next_at = ?2"
@@ -50,57 +47,34 @@ def take(connection: sqlite3.Connection, request: SlotRequest, now: float, at: f
     found = connection.execute(_STANDS, (run_id,)).fetchone()
     if found is None or found[1:] != (token, 1) or seq not in (None, found[0]):
         raise stale(run_id, seq or 0, token, found and found[:2])
-    seconds, blocked, free = 0.0, "", list[tuple[WantedSlot, str | None, float | None]]()
     at = time.time() if at is None else at
-    for each in wanted:
-        places = _current(connection, each.name, request, now)
-        if places.get(run_id, (0.0, 1))[1] == 0:
-            continue
-        lender, wait, next_at = _chances(connection, each, places, request, at)
-        seconds, blocked = max(seconds, wait), blocked or each.name * (wait > 0)
-        free.append((each, lender, next_at))
-    for name, size, _ in wanted if blocked else ():
-        connection.execute(_DROP, (name, run_id))
-        if name == blocked:
+    places = {each.name: _current(connection, each.name, request, now) for each in wanted}
+    rates = {
+        name: next_at for each in wanted if each.interval for name, next_at in fetch(connection, _RATE, (each.name,))
+    }
+    answer = decide(request, places, rates, at)
+    for name, size, _ in wanted:
+        if answer.blocked or name in answer.lenders or name in answer.rates:
+            connection.execute(_DROP, (name, run_id))
+        if name == answer.blocked:
             connection.execute(_ADD, (name, run_id, token, seq, size, since, 1, None))
-    for (name, size, _), lender, next_at in () if blocked else free:
-        connection.execute(_DROP, (name, run_id))
-        if next_at is None:
-            connection.execute(_ADD, (name, run_id, token, seq, size, now, 0, lender))
-        else:
+        elif not answer.blocked and name in answer.lenders:
+            connection.execute(_ADD, (name, run_id, token, seq, size, now, 0, answer.lenders[name]))
+        elif not answer.blocked and name in answer.rates:
             connection.execute(_DROP_RATES, (at,))
-            connection.execute(_SET_RATE, (name, next_at))
-    return seconds
+            connection.execute(_SET_RATE, (name, answer.rates[name]))
+    return answer.seconds
 
 
-def _current(connection: sqlite3.Connection, name: str, request: SlotRequest, now: float) -> dict[str, Any]:
-    """Delete the places of a limit that do not count. Return the others: since, waits and lender by run id."""
+def _current(connection: sqlite3.Connection, name: str, request: SlotRequest, now: float) -> dict[str, Place]:
+    """Delete the places of a limit that do not count, and return the others by run id."""
     run_id = request.run_id
     connection.execute(_FENCE, (name, run_id, now))
     connection.execute(_CLEAN, (name, run_id))
     connection.execute(_KEEP, (request.token, request.seq, name, run_id))
     connection.execute(_END_LOANS, (name,))
-    return {each: rest for each, *rest in fetch(connection, _PLACES, (name,))}
-
-
-def _chances(
-    connection: sqlite3.Connection, wanted: WantedSlot, places: dict[str, Any], request: SlotRequest, at: float
-) -> tuple[str | None, float, float | None]:
-    """Return the lender of a slot, the seconds to wait for one, and a rate's next time after a start; or None."""
-    name, size, interval = wanted
-    mine = request.since, request.run_id
-    others = [(id, *place) for id, place in places.items() if id != request.run_id]
-    ahead = sum(waits and (since, id) < mine for id, since, waits, _ in others)
-    if interval:
-        row = connection.execute(_RATE, (name,)).fetchone()
-        next_at = at if row is None else max(row[0], at)
-        wait = next_at - at + (ahead - size + 1) * interval
-        return None, wait if wait > CLOSE_TO else 0.0, next_at + interval
-    lent = {lender for *_, lender in others}
-    holders = {id for id, _, waits, _ in others if not waits}
-    lender = next((id for id in request.lenders if id in holders and id not in lent), None)
-    used = sum(not waits and lender is None for _, _, waits, lender in others)
-    return lender, 0.0 if lender is not None or used + ahead < size else math.inf, None
+    rows = fetch(connection, _PLACES, (name,))
+    return {each: Place(since, bool(waits), lender) for each, since, waits, lender in rows}
 
 
 def give(connection: sqlite3.Connection, run_id: str, token: int, names: Sequence[str]) -> None:
