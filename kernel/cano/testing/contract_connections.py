@@ -8,10 +8,14 @@ from inspect import isawaitable
 from typing import Any
 
 from cano.errors import ConfigurationError
+from cano.lanes import Lane
 from cano.protocols import StoreBackend
 from cano.records import AuditEntry, RunStatus, Wait
+from cano.run_filter import RunFilter
+from cano.search_attributes import encoded, ranges
 from cano.signals import Signal
 from cano.testing.contract_base import (
+    FLOW,
     LATER,
     NOW,
     Contract,
@@ -97,6 +101,31 @@ class ConnectionClauses(Contract):
             assert sorted(await _actions(store)) == (["signal", "submit"] if store.capabilities.audit else [])
             assert await store.claim("run", "me", NOW, LATER) == 1
             await store.commit(step(1))
+
+    @clause_of_url
+    async def test_a_run_of_a_transaction_is_whole(self, url: str) -> None:
+        """It is found, listed and claimed as a run that was stored without one: by time, attributes and lane."""
+        async with self.user(url) as (store, connection):
+            if store is None:
+                return
+            fields: dict[str, Any] = {"status": RunStatus.PARKED, "wait": Wait("S0", until=LATER)}
+            if store.capabilities.attributes:
+                fields["attributes"] = {"x": encoded(1)}
+            if store.capabilities.queues:
+                fields["lane"] = Lane("a", 3, "k")
+            await store.create(free_run("plain", **fields))
+            await (await store.joined(connection)).create(free_run("joined", **fields))
+            await _done(connection.commit())
+            both = ["joined", "plain"]
+            assert (await loaded(store, "joined"))._replace(run_id="plain") == await loaded(store, "plain")
+            filter = RunFilter(attributes={"x": ranges("=", [encoded(1)])}) if "attributes" in fields else RunFilter()
+            for some in (filter, RunFilter(status=RunStatus.PARKED), RunFilter(workflow="flow")):
+                assert sorted(run.run_id for run in await store.runs(some)) == both
+            assert await store.ready(NOW) == []
+            assert sorted(run.run_id for run in await store.ready(LATER + 1)) == both
+            if store.capabilities.claims:
+                claims = [await store.claim_ready([FLOW], 1, "me", LATER + 1, LATER + 9) for _ in both]
+                assert sorted(each.run_id for some in claims for each in some) == both
 
     @clause_of_url
     async def test_what_a_user_rolls_back_never_was(self, url: str) -> None:

@@ -226,6 +226,17 @@ async def never_rolled_back(store: Any, honest: Callable[..., Any], connection: 
     return await honest(connection)
 
 
+def forgets_fields(joined: Any) -> None:
+    """Store a run without its wait, lane and attributes."""
+    honest = joined.create
+
+    async def create(run: RunRecord, audit: AuditEntry | None = None) -> RunRecord:
+        made: RunRecord = await honest(run._replace(wait=None, lane=None, attributes={}), audit)
+        return made
+
+    joined.create = create
+
+
 MUTANTS: dict[str, tuple[Methods, str]] = {
     "stores runs at once": (
         joining(stores_runs_at_once),
@@ -234,6 +245,7 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
     "stores signals at once": (joining(stores_signals_at_once), "what_a_user_commits_is_there"),
     "audits at once": (joining(audits_at_once), "what_a_user_commits_is_there what_a_user_rolls_back_never_was"),
     "audits what has no effect": (joining(audits_always), "a_transaction_sees_what_it_stores"),
+    "forgets fields of runs": (joining(forgets_fields), "a_run_of_a_transaction_is_whole"),
     "forgets signals": (joining(forgets_signals), "what_a_user_commits_is_there a_users_commit_is_told"),
     "sees only what is committed": (
         joining(reads_what_is_committed),
