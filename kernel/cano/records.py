@@ -136,8 +136,8 @@ class RunRecord(NamedTuple):
         own: the engine's own values by name, beside the data: whatever a key of the data is, it is none of these.
         attributes: encoded search attributes by name, by which stores that promise `attributes` find a new run. Stores
             do not return them: the run has them among the engine's own values.
-        lane: of a submitted run, and of its children, for life: its place in the queues. None for all others, and in
-            stores that do not promise `queues`.
+        lane: of a submitted run, for life: its place in the queues. None for all others, and in stores that do not
+            promise `queues`.
     """
 
     run_id: str

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, Callable, Iterable
 from typing import Any, NamedTuple
 
+from cano.lanes import Lane
+
 
 class Submission(NamedTuple):
     """Runs of one workflow that are to be stored, and not executed here. `Kernel.submit_many` says more.
@@ -15,6 +17,7 @@ class Submission(NamedTuple):
         view_of: returns a view of data.
         delay: seconds before which none begins, or None.
         on_existing: "return", "same-data" or "reject"; None for new ids.
+        lane: the place of each in the queues.
         connection: the user's connection in whose transaction they are stored; None for none.
     """
 
@@ -23,4 +26,5 @@ class Submission(NamedTuple):
     view_of: Callable[[Any], Any]
     delay: float | None
     on_existing: str | None
+    lane: Lane
     connection: Any = None

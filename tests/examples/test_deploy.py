@@ -179,19 +179,23 @@ def test_commands_are_those_of_the_cli(monkeypatch: pytest.MonkeyPatch) -> None:
         parsed(["worker", "shop.py:flow", "--concurency", "20"], environment, monkeypatch)
 
 
-def test_probes_ask_what_workers_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_probes_ask_what_workers_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ports and paths are those at which a worker serves; a worker that drains is not ready, and lives."""
+
+    async def metrics() -> str:
+        return ""
+
     (worker,) = [each for each in containers() if each["args"][0] == "worker"]
     host, port = parsed(worker["args"], {"CANO_STORE": "sqlite:///runs.db"}, monkeypatch).params["health"]
     assert (host, worker["ports"]) == ("0.0.0.0", [{"name": "health", "containerPort": port}])
     assert compose()["services"]["worker"]["expose"] == [str(port)]
     status = {}
     for problem in ("", "draining"):
-        server = HealthServer(lambda problem=problem: problem, lambda: "")  # type: ignore[misc]  # it is bound at once
+        server = HealthServer(lambda problem=problem: problem, metrics)  # type: ignore[misc]  # it is bound at once
         for probe in ("readinessProbe", "livenessProbe"):
             asked = worker[probe]["httpGet"]
             assert asked["port"] == "health"
-            status[probe, problem] = server._page("GET", asked["path"])[0]
+            status[probe, problem] = (await server._page("GET", asked["path"]))[0]
     assert list(status.values()) == [200, 200, 503, 200]
 
 

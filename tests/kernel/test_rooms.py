@@ -14,21 +14,21 @@ HERE = Path(cano.__file__).parent
 FILES = sorted(path for path in HERE.rglob("*.py") if "testing" not in path.relative_to(HERE).parts)
 
 BUDGETS = {
-    "": 1_903,  # the top floor: hooks, protocols, records, errors, options
+    "": 1_907,  # the top floor: hooks, protocols, records, errors, options
     "data": 587,
     "model": 904,
-    "engine": 1_788,
+    "engine": 1_798,
     "runtime": 293,
     "concurrency": 718,
     "plugins": 517,
-    "kernel": 948,
+    "kernel": 1_052,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
 DURABILITY = {
-    "": 2_353, "admission": 128, "batches": 419, "bulk": 141, "carrying": 344, "deploying": 199, "families": 95,
-    "inspection": 735, "lateness": 304,
+    "": 2_366, "admission": 128, "batches": 419, "bulk": 141, "carrying": 344, "deploying": 199, "families": 95,
+    "inspection": 736, "lateness": 304,
     "looking": 144, "outbox": 84, "recovery": 637, "run_files": 404, "sealing": 890, "searching": 142,
-    "selecting": 337, "streaming": 691, "transacting": 138, "stores": 115, "submitting": 78,
+    "selecting": 337, "streaming": 691, "transacting": 138, "stores": 174, "submitting": 88,
 }  # fmt: skip
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""
 

@@ -273,12 +273,7 @@ class RunKeeper(Protocol):
         """
 
     async def info(self, plan: BoundWorkflow, run_id: str) -> RunInfo:
-        """Read the progress of a run that this kernel does not execute.
-
-        Raises:
-            RunNotFoundError: there is no such run.
-            SerializationError: it cannot be read.
-        """
+        """Read the progress of a run that this kernel does not execute. Raises RunNotFoundError, SerializationError."""
 
     def stopped_driving(self, run: Run) -> None:
         """Called when this kernel stops executing a run, because it ended or was parked."""
@@ -308,7 +303,10 @@ class RunKeeper(Protocol):
 
     async def submit(self, plan: BoundWorkflow, asked: Submission) -> int: ...
     async def resume(self, plan: BoundWorkflow, run_id: str, timeout: float | None) -> RunResult: ...
-    async def recover(self, plans: Sequence[BoundWorkflow], concurrency: int | None) -> list[Run]: ...
+    async def recover(
+        self, plans: Sequence[BoundWorkflow], concurrency: int | None, queues: Collection[str] | None
+    ) -> list[Run]: ...
+    async def queue_sizes(self) -> Mapping[str, int]: ...
     async def signal(
         self, run_id: str, name: str, payload: Any, id: str | None, wait: str | None, connection: Any = None
     ) -> bool: ...

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from cano.errors import WorkflowError
+    from cano.lanes import Lane
     from cano.late_run import LateRun
     from cano.records import RunStatus, Wait
 
@@ -73,6 +74,7 @@ class RunView(NamedTuple):
         attributes: its search attributes by name, as they are stored: of an enum's member, the value.
         late: that the run, or its visit of the present state, was found to be late; see `Workflow(expect=…)`.
         as_of: when this was true, in wall-clock seconds.
+        lane: a submitted run's place in the queues: its `queue`, `priority` and `key`; otherwise None.
     """
 
     run_id: str
@@ -100,3 +102,4 @@ class RunView(NamedTuple):
     attributes: Mapping[str, Any]
     late: tuple[LateRun, ...]
     as_of: float
+    lane: Lane | None = None

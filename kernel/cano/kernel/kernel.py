@@ -14,7 +14,18 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, Self, Unpack
 from weakref import WeakValueDictionary, ref
 
-from cano.checks import one_of, positive_seconds, refuse, seconds, switch, text, time_limit, whole, whole_or_none
+from cano.checks import (
+    listed,
+    one_of,
+    positive_seconds,
+    refuse,
+    seconds,
+    switch,
+    text,
+    time_limit,
+    whole,
+    whole_or_none,
+)
 from cano.compatibility import CompatReport
 from cano.data.changes import Changes
 from cano.data.copying import copied
@@ -41,6 +52,7 @@ from cano.executors import Executor
 from cano.kernel.actor import LONGEST, checked_actor, checked_namespace, process_owner
 from cano.kernel.handles import AttachedRun, RunHandle, RunListing
 from cano.kernel.resources import IN_MEMORY, Resources, called
+from cano.lanes import Lane
 from cano.model.limits import Limit
 from cano.model.result import RunResult
 from cano.model.workflow import Workflow
@@ -462,6 +474,9 @@ class Kernel:
         data: Any = None,
         *,
         run_id: str | None = None,
+        queue: str = "default",
+        priority: int = 0,
+        key: str | None = None,
         delay: Duration = None,
         on_existing: str = "same-data",
         connection: Any = None,
@@ -471,9 +486,13 @@ class Kernel:
             await kernel.submit(flow, {"order": 17}, run_id="order-17")
 
         This call does not execute the run. Until a worker begins it, its status is QUEUED. The arguments and errors
-        that are not here are those of `run`.
+        that are not here are those of `run`. What is said of its queue needs a store with `queues`, as those of Cano.
 
         Args:
+            queue: the run's queue, for life. A worker that serves some queues claims only their runs.
+            priority: of runs that have not begun, those with the larger numbers begin first, from -32,000 to 32,000.
+            key: whom to be fair to, such as a tenant: of one priority, one run of each key begins in turn, however
+                many it has. Runs without a key are one more of these.
             delay: seconds, or a timedelta, before which no worker begins the run; until then it is parked.
             on_existing: what to do if the store has a run with this id: "same-data", "return" or "reject", as in `run`.
                 No existing run changes.
@@ -481,11 +500,13 @@ class Kernel:
                 that. The run is stored in its open transaction: it is there if, and as soon as, you commit.
 
         Raises:
-            ConfigurationError: the store does not survive this process, so that no worker could find the run; or the
-                connection is not one to the store's database in which a transaction can be open.
+            ConfigurationError: the store does not survive this process, so that no worker could find the run; it keeps
+                no queues, and another queue, priority or key is given; or the connection is not one to the store's
+                database in which a transaction can be open.
         """
         id = self._new_id() if run_id is None else run_id
-        await self._submit(flow, [data], run_id, lambda _: id, delay, on_existing, connection)
+        lane = Lane.checked(queue, priority, key)
+        await self._submit(flow, [data], run_id, lambda _: id, lane, delay, on_existing, connection)
         return AttachedRun(self, id)
 
     async def submit_many(
@@ -494,6 +515,9 @@ class Kernel:
         rows: Iterable[Any] | AsyncIterable[Any],
         *,
         run_id: str | None = None,
+        queue: str = "default",
+        priority: int = 0,
+        key: str | None = None,
         delay: Duration = None,
         on_existing: str = "same-data",
         connection: Any = None,
@@ -508,13 +532,14 @@ class Kernel:
             rows: an iterable, or an asynchronous one.
             run_id: the first part of the ids: those of `orders` are `orders-1`, `orders-2` and so on. With it, a
                 repeated call submits only the runs that are missing. By default the ids are new.
-            delay, on_existing, connection: as for `submit`, for each run.
+            queue, priority, key, delay, on_existing, connection: as for `submit`, for each run.
         """
 
         def id_of(number: int) -> str:
             return self._new_id() if run_id is None else f"{run_id}-{number}"
 
-        return await self._submit(flow, rows, run_id, id_of, delay, on_existing, connection)
+        lane = Lane.checked(queue, priority, key)
+        return await self._submit(flow, rows, run_id, id_of, lane, delay, on_existing, connection)
 
     async def _submit(
         self,
@@ -522,6 +547,7 @@ class Kernel:
         rows: Iterable[Any] | AsyncIterable[Any],
         run_id: str | None,
         id_of: Callable[[int], str],
+        lane: Lane,
         delay: Duration,
         on_existing: str,
         connection: Any,
@@ -534,7 +560,7 @@ class Kernel:
             refuse("rows", rows, "an iterable of the data of runs")
         existing, view_of = None if run_id is None else on_existing, partial(self._view_of, plan=plan)
         delay = time_limit("delay", delay)
-        return await keeper.submit(plan, Submission(rows, id_of, view_of, delay, existing, connection))
+        return await keeper.submit(plan, Submission(rows, id_of, view_of, delay, existing, lane, connection))
 
     async def orchestrate(self, flow: Workflow[Any], store: Any) -> Any:
         """Execute `flow` on `store` itself, and return the exit state. See `Workflow.orchestrate`."""
@@ -718,7 +744,9 @@ class Kernel:
         keeper = await self._asked(run_id=run_id)
         return await keeper.resume(self.bind(flow), run_id, time_limit("timeout", timeout))
 
-    async def recover(self, *flows: Workflow[Any], concurrency: int | None = None) -> list[RunHandle]:
+    async def recover(
+        self, *flows: Workflow[Any], concurrency: int | None = None, queues: Iterable[str] | None = None
+    ) -> list[RunHandle]:
         """Take over every run of `flows` that can continue and that no process executes. Then watch for more.
 
         These are runs whose process died or closed its kernel, and parked runs whose signal or time has come. A child
@@ -728,6 +756,8 @@ class Kernel:
         Args:
             concurrency: maximum number of them that this kernel executes at once. It takes over the others when these
                 end. None for no limit. A later call for the same workflow replaces it.
+            queues: take over only the runs of these queues, and the children that these are parked for. Runs that were
+                not submitted are in the queue "default". None for all.
 
         Returns:
             A handle for each run that was taken over at once.
@@ -736,8 +766,11 @@ class Kernel:
             ConfigurationError: no workflow is given, or two of them have the same name.
         """
         whole_or_none("concurrency", concurrency, 1)
+        names = None if queues is None else frozenset(Lane.checked(queue).queue for queue in listed("queues", queues))
+        if names == frozenset():
+            refuse("queues", queues, "at least one queue, or None for all")
         keeper = await self.opened_keeper()
-        taken = await keeper.recover([self.bind(flow) for flow in flows], concurrency)
+        taken = await keeper.recover([self.bind(flow) for flow in flows], concurrency, names)
         return [RunHandle(self, run.plan, run) for run in taken]
 
     async def signal(

@@ -43,6 +43,7 @@ CALLS = (
     "next_signal", "signals", "missing_recipients", "ready", "delete", "expired", "delete_finished", "claim_ready",
     "add_audit", "audit", "prune_audit", "history_page", "discard_history", "rewrite", "rewrite_signals", "slots",
     "rewrite_stream", "write_stream", "read_stream", "channels", "count", "attribute_names", "take_slots", "give_slots",
+    "queue_sizes", "queued_before",
 )  # fmt: skip
 """The calls of a store, as `Faults.at_call` names them. "put_signal" means `put_signal_within`, too."""
 
@@ -62,15 +63,12 @@ class Faults:
         """The number of calls of stores, by name."""
 
     def at_call(self, call: str, nth: int | None = 1, *, after: bool = False) -> Fault:
-        """Add a fault at a call of the store, and return it.
+        """Add a fault at a call of the store, and return it. Raises ConfigurationError if there is no such call.
 
         Args:
             call: the call's name, such as "commit".
             nth: the number of the call from now on, counted from 1; None for every call.
             after: whether the store executes the call first, so that only the answer is lost.
-
-        Raises:
-            ConfigurationError: there is no such call.
         """
         if call not in CALLS:
             raise ConfigurationError(f"a store has no call {call!r}; it has: {', '.join(CALLS)}")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 
-from cano import Kernel, Run, RunStatus, Step, hookimpl, state_name
+from cano import Kernel, Run, RunStatus, Step, StoreError, hookimpl, state_name
 
 from cano_cli.records import counted
 from cano_cli.worker_health import counter, gauge
@@ -89,14 +90,18 @@ class WorkerRuns:
                 run.stop(RunStatus.INTERRUPTED)
         await kernel.close(grace)
 
-    def metrics(self, kernel: Kernel, concurrency: int) -> str:
-        """Return the counts in the text format of Prometheus."""
-        claims = kernel.required_keeper().claims()
+    async def metrics(self, kernel: Kernel, concurrency: int) -> str:
+        """Return the counts in the text format of Prometheus. Without an answer of the store, no queue has a size."""
+        keeper, sizes = kernel.required_keeper(), dict[str, int]()
+        with suppress(StoreError):
+            sizes.update(await keeper.queue_sizes())
+        claims = keeper.claims()
         return "".join(
             (
                 gauge("cano_worker_runs_executing", "Runs that this worker executes now.", len(self.executing)),
                 gauge("cano_worker_concurrency", "The most runs that it executes at once.", concurrency),
                 gauge("cano_worker_draining", "1 if it takes no more runs.", int(self.draining)),
+                gauge("cano_worker_queue_runs", "Runs that wait in a queue, up to 10,000.", sizes, "queue"),
                 counter("cano_worker_runs_begun_total", "Runs begun or continued.", self.begun),
                 counter("cano_worker_runs_ended_total", "Runs that left it, by status.", self.ended, "status"),
                 counter("cano_worker_claims_total", "Calls of the store to claim runs.", claims["calls"]),

@@ -120,6 +120,9 @@ def _facts(details: RunDetails, clean: Callable[[Any], Any]) -> Iterator[tuple[s
     status = status_of(record, now).value
     yield "run", word(record.run_id)
     yield "workflow", f"{record.workflow}, version {record.version}"
+    if record.lane is not None:
+        queue, priority, key = record.lane
+        yield "queue", f"{queue}, priority {priority}" + (f", key {key!r}" if key else "")
     if record.parent is not None:
         yield "parent", word(record.parent)
     if view.children:
@@ -174,6 +177,7 @@ def _as_json(details: RunDetails) -> dict[str, Any]:
     return {
         **record_as_json(record._replace(wait=view.wait), details.now),
         "definition": record.fingerprint,
+        "lane": None if record.lane is None else record.lane._asdict(),
         "forked_from": None if view.origin is None else dict(zip(("run_id", "seq"), view.origin, strict=True)),
         "why": {"reason": explanation.reason.name, "text": why},
         "signals": list(view.signals),

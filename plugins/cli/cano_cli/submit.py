@@ -26,6 +26,12 @@ from cano_cli.stores import backend_of, with_store
 @data_option
 @store_option
 @click.option("--id", "run_id", metavar="ID", help="ID of the run. With --many, the IDs are ID-1, ID-2 and so on.")
+@click.option("--queue", default="default", show_default=True, metavar="NAME", help="Queue of the run.")
+@click.option(
+    "--priority", type=int, default=0, show_default=True, metavar="N",
+    help="Runs with larger numbers begin before others of the queue.",
+)  # fmt: skip
+@click.option("--key", metavar="KEY", help="Whom to be fair to, such as a tenant: the runs of each KEY begin in turn.")
 @click.option("--delay", type=duration, metavar=METAVAR, help="Time before which no worker begins the run.")
 @click.option("--many", metavar="FILE", help="Submit one run for each line of FILE, with its JSON object; - is stdin.")
 @json_option
@@ -38,6 +44,9 @@ def submit(
     data: tuple[str, ...],
     store: str | None,
     run_id: str | None,
+    queue: str,
+    priority: int,
+    key: str | None,
     delay: float | None,
     many: str | None,
     as_json: bool,
@@ -54,17 +63,18 @@ def submit(
     """
     settings: Settings = ctx.obj
     initial = read_data(data)
+    options: dict[str, Any] = {"run_id": run_id, "queue": queue, "priority": priority, "key": key, "delay": delay}
     with tracebacks(traceback):
         flow = load_flow(target)
 
         async def submit_one(kernel: Kernel) -> tuple[str, str]:
             backend_of(kernel)
-            submitted: AttachedRun = await kernel.submit(flow, initial if data else None, run_id=run_id, delay=delay)
+            submitted: AttachedRun = await kernel.submit(flow, initial if data else None, **options)
             return submitted.run_id, (await submitted.view()).status.value if as_json else ""
 
         async def submit_many(kernel: Kernel) -> int:
             backend_of(kernel)
-            return await kernel.submit_many(flow, _rows(lines, initial), run_id=run_id, delay=delay)
+            return await kernel.submit_many(flow, _rows(lines, initial), **options)
 
         if many is None:
             found, status = with_store(settings, store, submit_one, new=True)

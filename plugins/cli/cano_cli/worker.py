@@ -57,6 +57,10 @@ def _address(ctx: click.Context, option: click.Parameter, value: str | None) -> 
     help="Execute at most N runs at once.",
 )  # fmt: skip
 @click.option(
+    "--queues", metavar="NAME,...",
+    help="Take only the runs of these queues. Runs that were not submitted are in the queue \"default\".",
+)  # fmt: skip
+@click.option(
     "--grace", type=duration, default="30s", show_default=True, metavar=METAVAR,
     help="Time that steps have to reach their commit after SIGTERM or Ctrl-C.",
 )  # fmt: skip
@@ -74,6 +78,7 @@ def worker(
     store: str | None,
     lease: float,
     concurrency: int,
+    queues: str | None,
     grace: float,
     health: tuple[str, int] | None,
     as_json: bool,
@@ -83,7 +88,8 @@ def worker(
 
     A worker begins the runs that `cano submit` and `kernel.submit` have stored, continues parked runs whose signal or
     time has come, and takes over the runs of dead processes. It claims no more runs than it can execute, and only
-    those of the given workflows. Any number of workers, on any hosts, share a store.
+    those of the given workflows and queues. Runs that have begun come first, then those with larger priorities; of
+    these, one of each key in turn. Any number of workers, on any hosts, share a store.
 
     After SIGTERM or Ctrl-C it claims no more. Each run leaves after the commit of its step, and other workers continue
     it. A second signal ends the process at once, as kill -9 does: no run is lost, and the steps under way begin again.
@@ -105,9 +111,12 @@ def worker(
                 click.echo(text, err=True)
 
         flows = [load_flow(target) for target in targets]
+        limits: dict[str, Any] = {
+            "concurrency": concurrency, "queues": None if queues is None else [*map(str.strip, queues.split(","))]
+        }  # fmt: skip
         options: dict[str, Any] = {"store": url, "lease": lease, "grace": 0, "plugins": [runs]}
         try:
-            asyncio.run(_work(lambda: settings.kernel(**options), runs, flows, concurrency, grace, health, report))
+            asyncio.run(_work(lambda: settings.kernel(**options), runs, flows, limits, grace, health, report))
         except USAGE_ERRORS as error:
             raise usage_error(error) from error
         except CanoError as error:
@@ -122,12 +131,13 @@ async def _work(
     make_kernel: Callable[[], Kernel],
     runs: WorkerRuns,
     flows: list[Workflow[Any]],
-    concurrency: int,
+    limits: dict[str, Any],
     grace: float,
     health: tuple[str, int] | None,
     report: Callable[..., None],
 ) -> None:
     """Execute runs until a signal comes, and leave."""
+    concurrency = limits["concurrency"]
     asyncio.get_running_loop().set_exception_handler(report_unhandled)
     stop = asyncio.Event()
     _stop_at_signals(stop)
@@ -142,8 +152,8 @@ async def _work(
             names, store = [flow.name for flow in flows], kernel.store_name
             most, where = counted(concurrency, "run"), "" if url is None else f"; health: {url}"
             text = f"worker {os.getpid()}: up to {most} of {line(', '.join(names))} in {line(store)}{where}"
-            report(text, event="started", workflows=names, store=store, concurrency=concurrency, health=url)
-            await kernel.recover(*flows, concurrency=concurrency)
+            report(text, event="started", workflows=names, store=store, health=url, **limits)
+            await kernel.recover(*flows, **limits)
             await stop.wait()
             await runs.drain(kernel, grace)
         finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 
 PATIENCE = 5.0
@@ -21,7 +21,7 @@ class HealthServer:
         metrics: returns the metrics in the text format of Prometheus.
     """
 
-    def __init__(self, health: Callable[[], str], metrics: Callable[[], str]) -> None:
+    def __init__(self, health: Callable[[], str], metrics: Callable[[], Awaitable[str]]) -> None:
         self._health = health
         self._metrics = metrics
         self._server: asyncio.Server | None = None
@@ -43,7 +43,7 @@ class HealthServer:
             with suppress(OSError, TimeoutError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
                 head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE)
                 method, target, _ = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ", 2)
-                status, body = self._page(method, target.partition("?")[0])
+                status, body = await self._page(method, target.partition("?")[0])
                 content = body.encode()
                 fields = f"Content-Type: {TEXT}\r\nContent-Length: {len(content)}\r\nConnection: close"
                 writer.write(f"HTTP/1.1 {status} {REASONS[status]}\r\n{fields}\r\n\r\n".encode())
@@ -53,23 +53,31 @@ class HealthServer:
         finally:
             writer.close()
 
-    def _page(self, method: str, path: str) -> tuple[int, str]:
+    async def _page(self, method: str, path: str) -> tuple[int, str]:
         if method not in ("GET", "HEAD"):
             return 405, "only GET is allowed\n"
         if path == "/healthz":
             problem = self._health()
             return (503, f"{problem}\n") if problem else (200, "ok\n")
-        return (200, self._metrics()) if path == "/metrics" else (404, "see /healthz and /metrics\n")
+        return (200, await self._metrics()) if path == "/metrics" else (404, "see /healthz and /metrics\n")
 
 
-def gauge(name: str, help: str, value: int) -> str:
-    """Return a gauge in the text format of Prometheus."""
-    return f"# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n"
+def gauge(name: str, help: str, values: Mapping[str, int] | int, label: str = "") -> str:
+    """Return a gauge in the text format of Prometheus; a mapping has its values by the value of `label`."""
+    return _metric("gauge", name, help, values, label)
 
 
 def counter(name: str, help: str, values: Mapping[str, int] | int, label: str = "") -> str:
-    """Return a counter in the text format of Prometheus; a mapping has its values by the value of `label`."""
+    """Return a counter, as `gauge` does a gauge."""
+    return _metric("counter", name, help, values, label)
+
+
+def _metric(kind: str, name: str, help: str, values: Mapping[str, int] | int, label: str) -> str:
     samples = {name: values} if isinstance(values, int) else {
-        f'{name}{{{label}="{key}"}}': value for key, value in values.items()
+        f'{name}{{{label}="{_escaped(key)}"}}': value for key, value in values.items()
     }  # fmt: skip
-    return f"# HELP {name} {help}\n# TYPE {name} counter\n" + "".join(f"{key} {n}\n" for key, n in samples.items())
+    return f"# HELP {name} {help}\n# TYPE {name} {kind}\n" + "".join(f"{key} {n}\n" for key, n in samples.items())
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"')

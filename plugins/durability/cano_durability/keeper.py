@@ -473,10 +473,20 @@ class Keeper:
                 raise ConflictError(message + f"kernel.run(flow, run_id={run_id!r})", run_id=run_id)
         return run
 
-    async def recover(self, plans: Sequence[BoundWorkflow], concurrency: int | None) -> list[Run]:
+    async def recover(
+        self, plans: Sequence[BoundWorkflow], concurrency: int | None, queues: Collection[str] | None
+    ) -> list[Run]:
         """See `Kernel.recover`."""
         _check_given(plans, "name those whose runs to take over: kernel.recover(flow)")
-        return await self._caretaker.recover(plans, concurrency)
+        if queues is not None:
+            from cano_durability.inspection.promises import require  # late: most kernels serve all queues
+
+            require(self._kernel, "queues")
+        return await self._caretaker.recover(plans, concurrency, queues)
+
+    async def queue_sizes(self) -> Mapping[str, int]:
+        """Return how many runs wait in each queue that this kernel serves. See `Caretaker`."""
+        return await self._caretaker.queue_sizes()
 
     async def cancel(self, run_id: str) -> bool:
         """See `Kernel.cancel`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -193,12 +193,18 @@ class StoredRuns:
             raise
 
     async def claim_ready(
-        self, store: ClaimingStore, definitions: Sequence[tuple[str, str, str]], limit: int, skip: Sequence[str]
+        self,
+        store: ClaimingStore,
+        definitions: Sequence[tuple[str, str, str]],
+        limit: int,
+        skip: Sequence[str],
+        queues: Collection[str] | None,
     ) -> Sequence[ClaimedRun]:
-        """Claim runs of these definitions that are ready. See `ClaimingStore.claim_ready`."""
+        """Claim runs of these definitions and queues that are ready. See `QueueStore.claim_ready`."""
         now, expires = self.now(), self.unique_now() + self.lease
         try:
-            return await store.claim_ready(definitions, limit, self.holder, now, expires, skip)
+            more = () if queues is None else (queues,)
+            return await store.claim_ready(definitions, limit, self.holder, now, expires, skip, *more)
         except BaseException:
             await self._let_all_go(expires)
             raise

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cano import AttributeRange, RunFilter, RunRecord, RunStatus
+from cano_durability.stores.lanes import statuses_of
 
 from cano_sqlite import reading
 from cano_sqlite.snapshot import fetch
@@ -146,7 +147,7 @@ def runs(connection: sqlite3.Connection, filter: RunFilter) -> Sequence[RunRecor
     if found is None:
         return []
     question, wanted = reading.question(filter, found.condition, found.also, found.lately)
-    return [reading.listed_row(row) for row in fetch(connection, question, {**wanted, **found.values})]
+    return reading.listed_by_status(connection, filter, question, {**wanted, **found.values})
 
 
 def count(connection: sqlite3.Connection, filter: RunFilter) -> int:
@@ -155,8 +156,11 @@ def count(connection: sqlite3.Connection, filter: RunFilter) -> int:
     if found is None:
         return 0
     question, wanted = counting(filter, found)
-    (number,) = connection.execute(question, {**wanted, **found.values}).fetchone()
-    return int(number)
+    values = {**wanted, **found.values}
+    numbers = [
+        connection.execute(question, {**values, "status": status}).fetchone()[0] for status in statuses_of(filter)
+    ]
+    return sum(numbers) if filter.limit is None else min(sum(numbers), max(filter.limit, 0))
 
 
 def counting(filter: RunFilter, found: Search) -> tuple[str, dict[str, Any]]:

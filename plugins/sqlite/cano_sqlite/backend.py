@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cano import ConfigurationError, HeldSlot, JoinedStore, SlotRequest, StoreTransaction
+from cano import ConfigurationError, HeldSlot, JoinedStore, RunRecord, SlotRequest, StoreTransaction
 from cano.options import Seconds, place_name
 from cano_durability.stores.delegating import LazyDurableBackend
 
@@ -108,6 +108,14 @@ class SqliteBackend(LazyDurableBackend["Engine"]):
     async def slots(self, names: Sequence[str] | None = None) -> Sequence[HeldSlot]:
         """See `SlotStore.slots`."""
         return await self._opened().slots(names)
+
+    async def queue_sizes(self, definitions: Sequence[tuple[str, str, str]], most: int) -> Mapping[str, int]:
+        """See `QueueStore.queue_sizes`."""
+        return await self._opened().queue_sizes(definitions, most)
+
+    async def queued_before(self, run: RunRecord, most: int) -> tuple[int, int]:
+        """See `QueueStore.queued_before`."""
+        return await self._opened().queued_before(run, most)
 
     def attend(self, wanted: bool) -> None:
         """See `NotifyingStore`."""

@@ -25,9 +25,10 @@ from cano import (
     StreamChunk,
     Transition,
 )
+from cano_durability.stores.lanes import Turns
 from cano_msgspec.packing import payload_bytes
 
-from cano_sqlite import attributes, audit, leases, pruning, reading, records, signals, slots, streams
+from cano_sqlite import attributes, audit, leases, pruning, queues, reading, records, signals, slots, streams
 from cano_sqlite.job import Call, Job
 from cano_sqlite.joined import Joined
 from cano_sqlite.journal import Append
@@ -53,6 +54,7 @@ class Engine:
         self.capabilities = CAPABILITIES._replace(strict=settings.strict)
         self._settings = settings
         self._tails = Tails(settings.snapshot_every)
+        self._turns = Turns()
         writer = Writer(settings, self._tails)
         self._writer = Worker("cano-sqlite writer", writer, closed)
         self._shortcut = Shortcut(self._writer, writer, self._tails)
@@ -122,10 +124,11 @@ class Engine:
         now: float,
         expires: float,
         skip: Sequence[str] = (),
+        queues: Collection[str] | None = None,
     ) -> Coroutine[Any, Any, Sequence[ClaimedRun]]:
         work = partial(
             leases.claim_ready, definitions=tuple(definitions), limit=limit, holder=holder, now=now, expires=expires,
-            skip=tuple(skip), tails=self._tails,
+            skip=tuple(skip), queues=None if queues is None else tuple(queues), tails=self._tails, turns=self._turns,
         )  # fmt: skip
         return self._writer.do(Call(work))
 
@@ -230,6 +233,14 @@ class Engine:
     def ready(self, now: float, workflows: Collection[str] | None = None) -> Coroutine[Any, Any, Sequence[RunRecord]]:
         names = None if workflows is None else tuple(workflows)
         return self._reader.do(Call(partial(reading.ready, now=now, workflows=names)))
+
+    def queue_sizes(
+        self, definitions: Sequence[tuple[str, str, str]], most: int
+    ) -> Coroutine[Any, Any, Mapping[str, int]]:
+        return self._reader.do(Call(partial(queues.sizes, definitions=tuple(definitions), most=most)))
+
+    def queued_before(self, run: RunRecord, most: int) -> Coroutine[Any, Any, tuple[int, int]]:
+        return self._reader.do(Call(partial(queues.before, run=run, most=most)))
 
     # streams
 

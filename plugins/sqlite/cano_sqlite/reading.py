@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from cano import RunFilter, RunRecord, RunStatus, SerializationError, Transition
+from cano import Lane, RunFilter, RunRecord, RunStatus, SerializationError, Transition
+from cano_durability.stores.lanes import STATUSES, merged, statuses_of
 from cano_msgspec.packing import unpacked_record, unreadable, unreadable_record
 
+from cano_sqlite import queues
 from cano_sqlite.schema import ENDED
 from cano_sqlite.snapshot import Place, fetch, lines, next_mark, read_data
 
@@ -23,7 +25,8 @@ _TYPES: tuple[Any, ...] = (str, str, str, str, (str, _NONE), float, float, str, 
 _COLUMNS = """
     SELECT runs.id, runs.head, runs.folded, runs.run_id, definitions.workflow, definitions.version,
         definitions.fingerprint, runs.parent, runs.created, runs.updated, runs.status, runs.seq, runs.holder,
-        runs.expires, runs.token, journal.run, journal.seq, journal.status, journal.state, journal.extra """
+        runs.expires, runs.token, journal.run, journal.seq, journal.status, journal.state, journal.extra,
+        runs.queue, runs.priority, runs.key """
 _JOURNAL = " LEFT JOIN journal ON journal.id = runs.head "
 _RECORDS = _COLUMNS + "FROM runs" + _JOURNAL + "LEFT JOIN definitions ON definitions.run = runs.id "
 _BY_ID = _RECORDS + "WHERE runs.run_id = ?"
@@ -49,10 +52,14 @@ MORE = {
     "created_before": "{created} < :created_before",
     "updated_after": "runs.updated > :updated_after",
     "updated_before": "runs.updated < :updated_before",
+    "held": "(runs.holder IS NOT NULL) = :held",
 }
 """The conditions of the fields of a filter that choose no index; `created` bounds the part that is read of any."""
 # SQLite's statistics do not know that most runs have ended
-UNFINISHED = "runs INDEXED BY runs_by_status WHERE runs.status IN ('running', 'parked', 'interrupted')"
+UNFINISHED = (
+    "runs INDEXED BY runs_by_status"
+    " WHERE runs.status IN ('running', 'parked', 'interrupted', 'enqueued', 'delayed', 'due')"
+)
 
 
 @cache
@@ -129,7 +136,21 @@ def load(connection: sqlite3.Connection, run_id: str) -> RunRecord | None:
 
 def runs(connection: sqlite3.Connection, filter: RunFilter) -> Sequence[RunRecord]:
     """Return the runs that match a filter that needs no `search`, without data."""
-    return [listed_row(row) for row in fetch(connection, *question(filter))]
+    text, values = question(filter)
+    return listed_by_status(connection, filter, text, values)
+
+
+def listed_by_status(
+    connection: sqlite3.Connection, filter: RunFilter, text: str, values: Mapping[str, Any]
+) -> list[RunRecord]:
+    """Return the runs of a list, of each status in the rows that the filter means."""
+    return merged(
+        filter,
+        [
+            [listed_row(row) for row in fetch(connection, text, {**values, "status": status})]
+            for status in statuses_of(filter)
+        ],
+    )
 
 
 def ended(filter: RunFilter) -> str | None:
@@ -180,10 +201,12 @@ def listed(connection: sqlite3.Connection, where: str) -> list[RunRecord]:
 
 def ready(connection: sqlite3.Connection, now: float, workflows: Sequence[str] | None) -> Sequence[RunRecord]:
     """Return the runs, of these workflows or of all, that a kernel can claim and resume, without data."""
-    if workflows is None:
-        return [listed_row(row) for row in fetch(connection, READY, {"now": now})]
-    wanted = {"now": now, "workflows": json.dumps(workflows)}
-    return [listed_row(row) for row in fetch(connection, READY_OF_WORKFLOWS, wanted)]
+    text, wanted = READY if workflows is None else READY_OF_WORKFLOWS, {"now": now, "workflows": json.dumps(workflows)}
+    rows = fetch(connection, text, wanted)
+    if ids := queues.listed(connection, now, workflows):
+        some = f"{_RECORDS}WHERE runs.id IN (SELECT value FROM json_each(?))"
+        rows += [row for row in fetch(connection, some, (json.dumps(ids),)) if workflows is None or row[4] in workflows]
+    return [listed_row(row) for row in rows]
 
 
 def history(connection: sqlite3.Connection, run_id: str, after: int | None, limit: int | None) -> Sequence[Transition]:
@@ -218,17 +241,19 @@ def _transitions(connection: sqlite3.Connection, run_id: str, run: int, until: i
 
 def _record(row: tuple[Any, ...], data: dict[str, bytes], own: dict[str, bytes]) -> RunRecord:
     """Return the run in a row of `_RECORDS`. Raise SerializationError if the row is corrupt."""
-    run, _, _, run_id, *columns, owner, line_seq, line_status, state, extra = row
+    run, _, _, run_id, *columns, owner, line_seq, line_status, state, extra, queue, priority, key = row
     workflow, version, fingerprint, parent, created, updated, status, seq, holder, expires, token = columns
     right = all(isinstance(value, type) for value, type in zip((run_id, *columns), _TYPES, strict=True))
-    if not right or status not in _STATUSES:
+    lane = None if queue is None else Lane(queue, priority, key)
+    right = right and (lane is None or [*map(type, lane)] == [str, int, str])
+    if not right or status not in STATUSES:
         raise unreadable(_text(run_id), "its row is corrupt")
-    if (owner, line_seq, line_status) != (run, seq, status) or not isinstance(state, str):
+    if (owner, line_seq, line_status) != (run, seq, STATUSES[status].value) or not isinstance(state, str):
         raise unreadable(run_id, "its row and the newest entry of its journal differ")
     return unpacked_record(
         run_id, extra, workflow=workflow, version=version, fingerprint=fingerprint, state=state, seq=seq,
-        status=_STATUSES[status], data=data, parent=parent, created=created, updated=updated, holder=holder,
-        expires=expires, token=token, own=own,
+        status=STATUSES[status], data=data, parent=parent, created=created, updated=updated, holder=holder,
+        expires=expires, token=token, own=own, lane=lane,
     )  # fmt: skip
 
 
@@ -238,7 +263,7 @@ def listed_row(row: tuple[Any, ...]) -> RunRecord:
         return _record(row, _NO_DATA, _NO_DATA)
     except SerializationError as error:
         run_id, workflow = _text(row[3]), _text(row[4])
-        status = _STATUSES.get(row[10], RunStatus.INTERRUPTED)
+        status = STATUSES.get(row[10], RunStatus.INTERRUPTED)
         created = row[8] if isinstance(row[8], float) else 0.0
         return unreadable_record(run_id, workflow, status, error, created=created)
 

@@ -16,6 +16,9 @@
   `addressee` is the seq of the wait that it answers, or ANY: ids are unique for each.
 - `runs.wake` is the time from which a parked run can continue: the end of its wait, or DUE once its signal has come. So
   one index finds the runs that are ready, however many are parked and however many signals no run awaits.
+- `runs.queue`, `priority` and `key` are those of a submitted run, otherwise null; `class` is the number of its
+  definition and queue. While it waits there its `status` is `enqueued`; with a delay `delayed` until the time `due`,
+  then `due`. A claim sets the run's own status, so it leaves the index of its queue.
 - `news` has the last runs that were released or deleted, NULL for any run: what no other table shows to those who look
   for changes.
 - `attributes` has the search attributes of runs, as bytes that keep the order of values, and the time of the creation,
@@ -324,6 +327,16 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE rates (name TEXT PRIMARY KEY, next_at REAL NOT NULL) WITHOUT ROWID",
         "CREATE INDEX rates_by_time ON rates (next_at)",
         "PRAGMA user_version = 16",
+    ),
+    (
+        "ALTER TABLE runs ADD COLUMN queue TEXT",
+        "ALTER TABLE runs ADD COLUMN priority INTEGER",
+        "ALTER TABLE runs ADD COLUMN key TEXT",
+        "ALTER TABLE runs ADD COLUMN class INTEGER",
+        "ALTER TABLE runs ADD COLUMN due REAL",
+        "CREATE INDEX runs_queued ON runs (class, priority DESC, key, id) WHERE status IN ('enqueued', 'due')",
+        "CREATE INDEX runs_delayed ON runs (due) WHERE status = 'delayed'",
+        "PRAGMA user_version = 17",
     ),
 )
 """The statements that migrate a file from each schema version to the next; the first creates the tables."""

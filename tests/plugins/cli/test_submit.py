@@ -27,7 +27,8 @@ def test_a_submitted_run_is_not_executed(cano: Cano, project: Path) -> None:
     assert "waits for a worker" in cano("runs").stdout
     assert json.loads(cano("show", "r1", "--json").stdout)["status"] == "queued"
     assert cano("explain", "r1").stdout == (
-        "it waits for a worker: 0 runs of workflow shop queued before it; to begin it: cano worker MODULE:FLOW\n"
+        "it waits for a worker: in queue default; 0 runs of its lane or a larger priority before it; "
+        "to begin it: cano worker MODULE:FLOW\n"
     )
     assert cano("check").exit_code == 0
     assert cano("delete", "r1").exit_code == 1
@@ -45,6 +46,29 @@ def test_submitting_again(cano: Cano) -> None:
     assert (other.exit_code, other.stdout) == (2, "")
     assert "it began with other data" in other.stderr
     assert cano("submit", "nowhere").exit_code == 2
+
+
+def test_a_queue(cano: Cano, start: Start) -> None:
+    """A run's place in the queues is shown; a worker of one queue executes its runs only, by priority."""
+    for run_id, queue, priority in (("r1", "slow", "1"), ("r2", "mail", "1"), ("r3", "mail", "2")):
+        cano("submit", "shop", "--id", run_id, "--queue", queue, "--priority", priority, "--key", "x")
+    assert "queue:     mail, priority 2, key 'x'\n" in cano("show", "r3").stdout
+    lane = {"queue": "mail", "priority": 1, "key": "x"}
+    assert json.loads(cano("show", "r2", "--json").stdout)["lane"] == lane
+    assert cano("submit", "shop", "--queue", "a,b").exit_code == 2
+    assert cano("worker", "shop", "--queues", "a,,b").exit_code == 2
+    process = start("worker", "shop", "--queues", "mail, other", "--concurrency", "1", "--json")
+    assert process.stdout is not None
+    assert json.loads(process.stdout.readline())["queues"] == ["mail", "other"]
+
+    def ended() -> list[str]:
+        return [run["run_id"] for run in json.loads(cano("runs", "--status", "succeeded", "--json").stdout)]
+
+    while len(ended()) < 2:
+        pass
+    process.send_signal(signal.SIGTERM)
+    assert json.loads(process.communicate()[0])["begun"] == 2
+    assert sorted(ended()) == ["r2", "r3"]
 
 
 def test_a_delay(cano: Cano) -> None:
@@ -101,7 +125,7 @@ def test_a_worker_prints_json(start: Start) -> None:
 
     assert first == {
         "pid": process.pid, "event": "started", "workflows": ["shop"], "store": first["store"], "concurrency": 3,
-        "health": None,
+        "queues": None, "health": None,
     }  # fmt: skip
     ended = {"failed": 0, "succeeded": 0, "cancelled": 0, "parked": 0, "interrupted": 0}
     assert json.loads(last) == {"pid": process.pid, "event": "ended", "begun": 0, "ended": ended, "cut_off": 0}

@@ -120,7 +120,10 @@ async def test_explain_says_how_many_are_queued_before(world: World, kernel: Ker
         await kernel.submit(one, run_id=run_id)
     await kernel.run(flow, run_id="a")
     found = await kernel.explain("d")
-    assert (found.reason, found.detail) == (Standstill.QUEUED, "1 run of workflow work queued before it")
+    assert (found.reason, found.detail) == (
+        Standstill.QUEUED,
+        "in queue default; 1 run of its lane or a larger priority before it",
+    )
 
 
 async def test_queued_and_delayed_runs_can_be_cancelled(world: World, kernel: Kernel) -> None:

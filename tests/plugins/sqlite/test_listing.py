@@ -22,7 +22,7 @@ VALUES = {
     "now": NOW, "workflow": "flow 1", "status": "failed", "parent": "p", "limit": 9, "before": NOW, "age": 9,
     "created": NOW, "run_id": "1", "keep": 9, "newest": NOW, "newest_id": "1", "until": 9, "after": 3,
     "mark": 9, "first": 9, "seq": 1, "run": 1, "state": "A", "created_after": NOW - 9, "created_before": NOW,
-    "workflows": '["flow 1"]', "updated_after": NOW - 9, "updated_before": NOW,
+    "workflows": '["flow 1"]', "updated_after": NOW - 9, "updated_before": NOW, "held": True,
 }  # fmt: skip
 
 OF_ROWS = (
@@ -43,7 +43,7 @@ _FILL = (
     """
     INSERT INTO runs SELECT n, n, CASE n % 10 WHEN 0 THEN n / 100 END, n, n, CASE n % 2 WHEN 1 THEN 'parked' ELSE
         'succeeded' END, 0, n, 0, 1, NULL, NULL, 0, CASE n % 2 WHEN 1 THEN 9e9 END,
-        CASE n % 2 WHEN 1 THEN 'go' END, 0""",
+        CASE n % 2 WHEN 1 THEN 'go' END, 0, NULL, NULL, NULL, NULL, NULL""",
     "INSERT INTO definitions SELECT n, 'flow ' || (n % 10), '1', 'f1', n",
     "INSERT INTO signals (run_id, signal_id, name) SELECT n, '1', 'other'",
     """INSERT INTO attributes

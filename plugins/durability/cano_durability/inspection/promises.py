@@ -12,6 +12,7 @@ _LACKS = {
     "attributes": "keeps no search attributes, so no run can be found by them",
     "orders": "lists the newest runs first only, since no index of it has another order",
     "connections": "stores nothing in transactions of other connections",
+    "queues": "keeps one queue of submitted runs, without priorities and keys",
     "audit": "keeps no audit, so it does not know who acted on its runs",
 }
 

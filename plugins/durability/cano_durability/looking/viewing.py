@@ -74,7 +74,7 @@ class Viewer:
             tuple(child.run_id for child in children), _readable(lambda: stored.origin(run_id, record.own)),
             None if limit is None else limit[1], record.created, record.updated, record.holder if held else None,
             record.expires if held else None, progress_of(self._kernel, stored, record),
-            attributes or {}, tuple(lateness_of(stored.values, record).found(record.status)), stored.now(),
+            attributes or {}, tuple(lateness_of(stored.values, record).found(record.status)), stored.now(), record.lane,
         )  # fmt: skip
 
     def _decoded(self, record: RunRecord) -> tuple[Mapping[str, Any], dict[str, str]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter, deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 from cano import (
     AuditEntry,
@@ -33,6 +34,8 @@ from cano_durability.recovery.waiting import Waiters
 from cano_durability.recovery.watchlist import Watchlist
 from cano_durability.stored_runs import StoredRuns
 
+COUNTED = 10_000
+"""The most runs that are counted in a queue."""
 PAGE = 1000
 """The most runs of a list that is read page by page."""
 LOGGED = 10_000
@@ -122,9 +125,11 @@ class Caretaker:
 
     # taking over
 
-    async def recover(self, plans: Sequence[BoundWorkflow], concurrency: int | None) -> list[Run]:
+    async def recover(
+        self, plans: Sequence[BoundWorkflow], concurrency: int | None, queues: Collection[str] | None
+    ) -> list[Run]:
         """See `RunKeeper.recover`."""
-        group = Group(plans, concurrency)
+        group = Group(plans, concurrency, queues)
         group.more = self._claims.possible
         async with self._turn():  # whatever is notified meanwhile, this takes over all that is ready
             for plan in plans:
@@ -188,7 +193,7 @@ class Caretaker:
         taken: list[Run] = []
         some: list[RunRecord] = []
         for record in records:
-            if record not in self._watchlist and await self._plan_of_child(record) is None:
+            if not self._is_ours(record) and await self._plan_of_child(record) is None:
                 continue
             if not self._group(record.workflow).reserve(record.run_id):
                 self._backlog.append(record)
@@ -198,6 +203,25 @@ class Caretaker:
                 taken += await self._take_over_some(some)
                 some = []
         return taken + await self._take_over_some(some)
+
+    def _is_ours(self, record: RunRecord) -> bool:
+        """Return whether this kernel takes over that run by itself: for its workflow and queue, or as it parked it."""
+        return record in self._watchlist and self._serves(record)
+
+    def _serves(self, record: RunRecord) -> bool:
+        """Return whether this kernel takes over runs of that workflow and queue, or parked that run itself."""
+        return record.run_id in self._watchlist.parked or self._group(record.workflow).serves(record)
+
+    async def queue_sizes(self) -> Mapping[str, int]:
+        """Return how many runs wait in each queue that `recover` serves, up to `COUNTED`; none without `queues`."""
+        found, groups = Counter[str](), set(self._groups.values())
+        store: Any = self._stored.backend
+        if not store.capabilities.queues:
+            return found
+        for group in groups:
+            sizes = await store.queue_sizes(sorted(group.definitions), COUNTED)
+            found.update({name: size for name, size in sizes.items() if group.queues is None or name in group.queues})
+        return found
 
     async def _take_over_some(self, records: Iterable[RunRecord]) -> list[Run]:
         runs = await asyncio.gather(*map(self._take_over_one, records))
@@ -225,7 +249,7 @@ class Caretaker:
         parent = await self._stored.backend.load(record.parent)
         if parent is None or parent.wait is None or parent.wait.child != record.run_id:
             return None
-        plan = self._stored.plan_of(parent.workflow) if parent in self._watchlist else await self._plan_of_child(parent)
+        plan = self._stored.plan_of(parent.workflow) if self._is_ours(parent) else await self._plan_of_child(parent)
         task = None if plan is None else only_waits(plan, parent.state)
         if task is None or task.flow.name != record.workflow:
             return None
@@ -284,7 +308,7 @@ class Caretaker:
                 self._watchlist.parked.pop(run_id, None)
             elif await self._canceller.request(run_id):
                 await self._canceller.cancel_unheld(record)
-            elif self._group(record.workflow).reserve(run_id):
+            elif self._serves(record) and self._group(record.workflow).reserve(run_id):
                 await self._take_over_one(record)
         except Exception as error:  # noqa: BLE001  # no caller waits for this
             self._log_once(run_id, error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import TypeAlias
 
 from cano import ClaimedRun, ClaimingStore, Run, RunRecord
@@ -29,14 +29,18 @@ class Group:
 
     Attributes:
         plans: the workflows, by name.
+        queues: the queues whose runs are taken over; None for all.
         definitions: name, version and fingerprint of the definitions of which runs are claimed: those of the workflows,
             and older ones that these cover.
         taken: the runs.
         more: whether the last claim found as many runs as it asked for, so that there may be more.
     """
 
-    def __init__(self, plans: Iterable[BoundWorkflow] = (), limit: int | None = None) -> None:
+    def __init__(
+        self, plans: Iterable[BoundWorkflow] = (), limit: int | None = None, queues: Collection[str] | None = None
+    ) -> None:
         self._limit = limit
+        self.queues = queues
         self._claiming = 0
         self.plans = {plan.name: plan for plan in plans}
         self.definitions = {(plan.name, plan.version, plan.fingerprint) for plan in self.plans.values()}
@@ -47,6 +51,10 @@ class Group:
     def places(self) -> int | None:
         """The number of runs that can still be taken over; None if there is no limit."""
         return None if self._limit is None else max(self._limit - len(self.taken) - self._claiming, 0)
+
+    def serves(self, record: RunRecord) -> bool:
+        """Return whether runs of that queue are taken over."""
+        return self.queues is None or record.queue in self.queues
 
     def reserve(self, run_id: str) -> bool:
         """Take a place for a run, and return whether there was one."""
@@ -103,8 +111,9 @@ class GroupClaims:
             ready.add(record.run_id)
             free = record.holder is None and record.run_id not in self._odd and self.possible
             if plan is not None and free and versions.covers(plan, record):
-                group.more = True
-                group.definitions.add((record.workflow, record.version, record.fingerprint))
+                if group.serves(record):
+                    group.more = True
+                    group.definitions.add((record.workflow, record.version, record.fingerprint))
             elif plan is not None and (refusal := versions.refusal(plan, record)) is not None:
                 log(record.run_id, refusal)
             elif not versions.is_refused(record):
@@ -132,14 +141,16 @@ class GroupClaims:
             try:
                 with self._stored.holding:
                     since, definitions = self._stored.elapsed(), sorted(group.definitions)
-                    claimed = await self._stored.claim_ready(self._store, definitions, most, [*leaving, *self._odd])
+                    skip = [*leaving, *self._odd]
+                    claimed = await self._stored.claim_ready(self._store, definitions, most, skip, group.queues)
                     group.claimed([each.run_id for each in claimed])
                     self._counts.update(calls=1, runs=len(claimed))
                     work = [self._continue(group, each, since, log) for each in claimed]
                     taken += [run for run in await asyncio.gather(*work) if run is not None]
             finally:
                 group.claimed(())
-            group.more = len(claimed) == most
+            # a store may return fewer runs of queues than there are
+            group.more = len(claimed) == most or any(_is_new(each) for each in claimed)
         return taken
 
     async def _continue(self, group: Group, claimed: ClaimedRun, since: float, log: Log) -> Run | None:
@@ -156,6 +167,11 @@ class GroupClaims:
         if run is not None:
             self._kernel.drive(run)
         return run
+
+
+def _is_new(claimed: ClaimedRun) -> bool:
+    """Return whether a run comes out of a queue."""
+    return claimed.token == 1 and claimed.record is not None and claimed.record.lane is not None
 
 
 def _is_leaving(run: Run) -> bool:

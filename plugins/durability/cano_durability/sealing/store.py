@@ -604,7 +604,7 @@ OPTIONAL = {
     name: _delegated(name)
     for name in (
         "watch", "watch_streams", "channels", "delete_finished", "add_audit", "audit", "prune_audit", "attribute_names",
-        "take_slots", "give_slots", "slots",
+        "take_slots", "give_slots", "slots", "queue_sizes", "queued_before",
     )
 }  # fmt: skip
 """The methods of stores that not all have. A sealed store has those of the store that it seals."""

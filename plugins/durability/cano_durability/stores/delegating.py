@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol, TypeVar
 
 from cano import (
@@ -52,9 +52,11 @@ class LazyDurableBackend(LazyBackend[DurableT]):
         now: float,
         expires: float,
         skip: Sequence[str] = (),
+        queues: Collection[str] | None = None,
     ) -> Sequence[ClaimedRun]:
-        """See `ClaimingStore.claim_ready`."""
-        return await self._opened().claim_ready(definitions, limit, holder, now, expires, skip)
+        """See `QueueStore.claim_ready`."""
+        more = () if queues is None else (queues,)
+        return await self._opened().claim_ready(definitions, limit, holder, now, expires, skip, *more)
 
     async def expired(
         self, retention: Retention, now: float, limit: int, after: tuple[float, str] | None = None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from cano import RunFilter, RunRecord, RunStatus, StoreBackend, is_queued
+from typing import cast
+
+from cano import Lane, QueueStore, RunFilter, RunRecord, RunStatus, StoreBackend, is_queued
 
 COUNTED = 100
 """The most queued runs that an explanation counts."""
@@ -15,7 +17,13 @@ def is_delayed(record: RunRecord) -> bool:
 
 
 async def queued_before(backend: StoreBackend, record: RunRecord) -> str:
-    """Return how many runs of its workflow were queued before a queued run, in words; "" if that takes long."""
+    """Return the place of a queued run in its queue, and how many come before it, in words; "" if that takes long."""
+    if backend.capabilities.queues:
+        queue, priority, key = record.lane or Lane()
+        counts = await cast(QueueStore, backend).queued_before(record, COUNTED)
+        number, more = sum(counts), " or more" if COUNTED in counts else ""
+        its = f"in queue {queue}" + (f", priority {priority}" if priority else "") + (f", key {key!r}" if key else "")
+        return f"{its}; {number}{more} run{'' if number == 1 else 's'} of its lane or a larger priority before it"
     if not backend.capabilities.filters:
         return ""
     older = RunFilter(record.workflow, RunStatus.RUNNING, limit=COUNTED + 1, created_before=record.created)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from typing import Any
 
-from cano import ConfigurationError, RunRecord, RunStatus, StoreView, Wait
+from cano import ConfigurationError, Lane, RunRecord, RunStatus, StoreView, Wait
 from cano.engine.ports import BoundWorkflow, Host, Submission
 
 from cano_durability.identity import Identity
@@ -24,6 +24,9 @@ class Submitter:
 
     def __init__(self, kernel: Host, stored: StoredRuns, plan: BoundWorkflow, asked: Submission) -> None:
         require(kernel, "durable")
+        if asked.lane != Lane():
+            require(kernel, "queues")
+        self._lane = asked.lane if stored.backend.capabilities.queues else None
         stored.register(plan)
         self._kernel = kernel
         self._stored = stored
@@ -68,7 +71,7 @@ class Submitter:
 
     def _unheld(self, record: RunRecord) -> RunRecord:
         """Return the record of a new run without a holder; with a delay, it is parked until then."""
-        record = record._replace(holder=None, expires=None, token=0)
+        record = record._replace(holder=None, expires=None, token=0, lane=self._lane)
         if self._asked.delay is None:
             return record
         wait = Wait(record.state, until=record.created + self._asked.delay)
