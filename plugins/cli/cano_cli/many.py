@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TextIO
 import click
 from cano import ConcurrentWorkflow, WaitStrategy, Workflow
 
-from cano_cli.batch import ERRORS_SHOWN, Batch, Counts
+from cano_cli.batch import Batch, Counts
 from cano_cli.errors import FAILED, STOPPED, usage_error
 from cano_cli.execution import report_unhandled
 from cano_cli.failure import failure_of
@@ -129,5 +129,5 @@ def show_summary(batch: Counts, ended_by: str | None, duration: float | None, *,
         click.echo(err=err)
         rows = [[str(number), " ".join(message.split()), place] for number, message, place in sorted(batch.failures)]
         show(["line", "error", "at"], rows, err=err)
-    if batch.failed > ERRORS_SHOWN:
-        click.echo(f"and {batch.failed - ERRORS_SHOWN} more", err=err)
+        if batch.failed > len(rows):
+            click.echo(f"and {batch.failed - len(rows)} more", err=err)

@@ -57,13 +57,13 @@ def runs(
 
     FILTER is one or more conditions, joined by `and`. The fields are workflow, status, state, error and parent,
     compared by =, != or in (..., ...); and created and updated, compared by <, <=, > or >= with a time such as 2h ago,
-    1d12h ago, 2026-11-30, or 2026-11-30T09:00, which is local; later is greater. `error` is the class of a failed
-    run's error, or of its cause.
+    1d12h ago, yesterday, today, 2026-11-30, or 2026-11-30T09:00, which are local, and a day is its beginning; later is
+    greater. `error` is the class of a failed run's error, or of its cause.
     Search attributes are compared by all of these signs. Quote a value that has spaces.
 
     To sort runs by their end, give a status, such as --status failed --order=-updated.
 
-    Example: cano runs --where "tenant = acme and status = failed and updated > 24h ago"
+    Example: cano runs --where "tenant = acme and status = failed and updated > yesterday"
     """
     settings: Settings = ctx.obj
     if count:

@@ -7,11 +7,21 @@ import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
-from cano import Kernel, LateRun, RunNotFoundError, RunRecord, RunStatus, SerializationError, TransientStoreError, Wait
+from cano import (
+    ConfigurationError,
+    Kernel,
+    LateRun,
+    RunNotFoundError,
+    RunRecord,
+    RunStatus,
+    SerializationError,
+    TransientStoreError,
+    Wait,
+)
 
 from cano_cli.completing import workflow_names
 from cano_cli.durations import METAVAR, duration
-from cano_cli.errors import one_line
+from cano_cli.errors import CliError, one_line
 from cano_cli.hints import word
 from cano_cli.jsonable import dumps
 from cano_cli.records import detail_of, late_as_json, record_as_json, status_of
@@ -125,7 +135,12 @@ async def look(
         known: what the last look has read; this one reads only what has changed, and drops what is no longer shown.
     """
     statuses = RunStatus.INTERRUPTED, RunStatus.FAILED, RunStatus.RUNNING, RunStatus.PARKED, RunStatus.QUEUED
-    lists = [await kernel.runs(workflow=workflow, where=where, status=status, limit=MOST + 1) for status in statuses]
+    try:
+        lists = [await kernel.runs(workflow=workflow, where=where, status=each, limit=MOST + 1) for each in statuses]
+    except ConfigurationError as error:
+        if "both status= and where=" not in str(error):
+            raise
+        raise CliError("`cano top` shows runs by their status; leave the status out of --where") from error
     now, before = kernel.clock.time(), {} if known is None else dict(known)
     found = Look(now, {kind: [] for kind in KINDS}, frozenset(), {})
     for kind, records in zip(KINDS, lists, strict=True):

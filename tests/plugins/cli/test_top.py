@@ -66,6 +66,9 @@ def test_once(cano: Cano) -> None:
     assert {kind: [run["run_id"] for run in found[kind]] for kind in KINDS} == {
         "late": ["stopped"], "failed": ["failed"], "running": [], "parked": [], "queued": ["waits"],
     }  # fmt: skip
+    assert cano("top", "--where", "state = take").stdout.splitlines()[1].split()[:2] == ["queued", "waits"]
+    refused = cano("top", "--where", "state = take and status = failed")
+    assert (refused.exit_code, "leave the status out of --where" in refused.stderr) == (2, True)
     assert cano("top", "--workflow", "none").stdout.endswith(
         "0 late, 0 failed, 0 running, 0 parked, 0 queued\nno such runs\n"
     )

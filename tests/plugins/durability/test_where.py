@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -12,6 +12,12 @@ from cano_durability.selecting.where import parsed
 
 NOW = 1_800_000_000.0
 HOUR = 3600.0
+
+
+def midnight(days: int) -> float:
+    """When the day began, so many days ago, in local time."""
+    day = datetime.fromtimestamp(NOW) - timedelta(days)
+    return datetime(day.year, day.month, day.day).astimezone().timestamp()
 
 
 @pytest.mark.parametrize(
@@ -41,6 +47,10 @@ HOUR = 3600.0
             },
         ),
         ("status in (failed)", {"others": (("status", Condition("in", (RunStatus.FAILED,))),)}),
+        (
+            "updated > Yesterday and updated < today",
+            {"updated_after": midnight(1), "updated_before": midnight(0)},
+        ),
         ("created > 2026-11-30 08:00", {"created_after": datetime(2026, 11, 30, 8).astimezone().timestamp()}),
     ],
 )
@@ -72,7 +82,7 @@ def test_a_filter_is_read(text: str, fields: dict[str, Any]) -> None:
         ("state in (", 10, "write a list in parentheses"),
         ("status in (failed, parkd)", 19, r"there is no such status \(did you mean 'parked'\?\)"),
         ("state = (A)", 8, "quote a value that has signs"),
-        ("updated > soon", 10, "write a time as 2h ago, 1d12h ago, 2026-11-30, or 2026-11-30T09:00"),
+        ("updated > soon", 10, "write a time as 2h ago, 1d12h ago, yesterday, 2026-11-30, or 2026-11-30T09:00"),
         ("updated > 2 moons ago", 10, "write a time as 2h ago"),
         ("updated > 0001-01-01", 10, "write a time as 2h ago"),
         ("status = and state = A", 9, "a value is missing"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, time, timedelta
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ _AGO = re.compile(r"((?:\d+(?:\.\d+)?\s*[a-z]+\s*)+)ago")
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]+)")
 _UNITS = {"w": 604_800.0, "d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0}
 _LONG = {"week": "w", "day": "d", "hour": "h", "minute": "m", "min": "m", "second": "s", "sec": "s"}
+_DAYS = {"today": 0, "yesterday": 1}
 _STATUSES = {status.value: status for status in RunStatus}
 _TEXTS = "workflow", "status", "state", "error", "parent"
 _TIMES = "created", "updated"
@@ -57,7 +58,8 @@ def parsed(text: str, now: float) -> dict[str, Any]:
     A condition is a field, an operator and a value; `and` joins them. `workflow`, `status`, `state`, `error`, `parent`
     and search attributes are compared by `=`, `!=` and `in (…, …)`, attributes also by `<`, `<=`, `>` and `>=`;
     `created` and `updated` by these four, with a time such as `2h ago`, `1d12h ago` or `2026-11-30T09:00`, which is
-    local without an offset. A value with spaces or signs is quoted.
+    local without an offset; `today` and `yesterday` are the local midnights at which these days begin. A value with
+    spaces or signs is quoted.
 
     Args:
         text: the text.
@@ -119,7 +121,7 @@ def _condition(
     if name in _TIMES:
         when = _time(" ".join(token.value for token in values), now)
         if when is None:
-            raise wrong(values[0], "write a time as 2h ago, 1d12h ago, 2026-11-30, or 2026-11-30T09:00")
+            raise wrong(values[0], "write a time as 2h ago, 1d12h ago, yesterday, 2026-11-30, or 2026-11-30T09:00")
         least = {"<=": math.inf, ">=": -math.inf}.get(sign.text)  # the bounds are not included
         return name, Condition(sign.text, when if least is None else math.nextafter(when, least))
     if sign.text.lower() == "in":
@@ -171,6 +173,8 @@ def _time(text: str, now: float) -> float | None:
         if all(unit in _UNITS for _, unit in parts):
             return now - sum(count * _UNITS[unit] for count, unit in parts)
         return None
+    if lower in _DAYS:
+        return (datetime.combine(datetime.fromtimestamp(now), time()) - timedelta(_DAYS[lower])).timestamp()
     try:
         return datetime.fromisoformat(text.strip().upper()).astimezone().timestamp()
     except (ValueError, OverflowError, OSError):
