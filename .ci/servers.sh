@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the servers that tests start by themselves, where they are missing and this is Debian and root.
+# Installs the servers and programs that tests start by themselves, where they are missing and this is Debian and root.
 # Nothing of them is left running. Elsewhere it only says what is missing: the tests that need it then fail in CI.
 set -eu
 
@@ -8,6 +8,7 @@ for bin in /usr/lib/postgresql/*/bin/postgres; do
     [ -x "$bin" ] || command -v postgres >/dev/null || missing=postgresql
 done
 command -v redis-server >/dev/null || missing="$missing redis-server"
+command -v dot >/dev/null || missing="$missing graphviz"
 [ -n "$missing" ] || exit 0
 
 if ! command -v apt-get >/dev/null || [ "$(id -u)" -ne 0 ]; then

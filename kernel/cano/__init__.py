@@ -64,7 +64,7 @@ from cano.model.expect import Expect
 from cano.model.limits import Limit, Rate
 from cano.model.node import Node
 from cano.model.result import RunResult
-from cano.model.split import BranchOutcome, BranchStatus, JoinConfig, JoinStrategy, SplitOutcome
+from cano.model.split import BranchOutcome, BranchStatus, JoinConfig, JoinStrategy, SplitOutcome, SplitTask
 from cano.model.task import FunctionTask, Task, task
 from cano.model.waiting import sleep_until, wait_for
 from cano.model.workflow import Registration, Workflow, state_name
@@ -154,14 +154,14 @@ __all__ = [
     "RunFileError", "RunFilter", "RunHandle", "RunInfo", "RunInterruptedError", "RunListing", "RunNotFoundError",
     "RunPage", "RunRecord", "RunResult", "RunStatus", "RunTimeoutError", "RunView", "SchedulerError", "ScopedStore",
     "SerializationError", "Signal", "SignalKey", "Signals", "SizeLimitError", "SizeLimits", "SlotRequest", "SlotStore",
-    "SplitOutcome", "Standstill", "Step", "StepKilledError", "StepTimeoutError", "StoreBackend", "StoreError",
-    "StoreTransaction", "StoreUnavailableError", "StoreView", "StreamChunk", "StreamItem", "StreamingStore",
-    "SubWorkflow", "Success", "SystemClock", "Task", "TaskConfig", "TaskError", "Timer", "Transaction",
-    "TransactionalStore", "TransientStoreError", "Transition", "TransitionError", "TypeMismatchError", "TypedStore",
-    "ValidationError", "VersionMismatchError", "Wait", "WaitStrategy", "WantedSlot", "WorkerLostError", "Workflow",
-    "WorkflowError", "WorkflowResult", "apply_changes", "current_step", "current_wait", "default_kernel", "derived_id",
-    "edges", "hookimpl", "hookspec", "is_held", "is_queued", "isolate", "not_a_list", "read_history", "read_ready",
-    "sleep_until", "state_name", "task", "undeclared", "wait_for",
+    "SplitOutcome", "SplitTask", "Standstill", "Step", "StepKilledError", "StepTimeoutError", "StoreBackend",
+    "StoreError", "StoreTransaction", "StoreUnavailableError", "StoreView", "StreamChunk", "StreamItem",
+    "StreamingStore", "SubWorkflow", "Success", "SystemClock", "Task", "TaskConfig", "TaskError", "Timer",
+    "Transaction", "TransactionalStore", "TransientStoreError", "Transition", "TransitionError", "TypeMismatchError",
+    "TypedStore", "ValidationError", "VersionMismatchError", "Wait", "WaitStrategy", "WantedSlot", "WorkerLostError",
+    "Workflow", "WorkflowError", "WorkflowResult", "apply_changes", "current_step", "current_wait", "default_kernel",
+    "derived_id", "edges", "hookimpl", "hookspec", "is_held", "is_queued", "isolate", "not_a_list", "read_history",
+    "read_ready", "sleep_until", "state_name", "task", "undeclared", "wait_for",
 ]  # fmt: skip
 
 # These names need asyncio, which takes longer to import than all of the above, so they are imported on first use.

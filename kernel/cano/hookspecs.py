@@ -8,6 +8,7 @@ point of the group `cano`. There are three kinds of hook; their names begin with
                                          keep_runs
                when it binds a workflow  bind_state, bind_call, default_config, retry_strategy,
                                          watch_lateness
+               when it is drawn          draw
     collected  when a kernel starts      add_hookspecs, stores, kernel_started
                when it stops             kernel_stopping
                by the command line       commands
@@ -32,12 +33,15 @@ import pluggy
 if TYPE_CHECKING:
     from cano.engine.ports import BoundState, BoundWorkflow, Caller, Host, RunKeeper, Work
     from cano.engine.run import Run
+    from cano.engine.run_view import RunView
     from cano.engine.step import Step
     from cano.executors import Executor
     from cano.kernel.kernel import Kernel
     from cano.late_run import LateRun
     from cano.model.config import TaskConfig
+    from cano.model.workflow import Workflow
     from cano.protocols import Capabilities, Codec, CodecLayer, ContextLayer, RetryStrategy, StoreBackend
+    from cano.records import Transition
 
 HOOK_NAMESPACE = "cano"
 API_VERSION = 2
@@ -221,6 +225,22 @@ def cano_watch_lateness(plan: BoundWorkflow, kernel: Host) -> Any:
     Args:
         plan: the bound workflow.
         kernel: the kernel that binds it.
+    """
+
+
+@hookspec(firstresult=True)
+def cano_draw(
+    flow: Workflow[Any], run: RunView | None, history: Sequence[Transition], around: str | None
+) -> str | None:
+    """Return a workflow as SVG. cano-drawing answers it.
+
+    Called by `Workflow.svg`, and for the picture in a notebook. The workflow need not be valid, nor bound.
+
+    Args:
+        flow: the workflow.
+        run: a run of it, which is drawn over it, or None.
+        history: what is known of that run's history, oldest first.
+        around: the name of the state around which a large workflow is drawn; None leaves it to the plugin.
     """
 
 

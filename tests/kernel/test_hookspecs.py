@@ -46,6 +46,7 @@ from cano import (
 )
 from cano.engine import ports
 from cano.engine.ports import BoundState, BoundWorkflow, Caller, Host, RunKeeper, Work
+from cano.model import drawing
 from cano.plugins.loading import Plugins
 from cano.testing import VirtualClock
 from cano_cli.commands import add_plugin_commands
@@ -278,6 +279,12 @@ class Everything:
     def cano_watch_lateness(self, plan: BoundWorkflow, kernel: Host) -> Any:
         """Note it, and leave it to others."""
         self.note("cano_watch_lateness", plan)
+
+    @hookimpl
+    def cano_draw(self, flow: Workflow[Any], run: Any, history: Sequence[Any], around: str | None) -> str:
+        """Note it."""
+        self.note("cano_draw", (flow, run, history, around))
+        return "<svg/>"
 
     @hookimpl
     def cano_run_started(self, run: Run) -> None:
@@ -525,6 +532,20 @@ async def test_without_a_plugin_that_finds_late_runs_the_bind_fails() -> None:
         Kernel(discover=False, block=["durability"]).bind(flow)
 
 
+def draw(plugin: Everything) -> None:
+    """A picture of a workflow."""
+    flow = Workflow(State.WORK, name="w")
+    kernel = Kernel(plugins=[plugin], discover=False)
+    assert drawing.svg(kernel, flow, None, (), "WORK") == "<svg/>"
+    assert plugin.notes["cano_draw"] == (flow, None, (), "WORK")
+    assert drawing.mimebundle(kernel, flow)["image/svg+xml"] == "<svg/>"
+
+
+def test_a_plugin_draws() -> None:
+    """A picture of a workflow is the answer of a plugin."""
+    draw(Everything())
+
+
 async def test_no_hook_is_dead() -> None:
     """Every hook of the file is called by something."""
     plugin = Everything()
@@ -534,6 +555,7 @@ async def test_no_hook_is_dead() -> None:
     add_commands(plugin)
     await ask_for_another_store(plugin)
     await be_late(plugin)
+    draw(plugin)
 
     assert plugin.heard == set(SPECS)
 

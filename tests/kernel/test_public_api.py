@@ -131,6 +131,7 @@ NAMES = [
     "SlotRequest",
     "SlotStore",
     "SplitOutcome",
+    "SplitTask",
     "Standstill",
     "Step",
     "StepKilledError",

@@ -14,13 +14,13 @@ HERE = Path(cano.__file__).parent
 FILES = sorted(path for path in HERE.rglob("*.py") if "testing" not in path.relative_to(HERE).parts)
 
 BUDGETS = {
-    "": 1_907,  # the top floor: hooks, protocols, records, errors, options
+    "": 1_912,  # the top floor: hooks, protocols, records, errors, options
     "data": 587,
-    "model": 904,
+    "model": 934,
     "engine": 1_798,
     "runtime": 293,
     "concurrency": 718,
-    "plugins": 517,
+    "plugins": 518,
     "kernel": 1_052,
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""

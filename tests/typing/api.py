@@ -127,6 +127,7 @@ from cano import (
     SlotRequest,
     SlotStore,
     SplitOutcome,
+    SplitTask,
     Standstill,
     Step,
     StepKilledError,
@@ -524,7 +525,8 @@ def outcomes() -> None:
     """What the state after a split finds."""
     outcome: SplitOutcome = current_step().outcome
     branches: tuple[BranchOutcome, ...] = outcome.branches
-    print(branches, outcome.count(BranchStatus.OK), outcome.results)
+    split: Task[Any] = SplitTask([], JoinConfig(JoinStrategy.all(), State.DONE))
+    print(branches, split.name, outcome.count(BranchStatus.OK), outcome.results)
 
 
 def errors() -> list[type[CanoError]]:

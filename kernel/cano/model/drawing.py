@@ -1,17 +1,20 @@
-"""Diagrams of workflows, in Mermaid."""
+"""Diagrams of workflows: in Mermaid, and in SVG by a plugin."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
+from cano.errors import ConfigurationError
 from cano.model.validation import outgoing
 from cano.model.workflow import state_name
 from cano.safe_text import escaped
 
 if TYPE_CHECKING:
+    from cano.engine.run_view import RunView
     from cano.model.workflow import Workflow
+    from cano.records import Transition
 
 
 def edges(flow: Workflow[Any]) -> Iterator[tuple[Any, Any]]:
@@ -39,6 +42,35 @@ def mermaid(flow: Workflow[Any]) -> str:
     lines += [f"    {ids[state]} --> [*]" for state in flow.exit_states]
     lines += [f"    note right of {ids[state]} : any state may follow" for state in undeclared(flow)]
     return "\n".join(lines) + "\n"
+
+
+class Asks(Protocol):
+    """A kernel, as far as drawing needs it."""
+
+    def inactive(self, plugin: str) -> str | None:
+        """Return why a plugin is not active."""
+
+    def ask(self, hook: str, **arguments: Any) -> Any:
+        """Return the first answer of a plugin to a hook."""
+
+
+def svg(
+    kernel: Asks, flow: Workflow[Any], run: RunView | None, history: Sequence[Transition], around: str | None
+) -> str:
+    """Return the SVG of a plugin. Raises ConfigurationError if there is none."""
+    reason = kernel.inactive("drawing")
+    drawn: str | None = kernel.ask("cano_draw", flow=flow, run=run, history=history, around=around)
+    if drawn is None:
+        raise ConfigurationError(f"no plugin draws workflows: 'drawing' is {reason}; mermaid() returns a text")
+    return drawn
+
+
+def mimebundle(kernel: Asks, flow: Workflow[Any]) -> dict[str, str]:
+    """Return the representations of a workflow for a notebook, by their media types."""
+    try:
+        return {"image/svg+xml": svg(kernel, flow, None, (), None), "text/plain": repr(flow)}
+    except ConfigurationError:
+        return {"text/plain": flow.mermaid()}
 
 
 def _escaped(text: str) -> str:

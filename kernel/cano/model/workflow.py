@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from types import FunctionType
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar, overload
 from weakref import ref
 
 from cano.checks import listed, similar, switch, text, whole_or_none
@@ -17,6 +17,10 @@ from cano.model.limits import Limit, LimitKey, limits
 from cano.model.split import Branches, JoinConfig, SplitTask
 from cano.model.task import FunctionTask, StateT, Task, check_config
 from cano.safe_text import safe_str
+
+if TYPE_CHECKING:
+    from cano.engine.run_view import RunView
+    from cano.records import Transition
 
 StoreT = TypeVar("StoreT")
 TaskT = TypeVar("TaskT", bound=Task[Any])
@@ -290,6 +294,29 @@ class Workflow(Generic[StateT]):
         from cano.model.drawing import mermaid
 
         return mermaid(self)
+
+    def svg(self, run: RunView | None = None, history: Sequence[Transition] = (), *, around: str | None = None) -> str:
+        """Return the workflow as a picture in SVG, as the plugin cano-drawing draws it.
+
+        Args:
+            run: a run, from `Kernel.get`, which is drawn over it: its path, its visits, and where it is or waits.
+            history: the run's history, from `Kernel.history`.
+            around: the name of a state: only what is near it is drawn. Large workflows are always drawn in part.
+
+        Raises:
+            ConfigurationError: no plugin draws, or there is no state `around`.
+        """
+        from cano.kernel.default import default_kernel
+        from cano.model.drawing import svg
+
+        return svg(default_kernel(), self, run, history, around)
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        """Return what a notebook shows: a picture, or the Mermaid text if no plugin draws."""
+        from cano.kernel.default import default_kernel
+        from cano.model.drawing import mimebundle
+
+        return mimebundle(default_kernel(), self)
 
     def fingerprint(self) -> str:
         """Return the definition in one line of text: start, states with tasks and declared targets, exit states."""

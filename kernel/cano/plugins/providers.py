@@ -54,6 +54,7 @@ ANSWERS = {
     "cano_bind_call": Answer("an async function (argument) that returns the call's result", kind=Callable),
     "cano_default_config": Answer("a TaskConfig", kind=TaskConfig),
     "cano_retry_strategy": _like("a RetryStrategy", RetryStrategy),
+    "cano_draw": Answer("the text of an SVG", kind=str),
     "cano_watch_lateness": Answer("an observer of a workflow's runs", WATCHED),
 }
 """The right answers to each provider hook."""

@@ -10,7 +10,7 @@ import click
 
 SUMMARIES = {
     "run": "Run a workflow.",
-    "graph": "Draw a workflow.",
+    "graph": "Draw a workflow, or the path of a run through it.",
     "validate": "Check a workflow without running it.",
     "plugins": "List all installed plugins, including blocked and broken ones, and the capabilities of their stores.",
     "runs": "List the runs in a store, newest first.",

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
-from cano import Workflow, edges, state_name, undeclared
+from cano import ConfigurationError, Kernel, RunView, Transition, Workflow, edges, state_name, undeclared
 
-from cano_cli.errors import tracebacks
+from cano_cli.errors import CliError, tracebacks, usage_error
+from cano_cli.hints import word
 from cano_cli.jsonable import dumps
 from cano_cli.loading import load_flow
 from cano_cli.safe_lines import line
-from cano_cli.settings import flow_argument, json_option
+from cano_cli.settings import Settings, files, flow_argument, json_option, store_option
+from cano_cli.stores import with_store
 from cano_cli.tables import plain
+from cano_cli.values import register_types
 
 
 @click.command()
@@ -22,20 +26,67 @@ from cano_cli.tables import plain
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["mermaid", "text", "dot"]),
-    default="mermaid",
-    show_default=True,
-    help="mermaid and dot (Graphviz) are drawings; text is one line for each state.",
+    type=click.Choice(["mermaid", "text", "dot", "svg"]),
+    help="mermaid, dot (Graphviz) and svg are drawings; text is one line for each state. By default mermaid, or what "
+    "the name of the output file ends with.",
 )
+@click.option("-o", "--output", metavar="FILE", shell_complete=files, help="Write to FILE, which is replaced.")
+@click.option("--run", metavar="RUN", help="Draw this run of the workflow over it: its path and visits. For svg only.")
+@click.option("--around", metavar="STATE", help="Draw only what is near STATE. For svg only.")
+@store_option
 @json_option
-def graph(*, target: str, traceback: bool, form: str, as_json: bool) -> None:
-    """Draw a workflow.
+@click.pass_context
+def graph(
+    ctx: click.Context, *, target: str, traceback: bool, form: str | None, output: str | None, run: str | None,
+    around: str | None, store: str | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Draw a workflow, or the path of a run through it.
 
     If a task does not declare its next states, the drawing shows that any state may follow.
+
+    Example: cano graph shop.orders:flow -o order.svg --run order-17 --store sqlite:///runs.db
     """
+    form = form or ENDINGS.get(Path(output or "").suffix, "mermaid")
+    if form != "svg" and (run or around):
+        option = "--run" if run else "--around"
+        raise click.UsageError(f"{option} is for pictures; add --format svg, or -o FILE.svg.", ctx)
     with tracebacks(traceback):
         flow = load_flow(target)
-    click.echo(dumps(as_data(flow), indent=2) + "\n" if as_json else FORMATS[form](flow), nl=False)
+    if as_json:
+        drawn = dumps(as_data(flow), indent=2) + "\n"
+    elif form == "svg":
+        seen = None if run is None else _seen(ctx.obj, store, flow, run)
+        drawn = _as_svg(flow, seen, around)
+    else:
+        drawn = FORMATS[form](flow)
+    if output is None:
+        click.echo(drawn, nl=False)
+        return
+    try:
+        Path(output).write_text(drawn, encoding="utf-8")
+    except OSError as error:
+        raise CliError(f"the file {word(output)} cannot be written: {error.strerror}") from error
+
+
+def _seen(settings: Settings, store: str | None, flow: Workflow[Any], run_id: str) -> tuple[RunView, list[Transition]]:
+    """Return a run and its history."""
+
+    async def action(kernel: Kernel) -> tuple[RunView, list[Transition]]:
+        register_types(kernel, [flow])
+        return await kernel.get(run_id), await kernel.history(run_id)
+
+    view, history = with_store(settings, store, action)
+    if view.workflow != flow.name:
+        raise CliError(f"run {word(run_id)} is of workflow {word(view.workflow)}, not of {word(flow.name)}")
+    return view, history
+
+
+def _as_svg(flow: Workflow[Any], seen: tuple[RunView, list[Transition]] | None, around: str | None) -> str:
+    view, history = seen or (None, [])
+    try:
+        return flow.svg(view, history, around=around)
+    except ConfigurationError as error:
+        raise usage_error(error) from error
 
 
 def as_data(flow: Workflow[Any]) -> dict[str, Any]:
@@ -95,6 +146,8 @@ def as_dot(flow: Workflow[Any]) -> str:
 
 
 FORMATS: dict[str, Callable[[Workflow[Any]], str]] = {"mermaid": Workflow.mermaid, "text": as_text, "dot": as_dot}
+ENDINGS = {".svg": "svg", ".dot": "dot", ".gv": "dot", ".txt": "text"}
+"""The formats by the ends of file names."""
 
 
 def _states(flow: Workflow[Any]) -> list[Any]:

@@ -121,3 +121,30 @@ def test_json(cano: Cano, write: Write) -> None:
         {"state": "b", "task": "second", "exit": False, "next": ["nowhere"], "undeclared": True},
     ]
     assert {"state": "end", "task": None, "exit": True, "next": [], "undeclared": False} in found["states"]
+
+
+def test_a_picture(cano: Cano, tmp_path: Path) -> None:
+    """As SVG, by the file's name or by --format; the file is replaced."""
+    file = tmp_path / "flow.svg"
+    for _ in range(2):
+        assert cano("graph", "flows:flow", "-o", str(file)).stdout == ""
+    assert file.read_text(encoding="utf-8") == cano("graph", "flows:flow", "--format", "svg").stdout
+    assert 'data-state="FETCH"' in file.read_text(encoding="utf-8")
+    wrong = cano("graph", "flows:flow", "-o", str(tmp_path / "missing" / "flow.svg"))
+    assert (wrong.exit_code, "cannot be written: No such file or directory" in wrong.stderr) == (2, True)
+
+
+def test_a_run_over_it(cano: Cano, tmp_path: Path, write: Write) -> None:
+    """With --run, the run's way is drawn; a run of another workflow is refused, and so is another format."""
+    write("other.py", "from cano import *\nflow = Workflow('a', name='other').add_exit_state('a')")
+    store = ("--store", f"sqlite:///{tmp_path}/runs.db")
+    assert cano("run", "flows:flow", "--run-id", "one", *store).exit_code == 0
+    drawn = cano("graph", "flows:flow", "--format", "svg", "--run", "one", *store).stdout
+    assert 'class="cano succeeded"' in drawn
+    assert 'class="state exit current" data-state="DONE"' in drawn
+    around = cano("graph", "flows:flow", "--format", "svg", "--around", "nowhere")
+    assert (around.exit_code, "has no state 'nowhere'" in around.stderr) == (2, True)
+    other = cano("graph", "other:flow", "--format", "svg", "--run", "one", *store)
+    assert (other.exit_code, "run one is of workflow" in other.stderr) == (2, True)
+    text = cano("graph", "flows:flow", "--run", "one", *store)
+    assert (text.exit_code, "--run is for pictures; add --format svg" in text.stderr) == (2, True)

@@ -43,7 +43,7 @@ OF_THE_COMMAND = {
     for name in ("_plugin", "builtin", "commands", "durations", "errors", "main", "notices", "safe_lines", "settings")
 }
 OF_PLUGINS = {
-    "cano_durability._plugin", "cano_encryption._plugin", "cano_encryption.cli",
+    "cano_drawing._plugin", "cano_durability._plugin", "cano_encryption._plugin", "cano_encryption.cli",
     "cano_memory._plugin", "cano_msgspec._plugin", "cano_offload.cli",
     "cano_offload._plugin", "cano_otel.cli", "cano_otel.flush", "cano_otel.plugin", "cano_otel.providers",
     "cano_otel.settings", "cano_postgres._plugin", "cano_postgres.url", "cano_redis._plugin", "cano_redis.url",

@@ -1,0 +1,1 @@
+"""A layered layout of directed graphs with cycles. Equal input has equal output."""
