@@ -18,7 +18,6 @@ from cano.engine.strand import NOT_FATAL, Strand, failure
 from cano.errors import CanoError, JoinError, StepTimeoutError, TaskError
 from cano.model.result import RunResult
 from cano.records import RunStatus, Wait
-from cano.redaction import redacted
 from cano.runtime.frames import clear_locals
 from cano.runtime.groups import taking_back
 from cano.safe_text import error_text, escaped
@@ -411,6 +410,8 @@ class Run(Strand):
         """
         error, asked = self.error, self.askers > 0 or self.parent_id is not None
         if error is not None and not asked and self.status is RunStatus.FAILED and not self.plan.run_finished:
+            from cano.redaction import redacted  # late: its patterns take long to compile
+
             self.askers = 1
             texts = self.run_id, redacted(error_text(error)), raised_at(error) or f"state {self.bound.name}"
             _log.warning("run %s failed: %s; at %s; no caller asks for its result", *map(escaped, texts))
@@ -482,8 +483,7 @@ class Run(Strand):
             release(self, keep=len(self.plan.limiters))
         if self.is_to_end():
             raise asyncio.CancelledError
-        detail = self.step._detail
-        if detail is not None and detail.attributes and self.journal is None:
+        if (detail := self.step._detail) is not None and detail.attributes and self.journal is None:
             self.attributes = {**self.attributes, **detail.attributes}
 
     def _ended_with(self, error: BaseException) -> BaseException:

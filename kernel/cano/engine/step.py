@@ -9,16 +9,14 @@ from operator import length_hint
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cano.checks import text
-from cano.engine.run_view import Progress
 from cano.errors import ConfigurationError
-from cano.records import wait_token
-from cano.streams import NOTHING
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from cano.engine.binding import BoundState
     from cano.engine.run import Run
+    from cano.engine.run_view import Progress
     from cano.engine.step_attributes import StepAttributes
     from cano.transactions import Transaction
 
@@ -58,11 +56,9 @@ class Detail:
         deadline: float | None = None,
     ) -> None:
         self.attempt = attempt
-        self.began = began
-        """When the step began, in monotonic seconds, if it is known: to a later process, say. Otherwise None."""
+        self.began = began  # when the step began, in monotonic seconds, if it is known: to a later process, say
         self.phase: str | None = None
-        self.children: Mapping[str, int] = {}
-        """The number of child runs that the finished phases have started, by workflow."""
+        self.children: Mapping[str, int] = {}  # how many child runs the finished phases have started, by workflow
         self.error = error
         self.delay: float | None = None
         self.deadline = deadline
@@ -70,11 +66,9 @@ class Detail:
         self.payload = payload
         self.outcome = outcome
         self.token_known = False
-        self.attributes: Mapping[str, tuple[bool, Any]] = NO_ATTRIBUTES
-        """The search attributes that this attempt has changed: whether it has set them, and the values."""
+        self.attributes = NO_ATTRIBUTES  # what this attempt has changed: whether it has set them, and the values
         self.kept_attributes = NO_ATTRIBUTES  # those of the phases that are done
-        self.following: Detail | None = None
-        """The detail that the next step starts with."""
+        self.following: Detail | None = None  # what the next step starts with
 
 
 NO_DETAIL = Detail()
@@ -280,6 +274,8 @@ class Step:
 
         Other processes see it soon, if a store keeps the run, but not that of a branch of a split.
         """
+        from cano.engine.run_view import Progress  # late: few tasks report
+
         detail = self._ensure_detail()
         if self.attempt == detail.attempt:  # otherwise an earlier attempt, which was abandoned, reports
             detail.progress = Progress(done, total, message)
@@ -308,6 +304,8 @@ class Step:
         """
         run, detail = self._run, self._ensure_detail()
         if self.attempt != detail.attempt or self.seq != run.step.seq:
+            from cano.streams import NOTHING  # late: few tasks emit
+
             return NOTHING
         emitter = run.emitter or run.kernel.required_keeper("to emit items").emitter(run)
         return emitter.emit(self, text("channel", channel), item, flush)
@@ -383,6 +381,8 @@ def current_wait() -> StepWait:
     if step.branch is not None:
         message = f"current_wait() was called in branch {step.branch} of a split, which cannot wait"
         raise ConfigurationError(message, run_id=step.run_id, state=step.state)
+    from cano.records import wait_token  # late: few tasks ask for it
+
     step._ensure_detail().token_known = True
     return StepWait(wait_token(step.run_id, step.seq))
 

@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, Self, Unpack
 from weakref import WeakValueDictionary, ref
 
+<<<<<<< HEAD
 from cano.checks import (
     listed,
     one_of,
@@ -27,6 +28,9 @@ from cano.checks import (
     whole_or_none,
 )
 from cano.compatibility import CompatReport
+=======
+from cano.checks import one_of, positive_seconds, refuse, seconds, switch, text, time_limit, whole, whole_or_none
+>>>>>>> f8a8f088 (kernel: import records, protocols and patterns when they are first used)
 from cano.data.changes import Changes
 from cano.data.copying import copied
 from cano.data.store import AnyKey, ReadKey, check_key, unpack_key
@@ -73,6 +77,7 @@ if TYPE_CHECKING:
 
     from cano.bulk import BulkReport, Pace
     from cano.checks import Duration, Seconds
+    from cano.compatibility import CompatReport
     from cano.engine.ports import RunKeeper
     from cano.engine.run_view import RunView
     from cano.engine.step import Step

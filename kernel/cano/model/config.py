@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cano.checks import LARGEST, Duration, refuse, text, time_limit, whole
-from cano.errors import ConfigurationError
-from cano.protocols import RetryStrategy
+
+if TYPE_CHECKING:
+    from cano.protocols import RetryStrategy
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +46,9 @@ class TaskConfig:
         time_limit("timeout", self.timeout)
         time_limit("total_timeout", self.total_timeout)
         # a class has a delay(), too: `retry=NoRetry` is a mistake for `retry=NoRetry()`
-        if isinstance(self.retry, type) or not isinstance(self.retry, str | RetryStrategy | None):
-            raise ConfigurationError(
-                f"retry must be a strategy with a delay() method, its name, or None, not {self.retry!r}"
-            )
+        named = self.retry is None or isinstance(self.retry, str)
+        if isinstance(self.retry, type) or not (named or getattr(self.retry, "delay", None) is not None):
+            refuse("retry", self.retry, "a strategy with a delay() method, its name, or None")
         if self.executor is not None:
             text("executor", self.executor)
         whole("priority", self.priority, -LARGEST)

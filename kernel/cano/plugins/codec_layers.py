@@ -7,7 +7,6 @@ from typing import Any, cast
 
 from cano.errors import CanoError, ConfigurationError, SerializationError, StoreUnavailableError
 from cano.protocols import Codec, CodecLayer, ContextLayer, LayerContext
-from cano.redaction import redacted
 from cano.safe_text import error_text
 
 
@@ -153,6 +152,8 @@ def shown(url: str) -> str:
     address = rest.partition("?")[0]
     if "@" in rest and not address.startswith("///"):  # in a path, @ is an ordinary character
         address = "//" + (address.rpartition("@")[2] if "@" in address else "***")  # a password may contain / or ?
+    from cano.redaction import redacted  # late: its patterns take long to compile
+
     return redacted(scheme + colon + address) if "=" not in scheme else scheme.partition("=")[0] + "=***"
 
 
