@@ -14,7 +14,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, Self, Unpack
 from weakref import WeakValueDictionary, ref
 
-<<<<<<< HEAD
 from cano.checks import (
     listed,
     one_of,
@@ -27,10 +26,6 @@ from cano.checks import (
     whole,
     whole_or_none,
 )
-from cano.compatibility import CompatReport
-=======
-from cano.checks import one_of, positive_seconds, refuse, seconds, switch, text, time_limit, whole, whole_or_none
->>>>>>> f8a8f088 (kernel: import records, protocols and patterns when they are first used)
 from cano.data.changes import Changes
 from cano.data.copying import copied
 from cano.data.store import AnyKey, ReadKey, check_key, unpack_key
