@@ -51,8 +51,13 @@ def test_nothing_to_count(output_of: OutputOf, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("executor", ["process://?workers=2", "dask://local?workers=1", "ray://local?workers=1"])
-def test_counts_of_other_processes(output_of: OutputOf, tmp_path: Path, executor: str) -> None:
-    """The same program counts in other processes, and prints the same."""
+def test_counts_of_other_processes(
+    output_of: OutputOf, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch,
+    executor: str,
+) -> None:  # fmt: skip
+    """The same program counts in other processes, prints the same, and leaves no file in the user's folder."""
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("HOME", str(home))
     if executor.startswith("ray"):
         require_ray()
     for number in range(5):
@@ -61,6 +66,7 @@ def test_counts_of_other_processes(output_of: OutputOf, tmp_path: Path, executor
 
     here = output_of("word_count_map_reduce", tmp_path, "--parts", "3")
     assert output_of("word_count_map_reduce", tmp_path, "--parts", "3", "--executor", executor) == here
+    assert not (home / ".ray").exists()
 
 
 def test_what_came_with_python(output_of: OutputOf) -> None:

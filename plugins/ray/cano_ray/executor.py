@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import sys
 import uuid
 from collections.abc import Mapping
@@ -21,6 +22,8 @@ PATIENCE = 10.0
 """Seconds that the head may take to accept a connection."""
 STORE_BYTES = 200_000_000
 """Memory for the values of a cluster of this machine. Ray's default is a third of all."""
+TOKENS = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
+"""Variables that say how Ray's processes prove who they are."""
 
 
 class RayExecutor:
@@ -121,6 +124,7 @@ class RayExecutor:
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error", **self._options}
         if self._address is None:
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+            _provide_token()
             options = {
                 "address": "local", "num_cpus": self._workers, "include_dashboard": False,
                 "object_store_memory": STORE_BYTES, **options,
@@ -239,6 +243,12 @@ class RayExecutor:
             raise WorkerLostError(f"the Ray worker ended: {error}") from error
         except ray.exceptions.RayError as error:
             raise self._unavailable("did not execute a call", error) from error
+
+
+def _provide_token() -> None:
+    """Provide the token by which Ray's processes prove who they are. Otherwise Ray makes one, and writes that file."""
+    if not any(map(os.environ.get, TOKENS)) and not os.path.exists(os.path.expanduser("~/.ray/auth_token")):
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
 async def _reach(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
