@@ -118,6 +118,12 @@ def test_workers_are_measured() -> None:
     assert all(table.splitlines()[2].split()[2] == "0.0%" for table in tables)
 
 
+def test_pictures_are_measured() -> None:
+    """One command measures how long random machines take to be drawn."""
+    printed = printed_by("tests.benchmarks.drawing", "--states", "5", "--machines", "1", "--rounds", "1")
+    assert [line.split()[6] for line in printed.splitlines()[2:]] == ["layout", "picture"]
+
+
 def test_executors_are_measured() -> None:
     """One command measures calls to worker processes beside their engine's own, and a split that computes."""
     engines = {

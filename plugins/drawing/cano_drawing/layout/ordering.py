@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 Rows = list[list[int]]
 
-WORK = 3_000
+WORK = 2_000
 """Boxes and bends that all sweeps together may place, so that large graphs get fewer sweeps."""
 LEAST, MOST = 3, 30
 """The fewest and the most sweeps from each beginning."""
