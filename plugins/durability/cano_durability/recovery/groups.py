@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from typing import TypeAlias
+from zlib import crc32
 
 from cano import ClaimedRun, ClaimingStore, Run, RunRecord
 from cano.engine.ports import BoundWorkflow, Host
@@ -120,7 +121,8 @@ class GroupClaims:
                 apart.append(record)
         self._odd &= ready
         versions.keep(ready)
-        return apart
+        # workers that list the same runs at one moment try them in other orders, and not all the same ones first
+        return sorted(apart, key=lambda each: crc32(f"{self._stored.holder} {each.run_id}".encode(errors="replace")))
 
     def refuse(self, record: RunRecord) -> None:
         """Leave a run to workers of another version until it has changed."""
