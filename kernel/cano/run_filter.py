@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 PAGE = 500
 """The most records that a reader of a list holds."""
+_LONGEST = 200
+"""The most characters of the name of a class by which runs are found."""
 ORDERS = "-created", "created", "-updated", "updated"
 """The orders of lists; one that begins with - has the latest runs first."""
 
@@ -122,11 +124,17 @@ class RunFilter(NamedTuple):
             and (self.created_before is None or run.created < self.created_before)
             and (self.updated_after is None or run.updated > self.updated_after)
             and (self.updated_before is None or run.updated < self.updated_before)
-            and (self.error is None or (run.error is not None and self.error in _classes(run.error)))
+            and (self.error is None or (run.error is not None and self.error in self.classes_of(run.error)))
             and (self.attributes is None or _allowed(self.attributes, run.attributes))
             and self.held in (None, run.holder is not None)
             and all(_meets(run, name, condition) for name, condition in self.others)
         )
+
+    @staticmethod
+    def classes_of(error: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the names of the classes of a stored error and of its cause, of those that are names."""
+        names = str(error.get("type")), str(error.get("cause") or "").partition(":")[0]
+        return tuple(name for name in dict.fromkeys(names) if 0 < len(name) <= _LONGEST and "\0" not in name)
 
     def _comes_after(self, place: tuple[float, str], other: tuple[float, str]) -> bool:
         return place > other if self.ascending else place < other
@@ -159,11 +167,6 @@ async def in_pages(
         filter, left = filter._replace(after=filter.place_of(page[-1])), None if left is None else left - most
 
 
-def _classes(error: Mapping[str, Any]) -> tuple[str, str]:
-    """Return the names of the classes of a stored error and of its cause."""
-    return str(error.get("type")), str(error.get("cause") or "").partition(":")[0]
-
-
 def _allowed(wanted: Mapping[str, Sequence[AttributeRange]], found: Mapping[str, bytes]) -> bool:
     """Return whether each attribute is there, and in one of its ranges."""
     return all(
@@ -174,6 +177,6 @@ def _allowed(wanted: Mapping[str, Sequence[AttributeRange]], found: Mapping[str,
 def _meets(run: RunRecord, name: str, condition: Condition) -> bool:
     """Return whether a field of a run meets a condition. A run without the field meets none."""
     value: Any = getattr(run, name)
-    found = () if value is None else _classes(value) if name == "error" else (value,)
+    found = () if value is None else RunFilter.classes_of(value) if name == "error" else (value,)
     wanted = condition.value if condition.sign == "in" else (condition.value,)
     return bool(found) and any(each in wanted for each in found) != (condition.sign == "!=")

@@ -14,7 +14,7 @@ HERE = Path(cano.__file__).parent
 FILES = sorted(path for path in HERE.rglob("*.py") if "testing" not in path.relative_to(HERE).parts)
 
 BUDGETS = {
-    "": 1_935,  # the top floor: hooks, protocols, records, errors, options
+    "": 1_938,  # the top floor: hooks, protocols, records, errors, options
     "data": 587,
     "model": 934,
     "engine": 1_798,

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from cano import Appended, AuditEntry, ConflictError, RunRecord, RunStatus, SerializationError, Wait
+from cano import Appended, AuditEntry, ConflictError, RunFilter, RunRecord, RunStatus, SerializationError, Wait
 from msgspec import MsgspecError
 from msgspec.msgpack import Decoder, Encoder
 
@@ -183,6 +183,17 @@ def unpack_extra(blob: object) -> Extra:
     except (MsgspecError, RecursionError, TypeError, ValueError) as problem:
         raise DamagedError(f"its error, wait or payload is corrupt: {problem}") from problem
     return error, None if wait is None else Wait(*wait), payload
+
+
+def outcome_of(
+    status: RunStatus, state: str, error: Mapping[str, Any] | None
+) -> tuple[str | None, str | None, str | None]:
+    """Return what a run that has ended is found by: its state, and the classes of a failed run's error; or None."""
+    if not status.finished:
+        return None, None, None
+    names = RunFilter.classes_of(error) if error is not None and status is RunStatus.FAILED else ()
+    first, second, *_ = (*names, None, None)
+    return state, first, second
 
 
 def payload_bytes(payload: Any) -> bytes | None:

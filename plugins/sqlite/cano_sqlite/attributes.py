@@ -19,6 +19,7 @@ _REMOVE = "DELETE FROM attributes WHERE run = (SELECT id FROM runs WHERE run_id 
 _ADD = """
     INSERT INTO attributes (run, name, value, created)
     SELECT id, ?, ?, created FROM runs WHERE run_id = ?"""
+_ERROR = "error", "cause"
 NEXT_NAME = "SELECT name, value FROM attributes WHERE (name, value) >= (?, ?) ORDER BY name, value LIMIT 1"
 
 
@@ -75,16 +76,15 @@ def search(connection: sqlite3.Connection, filter: RunFilter, *, ordered: bool =
     first = min(range(len(counts)), key=counts.__getitem__, default=None)
     lately = ""
     if first is None or counts[first] >= FEW:
-        lately = _children(connection, filter) if filter.by_update else _lately(connection, filter)
+        lately = _failed(connection, filter) or (_rest_of if filter.by_update else _lately)(connection, filter)
     if lately or (filter.by_update and first is not None and counts[first] >= FEW):
         first = None
     elif first is not None and counts[first] >= FEW:
         points = (number for number, (_, ranges) in enumerate(attributes) if len(ranges) == 1 and ranges[0].point)
         first = next(points, None if ordered else first)
         status = filter.status
-        if filter.parent is not None or (
-            status is not None and _few(connection, "runs WHERE status = :s", {"s": status.value}) < FEW
-        ):
+        its = "runs WHERE status = :status" + (" AND outcome = :state" if "outcome" in reading.more_of(filter) else "")
+        if filter.parent is not None or (status is not None and _few(connection, its, reading.values_of(filter)) < FEW):
             first = None
     also = tuple(
         f"EXISTS (SELECT 1 FROM attributes AS b WHERE b.run = {{0}} AND {each.replace('a.', 'b.')})"
@@ -94,11 +94,23 @@ def search(connection: sqlite3.Connection, filter: RunFilter, *, ordered: bool =
     return Search(first, values, also, "" if first is None else conditions[first], lately)
 
 
-def _children(connection: sqlite3.Connection, filter: RunFilter) -> str:
-    """Return the condition that reads the children of the parent, if they are few; otherwise ""."""
-    if filter.parent is None or _few(connection, "runs WHERE parent = :parent", {"parent": filter.parent}) >= FEW:
+def _failed(connection: sqlite3.Connection, filter: RunFilter) -> str:
+    """Return the condition that reads the runs with the error, if they are few; otherwise ""."""
+    values = {"error": filter.error}
+    if filter.error is None or sum(_few(connection, f"runs WHERE {each} = :error", values) for each in _ERROR) >= FEW:
         return ""
-    return "runs.id IN (SELECT id FROM runs WHERE parent = :parent)"
+    return f"runs.id IN ({' UNION ALL '.join(f'SELECT id FROM runs WHERE {each} = :error' for each in _ERROR)})"
+
+
+def _rest_of(connection: sqlite3.Connection, filter: RunFilter) -> str:
+    """Return the condition that reads the children of the parent, or the runs of the state, if few; or ""."""
+    values, ways = reading.values_of(filter), list[str]()
+    if filter.parent is not None:
+        ways.append("parent = :parent")
+    if filter.state is not None:
+        ways.append("status = :status AND outcome = :state")
+    few = next((each for each in ways if _few(connection, f"runs WHERE {each}", values) < FEW), None)
+    return "" if few is None else f"runs.id IN (SELECT id FROM runs WHERE {few})"
 
 
 def _lately(connection: sqlite3.Connection, filter: RunFilter) -> str:
@@ -166,10 +178,13 @@ def count(connection: sqlite3.Connection, filter: RunFilter) -> int:
 def counting(filter: RunFilter, found: Search) -> tuple[str, dict[str, Any]]:
     """Return the statement that counts runs, and the values of the filter's parameters."""
     wanted = reading.values_of(filter)
-    if (of_times := _of_times(filter)) is not None:
-        return of_times, wanted
+    if (of_ends := _of_times(filter) or _of_error(filter)) is not None:
+        return of_ends, wanted
+    names = reading.more_of(filter)
     often = filter.status is RunStatus.SUCCEEDED
-    by_runs = filter.parent is not None or (filter.status is not None and not (often and filter.workflow))
+    by_runs = filter.parent is not None or (
+        filter.status is not None and not (often and filter.workflow and "outcome" not in names)
+    )
     if found.first is not None:
         tables, run, created = "attributes AS a", "a.run", "a.created"
     elif filter.workflow is not None and not by_runs and not found.lately:
@@ -180,18 +195,19 @@ def counting(filter: RunFilter, found: Search) -> tuple[str, dict[str, Any]]:
     of_runs = [f"runs.{name} = :{name}" for name in ("status", "parent") if getattr(filter, name) is not None]
     if filter.after is not None:
         of_runs.append(reading.after_place("runs.updated" if filter.by_update else created, filter.order))
-    more = [reading.MORE[name].format(created=created) for name in reading.MORE if getattr(filter, name) is not None]
+    more = [reading.MORE[name].format(created=created) for name in names]
     if found.lately:
         of_runs = [f"+{each}" for each in of_runs]
     if tables != "runs" and (of_runs or any("runs." in each or "journal." in each for each in more)):
         tables += f" CROSS JOIN runs ON runs.id = {run}"
         of_runs = [each.replace("runs.", "+runs.", 1) if each.startswith("runs.") else each for each in of_runs]
+        more = [f"+{each}" if each.startswith("runs.outcome") else each for each in more]
     if filter.workflow is not None:
         mark = "" if tables.startswith("definitions") else "+"
         if mark:
             tables += f" CROSS JOIN definitions ON definitions.run = {run}"
         where.append(f"{mark}definitions.workflow = :workflow")
-    if filter.state is not None:
+    if "state" in names:
         tables += " CROSS JOIN journal ON journal.id = runs.head"
     where += [*of_runs, *more, *(each.format(run) for each in found.also)]
     condition = f" WHERE {' AND '.join(where)}" if where else ""
@@ -205,8 +221,16 @@ def _of_times(filter: RunFilter) -> str | None:
     condition = reading.ended(filter)
     if condition is None or filter._replace(updated_after=None, updated_before=None) != RunFilter(status=filter.status):
         return None
-    times = [text for name, text in reading.MORE.items() if getattr(filter, name) is not None]
+    times = [reading.MORE[name] for name in reading.more_of(filter)]
     parts = [f"runs WHERE {condition}"]
     if filter.status is None:
         parts.append(" AND ".join((reading.UNFINISHED, *times)))
     return f"SELECT {' + '.join(f'(SELECT count(*) FROM {each})' for each in parts)}"
+
+
+def _of_error(filter: RunFilter) -> str | None:
+    """Return the statement that counts failed runs by their error alone; None for other filters."""
+    if filter.error is None or filter != RunFilter(status=RunStatus.FAILED, error=filter.error):
+        return None
+    parts = (f"SELECT count(*) FROM runs WHERE {each} = :error" for each in _ERROR)  # which differ in each run
+    return f"SELECT {' + '.join(f'({each})' for each in parts)}"

@@ -190,7 +190,7 @@ class Engine:
 
     def runs(self, filter: RunFilter) -> Coroutine[Any, Any, Sequence[RunRecord]]:
         times = filter.updated_after is not None or filter.updated_before is not None
-        plain = filter.attributes is None and not times and not filter.by_update
+        plain = filter.attributes is None and filter.error is None and not times and not filter.by_update
         return self._lister.do(Call(partial((reading if plain else attributes).runs, filter=filter)))
 
     def count(self, filter: RunFilter) -> Coroutine[Any, Any, int]:

@@ -10,7 +10,7 @@ from operator import attrgetter
 from typing import Any, NamedTuple, TypeGuard
 
 from cano import Commit, RunStatus, SignalKey, Wait
-from cano_msgspec.packing import LARGE, pack_changes, pack_extra, size_of, stale
+from cano_msgspec.packing import LARGE, outcome_of, pack_changes, pack_extra, size_of, stale
 
 from cano_sqlite import streams
 from cano_sqlite.attributes import write
@@ -31,7 +31,10 @@ _STEP = """
 _MADE = """
     SELECT runs.run_id, journal.id FROM journal JOIN runs ON runs.id = journal.run
     WHERE journal.id <= :last AND journal.id > :last - :lines"""
-_CHANGE = "UPDATE runs SET status = ?, tail = tail + ?, wake = ?, awaited = ?, awaits_own = ? WHERE run_id = ?"
+_CHANGE = """
+    UPDATE runs SET status = ?, tail = tail + ?, wake = ?, awaited = ?, awaits_engine = ?, outcome = ?, error = ?,
+        cause = ?
+    WHERE run_id = ?"""
 _RELEASE = "UPDATE runs SET holder = NULL, expires = NULL WHERE run_id = ?"
 
 
@@ -57,6 +60,7 @@ class Append(Job):
         changes: the keys that are set, and those that are removed; then the same of the engine's own values.
         rest: what only a commit that is not plain has: status, packed error and payload, wait, whether the lease is
             released, and the keys of the consumed signals.
+        outcome: what the run is found by, if it has ended.
         attributes: the run's search attributes, if they change.
         chunks: what it adds to the run's streams.
         tails: the tails of the store's runs.
@@ -65,6 +69,7 @@ class Append(Job):
     run_id: str
     rest: tuple[str, bytes | None, Wait | None, bool, Sequence[SignalKey]] = "running", None, None, False, ()
     attributes: dict[str, bytes] | None = None
+    outcome: tuple[str | None, str | None, str | None] = None, None, None
 
     def __init__(self, commit: Commit, tails: Tails) -> None:
         (
@@ -87,6 +92,7 @@ class Append(Job):
         self.chunks = () if self.plain else tuple(chunks)
         if not self.plain:
             self.attributes = None if attributes is None else dict(attributes)
+            self.outcome = outcome_of(status, state, error)
             self.rest = status.value, pack_extra(error, wait, payload), wait, release, commit.consumed_keys
 
     def do(self, connection: sqlite3.Connection) -> None:
@@ -109,7 +115,7 @@ class Append(Job):
         if status == "parked" and wait is not None:
             wake, awaited, awaits_own = wait.until, wait.signal, wait.own
         more = self.size // LARGE  # a large entry takes as long to read as many small ones
-        connection.execute(_CHANGE, (status, more, wake, awaited, awaits_own, run_id))
+        connection.execute(_CHANGE, (status, more, wake, awaited, awaits_own, *self.outcome, run_id))
         if release:
             connection.execute(_RELEASE, (run_id,))
         if self.attributes is not None:

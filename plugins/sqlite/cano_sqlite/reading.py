@@ -48,13 +48,15 @@ READY, READY_OF_WORKFLOWS = (
 
 MORE = {
     "state": "journal.state = :state",
+    "outcome": "runs.outcome = :state",
+    "error": ":error IN (runs.error, runs.cause)",
     "created_after": "{created} > :created_after",
     "created_before": "{created} < :created_before",
     "updated_after": "runs.updated > :updated_after",
     "updated_before": "runs.updated < :updated_before",
     "held": "(runs.holder IS NOT NULL) = :held",
 }
-"""The conditions of the fields of a filter that choose no index; `created` bounds the part that is read of any."""
+"""Conditions of the fields of a filter, see `more_of`. `outcome` has an index; `created` bounds the part of any."""
 # SQLite's statistics do not know that most runs have ended
 UNFINISHED = (
     "runs INDEXED BY runs_by_status"
@@ -80,7 +82,7 @@ def listing(
     Args:
         workflow, status, parent, after: whether the filter has the field.
         often: whether most runs have the status, so that the index by workflow is the shorter way.
-        more: names of the other fields that the filter has.
+        more: names of the other conditions, see `more_of`.
         attribute: the condition on the search attribute whose index is read, or "".
         also: the conditions on other attributes.
         lately: the condition that reads few runs by the time of their end, which are then sorted; or "".
@@ -100,6 +102,8 @@ def listing(
     if parent:
         wanted.append(f"{'+' if attribute or by_update else ''}runs.parent = :parent")
     if status:
+        by_outcome = "outcome" in more and not parent and not attribute and not lately and not by_update
+        often = often and not by_outcome
         by_status = (by_update or (not parent and not (workflow and often))) and not attribute and not lately
         wanted.append(f"{'' if by_status else '+'}runs.status = :status")
     if workflow:
@@ -111,12 +115,20 @@ def listing(
     key, ascending = "runs.updated" if by_update else created, not order.startswith("-")
     if after:
         wanted.append(after_place(key, order))
-    wanted += [MORE[name].format(created=created) for name in more]
+    plus = "" if status and by_outcome else "+"
+    wanted += [f"{plus if name == 'outcome' else ''}{MORE[name].format(created=created)}" for name in more]
     if by_update and not attribute and not lately:
         wanted.append(f"runs.{ENDED}")  # as the last one: SQLite would look for it in place of the status
     where = f"WHERE {' AND '.join(wanted)} " if wanted else ""
     way = "ASC" if ascending else "DESC"
     return f"{start}{where}ORDER BY {key} {way}, runs.run_id {way} LIMIT :limit"
+
+
+def more_of(filter: RunFilter) -> tuple[str, ...]:
+    """Return the names of the conditions of `MORE` that a filter needs."""
+    ended = filter.status is not None and filter.status.finished
+    names = ("outcome" if ended and name == "state" else name for name in MORE if name != "outcome")
+    return tuple(name for name in names if getattr(filter, "state" if name == "outcome" else name) is not None)
 
 
 def after_place(key: str, order: str) -> str:
@@ -172,7 +184,7 @@ def question(
         filter.parent is not None,
         filter.status is RunStatus.SUCCEEDED,
         filter.after is not None,
-        tuple(name for name in MORE if getattr(filter, name) is not None),
+        more_of(filter),
         attribute,
         also,
         lately,
@@ -191,7 +203,8 @@ def values_of(filter: RunFilter) -> dict[str, Any]:
     }
     if filter.after is not None:
         wanted["created"], wanted["run_id"] = filter.after
-    return wanted | {name: getattr(filter, name) for name in MORE if getattr(filter, name) is not None}
+    fields = [name for name in MORE if name != "outcome"]
+    return wanted | {name: getattr(filter, name) for name in fields if getattr(filter, name) is not None}
 
 
 def listed(connection: sqlite3.Connection, where: str) -> list[RunRecord]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from cano import RunRecord, RunStatus
 from cano_durability.stores.lanes import DELAYED, class_of, stored_status
-from cano_msgspec.packing import LARGE, pack_changes, pack_extra, size_of
+from cano_msgspec.packing import LARGE, outcome_of, pack_changes, pack_extra, size_of
 
 from cano_sqlite.attributes import write
 from cano_sqlite.failures import check_size
@@ -20,9 +20,9 @@ from cano_sqlite.tails import Tails
 
 _CREATE = """
     INSERT INTO runs (run_id, parent, created, updated, status, seq, head, folded, tail, holder, expires, token, wake,
-        awaited, awaits_own)
-    VALUES (?, ?, ?, ?, ?, ?, 0, 0, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (run_id) DO NOTHING"""
-_CREATE_IN_QUEUE = _CREATE.replace("awaits_own)", "awaits_own, queue, priority, key, class, due)").replace(
+        awaited, awaits_engine, outcome, error, cause)
+    VALUES (?, ?, ?, ?, ?, ?, 0, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (run_id) DO NOTHING"""
+_CREATE_IN_QUEUE = _CREATE.replace("cause)", "cause, queue, priority, key, class, due)").replace(
     "?, ?) ON", "?, ?, ?, ?, ?, ?, ?) ON"
 )
 _DEFINE = """
@@ -53,7 +53,7 @@ class Create(Job):
         self.statement = _CREATE_IN_QUEUE if lane else _CREATE
         self.row = (
             run.run_id, run.parent, run.created, run.updated, status, run.seq, self.size // LARGE, run.holder,
-            run.expires, run.token, wake, awaited, awaits_own, *lane,
+            run.expires, run.token, wake, awaited, awaits_own, *outcome_of(run.status, run.state, run.error), *lane,
         )  # fmt: skip
         self.line = (run.seq, run.state, run.status.value, run.created, extra)
 

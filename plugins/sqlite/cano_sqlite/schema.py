@@ -28,8 +28,11 @@
 - `slots` has the slots that runs hold of limits of all processes, and the requests that wait for one; `rates` has the
   next time of each rate. Rows that no longer count are deleted when another run asks.
 
-The column `own` tells the engine's own values and signals from those of users; `runs.awaits_own`, which kind `awaited`
-is. An entry of the journal has both apart in one blob.
+`runs.outcome` is the state of a run that has ended; `runs.error` and `runs.cause`, the classes of a failed run's error.
+No other run has an entry in their indexes.
+
+The column `own` tells the engine's own values and signals from those of users; `runs.awaits_engine`, which kind
+`awaited` is. An entry of the journal has both apart in one blob.
 """
 
 from __future__ import annotations
@@ -38,8 +41,16 @@ import re
 import sqlite3
 from pathlib import Path
 
-from cano import StoreUnavailableError
-from cano_msgspec.packing import DamagedError, addressed, apart, pack_changes, unpack_changes
+from cano import RunStatus, StoreUnavailableError
+from cano_msgspec.packing import (
+    DamagedError,
+    addressed,
+    apart,
+    outcome_of,
+    pack_changes,
+    unpack_changes,
+    unpack_extra,
+)
 
 APPLICATION_ID = 0x43616E6F  # "Cano": distinguishes our files from those of other programs
 
@@ -338,6 +349,22 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX runs_delayed ON runs (due) WHERE status = 'delayed'",
         "PRAGMA user_version = 17",
     ),
+    (
+        # a process of an earlier version, which notes no outcome, fails if it still has the file open
+        "ALTER TABLE runs RENAME COLUMN awaits_own TO awaits_engine",
+        "ALTER TABLE runs ADD COLUMN outcome TEXT",
+        "ALTER TABLE runs ADD COLUMN error TEXT",
+        "ALTER TABLE runs ADD COLUMN cause TEXT",
+        f"UPDATE runs SET outcome = (SELECT state FROM journal WHERE journal.id = runs.head) WHERE {ENDED}",
+        """UPDATE runs SET (error, cause) =
+            (SELECT cano_class(extra, 0), cano_class(extra, 1) FROM journal WHERE journal.id = runs.head)
+            WHERE status = 'failed'""",
+        # of ended runs only, so that a step writes no entry
+        "CREATE INDEX runs_by_outcome ON runs (status, outcome, created) WHERE outcome IS NOT NULL",
+        "CREATE INDEX runs_by_error ON runs (error, created) WHERE error IS NOT NULL",
+        "CREATE INDEX runs_by_cause ON runs (cause, created) WHERE cause IS NOT NULL",
+        "PRAGMA user_version = 18",
+    ),
 )
 """The statements that migrate a file from each schema version to the next; the first creates the tables."""
 
@@ -353,6 +380,7 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
         connection.create_function("cano_apart", 1, _apart, deterministic=True)
         connection.create_function("cano_addressee", 1, _addressee, deterministic=True)
         connection.create_function("cano_addressed_id", 1, _addressed_id, deterministic=True)
+        connection.create_function("cano_class", 2, _class, deterministic=True)
     for migration in MIGRATIONS[version:]:
         for statement in migration:
             connection.execute(statement)
@@ -373,6 +401,15 @@ def _addressee(id: bytes) -> int:
 
 def _addressed_id(id: bytes) -> bytes:
     return addressed(id)[1]
+
+
+def _class(extra: bytes | None, number: int) -> str | None:
+    """Return the class of the error of a failed run, or of its cause; None if there is none, or it is corrupt."""
+    try:
+        error, *_ = unpack_extra(extra)
+    except DamagedError:
+        return None
+    return outcome_of(RunStatus.FAILED, "", error)[1 + number]
 
 
 def check(connection: sqlite3.Connection, path: Path) -> int:

@@ -21,7 +21,7 @@ _KNOWN = f"SELECT 1 FROM signals WHERE {_THIS}"
 ANSWERED = f"""
     UPDATE runs SET wake = {DUE} WHERE run_id = ? AND status = 'parked' AND EXISTS (
         SELECT 1 FROM signals
-        WHERE signals.run_id = runs.run_id AND signals.name = runs.awaited AND signals.own = runs.awaits_own
+        WHERE signals.run_id = runs.run_id AND signals.name = runs.awaited AND signals.own = runs.awaits_engine
             AND consumed = 0)"""
 OLDEST = """
     SELECT signal_id, name, payload, own, addressee FROM signals

@@ -11,7 +11,7 @@ SCHEME = "sqlite"
 CAPABILITIES = Capabilities(
     notify=True, pages=True, prune=True, audit=True, claims=True, history_pages=True, namespaces=True, appends=True,
     signal_limit=True, filters=True, ready_filters=True, attributes=True, streams=True, transactions=True,
-    orders=True, connections=True, slots=True, queues=True,
+    orders=True, outcomes=True, connections=True, slots=True, queues=True,
 )  # fmt: skip
 """The capabilities of the store of such a URL, unless it is strict."""
 

@@ -115,7 +115,7 @@ def test_hostile_values_in_every_place(tmp_path: Path) -> None:
 COLUMNS = {
     "runs": [
         "parent", "created", "updated", "status", "seq", "head", "folded", "tail", "token", "wake", "awaited",
-        "awaits_own",
+        "awaits_engine", "outcome", "error", "cause",
     ],
     "definitions": ["workflow", "version", "fingerprint"],
     "journal": ["run", "prev", "seq", "state", "status", "at", "extra", "packed"],

@@ -71,11 +71,7 @@ def test_list(cano: Cano, install: Install) -> None:
         "orders", "outcomes", "queues", "slots", "connections",
     ]  # fmt: skip
     memory = "no no no yes yes no yes no yes yes yes yes no yes yes yes yes yes no yes yes yes yes no"
-    sqlite = "yes yes no yes yes yes yes yes yes yes yes yes yes yes yes yes yes yes yes yes no yes yes yes"
-    memory = "no no no yes yes no yes no yes yes yes yes no yes yes yes yes yes no yes yes yes yes no"
-    sqlite = "yes yes no yes yes yes yes yes yes yes yes yes yes yes yes yes yes yes yes yes no yes yes yes"
-    memory = "no no no yes yes no yes no yes yes yes yes no yes yes yes yes yes no yes yes yes yes no"
-    sqlite = "yes yes no yes yes yes yes yes yes yes yes yes yes yes yes yes yes yes yes yes no yes yes yes"
+    sqlite = "yes yes no yes yes yes yes yes yes yes yes yes yes yes yes yes yes yes yes yes yes yes yes yes"
     assert ["memory:", *memory.split()] in table
     assert ["sqlite:", *sqlite.split()] in table
     assert rows[0] == ["order", "name", "distribution", "version", "status", "hooks"]

@@ -15,6 +15,7 @@ from cano import Retention, RunFilter, RunRecord, RunStatus, Signal, Wait
 from cano.run_filter import ORDERS
 from cano.search_attributes import encoded, ranges
 from cano.testing.contract_base import NOW, free_run, new_run
+from cano_msgspec.packing import pack_extra
 from cano_sqlite import SqliteBackend, attributes, audit, leases, news, pruning, reading, signals, snapshot
 
 Ask = Callable[..., list[Any]]
@@ -22,8 +23,9 @@ VALUES = {
     "now": NOW, "workflow": "flow 1", "status": "failed", "parent": "p", "limit": 9, "before": NOW, "age": 9,
     "created": NOW, "run_id": "1", "keep": 9, "newest": NOW, "newest_id": "1", "until": 9, "after": 3,
     "mark": 9, "first": 9, "seq": 1, "run": 1, "state": "A", "created_after": NOW - 9, "created_before": NOW,
-    "workflows": '["flow 1"]', "updated_after": NOW - 9, "updated_before": NOW, "held": True,
+    "workflows": '["flow 1"]', "updated_after": NOW - 9, "updated_before": NOW, "held": True, "error": "E",
 }  # fmt: skip
+MORE = tuple(name for name in reading.MORE if name != "outcome")
 
 OF_ROWS = (
     "SCAN runs USING INDEX runs_by_age",
@@ -43,7 +45,7 @@ _FILL = (
     """
     INSERT INTO runs SELECT n, n, CASE n % 10 WHEN 0 THEN n / 100 END, n, n, CASE n % 2 WHEN 1 THEN 'parked' ELSE
         'succeeded' END, 0, n, 0, 1, NULL, NULL, 0, CASE n % 2 WHEN 1 THEN 9e9 END,
-        CASE n % 2 WHEN 1 THEN 'go' END, 0, NULL, NULL, NULL, NULL, NULL""",
+        CASE n % 2 WHEN 1 THEN 'go' END, 0, NULL, NULL, NULL, NULL, NULL, CASE n % 2 WHEN 0 THEN 'A' END, NULL, NULL""",
     "INSERT INTO definitions SELECT n, 'flow ' || (n % 10), '1', 'f1', n",
     "INSERT INTO signals (run_id, signal_id, name) SELECT n, '1', 'other'",
     """INSERT INTO attributes
@@ -68,7 +70,7 @@ async def test_polls_and_lists_read_an_index(store: SqliteBackend, ask: Ask) -> 
         pruning.FIRST_TOO_MANY,
         pruning.TOO_MANY,
     ]
-    more = [(), ("state",), ("created_after",), ("created_before", "updated_before"), tuple(reading.MORE)]
+    more = [(), ("state",), ("created_after",), ("created_before", "updated_before"), MORE]
     lists = [reading.listing(*fields, after, names) for *fields, after, names in product(*[(True, False)] * 5, more)]
     others = [
         snapshot.PART,
@@ -166,8 +168,8 @@ async def test_times_of_ended_runs_read_an_index(store: SqliteBackend, ask: Ask,
     for statement in _FILL:
         table, _, values = statement.partition("SELECT")
         ask(f"{table}{_NUMBERS}SELECT{values} FROM numbers")
-    ask("UPDATE runs SET status = 'failed', wake = NULL WHERE id % 10 = 1")
-    ask("UPDATE runs SET status = 'succeeded', wake = NULL WHERE id % 10 <> 1 AND id < 9000")
+    ask("UPDATE runs SET status = 'failed', wake = NULL, outcome = 'A' WHERE id % 10 = 1")
+    ask("UPDATE runs SET status = 'succeeded', wake = NULL, outcome = 'A' WHERE id % 10 <> 1 AND id < 9000")
     ask("INSERT INTO journal SELECT id, id, 0, seq, 'A', status, updated, NULL, x'' FROM runs")
     ask("ANALYZE")
     rare = {"tenant": ranges("=", [encoded("most")])}
@@ -222,13 +224,13 @@ async def test_ordered_lists_read_an_index(store: SqliteBackend, ask: Ask, path:
         table, _, values = statement.partition("SELECT")
         ask(f"{table}{_NUMBERS}SELECT{values} FROM numbers")
     ask("UPDATE runs SET updated = id * 7919 % 10007")
-    ask("UPDATE runs SET status = 'failed', wake = NULL WHERE id % 10 = 1")
+    ask("UPDATE runs SET status = 'failed', wake = NULL, outcome = 'A' WHERE id % 10 = 1")
     ask("INSERT INTO journal SELECT id, id, 0, seq, 'A', status, updated, NULL, x'' FROM runs")
     ask("ANALYZE")
     rare, most = ({"tenant": ranges("=", [encoded(tenant)])} for tenant in ("9", "most"))
     fields: list[tuple[dict[str, Any], bool]] = [
         ({}, False), ({"workflow": "flow 1"}, False), ({"attributes": most}, False), ({"attributes": rare}, True),
-        ({"parent": "1"}, True), ({"after": (500.0, "9")}, False), ({"updated_after": 900.0, "state": "A"}, False),
+        ({"parent": "1"}, True), ({"after": (500.0, "9")}, False), ({"updated_after": 900.0, "state": "A"}, True),
         ({"workflow": "flow 1", "attributes": most, "after": (500.0, "9"), "created_before": 9000.0}, False),
     ]  # fmt: skip
     everything = [
@@ -255,6 +257,74 @@ async def test_ordered_lists_read_an_index(store: SqliteBackend, ask: Ask, path:
             assert await store.count(wanted) == len(expected)
     finally:
         connection.close()
+
+
+async def test_outcomes_read_an_index(store: SqliteBackend, ask: Ask, path: Path) -> None:
+    """Among 10,000 runs, lists and counts of ended ones by state or error read an index, and match.
+
+    Runs of a state are read in the order of the list, and counted without a look at them. Few with an error are read
+    and sorted; many are a large part of those that have failed.
+    """
+    for statement in _FILL:
+        table, _, values = statement.partition("SELECT")
+        ask(f"{table}{_NUMBERS}SELECT{values} FROM numbers")
+    ask("""UPDATE runs SET status = iif(id % 10 = 1, 'succeeded', 'failed'), wake = NULL, updated = id * 7919 % 10007,
+        outcome = iif(id % 4, 'A', 'B' || (id % 1000)), error = iif(id % 10 = 1, NULL, 'E0'),
+        cause = iif(id % 100 = 50, 'C', NULL)""")
+    ask("INSERT INTO journal SELECT id, id, 0, seq, outcome, status, updated, NULL, x'' FROM runs")
+    for cause in (None, "C"):
+        error = pack_extra({"type": "E0", "cause": cause}, None, None)
+        ask(
+            "UPDATE journal SET extra = ? WHERE id IN (SELECT id FROM runs WHERE error = 'E0' AND cause IS ?)",
+            error,
+            cause,
+        )
+    ask("ANALYZE")
+    everything = [
+        run._replace(attributes={"tenant": encoded("most" if int(run.run_id) % 3 else str(int(run.run_id) % 1000))})
+        for run in await store.runs(RunFilter())
+    ]
+    most: dict[str, Any] = {"attributes": {"tenant": ranges("=", [encoded("most")])}}
+    failed, succeeded = {"status": RunStatus.FAILED}, {"status": RunStatus.SUCCEEDED}
+    by_error = "INDEX runs_by_error (error=?)"
+    wanted: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+        ({**failed, "state": "B100"}, {}, "runs_by_outcome (status=? AND outcome=?"),
+        ({**failed, "state": "A"}, {"workflow": "flow 2"}, "runs_by_outcome (status=? AND outcome=?"),
+        ({**succeeded, "state": "A"}, {"workflow": "flow 1"}, "runs_by_outcome (status=? AND outcome=?"),
+        ({**failed, "state": "A"}, {"parent": "1"}, "runs_by_parent"), ({**failed, "error": "none"}, {}, by_error),
+        ({**failed, "error": "C"}, {"state": "A"}, by_error), ({**failed, "error": "C"}, most, by_error),
+        ({**failed, "error": "E0"}, {"workflow": "flow 2"}, "runs_by_status (status=?"),
+    ]  # fmt: skip
+    connection = sqlite3.connect(path)
+    try:
+        for order, (outcome, more, index) in product(ORDERS, wanted):
+            filter_ = RunFilter(order=order)._replace(**outcome, **more)
+            found, counted = (attributes.search(connection, filter_, ordered=each) for each in (True, False))
+            assert found is not None
+            assert counted is not None
+            lists = reading.question(filter_, found.condition, found.also, found.lately)
+            for (question, its), how in ((lists, found), (attributes.counting(filter_, counted), counted)):
+                used = {name: value for name, value in {**its, **how.values}.items() if f":{name}" in question}
+                plan = str([row[3] for row in ask("EXPLAIN QUERY PLAN " + question, used)])
+                assert "SCAN runs" not in plan, plan
+                if not filter_.by_update:
+                    assert index in plan, plan
+                if index.startswith("runs_by_outcome") and not filter_.by_update:
+                    assert "TEMP B-TREE FOR ORDER BY" not in plan, plan
+            expected = sorted(filter(filter_.matches, everything), key=filter_.place_of, reverse=not filter_.ascending)
+            page = await store.runs(filter_._replace(limit=30))
+            assert [run.run_id for run in page] == [run.run_id for run in expected[:30]]
+            assert await store.count(filter_) == len(expected)
+            assert bool(expected) == (outcome.get("error") != "none")
+    finally:
+        connection.close()
+    fields: list[dict[str, Any]] = [{"state": "A"}, {"error": "E0"}]
+    for more in fields:
+        question, its = attributes.counting(
+            RunFilter(status=RunStatus.FAILED)._replace(**more), attributes.Search(None, {})
+        )
+        plan = str(ask("EXPLAIN QUERY PLAN " + question, {name: its[name] for name in its if f":{name}" in question}))
+        assert "COVERING INDEX" in plan, plan
 
 
 async def test_counting_what_is_kept_reads_no_run(store: SqliteBackend, ask: Ask) -> None:
@@ -291,7 +361,7 @@ async def test_each_filter_reads_the_shortest_index(store: SqliteBackend, ask: A
         "runs_by_workflow": [(True, False, False), (True, True, False, True)],
     }
     for index, filters in expected.items():
-        for fields, names in product(filters, ((), ("state", "updated_after"), tuple(reading.MORE))):
+        for fields, names in product(filters, ((), ("state", "updated_after"), MORE)):
             question = reading.listing(*fields, more=names)
             used = {name: value for name, value in VALUES.items() if f":{name}" in question}
             first = ask("EXPLAIN QUERY PLAN " + question, used)[0][3]

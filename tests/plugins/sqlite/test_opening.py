@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cano import Signal, Signals, StoreUnavailableError
+from cano import RunFilter, RunStatus, Signal, Signals, StoreUnavailableError
 from cano.testing.contract_base import LATER, NOW, loaded, new_run, step
-from cano_msgspec.packing import pack_changes
+from cano_msgspec.packing import pack_changes, pack_extra
 from cano_sqlite import SqliteBackend
 from cano_sqlite.schema import APPLICATION_ID, MIGRATIONS
 
@@ -334,6 +334,36 @@ async def test_signals_to_a_wait_of_an_earlier_version(path: Path) -> None:
         [Signal("é:\0", "go", to=3), Signal("\0wait x y", "go"), Signal("\0wait 3 own", "go", own=True)],
         ["plain"], [], [(3, "gone")],
     )  # fmt: skip
+    await store.close()
+
+
+async def test_outcomes_of_an_earlier_version(path: Path) -> None:
+    """Runs that had ended before are found by their state and their error; a corrupt one keeps no other from it."""
+    errors: list[Any] = [{"type": "A", "cause": "B: no"}, {"type": "B", "cause": None}, None, b"corrupt", {"type": "B"}]
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        for name, count in (("cano_apart", 1), ("cano_addressee", 1), ("cano_addressed_id", 1)):
+            connection.create_function(name, count, lambda value: value)  # there is nothing to rewrite
+        for statement in itertools.chain(*MIGRATIONS[:15]):
+            connection.execute(statement)
+        for number, error in enumerate(errors, 1):
+            status = "running" if number == 5 else "failed"
+            extra = error if isinstance(error, bytes) else pack_extra(error, None, None)
+            connection.execute(
+                """INSERT INTO runs (id, run_id, created, updated, status, seq, head, folded, tail, token)
+                    VALUES (?, ?, ?, ?, ?, 0, ?, 0, 1, 0)""", (number, f"{number}", NOW + number, NOW, status, number)
+            )  # fmt: skip
+            connection.execute(
+                "INSERT INTO journal VALUES (?, ?, 0, 0, 'PAY', ?, ?, ?, x'')", (number, number, status, NOW, extra)
+            )
+            connection.execute("INSERT INTO definitions VALUES (?, 'flow', '1', 'f1', ?)", (number, NOW + number))
+        connection.execute("UPDATE runs SET seq = 0, tail = 1")
+    store = SqliteBackend(path)
+    await store.open()
+    for expected, fields in ((["2", "1"], {"error": "B"}), (["1"], {"error": "A"}), (list("4321"), {"state": "PAY"})):
+        wanted = RunFilter(status=RunStatus.FAILED)._replace(**fields)  # type: ignore[arg-type]
+        assert [run.run_id for run in await store.runs(wanted)] == expected
+        assert await store.count(wanted) == len(expected)
     await store.close()
 
 
